@@ -1,0 +1,38 @@
+package asynctool_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+func Example() {
+	type input struct {
+		City string `json:"city" jsonschema:"the city the caller asks about"`
+	}
+	weather := asynctool.Tool[input]{
+		Name:        "weather_report",
+		Description: "Fetches a detailed weather report. Takes about a minute.",
+		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+			return asynctool.Text("It is sunny in " + in.City + "."), nil
+		},
+	}
+
+	// Ringback does the rest: it checks the tool, finds it by its name, and
+	// runs it with the arguments that the assistant gave.
+	set, err := asynctool.NewSet(weather)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tool, _ := set.Lookup("weather_report")
+	result, err := tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{"city":"Lisbon"}`))
+	fmt.Println(result.Text, err)
+	_, err = tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{}`))
+	fmt.Println(err)
+	// Output:
+	// It is sunny in Lisbon. <nil>
+	// The tool weather_report was not run: city (the city the caller asks about) is missing. Ask the caller for what you do not know, then call weather_report again.
+}

@@ -1,0 +1,326 @@
+package asynctool_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+// only is the one tool of a set.
+func only(t testing.TB, d asynctool.Definition) *asynctool.Entry {
+	t.Helper()
+	set, err := asynctool.NewSet(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Entries()[0]
+}
+
+// tool is a usable tool that answers with a text.
+func tool[In any](name string, change ...func(*asynctool.Tool[In])) asynctool.Tool[In] {
+	t := asynctool.Tool[In]{
+		Name:        name,
+		Description: "does something",
+		Run: func(context.Context, asynctool.Call, In) (asynctool.Result, error) {
+			return asynctool.Text("done"), nil
+		},
+	}
+	for _, c := range change {
+		c(&t)
+	}
+	return t
+}
+
+type empty struct{}
+
+func TestDefinitionErrors(t *testing.T) {
+	change := func(c func(*asynctool.Tool[empty])) asynctool.Definition { return tool("x", c) }
+	const name = "the name must be 1 to 64 letters, digits, _ or -"
+	for label, row := range map[string]struct {
+		tool asynctool.Definition
+		want string
+	}{
+		"no name":                {tool[empty](""), `tool "": ` + name},
+		"name with a space":      {tool[empty]("a b"), `tool "a b": ` + name},
+		"name with a line":       {tool[empty]("a\n"), `tool "a\n": ` + name},
+		"name in another tongue": {tool[empty]("wetter_für"), `tool "wetter_für": ` + name},
+		"name of 65":             {tool[empty](strings.Repeat("a", 65)), `tool "` + strings.Repeat("a", 65) + `": ` + name},
+		"no description":         {change(func(x *asynctool.Tool[empty]) { x.Description = " \n" }), "tool x: the description is empty; say what the tool does and when to call it"},
+		"no Run":                 {change(func(x *asynctool.Tool[empty]) { x.Run = nil }), "tool x: Run is missing"},
+		"negative timeout":       {change(func(x *asynctool.Tool[empty]) { x.Timeout = -1 }), "tool x: the timeout is -1ns; it must be between 0 and 14m0s"},
+		"timeout too long":       {change(func(x *asynctool.Tool[empty]) { x.Timeout = asynctool.MaxTimeout + 1 }), "tool x: the timeout is 14m0.000000001s; it must be between 0 and 14m0s"},
+		"negative attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = -1 }), "tool x: -1 attempts; it must be between 0 and 10"},
+		"too many attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = 11 }), "tool x: 11 attempts; it must be between 0 and 10"},
+		"negative deadline":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = -time.Second }), "tool x: the deadline is -1s; it must not be negative"},
+		"unknown delivery":       {change(func(x *asynctool.Tool[empty]) { x.Delivery = "shout" }), `tool x: the delivery is "shout"; it must be respond, silent or say`},
+		"input is no struct":     {tool[string]("x"), "tool x: the input must be a struct, or a schema of type object"},
+		"input is a pointer":     {tool[*empty]("x"), "tool x: the input must be a struct, or a schema of type object"},
+		"input holds a func":     {tool[struct{ F func() }]("x"), "tool x: no JSON schema can be made of its input: For[struct { F func() }](): type func() is unsupported by jsonschema"},
+		"schema of another type": {change(func(x *asynctool.Tool[empty]) { x.Schema = &jsonschema.Schema{Type: "array"} }), "tool x: the input must be a struct, or a schema of type object"},
+		"Schema and Refine": {change(func(x *asynctool.Tool[empty]) {
+			x.Schema, x.Refine = &jsonschema.Schema{Type: "object"}, func(*jsonschema.Schema) {}
+		}), "tool x: it has both Schema and Refine; change the Schema itself"},
+		"Refine of no argument": {change(func(x *asynctool.Tool[empty]) {
+			x.Refine = func(s *jsonschema.Schema) { s.Properties["size"].Pattern = "x" }
+		}), "tool x: its Refine panicked: runtime error: invalid memory address or nil pointer dereference; does it name an argument that is not there?"},
+		"Refine breaks the schema":          {change(func(x *asynctool.Tool[empty]) { x.Refine = func(s *jsonschema.Schema) { s.Pattern = "(" } }), "tool x: the JSON schema is not valid: "},
+		"static parameter of no argument":   {change(func(x *asynctool.Tool[empty]) { x.Static = map[string]string{"from": "{{customer.number}}"} }), "tool x: the static parameter from is no argument of the tool; add it to the input struct"},
+		"static parameter that is a number": {tool("x", func(x *asynctool.Tool[struct{ N int }]) { x.Static = map[string]string{"N": "1"} }), "tool x: the static parameter N must be a string in the input struct"},
+		"schema refers nowhere":             {change(func(x *asynctool.Tool[empty]) { x.Schema = &jsonschema.Schema{Type: "object", Ref: "#/$defs/none"} }), "tool x: the JSON schema is not valid: "},
+	} {
+		t.Run(label, func(t *testing.T) {
+			set, err := asynctool.NewSet(row.tool)
+			if set != nil || err == nil || !strings.HasPrefix(err.Error(), row.want) {
+				t.Errorf("got  %v\nwant %s", err, row.want)
+			}
+			if !strings.HasSuffix(row.want, ": ") && err != nil && err.Error() != row.want {
+				t.Errorf("got  %v\nwant %s", err, row.want)
+			}
+		})
+	}
+}
+
+func TestNewSetNamesEveryMistake(t *testing.T) {
+	_, err := asynctool.NewSet(
+		tool[empty]("a"),
+		tool[empty](""),
+		tool[empty]("a"),
+		tool("b", func(x *asynctool.Tool[empty]) { x.Run = nil }),
+	)
+	const want = `tool "": the name must be 1 to 64 letters, digits, _ or -
+tool a: two tools have this name
+tool b: Run is missing`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestEntryDefaults(t *testing.T) {
+	const neutral = "I am sorry, this could not be finished."
+	for label, row := range map[string]struct {
+		tool asynctool.Definition
+		want []any
+	}{
+		"left out": {tool[empty]("x"), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral}},
+		"given": {tool(strings.Repeat("y", 64), func(x *asynctool.Tool[empty]) {
+			x.Description, x.Timeout, x.Attempts = "\n two words ", asynctool.MaxTimeout, asynctool.MaxAttempts
+			x.Delivery, x.Deadline, x.FailureText = asynctool.Silent, time.Hour, "Sorry."
+		}), []any{strings.Repeat("y", 64), "two words", 14 * time.Minute, 10, asynctool.Silent, time.Hour, "Sorry."}},
+	} {
+		t.Run(label, func(t *testing.T) {
+			e := only(t, row.tool)
+			got := []any{e.Name, e.Description, e.Timeout, e.Attempts, e.Delivery, e.Deadline, e.FailureText}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestInferredSchema(t *testing.T) {
+	type address struct {
+		Street string `json:"street" jsonschema:"with the house number"`
+		Zip    string `json:"zip,omitempty"`
+	}
+	type input struct {
+		Name     string            `json:"name" jsonschema:"the full name, as it is spelt"`
+		Copies   int               `json:"copies,omitempty"`
+		Price    float64           `json:"price,omitzero"`
+		Express  bool              `json:"express"`
+		Address  address           `json:"address"`
+		Tags     []string          `json:"tags,omitempty" jsonschema:"any number of words"`
+		Labels   map[string]string `json:"labels,omitempty"`
+		Untagged uint8
+		Hidden   string `json:"-"`
+		private  string
+	}
+	_ = input{}.private
+	const want = `{
+		"type": "object",
+		"properties": {
+			"name": {"type": "string", "description": "the full name, as it is spelt"},
+			"copies": {"type": "integer"},
+			"price": {"type": "number"},
+			"express": {"type": "boolean"},
+			"address": {
+				"type": "object",
+				"properties": {"street": {"type": "string", "description": "with the house number"}, "zip": {"type": "string"}},
+				"required": ["street"],
+				"additionalProperties": false
+			},
+			"tags": {"type": ["null", "array"], "items": {"type": "string"}, "description": "any number of words"},
+			"labels": {"type": "object", "additionalProperties": {"type": "string"}},
+			"Untagged": {"type": "integer", "minimum": 0, "maximum": 255}
+		},
+		"required": ["name", "express", "address", "Untagged"],
+		"additionalProperties": false
+	}`
+	schema, err := json.Marshal(only(t, tool[input]("x")).Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, wanted any
+	if err := json.Unmarshal(schema, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(want), &wanted); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(wanted, got); diff != "" {
+		t.Error(diff)
+	}
+	// The order of the fields is the order in which the model reads them.
+	if i, j := strings.Index(string(schema), `"name":`), strings.Index(string(schema), `"copies":`); i < 0 || j < i {
+		t.Errorf("not in the order of the fields: %s", schema)
+	}
+}
+
+func TestSet(t *testing.T) {
+	none, err := asynctool.NewSet()
+	if err != nil || len(none.Entries()) != 0 || none.MaxTimeout() != 0 || none.MaxAttempts() != 0 {
+		t.Errorf("an empty set: %d tools, %s, %d, %v", len(none.Entries()), none.MaxTimeout(), none.MaxAttempts(), err)
+	}
+	set, err := asynctool.NewSet(
+		tool("z", func(x *asynctool.Tool[empty]) { x.Timeout = time.Second }),
+		tool("a", func(x *asynctool.Tool[empty]) { x.Timeout, x.Attempts = 3*time.Minute, 2 }),
+		tool[struct{ N int }]("m"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range set.Entries() {
+		names = append(names, e.Name)
+		if found, ok := set.Lookup(e.Name); !ok || found != e {
+			t.Errorf("%s is not found", e.Name)
+		}
+	}
+	if diff := cmp.Diff([]string{"z", "a", "m"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if set.MaxTimeout() != 3*time.Minute || set.MaxAttempts() != 2 {
+		t.Errorf("timeout %s, attempts %d", set.MaxTimeout(), set.MaxAttempts())
+	}
+	if _, ok := set.Lookup("Z"); ok {
+		t.Error("a name was found in another case")
+	}
+	set.Entries()[0] = nil
+	if set.Entries()[0] == nil {
+		t.Error("the list that is given out is the set's own")
+	}
+}
+
+func TestRunPassesOn(t *testing.T) {
+	type key struct{}
+	want := asynctool.Call{ID: "c", OrgID: "o", Type: "webCall", AssistantID: "a", CustomerNumber: "+1", ToolCallID: "t", Attempt: 2}
+	e := only(t, tool("x", func(x *asynctool.Tool[empty]) {
+		x.Run = func(ctx context.Context, call asynctool.Call, _ empty) (asynctool.Result, error) {
+			if ctx.Value(key{}) != "value" {
+				t.Error("the context is another one")
+			}
+			if diff := cmp.Diff(want, call); diff != "" {
+				t.Error(diff)
+			}
+			return asynctool.Textf("%d of %d", 1, 2), nil
+		}
+	}))
+	result, err := e.Run(context.WithValue(t.Context(), key{}, "value"), want, json.RawMessage(`{}`))
+	if err != nil || result.Text != "1 of 2" {
+		t.Errorf("%q, %v", result.Text, err)
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	first := asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 1}
+	second := asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 2}
+	other := asynctool.Call{ID: "c", ToolCallID: "u", Attempt: 1}
+	if first.IdempotencyKey() != "c/t" || second.IdempotencyKey() != "c/t" || other.IdempotencyKey() != "c/u" {
+		t.Errorf("%q, %q, %q", first.IdempotencyKey(), second.IdempotencyKey(), other.IdempotencyKey())
+	}
+}
+
+type callerInput struct {
+	From  string `json:"from" jsonschema:"the caller's number"`
+	Size  string `json:"size" jsonschema:"which size"`
+	Until string `json:"until,omitempty"`
+	Extra string `json:"extra,omitempty"`
+}
+
+func callerTool(got *callerInput) asynctool.Tool[callerInput] {
+	return asynctool.Tool[callerInput]{
+		Name: "x", Description: "does something",
+		Refine: func(s *jsonschema.Schema) {
+			s.Properties["size"].Enum = []any{"S", "M"}
+			s.Properties["from"].Pattern = `^\+`
+			s.Properties["until"].Format = "date"
+		},
+		Static: map[string]string{"from": "{{customer.number}}", "extra": "fixed"},
+		Run: func(_ context.Context, _ asynctool.Call, in callerInput) (asynctool.Result, error) {
+			*got = in
+			return asynctool.Text("done"), nil
+		},
+	}
+}
+
+func TestModelSchemaHidesStaticParameters(t *testing.T) {
+	e := only(t, callerTool(new(callerInput)))
+	for name, row := range map[string]struct {
+		schema *jsonschema.Schema
+		want   string
+	}{
+		"model": {e.ModelSchema(), `{"type":"object","properties":{"size":{"type":"string","description":"which size","enum":["S","M"]},"until":{"type":"string","format":"date"}},"required":["size"],"additionalProperties":false}`},
+		"checked": {e.Schema, `{"type":"object","properties":{"from":{"type":"string","description":"the caller's number","pattern":"^\\+"},` +
+			`"size":{"type":"string","description":"which size","enum":["S","M"]},"until":{"type":"string","format":"date"},"extra":{"type":"string"}},"required":["from","size"],"additionalProperties":false}`},
+	} {
+		got, err := json.Marshal(row.schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(row.want, string(got)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// The model is never told of a static parameter, whatever is wrong with it.
+func TestStaticParameters(t *testing.T) {
+	for name, row := range map[string]struct {
+		arguments string
+		want      callerInput
+		argument  bool   // the model can mend it
+		err       string // final, for the operator
+	}{
+		"as they come":       {arguments: `{"size":"S","from":"+15550100","extra":"fixed"}`, want: callerInput{From: "+15550100", Size: "S", Extra: "fixed"}},
+		"optional left out":  {arguments: `{"size":"S","from":"+15550100"}`, want: callerInput{From: "+15550100", Size: "S"}},
+		"missing":            {arguments: `{"size":"S"}`, err: "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"},
+		"missing with more":  {arguments: `{}`, err: "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"},
+		"not as it must be":  {arguments: `{"size":"S","from":"anonymous"}`, err: "the static parameter from is not what its schema takes"},
+		"of another type":    {arguments: `{"size":"S","from":"+1","extra":7}`, err: "the static parameter extra is not what its schema takes"},
+		"argument not given": {arguments: `{"from":"+15550100"}`, argument: true},
+		"not in the enum":    {arguments: `{"from":"+15550100","size":"XL"}`, argument: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got callerInput
+			_, err := only(t, callerTool(&got)).Run(t.Context(), asynctool.Call{}, json.RawMessage(row.arguments))
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if _, ok := errors.AsType[*asynctool.ArgumentError](err); ok != row.argument {
+				t.Errorf("%v", err)
+			} else if ok && strings.Contains(err.Error(), "from") {
+				t.Errorf("the model is told of a static parameter: %v", err)
+			}
+			if final, ok := errors.AsType[*asynctool.Error](err); ok != (row.err != "") || ok && (final.Retry || final.Spoken != "" || final.Error() != row.err) {
+				t.Errorf("%v, want %q", err, row.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package job
+
+import (
+	"fmt"
+	"maps"
+	"time"
+)
+
+// PerCall bounds what one call may have tools do, as each run costs money.
+type PerCall struct {
+	Jobs       int // in the call's whole life; 0 means any number
+	Concurrent int // at the same time; 0 means any number
+}
+
+// LimitError says that a call may not start another job, or not now.
+type LimitError struct {
+	Concurrent bool // the limit is on what runs at the same time
+	Most       int  // the limit
+}
+
+func (e *LimitError) Error() string {
+	if e.Concurrent {
+		return fmt.Sprintf("the call has %d jobs running at the same time, which is its limit", e.Most)
+	}
+	return fmt.Sprintf("the call has started %d jobs, which is its limit", e.Most)
+}
+
+// slotMemory is how long a slot that ran out is remembered: longer than a job
+// can wait for its next attempt, which may not count as another job.
+const slotMemory = time.Hour
+
+// CallRecord remembers how many jobs a call has started, and which of them
+// run. As with [Record], who saves it must do so only if it was not changed
+// meanwhile.
+type CallRecord struct {
+	CallID   string `json:"callId"`
+	Revision int64  `json:"-"`       // counts the saves; 0 means never saved
+	Started  int    `json:"started"` // how many jobs were admitted
+	// Slots are the admitted jobs that are not finished, by tool call id, with
+	// the time until which each is taken to be running. A job that crashed
+	// frees its slot by that time, and is still known.
+	Slots   map[string]time.Time `json:"slots,omitempty"`
+	Updated time.Time            `json:"updated"`
+}
+
+// Admit gives a job a slot for as long as its lease. It fails with a
+// [*LimitError]. A job that has or had a slot is not counted again, and never
+// refused: it was promised that it would run.
+func (r CallRecord) Admit(toolCallID string, now time.Time, lease time.Duration, limits PerCall) (CallRecord, error) {
+	_, known := r.Slots[toolCallID]
+	if !known {
+		running := 0
+		for _, until := range r.Slots {
+			if now.Before(until) {
+				running++
+			}
+		}
+		switch {
+		case limits.Jobs > 0 && r.Started >= limits.Jobs:
+			return r, &LimitError{Most: limits.Jobs}
+		case limits.Concurrent > 0 && running >= limits.Concurrent:
+			return r, &LimitError{Concurrent: true, Most: limits.Concurrent}
+		}
+		r.Started++
+	}
+	r = r.pruned(now)
+	r.Slots[toolCallID] = now.Add(lease)
+	return r, nil
+}
+
+// Leave frees the slot of a finished job. It says whether there was one.
+func (r CallRecord) Leave(toolCallID string, now time.Time) (CallRecord, bool) {
+	if _, known := r.Slots[toolCallID]; !known {
+		return r, false
+	}
+	r = r.pruned(now)
+	delete(r.Slots, toolCallID)
+	return r, true
+}
+
+// pruned is the record, as it is changed now, with slots of its own and
+// without those that ran out long ago.
+func (r CallRecord) pruned(now time.Time) CallRecord {
+	slots := maps.Clone(r.Slots)
+	if slots == nil {
+		slots = make(map[string]time.Time)
+	}
+	maps.DeleteFunc(slots, func(_ string, until time.Time) bool { return now.Sub(until) > slotMemory })
+	r.Slots, r.Updated = slots, now
+	return r
+}
+
+// Expires is when the record may be forgotten.
+func (r CallRecord) Expires() time.Time { return r.Updated.Add(Retention) }

@@ -1,0 +1,198 @@
+// Package job is what passes between the functions: the job that the ack
+// queues, the outcome that the process function queues, and the record that
+// remembers how far a job has come.
+package job
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// version is written into every message. A reader that finds another one must
+// not guess: the message may promise more than the reader knows of.
+const version = 1
+
+// ErrUnreadable says that a queue message is no job, or no outcome, that this
+// version understands. Trying it again does not help, so such a message
+// belongs in the dead-letter queue.
+var ErrUnreadable = errors.New("the message cannot be read")
+
+// Job is one accepted tool call on its way to the process function.
+type Job struct {
+	Version    int             `json:"version"`
+	ID         string          `json:"id"`         // see [ID]
+	ToolCallID string          `json:"toolCallId"` // Vapi's, unique within the call
+	Tool       string          `json:"tool"`
+	Arguments  json.RawMessage `json:"arguments"` // a JSON object, as it came
+	// Refusal says why the tool cannot be run, where that is so: the job is
+	// then only there to tell it. Empty for all other jobs.
+	Refusal    string    `json:"refusal,omitempty"`
+	Call       Call      `json:"call"`
+	Async      bool      `json:"async"`      // the assistant did not wait for the webhook's answer
+	ReceivedAt time.Time `json:"receivedAt"` // when the webhook came in
+	CallEnds   time.Time `json:"callEnds"`   // the latest moment at which the call can still be live
+}
+
+// Call is what is known of the call that a tool call came from.
+type Call struct {
+	ID             string `json:"id"`
+	OrgID          string `json:"orgId,omitempty"`
+	Type           string `json:"type,omitempty"`
+	AssistantID    string `json:"assistantId,omitempty"`
+	CustomerNumber string `json:"customerNumber,omitempty"`
+	// ControlURL is the key to the live call: whoever knows it can speak in
+	// it. It is never logged. Empty where the call cannot be reached.
+	ControlURL string `json:"controlUrl,omitempty"`
+}
+
+// ID names a job. Tool call ids are unique within a call only.
+func ID(callID, toolCallID string) string { return callID + "/" + toolCallID }
+
+// Encode is the job as a queue message.
+func (j Job) Encode() (string, error) {
+	j.Version = version
+	return encode(j)
+}
+
+// Decode reads a queue message. Its error wraps [ErrUnreadable].
+func Decode(message string) (Job, error) {
+	var j Job
+	if err := json.Unmarshal([]byte(message), &j); err != nil {
+		return Job{}, fmt.Errorf("%w as a job: %s", ErrUnreadable, withoutValues(err))
+	}
+	switch {
+	case j.Version != version:
+		return Job{}, fmt.Errorf("%w: a job of version %d, and this program reads version %d", ErrUnreadable, j.Version, version)
+	case j.ID == "" || j.ID != ID(j.Call.ID, j.ToolCallID):
+		return Job{}, fmt.Errorf("%w: the job's id does not fit its call", ErrUnreadable)
+	case j.Tool == "":
+		return Job{}, fmt.Errorf("%w: the job names no tool", ErrUnreadable)
+	case j.ReceivedAt.IsZero() || j.CallEnds.IsZero():
+		return Job{}, fmt.Errorf("%w: the job has no times", ErrUnreadable)
+	}
+	return j, nil
+}
+
+// Status says whether a tool did what it was asked.
+type Status string
+
+const (
+	OK    Status = "ok"
+	Error Status = "error"
+)
+
+// Delivery says how an outcome reaches the call.
+type Delivery string
+
+const (
+	Respond Delivery = "respond" // into the conversation, and the assistant answers
+	Silent  Delivery = "silent"  // into the conversation, and the assistant stays silent
+	Say     Delivery = "say"     // spoken word for word
+	Control Delivery = "control" // the control message in Result.Control, as it is
+)
+
+// Result is what a job came to, and how it is to be told.
+type Result struct {
+	Status   Status          `json:"status"`
+	Content  string          `json:"content,omitempty"` // empty for most control messages
+	Delivery Delivery        `json:"delivery"`
+	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with Control
+}
+
+func (r Result) check() error {
+	switch {
+	case r.Status != OK && r.Status != Error:
+		return fmt.Errorf("there is no status %q", string(r.Status))
+	case r.Delivery == Control && len(r.Control) == 0:
+		return errors.New("the control message is missing")
+	case r.Delivery == Control:
+		return nil
+	case r.Delivery != Respond && r.Delivery != Silent && r.Delivery != Say:
+		return fmt.Errorf("there is no delivery %q", string(r.Delivery))
+	case r.Content == "":
+		return errors.New("the content is empty")
+	}
+	return nil
+}
+
+// Kind tells a final outcome from what may come before it.
+type Kind string
+
+// Final is the kind of the one outcome that ends a job.
+const Final Kind = "final"
+
+// Outcome is a job's result on its way to the callback function.
+type Outcome struct {
+	Version    int       `json:"version"`
+	JobID      string    `json:"jobId"`
+	ToolCallID string    `json:"toolCallId"`
+	Tool       string    `json:"tool"`
+	Call       Call      `json:"call"`
+	Kind       Kind      `json:"kind"`
+	Result     Result    `json:"result"`
+	Deadline   time.Time `json:"deadline"` // after it, the result is not told any more
+}
+
+// Outcome is the message that tells this job's result.
+func (j Job) Outcome(r Result, deadline time.Time) Outcome {
+	return Outcome{
+		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
+		Kind: Final, Result: r, Deadline: deadline,
+	}
+}
+
+// Encode is the outcome as a queue message.
+func (o Outcome) Encode() (string, error) {
+	o.Version = version
+	return encode(o)
+}
+
+// DecodeOutcome reads a queue message. Its error wraps [ErrUnreadable].
+func DecodeOutcome(message string) (Outcome, error) {
+	var o Outcome
+	if err := json.Unmarshal([]byte(message), &o); err != nil {
+		return Outcome{}, fmt.Errorf("%w as an outcome: %s", ErrUnreadable, withoutValues(err))
+	}
+	switch {
+	case o.Version != version:
+		return Outcome{}, fmt.Errorf("%w: an outcome of version %d, and this program reads version %d", ErrUnreadable, o.Version, version)
+	case o.Kind != Final:
+		return Outcome{}, fmt.Errorf("%w: an outcome of kind %q", ErrUnreadable, string(o.Kind))
+	case o.JobID == "" || o.JobID != ID(o.Call.ID, o.ToolCallID):
+		return Outcome{}, fmt.Errorf("%w: the outcome's job id does not fit its call", ErrUnreadable)
+	case o.Deadline.IsZero():
+		return Outcome{}, fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
+	}
+	if err := o.Result.check(); err != nil {
+		return Outcome{}, fmt.Errorf("%w: the outcome's result: %w", ErrUnreadable, err)
+	}
+	return o, nil
+}
+
+// withoutValues says what is wrong with a message, which is logged, without
+// quoting it: it may hold a telephone number or a control URL.
+func withoutValues(err error) string {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("it is not JSON from byte %d on", syntax.Offset)
+	}
+	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("its member %q has another type than %s", kind.Field, kind.Type)
+	}
+	return fmt.Sprintf("a member cannot be read (%T)", err)
+}
+
+// noncharacters escapes the two characters that JSON takes as they are and
+// SQS refuses (Amazon SQS API reference, SendMessage). A caller's words may
+// hold them. Outside of strings JSON has none.
+var noncharacters = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`)
+
+func encode(v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("encode a queue message: %w", err)
+	}
+	return noncharacters.Replace(string(b)), nil
+}

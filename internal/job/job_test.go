@@ -1,0 +1,356 @@
+package job_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// words are texts as callers, models and attackers write them.
+func words() *rapid.Generator[string] {
+	return rapid.OneOf(
+		rapid.String(),
+		rapid.StringOfN(rapid.SampledFrom([]rune("\x00\x01\x1b\x7f\u0080<>&\"\\/\n\t\u2028\uFFFD\uFFFE\uFFFFü日😀")), 0, 20, -1),
+		rapid.StringMatching(`[a-z0-9-]{1,40}`),
+	)
+}
+
+func times() *rapid.Generator[time.Time] {
+	return rapid.Custom(func(t *rapid.T) time.Time {
+		seconds := rapid.Int64Range(0, 4e9).Draw(t, "seconds")
+		zone := time.FixedZone("", 60*rapid.IntRange(-14*60, 14*60).Draw(t, "zone"))
+		return time.Unix(seconds, rapid.Int64Range(0, 999_999_999).Draw(t, "nanoseconds")).In(zone)
+	})
+}
+
+func object() *rapid.Generator[json.RawMessage] {
+	return rapid.Custom(func(t *rapid.T) json.RawMessage {
+		b, err := json.Marshal(rapid.MapOfN(words(), words(), 0, 4).Draw(t, "object"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	})
+}
+
+func calls() *rapid.Generator[job.Call] {
+	return rapid.Custom(func(t *rapid.T) job.Call {
+		return job.Call{
+			ID: words().Draw(t, "call"), OrgID: words().Draw(t, "org"), Type: words().Draw(t, "type"),
+			AssistantID: words().Draw(t, "assistant"), CustomerNumber: words().Draw(t, "number"), ControlURL: words().Draw(t, "control URL"),
+		}
+	})
+}
+
+func jobs() *rapid.Generator[job.Job] {
+	return rapid.Custom(func(t *rapid.T) job.Job {
+		j := job.Job{
+			Version: 1, ToolCallID: words().Draw(t, "tool call"), Tool: "t" + words().Draw(t, "tool"),
+			Arguments: object().Draw(t, "arguments"), Call: calls().Draw(t, "call"), Async: rapid.Bool().Draw(t, "async"),
+			ReceivedAt: times().Draw(t, "received at"), CallEnds: times().Draw(t, "call ends"),
+		}
+		j.ID = job.ID(j.Call.ID, j.ToolCallID)
+		return j
+	})
+}
+
+// jsonText compares JSON by what it says: encoding it again may escape more.
+var jsonText = cmp.Transformer("JSON", func(m json.RawMessage) (v any) {
+	if len(m) > 0 && json.Unmarshal(m, &v) != nil {
+		return string(m)
+	}
+	return v
+})
+
+func TestJobRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := jobs().Draw(t, "job")
+		message, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (queue.Message{Body: message}).Check(); err != nil {
+			t.Fatalf("the queue does not take it: %v", err)
+		}
+		got, err := job.Decode(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, jsonText); diff != "" {
+			t.Fatalf("decoded (-want +got):\n%s", diff)
+		}
+		if again, err := got.Encode(); err != nil || again != message {
+			t.Fatalf("encoded again it is another message: %q, not %q (%v)", again, message, err)
+		}
+	})
+}
+
+func TestOutcomeRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		j := jobs().Draw(t, "job")
+		result := job.Result{
+			Status:   rapid.SampledFrom([]job.Status{job.OK, job.Error}).Draw(t, "status"),
+			Delivery: rapid.SampledFrom([]job.Delivery{job.Respond, job.Silent, job.Say, job.Control}).Draw(t, "delivery"),
+			Content:  "c" + words().Draw(t, "content"),
+		}
+		if result.Delivery == job.Control {
+			result.Control = object().Draw(t, "control")
+		}
+		want := j.Outcome(result, times().Draw(t, "deadline"))
+		if want.JobID != j.ID || want.Tool != j.Tool || want.Call != j.Call || want.ToolCallID != j.ToolCallID {
+			t.Fatalf("the outcome %+v is not the job's", want)
+		}
+		message, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (queue.Message{Body: message}).Check(); err != nil {
+			t.Fatalf("the queue does not take it: %v", err)
+		}
+		got, err := job.DecodeOutcome(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, jsonText); diff != "" {
+			t.Fatalf("decoded (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestNonCharacters tests the two characters that JSON leaves as they are and
+// SQS does not take.
+func TestNonCharacters(t *testing.T) {
+	j := newJob()
+	j.Arguments = json.RawMessage("{\"q\":\"a\uFFFEb\\\\\uFFFF\"}")
+	message, err := j.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(message, "\uFFFE\uFFFF") {
+		t.Errorf("they are in %q", message)
+	}
+	got, err := job.Decode(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var arguments struct{ Q string }
+	if err := json.Unmarshal(got.Arguments, &arguments); err != nil || arguments.Q != "a\uFFFEb\\\uFFFF" {
+		t.Errorf("they became %q, %v", arguments.Q, err)
+	}
+}
+
+func TestEncodeFails(t *testing.T) {
+	for name, arguments := range map[string]string{"no JSON": "{", "nothing": ""} {
+		j := newJob()
+		j.Arguments = json.RawMessage(arguments)
+		if message, err := j.Encode(); err == nil {
+			t.Errorf("arguments that are %s: %s", name, message)
+		}
+	}
+	j := newJob()
+	j.CallEnds = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	if message, err := j.Encode(); err == nil {
+		t.Errorf("a year that JSON has no room for: %s", message)
+	}
+}
+
+func newJob() job.Job {
+	return job.Job{
+		ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{"city":"Riga"}`),
+		Call: job.Call{ID: "call"}, ReceivedAt: start, CallEnds: start.Add(time.Hour),
+	}
+}
+
+const (
+	aJob      = `{"version":1,"id":"c/t","toolCallId":"t","tool":"weather","arguments":{},"call":{"id":"c"},"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
+	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final","result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
+)
+
+func TestDecode(t *testing.T) {
+	for name, row := range map[string]struct {
+		old, new string // what is changed in a good job
+		ok       bool
+	}{
+		"good":                      {ok: true},
+		"a member of a later minor": {old: `"async"`, new: `"later":1,"async"`, ok: true},
+		"an older version":          {old: `"version":1`, new: `"version":0`},
+		"a newer version":           {old: `"version":1`, new: `"version":2`},
+		"no version":                {old: `"version":1,`, new: ``},
+		"a version that is a text":  {old: `"version":1`, new: `"version":"1"`},
+		"another call's id":         {old: `"id":"c/t"`, new: `"id":"d/t"`},
+		"another tool call's id":    {old: `"toolCallId":"t"`, new: `"toolCallId":"u"`},
+		"no id":                     {old: `"id":"c/t"`, new: `"id":""`},
+		"no tool":                   {old: `"tool":"weather"`, new: `"tool":""`},
+		"no receipt time":           {old: `"receivedAt":"2026-07-01T12:00:00Z",`, new: ``},
+		"no end of the call":        {old: `"callEnds":"2026-07-01T13:00:00Z"`, new: `"x":1`},
+		"a time that is none":       {old: `"2026-07-01T13:00:00Z"`, new: `"soon"`},
+		"a call that is no object":  {old: `{"id":"c"}`, new: `"c"`},
+		"something after it":        {old: `13:00:00Z"}`, new: `13:00:00Z"} x`},
+		"half of it":                {old: `"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`, new: ``},
+		"an outcome in its place":   {old: aJob, new: anOutcome},
+		"nothing":                   {old: aJob, new: ``},
+		"null":                      {old: aJob, new: `null`},
+		"an array":                  {old: aJob, new: `[]`},
+		"many brackets":             {old: aJob, new: strings.Repeat("[", 100_000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j, err := job.Decode(changed(t, aJob, row.old, row.new))
+			verdict(t, err, row.ok)
+			if row.ok && (j.ID != "c/t" || j.Tool != "weather" || !j.Async || string(j.Arguments) != "{}") {
+				t.Errorf("decoded %+v", j)
+			}
+		})
+	}
+}
+
+func TestDecodeOutcome(t *testing.T) {
+	for name, row := range map[string]struct {
+		old, new string
+		ok       bool
+	}{
+		"good":                         {ok: true},
+		"an error that is told":        {old: `"status":"ok"`, new: `"status":"error"`, ok: true},
+		"silent":                       {old: `"respond"`, new: `"silent"`, ok: true},
+		"say":                          {old: `"respond"`, new: `"say"`, ok: true},
+		"control":                      {old: `"content":"x","delivery":"respond"`, new: `"delivery":"control","control":{"type":"end-call"}`, ok: true},
+		"control without a message":    {old: `"respond"`, new: `"control"`},
+		"an older version":             {old: `"version":1`, new: `"version":0`},
+		"a newer version":              {old: `"version":1`, new: `"version":2`},
+		"a kind that is not known yet": {old: `"final"`, new: `"progress"`},
+		"no kind":                      {old: `"kind":"final",`, new: ``},
+		"another call's id":            {old: `"jobId":"c/t"`, new: `"jobId":"d/t"`},
+		"no id":                        {old: `"jobId":"c/t"`, new: `"jobId":""`},
+		"no deadline":                  {old: `"deadline":"2026-07-01T13:00:00Z"`, new: `"x":1`},
+		"no status":                    {old: `"status":"ok"`, new: `"status":""`},
+		"another status":               {old: `"status":"ok"`, new: `"status":"OK"`},
+		"no delivery":                  {old: `"respond"`, new: `""`},
+		"another delivery":             {old: `"respond"`, new: `"shout"`},
+		"no content":                   {old: `"content":"x",`, new: ``},
+		"a job in its place":           {old: anOutcome, new: aJob},
+		"nothing":                      {old: anOutcome, new: ``},
+		"null":                         {old: anOutcome, new: `null`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := job.DecodeOutcome(changed(t, anOutcome, row.old, row.new))
+			verdict(t, err, row.ok)
+			if row.ok && o.JobID != "c/t" {
+				t.Errorf("decoded %+v", o)
+			}
+		})
+	}
+}
+
+func changed(t *testing.T, message, old, new string) string {
+	t.Helper()
+	if old == "" {
+		return message
+	}
+	if strings.Count(message, old) != 1 {
+		t.Fatalf("%q is there %d times", old, strings.Count(message, old))
+	}
+	return strings.Replace(message, old, new, 1)
+}
+
+func verdict(t *testing.T, err error, ok bool) {
+	t.Helper()
+	if ok && err != nil || !ok && !errors.Is(err, job.ErrUnreadable) {
+		t.Errorf("error %v, want ErrUnreadable: %t", err, !ok)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(aJob)
+	f.Add(anOutcome)
+	f.Add(`{"version":1,"id":"/","receivedAt":"0001-01-01T00:00:00Z"}`)
+	f.Add(`{"version":1e0,"ID":"c/t","Id":"c/t"}`)
+	f.Fuzz(func(t *testing.T, message string) {
+		j, err := job.Decode(message)
+		if err != nil {
+			if !errors.Is(err, job.ErrUnreadable) {
+				t.Errorf("error %v is not ErrUnreadable", err)
+			}
+			if j.ID != "" {
+				t.Errorf("an error, and the job %+v", j)
+			}
+			return
+		}
+		if j.ID != j.Call.ID+"/"+j.ToolCallID || j.Tool == "" {
+			t.Errorf("decoded %+v", j)
+		}
+		roundTrip(t, j, j.Encode, job.Decode)
+	})
+}
+
+func FuzzDecodeOutcome(f *testing.F) {
+	f.Add(anOutcome)
+	f.Add(aJob)
+	f.Add(`{"version":1,"kind":"final","jobId":"/","deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","delivery":"control","control":null}}`)
+	f.Fuzz(func(t *testing.T, message string) {
+		o, err := job.DecodeOutcome(message)
+		if err != nil {
+			if !errors.Is(err, job.ErrUnreadable) {
+				t.Errorf("error %v is not ErrUnreadable", err)
+			}
+			if o.JobID != "" {
+				t.Errorf("an error, and the outcome %+v", o)
+			}
+			return
+		}
+		if o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Result.Content == "" && len(o.Result.Control) == 0 {
+			t.Errorf("decoded %+v", o)
+		}
+		roundTrip(t, o, o.Encode, job.DecodeOutcome)
+	})
+}
+
+// roundTrip tests that what was decoded can be sent on.
+func roundTrip[T any](t *testing.T, want T, encode func() (string, error), decode func(string) (T, error)) {
+	t.Helper()
+	message, err := encode()
+	if err != nil {
+		t.Fatalf("%+v cannot be encoded: %v", want, err)
+	}
+	got, err := decode(message)
+	if err != nil {
+		t.Fatalf("%s cannot be decoded: %v", message, err)
+	}
+	if diff := cmp.Diff(want, got, jsonText); diff != "" {
+		t.Errorf("decoded again (-want +got):\n%s", diff)
+	}
+}
+
+// TestErrorsQuoteNothing tests that what cannot be read is not repeated: the
+// errors are logged.
+func TestErrorsQuoteNothing(t *testing.T) {
+	for name, message := range map[string]string{
+		"no JSON":                 `{"id":"a/b" planted`,
+		"a number for a string":   `{"call":{"customerNumber":4915100000001}}`,
+		"an object for a string":  `{"call":{"controlUrl":{"url":"planted"}}}`,
+		"a string for an object":  `{"call":"planted"}`,
+		"no time":                 `{"receivedAt":"planted","deadline":"planted"}`,
+		"another version":         `{"version":2,"id":"planted"}`,
+		"an id that does not fit": `{"version":1,"id":"planted","jobId":"planted","kind":"final"}`,
+		"a string":                `"planted"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, jobErr := job.Decode(message)
+			_, outcomeErr := job.DecodeOutcome(message)
+			for _, err := range []error{jobErr, outcomeErr} {
+				if !errors.Is(err, job.ErrUnreadable) {
+					t.Fatalf("error %v", err)
+				}
+				if strings.Contains(err.Error(), "planted") || strings.Contains(err.Error(), "4915100000001") {
+					t.Errorf("the error quotes the message: %v", err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,278 @@
+package dynamo_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/google/go-cmp/cmp"
+	minidyn "github.com/truora/minidyn/aws-v2/client"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/dynamo"
+	"github.com/ringback/ringback/internal/jobtable/jobtabletest"
+)
+
+const table = "jobs"
+
+var start = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
+
+func TestContract(t *testing.T) {
+	jobtabletest.Run(t, func(t *testing.T) jobtable.Store { return dynamo.New(newClient(t), table) })
+}
+
+func TestCalls(t *testing.T) {
+	jobtabletest.RunCalls(t, func(t *testing.T) jobtabletest.Stores { return dynamo.New(newClient(t), table) })
+}
+
+// TestAdmissionAndLostAnswer tests an admission whose answer is lost: the
+// repeat finds its own write, and the job is counted once.
+func TestAdmissionAndLostAnswer(t *testing.T) {
+	c := newClient(t)
+	c.repeat = func(*dynamodb.PutItemInput) {}
+	store := dynamo.New(c, table)
+	calls := jobtable.NewCalls(store, job.PerCall{Jobs: 1}, func() time.Time { return start })
+	for range 3 {
+		if err := calls.Admit(t.Context(), newJob(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := store.LoadCall(t.Context(), "call"); err != nil || r.Started != 1 || len(r.Slots) != 1 {
+		t.Errorf("the call's record is %+v, %v", r, err)
+	}
+}
+
+// client is a DynamoDB that can be hindered. It also sees to what minidyn does
+// not: that a context may have ended.
+type client struct {
+	*minidyn.Client
+	repeat func(in *dynamodb.PutItemInput) // see TestLostAnswer
+	putErr error                           // comes in place of a put
+	getErr error                           // comes in place of a get
+}
+
+func newClient(t *testing.T) *client {
+	t.Helper()
+	c := &client{Client: minidyn.NewClient()}
+	if err := minidyn.AddTable(t.Context(), c.Client, table, "id", ""); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *client) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	if err := errors.Join(ctx.Err(), c.putErr); err != nil {
+		return nil, err
+	}
+	if c.repeat != nil {
+		// The first request takes effect, if it can; its answer is lost.
+		_, _ = c.Client.PutItem(ctx, in, options...)
+		c.repeat(in)
+	}
+	return c.Client.PutItem(ctx, in, options...)
+}
+
+func (c *client) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
+		return nil, err
+	}
+	if !aws.ToBool(in.ConsistentRead) {
+		return nil, errors.New("an eventually consistent read may miss the last save")
+	}
+	return c.Client.GetItem(ctx, in, options...)
+}
+
+// TestLostAnswer tests a save whose answer is lost. The client repeats it, and
+// the repeat fails its condition: the save counts all the same.
+func TestLostAnswer(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	c.repeat = func(*dynamodb.PutItemInput) {}
+	records := jobtable.New(dynamo.New(c, table), func() time.Time { return start })
+	j := newJob()
+	r, err := records.Claim(ctx, j, start.Add(time.Hour), "m", time.Minute)
+	if err != nil || r.Revision != 1 || r.Attempt != 1 {
+		t.Fatalf("claim: revision %d, attempt %d, %v", r.Revision, r.Attempt, err)
+	}
+	// The holder is the same, and so is the time: this is another claim.
+	var busy *job.BusyError
+	if _, err := records.Claim(ctx, j, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
+		t.Errorf("claim again: %v", err)
+	}
+	result := job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}
+	if r, err = records.Finish(ctx, r, result, false, ""); err != nil || r.Revision != 2 {
+		t.Fatalf("finish: revision %d, %v", r.Revision, err)
+	}
+	if r, err = records.ClaimDelivery(ctx, j.ID, time.Minute); err != nil || r.Revision != 3 {
+		t.Fatalf("claim the delivery: revision %d, %v", r.Revision, err)
+	}
+	if err := records.Settle(ctx, r, job.Delivered, ""); err != nil {
+		t.Errorf("settle: %v", err)
+	}
+}
+
+// TestLostAnswerAndLostRace tests a save that took effect, but was followed by
+// somebody else's before it was repeated: it must not count as the last.
+func TestLostAnswerAndLostRace(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	store := dynamo.New(c, table)
+	c.repeat = func(in *dynamodb.PutItemInput) {
+		c.repeat = nil
+		theirs, err := store.Load(ctx, newJob().ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs.Holder = "somebody else"
+		if _, err := store.Save(ctx, theirs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := store.Save(ctx, newRecord()); !errors.Is(err, jobtable.ErrChanged) {
+		t.Errorf("save: %v", err)
+	}
+	if r, err := store.Load(ctx, newJob().ID); err != nil || r.Holder != "somebody else" || r.Revision != 2 {
+		t.Errorf("the holder is %q at revision %d, %v", r.Holder, r.Revision, err)
+	}
+}
+
+func TestItem(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	now := start
+	records := jobtable.New(dynamo.New(c, table), func() time.Time { return now })
+	check := func(revision int, state job.State) {
+		t.Helper()
+		out, err := c.GetItem(ctx, &dynamodb.GetItemInput{
+			TableName: aws.String(table), ConsistentRead: aws.Bool(true),
+			Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "call/tool-call"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]string)
+		for name, value := range out.Item {
+			switch value := value.(type) {
+			case *types.AttributeValueMemberS:
+				got[name] = "S " + value.Value
+			case *types.AttributeValueMemberN:
+				got[name] = "N " + value.Value
+			default:
+				t.Errorf("%s is a %T", name, value)
+			}
+		}
+		var record map[string]any
+		if err := json.Unmarshal([]byte(got["record"][2:]), &record); err != nil || record["state"] != string(state) {
+			t.Errorf("the record is %s (%v), want one of state %s", got["record"], err, state)
+		}
+		if len(got["save"]) < 20 {
+			t.Errorf("the save's name is %q, want a random one", got["save"])
+		}
+		delete(got, "record")
+		delete(got, "save")
+		want := map[string]string{
+			"id": "S call/tool-call", "revision": "N " + strconv.Itoa(revision), "state": "S " + string(state), "tool": "S weather",
+			"expires": fmt.Sprintf("N %d", now.Add(30*24*time.Hour).Unix()), // seconds, as DynamoDB's time to live takes them
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the item (-want +got):\n%s", diff)
+		}
+	}
+	r, err := records.Claim(ctx, newJob(), start.Add(time.Hour), "m", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(1, job.Running)
+	now = now.Add(5 * time.Hour)
+	if _, err := records.Finish(ctx, r, job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}, false, ""); err != nil {
+		t.Fatal(err)
+	}
+	check(2, job.Done)
+}
+
+// TestServiceErrors tests that trouble with the service is neither a lost race
+// nor a missing record: both would be acted on.
+func TestServiceErrors(t *testing.T) {
+	trouble := &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}
+	check := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, trouble) || errors.Is(err, jobtable.ErrChanged) || errors.Is(err, jobtable.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	ctx := t.Context()
+	c := newClient(t)
+	store := dynamo.New(c, table)
+	records := jobtable.New(store, func() time.Time { return start })
+
+	c.putErr = trouble
+	_, err := store.Save(ctx, newRecord())
+	check("save", err)
+	_, err = records.Claim(ctx, newJob(), start, "m", time.Minute)
+	check("claim", err)
+
+	c.putErr, c.getErr = nil, trouble
+	if _, err = store.Save(ctx, newRecord()); err != nil {
+		t.Errorf("a save that needs no read: %v", err)
+	}
+	_, err = store.Load(ctx, newJob().ID)
+	check("load", err)
+	// The condition failed, but whose save it was cannot be told now.
+	_, err = store.Save(ctx, newRecord())
+	check("save over another", err)
+	_, err = records.ClaimDelivery(ctx, newJob().ID, time.Minute)
+	check("claim the delivery", err)
+
+	c.getErr = nil
+	_, err = dynamo.New(c, "no-such-table").Load(ctx, "a/b")
+	if missing := new(types.ResourceNotFoundException); !errors.As(err, &missing) || errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("load from a table that does not exist: %v", err)
+	}
+}
+
+// TestBrokenItems tests items that somebody else wrote.
+func TestBrokenItems(t *testing.T) {
+	s := func(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
+	n := func(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
+	for name, item := range map[string]map[string]types.AttributeValue{
+		"no record":                     {"revision": n("1")},
+		"a record that is no text":      {"revision": n("1"), "record": n("1")},
+		"a record that is no JSON":      {"revision": n("1"), "record": s("{")},
+		"a record of other JSON":        {"revision": n("1"), "record": s(`{"attempt":"one"}`)},
+		"no revision":                   {"record": s("{}")},
+		"a revision that is a text":     {"record": s("{}"), "revision": s("1")},
+		"a revision that is a fraction": {"record": s("{}"), "revision": n("1.5")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			c := newClient(t)
+			item["id"] = s("call/tool-call")
+			if _, err := c.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(table), Item: item}); err != nil {
+				t.Fatal(err)
+			}
+			store := dynamo.New(c, table)
+			if r, err := store.Load(ctx, "call/tool-call"); err == nil || errors.Is(err, jobtable.ErrNotFound) {
+				t.Errorf("load: %+v, %v", r, err)
+			}
+			if _, err := store.Save(ctx, newRecord()); !errors.Is(err, jobtable.ErrChanged) {
+				t.Errorf("save over it: %v", err)
+			}
+		})
+	}
+}
+
+func newJob() job.Job {
+	return job.Job{ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: job.Call{ID: "call"}}
+}
+
+func newRecord() job.Record {
+	return job.NewRecord(newJob(), start.Add(time.Hour), "m", start, time.Minute)
+}

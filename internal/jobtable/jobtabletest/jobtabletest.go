@@ -1,0 +1,651 @@
+// Package jobtabletest is the contract of a [jobtable.Store]. Every store
+// passes it.
+package jobtabletest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+)
+
+// Run tests the stores that open makes. Each of them is new and empty.
+func Run(t *testing.T, open func(t *testing.T) jobtable.Store) {
+	t.Run("Store", func(t *testing.T) { testStore(t, open(t)) })
+	t.Run("ended context", func(t *testing.T) { testEndedContext(t, open(t)) })
+	t.Run("life of a job", func(t *testing.T) { testLife(t, open(t)) })
+	t.Run("claim twice", func(t *testing.T) { testClaimTwice(t, open(t)) })
+	t.Run("release", func(t *testing.T) { testRelease(t, open(t)) })
+	t.Run("lost lease", func(t *testing.T) { testLostLease(t, open(t)) })
+	t.Run("overrun lease", func(t *testing.T) { testOverrunLease(t, open(t)) })
+	t.Run("results", func(t *testing.T) { testResults(t, open) })
+	t.Run("delivery", func(t *testing.T) { testDelivery(t, open(t)) })
+	t.Run("not found", func(t *testing.T) { testNotFound(t, open(t)) })
+	t.Run("race for a claim", func(t *testing.T) { testRaces(t, open) })
+	t.Run("any order", func(t *testing.T) { testModel(t, open) })
+}
+
+const lease = time.Minute
+
+var (
+	start    = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
+	deadline = start.Add(time.Hour)
+	told     = job.Result{Status: job.OK, Delivery: job.Respond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n"}
+)
+
+// clock is a clock that stands until it is set.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func newTable(s jobtable.Store) (*jobtable.Table, *clock) {
+	c := &clock{t: start}
+	return jobtable.New(s, c.now), c
+}
+
+func newJob(n int) job.Job {
+	call := fmt.Sprintf("call-%d", n)
+	return job.Job{ID: job.ID(call, "tool-call"), ToolCallID: "tool-call", Tool: "weather", Call: job.Call{ID: call}}
+}
+
+func testStore(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("load from an empty store: %v", err)
+	}
+	want := job.Record{
+		ID: "a/b", State: job.Done, Tool: "weather", Attempt: 3, Holder: "message", Lease: start.Add(time.Second),
+		Result: &told, Deadline: deadline, Exhausted: true, Reason: "because", Created: start, Updated: start.Add(1),
+	}
+	// Nothing is there that could have this revision.
+	want.Revision = 1
+	if _, err := s.Save(ctx, want); !errors.Is(err, jobtable.ErrChanged) {
+		t.Errorf("save over what is not there: %v", err)
+	}
+	want.Revision = 0
+	for revision := int64(1); revision <= 12; revision++ {
+		saved, err := s.Save(ctx, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stale := want
+		want.Revision = revision
+		if diff := cmp.Diff(want, saved); diff != "" {
+			t.Errorf("saved (-want +got):\n%s", diff)
+		}
+		loaded, err := s.Load(ctx, "a/b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, loaded); diff != "" {
+			t.Errorf("loaded (-want +got):\n%s", diff)
+		}
+		// What was read before this save may not be saved over it, even
+		// where it would change nothing.
+		if _, err := s.Save(ctx, stale); !errors.Is(err, jobtable.ErrChanged) {
+			t.Errorf("save revision %d over %d: %v", stale.Revision, revision, err)
+		}
+		newer := want
+		newer.Revision++
+		if _, err := s.Save(ctx, newer); !errors.Is(err, jobtable.ErrChanged) {
+			t.Errorf("save revision %d over %d: %v", newer.Revision, revision, err)
+		}
+	}
+	if _, err := s.Load(ctx, "a"); !errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("load another id: %v", err)
+	}
+	// The least that a record can hold.
+	bare, err := s.Save(ctx, job.Record{ID: "c/d", State: job.Running, Tool: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := s.Load(ctx, "c/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(bare, loaded); diff != "" {
+		t.Errorf("loaded (-want +got):\n%s", diff)
+	}
+}
+
+func testEndedContext(t *testing.T, s jobtable.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("load: %v", err)
+	}
+	if _, err := s.Save(ctx, job.Record{ID: "a/b", State: job.Running, Tool: "x"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("save: %v", err)
+	}
+	if _, err := s.Load(t.Context(), "a/b"); !errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("a save that failed was made: %v", err)
+	}
+}
+
+func testLife(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	j := newJob(1)
+	r, err := table.Claim(ctx, j, deadline, "message", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := job.Record{
+		ID: j.ID, Revision: 1, State: job.Running, Tool: "weather", Attempt: 1, Holder: "message", Lease: start.Add(lease),
+		Deadline: deadline, Created: start, Updated: start,
+	}
+	same(t, "claimed", want, r)
+
+	clock.pass(time.Second)
+	if r, err = table.Finish(ctx, r, told, false, ""); err != nil {
+		t.Fatal(err)
+	}
+	want.Revision, want.State, want.Result, want.Lease, want.Updated = 2, job.Done, &told, time.Time{}, clock.now()
+	same(t, "finished", want, r)
+
+	clock.pass(time.Hour) // no lease protects a finished job any more
+	again, err := table.Claim(ctx, j, deadline.Add(time.Hour), "another", lease)
+	fails(t, "claim a finished job", err, job.ErrFinished)
+	same(t, "a finished job that is claimed", want, again)
+	_, err = table.Finish(ctx, again, job.Result{Status: job.Error, Content: "other"}, true, "other")
+	fails(t, "finish a finished job", err, job.ErrFinished)
+	fails(t, "release a finished job", table.Release(ctx, again, 0, ""), job.ErrFinished)
+
+	if r, err = table.ClaimDelivery(ctx, j.ID, lease); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Settle(ctx, r, job.Delivered, ""); err != nil {
+		t.Fatal(err)
+	}
+	want.Revision, want.State, want.Updated = 4, job.Delivered, clock.now()
+	again, err = table.ClaimDelivery(ctx, j.ID, lease)
+	fails(t, "claim a delivered result", err, job.ErrSettled)
+	same(t, "delivered", want, again)
+	again, err = table.Claim(ctx, j, deadline, "another", lease)
+	fails(t, "claim a delivered job", err, job.ErrFinished)
+	same(t, "a delivered job that is claimed", want, again)
+}
+
+func testClaimTwice(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	j := newJob(1)
+	if _, err := table.Claim(ctx, j, deadline, "first", lease); err != nil {
+		t.Fatal(err)
+	}
+	for _, holder := range []string{"first", "second"} { // the same message may be received twice
+		_, err := table.Claim(ctx, j, deadline, holder, lease)
+		var busy *job.BusyError
+		if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(lease)) {
+			t.Errorf("%s claims at once: %v, want a BusyError until %s", holder, err, start.Add(lease))
+		}
+	}
+	clock.pass(lease - 1)
+	_, err := table.Claim(ctx, j, deadline, "second", lease)
+	busy := new(job.BusyError)
+	if !errors.As(err, &busy) {
+		t.Errorf("claim just before the lease ran out: %v", err)
+	}
+	clock.pass(1)
+	r, err := table.Claim(ctx, j, deadline.Add(time.Hour), "second", 2*lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "claimed again", job.Record{
+		ID: j.ID, Revision: 2, State: job.Running, Tool: "weather", Attempt: 2, Holder: "second", Lease: clock.now().Add(2 * lease),
+		Deadline: deadline, Created: start, Updated: clock.now(),
+	}, r)
+	// One job's claim is nothing to another.
+	if r, err := table.Claim(ctx, newJob(2), deadline, "first", lease); err != nil || r.Attempt != 1 {
+		t.Errorf("another job: attempt %d, %v", r.Attempt, err)
+	}
+}
+
+func testRelease(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	j := newJob(1)
+	r, err := table.Claim(ctx, j, deadline, "m", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Release(ctx, r, 10*time.Second, "it failed"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = table.Claim(ctx, j, deadline, "m", lease)
+	var busy *job.BusyError
+	if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(10*time.Second)) {
+		t.Errorf("claim before the delay passed: %v", err)
+	}
+	clock.pass(10 * time.Second)
+	r, err = table.Claim(ctx, j, deadline, "m", lease)
+	if err != nil || r.Attempt != 2 || r.Reason != "it failed" {
+		t.Errorf("claim after the delay: attempt %d, reason %q, %v", r.Attempt, r.Reason, err)
+	}
+	if err := table.Release(ctx, r, 0, strings.Repeat("€", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	r, err = table.Claim(ctx, j, deadline, "m", lease)
+	if err != nil || r.Attempt != 3 {
+		t.Errorf("claim after no delay: attempt %d, %v", r.Attempt, err)
+	}
+	if want := strings.Repeat("€", 333) + "…"; r.Reason != want {
+		t.Errorf("a long reason became %q, want %q", r.Reason, want)
+	}
+}
+
+// testLostLease tests that an attempt whose lease ran out cannot change what
+// the next one does.
+func testLostLease(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	j := newJob(1)
+	slow, err := table.Claim(ctx, j, deadline, "slow", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.pass(lease)
+	fast, err := table.Claim(ctx, j, deadline, "fast", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
+	fails(t, "finish after another attempt started", err, jobtable.ErrChanged)
+	fails(t, "release after another attempt started", table.Release(ctx, slow, 0, "slow"), jobtable.ErrChanged)
+	if _, err := table.Finish(ctx, fast, told, false, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
+	fails(t, "finish after another attempt finished", err, jobtable.ErrChanged)
+	r, err := table.Claim(ctx, j, deadline, "slow", lease)
+	fails(t, "claim", err, job.ErrFinished)
+	if diff := cmp.Diff(&told, r.Result); diff != "" || r.Holder != "fast" {
+		t.Errorf("the holder is %q, the result (-want +got):\n%s", r.Holder, diff)
+	}
+}
+
+// testOverrunLease tests that a result counts although its lease ran out, as
+// long as nobody else has claimed the job.
+func testOverrunLease(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	r, err := table.Claim(ctx, newJob(1), deadline, "m", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.pass(10 * lease)
+	if _, err := table.Finish(ctx, r, told, false, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
+	for name, row := range map[string]struct {
+		result    job.Result
+		exhausted bool
+		reason    string
+	}{
+		"text":      {result: told},
+		"failure":   {result: job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}, exhausted: true, reason: "the shop is closed"},
+		"control":   {result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call","n":12345678901234567890}`)}},
+		"very long": {result: job.Result{Status: job.OK, Delivery: job.Silent, Content: strings.Repeat("ä long story ", 10_000)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			table, _ := newTable(open(t))
+			j := newJob(1)
+			r, err := table.Claim(ctx, j, deadline, "m", lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			finished, err := table.Finish(ctx, r, row.result, row.exhausted, row.reason)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := r
+			want.Revision, want.State, want.Lease, want.Result, want.Exhausted, want.Reason = 2, job.Done, time.Time{}, &row.result, row.exhausted, row.reason
+			same(t, "finished", want, finished)
+			again, err := table.Claim(ctx, j, deadline, "another", lease)
+			fails(t, "claim", err, job.ErrFinished)
+			same(t, "loaded", want, again)
+		})
+	}
+}
+
+func testDelivery(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, clock := newTable(s)
+	j := newJob(1)
+	r, err := table.Claim(ctx, j, deadline, "m", lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = table.ClaimDelivery(ctx, j.ID, lease)
+	fails(t, "claim the delivery of a running job", err, job.ErrNotDone)
+	if _, err = table.Finish(ctx, r, told, false, ""); err != nil {
+		t.Fatal(err)
+	}
+
+	first, err := table.ClaimDelivery(ctx, j.ID, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&told, first.Result); diff != "" {
+		t.Errorf("the result to deliver (-want +got):\n%s", diff)
+	}
+	_, err = table.ClaimDelivery(ctx, j.ID, lease)
+	var busy *job.BusyError
+	if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(lease)) {
+		t.Errorf("claim a claimed delivery: %v", err)
+	}
+
+	if err := table.ReleaseDelivery(ctx, first, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = table.ClaimDelivery(ctx, j.ID, lease); !errors.As(err, &busy) {
+		t.Errorf("claim before the release's delay is over: %v", err)
+	}
+	clock.pass(time.Second)
+	second, err := table.ClaimDelivery(ctx, j.ID, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.pass(lease)
+	third, err := table.ClaimDelivery(ctx, j.ID, lease)
+	if err != nil {
+		t.Errorf("claim after the lease ran out: %v", err)
+	}
+	fails(t, "release after the lease was lost", table.ReleaseDelivery(ctx, second, 0), jobtable.ErrChanged)
+	// What has happened has happened, whoever holds the result now.
+	if err := table.Settle(ctx, second, job.Undelivered, "the call is gone"); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, "settle again in the same way", table.Settle(ctx, second, job.Undelivered, "the call is gone"), nil)
+	fails(t, "settle what was settled by another", table.Settle(ctx, third, job.Undelivered, "something else"), nil)
+	fails(t, "settle in another way", table.Settle(ctx, third, job.Delivered, ""), job.ErrSettled)
+	last, err := table.ClaimDelivery(ctx, j.ID, lease)
+	fails(t, "claim what was given up", err, job.ErrSettled)
+	if last.State != job.Undelivered || last.Reason != "the call is gone" {
+		t.Errorf("state %s, reason %q", last.State, last.Reason)
+	}
+	fails(t, "settle twice", table.Settle(ctx, last, job.Delivered, ""), job.ErrSettled)
+	fails(t, "release what is settled", table.ReleaseDelivery(ctx, last, 0), job.ErrSettled)
+}
+
+func testNotFound(t *testing.T, s jobtable.Store) {
+	ctx := t.Context()
+	table, _ := newTable(s)
+	_, err := table.ClaimDelivery(ctx, "no/such", lease)
+	fails(t, "claim the delivery", err, jobtable.ErrNotFound)
+	ghost := job.NewRecord(newJob(1), deadline, "m", start, lease)
+	ghost.Revision = 1
+	fails(t, "release", table.Release(ctx, ghost, 0, ""), jobtable.ErrChanged)
+	if _, err := s.Load(ctx, ghost.ID); !errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("a failed release left a record: %v", err)
+	}
+}
+
+// testRaces tests that of many who claim one thing at the same instant exactly
+// one gets it, also where they do so for the same message.
+func testRaces(t *testing.T, open func(t *testing.T) jobtable.Store) {
+	const claimants = 16
+	ready := func(t *testing.T, table *jobtable.Table, clock *clock, finish bool) {
+		t.Helper()
+		r, err := table.Claim(t.Context(), newJob(1), deadline, "before", lease)
+		if err == nil && finish {
+			_, err = table.Finish(t.Context(), r, told, false, "")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock.pass(lease)
+	}
+	for name, row := range map[string]struct {
+		before func(t *testing.T, table *jobtable.Table, clock *clock)
+		claim  func(ctx context.Context, table *jobtable.Table) error
+	}{
+		"new": {
+			before: func(*testing.T, *jobtable.Table, *clock) {},
+			claim: func(ctx context.Context, table *jobtable.Table) error {
+				_, err := table.Claim(ctx, newJob(1), deadline, "the same message", lease)
+				return err
+			},
+		},
+		"lease ran out": {
+			before: func(t *testing.T, table *jobtable.Table, clock *clock) { ready(t, table, clock, false) },
+			claim: func(ctx context.Context, table *jobtable.Table) error {
+				_, err := table.Claim(ctx, newJob(1), deadline, "the same message", lease)
+				return err
+			},
+		},
+		"delivery": {
+			before: func(t *testing.T, table *jobtable.Table, clock *clock) { ready(t, table, clock, true) },
+			claim: func(ctx context.Context, table *jobtable.Table) error {
+				_, err := table.ClaimDelivery(ctx, newJob(1).ID, lease)
+				return err
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 10 {
+				table, clock := newTable(open(t))
+				row.before(t, table, clock)
+				errs := make([]error, claimants)
+				begin := make(chan struct{})
+				var running sync.WaitGroup
+				for i := range errs {
+					running.Go(func() {
+						<-begin
+						errs[i] = row.claim(t.Context(), table)
+					})
+				}
+				close(begin)
+				running.Wait()
+				won := 0
+				for _, err := range errs {
+					var busy *job.BusyError
+					switch {
+					case err == nil:
+						won++
+					case !errors.As(err, &busy):
+						t.Errorf("who lost got %v, want a BusyError", err)
+					}
+				}
+				if won != 1 {
+					t.Fatalf("%d of %d claimants won", won, claimants)
+				}
+			}
+		})
+	}
+}
+
+// testModel compares a table with a plain model of it over random operations.
+func testModel(t *testing.T, open func(t *testing.T) jobtable.Store) {
+	rapid.Check(t, func(rt *rapid.T) {
+		ctx := t.Context()
+		table, clock := newTable(open(t))
+
+		// The model: for each job what is known of it, and for each claim
+		// that was given out whether it still holds.
+		type model struct {
+			state   string // "", "running", "done", "delivered", "undelivered"
+			attempt int
+			until   time.Time // nobody else gets it before
+			owner   int       // the claim that may change it
+			content string
+		}
+		jobs := make([]model, 3)
+		type claim struct {
+			job    int
+			record job.Record
+		}
+		var claims []claim
+		give := func(n int, r job.Record) {
+			claims = append(claims, claim{n, r})
+			jobs[n].owner = len(claims) - 1
+		}
+		pick := func(rt *rapid.T) (int, claim, *model) {
+			if len(claims) == 0 {
+				rt.Skip("nothing was claimed")
+			}
+			i := rapid.IntRange(0, len(claims)-1).Draw(rt, "claim")
+			return i, claims[i], &jobs[claims[i].job]
+		}
+		// ours says what a change of a claim's record must come to: its own
+		// rule first, as its record tells, then whether it still holds it.
+		ours := func(rt *rapid.T, what string, i int, m *model, rule error, err error) bool {
+			want := rule
+			if want == nil && m.owner != i {
+				want = jobtable.ErrChanged
+			}
+			if !errors.Is(err, want) {
+				rt.Fatalf("%s: %v, want %v", what, err, want)
+			}
+			return want == nil
+		}
+		// busy says whether a claim must fail because somebody holds it.
+		busy := func(rt *rapid.T, m *model, err error) bool {
+			if !clock.now().Before(m.until) {
+				return false
+			}
+			var b *job.BusyError
+			if !errors.As(err, &b) || !b.Until.Equal(m.until) {
+				rt.Fatalf("claim of what is held until %s: %v", m.until, err)
+			}
+			return true
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"pass": func(rt *rapid.T) {
+				clock.pass(time.Duration(rapid.SampledFrom([]int{1, 30, 60, 600}).Draw(rt, "seconds")) * time.Second)
+			},
+			"claim": func(rt *rapid.T) {
+				n := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
+				m := &jobs[n]
+				r, err := table.Claim(ctx, newJob(n), deadline, "m", lease)
+				switch {
+				case m.state == "done" || m.state == "delivered" || m.state == "undelivered":
+					if !errors.Is(err, job.ErrFinished) || r.Result == nil || r.Result.Content != m.content {
+						rt.Fatalf("claim of a finished job: %+v, %v", r, err)
+					}
+					return
+				case m.state == "running" && busy(rt, m, err):
+					return
+				case err != nil:
+					rt.Fatalf("claim: %v", err)
+				}
+				m.state, m.until = "running", clock.now().Add(lease)
+				if m.attempt++; r.Attempt != m.attempt {
+					rt.Fatalf("attempt %d, want %d", r.Attempt, m.attempt)
+				}
+				give(n, r)
+			},
+			"release": func(rt *rapid.T) {
+				i, c, m := pick(rt)
+				delay := time.Duration(rapid.IntRange(0, 90).Draw(rt, "delay")) * time.Second
+				var rule error
+				if c.record.State != job.Running {
+					rule = job.ErrFinished
+				}
+				if ours(rt, "release", i, m, rule, table.Release(ctx, c.record, delay, "r")) {
+					m.until, m.owner = clock.now().Add(delay), -1
+				}
+			},
+			"finish": func(rt *rapid.T) {
+				i, c, m := pick(rt)
+				content := fmt.Sprintf("told by %d", i)
+				_, err := table.Finish(ctx, c.record, job.Result{Status: job.OK, Delivery: job.Respond, Content: content}, false, "")
+				var rule error
+				if c.record.State != job.Running {
+					rule = job.ErrFinished
+				}
+				if ours(rt, "finish", i, m, rule, err) {
+					m.state, m.until, m.owner, m.content = "done", time.Time{}, -1, content
+				}
+			},
+			"claim delivery": func(rt *rapid.T) {
+				n := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
+				m := &jobs[n]
+				r, err := table.ClaimDelivery(ctx, newJob(n).ID, lease)
+				want := map[string]error{
+					"": jobtable.ErrNotFound, "running": job.ErrNotDone, "delivered": job.ErrSettled, "undelivered": job.ErrSettled,
+				}[m.state]
+				switch {
+				case want != nil:
+					if !errors.Is(err, want) {
+						rt.Fatalf("claim the delivery of a job that is %q: %v", m.state, err)
+					}
+					return
+				case busy(rt, m, err):
+					return
+				case err != nil:
+					rt.Fatalf("claim the delivery: %v", err)
+				}
+				m.until = clock.now().Add(lease)
+				give(n, r)
+			},
+			"release delivery": func(rt *rapid.T) {
+				i, c, m := pick(rt)
+				var rule error
+				if c.record.State != job.Done {
+					rule = job.ErrSettled
+				}
+				delay := time.Duration(rapid.IntRange(0, 2).Draw(rt, "delay")) * lease / 2
+				if ours(rt, "release the delivery", i, m, rule, table.ReleaseDelivery(ctx, c.record, delay)) {
+					m.until, m.owner = clock.now().Add(delay), -1
+				}
+			},
+			"settle": func(rt *rapid.T) {
+				_, c, m := pick(rt)
+				state := rapid.SampledFrom([]job.State{job.Delivered, job.Undelivered}).Draw(rt, "state")
+				// Whoever holds it, the first one counts.
+				var want error
+				if c.record.State != job.Done || m.state != "done" && m.state != string(state) {
+					want = job.ErrSettled
+				}
+				if err := table.Settle(ctx, c.record, state, ""); !errors.Is(err, want) {
+					rt.Fatalf("settle: %v, want %v", err, want)
+				}
+				if want == nil && m.state == "done" {
+					m.state, m.owner = string(state), -1
+				}
+			},
+		})
+	})
+}
+
+func same(t *testing.T, what string, want, got job.Record) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff[:min(len(diff), 2000)])
+	}
+}
+
+func fails(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}

@@ -1,0 +1,65 @@
+package memory_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/jobtabletest"
+	"github.com/ringback/ringback/internal/jobtable/memory"
+)
+
+func TestContract(t *testing.T) {
+	jobtabletest.Run(t, func(*testing.T) jobtable.Store { return new(memory.Store) })
+}
+
+func TestCalls(t *testing.T) {
+	jobtabletest.RunCalls(t, func(*testing.T) jobtabletest.Stores { return new(memory.Store) })
+}
+
+// TestExpiry tests that a store that is used for long does not grow for ever.
+func TestExpiry(t *testing.T) {
+	var s memory.Store
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	for range 100 {
+		for i := range 50 {
+			id := fmt.Sprint(now.Unix(), "/", i)
+			if _, err := s.Save(t.Context(), job.Record{ID: id, Updated: now}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.SaveCall(t.Context(), job.CallRecord{CallID: id, Updated: now}); err != nil {
+				t.Fatal(err)
+			}
+			// Nothing is forgotten before its time.
+			if _, err := s.Load(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = now.Add(job.Retention / 2)
+	}
+	// Two halves of the retention are kept, and as much again until the next sweep.
+	if n := len(s.Records()); n < 100 || n > 400 {
+		t.Errorf("it keeps %d records", n)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	var s memory.Store
+	if got := s.Records(); len(got) != 0 {
+		t.Errorf("an empty store has %v", got)
+	}
+	for _, id := range []string{"a/1", "a/2"} {
+		if _, err := s.Save(t.Context(), job.Record{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := make(map[string]int64)
+	for _, r := range s.Records() {
+		ids[r.ID] = r.Revision
+	}
+	if len(ids) != 2 || ids["a/1"] != 1 || ids["a/2"] != 1 {
+		t.Errorf("records by id, with their revision: %v", ids)
+	}
+}

@@ -1,0 +1,12 @@
+package memqueue
+
+import "time"
+
+// Hidden is for how many whole seconds a received message is hidden from now
+// on, rounded up.
+func (q *Queue) Hidden(receipt string) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := time.Until(q.inFlight[receipt].visible)
+	return max((d + time.Second - 1).Truncate(time.Second), 0)
+}

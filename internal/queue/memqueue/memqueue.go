@@ -1,0 +1,463 @@
+// Package memqueue is a queue in memory that behaves like a standard Amazon
+// SQS queue with an AWS Lambda event source mapping: visibility timeout,
+// receive count, delay, partial batch responses and a dead-letter queue. It
+// calls a handler with the events that Lambda would call it with, so that a
+// handler cannot tell the difference.
+package memqueue
+
+import (
+	"container/heap"
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// Config says how a queue behaves.
+type Config struct {
+	// Name is the last part of the queue's ARN. It may not be empty.
+	Name string
+
+	// VisibilityTimeout is how long a received message stays hidden. 0
+	// means 30 s, as with SQS.
+	VisibilityTimeout time.Duration
+
+	// HandlerTimeout bounds one call of the handler, as a Lambda function's
+	// timeout does: its context ends then, and what it answers later does
+	// not count. 0 means VisibilityTimeout.
+	HandlerTimeout time.Duration
+
+	// Delay is how long a sent message stays hidden at first. 0 means not at
+	// all.
+	Delay time.Duration
+
+	// MaxReceives is how often a message is received before it moves to
+	// DeadLetters. It is needed there, and means nothing without.
+	MaxReceives int
+
+	// DeadLetters takes the messages that were received too often. Nil
+	// means that they are received for ever.
+	DeadLetters *Queue
+
+	// BatchSize is how many messages one event holds at most. 0 means 10.
+	BatchSize int
+
+	// Concurrency is how many events are handled at a time. 0 means 10.
+	Concurrency int
+
+	// Log gets the handler's errors, as Lambda would log them, and a warning
+	// for each message that moves to DeadLetters. Nil means slog.Default().
+	Log *slog.Logger
+}
+
+// Handler is a Lambda handler of SQS events that answers with a partial batch
+// response.
+type Handler func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+
+// Queue is a queue in memory.
+type Queue struct {
+	cfg Config
+	arn string
+
+	mu       sync.Mutex
+	ready    line // visible, the first that was sent first
+	hidden   line // not visible when it was last looked at, the first to become so first
+	inFlight map[string]*message
+	serial   int
+	changed  chan struct{} // closed and replaced at every change
+}
+
+type message struct {
+	id            string
+	place         int   // its number in the order they were sent
+	in            *line // ready or hidden, nil once it is deleted
+	index         int   // in it
+	body          string
+	group         string
+	sent          time.Time
+	firstReceived time.Time
+	visible       time.Time
+	receives      int
+	receipt       string // the last receipt handle; earlier ones no longer count
+}
+
+// ErrNoSuchReceipt says that a receipt handle is unknown, is not the message's
+// last one, or that the message is visible again.
+var ErrNoSuchReceipt = errors.New("no message is in flight under this receipt handle")
+
+// New makes an empty queue.
+func New(cfg Config) (*Queue, error) {
+	if cfg.Name == "" {
+		return nil, errors.New("a queue needs a name")
+	}
+	if cfg.DeadLetters != nil && cfg.MaxReceives < 1 {
+		return nil, fmt.Errorf("queue %s: a dead-letter queue needs a number of receives of at least 1", cfg.Name)
+	}
+	for _, setting := range []struct {
+		name string
+		n    int64
+	}{
+		{"visibility timeout", int64(cfg.VisibilityTimeout)},
+		{"handler timeout", int64(cfg.HandlerTimeout)},
+		{"delay", int64(cfg.Delay)},
+		{"batch size", int64(cfg.BatchSize)},
+		{"concurrency", int64(cfg.Concurrency)},
+	} {
+		if setting.n < 0 {
+			return nil, fmt.Errorf("queue %s: the %s is negative", cfg.Name, setting.name)
+		}
+	}
+	if cfg.VisibilityTimeout == 0 {
+		cfg.VisibilityTimeout = 30 * time.Second
+	}
+	if cfg.HandlerTimeout == 0 {
+		cfg.HandlerTimeout = cfg.VisibilityTimeout
+	}
+	if cfg.BatchSize == 0 {
+		cfg.BatchSize = 10
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 10
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Queue{
+		cfg:      cfg,
+		arn:      "arn:aws:sqs:local:000000000000:" + cfg.Name,
+		ready:    line{before: func(a, b *message) bool { return a.place < b.place }},
+		hidden:   line{before: func(a, b *message) bool { return a.visible.Before(b.visible) }},
+		inFlight: make(map[string]*message),
+		changed:  make(chan struct{}),
+	}, nil
+}
+
+// Send queues messages. It gives an error for each message, nil where it was
+// queued.
+func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
+	errs := make([]error, len(messages))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	for i, m := range messages {
+		if err := ctx.Err(); err != nil {
+			errs[i] = fmt.Errorf("queue %s: %w", q.cfg.Name, err)
+			continue
+		}
+		if err := m.Check(); err != nil {
+			errs[i] = fmt.Errorf("queue %s: %w", q.cfg.Name, err)
+			continue
+		}
+		q.serial++
+		q.hidden.add(&message{
+			id: fmt.Sprintf("%s-%d", q.cfg.Name, q.serial), place: q.serial,
+			body: m.Body, group: m.Group, sent: now, visible: now.Add(q.cfg.Delay),
+		})
+	}
+	q.signal()
+	return errs
+}
+
+// maxVisibility is the longest visibility timeout (Amazon SQS quotas).
+const maxVisibility = 12 * time.Hour
+
+// ChangeVisibility hides a received message for d from now on. 0 or less lets
+// it be received again at once. d is rounded up to whole seconds, as SQS knows
+// no others, and is 12 hours at most. It fails with [ErrNoSuchReceipt] where
+// the message is not in flight any more.
+func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	m := q.inFlight[receipt]
+	if m == nil || !m.visible.After(now) {
+		return fmt.Errorf("queue %s: %w", q.cfg.Name, ErrNoSuchReceipt)
+	}
+	d = min(max(d, 0), maxVisibility)
+	m.visible = now.Add((d + time.Second - 1).Truncate(time.Second))
+	heap.Fix(m.in, m.index)
+	q.signal()
+	return nil
+}
+
+// Len is how many messages the queue holds, hidden ones included.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.len()
+}
+
+func (q *Queue) len() int { return q.ready.Len() + q.hidden.Len() }
+
+// Drained waits until the queue holds no message, hidden ones included. It
+// fails with ctx's error where ctx ends before.
+func (q *Queue) Drained(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		held, changed := q.len(), q.changed
+		q.mu.Unlock()
+		if held == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("queue %s still holds %d messages: %w", q.cfg.Name, held, ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// Bodies are the bodies of the messages that the queue holds, oldest first.
+func (q *Queue) Bodies() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	messages := slices.Concat(q.ready.messages, q.hidden.messages)
+	slices.SortFunc(messages, func(a, b *message) int { return a.place - b.place })
+	bodies := make([]string, len(messages))
+	for i, m := range messages {
+		bodies[i] = m.body
+	}
+	return bodies
+}
+
+// Run receives messages and calls the handler until ctx ends. It then waits
+// for the events that are being handled: the handler's context does not end
+// with ctx, but at [Config.HandlerTimeout], as a Lambda function's ends with
+// its timeout.
+func (q *Queue) Run(ctx context.Context, handler Handler) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, q.cfg.Concurrency)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		batch, ok := q.receive(ctx)
+		if !ok {
+			return
+		}
+		running.Go(func() {
+			defer func() { <-slots }()
+			q.handle(context.WithoutCancel(ctx), handler, batch)
+		})
+	}
+}
+
+// receive waits for messages. It gives false when ctx ended.
+func (q *Queue) receive(ctx context.Context) (events.SQSEvent, bool) {
+	for ctx.Err() == nil {
+		q.mu.Lock()
+		event, next := q.take(time.Now())
+		changed := q.changed
+		q.mu.Unlock()
+		if len(event.Records) > 0 {
+			return event, true
+		}
+		var wake <-chan time.Time
+		if !next.IsZero() {
+			wake = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-wake:
+		}
+	}
+	return events.SQSEvent{}, false
+}
+
+// take makes an event of the messages that are visible, and says when the
+// next one will be, if none is. Who was received too often moves on instead.
+func (q *Queue) take(now time.Time) (event events.SQSEvent, next time.Time) {
+	for q.hidden.Len() > 0 && !q.hidden.messages[0].visible.After(now) {
+		m := q.hidden.messages[0]
+		q.hidden.drop(m)
+		q.ready.add(m)
+	}
+	moved := false
+	for q.ready.Len() > 0 && len(event.Records) < q.cfg.BatchSize {
+		m := q.ready.messages[0]
+		q.ready.drop(m)
+		if q.cfg.DeadLetters != nil && m.receives >= q.cfg.MaxReceives {
+			delete(q.inFlight, m.receipt)
+			q.cfg.Log.Warn("a message moves to the dead-letter queue", "queue", q.cfg.Name, "message_id", m.id, "receives", m.receives)
+			q.cfg.DeadLetters.accept(m)
+			moved = true
+			continue
+		}
+		event.Records = append(event.Records, q.record(m, now))
+		q.hidden.add(m)
+	}
+	if moved {
+		q.signal()
+	}
+	if q.hidden.Len() > 0 {
+		next = q.hidden.messages[0].visible
+	}
+	return event, next
+}
+
+func (q *Queue) record(m *message, now time.Time) events.SQSMessage {
+	delete(q.inFlight, m.receipt)
+	m.receives++
+	if m.firstReceived.IsZero() {
+		m.firstReceived = now
+	}
+	m.visible = now.Add(q.cfg.VisibilityTimeout)
+	m.receipt = fmt.Sprintf("%s#%d", m.id, m.receives)
+	q.inFlight[m.receipt] = m
+	sum := md5.Sum([]byte(m.body))
+	attributes := map[string]string{
+		"ApproximateReceiveCount":          strconv.Itoa(m.receives),
+		"SentTimestamp":                    strconv.FormatInt(m.sent.UnixMilli(), 10),
+		"SenderId":                         "local",
+		"ApproximateFirstReceiveTimestamp": strconv.FormatInt(m.firstReceived.UnixMilli(), 10),
+	}
+	if m.group != "" {
+		attributes["MessageGroupId"] = m.group
+	}
+	return events.SQSMessage{
+		MessageId: m.id, ReceiptHandle: m.receipt, Body: m.body, Md5OfBody: hex.EncodeToString(sum[:]),
+		Attributes: attributes, MessageAttributes: map[string]events.SQSMessageAttribute{},
+		EventSourceARN: q.arn, EventSource: "aws:sqs", AWSRegion: "local",
+	}
+}
+
+// handle calls the handler and deletes what it did not report as failed. A
+// handler that fails, panics or answers too late fails its whole batch.
+func (q *Queue) handle(ctx context.Context, handler Handler, event events.SQSEvent) {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.HandlerTimeout)
+	defer cancel()
+	response, err := call(ctx, handler, event)
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("it took longer than %s", q.cfg.HandlerTimeout)
+	}
+	if err != nil {
+		q.cfg.Log.Error("the handler failed", "queue", q.cfg.Name, "error", err)
+		return
+	}
+	failed := make(map[string]bool)
+	for _, f := range response.BatchItemFailures {
+		failed[f.ItemIdentifier] = true
+	}
+	// An identifier that is not in the batch fails all of it, as the event
+	// source mapping cannot know which message was meant.
+	for id := range failed {
+		if !holds(event, id) {
+			q.cfg.Log.Error("the handler reported a message that was not in its batch", "queue", q.cfg.Name, "message_id", id)
+			return
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range event.Records {
+		if !failed[r.MessageId] {
+			q.remove(r.ReceiptHandle)
+		}
+	}
+	q.signal()
+}
+
+func call(ctx context.Context, handler Handler, event events.SQSEvent) (response events.SQSEventResponse, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return handler(ctx, event)
+}
+
+func holds(event events.SQSEvent, id string) bool {
+	for _, r := range event.Records {
+		if r.MessageId == id {
+			return true
+		}
+	}
+	return false
+}
+
+// remove deletes a message by its last receipt handle; an older one deletes
+// nothing, as the message has been received again since.
+func (q *Queue) remove(receipt string) {
+	m := q.inFlight[receipt]
+	if m == nil {
+		return
+	}
+	delete(q.inFlight, receipt)
+	m.in.drop(m)
+}
+
+// accept takes a message from the queue whose dead-letter queue this is.
+func (q *Queue) accept(m *message) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.serial++
+	m.receipt, m.receives, m.visible, m.place = "", 0, time.Now(), q.serial
+	q.hidden.add(m)
+	q.signal()
+}
+
+// signal wakes whoever waits for messages, or for there being none.
+func (q *Queue) signal() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// line is a heap of messages.
+type line struct {
+	messages []*message
+	before   func(a, b *message) bool
+}
+
+func (l *line) add(m *message) {
+	m.in = l
+	heap.Push(l, m)
+}
+
+func (l *line) drop(m *message) {
+	heap.Remove(l, m.index)
+	m.in = nil
+}
+
+// Len implements [heap.Interface].
+func (l *line) Len() int { return len(l.messages) }
+
+// Less implements [heap.Interface].
+func (l *line) Less(i, j int) bool { return l.before(l.messages[i], l.messages[j]) }
+
+// Swap implements [heap.Interface].
+func (l *line) Swap(i, j int) {
+	l.messages[i], l.messages[j] = l.messages[j], l.messages[i]
+	l.messages[i].index, l.messages[j].index = i, j
+}
+
+// Push implements [heap.Interface].
+func (l *line) Push(m any) {
+	added := m.(*message)
+	added.index = len(l.messages)
+	l.messages = append(l.messages, added)
+}
+
+// Pop implements [heap.Interface].
+func (l *line) Pop() any {
+	last := len(l.messages) - 1
+	m := l.messages[last]
+	l.messages[last] = nil
+	l.messages = l.messages[:last]
+	return m
+}

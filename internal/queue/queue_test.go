@@ -1,0 +1,62 @@
+package queue_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/internal/queue"
+)
+
+func TestCheck(t *testing.T) {
+	for name, row := range map[string]struct {
+		body string
+		ok   bool
+	}{
+		"empty":                  {"", false},
+		"one byte":               {"x", true},
+		"largest":                {strings.Repeat("x", queue.MaxMessage), true},
+		"one byte too many":      {strings.Repeat("x", queue.MaxMessage+1), false},
+		"bytes count, not runes": {strings.Repeat("é", queue.MaxMessage/2+1), false},
+		"white space":            {"\t\r\n ", true},
+		"delete character":       {"\x7f\u0080", true},
+		"null":                   {"a\x00b", false},
+		"escape":                 {"a\x1bb", false},
+		"not UTF-8":              {"a\xffb", false},
+		"half a surrogate":       {"a\xed\xa0\x80b", false},
+		"last character":         {"\uFFFD\U00010000\U0010FFFF", true},
+		"U+FFFE":                 {"a\uFFFEb", false},
+		"U+FFFF":                 {"a\uFFFFb", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := (queue.Message{Body: row.body}).Check(); (err == nil) != row.ok {
+				t.Errorf("error %v, want an error: %t", err, !row.ok)
+			}
+		})
+	}
+}
+
+// groupID is what SQS takes as a MessageGroupId (Amazon SQS API reference,
+// SendMessage).
+var groupID = regexp.MustCompile("^[a-zA-Z0-9!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]{1,128}$")
+
+func FuzzGroup(f *testing.F) {
+	for _, s := range []string{"", "019a-call", "a b", "ä", "\x7f", "\xff", strings.Repeat("x", 128), strings.Repeat("x", 129), "!~"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		group := queue.Group(s)
+		switch {
+		case s == "":
+			if group != "" {
+				t.Errorf("no call became the group %q", group)
+			}
+		case !groupID.MatchString(group):
+			t.Errorf("Group(%q) = %q, which SQS refuses", s, group)
+		case groupID.MatchString(s) && group != s:
+			t.Errorf("Group(%q) = %q, though SQS takes it as it is", s, group)
+		case queue.Group(s+"x") == group:
+			t.Errorf("%q and %q are one group", s, s+"x")
+		}
+	})
+}

@@ -1,0 +1,157 @@
+// Package sqsqueue sends to an Amazon SQS standard queue and changes the
+// visibility of what was received from it.
+package sqsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// Client is what a queue needs of an SQS client.
+type Client interface {
+	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
+	ChangeMessageVisibility(context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error)
+}
+
+// Queue is one queue.
+type Queue struct {
+	client Client
+	url    string
+}
+
+// New makes the queue of a queue URL.
+func New(client Client, url string) *Queue {
+	return &Queue{client: client, url: url}
+}
+
+// sendRounds is how often a message is tried whose place in a batch failed
+// while the batch as a whole did not: the client repeats requests, but not
+// parts of them.
+const sendRounds = 3
+
+// Send queues messages with as few requests as possible. It gives an error
+// for each message, nil where it was queued.
+func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
+	errs := make([]error, len(messages))
+	var pending []int
+	for i, m := range messages {
+		if err := m.Check(); err != nil {
+			errs[i] = fmt.Errorf("send to %s: %w", q.url, err)
+			continue
+		}
+		pending = append(pending, i)
+	}
+	for round := 0; len(pending) > 0 && round < sendRounds; round++ {
+		var again []int
+		for _, batch := range batches(messages, pending) {
+			again = append(again, q.sendBatch(ctx, messages, batch, errs)...)
+		}
+		pending = again
+	}
+	return errs
+}
+
+// batches cuts the pending messages into requests that SQS takes.
+func batches(messages []queue.Message, pending []int) [][]int {
+	var all [][]int
+	var batch []int
+	size := 0
+	for _, i := range pending {
+		if len(batch) == queue.MaxBatch || size+len(messages[i].Body) > queue.MaxMessage && len(batch) > 0 {
+			all = append(all, batch)
+			batch, size = nil, 0
+		}
+		batch = append(batch, i)
+		size += len(messages[i].Body)
+	}
+	return append(all, batch)
+}
+
+// sendBatch sends one batch, notes its errors, and gives the messages that
+// are worth another try.
+func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch []int, errs []error) (again []int) {
+	in := &sqs.SendMessageBatchInput{QueueUrl: aws.String(q.url)}
+	for _, i := range batch {
+		entry := types.SendMessageBatchRequestEntry{
+			Id:          aws.String(strconv.Itoa(i)),
+			MessageBody: aws.String(messages[i].Body),
+		}
+		if messages[i].Group != "" {
+			entry.MessageGroupId = aws.String(messages[i].Group)
+		}
+		in.Entries = append(in.Entries, entry)
+	}
+	out, err := q.client.SendMessageBatch(ctx, in)
+	if err != nil {
+		// The client has repeated the request as often as it is told to.
+		for _, i := range batch {
+			errs[i] = fmt.Errorf("send to %s: %w", q.url, err)
+		}
+		return nil
+	}
+	// What the answer does not mention was not queued, as far as we know.
+	for _, i := range batch {
+		errs[i] = fmt.Errorf("send to %s: the answer does not mention the message", q.url)
+	}
+	for _, s := range out.Successful {
+		if i, ok := index(s.Id, batch); ok {
+			errs[i] = nil
+		}
+	}
+	for _, f := range out.Failed {
+		i, ok := index(f.Id, batch)
+		if !ok {
+			continue
+		}
+		errs[i] = fmt.Errorf("send to %s: %s: %s", q.url, aws.ToString(f.Code), aws.ToString(f.Message))
+		if !f.SenderFault {
+			again = append(again, i)
+		}
+	}
+	return again
+}
+
+func index(id *string, batch []int) (int, bool) {
+	i, err := strconv.Atoi(aws.ToString(id))
+	if err != nil {
+		return 0, false
+	}
+	for _, b := range batch {
+		if b == i {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// maxVisibility is the longest visibility timeout: 12 hours from the moment
+// the message was received (Amazon SQS quotas). A little less, as the message
+// was received a while ago.
+const maxVisibility = 11 * time.Hour
+
+// ChangeVisibility hides a received message for d from now on, rounded up to
+// whole seconds; 0 or less lets it be received again at once.
+func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	if receipt == "" {
+		return errors.New("the receipt handle is empty")
+	}
+	d = min(max(d, 0), maxVisibility)
+	_, err := q.client.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
+		QueueUrl:          aws.String(q.url),
+		ReceiptHandle:     aws.String(receipt),
+		VisibilityTimeout: int32((d + time.Second - 1) / time.Second),
+	})
+	if err != nil {
+		return fmt.Errorf("change the visibility of a message of %s: %w", q.url, err)
+	}
+	return nil
+}

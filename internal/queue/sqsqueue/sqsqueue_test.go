@@ -1,0 +1,407 @@
+package sqsqueue_test
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/queue/queuetest"
+	"github.com/ringback/ringback/internal/queue/sqsqueue"
+)
+
+const queueURL = "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"
+
+func TestContract(t *testing.T) {
+	queuetest.Run(t, func(t *testing.T, test func(t *testing.T, s queuetest.Subject)) {
+		service := &service{}
+		q := open(t, service)
+		test(t, queuetest.Subject{
+			Queue:   q,
+			Queued:  func() []queue.Message { return service.queued },
+			Receive: func() string { return service.receive() },
+			Hidden:  func(receipt string) time.Duration { return time.Duration(service.hidden[receipt]) * time.Second },
+		})
+	})
+}
+
+func TestFewRequests(t *testing.T) {
+	for _, row := range []struct{ messages, size, requests int }{
+		{0, 0, 0},
+		{1, 1, 1},
+		{10, 1, 1},
+		{11, 1, 2},
+		{128, 1, 13},
+		{4, queue.MaxMessage / 4, 1},
+		{4, queue.MaxMessage/4 + 1, 2},
+		{10, 300 << 10, 4},
+		{2, queue.MaxMessage, 2},
+	} {
+		t.Run(fmt.Sprintf("%d of %d bytes", row.messages, row.size), func(t *testing.T) {
+			service := &service{}
+			messages := make([]queue.Message, row.messages)
+			for i := range messages {
+				messages[i].Body = strings.Repeat("x", row.size)
+			}
+			if err := errors.Join(open(t, service).Send(t.Context(), messages)...); err != nil {
+				t.Fatal(err)
+			}
+			if service.requests != row.requests {
+				t.Errorf("%d requests, want %d", service.requests, row.requests)
+			}
+		})
+	}
+}
+
+// TestPartialFailures tests what becomes of messages whose place in a batch
+// fails although the batch does not.
+func TestPartialFailures(t *testing.T) {
+	service500 := &refusal{"InternalError", false}
+	for name, row := range map[string]struct {
+		// refuse says what the service answers to a message at its n-th
+		// try, counted from 1; nil that it takes it.
+		refuse   func(body string, n int) *refusal
+		failed   []string // what Send fails with an error
+		requests int
+	}{
+		"none": {
+			refuse:   func(string, int) *refusal { return nil },
+			requests: 2,
+		},
+		"one, once": {
+			refuse: func(body string, n int) *refusal {
+				if body == "3" && n == 1 {
+					return service500
+				}
+				return nil
+			},
+			requests: 3,
+		},
+		"some of each batch, once: they share a request": {
+			refuse: func(body string, n int) *refusal {
+				if (body == "3" || body == "7" || body == "11") && n == 1 {
+					return service500
+				}
+				return nil
+			},
+			requests: 3,
+		},
+		"one, twice": {
+			refuse: func(body string, n int) *refusal {
+				if body == "0" && n <= 2 {
+					return service500
+				}
+				return nil
+			},
+			requests: 4,
+		},
+		"one, always": {
+			refuse: func(body string, n int) *refusal {
+				if body == "11" {
+					return service500
+				}
+				return nil
+			},
+			failed: []string{"11"}, requests: 4,
+		},
+		"all, once": {
+			refuse: func(_ string, n int) *refusal {
+				if n == 1 {
+					return service500
+				}
+				return nil
+			},
+			requests: 4,
+		},
+		"by our own fault": {
+			refuse: func(body string, _ int) *refusal {
+				if body == "5" {
+					return &refusal{"InvalidMessageContents", true}
+				}
+				return nil
+			},
+			failed: []string{"5"}, requests: 2,
+		},
+		"by our own fault, after the service's": {
+			refuse: func(body string, n int) *refusal {
+				switch {
+				case body == "5" && n == 1:
+					return service500
+				case body == "5":
+					return &refusal{"InvalidMessageContents", true}
+				}
+				return nil
+			},
+			failed: []string{"5"}, requests: 3,
+		},
+		"not mentioned in the answer": {
+			refuse: func(body string, _ int) *refusal {
+				if body == "2" || body == "10" {
+					return &refusal{}
+				}
+				return nil
+			},
+			failed: []string{"2", "10"}, requests: 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tries := make(map[string]int)
+			service := &service{refuse: func(body string) *refusal {
+				tries[body]++
+				return row.refuse(body, tries[body])
+			}}
+			messages := make([]queue.Message, 12)
+			for i := range messages {
+				messages[i] = queue.Message{Body: fmt.Sprint(i), Group: "call"}
+			}
+			var failed []string
+			var want []queue.Message
+			for i, err := range open(t, service).Send(t.Context(), messages) {
+				if err != nil {
+					failed = append(failed, messages[i].Body)
+				} else {
+					want = append(want, messages[i])
+				}
+			}
+			if diff := cmp.Diff(row.failed, failed); diff != "" {
+				t.Errorf("messages with an error (-want +got):\n%s", diff)
+			}
+			byBody := func(a, b queue.Message) int { return strings.Compare(a.Body, b.Body) }
+			slices.SortFunc(want, byBody)
+			slices.SortFunc(service.queued, byBody)
+			if diff := cmp.Diff(want, service.queued); diff != "" {
+				t.Errorf("said to be queued (-), queued (+):\n%s", diff)
+			}
+			if service.requests != row.requests {
+				t.Errorf("%d requests, want %d", service.requests, row.requests)
+			}
+		})
+	}
+}
+
+// TestStrangeAnswers tests that no answer makes a message count as queued that
+// the answer does not name.
+func TestStrangeAnswers(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer string
+		status int
+	}{
+		"an empty object":   {answer: `{}`},
+		"nothing":           {answer: ``},
+		"null":              {answer: `null`},
+		"unknown ids":       {answer: `{"Successful":[{"Id":"7"},{"Id":"x"},{"Id":""},{"Id":"-1"}],"Failed":[{"Id":"99","SenderFault":false,"Code":"x"},{}]}`},
+		"said to be both":   {answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"9dd4e461268c8034f5c8564e155c67a6"}],"Failed":[{"Id":"0","SenderFault":true,"Code":"x","Message":"y"}]}`},
+		"a wrong MD5":       {answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"00000000000000000000000000000000"}]}`},
+		"not JSON":          {answer: `<html>`},
+		"no such queue":     {answer: `{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no such queue"}`, status: http.StatusBadRequest},
+		"an internal error": {answer: `{"__type":"com.amazonaws.sqs#InternalError","message":"broken"}`, status: http.StatusInternalServerError},
+		"a gateway's page":  {answer: `<html>bad gateway</html>`, status: http.StatusBadGateway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+				if row.status != 0 {
+					w.WriteHeader(row.status)
+				}
+				_, _ = w.Write([]byte(row.answer))
+			}))
+			if errs := q.Send(t.Context(), []queue.Message{{Body: "x"}}); len(errs) != 1 || errs[0] == nil {
+				t.Errorf("errors %v, want one", errs)
+			}
+		})
+	}
+}
+
+// TestUnwell tests that a request that fails as a whole is repeated by the
+// client, and fails all of its messages where that does not help, but no other
+// request's.
+func TestUnwell(t *testing.T) {
+	service := &service{unwell: 2}
+	if err := errors.Join(open(t, service).Send(t.Context(), []queue.Message{{Body: "a"}, {Body: "b"}})...); err != nil {
+		t.Errorf("a service that is unwell for two requests: %v", err)
+	}
+	if len(service.queued) != 2 || service.requests != 3 {
+		t.Errorf("%d messages were queued with %d requests, want 2 with 3", len(service.queued), service.requests)
+	}
+
+	service.unwell, service.queued = 3, nil
+	messages := make([]queue.Message, 12)
+	for i := range messages {
+		messages[i].Body = fmt.Sprint(i)
+	}
+	for i, err := range open(t, service).Send(t.Context(), messages) {
+		if (err != nil) != (i < 10) {
+			t.Errorf("message %d: error %v, want one: %t", i, err, i < 10)
+		}
+	}
+	if len(service.queued) != 2 {
+		t.Errorf("%d messages were queued, want the last 2", len(service.queued))
+	}
+}
+
+func TestChangeVisibilityFails(t *testing.T) {
+	service := &service{unwell: 100}
+	err := open(t, service).ChangeVisibility(t.Context(), "receipt", time.Second)
+	if err == nil || !strings.Contains(err.Error(), queueURL) {
+		t.Errorf("error %v, want one that names the queue", err)
+	}
+}
+
+func open(t *testing.T, handler http.Handler) *sqsqueue.Queue {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_ENDPOINT_URL_SQS", server.URL)
+	cloud, err := awsenv.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sqsqueue.New(sqs.NewFromConfig(cloud.SQS(), func(o *sqs.Options) {
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+		})
+	}), queueURL)
+}
+
+// refusal is why SQS does not take a message. The zero value has the answer
+// not mention the message at all.
+type refusal struct {
+	code        string
+	senderFault bool
+}
+
+// service is enough of Amazon SQS: its JSON protocol, and those of its rules
+// that a sender can break (Amazon SQS API reference).
+type service struct {
+	refuse func(body string) *refusal // nil refuses nothing
+	unwell int                        // so many requests fail with HTTP 500
+
+	mu       sync.Mutex
+	requests int
+	queued   []queue.Message
+	hidden   map[string]int // receipt handle -> visibility timeout in seconds
+}
+
+func (s *service) receive() string {
+	s.hidden = map[string]int{"receipt": 30}
+	return "receipt"
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests++
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	if s.unwell > 0 {
+		s.unwell--
+		fail(w, http.StatusInternalServerError, "InternalError")
+		return
+	}
+	if r.Method != http.MethodPost || !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/") {
+		fail(w, http.StatusForbidden, "AccessDenied")
+		return
+	}
+	var in struct {
+		QueueUrl string
+		Entries  []struct {
+			Id, MessageBody string
+			MessageGroupId  *string
+		}
+		ReceiptHandle     string
+		VisibilityTimeout *int
+	}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.QueueUrl != queueURL {
+		fail(w, http.StatusBadRequest, "QueueDoesNotExist")
+		return
+	}
+	switch target := r.Header.Get("X-Amz-Target"); target {
+	case "AmazonSQS.SendMessageBatch":
+		type success struct{ Id, MessageId, MD5OfMessageBody string }
+		type failure struct {
+			Id, Code, Message string
+			SenderFault       bool
+		}
+		var out struct {
+			Successful []success
+			Failed     []failure
+		}
+		size, ids := 0, make(map[string]bool)
+		for _, e := range in.Entries {
+			size += len(e.MessageBody)
+			ids[e.Id] = true
+		}
+		switch {
+		case len(in.Entries) == 0:
+			fail(w, http.StatusBadRequest, "EmptyBatchRequest")
+			return
+		case len(in.Entries) > 10:
+			fail(w, http.StatusBadRequest, "TooManyEntriesInBatchRequest")
+			return
+		case size > 1<<20:
+			fail(w, http.StatusBadRequest, "BatchRequestTooLong")
+			return
+		case len(ids) < len(in.Entries):
+			fail(w, http.StatusBadRequest, "BatchEntryIdsNotDistinct")
+			return
+		}
+		for _, e := range in.Entries {
+			m := queue.Message{Body: e.MessageBody}
+			var refused *refusal
+			switch {
+			case e.MessageBody == "":
+				refused = &refusal{"MissingParameter", true}
+			case e.MessageGroupId != nil && (*e.MessageGroupId == "" || strings.ContainsAny(*e.MessageGroupId, " \n")):
+				refused = &refusal{"InvalidParameterValue", true}
+			case s.refuse != nil:
+				refused = s.refuse(e.MessageBody)
+			}
+			switch {
+			case refused == nil:
+				if e.MessageGroupId != nil {
+					m.Group = *e.MessageGroupId
+				}
+				s.queued = append(s.queued, m)
+				sum := md5.Sum([]byte(e.MessageBody))
+				out.Successful = append(out.Successful, success{e.Id, "m-" + e.Id, hex.EncodeToString(sum[:])})
+			case refused.code != "":
+				out.Failed = append(out.Failed, failure{e.Id, refused.code, "refused", refused.senderFault})
+			}
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	case "AmazonSQS.ChangeMessageVisibility":
+		if _, ok := s.hidden[in.ReceiptHandle]; !ok {
+			fail(w, http.StatusBadRequest, "ReceiptHandleIsInvalid")
+			return
+		}
+		if in.VisibilityTimeout == nil || *in.VisibilityTimeout < 0 || *in.VisibilityTimeout > 43200 {
+			fail(w, http.StatusBadRequest, "InvalidParameterValue")
+			return
+		}
+		s.hidden[in.ReceiptHandle] = *in.VisibilityTimeout
+		_, _ = w.Write([]byte("{}"))
+	default:
+		fail(w, http.StatusBadRequest, "UnsupportedOperation")
+	}
+}
+
+func fail(w http.ResponseWriter, status int, code string) {
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.sqs#%s","message":"refused"}`, code)
+}

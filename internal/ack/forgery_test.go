@@ -1,0 +1,303 @@
+package ack_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/vapi"
+)
+
+// line is a header line as it goes over the wire.
+type line struct{ name, value string }
+
+// wire is a request as it goes over the wire.
+type wire struct {
+	target string // path and query
+	lines  []line
+	body   string
+}
+
+// send writes a request byte for byte, and gives the answer's status.
+func (w wire) send(t *testing.T, address string) int {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var b strings.Builder
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n", w.target, address, len(w.body))
+	for _, l := range w.lines {
+		fmt.Fprintf(&b, "%s: %s\r\n", l.name, l.value)
+	}
+	// The server may refuse the head before it has read the body.
+	_, _ = io.WriteString(conn, b.String()+"\r\n"+w.body)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
+// credentialPlans are one of each kind that Vapi can be set to.
+var credentialPlans = map[string]vapi.Plan{
+	"secret":       {Type: "secret", Secret: secret},
+	"bearer":       {Type: "bearer", Token: secret},
+	"bearer, bare": {Type: "bearer", Token: secret, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
+	"hmac":         {Type: "hmac", SecretKey: secret, Algorithm: "sha256"},
+	"hmac, base64": {Type: "hmac", SecretKey: secret, Algorithm: "sha512", SignatureEncoding: "base64"},
+	"github": {Type: "hmac", SecretKey: secret, Algorithm: "sha256", SignatureHeader: "X-Hub-Signature-256", SignaturePrefix: "sha256=",
+		IncludeTimestamp: new(false)},
+	"svix": {Type: "hmac", SecretKey: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret)), SecretIsBase64: true, Algorithm: "sha256",
+		SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", SignaturePrefix: "v1,",
+		SignatureEncoding: "base64", PayloadFormat: "{svix-id}.{timestamp}.{body}"},
+}
+
+// genuine is a webhook as Vapi would send it, at a time.
+func genuine(t *testing.T, plan vapi.Plan, body string, at time.Time) wire {
+	t.Helper()
+	r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+	if err := plan.Sign(&r, at); err != nil {
+		t.Fatal(err)
+	}
+	w := wire{target: "/vapi", body: body, lines: []line{{"Content-Type", "application/json"}}}
+	for name := range r.Header {
+		w.lines = append(w.lines, line{name, r.Header.Get(name)})
+	}
+	slices.SortFunc(w.lines, func(a, b line) int { return strings.Compare(a.name, b.name) })
+	return w
+}
+
+// TestForgedWebhooks sends webhooks whose credential was tampered with, byte
+// for byte, through the gateway to the handler.
+func TestForgedWebhooks(t *testing.T) {
+	for kind, plan := range credentialPlans {
+		t.Run(kind, func(t *testing.T) {
+			stored, err := json.Marshal(plan)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := new(recorder)
+			server := httptest.NewServer(gateway.Handler("POST /vapi", newHandler(t, q, credential.Fixed(stored)).Handle, slog.New(slog.DiscardHandler)))
+			defer server.Close()
+			address := server.Listener.Addr().String()
+			original := genuine(t, plan, oneCall, now)
+
+			accepted := 0
+			accepts := func(what string, w wire) {
+				t.Helper()
+				accepted++
+				if status := w.send(t, address); status != http.StatusOK || len(q.taken) != accepted {
+					t.Errorf("%s: status %d, %d jobs after %d genuine webhooks", what, status, len(q.taken), accepted)
+					accepted = len(q.taken)
+				}
+			}
+			refuses := func(what string, w wire) {
+				t.Helper()
+				// 400 is the server's own, for what is no HTTP.
+				if status := w.send(t, address); status != http.StatusUnauthorized && status != http.StatusBadRequest || len(q.taken) != accepted {
+					t.Errorf("%s: status %d, %d jobs after %d genuine webhooks", what, status, len(q.taken), accepted)
+					accepted = len(q.taken)
+				}
+			}
+
+			accepts("genuine", original)
+			// None of these changes what was sent (RFC 9110, section 5).
+			for what, change := range map[string]func(l line) line{
+				"lower case":  func(l line) line { return line{strings.ToLower(l.name), l.value} },
+				"upper case":  func(l line) line { return line{strings.ToUpper(l.name), l.value} },
+				"white space": func(l line) line { return line{l.name, " \t " + l.value + " \t"} },
+			} {
+				w := original
+				w.lines = nil
+				for _, l := range original.lines {
+					w.lines = append(w.lines, change(l))
+				}
+				accepts(what, w)
+			}
+			encoded := original
+			encoded.lines = replaced(original.lines, 0, line{"Content-Type", "application/octet-stream"}) // the gateway makes base64 of it
+			accepts("another content type", encoded)
+
+			for i, l := range original.lines {
+				if l.name == "Content-Type" {
+					continue
+				}
+				for what, values := range forgeries(l.value) {
+					w := original
+					w.lines = slices.Delete(slices.Clone(original.lines), i, i+1)
+					for _, value := range values {
+						w.lines = append(w.lines, line{l.name, value})
+					}
+					refuses(l.name+": "+what, w)
+				}
+				renamed := map[string][]line{
+					"in two cases, the second forged": {l, {strings.ToLower(l.name), "forged"}},
+					"in two cases, the first forged":  {{strings.ToLower(l.name), "forged"}, l},
+					"under another name":              {{"X-Forwarded-" + l.name, l.value}},
+					"with an underscore":              {{strings.ReplaceAll(l.name, "-", "_") + "_", l.value}},
+					"with a space before the colon":   {{l.name + " ", l.value}},
+					"in a cookie":                     {{"Cookie", l.name + "=" + l.value}},
+				}
+				for what, lines := range renamed {
+					w := original
+					w.lines = append(slices.Delete(slices.Clone(original.lines), i, i+1), lines...)
+					refuses(l.name+" "+what, w)
+				}
+				w := original
+				w.lines = slices.Delete(slices.Clone(original.lines), i, i+1)
+				w.target = "/vapi?" + url.Values{l.name: {l.value}, strings.ToLower(l.name): {l.value}}.Encode()
+				refuses(l.name+" in the query", w)
+			}
+			nothing := original
+			nothing.lines = nil
+			refuses("no headers", nothing)
+
+			if plan.Type != "hmac" {
+				return
+			}
+			for what, body := range map[string]string{
+				"a changed body":       strings.Replace(oneCall, "tool-1", "tool-2", 1),
+				"a longer body":        oneCall + " ",
+				"a shorter body":       oneCall[:len(oneCall)-1],
+				"an empty body":        "",
+				"the body in base64":   base64.StdEncoding.EncodeToString([]byte(oneCall)),
+				"the same JSON":        strings.Replace(oneCall, `"message"`, `"\u006dessage"`, 1),
+				"a byte order mark":    "\ufeff" + oneCall,
+				"other line breaks":    strings.ReplaceAll(oneCall, "\n", "\r\n"),
+				"without line breaks":  strings.ReplaceAll(oneCall, "\n", ""),
+				"the timestamp before": fmt.Sprint(now.Unix(), ".", oneCall),
+			} {
+				w := original
+				w.body = body
+				refuses(what, w)
+				w.lines = replaced(w.lines, 0, line{"Content-Type", "application/octet-stream"})
+				refuses(what+", as bytes", w)
+			}
+			other := plan
+			other.SecretKey = base64.StdEncoding.EncodeToString([]byte("planted-old-secret"))
+			refuses("another key", genuine(t, other, oneCall, now))
+			weaker := plan
+			weaker.Algorithm = "sha1"
+			refuses("a weaker algorithm", genuine(t, weaker, oneCall, now))
+			if plan.IncludeTimestamp == nil {
+				refuses("a replay", genuine(t, plan, oneCall, now.Add(-6*time.Minute)))
+				refuses("one for later", genuine(t, plan, oneCall, now.Add(6*time.Minute)))
+			}
+		})
+	}
+}
+
+func replaced(lines []line, i int, by line) []line {
+	lines = slices.Clone(lines)
+	for k := range lines {
+		if lines[k].name == by.name {
+			i = k
+		}
+	}
+	lines[i] = by
+	return lines
+}
+
+// forgeries are what a header's value can be made into, or several of them.
+func forgeries(value string) map[string][]string {
+	wide := strings.Map(func(r rune) rune { // the full-width forms of ASCII
+		if r > ' ' && r <= '~' {
+			return r - '!' + '！'
+		}
+		return r
+	}, value)
+	units := utf16.Encode([]rune(value))
+	var utf16Bytes strings.Builder
+	for _, u := range units {
+		utf16Bytes.WriteByte(byte(u))
+		utf16Bytes.WriteByte(byte(u >> 8))
+	}
+	otherCase := strings.ToUpper(value)
+	if otherCase == value {
+		otherCase = strings.ToLower(value)
+	}
+	unpadded := strings.TrimRight(value, "=") // base64 may come without padding
+	forged := map[string][]string{
+		"missing":             nil,
+		"empty":               {""},
+		"a word":              {"null"},
+		"the first is cut":    {value[1:]},
+		"the last is cut":     {unpadded[:len(unpadded)-1]},
+		"half":                {value[:len(value)/2]},
+		"one more":            {value + "a"},
+		"one before":          {"a" + value},
+		"reversed":            {reversed(value)},
+		"another character":   {flipped(value)},
+		"twice":               {value, value},
+		"a forged one after":  {value, "forged"},
+		"a forged one before": {"forged", value},
+		"joined":              {value + "," + value},
+		"joined with a space": {value + ", forged"},
+		"quoted":              {`"` + value + `"`},
+		"percent-encoded":     {percent(value)},
+		"base64":              {base64.StdEncoding.EncodeToString([]byte(value))},
+		"hex":                 {hex.EncodeToString([]byte(value))},
+		"an encoded word":     {mime.BEncoding.Encode("utf-8", value+"é")},
+		"full width":          {wide},
+		"UTF-16":              {utf16Bytes.String()},
+		"a byte order mark":   {"\ufeff" + value},
+		"a zero byte after":   {value + "\x00"},
+		"a zero width space":  {value[:1] + "\u200b" + value[1:]},
+		"not UTF-8":           {value + "\xff"},
+		"a folded line":       {value[:1] + "\r\n " + value[1:]},
+		"a wildcard":          {"*"},
+		"JSON":                {`{"$ne":""}`},
+		"very long":           {strings.Repeat(value, 500)},
+	}
+	// Hex and the scheme's name may be in either case, and digits have none.
+	if _, err := hex.DecodeString(strings.TrimPrefix(value, "sha256=")); err != nil && otherCase != value {
+		forged["other case"] = []string{otherCase}
+	}
+	return forged
+}
+
+func reversed(s string) string {
+	b := []byte(s)
+	slices.Reverse(b)
+	return string(b)
+}
+
+// flipped changes a letter or digit in the middle.
+func flipped(s string) string {
+	b := []byte(s)
+	i := len(b) / 2
+	for b[i] == '=' || b[i] == ' ' {
+		i--
+	}
+	if b[i]++; b[i] > 'y' {
+		b[i] = 'a'
+	}
+	return string(b)
+}
+
+func percent(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return b.String()
+}

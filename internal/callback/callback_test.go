@@ -1,0 +1,752 @@
+package callback_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/vapi"
+)
+
+// What no log record at info level or above may hold.
+const (
+	controlPath = "/planted-control/control"
+	controlURL  = "https://phone-call-websocket.vapi.ai" + controlPath
+	number      = "+4915100000001"
+	content     = "planted-content"
+)
+
+var planted = []string{"planted-control", number, content}
+
+// table is a jobs table whose calls can fail.
+type table struct {
+	*jobtable.Table
+	claim, release, settle error
+	settles                func(ctx context.Context, try int) error // nil means that settle decides
+	tries                  int
+}
+
+func (t *table) ClaimDelivery(ctx context.Context, id string, lease time.Duration) (job.Record, error) {
+	if t.claim != nil {
+		return job.Record{}, t.claim
+	}
+	return t.Table.ClaimDelivery(ctx, id, lease)
+}
+
+func (t *table) ReleaseDelivery(ctx context.Context, r job.Record, delay time.Duration) error {
+	if t.release != nil {
+		return t.release
+	}
+	return t.Table.ReleaseDelivery(ctx, r, delay)
+}
+
+func (t *table) Settle(ctx context.Context, r job.Record, state job.State, reason string) error {
+	if t.settle != nil {
+		return t.settle
+	}
+	if t.settles != nil {
+		t.tries++
+		if err := t.settles(ctx, t.tries); err != nil {
+			return err
+		}
+	}
+	return t.Table.Settle(ctx, r, state, reason)
+}
+
+// announcer remembers what was announced.
+type announcer struct {
+	mu        sync.Mutex
+	err       error
+	announced []job.Announcement
+}
+
+func (a *announcer) Announce(_ context.Context, u job.Announcement) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err != nil {
+		return a.err
+	}
+	a.announced = append(a.announced, u)
+	return nil
+}
+
+// calls answers posts with a function, and counts them.
+type calls struct {
+	mu     sync.Mutex
+	posts  int
+	at     []time.Duration
+	start  time.Time
+	answer func(post int) vapi.Receipt
+}
+
+func (c *calls) Post(_ context.Context, url string, _ vapi.ControlMessage) vapi.Receipt {
+	c.mu.Lock()
+	c.posts++
+	n := c.posts
+	c.at = append(c.at, time.Since(c.start))
+	c.mu.Unlock()
+	if url != controlURL {
+		return vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("another control URL")}
+	}
+	return c.answer(n)
+}
+
+func always(r vapi.Receipt) func(int) vapi.Receipt { return func(int) vapi.Receipt { return r } }
+
+var (
+	delivered = vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+	failing   = vapi.Receipt{Verdict: vapi.TryAgain, Status: 500, Err: errors.New("the control URL answered 500")}
+	gone      = vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the control URL answered 404")}
+)
+
+// world is a callback function with what is around it.
+type world struct {
+	t         *testing.T
+	store     *memory.Store
+	table     *table
+	announcer *announcer
+	calls     *calls
+	results   *memqueue.Queue // with the limits of a deployment
+	dead      *memqueue.Queue
+	handler   *callback.Handler
+	start     time.Time
+	ahead     time.Duration // of the real clock
+}
+
+func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
+
+// newWorld makes a world whose log is searched when the test ends. change may
+// be nil.
+func newWorld(t *testing.T, change func(*callback.Config)) *world {
+	t.Helper()
+	var mu sync.Mutex
+	var logged bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return logged.Write(p)
+	}), nil))
+	t.Cleanup(func() {
+		if logged.Len() == 0 {
+			t.Error("nothing was logged")
+		}
+		for _, value := range planted {
+			if strings.Contains(logged.String(), value) {
+				t.Errorf("the log has %q:\n%s", value, logged.String())
+			}
+		}
+	})
+	w := &world{t: t, store: new(memory.Store), announcer: new(announcer), start: time.Now()}
+	w.calls = &calls{start: w.start, answer: always(delivered)}
+	w.table = &table{Table: jobtable.New(w.store, w.now)}
+	none, err := asynctool.NewSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := limits.Of(none)
+	if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	if w.results, err = memqueue.New(memqueue.Config{Name: "results", VisibilityTimeout: l.ResultVisibility,
+		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Announcer: w.announcer, Now: w.now, Log: log}
+	if change != nil {
+		change(&cfg)
+	}
+	if w.handler, err = callback.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// inWorld runs a test in a bubble.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, nil)) })
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// outcome is the outcome of a job that is finished, and its record is there.
+func (w *world) outcome(result job.Result) job.Outcome {
+	w.t.Helper()
+	j := job.Job{
+		ID: "call-1/t1", ToolCallID: "t1", Tool: "order_status",
+		Call: job.Call{ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", CustomerNumber: number, ControlURL: controlURL},
+	}
+	deadline := w.start.Add(time.Hour)
+	r, err := w.table.Claim(w.t.Context(), j, deadline, "m1", time.Minute)
+	if err == nil {
+		_, err = w.table.Finish(w.t.Context(), r, result, false, "")
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j.Outcome(result, deadline)
+}
+
+var respond = job.Result{Status: job.OK, Delivery: job.Respond, Content: content}
+
+func (w *world) send(o job.Outcome) {
+	w.t.Helper()
+	body, err := o.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.sendBody(body)
+}
+
+func (w *world) sendBody(body string) {
+	w.t.Helper()
+	if err := errors.Join(w.results.Send(w.t.Context(), []queue.Message{{Body: body}})...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run handles the results queue for d.
+func (w *world) run(d time.Duration) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), d)
+	defer cancel()
+	w.results.Run(ctx, w.handler.Handle)
+}
+
+func (w *world) state() job.State {
+	w.t.Helper()
+	r, err := w.store.Load(w.t.Context(), "call-1/t1")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.State
+}
+
+// want checks how far the outcome came. why is empty where nothing was
+// announced.
+func (w *world) want(posts int, state job.State, why job.Why, left int) {
+	w.t.Helper()
+	if w.calls.posts != posts {
+		w.t.Errorf("%d posts, want %d", w.calls.posts, posts)
+	}
+	if s := w.state(); s != state {
+		w.t.Errorf("the record is %s, want %s", s, state)
+	}
+	var whys []job.Why
+	for _, u := range w.announcer.announced {
+		whys = append(whys, u.Why)
+	}
+	var want []job.Why
+	if why != "" {
+		want = []job.Why{why}
+	}
+	if diff := cmp.Diff(want, whys); diff != "" {
+		w.t.Error(diff)
+	}
+	if w.results.Len() != left || w.dead.Len() != 0 {
+		w.t.Errorf("%d messages on the results queue, want %d; %d on the dead-letter queue", w.results.Len(), left, w.dead.Len())
+	}
+}
+
+func TestNewNeedsItsParts(t *testing.T) {
+	if _, err := callback.New(callback.Config{}); err == nil {
+		t.Error("no error")
+	}
+}
+
+// visibility remembers how long messages are hidden.
+type visibility struct {
+	mu     sync.Mutex
+	hidden map[string]time.Duration
+}
+
+func (v *visibility) ChangeVisibility(_ context.Context, receipt string, d time.Duration) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.hidden == nil {
+		v.hidden = make(map[string]time.Duration)
+	}
+	v.hidden[receipt] = d
+	return nil
+}
+
+// TestPosted posts to a real server with the real client.
+func TestPosted(t *testing.T) {
+	const dropped = 0 // as a status: the connection breaks
+	type answer struct {
+		status     int
+		retryAfter string
+	}
+	tests := map[string]struct {
+		answers []answer // to one post each
+		retries []time.Duration
+		state   job.State
+		why     job.Why
+	}{
+		"200":                      {[]answer{{status: 200}}, nil, job.Delivered, ""},
+		"204":                      {[]answer{{status: 204}}, nil, job.Delivered, ""},
+		"500 twice, then 200":      {[]answer{{status: 500}, {status: 500}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.Delivered, ""},
+		"429, then 200":            {[]answer{{429, "45"}, {status: 200}}, []time.Duration{45 * time.Second}, job.Delivered, ""},
+		"429 asking for less":      {[]answer{{status: 500}, {429, "1"}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.Delivered, ""},
+		"a broken connection":      {[]answer{{status: dropped}, {status: 200}}, []time.Duration{time.Second}, job.Delivered, ""},
+		"503, then gone":           {[]answer{{status: 503}, {status: 404}}, []time.Duration{time.Second}, job.Undelivered, job.CallGone},
+		"400":                      {[]answer{{status: 400}}, nil, job.Undelivered, job.CallGone},
+		"410":                      {[]answer{{status: 410}}, nil, job.Undelivered, job.CallGone},
+		"401":                      {[]answer{{status: 401}}, nil, job.Undelivered, job.Misconfigured},
+		"302":                      {[]answer{{status: 302}}, nil, job.Undelivered, job.Misconfigured},
+		"Retry-After past the end": {[]answer{{429, "3599"}, {429, "3600"}}, []time.Duration{3599 * time.Second}, job.Undelivered, job.Unreachable},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var posts []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil || r.Method != http.MethodPost || r.URL.Path != controlPath {
+					t.Errorf("%s %s: %v", r.Method, r.URL, err)
+				}
+				posts = append(posts, string(body))
+				a := answer{status: 500}
+				if len(posts) <= len(tt.answers) {
+					a = tt.answers[len(posts)-1]
+				}
+				if a.status == dropped {
+					panic(http.ErrAbortHandler)
+				}
+				if a.retryAfter != "" {
+					w.Header().Set("Retry-After", a.retryAfter)
+				}
+				if a.status == 302 {
+					w.Header().Set("Location", "/elsewhere")
+				}
+				w.WriteHeader(a.status)
+			}))
+			defer server.Close()
+			client, err := vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hidden := new(visibility)
+			w := newWorld(t, func(cfg *callback.Config) { cfg.Calls, cfg.Results = client, hidden })
+			o := w.outcome(respond)
+			o.Call.ControlURL = server.URL + controlPath
+			o.Deadline = w.start.Add(3600*time.Second - time.Millisecond)
+			body, err := o.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var retries []time.Duration
+			for n := 1; n <= callback.MaxPosts; n++ {
+				receipt := "receipt-" + strconv.Itoa(n)
+				response, err := w.handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
+					MessageId: "m1", ReceiptHandle: receipt, Body: body, Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(n)},
+				}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(response.BatchItemFailures) == 0 {
+					break
+				}
+				retries = append(retries, hidden.hidden[receipt])
+				w.ahead += hidden.hidden[receipt]
+			}
+			if diff := cmp.Diff(tt.retries, retries); diff != "" {
+				t.Error(diff)
+			}
+			if len(posts) != len(tt.answers) {
+				t.Errorf("%d posts, want %d", len(posts), len(tt.answers))
+			}
+			want, err := json.Marshal(vapi.AddMessage{Content: strings.NewReplacer("{tool}", "order_status", "{tool_call_id}", "t1", "{status}", "ok", "{content}", content).Replace(spoken.DefaultText)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, post := range posts {
+				if diff := cmp.Diff(string(want), post); diff != "" {
+					t.Error(diff)
+				}
+			}
+			if s := w.state(); s != tt.state {
+				t.Errorf("the record is %s", s)
+			}
+			switch announced := w.announcer.announced; {
+			case tt.why == "" && len(announced) > 0, tt.why != "" && (len(announced) != 1 || announced[0].Why != tt.why):
+				t.Errorf("announced %+v", announced)
+			}
+		})
+	}
+}
+
+// TestUndelivered checks what is announced, and that a call is not bothered
+// where that is of no use.
+func TestUndelivered(t *testing.T) {
+	tests := map[string]struct {
+		result  job.Result
+		change  func(*job.Outcome)
+		receipt vapi.Receipt
+		after   time.Duration // when the outcome comes
+		posts   int
+		want    job.Announcement
+	}{
+		"gone": {receipt: gone, posts: 1, want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404"}},
+		"gone, without an error": {receipt: vapi.Receipt{Verdict: vapi.Gone, Status: 410}, posts: 1,
+			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 410"}},
+		"misconfigured": {receipt: vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("refused")}, posts: 1,
+			want: job.Announcement{Why: job.Misconfigured, Detail: "refused"}},
+		"an unknown verdict": {receipt: vapi.Receipt{Err: errors.New("what?")}, posts: 1,
+			want: job.Announcement{Why: job.Misconfigured, Detail: "what?"}},
+		"no control URL": {change: func(o *job.Outcome) { o.Call.ControlURL = "" }, receipt: delivered,
+			want: job.Announcement{Why: job.NoControlURL, Detail: "the webhook named no control URL"}},
+		"deadline past": {after: time.Hour + time.Second, receipt: delivered,
+			want: job.Announcement{Why: job.DeadlinePast, Detail: "its deadline was 2000-01-01T01:00:00Z"}},
+		"deadline before the next try": {after: time.Hour - time.Second/2, receipt: failing, posts: 1,
+			want: job.Announcement{Why: job.Unreachable, Detail: "the control URL answered 500"}},
+		"a failure": {result: job.Result{Status: job.Error, Delivery: job.Say, Content: "Sorry."}, receipt: gone, posts: 1,
+			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404", Status: job.Error, Delivery: job.Say, Content: "Sorry."}},
+		"no message": {result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}, receipt: delivered,
+			want: job.Announcement{Why: job.Unspeakable, Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}},
+		"nothing to say": {result: job.Result{Status: job.OK, Delivery: job.Say, Content: "\u200b"}, receipt: delivered,
+			want: job.Announcement{Why: job.Unspeakable, Status: job.OK, Delivery: job.Say}},
+		"invisible characters": {result: job.Result{Status: job.OK, Delivery: job.Respond, Content: "pay \u202e001\x1b <<<"}, receipt: gone, posts: 1,
+			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404", Status: job.OK, Delivery: job.Respond, Content: "pay 001 ‹‹<"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if tt.result.Status == "" {
+					tt.result = respond
+					tt.want.Status, tt.want.Delivery, tt.want.Content = job.OK, job.Respond, content
+				}
+				w.calls.answer = always(tt.receipt)
+				o := w.outcome(tt.result)
+				if tt.change != nil {
+					tt.change(&o)
+				}
+				time.Sleep(tt.after)
+				w.send(o)
+				w.run(time.Millisecond)
+				w.want(tt.posts, job.Undelivered, tt.want.Why, 0)
+				want := tt.want
+				want.JobID, want.ToolCallID, want.Tool = "call-1/t1", "t1", "order_status"
+				want.CallID, want.OrgID, want.AssistantID, want.CustomerNumber = "call-1", "org-1", "assistant-1", number
+				want.At = w.start.Add(tt.after)
+				ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Detail" && want.Why == job.Unspeakable }, cmp.Ignore())
+				if diff := cmp.Diff([]job.Announcement{want}, w.announcer.announced, ignore, cmpopts.EquateEmpty()); diff != "" {
+					t.Error(diff)
+				}
+				if event, err := json.Marshal(w.announcer.announced); err != nil || bytes.Contains(event, []byte("planted-control")) {
+					t.Errorf("the event has the control URL: %s", event)
+				}
+			})
+		})
+	}
+}
+
+func TestMaxPosts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.calls.answer = always(failing)
+		w.send(w.outcome(respond))
+		w.run(59 * time.Minute)
+		w.want(callback.MaxPosts, job.Undelivered, job.Unreachable, 0)
+		// It is given up with the last post, and says what came of that.
+		u := w.announcer.announced[0]
+		if last := w.calls.at[callback.MaxPosts-1]; u.Detail != failing.Err.Error() || u.At.Sub(w.start) != last {
+			t.Errorf("announced %s after %s; the last post was after %s", u.Detail, u.At.Sub(w.start), last)
+		}
+		want := []time.Duration{0, 1, 3, 7, 15, 31}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if diff := cmp.Diff(want, w.calls.at[:len(want)]); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAnnouncementFails(t *testing.T) {
+	for name, release := range map[string]error{"alone": nil, "with the release": errors.New("the table is down")} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.calls.answer = always(gone)
+				w.announcer.err = errors.New("the bus is down")
+				w.table.release = release
+				w.send(w.outcome(respond))
+				w.run(40 * time.Second)
+				if s := w.state(); s != job.Done || w.results.Len() != 1 {
+					t.Fatalf("the record is %s, and %d messages are left: the loss would be silent", s, w.results.Len())
+				}
+				w.announcer.err, w.table.release = nil, nil
+				w.run(time.Minute)
+				w.want(w.calls.posts, job.Undelivered, job.CallGone, 0)
+			})
+		})
+	}
+	// What cannot be announced for long is in the dead-letter queue at last.
+	inWorld(t, func(t *testing.T, w *world) {
+		w.calls.answer = always(gone)
+		w.announcer.err = errors.New("the bus is down")
+		w.send(w.outcome(respond))
+		w.run(24 * time.Hour)
+		if w.dead.Len() != 1 || w.state() != job.Done || w.calls.posts > callback.MaxPosts {
+			t.Errorf("%d in the dead-letter queue, the record is %s, %d posts", w.dead.Len(), w.state(), w.calls.posts)
+		}
+	})
+}
+
+func TestTableErrors(t *testing.T) {
+	down := errors.New("the table is down")
+	t.Run("claim", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			o := w.outcome(respond)
+			w.table.claim = down
+			w.send(o)
+			w.run(10 * time.Second)
+			w.want(0, job.Done, "", 1)
+			w.table.claim = nil
+			w.run(30 * time.Second)
+			w.want(1, job.Delivered, "", 0)
+		})
+	})
+	t.Run("claim, for good", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			o := w.outcome(respond)
+			w.table.claim = down
+			w.send(o)
+			w.run(24 * time.Hour)
+			w.want(0, job.Done, job.Unclaimed, 0)
+		})
+	})
+	t.Run("no record", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			o := w.outcome(respond)
+			*w.store = memory.Store{}
+			w.send(o)
+			w.run(24 * time.Hour)
+			if w.calls.posts != 0 || w.dead.Len() != 0 || len(w.announcer.announced) != 1 || w.announcer.announced[0].Why != job.Unclaimed {
+				t.Errorf("%d posts, %d in the dead-letter queue, announced %+v", w.calls.posts, w.dead.Len(), w.announcer.announced)
+			}
+		})
+	})
+	t.Run("release", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.calls.answer = func(post int) vapi.Receipt {
+				if post == 1 {
+					return failing
+				}
+				return delivered
+			}
+			w.table.release = down
+			w.send(w.outcome(respond))
+			w.run(29 * time.Second)
+			w.want(1, job.Done, "", 1)
+			w.run(2 * time.Second) // the lease ran out
+			w.want(2, job.Delivered, "", 0)
+		})
+	})
+	t.Run("settle after delivery", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.table.settle = down
+			w.send(w.outcome(respond))
+			w.run(time.Hour)
+			w.want(1, job.Done, "", 0) // told once, though not marked
+		})
+	})
+	t.Run("settle at first", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.table.settles = func(ctx context.Context, try int) error {
+				switch try {
+				case 1:
+					return down
+				case 2: // no answer
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+			w.send(w.outcome(respond))
+			w.run(10 * time.Second)
+			w.want(1, job.Delivered, "", 0)
+		})
+	})
+	t.Run("settle after the announcement", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.calls.answer = always(gone)
+			w.table.settle = down
+			w.send(w.outcome(respond))
+			w.run(time.Hour)
+			w.want(1, job.Done, job.CallGone, 0)
+		})
+	})
+}
+
+func TestCopies(t *testing.T) {
+	tests := map[string]struct {
+		second time.Duration
+		answer func(post int) vapi.Receipt
+		state  job.State
+		why    job.Why
+		posts  int
+	}{
+		"at once":                    {0, always(delivered), job.Delivered, "", 1},
+		"while the first is posted":  {time.Second, always(delivered), job.Delivered, "", 1},
+		"after the first was posted": {time.Minute, always(delivered), job.Delivered, "", 1},
+		"of a lost call":             {0, always(gone), job.Undelivered, job.CallGone, 1},
+		"of one that needs two posts": {0, func(post int) vapi.Receipt {
+			if post == 1 {
+				return failing
+			}
+			return delivered
+		}, job.Delivered, "", 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.calls.answer = func(post int) vapi.Receipt {
+					time.Sleep(5 * time.Second)
+					return tt.answer(post)
+				}
+				o := w.outcome(respond)
+				w.send(o)
+				if tt.second == 0 {
+					w.send(o)
+				} else {
+					time.AfterFunc(tt.second, func() { w.send(o) })
+				}
+				w.run(10 * time.Minute)
+				w.want(tt.posts, tt.state, tt.why, 0)
+			})
+		})
+	}
+}
+
+// TestCopyWaitsToo has a call that asks to be left alone for a while: a copy of
+// the outcome keeps to it as well.
+func TestCopyWaitsToo(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.calls.answer = func(post int) vapi.Receipt {
+			if post == 1 {
+				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 429, RetryAfter: time.Minute}
+			}
+			return delivered
+		}
+		o := w.outcome(respond)
+		w.send(o)
+		time.AfterFunc(10*time.Second, func() { w.send(o) })
+		w.run(10 * time.Minute)
+		w.want(2, job.Delivered, "", 0)
+		if got := w.calls.at[1]; got < time.Minute {
+			t.Errorf("posted again after %s, want a minute at least", got)
+		}
+	})
+}
+
+// TestFunctionDied has an outcome that was claimed and never settled.
+func TestFunctionDied(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		o := w.outcome(respond)
+		if _, err := w.table.Table.ClaimDelivery(t.Context(), o.JobID, 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		w.send(o)
+		w.run(29 * time.Second)
+		w.want(0, job.Done, "", 1)
+		w.run(2 * time.Second)
+		w.want(1, job.Delivered, "", 0)
+	})
+}
+
+func TestPoison(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		o := w.outcome(respond)
+		body, err := o.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		poison := []string{"?", "{}", "null", strings.Replace(body, `"version":1`, `"version":2`, 1), strings.Replace(body, `"final"`, `"progress"`, 1)}
+		for _, p := range poison {
+			w.sendBody(p)
+		}
+		w.send(o)
+		w.run(time.Minute)
+		if w.state() != job.Delivered || w.calls.posts != 1 || w.results.Len() != 0 || w.dead.Len() != len(poison) {
+			t.Errorf("the record is %s, %d posts, %d messages left, %d in the dead-letter queue", w.state(), w.calls.posts, w.results.Len(), w.dead.Len())
+		}
+	})
+}
+
+// TestSideBySide has a batch in which one call is slow and one is gone.
+func TestSideBySide(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.calls.answer = func(int) vapi.Receipt { time.Sleep(8 * time.Second); return delivered }
+		for i := range 10 {
+			j := job.Job{ID: fmt.Sprintf("call-2/t%d", i), ToolCallID: fmt.Sprintf("t%d", i), Tool: "order_status", Call: job.Call{ID: "call-2", ControlURL: controlURL}}
+			r, err := w.table.Claim(t.Context(), j, w.start.Add(time.Hour), "m", time.Minute)
+			if err == nil {
+				_, err = w.table.Finish(t.Context(), r, respond, false, "")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.send(j.Outcome(respond, w.start.Add(time.Hour)))
+		}
+		w.run(9 * time.Second)
+		for _, r := range w.store.Records() {
+			if r.State != job.Delivered {
+				t.Errorf("%s is %s", r.ID, r.State)
+			}
+		}
+		if w.results.Len() != 0 || w.calls.posts != 10 || w.calls.at[9] != 0 {
+			t.Errorf("%d messages left, %d posts at %v", w.results.Len(), w.calls.posts, w.calls.at)
+		}
+	})
+}
+
+func TestOwnText(t *testing.T) {
+	text, err := spoken.ParseText("{tool} says: {content}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var posted vapi.ControlMessage
+	w := newWorld(t, func(cfg *callback.Config) {
+		cfg.Text = &text
+		cfg.Calls = poster(func(m vapi.ControlMessage) vapi.Receipt { posted = m; return delivered })
+	})
+	body, err := w.outcome(job.Result{Status: job.OK, Delivery: job.Silent, Content: "Shipped."}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := w.handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m1", Body: body}}}); err != nil || len(response.BatchItemFailures) > 0 {
+		t.Fatal(response, err)
+	}
+	if diff := cmp.Diff(vapi.ControlMessage(vapi.AddMessage{Content: "order_status says: Shipped.", Silent: true}), posted); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type poster func(vapi.ControlMessage) vapi.Receipt
+
+func (p poster) Post(_ context.Context, _ string, m vapi.ControlMessage) vapi.Receipt { return p(m) }

@@ -1,0 +1,202 @@
+package credential_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/vapi"
+)
+
+// secrets is a Secrets Manager with one secret, which changes. It takes its
+// time, and sometimes does not answer at all.
+type secrets struct {
+	mu    sync.Mutex
+	plans []vapi.Plan
+	reads int
+	fail  bool // every other read
+}
+
+func (s *secrets) store(plans ...vapi.Plan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plans = plans
+}
+
+func (s *secrets) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+	s.mu.Lock()
+	s.reads++
+	plans, fail := s.plans, s.fail && s.reads%2 == 0
+	s.mu.Unlock()
+	time.Sleep(40 * time.Millisecond)
+	if fail {
+		return nil, errors.New("throttled")
+	}
+	stored, err := json.Marshal(plans)
+	if err != nil {
+		return nil, err
+	}
+	return &secretsmanager.GetSecretValueOutput{SecretString: aws.String(string(stored))}, nil
+}
+
+// taken is a queue that counts.
+type taken struct{ jobs atomic.Int64 }
+
+func (q *taken) Send(_ context.Context, messages []queue.Message) []error {
+	q.jobs.Add(int64(len(messages)))
+	return make([]error, len(messages))
+}
+
+// signed is a webhook as somebody sends it who has the credential of the plan.
+func signed(t *testing.T, plan vapi.Plan, call string) *http.Request {
+	t.Helper()
+	body := fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[{"id":"t","function":{"name":"x","arguments":{}}}],"call":{"id":%q}}}`, call)
+	r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+	if err := plan.Sign(&r, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	request := httptest.NewRequest(http.MethodPost, "/vapi", strings.NewReader(body))
+	request.Header = r.Header
+	request.Header.Set("Content-Type", "application/json")
+	return request
+}
+
+// TestRotationUnderLoad changes the credential again and again, in the way
+// that docs/security.md describes, while Vapi and strangers send webhooks all
+// the time: no genuine one is refused, and no forged one let in. The functions
+// run one request at a time, as Lambda has them do, and each of them has read
+// the secret at another time.
+func TestRotationUnderLoad(t *testing.T) {
+	previous := slog.Default() // a secret logs there
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	defer slog.SetDefault(previous)
+	synctest.Test(t, func(t *testing.T) {
+		generation := func(n int) vapi.Plan {
+			value := fmt.Sprintf("planted-%d", n)
+			return []vapi.Plan{
+				{Type: "bearer", Token: value},
+				{Type: "hmac", SecretKey: value, Algorithm: "sha256"},
+				{Type: "secret", Secret: value},
+				{Type: "bearer", Token: value, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
+			}[n%4]
+		}
+		manager := &secrets{plans: []vapi.Plan{generation(0)}}
+		var logged bytes.Buffer
+		var logging sync.Mutex
+		log := slog.New(slog.NewJSONHandler(writer(func(p []byte) (int, error) {
+			logging.Lock()
+			defer logging.Unlock()
+			return logged.Write(p)
+		}), nil))
+		q := new(taken)
+		const functions = 6
+		free := make(chan http.Handler, functions)
+		for range functions {
+			h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(secret.FromSecretsManager(manager, "webhook"), log), Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			free <- gateway.Handler("POST /vapi", h.Handle, log)
+		}
+		serve := func(r *http.Request) int {
+			function := <-free
+			defer func() { free <- function }()
+			answer := httptest.NewRecorder()
+			function.ServeHTTP(answer, r)
+			return answer.Code
+		}
+
+		var sending sync.WaitGroup
+		var vapiHas atomic.Int64 // the generation of the credential at Vapi
+		var accepted, refused, stopped atomic.Int64
+		send := func(name string) {
+			n := int(vapiHas.Load())
+			if status := serve(signed(t, generation(n), name)); status != http.StatusOK {
+				t.Errorf("a genuine webhook of generation %d was answered with %d", n, status)
+			}
+			accepted.Add(1)
+		}
+		stop := make(chan struct{})
+		every := func(pause time.Duration, do func(i int)) {
+			sending.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(pause):
+						do(i)
+					}
+				}
+			})
+		}
+		for i := range 4 {
+			every(time.Duration(700+70*i)*time.Millisecond, func(n int) { send(fmt.Sprint("call-", i, "-", n)) })
+		}
+		for i := range 2 {
+			every(time.Duration(1900+130*i)*time.Millisecond, func(int) {
+				if status := serve(signed(t, vapi.Plan{Type: "bearer", Token: "guessed"}, "stranger")); status != http.StatusUnauthorized {
+					t.Errorf("a stranger was answered with %d", status)
+				}
+				refused.Add(1)
+			})
+		}
+
+		for n := 1; n <= 8; n++ {
+			before, after := generation(n-1), generation(n)
+			manager.store(after, before) // 1. both are stored
+			time.Sleep(10 * time.Second) // 2. whoever is asked with a new one now, reads again
+			vapiHas.Store(int64(n))      // 3. Vapi gets the new one
+			time.Sleep(time.Minute)      // until nothing is on its way with the old one
+			manager.store(after)         // 4. the old one goes
+			// 5. which every function knows after five minutes
+			time.Sleep(secret.MaxAge + time.Second)
+			for range functions {
+				if status := serve(signed(t, before, "late")); status != http.StatusUnauthorized {
+					t.Errorf("a webhook with the credential before generation %d was answered with %d", n, status)
+				}
+				stopped.Add(1)
+			}
+		}
+		// While there is no rotation, Secrets Manager may fail.
+		manager.mu.Lock()
+		manager.fail = true
+		manager.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		close(stop)
+		sending.Wait()
+		if q.jobs.Load() != accepted.Load() || accepted.Load() < 5000 || refused.Load() < 1000 {
+			t.Errorf("%d jobs of %d genuine webhooks; %d strangers", q.jobs.Load(), accepted.Load(), refused.Load())
+		}
+		// Strangers make the functions read again, but not each of them.
+		if most := int(8*7*time.Minute+10*time.Minute)/int(10*time.Second)*functions + functions; manager.reads > most {
+			t.Errorf("the secret was read %d times, want at most %d", manager.reads, most)
+		}
+		if strings.Contains(logged.String(), "planted-") || logged.Len() == 0 {
+			t.Error("the log has a credential, or nothing")
+		}
+		t.Logf("%d genuine webhooks, %d of strangers, %d of the past, %d reads of the secret", accepted.Load(), refused.Load(), stopped.Load(), manager.reads)
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }

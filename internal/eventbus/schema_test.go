@@ -1,0 +1,238 @@
+package eventbus_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/vapi"
+)
+
+func readSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile("undelivered.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	return &schema
+}
+
+// whys are the values of [job.Why] in its source, so that a new one cannot be
+// forgotten here.
+func whys(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../job/announcement.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Why" {
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, value)
+		}
+		return true
+	})
+	slices.Sort(found)
+	return found
+}
+
+// TestSchemaIsComplete compares the schema with the types it describes.
+func TestSchemaIsComplete(t *testing.T) {
+	schema := readSchema(t)
+	var fields, required []string
+	for f := range reflect.TypeFor[job.Announcement]().Fields() {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		fields = append(fields, name)
+		if options == "" {
+			required = append(required, name)
+		}
+	}
+	slices.Sort(fields)
+	if diff := cmp.Diff(fields, slices.Sorted(maps.Keys(schema.Properties))); diff != "" {
+		t.Errorf("the properties (-fields +schema):\n%s", diff)
+	}
+	slices.Sort(required)
+	if diff := cmp.Diff(required, slices.Sorted(slices.Values(schema.Required))); diff != "" {
+		t.Errorf("what is always there (-fields +schema):\n%s", diff)
+	}
+	for name, p := range schema.Properties {
+		if p.Description == "" {
+			t.Errorf("%s is not described", name)
+		}
+	}
+	var described []string
+	for _, alternative := range schema.Properties["why"].OneOf {
+		described = append(described, (*alternative.Const).(string))
+		if alternative.Description == "" {
+			t.Errorf("%v is not described", *alternative.Const)
+		}
+	}
+	slices.Sort(described)
+	if diff := cmp.Diff(whys(t), described); diff != "" {
+		t.Errorf("why (-source +schema):\n%s", diff)
+	}
+}
+
+type (
+	post    func() vapi.Receipt
+	nothing struct{}
+)
+
+func (p post) Post(context.Context, string, vapi.ControlMessage) vapi.Receipt { return p() }
+
+func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
+
+// brokenTable is a jobs table that gives nothing out.
+type brokenTable struct{ callback.Table }
+
+func (brokenTable) ClaimDelivery(context.Context, string, time.Duration) (job.Record, error) {
+	return job.Record{}, errors.New("the table is down")
+}
+
+// TestSchemaFitsEvents has the callback function give results up for every
+// reason that there is, and checks what reaches EventBridge.
+func TestSchemaFitsEvents(t *testing.T) {
+	described := readSchema(t)
+	schema, err := described.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := job.Result{Status: job.OK, Delivery: job.Respond, Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000)}
+	answers := func(verdict vapi.Verdict, status int) post {
+		return func() vapi.Receipt {
+			return vapi.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
+		}
+	}
+	seen := make(map[string]bool)
+	for name, row := range map[string]struct {
+		why      job.Why
+		post     post
+		result   job.Result
+		change   func(*job.Outcome)
+		receives int
+		broken   bool // the table
+	}{
+		"gone":        {why: job.CallGone, post: answers(vapi.Gone, 404), result: text},
+		"no URL":      {why: job.NoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
+		"late":        {why: job.DeadlinePast, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) }},
+		"refused":     {why: job.Misconfigured, post: answers(vapi.Misconfigured, 401), result: text},
+		"down":        {why: job.Unreachable, post: answers(vapi.TryAgain, 503), result: text, receives: callback.MaxPosts},
+		"no message":  {why: job.Unspeakable, result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}},
+		"table":       {why: job.Unclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
+		"a failure":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}},
+		"a transfer":  {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
+		"an action":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call"}`)}},
+		"a web call":  {why: job.CallGone, post: answers(vapi.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
+		"invisible":   {why: job.Unspeakable, result: job.Result{Status: job.OK, Delivery: job.Say, Content: "\u200b"}},
+		"a huge call": {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []byte
+			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
+			records := jobtable.New(new(memory.Store), nil)
+			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
+				ID: "call", OrgID: "org", AssistantID: "assistant", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
+			}}
+			r, err := records.Claim(t.Context(), j, time.Now().Add(time.Hour), "m", time.Minute)
+			if err == nil {
+				_, err = records.Finish(t.Context(), r, row.result, false, "")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := j.Outcome(row.result, r.Deadline)
+			if row.change != nil {
+				row.change(&o)
+			}
+			body, err := o.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := callback.Config{Table: records, Calls: row.post, Results: nothing{}, Announcer: bus, Log: slog.New(slog.DiscardHandler)}
+			if row.broken {
+				cfg.Table = brokenTable{records}
+			}
+			handler, err := callback.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
+				MessageId: "m", Body: body, Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(max(row.receives, 1))},
+			}}}); err != nil {
+				t.Fatal(err)
+			}
+
+			var in struct{ Entries []struct{ Detail string } }
+			if err := json.Unmarshal(asked, &in); err != nil || len(in.Entries) != 1 {
+				t.Fatalf("EventBridge was asked for %.300s, %v", asked, err)
+			}
+			if n := len(in.Entries[0].Detail); n > 256<<10 {
+				t.Errorf("EventBridge takes no event of %d bytes", n)
+			}
+			var detail map[string]any
+			if err := json.Unmarshal([]byte(in.Entries[0].Detail), &detail); err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(detail); err != nil {
+				t.Errorf("%v: %.1000s", err, in.Entries[0].Detail)
+			}
+			// Readers must expect more fields; here, each of them is described.
+			for name := range detail {
+				if described.Properties[name] == nil {
+					t.Errorf("the schema does not describe %s", name)
+				}
+			}
+			if detail["why"] != string(row.why) {
+				t.Errorf("why is %v, want %s", detail["why"], row.why)
+			}
+			if strings.Contains(in.Entries[0].Detail, "/control") {
+				t.Errorf("the event holds the control URL: %.1000s", in.Entries[0].Detail)
+			}
+			if content, _ := detail["content"].(string); strings.ContainsAny(content, "\u202e\x00") {
+				t.Errorf("the content could show itself as something else: %.40q", content)
+			}
+			// The schema means what it says.
+			detail["why"] = "because"
+			if schema.Validate(detail) == nil {
+				t.Error("the schema takes any reason")
+			}
+			seen[string(row.why)] = true
+		})
+	}
+	if diff := cmp.Diff(whys(t), slices.Sorted(maps.Keys(seen))); diff != "" {
+		t.Errorf("reasons that were tried (-source +tried):\n%s", diff)
+	}
+}

@@ -1,0 +1,242 @@
+package secret_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/secret"
+)
+
+// TestSecret asks for a secret at several moments. The service's value is the
+// number of times it was read.
+func TestSecret(t *testing.T) {
+	type step struct {
+		at      time.Duration // since the start
+		refresh bool          // Refresh, not Get
+		down    bool          // the service fails
+		want    string        // the value; empty means an error
+		reads   int           // how often the service was asked, up to now
+	}
+	const get, refresh = false, true
+	const up, down = false, true
+	for name, steps := range map[string][]step{
+		"Get reads once, and again after MaxAge": {
+			{0, get, up, "1", 1},
+			{secret.MaxAge - 1, get, up, "1", 1},
+			{secret.MaxAge, get, up, "2", 2},
+			{secret.MaxAge + time.Second, get, up, "2", 2},
+			{2*secret.MaxAge - 1, get, up, "2", 2},
+			{2 * secret.MaxAge, get, up, "3", 3},
+		},
+		"Refresh reads every 10 seconds at most": {
+			{0, refresh, up, "1", 1},
+			{1, refresh, up, "1", 1},
+			{10*time.Second - 1, refresh, up, "1", 1},
+			{10 * time.Second, refresh, up, "2", 2},
+			{19 * time.Second, refresh, up, "2", 2},
+			{20 * time.Second, refresh, up, "3", 3},
+			{21 * time.Second, get, up, "3", 3},
+		},
+		"Refresh does not read what Get has just read": {
+			{0, get, up, "1", 1},
+			{9 * time.Second, refresh, up, "1", 1},
+			{10 * time.Second, refresh, up, "2", 2},
+			{10*time.Second + secret.MaxAge - 1, get, up, "2", 2},
+		},
+		"the old value goes on while the service fails": {
+			{0, get, up, "1", 1},
+			{secret.MaxAge, get, down, "1", 2},
+			{secret.MaxAge + 10*time.Second, get, down, "1", 3},
+			{24 * time.Hour, get, down, "1", 4},
+			{25 * time.Hour, get, up, "5", 5},
+			{25*time.Hour + time.Minute, get, up, "5", 5},
+		},
+		"an outage is asked about every 10 seconds at most": {
+			{0, get, up, "1", 1},
+			{secret.MaxAge, get, down, "1", 2},
+			{secret.MaxAge + 1, get, down, "1", 2},
+			{secret.MaxAge + 5*time.Second, refresh, down, "1", 2},
+			{secret.MaxAge + 10*time.Second - 1, refresh, up, "1", 2},
+			{secret.MaxAge + 10*time.Second, refresh, down, "1", 3},
+			{secret.MaxAge + 15*time.Second, get, up, "1", 3},
+			{secret.MaxAge + 20*time.Second, get, up, "4", 4},
+		},
+		"Refresh during an outage": {
+			{0, get, up, "1", 1},
+			{time.Minute, refresh, down, "1", 2},
+			{time.Minute + 9*time.Second, refresh, up, "1", 2},
+			{time.Minute + 10*time.Second, refresh, up, "3", 3},
+		},
+		"there never was a value": {
+			{0, get, down, "", 1},
+			{1, get, up, "", 1}, // a failing service is not asked by every caller
+			{time.Second - 1, refresh, up, "", 1},
+			{time.Second, get, down, "", 2},
+			{2 * time.Second, get, up, "3", 3},
+			{3 * time.Second, get, down, "3", 3},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var clock time.Duration
+			var isDown bool
+			reads := 0
+			s := secret.New(func(context.Context) (string, error) {
+				reads++
+				if isDown {
+					return "half a value", errors.New("the service is down")
+				}
+				return fmt.Sprint(reads), nil
+			}, func() time.Time { return time.Unix(0, 0).Add(clock) }, slog.New(slog.DiscardHandler))
+			for i, step := range steps {
+				clock, isDown = step.at, step.down
+				ask := s.Get
+				if step.refresh {
+					ask = s.Refresh
+				}
+				got, err := ask(t.Context())
+				if got != step.want || (err == nil) != (step.want != "") {
+					t.Errorf("step %d, at %s: %q and %v, want %q", i, step.at, got, err, step.want)
+				}
+				if reads != step.reads {
+					t.Errorf("step %d, at %s: %d reads, want %d", i, step.at, reads, step.reads)
+				}
+			}
+		})
+	}
+}
+
+func TestOutageIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	down := false
+	now := time.Unix(0, 0)
+	s := secret.New(func(context.Context) (string, error) {
+		if down {
+			return "", errors.New("throttled")
+		}
+		return "the value", nil
+	}, func() time.Time { return now }, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 2 {
+		if _, err := s.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		down, now = true, now.Add(secret.MaxAge)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "throttled") || strings.Contains(log.String(), "the value") {
+		t.Errorf("log:\n%s", log.String())
+	}
+}
+
+// TestHangingService tests that nobody waits long for a newer value where there
+// is an old one.
+func TestHangingService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := false
+		s := secret.New(func(ctx context.Context) (string, error) {
+			if hangs {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "old", nil
+		}, nil, slog.New(slog.DiscardHandler))
+		if _, err := s.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		hangs = true
+		time.Sleep(secret.MaxAge)
+		asked := time.Now()
+		if got, err := s.Get(t.Context()); got != "old" || err != nil {
+			t.Errorf("%q and %v, want the old value", got, err)
+		}
+		if waited := time.Since(asked); waited > 2*time.Second {
+			t.Errorf("waited for %s", waited)
+		}
+	})
+}
+
+func TestConcurrentGetsReadOnce(t *testing.T) {
+	const callers = 32
+	var reads atomic.Int32
+	var all sync.WaitGroup
+	all.Add(callers)
+	s := secret.New(func(context.Context) (string, error) {
+		reads.Add(1)
+		all.Wait() // until everybody asks
+		return "value", nil
+	}, nil, nil)
+	var asking sync.WaitGroup
+	for range callers {
+		asking.Go(func() {
+			all.Done()
+			if got, err := s.Get(t.Context()); got != "value" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+	asking.Wait()
+	if n := reads.Load(); n != 1 {
+		t.Errorf("%d reads", n)
+	}
+}
+
+func TestFromSecretsManager(t *testing.T) {
+	const id = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf"
+	for name, row := range map[string]struct {
+		status int
+		answer string
+		want   string // empty means an error
+		says   string // what the error says
+	}{
+		"a text":         {answer: `{"ARN":"` + id + `","SecretString":"{\"type\":\"bearer\",\"token\":\"ü\"}"}`, want: `{"type":"bearer","token":"ü"}`},
+		"bytes":          {answer: `{"SecretBinary":"dG9rZW4="}`, says: "holds bytes"},
+		"nothing":        {answer: `{}`, says: id},
+		"no such secret": {status: http.StatusBadRequest, answer: `{"__type":"ResourceNotFoundException","Message":"no such secret"}`, says: "ResourceNotFoundException"},
+		"not allowed":    {status: http.StatusBadRequest, answer: `{"__type":"AccessDeniedException","Message":"not allowed"}`, says: "AccessDeniedException"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var in struct{ SecretId string }
+				body, _ := io.ReadAll(r.Body)
+				if err := json.Unmarshal(body, &in); err != nil || in.SecretId != id || r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" {
+					t.Errorf("asked for %s: %s", r.Header.Get("X-Amz-Target"), body)
+				}
+				w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+				if row.status != 0 {
+					w.WriteHeader(row.status)
+				}
+				_, _ = io.WriteString(w, row.answer)
+			}))
+			defer server.Close()
+			t.Setenv("AWS_REGION", "eu-central-1")
+			t.Setenv("AWS_ACCESS_KEY_ID", "id")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+			cloud, err := awsenv.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := secret.FromSecretsManager(secretsmanager.NewFromConfig(cloud.SecretsManager(), func(o *secretsmanager.Options) {
+				o.Retryer = aws.NopRetryer{}
+			}), id).Get(t.Context())
+			if got != row.want || (err == nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.says) {
+				t.Errorf("%q and %v, want %q or an error that says %q", got, err, row.want, row.says)
+			}
+		})
+	}
+}

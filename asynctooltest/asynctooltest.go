@@ -1,0 +1,355 @@
+// Package asynctooltest runs a tool against a webhook and shows what would be
+// spoken. The webhook goes through the code of the deployed functions: it is
+// parsed, the arguments are checked, the tool runs with its timeout and its
+// attempts, and its result becomes the control message that Vapi would get.
+//
+//	func TestWeatherReport(t *testing.T) {
+//		got := asynctooltest.Run(t, weatherReport, asynctooltest.Webhook(t, "weather_report", `{"city":"Lisbon"}`))
+//		if want := "It will be sunny in Lisbon until Friday."; got.Text != want {
+//			t.Errorf("told %q, want %q\n%s", got.Text, want, got)
+//		}
+//	}
+//
+// The delays between attempts are skipped, and reported. The tool itself takes
+// the time that it takes: in a [testing/synctest] bubble, that time is skipped
+// too, as long as the tool does not talk over the network.
+package asynctooltest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/vapi"
+)
+
+// Result is what became of a tool call.
+type Result struct {
+	// Text is what is told, without the frame around it. Empty where the
+	// result is an action without a text.
+	Text string
+
+	// Status is "ok", or "error" where a failure is told.
+	Status string
+
+	// Messages are the control messages that Vapi would get. There is none
+	// where the result could not be told.
+	Messages []vapi.ControlMessage
+
+	// Attempts is how many attempts were made. Arguments that break the
+	// tool's schema make one, although they never reach its Run.
+	Attempts int
+
+	// Delays are how long Ringback would have waited before each attempt
+	// but the first.
+	Delays []time.Duration
+
+	// DeadLettered says that the last attempt failed in a way that another
+	// one might not have: the job is kept in the dead-letter queue. A
+	// failure of [asynctool.Fail] is final and not kept.
+	DeadLettered bool
+
+	// Undelivered says why the result could not be told: a chat, for
+	// example, has no control URL, and a late result misses the deadline.
+	// Empty where it was told.
+	Undelivered string
+
+	// Log is what the functions log at info level and above.
+	Log string
+}
+
+// String shows the result to people: what Vapi would get, and how it came to
+// that.
+func (r Result) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "status %s, attempts %d", r.Status, r.Attempts)
+	if len(r.Delays) > 0 {
+		fmt.Fprintf(&b, ", delays %v", r.Delays)
+	}
+	if r.DeadLettered {
+		b.WriteString(", dead-lettered")
+	}
+	b.WriteByte('\n')
+	for _, m := range r.Messages {
+		b.Write(readable(m))
+	}
+	if r.Undelivered != "" {
+		fmt.Fprintf(&b, "undelivered: %s\ntext: %s\n", r.Undelivered, r.Text)
+	}
+	fmt.Fprintf(&b, "log:\n%s", r.Log)
+	return b.String()
+}
+
+// readable is a message's JSON with < in place of \u003c.
+func readable(m vapi.ControlMessage) []byte {
+	var members map[string]any
+	wire, err := json.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(wire, &members)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err == nil {
+		err = e.Encode(members)
+	}
+	if err != nil {
+		return fmt.Appendln(nil, err)
+	}
+	return b.Bytes()
+}
+
+// ReadWebhook reads a recorded webhook from a file, such as those in
+// events/vapi. It ends the test where there is no such file.
+func ReadWebhook(t testing.TB, file string) []byte {
+	t.Helper()
+	webhook, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("cannot read the webhook (a test runs in its package's folder, so the samples are in ../events/vapi): %v", err)
+	}
+	return webhook
+}
+
+// Webhook makes the webhook that a phone call of ten minutes posts when the
+// model calls an async tool with these arguments, a JSON object; static ones
+// are among them, as Vapi merges them. It ends the test where they are not
+// JSON.
+func Webhook(t testing.TB, tool, arguments string) []byte {
+	t.Helper()
+	toolCall := map[string]any{
+		"id": "call_51kj", "type": "function",
+		"function": map[string]any{"name": tool, "arguments": json.RawMessage(arguments)},
+	}
+	webhook, err := json.Marshal(map[string]any{"message": map[string]any{
+		"type":                 vapi.TypeToolCalls,
+		"toolCallList":         []any{toolCall},
+		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": toolCall}},
+		"call": map[string]any{
+			"id": "call-1", "orgId": "org-1", "type": "inboundPhoneCall", "assistantId": "assistant-1",
+			"customer": map[string]any{"number": "+15550100123"},
+			"monitor":  map[string]any{"controlUrl": "https://calls.vapi.ai/call-1/control"},
+		},
+		"assistant": map[string]any{"maxDurationSeconds": 600},
+	}})
+	if err != nil {
+		t.Fatalf("the arguments must be JSON, like {\"city\":\"Lisbon\"}: %v", err)
+	}
+	return webhook
+}
+
+// Run runs a tool for the one tool call of a webhook that names it; other tool
+// calls in the webhook are skipped. It ends the test where the tool is not
+// valid, where the webhook is refused, and where it does not hold just one
+// call of the tool.
+func Run(t testing.TB, tool asynctool.Definition, webhook []byte) Result {
+	t.Helper()
+	set, err := asynctool.NewSet(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDeployment(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := d.receive(t.Context(), set.Entries()[0].Name, webhook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.work(t.Context(), j); err != nil {
+		t.Fatalf("%v\n%s", err, d.log.String())
+	}
+	d.result.Log = d.log.String()
+	return d.result
+}
+
+// deployment is the three functions with what stands between them. Its queues
+// hold one message.
+type deployment struct {
+	ack      *ack.Handler
+	process  *process.Handler
+	callback *callback.Handler
+
+	records memory.Store
+	limits  limits.Limits
+	skipped time.Duration // how far its clock is ahead
+	log     bytes.Buffer
+
+	jobs     []string      // on the jobs queue
+	outcomes []string      // on the results queue
+	retry    time.Duration // how long the message that failed is hidden
+
+	result Result
+}
+
+func newDeployment(tools *asynctool.Set) (*deployment, error) {
+	d := &deployment{limits: limits.Of(tools)}
+	log := slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	now := func() time.Time { return time.Now().Add(d.skipped) }
+	table := jobtable.New(&d.records, now)
+	var err error
+	if d.ack, err = ack.New(ack.Config{
+		Queue: letters{&d.jobs}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
+		Now: now, Log: log.With("function", "ack"),
+	}); err != nil {
+		return nil, err
+	}
+	if d.process, err = process.New(process.Config{
+		Tools: tools, Table: table, Outcomes: letters{&d.outcomes}, Jobs: visibility{&d.retry},
+		Now: now, Log: log.With("function", "process"),
+	}); err != nil {
+		return nil, err
+	}
+	d.callback, err = callback.New(callback.Config{
+		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Announcer: announcer{&d.result},
+		Now: now, Log: log.With("function", "callback"),
+	})
+	return d, err
+}
+
+// receive acks a webhook, and gives the job of the tool's only call.
+func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (job.Job, error) {
+	request := events.APIGatewayV2HTTPRequest{Body: string(webhook)}
+	request.RequestContext.HTTP.Method = http.MethodPost
+	answer, err := d.ack.Handle(ctx, request)
+	if err != nil {
+		return job.Job{}, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return job.Job{}, fmt.Errorf("the webhook is answered with %d %s", answer.StatusCode, answer.Body)
+	}
+	var mine []job.Job
+	var others []string
+	for _, body := range d.jobs {
+		j, err := job.Decode(body)
+		if err != nil {
+			return job.Job{}, err
+		}
+		if j.Tool == tool {
+			mine = append(mine, j)
+		} else {
+			others = append(others, j.Tool)
+		}
+	}
+	switch {
+	case len(mine) == 1:
+		return mine[0], nil
+	case len(mine) > 1:
+		return job.Job{}, fmt.Errorf("the webhook calls %s %d times; it must do so once", tool, len(mine))
+	case len(others) > 0:
+		return job.Job{}, fmt.Errorf("the webhook does not call %s, but %s", tool, strings.Join(others, ", "))
+	default:
+		return job.Job{}, fmt.Errorf("the webhook starts no tool; it is answered with %s", answer.Body)
+	}
+}
+
+// work receives the job until its result is settled.
+func (d *deployment) work(ctx context.Context, j job.Job) error {
+	body, err := j.Encode()
+	if err != nil {
+		return err
+	}
+	for n := 1; n <= d.limits.JobsMaxReceives; n++ {
+		response, err := invoke(ctx, d.limits.ProcessTimeout, d.process.Handle, body, n)
+		if err != nil {
+			return err
+		}
+		for _, outcome := range d.outcomes {
+			if _, err := invoke(ctx, d.limits.CallbackTimeout, d.callback.Handle, outcome, 1); err != nil {
+				return err
+			}
+		}
+		d.outcomes = nil
+		record, err := d.records.Load(ctx, j.ID)
+		if err != nil {
+			return err
+		}
+		d.result.Attempts = record.Attempt
+		if record.State == job.Delivered || record.State == job.Undelivered {
+			d.result.Status = string(record.Result.Status)
+			d.result.Text = spoken.Clean(record.Result.Content)
+			d.result.DeadLettered = len(response.BatchItemFailures) > 0
+			return nil
+		}
+		d.result.Delays = append(d.result.Delays, d.retry)
+		d.skipped += d.retry
+	}
+	return fmt.Errorf("the tool call came to no end within %d receives", d.limits.JobsMaxReceives)
+}
+
+// invoke hands one message to a function, as a Lambda function gets it.
+func invoke(ctx context.Context, timeout time.Duration, handle func(context.Context, events.SQSEvent) (events.SQSEventResponse, error), body string, receives int) (events.SQSEventResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return handle(ctx, events.SQSEvent{Records: []events.SQSMessage{{
+		MessageId: "message-1", ReceiptHandle: "receipt-1", Body: body,
+		Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(receives)},
+	}}})
+}
+
+// letters is a queue that keeps what is sent to it.
+type letters struct{ bodies *[]string }
+
+func (l letters) Send(_ context.Context, messages []queue.Message) []error {
+	for _, m := range messages {
+		*l.bodies = append(*l.bodies, m.Body)
+	}
+	return make([]error, len(messages))
+}
+
+// visibility notes for how long a message is hidden.
+type visibility struct{ hidden *time.Duration }
+
+func (v visibility) ChangeVisibility(_ context.Context, _ string, d time.Duration) error {
+	*v.hidden = d
+	return nil
+}
+
+// calls takes the control messages the way Vapi does: as JSON.
+type calls struct{ result *Result }
+
+func (c calls) Post(_ context.Context, _ string, m vapi.ControlMessage) vapi.Receipt {
+	wire, err := json.Marshal(m)
+	if err == nil {
+		m, err = vapi.ParseControlMessage(wire)
+	}
+	if err != nil {
+		return vapi.Receipt{Verdict: vapi.Misconfigured, Err: err}
+	}
+	c.result.Messages = append(c.result.Messages, m)
+	return vapi.Receipt{Verdict: vapi.Delivered, Status: http.StatusOK}
+}
+
+// announcer takes the event that a result was not told.
+type announcer struct{ result *Result }
+
+func (a announcer) Announce(_ context.Context, u job.Announcement) error {
+	a.result.Undelivered = string(u.Why) + ": " + u.Detail
+	return nil
+}

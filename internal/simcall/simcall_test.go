@@ -1,0 +1,87 @@
+package simcall_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/simcall"
+	"github.com/ringback/ringback/vapi"
+)
+
+func TestCalls(t *testing.T) {
+	var heard []string
+	calls := simcall.Calls{Heard: func(id string, m vapi.ControlMessage) { heard = append(heard, id) }}
+	server := httptest.NewServer(calls.Handler())
+	defer server.Close()
+	for _, c := range []struct {
+		path, body string
+		status     int
+	}{
+		{"/a/control", `{"type":"say","content":"one"}`, http.StatusOK},
+		{"/b/control", `{"type":"end-call"}`, http.StatusOK},
+		{"/a/control", `{"type":"say","content":"two"}`, http.StatusOK},
+		{"/a/control", `{"type":"dance"}`, http.StatusBadRequest},
+		{"/a/control", strings.Repeat(" ", 1<<20+1), http.StatusRequestEntityTooLarge},
+		{"/a/listen", `{"type":"end-call"}`, http.StatusNotFound},
+	} {
+		response, err := http.Post(server.URL+c.path, "application/json", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != c.status {
+			t.Errorf("%s %.40s was answered with %d, want %d", c.path, c.body, response.StatusCode, c.status)
+		}
+	}
+	if diff := cmp.Diff([]string{"a", "b", "a"}, heard); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]vapi.ControlMessage{vapi.Say{Content: "one"}, vapi.Say{Content: "two"}}, calls.Messages("a")); diff != "" {
+		t.Error(diff)
+	}
+	if len(calls.Messages("b")) != 1 || len(calls.Messages("c")) != 0 {
+		t.Errorf("b got %v, c got %v", calls.Messages("b"), calls.Messages("c"))
+	}
+}
+
+// TestAdopt says what the parser finds in an adopted webhook: the new call,
+// and the old tool calls.
+func TestAdopt(t *testing.T) {
+	for _, name := range []string{"tool-calls", "no-wrapper", "control-disabled", "three-tool-calls"} {
+		t.Run(name, func(t *testing.T) {
+			webhook, err := os.ReadFile("../../events/vapi/" + name + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := vapi.ParseMessage(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			adopted, err := simcall.Adopt(webhook, "mine", "http://127.0.0.1:1/mine/control")
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := vapi.ParseMessage(adopted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before.Call.ID, before.Call.ControlURL = "mine", "http://127.0.0.1:1/mine/control"
+			for i := range before.ToolCalls { // the order and the space within are not kept
+				before.ToolCalls[i].Arguments, after.ToolCalls[i].Arguments = nil, nil
+			}
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("(-before +after)\n%s", diff)
+			}
+		})
+	}
+	for _, bad := range []string{"", "[]", `"x"`, "{}", `{"message":{"type":"tool-calls"}}`, `{"message":{"call":"x"}}`} {
+		if _, err := simcall.Adopt([]byte(bad), "mine", "url"); err == nil {
+			t.Errorf("%s was adopted", bad)
+		}
+	}
+}

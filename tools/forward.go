@@ -1,0 +1,335 @@
+package tools
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+// declarations are the files that declare tools without any Go: http.yaml,
+// http.yml or http.json. At least one has to be there; its list may be empty.
+//
+//go:embed http.*
+var declarations embed.FS
+
+func forwardedFiles(getenv func(string) string) ([]asynctool.Definition, error) {
+	entries, err := declarations.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var all []asynctool.Definition
+	for _, entry := range entries {
+		// An editor's backup of the file is no declaration.
+		if !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(entry.Name())) {
+			continue
+		}
+		file, err := declarations.ReadFile(entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		tools, err := Forwarded(file, getenv)
+		if err != nil {
+			return nil, fmt.Errorf("tools/%s: %w", entry.Name(), err)
+		}
+		all = append(all, tools...)
+	}
+	return all, nil
+}
+
+// forwarded is a tool that is an HTTP request. http.yaml explains the fields.
+type forwarded struct {
+	Name        string             `json:"name"`
+	Description string             `json:"description"`
+	Schema      *jsonschema.Schema `json:"schema"`
+	URL         string             `json:"url"`
+	Method      string             `json:"method"` // empty: POST
+	Headers     map[string]string  `json:"headers"`
+	Timeout     string             `json:"timeout"`
+	Attempts    int                `json:"attempts"`
+	Delivery    asynctool.Delivery `json:"delivery"`
+	Answer      string             `json:"answer"`
+	FailureText string             `json:"failure_text"`
+	Static      map[string]string  `json:"static"`
+	SyncAck     bool               `json:"sync_ack"`
+
+	address *url.URL    // nil where unset is not
+	header  http.Header // of every request
+	unset   error       // the settings that are missing or unusable; nil where none is
+}
+
+// Forwarded makes tools out of a file, YAML or JSON, that declares HTTP
+// requests. getenv gives the values for ${NAME} in addresses and headers; one
+// that is missing makes a tool that says, when it is called, that it is not
+// available. The errors name the tool that cannot be used, and why.
+func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
+	var declared struct {
+		Tools []json.RawMessage `json:"tools"`
+	}
+	if err := yaml.UnmarshalStrict(file, &declared); err != nil {
+		return nil, err
+	}
+	var definitions []asynctool.Definition
+	for i, raw := range declared.Tools {
+		var f forwarded
+		// One by one, so that a misspelt field's error can name its tool.
+		err := yaml.UnmarshalStrict(raw, &f)
+		if err == nil {
+			err = f.prepare(getenv)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
+		}
+		timeout, err := f.timeout()
+		if err != nil {
+			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
+		}
+		definitions = append(definitions, asynctool.Tool[json.RawMessage]{
+			Name:        f.Name,
+			Description: f.Description,
+			Schema:      f.Schema,
+			Run:         f.run,
+			Timeout:     timeout,
+			Attempts:    f.Attempts,
+			Delivery:    f.Delivery,
+			FailureText: f.FailureText,
+			Static:      f.Static,
+			SyncAck:     f.SyncAck,
+		})
+	}
+	// The rules that hold for every tool, checked here to name the file.
+	if _, err := asynctool.NewSet(definitions...); err != nil {
+		return nil, err
+	}
+	return definitions, nil
+}
+
+func (f *forwarded) timeout() (time.Duration, error) {
+	if f.Timeout == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(f.Timeout)
+	if err != nil {
+		return 0, fmt.Errorf("the timeout is %q; write it like 90s or 2m", f.Timeout)
+	}
+	return d, nil
+}
+
+// variable is a part of an address or a header that the environment fills in.
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// headerName is RFC 9110's token.
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// ownHeaders are made here or by net/http, so that a file cannot set them.
+var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Length", "Host", "Idempotency-Key", "Trailer", "Transfer-Encoding"}
+
+// prepare checks what a file says and fills in the environment. Its error is
+// the file's fault; what the environment lacks is kept in unset.
+func (f *forwarded) prepare(getenv func(string) string) error {
+	if f.Schema == nil {
+		return errors.New("the schema is missing; that of a tool without arguments is {type: object}")
+	}
+	if err := checkSchema("schema", f.Schema); err != nil {
+		return err
+	}
+	if f.Method = strings.ToUpper(f.Method); f.Method == "" {
+		f.Method = http.MethodPost
+	}
+	if !f.sendsBody() && f.Method != http.MethodGet && f.Method != http.MethodDelete {
+		return fmt.Errorf("the method is %q; it must be GET, POST, PUT, PATCH or DELETE", f.Method)
+	}
+	if f.Answer != "" && slices.Contains(strings.Split(f.Answer, "."), "") {
+		return fmt.Errorf("the answer is %q; it must be a field's name, or names with dots between them", f.Answer)
+	}
+
+	var missing []string
+	fill := func(text string) string {
+		return variable.ReplaceAllStringFunc(text, func(v string) string {
+			name := variable.FindStringSubmatch(v)[1]
+			// A secret from a file often ends in a line break.
+			value := strings.TrimSpace(getenv(name))
+			if value == "" && !slices.Contains(missing, name) {
+				missing = append(missing, name)
+			}
+			return value
+		})
+	}
+	unfinished := func(text string) bool {
+		return strings.Contains(variable.ReplaceAllString(text, ""), "${")
+	}
+
+	if unfinished(f.URL) {
+		return errors.New("the url has a ${ that is no variable; write ${NAME}")
+	}
+	address, err := webAddress(fill(f.URL))
+	if err != nil && !variable.MatchString(f.URL) {
+		return fmt.Errorf("the url %w", err)
+	}
+	f.address = address
+	if err != nil {
+		f.unset = fmt.Errorf("the url, filled in from the environment, %w", err)
+	}
+
+	f.header = http.Header{}
+	if f.sendsBody() {
+		f.header.Set("Content-Type", "application/json")
+	}
+	given := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(f.Headers)) {
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !headerName.MatchString(name):
+			return fmt.Errorf("%q is not a header's name", name)
+		case slices.Contains(ownHeaders, canonical):
+			return fmt.Errorf("the header %s cannot be set", name)
+		case given[canonical]:
+			return fmt.Errorf("the header %s is there twice", name)
+		case unfinished(f.Headers[name]):
+			return fmt.Errorf("the header %s has a ${ that is no variable; write ${NAME}", name)
+		}
+		given[canonical] = true
+		value := fill(f.Headers[name])
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			err := fmt.Errorf("the header %s has a line break or another control character in it", name)
+			if !variable.MatchString(f.Headers[name]) {
+				return err
+			}
+			f.unset = err
+		}
+		f.header.Set(name, value)
+	}
+	if len(missing) > 0 {
+		f.unset = fmt.Errorf("not set in the environment: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// checkSchema finds what would go wrong without a word: keywords that JSON
+// Schema does not have, as a misspelt "required" makes every argument optional,
+// and texts that YAML 1.1 takes for something else, y and no for example.
+func checkSchema(where string, s *jsonschema.Schema) error {
+	if s == nil {
+		return fmt.Errorf("%s is empty", where)
+	}
+	if unknown := slices.Sorted(maps.Keys(s.Extra)); len(unknown) > 0 {
+		return fmt.Errorf("%s: JSON Schema has no keyword %q", where, unknown[0])
+	}
+	for _, value := range s.Enum {
+		if _, ok := value.(string); s.Type == "string" && !ok {
+			return fmt.Errorf("%s: the enum's %v is no text; put it in quotation marks", where, value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		if name == "true" || name == "false" {
+			return fmt.Errorf("%s: an argument's name was read as %s; put names like y and no in quotation marks", where, name)
+		}
+		if err := checkSchema(where+"."+name, s.Properties[name]); err != nil {
+			return err
+		}
+	}
+	if s.Items != nil {
+		return checkSchema(where+"[]", s.Items)
+	}
+	return nil
+}
+
+func (f *forwarded) sendsBody() bool {
+	return slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodPatch}, f.Method)
+}
+
+func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json.RawMessage) (asynctool.Result, error) {
+	if f.unset != nil {
+		return asynctool.Result{}, notSetUp(f.unset)
+	}
+	address := *f.address
+	var body io.Reader
+	if f.sendsBody() {
+		body = bytes.NewReader(arguments)
+	} else if err := addQuery(&address, arguments); err != nil {
+		return asynctool.Result{}, err
+	}
+	r, err := newRequest(ctx, f.Method, &address, body)
+	if err != nil {
+		return asynctool.Result{}, err
+	}
+	r.Header = f.header.Clone()
+	r.Header.Set("Idempotency-Key", call.IdempotencyKey())
+	answer, err := ask(r)
+	if err != nil {
+		return asynctool.Result{}, err
+	}
+	text := string(answer)
+	if f.Answer != "" {
+		if text, err = field(answer, f.Answer); err != nil {
+			return asynctool.Result{}, asynctool.Fail("", err)
+		}
+	}
+	if text = strings.TrimSpace(strings.ToValidUTF8(text, "")); text == "" {
+		return asynctool.Result{}, asynctool.Fail("", errors.New("the service answered without a text"))
+	}
+	return asynctool.Text(text), nil
+}
+
+// addQuery puts arguments into an address: texts as they are, everything else
+// as JSON, null not at all. A parameter that the address already has stays as
+// the file says.
+func addQuery(address *url.URL, arguments json.RawMessage) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(arguments, &members); err != nil {
+		return asynctool.Fail("", errors.New("the arguments are not a JSON object"))
+	}
+	query := address.Query()
+	for name, value := range members {
+		if query.Has(name) || string(value) == "null" {
+			continue
+		}
+		text := string(value)
+		if value[0] == '"' {
+			if err := json.Unmarshal(value, &text); err != nil {
+				return asynctool.Fail("", fmt.Errorf("an argument cannot be read: %w", err))
+			}
+		}
+		query.Set(name, text)
+	}
+	address.RawQuery = query.Encode()
+	return nil
+}
+
+// field finds a field of a JSON object by its name, or by names with dots
+// between them. A text is given as it is, everything else as JSON.
+func field(answer []byte, name string) (string, error) {
+	value := json.RawMessage(answer)
+	for part := range strings.SplitSeq(name, ".") {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(value, &object); err != nil || object[part] == nil {
+			return "", fmt.Errorf("the service's answer is not JSON with the field %s", name)
+		}
+		value = object[part]
+	}
+	var text *string
+	switch err := json.Unmarshal(value, &text); {
+	case err != nil:
+		return string(value), nil
+	case text == nil:
+		return "", fmt.Errorf("the service's answer has null in the field %s", name)
+	default:
+		return *text, nil
+	}
+}

@@ -1,0 +1,310 @@
+package tools_test
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/tools"
+)
+
+// declared makes the one tool of a file.
+func declared(t testing.TB, file string, env map[string]string) asynctool.Definition {
+	t.Helper()
+	all, err := tools.Forwarded([]byte(file), func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 {
+		t.Fatalf("%d tools", len(all))
+	}
+	return all[0]
+}
+
+// declaration is a tool at ${URL} with further fields, a line each.
+func declaration(fields ...string) string {
+	lines := append([]string{"name: x", "description: d", "url: ${URL}", "schema: {type: object}"}, fields...)
+	return "tools:\n  - " + strings.Join(lines, "\n    ") + "\n"
+}
+
+type request struct {
+	Method, URI, Body string
+	Header            map[string]string
+}
+
+func TestForwardedRequest(t *testing.T) {
+	const arguments = `{"b":12345678901234567890,"a":"x & y","list":[1,{"c":null}],"no":null,"yes":true}`
+	const query = "a=x+%26+y&b=12345678901234567890&list=%5B1%2C%7B%22c%22%3Anull%7D%5D&yes=true"
+	key := map[string]string{"Idempotency-Key": "call-1/call_51kj"}
+	withBody := map[string]string{"Idempotency-Key": "call-1/call_51kj", "Content-Type": "application/json"}
+	body := `{"a":"x \u0026 y","b":12345678901234567890,"list":[1,{"c":null}],"no":null,"yes":true}`
+	for name, row := range map[string]struct {
+		fields []string
+		want   request
+	}{
+		"POST by default": {nil, request{"POST", "/", body, withBody}},
+		"PUT":             {[]string{"method: put"}, request{"PUT", "/", body, withBody}},
+		"PATCH":           {[]string{"method: PATCH"}, request{"PATCH", "/", body, withBody}},
+		"GET":             {[]string{"method: GET"}, request{"GET", "/?" + query, "", key}},
+		"DELETE":          {[]string{"method: DELETE"}, request{"DELETE", "/?" + query, "", key}},
+		"headers": {[]string{"headers: {Authorization: 'Bearer ${TOKEN}', X-Version: 2, content-type: application/vnd.shop+json}"},
+			request{"POST", "/", body, map[string]string{"Idempotency-Key": "call-1/call_51kj", "Authorization": "Bearer s3cret", "X-Version": "2", "Content-Type": "application/vnd.shop+json"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got request
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				sent, _ := io.ReadAll(r.Body)
+				got = request{r.Method, r.RequestURI, string(sent), map[string]string{}}
+				for name := range r.Header {
+					if !slices.Contains([]string{"Accept-Encoding", "User-Agent", "Content-Length"}, name) {
+						got.Header[name] = r.Header.Get(name)
+					}
+				}
+				_, _ = w.Write([]byte("done"))
+			}))
+			defer service.Close()
+			tool := declared(t, declaration(row.fields...), map[string]string{"URL": service.URL, "TOKEN": "s3cret\n"})
+			result, err := call(t, t.Context(), tool, arguments)
+			want{text: "done"}.check(t, result, err)
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// What the file says about an address cannot be replaced by an argument.
+func TestForwardedQueryKeepsTheFilesParameters(t *testing.T) {
+	var got string
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.URL.Query().Encode()
+		_, _ = w.Write([]byte("done"))
+	}))
+	defer service.Close()
+	tool := declared(t, declaration("method: GET"), map[string]string{"URL": service.URL + "/?key=mine"})
+	if _, err := call(t, t.Context(), tool, `{"key":"theirs","other":"1"}`); err != nil {
+		t.Fatal(err)
+	}
+	if want := "key=mine&other=1"; got != want {
+		t.Errorf("query %q, want %q", got, want)
+	}
+}
+
+func TestForwardedAnswer(t *testing.T) {
+	for name, row := range map[string]struct {
+		field, body string
+		status      int
+		want        want
+	}{
+		"text":                {"", " It is done.\n", 200, want{text: "It is done."}},
+		"text of 201":         {"", "made", 201, want{text: "made"}},
+		"JSON as text":        {"", `{"a":1}`, 200, want{text: `{"a":1}`}},
+		"not UTF-8":           {"", "caf\xe9", 200, want{text: "caf"}},
+		"nothing":             {"", "\n", 200, want{log: "without a text"}},
+		"no content":          {"", "", 204, want{log: "without a text"}},
+		"too long":            {"", strings.Repeat("x", 256<<10+1), 200, want{log: "longer than 262144 bytes"}},
+		"as long as it may":   {"", strings.Repeat("x", 256<<10), 200, want{text: strings.Repeat("x", 256<<10)}},
+		"field":               {"a", `{"a":"é\n","b":2}`, 200, want{text: "é"}},
+		"dotted field":        {"a.b.c", `{"a":{"b":{"c":"deep"}}}`, 200, want{text: "deep"}},
+		"number":              {"a", `{"a":12345678901234567890.10}`, 200, want{text: "12345678901234567890.10"}},
+		"object":              {"a", `{"a":{"b":[1]}}`, 200, want{text: `{"b":[1]}`}},
+		"boolean":             {"a", `{"a":false}`, 200, want{text: "false"}},
+		"field is missing":    {"a.b", `{"a":{}}`, 200, want{log: "with the field a.b"}},
+		"field below a text":  {"a.b", `{"a":"b"}`, 200, want{log: "with the field a.b"}},
+		"field is null":       {"a", `{"a":null}`, 200, want{log: "null in the field a"}},
+		"field is empty":      {"a", `{"a":""}`, 200, want{log: "without a text"}},
+		"not JSON":            {"a", `<html>`, 200, want{log: "not JSON"}},
+		"list":                {"a", `[{"a":1}]`, 200, want{log: "not JSON"}},
+		"not found":           {"a", `{"a":"b"}`, 404, want{log: "404 Not Found"}},
+		"unauthorised":        {"", "no", 401, want{log: "401 Unauthorized"}},
+		"too many":            {"", "no", 429, want{retry: true, after: 3 * time.Second}},
+		"broken":              {"", "no", 502, want{retry: true, after: 3 * time.Second}},
+		"unprocessable":       {"", "secret answer", 422, want{log: "422 Unprocessable Entity"}},
+		"a status of its own": {"", "no", 299, want{text: "no"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := answering(t, row.status, row.body, "Retry-After", "3")
+			fields := []string{"headers: {X-Key: k3y}"}
+			if row.field != "" {
+				fields = append(fields, "answer: "+row.field)
+			}
+			tool := declared(t, declaration(fields...), map[string]string{"URL": service.URL})
+			result, err := call(t, t.Context(), tool, `{"said":"4711"}`)
+			row.want.check(t, result, err)
+			if err != nil {
+				for _, private := range []string{"k3y", "4711", "secret", service.URL} {
+					if strings.Contains(err.Error(), private) {
+						t.Errorf("the error holds %q: %v", private, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestForwardedUnreachable(t *testing.T) {
+	address := closedAddress(t) + "/?key=k3y"
+	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": address}), `{}`)
+	want{retry: true, log: "not reached"}.check(t, result, err)
+	if strings.Contains(err.Error(), "k3y") {
+		t.Errorf("the error holds the address: %v", err)
+	}
+}
+
+// A redirect could carry headers and arguments to a stranger.
+func TestForwardedRedirects(t *testing.T) {
+	elsewhere, requests := counting(t)
+	service := answering(t, http.StatusTemporaryRedirect, "", "Location", elsewhere.URL)
+	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": service.URL}), `{}`)
+	want{log: "307 Temporary Redirect"}.check(t, result, err)
+	if n := requests.Load(); n != 0 {
+		t.Errorf("the other host got %d requests", n)
+	}
+}
+
+func TestForwardedIsNotSetUp(t *testing.T) {
+	service, requests := counting(t)
+	file := declaration("headers: {X-Key: '${KEY}', X-Both: '${KEY}${OTHER}'}")
+	complete := map[string]string{"URL": service.URL, "KEY": "k3y", "OTHER": "0ther"}
+	for name, row := range map[string]struct{ set, to, log string }{
+		"no address":           {"URL", "", "not set in the environment: URL"},
+		"no header":            {"KEY", " ", "not set in the environment: KEY"},
+		"one of two":           {"OTHER", "", "not set in the environment: OTHER"},
+		"not an address":       {"URL", "k3y", "is not an address"},
+		"line break in header": {"KEY", "a\nk3y", "control character"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := maps.Clone(complete)
+			env[row.set] = row.to
+			result, err := call(t, t.Context(), declared(t, file, env), `{}`)
+			want{spoken: notAvailable, log: row.log}.check(t, result, err)
+			if strings.Contains(err.Error(), "k3y") || strings.Contains(err.Error(), "0ther") {
+				t.Errorf("the error holds a setting: %v", err)
+			}
+		})
+	}
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestForwardedLimits(t *testing.T) {
+	set, err := asynctool.NewSet(declared(t, declaration("timeout: 90s", "attempts: 4", "delivery: say", "failure_text: Sorry."), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := set.Entries()[0]
+	got := []any{e.Name, e.Description, e.Timeout, e.Attempts, e.Delivery, e.FailureText}
+	if diff := cmp.Diff([]any{"x", "d", 90 * time.Second, 4, asynctool.Say, "Sorry."}, got); diff != "" {
+		t.Error(diff)
+	}
+	// The schema decides before anything is sent.
+	service, requests := counting(t)
+	tool := declared(t, `{"tools": [{"name": "x", "description": "d", "url": "`+service.URL+`",
+		"schema": {"type": "object", "properties": {"n": {"type": "integer", "description": "how many"}}, "required": ["n"]}}]}`, nil)
+	_, err = call(t, t.Context(), tool, `{"n":"many"}`)
+	if want := "The tool x was not run: n (how many) must be a whole number. Ask the caller for what you do not know, then call x again."; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestForwardedAtVapi(t *testing.T) {
+	set, err := asynctool.NewSet(declared(t, `{"tools": [{"name": "x", "description": "d", "url": "${URL}", "sync_ack": true,
+		"schema": {"type": "object", "properties": {"caller": {"type": "string"}, "city": {"type": "string"}}, "required": ["caller", "city"]},
+		"static": {"caller": "{{customer.number}}"}}]}`, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := set.Entries()[0]
+	if !e.SyncAck || e.Static["caller"] != "{{customer.number}}" {
+		t.Errorf("sync_ack %t, static %v", e.SyncAck, e.Static)
+	}
+	if shown := e.ModelSchema(); shown.Properties["caller"] != nil || shown.Properties["city"] == nil {
+		t.Errorf("the model sees %v", shown.Properties)
+	}
+}
+
+func TestForwardedFileErrors(t *testing.T) {
+	for name, row := range map[string]struct{ file, want string }{
+		"not YAML":                {"tools: [", "yaml"},
+		"unknown field outside":   {"tool: []", `unknown field "tool"`},
+		"tools is no list":        {"tools: {a: b}", "cannot unmarshal object"},
+		"a tool is no object":     {"tools: [x]", `tool 1, "": `},
+		"unknown field":           {declaration("retries: 3"), `tool 1, "x": error unmarshaling JSON: while decoding JSON: json: unknown field "retries"`},
+		"a field twice":           {declaration("url: https://a.example"), `already set`},
+		"second tool":             {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
+		"two of one name":         {declaration() + "  - {name: x, description: d, url: 'https://a.example', schema: {type: object}}", "tool x: two tools have this name"},
+		"no name":                 {"tools: [{description: d, url: 'https://a.example', schema: {type: object}}]", `tool "": the name must be`},
+		"no description":          {"tools: [{name: x, url: 'https://a.example', schema: {type: object}}]", "tool x: the description is empty"},
+		"no schema":               {"tools: [{name: x, description: d, url: 'https://a.example'}]", `tool 1, "x": the schema is missing`},
+		"schema of a text":        {strings.Replace(declaration(), "type: object", "type: string", 1), "tool x: the input must be"},
+		"schema with a typo":      {strings.Replace(declaration(), "type: object", "type: object, requierd: [a]", 1), `tool 1, "x": schema: JSON Schema has no keyword "requierd"`},
+		"typo in a property":      {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {items: {minimun: 1}}}", 1), `schema.a[]: JSON Schema has no keyword "minimun"`},
+		"property without schema": {strings.Replace(declaration(), "type: object", "type: object, properties: {a: }", 1), `tool 1, "x": schema.a is empty`},
+		"argument called y":       {strings.Replace(declaration(), "type: object", "type: object, properties: {y: {type: number}}", 1), "schema: an argument's name was read as true"},
+		"enum of yes and no":      {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {type: string, enum: [yes, no]}}", 1), "schema.a: the enum's true is no text"},
+		"wrong pattern":           {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {pattern: '('}}", 1), "tool x: the JSON schema is not valid"},
+		"no url":                  {"tools: [{name: x, description: d, schema: {type: object}}]", "the url is not an address"},
+		"url of a file":           {strings.Replace(declaration(), "${URL}", "file:///etc/passwd", 1), "the url is not an address"},
+		"url with a slip":         {strings.Replace(declaration(), "${URL}", "${URL/x", 1), "the url has a ${"},
+		"method":                  {declaration("method: TRACE"), `the method is "TRACE"`},
+		"timeout without a unit":  {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
+		"timeout too long":        {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
+		"attempts":                {declaration("attempts: 11"), "tool x: 11 attempts"},
+		"delivery":                {declaration("delivery: shout"), `tool x: the delivery is "shout"`},
+		"answer":                  {declaration("answer: a..b"), `the answer is "a..b"`},
+		"header's name":           {declaration("headers: {'a b': c}"), `"a b" is not a header's name`},
+		"header of ours":          {declaration("headers: {idempotency-key: c}"), "the header idempotency-key cannot be set"},
+		"header that is ignored":  {declaration("headers: {Host: c}"), "the header Host cannot be set"},
+		"header twice":            {declaration("headers: {X-A: c, x-a: d}"), "the header x-a is there twice"},
+		"header with a slip":      {declaration("headers: {X-A: '${A-B}'}"), "the header X-A has a ${"},
+		"header with line break":  {declaration(`headers: {X-A: "a\nb"}`), "the header X-A has a line break"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all, err := tools.Forwarded([]byte(row.file), func(string) string { return "" })
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %d tools, %v\nwant %q", len(all), err, row.want)
+			}
+		})
+	}
+}
+
+func TestForwardedEmptyFiles(t *testing.T) {
+	for _, file := range []string{"", "# nothing yet\n", "tools:", "tools: []", `{"tools": []}`, "{\n\t\"tools\": [\n\t]\n}\n"} {
+		if all, err := tools.Forwarded([]byte(file), func(string) string { return "" }); err != nil || len(all) != 0 {
+			t.Errorf("%q: %d tools, %v", file, len(all), err)
+		}
+	}
+}
+
+func FuzzForwarded(f *testing.F) {
+	f.Add([]byte(declaration("method: GET", "headers: {X-A: '${A}'}", "timeout: 2m", "answer: a.b")), "https://shop.example")
+	f.Add([]byte(`{"tools":[{"name":"x","description":"d","url":"https://a.example","schema":{"type":"object","properties":{"a":{"items":{}}}}}]}`), "")
+	f.Add([]byte("tools: [{schema: {properties: {a: null}}}]"), "x")
+	f.Add([]byte("tools: [null]"), "\n")
+	f.Add([]byte("a: &a [*a]\ntools: *a"), "")
+	f.Fuzz(func(t *testing.T, file []byte, value string) {
+		all, err := tools.Forwarded(file, func(string) string { return value })
+		if err != nil {
+			if len(all) != 0 {
+				t.Fatalf("%d tools beside the error %v", len(all), err)
+			}
+			return
+		}
+		// What was accepted can be deployed.
+		if _, err := asynctool.NewSet(all...); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,199 @@
+package tools_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/asynctooltest"
+	"github.com/ringback/ringback/tools"
+)
+
+const noOrderNumber = "That does not look like an order number. Please check it."
+
+func TestOrderStatusAnswers(t *testing.T) {
+	future := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	past := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	// Where the tool's FailureText is to be told, the error has no text.
+	for name, row := range map[string]struct {
+		status int
+		body   string
+		header []string
+		want   want
+	}{
+		"status alone":          {200, `{"status":"being packed"}`, nil, want{text: "The status of order A-1042 is: being packed."}},
+		"everything":            {200, `{"status":"out_for_delivery","carrier":"DHL","expected_delivery":"2026-03-04"}`, nil, want{text: "The status of order A-1042 is: out for delivery. The carrier is DHL. It is expected on Wednesday, 4 March 2026."}},
+		"expected with a time":  {200, `{"status":"sent","expected_delivery":"2026-03-04T09:00:00+01:00"}`, nil, want{text: "The status of order A-1042 is: sent. It is expected on Wednesday, 4 March 2026."}},
+		"expected in words":     {200, `{"status":"sent","expected_delivery":"next\nweek"}`, nil, want{text: "The status of order A-1042 is: sent. It is expected on next week."}},
+		"other fields and null": {200, `{"status":"sent","carrier":null,"items":[{"price":1}]}`, nil, want{text: "The status of order A-1042 is: sent."}},
+		"no status":             {200, `{"carrier":"DHL"}`, nil, want{log: "without a status"}},
+		"not JSON":              {200, `<html>`, nil, want{log: "JSON of an order"}},
+		"nothing":               {204, ``, nil, want{log: "JSON of an order"}},
+		"status is no text":     {200, `{"status":3}`, nil, want{log: "JSON of an order"}},
+		"longer than the bound": {200, `{"status":"` + strings.Repeat("x", 256<<10) + `"}`, nil, want{log: "longer than 262144 bytes"}},
+		"not found":             {404, `{"status":"sent"}`, nil, want{spoken: "There is no order with that number. Please check it.", log: "404 Not Found"}},
+		"forbidden":             {403, ``, nil, want{log: "403 Forbidden"}},
+		"gone":                  {410, ``, nil, want{log: "410 Gone"}},
+		"not modified":          {304, ``, nil, want{log: "304 Not Modified"}},
+		"broken":                {500, ``, nil, want{retry: true, log: "500 Internal Server Error"}},
+		"busy":                  {503, ``, []string{"Retry-After", "7"}, want{retry: true, after: 7 * time.Second}},
+		"too many":              {429, ``, []string{"Retry-After", "3600"}, want{retry: true, after: 2 * time.Minute}},
+		"too early":             {425, ``, nil, want{retry: true}},
+		"request timeout":       {408, ``, nil, want{retry: true}},
+		"retry at a date":       {503, ``, []string{"Retry-After", future}, want{retry: true, after: 2 * time.Minute}},
+		"retry at a past date":  {503, ``, []string{"Retry-After", past}, want{retry: true}},
+		"retry negative":        {503, ``, []string{"Retry-After", "-5"}, want{retry: true}},
+		"retry nonsense":        {503, ``, []string{"Retry-After", "99999999999999999999"}, want{retry: true}},
+		"retry at the largest":  {503, ``, []string{"Retry-After", "4294967295"}, want{retry: true, after: 2 * time.Minute}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shop := answering(t, row.status, row.body, row.header...)
+			result, err := call(t, t.Context(), tools.OrderStatus(shop.URL), `{"order_id":"A-1042"}`)
+			row.want.check(t, result, err)
+		})
+	}
+}
+
+func TestOrderStatusAddress(t *testing.T) {
+	for name, row := range map[string]struct{ base, arguments, want string }{
+		"plain":           {"", `{"order_id":"A-1042"}`, "/orders/A-1042"},
+		"spaces":          {"", `{"order_id":"  A\n1042 "}`, "/orders/A%201042"},
+		"slash":           {"", `{"order_id":"A/../../admin"}`, "/orders/A%2F..%2F..%2Fadmin"},
+		"query and more":  {"", `{"order_id":"1?x=1#y"}`, "/orders/1%3Fx=1%23y"},
+		"percent":         {"", `{"order_id":"%2e%2e"}`, "/orders/%252e%252e"},
+		"other languages": {"", `{"order_id":"Ä1"}`, "/orders/%C3%841"},
+		"below a path":    {"/api/v1/", `{"order_id":"1"}`, "/api/v1/orders/1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got string
+			shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				got = r.Method + " " + r.RequestURI
+				_, _ = w.Write([]byte(`{"status":"sent"}`))
+			}))
+			defer shop.Close()
+			if _, err := call(t, t.Context(), tools.OrderStatus(shop.URL+row.base), row.arguments); err != nil {
+				t.Fatal(err)
+			}
+			if want := "GET " + row.want; got != want {
+				t.Errorf("requested %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestOrderStatusAsksNobody(t *testing.T) {
+	shop, requests := counting(t)
+	for name, row := range map[string]struct {
+		base, arguments string
+		want            want
+	}{
+		"empty number":       {shop.URL, `{"order_id":" "}`, want{spoken: noOrderNumber}},
+		"dot":                {shop.URL, `{"order_id":"."}`, want{spoken: noOrderNumber}},
+		"dots":               {shop.URL, `{"order_id":".."}`, want{spoken: noOrderNumber}},
+		"long number":        {shop.URL, `{"order_id":"` + strings.Repeat("1", 65) + `"}`, want{spoken: noOrderNumber}},
+		"no address":         {"", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not set"}},
+		"address of a file":  {"file:///etc", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
+		"address of nowhere": {"https://", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
+		"no address at all":  {"shop key", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := call(t, t.Context(), tools.OrderStatus(row.base), row.arguments)
+			row.want.check(t, result, err)
+			if strings.Contains(err.Error(), "key") {
+				t.Error("the error repeats the address")
+			}
+		})
+	}
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+func TestOrderStatusOfAShopThatIsDown(t *testing.T) {
+	t.Run("refuses", func(t *testing.T) {
+		result, err := call(t, t.Context(), tools.OrderStatus(closedAddress(t)), `{"order_id":"A-1042"}`)
+		want{retry: true, log: "the service was not reached"}.check(t, result, err)
+		if strings.Contains(err.Error(), "A-1042") {
+			t.Error("the error holds the order number")
+		}
+	})
+	t.Run("hangs", func(t *testing.T) {
+		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		defer shop.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		result, err := call(t, ctx, tools.OrderStatus(shop.URL), `{"order_id":"A-1042"}`)
+		want{retry: true, log: context.DeadlineExceeded.Error()}.check(t, result, err)
+	})
+	t.Run("breaks off", func(t *testing.T) {
+		shop := answering(t, 200, `{"status":`, "Content-Length", "1000")
+		result, err := call(t, t.Context(), tools.OrderStatus(shop.URL), `{"order_id":"A-1042"}`)
+		want{retry: true, log: "broke off"}.check(t, result, err)
+	})
+}
+
+// A shop that is busy is asked again when it says so, and the caller hears one
+// answer.
+func TestOrderStatusIsTold(t *testing.T) {
+	for name, row := range map[string]struct {
+		busy   int // how many requests are answered with 503
+		text   string
+		delays []time.Duration
+		dead   bool
+	}{
+		"at once":        {0, "The status of order A-1042 is: being packed.", nil, false},
+		"after a while":  {2, "The status of order A-1042 is: being packed.", []time.Duration{7 * time.Second, 7 * time.Second}, false},
+		"not in the end": {3, "I am sorry, the shop's order system does not answer at the moment.", []time.Duration{7 * time.Second, 7 * time.Second}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) <= int64(row.busy) {
+					w.Header().Set("Retry-After", "7")
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}
+				_, _ = w.Write([]byte(`{"status":"being_packed"}`))
+			}))
+			defer shop.Close()
+			got := asynctooltest.Run(t, tools.OrderStatus(shop.URL), asynctooltest.ReadWebhook(t, "../events/vapi/tool-calls.json"))
+			if got.Text != row.text || got.DeadLettered != row.dead || !slices.Equal(got.Delays, row.delays) || len(got.Messages) != 1 {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+func TestOrderStatusRedirects(t *testing.T) {
+	elsewhere, requests := counting(t)
+	var target string
+	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/moved" {
+			_, _ = w.Write([]byte(`{"status":"sent"}`))
+			return
+		}
+		http.Redirect(w, r, target, http.StatusFound)
+	}))
+	defer shop.Close()
+	for name, row := range map[string]struct {
+		target string
+		want   want
+	}{
+		"same host":    {"/moved", want{text: "The status of order 1 is: sent."}},
+		"another host": {elsewhere.URL + "/moved", want{log: "only followed on the same host"}},
+		"in a circle":  {"/orders/1", want{log: "302 Found"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target = row.target
+			result, err := call(t, t.Context(), tools.OrderStatus(shop.URL), `{"order_id":"1"}`)
+			row.want.check(t, result, err)
+		})
+	}
+	if n := requests.Load(); n != 0 {
+		t.Errorf("the other host got %d requests", n)
+	}
+}

@@ -1,0 +1,89 @@
+package tools_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+// call runs the only tool of a definition the way the process function does.
+func call(t testing.TB, ctx context.Context, tool asynctool.Definition, arguments string) (asynctool.Result, error) {
+	t.Helper()
+	set, err := asynctool.NewSet(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, ok := set.Lookup(set.Entries()[0].Name)
+	if !ok {
+		t.Fatal("the set does not find its own tool")
+	}
+	return entry.Run(ctx, asynctool.Call{ID: "call-1", ToolCallID: "call_51kj", Attempt: 1}, json.RawMessage(arguments))
+}
+
+// want says how a tool is expected to end: with a text, or with an error.
+type want struct {
+	text   string
+	spoken string        // of the error
+	log    string        // a part of the error's text
+	retry  bool          // of the error
+	after  time.Duration // of the error
+}
+
+func (w want) check(t *testing.T, result asynctool.Result, err error) {
+	t.Helper()
+	if w.text != "" {
+		if err != nil || result.Text != w.text {
+			t.Fatalf("got %q, %v\nwant %q", result.Text, err, w.text)
+		}
+		return
+	}
+	e, ok := errors.AsType[*asynctool.Error](err)
+	if !ok {
+		t.Fatalf("got %q, %v (%T), want an *asynctool.Error", result.Text, err, err)
+	}
+	if e.Spoken != w.spoken {
+		t.Errorf("spoken: %q\nwant:   %q", e.Spoken, w.spoken)
+	}
+	if w.log != "" && !strings.Contains(e.Error(), w.log) {
+		t.Errorf("error: %q\nwant it to contain %q", e, w.log)
+	}
+	if e.Retry != w.retry || e.After != w.after {
+		t.Errorf("retry %t after %s, want %t after %s", e.Retry, e.After, w.retry, w.after)
+	}
+}
+
+// answering is a service that gives one answer.
+func answering(t testing.TB, status int, body string, header ...string) *httptest.Server {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// counting is a service that must not be reached.
+func counting(t testing.TB) (server *httptest.Server, requests *atomic.Int64) {
+	requests = &atomic.Int64{}
+	server = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	t.Cleanup(server.Close)
+	return server, requests
+}
+
+// closedAddress is an address that refuses connections.
+func closedAddress(t testing.TB) string {
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	return server.URL
+}

@@ -1,0 +1,214 @@
+package tools
+
+import (
+	"cmp"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+type spendingReportInput struct {
+	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line that names at least the columns category and amount, then a row for each payment"`
+}
+
+const (
+	// maxCSV bounds the text, in bytes.
+	maxCSV = 256 << 10
+	// maxSpokenCategories is how many categories are named; nobody follows
+	// more by ear.
+	maxSpokenCategories = 10
+	// maxSpokenCategory bounds a category's name, in characters.
+	maxSpokenCategory = 60
+)
+
+// SpendingReport adds up a list of payments by category.
+func SpendingReport() asynctool.Definition {
+	return asynctool.Tool[spendingReportInput]{
+		Name:        "spending_report",
+		Description: "Adds up a list of payments: the total of each category and of all of them. Needs the list as CSV text.",
+		Attempts:    2, // it only computes
+		Run: func(_ context.Context, _ asynctool.Call, in spendingReportInput) (asynctool.Result, error) {
+			report, err := readSpending(in.CSV)
+			if err != nil {
+				return asynctool.Result{}, err
+			}
+			return asynctool.Text(report.spoken()), nil
+		},
+	}
+}
+
+// spending is the payments of a CSV text, added up.
+type spending struct {
+	categories []category // the largest first
+	total      decimal.Decimal
+	currency   string // the symbol that the amounts carry, if any
+	unreadable int    // lines that are no payment
+}
+
+type category struct {
+	name  string
+	total decimal.Decimal
+}
+
+// readSpending adds up the rows of a CSV text. All its errors are final, and
+// say what is needed.
+func readSpending(text string) (*spending, error) {
+	const needed = "a CSV text with a header line that names the columns category and amount, and a row for each payment"
+	if len(text) > maxCSV {
+		return nil, asynctool.Fail(fmt.Sprintf("The list is too long. It may have at most %d kilobytes.", maxCSV>>10), nil)
+	}
+	text = strings.TrimPrefix(text, "\ufeff")
+	if strings.TrimSpace(text) == "" {
+		return nil, asynctool.Fail("The list is empty. What is needed is "+needed+".", nil)
+	}
+	rows, nameColumn, amountColumn := openCSV(text)
+	if rows == nil {
+		return nil, asynctool.Fail("The list's header does not name the columns category and amount. What is needed is "+needed+".", nil)
+	}
+	s := &spending{}
+	totals := map[string]*category{} // by lower-case name: Food and food are one
+	payments := 0
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if broken, ok := errors.AsType[*csv.ParseError](err); ok {
+			// A stray quotation mark can make several lines one record.
+			s.unreadable += broken.Line - broken.StartLine + 1
+			continue
+		}
+		if err != nil {
+			return nil, asynctool.Fail("The list could not be read. What is needed is "+needed+".", err)
+		}
+		if strings.TrimSpace(strings.Join(row, "")) == "" {
+			continue // spreadsheets end a file with such rows
+		}
+		if len(row) <= max(nameColumn, amountColumn) {
+			s.unreadable++
+			continue
+		}
+		amount, currency, ok := parseAmount(row[amountColumn])
+		if !ok {
+			s.unreadable++
+			continue
+		}
+		if s.currency = cmp.Or(s.currency, currency); currency != "" && currency != s.currency {
+			return nil, asynctool.Fail("The list has amounts in more than one currency, which cannot be added up. What is needed is a list in one currency.", nil)
+		}
+		name := cmp.Or(oneLine(row[nameColumn]), "uncategorised")
+		c := totals[strings.ToLower(name)]
+		if c == nil {
+			c = &category{name: name}
+			totals[strings.ToLower(name)] = c
+		}
+		c.total = c.total.Add(amount)
+		s.total = s.total.Add(amount)
+		payments++
+	}
+	if payments == 0 {
+		if s.unreadable > 0 {
+			return nil, asynctool.Fail("No row of the list could be read. Each needs a category and an amount like 1,234.56.", nil)
+		}
+		return nil, asynctool.Fail("The list has a header but no rows. What is needed is "+needed+".", nil)
+	}
+	for _, c := range totals {
+		s.categories = append(s.categories, *c)
+	}
+	slices.SortFunc(s.categories, func(a, b category) int {
+		return cmp.Or(b.total.Cmp(a.total), cmp.Compare(a.name, b.name))
+	})
+	return s, nil
+}
+
+// openCSV reads the header and finds the two columns, trying each separator.
+// The reader is nil where the header does not name them.
+func openCSV(text string) (rows *csv.Reader, nameColumn, amountColumn int) {
+	column := func(header []string, name string) int {
+		return slices.IndexFunc(header, func(h string) bool {
+			return strings.EqualFold(strings.TrimSpace(h), name)
+		})
+	}
+	for _, separator := range ",;" {
+		rows := csv.NewReader(strings.NewReader(text))
+		rows.Comma = separator
+		rows.FieldsPerRecord = -1 // a row that is too long still has its columns
+		rows.ReuseRecord = true
+		header, err := rows.Read()
+		if err != nil {
+			continue
+		}
+		nameColumn, amountColumn := column(header, "category"), column(header, "amount")
+		if nameColumn >= 0 && amountColumn >= 0 {
+			return rows, nameColumn, amountColumn
+		}
+	}
+	return nil, 0, 0
+}
+
+// amountPattern takes 1234.5, -1,234.56, $12, 12.00 €. It bounds the digits,
+// and leaves no room for an exponent: 1e1000000000 is short to write and a
+// gigabyte to add up.
+var amountPattern = regexp.MustCompile(`^([+-]?)([$€£]?) ?([0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(\.[0-9]{1,6})?(?: ?([$€£]))?$`)
+
+// parseAmount reads an amount and rounds it to the cent, as it would be
+// booked, so that the totals spoken add up. ok is false where it is none.
+func parseAmount(text string) (amount decimal.Decimal, currency string, ok bool) {
+	m := amountPattern.FindStringSubmatch(strings.TrimSpace(text))
+	if m == nil || (m[2] != "" && m[5] != "") {
+		return decimal.Decimal{}, "", false
+	}
+	amount, err := decimal.NewFromString(m[1] + strings.ReplaceAll(m[3], ",", "") + m[4])
+	if err != nil {
+		return decimal.Decimal{}, "", false
+	}
+	return amount.Round(2), m[2] + m[5], true
+}
+
+func (s *spending) spoken() string {
+	named := s.categories
+	// One category left over is said as fast as "one further category".
+	if len(named) > maxSpokenCategories+1 {
+		named = named[:maxSpokenCategories]
+	}
+	var parts []string
+	for _, c := range named {
+		name := []rune(c.name)
+		if len(name) > maxSpokenCategory {
+			name = append(name[:maxSpokenCategory], '…')
+		}
+		parts = append(parts, string(name)+" "+s.money(c.total))
+	}
+	if further := s.categories[len(named):]; len(further) > 0 {
+		var rest decimal.Decimal
+		for _, c := range further {
+			rest = rest.Add(c.total)
+		}
+		parts = append(parts, fmt.Sprintf("and %d further categories together %s", len(further), s.money(rest)))
+	}
+	text := "Spending by category: " + strings.Join(parts, "; ") + ". The grand total is " + s.money(s.total) + "."
+	switch s.unreadable {
+	case 0:
+	case 1:
+		text += " One row could not be read and is left out."
+	default:
+		text += fmt.Sprintf(" %d rows could not be read and are left out.", s.unreadable)
+	}
+	return text
+}
+
+func (s *spending) money(amount decimal.Decimal) string {
+	if amount.IsNegative() {
+		return "minus " + s.currency + amount.Neg().StringFixed(2)
+	}
+	return s.currency + amount.StringFixed(2)
+}

@@ -1,0 +1,55 @@
+package tools_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/tools"
+)
+
+// The deployment asks for names and limits where no setting is there yet.
+func TestAllWithoutSettings(t *testing.T) {
+	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+		t.Setenv(name, "")
+	}
+	all, err := tools.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := asynctool.NewSet(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Among others: whoever adds a tool need not change this.
+	for _, name := range []string{"order_status", "spending_report", "restock_date"} {
+		if _, ok := set.Lookup(name); !ok {
+			t.Errorf("there is no tool %s", name)
+		}
+	}
+	for name, row := range map[string]struct{ arguments, log string }{
+		"order_status": {`{"order_id":"1"}`, "ORDERS_API_URL"},
+		"restock_date": {`{"article":"kettle"}`, "STOCK_API_URL, STOCK_API_TOKEN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := slices.IndexFunc(set.Entries(), func(e *asynctool.Entry) bool { return e.Name == name })
+			result, err := call(t, t.Context(), all[i], row.arguments)
+			want{spoken: notAvailable, log: row.log}.check(t, result, err)
+		})
+	}
+}
+
+const notAvailable = "I am sorry, this service is not available at the moment."
+
+// The file that is shipped works against a service as it describes it.
+func TestAllForwardsToItsService(t *testing.T) {
+	stock := answering(t, 200, `{"message":"The kettle is back on Friday."}`)
+	t.Setenv("STOCK_API_URL", stock.URL)
+	t.Setenv("STOCK_API_TOKEN", "secret")
+	all, err := tools.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := call(t, t.Context(), all[len(all)-1], `{"article":"kettle","quantity":2}`)
+	want{text: "The kettle is back on Friday."}.check(t, result, err)
+}

@@ -1,0 +1,261 @@
+package dev_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/dev"
+	"github.com/ringback/ringback/tools"
+)
+
+// screen is what somebody who watches has seen so far.
+type screen struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// wait waits until the screen shows something, and gives what the pattern's
+// group holds.
+func (s *screen) wait(t *testing.T, pattern string) string {
+	t.Helper()
+	p := regexp.MustCompile(pattern)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if m := p.FindStringSubmatch(s.String()); m != nil {
+			return m[len(m)-1]
+		}
+	}
+	t.Fatalf("nobody saw %s; the screen shows:\n%s", pattern, s.String())
+	return ""
+}
+
+// local is a local run.
+type local struct {
+	screen      *screen
+	url         string
+	stop, hurry context.CancelFunc
+	ended       chan error
+}
+
+func start(t *testing.T, cfg dev.Config) *local {
+	t.Helper()
+	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+		t.Setenv(name, "") // and back to what it was in the end
+	}
+	l := &local{screen: new(screen), ended: make(chan error, 1)}
+	first, stop := context.WithCancel(context.Background())
+	second, hurry := context.WithCancel(context.Background())
+	l.stop, l.hurry = stop, hurry
+	cfg.Addr, cfg.Out = "127.0.0.1:0", l.screen
+	if cfg.Tools == nil {
+		cfg.Tools = tools.All
+	}
+	go func() { l.ended <- dev.Run(first, second, cfg) }()
+	t.Cleanup(func() { stop(); hurry() })
+	l.url = l.screen.wait(t, `(http://127\.0\.0\.1:\d+/vapi)`)
+	return l
+}
+
+func (l *local) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-l.ended:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the run does not end; the screen shows:\n%s", l.screen)
+		return nil
+	}
+}
+
+func (l *local) post(t *testing.T, webhook []byte, header http.Header) (int, string) {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodPost, l.url, bytes.NewReader(webhook))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(answer)
+}
+
+func sample(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("../../events/vapi/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestDemonstration(t *testing.T) {
+	l := start(t, dev.Config{Demo: sample(t, "tool-calls"), ShopDelay: 100 * time.Millisecond, Try: "curl it"})
+	l.screen.wait(t, "the caller never waited")
+	l.screen.wait(t, "curl it")
+	l.screen.wait(t, "outcome delivered")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	rest := l.screen.String()
+	for _, part := range []string{
+		"Webhooks are not verified here",
+		`webhook   order_status  {"order_id":"A-1042"}`,
+		"tool call accepted", "webhook acked", "took=",
+		"tool started", "tool finished",
+		"a system message is in the conversation, and the assistant answers to it",
+		"│ [async tool result] tool=order_status tool_call_id=call_A1042 status=ok",
+		"out for delivery",
+	} {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			t.Fatalf("the screen does not show %q after what comes before it:\n%s", part, l.screen)
+		}
+		rest = after
+	}
+	if strings.Contains(l.screen.String(), "\x1b") {
+		t.Error("there is colour where there is no terminal")
+	}
+}
+
+func TestEverySampleReachesTheSimulatedCall(t *testing.T) {
+	l := start(t, dev.Config{})
+	for _, name := range []string{"spending-report", "three-tool-calls", "no-wrapper"} {
+		if status, answer := l.post(t, sample(t, name), nil); status != http.StatusOK {
+			t.Errorf("%s was answered with %d %s", name, status, answer)
+		}
+	}
+	l.screen.wait(t, "groceries")
+	l.screen.wait(t, "There is no such tool: book_a_table")
+	l.screen.wait(t, `order_id \(.*\) is missing`)
+	l.screen.wait(t, "tool_call_id=call_nw1 status=ok")
+	// A chat has no control URL, which is shown as an event.
+	l.post(t, sample(t, "chat"), nil)
+	l.screen.wait(t, "event     undelivered  no_control_url")
+}
+
+func TestVerification(t *testing.T) {
+	l := start(t, dev.Config{
+		Auth: `{"type":"bearer","token":"planted-token"}`, Demo: sample(t, "tool-calls"),
+	})
+	l.screen.wait(t, "the caller never waited")
+	if status, _ := l.post(t, sample(t, "spending-report"), nil); status != http.StatusUnauthorized {
+		t.Errorf("an unsigned webhook was answered with %d, want 401", status)
+	}
+	if status, _ := l.post(t, sample(t, "spending-report"), http.Header{"Authorization": {"Bearer planted-token"}}); status != http.StatusOK {
+		t.Errorf("a signed webhook was answered with %d, want 200", status)
+	}
+	if s := l.screen.String(); strings.Contains(s, "planted-token") || strings.Contains(s, "not verified") {
+		t.Errorf("the screen shows what it should not:\n%s", s)
+	}
+}
+
+func slow(release <-chan struct{}) func() ([]asynctool.Definition, error) {
+	return func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[map[string]any]{
+			Name: "spending_report", Description: "Stands in for a slow one.", Schema: &jsonschema.Schema{Type: "object"},
+			Run: func(ctx context.Context, _ asynctool.Call, _ map[string]any) (asynctool.Result, error) {
+				select {
+				case <-release:
+					return asynctool.Text("released"), nil
+				case <-ctx.Done():
+					return asynctool.Result{}, ctx.Err()
+				}
+			},
+		}}, nil
+	}
+}
+
+func TestDrain(t *testing.T) {
+	release := make(chan struct{})
+	l := start(t, dev.Config{Tools: slow(release)})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.screen.wait(t, "tool started")
+	l.stop()
+	l.screen.wait(t, "Waiting for 1 on their way")
+	if _, err := http.Post(l.url, "application/json", nil); err == nil {
+		t.Error("a webhook was taken after the end was asked for")
+	}
+	close(release)
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.screen.String(); !strings.Contains(s, "│ released") || !strings.Contains(s, "Everything that was accepted is finished.") {
+		t.Errorf("the screen shows:\n%s", s)
+	}
+}
+
+func TestDrainInAHurry(t *testing.T) {
+	release := make(chan struct{})
+	l := start(t, dev.Config{Tools: slow(release)})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.screen.wait(t, "tool started")
+	l.stop()
+	l.screen.wait(t, "Waiting for 1 on their way")
+	l.hurry()
+	if err := l.end(t); err == nil || !strings.Contains(err.Error(), "left with 1 unfinished") {
+		t.Errorf("the run ended with %v", err)
+	}
+	close(release)
+}
+
+func TestCannotStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free := "127.0.0.1:0"
+	for _, c := range []struct {
+		name string
+		cfg  dev.Config
+		want string
+	}{
+		{"taken port", dev.Config{Addr: taken.Addr().String()}, "is taken; stop what listens there, or choose another address with --addr"},
+		{"no such address", dev.Config{Addr: "127.0.0.1:notaport"}, "cannot listen on 127.0.0.1:notaport"},
+		{"bad credential", dev.Config{Addr: free, Auth: `{"type":"hmac"}`}, "--auth: "},
+		{"webhook without a call", dev.Config{Addr: free, Demo: sample(t, "chat")}, "the demonstration cannot be played: the webhook has no call"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := dev.Run(ctx, ctx, c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the run ended with %v, want %q", err, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,240 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/vapi"
+)
+
+// What no log of a test in this package may hold at info level or above. The
+// control URLs of servers in tests end in /control.
+const plantedNumber = "+4915100000001"
+
+var planted = []string{"planted", plantedNumber, strings.TrimPrefix(plantedNumber, "+"), "/control"}
+
+// scanned is a log at info level that is searched for planted values.
+func scanned(t testing.TB) *slog.Logger {
+	t.Helper()
+	var mu sync.Mutex
+	lines := 0
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if lines == 0 {
+			t.Error("nothing was logged")
+		}
+	})
+	// Text, as JSON would escape some values.
+	return slog.New(slog.NewTextHandler(writer(func(line []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines++
+		for _, value := range planted {
+			if strings.Contains(string(line), value) {
+				t.Errorf("%q is in the log: %s", value, line)
+			}
+		}
+		return len(line), nil
+	}), nil))
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// TestLogOfAWholeRun has everything happen that is logged, with values planted
+// wherever one can come in: credentials, control URLs, numbers, arguments,
+// results. [scanned] looks for them.
+func TestLogOfAWholeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		say := func(in input) asynctool.Result { return asynctool.Text("planted result of " + in.Text) }
+		catalogue := []asynctool.Definition{
+			tool("works", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) { return say(in), nil }),
+			tool("silent", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+				r := say(in)
+				r.Delivery = asynctool.Silent
+				return r, nil
+			}),
+			tool("fails", 1, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+				return asynctool.Result{}, asynctool.Fail("planted words", errors.New("it is closed"))
+			}),
+			tool("flaky", 3, func(_ context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+				if call.Attempt < 3 {
+					return asynctool.Result{}, asynctool.TryAgain(0, "planted words", errors.New("it is closed"))
+				}
+				return say(in), nil
+			}),
+			tool("broken", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+				return asynctool.Result{}, errors.New("it is closed")
+			}),
+			tool("panics", 2, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+				return asynctool.Text(string(in.Text[1000])), nil
+			}),
+			tool("overruns", 2, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+				time.Sleep(time.Minute)
+				return say(in), nil
+			}),
+			tool("long", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+				return asynctool.Text(strings.Repeat("planted ", 200_000)), nil
+			}),
+			tool("mute", 1, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+				return asynctool.Text("\u200b"), nil
+			}),
+		}
+		set, err := asynctool.NewSet(catalogue...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secretPlan := `{"type":"hmac","secretKey":"planted key","algorithm":"sha256"}`
+		plan, err := vapi.ParsePlans([]byte(secretPlan))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var posts atomic.Int32
+		calls := receipts(func(controlURL string) vapi.Receipt {
+			n := posts.Add(1)
+			switch {
+			case strings.Contains(controlURL, "gone"):
+				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+			case strings.Contains(controlURL, "refused"):
+				return client(t, vapi.ControlConfig{}).Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
+			case n%2 == 0:
+				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, Err: errors.New("the control URL answered 503")}
+			}
+			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+		})
+		var log *slog.Logger
+		w := newWorldWith(t, calls, func(cfg *pipeline.Config) {
+			log = cfg.Log
+			cfg.Credentials = credential.New(credential.Fixed(secretPlan), cfg.Log)
+			cfg.PerCall.Jobs = 20
+		}, catalogue...)
+		front := gateway.Handler("POST /vapi", w.pipeline.Ack.Handle, log)
+		send := func(body string, forge func(http.Header)) int {
+			r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+			if err := plan[0].Sign(&r, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			request := httptest.NewRequest(http.MethodPost, "/vapi?planted=planted", strings.NewReader(body))
+			request.Header = r.Header
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Authorization", "Bearer planted")
+			if forge != nil {
+				forge(request.Header)
+			}
+			answer := httptest.NewRecorder()
+			front.ServeHTTP(answer, request)
+			return answer.Code
+		}
+		argument := `{"text":"planted argument ` + plantedNumber + `"}`
+		for callID, controlURL := range map[string]string{
+			"live": "https://x.vapi.ai/planted/control", "gone": "https://x.vapi.ai/planted/gone/control", "none": "",
+			"host": "https://planted.example/refused/control", "user": "https://planted:planted@x.vapi.ai/refused/control",
+			"http": "http://x.vapi.ai/planted/refused/control", "junk": "planted refused <> /control", "inner": "https://169.254.169.254/planted/refused/control",
+		} {
+			var list []toolCall
+			for _, tool := range set.Entries() {
+				list = append(list, toolCall{tool.Name, tool.Name, argument})
+			}
+			list = append(list, toolCall{"u", "unknown", argument}, toolCall{"m", "works", `{"planted":"planted"}`}, toolCall{"s", "works", `"planted"`},
+				toolCall{"n", "works", plantedNumber[1:]}, toolCall{"k", "works", `{"text":` + plantedNumber[1:] + `}`})
+			body := webhook(callID, controlURL, list...)
+			if controlURL == "" {
+				body = strings.Replace(body, `"controlUrl"`, `"planted"`, 1)
+			}
+			for range 2 {
+				if status := send(body, nil); status != http.StatusOK {
+					t.Fatalf("%s: answered with %d", callID, status)
+				}
+			}
+		}
+		var flood []toolCall
+		for i := range 30 {
+			flood = append(flood, toolCall{fmt.Sprint("t", i), "works", argument})
+		}
+		send(webhook("flood", "https://x.vapi.ai/planted/control", flood...), nil)
+		for body, status := range map[string]int{
+			"planted": 400, `{"planted":` + plantedNumber: 400, `{"message":{"type":"planted"}}`: 200, `{"planted":"planted"}`: 400, "": 400,
+			`{"message":{"type":"tool-calls","toolCallList":[{"id":{"planted":1},"function":"planted"}],"call":"planted"}}`: 200,
+			`{"message":{"type":"status-update","call":{"id":"planted"}}}`:                                                  200,
+		} {
+			if got := send(body, nil); got != status {
+				t.Errorf("%s was answered with %d, want %d", body, got, status)
+			}
+		}
+		for name, values := range map[string][]string{"X-Signature": {"planted"}, "X-Timestamp": {"planted", "planted"}} {
+			if got := send(`{"message":{"type":"x"}}`, func(h http.Header) { h[name] = values }); got != http.StatusUnauthorized {
+				t.Errorf("a forged %s was answered with %d", name, got)
+			}
+		}
+		for _, poison := range []string{"planted", `{"call":{"customerNumber":` + plantedNumber[1:] + `}}`, `{"version":9,"id":"planted"}`, `{"receivedAt":"planted"}`, `{"deadline":"` + plantedNumber + `"}`} {
+			if err := errors.Join(append(w.pipeline.Jobs.Send(t.Context(), []queue.Message{{Body: poison}}),
+				w.pipeline.Results.Send(t.Context(), []queue.Message{{Body: poison}})...)...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.drained()
+		if n := posts.Load(); n < 100 {
+			t.Errorf("only %d posts were made", n)
+		}
+		time.Sleep(2 * time.Minute) // the tools that overrun come to their end
+	})
+}
+
+// receipts are calls that answer by the control URL.
+type receipts func(controlURL string) vapi.Receipt
+
+func (r receipts) Post(_ context.Context, controlURL string, _ vapi.ControlMessage) vapi.Receipt {
+	return r(controlURL)
+}
+
+// TestLogOfAnExampleTool has a tool of the repository ask a service that
+// answers in every way but the right one.
+func TestLogOfAnExampleTool(t *testing.T) {
+	var asked atomic.Int32
+	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "planted") {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		switch asked.Add(1) {
+		case 1:
+			rw.WriteHeader(http.StatusNotFound)
+		case 2:
+			rw.WriteHeader(http.StatusForbidden)
+		case 3:
+			http.Redirect(rw, r, "http://planted.example/planted", http.StatusFound)
+		case 4:
+			fmt.Fprint(rw, `{"planted":`)
+		case 5:
+			panic(http.ErrAbortHandler) // the connection is closed
+		default:
+			fmt.Fprint(rw, `{"status":"planted"}`)
+		}
+	}))
+	defer shop.Close()
+	w := newWorld(t, nil, tools.OrderStatus(shop.URL+"/planted"))
+	for i := range 5 {
+		w.post(webhook(fmt.Sprint("call", i), "", toolCall{"a", "order_status", `{"order_id":"planted-17"}`}))
+		w.drained()
+	}
+	if asked.Load() < 6 {
+		t.Errorf("the shop was asked %d times", asked.Load())
+	}
+}

@@ -1,0 +1,110 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/pipeline"
+)
+
+func limited(limits job.PerCall) func(*pipeline.Config) {
+	return func(cfg *pipeline.Config) { cfg.PerCall = limits }
+}
+
+// told is how many of a call's messages have the text.
+func (w *world) told(callID, text string) int {
+	n := 0
+	for _, m := range w.messages(callID) {
+		n += strings.Count(m, text)
+	}
+	return n
+}
+
+// TestFloodOfToolCalls has a call ask for far more than it may.
+func TestFloodOfToolCalls(t *testing.T) {
+	for name, row := range map[string]struct {
+		limits  job.PerCall
+		refusal string
+	}{
+		"in all":  {job.PerCall{Jobs: 5}, "has used a tool 5 times"},
+		"at once": {job.PerCall{Concurrent: 5}, "5 tool calls of this call are still running"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ran atomic.Int32
+				slow := tool("slow", 1, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+					ran.Add(1)
+					time.Sleep(time.Second)
+					return asynctool.Text("done"), nil
+				})
+				w := newWorldWith(t, nil, limited(row.limits), slow)
+				var calls []toolCall
+				for i := range 40 {
+					calls = append(calls, toolCall{fmt.Sprint("t", i), "slow", `{"text":"x"}`})
+				}
+				flood := webhook("call", "", calls...)
+				w.post(flood)
+				w.post(flood) // as Vapi may repeat it
+				w.post(webhook("other", "", calls[0]))
+				w.drained()
+				if n := ran.Load(); n != 6 {
+					t.Errorf("the tool ran %d times, want 5 times for one call and once for the other", n)
+				}
+				if told, refused := w.told("call", "\ndone\n"), w.told("call", row.refusal); told != 5 || refused != 35 {
+					t.Errorf("%d results and %d refusals were told, want 5 and 35", told, refused)
+				}
+				if w.told("other", "\ndone\n") != 1 {
+					t.Errorf("the other call heard %q", w.messages("other"))
+				}
+				if n := w.pipeline.DeadJobs.Len(); n != 0 {
+					t.Errorf("%d refused jobs are in the dead-letter queue", n)
+				}
+				// All that it was given is told; it may start more, unless it has used up everything.
+				w.post(webhook("call", "", toolCall{"later", "slow", `{"text":"x"}`}))
+				w.drained()
+				if want := map[bool]int32{true: 7, false: 6}[row.limits.Jobs == 0]; ran.Load() != want {
+					t.Errorf("afterwards the tool had run %d times, want %d", ran.Load(), want)
+				}
+			})
+		})
+	}
+}
+
+// TestLimitsCountJobs tests that what a job does again does not count again,
+// and that one that fails for good frees its slot.
+func TestLimitsCountJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts atomic.Int32
+		flaky := tool("flaky", 3, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			attempts.Add(1)
+			if call.Attempt < 3 {
+				return asynctool.Result{}, asynctool.TryAgain(time.Minute, "", errors.New("not yet"))
+			}
+			return asynctool.Text("at last"), nil
+		})
+		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
+		w := newWorldWith(t, nil, limited(job.PerCall{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
+		for i, c := range []struct{ tool, heard string }{
+			{"panics", "status=error"}, {"nobody", "There is no such tool"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "has used a tool 3 times"},
+		} {
+			id := fmt.Sprint("t", i)
+			w.post(webhook("call", "", toolCall{id, c.tool, `{"text":"x"}`}))
+			w.drained()
+			messages := w.messages("call")
+			if len(messages) != i+1 || !strings.Contains(messages[i], c.heard) || !strings.Contains(messages[i], "tool_call_id="+id+" ") {
+				t.Fatalf("heard %q, want one more message with %q", messages, c.heard)
+			}
+		}
+		if attempts.Load() != 3 {
+			t.Errorf("flaky was started %d times", attempts.Load())
+		}
+	})
+}

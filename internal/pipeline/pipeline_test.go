@@ -1,0 +1,500 @@
+package pipeline_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/vapi"
+)
+
+// world is what surrounds a pipeline: who posts webhooks, and who hears what
+// comes of them.
+type world struct {
+	t        testing.TB
+	pipeline *pipeline.Pipeline
+
+	mu        sync.Mutex
+	heard     map[string][]string // content, by call id
+	announced map[string]job.Why
+}
+
+type input struct {
+	Text string `json:"text" jsonschema:"what to say"`
+}
+
+func tool(name string, attempts int, run func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error)) asynctool.Definition {
+	return asynctool.Tool[input]{Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: attempts, Run: run}
+}
+
+var echo = tool("echo", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+	return asynctool.Text("echo " + in.Text), nil
+})
+
+// newWorld makes a pipeline and runs it until the test ends. calls may be nil,
+// and then every call takes every message.
+func newWorld(t testing.TB, calls callback.Calls, tools ...asynctool.Definition) *world {
+	t.Helper()
+	return newWorldWith(t, calls, nil, tools...)
+}
+
+// newWorldWith is newWorld with other settings. change may be nil.
+func newWorldWith(t testing.TB, calls callback.Calls, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
+	t.Helper()
+	w := &world{t: t, heard: make(map[string][]string), announced: make(map[string]job.Why)}
+	set, err := asynctool.NewSet(tools...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls == nil {
+		calls = w
+	}
+	cfg := pipeline.Config{
+		Tools: set, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Calls: calls, Announcer: w,
+		Log: scanned(t),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if w.pipeline, err = pipeline.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.pipeline.Run(ctx)
+	}()
+	t.Cleanup(func() { stop(); <-stopped })
+	return w
+}
+
+// Post makes the world its own calls: the control URL is the call's id.
+func (w *world) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+	w.hear(controlURL, m)
+	return vapi.Receipt{Verdict: vapi.Delivered, Status: http.StatusOK}
+}
+
+func (w *world) hear(callID string, m vapi.ControlMessage) {
+	added, ok := m.(vapi.AddMessage)
+	if !ok {
+		w.t.Errorf("call %s got %T", callID, m)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard[callID] = append(w.heard[callID], added.Content)
+}
+
+// Announce makes the world its own event bus.
+func (w *world) Announce(_ context.Context, u job.Announcement) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if why, twice := w.announced[u.JobID]; twice {
+		w.t.Errorf("job %s was announced for %s, and again for %s", u.JobID, why, u.Why)
+	}
+	w.announced[u.JobID] = u.Why
+	return nil
+}
+
+func (w *world) messages(callID string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.heard[callID])
+}
+
+func (w *world) why(jobID string) job.Why {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.announced[jobID]
+}
+
+func (w *world) record(id string) job.Record {
+	w.t.Helper()
+	r, err := w.pipeline.Records.Load(context.Background(), id)
+	if err != nil {
+		w.t.Fatalf("record of %s: %v", id, err)
+	}
+	return r
+}
+
+type toolCall struct{ id, name, arguments string }
+
+// webhook is what Vapi posts. The control URL may be empty, and then is the
+// call's id.
+func webhook(callID, controlURL string, calls ...toolCall) string {
+	var list []string
+	for _, c := range calls {
+		list = append(list, fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`, c.id, c.name, c.arguments))
+	}
+	if controlURL == "" {
+		controlURL = callID
+	}
+	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"call":{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}}}`,
+		strings.Join(list, ","), callID, plantedNumber, controlURL)
+}
+
+func (w *world) post(body string) events.APIGatewayV2HTTPResponse {
+	w.t.Helper()
+	var r events.APIGatewayV2HTTPRequest
+	r.RequestContext.HTTP.Method = http.MethodPost
+	r.Body = body
+	response, err := w.pipeline.Ack.Handle(context.Background(), r)
+	if err != nil || response.StatusCode != http.StatusOK {
+		w.t.Errorf("the webhook was answered with %d %s, %v", response.StatusCode, response.Body, err)
+	}
+	return response
+}
+
+// drained waits until nothing is on its way any more.
+func (w *world) drained() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	if err := w.pipeline.Drained(ctx); err != nil {
+		w.t.Fatalf("%d jobs and %d outcomes are on their way after an hour", w.pipeline.Jobs.Len(), w.pipeline.Results.Len())
+	}
+}
+
+// one checks that a list holds one text, with this in it.
+func one(t testing.TB, texts []string, part string) {
+	t.Helper()
+	if len(texts) != 1 || !strings.Contains(texts[0], part) {
+		t.Errorf("heard %q, want one message with %q", texts, part)
+	}
+}
+
+func TestThreeToolCalls(t *testing.T) {
+	var w *world
+	control := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.hear(callIn(r), body(r)) }))
+	defer control.Close()
+	w = newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true}), echo)
+	front := httptest.NewServer(gateway.Handler("POST /vapi", w.pipeline.Ack.Handle, slog.New(slog.DiscardHandler)))
+	defer front.Close()
+
+	// The quickest of a few, as this machine may be busy with something else.
+	quickest := time.Hour
+	const times = 5
+	for i := range times {
+		id := fmt.Sprintf("call%d", i)
+		started := time.Now()
+		response, err := http.Post(front.URL+"/vapi", "application/json", strings.NewReader(webhook(id, control.URL+"/"+id+"/control",
+			toolCall{"a", "echo", `{"text":"hello"}`}, toolCall{"b", "book_a_table", `{}`}, toolCall{"c", "echo", `{}`})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(response.Body)
+		quickest = min(quickest, time.Since(started))
+		response.Body.Close()
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("answered with %s %s, %v", response.Status, answer, err)
+		}
+		var results struct {
+			Results []struct{ Name, ToolCallID, Result, Error string }
+		}
+		if err := json.Unmarshal(answer, &results); err != nil {
+			t.Fatal(err)
+		}
+		if len(results.Results) != 3 || results.Results[0].ToolCallID != "a" || results.Results[1].ToolCallID != "b" || results.Results[2].ToolCallID != "c" {
+			t.Errorf("the answer is %s", answer)
+		}
+	}
+	t.Logf("the quickest webhook was answered in %s", quickest)
+	if quickest > 50*time.Millisecond {
+		t.Errorf("the quickest webhook was answered in %s, want at most 50ms", quickest)
+	}
+	w.drained()
+	for i := range times {
+		messages := w.messages(fmt.Sprintf("call%d", i))
+		if len(messages) != 3 {
+			t.Fatalf("heard %q, want three messages", messages)
+		}
+		for _, part := range []string{
+			"tool_call_id=a status=ok\n", "\necho hello\n",
+			"tool_call_id=b status=error\n", "There is no such tool: book_a_table. There are: echo.",
+			"tool_call_id=c status=error\n", "text (what to say) is missing",
+		} {
+			if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, part) }) {
+				t.Errorf("nobody heard %q; heard %q", part, messages)
+			}
+		}
+	}
+}
+
+func TestSameWebhookTwentyTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran atomic.Int32
+		w := newWorld(t, nil, tool("slow", 1, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			ran.Add(1)
+			time.Sleep(time.Second)
+			return asynctool.Text("done"), nil
+		}), echo)
+		body := webhook("call", "", toolCall{"a", "slow", `{"text":"x"}`}, toolCall{"b", "echo", `{"text":"y"}`})
+		var posting sync.WaitGroup
+		for range 20 {
+			posting.Go(func() { w.post(body) })
+		}
+		posting.Wait()
+		w.drained()
+		if n := ran.Load(); n != 1 {
+			t.Errorf("the tool ran %d times, want once", n)
+		}
+		if m := w.messages("call"); len(m) != 2 {
+			t.Errorf("heard %q, want each result once", m)
+		}
+		// And once more, when all is over.
+		w.post(body)
+		w.drained()
+		if m := w.messages("call"); ran.Load() != 1 || len(m) != 2 {
+			t.Errorf("after another one: ran %d times, heard %q", ran.Load(), m)
+		}
+	})
+}
+
+func TestTroubledTools(t *testing.T) {
+	panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
+	overruns := tool("overruns", 1, func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+		time.Sleep(10 * time.Second) // it does not look at its context
+		return asynctool.Text("too late"), nil
+	})
+	flaky := tool("flaky", 3, func(_ context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+		if call.Attempt < 3 {
+			return asynctool.Result{}, errors.New("not yet")
+		}
+		return asynctool.Textf("attempt %d", call.Attempt), nil
+	})
+	broken := tool("broken", 3, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		return asynctool.Result{}, asynctool.TryAgain(5*time.Second, "The office does not answer.", errors.New("connection refused"))
+	})
+	final := tool("final", 3, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		return asynctool.Result{}, asynctool.Fail("There is no such customer.", errors.New("404"))
+	})
+	for _, c := range []struct {
+		tool     asynctool.Definition
+		name     string
+		heard    string
+		attempts int
+		dead     bool   // its job ends in the dead-letter queue
+		reason   string // in the record
+	}{
+		{panics, "panics", "status=error", 2, true, "the tool panicked: oh no"},
+		{overruns, "overruns", "status=error", 1, true, "the tool ran longer than 2s"},
+		{flaky, "flaky", "attempt 3", 3, false, "not yet"},
+		{broken, "broken", "The office does not answer.", 3, true, "connection refused"},
+		{final, "final", "There is no such customer.", 1, false, "404"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil, c.tool)
+				w.post(webhook("call", "", toolCall{"a", c.name, `{"text":"x"}`}))
+				w.drained()
+				one(t, w.messages("call"), c.heard)
+				r := w.record(job.ID("call", "a"))
+				if r.State != job.Delivered || r.Attempt != c.attempts || r.Exhausted != c.dead || !strings.Contains(r.Reason, c.reason) {
+					t.Errorf("the record says %s after %d attempts, exhausted %t, reason %q", r.State, r.Attempt, r.Exhausted, r.Reason)
+				}
+				if got := w.pipeline.DeadJobs.Len(); got != map[bool]int{true: 1}[c.dead] {
+					t.Errorf("%d jobs are in the dead-letter queue", got)
+				}
+				time.Sleep(time.Minute) // the tool that overruns comes to its end
+			})
+		})
+	}
+}
+
+// TestControlURLs is about calls that are not there, not well, or not calls.
+// The servers are real.
+func TestControlURLs(t *testing.T) {
+	answers := func(statuses ...int) func(int) http.HandlerFunc {
+		return func(n int) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(statuses[min(n, len(statuses))-1])
+			}
+		}
+	}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	defer elsewhere.Close()
+	for _, c := range []struct {
+		name    string
+		url     string                       // empty: the server below
+		serve   func(n int) http.HandlerFunc // the n-th post, from 1
+		posts   int32                        // how many there must be
+		told    bool
+		why     job.Why
+		atLeast time.Duration
+	}{
+		{name: "500 twice, then 200", serve: answers(500, 500, 200), posts: 3, told: true, atLeast: 3 * time.Second},
+		{name: "429 with Retry-After", serve: func(n int) http.HandlerFunc {
+			return func(w http.ResponseWriter, _ *http.Request) {
+				if n == 1 {
+					w.Header().Set("Retry-After", "3")
+					w.WriteHeader(http.StatusTooManyRequests)
+				}
+			}
+		}, posts: 2, told: true, atLeast: 3 * time.Second},
+		{name: "404", serve: answers(404), posts: 1, why: job.CallGone},
+		{name: "400", serve: answers(400), posts: 1, why: job.CallGone},
+		{name: "401", serve: answers(401), posts: 1, why: job.Misconfigured},
+		{name: "hangs, then 200", serve: func(n int) http.HandlerFunc {
+			return func(_ http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					<-r.Context().Done()
+				}
+			}
+		}, posts: 2, told: true},
+		{name: "redirects", serve: func(int) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+			}
+		}, posts: 1, why: job.Misconfigured},
+		{name: "foreign host", url: "https://vapi.ai.example.com/x/control", why: job.Misconfigured},
+		{name: "private address", url: "https://10.0.0.1/x/control", why: job.Misconfigured},
+		{name: "metadata service", url: "http://169.254.169.254/latest/meta-data", why: job.Misconfigured},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var posts atomic.Int32
+			var w *world
+			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				m := body(r)
+				n := posts.Add(1)
+				record := httptest.NewRecorder()
+				c.serve(int(n))(record, r)
+				if r.Context().Err() != nil {
+					return
+				}
+				if record.Code == http.StatusOK {
+					w.hear("call", m)
+				}
+				for name, values := range record.Header() {
+					rw.Header()[name] = values
+				}
+				rw.WriteHeader(record.Code)
+			}))
+			t.Cleanup(server.Close)
+			w = newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true, Timeout: 500 * time.Millisecond}), echo)
+			url := c.url
+			if url == "" {
+				url = server.URL + "/call/control"
+			}
+			started := time.Now()
+			w.post(webhook("call", url, toolCall{"a", "echo", `{"text":"x"}`}))
+			w.drained()
+			if took := time.Since(started); took < c.atLeast {
+				t.Errorf("it took %s, want at least %s", took, c.atLeast)
+			}
+			if n := posts.Load(); n != c.posts {
+				t.Errorf("posted %d times, want %d", n, c.posts)
+			}
+			if got := w.why("call/a"); got != c.why {
+				t.Errorf("announced because of %q, want %q", got, c.why)
+			}
+			if got := len(w.messages("call")); got != map[bool]int{true: 1}[c.told] {
+				t.Errorf("told %d times, want told: %t", got, c.told)
+			}
+			want := job.Undelivered
+			if c.told {
+				want = job.Delivered
+			}
+			if r := w.record("call/a"); r.State != want {
+				t.Errorf("the record says %s, want %s", r.State, want)
+			}
+		})
+	}
+}
+
+func client(t testing.TB, cfg vapi.ControlConfig) *vapi.ControlClient {
+	t.Helper()
+	c, err := vapi.NewControlClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func callIn(r *http.Request) string { return strings.Split(r.URL.Path, "/")[1] }
+
+func body(r *http.Request) vapi.ControlMessage {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil
+	}
+	m, err := vapi.ParseControlMessage(b)
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// thousand sends 1,000 webhooks of one to three tool calls each, and checks
+// that each of them is told once. It gives how long the acks took.
+func thousand(t testing.TB) []time.Duration {
+	const webhooks, senders = 1000, 16
+	w := newWorld(t, nil, echo)
+	took := make([]time.Duration, webhooks)
+	var next atomic.Int64
+	var sending sync.WaitGroup
+	for range senders {
+		sending.Go(func() {
+			for i := int(next.Add(1)) - 1; i < webhooks; i = int(next.Add(1)) - 1 {
+				var calls []toolCall
+				for k := range i%3 + 1 {
+					calls = append(calls, toolCall{fmt.Sprint("t", k), "echo", fmt.Sprintf(`{"text":"%d-%d."}`, i, k)})
+				}
+				body := webhook(fmt.Sprint("call", i), "", calls...)
+				started := time.Now()
+				w.post(body)
+				took[i] = time.Since(started)
+			}
+		})
+	}
+	sending.Wait()
+	w.drained()
+	for i := range webhooks {
+		messages := strings.Join(w.messages(fmt.Sprint("call", i)), "\n")
+		for k := range 3 {
+			want := map[bool]int{true: 1}[k <= i%3]
+			if got := strings.Count(messages, fmt.Sprintf("\necho %d-%d.\n", i, k)); got != want {
+				t.Errorf("the result of tool call %d of webhook %d was told %d times, want %d", k, i, got, want)
+			}
+		}
+	}
+	if n := w.pipeline.DeadJobs.Len() + w.pipeline.DeadResults.Len(); n != 0 {
+		t.Errorf("%d messages are in the dead-letter queues", n)
+	}
+	return took
+}
+
+func TestThousandWebhooks(t *testing.T) { thousand(t) }
+
+func BenchmarkThousandWebhooks(b *testing.B) {
+	var took []time.Duration
+	for b.Loop() {
+		took = append(took, thousand(b)...)
+	}
+	slices.Sort(took)
+	micros := func(q float64) float64 { return float64(took[int(q*float64(len(took)-1))].Microseconds()) }
+	b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "webhooks/s")
+	b.ReportMetric(micros(0.5), "ack-p50-µs")
+	b.ReportMetric(micros(0.99), "ack-p99-µs")
+}

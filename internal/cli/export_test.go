@@ -1,0 +1,4 @@
+package cli
+
+// WritePrompt lets tests choose the tools.
+var WritePrompt = writePrompt

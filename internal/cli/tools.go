@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fatih/color"
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/wiring"
+)
+
+type toolsCommand struct {
+	JSON       bool   `name:"json" help:"Print the bodies that Vapi's API takes (POST /tool)."`
+	URL        string `help:"The webhook's URL, for the bodies. Default: none." placeholder:"URL"`
+	Credential string `help:"The id of the webhook's credential at Vapi, for the bodies. Default: none." placeholder:"ID"`
+}
+
+// Help is shown above the flags.
+func (toolsCommand) Help() string {
+	return `Each tool's schema, messages and server settings are made of its Go value in tools/. ringback sync sends them to Vapi.
+
+Examples:
+
+  ringback tools
+  ringback tools --json
+  ringback tools --json --url https://….amazonaws.com/vapi | jq '.[0]'`
+}
+
+// Run runs the command.
+func (c *toolsCommand) Run(s *streams) error {
+	set, err := allTools()
+	if err != nil {
+		return err
+	}
+	at := wiring.Endpoint{CredentialID: c.Credential}
+	if c.URL != "" {
+		if at.URL, err = wiring.ParseURL(c.URL); err != nil {
+			return err
+		}
+	}
+	bodies, err := wiring.Bodies(set, at)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		e := json.NewEncoder(s.Out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(bodies)
+	}
+	for i, entry := range set.Entries() {
+		if i > 0 {
+			fmt.Fprintln(s.Out)
+		}
+		mode := "async"
+		if entry.SyncAck {
+			mode = "sync-acked"
+		}
+		if bodies[i].Function.Strict {
+			mode += ", strict"
+		}
+		times := ""
+		if entry.Attempts > 1 {
+			times = fmt.Sprintf(" for each of %d attempts", entry.Attempts)
+		}
+		fmt.Fprintf(s.Out, "%s  %s, up to %s%s\n    %s\n", color.New(color.Bold).Sprint(entry.Name), mode, entry.Timeout, times, entry.Description)
+		for _, line := range arguments(entry) {
+			fmt.Fprintf(s.Out, "    %s\n", line)
+		}
+	}
+	return nil
+}
+
+// arguments are a tool's arguments, a line each.
+func arguments(entry *asynctool.Entry) []string {
+	schema := entry.Schema
+	names := slices.Clone(schema.PropertyOrder)
+	var rest []string
+	for name := range schema.Properties {
+		if !slices.Contains(names, name) {
+			rest = append(rest, name)
+		}
+	}
+	slices.Sort(rest)
+	var lines []string
+	for _, name := range append(names, rest...) {
+		property := schema.Properties[name]
+		if property == nil {
+			continue
+		}
+		line := fmt.Sprintf("- %s (%s", name, kind(property))
+		if !slices.Contains(schema.Required, name) {
+			line += ", optional"
+		}
+		line += ")"
+		if value, ok := entry.Static[name]; ok {
+			line += " is " + value + ", filled in by Vapi"
+		} else if property.Description != "" {
+			line += ": " + property.Description
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func kind(s *jsonschema.Schema) string {
+	if s.Type != "" {
+		return s.Type
+	}
+	return strings.Join(slices.DeleteFunc(slices.Clone(s.Types), func(t string) bool { return t == "null" }), " or ")
+}

@@ -1,0 +1,387 @@
+// Package fakevapi is a stand-in of Vapi's API for tests: it keeps tools,
+// assistants and credentials, checks what it is sent against Vapi's OpenAPI
+// description as far as Ringback uses it, and fails where it is told to.
+package fakevapi
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+//go:embed testdata/vapi.schema.json
+var schemaFile []byte
+
+// schemas are the definitions of the schema file, ready for use.
+var schemas = sync.OnceValues(func() (map[string]*jsonschema.Resolved, error) {
+	var root jsonschema.Schema
+	if err := json.Unmarshal(schemaFile, &root); err != nil {
+		return nil, err
+	}
+	resolved := map[string]*jsonschema.Resolved{}
+	for name := range root.Defs {
+		one := root.CloneSchemas()
+		one.Ref = "#/$defs/" + name
+		var err error
+		if resolved[name], err = one.Resolve(nil); err != nil {
+			return nil, err
+		}
+	}
+	return resolved, nil
+})
+
+// Check checks a body against one of the definitions in the schema, such as
+// CreateFunctionToolDTO.
+func Check(definition string, body []byte) error {
+	all, err := schemas()
+	if err != nil {
+		return err
+	}
+	if all[definition] == nil {
+		return fmt.Errorf("the schema defines no %s", definition)
+	}
+	var value any
+	if err := json.Unmarshal(body, &value); err != nil {
+		return err
+	}
+	return all[definition].Validate(value)
+}
+
+// Failure is how a request fails.
+type Failure int
+
+const (
+	// None is that it does not.
+	None Failure = iota
+	// RefusedBefore is a 500 that has no effect, RefusedAfter one that has.
+	RefusedBefore
+	RefusedAfter
+	// DroppedBefore is a connection that breaks without an answer or an
+	// effect, DroppedAfter one that breaks when the effect is there.
+	DroppedBefore
+	DroppedAfter
+	// Limited is a 429 with a Retry-After.
+	Limited
+	// Forbidden is a 403, which no repetition helps.
+	Forbidden
+)
+
+func (f Failure) after() bool   { return f == RefusedAfter || f == DroppedAfter }
+func (f Failure) dropped() bool { return f == DroppedBefore || f == DroppedAfter }
+
+// Request is one that was received.
+type Request struct {
+	Method, Path string // with the query
+	Body         string
+}
+
+// Account is an organisation's account at Vapi, and the API that it is reached
+// by. The zero Account is empty and takes any key.
+type Account struct {
+	Key string // the private key; empty: any
+
+	mu       sync.Mutex
+	objects  map[string][]*object // by resource, the newest first
+	requests []Request
+	made     int
+	failAt   int // counts down to the request that fails
+	failure  Failure
+	outage   bool // every request after that one fails, too
+}
+
+// object keeps its members in order and byte for byte.
+type object struct{ members []member }
+
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+func (o *object) get(name string) string {
+	for _, m := range o.members {
+		if m.name == name {
+			var text string
+			_ = json.Unmarshal(m.value, &text)
+			return text
+		}
+	}
+	return ""
+}
+
+func (o *object) set(name string, value json.RawMessage) {
+	for i, m := range o.members {
+		if m.name == name {
+			o.members[i].value = value
+			return
+		}
+	}
+	o.members = append(o.members, member{name, value})
+}
+
+func (o *object) json() json.RawMessage {
+	var b bytes.Buffer
+	for i, m := range o.members {
+		b.WriteByte("{,"[min(i, 1)])
+		name, _ := json.Marshal(m.name)
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(m.value)
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+func parse(raw []byte) (*object, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if token, err := d.Token(); err != nil || token != json.Delim('{') {
+		return nil, fmt.Errorf("not an object")
+	}
+	o := &object{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		o.members = append(o.members, member{name.(string), value})
+	}
+	return o, nil
+}
+
+// Add puts an object into the account as somebody else would have made it, and
+// gives its id. Without an id and a createdAt it is given them.
+func (a *Account) Add(resource string, raw string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o, err := parse([]byte(raw))
+	if err != nil {
+		panic(err)
+	}
+	a.add(resource, o)
+	return o.get("id")
+}
+
+func (a *Account) add(resource string, o *object) {
+	a.made++
+	quoted := func(format string, v ...any) json.RawMessage {
+		return json.RawMessage(strconv.Quote(fmt.Sprintf(format, v...)))
+	}
+	created := time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC).Add(time.Duration(a.made) * time.Second).Format("2006-01-02T15:04:05.000Z")
+	for name, value := range map[string]json.RawMessage{
+		"id": quoted("%08x-0000-4000-8000-000000000000", a.made), "orgId": quoted("0f3c1f6e-52a4-4f0e-9a47-7a1c6f9f1c11"), "createdAt": quoted("%s", created), "updatedAt": quoted("%s", created),
+	} {
+		if o.get(name) == "" {
+			o.set(name, value)
+		}
+	}
+	if a.objects == nil {
+		a.objects = map[string][]*object{}
+	}
+	a.objects[resource] = slices.Insert(a.objects[resource], 0, o)
+}
+
+// Objects are the objects of a resource, the oldest first.
+func (a *Account) Objects(resource string) []json.RawMessage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []json.RawMessage
+	for _, o := range slices.Backward(a.objects[resource]) {
+		all = append(all, o.json())
+	}
+	return all
+}
+
+// Change replaces a member of an object as somebody else would, or removes it
+// where the value is empty.
+func (a *Account) Change(resource, id, name, value string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, o := range a.objects[resource] {
+		if o.get("id") != id {
+			continue
+		}
+		if value == "" {
+			o.members = slices.DeleteFunc(o.members, func(m member) bool { return m.name == name })
+		} else {
+			o.set(name, json.RawMessage(value))
+		}
+	}
+}
+
+// Requests are those that were received since the last call of Requests.
+func (a *Account) Requests() []Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	taken := a.requests
+	a.requests = nil
+	return taken
+}
+
+// Writes are those of the requests that were to change something.
+func Writes(requests []Request) []Request {
+	return slices.DeleteFunc(slices.Clone(requests), func(r Request) bool { return r.Method == http.MethodGet })
+}
+
+// Fail has the n-th request from now fail, 1 being the next, and with outage
+// every one after it as well, without an effect.
+func (a *Account) Fail(n int, f Failure, outage bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failAt, a.failure, a.outage = n, f, outage
+}
+
+// next is how this request fails.
+func (a *Account) next() Failure {
+	if a.failAt == 0 {
+		return None
+	}
+	if a.failAt--; a.failAt > 0 {
+		return None
+	}
+	f := a.failure
+	if a.outage {
+		a.failAt, a.failure = 1, RefusedBefore
+	}
+	return f
+}
+
+// ServeHTTP is the API.
+func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests = append(a.requests, Request{r.Method, r.URL.RequestURI(), string(body)})
+	failure := a.next()
+	status, answer := 0, json.RawMessage(nil)
+	if failure == None || failure.after() {
+		status, answer = a.handle(r, body)
+	}
+	switch {
+	case failure.dropped():
+		panic(http.ErrAbortHandler) // breaks the connection
+	case failure == Limited:
+		w.Header().Set("Retry-After", "7")
+		status, answer = refuse(http.StatusTooManyRequests, "Rate limit exceeded")
+	case failure == Forbidden:
+		status, answer = refuse(http.StatusForbidden, "Forbidden resource")
+	case failure != None:
+		status, answer = refuse(http.StatusInternalServerError, "Internal server error")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(answer)
+}
+
+func refuse(status int, messages ...string) (int, json.RawMessage) {
+	body, _ := json.Marshal(map[string]any{"message": messages, "error": http.StatusText(status), "statusCode": status})
+	return status, body
+}
+
+// definitions are what bodies are checked against, by method and resource.
+var definitions = map[string]string{
+	"POST tool": "CreateFunctionToolDTO", "PATCH tool": "UpdateFunctionToolDTO",
+	"POST credential": "CreateCustomCredentialDTO", "PATCH credential": "UpdateCustomCredentialDTO",
+	"PATCH assistant": "UpdateAssistantDTO",
+}
+
+func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
+	if authorization := r.Header.Get("Authorization"); !strings.HasPrefix(authorization, "Bearer ") || a.Key != "" && authorization != "Bearer "+a.Key {
+		return refuse(http.StatusUnauthorized, "Invalid Key. Hot tip, you may be using the public key instead of the private key, or vice versa.")
+	}
+	resource, id, one := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if resource != "tool" && resource != "assistant" && resource != "credential" {
+		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
+	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPatch {
+		definition := definitions[r.Method+" "+resource]
+		if definition == "" || r.Header.Get("Content-Type") != "application/json" {
+			return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
+		}
+		if err := Check(definition, body); err != nil {
+			return refuse(http.StatusBadRequest, err.Error())
+		}
+	}
+	if !one {
+		switch r.Method {
+		case http.MethodGet:
+			return a.list(resource, r.URL.Query())
+		case http.MethodPost:
+			o, err := parse(body)
+			if err != nil {
+				return refuse(http.StatusBadRequest, err.Error())
+			}
+			a.add(resource, o)
+			return http.StatusCreated, shown(resource, o)
+		}
+		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
+	}
+	at := slices.IndexFunc(a.objects[resource], func(o *object) bool { return o.get("id") == id })
+	if at < 0 {
+		return refuse(http.StatusNotFound, "Couldn't get "+resource+". "+id+" does not exist.")
+	}
+	o := a.objects[resource][at]
+	switch r.Method {
+	case http.MethodPatch:
+		changes, err := parse(body)
+		if err != nil {
+			return refuse(http.StatusBadRequest, err.Error())
+		}
+		for _, m := range changes.members {
+			o.set(m.name, m.value)
+		}
+	case http.MethodDelete:
+		a.objects[resource] = slices.Delete(a.objects[resource], at, at+1)
+	}
+	return http.StatusOK, shown(resource, o)
+}
+
+func (a *Account) list(resource string, query url.Values) (int, json.RawMessage) {
+	limit := 100
+	if text := query.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 0 || limit > 1000 {
+			return refuse(http.StatusBadRequest, "limit must not be greater than 1000")
+		}
+	}
+	page := []json.RawMessage{}
+	for _, o := range a.objects[resource] {
+		if until := query.Get("createdAtLe"); until != "" && o.get("createdAt") > until {
+			continue
+		}
+		if len(page) < limit {
+			page = append(page, shown(resource, o))
+		}
+	}
+	body, err := json.Marshal(page)
+	if err != nil {
+		return refuse(http.StatusInternalServerError, err.Error())
+	}
+	return http.StatusOK, body
+}
+
+// shown is an object as the API gives it. What a credential holds is never
+// given.
+func shown(resource string, o *object) json.RawMessage {
+	if resource != "credential" {
+		return o.json()
+	}
+	visible := &object{members: slices.DeleteFunc(slices.Clone(o.members), func(m member) bool { return m.name == "authenticationPlan" })}
+	return visible.json()
+}

@@ -1,0 +1,120 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/ringback/ringback/internal/stack"
+)
+
+const (
+	hook = "https://abc.execute-api.eu-central-1.amazonaws.com/vapi"
+	arn  = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
+)
+
+// account answers as CloudFormation and Secrets Manager do, for one stack.
+type account struct {
+	outputs  map[string]string
+	secret   string // empty: access is denied
+	template string
+}
+
+func (a account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if target := r.Header.Get("X-Amz-Target"); target == "secretsmanager.GetSecretValue" {
+		var in struct{ SecretId string }
+		_ = json.Unmarshal(body, &in)
+		if a.secret == "" || in.SecretId != arn {
+			w.WriteHeader(400)
+			io.WriteString(w, `{"__type":"AccessDeniedException","Message":"no such permission"}`)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": a.secret})
+		return
+	}
+	form, _ := url.ParseQuery(string(body))
+	w.Header().Set("Content-Type", "text/xml")
+	if form.Get("StackName") != "Ringback" {
+		w.WriteHeader(400)
+		fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack with id %s does not exist</Message></Error></ErrorResponse>`, form.Get("StackName"))
+		return
+	}
+	switch form.Get("Action") {
+	case "DescribeStacks":
+		var outputs strings.Builder
+		for key, value := range a.outputs {
+			fmt.Fprintf(&outputs, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
+		}
+		fmt.Fprintf(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>Ringback</StackName><Outputs>%s</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, outputs.String())
+	case "GetTemplate":
+		fmt.Fprintf(w, `<GetTemplateResponse><GetTemplateResult><TemplateBody>%s</TemplateBody></GetTemplateResult></GetTemplateResponse>`, a.template)
+	}
+}
+
+func open(t *testing.T, a account, name string) *stack.Stack {
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	return stack.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+		RetryMaxAttempts: 1,
+	}, name)
+}
+
+func TestWebhook(t *testing.T) {
+	both := map[string]string{"WebhookUrl": hook, "WebhookSecretArn": arn, "JobsTableName": "t"}
+	for name, row := range map[string]struct {
+		account account
+		stack   string
+		plans   string // their types
+		err     string
+	}{
+		"bearer":         {account{outputs: both, secret: `{"type":"bearer","token":"t0ken"}`}, "Ringback", "bearer", ""},
+		"rotation":       {account{outputs: both, secret: `[{"type":"hmac","secretKey":"k","algorithm":"sha256"},{"type":"bearer","token":"t0ken"}]`}, "Ringback", "hmac bearer", ""},
+		"a JWT":          {account{outputs: map[string]string{"WebhookUrl": hook}}, "Ringback", "", ""},
+		"no such stack":  {account{}, "Ringbacks", "", "the stack Ringbacks cannot be read: ValidationError: Stack with id Ringbacks does not exist (is its name right"},
+		"another's":      {account{outputs: map[string]string{"Url": hook}}, "Ringback", "", "has no output WebhookUrl"},
+		"not permitted":  {account{outputs: both}, "Ringback", "", "has a credential that cannot be read: AccessDeniedException: no such permission"},
+		"broken":         {account{outputs: both, secret: `t0ken`}, "Ringback", "", "webhook credential: not JSON"},
+		"without a type": {account{outputs: both, secret: `{"token":"t0ken"}`}, "Ringback", "", "the member type is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, plans, err := open(t, row.account, row.stack).Webhook(t.Context())
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), "t0ken") {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil || url != hook {
+				t.Errorf("%q, %v", url, err)
+			}
+			var types []string
+			for _, p := range plans {
+				types = append(types, p.Type)
+			}
+			if got := strings.Join(types, " "); got != row.plans {
+				t.Errorf("plans %q", got)
+			}
+		})
+	}
+}
+
+func TestHasPublicKey(t *testing.T) {
+	for template, want := range map[string]bool{`{"Resources":{}}`: false, `{"VAPI_PUBLIC_KEY_SECRET_ID":"arn"}`: true} {
+		if got, err := open(t, account{template: template}, "Ringback").HasPublicKey(t.Context()); got != want || err != nil {
+			t.Errorf("%s: %t, %v", template, got, err)
+		}
+	}
+	if _, err := open(t, account{}, "Other").HasPublicKey(t.Context()); err == nil {
+		t.Error("another stack has a template")
+	}
+}

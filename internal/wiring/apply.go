@@ -1,0 +1,225 @@
+package wiring
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/vapi"
+)
+
+// Apply does what the plan says, in an order in which every step is of use
+// without the next: the credential, the tools, the assistants, and last what
+// is removed. done is told of each thing that was written; it may be nil.
+//
+// Where it fails, nothing needs to be undone: the next [Prepare] finds what is
+// left.
+func Apply(ctx context.Context, cfg Config, p *Plan, done func(what string)) error {
+	s := &applying{Config: cfg, done: done, ids: map[string]string{}}
+	if s.done == nil {
+		s.done = func(string) {}
+	}
+	credential, err := s.applyCredential(ctx, p.Credential)
+	if err != nil {
+		return err
+	}
+	for _, change := range p.Tools {
+		change.Body.Server.CredentialID = credential
+		if err := s.applyTool(ctx, change); err != nil {
+			return err
+		}
+	}
+	for _, change := range p.Assistants {
+		if change.changes() {
+			if err := s.applyAssistant(ctx, change); err != nil {
+				return err
+			}
+		}
+	}
+	for _, t := range p.Prune {
+		s.progress("removing the tool %s", t.Name)
+		if err := s.API.Delete(ctx, vapi.Tools, t.ID); err != nil {
+			return err
+		}
+		s.done("removed the tool " + t.Name)
+	}
+	return nil
+}
+
+type applying struct {
+	Config
+	done func(string)
+	ids  map[string]string // of the tools, by name
+}
+
+func (s *applying) applyCredential(ctx context.Context, change CredentialChange) (id string, err error) {
+	switch change.Action {
+	case Create:
+		s.progress("creating the credential")
+		raw, err := s.create(ctx, vapi.Credentials, s.Credential.body(change.Name), func() (json.RawMessage, error) {
+			stored, err := listCredentials(ctx, s.API)
+			for _, c := range stored {
+				if c.Name == change.Name {
+					return json.Marshal(map[string]string{"id": c.ID})
+				}
+			}
+			return nil, err
+		})
+		if err != nil {
+			return "", s.Credential.quiet(err)
+		}
+		s.done("created the credential " + change.Name)
+		return idOf(raw)
+	case Update:
+		s.progress("replacing the credential")
+		body := s.Credential.body(change.Name)
+		delete(body, "provider") // what it is cannot change
+		if _, err := s.API.Update(ctx, vapi.Credentials, change.ID, body); err != nil {
+			return "", s.Credential.quiet(err)
+		}
+		s.done("replaced the credential, which is now " + change.Name)
+	}
+	return change.ID, nil
+}
+
+func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
+	s.ids[change.Name] = change.ID
+	var raw json.RawMessage
+	var err error
+	switch change.Action {
+	case Create:
+		s.progress("creating the tool %s", change.Name)
+		if raw, err = s.create(ctx, vapi.Tools, change.Body, func() (json.RawMessage, error) { return s.findTool(ctx, change.Name) }); err != nil {
+			return err
+		}
+		if s.ids[change.Name], err = idOf(raw); err != nil {
+			return err
+		}
+		s.done("created the tool " + change.Name)
+	case Update:
+		if raw, err = s.API.Get(ctx, vapi.Tools, change.ID); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	have, err := decode(raw)
+	if err != nil {
+		return err
+	}
+	// Of a tool that was just created nothing differs, as a rule.
+	found := differences(change.Body, have)
+	if len(found) == 0 {
+		return nil
+	}
+	s.progress("updating the tool %s", change.Name)
+	if raw, err = s.API.Update(ctx, vapi.Tools, s.ids[change.Name], patch(change.Body, have, found)); err != nil {
+		return err
+	}
+	s.done("updated the tool " + change.Name)
+	if have, err = decode(raw); err != nil {
+		return err
+	}
+	s.notKept(change.Name, differences(change.Body, have))
+	return nil
+}
+
+// findTool gives the one tool of a name, nil where there is none.
+func (s *applying) findTool(ctx context.Context, name string) (json.RawMessage, error) {
+	stored, err := listTools(ctx, s.API)
+	if err != nil {
+		return nil, err
+	}
+	stored = named(stored, name)
+	if why := conflict(name, stored); why != "" {
+		return nil, errors.New(why)
+	}
+	if len(stored) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(stored[0].members)
+}
+
+// notKept says what Vapi answered differently from what it was sent: the next
+// sync will find it again, and nothing here can change that.
+func (s *applying) notKept(name string, found []Difference) {
+	for _, d := range found {
+		s.done(fmt.Sprintf("Vapi did not keep this of the tool %s: %s", name, d))
+	}
+}
+
+// createAttempts is how often something is created whose answers are lost.
+const createAttempts = 3
+
+// create creates something once. A create must not be repeated blindly: where
+// its answer was lost, find looks for what it made, and gives nil for nothing.
+func (s *applying) create(ctx context.Context, r vapi.Resource, body any, find func() (json.RawMessage, error)) (json.RawMessage, error) {
+	for attempt := 1; ; attempt++ {
+		raw, err := s.API.Create(ctx, r, body)
+		failed, ok := errors.AsType[*vapi.APIError](err)
+		if !ok || !failed.Lost() {
+			return raw, err
+		}
+		// What was just made may not be listed at once.
+		if err := s.API.Sleep(ctx, 2*time.Second<<(attempt-1)); err != nil {
+			return nil, err
+		}
+		found, findErr := find()
+		switch {
+		case findErr != nil:
+			return nil, errors.Join(err, findErr)
+		case found != nil:
+			return found, nil
+		case attempt == createAttempts:
+			return nil, err
+		}
+	}
+}
+
+func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) error {
+	s.progress("attaching tools to the assistant %s", change.ID)
+	// Read again, so that what somebody changes there in the meantime is lost
+	// in as few milliseconds as can be: Vapi replaces the model as a whole.
+	raw, err := s.API.Get(ctx, vapi.Assistants, change.ID)
+	if err != nil {
+		return err
+	}
+	a, err := parseAssistant(raw)
+	if err != nil {
+		return fmt.Errorf("assistant %s: %w", change.ID, err)
+	}
+	var attach []string
+	for _, name := range change.Attach {
+		attach = append(attach, s.ids[name])
+	}
+	model, err := a.withTools(attach, change.Detach)
+	if err != nil {
+		return fmt.Errorf("assistant %s: %w", change.ID, err)
+	}
+	if model == nil {
+		return nil
+	}
+	if _, err := s.API.Update(ctx, vapi.Assistants, change.ID, append(append(json.RawMessage(`{"model":`), model...), '}')); err != nil {
+		return err
+	}
+	var said []string
+	if len(change.Attach) > 0 {
+		said = append(said, "attached "+strings.Join(change.Attach, ", ")+" to")
+	}
+	if len(change.Detach) > 0 {
+		said = append(said, fmt.Sprintf("detached %d from", len(change.Detach)))
+	}
+	s.done(strings.Join(said, ", and ") + " the assistant " + a.String())
+	return nil
+}
+
+func idOf(raw json.RawMessage) (string, error) {
+	var object struct{ ID string }
+	if err := json.Unmarshal(raw, &object); err != nil || object.ID == "" {
+		return "", errors.New("the Vapi API answered without an id; sync again")
+	}
+	return object.ID, nil
+}

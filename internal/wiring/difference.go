@@ -1,0 +1,193 @@
+package wiring
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/ringback/ringback/vapi"
+)
+
+// Difference is a field of a tool that is not at Vapi as it should be.
+type Difference struct {
+	Path string // e.g. function.description
+	Have any    // nil: not there
+	Want any    // nil: should not be there
+}
+
+// differences compares the fields that Ringback owns. Members that Vapi adds
+// are not ours to judge, except in the schema of the arguments, which is ours
+// as a whole.
+func differences(want vapi.Tool, have map[string]any) []Difference {
+	wanted := object(want)
+	if want.Server.CredentialID == "" {
+		wanted["server"].(map[string]any)["credentialId"] = nil
+	}
+	var found []Difference
+	for _, field := range slices.Sorted(maps.Keys(wanted)) {
+		if field != "type" { // found by it
+			compare(field, wanted[field], have[field], &found)
+		}
+	}
+	return found
+}
+
+// object is a value as encoding/json decodes its JSON.
+func object(v any) map[string]any {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // of our own types, which always encode
+	}
+	var decoded map[string]any
+	if err := json.Unmarshal(text, &decoded); err != nil {
+		panic(err)
+	}
+	return decoded
+}
+
+const schemaPath = "function.parameters"
+
+// isSet reports whether the order of a list means nothing.
+func isSet(path string) bool {
+	return strings.HasSuffix(path, ".excludedStatusCodes") || strings.HasPrefix(path, schemaPath) && strings.HasSuffix(path, ".required")
+}
+
+func compare(path string, want, have any, found *[]Difference) {
+	differ := func() { *found = append(*found, Difference{Path: path, Have: have, Want: want}) }
+	if nothing(path, want) && nothing(path, have) {
+		return
+	}
+	switch want := want.(type) {
+	case map[string]any:
+		had, ok := have.(map[string]any)
+		if !ok {
+			differ()
+			return
+		}
+		names := slices.Collect(maps.Keys(want))
+		if path == schemaPath || strings.HasPrefix(path, schemaPath+".") {
+			for name := range had {
+				if _, ok := want[name]; !ok {
+					names = append(names, name)
+				}
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			compare(path+"."+name, want[name], had[name], found)
+		}
+	case []any:
+		had, ok := have.([]any)
+		if !ok || len(had) != len(want) {
+			differ()
+			return
+		}
+		if isSet(path) {
+			want, had = slices.Clone(want), slices.Clone(had)
+			for _, list := range [][]any{want, had} {
+				slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+			}
+		}
+		var inside []Difference
+		for i := range want {
+			compare(fmt.Sprintf("%s.%d", path, i), want[i], had[i], &inside)
+		}
+		if len(inside) > 0 {
+			differ()
+		}
+	default:
+		if !reflect.DeepEqual(want, have) {
+			differ()
+		}
+	}
+}
+
+// nothing reports whether a value is what Vapi takes an absent one for (Vapi's
+// OpenAPI: async and function.strict are false by default).
+func nothing(path string, v any) bool {
+	if list, ok := v.([]any); ok {
+		return len(list) == 0
+	}
+	return v == nil || v == false && (path == "async" || path == "function.strict")
+}
+
+// patch is the body that mends the differences: the top-level fields they are
+// in, whole, as Vapi replaces nested objects whole. What such an object holds
+// beside our own members is sent back.
+func patch(want vapi.Tool, have map[string]any, found []Difference) map[string]any {
+	wanted := object(want)
+	body := map[string]any{}
+	for _, d := range found {
+		field, _, _ := strings.Cut(d.Path, ".")
+		ours, isObject := wanted[field].(map[string]any)
+		theirs, wasObject := have[field].(map[string]any)
+		if !isObject || !wasObject {
+			body[field] = wanted[field]
+			continue
+		}
+		merged := maps.Clone(theirs)
+		if field == "server" {
+			delete(merged, "credentialId")
+		}
+		maps.Copy(merged, ours)
+		body[field] = merged
+	}
+	return body
+}
+
+// decode reads an object of Vapi's with its numbers as they are.
+func decode(raw json.RawMessage) (map[string]any, error) {
+	var decoded map[string]any
+	if err := json.Unmarshal(raw, &decoded); err != nil || decoded == nil {
+		return nil, fmt.Errorf("the Vapi API gave something that is not a JSON object")
+	}
+	return decoded, nil
+}
+
+// String is the difference on one line: path: have → want. Of long texts it
+// shows the part that differs.
+func (d Difference) String() string {
+	have, want := d.Have, d.Want
+	if h, ok := have.(string); ok {
+		if w, ok := want.(string); ok {
+			have, want = cutAlike([]rune(h), []rune(w))
+		}
+	}
+	return d.Path + ": " + short(have) + " → " + short(want)
+}
+
+// cutAlike cuts the beginning that two texts share down to a few characters.
+func cutAlike(a, b []rune) (string, string) {
+	const kept = 20
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	if same <= 2*kept {
+		return string(a), string(b)
+	}
+	return "…" + string(a[same-kept:]), "…" + string(b[same-kept:])
+}
+
+// short is a value on one line, for people.
+func short(v any) string {
+	if v == nil {
+		return "(not there)"
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	const most = 160
+	text := []rune(strings.TrimSpace(b.String()))
+	if len(text) > most {
+		text = append(text[:most], '…')
+	}
+	return string(text)
+}

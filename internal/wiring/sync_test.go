@@ -1,0 +1,726 @@
+package wiring_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/fakevapi"
+	"github.com/ringback/ringback/internal/wiring"
+	"github.com/ringback/ringback/vapi"
+)
+
+const (
+	key    = "private-key-of-the-organisation"
+	token  = "token-of-the-webhook"
+	bearer = `{"type":"bearer","token":"` + token + `"}`
+)
+
+// org is an organisation at Vapi, with a client to reach it that never waits.
+type org struct {
+	*fakevapi.Account
+	api   *vapi.API
+	slept []time.Duration
+}
+
+func newOrg(t testing.TB) *org {
+	t.Helper()
+	o := &org{Account: &fakevapi.Account{Key: key}}
+	server := httptest.NewServer(o.Account)
+	t.Cleanup(server.Close)
+	// A broken connection is to be seen, not repeated by net/http.
+	server.Config.SetKeepAlivesEnabled(false)
+	var err error
+	o.api, err = vapi.NewAPI(vapi.APIConfig{Key: key, URL: server.URL, Sleep: func(ctx context.Context, d time.Duration) error {
+		o.slept = append(o.slept, d)
+		return ctx.Err()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func plan(t testing.TB, text string) vapi.Plan {
+	t.Helper()
+	plans, err := vapi.ParsePlans([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plans[0]
+}
+
+// config is one of three tools and one assistant.
+func (o *org) config(t testing.TB, assistants ...string) wiring.Config {
+	return wiring.Config{
+		API: o.api, URL: hook, Credential: wiring.Credential{Plan: plan(t, bearer)}, Assistants: assistants,
+		Tools: set(t, tool[empty]("one"), richTool(), tool("three", func(x *asynctool.Tool[empty]) { x.SyncAck = true })),
+	}
+}
+
+// sync is one run, and what it said it did.
+func sync(t testing.TB, cfg wiring.Config) (p *wiring.Plan, done []string, err error) {
+	t.Helper()
+	p, err = wiring.Prepare(t.Context(), cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = wiring.Apply(t.Context(), cfg, p, func(what string) { done = append(done, what) })
+	return p, done, err
+}
+
+func mustSync(t testing.TB, cfg wiring.Config) (*wiring.Plan, []string) {
+	t.Helper()
+	p, done, err := sync(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, done
+}
+
+// state is all that is in the account but ids and times, which depend on how
+// often something was tried.
+func (o *org) state(t testing.TB) string {
+	t.Helper()
+	names := map[string]string{}
+	var b strings.Builder
+	for _, resource := range []string{"credential", "tool", "assistant"} {
+		var texts []string
+		for _, raw := range o.Objects(resource) {
+			var object map[string]any
+			if err := json.Unmarshal(raw, &object); err != nil {
+				t.Fatal(err)
+			}
+			id := object["id"].(string)
+			name, _ := object["name"].(string)
+			if function, ok := object["function"].(map[string]any); ok {
+				name = function["name"].(string)
+			}
+			if resource != "assistant" {
+				if _, taken := names[name]; taken {
+					t.Fatalf("two are named %s", name)
+				}
+				names[name] = id
+				delete(object, "id")
+			}
+			delete(object, "createdAt")
+			delete(object, "updatedAt")
+			text, err := json.Marshal(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, string(text))
+		}
+		slices.Sort(texts)
+		fmt.Fprintf(&b, "%s\n%s\n", resource, strings.Join(texts, "\n"))
+	}
+	state := b.String()
+	for name, id := range names {
+		state = strings.ReplaceAll(state, id, "id of "+name)
+	}
+	return state
+}
+
+// byName is the one object of a name.
+func (o *org) byName(t testing.TB, resource, name string) map[string]any {
+	t.Helper()
+	var found map[string]any
+	for _, raw := range o.Objects(resource) {
+		var object map[string]any
+		if err := json.Unmarshal(raw, &object); err != nil {
+			t.Fatal(err)
+		}
+		function, _ := object["function"].(map[string]any)
+		if object["name"] == name || function["name"] == name {
+			if found != nil {
+				t.Fatalf("there are two %ss named %s", resource, name)
+			}
+			found = object
+		}
+	}
+	return found
+}
+
+const plainAssistant = `{"id":"a-1","name":"Shop","model":{"provider":"openai","model":"gpt-4o","toolIds":["other"]}}`
+
+func TestSync(t *testing.T) {
+	o := newOrg(t)
+	a := o.Add("assistant", plainAssistant)
+	cfg := o.config(t, a)
+	var progress []string
+	cfg.Progress = func(what string) { progress = append(progress, what) }
+
+	p, err := wiring.Prepare(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || p.Changes() != 5 {
+		t.Fatalf("preparing wrote %v; %d changes, want 5", writes, p.Changes())
+	}
+	first, done := mustSync(t, cfg)
+	credential := first.Credential.Name
+	if want := []string{"created the credential " + credential, "created the tool one", "created the tool rich", "created the tool three",
+		`attached one, rich, three to the assistant a-1 ("Shop")`}; !slices.Equal(done, want) {
+		t.Errorf("done: %q", done)
+	}
+	if len(progress) == 0 {
+		t.Error("no progress was told")
+	}
+	writes := fakevapi.Writes(o.Requests())
+	if len(writes) != 5 {
+		t.Errorf("%d writes: %v", len(writes), writes)
+	}
+	for _, w := range writes {
+		if strings.Contains(w.Body, key) || strings.Contains(w.Body, token) != strings.HasPrefix(w.Path, "/credential") {
+			t.Errorf("a secret is where it does not belong: %v", w)
+		}
+	}
+	// The three ids behind the one that was there, in the tools' order.
+	ids := []any{"other"}
+	for _, name := range []string{"one", "rich", "three"} {
+		stored := o.byName(t, "tool", name)
+		ids = append(ids, stored["id"])
+		if id := stored["server"].(map[string]any)["credentialId"]; id != o.byName(t, "credential", credential)["id"] {
+			t.Errorf("%s has the credential %v", name, id)
+		}
+	}
+	if diff := cmp.Diff(ids, o.byName(t, "assistant", "Shop")["model"].(map[string]any)["toolIds"]); diff != "" {
+		t.Error(diff)
+	}
+
+	// Nothing differs, so nothing is written.
+	before := o.state(t)
+	p, done = mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || len(done) > 0 || p.Changes() > 0 || len(p.Conflicts)+len(p.Notes) > 0 {
+		t.Errorf("the second sync wrote %v, did %q, planned %+v", writes, done, p)
+	}
+	if diff := cmp.Diff(before, o.state(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSyncPatchesWhatChanged(t *testing.T) {
+	described := func(text string) asynctool.Definition {
+		return tool("one", func(x *asynctool.Tool[empty]) { x.Description = text })
+	}
+	rest := []asynctool.Definition{richTool(), tool("three", func(x *asynctool.Tool[empty]) { x.SyncAck = true })}
+	for name, row := range map[string]struct {
+		change func(*wiring.Config)
+		path   string // of the tool one; empty means that of every tool
+		want   []string
+		fields []string
+	}{
+		"a description": {func(c *wiring.Config) { c.Tools = set(t, append(rest, described("does something else"))...) }, "one",
+			[]string{`function.description: "does something" → "does something else"`}, []string{"function"}},
+		"the ack": {func(c *wiring.Config) {
+			c.Tools = set(t, append(rest, tool("one", func(x *asynctool.Tool[empty]) { x.SyncAck = true }))...)
+		}, "one",
+			[]string{"async: true → false", `messages: […] → []`}, []string{"async", "messages"}},
+		"the arguments": {func(c *wiring.Config) {
+			c.Tools = set(t, append(rest, tool[struct {
+				City string `json:"city"`
+			}]("one"))...)
+		}, "one", []string{"function.parameters.properties.city: (not there) → {\"type\":\"string\"}", "function.parameters.required: (not there) → [\"city\"]", "function.strict: false → true"}, []string{"function"}},
+		"the URL": {func(c *wiring.Config) {
+			c.URL = "https://other.example.com/vapi"
+			c.Credential = wiring.Credential{ID: "cred-x"}
+		}, "",
+			[]string{`server.credentialId: "…" → "cred-x"`, `server.url: "` + hook + `" → "https://other.example.com/vapi"`}, []string{"server"}},
+		"no credential": {func(c *wiring.Config) { c.Credential = wiring.Credential{} }, "",
+			[]string{`server.credentialId: "…" → (not there)`}, []string{"server"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t)
+			mustSync(t, cfg)
+			// Members that Vapi or somebody else has put there stay.
+			for _, raw := range o.Objects("tool") {
+				var stored struct {
+					ID     string
+					Server map[string]any
+				}
+				if err := json.Unmarshal(raw, &stored); err != nil {
+					t.Fatal(err)
+				}
+				stored.Server["headers"] = map[string]any{"X-Theirs": "1"}
+				server, _ := json.Marshal(stored.Server)
+				o.Change("tool", stored.ID, "server", string(server))
+				o.Change("tool", stored.ID, "latestVersion", `"v3"`)
+			}
+			o.Requests()
+			row.change(&cfg)
+			p, _ := mustSync(t, cfg)
+			patched := 1
+			if row.path == "" {
+				patched = 3
+			}
+			writes := fakevapi.Writes(o.Requests())
+			if len(writes) != patched {
+				t.Fatalf("%d writes: %v", len(writes), writes)
+			}
+			for _, w := range writes {
+				var body map[string]any
+				if err := json.Unmarshal([]byte(w.Body), &body); err != nil {
+					t.Fatal(err)
+				}
+				if fields := slices.Sorted(keys(body)); w.Method != "PATCH" || !slices.Equal(fields, row.fields) {
+					t.Errorf("%s %s with %q", w.Method, w.Path, fields)
+				}
+			}
+			var said []string
+			for _, c := range p.Tools {
+				if c.Name == "one" {
+					for _, d := range c.Differences {
+						said = append(said, abridge(d.String()))
+					}
+				} else if (c.Action != "") != (row.path == "") {
+					t.Errorf("%s: %q", c.Name, c.Action)
+				}
+			}
+			if diff := cmp.Diff(row.want, said); diff != "" {
+				t.Error(diff)
+			}
+			for _, name := range []string{"one", "rich", "three"} {
+				stored := o.byName(t, "tool", name)
+				if stored["latestVersion"] != "v3" || stored["server"].(map[string]any)["headers"] == nil {
+					t.Errorf("what is not ours is gone: %v", stored)
+				}
+			}
+			mustSync(t, cfg)
+			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+				t.Errorf("then %v", writes)
+			}
+		})
+	}
+}
+
+func keys(m map[string]any) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// abridge cuts what a test does not know: ids, and the text of the message.
+func abridge(text string) string {
+	if before, after, ok := strings.Cut(text, ` → `); ok && strings.HasPrefix(before, "server.credentialId") {
+		return `server.credentialId: "…" → ` + after
+	}
+	if strings.HasPrefix(text, "messages: [{") {
+		return text[:len("messages: [")] + "…]" + text[strings.LastIndex(text, " → "):]
+	}
+	return text
+}
+
+// What Vapi leaves out or adds is no difference.
+func TestSyncToleratesVapisOwn(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	mustSync(t, cfg)
+	three := o.byName(t, "tool", "three")
+	id := three["id"].(string)
+	o.Change("tool", id, "async", "")
+	o.Change("tool", id, "messages", "")
+	o.Change("tool", id, "parameters", "null")
+	o.Change("tool", id, "rejectionPlan", `{"conditions":[]}`)
+	function := three["function"].(map[string]any)
+	delete(function, "strict")
+	function["async"] = false
+	text, _ := json.Marshal(function)
+	o.Change("tool", id, "function", string(text))
+	server := three["server"].(map[string]any)
+	server["staticIpAddressesEnabled"] = false
+	backoff := server["backoffPlan"].(map[string]any)
+	slices.Reverse(backoff["excludedStatusCodes"].([]any))
+	text, _ = json.Marshal(server)
+	o.Change("tool", id, "server", string(text))
+	o.Requests()
+	mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+		t.Errorf("wrote %v", writes)
+	}
+}
+
+// An assistant comes back as it was, byte for byte, but for its toolIds.
+func TestSyncKeepsAssistants(t *testing.T) {
+	model := func(toolIDs string) string {
+		return `{ "provider" : "openai","model":"gpt-4o",` + "\n" + `	"messages":[{"role":"system","content":"\u00fcber <b>&amp;</b> 🙂 \/ \u2028"}],` +
+			toolIDs + `"temperature":0.70,"maxTokens":1e3,"seed":12345678901234567890123,"nested":{"toolIds":["not","mine"]},"b":{},"a":[ ],"nothing":null}`
+	}
+	const around = `{"id":"a-1","name":"Shop","unknown1":1.0,"unknown2":[1,2 , 3],"unknown3":{"z":1,"a":2},"unknown4":null,"unknown5":"\u00e9é","unknown6":true,` +
+		`"unknown7":1e-7,"unknown8":"","unknown9":{},"unknown10":[],"unknown11":"<>&","unknown12":-0,"unknown13":"x","unknown14":{"model":{}},"unknown15":0,` +
+		`"unknown16":[[]],"unknown17":"a\tb","unknown18":12345678901234567890,"unknown19":{"a":{"b":{"c":1}}},"unknown20":false,"model":MODEL,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z","orgId":"o"}`
+	for name, row := range map[string]struct{ before, after string }{
+		"with others":    {`"toolIds" : [ "x","y" ] ,`, `"toolIds" : ["x","y",IDS] ,`},
+		"none":           {`"toolIds":[],`, `"toolIds":[IDS],`},
+		"null":           {`"toolIds":null,`, `"toolIds":[IDS],`},
+		"some of ours":   {`"toolIds":["SECOND","x"],`, `"toolIds":["SECOND","x",REST],`},
+		"no such member": {``, `APPEND`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t)
+			mustSync(t, cfg)
+			var ids []string
+			for _, name := range []string{"one", "rich", "three"} {
+				ids = append(ids, o.byName(t, "tool", name)["id"].(string))
+			}
+			quoted := func(ids ...string) string { return `"` + strings.Join(ids, `","`) + `"` }
+			before := strings.ReplaceAll(model(row.before), "SECOND", ids[1])
+			after := model(row.after)
+			if row.after == "APPEND" {
+				after = strings.Replace(model(""), `"nothing":null}`, `"nothing":null,"toolIds":[`+quoted(ids...)+`]}`, 1)
+			}
+			after = strings.NewReplacer("IDS", quoted(ids...), "REST", quoted(ids[0], ids[2]), "SECOND", ids[1]).Replace(after)
+			o.Add("assistant", strings.Replace(around, "MODEL", before, 1))
+			o.Requests()
+			cfg.Assistants = []string{"a-1"}
+			mustSync(t, cfg)
+			want := strings.Replace(around, "MODEL", after, 1)
+			// The model goes over the wire byte for byte, and nothing else does.
+			if writes := fakevapi.Writes(o.Requests()); len(writes) != 1 || writes[0].Body != `{"model":`+after+`}` {
+				t.Errorf("wrote %v\nwant %s", writes, after)
+			}
+			if got := string(o.Objects("assistant")[0]); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+			mustSync(t, cfg)
+			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+				t.Errorf("then %v", writes)
+			}
+		})
+	}
+}
+
+// TestSyncRecovers lets every request fail in turn, in every way. A failure
+// that passes is repaired in the same run; one that stays ends it with an
+// error, and the next run completes what is left. Nothing is ever there twice.
+func TestSyncRecovers(t *testing.T) {
+	fill := func(t *testing.T, o *org) wiring.Config {
+		t.Helper()
+		a := o.Add("assistant", plainAssistant)
+		b := o.Add("assistant", `{"id":"a-2","model":{"provider":"openai"}}`)
+		cfg := o.config(t, a, b)
+		// Of an earlier sync, with another secret and two tools: one that is
+		// gone now, and one that has changed.
+		old := cfg
+		old.Credential.Plan.Token = "the one before"
+		old.Tools = set(t, tool[empty]("gone"), tool("one", func(x *asynctool.Tool[empty]) { x.Description = "once" }))
+		old.Assistants = []string{a}
+		mustSync(t, old)
+		o.Requests()
+		cfg.Prune = true
+		return cfg
+	}
+	fresh := func(t *testing.T, o *org) wiring.Config {
+		return o.config(t, o.Add("assistant", plainAssistant), o.Add("assistant", `{"id":"a-2","model":{"provider":"openai"}}`))
+	}
+	for name, prepare := range map[string]func(*testing.T, *org) wiring.Config{"at first": fresh, "later": fill} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reference := newOrg(t)
+			cfg := prepare(t, reference)
+			mustSync(t, cfg)
+			requests := len(reference.Requests())
+			want := reference.state(t)
+			if requests < 8 {
+				t.Fatalf("only %d requests", requests)
+			}
+			for n := 1; n <= requests; n++ {
+				for _, failure := range []fakevapi.Failure{fakevapi.RefusedBefore, fakevapi.RefusedAfter, fakevapi.DroppedBefore, fakevapi.DroppedAfter, fakevapi.Limited, fakevapi.Forbidden} {
+					for _, outage := range []bool{false, true} {
+						label := fmt.Sprintf("request %d, failure %d, outage %t", n, failure, outage)
+						o := newOrg(t)
+						cfg := prepare(t, o)
+						o.Fail(n, failure, outage)
+						_, _, err := sync(t, cfg)
+						if wantErr := outage || failure == fakevapi.Forbidden; (err != nil) != wantErr {
+							t.Fatalf("%s: %v", label, err)
+						}
+						if err != nil && (strings.Contains(err.Error(), token) || strings.Contains(err.Error(), key)) {
+							t.Errorf("%s: the error tells a secret: %v", label, err)
+						}
+						o.Fail(0, fakevapi.None, false)
+						mustSync(t, cfg)
+						if diff := cmp.Diff(want, o.state(t)); diff != "" {
+							t.Fatalf("%s: %s", label, diff)
+						}
+						o.Requests()
+						mustSync(t, cfg)
+						if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+							t.Errorf("%s: not settled: %v", label, writes)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestSyncConflicts(t *testing.T) {
+	for name, row := range map[string]struct {
+		before   func(*org)
+		conflict string
+		writes   int // of five
+	}{
+		"two of one name": {func(o *org) {
+			for range 2 {
+				o.Add("tool", `{"type":"function","function":{"name":"one","description":"by hand"}}`)
+			}
+		}, "2 tools at Vapi are named one (00000003-0000-4000-8000-000000000000, 00000002-0000-4000-8000-000000000000)", 4},
+		"of another type": {func(o *org) { o.Add("tool", `{"type":"apiRequest","function":{"name":"one"}}`) }, "is of type apiRequest", 4},
+		"of the assistant's own": {func(o *org) {
+			o.Change("assistant", "a-1", "model", `{"provider":"openai","tools":[{"type":"endCall"},{"type":"function","function":{"name":"one"}}]}`)
+		}, `the assistant a-1 ("Shop") has a tool one of its own`, 5},
+		"no model": {func(o *org) { o.Change("assistant", "a-1", "model", "") }, `the assistant a-1 ("Shop") has no model yet`, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t, o.Add("assistant", plainAssistant))
+			row.before(o)
+			before := o.Objects("tool")
+			p, _ := mustSync(t, cfg)
+			if len(p.Conflicts) != 1 || !strings.Contains(p.Conflicts[0], row.conflict) {
+				t.Errorf("%q", p.Conflicts)
+			}
+			requests := o.Requests()
+			if writes := fakevapi.Writes(requests); len(writes) != row.writes {
+				t.Errorf("%d writes: %v", len(writes), writes)
+			}
+			// What was there is as it was, and where it is.
+			after := o.Objects("tool")[:len(before)]
+			for i := range before {
+				if string(before[i]) != string(after[i]) {
+					t.Errorf("changed: %s", after[i])
+				}
+			}
+			mustSync(t, cfg)
+			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+				t.Errorf("then %v", writes)
+			}
+		})
+	}
+}
+
+// A tool that was made by hand, at another URL, is taken over by its name.
+func TestSyncAdopts(t *testing.T) {
+	o := newOrg(t)
+	id := o.Add("tool", `{"type":"function","async":false,"function":{"name":"one","description":"by hand"},"server":{"url":"https://old.example.com","timeoutSeconds":5}}`)
+	mustSync(t, o.config(t))
+	stored := o.byName(t, "tool", "one")
+	if stored["id"] != id || stored["async"] != true || stored["server"].(map[string]any)["url"] != hook {
+		t.Errorf("%v", stored)
+	}
+}
+
+func TestSyncRespectsPins(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	mustSync(t, cfg)
+	id := o.byName(t, "tool", "one")["id"]
+	o.Add("assistant", fmt.Sprintf(`{"id":"a-1","model":{"provider":"openai","toolRefs":[{"toolId":%q,"version":"v3"}]}}`, id))
+	cfg.Assistants = []string{"a-1"}
+	p, _ := mustSync(t, cfg)
+	if len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "pinned to version v3 of the tool one") {
+		t.Errorf("%q", p.Notes)
+	}
+	if ids := o.Objects("assistant")[0]; strings.Count(string(ids), id.(string)) != 1 {
+		t.Errorf("attached beside the pin: %s", ids)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	o := newOrg(t)
+	a := o.Add("assistant", plainAssistant)
+	cfg := o.config(t, a)
+	cfg.Tools = set(t, tool[empty]("one"), tool[empty]("two"), tool[empty]("used"))
+	mustSync(t, cfg)
+	two, used := o.byName(t, "tool", "two")["id"].(string), o.byName(t, "tool", "used")["id"].(string)
+	o.Add("assistant", fmt.Sprintf(`{"id":"a-9","name":"Other","model":{"provider":"openai","toolIds":[%q]}}`, used))
+	// Not ours: another URL, another credential, another type.
+	o.Add("tool", `{"type":"function","function":{"name":"elsewhere"},"server":{"url":"https://other.example.com/vapi"}}`)
+	o.Add("tool", `{"type":"function","function":{"name":"by_hand"},"server":{"url":"`+hook+`","credentialId":"theirs"}}`)
+	o.Add("tool", `{"type":"apiRequest","function":{"name":"request"},"server":{"url":"`+hook+`"}}`)
+	o.Add("tool", `{"type":"endCall"}`)
+	cfg.Tools = set(t, tool[empty]("one"))
+
+	o.Requests()
+	p, _ := mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || len(p.Notes) != 3 {
+		t.Errorf("without --prune: %v, %q", writes, p.Notes)
+	}
+
+	cfg.Prune = true
+	p, done := mustSync(t, cfg)
+	if len(p.Conflicts) != 1 || !strings.Contains(p.Conflicts[0], `the tool used (`+used+`) is not removed, as the assistant a-9 ("Other") has it`) {
+		t.Errorf("conflicts: %q", p.Conflicts)
+	}
+	if want := []string{`detached 1 from the assistant a-1 ("Shop")`, "removed the tool two"}; !slices.Equal(done, want) {
+		t.Errorf("done: %q", done)
+	}
+	if o.byName(t, "tool", "two") != nil || strings.Contains(string(o.Objects("assistant")[0]), two) {
+		t.Error("two is still there")
+	}
+	for _, name := range []string{"one", "used", "elsewhere", "by_hand", "request"} {
+		if o.byName(t, "tool", name) == nil {
+			t.Errorf("%s is gone", name)
+		}
+	}
+
+	cfg.Assistants = append(cfg.Assistants, "a-9")
+	mustSync(t, cfg)
+	if o.byName(t, "tool", "used") != nil || strings.Contains(string(o.Objects("assistant")[1]), used) {
+		t.Error("used is still there")
+	}
+	o.Requests()
+	mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+		t.Errorf("then %v", writes)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	const hmac = `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`
+	for name, row := range map[string]struct {
+		credential wiring.Credential
+		want       string // the authentication plan at Vapi; empty: no credential is made
+	}{
+		"bearer":            {wiring.Credential{Plan: plan(t, bearer)}, bearer},
+		"hmac":              {wiring.Credential{Plan: plan(t, hmac)}, hmac},
+		"the legacy secret": {wiring.Credential{Plan: plan(t, `{"type":"secret","secret":"s"}`)}, `{"type":"bearer","token":"s","headerName":"X-Vapi-Secret","bearerPrefixEnabled":false}`},
+		"none":              {wiring.Credential{Plan: plan(t, `{"type":"none"}`)}, ""},
+		"by its id":         {wiring.Credential{ID: "theirs"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			// Another deployment's, and a stranger's, are left alone.
+			other := o.config(t)
+			other.URL = "https://other.example.com/vapi"
+			other.Tools = set(t)
+			mustSync(t, other)
+			o.Add("credential", `{"provider":"openai","name":"ringback"}`)
+			before := len(o.Objects("credential"))
+
+			cfg := o.config(t)
+			cfg.Credential = row.credential
+			p, _ := mustSync(t, cfg)
+			made := o.Objects("credential")[before:]
+			if row.want == "" {
+				if len(made) != 0 || p.Credential.Action != "" {
+					t.Errorf("made %s", made)
+				}
+			} else {
+				if len(made) != 1 {
+					t.Fatalf("made %s", made)
+				}
+				var stored struct {
+					Name, Provider     string
+					AuthenticationPlan any
+				}
+				if err := json.Unmarshal(made[0], &stored); err != nil {
+					t.Fatal(err)
+				}
+				var want any
+				if err := json.Unmarshal([]byte(row.want), &want); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, stored.AuthenticationPlan); diff != "" {
+					t.Error(diff)
+				}
+				if len(stored.Name) > 40 || !strings.HasPrefix(stored.Name, "ringback ") || stored.Provider != "custom-credential" {
+					t.Errorf("%+v", stored)
+				}
+			}
+			if server := o.byName(t, "tool", "one")["server"].(map[string]any); row.want == "" && server["credentialId"] != nilOr(row.credential.ID) {
+				t.Errorf("credential %v", server["credentialId"])
+			}
+
+			// A new secret is seen by the name, and replaced in place.
+			if row.want == "" {
+				return
+			}
+			id := p.Credential.ID
+			cfg.Credential.Plan = plan(t, `{"type":"bearer","token":"a new one"}`)
+			p, done := mustSync(t, cfg)
+			if len(o.Objects("credential")) != before+1 || p.Credential.Action != wiring.Update || id != "" && p.Credential.ID != id {
+				t.Errorf("%+v", p.Credential)
+			}
+			if want := []string{"replaced the credential, which is now " + p.Credential.Name}; !slices.Equal(done, want) {
+				t.Errorf("done: %q", done)
+			}
+			o.Requests()
+			mustSync(t, cfg)
+			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+				t.Errorf("then %v", writes)
+			}
+		})
+	}
+}
+
+func nilOr(id string) any {
+	if id == "" {
+		return nil
+	}
+	return id
+}
+
+func TestChoose(t *testing.T) {
+	plans := []vapi.Plan{plan(t, bearer), plan(t, `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`)}
+	for name, row := range map[string]struct {
+		plans []vapi.Plan
+		hmac  bool
+		want  string
+		err   string
+	}{
+		"the first":     {plans, false, "bearer", ""},
+		"hmac":          {plans, true, "hmac", ""},
+		"hmac anyway":   {plans[1:], false, "hmac", ""},
+		"no hmac there": {plans[:1], true, "", "the deployment's credential is not of type hmac"},
+		"none at all":   {nil, false, "", "give the id of the one at Vapi with --credential"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := wiring.Choose(row.plans, row.hmac)
+			if got.Type != row.want || (err != nil) != (row.err != "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%s, %v", got, err)
+			}
+		})
+	}
+}
+
+// What Vapi says of a credential it refuses may quote it.
+func TestSyncTellsNoSecret(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	cfg.Credential.Plan = vapi.Plan{Type: "hmac", SecretKey: "the secret itself", Algorithm: "md5 the secret itself"}
+	_, _, err := sync(t, cfg)
+	if err == nil || strings.Contains(err.Error(), "the secret itself") || !strings.Contains(err.Error(), "400") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSyncErrors(t *testing.T) {
+	o := newOrg(t)
+	if _, _, err := sync(t, o.config(t, "nobody")); err == nil || !strings.Contains(err.Error(), "nobody does not exist") {
+		t.Errorf("%v", err)
+	}
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+		t.Errorf("wrote %v", writes)
+	}
+	o.Key = "another"
+	_, _, err := sync(t, o.config(t))
+	if failed, ok := errors.AsType[*vapi.APIError](err); !ok || failed.Status != 401 || strings.Contains(err.Error(), key) {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,734 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamotypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi"
+)
+
+const (
+	stack  = "Ringback-e2e"
+	second = "Ringback-second"
+	token  = "not-a-secret-but-long-enough-to-be-one"
+)
+
+// deployment is what is under test.
+type deployment struct {
+	*emulator
+	*world
+	root      string            // of the repository
+	cdk       []string          // the pinned CDK CLI
+	settings  []string          // -c …
+	outputs   map[string]string // of the stack
+	resources map[string]string // physical ids by logical ids
+	template  template          // what was synthesised
+}
+
+type template struct {
+	Resources map[string]resource
+}
+
+type resource struct {
+	Type           string
+	Properties     map[string]any
+	DeletionPolicy string
+}
+
+func TestDeployment(t *testing.T) {
+	cdk := strings.Fields(os.Getenv("CDK"))
+	if len(cdk) == 0 {
+		t.Fatal("CDK does not say how the CDK CLI is run; run `make e2e`")
+	}
+	// Everything ends before `go test` would end it, and at an interrupt, so
+	// that nothing is left running.
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx), root: root, cdk: cdk}
+	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
+	secret, err := secretsmanager.NewFromConfig(d.aws()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+		Name: aws.String("webhook"), SecretString: aws.String(`{"type":"bearer","token":"` + token + `"}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.settings = []string{
+		"stage=e2e", "architecture=" + architecture, "webhookSecretArn=" + *secret.ARN, "controlHosts=" + d.host(),
+		"ORDERS_API_URL=" + d.server.URL, "undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
+	}
+
+	step := func(name string, test func(*testing.T, context.Context)) {
+		if t.Failed() || ctx.Err() != nil {
+			t.Fatalf("%s: not tried, since what it builds on failed", name)
+		}
+		t.Run(name, func(t *testing.T) { test(t, ctx) })
+	}
+	step("bootstrap", func(t *testing.T, ctx context.Context) {
+		d.run(t, ctx, nil, "bootstrap", "aws://"+account+"/"+region)
+	})
+	step("deploy", d.deploy)
+	step("what is deployed is what was synthesised", d.compare)
+	step("another stage beside it", d.secondStage)
+	step("every result arrives", d.calls)
+	step("the logs", d.logs)
+	step("diff", d.diff)
+	step("destroy", d.destroy)
+}
+
+// run runs the CDK CLI.
+func (d *deployment) run(t *testing.T, ctx context.Context, env []string, arguments ...string) string {
+	t.Helper()
+	arguments = append(slices.Clone(d.cdk[1:]), arguments...)
+	arguments = append(arguments, "--output", filepath.Join(d.folder, "cdk.out"), "--no-color")
+	for _, s := range d.settings {
+		arguments = append(arguments, "--context", s)
+	}
+	return run(t, ctx, d.root, append(slices.Clone(d.env), env...), d.cdk[0], arguments...)
+}
+
+func (d *deployment) deploy(t *testing.T, ctx context.Context) {
+	d.run(t, ctx, nil, "deploy", "--require-approval", "never")
+	text, err := os.ReadFile(filepath.Join(d.folder, "cdk.out", stack+".template.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &d.template); err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(d.template.Resources, func(id string, _ resource) bool { return id == "CDKMetadata" })
+	d.outputs = d.stackOutputs(t, ctx, stack)
+	d.resources = d.stackResources(t, ctx, stack)
+	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
+		t.Logf("%s = %s", name, d.outputs[name])
+	}
+	// The emulator takes a permission for the batch that AWS has not.
+	for id, r := range d.template.Resources {
+		if r.Type == "AWS::IAM::Role" && (strings.HasPrefix(id, "RingbackAck") || strings.HasPrefix(id, "RingbackProcess")) {
+			_, err := d.query(ctx, "iam", "2010-05-08", "PutRolePolicy", "RoleName", d.resources[id], "PolicyName", "emulator",
+				"PolicyDocument", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:SendMessageBatch","Resource":"*"}]}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack string) map[string]string {
+	t.Helper()
+	described, err := cloudformation.NewFromConfig(d.aws()).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stack)})
+	if err != nil || len(described.Stacks) != 1 {
+		t.Fatalf("the stack cannot be described: %v", err)
+	}
+	outputs := map[string]string{}
+	for _, o := range described.Stacks[0].Outputs {
+		outputs[*o.OutputKey] = *o.OutputValue
+	}
+	return outputs
+}
+
+func (d *deployment) stackResources(t *testing.T, ctx context.Context, stack string) map[string]string {
+	t.Helper()
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(d.aws()), &cloudformation.ListStackResourcesInput{StackName: aws.String(stack)})
+	resources := map[string]string{}
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page.StackResourceSummaries {
+			if !strings.HasSuffix(string(r.ResourceStatus), "_COMPLETE") {
+				t.Errorf("%s is %s", *r.LogicalResourceId, r.ResourceStatus)
+			}
+			resources[*r.LogicalResourceId] = aws.ToString(r.PhysicalResourceId)
+		}
+	}
+	return resources
+}
+
+// compare looks at the resources themselves: that a stack says that it is
+// complete does not prove that they are there.
+func (d *deployment) compare(t *testing.T, ctx context.Context) {
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(d.template.Resources)), slices.Sorted(maps.Keys(d.resources))); diff != "" {
+		t.Errorf("the stack has other resources than the template:\n%s", diff)
+	}
+	lists := d.listings()
+	looked := map[string]int{}
+	for id, r := range d.template.Resources {
+		if list := lists[r.Type]; list != nil {
+			text, err := list(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), listed(d.resources[id])) {
+				t.Errorf("there is no %s %s:\n%s", r.Type, d.resources[id], text)
+			}
+			looked[r.Type]++
+		}
+		live, err := d.live(ctx, r.Type, d.resources[id])
+		if err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+		if live != nil {
+			d.subset(t, id, r.Properties, live)
+			looked[r.Type+", its properties"]++
+		}
+	}
+	for kind := range lists {
+		if looked[kind] == 0 && kind != "AWS::SecretsManager::Secret" {
+			t.Errorf("no %s was looked at", kind)
+		}
+	}
+	t.Logf("looked at: %v", looked)
+}
+
+// live is a resource as its service describes it, in the names that
+// CloudFormation has, or nil for kinds that are not looked at so closely.
+func (d *deployment) live(ctx context.Context, kind, id string) (map[string]any, error) {
+	var text []byte
+	var err error
+	switch kind {
+	case "AWS::Lambda::Function":
+		text, err = d.get(ctx, "lambda", "/2015-03-31/functions/"+id+"/configuration")
+	case "AWS::Lambda::EventSourceMapping":
+		text, err = d.get(ctx, "lambda", "/2015-03-31/event-source-mappings/"+id)
+	case "AWS::ApiGatewayV2::Stage":
+		text, err = d.get(ctx, "apigateway", "/v2/apis/"+d.one("AWS::ApiGatewayV2::Api")+"/stages/"+id)
+	case "AWS::ApiGatewayV2::Route":
+		text, err = d.get(ctx, "apigateway", "/v2/apis/"+d.one("AWS::ApiGatewayV2::Api")+"/routes/"+last(id))
+	case "AWS::Events::Rule":
+		text, err = d.target(ctx, "events", "AWSEvents.DescribeRule", map[string]string{"Name": last(id), "EventBusName": d.outputs["EventBusName"]})
+	case "AWS::SQS::Queue":
+		text, err = d.target(ctx, "sqs", "AmazonSQS.GetQueueAttributes", map[string]any{"QueueUrl": id, "AttributeNames": []string{"All"}})
+	case "AWS::DynamoDB::Table":
+		text, err = d.target(ctx, "dynamodb", "DynamoDB_20120810.DescribeTable", map[string]string{"TableName": id})
+	case "AWS::Logs::LogGroup":
+		text, err = d.target(ctx, "logs", "Logs_20140328.DescribeLogGroups", map[string]any{"logGroupNamePrefix": id})
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var live map[string]any
+	if err := json.Unmarshal(text, &live); err != nil {
+		return nil, err
+	}
+	if attributes, ok := live["Attributes"].(map[string]any); ok {
+		live = attributes
+	}
+	if table, ok := live["Table"].(map[string]any); ok {
+		live = table
+		if mode, ok := table["BillingModeSummary"].(map[string]any); ok {
+			live["BillingMode"] = mode["BillingMode"]
+		}
+	}
+	if groups, ok := live["logGroups"].([]any); ok && len(groups) > 0 {
+		live = groups[0].(map[string]any)
+	}
+	return live, nil
+}
+
+func (d *deployment) one(kind string) string {
+	for id, r := range d.template.Resources {
+		if r.Type == kind {
+			return d.resources[id]
+		}
+	}
+	return ""
+}
+
+// elsewhere are properties that the service does not describe together with
+// the resource: a function's code, for example, is seen to work by the calls.
+var elsewhere = []string{
+	"Code", "Targets", "AccessLogSettings", "ApiId", "FunctionName", "EventBusName",
+	// The emulator's CloudFormation does not set these two.
+	"TimeToLiveSpecification", "PointInTimeRecoverySpecification",
+}
+
+// subset checks that what the template says is so. Names differ in case
+// between services, and numbers may be texts.
+func (d *deployment) subset(t *testing.T, where string, want, got any) {
+	t.Helper()
+	if text, ok := got.(string); ok {
+		// Some services keep an object as the text of its JSON.
+		if _, structured := want.(map[string]any); structured && strings.HasPrefix(text, "{") {
+			var object any
+			if json.Unmarshal([]byte(text), &object) == nil {
+				got = object
+			}
+		}
+	}
+	switch want := want.(type) {
+	case map[string]any:
+		if value, ok := d.resolve(want); ok {
+			if !strings.Contains(fmt.Sprint(got), value) {
+				t.Errorf("%s refers to %v, not to %s", where, got, value)
+			}
+			return
+		}
+		object, ok := got.(map[string]any)
+		if !ok {
+			t.Errorf("%s is %v, not %v", where, got, want)
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(want)) {
+			if slices.Contains(elsewhere, name) {
+				continue
+			}
+			i := slices.IndexFunc(slices.Collect(maps.Keys(object)), func(key string) bool { return strings.EqualFold(key, name) })
+			if i < 0 {
+				t.Errorf("%s has no %s: %v", where, name, object)
+				continue
+			}
+			for key, value := range object {
+				if strings.EqualFold(key, name) {
+					d.subset(t, where+"."+name, want[name], value)
+				}
+			}
+		}
+	case []any:
+		list, ok := got.([]any)
+		if !ok || len(list) != len(want) {
+			t.Errorf("%s is %v, not %v", where, got, want)
+			return
+		}
+		for i := range want {
+			d.subset(t, where+"."+strconv.Itoa(i), want[i], list[i])
+		}
+	default:
+		if fmt.Sprint(want) != fmt.Sprint(got) && fmt.Sprintf("%.0f", want) != fmt.Sprint(got) {
+			t.Errorf("%s is %v, not %v", where, got, want)
+		}
+	}
+}
+
+// resolve gives a part of what a reference in the template refers to: its
+// physical id, or the last part of that.
+func (d *deployment) resolve(v map[string]any) (string, bool) {
+	var id string
+	if ref, ok := v["Ref"].(string); ok {
+		id = ref
+	} else if get, ok := v["Fn::GetAtt"].([]any); ok {
+		id = get[0].(string)
+	} else if v["Fn::Join"] != nil {
+		return "", true
+	} else {
+		return "", false
+	}
+	return last(d.resources[id]), true
+}
+
+// last is the last part of a physical id, which may be a name, a URL, an ARN
+// or several ids in one: what stands before it may be written in two ways.
+func last(id string) string { return id[strings.LastIndexAny(id, "/:|")+1:] }
+
+// listed is how a listing writes a physical id: the host in a queue's URL may
+// be another one.
+func listed(id string) string {
+	if strings.HasPrefix(id, "https://") {
+		return last(id)
+	}
+	return id
+}
+
+// secondStage deploys the app once more, with a secret that is made and a
+// table that goes with its stack.
+func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
+	other := d.second()
+	other.run(t, ctx, nil, "deploy", "--require-approval", "never")
+	outputs := other.stackOutputs(t, ctx, second)
+	for name, value := range outputs {
+		if value == d.outputs[name] {
+			t.Errorf("both stages have the %s %s", name, value)
+		}
+	}
+	secret, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(outputs["WebhookSecretArn"])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plans, err := vapi.ParsePlans([]byte(*secret.SecretString))
+	if err != nil {
+		t.Fatalf("the generated secret is no credential: %v", err)
+	}
+	if len(plans) != 1 || plans[0].Type != "bearer" || len(plans[0].Token) < 32 {
+		t.Errorf("the generated credential is %v with a token of %d characters", plans, len(plans[0].Token))
+	}
+	resources := other.stackResources(t, ctx, second)
+	other.run(t, ctx, nil, "destroy", "--force")
+	d.gone(t, ctx, resources, nil)
+}
+
+func (d *deployment) second() *deployment {
+	other := *d
+	other.settings = []string{"stage=second", "removalPolicy=destroy", "second/" + d.settings[1]}
+	return &other
+}
+
+// calls posts webhooks as Vapi would, and sees what arrives in the calls.
+func (d *deployment) calls(t *testing.T, ctx context.Context) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the functions logged:\n%s", strings.Join(d.functionLogs(t, context.WithoutCancel(ctx)), "\n"))
+		}
+	})
+	url := d.outputs["WebhookUrl"]
+	announced := d.listenToBus(t, ctx)
+	accept := func(call, toolCall, tool string, arguments map[string]any) {
+		t.Helper()
+		status, answer, err := d.post(ctx, url, token, d.webhook(t, call, toolCall, tool, arguments))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var results struct {
+			Results []struct{ Name, ToolCallID, Result, Error string }
+		}
+		if err := json.Unmarshal([]byte(answer), &results); err != nil || status != 200 || len(results.Results) != 1 {
+			t.Fatalf("%s: the webhook is answered %d %s", call, status, answer)
+		}
+		if r := results.Results[0]; r.ToolCallID != toolCall || r.Name != tool || r.Result == "" || r.Error != "" {
+			t.Errorf("%s: the webhook is answered %s", call, answer)
+		}
+	}
+	order := func(id string) map[string]any { return map[string]any{"order_id": id} }
+
+	// One after the other, then waited for together.
+	accept("e2e-result", "call_1", "order_status", order("A-1"))
+	accept("e2e-unknown", "call_1", "no_such_tool", nil)
+	for range 3 {
+		accept("e2e-twice", "call_1", "order_status", order("A-2"))
+	}
+	accept("e2e-broken", "call_1", "order_status", order("BROKEN"))
+	accept("e2e-gone", "call_1", "order_status", order("A-3"))
+
+	// A stranger's webhook is refused, and starts nothing.
+	for _, wrong := range []string{"", "wrong", token + "x"} {
+		status, answer, err := d.post(ctx, url, wrong, d.webhook(t, "e2e-stranger", "call_1", "order_status", order("A-4")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status != 401 {
+			t.Errorf("with the token %q the webhook is answered %d %s", wrong, status, answer)
+		}
+	}
+	status, answer, err := d.post(ctx, strings.TrimSuffix(url, "/vapi")+"/other", token, nil)
+	if err != nil || status != 404 {
+		t.Errorf("another path is answered %d %s, %v", status, answer, err)
+	}
+
+	d.hears(t, ctx, "e2e-result", "tool=order_status tool_call_id=call_1 status=ok", "The status of order A-1 is: out for delivery.")
+	d.hears(t, ctx, "e2e-unknown", "status=error", "There is no such tool: no_such_tool.")
+	d.hears(t, ctx, "e2e-twice", "The status of order A-2 is: out for delivery.")
+	d.hears(t, ctx, "e2e-broken", "status=error", "the shop's order system does not answer")
+	if n := d.asked("BROKEN"); n != 3 {
+		t.Errorf("the failing tool was tried %d times, not 3", n)
+	}
+
+	// The job that failed for good is where an operator finds it, as soon as
+	// it was received often enough.
+	var dead job.Job
+	eventually(t, ctx, 4*time.Minute, "the failed job in the dead-letter queue", func() error {
+		messages, err := sqs.NewFromConfig(d.aws()).ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: aws.String(d.outputs["JobsDeadLettersUrl"]), VisibilityTimeout: 60,
+		})
+		if err != nil {
+			return err
+		}
+		if len(messages.Messages) == 0 {
+			return fmt.Errorf("it is empty")
+		}
+		dead, err = job.Decode(*messages.Messages[0].Body)
+		return err
+	})
+	if dead.Call.ID != "e2e-broken" {
+		t.Errorf("the dead letter is the job of the call %s", dead.Call.ID)
+	}
+
+	event := announced()
+	if event.CallID != "e2e-gone" || event.Why != job.CallGone || !strings.Contains(event.Content, "order A-3") || event.CustomerNumber != number {
+		t.Errorf("the event is %+v", event)
+	}
+
+	// When nothing is left to do, nothing more may have been said.
+	eventually(t, ctx, time.Minute, "empty queues", func() error {
+		for _, name := range []string{"JobsQueueUrl", "ResultsQueueUrl", "ResultsDeadLettersUrl"} {
+			out, err := sqs.NewFromConfig(d.aws()).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+				QueueUrl: aws.String(d.outputs[name]), AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameAll},
+			})
+			if err != nil {
+				return err
+			}
+			waiting := out.Attributes["ApproximateNumberOfMessages"] + " and " + out.Attributes["ApproximateNumberOfMessagesNotVisible"]
+			if waiting != "0 and 0" {
+				return fmt.Errorf("%s has %s messages", name, waiting)
+			}
+		}
+		return nil
+	})
+	for _, call := range []string{"e2e-result", "e2e-unknown", "e2e-twice", "e2e-broken", "e2e-gone"} {
+		if heard := d.heard(call); len(heard) != 1 {
+			t.Errorf("%s heard %d messages: %q", call, len(heard), heard)
+		}
+	}
+	if n := d.asked("A-2"); n != 1 {
+		t.Errorf("the tool of a repeated webhook ran %d times", n)
+	}
+	if n := d.asked("A-4") + len(d.heard("e2e-stranger")); n != 0 {
+		t.Error("a stranger's webhook started something")
+	}
+	for call, want := range map[string]job.State{"e2e-result": job.Delivered, "e2e-broken": job.Delivered, "e2e-gone": job.Undelivered} {
+		out, err := dynamodb.NewFromConfig(d.aws()).GetItem(ctx, &dynamodb.GetItemInput{
+			TableName: aws.String(d.outputs["JobsTableName"]),
+			Key:       map[string]dynamotypes.AttributeValue{"id": &dynamotypes.AttributeValueMemberS{Value: job.ID(call, "call_1")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, _ := out.Item["state"].(*dynamotypes.AttributeValueMemberS); state == nil || state.Value != string(want) {
+			t.Errorf("the record of %s is %v, not %s", call, out.Item["state"], want)
+		}
+	}
+}
+
+// hears waits for a call's message, and looks at what is in it.
+func (d *deployment) hears(t *testing.T, ctx context.Context, call string, parts ...string) {
+	t.Helper()
+	var heard []string
+	eventually(t, ctx, time.Minute, "a message in the call "+call, func() error {
+		if heard = d.heard(call); len(heard) == 0 {
+			return fmt.Errorf("there is none")
+		}
+		return nil
+	})
+	for _, part := range parts {
+		if !strings.Contains(heard[0], part) {
+			t.Errorf("%s heard %q, without %q", call, heard[0], part)
+		}
+	}
+}
+
+// listenToBus puts a queue behind the event bus. What it gives waits for the
+// first event.
+func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.Announcement {
+	t.Helper()
+	queues, events := sqs.NewFromConfig(d.aws()), eventbridge.NewFromConfig(d.aws())
+	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("listener")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn := "arn:aws:sqs:" + region + ":" + account + ":listener"
+	_, err = queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: queue.QueueUrl, Attributes: map[string]string{
+		"Policy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"events.amazonaws.com"},"Action":"sqs:SendMessage","Resource":"` + arn + `"}]}`,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus := aws.String(d.outputs["EventBusName"])
+	if _, err := events.PutRule(ctx, &eventbridge.PutRuleInput{
+		Name: aws.String("listener"), EventBusName: bus, EventPattern: aws.String(`{"source":["ringback"],"detail-type":["undelivered"]}`),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := events.PutTargets(ctx, &eventbridge.PutTargetsInput{
+		Rule: aws.String("listener"), EventBusName: bus, Targets: []eventtypes.Target{{Id: aws.String("queue"), Arn: aws.String(arn)}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func() job.Announcement {
+		t.Helper()
+		var event struct{ Detail job.Announcement }
+		eventually(t, ctx, time.Minute, "an event on the bus", func() error {
+			messages, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: queue.QueueUrl})
+			if err != nil {
+				return err
+			}
+			if len(messages.Messages) == 0 {
+				return fmt.Errorf("there is none")
+			}
+			return json.Unmarshal([]byte(*messages.Messages[0].Body), &event)
+		})
+		// CloudFormation deletes no bus that has rules of others.
+		if _, err := events.RemoveTargets(ctx, &eventbridge.RemoveTargetsInput{Rule: aws.String("listener"), EventBusName: bus, Ids: []string{"queue"}}); err != nil {
+			t.Error(err)
+		}
+		if _, err := events.DeleteRule(ctx, &eventbridge.DeleteRuleInput{Name: aws.String("listener"), EventBusName: bus}); err != nil {
+			t.Error(err)
+		}
+		return event.Detail
+	}
+}
+
+func (d *deployment) functionLogs(t *testing.T, ctx context.Context) []string {
+	t.Helper()
+	var all []string
+	for _, id := range slices.Sorted(maps.Keys(d.template.Resources)) {
+		if d.template.Resources[id].Type == "AWS::Logs::LogGroup" {
+			lines, err := d.logLines(ctx, d.resources[id])
+			if err != nil {
+				t.Error(err)
+			}
+			all = append(all, lines...)
+		}
+	}
+	return all
+}
+
+// logs checks what the functions wrote: what the metric filters count must be
+// there, and what must be in no log must not.
+func (d *deployment) logs(t *testing.T, ctx context.Context) {
+	all := d.functionLogs(t, ctx)
+	text := strings.Join(all, "\n")
+	if len(all) < 20 {
+		t.Fatalf("the functions logged %d lines:\n%s", len(all), text)
+	}
+	for name, secret := range map[string]string{
+		"the token": token, "the caller's number": number, "an argument": "BROKEN", "a control URL": "/control",
+	} {
+		for _, line := range all {
+			if strings.Contains(line, secret) {
+				t.Errorf("%s is in the log: %s", name, line)
+			}
+		}
+	}
+	counted := regexp.MustCompile(`= "([^"]+)"`)
+	for id, r := range d.template.Resources {
+		if r.Type != "AWS::Logs::MetricFilter" {
+			continue
+		}
+		message := counted.FindStringSubmatch(fmt.Sprint(r.Properties["FilterPattern"]))
+		if message == nil || !strings.Contains(text, message[1]) {
+			t.Errorf("%s counts messages that nobody logs: %v", id, r.Properties["FilterPattern"])
+		}
+	}
+}
+
+// changed finds a resource that differs in what `cdk diff` prints.
+var changed = regexp.MustCompile(`(?m)^\[[-+~]\] (AWS::\S+) \S+ (\S+)`)
+
+func (d *deployment) diff(t *testing.T, ctx context.Context) {
+	// What was deployed is what would be.
+	if out := d.run(t, ctx, nil, "diff"); changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
+		t.Errorf("there are differences right after deploying:\n%s", out)
+	}
+
+	// A tool with a longer timeout: the process function may run longer and
+	// has other code, its queue hides messages longer, and the alarm waits
+	// longer. Nothing else.
+	const file = "tools/http.yaml"
+	declared, err := os.ReadFile(filepath.Join(d.root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tools map[string][]map[string]any
+	if err := yaml.Unmarshal(declared, &tools); err != nil || len(tools["tools"]) == 0 {
+		t.Fatalf("%s declares no tool: %v", file, err)
+	}
+	tools["tools"][0]["timeout"] = "800s"
+	if declared, err = yaml.Marshal(tools); err != nil {
+		t.Fatal(err)
+	}
+	replacement, overlay := filepath.Join(d.folder, "http.yaml"), filepath.Join(d.folder, "overlay.json")
+	listed, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(d.root, file): replacement}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{replacement: declared, overlay: listed} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := d.run(t, ctx, []string{"GOFLAGS=-overlay=" + overlay}, "diff")
+	var got []string
+	for _, match := range changed.FindAllStringSubmatch(out, -1) {
+		got = append(got, match[1]+" "+match[2][:len(match[2])-8])
+	}
+	slices.Sort(got)
+	want := []string{"AWS::CloudWatch::Alarm RingbackOldestJobAlarm", "AWS::Lambda::Function RingbackProcess", "AWS::SQS::Queue RingbackJobs"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s\n%s", diff, out)
+	}
+}
+
+func (d *deployment) destroy(t *testing.T, ctx context.Context) {
+	for id, r := range d.template.Resources {
+		if r.Type == "AWS::IAM::Role" && (strings.HasPrefix(id, "RingbackAck") || strings.HasPrefix(id, "RingbackProcess")) {
+			if _, err := d.query(ctx, "iam", "2010-05-08", "DeleteRolePolicy", "RoleName", d.resources[id], "PolicyName", "emulator"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	d.run(t, ctx, nil, "destroy", "--force")
+	retained := map[string]bool{}
+	for id, r := range d.template.Resources {
+		if r.DeletionPolicy == "Retain" {
+			retained[id] = true
+		}
+	}
+	if len(retained) != 1 {
+		t.Errorf("%d resources are retained; it should be the table alone", len(retained))
+	}
+	d.gone(t, ctx, d.resources, retained)
+	// The secret was given, so that it is not the stack's to delete.
+	if _, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("webhook")}); err != nil {
+		t.Errorf("the secret is gone: %v", err)
+	}
+}
+
+// gone checks that resources are there no longer, but those that are retained.
+func (d *deployment) gone(t *testing.T, ctx context.Context, resources map[string]string, retained map[string]bool) {
+	t.Helper()
+	for kind, list := range d.listings() {
+		text, err := list(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, physical := range resources {
+			physical = listed(physical)
+			// A short id could be a part of something else.
+			if len(physical) < 8 || d.template.Resources[id].Type != kind && d.template.Resources[id].Type != "" {
+				continue
+			}
+			there := strings.Contains(string(text), physical)
+			if there && !retained[id] {
+				t.Errorf("%s is still there: %s", id, physical)
+			}
+			if !there && retained[id] {
+				t.Errorf("%s is gone, though it should stay: %s", id, physical)
+			}
+		}
+	}
+}

@@ -1,0 +1,78 @@
+// Package smsfallback is an example of what can follow when a result could not
+// be told in its call: it is sent to the caller's telephone as a text message.
+//
+// Copy it into your CDK app, next to the Ringback:
+//
+//	r, err := ringback.NewRingback(stack, "Ringback", ringback.Props{})
+//	...
+//	smsfallback.New(stack, "TextMessages", r.EventBus)
+package smsfallback
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsstepfunctions"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// maxMessage is how many characters of a result are sent: some ten text
+// messages. SNS takes up to 1600 (Amazon SNS API reference, Publish).
+const maxMessage = "1400"
+
+// New sends a text message for each undelivered event on the bus whose tool
+// succeeded, whose result was meant to be heard, and whose caller has a number.
+//
+// A rule cannot send to a number that it finds in the event, so it starts a
+// state machine, which can. The same event may come twice, and then so does the
+// message. Your account must be out of the SMS sandbox to reach any number
+// (Amazon SNS developer guide, "SMS sandbox").
+func New(scope constructs.Construct, id string, bus awsevents.IEventBus) constructs.Construct {
+	made := constructs.NewConstruct(scope, jsii.String(id))
+	send := awsstepfunctions.NewCustomState(made, jsii.String("Send"), &awsstepfunctions.CustomStateProps{
+		StateJson: &map[string]any{
+			"Type":          "Task",
+			"QueryLanguage": "JSONata",
+			"Resource":      "arn:" + *awscdk.Aws_PARTITION() + ":states:::sns:publish",
+			"Arguments": map[string]any{
+				"PhoneNumber": "{% $states.input.detail.customerNumber %}",
+				"Message":     "{% $substring($states.input.detail.content, 0, " + maxMessage + ") %}",
+				"MessageAttributes": map[string]any{
+					"AWS.SNS.SMS.SMSType": map[string]any{"DataType": "String", "StringValue": "Transactional"},
+				},
+			},
+			"Retry": []any{map[string]any{"ErrorEquals": []any{"States.ALL"}, "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}},
+		},
+	})
+	machine := awsstepfunctions.NewStateMachine(made, jsii.String("Machine"), &awsstepfunctions.StateMachineProps{
+		DefinitionBody: awsstepfunctions.DefinitionBody_FromChainable(send),
+		// Unlike a standard one, it keeps no history with numbers and results.
+		StateMachineType: awsstepfunctions.StateMachineType_EXPRESS,
+		Timeout:          awscdk.Duration_Minutes(jsii.Number(1)),
+	})
+	// Telephone numbers have no ARN. What has one, a topic, is left out.
+	machine.AddToRolePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions:      jsii.Strings("sns:Publish"),
+		NotResources: jsii.Strings("arn:*:sns:*:*:*"),
+	}))
+	awsevents.NewRule(made, jsii.String("Rule"), &awsevents.RuleProps{
+		Description: jsii.String("A result could not be told in its call; the caller gets it as a text message."),
+		EventBus:    bus,
+		EventPattern: &awsevents.EventPattern{
+			Source:     jsii.Strings("ringback"),
+			DetailType: jsii.Strings("undelivered"),
+			Detail: &map[string]any{
+				"customerNumber": awsevents.Match_Prefix(jsii.String("+")),
+				"content":        awsevents.Match_Exists(),
+				"status":         jsii.Strings("ok"),
+				"delivery":       jsii.Strings("respond", "say"),
+				// Not "unclaimed": it may have been told.
+				"why": jsii.Strings("call_gone", "deadline", "no_control_url", "misconfigured", "unreachable"),
+			},
+		},
+		Targets: &[]awsevents.IRuleTarget{awseventstargets.NewSfnStateMachine(machine, nil)},
+	})
+	return made
+}

@@ -1,0 +1,112 @@
+package ringback
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// dashboard answers one question a row.
+func (r *Ringback) dashboard() {
+	alarms := make([]interfacesawscloudwatch.IAlarmRef, len(r.Alarms))
+	for i, a := range r.Alarms {
+		alarms[i] = a
+	}
+	r.Dashboard = awscloudwatch.NewDashboard(r.Construct, jsii.String("Dashboard"), &awscloudwatch.DashboardProps{
+		DefaultInterval: awscdk.Duration_Hours(jsii.Number(3)),
+		Widgets: &[]*[]awscloudwatch.IWidget{
+			{heading("Is it healthy?")},
+			{
+				awscloudwatch.NewAlarmStatusWidget(&awscloudwatch.AlarmStatusWidgetProps{
+					Title: jsii.String("Alarms"), Alarms: &alarms, Width: jsii.Number(12), Height: jsii.Number(6),
+				}),
+				graph("Webhooks", 12,
+					named(r.API.MetricCount(total()), "webhooks"), named(r.API.MetricClientError(total()), "refused (4xx)"),
+					named(r.API.MetricServerError(total()), "failed (5xx)")),
+			},
+			{heading("Where does the time go?")},
+			{
+				graph("Until Vapi has its answer, ms", 8,
+					named(r.API.MetricLatency(statistic("p50")), "p50"), named(r.API.MetricLatency(statistic("p95")), "p95"),
+					named(r.API.MetricLatency(statistic("p99")), "p99")),
+				graph("In the functions, ms (p95)", 8,
+					r.duration(r.Ack, "ack"), r.duration(r.Process, "process"), r.duration(r.Callback, "callback")),
+				query("Each tool's time, ms", 8, r.processLogs.LogGroupName(),
+					`filter message in ["tool finished", "tool failed"]`,
+					`stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95, max(took) / 1000000 as longest by tool, message`,
+					`sort longest desc`),
+			},
+			{heading("What is waiting?")},
+			{
+				graph("Messages", 8,
+					named(waiting(r.Jobs), "jobs waiting"), named(inFlight(r.Jobs), "jobs running"),
+					named(waiting(r.Results), "results waiting"), named(inFlight(r.Results), "results being told")),
+				graph("Age of the oldest, s", 8, named(age(r.Jobs), "job"), named(age(r.Results), "result")),
+				graph("Functions at work", 8,
+					r.concurrency(r.Ack, "ack"), r.concurrency(r.Process, "process"), r.concurrency(r.Callback, "callback")),
+			},
+			{heading("What was lost?")},
+			{
+				graph("Results", 8, named(r.deliveredRate, "delivered"), named(r.lostRate, "undelivered")),
+				graph("Dead letters", 8, named(waiting(r.JobsDLQ), "jobs"), named(waiting(r.ResultsDLQ), "results")),
+				graph("Crashes and throttles", 8,
+					named(r.Ack.MetricErrors(total()), "ack crashed"), named(r.Process.MetricErrors(total()), "process crashed"),
+					named(r.Callback.MetricErrors(total()), "callback crashed"), named(r.Ack.MetricThrottles(total()), "ack throttled"),
+					named(r.Process.MetricThrottles(total()), "process throttled"), named(r.Callback.MetricThrottles(total()), "callback throttled")),
+			},
+			{
+				query("Latest undelivered results", 12, r.callbackLogs.LogGroupName(),
+					`fields @timestamp, tool, why, detail, job`, `filter message = "`+undeliveredMessage+`"`, `sort @timestamp desc`, `limit 20`),
+				query("Latest failures of tools", 12, r.processLogs.LogGroupName(),
+					`fields @timestamp, tool, attempt, error, job`, `filter level = "ERROR"`, `sort @timestamp desc`, `limit 20`),
+			},
+		},
+	})
+	r.DashboardURL = "https://" + *awscdk.Stack_Of(r.Construct).Region() +
+		".console.aws.amazon.com/cloudwatch/home#dashboards/dashboard/" + *r.Dashboard.DashboardName()
+}
+
+func heading(text string) awscloudwatch.IWidget {
+	return awscloudwatch.NewTextWidget(&awscloudwatch.TextWidgetProps{
+		Markdown: jsii.String("## " + text), Width: jsii.Number(24), Height: jsii.Number(1),
+	})
+}
+
+func graph(title string, width float64, metrics ...awscloudwatch.IMetric) awscloudwatch.IWidget {
+	return awscloudwatch.NewGraphWidget(&awscloudwatch.GraphWidgetProps{
+		Title: jsii.String(title), Width: jsii.Number(width), Left: &metrics,
+		LeftYAxis: &awscloudwatch.YAxisProps{Min: jsii.Number(0), ShowUnits: jsii.Bool(false)},
+	})
+}
+
+func query(title string, width float64, logGroup *string, lines ...string) awscloudwatch.IWidget {
+	return awscloudwatch.NewLogQueryWidget(&awscloudwatch.LogQueryWidgetProps{
+		Title: jsii.String(title), Width: jsii.Number(width), LogGroupNames: &[]*string{logGroup},
+		View: awscloudwatch.LogQueryVisualizationType_TABLE, QueryLines: jsii.Strings(lines...),
+	})
+}
+
+func named(m awscloudwatch.Metric, label string) awscloudwatch.IMetric {
+	return m.With(&awscloudwatch.MetricOptions{Label: jsii.String(label)})
+}
+
+func total() *awscloudwatch.MetricOptions { return statistic("Sum") }
+
+func statistic(name string) *awscloudwatch.MetricOptions {
+	return &awscloudwatch.MetricOptions{Statistic: jsii.String(name), Period: awscdk.Duration_Minutes(jsii.Number(1))}
+}
+
+func (r *Ringback) duration(f awslambda.Function, label string) awscloudwatch.IMetric {
+	return named(f.MetricDuration(statistic("p95")), label)
+}
+
+func (r *Ringback) concurrency(f awslambda.Function, label string) awscloudwatch.IMetric {
+	return named(f.Metric(jsii.String("ConcurrentExecutions"), statistic("Maximum")), label)
+}
+
+func inFlight(q awssqs.Queue) awscloudwatch.Metric {
+	return q.MetricApproximateNumberOfMessagesNotVisible(statistic("Maximum"))
+}

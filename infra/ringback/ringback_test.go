@@ -1,0 +1,838 @@
+package ringback_test
+
+import (
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/cdklabs/cdk-nag-go/cdknag/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/infra/ringback"
+)
+
+var update = flag.Bool("update", false, "write the golden template anew")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if _, err := exec.LookPath("node"); err != nil {
+		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, and there is no node in the PATH. Install Node.js 22 or later; without it, the infrastructure cannot be tested.")
+		os.Exit(1)
+	}
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}
+
+// template is a synthesised template, as CloudFormation is given it.
+type template struct {
+	Resources map[string]resource
+}
+
+type resource struct {
+	Type           string
+	Properties     map[string]any
+	DeletionPolicy string
+}
+
+// newStack makes a stack as cdk.json configures the CDK.
+func newStack(t *testing.T, id string) awscdk.Stack {
+	t.Helper()
+	file, err := os.ReadFile("../../cdk.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct{ Context map[string]any }
+	if err := json.Unmarshal(file, &config); err != nil {
+		t.Fatal(err)
+	}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &config.Context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false)})
+	return awscdk.NewStack(app, jsii.String(id), nil)
+}
+
+// make makes a Ringback with functions that are not built.
+func newRingback(t *testing.T, stack awscdk.Stack, props ringback.Props) *ringback.Ringback {
+	t.Helper()
+	props.Binaries = "testdata/functions"
+	r, err := ringback.NewRingback(stack, "Ringback", props)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func synth(t *testing.T, stack awscdk.Stack) (template, []byte) {
+	t.Helper()
+	text, err := json.MarshalIndent(assertions.Template_FromStack(stack, nil).ToJSON(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made template
+	if err := json.Unmarshal(text, &made); err != nil {
+		t.Fatal(err)
+	}
+	return made, append(text, '\n')
+}
+
+func synthesise(t *testing.T, props ringback.Props) template {
+	t.Helper()
+	stack := newStack(t, "Ringback")
+	newRingback(t, stack, props)
+	made, _ := synth(t, stack)
+	return made
+}
+
+// only gives the one resource whose logical id begins with the prefix and
+// whose type is the given one.
+func (m template) only(t *testing.T, kind, prefix string) resource {
+	t.Helper()
+	var found []string
+	for _, id := range slices.Sorted(maps.Keys(m.Resources)) {
+		// An id ends in eight hexadecimal digits.
+		if r := m.Resources[id]; r.Type == kind && len(id) > 8 && id[:len(id)-8] == prefix {
+			found = append(found, id)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("the template has %d resources %s called %s: %v", len(found), kind, prefix, found)
+	}
+	return m.Resources[found[0]]
+}
+
+func (m template) all(kind string) map[string]resource {
+	all := map[string]resource{}
+	for id, r := range m.Resources {
+		if r.Type == kind {
+			all[id] = r
+		}
+	}
+	return all
+}
+
+// at goes down into JSON: names of members, and indexes as decimal digits.
+func at(t *testing.T, v any, path ...string) any {
+	t.Helper()
+	for i, step := range path {
+		switch node := v.(type) {
+		case map[string]any:
+			v = node[step]
+		case []any:
+			var index int
+			if _, err := fmt.Sscan(step, &index); err != nil || index >= len(node) {
+				t.Fatalf("there is no element %s at %v", step, path[:i])
+			}
+			v = node[index]
+		default:
+			t.Fatalf("there is nothing at %v", path[:i+1])
+		}
+	}
+	return v
+}
+
+func TestGoldenTemplate(t *testing.T) {
+	stack := newStack(t, "Ringback")
+	newRingback(t, stack, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
+	_, got := synth(t, stack)
+	const golden = "testdata/template.json"
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
+		t.Errorf("the template changed; if you meant it to, run: go test ./infra/ringback -run TestGoldenTemplate -update\n%s", diff)
+	}
+}
+
+// What differs between two runs would be deployed again and again.
+func TestSynthesisIsReproducible(t *testing.T) {
+	props := ringback.Props{
+		ToolSettings: []ringback.Setting{{Name: "TB", Value: "2"}, {Name: "TA", Value: "1"}, {Name: "TC", Value: "3"}},
+		AlarmEmail:   "operator@example.com", UndeliveredEmail: "someone@example.com",
+	}
+	var texts []string
+	for range 2 {
+		stack := newStack(t, "Ringback")
+		newRingback(t, stack, props)
+		_, text := synth(t, stack)
+		texts = append(texts, string(text))
+	}
+	if diff := cmp.Diff(texts[0], texts[1]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each role may do what its function does and nothing more: a function that
+// is taken over must not become a way to everything else.
+func TestLeastPrivilege(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	consume := "sqs:ChangeMessageVisibility sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage"
+	// X-Ray has no resources that a policy could name (Service Authorization
+	// Reference, AWS X-Ray).
+	trace := "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+	want := map[string][]string{
+		"RingbackAck": {
+			"logs:CreateLogStream logs:PutLogEvents on RingbackAckLogs",
+			"secretsmanager:GetSecretValue on RingbackWebhookSecret",
+			"sqs:SendMessage on RingbackJobs",
+			trace,
+		},
+		"RingbackProcess": {
+			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
+			consume + " on RingbackJobs",
+			"sqs:SendMessage on RingbackResults",
+			trace,
+		},
+		"RingbackCallback": {
+			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			"events:PutEvents on RingbackEvents",
+			"logs:CreateLogStream logs:PutLogEvents on RingbackCallbackLogs",
+			consume + " on RingbackResults",
+			trace,
+		},
+	}
+	got := map[string][]string{}
+	for name := range want {
+		got[name] = made.statements(t, name+"RoleDefaultPolicy")
+		if managed := made.only(t, "AWS::IAM::Role", name+"Role").Properties["ManagedPolicyArns"]; managed != nil {
+			t.Errorf("%s has managed policies, which allow more than one deployment's resources: %v", name, managed)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(made.all("AWS::IAM::Policy")); n != len(want) {
+		t.Errorf("there are %d policies; each function has one, and nobody else has any", n)
+	}
+}
+
+// statements are the statements of a policy, as "actions on resource".
+func (m template) statements(t *testing.T, policy string) []string {
+	t.Helper()
+	var statements []string
+	document := m.only(t, "AWS::IAM::Policy", policy).Properties["PolicyDocument"]
+	for _, s := range at(t, document, "Statement").([]any) {
+		if effect := at(t, s, "Effect"); effect != "Allow" {
+			t.Errorf("%s: the effect is %v", policy, effect)
+		}
+		statements = append(statements, strings.Join(texts(at(t, s, "Action")), " ")+" on "+strings.Join(texts(at(t, s, "Resource")), " "))
+	}
+	slices.Sort(statements)
+	return statements
+}
+
+// texts are one or several strings; a reference becomes the name of what it
+// refers to.
+func texts(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		var all []string
+		for _, e := range v {
+			all = append(all, texts(e)...)
+		}
+		slices.Sort(all)
+		return all
+	case map[string]any:
+		id, _ := v["Ref"].(string)
+		if get, ok := v["Fn::GetAtt"].([]any); ok {
+			id = get[0].(string)
+		}
+		if len(id) > 8 {
+			return []string{id[:len(id)-8]}
+		}
+	}
+	return []string{fmt.Sprint(v)}
+}
+
+// A message that came back while its function still runs would cost a receive
+// for nothing.
+func TestVisibilityOutlastsTheFunction(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	for queue, function := range map[string]string{"RingbackJobs": "RingbackProcess", "RingbackResults": "RingbackCallback"} {
+		visibility := made.only(t, "AWS::SQS::Queue", queue).Properties["VisibilityTimeout"].(float64)
+		timeout := made.only(t, "AWS::Lambda::Function", function).Properties["Timeout"].(float64)
+		if visibility <= timeout || visibility > timeout+60 {
+			t.Errorf("%s hides messages for %v s, and %s runs for up to %v s; it should be a margin more", queue, visibility, function, timeout)
+		}
+		if timeout > 900 {
+			t.Errorf("%s has a timeout of %v s; Lambda allows 900", function, timeout)
+		}
+	}
+}
+
+// What follows from the tools' limits changes with them, and nothing else.
+func TestToolLimitsReachTheTemplate(t *testing.T) {
+	short := synthesise(t, ringback.Props{Tools: tools(time.Minute)})
+	long := synthesise(t, ringback.Props{Tools: tools(10 * time.Minute)})
+	var changed []string
+	for _, id := range slices.Sorted(maps.Keys(short.Resources)) {
+		if diff := cmp.Diff(short.Resources[id], long.Resources[id]); diff != "" {
+			changed = append(changed, id[:len(id)-8])
+		}
+	}
+	want := []string{"RingbackJobs", "RingbackOldestJobAlarm", "RingbackProcess"}
+	if diff := cmp.Diff(want, changed); diff != "" {
+		t.Error(diff)
+	}
+	if got := long.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties["Timeout"].(float64); got < 600 {
+		t.Errorf("the process function is stopped after %v s, and a tool may run for 600 s", got)
+	}
+}
+
+// tools are one tool with the timeout.
+func tools(timeout time.Duration) []asynctool.Definition {
+	return []asynctool.Definition{asynctool.Tool[struct{}]{
+		Name: "slow", Description: "Takes its time.", Timeout: timeout,
+		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+			return asynctool.Text("done"), nil
+		},
+	}}
+}
+
+func TestQueues(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	queues := made.all("AWS::SQS::Queue")
+	if len(queues) != 4 {
+		t.Errorf("there are %d queues, not two with a dead-letter queue each", len(queues))
+	}
+	for _, name := range []string{"RingbackJobs", "RingbackResults"} {
+		queue := made.only(t, "AWS::SQS::Queue", name).Properties
+		dead := made.only(t, "AWS::SQS::Queue", name+"DeadLetters").Properties
+		if diff := cmp.Diff([]string{name + "DeadLetters"}, texts(at(t, queue, "RedrivePolicy", "deadLetterTargetArn"))); diff != "" {
+			t.Error(diff)
+		}
+		// A message's age goes on counting in the dead-letter queue.
+		if dead["MessageRetentionPeriod"] != float64(14*24*3600) || queue["MessageRetentionPeriod"].(float64) >= dead["MessageRetentionPeriod"].(float64) {
+			t.Errorf("%s keeps messages for %v s, its dead-letter queue for %v s", name, queue["MessageRetentionPeriod"], dead["MessageRetentionPeriod"])
+		}
+		for _, q := range []map[string]any{queue, dead} {
+			if q["SqsManagedSseEnabled"] != true {
+				t.Errorf("%s is not encrypted", name)
+			}
+			// The ack and the queue must agree on what is too large.
+			if q["MaximumMessageSize"] != float64(1<<20) {
+				t.Errorf("%s takes messages of %v bytes", name, q["MaximumMessageSize"])
+			}
+			if q["FifoQueue"] != nil {
+				t.Errorf("%s is a FIFO queue", name)
+			}
+		}
+	}
+	policies := made.all("AWS::SQS::QueuePolicy")
+	if len(policies) != len(queues) {
+		t.Errorf("there are %d queue policies for %d queues", len(policies), len(queues))
+	}
+	for id, p := range policies {
+		s := at(t, p.Properties, "PolicyDocument", "Statement", "0")
+		if at(t, s, "Effect") != "Deny" || at(t, s, "Condition", "Bool", "aws:SecureTransport") != "false" {
+			t.Errorf("%s lets requests in that are not encrypted", id)
+		}
+	}
+}
+
+func TestEventSourceMappings(t *testing.T) {
+	made := synthesise(t, ringback.Props{ProcessConcurrency: 7, CallbackConcurrency: 8, BatchSize: 3})
+	for name, concurrency := range map[string]float64{"RingbackJobsToProcess": 7, "RingbackResultsToCallback": 8} {
+		p := made.only(t, "AWS::Lambda::EventSourceMapping", name).Properties
+		// Without it, one failed job would bring back its whole batch.
+		if diff := cmp.Diff([]any{"ReportBatchItemFailures"}, p["FunctionResponseTypes"]); diff != "" {
+			t.Error(diff)
+		}
+		if got := at(t, p, "ScalingConfig", "MaximumConcurrency"); got != concurrency {
+			t.Errorf("%s: the maximum concurrency is %v", name, got)
+		}
+		if p["BatchSize"] != 3.0 {
+			t.Errorf("%s: the batch size is %v", name, p["BatchSize"])
+		}
+		if p["MaximumBatchingWindowInSeconds"] != nil {
+			t.Errorf("%s waits for more messages while a caller waits", name)
+		}
+	}
+}
+
+func TestFunctions(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	if n := len(made.all("AWS::Lambda::Function")); n != 3 {
+		t.Errorf("there are %d functions; there should be three and no helpers", n)
+	}
+	roles := map[string]bool{}
+	for id, f := range made.all("AWS::Lambda::Function") {
+		want := map[string]any{"Runtime": "provided.al2023", "Architectures": []any{"arm64"}, "TracingConfig": map[string]any{"Mode": "Active"}}
+		for name, value := range want {
+			if diff := cmp.Diff(value, f.Properties[name]); diff != "" {
+				t.Errorf("%s: %s\n%s", id, name, diff)
+			}
+		}
+		if at(t, f.Properties, "LoggingConfig", "LogFormat") != "JSON" {
+			t.Errorf("%s does not log as JSON", id)
+		}
+		// Without a group of its own, Lambda makes one that keeps logs for ever.
+		if at(t, f.Properties, "LoggingConfig", "LogGroup", "Ref") == nil {
+			t.Errorf("%s has no log group", id)
+		}
+		roles[texts(f.Properties["Role"])[0]] = true
+	}
+	if len(roles) != 3 {
+		t.Errorf("the functions have %d roles", len(roles))
+	}
+	for id, g := range made.all("AWS::Logs::LogGroup") {
+		if g.Properties["RetentionInDays"] != 30.0 {
+			t.Errorf("%s keeps logs for %v days", id, g.Properties["RetentionInDays"])
+		}
+		if g.DeletionPolicy != "Delete" {
+			t.Errorf("%s stays when the stack goes", id)
+		}
+	}
+	// Vapi waits for 20 seconds by default; an answer after that is none.
+	if got := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties["Timeout"].(float64); got >= 20 {
+		t.Errorf("the ack function may run for %v s", got)
+	}
+}
+
+func TestAPI(t *testing.T) {
+	made := synthesise(t, ringback.Props{RateLimit: 2.5, BurstLimit: 9})
+	var keys []any
+	for _, r := range made.all("AWS::ApiGatewayV2::Route") {
+		keys = append(keys, r.Properties["RouteKey"])
+	}
+	if diff := cmp.Diff([]any{"POST /vapi"}, keys); diff != "" {
+		t.Error(diff)
+	}
+	stage := made.only(t, "AWS::ApiGatewayV2::Stage", "RingbackStage").Properties
+	if got := at(t, stage, "DefaultRouteSettings", "ThrottlingRateLimit"); got != 2.5 {
+		t.Errorf("the rate limit is %v", got)
+	}
+	if got := at(t, stage, "DefaultRouteSettings", "ThrottlingBurstLimit"); got != 9.0 {
+		t.Errorf("the burst limit is %v", got)
+	}
+	var format map[string]string
+	if err := json.Unmarshal([]byte(at(t, stage, "AccessLogSettings", "Format").(string)), &format); err != nil {
+		t.Fatalf("the access log's lines are not JSON: %v", err)
+	}
+	for name, variable := range format {
+		// Headers carry the credential, and a path or a query may.
+		for _, secret := range []string{"header", "querystring", ".path", "rawPath", "authorizer.claims"} {
+			if strings.Contains(variable, secret) {
+				t.Errorf("the access log holds %s: %s", name, variable)
+			}
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	for policy, want := range map[awscdk.RemovalPolicy]string{"": "Retain", awscdk.RemovalPolicy_DESTROY: "Delete"} {
+		table := synthesise(t, ringback.Props{RemovalPolicy: policy}).only(t, "AWS::DynamoDB::Table", "RingbackJobsTable")
+		if table.DeletionPolicy != want {
+			t.Errorf("with %q, the table's deletion policy is %s", policy, table.DeletionPolicy)
+		}
+		got := []any{
+			table.Properties["BillingMode"], at(t, table.Properties, "KeySchema", "0", "AttributeName"),
+			at(t, table.Properties, "AttributeDefinitions", "0", "AttributeType"),
+			at(t, table.Properties, "TimeToLiveSpecification", "AttributeName"), at(t, table.Properties, "TimeToLiveSpecification", "Enabled"),
+			at(t, table.Properties, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
+		}
+		if diff := cmp.Diff([]any{"PAY_PER_REQUEST", "id", "S", "expires", true, true}, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestWebhookSecret(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	secret := made.only(t, "AWS::SecretsManager::Secret", "RingbackWebhookSecret").Properties
+	if got := at(t, secret, "GenerateSecretString", "SecretStringTemplate"); got != `{"type":"bearer"}` {
+		t.Errorf("the secret begins as %v", got)
+	}
+	if got := at(t, secret, "GenerateSecretString", "GenerateStringKey"); got != "token" {
+		t.Errorf("what is generated goes to %v", got)
+	}
+
+	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:vapi-AbCdEf"
+	stack := newStack(t, "Ringback")
+	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))})
+	made, _ = synth(t, stack)
+	if n := len(made.all("AWS::SecretsManager::Secret")); n != 0 {
+		t.Errorf("%d secrets are made although one is given", n)
+	}
+	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
+	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_SECRET_ID"); got != arn {
+		t.Errorf("the ack function reads %v", got)
+	}
+	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+arn) {
+		t.Error("the ack function may not read the given secret")
+	}
+
+	// By its name, an ARN lacks the random characters that the real one has.
+	stack = newStack(t, "Ringback")
+	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretPartialArn(stack, jsii.String("given"), jsii.String(strings.TrimSuffix(arn, "-AbCdEf")))})
+	made, _ = synth(t, stack)
+	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+strings.TrimSuffix(arn, "AbCdEf")+"??????") {
+		t.Error("the ack function may not read the given secret")
+	}
+}
+
+// Vapi's OAuth2 credential sends its token where a bearer token would stand,
+// so that only one of the two can be checked.
+func TestJWT(t *testing.T) {
+	made := synthesise(t, ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com", Audience: []string{"ringback"}}})
+	var authorizers []map[string]any
+	for _, a := range made.all("AWS::ApiGatewayV2::Authorizer") {
+		authorizers = append(authorizers, a.Properties)
+	}
+	if len(authorizers) != 1 {
+		t.Fatalf("there are %d authorizers", len(authorizers))
+	}
+	want := map[string]any{"Issuer": "https://issuer.example.com", "Audience": []any{"ringback"}}
+	if diff := cmp.Diff(want, authorizers[0]["JwtConfiguration"]); diff != "" {
+		t.Error(diff)
+	}
+	for _, route := range made.all("AWS::ApiGatewayV2::Route") {
+		if route.Properties["AuthorizationType"] != "JWT" {
+			t.Errorf("the route is open: %v", route.Properties)
+		}
+	}
+	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
+	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_AUTH"); got != `{"type":"none"}` {
+		t.Errorf("the ack function checks %v", got)
+	}
+	if n := len(made.all("AWS::SecretsManager::Secret")); n != 0 {
+		t.Errorf("%d secrets are made that nobody sends", n)
+	}
+}
+
+func TestToolSettings(t *testing.T) {
+	made := synthesise(t, ringback.Props{ToolSettings: []ringback.Setting{
+		{Name: "ORDERS_API_URL", Value: "https://orders.example.com"},
+		{Name: "STOCK_API_TOKEN", SecretARN: "arn:aws:secretsmanager:eu-central-1:111122223333:secret:stock-AbCdEf", SecretField: "token"},
+	}})
+	for _, name := range []string{"RingbackAck", "RingbackCallback"} {
+		if at(t, made.only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables", "STOCK_API_TOKEN") != nil {
+			t.Errorf("%s gets a tool's settings", name)
+		}
+	}
+	variables := at(t, made.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties, "Environment", "Variables")
+	if got := at(t, variables, "ORDERS_API_URL"); got != "https://orders.example.com" {
+		t.Errorf("ORDERS_API_URL is %v", got)
+	}
+	// A dynamic reference: the template never holds the secret itself.
+	want := "{{resolve:secretsmanager:arn:aws:secretsmanager:eu-central-1:111122223333:secret:stock-AbCdEf:SecretString:token::}}"
+	if got := at(t, variables, "STOCK_API_TOKEN"); got != want {
+		t.Errorf("STOCK_API_TOKEN is %v", got)
+	}
+	// CloudFormation reads the secret, so that the function need not be able to.
+	for _, s := range made.statements(t, "RingbackProcessRoleDefaultPolicy") {
+		if strings.Contains(s, "secretsmanager") {
+			t.Errorf("the process function may read secrets: %s", s)
+		}
+	}
+}
+
+// A local runner can only set variables that are declared. What is declared
+// must do nothing in a deployment.
+func TestLocalEndpoint(t *testing.T) {
+	for name, want := range map[string][]string{
+		"RingbackAck": {"AWS_ENDPOINT_URL", "WEBHOOK_AUTH"}, "RingbackProcess": {"AWS_ENDPOINT_URL"}, "RingbackCallback": {"AWS_ENDPOINT_URL"},
+	} {
+		plain := at(t, synthesise(t, ringback.Props{}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
+		local := at(t, synthesise(t, ringback.Props{LocalEndpoint: true}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
+		var added []string
+		for variable, value := range local {
+			if _, ok := plain[variable]; !ok {
+				added = append(added, variable)
+				if value != "" {
+					t.Errorf("%s: %s is %v", name, variable, value)
+				}
+			}
+		}
+		slices.Sort(added)
+		if diff := cmp.Diff(want, added); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// infra.mk names the functions by their logical ids, and infra/sam.json their
+// variables.
+func TestSAM(t *testing.T) {
+	made := synthesise(t, ringback.Props{LocalEndpoint: true})
+	targets, err := os.ReadFile("../../infra.mk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := map[string]bool{}
+	for id, f := range made.all("AWS::Lambda::Function") {
+		if !strings.Contains(string(targets), "local invoke "+id+" ") {
+			t.Errorf("infra.mk does not invoke %s", id)
+		}
+		for variable := range at(t, f.Properties, "Environment", "Variables").(map[string]any) {
+			declared[variable] = true
+		}
+	}
+	file, err := os.ReadFile("../sam.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Parameters map[string]string }
+	if err := json.Unmarshal(file, &set); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(declared)), slices.Sorted(maps.Keys(set.Parameters))); diff != "" {
+		t.Errorf("infra/sam.json sets other variables than the functions have:\n%s", diff)
+	}
+}
+
+func TestEncryptionKey(t *testing.T) {
+	stack := newStack(t, "Ringback")
+	key := awskms.NewKey(stack, jsii.String("Key"), nil)
+	newRingback(t, stack, ringback.Props{EncryptionKey: key, UndeliveredEmail: "a@example.com", AlarmEmail: "b@example.com"})
+	made, _ := synth(t, stack)
+	properties := map[string]string{
+		"AWS::SQS::Queue": "KmsMasterKeyId", "AWS::SecretsManager::Secret": "KmsKeyId",
+		"AWS::SNS::Topic": "KmsMasterKeyId", "AWS::Lambda::Function": "KmsKeyArn",
+	}
+	for kind, name := range properties {
+		for id, r := range made.all(kind) {
+			if got := texts(r.Properties[name]); got[0] != "Key" {
+				t.Errorf("%s is encrypted with %v", id, got)
+			}
+		}
+	}
+	table := made.only(t, "AWS::DynamoDB::Table", "RingbackJobsTable").Properties
+	if got := texts(at(t, table, "SSESpecification", "KMSMasterKeyId")); got[0] != "Key" {
+		t.Errorf("the table is encrypted with %v", got)
+	}
+	for _, name := range []string{"Ack", "Process", "Callback"} {
+		if !slices.ContainsFunc(made.statements(t, "Ringback"+name+"RoleDefaultPolicy"), func(s string) bool {
+			return strings.Contains(s, "kms:Decrypt") && strings.HasSuffix(s, " on Key")
+		}) {
+			t.Errorf("the function %s cannot use the key", name)
+		}
+	}
+	// What publishes to an encrypted topic is a service, which only the
+	// key's own policy can let in.
+	policy := fmt.Sprint(made.only(t, "AWS::KMS::Key", "Key").Properties["KeyPolicy"])
+	for _, service := range []string{"events.amazonaws.com", "cloudwatch.amazonaws.com"} {
+		if !strings.Contains(policy, service) {
+			t.Errorf("the key's policy keeps %s out, whose messages would be lost", service)
+		}
+	}
+}
+
+func TestUndelivered(t *testing.T) {
+	stack := newStack(t, "Ringback")
+	newRingback(t, stack, ringback.Props{
+		EventBus:         awsevents.EventBus_FromEventBusName(stack, jsii.String("bus"), jsii.String("default")),
+		UndeliveredEmail: "someone@example.com",
+	})
+	made, _ := synth(t, stack)
+	if n := len(made.all("AWS::Events::EventBus")); n != 0 {
+		t.Errorf("%d buses are made although one is given", n)
+	}
+	rule := made.only(t, "AWS::Events::Rule", "RingbackUndeliveredRule").Properties
+	want := map[string]any{"source": []any{"ringback"}, "detail-type": []any{"undelivered"}}
+	if diff := cmp.Diff(want, rule["EventPattern"]); diff != "" {
+		t.Error(diff)
+	}
+	if rule["EventBusName"] != "default" {
+		t.Errorf("the rule is on %v", rule["EventBusName"])
+	}
+	if got := texts(at(t, rule, "Targets", "0", "Arn")); got[0] != "RingbackUndeliveredTopic" {
+		t.Errorf("the rule tells %v", got)
+	}
+	variables := at(t, made.only(t, "AWS::Lambda::Function", "RingbackCallback").Properties, "Environment", "Variables")
+	if got := at(t, variables, "EVENT_BUS_NAME"); got != "default" {
+		t.Errorf("the callback function announces on %v", got)
+	}
+}
+
+// An alarm is read at night by somebody who did not write it.
+func TestAlarms(t *testing.T) {
+	made := synthesise(t, ringback.Props{AlarmEmail: "operator@example.com"})
+	var names []string
+	for id, a := range made.all("AWS::CloudWatch::Alarm") {
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(id[:len(id)-8], "Ringback"), "Alarm"))
+		description, _ := a.Properties["AlarmDescription"].(string)
+		if len(description) < 80 || !strings.HasSuffix(description, ".") {
+			t.Errorf("%s does not say what happened and what to do: %q", id, description)
+		}
+		for _, actions := range []string{"AlarmActions", "OKActions"} {
+			if got := texts(a.Properties[actions]); len(got) != 1 || got[0] != "RingbackAlarmTopic" {
+				t.Errorf("%s tells %v", id, got)
+			}
+		}
+		if a.Properties["TreatMissingData"] != "notBreaching" {
+			t.Errorf("%s goes off when nobody calls", id)
+		}
+	}
+	slices.Sort(names)
+	want := []string{"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "OldestJob", "OldestResult",
+		"ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "Webhook5xx"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+	// The policy must let CloudWatch in: it replaces the one that would.
+	policy := fmt.Sprint(made.only(t, "AWS::SNS::TopicPolicy", "RingbackAlarmTopicPolicy").Properties)
+	if !strings.Contains(policy, "cloudwatch.amazonaws.com") {
+		t.Error("CloudWatch may not publish to the alarms' topic")
+	}
+	// Given topics are their owner's.
+	stack := newStack(t, "Ringback")
+	topic := awssns.Topic_FromTopicArn(stack, jsii.String("topic"), jsii.String("arn:aws:sns:eu-central-1:111122223333:operators"))
+	newRingback(t, stack, ringback.Props{AlarmTopic: topic})
+	made, _ = synth(t, stack)
+	for id, a := range made.all("AWS::CloudWatch::Alarm") {
+		if got := at(t, a.Properties, "AlarmActions", "0"); got != *topic.TopicArn() {
+			t.Errorf("%s tells %v", id, got)
+		}
+	}
+}
+
+func TestTwoStagesDoNotMeet(t *testing.T) {
+	names := map[string]string{}
+	for _, id := range []string{"Ringback", "Ringback-dev"} {
+		stack := newStack(t, id)
+		newRingback(t, stack, ringback.Props{})
+		made, _ := synth(t, stack)
+		for _, r := range made.Resources {
+			for _, property := range []string{"Name", "QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "AlarmName", "DashboardName"} {
+				name, ok := r.Properties[property].(string)
+				if !ok {
+					continue
+				}
+				key := r.Type + " " + name
+				if other := names[key]; other != "" && other != id {
+					t.Errorf("%s and %s both have a %s", other, id, key)
+				}
+				names[key] = id
+			}
+		}
+	}
+	if len(names) == 0 {
+		t.Error("no name was looked at")
+	}
+}
+
+func TestPropsThatCannotBe(t *testing.T) {
+	secret := func(stack awscdk.Stack) awssecretsmanager.ISecret {
+		return awssecretsmanager.Secret_FromSecretNameV2(stack, jsii.String("s"), jsii.String("s"))
+	}
+	setting := func(s ...ringback.Setting) ringback.Props { return ringback.Props{ToolSettings: s} }
+	tests := []struct {
+		props ringback.Props
+		want  string
+	}{
+		{ringback.Props{BatchSize: 11}, "BatchSize is 11"},
+		{ringback.Props{ProcessConcurrency: 1}, "ProcessConcurrency is 1"},
+		{ringback.Props{CallbackConcurrency: 1001}, "CallbackConcurrency is 1001"},
+		{ringback.Props{ProcessMemory: 64}, "ProcessMemory is 64"},
+		{ringback.Props{BurstLimit: -1}, "BurstLimit is -1"},
+		{ringback.Props{MaxJobsPerCall: -1}, "MaxJobsPerCall is -1"},
+		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
+		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
+		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "audience"},
+		{setting(ringback.Setting{Name: "no name"}), `"no name"`},
+		{setting(ringback.Setting{Name: "X"}), `"X"`},
+		{setting(ringback.Setting{Name: "AWS_REGION", Value: "x"}), "Lambda's"},
+		{setting(ringback.Setting{Name: "JOBS_TABLE", Value: "x"}), "Ringback's"},
+		{setting(ringback.Setting{Name: "TA", Value: "x"}, ringback.Setting{Name: "TA", Value: "y"}), "twice"},
+		{setting(ringback.Setting{Name: "TA", Value: "x", SecretARN: "arn:aws:secretsmanager:r:1:secret:s"}), "both"},
+		{setting(ringback.Setting{Name: "TA", SecretARN: "my-secret"}), "ARN"},
+		{setting(ringback.Setting{Name: "TA", SecretField: "f"}), "no secret"},
+		{ringback.Props{Binaries: "testdata/nothing"}, "ack/bootstrap"},
+	}
+	stack := newStack(t, "Ringback")
+	tests = append(tests, struct {
+		props ringback.Props
+		want  string
+	}{ringback.Props{JWT: &ringback.JWT{Issuer: "i", Audience: []string{"a"}}, WebhookSecret: secret(stack)}, "exclude"})
+	for i, test := range tests {
+		if _, err := ringback.NewRingback(stack, fmt.Sprint("R", i), test.props); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: the error is %v; it should say %q", test.props, err, test.want)
+		}
+	}
+}
+
+// A clean clone has nothing but the source.
+func TestFunctionsAreBuilt(t *testing.T) {
+	for architecture, want := range map[awslambda.Architecture]elf.Machine{nil: elf.EM_AARCH64, awslambda.Architecture_X86_64(): elf.EM_X86_64} {
+		stack := newStack(t, "Ringback")
+		if _, err := ringback.NewRingback(stack, "Ringback", ringback.Props{Architecture: architecture, LogRetention: awslogs.RetentionDays_ONE_DAY}); err != nil {
+			t.Fatal(err)
+		}
+		out := *awscdk.Stage_Of(stack).Outdir()
+		binaries, err := filepath.Glob(filepath.Join(out, "asset.*", "bootstrap"))
+		if err != nil || len(binaries) != 3 {
+			t.Fatalf("the assembly has the functions %v, %v", binaries, err)
+		}
+		for _, path := range binaries {
+			f, err := elf.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Machine != want {
+				t.Errorf("%s is for %v, not %v", path, f.Machine, want)
+			}
+			// Lambda's image has no C library that the build machine's would fit.
+			if libraries, err := f.ImportedLibraries(); err == nil && len(libraries) > 0 {
+				t.Errorf("%s needs %v", path, libraries)
+			}
+			f.Close()
+		}
+	}
+}
+
+// Every finding of cdk-nag's AwsSolutions is either mended or stands here with
+// the reason why it is not one.
+func TestNag(t *testing.T) {
+	stack := newStack(t, "Ringback")
+	newRingback(t, stack, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
+	suppress := func(path, rule, reason string, appliesTo ...any) {
+		s := &cdknag.NagPackSuppression{Id: jsii.String(rule), Reason: jsii.String(reason)}
+		if len(appliesTo) > 0 {
+			s.AppliesTo = &appliesTo
+		}
+		cdknag.NagSuppressions_AddResourceSuppressionsByPath(stack, jsii.String("/Ringback/Ringback/"+path), &[]*cdknag.NagPackSuppression{s}, nil)
+	}
+	for _, name := range []string{"Ack", "Process", "Callback"} {
+		suppress(name+"Role/DefaultPolicy/Resource", "AwsSolutions-IAM5",
+			"X-Ray has no resources that a policy could name; everything else in the policy is named.", "Resource::*")
+	}
+	suppress("Api/POST--vapi/Resource", "AwsSolutions-APIG4",
+		"The ack function verifies the webhook itself, since Vapi signs or sends a secret; a JWT authorizer is there by prop.")
+	suppress("WebhookSecret/Resource", "AwsSolutions-SMG4",
+		"The other end of the secret is a credential at Vapi, which no rotation function can change; two credentials at once make a rotation by hand safe.")
+	awscdk.Aspects_Of(stack).Add(cdknag.NewAwsSolutionsChecks(nil), nil)
+	annotations := assertions.Annotations_FromStack(stack)
+	for _, m := range append(*annotations.FindError(jsii.String("*"), assertions.Match_AnyValue()),
+		*annotations.FindWarning(jsii.String("*"), assertions.Match_AnyValue())...) {
+		text, err := json.Marshal(m)
+		t.Errorf("%s %v", text, err)
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/infra/ringback"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if _, err := exec.LookPath("node"); err != nil {
+		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, and there is no node in the PATH. Install Node.js 22 or later; without it, the infrastructure cannot be tested.")
+		os.Exit(1)
+	}
+	code := m.Run()
+	jsii.Close()
+	os.Exit(code)
+}
+
+func TestParseSettings(t *testing.T) {
+	tests := []struct {
+		name    string
+		context map[string]any
+		stack   string
+		values  map[string]string
+		err     string
+	}{
+		{name: "nothing", stack: "Ringback"},
+		{
+			name:    "the CDK's own are left alone",
+			context: map[string]any{"@aws-cdk/core:x": true, "aws:cdk:enable-path-metadata": true, "cli-telemetry": false},
+			stack:   "Ringback",
+		},
+		{
+			name:    "a stage, and a number from cdk.json",
+			context: map[string]any{"stage": "dev", "rateLimit": 5.0},
+			stack:   "Ringback-dev",
+			values:  map[string]string{"stage": "dev", "rateLimit": "5"},
+		},
+		{
+			name: "a stage's own goes first",
+			context: map[string]any{
+				"stage": "dev", "alarmEmail": "all@example.com", "dev/alarmEmail": "dev@example.com", "prod/alarmEmail": "prod@example.com",
+				"dev/ORDERS_API_URL": "https://orders.dev.example.com", "prod/ORDERS_API_URL": "https://orders.example.com",
+			},
+			stack:  "Ringback-dev",
+			values: map[string]string{"stage": "dev", "alarmEmail": "dev@example.com", "ORDERS_API_URL": "https://orders.dev.example.com"},
+		},
+		{name: "a misspelt name", context: map[string]any{"alarmMail": "x"}, err: "there is no setting alarmMail"},
+		{name: "a misspelt name of another stage", context: map[string]any{"prod/alarmMail": "x"}, err: "there is no setting prod/alarmMail"},
+		{name: "a stage of a stage", context: map[string]any{"dev/stage": "x"}, err: "there is no setting dev/stage"},
+		{name: "a stage that makes no name", context: map[string]any{"stage": "Dev_1"}, err: `the stage is "Dev_1"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := parseSettings(test.context)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Fatalf("the error is %v; it should say %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.stackName() != test.stack {
+				t.Errorf("the stack is %s, not %s", s.stackName(), test.stack)
+			}
+			if test.values == nil {
+				test.values = map[string]string{}
+			}
+			if diff := cmp.Diff(test.values, s.values); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestToolSetting(t *testing.T) {
+	tests := map[string]ringback.Setting{
+		"https://orders.example.com/#top": {Name: "N", Value: "https://orders.example.com/#top"},
+		"secret:arn:aws:x":                {Name: "N", SecretARN: "arn:aws:x"},
+		"secret:arn:aws:x#field":          {Name: "N", SecretARN: "arn:aws:x", SecretField: "field"},
+		"arn:aws:x":                       {Name: "N", Value: "arn:aws:x"},
+	}
+	for value, want := range tests {
+		if diff := cmp.Diff(want, toolSetting("N", value)); diff != "" {
+			t.Errorf("%s: %s", value, diff)
+		}
+	}
+}
+
+// app makes an app with a context, and the stack that it asks for.
+func app(t *testing.T, context map[string]any) (awscdk.App, error) {
+	t.Helper()
+	context["binaries"] = "ringback/testdata/functions"
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false)})
+	return app, newStack(app)
+}
+
+// Each setting must change the template: one that does not would be an option
+// that does nothing.
+func TestEverySettingDoesSomething(t *testing.T) {
+	secret := "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
+	topic := "arn:aws:sns:eu-central-1:111122223333:t"
+	values := map[string]string{
+		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3", "burstLimit": "4",
+		"processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3", "batchSize": "1",
+		"maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3",
+		"ackText": "One moment.", "resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
+		"kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1", "eventBus": "default", "undeliveredTopicArn": topic,
+		"undeliveredEmail": "a@example.com", "alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
+		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
+	}
+	template := func(context map[string]any) string {
+		app, err := app(t, context)
+		if err != nil {
+			t.Fatalf("%v: %v", context, err)
+		}
+		stack := (*app.Node().Children())[0].(awscdk.Stack)
+		text, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	plain := template(map[string]any{})
+	for name, value := range values {
+		if template(map[string]any{name: value}) == plain {
+			t.Errorf("%s changes nothing", name)
+		}
+	}
+	if template(map[string]any{"jwtIssuer": "https://issuer.example.com", "jwtAudience": "a,b"}) == plain {
+		t.Error("the JWT settings change nothing")
+	}
+	// The tests of their own: stage in TestParseSettings, binaries here.
+	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience"}
+	for name := range known {
+		if _, ok := values[name]; !ok && !slices.Contains(tested, name) {
+			t.Errorf("%s is not tested", name)
+		}
+	}
+}
+
+func TestSettingsThatCannotBe(t *testing.T) {
+	for name, value := range map[string]string{
+		"architecture": "arm", "removalPolicy": "keep", "logRetentionDays": "8", "rateLimit": "many", "burstLimit": "0",
+		"processMemory": "1", "jwtIssuer": "https://issuer.example.com", "localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
+	} {
+		if _, err := app(t, map[string]any{name: value}); err == nil {
+			t.Errorf("%s may be %q", name, value)
+		} else if text := err.Error(); !strings.Contains(strings.ToLower(text), strings.ToLower(name)) && name != "jwtIssuer" {
+			t.Errorf("the error does not name %s: %v", name, err)
+		}
+	}
+}
+
+// An operator has nothing but the outputs.
+func TestOutputs(t *testing.T) {
+	app, err := app(t, map[string]any{"stage": "dev"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := (*app.Node().Children())[0].(awscdk.Stack)
+	if name := *stack.StackName(); name != "Ringback-dev" {
+		t.Errorf("the stack is %s", name)
+	}
+	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
+	for _, name := range []string{
+		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "JobsDeadLettersUrl", "ResultsQueueUrl",
+		"ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl",
+	} {
+		if outputs[name] == nil {
+			t.Errorf("there is no output %s", name)
+		}
+	}
+}

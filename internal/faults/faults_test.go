@@ -1,0 +1,341 @@
+package faults_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+var (
+	full = flag.Bool("faults.full", false, "try everything, instead of a selection: all pairs, more random runs")
+	seed = flag.Uint64("faults.seed", 0, "seed of what is chosen at random; 0 means a new one")
+)
+
+// TestWithoutFaults sees to it that the scenarios do what they say: what the
+// faults are measured against.
+func TestWithoutFaults(t *testing.T) {
+	for name, s := range map[string]setting{
+		"memory":      {scenario: everything, store: inMemory},
+		"DynamoDB":    {scenario: everything, store: inDynamoDB},
+		"unreachable": {scenario: unreachable, store: inMemory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := run(t, s)
+			for _, v := range append(w.violations(), w.unexpected()...) {
+				t.Error(v)
+			}
+		})
+	}
+}
+
+// TestFaults breaks everything that can break, one at a time, in pairs, at
+// random and for a while, and fails where a promise does.
+func TestFaults(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	random := rand.New(rand.NewPCG(*seed, 0))
+	started := time.Now()
+	r := &report{t: t, points: make(map[step]bool)}
+
+	// Singly, with everything going on at once, so that a fault of one job
+	// meets the others of its batch.
+	baseline := run(t, setting{scenario: everything, store: inMemory})
+	singles := faultsAt(baseline.trace, false)
+	r.try("singly", plans(singles), setting{scenario: everything, store: inMemory})
+	baseline = run(t, setting{scenario: everything, store: inDynamoDB})
+	dynamo := faultsAt(baseline.trace, true)
+	if !*full {
+		// What memory cannot show: what becomes of a write whose answer
+		// is lost.
+		dynamo = slices.DeleteFunc(dynamo, func(f fault) bool {
+			return !strings.HasPrefix(f.op, "save") || f.kind != lostAnswer && f.kind != lateAnswer && f.kind != repeatedKind
+		})
+	}
+	r.try("singly, on DynamoDB", plans(dynamo), setting{scenario: everything, store: inDynamoDB})
+
+	// In pairs, with each webhook on its own.
+	for _, hook := range everything {
+		s := setting{scenario: []webhook{hook}, store: inMemory}
+		pairs := pairsOf(t, s)
+		if !*full {
+			pairs = pick(random, pairs, 150)
+		}
+		r.try("in pairs", pairs, s)
+	}
+	// And across jobs, of which there are too many to try them all.
+	var across, many []faultPlan
+	for range choose(150, 4000) {
+		across = append(across, choice(random, singles, 2))
+	}
+	for range choose(150, 4000) {
+		many = append(many, choice(random, singles, 3+random.IntN(4)))
+	}
+	r.try("in pairs across jobs, at random", across, setting{scenario: everything, store: inMemory})
+	r.try("three to six, at random", many, setting{scenario: everything, poison: shortPoison, store: inMemory})
+	r.tryOutages()
+
+	r.print(started)
+}
+
+// shortPoison is poison without what takes long to read so often.
+var shortPoison = poison[:6]
+
+func choose(short, all int) int {
+	if *full {
+		return all
+	}
+	return short
+}
+
+func plans(faults []fault) []faultPlan {
+	all := make([]faultPlan, len(faults))
+	for i, f := range faults {
+		all[i] = faultPlan{f}
+	}
+	return all
+}
+
+func pick(random *rand.Rand, all []faultPlan, n int) []faultPlan {
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, len(all))]
+}
+
+func choice(random *rand.Rand, faults []fault, n int) faultPlan {
+	var p faultPlan
+	for range n {
+		p = append(p, faults[random.IntN(len(faults))])
+	}
+	return p
+}
+
+// pairsOf are all pairs of faults of a scenario: a fault, and another one at any
+// step that a run with the first one comes to after it.
+func pairsOf(t *testing.T, s setting) []faultPlan {
+	var pairs []faultPlan
+	for _, first := range faultsAt(distinct(run(t, s).trace), false) {
+		s.plan = faultPlan{first}.plan()
+		trace := run(t, s).trace
+		for _, second := range faultsAt(distinct(trace[slices.Index(trace, first.step)+1:]), false) {
+			pairs = append(pairs, faultPlan{first, second})
+		}
+	}
+	return pairs
+}
+
+// distinct leaves out the end of the way to the dead-letter queue, where the
+// same is done over and over.
+func distinct(trace []step) []step {
+	return slices.DeleteFunc(slices.Clone(trace), func(s step) bool { return s.n > 6 })
+}
+
+// report counts.
+type report struct {
+	t *testing.T
+
+	mu     sync.Mutex
+	rows   []*row
+	points map[step]bool
+	broken int // runs
+}
+
+type row struct {
+	name                      string
+	kind                      kind // none: any
+	points                    map[step]bool
+	runs, missed, again       int
+	lost, twice, record, more int
+}
+
+// enough is how many broken runs are enough to know that something is wrong.
+const enough = 25
+
+func (r *report) hasEnough() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broken >= enough
+}
+
+func (r *report) row(name string, kind kind) *row {
+	for _, row := range r.rows {
+		if row.name == name && row.kind == kind {
+			return row
+		}
+	}
+	r.rows = append(r.rows, &row{name: name, kind: kind, points: make(map[step]bool)})
+	return r.rows[len(r.rows)-1]
+}
+
+// try runs the plans and counts what comes of them.
+func (r *report) try(name string, plans []faultPlan, s setting) {
+	next := make(chan faultPlan)
+	go func() {
+		defer close(next)
+		for _, p := range plans {
+			if r.hasEnough() {
+				return
+			}
+			next <- p
+		}
+	}()
+	r.t.Run(name, func(t *testing.T) {
+		for i := range workers {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				for p := range next {
+					s := s
+					s.plan = p.plan()
+					w := run(t, s)
+					kind := p[0].kind
+					if strings.Contains(name, "random") {
+						kind = none
+					}
+					r.count(t, name, kind, p.String(), w, p)
+				}
+			})
+		}
+	})
+}
+
+const workers = 2
+
+func (r *report) count(t *testing.T, name string, kind kind, what string, w *world, p faultPlan) {
+	violations := w.violations()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row := r.row(name, kind)
+	row.runs++
+	for _, f := range p {
+		r.points[f.step] = true
+		row.points[f.step] = true
+	}
+	if len(w.hit) < len(p.plan()) {
+		row.missed++
+	}
+	for _, id := range w.ids() {
+		if len(w.observed.told[id])+len(w.observed.announced[id]) > 1 {
+			row.again++
+			break
+		}
+	}
+	broken := make(map[string]bool)
+	for _, v := range violations {
+		broken[v.what] = true
+	}
+	for what := range broken {
+		switch what {
+		case "lost":
+			row.lost++
+		case "twice":
+			row.twice++
+		case "record":
+			row.record++
+		default:
+			row.more++
+		}
+	}
+	if len(violations) == 0 {
+		return
+	}
+	t.Fail()
+	if r.broken++; r.broken <= 10 {
+		t.Errorf("%s: %s", name, what)
+		for _, v := range violations {
+			t.Logf("    %.600s", v)
+		}
+	}
+}
+
+// tryOutages breaks everything of one sort for a while, from different moments
+// on. How long promises hold is in docs/faults.md.
+func (r *report) tryOutages() {
+	var all []outage
+	for _, o := range []struct {
+		outage
+		bound time.Duration
+	}{
+		{outage{name: "table", ops: []string{"load", "save"}}, 5 * time.Minute},
+		{outage{name: "marks", ops: []string{saveOp(job.Delivered), saveOp(job.Undelivered)}, unmarked: true}, 5 * time.Minute},
+		{outage{name: "jobs queue", ops: []string{"send job"}}, 15 * time.Second},
+		{outage{name: "results queue", ops: []string{"send outcome"}}, 5 * time.Minute},
+		{outage{name: "visibility", ops: []string{"change visibility"}}, 20 * time.Minute},
+		{outage{name: "control URLs", ops: []string{"post"}}, 5 * time.Minute},
+		{outage{name: "event bus", ops: []string{"announce"}}, 10 * time.Minute},
+		{outage{name: "every function dies", ops: []string{"respond"}}, 10 * time.Minute},
+	} {
+		for _, k := range []kind{errorKind, timeoutKind, deathBefore} {
+			for from := time.Duration(0); from < 12*time.Second; from += time.Duration(choose(2000, 300)) * time.Millisecond {
+				for _, part := range []time.Duration{10, 3, 1} {
+					o.kind, o.from, o.lasts = k, from, o.bound/part
+					all = append(all, o.outage)
+				}
+			}
+		}
+	}
+	next := make(chan outage)
+	go func() {
+		defer close(next)
+		for _, o := range all {
+			if r.hasEnough() {
+				return
+			}
+			next <- o
+		}
+	}()
+	r.t.Run("outages", func(t *testing.T) {
+		for i := range workers {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				for o := range next {
+					w := run(t, setting{scenario: everything, outages: []outage{o}, store: inMemory})
+					r.count(t, "outage: "+o.name, o.kind, o.String(), w, nil)
+				}
+			})
+		}
+	})
+}
+
+// print prints the table.
+func (r *report) print(started time.Time) {
+	slices.SortStableFunc(r.rows, func(a, b *row) int {
+		if a.name != b.name {
+			return 0
+		}
+		return int(a.kind) - int(b.kind)
+	})
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "faults\tkind\tpoints\truns\tlost\ttwice\trecord wrong\tother\trepeated by the exception")
+	sum := row{points: r.points}
+	line := func(name, kind string, w *row) {
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, kind, len(w.points), w.runs, w.lost, w.twice, w.record, w.more, w.again)
+	}
+	for _, w := range r.rows {
+		kind := w.kind.String()
+		if w.kind == none {
+			kind = "any"
+		}
+		line(w.name, kind, w)
+		sum.runs += w.runs
+		sum.missed += w.missed
+		sum.again += w.again
+		sum.lost += w.lost
+		sum.twice += w.twice
+		sum.record += w.record
+		sum.more += w.more
+	}
+	line("all", "", &sum)
+	table.Flush()
+	if r.broken >= enough {
+		fmt.Printf("stopped after %d broken runs\n", r.broken)
+	}
+	fmt.Printf("seed %d, %s; in %d runs of several faults, one was prevented by another\n", *seed, time.Since(started).Round(time.Second/10), sum.missed)
+}

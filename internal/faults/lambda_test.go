@@ -1,0 +1,735 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/truora/minidyn/server"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/vapi"
+)
+
+// lab runs the built functions as processes, outside of Lambda, and is all that
+// they talk to: the Lambda runtime API, SQS, DynamoDB, EventBridge, the control
+// URLs, and the service that the tools ask.
+type lab struct {
+	*world
+	t        *testing.T
+	folder   string // of the built functions
+	blows    map[string][]*blow
+	database *server.Server
+	outside  *httptest.Server // control URLs and the tools' service
+
+	mu      sync.Mutex              // guards the database and what follows
+	running map[string]*environment // by function and job
+	idle    map[string][]*environment
+	started []*environment
+}
+
+// blow is what befalls a function at a step of a job, once.
+type blow struct {
+	function, op string
+	after        bool           // the step took effect
+	signal       syscall.Signal // 0: the step does not come back, until the function's time is up
+	dealt        bool
+	by           *environment
+}
+
+func (b *blow) String() string {
+	when := "before"
+	if b.after {
+		when = "after"
+	}
+	if b.signal == 0 {
+		return fmt.Sprintf("%s: deadline in %s", b.function, b.op)
+	}
+	return fmt.Sprintf("%s: %s %s %s", b.function, b.signal, when, b.op)
+}
+
+// environment is an execution environment of Lambda: a process, and the runtime
+// API that it asks for work.
+type environment struct {
+	lab      *lab
+	function string
+	server   *httptest.Server
+	work     chan invocationInput
+	answers  chan []byte // nil where the function failed
+	process  *exec.Cmd
+	exited   chan struct{}
+	inv      *invocation
+	log      *bytes.Buffer
+}
+
+type invocationInput struct {
+	id       string
+	event    []byte
+	deadline time.Time
+}
+
+const (
+	labAckTimeout     = 5 * time.Second
+	labProcessTimeout = 14 * time.Second // the tools' two seconds, and what the process function keeps for itself
+	labBackTimeout    = 12 * time.Second
+	labVisibility     = 4 * time.Second
+	labMemory         = 4 << 20 // KiB of address space
+)
+
+// TestProcessDeath kills the built functions while messages flow.
+func TestProcessDeath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the functions")
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("what runs in Lambda is a Linux process, and so is its memory limit")
+	}
+	started := time.Now()
+	l := newLab(t)
+	receives := 6
+	if *full {
+		receives = 19
+	}
+	l.makeQueues(receives)
+	l.scenario, l.blows = deaths()
+	ctx, stop := context.WithCancel(context.Background())
+	var running, posting sync.WaitGroup
+	running.Go(func() { l.jobs.Run(ctx, l.handler("process", labProcessTimeout)) })
+	running.Go(func() { l.results.Run(ctx, l.handler("callback", labBackTimeout)) })
+	slots := make(chan struct{}, 8)
+	for _, hook := range l.scenario {
+		posting.Go(func() {
+			slots <- struct{}{}
+			l.post(hook)
+			<-slots
+		})
+	}
+	posting.Wait()
+	l.settle(5 * time.Minute)
+	stop()
+	running.Wait()
+	l.stop()
+
+	dealt, kills := 0, 0
+	for id, blows := range l.blows {
+		for _, b := range blows {
+			if kills++; b.dealt {
+				dealt++
+			} else {
+				t.Errorf("%s was never reached for %s", b, id)
+			}
+		}
+	}
+	starved := 0
+	for _, e := range l.started {
+		if strings.Contains(e.log.String(), "out of memory") {
+			starved++
+		}
+	}
+	if starved < 4 { // two jobs, two attempts each
+		t.Errorf("%d processes ran out of memory", starved)
+	}
+	violations := append(l.violations(), l.differ()...)
+	for _, v := range violations {
+		t.Errorf("%.700s", v)
+	}
+	var repeats []string
+	for id := range l.observed.mayRepeatTold {
+		repeats = append(repeats, fmt.Sprintf("%s (%d times)", id, len(l.observed.told[id])))
+	}
+	slices.Sort(repeats)
+	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %s; told again by the exception: %s\n",
+		len(l.ids()), dealt, kills, len(l.started), len(violations), time.Since(started).Round(time.Second/10), strings.Join(repeats, ", "))
+}
+
+// deaths are the calls of the test, and what befalls each of them.
+func deaths() ([]webhook, map[string][]*blow) {
+	var hooks []webhook
+	blows := make(map[string][]*blow)
+	add := func(call, tool, want string, answers []int, b ...*blow) {
+		hooks = append(hooks, webhook{call: call, answers: answers, calls: []toolCall{{id: "x", tool: tool, arguments: arguments, want: want}}})
+		blows[job.ID(call, "x")] = b
+	}
+	gone := []int{404}
+	kill := func(function, op string, after bool, signal syscall.Signal) {
+		b := &blow{function: function, op: op, after: after, signal: signal}
+		name := strings.NewReplacer(": ", "-", " ", "-").Replace(b.String())
+		switch op {
+		case "announce", "save undelivered":
+			add(name, "ask", "announced call_gone", gone, b)
+		default:
+			add(name, "ask", "told ok", nil, b)
+		}
+	}
+	for function, ops := range map[string][]string{
+		"ack":      {"send job", "respond"},
+		"process":  {"save running", "tool", "save done", "send outcome", "respond"},
+		"callback": {"load", "save done", "post", "save delivered", "announce", "save undelivered", "respond"},
+	} {
+		for _, op := range ops {
+			kill(function, op, false, syscall.SIGKILL)
+			kill(function, op, true, syscall.SIGKILL)
+		}
+	}
+	kill("process", "tool", false, syscall.SIGTERM)
+	kill("callback", "post", true, syscall.SIGTERM)
+	kill("process", "save done", false, 0)
+	kill("process", "send outcome", true, 0)
+	kill("callback", "save delivered", false, 0)
+	for i := range 2 {
+		add(fmt.Sprintf("once-%d", i), "once", "told error, dead letter", nil, &blow{function: "process", op: "tool", after: i == 1, signal: syscall.SIGKILL})
+		add(fmt.Sprintf("exits-%d", i), "exits", "told error, dead letter", nil)
+		add(fmt.Sprintf("glutton-%d", i), "glutton", "told error, dead letter", nil)
+		add(fmt.Sprintf("undisturbed-%d", i), "ask", "told ok", nil)
+		add(fmt.Sprintf("undisturbed-and-gone-%d", i), "ask", "announced call_gone", gone)
+	}
+	// The process dies twice, and so does the callback function.
+	add("unlucky", "ask", "told ok", nil,
+		&blow{function: "process", op: "tool", signal: syscall.SIGKILL}, &blow{function: "process", op: "save done", signal: syscall.SIGKILL},
+		&blow{function: "callback", op: "save done", after: true, signal: syscall.SIGKILL}, &blow{function: "callback", op: "post", signal: syscall.SIGKILL})
+	return hooks, blows
+}
+
+// differ says what came out otherwise than it must, whoever was killed.
+func (l *lab) differ() []violation {
+	var wrong []violation
+	for _, h := range l.scenario {
+		id := job.ID(h.call, h.calls[0].id)
+		if got := l.outcome(id); got != h.calls[0].want {
+			wrong = append(wrong, violation{"record", id, fmt.Sprintf("came to %q, want %q", got, h.calls[0].want)})
+		}
+	}
+	return wrong
+}
+
+// newLab builds the functions, with the tools of testdata in the tools folder.
+// But for the full runs, what is held by a dead process is held for a few
+// seconds only, so that the test does not have to wait for longer.
+func newLab(t *testing.T) *lab {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	replaced := map[string]string{filepath.Join(root, "tools/tools.go"): filepath.Join(root, "internal/faults/testdata/tools/tools.go")}
+	change := func(name, old, replacement string) {
+		path := filepath.Join(root, name)
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(string(source), old) != 1 {
+			t.Fatalf("%s does not hold %q once", name, old)
+		}
+		replaced[path] = filepath.Join(folder, filepath.Base(name))
+		if err := os.WriteFile(replaced[path], []byte(strings.Replace(string(source), old, replacement, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !*full {
+		change("internal/process/process.go", "leaseMargin = 15 * time.Second", "leaseMargin = 2 * time.Second")
+		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", "deliveryLease = 5 * time.Second")
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(folder, "overlay.json"), "-tags", "lambda.norpc", "-ldflags", "-s -w",
+		"-o", folder+string(filepath.Separator), "./functions/ack", "./functions/process", "./functions/callback")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+
+	l := &lab{
+		t: t, world: emptyWorld(), folder: folder, database: server.NewServer(),
+		running: make(map[string]*environment), idle: make(map[string][]*environment),
+	}
+	l.attempts = map[string]int{"ask": 3, "once": 1, "exits": 2, "glutton": 2}
+	l.records = l.scan
+	l.ask("CreateTable", `{"TableName":"jobs","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}],"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}]}`)
+	l.outside = httptest.NewServer(http.HandlerFunc(l.serveOutside))
+	t.Cleanup(l.outside.Close)
+	return l
+}
+
+func (l *lab) makeQueues(receives int) {
+	var err error
+	for _, q := range []struct {
+		at **memqueue.Queue
+		memqueue.Config
+	}{
+		{&l.deadJobs, memqueue.Config{Name: "jobs-dead"}},
+		{&l.deadResults, memqueue.Config{Name: "results-dead"}},
+		{&l.jobs, memqueue.Config{Name: "jobs", MaxReceives: receives, HandlerTimeout: labProcessTimeout}},
+		{&l.results, memqueue.Config{Name: "results", MaxReceives: 30, HandlerTimeout: labBackTimeout}},
+	} {
+		q.Log, q.VisibilityTimeout, q.Concurrency, q.BatchSize = l.log(setting{}), labVisibility, 8, 1
+		switch q.Name {
+		case "jobs":
+			q.DeadLetters = l.deadJobs
+		case "results":
+			q.DeadLetters = l.deadResults
+		}
+		if *q.at, err = memqueue.New(q.Config); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+// ask sends a request to the database.
+func (l *lab) ask(operation, body string) []byte {
+	request := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	request.Header.Set("X-Amz-Target", "DynamoDB_20120810."+operation)
+	recorder := httptest.NewRecorder()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.database.ServeHTTP(recorder, request)
+	if recorder.Code != http.StatusOK {
+		l.t.Errorf("%s: %d %s", operation, recorder.Code, recorder.Body)
+	}
+	return recorder.Body.Bytes()
+}
+
+type item map[string]struct{ S, N string }
+
+func (l *lab) scan() []job.Record {
+	var out struct{ Items []item }
+	if err := json.Unmarshal(l.ask("Scan", `{"TableName":"jobs"}`), &out); err != nil {
+		l.t.Fatal(err)
+	}
+	var records []job.Record
+	for _, i := range out.Items {
+		if strings.HasPrefix(i["id"].S, "call:") {
+			continue // the record of a call is kept in the same table
+		}
+		var r job.Record
+		if err := json.Unmarshal([]byte(i["record"].S), &r); err != nil {
+			l.t.Fatal(err)
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+// handler gives a queue's events to a process of a function.
+func (l *lab) handler(function string, timeout time.Duration) memqueue.Handler {
+	return func(_ context.Context, event events.SQSEvent) (response events.SQSEventResponse, err error) {
+		body, err := json.Marshal(event)
+		if err != nil {
+			return response, err
+		}
+		answer, err := l.invoke(function, jobIn(event.Records[0].Body), body, timeout)
+		if err != nil {
+			return response, err
+		}
+		return response, json.Unmarshal(answer, &response)
+	}
+}
+
+// post posts a webhook to the ack function, again and again until it takes it.
+func (l *lab) post(hook webhook) {
+	request := events.APIGatewayV2HTTPRequest{Body: strings.Replace(hook.body(), `"controlUrl":"`, `"controlUrl":"`+l.outside.URL+`/control/`, 1)}
+	request.RequestContext.HTTP.Method = http.MethodPost
+	id := job.ID(hook.call, hook.calls[0].id)
+	body, err := json.Marshal(request)
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	for range 5 {
+		var response events.APIGatewayV2HTTPResponse
+		answer, err := l.invoke("ack", id, body, labAckTimeout)
+		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode == http.StatusOK {
+			l.world.mu.Lock()
+			l.observed.accepted[id] = true
+			l.world.mu.Unlock()
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	l.t.Errorf("the webhook of %s was never taken", id)
+}
+
+var errFunction = errors.New("the function failed")
+
+// invoke calls a function in an environment that is idle, or in a new one.
+func (l *lab) invoke(function, id string, event []byte, timeout time.Duration) ([]byte, error) {
+	e := l.take(function, id)
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.running[function+" "+id] == e {
+			delete(l.running, function+" "+id)
+		}
+		select {
+		case <-e.exited:
+		default:
+			l.idle[function] = append(l.idle[function], e)
+		}
+	}()
+
+	deadline := time.Now().Add(timeout)
+	select {
+	case e.work <- invocationInput{id: strconv.FormatInt(time.Now().UnixNano(), 10), event: event, deadline: deadline}:
+	case <-e.exited: // killed after it had answered
+		return nil, errDied
+	}
+	select {
+	case answer := <-e.answers:
+		if answer == nil {
+			return nil, errFunction
+		}
+		return answer, nil
+	case <-e.exited:
+		e.inv.die()
+		return nil, errDied
+	case <-time.After(time.Until(deadline)):
+		e.kill(syscall.SIGKILL)
+		return nil, errors.New("the function's time was up")
+	}
+}
+
+// take takes an environment for a job: one that is idle, or a new one.
+func (l *lab) take(function, id string) *environment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var e *environment
+	for e == nil && len(l.idle[function]) > 0 {
+		last := len(l.idle[function]) - 1
+		e, l.idle[function] = l.idle[function][last], l.idle[function][:last]
+		select {
+		case <-e.exited:
+			e = nil
+		default:
+		}
+	}
+	if e == nil {
+		e = l.newEnvironment(function)
+		l.started = append(l.started, e)
+	}
+	_, e.inv = l.begin(context.Background(), function)
+	l.running[function+" "+id] = e
+	return e
+}
+
+// newEnvironment starts a process. l.mu is held.
+func (l *lab) newEnvironment(function string) *environment {
+	e := &environment{
+		lab: l, function: function, work: make(chan invocationInput), answers: make(chan []byte, 1), exited: make(chan struct{}), log: new(bytes.Buffer),
+	}
+	e.server = httptest.NewServer(e)
+	e.process = exec.Command("sh", "-c", `ulimit -v "$1"; exec "$0"`, filepath.Join(l.folder, function), strconv.Itoa(labMemory))
+	e.process.Env = []string{
+		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(e.server.URL, "http://"), "AWS_LAMBDA_FUNCTION_NAME=" + function,
+		"AWS_ENDPOINT_URL=" + e.server.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
+		"JOBS_QUEUE_URL=" + e.server.URL + "/jobs", "RESULTS_QUEUE_URL=" + e.server.URL + "/results", "JOBS_TABLE=jobs", "EVENT_BUS_NAME=bus",
+		`WEBHOOK_AUTH={"type":"none"}`, "ORDERS_API_URL=" + l.outside.URL + "/tool", "CONTROL_HOSTS=" + strings.TrimPrefix(l.outside.URL, "http://"),
+		"GOTRACEBACK=none", "GOMAXPROCS=1",
+	}
+	e.process.Stdout, e.process.Stderr = e.log, e.log
+	if err := e.process.Start(); err != nil {
+		l.t.Errorf("start %s: %v", function, err)
+	}
+	go func() {
+		_ = e.process.Wait()
+		close(e.exited)
+		e.server.CloseClientConnections()
+	}()
+	return e
+}
+
+// kill ends the process, and comes back when it has ended. From the moment on
+// that it is called, nothing that the process still does has an effect.
+func (e *environment) kill(signal syscall.Signal) {
+	e.inv.die()
+	_ = e.process.Process.Signal(signal)
+	<-e.exited
+}
+
+func (l *lab) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, environments := range l.idle {
+		for _, e := range environments {
+			_ = e.process.Process.Signal(syscall.SIGTERM)
+			<-e.exited
+			e.server.Close()
+		}
+	}
+}
+
+// step takes the blow that is planned for a step, if there is one. It gives
+// false where the process has died, and its request has no answer.
+func (e *environment) step(op, id string, effect func()) bool {
+	if e.inv.isDead() {
+		return false
+	}
+	b := e.lab.blow(e, op, id)
+	if b != nil && !b.after {
+		return e.take(b)
+	}
+	effect()
+	return b == nil || e.take(b)
+}
+
+func (e *environment) take(b *blow) bool {
+	if b.signal == 0 {
+		e.inv.doubt()
+		<-e.exited // by invoke, when the function's time is up
+	} else {
+		e.kill(b.signal)
+	}
+	return false
+}
+
+// blow finds what is planned. What does not come back does not come back when
+// the client asks again, either.
+func (l *lab) blow(e *environment, op, id string) *blow {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.blows[id] {
+		if b.function == e.function && b.op == op && (!b.dealt || b.signal == 0 && b.by == e) {
+			b.dealt, b.by = true, e
+			return b
+		}
+	}
+	return nil
+}
+
+// ServeHTTP is the runtime API, and AWS.
+func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the process died while it sent
+	}
+	answered := true
+	path, isRuntime := strings.CutPrefix(r.URL.Path, "/2018-06-01/runtime/invocation/")
+	switch target := r.Header.Get("X-Amz-Target"); {
+	case isRuntime && path == "next":
+		e.next(w, r)
+	case isRuntime && strings.HasSuffix(path, "/response"):
+		answered = e.respond(w, body)
+	case isRuntime && strings.HasSuffix(path, "/error"):
+		e.answers <- nil
+		w.WriteHeader(http.StatusAccepted)
+	case target == "AmazonSQS.SendMessageBatch":
+		answered = e.send(w, body)
+	case target == "AmazonSQS.ChangeMessageVisibility":
+		e.changeVisibility(w, body)
+	case target == "AWSEvents.PutEvents":
+		answered = e.putEvents(w, body)
+	case strings.HasPrefix(target, "DynamoDB"):
+		answered = e.table(w, r, body)
+	case r.Method == http.MethodHead: // the ack function opens a connection
+	default:
+		e.lab.t.Errorf("%s asked for %s %s %s", e.function, r.Method, r.URL.Path, target)
+		w.WriteHeader(http.StatusNotFound)
+	}
+	if !answered {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (e *environment) next(w http.ResponseWriter, r *http.Request) {
+	select {
+	case in := <-e.work:
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", in.id)
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(in.deadline.UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-central-1:000000000000:function:"+e.function)
+		_, _ = w.Write(in.event)
+	case <-r.Context().Done():
+	case <-e.exited:
+	}
+}
+
+// job is the job that the environment works on.
+func (e *environment) job() string {
+	e.lab.mu.Lock()
+	defer e.lab.mu.Unlock()
+	for key, other := range e.lab.running {
+		if other == e {
+			_, id, _ := strings.Cut(key, " ")
+			return id
+		}
+	}
+	return ""
+}
+
+func (e *environment) respond(w http.ResponseWriter, body []byte) bool {
+	return e.step("respond", e.job(), func() {
+		e.answers <- body
+		w.WriteHeader(http.StatusAccepted)
+	})
+}
+
+func (e *environment) queue(url string) *memqueue.Queue {
+	if strings.HasSuffix(url, "/jobs") {
+		return e.lab.jobs
+	}
+	return e.lab.results
+}
+
+func (e *environment) send(w http.ResponseWriter, body []byte) bool {
+	var in struct {
+		QueueURL string `json:"QueueUrl"`
+		Entries  []struct{ ID, MessageBody, MessageGroupID string }
+	}
+	if err := json.Unmarshal(body, &in); err != nil || len(in.Entries) != 1 {
+		e.lab.t.Errorf("SendMessageBatch: %v, %d entries", err, len(in.Entries))
+		return false
+	}
+	op := map[string]string{"ack": "send job", "process": "send outcome"}[e.function]
+	m := in.Entries[0]
+	return e.step(op, jobIn(m.MessageBody), func() {
+		if err := e.queue(in.QueueURL).Send(context.Background(), []queue.Message{{Body: m.MessageBody, Group: m.MessageGroupID}})[0]; err != nil {
+			e.lab.t.Error(err)
+		}
+		answer(w, `{"Successful":[{"Id":%q,"MessageId":"m","MD5OfMessageBody":%q}],"Failed":[]}`, m.ID, md5Hex(m.MessageBody))
+	})
+}
+
+func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
+	var in struct {
+		QueueURL          string `json:"QueueUrl"`
+		ReceiptHandle     string
+		VisibilityTimeout int
+	}
+	err := json.Unmarshal(body, &in)
+	if err == nil && !e.inv.isDead() {
+		err = e.queue(in.QueueURL).ChangeVisibility(context.Background(), in.ReceiptHandle, time.Duration(in.VisibilityTimeout)*time.Second)
+	}
+	if err != nil {
+		w.Header().Set("X-Amzn-Query-Error", "ReceiptHandleIsInvalid;Sender")
+		w.WriteHeader(http.StatusBadRequest)
+	}
+	answer(w, `{}`)
+}
+
+func (e *environment) putEvents(w http.ResponseWriter, body []byte) bool {
+	var in struct{ Entries []struct{ Detail string } }
+	var u job.Announcement
+	if err := json.Unmarshal(body, &in); err != nil || len(in.Entries) != 1 || json.Unmarshal([]byte(in.Entries[0].Detail), &u) != nil {
+		e.lab.t.Errorf("PutEvents: %v %s", err, body)
+		return false
+	}
+	return e.step("announce", u.JobID, func() {
+		e.lab.world.mu.Lock()
+		defer e.lab.world.mu.Unlock()
+		e.lab.observed.announced[u.JobID] = append(e.lab.observed.announced[u.JobID], u)
+		e.inv.unmarkedAnnounced[u.JobID] = true
+		answer(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`)
+	})
+}
+
+func (e *environment) table(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	var in struct{ Item, Key item }
+	if err := json.Unmarshal(body, &in); err != nil {
+		e.lab.t.Errorf("DynamoDB: %v", err)
+		return false
+	}
+	op, id, state := "load", in.Key["id"].S, job.State(in.Item["state"].S)
+	if in.Item != nil {
+		op, id = saveOp(state), in.Item["id"].S
+	}
+	if call, ok := strings.CutPrefix(id, "call:"); ok {
+		op, id = "a call's record", call
+	}
+	return e.step(op, id, func() {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		recorder := httptest.NewRecorder()
+		e.lab.mu.Lock()
+		e.lab.database.ServeHTTP(recorder, r)
+		e.lab.mu.Unlock()
+		if recorder.Code == http.StatusOK && in.Item != nil {
+			e.lab.marked(e.inv, id, state)
+		}
+		for name, values := range recorder.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(recorder.Code)
+		_, _ = w.Write(recorder.Body.Bytes())
+	})
+}
+
+// serveOutside is what lies outside of AWS: the calls, and the tools' service.
+func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	call, tool := strings.CutPrefix(r.URL.Path, "/tool/")
+	function, op, id := "process", "tool", call
+	if !tool {
+		call = strings.TrimPrefix(r.URL.Path, "/control/")
+		function, op, id = "callback", "post", job.ID(call, "x")
+	}
+	l.mu.Lock()
+	e := l.running[function+" "+id]
+	l.mu.Unlock()
+	if e == nil {
+		return // its process has been killed
+	}
+	answered := e.step(op, id, func() {
+		l.world.mu.Lock()
+		defer l.world.mu.Unlock()
+		if tool {
+			ctx, ended := context.WithCancel(context.Background())
+			ended()
+			l.observed.starts[id] = append(l.observed.starts[id], ctx)
+			return
+		}
+		status := http.StatusOK
+		if hook := l.webhook(call); len(hook.answers) > 0 {
+			status = hook.answers[0]
+		} else {
+			l.hear(e, id, body)
+		}
+		w.WriteHeader(status)
+	})
+	if !answered {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// hear notes what a call was told. l.world.mu is held.
+func (l *lab) hear(e *environment, id string, body []byte) {
+	m, err := vapi.ParseControlMessage(body)
+	if err != nil {
+		l.t.Errorf("a control message: %v", err)
+	}
+	l.observed.told[id] = append(l.observed.told[id], m)
+	l.observed.toldAt[id] = time.Now()
+	e.inv.unmarkedTold[id] = true
+}
+
+func answer(w http.ResponseWriter, format string, a ...any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	_, _ = fmt.Fprintf(w, format, a...)
+}
+
+func md5Hex(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }

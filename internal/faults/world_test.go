@@ -1,0 +1,627 @@
+package faults_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/vapi"
+)
+
+const (
+	ackTimeout  = 10 * time.Second // of the ack function
+	postTimeout = 10 * time.Second // of a post, as the control client's own
+
+	// patience is how long a run may take until nothing is on its way any
+	// more. Whatever takes longer counts as lost.
+	patience = 6 * time.Hour
+)
+
+// world is one run: the three handlers between queues and a table in memory,
+// what surrounds them, and the faults that are planned.
+type world struct {
+	scenario []webhook
+	attempts map[string]int // by tool: how often it may be started
+	plan     map[step]kind
+	outages  []outage
+	began    time.Time
+	over     chan struct{} // closed when the run is over; lets go of what died
+
+	jobs, deadJobs, results, deadResults *memqueue.Queue
+	store                                tableStore
+	records                              func() []job.Record
+	ack                                  *ack.Handler
+
+	mu       sync.Mutex
+	reached  map[step]int // by the step without its n: how often
+	trace    []step
+	hit      map[step]bool
+	observed observations
+}
+
+// observations are what the world saw, by job id.
+type observations struct {
+	accepted  map[string]bool
+	starts    map[string][]context.Context // the attempts, by the context that each was given
+	told      map[string][]vapi.ControlMessage
+	toldAt    map[string]time.Time   // the last time
+	posted    map[string][]time.Time // told or not
+	announced map[string][]job.Announcement
+
+	// Where a repeat is beyond what anybody can know: the message was taken
+	// and the answer was lost, or the function died before it could write
+	// down what it had done.
+	mayRepeatTold, mayRepeatAnnounced map[string]bool
+
+	wrong []violation // what was seen to be wrong at once
+}
+
+// invocation is one call of a function. What it does goes through
+// [world.step]; once it is dead, nothing that it does has an effect.
+type invocation struct {
+	world    *world
+	function string
+	dead     chan struct{}
+	dying    sync.Once
+
+	// Of this invocation's jobs, those that were told or announced and not
+	// marked so yet. Guarded by world.mu.
+	unmarkedTold, unmarkedAnnounced map[string]bool
+	jobs                            map[string]string // by receipt handle
+}
+
+type invocationKey struct{}
+
+func invocationOf(ctx context.Context) *invocation {
+	return ctx.Value(invocationKey{}).(*invocation)
+}
+
+func (w *world) begin(ctx context.Context, function string) (context.Context, *invocation) {
+	inv := &invocation{
+		world: w, function: function, dead: make(chan struct{}),
+		unmarkedTold: make(map[string]bool), unmarkedAnnounced: make(map[string]bool), jobs: make(map[string]string),
+	}
+	return context.WithValue(ctx, invocationKey{}, inv), inv
+}
+
+// die ends the invocation's process.
+func (inv *invocation) die() {
+	inv.dying.Do(func() {
+		inv.doubt()
+		close(inv.dead)
+	})
+}
+
+// doubt notes that what was done and not marked may be done again.
+func (inv *invocation) doubt() {
+	w := inv.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range inv.unmarkedTold {
+		w.observed.mayRepeatTold[id] = true
+	}
+	for id := range inv.unmarkedAnnounced {
+		w.observed.mayRepeatAnnounced[id] = true
+	}
+}
+
+func (inv *invocation) isDead() bool {
+	select {
+	case <-inv.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// lies is where the dead do what they still do: wait, until the run is over.
+func (inv *invocation) lies() error {
+	<-inv.world.over
+	return errDied
+}
+
+var (
+	errInjected = errors.New("an injected error")
+	errDied     = errors.New("the process died")
+)
+
+// step does something that talks to the outside, unless a fault is planned
+// there.
+func (w *world) step(ctx context.Context, op, id string, effect func() error) error {
+	inv := invocationOf(ctx)
+	if inv.isDead() {
+		return inv.lies()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k := w.reach(inv, op, id)
+	switch k {
+	case errorKind:
+		return errInjected
+	case timeoutKind:
+		return w.hang(ctx, inv)
+	case deathBefore:
+		inv.die()
+		return inv.lies()
+	}
+	err := effect()
+	switch k {
+	case lostAnswer:
+		return errInjected
+	case lateAnswer:
+		return w.hang(ctx, inv)
+	case deathAfter:
+		inv.die()
+		return inv.lies()
+	case repeatedKind:
+		return effect()
+	}
+	return err
+}
+
+// hang does nothing until the time is up.
+func (w *world) hang(ctx context.Context, inv *invocation) error {
+	<-ctx.Done()
+	if inv.isDead() {
+		return inv.lies()
+	}
+	return ctx.Err()
+}
+
+// reach counts a step and gives the fault that is planned there.
+func (w *world) reach(inv *invocation, op, id string) kind {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := step{function: inv.function, op: op, job: id}
+	w.reached[s]++
+	s.n = w.reached[s]
+	w.trace = append(w.trace, s)
+	for _, o := range w.outages {
+		if at := time.Since(w.began); o.hits(s) && at >= o.from && at < o.from+o.lasts {
+			return o.kind
+		}
+	}
+	k, planned := w.plan[s]
+	if planned {
+		w.hit[s] = true
+	}
+	return k
+}
+
+// wrong notes what must not have happened. w.mu is held.
+func (w *world) wrong(what, id, format string, a ...any) {
+	w.observed.wrong = append(w.observed.wrong, violation{what, id, fmt.Sprintf(format, a...)})
+}
+
+// sender is a queue that is sent to.
+type sender struct {
+	world *world
+	queue *memqueue.Queue
+	op    string
+}
+
+// Send sends each message on its own, as each place in a batch can fail alone.
+// What hangs or kills stops the whole request, with those before it sent.
+func (s sender) Send(ctx context.Context, messages []queue.Message) []error {
+	errs := make([]error, len(messages))
+	for i, m := range messages {
+		errs[i] = s.world.step(ctx, s.op, jobIn(m.Body), func() error {
+			return s.queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
+		})
+	}
+	return errs
+}
+
+// receiver is a queue that is received from.
+type receiver struct {
+	world *world
+	queue *memqueue.Queue
+}
+
+func (r receiver) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	return r.world.step(ctx, "change visibility", invocationOf(ctx).jobs[receipt], func() error {
+		return r.queue.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
+	})
+}
+
+// tableStore is what the jobs table stands on.
+type tableStore interface {
+	jobtable.Store
+	jobtable.CallStore
+}
+
+// store is the jobs table's store.
+type store struct {
+	world *world
+	tableStore
+}
+
+func (s store) LoadCall(ctx context.Context, callID string) (r job.CallRecord, err error) {
+	err = s.world.step(ctx, "load call", callID, func() (err error) {
+		r, err = s.tableStore.LoadCall(context.WithoutCancel(ctx), callID)
+		return err
+	})
+	return r, err
+}
+
+func (s store) SaveCall(ctx context.Context, r job.CallRecord) (saved job.CallRecord, err error) {
+	err = s.world.step(ctx, "save call", r.CallID, func() (err error) {
+		saved, err = s.tableStore.SaveCall(context.WithoutCancel(ctx), r)
+		return err
+	})
+	return saved, err
+}
+
+func (s store) Load(ctx context.Context, id string) (r job.Record, err error) {
+	err = s.world.step(ctx, "load", id, func() (err error) {
+		r, err = s.tableStore.Load(context.WithoutCancel(ctx), id)
+		return err
+	})
+	return r, err
+}
+
+func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err error) {
+	err = s.world.step(ctx, saveOp(r.State), r.ID, func() (err error) {
+		saved, err = s.tableStore.Save(context.WithoutCancel(ctx), r)
+		if err == nil {
+			s.world.marked(invocationOf(ctx), r.ID, r.State)
+		}
+		return err
+	})
+	return saved, err
+}
+
+func saveOp(state job.State) string { return "save " + string(state) }
+
+// marked notes that what was told or announced is written down now.
+func (w *world) marked(inv *invocation, id string, state job.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch state {
+	case job.Delivered:
+		delete(inv.unmarkedTold, id)
+	case job.Undelivered:
+		delete(inv.unmarkedAnnounced, id)
+	}
+}
+
+var toolCallID = regexp.MustCompile(`tool_call_id=(\S+) `)
+
+// Post makes the world the calls that control messages are posted to.
+func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	inv := invocationOf(ctx)
+	hook := w.webhook(controlURL)
+	id := job.ID(hook.call, hook.calls[0].id)
+	if added, ok := m.(vapi.AddMessage); ok {
+		id = job.ID(hook.call, toolCallID.FindStringSubmatch(added.Content)[1])
+	}
+	receipt := vapi.Receipt{Verdict: vapi.TryAgain, Err: errInjected}
+	err := w.step(ctx, "post", id, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		status := http.StatusOK
+		if n := len(w.observed.posted[id]); len(hook.answers) > 0 {
+			status = hook.answers[min(n, len(hook.answers)-1)]
+		}
+		w.observed.posted[id] = append(w.observed.posted[id], time.Now())
+		receipt = vapi.Receipt{Status: status, Err: fmt.Errorf("the control URL answered %d", status)}
+		switch {
+		case status < 300:
+			receipt = vapi.Receipt{Status: status, Verdict: vapi.Delivered}
+			w.observed.told[id] = append(w.observed.told[id], m)
+			w.observed.toldAt[id] = time.Now()
+			inv.unmarkedTold[id] = true
+		case status >= 500:
+			receipt.Verdict = vapi.TryAgain
+		default:
+			receipt.Verdict = vapi.Gone
+		}
+		return nil
+	})
+	if err != nil {
+		w.mu.Lock()
+		if inv.unmarkedTold[id] { // it was taken, and nobody knows
+			w.observed.mayRepeatTold[id] = true
+		}
+		w.mu.Unlock()
+		return vapi.Receipt{Verdict: vapi.TryAgain, Err: err}
+	}
+	return receipt
+}
+
+// Announce makes the world its own event bus.
+func (w *world) Announce(ctx context.Context, u job.Announcement) error {
+	inv := invocationOf(ctx)
+	times := 0
+	err := w.step(ctx, "announce", u.JobID, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.observed.announced[u.JobID] = append(w.observed.announced[u.JobID], u)
+		inv.unmarkedAnnounced[u.JobID] = true
+		times++
+		return nil
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if times > 1 || times == 1 && err != nil {
+		w.observed.mayRepeatAnnounced[u.JobID] = true
+	}
+	return err
+}
+
+// function makes a Lambda function of a handler: what is left at its timeout
+// is killed, and what died answers nothing.
+func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler {
+	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+		ctx, inv := w.begin(ctx, name)
+		for _, m := range event.Records {
+			inv.jobs[m.ReceiptHandle] = jobIn(m.Body)
+		}
+		stop := context.AfterFunc(ctx, inv.die)
+		defer stop()
+		type answer struct {
+			response events.SQSEventResponse
+			err      error
+		}
+		answered := make(chan answer, 1)
+		go func() {
+			var a answer
+			if a.err = w.whole(ctx, "receive", event); a.err == nil {
+				if a.response, a.err = handler(ctx, event); a.err == nil {
+					a.err = w.whole(ctx, "respond", event)
+				}
+			}
+			answered <- a
+		}()
+		select {
+		case <-inv.dead:
+			return events.SQSEventResponse{}, errDied
+		case a := <-answered:
+			return a.response, a.err
+		}
+	}
+}
+
+// whole is a step of all messages of an event.
+func (w *world) whole(ctx context.Context, op string, event events.SQSEvent) error {
+	for _, m := range event.Records {
+		if err := w.step(ctx, op, jobIn(m.Body), func() error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// vapi posts a webhook, and posts it again where the answer is not 2xx, as a
+// tool's backoffPlan makes Vapi do.
+func (w *world) vapi(hook webhook) {
+	var request events.APIGatewayV2HTTPRequest
+	request.RequestContext.HTTP.Method = http.MethodPost
+	request.Body = hook.body()
+	for range 10 {
+		if response, ok := w.front(hook, request); ok && response.StatusCode == http.StatusOK {
+			w.mu.Lock()
+			for _, c := range hook.calls {
+				if !strings.Contains(response.Body, `"`+c.id+`"`) {
+					w.wrong("answer", job.ID(hook.call, c.id), "the answer does not mention it: %s", response.Body)
+				}
+				if !c.answered() {
+					w.observed.accepted[job.ID(hook.call, c.id)] = true
+				}
+			}
+			w.mu.Unlock()
+			return
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// front calls the ack function. It gives false where the function died.
+func (w *world) front(hook webhook, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	ctx, inv := w.begin(ctx, "ack")
+	stop := context.AfterFunc(ctx, inv.die)
+	defer stop()
+	answered := make(chan events.APIGatewayV2HTTPResponse, 1)
+	go func() {
+		response, err := w.ack.Handle(ctx, request)
+		if err == nil {
+			err = w.step(ctx, "respond", job.ID(hook.call, hook.calls[0].id), func() error { return nil })
+		}
+		if err != nil {
+			response = events.APIGatewayV2HTTPResponse{StatusCode: http.StatusInternalServerError}
+		}
+		answered <- response
+	}()
+	select {
+	case <-inv.dead:
+		return events.APIGatewayV2HTTPResponse{}, false
+	case r := <-answered:
+		return r, true
+	}
+}
+
+func (w *world) webhook(callID string) webhook {
+	for _, h := range w.scenario {
+		if h.call == callID {
+			return h
+		}
+	}
+	panic("a post to a call that is not in the scenario: " + callID)
+}
+
+// jobIn is the job id of a job or of an outcome; of poison, what it begins
+// with.
+func jobIn(body string) string {
+	var m struct {
+		ID    string `json:"id"`
+		JobID string `json:"jobId"`
+	}
+	if json.Unmarshal([]byte(body), &m) != nil || m.ID+m.JobID == "" {
+		return fmt.Sprintf("poison %.12s", body)
+	}
+	return m.ID + m.JobID
+}
+
+// setting is how a world is made.
+type setting struct {
+	scenario []webhook
+	poison   []string
+	plan     map[step]kind
+	outages  []outage
+	store    func(t *testing.T, w *world) (tableStore, func() []job.Record)
+	log      slog.Handler // nil means none
+	after    func(w *world)
+}
+
+// run plays a scenario in fake time, until nothing is on its way any more, and
+// gives the world as it then is.
+func run(t *testing.T, s setting) *world {
+	var w *world
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, s)
+		ctx, stop := context.WithCancel(context.Background())
+		var running, posting sync.WaitGroup
+		for i, body := range s.poison {
+			q := []*memqueue.Queue{w.jobs, w.results}[i%2]
+			if err := errors.Join(q.Send(ctx, []queue.Message{{Body: body}})...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		running.Go(func() { w.jobs.Run(ctx, w.function("process", w.processHandler(t, s))) })
+		running.Go(func() { w.results.Run(ctx, w.function("callback", w.callbackHandler(t, s))) })
+		for _, hook := range s.scenario {
+			for _, at := range hook.posted() {
+				posting.Go(func() {
+					time.Sleep(at)
+					w.vapi(hook)
+				})
+			}
+		}
+		posting.Wait()
+		w.settle(patience)
+		if s.after != nil {
+			s.after(w)
+			w.settle(patience)
+		}
+		stop()
+		running.Wait()
+		close(w.over)
+		time.Sleep(time.Hour) // for tools that ignore their context
+	})
+	return w
+}
+
+// settle waits until nothing is on its way.
+func (w *world) settle(most time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	// In this order, as a job's message is deleted only after its outcome was
+	// queued.
+	if err := errors.Join(w.jobs.Drained(ctx), w.results.Drained(ctx)); err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.wrong("lost", "", "after %s: %v", most, err)
+	}
+}
+
+func emptyWorld() *world {
+	return &world{
+		over: make(chan struct{}), attempts: make(map[string]int), reached: make(map[step]int), hit: make(map[step]bool),
+		observed: observations{
+			accepted: make(map[string]bool), starts: make(map[string][]context.Context),
+			told: make(map[string][]vapi.ControlMessage), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
+			announced: make(map[string][]job.Announcement), mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool),
+		},
+	}
+}
+
+func newWorld(t *testing.T, s setting) *world {
+	w := emptyWorld()
+	w.scenario, w.plan, w.outages, w.began = s.scenario, s.plan, s.outages, time.Now()
+	for _, tool := range tools.Entries() {
+		w.attempts[tool.Name] = tool.Attempts
+	}
+	w.store, w.records = s.store(t, w)
+	log := w.log(s)
+	l := limits.Of(tools)
+	var err error
+	queues := []struct {
+		at **memqueue.Queue
+		memqueue.Config
+	}{
+		{&w.deadJobs, memqueue.Config{Name: "jobs-dead"}},
+		{&w.deadResults, memqueue.Config{Name: "results-dead"}},
+		{&w.jobs, memqueue.Config{Name: "jobs", VisibilityTimeout: l.JobsVisibility, HandlerTimeout: l.ProcessTimeout, MaxReceives: l.JobsMaxReceives}},
+		{&w.results, memqueue.Config{Name: "results", VisibilityTimeout: l.ResultVisibility, HandlerTimeout: l.CallbackTimeout, MaxReceives: l.ResultMaxReceives}},
+	}
+	for i, q := range queues {
+		q.Log = log
+		if i >= 2 {
+			q.DeadLetters = *queues[i-2].at
+		}
+		if *q.at, err = memqueue.New(q.Config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.ack, err = ack.New(ack.Config{
+		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log), Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) log(s setting) *slog.Logger {
+	if s.log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(s.log)
+}
+
+func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
+	h, err := process.New(process.Config{
+		Tools: tools, Table: jobtable.New(w.store, nil), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{w, w.jobs}, Log: w.log(s),
+		// More than the scenarios need: who is refused is not what breaks here.
+		Admission: jobtable.NewCalls(w.store, job.PerCall{Jobs: 100, Concurrent: 100}, nil),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Handle
+}
+
+func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
+	h, err := callback.New(callback.Config{
+		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{w, w.results}, Announcer: w, Log: w.log(s),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Handle
+}

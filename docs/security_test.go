@@ -1,0 +1,139 @@
+package docs_test
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// TestThreatsHaveTests looks up the tests that the threat model names.
+func TestThreatsHaveTests(t *testing.T) {
+	_, threats, found := strings.Cut(read(t, "security.md"), "\n## Threats\n")
+	if !found {
+		t.Fatal("there is no section of threats")
+	}
+	threats, _, _ = strings.Cut(threats, "\n## ")
+	named := regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
+	rows := 0
+	for line := range strings.Lines(threats) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| threat ") {
+			continue
+		}
+		rows++
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
+		tests := named.FindAllStringSubmatch(cells[len(cells)-1], -1)
+		if len(cells) != 3 || len(tests) == 0 {
+			t.Errorf("no test covers %s", line)
+		}
+		for _, test := range tests {
+			if !declared(t, filepath.Join("..", test[1]), test[2]) {
+				t.Errorf("%s has no %s", test[1], test[2])
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("only %d threats were found; has the way they are written changed?", rows)
+	}
+}
+
+// declared says whether the tests in a folder have this one.
+func declared(t *testing.T, dir, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.Contains(read(t, file), "\nfunc "+name+"(") {
+			return true
+		}
+	}
+	return false
+}
+
+// TestUndeliveredExample checks the event that the documentation shows.
+func TestUndeliveredExample(t *testing.T) {
+	page := read(t, "undelivered.md")
+	text, err := os.ReadFile("../internal/eventbus/undelivered.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := schema.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(page)
+	if shown == nil {
+		t.Fatal("no event is shown")
+	}
+	var event struct {
+		Source     string
+		DetailType string `json:"detail-type"`
+		Detail     map[string]any
+	}
+	if err := json.Unmarshal([]byte(shown[1]), &event); err != nil {
+		t.Fatal(err)
+	}
+	if err := resolved.Validate(event.Detail); err != nil || event.Source != "ringback" || event.DetailType != "undelivered" {
+		t.Errorf("no event looks like this: %v", err)
+	}
+	for _, why := range schema.Properties["why"].OneOf {
+		if !strings.Contains(page, "\n| `"+(*why.Const).(string)+"` |") {
+			t.Errorf("the page does not explain %v", *why.Const)
+		}
+	}
+}
+
+// TestLicencesAreListed compares the build list with the page of licences.
+func TestLicencesAreListed(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test", "-tags", "e2e",
+		"-f", "{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", "../...", "tool").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := make(map[string]bool)
+	for line := range strings.Lines(string(out)) {
+		built[strings.TrimSpace(line)] = true
+	}
+	listed := make(map[string]bool)
+	for _, row := range regexp.MustCompile(`(?m)^(\| \S+ \| v[0-9]\S* \|) \S+ \|$`).FindAllStringSubmatch(read(t, "licences.md"), -1) {
+		listed[row[1]] = true
+	}
+	delete(built, "")
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(built)), slices.Sorted(maps.Keys(listed))); diff != "" || len(built) == 0 {
+		t.Errorf("run make licences (-built +listed):\n%s", diff)
+	}
+}
+
+// TestActionsArePinned tests that no workflow uses an action by a name that
+// can be moved.
+func TestActionsArePinned(t *testing.T) {
+	files, err := filepath.Glob("../.github/workflows/*.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no workflows: %v", err)
+	}
+	for _, file := range files {
+		uses := regexp.MustCompile(`(?m)^\s*-?\s*uses:\s*(.*)$`).FindAllStringSubmatch(read(t, file), -1)
+		for _, u := range uses {
+			if !regexp.MustCompile(`^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`).MatchString(u[1]) {
+				t.Errorf("%s uses %s; write the commit, and its version behind it", file, u[1])
+			}
+		}
+		if len(uses) == 0 {
+			t.Errorf("%s uses nothing; has the way it is written changed?", file)
+		}
+	}
+}

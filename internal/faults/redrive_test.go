@@ -65,14 +65,42 @@ func TestRedrive(t *testing.T) {
 		w.redrive()
 	}
 
-	// Whose failure was told stays as it is: no tool runs, and nobody hears of
-	// it again.
-	w := run(t, setting{scenario: everything, store: inMemory, after: later})
-	for _, v := range append(w.violations(), w.unexpected()...) {
+	// Whose failure was told: no tool runs and nobody hears of it in a call,
+	// but it is announced, once for each time that it is redriven.
+	var before []violation
+	var dead []string
+	told, starts, announced := make(map[string]int), make(map[string]int), make(map[string]int)
+	w := run(t, setting{scenario: everything, store: inMemory, after: func(w *world) {
+		before = append(w.violations(), w.unexpected()...)
+		for _, body := range w.deadJobs.Bodies() {
+			id := jobIn(body)
+			dead = append(dead, id)
+			told[id], starts[id], announced[id] = len(w.observed.told[id]), len(w.observed.starts[id]), len(w.observed.announced[id])
+		}
+		later(w)
+	}})
+	for _, v := range before {
 		t.Error(v)
 	}
-	if n := w.deadJobs.Len(); n != 3 {
-		t.Errorf("%d dead jobs, want 3", n)
+	if len(dead) != 3 {
+		t.Errorf("the dead jobs are %q, want 3", dead)
+	}
+	for _, id := range dead {
+		o := w.observed
+		if len(o.told[id]) != told[id] || len(o.starts[id]) != starts[id] {
+			t.Errorf("%s was told %d times and started %d times, before %d and %d", id, len(o.told[id]), len(o.starts[id]), told[id], starts[id])
+		}
+		if len(o.announced[id]) != announced[id]+1 || o.announced[id][announced[id]].Why != job.DeadlinePast {
+			t.Errorf("%s was announced %d times, before %d: %+v", id, len(o.announced[id]), announced[id], o.announced[id])
+		}
+		for _, r := range w.records() {
+			if r.ID == id && (r.State != job.Undelivered || r.Exhausted) {
+				t.Errorf("the record says: %s", show(r))
+			}
+		}
+	}
+	if w.jobs.Len() != 0 {
+		t.Errorf("%d jobs are on their way", w.jobs.Len())
 	}
 
 	// Who was never claimed, as the table was down until the queue gave up,

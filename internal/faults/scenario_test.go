@@ -55,11 +55,17 @@ func (h webhook) body() string {
 	if h.mute {
 		monitor = `{}`
 	}
-	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"toolWithToolCallList":[%s],"call":{"id":%q,"monitor":%s,"customer":{"number":"+15550100"}}}}`,
-		strings.Join(plain, ","), strings.Join(async, ","), h.call, monitor)
+	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"toolWithToolCallList":[%s],"call":{"id":%q,"monitor":%s,"customer":{"number":%q}}}}`,
+		strings.Join(plain, ","), strings.Join(async, ","), h.call, monitor, customer)
 }
 
-const arguments = `{"text":"x"}`
+// What no log may hold at info level or above.
+const (
+	customer = "+15550100"
+	planted  = "planted-argument"
+)
+
+const arguments = `{"text":"` + planted + `"}`
 
 // everything is the scenario of the enumerated runs. All of it comes at once,
 // so that jobs of different calls share the invocations.

@@ -14,6 +14,9 @@ import (
 //	                   │     ▲                 │
 //	                   └─────┘                 └──────────────────────▶ undelivered
 //	       release, or the lease ran out             given up
+//
+// A job whose attempts were used up goes from its last state back to done when it
+// is redriven after its deadline, and is then announced.
 type State string
 
 const (
@@ -146,6 +149,18 @@ func (r Record) Settle(now time.Time, state State, reason string) (Record, error
 	if reason != "" {
 		r.Reason = cut(reason)
 	}
+	return r, nil
+}
+
+// Redrive takes up the outcome of an exhausted job once more, on behalf of a
+// message that an operator moved out of the dead-letter queue after the job's
+// deadline: nothing is told any more then, and the failure is announced. It fails
+// with [ErrSettled] for every other job.
+func (r Record) Redrive(holder string, now time.Time) (Record, error) {
+	if !r.Exhausted || r.State != Delivered && r.State != Undelivered || !now.After(r.Deadline) {
+		return r, ErrSettled
+	}
+	r.State, r.Exhausted, r.Holder, r.Lease, r.Updated = Done, false, holder, time.Time{}, now
 	return r, nil
 }
 

@@ -102,6 +102,10 @@ func TestRules(t *testing.T) {
 			rule: func(r job.Record) (job.Record, error) { return r.ReleaseDelivery(start, time.Second) },
 			want: merge(running(settled), done(outcome{change: func(r *job.Record) { r.Lease = start.Add(time.Second) }}), after(settled)),
 		},
+		"Redrive before the deadline": {
+			rule: func(r job.Record) (job.Record, error) { return r.Redrive("redriven", start) },
+			want: merge(running(settled), done(settled), after(settled)),
+		},
 		"Settle as delivered": {
 			rule: func(r job.Record) (job.Record, error) { return r.Settle(start, job.Delivered, "") },
 			want: merge(running(settled), done(outcome{change: func(r *job.Record) {
@@ -177,5 +181,37 @@ func TestReasonIsCut(t *testing.T) {
 func TestBusyErrorTellsTheTime(t *testing.T) {
 	if got := (&job.BusyError{Until: start}).Error(); !strings.Contains(got, "2026-07-01T12:00:00Z") {
 		t.Error(got)
+	}
+}
+
+// TestRedrive is about what an operator moves out of the dead-letter queue.
+func TestRedrive(t *testing.T) {
+	deadline := time.Date(2026, 7, 1, 13, 0, 0, 0, time.UTC)
+	dead := job.Record{ID: "a/b", State: job.Delivered, Exhausted: true, Holder: "first", Deadline: deadline, Result: &job.Result{Status: job.Error}}
+	for name, row := range map[string]struct {
+		change func(*job.Record)
+		now    time.Time
+		ok     bool
+	}{
+		"told":                      {func(*job.Record) {}, deadline.Add(time.Second), true},
+		"announced":                 {func(r *job.Record) { r.State = job.Undelivered }, deadline.Add(time.Second), true},
+		"at the deadline":           {func(*job.Record) {}, deadline, false},
+		"before the deadline":       {func(*job.Record) {}, deadline.Add(-time.Second), false},
+		"not exhausted":             {func(r *job.Record) { r.Exhausted = false }, deadline.Add(time.Second), false},
+		"its outcome is on its way": {func(r *job.Record) { r.State = job.Done }, deadline.Add(time.Second), false},
+		"running":                   {func(r *job.Record) { r.State = job.Running }, deadline.Add(time.Second), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := dead
+			row.change(&before)
+			after, err := before.Redrive("second", row.now)
+			want := before
+			if row.ok {
+				want.State, want.Exhausted, want.Holder, want.Updated = job.Done, false, "second", row.now
+			}
+			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok || err != nil && !errors.Is(err, job.ErrSettled) {
+				t.Errorf("%v\n%s", err, diff)
+			}
+		})
 	}
 }

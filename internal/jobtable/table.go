@@ -110,6 +110,14 @@ func (t *Table) Settle(ctx context.Context, r job.Record, state job.State, reaso
 	return err
 }
 
+// Redrive takes up the outcome of an exhausted job once more, as
+// [job.Record.Redrive] says.
+func (t *Table) Redrive(ctx context.Context, r job.Record, holder string) (job.Record, error) {
+	return t.save(ctx, "redrive", r, func(r job.Record) (job.Record, error) {
+		return r.Redrive(holder, t.now())
+	})
+}
+
 // change loads a record, applies a rule and saves it. It starts anew where
 // somebody else was faster; the rule then sees what that one did.
 func (t *Table) change(ctx context.Context, what, id string, rule func(job.Record) (job.Record, error)) (job.Record, error) {

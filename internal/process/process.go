@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type Table interface {
 	Claim(ctx context.Context, j job.Job, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
 	Release(ctx context.Context, r job.Record, delay time.Duration, reason string) error
 	Finish(ctx context.Context, r job.Record, result job.Result, exhausted bool, reason string) (job.Record, error)
+	Redrive(ctx context.Context, r job.Record, holder string) (job.Record, error)
 }
 
 // Outcomes is the results queue.
@@ -131,6 +133,13 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		return &batch.Retry{After: max(busy.Until.Sub(h.cfg.Now()), time.Second)}
 	case errors.Is(err, job.ErrFinished):
 		log.InfoContext(ctx, "the job has been run before", "state", record.State)
+		if redriven(message, record) {
+			if record, err = h.cfg.Table.Redrive(ctx, record, message.MessageId); err != nil {
+				log.ErrorContext(ctx, "the redriven job cannot be taken up", "error", err)
+				return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+			}
+			log.WarnContext(ctx, "the job was redriven after its deadline; its failure is announced")
+		}
 		return h.tell(ctx, log, out, j, record, message)
 	case err != nil:
 		log.ErrorContext(ctx, "the job cannot be claimed", "error", err)
@@ -159,6 +168,18 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		}
 	}
 	return retry
+}
+
+// redriven says whether a message is an exhausted job's that an operator moved
+// out of the dead-letter queue. SQS gives it a new id and a new time then. A
+// repeated webhook gives a job another message too, but not after its deadline,
+// which is the call's end.
+func redriven(message events.SQSMessage, record job.Record) bool {
+	if !record.Exhausted || record.Holder == message.MessageId || record.State != job.Delivered && record.State != job.Undelivered {
+		return false
+	}
+	sent, err := strconv.ParseInt(message.Attributes["SentTimestamp"], 10, 64)
+	return err == nil && time.UnixMilli(sent).After(record.Deadline)
 }
 
 // tell sends the stored outcome of a finished job, unless it is known to have

@@ -909,6 +909,57 @@ func TestDeadlinePast(t *testing.T) {
 	})
 }
 
+// TestRedriven sends an exhausted job again, as an operator does who moves it out
+// of the dead-letter queue, and as a repeated webhook does.
+func TestRedriven(t *testing.T) {
+	started := 0
+	def := does(tool{FailureText: "Sorry."}, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		started++
+		return asynctool.Result{}, errors.New("down")
+	})
+	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
+		j := w.job("t1", "tool")
+		settle := func() {
+			if err := w.table.Settle(t.Context(), w.record(j), job.Delivered, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.send(j)
+		w.run(time.Second)
+		settle()
+		w.run(time.Minute)
+		once := told(job.Error, job.Respond, "Sorry.")
+		w.want(once, 0, 1)
+
+		// In the call's life it is no more than a repeat.
+		w.send(j)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+		// One that was sent in the call's life, and comes late, is too.
+		w.send(j)
+		time.Sleep(2 * time.Hour)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+
+		// The outcome goes to the callback function again, which finds its
+		// deadline passed.
+		w.send(j)
+		w.run(time.Minute)
+		twice := append(once, once...)
+		w.want(twice, 0, 1)
+		if last := w.out.sent[1]; !last.Deadline.Before(time.Now()) {
+			t.Errorf("the deadline is %s, and it would be told", last.Deadline)
+		}
+		settle()
+		w.send(j)
+		w.run(time.Minute)
+		w.want(twice, 0, 1)
+		if started != 1 {
+			t.Errorf("the tool was started %d times", started)
+		}
+	})
+}
+
 // TestRefusal is about a job that is only there to tell why its tool cannot be
 // run.
 func TestRefusal(t *testing.T) {

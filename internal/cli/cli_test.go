@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,6 +145,35 @@ func TestSendWaits(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDevDrainsOnSIGTERM ends a local run as a process manager would, while a tool
+// is at work.
+func TestDevDrainsOnSIGTERM(t *testing.T) {
+	for _, name := range []string{"WEBHOOK_AUTH", "ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+		t.Setenv(name, "")
+	}
+	var out, errOut syncBuffer
+	code := make(chan int, 1)
+	go func() {
+		code <- cli.Run([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms", "--demo", "../../events/vapi/tool-calls.json"}, &out, &errOut)
+	}()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(out.String(), "tool started") && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	}
+	if !strings.Contains(out.String(), "tool started") {
+		t.Fatalf("no tool was started:\n%s%s", out.String(), errOut.String())
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case c := <-code:
+		if s := out.String(); c != 0 || !strings.Contains(s, "outcome delivered") || !strings.Contains(s, "Everything that was accepted is finished.") {
+			t.Errorf("code %d:\n%s%s", c, s, errOut.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the run does not end:\n%s", out.String())
 	}
 }
 

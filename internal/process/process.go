@@ -133,7 +133,7 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		return &batch.Retry{After: max(busy.Until.Sub(h.cfg.Now()), time.Second)}
 	case errors.Is(err, job.ErrFinished):
 		log.InfoContext(ctx, "the job has been run before", "state", record.State)
-		if redriven(message, record) {
+		if redriven(message, j, record) {
 			if record, err = h.cfg.Table.Redrive(ctx, record, message.MessageId); err != nil {
 				log.ErrorContext(ctx, "the redriven job cannot be taken up", "error", err)
 				return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
@@ -171,15 +171,16 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 }
 
 // redriven says whether a message is an exhausted job's that an operator moved
-// out of the dead-letter queue. SQS gives it a new id and a new time then. A
-// repeated webhook gives a job another message too, but not after its deadline,
-// which is the call's end.
-func redriven(message events.SQSMessage, record job.Record) bool {
-	if !record.Exhausted || record.Holder == message.MessageId || record.State != job.Delivered && record.State != job.Undelivered {
+// out of the dead-letter queue when the call was over. SQS gives it a new time
+// then, while the job in it is as old as it was; a repeated webhook gives the
+// job another message too, with a job of its own age.
+func redriven(message events.SQSMessage, j job.Job, record job.Record) bool {
+	if !record.Exhausted || record.State != job.Delivered && record.State != job.Undelivered {
 		return false
 	}
-	sent, err := strconv.ParseInt(message.Attributes["SentTimestamp"], 10, 64)
-	return err == nil && time.UnixMilli(sent).After(record.Deadline)
+	milli, err := strconv.ParseInt(message.Attributes["SentTimestamp"], 10, 64)
+	sent := time.UnixMilli(milli)
+	return err == nil && sent.After(j.CallEnds) && sent.After(record.Deadline)
 }
 
 // tell sends the stored outcome of a finished job, unless it is known to have

@@ -941,6 +941,14 @@ func TestRedriven(t *testing.T) {
 		w.run(time.Minute)
 		w.want(once, 0, 1)
 
+		// A webhook that is repeated after the tool's own deadline, and while the
+		// call lasts, has a job of its own age.
+		again := j
+		again.ReceivedAt, again.CallEnds = time.Now(), time.Now().Add(time.Hour)
+		w.send(again)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+
 		// The outcome goes to the callback function again, which finds its
 		// deadline passed.
 		w.send(j)

@@ -2,6 +2,7 @@ package vapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -122,13 +123,9 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	if cfg.Key == "" || !fitsHeader(cfg.Key) {
 		return nil, errors.New("the private key is empty, or has a line break or a space at an end: copy it again from https://dashboard.vapi.ai/org/api-keys")
 	}
-	if cfg.URL == "" {
-		cfg.URL = APIURL
-	}
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil ||
-		u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(controlHost(u))) {
-		return nil, errors.New("the address of Vapi's API must be an https URL without a query, as it is sent the private key")
+	u, err := apiURL(cfg.URL)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
@@ -137,13 +134,23 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		cfg.Now = time.Now
 	}
 	return &API{
-		key: cfg.Key, url: strings.TrimRight(cfg.URL, "/"), sleep: cfg.Sleep, now: cfg.Now,
+		key: cfg.Key, url: u.String(), sleep: cfg.Sleep, now: cfg.Now,
 		client: &http.Client{
 			Timeout: apiTimeout,
 			// The key goes nowhere but to the address that was given.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// apiURL checks an address of Vapi's API, empty meaning [APIURL]. It is https, or http on this machine, and ends in no slash.
+func apiURL(address string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(cmp.Or(address, APIURL), "/"))
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil ||
+		u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(controlHost(u))) {
+		return nil, errors.New("the address of Vapi's API must be an https URL without a query, as it is sent the private key")
+	}
+	return u, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -63,7 +63,7 @@ type ControlClient struct {
 	allowLoopback bool
 	publicKey     func(ctx context.Context) (string, error)
 	timeout       time.Duration
-	now           func() time.Time
+	answers       answerReader
 
 	// A transport each, so that no connection made under one rule is used under another.
 	vapi, configured, loopback *http.Transport
@@ -88,7 +88,10 @@ func NewControlClient(cfg ControlConfig) (*ControlClient, error) {
 		allowLoopback: cfg.AllowLoopback,
 		publicKey:     cfg.PublicKey,
 		timeout:       cfg.Timeout,
-		now:           cfg.Now,
+		answers: answerReader{
+			from: "the control URL", gone: "the call is over", now: cfg.Now,
+			forbidden: "check whether the assistant's monitorPlan.controlAuthenticationEnabled is on and the public key is right",
+		},
 	}
 	for _, host := range cfg.Hosts {
 		for _, scheme := range []string{"http", "https"} {
@@ -218,53 +221,72 @@ func (c *ControlClient) Post(ctx context.Context, controlURL string, m ControlMe
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback")
 	if c.publicKey != nil {
-		key, err := c.publicKey(ctx)
-		if err != nil {
-			return Receipt{Verdict: TryAgain, Err: fmt.Errorf("reading Vapi's public key: %w", err)}
+		if failed := authorize(request, "public", c.publicKey); failed.Err != nil {
+			return failed
 		}
-		if key == "" || !fitsHeader(key) {
-			return Receipt{Verdict: Misconfigured, Err: errors.New("the public key is empty or has a line break or a space at an end: correct the stored value")}
-		}
-		request.Header.Set("Authorization", "Bearer "+key)
 	}
+	return c.answers.roundTrip(transport, request)
+}
 
+// authorize puts a key into the request. Where that fails, the receipt has an Err.
+func authorize(request *http.Request, kind string, read func(ctx context.Context) (string, error)) Receipt {
+	key, err := read(request.Context())
+	if err != nil {
+		return Receipt{Verdict: TryAgain, Err: fmt.Errorf("reading Vapi's %s key: %w", kind, err)}
+	}
+	if key == "" || !fitsHeader(key) {
+		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the %s key is empty or has a line break or a space at an end: correct the stored value", kind)}
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	return Receipt{}
+}
+
+// answerReader makes receipts of answers, in the words for where they come from.
+type answerReader struct {
+	from            string
+	gone, forbidden string // what 404 and the like mean there, and 403
+	now             func() time.Time
+}
+
+// roundTrip posts a request of which only the answer's status counts.
+func (a answerReader) roundTrip(transport *http.Transport, request *http.Request) Receipt {
 	// The transport alone, without http.Client: nothing follows a redirect, and no error quotes the URL.
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return c.failedReceipt(ctx, err)
+		return a.failedReceipt(request.Context(), err)
 	}
 	defer response.Body.Close()
 	// Read to the end, so that the connection is kept; what the body says does not count.
 	_, _ = io.CopyN(io.Discard, response.Body, maxControlResponseBytes)
-	return c.answeredReceipt(response)
+	return a.answeredReceipt(response)
 }
 
-func (c *ControlClient) failedReceipt(ctx context.Context, err error) Receipt {
+func (a answerReader) failedReceipt(ctx context.Context, err error) Receipt {
 	if errors.Is(err, errRefusedAddress) {
-		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the control URL's host resolves to an address that is not allowed: %w", err)}
+		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the host of %s resolves to an address that is not allowed: %w", a.from, err)}
 	}
 	var operation *net.OpError
 	var timeout net.Error
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case ctx.Err() != nil:
-		err = fmt.Errorf("no answer from the control URL in time: %w", ctx.Err())
+		err = fmt.Errorf("no answer from %s in time: %w", a.from, ctx.Err())
 	case errors.As(err, &operation): // dialling, name resolution, reading, writing
-		err = fmt.Errorf("no answer from the control URL: %w", operation)
+		err = fmt.Errorf("no answer from %s: %w", a.from, operation)
 	case errors.As(err, &certificate):
-		err = fmt.Errorf("no answer from the control URL: %w", certificate)
+		err = fmt.Errorf("no answer from %s: %w", a.from, certificate)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		err = errors.New("no answer from the control URL: the TLS handshake timed out")
+		err = fmt.Errorf("no answer from %s: the TLS handshake timed out", a.from)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = errors.New("the connection was closed before the control URL answered")
+		err = fmt.Errorf("the connection was closed before %s answered", a.from)
 	default:
 		// Other errors of net/http may quote what was received, which may quote the URL.
-		err = fmt.Errorf("no usable answer from the control URL (%T)", err)
+		err = fmt.Errorf("no usable answer from %s (%T)", a.from, err)
 	}
 	return Receipt{Verdict: TryAgain, Err: err}
 }
 
-func (c *ControlClient) answeredReceipt(response *http.Response) Receipt {
+func (a answerReader) answeredReceipt(response *http.Response) Receipt {
 	r := Receipt{Status: response.StatusCode}
 	var meaning string
 	switch status := response.StatusCode; {
@@ -272,29 +294,29 @@ func (c *ControlClient) answeredReceipt(response *http.Response) Receipt {
 		r.Verdict = Delivered
 		return r
 	case status == 400, status == 404, status == 409, status == 410:
-		r.Verdict, meaning = Gone, "the call is over"
+		r.Verdict, meaning = Gone, a.gone
 	case status == 401, status == 403:
-		r.Verdict, meaning = Misconfigured, "check whether the assistant's monitorPlan.controlAuthenticationEnabled is on and the public key is right"
+		r.Verdict, meaning = Misconfigured, a.forbidden
 	case status >= 300 && status <= 399:
 		r.Verdict, meaning = Misconfigured, "redirects are not followed"
 	case status == 408, status == 425, status == 429, status >= 500 && status <= 599:
 		r.Verdict, meaning = TryAgain, "try again"
-		r.RetryAfter = c.retryAfter(response.Header.Get("Retry-After"))
+		r.RetryAfter = a.retryAfter(response.Header.Get("Retry-After"))
 	default:
 		r.Verdict, meaning = Misconfigured, "not an answer that is known of Vapi"
 	}
-	r.Err = fmt.Errorf("the control URL answered %d: %s", r.Status, meaning)
+	r.Err = fmt.Errorf("%s answered %d: %s", a.from, r.Status, meaning)
 	return r
 }
 
 // retryAfter reads seconds or an HTTP date (RFC 9110, section 10.2.3); what is neither, or past, asks for nothing.
-func (c *ControlClient) retryAfter(value string) time.Duration {
+func (a answerReader) retryAfter(value string) time.Duration {
 	// Beyond its range ParseUint gives the largest number.
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, min(at.Sub(c.now()), maxRetryAfter))
+		return max(0, min(at.Sub(a.now()), maxRetryAfter))
 	}
 	return 0
 }

@@ -10,10 +10,20 @@ import (
 	"time"
 )
 
-// The message types that Vapi expects more than an empty answer to.
+// The types of the messages that Ringback knows. Vapi expects more than an
+// empty answer to the first two.
 const (
 	TypeToolCalls        = "tool-calls"
 	TypeAssistantRequest = "assistant-request"
+	TypeStatusUpdate     = "status-update"
+	TypeEndOfCallReport  = "end-of-call-report"
+)
+
+// Statuses of a call in a status-update (Vapi's OpenAPI:
+// ServerMessageStatusUpdate.status, which has others, too).
+const (
+	StatusInProgress = "in-progress"
+	StatusEnded      = "ended"
 )
 
 // Errors of ParseMessage. They come wrapped with what is wrong, and never hold
@@ -35,6 +45,10 @@ type Message struct {
 	// Type is the message's type; "tool-calls" where the message has tool
 	// calls but no type.
 	Type string
+	// Status is what a status-update says of the call, such as StatusEnded; ""
+	// in every other message. It is not call.status, which recorded webhooks
+	// show to be stale.
+	Status string
 	// Timestamp is when Vapi sent the message, in UTC: milliseconds, or an
 	// RFC 3339 string in older traffic. Zero where it is absent, unreadable or
 	// outside the years 1970 to 9999.
@@ -43,6 +57,20 @@ type Message struct {
 	// the first one counts.
 	ToolCalls []ToolCall
 	Call      Call
+}
+
+// CallBegan reports whether the message says that the two sides can speak: a
+// status-update with "in-progress". Vapi may send it again, after a transfer
+// for one.
+func (m Message) CallBegan() bool {
+	return m.Type == TypeStatusUpdate && m.Status == StatusInProgress
+}
+
+// CallEnded reports whether the message says that the call is over: a
+// status-update with "ended", or an end-of-call-report. Both come for a call
+// whose assistant asks for both.
+func (m Message) CallEnded() bool {
+	return m.Type == TypeStatusUpdate && m.Status == StatusEnded || m.Type == TypeEndOfCallReport
 }
 
 // ToolCall is one use of a tool that the model asks for.
@@ -76,6 +104,14 @@ type Call struct {
 	Type string
 	// AssistantID is that of the call, else that of the message's assistant.
 	AssistantID string
+	// SessionID is chat.sessionId, the session that further chats go on in
+	// (Vapi's OpenAPI: Chat.sessionId). "" in calls, and in chats that follow a
+	// previous chat instead.
+	SessionID string
+	// PhoneNumberID is Vapi's id of the organisation's own number that the call
+	// came in on or went out from: call.phoneNumberId, else that of the message's
+	// phoneNumber.
+	PhoneNumberID string
 	// CustomerNumber is the caller's phone number.
 	CustomerNumber string
 	// ControlURL is call.monitor.controlUrl, the key to the call: whoever has
@@ -102,11 +138,11 @@ const (
 // Members of a message, with and without the wrapper that some senders omit.
 var webhookFields = func() *scanField {
 	paths := []string{
-		"type", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList",
-		"call.id", "call.orgId", "call.type", "call.assistantId", "call.customer.number", "call.monitor.controlUrl",
+		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList",
+		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId", "call.customer.number", "call.monitor.controlUrl",
 		"call.assistant.id", "call.assistant.maxDurationSeconds",
-		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id",
-		"customer.number", "assistant.id", "assistant.maxDurationSeconds",
+		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id", "chat.sessionId",
+		"phoneNumber.id", "customer.number", "assistant.id", "assistant.maxDurationSeconds",
 	}
 	for _, path := range paths {
 		paths = append(paths, "message."+path)
@@ -173,11 +209,15 @@ func ParseMessage(body []byte) (Message, error) {
 		}
 		m.Type = TypeToolCalls
 	}
+	if m.Type == TypeStatusUpdate {
+		m.Status = text("status")
+	}
 	m.Call = Call{
 		ID:             text("call.id"),
 		OrgID:          text("call.orgId"),
 		Type:           text("call.type"),
 		AssistantID:    cmp.Or(text("call.assistantId"), text("call.assistant.id"), text("assistant.id")),
+		PhoneNumberID:  cmp.Or(text("call.phoneNumberId"), text("phoneNumber.id")),
 		CustomerNumber: cmp.Or(text("call.customer.number"), text("customer.number")),
 		ControlURL:     text("call.monitor.controlUrl"),
 		MaxDuration: cmp.Or(webhookSeconds(field("assistant.maxDurationSeconds")),
@@ -189,6 +229,8 @@ func ParseMessage(body []byte) (Message, error) {
 			OrgID:          text("chat.orgId"),
 			Type:           "chat",
 			AssistantID:    cmp.Or(text("chat.assistantId"), text("chat.assistant.id"), text("assistant.id")),
+			SessionID:      text("chat.sessionId"),
+			PhoneNumberID:  text("phoneNumber.id"),
 			CustomerNumber: text("customer.number"),
 		}
 	}

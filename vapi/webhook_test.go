@@ -40,7 +40,7 @@ func recordedMessage() vapi.Message {
 		}},
 		Call: vapi.Call{
 			ID: "c-1", OrgID: "o-1", Type: "inboundPhoneCall", AssistantID: "a-1",
-			CustomerNumber: "+15550001111", ControlURL: "https://h.vapi.ai/c-1/control",
+			PhoneNumberID: "p-1", CustomerNumber: "+15550001111", ControlURL: "https://h.vapi.ai/c-1/control",
 			MaxDuration: 30 * time.Minute,
 		},
 	}
@@ -270,10 +270,17 @@ func TestParseMessageCall(t *testing.T) {
 		{"duration is a string", `"assistant":{"maxDurationSeconds":"60"},"call":{"id":"c","assistant":{"maxDurationSeconds":1e999}}`, vapi.Call{ID: "c"}},
 		{"customer in the message", `"customer":{"number":"+1"},"call":{"id":"c"}`, vapi.Call{ID: "c", CustomerNumber: "+1"}},
 		{"customer in the call first", `"customer":{"number":"+1"},"call":{"id":"c","customer":{"number":"+2"}}`, vapi.Call{ID: "c", CustomerNumber: "+2"}},
+		{"phone number of the call", `"call":{"id":"c","phoneNumberId":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"phone number of the message", `"call":{"id":"c","phoneNumberId":""},"phoneNumber":{"id":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"the call's phone number first", `"phoneNumber":{"id":"q"},"call":{"id":"c","phoneNumberId":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"phone numbers of the wrong types", `"phoneNumber":"q","call":{"id":"c","phoneNumberId":["p"]}`, vapi.Call{ID: "c"}},
+		{"a session of a call", `"call":{"id":"c","sessionId":"s"},"chat":{"sessionId":"s"}`, vapi.Call{ID: "c"}},
 		{"control is off", `"call":{"id":"c","monitor":{"listenUrl":"wss://x"}}`, vapi.Call{ID: "c"}},
 		{"long control URL", `"call":{"id":"c","monitor":{"controlUrl":"` + long + `"}}`, vapi.Call{ID: "c"}},
 		{"control URL at the limit", `"call":{"id":"c","monitor":{"controlUrl":"` + long[1:] + `"}}`, vapi.Call{ID: "c", ControlURL: long[1:]}},
 		{"chat", `"chat":{"id":"h","orgId":"o","assistantId":"a"},"customer":{"number":"+1"},"assistant":{"id":"b","maxDurationSeconds":60}`, vapi.Call{ID: "h", OrgID: "o", Type: "chat", AssistantID: "a", CustomerNumber: "+1"}},
+		{"chat in a session", `"chat":{"id":"h","sessionId":"s","assistantId":"a"},"phoneNumber":{"id":"p"}`, vapi.Call{ID: "h", Type: "chat", AssistantID: "a", SessionID: "s", PhoneNumberID: "p"}},
+		{"long session id", `"chat":{"id":"h","sessionId":"` + long + `"}`, vapi.Call{ID: "h", Type: "chat"}},
 		{"chat of an inline assistant", `"call":null,"chat":{"id":"h"},"assistant":{"id":"b"}`, vapi.Call{ID: "h", Type: "chat", AssistantID: "b"}},
 		{"call before chat", `"call":{"id":"c","type":"webCall"},"chat":{"id":"h"}`, vapi.Call{ID: "c", Type: "webCall"}},
 		{"repeated call", `"call":{"id":"c","orgId":"o","monitor":{"controlUrl":"https://x"}},"call":{"type":"webCall","id":"d"}`, vapi.Call{ID: "d", Type: "webCall"}},
@@ -291,6 +298,36 @@ func TestParseMessageCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestParseMessageStatus(t *testing.T) {
+	for _, row := range []struct {
+		members      string
+		status       string
+		began, ended bool
+	}{
+		{`"type":"status-update","status":"in-progress"`, vapi.StatusInProgress, true, false},
+		{`"type":"status-update","status":"ended","endedReason":"customer-ended-call"`, vapi.StatusEnded, false, true},
+		{`"type":"status-update","status":"forwarding"`, "forwarding", false, false},
+		{`"type":"status-update","status":"queued","call":{"id":"c","status":"ended"}`, "queued", false, false},
+		{`"type":"status-update","call":{"id":"c","status":"ended"}`, "", false, false},
+		{`"type":"status-update","status":["ended"]`, "", false, false},
+		{`"type":"status-update","status":"` + strings.Repeat("s", 2049) + `"`, "", false, false},
+		{`"type":"end-of-call-report","endedReason":"hangup"`, "", false, true},
+		{`"type":"speech-update","status":"ended"`, "", false, false},
+		{`"type":"conversation-update","status":"in-progress"`, "", false, false},
+		{`"status":"ended","toolCalls":[{"id":"1","name":"x"}]`, "", false, false},
+	} {
+		for _, body := range []string{`{"message":{` + row.members + `}}`, `{` + row.members + `}`} {
+			got, err := vapi.ParseMessage([]byte(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != row.status || got.CallBegan() != row.began || got.CallEnded() != row.ended {
+				t.Errorf("%.80s: status %q, began %v, ended %v", body, got.Status, got.CallBegan(), got.CallEnded())
+			}
+		}
 	}
 }
 
@@ -517,16 +554,21 @@ func webhookByMaps(body []byte) (vapi.Message, error) {
 		}
 		m.Type = "tool-calls"
 	}
+	if m.Type == "status-update" {
+		m.Status = text(msg["status"])
+	}
 
 	call, chat, assistant := object(msg["call"]), object(msg["chat"]), object(msg["assistant"])
 	if id := text(call["id"]); id == "" && text(chat["id"]) != "" {
 		m.Call = vapi.Call{ID: text(chat["id"]), OrgID: text(chat["orgId"]), Type: "chat",
-			AssistantID:    first(text(chat["assistantId"]), text(object(chat["assistant"])["id"]), text(assistant["id"])),
+			AssistantID: first(text(chat["assistantId"]), text(object(chat["assistant"])["id"]), text(assistant["id"])),
+			SessionID:   text(chat["sessionId"]), PhoneNumberID: text(object(msg["phoneNumber"])["id"]),
 			CustomerNumber: text(object(msg["customer"])["number"])}
 		return m, nil
 	}
 	m.Call = vapi.Call{ID: text(call["id"]), OrgID: text(call["orgId"]), Type: text(call["type"]),
 		AssistantID:    first(text(call["assistantId"]), text(object(call["assistant"])["id"]), text(assistant["id"])),
+		PhoneNumberID:  first(text(call["phoneNumberId"]), text(object(msg["phoneNumber"])["id"])),
 		CustomerNumber: first(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"])}
 	for _, a := range []map[string]json.RawMessage{object(call["assistant"]), assistant} {
@@ -569,22 +611,24 @@ func TestParseMessageGeneratedBodies(t *testing.T) {
 func TestParseMessageProperty(t *testing.T) {
 	names := rapid.SampledFrom([]string{`"message"`, `"message"`, `"m\u0065ssage"`, `"type"`, `"timestamp"`, `"toolCallList"`, `"toolCalls"`,
 		`"toolWithToolCallList"`, `"toolCall"`, `"async"`, `"id"`, `"\u0069d"`, `"name"`, `"function"`, `"arguments"`, `"parameters"`, `"call"`, `"chat"`,
-		`"orgId"`, `"assistantId"`, `"assistant"`, `"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"ID"`, `""`, `"x"`})
+		`"orgId"`, `"assistantId"`, `"assistant"`, `"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`,
+		`"status"`, `"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"ID"`, `""`, `"x"`})
 	leaves := rapid.SampledFrom([]string{`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
-		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `"2024-05-06T12:53:20Z"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`})
+		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`})
 	spaces := rapid.SampledFrom([]string{"", "", "", " ", "\n\t\r"})
 	// What a real message has where, so that the depths are reached.
 	inside := map[string][]string{
-		`"message"`:              {`"type"`, `"toolCallList"`, `"toolCalls"`, `"toolWithToolCallList"`, `"call"`, `"chat"`, `"assistant"`, `"customer"`, `"timestamp"`},
+		`"message"`:              {`"type"`, `"toolCallList"`, `"toolCalls"`, `"toolWithToolCallList"`, `"call"`, `"chat"`, `"assistant"`, `"customer"`, `"timestamp"`, `"status"`, `"phoneNumber"`},
 		`"toolCallList"`:         {`"id"`, `"name"`, `"function"`, `"arguments"`, `"parameters"`},
 		`"toolCalls"`:            {`"id"`, `"name"`, `"function"`, `"arguments"`},
 		`"toolWithToolCallList"`: {`"async"`, `"toolCall"`},
 		`"toolCall"`:             {`"id"`, `"name"`, `"function"`},
 		`"function"`:             {`"name"`, `"arguments"`, `"parameters"`},
-		`"call"`:                 {`"id"`, `"orgId"`, `"type"`, `"assistantId"`, `"assistant"`, `"customer"`, `"monitor"`},
-		`"chat"`:                 {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`},
+		`"call"`:                 {`"id"`, `"orgId"`, `"type"`, `"assistantId"`, `"assistant"`, `"customer"`, `"monitor"`, `"phoneNumberId"`},
+		`"chat"`:                 {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`, `"sessionId"`},
 		`"assistant"`:            {`"id"`, `"maxDurationSeconds"`},
 		`"customer"`:             {`"number"`},
+		`"phoneNumber"`:          {`"id"`},
 		`"monitor"`:              {`"controlUrl"`},
 	}
 	inside[`"m\u0065ssage"`] = inside[`"message"`]
@@ -662,7 +706,7 @@ func FuzzParseMessage(f *testing.F) {
 		`{"type":"tool-calls","toolCallList":[],"toolCalls":[{"id":"1","name":"x","arguments":null}]}`,
 		`{"message":{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"1","name":"x"}},{"async":false},3,{"toolCall":{"id":"1","name":"y"}}]}}`,
 		`{"message":{"type":"status-update","timestamp":"2024-05-06T12:53:20.000Z","status":"ended","call":{"id":"c","assistant":{"id":"a","maxDurationSeconds":60}}}}`,
-		`{"message":{"type":"tool-calls","chat":{"id":"h","orgId":"o","assistantId":"a"},"customer":{"number":"+1"}}}`,
+		`{"message":{"type":"tool-calls","chat":{"id":"h","orgId":"o","assistantId":"a","sessionId":"s"},"customer":{"number":"+1"},"phoneNumber":{"id":"p"}}}`,
 		`{"message":{"type":"a"},"message":{"type":"b","call":{"id":"c","id":"d"},"call":{"id":7}},"message":null,"type":"t"}`,
 		`{"m\u0065ssage":{"\u0074ype":"\ud800","call":{"monitor":{"controlUrl":5}}}}`,
 		`{"toolCalls":[`+strings.Repeat(`0,`, 1100)+`{}]}`,

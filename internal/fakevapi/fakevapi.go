@@ -1,5 +1,5 @@
 // Package fakevapi is a stand-in of Vapi's API for tests: it keeps tools,
-// assistants and credentials, checks what it is sent against Vapi's OpenAPI
+// assistants, credentials, calls and chats, checks what it is sent against Vapi's OpenAPI
 // description as far as Ringback uses it, and fails where it is told to.
 package fakevapi
 
@@ -7,10 +7,12 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,14 +111,19 @@ type member struct {
 }
 
 func (o *object) get(name string) string {
+	var text string
+	_ = json.Unmarshal(o.raw(name), &text)
+	return text
+}
+
+// raw is a member's value, nil where there is none.
+func (o *object) raw(name string) json.RawMessage {
 	for _, m := range o.members {
 		if m.name == name {
-			var text string
-			_ = json.Unmarshal(m.value, &text)
-			return text
+			return m.value
 		}
 	}
-	return ""
+	return nil
 }
 
 func (o *object) set(name string, value json.RawMessage) {
@@ -204,6 +211,13 @@ func (a *Account) Objects(resource string) []json.RawMessage {
 	}
 	return all
 }
+
+// Calls are the calls that were made, the oldest first: what was posted, with
+// the members that Vapi adds.
+func (a *Account) Calls() []json.RawMessage { return a.Objects("call") }
+
+// Chats are the chats that were posted, as Calls are the calls.
+func (a *Account) Chats() []json.RawMessage { return a.Objects("chat") }
 
 // Change replaces a member of an object as somebody else would, or removes it
 // where the value is empty.
@@ -299,6 +313,44 @@ var definitions = map[string]string{
 	"POST tool": "CreateFunctionToolDTO", "PATCH tool": "UpdateFunctionToolDTO",
 	"POST credential": "CreateCustomCredentialDTO", "PATCH credential": "UpdateCustomCredentialDTO",
 	"PATCH assistant": "UpdateAssistantDTO",
+	"POST call":       "CreateCallDTO", "POST chat": "CreateChatDTO",
+}
+
+// e164 is what Vapi takes as a customer's number by default (Vapi's OpenAPI:
+// CreateCustomerDTO.numberE164CheckEnabled).
+var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
+
+// begin checks what the schema does not say of a call or a chat, and gives it
+// the members that Vapi adds.
+func begin(resource string, o *object) error {
+	switch resource {
+	case "call":
+		var customer struct{ Number string }
+		_ = json.Unmarshal(o.raw("customer"), &customer)
+		switch {
+		case o.get("assistantId") == "":
+			return errors.New("a call needs an assistant")
+		case o.get("phoneNumberId") == "":
+			return errors.New("a call needs a phone number")
+		case !e164.MatchString(customer.Number):
+			return errors.New("customer.number must be a valid phone number in the E.164 format")
+		}
+		status := `"queued"`
+		if o.raw("schedulePlan") != nil {
+			status = `"scheduled"`
+		}
+		o.set("type", json.RawMessage(`"outboundPhoneCall"`))
+		o.set("status", json.RawMessage(status))
+	case "chat":
+		switch session, previous := o.get("sessionId"), o.get("previousChatId"); {
+		case session != "" && previous != "":
+			return errors.New("sessionId and previousChatId are mutually exclusive")
+		case session == "" && previous == "" && o.get("assistantId") == "":
+			return errors.New("a chat needs an assistantId, a sessionId or a previousChatId")
+		}
+		o.set("output", json.RawMessage(`[{"role":"assistant","content":"Good news."}]`))
+	}
+	return nil
 }
 
 func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
@@ -306,7 +358,7 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 		return refuse(http.StatusUnauthorized, "Invalid Key. Hot tip, you may be using the public key instead of the private key, or vice versa.")
 	}
 	resource, id, one := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if resource != "tool" && resource != "assistant" && resource != "credential" {
+	if !slices.Contains([]string{"tool", "assistant", "credential", "call", "chat"}, resource) {
 		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
 	}
 	if r.Method == http.MethodPost || r.Method == http.MethodPatch {
@@ -324,6 +376,9 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 			return a.list(resource, r.URL.Query())
 		case http.MethodPost:
 			o, err := parse(body)
+			if err == nil {
+				err = begin(resource, o)
+			}
 			if err != nil {
 				return refuse(http.StatusBadRequest, err.Error())
 			}

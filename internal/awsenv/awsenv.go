@@ -32,6 +32,7 @@ type Environment struct {
 	EndpointDynamoDB       string `env:"AWS_ENDPOINT_URL_DYNAMODB"`
 	EndpointSecretsManager string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
 	EndpointEventBridge    string `env:"AWS_ENDPOINT_URL_EVENTBRIDGE"`
+	EndpointScheduler      string `env:"AWS_ENDPOINT_URL_SCHEDULER"`
 }
 
 // requestTimeout bounds one try of a request. All that the functions ask of
@@ -99,6 +100,9 @@ func (a *AWS) SecretsManager() aws.Config { return a.with(a.environment.Endpoint
 
 // EventBridge is the configuration of an EventBridge client.
 func (a *AWS) EventBridge() aws.Config { return a.with(a.environment.EndpointEventBridge) }
+
+// Scheduler is the configuration of an EventBridge Scheduler client.
+func (a *AWS) Scheduler() aws.Config { return a.with(a.environment.EndpointScheduler) }
 
 // ConnectSQS opens the connection that the first request to a queue would have
 // to open, with the HTTP client that will send it. Any answer will do.

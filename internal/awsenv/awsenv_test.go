@@ -27,6 +27,7 @@ func environment(t *testing.T, variables map[string]string) {
 	for _, name := range []string{
 		"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_EVENTBRIDGE",
+		"AWS_ENDPOINT_URL_SCHEDULER",
 	} {
 		t.Setenv(name, variables[name])
 	}
@@ -86,7 +87,7 @@ func TestLoad(t *testing.T) {
 
 func configs(cloud *awsenv.AWS) map[string]aws.Config {
 	return map[string]aws.Config{
-		"sqs": cloud.SQS(), "dynamodb": cloud.DynamoDB(), "secretsmanager": cloud.SecretsManager(), "eventbridge": cloud.EventBridge(),
+		"sqs": cloud.SQS(), "dynamodb": cloud.DynamoDB(), "secretsmanager": cloud.SecretsManager(), "eventbridge": cloud.EventBridge(), "scheduler": cloud.Scheduler(),
 	}
 }
 
@@ -95,21 +96,22 @@ func TestEndpoints(t *testing.T) {
 		variables []string
 		want      map[string]string
 	}{
-		"none": {want: map[string]string{"sqs": "", "dynamodb": "", "secretsmanager": "", "eventbridge": ""}},
+		"none": {want: map[string]string{"sqs": "", "dynamodb": "", "secretsmanager": "", "eventbridge": "", "scheduler": ""}},
 		"one for all": {
 			variables: []string{"AWS_ENDPOINT_URL", "http://all"},
-			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://all", "secretsmanager": "http://all", "eventbridge": "http://all"},
+			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://all", "secretsmanager": "http://all", "eventbridge": "http://all", "scheduler": "http://all"},
 		},
 		"one of their own each": {
 			variables: []string{
 				"AWS_ENDPOINT_URL_SQS", "http://s", "AWS_ENDPOINT_URL_DYNAMODB", "http://d",
 				"AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://m", "AWS_ENDPOINT_URL_EVENTBRIDGE", "http://e",
+				"AWS_ENDPOINT_URL_SCHEDULER", "http://c",
 			},
-			want: map[string]string{"sqs": "http://s", "dynamodb": "http://d", "secretsmanager": "http://m", "eventbridge": "http://e"},
+			want: map[string]string{"sqs": "http://s", "dynamodb": "http://d", "secretsmanager": "http://m", "eventbridge": "http://e", "scheduler": "http://c"},
 		},
 		"one of its own goes before the one for all": {
 			variables: []string{"AWS_ENDPOINT_URL", "http://all", "AWS_ENDPOINT_URL_DYNAMODB", "http://d"},
-			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://d", "secretsmanager": "http://all", "eventbridge": "http://all"},
+			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://d", "secretsmanager": "http://all", "eventbridge": "http://all", "scheduler": "http://all"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -17,6 +18,8 @@ const (
 	// MaxBatch is how many messages one SendMessageBatch takes (Amazon SQS
 	// quotas). Their sizes together may not exceed MaxMessage either.
 	MaxBatch = 10
+	// MaxDelay is the longest [Message.Delay]: 15 minutes (Amazon SQS quotas).
+	MaxDelay = 15 * time.Minute
 )
 
 // Message is one message to send.
@@ -25,14 +28,26 @@ type Message struct {
 	// Group keeps messages of one kind of sender from delaying the others
 	// (SQS fair queues). Empty means no group. See [Group].
 	Group string
+	// Delay is how long the message stays hidden at first, rounded up to whole
+	// seconds. 0 means not at all; more than [MaxDelay] is an error.
+	Delay time.Duration
 }
 
-// Check says what of the message's body SQS would not take as it is: it takes 1
+// DelaySeconds is Delay as SQS counts it: in whole seconds, rounded up.
+func (m Message) DelaySeconds() int32 {
+	return int32((m.Delay + time.Second - 1) / time.Second)
+}
+
+// Check says what of the message SQS would not take as it is. Of a body it takes 1
 // to [MaxMessage] bytes of UTF-8, without control characters other than tab,
 // line feed and carriage return, and without U+FFFE and U+FFFF. It refuses
 // others or replaces them (Amazon SQS API reference, SendMessageBatch and
-// SendMessage). Nil means that it takes the body.
+// SendMessage). A delay is between 0 and [MaxDelay]. Nil means that it takes the
+// message.
 func (m Message) Check() error {
+	if m.Delay < 0 || m.Delay > MaxDelay {
+		return fmt.Errorf("a message with a delay of %s; SQS takes between 0 and %s", m.Delay, MaxDelay)
+	}
 	if len(m.Body) == 0 || len(m.Body) > MaxMessage {
 		return fmt.Errorf("a message of %d bytes; SQS takes between 1 and %d", len(m.Body), MaxMessage)
 	}

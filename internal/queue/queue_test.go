@@ -1,9 +1,11 @@
 package queue_test
 
 import (
+	"math"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -33,6 +35,33 @@ func TestCheck(t *testing.T) {
 				t.Errorf("error %v, want an error: %t", err, !row.ok)
 			}
 		})
+	}
+}
+
+func TestDelay(t *testing.T) {
+	for _, row := range []struct {
+		delay   time.Duration
+		seconds int32
+		ok      bool
+	}{
+		{delay: 0, seconds: 0, ok: true},
+		{delay: 1, seconds: 1, ok: true},
+		{delay: time.Second, seconds: 1, ok: true},
+		{delay: time.Second + 1, seconds: 2, ok: true},
+		{delay: queue.MaxDelay - 1, seconds: 900, ok: true},
+		{delay: queue.MaxDelay, seconds: 900, ok: true},
+		{delay: queue.MaxDelay + 1},
+		{delay: math.MaxInt64},
+		{delay: -1},
+		{delay: math.MinInt64},
+	} {
+		m := queue.Message{Body: "x", Delay: row.delay}
+		if err := m.Check(); (err == nil) != row.ok {
+			t.Errorf("%s: error %v, want an error: %t", row.delay, err, !row.ok)
+		}
+		if row.ok && m.DelaySeconds() != row.seconds {
+			t.Errorf("%s are %d seconds, want %d", row.delay, m.DelaySeconds(), row.seconds)
+		}
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package memqueue is a queue in memory that behaves like a standard Amazon
 // SQS queue with an AWS Lambda event source mapping: visibility timeout,
-// receive count, delay, partial batch responses and a dead-letter queue. It
-// calls a handler with the events that Lambda would call it with, so that a
-// handler cannot tell the difference.
+// receive count, delays, batching window, partial batch responses and a
+// dead-letter queue. It calls a handler with the events that Lambda would call
+// it with, so that a handler cannot tell the difference.
 package memqueue
 
 import (
@@ -37,10 +37,6 @@ type Config struct {
 	// not count. 0 means VisibilityTimeout.
 	HandlerTimeout time.Duration
 
-	// Delay is how long a sent message stays hidden at first. 0 means not at
-	// all.
-	Delay time.Duration
-
 	// MaxReceives is how often a message is received before it moves to
 	// DeadLetters. It is needed there, and means nothing without.
 	MaxReceives int
@@ -51,6 +47,14 @@ type Config struct {
 
 	// BatchSize is how many messages one event holds at most. 0 means 10.
 	BatchSize int
+
+	// Window is how long messages are collected for an event, from the first
+	// one that is received for it (MaximumBatchingWindowInSeconds of a Lambda
+	// event source mapping). An event goes out at once when it holds BatchSize
+	// messages. What is collected is received: the visibility timeout has
+	// begun, so that Window has to be shorter. 0 means that an event holds
+	// what is visible at once.
+	Window time.Duration
 
 	// Concurrency is how many events are handled at a time. 0 means 10.
 	Concurrency int
@@ -109,7 +113,7 @@ func New(cfg Config) (*Queue, error) {
 	}{
 		{"visibility timeout", int64(cfg.VisibilityTimeout)},
 		{"handler timeout", int64(cfg.HandlerTimeout)},
-		{"delay", int64(cfg.Delay)},
+		{"window", int64(cfg.Window)},
 		{"batch size", int64(cfg.BatchSize)},
 		{"concurrency", int64(cfg.Concurrency)},
 	} {
@@ -119,6 +123,9 @@ func New(cfg Config) (*Queue, error) {
 	}
 	if cfg.VisibilityTimeout == 0 {
 		cfg.VisibilityTimeout = 30 * time.Second
+	}
+	if cfg.Window >= cfg.VisibilityTimeout {
+		return nil, fmt.Errorf("queue %s: the window of %s is not shorter than the visibility timeout of %s", cfg.Name, cfg.Window, cfg.VisibilityTimeout)
 	}
 	if cfg.HandlerTimeout == 0 {
 		cfg.HandlerTimeout = cfg.VisibilityTimeout
@@ -161,7 +168,7 @@ func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 		q.serial++
 		q.hidden.add(&message{
 			id: fmt.Sprintf("%s-%d", q.cfg.Name, q.serial), place: q.serial,
-			body: m.Body, group: m.Group, sent: now, visible: now.Add(q.cfg.Delay),
+			body: m.Body, group: m.Group, sent: now, visible: now.Add(time.Duration(m.DelaySeconds()) * time.Second),
 		})
 	}
 	q.signal()
@@ -202,12 +209,39 @@ func (q *Queue) Len() int {
 
 func (q *Queue) len() int { return q.ready.Len() + q.hidden.Len() }
 
+// Undelayed is how many messages the queue holds that are not held back by the
+// delay they were sent with: those that are visible, and those that were
+// received.
+func (q *Queue) Undelayed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.undelayed()
+}
+
+func (q *Queue) undelayed() int {
+	n, now := q.ready.Len(), time.Now()
+	for _, m := range q.hidden.messages {
+		if m.receives > 0 || !m.visible.After(now) {
+			n++
+		}
+	}
+	return n
+}
+
 // Drained waits until the queue holds no message, hidden ones included. It
 // fails with ctx's error where ctx ends before.
-func (q *Queue) Drained(ctx context.Context) error {
+func (q *Queue) Drained(ctx context.Context) error { return q.until(ctx, q.len) }
+
+// Idle waits until the queue has nothing to do for now: it holds no message but
+// those whose delay is not over, however long that takes. It fails with ctx's
+// error where ctx ends before.
+func (q *Queue) Idle(ctx context.Context) error { return q.until(ctx, q.undelayed) }
+
+// until waits until a number is 0 that only a change of the queue can make so.
+func (q *Queue) until(ctx context.Context, number func() int) error {
 	for {
 		q.mu.Lock()
-		held, changed := q.len(), q.changed
+		held, changed := number(), q.changed
 		q.mu.Unlock()
 		if held == 0 {
 			return nil
@@ -234,7 +268,7 @@ func (q *Queue) Bodies() []string {
 }
 
 // Run receives messages and calls the handler until ctx ends. It then waits
-// for the events that are being handled: the handler's context does not end
+// until all that was received is handled: the handler's context does not end
 // with ctx, but at [Config.HandlerTimeout], as a Lambda function's ends with
 // its timeout.
 func (q *Queue) Run(ctx context.Context, handler Handler) {
@@ -258,15 +292,26 @@ func (q *Queue) Run(ctx context.Context, handler Handler) {
 	}
 }
 
-// receive waits for messages. It gives false when ctx ended.
-func (q *Queue) receive(ctx context.Context) (events.SQSEvent, bool) {
+// receive waits for messages and collects them. It gives false when ctx ended
+// before there were any.
+func (q *Queue) receive(ctx context.Context) (event events.SQSEvent, ok bool) {
+	var closes time.Time // when the window does
 	for ctx.Err() == nil {
 		q.mu.Lock()
-		event, next := q.take(time.Now())
+		now := time.Now()
+		next := q.take(&event, now)
 		changed := q.changed
 		q.mu.Unlock()
 		if len(event.Records) > 0 {
-			return event, true
+			if closes.IsZero() {
+				closes = now.Add(q.cfg.Window)
+			}
+			if len(event.Records) == q.cfg.BatchSize || !closes.After(now) {
+				return event, true
+			}
+			if closes.Before(next) {
+				next = closes
+			}
 		}
 		var wake <-chan time.Time
 		if !next.IsZero() {
@@ -278,12 +323,13 @@ func (q *Queue) receive(ctx context.Context) (events.SQSEvent, bool) {
 		case <-wake:
 		}
 	}
-	return events.SQSEvent{}, false
+	return event, len(event.Records) > 0
 }
 
-// take makes an event of the messages that are visible, and says when the
-// next one will be, if none is. Who was received too often moves on instead.
-func (q *Queue) take(now time.Time) (event events.SQSEvent, next time.Time) {
+// take adds the messages that are visible to an event, as many as it has room
+// for, and says when the next one will be visible: zero if the queue is empty.
+// Who was received too often moves on instead.
+func (q *Queue) take(event *events.SQSEvent, now time.Time) (next time.Time) {
 	for q.hidden.Len() > 0 && !q.hidden.messages[0].visible.After(now) {
 		m := q.hidden.messages[0]
 		q.hidden.drop(m)
@@ -309,7 +355,7 @@ func (q *Queue) take(now time.Time) (event events.SQSEvent, next time.Time) {
 	if q.hidden.Len() > 0 {
 		next = q.hidden.messages[0].visible
 	}
-	return event, next
+	return next
 }
 
 func (q *Queue) record(m *message, now time.Time) events.SQSMessage {

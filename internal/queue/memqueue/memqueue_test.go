@@ -26,29 +26,41 @@ import (
 func TestContract(t *testing.T) {
 	queuetest.Run(t, func(t *testing.T, test func(t *testing.T, s queuetest.Subject)) {
 		synctest.Test(t, func(t *testing.T) {
-			q := open(t, memqueue.Config{BatchSize: 1000})
-			// receive receives what there is, once.
-			receive := func() []events.SQSMessage {
-				var all []events.SQSMessage
+			q := open(t, memqueue.Config{BatchSize: 1000, VisibilityTimeout: time.Hour})
+			// receive receives what becomes visible within d, once. It gives
+			// when that was, too.
+			receive := func(d time.Duration) (all []events.SQSMessage, at []time.Time) {
+				var mu sync.Mutex
 				stop := run(q, func(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-					all = append(all, event.Records...)
+					mu.Lock()
+					defer mu.Unlock()
+					for _, r := range event.Records {
+						all = append(all, r)
+						at = append(at, time.Now())
+					}
 					return events.SQSEventResponse{}, errors.New("kept")
 				})
+				time.Sleep(d)
 				synctest.Wait()
 				stop()
-				return all
+				return all, at
 			}
+			started := time.Now()
 			test(t, queuetest.Subject{
 				Queue: q,
 				Queued: func() []queue.Message {
 					var queued []queue.Message
-					for _, r := range receive() {
-						queued = append(queued, queue.Message{Body: r.Body, Group: r.Attributes["MessageGroupId"]})
+					records, at := receive(queue.MaxDelay + time.Second)
+					for i, r := range records {
+						queued = append(queued, queue.Message{Body: r.Body, Group: r.Attributes["MessageGroupId"], Delay: at[i].Sub(started)})
 					}
 					return queued
 				},
-				Receive: func() string { return receive()[0].ReceiptHandle },
-				Hidden:  q.Hidden,
+				Receive: func() string {
+					records, _ := receive(0)
+					return records[0].ReceiptHandle
+				},
+				Hidden: q.Hidden,
 			})
 		})
 	})
@@ -57,13 +69,15 @@ func TestContract(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	dead := open(t, memqueue.Config{Name: "dead"})
 	for name, cfg := range map[string]memqueue.Config{
-		"no name":                       {},
-		"dead letters after no receive": {Name: "q", DeadLetters: dead},
-		"negative visibility timeout":   {Name: "q", VisibilityTimeout: -1},
-		"negative handler timeout":      {Name: "q", HandlerTimeout: -1},
-		"negative delay":                {Name: "q", Delay: -1},
-		"negative batch size":           {Name: "q", BatchSize: -1},
-		"negative concurrency":          {Name: "q", Concurrency: -1},
+		"no name":                        {},
+		"dead letters after no receive":  {Name: "q", DeadLetters: dead},
+		"negative visibility timeout":    {Name: "q", VisibilityTimeout: -1},
+		"negative handler timeout":       {Name: "q", HandlerTimeout: -1},
+		"negative window":                {Name: "q", Window: -1},
+		"no visibility after the window": {Name: "q", VisibilityTimeout: time.Minute, Window: time.Minute},
+		"nor by default":                 {Name: "q", Window: 30 * time.Second},
+		"negative batch size":            {Name: "q", BatchSize: -1},
+		"negative concurrency":           {Name: "q", Concurrency: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := memqueue.New(cfg); err == nil {
@@ -134,6 +148,7 @@ func TestComeBack(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		cfg   memqueue.Config
+		delay time.Duration
 		first handler         // handles the first event; the later ones succeed
 		want  []time.Duration // when each event was handled
 	}{
@@ -144,7 +159,7 @@ func TestComeBack(t *testing.T) {
 			want: []time.Duration{0},
 		},
 		"delay": {
-			cfg: memqueue.Config{Delay: 3 * time.Second}, first: change(0),
+			delay: 2*time.Second + 1, first: change(0),
 			want: []time.Duration{3 * time.Second, 3 * time.Second},
 		},
 		"reported as failed": {
@@ -206,7 +221,7 @@ func TestComeBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				row.cfg.VisibilityTimeout = visibility
 				q := open(t, row.cfg)
-				send(t, q, queue.Message{Body: "x"})
+				send(t, q, queue.Message{Body: "x", Delay: row.delay})
 				started := time.Now()
 				var mu sync.Mutex
 				var got []time.Duration
@@ -425,6 +440,87 @@ func TestBatchesAndConcurrency(t *testing.T) {
 	})
 }
 
+// TestWindow tests which messages come in one event, and when.
+func TestWindow(t *testing.T) {
+	const window, visibility = 5 * time.Second, time.Minute
+	type event struct {
+		At     time.Duration
+		Bodies []string
+	}
+	for name, row := range map[string]struct {
+		messages []queue.Message // the bodies, each visible after its delay
+		fail     string          // this one fails at its first receive
+		endAt    time.Duration   // 0 means after all is handled
+		want     []event
+	}{
+		"one": {
+			messages: []queue.Message{{Body: "a"}},
+			want:     []event{{window, []string{"a"}}},
+		},
+		"the window begins with the first": {
+			messages: []queue.Message{{Body: "a", Delay: 10 * time.Second}, {Body: "b", Delay: 14 * time.Second}, {Body: "c", Delay: 16 * time.Second}},
+			want:     []event{{15 * time.Second, []string{"a", "b"}}, {21 * time.Second, []string{"c"}}},
+		},
+		"a full batch at once": {
+			messages: bodies("a", "b", "c"),
+			want:     []event{{0, []string{"a", "b", "c"}}},
+		},
+		"what is over has a window of its own": {
+			messages: bodies("a", "b", "c", "d"),
+			want:     []event{{0, []string{"a", "b", "c"}}, {window, []string{"d"}}},
+		},
+		"a batch that becomes full": {
+			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: time.Second}, {Body: "c", Delay: 3 * time.Second}, {Body: "d", Delay: 4 * time.Second}},
+			want:     []event{{3 * time.Second, []string{"a", "b", "c"}}, {9 * time.Second, []string{"d"}}},
+		},
+		// It was received at 0, not when its event went out.
+		"the visibility timeout begins before": {
+			messages: bodies("a"), fail: "a",
+			want: []event{{window, []string{"a"}}, {visibility + window, []string{"a"}}},
+		},
+		"a message that comes back": {
+			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: visibility - time.Second}}, fail: "a",
+			want: []event{{window, []string{"a"}}, {visibility + 4*time.Second, []string{"b", "a"}}},
+		},
+		"what is collected at the end is handled": {
+			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: time.Second}, {Body: "c", Delay: 3 * time.Second}}, endAt: 2 * time.Second,
+			want: []event{{2 * time.Second, []string{"a", "b"}}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := open(t, memqueue.Config{BatchSize: 3, Window: window, VisibilityTimeout: visibility})
+				started := time.Now()
+				send(t, q, row.messages...)
+				var mu sync.Mutex
+				var got []event
+				stop := run(q, func(_ context.Context, e events.SQSEvent) (response events.SQSEventResponse, _ error) {
+					mu.Lock()
+					defer mu.Unlock()
+					happened := event{At: time.Since(started)}
+					for _, r := range e.Records {
+						happened.Bodies = append(happened.Bodies, r.Body)
+						if r.Body == row.fail && r.Attributes["ApproximateReceiveCount"] == "1" {
+							response = failed(r)
+						}
+					}
+					got = append(got, happened)
+					return response, nil
+				})
+				if row.endAt > 0 {
+					time.Sleep(row.endAt)
+				} else if err := q.Drained(t.Context()); err != nil {
+					t.Error(err)
+				}
+				stop()
+				if diff := cmp.Diff(row.want, got); diff != "" {
+					t.Errorf("events (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 func TestRunDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, memqueue.Config{VisibilityTimeout: 10 * time.Second, BatchSize: 1, Concurrency: 1})
@@ -513,6 +609,49 @@ func TestDrained(t *testing.T) {
 	})
 }
 
+// TestIdle tests that a queue is idle although a message waits for its time, and
+// is not while one is visible, or was received.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := open(t, memqueue.Config{VisibilityTimeout: time.Hour})
+		idle := func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return q.Idle(ctx) == nil
+		}
+		if !idle() {
+			t.Error("an empty queue is not idle")
+		}
+		send(t, q, queue.Message{Body: "later", Delay: 10 * time.Minute})
+		if !idle() || q.Undelayed() != 0 || q.Len() != 1 {
+			t.Error("a queue with a message for later is not idle")
+		}
+		send(t, q, queue.Message{Body: "now"})
+		if idle() || q.Undelayed() != 1 {
+			t.Error("a queue with a message is idle")
+		}
+		fail := true
+		stop := run(q, func(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+			time.Sleep(time.Minute)
+			if fail {
+				return failed(event.Records...), nil
+			}
+			return events.SQSEventResponse{}, nil
+		})
+		defer stop()
+		time.Sleep(2 * time.Minute)
+		if idle() || q.Undelayed() != 1 {
+			t.Error("a queue with a message that is tried again later is idle")
+		}
+		fail = false
+		// 10 minutes after the start, the message that waited comes; an hour after
+		// it, the one that failed.
+		if err := q.Idle(t.Context()); err != nil || q.Len() != 0 {
+			t.Errorf("%v, with %d messages", err, q.Len())
+		}
+	})
+}
+
 // TestSendWakes tests that a Run that waits for a message that is hidden for
 // long takes a new one at once.
 func TestSendWakes(t *testing.T) {
@@ -545,6 +684,7 @@ func TestNothingVanishes(t *testing.T) {
 				MaxReceives: rapid.IntRange(1, 4).Draw(t, "max receives"),
 				BatchSize:   rapid.IntRange(1, 4).Draw(t, "batch size"),
 				Concurrency: rapid.IntRange(1, 4).Draw(t, "concurrency"),
+				Window:      time.Duration(rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "window")) * time.Second,
 				Log:         slog.New(slog.DiscardHandler),
 			}
 			var err error
@@ -632,7 +772,11 @@ func TestNothingVanishes(t *testing.T) {
 					return response, nil // too late to count
 				}
 				for i, d := range todo {
-					if r := event.Records[i]; !d.Fail && last[r.Body] == r.ReceiptHandle && !moved(cfg.DeadLetters, r.Body) {
+					r := event.Records[i]
+					// With a window it may have been received again, and
+					// wait for its event.
+					collected := cfg.Window > 0 && !q.InFlight(r.ReceiptHandle)
+					if !d.Fail && last[r.Body] == r.ReceiptHandle && !moved(cfg.DeadLetters, r.Body) && !collected {
 						deleted[r.Body] = true
 					}
 				}

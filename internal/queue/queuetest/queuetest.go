@@ -3,6 +3,7 @@
 package queuetest
 
 import (
+	stdcmp "cmp"
 	"context"
 	"fmt"
 	"math"
@@ -27,7 +28,8 @@ type Queue interface {
 // side.
 type Subject struct {
 	Queue Queue
-	// Queued gives the messages that the queue holds.
+	// Queued gives the messages that the queue holds. Their delays are as the
+	// queue keeps them: in whole seconds.
 	Queued func() []queue.Message
 	// Receive receives the one message that the queue holds, and gives its
 	// receipt handle.
@@ -61,24 +63,32 @@ func testSend(t *testing.T, with With) {
 		messages []queue.Message
 		refused  []int
 	}{
-		"nothing":                         {},
-		"one":                             {messages: many(1, 1)},
-		"a full batch":                    {messages: many(queue.MaxBatch, 3)},
-		"more than a batch":               {messages: many(2*queue.MaxBatch+5, 3)},
-		"the largest message":             {messages: many(1, queue.MaxMessage)},
-		"a batch of the largest":          {messages: many(3, queue.MaxMessage)},
-		"a batch of 1 MiB exactly":        {messages: many(4, queue.MaxMessage/4)},
-		"a batch of more than 1 MiB":      {messages: many(queue.MaxBatch, 300<<10)},
-		"groups":                          {messages: []queue.Message{{Body: "1", Group: "a"}, {Body: "2", Group: "b"}, {Body: "3"}, {Body: "4", Group: "a"}}},
-		"an ungainly group":               {messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nthat nobody names so")}}},
-		"the same body twice":             {messages: []queue.Message{{Body: good}, {Body: good}}},
-		"letters from afar":               {messages: []queue.Message{{Body: `{"text":"Grüße, 日本語, 😀, <&>"}`}}},
-		"an empty one among good":         {messages: []queue.Message{{Body: good}, {}, {Body: good}}, refused: []int{1}},
-		"one that is too large":           {messages: []queue.Message{{Body: strings.Repeat("x", queue.MaxMessage+1)}, {Body: good}}, refused: []int{0}},
-		"one that is no text":             {messages: []queue.Message{{Body: good}, {Body: "\xff"}}, refused: []int{1}},
-		"one with a control character":    {messages: []queue.Message{{Body: good}, {Body: "\x00"}}, refused: []int{1}},
-		"one with a non-character":        {messages: []queue.Message{{Body: "a\uFFFFb"}, {Body: good}}, refused: []int{0}},
-		"none that is good":               {messages: []queue.Message{{}, {}}, refused: []int{0, 1}},
+		"nothing":                      {},
+		"one":                          {messages: many(1, 1)},
+		"a full batch":                 {messages: many(queue.MaxBatch, 3)},
+		"more than a batch":            {messages: many(2*queue.MaxBatch+5, 3)},
+		"the largest message":          {messages: many(1, queue.MaxMessage)},
+		"a batch of the largest":       {messages: many(3, queue.MaxMessage)},
+		"a batch of 1 MiB exactly":     {messages: many(4, queue.MaxMessage/4)},
+		"a batch of more than 1 MiB":   {messages: many(queue.MaxBatch, 300<<10)},
+		"groups":                       {messages: []queue.Message{{Body: "1", Group: "a"}, {Body: "2", Group: "b"}, {Body: "3"}, {Body: "4", Group: "a"}}},
+		"an ungainly group":            {messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nthat nobody names so")}}},
+		"the same body twice":          {messages: []queue.Message{{Body: good}, {Body: good}}},
+		"letters from afar":            {messages: []queue.Message{{Body: `{"text":"Grüße, 日本語, 😀, <&>"}`}}},
+		"an empty one among good":      {messages: []queue.Message{{Body: good}, {}, {Body: good}}, refused: []int{1}},
+		"one that is too large":        {messages: []queue.Message{{Body: strings.Repeat("x", queue.MaxMessage+1)}, {Body: good}}, refused: []int{0}},
+		"one that is no text":          {messages: []queue.Message{{Body: good}, {Body: "\xff"}}, refused: []int{1}},
+		"one with a control character": {messages: []queue.Message{{Body: good}, {Body: "\x00"}}, refused: []int{1}},
+		"one with a non-character":     {messages: []queue.Message{{Body: "a\uFFFFb"}, {Body: good}}, refused: []int{0}},
+		"none that is good":            {messages: []queue.Message{{}, {}}, refused: []int{0, 1}},
+		"delays": {messages: []queue.Message{
+			{Body: "1", Delay: time.Second}, {Body: "2"}, {Body: "3", Delay: 90 * time.Second, Group: "a"}, {Body: "4", Delay: queue.MaxDelay},
+		}},
+		"delays of less than a second": {messages: []queue.Message{
+			{Body: "1", Delay: 1}, {Body: "2", Delay: time.Second + 1}, {Body: "3", Delay: queue.MaxDelay - 1},
+		}},
+		"one whose delay is too long":     {messages: []queue.Message{{Body: good}, {Body: "late", Delay: queue.MaxDelay + 1}, {Body: good, Delay: time.Minute}}, refused: []int{1}},
+		"one whose delay is negative":     {messages: []queue.Message{{Body: "early", Delay: -1}, {Body: good}}, refused: []int{0}},
 		"bad ones across several batches": {messages: slices.Concat(many(9, 3), []queue.Message{{}}, many(9, 4), []queue.Message{{}}, many(3, 5)), refused: []int{9, 19}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +104,9 @@ func testSend(t *testing.T, with With) {
 						t.Errorf("message %d: error %v, want one: %t", i, err, bad)
 					}
 					if !bad {
-						want = append(want, row.messages[i])
+						m := row.messages[i]
+						m.Delay = (m.Delay + time.Second - 1).Truncate(time.Second)
+						want = append(want, m)
 					}
 				}
 				if diff := cmp.Diff(sorted(want), sorted(s.Queued())); diff != "" {
@@ -187,7 +199,7 @@ func testChangeVisibility(t *testing.T, with With) {
 
 func sorted(messages []queue.Message) []queue.Message {
 	return slices.SortedFunc(slices.Values(messages), func(a, b queue.Message) int {
-		return strings.Compare(a.Body+"\x00"+a.Group, b.Body+"\x00"+b.Group)
+		return stdcmp.Or(strings.Compare(a.Body, b.Body), strings.Compare(a.Group, b.Group), stdcmp.Compare(a.Delay, b.Delay))
 	})
 }
 

@@ -84,6 +84,8 @@ func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch [
 		entry := types.SendMessageBatchRequestEntry{
 			Id:          aws.String(strconv.Itoa(i)),
 			MessageBody: aws.String(messages[i].Body),
+			// 0 leaves it to the queue, whose own delay is 0.
+			DelaySeconds: messages[i].DelaySeconds(),
 		}
 		if messages[i].Group != "" {
 			entry.MessageGroupId = aws.String(messages[i].Group)

@@ -323,6 +323,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Entries  []struct {
 			Id, MessageBody string
 			MessageGroupId  *string
+			DelaySeconds    int
 		}
 		ReceiptHandle     string
 		VisibilityTimeout *int
@@ -362,12 +363,14 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		for _, e := range in.Entries {
-			m := queue.Message{Body: e.MessageBody}
+			m := queue.Message{Body: e.MessageBody, Delay: time.Duration(e.DelaySeconds) * time.Second}
 			var refused *refusal
 			switch {
 			case e.MessageBody == "":
 				refused = &refusal{"MissingParameter", true}
 			case e.MessageGroupId != nil && (*e.MessageGroupId == "" || strings.ContainsAny(*e.MessageGroupId, " \n")):
+				refused = &refusal{"InvalidParameterValue", true}
+			case e.DelaySeconds < 0 || e.DelaySeconds > 900:
 				refused = &refusal{"InvalidParameterValue", true}
 			case s.refuse != nil:
 				refused = s.refuse(e.MessageBody)

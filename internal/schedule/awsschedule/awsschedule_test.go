@@ -1,0 +1,369 @@
+package awsschedule_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/schedule/awsschedule"
+	"github.com/ringback/ringback/internal/schedule/scheduletest"
+)
+
+const (
+	group = "ringback"
+	role  = "arn:aws:iam::123456789012:role/schedules"
+	jobs  = "arn:aws:sqs:eu-central-1:123456789012:jobs"
+	dead  = "arn:aws:sqs:eu-central-1:123456789012:jobs-dead"
+)
+
+func TestContract(t *testing.T) {
+	scheduletest.Run(t, func(t *testing.T, test func(t *testing.T, s scheduletest.Subject)) {
+		service := newService()
+		test(t, scheduletest.Subject{Scheduler: open(t, service), Now: service.clock, Pass: service.pass})
+		if n := len(service.schedules); n != 0 {
+			t.Errorf("%d schedules are left", n)
+		}
+	})
+}
+
+// TestRequests tests all that is asked of the service.
+func TestRequests(t *testing.T) {
+	service := newService()
+	s := open(t, service)
+	if err := s.At(t.Context(), "wake-1", service.now.Add(time.Hour), "{}"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cancel(t.Context(), "wake-1"); err != nil {
+		t.Fatal(err)
+	}
+	want := []request{
+		{"POST", "/schedules/wake-1", "", map[string]any{
+			"ActionAfterCompletion":      "DELETE",
+			"ClientToken":                "a token",
+			"FlexibleTimeWindow":         map[string]any{"Mode": "OFF"},
+			"GroupName":                  group,
+			"ScheduleExpression":         "at(2026-03-29T01:59:01)",
+			"ScheduleExpressionTimezone": "UTC",
+			"Target": map[string]any{
+				"Arn": jobs, "RoleArn": role, "Input": "{}",
+				"DeadLetterConfig": map[string]any{"Arn": dead},
+				"RetryPolicy":      map[string]any{"MaximumEventAgeInSeconds": 86400.0, "MaximumRetryAttempts": 185.0},
+			},
+		}},
+		{"DELETE", "/schedules/wake-1", group, nil},
+	}
+	// It is a random one.
+	if token, _ := service.requests[0].Body["ClientToken"].(string); token != "" {
+		service.requests[0].Body["ClientToken"] = "a token"
+	}
+	if diff := cmp.Diff(want, service.requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
+// TestSoonest tests that no schedule is for a time that will have passed when
+// the request arrives.
+func TestSoonest(t *testing.T) {
+	for ahead, want := range map[time.Duration]string{
+		-24 * time.Hour:                        "at(2026-03-29T01:00:01)",
+		0:                                      "at(2026-03-29T01:00:01)",
+		time.Minute:                            "at(2026-03-29T01:00:01)",
+		time.Minute + 500*time.Millisecond:     "at(2026-03-29T01:00:01)",
+		time.Minute + 500*time.Millisecond + 1: "at(2026-03-29T01:00:02)",
+		365 * 24 * time.Hour:                   "at(2027-03-29T00:59:01)",
+	} {
+		service := newService()
+		if err := open(t, service).At(t.Context(), "a", service.now.Add(ahead), "x"); err != nil {
+			t.Errorf("%s ahead: %v", ahead, err)
+			continue
+		}
+		if got := service.requests[0].Body["ScheduleExpression"]; got != want {
+			t.Errorf("%s ahead: %s, want %s", ahead, got, want)
+		}
+	}
+}
+
+// TestUnwell tests that requests are repeated, and that it does no harm where
+// the service has done its work and only its answer was lost.
+func TestUnwell(t *testing.T) {
+	for _, unwell := range []string{"InternalServerException", "ThrottlingException", "answer lost"} {
+		t.Run(unwell, func(t *testing.T) {
+			service := newService()
+			s := open(t, service)
+			at := service.now.Add(time.Hour)
+
+			service.unwell, service.fails = unwell, 2
+			if err := s.At(t.Context(), "a", at, "x"); err != nil {
+				t.Error(err)
+			}
+			if n := len(service.requests); n != 3 {
+				t.Errorf("%d requests, want 3", n)
+			}
+			if got := service.pass(24 * time.Hour); len(got) != 1 {
+				t.Errorf("%d messages came, want 1", len(got))
+			}
+
+			if err := s.At(t.Context(), "b", service.now.Add(time.Hour), "x"); err != nil {
+				t.Error(err)
+			}
+			service.fails = 2
+			if err := s.Cancel(t.Context(), "b"); err != nil {
+				t.Error(err)
+			}
+			if got := service.pass(24 * time.Hour); len(got) != 0 {
+				t.Errorf("%d messages came after all was cancelled", len(got))
+			}
+
+			service.fails = 100
+			for what, err := range map[string]error{
+				"At":     s.At(t.Context(), "wake-7", service.now.Add(time.Hour), "private"),
+				"Cancel": s.Cancel(t.Context(), "wake-7"),
+			} {
+				if err == nil || !strings.Contains(err.Error(), "wake-7") || !strings.Contains(err.Error(), group) {
+					t.Errorf("%s: error %v, want one that names the schedule and its group", what, err)
+				}
+				if err != nil && strings.Contains(err.Error(), "private") {
+					t.Errorf("%s: the error tells the message: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// TestRefused tests that only a schedule that exists makes a refusal a success,
+// and only one that does not exist makes a failed deletion one.
+func TestRefused(t *testing.T) {
+	for code, row := range map[string]struct {
+		status     int
+		at, cancel bool // whether it fails
+	}{
+		"ConflictException":             {status: http.StatusConflict, cancel: true},
+		"ResourceNotFoundException":     {status: http.StatusNotFound, at: true},
+		"ValidationException":           {status: http.StatusBadRequest, at: true, cancel: true},
+		"AccessDeniedException":         {status: http.StatusForbidden, at: true, cancel: true},
+		"ServiceQuotaExceededException": {status: http.StatusPaymentRequired, at: true, cancel: true},
+	} {
+		t.Run(code, func(t *testing.T) {
+			s := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fail(w, row.status, code) }))
+			if err := s.At(t.Context(), "a", time.Now().Add(time.Hour), "x"); (err != nil) != row.at {
+				t.Errorf("At: error %v, want one: %t", err, row.at)
+			}
+			if err := s.Cancel(t.Context(), "a"); (err != nil) != row.cancel {
+				t.Errorf("Cancel: error %v, want one: %t", err, row.cancel)
+			}
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	full := awsschedule.Config{Client: &scheduler.Client{}, Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead}
+	if _, err := awsschedule.New(full); err != nil {
+		t.Error(err)
+	}
+	for says, change := range map[string]func(*awsschedule.Config){
+		"client":            func(c *awsschedule.Config) { c.Client = nil },
+		"group":             func(c *awsschedule.Config) { c.Group = "" },
+		"role":              func(c *awsschedule.Config) { c.RoleARN = "" },
+		"the queue":         func(c *awsschedule.Config) { c.QueueARN = "" },
+		"dead-letter queue": func(c *awsschedule.Config) { c.DeadLetterARN = "" },
+	} {
+		cfg := full
+		change(&cfg)
+		if _, err := awsschedule.New(cfg); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want one that names %s", err, says)
+		}
+	}
+}
+
+func open(t *testing.T, handler http.Handler) *awsschedule.Scheduler {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_ENDPOINT_URL_SCHEDULER", server.URL)
+	cloud, err := awsenv.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := awsschedule.Config{
+		Client: scheduler.NewFromConfig(cloud.Scheduler(), func(o *scheduler.Options) {
+			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+			})
+		}),
+		Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead,
+	}
+	if service, ok := handler.(*service); ok {
+		cfg.Now = service.clock
+	}
+	s, err := awsschedule.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// service is enough of EventBridge Scheduler: its REST protocol, those of its
+// rules that a client can break (EventBridge Scheduler API reference,
+// CreateSchedule and DeleteSchedule), and what becomes of a schedule. It has a
+// clock of its own.
+type service struct {
+	mu        sync.Mutex
+	now       time.Time
+	schedules map[string]*kept
+	requests  []request
+	unwell    string // what so many requests fail with:
+	fails     int
+}
+
+type kept struct {
+	at          time.Time
+	body, token string
+}
+
+// request is what is asked: the group of a DELETE is in the URL.
+type request struct {
+	Method, Path, Group string
+	Body                map[string]any
+}
+
+func newService() *service {
+	return &service{
+		// Half an hour later, clocks in Berlin are put forward.
+		now:       time.Date(2026, 3, 29, 0, 59, 0, 5e8, time.UTC),
+		schedules: make(map[string]*kept),
+	}
+}
+
+func (s *service) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// late is how much later than its time a schedule sends: up to a minute
+// (EventBridge Scheduler user guide, "Schedule types").
+const late = 59 * time.Second
+
+// pass sends the messages of the schedules whose time comes within d, and
+// deletes those.
+func (s *service) pass(d time.Duration) (came []scheduletest.Arrival) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(d)
+	for name, k := range s.schedules {
+		if at := k.at.Add(late); !at.After(s.now) {
+			came = append(came, scheduletest.Arrival{Body: k.body, At: at})
+			delete(s.schedules, name)
+		}
+	}
+	slices.SortFunc(came, func(a, b scheduletest.Arrival) int { return a.At.Compare(b.At) })
+	return came
+}
+
+var (
+	validPath  = regexp.MustCompile(`^/schedules/([0-9a-zA-Z_.-]{1,64})$`)
+	validToken = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+)
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := request{Method: r.Method, Path: r.URL.Path, Group: r.URL.Query().Get("groupName")}
+	body, _ := io.ReadAll(r.Body)
+	if len(body) > 0 {
+		_ = json.Unmarshal(body, &asked.Body)
+	}
+	s.requests = append(s.requests, asked)
+	lost := false
+	if s.fails > 0 {
+		s.fails--
+		switch s.unwell {
+		case "ThrottlingException":
+			fail(w, http.StatusTooManyRequests, s.unwell)
+			return
+		case "answer lost":
+			lost = true
+		default:
+			fail(w, http.StatusInternalServerError, s.unwell)
+			return
+		}
+	}
+	status, code := s.do(r, body)
+	switch {
+	case lost:
+		fail(w, http.StatusBadGateway, "")
+	case code != "":
+		fail(w, status, code)
+	case r.Method == http.MethodPost:
+		_, _ = fmt.Fprintf(w, `{"ScheduleArn":"arn:aws:scheduler:eu-central-1:123456789012:schedule/%s/x"}`, group)
+	}
+}
+
+// do does what is asked, or says why not.
+func (s *service) do(r *http.Request, body []byte) (status int, code string) {
+	authorization := r.Header.Get("Authorization")
+	if !strings.HasPrefix(authorization, "AWS4-HMAC-SHA256 Credential=id/") || !strings.Contains(authorization, "/eu-central-1/scheduler/aws4_request") {
+		return http.StatusForbidden, "AccessDeniedException"
+	}
+	path := validPath.FindStringSubmatch(r.URL.Path)
+	if path == nil {
+		return http.StatusBadRequest, "ValidationException"
+	}
+	name := path[1]
+	switch r.Method {
+	case http.MethodPost:
+		var in struct {
+			GroupName, ScheduleExpression, ClientToken string
+			FlexibleTimeWindow                         *struct{ Mode string }
+			Target                                     *struct{ Arn, RoleArn, Input string }
+		}
+		if err := json.Unmarshal(body, &in); err != nil {
+			return http.StatusBadRequest, "ValidationException"
+		}
+		at, err := time.Parse("at(2006-01-02T15:04:05)", in.ScheduleExpression)
+		switch {
+		case err != nil, !at.After(s.now), !validToken.MatchString(in.ClientToken), in.FlexibleTimeWindow == nil || in.FlexibleTimeWindow.Mode != "OFF",
+			in.Target == nil || in.Target.Arn != jobs || in.Target.RoleArn != role || in.Target.Input == "":
+			return http.StatusBadRequest, "ValidationException"
+		case in.GroupName != group:
+			return http.StatusNotFound, "ResourceNotFoundException"
+		case s.schedules[name] == nil:
+			s.schedules[name] = &kept{at, in.Target.Input, in.ClientToken}
+		case s.schedules[name].token != in.ClientToken:
+			return http.StatusConflict, "ConflictException"
+		}
+	case http.MethodDelete:
+		if r.URL.Query().Get("groupName") != group || s.schedules[name] == nil {
+			return http.StatusNotFound, "ResourceNotFoundException"
+		}
+		delete(s.schedules, name)
+	default:
+		return http.StatusMethodNotAllowed, "ValidationException"
+	}
+	return http.StatusOK, ""
+}
+
+func fail(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	if code != "" {
+		w.Header().Set("X-Amzn-ErrorType", code)
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"Message":"refused"}`)
+}

@@ -1,0 +1,147 @@
+// Package memschedule keeps one-off schedules in memory, as EventBridge
+// Scheduler keeps them: for local runs and tests.
+package memschedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/schedule"
+)
+
+// Sender is the queue that the messages come on.
+type Sender interface {
+	Send(ctx context.Context, messages []queue.Message) []error
+}
+
+// Scheduler keeps schedules until their messages are sent.
+type Scheduler struct {
+	queue Sender
+	ctx   context.Context // ends with Close
+	end   context.CancelFunc
+
+	mu      sync.Mutex
+	kept    map[string]*entry
+	sending sync.WaitGroup
+}
+
+type entry struct {
+	body  string
+	timer *time.Timer
+	pause time.Duration // before the next try
+}
+
+// ErrClosed says that a scheduler was closed.
+var ErrClosed = errors.New("the scheduler is closed")
+
+const (
+	// A message that cannot be sent is tried again after firstPause, and then
+	// after twice as long each time, until maxPause.
+	firstPause = time.Second
+	maxPause   = time.Minute
+)
+
+// New makes a scheduler without schedules. It is to be closed.
+func New(queue Sender) *Scheduler {
+	ctx, end := context.WithCancel(context.Background())
+	return &Scheduler{queue: queue, ctx: ctx, end: end, kept: make(map[string]*entry)}
+}
+
+// At has a message with this body come on the queue at a time; at once where
+// it has passed. While it cannot be sent, it is tried again, until it is
+// cancelled or the scheduler closed.
+//
+// Where there is a schedule of this name already, it stays as it is, and that
+// is no error. A schedule is gone once its message is sent; its name can then
+// be used again.
+func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
+	if err := schedule.CheckName(name); err != nil {
+		return err
+	}
+	if err := (queue.Message{Body: body}).Check(); err != nil {
+		return fmt.Errorf("schedule %s: %w", name, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("schedule %s: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return fmt.Errorf("schedule %s: %w", name, ErrClosed)
+	}
+	if s.kept[name] != nil {
+		return nil
+	}
+	e := &entry{body: body, pause: firstPause}
+	e.timer = time.AfterFunc(time.Until(at), func() { s.send(name, e) })
+	s.kept[name] = e
+	return nil
+}
+
+// Cancel deletes a schedule. One that does not exist, or does not any more, is
+// no error. A message that is just being sent may come all the same.
+func (s *Scheduler) Cancel(ctx context.Context, name string) error {
+	if err := schedule.CheckName(name); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("cancel the schedule %s: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.kept[name]; e != nil {
+		e.timer.Stop()
+		delete(s.kept, name)
+	}
+	return nil
+}
+
+// Len is how many schedules there are.
+func (s *Scheduler) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kept)
+}
+
+// Close ends the scheduler and waits for what is being sent, whose context
+// ends. The schedules that are left send nothing any more.
+func (s *Scheduler) Close() {
+	s.mu.Lock()
+	s.end()
+	for _, e := range s.kept {
+		e.timer.Stop()
+	}
+	s.mu.Unlock()
+	s.sending.Wait()
+}
+
+func (s *Scheduler) send(name string, e *entry) {
+	s.mu.Lock()
+	// Its timer may have run out while it was cancelled.
+	if s.ctx.Err() != nil || s.kept[name] != e {
+		s.mu.Unlock()
+		return
+	}
+	s.sending.Add(1)
+	s.mu.Unlock()
+	defer s.sending.Done()
+
+	err := s.queue.Send(s.ctx, []queue.Message{{Body: e.body}})[0]
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.kept[name] != e:
+	case err == nil:
+		delete(s.kept, name)
+	case s.ctx.Err() == nil:
+		slog.Warn("a scheduled message was not sent and is tried again", "schedule", name, "after", e.pause, "error", err)
+		e.timer.Reset(e.pause)
+		e.pause = min(2*e.pause, maxPause)
+	}
+}

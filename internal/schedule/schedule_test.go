@@ -1,0 +1,60 @@
+package schedule_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/internal/schedule"
+)
+
+func FuzzName(f *testing.F) {
+	for _, id := range []string{"", "job", "1 job", "job 1", "ä\x00/?", strings.Repeat("x", 1000)} {
+		f.Add(id, 1, "job", 11)
+	}
+	f.Add("1 job", 1, "job", 1)
+	f.Add("job", math.MinInt, "job", math.MaxInt)
+	f.Fuzz(func(t *testing.T, id string, wake int, otherID string, otherWake int) {
+		name := schedule.Name(id, wake)
+		if err := schedule.CheckName(name); err != nil {
+			t.Error(err)
+		}
+		if schedule.Name(id, wake) != name {
+			t.Error("the name differs from call to call")
+		}
+		same := id == otherID && wake == otherWake
+		if (schedule.Name(otherID, otherWake) == name) != same {
+			t.Errorf("wake %d of %q and %d of %q have one name: %t, want %t", wake, id, otherWake, otherID, !same, same)
+		}
+	})
+}
+
+// TestNameStays tests that a new version gives the schedules of an earlier one
+// the same name: it could not cancel them otherwise.
+func TestNameStays(t *testing.T) {
+	const want = "8c821b21af2f7cd72f1b26ea642e8030c0916bd14e3be5b38a3ae2f2c684cc2e"
+	if got := schedule.Name("019a2c41-job", 12); got != want {
+		t.Errorf("name %s, want %s", got, want)
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"a":                     true,
+		"A-b_c.9":               true,
+		".":                     true,
+		strings.Repeat("x", 64): true,
+		strings.Repeat("x", 65): false,
+		"":                      false,
+		"a/b":                   false,
+		"a b":                   false,
+		"a\n":                   false,
+		"ä":                     false,
+		"a%2fb":                 false,
+		"a?groupName=b":         false,
+	} {
+		if err := schedule.CheckName(name); (err == nil) != ok {
+			t.Errorf("%q: error %v, want one: %t", name, err, !ok)
+		}
+	}
+}

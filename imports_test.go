@@ -14,7 +14,7 @@ const module = "github.com/ringback/ringback/"
 // call can be read from the folders: mains → handlers → what passes between
 // them. Tests may import what they like.
 func TestImports(t *testing.T) {
-	handlers := []string{"internal/ack", "internal/process", "internal/callback"}
+	handlers := []string{"internal/ack", "internal/process", "internal/callback", "internal/completion"}
 	for _, rule := range []struct {
 		packages []string
 		never    []string // prefixes of import paths
@@ -25,10 +25,13 @@ func TestImports(t *testing.T) {
 		{[]string{"internal/job", "internal/queue"}, []string{module}, "it is what passes between the others"},
 		{[]string{"tools"}, []string{module + "internal/", module + "vapi"}, "a tool's author needs asynctool alone"},
 		{handlers, []string{"github.com/aws/aws-sdk-go-v2"}, "handlers know AWS by their own interfaces"},
-		{[]string{"internal/ack"}, []string{module + "internal/process", module + "internal/callback", module + "internal/jobtable", module + "tools", module + "asynctool"}, "the ack knows no table, no tool and no other handler"},
-		{[]string{"internal/process"}, []string{module + "internal/ack", module + "internal/callback", module + "tools"}, "a handler knows no other"},
-		{[]string{"internal/callback"}, []string{module + "internal/ack", module + "internal/process", module + "tools"}, "a handler knows no other"},
-		{[]string{"infra", "infra/ringback"}, []string{module + "internal/ack", module + "internal/process", module + "internal/callback"}, "the stack knows the tools' limits and no handler"},
+		{[]string{"internal/ack"}, []string{module + "internal/process", module + "internal/callback", module + "internal/completion", module + "internal/jobtable", module + "tools", module + "asynctool"}, "the ack knows no table, no tool and no other handler"},
+		{[]string{"internal/process"}, []string{module + "internal/ack", module + "internal/callback", module + "internal/completion", module + "tools"}, "a handler knows no other"},
+		{[]string{"internal/callback"}, []string{module + "internal/ack", module + "internal/process", module + "internal/completion", module + "tools"}, "a handler knows no other"},
+		{[]string{"internal/completion"}, []string{module + "internal/ack", module + "internal/process", module + "internal/callback", module + "tools", module + "asynctool"}, "it knows no tool and no other handler"},
+		{[]string{"internal/status"}, []string{module + "internal/jobtable", module + "tools", module + "asynctool", "github.com/aws/"}, "it turns what is known of jobs into a text"},
+		{[]string{"functions/ack"}, []string{module + "tools", module + "asynctool"}, "the front starts without the tools"},
+		{[]string{"infra", "infra/ringback"}, []string{module + "internal/ack", module + "internal/process", module + "internal/callback", module + "internal/completion"}, "the stack knows the tools' limits and no handler"},
 	} {
 		for _, p := range rule.packages {
 			t.Run(p, func(t *testing.T) {

@@ -21,6 +21,10 @@ type Result struct {
 	// [Transfer] and a [Handoff] say the text first; an [EndCall] says it
 	// and then ends the call; the others take no text.
 	Action Action
+
+	// Later, where it is not nil, says that this is not the end yet. The
+	// result must be empty apart from it.
+	Later *Later
 }
 
 // Text is a result that is told the way the tool says.
@@ -103,6 +107,9 @@ func (c Control) check(text string) error {
 }
 
 func (r Result) check() error {
+	if r.Later != nil {
+		return r.checkLater()
+	}
 	if !r.Delivery.valid() {
 		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", string(r.Delivery))
 	}

@@ -17,7 +17,10 @@ package asynctool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,8 +96,36 @@ type Tool[In any] struct {
 	Delivery Delivery
 
 	// Deadline is how long after the tool call its result may still be
-	// told. 0 means as long as the call can last.
+	// told, and how long it may wait. 0 means as long as the call can last;
+	// the most is [MaxDeadline]. A result that comes when the call has ended
+	// is treated as AfterCall says.
 	Deadline time.Duration
+
+	// Hold is told word for word if the tool takes longer than HoldAfter,
+	// unless it has told of its progress itself. Empty means that nothing is.
+	Hold string
+
+	// HoldAfter is counted from the tool call: a second to 15 minutes. It
+	// must be there with Hold, and is not without.
+	HoldAfter time.Duration
+
+	// Repeat says what becomes of a tool call that asks the same as another
+	// one of the same conversation that is not over. Empty means [Allow].
+	Repeat Repeat
+
+	// SameAs gives a text that is the same for tool calls that ask the same.
+	// Nil means that their arguments must be the same. It needs a Repeat
+	// other than [Allow].
+	SameAs func(in In) string
+
+	// StopWithCall says that the tool's context ends soon after its call has,
+	// and that it is not started after that. False means that it runs to
+	// its end, whoever is there to hear of it.
+	StopWithCall bool
+
+	// AfterCall says what becomes of a result that comes when the call has
+	// ended. Empty means [Announce].
+	AfterCall AfterCall
 
 	// FailureText is told when the tool failed and its error carried no
 	// text fit to be spoken. Empty means a neutral English sentence.
@@ -128,6 +159,42 @@ type Tool[In any] struct {
 	SyncAck bool
 }
 
+// MaxDeadline is the longest deadline a tool may name.
+const MaxDeadline = 365 * 24 * time.Hour
+
+// maxHold is how long a queue can hold a message back (Amazon SQS quotas).
+const maxHold = 15 * time.Minute
+
+// Repeat says what becomes of a tool call that asks the same as another one.
+type Repeat string
+
+const (
+	// Allow has both run. It is what an empty Repeat means.
+	Allow Repeat = "allow"
+	// Join has the later one not run: the assistant is told that the result
+	// of the earlier one answers both.
+	Join Repeat = "join"
+	// Replace ends the earlier one, of which nothing is told any more.
+	Replace Repeat = "replace"
+)
+
+// AfterCall says what becomes of a result whose call has ended.
+type AfterCall string
+
+const (
+	// Announce puts the result on the event bus, as undelivered. It is what
+	// an empty AfterCall means.
+	Announce AfterCall = "announce"
+	// Drop forgets it.
+	Drop AfterCall = "drop"
+	// CallBack has Vapi call the customer, with the result in the call's
+	// variables, where calling back is switched on in the deployment. It is
+	// announced where that is not so, or fails.
+	CallBack AfterCall = "call_back"
+	// NextCall keeps it for the same customer's next call, for 30 days.
+	NextCall AfterCall = "next_call"
+)
+
 // Definition is a [Tool] of any input type.
 type Definition interface {
 	entry() (*Entry, error)
@@ -146,8 +213,19 @@ type Entry struct {
 	Static      map[string]string // arguments that Vapi fills in; may be nil
 	SyncAck     bool
 
+	Hold         string        // may be empty
+	HoldAfter    time.Duration // 0 only where Hold is empty
+	Repeat       Repeat        // never empty
+	StopWithCall bool
+	AfterCall    AfterCall // never empty
+
+	// Status says that it is [TaskStatus]: it is answered at once, and Run
+	// is never called.
+	Status bool
+
 	arguments *jsonschema.Resolved
 	run       func(context.Context, Call, json.RawMessage) (Result, error)
+	sameAs    func(json.RawMessage) (string, error) // nil: the arguments
 }
 
 const neutralFailure = "I am sorry, this could not be finished."
@@ -166,6 +244,12 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Schema:      t.Schema,
 		Static:      maps.Clone(t.Static),
 		SyncAck:     t.SyncAck,
+
+		Hold:         strings.TrimSpace(t.Hold),
+		HoldAfter:    t.HoldAfter,
+		Repeat:       cmp.Or(t.Repeat, Allow),
+		StopWithCall: t.StopWithCall,
+		AfterCall:    cmp.Or(t.AfterCall, Announce),
 	}
 	if e.Timeout == 0 {
 		e.Timeout = DefaultTimeout
@@ -190,8 +274,18 @@ func (t Tool[In]) entry() (*Entry, error) {
 		return nil, fmt.Errorf("tool %s: the timeout is %s; it must be between 0 and %s", t.Name, t.Timeout, MaxTimeout)
 	case e.Attempts < 0 || e.Attempts > MaxAttempts:
 		return nil, fmt.Errorf("tool %s: %d attempts; it must be between 0 and %d", t.Name, t.Attempts, MaxAttempts)
-	case e.Deadline < 0:
-		return nil, fmt.Errorf("tool %s: the deadline is %s; it must not be negative", t.Name, t.Deadline)
+	case e.Deadline < 0 || e.Deadline > MaxDeadline:
+		return nil, fmt.Errorf("tool %s: the deadline is %s; it must be between 0 and %s", t.Name, t.Deadline, MaxDeadline)
+	case (e.Hold == "") != (e.HoldAfter == 0):
+		return nil, fmt.Errorf("tool %s: Hold and HoldAfter need each other", t.Name)
+	case e.Hold != "" && (e.HoldAfter < time.Second || e.HoldAfter > maxHold):
+		return nil, fmt.Errorf("tool %s: HoldAfter is %s; it must be between a second and %s", t.Name, t.HoldAfter, maxHold)
+	case e.Repeat != Allow && e.Repeat != Join && e.Repeat != Replace:
+		return nil, fmt.Errorf("tool %s: Repeat is %q; it must be allow, join or replace", t.Name, t.Repeat)
+	case t.SameAs != nil && e.Repeat == Allow:
+		return nil, fmt.Errorf("tool %s: SameAs means nothing while Repeat is allow; set it to join or replace", t.Name)
+	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
+		return nil, fmt.Errorf("tool %s: AfterCall is %q; it must be announce, drop, call_back or next_call", t.Name, t.AfterCall)
 	case !e.Delivery.valid():
 		return nil, fmt.Errorf("tool %s: the delivery is %q; it must be respond, silent or say", t.Name, t.Delivery)
 	}
@@ -232,7 +326,43 @@ func (t Tool[In]) entry() (*Entry, error) {
 		}
 		return t.Run(ctx, call, in)
 	}
+	if t.SameAs != nil {
+		e.sameAs = func(arguments json.RawMessage) (same string, err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("tool %s: its SameAs panicked: %v", t.Name, p)
+				}
+			}()
+			var in In
+			if json.Unmarshal(arguments, &in) != nil { // its error may quote a value
+				return "", errors.New("the arguments do not fit the input struct")
+			}
+			return t.SameAs(in), nil
+		}
+	}
 	return e, nil
+}
+
+// Question gives a key that is the same for tool calls of the tool that ask the
+// same. Arguments that break the schema ask nothing: the tool will not run. Its
+// error quotes no argument.
+func (e *Entry) Question(arguments json.RawMessage) (string, error) {
+	object, same, err := decodeObject(arguments)
+	if err != nil {
+		return "", fmt.Errorf("the arguments %w", err)
+	}
+	if e.arguments.Validate(object) != nil {
+		return "", errors.New("the arguments break the schema")
+	}
+	if e.sameAs != nil {
+		text, err := e.sameAs(same)
+		if err != nil {
+			return "", err
+		}
+		same = []byte(text)
+	}
+	sum := sha256.Sum256(slices.Concat([]byte(e.Name), []byte{0}, same))
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // refine turns a panic, of which a misspelt field is the usual cause, into an
@@ -295,7 +425,7 @@ func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (
 	if err := result.check(); err != nil {
 		return Result{}, fmt.Errorf("tool %s: its result cannot be delivered: %w", e.Name, err)
 	}
-	if result.Delivery == "" {
+	if result.Delivery == "" && result.Later == nil {
 		result.Delivery = e.Delivery
 	}
 	return result, nil

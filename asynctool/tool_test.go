@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,23 @@ func TestDefinitionErrors(t *testing.T) {
 		"timeout too long":       {change(func(x *asynctool.Tool[empty]) { x.Timeout = asynctool.MaxTimeout + 1 }), "tool x: the timeout is 14m0.000000001s; it must be between 0 and 14m0s"},
 		"negative attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = -1 }), "tool x: -1 attempts; it must be between 0 and 10"},
 		"too many attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = 11 }), "tool x: 11 attempts; it must be between 0 and 10"},
-		"negative deadline":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = -time.Second }), "tool x: the deadline is -1s; it must not be negative"},
+		"negative deadline":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = -time.Second }), "tool x: the deadline is -1s; it must be between 0 and 8760h0m0s"},
+		"deadline too long":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = asynctool.MaxDeadline + time.Second }), "tool x: the deadline is 8760h0m1s; it must be between 0 and 8760h0m0s"},
+		"Hold without HoldAfter": {change(func(x *asynctool.Tool[empty]) { x.Hold = "One moment." }), "tool x: Hold and HoldAfter need each other"},
+		"HoldAfter without Hold": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = " \n", time.Minute }), "tool x: Hold and HoldAfter need each other"},
+		"HoldAfter too short": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", time.Second-1 }),
+			"tool x: HoldAfter is 999.999999ms; it must be between a second and 15m0s"},
+		"HoldAfter too long": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", 15*time.Minute+1 }),
+			"tool x: HoldAfter is 15m0.000000001s; it must be between a second and 15m0s"},
+		"negative HoldAfter": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", -time.Minute }),
+			"tool x: HoldAfter is -1m0s; it must be between a second and 15m0s"},
+		"unknown Repeat": {change(func(x *asynctool.Tool[empty]) { x.Repeat = "always" }), `tool x: Repeat is "always"; it must be allow, join or replace`},
+		"SameAs without Repeat": {change(func(x *asynctool.Tool[empty]) { x.SameAs = func(empty) string { return "" } }),
+			"tool x: SameAs means nothing while Repeat is allow; set it to join or replace"},
+		"SameAs with Allow": {change(func(x *asynctool.Tool[empty]) {
+			x.Repeat, x.SameAs = asynctool.Allow, func(empty) string { return "" }
+		}), "tool x: SameAs means nothing while Repeat is allow; set it to join or replace"},
+		"unknown AfterCall":      {change(func(x *asynctool.Tool[empty]) { x.AfterCall = "forget" }), `tool x: AfterCall is "forget"; it must be announce, drop, call_back or next_call`},
 		"unknown delivery":       {change(func(x *asynctool.Tool[empty]) { x.Delivery = "shout" }), `tool x: the delivery is "shout"; it must be respond, silent or say`},
 		"input is no struct":     {tool[string]("x"), "tool x: the input must be a struct, or a schema of type object"},
 		"input is a pointer":     {tool[*empty]("x"), "tool x: the input must be a struct, or a schema of type object"},
@@ -109,15 +126,24 @@ func TestEntryDefaults(t *testing.T) {
 		tool asynctool.Definition
 		want []any
 	}{
-		"left out": {tool[empty]("x"), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral}},
+		"left out": {tool[empty]("x"), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
+			"", time.Duration(0), asynctool.Allow, false, asynctool.Announce, false}},
 		"given": {tool(strings.Repeat("y", 64), func(x *asynctool.Tool[empty]) {
 			x.Description, x.Timeout, x.Attempts = "\n two words ", asynctool.MaxTimeout, asynctool.MaxAttempts
-			x.Delivery, x.Deadline, x.FailureText = asynctool.Silent, time.Hour, "Sorry."
-		}), []any{strings.Repeat("y", 64), "two words", 14 * time.Minute, 10, asynctool.Silent, time.Hour, "Sorry."}},
+			x.Delivery, x.Deadline, x.FailureText = asynctool.Silent, asynctool.MaxDeadline, "Sorry."
+			x.Hold, x.HoldAfter, x.Repeat, x.StopWithCall, x.AfterCall = " One moment.\n", time.Second, asynctool.Join, true, asynctool.CallBack
+		}), []any{strings.Repeat("y", 64), "two words", 14 * time.Minute, 10, asynctool.Silent, 365 * 24 * time.Hour, "Sorry.",
+			"One moment.", time.Second, asynctool.Join, true, asynctool.CallBack, false}},
+		"the others": {tool("x", func(x *asynctool.Tool[empty]) {
+			x.Hold, x.HoldAfter, x.Repeat, x.AfterCall = "One moment.", 15*time.Minute, asynctool.Replace, asynctool.NextCall
+			x.SameAs = func(empty) string { return "" }
+		}), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
+			"One moment.", 15 * time.Minute, asynctool.Replace, false, asynctool.NextCall, false}},
 	} {
 		t.Run(label, func(t *testing.T) {
 			e := only(t, row.tool)
-			got := []any{e.Name, e.Description, e.Timeout, e.Attempts, e.Delivery, e.Deadline, e.FailureText}
+			got := []any{e.Name, e.Description, e.Timeout, e.Attempts, e.Delivery, e.Deadline, e.FailureText,
+				e.Hold, e.HoldAfter, e.Repeat, e.StopWithCall, e.AfterCall, e.Status}
 			if diff := cmp.Diff(row.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -220,14 +246,15 @@ func TestSet(t *testing.T) {
 
 func TestRunPassesOn(t *testing.T) {
 	type key struct{}
-	want := asynctool.Call{ID: "c", OrgID: "o", Type: "webCall", AssistantID: "a", CustomerNumber: "+1", ToolCallID: "t", Attempt: 2}
+	want := asynctool.Call{ID: "c", OrgID: "o", Type: "webCall", AssistantID: "a", CustomerNumber: "+1", ToolCallID: "t", Attempt: 2,
+		Resumes: 3, State: json.RawMessage(`{"page":4}`), Host: &host{}}
 	e := only(t, tool("x", func(x *asynctool.Tool[empty]) {
 		x.Run = func(ctx context.Context, call asynctool.Call, _ empty) (asynctool.Result, error) {
 			if ctx.Value(key{}) != "value" {
 				t.Error("the context is another one")
 			}
-			if diff := cmp.Diff(want, call); diff != "" {
-				t.Error(diff)
+			if !reflect.DeepEqual(want, call) {
+				t.Errorf("%+v, want %+v", call, want)
 			}
 			return asynctool.Textf("%d of %d", 1, 2), nil
 		}

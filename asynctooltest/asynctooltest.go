@@ -13,18 +13,28 @@
 // The delays between attempts are skipped, and reported. The tool itself takes
 // the time that it takes: in a [testing/synctest] bubble, that time is skipped
 // too, as long as the tool does not talk over the network.
+//
+// A tool that goes on later is run up to there, and then once more for each
+// further [Run] with [Resumed]:
+//
+//	got := asynctooltest.Run(t, creditCheck, webhook)
+//	got = asynctooltest.Run(t, creditCheck, webhook, asynctooltest.Resumed(got.Later.State, 1))
 package asynctooltest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,11 +57,20 @@ import (
 // Result is what became of a tool call.
 type Result struct {
 	// Text is what is told, without the frame around it. Empty where the
-	// result is an action without a text.
+	// result is an action without a text, and where there is none yet.
 	Text string
 
-	// Status is "ok", or "error" where a failure is told.
+	// Status is "ok", or "error" where a failure is told. Empty where the tool
+	// goes on later.
 	Status string
+
+	// Later says when the tool goes on. Nil where it is finished.
+	Later *Later
+
+	// Progress is what the tool said of its progress. Of lines that come
+	// faster than one in five seconds, Vapi gets the last only, and of those
+	// that come just before the result none; here they are all.
+	Progress []Line
 
 	// Messages are the control messages that Vapi would get. There is none
 	// where the result could not be told.
@@ -72,18 +91,51 @@ type Result struct {
 
 	// Undelivered says why the result could not be told: a chat, for
 	// example, has no control URL, and a late result misses the deadline.
-	// Empty where it was told.
+	// Empty where it was told, and where there is none yet.
 	Undelivered string
 
 	// Log is what the functions log at info level and above.
 	Log string
 }
 
+// Later is how a tool goes on that is not finished.
+type Later struct {
+	// Outside says that it waits for somebody outside, who posts its result
+	// to the [CompletionURL].
+	Outside bool
+
+	// In is how long it waits, and At when it goes on: after In, or at its
+	// deadline where it waits for somebody outside. In is then 0.
+	In time.Duration
+	At time.Time
+
+	// State is what it left for its next run: see [Resumed]. Nil where it left
+	// nothing.
+	State json.RawMessage
+}
+
+// Line is something that a tool said of its progress.
+type Line struct {
+	Text   string
+	Silent bool // it was said with [asynctool.Call.Note]
+}
+
+// CompletionURL is what [asynctool.Call.CompletionURL] gives in a test. Nobody
+// is there.
+const CompletionURL = "https://example.invalid/results/test"
+
 // String shows the result to people: what Vapi would get, and how it came to
 // that.
 func (r Result) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "status %s, attempts %d", r.Status, r.Attempts)
+	if r.Later == nil {
+		fmt.Fprintf(&b, "status %s", r.Status)
+	} else if r.Later.Outside {
+		b.WriteString("waits for somebody outside")
+	} else {
+		fmt.Fprintf(&b, "goes on in %s with the state %s", r.Later.In, cmp.Or(string(r.Later.State), "none"))
+	}
+	fmt.Fprintf(&b, ", attempts %d", r.Attempts)
 	if len(r.Delays) > 0 {
 		fmt.Fprintf(&b, ", delays %v", r.Delays)
 	}
@@ -91,6 +143,13 @@ func (r Result) String() string {
 		b.WriteString(", dead-lettered")
 	}
 	b.WriteByte('\n')
+	for _, line := range r.Progress {
+		silent := ""
+		if line.Silent {
+			silent = ", silently"
+		}
+		fmt.Fprintf(&b, "progress%s: %s\n", silent, line.Text)
+	}
 	for _, m := range r.Messages {
 		b.Write(readable(m))
 	}
@@ -159,17 +218,39 @@ func Webhook(t testing.TB, tool, arguments string) []byte {
 	return webhook
 }
 
+// Option is a circumstance in which [Run] runs a tool.
+type Option func(*deployment) error
+
+// Resumed has the tool go on for the nth time after it had gone on later, from 1
+// on, with the state that it left: that of a [Later], or any value that marshals
+// to one. Nil means none.
+func Resumed(state any, n int) Option {
+	return func(d *deployment) error {
+		if n < 1 {
+			return fmt.Errorf("a tool goes on for the first time with 1, not %d", n)
+		}
+		if raw, ok := state.(json.RawMessage); ok && len(raw) == 0 {
+			state = nil // what a Later has where there is none
+		}
+		d.state, d.resumes = state, n
+		return nil
+	}
+}
+
 // Run runs a tool for the one tool call of a webhook that names it; other tool
 // calls in the webhook are skipped. It ends the test where the tool is not
-// valid, where the webhook is refused, and where it does not hold just one
-// call of the tool.
-func Run(t testing.TB, tool asynctool.Definition, webhook []byte) Result {
+// valid, where the webhook is refused, where it does not hold just one call of
+// the tool, and where the tool cannot go on as an option says.
+func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Option) Result {
 	t.Helper()
 	set, err := asynctool.NewSet(tool)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d, err := newDeployment(set)
+	for _, option := range options {
+		err = errors.Join(err, option(d))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,10 +258,17 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte) Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.work(t.Context(), j); err != nil {
+	body, err := j.Encode()
+	if err == nil && d.resumes > 0 {
+		body, err = d.resume(t.Context(), set.Entries()[0], j, body)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.work(t.Context(), j, body); err != nil {
 		t.Fatalf("%v\n%s", err, d.log.String())
 	}
-	d.result.Log = d.log.String()
+	d.result.Log, d.result.Progress = d.log.String(), d.said.all()
 	return d.result
 }
 
@@ -192,6 +280,7 @@ type deployment struct {
 	callback *callback.Handler
 
 	records memory.Store
+	working process.Config // what process is made of
 	limits  limits.Limits
 	skipped time.Duration // how far its clock is ahead
 	log     bytes.Buffer
@@ -199,6 +288,12 @@ type deployment struct {
 	jobs     []string      // on the jobs queue
 	outcomes []string      // on the results queue
 	retry    time.Duration // how long the message that failed is hidden
+	wait     time.Duration // how long the last wait was that a tool asked for
+
+	said lines // by the tool
+
+	state   any // what the tool left in an earlier run
+	resumes int // how often it has gone on
 
 	result Result
 }
@@ -213,6 +308,8 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}}))
 	now := func() time.Time { return time.Now().Add(d.skipped) }
 	table := jobtable.New(&d.records, now)
+	perCall := jobtable.NewCalls(&d.records, job.PerCall{}, now)
+	customers := jobtable.NewCustomers(&d.records, now)
 	var err error
 	if d.ack, err = ack.New(ack.Config{
 		Queue: letters{&d.jobs}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
@@ -220,14 +317,22 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if d.process, err = process.New(process.Config{
-		Tools: tools, Table: table, Outcomes: letters{&d.outcomes}, Jobs: visibility{&d.retry},
-		Now: now, Log: log.With("function", "process"),
-	}); err != nil {
+	d.working = process.Config{
+		Tools: tools, Table: table, Outcomes: letters{&d.outcomes}, Jobs: jobs{visibility{&d.retry}, letters{new([]string)}}, Schedules: schedules{},
+		Calls: perCall, Customers: customers, Completions: completions{},
+		Waits: func(wait time.Duration) time.Duration {
+			d.wait = wait
+			return wait
+		},
+		Host: func(own asynctool.Host) asynctool.Host { return host{own, &d.said} },
+		Now:  now, Log: log.With("function", "process"),
+	}
+	if d.process, err = process.New(d.working); err != nil {
 		return nil, err
 	}
 	d.callback, err = callback.New(callback.Config{
 		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Announcer: announcer{&d.result},
+		Ends: perCall, Customers: customers,
 		Now: now, Log: log.With("function", "callback"),
 	})
 	return d, err
@@ -269,38 +374,95 @@ func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (
 	}
 }
 
-// work receives the job until its result is settled.
-func (d *deployment) work(ctx context.Context, j job.Job) error {
-	body, err := j.Encode()
+// resume brings the job to where it goes on, with a tool in the place of the one
+// that is tested. It gives the message that has it go on.
+func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Job, body string) (string, error) {
+	earlier, err := asynctool.NewSet(asynctool.Tool[map[string]any]{
+		Name: tool.Name, Description: tool.Description, Schema: tool.Schema,
+		Deadline: tool.Deadline, Delivery: tool.Delivery, AfterCall: asynctool.AfterCall(tool.AfterCall),
+		Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
+			return asynctool.ResumeIn(0, d.state), nil
+		},
+	})
 	if err != nil {
-		return err
+		return "", err
 	}
+	working := d.working
+	working.Tools, working.Log = earlier, slog.New(slog.DiscardHandler)
+	handler, err := process.New(working)
+	if err != nil {
+		return "", err
+	}
+	for range d.resumes {
+		if _, err := invoke(ctx, d.limits.ProcessTimeout, handler.Handle, body, 1); err != nil {
+			return "", err
+		}
+		record, err := d.records.Load(ctx, j.ID)
+		if err != nil {
+			return "", err
+		}
+		if record.State != job.Waiting {
+			return "", fmt.Errorf("the tool would not have got as far as to go on: %s", record.Reason)
+		}
+		if body, err = (job.Wake{JobID: j.ID, Number: record.Wake}).Encode(); err != nil {
+			return "", err
+		}
+	}
+	return body, nil
+}
+
+// work hands the job's message on until its result is settled, or until the
+// tool goes on later.
+func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 	for n := 1; n <= d.limits.JobsMaxReceives; n++ {
 		response, err := invoke(ctx, d.limits.ProcessTimeout, d.process.Handle, body, n)
 		if err != nil {
 			return err
 		}
-		for _, outcome := range d.outcomes {
-			if _, err := invoke(ctx, d.limits.CallbackTimeout, d.callback.Handle, outcome, 1); err != nil {
-				return err
-			}
+		if err := d.tell(ctx); err != nil {
+			return err
 		}
-		d.outcomes = nil
 		record, err := d.records.Load(ctx, j.ID)
 		if err != nil {
 			return err
 		}
 		d.result.Attempts = record.Attempt
-		if record.State == job.Delivered || record.State == job.Undelivered {
+		switch {
+		case record.State == job.Waiting:
+			d.result.Later = &Later{Outside: record.Outside, At: record.WakeAt, In: d.wait, State: record.Memory}
+			return nil
+		case !record.State.Active() && record.State != job.Done:
 			d.result.Status = string(record.Result.Status)
 			d.result.Text = spoken.Clean(record.Result.Content)
 			d.result.DeadLettered = len(response.BatchItemFailures) > 0
+			if record.State != job.Delivered && d.result.Undelivered == "" {
+				d.result.Undelivered = record.Reason
+			}
 			return nil
 		}
 		d.result.Delays = append(d.result.Delays, d.retry)
 		d.skipped += d.retry
 	}
 	return fmt.Errorf("the tool call came to no end within %d receives", d.limits.JobsMaxReceives)
+}
+
+// tell hands on the final outcome, where it is there. A line that the tool takes
+// longer is for one that takes its time.
+func (d *deployment) tell(ctx context.Context) error {
+	for _, body := range d.outcomes {
+		o, err := job.DecodeOutcome(body)
+		if err != nil {
+			return err
+		}
+		if o.Kind != job.Final {
+			continue
+		}
+		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.callback.Handle, body, 1); err != nil {
+			return err
+		}
+	}
+	d.outcomes = nil
+	return nil
 }
 
 // invoke hands one message to a function, as a Lambda function gets it.
@@ -329,6 +491,46 @@ type visibility struct{ hidden *time.Duration }
 func (v visibility) ChangeVisibility(_ context.Context, _ string, d time.Duration) error {
 	*v.hidden = d
 	return nil
+}
+
+// jobs is the jobs queue, as a function sees it. What wakes a job is not needed.
+type jobs struct {
+	visibility
+	letters
+}
+
+// schedules are not needed either.
+type schedules struct{}
+
+func (schedules) At(context.Context, string, time.Time, string) error { return nil }
+
+type completions struct{}
+
+func (completions) URL(context.Context, string, time.Time) (string, error) { return CompletionURL, nil }
+
+// lines are what a tool says of its progress. One that was abandoned may still
+// speak when it is read.
+type lines struct {
+	mu   sync.Mutex
+	said []Line
+}
+
+func (l *lines) all() []Line {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.said)
+}
+
+// host is what the tool can ask of the function, and notes what it says.
+type host struct {
+	asynctool.Host
+	lines *lines
+}
+
+func (h host) Progress(_ context.Context, text string, delivery asynctool.Delivery) {
+	h.lines.mu.Lock()
+	defer h.lines.mu.Unlock()
+	h.lines.said = append(h.lines.said, Line{Text: text, Silent: delivery == asynctool.Silent})
 }
 
 // calls takes the control messages the way Vapi does: as JSON.

@@ -238,6 +238,147 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// What a tool says of its progress is noted, and what it leaves is what it is
+// given.
+func TestLater(t *testing.T) {
+	type state struct {
+		Seen []int  `json:"seen"`
+		Note string `json:"note"`
+	}
+	tool := order(func(ctx context.Context, call asynctool.Call, in orderInput) (asynctool.Result, error) {
+		s, err := asynctool.State[state](call)
+		if err != nil {
+			return asynctool.Result{}, err
+		}
+		if s.Note = "<b> ä \u2028"; call.Attempt == 1 && call.Resumes == 1 {
+			return asynctool.Result{}, asynctool.TryAgain(time.Minute, "", errors.New("busy"))
+		}
+		call.Progress(ctx, fmt.Sprintf("I have looked %d times.", call.Resumes))
+		call.Note(ctx, "It is packed.")
+		if s.Seen = append(s.Seen, call.Resumes); call.Resumes == 2 {
+			return asynctool.Textf("%s: %v %s", in.OrderID, s.Seen, call.IdempotencyKey()), nil
+		}
+		return asynctool.ResumeIn(time.Duration(call.Resumes+1)*time.Hour, s), nil
+	}, attempts(2), func(t *asynctool.Tool[orderInput]) { t.Deadline = 24 * time.Hour })
+	webhook := asynctooltest.Webhook(t, "order_status", `{"order_id":"A-1"}`)
+	lines := func(n int) []asynctooltest.Line {
+		return []asynctooltest.Line{{Text: fmt.Sprintf("I have looked %d times.", n)}, {Text: "It is packed.", Silent: true}}
+	}
+	var left asynctooltest.Later
+	for n, want := range []asynctooltest.Result{
+		{Attempts: 1, Progress: lines(0), Later: &asynctooltest.Later{In: time.Hour, State: []byte(`{"seen":[0],"note":"\u003cb\u003e ä \u2028"}`)}},
+		{Attempts: 2, Progress: lines(1), Delays: []time.Duration{time.Minute},
+			Later: &asynctooltest.Later{In: 2 * time.Hour, State: []byte(`{"seen":[0,1],"note":"\u003cb\u003e ä \u2028"}`)}},
+		{Attempts: 1, Progress: lines(2), Status: "ok", Text: "A-1: [0 1 2] call-1/call_51kj",
+			Messages: []vapi.ControlMessage{framed("ok", "A-1: [0 1 2] call-1/call_51kj")}},
+	} {
+		var options []asynctooltest.Option
+		if n > 0 {
+			options = append(options, asynctooltest.Resumed(left.State, n))
+		}
+		started := time.Now()
+		got := asynctooltest.Run(t, tool, webhook, options...)
+		shown := got.String()
+		got.Log = ""
+		if got.Later != nil {
+			left = *got.Later
+			if early, late := started.Add(left.In), time.Now().Add(left.In+time.Minute); left.At.Before(early) || left.At.After(late) {
+				t.Errorf("run %d goes on at %s, want %s to %s", n, left.At, early, late)
+			}
+			got.Later.At = time.Time{}
+			if want := fmt.Sprintf("goes on in %s with the state %s, attempts %d", left.In, left.State, got.Attempts); !strings.HasPrefix(shown, want) {
+				t.Errorf("shown as %s", shown)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("run %d (-want +got)\n%s", n, diff)
+		}
+		if want := fmt.Sprintf("progress: I have looked %d times.\nprogress, silently: It is packed.\n", n); !strings.Contains(shown, want) {
+			t.Errorf("shown as %s", shown)
+		}
+	}
+
+	// An author may also make up a state, or have none; and go on often.
+	for name, row := range map[string]struct {
+		option asynctooltest.Option
+		want   string
+	}{
+		"made up":       {asynctooltest.Resumed(state{Seen: []int{7}}, 2), "A-1: [7 2] call-1/call_51kj"},
+		"none":          {asynctooltest.Resumed(nil, 2), "A-1: [2] call-1/call_51kj"},
+		"left none":     {asynctooltest.Resumed(asynctooltest.Later{}.State, 2), "A-1: [2] call-1/call_51kj"},
+		"does not fit":  {asynctooltest.Resumed([]string{"an older version"}, 2), "The shop does not answer."},
+		"after a dozen": {asynctooltest.Resumed(nil, 12), ""},
+	} {
+		got := asynctooltest.Run(t, tool, webhook, row.option)
+		if got.Text != row.want || (got.Later != nil) != (row.want == "") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func TestResumeAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := time.Now().Add(36 * time.Hour)
+		tool := order(says(asynctool.ResumeAt(at, nil), nil), func(t *asynctool.Tool[orderInput]) { t.Deadline = 48 * time.Hour })
+		got := asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "order_status", `{"order_id":"A-1"}`))
+		if want := (&asynctooltest.Later{In: 36 * time.Hour, At: at}); cmp.Diff(want, got.Later) != "" || got.Status != "" || len(got.Messages) != 0 {
+			t.Error(got)
+		}
+		// Its deadline holds here, too.
+		tool.Deadline = 35 * time.Hour
+		got = asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "order_status", `{"order_id":"A-1"}`))
+		if got.Later != nil || got.Status != "error" || got.Text != "The shop does not answer." || !strings.Contains(got.Log, "after its deadline") {
+			t.Error(got)
+		}
+	})
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var handedOn string
+		tool := order(func(ctx context.Context, call asynctool.Call, _ orderInput) (asynctool.Result, error) {
+			var err error
+			handedOn, err = call.CompletionURL(ctx)
+			return asynctool.Wait(), err
+		}, func(t *asynctool.Tool[orderInput]) { t.Deadline = 24 * time.Hour })
+		got := asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "order_status", `{"order_id":"A-1"}`))
+		want := &asynctooltest.Later{Outside: true, At: time.Now().Add(24 * time.Hour)}
+		if diff := cmp.Diff(want, got.Later); diff != "" || got.Attempts != 1 || len(got.Messages) != 0 {
+			t.Errorf("%s\n%s", diff, got)
+		}
+		if handedOn != "https://example.invalid/results/test" || asynctooltest.CompletionURL != "https://example.invalid/results/test" {
+			t.Errorf("the URL is %s", handedOn)
+		}
+		if !strings.HasPrefix(got.String(), "waits for somebody outside, attempts 1\n") {
+			t.Error(got)
+		}
+	})
+}
+
+// What is not told at once is not reported as told.
+func TestAfterCall(t *testing.T) {
+	for after, want := range map[asynctool.AfterCall]string{
+		asynctool.Announce: "no_control_url: ", asynctool.Drop: "dropped: no_control_url", asynctool.CallBack: "no_control_url: ",
+	} {
+		tool := order(says(asynctool.Text("It is here."), nil), func(t *asynctool.Tool[orderInput]) { t.AfterCall = after })
+		got := asynctooltest.Run(t, tool, asynctooltest.ReadWebhook(t, "../events/vapi/chat.json"))
+		if got.Status != "ok" || len(got.Messages) != 0 || !strings.HasPrefix(got.Undelivered, want) {
+			t.Errorf("%s: %s", after, got)
+		}
+	}
+}
+
+// A line that it takes longer is for a tool that takes its time, and no part of
+// what comes of it.
+func TestHold(t *testing.T) {
+	tool := order(says(asynctool.ResumeIn(time.Minute, nil), nil), func(t *asynctool.Tool[orderInput]) {
+		t.Hold, t.HoldAfter = "One moment.", time.Second
+	})
+	if got := asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "order_status", `{"order_id":"A-1"}`)); got.Later == nil || len(got.Messages) != 0 || len(got.Progress) != 0 {
+		t.Error(got)
+	}
+}
+
 // fatalT is a test that notes why it was ended.
 type fatalT struct {
 	testing.TB
@@ -253,10 +394,19 @@ func (f *fatalT) Fatalf(format string, args ...any) { f.Fatal(fmt.Sprintf(format
 
 func TestMistakesEndTheTest(t *testing.T) {
 	tool := order(says(asynctool.Text("never"), nil))
+	resumed := func(arguments string, state any, n int) func(t testing.TB) {
+		return func(t testing.TB) {
+			asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "order_status", arguments), asynctooltest.Resumed(state, n))
+		}
+	}
 	for name, row := range map[string]struct {
 		do   func(t testing.TB)
 		want string
 	}{
+		"resumed before the first time":        {resumed(`{"order_id":"A-1"}`, nil, 0), "a tool goes on for the first time with 1, not 0"},
+		"resumed with a state of no JSON":      {resumed(`{"order_id":"A-1"}`, func() {}, 1), "its state is no JSON: json: unsupported type: func()"},
+		"resumed with a state that is large":   {resumed(`{"order_id":"A-1"}`, strings.Repeat("x", 64<<10), 1), "its state has 65538 bytes of JSON; the most is 65536"},
+		"resumed though it would not have run": {resumed(`{}`, nil, 1), "the tool would not have got as far as to go on: "},
 		"tool": {func(t testing.TB) {
 			asynctooltest.Run(t, order(nil), asynctooltest.Webhook(t, "order_status", `{}`))
 		}, "tool order_status: Run is missing"},

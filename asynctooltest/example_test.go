@@ -50,6 +50,40 @@ func Example() {
 	// >>>
 }
 
+var creditCheck = asynctool.Tool[struct{}]{
+	Name:        "credit_check",
+	Description: "Asks the office for a credit check. Takes up to two days.",
+	Deadline:    48 * time.Hour,
+	Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+		check, err := asynctool.State[string](call)
+		switch {
+		case err != nil:
+			return asynctool.Result{}, err
+		case call.Resumes == 0:
+			call.Progress(ctx, "I have asked the office.")
+			return asynctool.ResumeIn(6*time.Hour, "check-17"), nil
+		}
+		return asynctool.Textf("There are no entries in %s.", check), nil
+	},
+}
+
+// A tool that goes on later is run once for each time that it goes on.
+func ExampleResumed() {
+	// In a test, t is the test's own.
+	var t exampleT
+	webhook := asynctooltest.Webhook(t, "credit_check", `{}`)
+
+	got := asynctooltest.Run(t, creditCheck, webhook)
+	fmt.Println(got.Progress[0].Text, "It goes on in", got.Later.In)
+
+	got = asynctooltest.Run(t, creditCheck, webhook, asynctooltest.Resumed(got.Later.State, 1))
+	fmt.Println(got.Text)
+
+	// Output:
+	// I have asked the office. It goes on in 6h0m0s
+	// There are no entries in check-17.
+}
+
 // exampleT stands in for a test, as examples have none.
 type exampleT struct{ testing.TB }
 

@@ -1,6 +1,7 @@
 // Package events_test checks the sample inputs: in vapi/ what Vapi posts, and
 // in ack/, process/ and callback/ the Lambda events that the functions get for
-// it, which `make events` makes from Vapi's.
+// it, which `make events` makes from Vapi's; and those that follow from them, as
+// what somebody outside posts, and what wakes a job.
 package events_test
 
 import (
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	lambda "github.com/aws/aws-lambda-go/events"
@@ -24,7 +26,9 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
@@ -33,6 +37,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/simcall"
 	"github.com/ringback/ringback/internal/slowshop"
+	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )
@@ -45,9 +50,13 @@ var now = time.Date(2099, 1, 1, 9, 0, 0, 0, time.UTC)
 
 // webhooks says what each sample of Vapi's must come to.
 var webhooks = map[string]struct {
-	queued int    // how many jobs it makes
+	queued int    // how many messages it makes, of which each is a job that is told once
 	errors int    // how many tool calls are refused in the answer
-	answer string // the whole answer, for messages without tool calls
+	answer string // the whole answer, where no tool is started
+	ended  bool   // it says that its call has ended
+	// follow follows the messages that are queued, where they come to
+	// something else.
+	follow func(t *testing.T, seen map[string]bool, stem string, messages []string)
 }{
 	"arguments-as-string":           {queued: 1},
 	"assistant-request":             {answer: string(vapi.AnswerOther("assistant-request"))},
@@ -55,20 +64,24 @@ var webhooks = map[string]struct {
 	"control-disabled":              {queued: 1},
 	"conversation-update":           {answer: "{}"},
 	"empty-arguments":               {queued: 3},
-	"end-of-call-report":            {answer: "{}"},
+	"end-of-call-report":            {answer: "{}", ended: true},
 	"flat-arguments":                {queued: 1},
 	"flat-parameters":               {queued: 1},
 	"function-parameters":           {queued: 1},
 	"hang":                          {answer: "{}"},
 	"iso-timestamp":                 {queued: 1},
 	"no-wrapper":                    {queued: 1},
+	"notify-when-ready":             {queued: 1, follow: notified},
 	"one-unusable":                  {queued: 1, errors: 2},
 	"repeated-id":                   {queued: 1},
 	"restock-date":                  {queued: 1},
+	"scheduled-report":              {queued: 1, follow: scheduled},
 	"speech-update":                 {answer: "{}"},
 	"spending-report":               {queued: 1},
-	"status-update":                 {answer: "{}"},
+	"status-update-ended":           {answer: "{}", ended: true},
+	"status-update-in-progress":     {answer: "{}", queued: 1, follow: arrived},
 	"sync-tool":                     {queued: 1},
+	"task-status":                   {answer: `{"results":[{"name":"task_status","toolCallId":"call_T30","result":"No tool of this call is running."}]}`},
 	"three-tool-calls":              {queued: 3},
 	"tool-calls":                    {queued: 1},
 	"tool-calls-only":               {queued: 1},
@@ -104,36 +117,41 @@ func TestEvents(t *testing.T) {
 			}
 			webhook := read(t, name)
 
-			request := sample(t, seen, "ack/"+stem+".json", gateway.Request("POST /vapi", received(webhook), webhook, "sample", now))
-			answer, jobs := acked(t, request)
-			if len(jobs) != want.queued {
-				t.Fatalf("%d jobs were queued, want %d", len(jobs), want.queued)
+			request := sample(t, seen, "ack/"+stem+".json", gateway.Request("POST /vapi", received("/vapi", webhook), webhook, "sample", now))
+			answer, messages, ended := acked(t, request)
+			if len(messages) != want.queued || ended != want.ended {
+				t.Fatalf("%d messages were queued, want %d; that the call has ended was noted: %t, want %t", len(messages), want.queued, ended, want.ended)
 			}
 			if want.answer != "" {
 				if answer != want.answer {
 					t.Errorf("the answer is %s, want %s", answer, want.answer)
 				}
-				return
-			}
-			var results struct{ Results []struct{ Error string } }
-			if err := json.Unmarshal([]byte(answer), &results); err != nil {
-				t.Fatal(err)
-			}
-			refused := 0
-			for _, r := range results.Results {
-				if r.Error != "" {
-					refused++
+			} else {
+				var results struct{ Results []struct{ Error string } }
+				if err := json.Unmarshal([]byte(answer), &results); err != nil {
+					t.Fatal(err)
+				}
+				refused := 0
+				for _, r := range results.Results {
+					if r.Error != "" {
+						refused++
+					}
+				}
+				if refused != want.errors || len(results.Results) != want.queued+want.errors {
+					t.Errorf("the answer is %s, want %d results and %d errors", answer, want.queued, want.errors)
 				}
 			}
-			if refused != want.errors || len(results.Results) != want.queued+want.errors {
-				t.Errorf("the answer is %s, want %d results and %d errors", answer, want.queued, want.errors)
+			switch {
+			case want.follow != nil:
+				want.follow(t, seen, stem, messages)
+			case len(messages) > 0:
+				f := newFunctions(t)
+				outcomes := f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages)))
+				if len(outcomes) != want.queued {
+					t.Fatalf("%d outcomes were queued, want %d", len(outcomes), want.queued)
+				}
+				f.called(t, sample(t, seen, "callback/"+stem+".json", batch("results", outcomes)))
 			}
-
-			outcomes, table := processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", jobs)))
-			if len(outcomes) != want.queued {
-				t.Fatalf("%d outcomes were queued, want %d", len(outcomes), want.queued)
-			}
-			called(t, table, sample(t, seen, "callback/"+stem+".json", batch("results", outcomes)))
 		})
 	}
 	for _, folder := range []string{"ack", "process", "callback"} {
@@ -184,8 +202,10 @@ func sample[E any](t *testing.T, seen map[string]bool, name string, event E) E {
 	return e
 }
 
-func received(webhook []byte) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "https://sample.execute-api.us-east-1.amazonaws.com/vapi", bytes.NewReader(webhook))
+const api = "https://sample.execute-api.us-east-1.amazonaws.com"
+
+func received(path string, body []byte) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, api+path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }
@@ -209,11 +229,31 @@ func (q *recording) ChangeVisibility(context.Context, string, time.Duration) err
 	return fmt.Errorf("no message may be tried again")
 }
 
-func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []string) {
+// taken gives what was sent since it was last asked.
+func (q *recording) taken() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bodies := q.bodies
+	q.bodies = nil
+	return bodies
+}
+
+// ends notes that a call has ended.
+type ends struct{ noted bool }
+
+func (e *ends) End(context.Context, string) error {
+	e.noted = true
+	return nil
+}
+
+// acked gives the answer to a webhook, what is queued for it, and whether it is
+// noted that its call has ended.
+func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []string, bool) {
 	t.Helper()
-	q := new(recording)
+	q, ended := new(recording), new(ends)
 	h, err := ack.New(ack.Config{
 		Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Now: func() time.Time { return now },
+		Status: status.Of(jobtable.New(new(memory.Store), nil)), Calls: ended, NextCall: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +262,7 @@ func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []stri
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("the ack function answered %d %s, %v", response.StatusCode, response.Body, err)
 	}
-	return response.Body, q.bodies
+	return response.Body, q.bodies, ended.noted
 }
 
 // batch is the event that Lambda makes of messages.
@@ -241,7 +281,31 @@ func batch(name string, bodies []string) lambda.SQSEvent {
 	return e
 }
 
-func processed(t *testing.T, event lambda.SQSEvent) ([]string, *jobtable.Table) {
+// functions are the functions behind the queues, and what stands between them.
+type functions struct {
+	now       time.Time
+	process   *process.Handler
+	table     *jobtable.Table
+	calls     *jobtable.Calls
+	customers *jobtable.Customers
+
+	jobs, results *recording
+	schedules     schedules
+	keys          *completion.Keys
+}
+
+// schedules are the times of the messages that were scheduled, by the messages.
+type schedules map[string]time.Time
+
+func (s schedules) At(_ context.Context, _ string, at time.Time, body string) error {
+	s[body] = at
+	return nil
+}
+
+// offices is where the tools' requests go.
+const offices = "REQUESTS_API_URL"
+
+func newFunctions(t *testing.T) *functions {
 	t.Helper()
 	// The tools that the samples were made with, whichever others there are.
 	declared, err := os.ReadFile("../tools/http.yaml")
@@ -254,30 +318,56 @@ func processed(t *testing.T, event lambda.SQSEvent) ([]string, *jobtable.Table) 
 	}
 	set, err := asynctool.NewSet(append([]asynctool.Definition{
 		tools.OrderStatus(os.Getenv("ORDERS_API_URL")), tools.SpendingReport(),
+		tools.NotifyWhenReady(os.Getenv(offices), ""), tools.ScheduledReport(), asynctool.TaskStatus(),
 	}, forwarded...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock := func() time.Time { return now }
-	table := jobtable.New(new(memory.Store), clock)
-	outcomes := new(recording)
-	h, err := process.New(process.Config{Tools: set, Table: table, Outcomes: outcomes, Jobs: outcomes, Now: clock})
+	// The key that the SAM CLI has the functions use.
+	var sam struct {
+		Parameters struct {
+			CompletionKeys string `json:"COMPLETION_KEYS"`
+		}
+	}
+	if err := json.Unmarshal(read(t, "../infra/sam.json"), &sam); err != nil {
+		t.Fatal(err)
+	}
+	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
+	store, clock := new(memory.Store), func() time.Time { return f.now }
+	f.table = jobtable.New(store, clock)
+	f.calls = jobtable.NewCalls(store, job.PerCall{}, clock)
+	f.customers = jobtable.NewCustomers(store, clock)
+	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)
+	urls, err := completion.NewURLs(f.keys, api+"/results/")
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f.process, err = process.New(process.Config{
+		Tools: set, Table: f.table, Outcomes: f.results, Jobs: f.jobs, Schedules: f.schedules, Calls: f.calls,
+		Customers: f.customers, Completions: urls, Now: clock,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// processed gives messages to the process function, and the outcomes that it
+// queues for them.
+func (f *functions) processed(t *testing.T, event lambda.SQSEvent) []string {
+	t.Helper()
 	// One at a time, so that the outcomes come in the order of the jobs.
 	for _, r := range event.Records {
-		response, err := h.Handle(t.Context(), lambda.SQSEvent{Records: []lambda.SQSMessage{r}})
+		response, err := f.process.Handle(t.Context(), lambda.SQSEvent{Records: []lambda.SQSMessage{r}})
 		if err != nil || len(response.BatchItemFailures) > 0 {
 			t.Fatalf("the process function gave %v, %v", response, err)
 		}
 	}
-	return outcomes.bodies, table
+	return f.results.taken()
 }
 
 // called gives outcomes to the callback function, and expects each of them in
 // its call, or announced where there is no way into it.
-func called(t *testing.T, table *jobtable.Table, event lambda.SQSEvent) {
+func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 	t.Helper()
 	var calls simcall.Calls
 	server := httptest.NewServer(calls.Handler())
@@ -288,7 +378,8 @@ func called(t *testing.T, table *jobtable.Table, event lambda.SQSEvent) {
 	}
 	announced := make(announcements, len(event.Records))
 	h, err := callback.New(callback.Config{
-		Table: table, Calls: here{client, server.URL}, Results: new(recording), Announcer: announced, Now: func() time.Time { return now },
+		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Announcer: announced, Ends: f.calls, Customers: f.customers,
+		Now: func() time.Time { return f.now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -308,9 +399,122 @@ func called(t *testing.T, table *jobtable.Table, event lambda.SQSEvent) {
 			}
 			continue
 		}
-		if got := len(calls.Messages(o.Call.ID)); got != len(event.Records) {
-			t.Errorf("the call got %d messages, want %d", got, len(event.Records))
+		// Those of one call are told together.
+		told := 0
+		for _, m := range calls.Messages(o.Call.ID) {
+			switch m := m.(type) {
+			case vapi.AddMessage:
+				told += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
+			case vapi.Say:
+				told += strings.Count(m.Content, o.Result.Content)
+			}
 		}
+		if told != 1 {
+			t.Errorf("the call was told %d times what became of %s, want once", told, o.ToolCallID)
+		}
+	}
+}
+
+// told expects one outcome, and gives it to the callback function from its file.
+func (f *functions) told(t *testing.T, seen map[string]bool, name string, outcomes []string) {
+	t.Helper()
+	if len(outcomes) != 1 {
+		t.Fatalf("%d outcomes were queued for %s, want 1", len(outcomes), name)
+	}
+	f.called(t, sample(t, seen, "callback/"+name+".json", batch("results", outcomes)))
+}
+
+// state says how far the only job of a webhook is.
+func (f *functions) state(t *testing.T, message string) job.State {
+	t.Helper()
+	j, err := job.Decode(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.table.Load(t.Context(), j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.State
+}
+
+// notified follows a job that somebody outside completes.
+func notified(t *testing.T, seen map[string]bool, stem string, messages []string) {
+	var asked struct {
+		CompletionURL string `json:"completion_url"`
+	}
+	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer office.Close()
+	t.Setenv(offices, office.URL)
+	f := newFunctions(t)
+
+	f.told(t, seen, stem+"-hold", f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))))
+	if state := f.state(t, messages[0]); state != job.Waiting {
+		t.Fatalf("the job is %s, want %s", state, job.Waiting)
+	}
+	path := strings.TrimPrefix(asked.CompletionURL, api)
+	token := strings.TrimPrefix(path, "/results/")
+	h, err := completion.New(completion.Config{Tokens: f.keys, Table: f.table, Outcomes: f.results, Now: func() time.Time { return f.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, posted := range []struct {
+		name, body string
+		status     int
+	}{
+		{stem + "-progress", `{"progress":"Somebody is looking at it."}`, http.StatusAccepted},
+		{stem + "-result", `{"result":"Approved: ten percent off order A-1042."}`, http.StatusOK},
+	} {
+		r := received(path, []byte(posted.body))
+		r.SetPathValue("token", token)
+		request := sample(t, seen, "ack/"+posted.name+".json", gateway.Request(completion.Route, r, []byte(posted.body), "sample", now))
+		response, err := front.Handler{Completion: h.Handle}.Handle(t.Context(), request)
+		if err != nil || response.StatusCode != posted.status {
+			t.Fatalf("%s is answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
+		}
+		f.told(t, seen, posted.name, f.results.taken())
+	}
+	if state := f.state(t, messages[0]); state != job.Delivered {
+		t.Errorf("the job is %s, want %s", state, job.Delivered)
+	}
+}
+
+// scheduled follows a job that goes on at a time. As its tool asks what time it
+// is, it runs in a bubble, whose time begins long before the samples'.
+func scheduled(t *testing.T, seen map[string]bool, stem string, messages []string) {
+	f := newFunctions(t)
+	processed := func(name string, messages []string) (outcomes []string) {
+		event := sample(t, seen, "process/"+name+".json", batch("jobs", messages))
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(f.now))
+			outcomes = f.processed(t, event)
+		})
+		return outcomes
+	}
+	f.told(t, seen, stem+"-progress", processed(stem, messages))
+	if state := f.state(t, messages[0]); state != job.Waiting || len(f.schedules) != 1 {
+		t.Fatalf("the job is %s, want %s; %d messages are scheduled, want 1", state, job.Waiting, len(f.schedules))
+	}
+	for wake, at := range f.schedules {
+		f.now = at
+		f.told(t, seen, stem, processed(stem+"-wake", []string{wake}))
+	}
+	if state := f.state(t, messages[0]); state != job.Delivered {
+		t.Errorf("the job is %s, want %s", state, job.Delivered)
+	}
+}
+
+// arrived follows the news that a call has begun: nothing is kept for its
+// customer.
+func arrived(t *testing.T, seen map[string]bool, stem string, messages []string) {
+	f := newFunctions(t)
+	if outcomes := f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))); len(outcomes) > 0 {
+		t.Errorf("%d outcomes were queued, want none", len(outcomes))
 	}
 }
 

@@ -17,6 +17,13 @@ import (
 // call runs the only tool of a definition the way the process function does.
 func call(t testing.TB, ctx context.Context, tool asynctool.Definition, arguments string) (asynctool.Result, error) {
 	t.Helper()
+	return callWith(t, ctx, asynctool.Call{}, tool, arguments)
+}
+
+// callWith is [call] with what the process function knows beside the ids.
+func callWith(t testing.TB, ctx context.Context, c asynctool.Call, tool asynctool.Definition, arguments string) (asynctool.Result, error) {
+	t.Helper()
+	c.ID, c.ToolCallID, c.Attempt = "call-1", "call_51kj", 1
 	set, err := asynctool.NewSet(tool)
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +32,24 @@ func call(t testing.TB, ctx context.Context, tool asynctool.Definition, argument
 	if !ok {
 		t.Fatal("the set does not find its own tool")
 	}
-	return entry.Run(ctx, asynctool.Call{ID: "call-1", ToolCallID: "call_51kj", Attempt: 1}, json.RawMessage(arguments))
+	return entry.Run(ctx, c, json.RawMessage(arguments))
+}
+
+// host is what a tool can ask of the function that runs it.
+type host struct {
+	url   string // empty: there is no completion URL
+	notes []string
+}
+
+func (h *host) CompletionURL(context.Context) (string, error) {
+	if h.url == "" {
+		return "", errors.New("COMPLETION_URL is not set")
+	}
+	return h.url, nil
+}
+
+func (h *host) Progress(_ context.Context, text string, delivery asynctool.Delivery) {
+	h.notes = append(h.notes, string(delivery)+": "+text)
 }
 
 // want says how a tool is expected to end: with a text, or with an error.

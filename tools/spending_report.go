@@ -37,7 +37,7 @@ func SpendingReport() asynctool.Definition {
 		Description: "Adds up a list of payments: the total of each category and of all of them. Needs the list as CSV text.",
 		Attempts:    2, // it only computes
 		Run: func(_ context.Context, _ asynctool.Call, in spendingReportInput) (asynctool.Result, error) {
-			report, err := readSpending(in.CSV)
+			report, err := readSpending(in.CSV, maxCSV)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
@@ -59,12 +59,12 @@ type category struct {
 	total decimal.Decimal
 }
 
-// readSpending adds up the rows of a CSV text. All its errors are final, and
-// say what is needed.
-func readSpending(text string) (*spending, error) {
+// readSpending adds up the rows of a CSV text of at most so many bytes. All its
+// errors are final, and say what is needed.
+func readSpending(text string, most int) (*spending, error) {
 	const needed = "a CSV text with a header line that names the columns category and amount, and a row for each payment"
-	if len(text) > maxCSV {
-		return nil, asynctool.Fail(fmt.Sprintf("The list is too long. It may have at most %d kilobytes.", maxCSV>>10), nil)
+	if len(text) > most {
+		return nil, asynctool.Fail(fmt.Sprintf("The list is too long. It may have at most %d kilobytes.", most>>10), nil)
 	}
 	text = strings.TrimPrefix(text, "\ufeff")
 	if strings.TrimSpace(text) == "" {

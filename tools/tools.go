@@ -22,5 +22,8 @@ func All() ([]asynctool.Definition, error) {
 	return append([]asynctool.Definition{
 		OrderStatus(os.Getenv("ORDERS_API_URL")),
 		SpendingReport(),
+		NotifyWhenReady(os.Getenv("REQUESTS_API_URL"), os.Getenv("REQUESTS_API_TOKEN")),
+		ScheduledReport(),
+		asynctool.TaskStatus(),
 	}, forwarded...), nil
 }

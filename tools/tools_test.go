@@ -10,7 +10,7 @@ import (
 
 // The deployment asks for names and limits where no setting is there yet.
 func TestAllWithoutSettings(t *testing.T) {
-	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+	for _, name := range []string{"ORDERS_API_URL", "REQUESTS_API_URL", "REQUESTS_API_TOKEN", "STOCK_API_URL", "STOCK_API_TOKEN"} {
 		t.Setenv(name, "")
 	}
 	all, err := tools.All()
@@ -22,14 +22,15 @@ func TestAllWithoutSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Among others: whoever adds a tool need not change this.
-	for _, name := range []string{"order_status", "spending_report", "restock_date"} {
+	for _, name := range []string{"order_status", "spending_report", "notify_when_ready", "scheduled_report", "task_status", "restock_date"} {
 		if _, ok := set.Lookup(name); !ok {
 			t.Errorf("there is no tool %s", name)
 		}
 	}
 	for name, row := range map[string]struct{ arguments, log string }{
-		"order_status": {`{"order_id":"1"}`, "ORDERS_API_URL"},
-		"restock_date": {`{"article":"kettle"}`, "STOCK_API_URL, STOCK_API_TOKEN"},
+		"order_status":      {`{"order_id":"1"}`, "ORDERS_API_URL"},
+		"notify_when_ready": {`{"subject":"a discount"}`, "REQUESTS_API_URL"},
+		"restock_date":      {`{"article":"kettle"}`, "STOCK_API_URL, STOCK_API_TOKEN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(set.Entries(), func(e *asynctool.Entry) bool { return e.Name == name })

@@ -1,66 +1,110 @@
-// Command ack is the Lambda function behind the webhook's URL: it verifies a
-// webhook, queues a job for each tool call in it, and answers Vapi.
+// Command ack is the Lambda function behind the HTTP API: it verifies
+// webhooks, queues a job for each tool call in them, and answers Vapi; and it
+// takes the results of jobs that somebody outside completes.
 package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/front"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/queue/sqsqueue"
+	"github.com/ringback/ringback/internal/schedule/awsschedule"
 	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/internal/start"
+	"github.com/ringback/ringback/internal/status"
 )
 
 type environment struct {
-	JobsQueueURL    string `env:"JOBS_QUEUE_URL,required,notEmpty"`
-	WebhookSecretID string `env:"WEBHOOK_SECRET_ID"`
-	WebhookAuth     string `env:"WEBHOOK_AUTH"`
-	AckText         string `env:"ACK_TEXT"`
+	JobsQueueURL       string `env:"JOBS_QUEUE_URL,required,notEmpty"`
+	ResultsQueueURL    string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
+	JobsTable          string `env:"JOBS_TABLE,required,notEmpty"`
+	WebhookSecretID    string `env:"WEBHOOK_SECRET_ID"`
+	WebhookAuth        string `env:"WEBHOOK_AUTH"`
+	CompletionSecretID string `env:"COMPLETION_SECRET_ID"`
+	CompletionKeys     string `env:"COMPLETION_KEYS"`
+	ScheduleGroup      string `env:"SCHEDULE_GROUP"` // empty means that no schedule is cancelled
+	AckText            string `env:"ACK_TEXT"`
+	NextCall           onOff  `env:"NEXT_CALL"` // "on" where a tool keeps results for the next call
 }
 
-func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	handler, err := build()
-	if err != nil {
-		slog.Error("the function cannot start", "error", err)
-		os.Exit(1)
+type onOff bool
+
+func (o *onOff) UnmarshalText(text []byte) error {
+	if s := string(text); s != "on" && s != "off" {
+		return errors.New("it is neither on nor off")
 	}
-	lambda.Start(handler.Handle)
+	*o = string(text) == "on"
+	return nil
 }
 
-func build() (*ack.Handler, error) {
+func main() { start.Function(build) }
+
+func build() (front.Handler, error) {
 	e, err := env.ParseAs[environment]()
 	if err != nil {
-		return nil, err
+		return front.Handler{}, err
 	}
 	aws, err := awsenv.Load()
 	if err != nil {
-		return nil, err
+		return front.Handler{}, err
 	}
-	source, err := credential.Choose(e.WebhookAuth, e.WebhookSecretID, func(id string) credential.Source {
-		return secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), id)
+	secrets := secretsmanager.NewFromConfig(aws.SecretsManager())
+	credentialSource, err := credential.Choose(e.WebhookAuth, e.WebhookSecretID, func(id string) credential.Source {
+		return secret.FromSecretsManager(secrets, id)
 	})
 	if err != nil {
-		return nil, err
+		return front.Handler{}, err
 	}
-	credentials := credential.New(source, nil)
-	warm(aws, credentials, e.JobsQueueURL)
-	return ack.New(ack.Config{
-		Queue:       sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.JobsQueueURL),
-		Credentials: credentials,
-		Text:        e.AckText,
+	keySource, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
+		return secret.FromSecretsManager(secrets, id)
 	})
+	if err != nil {
+		return front.Handler{}, err
+	}
+	queues := sqs.NewFromConfig(aws.SQS())
+	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	table := jobtable.New(store, nil)
+
+	results := completion.Config{
+		Tokens: completion.NewKeys(keySource, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
+	}
+	if e.ScheduleGroup != "" {
+		if results.Schedules, err = awsschedule.New(awsschedule.Config{Client: scheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
+			return front.Handler{}, err
+		}
+	}
+	completed, err := completion.New(results)
+	if err != nil {
+		return front.Handler{}, err
+	}
+
+	credentials := credential.New(credentialSource, nil)
+	webhooks, err := ack.New(ack.Config{
+		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credentials: credentials, Text: e.AckText,
+		Status: status.Of(table), Calls: jobtable.NewCalls(store, job.PerCall{}, nil), NextCall: bool(e.NextCall),
+	})
+	if err != nil {
+		return front.Handler{}, err
+	}
+	warm(aws, credentials, e.JobsQueueURL)
+	return front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}, nil
 }
 
 // warm does while the function starts what its first caller would otherwise

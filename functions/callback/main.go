@@ -3,11 +3,8 @@
 package main
 
 import (
-	"log/slog"
-	"os"
+	"errors"
 
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -17,11 +14,14 @@ import (
 	"github.com/ringback/ringback/internal/awsenv"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/eventbus"
+	"github.com/ringback/ringback/internal/hours"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/queue/sqsqueue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -32,17 +32,18 @@ type environment struct {
 	ControlHosts      []string `env:"CONTROL_HOSTS"`
 	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
 	ResultText        string   `env:"RESULT_TEXT"`
+
+	// The private key reaches chats, and calls customers back within the
+	// hours. Without it neither is done.
+	PrivateKeySecretID    string `env:"VAPI_PRIVATE_KEY_SECRET_ID"`
+	APIURL                string `env:"VAPI_API_URL"`
+	CallBackHours         string `env:"CALL_BACK_HOURS"`
+	CallBackZone          string `env:"CALL_BACK_ZONE"`
+	CallBackAssistantID   string `env:"CALL_BACK_ASSISTANT_ID"`
+	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
 }
 
-func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	handler, err := build()
-	if err != nil {
-		slog.Error("the function cannot start", "error", err)
-		os.Exit(1)
-	}
-	lambda.Start(handler.Handle)
-}
+func main() { start.Function(build) }
 
 func build() (*callback.Handler, error) {
 	e, err := env.ParseAs[environment]()
@@ -65,11 +66,43 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return callback.New(callback.Config{
-		Table:     jobtable.New(dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable), nil),
+	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	cfg := callback.Config{
+		Table:     jobtable.New(store, nil),
 		Calls:     calls,
 		Results:   sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
 		Announcer: eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
+		Ends:      jobtable.NewCalls(store, job.PerCall{}, nil),
+		Customers: jobtable.NewCustomers(store, nil),
 		Text:      &text,
-	})
+	}
+	if err := e.outbound(aws, &cfg); err != nil {
+		return nil, err
+	}
+	return callback.New(cfg)
+}
+
+// outbound sets up what needs the private key.
+func (e environment) outbound(aws *awsenv.AWS, cfg *callback.Config) error {
+	if e.PrivateKeySecretID == "" {
+		if e.CallBackHours != "" {
+			return errors.New("CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not: nobody can be called without the private key")
+		}
+		return nil
+	}
+	key := secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
+	outbound, err := vapi.NewOutbound(vapi.OutboundConfig{Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0})
+	if err != nil {
+		return err
+	}
+	cfg.Chats = outbound
+	if e.CallBackHours == "" {
+		return nil
+	}
+	h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
+	if err != nil {
+		return err
+	}
+	cfg.CallBack = &callback.CallBack{Caller: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
+	return nil
 }

@@ -2,22 +2,23 @@
 package main
 
 import (
-	"log/slog"
-	"os"
-
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue/sqsqueue"
+	"github.com/ringback/ringback/internal/schedule/awsschedule"
+	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -26,20 +27,25 @@ type environment struct {
 	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
 	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
 
+	// Jobs that wait are woken by schedules of this group, which send to the
+	// queue by this role.
+	ScheduleGroup   string `env:"SCHEDULE_GROUP,required,notEmpty"`
+	ScheduleRoleARN string `env:"SCHEDULE_ROLE_ARN,required,notEmpty"`
+	JobsQueueARN    string `env:"JOBS_QUEUE_ARN,required,notEmpty"`
+	JobsDLQARN      string `env:"JOBS_DLQ_ARN,required,notEmpty"`
+
+	// Jobs that are left to somebody outside are completed at this URL, by
+	// tokens that are signed with these keys.
+	CompletionURL      string `env:"COMPLETION_URL,required,notEmpty"`
+	CompletionSecretID string `env:"COMPLETION_SECRET_ID"`
+	CompletionKeys     string `env:"COMPLETION_KEYS"`
+
 	// 0, which unset means, is no limit.
 	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
 }
 
-func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	handler, err := build()
-	if err != nil {
-		slog.Error("the function cannot start", "error", err)
-		os.Exit(1)
-	}
-	lambda.Start(handler.Handle)
-}
+func main() { start.Function(build) }
 
 func build() (*process.Handler, error) {
 	e, err := env.ParseAs[environment]()
@@ -60,14 +66,31 @@ func build() (*process.Handler, error) {
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
 	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
-	cfg := process.Config{
-		Tools:    set,
-		Table:    jobtable.New(store, nil),
-		Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
-		Jobs:     sqsqueue.New(queues, e.JobsQueueURL),
+	schedules, err := awsschedule.New(awsschedule.Config{
+		Client: scheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup, RoleARN: e.ScheduleRoleARN,
+		QueueARN: e.JobsQueueARN, DeadLetterARN: e.JobsDLQARN,
+	})
+	if err != nil {
+		return nil, err
 	}
-	if limits := (job.PerCall{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}); limits != (job.PerCall{}) {
-		cfg.Admission = jobtable.NewCalls(store, limits, nil)
+	keys, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
+		return secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), id)
+	})
+	if err != nil {
+		return nil, err
 	}
-	return process.New(cfg)
+	urls, err := completion.NewURLs(completion.NewKeys(keys, nil), e.CompletionURL)
+	if err != nil {
+		return nil, err
+	}
+	return process.New(process.Config{
+		Tools:       set,
+		Table:       jobtable.New(store, nil),
+		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
+		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
+		Schedules:   schedules,
+		Calls:       jobtable.NewCalls(store, job.PerCall{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
+		Customers:   jobtable.NewCustomers(store, nil),
+		Completions: urls,
+	})
 }

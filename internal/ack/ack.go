@@ -1,6 +1,7 @@
 // Package ack is the front of Ringback: it verifies a webhook, queues a job
 // for every tool call in it, and answers Vapi. It is the only part that a
-// caller could wait for, so it reads no table and knows no tool.
+// caller could wait for, so it knows no table and no tool. The one question
+// that it answers itself is how far the tools are.
 package ack
 
 import (
@@ -37,6 +38,23 @@ const (
 	// does not tell. Vapi's default is ten minutes, but it can be set higher;
 	// a call that is gone says so itself when a result is posted to it.
 	unknownCallLife = time.Hour
+
+	// chatLife is how long a chat is taken to go on: nothing tells its end.
+	// It is how long a session lasts by default (Vapi's OpenAPI:
+	// Session.expirationSeconds).
+	chatLife = 24 * time.Hour
+
+	// TaskStatus is the name of the tool that [Config.Status] answers.
+	TaskStatus = "task_status"
+
+	// noStatus is what it answers where it cannot tell.
+	noStatus = "How far the tools are cannot be told right now. Their results will come all the same. Ask again in a moment."
+
+	// statusTimeout bounds the answer to it, as the caller waits.
+	statusTimeout = 2 * time.Second
+	// endTimeout bounds the note that a call has ended, as Vapi gives up on a
+	// webhook at some time.
+	endTimeout = 8 * time.Second
 )
 
 // Queue takes the jobs.
@@ -54,10 +72,27 @@ type Credentials interface {
 	Newer(ctx context.Context, stale *vapi.Verifier) *vapi.Verifier
 }
 
+// Calls remembers which calls have ended.
+type Calls interface {
+	// End notes that a call has ended. It can be repeated.
+	End(ctx context.Context, callID string) error
+}
+
 // Config is what a handler is made of.
 type Config struct {
 	Queue       Queue       // required
 	Credentials Credentials // required
+
+	// Status says in a line how far a call's tools are: the answer to the
+	// tool [TaskStatus]. Nil means that this tool is one like all others.
+	Status func(ctx context.Context, callID string) (string, error)
+
+	// Calls are told which calls have ended. Nil means that nobody is.
+	Calls Calls
+
+	// NextCall has a [job.Arrival] queued when a call begins, for results that
+	// were kept for it.
+	NextCall bool
 
 	// Text is the placeholder result. Empty means [DefaultText].
 	Text string
@@ -99,7 +134,7 @@ var refusals = []struct {
 	{errEncoding, http.StatusBadRequest, "the body's base64 is broken"},
 	{vapi.ErrNotJSON, http.StatusBadRequest, "the body is not a JSON object"},
 	{vapi.ErrNoMessage, http.StatusBadRequest, "the body is no server message: it has neither a type nor tool calls"},
-	{errNotQueued, http.StatusServiceUnavailable, "the tool calls could not be queued; try again"},
+	{errNotQueued, http.StatusServiceUnavailable, "what follows from the message could not be queued; try again"},
 	{errCredentials, http.StatusServiceUnavailable, "the credential cannot be read now; try again"},
 }
 
@@ -107,7 +142,7 @@ var (
 	errMethod      = errors.New("the method is not POST")
 	errTooLarge    = fmt.Errorf("the body is larger than %d bytes", MaxBody)
 	errEncoding    = errors.New("the body is not the base64 it is said to be")
-	errNotQueued   = errors.New("not every job could be queued")
+	errNotQueued   = errors.New("not every message could be queued")
 	errCredentials = errors.New("the webhook credential cannot be read")
 )
 
@@ -152,12 +187,72 @@ func (h *Handler) accept(ctx context.Context, request events.APIGatewayV2HTTPReq
 	if err != nil {
 		return nil, 0, err
 	}
-	if message.Type != vapi.TypeToolCalls {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
-		return vapi.AnswerOther(message.Type), 0, nil
+	if message.Type == vapi.TypeToolCalls {
+		return h.queue(ctx, message, now)
 	}
-	return h.queue(ctx, message, now)
+	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
+	switch {
+	case message.CallEnded():
+		h.end(ctx, message.Call.ID)
+	case message.CallBegan():
+		if err := h.arrive(ctx, message.Call, now); err != nil {
+			return nil, 0, err
+		}
+	}
+	return vapi.AnswerOther(message.Type), 0, nil
 }
+
+// end notes that a call has ended. Nobody waits for this answer.
+func (h *Handler) end(ctx context.Context, callID string) {
+	if h.cfg.Calls == nil || !usableID(callID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	if err := h.cfg.Calls.End(ctx, callID); err != nil {
+		h.cfg.Log.ErrorContext(ctx, "that the call has ended could not be noted; its tools run on", "call", callID, "error", err)
+		return
+	}
+	h.cfg.Log.InfoContext(ctx, "call ended", "call", callID)
+}
+
+// arrive queues the news that a call has begun, where something could follow
+// from it.
+func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) error {
+	if !h.cfg.NextCall || !usableID(call.ID) || call.CustomerNumber == "" || call.ControlURL == "" {
+		return nil
+	}
+	body, err := job.Arrival{Call: callOf(call), CallEnds: callEnds(call, now)}.Encode()
+	if err == nil {
+		err = errors.Join(h.cfg.Queue.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(call.ID)}})...)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotQueued, err)
+	}
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "call began", slog.String("call", call.ID))
+	return nil
+}
+
+func callOf(c vapi.Call) job.Call {
+	return job.Call{
+		ID: c.ID, OrgID: c.OrgID, Type: c.Type, AssistantID: c.AssistantID, CustomerNumber: c.CustomerNumber,
+		ControlURL: c.ControlURL, PhoneNumberID: c.PhoneNumberID, SessionID: c.SessionID,
+	}
+}
+
+// callEnds is the latest moment at which a call can still be live.
+func callEnds(c vapi.Call, now time.Time) time.Time {
+	switch {
+	case callOf(c).Chat():
+		return now.Add(chatLife)
+	case c.MaxDuration > 0:
+		return now.Add(c.MaxDuration)
+	}
+	return now.Add(unknownCallLife)
+}
+
+// usableID says whether a call's id can be part of a key.
+func usableID(callID string) bool { return callID != "" && len(callID) <= maxCallID }
 
 func rawBody(request events.APIGatewayV2HTTPRequest) ([]byte, error) {
 	body := []byte(request.Body)
@@ -211,21 +306,19 @@ func requestURL(request events.APIGatewayV2HTTPRequest) string {
 // them. One job that cannot be queued fails the whole webhook, so that it is
 // sent again; the jobs that were queued are then found to be running.
 func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time) ([]byte, int, error) {
-	life := message.Call.MaxDuration
-	if life <= 0 {
-		life = unknownCallLife
-	}
+	call, ends := callOf(message.Call), callEnds(message.Call, now)
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages []queue.Message
+	var asked []int // which tool calls ask how far the others are
 	for i, t := range message.ToolCalls {
 		results[i] = vapi.Result{Name: t.Name, ToolCallID: t.ID}
+		if h.cfg.Status != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments)) && usableID(call.ID) {
+			asked = append(asked, i)
+			continue
+		}
 		j := job.Job{
-			ID: job.ID(message.Call.ID, t.ID), ToolCallID: t.ID, Tool: t.Name, Arguments: t.Arguments, Async: t.Async,
-			Call: job.Call{
-				ID: message.Call.ID, OrgID: message.Call.OrgID, Type: message.Call.Type, AssistantID: message.Call.AssistantID,
-				CustomerNumber: message.Call.CustomerNumber, ControlURL: message.Call.ControlURL,
-			},
-			ReceivedAt: now, CallEnds: now.Add(life),
+			ID: job.ID(call.ID, t.ID), ToolCallID: t.ID, Tool: t.Name, Arguments: t.Arguments, Async: t.Async,
+			Call: call, ReceivedAt: now, CallEnds: ends,
 		}
 		body, err := encode(j, t.Err)
 		if err != nil {
@@ -235,7 +328,7 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 			// Of an async tool Vapi ignores the answer, and has told the
 			// model that all is well. So the refusal takes the way of a
 			// result.
-			if !t.Async || !errors.Is(err, vapi.ErrArguments) || j.Call.ID == "" || len(j.Call.ID) > maxCallID {
+			if !t.Async || !errors.Is(err, vapi.ErrArguments) || !usableID(call.ID) {
 				continue
 			}
 			j.Arguments, j.Refusal = json.RawMessage("{}"), err.Error()
@@ -245,7 +338,7 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 		} else {
 			results[i].Result = h.cfg.Text
 		}
-		messages = append(messages, queue.Message{Body: body, Group: queue.Group(message.Call.ID)})
+		messages = append(messages, queue.Message{Body: body, Group: queue.Group(call.ID)})
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted", slog.String("job", j.ID), slog.String("tool", j.Tool))
 	}
 	if len(messages) > 0 {
@@ -253,7 +346,26 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 			return nil, 0, fmt.Errorf("%w: %w", errNotQueued, err)
 		}
 	}
+	if len(asked) > 0 {
+		text := h.status(ctx, call.ID)
+		for _, i := range asked {
+			results[i].Result = text
+		}
+	}
 	return vapi.Answer(results), len(messages), nil
+}
+
+// status says how far a call's tools are.
+func (h *Handler) status(ctx context.Context, callID string) string {
+	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	text, err := h.cfg.Status(bounded, callID)
+	if err != nil {
+		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "the status cannot be told", slog.String("call", callID), slog.Any("error", err))
+		return noStatus
+	}
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "status told", slog.String("call", callID))
+	return text
 }
 
 // encode gives a job as a queue message, or why its tool call cannot be used.

@@ -91,7 +91,7 @@ func (r *recorder) jobs(t testing.TB) []job.Job {
 
 // newHandler makes a handler whose log is searched for planted values when the
 // test ends.
-func newHandler(t testing.TB, q ack.Queue, s credential.Source) *ack.Handler {
+func newHandler(t testing.TB, q ack.Queue, s credential.Source, changes ...func(*ack.Config)) *ack.Handler {
 	t.Helper()
 	var mu sync.Mutex
 	var logged bytes.Buffer
@@ -110,10 +110,14 @@ func newHandler(t testing.TB, q ack.Queue, s credential.Source) *ack.Handler {
 			t.Error("nothing was logged")
 		}
 	})
-	h, err := ack.New(ack.Config{
+	cfg := ack.Config{
 		Queue: q, Credentials: credential.New(s, log), Text: "Started.",
 		Now: func() time.Time { return now }, Log: log,
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	h, err := ack.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

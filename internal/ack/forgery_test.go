@@ -96,7 +96,7 @@ func TestForgedWebhooks(t *testing.T) {
 				t.Fatal(err)
 			}
 			q := new(recorder)
-			server := httptest.NewServer(gateway.Handler("POST /vapi", newHandler(t, q, credential.Fixed(stored)).Handle, slog.New(slog.DiscardHandler)))
+			server := httptest.NewServer(gateway.Handler(newHandler(t, q, credential.Fixed(stored)).Handle, slog.New(slog.DiscardHandler), "POST /vapi"))
 			defer server.Close()
 			address := server.Listener.Addr().String()
 			original := genuine(t, plan, oneCall, now)

@@ -29,6 +29,10 @@ const (
 	// control client's total timeout, and what the table takes.
 	deliveryLease = 30 * time.Second
 
+	// callBackLease is it for an outcome that the customer may be called back
+	// with: then Vapi's API is asked, too.
+	callBackLease = deliveryLease + 20*time.Second
+
 	firstDelay = time.Second // before the second post
 
 	// What became of an outcome is marked with all that the function's time
@@ -41,6 +45,10 @@ const (
 
 // Table is the jobs table.
 type Table interface {
+	ClaimProgress(ctx context.Context, id string, sequence int, lease time.Duration) (job.Record, error)
+	EndProgress(ctx context.Context, claimed job.Record) error
+	CallBack(ctx context.Context, r job.Record) (job.Record, error)
+	CallOff(ctx context.Context, r job.Record, delay time.Duration) error
 	ClaimDelivery(ctx context.Context, id string, lease time.Duration) (job.Record, error)
 	ReleaseDelivery(ctx context.Context, r job.Record, delay time.Duration) error
 	Settle(ctx context.Context, r job.Record, state job.State, reason string) error
@@ -51,19 +59,45 @@ type Calls interface {
 	Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt
 }
 
+// Chats reaches the chats.
+type Chats interface {
+	Chat(ctx context.Context, chat vapi.NewChat) vapi.Receipt
+}
+
+// Ends is told which calls have ended.
+type Ends interface {
+	End(ctx context.Context, callID string) error
+}
+
+// Customers keeps results for their next calls.
+type Customers interface {
+	// Keep gives false where there are too many for the customer.
+	Keep(ctx context.Context, customer string, k job.KeptResult) (bool, error)
+}
+
 // Announcer tells the world about an outcome that could not be delivered. The
 // same outcome may be announced twice, if the function dies in between.
 type Announcer interface {
 	Announce(ctx context.Context, u job.Announcement) error
 }
 
-// Config is what a handler is made of. All of it is required but Text, Now
-// and Log.
+// Config is what a handler is made of. All of it is required but Chats and what
+// follows.
 type Config struct {
 	Table     Table
 	Calls     Calls
 	Results   batch.Queue // the queue that the outcomes come from
 	Announcer Announcer
+	Ends      Ends
+	Customers Customers
+
+	// Chats takes the results of chats, which have no control URL. Nil means
+	// that they are announced.
+	Chats Chats
+
+	// CallBack has customers called back, for tools that want that. Nil means
+	// that their results are announced.
+	CallBack *CallBack
 
 	// Text surrounds the results. Nil means [spoken.DefaultText].
 	Text *spoken.Text
@@ -77,8 +111,11 @@ type Handler struct{ cfg Config }
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Announcer == nil {
-		return nil, errors.New("the callback handler needs a table, a control client, the results queue and an announcer")
+	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Announcer == nil || cfg.Ends == nil || cfg.Customers == nil {
+		return nil, errors.New("the callback handler needs a table with its calls and customers, a control client, the results queue and an announcer")
+	}
+	if cfg.CallBack != nil && (cfg.CallBack.Caller == nil || cfg.CallBack.Next == nil) {
+		return nil, errors.New("to call customers back, the callback handler needs a caller and its hours")
 	}
 	if cfg.Text == nil {
 		text, err := spoken.ParseText("")
@@ -99,98 +136,269 @@ func New(cfg Config) (*Handler, error) {
 // Handle tells the outcomes of a batch. Its error is always nil: what failed
 // is in the response, and goes back to the queue alone.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	return batch.Handle(ctx, event, h.cfg.Results, h.cfg.Log, h.handle), nil
+	rounds := h.rounds(event)
+	return batch.Handle(ctx, event, h.cfg.Results, h.cfg.Log, func(ctx context.Context, message events.SQSMessage) *batch.Retry {
+		return h.handle(ctx, rounds, message)
+	}), nil
+}
+
+// telling is an outcome that is being told.
+type telling struct {
+	*Handler
+	outcome  job.Outcome
+	record   job.Record
+	received int  // how often its message was, this time included
+	uncalled bool // the customer was to be called back, and certainly was not
+	log      *slog.Logger
 }
 
 // handle brings one outcome as far as it goes. It gives nil when its message
 // can be deleted.
-func (h *Handler) handle(ctx context.Context, message events.SQSMessage) *batch.Retry {
+func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) *batch.Retry {
 	o, err := job.DecodeOutcome(message.Body)
 	if err != nil {
 		h.cfg.Log.ErrorContext(ctx, "a message on the results queue is no outcome", "message_id", message.MessageId, "error", err)
 		return &batch.Retry{}
 	}
-	log := h.cfg.Log.With("job", o.JobID, "tool", o.Tool)
-	received := batch.Receives(message)
-	record, err := h.cfg.Table.ClaimDelivery(ctx, o.JobID, deliveryLease)
+	t := &telling{Handler: h, outcome: o, received: batch.Receives(message), log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool)}
+	if o.Kind == job.Progress {
+		return t.progress(ctx)
+	}
+	round := rounds[message.MessageId]
+	defer round.leave(message.MessageId)
+	lease := deliveryLease
+	if o.AfterCall == job.CallBack && h.cfg.CallBack != nil {
+		lease = callBackLease
+	}
+	t.record, err = h.cfg.Table.ClaimDelivery(ctx, o.JobID, lease)
 	var busy *job.BusyError
 	switch {
 	case errors.Is(err, job.ErrSettled):
-		log.InfoContext(ctx, "the outcome was told before", "state", record.State)
+		t.log.InfoContext(ctx, "the outcome was told before", "state", t.record.State)
 		return nil
 	case errors.As(err, &busy):
-		log.InfoContext(ctx, "the outcome is being told already", "until", busy.Until)
+		t.log.InfoContext(ctx, "the outcome is being told already", "until", busy.Until)
+		if t.record.Telling.Equal(busy.Until) {
+			return t.afterProgress(busy)
+		}
 		return &batch.Retry{After: max(busy.Until.Sub(h.cfg.Now()), time.Second)}
 	case err != nil:
-		log.ErrorContext(ctx, "the outcome cannot be claimed", "error", err)
-		if received > MaxPosts {
+		t.log.ErrorContext(ctx, "the outcome cannot be claimed", "error", err)
+		if t.received > MaxPosts {
 			// Otherwise the queue gives it up soon, and nobody is told.
-			return h.giveUp(ctx, log, o, record, received, job.Unclaimed, err.Error())
+			return t.announce(ctx, job.Unclaimed, err.Error())
 		}
-		return &batch.Retry{After: batch.Backoff(firstDelay, received)}
+		return &batch.Retry{After: batch.Backoff(firstDelay, t.received)}
 	}
 
 	switch {
-	case o.Call.ControlURL == "":
-		return h.giveUp(ctx, log, o, record, received, job.NoControlURL, "the webhook named no control URL")
+	case t.record.RevivedIn != "" && t.record.RevivedIn != o.Call.ID && !h.cfg.Now().After(t.record.Deadline):
+		// A copy from before the result was kept. Another message tells it, in
+		// the call that it was kept for, and has until the deadline to do so.
+		t.log.InfoContext(ctx, "the outcome is told in another call", "call", t.record.RevivedIn)
+		t.release(ctx, 0)
+		return nil
+	case !t.record.CallingAt.IsZero():
+		// The function died while it called the customer back.
+		return t.announce(ctx, job.CallBackUnsure, "the customer was called back at "+t.record.CallingAt.Format(time.RFC3339)+", or about to be")
+	case o.Call.ControlURL == "" && (!o.Call.Chat() || h.cfg.Chats == nil):
+		return t.giveUp(ctx, job.NoControlURL, "the webhook named no control URL")
 	case h.cfg.Now().After(o.Deadline):
-		return h.giveUp(ctx, log, o, record, received, job.DeadlinePast, "its deadline was "+o.Deadline.Format(time.RFC3339))
-	case received > MaxPosts:
-		return h.giveUp(ctx, log, o, record, received, job.Unreachable, fmt.Sprintf("it was tried %d times", MaxPosts))
-	}
-	m, err := h.cfg.Text.Message(o)
-	if err != nil {
-		return h.giveUp(ctx, log, o, record, received, job.Unspeakable, err.Error())
+		return t.giveUp(ctx, job.DeadlinePast, "its deadline was "+o.Deadline.Format(time.RFC3339))
+	case t.received > MaxPosts:
+		return t.giveUp(ctx, job.Unreachable, fmt.Sprintf("it was tried %d times", MaxPosts))
 	}
 	started := h.cfg.Now()
-	receipt := h.cfg.Calls.Post(ctx, o.Call.ControlURL, m)
-	log = log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
+	receipt, err := t.post(ctx, round, message.MessageId)
+	if err != nil {
+		return t.giveUp(ctx, job.Unspeakable, err.Error())
+	}
+	t.log = t.log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
 	switch receipt.Verdict {
 	case vapi.Delivered:
-		log.InfoContext(ctx, "outcome delivered")
-		if err := h.mark(ctx, record, job.Delivered, ""); err != nil {
+		t.log.InfoContext(ctx, "outcome delivered")
+		if err := h.mark(ctx, t.record, job.Delivered, ""); err != nil {
 			// To keep the message would have it told a second time.
-			log.ErrorContext(ctx, "the outcome was delivered, but cannot be marked as such", "error", err)
+			t.log.ErrorContext(ctx, "the outcome was delivered, but cannot be marked as such", "error", err)
 		}
 		return nil
 	case vapi.Gone:
-		return h.giveUp(ctx, log, o, record, received, job.CallGone, describe(receipt))
+		t.callEnded(ctx)
+		return t.giveUp(ctx, job.CallGone, describe(receipt))
 	case vapi.TryAgain:
-		delay := max(batch.Backoff(firstDelay, received), receipt.RetryAfter)
-		if received >= MaxPosts || h.cfg.Now().Add(delay).After(o.Deadline) {
-			return h.giveUp(ctx, log, o, record, received, job.Unreachable, describe(receipt))
+		delay := max(batch.Backoff(firstDelay, t.received), receipt.RetryAfter)
+		if t.received >= MaxPosts || h.cfg.Now().Add(delay).After(o.Deadline) {
+			return t.giveUp(ctx, job.Unreachable, describe(receipt))
 		}
-		log.WarnContext(ctx, "the call did not take the outcome; it is tried again", "in", delay, "error", receipt.Err)
-		if err := h.cfg.Table.ReleaseDelivery(ctx, record, delay); err != nil {
-			log.ErrorContext(ctx, "the outcome cannot be released; it waits for its lease to run out", "error", err)
-		}
-		return &batch.Retry{After: delay}
+		t.log.WarnContext(ctx, "the call did not take the outcome; it is tried again", "in", delay, "error", receipt.Err)
+		return t.release(ctx, delay)
 	default:
-		log.ErrorContext(ctx, "the control URL is wrongly configured", "error", receipt.Err)
-		return h.giveUp(ctx, log, o, record, received, job.Misconfigured, describe(receipt))
+		t.log.ErrorContext(ctx, "the call, or the chat, may not be posted to: something is wrongly configured", "error", receipt.Err)
+		return t.giveUp(ctx, job.Misconfigured, describe(receipt))
 	}
 }
 
-// giveUp announces an outcome that cannot be told, and marks it so. The
+// post puts the outcome into the call, or the chat. Its error says that there
+// is nothing that could be put.
+func (t *telling) post(ctx context.Context, round *round, id string) (vapi.Receipt, error) {
+	if t.outcome.Call.ControlURL == "" {
+		content, err := t.cfg.Text.Chat(t.outcome)
+		if err != nil {
+			return vapi.Receipt{}, err
+		}
+		return t.cfg.Chats.Chat(ctx, vapi.NewChat{
+			SessionID: t.outcome.Call.SessionID, PreviousChatID: t.outcome.Call.ID, AssistantID: t.outcome.Call.AssistantID, Content: content,
+		}), nil
+	}
+	m, err := t.cfg.Text.Message(t.outcome)
+	if err != nil {
+		return vapi.Receipt{}, err
+	}
+	added, ok := m.(vapi.AddMessage)
+	if !ok || round == nil {
+		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, m), nil
+	}
+	// To wait may not make it late.
+	wait := min(gathering, t.outcome.Deadline.Sub(t.cfg.Now()))
+	return round.post(ctx, t.cfg.Calls, id, t.outcome.Call.ControlURL, added, wait), nil
+}
+
+// progress tells a progress line: once at most, as a line that comes late is
+// worse than none.
+func (t *telling) progress(ctx context.Context) *batch.Retry {
+	o := t.outcome
+	if o.Call.ControlURL == "" || t.cfg.Now().After(o.Deadline) {
+		return nil
+	}
+	m, err := t.cfg.Text.Message(o)
+	if err != nil {
+		t.log.WarnContext(ctx, "a progress line cannot be told", "error", err)
+		return nil
+	}
+	record, err := t.cfg.Table.ClaimProgress(ctx, o.JobID, o.Sequence, deliveryLease)
+	var busy *job.BusyError
+	switch {
+	case errors.Is(err, job.ErrStale):
+		t.log.DebugContext(ctx, "a progress line came too late", "sequence", o.Sequence)
+		return nil
+	case errors.As(err, &busy):
+		return t.afterProgress(busy)
+	case err != nil && t.received < maxProgressClaims:
+		return &batch.Retry{After: batch.Backoff(firstDelay, t.received)}
+	case err != nil:
+		t.log.WarnContext(ctx, "a progress line cannot be claimed, and is not told", "error", err)
+		return nil
+	}
+	receipt := t.cfg.Calls.Post(ctx, o.Call.ControlURL, m)
+	t.log.InfoContext(ctx, "progress told", "sequence", o.Sequence, "verdict", receipt.Verdict.String(), "status", receipt.Status, "error", receipt.Err)
+	if receipt.Verdict == vapi.Gone {
+		t.callEnded(ctx)
+	}
+	// This may not hold up the rest of the batch.
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	if err := t.cfg.Table.EndProgress(ctx, record); err != nil {
+		t.log.WarnContext(ctx, "the result may have to wait for the lease of its progress line", "error", err)
+	}
+	return nil
+}
+
+// afterProgress has an outcome wait for a progress line that is being told. That
+// is over in a moment: its lease is for one whose function died.
+func (t *telling) afterProgress(busy *job.BusyError) *batch.Retry {
+	wait := min(busy.Until.Sub(t.cfg.Now()), batch.Backoff(firstDelay, t.received))
+	return &batch.Retry{After: max(wait, time.Second)}
+}
+
+// maxProgressClaims is how often it is tried to claim a progress line.
+const maxProgressClaims = 3
+
+// callEnded notes that the call is gone, for tools that stop with it. What
+// becomes of the outcome does not wait for that for long.
+func (t *telling) callEnded(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	if err := t.cfg.Ends.End(ctx, t.outcome.Call.ID); err != nil {
+		t.log.WarnContext(ctx, "the end of the call cannot be noted", "error", err)
+	}
+}
+
+// release gives the outcome back, to be told later.
+func (t *telling) release(ctx context.Context, delay time.Duration) *batch.Retry {
+	give := t.cfg.Table.ReleaseDelivery
+	if t.uncalled {
+		give = t.cfg.Table.CallOff
+	}
+	if err := give(ctx, t.record, delay); err != nil {
+		t.log.ErrorContext(ctx, "the outcome cannot be released; it waits for its lease to run out", "error", err)
+	}
+	return &batch.Retry{After: delay}
+}
+
+// giveUp does with an outcome that cannot be told in its call what its tool
+// wants to be done.
+func (t *telling) giveUp(ctx context.Context, why job.Why, detail string) *batch.Retry {
+	switch after := t.outcome.AfterCall; {
+	case after == job.Drop && why != job.Misconfigured && why != job.Unspeakable:
+		t.log.InfoContext(ctx, "the outcome is dropped, as its tool wants it", "why", why, "detail", detail)
+		if err := t.mark(ctx, t.record, job.Undelivered, "dropped: "+string(why)+": "+detail); err != nil {
+			return t.release(ctx, batch.Backoff(firstDelay, t.received))
+		}
+		return nil
+	case after == job.CallBack && why == job.CallGone:
+		return t.callBack(ctx, detail)
+	// A transfer, or the end of the call, was meant for this one.
+	case after == job.NextCall && why == job.CallGone && t.outcome.Result.Delivery != job.Control:
+		return t.keep(ctx, detail)
+	}
+	return t.announce(ctx, why, detail)
+}
+
+// keep keeps the outcome for the customer's next call. The customer is told of
+// it first: a mark without that would be a loss in silence.
+func (t *telling) keep(ctx context.Context, detail string) *batch.Retry {
+	customer := job.Customer(t.outcome.Call)
+	if customer == "" {
+		return t.announce(ctx, job.CallGone, detail+"; it cannot be kept for the next call, as the customer is not known")
+	}
+	kept, err := t.cfg.Customers.Keep(ctx, customer, job.KeptResult{
+		JobID: t.outcome.JobID, ToolCallID: t.outcome.ToolCallID, Tool: t.outcome.Tool, Revision: t.record.Revision,
+	})
+	switch {
+	case err != nil:
+		t.log.ErrorContext(ctx, "the outcome cannot be kept yet", "error", err)
+		if t.received >= MaxPosts {
+			return t.announce(ctx, job.CallGone, detail+"; it could not be kept for the next call")
+		}
+		return t.release(ctx, batch.Backoff(firstDelay, t.received))
+	case !kept:
+		return t.announce(ctx, job.CallGone, detail+"; too many results are kept for the customer already")
+	}
+	if err := t.mark(ctx, t.record, job.Kept, "for the customer's next call"); err != nil {
+		t.log.ErrorContext(ctx, "the outcome cannot be marked as kept yet", "error", err)
+		return t.release(ctx, batch.Backoff(firstDelay, t.received))
+	}
+	t.log.InfoContext(ctx, "the outcome is kept for the customer's next call")
+	return nil
+}
+
+// announce makes an outcome known that cannot be told, and marks it so. The
 // announcement comes first: a mark without one would be a loss in silence.
-func (h *Handler) giveUp(ctx context.Context, log *slog.Logger, o job.Outcome, record job.Record, received int, why job.Why, detail string) *batch.Retry {
-	err := h.cfg.Announcer.Announce(ctx, job.Announcement{
+func (t *telling) announce(ctx context.Context, why job.Why, detail string) *batch.Retry {
+	o := t.outcome
+	err := t.cfg.Announcer.Announce(ctx, job.Announcement{
 		JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool,
 		CallID: o.Call.ID, OrgID: o.Call.OrgID, AssistantID: o.Call.AssistantID, CustomerNumber: o.Call.CustomerNumber,
 		Why: why, Detail: detail, Status: o.Result.Status, Delivery: o.Result.Delivery, Content: spoken.Clean(o.Result.Content), Control: o.Result.Control,
-		At: h.cfg.Now(),
+		At: t.cfg.Now(),
 	})
 	if err != nil {
-		log.ErrorContext(ctx, "the outcome cannot be delivered, and this cannot be announced; it is tried again", "why", why, "error", err)
-		delay := batch.Backoff(firstDelay, received)
-		if err := h.cfg.Table.ReleaseDelivery(ctx, record, delay); err != nil {
-			log.ErrorContext(ctx, "the outcome cannot be released; it waits for its lease to run out", "error", err)
-		}
-		return &batch.Retry{After: delay}
+		t.log.ErrorContext(ctx, "the outcome cannot be delivered, and this cannot be announced; it is tried again", "why", why, "error", err)
+		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	}
-	log.WarnContext(ctx, "outcome undelivered", "why", why, "detail", detail)
-	if err := h.mark(ctx, record, job.Undelivered, string(why)+": "+detail); err != nil {
-		log.ErrorContext(ctx, "the outcome was announced as undelivered, but cannot be marked as such", "error", err)
+	t.log.WarnContext(ctx, "outcome undelivered", "why", why, "detail", detail)
+	if err := t.mark(ctx, t.record, job.Undelivered, string(why)+": "+detail); err != nil {
+		t.log.ErrorContext(ctx, "the outcome was announced as undelivered, but cannot be marked as such", "error", err)
 	}
 	return nil
 }

@@ -49,11 +49,26 @@ type table struct {
 	claim, release, settle error
 	settles                func(ctx context.Context, try int) error // nil means that settle decides
 	tries                  int
+
+	// Nil means nothing special.
+	claims      func(id string) // is called first
+	claimFails  func(id string) error
+	settleFails func(r job.Record) error
+
+	claimProgress, endProgress, noteCalling, noteLost, callOff error
 }
 
 func (t *table) ClaimDelivery(ctx context.Context, id string, lease time.Duration) (job.Record, error) {
+	if t.claims != nil {
+		t.claims(id)
+	}
 	if t.claim != nil {
 		return job.Record{}, t.claim
+	}
+	if t.claimFails != nil {
+		if err := t.claimFails(id); err != nil {
+			return job.Record{}, err
+		}
 	}
 	return t.Table.ClaimDelivery(ctx, id, lease)
 }
@@ -69,6 +84,11 @@ func (t *table) Settle(ctx context.Context, r job.Record, state job.State, reaso
 	if t.settle != nil {
 		return t.settle
 	}
+	if t.settleFails != nil {
+		if err := t.settleFails(r); err != nil {
+			return err
+		}
+	}
 	if t.settles != nil {
 		t.tries++
 		if err := t.settles(ctx, t.tries); err != nil {
@@ -76,6 +96,40 @@ func (t *table) Settle(ctx context.Context, r job.Record, state job.State, reaso
 		}
 	}
 	return t.Table.Settle(ctx, r, state, reason)
+}
+
+func (t *table) ClaimProgress(ctx context.Context, id string, sequence int, lease time.Duration) (job.Record, error) {
+	if t.claimProgress != nil {
+		return job.Record{}, t.claimProgress
+	}
+	return t.Table.ClaimProgress(ctx, id, sequence, lease)
+}
+
+func (t *table) EndProgress(ctx context.Context, claimed job.Record) error {
+	if t.endProgress != nil {
+		return t.endProgress
+	}
+	return t.Table.EndProgress(ctx, claimed)
+}
+
+func (t *table) CallBack(ctx context.Context, r job.Record) (job.Record, error) {
+	if t.noteCalling != nil {
+		return r, t.noteCalling
+	}
+	if t.noteLost != nil {
+		if _, err := t.Table.CallBack(ctx, r); err != nil {
+			return r, err
+		}
+		return r, t.noteLost
+	}
+	return t.Table.CallBack(ctx, r)
+}
+
+func (t *table) CallOff(ctx context.Context, r job.Record, delay time.Duration) error {
+	if t.callOff != nil {
+		return t.callOff
+	}
+	return t.Table.CallOff(ctx, r, delay)
 }
 
 // announcer remembers what was announced.
@@ -100,17 +154,21 @@ type calls struct {
 	mu     sync.Mutex
 	posts  int
 	at     []time.Duration
+	told   []vapi.ControlMessage
+	urls   []string
 	start  time.Time
 	answer func(post int) vapi.Receipt
 }
 
-func (c *calls) Post(_ context.Context, url string, _ vapi.ControlMessage) vapi.Receipt {
+func (c *calls) Post(_ context.Context, url string, m vapi.ControlMessage) vapi.Receipt {
 	c.mu.Lock()
 	c.posts++
 	n := c.posts
 	c.at = append(c.at, time.Since(c.start))
+	c.told = append(c.told, m)
+	c.urls = append(c.urls, url)
 	c.mu.Unlock()
-	if url != controlURL {
+	if !strings.HasPrefix(url, controlURL) {
 		return vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("another control URL")}
 	}
 	return c.answer(n)
@@ -131,11 +189,14 @@ type world struct {
 	table     *table
 	announcer *announcer
 	calls     *calls
+	ended     *jobtable.Calls
+	customers *customers
 	results   *memqueue.Queue // with the limits of a deployment
 	dead      *memqueue.Queue
 	handler   *callback.Handler
 	start     time.Time
 	ahead     time.Duration // of the real clock
+	change    func(*job.Outcome)
 }
 
 func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
@@ -164,6 +225,8 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	w := &world{t: t, store: new(memory.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
 	w.table = &table{Table: jobtable.New(w.store, w.now)}
+	w.ended = jobtable.NewCalls(w.store, job.PerCall{}, w.now)
+	w.customers = &customers{Customers: jobtable.NewCustomers(w.store, w.now)}
 	none, err := asynctool.NewSet()
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +239,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Announcer: w.announcer, Now: w.now, Log: log}
+	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Announcer: w.announcer, Ends: w.ended, Customers: w.customers, Now: w.now, Log: log}
 	if change != nil {
 		change(&cfg)
 	}
@@ -189,7 +252,12 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 // inWorld runs a test in a bubble.
 func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, nil)) })
+	inChangedWorld(t, nil, test)
+}
+
+func inChangedWorld(t *testing.T, change func(*callback.Config), test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, change)) })
 }
 
 type writer func([]byte) (int, error)
@@ -199,19 +267,34 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 // outcome is the outcome of a job that is finished, and its record is there.
 func (w *world) outcome(result job.Result) job.Outcome {
 	w.t.Helper()
-	j := job.Job{
-		ID: "call-1/t1", ToolCallID: "t1", Tool: "order_status",
-		Call: job.Call{ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", CustomerNumber: number, ControlURL: controlURL},
+	return w.finished(w.job("t1"), job.Terms{}, result)
+}
+
+// job is one of call-1.
+func (w *world) job(toolCallID string) job.Job {
+	return job.Job{
+		ID: "call-1/" + toolCallID, ToolCallID: toolCallID, Tool: "order_status", ReceivedAt: w.start, CallEnds: w.start.Add(time.Hour),
+		Call: job.Call{ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", CustomerNumber: number, ControlURL: controlURL, PhoneNumberID: "phone-1"},
 	}
-	deadline := w.start.Add(time.Hour)
-	r, err := w.table.Claim(w.t.Context(), j, deadline, "m1", time.Minute)
-	if err == nil {
-		_, err = w.table.Finish(w.t.Context(), r, result, false, "")
-	}
+}
+
+// claimed has an attempt of a job run.
+func (w *world) claimed(j job.Job, terms job.Terms) job.Record {
+	w.t.Helper()
+	r, err := w.table.Claim(w.t.Context(), j, terms, w.start.Add(time.Hour), "m1", time.Minute)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return j.Outcome(result, deadline)
+	return r
+}
+
+func (w *world) finished(j job.Job, terms job.Terms, result job.Result) job.Outcome {
+	w.t.Helper()
+	r, err := w.table.Finish(w.t.Context(), w.claimed(j, terms), result, false, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j.Outcome(r)
 }
 
 var respond = job.Result{Status: job.OK, Delivery: job.Respond, Content: content}
@@ -239,13 +322,27 @@ func (w *world) run(d time.Duration) {
 	w.results.Run(ctx, w.handler.Handle)
 }
 
+// whys are the reasons of what was announced.
+func (w *world) whys() []job.Why {
+	var whys []job.Why
+	for _, u := range w.announcer.announced {
+		whys = append(whys, u.Why)
+	}
+	return whys
+}
+
 func (w *world) state() job.State {
 	w.t.Helper()
-	r, err := w.store.Load(w.t.Context(), "call-1/t1")
+	return w.record("call-1/t1").State
+}
+
+func (w *world) record(id string) job.Record {
+	w.t.Helper()
+	r, err := w.store.Load(w.t.Context(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return r.State
+	return r
 }
 
 // want checks how far the outcome came. why is empty where nothing was
@@ -258,10 +355,7 @@ func (w *world) want(posts int, state job.State, why job.Why, left int) {
 	if s := w.state(); s != state {
 		w.t.Errorf("the record is %s, want %s", s, state)
 	}
-	var whys []job.Why
-	for _, u := range w.announcer.announced {
-		whys = append(whys, u.Why)
-	}
+	whys := w.whys()
 	var want []job.Why
 	if why != "" {
 		want = []job.Why{why}
@@ -274,9 +368,44 @@ func (w *world) want(posts int, state job.State, why job.Why, left int) {
 	}
 }
 
+// customers keeps results, and can fail.
+type customers struct {
+	*jobtable.Customers
+	err, lost error // lost is given although it was kept
+}
+
+func (c *customers) Keep(ctx context.Context, customer string, k job.KeptResult) (bool, error) {
+	if c.err != nil {
+		return false, c.err
+	}
+	ok, err := c.Customers.Keep(ctx, customer, k)
+	if c.lost != nil {
+		return false, c.lost
+	}
+	return ok, err
+}
+
 func TestNewNeedsItsParts(t *testing.T) {
-	if _, err := callback.New(callback.Config{}); err == nil {
-		t.Error("no error")
+	whole := callback.Config{
+		Table: new(table), Calls: new(calls), Results: new(visibility), Announcer: new(announcer), Ends: new(jobtable.Calls), Customers: new(customers),
+	}
+	if _, err := callback.New(whole); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*callback.Config){
+		"table": func(c *callback.Config) { c.Table = nil }, "calls": func(c *callback.Config) { c.Calls = nil },
+		"results": func(c *callback.Config) { c.Results = nil }, "announcer": func(c *callback.Config) { c.Announcer = nil },
+		"ends": func(c *callback.Config) { c.Ends = nil }, "customers": func(c *callback.Config) { c.Customers = nil },
+		"who calls back": func(c *callback.Config) {
+			c.CallBack = &callback.CallBack{Next: func(now time.Time) time.Time { return now }}
+		},
+		"when it is called back": func(c *callback.Config) { c.CallBack = &callback.CallBack{Caller: new(vapi.Outbound)} },
+	} {
+		cfg := whole
+		change(&cfg)
+		if _, err := callback.New(cfg); err == nil {
+			t.Errorf("without %s: no error", name)
+		}
 	}
 }
 
@@ -679,6 +808,9 @@ func TestFunctionDied(t *testing.T) {
 	})
 }
 
+// poisonous is a message that is no outcome.
+var poisonous = events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: "?"}}}
+
 func TestPoison(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		o := w.outcome(respond)
@@ -698,20 +830,13 @@ func TestPoison(t *testing.T) {
 	})
 }
 
-// TestSideBySide has a batch in which one call is slow and one is gone.
+// TestSideBySide has a batch of ten slow calls.
 func TestSideBySide(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.calls.answer = func(int) vapi.Receipt { time.Sleep(8 * time.Second); return delivered }
 		for i := range 10 {
-			j := job.Job{ID: fmt.Sprintf("call-2/t%d", i), ToolCallID: fmt.Sprintf("t%d", i), Tool: "order_status", Call: job.Call{ID: "call-2", ControlURL: controlURL}}
-			r, err := w.table.Claim(t.Context(), j, w.start.Add(time.Hour), "m", time.Minute)
-			if err == nil {
-				_, err = w.table.Finish(t.Context(), r, respond, false, "")
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.send(j.Outcome(respond, w.start.Add(time.Hour)))
+			call := fmt.Sprintf("call-2%d", i)
+			w.send(w.finished(job.Job{ID: call + "/t", ToolCallID: "t", Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}, job.Terms{}, respond))
 		}
 		w.run(9 * time.Second)
 		for _, r := range w.store.Records() {

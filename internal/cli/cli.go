@@ -21,6 +21,8 @@ type commands struct {
 	Sync   syncCommand   `cmd:"" help:"Make Vapi agree with the tools: credential, tools, assistants."`
 	Doctor doctorCommand `cmd:"" help:"Check the whole chain from an assistant to the webhook."`
 
+	Jobs jobsCommand `cmd:"" help:"See how far jobs are, and cancel them."`
+
 	Prompt     promptCommand     `cmd:"" help:"Print what the assistant has to know of the tools, for its system prompt."`
 	Completion completionCommand `cmd:"" help:"Set up the completion of commands and flags in your shell."`
 }
@@ -33,6 +35,7 @@ func (commands) Help() string {
   ringback send events/vapi/tool-calls.json --wait
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
+  ringback jobs list --stack Ringback
 
 The exit code is 0 where a command did what it was asked, 1 where it could not, and 80 where the command line is wrong. What was asked for goes to the standard output, all else to the standard error. Colours are shown on a terminal only, and not where NO_COLOR is set.`
 }

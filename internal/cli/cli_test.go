@@ -51,6 +51,8 @@ func TestCommandLine(t *testing.T) {
 		{"unknown flag", []string{"dev", "--frob"}, 80, "", "ringback: unknown flag --frob; see ringback dev --help\n"},
 		{"no file", []string{"send"}, 80, "", "ringback: expected \"<file>\"; see ringback send --help\n"},
 		{"bad duration", []string{"dev", "--shop-delay", "soon"}, 80, "", "--shop-delay"},
+		{"no speed", []string{"dev", "--speed", "0"}, 1, "", "--speed is 0; it is a whole number from 1 on"},
+		{"help of jobs", []string{"jobs", "list", "--help"}, 0, "1000 at most", ""},
 		{"broken demo", []string{"dev", "--demo", broken}, 1, "", "broken.json is not a webhook"},
 		{"demo without a tool call", []string{"dev", "--demo", "../../events/vapi/hang.json"}, 1, "", "hang.json holds no tool call; name another file with --demo"},
 		{"missing demo", []string{"dev", "--demo", "nowhere.json"}, 1, "", "cannot read the webhook"},
@@ -142,6 +144,16 @@ func TestSendWaits(t *testing.T) {
 			}
 		}
 	}
+	// A line of progress is no result, and what was answered at once is not waited
+	// for.
+	code, out, errOut := run(t, "send", "../../events/vapi/notify-when-ready.json", "--url", url, "--wait", "--timeout", "20s")
+	if code != 0 || strings.Count(out, "Approved by the shop's manager.") != 1 {
+		t.Errorf("code %d, err %q\n%s", code, errOut, out)
+	}
+	code, out, errOut = run(t, "send", "../../events/vapi/task-status.json", "--url", url, "--wait", "--timeout", "20s")
+	if code != 0 || !strings.Contains(out, "No tool of this call is running.") {
+		t.Errorf("code %d, err %q\n%s", code, errOut, out)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -151,7 +163,7 @@ func TestSendWaits(t *testing.T) {
 // TestDevDrainsOnSIGTERM ends a local run as a process manager would, while a tool
 // is at work.
 func TestDevDrainsOnSIGTERM(t *testing.T) {
-	for _, name := range []string{"WEBHOOK_AUTH", "ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+	for _, name := range []string{"WEBHOOK_AUTH", "ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
 		t.Setenv(name, "")
 	}
 	var out, errOut syncBuffer

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -19,10 +20,19 @@ const defaultPort = "8787"
 type devCommand struct {
 	Addr      string        `help:"Where to listen, host:port. Default: 127.0.0.1 and $$PORT, or ${port}." placeholder:"HOST:PORT"`
 	NoDemo    bool          `help:"Only serve; play no call."`
-	Demo      string        `help:"The webhook that is played." default:"events/vapi/tool-calls.json" type:"path" predictor:"json"`
+	Demo      string        `help:"The webhook that is played. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
 	Auth      string        `help:"Verify webhooks with this credential: JSON, as in WEBHOOK_AUTH. Default: none." env:"WEBHOOK_AUTH" placeholder:"JSON"`
 	ShopDelay time.Duration `help:"How long the simulated shop takes." default:"5s"`
+	Speed     int           `help:"How many times faster than they say the waits and deadlines pass that tools ask for: with 3600, a day is 24 s." default:"1"`
 }
+
+// The call in two acts: a slow tool, and an approval with a question how far it
+// is.
+const (
+	demoSlow     = "events/vapi/tool-calls.json"
+	demoApproval = "events/vapi/notify-when-ready.json"
+	demoStatus   = "events/vapi/task-status.json"
+)
 
 // Help is shown above the flags.
 func (devCommand) Help() string {
@@ -30,36 +40,55 @@ func (devCommand) Help() string {
 
   ringback dev
   ringback dev --no-demo --addr 127.0.0.1:9000
-  ringback dev --auth '{"type":"bearer","token":"secret"}'`
+  ringback dev --speed 3600
+  ringback dev --auth '{"type":"bearer","token":"secret"}'
+
+While it runs, ringback jobs --local shows its jobs.`
 }
 
 // Run runs the command.
 func (c *devCommand) Run(s *streams) error {
-	addr := c.Addr
-	if addr == "" {
-		port := os.Getenv("PORT")
-		if port == "" {
-			port = defaultPort
-		}
-		addr = net.JoinHostPort("127.0.0.1", port)
+	if c.Speed < 1 {
+		return fmt.Errorf("--speed is %d; it is a whole number from 1 on", c.Speed)
 	}
+	addr := cmp.Or(c.Addr, localAddr())
 	cfg := dev.Config{
-		Addr: addr, Auth: c.Auth, ShopDelay: c.ShopDelay, Tools: tools.All, Out: s.Out,
+		Addr: addr, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All, Out: s.Out,
 		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' -d @events/vapi/spending-report.json", addr),
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor
 	}
-	if !c.NoDemo {
-		var err error
-		if cfg.Demo, err = readWebhook(c.Demo); err != nil {
-			return fmt.Errorf("%w; name another file with --demo, or leave the call out with --no-demo", err)
-		}
+	if err := c.read(&cfg); err != nil {
+		return fmt.Errorf("%w; name another file with --demo, or leave the call out with --no-demo", err)
 	}
 	first, second, stop := interrupted()
 	defer stop()
 	return dev.Run(first, second, cfg)
 }
+
+// read reads what is played.
+func (c *devCommand) read(cfg *dev.Config) (err error) {
+	switch {
+	case c.NoDemo:
+		return nil
+	case c.Demo != "":
+		cfg.Demo, err = readWebhook(c.Demo)
+		return err
+	}
+	for _, act := range []struct {
+		name string
+		into *[]byte
+	}{{demoSlow, &cfg.Demo}, {demoApproval, &cfg.Approval}, {demoStatus, &cfg.Status}} {
+		if *act.into, err = readWebhook(act.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// localAddr is where the local run listens that names no address.
+func localAddr() string { return net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("PORT"), defaultPort)) }
 
 // readWebhook reads a file that must hold a webhook with a tool call.
 func readWebhook(name string) ([]byte, error) {

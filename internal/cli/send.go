@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/simcall"
 	"github.com/ringback/ringback/vapi"
 )
@@ -33,7 +35,7 @@ type sendCommand struct {
 
 // Help is shown above the flags.
 func (sendCommand) Help() string {
-	return `The exit code is 0 where the webhook was answered with 200 and, with --wait, every accepted tool call got a message.
+	return `The exit code is 0 where the webhook was answered with 200 and, with --wait, every accepted tool call got its result. Progress is shown, and not counted; what is spoken word for word counts as a result where a tool that was called has the delivery say.
 
 Examples:
 
@@ -79,17 +81,53 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	if err != nil {
 		return err
 	}
-	for n := range accepted {
+	set, err := allTools()
+	if err != nil {
+		return err
+	}
+	for missing := len(accepted); missing > 0; {
 		select {
 		case m := <-heard:
 			if err := show(s.Out, m); err != nil {
 				return err
 			}
+			missing -= results(m, accepted, set)
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d results came within %s", n, accepted, c.Timeout)
+			return fmt.Errorf("%d of %d results came within %s", len(accepted)-missing, len(accepted), c.Timeout)
 		}
 	}
 	return nil
+}
+
+// acceptedCall is a tool call whose result is to come.
+type acceptedCall struct{ id, tool string }
+
+// results is how many results of the tool calls a message tells: several, where
+// they were ready together, and none, where it says how far a tool is.
+func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set) int {
+	switch m := m.(type) {
+	case vapi.AddMessage:
+		if strings.HasPrefix(m.Content, "[async tool progress]") {
+			return 0
+		}
+		n := 0
+		for _, a := range accepted {
+			if strings.Contains(m.Content, "tool_call_id="+a.id+" status=") {
+				n++
+			}
+		}
+		return max(n, 1) // the text around it may be another one
+	case vapi.Say:
+		// Nothing tells a spoken result from a spoken line of progress.
+		for _, a := range accepted {
+			if tool, ok := set.Lookup(a.tool); ok && tool.Delivery == asynctool.Say {
+				return 1
+			}
+		}
+		return 0
+	default:
+		return 1
+	}
 }
 
 // show prints a control message for people, who would rather see < than \u003c.
@@ -113,40 +151,44 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// post posts the webhook, prints the answer, and gives how many tool calls
-// were accepted.
-func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) (accepted int, err error) {
+// post posts the webhook, prints the answer, and gives the tool calls that were
+// accepted: those whose results are not in the answer.
+func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acceptedCall, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
-		return 0, fmt.Errorf("--url: %w", err)
+		return nil, fmt.Errorf("--url: %w", err)
 	}
 	if err := c.sign(request, body); err != nil {
-		return 0, err
+		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, fmt.Errorf("the webhook could not be posted: %w", err)
+		return nil, fmt.Errorf("the webhook could not be posted: %w", err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return 0, fmt.Errorf("the answer could not be read: %w", err)
+		return nil, fmt.Errorf("the answer could not be read: %w", err)
 	}
 	fmt.Fprintf(s.Err, "%s\n", response.Status)
 	fmt.Fprintf(s.Out, "%s\n", answer)
 	if response.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("the webhook was answered with %s", response.Status)
+		return nil, fmt.Errorf("the webhook was answered with %s", response.Status)
 	}
-	var results struct {
-		Results []struct{ Result *string }
+	var decoded struct {
+		Results []struct {
+			Name, ToolCallID string
+			Result           *string
+		}
 	}
-	if err := json.Unmarshal(answer, &results); err != nil {
-		return 0, fmt.Errorf("the answer is not JSON: %w", err)
+	if err := json.Unmarshal(answer, &decoded); err != nil {
+		return nil, fmt.Errorf("the answer is not JSON: %w", err)
 	}
-	for _, r := range results.Results {
-		if r.Result != nil {
-			accepted++
+	var accepted []acceptedCall
+	for _, r := range decoded.Results {
+		if r.Result != nil && r.Name != asynctool.TaskStatusName {
+			accepted = append(accepted, acceptedCall{r.ToolCallID, r.Name})
 		}
 	}
 	return accepted, nil

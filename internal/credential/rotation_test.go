@@ -115,7 +115,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			free <- gateway.Handler("POST /vapi", h.Handle, log)
+			free <- gateway.Handler(h.Handle, log, "POST /vapi")
 		}
 		serve := func(r *http.Request) int {
 			function := <-free

@@ -4,7 +4,6 @@ package dev
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,14 +23,12 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operate"
 	"github.com/ringback/ringback/internal/pipeline"
 	"github.com/ringback/ringback/internal/simcall"
 	"github.com/ringback/ringback/internal/slowshop"
 	"github.com/ringback/ringback/vapi"
 )
-
-// Route is the one route of the webhook.
-const Route = "POST /vapi"
 
 // Config is what a local run is made of.
 type Config struct {
@@ -44,8 +42,17 @@ type Config struct {
 	// Demo is the webhook that is played at the start. Nil means none.
 	Demo []byte
 
+	// Approval and Status are webhooks that are played afterwards, in the same
+	// call: the first asks for something that the simulated shop has to approve,
+	// and the second how far that is. Nil means that neither is.
+	Approval, Status []byte
+
 	// ShopDelay is how long the simulated shop takes to answer.
 	ShopDelay time.Duration
+
+	// Speed is how many times faster than they say the waits and deadlines
+	// pass that tools ask for. 0 means 1.
+	Speed int
 
 	// Tools gives the tools. It is called when the shop is there, whose
 	// address is then in the environment.
@@ -63,7 +70,7 @@ type Config struct {
 func Run(ctx, hurry context.Context, cfg Config) error {
 	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
 	r.log = slog.New(r.terminal)
-	r.calls.Heard = r.heard
+	r.calls.Heard = r.terminal.heard
 	defer r.close()
 	if err := r.listen(); err != nil {
 		return err
@@ -88,7 +95,7 @@ type run struct {
 	client   *vapi.ControlClient
 	pipeline *pipeline.Pipeline
 	plans    []vapi.Plan
-	told     chan string // the ids of the calls that got a message; only the demonstration listens
+	seller   *slowshop.Shop
 }
 
 func (r *run) listen() error {
@@ -111,7 +118,8 @@ func (r *run) listen() error {
 func (r *run) assemble() error {
 	// A setting of one's own goes before the simulated shop.
 	shop := "http://" + r.shop.Addr().String()
-	for name, value := range map[string]string{"ORDERS_API_URL": shop, "STOCK_API_URL": shop, "STOCK_API_TOKEN": "local"} {
+	r.seller = slowshop.Handler(r.cfg.ShopDelay)
+	for name, value := range map[string]string{"ORDERS_API_URL": shop, "STOCK_API_URL": shop, "STOCK_API_TOKEN": "local", "REQUESTS_API_URL": shop} {
 		if os.Getenv(name) != "" {
 			continue
 		}
@@ -138,21 +146,42 @@ func (r *run) assemble() error {
 	if r.client, err = vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true}); err != nil {
 		return err
 	}
-	r.told = make(chan string, 16)
-	r.pipeline, err = pipeline.New(pipeline.Config{
-		Tools:       tools,
-		Credentials: credential.New(credential.Fixed(auth), r.log),
-		Calls:       calls{r},
-		Announcer:   announcer{r},
-		Log:         r.log,
-	})
+	cfg := pipeline.Config{
+		Tools:         tools,
+		Credentials:   credential.New(credential.Fixed(auth), r.log),
+		Calls:         calls{r},
+		Announcer:     announcer{r},
+		CompletionURL: "http://" + r.address() + "/results/",
+		Log:           r.log,
+	}
+	if speed := time.Duration(r.cfg.Speed); speed > 1 {
+		cfg.Waits = func(d time.Duration) time.Duration { return d / speed }
+	}
+	r.pipeline, err = pipeline.New(cfg)
 	return err
 }
 
+// address is where the gateway is reached from this machine.
+func (r *run) address() string {
+	at := r.gateway.Addr().(*net.TCPAddr)
+	if at.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(at.Port))
+	}
+	return at.String()
+}
+
 func (r *run) serve(ctx, hurry context.Context) error {
+	jobs, err := operate.New(operate.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
+	if err != nil {
+		return err
+	}
+	front := http.NewServeMux()
+	front.Handle("/jobs", operate.Handler(jobs))
+	front.Handle("/jobs/", operate.Handler(jobs))
+	front.Handle("/", gateway.Handler(r.request, r.log, pipeline.Routes...))
 	r.start(r.control, r.calls.Handler())
-	r.start(r.shop, slowshop.Handler(r.cfg.ShopDelay))
-	r.start(r.gateway, gateway.Handler(Route, r.webhook, r.log))
+	r.start(r.shop, r.seller)
+	r.start(r.gateway, front)
 
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -186,8 +215,8 @@ func (r *run) welcome() {
 	r.terminal.say("")
 }
 
-// webhook is the ack function, watched.
-func (r *run) webhook(ctx context.Context, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+// request is the function behind the gateway, watched.
+func (r *run) request(ctx context.Context, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
 	if !request.IsBase64Encoded {
 		// What cannot be read is refused, and that is shown too.
 		message, _ := vapi.ParseMessage([]byte(request.Body))
@@ -195,72 +224,74 @@ func (r *run) webhook(ctx context.Context, request events.APIGatewayV2HTTPReques
 			r.terminal.toolCall(t)
 		}
 	}
-	return r.pipeline.Ack.Handle(ctx, request)
+	return r.pipeline.Front.Handle(ctx, request)
 }
 
-// demonstrate plays a call, and waits until the call has got a message.
-func (r *run) demonstrate(ctx context.Context) error {
-	callID := "demo-" + rand.Text()[:8]
-	body, err := simcall.Adopt(r.cfg.Demo, callID, "https://"+simcall.Host+"/"+callID+"/control")
-	if err != nil {
-		return fmt.Errorf("the demonstration cannot be played: %w", err)
-	}
-	address := "http://" + r.gateway.Addr().String() + "/vapi"
-	signed := vapi.Request{Method: http.MethodPost, URL: "https://" + r.gateway.Addr().String() + "/vapi", Header: make(http.Header), Body: body}
-	if err := r.plans[0].Sign(&signed, time.Now()); err != nil {
-		return err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(string(body)))
-	if err != nil {
-		return err
-	}
-	request.Header = signed.Header
-	request.Header.Set("Content-Type", "application/json")
-	r.terminal.say("A caller asks the assistant for something slow, and Vapi posts the tool call:\n")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("the demonstration's webhook: %w", err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return fmt.Errorf("the demonstration's webhook: %w", err)
-	}
-	r.terminal.line("answer", response.Status+"  "+faint(excerpt(string(answer))))
-	if response.StatusCode != http.StatusOK {
-		return errors.New("the demonstration's webhook was refused")
-	}
-	for {
-		select {
-		case id := <-r.told:
-			if id == callID {
-				r.terminal.say("\n%s", good("The assistant has the result, and the caller never waited."))
-				return nil
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+// active are the jobs that are not over.
+func (r *run) active(_ context.Context, most int) (jobs []job.Summary, all bool, err error) {
+	for _, record := range r.pipeline.Records.Records() {
+		switch {
+		case !record.State.Active():
+		case len(jobs) == most:
+			return jobs, false, nil
+		default:
+			jobs = append(jobs, record.Summary())
 		}
 	}
+	return jobs, true, nil
 }
 
-// drain finishes what was accepted.
+// drain finishes what was accepted, but for what waits: that may take days.
 func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{}) error {
 	for _, s := range r.servers {
 		if s.Handler != nil && s.Addr == r.gateway.Addr().String() {
 			s.Shutdown(hurry)
 		}
 	}
-	if n := r.pipeline.Waiting(); n > 0 {
+	if n := r.pipeline.Busy(); n > 0 {
 		r.terminal.say("\nNo more webhooks are taken. Waiting for %d on their way; Ctrl-C again leaves them.", n)
 	}
-	err := r.pipeline.Drained(hurry)
+	err := r.pipeline.Idle(hurry)
 	stop()
 	if err != nil {
-		return fmt.Errorf("left with %d unfinished; the local queues are in memory, so they are lost", r.pipeline.Waiting())
+		return fmt.Errorf("left with %d unfinished; the local queues are in memory, so they are lost", r.pipeline.Busy())
 	}
 	<-stopped
-	r.terminal.say("Everything that was accepted is finished.")
+	left := r.left()
+	if left == "" {
+		r.terminal.say("Everything that was accepted is finished.")
+		return nil
+	}
+	r.terminal.say("Everything that could be done is finished. Left: %s. The local run keeps nothing, so they are lost.", left)
 	return nil
+}
+
+// left says what waits; empty where nothing does.
+func (r *run) left() string {
+	waiting, kept := 0, 0
+	for _, record := range r.pipeline.Records.Records() {
+		switch {
+		case record.State.Active():
+			waiting++
+		case record.State == job.Kept:
+			kept++
+		}
+	}
+	var parts []string
+	if waiting > 0 {
+		parts = append(parts, count(waiting, "job that waits", "jobs that wait"))
+	}
+	if kept > 0 {
+		parts = append(parts, count(kept, "result for a next call", "results for next calls"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func (r *run) start(l net.Listener, h http.Handler) {
@@ -276,18 +307,13 @@ func (r *run) close() {
 	for _, s := range r.servers {
 		s.Close()
 	}
+	if r.seller != nil {
+		r.seller.Close()
+	}
 	for _, l := range []net.Listener{r.gateway, r.control, r.shop} {
 		if l != nil {
 			l.Close()
 		}
-	}
-}
-
-func (r *run) heard(callID string, m vapi.ControlMessage) {
-	r.terminal.heard(callID, m)
-	select {
-	case r.told <- callID:
-	default:
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/dev"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operate"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -62,7 +64,7 @@ type local struct {
 
 func start(t *testing.T, cfg dev.Config) *local {
 	t.Helper()
-	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL", "REQUESTS_API_TOKEN"} {
 		t.Setenv(name, "") // and back to what it was in the end
 	}
 	l := &local{screen: new(screen), ended: make(chan error, 1)}
@@ -122,16 +124,16 @@ func sample(t *testing.T, name string) []byte {
 }
 
 func TestDemonstration(t *testing.T) {
-	l := start(t, dev.Config{Demo: sample(t, "tool-calls"), ShopDelay: 100 * time.Millisecond, Try: "curl it"})
-	l.screen.wait(t, "the caller never waited")
+	l := start(t, dev.Config{
+		Demo: sample(t, "tool-calls"), Approval: sample(t, "notify-when-ready"), Status: sample(t, "task-status"),
+		ShopDelay: 100 * time.Millisecond, Try: "curl it",
+	})
 	l.screen.wait(t, "curl it")
-	l.screen.wait(t, "outcome delivered")
 	l.stop()
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
-	rest := l.screen.String()
-	for _, part := range []string{
+	l.screen.inOrder(t,
 		"Webhooks are not verified here",
 		`webhook   order_status  {"order_id":"A-1042"}`,
 		"tool call accepted", "webhook acked", "took=",
@@ -139,16 +141,103 @@ func TestDemonstration(t *testing.T) {
 		"a system message is in the conversation, and the assistant answers to it",
 		"│ [async tool result] tool=order_status tool_call_id=call_A1042 status=ok",
 		"out for delivery",
-	} {
-		_, after, found := strings.Cut(rest, part)
-		if !found {
-			t.Fatalf("the screen does not show %q after what comes before it:\n%s", part, l.screen)
-		}
-		rest = after
-	}
+		"outcome delivered",
+		"the caller never waited",
+
+		"only a person can approve",
+		"webhook   notify_when_ready",
+		"tool call accepted", "the job waits",
+		"It waits for an answer from outside, until 2",
+		"the assistant says", "│ Somebody is looking at it.",
+		"The caller asks how far it is",
+		"webhook   task_status",
+		"│ notify_when_ready, started ", "is waiting, for ", `"Somebody is looking at it.".`,
+		"completion accepted", "kind=final",
+		"│ [async tool result] tool=notify_when_ready", "status=ok",
+		"│ Approved by the shop's manager.",
+		"The answer came from outside, and the assistant has it.",
+		"Everything that was accepted is finished.",
+	)
 	if strings.Contains(l.screen.String(), "\x1b") {
 		t.Error("there is colour where there is no terminal")
 	}
+}
+
+// inOrder checks that the screen shows all of these, one after the other.
+func (s *screen) inOrder(t *testing.T, parts ...string) {
+	t.Helper()
+	rest := s.String()
+	for _, part := range parts {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			t.Fatalf("the screen does not show %q after what comes before it:\n%s", part, s)
+		}
+		rest = after
+	}
+}
+
+// TestDemonstrationOfAToolThatWaits plays a tool that does not finish: the
+// demonstration does not wait for it, and neither does the end of the run.
+func TestDemonstrationOfAToolThatWaits(t *testing.T) {
+	l := start(t, dev.Config{Demo: sample(t, "spending-report"), Try: "curl it", Tools: later(48 * time.Hour)})
+	l.screen.wait(t, "curl it")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	l.screen.inOrder(t, "the job waits", "The tool is not finished: it waits until 2", "curl it",
+		"Everything that could be done is finished. Left: 1 job that waits. The local run keeps nothing")
+}
+
+// later is a tool that goes on after a while.
+func later(d time.Duration) func() ([]asynctool.Definition, error) {
+	return func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[map[string]any]{
+			Name: "spending_report", Description: "Stands in for one that waits.", Schema: &jsonschema.Schema{Type: "object"}, Deadline: 2 * d,
+			Run: func(_ context.Context, call asynctool.Call, _ map[string]any) (asynctool.Result, error) {
+				if call.Resumes == 0 {
+					return asynctool.ResumeIn(d, nil), nil
+				}
+				return asynctool.Text("at last"), nil
+			},
+		}}, nil
+	}
+}
+
+// TestSpeed has two days pass within a second.
+func TestSpeed(t *testing.T) {
+	l := start(t, dev.Config{Tools: later(48 * time.Hour), Speed: 48 * 3600})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.screen.wait(t, "│ at last")
+}
+
+// TestJobs is the operator's way to the jobs of a run, which is open to programs
+// on this machine alone.
+func TestJobs(t *testing.T) {
+	l := start(t, dev.Config{Tools: later(48 * time.Hour)})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.screen.wait(t, "the job waits")
+	addr := strings.TrimSuffix(strings.TrimPrefix(l.url, "http://"), "/vapi")
+	jobs, err := operate.NewLocal(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := jobs.List(t.Context(), "")
+	if err != nil || len(list.Jobs) != 1 || !list.All || list.Jobs[0].State != job.Waiting {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := jobs.Cancel(t.Context(), list.Jobs[0].ID, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	l.screen.wait(t, "│ I am sorry, this was cancelled before it was finished.")
+	if list, err := jobs.List(t.Context(), ""); err != nil || len(list.Jobs) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Error(err)
+	}
+	l.screen.inOrder(t, "Everything that was accepted is finished.")
 }
 
 func TestEverySampleReachesTheSimulatedCall(t *testing.T) {

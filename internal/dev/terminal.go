@@ -1,11 +1,13 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +97,8 @@ func (t *terminal) Handle(_ context.Context, r slog.Record) error {
 func attribute(a slog.Attr) string {
 	value := a.Value.Resolve()
 	switch {
+	case value.Kind() == slog.KindAny && value.Any() == nil: // an error that did not happen
+		return ""
 	case a.Key == "job":
 		// The tool call's id tells jobs apart; the call's is long and the
 		// same.
@@ -105,9 +109,18 @@ func attribute(a slog.Attr) string {
 	case value.Kind() == slog.KindDuration:
 		return a.Key + "=" + short(value.Duration())
 	case value.Kind() == slog.KindTime:
-		return a.Key + "=" + value.Time().Format(time.TimeOnly)
+		return a.Key + "=" + moment(value.Time())
 	}
 	return a.Key + "=" + value.String()
+}
+
+// moment is a time by the clock on the wall, with its date where it is not near.
+func moment(t time.Time) string {
+	layout := time.TimeOnly
+	if d := time.Until(t).Abs(); d > 12*time.Hour {
+		layout = time.DateTime
+	}
+	return t.Local().Format(layout)
 }
 
 func short(d time.Duration) string {
@@ -173,6 +186,11 @@ func excerpt(text string) string {
 func (s *screen) heard(_ string, m vapi.ControlMessage) {
 	what, content := describe(m)
 	s.line("call", spoken(what))
+	s.quote(content)
+}
+
+// quote shows what was said.
+func (s *screen) quote(content string) {
 	for line := range strings.Lines(content) {
 		s.say("%s%s", strings.Repeat(" ", 12)+faint("│ "), spoken(strings.TrimRight(line, "\n")))
 	}
@@ -197,7 +215,8 @@ func describe(m vapi.ControlMessage) (what, content string) {
 	}
 }
 
-// watch shows how long each tool has been running, until ctx ends.
+// watch shows how long each tool has been running, and on a terminal also until
+// when jobs wait, until ctx ends.
 func (s *screen) watch(ctx context.Context, records *memory.Store) {
 	every := 2 * time.Second
 	if s.live {
@@ -212,14 +231,7 @@ func (s *screen) watch(ctx context.Context, records *memory.Store) {
 			return
 		case <-tick.C:
 		}
-		var running []string
-		for _, r := range records.Records() {
-			elapsed := time.Since(r.Updated).Truncate(min(every, time.Second))
-			if r.State == job.Running && r.Holder != "" && elapsed > 0 {
-				running = append(running, fmt.Sprintf("%s has been running for %s", r.Tool, elapsed))
-			}
-		}
-		text := strings.Join(running, ", ")
+		text := underWay(records.Records(), min(every, time.Second), s.live)
 		switch {
 		case s.live:
 			if text != "" {
@@ -230,4 +242,30 @@ func (s *screen) watch(ctx context.Context, records *memory.Store) {
 			s.line("", faint("… "+text))
 		}
 	}
+}
+
+// underWay says what runs, and what waits where that is wanted. It is a line for
+// a terminal, so it names a few.
+func underWay(records []job.Record, precision time.Duration, waits bool) string {
+	var found []job.Record
+	for _, r := range records {
+		running := r.State == job.Running && r.Holder != "" && time.Since(r.Updated) >= precision
+		if running || waits && r.State == job.Waiting {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b job.Record) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
+	const most = 2
+	var texts []string
+	for _, r := range found[:min(len(found), most)] {
+		if r.State == job.Waiting {
+			texts = append(texts, fmt.Sprintf("%s waits until %s", r.Tool, moment(r.WakeAt)))
+			continue
+		}
+		texts = append(texts, fmt.Sprintf("%s has been running for %s", r.Tool, time.Since(r.Updated).Truncate(precision)))
+	}
+	if n := len(found) - most; n > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(texts, ", ")
 }

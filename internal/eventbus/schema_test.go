@@ -108,10 +108,18 @@ func TestSchemaIsComplete(t *testing.T) {
 
 type (
 	post    func() vapi.Receipt
+	call    vapi.CallReceipt
 	nothing struct{}
 )
 
 func (p post) Post(context.Context, string, vapi.ControlMessage) vapi.Receipt { return p() }
+
+func (c call) Call(context.Context, vapi.NewCall) vapi.CallReceipt { return vapi.CallReceipt(c) }
+
+func (nothing) End(context.Context, string) error { return nil }
+
+// Keep keeps nothing, as there are too many.
+func (nothing) Keep(context.Context, string, job.KeptResult) (bool, error) { return false, nil }
 
 func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
 
@@ -136,10 +144,14 @@ func TestSchemaFitsEvents(t *testing.T) {
 			return vapi.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
 		}
 	}
+	after := func(policy job.AfterCall) func(*job.Outcome) {
+		return func(o *job.Outcome) { o.AfterCall = policy }
+	}
 	seen := make(map[string]bool)
 	for name, row := range map[string]struct {
 		why      job.Why
 		post     post
+		call     call
 		result   job.Result
 		change   func(*job.Outcome)
 		receives int
@@ -152,6 +164,10 @@ func TestSchemaFitsEvents(t *testing.T) {
 		"down":        {why: job.Unreachable, post: answers(vapi.TryAgain, 503), result: text, receives: callback.MaxPosts},
 		"no message":  {why: job.Unspeakable, result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}},
 		"table":       {why: job.Unclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
+		"called?":     {why: job.CallBackUnsure, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.CallBack)},
+		"not called":  {why: job.CallGone, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Refused, Err: errors.New("403")}, result: text, change: after(job.CallBack)},
+		"not kept":    {why: job.CallGone, post: answers(vapi.Gone, 404), result: text, change: after(job.NextCall)},
+		"a chat":      {why: job.NoControlURL, result: text, change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" }},
 		"a failure":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}},
 		"a transfer":  {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
 		"an action":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call"}`)}},
@@ -164,16 +180,16 @@ func TestSchemaFitsEvents(t *testing.T) {
 			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
 			records := jobtable.New(new(memory.Store), nil)
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
-				ID: "call", OrgID: "org", AssistantID: "assistant", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
+				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
 			}}
-			r, err := records.Claim(t.Context(), j, time.Now().Add(time.Hour), "m", time.Minute)
+			r, err := records.Claim(t.Context(), j, job.Terms{}, time.Now().Add(time.Hour), "m", time.Minute)
 			if err == nil {
-				_, err = records.Finish(t.Context(), r, row.result, false, "")
+				r, err = records.Finish(t.Context(), r, row.result, false, "")
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := j.Outcome(row.result, r.Deadline)
+			o := j.Outcome(r)
 			if row.change != nil {
 				row.change(&o)
 			}
@@ -181,7 +197,10 @@ func TestSchemaFitsEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := callback.Config{Table: records, Calls: row.post, Results: nothing{}, Announcer: bus, Log: slog.New(slog.DiscardHandler)}
+			cfg := callback.Config{
+				Table: records, Calls: row.post, Results: nothing{}, Announcer: bus, Ends: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
+				CallBack: &callback.CallBack{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
+			}
 			if row.broken {
 				cfg.Table = brokenTable{records}
 			}

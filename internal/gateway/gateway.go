@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,16 +28,22 @@ const maxBody = 10 << 20
 // Function is a Lambda function behind an HTTP API.
 type Function func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error)
 
-// Handler serves one route, such as "POST /vapi"; every other request gets
-// the 404 that an HTTP API gives.
-func Handler(route string, function Function, log *slog.Logger) http.Handler {
-	method, path, _ := strings.Cut(route, " ")
+// Handler serves routes, such as "POST /vapi" and "POST /results/{token}", with
+// one function; every other request gets the 404 that an HTTP API gives.
+func Handler(function Function, log *slog.Logger, routes ...string) http.Handler {
+	mux := http.NewServeMux()
 	var serial atomic.Int64
+	for _, route := range routes {
+		mux.Handle(route, serve(route, function, log, &serial))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, http.StatusNotFound, nil, `{"message":"Not Found"}`)
+	})
+	return mux
+}
+
+func serve(route string, function Function, log *slog.Logger, serial *atomic.Int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method || r.URL.Path != path {
-			respond(w, http.StatusNotFound, nil, `{"message":"Not Found"}`)
-			return
-		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		var tooLarge *http.MaxBytesError
 		switch {
@@ -67,7 +74,11 @@ func Handler(route string, function Function, log *slog.Logger) http.Handler {
 	})
 }
 
-// Request is the event for a request.
+// parameter is a part of a route's path that can be anything.
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
+
+// Request is the event for a request to a route. What the path's parameters
+// are comes from [http.Request.PathValue].
 func Request(route string, r *http.Request, body []byte, id string, at time.Time) events.APIGatewayV2HTTPRequest {
 	headers := make(map[string]string, len(r.Header)+1)
 	for name, values := range r.Header {
@@ -82,6 +93,13 @@ func Request(route string, r *http.Request, body []byte, id string, at time.Time
 	if err != nil {
 		host = r.RemoteAddr
 	}
+	var parameters map[string]string // nil where the route has none, as with an HTTP API
+	for _, match := range parameter.FindAllStringSubmatch(route, -1) {
+		if parameters == nil {
+			parameters = make(map[string]string)
+		}
+		parameters[match[1]] = r.PathValue(match[1])
+	}
 	text, encoded := string(body), false
 	if !textual(r.Header.Get("Content-Type")) {
 		text, encoded = base64.StdEncoding.EncodeToString(body), true
@@ -93,6 +111,7 @@ func Request(route string, r *http.Request, body []byte, id string, at time.Time
 		RawQueryString:        r.URL.RawQuery,
 		Headers:               headers,
 		QueryStringParameters: query,
+		PathParameters:        parameters,
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
 			RouteKey:     route,
 			AccountID:    "000000000000",

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -18,7 +19,7 @@ import (
 
 func serve(t *testing.T, function gateway.Function) string {
 	t.Helper()
-	server := httptest.NewServer(gateway.Handler("POST /vapi", function, slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(gateway.Handler(function, slog.New(slog.DiscardHandler), "POST /vapi", "POST /results/{token}"))
 	t.Cleanup(server.Close)
 	return server.URL
 }
@@ -61,6 +62,22 @@ func TestEvent(t *testing.T) {
 	}
 	if got.Headers["x-twice"] != "a,b" || got.Headers["X-Twice"] != "" || got.QueryStringParameters["a"] != "1,2" || got.QueryStringParameters["b"] != "x y" {
 		t.Errorf("headers %v, query %v", got.Headers, got.QueryStringParameters)
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	url := serve(t, func(_ context.Context, r events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		body, err := json.Marshal([]any{r.RouteKey, r.RequestContext.RouteKey, r.RawPath, r.PathParameters})
+		return events.APIGatewayV2HTTPResponse{StatusCode: 200, Body: string(body)}, err
+	})
+	for path, want := range map[string]string{
+		"/vapi":            `["POST /vapi","POST /vapi","/vapi",null]`,
+		"/results/a.b-c_d": `["POST /results/{token}","POST /results/{token}","/results/a.b-c_d",{"token":"a.b-c_d"}]`,
+		"/results/a%2Fb":   `["POST /results/{token}","POST /results/{token}","/results/a%2Fb",{"token":"a/b"}]`,
+	} {
+		if response, answer := do(t, http.MethodPost, url+path, "text/plain", "x"); response.StatusCode != http.StatusOK || answer != want {
+			t.Errorf("%s was answered with %d %s, want %s", path, response.StatusCode, answer, want)
+		}
 	}
 }
 
@@ -107,6 +124,9 @@ func TestRefusals(t *testing.T) {
 		status                   int
 	}{
 		{"other path", http.MethodPost, "/other", "", http.StatusNotFound},
+		{"path below", http.MethodPost, "/vapi/x", "", http.StatusNotFound},
+		{"no parameter", http.MethodPost, "/results/", "", http.StatusNotFound},
+		{"path below a parameter", http.MethodPost, "/results/x/y", "", http.StatusNotFound},
 		{"other method", http.MethodGet, "/vapi", "", http.StatusNotFound},
 		{"too large", http.MethodPost, "/vapi", strings.Repeat("x", 10<<20+1), http.StatusRequestEntityTooLarge},
 		{"the function fails", http.MethodPost, "/vapi", "x", http.StatusInternalServerError},

@@ -39,8 +39,38 @@ type CallRecord struct {
 	// Slots are the admitted jobs that are not finished, by tool call id, with
 	// the time until which each is taken to be running. A job that crashed
 	// frees its slot by that time, and is still known.
-	Slots   map[string]time.Time `json:"slots,omitempty"`
-	Updated time.Time            `json:"updated"`
+	Slots map[string]time.Time `json:"slots,omitempty"`
+	// Questions are what was asked in the call, by a key of the question.
+	Questions map[string]Question `json:"questions,omitempty"`
+	Ended     time.Time           `json:"ended,omitzero"` // when the call was known to have ended; zero means that it is not
+	Updated   time.Time           `json:"updated"`
+}
+
+// Question is who asks a question within a call.
+type Question struct {
+	By     string    `json:"by"`               // the tool call that asked it last
+	Before string    `json:"before,omitempty"` // the one whose place it took; empty means none
+	At     time.Time `json:"at,omitzero"`      // when By came in
+}
+
+// Ask notes who asks a question from now on. It can be repeated.
+func (r CallRecord) Ask(key string, q Question, now time.Time) CallRecord {
+	questions := maps.Clone(r.Questions)
+	if questions == nil {
+		questions = make(map[string]Question)
+	}
+	questions[key] = q
+	r.Questions, r.Updated = questions, now
+	return r
+}
+
+// End notes that the call has ended. It says whether that is news.
+func (r CallRecord) End(now time.Time) (CallRecord, bool) {
+	if !r.Ended.IsZero() {
+		return r, false
+	}
+	r.Ended, r.Updated = now, now
+	return r, true
 }
 
 // Admit gives a job a slot for as long as its lease. It fails with a

@@ -15,7 +15,10 @@ const (
 	Misconfigured Why = "misconfigured"  // the control URL refused us, or may not be posted to
 	Unreachable   Why = "unreachable"    // the control URL did not take it, however often it was tried
 	Unspeakable   Why = "unspeakable"    // the outcome makes no control message
-	Unclaimed     Why = "unclaimed"      // the jobs table did not give it out, however often it was tried
+	// The customer was to be called back, and it is not known whether that
+	// came about.
+	CallBackUnsure Why = "call_back_unsure"
+	Unclaimed      Why = "unclaimed" // the jobs table did not give it out, however often it was tried
 )
 
 // Announcement is what is made known of an outcome that could not be told in

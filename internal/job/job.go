@@ -45,8 +45,13 @@ type Call struct {
 	CustomerNumber string `json:"customerNumber,omitempty"`
 	// ControlURL is the key to the live call: whoever knows it can speak in
 	// it. It is never logged. Empty where the call cannot be reached.
-	ControlURL string `json:"controlUrl,omitempty"`
+	ControlURL    string `json:"controlUrl,omitempty"`
+	PhoneNumberID string `json:"phoneNumberId,omitempty"` // of Vapi's side of the call
+	SessionID     string `json:"sessionId,omitempty"`     // of chats, where they have one
 }
+
+// Chat says whether it is a chat: there is no control URL then.
+func (c Call) Chat() bool { return c.Type == "chat" }
 
 // ID names a job. Tool call ids are unique within a call only.
 func ID(callID, toolCallID string) string { return callID + "/" + toolCallID }
@@ -118,11 +123,34 @@ func (r Result) check() error {
 	return nil
 }
 
+// AfterCall says what becomes of a result whose call has ended.
+type AfterCall string
+
+const (
+	Announce AfterCall = ""          // it is announced as undelivered
+	Drop     AfterCall = "drop"      // nobody is told
+	CallBack AfterCall = "call_back" // the customer is called, and announced where that cannot be
+	NextCall AfterCall = "next_call" // it is kept, and told in the customer's next call
+)
+
+func (a AfterCall) valid() bool {
+	return a == Announce || a == Drop || a == CallBack || a == NextCall
+}
+
+// Terms are what the record of a job must know of its tool, for those who end
+// the job without knowing tools.
+type Terms struct {
+	Delivery  Delivery  `json:"delivery,omitempty"` // of a result that does not say; empty means Respond
+	AfterCall AfterCall `json:"afterCall,omitempty"`
+}
+
 // Kind tells a final outcome from what may come before it.
 type Kind string
 
-// Final is the kind of the one outcome that ends a job.
-const Final Kind = "final"
+const (
+	Final    Kind = "final"    // the one outcome that ends a job
+	Progress Kind = "progress" // a line that says how far it is; it may get lost
+)
 
 // Outcome is a job's result on its way to the callback function.
 type Outcome struct {
@@ -134,13 +162,33 @@ type Outcome struct {
 	Kind       Kind      `json:"kind"`
 	Result     Result    `json:"result"`
 	Deadline   time.Time `json:"deadline"` // after it, the result is not told any more
+	AfterCall  AfterCall `json:"afterCall,omitempty"`
+	// Sequence orders a job's progress lines, from 1 on. 0, of a progress line,
+	// is the one that says that the job takes longer.
+	Sequence int `json:"sequence,omitempty"`
+	// Earlier says that the result is one of an earlier call of the same
+	// customer, and Call the one to tell it in.
+	Earlier bool `json:"earlier,omitempty"`
 }
 
-// Outcome is the message that tells this job's result.
-func (j Job) Outcome(r Result, deadline time.Time) Outcome {
+// Outcome is the message that tells this job's result, as its record has it.
+func (j Job) Outcome(r Record) Outcome {
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
-		Kind: Final, Result: r, Deadline: deadline,
+		Kind: Final, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Terms.AfterCall,
+	}
+}
+
+// Line is the message that tells how far this job is: word for word, or
+// silently.
+func (j Job) Line(sequence int, text string, silent bool, deadline time.Time) Outcome {
+	r := Result{Status: OK, Delivery: Say, Content: text}
+	if silent {
+		r.Delivery = Silent
+	}
+	return Outcome{
+		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
+		Kind: Progress, Sequence: sequence, Result: r, Deadline: deadline,
 	}
 }
 
@@ -159,10 +207,14 @@ func DecodeOutcome(message string) (Outcome, error) {
 	switch {
 	case o.Version != version:
 		return Outcome{}, fmt.Errorf("%w: an outcome of version %d, and this program reads version %d", ErrUnreadable, o.Version, version)
-	case o.Kind != Final:
+	case o.Kind != Final && o.Kind != Progress:
 		return Outcome{}, fmt.Errorf("%w: an outcome of kind %q", ErrUnreadable, string(o.Kind))
-	case o.JobID == "" || o.JobID != ID(o.Call.ID, o.ToolCallID):
+	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
 		return Outcome{}, fmt.Errorf("%w: the outcome's job id does not fit its call", ErrUnreadable)
+	case !o.AfterCall.valid():
+		return Outcome{}, fmt.Errorf("%w: the outcome is to be treated as %q after its call", ErrUnreadable, string(o.AfterCall))
+	case o.Sequence < 0 || o.Kind == Progress && o.Result.Delivery != Say && o.Result.Delivery != Silent:
+		return Outcome{}, fmt.Errorf("%w: the progress line cannot be told", ErrUnreadable)
 	case o.Deadline.IsZero():
 		return Outcome{}, fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
 	}

@@ -3,6 +3,7 @@ package job_test
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ func calls() *rapid.Generator[job.Call] {
 		return job.Call{
 			ID: words().Draw(t, "call"), OrgID: words().Draw(t, "org"), Type: words().Draw(t, "type"),
 			AssistantID: words().Draw(t, "assistant"), CustomerNumber: words().Draw(t, "number"), ControlURL: words().Draw(t, "control URL"),
+			PhoneNumberID: words().Draw(t, "phone number"), SessionID: words().Draw(t, "session"),
 		}
 	})
 }
@@ -104,7 +106,18 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		if result.Delivery == job.Control {
 			result.Control = object().Draw(t, "control")
 		}
-		want := j.Outcome(result, times().Draw(t, "deadline"))
+		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
+		r.Terms.AfterCall = rapid.SampledFrom([]job.AfterCall{job.Announce, job.Drop, job.CallBack, job.NextCall}).Draw(t, "after the call")
+		want := j.Outcome(r)
+		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
+		case 1:
+			want = j.Line(rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline)
+		case 2:
+			// What is told in a later call is still the job's.
+			j.Call = calls().Draw(t, "later call")
+			r.ID = j.ID
+			want = job.KeptResult{JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool}.Outcome(r, j.Call)
+		}
 		if want.JobID != j.ID || want.Tool != j.Tool || want.Call != j.Call || want.ToolCallID != j.ToolCallID {
 			t.Fatalf("the outcome %+v is not the job's", want)
 		}
@@ -121,6 +134,76 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got, jsonText); diff != "" {
 			t.Fatalf("decoded (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOutcomeOfARecord(t *testing.T) {
+	j := newJob()
+	result := job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}
+	r := job.Record{ID: j.ID, Result: &result, Deadline: start, Terms: job.Terms{Delivery: job.Silent, AfterCall: job.CallBack}}
+	want := job.Outcome{
+		Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
+		Kind: job.Final, Result: result, Deadline: start, AfterCall: job.CallBack,
+	}
+	if diff := cmp.Diff(want, j.Outcome(r)); diff != "" {
+		t.Errorf("the result (-want +got):\n%s", diff)
+	}
+	want.Call, want.Earlier = job.Call{ID: "next", ControlURL: "https://calls.example/next"}, true
+	if diff := cmp.Diff(want, job.KeptResult{JobID: j.ID, ToolCallID: "tool-call", Tool: "weather"}.Outcome(r, want.Call)); diff != "" {
+		t.Errorf("the kept result (-want +got):\n%s", diff)
+	}
+	for silent, delivery := range map[bool]job.Delivery{false: job.Say, true: job.Silent} {
+		want := job.Outcome{
+			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
+			Kind: job.Progress, Sequence: 3, Result: job.Result{Status: job.OK, Delivery: delivery, Content: "half"}, Deadline: start,
+		}
+		if diff := cmp.Diff(want, j.Line(3, "half", silent, start)); diff != "" {
+			t.Errorf("a line, silent %t (-want +got):\n%s", silent, diff)
+		}
+	}
+}
+
+func TestMessageRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var want any
+		var message string
+		var err error
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 0:
+			j := jobs().Draw(t, "job")
+			want = j
+			message, err = j.Encode()
+		case 1:
+			w := job.Wake{JobID: "j" + words().Draw(t, "job"), Number: rapid.IntRange(1, 1e9).Draw(t, "number")}
+			want = w
+			message, err = w.Encode()
+		case 2:
+			a := job.Arrival{Call: calls().Draw(t, "call"), CallEnds: times().Draw(t, "call ends")}
+			a.Call.ID = "c" + a.Call.ID
+			want = a
+			message, err = a.Encode()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (queue.Message{Body: message}).Check(); err != nil {
+			t.Fatalf("the queue does not take it: %v", err)
+		}
+		got, err := job.DecodeMessage(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, jsonText); diff != "" {
+			t.Fatalf("decoded (-want +got):\n%s", diff)
+		}
+		// What is no job is never taken for one, and no such message for an
+		// outcome.
+		if _, err := job.Decode(message); (err == nil) != (reflect.TypeOf(want) == reflect.TypeFor[job.Job]()) {
+			t.Fatalf("decoded as a job: %v", err)
+		}
+		if _, err := job.DecodeOutcome(message); err == nil {
+			t.Fatal("decoded as an outcome")
 		}
 	})
 }
@@ -171,6 +254,8 @@ func newJob() job.Job {
 
 const (
 	aJob      = `{"version":1,"id":"c/t","toolCallId":"t","tool":"weather","arguments":{},"call":{"id":"c"},"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
+	aWake     = `{"version":1,"kind":"wake","jobId":"c/t","wake":2}`
+	anArrival = `{"version":1,"kind":"arrival","call":{"id":"c"},"callEnds":"2026-07-01T13:00:00Z"}`
 	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final","result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
 )
 
@@ -211,6 +296,59 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+func TestDecodeMessage(t *testing.T) {
+	arrival := job.Arrival{Call: job.Call{ID: "c"}, CallEnds: start.Add(time.Hour)}
+	wake := job.Wake{JobID: "c/t", Number: 2}
+	for name, row := range map[string]struct {
+		message, old, new string
+		want              any // nil: it cannot be read
+	}{
+		"wake":                        {message: aWake, want: wake},
+		"wake of a later minor":       {message: aWake, old: `"wake":2`, new: `"wake":2,"later":[]`, want: wake},
+		"wake of a newer version":     {message: aWake, old: `"version":1`, new: `"version":2`},
+		"wake without a version":      {message: aWake, old: `"version":1,`, new: ``},
+		"wake of no job":              {message: aWake, old: `"jobId":"c/t",`, new: ``},
+		"wake without a number":       {message: aWake, old: `,"wake":2`, new: ``},
+		"wake of number 0":            {message: aWake, old: `"wake":2`, new: `"wake":0`},
+		"wake of a negative number":   {message: aWake, old: `"wake":2`, new: `"wake":-2`},
+		"wake of a fraction":          {message: aWake, old: `"wake":2`, new: `"wake":1.5`},
+		"arrival":                     {message: anArrival, want: arrival},
+		"arrival of a newer version":  {message: anArrival, old: `"version":1`, new: `"version":2`},
+		"arrival of no call":          {message: anArrival, old: `"call":{"id":"c"},`, new: ``},
+		"arrival of null":             {message: anArrival, old: `{"id":"c"}`, new: `null`},
+		"arrival of a call of no id":  {message: anArrival, old: `{"id":"c"}`, new: `{}`},
+		"arrival without an end":      {message: anArrival, old: `,"callEnds":"2026-07-01T13:00:00Z"`, new: ``},
+		"another kind":                {message: aWake, old: `"wake","`, new: `"sleep","`},
+		"the kind of an outcome":      {message: anOutcome},
+		"an empty kind":               {message: aWake, old: `"kind":"wake"`, new: `"kind":""`},
+		"a kind that is null":         {message: aWake, old: `"kind":"wake"`, new: `"kind":null`},
+		"a kind that is a number":     {message: aWake, old: `"kind":"wake"`, new: `"kind":1`},
+		"a wake that lost its kind":   {message: aWake, old: `"kind":"wake",`, new: ``},
+		"a job with a kind":           {message: aJob, old: `"version":1`, new: `"kind":"job","version":1`},
+		"a job without a tool":        {message: aJob, old: `"tool":"weather"`, new: `"tool":""`},
+		"nothing":                     {message: ``},
+		"null":                        {message: `null`},
+		"an array":                    {message: `[]`},
+		"a text":                      {message: `"wake"`},
+		"half of it":                  {message: aWake[:20]},
+		"something behind it":         {message: aWake + "x"},
+		"many brackets behind a kind": {message: `{"kind":` + strings.Repeat("[", 100_000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := job.DecodeMessage(changed(t, row.message, row.old, row.new))
+			verdict(t, err, row.want != nil)
+			if diff := cmp.Diff(row.want, got); row.want != nil && diff != "" {
+				t.Errorf("decoded (-want +got):\n%s", diff)
+			}
+		})
+	}
+	got, err := job.DecodeMessage(aJob)
+	want, wantErr := job.Decode(aJob)
+	if err != nil || wantErr != nil || cmp.Diff(any(want), got) != "" {
+		t.Errorf("a job became %+v, %v", got, err)
+	}
+}
+
 func TestDecodeOutcome(t *testing.T) {
 	for name, row := range map[string]struct {
 		old, new string
@@ -224,7 +362,23 @@ func TestDecodeOutcome(t *testing.T) {
 		"control without a message":    {old: `"respond"`, new: `"control"`},
 		"an older version":             {old: `"version":1`, new: `"version":0`},
 		"a newer version":              {old: `"version":1`, new: `"version":2`},
-		"a kind that is not known yet": {old: `"final"`, new: `"progress"`},
+		"a line":                       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"say"}`, ok: true},
+		"a silent line":                {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"silent"}`, ok: true},
+		"the line of sequence 0":       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","content":"x","delivery":"say"}`, ok: true},
+		"a line to answer to":          {old: `"final"`, new: `"progress","sequence":1`},
+		"a line that is a control":     {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","delivery":"control","control":{"type":"end-call"}}`},
+		"a line without content":       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","delivery":"say"}`},
+		"a negative sequence":          {old: `"final"`, new: `"final","sequence":-1`},
+		"a sequence that is a text":    {old: `"final"`, new: `"final","sequence":"1"`},
+		"a kind that is not known yet": {old: `"final"`, new: `"partial"`},
+		"announced after its call":     {old: `"kind"`, new: `"afterCall":"","kind"`, ok: true},
+		"dropped after its call":       {old: `"kind"`, new: `"afterCall":"drop","kind"`, ok: true},
+		"called back":                  {old: `"kind"`, new: `"afterCall":"call_back","kind"`, ok: true},
+		"kept for the next call":       {old: `"kind"`, new: `"afterCall":"next_call","kind"`, ok: true},
+		"an unknown after-call":        {old: `"kind"`, new: `"afterCall":"announce","kind"`},
+		"of an earlier call":           {old: `"call":{"id":"c"}`, new: `"earlier":true,"call":{"id":"d"}`, ok: true},
+		"of an earlier call, no id":    {old: `"jobId":"c/t"`, new: `"earlier":true,"jobId":""`},
+		"of another call":              {old: `"call":{"id":"c"}`, new: `"earlier":false,"call":{"id":"d"}`},
 		"no kind":                      {old: `"kind":"final",`, new: ``},
 		"another call's id":            {old: `"jobId":"c/t"`, new: `"jobId":"d/t"`},
 		"no id":                        {old: `"jobId":"c/t"`, new: `"jobId":""`},
@@ -269,6 +423,7 @@ func verdict(t *testing.T, err error, ok bool) {
 func FuzzDecode(f *testing.F) {
 	f.Add(aJob)
 	f.Add(anOutcome)
+	f.Add(aWake)
 	f.Add(`{"version":1,"id":"/","receivedAt":"0001-01-01T00:00:00Z"}`)
 	f.Add(`{"version":1e0,"ID":"c/t","Id":"c/t"}`)
 	f.Fuzz(func(t *testing.T, message string) {
@@ -292,6 +447,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzDecodeOutcome(f *testing.F) {
 	f.Add(anOutcome)
 	f.Add(aJob)
+	f.Add(`{"version":1,"kind":"progress","jobId":"c/t","earlier":true,"sequence":2,"afterCall":"drop","deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","content":"x","delivery":"say"}}`)
 	f.Add(`{"version":1,"kind":"final","jobId":"/","deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","delivery":"control","control":null}}`)
 	f.Fuzz(func(t *testing.T, message string) {
 		o, err := job.DecodeOutcome(message)
@@ -304,10 +460,43 @@ func FuzzDecodeOutcome(f *testing.F) {
 			}
 			return
 		}
-		if o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Result.Content == "" && len(o.Result.Control) == 0 {
+		if !o.Earlier && o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Sequence < 0 || o.Result.Content == "" && len(o.Result.Control) == 0 {
 			t.Errorf("decoded %+v", o)
 		}
 		roundTrip(t, o, o.Encode, job.DecodeOutcome)
+	})
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	for _, message := range []string{aJob, aWake, anArrival, anOutcome, `{"kind":null}`, `{"Kind":"wake","KIND":"arrival","version":1,"jobId":"j","wake":1e0}`, `{"kind":"\ufffe","version":1}`} {
+		f.Add(message)
+	}
+	f.Fuzz(func(t *testing.T, message string) {
+		got, err := job.DecodeMessage(message)
+		if err != nil {
+			if !errors.Is(err, job.ErrUnreadable) {
+				t.Errorf("error %v is not ErrUnreadable", err)
+			}
+			if len(err.Error()) > 1000 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		encode := func() (string, error) { return got.(interface{ Encode() (string, error) }).Encode() }
+		switch m := got.(type) {
+		case job.Job:
+		case job.Wake:
+			if m.JobID == "" || m.Number < 1 {
+				t.Errorf("decoded %+v", m)
+			}
+		case job.Arrival:
+			if m.Call.ID == "" || m.CallEnds.IsZero() {
+				t.Errorf("decoded %+v", m)
+			}
+		default:
+			t.Fatalf("decoded a %T", got)
+		}
+		roundTrip(t, got, encode, job.DecodeMessage)
 	})
 }
 
@@ -339,11 +528,16 @@ func TestErrorsQuoteNothing(t *testing.T) {
 		"another version":         `{"version":2,"id":"planted"}`,
 		"an id that does not fit": `{"version":1,"id":"planted","jobId":"planted","kind":"final"}`,
 		"a string":                `"planted"`,
+		"a wake of another type":  `{"version":1,"kind":"wake","jobId":"planted","wake":"planted"}`,
+		"a wake of nothing":       `{"version":1,"kind":"wake","jobId":"planted"}`,
+		"an arrival of no time":   `{"version":1,"kind":"arrival","call":{"id":"c","customerNumber":"planted","controlUrl":"planted"}}`,
+		"an arrival of numbers":   `{"version":1,"kind":"arrival","call":{"customerNumber":4915100000001}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, jobErr := job.Decode(message)
 			_, outcomeErr := job.DecodeOutcome(message)
-			for _, err := range []error{jobErr, outcomeErr} {
+			_, messageErr := job.DecodeMessage(message)
+			for _, err := range []error{jobErr, outcomeErr, messageErr} {
 				if !errors.Is(err, job.ErrUnreadable) {
 					t.Fatalf("error %v", err)
 				}

@@ -1,35 +1,62 @@
 package job
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 )
 
-// State is how far a job has come.
+// State is how far a job has come. These are all the states, and all the ways
+// between them; each way is a method of [Record].
 //
-//	          claim                 finish                delivered
-//	(none) ──────────▶ running ──────────────▶ done ──────────────────▶ delivered
-//	                   │     ▲                 │
-//	                   └─────┘                 └──────────────────────▶ undelivered
-//	       release, or the lease ran out             given up
+//	(new) ──NewRecord──▶ running ──Finish──▶ done ──Settle──▶ delivered | undelivered
+//	                     │  ▲  │              ▲ │
+//	        Claim, when  │  │  └──Replace──┐  │ └──Settle──▶ kept ──Revive──▶ done
+//	        it is due    │  │              ▼  │
+//	                     │  └─Suspend─┐  cancelled
+//	                     │            │    ▲
+//	                     └───────── waiting┘
+//	                                  └──Complete, Cancel──▶ done
 //
-// A job whose attempts were used up goes from its last state back to done when it
-// is redriven after its deadline, and is then announced.
+// running to running: Claim, once the lease has run out; Release, for another
+// attempt. Complete and Cancel end a running job as they end a waiting one: the
+// tool that still runs then finds the job to be no longer its own. Redrive takes
+// a job whose attempts were used up from its end back to done, when it is
+// redriven after its deadline.
 type State string
 
 const (
 	Running     State = "running"     // an attempt runs, or waits for its turn
+	Waiting     State = "waiting"     // it goes on at a time, or when somebody outside has completed it
 	Done        State = "done"        // it has a result that was not told yet
+	Kept        State = "kept"        // its result is told in the customer's next call
 	Delivered   State = "delivered"   // the call took the result
-	Undelivered State = "undelivered" // the result could not be told, and this was announced
+	Undelivered State = "undelivered" // the result could not be told, which was announced, or nobody wanted to hear of it
+	Cancelled   State = "cancelled"   // a later tool call took its place; there is nothing to tell
 )
 
-// Retention is how long a record is kept after its last change. It is longer
-// than any queue keeps a message (14 days at most, Amazon SQS quotas), so that
-// a job that is taken out of a dead-letter queue still meets its record.
-const Retention = 30 * 24 * time.Hour
+// Active says whether the job's work is still going on.
+func (s State) Active() bool { return s == Running || s == Waiting }
+
+const (
+	// Retention is how long a record is kept after its last change. It is longer
+	// than any queue keeps a message (14 days at most, Amazon SQS quotas), so that
+	// a job that is taken out of a dead-letter queue still meets its record.
+	Retention = 30 * 24 * time.Hour
+
+	// grace is how long a job that was ended by its deadline has to tell so. It
+	// is longer than a message stays hidden whose function dies meanwhile.
+	grace = 20 * time.Minute
+
+	// lastMoment is how long a job has to tell its result that was completed
+	// just before its deadline.
+	lastMoment = time.Minute
+
+	// ProgressPause is the least time between two progress lines of a job.
+	ProgressPause = 5 * time.Second
+)
 
 // Record remembers one job. Its methods are the rules: each gives the next
 // record, or says why there is none. Who saves a record must do so only if it
@@ -39,27 +66,66 @@ type Record struct {
 	Revision int64     `json:"-"` // counts the saves; 0 means never saved
 	State    State     `json:"state"`
 	Tool     string    `json:"tool"`
-	Attempt  int       `json:"attempt"`          // how often the tool was started, or was about to be
+	CallID   string    `json:"callId,omitempty"`
+	Attempt  int       `json:"attempt"`          // how often the tool was started, or was about to be, since it last went on
 	Holder   string    `json:"holder,omitempty"` // the queue message that claimed it last; empty while it waits for another attempt
 	Lease    time.Time `json:"lease,omitzero"`   // until when nobody else may claim it; zero means now
 	Result   *Result   `json:"result,omitempty"` // from Done on
 	Deadline time.Time `json:"deadline"`         // until when the result may be told
+	Terms    Terms     `json:"terms,omitzero"`
 	// Exhausted says that the last attempt failed: the caller was told, and
 	// the holder's message belongs in the dead-letter queue.
 	Exhausted bool      `json:"exhausted,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // the last failure, for the operator
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
+
+	// Job is the job itself, where it goes on without its message. Nil where
+	// it never did.
+	Job *Job `json:"job,omitempty"`
+	// Wake counts how often it was put to wait. While it waits, it is the
+	// number of the wake that it waits for.
+	Wake   int             `json:"wake,omitempty"`
+	WakeAt time.Time       `json:"wakeAt,omitzero"`  // from when it may go on
+	Memory json.RawMessage `json:"memory,omitempty"` // the tool's state, from one run to the next
+	// Outside says that it waits for somebody outside to complete it, until
+	// WakeAt, which is its deadline.
+	Outside bool `json:"outside,omitempty"`
+
+	Progress  *ProgressLine `json:"progress,omitempty"` // the last one
+	Told      int           `json:"told,omitempty"`     // the sequence of the last progress line that was told, or tried to be
+	Held      bool          `json:"held,omitempty"`     // the line that it takes longer was told, or tried to be
+	Telling   time.Time     `json:"telling,omitzero"`   // until when a progress line is taken to be on its way to the call
+	CallingAt time.Time     `json:"callingAt,omitzero"` // when the customer was called back, or about to be; zero means never
+	// RevivedIn is the call that a kept result is told in; empty where it
+	// was not kept, or that call has not come.
+	RevivedIn string `json:"revivedIn,omitempty"`
+}
+
+// ProgressLine says how far a job is.
+type ProgressLine struct {
+	Sequence int       `json:"sequence"` // from 1 on
+	Text     string    `json:"text"`
+	At       time.Time `json:"at"`
 }
 
 var (
-	// ErrFinished says that a job has its result and is not run again.
+	// ErrFinished says that a job has its result, or was cancelled, and is
+	// not run again.
 	ErrFinished = errors.New("the job is finished")
 	// ErrSettled says that a job's result was told or given up, and is not
 	// told again.
 	ErrSettled = errors.New("the job's result is settled")
 	// ErrNotDone says that a job has no result to tell.
 	ErrNotDone = errors.New("the job is not done")
+	// ErrExpired says that a job cannot be completed any more.
+	ErrExpired = errors.New("the job's deadline has passed")
+	// ErrStale says that a progress line is not worth telling any more.
+	ErrStale = errors.New("the job is further than this progress line")
+	// ErrSuperseded says that a later tool call asks the same.
+	ErrSuperseded = errors.New("a later tool call asks the same")
+	// ErrNotKept says that a result is not kept for a next call.
+	ErrNotKept = errors.New("the job's result is not kept for a next call")
 )
 
 // BusyError says that somebody else holds the job.
@@ -69,35 +135,89 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("the job is held until %s", e.Until.Format(time.RFC3339))
 }
 
+// AsleepError says that a waiting job does not go on yet.
+type AsleepError struct{ Until time.Time }
+
+func (e *AsleepError) Error() string {
+	return fmt.Sprintf("the job waits until %s", e.Until.Format(time.RFC3339))
+}
+
+// TooSoonError says that a progress line came too soon after the one before.
+type TooSoonError struct{ Until time.Time }
+
+func (e *TooSoonError) Error() string {
+	return fmt.Sprintf("the next progress line may come at %s", e.Until.Format(time.RFC3339))
+}
+
 // NewRecord is the record of a job that is claimed for the first time.
-func NewRecord(j Job, deadline time.Time, holder string, now time.Time, lease time.Duration) Record {
+func NewRecord(j Job, terms Terms, deadline time.Time, holder string, now time.Time, lease time.Duration) Record {
 	return Record{
-		ID: j.ID, State: Running, Tool: j.Tool, Attempt: 1, Holder: holder, Lease: now.Add(lease),
-		Deadline: deadline, Created: now, Updated: now,
+		ID: j.ID, State: Running, Tool: j.Tool, CallID: j.Call.ID, Attempt: 1, Holder: holder, Lease: now.Add(lease),
+		Deadline: deadline, Terms: terms, Created: now, Updated: now,
 	}
 }
 
-// Claim takes the job for another attempt. It fails with [ErrFinished], or
-// with a [*BusyError] while somebody else holds it.
+// Claim takes the job for another attempt, or for the first one after it has
+// waited. It fails with [ErrFinished], with a [*BusyError] while somebody else
+// holds it, and with an [*AsleepError] while it waits.
 func (r Record) Claim(holder string, now time.Time, lease time.Duration) (Record, error) {
-	if r.State != Running {
+	switch {
+	case !r.State.Active():
 		return r, ErrFinished
-	}
-	if now.Before(r.Lease) {
+	case r.State == Waiting && now.Before(r.WakeAt):
+		return r, &AsleepError{Until: r.WakeAt}
+	case r.State == Running && now.Before(r.Lease):
 		return r, &BusyError{Until: r.Lease}
+	case r.State == Waiting:
+		r.State, r.Attempt = Running, 0
 	}
 	r.Attempt++
 	r.Holder, r.Lease, r.Updated = holder, now.Add(lease), now
 	return r, nil
 }
 
+// HeldAs says whether the job is still held by the attempt that claimed it as
+// claimed: others may have changed it in what is theirs.
+func (r Record) HeldAs(claimed Record) bool {
+	return r.State == Running && r.Holder == claimed.Holder && r.Attempt == claimed.Attempt && r.Wake == claimed.Wake
+}
+
 // Release gives the job back after a failed attempt; the next one may start
-// after delay. It fails with [ErrFinished].
-func (r Record) Release(now time.Time, delay time.Duration, reason string) (Record, error) {
+// after delay. unstarted says that the tool was not started, so that the
+// attempt does not count. It fails with [ErrFinished].
+func (r Record) Release(now time.Time, delay time.Duration, unstarted bool, reason string) (Record, error) {
 	if r.State != Running {
 		return r, ErrFinished
 	}
+	if unstarted {
+		r.Attempt--
+	}
 	r.Holder, r.Lease, r.Reason, r.Updated = "", now.Add(delay), cut(reason), now
+	return r, nil
+}
+
+// Suspend has the job wait until it goes on at a time; or, where outside is
+// set, until somebody has completed it, and no longer than until its deadline.
+// memory is the tool's state. It fails with [ErrFinished].
+func (r Record) Suspend(j Job, now, at time.Time, outside bool, memory json.RawMessage) (Record, error) {
+	if r.State != Running {
+		return r, ErrFinished
+	}
+	if outside {
+		at = r.Deadline
+	}
+	r.State, r.Job, r.Memory, r.Outside, r.WakeAt, r.Lease, r.Updated = Waiting, &j, memory, outside, at, time.Time{}, now
+	r.Wake++
+	return r, nil
+}
+
+// Keep notes the job itself, so that somebody outside can complete it from now
+// on. It fails with [ErrFinished].
+func (r Record) Keep(j Job, now time.Time) (Record, error) {
+	if !r.State.Active() {
+		return r, ErrFinished
+	}
+	r.Job, r.Updated = &j, now
 	return r, nil
 }
 
@@ -107,23 +227,121 @@ func (r Record) Finish(now time.Time, result Result, exhausted bool, reason stri
 	if r.State != Running {
 		return r, ErrFinished
 	}
-	r.State, r.Result, r.Exhausted, r.Lease, r.Updated = Done, &result, exhausted, time.Time{}, now
+	if r.Wake > 0 && !now.Before(r.Deadline) {
+		r.Deadline = now.Add(grace)
+		if r.Job.CallEnds.After(r.Deadline) {
+			r.Deadline = r.Job.CallEnds
+		}
+	}
+	r.Exhausted = exhausted
+	return r.done(now, result, reason), nil
+}
+
+// Complete stores the result that somebody outside gives, where the job was
+// kept ([Record.Keep]) for that. It fails with [ErrFinished], and with
+// [ErrExpired] after the deadline.
+func (r Record) Complete(now time.Time, result Result) (Record, error) {
+	switch {
+	case !r.State.Active():
+		return r, ErrFinished
+	case now.After(r.Deadline) || r.Job == nil:
+		return r, ErrExpired
+	}
+	if least := now.Add(lastMoment); r.Deadline.Before(least) {
+		r.Deadline = least // it was taken in time
+	}
+	return r.done(now, result, ""), nil
+}
+
+// Cancel ends the job with the failure that is told instead of its result. It
+// fails with [ErrFinished].
+func (r Record) Cancel(now time.Time, result Result, reason string) (Record, error) {
+	if !r.State.Active() {
+		return r, ErrFinished
+	}
+	return r.done(now, result, reason), nil
+}
+
+func (r Record) done(now time.Time, result Result, reason string) Record {
+	r.State, r.Result, r.Lease, r.Updated = Done, &result, time.Time{}, now
 	if reason != "" {
 		r.Reason = cut(reason)
 	}
+	return r
+}
+
+// Replace ends the job without a result, in favour of another one. It fails
+// with [ErrFinished].
+func (r Record) Replace(now time.Time, reason string) (Record, error) {
+	if !r.State.Active() {
+		return r, ErrFinished
+	}
+	r.State, r.Lease, r.Reason, r.Updated = Cancelled, time.Time{}, cut(reason), now
+	return r, nil
+}
+
+// AddProgress notes how far the job is, as its next progress line. It fails
+// with [ErrFinished], and with a [*TooSoonError] where the line before was
+// written less than [ProgressPause] ago.
+func (r Record) AddProgress(now time.Time, text string) (Record, error) {
+	if !r.State.Active() {
+		return r, ErrFinished
+	}
+	line := ProgressLine{Sequence: 1, Text: cut(text), At: now}
+	if p := r.Progress; p != nil {
+		if until := p.At.Add(ProgressPause); now.Before(until) {
+			return r, &TooSoonError{Until: until}
+		}
+		line.Sequence = p.Sequence + 1
+	}
+	r.Progress, r.Updated = &line, now
+	return r, nil
+}
+
+// ClaimProgress takes a progress line in order to tell it, once: one that is
+// lost on the way is not told again. It fails with [ErrStale] where the job has
+// a later one or a result, and with a [*BusyError] while another one is told.
+// Sequence 0 is the line that the job takes longer, which is not worth telling
+// once there was another one.
+func (r Record) ClaimProgress(sequence int, now time.Time, lease time.Duration) (Record, error) {
+	last := 0
+	if r.Progress != nil {
+		last = r.Progress.Sequence
+	}
+	switch {
+	case !r.State.Active() || sequence < last || sequence <= r.Told && sequence > 0 || sequence == 0 && (r.Held || r.Told > 0):
+		return r, ErrStale
+	case now.Before(r.Telling):
+		return r, &BusyError{Until: r.Telling}
+	}
+	r.Told, r.Held, r.Telling, r.Updated = sequence, r.Held || sequence == 0, now.Add(lease), now
+	return r, nil
+}
+
+// EndProgress says that the progress line that was claimed until a time has
+// arrived, or never will. It fails with [ErrStale] where another one is told
+// by now.
+func (r Record) EndProgress(until, now time.Time) (Record, error) {
+	if !r.Telling.Equal(until) {
+		return r, ErrStale
+	}
+	r.Telling, r.Updated = time.Time{}, now
 	return r, nil
 }
 
 // ClaimDelivery takes the result in order to tell it. It fails with
-// [ErrSettled], [ErrNotDone], or a [*BusyError] while somebody else tells it.
+// [ErrSettled], [ErrNotDone], or a [*BusyError] while somebody else tells it, or
+// a progress line that must not come after it.
 func (r Record) ClaimDelivery(now time.Time, lease time.Duration) (Record, error) {
 	switch {
-	case r.State == Running:
+	case r.State.Active():
 		return r, ErrNotDone
 	case r.State != Done:
 		return r, ErrSettled
 	case now.Before(r.Lease):
 		return r, &BusyError{Until: r.Lease}
+	case now.Before(r.Telling):
+		return r, &BusyError{Until: r.Telling}
 	}
 	r.Lease, r.Updated = now.Add(lease), now
 	return r, nil
@@ -139,8 +357,29 @@ func (r Record) ReleaseDelivery(now time.Time, delay time.Duration) (Record, err
 	return r, nil
 }
 
+// CallBack notes that the customer is called back with the result, before that
+// is done, as it is done once at most. It fails with [ErrSettled] where it was
+// noted before: nobody knows then whether the call came about.
+func (r Record) CallBack(now time.Time) (Record, error) {
+	if r.State != Done || !r.CallingAt.IsZero() {
+		return r, ErrSettled
+	}
+	r.CallingAt, r.Updated = now, now
+	return r, nil
+}
+
+// CallOff takes back what [Record.CallBack] noted, where it is certain that
+// nobody was called; it can be noted again after delay.
+func (r Record) CallOff(now time.Time, delay time.Duration) (Record, error) {
+	r, err := r.ReleaseDelivery(now, delay)
+	if err == nil {
+		r.CallingAt = time.Time{}
+	}
+	return r, err
+}
+
 // Settle ends the job: the result was told ([Delivered]), or given up for the
-// reason ([Undelivered]). It fails with [ErrSettled].
+// reason ([Undelivered]), or is [Kept]. It fails with [ErrSettled].
 func (r Record) Settle(now time.Time, state State, reason string) (Record, error) {
 	if r.State != Done {
 		return r, ErrSettled
@@ -149,6 +388,24 @@ func (r Record) Settle(now time.Time, state State, reason string) (Record, error
 	if reason != "" {
 		r.Reason = cut(reason)
 	}
+	return r, nil
+}
+
+// Revive takes up a kept result, to be told in the call until the deadline. It
+// can be repeated for the same call. It fails with [ErrNotDone] where the
+// result may be kept yet, and with [ErrNotKept] where it never will be.
+func (r Record) Revive(callID string, deadline, now time.Time) (Record, error) {
+	switch {
+	case r.State == Done && r.RevivedIn == callID:
+		return r, nil
+	case r.State == Done && r.RevivedIn != "" && now.After(r.Deadline) && !now.Before(r.Lease):
+		// Its outcome never reached the call that it was revived for.
+	case r.State == Done || r.State.Active():
+		return r, ErrNotDone
+	case r.State != Kept:
+		return r, ErrNotKept
+	}
+	r.State, r.RevivedIn, r.Deadline, r.Lease, r.Updated = Done, callID, deadline, time.Time{}, now
 	return r, nil
 }
 
@@ -164,22 +421,49 @@ func (r Record) Redrive(holder string, now time.Time) (Record, error) {
 	return r, nil
 }
 
-// OutcomeReceived says that the outcome's message reached the callback function.
-// It then stays on the results queue until the result is settled, so that no
-// further message is needed, and could only have it told a second time.
-func (r Record) OutcomeReceived() bool {
-	return r.State != Running && (r.State != Done || !r.Lease.IsZero())
-}
+// OutcomePending says that the outcome's message may not have reached the
+// callback function. Once it has, it stays on the results queue until the result
+// is settled, so that no further message is needed, and could only have it told
+// a second time.
+func (r Record) OutcomePending() bool { return r.State == Done && r.Lease.IsZero() }
 
 // Expires is when the record may be forgotten.
-func (r Record) Expires() time.Time { return r.Updated.Add(Retention) }
-
-// cut bounds a reason, which may quote anything, so that the record stays
-// small.
-func cut(reason string) string {
-	const most = 1000
-	if len(reason) <= most {
-		return reason
+func (r Record) Expires() time.Time {
+	last := r.Updated
+	if r.State.Active() && r.Deadline.After(last) {
+		last = r.Deadline
 	}
-	return strings.ToValidUTF8(reason[:most], "") + "…"
+	return last.Add(Retention)
+}
+
+// Summary is what is known of a job without reading all of its record.
+type Summary struct {
+	ID       string
+	Tool     string
+	State    State
+	Progress string    // the last progress line; empty means none
+	WakeAt   time.Time // of a waiting job
+	Created  time.Time
+	Updated  time.Time
+}
+
+// Summary gives the record's.
+func (r Record) Summary() Summary {
+	s := Summary{ID: r.ID, Tool: r.Tool, State: r.State, Created: r.Created, Updated: r.Updated}
+	if r.Progress != nil {
+		s.Progress = r.Progress.Text
+	}
+	if r.State == Waiting {
+		s.WakeAt = r.WakeAt
+	}
+	return s
+}
+
+// cut bounds a text, which may quote anything, so that the record stays small.
+func cut(text string) string {
+	const most = 1000
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -35,7 +35,8 @@ type world struct {
 	pipeline *pipeline.Pipeline
 
 	mu        sync.Mutex
-	heard     map[string][]string // content, by call id
+	heard     map[string][]string // what was added to the conversation, by call id
+	said      map[string][]string // what was spoken word for word
 	announced map[string]job.Why
 }
 
@@ -61,7 +62,7 @@ func newWorld(t testing.TB, calls callback.Calls, tools ...asynctool.Definition)
 // newWorldWith is newWorld with other settings. change may be nil.
 func newWorldWith(t testing.TB, calls callback.Calls, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
 	t.Helper()
-	w := &world{t: t, heard: make(map[string][]string), announced: make(map[string]job.Why)}
+	w := &world{t: t, heard: make(map[string][]string), said: make(map[string][]string), announced: make(map[string]job.Why)}
 	set, err := asynctool.NewSet(tools...)
 	if err != nil {
 		t.Fatal(err)
@@ -96,14 +97,16 @@ func (w *world) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 }
 
 func (w *world) hear(callID string, m vapi.ControlMessage) {
-	added, ok := m.(vapi.AddMessage)
-	if !ok {
-		w.t.Errorf("call %s got %T", callID, m)
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.heard[callID] = append(w.heard[callID], added.Content)
+	switch m := m.(type) {
+	case vapi.AddMessage:
+		w.heard[callID] = append(w.heard[callID], m.Content)
+	case vapi.Say:
+		w.said[callID] = append(w.said[callID], m.Content)
+	default:
+		w.t.Errorf("call %s got %T", callID, m)
+	}
 }
 
 // Announce makes the world its own event bus.
@@ -159,7 +162,7 @@ func (w *world) post(body string) events.APIGatewayV2HTTPResponse {
 	var r events.APIGatewayV2HTTPRequest
 	r.RequestContext.HTTP.Method = http.MethodPost
 	r.Body = body
-	response, err := w.pipeline.Ack.Handle(context.Background(), r)
+	response, err := w.pipeline.Front.Handle(context.Background(), r)
 	if err != nil || response.StatusCode != http.StatusOK {
 		w.t.Errorf("the webhook was answered with %d %s, %v", response.StatusCode, response.Body, err)
 	}
@@ -189,7 +192,7 @@ func TestThreeToolCalls(t *testing.T) {
 	control := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.hear(callIn(r), body(r)) }))
 	defer control.Close()
 	w = newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true}), echo)
-	front := httptest.NewServer(gateway.Handler("POST /vapi", w.pipeline.Ack.Handle, slog.New(slog.DiscardHandler)))
+	front := httptest.NewServer(gateway.Handler(w.pipeline.Front.Handle, slog.New(slog.DiscardHandler), pipeline.Routes...))
 	defer front.Close()
 
 	// The quickest of a few, as this machine may be busy with something else.
@@ -225,17 +228,17 @@ func TestThreeToolCalls(t *testing.T) {
 	}
 	w.drained()
 	for i := range times {
-		messages := w.messages(fmt.Sprintf("call%d", i))
-		if len(messages) != 3 {
-			t.Fatalf("heard %q, want three messages", messages)
+		heard := strings.Join(w.messages(fmt.Sprintf("call%d", i)), "\n\n")
+		if n := strings.Count(heard, "[async tool result]"); n != 3 {
+			t.Fatalf("heard %q, want three results", heard)
 		}
 		for _, part := range []string{
 			"tool_call_id=a status=ok\n", "\necho hello\n",
 			"tool_call_id=b status=error\n", "There is no such tool: book_a_table. There are: echo.",
 			"tool_call_id=c status=error\n", "text (what to say) is missing",
 		} {
-			if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, part) }) {
-				t.Errorf("nobody heard %q; heard %q", part, messages)
+			if !strings.Contains(heard, part) {
+				t.Errorf("nobody heard %q; heard %q", part, heard)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
@@ -32,6 +34,7 @@ import (
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -62,10 +65,16 @@ type soakedJob struct {
 // soaked are the parts of the pipeline, with faults between them.
 type soaked struct {
 	ack            *ack.Handler
+	complete       *completion.Handler
 	store          *memory.Store
 	jobs, results  *memqueue.Queue
 	deadJobs, dead *memqueue.Queue
 	run            func(context.Context)
+}
+
+// active says whether a job still runs or waits.
+func (p soaked) active() bool {
+	return slices.ContainsFunc(p.store.Records(), func(r job.Record) bool { return r.State.Active() })
 }
 
 // hits says, once in a hundred times, that a fault happens now.
@@ -191,10 +200,11 @@ func (s *soak) dies(name string, h memqueue.Handler) memqueue.Handler {
 
 // Post is the control URL. Some calls are gone, or refuse, for all their life.
 func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
-	content := m.(vapi.AddMessage).Content
-	header, _, _ := strings.Cut(content, "\n")
-	_, rest, _ := strings.Cut(header, "tool_call_id=")
-	toolCall, status, _ := strings.Cut(rest, " status=")
+	added, ok := m.(vapi.AddMessage)
+	if !ok { // a line of progress
+		return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+	}
+	content := added.Content
 	again := vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, Err: errSoak}
 	switch {
 	case strings.HasSuffix(controlURL, "gone"):
@@ -211,19 +221,25 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 		s.t.Errorf("a job was counted twice: %s", content)
 	}
 	lost := s.hits("control URL: an answer is lost")
-	s.note(job.ID(controlURL, toolCall), func(j *soakedJob) {
-		if j.heard++; status == "error" {
-			j.failures++
-		}
-		if lost {
-			j.excused++
-		}
-	})
+	// Results that were ready together are one message.
+	for _, header := range resultHeader.FindAllStringSubmatch(content, -1) {
+		s.note(job.ID(controlURL, header[1]), func(j *soakedJob) {
+			if j.heard++; header[2] == "error" {
+				j.failures++
+			}
+			if lost {
+				j.excused++
+			}
+		})
+	}
 	if lost {
 		return again
 	}
 	return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
 }
+
+// resultHeader is the first line of a result. No tool of these tests writes one.
+var resultHeader = regexp.MustCompile(`(?m)^\[async tool result\] tool=\S+ tool_call_id=(\S+) status=(\S+)$`)
 
 // Announce is the event bus.
 func (s *soak) Announce(_ context.Context, a job.Announcement) error {
@@ -251,8 +267,47 @@ func (s *soak) work(ctx context.Context, call asynctool.Call, in input) (asyncto
 		panic("planted fault")
 	case s.hits("tool: overruns"):
 		time.Sleep(time.Minute)
+	case s.hits("tool: goes on in a moment"):
+		return asynctool.ResumeIn(20*time.Second, call.Resumes+1), nil
+	case s.hits("tool: goes on later"):
+		return asynctool.ResumeIn(17*time.Minute, call.Resumes+1), nil
+	case s.hits("tool: leaves it to somebody outside"):
+		at, err := call.CompletionURL(ctx)
+		if err != nil {
+			return asynctool.Result{}, err
+		}
+		go s.complete(at)
+		return asynctool.Wait(), nil
+	case s.hits("tool: says how far it is"):
+		call.Progress(ctx, "It is under way.")
 	}
 	return asynctool.Text(strings.Repeat(in.Text+" ", 20)), nil
+}
+
+// complete is somebody outside, who posts a result until it is taken, or too
+// late.
+func (s *soak) complete(at string) {
+	time.Sleep(10 * time.Minute)
+	if s.hits("outside: nobody answers") {
+		return
+	}
+	r := events.APIGatewayV2HTTPRequest{RouteKey: completion.Route, RawPath: at[strings.LastIndexByte(at, '/'):], Body: `{"result":"from outside"}`}
+	r.RequestContext.HTTP.Method = http.MethodPost
+	for {
+		response, err := s.pipe.complete.Handle(context.Background(), r)
+		switch {
+		case err != nil:
+			s.t.Error(err)
+			return
+		case response.StatusCode == http.StatusServiceUnavailable:
+			time.Sleep(time.Second)
+		case response.StatusCode == http.StatusOK || response.StatusCode == http.StatusConflict:
+			return
+		default:
+			s.t.Errorf("a result from outside was answered with %d %s", response.StatusCode, response.Body)
+			return
+		}
+	}
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
@@ -283,10 +338,18 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	p.ack, err = ack.New(ack.Config{Queue: jobs, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: log})
 	must(err)
 	// As many as a call has. Whatever counts twice is refused.
-	admission := jobtable.NewCalls(store, job.PerCall{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
-	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store, nil), Outcomes: results, Jobs: jobs, Admission: admission, Log: log})
+	calls := jobtable.NewCalls(store, job.PerCall{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
+	customers := jobtable.NewCustomers(p.store, nil)
+	schedules := memschedule.New(jobs)
+	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
+	urls, err := completion.NewURLs(keys, "http://127.0.0.1:1/results/")
 	must(err)
-	tell, err := callback.New(callback.Config{Table: jobtable.New(store, nil), Calls: s, Results: results, Announcer: s, Log: log})
+	p.complete, err = completion.New(completion.Config{Tokens: keys, Table: jobtable.New(store, nil), Outcomes: results, Schedules: schedules, Log: log})
+	must(err)
+	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store, nil), Outcomes: results, Jobs: jobs,
+		Schedules: schedules, Calls: calls, Customers: customers, Completions: urls, Log: log})
+	must(err)
+	tell, err := callback.New(callback.Config{Table: jobtable.New(store, nil), Calls: s, Results: results, Announcer: s, Ends: calls, Customers: customers, Log: log})
 	must(err)
 	p.run = func(ctx context.Context) {
 		var running sync.WaitGroup
@@ -352,6 +415,17 @@ func (s *soak) post(callID, body string) []string {
 	return nil
 }
 
+// drained waits until the queues are empty.
+func (s *soak) drained() {
+	for _, q := range []*memqueue.Queue{s.pipe.jobs, s.pipe.results, s.pipe.deadJobs, s.pipe.dead} {
+		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
+		if err := q.Drained(ctx); err != nil {
+			s.t.Error(err)
+		}
+		cancel()
+	}
+}
+
 // wave sends webhooks until so many tool calls are accepted, waits until all
 // of it is over, and says what became of them.
 func (s *soak) wave(number, toolCalls int) {
@@ -409,12 +483,10 @@ func (s *soak) wave(number, toolCalls int) {
 	}
 	close(work)
 	sending.Wait()
-	for _, q := range []*memqueue.Queue{s.pipe.jobs, s.pipe.results, s.pipe.deadJobs, s.pipe.dead} {
-		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
-		if err := q.Drained(ctx); err != nil {
-			s.t.Error(err)
-		}
-		cancel()
+	s.drained()
+	for s.pipe.active() { // waiting, for which there need be no message
+		time.Sleep(time.Minute)
+		s.drained()
 	}
 	time.Sleep(2 * time.Minute) // tools that overrun
 	synctest.Wait()

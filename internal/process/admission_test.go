@@ -9,42 +9,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/process"
 )
-
-// admission is a call's limits in a table that can fail.
-type admission struct {
-	*jobtable.Calls
-	failures int // of Admit
-	leave    error
-}
-
-func (a *admission) Admit(ctx context.Context, j job.Job, lease time.Duration) error {
-	if a.failures > 0 {
-		a.failures--
-		return errors.New("throttled")
-	}
-	return a.Calls.Admit(ctx, j, lease)
-}
-
-func (a *admission) Leave(ctx context.Context, j job.Job) error {
-	if a.leave != nil {
-		return a.leave
-	}
-	return a.Calls.Leave(ctx, j)
-}
-
-// admit gives the world's handler an admission.
-func (w *world) admit(set *asynctool.Set, limits job.PerCall) *admission {
-	w.t.Helper()
-	a := &admission{Calls: jobtable.NewCalls(w.store, limits, nil)}
-	var err error
-	if w.handler, err = process.New(process.Config{Tools: set, Table: w.table, Outcomes: w.out, Jobs: w.jobs, Admission: a, Log: w.log}); err != nil {
-		w.t.Fatal(err)
-	}
-	return a
-}
 
 // TestAdmissionFails tests that a table that cannot tell whether a job may run
 // neither lets it run nor costs it its only attempt.
@@ -57,12 +22,8 @@ func TestAdmissionFails(t *testing.T) {
 		return asynctool.Text("Done."), nil
 	})}
 	inWorld(t, tools, func(t *testing.T, w *world) {
-		set, err := asynctool.NewSet(tools...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := w.admit(set, job.PerCall{Jobs: 1})
-		a.failures = 5
+		w.limit(job.PerCall{Jobs: 1})
+		w.failingTimes("Admit", 5)
 		w.send(w.job("t1", "tool"))
 		w.run(time.Hour)
 		if results := w.out.results(); starts != 1 || len(results) != 1 || results[0].Content != "Done." {
@@ -76,20 +37,16 @@ func TestAdmissionFails(t *testing.T) {
 func TestSlotOfADeadFunction(t *testing.T) {
 	tools := []asynctool.Definition{does(tool{Timeout: time.Minute}, gives(asynctool.Text("Done."), nil))}
 	inWorld(t, tools, func(t *testing.T, w *world) {
-		set, err := asynctool.NewSet(tools...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := w.admit(set, job.PerCall{Concurrent: 1})
+		w.limit(job.PerCall{Concurrent: 1})
 		crashed := w.job("crashed", "tool")
-		if err := a.Admit(t.Context(), crashed, time.Minute+15*time.Second); err != nil {
+		if err := w.calls.Admit(t.Context(), crashed, time.Minute+15*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		w.send(w.job("t1", "tool"))
 		w.run(time.Minute)
 		time.Sleep(15 * time.Second)
 		w.send(w.job("t2", "tool"))
-		a.leave = errors.New("throttled") // its slot ends with its lease
+		w.failing("Leave", errors.New("throttled")) // its slot ends with its lease
 		w.run(time.Minute)
 		w.send(w.job("t3", "tool"))
 		w.run(time.Minute)
@@ -103,5 +60,25 @@ func TestSlotOfADeadFunction(t *testing.T) {
 		if strings.Join(got, " ") != "error ok error ok" {
 			t.Errorf("the four jobs ended in %v", got)
 		}
+	})
+}
+
+// TestSlotOfAWaitingJob tests that a job takes no slot while it waits, and needs
+// none when it goes on.
+func TestSlotOfAWaitingJob(t *testing.T) {
+	def := does(tool{}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		if call.ToolCallID == "t1" && call.Resumes == 0 {
+			return asynctool.ResumeIn(time.Minute, nil), nil
+		}
+		time.Sleep(10 * time.Second)
+		return asynctool.Text(call.ToolCallID), nil
+	})
+	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
+		w.limit(job.PerCall{Jobs: 2, Concurrent: 1})
+		w.answer()
+		w.send(w.job("t1", "tool"))
+		time.AfterFunc(55*time.Second, func() { w.send(w.job("t2", "tool")) })
+		w.run(5 * time.Minute)
+		w.wantTold(telling{"call-1", "call-1/t1", "t1"}, telling{"call-1", "call-1/t2", "t2"})
 	})
 }

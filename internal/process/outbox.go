@@ -11,7 +11,7 @@ import (
 // the next one.
 type outbox struct {
 	ctx   context.Context
-	queue Outcomes
+	queue Queue
 	ready chan letter
 }
 
@@ -20,7 +20,7 @@ type letter struct {
 	sent    chan<- error
 }
 
-func newOutbox(ctx context.Context, q Outcomes) *outbox {
+func newOutbox(ctx context.Context, q Queue) *outbox {
 	o := &outbox{ctx: ctx, queue: q, ready: make(chan letter, queue.MaxBatch)}
 	go o.work()
 	return o

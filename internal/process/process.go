@@ -1,15 +1,15 @@
 // Package process does the work: it claims a job, runs its tool, stores the
-// outcome and sends it to the callback function. Jobs of one batch run side by
+// outcome and sends it to the callback function; or has the job wait, and takes
+// it up again when it is woken. Jobs of one batch run side by
 // side, and each of them succeeds or fails alone.
 package process
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -18,7 +18,6 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/spoken"
 )
 
 const (
@@ -36,55 +35,118 @@ const (
 	// the dead-letter queue.
 	deadLetterDelay = 3 * time.Second
 
+	// arrival is before the next receive of such a job where its outcome was
+	// sent a moment ago: the callback function takes no longer to receive it,
+	// unless it is very busy.
+	arrival = time.Minute
+
 	// maxDelay bounds the delay that a tool asks for itself.
 	maxDelay = 15 * time.Minute
 )
 
 // Table is the jobs table.
 type Table interface {
-	Claim(ctx context.Context, j job.Job, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
-	Release(ctx context.Context, r job.Record, delay time.Duration, reason string) error
+	Claim(ctx context.Context, j job.Job, terms job.Terms, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
+	ClaimWoken(ctx context.Context, id, holder string, lease time.Duration) (job.Record, error)
+	Load(ctx context.Context, id string) (job.Record, error)
+	Release(ctx context.Context, r job.Record, delay time.Duration, unstarted bool, reason string) (job.Record, error)
+	Suspend(ctx context.Context, r job.Record, j job.Job, at time.Time, outside bool, memory json.RawMessage) (job.Record, error)
+	Keep(ctx context.Context, r job.Record, j job.Job) (job.Record, error)
 	Finish(ctx context.Context, r job.Record, result job.Result, exhausted bool, reason string) (job.Record, error)
 	Redrive(ctx context.Context, r job.Record, holder string) (job.Record, error)
+	Replace(ctx context.Context, id, reason string) (job.Record, error)
+	AddProgress(ctx context.Context, id, text string) (job.Record, error)
+	Revive(ctx context.Context, id, callID string, deadline time.Time) (job.Record, error)
 }
 
-// Outcomes is the results queue.
-type Outcomes interface {
+// Queue is a queue that is sent to.
+type Queue interface {
 	// Send gives an error for each message, nil where it was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Admission bounds what one call may have tools do.
-type Admission interface {
+// Jobs is the queue that the jobs come from, and their wakes.
+type Jobs interface {
+	batch.Queue
+	Queue
+}
+
+// Schedules put a message on the jobs queue at a time.
+type Schedules interface {
+	// At does nothing where there is a schedule of that name.
+	At(ctx context.Context, name string, at time.Time, body string) error
+}
+
+// Calls is what jobs of one call must know of each other.
+type Calls interface {
 	// Admit fails with a [*job.LimitError] where the job must not run. A job
 	// that it let in once is let in again.
 	Admit(ctx context.Context, j job.Job, lease time.Duration) error
-	// Leave says that a job is finished. One that never does so is taken to
-	// be running until its lease ends.
+	// Leave says that a job does not run any more. One that never does so is
+	// taken to be running until its lease ends.
 	Leave(ctx context.Context, j job.Job) error
+	// Ask notes that the job asks a question, and gives the tool call that
+	// asks it already; with join, that one goes on. It fails with
+	// [job.ErrSuperseded] where that one came in later, and does not join.
+	Ask(ctx context.Context, j job.Job, key string, join bool, active func(ctx context.Context, toolCallID string) (bool, error)) (string, error)
+	// Live says whether the call is not known to have ended.
+	Live(ctx context.Context, callID string) (bool, error)
 }
 
-// Config is what a handler is made of. All of it is required but Admission,
-// Now and Log.
-type Config struct {
-	Tools    *asynctool.Set
-	Table    Table
-	Outcomes Outcomes
-	Jobs     batch.Queue // the queue that the jobs come from
+// Customers knows the results that are kept for a customer's next call.
+type Customers interface {
+	Kept(ctx context.Context, customer string) ([]job.KeptResult, error)
+	Forget(ctx context.Context, customer string, k job.KeptResult) error
+}
 
-	Admission Admission // nil means that every job may run
+// Completions gives the URL at which a job can be completed until it expires.
+type Completions interface {
+	URL(ctx context.Context, jobID string, expires time.Time) (string, error)
+}
+
+// Config is what a handler is made of. All of it is required but Completions
+// and what follows.
+type Config struct {
+	Tools     *asynctool.Set
+	Table     Table
+	Outcomes  Queue // the results queue
+	Jobs      Jobs
+	Schedules Schedules
+	Calls     Calls
+	Customers Customers
+
+	// Completions may be nil; then no tool can leave its job to somebody
+	// outside.
+	Completions Completions
+
+	// Waits says how long a wait that a tool asks for is, and the deadline
+	// that it names. Nil means as long as it says; a local run has no time.
+	Waits func(time.Duration) time.Duration
+
+	// Host gives what a tool can ask of, in place of the function's own. Nil
+	// means that itself.
+	Host func(asynctool.Host) asynctool.Host
 
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()
 }
 
 // Handler runs jobs.
-type Handler struct{ cfg Config }
+type Handler struct {
+	cfg      Config
+	nextCall bool // a tool keeps its results for the next call
+}
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Tools == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil {
-		return nil, errors.New("the process handler needs tools, a table and two queues")
+	if cfg.Tools == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Schedules == nil || cfg.Calls == nil || cfg.Customers == nil {
+		return nil, errors.New("the process handler needs tools, a table with its calls and customers, two queues and schedules")
+	}
+	if cfg.Waits == nil {
+		cfg.Waits = func(d time.Duration) time.Duration { return d }
+	}
+	if cfg.Host == nil {
+		cfg.Host = func(own asynctool.Host) asynctool.Host { return own }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -92,7 +154,11 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Handler{cfg: cfg}, nil
+	h := &Handler{cfg: cfg}
+	for _, tool := range cfg.Tools.Entries() {
+		h.nextCall = h.nextCall || tool.AfterCall == asynctool.NextCall
+	}
+	return h, nil
 }
 
 // Handle runs the jobs of a batch. Its error is always nil: what failed is in
@@ -108,233 +174,226 @@ func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQS
 // handle brings one job as far as it goes. It gives nil when its message can
 // be deleted.
 func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMessage) *batch.Retry {
-	j, err := job.Decode(message.Body)
+	decoded, err := job.DecodeMessage(message.Body)
 	if err != nil {
 		// Nothing can be told to anybody. The message moves to the
 		// dead-letter queue as soon as it was received often enough.
 		h.cfg.Log.ErrorContext(ctx, "a message on the jobs queue is no job", "message_id", message.MessageId, "error", err)
 		return &batch.Retry{}
 	}
-	log := h.cfg.Log.With("job", j.ID, "tool", j.Tool)
-	tool, known := h.cfg.Tools.Lookup(j.Tool)
-	deadline := j.CallEnds
-	lease := leaseMargin
-	if known {
-		lease += tool.Timeout
-		if tool.Deadline > 0 {
-			deadline = j.ReceivedAt.Add(tool.Deadline)
+	switch m := decoded.(type) {
+	case job.Arrival:
+		return h.arrive(ctx, out, m, batch.Receives(message))
+	case job.Wake:
+		record, err := h.cfg.Table.Load(ctx, m.JobID)
+		if err == nil && record.Job == nil {
+			err = errors.New("its record does not hold the job")
 		}
+		if err != nil {
+			h.cfg.Log.ErrorContext(ctx, "a job cannot be woken", "job", m.JobID, "error", err)
+			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		}
+		e := h.errand(out, message, *record.Job)
+		e.wake = m.Number
+		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
+			return h.cfg.Table.ClaimWoken(ctx, m.JobID, message.MessageId, e.lease)
+		})
+	default:
+		e := h.errand(out, message, decoded.(job.Job))
+		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
+			return h.cfg.Table.Claim(ctx, e.job, e.terms(), e.deadline(), message.MessageId, e.lease)
+		})
 	}
-	record, err := h.cfg.Table.Claim(ctx, j, deadline, message.MessageId, lease)
+}
+
+// errand is a message's job on its way through the function.
+type errand struct {
+	*Handler
+	out     *outbox
+	message events.SQSMessage
+	wake    int // the number of the wake that the message is; 0 where it is the job itself
+	job     job.Job
+	tool    *asynctool.Entry // nil where there is no such tool
+	lease   time.Duration    // how long the job is held for an attempt
+	record  job.Record       // as it was claimed
+	log     *slog.Logger
+}
+
+func (h *Handler) errand(out *outbox, message events.SQSMessage, j job.Job) *errand {
+	e := &errand{Handler: h, out: out, message: message, job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
+	if tool, known := h.cfg.Tools.Lookup(j.Tool); known {
+		e.tool, e.lease = tool, leaseMargin+tool.Timeout
+	}
+	return e
+}
+
+// deadline is until when the job's result may be told.
+func (e *errand) deadline() time.Time {
+	if e.tool != nil && e.tool.Deadline > 0 {
+		return e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
+	}
+	return e.job.CallEnds
+}
+
+func (e *errand) terms() job.Terms {
+	if e.tool == nil {
+		return job.Terms{}
+	}
+	terms := job.Terms{Delivery: job.Delivery(e.tool.Delivery)}
+	if e.tool.AfterCall != asynctool.Announce {
+		terms.AfterCall = job.AfterCall(e.tool.AfterCall)
+	}
+	return terms
+}
+
+// run claims the job, and brings it as far as it goes.
+func (e *errand) run(ctx context.Context, claim func(context.Context) (job.Record, error)) *batch.Retry {
+	record, err := claim(ctx)
+	e.record = record
 	var busy *job.BusyError
+	var asleep *job.AsleepError
 	switch {
 	case errors.As(err, &busy):
-		log.InfoContext(ctx, "the job is already running", "until", busy.Until)
-		return &batch.Retry{After: max(busy.Until.Sub(h.cfg.Now()), time.Second)}
+		e.log.InfoContext(ctx, "the job is already running", "until", busy.Until)
+		return e.retryAt(busy.Until)
+	case errors.As(err, &asleep):
+		return e.asleep(ctx, asleep.Until)
 	case errors.Is(err, job.ErrFinished):
-		log.InfoContext(ctx, "the job has been run before", "state", record.State)
-		if redriven(message, j, record) {
-			if record, err = h.cfg.Table.Redrive(ctx, record, message.MessageId); err != nil {
-				log.ErrorContext(ctx, "the redriven job cannot be taken up", "error", err)
-				return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
-			}
-			log.WarnContext(ctx, "the job was redriven after its deadline; its failure is announced")
-		}
-		return h.tell(ctx, log, out, j, record, message)
+		e.log.InfoContext(ctx, "the job has been run before", "state", record.State)
+		return e.finished(ctx)
 	case err != nil:
-		log.ErrorContext(ctx, "the job cannot be claimed", "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		e.log.ErrorContext(ctx, "the job cannot be claimed", "error", err)
+		return e.retry()
 	}
-
-	end := h.attempt(ctx, log, tool, j, record, lease)
-	if !end.final {
-		if end.unstarted {
-			record.Attempt--
-		}
-		if err := h.cfg.Table.Release(ctx, record, end.delay, end.reason); err != nil {
-			log.ErrorContext(ctx, "the job cannot be released; it waits for its lease to run out", "error", err)
-		}
-		return &batch.Retry{After: end.delay}
+	end := e.attempt(ctx)
+	switch {
+	case end.later != nil:
+		return e.suspend(ctx, *end.later)
+	case end.final:
+		return e.finish(ctx, end)
 	}
-	record, err = h.cfg.Table.Finish(ctx, record, end.result, end.exhausted, end.reason)
+	record, err = e.cfg.Table.Release(ctx, e.record, end.delay, end.unstarted, end.reason)
+	if errors.Is(err, job.ErrFinished) {
+		return e.endedByOthers(ctx, record)
+	}
 	if err != nil {
-		log.ErrorContext(ctx, "the outcome cannot be stored", "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		e.log.ErrorContext(ctx, "the job cannot be released; it waits for its lease to run out", "error", err)
 	}
-	retry := h.tell(ctx, log, out, j, record, message)
-	if known && h.cfg.Admission != nil {
-		if err := h.cfg.Admission.Leave(ctx, j); err != nil {
-			log.WarnContext(ctx, "the job counts as running until its lease ends", "error", err)
-		}
+	return &batch.Retry{After: end.delay}
+}
+
+// retry has the message received again, after a while that grows.
+func (e *errand) retry() *batch.Retry {
+	return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(e.message))}
+}
+
+func (e *errand) retryAt(t time.Time) *batch.Retry {
+	return &batch.Retry{After: max(t.Sub(e.cfg.Now()), time.Second)}
+}
+
+// finish stores how the job ended, and tells it.
+func (e *errand) finish(ctx context.Context, end end) *batch.Retry {
+	if end.passing && e.record.Terms.AfterCall != job.Drop {
+		e.record.Terms.AfterCall = job.Announce
 	}
+	record, err := e.cfg.Table.Finish(ctx, e.record, end.result, end.exhausted, end.reason)
+	if errors.Is(err, job.ErrFinished) {
+		return e.endedByOthers(ctx, record)
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "the outcome cannot be stored", "error", err)
+		return e.retry()
+	}
+	e.record = record
+	retry := e.tell(ctx)
+	e.leave(ctx)
 	return retry
 }
 
-// redriven says whether a message is an exhausted job's that an operator moved
-// out of the dead-letter queue when the call was over. SQS gives it a new time
-// then, while the job in it is as old as it was; a repeated webhook gives the
-// job another message too, with a job of its own age.
-func redriven(message events.SQSMessage, j job.Job, record job.Record) bool {
-	if !record.Exhausted || record.State != job.Delivered && record.State != job.Undelivered {
-		return false
+// endedByOthers is what follows where the job was ended while its tool ran: by
+// somebody outside, by an operator, or for a later tool call.
+func (e *errand) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
+	e.log.InfoContext(ctx, "the job was ended by others; what the tool came to is not used", "state", record.State, "reason", record.Reason)
+	e.record = record
+	retry := e.tell(ctx)
+	e.leave(ctx)
+	return retry
+}
+
+// finished is what follows where the job had ended before.
+func (e *errand) finished(ctx context.Context) *batch.Retry {
+	if e.redriven() {
+		record, err := e.cfg.Table.Redrive(ctx, e.record, e.message.MessageId)
+		switch {
+		case err == nil:
+			e.record = record
+			e.log.WarnContext(ctx, "the job was redriven after its deadline; its failure is announced")
+		case !errors.Is(err, job.ErrSettled):
+			e.log.ErrorContext(ctx, "the redriven job cannot be taken up", "error", err)
+			return e.retry()
+		}
 	}
-	milli, err := strconv.ParseInt(message.Attributes["SentTimestamp"], 10, 64)
-	sent := time.UnixMilli(milli)
-	return err == nil && sent.After(j.CallEnds) && sent.After(record.Deadline)
+	return e.tell(ctx)
+}
+
+// redriven says whether the message may be one that an operator moved out of
+// the dead-letter queue when the call was over. SQS gives it a new time then,
+// while the job in it is as old as it was; a repeated webhook gives the job
+// another message too, with a job of its own age.
+func (e *errand) redriven() bool {
+	sent := e.sent()
+	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)
+}
+
+// sent is when the message was sent, or was moved out of the dead-letter queue;
+// long ago where SQS does not say.
+func (e *errand) sent() time.Time {
+	milli, err := strconv.ParseInt(e.message.Attributes["SentTimestamp"], 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
+}
+
+// leave says that the job does not run any more.
+func (e *errand) leave(ctx context.Context) {
+	if e.tool == nil {
+		return
+	}
+	if err := e.cfg.Calls.Leave(ctx, e.job); err != nil {
+		e.log.WarnContext(ctx, "the job counts as running until its lease ends", "error", err)
+	}
 }
 
 // tell sends the stored outcome of a finished job, unless it is known to have
-// arrived already.
-func (h *Handler) tell(ctx context.Context, log *slog.Logger, out *outbox, j job.Job, record job.Record, message events.SQSMessage) *batch.Retry {
-	if !record.OutcomeReceived() {
-		body, err := j.Outcome(*record.Result, record.Deadline).Encode()
-		if err == nil {
-			err = out.send(queue.Message{Body: body, Group: queue.Group(j.Call.ID)})
+// arrived already, or there is none. One that was kept, and is told in a later
+// call, is on its way to that one.
+func (e *errand) tell(ctx context.Context) *batch.Retry {
+	delay := deadLetterDelay
+	if e.record.OutcomePending() && e.record.RevivedIn == "" {
+		delay = arrival
+		if err := e.send(e.job.Outcome(e.record), 0); err != nil {
+			e.log.ErrorContext(ctx, "the outcome cannot be sent; it is stored and will be", "error", err)
+			return e.retry()
 		}
-		if err != nil {
-			log.ErrorContext(ctx, "the outcome cannot be sent; it is stored and will be", "error", err)
-			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
-		}
-		log.InfoContext(ctx, "outcome sent", "status", record.Result.Status)
+		e.log.InfoContext(ctx, "outcome sent", "status", e.record.Result.Status)
 	}
-	if record.Exhausted && record.Holder == message.MessageId {
+	if e.record.Exhausted && e.record.Holder == e.message.MessageId {
 		// The caller was told. The job itself is kept where an operator
 		// finds it: its message goes on failing until the queue moves it to
 		// the dead-letter queue. In between it waits for the outcome to
 		// arrive, as one more copy of it is sent each time otherwise.
-		log.ErrorContext(ctx, "the job failed for good and goes to the dead-letter queue", "reason", record.Reason)
-		return &batch.Retry{After: deadLetterDelay}
+		e.log.ErrorContext(ctx, "the job failed for good and goes to the dead-letter queue", "reason", e.record.Reason)
+		return &batch.Retry{After: delay}
 	}
 	return nil
 }
 
-// end is how an attempt ended.
-type end struct {
-	final bool
-
-	// Of a final end: what is told, and whether it is the failure after the
-	// last attempt.
-	result    job.Result
-	exhausted bool
-
-	// Of one that is not: how long to wait before the next attempt, and
-	// whether this one does not count, as the tool was not started.
-	delay     time.Duration
-	unstarted bool
-
-	reason string // for the operator; empty where nothing failed
-}
-
-// attempt runs the tool, if it may still run, and says how that ended.
-func (h *Handler) attempt(ctx context.Context, log *slog.Logger, tool *asynctool.Entry, j job.Job, record job.Record, lease time.Duration) end {
-	switch {
-	case tool == nil:
-		log.WarnContext(ctx, "there is no such tool")
-		return failed(job.Respond, h.noSuchTool(j.Tool), "there is no such tool")
-	case j.Refusal != "":
-		log.WarnContext(ctx, "the tool call was refused", "reason", j.Refusal)
-		return failed(job.Respond, fmt.Sprintf("The tool %s was not run: %s. Call %s again with its arguments as a JSON object.", j.Tool, j.Refusal, j.Tool), j.Refusal)
-	case h.cfg.Now().After(record.Deadline):
-		// The work would be for nobody. The callback function finds the
-		// deadline passed, and announces it.
-		log.WarnContext(ctx, "the job's deadline passed before it could start", "deadline", record.Deadline)
-		return failed(job.Delivery(tool.Delivery), tool.FailureText, "the deadline passed before the job could start")
-	case record.Attempt > tool.Attempts:
-		// No attempt came back to say what became of it.
-		reason := "the function died during the last attempt"
-		if record.Reason != "" {
-			reason += "; before: " + record.Reason
-		}
-		log.ErrorContext(ctx, "the tool's attempts are used up", "attempts", tool.Attempts, "reason", reason)
-		e := failed(job.Delivery(tool.Delivery), tool.FailureText, reason)
-		e.exhausted = true
-		return e
+// send puts an outcome on the results queue.
+func (e *errand) send(o job.Outcome, delay time.Duration) error {
+	body, err := o.Encode()
+	if err != nil {
+		return err
 	}
-	if h.cfg.Admission != nil {
-		if err := h.cfg.Admission.Admit(ctx, j, lease); err != nil {
-			return refused(ctx, log, j, record, err)
-		}
-	}
-
-	log.InfoContext(ctx, "tool started", "attempt", record.Attempt, "timeout", tool.Timeout)
-	started := h.cfg.Now()
-	result, broken := run(ctx, tool, asynctool.Call{
-		ID: j.Call.ID, OrgID: j.Call.OrgID, Type: j.Call.Type, AssistantID: j.Call.AssistantID,
-		CustomerNumber: j.Call.CustomerNumber, ToolCallID: j.ToolCallID, Attempt: record.Attempt,
-	}, j.Arguments)
-	log = log.With("attempt", record.Attempt, "took", h.cfg.Now().Sub(started))
-	if broken != nil {
-		return h.failure(ctx, log, tool, record, broken)
-	}
-	log.InfoContext(ctx, "tool finished")
-	return end{final: true, result: result}
-}
-
-// refused is the end of a job that was not admitted.
-func refused(ctx context.Context, log *slog.Logger, j job.Job, record job.Record, err error) end {
-	var limit *job.LimitError
-	if !errors.As(err, &limit) {
-		log.ErrorContext(ctx, "it cannot be told whether the call may start the job; it is tried again", "error", err)
-		return end{delay: batch.Backoff(firstDelay, record.Attempt), unstarted: true, reason: err.Error()}
-	}
-	log.WarnContext(ctx, "the call has reached a limit; the tool is not run", "concurrent", limit.Concurrent, "limit", limit.Most)
-	text := fmt.Sprintf("The tool %s was not run: this call has used a tool %d times, and may not do so again. Tell the caller that you cannot do more in this call.", j.Tool, limit.Most)
-	if limit.Concurrent {
-		text = fmt.Sprintf("The tool %s was not run: %d tool calls of this call are still running, and no more may run at the same time. Wait for one of their results before you call it again.", j.Tool, limit.Most)
-	}
-	return failed(job.Respond, text, limit.Error())
-}
-
-// failure says what follows from a tool's failure: another attempt, or what
-// the caller is told.
-func (h *Handler) failure(ctx context.Context, log *slog.Logger, tool *asynctool.Entry, record job.Record, f *failure) end {
-	if f.argument != "" {
-		// What is told quotes the schema and never a value, yet the log
-		// is no place for what a caller said.
-		log.WarnContext(ctx, "the tool call's arguments break the schema")
-		return failed(job.Respond, f.argument, f.reason)
-	}
-	delay := f.after
-	if delay == 0 {
-		delay = batch.Backoff(firstDelay, record.Attempt)
-	}
-	delay = min(delay, maxDelay)
-	last := record.Attempt >= tool.Attempts || h.cfg.Now().Add(delay).After(record.Deadline)
-	retry := f.retry && !last
-	log.ErrorContext(ctx, "tool failed", "retry", retry, "error", f.reason)
-	if retry {
-		return end{delay: delay, reason: f.reason}
-	}
-	text := f.spoken
-	if strings.TrimSpace(text) == "" {
-		text = tool.FailureText
-	}
-	e := failed(job.Delivery(tool.Delivery), text, f.reason)
-	e.exhausted = f.retry
-	return e
-}
-
-// failed is the end that tells a failure.
-func failed(delivery job.Delivery, text, reason string) end {
-	return end{
-		final:  true,
-		result: job.Result{Status: job.Error, Delivery: delivery, Content: spoken.Cut(text)},
-		reason: reason,
-	}
-}
-
-func (h *Handler) noSuchTool(name string) string {
-	text := fmt.Sprintf("There is no such tool: %s.", name)
-	entries := h.cfg.Tools.Entries()
-	if len(entries) == 0 {
-		return text
-	}
-	text += " There are:"
-	for i, e := range entries {
-		if i > 0 {
-			text += ","
-		}
-		text += " " + e.Name
-	}
-	return text + ". Do not tell the caller a result that you do not have."
+	return e.out.send(queue.Message{Body: body, Group: queue.Group(o.Call.ID), Delay: delay})
 }

@@ -27,17 +27,21 @@ import (
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
 // What no log record at info level or above may hold.
 const (
-	controlURL = "https://phone-call-websocket.vapi.ai/planted-control/control"
-	number     = "+4915100000001"
-	argument   = "planted-argument"
+	controlURL    = "https://phone-call-websocket.vapi.ai/planted-control/control"
+	number        = "+4915100000001"
+	argument      = "planted-argument"
+	remembered    = "planted-state"
+	said          = "planted-progress"
+	completionURL = "https://ringback.example.com/results/planted-token"
 )
 
-var planted = []string{"planted-control", number, argument}
+var planted = []string{"planted-control", number, argument, remembered, said, "planted-token"}
 
 type input struct {
 	Order string `json:"order" jsonschema:"the order's number"`
@@ -58,91 +62,43 @@ func gives(result asynctool.Result, err error) run {
 	return func(context.Context, asynctool.Call, input) (asynctool.Result, error) { return result, err }
 }
 
-// outbox is a results queue that remembers what it took.
-type outbox struct {
-	takes time.Duration           // how long a request takes
-	fail  func(job.Outcome) error // nil: nothing fails
-	mu    sync.Mutex
-	sent  []job.Outcome
-	at    []time.Duration // when each was sent, since the start
-	sends int
-	start time.Time
-}
-
-func (o *outbox) Send(ctx context.Context, messages []queue.Message) []error {
-	time.Sleep(o.takes)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sends++
-	errs := make([]error, len(messages))
-	for i, m := range messages {
-		outcome, err := job.DecodeOutcome(m.Body)
-		if err == nil && m.Group != outcome.Call.ID {
-			err = fmt.Errorf("group %q", m.Group)
-		}
-		if err == nil && o.fail != nil {
-			err = o.fail(outcome)
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if errs[i] = err; err == nil {
-			o.sent = append(o.sent, outcome)
-			o.at = append(o.at, time.Since(o.start))
-		}
-	}
-	return errs
-}
-
-func (o *outbox) results() []job.Result {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var results []job.Result
-	for _, s := range o.sent {
-		results = append(results, s.Result)
-	}
-	return results
-}
-
-// table is a jobs table whose calls can fail.
-type table struct {
-	*jobtable.Table
-	claim, release, finish error
-}
-
-func (t *table) Claim(ctx context.Context, j job.Job, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
-	if t.claim != nil {
-		return job.Record{}, t.claim
-	}
-	return t.Table.Claim(ctx, j, deadline, holder, lease)
-}
-
-func (t *table) Release(ctx context.Context, r job.Record, delay time.Duration, reason string) error {
-	if t.release != nil {
-		return t.release
-	}
-	return t.Table.Release(ctx, r, delay, reason)
-}
-
-func (t *table) Finish(ctx context.Context, r job.Record, result job.Result, exhausted bool, reason string) (job.Record, error) {
-	if t.finish != nil {
-		return r, t.finish
-	}
-	return t.Table.Finish(ctx, r, result, exhausted, reason)
-}
-
 // world is a process function with what is around it.
 type world struct {
-	t       *testing.T
-	store   *memory.Store
-	table   *table
-	out     *outbox
-	jobs    *memqueue.Queue // with the limits of a deployment
-	dead    *memqueue.Queue
-	limits  limits.Limits
-	handler *process.Handler
-	log     *slog.Logger
-	start   time.Time
+	t         *testing.T
+	set       *asynctool.Set
+	store     *memory.Store
+	table     *jobtable.Table
+	calls     *jobtable.Calls
+	customers *jobtable.Customers
+	out       *outbox
+	jobs      *memqueue.Queue // with the limits of a deployment
+	dead      *memqueue.Queue
+	schedules *memschedule.Scheduler
+	urls      process.Completions // nil: there are none
+	limits    limits.Limits
+	handler   *process.Handler
+	log       *slog.Logger
+	start     time.Time
+
+	// fault, where it is not nil, gives the error that a step fails with: a
+	// call of what is around the function, named by its method.
+	fault func(step string) error
+	takes time.Duration // how long a step takes
+
+	mu    sync.Mutex
+	steps []string // that were taken
+	die   int      // the number of the step, from 1 on, at which the function dies; 0: none
+	done  bool     // it dies only when the step is done
+	wakes []wake   // that were arranged
+
+	// What became of the outcomes: see answer.
+	told, progress, announced []telling
+}
+
+// wake is when a job is woken, and how.
+type wake struct {
+	At        time.Duration // since the start
+	Scheduled bool
 }
 
 // inWorld runs a test in a bubble, and then searches its log for what it may
@@ -161,8 +117,9 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			defer mu.Unlock()
 			return logged.Write(p)
 		}), nil))
-		w := &world{t: t, log: log, store: new(memory.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
-		w.table = &table{Table: jobtable.New(w.store, nil)}
+		w := &world{t: t, set: set, log: log, store: new(memory.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
+		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store, nil)
+		w.limit(job.PerCall{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
 		}
@@ -170,9 +127,9 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			MaxReceives: w.limits.JobsMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 			t.Fatal(err)
 		}
-		if w.handler, err = process.New(process.Config{Tools: set, Table: w.table, Outcomes: w.out, Jobs: w.jobs, Log: log}); err != nil {
-			t.Fatal(err)
-		}
+		w.schedules = memschedule.New(w.jobs)
+		defer w.schedules.Close()
+		w.deploy()
 		test(t, w)
 		synctest.Wait()
 		mu.Lock()
@@ -191,6 +148,21 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// deploy replaces the function by a new one, which has what is around it in
+// common with the one before, and nothing else.
+func (w *world) deploy() {
+	w.t.Helper()
+	around := around{w}
+	var err error
+	if w.handler, err = process.New(process.Config{Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w}, Schedules: around,
+		Calls: calls{w}, Customers: around, Completions: w.urls, Log: w.log}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// limit gives the calls limits.
+func (w *world) limit(limits job.PerCall) { w.calls = jobtable.NewCalls(w.store, limits, nil) }
 
 // job is an accepted tool call, received now in a call that can last an hour.
 func (w *world) job(id, tool string) job.Job {
@@ -224,13 +196,19 @@ func (w *world) run(d time.Duration) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()
 	w.jobs.Run(ctx, w.handle)
+	synctest.Wait()
 }
 
 // handle calls the handler as Lambda does.
 func (w *world) handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.limits.ProcessTimeout)
 	defer cancel()
-	return w.handler.Handle(ctx, event)
+	life := new(life)
+	response, err := w.handler.Handle(context.WithValue(ctx, lifeKey{}, life), event)
+	if life.over() {
+		return events.SQSEventResponse{}, errDied
+	}
+	return response, err
 }
 
 func (w *world) record(j job.Job) job.Record {
@@ -362,6 +340,10 @@ func TestCallAndArguments(t *testing.T) {
 	var calls []asynctool.Call
 	var inputs []input
 	def := does(tool{Attempts: 2}, func(_ context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+		if call.Host == nil {
+			t.Error("the tool cannot ask anything")
+		}
+		call.Host = nil
 		calls, inputs = append(calls, call), append(inputs, in)
 		if call.Attempt == 1 {
 			return asynctool.Result{}, errors.New("once more")
@@ -689,7 +671,7 @@ func TestCrash(t *testing.T) {
 				j := w.job("t1", "tool")
 				for range tt.crashes {
 					time.Sleep(2 * time.Minute)
-					if _, err := w.table.Claim(t.Context(), j, j.CallEnds, "dead function", 75*time.Second); err != nil {
+					if _, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "dead function", 75*time.Second); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -724,7 +706,7 @@ func TestCrashBeforeSending(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "jobs-1", time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -753,7 +735,7 @@ func TestOutcomeReceived(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "jobs-1", time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -788,21 +770,21 @@ func TestTableErrors(t *testing.T) {
 	}
 	t.Run("claim", func(t *testing.T) {
 		inWorld(t, []asynctool.Definition{counts(nil)}, func(t *testing.T, w *world) {
-			w.table.claim = down
+			w.failing("Claim", down)
 			w.send(w.job("t1", "tool"))
 			w.run(10 * time.Second)
 			w.want(nil, 1, 0)
 			if runs != 0 {
 				t.Error("a job was run without a claim")
 			}
-			w.table.claim = nil
+			w.fault = nil
 			w.run(10 * time.Second)
 			w.want(told(job.OK, job.Respond, "Done."), 0, 0)
 		})
 	})
 	t.Run("release", func(t *testing.T) {
 		inWorld(t, []asynctool.Definition{counts(errors.New("once more"))}, func(t *testing.T, w *world) {
-			w.table.release = down
+			w.failing("Release", down)
 			w.send(w.job("t1", "tool"))
 			w.run(24 * time.Second)
 			w.want(nil, 1, 0)
@@ -812,11 +794,11 @@ func TestTableErrors(t *testing.T) {
 	})
 	t.Run("finish", func(t *testing.T) {
 		inWorld(t, []asynctool.Definition{counts(nil)}, func(t *testing.T, w *world) {
-			w.table.finish = down
+			w.failing("Finish", down)
 			w.send(w.job("t1", "tool"))
 			w.run(20 * time.Second)
 			w.want(nil, 1, 0) // what is not stored is not sent
-			w.table.finish = nil
+			w.fault = nil
 			w.run(10 * time.Second)
 			w.want(told(job.OK, job.Respond, "Done at attempt 2."), 0, 0)
 			if runs != 2 {
@@ -927,7 +909,7 @@ func TestRedriven(t *testing.T) {
 		w.send(j)
 		w.run(time.Second)
 		settle()
-		w.run(time.Minute)
+		w.run(2 * time.Minute)
 		once := told(job.Error, job.Respond, "Sorry.")
 		w.want(once, 0, 1)
 
@@ -950,7 +932,8 @@ func TestRedriven(t *testing.T) {
 		w.want(once, 0, 1)
 
 		// The outcome goes to the callback function again, which finds its
-		// deadline passed.
+		// deadline passed. The table fails at first.
+		w.failingTimes("Redrive", 3)
 		w.send(j)
 		w.run(time.Minute)
 		twice := append(once, once...)

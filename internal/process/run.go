@@ -47,62 +47,84 @@ func newFailure(err error) *failure {
 	return f
 }
 
-// run runs a tool within its timeout and the function's own, and gives what is
-// to be told, or why there is nothing. A tool that does not come back in time
-// is abandoned; one that panics has failed.
-func run(ctx context.Context, tool *asynctool.Entry, call asynctool.Call, arguments json.RawMessage) (job.Result, *failure) {
+// ended is how a tool ended: with what is to be told, with when it goes on, or
+// with why there is neither.
+type ended struct {
+	result  job.Result
+	later   *later
+	failure *failure
+}
+
+// call runs the tool within its timeout and the function's own, and says how it
+// ended. A tool that does not come back in time is abandoned; one that panics
+// has failed.
+func (e *errand) call(ctx context.Context, call asynctool.Call) ended {
+	tool, arguments := e.tool, e.job.Arguments
 	timeout := tool.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)-shutdownMargin)
 	}
 	if timeout <= 0 {
-		return job.Result{}, newFailure(errors.New("the function's time was up before the tool could start"))
+		return ended{failure: newFailure(errors.New("the function's time was up before the tool could start"))}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the tool ran longer than %s", timeout))
 	defer cancel()
 
-	type ended struct {
-		result  job.Result
-		failure *failure
-	}
 	done := make(chan ended, 1)
 	go func() {
-		e := ended{failure: newFailure(errors.New("the tool ended its goroutine"))}
+		end := ended{failure: newFailure(errors.New("the tool ended its goroutine"))}
 		defer func() {
 			if p := recover(); p != nil {
-				e = ended{failure: newFailure(fmt.Errorf("the tool panicked: %v\n%s", p, debug.Stack()))}
+				end = ended{failure: newFailure(fmt.Errorf("the tool panicked: %v\n%s", p, debug.Stack()))}
 			}
-			done <- e
+			done <- end
 		}()
 		// What an error says, and what a result marshals to, is the tool's
 		// code too. A nil pointer in an error is the usual way for it to
 		// panic, so both are read here.
 		result, err := tool.Run(ctx, call, arguments)
-		if err == nil {
-			e.result, err = outcome(result)
+		switch {
+		case err == nil && result.Later != nil:
+			end.later, err = e.later(*result.Later)
+		case err == nil:
+			end.result, err = outcome(result)
 		}
-		e.failure = nil
+		end.failure = nil
 		if err != nil {
-			e.failure = newFailure(err)
+			end.failure = newFailure(err)
 		}
 	}()
 
 	select {
-	case e := <-done:
-		return e.result, e.failure
+	case end := <-done:
+		return end
 	case <-ctx.Done():
 	}
 	// Most tools return as soon as their context ends, and know better than
 	// we do what went wrong.
 	select {
-	case e := <-done:
-		if e.failure != nil {
-			e.failure.reason = context.Cause(ctx).Error() + ": " + e.failure.reason
+	case end := <-done:
+		if end.failure != nil {
+			end.failure.reason = context.Cause(ctx).Error() + ": " + end.failure.reason
 		}
-		return e.result, e.failure
+		return end
 	case <-time.After(overrun):
-		return job.Result{}, newFailure(fmt.Errorf("%w and does not notice that its context ended", context.Cause(ctx)))
+		return ended{failure: newFailure(fmt.Errorf("%w and does not notice that its context ended", context.Cause(ctx)))}
 	}
+}
+
+// later is when a tool that is not finished goes on.
+func (e *errand) later(l asynctool.Later) (*later, error) {
+	memory, err := l.Memory()
+	if err != nil {
+		return nil, err
+	}
+	now := e.cfg.Now()
+	wait := l.In
+	if !l.At.IsZero() {
+		wait = max(l.At.Sub(now), 0)
+	}
+	return &later{at: now.Add(e.cfg.Waits(wait)), outside: l.Outside, memory: memory}, nil
 }
 
 // outcome is a tool's result as it is stored and told.

@@ -1,5 +1,5 @@
 // Package stack reads from a deployed CloudFormation stack what Vapi has to be
-// told of it: the webhook's URL and its credential.
+// told of it, the webhook's URL and its credential, and where its jobs are.
 package stack
 
 import (
@@ -18,8 +18,10 @@ import (
 
 // The stack's outputs, as infra names them.
 const (
-	urlOutput    = "WebhookUrl"
-	secretOutput = "WebhookSecretArn"
+	urlOutput     = "WebhookUrl"
+	secretOutput  = "WebhookSecretArn"
+	tableOutput   = "JobsTableName"
+	resultsOutput = "ResultsQueueUrl"
 )
 
 // publicKeyVariable is the callback's, and stands in the template of a stack
@@ -41,20 +43,11 @@ func New(cfg aws.Config, name string) *Stack {
 // Webhook gives the webhook's URL and its credential: one plan, or two while
 // it is rotated. There are no plans where API Gateway checks tokens itself.
 func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapi.Plan, err error) {
-	described, err := s.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &s.name})
+	outputs, err := s.outputs(ctx, urlOutput)
 	if err != nil {
-		return "", nil, s.explain("cannot be read", err)
+		return "", nil, err
 	}
-	if len(described.Stacks) == 0 {
-		return "", nil, fmt.Errorf("the stack %s is not there; deploy it first", s.name)
-	}
-	outputs := map[string]string{}
-	for _, o := range described.Stacks[0].Outputs {
-		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
-	}
-	if url = outputs[urlOutput]; url == "" {
-		return "", nil, fmt.Errorf("the stack %s has no output %s, so it is not Ringback's, or its deployment is not finished", s.name, urlOutput)
-	}
+	url = outputs[urlOutput]
 	arn := outputs[secretOutput]
 	if arn == "" {
 		return url, nil, nil
@@ -67,6 +60,33 @@ func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapi.Plan, err
 		return "", nil, fmt.Errorf("the secret %s of the stack %s: %w", arn, s.name, err)
 	}
 	return url, plans, nil
+}
+
+// Jobs gives the name of the jobs table, and the URL of the results queue.
+func (s *Stack) Jobs(ctx context.Context) (table, resultsQueue string, err error) {
+	outputs, err := s.outputs(ctx, tableOutput, resultsOutput)
+	return outputs[tableOutput], outputs[resultsOutput], err
+}
+
+// outputs gives the stack's outputs, of which some must be there.
+func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]string, error) {
+	described, err := s.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &s.name})
+	if err != nil {
+		return nil, s.explain("cannot be read", err)
+	}
+	if len(described.Stacks) == 0 {
+		return nil, fmt.Errorf("the stack %s is not there; deploy it first", s.name)
+	}
+	outputs := map[string]string{}
+	for _, o := range described.Stacks[0].Outputs {
+		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
+	}
+	for _, name := range required {
+		if outputs[name] == "" {
+			return nil, fmt.Errorf("the stack %s has no output %s, so it is not Ringback's, or its deployment is not finished", s.name, name)
+		}
+	}
+	return outputs, nil
 }
 
 // HasPublicKey reports whether the stack was deployed with Vapi's public key.

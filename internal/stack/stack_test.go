@@ -108,6 +108,33 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
+func TestJobs(t *testing.T) {
+	const queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/results"
+	for name, row := range map[string]struct {
+		outputs map[string]string
+		stack   string
+		err     string
+	}{
+		"there":         {map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": queue}, "Ringback", ""},
+		"no table":      {map[string]string{"ResultsQueueUrl": queue}, "Ringback", "has no output JobsTableName"},
+		"no queue":      {map[string]string{"JobsTableName": "jobs"}, "Ringback", "has no output ResultsQueueUrl"},
+		"no such stack": {nil, "Ringbacks", "the stack Ringbacks cannot be read: ValidationError"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table, results, err := open(t, account{outputs: row.outputs}, row.stack).Jobs(t.Context())
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if table != "jobs" || results != queue || err != nil {
+				t.Errorf("%q, %q, %v", table, results, err)
+			}
+		})
+	}
+}
+
 func TestHasPublicKey(t *testing.T) {
 	for template, want := range map[string]bool{`{"Resources":{}}`: false, `{"VAPI_PUBLIC_KEY_SECRET_ID":"arn"}`: true} {
 		if got, err := open(t, account{template: template}, "Ringback").HasPublicKey(t.Context()); got != want || err != nil {

@@ -213,6 +213,7 @@ type settings struct {
 		ControlAuthenticationEnabled bool
 	}
 	ServerMessages        []string
+	Server                struct{ URL string }
 	MaxDurationSeconds    float64
 	SilenceTimeoutSeconds float64
 	Hooks                 []struct {
@@ -290,6 +291,35 @@ func (e *examination) serverMessages(id string, s settings) {
 		e.add(name, id, OK, "", "tool-calls is among them")
 	default:
 		e.add(name, id, Failed, "Add tool-calls to the assistant's serverMessages.", "tool-calls is not among them, so no tool call is sent")
+	}
+	e.statusUpdates(id, s)
+}
+
+// statusUpdates looks whether the webhook learns of calls that begin and end,
+// where a tool wants that. Vapi sends these messages to the assistant's server
+// and not to the tools' (Vapi's documentation, "Server URLs").
+func (e *examination) statusUpdates(id string, s settings) {
+	var wanted []string
+	for _, entry := range e.Tools.Entries() {
+		if entry.StopWithCall || entry.AfterCall == asynctool.NextCall {
+			wanted = append(wanted, entry.Name)
+		}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	const name = "status updates"
+	const remedy = "Set the assistant's server to the webhook, with the same credential as the tools, and have status-update among its serverMessages."
+	tools := strings.Join(wanted, ", ")
+	switch {
+	case s.ServerMessages != nil && !slices.Contains(s.ServerMessages, vapi.TypeStatusUpdate):
+		e.add(name, id, Warning, remedy, "status-update is not among the server messages, so that %s may learn late of a call's begin or end", tools)
+	case s.Server.URL == "":
+		e.add(name, id, Warning, remedy, "the assistant has no server of its own, so that %s may learn late of a call's begin or end", tools)
+	case e.URL != "" && s.Server.URL != e.URL:
+		e.add(name, id, Warning, remedy, "the assistant's server is another one than the webhook, so that %s may learn late of a call's begin or end", tools)
+	default:
+		e.add(name, id, OK, "", "the webhook learns of calls that begin and end")
 	}
 }
 

@@ -40,7 +40,7 @@ func deployment(t testing.TB, auth string) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(gateway.Handler("POST /vapi", h.Handle, log))
+	server := httptest.NewServer(gateway.Handler(h.Handle, log, "POST /vapi"))
 	t.Cleanup(server.Close)
 	return server
 }
@@ -56,6 +56,11 @@ func healthy(t testing.TB) (*org, wiring.Examination) {
 	tools := set(t, tool("slow_one", func(x *asynctool.Tool[empty]) { x.Timeout, x.Attempts = 5*time.Minute, 2 }))
 	mustSync(t, wiring.Config{API: o.api, Tools: tools, URL: url, Credential: wiring.Credential{Plan: plan(t, bearer)}, Assistants: []string{"a-1"}})
 	return o, wiring.Examination{API: o.api, Tools: tools, Assistants: []string{"a-1"}, URL: url, Plans: []vapi.Plan{plan(t, bearer)}}
+}
+
+// stopsWithCall has the one tool want to know of its call's end.
+func stopsWithCall(t *testing.T, x *wiring.Examination) {
+	x.Tools = set(t, tool("slow_one", func(x *asynctool.Tool[empty]) { x.Timeout, x.Attempts, x.StopWithCall = 5*time.Minute, 2, true }))
 }
 
 // verdicts are the checks that are not ok, on a line each.
@@ -114,8 +119,24 @@ func TestDoctorFinds(t *testing.T) {
 			change("monitorPlan", `{"controlAuthenticationEnabled":true}`)(t, o, x)
 			x.PublicKey = &no
 		}, []string{"control authentication a-1: failed: on, and the deployment has no public key"}},
-		"server messages":   {change("serverMessages", `["hang"]`), []string{"server messages a-1: failed: tool-calls is not among them"}},
-		"default messages":  {change("serverMessages", ""), nil},
+		"server messages":  {change("serverMessages", `["hang"]`), []string{"server messages a-1: failed: tool-calls is not among them"}},
+		"default messages": {change("serverMessages", ""), nil},
+		"no status updates": {func(t *testing.T, o *org, x *wiring.Examination) { stopsWithCall(t, x) },
+			[]string{"status updates a-1: warning: status-update is not among the server messages, so that slow_one may"}},
+		"status updates to nobody": {func(t *testing.T, o *org, x *wiring.Examination) {
+			change("serverMessages", "")(t, o, x)
+			stopsWithCall(t, x)
+		}, []string{"status updates a-1: warning: the assistant has no server of its own"}},
+		"status updates elsewhere": {func(t *testing.T, o *org, x *wiring.Examination) {
+			change("serverMessages", `["tool-calls","status-update"]`)(t, o, x)
+			change("server", `{"url":"https://elsewhere.example/vapi"}`)(t, o, x)
+			stopsWithCall(t, x)
+		}, []string{"status updates a-1: warning: the assistant's server is another one"}},
+		"status updates": {func(t *testing.T, o *org, x *wiring.Examination) {
+			change("serverMessages", `["tool-calls","status-update"]`)(t, o, x)
+			change("server", fmt.Sprintf(`{"url":%q}`, x.URL))(t, o, x)
+			stopsWithCall(t, x)
+		}, nil},
 		"short calls":       {change("maxDurationSeconds", "300"), []string{"call length a-1: failed: a call ends after 5m0s, and a tool may take 5m0s"}},
 		"default length":    {change("maxDurationSeconds", ""), []string{"call length a-1: warning: a call ends after 10m0s, and all attempts of slow_one may take 10m0s"}},
 		"default silence":   {change("silenceTimeoutSeconds", ""), []string{"silence a-1: warning: a call may end after 30s of silence (Vapi's default), and a tool may take 5m0s"}},

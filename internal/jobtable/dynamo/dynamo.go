@@ -3,8 +3,10 @@
 // The table's partition key is the string "id"; its time to live is the number
 // "expires". An item holds the record as JSON in "record", and beside it what
 // conditions and people look at: "revision", "state" and "tool". "save" names
-// the write that made it, by a random text. A call that is held to limits has
-// an item too, without "state" and "tool".
+// the write that made it, by a random text. The index "calls" has the jobs of a
+// call, by the attributes "call" and "created" (milliseconds), with what their
+// summaries need. A call, and a customer for whom results are kept, can have an
+// item too, without "state" and "tool", and in no index.
 package dynamo
 
 import (
@@ -15,6 +17,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,7 +33,11 @@ import (
 type Client interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 }
+
+// Index is the name of the index of calls' jobs.
+const Index = "calls"
 
 // Store keeps records in a table.
 type Store struct {
@@ -54,10 +61,23 @@ func (s *Store) Load(ctx context.Context, id string) (r job.Record, err error) {
 
 // Save implements [jobtable.Store].
 func (s *Store) Save(ctx context.Context, r job.Record) (job.Record, error) {
-	err := s.save(ctx, r.ID, r.Revision, r.Expires(), r, map[string]types.AttributeValue{
-		"state": text(string(r.State)),
-		"tool":  text(r.Tool),
-	})
+	summary := r.Summary()
+	beside := map[string]types.AttributeValue{
+		"state":   text(string(r.State)),
+		"tool":    text(r.Tool),
+		"created": number(r.Created.UnixMilli()),
+		"updated": number(r.Updated.UnixMilli()),
+	}
+	if r.CallID != "" { // a key may not be empty
+		beside["call"] = text(r.CallID)
+	}
+	if summary.Progress != "" {
+		beside["progress"] = text(summary.Progress)
+	}
+	if !summary.WakeAt.IsZero() {
+		beside["wake"] = number(summary.WakeAt.UnixMilli())
+	}
+	err := s.save(ctx, r.ID, r.Revision, r.Expires(), r, beside)
 	if err != nil {
 		return job.Record{}, err
 	}
@@ -82,6 +102,77 @@ func (s *Store) LoadCall(ctx context.Context, callID string) (r job.CallRecord, 
 func (s *Store) SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord, error) {
 	if err := s.save(ctx, callKey(r.CallID), r.Revision, r.Expires(), r, nil); err != nil {
 		return job.CallRecord{}, err
+	}
+	r.Revision++
+	return r, nil
+}
+
+// OfCall implements [jobtable.Store].
+func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
+	if callID == "" {
+		return nil, nil
+	}
+	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
+		TableName:                 aws.String(s.table),
+		IndexName:                 aws.String(Index),
+		KeyConditionExpression:    aws.String("#call = :call"),
+		ExpressionAttributeNames:  map[string]string{"#call": "call"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":call": text(callID)},
+		ScanIndexForward:          aws.Bool(false),
+		Limit:                     aws.Int32(jobtable.MaxOfCall),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query table %s: %w", s.table, err)
+	}
+	summaries := make([]job.Summary, 0, len(out.Items))
+	for _, item := range slices.Backward(out.Items) {
+		summaries = append(summaries, summary(item))
+	}
+	return summaries, nil
+}
+
+// summary reads an item of the index. What is missing or broken is zero.
+func summary(item map[string]types.AttributeValue) job.Summary {
+	read := func(name string) string {
+		v, _ := item[name].(*types.AttributeValueMemberS)
+		if v == nil {
+			return ""
+		}
+		return v.Value
+	}
+	at := func(name string) time.Time {
+		v, _ := item[name].(*types.AttributeValueMemberN)
+		if v == nil {
+			return time.Time{}
+		}
+		ms, err := strconv.ParseInt(v.Value, 10, 64)
+		if err != nil {
+			return time.Time{}
+		}
+		return time.UnixMilli(ms).UTC()
+	}
+	return job.Summary{
+		ID: read("id"), Tool: read("tool"), State: job.State(read("state")), Progress: read("progress"),
+		WakeAt: at("wake"), Created: at("created"), Updated: at("updated"),
+	}
+}
+
+// customerKey is where a customer's record is; it has no slash either.
+func customerKey(customer string) string { return "customer:" + customer }
+
+// LoadCustomer implements [jobtable.CustomerStore].
+func (s *Store) LoadCustomer(ctx context.Context, customer string) (r job.CustomerRecord, err error) {
+	r.Revision, err = s.load(ctx, customerKey(customer), &r)
+	if err != nil {
+		return job.CustomerRecord{}, err
+	}
+	return r, nil
+}
+
+// SaveCustomer implements [jobtable.CustomerStore].
+func (s *Store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (job.CustomerRecord, error) {
+	if err := s.save(ctx, customerKey(r.Customer), r.Revision, r.Expires(), r, nil); err != nil {
+		return job.CustomerRecord{}, err
 	}
 	r.Revision++
 	return r, nil

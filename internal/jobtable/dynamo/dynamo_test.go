@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -62,7 +65,28 @@ type client struct {
 func newClient(t *testing.T) *client {
 	t.Helper()
 	c := &client{Client: minidyn.NewClient()}
-	if err := minidyn.AddTable(t.Context(), c.Client, table, "id", ""); err != nil {
+	_, err := c.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName:   aws.String(table),
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema:   []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: aws.String("call"), AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: aws.String("created"), AttributeType: types.ScalarAttributeTypeN},
+		},
+		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
+			IndexName: aws.String(dynamo.Index),
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: aws.String("call"), KeyType: types.KeyTypeHash},
+				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
+			},
+			Projection: &types.Projection{
+				ProjectionType:   types.ProjectionTypeInclude,
+				NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"},
+			},
+		}},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -90,6 +114,40 @@ func (c *client) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options
 	return c.Client.GetItem(ctx, in, options...)
 }
 
+func (c *client) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
+		return nil, err
+	}
+	return c.Client.Query(ctx, in, options...)
+}
+
+// Scan gives pages of two items, of which minidyn gives all at once, and says
+// that there are more for ever.
+func (c *client) Scan(ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
+		return nil, err
+	}
+	whole := *in
+	whole.ExclusiveStartKey = nil
+	out, err := c.Client.Scan(ctx, &whole, options...)
+	if err != nil {
+		return nil, err
+	}
+	start := 0
+	if in.ExclusiveStartKey != nil {
+		start = 1 + slices.IndexFunc(out.Items, func(item map[string]types.AttributeValue) bool {
+			return reflect.DeepEqual(item["id"], in.ExclusiveStartKey["id"])
+		})
+	}
+	end := min(start+2, len(out.Items))
+	out.LastEvaluatedKey = nil
+	if end < len(out.Items) {
+		out.LastEvaluatedKey = map[string]types.AttributeValue{"id": out.Items[end-1]["id"]}
+	}
+	out.Items = out.Items[start:end]
+	return out, nil
+}
+
 // TestLostAnswer tests a save whose answer is lost. The client repeats it, and
 // the repeat fails its condition: the save counts all the same.
 func TestLostAnswer(t *testing.T) {
@@ -98,13 +156,13 @@ func TestLostAnswer(t *testing.T) {
 	c.repeat = func(*dynamodb.PutItemInput) {}
 	records := jobtable.New(dynamo.New(c, table), func() time.Time { return start })
 	j := newJob()
-	r, err := records.Claim(ctx, j, start.Add(time.Hour), "m", time.Minute)
+	r, err := records.Claim(ctx, j, job.Terms{}, start.Add(time.Hour), "m", time.Minute)
 	if err != nil || r.Revision != 1 || r.Attempt != 1 {
 		t.Fatalf("claim: revision %d, attempt %d, %v", r.Revision, r.Attempt, err)
 	}
 	// The holder is the same, and so is the time: this is another claim.
 	var busy *job.BusyError
-	if _, err := records.Claim(ctx, j, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
+	if _, err := records.Claim(ctx, j, job.Terms{}, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
 		t.Errorf("claim again: %v", err)
 	}
 	result := job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}
@@ -149,26 +207,11 @@ func TestItem(t *testing.T) {
 	c := newClient(t)
 	now := start
 	records := jobtable.New(dynamo.New(c, table), func() time.Time { return now })
-	check := func(revision int, state job.State) {
+	seconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.Unix(), 10) }
+	milliseconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.UnixMilli(), 10) }
+	check := func(revision int, state job.State, want map[string]string) {
 		t.Helper()
-		out, err := c.GetItem(ctx, &dynamodb.GetItemInput{
-			TableName: aws.String(table), ConsistentRead: aws.Bool(true),
-			Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "call/tool-call"}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := make(map[string]string)
-		for name, value := range out.Item {
-			switch value := value.(type) {
-			case *types.AttributeValueMemberS:
-				got[name] = "S " + value.Value
-			case *types.AttributeValueMemberN:
-				got[name] = "N " + value.Value
-			default:
-				t.Errorf("%s is a %T", name, value)
-			}
-		}
+		got := item(t, c, "call/tool-call")
 		var record map[string]any
 		if err := json.Unmarshal([]byte(got["record"][2:]), &record); err != nil || record["state"] != string(state) {
 			t.Errorf("the record is %s (%v), want one of state %s", got["record"], err, state)
@@ -178,24 +221,88 @@ func TestItem(t *testing.T) {
 		}
 		delete(got, "record")
 		delete(got, "save")
-		want := map[string]string{
+		maps.Copy(want, map[string]string{
 			"id": "S call/tool-call", "revision": "N " + strconv.Itoa(revision), "state": "S " + string(state), "tool": "S weather",
-			"expires": fmt.Sprintf("N %d", now.Add(30*24*time.Hour).Unix()), // seconds, as DynamoDB's time to live takes them
-		}
+			"call": "S call", "created": milliseconds(start), "updated": milliseconds(now),
+		})
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("the item (-want +got):\n%s", diff)
 		}
 	}
-	r, err := records.Claim(ctx, newJob(), start.Add(time.Hour), "m", time.Minute)
+	deadline := start.Add(time.Hour)
+	r, err := records.Claim(ctx, newJob(), job.Terms{}, deadline, "m", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(1, job.Running)
+	// DynamoDB's time to live takes seconds.
+	check(1, job.Running, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour))})
+	if _, err := records.AddProgress(ctx, r.ID, "half"); err != nil {
+		t.Fatal(err)
+	}
+	wake := start.Add(10*time.Minute + 5*time.Millisecond)
+	if _, err := records.Suspend(ctx, r, newJob(), wake, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	check(3, job.Waiting, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake)})
 	now = now.Add(5 * time.Hour)
+	if r, err = records.ClaimWoken(ctx, r.ID, "w", time.Minute); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := records.Finish(ctx, r, job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}, false, ""); err != nil {
 		t.Fatal(err)
 	}
-	check(2, job.Done)
+	check(5, job.Done, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
+}
+
+// TestItemsBesideJobs tests that calls and customers are in no index, and that
+// a job without a call can be stored.
+func TestItemsBesideJobs(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	store := dynamo.New(c, table)
+	if _, err := store.SaveCall(ctx, job.CallRecord{CallID: "c/d", Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.SaveCustomer(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Save(ctx, job.Record{ID: "/t", State: job.Running, Tool: "x", Created: start, Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	for id, others := range map[string][]string{"call:c%2Fd": nil, "customer:ab12": nil, "/t": {"created", "state", "tool", "updated"}} {
+		want := append([]string{"expires", "id", "record", "revision", "save"}, others...)
+		got := slices.Collect(maps.Keys(item(t, c, id)))
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the attributes of %s (-want +got):\n%s", id, diff)
+		}
+	}
+}
+
+// item is an item as DynamoDB has it: the types of its attributes, and their
+// values.
+func item(t *testing.T, c *client, id string) map[string]string {
+	t.Helper()
+	out, err := c.GetItem(t.Context(), &dynamodb.GetItemInput{
+		TableName: aws.String(table), ConsistentRead: aws.Bool(true),
+		Key: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: id}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for name, value := range out.Item {
+		switch value := value.(type) {
+		case *types.AttributeValueMemberS:
+			got[name] = "S " + value.Value
+		case *types.AttributeValueMemberN:
+			got[name] = "N " + value.Value
+		default:
+			t.Errorf("%s is a %T", name, value)
+		}
+	}
+	return got
 }
 
 // TestServiceErrors tests that trouble with the service is neither a lost race
@@ -216,7 +323,7 @@ func TestServiceErrors(t *testing.T) {
 	c.putErr = trouble
 	_, err := store.Save(ctx, newRecord())
 	check("save", err)
-	_, err = records.Claim(ctx, newJob(), start, "m", time.Minute)
+	_, err = records.Claim(ctx, newJob(), job.Terms{}, start, "m", time.Minute)
 	check("claim", err)
 
 	c.putErr, c.getErr = nil, trouble
@@ -230,6 +337,10 @@ func TestServiceErrors(t *testing.T) {
 	check("save over another", err)
 	_, err = records.ClaimDelivery(ctx, newJob().ID, time.Minute)
 	check("claim the delivery", err)
+	_, err = store.OfCall(ctx, "call")
+	check("the jobs of a call", err)
+	_, err = store.LoadCustomer(ctx, "customer")
+	check("load a customer", err)
 
 	c.getErr = nil
 	_, err = dynamo.New(c, "no-such-table").Load(ctx, "a/b")
@@ -269,10 +380,86 @@ func TestBrokenItems(t *testing.T) {
 	}
 }
 
+// TestBrokenSummaries tests items that somebody else wrote, where no record is
+// read: what cannot be read is left away.
+func TestBrokenSummaries(t *testing.T) {
+	s := func(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
+	n := func(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
+	ctx := t.Context()
+	c := newClient(t)
+	for _, item := range []map[string]types.AttributeValue{
+		{"id": s("call/a"), "call": s("call"), "created": n("1"), "state": n("1"), "wake": s("soon"), "updated": n("1.5")},
+		{"id": s("call/b"), "call": s("call"), "created": n("2"), "state": s("running"), "tool": s("weather"), "progress": n("3")},
+	} {
+		if _, err := c.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(table), Item: item}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []job.Summary{
+		{ID: "call/a", Created: time.UnixMilli(1).UTC()},
+		{ID: "call/b", Tool: "weather", State: job.Running, Created: time.UnixMilli(2).UTC()},
+	}
+	got, err := dynamo.New(c, table).OfCall(ctx, "call")
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestActive tests what is found of all calls.
+func TestActive(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	store := dynamo.New(c, table)
+	states := []job.State{job.Running, job.Done, job.Waiting, job.Kept, job.Delivered, job.Undelivered, job.Cancelled}
+	want := make(map[string]job.Summary)
+	for i := range 4 * len(states) {
+		call := fmt.Sprintf("call-%d", i%5)
+		r := job.Record{
+			ID: job.ID(call, strconv.Itoa(i)), CallID: call, Tool: "weather", State: states[i%len(states)],
+			Created: time.UnixMilli(int64(i)).UTC(), Updated: time.UnixMilli(int64(i) + 1).UTC(), WakeAt: time.UnixMilli(7).UTC(),
+			Progress: &job.ProgressLine{Sequence: 1, Text: fmt.Sprint("line ", i)},
+		}
+		if _, err := store.Save(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		if r.State.Active() {
+			want[r.ID] = r.Summary()
+		}
+	}
+	if _, err := store.SaveCall(ctx, job.CallRecord{CallID: "call-1", Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	for most, wantAll := range map[int]bool{100: true, len(want): true, len(want) - 1: false, 1: false} {
+		jobs, all, err := dynamo.Active(ctx, c, table, most)
+		if err != nil || all != wantAll || len(jobs) != min(most, len(want)) {
+			t.Errorf("%d at most: %d, all %t, %v", most, len(jobs), all, err)
+		}
+		seen := make(map[string]job.Summary)
+		for _, s := range jobs {
+			seen[s.ID] = s
+		}
+		for id, s := range seen {
+			if diff := cmp.Diff(want[id], s); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", id, diff)
+			}
+		}
+		if len(seen) != len(jobs) {
+			t.Errorf("%d at most: some came twice", most)
+		}
+	}
+	if _, _, err := dynamo.Active(ctx, c, "no-such-table", 1); err == nil {
+		t.Error("a table that does not exist has no jobs")
+	}
+	c.getErr = errors.New("slow down")
+	if jobs, all, err := dynamo.Active(ctx, c, table, 1); !errors.Is(err, c.getErr) || jobs != nil || all {
+		t.Errorf("trouble with the service: %v, all %t, %v", jobs, all, err)
+	}
+}
+
 func newJob() job.Job {
-	return job.Job{ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: job.Call{ID: "call"}}
+	return job.Job{ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`), Call: job.Call{ID: "call"}}
 }
 
 func newRecord() job.Record {
-	return job.NewRecord(newJob(), start.Add(time.Hour), "m", start, time.Minute)
+	return job.NewRecord(newJob(), job.Terms{}, start.Add(time.Hour), "m", start, time.Minute)
 }

@@ -16,10 +16,11 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 )
 
-// Stores is a store of jobs that also keeps calls.
+// Stores is a store of jobs that also keeps calls and customers.
 type Stores interface {
 	jobtable.Store
 	jobtable.CallStore
+	jobtable.CustomerStore
 }
 
 // RunCalls tests the stores that open makes. Each of them is new and empty.
@@ -28,6 +29,10 @@ func RunCalls(t *testing.T, open func(t *testing.T) Stores) {
 	t.Run("calls beside jobs", func(t *testing.T) { testCallsBesideJobs(t, open(t)) })
 	t.Run("limits", func(t *testing.T) { testLimits(t, open) })
 	t.Run("race for slots", func(t *testing.T) { testSlotRace(t, open(t)) })
+	t.Run("ask", func(t *testing.T) { testAsk(t, open) })
+	t.Run("live", func(t *testing.T) { testLive(t, open(t)) })
+	t.Run("customer store", func(t *testing.T) { testCustomerStore(t, open(t)) })
+	t.Run("customers", func(t *testing.T) { testCustomers(t, open(t)) })
 }
 
 func testCallStore(t *testing.T, s Stores) {
@@ -35,7 +40,10 @@ func testCallStore(t *testing.T, s Stores) {
 	if _, err := s.LoadCall(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load from an empty store: %v", err)
 	}
-	r := job.CallRecord{CallID: "call", Revision: 1, Started: 3, Slots: map[string]time.Time{"a": start, "b": deadline}, Updated: start}
+	r := job.CallRecord{
+		CallID: "call", Revision: 1, Started: 3, Slots: map[string]time.Time{"a": start, "b": deadline}, Updated: start,
+		Questions: map[string]job.Question{"x": {By: "a"}, "y": {By: "b", Before: "a"}}, Ended: deadline,
+	}
 	if _, err := s.SaveCall(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save over what is not there: %v", err)
 	}

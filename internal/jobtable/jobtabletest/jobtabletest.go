@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
@@ -30,6 +29,11 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Store) {
 	t.Run("overrun lease", func(t *testing.T) { testOverrunLease(t, open(t)) })
 	t.Run("results", func(t *testing.T) { testResults(t, open) })
 	t.Run("delivery", func(t *testing.T) { testDelivery(t, open(t)) })
+	t.Run("jobs of a call", func(t *testing.T) { testOfCall(t, open(t)) })
+	t.Run("wait", func(t *testing.T) { testWait(t, open(t)) })
+	t.Run("owner", func(t *testing.T) { testOwner(t, open) })
+	t.Run("ends at once", func(t *testing.T) { testEnds(t, open) })
+	t.Run("kept", func(t *testing.T) { testKeptByLoser(t, open(t)) })
 	t.Run("not found", func(t *testing.T) { testNotFound(t, open(t)) })
 	t.Run("race for a claim", func(t *testing.T) { testRaces(t, open) })
 	t.Run("any order", func(t *testing.T) { testModel(t, open) })
@@ -40,6 +44,7 @@ const lease = time.Minute
 var (
 	start    = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 	deadline = start.Add(time.Hour)
+	terms    = job.Terms{Delivery: job.Silent, AfterCall: job.NextCall}
 	told     = job.Result{Status: job.OK, Delivery: job.Respond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n"}
 )
 
@@ -68,7 +73,7 @@ func newTable(s jobtable.Store) (*jobtable.Table, *clock) {
 
 func newJob(n int) job.Job {
 	call := fmt.Sprintf("call-%d", n)
-	return job.Job{ID: job.ID(call, "tool-call"), ToolCallID: "tool-call", Tool: "weather", Call: job.Call{ID: call}}
+	return job.Job{ID: job.ID(call, "tool-call"), ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`), Call: job.Call{ID: call}}
 }
 
 func testStore(t *testing.T, s jobtable.Store) {
@@ -78,7 +83,15 @@ func testStore(t *testing.T, s jobtable.Store) {
 	}
 	want := job.Record{
 		ID: "a/b", State: job.Done, Tool: "weather", Attempt: 3, Holder: "message", Lease: start.Add(time.Second),
-		Result: &told, Deadline: deadline, Exhausted: true, Reason: "because", Created: start, Updated: start.Add(1),
+		Result: &told, Deadline: deadline, Terms: terms, Exhausted: true, Reason: "because", Created: start, Updated: start.Add(1), CallID: "a",
+		Job: &job.Job{
+			Version: 1, ID: "a/b", ToolCallID: "b", Tool: "weather", Arguments: json.RawMessage(`{"city":"Riga"}`), Refusal: "no",
+			Call:  job.Call{ID: "a", OrgID: "o", Type: "chat", AssistantID: "x", CustomerNumber: "+1", ControlURL: "u", PhoneNumberID: "p", SessionID: "s"},
+			Async: true, ReceivedAt: start, CallEnds: deadline,
+		},
+		Wake: 12, WakeAt: start.Add(3), Memory: json.RawMessage(`{"page":12345678901234567890}`), Outside: true,
+		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, Told: 6, Held: true, Telling: start.Add(4),
+		CallingAt: start.Add(5), RevivedIn: "next",
 	}
 	// Nothing is there that could have this revision.
 	want.Revision = 1
@@ -140,6 +153,9 @@ func testEndedContext(t *testing.T, s jobtable.Store) {
 	if _, err := s.Save(ctx, job.Record{ID: "a/b", State: job.Running, Tool: "x"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("save: %v", err)
 	}
+	if _, err := s.OfCall(ctx, "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the jobs of a call: %v", err)
+	}
 	if _, err := s.Load(t.Context(), "a/b"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("a save that failed was made: %v", err)
 	}
@@ -149,12 +165,12 @@ func testLife(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, deadline, "message", lease)
+	r, err := table.Claim(ctx, j, terms, deadline, "message", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := job.Record{
-		ID: j.ID, Revision: 1, State: job.Running, Tool: "weather", Attempt: 1, Holder: "message", Lease: start.Add(lease),
+		ID: j.ID, Revision: 1, State: job.Running, Tool: "weather", CallID: j.Call.ID, Terms: terms, Attempt: 1, Holder: "message", Lease: start.Add(lease),
 		Deadline: deadline, Created: start, Updated: start,
 	}
 	same(t, "claimed", want, r)
@@ -167,12 +183,12 @@ func testLife(t *testing.T, s jobtable.Store) {
 	same(t, "finished", want, r)
 
 	clock.pass(time.Hour) // no lease protects a finished job any more
-	again, err := table.Claim(ctx, j, deadline.Add(time.Hour), "another", lease)
+	again, err := table.Claim(ctx, j, terms, deadline.Add(time.Hour), "another", lease)
 	fails(t, "claim a finished job", err, job.ErrFinished)
 	same(t, "a finished job that is claimed", want, again)
 	_, err = table.Finish(ctx, again, job.Result{Status: job.Error, Content: "other"}, true, "other")
 	fails(t, "finish a finished job", err, job.ErrFinished)
-	fails(t, "release a finished job", table.Release(ctx, again, 0, ""), job.ErrFinished)
+	fails(t, "release a finished job", release(ctx, table, again, 0, ""), job.ErrFinished)
 
 	if r, err = table.ClaimDelivery(ctx, j.ID, lease); err != nil {
 		t.Fatal(err)
@@ -184,7 +200,7 @@ func testLife(t *testing.T, s jobtable.Store) {
 	again, err = table.ClaimDelivery(ctx, j.ID, lease)
 	fails(t, "claim a delivered result", err, job.ErrSettled)
 	same(t, "delivered", want, again)
-	again, err = table.Claim(ctx, j, deadline, "another", lease)
+	again, err = table.Claim(ctx, j, terms, deadline, "another", lease)
 	fails(t, "claim a delivered job", err, job.ErrFinished)
 	same(t, "a delivered job that is claimed", want, again)
 }
@@ -193,62 +209,67 @@ func testClaimTwice(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
-	if _, err := table.Claim(ctx, j, deadline, "first", lease); err != nil {
+	if _, err := table.Claim(ctx, j, terms, deadline, "first", lease); err != nil {
 		t.Fatal(err)
 	}
 	for _, holder := range []string{"first", "second"} { // the same message may be received twice
-		_, err := table.Claim(ctx, j, deadline, holder, lease)
+		_, err := table.Claim(ctx, j, terms, deadline, holder, lease)
 		var busy *job.BusyError
 		if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(lease)) {
 			t.Errorf("%s claims at once: %v, want a BusyError until %s", holder, err, start.Add(lease))
 		}
 	}
 	clock.pass(lease - 1)
-	_, err := table.Claim(ctx, j, deadline, "second", lease)
+	_, err := table.Claim(ctx, j, terms, deadline, "second", lease)
 	busy := new(job.BusyError)
 	if !errors.As(err, &busy) {
 		t.Errorf("claim just before the lease ran out: %v", err)
 	}
 	clock.pass(1)
-	r, err := table.Claim(ctx, j, deadline.Add(time.Hour), "second", 2*lease)
+	r, err := table.Claim(ctx, j, terms, deadline.Add(time.Hour), "second", 2*lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "claimed again", job.Record{
-		ID: j.ID, Revision: 2, State: job.Running, Tool: "weather", Attempt: 2, Holder: "second", Lease: clock.now().Add(2 * lease),
+		ID: j.ID, Revision: 2, State: job.Running, Tool: "weather", CallID: j.Call.ID, Terms: terms, Attempt: 2, Holder: "second", Lease: clock.now().Add(2 * lease),
 		Deadline: deadline, Created: start, Updated: clock.now(),
 	}, r)
 	// One job's claim is nothing to another.
-	if r, err := table.Claim(ctx, newJob(2), deadline, "first", lease); err != nil || r.Attempt != 1 {
+	if r, err := table.Claim(ctx, newJob(2), terms, deadline, "first", lease); err != nil || r.Attempt != 1 {
 		t.Errorf("another job: attempt %d, %v", r.Attempt, err)
 	}
+}
+
+func release(ctx context.Context, table *jobtable.Table, r job.Record, delay time.Duration, reason string) error {
+	_, err := table.Release(ctx, r, delay, false, reason)
+	return err
 }
 
 func testRelease(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, deadline, "m", lease)
+	r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Release(ctx, r, 10*time.Second, "it failed"); err != nil {
+	if err := release(ctx, table, r, 10*time.Second, "it failed"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Claim(ctx, j, deadline, "m", lease)
+	_, err = table.Claim(ctx, j, terms, deadline, "m", lease)
 	var busy *job.BusyError
 	if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(10*time.Second)) {
 		t.Errorf("claim before the delay passed: %v", err)
 	}
 	clock.pass(10 * time.Second)
-	r, err = table.Claim(ctx, j, deadline, "m", lease)
+	r, err = table.Claim(ctx, j, terms, deadline, "m", lease)
 	if err != nil || r.Attempt != 2 || r.Reason != "it failed" {
 		t.Errorf("claim after the delay: attempt %d, reason %q, %v", r.Attempt, r.Reason, err)
 	}
-	if err := table.Release(ctx, r, 0, strings.Repeat("€", 1000)); err != nil {
+	if err := release(ctx, table, r, 0, strings.Repeat("€", 1000)); err != nil {
 		t.Fatal(err)
 	}
-	r, err = table.Claim(ctx, j, deadline, "m", lease)
+	r, err = table.Claim(ctx, j, terms, deadline, "m", lease)
 	if err != nil || r.Attempt != 3 {
 		t.Errorf("claim after no delay: attempt %d, %v", r.Attempt, err)
 	}
@@ -263,24 +284,24 @@ func testLostLease(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
-	slow, err := table.Claim(ctx, j, deadline, "slow", lease)
+	slow, err := table.Claim(ctx, j, terms, deadline, "slow", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	clock.pass(lease)
-	fast, err := table.Claim(ctx, j, deadline, "fast", lease)
+	fast, err := table.Claim(ctx, j, terms, deadline, "fast", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
 	fails(t, "finish after another attempt started", err, jobtable.ErrChanged)
-	fails(t, "release after another attempt started", table.Release(ctx, slow, 0, "slow"), jobtable.ErrChanged)
+	fails(t, "release after another attempt started", release(ctx, table, slow, 0, "slow"), jobtable.ErrChanged)
 	if _, err := table.Finish(ctx, fast, told, false, ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
-	fails(t, "finish after another attempt finished", err, jobtable.ErrChanged)
-	r, err := table.Claim(ctx, j, deadline, "slow", lease)
+	fails(t, "finish after another attempt finished", err, job.ErrFinished)
+	r, err := table.Claim(ctx, j, terms, deadline, "slow", lease)
 	fails(t, "claim", err, job.ErrFinished)
 	if diff := cmp.Diff(&told, r.Result); diff != "" || r.Holder != "fast" {
 		t.Errorf("the holder is %q, the result (-want +got):\n%s", r.Holder, diff)
@@ -292,7 +313,7 @@ func testLostLease(t *testing.T, s jobtable.Store) {
 func testOverrunLease(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
-	r, err := table.Claim(ctx, newJob(1), deadline, "m", lease)
+	r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +338,7 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			ctx := t.Context()
 			table, _ := newTable(open(t))
 			j := newJob(1)
-			r, err := table.Claim(ctx, j, deadline, "m", lease)
+			r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +349,7 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			want := r
 			want.Revision, want.State, want.Lease, want.Result, want.Exhausted, want.Reason = 2, job.Done, time.Time{}, &row.result, row.exhausted, row.reason
 			same(t, "finished", want, finished)
-			again, err := table.Claim(ctx, j, deadline, "another", lease)
+			again, err := table.Claim(ctx, j, terms, deadline, "another", lease)
 			fails(t, "claim", err, job.ErrFinished)
 			same(t, "loaded", want, again)
 		})
@@ -339,7 +360,7 @@ func testDelivery(t *testing.T, s jobtable.Store) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, deadline, "m", lease)
+	r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,9 +421,11 @@ func testNotFound(t *testing.T, s jobtable.Store) {
 	table, _ := newTable(s)
 	_, err := table.ClaimDelivery(ctx, "no/such", lease)
 	fails(t, "claim the delivery", err, jobtable.ErrNotFound)
-	ghost := job.NewRecord(newJob(1), deadline, "m", start, lease)
+	_, err = table.Load(ctx, "no/such")
+	fails(t, "load", err, jobtable.ErrNotFound)
+	ghost := job.NewRecord(newJob(1), terms, deadline, "m", start, lease)
 	ghost.Revision = 1
-	fails(t, "release", table.Release(ctx, ghost, 0, ""), jobtable.ErrChanged)
+	fails(t, "release", release(ctx, table, ghost, 0, ""), jobtable.ErrNotFound)
 	if _, err := s.Load(ctx, ghost.ID); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("a failed release left a record: %v", err)
 	}
@@ -414,7 +437,7 @@ func testRaces(t *testing.T, open func(t *testing.T) jobtable.Store) {
 	const claimants = 16
 	ready := func(t *testing.T, table *jobtable.Table, clock *clock, finish bool) {
 		t.Helper()
-		r, err := table.Claim(t.Context(), newJob(1), deadline, "before", lease)
+		r, err := table.Claim(t.Context(), newJob(1), terms, deadline, "before", lease)
 		if err == nil && finish {
 			_, err = table.Finish(t.Context(), r, told, false, "")
 		}
@@ -430,14 +453,14 @@ func testRaces(t *testing.T, open func(t *testing.T) jobtable.Store) {
 		"new": {
 			before: func(*testing.T, *jobtable.Table, *clock) {},
 			claim: func(ctx context.Context, table *jobtable.Table) error {
-				_, err := table.Claim(ctx, newJob(1), deadline, "the same message", lease)
+				_, err := table.Claim(ctx, newJob(1), terms, deadline, "the same message", lease)
 				return err
 			},
 		},
 		"lease ran out": {
 			before: func(t *testing.T, table *jobtable.Table, clock *clock) { ready(t, table, clock, false) },
 			claim: func(ctx context.Context, table *jobtable.Table) error {
-				_, err := table.Claim(ctx, newJob(1), deadline, "the same message", lease)
+				_, err := table.Claim(ctx, newJob(1), terms, deadline, "the same message", lease)
 				return err
 			},
 		},
@@ -480,160 +503,6 @@ func testRaces(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			}
 		})
 	}
-}
-
-// testModel compares a table with a plain model of it over random operations.
-func testModel(t *testing.T, open func(t *testing.T) jobtable.Store) {
-	rapid.Check(t, func(rt *rapid.T) {
-		ctx := t.Context()
-		table, clock := newTable(open(t))
-
-		// The model: for each job what is known of it, and for each claim
-		// that was given out whether it still holds.
-		type model struct {
-			state   string // "", "running", "done", "delivered", "undelivered"
-			attempt int
-			until   time.Time // nobody else gets it before
-			owner   int       // the claim that may change it
-			content string
-		}
-		jobs := make([]model, 3)
-		type claim struct {
-			job    int
-			record job.Record
-		}
-		var claims []claim
-		give := func(n int, r job.Record) {
-			claims = append(claims, claim{n, r})
-			jobs[n].owner = len(claims) - 1
-		}
-		pick := func(rt *rapid.T) (int, claim, *model) {
-			if len(claims) == 0 {
-				rt.Skip("nothing was claimed")
-			}
-			i := rapid.IntRange(0, len(claims)-1).Draw(rt, "claim")
-			return i, claims[i], &jobs[claims[i].job]
-		}
-		// ours says what a change of a claim's record must come to: its own
-		// rule first, as its record tells, then whether it still holds it.
-		ours := func(rt *rapid.T, what string, i int, m *model, rule error, err error) bool {
-			want := rule
-			if want == nil && m.owner != i {
-				want = jobtable.ErrChanged
-			}
-			if !errors.Is(err, want) {
-				rt.Fatalf("%s: %v, want %v", what, err, want)
-			}
-			return want == nil
-		}
-		// busy says whether a claim must fail because somebody holds it.
-		busy := func(rt *rapid.T, m *model, err error) bool {
-			if !clock.now().Before(m.until) {
-				return false
-			}
-			var b *job.BusyError
-			if !errors.As(err, &b) || !b.Until.Equal(m.until) {
-				rt.Fatalf("claim of what is held until %s: %v", m.until, err)
-			}
-			return true
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"pass": func(rt *rapid.T) {
-				clock.pass(time.Duration(rapid.SampledFrom([]int{1, 30, 60, 600}).Draw(rt, "seconds")) * time.Second)
-			},
-			"claim": func(rt *rapid.T) {
-				n := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
-				m := &jobs[n]
-				r, err := table.Claim(ctx, newJob(n), deadline, "m", lease)
-				switch {
-				case m.state == "done" || m.state == "delivered" || m.state == "undelivered":
-					if !errors.Is(err, job.ErrFinished) || r.Result == nil || r.Result.Content != m.content {
-						rt.Fatalf("claim of a finished job: %+v, %v", r, err)
-					}
-					return
-				case m.state == "running" && busy(rt, m, err):
-					return
-				case err != nil:
-					rt.Fatalf("claim: %v", err)
-				}
-				m.state, m.until = "running", clock.now().Add(lease)
-				if m.attempt++; r.Attempt != m.attempt {
-					rt.Fatalf("attempt %d, want %d", r.Attempt, m.attempt)
-				}
-				give(n, r)
-			},
-			"release": func(rt *rapid.T) {
-				i, c, m := pick(rt)
-				delay := time.Duration(rapid.IntRange(0, 90).Draw(rt, "delay")) * time.Second
-				var rule error
-				if c.record.State != job.Running {
-					rule = job.ErrFinished
-				}
-				if ours(rt, "release", i, m, rule, table.Release(ctx, c.record, delay, "r")) {
-					m.until, m.owner = clock.now().Add(delay), -1
-				}
-			},
-			"finish": func(rt *rapid.T) {
-				i, c, m := pick(rt)
-				content := fmt.Sprintf("told by %d", i)
-				_, err := table.Finish(ctx, c.record, job.Result{Status: job.OK, Delivery: job.Respond, Content: content}, false, "")
-				var rule error
-				if c.record.State != job.Running {
-					rule = job.ErrFinished
-				}
-				if ours(rt, "finish", i, m, rule, err) {
-					m.state, m.until, m.owner, m.content = "done", time.Time{}, -1, content
-				}
-			},
-			"claim delivery": func(rt *rapid.T) {
-				n := rapid.IntRange(0, len(jobs)-1).Draw(rt, "job")
-				m := &jobs[n]
-				r, err := table.ClaimDelivery(ctx, newJob(n).ID, lease)
-				want := map[string]error{
-					"": jobtable.ErrNotFound, "running": job.ErrNotDone, "delivered": job.ErrSettled, "undelivered": job.ErrSettled,
-				}[m.state]
-				switch {
-				case want != nil:
-					if !errors.Is(err, want) {
-						rt.Fatalf("claim the delivery of a job that is %q: %v", m.state, err)
-					}
-					return
-				case busy(rt, m, err):
-					return
-				case err != nil:
-					rt.Fatalf("claim the delivery: %v", err)
-				}
-				m.until = clock.now().Add(lease)
-				give(n, r)
-			},
-			"release delivery": func(rt *rapid.T) {
-				i, c, m := pick(rt)
-				var rule error
-				if c.record.State != job.Done {
-					rule = job.ErrSettled
-				}
-				delay := time.Duration(rapid.IntRange(0, 2).Draw(rt, "delay")) * lease / 2
-				if ours(rt, "release the delivery", i, m, rule, table.ReleaseDelivery(ctx, c.record, delay)) {
-					m.until, m.owner = clock.now().Add(delay), -1
-				}
-			},
-			"settle": func(rt *rapid.T) {
-				_, c, m := pick(rt)
-				state := rapid.SampledFrom([]job.State{job.Delivered, job.Undelivered}).Draw(rt, "state")
-				// Whoever holds it, the first one counts.
-				var want error
-				if c.record.State != job.Done || m.state != "done" && m.state != string(state) {
-					want = job.ErrSettled
-				}
-				if err := table.Settle(ctx, c.record, state, ""); !errors.Is(err, want) {
-					rt.Fatalf("settle: %v, want %v", err, want)
-				}
-				if want == nil && m.state == "done" {
-					m.state, m.owner = string(state), -1
-				}
-			},
-		})
-	})
 }
 
 func same(t *testing.T, what string, want, got job.Record) {

@@ -15,10 +15,12 @@ import (
 // Store keeps records until they expire, as a DynamoDB table with a time to
 // live does. The zero value is ready.
 type Store struct {
-	mu      sync.Mutex
-	records map[string]job.Record
-	calls   map[string]job.CallRecord
-	saves   int // since the last sweep
+	mu        sync.Mutex
+	records   map[string]job.Record
+	ofCall    map[string][]string // the ids of each call's records, the oldest first
+	calls     map[string]job.CallRecord
+	customers map[string]job.CustomerRecord
+	saves     int // since the last sweep
 }
 
 // Load implements [jobtable.Store].
@@ -47,11 +49,31 @@ func (s *Store) Save(ctx context.Context, r job.Record) (job.Record, error) {
 	}
 	if s.records == nil {
 		s.records = make(map[string]job.Record)
+		s.ofCall = make(map[string][]string)
+	}
+	if r.Revision == 0 {
+		s.ofCall[r.CallID] = append(s.ofCall[r.CallID], r.ID)
 	}
 	r.Revision++
 	s.records[r.ID] = r
 	s.sweep(r.Updated)
 	return r, nil
+}
+
+// OfCall implements [jobtable.Store].
+func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
+	if err := ctx.Err(); err != nil || callID == "" {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := s.ofCall[callID]
+	ids = ids[max(0, len(ids)-jobtable.MaxOfCall):]
+	summaries := make([]job.Summary, 0, len(ids))
+	for _, id := range ids {
+		summaries = append(summaries, s.records[id].Summary())
+	}
+	return summaries, nil
 }
 
 // LoadCall implements [jobtable.CallStore].
@@ -87,6 +109,39 @@ func (s *Store) SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord,
 	return r, nil
 }
 
+// LoadCustomer implements [jobtable.CustomerStore].
+func (s *Store) LoadCustomer(ctx context.Context, customer string) (job.CustomerRecord, error) {
+	if err := ctx.Err(); err != nil {
+		return job.CustomerRecord{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.customers[customer]
+	if !ok {
+		return job.CustomerRecord{}, jobtable.ErrNotFound
+	}
+	return r, nil
+}
+
+// SaveCustomer implements [jobtable.CustomerStore].
+func (s *Store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (job.CustomerRecord, error) {
+	if err := ctx.Err(); err != nil {
+		return job.CustomerRecord{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.customers[r.Customer].Revision != r.Revision {
+		return job.CustomerRecord{}, jobtable.ErrChanged
+	}
+	if s.customers == nil {
+		s.customers = make(map[string]job.CustomerRecord)
+	}
+	r.Revision++
+	s.customers[r.Customer] = r
+	s.sweep(r.Updated)
+	return r, nil
+}
+
 // Records are the job records that it keeps, in no order.
 func (s *Store) Records() []job.Record {
 	s.mu.Lock()
@@ -96,10 +151,20 @@ func (s *Store) Records() []job.Record {
 
 // sweep forgets what has expired. It looks at all records, so not every time.
 func (s *Store) sweep(now time.Time) {
-	if s.saves++; 2*s.saves <= len(s.records)+len(s.calls)+100 {
+	if s.saves++; 2*s.saves <= len(s.records)+len(s.calls)+len(s.customers)+100 {
 		return
 	}
 	s.saves = 0
-	maps.DeleteFunc(s.records, func(_ string, r job.Record) bool { return r.Expires().Before(now) })
+	for id, r := range s.records {
+		if !r.Expires().Before(now) {
+			continue
+		}
+		delete(s.records, id)
+		s.ofCall[r.CallID] = slices.DeleteFunc(s.ofCall[r.CallID], func(other string) bool { return other == id })
+		if len(s.ofCall[r.CallID]) == 0 {
+			delete(s.ofCall, r.CallID)
+		}
+	}
+	maps.DeleteFunc(s.customers, func(_ string, r job.CustomerRecord) bool { return r.Expires().Before(now) })
 	maps.DeleteFunc(s.calls, func(_ string, r job.CallRecord) bool { return r.Expires().Before(now) })
 }

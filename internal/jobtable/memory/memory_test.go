@@ -26,7 +26,10 @@ func TestExpiry(t *testing.T) {
 	for range 100 {
 		for i := range 50 {
 			id := fmt.Sprint(now.Unix(), "/", i)
-			if _, err := s.Save(t.Context(), job.Record{ID: id, Updated: now}); err != nil {
+			if _, err := s.Save(t.Context(), job.Record{ID: id, CallID: "call", Updated: now}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.SaveCustomer(t.Context(), job.CustomerRecord{Customer: id, Updated: now}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.SaveCall(t.Context(), job.CallRecord{CallID: id, Updated: now}); err != nil {
@@ -42,6 +45,16 @@ func TestExpiry(t *testing.T) {
 	// Two halves of the retention are kept, and as much again until the next sweep.
 	if n := len(s.Records()); n < 100 || n > 400 {
 		t.Errorf("it keeps %d records", n)
+	}
+	// The jobs of a call are those that have a record still.
+	summaries, err := s.OfCall(t.Context(), "call")
+	if err != nil || len(summaries) != jobtable.MaxOfCall {
+		t.Errorf("%d jobs of the call, %v", len(summaries), err)
+	}
+	for _, summary := range summaries {
+		if _, err := s.Load(t.Context(), summary.ID); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ type Client interface {
 }
 
 // Config says where the schedules are kept and what they do. None but Now may
-// be empty.
+// be empty; nor may the ARNs, where schedules are made and not only deleted.
 type Config struct {
 	Client Client
 
@@ -54,15 +54,8 @@ func New(cfg Config) (*Scheduler, error) {
 	if cfg.Client == nil {
 		return nil, errors.New("schedules need a client of EventBridge Scheduler")
 	}
-	for _, setting := range []struct{ name, value string }{
-		{"name of their group", cfg.Group},
-		{"ARN of the role that sends", cfg.RoleARN},
-		{"ARN of the queue", cfg.QueueARN},
-		{"ARN of the dead-letter queue", cfg.DeadLetterARN},
-	} {
-		if setting.value == "" {
-			return nil, fmt.Errorf("schedules need the %s", setting.name)
-		}
+	if cfg.Group == "" {
+		return nil, errors.New("schedules need the name of their group")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -94,6 +87,15 @@ const (
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
 	if err := schedule.CheckName(name); err != nil {
 		return err
+	}
+	for _, setting := range []struct{ name, value string }{
+		{"ARN of the role that sends", s.cfg.RoleARN},
+		{"ARN of the queue", s.cfg.QueueARN},
+		{"ARN of the dead-letter queue", s.cfg.DeadLetterARN},
+	} {
+		if setting.value == "" {
+			return fmt.Errorf("schedule %s: schedules need the %s", name, setting.name)
+		}
 	}
 	if err := (queue.Message{Body: body}).Check(); err != nil {
 		return fmt.Errorf("schedule %s: %w", name, err)

@@ -182,7 +182,12 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		cfg := full
 		change(&cfg)
-		if _, err := awsschedule.New(cfg); err == nil || !strings.Contains(err.Error(), says) {
+		// Who only deletes schedules needs no ARNs.
+		made, err := awsschedule.New(cfg)
+		if err == nil {
+			err = made.At(t.Context(), "a", time.Now(), "x")
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v, want one that names %s", err, says)
 		}
 	}

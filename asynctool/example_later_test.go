@@ -1,0 +1,122 @@
+package asynctool_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+// A tool that looks again and again until something is ready. Between its runs
+// nothing runs, and nothing is paid for.
+func ExampleResumeIn() {
+	type input struct {
+		Contract string `json:"contract" jsonschema:"the contract's number"`
+	}
+	type state struct {
+		Check string `json:"check"` // the check's id at the office
+	}
+	// What the office says, each time it is asked.
+	answers := []string{"queued", "half done", "no entries"}
+	creditCheck := asynctool.Tool[input]{
+		Name:        "credit_check",
+		Description: "Asks the office for a credit check. Takes up to two days.",
+		Deadline:    48 * time.Hour,
+		AfterCall:   asynctool.CallBack,
+		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+			if call.Resumes == 0 {
+				// The key makes it one check, also where this is repeated.
+				return asynctool.ResumeIn(time.Minute, state{Check: "check-" + call.IdempotencyKey()}), nil
+			}
+			s, err := asynctool.State[state](call)
+			if err != nil {
+				return asynctool.Result{}, err
+			}
+			if answer := answers[call.Resumes-1]; answer != "no entries" {
+				call.Note(ctx, "The credit check is "+answer+".")
+				return asynctool.ResumeIn(time.Hour, s), nil
+			}
+			return asynctool.Textf("Credit check %s for contract %s found no entries.", s.Check, in.Contract), nil
+		},
+	}
+
+	// Ringback runs it like this, an hour after the other:
+	set, err := asynctool.NewSet(creditCheck)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tool, _ := set.Lookup("credit_check")
+	call := asynctool.Call{ID: "call-1", ToolCallID: "t1", Attempt: 1}
+	for {
+		result, err := tool.Run(context.Background(), call, json.RawMessage(`{"contract":"C-7"}`))
+		if err != nil || result.Later == nil {
+			fmt.Println(result.Text, err)
+			return
+		}
+		call.Resumes++
+		if call.State, err = result.Later.Memory(); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println("goes on in", result.Later.In, "with", string(call.State))
+	}
+	// Output:
+	// goes on in 1m0s with {"check":"check-call-1/t1"}
+	// goes on in 1h0m0s with {"check":"check-call-1/t1"}
+	// goes on in 1h0m0s with {"check":"check-call-1/t1"}
+	// Credit check check-call-1/t1 for contract C-7 found no entries. <nil>
+}
+
+// A tool that leaves its job to somebody else, who posts the result when it is
+// there.
+func ExampleWait() {
+	type input struct {
+		Amount int `json:"amount" jsonschema:"the refund in euros"`
+	}
+	refund := asynctool.Tool[input]{
+		Name:        "refund",
+		Description: "Asks a manager to approve a refund. Takes up to a day.",
+		Deadline:    24 * time.Hour,
+		AfterCall:   asynctool.NextCall,
+		FailureText: "Nobody has decided about the refund yet.",
+		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+			completion, err := call.CompletionURL(ctx)
+			if err != nil {
+				return asynctool.Result{}, err
+			}
+			if err := askManager(ctx, in.Amount, completion); err != nil {
+				return asynctool.Result{}, asynctool.TryAgain(0, "", err)
+			}
+			call.Progress(ctx, "I have asked the manager.")
+			// The manager's program posts {"result":"The refund is approved."}.
+			return asynctool.Wait(), nil
+		},
+	}
+	set, err := asynctool.NewSet(refund)
+	fmt.Println(set.Entries()[0].Name, err)
+	// Output: refund <nil>
+}
+
+// askManager hands the URL on.
+func askManager(ctx context.Context, amount int, completion string) error {
+	form := url.Values{"amount": {fmt.Sprint(amount)}, "answer_to": {completion}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://managers.example/refunds?"+form.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(answer.Status)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package completion
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/spoken"
+)
+
+// errBody says that a body cannot be used. It comes wrapped with what is
+// wrong, for whoever sent it, and holds nothing of the body.
+var errBody = errors.New("the body cannot be used")
+
+// post is what a body says.
+type post struct {
+	kind   job.Kind
+	status job.Status // of a final one
+	text   string
+	silent bool // of progress
+}
+
+// parse reads a body: a JSON object, whatever its content type, or a text.
+func parse(contentType string, body []byte) (post, error) {
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some senders begin with one
+	if !utf8.Valid(body) {
+		return post{}, fmt.Errorf("%w: it is not UTF-8", errBody)
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	plain := strings.TrimSpace(contentType) == "" || err == nil && kind == "text/plain"
+	switch {
+	case bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body):
+		return parseObject(body)
+	case plain:
+		return checked(post{kind: job.Final, status: job.OK, text: string(body)})
+	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
+		return post{}, fmt.Errorf("%w: it is not a JSON object", errBody)
+	default: // a form, for one, or a page that says that something went wrong
+		return post{}, fmt.Errorf("%w: it is no JSON object, and its Content-Type is neither application/json nor text/plain", errBody)
+	}
+}
+
+// parseObject reads a body that is known to be a JSON object.
+func parseObject(body []byte) (post, error) {
+	members, err := membersOf(body)
+	if err != nil {
+		return post{}, err
+	}
+	p := post{kind: job.Final, status: job.OK}
+	said := 0
+	for _, m := range []struct {
+		name string
+		set  func()
+	}{
+		{"result", func() {}},
+		{"error", func() { p.status = job.Error }},
+		{"progress", func() { p.kind, p.status = job.Progress, "" }},
+	} {
+		value, ok := members[m.name]
+		if !ok {
+			continue
+		}
+		said++
+		m.set()
+		switch {
+		case value[0] == '"':
+			_ = json.Unmarshal(value, &p.text) // it is known to be a string
+		case m.name == "result":
+			var compact bytes.Buffer
+			_ = json.Compact(&compact, value)
+			p.text = compact.String()
+		default:
+			return post{}, fmt.Errorf("%w: its member %s is not a string", errBody, m.name)
+		}
+	}
+	if said != 1 {
+		return post{}, fmt.Errorf("%w: it must have exactly one of the members result, error and progress", errBody)
+	}
+	if silent, ok := members["silent"]; ok {
+		if p.kind != job.Progress {
+			return post{}, fmt.Errorf("%w: its member silent goes with progress only", errBody)
+		}
+		if json.Unmarshal(silent, &p.silent) != nil {
+			return post{}, fmt.Errorf("%w: its member silent is neither true nor false", errBody)
+		}
+	}
+	return checked(p)
+}
+
+// membersOf gives the members of a JSON object, without those that are null:
+// many senders write null for what they do not mean to say.
+func membersOf(object []byte) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, _ = d.Token()
+	members := make(map[string]json.RawMessage)
+	seen := make(map[string]bool)
+	for d.More() {
+		token, err := d.Token()
+		name, _ := token.(string)
+		var value json.RawMessage
+		if err == nil {
+			err = d.Decode(&value)
+		}
+		switch {
+		case err != nil: // nested too deeply, for one
+			return nil, fmt.Errorf("%w: it is no JSON object that can be read", errBody)
+		case seen[name]:
+			return nil, fmt.Errorf("%w: it has a member twice", errBody)
+		case name != "result" && name != "error" && name != "progress" && name != "silent":
+			return nil, fmt.Errorf("%w: it has another member than result, error, progress and silent", errBody)
+		}
+		seen[name] = true
+		if string(value) != "null" {
+			members[name] = value
+		}
+	}
+	return members, nil
+}
+
+func checked(p post) (post, error) {
+	// What cannot be seen cannot be told either.
+	if strings.TrimSpace(spoken.Clean(p.text)) == "" {
+		return post{}, fmt.Errorf("%w: its text is empty", errBody)
+	}
+	p.text = spoken.Cut(p.text)
+	return p, nil
+}

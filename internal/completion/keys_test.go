@@ -1,0 +1,508 @@
+package completion_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/ringback/ringback/internal/completion"
+)
+
+const (
+	keyA = "planted-key-a-planted-key-a-planted-key-a"
+	keyB = "planted-key-b-planted-key-b-planted-key-b"
+	keyC = "planted-key-c-planted-key-c-planted-key-c"
+)
+
+var (
+	now      = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	deadline = now.Add(time.Hour)
+)
+
+// source is where keys are stored. Get may give older ones than Refresh.
+type source struct {
+	mu        sync.Mutex
+	old, new  string
+	err       error
+	refreshes int
+}
+
+func (s *source) Get(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.old, s.err
+}
+
+func (s *source) Refresh(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refreshes++
+	return s.new, s.err
+}
+
+// store stores keys, and lets everybody see them.
+func (s *source) store(text string) { s.old, s.new = text, text }
+
+// keysOf are keys as they are stored, the current one first.
+func keysOf(keys ...string) string {
+	stored := map[string]string{"current": keys[0]}
+	if len(keys) > 1 {
+		stored["previous"] = keys[1]
+	}
+	text, _ := json.Marshal(stored)
+	return string(text)
+}
+
+func stored(keys ...string) *source {
+	s := new(source)
+	s.store(keysOf(keys...))
+	return s
+}
+
+func sign(t testing.TB, k *completion.Keys, id string, expires time.Time) string {
+	t.Helper()
+	token, err := k.Sign(t.Context(), id, expires)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestToken(t *testing.T) {
+	for name, row := range map[string]struct {
+		expires, last time.Time // last is the last moment at which it is good
+	}{
+		"a whole second":         {deadline, deadline.Add(time.Second - 1)},
+		"a fraction of a second": {deadline.Add(time.Millisecond), deadline.Add(time.Second - 1)},
+		"nearly a second":        {deadline.Add(time.Second - 1), deadline.Add(time.Second - 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := completion.NewKeys(stored(keyA), nil)
+			const id = "call-1/tool-\"1\"\n語"
+			token := sign(t, k, id, row.expires)
+			for _, at := range []time.Time{now.Add(-time.Hour), now, row.expires, row.last} {
+				if got, err := k.Verify(t.Context(), token, at); got != id || err != nil {
+					t.Errorf("at %s: %q, %v", at, got, err)
+				}
+			}
+			for _, at := range []time.Time{row.last.Add(1), row.last.Add(1000 * time.Hour)} {
+				if got, err := k.Verify(t.Context(), token, at); got != "" || !errors.Is(err, completion.ErrExpired) {
+					t.Errorf("at %s: %q, %v, want ErrExpired", at, got, err)
+				}
+			}
+			// A token is part of a URL's path, as it is.
+			if strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
+				t.Errorf("the token has to be escaped in a URL: %s", token)
+			}
+		})
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	k := completion.NewKeys(stored(keyA), nil)
+	for name, row := range map[string]struct {
+		id      string
+		expires time.Time
+	}{
+		"no job":     {"", deadline},
+		"no UTF-8":   {"call/\xff", deadline},
+		"no time":    {"call/tool", time.Time{}},
+		"a huge job": {strings.Repeat("x", 10_000), deadline},
+	} {
+		if token, err := k.Sign(t.Context(), row.id, row.expires); err == nil {
+			t.Errorf("%s: signed %s", name, token)
+		}
+	}
+	// The longest id that there is, at its worst.
+	if _, err := k.Sign(t.Context(), strings.Repeat("\x01", 512+1+256), deadline); err != nil {
+		t.Error(err)
+	}
+}
+
+// forged makes a token by hand.
+func forged(t testing.TB, method jwt.SigningMethod, key any, header map[string]any, claims jwt.MapClaims) string {
+	t.Helper()
+	token := jwt.NewWithClaims(method, claims)
+	for name, value := range header {
+		token.Header[name] = value
+	}
+	signed, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+func TestForgedTokens(t *testing.T) {
+	s := stored(keyA, keyB)
+	k := completion.NewKeys(s, slog.New(slog.DiscardHandler))
+	genuine := sign(t, k, "call/tool", deadline)
+	parts := strings.Split(genuine, ".")
+	var header struct{ Kid string }
+	if raw, err := base64.RawURLEncoding.DecodeString(parts[0]); err != nil || json.Unmarshal(raw, &header) != nil || header.Kid == "" {
+		t.Fatalf("the token's header: %s", raw)
+	}
+	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
+		c := jwt.MapClaims{"sub": "call/tool", "aud": []string{"ringback/results"}, "exp": deadline.Unix()}
+		if change != nil {
+			change(c)
+		}
+		return c
+	}
+	kid := map[string]any{"kid": header.Kid}
+	encode := base64.RawURLEncoding.EncodeToString
+	payload := func(json string) string { return parts[0] + "." + encode([]byte(json)) + "." + parts[2] }
+
+	// What the rows below change is the only thing that is wrong with them.
+	if id, err := k.Verify(t.Context(), forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(nil)), now); id != "call/tool" || err != nil {
+		t.Fatalf("a token made by hand: %q, %v", id, err)
+	}
+	rows := map[string]string{
+		"nothing":                   "",
+		"a word":                    "token",
+		"dots":                      "..",
+		"two parts":                 parts[0] + "." + parts[1],
+		"four parts":                genuine + "." + parts[2],
+		"no signature":              parts[0] + "." + parts[1] + ".",
+		"padded":                    genuine + "=",
+		"a space after":             genuine + " ",
+		"a line after":              genuine + "\n",
+		"in upper case":             strings.ToUpper(genuine),
+		"twice":                     genuine + genuine,
+		"cut":                       genuine[:len(genuine)-1],
+		"of standard base64":        parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace(parts[2]) + "=",
+		"very long":                 strings.Repeat(genuine, 100),
+		"another job":               payload(`{"sub":"call/other","aud":["ringback/results"],"exp":4102444800}`),
+		"a later end":               payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":4102444800}`),
+		"no claims":                 payload(`null`),
+		"a list":                    payload(`[]`),
+		"a huge end":                payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":1e308}`),
+		"alg none":                  forged(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, claims(nil)),
+		"alg none, with ours":       encode([]byte(`{"alg":"none","typ":"JWT","kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
+		"alg None":                  encode([]byte(`{"alg":"None","kid":"`+header.Kid+`"}`)) + "." + parts[1] + ".",
+		"no alg":                    encode([]byte(`{"kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
+		"HS384":                     forged(t, jwt.SigningMethodHS384, []byte(keyA), kid, claims(nil)),
+		"HS512":                     forged(t, jwt.SigningMethodHS512, []byte(keyA), kid, claims(nil)),
+		"RS256":                     encode([]byte(`{"alg":"RS256","kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
+		"another key":               forged(t, jwt.SigningMethodHS256, []byte(keyC), kid, claims(nil)),
+		"an empty key":              forged(t, jwt.SigningMethodHS256, []byte{}, kid, claims(nil)),
+		"the kid as the key":        forged(t, jwt.SigningMethodHS256, []byte(header.Kid), kid, claims(nil)),
+		"another key, no kid":       forged(t, jwt.SigningMethodHS256, []byte(keyC), nil, claims(nil)),
+		"another key, kid a number": forged(t, jwt.SigningMethodHS256, []byte(keyC), map[string]any{"kid": 1}, claims(nil)),
+		"no end":                    forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
+		"an end that is a text":     forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { c["exp"] = "tomorrow" })),
+		"no job":                    forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "sub") })),
+		"no job, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
+			delete(c, "sub")
+			c["exp"] = now.Unix()
+		})),
+		"no audience":      forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "aud") })),
+		"another audience": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { c["aud"] = "ringback" })),
+		"no audience, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
+			delete(c, "aud")
+			c["exp"] = now.Unix()
+		})),
+		"another audience, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
+			c["aud"] = "ringback"
+			c["exp"] = now.Unix()
+		})),
+	}
+	// Each character of the signature counts, with each of its bits.
+	for i := range parts[2] {
+		for _, c := range "Aw-_9" {
+			if rune(parts[2][i]) != c {
+				rows["another signature "+string(c)+string(rune('a'+i))] = parts[0] + "." + parts[1] + "." + parts[2][:i] + string(c) + parts[2][i+1:]
+			}
+		}
+	}
+	last := parts[2][len(parts[2])-1]
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
+		if byte(c) != last {
+			rows["another end "+string(c)] = genuine[:len(genuine)-1] + string(c)
+		}
+	}
+	for name, token := range rows {
+		id, err := k.Verify(t.Context(), token, now)
+		if id != "" || !errors.Is(err, completion.ErrToken) {
+			t.Errorf("%s: %q, %v, want ErrToken", name, id, err)
+		}
+		if err != nil && (len(token) > 9 && strings.Contains(err.Error(), token[:9]) || strings.Contains(err.Error(), header.Kid)) {
+			t.Errorf("%s: the error has the token: %v", name, err)
+		}
+	}
+	// Strangers who say that it is a known key, or say nothing, have nothing
+	// read anew.
+	if s.refreshes != 0 {
+		t.Errorf("the keys were read anew %d times", s.refreshes)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	verifies := func(k *completion.Keys, token string) error {
+		t.Helper()
+		id, err := k.Verify(t.Context(), token, now)
+		if err == nil && id != "call/tool" {
+			t.Errorf("job %q", id)
+		}
+		return err
+	}
+	byOld, byNew := completion.NewKeys(stored(keyA), nil), completion.NewKeys(stored(keyB, keyA), nil)
+	oldToken, newToken := sign(t, byOld, "call/tool", deadline), sign(t, byNew, "call/tool", deadline)
+
+	t.Run("who has the new keys takes tokens of the old one", func(t *testing.T) {
+		if err := verifies(byNew, oldToken); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("who has the old key takes tokens of the new one", func(t *testing.T) {
+		s := &source{old: keysOf(keyA), new: keysOf(keyB, keyA)}
+		k := completion.NewKeys(s, nil)
+		if err := verifies(k, newToken); err != nil || s.refreshes != 1 {
+			t.Errorf("%v, after %d refreshes", err, s.refreshes)
+		}
+		if err := verifies(k, oldToken); err != nil || s.refreshes != 1 {
+			t.Errorf("the old one: %v, after %d refreshes", err, s.refreshes)
+		}
+	})
+	t.Run("once the old key is gone, its tokens are", func(t *testing.T) {
+		s := stored(keyB)
+		if err := verifies(completion.NewKeys(s, nil), oldToken); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
+			t.Errorf("%v, after %d refreshes", err, s.refreshes)
+		}
+	})
+	t.Run("back to the old key", func(t *testing.T) {
+		s := stored(keyB, keyA)
+		k := completion.NewKeys(s, nil)
+		if err := verifies(k, newToken); err != nil {
+			t.Error(err)
+		}
+		s.store(keysOf(keyA))
+		if err := verifies(k, oldToken); err != nil {
+			t.Error(err)
+		}
+		if err := verifies(k, newToken); !errors.Is(err, completion.ErrToken) {
+			t.Error(err)
+		}
+	})
+	t.Run("an expired token has nothing read anew", func(t *testing.T) {
+		s := stored(keyA)
+		if _, err := completion.NewKeys(s, nil).Verify(t.Context(), oldToken, deadline.Add(time.Hour)); !errors.Is(err, completion.ErrExpired) || s.refreshes != 0 {
+			t.Errorf("%v, after %d refreshes", err, s.refreshes)
+		}
+	})
+	t.Run("broken keys do not take the place of good ones", func(t *testing.T) {
+		var log bytes.Buffer
+		s := stored(keyA)
+		k := completion.NewKeys(s, slog.New(slog.NewTextHandler(&log, nil)))
+		if err := verifies(k, oldToken); err != nil {
+			t.Fatal(err)
+		}
+		s.store(`{"current":"planted"}`)
+		for range 3 {
+			if err := verifies(k, oldToken); err != nil {
+				t.Error(err)
+			}
+			if err := verifies(k, newToken); !errors.Is(err, completion.ErrToken) {
+				t.Error(err)
+			}
+		}
+		if n := strings.Count(log.String(), "level=ERROR"); n != 1 || strings.Contains(log.String(), "planted") {
+			t.Errorf("%d errors in the log, want 1 without the key:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	long := strings.Repeat("k", 32)
+	for name, row := range map[string]struct{ text, says string }{ // says is empty where they are good
+		"long enough":        {keysOf(long), ""},
+		"many bytes":         {keysOf(strings.Repeat("語", 32)), ""},
+		"two":                {keysOf(long, keyA), ""},
+		"previous null":      {`{"current":"` + long + `","previous":null}`, ""},
+		"too short":          {keysOf(long[1:]), "current key is shorter than 32 characters"},
+		"too few characters": {keysOf(strings.Repeat("語", 31)), "current key is shorter than 32 characters"},
+		"previous too short": {keysOf(long, "planted"), "previous key is shorter than 32 characters"},
+		"empty":              {keysOf(""), "current key is shorter than 32 characters"},
+		"previous empty":     {keysOf(long, ""), "previous key is shorter than 32 characters"},
+		"no current":         {`{"previous":"` + keyA + `"}`, "not JSON"},
+		"a typo":             {`{"current":"` + long + `","planted":"` + keyA + `"}`, "not JSON"},
+		"a bare key":         {keyA, "not JSON"},
+		"a JSON string":      {`"` + keyA + `"`, "not JSON"},
+		"a number":           {`{"current":12345678901234567890123456789012}`, "not JSON"},
+		"two objects":        {keysOf(keyA) + keysOf(keyB), "not JSON"},
+		"nothing":            {"", "not JSON"},
+		"null":               {"null", "not JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := new(source)
+			s.store(row.text)
+			k := completion.NewKeys(s, nil)
+			token, err := k.Sign(t.Context(), "call/tool", deadline)
+			if row.says == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := k.Verify(t.Context(), token, now); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			_, verifyErr := k.Verify(t.Context(), "a.b.c", now)
+			for _, err := range []error{err, verifyErr} {
+				if !errors.Is(err, completion.ErrKeys) || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "planted") {
+					t.Errorf("error %v, want one that says %q and no key", err, row.says)
+				}
+			}
+		})
+	}
+	down := errors.New("the service is down")
+	k := completion.NewKeys(&source{err: down}, nil)
+	if _, err := k.Sign(t.Context(), "call/tool", deadline); !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
+		t.Errorf("keys that cannot be read: %v", err)
+	}
+	if _, err := k.Verify(t.Context(), "a.b.c", now); !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
+		t.Errorf("keys that cannot be read: %v", err)
+	}
+}
+
+func TestRefreshFails(t *testing.T) {
+	token := sign(t, completion.NewKeys(stored(keyB), nil), "call/tool", deadline)
+	s := &failing{source: stored(keyA)}
+	if _, err := completion.NewKeys(s, nil).Verify(t.Context(), token, now); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
+		t.Errorf("%v, after %d refreshes", err, s.refreshes)
+	}
+}
+
+// failing is a source that can only be read as it was.
+type failing struct{ *source }
+
+func (f *failing) Refresh(ctx context.Context) (string, error) {
+	_, _ = f.source.Refresh(ctx)
+	return "", errors.New("throttled")
+}
+
+func TestChoose(t *testing.T) {
+	for name, row := range map[string]struct{ inline, id, want, says string }{
+		"inline":  {inline: keysOf(keyA), want: keysOf(keyA)},
+		"stored":  {id: "completion", want: "stored as completion"},
+		"both":    {inline: keysOf(keyA), id: "completion", says: "both COMPLETION_KEYS and COMPLETION_SECRET_ID"},
+		"neither": {says: "neither COMPLETION_SECRET_ID nor COMPLETION_KEYS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			chosen, err := completion.Choose(row.inline, row.id, func(id string) completion.Source {
+				s := new(source)
+				s.store("stored as " + id)
+				return s
+			})
+			if row.says != "" {
+				if err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "planted") {
+					t.Errorf("error %v, want one that says %q and no key", err, row.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, ask := range map[string]func(context.Context) (string, error){"Get": chosen.Get, "Refresh": chosen.Refresh} {
+				if got, err := ask(t.Context()); got != row.want || err != nil {
+					t.Errorf("%s: %q, %v", name, got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestURLs(t *testing.T) {
+	k := completion.NewKeys(stored(keyA), nil)
+	for _, base := range []string{"https://api.example.com/results/", "https://api.example.com/results", "http://127.0.0.1:8787/results/"} {
+		urls, err := completion.NewURLs(k, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, err := urls.URL(t.Context(), "call/tool", deadline)
+		token, ok := strings.CutPrefix(url, strings.TrimSuffix(base, "/")+"/")
+		if err != nil || !ok {
+			t.Errorf("%s: %s, %v", base, url, err)
+		}
+		if id, err := k.Verify(t.Context(), token, now); id != "call/tool" || err != nil {
+			t.Errorf("%s: %q, %v", base, id, err)
+		}
+	}
+	for _, base := range []string{"", "results", "/results/", "api.example.com/results/", "ftp://example.com/", "https:///results/",
+		"https://example.com/results/?token=", "https://example.com/#", "https://planted@example.com/", "https://exa mple.com/"} {
+		if _, err := completion.NewURLs(k, base); (err == nil) != (base == "https://example.com/#") { // an empty fragment is none
+			t.Errorf("%q: error %v", base, err)
+		}
+	}
+	urls, err := completion.NewURLs(completion.NewKeys(&source{err: errors.New("down")}, nil), "https://api.example.com/results/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if url, err := urls.URL(t.Context(), "call/tool", deadline); url != "" || !errors.Is(err, completion.ErrKeys) {
+		t.Errorf("without keys: %s, %v", url, err)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	s := stored(keyA)
+	k := completion.NewKeys(s, nil)
+	other := sign(t, completion.NewKeys(stored(keyB), nil), "call/tool", deadline)
+	var using sync.WaitGroup
+	for range 8 {
+		using.Go(func() {
+			token, err := k.Sign(t.Context(), "call/tool", deadline)
+			if err != nil {
+				t.Error(err)
+			}
+			if id, err := k.Verify(t.Context(), token, now); id != "call/tool" || err != nil {
+				t.Errorf("%q, %v", id, err)
+			}
+			if _, err := k.Verify(t.Context(), other, now); !errors.Is(err, completion.ErrToken) {
+				t.Error(err)
+			}
+		})
+	}
+	using.Wait()
+}
+
+// FuzzVerify looks for a token that was not signed and is let in all the same,
+// and for one that was and is not.
+func FuzzVerify(f *testing.F) {
+	k := completion.NewKeys(stored(keyA, keyB), slog.New(slog.DiscardHandler))
+	genuine := sign(f, k, "call/tool", deadline)
+	parts := strings.Split(genuine, ".")
+	f.Add(genuine, "call/tool", int64(0))
+	f.Add(parts[0]+"..", "\x00", int64(1))
+	f.Add(base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+parts[1]+".", "ä/ö", int64(-1))
+	f.Add(parts[0]+"."+base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e999,"aud":{},"sub":1}`))+"."+parts[2], "x", int64(1<<62))
+	f.Fuzz(func(t *testing.T, token, id string, nanos int64) {
+		if got, err := k.Verify(t.Context(), token, now); token != genuine && (got != "" || !errors.Is(err, completion.ErrToken)) {
+			t.Fatalf("%q was let in as %q, %v", token, got, err)
+		}
+		expires := now.Add(time.Duration(nanos))
+		signed, err := k.Sign(t.Context(), id, expires)
+		if (err == nil) != (id != "" && utf8.ValidString(id) && expires.Unix() > 0) && len(id) < 1000 {
+			t.Fatalf("signing %q until %s: %v", id, expires, err)
+		}
+		if err != nil {
+			return
+		}
+		got, err := k.Verify(t.Context(), signed, now)
+		switch {
+		case err == nil && got == id && !expires.Before(now.Truncate(time.Second)):
+		case errors.Is(err, completion.ErrExpired) && got == "" && expires.Before(now):
+		default:
+			t.Fatalf("%q, signed until %s: %q, %v", id, expires, got, err)
+		}
+	})
+}

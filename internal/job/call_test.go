@@ -1,0 +1,115 @@
+package job_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// TestCallRecord tests what jobs of a call note beside their slots, which the
+// tests of the table are about.
+func TestCallRecord(t *testing.T) {
+	first := job.CallRecord{CallID: "c"}.Ask("key", job.Question{By: "a", At: start}, start)
+	second := first.Ask("key", job.Question{By: "b", Before: "a"}, start.Add(1))
+	third := second.Ask("other", job.Question{By: "c"}, start.Add(2))
+	for name, row := range map[string]struct {
+		got  job.CallRecord
+		want map[string]job.Question
+		at   time.Time
+	}{
+		"first":  {first, map[string]job.Question{"key": {By: "a", At: start}}, start},
+		"second": {second, map[string]job.Question{"key": {By: "b", Before: "a"}}, start.Add(1)},
+		"third":  {third, map[string]job.Question{"key": {By: "b", Before: "a"}, "other": {By: "c"}}, start.Add(2)},
+	} {
+		if diff := cmp.Diff(job.CallRecord{CallID: "c", Questions: row.want, Updated: row.at}, row.got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if want := row.at.Add(job.Retention); !row.got.Expires().Equal(want) {
+			t.Errorf("%s expires at %s, want %s", name, row.got.Expires(), want)
+		}
+	}
+
+	ended, news := third.End(start.Add(time.Hour))
+	want := third
+	want.Ended, want.Updated = start.Add(time.Hour), start.Add(time.Hour)
+	if diff := cmp.Diff(want, ended); diff != "" || !news {
+		t.Errorf("ended, news %t (-want +got):\n%s", news, diff)
+	}
+	again, news := ended.End(start.Add(2 * time.Hour))
+	if diff := cmp.Diff(want, again); diff != "" || news {
+		t.Errorf("ended again, news %t (-want +got):\n%s", news, diff)
+	}
+}
+
+func TestCustomerRecord(t *testing.T) {
+	kept := func(i int) job.KeptResult {
+		return job.KeptResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
+	}
+	r := job.CustomerRecord{Customer: "x", Updated: start}
+	for i := range 20 {
+		before, _ := json.Marshal(r)
+		next, ok := r.Add(kept(i), start.Add(1))
+		if after, _ := json.Marshal(r); !ok || string(before) != string(after) {
+			t.Fatalf("add %d: %t; the record before it: %s", i, ok, after)
+		}
+		r = next
+	}
+	if got, ok := r.Add(kept(20), start.Add(2)); ok || cmp.Diff(r, got) != "" {
+		t.Errorf("a result too many: %t, %+v", ok, got)
+	}
+	// What is kept once more is another one, in the place of the first.
+	again := kept(7)
+	again.Revision = 9
+	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Kept) != 20 || got.Kept[19] != again || slices.Contains(got.Kept, kept(7)) || !got.Updated.Equal(start.Add(2)) {
+		t.Errorf("a result twice: %t, %+v", ok, got)
+	} else if got = got.Remove(kept(7), start.Add(3)); len(got.Kept) != 20 {
+		t.Errorf("removed as it was kept before: %+v", got)
+	}
+	less := r.Remove(kept(7), start.Add(3))
+	if len(less.Kept) != 19 || len(r.Kept) != 20 || less.Kept[7] != kept(8) || r.Kept[7] != kept(7) || !less.Updated.Equal(start.Add(3)) {
+		t.Errorf("removed from %+v: %+v", r, less)
+	}
+	if got := less.Remove(kept(7), start.Add(4)); len(got.Kept) != 19 {
+		t.Errorf("removed twice: %+v", got)
+	}
+	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Kept[19] != kept(20) || !got.Expires().Equal(start.Add(4+job.Retention)) {
+		t.Errorf("room again: %t, %+v", ok, got)
+	}
+}
+
+func TestCustomer(t *testing.T) {
+	one := job.Customer(job.Call{ID: "c", OrgID: "org", CustomerNumber: "+15550100123", AssistantID: "a"})
+	if one == "" || strings.Contains(one, "5550100123") || strings.ContainsAny(one, "/ ") {
+		t.Errorf("a customer is called %q", one)
+	}
+	for name, row := range map[string]struct {
+		call job.Call
+		same bool
+	}{
+		"their next call":      {job.Call{ID: "d", OrgID: "org", CustomerNumber: "+15550100123", Type: "inboundPhoneCall"}, true},
+		"another number":       {job.Call{OrgID: "org", CustomerNumber: "+15550100124"}, false},
+		"another organisation": {job.Call{OrgID: "gro", CustomerNumber: "+15550100123"}, false},
+		"the same letters":     {job.Call{OrgID: "org+", CustomerNumber: "15550100123"}, false},
+		"no number":            {job.Call{OrgID: "org"}, false},
+	} {
+		if got := job.Customer(row.call); (got == one) != row.same {
+			t.Errorf("%s is called %q", name, got)
+		}
+	}
+	if got := job.Customer(job.Call{OrgID: "org"}); got != "" {
+		t.Errorf("who withholds the number is called %q", got)
+	}
+}
+
+func TestChat(t *testing.T) {
+	if !(job.Call{Type: "chat"}).Chat() || (job.Call{Type: "webCall"}).Chat() || (job.Call{}).Chat() {
+		t.Error("a chat is a call of the type chat")
+	}
+}

@@ -1,0 +1,48 @@
+package dynamo
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// maxPages bounds what [Active] reads: a page has 1 MB at most (Amazon DynamoDB
+// developer guide, "Scanning tables").
+const maxPages = 500
+
+// Active gives the jobs that are not over, in no order, and whether that is all
+// of them: no more than most are given. It reads the whole index, in which each
+// job of the last 30 days has some hundred bytes, and may miss what was saved a
+// moment ago. Functions have no use for it, and may not do it.
+func Active(ctx context.Context, client dynamodb.ScanAPIClient, table string, most int) (jobs []job.Summary, all bool, err error) {
+	pages := dynamodb.NewScanPaginator(client, &dynamodb.ScanInput{
+		TableName:                aws.String(table),
+		IndexName:                aws.String(Index),
+		FilterExpression:         aws.String("#state IN (:running, :waiting)"),
+		ExpressionAttributeNames: map[string]string{"#state": "state"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":running": text(string(job.Running)), ":waiting": text(string(job.Waiting)),
+		},
+	})
+	for range maxPages {
+		if !pages.HasMorePages() {
+			return jobs, true, nil
+		}
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, false, fmt.Errorf("scan table %s: %w", table, err)
+		}
+		for _, item := range page.Items {
+			if len(jobs) == most {
+				return jobs, false, nil
+			}
+			jobs = append(jobs, summary(item))
+		}
+	}
+	return jobs, !pages.HasMorePages(), nil
+}

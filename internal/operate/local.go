@@ -1,0 +1,171 @@
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+)
+
+// The routes of a local run.
+const (
+	listRoute   = "GET /jobs"         // ?call=…
+	showRoute   = "GET /jobs/show"    // ?id=…&data=true
+	cancelRoute = "POST /jobs/cancel" // ?id=…&reason=…
+)
+
+// Handler serves jobs to programs on this machine, and to nobody else: not to
+// another machine, not through a tunnel or a proxy, and not to a page in a
+// browser. Who may not have it is told that there is nothing.
+func Handler(jobs *Jobs) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(listRoute, func(w http.ResponseWriter, r *http.Request) {
+		l, err := jobs.List(r.Context(), r.FormValue("call"))
+		respond(w, l, err)
+	})
+	mux.HandleFunc(showRoute, func(w http.ResponseWriter, r *http.Request) {
+		d, err := jobs.Show(r.Context(), r.FormValue("id"), r.FormValue("data") == "true")
+		respond(w, d, err)
+	})
+	mux.HandleFunc(cancelRoute, func(w http.ResponseWriter, r *http.Request) {
+		c, err := jobs.Cancel(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("reason"))
+		respond(w, c, err)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fromHere(r) {
+			http.NotFound(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// fromHere says whether a request comes from a program on this machine. Tunnels
+// and proxies connect from here, too, but say whom they speak for, or whom they
+// were asked for. So do browsers.
+func fromHere(r *http.Request) bool {
+	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return loopback(r.RemoteAddr) && loopback(r.Host)
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// signature is a header of all answers, by which they are known from those of
+// other programs.
+const signature = "Ringback-Local"
+
+// problem is the answer to a request that failed.
+type problem struct {
+	Error string    `json:"error"`
+	State job.State `json:"state,omitempty"` // of a job that is over
+}
+
+func respond(w http.ResponseWriter, v any, err error) {
+	status := http.StatusOK
+	var finished *FinishedError
+	switch {
+	case errors.As(err, &finished):
+		status, v = http.StatusConflict, problem{err.Error(), finished.State}
+	case errors.Is(err, jobtable.ErrNotFound):
+		status, v = http.StatusNotFound, problem{Error: err.Error()}
+	case err != nil:
+		status, v = http.StatusInternalServerError, problem{Error: err.Error()}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(signature, "jobs")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// Local are the jobs of a local run. Its methods are those of [Jobs].
+type Local struct {
+	addr   string
+	client *http.Client
+}
+
+// NewLocal gives the jobs of the local run that listens on an address, host:port,
+// of this machine. Whether it is there is seen when it is asked.
+func NewLocal(addr string) (*Local, error) {
+	if !loopback(addr) {
+		return nil, fmt.Errorf("%s is not an address of this machine, and a local run shows its jobs to nobody else", addr)
+	}
+	// No proxy: it would not be on this machine, and the run would not answer it.
+	return &Local{addr: addr, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
+}
+
+// List is [Jobs.List].
+func (l *Local) List(ctx context.Context, callID string) (list List, err error) {
+	err = l.ask(ctx, http.MethodGet, "/jobs", url.Values{"call": {callID}}, &list)
+	return list, err
+}
+
+// Show is [Jobs.Show].
+func (l *Local) Show(ctx context.Context, id string, data bool) (d Details, err error) {
+	err = l.ask(ctx, http.MethodGet, "/jobs/show", url.Values{"id": {id}, "data": {fmt.Sprint(data)}}, &d)
+	return d, err
+}
+
+// Cancel is [Jobs.Cancel].
+func (l *Local) Cancel(ctx context.Context, id, reason string) (c Cancelled, err error) {
+	err = l.ask(ctx, http.MethodPost, "/jobs/cancel", url.Values{"id": {id}, "reason": {reason}}, &c)
+	return c, err
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 16 << 20
+
+func (l *Local) ask(ctx context.Context, method, path string, query url.Values, into any) error {
+	u := url.URL{Scheme: "http", Host: l.addr, Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	response, err := l.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("no local run answers on %s; is it started (ringback dev), and is the address right? %w", l.addr, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("the local run's answer broke off: %w", err)
+	}
+	var p problem
+	switch {
+	case response.Header.Get(signature) == "":
+		return fmt.Errorf("what listens on %s is no local run, or an older one: it answered %s", l.addr, response.Status)
+	case response.StatusCode == http.StatusOK:
+		err = json.Unmarshal(body, into)
+	default:
+		err = json.Unmarshal(body, &p)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("the local run's answer cannot be read: %w", err)
+	case response.StatusCode == http.StatusConflict:
+		return &FinishedError{State: p.State}
+	case response.StatusCode == http.StatusNotFound:
+		return jobtable.ErrNotFound
+	case response.StatusCode != http.StatusOK:
+		return errors.New(p.Error)
+	}
+	return nil
+}

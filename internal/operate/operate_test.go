@@ -1,0 +1,306 @@
+package operate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// outbox is the results queue.
+type outbox struct {
+	err  error
+	sent []queue.Message
+}
+
+func (o *outbox) Send(_ context.Context, messages []queue.Message) []error {
+	if o.err == nil {
+		o.sent = append(o.sent, messages...)
+	}
+	errs := make([]error, len(messages))
+	for i := range errs {
+		errs[i] = o.err
+	}
+	return errs
+}
+
+// jobs are those of an operator, near or far.
+type jobs interface {
+	List(ctx context.Context, callID string) (operate.List, error)
+	Show(ctx context.Context, id string, data bool) (operate.Details, error)
+	Cancel(ctx context.Context, id, reason string) (operate.Cancelled, error)
+}
+
+type world struct {
+	table *jobtable.Table
+	out   *outbox
+	near  *operate.Jobs
+	far   *operate.Local
+	url   string
+	now   time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{out: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
+	store := new(memory.Store)
+	w.table = jobtable.New(store, func() time.Time { return w.now })
+	var err error
+	if w.near, err = operate.New(operate.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {
+		var all []job.Summary
+		for _, r := range store.Records() {
+			if r.State.Active() {
+				all = append(all, r.Summary())
+			}
+		}
+		return all, true, nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(operate.Handler(w.near))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	if w.far, err = operate.NewLocal(strings.TrimPrefix(server.URL, "http://")); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// claim makes a job that runs.
+func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Record) {
+	t.Helper()
+	j := job.Job{
+		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "tool", Arguments: json.RawMessage(`{"a":"planted argument"}`),
+		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
+		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),
+	}
+	r, err := w.table.Claim(t.Context(), j, job.Terms{Delivery: job.Say, AfterCall: job.NextCall}, j.CallEnds, "m1", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(time.Second)
+	return j, r
+}
+
+// wait has a job wait for somebody outside.
+func (w *world) wait(t *testing.T, callID, toolCallID string) job.Job {
+	t.Helper()
+	j, r := w.claim(t, callID, toolCallID)
+	if _, err := w.table.Suspend(t.Context(), r, j, time.Time{}, true, json.RawMessage(`{"s":"planted state"}`)); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func (w *world) both(t *testing.T, test func(t *testing.T, w *world, j jobs)) {
+	for name, pick := range map[string]func(*world) jobs{"near": func(w *world) jobs { return w.near }, "local": func(w *world) jobs { return w.far }} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			test(t, w, pick(w))
+		})
+	}
+}
+
+func TestList(t *testing.T) {
+	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+		if l, err := j.List(t.Context(), ""); err != nil || len(l.Jobs) != 0 || !l.All {
+			t.Errorf("%+v, %v", l, err)
+		}
+		w.claim(t, "c1", "a")
+		w.wait(t, "c2", "b")
+		_, r := w.claim(t, "c2", "c")
+		if _, err := w.table.AddProgress(t.Context(), "c2/b", "half way"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.OK, Content: "x", Delivery: job.Respond}, false, ""); err != nil {
+			t.Fatal(err)
+		}
+		names := func(callID string) string {
+			l, err := j.List(t.Context(), callID)
+			if err != nil || !l.All {
+				t.Errorf("%+v, %v", l, err)
+			}
+			var texts []string
+			for _, x := range l.Jobs {
+				text := x.ID + " " + string(x.State) + " " + x.Progress
+				if !x.WakeAt.IsZero() {
+					text += " " + x.WakeAt.Format(time.TimeOnly)
+				}
+				texts = append(texts, text)
+			}
+			return strings.Join(texts, "; ")
+		}
+		if got, want := names(""), "c1/a running ; c2/b waiting half way 13:00:01"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got, want := names("c2"), "c2/b waiting half way 13:00:01; c2/c done "; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := names("c3"); got != "" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestShow(t *testing.T) {
+	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+		w.wait(t, "c", "a")
+		for _, data := range []bool{false, true} {
+			d, err := j.Show(t.Context(), "c/a", data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.State != job.Waiting || !d.Outside || d.CallID != "c" || d.Tool != "tool" || d.Wakes != 1 || d.AfterCall != "next_call" {
+				t.Errorf("%s", text)
+			}
+			for _, never := range []string{"5550100", "/control"} {
+				if strings.Contains(string(text), never) {
+					t.Errorf("%s is shown: %s", never, text)
+				}
+			}
+			for _, said := range []string{"planted argument", "planted state"} {
+				if strings.Contains(string(text), said) != data {
+					t.Errorf("with data %t: %s", data, text)
+				}
+			}
+		}
+		if _, err := j.Show(t.Context(), "c/b", false); !errors.Is(err, jobtable.ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestCancel(t *testing.T) {
+	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+		w.wait(t, "c", "a")
+		w.out.err = errors.New("the queue is away")
+		if _, err := j.Cancel(t.Context(), "c/a", "why not"); err == nil || !strings.Contains(err.Error(), "cancel it again: ") {
+			t.Errorf("a queue that takes nothing: %v", err)
+		}
+		w.out.err = nil
+		c, err := j.Cancel(t.Context(), "c/a", "why not")
+		if err != nil || c.ByFunction || len(w.out.sent) != 1 {
+			t.Fatalf("%+v, %v, %d messages", c, err, len(w.out.sent))
+		}
+		o, err := job.DecodeOutcome(w.out.sent[0].Body)
+		if err != nil || o.JobID != "c/a" || o.Result.Status != job.Error || o.Result.Delivery != job.Say || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
+			t.Errorf("%+v, %v", o, err)
+		}
+		r, err := w.table.Load(t.Context(), "c/a")
+		if err != nil || r.State != job.Done || r.Reason != "cancelled by an operator: why not" {
+			t.Errorf("%+v, %v", r, err)
+		}
+
+		// One that runs, and is not kept in its record, is told by who runs it.
+		w.claim(t, "c", "b")
+		if c, err := j.Cancel(t.Context(), "c/b", ""); err != nil || !c.ByFunction || len(w.out.sent) != 1 {
+			t.Errorf("%+v, %v", c, err)
+		}
+
+		// One that is over is left as it is.
+		_, running := w.claim(t, "c", "d")
+		if _, err := w.table.Finish(t.Context(), running, job.Result{Status: job.OK, Content: "x", Delivery: job.Respond}, false, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, err = j.Cancel(t.Context(), "c/d", "")
+		if finished, ok := errors.AsType[*operate.FinishedError](err); !ok || finished.State != job.Done || len(w.out.sent) != 1 {
+			t.Errorf("%v", err)
+		}
+		if _, err := j.Cancel(t.Context(), "c/e", ""); !errors.Is(err, jobtable.ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestFromHere tests who gets to the jobs of a local run.
+func TestFromHere(t *testing.T) {
+	w := newWorld(t)
+	w.wait(t, "c", "a")
+	for name, row := range map[string]struct {
+		host   string // empty: the server's
+		header string
+		value  string
+		status int
+	}{
+		"a program here": {status: http.StatusOK},
+		"by name":        {host: "localhost:8787", status: http.StatusOK},
+		"a tunnel":       {host: "x.example.com", status: http.StatusNotFound},
+		"another tunnel": {header: "X-Forwarded-For", value: "203.0.113.7", status: http.StatusNotFound},
+		"a proxy":        {header: "Via", value: "1.1 proxy", status: http.StatusNotFound},
+		"a page":         {header: "Origin", value: "https://example.com", status: http.StatusNotFound},
+		"a link":         {header: "Sec-Fetch-Site", value: "cross-site", status: http.StatusNotFound},
+		"a rebound name": {host: "rebind.example.com:8787", status: http.StatusNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequest(http.MethodGet, w.url+"/jobs", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = row.host
+			if row.header != "" {
+				r.Header.Set(row.header, row.value)
+			}
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != row.status {
+				t.Errorf("answered with %d, want %d", response.StatusCode, row.status)
+			}
+		})
+	}
+	away := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8787/jobs", nil)
+	away.RemoteAddr = "192.0.2.1:1234"
+	answer := httptest.NewRecorder()
+	operate.Handler(w.near).ServeHTTP(answer, away)
+	if answer.Code != http.StatusNotFound {
+		t.Errorf("another machine was answered with %d", answer.Code)
+	}
+}
+
+func TestNoLocalRun(t *testing.T) {
+	if _, err := operate.NewLocal("192.0.2.1:8787"); err == nil {
+		t.Error("another machine was taken")
+	}
+	for name, body := range map[string]string{"a page": "<html>", "an API": `{"message":"Not Found"}`} {
+		for _, status := range []int{200, 404} {
+			t.Run(fmt.Sprint(name, status), func(t *testing.T) {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					w.WriteHeader(status)
+					fmt.Fprint(w, body)
+				}))
+				defer server.Close()
+				l, err := operate.NewLocal(strings.TrimPrefix(server.URL, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.Show(t.Context(), "c/a", false); err == nil || errors.Is(err, jobtable.ErrNotFound) || !strings.Contains(err.Error(), "is no local run") {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+	}
+	l, err := operate.NewLocal("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.List(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no local run answers on 127.0.0.1:1") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,632 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/completion"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/vapi"
+)
+
+// changed is tool, with more said of it.
+func changed(name string, run func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error), change func(*asynctool.Tool[input])) asynctool.Definition {
+	t := asynctool.Tool[input]{Name: name, Description: "A tool for tests.", Timeout: time.Minute, FailureText: "It came to nothing.", Run: run}
+	change(&t)
+	return t
+}
+
+func outside(cfg *pipeline.Config) { cfg.CompletionURL = "http://127.0.0.1:1/results/" }
+
+// office is somebody outside to whom jobs are left.
+type office struct {
+	mu   sync.Mutex
+	urls map[string]string // by job id
+}
+
+// approval is a tool that leaves its jobs to the office for so long.
+func (o *office) approval(deadline time.Duration) asynctool.Definition {
+	return changed("approval", func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
+		at, err := call.CompletionURL(ctx)
+		if err != nil {
+			return asynctool.Result{}, err
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.urls == nil {
+			o.urls = make(map[string]string)
+		}
+		o.urls[job.ID(call.ID, call.ToolCallID)] = at
+		return asynctool.Wait(), nil
+	}, func(t *asynctool.Tool[input]) { t.Deadline = deadline })
+}
+
+func (o *office) url(jobID string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.urls[jobID]
+}
+
+// complete posts to a completion URL, and gives the status.
+func (w *world) complete(at, body string) int {
+	w.t.Helper()
+	u, err := url.Parse(at)
+	if err != nil || at == "" {
+		w.t.Errorf("the completion URL is %q, %v", at, err)
+		return 0
+	}
+	r := events.APIGatewayV2HTTPRequest{
+		RouteKey: completion.Route, RawPath: u.Path, PathParameters: map[string]string{"token": u.Path[strings.LastIndexByte(u.Path, '/')+1:]},
+		Headers: map[string]string{"content-type": "application/json"}, Body: body,
+	}
+	r.RequestContext.HTTP.Method = http.MethodPost
+	response, err := w.pipeline.Front.Handle(context.Background(), r)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return response.StatusCode
+}
+
+func (w *world) spoken(callID string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.said[callID])
+}
+
+// settle lets whatever is due be done: it sleeps for a while.
+func settle() {
+	time.Sleep(10 * time.Second)
+	synctest.Wait()
+}
+
+func statusUpdate(callID, status string) string {
+	return fmt.Sprintf(`{"message":{"type":"status-update","status":%q,"call":{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}}}`,
+		status, callID, plantedNumber, callID)
+}
+
+// TestApproval has a job wait for somebody outside, who posts how far it is,
+// and then the result, five times at once.
+func TestApproval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		w := newWorldWith(t, nil, outside, o.approval(48*time.Hour))
+		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+		w.drained()
+		if r := w.record("call/a"); r.State != job.Waiting || !r.Outside || w.pipeline.Schedules.Len() != 1 {
+			t.Fatalf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
+		}
+		time.Sleep(3 * time.Hour)
+		at := o.url("call/a")
+		if status := w.complete(at, `{"progress":"The manager reads it."}`); status != http.StatusAccepted {
+			t.Errorf("the progress was answered with %d", status)
+		}
+		w.drained()
+		one(t, w.spoken("call"), "The manager reads it.")
+		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
+		for _, part := range []string{"approval, started 3 hours ago, is waiting, for 45 hours at the most.", "The manager reads it."} {
+			if !strings.Contains(answer.Body, part) {
+				t.Errorf("the status is %s, want %q", answer.Body, part)
+			}
+		}
+
+		var statuses [600]atomic.Int32
+		var posting sync.WaitGroup
+		for range 5 {
+			posting.Go(func() { statuses[w.complete(at, `{"result":"It is approved."}`)].Add(1) })
+		}
+		posting.Wait()
+		w.drained()
+		if ok, again := statuses[http.StatusOK].Load(), statuses[http.StatusConflict].Load(); ok != 1 || again != 4 {
+			t.Errorf("%d posts were taken, %d were answered with 409", ok, again)
+		}
+		one(t, w.messages("call"), "\nIt is approved.\n")
+		if r := w.record("call/a"); r.State != job.Delivered || w.pipeline.Schedules.Len() != 0 {
+			t.Errorf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
+		}
+		time.Sleep(72 * time.Hour)
+		w.drained()
+		one(t, w.messages("call"), "\nIt is approved.\n")
+		if status := w.complete(at, `{"result":"Too late."}`); status != http.StatusGone {
+			t.Errorf("after the deadline a post was answered with %d", status)
+		}
+		if status := w.complete(at+"x", `{"result":"Forged."}`); status != http.StatusUnauthorized {
+			t.Errorf("a forged token was answered with %d", status)
+		}
+	})
+}
+
+// TestNobodyCompletes has the deadline pass: the failure is told.
+func TestNobodyCompletes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		w := newWorldWith(t, nil, outside, o.approval(20*time.Minute))
+		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+		time.Sleep(20*time.Minute - time.Second)
+		if m := w.messages("call"); len(m) != 0 {
+			t.Errorf("before the deadline it heard %q", m)
+		}
+		settle()
+		w.drained()
+		one(t, w.messages("call"), "It came to nothing.")
+	})
+}
+
+// TestNoCompletionURL has a tool ask for what there is not.
+func TestNoCompletionURL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		w := newWorld(t, nil, o.approval(time.Hour))
+		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+		w.drained()
+		one(t, w.messages("call"), "It came to nothing.")
+		if r := w.record("call/a"); !strings.Contains(r.Reason, "COMPLETION_URL is not set") {
+			t.Errorf("the reason is %q", r.Reason)
+		}
+	})
+}
+
+// TestHundredResumes has a tool go on again and again, sooner and later, with a
+// state of its own.
+func TestHundredResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type state struct{ Polls int }
+		var late time.Duration // the most that a run came late
+		var due time.Time
+		w := newWorld(t, nil, changed("poll", func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			s, err := asynctool.State[state](call)
+			if err != nil || s.Polls != call.Resumes {
+				t.Errorf("run %d has the state %+v, %v", call.Resumes, s, err)
+			}
+			if !due.IsZero() {
+				late = max(late, time.Since(due))
+				if time.Now().Before(due) {
+					t.Errorf("run %d comes %s early", call.Resumes, time.Until(due))
+				}
+			}
+			if s.Polls == 100 {
+				return asynctool.Textf("after %d polls", s.Polls), nil
+			}
+			wait := time.Minute
+			if s.Polls%7 == 0 {
+				wait = time.Hour
+			}
+			due = time.Now().Add(wait)
+			return asynctool.ResumeIn(wait, state{s.Polls + 1}), nil
+		}, func(t *asynctool.Tool[input]) { t.Deadline = 100 * time.Hour }))
+		w.post(webhook("call", "", toolCall{"a", "poll", `{"text":"x"}`}))
+		time.Sleep(20 * time.Hour)
+		w.drained()
+		one(t, w.messages("call"), "\nafter 100 polls\n")
+		if r := w.record("call/a"); r.State != job.Delivered || r.Wake != 100 || w.pipeline.DeadJobs.Len() != 0 || w.pipeline.Schedules.Len() != 0 {
+			t.Errorf("the record says %s after %d wakes", r.State, r.Wake)
+		}
+		if late > time.Second {
+			t.Errorf("a run came %s late", late)
+		}
+	})
+}
+
+// TestWaits has a local run pass the time faster.
+func TestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, nil, func(cfg *pipeline.Config) {
+			cfg.Waits = func(d time.Duration) time.Duration { return d / 60 }
+		}, changed("later", func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			if call.Resumes == 0 {
+				return asynctool.ResumeIn(10*time.Hour, nil), nil
+			}
+			return asynctool.Text("done"), nil
+		}, func(t *asynctool.Tool[input]) { t.Deadline = 24 * time.Hour }))
+		w.post(webhook("call", "", toolCall{"a", "later", `{"text":"x"}`}))
+		time.Sleep(10*time.Minute + 3*time.Second)
+		one(t, w.messages("call"), "\ndone\n")
+	})
+}
+
+// TestReadyTogether has several results be ready at once, as their call takes
+// nothing for a while: the assistant gets one message, and is to answer once.
+func TestReadyTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		var w *world
+		began := time.Now()
+		calls := receipts(func(string) vapi.Receipt {
+			if time.Since(began) < 30*time.Second {
+				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now")}
+			}
+			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+		})
+		w = newWorldWith(t, heardBy{calls, &w}, outside, o.approval(time.Hour))
+		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}, toolCall{"b", "approval", `{"text":"y"}`}))
+		settle()
+		for _, id := range []string{"call/a", "call/b"} {
+			if status := w.complete(o.url(id), fmt.Sprintf(`{"result":"the result of %s"}`, id)); status != http.StatusOK {
+				t.Errorf("answered with %d", status)
+			}
+		}
+		w.drained()
+		one(t, w.messages("call"), "the result of call/a")
+		one(t, w.messages("call"), "the result of call/b")
+		if a, b := w.record("call/a").State, w.record("call/b").State; a != job.Delivered || b != job.Delivered {
+			t.Errorf("the records say %s and %s", a, b)
+		}
+	})
+}
+
+// TestRepeats has the same be asked twice.
+func TestRepeats(t *testing.T) {
+	for _, row := range []struct {
+		repeat asynctool.Repeat
+		runs   int
+		told   []string
+		first  job.State
+	}{
+		{asynctool.Allow, 2, []string{"the answer to a", "the answer to b"}, job.Delivered},
+		{asynctool.Join, 1, []string{"This tool call asks the same as the earlier tool call a", "the answer to a"}, job.Delivered},
+		{asynctool.Replace, 2, []string{"the answer to b"}, job.Cancelled},
+	} {
+		t.Run(string(row.repeat), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var runs atomic.Int32
+				w := newWorld(t, nil, changed("ask", func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					runs.Add(1)
+					select {
+					case <-time.After(30 * time.Second):
+						return asynctool.Text("the answer to " + call.ToolCallID), nil
+					case <-ctx.Done():
+						return asynctool.Result{}, ctx.Err()
+					}
+				}, func(t *asynctool.Tool[input]) { t.Repeat = row.repeat }))
+				w.post(webhook("call", "", toolCall{"a", "ask", `{"text":"x"}`}))
+				settle()
+				w.post(webhook("call", "", toolCall{"b", "ask", `{"text":"x"}`}))
+				w.drained()
+				messages := w.messages("call")
+				if len(messages) != len(row.told) || runs.Load() != int32(row.runs) {
+					t.Fatalf("the tool ran %d times, and the call heard %q", runs.Load(), messages)
+				}
+				for i, part := range row.told {
+					if !strings.Contains(messages[i], part) {
+						t.Errorf("heard %q, want %q", messages[i], part)
+					}
+				}
+				if r := w.record("call/a"); r.State != row.first {
+					t.Errorf("the record of the first one says %s", r.State)
+				}
+			})
+		})
+	}
+}
+
+// TestStopWithCall has a call end under its tools.
+func TestStopWithCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped, started atomic.Int32
+		var took time.Duration
+		run := func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+			started.Add(1)
+			began := time.Now()
+			select {
+			case <-time.After(50 * time.Second):
+				return asynctool.Text("done"), nil
+			case <-ctx.Done():
+				stopped.Add(1)
+				took = time.Since(began)
+				return asynctool.Result{}, ctx.Err()
+			}
+		}
+		var ended atomic.Bool
+		calls := receipts(func(string) vapi.Receipt {
+			if ended.Load() {
+				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+			}
+			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+		})
+		w := newWorld(t, calls,
+			changed("stops", run, func(t *asynctool.Tool[input]) { t.StopWithCall = true }),
+			changed("goes_on", run, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.Drop }))
+		w.post(webhook("call", "", toolCall{"a", "stops", `{"text":"x"}`}, toolCall{"b", "goes_on", `{"text":"x"}`}))
+		time.Sleep(12 * time.Second)
+		ended.Store(true)
+		w.post(statusUpdate("call", "ended"))
+		w.drained()
+		if stopped.Load() != 1 || took > 18*time.Second {
+			t.Errorf("%d tools were stopped, after %s", stopped.Load(), took)
+		}
+		if a, b := w.record("call/a"), w.record("call/b"); a.State != job.Undelivered || w.why("call/a") != job.CallGone || b.State != job.Undelivered || !strings.Contains(b.Reason, "dropped: call_gone") || w.why("call/b") != "" {
+			t.Errorf("the records say %s, %q and %s, %q", a.State, a.Reason, b.State, b.Reason)
+		}
+		w.post(webhook("call", "", toolCall{"c", "stops", `{"text":"x"}`}))
+		w.drained()
+		if started.Load() != 2 {
+			t.Errorf("after the end of the call, a tool was started")
+		}
+	})
+}
+
+// TestCancel has an operator cancel a tool that runs, and a job that waits.
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		var took time.Duration
+		w := newWorldWith(t, nil, outside, o.approval(time.Hour), changed("runs", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+			began := time.Now()
+			<-ctx.Done()
+			took = time.Since(began)
+			return asynctool.Text("done all the same"), nil
+		}, func(*asynctool.Tool[input]) {}))
+		jobs, err := operate.New(operate.Config{Table: w.pipeline.Table, Outcomes: w.pipeline.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
+			return nil, true, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.post(webhook("one", "", toolCall{"a", "runs", `{"text":"x"}`}))
+		w.post(webhook("two", "", toolCall{"b", "approval", `{"text":"x"}`}))
+		settle()
+		for id, byFunction := range map[string]bool{"one/a": true, "two/b": false} {
+			if c, err := jobs.Cancel(t.Context(), id, "a test"); err != nil || c.ByFunction != byFunction {
+				t.Errorf("%s: %+v, %v", id, c, err)
+			}
+		}
+		w.drained()
+		for _, id := range []string{"one/a", "two/b"} {
+			one(t, w.messages(id[:3]), "I am sorry, this was cancelled before it was finished.")
+			if r := w.record(id); r.State != job.Delivered || r.Result.Status != job.Error || r.Reason != "cancelled by an operator: a test" {
+				t.Errorf("the record of %s says %s, %q", id, r.State, r.Reason)
+			}
+		}
+		if took > 16*time.Second {
+			t.Errorf("the tool went on for %s", took)
+		}
+		if status := w.complete(o.url("two/b"), `{"result":"Too late."}`); status != http.StatusConflict {
+			t.Errorf("the result of a cancelled job was answered with %d", status)
+		}
+		time.Sleep(2 * time.Hour)
+		w.drained()
+		one(t, w.messages("two"), "this was cancelled")
+	})
+}
+
+// TestNextCall has a result come after its call, and be told in the customer's
+// next one.
+func TestNextCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w *world
+		calls := receipts(func(controlURL string) vapi.Receipt {
+			if controlURL == "first" {
+				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+			}
+			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+		})
+		var o office
+		w = newWorldWith(t, heardBy{calls, &w}, outside,
+			changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+				time.Sleep(30 * time.Second)
+				return asynctool.Text("the report is ready"), nil
+			}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.NextCall }), o.approval(time.Hour))
+		w.post(webhook("first", "", toolCall{"a", "report", `{"text":"x"}`}))
+		w.drained()
+		if r := w.record("first/a"); r.State != job.Kept {
+			t.Fatalf("the record says %s", r.State)
+		}
+		time.Sleep(5 * 24 * time.Hour)
+		w.post(strings.ReplaceAll(statusUpdate("stranger", "in-progress"), plantedNumber, plantedNumber+"9"))
+		w.post(statusUpdate("second", "in-progress"))
+		w.post(statusUpdate("second", "in-progress")) // after a transfer
+		w.drained()
+		one(t, w.messages("second"), "This is about an earlier call of the same customer")
+		one(t, w.messages("second"), "\nthe report is ready\n")
+		w.post(statusUpdate("third", "in-progress"))
+		w.drained()
+		if r := w.record("first/a"); r.State != job.Delivered || len(w.messages("third"))+len(w.messages("stranger")) != 0 {
+			t.Errorf("the record says %s, and others heard %q, %q", r.State, w.messages("third"), w.messages("stranger"))
+		}
+	})
+}
+
+// heardBy has the world hear what the calls take.
+type heardBy struct {
+	calls callback.Calls
+	w     **world
+}
+
+func (h heardBy) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+	receipt := h.calls.Post(ctx, controlURL, m)
+	if receipt.Verdict == vapi.Delivered {
+		(*h.w).hear(controlURL, m)
+	}
+	return receipt
+}
+
+// caller is Vapi, as far as it calls customers and goes on with chats.
+type caller struct {
+	mu    sync.Mutex
+	calls []vapi.NewCall
+	chats []vapi.NewChat
+}
+
+func (c *caller) Call(_ context.Context, call vapi.NewCall) vapi.CallReceipt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, call)
+	return vapi.CallReceipt{Verdict: vapi.Called, CallID: "new"}
+}
+
+func (c *caller) Chat(_ context.Context, chat vapi.NewChat) vapi.Receipt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chats = append(c.chats, chat)
+	return vapi.Receipt{Verdict: vapi.Delivered, Status: 201}
+}
+
+// TestCallBack has a result come after its call, and the customer be called.
+func TestCallBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := receipts(func(string) vapi.Receipt {
+			return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+		})
+		var c caller
+		nine := time.Now().Add(9 * time.Hour)
+		w := newWorldWith(t, gone, func(cfg *pipeline.Config) {
+			cfg.CallBack = &callback.CallBack{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
+		}, changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			return asynctool.Text("the report is ready"), nil
+		}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.CallBack }))
+		body := webhook("call", "", toolCall{"a", "report", `{"text":"x"}`})
+		w.post(body)
+		w.post(body)
+		w.drained()
+		if len(c.calls) != 1 {
+			t.Fatalf("%d calls were made", len(c.calls))
+		}
+		if got := c.calls[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" || got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) || got.Variables["ringback_result"] != "the report is ready" {
+			t.Errorf("the call is %+v", got)
+		}
+		if r := w.record("call/a"); r.State != job.Delivered || w.why("call/a") != "" {
+			t.Errorf("the record says %s", r.State)
+		}
+	})
+}
+
+// TestChat has a chat go on with the result.
+func TestChat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c caller
+		var o office
+		w := newWorldWith(t, nil, func(cfg *pipeline.Config) {
+			outside(cfg)
+			cfg.Chats = &c
+		}, o.approval(time.Hour))
+		w.post(`{"message":{"type":"tool-calls","toolCallList":[{"id":"a","type":"function","function":{"name":"approval","arguments":{"text":"x"}}}],"chat":{"id":"chat","sessionId":"session","assistantId":"assistant"}}}`)
+		settle()
+		w.complete(o.url("chat/a"), `{"progress":"Nearly."}`)
+		settle()
+		w.complete(o.url("chat/a"), `{"error":"It is refused."}`)
+		w.drained()
+		if len(c.chats) != 1 {
+			t.Fatalf("%d chats went on", len(c.chats))
+		}
+		if got := c.chats[0]; got.SessionID != "session" || got.PreviousChatID != "chat" || !strings.Contains(got.Content, "status=error") || !strings.Contains(got.Content, "\nIt is refused.\n") {
+			t.Errorf("the chat goes on with %+v", got)
+		}
+	})
+}
+
+// TestTenThousandWait has ten thousand jobs wait for a day: they may cost
+// nothing meanwhile. Half of them are completed before their deadline, the
+// others at that very moment, when their wakes come as well.
+func TestTenThousandWait(t *testing.T) {
+	const jobs, deadline = 10_000, 24 * time.Hour
+	var waitingCPU, settlingCPU time.Duration
+	var heap, goroutines [2]uint64
+	var inTime, late int
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		w := newWorldWith(t, nil, outside, o.approval(deadline))
+		measure := func(i int) { heap[i], goroutines[i] = heapInUse(), uint64(runtime.NumGoroutine()) }
+		synctest.Wait()
+		measure(0)
+		began := time.Now()
+		for i := range jobs {
+			w.post(webhook(fmt.Sprint("call", i), "", toolCall{"a", "approval", `{"text":"x"}`}))
+		}
+		w.drained()
+		ids := make([]string, jobs)
+		for i := range ids {
+			ids[i] = fmt.Sprintf("call%d/a", i)
+			if r := w.record(ids[i]); r.State != job.Waiting || !r.Deadline.Equal(began.Add(deadline)) {
+				t.Fatalf("the record of %s says %s until %s", ids[i], r.State, r.Deadline)
+			}
+		}
+		if n := w.pipeline.Schedules.Len(); n != jobs {
+			t.Fatalf("there are %d schedules", n)
+		}
+		measure(1)
+		before := cpu(t)
+		time.Sleep(time.Until(began.Add(deadline - time.Minute)))
+		synctest.Wait()
+		waitingCPU = cpu(t) - before
+
+		complete := func(some []string) {
+			for _, part := range slices.Collect(slices.Chunk(some, jobs/20)) {
+				go func() {
+					for _, id := range part {
+						if status := w.complete(o.url(id), `{"result":"It is approved."}`); status != http.StatusOK && status != http.StatusConflict && status != http.StatusGone {
+							t.Errorf("the result of %s was answered with %d", id, status)
+						}
+					}
+				}()
+			}
+		}
+		before = cpu(t)
+		complete(ids[:jobs/2])
+		time.Sleep(time.Until(began.Add(deadline)))
+		complete(ids[jobs/2:])
+		settle()
+		w.drained()
+		settlingCPU = cpu(t) - before
+		for i, id := range ids {
+			messages := w.messages(fmt.Sprint("call", i))
+			switch {
+			case len(messages) != 1:
+				t.Fatalf("job %s heard %q", id, messages)
+			case strings.Contains(messages[0], "\nIt is approved.\n"):
+				inTime++
+			case i >= jobs/2 && strings.Contains(messages[0], "\nIt came to nothing.\n"):
+				late++
+			default:
+				t.Fatalf("job %s heard %q", id, messages)
+			}
+			if r := w.record(id); r.State != job.Delivered {
+				t.Fatalf("the record of %s says %s", id, r.State)
+			}
+		}
+		if n := w.pipeline.DeadJobs.Len() + w.pipeline.DeadResults.Len() + w.pipeline.Schedules.Len(); n != 0 {
+			t.Errorf("%d messages are left", n)
+		}
+	})
+	t.Logf("%d jobs: %d bytes each while they wait, %d goroutines more, %s of CPU in a day; %d were completed in time, %d too late, in %s of CPU",
+		jobs, (heap[1]-heap[0])/jobs, int(goroutines[1])-int(goroutines[0]), waitingCPU, inTime, late, settlingCPU)
+	if goroutines[1] > goroutines[0]+5 {
+		t.Errorf("%d goroutines became %d", goroutines[0], goroutines[1])
+	}
+	// A timer that went off every second would take a hundred times as long.
+	if waitingCPU > 200*time.Millisecond {
+		t.Errorf("to wait for a day took %s of CPU", waitingCPU)
+	}
+	if perJob := (heap[1] - heap[0]) / jobs; perJob > 16<<10 {
+		t.Errorf("a waiting job takes %d bytes", perJob)
+	}
+	if inTime < jobs/2 || late == 0 {
+		t.Errorf("%d jobs were completed in time and %d too late: the wakes did not come at the same moment", inTime, late)
+	}
+}
+
+// cpu is how much time this process has spent computing.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}

@@ -1,0 +1,200 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/schedule"
+)
+
+const (
+	// maxKept bounds the job, in bytes of JSON, that its record holds while it
+	// waits. With the tool's state and a result it then stays below what an
+	// item of the table may be (400 KB, Amazon DynamoDB quotas).
+	maxKept = 192 << 10
+
+	// scheduledEvery says which wakes go by a schedule although they are near
+	// enough for a message. AWS takes a message that comes back to its own
+	// function for a loop, and drops it after about 16 rounds (AWS Lambda
+	// developer guide, "recursive loop detection"); a schedule ends the row.
+	scheduledEvery = 10
+
+	// maxArrivals is how often it is looked what has become of the results that
+	// are kept for a customer, in a call.
+	maxArrivals = 8
+)
+
+var errTooLarge = fmt.Errorf("its arguments have more than %d KiB of JSON, and a job that waits may not", maxKept>>10)
+
+// fits says whether the job can be kept in its record.
+func (e *errand) fits() error {
+	body, err := e.job.Encode()
+	if err == nil && len(body) > maxKept {
+		err = errTooLarge
+	}
+	return err
+}
+
+// later is when a job goes on.
+type later struct {
+	at      time.Time
+	outside bool // when somebody outside has completed it, and not at a time
+	memory  json.RawMessage
+}
+
+// suspend has the job wait, and sees to it that it is woken.
+func (e *errand) suspend(ctx context.Context, l later) *batch.Retry {
+	if err := e.fits(); err != nil {
+		e.log.ErrorContext(ctx, "the job cannot wait", "error", err)
+		return e.finish(ctx, failed(job.Delivery(e.tool.Delivery), e.tool.FailureText, err.Error()))
+	}
+	record, err := e.cfg.Table.Suspend(ctx, e.record, e.job, l.at, l.outside, l.memory)
+	if errors.Is(err, job.ErrFinished) {
+		return e.endedByOthers(ctx, record)
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "the job cannot be put to wait", "error", err)
+		return e.retry()
+	}
+	e.record = record
+	e.leave(ctx)
+	return e.arrange(ctx)
+}
+
+// asleep is what follows where the job waits for a time that has not come.
+func (e *errand) asleep(ctx context.Context, until time.Time) *batch.Retry {
+	switch {
+	case e.wake == e.record.Wake:
+		e.log.InfoContext(ctx, "the job's wake comes early", "until", until)
+		return e.retryAt(until)
+	case e.record.Holder == e.message.MessageId || e.sent().After(e.record.Updated):
+		// This message put it to wait, and the function died before it had
+		// seen to the wake. It has another id where it has been in the
+		// dead-letter queue meanwhile, and was sent after the job began to
+		// wait.
+		return e.arrange(ctx)
+	}
+	e.log.InfoContext(ctx, "the job waits already", "until", until)
+	return nil
+}
+
+// arrange sees to it that a waiting job is woken. It can be repeated: a wake
+// that finds the job further is of no consequence.
+func (e *errand) arrange(ctx context.Context) *batch.Retry {
+	body, err := job.Wake{JobID: e.record.ID, Number: e.record.Wake}.Encode()
+	if err == nil {
+		delay := e.record.WakeAt.Sub(e.cfg.Now())
+		if delay <= queue.MaxDelay && e.record.Wake%scheduledEvery != 0 {
+			err = e.cfg.Jobs.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(e.job.Call.ID), Delay: max(delay, 0)}})[0]
+		} else {
+			err = e.cfg.Schedules.At(ctx, schedule.Name(e.record.ID, e.record.Wake), e.record.WakeAt, body)
+		}
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "the job waits, but its wake cannot be arranged yet", "error", err)
+		return e.retry()
+	}
+	e.log.InfoContext(ctx, "the job waits", "until", e.record.WakeAt, "wake", e.record.Wake, "outside", e.record.Outside)
+	return nil
+}
+
+// arrived has what is kept for the job's customer told in its call. It goes by a
+// message, as what is taken up for a call must not be lost with this function.
+// What fails here is done by the next tool call, or in the next call.
+func (e *errand) arrived(ctx context.Context) {
+	customer := job.Customer(e.job.Call)
+	if customer == "" || e.job.Call.ControlURL == "" {
+		return
+	}
+	kept, err := e.cfg.Customers.Kept(ctx, customer)
+	if err == nil && len(kept) == 0 {
+		return
+	}
+	body, err := job.Arrival{Call: e.job.Call, CallEnds: e.job.CallEnds}.Encode()
+	if err == nil {
+		err = e.cfg.Jobs.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(e.job.Call.ID)}})[0]
+	}
+	if err != nil {
+		e.log.WarnContext(ctx, "what is kept for the customer is not told yet", "error", err)
+	}
+}
+
+// arrive tells what is kept for a customer in the call that has come.
+func (h *Handler) arrive(ctx context.Context, out *outbox, a job.Arrival, received int) *batch.Retry {
+	customer := job.Customer(a.Call)
+	if customer == "" || a.Call.ControlURL == "" || h.cfg.Now().After(a.CallEnds) {
+		// Too late is no harm: what was taken up for this call, and was not
+		// sent, the next one takes up (see [job.Record.Revive]).
+		return nil
+	}
+	log := h.cfg.Log.With("call", a.Call.ID)
+	kept, err := h.cfg.Customers.Kept(ctx, customer)
+	if err != nil {
+		log.ErrorContext(ctx, "it cannot be told what is kept for the customer", "error", err)
+	}
+	again, taken := err != nil, false
+	for _, k := range kept {
+		if k.JobID == job.ID(a.Call.ID, k.ToolCallID) {
+			continue // it is kept as this call has ended
+		}
+		switch err := h.revive(ctx, out, customer, k, a); {
+		case errors.Is(err, errNotSettled) || errors.Is(err, job.ErrNotDone):
+			log.InfoContext(ctx, "a kept result is not settled yet", "job", k.JobID, "reason", err)
+			again = true
+		case err != nil:
+			log.WarnContext(ctx, "a kept result cannot be told yet", "job", k.JobID, "error", err)
+			taken = true
+		}
+	}
+	if !taken && (!again || received >= maxArrivals) {
+		// What is kept still is told in the call after this one.
+		return nil
+	}
+	// What may have been taken up for this call, and was not sent, is told in
+	// no other one while this one can last.
+	return &batch.Retry{After: batch.Backoff(firstDelay, received)}
+}
+
+// errNotSettled says that a kept result is on its way into the call.
+var errNotSettled = errors.New("the result is on its way into the call")
+
+// revive sends a kept result into the call, and forgets that it is kept once it
+// has been told. Not before: the call can be over already, and the result be
+// kept again.
+func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k job.KeptResult, a job.Arrival) error {
+	record, err := h.cfg.Table.Load(ctx, k.JobID)
+	// Once for each call: one that is kept again has not reached it.
+	if err == nil && record.RevivedIn != a.Call.ID {
+		record, err = h.cfg.Table.Revive(ctx, k.JobID, a.Call.ID, a.CallEnds)
+	}
+	over := record.State == job.Delivered || record.State == job.Undelivered || record.State == job.Cancelled
+	switch {
+	case err == nil && over || errors.Is(err, job.ErrNotKept) || errors.Is(err, jobtable.ErrNotFound):
+		if err := h.cfg.Customers.Forget(ctx, customer, k); err != nil {
+			return fmt.Errorf("%w, and cannot be forgotten: %w", errNotSettled, err)
+		}
+		return nil
+	case err != nil:
+		return err
+	case record.State == job.Kept:
+		return nil
+	case !record.OutcomePending():
+		return errNotSettled
+	}
+	body, err := k.Outcome(record, a.Call).Encode()
+	if err != nil {
+		return err
+	}
+	if err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {
+		return err
+	}
+	h.cfg.Log.InfoContext(ctx, "a kept result is told in the customer's next call", "call", a.Call.ID, "job", k.JobID)
+	return errNotSettled
+}

@@ -1,0 +1,94 @@
+package start_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/internal/start"
+)
+
+// TestMain lets the tests' own program be a function.
+func TestMain(m *testing.M) {
+	switch os.Getenv("BE_A_FUNCTION") {
+	case "that works":
+		start.Function(func() (doubler, error) { return doubler{}, nil })
+	case "that cannot be built":
+		start.Function(func() (doubler, error) { return doubler{}, errors.New("JOBS_TABLE is not set") })
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+type doubler struct{}
+
+func (doubler) Handle(_ context.Context, n int) (int, error) {
+	slog.Info("doubled", "number", n)
+	return 2 * n, nil
+}
+
+func TestFunction(t *testing.T) {
+	answered := make(chan string, 1)
+	served := false
+	runtime := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/next") && !served:
+			served = true
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "request-1")
+			w.Header().Set("Lambda-Runtime-Deadline-Ms", "4102444800000")
+			_, _ = io.WriteString(w, "21")
+		case strings.HasSuffix(r.URL.Path, "/next"):
+			<-r.Context().Done()
+		default:
+			body, _ := io.ReadAll(r.Body)
+			answered <- r.URL.Path + " " + string(body)
+			w.WriteHeader(http.StatusAccepted)
+		}
+	}))
+	defer runtime.Close()
+	function := exec.CommandContext(t.Context(), os.Args[0])
+	function.Env = []string{"BE_A_FUNCTION=that works", "AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://")}
+	var log strings.Builder
+	function.Stdout, function.Stderr = &log, &log
+	if err := function.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answered; got != "/2018-06-01/runtime/invocation/request-1/response 42" {
+		t.Errorf("answered with %s", got)
+	}
+	_ = function.Process.Kill()
+	_ = function.Wait()
+	if record := logged(t, log.String()); record["message"] != "doubled" || record["level"] != "INFO" {
+		t.Errorf("the log is %s", log.String())
+	}
+}
+
+func TestFunctionThatCannotStart(t *testing.T) {
+	function := exec.CommandContext(t.Context(), os.Args[0])
+	function.Env = []string{"BE_A_FUNCTION=that cannot be built", "AWS_LAMBDA_LOG_FORMAT=JSON"}
+	log, err := function.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	if record := logged(t, string(log)); record["error"] != "JOBS_TABLE is not set" || record["level"] != "ERROR" {
+		t.Errorf("the log is %s", log)
+	}
+}
+
+// logged is the one record of a log.
+func logged(t *testing.T, log string) map[string]any {
+	t.Helper()
+	var record map[string]any
+	if err := json.Unmarshal([]byte(log), &record); err != nil {
+		t.Fatalf("the log is no record in JSON: %v: %s", err, log)
+	}
+	return record
+}

@@ -1,0 +1,145 @@
+// Package status tells the assistant how far the tools of a call are, in
+// answer to the tool task_status.
+package status
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/spoken"
+)
+
+// Tool is the name of the tool that is answered with a [Text].
+const Tool = "task_status"
+
+const (
+	// maxJobs is how many jobs are told of, those that go on before those that
+	// are finished, and the newest first.
+	maxJobs = 10
+	// maxName and maxProgress bound what is quoted, in characters.
+	maxName     = 64
+	maxProgress = 300
+)
+
+// Table is what is needed of the jobs table.
+type Table interface {
+	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
+}
+
+// Of gives the function that tells how far a call's tools are now.
+func Of(table Table) func(ctx context.Context, callID string) (string, error) {
+	return func(ctx context.Context, callID string) (string, error) {
+		summaries, err := table.OfCall(ctx, callID)
+		if err != nil {
+			return "", fmt.Errorf("look for the jobs of call %s: %w", callID, err)
+		}
+		return Text(summaries, time.Now()), nil
+	}
+}
+
+// Text is one line of plain English, for a model, about a call's jobs. It has
+// some 6000 characters at most.
+func Text(summaries []job.Summary, now time.Time) string {
+	jobs := slices.Clone(summaries)
+	// Where the functions were not deployed at the same time, there may be
+	// jobs of this tool itself.
+	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == Tool })
+	slices.SortStableFunc(jobs, func(a, b job.Summary) int {
+		if a.State.Active() != b.State.Active() {
+			if a.State.Active() {
+				return -1
+			}
+			return 1
+		}
+		return b.Created.Compare(a.Created)
+	})
+	active := 0
+	for active < len(jobs) && jobs[active].State.Active() {
+		active++
+	}
+	var lines []string
+	switch {
+	case active > 0:
+	case len(jobs) == 0:
+		lines = append(lines, "No tool of this call is running.")
+	default:
+		lines = append(lines, "No tool of this call is running any more.")
+	}
+	for _, s := range jobs[:min(len(jobs), maxJobs)] {
+		lines = append(lines, line(s, now))
+	}
+	if n := len(jobs) - maxJobs; n > 0 {
+		lines = append(lines, fmt.Sprintf("There are %d more, %d of which are still going on.", n, max(0, active-maxJobs)))
+	}
+	return strings.Join(lines, " ")
+}
+
+// line is a sentence about a job, or two.
+func line(s job.Summary, now time.Time) string {
+	text := quotable(s.Tool, maxName) + ", started " + span(now.Sub(s.Created)) + " ago, "
+	switch s.State {
+	case job.Running:
+		text += "is still running."
+	case job.Waiting:
+		// Whether it waits for a time or for somebody, it does not wait
+		// longer than this.
+		text += "is waiting"
+		if rest := s.WakeAt.Sub(now); rest > 0 {
+			text += ", for " + span(rest) + " at the most"
+		}
+		text += "."
+	case job.Done:
+		return text + "is finished, and its result is being told now."
+	case job.Kept:
+		return text + "is finished, and its result will be told in the caller's next call."
+	case job.Delivered:
+		return text + "is finished, and its result was told " + span(now.Sub(s.Updated)) + " ago."
+	case job.Undelivered:
+		return text + "is finished, but its result could not be told."
+	case job.Cancelled:
+		return text + "was given up, as a later request took its place."
+	default: // a newer version's
+		return text + "is in a state that is not known here."
+	}
+	if progress := quotable(s.Progress, maxProgress); progress != "" {
+		text += ` The last it said of its progress: "` + progress + `".`
+	}
+	return text
+}
+
+// quotable is a text that anybody may have written, on one line, and without
+// what could end a quotation.
+func quotable(text string, most int) string {
+	text = strings.Join(strings.Fields(strings.ReplaceAll(spoken.Clean(text), `"`, "'")), " ")
+	if utf8.RuneCountInString(text) > most {
+		text = string([]rune(text)[:most-1]) + "…"
+	}
+	return text
+}
+
+// span is a duration as people say it, in its largest unit.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+		from time.Duration
+	}{{day, "day", 2 * day}, {time.Hour, "hour", 2 * time.Hour}, {time.Minute, "minute", 2 * time.Minute}, {time.Second, "second", 0}} {
+		if d >= u.from {
+			return count(int64(d.Round(u.unit)/u.unit), u.name)
+		}
+	}
+	return count(0, "second") // clocks differ
+}
+
+func count(n int64, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}

@@ -1,0 +1,204 @@
+package tools_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/asynctooltest"
+	"github.com/ringback/ringback/tools"
+)
+
+const (
+	resultsURL  = "https://api.example.com/results/token"
+	notPassedOn = "I am sorry, I could not pass that on."
+	noSubject   = "I need to know what it is about, in at most 500 characters."
+)
+
+// waits says that a result leaves the job to somebody outside.
+func waits(r asynctool.Result) bool { return r.Later != nil && r.Later.Outside }
+
+func TestNotifyWhenReadyPassesOn(t *testing.T) {
+	for name, row := range map[string]struct {
+		below, token, customer, arguments string
+		want                              map[string]string
+	}{
+		"everything": {"", "s3cret", "+15550100123", `{"subject":"Fifty euros off order <A-1042>?"}`, map[string]string{
+			"subject": "Fifty euros off order <A-1042>?", "customer_number": "+15550100123",
+		}},
+		"little": {"/api/v1/", "", "", `{"subject":"  a\n\tdiscount "}`, map[string]string{"subject": "a discount"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var path string
+			var header http.Header
+			var body map[string]string
+			office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				path, header = r.Method+" "+r.RequestURI, r.Header
+				if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+					t.Error(err)
+				}
+				w.WriteHeader(http.StatusAccepted)
+			}))
+			defer office.Close()
+			tool := tools.NotifyWhenReady(office.URL+row.below, row.token)
+			c := asynctool.Call{CustomerNumber: row.customer, Host: &host{url: resultsURL}}
+			result, err := callWith(t, t.Context(), c, tool, row.arguments)
+			if err != nil || !waits(result) {
+				t.Fatalf("got %+v, %v", result, err)
+			}
+			if want := "POST " + strings.TrimSuffix(row.below, "/") + "/requests"; path != want {
+				t.Errorf("requested %s, want %s", path, want)
+			}
+			row.want["completion_url"], row.want["idempotency_key"], row.want["call_id"] = resultsURL, "call-1/call_51kj", "call-1"
+			if diff := cmp.Diff(row.want, body); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			authorization := ""
+			if row.token != "" {
+				authorization = "Bearer " + row.token
+			}
+			if header.Get("Idempotency-Key") != "call-1/call_51kj" || header.Get("Authorization") != authorization || header.Get("Content-Type") != "application/json" {
+				t.Errorf("headers %v", header)
+			}
+		})
+	}
+}
+
+func TestNotifyWhenReadyOfAnOfficeThatRefuses(t *testing.T) {
+	for name, row := range map[string]struct {
+		status int
+		header []string
+		want   want
+	}{
+		"busy":      {503, []string{"Retry-After", "7"}, want{spoken: notPassedOn, retry: true, after: 7 * time.Second, log: "503"}},
+		"broken":    {500, nil, want{spoken: notPassedOn, retry: true, log: "500"}},
+		"forbidden": {403, nil, want{spoken: notPassedOn, log: "403"}},
+		"unknown":   {404, nil, want{spoken: notPassedOn, log: "404"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			office := answering(t, row.status, `{"error":"no"}`, row.header...)
+			result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), `{"subject":"a discount"}`)
+			row.want.check(t, result, err)
+		})
+	}
+	t.Run("is down", func(t *testing.T) {
+		result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(closedAddress(t), ""), `{"subject":"a discount"}`)
+		want{spoken: notPassedOn, retry: true, log: "the service was not reached"}.check(t, result, err)
+	})
+	t.Run("hangs", func(t *testing.T) {
+		office := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // a server only notices that a client has left when there is nothing left to read
+			<-r.Context().Done()
+		}))
+		defer office.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		result, err := callWith(t, ctx, asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), `{"subject":"a discount"}`)
+		want{spoken: notPassedOn, retry: true, log: context.DeadlineExceeded.Error()}.check(t, result, err)
+	})
+}
+
+// The key to the job's result goes to the office, and to nobody else.
+func TestNotifyWhenReadyKeepsTheURL(t *testing.T) {
+	elsewhere, requests := counting(t)
+	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/requests", http.StatusTemporaryRedirect)
+	}))
+	defer office.Close()
+	result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, "s3cret"), `{"subject":"a discount"}`)
+	want{spoken: notPassedOn, log: "only followed on the same host"}.check(t, result, err)
+	if n := requests.Load(); n != 0 {
+		t.Errorf("the other host got %d requests", n)
+	}
+	if strings.Contains(err.Error(), resultsURL) {
+		t.Error("the error holds the completion URL")
+	}
+}
+
+func TestNotifyWhenReadyAsksNobody(t *testing.T) {
+	office, requests := counting(t)
+	for name, row := range map[string]struct {
+		base, arguments string
+		host            asynctool.Host
+		want            want
+	}{
+		"blank subject":      {office.URL, `{"subject":" \n"}`, &host{url: resultsURL}, want{spoken: noSubject}},
+		"no address":         {"", `{"subject":"a discount"}`, &host{url: resultsURL}, want{spoken: notAvailable, log: "REQUESTS_API_URL is not set"}},
+		"address of a file":  {"file:///etc", `{"subject":"a discount"}`, &host{url: resultsURL}, want{spoken: notAvailable, log: "REQUESTS_API_URL is not an address"}},
+		"no completion URL":  {office.URL, `{"subject":"a discount"}`, &host{}, want{spoken: notPassedOn, retry: true, log: "COMPLETION_URL is not set"}},
+		"nothing that hosts": {office.URL, `{"subject":"a discount"}`, nil, want{spoken: notPassedOn, retry: true, log: asynctool.ErrNoHost.Error()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := callWith(t, t.Context(), asynctool.Call{Host: row.host}, tools.NotifyWhenReady(row.base, ""), row.arguments)
+			row.want.check(t, result, err)
+		})
+	}
+	for name, arguments := range map[string]string{
+		"empty subject": `{"subject":""}`,
+		"long subject":  `{"subject":"` + strings.Repeat("ä", 501) + `"}`,
+		"no subject":    `{}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), arguments)
+			if _, ok := err.(*asynctool.ArgumentError); !ok {
+				t.Errorf("got %+v, %v, want an *asynctool.ArgumentError", result, err)
+			}
+		})
+	}
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+// Who asks again, in slightly other letters, joins the request that is there.
+func TestNotifyWhenReadyKnowsTheQuestion(t *testing.T) {
+	set, err := asynctool.NewSet(tools.NotifyWhenReady("", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	question := func(subject string) string {
+		arguments, err := json.Marshal(map[string]string{"subject": subject})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := set.Entries()[0].Question(arguments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	if question("A discount  for order 7") != question("a discount for\norder 7 ") {
+		t.Error("the same question is taken for two")
+	}
+	if question("a discount for order 7") == question("a discount for order 8") {
+		t.Error("two questions are taken for one")
+	}
+}
+
+// An office that is busy is asked again, and the job then waits for its answer.
+func TestNotifyWhenReadyWaits(t *testing.T) {
+	var requests atomic.Int64
+	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 1 {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer office.Close()
+	got := asynctooltest.Run(t, tools.NotifyWhenReady(office.URL, ""), asynctooltest.ReadWebhook(t, "../events/vapi/notify-when-ready.json"))
+	if got.Later == nil || !got.Later.Outside || got.Attempts != 2 || len(got.Messages) != 0 {
+		t.Fatal(got)
+	}
+	if left := time.Until(got.Later.At); left < 47*time.Hour || left > 49*time.Hour {
+		t.Errorf("it waits for %s", left)
+	}
+}

@@ -18,7 +18,7 @@ destroy: ## Delete the stack; the jobs table stays unless removalPolicy is destr
 	$(CDK) destroy $(ARGS)
 
 e2e: ## Deploy into an emulator of AWS and try everything there
-	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 20m -v ./e2e
+	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 20m -parallel 16 -v ./e2e
 
 # The SAM CLI runs the functions in containers, on the template that CDK
 # synthesised. It knows them by their logical ids. EVENT names another input.
@@ -41,7 +41,7 @@ sam-callback: EVENT ?= events/callback/tool-calls.json
 sam-callback: sam-template ## Invoke the callback function with the SAM CLI
 	$(SAM) local invoke RingbackCallback0ED071A9 --event $(EVENT) $(SAM_ARGS)
 
-sam-api: sam-template ## Serve the webhook with the SAM CLI, at http://127.0.0.1:3000/vapi
+sam-api: sam-template ## Serve the API with the SAM CLI, at http://127.0.0.1:3000/vapi and /results/
 	$(SAM) local start-api $(SAM_ARGS)
 
 sam-check: ## Try all of the above in a container engine

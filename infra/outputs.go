@@ -15,6 +15,8 @@ func outputs(stack awscdk.Stack, r *ringback.Ringback) {
 	output("NextCommand", "Wires the tools into Vapi", jsii.String(
 		"AWS_REGION="+*stack.Region()+" go run ./cmd/ringback sync --stack "+*stack.StackName()+" --assistant <assistant id>"))
 	output("WebhookUrl", "The server URL of the tools at Vapi", jsii.String(r.WebhookURL))
+	output("CompletionURL", "Where results of jobs that wait are posted to, each with its job's token at the end", jsii.String(r.CompletionURL))
+	output("CompletionSecretArn", "Signs the tokens of jobs that wait", r.CompletionSecret.SecretArn())
 	if r.WebhookSecret != nil {
 		output("WebhookSecretArn", "The credential that Vapi must send", r.WebhookSecret.SecretArn())
 		output("CredentialCommand", "Shows the credential that Vapi must send, for wiring by hand", jsii.String(

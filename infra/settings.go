@@ -52,6 +52,13 @@ var known = map[string]string{
 	"jwtAudience":              "their audience; several with commas between",
 	"webhookSecretArn":         "a secret with the webhook's credential",
 	"publicKeySecretArn":       "a secret with the organisation's public key",
+	"completionSecretArn":      "a secret with the keys of completion tokens",
+	"privateKeySecretArn":      "a secret with the organisation's private key, for chats and calls back",
+	"vapiApiUrl":               "the address of Vapi's API, where it is not the one in the United States",
+	"callBackHours":            "when customers may be called back, HH:MM-HH:MM",
+	"callBackZone":             "the time zone of these hours",
+	"callBackAssistantId":      "the assistant that calls back",
+	"callBackPhoneNumberId":    "the number that is called from",
 	"kmsKeyArn":                "a key that encrypts what is stored",
 	"eventBus":                 "the name of an event bus; default is the account's own",
 	"undeliveredTopicArn":      "a topic that is told of undelivered results",
@@ -162,6 +169,11 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 		ResultText:               s.values["resultText"],
 		RateLimit:                float64(number("rateLimit")),
 		BurstLimit:               number("burstLimit"),
+		VapiAPIURL:               s.values["vapiApiUrl"],
+		CallBackHours:            s.values["callBackHours"],
+		CallBackZone:             s.values["callBackZone"],
+		CallBackAssistantID:      s.values["callBackAssistantId"],
+		CallBackPhoneNumberID:    s.values["callBackPhoneNumberId"],
 		UndeliveredEmail:         s.values["undeliveredEmail"],
 		AlarmEmail:               s.values["alarmEmail"],
 		ControlHosts:             list("controlHosts"),
@@ -190,6 +202,8 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 	}
 	p.WebhookSecret = secret("webhookSecretArn")
 	p.PublicKeySecret = secret("publicKeySecretArn")
+	p.PrivateKeySecret = secret("privateKeySecretArn")
+	p.CompletionSecret = secret("completionSecretArn")
 	if arn := s.values["kmsKeyArn"]; arn != "" {
 		p.EncryptionKey = awskms.Key_FromKeyArn(stack, jsii.String("kmsKeyArn"), jsii.String(arn))
 	}

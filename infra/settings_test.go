@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -120,9 +121,17 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3", "batchSize": "1",
 		"maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3",
 		"ackText": "One moment.", "resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
+		"completionSecretArn": secret, "privateKeySecretArn": secret, "vapiApiUrl": "https://api.eu.vapi.ai",
+		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a", "callBackPhoneNumberId": "n",
 		"kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1", "eventBus": "default", "undeliveredTopicArn": topic,
 		"undeliveredEmail": "a@example.com", "alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
+	}
+	// What a setting cannot be without.
+	key := map[string]any{"privateKeySecretArn": secret}
+	hours := map[string]any{"privateKeySecretArn": secret, "callBackHours": "09:00-18:00"}
+	needs := map[string]map[string]any{
+		"vapiApiUrl": key, "callBackHours": key, "callBackZone": hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
 	}
 	template := func(context map[string]any) string {
 		app, err := app(t, context)
@@ -138,7 +147,14 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	}
 	plain := template(map[string]any{})
 	for name, value := range values {
-		if template(map[string]any{name: value}) == plain {
+		without := plain
+		context := map[string]any{}
+		if needs[name] != nil {
+			without = template(maps.Clone(needs[name]))
+			maps.Copy(context, needs[name])
+		}
+		context[name] = value
+		if template(context) == without {
 			t.Errorf("%s changes nothing", name)
 		}
 	}
@@ -157,7 +173,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 func TestSettingsThatCannotBe(t *testing.T) {
 	for name, value := range map[string]string{
 		"architecture": "arm", "removalPolicy": "keep", "logRetentionDays": "8", "rateLimit": "many", "burstLimit": "0",
-		"processMemory": "1", "jwtIssuer": "https://issuer.example.com", "localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
+		"processMemory": "1", "callBackHours": "09:00-18:00", "callBackZone": "Berlin", "callBackAssistantId": "a", "callBackPhoneNumberId": "n",
+		"vapiApiUrl": "https://api.eu.vapi.ai", "jwtIssuer": "https://issuer.example.com", "localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
 	} {
 		if _, err := app(t, map[string]any{name: value}); err == nil {
 			t.Errorf("%s may be %q", name, value)
@@ -180,7 +197,7 @@ func TestOutputs(t *testing.T) {
 	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
 	for _, name := range []string{
 		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "JobsDeadLettersUrl", "ResultsQueueUrl",
-		"ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl",
+		"ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl", "CompletionURL", "CompletionSecretArn",
 	} {
 		if outputs[name] == nil {
 			t.Errorf("there is no output %s", name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/queue"
 )
 
 // The messages of the callback function's log that are counted.
@@ -21,18 +22,30 @@ const (
 	undeliveredMessage = "outcome undelivered"
 )
 
-// resultAge is how old a result may become before an operator is told: posting
-// one takes less than a second, and a few retries less than this.
-const resultAge = 2 * time.Minute
+// Amazon SQS does not say whether a message's age has the delay in it that the
+// message was sent with. Both of these leave room for the longest: an alarm that
+// comes later is better than one that goes off for nothing.
 
-// slowestJob is how long a job may take with all its attempts when nothing is
-// wrong but the tool, and a minute more.
-func slowestJob(tools *asynctool.Set) time.Duration {
+// oldestResult is how old a result may become before an operator is told:
+// posting one takes less than a second, and a few retries less than two minutes.
+// The line that a tool takes longer is sent with a delay.
+func oldestResult(tools *asynctool.Set) time.Duration {
+	var hold time.Duration
+	for _, e := range tools.Entries() {
+		hold = max(hold, e.HoldAfter)
+	}
+	return hold + 2*time.Minute
+}
+
+// oldestJob is how long a job may take with all its attempts when nothing is
+// wrong but the tool, and a minute more. What wakes a waiting job soon is sent
+// with a delay, and any tool may wait.
+func oldestJob(tools *asynctool.Set) time.Duration {
 	var slowest time.Duration
 	for _, e := range tools.Entries() {
 		slowest = max(slowest, time.Duration(e.Attempts)*(e.Timeout+batch.MaxBackoff))
 	}
-	return slowest + time.Minute
+	return queue.MaxDelay + slowest + time.Minute
 }
 
 // metrics counts what only the log tells. The namespace is the deployment's
@@ -60,13 +73,14 @@ func (r *Ringback) alarms() {
 		"A tool failed on every attempt. The caller was told so; the job is kept in the dead-letter queue of the jobs for 14 days. Find the cause in the process function's log, then move the job back to its queue or delete it.")
 	r.alarm("ResultsDeadLetters", waiting(r.ResultsDLQ), 0,
 		"A result could neither be delivered nor announced as undelivered, or could not be read. It is kept in the dead-letter queue of the results for 14 days. Find the cause in the callback function's log, then move it back to its queue.")
-	r.alarm("OldestJob", age(r.Jobs), r.slowest,
-		fmt.Sprintf("The oldest job has waited for longer than %s, which is more than the slowest tool may need with all its attempts. Callers are waiting: look for throttled or failing process functions, or raise the process concurrency.",
-			time.Duration(r.slowest*float64(time.Second))))
-	r.alarm("OldestResult", age(r.Results), resultAge.Seconds(),
-		fmt.Sprintf("The oldest result has waited for longer than %s. Callers are waiting although their results are there: look into the callback function's log for what the control URLs answer.", resultAge))
+	r.alarm("OldestJob", age(r.Jobs), r.oldestJob.Seconds(),
+		fmt.Sprintf("The oldest job has waited for longer than %s, which is more than the slowest tool may need with all its attempts, and more than a job waits in the queue to be woken. Callers are waiting: look for throttled or failing process functions, or raise the process concurrency.", r.oldestJob))
+	r.alarm("OldestResult", age(r.Results), r.oldestResult.Seconds(),
+		fmt.Sprintf("The oldest result has waited for longer than %s. Callers are waiting although their results are there: look into the callback function's log for what the control URLs answer.", r.oldestResult))
 	r.alarm("Undelivered", r.lostRate.With(sum), 0,
 		"A result could not be told in its call, mostly because the call had ended. It was announced on the event bus as undelivered; make sure that somebody tells the customer in another way.")
+	r.alarm("WakesDropped", r.Schedules.MetricDropped(sum), 0,
+		"EventBridge Scheduler gave up waking a job that waits. What would have woken it is in the dead-letter queue of the jobs if that could be reached; move it back to its queue. Otherwise the permissions of the schedules' role, or the key of the queues, say why not.")
 	r.alarm("CallbackErrors", r.Callback.MetricErrors(sum), 0,
 		"The callback function crashed or ran out of time. The results come back by themselves and are tried again; find the cause in its log.")
 	r.alarm("ProcessErrors", r.Process.MetricErrors(sum), 0,

@@ -10,14 +10,20 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// WebhookPath is where Vapi posts its webhooks to.
-const WebhookPath = "/vapi"
+const (
+	// WebhookPath is where Vapi posts its webhooks to.
+	WebhookPath = "/vapi"
+	// CompletionPath, and a job's token after it, is where whoever a job
+	// waits for posts its result to.
+	CompletionPath = "/results/"
+)
 
-// api makes the HTTP API with its one route.
+// api makes the HTTP API. The functions know its address, so that its routes,
+// which know a function, come later.
 func (r *Ringback) api() {
 	r.API = awsapigatewayv2.NewHttpApi(r.Construct, jsii.String("Api"), &awsapigatewayv2.HttpApiProps{
 		ApiName:            jsii.String(r.name),
-		Description:        jsii.String("Takes Vapi's webhooks."),
+		Description:        jsii.String("Takes Vapi's webhooks, and the results of jobs that wait for somebody outside."),
 		CreateDefaultStage: jsii.Bool(false),
 	})
 	awsapigatewayv2.NewHttpStage(r.Construct, jsii.String("Stage"), &awsapigatewayv2.HttpStageProps{
@@ -34,22 +40,32 @@ func (r *Ringback) api() {
 			format:      awsapigateway.AccessLogFormat_Custom(jsii.String(accessLogFormat())),
 		},
 	})
-	route := awsapigatewayv2.AddRoutesOptions{
-		Path:    jsii.String(WebhookPath),
-		Methods: &[]awsapigatewayv2.HttpMethod{awsapigatewayv2.HttpMethod_POST},
-		Integration: awsapigatewayv2integrations.NewHttpLambdaIntegration(jsii.String("Ack"), r.Ack,
-			&awsapigatewayv2integrations.HttpLambdaIntegrationProps{
-				// A little longer than the function's, whose end is the
-				// better error.
-				Timeout: seconds(ackTimeout + 1e9),
-			}),
+	r.WebhookURL = *r.API.ApiEndpoint() + WebhookPath
+	r.CompletionURL = *r.API.ApiEndpoint() + CompletionPath
+}
+
+// routes makes the API's two routes, both to the ack function.
+func (r *Ringback) routes() {
+	ack := awsapigatewayv2integrations.NewHttpLambdaIntegration(jsii.String("Ack"), r.Ack,
+		&awsapigatewayv2integrations.HttpLambdaIntegrationProps{
+			// A little longer than the function's, whose end is the
+			// better error.
+			Timeout: seconds(ackTimeout + 1e9),
+		})
+	route := func(path string) *awsapigatewayv2.AddRoutesOptions {
+		return &awsapigatewayv2.AddRoutesOptions{
+			Path: jsii.String(path), Methods: &[]awsapigatewayv2.HttpMethod{awsapigatewayv2.HttpMethod_POST}, Integration: ack,
+		}
 	}
+	webhook := route(WebhookPath)
 	if jwt := r.props.JWT; jwt != nil {
-		route.Authorizer = awsapigatewayv2authorizers.NewHttpJwtAuthorizer(jsii.String("Jwt"), jsii.String(jwt.Issuer),
+		webhook.Authorizer = awsapigatewayv2authorizers.NewHttpJwtAuthorizer(jsii.String("Jwt"), jsii.String(jwt.Issuer),
 			&awsapigatewayv2authorizers.HttpJwtAuthorizerProps{JwtAudience: jsii.Strings(jwt.Audience...)})
 	}
-	r.API.AddRoutes(&route)
-	r.WebhookURL = *r.API.ApiEndpoint() + WebhookPath
+	r.API.AddRoutes(webhook)
+	// No authorizer: who completes a job has no token but the one in the path,
+	// which the ack function checks.
+	r.API.AddRoutes(route(CompletionPath + "{token}"))
 }
 
 // accessLog implements [awsapigatewayv2.IAccessLogSettings].

@@ -51,7 +51,8 @@ func (r *Ringback) dashboard() {
 			{heading("What was lost?")},
 			{
 				graph("Results", 8, named(r.deliveredRate, "delivered"), named(r.lostRate, "undelivered")),
-				graph("Dead letters", 8, named(waiting(r.JobsDLQ), "jobs"), named(waiting(r.ResultsDLQ), "results")),
+				graph("Dead letters, and wakes given up", 8,
+					named(waiting(r.JobsDLQ), "jobs"), named(waiting(r.ResultsDLQ), "results"), named(r.Schedules.MetricDropped(total()), "wakes")),
 				graph("Crashes and throttles", 8,
 					named(r.Ack.MetricErrors(total()), "ack crashed"), named(r.Process.MetricErrors(total()), "process crashed"),
 					named(r.Callback.MetricErrors(total()), "callback crashed"), named(r.Ack.MetricThrottles(total()), "ack throttled"),

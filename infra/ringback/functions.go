@@ -42,31 +42,57 @@ type function struct {
 }
 
 func (r *Ringback) functions() {
-	ack := map[string]*string{"JOBS_QUEUE_URL": r.Jobs.QueueUrl()}
+	ack := map[string]*string{
+		"JOBS_QUEUE_URL":       r.Jobs.QueueUrl(),
+		"RESULTS_QUEUE_URL":    r.Results.QueueUrl(),
+		"JOBS_TABLE":           r.Table.TableName(),
+		"COMPLETION_SECRET_ID": r.CompletionSecret.SecretArn(),
+		"SCHEDULE_GROUP":       r.Schedules.ScheduleGroupName(),
+	}
 	if r.WebhookSecret != nil {
 		ack["WEBHOOK_SECRET_ID"] = r.WebhookSecret.SecretArn()
 	} else {
 		ack["WEBHOOK_AUTH"] = jsii.String(`{"type":"none"}`)
 	}
-	if r.props.LocalEndpoint && ack["WEBHOOK_AUTH"] == nil {
-		ack["WEBHOOK_AUTH"] = jsii.String("")
+	if r.props.LocalEndpoint {
+		ack["COMPLETION_KEYS"] = jsii.String("")
+		if ack["WEBHOOK_AUTH"] == nil {
+			ack["WEBHOOK_AUTH"] = jsii.String("")
+		}
+	}
+	if r.nextCall {
+		ack["NEXT_CALL"] = jsii.String("on")
 	}
 	if r.props.AckText != "" {
 		ack["ACK_TEXT"] = jsii.String(r.props.AckText)
 	}
 	r.Ack, r.ackLogs = r.function(function{
-		id: "Ack", name: "ack", description: "Verifies Vapi's webhooks, queues a job for each tool call, answers.",
+		id: "Ack", name: "ack", description: "Verifies Vapi's webhooks, queues a job for each tool call, answers; takes the results of jobs that wait.",
 		timeout: ackTimeout, memory: ackMemory, environment: ack,
 	})
 	if r.WebhookSecret != nil {
 		read(r.Ack, r.WebhookSecret)
 	}
+	read(r.Ack, r.CompletionSecret)
 	r.send(r.Ack, r.Jobs)
+	r.send(r.Ack, r.Results)
+	r.record(r.Ack)
+	r.list(r.Ack)
+	r.unschedule(r.Ack)
 
 	process := map[string]*string{
-		"JOBS_QUEUE_URL":    r.Jobs.QueueUrl(),
-		"RESULTS_QUEUE_URL": r.Results.QueueUrl(),
-		"JOBS_TABLE":        r.Table.TableName(),
+		"JOBS_QUEUE_URL":       r.Jobs.QueueUrl(),
+		"JOBS_QUEUE_ARN":       r.Jobs.QueueArn(),
+		"JOBS_DLQ_ARN":         r.JobsDLQ.QueueArn(),
+		"RESULTS_QUEUE_URL":    r.Results.QueueUrl(),
+		"JOBS_TABLE":           r.Table.TableName(),
+		"COMPLETION_SECRET_ID": r.CompletionSecret.SecretArn(),
+		"COMPLETION_URL":       jsii.String(r.CompletionURL),
+		"SCHEDULE_GROUP":       r.Schedules.ScheduleGroupName(),
+		"SCHEDULE_ROLE_ARN":    r.scheduleRole.RoleArn(),
+	}
+	if r.props.LocalEndpoint {
+		process["COMPLETION_KEYS"] = jsii.String("")
 	}
 	if n := r.props.MaxJobsPerCall; n > 0 {
 		process["MAX_JOBS_PER_CALL"] = jsii.String(strconv.Itoa(n))
@@ -82,7 +108,11 @@ func (r *Ringback) functions() {
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory, environment: process,
 	})
 	r.record(r.Process)
+	read(r.Process, r.CompletionSecret)
 	r.send(r.Process, r.Results)
+	// What wakes a job soon is a message to the queue that it came from.
+	r.send(r.Process, r.Jobs)
+	r.schedule(r.Process)
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
 
 	callback := map[string]*string{
@@ -93,6 +123,7 @@ func (r *Ringback) functions() {
 	if r.props.PublicKeySecret != nil {
 		callback["VAPI_PUBLIC_KEY_SECRET_ID"] = r.props.PublicKeySecret.SecretArn()
 	}
+	r.outbound(callback)
 	if r.props.ResultText != "" {
 		callback["RESULT_TEXT"] = jsii.String(r.props.ResultText)
 	}
@@ -107,6 +138,9 @@ func (r *Ringback) functions() {
 	r.EventBus.GrantPutEventsTo(r.Callback, nil)
 	if r.props.PublicKeySecret != nil {
 		read(r.Callback, r.props.PublicKeySecret)
+	}
+	if r.props.PrivateKeySecret != nil {
+		read(r.Callback, r.props.PrivateKeySecret)
 	}
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
 }

@@ -45,7 +45,9 @@ func (r *Ringback) consume(id string, f awslambda.Function, q awssqs.Queue, conc
 	q.Grant(f, jsii.String("sqs:ReceiveMessage"), jsii.String("sqs:DeleteMessage"),
 		jsii.String("sqs:GetQueueAttributes"), jsii.String("sqs:ChangeMessageVisibility"))
 	r.keyed(func(key awskms.IKey) { key.GrantDecrypt(f) })
-	// No batching window: a caller waits.
+	// No batching window: a caller waits, and on a quiet queue Lambda may wait
+	// for up to 20 seconds, however short the window is (AWS Lambda developer
+	// guide, "Using Lambda with Amazon SQS").
 	awslambda.NewEventSourceMapping(r.Construct, jsii.String(id), &awslambda.EventSourceMappingProps{
 		Target:                  f,
 		EventSourceArn:          q.QueueArn(),

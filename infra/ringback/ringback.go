@@ -3,19 +3,24 @@
 package ringback
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
@@ -100,7 +105,39 @@ type Props struct {
 	// none.
 	PublicKeySecret awssecretsmanager.ISecret
 
-	// EncryptionKey encrypts queues, table, made secret, made topics and the
+	// PrivateKeySecret holds the private key of the Vapi organisation, a plain
+	// string, with which chats are gone on with and customers are called back.
+	// Nil means none: neither is done.
+	PrivateKeySecret awssecretsmanager.ISecret
+
+	// VapiAPIURL is the address of Vapi's API, for organisations elsewhere
+	// than in the United States, such as https://api.eu.vapi.ai. It needs
+	// PrivateKeySecret. Empty means https://api.vapi.ai.
+	VapiAPIURL string
+
+	// CallBackHours are when customers may be called back, as HH:MM-HH:MM on
+	// one day, such as 09:00-18:00. It needs PrivateKeySecret. Empty means
+	// that nobody is called back.
+	CallBackHours string
+
+	// CallBackZone is the time zone of CallBackHours, by its name in the IANA
+	// database, such as Europe/Berlin. Empty means UTC.
+	CallBackZone string
+
+	// CallBackAssistantID is the assistant that calls back. Empty means the
+	// one of the call that the result belongs to.
+	CallBackAssistantID string
+
+	// CallBackPhoneNumberID is the id at Vapi of the number that is called
+	// from. Empty means the one of the call that the result belongs to.
+	CallBackPhoneNumberID string
+
+	// CompletionSecret holds the keys of the completion tokens, as JSON:
+	// {"current":"…","previous":"…"}, the latter only while they are rotated.
+	// Nil means that one is made, with a generated key.
+	CompletionSecret awssecretsmanager.ISecret
+
+	// EncryptionKey encrypts queues, table, made secrets, made topics and the
 	// functions' environments. Nil means keys that AWS keeps. The key must
 	// be of this app, or its policy must let the services use it.
 	EncryptionKey awskms.IKey
@@ -137,10 +174,10 @@ type Props struct {
 	// none.
 	ControlHosts []string
 
-	// LocalEndpoint declares an empty AWS_ENDPOINT_URL for the functions, and
-	// an empty WEBHOOK_AUTH for the ack, for a local runner such as the SAM
-	// CLI, which can only set what is declared. False means not, and is right
-	// for deploying.
+	// LocalEndpoint declares an empty AWS_ENDPOINT_URL for the functions, an
+	// empty COMPLETION_KEYS for ack and process, and an empty WEBHOOK_AUTH for
+	// the ack, for a local runner such as the SAM CLI, which can only set what
+	// is declared. False means not, and is right for deploying.
 	LocalEndpoint bool
 }
 
@@ -174,30 +211,36 @@ type Setting struct {
 type Ringback struct {
 	constructs.Construct
 
-	API           awsapigatewayv2.HttpApi
-	WebhookURL    string // a token, known after deploying
-	Ack           awslambda.Function
-	Process       awslambda.Function
-	Callback      awslambda.Function
-	Jobs          awssqs.Queue
-	JobsDLQ       awssqs.Queue
-	Results       awssqs.Queue
-	ResultsDLQ    awssqs.Queue
-	Table         awsdynamodb.Table
-	EventBus      awsevents.IEventBus
-	WebhookSecret awssecretsmanager.ISecret // nil with a JWT authorizer
-	Alarms        []awscloudwatch.Alarm
-	Dashboard     awscloudwatch.Dashboard
-	DashboardURL  string // a token
+	API              awsapigatewayv2.HttpApi
+	WebhookURL       string // a token, known after deploying
+	CompletionURL    string // a token; a job's own goes after it
+	Ack              awslambda.Function
+	Process          awslambda.Function
+	Callback         awslambda.Function
+	Jobs             awssqs.Queue
+	JobsDLQ          awssqs.Queue
+	Results          awssqs.Queue
+	ResultsDLQ       awssqs.Queue
+	Table            awsdynamodb.Table
+	Schedules        awsscheduler.ScheduleGroup
+	EventBus         awsevents.IEventBus
+	WebhookSecret    awssecretsmanager.ISecret // nil with a JWT authorizer
+	CompletionSecret awssecretsmanager.ISecret
+	Alarms           []awscloudwatch.Alarm
+	Dashboard        awscloudwatch.Dashboard
+	DashboardURL     string // a token
 	// UndeliveredTopic and AlarmTopic are nil where nobody is told.
 	UndeliveredTopic awssns.ITopic
 	AlarmTopic       awssns.ITopic
 
 	name          string // unique in its account and region
 	props         Props
-	slowest       float64 // seconds that the slowest tool may need, see slowestJob
+	nextCall      bool          // some tool keeps results for the customer's next call
+	oldestJob     time.Duration // may be in its queue before an operator is told
+	oldestResult  time.Duration // the same
 	limits        limits.Limits
 	binaries      string
+	scheduleRole  awsiam.Role
 	undelivered   awsevents.Rule
 	ackLogs       awslogs.LogGroup
 	processLogs   awslogs.LogGroup
@@ -220,8 +263,12 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 		Construct: constructs.NewConstruct(scope, jsii.String(id)),
 		props:     props,
 		limits:    limits.Of(set),
-		slowest:   slowestJob(set).Seconds(),
-		binaries:  props.Binaries,
+		nextCall: slices.ContainsFunc(set.Entries(), func(e *asynctool.Entry) bool {
+			return e.AfterCall == asynctool.NextCall
+		}),
+		oldestJob:    oldestJob(set),
+		oldestResult: oldestResult(set),
+		binaries:     props.Binaries,
 	}
 	r.name = *awscdk.Names_UniqueResourceName(r.Construct, &awscdk.UniqueResourceNameOptions{
 		MaxLength: jsii.Number(200), Separator: jsii.String("-"),
@@ -238,10 +285,12 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	}
 	r.queues()
 	r.table()
-	r.secret()
+	r.schedules()
+	r.secrets()
 	r.events()
-	r.functions()
 	r.api()
+	r.functions()
+	r.routes()
 	r.metrics()
 	r.alarms()
 	r.dashboard()
@@ -299,7 +348,7 @@ func (p *Props) complete() error {
 	case p.JWT != nil && p.WebhookSecret != nil:
 		return fmt.Errorf("a JWT authorizer and a webhook secret exclude each other: Vapi sends one Authorization header")
 	}
-	return checkSettings(p.ToolSettings)
+	return errors.Join(p.checkOutbound(), checkSettings(p.ToolSettings))
 }
 
 // keyed calls grant with the customer's key, if there is one.

@@ -106,6 +106,12 @@ func synthesise(t *testing.T, props ringback.Props) template {
 // whose type is the given one.
 func (m template) only(t *testing.T, kind, prefix string) resource {
 	t.Helper()
+	return m.Resources[m.id(t, kind, prefix)]
+}
+
+// id gives the logical id of that resource.
+func (m template) id(t *testing.T, kind, prefix string) string {
+	t.Helper()
 	var found []string
 	for _, id := range slices.Sorted(maps.Keys(m.Resources)) {
 		// An id ends in eight hexadecimal digits.
@@ -116,7 +122,7 @@ func (m template) only(t *testing.T, kind, prefix string) resource {
 	if len(found) != 1 {
 		t.Fatalf("the template has %d resources %s called %s: %v", len(found), kind, prefix, found)
 	}
-	return m.Resources[found[0]]
+	return found[0]
 }
 
 func (m template) all(kind string) map[string]resource {
@@ -194,20 +200,30 @@ func TestLeastPrivilege(t *testing.T) {
 	// X-Ray has no resources that a policy could name (Service Authorization
 	// Reference, AWS X-Ray).
 	trace := "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+	group := made.only(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules").Properties["Name"].(string)
+	schedules := "arn:AWS::Partition:scheduler:AWS::Region:AWS::AccountId:schedule/" + group + "/*"
 	want := map[string][]string{
 		"RingbackAck": {
+			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			"dynamodb:Query on RingbackJobsTable/index/calls",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackAckLogs",
-			"secretsmanager:GetSecretValue on RingbackWebhookSecret",
-			"sqs:SendMessage on RingbackJobs",
+			"scheduler:DeleteSchedule on " + schedules,
+			"secretsmanager:GetSecretValue on RingbackCompletionSecret RingbackWebhookSecret",
+			"sqs:SendMessage on RingbackJobs RingbackResults",
 			trace,
 		},
 		"RingbackProcess": {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			"iam:PassRole on RingbackSchedulesRole where StringEquals iam:PassedToService=scheduler.amazonaws.com",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
+			"scheduler:CreateSchedule on " + schedules,
+			"secretsmanager:GetSecretValue on RingbackCompletionSecret",
 			consume + " on RingbackJobs",
-			"sqs:SendMessage on RingbackResults",
+			"sqs:SendMessage on RingbackJobs RingbackResults",
 			trace,
 		},
+		// What the schedules send, and what could not be sent.
+		"RingbackSchedules": {"sqs:SendMessage on RingbackJobs RingbackJobsDeadLetters"},
 		"RingbackCallback": {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
 			"events:PutEvents on RingbackEvents",
@@ -227,11 +243,12 @@ func TestLeastPrivilege(t *testing.T) {
 		t.Error(diff)
 	}
 	if n := len(made.all("AWS::IAM::Policy")); n != len(want) {
-		t.Errorf("there are %d policies; each function has one, and nobody else has any", n)
+		t.Errorf("there are %d policies; each function and the schedules have one, and nobody else has any", n)
 	}
 }
 
-// statements are the statements of a policy, as "actions on resource".
+// statements are the statements of a policy, as "actions on resource", with
+// "where operator key=value" after it if there is a condition.
 func (m template) statements(t *testing.T, policy string) []string {
 	t.Helper()
 	var statements []string
@@ -240,14 +257,23 @@ func (m template) statements(t *testing.T, policy string) []string {
 		if effect := at(t, s, "Effect"); effect != "Allow" {
 			t.Errorf("%s: the effect is %v", policy, effect)
 		}
-		statements = append(statements, strings.Join(texts(at(t, s, "Action")), " ")+" on "+strings.Join(texts(at(t, s, "Resource")), " "))
+		statement := strings.Join(texts(at(t, s, "Action")), " ") + " on " + strings.Join(texts(at(t, s, "Resource")), " ")
+		conditions, _ := at(t, s, "Condition").(map[string]any)
+		for _, operator := range slices.Sorted(maps.Keys(conditions)) {
+			statement += " where " + operator
+			keys := conditions[operator].(map[string]any)
+			for _, key := range slices.Sorted(maps.Keys(keys)) {
+				statement += " " + key + "=" + strings.Join(texts(keys[key]), " ")
+			}
+		}
+		statements = append(statements, statement)
 	}
 	slices.Sort(statements)
 	return statements
 }
 
 // texts are one or several strings; a reference becomes the name of what it
-// refers to.
+// refers to, and what is joined is one string.
 func texts(v any) []string {
 	switch v := v.(type) {
 	case string:
@@ -260,7 +286,17 @@ func texts(v any) []string {
 		slices.Sort(all)
 		return all
 	case map[string]any:
+		if join, ok := v["Fn::Join"].([]any); ok {
+			var parts []string
+			for _, part := range join[1].([]any) {
+				parts = append(parts, texts(part)...)
+			}
+			return []string{strings.Join(parts, join[0].(string))}
+		}
 		id, _ := v["Ref"].(string)
+		if strings.HasPrefix(id, "AWS::") {
+			return []string{id}
+		}
 		if get, ok := v["Fn::GetAtt"].([]any); ok {
 			id = get[0].(string)
 		}
@@ -300,6 +336,14 @@ func TestToolLimitsReachTheTemplate(t *testing.T) {
 	want := []string{"RingbackJobs", "RingbackOldestJobAlarm", "RingbackProcess"}
 	if diff := cmp.Diff(want, changed); diff != "" {
 		t.Error(diff)
+	}
+	tool := tools(time.Minute)[0].(asynctool.Tool[struct{}])
+	tool.Hold, tool.HoldAfter = "One moment.", time.Minute
+	held := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool}})
+	for m, want := range map[*template]float64{&short: 120, &held: 180} {
+		if got := m.only(t, "AWS::CloudWatch::Alarm", "RingbackOldestResultAlarm").Properties["Threshold"]; got != want {
+			t.Errorf("a result may be %v s old, not %v: the line that a tool takes longer waits in its queue", got, want)
+		}
 	}
 	if got := long.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties["Timeout"].(float64); got < 600 {
 		t.Errorf("the process function is stopped after %v s, and a tool may run for 600 s", got)
@@ -371,8 +415,8 @@ func TestEventSourceMappings(t *testing.T) {
 		if p["BatchSize"] != 3.0 {
 			t.Errorf("%s: the batch size is %v", name, p["BatchSize"])
 		}
-		if p["MaximumBatchingWindowInSeconds"] != nil {
-			t.Errorf("%s waits for more messages while a caller waits", name)
+		if got, ok := p["MaximumBatchingWindowInSeconds"]; ok {
+			t.Errorf("%s waits %v s for more messages, and with it a caller", name, got)
 		}
 	}
 }
@@ -422,7 +466,18 @@ func TestAPI(t *testing.T) {
 	for _, r := range made.all("AWS::ApiGatewayV2::Route") {
 		keys = append(keys, r.Properties["RouteKey"])
 	}
-	if diff := cmp.Diff([]any{"POST /vapi"}, keys); diff != "" {
+	slices.SortFunc(keys, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+	if diff := cmp.Diff([]any{"POST /results/{token}", "POST /vapi"}, keys); diff != "" {
+		t.Error(diff)
+	}
+	// Both are the ack function's.
+	for id, i := range made.all("AWS::ApiGatewayV2::Integration") {
+		if got := texts(i.Properties["IntegrationUri"]); got[0] != "RingbackAck" {
+			t.Errorf("%s leads to %v", id, got)
+		}
+	}
+	url := at(t, made.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties, "Environment", "Variables", "COMPLETION_URL")
+	if diff := cmp.Diff([]string{"RingbackApi/results/"}, texts(url)); diff != "" {
 		t.Error(diff)
 	}
 	stage := made.only(t, "AWS::ApiGatewayV2::Stage", "RingbackStage").Properties
@@ -431,6 +486,9 @@ func TestAPI(t *testing.T) {
 	}
 	if got := at(t, stage, "DefaultRouteSettings", "ThrottlingBurstLimit"); got != 9.0 {
 		t.Errorf("the burst limit is %v", got)
+	}
+	if got := stage["RouteSettings"]; got != nil {
+		t.Errorf("a route has limits of its own: %v", got)
 	}
 	var format map[string]string
 	if err := json.Unmarshal([]byte(at(t, stage, "AccessLogSettings", "Format").(string)), &format); err != nil {
@@ -461,6 +519,25 @@ func TestTable(t *testing.T) {
 		if diff := cmp.Diff([]any{"PAY_PER_REQUEST", "id", "S", "expires", true, true}, got); diff != "" {
 			t.Error(diff)
 		}
+		index := []any{map[string]any{
+			"IndexName": "calls",
+			"KeySchema": []any{
+				map[string]any{"AttributeName": "call", "KeyType": "HASH"}, map[string]any{"AttributeName": "created", "KeyType": "RANGE"},
+			},
+			"Projection": map[string]any{
+				"ProjectionType": "INCLUDE", "NonKeyAttributes": []any{"state", "tool", "progress", "wake", "updated"},
+			},
+		}}
+		if diff := cmp.Diff(index, table.Properties["GlobalSecondaryIndexes"]); diff != "" {
+			t.Error(diff)
+		}
+		types := map[string]any{}
+		for _, a := range table.Properties["AttributeDefinitions"].([]any) {
+			types[at(t, a, "AttributeName").(string)] = at(t, a, "AttributeType")
+		}
+		if diff := cmp.Diff(map[string]any{"id": "S", "call": "S", "created": "N"}, types); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 
@@ -478,14 +555,15 @@ func TestWebhookSecret(t *testing.T) {
 	stack := newStack(t, "Ringback")
 	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))})
 	made, _ = synth(t, stack)
-	if n := len(made.all("AWS::SecretsManager::Secret")); n != 0 {
+	made.only(t, "AWS::SecretsManager::Secret", "RingbackCompletionSecret")
+	if n := len(made.all("AWS::SecretsManager::Secret")); n != 1 {
 		t.Errorf("%d secrets are made although one is given", n)
 	}
 	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
 	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_SECRET_ID"); got != arn {
 		t.Errorf("the ack function reads %v", got)
 	}
-	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+arn) {
+	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on RingbackCompletionSecret "+arn) {
 		t.Error("the ack function may not read the given secret")
 	}
 
@@ -493,8 +571,152 @@ func TestWebhookSecret(t *testing.T) {
 	stack = newStack(t, "Ringback")
 	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretPartialArn(stack, jsii.String("given"), jsii.String(strings.TrimSuffix(arn, "-AbCdEf")))})
 	made, _ = synth(t, stack)
-	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+strings.TrimSuffix(arn, "AbCdEf")+"??????") {
+	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on RingbackCompletionSecret "+strings.TrimSuffix(arn, "AbCdEf")+"??????") {
 		t.Error("the ack function may not read the given secret")
+	}
+}
+
+// Process signs completion tokens, and ack checks them.
+func TestCompletionSecret(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	want := map[string]any{"SecretStringTemplate": "{}", "GenerateStringKey": "current", "PasswordLength": 48.0, "ExcludePunctuation": true}
+	if diff := cmp.Diff(want, made.only(t, "AWS::SecretsManager::Secret", "RingbackCompletionSecret").Properties["GenerateSecretString"]); diff != "" {
+		t.Error(diff)
+	}
+
+	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:tokens-AbCdEf"
+	stack := newStack(t, "Ringback")
+	r := newRingback(t, stack, ringback.Props{CompletionSecret: awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))})
+	if got := *r.CompletionSecret.SecretArn(); got != arn {
+		t.Errorf("the completion secret is %s", got)
+	}
+	made, _ = synth(t, stack)
+	made.only(t, "AWS::SecretsManager::Secret", "RingbackWebhookSecret")
+	if n := len(made.all("AWS::SecretsManager::Secret")); n != 1 {
+		t.Errorf("%d secrets are made although one is given", n)
+	}
+	for name, want := range map[string]any{"RingbackAck": arn, "RingbackProcess": arn, "RingbackCallback": nil} {
+		if got := at(t, made.only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables", "COMPLETION_SECRET_ID"); got != want {
+			t.Errorf("%s reads %v", name, got)
+		}
+		reads := slices.ContainsFunc(made.statements(t, name+"RoleDefaultPolicy"), func(s string) bool {
+			return strings.HasPrefix(s, "secretsmanager:GetSecretValue on ") && strings.Contains(s, arn)
+		})
+		if reads != (want != nil) {
+			t.Errorf("that %s may read the given secret is %v", name, reads)
+		}
+	}
+}
+
+// The process function makes schedules with what is in its environment, and
+// EventBridge Scheduler takes the role for the group alone.
+func TestSchedules(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	group := made.only(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules")
+	if group.DeletionPolicy != "Delete" {
+		t.Errorf("the schedules stay when the queue that they send to goes: %s", group.DeletionPolicy)
+	}
+	trust := at(t, made.only(t, "AWS::IAM::Role", "RingbackSchedulesRole").Properties, "AssumeRolePolicyDocument", "Statement")
+	want := []any{map[string]any{
+		"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": map[string]any{"Service": "scheduler.amazonaws.com"},
+		"Condition": map[string]any{"StringEquals": map[string]any{
+			"aws:SourceAccount": map[string]any{"Ref": "AWS::AccountId"},
+			"aws:SourceArn":     map[string]any{"Fn::GetAtt": []any{made.id(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules"), "Arn"}},
+		}},
+	}}
+	if diff := cmp.Diff(want, trust); diff != "" {
+		t.Error(diff)
+	}
+	name := group.Properties["Name"].(string)
+	for function, want := range map[string]map[string]string{
+		"RingbackAck": {"SCHEDULE_GROUP": name, "JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults"},
+		"RingbackProcess": {
+			"SCHEDULE_GROUP": name, "SCHEDULE_ROLE_ARN": "RingbackSchedulesRole", "JOBS_QUEUE_ARN": "RingbackJobs", "JOBS_DLQ_ARN": "RingbackJobsDeadLetters",
+		},
+	} {
+		got := map[string]string{}
+		for variable := range want {
+			got[variable] = texts(at(t, made.only(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables", variable))[0]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", function, diff)
+		}
+	}
+	alarm := made.only(t, "AWS::CloudWatch::Alarm", "RingbackWakesDroppedAlarm").Properties
+	if diff := cmp.Diff([]any{"AWS/Scheduler", "InvocationDroppedCount", []any{map[string]any{"Name": "ScheduleGroup", "Value": name}}},
+		[]any{alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The first message of each call would cost a look for kept results, where
+// no tool keeps any.
+func TestNextCall(t *testing.T) {
+	for afterCall, want := range map[asynctool.AfterCall]any{asynctool.Announce: nil, asynctool.CallBack: nil, asynctool.NextCall: "on"} {
+		tool := tools(time.Minute)[0].(asynctool.Tool[struct{}])
+		other := tool
+		other.Name, other.AfterCall = "other", afterCall
+		made := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool, other}})
+		if got := at(t, made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties, "Environment", "Variables", "NEXT_CALL"); got != want {
+			t.Errorf("with %s, NEXT_CALL is %v", afterCall, got)
+		}
+	}
+}
+
+// Chats and calls back: only the callback function gets the private key.
+func TestOutbound(t *testing.T) {
+	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:private-AbCdEf"
+	names := []string{"VAPI_PRIVATE_KEY_SECRET_ID", "VAPI_API_URL", "CALL_BACK_HOURS", "CALL_BACK_ZONE", "CALL_BACK_ASSISTANT_ID", "CALL_BACK_PHONE_NUMBER_ID"}
+	for name, test := range map[string]struct {
+		props ringback.Props
+		key   bool
+		want  map[string]any
+	}{
+		"nothing": {},
+		"chats":   {key: true, want: map[string]any{"VAPI_PRIVATE_KEY_SECRET_ID": arn}},
+		"calls back": {ringback.Props{CallBackHours: "09:00-18:00"}, true, map[string]any{
+			"VAPI_PRIVATE_KEY_SECRET_ID": arn, "CALL_BACK_HOURS": "09:00-18:00",
+		}},
+		"everything": {
+			ringback.Props{
+				VapiAPIURL: "https://api.eu.vapi.ai", CallBackHours: "00:00-23:59", CallBackZone: "Europe/Berlin",
+				CallBackAssistantID: "assistant", CallBackPhoneNumberID: "number",
+			},
+			true,
+			map[string]any{
+				"VAPI_PRIVATE_KEY_SECRET_ID": arn, "VAPI_API_URL": "https://api.eu.vapi.ai", "CALL_BACK_HOURS": "00:00-23:59",
+				"CALL_BACK_ZONE": "Europe/Berlin", "CALL_BACK_ASSISTANT_ID": "assistant", "CALL_BACK_PHONE_NUMBER_ID": "number",
+			},
+		},
+	} {
+		stack := newStack(t, "Ringback")
+		if test.key {
+			test.props.PrivateKeySecret = awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("private"), jsii.String(arn))
+		}
+		newRingback(t, stack, test.props)
+		made, _ := synth(t, stack)
+		for _, function := range []string{"RingbackAck", "RingbackProcess", "RingbackCallback"} {
+			all := at(t, made.only(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables").(map[string]any)
+			var got, want map[string]any
+			for _, n := range names {
+				if value, ok := all[n]; ok {
+					if got == nil {
+						got = map[string]any{}
+					}
+					got[n] = value
+				}
+			}
+			if function == "RingbackCallback" {
+				want = test.want
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s: %s", name, function, diff)
+			}
+			reads := slices.Contains(made.statements(t, function+"RoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+arn)
+			if reads != (test.key && function == "RingbackCallback") {
+				t.Errorf("%s: that %s may read the private key is %v", name, function, reads)
+			}
+		}
 	}
 }
 
@@ -513,17 +735,22 @@ func TestJWT(t *testing.T) {
 	if diff := cmp.Diff(want, authorizers[0]["JwtConfiguration"]); diff != "" {
 		t.Error(diff)
 	}
+	got := map[any]any{}
 	for _, route := range made.all("AWS::ApiGatewayV2::Route") {
-		if route.Properties["AuthorizationType"] != "JWT" {
-			t.Errorf("the route is open: %v", route.Properties)
-		}
+		got[route.Properties["RouteKey"]] = route.Properties["AuthorizationType"]
+	}
+	// Who completes a job has no token of the issuer's, but the job's own.
+	if diff := cmp.Diff(map[any]any{"POST /vapi": "JWT", "POST /results/{token}": "NONE"}, got); diff != "" {
+		t.Error(diff)
 	}
 	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
 	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_AUTH"); got != `{"type":"none"}` {
 		t.Errorf("the ack function checks %v", got)
 	}
-	if n := len(made.all("AWS::SecretsManager::Secret")); n != 0 {
-		t.Errorf("%d secrets are made that nobody sends", n)
+	for id := range made.all("AWS::SecretsManager::Secret") {
+		if !strings.HasPrefix(id, "RingbackCompletionSecret") {
+			t.Errorf("the secret %s is made, which nobody sends", id)
+		}
 	}
 }
 
@@ -548,7 +775,7 @@ func TestToolSettings(t *testing.T) {
 	}
 	// CloudFormation reads the secret, so that the function need not be able to.
 	for _, s := range made.statements(t, "RingbackProcessRoleDefaultPolicy") {
-		if strings.Contains(s, "secretsmanager") {
+		if strings.Contains(s, "secretsmanager") && s != "secretsmanager:GetSecretValue on RingbackCompletionSecret" {
 			t.Errorf("the process function may read secrets: %s", s)
 		}
 	}
@@ -558,7 +785,9 @@ func TestToolSettings(t *testing.T) {
 // must do nothing in a deployment.
 func TestLocalEndpoint(t *testing.T) {
 	for name, want := range map[string][]string{
-		"RingbackAck": {"AWS_ENDPOINT_URL", "WEBHOOK_AUTH"}, "RingbackProcess": {"AWS_ENDPOINT_URL"}, "RingbackCallback": {"AWS_ENDPOINT_URL"},
+		"RingbackAck":      {"AWS_ENDPOINT_URL", "COMPLETION_KEYS", "WEBHOOK_AUTH"},
+		"RingbackProcess":  {"AWS_ENDPOINT_URL", "COMPLETION_KEYS"},
+		"RingbackCallback": {"AWS_ENDPOINT_URL"},
 	} {
 		plain := at(t, synthesise(t, ringback.Props{}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
 		local := at(t, synthesise(t, ringback.Props{LocalEndpoint: true}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
@@ -635,6 +864,9 @@ func TestEncryptionKey(t *testing.T) {
 			t.Errorf("the function %s cannot use the key", name)
 		}
 	}
+	if !slices.Contains(made.statements(t, "RingbackSchedulesRoleDefaultPolicy"), "kms:Decrypt kms:GenerateDataKey on Key") {
+		t.Error("the schedules cannot send to the encrypted queue")
+	}
 	// What publishes to an encrypted topic is a service, which only the
 	// key's own policy can let in.
 	policy := fmt.Sprint(made.only(t, "AWS::KMS::Key", "Key").Properties["KeyPolicy"])
@@ -693,7 +925,7 @@ func TestAlarms(t *testing.T) {
 	}
 	slices.Sort(names)
 	want := []string{"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "OldestJob", "OldestResult",
-		"ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "Webhook5xx"}
+		"ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "WakesDropped", "Webhook5xx"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
@@ -740,10 +972,9 @@ func TestTwoStagesDoNotMeet(t *testing.T) {
 }
 
 func TestPropsThatCannotBe(t *testing.T) {
-	secret := func(stack awscdk.Stack) awssecretsmanager.ISecret {
-		return awssecretsmanager.Secret_FromSecretNameV2(stack, jsii.String("s"), jsii.String("s"))
-	}
 	setting := func(s ...ringback.Setting) ringback.Props { return ringback.Props{ToolSettings: s} }
+	stack := newStack(t, "Ringback")
+	key := awssecretsmanager.Secret_FromSecretNameV2(stack, jsii.String("s"), jsii.String("s"))
 	tests := []struct {
 		props ringback.Props
 		want  string
@@ -757,21 +988,30 @@ func TestPropsThatCannotBe(t *testing.T) {
 		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
 		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
 		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "audience"},
+		{ringback.Props{VapiAPIURL: "https://api.eu.vapi.ai"}, "VapiAPIURL needs PrivateKeySecret"},
+		{ringback.Props{VapiAPIURL: "http://api.vapi.ai", PrivateKeySecret: key}, "must be an https URL"},
+		{ringback.Props{CallBackHours: "09:00-18:00"}, "CallBackHours needs PrivateKeySecret"},
+		{ringback.Props{CallBackHours: "9-18", PrivateKeySecret: key}, `the hours are "9-18"; they must be like 09:00-18:00`},
+		{ringback.Props{CallBackHours: "09:60-18:00", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
+		{ringback.Props{CallBackHours: "09:00-18:00\n", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
+		{ringback.Props{CallBackHours: "09:00-09:00", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
+		{ringback.Props{CallBackHours: "09:00-18:00", CallBackZone: "Berlin", PrivateKeySecret: key}, `there is no time zone "Berlin"`},
+		{ringback.Props{CallBackHours: "09:00-18:00", CallBackZone: "Local", PrivateKeySecret: key}, `there is no time zone "Local"`},
+		{ringback.Props{CallBackZone: "Europe/Berlin", PrivateKeySecret: key}, "CallBackZone needs CallBackHours"},
+		{ringback.Props{CallBackAssistantID: "a", PrivateKeySecret: key}, "CallBackAssistantID needs CallBackHours"},
+		{ringback.Props{CallBackPhoneNumberID: "n", PrivateKeySecret: key}, "CallBackPhoneNumberID needs CallBackHours"},
 		{setting(ringback.Setting{Name: "no name"}), `"no name"`},
 		{setting(ringback.Setting{Name: "X"}), `"X"`},
 		{setting(ringback.Setting{Name: "AWS_REGION", Value: "x"}), "Lambda's"},
 		{setting(ringback.Setting{Name: "JOBS_TABLE", Value: "x"}), "Ringback's"},
+		{setting(ringback.Setting{Name: "COMPLETION_KEYS", Value: "x"}), "Ringback's"},
 		{setting(ringback.Setting{Name: "TA", Value: "x"}, ringback.Setting{Name: "TA", Value: "y"}), "twice"},
 		{setting(ringback.Setting{Name: "TA", Value: "x", SecretARN: "arn:aws:secretsmanager:r:1:secret:s"}), "both"},
 		{setting(ringback.Setting{Name: "TA", SecretARN: "my-secret"}), "ARN"},
 		{setting(ringback.Setting{Name: "TA", SecretField: "f"}), "no secret"},
 		{ringback.Props{Binaries: "testdata/nothing"}, "ack/bootstrap"},
+		{ringback.Props{JWT: &ringback.JWT{Issuer: "i", Audience: []string{"a"}}, WebhookSecret: key}, "exclude"},
 	}
-	stack := newStack(t, "Ringback")
-	tests = append(tests, struct {
-		props ringback.Props
-		want  string
-	}{ringback.Props{JWT: &ringback.JWT{Issuer: "i", Audience: []string{"a"}}, WebhookSecret: secret(stack)}, "exclude"})
 	for i, test := range tests {
 		if _, err := ringback.NewRingback(stack, fmt.Sprint("R", i), test.props); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: the error is %v; it should say %q", test.props, err, test.want)
@@ -812,7 +1052,7 @@ func TestFunctionsAreBuilt(t *testing.T) {
 // the reason why it is not one.
 func TestNag(t *testing.T) {
 	stack := newStack(t, "Ringback")
-	newRingback(t, stack, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
+	r := newRingback(t, stack, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
 	suppress := func(path, rule, reason string, appliesTo ...any) {
 		s := &cdknag.NagPackSuppression{Id: jsii.String(rule), Reason: jsii.String(reason)}
 		if len(appliesTo) > 0 {
@@ -824,6 +1064,15 @@ func TestNag(t *testing.T) {
 		suppress(name+"Role/DefaultPolicy/Resource", "AwsSolutions-IAM5",
 			"X-Ray has no resources that a policy could name; everything else in the policy is named.", "Resource::*")
 	}
+	for _, name := range []string{"Ack", "Process"} {
+		suppress(name+"Role/DefaultPolicy/Resource", "AwsSolutions-IAM5",
+			"The name of a schedule is made at run time, of its job's; the group of which it is one is named.",
+			"Resource::arn:<AWS::Partition>:scheduler:<AWS::Region>:<AWS::AccountId>:schedule/"+*r.Schedules.ScheduleGroupName()+"/*")
+	}
+	suppress("Api/POST--results--{token}/Resource", "AwsSolutions-APIG4",
+		"The ack function verifies the token in the path, which it signed for one job; a JWT authorizer reads headers, and whoever completes a job sends none.")
+	suppress("CompletionSecret/Resource", "AwsSolutions-SMG4",
+		"Tokens are valid for as long as their jobs may wait, up to a year. Only an operator knows when the last one signed with the old key is gone; both keys are taken until then.")
 	suppress("Api/POST--vapi/Resource", "AwsSolutions-APIG4",
 		"The ack function verifies the webhook itself, since Vapi signs or sends a secret; a JWT authorizer is there by prop.")
 	suppress("WebhookSecret/Resource", "AwsSolutions-SMG4",

@@ -13,9 +13,22 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// secret makes the webhook's credential, unless one is given or API Gateway
-// checks tokens instead.
-func (r *Ringback) secret() {
+// secrets makes the key of the completion tokens, unless one is given, and the
+// webhook's credential, unless one is given or API Gateway checks tokens
+// instead.
+func (r *Ringback) secrets() {
+	if r.CompletionSecret = r.props.CompletionSecret; r.CompletionSecret == nil {
+		r.CompletionSecret = awssecretsmanager.NewSecret(r.Construct, jsii.String("CompletionSecret"), &awssecretsmanager.SecretProps{
+			Description:   jsii.String("Signs the tokens by which somebody outside completes a job of Ringback. To rotate it, keep the old key as \"previous\" until the jobs that wait are done."),
+			EncryptionKey: r.props.EncryptionKey,
+			GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
+				SecretStringTemplate: jsii.String(`{}`),
+				GenerateStringKey:    jsii.String("current"),
+				ExcludePunctuation:   jsii.Bool(true),
+				PasswordLength:       jsii.Number(48),
+			},
+		})
+	}
 	if r.props.JWT != nil {
 		return
 	}
@@ -61,7 +74,10 @@ var (
 )
 
 // ownVariables are what the process function itself reads.
-var ownVariables = []string{"JOBS_QUEUE_URL", "RESULTS_QUEUE_URL", "JOBS_TABLE", "MAX_JOBS_PER_CALL", "MAX_CONCURRENT_JOBS_PER_CALL"}
+var ownVariables = []string{
+	"JOBS_QUEUE_URL", "JOBS_QUEUE_ARN", "JOBS_DLQ_ARN", "RESULTS_QUEUE_URL", "JOBS_TABLE", "MAX_JOBS_PER_CALL", "MAX_CONCURRENT_JOBS_PER_CALL",
+	"COMPLETION_SECRET_ID", "COMPLETION_KEYS", "COMPLETION_URL", "SCHEDULE_GROUP", "SCHEDULE_ROLE_ARN",
+}
 
 // checkSettings says which tool settings cannot be used.
 func checkSettings(settings []Setting) error {

@@ -5,6 +5,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/jobtable/dynamo"
 )
 
 func (r *Ringback) table() {
@@ -21,10 +23,34 @@ func (r *Ringback) table() {
 		props.Encryption, props.EncryptionKey = awsdynamodb.TableEncryption_CUSTOMER_MANAGED, key
 	})
 	r.Table = awsdynamodb.NewTable(r.Construct, jsii.String("JobsTable"), &props)
+	// The jobs of a call, in the order in which they came.
+	r.Table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
+		IndexName:    jsii.String(dynamo.Index),
+		PartitionKey: &awsdynamodb.Attribute{Name: jsii.String("call"), Type: awsdynamodb.AttributeType_STRING},
+		SortKey:      &awsdynamodb.Attribute{Name: jsii.String("created"), Type: awsdynamodb.AttributeType_NUMBER},
+		// What is said of a job's status, and no more: each write of a job
+		// is paid for a second time as far as it changes what is here.
+		ProjectionType:   awsdynamodb.ProjectionType_INCLUDE,
+		NonKeyAttributes: jsii.Strings("state", "tool", "progress", "wake", "updated"),
+	})
 }
 
 // record lets a function read and write the jobs' records.
 func (r *Ringback) record(f awsiam.IGrantable) {
-	r.Table.Grant(f, jsii.String("dynamodb:GetItem"), jsii.String("dynamodb:PutItem"))
+	// Table.Grant would name every index too.
+	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
+		Grantee:      f,
+		Actions:      jsii.Strings("dynamodb:GetItem", "dynamodb:PutItem"),
+		ResourceArns: &[]*string{r.Table.TableArn()},
+	})
 	r.keyed(func(key awskms.IKey) { key.GrantEncryptDecrypt(f) })
+}
+
+// list lets a function that may read records find those of a call.
+func (r *Ringback) list(f awsiam.IGrantable) {
+	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
+		Grantee:      f,
+		Actions:      jsii.Strings("dynamodb:Query"),
+		ResourceArns: jsii.Strings(*r.Table.TableArn() + "/index/" + dynamo.Index),
+	})
 }

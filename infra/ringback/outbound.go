@@ -1,0 +1,59 @@
+package ringback
+
+import (
+	"errors"
+	"fmt"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/hours"
+	"github.com/ringback/ringback/vapi"
+)
+
+// checkOutbound says which settings of chats and calls back cannot be used.
+// The callback function could not start with them, and would tell no result.
+func (p *Props) checkOutbound() error {
+	var errs []error
+	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if _, err := vapi.NewAPI(vapi.APIConfig{Key: "unused", URL: p.VapiAPIURL}); err != nil {
+		fail("VapiAPIURL: %w", err)
+	}
+	if p.CallBackHours != "" {
+		if _, err := hours.Parse(p.CallBackHours, p.CallBackZone); err != nil {
+			fail("CallBackHours and CallBackZone: %w", err)
+		}
+	}
+	for _, needs := range []struct {
+		name, value, need string
+		there             bool
+	}{
+		{"VapiAPIURL", p.VapiAPIURL, "PrivateKeySecret, without which Vapi's API is not asked", p.PrivateKeySecret != nil},
+		{"CallBackHours", p.CallBackHours, "PrivateKeySecret, with which Vapi is asked to call", p.PrivateKeySecret != nil},
+		{"CallBackZone", p.CallBackZone, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
+		{"CallBackAssistantID", p.CallBackAssistantID, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
+		{"CallBackPhoneNumberID", p.CallBackPhoneNumberID, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
+	} {
+		if needs.value != "" && !needs.there {
+			fail("%s needs %s", needs.name, needs.need)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// outbound puts into the callback function's environment what it needs for
+// chats and calls back.
+func (r *Ringback) outbound(environment map[string]*string) {
+	if r.props.PrivateKeySecret != nil {
+		environment["VAPI_PRIVATE_KEY_SECRET_ID"] = r.props.PrivateKeySecret.SecretArn()
+	}
+	for name, value := range map[string]string{
+		"VAPI_API_URL":              r.props.VapiAPIURL,
+		"CALL_BACK_HOURS":           r.props.CallBackHours,
+		"CALL_BACK_ZONE":            r.props.CallBackZone,
+		"CALL_BACK_ASSISTANT_ID":    r.props.CallBackAssistantID,
+		"CALL_BACK_PHONE_NUMBER_ID": r.props.CallBackPhoneNumberID,
+	} {
+		if value != "" {
+			environment[name] = jsii.String(value)
+		}
+	}
+}

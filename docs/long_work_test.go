@@ -1,0 +1,54 @@
+package docs_test
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// TestStatesOfAJob compares the picture with what the records' rules allow.
+func TestStatesOfAJob(t *testing.T) {
+	now := time.Date(2026, 1, 5, 10, 30, 0, 0, time.UTC)
+	early, late := now.Add(-time.Hour), now.Add(time.Hour) // as seen from the deadline
+	rules := []func(r job.Record) (job.Record, error){
+		func(r job.Record) (job.Record, error) { return r.Claim("m", early, time.Minute) },
+		func(r job.Record) (job.Record, error) { return r.Release(early, 0, false, "") },
+		func(r job.Record) (job.Record, error) {
+			return r.Suspend(job.Job{}, early, now, false, json.RawMessage(nil))
+		},
+		func(r job.Record) (job.Record, error) { return r.Finish(early, job.Result{}, false, "") },
+		func(r job.Record) (job.Record, error) { return r.Complete(early, job.Result{}) },
+		func(r job.Record) (job.Record, error) { return r.Cancel(early, job.Result{}, "") },
+		func(r job.Record) (job.Record, error) { return r.Replace(early, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Delivered, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Undelivered, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Kept, "") },
+		func(r job.Record) (job.Record, error) { return r.Revive("call", now, early) },
+		func(r job.Record) (job.Record, error) { return r.Redrive("m", late) },
+	}
+	allowed := map[string]bool{}
+	for _, from := range []job.State{job.Running, job.Waiting, job.Done, job.Kept, job.Delivered, job.Undelivered, job.Cancelled} {
+		for _, rule := range rules {
+			r, err := rule(job.Record{State: from, Deadline: now, Job: new(job.Job), Exhausted: true})
+			if err == nil && r.State != from {
+				allowed[string(from)+" to "+string(r.State)] = true
+			}
+		}
+	}
+	shown := map[string]bool{}
+	for _, edge := range regexp.MustCompile(`(?m)^    (\w+) --> (\w+): `).FindAllStringSubmatch(read(t, "long-work.md"), -1) {
+		if edge[1] != edge[2] {
+			shown[edge[1]+" to "+edge[2]] = true
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(allowed)), slices.Sorted(maps.Keys(shown))); diff != "" {
+		t.Errorf("(-allowed +shown):\n%s", diff)
+	}
+}

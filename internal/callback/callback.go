@@ -136,7 +136,7 @@ func New(cfg Config) (*Handler, error) {
 // Handle tells the outcomes of a batch. Its error is always nil: what failed
 // is in the response, and goes back to the queue alone.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	rounds := h.rounds(event)
+	rounds := roundsOf(event)
 	return batch.Handle(ctx, event, h.cfg.Results, h.cfg.Log, func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 		return h.handle(ctx, rounds, message)
 	}), nil
@@ -152,20 +152,29 @@ type telling struct {
 	log      *slog.Logger
 }
 
-// handle brings one outcome as far as it goes. It gives nil when its message
-// can be deleted.
+// handle brings the outcomes of a message as far as they go. It gives nil when
+// the message can be deleted.
 func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) *batch.Retry {
 	o, err := job.DecodeOutcome(message.Body)
 	if err != nil {
 		h.cfg.Log.ErrorContext(ctx, "a message on the results queue is no outcome", "message_id", message.MessageId, "error", err)
 		return &batch.Retry{}
 	}
+	all := o.All()
+	return batch.Each(ctx, h.cfg.Log, message, len(all), func(ctx context.Context, part int) *batch.Retry {
+		return h.tell(ctx, rounds, member(message, part), all[part], message)
+	})
+}
+
+// tell brings one outcome as far as it goes. It gives nil when it is settled.
+func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outcome, message events.SQSMessage) *batch.Retry {
 	t := &telling{Handler: h, outcome: o, received: batch.Receives(message), log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool)}
 	if o.Kind == job.Progress {
 		return t.progress(ctx)
 	}
-	round := rounds[message.MessageId]
-	defer round.leave(message.MessageId)
+	round := rounds[id]
+	defer round.Leave(id)
+	var err error
 	lease := deliveryLease
 	if o.AfterCall == job.CallBack && h.cfg.CallBack != nil {
 		lease = callBackLease
@@ -209,7 +218,7 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 		return t.giveUp(ctx, job.Unreachable, fmt.Sprintf("it was tried %d times", MaxPosts))
 	}
 	started := h.cfg.Now()
-	receipt, err := t.post(ctx, round, message.MessageId)
+	receipt, err := t.post(ctx, round, id)
 	if err != nil {
 		return t.giveUp(ctx, job.Unspeakable, err.Error())
 	}
@@ -255,12 +264,14 @@ func (t *telling) post(ctx context.Context, round *round, id string) (vapi.Recei
 		return vapi.Receipt{}, err
 	}
 	added, ok := m.(vapi.AddMessage)
-	if !ok || round == nil {
+	if !ok {
 		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, m), nil
 	}
 	// To wait may not make it late.
 	wait := min(gathering, t.outcome.Deadline.Sub(t.cfg.Now()))
-	return round.post(ctx, t.cfg.Calls, id, t.outcome.Call.ControlURL, added, wait), nil
+	return round.Together(id, added, wait, func(all []vapi.AddMessage) vapi.Receipt {
+		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, merge(all))
+	}, vapi.Receipt{Verdict: vapi.TryAgain, Err: errors.New("the post was broken off")}), nil
 }
 
 // progress tells a progress line: once at most, as a line that comes late is

@@ -374,3 +374,33 @@ func TestSharedPostFails(t *testing.T) {
 		})
 	})
 }
+
+// TestTogetherInAMessage has outcomes of a call come in one message. Each is told
+// once, although the message comes back for one of them.
+func TestTogetherInAMessage(t *testing.T) {
+	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
+		o := w.finished(w.job("t1"), job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "A"})
+		for _, id := range []string{"t2", "t3"} {
+			o.With = append(o.With, w.finished(w.job(id), job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: id}))
+		}
+		// The third is in other hands for a while.
+		held, err := w.table.ClaimDelivery(t.Context(), job.ID("call-1", "t3"), 40*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.send(o)
+		w.run(10 * time.Second)
+		if diff := cmp.Diff([]string{"add t1=A t2=t2"}, w.told()); diff != "" || w.results.Len() != 1 {
+			t.Errorf("%d messages left; told:\n%s", w.results.Len(), diff)
+		}
+		w.run(time.Minute)
+		if diff := cmp.Diff([]string{"add t1=A t2=t2", "add t3=t3"}, w.told()); diff != "" || w.results.Len() != 0 {
+			t.Errorf("%d messages left; told:\n%s", w.results.Len(), diff)
+		}
+		for _, id := range []string{"t1", "t2", "t3"} {
+			if r := w.record(job.ID("call-1", id)); r.State != job.Delivered {
+				t.Errorf("%s is %s (%d)", id, r.State, held.Revision)
+			}
+		}
+	})
+}

@@ -169,6 +169,22 @@ type Outcome struct {
 	// Earlier says that the result is one of an earlier call of the same
 	// customer, and Call the one to tell it in.
 	Earlier bool `json:"earlier,omitempty"`
+	// With are further outcomes of the same call, which were ready at the same
+	// time and are told together with this one. Nil means none.
+	With []Outcome `json:"with,omitempty"`
+}
+
+// All are the outcomes that the message carries.
+func (o Outcome) All() []Outcome {
+	with := o.With
+	o.With = nil
+	return append([]Outcome{o}, with...)
+}
+
+// Added says whether the outcome is a message that is added to the
+// conversation, and so can be told together with others.
+func (o Outcome) Added() bool {
+	return o.Kind == Final && (o.Result.Delivery == Respond || o.Result.Delivery == Silent)
 }
 
 // Outcome is the message that tells this job's result, as its record has it.
@@ -192,9 +208,16 @@ func (j Job) Line(sequence int, text string, silent bool, deadline time.Time) Ou
 	}
 }
 
+// versionWith is the version of a message with several outcomes. A reader of
+// single ones would lose all but one.
+const versionWith = 2
+
 // Encode is the outcome as a queue message.
 func (o Outcome) Encode() (string, error) {
 	o.Version = version
+	if len(o.With) > 0 {
+		o.Version = versionWith
+	}
 	return encode(o)
 }
 
@@ -204,24 +227,37 @@ func DecodeOutcome(message string) (Outcome, error) {
 	if err := json.Unmarshal([]byte(message), &o); err != nil {
 		return Outcome{}, fmt.Errorf("%w as an outcome: %s", ErrUnreadable, withoutValues(err))
 	}
-	switch {
-	case o.Version != version:
-		return Outcome{}, fmt.Errorf("%w: an outcome of version %d, and this program reads version %d", ErrUnreadable, o.Version, version)
-	case o.Kind != Final && o.Kind != Progress:
-		return Outcome{}, fmt.Errorf("%w: an outcome of kind %q", ErrUnreadable, string(o.Kind))
-	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
-		return Outcome{}, fmt.Errorf("%w: the outcome's job id does not fit its call", ErrUnreadable)
-	case !o.AfterCall.valid():
-		return Outcome{}, fmt.Errorf("%w: the outcome is to be treated as %q after its call", ErrUnreadable, string(o.AfterCall))
-	case o.Sequence < 0 || o.Kind == Progress && o.Result.Delivery != Say && o.Result.Delivery != Silent:
-		return Outcome{}, fmt.Errorf("%w: the progress line cannot be told", ErrUnreadable)
-	case o.Deadline.IsZero():
-		return Outcome{}, fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
+	if o.Version != version && (o.Version != versionWith || len(o.With) == 0) || o.Version == version && len(o.With) > 0 {
+		return Outcome{}, fmt.Errorf("%w: an outcome of version %d with %d others, and this program reads versions %d and %d", ErrUnreadable, o.Version, len(o.With), version, versionWith)
 	}
-	if err := o.Result.check(); err != nil {
-		return Outcome{}, fmt.Errorf("%w: the outcome's result: %w", ErrUnreadable, err)
+	for _, one := range o.All() {
+		if len(one.With) > 0 || one.Call.ID != o.Call.ID {
+			return Outcome{}, fmt.Errorf("%w: outcomes that are not of one call", ErrUnreadable)
+		}
+		if err := one.check(); err != nil {
+			return Outcome{}, err
+		}
 	}
 	return o, nil
+}
+
+func (o Outcome) check() error {
+	switch {
+	case o.Kind != Final && o.Kind != Progress:
+		return fmt.Errorf("%w: an outcome of kind %q", ErrUnreadable, string(o.Kind))
+	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
+		return fmt.Errorf("%w: the outcome's job id does not fit its call", ErrUnreadable)
+	case !o.AfterCall.valid():
+		return fmt.Errorf("%w: the outcome is to be treated as %q after its call", ErrUnreadable, string(o.AfterCall))
+	case o.Sequence < 0 || o.Kind == Progress && o.Result.Delivery != Say && o.Result.Delivery != Silent:
+		return fmt.Errorf("%w: the progress line cannot be told", ErrUnreadable)
+	case o.Deadline.IsZero():
+		return fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
+	}
+	if err := o.Result.check(); err != nil {
+		return fmt.Errorf("%w: the outcome's result: %w", ErrUnreadable, err)
+	}
+	return nil
 }
 
 // withoutValues says what is wrong with a message, which is logged, without

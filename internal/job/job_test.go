@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/internal/job"
@@ -546,5 +548,54 @@ func TestErrorsQuoteNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOutcomesTogether is about a message with several outcomes of a call.
+func TestOutcomesTogether(t *testing.T) {
+	outcome := func(call, id string) job.Outcome {
+		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
+		return j.Outcome(job.Record{Result: &job.Result{Status: job.OK, Delivery: job.Respond, Content: id}, Deadline: start})
+	}
+	several := outcome("call", "t1")
+	several.With = []job.Outcome{outcome("call", "t2"), outcome("call", "t3")}
+	message, err := several.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := job.DecodeOutcome(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]job.Outcome{outcome("call", "t1"), outcome("call", "t2"), outcome("call", "t3")}, got.All(), cmpopts.IgnoreFields(job.Outcome{}, "Version")); diff != "" {
+		t.Error(diff)
+	}
+	// Who knows single outcomes only must not take it for one.
+	var single struct{ Version int }
+	if err := json.Unmarshal([]byte(message), &single); err != nil || single.Version == 1 {
+		t.Errorf("version %d, %v", single.Version, err)
+	}
+	for name, change := range map[string]func(*job.Outcome){
+		"of another call":   func(o *job.Outcome) { o.With = []job.Outcome{outcome("other", "t2")} },
+		"within each other": func(o *job.Outcome) { o.With[0].With = []job.Outcome{outcome("call", "t3")} },
+		"one cannot be":     func(o *job.Outcome) { o.With[1].Result.Content = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := several
+			o.With = slices.Clone(several.With)
+			change(&o)
+			message, err := o.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := job.DecodeOutcome(message); !errors.Is(err, job.ErrUnreadable) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	for _, wrong := range []string{strings.Replace(message, `"version":2`, `"version":1`, 1), strings.Replace(message, `"version":2`, `"version":3`, 1)} {
+		if _, err := job.DecodeOutcome(wrong); !errors.Is(err, job.ErrUnreadable) {
+			t.Errorf("%.30s…: error %v", wrong, err)
+		}
 	}
 }

@@ -164,9 +164,10 @@ func New(cfg Config) (*Handler, error) {
 // Handle runs the jobs of a batch. Its error is always nil: what failed is in
 // the response, and goes back to the queue alone.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	out := newOutbox(ctx, h.cfg.Outcomes)
+	out := newOutbox(ctx, h.cfg.Outcomes, event)
 	defer out.close()
 	return batch.Handle(ctx, event, h.cfg.Jobs, h.cfg.Log, func(ctx context.Context, message events.SQSMessage) *batch.Retry {
+		defer out.leave(message)
 		return h.handle(ctx, out, message)
 	}), nil
 }
@@ -372,7 +373,7 @@ func (e *errand) tell(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
 	if e.record.OutcomePending() && e.record.RevivedIn == "" {
 		delay = arrival
-		if err := e.send(e.job.Outcome(e.record), 0); err != nil {
+		if err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {
 			e.log.ErrorContext(ctx, "the outcome cannot be sent; it is stored and will be", "error", err)
 			return e.retry()
 		}
@@ -391,9 +392,5 @@ func (e *errand) tell(ctx context.Context) *batch.Retry {
 
 // send puts an outcome on the results queue.
 func (e *errand) send(o job.Outcome, delay time.Duration) error {
-	body, err := o.Encode()
-	if err != nil {
-		return err
-	}
-	return e.out.send(queue.Message{Body: body, Group: queue.Group(o.Call.ID), Delay: delay})
+	return e.out.send(o, delay)
 }

@@ -1036,3 +1036,51 @@ func TestBatchLargerThanARequest(t *testing.T) {
 		}
 	})
 }
+
+// TestReadyTogether has jobs of one call that came together be ready at times
+// apart: what is ready in the same moment goes in one message.
+func TestReadyTogether(t *testing.T) {
+	at := map[string]time.Duration{"t1": time.Second, "t2": time.Second + 200*time.Millisecond, "t3": 10 * time.Second, "t4": time.Second, "other": time.Second}
+	def := does(tool{}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		time.Sleep(at[call.ToolCallID])
+		if call.ToolCallID == "t4" {
+			return asynctool.Result{Text: call.ToolCallID, Delivery: asynctool.Say}, nil
+		}
+		return asynctool.Text(call.ToolCallID), nil
+	})
+	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
+		var messages []queue.Message
+		for _, id := range []string{"t1", "t2", "t3", "t4", "other"} {
+			j := w.job(id, "tool")
+			if id == "other" {
+				j = w.inCall("call-2", id)
+				j.Tool = "tool"
+			}
+			body, err := j.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages = append(messages, queue.Message{Body: body, Group: queue.Group(j.Call.ID)})
+		}
+		if err := errors.Join(w.jobs.Send(t.Context(), messages)...); err != nil {
+			t.Fatal(err)
+		}
+		w.run(time.Minute)
+		got := make(map[string]time.Duration)
+		for i, o := range w.out.sent {
+			var ids []string
+			for _, one := range o.All() {
+				ids = append(ids, one.ToolCallID)
+			}
+			slices.Sort(ids)
+			got[strings.Join(ids, " ")] = w.out.at[i]
+		}
+		want := map[string]time.Duration{
+			"t1 t2": time.Second + 250*time.Millisecond, // the third might have been ready too
+			"t3":    10 * time.Second, "t4": time.Second, "other": time.Second,
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -188,11 +188,7 @@ func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k jo
 	case !record.OutcomePending():
 		return errNotSettled
 	}
-	body, err := k.Outcome(record, a.Call).Encode()
-	if err != nil {
-		return err
-	}
-	if err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {
+	if err := out.send(k.Outcome(record, a.Call), 0); err != nil {
 		return err
 	}
 	h.cfg.Log.InfoContext(ctx, "a kept result is told in the customer's next call", "call", a.Call.ID, "job", k.JobID)

@@ -109,6 +109,7 @@ func (e *emulator) listings() map[string]func(context.Context) ([]byte, error) {
 		"AWS::Lambda::EventSourceMapping": get("lambda", "/2015-03-31/event-source-mappings/"),
 		"AWS::Lambda::Function":           get("lambda", "/2015-03-31/functions/"),
 		"AWS::Logs::LogGroup":             target("logs", "Logs_20140328.DescribeLogGroups"),
+		"AWS::Scheduler::ScheduleGroup":   get("scheduler", "/schedule-groups"),
 		"AWS::Logs::MetricFilter":         target("logs", "Logs_20140328.DescribeMetricFilters"),
 		"AWS::SecretsManager::Secret":     target("secretsmanager", "secretsmanager.ListSecrets"),
 		"AWS::SNS::Topic":                 query("sns", "2010-03-31", "ListTopics"),

@@ -3,34 +3,64 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/vapi"
 )
 
-// number is the caller's, which must not be in any log.
-const number = "+15550100123"
+// The callers' numbers, which must not be in any log. The other one calls
+// twice, and no other call may be his: what is kept for him would be told there.
+const (
+	number = "+15550100123"
+	other  = "+15550100199"
+)
 
-// world is what lies outside of AWS: the calls' control URLs, and the shop
-// that the tool order_status asks. The order BROKEN always fails there; the
-// call that is called gone has ended.
+// privateKey is the organisation's at Vapi.
+const privateKey = "not-a-secret-either-but-a-private-key"
+
+// world is what lies outside of AWS: the calls' control URLs, Vapi's API, the
+// shop that the tool order_status asks, and the manager that notify_when_ready
+// asks. The order BROKEN always fails; a call whose name ends with gone has
+// ended.
 type world struct {
 	server *httptest.Server
+	vapi   *httptest.Server
+	organ  *fakevapi.Account // the organisation's account there
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage // by call
 	orders   map[string]int                   // how often each was asked for
+	requests map[string][]request             // what the manager was asked, by call
+	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by that and the call
+}
+
+// request is what notify_when_ready posts.
+type request struct {
+	Subject        string `json:"subject"`
+	CompletionURL  string `json:"completion_url"`
+	IdempotencyKey string `json:"idempotency_key"`
+	CallID         string `json:"call_id"`
+	CustomerNumber string `json:"customer_number"`
 }
 
 func startWorld(t *testing.T) *world {
-	w := &world{messages: map[string][]vapi.ControlMessage{}, orders: map[string]int{}}
+	w := &world{
+		organ:    &fakevapi.Account{Key: privateKey},
+		messages: map[string][]vapi.ControlMessage{}, orders: map[string]int{}, requests: map[string][]request{}, tools: map[string]time.Time{},
+	}
+	w.vapi = httptest.NewServer(w.organ)
+	t.Cleanup(w.vapi.Close)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{call}/control", func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -59,6 +89,21 @@ func startWorld(t *testing.T) *world {
 			return
 		}
 		fmt.Fprint(rw, `{"status":"out_for_delivery","carrier":"Parcel Express","expected_delivery":"2026-03-04"}`)
+	})
+	mux.HandleFunc("POST /requests", func(rw http.ResponseWriter, r *http.Request) {
+		var asked request
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.requests[asked.CallID] = append(w.requests[asked.CallID], asked)
+		rw.WriteHeader(http.StatusAccepted)
+	})
+	mux.HandleFunc("POST /tools/{what}/{call}", func(_ http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.tools[r.PathValue("what")+" "+r.PathValue("call")] = time.Now()
 	})
 	w.server = httptest.NewServer(mux)
 	t.Cleanup(w.server.Close)
@@ -94,23 +139,66 @@ func (w *world) asked(order string) int {
 
 func (w *world) controlURL(call string) string { return w.server.URL + "/" + call + "/control" }
 
-// webhook is what Vapi posts when an assistant calls a tool.
-func (w *world) webhook(t *testing.T, call, toolCall, tool string, arguments map[string]any) []byte {
+// request waits until the manager was asked in a call, and gives what.
+func (w *world) request(t *testing.T, ctx context.Context, call string) request {
 	t.Helper()
-	one := map[string]any{"id": toolCall, "type": "function", "function": map[string]any{"name": tool, "arguments": arguments}}
-	body, err := json.Marshal(map[string]any{"message": map[string]any{
-		"type": "tool-calls", "timestamp": 1767609000000,
-		"toolCallList": []any{one}, "toolCalls": []any{one},
-		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": one}},
+	var asked request
+	eventually(t, ctx, time.Minute, "a request in the call "+call, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.requests[call]) != 1 {
+			return fmt.Errorf("there are %d", len(w.requests[call]))
+		}
+		asked = w.requests[call][0]
+		return nil
+	})
+	return asked
+}
+
+// tool is when a tool did something in a call; zero means not yet.
+func (w *world) tool(what, call string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tools[what+" "+call]
+}
+
+// message is a webhook of a call.
+func (w *world) message(t *testing.T, call, customer string, members map[string]any) []byte {
+	t.Helper()
+	message := map[string]any{
+		"timestamp": 1767609000000,
 		"call": map[string]any{
-			"id": call, "orgId": "org", "type": "inboundPhoneCall", "assistantId": "assistant",
-			"customer": map[string]any{"number": number},
+			"id": call, "orgId": "org", "type": "inboundPhoneCall", "assistantId": "assistant", "phoneNumberId": "line",
+			"customer": map[string]any{"number": customer},
 			"monitor":  map[string]any{"controlUrl": w.controlURL(call)},
 		},
 		"assistant": map[string]any{"maxDurationSeconds": 1800},
-	}})
+	}
+	maps.Copy(message, members)
+	body, err := json.Marshal(map[string]any{"message": message})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return body
+}
+
+// webhook is what Vapi posts when an assistant calls a tool.
+func (w *world) webhook(t *testing.T, call, toolCall, tool string, arguments map[string]any) []byte {
+	t.Helper()
+	return w.message(t, call, number, toolCalls(toolCall, tool, arguments))
+}
+
+// toolCalls are the members of a webhook by which a tool is called.
+func toolCalls(toolCall, tool string, arguments map[string]any) map[string]any {
+	one := map[string]any{"id": toolCall, "type": "function", "function": map[string]any{"name": tool, "arguments": arguments}}
+	return map[string]any{
+		"type": "tool-calls", "toolCallList": []any{one}, "toolCalls": []any{one},
+		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": one}},
+	}
+}
+
+// status is what Vapi posts when a call begins or ends.
+func (w *world) status(t *testing.T, call, customer, status string) []byte {
+	t.Helper()
+	return w.message(t, call, customer, map[string]any{"type": vapi.TypeStatusUpdate, "status": status})
 }

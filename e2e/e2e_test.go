@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +23,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	dynamotypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	eventtypes "github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -31,7 +31,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -46,8 +48,10 @@ type deployment struct {
 	*emulator
 	*world
 	root      string            // of the repository
+	out       string            // what the CDK CLI writes
 	cdk       []string          // the pinned CDK CLI
 	settings  []string          // -c …
+	secrets   map[string]string // ARNs, by name
 	outputs   map[string]string // of the stack
 	resources map[string]string // physical ids by logical ids
 	template  template          // what was synthesised
@@ -80,16 +84,26 @@ func TestDeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx), root: root, cdk: cdk}
+	d.out = filepath.Join(d.folder, "cdk.out")
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
-	secret, err := secretsmanager.NewFromConfig(d.aws()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
-		Name: aws.String("webhook"), SecretString: aws.String(`{"type":"bearer","token":"` + token + `"}`),
-	})
-	if err != nil {
-		t.Fatal(err)
+	d.secrets = map[string]string{}
+	for name, value := range map[string]string{
+		"webhook": `{"type":"bearer","token":"` + token + `"}`, "completion": completionKeys(oldKey, ""), "private": privateKey,
+	} {
+		secret, err := secretsmanager.NewFromConfig(d.aws()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
+			Name: aws.String(name), SecretString: aws.String(value),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.secrets[name] = *secret.ARN
 	}
 	d.settings = []string{
-		"stage=e2e", "architecture=" + architecture, "webhookSecretArn=" + *secret.ARN, "controlHosts=" + d.host(),
-		"ORDERS_API_URL=" + d.server.URL, "undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
+		"stage=e2e", "architecture=" + architecture, "controlHosts=" + d.host(),
+		"webhookSecretArn=" + d.secrets["webhook"], "completionSecretArn=" + d.secrets["completion"], "privateKeySecretArn=" + d.secrets["private"],
+		"vapiApiUrl=" + d.vapi.URL, "callBackHours=00:00-24:00",
+		"ORDERS_API_URL=" + d.server.URL, "REQUESTS_API_URL=" + d.server.URL, "E2E_URL=" + d.server.URL,
+		"undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
 	}
 
 	step := func(name string, test func(*testing.T, context.Context)) {
@@ -103,8 +117,8 @@ func TestDeployment(t *testing.T) {
 	})
 	step("deploy", d.deploy)
 	step("what is deployed is what was synthesised", d.compare)
-	step("another stage beside it", d.secondStage)
-	step("every result arrives", d.calls)
+	step("who may what", d.permissions)
+	step("calls", d.calls)
 	step("the logs", d.logs)
 	step("diff", d.diff)
 	step("destroy", d.destroy)
@@ -114,7 +128,7 @@ func TestDeployment(t *testing.T) {
 func (d *deployment) run(t *testing.T, ctx context.Context, env []string, arguments ...string) string {
 	t.Helper()
 	arguments = append(slices.Clone(d.cdk[1:]), arguments...)
-	arguments = append(arguments, "--output", filepath.Join(d.folder, "cdk.out"), "--no-color")
+	arguments = append(arguments, "--output", d.out, "--no-color")
 	for _, s := range d.settings {
 		arguments = append(arguments, "--context", s)
 	}
@@ -122,8 +136,8 @@ func (d *deployment) run(t *testing.T, ctx context.Context, env []string, argume
 }
 
 func (d *deployment) deploy(t *testing.T, ctx context.Context) {
-	d.run(t, ctx, nil, "deploy", "--require-approval", "never")
-	text, err := os.ReadFile(filepath.Join(d.folder, "cdk.out", stack+".template.json"))
+	d.run(t, ctx, d.overlay(t, 1, nil), "deploy", "--require-approval", "never")
+	text, err := os.ReadFile(filepath.Join(d.out, stack+".template.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,16 +150,52 @@ func (d *deployment) deploy(t *testing.T, ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
 		t.Logf("%s = %s", name, d.outputs[name])
 	}
-	// The emulator takes a permission for the batch that AWS has not.
-	for id, r := range d.template.Resources {
-		if r.Type == "AWS::IAM::Role" && (strings.HasPrefix(id, "RingbackAck") || strings.HasPrefix(id, "RingbackProcess")) {
-			_, err := d.query(ctx, "iam", "2010-05-08", "PutRolePolicy", "RoleName", d.resources[id], "PolicyName", "emulator",
-				"PolicyDocument", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:SendMessageBatch","Resource":"*"}]}`)
-			if err != nil {
-				t.Fatal(err)
-			}
+	d.permitEmulator(t, ctx)
+}
+
+// overlay has the functions built with the tools of testdata/tools.go beside
+// those of the folder tools, in one of two versions, and with another http.yaml
+// unless that is nil. It gives the environment for that.
+func (d *deployment) overlay(t *testing.T, version int, declared []byte) []string {
+	t.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(d.root, name))
+		if err != nil {
+			t.Fatal(err)
 		}
+		return string(text)
 	}
+	replace := func(text, old, new string) string {
+		if strings.Count(text, old) != 1 {
+			t.Fatalf("%q is there %d times, not once", old, strings.Count(text, old))
+		}
+		return strings.Replace(text, old, new, 1)
+	}
+	files := map[string]string{
+		"tools/tools.go": replace(read("tools/tools.go"), "\nfunc All() (", "\nfunc shipped() ("),
+		"tools/e2e.go":   replace(read("e2e/testdata/tools.go"), "e2eVersion = 1", fmt.Sprint("e2eVersion = ", version)),
+	}
+	if declared != nil {
+		files["tools/http.yaml"] = string(declared)
+	}
+	folder := t.TempDir()
+	instead := map[string]string{}
+	for name, content := range files {
+		file := filepath.Join(folder, filepath.Base(name))
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		instead[filepath.Join(d.root, name)] = file
+	}
+	listed, err := json.Marshal(map[string]any{"Replace": instead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "overlay.json")
+	if err := os.WriteFile(file, listed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"GOFLAGS=-overlay=" + file}
 }
 
 func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack string) map[string]string {
@@ -199,6 +249,16 @@ func (d *deployment) compare(t *testing.T, ctx context.Context) {
 			}
 			looked[r.Type]++
 		}
+		if r.Type == "AWS::IAM::Policy" {
+			for _, role := range r.Properties["Roles"].([]any) {
+				var live any
+				if err := json.Unmarshal(d.policy(t, ctx, d.resources[role.(map[string]any)["Ref"].(string)], r.Properties["PolicyName"].(string)), &live); err != nil {
+					t.Fatal(err)
+				}
+				d.subset(t, id, r.Properties["PolicyDocument"], live)
+				looked[r.Type]++
+			}
+		}
 		live, err := d.live(ctx, r.Type, d.resources[id])
 		if err != nil {
 			t.Errorf("%s: %v", id, err)
@@ -236,6 +296,12 @@ func (d *deployment) live(ctx context.Context, kind, id string) (map[string]any,
 		text, err = d.target(ctx, "sqs", "AmazonSQS.GetQueueAttributes", map[string]any{"QueueUrl": id, "AttributeNames": []string{"All"}})
 	case "AWS::DynamoDB::Table":
 		text, err = d.target(ctx, "dynamodb", "DynamoDB_20120810.DescribeTable", map[string]string{"TableName": id})
+	case "AWS::Scheduler::ScheduleGroup":
+		text, err = d.get(ctx, "scheduler", "/schedule-groups/"+id)
+	case "AWS::IAM::Role":
+		if text, err = d.trust(ctx, id); err == nil {
+			text = fmt.Appendf(nil, `{"AssumeRolePolicyDocument":%s}`, text)
+		}
 	case "AWS::Logs::LogGroup":
 		text, err = d.target(ctx, "logs", "Logs_20140328.DescribeLogGroups", map[string]any{"logGroupNamePrefix": id})
 	default:
@@ -275,7 +341,7 @@ func (d *deployment) one(kind string) string {
 // elsewhere are properties that the service does not describe together with
 // the resource: a function's code, for example, is seen to work by the calls.
 var elsewhere = []string{
-	"Code", "Targets", "AccessLogSettings", "ApiId", "FunctionName", "EventBusName",
+	"Code", "Targets", "AccessLogSettings", "ApiId", "FunctionName", "EventBusName", "Description", "Policies",
 	// The emulator's CloudFormation does not set these two.
 	"TimeToLiveSpecification", "PointInTimeRecoverySpecification",
 }
@@ -388,6 +454,9 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	if len(plans) != 1 || plans[0].Type != "bearer" || len(plans[0].Token) < 32 {
 		t.Errorf("the generated credential is %v with a token of %d characters", plans, len(plans[0].Token))
 	}
+	if _, err := completion.NewKeys(stored(d, outputs["CompletionSecretArn"]), nil).Sign(ctx, "job", time.Now().Add(time.Hour)); err != nil {
+		t.Errorf("with the generated key no token can be signed: %v", err)
+	}
 	resources := other.stackResources(t, ctx, second)
 	other.run(t, ctx, nil, "destroy", "--force")
 	d.gone(t, ctx, resources, nil)
@@ -395,34 +464,96 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 
 func (d *deployment) second() *deployment {
 	other := *d
-	other.settings = []string{"stage=second", "removalPolicy=destroy", "second/" + d.settings[1]}
+	other.out = filepath.Join(d.folder, "cdk.out-second")
+	other.settings = []string{"stage=second", "removalPolicy=destroy", "second/" + d.settings[1]} // the architecture
 	return &other
 }
 
-// calls posts webhooks as Vapi would, and sees what arrives in the calls.
+// calls tries what the functions do, side by side, as most of it is waiting. So
+// that nothing costs time of its own, another stage is deployed meanwhile.
 func (d *deployment) calls(t *testing.T, ctx context.Context) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("what the functions logged:\n%s", strings.Join(d.functionLogs(t, context.WithoutCancel(ctx)), "\n"))
 		}
 	})
+	var quiet sync.WaitGroup // until no tool runs for long
+	t.Run("at once", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, context.Context){
+			"every result arrives":    d.everyResult,
+			"another stage beside it": d.secondStage,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, ctx)
+			})
+		}
+		for name, test := range map[string]func(*testing.T, context.Context){
+			"an approval":              d.approval,
+			"another completion key":   d.rotation,
+			"a report at its time":     d.scheduled,
+			"the end of the call":      d.callEnds,
+			"a call back":              d.callBack,
+			"the customer's next call": d.nextCall,
+			"a chat":                   d.chat,
+		} {
+			quiet.Add(1)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				defer quiet.Done()
+				test(t, ctx)
+			})
+		}
+		for name, test := range map[string]func(*testing.T, context.Context, func()){
+			"a job goes on often":           d.resumes,
+			"a completion key that is gone": d.revocation,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, ctx, quiet.Wait)
+			})
+		}
+	})
+	if !t.Failed() {
+		t.Run("nothing more was said", func(t *testing.T) { d.nothingMore(t, ctx) })
+	}
+}
+
+// accept posts a webhook that starts a tool, and checks that it is taken.
+func (d *deployment) accept(t *testing.T, ctx context.Context, toolCall, tool string, webhook []byte) {
+	t.Helper()
+	if text := d.answer(t, ctx, toolCall, tool, webhook); !strings.HasPrefix(text, "Started.") {
+		t.Errorf("the webhook is answered %s", text)
+	}
+}
+
+// answer posts a webhook with a tool call, and gives the tool call's result.
+func (d *deployment) answer(t *testing.T, ctx context.Context, toolCall, tool string, webhook []byte) string {
+	t.Helper()
+	status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, webhook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results struct {
+		Results []struct{ Name, ToolCallID, Result, Error string }
+	}
+	if err := json.Unmarshal([]byte(answer), &results); err != nil || status != 200 || len(results.Results) != 1 {
+		t.Fatalf("the webhook is answered %d %s", status, answer)
+	}
+	r := results.Results[0]
+	if r.ToolCallID != toolCall || r.Name != tool || r.Result == "" || r.Error != "" {
+		t.Errorf("the webhook is answered %s", answer)
+	}
+	return r.Result
+}
+
+// everyResult posts webhooks as Vapi would, and sees what arrives in the calls.
+func (d *deployment) everyResult(t *testing.T, ctx context.Context) {
 	url := d.outputs["WebhookUrl"]
 	announced := d.listenToBus(t, ctx)
 	accept := func(call, toolCall, tool string, arguments map[string]any) {
 		t.Helper()
-		status, answer, err := d.post(ctx, url, token, d.webhook(t, call, toolCall, tool, arguments))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var results struct {
-			Results []struct{ Name, ToolCallID, Result, Error string }
-		}
-		if err := json.Unmarshal([]byte(answer), &results); err != nil || status != 200 || len(results.Results) != 1 {
-			t.Fatalf("%s: the webhook is answered %d %s", call, status, answer)
-		}
-		if r := results.Results[0]; r.ToolCallID != toolCall || r.Name != tool || r.Result == "" || r.Error != "" {
-			t.Errorf("%s: the webhook is answered %s", call, answer)
-		}
+		d.accept(t, ctx, toolCall, tool, d.webhook(t, call, toolCall, tool, arguments))
 	}
 	order := func(id string) map[string]any { return map[string]any{"order_id": id} }
 
@@ -483,7 +614,26 @@ func (d *deployment) calls(t *testing.T, ctx context.Context) {
 		t.Errorf("the event is %+v", event)
 	}
 
-	// When nothing is left to do, nothing more may have been said.
+}
+
+// said is how many messages each call hears in all.
+var said = map[string]int{
+	"e2e-result": 1, "e2e-unknown": 1, "e2e-twice": 1, "e2e-broken": 1, "e2e-gone": 1, "e2e-stranger": 0,
+	"e2e-approval":      2, // its progress and the answer
+	"e2e-approval-text": 1,
+	"e2e-approval-no":   1,
+	"e2e-rotation":      3, // that it takes longer, a progress and the answer
+	"e2e-resumed":       1,
+	"e2e-scheduled":     2, // that the report is due, and the report
+	"e2e-ended-gone":    2, // of both tool calls, that the call is gone
+	"e2e-back-gone":     1,
+	"e2e-kept-gone":     1,
+	"e2e-next":          1,
+	"e2e-chat":          0,
+}
+
+// nothingMore checks that nothing more was said than there was to say.
+func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 	eventually(t, ctx, time.Minute, "empty queues", func() error {
 		for _, name := range []string{"JobsQueueUrl", "ResultsQueueUrl", "ResultsDeadLettersUrl"} {
 			out, err := sqs.NewFromConfig(d.aws()).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
@@ -499,10 +649,19 @@ func (d *deployment) calls(t *testing.T, ctx context.Context) {
 		}
 		return nil
 	})
-	for _, call := range []string{"e2e-result", "e2e-unknown", "e2e-twice", "e2e-broken", "e2e-gone"} {
-		if heard := d.heard(call); len(heard) != 1 {
-			t.Errorf("%s heard %d messages: %q", call, len(heard), heard)
+	for call, n := range said {
+		if heard := d.heard(call); len(heard) != n {
+			t.Errorf("%s heard %d messages, not %d: %q", call, len(heard), n, heard)
 		}
+	}
+	if schedules := d.schedules(t, ctx); len(schedules) != 0 {
+		t.Errorf("there are schedules left: %v", schedules)
+	}
+	if n := len(d.organ.Calls()); n != 1 {
+		t.Errorf("%d customers were called back, not one", n)
+	}
+	if n := len(d.organ.Chats()); n != 1 {
+		t.Errorf("%d chats were gone on with, not one", n)
 	}
 	if n := d.asked("A-2"); n != 1 {
 		t.Errorf("the tool of a repeated webhook ran %d times", n)
@@ -510,33 +669,48 @@ func (d *deployment) calls(t *testing.T, ctx context.Context) {
 	if n := d.asked("A-4") + len(d.heard("e2e-stranger")); n != 0 {
 		t.Error("a stranger's webhook started something")
 	}
-	for call, want := range map[string]job.State{"e2e-result": job.Delivered, "e2e-broken": job.Delivered, "e2e-gone": job.Undelivered} {
-		out, err := dynamodb.NewFromConfig(d.aws()).GetItem(ctx, &dynamodb.GetItemInput{
-			TableName: aws.String(d.outputs["JobsTableName"]),
-			Key:       map[string]dynamotypes.AttributeValue{"id": &dynamotypes.AttributeValueMemberS{Value: job.ID(call, "call_1")}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if state, _ := out.Item["state"].(*dynamotypes.AttributeValueMemberS); state == nil || state.Value != string(want) {
-			t.Errorf("the record of %s is %v, not %s", call, out.Item["state"], want)
+	for call, want := range map[string]job.State{
+		"e2e-result": job.Delivered, "e2e-broken": job.Delivered, "e2e-gone": job.Undelivered, "e2e-chat": job.Delivered, "e2e-back-gone": job.Delivered,
+	} {
+		if record := d.record(t, ctx, call); record.State != want {
+			t.Errorf("the record of %s is %s, not %s", call, record.State, want)
 		}
 	}
 }
 
-// hears waits for a call's message, and looks at what is in it.
+// record is that of a call's tool call call_1.
+func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.Record {
+	t.Helper()
+	record, err := d.load(ctx, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
+}
+
+func (d *deployment) load(ctx context.Context, call string) (job.Record, error) {
+	return dynamo.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"]).Load(ctx, job.ID(call, "call_1"))
+}
+
+// hears waits for a call's first message, and looks at what is in it.
 func (d *deployment) hears(t *testing.T, ctx context.Context, call string, parts ...string) {
 	t.Helper()
+	d.hearsNext(t, ctx, call, 1, parts...)
+}
+
+// hearsNext waits for the n-th message.
+func (d *deployment) hearsNext(t *testing.T, ctx context.Context, call string, n int, parts ...string) {
+	t.Helper()
 	var heard []string
-	eventually(t, ctx, time.Minute, "a message in the call "+call, func() error {
-		if heard = d.heard(call); len(heard) == 0 {
-			return fmt.Errorf("there is none")
+	eventually(t, ctx, time.Minute, fmt.Sprintf("message %d in the call %s", n, call), func() error {
+		if heard = d.heard(call); len(heard) < n {
+			return fmt.Errorf("there are %d", len(heard))
 		}
 		return nil
 	})
 	for _, part := range parts {
-		if !strings.Contains(heard[0], part) {
-			t.Errorf("%s heard %q, without %q", call, heard[0], part)
+		if !strings.Contains(heard[n-1], part) {
+			t.Errorf("%s heard %q, without %q", call, heard[n-1], part)
 		}
 	}
 }
@@ -616,7 +790,9 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 		t.Fatalf("the functions logged %d lines:\n%s", len(all), text)
 	}
 	for name, secret := range map[string]string{
-		"the token": token, "the caller's number": number, "an argument": "BROKEN", "a control URL": "/control",
+		"the token": token, "the caller's number": number, "the other caller's number": other, "an argument": "BROKEN", "a control URL": "/control",
+		"an argument of another tool": subject, "a completion token": "eyJ", "a completion key": oldKey, "the other one": newKey, "the private key": privateKey,
+		"what was posted from outside": granted,
 	} {
 		for _, line := range all {
 			if strings.Contains(line, secret) {
@@ -641,7 +817,7 @@ var changed = regexp.MustCompile(`(?m)^\[[-+~]\] (AWS::\S+) \S+ (\S+)`)
 
 func (d *deployment) diff(t *testing.T, ctx context.Context) {
 	// What was deployed is what would be.
-	if out := d.run(t, ctx, nil, "diff"); changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
+	if out := d.run(t, ctx, d.overlay(t, 2, nil), "diff"); changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
 		t.Errorf("there are differences right after deploying:\n%s", out)
 	}
 
@@ -661,17 +837,7 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 	if declared, err = yaml.Marshal(tools); err != nil {
 		t.Fatal(err)
 	}
-	replacement, overlay := filepath.Join(d.folder, "http.yaml"), filepath.Join(d.folder, "overlay.json")
-	listed, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(d.root, file): replacement}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{replacement: declared, overlay: listed} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	out := d.run(t, ctx, []string{"GOFLAGS=-overlay=" + overlay}, "diff")
+	out := d.run(t, ctx, d.overlay(t, 2, declared), "diff")
 	var got []string
 	for _, match := range changed.FindAllStringSubmatch(out, -1) {
 		got = append(got, match[1]+" "+match[2][:len(match[2])-8])
@@ -684,13 +850,7 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 }
 
 func (d *deployment) destroy(t *testing.T, ctx context.Context) {
-	for id, r := range d.template.Resources {
-		if r.Type == "AWS::IAM::Role" && (strings.HasPrefix(id, "RingbackAck") || strings.HasPrefix(id, "RingbackProcess")) {
-			if _, err := d.query(ctx, "iam", "2010-05-08", "DeleteRolePolicy", "RoleName", d.resources[id], "PolicyName", "emulator"); err != nil {
-				t.Error(err)
-			}
-		}
-	}
+	d.forbidEmulator(t, ctx)
 	d.run(t, ctx, nil, "destroy", "--force")
 	retained := map[string]bool{}
 	for id, r := range d.template.Resources {
@@ -702,9 +862,11 @@ func (d *deployment) destroy(t *testing.T, ctx context.Context) {
 		t.Errorf("%d resources are retained; it should be the table alone", len(retained))
 	}
 	d.gone(t, ctx, d.resources, retained)
-	// The secret was given, so that it is not the stack's to delete.
-	if _, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("webhook")}); err != nil {
-		t.Errorf("the secret is gone: %v", err)
+	// The secrets were given, so that they are not the stack's to delete.
+	for name := range d.secrets {
+		if _, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(name)}); err != nil {
+			t.Errorf("the secret %s is gone: %v", name, err)
+		}
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,20 +232,26 @@ func eventually(t *testing.T, ctx context.Context, limit time.Duration, what str
 	}
 }
 
-// post posts to the deployed API.
+// post posts a webhook to the deployed API.
 func (e *emulator) post(ctx context.Context, to, token string, body []byte) (int, string, error) {
-	u, err := url.Parse(to)
-	if err != nil {
-		return 0, "", err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	request.Header.Set("Content-Type", "application/json")
+	header := http.Header{"Content-Type": {"application/json"}}
 	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
+		header.Set("Authorization", "Bearer "+token)
 	}
+	return e.send(ctx, to, header, body)
+}
+
+// postAs posts something else to it.
+func (e *emulator) postAs(ctx context.Context, to, contentType string, body []byte) (int, string, error) {
+	return e.send(ctx, to, http.Header{"Content-Type": {contentType}}, body)
+}
+
+func (e *emulator) send(ctx context.Context, to string, header http.Header, body []byte) (int, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	request.Header = header
 	response, err := e.client.Do(request)
 	if err != nil {
 		return 0, "", err

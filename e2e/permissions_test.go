@@ -1,0 +1,227 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const iamVersion = "2010-05-08"
+
+// policyName is the policy that [deployment.permitEmulator] adds.
+const policyName = "emulator"
+
+// statement is one of a policy.
+type statement struct {
+	Effect    string
+	Action    texts
+	Resource  texts
+	Condition json.RawMessage `json:",omitempty"`
+}
+
+// texts are one text or several.
+type texts []string
+
+func (t *texts) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*t = texts{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(t))
+}
+
+// permitEmulator lets the roles do what the emulator calls by another name than
+// AWS: whoever may send a message may send a batch, for which AWS has no
+// permission of its own; and a schedule is one of the group "default" to the
+// emulator, whatever its group. Nothing is permitted that the template does not
+// permit in AWS's names.
+func (d *deployment) permitEmulator(t *testing.T, ctx context.Context) {
+	t.Helper()
+	group := "schedule/" + d.one("AWS::Scheduler::ScheduleGroup") + "/"
+	for _, role := range d.roles() {
+		var more []statement
+		for _, name := range d.policies(t, ctx, role) {
+			var policy struct{ Statement []statement }
+			if err := json.Unmarshal(d.policy(t, ctx, role, name), &policy); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range policy.Statement {
+				if slices.Contains(s.Action, "sqs:SendMessage") {
+					one := s
+					one.Action = texts{"sqs:SendMessageBatch"}
+					more = append(more, one)
+				}
+				if i := slices.IndexFunc(s.Resource, func(r string) bool { return strings.Contains(r, group) }); i >= 0 {
+					one := s
+					one.Resource = texts{strings.Replace(s.Resource[i], group, "schedule/default/", 1)}
+					more = append(more, one)
+				}
+			}
+		}
+		if len(more) == 0 {
+			continue
+		}
+		document, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": more})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.query(ctx, "iam", iamVersion, "PutRolePolicy", "RoleName", role, "PolicyName", policyName, "PolicyDocument", string(document)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// forbidEmulator takes back what permitEmulator permitted.
+func (d *deployment) forbidEmulator(t *testing.T, ctx context.Context) {
+	t.Helper()
+	for _, role := range d.roles() {
+		if slices.Contains(d.policies(t, ctx, role), policyName) {
+			if _, err := d.query(ctx, "iam", iamVersion, "DeleteRolePolicy", "RoleName", role, "PolicyName", policyName); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// roles are the names of the stack's roles.
+func (d *deployment) roles() []string {
+	var roles []string
+	for _, id := range slices.Sorted(maps.Keys(d.template.Resources)) {
+		if d.template.Resources[id].Type == "AWS::IAM::Role" {
+			roles = append(roles, d.resources[id])
+		}
+	}
+	return roles
+}
+
+// role is the name of the role whose logical id begins so.
+func (d *deployment) role(t *testing.T, prefix string) string {
+	t.Helper()
+	for id, r := range d.template.Resources {
+		if r.Type == "AWS::IAM::Role" && strings.HasPrefix(id, "Ringback"+prefix+"Role") {
+			return d.resources[id]
+		}
+	}
+	t.Fatalf("there is no role of %s", prefix)
+	return ""
+}
+
+// policies are the names of a role's policies.
+func (d *deployment) policies(t *testing.T, ctx context.Context, role string) []string {
+	t.Helper()
+	answer, err := d.query(ctx, "iam", iamVersion, "ListRolePolicies", "RoleName", role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct {
+		Names []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
+	}
+	if err := xml.Unmarshal(answer, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Names
+}
+
+// policy is a policy of a role, as JSON.
+func (d *deployment) policy(t *testing.T, ctx context.Context, role, name string) []byte {
+	t.Helper()
+	answer, err := d.query(ctx, "iam", iamVersion, "GetRolePolicy", "RoleName", role, "PolicyName", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct {
+		Document string `xml:"GetRolePolicyResult>PolicyDocument"`
+	}
+	if err := xml.Unmarshal(answer, &out); err != nil {
+		t.Fatal(err)
+	}
+	document, err := url.QueryUnescape(out.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(document)
+}
+
+// trust says who may take a role on, as JSON.
+func (d *deployment) trust(ctx context.Context, role string) ([]byte, error) {
+	answer, err := d.query(ctx, "iam", iamVersion, "GetRole", "RoleName", role)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Document string `xml:"GetRoleResult>Role>AssumeRolePolicyDocument"`
+	}
+	if err := xml.Unmarshal(answer, &out); err != nil {
+		return nil, err
+	}
+	document, err := url.QueryUnescape(out.Document)
+	return []byte(document), err
+}
+
+// permissions asks what the roles may do where no call shows it: that a function
+// is stopped from what it has no business with, and what the emulator does not
+// check. Its services send by the role of a schedule without asking what that
+// may, and it takes every schedule for one of the group "default".
+func (d *deployment) permissions(t *testing.T, ctx context.Context) {
+	group := d.one("AWS::Scheduler::ScheduleGroup")
+	schedule := func(group string) string {
+		return "arn:aws:scheduler:" + region + ":" + account + ":schedule/" + group + "/some"
+	}
+	queue := func(output string) string {
+		return "arn:aws:sqs:" + region + ":" + account + ":" + last(d.outputs[output])
+	}
+	index := "arn:aws:dynamodb:" + region + ":" + account + ":table/" + d.outputs["JobsTableName"] + "/index/calls"
+	const send, query, create, remove, read = "sqs:SendMessage", "dynamodb:Query", "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "secretsmanager:GetSecretValue"
+	for _, row := range []struct {
+		role, action, resource string
+		may                    bool
+	}{
+		{"Process", create, schedule(group), true},
+		{"Process", create, schedule("default"), true}, // the emulator's: see permitEmulator
+		{"Process", create, schedule("another"), false},
+		{"Process", remove, schedule(group), false},
+		{"Ack", create, schedule(group), false},
+		{"Ack", remove, schedule(group), true},
+		{"Ack", remove, schedule("another"), false},
+		{"Callback", remove, schedule(group), false},
+		{"Schedules", send, queue("JobsQueueUrl"), true},
+		{"Schedules", send, queue("JobsDeadLettersUrl"), true},
+		{"Schedules", send, queue("ResultsQueueUrl"), false},
+		{"Process", send, queue("JobsQueueUrl"), true},
+		{"Process", send, queue("JobsDeadLettersUrl"), false},
+		{"Callback", send, queue("ResultsQueueUrl"), false},
+		{"Ack", query, index, true},
+		{"Process", query, index, false},
+		{"Callback", query, index, false},
+		{"Ack", read, d.secrets["completion"], true},
+		{"Process", read, d.secrets["completion"], true},
+		{"Callback", read, d.secrets["completion"], false},
+		{"Callback", read, d.secrets["private"], true},
+		{"Ack", read, d.secrets["private"], false},
+		{"Process", read, d.secrets["webhook"], false},
+	} {
+		answer, err := d.query(ctx, "iam", iamVersion, "SimulatePrincipalPolicy",
+			"PolicySourceArn", "arn:aws:iam::"+account+":role/"+d.role(t, row.role), "ActionNames.member.1", row.action, "ResourceArns.member.1", row.resource)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out struct {
+			Decisions []string `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member>EvalDecision"`
+		}
+		if err := xml.Unmarshal(answer, &out); err != nil || len(out.Decisions) != 1 {
+			t.Fatalf("%v: %s", err, answer)
+		}
+		if may := out.Decisions[0] == "allowed"; may != row.may {
+			t.Errorf("that %s may %s on %s is %v: %s", row.role, row.action, row.resource, may, fmt.Sprint(out.Decisions))
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+)
+
+// The tests deploy this file as if it were one of the folder tools, where All
+// is called shipped instead. It tries what no shipped tool does.
+
+// e2eVersion is changed in between, so that the tools go on with other code
+// than they have begun with.
+const e2eVersion = 1
+
+// All is every tool that is deployed.
+func All() ([]asynctool.Definition, error) {
+	all, err := shipped()
+	return append(all, resumeOften(), stopWithCall(), keepForNextCall()), err
+}
+
+type resumeOftenState struct {
+	// Versions are of the code of each run, in their order.
+	Versions []int `json:"versions"`
+}
+
+// resumeOften goes on 12 times, and then until other code than at first runs
+// it. It says which code has run it.
+func resumeOften() asynctool.Definition {
+	return asynctool.Tool[struct{}]{
+		Name: "resume_often", Description: "Goes on again and again.", Attempts: 3,
+		Run: func(_ context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			state, err := asynctool.State[resumeOftenState](call)
+			if err != nil {
+				return asynctool.Result{}, err
+			}
+			if len(state.Versions) != call.Resumes {
+				return asynctool.Result{}, asynctool.Fail("", fmt.Errorf("it was resumed %d times and remembers %v", call.Resumes, state.Versions))
+			}
+			state.Versions = append(state.Versions, e2eVersion)
+			switch {
+			case call.Resumes < 12:
+				return asynctool.ResumeIn(time.Second, state), nil
+			case state.Versions[0] == e2eVersion:
+				return asynctool.ResumeIn(5*time.Second, state), nil
+			}
+			return asynctool.Textf("The versions were %v.", state.Versions), nil
+		},
+	}
+}
+
+// stopWithCall runs until its call ends.
+func stopWithCall() asynctool.Definition {
+	return asynctool.Tool[struct{}]{
+		Name: "stop_with_call", Description: "Runs until the call ends.", Timeout: time.Minute,
+		StopWithCall: true, AfterCall: asynctool.Drop,
+		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			if err := note(ctx, "started", call); err != nil {
+				return asynctool.Result{}, err
+			}
+			<-ctx.Done()
+			if err := note(context.WithoutCancel(ctx), "stopped", call); err != nil {
+				return asynctool.Result{}, err
+			}
+			return asynctool.Result{}, context.Cause(ctx)
+		},
+	}
+}
+
+// keepForNextCall gives a result that waits for the customer's next call.
+func keepForNextCall() asynctool.Definition {
+	return asynctool.Tool[struct{}]{
+		Name: "keep_for_next_call", Description: "Gives an answer.", AfterCall: asynctool.NextCall,
+		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+			return asynctool.Text("This was kept."), nil
+		},
+	}
+}
+
+// note tells the tests what a tool does.
+func note(ctx context.Context, what string, call asynctool.Call) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv("E2E_URL")+"/tools/"+what+"/"+call.ID+"-"+call.ToolCallID, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
+}

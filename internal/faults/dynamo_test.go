@@ -10,6 +10,7 @@ import (
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable/dynamo"
 )
 
 // dynamoClient is a DynamoDB client whose every request is a step.
@@ -19,7 +20,7 @@ type dynamoClient struct {
 }
 
 func (c *dynamoClient) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (out *dynamodb.GetItemOutput, err error) {
-	op, id := operation(in.Key, "load")
+	op, id := c.operation(in.Key, "load")
 	err = c.world.step(ctx, op, id, func() (err error) {
 		out, err = c.Client.GetItem(context.WithoutCancel(ctx), in, options...)
 		return err
@@ -29,7 +30,7 @@ func (c *dynamoClient) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o
 
 func (c *dynamoClient) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (out *dynamodb.PutItemOutput, err error) {
 	state := job.State(text(in.Item, "state"))
-	op, id := operation(in.Item, saveOp(state))
+	op, id := c.operation(in.Item, saveOp(state))
 	err = c.world.step(ctx, op, id, func() (err error) {
 		out, err = c.Client.PutItem(context.WithoutCancel(ctx), in, options...)
 		if err == nil {
@@ -40,13 +41,44 @@ func (c *dynamoClient) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 	return out, err
 }
 
-// operation is what is done to an item, and of which job or call: the record of
-// a call is kept in the same table.
-func operation(item map[string]types.AttributeValue, op string) (string, string) {
+func (c *dynamoClient) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (out *dynamodb.QueryOutput, err error) {
+	err = c.world.step(ctx, "query", text(in.ExpressionAttributeValues, ":call"), func() (err error) {
+		out, err = c.Client.Query(context.WithoutCancel(ctx), in, options...)
+		return err
+	})
+	return out, err
+}
+
+func (c *dynamoClient) makeTable(ctx context.Context) error {
+	_, err := c.CreateTable(ctx, &dynamodb.CreateTableInput{
+		TableName: new("jobs"), BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{{AttributeName: new("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: new("id"), AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: new("call"), AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: new("created"), AttributeType: types.ScalarAttributeTypeN},
+		},
+		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
+			IndexName: new(dynamo.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: new("call"), KeyType: types.KeyTypeHash},
+				{AttributeName: new("created"), KeyType: types.KeyTypeRange},
+			},
+		}},
+	})
+	return err
+}
+
+// operation is what is done to an item, and of which job, call or customer:
+// their records are kept in the same table.
+func (c *dynamoClient) operation(item map[string]types.AttributeValue, op string) (string, string) {
 	id := text(item, "id")
+	verb, _, _ := strings.Cut(op, " ")
 	if call, ok := strings.CutPrefix(id, "call:"); ok {
-		verb, _, _ := strings.Cut(op, " ")
 		return verb + " call", call
+	}
+	if customer, ok := strings.CutPrefix(id, "customer:"); ok {
+		return verb + " customer", c.world.customerOf(customer)
 	}
 	return op, id
 }
@@ -65,7 +97,7 @@ func (c *dynamoClient) records() []job.Record {
 	}
 	var all []job.Record
 	for _, item := range out.Items {
-		if strings.HasPrefix(text(item, "id"), "call:") {
+		if text(item, "state") == "" { // a call's, or a customer's
 			continue
 		}
 		var r job.Record

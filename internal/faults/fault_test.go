@@ -28,30 +28,37 @@ const (
 	repeatedKind       // it took effect, the answer was lost, and the client repeated it
 	deathBefore        // the process dies, and it did not take effect
 	deathAfter         // it took effect, and the process dies
+	slowKind           // it takes effect after a while, and the answer comes then; of a tool: it takes longer
 	numberOfKinds int  = iota
 )
 
+// slow is how long what is slow takes: longer than the backoff of most others.
+const slow = 7 * time.Second
+
 var kindNames = [numberOfKinds]string{
-	"none", "error", "lost answer", "timeout", "timeout after the effect", "repeated request", "death before", "death after",
+	"none", "error", "lost answer", "timeout", "timeout after the effect", "repeated request", "death before", "death after", "slow",
 }
 
 func (k kind) String() string { return kindNames[k] }
 
 // kinds are the faults that make sense at a step. A read has no effect, so that
 // to lose its answer is an error like any other. A post is never repeated by
-// its client. What the table's client repeats is in the runs on DynamoDB.
+// its client. What the table's client repeats is in the runs on DynamoDB. The
+// scheduler itself only sends again, or twice.
 func (s step) kinds(dynamo bool) []kind {
 	switch {
-	case strings.HasPrefix(s.op, "load"):
+	case s.function == "scheduler":
+		return []kind{errorKind, repeatedKind}
+	case strings.HasPrefix(s.op, "load"), s.op == "query":
 		return []kind{errorKind, timeoutKind, deathBefore}
 	case s.op == "receive":
 		return []kind{errorKind, deathBefore}
 	case s.op == "respond":
 		return []kind{errorKind, timeoutKind, deathBefore}
-	case strings.HasPrefix(s.op, "send"), s.op == "announce", dynamo && strings.HasPrefix(s.op, "save"):
-		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, repeatedKind, deathBefore, deathAfter}
+	case strings.HasPrefix(s.op, "send"), s.op == "announce", s.op == "schedule", dynamo && strings.HasPrefix(s.op, "save"):
+		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, repeatedKind, deathBefore, deathAfter, slowKind}
 	default:
-		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, deathBefore, deathAfter}
+		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, deathBefore, deathAfter, slowKind}
 	}
 }
 
@@ -83,7 +90,8 @@ func (p faultPlan) String() string {
 // outage is a fault of everything of one sort, for a while.
 type outage struct {
 	name        string
-	ops         []string
+	ops         []string // what fails, by how it begins
+	function    string   // where; empty means everywhere
 	kind        kind
 	from, lasts time.Duration
 
@@ -93,7 +101,7 @@ type outage struct {
 }
 
 func (o outage) hits(s step) bool {
-	return slices.ContainsFunc(o.ops, func(op string) bool { return strings.HasPrefix(s.op, op) })
+	return (o.function == "" || o.function == s.function) && slices.ContainsFunc(o.ops, func(op string) bool { return strings.HasPrefix(s.op, op) })
 }
 
 func (o outage) String() string {

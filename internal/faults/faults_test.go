@@ -27,6 +27,10 @@ func TestWithoutFaults(t *testing.T) {
 		"memory":      {scenario: everything, store: inMemory},
 		"DynamoDB":    {scenario: everything, store: inDynamoDB},
 		"unreachable": {scenario: unreachable, store: inMemory},
+
+		"long work":              {scenario: longWork, store: inMemory},
+		"long work, on DynamoDB": {scenario: longWork, store: inDynamoDB},
+		"in a row":               {scenario: inARow, store: inMemory},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := run(t, s)
@@ -49,43 +53,61 @@ func TestFaults(t *testing.T) {
 
 	// Singly, with everything going on at once, so that a fault of one job
 	// meets the others of its batch.
-	baseline := run(t, setting{scenario: everything, store: inMemory})
-	singles := faultsAt(baseline.trace, false)
-	r.try("singly", plans(singles), setting{scenario: everything, store: inMemory})
-	baseline = run(t, setting{scenario: everything, store: inDynamoDB})
-	dynamo := faultsAt(baseline.trace, true)
-	if !*full {
-		// What memory cannot show: what becomes of a write whose answer
-		// is lost.
-		dynamo = slices.DeleteFunc(dynamo, func(f fault) bool {
-			return !strings.HasPrefix(f.op, "save") || f.kind != lostAnswer && f.kind != lateAnswer && f.kind != repeatedKind
-		})
-	}
-	r.try("singly, on DynamoDB", plans(dynamo), setting{scenario: everything, store: inDynamoDB})
-
-	// In pairs, with each webhook on its own.
-	for _, hook := range everything {
-		s := setting{scenario: []webhook{hook}, store: inMemory}
-		pairs := pairsOf(t, s)
-		if !*full {
-			pairs = pick(random, pairs, 150)
+	singles := make([][]fault, len(scenarios))
+	for i, sc := range scenarios {
+		s := setting{scenario: sc.webhooks, store: inMemory}
+		singles[i] = faultsAt(run(t, s).trace, false)
+		parts := [][]webhook{sc.webhooks}
+		if !*full && sc.long {
+			parts = groups(sc.webhooks)
 		}
-		r.try("in pairs", pairs, s)
+		for _, part := range parts {
+			s.scenario, s.store = part, inMemory
+			r.try("singly"+sc.name, plans(faultsAt(run(t, s).trace, false)), s)
+			s.store = inDynamoDB
+			dynamo := faultsAt(run(t, s).trace, true)
+			if !*full {
+				// What memory cannot show: what becomes of a write whose answer
+				// is lost.
+				dynamo = slices.DeleteFunc(dynamo, func(f fault) bool {
+					return !strings.HasPrefix(f.op, "save") || f.kind != lostAnswer && f.kind != lateAnswer && f.kind != repeatedKind
+				})
+			}
+			r.try("singly"+sc.name+", on DynamoDB", plans(dynamo), s)
+		}
+	}
+
+	// In pairs, with each part on its own.
+	for _, sc := range scenarios[:2] {
+		for _, part := range groups(sc.webhooks) {
+			s := setting{scenario: part, store: inMemory}
+			pairs := pairsOf(t, random, s)
+			r.try("in pairs"+sc.name, pairs, s)
+		}
 	}
 	// And across jobs, of which there are too many to try them all.
-	var across, many []faultPlan
-	for range choose(150, 4000) {
-		across = append(across, choice(random, singles, 2))
+	for i, sc := range scenarios[:2] {
+		var across, many []faultPlan
+		for range choose(150, 4000) {
+			across = append(across, choice(random, singles[i], 2))
+		}
+		for range choose(150, 4000) {
+			many = append(many, choice(random, singles[i], 3+random.IntN(4)))
+		}
+		r.try("in pairs across jobs, at random"+sc.name, across, setting{scenario: sc.webhooks, store: inMemory})
+		r.try("three to six, at random"+sc.name, many, setting{scenario: sc.webhooks, poison: shortPoison, store: inMemory})
 	}
-	for range choose(150, 4000) {
-		many = append(many, choice(random, singles, 3+random.IntN(4)))
-	}
-	r.try("in pairs across jobs, at random", across, setting{scenario: everything, store: inMemory})
-	r.try("three to six, at random", many, setting{scenario: everything, poison: shortPoison, store: inMemory})
 	r.tryOutages()
 
 	r.print(started)
 }
+
+// scenarios are what the faults are tried on.
+var scenarios = []struct {
+	name     string
+	webhooks []webhook
+	long     bool // in the short run, each part is tried on its own
+}{{"", everything, false}, {", long work", longWork, true}, {", in a row", inARow, true}}
 
 // shortPoison is poison without what takes long to read so often.
 var shortPoison = poison[:6]
@@ -118,18 +140,28 @@ func choice(random *rand.Rand, faults []fault, n int) faultPlan {
 	return p
 }
 
-// pairsOf are all pairs of faults of a scenario: a fault, and another one at any
+// mostPairs is how many pairs of a part are tried in the full run. Of the parts
+// that have more, they are chosen at random.
+const mostPairs = 5000
+
+// pairsOf are pairs of faults of a scenario: a fault, and another one at any
 // step that a run with the first one comes to after it.
-func pairsOf(t *testing.T, s setting) []faultPlan {
+func pairsOf(t *testing.T, random *rand.Rand, s setting) []faultPlan {
+	firsts := plans(faultsAt(distinct(run(t, s).trace), false))
+	most := choose(100, mostPairs)
+	if !*full {
+		// As many as give enough pairs, so that not all of them are run for it.
+		firsts = pick(random, firsts, 15)
+	}
 	var pairs []faultPlan
-	for _, first := range faultsAt(distinct(run(t, s).trace), false) {
-		s.plan = faultPlan{first}.plan()
+	for _, first := range firsts {
+		s.plan = first.plan()
 		trace := run(t, s).trace
-		for _, second := range faultsAt(distinct(trace[slices.Index(trace, first.step)+1:]), false) {
-			pairs = append(pairs, faultPlan{first, second})
+		for _, second := range faultsAt(distinct(trace[slices.Index(trace, first[0].step)+1:]), false) {
+			pairs = append(pairs, faultPlan{first[0], second})
 		}
 	}
-	return pairs
+	return pick(random, pairs, most)
 }
 
 // distinct leaves out the end of the way to the dead-letter queue, where the
@@ -222,7 +254,7 @@ func (r *report) count(t *testing.T, name string, kind kind, what string, w *wor
 		row.missed++
 	}
 	for _, id := range w.ids() {
-		if len(w.observed.told[id])+len(w.observed.announced[id]) > 1 {
+		if len(w.observed.told[id])+len(w.observed.announced[id])+len(w.observed.called[id]) > 1 {
 			row.again++
 			break
 		}
@@ -258,46 +290,63 @@ func (r *report) count(t *testing.T, name string, kind kind, what string, w *wor
 // tryOutages breaks everything of one sort for a while, from different moments
 // on. How long promises hold is in docs/faults.md.
 func (r *report) tryOutages() {
-	var all []outage
+	type try struct {
+		scenario []webhook
+		outage   outage
+	}
+	var all []try
 	for _, o := range []struct {
 		outage
 		bound time.Duration
 	}{
-		{outage{name: "table", ops: []string{"load", "save"}}, 5 * time.Minute},
-		{outage{name: "marks", ops: []string{saveOp(job.Delivered), saveOp(job.Undelivered)}, unmarked: true}, 5 * time.Minute},
+		{outage{name: "table", ops: []string{"load", "save", "query"}}, 5 * time.Minute},
+		{outage{name: "marks", ops: []string{saveOp(job.Delivered), saveOp(job.Undelivered), saveOp(job.Kept)}, unmarked: true}, 5 * time.Minute},
 		{outage{name: "jobs queue", ops: []string{"send job"}}, 15 * time.Second},
 		{outage{name: "results queue", ops: []string{"send outcome"}}, 5 * time.Minute},
 		{outage{name: "visibility", ops: []string{"change visibility"}}, 20 * time.Minute},
 		{outage{name: "control URLs", ops: []string{"post"}}, 5 * time.Minute},
 		{outage{name: "event bus", ops: []string{"announce"}}, 10 * time.Minute},
 		{outage{name: "every function dies", ops: []string{"respond"}}, 10 * time.Minute},
+		{outage{name: "scheduler", ops: []string{"schedule", "cancel schedule"}}, 5 * time.Minute},
+		{outage{name: "wakes", ops: []string{"send wake"}}, 5 * time.Minute},
+		{outage{name: "completion", function: "completion", ops: []string{""}}, 10 * time.Minute},
+		{outage{name: "Vapi's API", ops: []string{"call back", "chat"}}, 5 * time.Minute},
 	} {
 		for _, k := range []kind{errorKind, timeoutKind, deathBefore} {
-			for from := time.Duration(0); from < 12*time.Second; from += time.Duration(choose(2000, 300)) * time.Millisecond {
-				for _, part := range []time.Duration{10, 3, 1} {
-					o.kind, o.from, o.lasts = k, from, o.bound/part
-					all = append(all, o.outage)
+			o.kind = k
+			for _, part := range []time.Duration{10, 3, 1} {
+				o.lasts = o.bound / part
+				for o.from = 0; o.from < 12*time.Second; o.from += time.Duration(choose(2000, 300)) * time.Millisecond {
+					all = append(all, try{everything, o.outage}, try{longWork, o.outage})
+				}
+				// Before what was put off is taken up again, too.
+				for _, o.from = range []time.Duration{58 * time.Second, 88 * time.Second, 118 * time.Second, 298 * time.Second, 595 * time.Second, 1290 * time.Second, 1795 * time.Second} {
+					all = append(all, try{longWork, o.outage})
 				}
 			}
 		}
 	}
-	next := make(chan outage)
+	if !*full {
+		// Every row still, and not every moment.
+		all = slices.DeleteFunc(all, func(t try) bool { return len(t.scenario) == len(longWork) && t.outage.from%(4*time.Second) == 0 })
+	}
+	next := make(chan try)
 	go func() {
 		defer close(next)
-		for _, o := range all {
+		for _, try := range all {
 			if r.hasEnough() {
 				return
 			}
-			next <- o
+			next <- try
 		}
 	}()
 	r.t.Run("outages", func(t *testing.T) {
 		for i := range workers {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				for o := range next {
-					w := run(t, setting{scenario: everything, outages: []outage{o}, store: inMemory})
-					r.count(t, "outage: "+o.name, o.kind, o.String(), w, nil)
+				for try := range next {
+					w := run(t, setting{scenario: try.scenario, outages: []outage{try.outage}, store: inMemory})
+					r.count(t, "outage: "+try.outage.name, try.outage.kind, try.outage.String(), w, nil)
 				}
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/truora/minidyn/server"
 
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/memqueue"
@@ -32,8 +34,9 @@ import (
 )
 
 // lab runs the built functions as processes, outside of Lambda, and is all that
-// they talk to: the Lambda runtime API, SQS, DynamoDB, EventBridge, the control
-// URLs, and the service that the tools ask.
+// they talk to: the Lambda runtime API, SQS, DynamoDB, EventBridge and its
+// Scheduler, the control URLs, the service that the tools ask, and those who
+// post to completion URLs.
 type lab struct {
 	*world
 	t        *testing.T
@@ -43,6 +46,7 @@ type lab struct {
 	outside  *httptest.Server // control URLs and the tools' service
 
 	mu      sync.Mutex              // guards the database and what follows
+	waiting map[string]string       // the messages of schedules, by their names
 	running map[string]*environment // by function and job
 	idle    map[string][]*environment
 	started []*environment
@@ -126,6 +130,8 @@ func TestProcessDeath(t *testing.T) {
 	}
 	posting.Wait()
 	l.settle(5 * time.Minute)
+	left := l.fireAll()
+	l.settle(time.Minute)
 	stop()
 	running.Wait()
 	l.stop()
@@ -158,8 +164,8 @@ func TestProcessDeath(t *testing.T) {
 		repeats = append(repeats, fmt.Sprintf("%s (%d times)", id, len(l.observed.told[id])))
 	}
 	slices.Sort(repeats)
-	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %s; told again by the exception: %s\n",
-		len(l.ids()), dealt, kills, len(l.started), len(violations), time.Since(started).Round(time.Second/10), strings.Join(repeats, ", "))
+	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %d schedules left to come in vain, %s; told again by the exception: %s\n",
+		len(l.ids()), dealt, kills, len(l.started), len(violations), left, time.Since(started).Round(time.Second/10), strings.Join(repeats, ", "))
 }
 
 // deaths are the calls of the test, and what befalls each of them.
@@ -177,13 +183,21 @@ func deaths() ([]webhook, map[string][]*blow) {
 		switch op {
 		case "announce", "save undelivered":
 			add(name, "ask", "announced call_gone", gone, b)
+		case "save waiting", "send wake":
+			add(name, "resumes", "told ok", nil, b)
+		case "schedule":
+			add(name, "row", "told ok", nil, b)
 		default:
-			add(name, "ask", "told ok", nil, b)
+			tool := "ask"
+			if function == "ack" && op != "send job" && op != "respond" {
+				tool = "left"
+			}
+			add(name, tool, "told ok", nil, b)
 		}
 	}
 	for function, ops := range map[string][]string{
-		"ack":      {"send job", "respond"},
-		"process":  {"save running", "tool", "save done", "send outcome", "respond"},
+		"ack":      {"send job", "respond", "load", "save done", "send outcome", "cancel schedule"},
+		"process":  {"save running", "tool", "save done", "send outcome", "respond", "save waiting", "send wake", "schedule"},
 		"callback": {"load", "save done", "post", "save delivered", "announce", "save undelivered", "respond"},
 	} {
 		for _, op := range ops {
@@ -202,6 +216,15 @@ func deaths() ([]webhook, map[string][]*blow) {
 		add(fmt.Sprintf("glutton-%d", i), "glutton", "told error, dead letter", nil)
 		add(fmt.Sprintf("undisturbed-%d", i), "ask", "told ok", nil)
 		add(fmt.Sprintf("undisturbed-and-gone-%d", i), "ask", "announced call_gone", gone)
+	}
+	// Twice in a row, where a job is put to wait, and where it is completed.
+	for tool, second := range map[string]*blow{
+		"resumes": {function: "process", op: "send wake", signal: syscall.SIGKILL},
+		"row":     {function: "process", op: "schedule", signal: syscall.SIGKILL},
+		"left":    {function: "ack", op: "send outcome", signal: syscall.SIGKILL},
+	} {
+		add("undisturbed-"+tool, tool, "told ok", nil)
+		add("unlucky-"+tool, tool, "told ok", nil, &blow{function: "process", op: "save waiting", signal: syscall.SIGKILL}, second)
 	}
 	// The process dies twice, and so does the callback function.
 	add("unlucky", "ask", "told ok", nil,
@@ -234,7 +257,11 @@ func newLab(t *testing.T) *lab {
 	replaced := map[string]string{filepath.Join(root, "tools/tools.go"): filepath.Join(root, "internal/faults/testdata/tools/tools.go")}
 	change := func(name, old, replacement string) {
 		path := filepath.Join(root, name)
-		source, err := os.ReadFile(path)
+		from := path
+		if replaced[path] != "" {
+			from = replaced[path]
+		}
+		source, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,6 +275,7 @@ func newLab(t *testing.T) *lab {
 	}
 	if !*full {
 		change("internal/process/process.go", "leaseMargin = 15 * time.Second", "leaseMargin = 2 * time.Second")
+		change("internal/process/process.go", "arrival = time.Minute", "arrival = 3 * time.Second")
 		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", "deliveryLease = 5 * time.Second")
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
@@ -267,11 +295,14 @@ func newLab(t *testing.T) *lab {
 
 	l := &lab{
 		t: t, world: emptyWorld(), folder: folder, database: server.NewServer(),
-		running: make(map[string]*environment), idle: make(map[string][]*environment),
+		running: make(map[string]*environment), idle: make(map[string][]*environment), waiting: make(map[string]string),
 	}
-	l.attempts = map[string]int{"ask": 3, "once": 1, "exits": 2, "glutton": 2}
-	l.records = l.scan
-	l.ask("CreateTable", `{"TableName":"jobs","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}],"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}]}`)
+	l.attempts = map[string]int{"ask": 3, "once": 1, "exits": 2, "glutton": 2, "resumes": 3, "row": 3, "left": 3}
+	l.records, l.poll = l.scan, 200*time.Millisecond
+	l.ask("CreateTable", `{"TableName":"jobs","BillingMode":"PAY_PER_REQUEST","KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],
+		"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"},{"AttributeName":"call","AttributeType":"S"},{"AttributeName":"created","AttributeType":"N"}],
+		"GlobalSecondaryIndexes":[{"IndexName":"calls","KeySchema":[{"AttributeName":"call","KeyType":"HASH"},{"AttributeName":"created","KeyType":"RANGE"}],
+			"Projection":{"ProjectionType":"INCLUDE","NonKeyAttributes":["state","tool","progress","wake","updated"]}}]}`)
 	l.outside = httptest.NewServer(http.HandlerFunc(l.serveOutside))
 	t.Cleanup(l.outside.Close)
 	return l
@@ -324,8 +355,8 @@ func (l *lab) scan() []job.Record {
 	}
 	var records []job.Record
 	for _, i := range out.Items {
-		if strings.HasPrefix(i["id"].S, "call:") {
-			continue // the record of a call is kept in the same table
+		if i["state"].S == "" {
+			continue // the record of a call, which is kept in the same table
 		}
 		var r job.Record
 		if err := json.Unmarshal([]byte(i["record"].S), &r); err != nil {
@@ -361,7 +392,12 @@ func (l *lab) post(hook webhook) {
 		l.t.Error(err)
 		return
 	}
-	for range 5 {
+	for try := range 5 {
+		if try > 0 {
+			l.world.mu.Lock()
+			l.observed.repeated[id] = true
+			l.world.mu.Unlock()
+		}
 		var response events.APIGatewayV2HTTPResponse
 		answer, err := l.invoke("ack", id, body, labAckTimeout)
 		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode == http.StatusOK {
@@ -373,6 +409,38 @@ func (l *lab) post(hook webhook) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	l.t.Errorf("the webhook of %s was never taken", id)
+}
+
+// complete posts a job's result to its completion URL, again and again until
+// there is an answer.
+func (l *lab) complete(id, url string) {
+	request := events.APIGatewayV2HTTPRequest{
+		RouteKey: completion.Route, Body: result("from outside"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
+	}
+	request.RequestContext.HTTP.Method = http.MethodPost
+	body, err := json.Marshal(request)
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	for range 8 {
+		var response events.APIGatewayV2HTTPResponse
+		answer, err := l.invoke("ack", id, body, labAckTimeout)
+		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode > 0 && response.StatusCode < 500 {
+			l.world.mu.Lock()
+			defer l.world.mu.Unlock()
+			switch response.StatusCode {
+			case http.StatusOK:
+				l.observed.completed[id] = append(l.observed.completed[id], request.Body)
+			case http.StatusConflict: // the answer before was lost
+			default:
+				l.t.Errorf("the result of %s was answered with %d: %s", id, response.StatusCode, response.Body)
+			}
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	l.t.Errorf("the result of %s was never taken", id)
 }
 
 var errFunction = errors.New("the function failed")
@@ -448,6 +516,8 @@ func (l *lab) newEnvironment(function string) *environment {
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(e.server.URL, "http://"), "AWS_LAMBDA_FUNCTION_NAME=" + function,
 		"AWS_ENDPOINT_URL=" + e.server.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
 		"JOBS_QUEUE_URL=" + e.server.URL + "/jobs", "RESULTS_QUEUE_URL=" + e.server.URL + "/results", "JOBS_TABLE=jobs", "EVENT_BUS_NAME=bus",
+		"SCHEDULE_GROUP=group", "SCHEDULE_ROLE_ARN=arn:role", "JOBS_QUEUE_ARN=arn:jobs", "JOBS_DLQ_ARN=arn:dead",
+		"COMPLETION_URL=" + completionURL, `COMPLETION_KEYS={"current":"0123456789abcdef0123456789abcdef"}`,
 		`WEBHOOK_AUTH={"type":"none"}`, "ORDERS_API_URL=" + l.outside.URL + "/tool", "CONTROL_HOSTS=" + strings.TrimPrefix(l.outside.URL, "http://"),
 		"GOTRACEBACK=none", "GOMAXPROCS=1",
 	}
@@ -543,6 +613,8 @@ func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.changeVisibility(w, body)
 	case target == "AWSEvents.PutEvents":
 		answered = e.putEvents(w, body)
+	case strings.HasPrefix(r.URL.Path, "/schedules/"):
+		answered = e.schedules(w, r, body)
 	case strings.HasPrefix(target, "DynamoDB"):
 		answered = e.table(w, r, body)
 	case r.Method == http.MethodHead: // the ack function opens a connection
@@ -597,20 +669,94 @@ func (e *environment) queue(url string) *memqueue.Queue {
 func (e *environment) send(w http.ResponseWriter, body []byte) bool {
 	var in struct {
 		QueueURL string `json:"QueueUrl"`
-		Entries  []struct{ ID, MessageBody, MessageGroupID string }
+		Entries  []struct {
+			ID, MessageBody, MessageGroupID string
+			DelaySeconds                    int
+		}
 	}
 	if err := json.Unmarshal(body, &in); err != nil || len(in.Entries) != 1 {
 		e.lab.t.Errorf("SendMessageBatch: %v, %d entries", err, len(in.Entries))
 		return false
 	}
-	op := map[string]string{"ack": "send job", "process": "send outcome"}[e.function]
 	m := in.Entries[0]
+	op := "send outcome"
+	if e.queue(in.QueueURL) == e.lab.jobs {
+		op = map[string]string{"ack": "send job", "process": "send wake"}[e.function]
+	}
 	return e.step(op, jobIn(m.MessageBody), func() {
-		if err := e.queue(in.QueueURL).Send(context.Background(), []queue.Message{{Body: m.MessageBody, Group: m.MessageGroupID}})[0]; err != nil {
+		message := queue.Message{Body: m.MessageBody, Group: m.MessageGroupID, Delay: time.Duration(m.DelaySeconds) * time.Second}
+		if err := e.queue(in.QueueURL).Send(context.Background(), []queue.Message{message})[0]; err != nil {
 			e.lab.t.Error(err)
 		}
 		answer(w, `{"Successful":[{"Id":%q,"MessageId":"m","MD5OfMessageBody":%q}],"Failed":[]}`, m.ID, md5Hex(m.MessageBody))
 	})
+}
+
+// schedules is EventBridge Scheduler's API. What is to come in a few minutes
+// comes at once; what is to come later waits.
+func (e *environment) schedules(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	l, name := e.lab, strings.TrimPrefix(r.URL.Path, "/schedules/")
+	if r.Method == http.MethodDelete {
+		return e.step("cancel schedule", e.job(), func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			delete(l.waiting, name)
+			answer(w, `{}`)
+		})
+	}
+	var in struct {
+		ScheduleExpression string
+		Target             struct{ Input string }
+	}
+	err := json.Unmarshal(body, &in)
+	at, atErr := time.Parse("at(2006-01-02T15:04:05)", in.ScheduleExpression)
+	if err := errors.Join(err, atErr); err != nil {
+		l.t.Errorf("CreateSchedule: %v: %s", err, body)
+		return false
+	}
+	return e.step("schedule", jobIn(in.Target.Input), func() {
+		l.mu.Lock()
+		_, there := l.waiting[name]
+		l.waiting[name] = in.Target.Input
+		l.mu.Unlock()
+		switch {
+		case there:
+			w.Header().Set("X-Amzn-ErrorType", "ConflictException")
+			w.WriteHeader(http.StatusConflict)
+		case time.Until(at) < 5*time.Minute:
+			l.beyond(func() {
+				time.Sleep(500 * time.Millisecond)
+				l.fire(name)
+			})
+		}
+		answer(w, `{"ScheduleArn":"arn:schedule"}`)
+	})
+}
+
+// fire sends a schedule's message, and forgets the schedule.
+func (l *lab) fire(name string) {
+	l.mu.Lock()
+	message, there := l.waiting[name]
+	delete(l.waiting, name)
+	l.mu.Unlock()
+	if !there {
+		return
+	}
+	if err := l.jobs.Send(context.Background(), []queue.Message{{Body: message}})[0]; err != nil {
+		l.t.Error(err)
+	}
+}
+
+// fireAll has the time pass that schedules wait for, and says how many there
+// were.
+func (l *lab) fireAll() int {
+	l.mu.Lock()
+	names := slices.Collect(maps.Keys(l.waiting))
+	l.mu.Unlock()
+	for _, name := range names {
+		l.fire(name)
+	}
+	return len(names)
 }
 
 func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
@@ -659,6 +805,9 @@ func (e *environment) table(w http.ResponseWriter, r *http.Request, body []byte)
 	if call, ok := strings.CutPrefix(id, "call:"); ok {
 		op, id = "a call's record", call
 	}
+	if id == "" {
+		op, id = "query", e.job()
+	}
 	return e.step(op, id, func() {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		recorder := httptest.NewRecorder()
@@ -700,12 +849,28 @@ func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
 		if tool {
 			ctx, ended := context.WithCancel(context.Background())
 			ended()
-			l.observed.starts[id] = append(l.observed.starts[id], ctx)
+			resumes, err := strconv.Atoi(r.URL.Query().Get("resumes"))
+			if err != nil {
+				l.t.Errorf("a tool asked for %s", r.URL)
+			}
+			l.observed.starts[id] = append(l.observed.starts[id], start{ctx, resumes})
+			if url := r.URL.Query().Get("url"); url != "" && l.urls[id] == "" {
+				l.urls[id] = url
+				l.world.outside++
+				go func() {
+					time.Sleep(time.Second) // the job waits by then, as a rule
+					l.complete(id, url)
+					l.world.mu.Lock()
+					defer l.world.mu.Unlock()
+					l.world.outside--
+				}()
+			}
 			return
 		}
 		status := http.StatusOK
 		if hook := l.webhook(call); len(hook.answers) > 0 {
 			status = hook.answers[0]
+			l.observed.gone[call] = status == http.StatusNotFound
 		} else {
 			l.hear(e, id, body)
 		}
@@ -722,7 +887,7 @@ func (l *lab) hear(e *environment, id string, body []byte) {
 	if err != nil {
 		l.t.Errorf("a control message: %v", err)
 	}
-	l.observed.told[id] = append(l.observed.told[id], m)
+	l.observed.told[id] = append(l.observed.told[id], part{message: m, with: []string{id}})
 	l.observed.toldAt[id] = time.Now()
 	e.inv.unmarkedTold[id] = true
 }

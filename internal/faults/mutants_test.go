@@ -32,15 +32,15 @@ var bugs = []mutant{
 		{"internal/jobtable/dynamo/dynamo.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
-		{"internal/callback/callback.go", "receipt := h.cfg.Calls.Post(", "_ = h.mark(ctx, record, job.Delivered, \"\")\n\treceipt := h.cfg.Calls.Post("},
+		{"internal/callback/callback.go", "receipt, err := t.post(", "_ = h.mark(ctx, t.record, job.Delivered, \"\")\n\treceipt, err := t.post("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
-		{"internal/process/process.go", "record, err = h.cfg.Table.Finish(", "early := record\n\tearly.State, early.Result, early.Exhausted, early.Lease = job.Done, &end.result, end.exhausted, time.Time{}\n" +
-			"\tretry := h.tell(ctx, log, out, j, early, message)\n\trecord, err = h.cfg.Table.Finish("},
-		{"internal/process/process.go", "retry := h.tell(ctx, log, out, j, record, message)", ""},
+		{"internal/process/process.go", "retry := e.tell(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is", "e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is"},
+		{"internal/process/process.go", "record, err := e.cfg.Table.Finish(", "claimed := e.record\n\te.record.State, e.record.Result, e.record.Exhausted, e.record.Lease = job.Done, &end.result, end.exhausted, time.Time{}\n" +
+			"\tretry := e.tell(ctx)\n\te.record = claimed\n\trecord, err := e.cfg.Table.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process/process.go", "err = out.send(", "_ = out.send("},
+		{"internal/process/process.go", "err := e.send(e.job.Outcome(e.record), 0); err != nil {", "err := e.send(e.job.Outcome(e.record), 0); err != nil && false {"},
 	}},
 	{bug: "a failed record left out of the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
@@ -50,7 +50,7 @@ var bugs = []mutant{
 		{"internal/batch/batch.go", "delay = min(2*delay, MaxBackoff)", "delay = 2 * delay"},
 	}},
 	{bug: "the lease ignored", edits: []edit{
-		{"internal/job/record.go", "if now.Before(r.Lease) {", "if false {"},
+		{"internal/job/record.go", "case r.State == Running && now.Before(r.Lease):", "case false:"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback/callback.go", "case h.cfg.Now().After(o.Deadline):", "case false:"},
@@ -61,17 +61,56 @@ var bugs = []mutant{
 	{bug: "a redirect followed", tests: []string{"./vapi"}, edits: []edit{
 		{"vapi/client.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
 	}},
-	// Two that the harness found when it was new.
+	{bug: "a job that waits is not woken", edits: []edit{
+		{"internal/process/wait.go", "e.leave(ctx)\n\treturn e.arrange(ctx)", "e.leave(ctx)\n\treturn nil"},
+	}},
+	{bug: "whoever died before the wake was arranged does not do it afterwards", edits: []edit{
+		{"internal/process/wait.go", "case e.record.Holder == e.message.MessageId || e.sent().After(e.record.Updated):", "case false:"},
+	}},
+	{bug: "a job is completed that is finished already", edits: []edit{
+		{"internal/job/record.go", "case !r.State.Active():\n\t\treturn r, ErrFinished\n\tcase now.After(r.Deadline) || r.Job == nil:", "case now.After(r.Deadline) || r.Job == nil:"},
+	}},
+	{bug: "a tool's own result in the place of the one from outside", edits: []edit{
+		{"internal/job/record.go", "if r.State != Running {\n\t\treturn r, ErrFinished\n\t}\n\tif r.Wake > 0", "if r.Wake > 0"},
+		{"internal/jobtable/table.go", "case !r.State.Active():\n\t\t\treturn r, job.ErrFinished\n\t\tcase !r.HeldAs(claimed):", "case false:"},
+	}},
+	{bug: "a result told while a progress line is on its way", edits: []edit{
+		{"internal/job/record.go", "case now.Before(r.Telling):\n\t\treturn r, &BusyError{Until: r.Telling}\n\t}\n\tr.Lease, r.Updated", "}\n\tr.Lease, r.Updated"},
+	}},
+	{bug: "progress lines told in any order", edits: []edit{
+		{"internal/job/record.go", "sequence < last || sequence <= r.Told && sequence > 0 || ", ""},
+	}},
+	{bug: "of results told together, only the first is", edits: []edit{
+		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},
+	}},
+	{bug: "a call back noted when it was made, not before", edits: []edit{
+		{"internal/callback/callingback.go", "receipt := c.Caller.Call(ctx, call)\n", ""},
+		{"internal/callback/callingback.go", "record, err := t.cfg.Table.CallBack(", "receipt := c.Caller.Call(ctx, call)\n\trecord, err := t.cfg.Table.CallBack("},
+	}},
+	{bug: "a result marked as kept before the customer is told of it", edits: []edit{
+		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Keep(", "_ = t.mark(ctx, t.record, job.Kept, \"\")\n\tkept, err := t.cfg.Customers.Keep("},
+	}},
+	{bug: "a kept result forgotten before it is sent", edits: []edit{
+		{"internal/process/wait.go", "if err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {", "_ = h.cfg.Customers.Forget(ctx, customer, k)\n" +
+			"\tif err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {"},
+	}},
+	// What the harness found when it was new, first and with long work.
 	{bug: "the mark tried only once", edits: []edit{
 		{"internal/callback/callback.go", "n == markTries", "n == 1"},
 	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
-		{"internal/process/process.go", "if !record.OutcomeReceived() {", "if record.State == job.Done {"},
+		{"internal/process/process.go", "if e.record.OutcomePending() && e.record.RevivedIn == \"\" {", "if e.record.State == job.Done {"},
+	}},
+	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
+		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
+	}},
+	{bug: "a copy of the outcome for everybody who posts a result at the same time", edits: []edit{
+		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.Job != nil {"},
 	}},
 }
 
 var (
-	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|dead letters|answer): .*)$`)
+	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|memory|dead letters|answer): .*)$`)
 	failedTest    = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 

@@ -67,10 +67,52 @@ func TestRedrive(t *testing.T) {
 
 	// Whose failure was told: no tool runs and nobody hears of it in a call,
 	// but it is announced, once for each time that it is redriven.
+	testRedrive(t, everything, 3, later)
+	// A wake is redriven as a job is.
+	testRedrive(t, longWork, 1, later)
+
+	// Who was never claimed, as the table was down until the queue gave up,
+	// ends undelivered, and announced.
+	down := outage{name: "table", ops: []string{"load", "save"}, kind: errorKind, lasts: time.Hour}
+	scenario := []webhook{{call: "forgotten", calls: []toolCall{{id: "ok", tool: "quick", arguments: arguments}}}}
+	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: later})
+	const id = "forgotten/ok"
+	if told, starts := len(w.observed.told[id]), len(w.observed.starts[id]); told > 0 || starts > 0 {
+		t.Errorf("told %d times, started %d times", told, starts)
+	}
+	if got := w.outcome(id); got != "announced deadline, dead letter" {
+		t.Errorf("it came to %q", got)
+	}
+	if r := w.records(); len(r) != 1 || r[0].State != job.Undelivered {
+		t.Errorf("the records: %+v", r)
+	}
+}
+
+// TestRedriveSleeper redrives a job that waits, and whose wake could not be
+// arranged.
+func TestRedriveSleeper(t *testing.T) {
+	down := outage{name: "scheduler", ops: []string{"schedule"}, kind: errorKind, lasts: 15 * time.Minute}
+	scenario := []webhook{{call: "abandoned", calls: []toolCall{{id: "alone", tool: "waits", arguments: arguments}}}}
+	const id = "abandoned/alone"
+	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
+		if r := w.records(); len(r) != 1 || r[0].State != job.Waiting || len(w.deadJobs.Bodies()) != 1 {
+			t.Errorf("it is not asleep and dead: %+v", r)
+		}
+		w.redrive()
+	}})
+	if told := w.observed.told[id]; len(told) != 1 || w.outcome(id) != "told error, dead letter" || w.records()[0].State != job.Delivered {
+		t.Errorf("it came to %q; told %+v", w.outcome(id), told)
+	}
+	if at := w.observed.toldAt[id].Sub(w.began); at < 30*time.Minute || at > 31*time.Minute {
+		t.Errorf("told at %s", at)
+	}
+}
+
+func testRedrive(t *testing.T, scenario []webhook, want int, later func(*world)) {
 	var before []violation
 	var dead []string
 	told, starts, announced := make(map[string]int), make(map[string]int), make(map[string]int)
-	w := run(t, setting{scenario: everything, store: inMemory, after: func(w *world) {
+	w := run(t, setting{scenario: scenario, store: inMemory, after: func(w *world) {
 		before = append(w.violations(), w.unexpected()...)
 		for _, body := range w.deadJobs.Bodies() {
 			id := jobIn(body)
@@ -82,8 +124,8 @@ func TestRedrive(t *testing.T) {
 	for _, v := range before {
 		t.Error(v)
 	}
-	if len(dead) != 3 {
-		t.Errorf("the dead jobs are %q, want 3", dead)
+	if len(dead) != want {
+		t.Errorf("the dead jobs are %q, want %d", dead, want)
 	}
 	for _, id := range dead {
 		o := w.observed
@@ -101,21 +143,5 @@ func TestRedrive(t *testing.T) {
 	}
 	if w.jobs.Len() != 0 {
 		t.Errorf("%d jobs are on their way", w.jobs.Len())
-	}
-
-	// Who was never claimed, as the table was down until the queue gave up,
-	// ends undelivered, and announced.
-	down := outage{name: "table", ops: []string{"load", "save"}, kind: errorKind, lasts: time.Hour}
-	scenario := []webhook{{call: "forgotten", calls: []toolCall{{id: "ok", tool: "quick", arguments: arguments}}}}
-	w = run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: later})
-	const id = "forgotten/ok"
-	if told, starts := len(w.observed.told[id]), len(w.observed.starts[id]); told > 0 || starts > 0 {
-		t.Errorf("told %d times, started %d times", told, starts)
-	}
-	if got := w.outcome(id); got != "announced deadline, dead letter" {
-		t.Errorf("it came to %q", got)
-	}
-	if r := w.records(); len(r) != 1 || r[0].State != job.Undelivered {
-		t.Errorf("the records: %+v", r)
 	}
 }

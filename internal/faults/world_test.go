@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -19,13 +18,17 @@ import (
 
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/memqueue"
+	"github.com/ringback/ringback/internal/schedule/memschedule"
+	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -35,7 +38,7 @@ const (
 
 	// patience is how long a run may take until nothing is on its way any
 	// more. Whatever takes longer counts as lost.
-	patience = 6 * time.Hour
+	patience = 24 * time.Hour
 )
 
 // world is one run: the three handlers between queues and a table in memory,
@@ -45,16 +48,23 @@ type world struct {
 	attempts map[string]int // by tool: how often it may be started
 	plan     map[step]kind
 	outages  []outage
+	judged   []outage // the outages, when they are over
 	began    time.Time
+	poll     time.Duration // how often it is looked whether all is done
 	over     chan struct{} // closed when the run is over; lets go of what died
 
 	jobs, deadJobs, results, deadResults *memqueue.Queue
+	schedules                            *memschedule.Scheduler
+	keys                                 *completion.Keys
 	store                                tableStore
 	records                              func() []job.Record
-	ack                                  *ack.Handler
+	requests                             front.Handler
 
 	mu       sync.Mutex
-	reached  map[step]int // by the step without its n: how often
+	urls     map[string]string // completion URLs, by job
+	schedule map[string]string // jobs, by the names of their schedules
+	outside  int               // how many of those outside have something to do still
+	reached  map[step]int      // by the step without its n: how often
 	trace    []step
 	hit      map[step]bool
 	observed observations
@@ -63,16 +73,24 @@ type world struct {
 // observations are what the world saw, by job id.
 type observations struct {
 	accepted  map[string]bool
-	starts    map[string][]context.Context // the attempts, by the context that each was given
-	told      map[string][]vapi.ControlMessage
-	toldAt    map[string]time.Time   // the last time
+	repeated  map[string]bool // its webhook was, as it was not answered well
+	starts    map[string][]start
+	told      map[string][]part
+	toldAt    map[string]time.Time   // the last time, by when it was sent
 	posted    map[string][]time.Time // told or not
 	announced map[string][]job.Announcement
+	called    map[string][]vapi.NewCall // back
+	lines     map[string][]int          // the progress lines that were told, by their numbers
+	completed map[string][]string       // what was posted to the completion URL, and answered with 200
+	cancelled map[string]bool           // by an operator
+	gone      map[string]bool           // by call: it said so
 
 	// Where a repeat is beyond what anybody can know: the message was taken
 	// and the answer was lost, or the function died before it could write
 	// down what it had done.
 	mayRepeatTold, mayRepeatAnnounced map[string]bool
+	// The same of a call back, which is never repeated, but announced.
+	mayAnnounceCalled map[string]bool
 
 	wrong []violation // what was seen to be wrong at once
 }
@@ -87,8 +105,8 @@ type invocation struct {
 
 	// Of this invocation's jobs, those that were told or announced and not
 	// marked so yet. Guarded by world.mu.
-	unmarkedTold, unmarkedAnnounced map[string]bool
-	jobs                            map[string]string // by receipt handle
+	unmarkedTold, unmarkedAnnounced, unmarkedCalled map[string]bool
+	jobs                                            map[string]string // by receipt handle
 }
 
 type invocationKey struct{}
@@ -100,7 +118,7 @@ func invocationOf(ctx context.Context) *invocation {
 func (w *world) begin(ctx context.Context, function string) (context.Context, *invocation) {
 	inv := &invocation{
 		world: w, function: function, dead: make(chan struct{}),
-		unmarkedTold: make(map[string]bool), unmarkedAnnounced: make(map[string]bool), jobs: make(map[string]string),
+		unmarkedTold: make(map[string]bool), unmarkedAnnounced: make(map[string]bool), unmarkedCalled: make(map[string]bool), jobs: make(map[string]string),
 	}
 	return context.WithValue(ctx, invocationKey{}, inv), inv
 }
@@ -123,6 +141,9 @@ func (inv *invocation) doubt() {
 	}
 	for id := range inv.unmarkedAnnounced {
 		w.observed.mayRepeatAnnounced[id] = true
+	}
+	for id := range inv.unmarkedCalled {
+		w.observed.mayAnnounceCalled[id] = true
 	}
 }
 
@@ -165,6 +186,17 @@ func (w *world) step(ctx context.Context, op, id string, effect func() error) er
 	case deathBefore:
 		inv.die()
 		return inv.lies()
+	case slowKind:
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+		}
+		if inv.isDead() {
+			return inv.lies()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
 	err := effect()
 	switch k {
@@ -200,6 +232,9 @@ func (w *world) reach(inv *invocation, op, id string) kind {
 	w.trace = append(w.trace, s)
 	for _, o := range w.outages {
 		if at := time.Since(w.began); o.hits(s) && at >= o.from && at < o.from+o.lasts {
+			if inv.function == "scheduler" {
+				return errorKind // it does not die, and has all the time
+			}
 			return o.kind
 		}
 	}
@@ -227,17 +262,17 @@ type sender struct {
 func (s sender) Send(ctx context.Context, messages []queue.Message) []error {
 	errs := make([]error, len(messages))
 	for i, m := range messages {
-		errs[i] = s.world.step(ctx, s.op, jobIn(m.Body), func() error {
+		id := jobIn(m.Body)
+		errs[i] = s.world.step(ctx, s.op, id, func() error {
 			return s.queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
 		})
 	}
 	return errs
 }
 
-// receiver is a queue that is received from.
+// receiver is a queue that is received from, and sent to.
 type receiver struct {
-	world *world
-	queue *memqueue.Queue
+	sender
 }
 
 func (r receiver) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
@@ -246,10 +281,44 @@ func (r receiver) ChangeVisibility(ctx context.Context, receipt string, d time.D
 	})
 }
 
+// scheduler keeps the schedules.
+type scheduler struct {
+	world *world
+	*memschedule.Scheduler
+}
+
+func (s scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
+	return s.world.step(ctx, "schedule", jobIn(body), func() error {
+		s.world.mu.Lock()
+		s.world.schedule[name] = jobIn(body)
+		s.world.mu.Unlock()
+		return s.Scheduler.At(context.WithoutCancel(ctx), name, at, body)
+	})
+}
+
+func (s scheduler) Cancel(ctx context.Context, name string) error {
+	s.world.mu.Lock()
+	id := s.world.schedule[name]
+	s.world.mu.Unlock()
+	return s.world.step(ctx, "cancel schedule", id, func() error {
+		return s.Scheduler.Cancel(context.WithoutCancel(ctx), name)
+	})
+}
+
+// waker is the jobs queue as the scheduler sends to it, which may fail, or send
+// a message twice.
+type waker struct{ sender }
+
+func (s waker) Send(ctx context.Context, messages []queue.Message) []error {
+	ctx, _ = s.world.begin(ctx, "scheduler")
+	return s.sender.Send(ctx, messages)
+}
+
 // tableStore is what the jobs table stands on.
 type tableStore interface {
 	jobtable.Store
 	jobtable.CallStore
+	jobtable.CustomerStore
 }
 
 // store is the jobs table's store.
@@ -272,6 +341,30 @@ func (s store) SaveCall(ctx context.Context, r job.CallRecord) (saved job.CallRe
 		return err
 	})
 	return saved, err
+}
+
+func (s store) LoadCustomer(ctx context.Context, customer string) (r job.CustomerRecord, err error) {
+	err = s.world.step(ctx, "load customer", s.world.customerOf(customer), func() (err error) {
+		r, err = s.tableStore.LoadCustomer(context.WithoutCancel(ctx), customer)
+		return err
+	})
+	return r, err
+}
+
+func (s store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (saved job.CustomerRecord, err error) {
+	err = s.world.step(ctx, "save customer", s.world.customerOf(r.Customer), func() (err error) {
+		saved, err = s.tableStore.SaveCustomer(context.WithoutCancel(ctx), r)
+		return err
+	})
+	return saved, err
+}
+
+func (s store) OfCall(ctx context.Context, callID string) (all []job.Summary, err error) {
+	err = s.world.step(ctx, "query", callID, func() (err error) {
+		all, err = s.tableStore.OfCall(context.WithoutCancel(ctx), callID)
+		return err
+	})
+	return all, err
 }
 
 func (s store) Load(ctx context.Context, id string) (r job.Record, err error) {
@@ -302,55 +395,10 @@ func (w *world) marked(inv *invocation, id string, state job.State) {
 	switch state {
 	case job.Delivered:
 		delete(inv.unmarkedTold, id)
+		delete(inv.unmarkedCalled, id)
 	case job.Undelivered:
 		delete(inv.unmarkedAnnounced, id)
 	}
-}
-
-var toolCallID = regexp.MustCompile(`tool_call_id=(\S+) `)
-
-// Post makes the world the calls that control messages are posted to.
-func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
-	ctx, cancel := context.WithTimeout(ctx, postTimeout)
-	defer cancel()
-	inv := invocationOf(ctx)
-	hook := w.webhook(controlURL)
-	id := job.ID(hook.call, hook.calls[0].id)
-	if added, ok := m.(vapi.AddMessage); ok {
-		id = job.ID(hook.call, toolCallID.FindStringSubmatch(added.Content)[1])
-	}
-	receipt := vapi.Receipt{Verdict: vapi.TryAgain, Err: errInjected}
-	err := w.step(ctx, "post", id, func() error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		status := http.StatusOK
-		if n := len(w.observed.posted[id]); len(hook.answers) > 0 {
-			status = hook.answers[min(n, len(hook.answers)-1)]
-		}
-		w.observed.posted[id] = append(w.observed.posted[id], time.Now())
-		receipt = vapi.Receipt{Status: status, Err: fmt.Errorf("the control URL answered %d", status)}
-		switch {
-		case status < 300:
-			receipt = vapi.Receipt{Status: status, Verdict: vapi.Delivered}
-			w.observed.told[id] = append(w.observed.told[id], m)
-			w.observed.toldAt[id] = time.Now()
-			inv.unmarkedTold[id] = true
-		case status >= 500:
-			receipt.Verdict = vapi.TryAgain
-		default:
-			receipt.Verdict = vapi.Gone
-		}
-		return nil
-	})
-	if err != nil {
-		w.mu.Lock()
-		if inv.unmarkedTold[id] { // it was taken, and nobody knows
-			w.observed.mayRepeatTold[id] = true
-		}
-		w.mu.Unlock()
-		return vapi.Receipt{Verdict: vapi.TryAgain, Err: err}
-	}
-	return receipt
 }
 
 // Announce makes the world its own event bus.
@@ -423,7 +471,7 @@ func (w *world) vapi(hook webhook) {
 	request.RequestContext.HTTP.Method = http.MethodPost
 	request.Body = hook.body()
 	for range 10 {
-		if response, ok := w.front(hook, request); ok && response.StatusCode == http.StatusOK {
+		if response, ok := w.front("ack", hook.subject(), request); ok && response.StatusCode == http.StatusOK {
 			w.mu.Lock()
 			for _, c := range hook.calls {
 				if !strings.Contains(response.Body, `"`+c.id+`"`) {
@@ -436,22 +484,28 @@ func (w *world) vapi(hook webhook) {
 			w.mu.Unlock()
 			return
 		}
+		w.mu.Lock()
+		for _, c := range hook.calls {
+			w.observed.repeated[job.ID(hook.call, c.id)] = true
+		}
+		w.mu.Unlock()
 		time.Sleep(2 * time.Second)
 	}
 }
 
-// front calls the ack function. It gives false where the function died.
-func (w *world) front(hook webhook, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, bool) {
+// front calls the function behind the HTTP API. It gives false where the
+// function died.
+func (w *world) front(function, subject string, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	ctx, inv := w.begin(ctx, "ack")
+	ctx, inv := w.begin(ctx, function)
 	stop := context.AfterFunc(ctx, inv.die)
 	defer stop()
 	answered := make(chan events.APIGatewayV2HTTPResponse, 1)
 	go func() {
-		response, err := w.ack.Handle(ctx, request)
+		response, err := w.requests.Handle(ctx, request)
 		if err == nil {
-			err = w.step(ctx, "respond", job.ID(hook.call, hook.calls[0].id), func() error { return nil })
+			err = w.step(ctx, "respond", subject, func() error { return nil })
 		}
 		if err != nil {
 			response = events.APIGatewayV2HTTPResponse{StatusCode: http.StatusInternalServerError}
@@ -466,23 +520,46 @@ func (w *world) front(hook webhook, request events.APIGatewayV2HTTPRequest) (eve
 	}
 }
 
+// webhook is the first one of a call.
 func (w *world) webhook(callID string) webhook {
 	for _, h := range w.scenario {
 		if h.call == callID {
 			return h
 		}
 	}
+	if first, ok := strings.CutPrefix(callID, afterwards); ok {
+		return webhook{call: callID, customer: w.webhook(first).whose(), status: vapi.StatusInProgress}
+	}
 	panic("a post to a call that is not in the scenario: " + callID)
 }
 
-// jobIn is the job id of a job or of an outcome; of poison, what it begins
-// with.
+// customerOf is the first call of a customer, by what the table calls the
+// customer.
+func (w *world) customerOf(customer string) string {
+	for _, h := range w.scenario {
+		if job.Customer(job.Call{CustomerNumber: h.number()}) == customer {
+			return h.call
+		}
+	}
+	return customer
+}
+
+// jobIn is the job id of a job, of its wake or of an outcome; of an arrival, the
+// call; of poison, what it begins with.
 func jobIn(body string) string {
 	var m struct {
 		ID    string `json:"id"`
 		JobID string `json:"jobId"`
+		Kind  string `json:"kind"`
+		Call  struct {
+			ID string `json:"id"`
+		} `json:"call"`
 	}
-	if json.Unmarshal([]byte(body), &m) != nil || m.ID+m.JobID == "" {
+	err := json.Unmarshal([]byte(body), &m)
+	switch {
+	case err == nil && m.Kind == "arrival":
+		return m.Kind + " " + m.Call.ID
+	case err != nil || m.ID+m.JobID == "":
 		return fmt.Sprintf("poison %.12s", body)
 	}
 	return m.ID + m.JobID
@@ -494,6 +571,7 @@ type setting struct {
 	poison   []string
 	plan     map[step]kind
 	outages  []outage
+	judged   []outage // the outages, when they are over
 	store    func(t *testing.T, w *world) (tableStore, func() []job.Record)
 	log      slog.Handler // nil means none
 	after    func(w *world)
@@ -522,48 +600,77 @@ func run(t *testing.T, s setting) *world {
 					w.vapi(hook)
 				})
 			}
+			for _, c := range hook.calls {
+				if c.cancelled > 0 {
+					posting.Go(func() {
+						time.Sleep(c.cancelled)
+						w.operate(job.ID(hook.call, c.id))
+					})
+				}
+			}
 		}
 		posting.Wait()
 		w.settle(patience)
+		w.callAgain()
 		if s.after != nil {
 			s.after(w)
 			w.settle(patience)
 		}
 		stop()
 		running.Wait()
+		w.schedules.Close()
 		close(w.over)
 		time.Sleep(time.Hour) // for tools that ignore their context
 	})
 	return w
 }
 
-// settle waits until nothing is on its way.
+// settle waits until nothing is on its way, and nothing waits for its time.
 func (w *world) settle(most time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
-	// In this order, as a job's message is deleted only after its outcome was
-	// queued.
-	if err := errors.Join(w.jobs.Drained(ctx), w.results.Drained(ctx)); err != nil {
+	for {
+		// In this order, as a job's message is deleted only after its outcome
+		// was queued.
+		if err := errors.Join(w.jobs.Drained(ctx), w.results.Drained(ctx)); err != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.wrong("lost", "", "after %s: %v", most, err)
+			return
+		}
 		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.wrong("lost", "", "after %s: %v", most, err)
+		outside := w.outside
+		w.mu.Unlock()
+		if outside+w.pending()+w.jobs.Len()+w.results.Len() == 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.wrong("lost", "", "after %s there are %d schedules", most, w.pending())
+			return
+		}
+		time.Sleep(w.poll)
 	}
 }
 
 func emptyWorld() *world {
 	return &world{
-		over: make(chan struct{}), attempts: make(map[string]int), reached: make(map[step]int), hit: make(map[step]bool),
+		poll: 5 * time.Second, over: make(chan struct{}), attempts: make(map[string]int), reached: make(map[step]int), hit: make(map[step]bool),
+		urls: make(map[string]string), schedule: make(map[string]string),
 		observed: observations{
-			accepted: make(map[string]bool), starts: make(map[string][]context.Context),
-			told: make(map[string][]vapi.ControlMessage), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
-			announced: make(map[string][]job.Announcement), mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool),
+			accepted: make(map[string]bool), repeated: make(map[string]bool), starts: make(map[string][]start),
+			told: make(map[string][]part), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
+			announced: make(map[string][]job.Announcement), called: make(map[string][]vapi.NewCall), lines: make(map[string][]int),
+			completed: make(map[string][]string), cancelled: make(map[string]bool), gone: make(map[string]bool),
+			mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool), mayAnnounceCalled: make(map[string]bool),
 		},
 	}
 }
 
 func newWorld(t *testing.T, s setting) *world {
 	w := emptyWorld()
-	w.scenario, w.plan, w.outages, w.began = s.scenario, s.plan, s.outages, time.Now()
+	w.scenario, w.plan, w.outages, w.judged, w.began = s.scenario, s.plan, s.outages, s.outages, time.Now()
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}
@@ -589,13 +696,32 @@ func newWorld(t *testing.T, s setting) *world {
 			t.Fatal(err)
 		}
 	}
-	w.ack, err = ack.New(ack.Config{
-		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log), Log: log,
+	w.schedules = memschedule.New(waker{sender{w, w.jobs, "send wake"}})
+	w.keys = completion.NewKeys(credential.Fixed(`{"current":"0123456789abcdef0123456789abcdef"}`), log)
+	table := jobtable.New(w.store, nil)
+	webhooks, err := ack.New(ack.Config{
+		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
+		Status: status.Of(table), Calls: jobtable.NewCalls(w.store, job.PerCall{}, nil), NextCall: true, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	completions, err := completion.New(completion.Config{
+		Tokens: w.keys, Table: table, Outcomes: sender{w, w.results, "send outcome"}, Schedules: scheduler{w, w.schedules}, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.requests = front.Handler{Webhooks: webhooks.Handle, Completion: completions.Handle}
 	return w
+}
+
+// pending is how many schedules there are.
+func (w *world) pending() int {
+	if w.schedules == nil {
+		return 0
+	}
+	return w.schedules.Len()
 }
 
 func (w *world) log(s setting) *slog.Logger {
@@ -606,10 +732,15 @@ func (w *world) log(s setting) *slog.Logger {
 }
 
 func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
+	urls, err := completion.NewURLs(w.keys, completionURL)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h, err := process.New(process.Config{
-		Tools: tools, Table: jobtable.New(w.store, nil), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{w, w.jobs}, Log: w.log(s),
+		Tools: tools, Table: jobtable.New(w.store, nil), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{sender{w, w.jobs, "send wake"}},
 		// More than the scenarios need: who is refused is not what breaks here.
-		Admission: jobtable.NewCalls(w.store, job.PerCall{Jobs: 100, Concurrent: 100}, nil),
+		Calls:     jobtable.NewCalls(w.store, job.PerCall{Jobs: 100, Concurrent: 100}, nil),
+		Schedules: scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store, nil), Completions: urls, Log: w.log(s),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -619,7 +750,12 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 
 func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := callback.New(callback.Config{
-		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{w, w.results}, Announcer: w, Log: w.log(s),
+		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{sender{w, w.results, ""}}, Announcer: w,
+		Ends: jobtable.NewCalls(w.store, job.PerCall{}, nil), Customers: jobtable.NewCustomers(w.store, nil), Chats: w,
+		CallBack: &callback.CallBack{
+			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
+		},
+		Log: w.log(s),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -632,7 +768,7 @@ func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
 type leaks struct{ w *world }
 
 func (l leaks) Write(record []byte) (int, error) {
-	for _, secret := range []string{customer, planted} {
+	for _, secret := range []string{customer, planted, completionURL} {
 		if bytes.Contains(record, []byte(secret)) {
 			l.w.wrong("log", "", "it holds %s: %s", secret, record)
 		}

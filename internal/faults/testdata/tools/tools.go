@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -23,7 +25,7 @@ func All() ([]asynctool.Definition, error) {
 		return asynctool.Tool[input]{
 			Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: attempts, FailureText: name + " failed",
 			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
-				if err := askFirst(ctx, call); err != nil {
+				if err := askFirst(ctx, call, ""); err != nil {
 					return asynctool.Result{}, err
 				}
 				if err := end(); err != nil {
@@ -33,7 +35,41 @@ func All() ([]asynctool.Definition, error) {
 			},
 		}
 	}
+	// These do not end with their first run.
+	longer := func(name string, deadline time.Duration, end func(ctx context.Context, call asynctool.Call) (asynctool.Result, error)) asynctool.Definition {
+		return asynctool.Tool[input]{
+			Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: 3, Deadline: deadline, FailureText: name + " failed",
+			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+				return end(ctx, call)
+			},
+		}
+	}
+	// inStages goes on so many times, and wants to find each time what it left.
+	inStages := func(times int) func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
+		return func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
+			if err := askFirst(ctx, call, ""); err != nil {
+				return asynctool.Result{}, err
+			}
+			runs, err := asynctool.State[int](call)
+			if err != nil || runs != call.Resumes {
+				return asynctool.Result{}, asynctool.Fail("it lost its memory", fmt.Errorf("run %d found %d, %v", call.Resumes, runs, err))
+			}
+			if runs < times {
+				return asynctool.ResumeIn(time.Millisecond, runs+1), nil
+			}
+			return asynctool.Text("done for " + call.ID), nil
+		}
+	}
 	return []asynctool.Definition{
+		longer("resumes", 0, inStages(2)),
+		longer("row", 0, inStages(10)), // the tenth time by a schedule
+		longer("left", 3*time.Hour, func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
+			url, err := call.CompletionURL(ctx)
+			if err == nil {
+				err = askFirst(ctx, call, url)
+			}
+			return asynctool.Wait(), err
+		}),
 		tool("ask", 3, func() error { return nil }),
 		tool("once", 1, func() error { return nil }),
 		tool("exits", 2, func() error { os.Exit(3); return nil }),
@@ -49,9 +85,11 @@ func All() ([]asynctool.Definition, error) {
 	}, nil
 }
 
-func askFirst(ctx context.Context, call asynctool.Call) error {
-	url := fmt.Sprintf("%s/%s/%s", os.Getenv("ORDERS_API_URL"), call.ID, call.ToolCallID)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// askFirst asks the service, and hands a completion URL over to it.
+func askFirst(ctx context.Context, call asynctool.Call, completionURL string) error {
+	query := url.Values{"resumes": {strconv.Itoa(call.Resumes)}, "url": {completionURL}}
+	address := fmt.Sprintf("%s/%s/%s?%s", os.Getenv("ORDERS_API_URL"), call.ID, call.ToolCallID, query.Encode())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}

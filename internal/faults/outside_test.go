@@ -1,0 +1,338 @@
+package faults_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/vapi"
+)
+
+// part is what was told of one job, and the jobs that were told of in the same
+// message.
+type part struct {
+	message vapi.ControlMessage // with this job's content alone
+	text    string              // of a chat's message; empty in calls
+	with    []string            // this job's id, too
+}
+
+var (
+	resultHead   = regexp.MustCompile(`(?m)^\[async tool result\] tool=\S+ tool_call_id=(\S+) `)
+	progressLine = regexp.MustCompile(`(?m)^progress (\d+) of (\S+),`)
+)
+
+// read says what a text tells in a call: results, by the jobs that they are of,
+// or a progress line.
+func (w *world) read(hook webhook, text string) (ids []string, texts []string, line int, isLine bool) {
+	first := job.ID(hook.call, "")
+	if len(hook.calls) > 0 {
+		first = job.ID(hook.call, hook.calls[0].id)
+	}
+	if text == holdText {
+		return []string{first}, nil, 0, true
+	}
+	if m := progressLine.FindStringSubmatch(text); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return []string{w.jobOf(hook, m[2])}, nil, n, true
+	}
+	heads := resultHead.FindAllStringSubmatchIndex(text, -1)
+	for i, at := range heads {
+		end := len(text)
+		if i+1 < len(heads) {
+			end = heads[i+1][0]
+		}
+		ids, texts = append(ids, w.jobOf(hook, text[at[2]:at[3]])), append(texts, text[at[0]:end])
+	}
+	if ids == nil { // said word for word
+		ids, texts = []string{first}, []string{text}
+	}
+	return ids, texts, 0, false
+}
+
+// jobOf is the job of a tool call that is told of in a call: one of this call,
+// or of an earlier one of the same customer.
+func (w *world) jobOf(in webhook, toolCallID string) string {
+	has := func(h webhook) bool {
+		return slices.ContainsFunc(h.calls, func(c toolCall) bool { return c.id == toolCallID })
+	}
+	for _, h := range w.scenario {
+		if h.call == in.call && has(h) {
+			return job.ID(h.call, toolCallID)
+		}
+	}
+	for _, h := range w.scenario {
+		if h.number() == in.number() && has(h) {
+			return job.ID(h.call, toolCallID)
+		}
+	}
+	return job.ID(in.call, toolCallID)
+}
+
+// Post makes the world the calls that control messages are posted to.
+func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+	text := ""
+	switch m := m.(type) {
+	case vapi.AddMessage:
+		text = m.Content
+	case vapi.Say:
+		text = m.Content
+	}
+	return w.take(ctx, "post", w.webhook(controlURL), m, text)
+}
+
+// Chat makes the world the chats.
+func (w *world) Chat(ctx context.Context, chat vapi.NewChat) vapi.Receipt {
+	return w.take(ctx, "chat", w.webhook(chat.SessionID), nil, chat.Content)
+}
+
+func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.ControlMessage, text string) vapi.Receipt {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	inv := invocationOf(ctx)
+	ids, texts, line, isLine := w.read(hook, text)
+	if isLine {
+		op += " progress"
+	}
+	subject := slices.Clone(ids)
+	slices.Sort(subject)
+	receipt := vapi.Receipt{Verdict: vapi.TryAgain, Err: errInjected}
+	begun := time.Now() // what is slow to be heard was sent in time
+	err := w.step(ctx, op, strings.Join(subject, " and "), func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		code := http.StatusOK
+		if n := len(w.observed.posted[ids[0]]); len(hook.answers) > 0 {
+			code = hook.answers[min(n, len(hook.answers)-1)]
+		}
+		receipt = vapi.Receipt{Status: code, Err: fmt.Errorf("the control URL answered %d", code)}
+		switch {
+		case code < 300:
+			receipt = vapi.Receipt{Status: code, Verdict: vapi.Delivered}
+		case code >= 500:
+			receipt.Verdict = vapi.TryAgain
+		default:
+			receipt.Verdict = vapi.Gone
+			w.observed.gone[hook.call] = true
+		}
+		if isLine {
+			if code < 300 {
+				w.hearLine(ids[0], line)
+			}
+			return nil
+		}
+		for i, id := range ids {
+			w.observed.posted[id] = append(w.observed.posted[id], time.Now())
+			if code >= 300 {
+				continue
+			}
+			p := part{message: m, with: ids}
+			if added, ok := m.(vapi.AddMessage); ok {
+				added.Content = texts[i]
+				p.message = added
+			}
+			if m == nil {
+				p.text = texts[i]
+			}
+			w.observed.told[id] = append(w.observed.told[id], p)
+			w.observed.toldAt[id] = begun
+			inv.unmarkedTold[id] = true
+		}
+		return nil
+	})
+	if err != nil {
+		w.mu.Lock()
+		for _, id := range ids {
+			if inv.unmarkedTold[id] { // it was taken, and nobody knows
+				w.observed.mayRepeatTold[id] = true
+			}
+		}
+		w.mu.Unlock()
+		return vapi.Receipt{Verdict: vapi.TryAgain, Err: err}
+	}
+	return receipt
+}
+
+// hearLine notes a progress line that was told. w.mu is held.
+func (w *world) hearLine(id string, line int) {
+	o := &w.observed
+	if n := len(o.lines[id]); n > 0 && o.lines[id][n-1] >= line {
+		w.wrong("order", id, "progress line %d was told after the lines %v", line, o.lines[id])
+	}
+	if len(o.told[id]) > 0 {
+		w.wrong("order", id, "progress line %d was told after the result", line)
+	}
+	o.lines[id] = append(o.lines[id], line)
+}
+
+// Call makes the world the telephone network that customers are called back in.
+func (w *world) Call(ctx context.Context, call vapi.NewCall) vapi.CallReceipt {
+	ctx, cancel := context.WithTimeout(ctx, 2*postTimeout)
+	defer cancel()
+	inv := invocationOf(ctx)
+	hook := w.webhook(call.Variables["ringback_call_id"])
+	id := job.ID(hook.call, hook.calls[0].id)
+	effect := false
+	err := w.step(ctx, "call back", id, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.observed.called[id] = append(w.observed.called[id], call)
+		inv.unmarkedCalled[id] = true
+		effect = true
+		return nil
+	})
+	switch {
+	case err == nil:
+		return vapi.CallReceipt{Verdict: vapi.Called, CallID: "new", Status: http.StatusCreated}
+	case !effect && errors.Is(err, errInjected):
+		return vapi.CallReceipt{Verdict: vapi.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if effect {
+		w.observed.mayAnnounceCalled[id] = true
+	}
+	return vapi.CallReceipt{Verdict: vapi.Unknown, Err: err}
+}
+
+// beyond does something that is no part of the functions, and has the run wait
+// for it.
+func (w *world) beyond(do func()) {
+	w.mu.Lock()
+	w.outside++
+	w.mu.Unlock()
+	go func() {
+		do()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.outside--
+	}()
+}
+
+// handOver gives a job's completion URL to those who post to it. Who has it
+// already needs no other one.
+func (w *world) handOver(id, url string) {
+	w.mu.Lock()
+	had := w.urls[id]
+	w.urls[id] = url
+	w.mu.Unlock()
+	if had != "" {
+		return
+	}
+	for _, h := range w.scenario {
+		for _, c := range h.calls {
+			if job.ID(h.call, c.id) != id {
+				continue
+			}
+			for i, p := range c.posters {
+				w.beyond(func() {
+					time.Sleep(time.Until(w.began.Add(p.at)))
+					w.complete(id, i, url, p.body)
+				})
+			}
+		}
+	}
+}
+
+// complete posts to a completion URL, and posts a result again where there is no
+// answer, or 5xx.
+func (w *world) complete(id string, poster int, url, body string) {
+	request := events.APIGatewayV2HTTPRequest{
+		RouteKey: "POST /results/{token}", Body: body, Headers: map[string]string{"content-type": "application/json"},
+		RawPath: strings.TrimPrefix(url, "https://ringback.example"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
+	}
+	request.RequestContext.HTTP.Method = http.MethodPost
+	isResult := strings.Contains(body, `"result"`)
+	for try := range 5 {
+		response, ok := w.front("completion", fmt.Sprintf("%s by %d", id, poster), request)
+		if ok && response.StatusCode < 500 {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			switch code := response.StatusCode; {
+			case isResult && code == http.StatusOK:
+				w.observed.completed[id] = append(w.observed.completed[id], body)
+			case isResult && code != http.StatusConflict && code != http.StatusGone, !isResult && code == http.StatusOK:
+				w.wrong("answer", id, "a post of %s was answered with %d: %s", body, code, response.Body)
+			}
+			return
+		}
+		if !isResult {
+			return // the next one says more
+		}
+		time.Sleep(time.Second << try)
+	}
+}
+
+// cancelledText is what is told of a job that an operator cancelled.
+const cancelledText = "An operator has stopped it."
+
+// operate has an operator cancel a job: the failure is stored, and sent where
+// nobody else does that.
+func (w *world) operate(id string) {
+	for range 10 {
+		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+		ctx, inv := w.begin(ctx, "operator")
+		done := make(chan bool, 1)
+		go func() { done <- w.cancel(ctx, id) }()
+		over := false
+		select {
+		case <-inv.dead:
+		case over = <-done:
+		}
+		stop()
+		if over {
+			return
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// cancel gives true when there is nothing left to do.
+func (w *world) cancel(ctx context.Context, id string) bool {
+	record, err := jobtable.New(w.store, nil).Cancel(ctx, id, job.Result{Status: job.Error, Delivery: job.Respond, Content: cancelledText}, "by an operator")
+	if err != nil && !errors.Is(err, job.ErrFinished) {
+		return false
+	}
+	if err == nil {
+		w.mu.Lock()
+		w.observed.cancelled[id] = true
+		w.mu.Unlock()
+	}
+	if !record.OutcomePending() || record.Job == nil {
+		return true // it runs, and its function finds out; or it was sent
+	}
+	body, err := record.Job.Outcome(record).Encode()
+	if err != nil {
+		panic(err)
+	}
+	return sender{w, w.results, "send outcome"}.Send(ctx, []queue.Message{{Body: body}})[0] == nil
+}
+
+// afterwards is how the calls begin that come after all others.
+const afterwards = "afterwards-"
+
+// callAgain has each customer call once more for whom a result is kept, without
+// any fault: it must be told then.
+func (w *world) callAgain() {
+	w.mu.Lock()
+	w.plan, w.outages = nil, nil
+	w.mu.Unlock()
+	for _, r := range w.records() {
+		if r.State != job.Kept {
+			continue
+		}
+		callID, _, _ := strings.Cut(r.ID, "/")
+		w.vapi(w.webhook(afterwards + callID))
+		w.settle(patience)
+	}
+}

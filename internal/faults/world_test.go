@@ -571,7 +571,6 @@ type setting struct {
 	poison   []string
 	plan     map[step]kind
 	outages  []outage
-	judged   []outage // the outages, when they are over
 	store    func(t *testing.T, w *world) (tableStore, func() []job.Record)
 	log      slog.Handler // nil means none
 	after    func(w *world)

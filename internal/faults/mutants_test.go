@@ -40,7 +40,7 @@ var bugs = []mutant{
 			"\tretry := e.tell(ctx)\n\te.record = claimed\n\trecord, err := e.cfg.Table.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process/process.go", "err := e.send(e.job.Outcome(e.record), 0); err != nil {", "err := e.send(e.job.Outcome(e.record), 0); err != nil && false {"},
+		{"internal/process/process.go", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil && false {"},
 	}},
 	{bug: "a failed record left out of the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
@@ -78,10 +78,13 @@ var bugs = []mutant{
 		{"internal/job/record.go", "case now.Before(r.Telling):\n\t\treturn r, &BusyError{Until: r.Telling}\n\t}\n\tr.Lease, r.Updated", "}\n\tr.Lease, r.Updated"},
 	}},
 	{bug: "progress lines told in any order", edits: []edit{
-		{"internal/job/record.go", "sequence < last || sequence <= r.Told && sequence > 0 || ", ""},
+		{"internal/job/record.go", "sequence < last || sequence <= r.Told && sequence > 0 ||", "sequence < last && false ||"},
 	}},
 	{bug: "of results told together, only the first is", edits: []edit{
 		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},
+	}},
+	{bug: "of results sent together, only the first is", edits: []edit{
+		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},
 	}},
 	{bug: "a call back noted when it was made, not before", edits: []edit{
 		{"internal/callback/callingback.go", "receipt := c.Caller.Call(ctx, call)\n", ""},
@@ -91,8 +94,7 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Keep(", "_ = t.mark(ctx, t.record, job.Kept, \"\")\n\tkept, err := t.cfg.Customers.Keep("},
 	}},
 	{bug: "a kept result forgotten before it is sent", edits: []edit{
-		{"internal/process/wait.go", "if err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {", "_ = h.cfg.Customers.Forget(ctx, customer, k)\n" +
-			"\tif err := out.send(queue.Message{Body: body, Group: queue.Group(a.Call.ID)}); err != nil {"},
+		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Forget(ctx, customer, k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	// What the harness found when it was new, first and with long work.
 	{bug: "the mark tried only once", edits: []edit{

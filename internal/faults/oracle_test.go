@@ -123,7 +123,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	}
 	// Who was told that its result counts must find it to be the one.
 	if completed := o.completed[id]; len(completed) > 1 || len(completed) == 1 && (r.Result == nil || completed[0] != result(r.Result.Content)) {
-		w.wrong("record", id, "the results %q were accepted from outside, and the record says: %s", completed, show(r))
+		w.wrong("record", id, "%d results were accepted from outside, and the record says: %s; accepted: %q", len(completed), show(r), completed)
 	}
 	if o.cancelled[id] && (r.Result == nil || r.Result.Content != cancelledText) {
 		w.wrong("record", id, "it was cancelled, and the record says: %s", show(r))

@@ -104,11 +104,9 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 	if isLine {
 		op += " progress"
 	}
-	subject := slices.Clone(ids)
-	slices.Sort(subject)
 	receipt := vapi.Receipt{Verdict: vapi.TryAgain, Err: errInjected}
 	begun := time.Now() // what is slow to be heard was sent in time
-	err := w.step(ctx, op, strings.Join(subject, " and "), func() error {
+	err := w.step(ctx, op, together(ids), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		code := http.StatusOK

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -544,8 +545,8 @@ func (w *world) customerOf(customer string) string {
 	return customer
 }
 
-// jobIn is the job id of a job, of its wake or of an outcome; of an arrival, the
-// call; of poison, what it begins with.
+// jobIn is the job id of a job, of its wake or of an outcome, or the ids of
+// several outcomes; of an arrival, the call; of poison, what it begins with.
 func jobIn(body string) string {
 	var m struct {
 		ID    string `json:"id"`
@@ -554,6 +555,9 @@ func jobIn(body string) string {
 		Call  struct {
 			ID string `json:"id"`
 		} `json:"call"`
+		With []struct {
+			JobID string `json:"jobId"`
+		} `json:"with"`
 	}
 	err := json.Unmarshal([]byte(body), &m)
 	switch {
@@ -562,7 +566,18 @@ func jobIn(body string) string {
 	case err != nil || m.ID+m.JobID == "":
 		return fmt.Sprintf("poison %.12s", body)
 	}
-	return m.ID + m.JobID
+	ids := []string{m.ID + m.JobID}
+	for _, other := range m.With {
+		ids = append(ids, other.JobID)
+	}
+	return together(ids)
+}
+
+// together names what several jobs go through as one.
+func together(ids []string) string {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return strings.Join(ids, " and ")
 }
 
 // setting is how a world is made.

@@ -52,13 +52,15 @@ func TestFaults(t *testing.T) {
 	r := &report{t: t, points: make(map[step]bool)}
 
 	// Singly, with everything going on at once, so that a fault of one job
-	// meets the others of its batch.
+	// meets the others of its batch. In the short run these are a few, and all
+	// of them with each part on its own.
 	singles := make([][]fault, len(scenarios))
 	for i, sc := range scenarios {
 		s := setting{scenario: sc.webhooks, store: inMemory}
 		singles[i] = faultsAt(run(t, s).trace, false)
 		parts := [][]webhook{sc.webhooks}
-		if !*full && sc.long {
+		if !*full {
+			r.try("singly"+sc.name, pick(random, plans(slices.Clone(singles[i])), 300), s)
 			parts = groups(sc.webhooks)
 		}
 		for _, part := range parts {
@@ -106,8 +108,7 @@ func TestFaults(t *testing.T) {
 var scenarios = []struct {
 	name     string
 	webhooks []webhook
-	long     bool // in the short run, each part is tried on its own
-}{{"", everything, false}, {", long work", longWork, true}, {", in a row", inARow, true}}
+}{{"", everything}, {", long work", longWork}, {", in a row", inARow}}
 
 // shortPoison is poison without what takes long to read so often.
 var shortPoison = poison[:6]
@@ -295,6 +296,11 @@ func (r *report) tryOutages() {
 		outage   outage
 	}
 	var all []try
+	moments := []time.Duration{58 * time.Second, 88 * time.Second, 118 * time.Second, 298 * time.Second, 595 * time.Second, 1290 * time.Second, 1795 * time.Second}
+	parts := []time.Duration{10, 3, 1} // of its bound, for which an outage lasts
+	if !*full {
+		moments, parts = []time.Duration{58 * time.Second, 595 * time.Second, 1795 * time.Second}, []time.Duration{5, 1}
+	}
 	for _, o := range []struct {
 		outage
 		bound time.Duration
@@ -314,21 +320,17 @@ func (r *report) tryOutages() {
 	} {
 		for _, k := range []kind{errorKind, timeoutKind, deathBefore} {
 			o.kind = k
-			for _, part := range []time.Duration{10, 3, 1} {
+			for _, part := range parts {
 				o.lasts = o.bound / part
-				for o.from = 0; o.from < 12*time.Second; o.from += time.Duration(choose(2000, 300)) * time.Millisecond {
+				for o.from = 0; o.from < 12*time.Second; o.from += time.Duration(choose(3000, 300)) * time.Millisecond {
 					all = append(all, try{everything, o.outage}, try{longWork, o.outage})
 				}
 				// Before what was put off is taken up again, too.
-				for _, o.from = range []time.Duration{58 * time.Second, 88 * time.Second, 118 * time.Second, 298 * time.Second, 595 * time.Second, 1290 * time.Second, 1795 * time.Second} {
+				for _, o.from = range moments {
 					all = append(all, try{longWork, o.outage})
 				}
 			}
 		}
-	}
-	if !*full {
-		// Every row still, and not every moment.
-		all = slices.DeleteFunc(all, func(t try) bool { return len(t.scenario) == len(longWork) && t.outage.from%(4*time.Second) == 0 })
 	}
 	next := make(chan try)
 	go func() {

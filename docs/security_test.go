@@ -63,7 +63,7 @@ func declared(t *testing.T, dir, name string) bool {
 // TestUndeliveredExample checks the event that the documentation shows.
 func TestUndeliveredExample(t *testing.T) {
 	page := read(t, "undelivered.md")
-	text, err := os.ReadFile("../internal/eventbus/undelivered.schema.json")
+	text, err := os.ReadFile("../internal/aws/eventbus/undelivered.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

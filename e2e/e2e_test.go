@@ -31,9 +31,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -689,7 +689,7 @@ func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.
 }
 
 func (d *deployment) load(ctx context.Context, call string) (job.Record, error) {
-	return dynamo.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"]).Load(ctx, job.ID(call, "call_1"))
+	return dynamotable.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"]).Load(ctx, job.ID(call, "call_1"))
 }
 
 // hears waits for a call's first message, and looks at what is in it.

@@ -18,7 +18,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/examples/smsfallback"
-	"github.com/ringback/ringback/internal/eventbus"
+	"github.com/ringback/ringback/internal/aws/eventbus"
 	"github.com/ringback/ringback/internal/job"
 )
 
@@ -145,7 +145,7 @@ func TestTextMessages(t *testing.T) {
 	}
 
 	// The state machine asks for nothing that an event does not have.
-	schemaText, err := os.ReadFile("../../internal/eventbus/undelivered.schema.json")
+	schemaText, err := os.ReadFile("../../internal/aws/eventbus/undelivered.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,21 +11,21 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/scheduler"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
-	"github.com/ringback/ringback/internal/queue/sqsqueue"
-	"github.com/ringback/ringback/internal/schedule/awsschedule"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/internal/status"
@@ -61,7 +61,7 @@ func build() (front.Handler, error) {
 	if err != nil {
 		return front.Handler{}, err
 	}
-	aws, err := awsenv.Load()
+	aws, err := function.Load()
 	if err != nil {
 		return front.Handler{}, err
 	}
@@ -79,14 +79,14 @@ func build() (front.Handler, error) {
 		return front.Handler{}, err
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
-	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	table := jobtable.New(store, nil)
 
 	results := completion.Config{
 		Tokens: completion.NewKeys(keySource, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
 	}
 	if e.ScheduleGroup != "" {
-		if results.Schedules, err = awsschedule.New(awsschedule.Config{Client: scheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
+		if results.Schedules, err = scheduler.New(scheduler.Config{Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
 			return front.Handler{}, err
 		}
 	}
@@ -109,7 +109,7 @@ func build() (front.Handler, error) {
 
 // warm does while the function starts what its first caller would otherwise
 // wait for. What fails here is tried again when it is needed.
-func warm(aws *awsenv.AWS, credentials *credential.Credentials, queueURL string) {
+func warm(aws *function.AWS, credentials *credential.Credentials, queueURL string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	var warming sync.WaitGroup

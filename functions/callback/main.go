@@ -11,14 +11,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/aws/eventbus"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/eventbus"
 	"github.com/ringback/ringback/internal/hours"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
-	"github.com/ringback/ringback/internal/queue/sqsqueue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/internal/start"
@@ -50,7 +50,7 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	aws, err := awsenv.Load()
+	aws, err := function.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
 		Table:     jobtable.New(store, nil),
 		Calls:     calls,
@@ -83,7 +83,7 @@ func build() (*callback.Handler, error) {
 }
 
 // outbound sets up what needs the private key.
-func (e environment) outbound(aws *awsenv.AWS, cfg *callback.Config) error {
+func (e environment) outbound(aws *function.AWS, cfg *callback.Config) error {
 	if e.PrivateKeySecretID == "" {
 		if e.CallBackHours != "" {
 			return errors.New("CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not: nobody can be called without the private key")

@@ -3,20 +3,20 @@ package main
 
 import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/scheduler"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/queue/sqsqueue"
-	"github.com/ringback/ringback/internal/schedule/awsschedule"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/tools"
@@ -52,7 +52,7 @@ func build() (*process.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	aws, err := awsenv.Load()
+	aws, err := function.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,9 @@ func build() (*process.Handler, error) {
 		return nil, err
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
-	store := dynamo.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
-	schedules, err := awsschedule.New(awsschedule.Config{
-		Client: scheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup, RoleARN: e.ScheduleRoleARN,
+	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	schedules, err := scheduler.New(scheduler.Config{
+		Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup, RoleARN: e.ScheduleRoleARN,
 		QueueARN: e.JobsQueueARN, DeadLetterARN: e.JobsDLQARN,
 	})
 	if err != nil {

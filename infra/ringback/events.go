@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ringback/ringback/internal/eventbus"
+	"github.com/ringback/ringback/internal/aws/eventbus"
 )
 
 // events makes the bus that undelivered results are announced on, and tells a

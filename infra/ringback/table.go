@@ -6,7 +6,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 )
 
 func (r *Ringback) table() {
@@ -25,7 +25,7 @@ func (r *Ringback) table() {
 	r.Table = awsdynamodb.NewTable(r.Construct, jsii.String("JobsTable"), &props)
 	// The jobs of a call, in the order in which they came.
 	r.Table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
-		IndexName:    jsii.String(dynamo.Index),
+		IndexName:    jsii.String(dynamotable.Index),
 		PartitionKey: &awsdynamodb.Attribute{Name: jsii.String("call"), Type: awsdynamodb.AttributeType_STRING},
 		SortKey:      &awsdynamodb.Attribute{Name: jsii.String("created"), Type: awsdynamodb.AttributeType_NUMBER},
 		// What is said of a job's status, and no more: each write of a job
@@ -51,6 +51,6 @@ func (r *Ringback) list(f awsiam.IGrantable) {
 	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
 		Grantee:      f,
 		Actions:      jsii.Strings("dynamodb:Query"),
-		ResourceArns: jsii.Strings(*r.Table.TableArn() + "/index/" + dynamo.Index),
+		ResourceArns: jsii.Strings(*r.Table.TableArn() + "/index/" + dynamotable.Index),
 	})
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/operate"
-	"github.com/ringback/ringback/internal/queue/sqsqueue"
 	"github.com/ringback/ringback/internal/stack"
 )
 
@@ -79,10 +79,10 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	}
 	client := dynamodb.NewFromConfig(cfg)
 	return operate.New(operate.Config{
-		Table:    jobtable.New(dynamo.New(client, table), nil),
+		Table:    jobtable.New(dynamotable.New(client, table), nil),
 		Outcomes: sqsqueue.New(sqs.NewFromConfig(cfg), results),
 		Active: func(ctx context.Context, most int) ([]job.Summary, bool, error) {
-			return dynamo.Active(ctx, client, table, most)
+			return dynamotable.Active(ctx, client, table, most)
 		},
 	})
 }

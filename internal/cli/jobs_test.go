@@ -22,10 +22,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	minidyn "github.com/truora/minidyn/server"
 
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/dev"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -99,7 +99,7 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 			{AttributeName: aws.String("created"), AttributeType: types.ScalarAttributeTypeN},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
-			IndexName: aws.String(dynamo.Index),
+			IndexName: aws.String(dynamotable.Index),
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
@@ -109,7 +109,7 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return a, jobtable.New(dynamo.New(client, "jobs"), nil)
+	return a, jobtable.New(dynamotable.New(client, "jobs"), nil)
 }
 
 // waiting makes a job that waits for somebody outside.

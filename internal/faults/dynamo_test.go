@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 )
 
 // dynamoClient is a DynamoDB client whose every request is a step.
@@ -59,7 +59,7 @@ func (c *dynamoClient) makeTable(ctx context.Context) error {
 			{AttributeName: new("created"), AttributeType: types.ScalarAttributeTypeN},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
-			IndexName: new(dynamo.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
+			IndexName: new(dynamotable.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: new("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: new("created"), KeyType: types.KeyTypeRange},

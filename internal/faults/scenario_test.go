@@ -13,8 +13,8 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	memorystore "github.com/ringback/ringback/internal/jobtable/memory"
 
 	minidyn "github.com/truora/minidyn/aws-v2/client"
@@ -449,5 +449,5 @@ func inDynamoDB(t *testing.T, w *world) (tableStore, func() []job.Record) {
 	if err := client.makeTable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return dynamo.New(client, "jobs"), client.records
+	return dynamotable.New(client, "jobs"), client.records
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/secret"
 )
 
@@ -227,7 +227,7 @@ func TestFromSecretsManager(t *testing.T) {
 			t.Setenv("AWS_ACCESS_KEY_ID", "id")
 			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 			t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
-			cloud, err := awsenv.Load()
+			cloud, err := function.Load()
 			if err != nil {
 				t.Fatal(err)
 			}

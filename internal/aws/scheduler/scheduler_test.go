@@ -1,4 +1,4 @@
-package awsschedule_test
+package scheduler_test
 
 import (
 	"encoding/json"
@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/awsenv"
-	"github.com/ringback/ringback/internal/schedule/awsschedule"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/scheduler"
 	"github.com/ringback/ringback/internal/schedule/scheduletest"
 )
 
@@ -169,21 +169,21 @@ func TestRefused(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	full := awsschedule.Config{Client: &scheduler.Client{}, Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead}
-	if _, err := awsschedule.New(full); err != nil {
+	full := scheduler.Config{Client: &awsscheduler.Client{}, Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead}
+	if _, err := scheduler.New(full); err != nil {
 		t.Error(err)
 	}
-	for says, change := range map[string]func(*awsschedule.Config){
-		"client":            func(c *awsschedule.Config) { c.Client = nil },
-		"group":             func(c *awsschedule.Config) { c.Group = "" },
-		"role":              func(c *awsschedule.Config) { c.RoleARN = "" },
-		"the queue":         func(c *awsschedule.Config) { c.QueueARN = "" },
-		"dead-letter queue": func(c *awsschedule.Config) { c.DeadLetterARN = "" },
+	for says, change := range map[string]func(*scheduler.Config){
+		"client":            func(c *scheduler.Config) { c.Client = nil },
+		"group":             func(c *scheduler.Config) { c.Group = "" },
+		"role":              func(c *scheduler.Config) { c.RoleARN = "" },
+		"the queue":         func(c *scheduler.Config) { c.QueueARN = "" },
+		"dead-letter queue": func(c *scheduler.Config) { c.DeadLetterARN = "" },
 	} {
 		cfg := full
 		change(&cfg)
 		// Who only deletes schedules needs no ARNs.
-		made, err := awsschedule.New(cfg)
+		made, err := scheduler.New(cfg)
 		if err == nil {
 			err = made.At(t.Context(), "a", time.Now(), "x")
 		}
@@ -193,7 +193,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, handler http.Handler) *awsschedule.Scheduler {
+func open(t *testing.T, handler http.Handler) *scheduler.Scheduler {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
@@ -201,12 +201,12 @@ func open(t *testing.T, handler http.Handler) *awsschedule.Scheduler {
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_ENDPOINT_URL_SCHEDULER", server.URL)
-	cloud, err := awsenv.Load()
+	cloud, err := function.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := awsschedule.Config{
-		Client: scheduler.NewFromConfig(cloud.Scheduler(), func(o *scheduler.Options) {
+	cfg := scheduler.Config{
+		Client: awsscheduler.NewFromConfig(cloud.Scheduler(), func(o *awsscheduler.Options) {
 			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
 				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
 			})
@@ -216,7 +216,7 @@ func open(t *testing.T, handler http.Handler) *awsschedule.Scheduler {
 	if service, ok := handler.(*service); ok {
 		cfg.Now = service.clock
 	}
-	s, err := awsschedule.New(cfg)
+	s, err := scheduler.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,7 @@
 // environment. It knows the few variables that Lambda sets, and does without
 // the SDK's own loader, which looks for files, profiles and metadata services
 // that a function does not have, while a caller waits.
-package awsenv
+package function
 
 import (
 	"context"

@@ -18,10 +18,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/queuetest"
-	"github.com/ringback/ringback/internal/queue/sqsqueue"
 )
 
 const queueURL = "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"
@@ -269,7 +269,7 @@ func open(t *testing.T, handler http.Handler) *sqsqueue.Queue {
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_ENDPOINT_URL_SQS", server.URL)
-	cloud, err := awsenv.Load()
+	cloud, err := function.Load()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@
 // call, by the attributes "call" and "created" (milliseconds), with what their
 // summaries need. A call, and a customer for whom results are kept, can have an
 // item too, without "state" and "tool", and in no index.
-package dynamo
+package dynamotable
 
 import (
 	"context"

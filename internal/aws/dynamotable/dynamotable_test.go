@@ -1,4 +1,4 @@
-package dynamo_test
+package dynamotable_test
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/dynamo"
 	"github.com/ringback/ringback/internal/jobtable/jobtabletest"
 )
 
@@ -29,11 +29,11 @@ const table = "jobs"
 var start = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(t *testing.T) jobtable.Store { return dynamo.New(newClient(t), table) })
+	jobtabletest.Run(t, func(t *testing.T) jobtable.Store { return dynamotable.New(newClient(t), table) })
 }
 
 func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(t *testing.T) jobtabletest.Stores { return dynamo.New(newClient(t), table) })
+	jobtabletest.RunCalls(t, func(t *testing.T) jobtabletest.Stores { return dynamotable.New(newClient(t), table) })
 }
 
 // TestAdmissionAndLostAnswer tests an admission whose answer is lost: the
@@ -41,7 +41,7 @@ func TestCalls(t *testing.T) {
 func TestAdmissionAndLostAnswer(t *testing.T) {
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
-	store := dynamo.New(c, table)
+	store := dynamotable.New(c, table)
 	calls := jobtable.NewCalls(store, job.PerCall{Jobs: 1}, func() time.Time { return start })
 	for range 3 {
 		if err := calls.Admit(t.Context(), newJob(), time.Minute); err != nil {
@@ -75,7 +75,7 @@ func newClient(t *testing.T) *client {
 			{AttributeName: aws.String("created"), AttributeType: types.ScalarAttributeTypeN},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
-			IndexName: aws.String(dynamo.Index),
+			IndexName: aws.String(dynamotable.Index),
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
@@ -154,7 +154,7 @@ func TestLostAnswer(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
-	records := jobtable.New(dynamo.New(c, table), func() time.Time { return start })
+	records := jobtable.New(dynamotable.New(c, table), func() time.Time { return start })
 	j := newJob()
 	r, err := records.Claim(ctx, j, job.Terms{}, start.Add(time.Hour), "m", time.Minute)
 	if err != nil || r.Revision != 1 || r.Attempt != 1 {
@@ -182,7 +182,7 @@ func TestLostAnswer(t *testing.T) {
 func TestLostAnswerAndLostRace(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
-	store := dynamo.New(c, table)
+	store := dynamotable.New(c, table)
 	c.repeat = func(in *dynamodb.PutItemInput) {
 		c.repeat = nil
 		theirs, err := store.Load(ctx, newJob().ID)
@@ -206,7 +206,7 @@ func TestItem(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	now := start
-	records := jobtable.New(dynamo.New(c, table), func() time.Time { return now })
+	records := jobtable.New(dynamotable.New(c, table), func() time.Time { return now })
 	seconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.Unix(), 10) }
 	milliseconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.UnixMilli(), 10) }
 	check := func(revision int, state job.State, want map[string]string) {
@@ -259,7 +259,7 @@ func TestItem(t *testing.T) {
 func TestItemsBesideJobs(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
-	store := dynamo.New(c, table)
+	store := dynamotable.New(c, table)
 	if _, err := store.SaveCall(ctx, job.CallRecord{CallID: "c/d", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestServiceErrors(t *testing.T) {
 	}
 	ctx := t.Context()
 	c := newClient(t)
-	store := dynamo.New(c, table)
+	store := dynamotable.New(c, table)
 	records := jobtable.New(store, func() time.Time { return start })
 
 	c.putErr = trouble
@@ -343,7 +343,7 @@ func TestServiceErrors(t *testing.T) {
 	check("load a customer", err)
 
 	c.getErr = nil
-	_, err = dynamo.New(c, "no-such-table").Load(ctx, "a/b")
+	_, err = dynamotable.New(c, "no-such-table").Load(ctx, "a/b")
 	if missing := new(types.ResourceNotFoundException); !errors.As(err, &missing) || errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load from a table that does not exist: %v", err)
 	}
@@ -369,7 +369,7 @@ func TestBrokenItems(t *testing.T) {
 			if _, err := c.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(table), Item: item}); err != nil {
 				t.Fatal(err)
 			}
-			store := dynamo.New(c, table)
+			store := dynamotable.New(c, table)
 			if r, err := store.Load(ctx, "call/tool-call"); err == nil || errors.Is(err, jobtable.ErrNotFound) {
 				t.Errorf("load: %+v, %v", r, err)
 			}
@@ -399,7 +399,7 @@ func TestBrokenSummaries(t *testing.T) {
 		{ID: "call/a", Created: time.UnixMilli(1).UTC()},
 		{ID: "call/b", Tool: "weather", State: job.Running, Created: time.UnixMilli(2).UTC()},
 	}
-	got, err := dynamo.New(c, table).OfCall(ctx, "call")
+	got, err := dynamotable.New(c, table).OfCall(ctx, "call")
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
@@ -409,7 +409,7 @@ func TestBrokenSummaries(t *testing.T) {
 func TestActive(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
-	store := dynamo.New(c, table)
+	store := dynamotable.New(c, table)
 	states := []job.State{job.Running, job.Done, job.Waiting, job.Kept, job.Delivered, job.Undelivered, job.Cancelled}
 	want := make(map[string]job.Summary)
 	for i := range 4 * len(states) {
@@ -430,7 +430,7 @@ func TestActive(t *testing.T) {
 		t.Fatal(err)
 	}
 	for most, wantAll := range map[int]bool{100: true, len(want): true, len(want) - 1: false, 1: false} {
-		jobs, all, err := dynamo.Active(ctx, c, table, most)
+		jobs, all, err := dynamotable.Active(ctx, c, table, most)
 		if err != nil || all != wantAll || len(jobs) != min(most, len(want)) {
 			t.Errorf("%d at most: %d, all %t, %v", most, len(jobs), all, err)
 		}
@@ -447,11 +447,11 @@ func TestActive(t *testing.T) {
 			t.Errorf("%d at most: some came twice", most)
 		}
 	}
-	if _, _, err := dynamo.Active(ctx, c, "no-such-table", 1); err == nil {
+	if _, _, err := dynamotable.Active(ctx, c, "no-such-table", 1); err == nil {
 		t.Error("a table that does not exist has no jobs")
 	}
 	c.getErr = errors.New("slow down")
-	if jobs, all, err := dynamo.Active(ctx, c, table, 1); !errors.Is(err, c.getErr) || jobs != nil || all {
+	if jobs, all, err := dynamotable.Active(ctx, c, table, 1); !errors.Is(err, c.getErr) || jobs != nil || all {
 		t.Errorf("trouble with the service: %v, all %t, %v", jobs, all, err)
 	}
 }

@@ -1,5 +1,5 @@
 // Package awsschedule keeps one-off schedules with Amazon EventBridge Scheduler.
-package awsschedule
+package scheduler
 
 import (
 	"context"

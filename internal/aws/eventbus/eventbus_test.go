@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/awsenv"
-	"github.com/ringback/ringback/internal/eventbus"
+	"github.com/ringback/ringback/internal/aws/eventbus"
+	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/job"
 )
 
@@ -36,7 +36,7 @@ func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", server.URL)
-	cloud, err := awsenv.Load()
+	cloud, err := function.Load()
 	if err != nil {
 		t.Fatal(err)
 	}

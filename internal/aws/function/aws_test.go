@@ -1,4 +1,4 @@
-package awsenv_test
+package function_test
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/awsenv"
+	"github.com/ringback/ringback/internal/aws/function"
 )
 
 // environment sets the variables, and unsets all others that are read.
@@ -61,7 +61,7 @@ func TestLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, row.variables)
-			cloud, err := awsenv.Load()
+			cloud, err := function.Load()
 			if row.says != "" {
 				if err == nil || !strings.Contains(err.Error(), row.says) {
 					t.Errorf("error %v, want one that names %s", err, row.says)
@@ -85,7 +85,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func configs(cloud *awsenv.AWS) map[string]aws.Config {
+func configs(cloud *function.AWS) map[string]aws.Config {
 	return map[string]aws.Config{
 		"sqs": cloud.SQS(), "dynamodb": cloud.DynamoDB(), "secretsmanager": cloud.SecretsManager(), "eventbridge": cloud.EventBridge(), "scheduler": cloud.Scheduler(),
 	}
@@ -116,7 +116,7 @@ func TestEndpoints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, lambda(row.variables...))
-			cloud, err := awsenv.Load()
+			cloud, err := function.Load()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestConnectSQS(t *testing.T) {
 		} else {
 			environment(t, lambda("AWS_ENDPOINT_URL_SQS", server.URL))
 		}
-		cloud, err := awsenv.Load()
+		cloud, err := function.Load()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestQueueURLIsTheEndpoint(t *testing.T) {
 
 func TestConnectSQSFails(t *testing.T) {
 	environment(t, lambda())
-	cloud, err := awsenv.Load()
+	cloud, err := function.Load()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
@@ -279,7 +279,7 @@ type deployment struct {
 	process  *process.Handler
 	callback *callback.Handler
 
-	records memory.Store
+	records memtable.Store
 	working process.Config // what process is made of
 	limits  limits.Limits
 	skipped time.Duration // how far its clock is ahead

@@ -32,11 +32,11 @@ import (
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/simcall"
-	"github.com/ringback/ringback/internal/slowshop"
+	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
@@ -253,7 +253,7 @@ func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []stri
 	q, ended := new(recording), new(ends)
 	h, err := ack.New(ack.Config{
 		Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Now: func() time.Time { return now },
-		Status: status.Of(jobtable.New(new(memory.Store), nil)), Calls: ended, NextCall: true,
+		Status: status.Of(jobtable.New(new(memtable.Store), nil)), Calls: ended, NextCall: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -333,7 +333,7 @@ func newFunctions(t *testing.T) *functions {
 		t.Fatal(err)
 	}
 	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
-	store, clock := new(memory.Store), func() time.Time { return f.now }
+	store, clock := new(memtable.Store), func() time.Time { return f.now }
 	f.table = jobtable.New(store, clock)
 	f.calls = jobtable.NewCalls(store, job.PerCall{}, clock)
 	f.customers = jobtable.NewCustomers(store, clock)

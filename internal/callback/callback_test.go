@@ -25,10 +25,10 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 )
@@ -185,7 +185,7 @@ var (
 // world is a callback function with what is around it.
 type world struct {
 	t         *testing.T
-	store     *memory.Store
+	store     *memtable.Store
 	table     *table
 	announcer *announcer
 	calls     *calls
@@ -222,7 +222,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 			}
 		}
 	})
-	w := &world{t: t, store: new(memory.Store), announcer: new(announcer), start: time.Now()}
+	w := &world{t: t, store: new(memtable.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
 	w.table = &table{Table: jobtable.New(w.store, w.now)}
 	w.ended = jobtable.NewCalls(w.store, job.PerCall{}, w.now)
@@ -672,7 +672,7 @@ func TestTableErrors(t *testing.T) {
 	t.Run("no record", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
 			o := w.outcome(respond)
-			*w.store = memory.Store{}
+			*w.store = memtable.Store{}
 			w.send(o)
 			w.run(24 * time.Hour)
 			if w.calls.posts != 0 || w.dead.Len() != 0 || len(w.announcer.announced) != 1 || w.announcer.announced[0].Why != job.Unclaimed {

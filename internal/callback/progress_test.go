@@ -11,7 +11,7 @@ import (
 
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -145,7 +145,7 @@ func TestProgressIsDropped(t *testing.T) {
 		},
 		"no record": func(w *world, _ job.Record) job.Outcome {
 			o := w.noted("half")
-			*w.store = memory.Store{}
+			*w.store = memtable.Store{}
 			return o
 		},
 		"the table is down": func(w *world, _ job.Record) job.Outcome {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/cli"
-	"github.com/ringback/ringback/internal/dev"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )

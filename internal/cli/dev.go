@@ -10,7 +10,7 @@ import (
 	"github.com/fatih/color"
 	"github.com/mattn/go-isatty"
 
-	"github.com/ringback/ringback/internal/dev"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )

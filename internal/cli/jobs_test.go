@@ -23,9 +23,9 @@ import (
 	minidyn "github.com/truora/minidyn/server"
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
-	"github.com/ringback/ringback/internal/dev"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/tools"
 )
 

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/simcall"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/dev"
 	"github.com/ringback/ringback/internal/fakevapi"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/tools"
 )
 

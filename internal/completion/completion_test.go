@@ -22,7 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/schedule"
 	"github.com/ringback/ringback/internal/spoken"
@@ -34,7 +34,7 @@ const content = "planted-content"
 type world struct {
 	t     testing.TB
 	now   time.Time
-	store *memory.Store
+	store *memtable.Store
 	table *jobtable.Table
 	keys  *completion.Keys
 
@@ -85,7 +85,7 @@ func (c *canceller) Cancel(ctx context.Context, name string) error {
 // test ends.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, now: now, store: new(memory.Store), keys: completion.NewKeys(stored(keyA), nil)}
+	w := &world{t: t, now: now, store: new(memtable.Store), keys: completion.NewKeys(stored(keyA), nil)}
 	clock := func() time.Time { return w.now }
 	w.table = jobtable.New(w.store, clock)
 	var logged lockedBuffer

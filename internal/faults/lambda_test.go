@@ -28,8 +28,8 @@ import (
 
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -28,8 +28,8 @@ var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFau
 
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
-		{"internal/jobtable/memory/memory.go", "if s.records[r.ID].Revision != r.Revision {", "if false {"},
-		{"internal/aws/dynamotable/dynamo.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
+		{"internal/local/memtable/memtable.go", "if s.records[r.ID].Revision != r.Revision {", "if false {"},
+		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
 		{"internal/callback/callback.go", "receipt, err := t.post(", "_ = h.mark(ctx, t.record, job.Delivered, \"\")\n\treceipt, err := t.post("},

@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
-	memorystore "github.com/ringback/ringback/internal/jobtable/memory"
+	memorystore "github.com/ringback/ringback/internal/local/memtable"
 
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 )
@@ -437,7 +437,7 @@ func (w *world) toolStep(ctx context.Context, op, id string) error {
 	return nil
 }
 
-// inMemory keeps the records in memory.
+// inMemory keeps the records in memtable.
 func inMemory(_ *testing.T, w *world) (tableStore, func() []job.Record) {
 	s := new(memorystore.Store)
 	return store{w, s}, s.Records

@@ -25,10 +25,10 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
-	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
 )

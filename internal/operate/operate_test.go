@@ -13,7 +13,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/operate"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -54,7 +54,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{out: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
-	store := new(memory.Store)
+	store := new(memtable.Store)
 	w.table = jobtable.New(store, func() time.Time { return w.now })
 	var err error
 	if w.near, err = operate.New(operate.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {

@@ -22,12 +22,12 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
-	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -66,7 +66,7 @@ func gives(result asynctool.Result, err error) run {
 type world struct {
 	t         *testing.T
 	set       *asynctool.Set
-	store     *memory.Store
+	store     *memtable.Store
 	table     *jobtable.Table
 	calls     *jobtable.Calls
 	customers *jobtable.Customers
@@ -117,7 +117,7 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			defer mu.Unlock()
 			return logged.Write(p)
 		}), nil))
-		w := &world{t: t, set: set, log: log, store: new(memory.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
+		w := &world{t: t, set: set, log: log, store: new(memtable.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
 		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store, nil)
 		w.limit(job.PerCall{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/status"
 )
 
@@ -127,7 +127,7 @@ func TestProperties(t *testing.T) {
 }
 
 func TestOf(t *testing.T) {
-	table := jobtable.New(new(memory.Store), nil)
+	table := jobtable.New(new(memtable.Store), nil)
 	tell := status.Of(table)
 	for _, id := range []string{"call-1", "call-2"} {
 		j := job.Job{ID: job.ID(id, "t"), ToolCallID: "t", Tool: "tool_of_" + id, Call: job.Call{ID: id}}

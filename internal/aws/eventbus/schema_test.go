@@ -25,7 +25,7 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -46,7 +46,7 @@ func readSchema(t *testing.T) *jsonschema.Schema {
 // forgotten here.
 func whys(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../job/announcement.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../job/announcement.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked []byte
 			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
-			records := jobtable.New(new(memory.Store), nil)
+			records := jobtable.New(new(memtable.Store), nil)
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
 				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
 			}}

@@ -24,7 +24,7 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -1,4 +1,4 @@
-package memory_test
+package memtable_test
 
 import (
 	"fmt"
@@ -8,20 +8,20 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/jobtable/jobtabletest"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 )
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(*testing.T) jobtable.Store { return new(memory.Store) })
+	jobtabletest.Run(t, func(*testing.T) jobtable.Store { return new(memtable.Store) })
 }
 
 func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(*testing.T) jobtabletest.Stores { return new(memory.Store) })
+	jobtabletest.RunCalls(t, func(*testing.T) jobtabletest.Stores { return new(memtable.Store) })
 }
 
 // TestExpiry tests that a store that is used for long does not grow for ever.
 func TestExpiry(t *testing.T) {
-	var s memory.Store
+	var s memtable.Store
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	for range 100 {
 		for i := range 50 {
@@ -59,7 +59,7 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	var s memory.Store
+	var s memtable.Store
 	if got := s.Records(); len(got) != 0 {
 		t.Errorf("an empty store has %v", got)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/dev"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/operate"
 	"github.com/ringback/ringback/tools"
 )
@@ -116,7 +116,7 @@ func (l *local) post(t *testing.T, webhook []byte, header http.Header) (int, str
 
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile("../../events/vapi/" + name + ".json")
+	b, err := os.ReadFile("../../../events/vapi/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}

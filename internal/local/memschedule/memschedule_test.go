@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
-	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/internal/schedule/scheduletest"
 )
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/simcall"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
 )

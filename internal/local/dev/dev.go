@@ -23,10 +23,10 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operate"
-	"github.com/ringback/ringback/internal/pipeline"
-	"github.com/ringback/ringback/internal/simcall"
-	"github.com/ringback/ringback/internal/slowshop"
 	"github.com/ringback/ringback/vapi"
 )
 

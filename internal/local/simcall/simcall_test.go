@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/simcall"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -54,7 +54,7 @@ func TestCalls(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	for _, name := range []string{"tool-calls", "no-wrapper", "control-disabled", "three-tool-calls"} {
 		t.Run(name, func(t *testing.T) {
-			webhook, err := os.ReadFile("../../events/vapi/" + name + ".json")
+			webhook, err := os.ReadFile("../../../events/vapi/" + name + ".json")
 			if err != nil {
 				t.Fatal(err)
 			}

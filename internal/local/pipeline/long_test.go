@@ -22,8 +22,8 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/operate"
-	"github.com/ringback/ringback/internal/pipeline"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringback/ringback/internal/slowshop"
+	"github.com/ringback/ringback/internal/local/slowshop"
 )
 
 func TestShop(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package pipeline is the whole way of a tool call within one process: the
-// functions, as they are deployed, on queues, schedules and a table in memory.
+// functions, as they are deployed, on queues, schedules and a table in memtable.
 package pipeline
 
 import (
@@ -19,11 +19,11 @@ import (
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/queue/memqueue"
-	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/internal/status"
 )
@@ -56,7 +56,7 @@ type Pipeline struct {
 	Front front.Handler // takes webhooks, and the results of jobs that somebody outside completes
 
 	// What the parts stand on, to be looked at.
-	Records              *memory.Store
+	Records              *memtable.Store
 	Table                *jobtable.Table // of Records
 	Jobs, DeadJobs       *memqueue.Queue
 	Results, DeadResults *memqueue.Queue
@@ -75,7 +75,7 @@ func New(cfg Config) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Records: new(memory.Store)}
+	p := &Pipeline{Records: new(memtable.Store)}
 	if err := p.makeQueues(limits.Of(cfg.Tools), cfg.Log); err != nil {
 		return nil, err
 	}

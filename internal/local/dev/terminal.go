@@ -15,7 +15,7 @@ import (
 	"github.com/fatih/color"
 
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable/memory"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -217,7 +217,7 @@ func describe(m vapi.ControlMessage) (what, content string) {
 
 // watch shows how long each tool has been running, and on a terminal also until
 // when jobs wait, until ctx ends.
-func (s *screen) watch(ctx context.Context, records *memory.Store) {
+func (s *screen) watch(ctx context.Context, records *memtable.Store) {
 	every := 2 * time.Second
 	if s.live {
 		every = 100 * time.Millisecond

@@ -17,7 +17,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
-	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"

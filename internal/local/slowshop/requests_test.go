@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/slowshop"
+	"github.com/ringback/ringback/internal/local/slowshop"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/pipeline"
+	"github.com/ringback/ringback/internal/local/pipeline"
 )
 
 func limited(limits job.PerCall) func(*pipeline.Config) {

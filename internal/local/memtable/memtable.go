@@ -1,5 +1,5 @@
 // Package memory keeps job records in memory, for local runs and tests.
-package memory
+package memtable
 
 import (
 	"context"

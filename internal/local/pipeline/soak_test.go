@@ -29,12 +29,12 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/jobtable/memory"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/queue/memqueue"
-	"github.com/ringback/ringback/internal/schedule/memschedule"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -66,7 +66,7 @@ type soakedJob struct {
 type soaked struct {
 	ack            *ack.Handler
 	complete       *completion.Handler
-	store          *memory.Store
+	store          *memtable.Store
 	jobs, results  *memqueue.Queue
 	deadJobs, dead *memqueue.Queue
 	run            func(context.Context)
@@ -105,7 +105,7 @@ var errSoak = errors.New("planted fault")
 
 // soakStore is the jobs table.
 type soakStore struct {
-	*memory.Store
+	*memtable.Store
 	s *soak
 }
 
@@ -322,7 +322,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	set, err := asynctool.NewSet(asynctool.Tool[input]{Name: "work", Description: "Works.", Timeout: 10 * time.Second, Attempts: 4, Run: s.work})
 	must(err)
 	l := limits.Of(set)
-	p := soaked{store: new(memory.Store)}
+	p := soaked{store: new(memtable.Store)}
 	p.deadJobs, err = memqueue.New(memqueue.Config{Name: "jobs-dead", Log: log})
 	must(err)
 	p.dead, err = memqueue.New(memqueue.Config{Name: "results-dead", Log: log})

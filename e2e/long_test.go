@@ -18,7 +18,7 @@ import (
 
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/schedule"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi"
 )
@@ -109,9 +109,9 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	url := d.asks(t, ctx, call)
 
 	// One schedule wakes it: at its deadline. It is the job's first wake.
-	name, count := schedule.Name(id, 1), 0
+	name, count := queue.ScheduleName(id, 1), 0
 	for wake := range 20 {
-		if slices.Contains(d.schedules(t, ctx), schedule.Name(id, wake)) {
+		if slices.Contains(d.schedules(t, ctx), queue.ScheduleName(id, wake)) {
 			count++
 		}
 	}
@@ -402,7 +402,7 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	waitFor(tenth, 2*time.Minute)
 	scheduled := time.Now()
 	// The tenth goes by a schedule, although its time has nearly come.
-	name := schedule.Name(job.ID(call, "call_1"), tenth)
+	name := queue.ScheduleName(job.ID(call, "call_1"), tenth)
 	eventually(t, ctx, 10*time.Second, "the schedule", func() error {
 		if !slices.Contains(d.schedules(t, ctx), name) {
 			return fmt.Errorf("it is not there")

@@ -27,7 +27,6 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
-	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/internal/status"
 )
 
@@ -54,7 +53,7 @@ func (o *onOff) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func main() { start.Function(build) }
+func main() { function.Start(build) }
 
 func build() (front.Handler, error) {
 	e, err := env.ParseAs[environment]()

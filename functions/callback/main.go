@@ -16,12 +16,11 @@ import (
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/hours"
+	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -43,7 +42,7 @@ type environment struct {
 	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
 }
 
-func main() { start.Function(build) }
+func main() { function.Start(build) }
 
 func build() (*callback.Handler, error) {
 	e, err := env.ParseAs[environment]()

@@ -18,7 +18,6 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/secret"
-	"github.com/ringback/ringback/internal/start"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -45,7 +44,7 @@ type environment struct {
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
 }
 
-func main() { start.Function(build) }
+func main() { function.Start(build) }
 
 func build() (*process.Handler, error) {
 	e, err := env.ParseAs[environment]()

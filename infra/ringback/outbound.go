@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ringback/ringback/internal/hours"
+	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/internal/hours"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/vapi"
 )

@@ -17,10 +17,10 @@ import (
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
+	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/operate"
-	"github.com/ringback/ringback/internal/stack"
+	"github.com/ringback/ringback/internal/operator"
 )
 
 type jobsCommand struct {
@@ -43,9 +43,9 @@ Examples:
 
 // jobs are what an operator works on.
 type jobs interface {
-	List(ctx context.Context, callID string) (operate.List, error)
-	Show(ctx context.Context, id string, data bool) (operate.Details, error)
-	Cancel(ctx context.Context, id, reason string) (operate.Cancelled, error)
+	List(ctx context.Context, callID string) (operator.List, error)
+	Show(ctx context.Context, id string, data bool) (operator.Details, error)
+	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
 }
 
 // jobsFlags say whose jobs are meant.
@@ -62,7 +62,7 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 		if addr == "" {
 			addr = localAddr()
 		}
-		return operate.NewLocal(addr)
+		return operator.NewLocal(addr)
 	case f.Addr != "":
 		return nil, errors.New("--addr goes with --local")
 	case f.Stack == "":
@@ -78,7 +78,7 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 		return nil, err
 	}
 	client := dynamodb.NewFromConfig(cfg)
-	return operate.New(operate.Config{
+	return operator.New(operator.Config{
 		Table:    jobtable.New(dynamotable.New(client, table), nil),
 		Outcomes: sqsqueue.New(sqs.NewFromConfig(cfg), results),
 		Active: func(ctx context.Context, most int) ([]job.Summary, bool, error) {
@@ -118,7 +118,7 @@ Examples:
 
   ringback jobs list --local
   ringback jobs list --stack Ringback
-  ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d --json`, operate.MaxListed)
+  ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d --json`, operator.MaxListed)
 }
 
 // Run runs the command.
@@ -243,7 +243,7 @@ Examples:
 func (c *jobsCancelCommand) Run(s *streams) error {
 	return c.do(s, "cancelling the job", func(ctx context.Context, j jobs) error {
 		done, err := j.Cancel(ctx, c.ID, c.Reason)
-		finished, over := errors.AsType[*operate.FinishedError](err)
+		finished, over := errors.AsType[*operator.FinishedError](err)
 		switch {
 		case errors.Is(err, jobtable.ErrNotFound):
 			return noSuchJob(c.ID)

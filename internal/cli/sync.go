@@ -8,7 +8,7 @@ import (
 
 	"github.com/fatih/color"
 
-	"github.com/ringback/ringback/internal/wiring"
+	"github.com/ringback/ringback/internal/cli/wiring"
 )
 
 type syncCommand struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/wiring"
+	"github.com/ringback/ringback/internal/cli/wiring"
 )
 
 type toolsCommand struct {

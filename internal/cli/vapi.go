@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/stack"
+	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )

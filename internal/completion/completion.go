@@ -20,7 +20,6 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule"
 )
 
 const (
@@ -256,7 +255,7 @@ func (h *Handler) cancel(ctx context.Context, record job.Record) {
 	}
 	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
 	defer stop()
-	if err := h.cfg.Schedules.Cancel(ctx, schedule.Name(record.ID, record.Wake)); err != nil {
+	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.Wake)); err != nil {
 		h.cfg.Log.WarnContext(ctx, "the job will be woken in vain", "job", record.ID, "error", err)
 	}
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -295,7 +294,7 @@ func TestResult(t *testing.T) {
 				if got := w.record(j.ID); got.State != job.Done || !cmp.Equal(got.Result, &row.want) {
 					t.Errorf("the record is %s with %+v", got.State, got.Result)
 				}
-				if want := []string{schedule.Name(j.ID, r.Wake)}; !slices.Equal(w.schedules.cancelled, want) {
+				if want := []string{queue.ScheduleName(j.ID, r.Wake)}; !slices.Equal(w.schedules.cancelled, want) {
 					t.Errorf("cancelled %q, want %q", w.schedules.cancelled, want)
 				}
 			})

@@ -11,7 +11,6 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule"
 )
 
 const (
@@ -94,7 +93,7 @@ func (e *errand) arrange(ctx context.Context) *batch.Retry {
 		if delay <= queue.MaxDelay && e.record.Wake%scheduledEvery != 0 {
 			err = e.cfg.Jobs.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(e.job.Call.ID), Delay: max(delay, 0)}})[0]
 		} else {
-			err = e.cfg.Schedules.At(ctx, schedule.Name(e.record.ID, e.record.Wake), e.record.WakeAt, body)
+			err = e.cfg.Schedules.At(ctx, queue.ScheduleName(e.record.ID, e.record.Wake), e.record.WakeAt, body)
 		}
 	}
 	if err != nil {

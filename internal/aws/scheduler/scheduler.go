@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule"
 )
 
 // Client is what is needed of an EventBridge Scheduler client.
@@ -85,7 +84,7 @@ const (
 // is no error. A schedule is gone once its message is sent; its name can then
 // be used again. The message can come more than once.
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
-	if err := schedule.CheckName(name); err != nil {
+	if err := queue.CheckScheduleName(name); err != nil {
 		return err
 	}
 	for _, setting := range []struct{ name, value string }{
@@ -136,7 +135,7 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 // Cancel deletes a schedule. One that does not exist, or does not any more, is
 // no error. The message of a schedule whose time has come may come all the same.
 func (s *Scheduler) Cancel(ctx context.Context, name string) error {
-	if err := schedule.CheckName(name); err != nil {
+	if err := queue.CheckScheduleName(name); err != nil {
 		return err
 	}
 	_, err := s.cfg.Client.DeleteSchedule(ctx, &scheduler.DeleteScheduleInput{

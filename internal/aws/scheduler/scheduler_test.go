@@ -19,7 +19,7 @@ import (
 
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/scheduler"
-	"github.com/ringback/ringback/internal/schedule/scheduletest"
+	"github.com/ringback/ringback/internal/queue/scheduletest"
 )
 
 const (

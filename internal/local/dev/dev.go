@@ -26,7 +26,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/local/slowshop"
-	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -171,13 +171,13 @@ func (r *run) address() string {
 }
 
 func (r *run) serve(ctx, hurry context.Context) error {
-	jobs, err := operate.New(operate.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
+	jobs, err := operator.New(operator.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
 	if err != nil {
 		return err
 	}
 	front := http.NewServeMux()
-	front.Handle("/jobs", operate.Handler(jobs))
-	front.Handle("/jobs/", operate.Handler(jobs))
+	front.Handle("/jobs", operator.Handler(jobs))
+	front.Handle("/jobs/", operator.Handler(jobs))
 	front.Handle("/", gateway.Handler(r.request, r.log, pipeline.Routes...))
 	r.start(r.control, r.calls.Handler())
 	r.start(r.shop, r.seller)

@@ -18,7 +18,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
-	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -218,7 +218,7 @@ func TestJobs(t *testing.T) {
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "the job waits")
 	addr := strings.TrimSuffix(strings.TrimPrefix(l.url, "http://"), "/vapi")
-	jobs, err := operate.NewLocal(addr)
+	jobs, err := operator.NewLocal(addr)
 	if err != nil {
 		t.Fatal(err)
 	}

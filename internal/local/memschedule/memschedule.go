@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule"
 )
 
 // Sender is the queue that the messages come on.
@@ -60,7 +59,7 @@ func New(queue Sender) *Scheduler {
 // is no error. A schedule is gone once its message is sent; its name can then
 // be used again.
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
-	if err := schedule.CheckName(name); err != nil {
+	if err := queue.CheckScheduleName(name); err != nil {
 		return err
 	}
 	if err := (queue.Message{Body: body}).Check(); err != nil {
@@ -86,7 +85,7 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 // Cancel deletes a schedule. One that does not exist, or does not any more, is
 // no error. A message that is just being sent may come all the same.
 func (s *Scheduler) Cancel(ctx context.Context, name string) error {
-	if err := schedule.CheckName(name); err != nil {
+	if err := queue.CheckScheduleName(name); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/schedule/scheduletest"
+	"github.com/ringback/ringback/internal/queue/scheduletest"
 )
 
 func TestContract(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
-	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -373,7 +373,7 @@ func TestCancel(t *testing.T) {
 			took = time.Since(began)
 			return asynctool.Text("done all the same"), nil
 		}, func(*asynctool.Tool[input]) {}))
-		jobs, err := operate.New(operate.Config{Table: w.pipeline.Table, Outcomes: w.pipeline.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
+		jobs, err := operator.New(operator.Config{Table: w.pipeline.Table, Outcomes: w.pipeline.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
 			return nil, true, nil
 		}})
 		if err != nil {

@@ -1,4 +1,4 @@
-package operate_test
+package operator_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
-	"github.com/ringback/ringback/internal/operate"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -37,16 +37,16 @@ func (o *outbox) Send(_ context.Context, messages []queue.Message) []error {
 
 // jobs are those of an operator, near or far.
 type jobs interface {
-	List(ctx context.Context, callID string) (operate.List, error)
-	Show(ctx context.Context, id string, data bool) (operate.Details, error)
-	Cancel(ctx context.Context, id, reason string) (operate.Cancelled, error)
+	List(ctx context.Context, callID string) (operator.List, error)
+	Show(ctx context.Context, id string, data bool) (operator.Details, error)
+	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
 }
 
 type world struct {
 	table *jobtable.Table
 	out   *outbox
-	near  *operate.Jobs
-	far   *operate.Local
+	near  *operator.Jobs
+	far   *operator.Local
 	url   string
 	now   time.Time
 }
@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	store := new(memtable.Store)
 	w.table = jobtable.New(store, func() time.Time { return w.now })
 	var err error
-	if w.near, err = operate.New(operate.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {
+	if w.near, err = operator.New(operator.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {
 		var all []job.Summary
 		for _, r := range store.Records() {
 			if r.State.Active() {
@@ -68,10 +68,10 @@ func newWorld(t *testing.T) *world {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(operate.Handler(w.near))
+	server := httptest.NewServer(operator.Handler(w.near))
 	t.Cleanup(server.Close)
 	w.url = server.URL
-	if w.far, err = operate.NewLocal(strings.TrimPrefix(server.URL, "http://")); err != nil {
+	if w.far, err = operator.NewLocal(strings.TrimPrefix(server.URL, "http://")); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -218,7 +218,7 @@ func TestCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = j.Cancel(t.Context(), "c/d", "")
-		if finished, ok := errors.AsType[*operate.FinishedError](err); !ok || finished.State != job.Done || len(w.out.sent) != 1 {
+		if finished, ok := errors.AsType[*operator.FinishedError](err); !ok || finished.State != job.Done || len(w.out.sent) != 1 {
 			t.Errorf("%v", err)
 		}
 		if _, err := j.Cancel(t.Context(), "c/e", ""); !errors.Is(err, jobtable.ErrNotFound) {
@@ -268,14 +268,14 @@ func TestFromHere(t *testing.T) {
 	away := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8787/jobs", nil)
 	away.RemoteAddr = "192.0.2.1:1234"
 	answer := httptest.NewRecorder()
-	operate.Handler(w.near).ServeHTTP(answer, away)
+	operator.Handler(w.near).ServeHTTP(answer, away)
 	if answer.Code != http.StatusNotFound {
 		t.Errorf("another machine was answered with %d", answer.Code)
 	}
 }
 
 func TestNoLocalRun(t *testing.T) {
-	if _, err := operate.NewLocal("192.0.2.1:8787"); err == nil {
+	if _, err := operator.NewLocal("192.0.2.1:8787"); err == nil {
 		t.Error("another machine was taken")
 	}
 	for name, body := range map[string]string{"a page": "<html>", "an API": `{"message":"Not Found"}`} {
@@ -286,7 +286,7 @@ func TestNoLocalRun(t *testing.T) {
 					fmt.Fprint(w, body)
 				}))
 				defer server.Close()
-				l, err := operate.NewLocal(strings.TrimPrefix(server.URL, "http://"))
+				l, err := operator.NewLocal(strings.TrimPrefix(server.URL, "http://"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -296,7 +296,7 @@ func TestNoLocalRun(t *testing.T) {
 			})
 		}
 	}
-	l, err := operate.NewLocal("127.0.0.1:1")
+	l, err := operator.NewLocal("127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
 	}

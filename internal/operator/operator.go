@@ -1,7 +1,7 @@
 // Package operate is what an operator can do with jobs: list them, look at one,
 // and cancel one. It does so in a deployment with the operator's own
 // permissions, and in a local run by a route of its gateway.
-package operate
+package operator
 
 import (
 	"cmp"

@@ -11,8 +11,8 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/internal/wiring"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )

@@ -1,29 +1,29 @@
-package schedule_test
+package queue_test
 
 import (
 	"math"
 	"strings"
 	"testing"
 
-	"github.com/ringback/ringback/internal/schedule"
+	"github.com/ringback/ringback/internal/queue"
 )
 
-func FuzzName(f *testing.F) {
+func FuzzScheduleName(f *testing.F) {
 	for _, id := range []string{"", "job", "1 job", "job 1", "ä\x00/?", strings.Repeat("x", 1000)} {
 		f.Add(id, 1, "job", 11)
 	}
 	f.Add("1 job", 1, "job", 1)
 	f.Add("job", math.MinInt, "job", math.MaxInt)
 	f.Fuzz(func(t *testing.T, id string, wake int, otherID string, otherWake int) {
-		name := schedule.Name(id, wake)
-		if err := schedule.CheckName(name); err != nil {
+		name := queue.ScheduleName(id, wake)
+		if err := queue.CheckScheduleName(name); err != nil {
 			t.Error(err)
 		}
-		if schedule.Name(id, wake) != name {
+		if queue.ScheduleName(id, wake) != name {
 			t.Error("the name differs from call to call")
 		}
 		same := id == otherID && wake == otherWake
-		if (schedule.Name(otherID, otherWake) == name) != same {
+		if (queue.ScheduleName(otherID, otherWake) == name) != same {
 			t.Errorf("wake %d of %q and %d of %q have one name: %t, want %t", wake, id, otherWake, otherID, !same, same)
 		}
 	})
@@ -33,7 +33,7 @@ func FuzzName(f *testing.F) {
 // the same name: it could not cancel them otherwise.
 func TestNameStays(t *testing.T) {
 	const want = "8c821b21af2f7cd72f1b26ea642e8030c0916bd14e3be5b38a3ae2f2c684cc2e"
-	if got := schedule.Name("019a2c41-job", 12); got != want {
+	if got := queue.ScheduleName("019a2c41-job", 12); got != want {
 		t.Errorf("name %s, want %s", got, want)
 	}
 }
@@ -53,7 +53,7 @@ func TestCheckName(t *testing.T) {
 		"a%2fb":                 false,
 		"a?groupName=b":         false,
 	} {
-		if err := schedule.CheckName(name); (err == nil) != ok {
+		if err := queue.CheckScheduleName(name); (err == nil) != ok {
 			t.Errorf("%q: error %v, want one: %t", name, err, !ok)
 		}
 	}

@@ -17,10 +17,10 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/wiring"
 	"github.com/ringback/ringback/vapi"
 )
 

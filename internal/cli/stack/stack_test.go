@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
-	"github.com/ringback/ringback/internal/stack"
+	"github.com/ringback/ringback/internal/cli/stack"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/ringback/ringback/internal/hours"
+	"github.com/ringback/ringback/internal/callback/hours"
 )
 
 // failer is what tests and properties have in common.

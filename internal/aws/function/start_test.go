@@ -1,4 +1,4 @@
-package start_test
+package function_test
 
 import (
 	"context"
@@ -13,16 +13,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ringback/ringback/internal/start"
+	"github.com/ringback/ringback/internal/aws/function"
 )
 
 // TestMain lets the tests' own program be a function.
 func TestMain(m *testing.M) {
 	switch os.Getenv("BE_A_FUNCTION") {
 	case "that works":
-		start.Function(func() (doubler, error) { return doubler{}, nil })
+		function.Start(func() (doubler, error) { return doubler{}, nil })
 	case "that cannot be built":
-		start.Function(func() (doubler, error) { return doubler{}, errors.New("JOBS_TABLE is not set") })
+		function.Start(func() (doubler, error) { return doubler{}, errors.New("JOBS_TABLE is not set") })
 	default:
 		os.Exit(m.Run())
 	}

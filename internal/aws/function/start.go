@@ -1,5 +1,4 @@
-// Package start starts a Lambda function.
-package start
+package function
 
 import (
 	"context"
@@ -10,10 +9,10 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-// Function starts the function whose handler build makes, and does not come
+// Start starts the function whose handler build makes, and does not come
 // back. What is logged goes where Lambda takes it, as it wants it. A function
 // that cannot be built says why, and ends.
-func Function[In, Out any, H interface {
+func Start[In, Out any, H interface {
 	Handle(context.Context, In) (Out, error)
 }](build func() (H, error)) {
 	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))

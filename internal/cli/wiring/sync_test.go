@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/internal/wiring"
 	"github.com/ringback/ringback/vapi"
 )
 

@@ -46,8 +46,8 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
@@ -308,7 +308,7 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}}))
 	now := func() time.Time { return time.Now().Add(d.skipped) }
 	table := jobtable.New(&d.records, now)
-	perCall := jobtable.NewCalls(&d.records, job.PerCall{}, now)
+	perCall := jobtable.NewCalls(&d.records, job.CallLimits{}, now)
 	customers := jobtable.NewCustomers(&d.records, now)
 	var err error
 	if d.ack, err = ack.New(ack.Config{
@@ -331,7 +331,7 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 		return nil, err
 	}
 	d.callback, err = callback.New(callback.Config{
-		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Announcer: announcer{&d.result},
+		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Events: announcer{&d.result},
 		Ends: perCall, Customers: customers,
 		Now: now, Log: log.With("function", "callback"),
 	})
@@ -401,10 +401,10 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 		if err != nil {
 			return "", err
 		}
-		if record.State != job.Waiting {
+		if record.State != job.StateWaiting {
 			return "", fmt.Errorf("the tool would not have got as far as to go on: %s", record.Reason)
 		}
-		if body, err = (job.Wake{JobID: j.ID, Number: record.Wake}).Encode(); err != nil {
+		if body, err = (job.WakeUp{JobID: j.ID, Number: record.WakeUp}).Encode(); err != nil {
 			return "", err
 		}
 	}
@@ -428,14 +428,14 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 		}
 		d.result.Attempts = record.Attempt
 		switch {
-		case record.State == job.Waiting:
-			d.result.Later = &Later{Outside: record.Outside, At: record.WakeAt, In: d.wait, State: record.Memory}
+		case record.State == job.StateWaiting:
+			d.result.Later = &Later{Outside: record.External, At: record.WakeAt, In: d.wait, State: record.ToolState}
 			return nil
-		case !record.State.Active() && record.State != job.Done:
+		case !record.State.Active() && record.State != job.StateDone:
 			d.result.Status = string(record.Result.Status)
 			d.result.Text = spoken.Clean(record.Result.Content)
 			d.result.DeadLettered = len(response.BatchItemFailures) > 0
-			if record.State != job.Delivered && d.result.Undelivered == "" {
+			if record.State != job.StateDelivered && d.result.Undelivered == "" {
 				d.result.Undelivered = record.Reason
 			}
 			return nil
@@ -454,7 +454,7 @@ func (d *deployment) tell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if o.Kind != job.Final {
+		if o.Kind != job.KindFinal {
 			continue
 		}
 		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.callback.Handle, body, 1); err != nil {
@@ -551,7 +551,7 @@ func (c calls) Post(_ context.Context, _ string, m vapi.ControlMessage) vapi.Rec
 // announcer takes the event that a result was not told.
 type announcer struct{ result *Result }
 
-func (a announcer) Announce(_ context.Context, u job.Announcement) error {
-	a.result.Undelivered = string(u.Why) + ": " + u.Detail
+func (a announcer) SendUndelivered(_ context.Context, u job.Undelivered) error {
+	a.result.Undelivered = string(u.Reason) + ": " + u.Detail
 	return nil
 }

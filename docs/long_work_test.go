@@ -27,16 +27,16 @@ func TestStatesOfAJob(t *testing.T) {
 		func(r job.Record) (job.Record, error) { return r.Complete(early, job.Result{}) },
 		func(r job.Record) (job.Record, error) { return r.Cancel(early, job.Result{}, "") },
 		func(r job.Record) (job.Record, error) { return r.Replace(early, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Delivered, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Undelivered, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.Kept, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateDelivered, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateUndelivered, "") },
+		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateParked, "") },
 		func(r job.Record) (job.Record, error) { return r.Revive("call", now, early) },
 		func(r job.Record) (job.Record, error) { return r.Redrive("m", late) },
 	}
 	allowed := map[string]bool{}
-	for _, from := range []job.State{job.Running, job.Waiting, job.Done, job.Kept, job.Delivered, job.Undelivered, job.Cancelled} {
+	for _, from := range []job.State{job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled} {
 		for _, rule := range rules {
-			r, err := rule(job.Record{State: from, Deadline: now, Job: new(job.Job), Exhausted: true})
+			r, err := rule(job.Record{State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true})
 			if err == nil && r.State != from {
 				allowed[string(from)+" to "+string(r.State)] = true
 			}

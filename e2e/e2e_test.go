@@ -610,7 +610,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context) {
 	}
 
 	event := announced()
-	if event.CallID != "e2e-gone" || event.Why != job.CallGone || !strings.Contains(event.Content, "order A-3") || event.CustomerNumber != number {
+	if event.CallID != "e2e-gone" || event.Reason != job.ReasonCallGone || !strings.Contains(event.Content, "order A-3") || event.CustomerNumber != number {
 		t.Errorf("the event is %+v", event)
 	}
 
@@ -670,7 +670,7 @@ func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 		t.Error("a stranger's webhook started something")
 	}
 	for call, want := range map[string]job.State{
-		"e2e-result": job.Delivered, "e2e-broken": job.Delivered, "e2e-gone": job.Undelivered, "e2e-chat": job.Delivered, "e2e-back-gone": job.Delivered,
+		"e2e-result": job.StateDelivered, "e2e-broken": job.StateDelivered, "e2e-gone": job.StateUndelivered, "e2e-chat": job.StateDelivered, "e2e-back-gone": job.StateDelivered,
 	} {
 		if record := d.record(t, ctx, call); record.State != want {
 			t.Errorf("the record of %s is %s, not %s", call, record.State, want)
@@ -717,7 +717,7 @@ func (d *deployment) hearsNext(t *testing.T, ctx context.Context, call string, n
 
 // listenToBus puts a queue behind the event bus. What it gives waits for the
 // first event.
-func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.Announcement {
+func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.Undelivered {
 	t.Helper()
 	queues, events := sqs.NewFromConfig(d.aws()), eventbridge.NewFromConfig(d.aws())
 	queue, err := queues.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("listener")})
@@ -742,9 +742,9 @@ func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.A
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return func() job.Announcement {
+	return func() job.Undelivered {
 		t.Helper()
-		var event struct{ Detail job.Announcement }
+		var event struct{ Detail job.Undelivered }
 		eventually(t, ctx, time.Minute, "an event on the bus", func() error {
 			messages, err := queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: queue.QueueUrl})
 			if err != nil {

@@ -67,7 +67,7 @@ func (d *deployment) asks(t *testing.T, ctx context.Context, call string) string
 		t.Errorf("%s: the manager is asked %+v", call, asked)
 	}
 	eventually(t, ctx, time.Minute, call+" to wait", func() error {
-		return d.is(ctx, call, job.Waiting)
+		return d.is(ctx, call, job.StateWaiting)
 	})
 	return asked.CompletionURL
 }
@@ -202,7 +202,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	d.complete(t, ctx, url, asJSON, `{"error":"The manager is on holiday."}`, 200)
 	d.hears(t, ctx, call+"-no", "status=error", "The manager is on holiday.")
 	for _, call := range []string{call, call + "-text", call + "-no"} {
-		d.settled(t, ctx, call, job.Delivered)
+		d.settled(t, ctx, call, job.StateDelivered)
 	}
 }
 
@@ -309,7 +309,7 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 	if took := d.tool("stopped", call+"-call_1").Sub(ended); took < 0 || took > 15*time.Second {
 		t.Errorf("the tool stopped %s after the call", took)
 	}
-	if r := d.settled(t, ctx, call, job.Undelivered); !strings.HasPrefix(r.Reason, "dropped: call_gone") {
+	if r := d.settled(t, ctx, call, job.StateUndelivered); !strings.HasPrefix(r.Reason, "dropped: call_gone") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
 	// After that it is not started any more.
@@ -324,7 +324,7 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 	const call = "e2e-back-gone"
 	url := d.asks(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
-	if r := d.settled(t, ctx, call, job.Delivered); !strings.HasPrefix(r.Reason, "the customer was called back") {
+	if r := d.settled(t, ctx, call, job.StateDelivered); !strings.HasPrefix(r.Reason, "the customer was called back") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
 	d.complete(t, ctx, url, asJSON, `{"result":"once more"}`, 409)
@@ -350,7 +350,7 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 func (d *deployment) nextCall(t *testing.T, ctx context.Context) {
 	const first, second = "e2e-kept-gone", "e2e-next"
 	d.accept(t, ctx, "call_1", "keep_for_next_call", d.message(t, first, other, toolCalls("call_1", "keep_for_next_call", nil)))
-	d.settled(t, ctx, first, job.Kept)
+	d.settled(t, ctx, first, job.StateParked)
 	for range 2 { // Vapi may say it again
 		status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, d.status(t, second, other, vapi.StatusInProgress))
 		if err != nil || status != 200 {
@@ -358,7 +358,7 @@ func (d *deployment) nextCall(t *testing.T, ctx context.Context) {
 		}
 	}
 	d.hears(t, ctx, second, "tool=keep_for_next_call tool_call_id=call_1 status=ok", "This was kept.")
-	d.settled(t, ctx, first, job.Delivered)
+	d.settled(t, ctx, first, job.StateDelivered)
 }
 
 func (d *deployment) chat(t *testing.T, ctx context.Context) {
@@ -366,7 +366,7 @@ func (d *deployment) chat(t *testing.T, ctx context.Context) {
 	members["call"] = nil
 	members["chat"] = map[string]any{"id": "e2e-chat", "orgId": "org", "assistantId": "assistant", "sessionId": "session"}
 	d.accept(t, ctx, "call_1", "order_status", d.message(t, "", "", members))
-	d.settled(t, ctx, "e2e-chat", job.Delivered)
+	d.settled(t, ctx, "e2e-chat", job.StateDelivered)
 	chats := d.organ.Chats()
 	if len(chats) != 1 {
 		t.Fatalf("%d chats were gone on with", len(chats))
@@ -393,8 +393,8 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 		t.Helper()
 		eventually(t, ctx, limit, fmt.Sprintf("wake %d", wake), func() error {
 			r, err := d.load(ctx, call)
-			if err == nil && r.Wake < wake {
-				err = fmt.Errorf("it has come to %d, and is %s", r.Wake, r.State)
+			if err == nil && r.WakeUp < wake {
+				err = fmt.Errorf("it has come to %d, and is %s", r.WakeUp, r.State)
 			}
 			return err
 		})
@@ -415,13 +415,13 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	if took := time.Since(scheduled); took < 50*time.Second {
 		t.Errorf("the schedule came after %s", took)
 	}
-	record := d.settled(t, ctx, call, job.Delivered)
+	record := d.settled(t, ctx, call, job.StateDelivered)
 	_, list, _ := strings.Cut(d.heard(call)[0], "The versions were [")
 	list, _, _ = strings.Cut(list, "]")
 	versions := strings.Fields(list)
 	t.Logf("the versions of the code that ran it: %v", versions)
 	first := slices.Index(versions, "2")
-	if len(versions) != record.Wake+1 || len(versions) < 13 || first < tenth || first != len(versions)-strings.Count(list, "2") {
-		t.Errorf("it went on %d times, and heard was %q", record.Wake, list)
+	if len(versions) != record.WakeUp+1 || len(versions) < 13 || first < tenth || first != len(versions)-strings.Count(list, "2") {
+		t.Errorf("it went on %d times, and heard was %q", record.WakeUp, list)
 	}
 }

@@ -33,10 +33,10 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
-	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/local/slowshop"
+	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
@@ -335,7 +335,7 @@ func newFunctions(t *testing.T) *functions {
 	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
 	store, clock := new(memtable.Store), func() time.Time { return f.now }
 	f.table = jobtable.New(store, clock)
-	f.calls = jobtable.NewCalls(store, job.PerCall{}, clock)
+	f.calls = jobtable.NewCalls(store, job.CallLimits{}, clock)
 	f.customers = jobtable.NewCustomers(store, clock)
 	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)
 	urls, err := completion.NewURLs(f.keys, api+"/results/")
@@ -378,7 +378,7 @@ func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 	}
 	announced := make(announcements, len(event.Records))
 	h, err := callback.New(callback.Config{
-		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Announcer: announced, Ends: f.calls, Customers: f.customers,
+		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Events: announced, Ends: f.calls, Customers: f.customers,
 		Now: func() time.Time { return f.now },
 	})
 	if err != nil {
@@ -394,8 +394,8 @@ func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 			t.Fatal(err)
 		}
 		if o.Call.ControlURL == "" {
-			if u := <-announced; u.Why != job.NoControlURL {
-				t.Errorf("job %s was announced because of %s, want %s", o.JobID, u.Why, job.NoControlURL)
+			if u := <-announced; u.Reason != job.ReasonNoControlURL {
+				t.Errorf("job %s was announced because of %s, want %s", o.JobID, u.Reason, job.ReasonNoControlURL)
 			}
 			continue
 		}
@@ -454,8 +454,8 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 	f := newFunctions(t)
 
 	f.told(t, seen, stem+"-hold", f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))))
-	if state := f.state(t, messages[0]); state != job.Waiting {
-		t.Fatalf("the job is %s, want %s", state, job.Waiting)
+	if state := f.state(t, messages[0]); state != job.StateWaiting {
+		t.Fatalf("the job is %s, want %s", state, job.StateWaiting)
 	}
 	path := strings.TrimPrefix(asked.CompletionURL, api)
 	token := strings.TrimPrefix(path, "/results/")
@@ -479,8 +479,8 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 		}
 		f.told(t, seen, posted.name, f.results.taken())
 	}
-	if state := f.state(t, messages[0]); state != job.Delivered {
-		t.Errorf("the job is %s, want %s", state, job.Delivered)
+	if state := f.state(t, messages[0]); state != job.StateDelivered {
+		t.Errorf("the job is %s, want %s", state, job.StateDelivered)
 	}
 }
 
@@ -497,15 +497,15 @@ func scheduled(t *testing.T, seen map[string]bool, stem string, messages []strin
 		return outcomes
 	}
 	f.told(t, seen, stem+"-progress", processed(stem, messages))
-	if state := f.state(t, messages[0]); state != job.Waiting || len(f.schedules) != 1 {
-		t.Fatalf("the job is %s, want %s; %d messages are scheduled, want 1", state, job.Waiting, len(f.schedules))
+	if state := f.state(t, messages[0]); state != job.StateWaiting || len(f.schedules) != 1 {
+		t.Fatalf("the job is %s, want %s; %d messages are scheduled, want 1", state, job.StateWaiting, len(f.schedules))
 	}
 	for wake, at := range f.schedules {
 		f.now = at
 		f.told(t, seen, stem, processed(stem+"-wake", []string{wake}))
 	}
-	if state := f.state(t, messages[0]); state != job.Delivered {
-		t.Errorf("the job is %s, want %s", state, job.Delivered)
+	if state := f.state(t, messages[0]); state != job.StateDelivered {
+		t.Errorf("the job is %s, want %s", state, job.StateDelivered)
 	}
 }
 
@@ -528,9 +528,9 @@ func (h here) Post(ctx context.Context, controlURL string, m vapi.ControlMessage
 	return h.client.Post(ctx, strings.Replace(controlURL, "https://"+simcall.Host, h.url, 1), m)
 }
 
-type announcements chan job.Announcement
+type announcements chan job.Undelivered
 
-func (a announcements) Announce(_ context.Context, u job.Announcement) error {
+func (a announcements) SendUndelivered(_ context.Context, u job.Undelivered) error {
 	a <- u
 	return nil
 }

@@ -108,23 +108,23 @@ func TestTextMessages(t *testing.T) {
 	if rule["EventBusName"] != "bus" {
 		t.Errorf("the rule is on the bus %v", rule["EventBusName"])
 	}
-	base := job.Announcement{
+	base := job.Undelivered{
 		JobID: "call/t", ToolCallID: "t", Tool: "report", CallID: "call", CustomerNumber: "+4930123456",
-		Why: job.CallGone, Status: job.OK, Delivery: job.Respond, Content: "It is ready.", At: time.Now(),
+		Reason: job.ReasonCallGone, Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is ready.", At: time.Now(),
 	}
 	for name, row := range map[string]struct {
-		change func(*job.Announcement)
+		change func(*job.Undelivered)
 		sent   bool
 	}{
-		"the call is gone":      {func(*job.Announcement) {}, true},
-		"too late":              {func(a *job.Announcement) { a.Why = job.DeadlinePast }, true},
-		"word for word":         {func(a *job.Announcement) { a.Delivery = job.Say }, true},
-		"no number":             {func(a *job.Announcement) { a.CustomerNumber = "" }, false},
-		"a name for a number":   {func(a *job.Announcement) { a.CustomerNumber = "anonymous" }, false},
-		"a failure":             {func(a *job.Announcement) { a.Status = job.Error }, false},
-		"nothing to hear":       {func(a *job.Announcement) { a.Delivery = job.Silent }, false},
-		"an action":             {func(a *job.Announcement) { a.Delivery = job.Control }, false},
-		"it may have been told": {func(a *job.Announcement) { a.Why = job.Unclaimed }, false},
+		"the call is gone":      {func(*job.Undelivered) {}, true},
+		"too late":              {func(a *job.Undelivered) { a.Reason = job.ReasonDeadline }, true},
+		"word for word":         {func(a *job.Undelivered) { a.Delivery = job.DeliverySay }, true},
+		"no number":             {func(a *job.Undelivered) { a.CustomerNumber = "" }, false},
+		"a name for a number":   {func(a *job.Undelivered) { a.CustomerNumber = "anonymous" }, false},
+		"a failure":             {func(a *job.Undelivered) { a.Status = job.StatusError }, false},
+		"nothing to hear":       {func(a *job.Undelivered) { a.Delivery = job.DeliverySilent }, false},
+		"an action":             {func(a *job.Undelivered) { a.Delivery = job.DeliveryControl }, false},
+		"it may have been told": {func(a *job.Undelivered) { a.Reason = job.ReasonUnclaimed }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := base

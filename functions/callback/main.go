@@ -70,8 +70,8 @@ func build() (*callback.Handler, error) {
 		Table:     jobtable.New(store, nil),
 		Calls:     calls,
 		Results:   sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
-		Announcer: eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
-		Ends:      jobtable.NewCalls(store, job.PerCall{}, nil),
+		Events:    eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
+		Ends:      jobtable.NewCalls(store, job.CallLimits{}, nil),
 		Customers: jobtable.NewCustomers(store, nil),
 		Text:      &text,
 	}
@@ -102,6 +102,6 @@ func (e environment) outbound(aws *function.AWS, cfg *callback.Config) error {
 	if err != nil {
 		return err
 	}
-	cfg.CallBack = &callback.CallBack{Caller: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
+	cfg.OutboundCalls = &callback.OutboundCalls{Caller: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
 	return nil
 }

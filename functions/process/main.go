@@ -88,7 +88,7 @@ func build() (*process.Handler, error) {
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,
-		Calls:       jobtable.NewCalls(store, job.PerCall{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
+		Calls:       jobtable.NewCalls(store, job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
 		Customers:   jobtable.NewCustomers(store, nil),
 		Completions: urls,
 	})

@@ -47,7 +47,7 @@ func atOnce(now time.Time) time.Time { return now }
 
 // calling has customers called back by c, at any time.
 func calling(c *caller) func(*callback.Config) {
-	return func(cfg *callback.Config) { cfg.CallBack = &callback.CallBack{Caller: c, Next: atOnce} }
+	return func(cfg *callback.Config) { cfg.OutboundCalls = &callback.OutboundCalls{Caller: c, Next: atOnce} }
 }
 
 // inCallingWorld has a call that is gone, and customers who can be called back.
@@ -62,12 +62,12 @@ func inCallingWorld(t *testing.T, answer func(call int) vapi.CallReceipt, test f
 
 func (w *world) after(policy job.AfterCall) job.Outcome {
 	w.t.Helper()
-	return w.finished(w.job("t1"), job.Terms{AfterCall: policy}, respond)
+	return w.finished(w.job("t1"), job.Policy{AfterCall: policy}, respond)
 }
 
 // wantCalls checks how often the customer was called back, and why what was
 // announced.
-func (w *world) wantCalls(c *caller, n int, state job.State, whys ...job.Why) {
+func (w *world) wantCalls(c *caller, n int, state job.State, whys ...job.Reason) {
 	w.t.Helper()
 	if len(c.calls) != n {
 		w.t.Errorf("the customer was called back %d times, want %d", len(c.calls), n)
@@ -82,44 +82,44 @@ func (w *world) wantCalls(c *caller, n int, state job.State, whys ...job.Why) {
 
 // TestAfterCall has every policy meet every reason why a result cannot be told.
 func TestAfterCall(t *testing.T) {
-	reasons := map[job.Why]func(w *world, o *job.Outcome){
-		job.CallGone:     func(w *world, _ *job.Outcome) { w.calls.answer = always(gone) },
-		job.NoControlURL: func(_ *world, o *job.Outcome) { o.Call.ControlURL = "" },
-		job.DeadlinePast: func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(-time.Second) },
-		job.Misconfigured: func(w *world, _ *job.Outcome) {
+	reasons := map[job.Reason]func(w *world, o *job.Outcome){
+		job.ReasonCallGone:     func(w *world, _ *job.Outcome) { w.calls.answer = always(gone) },
+		job.ReasonNoControlURL: func(_ *world, o *job.Outcome) { o.Call.ControlURL = "" },
+		job.ReasonDeadline:     func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(-time.Second) },
+		job.ReasonMisconfigured: func(w *world, _ *job.Outcome) {
 			w.calls.answer = always(vapi.Receipt{Verdict: vapi.Misconfigured, Status: 401})
 		},
-		job.Unreachable: func(w *world, _ *job.Outcome) { w.calls.answer = always(failing) },
-		job.Unspeakable: func(_ *world, o *job.Outcome) {
-			o.Result = job.Result{Status: job.OK, Delivery: job.Say, Content: "\u200b"}
+		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.calls.answer = always(failing) },
+		job.ReasonUnspeakable: func(_ *world, o *job.Outcome) {
+			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}
 		},
 	}
 	for why, prepare := range reasons {
-		for _, policy := range []job.AfterCall{job.Announce, job.Drop, job.CallBack, job.NextCall} {
+		for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
 			t.Run(fmt.Sprintf("%s, %s", why, policy), func(t *testing.T) {
 				inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 					o := w.after(policy)
 					prepare(w, &o)
 					w.send(o)
 					w.run(time.Hour - time.Minute)
-					kept, err := w.customers.Kept(t.Context(), job.Customer(o.Call))
+					kept, err := w.customers.Parked(t.Context(), job.Customer(o.Call))
 					if err != nil {
 						t.Fatal(err)
 					}
 					wantKept := 0
 					switch {
-					case policy == job.Drop && why != job.Misconfigured && why != job.Unspeakable: // which somebody must see
-						w.wantCalls(c, 0, job.Undelivered)
+					case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable: // which somebody must see
+						w.wantCalls(c, 0, job.StateUndelivered)
 						if r := w.record(o.JobID).Reason; !strings.HasPrefix(r, "dropped: "+string(why)) {
 							t.Errorf("the reason is %q", r)
 						}
-					case policy == job.CallBack && why == job.CallGone:
-						w.wantCalls(c, 1, job.Delivered)
-					case policy == job.NextCall && why == job.CallGone:
-						w.wantCalls(c, 0, job.Kept)
+					case policy == job.AfterCallOutboundCall && why == job.ReasonCallGone:
+						w.wantCalls(c, 1, job.StateDelivered)
+					case policy == job.AfterCallNextCall && why == job.ReasonCallGone:
+						w.wantCalls(c, 0, job.StateParked)
 						wantKept = 1
 					default:
-						w.wantCalls(c, 0, job.Undelivered, why)
+						w.wantCalls(c, 0, job.StateUndelivered, why)
 					}
 					if len(kept) != wantKept {
 						t.Errorf("kept: %+v", kept)
@@ -132,12 +132,12 @@ func TestAfterCall(t *testing.T) {
 
 // TestDeliveredInTime: no policy matters where the call takes the result.
 func TestDeliveredInTime(t *testing.T) {
-	for _, policy := range []job.AfterCall{job.Announce, job.Drop, job.CallBack, job.NextCall} {
+	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
 		inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 			w.calls.answer = always(delivered)
 			w.send(w.after(policy))
 			w.run(time.Minute)
-			w.wantCalls(c, 0, job.Delivered)
+			w.wantCalls(c, 0, job.StateDelivered)
 		})
 	}
 }
@@ -149,7 +149,7 @@ func TestEndIsNoted(t *testing.T) {
 			t.Fatal(live, err)
 		}
 		w.calls.answer = always(gone)
-		w.send(w.after(job.Announce))
+		w.send(w.after(job.AfterCallEvent))
 		w.run(time.Second)
 		if live, err := w.ended.Live(t.Context(), "call-1"); err != nil || live {
 			t.Errorf("the call is live: %v, %v", live, err)
@@ -161,14 +161,14 @@ func TestDropIsMarkedLater(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
 		w.table.settle = errors.New("the table is down")
-		w.send(w.after(job.Drop))
+		w.send(w.after(job.AfterCallDrop))
 		w.run(30 * time.Second)
-		if w.state() != job.Done || w.results.Len() != 1 {
+		if w.state() != job.StateDone || w.results.Len() != 1 {
 			t.Errorf("the record is %s, %d messages left", w.state(), w.results.Len())
 		}
 		w.table.settle = nil
 		w.run(time.Minute)
-		w.want(w.calls.posts, job.Undelivered, "", 0)
+		w.want(w.calls.posts, job.StateUndelivered, "", 0)
 	})
 }
 
@@ -189,23 +189,23 @@ func TestCallBack(t *testing.T) {
 		return c
 	}
 	tests := map[string]struct {
-		config func(*callback.CallBack)
+		config func(*callback.OutboundCalls)
 		change func(*job.Outcome)
 		at     time.Duration
 		want   vapi.NewCall
 	}{
 		"at any time":      {want: whole(nil)},
-		"before the hours": {config: func(c *callback.CallBack) { c.Next = business.Next }, want: whole(func(c *vapi.NewCall) { c.EarliestAt = nine })},
-		"in the hours":     {config: func(c *callback.CallBack) { c.Next = business.Next }, at: 10 * time.Hour, want: whole(nil)},
-		"after the hours": {config: func(c *callback.CallBack) { c.Next = business.Next }, at: 19 * time.Hour,
+		"before the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, want: whole(func(c *vapi.NewCall) { c.EarliestAt = nine })},
+		"in the hours":     {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 10 * time.Hour, want: whole(nil)},
+		"after the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 19 * time.Hour,
 			want: whole(func(c *vapi.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) })},
-		"from a number of its own": {config: func(c *callback.CallBack) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
+		"from a number of its own": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
 			want: whole(func(c *vapi.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
-		"which the call had not": {config: func(c *callback.CallBack) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
+		"which the call had not": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
 			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" },
 			want:   whole(func(c *vapi.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
 		"a failure": {change: func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.Error, Delivery: job.Say, Content: "Sorry\u202e."}
+			o.Result = job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry\u202e."}
 		},
 			want: whole(func(c *vapi.NewCall) {
 				c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
@@ -221,11 +221,11 @@ func TestCallBack(t *testing.T) {
 			inChangedWorld(t, func(cfg *callback.Config) {
 				calling(c)(cfg)
 				if tt.config != nil {
-					tt.config(cfg.CallBack)
+					tt.config(cfg.OutboundCalls)
 				}
 			}, func(t *testing.T, w *world) {
 				w.calls.answer = always(gone)
-				o := w.after(job.CallBack)
+				o := w.after(job.AfterCallOutboundCall)
 				o.Deadline = w.start.Add(24 * time.Hour)
 				if tt.change != nil {
 					tt.change(&o)
@@ -234,7 +234,7 @@ func TestCallBack(t *testing.T) {
 				w.send(o)
 				w.send(o)
 				w.run(time.Minute)
-				w.wantCalls(c, 1, job.Delivered)
+				w.wantCalls(c, 1, job.StateDelivered)
 				if diff := cmp.Diff(tt.want, c.calls[0]); diff != "" {
 					t.Error(diff)
 				}
@@ -258,7 +258,7 @@ func TestNoCallBack(t *testing.T) {
 		"no phone number": {false, func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, "not known"},
 		"no customer":     {false, func(o *job.Outcome) { o.Call.CustomerNumber = "" }, "not known"},
 		"nothing to tell": {false, func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call"}`)}
+			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}
 		}, "no text"},
 	}
 	for name, tt := range tests {
@@ -270,13 +270,13 @@ func TestNoCallBack(t *testing.T) {
 				}
 			}, func(t *testing.T, w *world) {
 				w.calls.answer = always(gone)
-				o := w.after(job.CallBack)
+				o := w.after(job.AfterCallOutboundCall)
 				if tt.change != nil {
 					tt.change(&o)
 				}
 				w.send(o)
 				w.run(time.Hour)
-				w.wantCalls(c, 0, job.Undelivered, job.CallGone)
+				w.wantCalls(c, 0, job.StateUndelivered, job.ReasonCallGone)
 				if d := w.announcer.announced[0].Detail; !strings.Contains(d, tt.detail) || !strings.Contains(d, "answered 404") {
 					t.Errorf("the detail is %q", d)
 				}
@@ -296,16 +296,16 @@ func TestCallBackFails(t *testing.T) {
 		between func(w *world) // after the first ten seconds
 		calls   int
 		state   job.State
-		whys    []job.Why
+		whys    []job.Reason
 	}{
-		"refused for good":  {script{refused}, nil, nil, 1, job.Undelivered, []job.Why{job.CallGone}},
-		"refused for now":   {script{limited}, nil, nil, 2, job.Delivered, nil},
-		"refused, then not": {script{limited, limited, refused}, nil, nil, 3, job.Undelivered, []job.Why{job.CallGone}},
+		"refused for good":  {script{refused}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
+		"refused for now":   {script{limited}, nil, nil, 2, job.StateDelivered, nil},
+		"refused, then not": {script{limited, limited, refused}, nil, nil, 3, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
 		"refused for longer than there is time": {script{limited}, func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(44 * time.Second) }, nil,
-			1, job.Undelivered, []job.Why{job.CallGone}},
-		"not known":      {script{unknown}, nil, nil, 1, job.Undelivered, []job.Why{job.CallBackUnsure}},
-		"a new verdict":  {script{{}}, nil, nil, 1, job.Undelivered, []job.Why{job.CallBackUnsure}},
-		"then not known": {script{limited, unknown}, nil, nil, 2, job.Undelivered, []job.Why{job.CallBackUnsure}},
+			1, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
+		"not known":      {script{unknown}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
+		"a new verdict":  {script{{}}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
+		"then not known": {script{limited, unknown}, nil, nil, 2, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		"died after the note": {nil, func(w *world, o *job.Outcome) {
 			r, err := w.table.Table.ClaimDelivery(w.t.Context(), o.JobID, 30*time.Second)
 			if err == nil {
@@ -314,19 +314,19 @@ func TestCallBackFails(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-		}, nil, 0, job.Undelivered, []job.Why{job.CallBackUnsure}},
+		}, nil, 0, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		"the note fails": {nil, func(w *world, _ *job.Outcome) { w.table.noteCalling = down },
-			func(w *world) { w.table.noteCalling = nil }, 1, job.Delivered, nil},
-		"the note fails for good": {nil, func(w *world, _ *job.Outcome) { w.table.noteCalling = down }, nil, 0, job.Undelivered, []job.Why{job.Unreachable}},
+			func(w *world) { w.table.noteCalling = nil }, 1, job.StateDelivered, nil},
+		"the note fails for good": {nil, func(w *world, _ *job.Outcome) { w.table.noteCalling = down }, nil, 0, job.StateUndelivered, []job.Reason{job.ReasonUnreachable}},
 		"the note's answer is lost": {nil, func(w *world, _ *job.Outcome) { w.table.noteLost = down },
-			func(w *world) { w.table.noteLost = nil }, 0, job.Undelivered, []job.Why{job.CallBackUnsure}},
+			func(w *world) { w.table.noteLost = nil }, 0, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		"it cannot be called off": {script{limited}, func(w *world, _ *job.Outcome) { w.table.callOff = down }, nil,
-			1, job.Undelivered, []job.Why{job.CallBackUnsure}},
+			1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		// While nobody can be told, it is tried again.
 		"refused, and the bus is down": {script{refused, refused, refused, refused}, func(w *world, _ *job.Outcome) { w.announcer.err = errors.New("the bus is down") },
-			func(w *world) { w.announcer.err = nil }, 5, job.Delivered, nil},
+			func(w *world) { w.announcer.err = nil }, 5, job.StateDelivered, nil},
 		"not known, and the bus is down": {script{unknown}, func(w *world, _ *job.Outcome) { w.announcer.err = errors.New("the bus is down") },
-			func(w *world) { w.announcer.err = nil }, 1, job.Undelivered, []job.Why{job.CallBackUnsure}},
+			func(w *world) { w.announcer.err = nil }, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -337,7 +337,7 @@ func TestCallBackFails(t *testing.T) {
 				return called
 			}
 			inCallingWorld(t, answer, func(t *testing.T, w *world, c *caller) {
-				o := w.after(job.CallBack)
+				o := w.after(job.AfterCallOutboundCall)
 				if tt.prepare != nil {
 					tt.prepare(w, &o)
 				}
@@ -359,18 +359,18 @@ func TestCallBackIsGivenUp(t *testing.T) {
 	busy := limited
 	busy.RetryAfter = 0
 	inCallingWorld(t, func(int) vapi.CallReceipt { return busy }, func(t *testing.T, w *world, c *caller) {
-		w.send(w.after(job.CallBack))
+		w.send(w.after(job.AfterCallOutboundCall))
 		w.run(59 * time.Minute)
-		w.wantCalls(c, callback.MaxPosts, job.Undelivered, job.CallGone)
+		w.wantCalls(c, callback.MaxPosts, job.StateUndelivered, job.ReasonCallGone)
 	})
 }
 
 // TestFunctionDiedCallingBack has the function die when the call was made.
 func TestFunctionDiedCallingBack(t *testing.T) {
 	inCallingWorld(t, func(int) vapi.CallReceipt { panic("a bug") }, func(t *testing.T, w *world, c *caller) {
-		w.send(w.after(job.CallBack))
+		w.send(w.after(job.AfterCallOutboundCall))
 		w.run(time.Hour)
-		w.wantCalls(c, 1, job.Undelivered, job.CallBackUnsure)
+		w.wantCalls(c, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
 		if d := w.announcer.announced[0].Detail; !strings.Contains(d, "2000-01-01T00:00:00Z") {
 			t.Errorf("the detail does not say when: %q", d)
 		}
@@ -381,14 +381,14 @@ func TestFunctionDiedCallingBack(t *testing.T) {
 func TestCallBackIsNotMarked(t *testing.T) {
 	inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 		w.table.settle = errors.New("the table is down")
-		o := w.after(job.CallBack)
+		o := w.after(job.AfterCallOutboundCall)
 		w.send(o)
 		w.run(time.Hour)
-		w.wantCalls(c, 1, job.Done)
+		w.wantCalls(c, 1, job.StateDone)
 		w.table.settle = nil
 		w.send(o)
 		w.run(time.Hour)
-		w.wantCalls(c, 1, job.Undelivered, job.CallBackUnsure)
+		w.wantCalls(c, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
 	})
 }
 
@@ -397,8 +397,8 @@ func TestCallBackIsNotMarked(t *testing.T) {
 func TestCopyDuringCallBack(t *testing.T) {
 	inCallingWorld(t, func(int) vapi.CallReceipt { time.Sleep(20 * time.Second); return called }, func(t *testing.T, w *world, c *caller) {
 		w.calls.answer = func(int) vapi.Receipt { time.Sleep(10 * time.Second); return gone }
-		o := w.after(job.CallBack)
-		other := w.finished(w.job("t2"), job.Terms{AfterCall: job.CallBack}, respond)
+		o := w.after(job.AfterCallOutboundCall)
+		other := w.finished(w.job("t2"), job.Policy{AfterCall: job.AfterCallOutboundCall}, respond)
 		w.table.claims = func(id string) {
 			if id == other.JobID {
 				time.Sleep(5 * time.Second)
@@ -408,7 +408,7 @@ func TestCopyDuringCallBack(t *testing.T) {
 		w.send(other)
 		time.AfterFunc(5*time.Second, func() { w.send(o) })
 		w.run(10 * time.Minute)
-		w.wantCalls(c, 2, job.Delivered)
+		w.wantCalls(c, 2, job.StateDelivered)
 	})
 }
 
@@ -418,13 +418,13 @@ func TestCallBackAtVapi(t *testing.T) {
 		failure fakevapi.Failure
 		calls   int
 		state   job.State
-		why     job.Why
+		why     job.Reason
 	}{
-		"well":             {fakevapi.None, 1, job.Delivered, ""},
-		"limited":          {fakevapi.Limited, 1, job.Delivered, ""},
-		"forbidden":        {fakevapi.Forbidden, 0, job.Undelivered, job.CallGone},
-		"broken, made":     {fakevapi.DroppedAfter, 1, job.Undelivered, job.CallBackUnsure},
-		"broken, not made": {fakevapi.DroppedBefore, 0, job.Undelivered, job.CallBackUnsure},
+		"well":             {fakevapi.None, 1, job.StateDelivered, ""},
+		"limited":          {fakevapi.Limited, 1, job.StateDelivered, ""},
+		"forbidden":        {fakevapi.Forbidden, 0, job.StateUndelivered, job.ReasonCallGone},
+		"broken, made":     {fakevapi.DroppedAfter, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed},
+		"broken, not made": {fakevapi.DroppedBefore, 0, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -436,10 +436,10 @@ func TestCallBackAtVapi(t *testing.T) {
 			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
 			w := newWorld(t, func(cfg *callback.Config) {
 				cfg.Results = hidden
-				cfg.CallBack = &callback.CallBack{Caller: outbound, Next: func(time.Time) time.Time { return tomorrow }}
+				cfg.OutboundCalls = &callback.OutboundCalls{Caller: outbound, Next: func(time.Time) time.Time { return tomorrow }}
 			})
 			w.calls.answer = always(gone)
-			o := w.after(job.CallBack)
+			o := w.after(job.AfterCallOutboundCall)
 			o.Tool = strings.Repeat("t", 64) // as long as Vapi takes tools' names
 			w.handle(o, hidden)
 			if made := account.Calls(); len(made) != tt.calls {
@@ -459,9 +459,9 @@ func TestCallBackAtVapi(t *testing.T) {
 					t.Errorf("called %+v", call)
 				}
 			}
-			var whys []job.Why
+			var whys []job.Reason
 			if tt.why != "" {
-				whys = []job.Why{tt.why}
+				whys = []job.Reason{tt.why}
 			}
 			if diff := cmp.Diff(whys, w.whys()); diff != "" || w.state() != tt.state {
 				t.Errorf("the record is %s, announced %s", w.state(), diff)

@@ -72,13 +72,13 @@ type Ends interface {
 // Customers keeps results for their next calls.
 type Customers interface {
 	// Keep gives false where there are too many for the customer.
-	Keep(ctx context.Context, customer string, k job.KeptResult) (bool, error)
+	Park(ctx context.Context, customer string, k job.ParkedResult) (bool, error)
 }
 
 // Announcer tells the world about an outcome that could not be delivered. The
 // same outcome may be announced twice, if the function dies in between.
-type Announcer interface {
-	Announce(ctx context.Context, u job.Announcement) error
+type Events interface {
+	SendUndelivered(ctx context.Context, u job.Undelivered) error
 }
 
 // Config is what a handler is made of. All of it is required but Chats and what
@@ -87,7 +87,7 @@ type Config struct {
 	Table     Table
 	Calls     Calls
 	Results   batch.Queue // the queue that the outcomes come from
-	Announcer Announcer
+	Events    Events
 	Ends      Ends
 	Customers Customers
 
@@ -97,7 +97,7 @@ type Config struct {
 
 	// CallBack has customers called back, for tools that want that. Nil means
 	// that their results are announced.
-	CallBack *CallBack
+	OutboundCalls *OutboundCalls
 
 	// Text surrounds the results. Nil means [spoken.DefaultText].
 	Text *spoken.Text
@@ -111,10 +111,10 @@ type Handler struct{ cfg Config }
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Announcer == nil || cfg.Ends == nil || cfg.Customers == nil {
+	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Events == nil || cfg.Ends == nil || cfg.Customers == nil {
 		return nil, errors.New("the callback handler needs a table with its calls and customers, a control client, the results queue and an announcer")
 	}
-	if cfg.CallBack != nil && (cfg.CallBack.Caller == nil || cfg.CallBack.Next == nil) {
+	if cfg.OutboundCalls != nil && (cfg.OutboundCalls.Caller == nil || cfg.OutboundCalls.Next == nil) {
 		return nil, errors.New("to call customers back, the callback handler needs a caller and its hours")
 	}
 	if cfg.Text == nil {
@@ -143,7 +143,7 @@ func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQS
 }
 
 // telling is an outcome that is being told.
-type telling struct {
+type delivery struct {
 	*Handler
 	outcome  job.Outcome
 	record   job.Record
@@ -168,15 +168,15 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 
 // tell brings one outcome as far as it goes. It gives nil when it is settled.
 func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outcome, message events.SQSMessage) *batch.Retry {
-	t := &telling{Handler: h, outcome: o, received: batch.Receives(message), log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool)}
-	if o.Kind == job.Progress {
+	t := &delivery{Handler: h, outcome: o, received: batch.Receives(message), log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool)}
+	if o.Kind == job.KindProgress {
 		return t.progress(ctx)
 	}
 	round := rounds[id]
 	defer round.Leave(id)
 	var err error
 	lease := deliveryLease
-	if o.AfterCall == job.CallBack && h.cfg.CallBack != nil {
+	if o.AfterCall == job.AfterCallOutboundCall && h.cfg.OutboundCalls != nil {
 		lease = callBackLease
 	}
 	t.record, err = h.cfg.Table.ClaimDelivery(ctx, o.JobID, lease)
@@ -187,7 +187,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 		return nil
 	case errors.As(err, &busy):
 		t.log.InfoContext(ctx, "the outcome is being told already", "until", busy.Until)
-		if t.record.Telling.Equal(busy.Until) {
+		if t.record.ProgressLeaseExpiry.Equal(busy.Until) {
 			return t.afterProgress(busy)
 		}
 		return &batch.Retry{After: max(busy.Until.Sub(h.cfg.Now()), time.Second)}
@@ -195,7 +195,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 		t.log.ErrorContext(ctx, "the outcome cannot be claimed", "error", err)
 		if t.received > MaxPosts {
 			// Otherwise the queue gives it up soon, and nobody is told.
-			return t.announce(ctx, job.Unclaimed, err.Error())
+			return t.announce(ctx, job.ReasonUnclaimed, err.Error())
 		}
 		return &batch.Retry{After: batch.Backoff(firstDelay, t.received)}
 	}
@@ -207,49 +207,49 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 		t.log.InfoContext(ctx, "the outcome is told in another call", "call", t.record.RevivedIn)
 		t.release(ctx, 0)
 		return nil
-	case !t.record.CallingAt.IsZero():
+	case !t.record.OutboundCallAt.IsZero():
 		// The function died while it called the customer back.
-		return t.announce(ctx, job.CallBackUnsure, "the customer was called back at "+t.record.CallingAt.Format(time.RFC3339)+", or about to be")
+		return t.announce(ctx, job.ReasonOutboundCallUnconfirmed, "the customer was called back at "+t.record.OutboundCallAt.Format(time.RFC3339)+", or about to be")
 	case o.Call.ControlURL == "" && (!o.Call.Chat() || h.cfg.Chats == nil):
-		return t.giveUp(ctx, job.NoControlURL, "the webhook named no control URL")
+		return t.giveUp(ctx, job.ReasonNoControlURL, "the webhook named no control URL")
 	case h.cfg.Now().After(o.Deadline):
-		return t.giveUp(ctx, job.DeadlinePast, "its deadline was "+o.Deadline.Format(time.RFC3339))
+		return t.giveUp(ctx, job.ReasonDeadline, "its deadline was "+o.Deadline.Format(time.RFC3339))
 	case t.received > MaxPosts:
-		return t.giveUp(ctx, job.Unreachable, fmt.Sprintf("it was tried %d times", MaxPosts))
+		return t.giveUp(ctx, job.ReasonUnreachable, fmt.Sprintf("it was tried %d times", MaxPosts))
 	}
 	started := h.cfg.Now()
 	receipt, err := t.post(ctx, round, id)
 	if err != nil {
-		return t.giveUp(ctx, job.Unspeakable, err.Error())
+		return t.giveUp(ctx, job.ReasonUnspeakable, err.Error())
 	}
 	t.log = t.log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
 	switch receipt.Verdict {
 	case vapi.Delivered:
 		t.log.InfoContext(ctx, "outcome delivered")
-		if err := h.mark(ctx, t.record, job.Delivered, ""); err != nil {
+		if err := h.mark(ctx, t.record, job.StateDelivered, ""); err != nil {
 			// To keep the message would have it told a second time.
 			t.log.ErrorContext(ctx, "the outcome was delivered, but cannot be marked as such", "error", err)
 		}
 		return nil
 	case vapi.Gone:
 		t.callEnded(ctx)
-		return t.giveUp(ctx, job.CallGone, describe(receipt))
+		return t.giveUp(ctx, job.ReasonCallGone, describe(receipt))
 	case vapi.TryAgain:
 		delay := max(batch.Backoff(firstDelay, t.received), receipt.RetryAfter)
 		if t.received >= MaxPosts || h.cfg.Now().Add(delay).After(o.Deadline) {
-			return t.giveUp(ctx, job.Unreachable, describe(receipt))
+			return t.giveUp(ctx, job.ReasonUnreachable, describe(receipt))
 		}
 		t.log.WarnContext(ctx, "the call did not take the outcome; it is tried again", "in", delay, "error", receipt.Err)
 		return t.release(ctx, delay)
 	default:
 		t.log.ErrorContext(ctx, "the call, or the chat, may not be posted to: something is wrongly configured", "error", receipt.Err)
-		return t.giveUp(ctx, job.Misconfigured, describe(receipt))
+		return t.giveUp(ctx, job.ReasonMisconfigured, describe(receipt))
 	}
 }
 
 // post puts the outcome into the call, or the chat. Its error says that there
 // is nothing that could be put.
-func (t *telling) post(ctx context.Context, round *round, id string) (vapi.Receipt, error) {
+func (t *delivery) post(ctx context.Context, round *round, id string) (vapi.Receipt, error) {
 	if t.outcome.Call.ControlURL == "" {
 		content, err := t.cfg.Text.Chat(t.outcome)
 		if err != nil {
@@ -276,7 +276,7 @@ func (t *telling) post(ctx context.Context, round *round, id string) (vapi.Recei
 
 // progress tells a progress line: once at most, as a line that comes late is
 // worse than none.
-func (t *telling) progress(ctx context.Context) *batch.Retry {
+func (t *delivery) progress(ctx context.Context) *batch.Retry {
 	o := t.outcome
 	if o.Call.ControlURL == "" || t.cfg.Now().After(o.Deadline) {
 		return nil
@@ -316,7 +316,7 @@ func (t *telling) progress(ctx context.Context) *batch.Retry {
 
 // afterProgress has an outcome wait for a progress line that is being told. That
 // is over in a moment: its lease is for one whose function died.
-func (t *telling) afterProgress(busy *job.BusyError) *batch.Retry {
+func (t *delivery) afterProgress(busy *job.BusyError) *batch.Retry {
 	wait := min(busy.Until.Sub(t.cfg.Now()), batch.Backoff(firstDelay, t.received))
 	return &batch.Retry{After: max(wait, time.Second)}
 }
@@ -326,7 +326,7 @@ const maxProgressClaims = 3
 
 // callEnded notes that the call is gone, for tools that stop with it. What
 // becomes of the outcome does not wait for that for long.
-func (t *telling) callEnded(ctx context.Context) {
+func (t *delivery) callEnded(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
 	if err := t.cfg.Ends.End(ctx, t.outcome.Call.ID); err != nil {
@@ -335,7 +335,7 @@ func (t *telling) callEnded(ctx context.Context) {
 }
 
 // release gives the outcome back, to be told later.
-func (t *telling) release(ctx context.Context, delay time.Duration) *batch.Retry {
+func (t *delivery) release(ctx context.Context, delay time.Duration) *batch.Retry {
 	give := t.cfg.Table.ReleaseDelivery
 	if t.uncalled {
 		give = t.cfg.Table.CallOff
@@ -348,18 +348,18 @@ func (t *telling) release(ctx context.Context, delay time.Duration) *batch.Retry
 
 // giveUp does with an outcome that cannot be told in its call what its tool
 // wants to be done.
-func (t *telling) giveUp(ctx context.Context, why job.Why, detail string) *batch.Retry {
+func (t *delivery) giveUp(ctx context.Context, why job.Reason, detail string) *batch.Retry {
 	switch after := t.outcome.AfterCall; {
-	case after == job.Drop && why != job.Misconfigured && why != job.Unspeakable:
+	case after == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
 		t.log.InfoContext(ctx, "the outcome is dropped, as its tool wants it", "why", why, "detail", detail)
-		if err := t.mark(ctx, t.record, job.Undelivered, "dropped: "+string(why)+": "+detail); err != nil {
+		if err := t.mark(ctx, t.record, job.StateUndelivered, "dropped: "+string(why)+": "+detail); err != nil {
 			return t.release(ctx, batch.Backoff(firstDelay, t.received))
 		}
 		return nil
-	case after == job.CallBack && why == job.CallGone:
+	case after == job.AfterCallOutboundCall && why == job.ReasonCallGone:
 		return t.callBack(ctx, detail)
 	// A transfer, or the end of the call, was meant for this one.
-	case after == job.NextCall && why == job.CallGone && t.outcome.Result.Delivery != job.Control:
+	case after == job.AfterCallNextCall && why == job.ReasonCallGone && t.outcome.Result.Delivery != job.DeliveryControl:
 		return t.keep(ctx, detail)
 	}
 	return t.announce(ctx, why, detail)
@@ -367,25 +367,25 @@ func (t *telling) giveUp(ctx context.Context, why job.Why, detail string) *batch
 
 // keep keeps the outcome for the customer's next call. The customer is told of
 // it first: a mark without that would be a loss in silence.
-func (t *telling) keep(ctx context.Context, detail string) *batch.Retry {
+func (t *delivery) keep(ctx context.Context, detail string) *batch.Retry {
 	customer := job.Customer(t.outcome.Call)
 	if customer == "" {
-		return t.announce(ctx, job.CallGone, detail+"; it cannot be kept for the next call, as the customer is not known")
+		return t.announce(ctx, job.ReasonCallGone, detail+"; it cannot be kept for the next call, as the customer is not known")
 	}
-	kept, err := t.cfg.Customers.Keep(ctx, customer, job.KeptResult{
+	kept, err := t.cfg.Customers.Park(ctx, customer, job.ParkedResult{
 		JobID: t.outcome.JobID, ToolCallID: t.outcome.ToolCallID, Tool: t.outcome.Tool, Revision: t.record.Revision,
 	})
 	switch {
 	case err != nil:
 		t.log.ErrorContext(ctx, "the outcome cannot be kept yet", "error", err)
 		if t.received >= MaxPosts {
-			return t.announce(ctx, job.CallGone, detail+"; it could not be kept for the next call")
+			return t.announce(ctx, job.ReasonCallGone, detail+"; it could not be kept for the next call")
 		}
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	case !kept:
-		return t.announce(ctx, job.CallGone, detail+"; too many results are kept for the customer already")
+		return t.announce(ctx, job.ReasonCallGone, detail+"; too many results are kept for the customer already")
 	}
-	if err := t.mark(ctx, t.record, job.Kept, "for the customer's next call"); err != nil {
+	if err := t.mark(ctx, t.record, job.StateParked, "for the customer's next call"); err != nil {
 		t.log.ErrorContext(ctx, "the outcome cannot be marked as kept yet", "error", err)
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	}
@@ -395,12 +395,12 @@ func (t *telling) keep(ctx context.Context, detail string) *batch.Retry {
 
 // announce makes an outcome known that cannot be told, and marks it so. The
 // announcement comes first: a mark without one would be a loss in silence.
-func (t *telling) announce(ctx context.Context, why job.Why, detail string) *batch.Retry {
+func (t *delivery) announce(ctx context.Context, why job.Reason, detail string) *batch.Retry {
 	o := t.outcome
-	err := t.cfg.Announcer.Announce(ctx, job.Announcement{
+	err := t.cfg.Events.SendUndelivered(ctx, job.Undelivered{
 		JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool,
 		CallID: o.Call.ID, OrgID: o.Call.OrgID, AssistantID: o.Call.AssistantID, CustomerNumber: o.Call.CustomerNumber,
-		Why: why, Detail: detail, Status: o.Result.Status, Delivery: o.Result.Delivery, Content: spoken.Clean(o.Result.Content), Control: o.Result.Control,
+		Reason: why, Detail: detail, Status: o.Result.Status, Delivery: o.Result.Delivery, Content: spoken.Clean(o.Result.Content), Control: o.Result.Control,
 		At: t.cfg.Now(),
 	})
 	if err != nil {
@@ -408,7 +408,7 @@ func (t *telling) announce(ctx context.Context, why job.Why, detail string) *bat
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	}
 	t.log.WarnContext(ctx, "outcome undelivered", "why", why, "detail", detail)
-	if err := t.mark(ctx, t.record, job.Undelivered, string(why)+": "+detail); err != nil {
+	if err := t.mark(ctx, t.record, job.StateUndelivered, string(why)+": "+detail); err != nil {
 		t.log.ErrorContext(ctx, "the outcome was announced as undelivered, but cannot be marked as such", "error", err)
 	}
 	return nil

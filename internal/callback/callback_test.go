@@ -136,10 +136,10 @@ func (t *table) CallOff(ctx context.Context, r job.Record, delay time.Duration) 
 type announcer struct {
 	mu        sync.Mutex
 	err       error
-	announced []job.Announcement
+	announced []job.Undelivered
 }
 
-func (a *announcer) Announce(_ context.Context, u job.Announcement) error {
+func (a *announcer) SendUndelivered(_ context.Context, u job.Undelivered) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err != nil {
@@ -225,7 +225,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	w := &world{t: t, store: new(memtable.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
 	w.table = &table{Table: jobtable.New(w.store, w.now)}
-	w.ended = jobtable.NewCalls(w.store, job.PerCall{}, w.now)
+	w.ended = jobtable.NewCalls(w.store, job.CallLimits{}, w.now)
 	w.customers = &customers{Customers: jobtable.NewCustomers(w.store, w.now)}
 	none, err := asynctool.NewSet()
 	if err != nil {
@@ -239,7 +239,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Announcer: w.announcer, Ends: w.ended, Customers: w.customers, Now: w.now, Log: log}
+	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Events: w.announcer, Ends: w.ended, Customers: w.customers, Now: w.now, Log: log}
 	if change != nil {
 		change(&cfg)
 	}
@@ -267,7 +267,7 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 // outcome is the outcome of a job that is finished, and its record is there.
 func (w *world) outcome(result job.Result) job.Outcome {
 	w.t.Helper()
-	return w.finished(w.job("t1"), job.Terms{}, result)
+	return w.finished(w.job("t1"), job.Policy{}, result)
 }
 
 // job is one of call-1.
@@ -279,7 +279,7 @@ func (w *world) job(toolCallID string) job.Job {
 }
 
 // claimed has an attempt of a job run.
-func (w *world) claimed(j job.Job, terms job.Terms) job.Record {
+func (w *world) claimed(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
 	r, err := w.table.Claim(w.t.Context(), j, terms, w.start.Add(time.Hour), "m1", time.Minute)
 	if err != nil {
@@ -288,7 +288,7 @@ func (w *world) claimed(j job.Job, terms job.Terms) job.Record {
 	return r
 }
 
-func (w *world) finished(j job.Job, terms job.Terms, result job.Result) job.Outcome {
+func (w *world) finished(j job.Job, terms job.Policy, result job.Result) job.Outcome {
 	w.t.Helper()
 	r, err := w.table.Finish(w.t.Context(), w.claimed(j, terms), result, false, "")
 	if err != nil {
@@ -297,7 +297,7 @@ func (w *world) finished(j job.Job, terms job.Terms, result job.Result) job.Outc
 	return j.Outcome(r)
 }
 
-var respond = job.Result{Status: job.OK, Delivery: job.Respond, Content: content}
+var respond = job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: content}
 
 func (w *world) send(o job.Outcome) {
 	w.t.Helper()
@@ -323,10 +323,10 @@ func (w *world) run(d time.Duration) {
 }
 
 // whys are the reasons of what was announced.
-func (w *world) whys() []job.Why {
-	var whys []job.Why
+func (w *world) whys() []job.Reason {
+	var whys []job.Reason
 	for _, u := range w.announcer.announced {
-		whys = append(whys, u.Why)
+		whys = append(whys, u.Reason)
 	}
 	return whys
 }
@@ -347,7 +347,7 @@ func (w *world) record(id string) job.Record {
 
 // want checks how far the outcome came. why is empty where nothing was
 // announced.
-func (w *world) want(posts int, state job.State, why job.Why, left int) {
+func (w *world) want(posts int, state job.State, why job.Reason, left int) {
 	w.t.Helper()
 	if w.calls.posts != posts {
 		w.t.Errorf("%d posts, want %d", w.calls.posts, posts)
@@ -356,9 +356,9 @@ func (w *world) want(posts int, state job.State, why job.Why, left int) {
 		w.t.Errorf("the record is %s, want %s", s, state)
 	}
 	whys := w.whys()
-	var want []job.Why
+	var want []job.Reason
 	if why != "" {
-		want = []job.Why{why}
+		want = []job.Reason{why}
 	}
 	if diff := cmp.Diff(want, whys); diff != "" {
 		w.t.Error(diff)
@@ -374,11 +374,11 @@ type customers struct {
 	err, lost error // lost is given although it was kept
 }
 
-func (c *customers) Keep(ctx context.Context, customer string, k job.KeptResult) (bool, error) {
+func (c *customers) Park(ctx context.Context, customer string, k job.ParkedResult) (bool, error) {
 	if c.err != nil {
 		return false, c.err
 	}
-	ok, err := c.Customers.Keep(ctx, customer, k)
+	ok, err := c.Customers.Park(ctx, customer, k)
 	if c.lost != nil {
 		return false, c.lost
 	}
@@ -387,19 +387,19 @@ func (c *customers) Keep(ctx context.Context, customer string, k job.KeptResult)
 
 func TestNewNeedsItsParts(t *testing.T) {
 	whole := callback.Config{
-		Table: new(table), Calls: new(calls), Results: new(visibility), Announcer: new(announcer), Ends: new(jobtable.Calls), Customers: new(customers),
+		Table: new(table), Calls: new(calls), Results: new(visibility), Events: new(announcer), Ends: new(jobtable.Calls), Customers: new(customers),
 	}
 	if _, err := callback.New(whole); err != nil {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*callback.Config){
 		"table": func(c *callback.Config) { c.Table = nil }, "calls": func(c *callback.Config) { c.Calls = nil },
-		"results": func(c *callback.Config) { c.Results = nil }, "announcer": func(c *callback.Config) { c.Announcer = nil },
+		"results": func(c *callback.Config) { c.Results = nil }, "announcer": func(c *callback.Config) { c.Events = nil },
 		"ends": func(c *callback.Config) { c.Ends = nil }, "customers": func(c *callback.Config) { c.Customers = nil },
 		"who calls back": func(c *callback.Config) {
-			c.CallBack = &callback.CallBack{Next: func(now time.Time) time.Time { return now }}
+			c.OutboundCalls = &callback.OutboundCalls{Next: func(now time.Time) time.Time { return now }}
 		},
-		"when it is called back": func(c *callback.Config) { c.CallBack = &callback.CallBack{Caller: new(vapi.Outbound)} },
+		"when it is called back": func(c *callback.Config) { c.OutboundCalls = &callback.OutboundCalls{Caller: new(vapi.Outbound)} },
 	} {
 		cfg := whole
 		change(&cfg)
@@ -436,20 +436,20 @@ func TestPosted(t *testing.T) {
 		answers []answer // to one post each
 		retries []time.Duration
 		state   job.State
-		why     job.Why
+		why     job.Reason
 	}{
-		"200":                      {[]answer{{status: 200}}, nil, job.Delivered, ""},
-		"204":                      {[]answer{{status: 204}}, nil, job.Delivered, ""},
-		"500 twice, then 200":      {[]answer{{status: 500}, {status: 500}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.Delivered, ""},
-		"429, then 200":            {[]answer{{429, "45"}, {status: 200}}, []time.Duration{45 * time.Second}, job.Delivered, ""},
-		"429 asking for less":      {[]answer{{status: 500}, {429, "1"}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.Delivered, ""},
-		"a broken connection":      {[]answer{{status: dropped}, {status: 200}}, []time.Duration{time.Second}, job.Delivered, ""},
-		"503, then gone":           {[]answer{{status: 503}, {status: 404}}, []time.Duration{time.Second}, job.Undelivered, job.CallGone},
-		"400":                      {[]answer{{status: 400}}, nil, job.Undelivered, job.CallGone},
-		"410":                      {[]answer{{status: 410}}, nil, job.Undelivered, job.CallGone},
-		"401":                      {[]answer{{status: 401}}, nil, job.Undelivered, job.Misconfigured},
-		"302":                      {[]answer{{status: 302}}, nil, job.Undelivered, job.Misconfigured},
-		"Retry-After past the end": {[]answer{{429, "3599"}, {429, "3600"}}, []time.Duration{3599 * time.Second}, job.Undelivered, job.Unreachable},
+		"200":                      {[]answer{{status: 200}}, nil, job.StateDelivered, ""},
+		"204":                      {[]answer{{status: 204}}, nil, job.StateDelivered, ""},
+		"500 twice, then 200":      {[]answer{{status: 500}, {status: 500}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.StateDelivered, ""},
+		"429, then 200":            {[]answer{{429, "45"}, {status: 200}}, []time.Duration{45 * time.Second}, job.StateDelivered, ""},
+		"429 asking for less":      {[]answer{{status: 500}, {429, "1"}, {status: 200}}, []time.Duration{time.Second, 2 * time.Second}, job.StateDelivered, ""},
+		"a broken connection":      {[]answer{{status: dropped}, {status: 200}}, []time.Duration{time.Second}, job.StateDelivered, ""},
+		"503, then gone":           {[]answer{{status: 503}, {status: 404}}, []time.Duration{time.Second}, job.StateUndelivered, job.ReasonCallGone},
+		"400":                      {[]answer{{status: 400}}, nil, job.StateUndelivered, job.ReasonCallGone},
+		"410":                      {[]answer{{status: 410}}, nil, job.StateUndelivered, job.ReasonCallGone},
+		"401":                      {[]answer{{status: 401}}, nil, job.StateUndelivered, job.ReasonMisconfigured},
+		"302":                      {[]answer{{status: 302}}, nil, job.StateUndelivered, job.ReasonMisconfigured},
+		"Retry-After past the end": {[]answer{{429, "3599"}, {429, "3600"}}, []time.Duration{3599 * time.Second}, job.StateUndelivered, job.ReasonUnreachable},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -523,7 +523,7 @@ func TestPosted(t *testing.T) {
 				t.Errorf("the record is %s", s)
 			}
 			switch announced := w.announcer.announced; {
-			case tt.why == "" && len(announced) > 0, tt.why != "" && (len(announced) != 1 || announced[0].Why != tt.why):
+			case tt.why == "" && len(announced) > 0, tt.why != "" && (len(announced) != 1 || announced[0].Reason != tt.why):
 				t.Errorf("announced %+v", announced)
 			}
 		})
@@ -539,36 +539,36 @@ func TestUndelivered(t *testing.T) {
 		receipt vapi.Receipt
 		after   time.Duration // when the outcome comes
 		posts   int
-		want    job.Announcement
+		want    job.Undelivered
 	}{
-		"gone": {receipt: gone, posts: 1, want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404"}},
+		"gone": {receipt: gone, posts: 1, want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 404"}},
 		"gone, without an error": {receipt: vapi.Receipt{Verdict: vapi.Gone, Status: 410}, posts: 1,
-			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 410"}},
+			want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 410"}},
 		"misconfigured": {receipt: vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("refused")}, posts: 1,
-			want: job.Announcement{Why: job.Misconfigured, Detail: "refused"}},
+			want: job.Undelivered{Reason: job.ReasonMisconfigured, Detail: "refused"}},
 		"an unknown verdict": {receipt: vapi.Receipt{Err: errors.New("what?")}, posts: 1,
-			want: job.Announcement{Why: job.Misconfigured, Detail: "what?"}},
+			want: job.Undelivered{Reason: job.ReasonMisconfigured, Detail: "what?"}},
 		"no control URL": {change: func(o *job.Outcome) { o.Call.ControlURL = "" }, receipt: delivered,
-			want: job.Announcement{Why: job.NoControlURL, Detail: "the webhook named no control URL"}},
+			want: job.Undelivered{Reason: job.ReasonNoControlURL, Detail: "the webhook named no control URL"}},
 		"deadline past": {after: time.Hour + time.Second, receipt: delivered,
-			want: job.Announcement{Why: job.DeadlinePast, Detail: "its deadline was 2000-01-01T01:00:00Z"}},
+			want: job.Undelivered{Reason: job.ReasonDeadline, Detail: "its deadline was 2000-01-01T01:00:00Z"}},
 		"deadline before the next try": {after: time.Hour - time.Second/2, receipt: failing, posts: 1,
-			want: job.Announcement{Why: job.Unreachable, Detail: "the control URL answered 500"}},
-		"a failure": {result: job.Result{Status: job.Error, Delivery: job.Say, Content: "Sorry."}, receipt: gone, posts: 1,
-			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404", Status: job.Error, Delivery: job.Say, Content: "Sorry."}},
-		"no message": {result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}, receipt: delivered,
-			want: job.Announcement{Why: job.Unspeakable, Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}},
-		"nothing to say": {result: job.Result{Status: job.OK, Delivery: job.Say, Content: "\u200b"}, receipt: delivered,
-			want: job.Announcement{Why: job.Unspeakable, Status: job.OK, Delivery: job.Say}},
-		"invisible characters": {result: job.Result{Status: job.OK, Delivery: job.Respond, Content: "pay \u202e001\x1b <<<"}, receipt: gone, posts: 1,
-			want: job.Announcement{Why: job.CallGone, Detail: "the control URL answered 404", Status: job.OK, Delivery: job.Respond, Content: "pay 001 ‹‹<"}},
+			want: job.Undelivered{Reason: job.ReasonUnreachable, Detail: "the control URL answered 500"}},
+		"a failure": {result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry."}, receipt: gone, posts: 1,
+			want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 404", Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry."}},
+		"no message": {result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`)}, receipt: delivered,
+			want: job.Undelivered{Reason: job.ReasonUnspeakable, Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`)}},
+		"nothing to say": {result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}, receipt: delivered,
+			want: job.Undelivered{Reason: job.ReasonUnspeakable, Status: job.StatusOK, Delivery: job.DeliverySay}},
+		"invisible characters": {result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "pay \u202e001\x1b <<<"}, receipt: gone, posts: 1,
+			want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 404", Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "pay 001 ‹‹<"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				if tt.result.Status == "" {
 					tt.result = respond
-					tt.want.Status, tt.want.Delivery, tt.want.Content = job.OK, job.Respond, content
+					tt.want.Status, tt.want.Delivery, tt.want.Content = job.StatusOK, job.DeliveryRespond, content
 				}
 				w.calls.answer = always(tt.receipt)
 				o := w.outcome(tt.result)
@@ -578,13 +578,13 @@ func TestUndelivered(t *testing.T) {
 				time.Sleep(tt.after)
 				w.send(o)
 				w.run(time.Millisecond)
-				w.want(tt.posts, job.Undelivered, tt.want.Why, 0)
+				w.want(tt.posts, job.StateUndelivered, tt.want.Reason, 0)
 				want := tt.want
 				want.JobID, want.ToolCallID, want.Tool = "call-1/t1", "t1", "order_status"
 				want.CallID, want.OrgID, want.AssistantID, want.CustomerNumber = "call-1", "org-1", "assistant-1", number
 				want.At = w.start.Add(tt.after)
-				ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Detail" && want.Why == job.Unspeakable }, cmp.Ignore())
-				if diff := cmp.Diff([]job.Announcement{want}, w.announcer.announced, ignore, cmpopts.EquateEmpty()); diff != "" {
+				ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Detail" && want.Reason == job.ReasonUnspeakable }, cmp.Ignore())
+				if diff := cmp.Diff([]job.Undelivered{want}, w.announcer.announced, ignore, cmpopts.EquateEmpty()); diff != "" {
 					t.Error(diff)
 				}
 				if event, err := json.Marshal(w.announcer.announced); err != nil || bytes.Contains(event, []byte("planted-control")) {
@@ -600,7 +600,7 @@ func TestMaxPosts(t *testing.T) {
 		w.calls.answer = always(failing)
 		w.send(w.outcome(respond))
 		w.run(59 * time.Minute)
-		w.want(callback.MaxPosts, job.Undelivered, job.Unreachable, 0)
+		w.want(callback.MaxPosts, job.StateUndelivered, job.ReasonUnreachable, 0)
 		// It is given up with the last post, and says what came of that.
 		u := w.announcer.announced[0]
 		if last := w.calls.at[callback.MaxPosts-1]; u.Detail != failing.Err.Error() || u.At.Sub(w.start) != last {
@@ -625,12 +625,12 @@ func TestAnnouncementFails(t *testing.T) {
 				w.table.release = release
 				w.send(w.outcome(respond))
 				w.run(40 * time.Second)
-				if s := w.state(); s != job.Done || w.results.Len() != 1 {
+				if s := w.state(); s != job.StateDone || w.results.Len() != 1 {
 					t.Fatalf("the record is %s, and %d messages are left: the loss would be silent", s, w.results.Len())
 				}
 				w.announcer.err, w.table.release = nil, nil
 				w.run(time.Minute)
-				w.want(w.calls.posts, job.Undelivered, job.CallGone, 0)
+				w.want(w.calls.posts, job.StateUndelivered, job.ReasonCallGone, 0)
 			})
 		})
 	}
@@ -640,7 +640,7 @@ func TestAnnouncementFails(t *testing.T) {
 		w.announcer.err = errors.New("the bus is down")
 		w.send(w.outcome(respond))
 		w.run(24 * time.Hour)
-		if w.dead.Len() != 1 || w.state() != job.Done || w.calls.posts > callback.MaxPosts {
+		if w.dead.Len() != 1 || w.state() != job.StateDone || w.calls.posts > callback.MaxPosts {
 			t.Errorf("%d in the dead-letter queue, the record is %s, %d posts", w.dead.Len(), w.state(), w.calls.posts)
 		}
 	})
@@ -654,10 +654,10 @@ func TestTableErrors(t *testing.T) {
 			w.table.claim = down
 			w.send(o)
 			w.run(10 * time.Second)
-			w.want(0, job.Done, "", 1)
+			w.want(0, job.StateDone, "", 1)
 			w.table.claim = nil
 			w.run(30 * time.Second)
-			w.want(1, job.Delivered, "", 0)
+			w.want(1, job.StateDelivered, "", 0)
 		})
 	})
 	t.Run("claim, for good", func(t *testing.T) {
@@ -666,7 +666,7 @@ func TestTableErrors(t *testing.T) {
 			w.table.claim = down
 			w.send(o)
 			w.run(24 * time.Hour)
-			w.want(0, job.Done, job.Unclaimed, 0)
+			w.want(0, job.StateDone, job.ReasonUnclaimed, 0)
 		})
 	})
 	t.Run("no record", func(t *testing.T) {
@@ -675,7 +675,7 @@ func TestTableErrors(t *testing.T) {
 			*w.store = memtable.Store{}
 			w.send(o)
 			w.run(24 * time.Hour)
-			if w.calls.posts != 0 || w.dead.Len() != 0 || len(w.announcer.announced) != 1 || w.announcer.announced[0].Why != job.Unclaimed {
+			if w.calls.posts != 0 || w.dead.Len() != 0 || len(w.announcer.announced) != 1 || w.announcer.announced[0].Reason != job.ReasonUnclaimed {
 				t.Errorf("%d posts, %d in the dead-letter queue, announced %+v", w.calls.posts, w.dead.Len(), w.announcer.announced)
 			}
 		})
@@ -691,9 +691,9 @@ func TestTableErrors(t *testing.T) {
 			w.table.release = down
 			w.send(w.outcome(respond))
 			w.run(29 * time.Second)
-			w.want(1, job.Done, "", 1)
+			w.want(1, job.StateDone, "", 1)
 			w.run(2 * time.Second) // the lease ran out
-			w.want(2, job.Delivered, "", 0)
+			w.want(2, job.StateDelivered, "", 0)
 		})
 	})
 	t.Run("settle after delivery", func(t *testing.T) {
@@ -701,7 +701,7 @@ func TestTableErrors(t *testing.T) {
 			w.table.settle = down
 			w.send(w.outcome(respond))
 			w.run(time.Hour)
-			w.want(1, job.Done, "", 0) // told once, though not marked
+			w.want(1, job.StateDone, "", 0) // told once, though not marked
 		})
 	})
 	t.Run("settle at first", func(t *testing.T) {
@@ -718,7 +718,7 @@ func TestTableErrors(t *testing.T) {
 			}
 			w.send(w.outcome(respond))
 			w.run(10 * time.Second)
-			w.want(1, job.Delivered, "", 0)
+			w.want(1, job.StateDelivered, "", 0)
 		})
 	})
 	t.Run("settle after the announcement", func(t *testing.T) {
@@ -727,7 +727,7 @@ func TestTableErrors(t *testing.T) {
 			w.table.settle = down
 			w.send(w.outcome(respond))
 			w.run(time.Hour)
-			w.want(1, job.Done, job.CallGone, 0)
+			w.want(1, job.StateDone, job.ReasonCallGone, 0)
 		})
 	})
 }
@@ -737,19 +737,19 @@ func TestCopies(t *testing.T) {
 		second time.Duration
 		answer func(post int) vapi.Receipt
 		state  job.State
-		why    job.Why
+		why    job.Reason
 		posts  int
 	}{
-		"at once":                    {0, always(delivered), job.Delivered, "", 1},
-		"while the first is posted":  {time.Second, always(delivered), job.Delivered, "", 1},
-		"after the first was posted": {time.Minute, always(delivered), job.Delivered, "", 1},
-		"of a lost call":             {0, always(gone), job.Undelivered, job.CallGone, 1},
+		"at once":                    {0, always(delivered), job.StateDelivered, "", 1},
+		"while the first is posted":  {time.Second, always(delivered), job.StateDelivered, "", 1},
+		"after the first was posted": {time.Minute, always(delivered), job.StateDelivered, "", 1},
+		"of a lost call":             {0, always(gone), job.StateUndelivered, job.ReasonCallGone, 1},
 		"of one that needs two posts": {0, func(post int) vapi.Receipt {
 			if post == 1 {
 				return failing
 			}
 			return delivered
-		}, job.Delivered, "", 2},
+		}, job.StateDelivered, "", 2},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -786,7 +786,7 @@ func TestCopyWaitsToo(t *testing.T) {
 		w.send(o)
 		time.AfterFunc(10*time.Second, func() { w.send(o) })
 		w.run(10 * time.Minute)
-		w.want(2, job.Delivered, "", 0)
+		w.want(2, job.StateDelivered, "", 0)
 		if got := w.calls.at[1]; got < time.Minute {
 			t.Errorf("posted again after %s, want a minute at least", got)
 		}
@@ -802,9 +802,9 @@ func TestFunctionDied(t *testing.T) {
 		}
 		w.send(o)
 		w.run(29 * time.Second)
-		w.want(0, job.Done, "", 1)
+		w.want(0, job.StateDone, "", 1)
 		w.run(2 * time.Second)
-		w.want(1, job.Delivered, "", 0)
+		w.want(1, job.StateDelivered, "", 0)
 	})
 }
 
@@ -824,7 +824,7 @@ func TestPoison(t *testing.T) {
 		}
 		w.send(o)
 		w.run(time.Minute)
-		if w.state() != job.Delivered || w.calls.posts != 1 || w.results.Len() != 0 || w.dead.Len() != len(poison) {
+		if w.state() != job.StateDelivered || w.calls.posts != 1 || w.results.Len() != 0 || w.dead.Len() != len(poison) {
 			t.Errorf("the record is %s, %d posts, %d messages left, %d in the dead-letter queue", w.state(), w.calls.posts, w.results.Len(), w.dead.Len())
 		}
 	})
@@ -836,11 +836,11 @@ func TestSideBySide(t *testing.T) {
 		w.calls.answer = func(int) vapi.Receipt { time.Sleep(8 * time.Second); return delivered }
 		for i := range 10 {
 			call := fmt.Sprintf("call-2%d", i)
-			w.send(w.finished(job.Job{ID: call + "/t", ToolCallID: "t", Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}, job.Terms{}, respond))
+			w.send(w.finished(job.Job{ID: call + "/t", ToolCallID: "t", Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}, job.Policy{}, respond))
 		}
 		w.run(9 * time.Second)
 		for _, r := range w.store.Records() {
-			if r.State != job.Delivered {
+			if r.State != job.StateDelivered {
 				t.Errorf("%s is %s", r.ID, r.State)
 			}
 		}
@@ -860,7 +860,7 @@ func TestOwnText(t *testing.T) {
 		cfg.Text = &text
 		cfg.Calls = poster(func(m vapi.ControlMessage) vapi.Receipt { posted = m; return delivered })
 	})
-	body, err := w.outcome(job.Result{Status: job.OK, Delivery: job.Silent, Content: "Shipped."}).Encode()
+	body, err := w.outcome(job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "Shipped."}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type Caller interface {
 }
 
 // CallBack says how customers are called back.
-type CallBack struct {
+type OutboundCalls struct {
 	Caller Caller // required
 
 	// Next gives the first moment from now on at which a customer may be
@@ -40,10 +40,10 @@ const (
 
 // callBack has the customer called with the outcome: once at most, as a call
 // that may have come about is never tried again.
-func (t *telling) callBack(ctx context.Context, detail string) *batch.Retry {
-	o, c := t.outcome, t.cfg.CallBack
+func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
+	o, c := t.outcome, t.cfg.OutboundCalls
 	if c == nil {
-		return t.announce(ctx, job.CallGone, detail+"; calling back is switched off")
+		return t.announce(ctx, job.ReasonCallGone, detail+"; calling back is switched off")
 	}
 	call := vapi.NewCall{
 		AssistantID: cmp.Or(c.AssistantID, o.Call.AssistantID), PhoneNumberID: cmp.Or(c.PhoneNumberID, o.Call.PhoneNumberID),
@@ -53,10 +53,10 @@ func (t *telling) callBack(ctx context.Context, detail string) *batch.Retry {
 		},
 	}
 	if call.AssistantID == "" || call.PhoneNumberID == "" || call.CustomerNumber == "" {
-		return t.announce(ctx, job.CallGone, detail+"; the customer cannot be called back, as the assistant, its number or the customer's is not known")
+		return t.announce(ctx, job.ReasonCallGone, detail+"; the customer cannot be called back, as the assistant, its number or the customer's is not known")
 	}
 	if call.Variables[variableResult] == "" {
-		return t.announce(ctx, job.CallGone, detail+"; the result has no text that a call back could tell")
+		return t.announce(ctx, job.ReasonCallGone, detail+"; the result has no text that a call back could tell")
 	}
 	now := t.cfg.Now()
 	if next := c.Next(now); next.After(now) {
@@ -72,7 +72,7 @@ func (t *telling) callBack(ctx context.Context, detail string) *batch.Retry {
 	t.log.InfoContext(ctx, "the customer is called back", "verdict", receipt.Verdict.String(), "status", receipt.Status, "earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapi.Called:
-		if err := t.mark(ctx, t.record, job.Delivered, "the customer was called back: "+receipt.CallID); err != nil {
+		if err := t.mark(ctx, t.record, job.StateDelivered, "the customer was called back: "+receipt.CallID); err != nil {
 			// To keep the message would have it announced, which is better
 			// than not to know; but it was done.
 			t.log.ErrorContext(ctx, "the customer was called back, but this cannot be marked", "error", err)
@@ -84,9 +84,9 @@ func (t *telling) callBack(ctx context.Context, detail string) *batch.Retry {
 		if receipt.TryAgain && t.received < MaxPosts && !t.cfg.Now().Add(delay).After(o.Deadline) {
 			return t.release(ctx, delay)
 		}
-		return t.announce(ctx, job.CallGone, detail+"; the customer could not be called back: "+describeCall(receipt))
+		return t.announce(ctx, job.ReasonCallGone, detail+"; the customer could not be called back: "+describeCall(receipt))
 	}
-	return t.announce(ctx, job.CallBackUnsure, describeCall(receipt))
+	return t.announce(ctx, job.ReasonOutboundCallUnconfirmed, describeCall(receipt))
 }
 
 // callName names a call back, in the 40 characters that Vapi takes (Vapi's

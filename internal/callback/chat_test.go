@@ -25,12 +25,12 @@ func (w *world) chat(result job.Result, change func(*job.Call)) job.Outcome {
 	if change != nil {
 		change(&j.Call)
 	}
-	return w.finished(j, job.Terms{}, result)
+	return w.finished(j, job.Policy{}, result)
 }
 
 // TestChat posts to a stand-in of Vapi's API with the real client.
 func TestChat(t *testing.T) {
-	say := job.Result{Status: job.Error, Delivery: job.Say, Content: "Sorry."}
+	say := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry."}
 	const body = `"input":[{"role":"system","content":"t1=` + content + `"}],"stream":false}`
 	tests := map[string]struct {
 		result  job.Result
@@ -40,23 +40,23 @@ func TestChat(t *testing.T) {
 		delays  []time.Duration
 		chats   int
 		state   job.State
-		why     job.Why
+		why     job.Reason
 	}{
-		"a chat": {result: respond, body: `{"previousChatId":"call-1","assistantId":"assistant-1",` + body, chats: 1, state: job.Delivered},
+		"a chat": {result: respond, body: `{"previousChatId":"call-1","assistantId":"assistant-1",` + body, chats: 1, state: job.StateDelivered},
 		"a session": {result: respond, change: func(c *job.Call) { c.SessionID = "session-1" },
-			body: `{"sessionId":"session-1",` + body, chats: 1, state: job.Delivered},
+			body: `{"sessionId":"session-1",` + body, chats: 1, state: job.StateDelivered},
 		"word for word": {result: say, change: func(c *job.Call) { c.SessionID = "session-1" },
-			body: `{"sessionId":"session-1","input":[{"role":"system","content":"t1=Sorry."}],"stream":false}`, chats: 1, state: job.Delivered},
-		"a control message": {result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call"}`)},
-			state: job.Undelivered, why: job.Unspeakable},
+			body: `{"sessionId":"session-1","input":[{"role":"system","content":"t1=Sorry."}],"stream":false}`, chats: 1, state: job.StateDelivered},
+		"a control message": {result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)},
+			state: job.StateUndelivered, why: job.ReasonUnspeakable},
 		"limited": {result: respond, failure: fakevapi.Limited, body: `{"previousChatId":"call-1","assistantId":"assistant-1",` + body,
-			delays: []time.Duration{7 * time.Second}, chats: 1, state: job.Delivered},
+			delays: []time.Duration{7 * time.Second}, chats: 1, state: job.StateDelivered},
 		"down": {result: respond, failure: fakevapi.RefusedBefore, body: `{"previousChatId":"call-1","assistantId":"assistant-1",` + body,
-			delays: []time.Duration{time.Second}, chats: 1, state: job.Delivered},
+			delays: []time.Duration{time.Second}, chats: 1, state: job.StateDelivered},
 		"forbidden": {result: respond, failure: fakevapi.Forbidden, body: `{"previousChatId":"call-1","assistantId":"assistant-1",` + body,
-			state: job.Undelivered, why: job.Misconfigured},
+			state: job.StateUndelivered, why: job.ReasonMisconfigured},
 		// Not a chat, whatever else it is.
-		"a call without a control URL": {result: respond, change: func(c *job.Call) { c.Type = "webCall" }, state: job.Undelivered, why: job.NoControlURL},
+		"a call without a control URL": {result: respond, change: func(c *job.Call) { c.Type = "webCall" }, state: job.StateUndelivered, why: job.ReasonNoControlURL},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -93,13 +93,13 @@ func TestChatIsNotConfigured(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.send(w.chat(respond, nil))
 		w.run(time.Minute)
-		w.want(0, job.Undelivered, job.NoControlURL, 0)
+		w.want(0, job.StateUndelivered, job.ReasonNoControlURL, 0)
 	})
 }
 
 // TestChatIsGone: neither can a chat's customer be called, nor is anything kept.
 func TestChatIsGone(t *testing.T) {
-	for _, policy := range []job.AfterCall{job.Announce, job.CallBack, job.NextCall} {
+	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallOutboundCall, job.AfterCallNextCall} {
 		server := httptest.NewServer(http.NotFoundHandler())
 		t.Cleanup(server.Close)
 		outbound, err := vapi.NewOutbound(vapi.OutboundConfig{URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return "k", nil }})
@@ -115,7 +115,7 @@ func TestChatIsGone(t *testing.T) {
 		o := w.chat(respond, nil)
 		o.AfterCall = policy
 		w.handle(o, hidden)
-		w.wantCalls(c, 0, job.Undelivered, job.CallGone)
+		w.wantCalls(c, 0, job.StateUndelivered, job.ReasonCallGone)
 	}
 }
 
@@ -139,13 +139,13 @@ func TestSeveralInAChat(t *testing.T) {
 		for _, id := range []string{"t1", "t2"} {
 			j := w.job(id)
 			j.Call = job.Call{ID: "call-1", Type: "chat", AssistantID: "assistant-1"}
-			w.send(w.finished(j, job.Terms{}, respond))
+			w.send(w.finished(j, job.Policy{}, respond))
 		}
 		w.run(time.Millisecond)
 		if diff := cmp.Diff([]string{"call-1", "call-1"}, posted); diff != "" {
 			t.Error(diff)
 		}
-		w.wantStates(job.Delivered)
+		w.wantStates(job.StateDelivered)
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 // kept are the jobs whose results are kept for the customer.
 func (w *world) kept() []string {
 	w.t.Helper()
-	kept, err := w.customers.Kept(w.t.Context(), job.Customer(w.job("t1").Call))
+	kept, err := w.customers.Parked(w.t.Context(), job.Customer(w.job("t1").Call))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func (w *world) fill(n int) {
 	w.t.Helper()
 	for i := range n {
 		id := fmt.Sprint("other", i)
-		if ok, err := w.customers.Customers.Keep(w.t.Context(), job.Customer(w.job("t1").Call), job.KeptResult{JobID: "call-0/" + id, ToolCallID: id, Tool: "order_status"}); err != nil || !ok {
+		if ok, err := w.customers.Customers.Park(w.t.Context(), job.Customer(w.job("t1").Call), job.ParkedResult{JobID: "call-0/" + id, ToolCallID: id, Tool: "order_status"}); err != nil || !ok {
 			w.t.Fatal(ok, err)
 		}
 	}
@@ -47,23 +47,23 @@ func TestNextCall(t *testing.T) {
 		prepare func(w *world, o *job.Outcome)
 		between func(w *world) // after the first 20 seconds
 		state   job.State
-		why     job.Why
+		why     job.Reason
 		detail  string
 		kept    bool
 	}{
-		"well":         {state: job.Kept, kept: true},
-		"the last one": {prepare: func(w *world, _ *job.Outcome) { w.fill(19) }, state: job.Kept, kept: true},
-		"too many":     {prepare: func(w *world, _ *job.Outcome) { w.fill(20) }, state: job.Undelivered, why: job.CallGone, detail: "too many"},
-		"who was it?":  {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" }, state: job.Undelivered, why: job.CallGone, detail: "not known"},
+		"well":         {state: job.StateParked, kept: true},
+		"the last one": {prepare: func(w *world, _ *job.Outcome) { w.fill(19) }, state: job.StateParked, kept: true},
+		"too many":     {prepare: func(w *world, _ *job.Outcome) { w.fill(20) }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "too many"},
+		"who was it?":  {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "not known"},
 		"meant for this call": {prepare: func(_ *world, o *job.Outcome) {
-			o.Result = job.Result{Status: job.OK, Delivery: job.Control, Control: []byte(`{"type":"end-call"}`)}
-		}, state: job.Undelivered, why: job.CallGone},
-		"kept at last":      {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, between: func(w *world) { w.customers.err = nil }, state: job.Kept, kept: true},
-		"never kept":        {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, state: job.Undelivered, why: job.CallGone, detail: "could not be kept"},
-		"kept, answer lost": {prepare: func(w *world, _ *job.Outcome) { w.customers.lost = down }, between: func(w *world) { w.customers.lost = nil }, state: job.Kept, kept: true},
-		"marked at last":    {prepare: func(w *world, _ *job.Outcome) { w.table.settle = down }, between: func(w *world) { w.table.settle = nil }, state: job.Kept, kept: true},
+			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: []byte(`{"type":"end-call"}`)}
+		}, state: job.StateUndelivered, why: job.ReasonCallGone},
+		"kept at last":      {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, between: func(w *world) { w.customers.err = nil }, state: job.StateParked, kept: true},
+		"never kept":        {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "could not be kept"},
+		"kept, answer lost": {prepare: func(w *world, _ *job.Outcome) { w.customers.lost = down }, between: func(w *world) { w.customers.lost = nil }, state: job.StateParked, kept: true},
+		"marked at last":    {prepare: func(w *world, _ *job.Outcome) { w.table.settle = down }, between: func(w *world) { w.table.settle = nil }, state: job.StateParked, kept: true},
 		"released late": {prepare: func(w *world, _ *job.Outcome) { w.customers.err, w.table.release = down, down },
-			between: func(w *world) { w.customers.err, w.table.release = nil, nil }, state: job.Kept, kept: true},
+			between: func(w *world) { w.customers.err, w.table.release = nil, nil }, state: job.StateParked, kept: true},
 		"died before the mark": {prepare: func(w *world, _ *job.Outcome) {
 			tries := 0
 			w.table.settles = func(context.Context, int) error {
@@ -72,13 +72,13 @@ func TestNextCall(t *testing.T) {
 				}
 				return nil
 			}
-		}, state: job.Kept, kept: true},
+		}, state: job.StateParked, kept: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.calls.answer = always(gone)
-				o := w.after(job.NextCall)
+				o := w.after(job.AfterCallNextCall)
 				if tt.prepare != nil {
 					tt.prepare(w, &o)
 				}
@@ -113,9 +113,9 @@ func TestKeptIsNotMarked(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
 		w.table.settle = errors.New("the table is down")
-		w.send(w.after(job.NextCall))
+		w.send(w.after(job.AfterCallNextCall))
 		w.run(59 * time.Minute)
-		w.want(callback.MaxPosts, job.Done, job.Unreachable, 0)
+		w.want(callback.MaxPosts, job.StateDone, job.ReasonUnreachable, 0)
 	})
 }
 
@@ -128,7 +128,7 @@ func (w *world) revived(call string) job.Outcome {
 	}
 	c := w.job("t1").Call
 	c.ID, c.ControlURL = call, controlURL+"/"+call
-	return job.KeptResult{JobID: "call-1/t1", ToolCallID: "t1", Tool: "order_status"}.Outcome(r, c)
+	return job.ParkedResult{JobID: "call-1/t1", ToolCallID: "t1", Tool: "order_status"}.Outcome(r, c)
 }
 
 // TestEarlier tells a kept result in the next call.
@@ -136,15 +136,15 @@ func TestEarlier(t *testing.T) {
 	const note = "This is about an earlier call of the same customer, which had ended before the work was done. Tell it when it fits.\n"
 	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
-		first := w.after(job.NextCall)
+		first := w.after(job.AfterCallNextCall)
 		w.send(first)
 		w.run(time.Minute)
-		w.want(1, job.Kept, "", 0)
+		w.want(1, job.StateParked, "", 0)
 
 		// The next call ends too soon, too.
 		w.send(w.revived("call-2"))
 		w.run(time.Minute)
-		w.want(2, job.Kept, "", 0)
+		w.want(2, job.StateParked, "", 0)
 		if diff := cmp.Diff([]string{first.JobID}, w.kept()); diff != "" {
 			t.Error(diff)
 		}
@@ -154,10 +154,10 @@ func TestEarlier(t *testing.T) {
 		second := w.revived("call-3")
 		w.send(first)
 		w.run(time.Millisecond)
-		w.want(2, job.Done, "", 0)
+		w.want(2, job.StateDone, "", 0)
 		w.send(second)
 		w.run(time.Minute)
-		w.want(3, job.Delivered, "", 0)
+		w.want(3, job.StateDelivered, "", 0)
 		if diff := cmp.Diff([]string{controlURL, controlURL + "/call-2", controlURL + "/call-3"}, w.calls.urls); diff != "" {
 			t.Error(diff)
 		}
@@ -171,18 +171,18 @@ func TestEarlier(t *testing.T) {
 func TestEarlierWithAnother(t *testing.T) {
 	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
-		w.send(w.after(job.NextCall))
+		w.send(w.after(job.AfterCallNextCall))
 		w.run(time.Minute)
 		w.calls.answer = always(delivered)
 		earlier := w.revived("call-2")
 		own := job.Job{ID: "call-2/t9", ToolCallID: "t9", Tool: "order_status", Call: earlier.Call}
-		w.send(w.finished(own, job.Terms{}, respond))
+		w.send(w.finished(own, job.Policy{}, respond))
 		w.send(earlier)
 		w.run(time.Minute)
 		if w.calls.posts != 2 {
 			t.Errorf("posts to %v", w.calls.urls)
 		}
-		w.wantStates(job.Delivered)
+		w.wantStates(job.StateDelivered)
 	})
 }
 
@@ -192,7 +192,7 @@ func TestRedrivenEarlier(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
 		j := w.job("t1")
-		r, err := w.table.Finish(t.Context(), w.claimed(j, job.Terms{AfterCall: job.NextCall}), respond, true, "it failed")
+		r, err := w.table.Finish(t.Context(), w.claimed(j, job.Policy{AfterCall: job.AfterCallNextCall}), respond, true, "it failed")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestRedrivenEarlier(t *testing.T) {
 		w.calls.answer = always(delivered)
 		w.send(w.revived("call-2"))
 		w.run(time.Minute)
-		w.want(2, job.Delivered, "", 0)
+		w.want(2, job.StateDelivered, "", 0)
 
 		time.Sleep(2 * time.Hour)
 		if r, err = w.table.Redrive(t.Context(), w.record(j.ID), "m2"); err != nil {
@@ -209,6 +209,6 @@ func TestRedrivenEarlier(t *testing.T) {
 		}
 		w.send(j.Outcome(r))
 		w.run(time.Minute)
-		w.want(2, job.Undelivered, job.DeadlinePast, 0)
+		w.want(2, job.StateUndelivered, job.ReasonDeadline, 0)
 	})
 }

@@ -17,7 +17,7 @@ import (
 
 // line is a progress line of the job t1, that its tool speaks.
 func (w *world) line(sequence int, text string) job.Outcome {
-	return w.job("t1").Line(sequence, text, false, w.start.Add(time.Hour))
+	return w.job("t1").ProgressOutcome(sequence, text, false, w.start.Add(time.Hour))
 }
 
 // noted is a line that the record knows, as the tool's own are.
@@ -33,7 +33,7 @@ func (w *world) noted(text string) job.Outcome {
 // finish ends a job that is running.
 func (w *world) finish(running job.Record) job.Outcome {
 	w.t.Helper()
-	r, err := w.table.Finish(w.t.Context(), running, job.Result{Status: job.OK, Delivery: job.Respond, Content: "done"}, false, "")
+	r, err := w.table.Finish(w.t.Context(), running, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "done"}, false, "")
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func inTellingWorld(t *testing.T, change func(*callback.Config), test func(t *te
 		if change != nil {
 			change(cfg)
 		}
-	}, func(t *testing.T, w *world) { test(t, w, w.claimed(w.job("t1"), job.Terms{})) })
+	}, func(t *testing.T, w *world) { test(t, w, w.claimed(w.job("t1"), job.Policy{})) })
 }
 
 // quiet checks that nothing is left, and nothing was announced.
@@ -72,7 +72,7 @@ func TestProgress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inTellingWorld(t, nil, func(t *testing.T, w *world, running job.Record) {
 				o := w.noted("half of it")
-				o = w.job("t1").Line(o.Sequence, "half of it", tt.silent, o.Deadline)
+				o = w.job("t1").ProgressOutcome(o.Sequence, "half of it", tt.silent, o.Deadline)
 				w.send(o)
 				w.send(o)
 				time.AfterFunc(time.Minute, func() { w.send(o) })
@@ -81,12 +81,12 @@ func TestProgress(t *testing.T) {
 					t.Error(diff)
 				}
 				w.quiet()
-				if s := w.state(); s != job.Running {
+				if s := w.state(); s != job.StateRunning {
 					t.Errorf("the job is %s", s)
 				}
 				w.send(w.finish(running))
 				w.run(time.Minute)
-				w.want(2, job.Delivered, "", 0)
+				w.want(2, job.StateDelivered, "", 0)
 			})
 		})
 	}
@@ -103,7 +103,7 @@ func TestProgressIsDropped(t *testing.T) {
 		"after the result was told": func(w *world, running job.Record) job.Outcome {
 			o := w.noted("half")
 			w.finish(running)
-			if err := w.table.Table.Settle(w.t.Context(), w.record("call-1/t1"), job.Delivered, ""); err != nil {
+			if err := w.table.Table.Settle(w.t.Context(), w.record("call-1/t1"), job.StateDelivered, ""); err != nil {
 				w.t.Fatal(err)
 			}
 			return o
@@ -229,7 +229,7 @@ func TestProgressIsNotRepeated(t *testing.T) {
 				w.calls.answer = always(delivered)
 				w.send(w.finish(running))
 				w.run(time.Millisecond)
-				w.want(2, job.Delivered, "", 0)
+				w.want(2, job.StateDelivered, "", 0)
 			})
 		})
 	}
@@ -253,7 +253,7 @@ func TestResultWaitsForProgress(t *testing.T) {
 				if diff := cmp.Diff([]string{"say half", "add t1=done"}, w.told()); diff != "" {
 					t.Error(diff)
 				}
-				w.want(2, job.Delivered, "", 0)
+				w.want(2, job.StateDelivered, "", 0)
 				// The caller waits: it must not take as long as the lease.
 				if at := w.calls.at[1]; at < took || at > took+6*time.Second {
 					t.Errorf("a progress line took %s, and the result was told after %s", took, at)
@@ -322,7 +322,7 @@ func TestProgressDied(t *testing.T) {
 				if diff := cmp.Diff(tt.told, w.told()); diff != "" {
 					t.Error(diff)
 				}
-				w.want(len(tt.told), job.Delivered, "", 0)
+				w.want(len(tt.told), job.StateDelivered, "", 0)
 			})
 		})
 	}
@@ -361,8 +361,8 @@ func TestWithItsOwnProgress(t *testing.T) {
 func TestNoRoundWithProgress(t *testing.T) {
 	inTellingWorld(t, nil, func(t *testing.T, w *world, _ job.Record) {
 		o := w.noted("half")
-		w.send(w.job("t1").Line(o.Sequence, "half", true, o.Deadline))
-		w.send(w.finished(w.job("t2"), job.Terms{}, respond))
+		w.send(w.job("t1").ProgressOutcome(o.Sequence, "half", true, o.Deadline))
+		w.send(w.finished(w.job("t2"), job.Policy{}, respond))
 		w.run(time.Minute)
 		if diff := cmp.Diff([]time.Duration{0, 0}, w.calls.at); diff != "" {
 			t.Error(diff)
@@ -388,6 +388,6 @@ func TestEndCannotBeNoted(t *testing.T) {
 		w.quiet()
 		w.send(w.finish(running))
 		w.run(10 * time.Second)
-		w.want(2, job.Undelivered, job.CallGone, 0)
+		w.want(2, job.StateUndelivered, job.ReasonCallGone, 0)
 	})
 }

@@ -39,7 +39,7 @@ func roundsOf(event events.SQSEvent) rounds {
 			continue
 		}
 		for part, o := range o.All() {
-			if o.Added() {
+			if o.AddsMessage() {
 				calls[member(m, part)] = o.Call.ControlURL
 			}
 		}

@@ -52,11 +52,11 @@ func (w *world) told() []string {
 // several sends outcomes of call-1, t1 and so on, in one batch.
 func (w *world) several(deliveries ...job.Delivery) {
 	for i, d := range deliveries {
-		r := job.Result{Status: job.OK, Delivery: d, Content: string(rune('A' + i))}
-		if d == job.Control {
-			r = job.Result{Status: job.OK, Delivery: d, Control: []byte(`{"type":"end-call"}`)}
+		r := job.Result{Status: job.StatusOK, Delivery: d, Content: string(rune('A' + i))}
+		if d == job.DeliveryControl {
+			r = job.Result{Status: job.StatusOK, Delivery: d, Control: []byte(`{"type":"end-call"}`)}
 		}
-		w.send(w.finished(w.job(fmt.Sprintf("t%d", i+1)), job.Terms{}, r))
+		w.send(w.finished(w.job(fmt.Sprintf("t%d", i+1)), job.Policy{}, r))
 	}
 }
 
@@ -76,7 +76,7 @@ func (w *world) wantStates(state job.State) {
 // TestSeveralAtOnce has outcomes of one call in one batch: what is added to the
 // conversation is one post, and nothing waits.
 func TestSeveralAtOnce(t *testing.T) {
-	const respond, silent, say, control = job.Respond, job.Silent, job.Say, job.Control
+	const respond, silent, say, control = job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl
 	tests := map[string]struct {
 		deliveries []job.Delivery
 		want       []string
@@ -101,7 +101,7 @@ func TestSeveralAtOnce(t *testing.T) {
 				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Error(diff)
 				}
-				w.wantStates(job.Delivered)
+				w.wantStates(job.StateDelivered)
 				if last := slices.Max(w.calls.at); last != 0 {
 					t.Errorf("the last one was posted after %s", last)
 				}
@@ -117,7 +117,7 @@ func TestCallsAreNotMixed(t *testing.T) {
 			call := fmt.Sprintf("call-%d", i%3)
 			j := job.Job{ID: job.ID(call, fmt.Sprint("t", i)), ToolCallID: fmt.Sprint("t", i), Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}
 			urls[j.ToolCallID+"="+call] = j.Call.ControlURL
-			w.send(w.finished(j, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: call}))
+			w.send(w.finished(j, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: call}))
 		}
 		w.run(time.Minute)
 		got := w.told()
@@ -133,7 +133,7 @@ func TestCallsAreNotMixed(t *testing.T) {
 				}
 			}
 		}
-		w.wantStates(job.Delivered)
+		w.wantStates(job.StateDelivered)
 	})
 }
 
@@ -154,7 +154,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 		wrong func(*testing.T, *world)
 		told  []string
 		at    []time.Duration
-		why   []job.Why
+		why   []job.Reason
 	}{
 		"a bit slow":    {slow(time.Second), []string{"add t1=A t2=B t3=C"}, []time.Duration{time.Second}, nil},
 		"slow":          {slow(5 * time.Second), []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{2 * time.Second, 5 * time.Second}, nil},
@@ -185,14 +185,14 @@ func TestWhoIsWaitedFor(t *testing.T) {
 			}
 		}, []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{0, time.Second}, nil},
 		"nothing to say": {func(_ *testing.T, w *world) { w.change = func(o *job.Outcome) { empty(second, o) } },
-			[]string{"add t1=A t3=C"}, []time.Duration{0}, []job.Why{job.Unspeakable}},
+			[]string{"add t1=A t3=C"}, []time.Duration{0}, []job.Reason{job.ReasonUnspeakable}},
 		"too late": {func(_ *testing.T, w *world) {
 			w.change = func(o *job.Outcome) {
 				if o.JobID == second {
 					o.Deadline = w.start.Add(-time.Second)
 				}
 			}
-		}, []string{"add t1=A t3=C"}, []time.Duration{0}, []job.Why{job.DeadlinePast}},
+		}, []string{"add t1=A t3=C"}, []time.Duration{0}, []job.Reason{job.ReasonDeadline}},
 		// To wait for the others may not make one late.
 		"slow, and another has little time": {func(t *testing.T, w *world) {
 			slow(5*time.Second)(t, w)
@@ -213,7 +213,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 				var outcomes []job.Outcome
 				for i := range 3 {
 					id := fmt.Sprint("t", i+1)
-					outcomes = append(outcomes, w.finished(w.job(id), job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: id + "=" + string(rune('A'+i))}))
+					outcomes = append(outcomes, w.finished(w.job(id), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id + "=" + string(rune('A'+i))}))
 				}
 				tt.wrong(t, w)
 				for _, o := range outcomes {
@@ -233,7 +233,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 					t.Error(diff)
 				}
 				for _, r := range w.store.Records() {
-					if r.State != job.Delivered && (tt.why == nil || r.ID != second || r.State != job.Undelivered) {
+					if r.State != job.StateDelivered && (tt.why == nil || r.ID != second || r.State != job.StateUndelivered) {
 						t.Errorf("%s is %s", r.ID, r.State)
 					}
 				}
@@ -247,7 +247,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 
 func settled(t *testing.T, w *world) {
 	t.Helper()
-	if err := w.table.Table.Settle(t.Context(), w.record("call-1/t2"), job.Delivered, ""); err != nil {
+	if err := w.table.Table.Settle(t.Context(), w.record("call-1/t2"), job.StateDelivered, ""); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -268,13 +268,13 @@ func empty(id string, o *job.Outcome) {
 // TestCopyInTheSameBatch has a batch with an outcome, its copy and another one.
 func TestCopyInTheSameBatch(t *testing.T) {
 	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-		w.several(job.Respond, job.Respond)
+		w.several(job.DeliveryRespond, job.DeliveryRespond)
 		w.send(w.job("t1").Outcome(w.record("call-1/t1")))
 		w.run(time.Minute)
 		if diff := cmp.Diff([]string{"add t1=A t2=B"}, w.told()); diff != "" {
 			t.Error(diff)
 		}
-		w.wantStates(job.Delivered)
+		w.wantStates(job.StateDelivered)
 	})
 }
 
@@ -293,7 +293,7 @@ func TestSharedPostFails(t *testing.T) {
 	t.Run("once", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 			w.calls.answer = second(func() vapi.Receipt { return failing })
-			w.several(job.Respond, job.Silent, job.Respond)
+			w.several(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
 			w.run(time.Minute)
 			if diff := cmp.Diff([]string{all, all}, w.told()); diff != "" {
 				t.Error(diff)
@@ -301,41 +301,41 @@ func TestSharedPostFails(t *testing.T) {
 			if diff := cmp.Diff([]time.Duration{0, time.Second}, w.calls.at); diff != "" {
 				t.Error(diff)
 			}
-			w.wantStates(job.Delivered)
+			w.wantStates(job.StateDelivered)
 		})
 	})
 	t.Run("for good", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 			w.calls.answer = always(gone)
-			w.several(job.Respond, job.Silent, job.Respond)
+			w.several(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
 			w.run(time.Minute)
 			if diff := cmp.Diff([]string{all}, w.told()); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff([]job.Why{job.CallGone, job.CallGone, job.CallGone}, w.whys()); diff != "" {
+			if diff := cmp.Diff([]job.Reason{job.ReasonCallGone, job.ReasonCallGone, job.ReasonCallGone}, w.whys()); diff != "" {
 				t.Error(diff)
 			}
-			w.wantStates(job.Undelivered)
+			w.wantStates(job.StateUndelivered)
 		})
 	})
 	t.Run("often", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 			w.calls.answer = always(failing)
-			w.several(job.Respond, job.Respond)
+			w.several(job.DeliveryRespond, job.DeliveryRespond)
 			w.run(time.Hour)
-			if diff := cmp.Diff([]job.Why{job.Unreachable, job.Unreachable}, w.whys()); diff != "" {
+			if diff := cmp.Diff([]job.Reason{job.ReasonUnreachable, job.ReasonUnreachable}, w.whys()); diff != "" {
 				t.Error(diff)
 			}
 			if w.calls.posts != callback.MaxPosts {
 				t.Errorf("%d posts", w.calls.posts)
 			}
-			w.wantStates(job.Undelivered)
+			w.wantStates(job.StateUndelivered)
 		})
 	})
 	t.Run("panics", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 			w.calls.answer = second(func() vapi.Receipt { panic("a bug") })
-			w.several(job.Respond, job.Respond, job.Respond)
+			w.several(job.DeliveryRespond, job.DeliveryRespond, job.DeliveryRespond)
 			w.run(29 * time.Second)
 			// Those that waited go on at once; the one that posted has not
 			// given back its lease.
@@ -351,13 +351,13 @@ func TestSharedPostFails(t *testing.T) {
 			if diff := cmp.Diff([]string{"t1=A", "t2=B", "t3=C"}, after); diff != "" {
 				t.Error(diff)
 			}
-			w.wantStates(job.Delivered)
+			w.wantStates(job.StateDelivered)
 		})
 	})
 	// The mark of one does not depend on that of another.
 	t.Run("one is not marked", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.several(job.Respond, job.Respond)
+			w.several(job.DeliveryRespond, job.DeliveryRespond)
 			w.table.settleFails = func(r job.Record) error {
 				if r.ID == "call-1/t1" {
 					return errors.New("the table is down")
@@ -368,7 +368,7 @@ func TestSharedPostFails(t *testing.T) {
 			if diff := cmp.Diff([]string{"add t1=A t2=B"}, w.told()); diff != "" {
 				t.Error(diff)
 			}
-			if a, b := w.state(), w.record("call-1/t2").State; a != job.Done || b != job.Delivered {
+			if a, b := w.state(), w.record("call-1/t2").State; a != job.StateDone || b != job.StateDelivered {
 				t.Errorf("they are %s and %s", a, b)
 			}
 		})
@@ -379,9 +379,9 @@ func TestSharedPostFails(t *testing.T) {
 // once, although the message comes back for one of them.
 func TestTogetherInAMessage(t *testing.T) {
 	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-		o := w.finished(w.job("t1"), job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "A"})
+		o := w.finished(w.job("t1"), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "A"})
 		for _, id := range []string{"t2", "t3"} {
-			o.With = append(o.With, w.finished(w.job(id), job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: id}))
+			o.With = append(o.With, w.finished(w.job(id), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}))
 		}
 		// The third is in other hands for a while.
 		held, err := w.table.ClaimDelivery(t.Context(), job.ID("call-1", "t3"), 40*time.Second)
@@ -398,7 +398,7 @@ func TestTogetherInAMessage(t *testing.T) {
 			t.Errorf("%d messages left; told:\n%s", w.results.Len(), diff)
 		}
 		for _, id := range []string{"t1", "t2", "t3"} {
-			if r := w.record(job.ID("call-1", id)); r.State != job.Delivered {
+			if r := w.record(job.ID("call-1", id)); r.State != job.StateDelivered {
 				t.Errorf("%s is %s (%d)", id, r.State, held.Revision)
 			}
 		}

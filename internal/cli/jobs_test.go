@@ -120,7 +120,7 @@ func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
 	}
-	r, err := table.Claim(t.Context(), j, job.Terms{}, time.Now().Add(48*time.Hour), "m", time.Minute)
+	r, err := table.Claim(t.Context(), j, job.Policy{}, time.Now().Add(48*time.Hour), "m", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,13 +184,13 @@ func TestJobsOfADeployment(t *testing.T) {
 	if len(a.sent) != 1 {
 		t.Fatalf("%d messages are on the results queue", len(a.sent))
 	}
-	if o, err := job.DecodeOutcome(a.sent[0]); err != nil || o.JobID != "c1/a" || o.Result.Status != job.Error || o.Call.ControlURL == "" {
+	if o, err := job.DecodeOutcome(a.sent[0]); err != nil || o.JobID != "c1/a" || o.Result.Status != job.StatusError || o.Call.ControlURL == "" {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if code, out, _ := jobs("show", "c1/a"); code != 0 || !strings.Contains(out, "cancelled by an operator: asked by mistake") {
 		t.Errorf("code %d\n%s", code, out)
 	}
-	if _, err := table.Complete(t.Context(), "c2/b", job.Result{Status: job.OK, Content: "x", Delivery: job.Respond}); err != nil {
+	if _, err := table.Complete(t.Context(), "c2/b", job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}); err != nil {
 		t.Fatal(err)
 	}
 	if code, out, errOut := jobs("cancel", "c2/b"); code != 1 || out != "" || !strings.Contains(errOut, "nothing was cancelled: the job is over already, its state is done") {

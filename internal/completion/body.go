@@ -37,7 +37,7 @@ func parse(contentType string, body []byte) (post, error) {
 	case bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body):
 		return parseObject(body)
 	case plain:
-		return checked(post{kind: job.Final, status: job.OK, text: string(body)})
+		return checked(post{kind: job.KindFinal, status: job.StatusOK, text: string(body)})
 	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
 		return post{}, fmt.Errorf("%w: it is not a JSON object", errBody)
 	default: // a form, for one, or a page that says that something went wrong
@@ -51,15 +51,15 @@ func parseObject(body []byte) (post, error) {
 	if err != nil {
 		return post{}, err
 	}
-	p := post{kind: job.Final, status: job.OK}
+	p := post{kind: job.KindFinal, status: job.StatusOK}
 	said := 0
 	for _, m := range []struct {
 		name string
 		set  func()
 	}{
 		{"result", func() {}},
-		{"error", func() { p.status = job.Error }},
-		{"progress", func() { p.kind, p.status = job.Progress, "" }},
+		{"error", func() { p.status = job.StatusError }},
+		{"progress", func() { p.kind, p.status = job.KindProgress, "" }},
 	} {
 		value, ok := members[m.name]
 		if !ok {
@@ -82,7 +82,7 @@ func parseObject(body []byte) (post, error) {
 		return post{}, fmt.Errorf("%w: it must have exactly one of the members result, error and progress", errBody)
 	}
 	if silent, ok := members["silent"]; ok {
-		if p.kind != job.Progress {
+		if p.kind != job.KindProgress {
 			return post{}, fmt.Errorf("%w: its member silent goes with progress only", errBody)
 		}
 		if json.Unmarshal(silent, &p.silent) != nil {

@@ -144,7 +144,7 @@ func (h *Handler) Handle(ctx context.Context, request events.APIGatewayV2HTTPReq
 		return response, nil
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted", slog.String("kind", string(kind)), slog.Int("bytes", len(request.Body)))
-	if kind == job.Progress {
+	if kind == job.KindProgress {
 		return answer(http.StatusAccepted, "status", "noted"), nil
 	}
 	return answer(http.StatusOK, "status", "accepted"), nil
@@ -169,7 +169,7 @@ func (h *Handler) take(ctx context.Context, request events.APIGatewayV2HTTPReque
 	if err != nil {
 		return jobID, "", err
 	}
-	if p.kind == job.Progress {
+	if p.kind == job.KindProgress {
 		return jobID, p.kind, h.progress(ctx, jobID, p)
 	}
 	return jobID, p.kind, h.complete(ctx, jobID, p)
@@ -184,11 +184,11 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 		return err
 	}
 	record, err = h.cfg.Table.Complete(ctx, jobID, job.Result{
-		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Terms.Delivery, job.Respond),
+		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, job.DeliveryRespond),
 	})
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {
-			if err := h.send(ctx, record.Job.Outcome(record)); err != nil {
+			if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
 				return err
 			}
 		}
@@ -197,7 +197,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err != nil {
 		return err
 	}
-	if err := h.send(ctx, record.Job.Outcome(record)); err != nil {
+	if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
 		return err
 	}
 	// Not before: until the outcome is sent, the wake is what saves it.
@@ -212,7 +212,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 // told, cannot be marked as such.
 func (h *Handler) unsent(record job.Record, p post) bool {
 	// A result that is told in a later call is on its way to that one.
-	if !record.OutcomePending() || record.Job == nil || record.RevivedIn != "" {
+	if !record.OutcomePending() || record.StoredJob == nil || record.RevivedIn != "" {
 		return false
 	}
 	return record.Result.Status == p.status && record.Result.Content == p.text || h.cfg.Now().Sub(record.Updated) > sendTimeout
@@ -227,13 +227,13 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 	switch {
 	case err != nil:
 		return err
-	case record.Job == nil: // it was never prepared for this
+	case record.StoredJob == nil: // it was never prepared for this
 		return job.ErrExpired
-	case record.Job.Call.Chat():
+	case record.StoredJob.Call.Chat():
 		// It is there for who asks. A chat would answer to it.
 		return nil
 	}
-	return h.send(ctx, record.Job.Line(record.Progress.Sequence, record.Progress.Text, p.silent, record.Deadline))
+	return h.send(ctx, record.StoredJob.ProgressOutcome(record.Progress.Sequence, record.Progress.Text, p.silent, record.Deadline))
 }
 
 func (h *Handler) send(ctx context.Context, o job.Outcome) error {
@@ -250,12 +250,12 @@ func (h *Handler) send(ctx context.Context, o job.Outcome) error {
 // cancel has the job not woken any more. It is for tidiness: a wake finds the
 // job finished.
 func (h *Handler) cancel(ctx context.Context, record job.Record) {
-	if h.cfg.Schedules == nil || record.Wake == 0 {
+	if h.cfg.Schedules == nil || record.WakeUp == 0 {
 		return
 	}
 	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
 	defer stop()
-	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.Wake)); err != nil {
+	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.WakeUp)); err != nil {
 		h.cfg.Log.WarnContext(ctx, "the job will be woken in vain", "job", record.ID, "error", err)
 	}
 }

@@ -134,7 +134,7 @@ func newJob() job.Job {
 
 // running puts a job into the table that runs and was made ready to be
 // completed.
-func (w *world) running(j job.Job, terms job.Terms) job.Record {
+func (w *world) running(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
 	r, err := w.table.Claim(w.t.Context(), j, terms, deadline, "message", time.Minute)
 	if err == nil {
@@ -147,7 +147,7 @@ func (w *world) running(j job.Job, terms job.Terms) job.Record {
 }
 
 // waiting puts a job into the table that waits for somebody outside.
-func (w *world) waiting(j job.Job, terms job.Terms) job.Record {
+func (w *world) waiting(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
 	r, err := w.table.Suspend(w.t.Context(), w.running(j, terms), j, time.Time{}, true, nil)
 	if err != nil {
@@ -251,28 +251,28 @@ func TestResult(t *testing.T) {
 	long := strings.Repeat("word ", 2000)
 	for name, row := range map[string]struct {
 		contentType, body string
-		terms             job.Terms
+		terms             job.Policy
 		want              job.Result
 	}{
-		"text":                     {text, "It is approved.", job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "It is approved."}},
-		"untyped text":             {"", " It is\napproved. ", job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "It is\napproved."}},
-		"text like JSON":           {text, `{"result": it is`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: `{"result": it is`}},
-		"JSON string as text":      {text, `"approved"`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: `"approved"`}},
-		"string":                   {object, `{"result":"It is \"approved\"."}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: `It is "approved".`}},
-		"object":                   {object, "{\"result\": {\"b\": [1, 2.50],\n \"a\": \"<x>\"}}", job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: `{"b":[1,2.50],"a":"<x>"}`}},
-		"number":                   {object, `{"result":12345678901234567890}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "12345678901234567890"}},
-		"false":                    {object, `{"result":false}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "false"}},
-		"nulls":                    {object, `{"result":"x","error":null,"progress":null,"silent":null}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"error":                    {object, `{"error":"The manager said no."}`, job.Terms{}, job.Result{Status: job.Error, Delivery: job.Respond, Content: "The manager said no."}},
-		"delivery":                 {object, `{"result":"x"}`, job.Terms{Delivery: job.Say}, job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}},
-		"error's delivery":         {object, `{"error":"x"}`, job.Terms{Delivery: job.Silent}, job.Result{Status: job.Error, Delivery: job.Silent, Content: "x"}},
-		"after the call":           {text, "x", job.Terms{AfterCall: job.CallBack}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"JSON without a type":      {"", ` {"result":"x"}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"JSON of curl's own type":  {"application/x-www-form-urlencoded", `{"result":"x"}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"a JSON type of one's own": {"application/vnd.example.v1+json", `{"result":"x"}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"byte order mark":          {object, "\ufeff" + `{"result":"x"}`, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}},
-		"too long to tell":         {text, long, job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: spoken.Cut(long)}},
-		"what SQS refuses":         {text, "a\x00\x1b\uffff", job.Terms{}, job.Result{Status: job.OK, Delivery: job.Respond, Content: "a\x00\x1b\uffff"}},
+		"text":                     {text, "It is approved.", job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is approved."}},
+		"untyped text":             {"", " It is\napproved. ", job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is\napproved."}},
+		"text like JSON":           {text, `{"result": it is`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: `{"result": it is`}},
+		"JSON string as text":      {text, `"approved"`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: `"approved"`}},
+		"string":                   {object, `{"result":"It is \"approved\"."}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: `It is "approved".`}},
+		"object":                   {object, "{\"result\": {\"b\": [1, 2.50],\n \"a\": \"<x>\"}}", job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: `{"b":[1,2.50],"a":"<x>"}`}},
+		"number":                   {object, `{"result":12345678901234567890}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "12345678901234567890"}},
+		"false":                    {object, `{"result":false}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "false"}},
+		"nulls":                    {object, `{"result":"x","error":null,"progress":null,"silent":null}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"error":                    {object, `{"error":"The manager said no."}`, job.Policy{}, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "The manager said no."}},
+		"delivery":                 {object, `{"result":"x"}`, job.Policy{Delivery: job.DeliverySay}, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}},
+		"error's delivery":         {object, `{"error":"x"}`, job.Policy{Delivery: job.DeliverySilent}, job.Result{Status: job.StatusError, Delivery: job.DeliverySilent, Content: "x"}},
+		"after the call":           {text, "x", job.Policy{AfterCall: job.AfterCallOutboundCall}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"JSON without a type":      {"", ` {"result":"x"}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"JSON of curl's own type":  {"application/x-www-form-urlencoded", `{"result":"x"}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"a JSON type of one's own": {"application/vnd.example.v1+json", `{"result":"x"}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"byte order mark":          {object, "\ufeff" + `{"result":"x"}`, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}},
+		"too long to tell":         {text, long, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: spoken.Cut(long)}},
+		"what SQS refuses":         {text, "a\x00\x1b\uffff", job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "a\x00\x1b\uffff"}},
 	} {
 		for _, encoded := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, base64 %t", name, encoded), func(t *testing.T) {
@@ -285,16 +285,16 @@ func TestResult(t *testing.T) {
 				}
 				w.wants("the result", w.handle(req), http.StatusOK, "")
 				want := []job.Outcome{{
-					Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.Final,
+					Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.KindFinal,
 					Result: row.want, Deadline: deadline, AfterCall: row.terms.AfterCall,
 				}}
 				if diff := cmp.Diff(want, w.told()); diff != "" {
 					t.Error(diff)
 				}
-				if got := w.record(j.ID); got.State != job.Done || !cmp.Equal(got.Result, &row.want) {
+				if got := w.record(j.ID); got.State != job.StateDone || !cmp.Equal(got.Result, &row.want) {
 					t.Errorf("the record is %s with %+v", got.State, got.Result)
 				}
-				if want := []string{queue.ScheduleName(j.ID, r.Wake)}; !slices.Equal(w.schedules.cancelled, want) {
+				if want := []string{queue.ScheduleName(j.ID, r.WakeUp)}; !slices.Equal(w.schedules.cancelled, want) {
 					t.Errorf("cancelled %q, want %q", w.schedules.cancelled, want)
 				}
 			})
@@ -344,7 +344,7 @@ func TestUnusableBodies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.waiting(newJob(), job.Terms{})
+			w.waiting(newJob(), job.Policy{})
 			a := w.post("call-1/tool-1", row.contentType, row.body)
 			w.wants("an unusable body", a, http.StatusBadRequest, "")
 			if !strings.Contains(a.Text, row.says) {
@@ -364,7 +364,7 @@ func TestSize(t *testing.T) {
 		}
 		for _, encoded := range []bool{false, true} {
 			w := newWorld(t)
-			w.waiting(newJob(), job.Terms{})
+			w.waiting(newJob(), job.Policy{})
 			r := request(sign(t, w.keys, "call-1/tool-1", deadline), "application/json", body)
 			if encoded {
 				r.Body, r.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(body)), true
@@ -381,7 +381,7 @@ func TestSize(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	const id = "call-1/tool-1"
 	w := newWorld(t)
-	w.waiting(newJob(), job.Terms{})
+	w.waiting(newJob(), job.Policy{})
 	good := sign(t, w.keys, id, deadline)
 	change := func(change func(*events.APIGatewayV2HTTPRequest)) events.APIGatewayV2HTTPRequest {
 		r := request(good, "text/plain", content)
@@ -413,7 +413,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		w.wants(name, w.handle(row.request), row.want, "")
 	}
-	if len(w.outcomes.taken) > 0 || w.record(id).State != job.Waiting {
+	if len(w.outcomes.taken) > 0 || w.record(id).State != job.StateWaiting {
 		t.Errorf("%d outcomes of a job that is %s", len(w.outcomes.taken), w.record(id).State)
 	}
 
@@ -429,7 +429,7 @@ func TestRefusals(t *testing.T) {
 // given.
 func TestNotPrepared(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.table.Claim(t.Context(), newJob(), job.Terms{}, deadline, "message", time.Minute); err != nil {
+	if _, err := w.table.Claim(t.Context(), newJob(), job.Policy{}, deadline, "message", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	w.wants("a result", w.post("call-1/tool-1", "", "x"), 410, "")
@@ -443,12 +443,12 @@ func TestNotPrepared(t *testing.T) {
 // outside: the tool's own does not count then.
 func TestRunning(t *testing.T) {
 	w := newWorld(t)
-	r := w.running(newJob(), job.Terms{})
+	r := w.running(newJob(), job.Policy{})
 	w.wants("a result", w.post(r.ID, "", "from outside"), 200, "")
 	if len(w.schedules.cancelled) != 0 {
 		t.Errorf("cancelled %q, and the job never waited", w.schedules.cancelled)
 	}
-	if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.OK, Delivery: job.Respond, Content: "from inside"}, false, ""); !errors.Is(err, job.ErrFinished) {
+	if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "from inside"}, false, ""); !errors.Is(err, job.ErrFinished) {
 		t.Errorf("the tool's own result: %v", err)
 	}
 	if got := w.record(r.ID).Result.Content; got != "from outside" {
@@ -470,7 +470,7 @@ func TestRotatedKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.waiting(newJob(), job.Terms{})
+			w.waiting(newJob(), job.Policy{})
 			h, err := completion.New(completion.Config{
 				Tokens: completion.NewKeys(row.source, nil), Table: w.table, Outcomes: &w.outcomes,
 				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
@@ -488,11 +488,11 @@ func TestRotatedKeys(t *testing.T) {
 func TestProgress(t *testing.T) {
 	w := newWorld(t)
 	j := newJob()
-	w.waiting(j, job.Terms{Delivery: job.Silent})
+	w.waiting(j, job.Policy{Delivery: job.DeliverySilent})
 	line := func(sequence int, text string, delivery job.Delivery) job.Outcome {
 		return job.Outcome{
-			Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.Progress, Sequence: sequence,
-			Result: job.Result{Status: job.OK, Delivery: delivery, Content: text}, Deadline: deadline,
+			Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.KindProgress, Sequence: sequence,
+			Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: text}, Deadline: deadline,
 		}
 	}
 	w.wants("the first", w.post(j.ID, "application/json", `{"progress":" The manager has it. "}`), 202, "")
@@ -506,12 +506,12 @@ func TestProgress(t *testing.T) {
 	w.now = w.now.Add(job.ProgressPause)
 	w.wants("spoken", w.post(j.ID, "", `{"progress":"She thinks.","silent":false}`), 202, "")
 	want := []job.Outcome{
-		line(1, "The manager has it.", job.Say), line(2, "She looks at it.", job.Silent), line(3, "She thinks.", job.Say),
+		line(1, "The manager has it.", job.DeliverySay), line(2, "She looks at it.", job.DeliverySilent), line(3, "She thinks.", job.DeliverySay),
 	}
 	if diff := cmp.Diff(want, w.told()); diff != "" {
 		t.Error(diff)
 	}
-	if r := w.record(j.ID); r.State != job.Waiting || r.Progress.Text != "She thinks." || len(w.schedules.cancelled) != 0 {
+	if r := w.record(j.ID); r.State != job.StateWaiting || r.Progress.Text != "She thinks." || len(w.schedules.cancelled) != 0 {
 		t.Errorf("the job is %s with %+v; cancelled: %q", r.State, r.Progress, w.schedules.cancelled)
 	}
 
@@ -524,7 +524,7 @@ func TestProgressOfAChat(t *testing.T) {
 	w := newWorld(t)
 	j := newJob()
 	j.Call = job.Call{ID: "call-1", Type: "chat"}
-	w.waiting(j, job.Terms{})
+	w.waiting(j, job.Policy{})
 	w.wants("progress", w.post(j.ID, "", `{"progress":"half"}`), 202, "")
 	if r := w.record(j.ID); len(w.outcomes.taken) != 0 || r.Progress == nil || r.Progress.Text != "half" {
 		t.Errorf("%d lines were sent, and %+v noted", len(w.outcomes.taken), r.Progress)
@@ -539,7 +539,7 @@ func TestFive(t *testing.T) {
 		j := newJob()
 		j.ToolCallID = fmt.Sprint("tool-", round)
 		j.ID = job.ID(j.Call.ID, j.ToolCallID)
-		w.waiting(j, job.Terms{})
+		w.waiting(j, job.Policy{})
 		token := sign(t, w.keys, j.ID, deadline)
 		answers := make([]answer, 5)
 		start := make(chan struct{})
@@ -590,7 +590,7 @@ func TestDeadline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.waiting(newJob(), job.Terms{})
+			w.waiting(newJob(), job.Policy{})
 			w.now = row.at
 			w.wants("a result", w.post("call-1/tool-1", "", "x"), row.want, "")
 			if n := len(w.outcomes.taken); (n == 1) != (row.want == 200) {
@@ -606,7 +606,7 @@ func TestDeadline(t *testing.T) {
 			j := newJob()
 			j.ToolCallID = fmt.Sprint("tool-", round)
 			j.ID = job.ID(j.Call.ID, j.ToolCallID)
-			w.waiting(j, job.Terms{})
+			w.waiting(j, job.Policy{})
 			token := sign(t, w.keys, j.ID, deadline)
 			w.now = deadline
 			var a answer
@@ -621,7 +621,7 @@ func TestDeadline(t *testing.T) {
 				<-start
 				r, err := w.table.ClaimWoken(context.Background(), j.ID, "wake", time.Minute)
 				if err == nil {
-					_, err = w.table.Finish(context.Background(), r, job.Result{Status: job.Error, Delivery: job.Respond, Content: "given up"}, false, "")
+					_, err = w.table.Finish(context.Background(), r, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "given up"}, false, "")
 				}
 				if gaveUp = err == nil; err != nil && !errors.Is(err, job.ErrFinished) {
 					t.Errorf("the wake: %v", err)
@@ -651,7 +651,7 @@ func TestDeadline(t *testing.T) {
 // TestNotSent is about a result that was stored, and that could not be sent on.
 func TestNotSent(t *testing.T) {
 	w := newWorld(t)
-	w.waiting(newJob(), job.Terms{})
+	w.waiting(newJob(), job.Policy{})
 	const id = "call-1/tool-1"
 	w.outcomes.err = errors.New("down")
 	w.wants("the first", w.post(id, "", "first"), 503, "1")
@@ -697,19 +697,19 @@ func TestEnded(t *testing.T) {
 	}{
 		"replaced": {func(w *world, r job.Record) { must(w.table.Replace(ctx, r.ID, "a later question")) }, 0},
 		"cancelled, and not told yet": {func(w *world, r job.Record) {
-			must(w.table.Cancel(ctx, r.ID, job.Result{Status: job.Error, Delivery: job.Respond, Content: "x"}, "the call ended"))
+			must(w.table.Cancel(ctx, r.ID, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "x"}, "the call ended"))
 		}, 1},
 		"told in another call": {func(w *world, r job.Record) {
-			must(w.table.Complete(ctx, r.ID, job.Result{Status: job.OK, Delivery: job.Respond, Content: "x"}))
+			must(w.table.Complete(ctx, r.ID, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}))
 			claimed, err := w.table.ClaimDelivery(ctx, r.ID, time.Minute)
 			must(claimed, err)
-			must(claimed, w.table.Settle(ctx, claimed, job.Kept, ""))
+			must(claimed, w.table.Settle(ctx, claimed, job.StateParked, ""))
 			must(w.table.Revive(ctx, r.ID, "call-2", deadline))
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			row.end(w, w.waiting(newJob(), job.Terms{}))
+			row.end(w, w.waiting(newJob(), job.Policy{}))
 			w.now = w.now.Add(time.Minute)
 			w.wants("a result", w.post("call-1/tool-1", "", "late"), 409, "")
 			if n := len(w.outcomes.taken); n != row.told {
@@ -722,7 +722,7 @@ func TestEnded(t *testing.T) {
 // TestCancelFails is about a wake that stays: nobody has to know.
 func TestCancelFails(t *testing.T) {
 	w := newWorld(t)
-	w.waiting(newJob(), job.Terms{})
+	w.waiting(newJob(), job.Policy{})
 	w.schedules.err = errors.New("throttled")
 	w.wants("a result", w.post("call-1/tool-1", "", "x"), 200, "")
 	if len(w.schedules.cancelled) != 1 {
@@ -730,7 +730,7 @@ func TestCancelFails(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.waiting(newJob(), job.Terms{})
+		w.waiting(newJob(), job.Policy{})
 		w.schedules.hang = true
 		began := time.Now()
 		w.wants("a result", w.post("call-1/tool-1", "", "x"), 200, "")
@@ -779,7 +779,7 @@ func FuzzPost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, contentType string, body []byte, encoded bool) {
 		w := newWorld(t)
-		w.waiting(newJob(), job.Terms{})
+		w.waiting(newJob(), job.Policy{})
 		r := request(sign(t, w.keys, "call-1/tool-1", deadline), contentType, string(body))
 		r.IsBase64Encoded = encoded
 		response, err := w.handler.Handle(t.Context(), r)
@@ -789,15 +789,15 @@ func FuzzPost(f *testing.F) {
 		told, record := w.told(), w.record("call-1/tool-1")
 		switch response.StatusCode {
 		case http.StatusOK:
-			if len(told) != 1 || told[0].Kind != job.Final || record.State != job.Done {
+			if len(told) != 1 || told[0].Kind != job.KindFinal || record.State != job.StateDone {
 				t.Fatalf("a result, and the job is %s with %+v", record.State, told)
 			}
 		case http.StatusAccepted:
-			if len(told) != 1 || told[0].Kind != job.Progress || record.State != job.Waiting {
+			if len(told) != 1 || told[0].Kind != job.KindProgress || record.State != job.StateWaiting {
 				t.Fatalf("progress, and the job is %s with %+v", record.State, told)
 			}
 		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
-			if len(told) != 0 || record.State != job.Waiting || record.Progress != nil {
+			if len(told) != 0 || record.State != job.StateWaiting || record.Progress != nil {
 				t.Fatalf("refused, and the job is %s with %+v", record.State, told)
 			}
 			return

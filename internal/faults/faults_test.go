@@ -306,7 +306,7 @@ func (r *report) tryOutages() {
 		bound time.Duration
 	}{
 		{outage{name: "table", ops: []string{"load", "save", "query"}}, 5 * time.Minute},
-		{outage{name: "marks", ops: []string{saveOp(job.Delivered), saveOp(job.Undelivered), saveOp(job.Kept)}, unmarked: true}, 5 * time.Minute},
+		{outage{name: "marks", ops: []string{saveOp(job.StateDelivered), saveOp(job.StateUndelivered), saveOp(job.StateParked)}, unmarked: true}, 5 * time.Minute},
 		{outage{name: "jobs queue", ops: []string{"send job"}}, 15 * time.Second},
 		{outage{name: "results queue", ops: []string{"send outcome"}}, 5 * time.Minute},
 		{outage{name: "visibility", ops: []string{"change visibility"}}, 20 * time.Minute},

@@ -778,7 +778,7 @@ func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
 
 func (e *environment) putEvents(w http.ResponseWriter, body []byte) bool {
 	var in struct{ Entries []struct{ Detail string } }
-	var u job.Announcement
+	var u job.Undelivered
 	if err := json.Unmarshal(body, &in); err != nil || len(in.Entries) != 1 || json.Unmarshal([]byte(in.Entries[0].Detail), &u) != nil {
 		e.lab.t.Errorf("PutEvents: %v %s", err, body)
 		return false

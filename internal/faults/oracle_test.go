@@ -70,8 +70,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	}
 	r, ok := records[id]
 	callID, _, _ := strings.Cut(id, "/")
-	silent := r.State == job.Cancelled && w.replaced(id) ||
-		r.State == job.Undelivered && r.Terms.AfterCall == job.Drop && (o.gone[callID] || r.Updated.After(r.Deadline))
+	silent := r.State == job.StateCancelled && w.replaced(id) ||
+		r.State == job.StateUndelivered && r.Policy.AfterCall == job.AfterCallDrop && (o.gone[callID] || r.Updated.After(r.Deadline))
 	switch {
 	case told+announced+called == 0 && !silent:
 		w.wrong("lost", id, "it was accepted, and neither told nor announced; its record: %s", show(r))
@@ -84,9 +84,9 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	case called > 1:
 		w.wrong("twice", id, "the customer was called back %d times", called)
 	case told > 0 && announced > 0 && !o.mayRepeatTold[id]:
-		w.wrong("twice", id, "told, and announced as undelivered for %s", o.announced[id][0].Why)
-	case called > 0 && announced > 0 && (!o.mayAnnounceCalled[id] || o.announced[id][0].Why != job.CallBackUnsure):
-		w.wrong("twice", id, "called back, and announced as undelivered for %s", o.announced[id][0].Why)
+		w.wrong("twice", id, "told, and announced as undelivered for %s", o.announced[id][0].Reason)
+	case called > 0 && announced > 0 && (!o.mayAnnounceCalled[id] || o.announced[id][0].Reason != job.ReasonOutboundCallUnconfirmed):
+		w.wrong("twice", id, "called back, and announced as undelivered for %s", o.announced[id][0].Reason)
 	case called > 0 && told > 0 && !o.mayRepeatTold[id]:
 		w.wrong("twice", id, "told, and called back")
 	}
@@ -96,8 +96,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		return
 	}
 	w.judgeStarts(id, r)
-	want := map[job.State]bool{job.Delivered: told+called > 0, job.Undelivered: announced > 0 || silent, job.Cancelled: silent}
-	if unmarked := len(w.judged) > 0 && w.judged[0].unmarked; !want[r.State] && !(unmarked && r.State == job.Done) {
+	want := map[job.State]bool{job.StateDelivered: told+called > 0, job.StateUndelivered: announced > 0 || silent, job.StateCancelled: silent}
+	if unmarked := len(w.judged) > 0 && w.judged[0].unmarked; !want[r.State] && !(unmarked && r.State == job.StateDone) {
 		w.wrong("record", id, "told %d, announced %d, called back %d times, and the record says: %s", told, announced, called, show(r))
 	}
 	if told > 0 && o.toldAt[id].After(r.Deadline) {
@@ -112,7 +112,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		if r.Result == nil || u.Content != r.Result.Content || u.Status != r.Result.Status || u.CustomerNumber == "" {
 			w.wrong("record", id, "announced was %+v, and the record says: %s", u, show(r))
 		}
-		if u.Why == job.CallGone && !o.gone[u.CallID] {
+		if u.Reason == job.ReasonCallGone && !o.gone[u.CallID] {
 			w.wrong("twice", id, "announced as gone, and it was not")
 		}
 	}
@@ -184,14 +184,14 @@ func (p part) tells(r job.Record, records map[string]job.Record) bool {
 		silent := true // where all of them are
 		for _, id := range p.with {
 			other := records[id].Result
-			silent = silent && other != nil && other.Delivery == job.Silent
+			silent = silent && other != nil && other.Delivery == job.DeliverySilent
 		}
-		return result.Delivery != job.Say && m.Silent == silent && told(m.Content)
+		return result.Delivery != job.DeliverySay && m.Silent == silent && told(m.Content)
 	case vapi.Say:
-		return result.Delivery == job.Say && m.Content == result.Content
+		return result.Delivery == job.DeliverySay && m.Content == result.Content
 	default:
 		b, err := json.Marshal(m)
-		return err == nil && result.Delivery == job.Control && bytes.Equal(b, result.Control)
+		return err == nil && result.Delivery == job.DeliveryControl && bytes.Equal(b, result.Control)
 	}
 }
 
@@ -240,10 +240,10 @@ func (w *world) outcome(id string) string {
 	case len(o.called[id]) > 0:
 		text = "called back"
 	case len(o.announced[id]) > 0:
-		text = "announced " + string(o.announced[id][0].Why)
-	case r.State == job.Cancelled:
+		text = "announced " + string(o.announced[id][0].Reason)
+	case r.State == job.StateCancelled:
 		text = "cancelled"
-	case r.State == job.Undelivered && strings.HasPrefix(r.Reason, "dropped"):
+	case r.State == job.StateUndelivered && strings.HasPrefix(r.Reason, "dropped"):
 		text = "dropped"
 	default:
 		return "nothing"

@@ -297,7 +297,7 @@ func (w *world) operate(id string) {
 
 // cancel gives true when there is nothing left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	record, err := jobtable.New(w.store, nil).Cancel(ctx, id, job.Result{Status: job.Error, Delivery: job.Respond, Content: cancelledText}, "by an operator")
+	record, err := jobtable.New(w.store, nil).Cancel(ctx, id, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator")
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return false
 	}
@@ -306,10 +306,10 @@ func (w *world) cancel(ctx context.Context, id string) bool {
 		w.observed.cancelled[id] = true
 		w.mu.Unlock()
 	}
-	if !record.OutcomePending() || record.Job == nil {
+	if !record.OutcomePending() || record.StoredJob == nil {
 		return true // it runs, and its function finds out; or it was sent
 	}
-	body, err := record.Job.Outcome(record).Encode()
+	body, err := record.StoredJob.Outcome(record).Encode()
 	if err != nil {
 		panic(err)
 	}
@@ -326,7 +326,7 @@ func (w *world) callAgain() {
 	w.plan, w.outages = nil, nil
 	w.mu.Unlock()
 	for _, r := range w.records() {
-		if r.State != job.Kept {
+		if r.State != job.StateParked {
 			continue
 		}
 		callID, _, _ := strings.Cut(r.ID, "/")

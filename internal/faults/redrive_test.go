@@ -83,7 +83,7 @@ func TestRedrive(t *testing.T) {
 	if got := w.outcome(id); got != "announced deadline, dead letter" {
 		t.Errorf("it came to %q", got)
 	}
-	if r := w.records(); len(r) != 1 || r[0].State != job.Undelivered {
+	if r := w.records(); len(r) != 1 || r[0].State != job.StateUndelivered {
 		t.Errorf("the records: %+v", r)
 	}
 }
@@ -95,12 +95,12 @@ func TestRedriveSleeper(t *testing.T) {
 	scenario := []webhook{{call: "abandoned", calls: []toolCall{{id: "alone", tool: "waits", arguments: arguments}}}}
 	const id = "abandoned/alone"
 	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
-		if r := w.records(); len(r) != 1 || r[0].State != job.Waiting || len(w.deadJobs.Bodies()) != 1 {
+		if r := w.records(); len(r) != 1 || r[0].State != job.StateWaiting || len(w.deadJobs.Bodies()) != 1 {
 			t.Errorf("it is not asleep and dead: %+v", r)
 		}
 		w.redrive()
 	}})
-	if told := w.observed.told[id]; len(told) != 1 || w.outcome(id) != "told error, dead letter" || w.records()[0].State != job.Delivered {
+	if told := w.observed.told[id]; len(told) != 1 || w.outcome(id) != "told error, dead letter" || w.records()[0].State != job.StateDelivered {
 		t.Errorf("it came to %q; told %+v", w.outcome(id), told)
 	}
 	if at := w.observed.toldAt[id].Sub(w.began); at < 30*time.Minute || at > 31*time.Minute {
@@ -132,11 +132,11 @@ func testRedrive(t *testing.T, scenario []webhook, want int, later func(*world))
 		if len(o.told[id]) != told[id] || len(o.starts[id]) != starts[id] {
 			t.Errorf("%s was told %d times and started %d times, before %d and %d", id, len(o.told[id]), len(o.starts[id]), told[id], starts[id])
 		}
-		if len(o.announced[id]) != announced[id]+1 || o.announced[id][announced[id]].Why != job.DeadlinePast {
+		if len(o.announced[id]) != announced[id]+1 || o.announced[id][announced[id]].Reason != job.ReasonDeadline {
 			t.Errorf("%s was announced %d times, before %d: %+v", id, len(o.announced[id]), announced[id], o.announced[id])
 		}
 		for _, r := range w.records() {
-			if r.ID == id && (r.State != job.Undelivered || r.Exhausted) {
+			if r.ID == id && (r.State != job.StateUndelivered || r.Exhausted) {
 				t.Errorf("the record says: %s", show(r))
 			}
 		}

@@ -79,7 +79,7 @@ type observations struct {
 	told      map[string][]part
 	toldAt    map[string]time.Time   // the last time, by when it was sent
 	posted    map[string][]time.Time // told or not
-	announced map[string][]job.Announcement
+	announced map[string][]job.Undelivered
 	called    map[string][]vapi.NewCall // back
 	lines     map[string][]int          // the progress lines that were told, by their numbers
 	completed map[string][]string       // what was posted to the completion URL, and answered with 200
@@ -394,16 +394,16 @@ func (w *world) marked(inv *invocation, id string, state job.State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch state {
-	case job.Delivered:
+	case job.StateDelivered:
 		delete(inv.unmarkedTold, id)
 		delete(inv.unmarkedCalled, id)
-	case job.Undelivered:
+	case job.StateUndelivered:
 		delete(inv.unmarkedAnnounced, id)
 	}
 }
 
 // Announce makes the world its own event bus.
-func (w *world) Announce(ctx context.Context, u job.Announcement) error {
+func (w *world) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	inv := invocationOf(ctx)
 	times := 0
 	err := w.step(ctx, "announce", u.JobID, func() error {
@@ -679,7 +679,7 @@ func emptyWorld() *world {
 		observed: observations{
 			accepted: make(map[string]bool), repeated: make(map[string]bool), starts: make(map[string][]start),
 			told: make(map[string][]part), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
-			announced: make(map[string][]job.Announcement), called: make(map[string][]vapi.NewCall), lines: make(map[string][]int),
+			announced: make(map[string][]job.Undelivered), called: make(map[string][]vapi.NewCall), lines: make(map[string][]int),
 			completed: make(map[string][]string), cancelled: make(map[string]bool), gone: make(map[string]bool),
 			mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool), mayAnnounceCalled: make(map[string]bool),
 		},
@@ -719,7 +719,7 @@ func newWorld(t *testing.T, s setting) *world {
 	table := jobtable.New(w.store, nil)
 	webhooks, err := ack.New(ack.Config{
 		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
-		Status: status.Of(table), Calls: jobtable.NewCalls(w.store, job.PerCall{}, nil), NextCall: true, Log: log,
+		Status: status.Of(table), Calls: jobtable.NewCalls(w.store, job.CallLimits{}, nil), NextCall: true, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -757,7 +757,7 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := process.New(process.Config{
 		Tools: tools, Table: jobtable.New(w.store, nil), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{sender{w, w.jobs, "send wake"}},
 		// More than the scenarios need: who is refused is not what breaks here.
-		Calls:     jobtable.NewCalls(w.store, job.PerCall{Jobs: 100, Concurrent: 100}, nil),
+		Calls:     jobtable.NewCalls(w.store, job.CallLimits{Jobs: 100, Concurrent: 100}, nil),
 		Schedules: scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store, nil), Completions: urls, Log: w.log(s),
 	})
 	if err != nil {
@@ -768,9 +768,9 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 
 func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := callback.New(callback.Config{
-		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{sender{w, w.results, ""}}, Announcer: w,
-		Ends: jobtable.NewCalls(w.store, job.PerCall{}, nil), Customers: jobtable.NewCustomers(w.store, nil), Chats: w,
-		CallBack: &callback.CallBack{
+		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{sender{w, w.results, ""}}, Events: w,
+		Ends: jobtable.NewCalls(w.store, job.CallLimits{}, nil), Customers: jobtable.NewCustomers(w.store, nil), Chats: w,
+		OutboundCalls: &callback.OutboundCalls{
 			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
 		},
 		Log: w.log(s),

@@ -7,7 +7,7 @@ import (
 )
 
 // PerCall bounds what one call may have tools do, as each run costs money.
-type PerCall struct {
+type CallLimits struct {
 	Jobs       int // in the call's whole life; 0 means any number
 	Concurrent int // at the same time; 0 means any number
 }
@@ -76,7 +76,7 @@ func (r CallRecord) End(now time.Time) (CallRecord, bool) {
 // Admit gives a job a slot for as long as its lease. It fails with a
 // [*LimitError]. A job that has or had a slot is not counted again, and never
 // refused: it was promised that it would run.
-func (r CallRecord) Admit(toolCallID string, now time.Time, lease time.Duration, limits PerCall) (CallRecord, error) {
+func (r CallRecord) Admit(toolCallID string, now time.Time, lease time.Duration, limits CallLimits) (CallRecord, error) {
 	_, known := r.Slots[toolCallID]
 	if !known {
 		running := 0

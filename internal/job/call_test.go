@@ -49,8 +49,8 @@ func TestCallRecord(t *testing.T) {
 }
 
 func TestCustomerRecord(t *testing.T) {
-	kept := func(i int) job.KeptResult {
-		return job.KeptResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
+	kept := func(i int) job.ParkedResult {
+		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
 	}
 	r := job.CustomerRecord{Customer: "x", Updated: start}
 	for i := range 20 {
@@ -67,19 +67,19 @@ func TestCustomerRecord(t *testing.T) {
 	// What is kept once more is another one, in the place of the first.
 	again := kept(7)
 	again.Revision = 9
-	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Kept) != 20 || got.Kept[19] != again || slices.Contains(got.Kept, kept(7)) || !got.Updated.Equal(start.Add(2)) {
+	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Parked) != 20 || got.Parked[19] != again || slices.Contains(got.Parked, kept(7)) || !got.Updated.Equal(start.Add(2)) {
 		t.Errorf("a result twice: %t, %+v", ok, got)
-	} else if got = got.Remove(kept(7), start.Add(3)); len(got.Kept) != 20 {
+	} else if got = got.Remove(kept(7), start.Add(3)); len(got.Parked) != 20 {
 		t.Errorf("removed as it was kept before: %+v", got)
 	}
 	less := r.Remove(kept(7), start.Add(3))
-	if len(less.Kept) != 19 || len(r.Kept) != 20 || less.Kept[7] != kept(8) || r.Kept[7] != kept(7) || !less.Updated.Equal(start.Add(3)) {
+	if len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) || !less.Updated.Equal(start.Add(3)) {
 		t.Errorf("removed from %+v: %+v", r, less)
 	}
-	if got := less.Remove(kept(7), start.Add(4)); len(got.Kept) != 19 {
+	if got := less.Remove(kept(7), start.Add(4)); len(got.Parked) != 19 {
 		t.Errorf("removed twice: %+v", got)
 	}
-	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Kept[19] != kept(20) || !got.Expires().Equal(start.Add(4+job.Retention)) {
+	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Parked[19] != kept(20) || !got.Expires().Equal(start.Add(4+job.Retention)) {
 		t.Errorf("room again: %t, %+v", ok, got)
 	}
 }

@@ -9,20 +9,20 @@ import (
 
 // maxKept is how many results are kept for a customer's next call. A caller
 // would not listen to more.
-const maxKept = 20
+const maxParked = 20
 
 // CustomerRecord remembers which results are kept for a customer's next call.
 // As with [Record], who saves it must do so only if it was not changed
 // meanwhile.
 type CustomerRecord struct {
-	Customer string       `json:"customer"` // see [Customer]
-	Revision int64        `json:"-"`        // counts the saves; 0 means never saved
-	Kept     []KeptResult `json:"kept,omitempty"`
-	Updated  time.Time    `json:"updated"`
+	Customer string         `json:"customer"` // see [Customer]
+	Revision int64          `json:"-"`        // counts the saves; 0 means never saved
+	Parked   []ParkedResult `json:"kept,omitempty"`
+	Updated  time.Time      `json:"updated"`
 }
 
 // KeptResult names a job whose result is kept.
-type KeptResult struct {
+type ParkedResult struct {
 	JobID      string `json:"jobId"`
 	ToolCallID string `json:"toolCallId"`
 	Tool       string `json:"tool"`
@@ -32,10 +32,10 @@ type KeptResult struct {
 }
 
 // Outcome is the message that tells the revived result in a call.
-func (k KeptResult) Outcome(r Record, c Call) Outcome {
+func (k ParkedResult) Outcome(r Record, c Call) Outcome {
 	return Outcome{
 		Version: version, JobID: k.JobID, ToolCallID: k.ToolCallID, Tool: k.Tool, Call: c,
-		Kind: Final, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Terms.AfterCall, Earlier: true,
+		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Earlier: true,
 	}
 }
 
@@ -51,18 +51,18 @@ func Customer(c Call) string {
 
 // Add notes a kept result, in the place of what was noted of the same job. It
 // gives false where there are too many.
-func (r CustomerRecord) Add(k KeptResult, now time.Time) (CustomerRecord, bool) {
-	others := slices.DeleteFunc(slices.Clone(r.Kept), func(other KeptResult) bool { return other.JobID == k.JobID })
-	if len(others) >= maxKept {
+func (r CustomerRecord) Add(k ParkedResult, now time.Time) (CustomerRecord, bool) {
+	others := slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other.JobID == k.JobID })
+	if len(others) >= maxParked {
 		return r, false
 	}
-	r.Kept, r.Updated = append(others, k), now
+	r.Parked, r.Updated = append(others, k), now
 	return r, true
 }
 
 // Remove forgets a kept result.
-func (r CustomerRecord) Remove(k KeptResult, now time.Time) CustomerRecord {
-	r.Kept = slices.DeleteFunc(slices.Clone(r.Kept), func(other KeptResult) bool { return other == k })
+func (r CustomerRecord) Remove(k ParkedResult, now time.Time) CustomerRecord {
+	r.Parked = slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other == k })
 	r.Updated = now
 	return r
 }

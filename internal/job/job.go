@@ -85,18 +85,18 @@ func Decode(message string) (Job, error) {
 type Status string
 
 const (
-	OK    Status = "ok"
-	Error Status = "error"
+	StatusOK    Status = "ok"
+	StatusError Status = "error"
 )
 
 // Delivery says how an outcome reaches the call.
 type Delivery string
 
 const (
-	Respond Delivery = "respond" // into the conversation, and the assistant answers
-	Silent  Delivery = "silent"  // into the conversation, and the assistant stays silent
-	Say     Delivery = "say"     // spoken word for word
-	Control Delivery = "control" // the control message in Result.Control, as it is
+	DeliveryRespond Delivery = "respond" // into the conversation, and the assistant answers
+	DeliverySilent  Delivery = "silent"  // into the conversation, and the assistant stays silent
+	DeliverySay     Delivery = "say"     // spoken word for word
+	DeliveryControl Delivery = "control" // the control message in Result.Control, as it is
 )
 
 // Result is what a job came to, and how it is to be told.
@@ -109,13 +109,13 @@ type Result struct {
 
 func (r Result) check() error {
 	switch {
-	case r.Status != OK && r.Status != Error:
+	case r.Status != StatusOK && r.Status != StatusError:
 		return fmt.Errorf("there is no status %q", string(r.Status))
-	case r.Delivery == Control && len(r.Control) == 0:
+	case r.Delivery == DeliveryControl && len(r.Control) == 0:
 		return errors.New("the control message is missing")
-	case r.Delivery == Control:
+	case r.Delivery == DeliveryControl:
 		return nil
-	case r.Delivery != Respond && r.Delivery != Silent && r.Delivery != Say:
+	case r.Delivery != DeliveryRespond && r.Delivery != DeliverySilent && r.Delivery != DeliverySay:
 		return fmt.Errorf("there is no delivery %q", string(r.Delivery))
 	case r.Content == "":
 		return errors.New("the content is empty")
@@ -127,19 +127,19 @@ func (r Result) check() error {
 type AfterCall string
 
 const (
-	Announce AfterCall = ""          // it is announced as undelivered
-	Drop     AfterCall = "drop"      // nobody is told
-	CallBack AfterCall = "call_back" // the customer is called, and announced where that cannot be
-	NextCall AfterCall = "next_call" // it is kept, and told in the customer's next call
+	AfterCallEvent        AfterCall = ""          // it is announced as undelivered
+	AfterCallDrop         AfterCall = "drop"      // nobody is told
+	AfterCallOutboundCall AfterCall = "call_back" // the customer is called, and announced where that cannot be
+	AfterCallNextCall     AfterCall = "next_call" // it is kept, and told in the customer's next call
 )
 
 func (a AfterCall) valid() bool {
-	return a == Announce || a == Drop || a == CallBack || a == NextCall
+	return a == AfterCallEvent || a == AfterCallDrop || a == AfterCallOutboundCall || a == AfterCallNextCall
 }
 
 // Terms are what the record of a job must know of its tool, for those who end
 // the job without knowing tools.
-type Terms struct {
+type Policy struct {
 	Delivery  Delivery  `json:"delivery,omitempty"` // of a result that does not say; empty means Respond
 	AfterCall AfterCall `json:"afterCall,omitempty"`
 }
@@ -148,8 +148,8 @@ type Terms struct {
 type Kind string
 
 const (
-	Final    Kind = "final"    // the one outcome that ends a job
-	Progress Kind = "progress" // a line that says how far it is; it may get lost
+	KindFinal    Kind = "final"    // the one outcome that ends a job
+	KindProgress Kind = "progress" // a line that says how far it is; it may get lost
 )
 
 // Outcome is a job's result on its way to the callback function.
@@ -183,28 +183,28 @@ func (o Outcome) All() []Outcome {
 
 // Added says whether the outcome is a message that is added to the
 // conversation, and so can be told together with others.
-func (o Outcome) Added() bool {
-	return o.Kind == Final && (o.Result.Delivery == Respond || o.Result.Delivery == Silent)
+func (o Outcome) AddsMessage() bool {
+	return o.Kind == KindFinal && (o.Result.Delivery == DeliveryRespond || o.Result.Delivery == DeliverySilent)
 }
 
 // Outcome is the message that tells this job's result, as its record has it.
 func (j Job) Outcome(r Record) Outcome {
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
-		Kind: Final, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Terms.AfterCall,
+		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall,
 	}
 }
 
 // Line is the message that tells how far this job is: word for word, or
 // silently.
-func (j Job) Line(sequence int, text string, silent bool, deadline time.Time) Outcome {
-	r := Result{Status: OK, Delivery: Say, Content: text}
+func (j Job) ProgressOutcome(sequence int, text string, silent bool, deadline time.Time) Outcome {
+	r := Result{Status: StatusOK, Delivery: DeliverySay, Content: text}
 	if silent {
-		r.Delivery = Silent
+		r.Delivery = DeliverySilent
 	}
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
-		Kind: Progress, Sequence: sequence, Result: r, Deadline: deadline,
+		Kind: KindProgress, Sequence: sequence, Result: r, Deadline: deadline,
 	}
 }
 
@@ -243,13 +243,13 @@ func DecodeOutcome(message string) (Outcome, error) {
 
 func (o Outcome) check() error {
 	switch {
-	case o.Kind != Final && o.Kind != Progress:
+	case o.Kind != KindFinal && o.Kind != KindProgress:
 		return fmt.Errorf("%w: an outcome of kind %q", ErrUnreadable, string(o.Kind))
 	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
 		return fmt.Errorf("%w: the outcome's job id does not fit its call", ErrUnreadable)
 	case !o.AfterCall.valid():
 		return fmt.Errorf("%w: the outcome is to be treated as %q after its call", ErrUnreadable, string(o.AfterCall))
-	case o.Sequence < 0 || o.Kind == Progress && o.Result.Delivery != Say && o.Result.Delivery != Silent:
+	case o.Sequence < 0 || o.Kind == KindProgress && o.Result.Delivery != DeliverySay && o.Result.Delivery != DeliverySilent:
 		return fmt.Errorf("%w: the progress line cannot be told", ErrUnreadable)
 	case o.Deadline.IsZero():
 		return fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)

@@ -101,24 +101,24 @@ func TestOutcomeRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		j := jobs().Draw(t, "job")
 		result := job.Result{
-			Status:   rapid.SampledFrom([]job.Status{job.OK, job.Error}).Draw(t, "status"),
-			Delivery: rapid.SampledFrom([]job.Delivery{job.Respond, job.Silent, job.Say, job.Control}).Draw(t, "delivery"),
+			Status:   rapid.SampledFrom([]job.Status{job.StatusOK, job.StatusError}).Draw(t, "status"),
+			Delivery: rapid.SampledFrom([]job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl}).Draw(t, "delivery"),
 			Content:  "c" + words().Draw(t, "content"),
 		}
-		if result.Delivery == job.Control {
+		if result.Delivery == job.DeliveryControl {
 			result.Control = object().Draw(t, "control")
 		}
 		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
-		r.Terms.AfterCall = rapid.SampledFrom([]job.AfterCall{job.Announce, job.Drop, job.CallBack, job.NextCall}).Draw(t, "after the call")
+		r.Policy.AfterCall = rapid.SampledFrom([]job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall}).Draw(t, "after the call")
 		want := j.Outcome(r)
 		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
 		case 1:
-			want = j.Line(rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline)
+			want = j.ProgressOutcome(rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline)
 		case 2:
 			// What is told in a later call is still the job's.
 			j.Call = calls().Draw(t, "later call")
 			r.ID = j.ID
-			want = job.KeptResult{JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool}.Outcome(r, j.Call)
+			want = job.ParkedResult{JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool}.Outcome(r, j.Call)
 		}
 		if want.JobID != j.ID || want.Tool != j.Tool || want.Call != j.Call || want.ToolCallID != j.ToolCallID {
 			t.Fatalf("the outcome %+v is not the job's", want)
@@ -142,25 +142,25 @@ func TestOutcomeRoundTrip(t *testing.T) {
 
 func TestOutcomeOfARecord(t *testing.T) {
 	j := newJob()
-	result := job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}
-	r := job.Record{ID: j.ID, Result: &result, Deadline: start, Terms: job.Terms{Delivery: job.Silent, AfterCall: job.CallBack}}
+	result := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}
+	r := job.Record{ID: j.ID, Result: &result, Deadline: start, Policy: job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall}}
 	want := job.Outcome{
 		Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
-		Kind: job.Final, Result: result, Deadline: start, AfterCall: job.CallBack,
+		Kind: job.KindFinal, Result: result, Deadline: start, AfterCall: job.AfterCallOutboundCall,
 	}
 	if diff := cmp.Diff(want, j.Outcome(r)); diff != "" {
 		t.Errorf("the result (-want +got):\n%s", diff)
 	}
 	want.Call, want.Earlier = job.Call{ID: "next", ControlURL: "https://calls.example/next"}, true
-	if diff := cmp.Diff(want, job.KeptResult{JobID: j.ID, ToolCallID: "tool-call", Tool: "weather"}.Outcome(r, want.Call)); diff != "" {
+	if diff := cmp.Diff(want, job.ParkedResult{JobID: j.ID, ToolCallID: "tool-call", Tool: "weather"}.Outcome(r, want.Call)); diff != "" {
 		t.Errorf("the kept result (-want +got):\n%s", diff)
 	}
-	for silent, delivery := range map[bool]job.Delivery{false: job.Say, true: job.Silent} {
+	for silent, delivery := range map[bool]job.Delivery{false: job.DeliverySay, true: job.DeliverySilent} {
 		want := job.Outcome{
 			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
-			Kind: job.Progress, Sequence: 3, Result: job.Result{Status: job.OK, Delivery: delivery, Content: "half"}, Deadline: start,
+			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"}, Deadline: start,
 		}
-		if diff := cmp.Diff(want, j.Line(3, "half", silent, start)); diff != "" {
+		if diff := cmp.Diff(want, j.ProgressOutcome(3, "half", silent, start)); diff != "" {
 			t.Errorf("a line, silent %t (-want +got):\n%s", silent, diff)
 		}
 	}
@@ -177,7 +177,7 @@ func TestMessageRoundTrip(t *testing.T) {
 			want = j
 			message, err = j.Encode()
 		case 1:
-			w := job.Wake{JobID: "j" + words().Draw(t, "job"), Number: rapid.IntRange(1, 1e9).Draw(t, "number")}
+			w := job.WakeUp{JobID: "j" + words().Draw(t, "job"), Number: rapid.IntRange(1, 1e9).Draw(t, "number")}
 			want = w
 			message, err = w.Encode()
 		case 2:
@@ -300,7 +300,7 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeMessage(t *testing.T) {
 	arrival := job.Arrival{Call: job.Call{ID: "c"}, CallEnds: start.Add(time.Hour)}
-	wake := job.Wake{JobID: "c/t", Number: 2}
+	wake := job.WakeUp{JobID: "c/t", Number: 2}
 	for name, row := range map[string]struct {
 		message, old, new string
 		want              any // nil: it cannot be read
@@ -487,7 +487,7 @@ func FuzzDecodeMessage(f *testing.F) {
 		encode := func() (string, error) { return got.(interface{ Encode() (string, error) }).Encode() }
 		switch m := got.(type) {
 		case job.Job:
-		case job.Wake:
+		case job.WakeUp:
 			if m.JobID == "" || m.Number < 1 {
 				t.Errorf("decoded %+v", m)
 			}
@@ -555,7 +555,7 @@ func TestErrorsQuoteNothing(t *testing.T) {
 func TestOutcomesTogether(t *testing.T) {
 	outcome := func(call, id string) job.Outcome {
 		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
-		return j.Outcome(job.Record{Result: &job.Result{Status: job.OK, Delivery: job.Respond, Content: id}, Deadline: start})
+		return j.Outcome(job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}, Deadline: start})
 	}
 	several := outcome("call", "t1")
 	several.With = []job.Outcome{outcome("call", "t2"), outcome("call", "t3")}

@@ -8,7 +8,7 @@ import (
 
 // Wake is the message that has a waiting job go on. It is small, as the record
 // knows the job.
-type Wake struct {
+type WakeUp struct {
 	JobID string
 	// Number is which of the job's wakes it is, from 1 on: see [Record.Wake].
 	Number int
@@ -38,7 +38,7 @@ const (
 )
 
 // Encode is the wake as a queue message.
-func (w Wake) Encode() (string, error) {
+func (w WakeUp) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindWake, JobID: w.JobID, Wake: w.Number})
 }
 
@@ -65,7 +65,7 @@ func DecodeMessage(message string) (any, error) {
 	case e.Version != version:
 		return nil, fmt.Errorf("%w: a message of version %d, and this program reads version %d", ErrUnreadable, e.Version, version)
 	case e.Kind == kindWake && e.JobID != "" && e.Wake > 0:
-		return Wake{JobID: e.JobID, Number: e.Wake}, nil
+		return WakeUp{JobID: e.JobID, Number: e.Wake}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
 	}

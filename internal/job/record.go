@@ -28,17 +28,17 @@ import (
 type State string
 
 const (
-	Running     State = "running"     // an attempt runs, or waits for its turn
-	Waiting     State = "waiting"     // it goes on at a time, or when somebody outside has completed it
-	Done        State = "done"        // it has a result that was not told yet
-	Kept        State = "kept"        // its result is told in the customer's next call
-	Delivered   State = "delivered"   // the call took the result
-	Undelivered State = "undelivered" // the result could not be told, which was announced, or nobody wanted to hear of it
-	Cancelled   State = "cancelled"   // a later tool call took its place; there is nothing to tell
+	StateRunning     State = "running"     // an attempt runs, or waits for its turn
+	StateWaiting     State = "waiting"     // it goes on at a time, or when somebody outside has completed it
+	StateDone        State = "done"        // it has a result that was not told yet
+	StateParked      State = "kept"        // its result is told in the customer's next call
+	StateDelivered   State = "delivered"   // the call took the result
+	StateUndelivered State = "undelivered" // the result could not be told, which was announced, or nobody wanted to hear of it
+	StateCancelled   State = "cancelled"   // a later tool call took its place; there is nothing to tell
 )
 
 // Active says whether the job's work is still going on.
-func (s State) Active() bool { return s == Running || s == Waiting }
+func (s State) Active() bool { return s == StateRunning || s == StateWaiting }
 
 const (
 	// Retention is how long a record is kept after its last change. It is longer
@@ -62,17 +62,17 @@ const (
 // record, or says why there is none. Who saves a record must do so only if it
 // was not changed meanwhile (see Revision).
 type Record struct {
-	ID       string    `json:"id"`
-	Revision int64     `json:"-"` // counts the saves; 0 means never saved
-	State    State     `json:"state"`
-	Tool     string    `json:"tool"`
-	CallID   string    `json:"callId,omitempty"`
-	Attempt  int       `json:"attempt"`          // how often the tool was started, or was about to be, since it last went on
-	Holder   string    `json:"holder,omitempty"` // the queue message that claimed it last; empty while it waits for another attempt
-	Lease    time.Time `json:"lease,omitzero"`   // until when nobody else may claim it; zero means now
-	Result   *Result   `json:"result,omitempty"` // from Done on
-	Deadline time.Time `json:"deadline"`         // until when the result may be told
-	Terms    Terms     `json:"terms,omitzero"`
+	ID          string    `json:"id"`
+	Revision    int64     `json:"-"` // counts the saves; 0 means never saved
+	State       State     `json:"state"`
+	Tool        string    `json:"tool"`
+	CallID      string    `json:"callId,omitempty"`
+	Attempt     int       `json:"attempt"`          // how often the tool was started, or was about to be, since it last went on
+	Owner       string    `json:"holder,omitempty"` // the queue message that claimed it last; empty while it waits for another attempt
+	LeaseExpiry time.Time `json:"lease,omitzero"`   // until when nobody else may claim it; zero means now
+	Result      *Result   `json:"result,omitempty"` // from Done on
+	Deadline    time.Time `json:"deadline"`         // until when the result may be told
+	Policy      Policy    `json:"terms,omitzero"`
 	// Exhausted says that the last attempt failed: the caller was told, and
 	// the holder's message belongs in the dead-letter queue.
 	Exhausted bool      `json:"exhausted,omitempty"`
@@ -82,21 +82,21 @@ type Record struct {
 
 	// Job is the job itself, where it goes on without its message. Nil where
 	// it never did.
-	Job *Job `json:"job,omitempty"`
+	StoredJob *Job `json:"job,omitempty"`
 	// Wake counts how often it was put to wait. While it waits, it is the
 	// number of the wake that it waits for.
-	Wake   int             `json:"wake,omitempty"`
-	WakeAt time.Time       `json:"wakeAt,omitzero"`  // from when it may go on
-	Memory json.RawMessage `json:"memory,omitempty"` // the tool's state, from one run to the next
+	WakeUp    int             `json:"wake,omitempty"`
+	WakeAt    time.Time       `json:"wakeAt,omitzero"`  // from when it may go on
+	ToolState json.RawMessage `json:"memory,omitempty"` // the tool's state, from one run to the next
 	// Outside says that it waits for somebody outside to complete it, until
 	// WakeAt, which is its deadline.
-	Outside bool `json:"outside,omitempty"`
+	External bool `json:"outside,omitempty"`
 
-	Progress  *ProgressLine `json:"progress,omitempty"` // the last one
-	Told      int           `json:"told,omitempty"`     // the sequence of the last progress line that was told, or tried to be
-	Held      bool          `json:"held,omitempty"`     // the line that it takes longer was told, or tried to be
-	Telling   time.Time     `json:"telling,omitzero"`   // until when a progress line is taken to be on its way to the call
-	CallingAt time.Time     `json:"callingAt,omitzero"` // when the customer was called back, or about to be; zero means never
+	Progress            *ProgressLine `json:"progress,omitempty"` // the last one
+	ProgressDelivered   int           `json:"told,omitempty"`     // the sequence of the last progress line that was told, or tried to be
+	HoldDelivered       bool          `json:"held,omitempty"`     // the line that it takes longer was told, or tried to be
+	ProgressLeaseExpiry time.Time     `json:"telling,omitzero"`   // until when a progress line is taken to be on its way to the call
+	OutboundCallAt      time.Time     `json:"callingAt,omitzero"` // when the customer was called back, or about to be; zero means never
 	// RevivedIn is the call that a kept result is told in; empty where it
 	// was not kept, or that call has not come.
 	RevivedIn string `json:"revivedIn,omitempty"`
@@ -125,7 +125,7 @@ var (
 	// ErrSuperseded says that a later tool call asks the same.
 	ErrSuperseded = errors.New("a later tool call asks the same")
 	// ErrNotKept says that a result is not kept for a next call.
-	ErrNotKept = errors.New("the job's result is not kept for a next call")
+	ErrNotParked = errors.New("the job's result is not kept for a next call")
 )
 
 // BusyError says that somebody else holds the job.
@@ -136,9 +136,9 @@ func (e *BusyError) Error() string {
 }
 
 // AsleepError says that a waiting job does not go on yet.
-type AsleepError struct{ Until time.Time }
+type SuspendedError struct{ Until time.Time }
 
-func (e *AsleepError) Error() string {
+func (e *SuspendedError) Error() string {
 	return fmt.Sprintf("the job waits until %s", e.Until.Format(time.RFC3339))
 }
 
@@ -150,10 +150,10 @@ func (e *TooSoonError) Error() string {
 }
 
 // NewRecord is the record of a job that is claimed for the first time.
-func NewRecord(j Job, terms Terms, deadline time.Time, holder string, now time.Time, lease time.Duration) Record {
+func NewRecord(j Job, terms Policy, deadline time.Time, holder string, now time.Time, lease time.Duration) Record {
 	return Record{
-		ID: j.ID, State: Running, Tool: j.Tool, CallID: j.Call.ID, Attempt: 1, Holder: holder, Lease: now.Add(lease),
-		Deadline: deadline, Terms: terms, Created: now, Updated: now,
+		ID: j.ID, State: StateRunning, Tool: j.Tool, CallID: j.Call.ID, Attempt: 1, Owner: holder, LeaseExpiry: now.Add(lease),
+		Deadline: deadline, Policy: terms, Created: now, Updated: now,
 	}
 }
 
@@ -164,35 +164,35 @@ func (r Record) Claim(holder string, now time.Time, lease time.Duration) (Record
 	switch {
 	case !r.State.Active():
 		return r, ErrFinished
-	case r.State == Waiting && now.Before(r.WakeAt):
-		return r, &AsleepError{Until: r.WakeAt}
-	case r.State == Running && now.Before(r.Lease):
-		return r, &BusyError{Until: r.Lease}
-	case r.State == Waiting:
-		r.State, r.Attempt = Running, 0
+	case r.State == StateWaiting && now.Before(r.WakeAt):
+		return r, &SuspendedError{Until: r.WakeAt}
+	case r.State == StateRunning && now.Before(r.LeaseExpiry):
+		return r, &BusyError{Until: r.LeaseExpiry}
+	case r.State == StateWaiting:
+		r.State, r.Attempt = StateRunning, 0
 	}
 	r.Attempt++
-	r.Holder, r.Lease, r.Updated = holder, now.Add(lease), now
+	r.Owner, r.LeaseExpiry, r.Updated = holder, now.Add(lease), now
 	return r, nil
 }
 
 // HeldAs says whether the job is still held by the attempt that claimed it as
 // claimed: others may have changed it in what is theirs.
-func (r Record) HeldAs(claimed Record) bool {
-	return r.State == Running && r.Holder == claimed.Holder && r.Attempt == claimed.Attempt && r.Wake == claimed.Wake
+func (r Record) OwnedAs(claimed Record) bool {
+	return r.State == StateRunning && r.Owner == claimed.Owner && r.Attempt == claimed.Attempt && r.WakeUp == claimed.WakeUp
 }
 
 // Release gives the job back after a failed attempt; the next one may start
 // after delay. unstarted says that the tool was not started, so that the
 // attempt does not count. It fails with [ErrFinished].
 func (r Record) Release(now time.Time, delay time.Duration, unstarted bool, reason string) (Record, error) {
-	if r.State != Running {
+	if r.State != StateRunning {
 		return r, ErrFinished
 	}
 	if unstarted {
 		r.Attempt--
 	}
-	r.Holder, r.Lease, r.Reason, r.Updated = "", now.Add(delay), cut(reason), now
+	r.Owner, r.LeaseExpiry, r.Reason, r.Updated = "", now.Add(delay), cut(reason), now
 	return r, nil
 }
 
@@ -200,37 +200,37 @@ func (r Record) Release(now time.Time, delay time.Duration, unstarted bool, reas
 // set, until somebody has completed it, and no longer than until its deadline.
 // memory is the tool's state. It fails with [ErrFinished].
 func (r Record) Suspend(j Job, now, at time.Time, outside bool, memory json.RawMessage) (Record, error) {
-	if r.State != Running {
+	if r.State != StateRunning {
 		return r, ErrFinished
 	}
 	if outside {
 		at = r.Deadline
 	}
-	r.State, r.Job, r.Memory, r.Outside, r.WakeAt, r.Lease, r.Updated = Waiting, &j, memory, outside, at, time.Time{}, now
-	r.Wake++
+	r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt, r.LeaseExpiry, r.Updated = StateWaiting, &j, memory, outside, at, time.Time{}, now
+	r.WakeUp++
 	return r, nil
 }
 
 // Keep notes the job itself, so that somebody outside can complete it from now
 // on. It fails with [ErrFinished].
-func (r Record) Keep(j Job, now time.Time) (Record, error) {
+func (r Record) StoreJob(j Job, now time.Time) (Record, error) {
 	if !r.State.Active() {
 		return r, ErrFinished
 	}
-	r.Job, r.Updated = &j, now
+	r.StoredJob, r.Updated = &j, now
 	return r, nil
 }
 
 // Finish stores the result. exhausted says that it is the failure that is told
 // after the last attempt, for the given reason. It fails with [ErrFinished].
 func (r Record) Finish(now time.Time, result Result, exhausted bool, reason string) (Record, error) {
-	if r.State != Running {
+	if r.State != StateRunning {
 		return r, ErrFinished
 	}
-	if r.Wake > 0 && !now.Before(r.Deadline) {
+	if r.WakeUp > 0 && !now.Before(r.Deadline) {
 		r.Deadline = now.Add(grace)
-		if r.Job.CallEnds.After(r.Deadline) {
-			r.Deadline = r.Job.CallEnds
+		if r.StoredJob.CallEnds.After(r.Deadline) {
+			r.Deadline = r.StoredJob.CallEnds
 		}
 	}
 	r.Exhausted = exhausted
@@ -244,7 +244,7 @@ func (r Record) Complete(now time.Time, result Result) (Record, error) {
 	switch {
 	case !r.State.Active():
 		return r, ErrFinished
-	case now.After(r.Deadline) || r.Job == nil:
+	case now.After(r.Deadline) || r.StoredJob == nil:
 		return r, ErrExpired
 	}
 	if least := now.Add(lastMoment); r.Deadline.Before(least) {
@@ -263,7 +263,7 @@ func (r Record) Cancel(now time.Time, result Result, reason string) (Record, err
 }
 
 func (r Record) done(now time.Time, result Result, reason string) Record {
-	r.State, r.Result, r.Lease, r.Updated = Done, &result, time.Time{}, now
+	r.State, r.Result, r.LeaseExpiry, r.Updated = StateDone, &result, time.Time{}, now
 	if reason != "" {
 		r.Reason = cut(reason)
 	}
@@ -276,7 +276,7 @@ func (r Record) Replace(now time.Time, reason string) (Record, error) {
 	if !r.State.Active() {
 		return r, ErrFinished
 	}
-	r.State, r.Lease, r.Reason, r.Updated = Cancelled, time.Time{}, cut(reason), now
+	r.State, r.LeaseExpiry, r.Reason, r.Updated = StateCancelled, time.Time{}, cut(reason), now
 	return r, nil
 }
 
@@ -309,12 +309,12 @@ func (r Record) ClaimProgress(sequence int, now time.Time, lease time.Duration) 
 		last = r.Progress.Sequence
 	}
 	switch {
-	case !r.State.Active() || sequence < last || sequence <= r.Told && sequence > 0 || sequence == 0 && (r.Held || r.Told > 0):
+	case !r.State.Active() || sequence < last || sequence <= r.ProgressDelivered && sequence > 0 || sequence == 0 && (r.HoldDelivered || r.ProgressDelivered > 0):
 		return r, ErrStale
-	case now.Before(r.Telling):
-		return r, &BusyError{Until: r.Telling}
+	case now.Before(r.ProgressLeaseExpiry):
+		return r, &BusyError{Until: r.ProgressLeaseExpiry}
 	}
-	r.Told, r.Held, r.Telling, r.Updated = sequence, r.Held || sequence == 0, now.Add(lease), now
+	r.ProgressDelivered, r.HoldDelivered, r.ProgressLeaseExpiry, r.Updated = sequence, r.HoldDelivered || sequence == 0, now.Add(lease), now
 	return r, nil
 }
 
@@ -322,10 +322,10 @@ func (r Record) ClaimProgress(sequence int, now time.Time, lease time.Duration) 
 // arrived, or never will. It fails with [ErrStale] where another one is told
 // by now.
 func (r Record) EndProgress(until, now time.Time) (Record, error) {
-	if !r.Telling.Equal(until) {
+	if !r.ProgressLeaseExpiry.Equal(until) {
 		return r, ErrStale
 	}
-	r.Telling, r.Updated = time.Time{}, now
+	r.ProgressLeaseExpiry, r.Updated = time.Time{}, now
 	return r, nil
 }
 
@@ -336,44 +336,44 @@ func (r Record) ClaimDelivery(now time.Time, lease time.Duration) (Record, error
 	switch {
 	case r.State.Active():
 		return r, ErrNotDone
-	case r.State != Done:
+	case r.State != StateDone:
 		return r, ErrSettled
-	case now.Before(r.Lease):
-		return r, &BusyError{Until: r.Lease}
-	case now.Before(r.Telling):
-		return r, &BusyError{Until: r.Telling}
+	case now.Before(r.LeaseExpiry):
+		return r, &BusyError{Until: r.LeaseExpiry}
+	case now.Before(r.ProgressLeaseExpiry):
+		return r, &BusyError{Until: r.ProgressLeaseExpiry}
 	}
-	r.Lease, r.Updated = now.Add(lease), now
+	r.LeaseExpiry, r.Updated = now.Add(lease), now
 	return r, nil
 }
 
 // ReleaseDelivery gives the result back, so that it can be told later; not
 // before delay is over, not even by a copy of its message.
 func (r Record) ReleaseDelivery(now time.Time, delay time.Duration) (Record, error) {
-	if r.State != Done {
+	if r.State != StateDone {
 		return r, ErrSettled
 	}
-	r.Lease, r.Updated = now.Add(delay), now
+	r.LeaseExpiry, r.Updated = now.Add(delay), now
 	return r, nil
 }
 
 // CallBack notes that the customer is called back with the result, before that
 // is done, as it is done once at most. It fails with [ErrSettled] where it was
 // noted before: nobody knows then whether the call came about.
-func (r Record) CallBack(now time.Time) (Record, error) {
-	if r.State != Done || !r.CallingAt.IsZero() {
+func (r Record) NoteOutboundCall(now time.Time) (Record, error) {
+	if r.State != StateDone || !r.OutboundCallAt.IsZero() {
 		return r, ErrSettled
 	}
-	r.CallingAt, r.Updated = now, now
+	r.OutboundCallAt, r.Updated = now, now
 	return r, nil
 }
 
 // CallOff takes back what [Record.CallBack] noted, where it is certain that
 // nobody was called; it can be noted again after delay.
-func (r Record) CallOff(now time.Time, delay time.Duration) (Record, error) {
+func (r Record) ForgetOutboundCall(now time.Time, delay time.Duration) (Record, error) {
 	r, err := r.ReleaseDelivery(now, delay)
 	if err == nil {
-		r.CallingAt = time.Time{}
+		r.OutboundCallAt = time.Time{}
 	}
 	return r, err
 }
@@ -381,10 +381,10 @@ func (r Record) CallOff(now time.Time, delay time.Duration) (Record, error) {
 // Settle ends the job: the result was told ([Delivered]), or given up for the
 // reason ([Undelivered]), or is [Kept]. It fails with [ErrSettled].
 func (r Record) Settle(now time.Time, state State, reason string) (Record, error) {
-	if r.State != Done {
+	if r.State != StateDone {
 		return r, ErrSettled
 	}
-	r.State, r.Lease, r.Updated = state, time.Time{}, now
+	r.State, r.LeaseExpiry, r.Updated = state, time.Time{}, now
 	if reason != "" {
 		r.Reason = cut(reason)
 	}
@@ -396,16 +396,16 @@ func (r Record) Settle(now time.Time, state State, reason string) (Record, error
 // result may be kept yet, and with [ErrNotKept] where it never will be.
 func (r Record) Revive(callID string, deadline, now time.Time) (Record, error) {
 	switch {
-	case r.State == Done && r.RevivedIn == callID:
+	case r.State == StateDone && r.RevivedIn == callID:
 		return r, nil
-	case r.State == Done && r.RevivedIn != "" && now.After(r.Deadline) && !now.Before(r.Lease):
+	case r.State == StateDone && r.RevivedIn != "" && now.After(r.Deadline) && !now.Before(r.LeaseExpiry):
 		// Its outcome never reached the call that it was revived for.
-	case r.State == Done || r.State.Active():
+	case r.State == StateDone || r.State.Active():
 		return r, ErrNotDone
-	case r.State != Kept:
-		return r, ErrNotKept
+	case r.State != StateParked:
+		return r, ErrNotParked
 	}
-	r.State, r.RevivedIn, r.Deadline, r.Lease, r.Updated = Done, callID, deadline, time.Time{}, now
+	r.State, r.RevivedIn, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, callID, deadline, time.Time{}, now
 	return r, nil
 }
 
@@ -414,10 +414,10 @@ func (r Record) Revive(callID string, deadline, now time.Time) (Record, error) {
 // deadline: nothing is told any more then, and the failure is announced. It fails
 // with [ErrSettled] for every other job.
 func (r Record) Redrive(holder string, now time.Time) (Record, error) {
-	if !r.Exhausted || r.State != Delivered && r.State != Undelivered || !now.After(r.Deadline) {
+	if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Deadline) {
 		return r, ErrSettled
 	}
-	r.State, r.Exhausted, r.Holder, r.Lease, r.Updated = Done, false, holder, time.Time{}, now
+	r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, holder, time.Time{}, now
 	return r, nil
 }
 
@@ -425,7 +425,7 @@ func (r Record) Redrive(holder string, now time.Time) (Record, error) {
 // callback function. Once it has, it stays on the results queue until the result
 // is settled, so that no further message is needed, and could only have it told
 // a second time.
-func (r Record) OutcomePending() bool { return r.State == Done && r.Lease.IsZero() }
+func (r Record) OutcomePending() bool { return r.State == StateDone && r.LeaseExpiry.IsZero() }
 
 // Expires is when the record may be forgotten.
 func (r Record) Expires() time.Time {
@@ -453,7 +453,7 @@ func (r Record) Summary() Summary {
 	if r.Progress != nil {
 		s.Progress = r.Progress.Text
 	}
-	if r.State == Waiting {
+	if r.State == StateWaiting {
 		s.WakeAt = r.WakeAt
 	}
 	return s

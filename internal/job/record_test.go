@@ -21,8 +21,8 @@ var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 // TestRules tests each rule in each state, at the start. What is held is held
 // until two minutes after it; the deadline is an hour after it.
 func TestRules(t *testing.T) {
-	result := job.Result{Status: job.OK, Delivery: job.Say, Content: "told"}
-	other := job.Result{Status: job.Error, Delivery: job.Respond, Content: "sorry"}
+	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "told"}
+	other := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "sorry"}
 	held, deadline := start.Add(2*time.Minute), start.Add(time.Hour)
 	kept, later := newJob(), newJob()
 	later.Async = true
@@ -31,38 +31,46 @@ func TestRules(t *testing.T) {
 	states := map[string]job.Record{}
 	add := func(name string, change func(*job.Record)) string {
 		r := job.Record{
-			ID: "c/t", Revision: 7, State: job.Running, Tool: "weather", CallID: "c", Attempt: 2, Holder: "holder", Deadline: deadline,
-			Terms: job.Terms{AfterCall: job.Drop}, Reason: "before", Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
+			ID: "c/t", Revision: 7, State: job.StateRunning, Tool: "weather", CallID: "c", Attempt: 2, Owner: "holder", Deadline: deadline,
+			Policy: job.Policy{AfterCall: job.AfterCallDrop}, Reason: "before", Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
 		}
 		change(&r)
 		states[name] = r
 		return name
 	}
 	wait := func(r *job.Record) {
-		r.State, r.Job, r.Wake, r.Memory = job.Waiting, &kept, 3, json.RawMessage(`{"page":1}`)
+		r.State, r.StoredJob, r.WakeUp, r.ToolState = job.StateWaiting, &kept, 3, json.RawMessage(`{"page":1}`)
 	}
 	end := func(r *job.Record, s job.State) { r.State, r.Result = s, &result }
 
-	running := add("running", func(r *job.Record) { r.Lease = held })
-	ranOut := add("lease ran out", func(r *job.Record) { r.Lease = start })
-	released := add("released", func(r *job.Record) { r.Holder, r.Lease = "", held })
-	completable := add("completable", func(r *job.Record) { r.Lease, r.Job = held, &kept })
-	goesOn := add("gone on", func(r *job.Record) { wait(r); r.State, r.Lease = job.Running, held })
-	tells := add("tells a line", func(r *job.Record) { r.Lease, r.Progress, r.Told, r.Telling = held, &line, 4, held })
+	running := add("running", func(r *job.Record) { r.LeaseExpiry = held })
+	ranOut := add("lease ran out", func(r *job.Record) { r.LeaseExpiry = start })
+	released := add("released", func(r *job.Record) { r.Owner, r.LeaseExpiry = "", held })
+	completable := add("completable", func(r *job.Record) { r.LeaseExpiry, r.StoredJob = held, &kept })
+	goesOn := add("gone on", func(r *job.Record) { wait(r); r.State, r.LeaseExpiry = job.StateRunning, held })
+	tells := add("tells a line", func(r *job.Record) {
+		r.LeaseExpiry, r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = held, &line, 4, held
+	})
 	due := add("due", func(r *job.Record) { wait(r); r.WakeAt = start })
 	notDue := add("not due", func(r *job.Record) { wait(r); r.WakeAt = held })
-	outside := add("outside", func(r *job.Record) { wait(r); r.WakeAt, r.Outside = deadline, true })
-	fresh := add("done", func(r *job.Record) { end(r, job.Done) })
-	afterWait := add("done after a wait", func(r *job.Record) { wait(r); end(r, job.Done) })
-	beingTold := add("being told", func(r *job.Record) { end(r, job.Done); r.Lease = held })
-	inVain := add("told in vain", func(r *job.Record) { end(r, job.Done); r.Lease = start })
-	lineFirst := add("done while a line is told", func(r *job.Record) { end(r, job.Done); r.Progress, r.Told, r.Telling = &line, 4, held })
-	called := add("called back", func(r *job.Record) { end(r, job.Done); r.Lease, r.CallingAt = start, start.Add(-time.Second) })
-	revived := add("revived", func(r *job.Record) { end(r, job.Done); r.RevivedIn = "next" })
-	put := add("kept", func(r *job.Record) { end(r, job.Kept) })
-	delivered := add("delivered", func(r *job.Record) { end(r, job.Delivered); r.CallingAt = start.Add(-time.Minute) })
-	undelivered := add("undelivered", func(r *job.Record) { end(r, job.Undelivered) })
-	cancelled := add("cancelled", func(r *job.Record) { r.State = job.Cancelled })
+	outside := add("outside", func(r *job.Record) { wait(r); r.WakeAt, r.External = deadline, true })
+	fresh := add("done", func(r *job.Record) { end(r, job.StateDone) })
+	afterWait := add("done after a wait", func(r *job.Record) { wait(r); end(r, job.StateDone) })
+	beingTold := add("being told", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = held })
+	inVain := add("told in vain", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = start })
+	lineFirst := add("done while a line is told", func(r *job.Record) {
+		end(r, job.StateDone)
+		r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = &line, 4, held
+	})
+	called := add("called back", func(r *job.Record) {
+		end(r, job.StateDone)
+		r.LeaseExpiry, r.OutboundCallAt = start, start.Add(-time.Second)
+	})
+	revived := add("revived", func(r *job.Record) { end(r, job.StateDone); r.RevivedIn = "next" })
+	put := add("kept", func(r *job.Record) { end(r, job.StateParked) })
+	delivered := add("delivered", func(r *job.Record) { end(r, job.StateDelivered); r.OutboundCallAt = start.Add(-time.Minute) })
+	undelivered := add("undelivered", func(r *job.Record) { end(r, job.StateUndelivered) })
+	cancelled := add("cancelled", func(r *job.Record) { r.State = job.StateCancelled })
 
 	group := func(names ...string) []string { return names }
 	runs := group(running, ranOut, released, completable, goesOn, tells)
@@ -87,26 +95,26 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.Claim("claimant", start, time.Minute) },
 			[]cases{
 				{states: runs, err: busy},
-				{states: group(ranOut), change: func(r *job.Record) { r.Attempt, r.Holder, r.Lease = 3, "claimant", start.Add(time.Minute) }},
+				{states: group(ranOut), change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry = 3, "claimant", start.Add(time.Minute) }},
 				{states: group(due), change: func(r *job.Record) {
-					r.State, r.Attempt, r.Holder, r.Lease = job.Running, 1, "claimant", start.Add(time.Minute)
+					r.State, r.Attempt, r.Owner, r.LeaseExpiry = job.StateRunning, 1, "claimant", start.Add(time.Minute)
 				}},
-				{states: group(notDue), err: &job.AsleepError{Until: held}},
-				{states: group(outside), err: &job.AsleepError{Until: deadline}},
+				{states: group(notDue), err: &job.SuspendedError{Until: held}},
+				{states: group(outside), err: &job.SuspendedError{Until: deadline}},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
 		"Release": {
 			func(r job.Record) (job.Record, error) { return r.Release(start, 5*time.Second, false, "failed") },
 			[]cases{
-				{states: runs, change: func(r *job.Record) { r.Holder, r.Lease, r.Reason = "", start.Add(5*time.Second), "failed" }},
+				{states: runs, change: func(r *job.Record) { r.Owner, r.LeaseExpiry, r.Reason = "", start.Add(5*time.Second), "failed" }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
 		"Release of what was not started": {
 			func(r job.Record) (job.Record, error) { return r.Release(start, 5*time.Second, true, "") },
 			[]cases{
-				{states: runs, change: func(r *job.Record) { r.Attempt, r.Holder, r.Lease, r.Reason = 1, "", start.Add(5*time.Second), "" }},
+				{states: runs, change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = 1, "", start.Add(5*time.Second), "" }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
@@ -116,10 +124,10 @@ func TestRules(t *testing.T) {
 			},
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
-					r.State, r.Job, r.Memory, r.WakeAt, r.Lease, r.Wake = job.Waiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 1
+					r.State, r.StoredJob, r.ToolState, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 1
 				}},
 				{states: group(goesOn), change: func(r *job.Record) {
-					r.State, r.Job, r.Memory, r.WakeAt, r.Lease, r.Wake = job.Waiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 4
+					r.State, r.StoredJob, r.ToolState, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 4
 				}},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
@@ -128,25 +136,25 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.Suspend(later, start, held, true, nil) },
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
-					r.State, r.Job, r.Outside, r.WakeAt, r.Lease, r.Wake = job.Waiting, &later, true, deadline, time.Time{}, 1
+					r.State, r.StoredJob, r.External, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, true, deadline, time.Time{}, 1
 				}},
 				{states: group(goesOn), change: func(r *job.Record) {
-					r.State, r.Job, r.Memory, r.Outside, r.WakeAt, r.Lease, r.Wake = job.Waiting, &later, nil, true, deadline, time.Time{}, 4
+					r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, nil, true, deadline, time.Time{}, 4
 				}},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
 		"Keep": {
-			func(r job.Record) (job.Record, error) { return r.Keep(later, start) },
+			func(r job.Record) (job.Record, error) { return r.StoreJob(later, start) },
 			[]cases{
-				{states: active, change: func(r *job.Record) { r.Job = &later }},
+				{states: active, change: func(r *job.Record) { r.StoredJob = &later }},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
 		"Finish": {
 			func(r job.Record) (job.Record, error) { return r.Finish(start, other, false, "") },
 			[]cases{
-				{states: runs, change: func(r *job.Record) { r.State, r.Result, r.Lease = job.Done, &other, time.Time{} }},
+				{states: runs, change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
@@ -154,7 +162,7 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.Finish(start, other, true, "failed") },
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
-					r.State, r.Result, r.Lease, r.Exhausted, r.Reason = job.Done, &other, time.Time{}, true, "failed"
+					r.State, r.Result, r.LeaseExpiry, r.Exhausted, r.Reason = job.StateDone, &other, time.Time{}, true, "failed"
 				}},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
@@ -163,7 +171,7 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.Complete(start, other) },
 			[]cases{
 				{states: runs, err: job.ErrExpired}, // nobody was given a URL
-				{states: append(group(completable, goesOn), waits...), change: func(r *job.Record) { r.State, r.Result, r.Lease = job.Done, &other, time.Time{} }},
+				{states: append(group(completable, goesOn), waits...), change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
@@ -171,7 +179,7 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.Cancel(start, other, "the call ended") },
 			[]cases{
 				{states: active, change: func(r *job.Record) {
-					r.State, r.Result, r.Lease, r.Reason = job.Done, &other, time.Time{}, "the call ended"
+					r.State, r.Result, r.LeaseExpiry, r.Reason = job.StateDone, &other, time.Time{}, "the call ended"
 				}},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
@@ -179,7 +187,7 @@ func TestRules(t *testing.T) {
 		"Replace": {
 			func(r job.Record) (job.Record, error) { return r.Replace(start, "asked again") },
 			[]cases{
-				{states: active, change: func(r *job.Record) { r.State, r.Lease, r.Reason = job.Cancelled, time.Time{}, "asked again" }},
+				{states: active, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateCancelled, time.Time{}, "asked again" }},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
@@ -194,7 +202,7 @@ func TestRules(t *testing.T) {
 		"ClaimProgress": {
 			func(r job.Record) (job.Record, error) { return r.ClaimProgress(5, start, time.Minute) },
 			[]cases{
-				{states: active, change: func(r *job.Record) { r.Told, r.Telling = 5, start.Add(time.Minute) }},
+				{states: active, change: func(r *job.Record) { r.ProgressDelivered, r.ProgressLeaseExpiry = 5, start.Add(time.Minute) }},
 				{states: group(tells), err: busy},
 				{states: slices.Concat(done, ends), err: job.ErrStale},
 			},
@@ -202,7 +210,7 @@ func TestRules(t *testing.T) {
 		"ClaimProgress of the line that it takes longer": {
 			func(r job.Record) (job.Record, error) { return r.ClaimProgress(0, start, time.Minute) },
 			[]cases{
-				{states: active, change: func(r *job.Record) { r.Held, r.Telling = true, start.Add(time.Minute) }},
+				{states: active, change: func(r *job.Record) { r.HoldDelivered, r.ProgressLeaseExpiry = true, start.Add(time.Minute) }},
 				{states: slices.Concat(group(tells), done, ends), err: job.ErrStale},
 			},
 		},
@@ -210,14 +218,14 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.EndProgress(held, start) },
 			[]cases{
 				{states: slices.Concat(active, done, ends), err: job.ErrStale},
-				{states: group(tells, lineFirst), change: func(r *job.Record) { r.Telling = time.Time{} }},
+				{states: group(tells, lineFirst), change: func(r *job.Record) { r.ProgressLeaseExpiry = time.Time{} }},
 			},
 		},
 		"ClaimDelivery": {
 			func(r job.Record) (job.Record, error) { return r.ClaimDelivery(start, time.Minute) },
 			[]cases{
 				{states: active, err: job.ErrNotDone},
-				{states: done, change: func(r *job.Record) { r.Lease = start.Add(time.Minute) }},
+				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
 				{states: group(beingTold, lineFirst), err: busy},
 				{states: ends, err: job.ErrSettled},
 			},
@@ -226,43 +234,45 @@ func TestRules(t *testing.T) {
 			func(r job.Record) (job.Record, error) { return r.ReleaseDelivery(start, time.Second) },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.Lease = start.Add(time.Second) }},
+				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
 			},
 		},
 		"CallBack": {
-			func(r job.Record) (job.Record, error) { return r.CallBack(start) },
+			func(r job.Record) (job.Record, error) { return r.NoteOutboundCall(start) },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.CallingAt = start }},
+				{states: done, change: func(r *job.Record) { r.OutboundCallAt = start }},
 				{states: group(called), err: job.ErrSettled},
 			},
 		},
 		"CallOff": {
-			func(r job.Record) (job.Record, error) { return r.CallOff(start, time.Minute) },
+			func(r job.Record) (job.Record, error) { return r.ForgetOutboundCall(start, time.Minute) },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.Lease, r.CallingAt = start.Add(time.Minute), time.Time{} }},
+				{states: done, change: func(r *job.Record) { r.LeaseExpiry, r.OutboundCallAt = start.Add(time.Minute), time.Time{} }},
 			},
 		},
 		"Settle as delivered": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.Delivered, "") },
+			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateDelivered, "") },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.State, r.Lease = job.Delivered, time.Time{} }},
+				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry = job.StateDelivered, time.Time{} }},
 			},
 		},
 		"Settle as undelivered": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.Undelivered, "gone") },
+			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateUndelivered, "gone") },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.State, r.Lease, r.Reason = job.Undelivered, time.Time{}, "gone" }},
+				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateUndelivered, time.Time{}, "gone" }},
 			},
 		},
 		"Settle as kept": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.Kept, "for the next call") },
+			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateParked, "for the next call") },
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.State, r.Lease, r.Reason = job.Kept, time.Time{}, "for the next call" }},
+				{states: done, change: func(r *job.Record) {
+					r.State, r.LeaseExpiry, r.Reason = job.StateParked, time.Time{}, "for the next call"
+				}},
 			},
 		},
 		"Revive": {
@@ -270,8 +280,8 @@ func TestRules(t *testing.T) {
 			[]cases{
 				{states: slices.Concat(active, done), err: job.ErrNotDone},
 				{states: group(revived)},
-				{states: ends, err: job.ErrNotKept},
-				{states: group(put), change: func(r *job.Record) { r.State, r.RevivedIn, r.Deadline = job.Done, "next", held }},
+				{states: ends, err: job.ErrNotParked},
+				{states: group(put), change: func(r *job.Record) { r.State, r.RevivedIn, r.Deadline = job.StateDone, "next", held }},
 			},
 		},
 		"Redrive before the deadline": {
@@ -314,11 +324,11 @@ func TestRules(t *testing.T) {
 }
 
 func TestNewRecord(t *testing.T) {
-	terms := job.Terms{Delivery: job.Silent, AfterCall: job.CallBack}
+	terms := job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall}
 	got := job.NewRecord(newJob(), terms, start.Add(time.Hour), "message", start, time.Minute)
 	want := job.Record{
-		ID: "call/tool-call", State: job.Running, Tool: "weather", CallID: "call", Attempt: 1, Holder: "message", Lease: start.Add(time.Minute),
-		Deadline: start.Add(time.Hour), Terms: terms, Created: start, Updated: start,
+		ID: "call/tool-call", State: job.StateRunning, Tool: "weather", CallID: "call", Attempt: 1, Owner: "message", LeaseExpiry: start.Add(time.Minute),
+		Deadline: start.Add(time.Hour), Policy: terms, Created: start, Updated: start,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
@@ -331,7 +341,7 @@ func TestExpires(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	early, late := start.Add(-time.Hour), start.Add(300*24*time.Hour)
 	for state, untilDeadline := range map[job.State]bool{
-		job.Running: true, job.Waiting: true, job.Done: false, job.Kept: false, job.Delivered: false, job.Undelivered: false, job.Cancelled: false,
+		job.StateRunning: true, job.StateWaiting: true, job.StateDone: false, job.StateParked: false, job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
 	} {
 		if state.Active() != untilDeadline {
 			t.Errorf("active while %s: %t", state, state.Active())
@@ -351,13 +361,13 @@ func TestExpires(t *testing.T) {
 
 func TestOutcomePending(t *testing.T) {
 	for state, want := range map[job.State]bool{
-		job.Running: false, job.Waiting: false, job.Done: true, job.Kept: false, job.Delivered: false, job.Undelivered: false, job.Cancelled: false,
+		job.StateRunning: false, job.StateWaiting: false, job.StateDone: true, job.StateParked: false, job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
 	} {
 		if got := (job.Record{State: state}).OutcomePending(); got != want {
 			t.Errorf("%s: %t", state, got)
 		}
 	}
-	r := job.Record{State: job.Done}
+	r := job.Record{State: job.StateDone}
 	for _, step := range []struct {
 		name string
 		do   func() (job.Record, error)
@@ -365,7 +375,7 @@ func TestOutcomePending(t *testing.T) {
 	}{
 		{"claimed", func() (job.Record, error) { return r.ClaimDelivery(start, time.Minute) }, false},
 		{"released at once", func() (job.Record, error) { return r.ReleaseDelivery(start, 0) }, false},
-		{"kept", func() (job.Record, error) { return r.Settle(start, job.Kept, "") }, false},
+		{"kept", func() (job.Record, error) { return r.Settle(start, job.StateParked, "") }, false},
 		{"revived", func() (job.Record, error) { return r.Revive("next", start, start) }, true},
 	} {
 		var err error
@@ -377,23 +387,23 @@ func TestOutcomePending(t *testing.T) {
 
 // TestHeldAs tests by what an attempt knows that the job is its own still.
 func TestHeldAs(t *testing.T) {
-	claimed := job.Record{State: job.Running, Holder: "m", Attempt: 2, Wake: 1, Revision: 4}
+	claimed := job.Record{State: job.StateRunning, Owner: "m", Attempt: 2, WakeUp: 1, Revision: 4}
 	for name, row := range map[string]struct {
 		change func(*job.Record)
 		want   bool
 	}{
 		"as it was":       {func(*job.Record) {}, true},
 		"a progress line": {func(r *job.Record) { r.Revision, r.Progress = 9, &job.ProgressLine{Sequence: 1} }, true},
-		"another holder":  {func(r *job.Record) { r.Holder = "n" }, false},
+		"another holder":  {func(r *job.Record) { r.Owner = "n" }, false},
 		"another attempt": {func(r *job.Record) { r.Attempt = 3 }, false},
-		"another wake":    {func(r *job.Record) { r.Wake = 2 }, false},
-		"waiting":         {func(r *job.Record) { r.State = job.Waiting }, false},
-		"done":            {func(r *job.Record) { r.State = job.Done }, false},
-		"cancelled":       {func(r *job.Record) { r.State = job.Cancelled }, false},
+		"another wake":    {func(r *job.Record) { r.WakeUp = 2 }, false},
+		"waiting":         {func(r *job.Record) { r.State = job.StateWaiting }, false},
+		"done":            {func(r *job.Record) { r.State = job.StateDone }, false},
+		"cancelled":       {func(r *job.Record) { r.State = job.StateCancelled }, false},
 	} {
 		r := claimed
 		row.change(&r)
-		if got := r.HeldAs(claimed); got != row.want {
+		if got := r.OwnedAs(claimed); got != row.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
@@ -403,8 +413,8 @@ func TestHeldAs(t *testing.T) {
 func TestDeadlines(t *testing.T) {
 	deadline := start.Add(time.Hour)
 	j := newJob()
-	waiting := job.Record{State: job.Waiting, Job: &j, Wake: 1, Outside: true, WakeAt: deadline, Deadline: deadline}
-	var asleep *job.AsleepError
+	waiting := job.Record{State: job.StateWaiting, StoredJob: &j, WakeUp: 1, External: true, WakeAt: deadline, Deadline: deadline}
+	var asleep *job.SuspendedError
 	for name, row := range map[string]struct {
 		now       time.Time
 		completes error
@@ -442,9 +452,9 @@ func TestGrace(t *testing.T) {
 		"waited, late, call goes on":         {wake: 2, now: deadline.Add(time.Second), callEnds: deadline.Add(time.Hour), want: deadline.Add(time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := job.Record{State: job.Running, Wake: row.wake, Deadline: deadline}
+			r := job.Record{State: job.StateRunning, WakeUp: row.wake, Deadline: deadline}
 			if row.wake > 0 {
-				r.Job = &job.Job{CallEnds: row.callEnds}
+				r.StoredJob = &job.Job{CallEnds: row.callEnds}
 			}
 			r, err := r.Finish(row.now, job.Result{}, false, "")
 			if err != nil || !r.Deadline.Equal(row.want) {
@@ -455,7 +465,7 @@ func TestGrace(t *testing.T) {
 }
 
 func TestProgressPause(t *testing.T) {
-	r := job.Record{State: job.Waiting}
+	r := job.Record{State: job.StateWaiting}
 	for i, step := range []struct {
 		at   time.Duration
 		want int // its sequence; 0: too soon
@@ -490,7 +500,7 @@ func TestProgressSequences(t *testing.T) {
 		"no such sequence":          {{claim: -2, stale: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := job.Record{State: job.Running}
+			r := job.Record{State: job.StateRunning}
 			for i, step := range steps {
 				now := start.Add(time.Duration(i) * time.Minute)
 				var err error
@@ -510,29 +520,29 @@ func TestProgressSequences(t *testing.T) {
 // TestEndProgress tests that the end of a line frees the way for its own
 // claim's successors only.
 func TestEndProgress(t *testing.T) {
-	r := job.Record{State: job.Running}
+	r := job.Record{State: job.StateRunning}
 	slow, err := r.ClaimProgress(0, start, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := slow.ClaimProgress(1, start.Add(time.Minute-1), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: slow.Telling}) {
+	if _, err := slow.ClaimProgress(1, start.Add(time.Minute-1), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: slow.ProgressLeaseExpiry}) {
 		t.Errorf("claim a line while another is told: %v", err)
 	}
 	next, err := slow.ClaimProgress(1, start.Add(time.Minute), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := next.EndProgress(slow.Telling, start.Add(time.Minute)); !errors.Is(err, job.ErrStale) || !got.Telling.Equal(next.Telling) {
+	if got, err := next.EndProgress(slow.ProgressLeaseExpiry, start.Add(time.Minute)); !errors.Is(err, job.ErrStale) || !got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
 		t.Errorf("the end of the line before: %v", err)
 	}
 	done, err := next.Cancel(start.Add(time.Minute), job.Result{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := done.ClaimDelivery(start.Add(time.Minute), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: next.Telling}) {
+	if _, err := done.ClaimDelivery(start.Add(time.Minute), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: next.ProgressLeaseExpiry}) {
 		t.Errorf("the result may overtake a line: %v", err)
 	}
-	if done, err = done.EndProgress(next.Telling, start.Add(time.Minute)); err != nil {
+	if done, err = done.EndProgress(next.ProgressLeaseExpiry, start.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := done.ClaimDelivery(start.Add(time.Minute), time.Minute); err != nil {
@@ -542,15 +552,15 @@ func TestEndProgress(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	r := job.Record{
-		ID: "c/t", Tool: "weather", State: job.Waiting, CallID: "c", Reason: "not told", WakeAt: start.Add(time.Hour),
+		ID: "c/t", Tool: "weather", State: job.StateWaiting, CallID: "c", Reason: "not told", WakeAt: start.Add(time.Hour),
 		Progress: &job.ProgressLine{Sequence: 3, Text: "half"}, Created: start, Updated: start.Add(time.Second),
 	}
-	want := job.Summary{ID: "c/t", Tool: "weather", State: job.Waiting, Progress: "half", WakeAt: start.Add(time.Hour), Created: start, Updated: start.Add(time.Second)}
+	want := job.Summary{ID: "c/t", Tool: "weather", State: job.StateWaiting, Progress: "half", WakeAt: start.Add(time.Hour), Created: start, Updated: start.Add(time.Second)}
 	if diff := cmp.Diff(want, r.Summary()); diff != "" {
 		t.Errorf("waiting (-want +got):\n%s", diff)
 	}
-	r.State, r.Progress = job.Running, nil
-	want.State, want.Progress, want.WakeAt = job.Running, "", time.Time{}
+	r.State, r.Progress = job.StateRunning, nil
+	want.State, want.Progress, want.WakeAt = job.StateRunning, "", time.Time{}
 	if diff := cmp.Diff(want, r.Summary()); diff != "" {
 		t.Errorf("running again (-want +got):\n%s", diff)
 	}
@@ -558,7 +568,7 @@ func TestSummary(t *testing.T) {
 
 // TestTextsAreCut tests that no text of others makes a record large.
 func TestTextsAreCut(t *testing.T) {
-	r := job.NewRecord(newJob(), job.Terms{}, start, "m", start, 0)
+	r := job.NewRecord(newJob(), job.Policy{}, start, "m", start, 0)
 	for name, note := range map[string]func(text string) (string, error){
 		"Release": func(text string) (string, error) { r, err := r.Release(start, 0, false, text); return r.Reason, err },
 		"Finish": func(text string) (string, error) {
@@ -569,7 +579,7 @@ func TestTextsAreCut(t *testing.T) {
 		"Replace":     func(text string) (string, error) { r, err := r.Replace(start, text); return r.Reason, err },
 		"AddProgress": func(text string) (string, error) { r, err := r.AddProgress(start, text); return r.Progress.Text, err },
 		"Settle": func(text string) (string, error) {
-			r, err := job.Record{State: job.Done}.Settle(start, job.Undelivered, text)
+			r, err := job.Record{State: job.StateDone}.Settle(start, job.StateUndelivered, text)
 			return r.Reason, err
 		},
 	} {
@@ -589,7 +599,7 @@ func TestTextsAreCut(t *testing.T) {
 }
 
 func TestErrorsTellTheTime(t *testing.T) {
-	for _, err := range []error{&job.BusyError{Until: start}, &job.AsleepError{Until: start}, &job.TooSoonError{Until: start}} {
+	for _, err := range []error{&job.BusyError{Until: start}, &job.SuspendedError{Until: start}, &job.TooSoonError{Until: start}} {
 		if !strings.Contains(err.Error(), "2026-07-01T12:00:00Z") {
 			t.Error(err)
 		}
@@ -599,22 +609,22 @@ func TestErrorsTellTheTime(t *testing.T) {
 // TestRedrive is about what an operator moves out of the dead-letter queue.
 func TestRedrive(t *testing.T) {
 	deadline := time.Date(2026, 7, 1, 13, 0, 0, 0, time.UTC)
-	dead := job.Record{ID: "a/b", State: job.Delivered, Exhausted: true, Holder: "first", Deadline: deadline, Result: &job.Result{Status: job.Error}}
+	dead := job.Record{ID: "a/b", State: job.StateDelivered, Exhausted: true, Owner: "first", Deadline: deadline, Result: &job.Result{Status: job.StatusError}}
 	for name, row := range map[string]struct {
 		change func(*job.Record)
 		now    time.Time
 		ok     bool
 	}{
 		"told":                      {func(*job.Record) {}, deadline.Add(time.Second), true},
-		"announced":                 {func(r *job.Record) { r.State = job.Undelivered }, deadline.Add(time.Second), true},
+		"announced":                 {func(r *job.Record) { r.State = job.StateUndelivered }, deadline.Add(time.Second), true},
 		"at the deadline":           {func(*job.Record) {}, deadline, false},
 		"before the deadline":       {func(*job.Record) {}, deadline.Add(-time.Second), false},
 		"not exhausted":             {func(r *job.Record) { r.Exhausted = false }, deadline.Add(time.Second), false},
-		"its outcome is on its way": {func(r *job.Record) { r.State = job.Done }, deadline.Add(time.Second), false},
-		"running":                   {func(r *job.Record) { r.State = job.Running }, deadline.Add(time.Second), false},
-		"waiting":                   {func(r *job.Record) { r.State = job.Waiting }, deadline.Add(time.Second), false},
-		"kept":                      {func(r *job.Record) { r.State = job.Kept }, deadline.Add(time.Second), false},
-		"cancelled":                 {func(r *job.Record) { r.State = job.Cancelled }, deadline.Add(time.Second), false},
+		"its outcome is on its way": {func(r *job.Record) { r.State = job.StateDone }, deadline.Add(time.Second), false},
+		"running":                   {func(r *job.Record) { r.State = job.StateRunning }, deadline.Add(time.Second), false},
+		"waiting":                   {func(r *job.Record) { r.State = job.StateWaiting }, deadline.Add(time.Second), false},
+		"kept":                      {func(r *job.Record) { r.State = job.StateParked }, deadline.Add(time.Second), false},
+		"cancelled":                 {func(r *job.Record) { r.State = job.StateCancelled }, deadline.Add(time.Second), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := dead
@@ -622,7 +632,7 @@ func TestRedrive(t *testing.T) {
 			after, err := before.Redrive("second", row.now)
 			want := before
 			if row.ok {
-				want.State, want.Exhausted, want.Holder, want.Updated = job.Done, false, "second", row.now
+				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now
 			}
 			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok || err != nil && !errors.Is(err, job.ErrSettled) {
 				t.Errorf("%v\n%s", err, diff)

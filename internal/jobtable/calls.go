@@ -33,12 +33,12 @@ type CustomerStore interface {
 // call to its limits.
 type Calls struct {
 	store  CallStore
-	limits job.PerCall
+	limits job.CallLimits
 	now    func() time.Time
 }
 
 // NewCalls makes the calls of a store. now may be nil and then is [time.Now].
-func NewCalls(store CallStore, limits job.PerCall, now func() time.Time) *Calls {
+func NewCalls(store CallStore, limits job.CallLimits, now func() time.Time) *Calls {
 	if now == nil {
 		now = time.Now
 	}
@@ -49,7 +49,7 @@ func NewCalls(store CallStore, limits job.PerCall, now func() time.Time) *Calls 
 // a [*job.LimitError], and with the store's errors. Without limits it does
 // nothing.
 func (c *Calls) Admit(ctx context.Context, j job.Job, lease time.Duration) error {
-	if c.limits == (job.PerCall{}) {
+	if c.limits == (job.CallLimits{}) {
 		return nil
 	}
 	return c.change(ctx, "admit", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, bool, error) {
@@ -61,7 +61,7 @@ func (c *Calls) Admit(ctx context.Context, j job.Job, lease time.Duration) error
 // Leave frees the slot of a finished job, if it has one. Where that fails, the
 // slot ends with the job's lease.
 func (c *Calls) Leave(ctx context.Context, j job.Job) error {
-	if c.limits == (job.PerCall{}) {
+	if c.limits == (job.CallLimits{}) {
 		return nil
 	}
 	return c.change(ctx, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, bool, error) {
@@ -186,7 +186,7 @@ func NewCustomers(store CustomerStore, now func() time.Time) *Customers {
 }
 
 // Kept gives the results that are kept for a customer.
-func (c *Customers) Kept(ctx context.Context, customer string) ([]job.KeptResult, error) {
+func (c *Customers) Parked(ctx context.Context, customer string) ([]job.ParkedResult, error) {
 	r, err := c.store.LoadCustomer(ctx, customer)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
@@ -194,11 +194,11 @@ func (c *Customers) Kept(ctx context.Context, customer string) ([]job.KeptResult
 	if err != nil {
 		return nil, fmt.Errorf("load customer %s: %w", customer, err)
 	}
-	return r.Kept, nil
+	return r.Parked, nil
 }
 
 // Keep notes a kept result. It gives false where the customer has too many.
-func (c *Customers) Keep(ctx context.Context, customer string, k job.KeptResult) (bool, error) {
+func (c *Customers) Park(ctx context.Context, customer string, k job.ParkedResult) (bool, error) {
 	kept := false
 	err := c.change(ctx, customer, func(r job.CustomerRecord) job.CustomerRecord {
 		r, kept = r.Add(k, c.now())
@@ -208,7 +208,7 @@ func (c *Customers) Keep(ctx context.Context, customer string, k job.KeptResult)
 }
 
 // Forget forgets a kept result.
-func (c *Customers) Forget(ctx context.Context, customer string, k job.KeptResult) error {
+func (c *Customers) Unpark(ctx context.Context, customer string, k job.ParkedResult) error {
 	return c.change(ctx, customer, func(r job.CustomerRecord) job.CustomerRecord { return r.Remove(k, c.now()) })
 }
 

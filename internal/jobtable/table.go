@@ -59,7 +59,7 @@ func New(store Store, now func() time.Time) *Table {
 // [job.ErrFinished], giving the finished record; with a [*job.BusyError] while
 // somebody else holds the job; with a [*job.AsleepError] while the job waits,
 // giving the record; and with the store's errors.
-func (t *Table) Claim(ctx context.Context, j job.Job, terms job.Terms, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
+func (t *Table) Claim(ctx context.Context, j job.Job, terms job.Policy, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
 	r, err := t.store.Save(ctx, job.NewRecord(j, terms, deadline, holder, t.now(), lease))
 	if err == nil || !errors.Is(err, ErrChanged) {
 		return r, wrap("claim", j.ID, err)
@@ -106,7 +106,7 @@ func (t *Table) Suspend(ctx context.Context, r job.Record, j job.Job, at time.Ti
 // fails as [Table.Finish] does.
 func (t *Table) Keep(ctx context.Context, r job.Record, j job.Job) (job.Record, error) {
 	return t.changeOwn(ctx, "keep", r, func(r job.Record) (job.Record, error) {
-		return r.Keep(j, t.now())
+		return r.StoreJob(j, t.now())
 	})
 }
 
@@ -163,7 +163,7 @@ func (t *Table) ClaimProgress(ctx context.Context, id string, sequence int, leas
 // EndProgress says that a claimed progress line has arrived, or never will.
 func (t *Table) EndProgress(ctx context.Context, claimed job.Record) error {
 	_, err := t.change(ctx, "end the progress of", claimed.ID, func(r job.Record) (job.Record, error) {
-		return r.EndProgress(claimed.Telling, t.now())
+		return r.EndProgress(claimed.ProgressLeaseExpiry, t.now())
 	})
 	if errors.Is(err, job.ErrStale) {
 		return nil
@@ -175,14 +175,14 @@ func (t *Table) EndProgress(ctx context.Context, claimed job.Record) error {
 // [job.Record.CallBack] says.
 func (t *Table) CallBack(ctx context.Context, r job.Record) (job.Record, error) {
 	return t.save(ctx, "call back for", r, func(r job.Record) (job.Record, error) {
-		return r.CallBack(t.now())
+		return r.NoteOutboundCall(t.now())
 	})
 }
 
 // CallOff takes back what [Table.CallBack] noted, as nobody was called.
 func (t *Table) CallOff(ctx context.Context, r job.Record, delay time.Duration) error {
 	_, err := t.save(ctx, "call off the call back for", r, func(r job.Record) (job.Record, error) {
-		return r.CallOff(t.now(), delay)
+		return r.ForgetOutboundCall(t.now(), delay)
 	})
 	return err
 }
@@ -219,9 +219,9 @@ func (t *Table) ReleaseDelivery(ctx context.Context, r job.Record, delay time.Du
 // can be repeated, and fails with [job.ErrSettled] where the result was settled
 // in another way.
 func (t *Table) Settle(ctx context.Context, r job.Record, state job.State, reason string) error {
-	lease := r.Lease
+	lease := r.LeaseExpiry
 	rule := func(r job.Record) (job.Record, error) {
-		if state == job.Kept && r.State == job.Done && !r.Lease.Equal(lease) {
+		if state == job.StateParked && r.State == job.StateDone && !r.LeaseExpiry.Equal(lease) {
 			return r, ErrChanged
 		}
 		return r.Settle(t.now(), state, reason)
@@ -277,7 +277,7 @@ func (t *Table) changeOwn(ctx context.Context, what string, claimed job.Record, 
 		switch {
 		case !r.State.Active():
 			return r, job.ErrFinished
-		case !r.HeldAs(claimed):
+		case !r.OwnedAs(claimed):
 			return r, ErrChanged
 		}
 		return rule(r)

@@ -128,17 +128,17 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 		return Details{}, err
 	}
 	d := Details{
-		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, Wakes: r.Wake, Outside: r.Outside && r.State == job.Waiting,
-		HeldUntil: r.Lease, Deadline: r.Deadline, AfterCall: string(r.Terms.AfterCall),
+		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, Wakes: r.WakeUp, Outside: r.External && r.State == job.StateWaiting,
+		HeldUntil: r.LeaseExpiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
 		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.RevivedIn,
 	}
 	if r.Result != nil {
 		d.Status = r.Result.Status
 	}
 	if data {
-		d.Data = &Data{State: r.Memory}
-		if r.Job != nil {
-			d.Data.Arguments = r.Job.Arguments
+		d.Data = &Data{State: r.ToolState}
+		if r.StoredJob != nil {
+			d.Data.Arguments = r.StoredJob.Arguments
 		}
 		if r.Result != nil {
 			d.Data.Result, d.Data.Control = r.Result.Content, r.Result.Control
@@ -179,9 +179,9 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	if reason != "" {
 		why += ": " + reason
 	}
-	r, err = j.cfg.Table.Cancel(ctx, id, job.Result{Status: job.Error, Delivery: cmp.Or(r.Terms.Delivery, job.Respond), Content: cancelled}, why)
+	r, err = j.cfg.Table.Cancel(ctx, id, job.Result{Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, job.DeliveryRespond), Content: cancelled}, why)
 	switch {
-	case errors.Is(err, job.ErrFinished) && r.State == job.Done && strings.HasPrefix(r.Reason, byOperator):
+	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):
 		// It was cancelled before; its outcome may not have got on its way.
 	case errors.Is(err, job.ErrFinished):
 		return Cancelled{}, &FinishedError{State: r.State}
@@ -189,12 +189,12 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 		return Cancelled{}, err
 	}
 	switch {
-	case r.Job == nil:
+	case r.StoredJob == nil:
 		return Cancelled{ByFunction: true}, nil
 	case !r.OutcomePending():
 		return Cancelled{}, nil
 	}
-	body, err := r.Job.Outcome(r).Encode()
+	body, err := r.StoredJob.Outcome(r).Encode()
 	if err == nil {
 		err = errors.Join(j.cfg.Outcomes.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(r.CallID)}})...)
 	}

@@ -85,7 +85,7 @@ func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Rec
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),
 	}
-	r, err := w.table.Claim(t.Context(), j, job.Terms{Delivery: job.Say, AfterCall: job.NextCall}, j.CallEnds, "m1", time.Minute)
+	r, err := w.table.Claim(t.Context(), j, job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}, j.CallEnds, "m1", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestList(t *testing.T) {
 		if _, err := w.table.AddProgress(t.Context(), "c2/b", "half way"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.OK, Content: "x", Delivery: job.Respond}, false, ""); err != nil {
+		if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, ""); err != nil {
 			t.Fatal(err)
 		}
 		names := func(callID string) string {
@@ -165,7 +165,7 @@ func TestShow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.State != job.Waiting || !d.Outside || d.CallID != "c" || d.Tool != "tool" || d.Wakes != 1 || d.AfterCall != "next_call" {
+			if d.State != job.StateWaiting || !d.Outside || d.CallID != "c" || d.Tool != "tool" || d.Wakes != 1 || d.AfterCall != "next_call" {
 				t.Errorf("%s", text)
 			}
 			for _, never := range []string{"5550100", "/control"} {
@@ -198,11 +198,11 @@ func TestCancel(t *testing.T) {
 			t.Fatalf("%+v, %v, %d messages", c, err, len(w.out.sent))
 		}
 		o, err := job.DecodeOutcome(w.out.sent[0].Body)
-		if err != nil || o.JobID != "c/a" || o.Result.Status != job.Error || o.Result.Delivery != job.Say || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
+		if err != nil || o.JobID != "c/a" || o.Result.Status != job.StatusError || o.Result.Delivery != job.DeliverySay || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
 			t.Errorf("%+v, %v", o, err)
 		}
 		r, err := w.table.Load(t.Context(), "c/a")
-		if err != nil || r.State != job.Done || r.Reason != "cancelled by an operator: why not" {
+		if err != nil || r.State != job.StateDone || r.Reason != "cancelled by an operator: why not" {
 			t.Errorf("%+v, %v", r, err)
 		}
 
@@ -214,11 +214,11 @@ func TestCancel(t *testing.T) {
 
 		// One that is over is left as it is.
 		_, running := w.claim(t, "c", "d")
-		if _, err := w.table.Finish(t.Context(), running, job.Result{Status: job.OK, Content: "x", Delivery: job.Respond}, false, ""); err != nil {
+		if _, err := w.table.Finish(t.Context(), running, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, ""); err != nil {
 			t.Fatal(err)
 		}
 		_, err = j.Cancel(t.Context(), "c/d", "")
-		if finished, ok := errors.AsType[*operator.FinishedError](err); !ok || finished.State != job.Done || len(w.out.sent) != 1 {
+		if finished, ok := errors.AsType[*operator.FinishedError](err); !ok || finished.State != job.StateDone || len(w.out.sent) != 1 {
 			t.Errorf("%v", err)
 		}
 		if _, err := j.Cancel(t.Context(), "c/e", ""); !errors.Is(err, jobtable.ErrNotFound) {

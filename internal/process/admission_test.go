@@ -22,7 +22,7 @@ func TestAdmissionFails(t *testing.T) {
 		return asynctool.Text("Done."), nil
 	})}
 	inWorld(t, tools, func(t *testing.T, w *world) {
-		w.limit(job.PerCall{Jobs: 1})
+		w.limit(job.CallLimits{Jobs: 1})
 		w.failingTimes("Admit", 5)
 		w.send(w.job("t1", "tool"))
 		w.run(time.Hour)
@@ -37,7 +37,7 @@ func TestAdmissionFails(t *testing.T) {
 func TestSlotOfADeadFunction(t *testing.T) {
 	tools := []asynctool.Definition{does(tool{Timeout: time.Minute}, gives(asynctool.Text("Done."), nil))}
 	inWorld(t, tools, func(t *testing.T, w *world) {
-		w.limit(job.PerCall{Concurrent: 1})
+		w.limit(job.CallLimits{Concurrent: 1})
 		crashed := w.job("crashed", "tool")
 		if err := w.calls.Admit(t.Context(), crashed, time.Minute+15*time.Second); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestSlotOfAWaitingJob(t *testing.T) {
 		return asynctool.Text(call.ToolCallID), nil
 	})
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
-		w.limit(job.PerCall{Jobs: 2, Concurrent: 1})
+		w.limit(job.CallLimits{Jobs: 2, Concurrent: 1})
 		w.answer()
 		w.send(w.job("t1", "tool"))
 		time.AfterFunc(55*time.Second, func() { w.send(w.job("t2", "tool")) })

@@ -39,7 +39,7 @@ func (w *world) keep(id string) job.Job {
 	j := w.job(id, "tool")
 	w.send(j)
 	w.run(time.Minute)
-	if r := w.record(j); r.State != job.Kept {
+	if r := w.record(j); r.State != job.StateParked {
 		w.t.Fatalf("the result is not kept: %+v", r)
 	}
 	w.out.then, w.die, w.steps = then, die, nil
@@ -49,7 +49,7 @@ func (w *world) keep(id string) job.Job {
 
 func (w *world) kept() []string {
 	w.t.Helper()
-	kept, err := w.customers.Kept(w.t.Context(), job.Customer(w.job("", "tool").Call))
+	kept, err := w.customers.Parked(w.t.Context(), job.Customer(w.job("", "tool").Call))
 	if err != nil {
 		w.t.Error(err)
 	}
@@ -77,7 +77,7 @@ func TestArrival(t *testing.T) {
 			t.Fatalf("%d sent; kept: %v; %d messages left", len(w.out.sent), w.kept(), w.jobs.Len())
 		}
 		for _, o := range w.out.sent {
-			if !o.Earlier || o.AfterCall != job.NextCall || !o.Deadline.Equal(w.start.Add(2*time.Minute+time.Hour)) || o.Call.ID != "call-2" {
+			if !o.Earlier || o.AfterCall != job.AfterCallNextCall || !o.Deadline.Equal(w.start.Add(2*time.Minute+time.Hour)) || o.Call.ID != "call-2" {
 				t.Errorf("outcome %+v", o)
 			}
 		}
@@ -113,7 +113,7 @@ func TestArrivalOfNobody(t *testing.T) {
 				w.sendBody(body)
 				w.run(time.Hour)
 				w.wantTold()
-				if r := w.record(kept); r.State != job.Kept || len(w.kept()) != 1 || w.jobs.Len() != 0 || w.dead.Len() != 0 {
+				if r := w.record(kept); r.State != job.StateParked || len(w.kept()) != 1 || w.jobs.Len() != 0 || w.dead.Len() != 0 {
 					t.Errorf("the result is %s; kept: %v; %d messages left", r.State, w.kept(), w.jobs.Len())
 				}
 			})
@@ -151,7 +151,7 @@ func TestArrivalInACallThatIsGone(t *testing.T) {
 				t.Errorf("it was sent %d times", n)
 			}
 			w.out.sent = nil
-			if r := w.record(j); r.State != job.Kept || r.RevivedIn != call || len(w.kept()) != 1 || w.jobs.Len() != 0 {
+			if r := w.record(j); r.State != job.StateParked || r.RevivedIn != call || len(w.kept()) != 1 || w.jobs.Len() != 0 {
 				t.Errorf("after %s, the result is %s of %s; kept: %v", call, r.State, r.RevivedIn, w.kept())
 			}
 		}
@@ -173,12 +173,12 @@ func TestNotKeptYet(t *testing.T) {
 				j := w.job("t1", "tool")
 				w.send(j)
 				w.run(time.Second)
-				k := job.KeptResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
-				if _, err := w.customers.Keep(t.Context(), job.Customer(j.Call), k); err != nil {
+				k := job.ParkedResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
+				if _, err := w.customers.Park(t.Context(), job.Customer(j.Call), k); err != nil {
 					t.Fatal(err)
 				}
 				time.AfterFunc(takes, func() {
-					if err := w.table.Settle(t.Context(), w.record(j), job.Kept, ""); err != nil {
+					if err := w.table.Settle(t.Context(), w.record(j), job.StateParked, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -244,7 +244,7 @@ func TestArrivalRedriven(t *testing.T) {
 				w.failing("Outcome", errors.New("throttled"))
 				w.arrive("call-2")
 				w.run(30 * time.Minute)
-				if w.dead.Len() != 1 || w.record(j).State != job.Done {
+				if w.dead.Len() != 1 || w.record(j).State != job.StateDone {
 					t.Fatalf("%d messages in the dead-letter queue; the result is %s", w.dead.Len(), w.record(j).State)
 				}
 				w.fault = nil

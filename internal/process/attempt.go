@@ -37,16 +37,16 @@ type end struct {
 }
 
 // attempt runs the tool, if it may still run, and says how that ended.
-func (e *errand) attempt(ctx context.Context) end {
+func (e *execution) attempt(ctx context.Context) end {
 	tool, j, record := e.tool, e.job, e.record
 	switch {
 	case tool == nil:
 		e.log.WarnContext(ctx, "there is no such tool")
-		return failed(job.Respond, e.noSuchTool(j.Tool), "there is no such tool").inPassing()
+		return failed(job.DeliveryRespond, e.noSuchTool(j.Tool), "there is no such tool").inPassing()
 	case j.Refusal != "":
 		e.log.WarnContext(ctx, "the tool call was refused", "reason", j.Refusal)
-		return failed(job.Respond, fmt.Sprintf("The tool %s was not run: %s. Call %s again with its arguments as a JSON object.", j.Tool, j.Refusal, j.Tool), j.Refusal).inPassing()
-	case record.Outside:
+		return failed(job.DeliveryRespond, fmt.Sprintf("The tool %s was not run: %s. Call %s again with its arguments as a JSON object.", j.Tool, j.Refusal, j.Tool), j.Refusal).inPassing()
+	case record.External:
 		// Only its deadline wakes what waits for somebody outside.
 		e.log.WarnContext(ctx, "nobody completed the job before its deadline", "deadline", record.Deadline)
 		return failed(job.Delivery(tool.Delivery), tool.FailureText, "nobody completed it before its deadline")
@@ -71,7 +71,7 @@ func (e *errand) attempt(ctx context.Context) end {
 	}
 	e.hold(ctx)
 
-	e.log.InfoContext(ctx, "tool started", "attempt", record.Attempt, "resumes", record.Wake, "timeout", tool.Timeout)
+	e.log.InfoContext(ctx, "tool started", "attempt", record.Attempt, "resumes", record.WakeUp, "timeout", tool.Timeout)
 	started := e.cfg.Now()
 	running, stop := context.WithCancelCause(ctx)
 	host := newHost(ctx, e)
@@ -79,7 +79,7 @@ func (e *errand) attempt(ctx context.Context) end {
 	ended := e.call(running, asynctool.Call{
 		ID: j.Call.ID, OrgID: j.Call.OrgID, Type: j.Call.Type, AssistantID: j.Call.AssistantID,
 		CustomerNumber: j.Call.CustomerNumber, ToolCallID: j.ToolCallID, Attempt: record.Attempt,
-		Resumes: record.Wake, State: record.Memory, Host: e.cfg.Host(host),
+		Resumes: record.WakeUp, State: record.ToolState, Host: e.cfg.Host(host),
 	})
 	callEnded := errors.Is(context.Cause(running), errCallEnded)
 	stop(nil)
@@ -105,7 +105,7 @@ func (e *errand) attempt(ctx context.Context) end {
 
 // admitted asks whether the tool may start, as far as the call is concerned. It
 // gives the end of a job that may not. Who has waited was admitted before.
-func (e *errand) admitted(ctx context.Context) (end, bool) {
+func (e *execution) admitted(ctx context.Context) (end, bool) {
 	if e.tool.StopWithCall {
 		live, err := e.cfg.Calls.Live(ctx, e.job.Call.ID)
 		if err != nil {
@@ -115,7 +115,7 @@ func (e *errand) admitted(ctx context.Context) (end, bool) {
 			return e.callEnded(ctx, "it was not started"), false
 		}
 	}
-	if e.record.Wake > 0 {
+	if e.record.WakeUp > 0 {
 		return end{}, true
 	}
 	if end, ok := e.asked(ctx); !ok {
@@ -131,7 +131,7 @@ func (e *errand) admitted(ctx context.Context) (end, bool) {
 }
 
 // asked settles what becomes of a tool call that asks the same as another one.
-func (e *errand) asked(ctx context.Context) (end, bool) {
+func (e *execution) asked(ctx context.Context) (end, bool) {
 	if e.tool.Repeat == asynctool.Allow {
 		return end{}, true
 	}
@@ -147,7 +147,7 @@ func (e *errand) asked(ctx context.Context) (end, bool) {
 		if errors.Is(err, jobtable.ErrNotFound) {
 			return false, nil
 		}
-		return r.State.Active() || r.State == job.Done, err
+		return r.State.Active() || r.State == job.StateDone, err
 	})
 	switch {
 	case errors.Is(err, job.ErrSuperseded):
@@ -158,7 +158,7 @@ func (e *errand) asked(ctx context.Context) (end, bool) {
 		return end{}, true
 	case join:
 		e.log.InfoContext(ctx, "the tool call asks the same as an earlier one, and joins it", "earlier", before)
-		return end{final: true, passing: true, result: job.Result{Status: job.OK, Delivery: job.Silent, Content: fmt.Sprintf(
+		return end{final: true, passing: true, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: fmt.Sprintf(
 			"This tool call asks the same as the earlier tool call %s, which is still under way. It was not started again: the result of the earlier one answers both, and follows. Do not call %s again for it.", before, e.tool.Name)}}, false
 	}
 	_, err = e.cfg.Table.Replace(ctx, job.ID(e.job.Call.ID, before), "replaced by tool call "+e.job.ToolCallID)
@@ -175,24 +175,24 @@ func (e *errand) asked(ctx context.Context) (end, bool) {
 }
 
 // superseded is the end of a job whose place was taken before it could start.
-func (e *errand) superseded(ctx context.Context, later string) end {
+func (e *execution) superseded(ctx context.Context, later string) end {
 	_, err := e.cfg.Table.Replace(ctx, e.record.ID, "replaced by tool call "+later)
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return e.unstarted(ctx, err)
 	}
 	e.log.InfoContext(ctx, "a later tool call has taken the place of this one", "later", later)
 	// It cannot be stored, as the job is over.
-	return failed(job.Silent, "A later tool call asks the same.", "replaced by tool call "+later)
+	return failed(job.DeliverySilent, "A later tool call asks the same.", "replaced by tool call "+later)
 }
 
 // unstarted is the end of an attempt that could not be made.
-func (e *errand) unstarted(ctx context.Context, err error) end {
+func (e *execution) unstarted(ctx context.Context, err error) end {
 	e.log.ErrorContext(ctx, "it cannot be told whether the tool may start; it is tried again", "error", err)
 	return end{delay: batch.Backoff(firstDelay, batch.Receives(e.message)), unstarted: true, reason: err.Error()}
 }
 
 // refused is the end of a job that was not admitted.
-func (e *errand) refused(ctx context.Context, err error) end {
+func (e *execution) refused(ctx context.Context, err error) end {
 	var limit *job.LimitError
 	if !errors.As(err, &limit) {
 		return e.unstarted(ctx, err)
@@ -202,23 +202,23 @@ func (e *errand) refused(ctx context.Context, err error) end {
 	if limit.Concurrent {
 		text = fmt.Sprintf("The tool %s was not run: %d tool calls of this call are still running, and no more may run at the same time. Wait for one of their results before you call it again.", e.job.Tool, limit.Most)
 	}
-	return failed(job.Respond, text, limit.Error()).inPassing()
+	return failed(job.DeliveryRespond, text, limit.Error()).inPassing()
 }
 
 // callEnded is the end of a job whose tool stops with its call.
-func (e *errand) callEnded(ctx context.Context, detail string) end {
+func (e *execution) callEnded(ctx context.Context, detail string) end {
 	e.log.InfoContext(ctx, "the call has ended, and the tool with it", "detail", detail)
 	return failed(job.Delivery(e.tool.Delivery), e.tool.FailureText, "its call has ended: "+detail).inPassing()
 }
 
 // failure says what follows from a tool's failure: another attempt, or what
 // the caller is told.
-func (e *errand) failure(ctx context.Context, f *failure) end {
+func (e *execution) failure(ctx context.Context, f *failure) end {
 	if f.argument != "" {
 		// What is told quotes the schema and never a value, yet the log
 		// is no place for what a caller said.
 		e.log.WarnContext(ctx, "the tool call's arguments break the schema")
-		return failed(job.Respond, f.argument, f.reason).inPassing()
+		return failed(job.DeliveryRespond, f.argument, f.reason).inPassing()
 	}
 	delay := f.after
 	if delay == 0 {
@@ -244,7 +244,7 @@ func (e *errand) failure(ctx context.Context, f *failure) end {
 func failed(delivery job.Delivery, text, reason string) end {
 	return end{
 		final:  true,
-		result: job.Result{Status: job.Error, Delivery: delivery, Content: spoken.Cut(text)},
+		result: job.Result{Status: job.StatusError, Delivery: delivery, Content: spoken.Cut(text)},
 		reason: reason,
 	}
 }

@@ -79,7 +79,7 @@ func TestDeath(t *testing.T) {
 		"somebody completes it": {def: does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry."}, gives(asynctool.Wait(), nil)),
 			acts: func(w *world) {
 				time.AfterFunc(days, func() {
-					w.complete(w.job("t1", "tool"), job.Result{Status: job.OK, Delivery: job.Say, Content: "It is approved."}, true)
+					w.complete(w.job("t1", "tool"), job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "It is approved."}, true)
 				})
 				one(w)
 			}, check: once("It is approved.")},
@@ -146,7 +146,7 @@ func TestDeath(t *testing.T) {
 				for _, done := range []bool{false, true} {
 					inWorld(t, []asynctool.Definition{s.def}, func(t *testing.T, w *world) {
 						w.die, w.done, w.urls, w.takes = die, done, urls(nil), time.Millisecond
-						w.limit(job.PerCall{Jobs: 100, Concurrent: 10})
+						w.limit(job.CallLimits{Jobs: 100, Concurrent: 10})
 						w.deploy()
 						w.answer()
 						s.acts(w)

@@ -14,13 +14,13 @@ import (
 // hold has the caller told, in a while, that the job takes longer. The message
 // waits on the results queue, where it outlives this function; the callback
 // function leaves it away if the job is over by then.
-func (e *errand) hold(ctx context.Context) {
-	if e.tool.Hold == "" || e.record.Wake > 0 || e.record.Attempt > 1 || e.job.Call.Chat() {
+func (e *execution) hold(ctx context.Context) {
+	if e.tool.Hold == "" || e.record.WakeUp > 0 || e.record.Attempt > 1 || e.job.Call.Chat() {
 		return
 	}
 	// The clocks of two functions may differ.
 	after := min(max(e.tool.HoldAfter-e.cfg.Now().Sub(e.job.ReceivedAt), 0), queue.MaxDelay)
-	if err := e.send(e.job.Line(0, e.tool.Hold, false, e.record.Deadline), after); err != nil {
+	if err := e.send(e.job.ProgressOutcome(0, e.tool.Hold, false, e.record.Deadline), after); err != nil {
 		e.log.WarnContext(ctx, "the caller is not told that the job takes longer", "error", err)
 	}
 }
@@ -28,12 +28,12 @@ func (e *errand) hold(ctx context.Context) {
 // host is what a running tool can ask of the function. It implements
 // [asynctool.Host].
 type host struct {
-	errand *errand
-	record job.Record      // the errand's own goes on while an abandoned tool still asks
-	ctx    context.Context // of the invocation, which outlives the tool's
-	lines  chan line       // the last line that is not told yet
-	stop   chan struct{}
-	done   chan struct{}
+	execution *execution
+	record    job.Record      // the errand's own goes on while an abandoned tool still asks
+	ctx       context.Context // of the invocation, which outlives the tool's
+	lines     chan line       // the last line that is not told yet
+	stop      chan struct{}
+	done      chan struct{}
 }
 
 type line struct {
@@ -41,8 +41,8 @@ type line struct {
 	silent bool
 }
 
-func newHost(ctx context.Context, e *errand) *host {
-	h := &host{errand: e, record: e.record, ctx: ctx, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
+func newHost(ctx context.Context, e *execution) *host {
+	h := &host{execution: e, record: e.record, ctx: ctx, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	go h.work()
 	return h
 }
@@ -70,7 +70,7 @@ func (h *host) Progress(_ context.Context, text string, delivery asynctool.Deliv
 
 // CompletionURL implements [asynctool.Host].
 func (h *host) CompletionURL(ctx context.Context) (string, error) {
-	e := h.errand
+	e := h.execution
 	if e.cfg.Completions == nil {
 		return "", errors.New("there is no completion URL: COMPLETION_URL is not set")
 	}
@@ -102,7 +102,7 @@ func (h *host) work() {
 // soon, unless the tool ends meanwhile. It gives false where nothing more is to
 // be told.
 func (h *host) tell(l line) bool {
-	e := h.errand
+	e := h.execution
 	for {
 		record, err := e.cfg.Table.AddProgress(h.ctx, e.record.ID, l.text)
 		var soon *job.TooSoonError
@@ -125,7 +125,7 @@ func (h *host) tell(l line) bool {
 		case err == nil && e.job.Call.Chat():
 			// It is there for who asks. A chat would answer to it.
 		case err == nil:
-			err = e.send(e.job.Line(record.Progress.Sequence, record.Progress.Text, l.silent, record.Deadline), 0)
+			err = e.send(e.job.ProgressOutcome(record.Progress.Sequence, record.Progress.Text, l.silent, record.Deadline), 0)
 		}
 		if err != nil {
 			e.log.LogAttrs(h.ctx, slog.LevelWarn, "a progress line is not told", slog.Any("error", err))
@@ -162,7 +162,7 @@ var (
 // watch ends the tool's context when the job is not its own any more, or when
 // its call has ended, where it wants to stop then. What it gives is closed when
 // it has ended itself, which it does with the context.
-func (e *errand) watch(ctx context.Context, stop context.CancelCauseFunc) <-chan struct{} {
+func (e *execution) watch(ctx context.Context, stop context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -175,7 +175,7 @@ func (e *errand) watch(ctx context.Context, stop context.CancelCauseFunc) <-chan
 			case <-ticker.C:
 			}
 			// What cannot be read is read the next time.
-			if r, err := e.cfg.Table.Load(ctx, e.record.ID); err == nil && !r.HeldAs(e.record) {
+			if r, err := e.cfg.Table.Load(ctx, e.record.ID); err == nil && !r.OwnedAs(e.record) {
 				stop(errEnded)
 			}
 			if e.tool.StopWithCall {

@@ -27,7 +27,7 @@ func (w *world) lines() []line {
 	defer w.out.mu.Unlock()
 	var lines []line
 	for i, o := range w.out.sent {
-		if o.Kind == job.Progress {
+		if o.Kind == job.KindProgress {
 			lines = append(lines, line{w.out.at[i], o.Sequence, o.Result.Content, o.Result.Delivery})
 		}
 	}
@@ -37,7 +37,7 @@ func (w *world) lines() []line {
 func TestProgress(t *testing.T) {
 	type says = func(ctx context.Context, call asynctool.Call) asynctool.Result
 	at := func(seconds int, sequence int, text string) line {
-		return line{time.Duration(seconds) * time.Second, sequence, text, job.Say}
+		return line{time.Duration(seconds) * time.Second, sequence, text, job.DeliverySay}
 	}
 	sleep := func(seconds int) { time.Sleep(time.Duration(seconds) * time.Second) }
 	done := asynctool.Text("Done.")
@@ -62,7 +62,7 @@ func TestProgress(t *testing.T) {
 			call.Progress(ctx, "a line")
 			sleep(1)
 			return done
-		}, want: []line{{0, 1, "a note", job.Silent}, at(6, 2, "a line")}, last: "a line"},
+		}, want: []line{{0, 1, "a note", job.DeliverySilent}, at(6, 2, "a line")}, last: "a line"},
 		"a secret": {says: func(ctx context.Context, call asynctool.Call) asynctool.Result {
 			call.Progress(ctx, said)
 			sleep(1)
@@ -188,13 +188,13 @@ func TestProgress(t *testing.T) {
 				if diff := gocmp.Diff(tt.want, w.lines()); diff != "" {
 					t.Errorf("lines (-want +got):\n%s", diff)
 				}
-				if last := w.out.sent[len(w.out.sent)-1]; last.Kind != job.Final {
+				if last := w.out.sent[len(w.out.sent)-1]; last.Kind != job.KindFinal {
 					t.Errorf("%q came after the result", last.Result.Content)
 				}
 				if tt.fails {
 					return
 				}
-				w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+				w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 				if r := w.record(j); (r.Progress == nil) != (tt.last == "") || r.Progress != nil && r.Progress.Text != tt.last {
 					t.Errorf("the record has %+v", r.Progress)
 				}
@@ -227,7 +227,7 @@ func TestLinesOnTheirWay(t *testing.T) {
 		w.out.takes = 8 * time.Second
 		w.send(w.job("t1", "tool"))
 		w.run(time.Hour)
-		w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 		var got []string
 		for _, l := range w.lines() {
 			got = append(got, l.Text)
@@ -260,7 +260,7 @@ func TestManyLines(t *testing.T) {
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		w.send(w.job("t1", "tool"))
 		w.run(time.Minute)
-		w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 		// The first to be seen, and the last after a pause.
 		lines := w.lines()
 		if len(lines) > 2 || lines[len(lines)-1].Text != "the last line" || len(lines) == 2 && lines[1].At != 5*time.Second {
@@ -281,7 +281,7 @@ func TestProgressOfAnEndedJob(t *testing.T) {
 	})
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		j := w.job("t1", "tool")
-		cancelled := job.Result{Status: job.Error, Delivery: job.Respond, Content: "It was cancelled."}
+		cancelled := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "It was cancelled."}
 		time.AfterFunc(7500*time.Millisecond, func() {
 			if _, err := w.table.Cancel(t.Context(), j.ID, cancelled, "by the operator"); err != nil {
 				t.Error(err)
@@ -348,7 +348,7 @@ func TestHold(t *testing.T) {
 				w.wantTold(telling{"call-1", j.ID, "Done."})
 				var want []line
 				if tt.sent {
-					want = []line{{0, 0, text, job.Say}}
+					want = []line{{0, 0, text, job.DeliverySay}}
 				}
 				if diff := gocmp.Diff(want, w.lines()); diff != "" {
 					t.Errorf("lines (-want +got):\n%s", diff)

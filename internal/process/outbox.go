@@ -51,7 +51,7 @@ func (o *outbox) leave(m events.SQSMessage) { o.rounds[m.MessageId].Leave(m.Mess
 // tell sends the outcome of a message's job, together with those of the same
 // call that are ready too.
 func (o *outbox) tell(m events.SQSMessage, outcome job.Outcome) error {
-	if !outcome.Added() {
+	if !outcome.AddsMessage() {
 		return o.send(outcome, 0)
 	}
 	return o.rounds[m.MessageId].Together(m.MessageId, outcome, gathering, func(all []job.Outcome) error {

@@ -46,7 +46,7 @@ const (
 
 // Table is the jobs table.
 type Table interface {
-	Claim(ctx context.Context, j job.Job, terms job.Terms, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
+	Claim(ctx context.Context, j job.Job, terms job.Policy, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
 	ClaimWoken(ctx context.Context, id, holder string, lease time.Duration) (job.Record, error)
 	Load(ctx context.Context, id string) (job.Record, error)
 	Release(ctx context.Context, r job.Record, delay time.Duration, unstarted bool, reason string) (job.Record, error)
@@ -95,8 +95,8 @@ type Calls interface {
 
 // Customers knows the results that are kept for a customer's next call.
 type Customers interface {
-	Kept(ctx context.Context, customer string) ([]job.KeptResult, error)
-	Forget(ctx context.Context, customer string, k job.KeptResult) error
+	Parked(ctx context.Context, customer string) ([]job.ParkedResult, error)
+	Unpark(ctx context.Context, customer string, k job.ParkedResult) error
 }
 
 // Completions gives the URL at which a job can be completed until it expires.
@@ -185,16 +185,16 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 	switch m := decoded.(type) {
 	case job.Arrival:
 		return h.arrive(ctx, out, m, batch.Receives(message))
-	case job.Wake:
+	case job.WakeUp:
 		record, err := h.cfg.Table.Load(ctx, m.JobID)
-		if err == nil && record.Job == nil {
+		if err == nil && record.StoredJob == nil {
 			err = errors.New("its record does not hold the job")
 		}
 		if err != nil {
 			h.cfg.Log.ErrorContext(ctx, "a job cannot be woken", "job", m.JobID, "error", err)
 			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
 		}
-		e := h.errand(out, message, *record.Job)
+		e := h.errand(out, message, *record.StoredJob)
 		e.wake = m.Number
 		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
 			return h.cfg.Table.ClaimWoken(ctx, m.JobID, message.MessageId, e.lease)
@@ -208,7 +208,7 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 }
 
 // errand is a message's job on its way through the function.
-type errand struct {
+type execution struct {
 	*Handler
 	out     *outbox
 	message events.SQSMessage
@@ -220,8 +220,8 @@ type errand struct {
 	log     *slog.Logger
 }
 
-func (h *Handler) errand(out *outbox, message events.SQSMessage, j job.Job) *errand {
-	e := &errand{Handler: h, out: out, message: message, job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
+func (h *Handler) errand(out *outbox, message events.SQSMessage, j job.Job) *execution {
+	e := &execution{Handler: h, out: out, message: message, job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
 	if tool, known := h.cfg.Tools.Lookup(j.Tool); known {
 		e.tool, e.lease = tool, leaseMargin+tool.Timeout
 	}
@@ -229,18 +229,18 @@ func (h *Handler) errand(out *outbox, message events.SQSMessage, j job.Job) *err
 }
 
 // deadline is until when the job's result may be told.
-func (e *errand) deadline() time.Time {
+func (e *execution) deadline() time.Time {
 	if e.tool != nil && e.tool.Deadline > 0 {
 		return e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 	}
 	return e.job.CallEnds
 }
 
-func (e *errand) terms() job.Terms {
+func (e *execution) terms() job.Policy {
 	if e.tool == nil {
-		return job.Terms{}
+		return job.Policy{}
 	}
-	terms := job.Terms{Delivery: job.Delivery(e.tool.Delivery)}
+	terms := job.Policy{Delivery: job.Delivery(e.tool.Delivery)}
 	if e.tool.AfterCall != asynctool.Announce {
 		terms.AfterCall = job.AfterCall(e.tool.AfterCall)
 	}
@@ -248,11 +248,11 @@ func (e *errand) terms() job.Terms {
 }
 
 // run claims the job, and brings it as far as it goes.
-func (e *errand) run(ctx context.Context, claim func(context.Context) (job.Record, error)) *batch.Retry {
+func (e *execution) run(ctx context.Context, claim func(context.Context) (job.Record, error)) *batch.Retry {
 	record, err := claim(ctx)
 	e.record = record
 	var busy *job.BusyError
-	var asleep *job.AsleepError
+	var asleep *job.SuspendedError
 	switch {
 	case errors.As(err, &busy):
 		e.log.InfoContext(ctx, "the job is already running", "until", busy.Until)
@@ -284,18 +284,18 @@ func (e *errand) run(ctx context.Context, claim func(context.Context) (job.Recor
 }
 
 // retry has the message received again, after a while that grows.
-func (e *errand) retry() *batch.Retry {
+func (e *execution) retry() *batch.Retry {
 	return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(e.message))}
 }
 
-func (e *errand) retryAt(t time.Time) *batch.Retry {
+func (e *execution) retryAt(t time.Time) *batch.Retry {
 	return &batch.Retry{After: max(t.Sub(e.cfg.Now()), time.Second)}
 }
 
 // finish stores how the job ended, and tells it.
-func (e *errand) finish(ctx context.Context, end end) *batch.Retry {
-	if end.passing && e.record.Terms.AfterCall != job.Drop {
-		e.record.Terms.AfterCall = job.Announce
+func (e *execution) finish(ctx context.Context, end end) *batch.Retry {
+	if end.passing && e.record.Policy.AfterCall != job.AfterCallDrop {
+		e.record.Policy.AfterCall = job.AfterCallEvent
 	}
 	record, err := e.cfg.Table.Finish(ctx, e.record, end.result, end.exhausted, end.reason)
 	if errors.Is(err, job.ErrFinished) {
@@ -313,7 +313,7 @@ func (e *errand) finish(ctx context.Context, end end) *batch.Retry {
 
 // endedByOthers is what follows where the job was ended while its tool ran: by
 // somebody outside, by an operator, or for a later tool call.
-func (e *errand) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
+func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
 	e.log.InfoContext(ctx, "the job was ended by others; what the tool came to is not used", "state", record.State, "reason", record.Reason)
 	e.record = record
 	retry := e.tell(ctx)
@@ -322,7 +322,7 @@ func (e *errand) endedByOthers(ctx context.Context, record job.Record) *batch.Re
 }
 
 // finished is what follows where the job had ended before.
-func (e *errand) finished(ctx context.Context) *batch.Retry {
+func (e *execution) finished(ctx context.Context) *batch.Retry {
 	if e.redriven() {
 		record, err := e.cfg.Table.Redrive(ctx, e.record, e.message.MessageId)
 		switch {
@@ -341,14 +341,14 @@ func (e *errand) finished(ctx context.Context) *batch.Retry {
 // the dead-letter queue when the call was over. SQS gives it a new time then,
 // while the job in it is as old as it was; a repeated webhook gives the job
 // another message too, with a job of its own age.
-func (e *errand) redriven() bool {
+func (e *execution) redriven() bool {
 	sent := e.sent()
 	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)
 }
 
 // sent is when the message was sent, or was moved out of the dead-letter queue;
 // long ago where SQS does not say.
-func (e *errand) sent() time.Time {
+func (e *execution) sent() time.Time {
 	milli, err := strconv.ParseInt(e.message.Attributes["SentTimestamp"], 10, 64)
 	if err != nil {
 		return time.Time{}
@@ -357,7 +357,7 @@ func (e *errand) sent() time.Time {
 }
 
 // leave says that the job does not run any more.
-func (e *errand) leave(ctx context.Context) {
+func (e *execution) leave(ctx context.Context) {
 	if e.tool == nil {
 		return
 	}
@@ -369,7 +369,7 @@ func (e *errand) leave(ctx context.Context) {
 // tell sends the stored outcome of a finished job, unless it is known to have
 // arrived already, or there is none. One that was kept, and is told in a later
 // call, is on its way to that one.
-func (e *errand) tell(ctx context.Context) *batch.Retry {
+func (e *execution) tell(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
 	if e.record.OutcomePending() && e.record.RevivedIn == "" {
 		delay = arrival
@@ -379,7 +379,7 @@ func (e *errand) tell(ctx context.Context) *batch.Retry {
 		}
 		e.log.InfoContext(ctx, "outcome sent", "status", e.record.Result.Status)
 	}
-	if e.record.Exhausted && e.record.Holder == e.message.MessageId {
+	if e.record.Exhausted && e.record.Owner == e.message.MessageId {
 		// The caller was told. The job itself is kept where an operator
 		// finds it: its message goes on failing until the queue moves it to
 		// the dead-letter queue. In between it waits for the outcome to
@@ -391,6 +391,6 @@ func (e *errand) tell(ctx context.Context) *batch.Retry {
 }
 
 // send puts an outcome on the results queue.
-func (e *errand) send(o job.Outcome, delay time.Duration) error {
+func (e *execution) send(o job.Outcome, delay time.Duration) error {
 	return e.out.send(o, delay)
 }

@@ -119,7 +119,7 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 		}), nil))
 		w := &world{t: t, set: set, log: log, store: new(memtable.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
 		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store, nil)
-		w.limit(job.PerCall{})
+		w.limit(job.CallLimits{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func (w *world) deploy() {
 }
 
 // limit gives the calls limits.
-func (w *world) limit(limits job.PerCall) { w.calls = jobtable.NewCalls(w.store, limits, nil) }
+func (w *world) limit(limits job.CallLimits) { w.calls = jobtable.NewCalls(w.store, limits, nil) }
 
 // job is an accepted tool call, received now in a call that can last an hour.
 func (w *world) job(id, tool string) job.Job {
@@ -236,7 +236,7 @@ func told(status job.Status, delivery job.Delivery, content string) []job.Result
 }
 
 func controlled(content, message string) []job.Result {
-	return []job.Result{{Status: job.OK, Delivery: job.Control, Content: content, Control: json.RawMessage(message)}}
+	return []job.Result{{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: content, Control: json.RawMessage(message)}}
 }
 
 const neutral = "I am sorry, this could not be finished."
@@ -265,10 +265,10 @@ func TestOneAttempt(t *testing.T) {
 		want      []job.Result
 		dead      bool // the job goes to the dead-letter queue
 	}{
-		"text":            {run: gives(text, nil), want: told(job.OK, job.Respond, "It ships tomorrow.")},
-		"the tool's way":  {tool: tool{Delivery: asynctool.Say}, run: gives(text, nil), want: told(job.OK, job.Say, "It ships tomorrow.")},
-		"the result's":    {tool: tool{Delivery: asynctool.Say}, run: gives(asynctool.Result{Text: " Shipped.\n", Delivery: asynctool.Silent}, nil), want: told(job.OK, job.Silent, "Shipped.")},
-		"too long":        {run: gives(asynctool.Text(long), nil), want: told(job.OK, job.Respond, spoken.Cut(long))},
+		"text":            {run: gives(text, nil), want: told(job.StatusOK, job.DeliveryRespond, "It ships tomorrow.")},
+		"the tool's way":  {tool: tool{Delivery: asynctool.Say}, run: gives(text, nil), want: told(job.StatusOK, job.DeliverySay, "It ships tomorrow.")},
+		"the result's":    {tool: tool{Delivery: asynctool.Say}, run: gives(asynctool.Result{Text: " Shipped.\n", Delivery: asynctool.Silent}, nil), want: told(job.StatusOK, job.DeliverySilent, "Shipped.")},
+		"too long":        {run: gives(asynctool.Text(long), nil), want: told(job.StatusOK, job.DeliveryRespond, spoken.Cut(long))},
 		"transfer":        {run: gives(asynctool.Result{Action: asynctool.Transfer{Number: "+14155550100"}}, nil), want: controlled("", `{"type":"transfer","destination":{"type":"number","number":"+14155550100"}}`)},
 		"transfer to SIP": {run: gives(asynctool.Result{Text: "One moment.", Action: asynctool.Transfer{SIPURI: "sip:a@example.com"}}, nil), want: controlled("One moment.", `{"type":"transfer","destination":{"type":"sip","sipUri":"sip:a@example.com"},"content":"One moment."}`)},
 		"handoff":         {run: gives(asynctool.Result{Text: "One moment.", Action: asynctool.Handoff{Destination: map[string]string{"type": "assistant", "assistantId": "b"}}}, nil), want: controlled("One moment.", `{"type":"handoff","destination":{"assistantId":"b","type":"assistant"},"content":"One moment."}`)},
@@ -277,33 +277,33 @@ func TestOneAttempt(t *testing.T) {
 			want: controlled("Bye.", `{"type":"say","content":"Bye.","endCallAfterSpoken":true,"interruptionsEnabled":true,"interruptAssistantEnabled":false}`)},
 		"mute": {run: gives(asynctool.Result{Action: asynctool.MuteAssistant}, nil), want: controlled("", `{"type":"control","control":"mute-assistant"}`)},
 
-		"no text":                   {run: gives(asynctool.Result{}, nil), want: told(job.Error, job.Respond, neutral), dead: true},
-		"an action's pointer":       {run: gives(asynctool.Result{Action: &asynctool.EndCall{}}, nil), want: told(job.Error, job.Respond, neutral), dead: true},
-		"a transfer Vapi refuses":   {run: gives(asynctool.Result{Action: asynctool.Transfer{Number: "+1"}}, nil), want: told(job.Error, job.Respond, neutral), dead: true},
-		"a handoff of no type":      {run: gives(asynctool.Result{Action: asynctool.Handoff{Destination: map[string]string{}}}, nil), want: told(job.Error, job.Respond, neutral), dead: true},
-		"a handoff that panics":     {run: gives(asynctool.Result{Action: asynctool.Handoff{Destination: badJSON{}}}, nil), want: told(job.Error, job.Respond, neutral), dead: true},
-		"an error":                  {run: gives(text, errors.New("database down")), want: told(job.Error, job.Respond, neutral), dead: true},
-		"an error, said verbatim":   {tool: tool{Delivery: asynctool.Say, FailureText: "Not today."}, run: gives(text, errors.New("database down")), want: told(job.Error, job.Say, "Not today."), dead: true},
-		"final":                     {run: gives(text, asynctool.Fail("There is no such order.", errors.New("404"))), want: told(job.Error, job.Respond, "There is no such order.")},
-		"final, wrapped":            {run: gives(text, fmt.Errorf("look up: %w", asynctool.Fail("There is no such order.", nil))), want: told(job.Error, job.Respond, "There is no such order.")},
-		"final without a text":      {run: gives(text, asynctool.Fail("", errors.New("404"))), want: told(job.Error, job.Respond, neutral)},
-		"final with a blank text":   {run: gives(text, asynctool.Fail(" \n", nil)), want: told(job.Error, job.Respond, neutral)},
-		"blank texts":               {tool: tool{FailureText: " "}, run: gives(text, asynctool.Fail("\t", nil)), want: told(job.Error, job.Respond, "I am sorry, this could not be finished.")},
-		"final with a long text":    {run: gives(text, asynctool.Fail(long, nil)), want: told(job.Error, job.Respond, spoken.Cut(long))},
-		"again, but no attempts":    {run: gives(text, asynctool.TryAgain(time.Second, "Try later.", nil)), want: told(job.Error, job.Respond, "Try later."), dead: true},
-		"panic":                     {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("index out of range") }, want: told(job.Error, job.Respond, neutral), dead: true},
-		"panic with an error":       {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic(badError{}) }, want: told(job.Error, job.Respond, neutral), dead: true},
-		"an error that panics":      {run: gives(text, badError{}), want: told(job.Error, job.Respond, neutral), dead: true},
-		"a nil pointer as an error": {run: gives(text, (*asynctool.Error)(nil)), want: told(job.Error, job.Respond, neutral), dead: true},
-		"the same, wrapped":         {run: gives(text, fmt.Errorf("x: %w", (*asynctool.Error)(nil))), want: told(job.Error, job.Respond, neutral), dead: true},
+		"no text":                   {run: gives(asynctool.Result{}, nil), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"an action's pointer":       {run: gives(asynctool.Result{Action: &asynctool.EndCall{}}, nil), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"a transfer Vapi refuses":   {run: gives(asynctool.Result{Action: asynctool.Transfer{Number: "+1"}}, nil), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"a handoff of no type":      {run: gives(asynctool.Result{Action: asynctool.Handoff{Destination: map[string]string{}}}, nil), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"a handoff that panics":     {run: gives(asynctool.Result{Action: asynctool.Handoff{Destination: badJSON{}}}, nil), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"an error":                  {run: gives(text, errors.New("database down")), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"an error, said verbatim":   {tool: tool{Delivery: asynctool.Say, FailureText: "Not today."}, run: gives(text, errors.New("database down")), want: told(job.StatusError, job.DeliverySay, "Not today."), dead: true},
+		"final":                     {run: gives(text, asynctool.Fail("There is no such order.", errors.New("404"))), want: told(job.StatusError, job.DeliveryRespond, "There is no such order.")},
+		"final, wrapped":            {run: gives(text, fmt.Errorf("look up: %w", asynctool.Fail("There is no such order.", nil))), want: told(job.StatusError, job.DeliveryRespond, "There is no such order.")},
+		"final without a text":      {run: gives(text, asynctool.Fail("", errors.New("404"))), want: told(job.StatusError, job.DeliveryRespond, neutral)},
+		"final with a blank text":   {run: gives(text, asynctool.Fail(" \n", nil)), want: told(job.StatusError, job.DeliveryRespond, neutral)},
+		"blank texts":               {tool: tool{FailureText: " "}, run: gives(text, asynctool.Fail("\t", nil)), want: told(job.StatusError, job.DeliveryRespond, "I am sorry, this could not be finished.")},
+		"final with a long text":    {run: gives(text, asynctool.Fail(long, nil)), want: told(job.StatusError, job.DeliveryRespond, spoken.Cut(long))},
+		"again, but no attempts":    {run: gives(text, asynctool.TryAgain(time.Second, "Try later.", nil)), want: told(job.StatusError, job.DeliveryRespond, "Try later."), dead: true},
+		"panic":                     {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("index out of range") }, want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"panic with an error":       {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic(badError{}) }, want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"an error that panics":      {run: gives(text, badError{}), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"a nil pointer as an error": {run: gives(text, (*asynctool.Error)(nil)), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
+		"the same, wrapped":         {run: gives(text, fmt.Errorf("x: %w", (*asynctool.Error)(nil))), want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
 		"end of the goroutine": {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			runtime.Goexit()
 			return text, nil
-		}, want: told(job.Error, job.Respond, neutral), dead: true},
+		}, want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
 
-		"argument missing":    {arguments: `{}`, want: told(job.Error, job.Respond, "The tool tool was not run: order (the order's number) is missing. Ask the caller for what you do not know, then call tool again.")},
-		"argument wrong":      {arguments: `{"order":["` + argument + `"]}`, tool: tool{Delivery: asynctool.Say, Attempts: 3}, want: told(job.Error, job.Respond, "The tool tool was not run: order (the order's number) must be a text. Ask the caller for what you do not know, then call tool again.")},
-		"arguments no object": {arguments: `null`, want: told(job.Error, job.Respond, "The tool tool was not run: its arguments are not a JSON object. Call tool again with a JSON object of its arguments.")},
+		"argument missing":    {arguments: `{}`, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: order (the order's number) is missing. Ask the caller for what you do not know, then call tool again.")},
+		"argument wrong":      {arguments: `{"order":["` + argument + `"]}`, tool: tool{Delivery: asynctool.Say, Attempts: 3}, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: order (the order's number) must be a text. Ask the caller for what you do not know, then call tool again.")},
+		"arguments no object": {arguments: `null`, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: its arguments are not a JSON object. Call tool again with a JSON object of its arguments.")},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -325,7 +325,7 @@ func TestOneAttempt(t *testing.T) {
 					left = 1
 				}
 				w.want(tt.want, left, 0)
-				if r := w.record(j); r.State != job.Done || r.Attempt != 1 || r.Exhausted != tt.dead {
+				if r := w.record(j); r.State != job.StateDone || r.Attempt != 1 || r.Exhausted != tt.dead {
 					t.Errorf("record %+v", r)
 				}
 				if outcome := w.out.sent[0]; !outcome.Deadline.Equal(j.CallEnds) || outcome.Call != j.Call || outcome.JobID != j.ID || outcome.Tool != j.Tool {
@@ -353,7 +353,7 @@ func TestCallAndArguments(t *testing.T) {
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		w.send(w.job("t1", "tool"))
 		w.run(time.Minute)
-		w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 		want := asynctool.Call{ID: "call-1", OrgID: "org-1", Type: "webCall", AssistantID: "assistant-1", CustomerNumber: number, ToolCallID: "t1", Attempt: 1}
 		again := want
 		again.Attempt = 2
@@ -380,7 +380,7 @@ func TestUnknownTool(t *testing.T) {
 			inWorld(t, tt.tools, func(t *testing.T, w *world) {
 				w.send(w.job("t1", "orderStatus"))
 				w.run(time.Second)
-				w.want(told(job.Error, job.Respond, tt.want), 0, 0)
+				w.want(told(job.StatusError, job.DeliveryRespond, tt.want), 0, 0)
 			})
 		})
 	}
@@ -403,22 +403,22 @@ func TestRetries(t *testing.T) {
 				return nil
 			}
 			return errors.New("down")
-		}, seconds(0, 2), told(job.OK, job.Respond, "Done."), 0, 0},
-		"growing delays": {tool{Attempts: 7}, plain, seconds(0, 2, 6, 14, 30, 60, 90), told(job.Error, job.Respond, neutral), 0, 1},
+		}, seconds(0, 2), told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0},
+		"growing delays": {tool{Attempts: 7}, plain, seconds(0, 2, 6, 14, 30, 60, 90), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
 		"the tool's own delay": {tool{Attempts: 3}, func(a int) error {
 			return asynctool.TryAgain(time.Duration(a)*20*time.Second, fmt.Sprintf("Attempt %d failed.", a), nil)
-		}, seconds(0, 20, 60), told(job.Error, job.Respond, "Attempt 3 failed."), 0, 1},
-		"a delay of a fraction": {tool{Attempts: 2}, func(int) error { return asynctool.TryAgain(1500*time.Millisecond, "", nil) }, seconds(0, 2), told(job.Error, job.Respond, neutral), 0, 1},
-		"a negative delay":      {tool{Attempts: 2}, func(int) error { return &asynctool.Error{Retry: true, After: -time.Hour} }, seconds(0, 2), told(job.Error, job.Respond, neutral), 0, 1},
-		"a delay of days":       {tool{Attempts: 2}, func(int) error { return asynctool.TryAgain(48*time.Hour, "", nil) }, seconds(0, 900), told(job.Error, job.Respond, neutral), 0, 1},
+		}, seconds(0, 20, 60), told(job.StatusError, job.DeliveryRespond, "Attempt 3 failed."), 0, 1},
+		"a delay of a fraction": {tool{Attempts: 2}, func(int) error { return asynctool.TryAgain(1500*time.Millisecond, "", nil) }, seconds(0, 2), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
+		"a negative delay":      {tool{Attempts: 2}, func(int) error { return &asynctool.Error{Retry: true, After: -time.Hour} }, seconds(0, 2), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
+		"a delay of days":       {tool{Attempts: 2}, func(int) error { return asynctool.TryAgain(48*time.Hour, "", nil) }, seconds(0, 900), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
 		"final at the second": {tool{Attempts: 3}, func(a int) error {
 			if a == 2 {
 				return asynctool.Fail("No.", nil)
 			}
 			return errors.New("down")
-		}, seconds(0, 2), told(job.Error, job.Respond, "No."), 0, 0},
-		"the call ends before the next": {tool{Attempts: 5}, plain, seconds(0, 2, 6), told(job.Error, job.Respond, neutral), 13 * time.Second, 1},
-		"the tool's deadline":           {tool{Attempts: 5, Deadline: 5 * time.Second}, plain, seconds(0, 2), told(job.Error, job.Respond, neutral), 0, 1},
+		}, seconds(0, 2), told(job.StatusError, job.DeliveryRespond, "No."), 0, 0},
+		"the call ends before the next": {tool{Attempts: 5}, plain, seconds(0, 2, 6), told(job.StatusError, job.DeliveryRespond, neutral), 13 * time.Second, 1},
+		"the tool's deadline":           {tool{Attempts: 5, Deadline: 5 * time.Second}, plain, seconds(0, 2), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -440,7 +440,7 @@ func TestRetries(t *testing.T) {
 				w.want(tt.result, tt.dead, 0)
 				// The callback function has told it meanwhile.
 				r := w.record(j)
-				if err := w.table.Settle(t.Context(), r, job.Delivered, ""); err != nil {
+				if err := w.table.Settle(t.Context(), r, job.StateDelivered, ""); err != nil {
 					t.Fatal(err)
 				}
 				w.run(time.Hour)
@@ -486,24 +486,24 @@ func TestTimeout(t *testing.T) {
 		"notices": {func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			<-ctx.Done()
 			return asynctool.Result{}, ctx.Err()
-		}, told(job.Error, job.Respond, neutral), 10 * time.Second},
+		}, told(job.StatusError, job.DeliveryRespond, neutral), 10 * time.Second},
 		"notices, with words of its own": {func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			<-ctx.Done()
 			return asynctool.Result{}, asynctool.Fail("The shop did not answer.", ctx.Err())
-		}, told(job.Error, job.Respond, "The shop did not answer."), 10 * time.Second},
+		}, told(job.StatusError, job.DeliveryRespond, "The shop did not answer."), 10 * time.Second},
 		"has a result after all": {func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			<-ctx.Done()
 			time.Sleep(500 * time.Millisecond)
 			return asynctool.Text("Some of it."), nil
-		}, told(job.OK, job.Respond, "Some of it."), 10500 * time.Millisecond},
+		}, told(job.StatusOK, job.DeliveryRespond, "Some of it."), 10500 * time.Millisecond},
 		"ignores it": {func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			time.Sleep(time.Hour)
 			return asynctool.Text("Too late."), nil
-		}, told(job.Error, job.Respond, neutral), 11 * time.Second},
+		}, told(job.StatusError, job.DeliveryRespond, neutral), 11 * time.Second},
 		"panics late": {func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			time.Sleep(time.Minute)
 			panic("too late")
-		}, told(job.Error, job.Respond, neutral), 11 * time.Second},
+		}, told(job.StatusError, job.DeliveryRespond, neutral), 11 * time.Second},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -517,7 +517,7 @@ func TestTimeout(t *testing.T) {
 				if len(w.out.at) != 1 || w.out.at[0] != tt.at {
 					t.Errorf("told at %v, want %s", w.out.at, tt.at)
 				}
-				if r := w.record(j); tt.want[0].Status == job.Error && !strings.Contains(r.Reason, "the tool ran longer than 10s") {
+				if r := w.record(j); tt.want[0].Status == job.StatusError && !strings.Contains(r.Reason, "the tool ran longer than 10s") {
 					t.Errorf("the record's reason is %q", r.Reason)
 				}
 				time.Sleep(2 * time.Hour) // what is abandoned ends, and changes nothing
@@ -551,7 +551,7 @@ func TestFunctionDeadline(t *testing.T) {
 				w.limits.ProcessTimeout = tt.life
 				w.send(w.job("t1", "tool"))
 				w.run(time.Second)
-				w.want(told(job.Error, job.Respond, neutral), 1, 0)
+				w.want(told(job.StatusError, job.DeliveryRespond, neutral), 1, 0)
 				if started != tt.starts || w.out.at[0] != tt.at {
 					t.Errorf("started: %v, told at %v", started, w.out.at)
 				}
@@ -568,11 +568,11 @@ func TestSameJobTwice(t *testing.T) {
 		second   time.Duration // when the second message comes
 		dead     int           // messages of the job in the dead-letter queue
 	}{
-		"at once":               {1, nil, told(job.OK, job.Respond, "Done."), 0, 0},
-		"while it runs":         {1, nil, told(job.OK, job.Respond, "Done."), time.Second, 0},
-		"after it was told":     {1, nil, told(job.OK, job.Respond, "Done."), time.Minute, 0},
-		"a failure, at once":    {2, errors.New("down"), told(job.Error, job.Respond, neutral), 0, 1},
-		"a failure, afterwards": {1, errors.New("down"), told(job.Error, job.Respond, neutral), time.Minute, 1},
+		"at once":               {1, nil, told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0},
+		"while it runs":         {1, nil, told(job.StatusOK, job.DeliveryRespond, "Done."), time.Second, 0},
+		"after it was told":     {1, nil, told(job.StatusOK, job.DeliveryRespond, "Done."), time.Minute, 0},
+		"a failure, at once":    {2, errors.New("down"), told(job.StatusError, job.DeliveryRespond, neutral), 0, 1},
+		"a failure, afterwards": {1, errors.New("down"), told(job.StatusError, job.DeliveryRespond, neutral), time.Minute, 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -592,7 +592,7 @@ func TestSameJobTwice(t *testing.T) {
 				}
 				// The callback function tells it as soon as it is done.
 				time.AfterFunc(13*time.Second, func() {
-					if err := w.table.Settle(t.Context(), w.record(j), job.Delivered, ""); err != nil {
+					if err := w.table.Settle(t.Context(), w.record(j), job.StateDelivered, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -655,10 +655,10 @@ func TestCrash(t *testing.T) {
 		runs              int // the attempt's number that runs, 0 where none does
 		exhausted         bool
 	}{
-		"one of two":        {2, 1, told(job.OK, job.Respond, "Done."), 2, false},
-		"the only one":      {1, 1, told(job.Error, job.Respond, neutral), 0, true},
-		"all":               {3, 3, told(job.Error, job.Respond, neutral), 0, true},
-		"fewer allowed now": {1, 4, told(job.Error, job.Respond, neutral), 0, true},
+		"one of two":        {2, 1, told(job.StatusOK, job.DeliveryRespond, "Done."), 2, false},
+		"the only one":      {1, 1, told(job.StatusError, job.DeliveryRespond, neutral), 0, true},
+		"all":               {3, 3, told(job.StatusError, job.DeliveryRespond, neutral), 0, true},
+		"fewer allowed now": {1, 4, told(job.StatusError, job.DeliveryRespond, neutral), 0, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -671,7 +671,7 @@ func TestCrash(t *testing.T) {
 				j := w.job("t1", "tool")
 				for range tt.crashes {
 					time.Sleep(2 * time.Minute)
-					if _, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "dead function", 75*time.Second); err != nil {
+					if _, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "dead function", 75*time.Second); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -706,11 +706,11 @@ func TestCrashBeforeSending(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "jobs-1", time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := told(job.OK, job.Say, "Done.")
+			want := told(job.StatusOK, job.DeliverySay, "Done.")
 			if _, err = w.table.Finish(t.Context(), r, want[0], exhausted, "it failed"); err != nil {
 				t.Fatal(err)
 			}
@@ -735,11 +735,11 @@ func TestOutcomeReceived(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, job.Terms{}, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "jobs-1", time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err = w.table.Finish(t.Context(), r, told(job.OK, job.Say, "Done.")[0], exhausted, "it failed"); err != nil {
+			if _, err = w.table.Finish(t.Context(), r, told(job.StatusOK, job.DeliverySay, "Done.")[0], exhausted, "it failed"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := w.table.ClaimDelivery(t.Context(), j.ID, time.Minute); err != nil {
@@ -779,7 +779,7 @@ func TestTableErrors(t *testing.T) {
 			}
 			w.fault = nil
 			w.run(10 * time.Second)
-			w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+			w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 		})
 	})
 	t.Run("release", func(t *testing.T) {
@@ -789,7 +789,7 @@ func TestTableErrors(t *testing.T) {
 			w.run(24 * time.Second)
 			w.want(nil, 1, 0)
 			w.run(2 * time.Second) // the lease of 25 s ran out
-			w.want(told(job.OK, job.Respond, "Done at attempt 2."), 0, 0)
+			w.want(told(job.StatusOK, job.DeliveryRespond, "Done at attempt 2."), 0, 0)
 		})
 	})
 	t.Run("finish", func(t *testing.T) {
@@ -800,7 +800,7 @@ func TestTableErrors(t *testing.T) {
 			w.want(nil, 1, 0) // what is not stored is not sent
 			w.fault = nil
 			w.run(10 * time.Second)
-			w.want(told(job.OK, job.Respond, "Done at attempt 2."), 0, 0)
+			w.want(told(job.StatusOK, job.DeliveryRespond, "Done at attempt 2."), 0, 0)
 			if runs != 2 {
 				t.Errorf("the tool ran %d times", runs)
 			}
@@ -817,11 +817,11 @@ func TestLostLease(t *testing.T) {
 	})
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		j := w.job("t1", "tool")
-		other := job.Result{Status: job.OK, Delivery: job.Respond, Content: "The other's result."}
+		other := job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "The other's result."}
 		steal = func() {
 			r := w.record(j)
 			r.Attempt++
-			r.Holder, r.Lease = "other", time.Now().Add(time.Minute)
+			r.Owner, r.LeaseExpiry = "other", time.Now().Add(time.Minute)
 			r, err := w.store.Save(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
@@ -884,7 +884,7 @@ func TestDeadlinePast(t *testing.T) {
 		time.Sleep(time.Minute + time.Second)
 		w.send(w.job("t1", "tool"))
 		w.run(time.Second)
-		w.want(told(job.Error, job.Respond, "Too late."), 0, 0)
+		w.want(told(job.StatusError, job.DeliveryRespond, "Too late."), 0, 0)
 		if got, want := w.out.sent[0].Deadline, w.start.Add(time.Minute); !got.Equal(want) {
 			t.Errorf("deadline %s, want %s", got, want)
 		}
@@ -902,7 +902,7 @@ func TestRedriven(t *testing.T) {
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		j := w.job("t1", "tool")
 		settle := func() {
-			if err := w.table.Settle(t.Context(), w.record(j), job.Delivered, ""); err != nil {
+			if err := w.table.Settle(t.Context(), w.record(j), job.StateDelivered, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -910,7 +910,7 @@ func TestRedriven(t *testing.T) {
 		w.run(time.Second)
 		settle()
 		w.run(2 * time.Minute)
-		once := told(job.Error, job.Respond, "Sorry.")
+		once := told(job.StatusError, job.DeliveryRespond, "Sorry.")
 		w.want(once, 0, 1)
 
 		// In the call's life it is no more than a repeat.
@@ -963,7 +963,7 @@ func TestRefusal(t *testing.T) {
 		j.Refusal = "arguments cannot be used: they are not a JSON object"
 		w.send(j)
 		w.run(time.Second)
-		w.want(told(job.Error, job.Respond, "The tool tool was not run: arguments cannot be used: they are not a JSON object. Call tool again with its arguments as a JSON object."), 0, 0)
+		w.want(told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: arguments cannot be used: they are not a JSON object. Call tool again with its arguments as a JSON object."), 0, 0)
 	})
 }
 
@@ -980,7 +980,7 @@ func TestPoison(t *testing.T) {
 		}
 		w.send(good)
 		w.run(time.Minute)
-		w.want(told(job.OK, job.Respond, "Done."), 0, 5)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 5)
 	})
 }
 

@@ -85,7 +85,7 @@ func TestRepeat(t *testing.T) {
 					}
 					switch {
 					case replaced:
-						if r := w.record(first); r.State != job.Cancelled || r.Result != nil {
+						if r := w.record(first); r.State != job.StateCancelled || r.Result != nil {
 							t.Errorf("the first one is %+v", r)
 						}
 					default: // also of the one that was unknown, as its webhook came after all
@@ -107,7 +107,7 @@ func TestRepeat(t *testing.T) {
 						t.Errorf("the first one was stopped at %s", stopped)
 					}
 					for _, o := range w.out.sent {
-						if o.JobID == second.ID && joined != (o.Result.Delivery == job.Silent) {
+						if o.JobID == second.ID && joined != (o.Result.Delivery == job.DeliverySilent) {
 							t.Errorf("the second one is told with %q", o.Result.Delivery)
 						}
 					}
@@ -136,7 +136,7 @@ func TestReplaceWithinLimits(t *testing.T) {
 		return asynctool.Text(call.ToolCallID), nil
 	})
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
-		w.limit(job.PerCall{Concurrent: 1})
+		w.limit(job.CallLimits{Concurrent: 1})
 		w.answer()
 		w.send(w.job("t1", "tool"))
 		time.AfterFunc(10*time.Second, func() { w.send(w.job("t2", "tool")) })
@@ -180,7 +180,7 @@ func TestMayItStart(t *testing.T) {
 			})
 			inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 				w.answer()
-				w.limit(job.PerCall{Jobs: 10})
+				w.limit(job.CallLimits{Jobs: 10})
 				w.send(w.job("t1", "tool"))
 				w.run(time.Second)
 				// The queue has patience for some minutes.
@@ -283,7 +283,7 @@ func TestReplaceOutOfOrder(t *testing.T) {
 		time.AfterFunc(2*time.Second, func() { w.send(earlier) })
 		w.run(10 * time.Minute)
 		w.wantTold(telling{"call-1", later.ID, "t2"})
-		if r := w.record(earlier); r.State != job.Cancelled || ran["t1"] != 0 || ran["t2"] != 1 || w.jobs.Len() != 0 {
+		if r := w.record(earlier); r.State != job.StateCancelled || ran["t1"] != 0 || ran["t2"] != 1 || w.jobs.Len() != 0 {
 			t.Errorf("the earlier one is %+v; runs: %v; %d messages left", r, ran, w.jobs.Len())
 		}
 	})

@@ -58,7 +58,7 @@ type ended struct {
 // call runs the tool within its timeout and the function's own, and says how it
 // ended. A tool that does not come back in time is abandoned; one that panics
 // has failed.
-func (e *errand) call(ctx context.Context, call asynctool.Call) ended {
+func (e *execution) call(ctx context.Context, call asynctool.Call) ended {
 	tool, arguments := e.tool, e.job.Arguments
 	timeout := tool.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -114,7 +114,7 @@ func (e *errand) call(ctx context.Context, call asynctool.Call) ended {
 }
 
 // later is when a tool that is not finished goes on.
-func (e *errand) later(l asynctool.Later) (*later, error) {
+func (e *execution) later(l asynctool.Later) (*later, error) {
 	memory, err := l.Memory()
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (e *errand) later(l asynctool.Later) (*later, error) {
 // outcome is a tool's result as it is stored and told.
 func outcome(r asynctool.Result) (job.Result, error) {
 	if r.Action == nil {
-		return job.Result{Status: job.OK, Delivery: job.Delivery(r.Delivery), Content: spoken.Cut(r.Text)}, nil
+		return job.Result{Status: job.StatusOK, Delivery: job.Delivery(r.Delivery), Content: spoken.Cut(r.Text)}, nil
 	}
 	text := spoken.Clean(r.Text)
 	var message vapi.ControlMessage
@@ -157,5 +157,5 @@ func outcome(r asynctool.Result) (job.Result, error) {
 	if err != nil {
 		return job.Result{}, fmt.Errorf("the result's action: %w", err)
 	}
-	return job.Result{Status: job.OK, Delivery: job.Control, Content: text, Control: control}, nil
+	return job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: text, Control: control}, nil
 }

@@ -33,7 +33,7 @@ const (
 var errTooLarge = fmt.Errorf("its arguments have more than %d KiB of JSON, and a job that waits may not", maxKept>>10)
 
 // fits says whether the job can be kept in its record.
-func (e *errand) fits() error {
+func (e *execution) fits() error {
 	body, err := e.job.Encode()
 	if err == nil && len(body) > maxKept {
 		err = errTooLarge
@@ -49,7 +49,7 @@ type later struct {
 }
 
 // suspend has the job wait, and sees to it that it is woken.
-func (e *errand) suspend(ctx context.Context, l later) *batch.Retry {
+func (e *execution) suspend(ctx context.Context, l later) *batch.Retry {
 	if err := e.fits(); err != nil {
 		e.log.ErrorContext(ctx, "the job cannot wait", "error", err)
 		return e.finish(ctx, failed(job.Delivery(e.tool.Delivery), e.tool.FailureText, err.Error()))
@@ -68,12 +68,12 @@ func (e *errand) suspend(ctx context.Context, l later) *batch.Retry {
 }
 
 // asleep is what follows where the job waits for a time that has not come.
-func (e *errand) asleep(ctx context.Context, until time.Time) *batch.Retry {
+func (e *execution) asleep(ctx context.Context, until time.Time) *batch.Retry {
 	switch {
-	case e.wake == e.record.Wake:
+	case e.wake == e.record.WakeUp:
 		e.log.InfoContext(ctx, "the job's wake comes early", "until", until)
 		return e.retryAt(until)
-	case e.record.Holder == e.message.MessageId || e.sent().After(e.record.Updated):
+	case e.record.Owner == e.message.MessageId || e.sent().After(e.record.Updated):
 		// This message put it to wait, and the function died before it had
 		// seen to the wake. It has another id where it has been in the
 		// dead-letter queue meanwhile, and was sent after the job began to
@@ -86,33 +86,33 @@ func (e *errand) asleep(ctx context.Context, until time.Time) *batch.Retry {
 
 // arrange sees to it that a waiting job is woken. It can be repeated: a wake
 // that finds the job further is of no consequence.
-func (e *errand) arrange(ctx context.Context) *batch.Retry {
-	body, err := job.Wake{JobID: e.record.ID, Number: e.record.Wake}.Encode()
+func (e *execution) arrange(ctx context.Context) *batch.Retry {
+	body, err := job.WakeUp{JobID: e.record.ID, Number: e.record.WakeUp}.Encode()
 	if err == nil {
 		delay := e.record.WakeAt.Sub(e.cfg.Now())
-		if delay <= queue.MaxDelay && e.record.Wake%scheduledEvery != 0 {
+		if delay <= queue.MaxDelay && e.record.WakeUp%scheduledEvery != 0 {
 			err = e.cfg.Jobs.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(e.job.Call.ID), Delay: max(delay, 0)}})[0]
 		} else {
-			err = e.cfg.Schedules.At(ctx, queue.ScheduleName(e.record.ID, e.record.Wake), e.record.WakeAt, body)
+			err = e.cfg.Schedules.At(ctx, queue.ScheduleName(e.record.ID, e.record.WakeUp), e.record.WakeAt, body)
 		}
 	}
 	if err != nil {
 		e.log.ErrorContext(ctx, "the job waits, but its wake cannot be arranged yet", "error", err)
 		return e.retry()
 	}
-	e.log.InfoContext(ctx, "the job waits", "until", e.record.WakeAt, "wake", e.record.Wake, "outside", e.record.Outside)
+	e.log.InfoContext(ctx, "the job waits", "until", e.record.WakeAt, "wake", e.record.WakeUp, "outside", e.record.External)
 	return nil
 }
 
 // arrived has what is kept for the job's customer told in its call. It goes by a
 // message, as what is taken up for a call must not be lost with this function.
 // What fails here is done by the next tool call, or in the next call.
-func (e *errand) arrived(ctx context.Context) {
+func (e *execution) arrived(ctx context.Context) {
 	customer := job.Customer(e.job.Call)
 	if customer == "" || e.job.Call.ControlURL == "" {
 		return
 	}
-	kept, err := e.cfg.Customers.Kept(ctx, customer)
+	kept, err := e.cfg.Customers.Parked(ctx, customer)
 	if err == nil && len(kept) == 0 {
 		return
 	}
@@ -134,7 +134,7 @@ func (h *Handler) arrive(ctx context.Context, out *outbox, a job.Arrival, receiv
 		return nil
 	}
 	log := h.cfg.Log.With("call", a.Call.ID)
-	kept, err := h.cfg.Customers.Kept(ctx, customer)
+	kept, err := h.cfg.Customers.Parked(ctx, customer)
 	if err != nil {
 		log.ErrorContext(ctx, "it cannot be told what is kept for the customer", "error", err)
 	}
@@ -167,22 +167,22 @@ var errNotSettled = errors.New("the result is on its way into the call")
 // revive sends a kept result into the call, and forgets that it is kept once it
 // has been told. Not before: the call can be over already, and the result be
 // kept again.
-func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k job.KeptResult, a job.Arrival) error {
+func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k job.ParkedResult, a job.Arrival) error {
 	record, err := h.cfg.Table.Load(ctx, k.JobID)
 	// Once for each call: one that is kept again has not reached it.
 	if err == nil && record.RevivedIn != a.Call.ID {
 		record, err = h.cfg.Table.Revive(ctx, k.JobID, a.Call.ID, a.CallEnds)
 	}
-	over := record.State == job.Delivered || record.State == job.Undelivered || record.State == job.Cancelled
+	over := record.State == job.StateDelivered || record.State == job.StateUndelivered || record.State == job.StateCancelled
 	switch {
-	case err == nil && over || errors.Is(err, job.ErrNotKept) || errors.Is(err, jobtable.ErrNotFound):
-		if err := h.cfg.Customers.Forget(ctx, customer, k); err != nil {
+	case err == nil && over || errors.Is(err, job.ErrNotParked) || errors.Is(err, jobtable.ErrNotFound):
+		if err := h.cfg.Customers.Unpark(ctx, customer, k); err != nil {
 			return fmt.Errorf("%w, and cannot be forgotten: %w", errNotSettled, err)
 		}
 		return nil
 	case err != nil:
 		return err
-	case record.State == job.Kept:
+	case record.State == job.StateParked:
 		return nil
 	case !record.OutcomePending():
 		return errNotSettled

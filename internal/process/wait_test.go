@@ -65,7 +65,7 @@ func TestResumes(t *testing.T) {
 		w.send(w.job("t1", "tool"))
 		w.run(60 * days)
 		w.wantTold(telling{"call-1", "call-1/t1", "Done after 99."})
-		w.want(told(job.OK, job.Respond, "Done after 99."), 0, 0)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done after 99."), 0, 0)
 		if diff := gocmp.Diff(wakes, w.wakes); diff != "" {
 			t.Errorf("wakes (-want +got):\n%s", diff)
 		}
@@ -73,7 +73,7 @@ func TestResumes(t *testing.T) {
 			t.Errorf("%d schedules are left", w.schedules.Len())
 		}
 		r := w.record(w.job("t1", "tool"))
-		if r.Wake != resumes || r.Attempt != 1 {
+		if r.WakeUp != resumes || r.Attempt != 1 {
 			t.Errorf("the record is %+v", r)
 		}
 	})
@@ -84,7 +84,7 @@ func TestResume(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	deadline := tool{Deadline: 2 * time.Hour, Attempts: 3, FailureText: "Sorry."}
 	once := tool{Deadline: 2 * time.Hour, FailureText: "Sorry."}
-	sorry := told(job.Error, job.Respond, "Sorry.")
+	sorry := told(job.StatusError, job.DeliveryRespond, "Sorry.")
 	in := func(d time.Duration, state any) func(time.Time) asynctool.Result {
 		return func(time.Time) asynctool.Result { return asynctool.ResumeIn(d, state) }
 	}
@@ -141,7 +141,7 @@ func TestResume(t *testing.T) {
 				}
 				w.send(j)
 				w.run(days)
-				want, wantRuns, dead := told(job.OK, job.Respond, "Done."), 2, 0
+				want, wantRuns, dead := told(job.StatusOK, job.DeliveryRespond, "Done."), 2, 0
 				if tt.reason != "" {
 					want, wantRuns = sorry, 1
 				}
@@ -226,7 +226,7 @@ func TestWakeCannotBeArranged(t *testing.T) {
 				w.send(w.job("t1", "tool"))
 				w.run(days)
 				w.wantTold(telling{"call-1", "call-1/t1", "Done."})
-				w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+				w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 				wantRuns := 2
 				if tt.step == "Suspend" {
 					wantRuns++ // what was not stored did not happen
@@ -267,7 +267,7 @@ func TestRedrivenBeforeItsWake(t *testing.T) {
 				w.sendBody(w.dead.Bodies()[0])
 				w.run(2 * days)
 				w.wantTold(telling{"call-1", "call-1/t1", "Done."})
-				if runs != w.record(w.job("t1", "tool")).Wake+1 {
+				if runs != w.record(w.job("t1", "tool")).WakeUp+1 {
 					t.Errorf("it ran %d times", runs)
 				}
 			})
@@ -279,7 +279,7 @@ func TestRedrivenBeforeItsWake(t *testing.T) {
 func TestOddWakes(t *testing.T) {
 	const pause = 10 * time.Minute
 	wake := func(n int) string {
-		body, err := job.Wake{JobID: "call-1/t1", Number: n}.Encode()
+		body, err := job.WakeUp{JobID: "call-1/t1", Number: n}.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,7 +318,7 @@ func TestOddWakes(t *testing.T) {
 		w.sendBody(wake(1))
 		w.run(days)
 		w.wantTold(telling{"call-1", "call-1/t1", "Done."})
-		w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 		// The job that came again, and two of the wakes that came while it waited
 		// for another one, may be messages whose part it was to have it woken.
 		if runs != 4 || len(w.wakes) != 3+3 {
@@ -343,7 +343,7 @@ func TestDuplicatesDie(t *testing.T) {
 		w.send(w.job("t1", "tool"))
 		for n := range resumes {
 			w.run(time.Minute - time.Second)
-			body, err := job.Wake{JobID: "call-1/t1", Number: n + 1}.Encode()
+			body, err := job.WakeUp{JobID: "call-1/t1", Number: n + 1}.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -368,21 +368,21 @@ func TestWakeOfAnUnknownJob(t *testing.T) {
 		w.send(j)
 		w.run(time.Second)
 		for _, id := range []string{"call-1/t2", j.ID} {
-			body, err := job.Wake{JobID: id, Number: 1}.Encode()
+			body, err := job.WakeUp{JobID: id, Number: 1}.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.sendBody(body)
 		}
 		w.run(time.Hour)
-		w.want(told(job.OK, job.Respond, "Done."), 0, 2)
+		w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 2)
 	})
 }
 
 // TestWait has a job wait for somebody outside.
 func TestWait(t *testing.T) {
-	result := job.Result{Status: job.OK, Delivery: job.Say, Content: "It is approved."}
-	sorry := job.Result{Status: job.Error, Delivery: job.Respond, Content: "Sorry."}
+	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "It is approved."}
+	sorry := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "Sorry."}
 	tests := map[string]struct {
 		deadline  time.Duration
 		completed time.Duration // when somebody completes it; 0 means never
@@ -452,7 +452,7 @@ func TestWaitIsNotRunAgain(t *testing.T) {
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		w.send(w.job("t1", "tool"))
 		w.run(2 * days)
-		w.want(told(job.Error, job.Respond, "Sorry."), 0, 0)
+		w.want(told(job.StatusError, job.DeliveryRespond, "Sorry."), 0, 0)
 		if runs != 1 {
 			t.Errorf("it ran %d times", runs)
 		}
@@ -493,7 +493,7 @@ func (w *world) complete(j job.Job, result job.Result, tell bool) {
 	if !tell {
 		return
 	}
-	body, err := r.Job.Outcome(r).Encode()
+	body, err := r.StoredJob.Outcome(r).Encode()
 	if err == nil {
 		err = w.out.Send(w.t.Context(), []queue.Message{{Body: body, Group: queue.Group(j.Call.ID)}})[0]
 	}
@@ -505,8 +505,8 @@ func (w *world) complete(j job.Job, result job.Result, tell bool) {
 // TestEndedWhileItRuns has others end a job whose tool still runs. It is told
 // soon that it is not wanted any more, and what it gives is dropped.
 func TestEndedWhileItRuns(t *testing.T) {
-	completed := job.Result{Status: job.OK, Delivery: job.Say, Content: "It is approved."}
-	cancelled := job.Result{Status: job.Error, Delivery: job.Respond, Content: "It was cancelled."}
+	completed := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "It is approved."}
+	cancelled := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "It was cancelled."}
 	ways := map[string]struct {
 		end  func(w *world, j job.Job) error
 		want string
@@ -595,7 +595,7 @@ func TestEndedBetweenAttempts(t *testing.T) {
 		j := w.job("t1", "tool")
 		w.send(j)
 		w.run(time.Second)
-		w.complete(j, job.Result{Status: job.OK, Delivery: job.Say, Content: "It is approved."}, false)
+		w.complete(j, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "It is approved."}, false)
 		w.run(time.Hour)
 		w.wantTold(telling{"call-1", j.ID, "It is approved."})
 		if runs != 1 || w.jobs.Len() != 0 || w.dead.Len() != 0 {
@@ -629,8 +629,8 @@ func TestCompletionURL(t *testing.T) {
 			j := w.job("t1", "tool")
 			w.send(j)
 			w.run(time.Second)
-			w.want(told(job.Error, job.Respond, "Sorry."), 1, 0)
-			if w.record(j).Job != nil {
+			w.want(told(job.StatusError, job.DeliveryRespond, "Sorry."), 1, 0)
+			if w.record(j).StoredJob != nil {
 				t.Error("the record holds the job")
 			}
 		})
@@ -645,7 +645,7 @@ func TestCompletionURL(t *testing.T) {
 					t.Errorf("%q, %v", url, err)
 				}
 			}
-			if r := w.record(w.job("t1", "tool")); r.Job == nil || r.Job.Call.ControlURL != controlURL || r.State != job.Running {
+			if r := w.record(w.job("t1", "tool")); r.StoredJob == nil || r.StoredJob.Call.ControlURL != controlURL || r.State != job.StateRunning {
 				t.Errorf("the record is %+v", r)
 			}
 			if call.Attempt == 1 {
@@ -691,7 +691,7 @@ func TestCompletionURL(t *testing.T) {
 				j.Arguments = json.RawMessage(`{"order":"` + tt.order + `"}`)
 				w.send(j)
 				w.run(time.Second)
-				w.want(told(job.OK, job.Respond, "Done."), 0, 0)
+				w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 			})
 		})
 	}

@@ -97,7 +97,7 @@ type nothing = struct{}
 // different.
 type around struct{ *world }
 
-func (w around) Claim(ctx context.Context, j job.Job, terms job.Terms, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
+func (w around) Claim(ctx context.Context, j job.Job, terms job.Policy, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
 	return step(ctx, w.world, "Claim", func() (job.Record, error) { return w.table.Claim(ctx, j, terms, deadline, holder, lease) })
 }
 
@@ -141,12 +141,12 @@ func (w around) Revive(ctx context.Context, id, callID string, deadline time.Tim
 	return step(ctx, w.world, "Revive", func() (job.Record, error) { return w.table.Revive(ctx, id, callID, deadline) })
 }
 
-func (w around) Kept(ctx context.Context, customer string) ([]job.KeptResult, error) {
-	return step(ctx, w.world, "Kept", func() ([]job.KeptResult, error) { return w.customers.Kept(ctx, customer) })
+func (w around) Parked(ctx context.Context, customer string) ([]job.ParkedResult, error) {
+	return step(ctx, w.world, "Kept", func() ([]job.ParkedResult, error) { return w.customers.Parked(ctx, customer) })
 }
 
-func (w around) Forget(ctx context.Context, customer string, k job.KeptResult) error {
-	_, err := step(ctx, w.world, "Forget", func() (nothing, error) { return nothing{}, w.customers.Forget(ctx, customer, k) })
+func (w around) Unpark(ctx context.Context, customer string, k job.ParkedResult) error {
+	_, err := step(ctx, w.world, "Forget", func() (nothing, error) { return nothing{}, w.customers.Unpark(ctx, customer, k) })
 	return err
 }
 
@@ -198,7 +198,7 @@ func (w jobs) Send(ctx context.Context, messages []queue.Message) []error {
 	errs, err := step(ctx, w.world, "Send", func() ([]error, error) {
 		for _, m := range messages {
 			if message, err := job.DecodeMessage(m.Body); err == nil {
-				if _, ok := message.(job.Wake); ok {
+				if _, ok := message.(job.WakeUp); ok {
 					w.arranged(wake{At: time.Since(w.start) + m.Delay})
 				}
 			}
@@ -280,7 +280,7 @@ func (o *outbox) results() []job.Result {
 	defer o.mu.Unlock()
 	var results []job.Result
 	for _, s := range o.sent {
-		if s.Kind == job.Final {
+		if s.Kind == job.KindFinal {
 			results = append(results, s.Result)
 		}
 	}
@@ -312,7 +312,7 @@ func (w *world) tell(o job.Outcome, gone []string) {
 	}
 	later := func(until time.Time) { time.AfterFunc(time.Until(until), func() { w.tell(o, gone) }) }
 	var busy *job.BusyError
-	if o.Kind == job.Progress {
+	if o.Kind == job.KindProgress {
 		record, err := w.table.ClaimProgress(ctx, o.JobID, o.Sequence, 10*time.Second)
 		switch {
 		case errors.As(err, &busy):
@@ -334,17 +334,17 @@ func (w *world) tell(o job.Outcome, gone []string) {
 		check(err)
 	case time.Now().After(o.Deadline):
 		note(&w.announced)
-		check(w.table.Settle(ctx, record, job.Undelivered, "too late"))
-	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.NextCall:
-		_, err := w.customers.Keep(ctx, job.Customer(o.Call), job.KeptResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
+		check(w.table.Settle(ctx, record, job.StateUndelivered, "too late"))
+	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.AfterCallNextCall:
+		_, err := w.customers.Park(ctx, job.Customer(o.Call), job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
 		check(err)
-		check(w.table.Settle(ctx, record, job.Kept, ""))
+		check(w.table.Settle(ctx, record, job.StateParked, ""))
 	case slices.Contains(gone, o.Call.ID):
 		note(&w.announced)
-		check(w.table.Settle(ctx, record, job.Undelivered, "gone"))
+		check(w.table.Settle(ctx, record, job.StateUndelivered, "gone"))
 	default:
 		note(&w.told)
-		check(w.table.Settle(ctx, record, job.Delivered, ""))
+		check(w.table.Settle(ctx, record, job.StateDelivered, ""))
 	}
 }
 

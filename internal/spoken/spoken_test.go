@@ -27,7 +27,7 @@ func parse(t testing.TB, text string) spoken.Text {
 func outcome(delivery job.Delivery, content string) job.Outcome {
 	return job.Outcome{
 		JobID: "call-1/tool-1", ToolCallID: "tool-1", Tool: "order_status", Call: job.Call{ID: "call-1"},
-		Result: job.Result{Status: job.OK, Delivery: delivery, Content: content},
+		Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: content},
 	}
 }
 
@@ -88,7 +88,7 @@ It ships tomorrow.
 >>>`},
 		"content alone":      {"{content}", nil, content},
 		"placeholders twice": {"{tool} {tool}: {content} ({status}, {tool_call_id}) } end", nil, "order_status order_status: It ships tomorrow. (ok, tool-1) } end"},
-		"a failure":          {"{status}: {content}", func(o *job.Outcome) { o.Result.Status = job.Error }, "error: It ships tomorrow."},
+		"a failure":          {"{status}: {content}", func(o *job.Outcome) { o.Result.Status = job.StatusError }, "error: It ships tomorrow."},
 		"a name is one line": {"{tool}|{tool_call_id}|{content}", func(o *job.Outcome) { o.Tool, o.ToolCallID = "a\n\tb", " c\u2028>>>\r\nd " }, "a b|c ››> d|It ships tomorrow."},
 		"of an earlier call": {"{tool}: {content}", func(o *job.Outcome) { o.Earlier = true },
 			"This is about an earlier call of the same customer, which had ended before the work was done. Tell it when it fits.\norder_status: It ships tomorrow."},
@@ -98,7 +98,7 @@ It ships tomorrow.
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			o := outcome(job.Respond, content)
+			o := outcome(job.DeliveryRespond, content)
 			if tt.change != nil {
 				tt.change(&o)
 			}
@@ -130,7 +130,7 @@ func TestContentIsHarmless(t *testing.T) {
 	text := parse(t, "{content}")
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			for _, delivery := range []job.Delivery{job.Respond, job.Silent, job.Say} {
+			for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
 				if got := rendered(t, text, outcome(delivery, tt.content)); got != tt.want {
 					t.Errorf("%s: %q, want %q", delivery, got, tt.want)
 				}
@@ -145,16 +145,16 @@ func TestMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return job.Result{Status: job.OK, Delivery: job.Control, Control: data}
+		return job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: data}
 	}
 	transfer := vapi.Transfer{Number: "+14155550100", Content: "One moment."}
 	tests := map[string]struct {
 		result job.Result
 		want   vapi.ControlMessage
 	}{
-		"respond":  {job.Result{Status: job.OK, Delivery: job.Respond, Content: "done"}, vapi.AddMessage{Content: "done"}},
-		"silent":   {job.Result{Status: job.OK, Delivery: job.Silent, Content: "done"}, vapi.AddMessage{Content: "done", Silent: true}},
-		"say":      {job.Result{Status: job.Error, Delivery: job.Say, Content: "done"}, vapi.Say{Content: "done"}},
+		"respond":  {job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "done"}, vapi.AddMessage{Content: "done"}},
+		"silent":   {job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "done"}, vapi.AddMessage{Content: "done", Silent: true}},
+		"say":      {job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "done"}, vapi.Say{Content: "done"}},
 		"transfer": {control(transfer), transfer},
 		"end call": {control(vapi.EndCall{}), vapi.EndCall{}},
 	}
@@ -182,15 +182,15 @@ func TestProgress(t *testing.T) {
 		content  string
 		want     vapi.ControlMessage
 	}{
-		"aloud":    {job.Say, "Half of it.", vapi.Say{Content: "Half of it."}},
-		"silently": {job.Silent, "Half of it.", vapi.AddMessage{Silent: true, Content: progress("Half of it.")}},
-		"markers":  {job.Silent, "a\n>>>\nb", vapi.AddMessage{Silent: true, Content: progress("a\n››>\nb")}},
+		"aloud":    {job.DeliverySay, "Half of it.", vapi.Say{Content: "Half of it."}},
+		"silently": {job.DeliverySilent, "Half of it.", vapi.AddMessage{Silent: true, Content: progress("Half of it.")}},
+		"markers":  {job.DeliverySilent, "a\n>>>\nb", vapi.AddMessage{Silent: true, Content: progress("a\n››>\nb")}},
 	}
 	text := parse(t, "{content}, finally.")
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			o := outcome(tt.delivery, tt.content)
-			o.Kind = job.Progress
+			o.Kind = job.KindProgress
 			got, err := text.Message(o)
 			if err != nil {
 				t.Fatal(err)
@@ -200,8 +200,8 @@ func TestProgress(t *testing.T) {
 			}
 		})
 	}
-	o := outcome(job.Say, "\u200b")
-	o.Kind = job.Progress
+	o := outcome(job.DeliverySay, "\u200b")
+	o.Kind = job.KindProgress
 	if m, err := text.Message(o); err == nil {
 		t.Errorf("nothing is said by %#v", m)
 	}
@@ -214,26 +214,26 @@ func progress(content string) string {
 // TestChat has every result be a text for the model: a chat is not spoken.
 func TestChat(t *testing.T) {
 	text := parse(t, "{status}: {content}")
-	for _, delivery := range []job.Delivery{job.Respond, job.Silent, job.Say} {
+	for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
 		if got, err := text.Chat(outcome(delivery, "It ships\u202e.")); err != nil || got != "ok: It ships." {
 			t.Errorf("%s: %q, %v", delivery, got, err)
 		}
 	}
-	if got, err := text.Chat(outcome(job.Control, "One moment.")); err == nil {
+	if got, err := text.Chat(outcome(job.DeliveryControl, "One moment.")); err == nil {
 		t.Errorf("a control message is %q", got)
 	}
-	if got, err := parse(t, "{content}").Chat(outcome(job.Respond, "\u200b")); err == nil {
+	if got, err := parse(t, "{content}").Chat(outcome(job.DeliveryRespond, "\u200b")); err == nil {
 		t.Errorf("nothing is %q", got)
 	}
 }
 
 func TestMessageRefuses(t *testing.T) {
 	tests := map[string]job.Result{
-		"a control message of no type":  {Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"to":"+14155550100"}`)},
-		"a broken control message":      {Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{`)},
-		"no control message":            {Status: job.OK, Delivery: job.Control},
-		"invisible characters to speak": {Status: job.OK, Delivery: job.Say, Content: "\u200b\u200b"},
-		"invisible characters to tell":  {Status: job.OK, Delivery: job.Respond, Content: "\x00"},
+		"a control message of no type":  {Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"to":"+14155550100"}`)},
+		"a broken control message":      {Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{`)},
+		"no control message":            {Status: job.StatusOK, Delivery: job.DeliveryControl},
+		"invisible characters to speak": {Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b\u200b"},
+		"invisible characters to tell":  {Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "\x00"},
 	}
 	text := parse(t, "{content}")
 	for name, result := range tests {
@@ -317,12 +317,12 @@ func TestCutProperties(t *testing.T) {
 // the default text.
 func checkMarkers(t failer, text spoken.Text, content, name string) {
 	t.Helper()
-	o := outcome(job.Respond, content)
+	o := outcome(job.DeliveryRespond, content)
 	o.Tool, o.ToolCallID = name, name
 	checkLines(t, rendered(t, text, o), 3)
 	o.Earlier = true
 	checkLines(t, rendered(t, text, o), 4)
-	o.Earlier, o.Kind, o.Result.Delivery = false, job.Progress, job.Silent
+	o.Earlier, o.Kind, o.Result.Delivery = false, job.KindProgress, job.DeliverySilent
 	checkLines(t, rendered(t, text, o), 2)
 }
 
@@ -379,11 +379,11 @@ func TestEarlier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, delivery := range []job.Delivery{job.Respond, job.Silent, job.Say} {
-		m, err := text.Message(job.Outcome{Tool: "report", ToolCallID: "t1", Kind: job.Final, Earlier: true,
-			Result: job.Result{Status: job.OK, Delivery: delivery, Content: "It is done."}})
+	for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
+		m, err := text.Message(job.Outcome{Tool: "report", ToolCallID: "t1", Kind: job.KindFinal, Earlier: true,
+			Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "It is done."}})
 		added, ok := m.(vapi.AddMessage)
-		if err != nil || !ok || added.Silent != (delivery == job.Silent) ||
+		if err != nil || !ok || added.Silent != (delivery == job.DeliverySilent) ||
 			!strings.Contains(added.Content, "an earlier call of the same customer") || !strings.Contains(added.Content, "It is done.") {
 			t.Errorf("%s: %#v, %v", delivery, m, err)
 		}

@@ -83,9 +83,9 @@ func Text(summaries []job.Summary, now time.Time) string {
 func line(s job.Summary, now time.Time) string {
 	text := quotable(s.Tool, maxName) + ", started " + span(now.Sub(s.Created)) + " ago, "
 	switch s.State {
-	case job.Running:
+	case job.StateRunning:
 		text += "is still running."
-	case job.Waiting:
+	case job.StateWaiting:
 		// Whether it waits for a time or for somebody, it does not wait
 		// longer than this.
 		text += "is waiting"
@@ -93,15 +93,15 @@ func line(s job.Summary, now time.Time) string {
 			text += ", for " + span(rest) + " at the most"
 		}
 		text += "."
-	case job.Done:
+	case job.StateDone:
 		return text + "is finished, and its result is being told now."
-	case job.Kept:
+	case job.StateParked:
 		return text + "is finished, and its result will be told in the caller's next call."
-	case job.Delivered:
+	case job.StateDelivered:
 		return text + "is finished, and its result was told " + span(now.Sub(s.Updated)) + " ago."
-	case job.Undelivered:
+	case job.StateUndelivered:
 		return text + "is finished, but its result could not be told."
-	case job.Cancelled:
+	case job.StateCancelled:
 		return text + "was given up, as a later request took its place."
 	default: // a newer version's
 		return text + "is in a state that is not known here."

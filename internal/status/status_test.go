@@ -32,7 +32,7 @@ func TestText(t *testing.T) {
 		return job.Summary{ID: "call/" + tool, Tool: tool, State: state, Created: now.Add(-started), Updated: now.Add(-updated), Progress: progress}
 	}
 	waiting := func(tool string, started, rest time.Duration, progress string) job.Summary {
-		s := of(tool, job.Waiting, started, started, progress)
+		s := of(tool, job.StateWaiting, started, started, progress)
 		s.WakeAt = now.Add(rest)
 		return s
 	}
@@ -41,10 +41,10 @@ func TestText(t *testing.T) {
 		want string
 	}{
 		"none":    {nil, "No tool of this call is running."},
-		"itself":  {[]job.Summary{of("task_status", job.Running, 0, 0, "")}, "No tool of this call is running."},
-		"running": {[]job.Summary{of("order_status", job.Running, 90*time.Second, 0, "")}, "order_status, started 90 seconds ago, is still running."},
+		"itself":  {[]job.Summary{of("task_status", job.StateRunning, 0, 0, "")}, "No tool of this call is running."},
+		"running": {[]job.Summary{of("order_status", job.StateRunning, 90*time.Second, 0, "")}, "order_status, started 90 seconds ago, is still running."},
 		"progress": {
-			[]job.Summary{of("order_status", job.Running, time.Second, 0, "Asking the \"warehouse\".\n>>>\u202e")},
+			[]job.Summary{of("order_status", job.StateRunning, time.Second, 0, "Asking the \"warehouse\".\n>>>\u202e")},
 			"order_status, started 1 second ago, is still running. The last it said of its progress: \"Asking the 'warehouse'. ››>\".",
 		},
 		"waiting": {
@@ -56,17 +56,17 @@ func TestText(t *testing.T) {
 			`refund, started 5 minutes ago, is waiting, for 3 days at the most. The last it said of its progress: "The manager has it.".`,
 		},
 		"due":       {[]job.Summary{waiting("refund", time.Minute, 0, "")}, "refund, started 60 seconds ago, is waiting."},
-		"done":      {[]job.Summary{of("a", job.Done, time.Minute, 0, "half")}, "No tool of this call is running any more. a, started 60 seconds ago, is finished, and its result is being told now."},
-		"told":      {[]job.Summary{of("a", job.Delivered, time.Hour, 2*time.Minute, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, and its result was told 2 minutes ago."},
-		"not told":  {[]job.Summary{of("a", job.Undelivered, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, but its result could not be told."},
-		"kept":      {[]job.Summary{of("a", job.Kept, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, and its result will be told in the caller's next call."},
-		"replaced":  {[]job.Summary{of("a", job.Cancelled, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, was given up, as a later request took its place."},
+		"done":      {[]job.Summary{of("a", job.StateDone, time.Minute, 0, "half")}, "No tool of this call is running any more. a, started 60 seconds ago, is finished, and its result is being told now."},
+		"told":      {[]job.Summary{of("a", job.StateDelivered, time.Hour, 2*time.Minute, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, and its result was told 2 minutes ago."},
+		"not told":  {[]job.Summary{of("a", job.StateUndelivered, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, but its result could not be told."},
+		"kept":      {[]job.Summary{of("a", job.StateParked, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is finished, and its result will be told in the caller's next call."},
+		"replaced":  {[]job.Summary{of("a", job.StateCancelled, time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, was given up, as a later request took its place."},
 		"unknown":   {[]job.Summary{of("a", "frozen", time.Hour, 0, "")}, "No tool of this call is running any more. a, started 60 minutes ago, is in a state that is not known here."},
-		"in future": {[]job.Summary{of("a", job.Running, -time.Minute, 0, "")}, "a, started 0 seconds ago, is still running."},
+		"in future": {[]job.Summary{of("a", job.StateRunning, -time.Minute, 0, "")}, "a, started 0 seconds ago, is still running."},
 		"those that go on first, then the newest": {
 			[]job.Summary{
-				of("told", job.Delivered, 40*time.Second, time.Second, ""), of("old", job.Running, 30*time.Second, 0, ""),
-				of("newest", job.Done, 10*time.Second, 0, ""), of("new", job.Running, 20*time.Second, 0, ""),
+				of("told", job.StateDelivered, 40*time.Second, time.Second, ""), of("old", job.StateRunning, 30*time.Second, 0, ""),
+				of("newest", job.StateDone, 10*time.Second, 0, ""), of("new", job.StateRunning, 20*time.Second, 0, ""),
 			},
 			"new, started 20 seconds ago, is still running. old, started 30 seconds ago, is still running. " +
 				"newest, started 10 seconds ago, is finished, and its result is being told now. told, started 40 seconds ago, is finished, and its result was told 1 second ago.",
@@ -83,9 +83,9 @@ func TestText(t *testing.T) {
 func TestMany(t *testing.T) {
 	jobs := make([]job.Summary, 100)
 	for i := range jobs {
-		jobs[i] = job.Summary{Tool: "a", State: job.Running, Created: now}
+		jobs[i] = job.Summary{Tool: "a", State: job.StateRunning, Created: now}
 		if i < 88 {
-			jobs[i].State = job.Delivered
+			jobs[i].State = job.StateDelivered
 		}
 	}
 	text := status.Text(jobs, now)
@@ -103,7 +103,7 @@ func TestProperties(t *testing.T) {
 	)
 	at := rapid.Custom(func(t *rapid.T) time.Time { return now.Add(time.Duration(rapid.Int64().Draw(t, "nanoseconds"))) })
 	summary := rapid.Custom(func(t *rapid.T) job.Summary {
-		state := rapid.SampledFrom([]job.State{job.Running, job.Waiting, job.Done, job.Kept, job.Delivered, job.Undelivered, job.Cancelled, ""})
+		state := rapid.SampledFrom([]job.State{job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled, ""})
 		return job.Summary{
 			Tool: word.Draw(t, "tool"), Progress: word.Draw(t, "progress"), State: state.Draw(t, "state"),
 			Created: at.Draw(t, "created"), Updated: at.Draw(t, "updated"), WakeAt: at.Draw(t, "wake"),
@@ -131,7 +131,7 @@ func TestOf(t *testing.T) {
 	tell := status.Of(table)
 	for _, id := range []string{"call-1", "call-2"} {
 		j := job.Job{ID: job.ID(id, "t"), ToolCallID: "t", Tool: "tool_of_" + id, Call: job.Call{ID: id}}
-		if _, err := table.Claim(t.Context(), j, job.Terms{}, time.Now().Add(time.Hour), "holder", time.Minute); err != nil {
+		if _, err := table.Claim(t.Context(), j, job.Policy{}, time.Now().Add(time.Hour), "holder", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

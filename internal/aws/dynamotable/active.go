@@ -26,7 +26,7 @@ func Active(ctx context.Context, client dynamodb.ScanAPIClient, table string, mo
 		FilterExpression:         aws.String("#state IN (:running, :waiting)"),
 		ExpressionAttributeNames: map[string]string{"#state": "state"},
 		ExpressionAttributeValues: map[string]types.AttributeValue{
-			":running": text(string(job.Running)), ":waiting": text(string(job.Waiting)),
+			":running": text(string(job.StateRunning)), ":waiting": text(string(job.StateWaiting)),
 		},
 	})
 	for range maxPages {

@@ -42,7 +42,7 @@ func TestAdmissionAndLostAnswer(t *testing.T) {
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
 	store := dynamotable.New(c, table)
-	calls := jobtable.NewCalls(store, job.PerCall{Jobs: 1}, func() time.Time { return start })
+	calls := jobtable.NewCalls(store, job.CallLimits{Jobs: 1}, func() time.Time { return start })
 	for range 3 {
 		if err := calls.Admit(t.Context(), newJob(), time.Minute); err != nil {
 			t.Fatal(err)
@@ -156,23 +156,23 @@ func TestLostAnswer(t *testing.T) {
 	c.repeat = func(*dynamodb.PutItemInput) {}
 	records := jobtable.New(dynamotable.New(c, table), func() time.Time { return start })
 	j := newJob()
-	r, err := records.Claim(ctx, j, job.Terms{}, start.Add(time.Hour), "m", time.Minute)
+	r, err := records.Claim(ctx, j, job.Policy{}, start.Add(time.Hour), "m", time.Minute)
 	if err != nil || r.Revision != 1 || r.Attempt != 1 {
 		t.Fatalf("claim: revision %d, attempt %d, %v", r.Revision, r.Attempt, err)
 	}
 	// The holder is the same, and so is the time: this is another claim.
 	var busy *job.BusyError
-	if _, err := records.Claim(ctx, j, job.Terms{}, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
+	if _, err := records.Claim(ctx, j, job.Policy{}, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
 		t.Errorf("claim again: %v", err)
 	}
-	result := job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}
+	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}
 	if r, err = records.Finish(ctx, r, result, false, ""); err != nil || r.Revision != 2 {
 		t.Fatalf("finish: revision %d, %v", r.Revision, err)
 	}
 	if r, err = records.ClaimDelivery(ctx, j.ID, time.Minute); err != nil || r.Revision != 3 {
 		t.Fatalf("claim the delivery: revision %d, %v", r.Revision, err)
 	}
-	if err := records.Settle(ctx, r, job.Delivered, ""); err != nil {
+	if err := records.Settle(ctx, r, job.StateDelivered, ""); err != nil {
 		t.Errorf("settle: %v", err)
 	}
 }
@@ -189,7 +189,7 @@ func TestLostAnswerAndLostRace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs.Holder = "somebody else"
+		theirs.Owner = "somebody else"
 		if _, err := store.Save(ctx, theirs); err != nil {
 			t.Fatal(err)
 		}
@@ -197,8 +197,8 @@ func TestLostAnswerAndLostRace(t *testing.T) {
 	if _, err := store.Save(ctx, newRecord()); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save: %v", err)
 	}
-	if r, err := store.Load(ctx, newJob().ID); err != nil || r.Holder != "somebody else" || r.Revision != 2 {
-		t.Errorf("the holder is %q at revision %d, %v", r.Holder, r.Revision, err)
+	if r, err := store.Load(ctx, newJob().ID); err != nil || r.Owner != "somebody else" || r.Revision != 2 {
+		t.Errorf("the holder is %q at revision %d, %v", r.Owner, r.Revision, err)
 	}
 }
 
@@ -230,12 +230,12 @@ func TestItem(t *testing.T) {
 		}
 	}
 	deadline := start.Add(time.Hour)
-	r, err := records.Claim(ctx, newJob(), job.Terms{}, deadline, "m", time.Minute)
+	r, err := records.Claim(ctx, newJob(), job.Policy{}, deadline, "m", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// DynamoDB's time to live takes seconds.
-	check(1, job.Running, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour))})
+	check(1, job.StateRunning, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour))})
 	if _, err := records.AddProgress(ctx, r.ID, "half"); err != nil {
 		t.Fatal(err)
 	}
@@ -243,15 +243,15 @@ func TestItem(t *testing.T) {
 	if _, err := records.Suspend(ctx, r, newJob(), wake, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	check(3, job.Waiting, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake)})
+	check(3, job.StateWaiting, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake)})
 	now = now.Add(5 * time.Hour)
 	if r, err = records.ClaimWoken(ctx, r.ID, "w", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := records.Finish(ctx, r, job.Result{Status: job.OK, Delivery: job.Say, Content: "x"}, false, ""); err != nil {
+	if _, err := records.Finish(ctx, r, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, ""); err != nil {
 		t.Fatal(err)
 	}
-	check(5, job.Done, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
+	check(5, job.StateDone, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
 }
 
 // TestItemsBesideJobs tests that calls and customers are in no index, and that
@@ -266,7 +266,7 @@ func TestItemsBesideJobs(t *testing.T) {
 	if _, err := store.SaveCustomer(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Save(ctx, job.Record{ID: "/t", State: job.Running, Tool: "x", Created: start, Updated: start}); err != nil {
+	if _, err := store.Save(ctx, job.Record{ID: "/t", State: job.StateRunning, Tool: "x", Created: start, Updated: start}); err != nil {
 		t.Fatal(err)
 	}
 	for id, others := range map[string][]string{"call:c%2Fd": nil, "customer:ab12": nil, "/t": {"created", "state", "tool", "updated"}} {
@@ -323,7 +323,7 @@ func TestServiceErrors(t *testing.T) {
 	c.putErr = trouble
 	_, err := store.Save(ctx, newRecord())
 	check("save", err)
-	_, err = records.Claim(ctx, newJob(), job.Terms{}, start, "m", time.Minute)
+	_, err = records.Claim(ctx, newJob(), job.Policy{}, start, "m", time.Minute)
 	check("claim", err)
 
 	c.putErr, c.getErr = nil, trouble
@@ -397,7 +397,7 @@ func TestBrokenSummaries(t *testing.T) {
 	}
 	want := []job.Summary{
 		{ID: "call/a", Created: time.UnixMilli(1).UTC()},
-		{ID: "call/b", Tool: "weather", State: job.Running, Created: time.UnixMilli(2).UTC()},
+		{ID: "call/b", Tool: "weather", State: job.StateRunning, Created: time.UnixMilli(2).UTC()},
 	}
 	got, err := dynamotable.New(c, table).OfCall(ctx, "call")
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -410,7 +410,7 @@ func TestActive(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	store := dynamotable.New(c, table)
-	states := []job.State{job.Running, job.Done, job.Waiting, job.Kept, job.Delivered, job.Undelivered, job.Cancelled}
+	states := []job.State{job.StateRunning, job.StateDone, job.StateWaiting, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled}
 	want := make(map[string]job.Summary)
 	for i := range 4 * len(states) {
 		call := fmt.Sprintf("call-%d", i%5)
@@ -461,5 +461,5 @@ func newJob() job.Job {
 }
 
 func newRecord() job.Record {
-	return job.NewRecord(newJob(), job.Terms{}, start.Add(time.Hour), "m", start, time.Minute)
+	return job.NewRecord(newJob(), job.Policy{}, start.Add(time.Hour), "m", start, time.Minute)
 }

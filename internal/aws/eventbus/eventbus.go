@@ -43,7 +43,7 @@ const maxDetail = 240 << 10
 
 // Announce makes an outcome known that could not be delivered. A control
 // message that is too large for an event is left out.
-func (b *Bus) Announce(ctx context.Context, u job.Announcement) error {
+func (b *Bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	detail, err := json.Marshal(u)
 	if err == nil && len(detail) > maxDetail && u.Control != nil {
 		u.Detail += fmt.Sprintf(" (its control message, of %d bytes, is too large for an event)", len(u.Control))

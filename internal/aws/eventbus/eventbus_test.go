@@ -43,16 +43,16 @@ func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus
 	return eventbus.New(eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) { o.Retryer = aws.NopRetryer{} }), "ringback-bus")
 }
 
-var undelivered = job.Announcement{
+var undelivered = job.Undelivered{
 	JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", CallID: "call", OrgID: "org", AssistantID: "assistant",
-	CustomerNumber: "+4930123456", Why: job.CallGone, Detail: "404", Status: job.OK, Delivery: job.Respond,
+	CustomerNumber: "+4930123456", Reason: job.ReasonCallGone, Detail: "404", Status: job.StatusOK, Delivery: job.DeliveryRespond,
 	Content: "<b>Grüße</b> & \"日本\"\n", At: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC),
 }
 
 func TestAnnounce(t *testing.T) {
 	var asked []byte
 	bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
-	if err := bus.Announce(t.Context(), undelivered); err != nil {
+	if err := bus.SendUndelivered(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
 	type entry struct {
@@ -64,7 +64,7 @@ func TestAnnounce(t *testing.T) {
 		t.Fatalf("%v: %s", err, asked)
 	}
 	got := in.Entries[0]
-	var detail job.Announcement
+	var detail job.Undelivered
 	if err := json.Unmarshal([]byte(got.Detail), &detail); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestAnnounce(t *testing.T) {
 func TestDetailNames(t *testing.T) {
 	var asked []byte
 	bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
-	if err := bus.Announce(t.Context(), undelivered); err != nil {
+	if err := bus.SendUndelivered(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
 	var in struct{ Entries []struct{ Detail string } }
@@ -124,7 +124,7 @@ func TestAnnounceFails(t *testing.T) {
 			if status == 0 {
 				status = http.StatusOK
 			}
-			err := answering(t, status, row.answer, &asked).Announce(t.Context(), undelivered)
+			err := answering(t, status, row.answer, &asked).SendUndelivered(t.Context(), undelivered)
 			if err == nil || !strings.Contains(err.Error(), row.says) || !strings.Contains(err.Error(), "ringback-bus") {
 				t.Fatalf("error %v, want one that names the bus and says %q", err, row.says)
 			}

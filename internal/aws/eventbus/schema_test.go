@@ -42,11 +42,11 @@ func readSchema(t *testing.T) *jsonschema.Schema {
 	return &schema
 }
 
-// whys are the values of [job.Why] in its source, so that a new one cannot be
+// reasons are the values of [job.Reason] in its source, so that a new one cannot be
 // forgotten here.
-func whys(t *testing.T) []string {
+func reasons(t *testing.T) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../../job/announcement.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../job/undelivered.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func whys(t *testing.T) []string {
 		if !ok {
 			return true
 		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Why" {
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
 			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
 			if err != nil {
 				t.Fatal(err)
@@ -73,7 +73,7 @@ func whys(t *testing.T) []string {
 func TestSchemaIsComplete(t *testing.T) {
 	schema := readSchema(t)
 	var fields, required []string
-	for f := range reflect.TypeFor[job.Announcement]().Fields() {
+	for f := range reflect.TypeFor[job.Undelivered]().Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		fields = append(fields, name)
 		if options == "" {
@@ -101,7 +101,7 @@ func TestSchemaIsComplete(t *testing.T) {
 		}
 	}
 	slices.Sort(described)
-	if diff := cmp.Diff(whys(t), described); diff != "" {
+	if diff := cmp.Diff(reasons(t), described); diff != "" {
 		t.Errorf("why (-source +schema):\n%s", diff)
 	}
 }
@@ -119,7 +119,7 @@ func (c call) Call(context.Context, vapi.NewCall) vapi.CallReceipt { return vapi
 func (nothing) End(context.Context, string) error { return nil }
 
 // Keep keeps nothing, as there are too many.
-func (nothing) Keep(context.Context, string, job.KeptResult) (bool, error) { return false, nil }
+func (nothing) Park(context.Context, string, job.ParkedResult) (bool, error) { return false, nil }
 
 func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
 
@@ -138,7 +138,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := job.Result{Status: job.OK, Delivery: job.Respond, Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000)}
+	text := job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000)}
 	answers := func(verdict vapi.Verdict, status int) post {
 		return func() vapi.Receipt {
 			return vapi.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
@@ -149,7 +149,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 	}
 	seen := make(map[string]bool)
 	for name, row := range map[string]struct {
-		why      job.Why
+		why      job.Reason
 		post     post
 		call     call
 		result   job.Result
@@ -157,23 +157,23 @@ func TestSchemaFitsEvents(t *testing.T) {
 		receives int
 		broken   bool // the table
 	}{
-		"gone":        {why: job.CallGone, post: answers(vapi.Gone, 404), result: text},
-		"no URL":      {why: job.NoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
-		"late":        {why: job.DeadlinePast, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) }},
-		"refused":     {why: job.Misconfigured, post: answers(vapi.Misconfigured, 401), result: text},
-		"down":        {why: job.Unreachable, post: answers(vapi.TryAgain, 503), result: text, receives: callback.MaxPosts},
-		"no message":  {why: job.Unspeakable, result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"dance"}`)}},
-		"table":       {why: job.Unclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
-		"called?":     {why: job.CallBackUnsure, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.CallBack)},
-		"not called":  {why: job.CallGone, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Refused, Err: errors.New("403")}, result: text, change: after(job.CallBack)},
-		"not kept":    {why: job.CallGone, post: answers(vapi.Gone, 404), result: text, change: after(job.NextCall)},
-		"a chat":      {why: job.NoControlURL, result: text, change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" }},
-		"a failure":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}},
-		"a transfer":  {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
-		"an action":   {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call"}`)}},
-		"a web call":  {why: job.CallGone, post: answers(vapi.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
-		"invisible":   {why: job.Unspeakable, result: job.Result{Status: job.OK, Delivery: job.Say, Content: "\u200b"}},
-		"a huge call": {why: job.CallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
+		"gone":        {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text},
+		"no URL":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
+		"late":        {why: job.ReasonDeadline, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) }},
+		"refused":     {why: job.ReasonMisconfigured, post: answers(vapi.Misconfigured, 401), result: text},
+		"down":        {why: job.ReasonUnreachable, post: answers(vapi.TryAgain, 503), result: text, receives: callback.MaxPosts},
+		"no message":  {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`)}},
+		"table":       {why: job.ReasonUnclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
+		"called?":     {why: job.ReasonOutboundCallUnconfirmed, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.AfterCallOutboundCall)},
+		"not called":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Refused, Err: errors.New("403")}, result: text, change: after(job.AfterCallOutboundCall)},
+		"not kept":    {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text, change: after(job.AfterCallNextCall)},
+		"a chat":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" }},
+		"a failure":   {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}},
+		"a transfer":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
+		"an action":   {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}},
+		"a web call":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
+		"invisible":   {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}},
+		"a huge call": {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []byte
@@ -182,7 +182,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
 				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
 			}}
-			r, err := records.Claim(t.Context(), j, job.Terms{}, time.Now().Add(time.Hour), "m", time.Minute)
+			r, err := records.Claim(t.Context(), j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Minute)
 			if err == nil {
 				r, err = records.Finish(t.Context(), r, row.result, false, "")
 			}
@@ -198,8 +198,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := callback.Config{
-				Table: records, Calls: row.post, Results: nothing{}, Announcer: bus, Ends: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
-				CallBack: &callback.CallBack{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
+				Table: records, Calls: row.post, Results: nothing{}, Events: bus, Ends: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
+				OutboundCalls: &callback.OutboundCalls{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
 			}
 			if row.broken {
 				cfg.Table = brokenTable{records}
@@ -251,7 +251,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 			seen[string(row.why)] = true
 		})
 	}
-	if diff := cmp.Diff(whys(t), slices.Sorted(maps.Keys(seen))); diff != "" {
+	if diff := cmp.Diff(reasons(t), slices.Sorted(maps.Keys(seen))); diff != "" {
 		t.Errorf("reasons that were tried (-source +tried):\n%s", diff)
 	}
 }

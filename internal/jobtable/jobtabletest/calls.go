@@ -83,7 +83,7 @@ func testCallsBesideJobs(t *testing.T, s Stores) {
 	ids := []string{"c", "c/t", "/c", "call:c", "call:c/t", "call:c%2Ft", "c%2Ft", "日本", strings.Repeat("é", 256)}
 	for i, id := range ids {
 		for _, toolCall := range []string{"t", "x/t"} {
-			if _, err := s.Save(ctx, job.Record{ID: job.ID(id, toolCall), State: job.Running, Tool: fmt.Sprint(i, toolCall), Updated: start}); err != nil && !errors.Is(err, jobtable.ErrChanged) {
+			if _, err := s.Save(ctx, job.Record{ID: job.ID(id, toolCall), State: job.StateRunning, Tool: fmt.Sprint(i, toolCall), Updated: start}); err != nil && !errors.Is(err, jobtable.ErrChanged) {
 				t.Fatal(err)
 			}
 		}
@@ -106,32 +106,32 @@ func testLimits(t *testing.T, open func(t *testing.T) Stores) {
 		want string // "", "total" or "concurrent"
 	}
 	for name, row := range map[string]struct {
-		limits job.PerCall
+		limits job.CallLimits
 		steps  []step
 	}{
-		"no limits": {job.PerCall{}, []step{{do: "a"}, {do: "b"}, {do: "c"}}},
-		"so many in all": {job.PerCall{Jobs: 2}, []step{
+		"no limits": {job.CallLimits{}, []step{{do: "a"}, {do: "b"}, {do: "c"}}},
+		"so many in all": {job.CallLimits{Jobs: 2}, []step{
 			{do: "a"}, {do: "-a"}, {do: "b"}, {do: "c", want: "total"}, {do: "-b"}, {do: "c", want: "total"}, {pass: 12 * time.Hour}, {do: "c", want: "total"},
 		}},
-		"so many at once": {job.PerCall{Concurrent: 2}, []step{
+		"so many at once": {job.CallLimits{Concurrent: 2}, []step{
 			{do: "a"}, {do: "b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "c"}, {do: "d", want: "concurrent"}, {do: "-b"}, {do: "-c"}, {do: "d"}, {do: "e"},
 		}},
-		"both": {job.PerCall{Jobs: 3, Concurrent: 2}, []step{
+		"both": {job.CallLimits{Jobs: 3, Concurrent: 2}, []step{
 			{do: "a"}, {do: "b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "c"}, {do: "-b"}, {do: "d", want: "total"},
 		}},
-		"the same job again does not count": {job.PerCall{Jobs: 2, Concurrent: 2}, []step{
+		"the same job again does not count": {job.CallLimits{Jobs: 2, Concurrent: 2}, []step{
 			{do: "a"}, {do: "a"}, {do: "a"}, {do: "b"}, {do: "a"}, {do: "c", want: "total"},
 		}},
-		"what leaves twice frees one slot": {job.PerCall{Concurrent: 2}, []step{
+		"what leaves twice frees one slot": {job.CallLimits{Concurrent: 2}, []step{
 			{do: "a"}, {do: "b"}, {do: "-a"}, {do: "-a"}, {do: "-x"}, {do: "c"}, {do: "d", want: "concurrent"},
 		}},
-		"a refused job may come again": {job.PerCall{Concurrent: 1}, []step{
+		"a refused job may come again": {job.CallLimits{Concurrent: 1}, []step{
 			{do: "a"}, {do: "b", want: "concurrent"}, {do: "-b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "b"},
 		}},
-		"a crashed job frees its slot with its lease": {job.PerCall{Concurrent: 1}, []step{
+		"a crashed job frees its slot with its lease": {job.CallLimits{Concurrent: 1}, []step{
 			{do: "a"}, {pass: lease - 1}, {do: "b", want: "concurrent"}, {pass: 1}, {do: "b"},
 		}},
-		"and its next attempt is neither refused nor counted": {job.PerCall{Jobs: 2, Concurrent: 1}, []step{
+		"and its next attempt is neither refused nor counted": {job.CallLimits{Jobs: 2, Concurrent: 1}, []step{
 			{do: "a"}, {pass: lease + 20*time.Minute}, {do: "b"}, {do: "a"}, {do: "c", want: "total"}, {do: "-a"}, {do: "-b"}, {do: "c", want: "total"},
 		}},
 	} {
@@ -178,7 +178,7 @@ func testLimits(t *testing.T, open func(t *testing.T) Stores) {
 func testSlotRace(t *testing.T, s Stores) {
 	const jobs, most = 24, 5
 	clock := &clock{t: start}
-	calls := jobtable.NewCalls(s, job.PerCall{Jobs: most}, clock.now)
+	calls := jobtable.NewCalls(s, job.CallLimits{Jobs: most}, clock.now)
 	var admitted atomic.Int32
 	var racing sync.WaitGroup
 	for i := range jobs {

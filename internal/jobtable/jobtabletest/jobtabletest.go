@@ -44,8 +44,8 @@ const lease = time.Minute
 var (
 	start    = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 	deadline = start.Add(time.Hour)
-	terms    = job.Terms{Delivery: job.Silent, AfterCall: job.NextCall}
-	told     = job.Result{Status: job.OK, Delivery: job.Respond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n"}
+	terms    = job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallNextCall}
+	told     = job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n"}
 )
 
 // clock is a clock that stands until it is set.
@@ -82,16 +82,16 @@ func testStore(t *testing.T, s jobtable.Store) {
 		t.Errorf("load from an empty store: %v", err)
 	}
 	want := job.Record{
-		ID: "a/b", State: job.Done, Tool: "weather", Attempt: 3, Holder: "message", Lease: start.Add(time.Second),
-		Result: &told, Deadline: deadline, Terms: terms, Exhausted: true, Reason: "because", Created: start, Updated: start.Add(1), CallID: "a",
-		Job: &job.Job{
+		ID: "a/b", State: job.StateDone, Tool: "weather", Attempt: 3, Owner: "message", LeaseExpiry: start.Add(time.Second),
+		Result: &told, Deadline: deadline, Policy: terms, Exhausted: true, Reason: "because", Created: start, Updated: start.Add(1), CallID: "a",
+		StoredJob: &job.Job{
 			Version: 1, ID: "a/b", ToolCallID: "b", Tool: "weather", Arguments: json.RawMessage(`{"city":"Riga"}`), Refusal: "no",
 			Call:  job.Call{ID: "a", OrgID: "o", Type: "chat", AssistantID: "x", CustomerNumber: "+1", ControlURL: "u", PhoneNumberID: "p", SessionID: "s"},
 			Async: true, ReceivedAt: start, CallEnds: deadline,
 		},
-		Wake: 12, WakeAt: start.Add(3), Memory: json.RawMessage(`{"page":12345678901234567890}`), Outside: true,
-		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, Told: 6, Held: true, Telling: start.Add(4),
-		CallingAt: start.Add(5), RevivedIn: "next",
+		WakeUp: 12, WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
+		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true, ProgressLeaseExpiry: start.Add(4),
+		OutboundCallAt: start.Add(5), RevivedIn: "next",
 	}
 	// Nothing is there that could have this revision.
 	want.Revision = 1
@@ -131,7 +131,7 @@ func testStore(t *testing.T, s jobtable.Store) {
 		t.Errorf("load another id: %v", err)
 	}
 	// The least that a record can hold.
-	bare, err := s.Save(ctx, job.Record{ID: "c/d", State: job.Running, Tool: "x"})
+	bare, err := s.Save(ctx, job.Record{ID: "c/d", State: job.StateRunning, Tool: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func testEndedContext(t *testing.T, s jobtable.Store) {
 	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, context.Canceled) {
 		t.Errorf("load: %v", err)
 	}
-	if _, err := s.Save(ctx, job.Record{ID: "a/b", State: job.Running, Tool: "x"}); !errors.Is(err, context.Canceled) {
+	if _, err := s.Save(ctx, job.Record{ID: "a/b", State: job.StateRunning, Tool: "x"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("save: %v", err)
 	}
 	if _, err := s.OfCall(ctx, "a"); !errors.Is(err, context.Canceled) {
@@ -170,7 +170,7 @@ func testLife(t *testing.T, s jobtable.Store) {
 		t.Fatal(err)
 	}
 	want := job.Record{
-		ID: j.ID, Revision: 1, State: job.Running, Tool: "weather", CallID: j.Call.ID, Terms: terms, Attempt: 1, Holder: "message", Lease: start.Add(lease),
+		ID: j.ID, Revision: 1, State: job.StateRunning, Tool: "weather", CallID: j.Call.ID, Policy: terms, Attempt: 1, Owner: "message", LeaseExpiry: start.Add(lease),
 		Deadline: deadline, Created: start, Updated: start,
 	}
 	same(t, "claimed", want, r)
@@ -179,24 +179,24 @@ func testLife(t *testing.T, s jobtable.Store) {
 	if r, err = table.Finish(ctx, r, told, false, ""); err != nil {
 		t.Fatal(err)
 	}
-	want.Revision, want.State, want.Result, want.Lease, want.Updated = 2, job.Done, &told, time.Time{}, clock.now()
+	want.Revision, want.State, want.Result, want.LeaseExpiry, want.Updated = 2, job.StateDone, &told, time.Time{}, clock.now()
 	same(t, "finished", want, r)
 
 	clock.pass(time.Hour) // no lease protects a finished job any more
 	again, err := table.Claim(ctx, j, terms, deadline.Add(time.Hour), "another", lease)
 	fails(t, "claim a finished job", err, job.ErrFinished)
 	same(t, "a finished job that is claimed", want, again)
-	_, err = table.Finish(ctx, again, job.Result{Status: job.Error, Content: "other"}, true, "other")
+	_, err = table.Finish(ctx, again, job.Result{Status: job.StatusError, Content: "other"}, true, "other")
 	fails(t, "finish a finished job", err, job.ErrFinished)
 	fails(t, "release a finished job", release(ctx, table, again, 0, ""), job.ErrFinished)
 
 	if r, err = table.ClaimDelivery(ctx, j.ID, lease); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Settle(ctx, r, job.Delivered, ""); err != nil {
+	if err := table.Settle(ctx, r, job.StateDelivered, ""); err != nil {
 		t.Fatal(err)
 	}
-	want.Revision, want.State, want.Updated = 4, job.Delivered, clock.now()
+	want.Revision, want.State, want.Updated = 4, job.StateDelivered, clock.now()
 	again, err = table.ClaimDelivery(ctx, j.ID, lease)
 	fails(t, "claim a delivered result", err, job.ErrSettled)
 	same(t, "delivered", want, again)
@@ -231,7 +231,7 @@ func testClaimTwice(t *testing.T, s jobtable.Store) {
 		t.Fatal(err)
 	}
 	same(t, "claimed again", job.Record{
-		ID: j.ID, Revision: 2, State: job.Running, Tool: "weather", CallID: j.Call.ID, Terms: terms, Attempt: 2, Holder: "second", Lease: clock.now().Add(2 * lease),
+		ID: j.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: j.Call.ID, Policy: terms, Attempt: 2, Owner: "second", LeaseExpiry: clock.now().Add(2 * lease),
 		Deadline: deadline, Created: start, Updated: clock.now(),
 	}, r)
 	// One job's claim is nothing to another.
@@ -293,18 +293,18 @@ func testLostLease(t *testing.T, s jobtable.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
+	_, err = table.Finish(ctx, slow, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, "")
 	fails(t, "finish after another attempt started", err, jobtable.ErrChanged)
 	fails(t, "release after another attempt started", release(ctx, table, slow, 0, "slow"), jobtable.ErrChanged)
 	if _, err := table.Finish(ctx, fast, told, false, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Finish(ctx, slow, job.Result{Status: job.OK, Delivery: job.Say, Content: "slow"}, false, "")
+	_, err = table.Finish(ctx, slow, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, "")
 	fails(t, "finish after another attempt finished", err, job.ErrFinished)
 	r, err := table.Claim(ctx, j, terms, deadline, "slow", lease)
 	fails(t, "claim", err, job.ErrFinished)
-	if diff := cmp.Diff(&told, r.Result); diff != "" || r.Holder != "fast" {
-		t.Errorf("the holder is %q, the result (-want +got):\n%s", r.Holder, diff)
+	if diff := cmp.Diff(&told, r.Result); diff != "" || r.Owner != "fast" {
+		t.Errorf("the holder is %q, the result (-want +got):\n%s", r.Owner, diff)
 	}
 }
 
@@ -330,9 +330,9 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
 		reason    string
 	}{
 		"text":      {result: told},
-		"failure":   {result: job.Result{Status: job.Error, Delivery: job.Say, Content: "sorry"}, exhausted: true, reason: "the shop is closed"},
-		"control":   {result: job.Result{Status: job.OK, Delivery: job.Control, Control: json.RawMessage(`{"type":"end-call","n":12345678901234567890}`)}},
-		"very long": {result: job.Result{Status: job.OK, Delivery: job.Silent, Content: strings.Repeat("ä long story ", 10_000)}},
+		"failure":   {result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}, exhausted: true, reason: "the shop is closed"},
+		"control":   {result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call","n":12345678901234567890}`)}},
+		"very long": {result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: strings.Repeat("ä long story ", 10_000)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
@@ -347,7 +347,7 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
 				t.Fatal(err)
 			}
 			want := r
-			want.Revision, want.State, want.Lease, want.Result, want.Exhausted, want.Reason = 2, job.Done, time.Time{}, &row.result, row.exhausted, row.reason
+			want.Revision, want.State, want.LeaseExpiry, want.Result, want.Exhausted, want.Reason = 2, job.StateDone, time.Time{}, &row.result, row.exhausted, row.reason
 			same(t, "finished", want, finished)
 			again, err := table.Claim(ctx, j, terms, deadline, "another", lease)
 			fails(t, "claim", err, job.ErrFinished)
@@ -401,18 +401,18 @@ func testDelivery(t *testing.T, s jobtable.Store) {
 	}
 	fails(t, "release after the lease was lost", table.ReleaseDelivery(ctx, second, 0), jobtable.ErrChanged)
 	// What has happened has happened, whoever holds the result now.
-	if err := table.Settle(ctx, second, job.Undelivered, "the call is gone"); err != nil {
+	if err := table.Settle(ctx, second, job.StateUndelivered, "the call is gone"); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "settle again in the same way", table.Settle(ctx, second, job.Undelivered, "the call is gone"), nil)
-	fails(t, "settle what was settled by another", table.Settle(ctx, third, job.Undelivered, "something else"), nil)
-	fails(t, "settle in another way", table.Settle(ctx, third, job.Delivered, ""), job.ErrSettled)
+	fails(t, "settle again in the same way", table.Settle(ctx, second, job.StateUndelivered, "the call is gone"), nil)
+	fails(t, "settle what was settled by another", table.Settle(ctx, third, job.StateUndelivered, "something else"), nil)
+	fails(t, "settle in another way", table.Settle(ctx, third, job.StateDelivered, ""), job.ErrSettled)
 	last, err := table.ClaimDelivery(ctx, j.ID, lease)
 	fails(t, "claim what was given up", err, job.ErrSettled)
-	if last.State != job.Undelivered || last.Reason != "the call is gone" {
+	if last.State != job.StateUndelivered || last.Reason != "the call is gone" {
 		t.Errorf("state %s, reason %q", last.State, last.Reason)
 	}
-	fails(t, "settle twice", table.Settle(ctx, last, job.Delivered, ""), job.ErrSettled)
+	fails(t, "settle twice", table.Settle(ctx, last, job.StateDelivered, ""), job.ErrSettled)
 	fails(t, "release what is settled", table.ReleaseDelivery(ctx, last, 0), job.ErrSettled)
 }
 

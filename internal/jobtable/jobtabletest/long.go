@@ -42,27 +42,27 @@ func testOfCall(t *testing.T, s jobtable.Store) {
 	}
 	record := func(call, id string) job.Record {
 		at = at.Add(time.Millisecond)
-		return save(job.Record{ID: job.ID(call, id), CallID: call, Tool: "tool-" + id, State: job.Running, Created: at, Updated: at})
+		return save(job.Record{ID: job.ID(call, id), CallID: call, Tool: "tool-" + id, State: job.StateRunning, Created: at, Updated: at})
 	}
 	// The jobs of calls whose names are alike, and one that has no call.
 	z, other, a := record("call", "z"), record("call/x", "t"), record("call", "a")
 	for _, call := range []string{"call:", "Call", "cal", "call-2", "日本"} {
 		record(call, "t")
 	}
-	save(job.Record{ID: "none/t", State: job.Done, Tool: "x", Created: start, Updated: start})
+	save(job.Record{ID: "none/t", State: job.StateDone, Tool: "x", Created: start, Updated: start})
 	ofCall("call", z.Summary(), a.Summary())
 	ofCall("call/x", other.Summary())
 	ofCall("")
 
 	// What changes keeps its place.
-	z.State, z.WakeAt, z.Updated = job.Waiting, start.Add(72*time.Hour), start.Add(time.Hour)
+	z.State, z.WakeAt, z.Updated = job.StateWaiting, start.Add(72*time.Hour), start.Add(time.Hour)
 	z.Progress = &job.ProgressLine{Sequence: 9, Text: "the shop says \"soon\" <ä> 😀", At: start}
 	z = save(z)
 	ofCall("call", z.Summary(), a.Summary())
 	if s := z.Summary(); s.Progress == "" || s.WakeAt.IsZero() {
 		t.Errorf("the summary %+v", s)
 	}
-	z.State, z.Result = job.Done, &told
+	z.State, z.Result = job.StateDone, &told
 	z = save(z)
 	ofCall("call", z.Summary(), a.Summary())
 
@@ -85,7 +85,7 @@ func testCustomerStore(t *testing.T, s Stores) {
 	}
 	r := job.CustomerRecord{
 		Customer: "customer", Revision: 1, Updated: start,
-		Kept: []job.KeptResult{{JobID: "call/t", ToolCallID: "t", Tool: "weather", Revision: 12}, {JobID: "日本/t", ToolCallID: "t", Tool: "x"}},
+		Parked: []job.ParkedResult{{JobID: "call/t", ToolCallID: "t", Tool: "weather", Revision: 12}, {JobID: "日本/t", ToolCallID: "t", Tool: "x"}},
 	}
 	if _, err := s.SaveCustomer(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save over what is not there: %v", err)
@@ -117,7 +117,7 @@ func testCustomerStore(t *testing.T, s Stores) {
 	if _, err := s.SaveCall(ctx, job.CallRecord{CallID: "customer", Updated: start}); err != nil {
 		t.Errorf("save a call: %v", err)
 	}
-	if _, err := s.Save(ctx, job.Record{ID: "customer", State: job.Running, Tool: "x", Updated: start}); err != nil {
+	if _, err := s.Save(ctx, job.Record{ID: "customer", State: job.StateRunning, Tool: "x", Updated: start}); err != nil {
 		t.Errorf("save a job: %v", err)
 	}
 	if got, err := s.LoadCustomer(ctx, "customer"); err != nil || cmp.Diff(r, got) != "" {
@@ -136,30 +136,30 @@ func testCustomerStore(t *testing.T, s Stores) {
 func testCustomers(t *testing.T, s Stores) {
 	ctx := t.Context()
 	customers := jobtable.NewCustomers(s, func() time.Time { return start })
-	kept := func(i int) job.KeptResult {
-		return job.KeptResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
+	kept := func(i int) job.ParkedResult {
+		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
 	}
-	check := func(customer string, want ...job.KeptResult) {
+	check := func(customer string, want ...job.ParkedResult) {
 		t.Helper()
-		got, err := customers.Kept(ctx, customer)
+		got, err := customers.Parked(ctx, customer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sorted := cmpopts.SortSlices(func(a, b job.KeptResult) bool { return a.JobID < b.JobID })
+		sorted := cmpopts.SortSlices(func(a, b job.ParkedResult) bool { return a.JobID < b.JobID })
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), sorted); diff != "" {
 			t.Errorf("kept for %s (-want +got):\n%s", customer, diff)
 		}
 	}
 	check("a")
 	// They come from jobs that end at the same time, and may be noted twice.
-	var want []job.KeptResult
+	var want []job.ParkedResult
 	var racing sync.WaitGroup
 	for i := range 12 {
 		if i%2 == 0 {
 			want = append(want, kept(i/2))
 		}
 		racing.Go(func() {
-			if ok, err := customers.Keep(ctx, "a", kept(i/2)); !ok || err != nil {
+			if ok, err := customers.Park(ctx, "a", kept(i/2)); !ok || err != nil {
 				t.Errorf("keep %d: %t, %v", i/2, ok, err)
 			}
 		})
@@ -167,22 +167,22 @@ func testCustomers(t *testing.T, s Stores) {
 	racing.Wait()
 	check("a", want...)
 	check("b")
-	if err := customers.Forget(ctx, "b", kept(1)); err != nil {
+	if err := customers.Unpark(ctx, "b", kept(1)); err != nil {
 		t.Errorf("forget what was never kept: %v", err)
 	}
 	for range 2 {
-		if err := customers.Forget(ctx, "a", kept(0)); err != nil {
+		if err := customers.Unpark(ctx, "a", kept(0)); err != nil {
 			t.Error(err)
 		}
 	}
 	check("a", want[1:]...)
 	for i := range 20 {
-		if ok, err := customers.Keep(ctx, "full", kept(i)); !ok || err != nil {
+		if ok, err := customers.Park(ctx, "full", kept(i)); !ok || err != nil {
 			t.Fatalf("keep %d: %t, %v", i, ok, err)
 		}
 	}
 	for i, want := range map[int]bool{7: true, 20: false} {
-		if ok, err := customers.Keep(ctx, "full", kept(i)); ok != want || err != nil {
+		if ok, err := customers.Park(ctx, "full", kept(i)); ok != want || err != nil {
 			t.Errorf("keep %d where there are twenty: %t, %v", i, ok, err)
 		}
 	}
@@ -203,22 +203,22 @@ func testWait(t *testing.T, s jobtable.Store) {
 		t.Fatal(err)
 	}
 	clock.pass(time.Minute - 1)
-	var asleep *job.AsleepError
-	if r, err := table.ClaimWoken(ctx, j.ID, "wake", lease); !errors.As(err, &asleep) || !asleep.Until.Equal(start.Add(time.Minute)) || r.Holder != "m" || r.Wake != 1 {
+	var asleep *job.SuspendedError
+	if r, err := table.ClaimWoken(ctx, j.ID, "wake", lease); !errors.As(err, &asleep) || !asleep.Until.Equal(start.Add(time.Minute)) || r.Owner != "m" || r.WakeUp != 1 {
 		t.Errorf("woken too early: %+v, %v", r, err)
 	}
-	if r, err := table.Claim(ctx, j, terms, deadline, "m", lease); !errors.As(err, &asleep) || r.Holder != "m" || r.Wake != 1 {
+	if r, err := table.Claim(ctx, j, terms, deadline, "m", lease); !errors.As(err, &asleep) || r.Owner != "m" || r.WakeUp != 1 {
 		t.Errorf("claimed while it waits: %+v, %v", r, err)
 	}
 	clock.pass(1)
 	woken, err := table.ClaimWoken(ctx, j.ID, "wake", lease)
-	if err != nil || woken.Attempt != 1 || woken.Wake != 1 || woken.Holder != "wake" || woken.State != job.Running {
+	if err != nil || woken.Attempt != 1 || woken.WakeUp != 1 || woken.Owner != "wake" || woken.State != job.StateRunning {
 		t.Fatalf("woken: %+v, %v", woken, err)
 	}
-	if string(woken.Memory) != string(memory) {
-		t.Errorf("the tool's state came back as %s", woken.Memory)
+	if string(woken.ToolState) != string(memory) {
+		t.Errorf("the tool's state came back as %s", woken.ToolState)
 	}
-	if diff := cmp.Diff(&j, woken.Job); diff != "" {
+	if diff := cmp.Diff(&j, woken.StoredJob); diff != "" {
 		t.Errorf("the job came back as (-want +got):\n%s", diff)
 	}
 	// The attempt that put it to wait has nothing to say any more.
@@ -226,18 +226,18 @@ func testWait(t *testing.T, s jobtable.Store) {
 	fails(t, "finish what was put to wait", err, jobtable.ErrChanged)
 
 	waiting, err := table.Suspend(ctx, woken, j, time.Time{}, true, nil)
-	if err != nil || waiting.Wake != 2 || !waiting.WakeAt.Equal(deadline) || waiting.Memory != nil {
+	if err != nil || waiting.WakeUp != 2 || !waiting.WakeAt.Equal(deadline) || waiting.ToolState != nil {
 		t.Fatalf("waits for somebody outside: %+v, %v", waiting, err)
 	}
 	done, err := table.Complete(ctx, j.ID, told)
-	if err != nil || done.State != job.Done || !done.OutcomePending() {
+	if err != nil || done.State != job.StateDone || !done.OutcomePending() {
 		t.Fatalf("completed: %+v, %v", done, err)
 	}
 	clock.pass(2 * time.Hour)
 	again, err := table.ClaimWoken(ctx, j.ID, "the deadline", lease)
 	fails(t, "woken after it was completed", err, job.ErrFinished)
 	same(t, "woken after it was completed", done, again)
-	again, err = table.Complete(ctx, j.ID, job.Result{Status: job.Error, Delivery: job.Say, Content: "second"})
+	again, err = table.Complete(ctx, j.ID, job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "second"})
 	fails(t, "completed twice", err, job.ErrFinished)
 	same(t, "completed twice", done, again)
 }
@@ -260,7 +260,7 @@ func testOwner(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			return table.Keep(t.Context(), r, newJob(1))
 		},
 	}
-	ended := job.Result{Status: job.Error, Delivery: job.Say, Content: "ended by others"}
+	ended := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "ended by others"}
 	for name, row := range map[string]struct {
 		others func(ctx context.Context, table *jobtable.Table, clock *clock) error
 		want   error
@@ -283,30 +283,30 @@ func testOwner(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			clock.pass(lease)
 			_, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease) // the same message, received again
 			return err
-		}, want: jobtable.ErrChanged, state: job.Running},
+		}, want: jobtable.ErrChanged, state: job.StateRunning},
 		"another attempt that waits": {others: func(ctx context.Context, table *jobtable.Table, clock *clock) error {
 			clock.pass(lease)
 			r, err := table.Claim(ctx, newJob(1), terms, deadline, "n", lease)
 			_, suspendErr := table.Suspend(ctx, r, newJob(1), start, false, nil)
 			return errors.Join(err, suspendErr)
-		}, want: jobtable.ErrChanged, state: job.Waiting},
+		}, want: jobtable.ErrChanged, state: job.StateWaiting},
 		"a completion": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
 			_, err := table.Complete(ctx, newJob(1).ID, ended)
 			return err
-		}, want: job.ErrFinished, state: job.Done},
+		}, want: job.ErrFinished, state: job.StateDone},
 		"an operator": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
 			_, err := table.Cancel(ctx, newJob(1).ID, ended, "stopped")
 			return err
-		}, want: job.ErrFinished, state: job.Done},
+		}, want: job.ErrFinished, state: job.StateDone},
 		"a later tool call": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
 			_, err := table.Replace(ctx, newJob(1).ID, "asked again")
 			return err
-		}, want: job.ErrFinished, state: job.Cancelled},
+		}, want: job.ErrFinished, state: job.StateCancelled},
 		"a completion that was told": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
 			_, err := table.Complete(ctx, newJob(1).ID, ended)
 			r, claimErr := table.ClaimDelivery(ctx, newJob(1).ID, lease)
-			return errors.Join(err, claimErr, table.Settle(ctx, r, job.Delivered, ""))
-		}, want: job.ErrFinished, state: job.Delivered},
+			return errors.Join(err, claimErr, table.Settle(ctx, r, job.StateDelivered, ""))
+		}, want: job.ErrFinished, state: job.StateDelivered},
 	} {
 		for what, do := range own {
 			t.Run(name+"/"+what, func(t *testing.T) {
@@ -353,7 +353,7 @@ func testOwner(t *testing.T, open func(t *testing.T) jobtable.Store) {
 // somebody outside: exactly one end counts.
 func testEnds(t *testing.T, open func(t *testing.T) jobtable.Store) {
 	completed := func(i int) job.Result {
-		return job.Result{Status: job.OK, Delivery: job.Say, Content: fmt.Sprint("completed ", i)}
+		return job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: fmt.Sprint("completed ", i)}
 	}
 	complete := func(ctx context.Context, table *jobtable.Table, i int) (string, error) {
 		_, err := table.Complete(ctx, newJob(1).ID, completed(i))
@@ -365,12 +365,12 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.Store) {
 		if err != nil {
 			return "", err
 		}
-		failure := job.Result{Status: job.Error, Delivery: job.Say, Content: "nobody answered"}
+		failure := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "nobody answered"}
 		_, err = table.Finish(ctx, r, failure, false, "")
 		return failure.Content, err
 	}
 	cancel := func(ctx context.Context, table *jobtable.Table, _ int) (string, error) {
-		failure := job.Result{Status: job.Error, Delivery: job.Say, Content: "stopped"}
+		failure := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "stopped"}
 		_, err := table.Cancel(ctx, newJob(1).ID, failure, "stopped")
 		return failure.Content, err
 	}
@@ -446,16 +446,16 @@ func testKeptByLoser(t *testing.T, s jobtable.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "keep what is held by another", table.Settle(ctx, slow, job.Kept, ""), jobtable.ErrChanged)
+	fails(t, "keep what is held by another", table.Settle(ctx, slow, job.StateParked, ""), jobtable.ErrChanged)
 	for range 2 {
-		fails(t, "keep", table.Settle(ctx, fast, job.Kept, ""), nil)
+		fails(t, "keep", table.Settle(ctx, fast, job.StateParked, ""), nil)
 	}
-	fails(t, "keep what is kept", table.Settle(ctx, slow, job.Kept, ""), nil)
+	fails(t, "keep what is kept", table.Settle(ctx, slow, job.StateParked, ""), nil)
 	revived, err := table.Revive(ctx, r.ID, "next", deadline.Add(time.Hour))
-	if err != nil || revived.State != job.Done || !revived.OutcomePending() {
+	if err != nil || revived.State != job.StateDone || !revived.OutcomePending() {
 		t.Fatalf("revived: %+v, %v", revived, err)
 	}
-	fails(t, "keep what was revived", table.Settle(ctx, slow, job.Kept, ""), jobtable.ErrChanged)
+	fails(t, "keep what was revived", table.Settle(ctx, slow, job.StateParked, ""), jobtable.ErrChanged)
 	if _, err := table.Revive(ctx, r.ID, "next", deadline.Add(time.Hour)); err != nil {
 		t.Errorf("revive again: %v", err)
 	}
@@ -465,9 +465,9 @@ func testKeptByLoser(t *testing.T, s jobtable.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "deliver", table.Settle(ctx, held, job.Delivered, ""), nil)
+	fails(t, "deliver", table.Settle(ctx, held, job.StateDelivered, ""), nil)
 	_, err = table.Revive(ctx, r.ID, "yet another", deadline)
-	fails(t, "revive what was told", err, job.ErrNotKept)
+	fails(t, "revive what was told", err, job.ErrNotParked)
 }
 
 // testAsk tests who asks a question within a call.
@@ -494,7 +494,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 		"late, and replaced": {{by: "a"}, {by: "b", want: "a"}, {by: "a", over: "a", want: "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := jobtable.NewCalls(open(t), job.PerCall{}, func() time.Time { return start })
+			calls := jobtable.NewCalls(open(t), job.CallLimits{}, func() time.Time { return start })
 			for i, step := range steps {
 				got, err := calls.Ask(t.Context(), j(step.by), step.key, step.join, func(_ context.Context, id string) (bool, error) {
 					return !strings.Contains(step.over, id), nil
@@ -508,7 +508,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 
 	t.Run("out of order", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.PerCall{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
 		active := true
 		ask := func(id string, at time.Time, join bool) (string, error) {
 			j := j(id)
@@ -535,7 +535,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 
 	t.Run("unknown", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.PerCall{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
 		trouble := errors.New("the table does not answer")
 		broken := func(context.Context, string) (bool, error) { return true, trouble }
 		if before, err := calls.Ask(t.Context(), j("a"), "key", true, broken); err != nil || before != "" {
@@ -552,7 +552,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 	const askers = 12
 	race := func(t *testing.T, join bool, ask func(calls *jobtable.Calls)) (map[string]string, job.CallRecord) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.PerCall{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
 		if ask != nil {
 			ask(calls)
 		}
@@ -616,7 +616,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 // testLive tests what is known of a call's end.
 func testLive(t *testing.T, s Stores) {
 	ctx := t.Context()
-	calls := jobtable.NewCalls(s, job.PerCall{}, func() time.Time { return start })
+	calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
 	live := func(call string, want bool) {
 		t.Helper()
 		if got, err := calls.Live(ctx, call); err != nil || got != want {

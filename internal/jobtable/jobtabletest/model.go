@@ -49,13 +49,13 @@ replace      !notfound  cancelled  cancelled  !finished  !finished  !finished   
 
 // drawing is the ways between states that the comment of [job.State] draws.
 var drawing = map[job.State][]job.State{
-	"":              {job.Running},
-	job.Running:     {job.Waiting, job.Done, job.Cancelled},
-	job.Waiting:     {job.Running, job.Done, job.Cancelled},
-	job.Done:        {job.Kept, job.Delivered, job.Undelivered},
-	job.Kept:        {job.Done},
-	job.Delivered:   {job.Done}, // redriven
-	job.Undelivered: {job.Done}, // redriven
+	"":                   {job.StateRunning},
+	job.StateRunning:     {job.StateWaiting, job.StateDone, job.StateCancelled},
+	job.StateWaiting:     {job.StateRunning, job.StateDone, job.StateCancelled},
+	job.StateDone:        {job.StateParked, job.StateDelivered, job.StateUndelivered},
+	job.StateParked:      {job.StateDone},
+	job.StateDelivered:   {job.StateDone}, // redriven
+	job.StateUndelivered: {job.StateDone}, // redriven
 }
 
 type move struct {
@@ -83,7 +83,7 @@ func readRules(t *testing.T) (events []string, moves map[string]map[job.State]mo
 			name, fails := strings.CutPrefix(cell, "!")
 			err := map[string]error{
 				"notfound": jobtable.ErrNotFound, "changed": jobtable.ErrChanged, "finished": job.ErrFinished, "stale": job.ErrStale,
-				"notdone": job.ErrNotDone, "settled": job.ErrSettled, "notkept": job.ErrNotKept,
+				"notdone": job.ErrNotDone, "settled": job.ErrSettled, "notkept": job.ErrNotParked,
 			}[name]
 			if fails != (err != nil) {
 				t.Fatalf("the row %q says %q", line, cell)
@@ -177,7 +177,7 @@ func testModel(t *testing.T, open func(t *testing.T) jobtable.Store) {
 			// the ends would not be come to otherwise.
 			likely := slices.DeleteFunc(slices.Clone(events), func(event string) bool {
 				to := moves[event][m.state]
-				return to.impossible || to.err != nil || to.to == job.Cancelled
+				return to.impossible || to.err != nil || to.to == job.StateCancelled
 			})
 			event := rapid.SampledFrom(events).Draw(rt, "event")
 			if len(likely) > 0 && often.Draw(rt, "likely") {
@@ -229,7 +229,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 	wait := time.Duration(rapid.SampledFrom([]int{0, 1, 60, 300}).Draw(w.T, "wait")) * time.Second
 	flag := rapid.Bool().Draw(w.T, "flag")
 	text := fmt.Sprintf("%s at change %d", event, m.changes)
-	result := job.Result{Status: job.OK, Delivery: job.Say, Content: text}
+	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: text}
 
 	// What it comes to beside the state, where it comes about.
 	var do func() (job.Record, error)
@@ -241,10 +241,10 @@ func (w *world) happen(event string, m *modelJob) bool {
 	switch event {
 	case "claim", "wake":
 		switch {
-		case m.state == job.Running && now.Before(m.until):
+		case m.state == job.StateRunning && now.Before(m.until):
 			refused = &job.BusyError{Until: m.until}
-		case m.state == job.Waiting && now.Before(m.wakeAt):
-			refused = &job.AsleepError{Until: m.wakeAt}
+		case m.state == job.StateWaiting && now.Before(m.wakeAt):
+			refused = &job.SuspendedError{Until: m.wakeAt}
 		}
 		holder := fmt.Sprintf("message-%d", len(m.attempts)%2)
 		do = func() (job.Record, error) {
@@ -258,7 +258,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			if m.state == "" {
 				m.created = now
 			}
-			if m.state == job.Waiting {
+			if m.state == job.StateWaiting {
 				m.attempt = 0
 			}
 			m.attempts = append(m.attempts, r)
@@ -363,7 +363,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			return false
 		}
 		claimed := m.tellings[latest(w, m.tellings)]
-		unchanged = !claimed.Telling.Equal(m.telling)
+		unchanged = !claimed.ProgressLeaseExpiry.Equal(m.telling)
 		do = func() (job.Record, error) { return job.Record{}, w.table.EndProgress(ctx, claimed) }
 		then = func(job.Record) { m.telling = time.Time{} }
 
@@ -403,7 +403,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 				m.calling = true
 				m.deliveries = append(m.deliveries, r)
 			}
-			if !claimed.CallingAt.IsZero() {
+			if !claimed.OutboundCallAt.IsZero() {
 				refused = job.ErrSettled // whatever else is so by now
 			}
 		case "calloff":
@@ -411,18 +411,18 @@ func (w *world) happen(event string, m *modelJob) bool {
 			then = func(job.Record) { m.until, m.calling = now.Add(wait), false }
 		case "delivered":
 			// Whoever holds it by now, the first one counts.
-			refused, unchanged = nil, m.state == job.Delivered
-			do = settle(job.Delivered)
+			refused, unchanged = nil, m.state == job.StateDelivered
+			do = settle(job.StateDelivered)
 		case "undelivered":
-			refused, unchanged = nil, m.state == job.Undelivered
-			do = settle(job.Undelivered)
+			refused, unchanged = nil, m.state == job.StateUndelivered
+			do = settle(job.StateUndelivered)
 		case "put":
 			// It is only kept for a next call by who holds it.
-			unchanged = m.state == job.Kept
-			if unchanged || claimed.Lease.Equal(m.until) {
+			unchanged = m.state == job.StateParked
+			if unchanged || claimed.LeaseExpiry.Equal(m.until) {
 				refused = nil
 			}
-			do = settle(job.Kept)
+			do = settle(job.StateParked)
 			then = func(job.Record) { m.until = time.Time{} }
 		}
 	case "revive":
@@ -431,10 +431,10 @@ func (w *world) happen(event string, m *modelJob) bool {
 		// What never reached the call that it was revived for goes to the
 		// next one.
 		late := m.revivedIn != "" && now.After(m.deadline) && !now.Before(m.until)
-		if m.state == job.Done && m.revivedIn != call && !late {
+		if m.state == job.StateDone && m.revivedIn != call && !late {
 			refused = job.ErrNotDone
 		}
-		touched = m.state != job.Done || m.revivedIn != call
+		touched = m.state != job.StateDone || m.revivedIn != call
 		do = func() (job.Record, error) { return w.table.Revive(ctx, id, call, deadline) }
 		then = func(job.Record) {
 			if touched {
@@ -471,7 +471,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 	if !is(err, want) {
 		w.Fatalf("%s of a job that is %q: %v, want %v", event, m.state, err, want)
 	}
-	if errors.Is(want, job.ErrFinished) && (r.State != m.state || r.State == job.Done && r.Result.Content != m.content) {
+	if errors.Is(want, job.ErrFinished) && (r.State != m.state || r.State == job.StateDone && r.Result.Content != m.content) {
 		w.Fatalf("%s of a job that is %q gives the record %+v", event, m.state, r)
 	}
 	if want == nil && !unchanged {
@@ -487,12 +487,12 @@ func (w *world) happen(event string, m *modelJob) bool {
 // is says whether an error is the one that is wanted, with its time.
 func is(err, want error) bool {
 	var busy *job.BusyError
-	var asleep *job.AsleepError
+	var asleep *job.SuspendedError
 	var soon *job.TooSoonError
 	switch want := want.(type) {
 	case *job.BusyError:
 		return errors.As(err, &busy) && busy.Until.Equal(want.Until)
-	case *job.AsleepError:
+	case *job.SuspendedError:
 		return errors.As(err, &asleep) && asleep.Until.Equal(want.Until)
 	case *job.TooSoonError:
 		return errors.As(err, &soon) && soon.Until.Equal(want.Until)
@@ -527,11 +527,11 @@ func (w *world) check(m *modelJob, before job.State) {
 			}
 		}
 	}
-	if result := r.Result; (result != nil) != (r.State != job.Cancelled && !r.State.Active()) || result != nil && result.Content != m.content {
+	if result := r.Result; (result != nil) != (r.State != job.StateCancelled && !r.State.Active()) || result != nil && result.Content != m.content {
 		w.Fatalf("a job that is %q has the result %+v, want %q", r.State, result, m.content)
 	}
-	if string(r.Memory) != m.memory {
-		w.Fatalf("the tool's state is %.200q, want %.200q", r.Memory, m.memory)
+	if string(r.ToolState) != m.memory {
+		w.Fatalf("the tool's state is %.200q, want %.200q", r.ToolState, m.memory)
 	}
 	type seen struct {
 		State                              job.State
@@ -545,10 +545,10 @@ func (w *world) check(m *modelJob, before job.State) {
 		HeldByOwner, PendingWithoutMessage bool
 	}
 	got := seen{
-		State: r.State, Revision: r.Revision, Attempt: r.Attempt, Wake: r.Wake, Told: r.Told, Held: r.Held, Kept: r.Job != nil,
-		Outside: r.Outside, Exhausted: r.Exhausted, Calling: !r.CallingAt.IsZero(), RevivedIn: r.RevivedIn, Reason: r.Reason,
-		Deadline: r.Deadline, Updated: r.Updated, Created: r.Created, Telling: r.Telling, Until: r.Lease, WakeAt: r.WakeAt,
-		HeldByOwner: m.owner >= 0 && r.HeldAs(m.attempts[m.owner]), PendingWithoutMessage: r.OutcomePending(),
+		State: r.State, Revision: r.Revision, Attempt: r.Attempt, Wake: r.WakeUp, Told: r.ProgressDelivered, Held: r.HoldDelivered, Kept: r.StoredJob != nil,
+		Outside: r.External, Exhausted: r.Exhausted, Calling: !r.OutboundCallAt.IsZero(), RevivedIn: r.RevivedIn, Reason: r.Reason,
+		Deadline: r.Deadline, Updated: r.Updated, Created: r.Created, Telling: r.ProgressLeaseExpiry, Until: r.LeaseExpiry, WakeAt: r.WakeAt,
+		HeldByOwner: m.owner >= 0 && r.OwnedAs(m.attempts[m.owner]), PendingWithoutMessage: r.OutcomePending(),
 	}
 	if r.Progress != nil {
 		got.Lines, got.Line = r.Progress.Sequence, r.Progress.Text
@@ -557,7 +557,7 @@ func (w *world) check(m *modelJob, before job.State) {
 		State: m.state, Revision: m.changes, Attempt: m.attempt, Wake: m.wakes, Lines: m.lines, Told: m.told, Held: m.held, Kept: m.kept,
 		Outside: m.outside, Exhausted: m.exhausted, Calling: m.calling, RevivedIn: m.revivedIn, Line: m.line, Reason: m.reason,
 		Deadline: m.deadline, Updated: m.updated, Created: m.created, Telling: m.telling, Until: m.until, WakeAt: m.wakeAt,
-		HeldByOwner: m.owner >= 0, PendingWithoutMessage: m.state == job.Done && m.until.IsZero(),
+		HeldByOwner: m.owner >= 0, PendingWithoutMessage: m.state == job.StateDone && m.until.IsZero(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		w.Fatalf("the record (-want +got):\n%s", diff)
@@ -573,7 +573,7 @@ func (w *world) checkCall(callID string) {
 			continue
 		}
 		s := job.Summary{ID: m.job.ID, Tool: m.job.Tool, State: m.state, Progress: m.line, Created: m.created, Updated: m.updated}
-		if m.state == job.Waiting {
+		if m.state == job.StateWaiting {
 			s.WakeAt = m.wakeAt
 		}
 		want = append(want, s)

@@ -35,11 +35,11 @@ func (r *run) demonstrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.Waiting })
+	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.StateWaiting })
 	switch {
 	case err != nil:
 		return err
-	case waits.State == job.Waiting:
+	case waits.State == job.StateWaiting:
 		r.terminal.say("\n%s", good("The tool is not finished: it waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
 	default:
 		r.terminal.say("\n%s", good("The assistant has the result, and the caller never waited."))
@@ -68,12 +68,14 @@ func (r *run) approval(ctx context.Context, callID string) error {
 	if err != nil {
 		return err
 	}
-	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.Waiting })
+	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.StateWaiting })
 	if err != nil || over(waits) {
 		return err
 	}
 	r.terminal.say("\n%s\n", good("It waits for an answer from outside, until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile, and the assistant talks on."))
-	if _, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.Told > 0 && record.Telling.IsZero() }); err != nil {
+	if _, err := r.watchFor(ctx, jobs, func(record job.Record) bool {
+		return over(record) || record.ProgressDelivered > 0 && record.ProgressLeaseExpiry.IsZero()
+	}); err != nil {
 		return err
 	}
 	if r.cfg.Status != nil {
@@ -96,7 +98,7 @@ func (r *run) approval(ctx context.Context, callID string) error {
 }
 
 // over says whether all has become of a job that ever will.
-func over(r job.Record) bool { return !r.State.Active() && r.State != job.Done }
+func over(r job.Record) bool { return !r.State.Active() && r.State != job.StateDone }
 
 // watchFor waits until all the jobs are as far as that, and gives the last of
 // them.

@@ -273,7 +273,7 @@ func (r *run) left() string {
 		switch {
 		case record.State.Active():
 			waiting++
-		case record.State == job.Kept:
+		case record.State == job.StateParked:
 			kept++
 		}
 	}
@@ -332,7 +332,7 @@ func (c calls) Post(ctx context.Context, controlURL string, m vapi.ControlMessag
 // announces.
 type announcer struct{ run *run }
 
-func (a announcer) Announce(_ context.Context, u job.Announcement) error {
-	a.run.terminal.line("event", warning("undelivered")+"  "+faint(string(u.Why)+"  "+excerpt(u.Content)))
+func (a announcer) SendUndelivered(_ context.Context, u job.Undelivered) error {
+	a.run.terminal.line("event", warning("undelivered")+"  "+faint(string(u.Reason)+"  "+excerpt(u.Content)))
 	return nil
 }

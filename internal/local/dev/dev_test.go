@@ -223,7 +223,7 @@ func TestJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := jobs.List(t.Context(), "")
-	if err != nil || len(list.Jobs) != 1 || !list.All || list.Jobs[0].State != job.Waiting {
+	if err != nil || len(list.Jobs) != 1 || !list.All || list.Jobs[0].State != job.StateWaiting {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	if _, err := jobs.Cancel(t.Context(), list.Jobs[0].ID, "a test"); err != nil {

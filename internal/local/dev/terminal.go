@@ -249,8 +249,8 @@ func (s *screen) watch(ctx context.Context, records *memtable.Store) {
 func underWay(records []job.Record, precision time.Duration, waits bool) string {
 	var found []job.Record
 	for _, r := range records {
-		running := r.State == job.Running && r.Holder != "" && time.Since(r.Updated) >= precision
-		if running || waits && r.State == job.Waiting {
+		running := r.State == job.StateRunning && r.Owner != "" && time.Since(r.Updated) >= precision
+		if running || waits && r.State == job.StateWaiting {
 			found = append(found, r)
 		}
 	}
@@ -258,7 +258,7 @@ func underWay(records []job.Record, precision time.Duration, waits bool) string 
 	const most = 2
 	var texts []string
 	for _, r := range found[:min(len(found), most)] {
-		if r.State == job.Waiting {
+		if r.State == job.StateWaiting {
 			texts = append(texts, fmt.Sprintf("%s waits until %s", r.Tool, moment(r.WakeAt)))
 			continue
 		}

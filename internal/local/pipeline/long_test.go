@@ -110,7 +110,7 @@ func TestApproval(t *testing.T) {
 		w := newWorldWith(t, nil, outside, o.approval(48*time.Hour))
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
 		w.drained()
-		if r := w.record("call/a"); r.State != job.Waiting || !r.Outside || w.pipeline.Schedules.Len() != 1 {
+		if r := w.record("call/a"); r.State != job.StateWaiting || !r.External || w.pipeline.Schedules.Len() != 1 {
 			t.Fatalf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
 		}
 		time.Sleep(3 * time.Hour)
@@ -138,7 +138,7 @@ func TestApproval(t *testing.T) {
 			t.Errorf("%d posts were taken, %d were answered with 409", ok, again)
 		}
 		one(t, w.messages("call"), "\nIt is approved.\n")
-		if r := w.record("call/a"); r.State != job.Delivered || w.pipeline.Schedules.Len() != 0 {
+		if r := w.record("call/a"); r.State != job.StateDelivered || w.pipeline.Schedules.Len() != 0 {
 			t.Errorf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
 		}
 		time.Sleep(72 * time.Hour)
@@ -215,8 +215,8 @@ func TestHundredResumes(t *testing.T) {
 		time.Sleep(20 * time.Hour)
 		w.drained()
 		one(t, w.messages("call"), "\nafter 100 polls\n")
-		if r := w.record("call/a"); r.State != job.Delivered || r.Wake != 100 || w.pipeline.DeadJobs.Len() != 0 || w.pipeline.Schedules.Len() != 0 {
-			t.Errorf("the record says %s after %d wakes", r.State, r.Wake)
+		if r := w.record("call/a"); r.State != job.StateDelivered || r.WakeUp != 100 || w.pipeline.DeadJobs.Len() != 0 || w.pipeline.Schedules.Len() != 0 {
+			t.Errorf("the record says %s after %d wakes", r.State, r.WakeUp)
 		}
 		if late > time.Second {
 			t.Errorf("a run came %s late", late)
@@ -265,7 +265,7 @@ func TestReadyTogether(t *testing.T) {
 		w.drained()
 		one(t, w.messages("call"), "the result of call/a")
 		one(t, w.messages("call"), "the result of call/b")
-		if a, b := w.record("call/a").State, w.record("call/b").State; a != job.Delivered || b != job.Delivered {
+		if a, b := w.record("call/a").State, w.record("call/b").State; a != job.StateDelivered || b != job.StateDelivered {
 			t.Errorf("the records say %s and %s", a, b)
 		}
 	})
@@ -279,9 +279,9 @@ func TestRepeats(t *testing.T) {
 		told   []string
 		first  job.State
 	}{
-		{asynctool.Allow, 2, []string{"the answer to a", "the answer to b"}, job.Delivered},
-		{asynctool.Join, 1, []string{"This tool call asks the same as the earlier tool call a", "the answer to a"}, job.Delivered},
-		{asynctool.Replace, 2, []string{"the answer to b"}, job.Cancelled},
+		{asynctool.Allow, 2, []string{"the answer to a", "the answer to b"}, job.StateDelivered},
+		{asynctool.Join, 1, []string{"This tool call asks the same as the earlier tool call a", "the answer to a"}, job.StateDelivered},
+		{asynctool.Replace, 2, []string{"the answer to b"}, job.StateCancelled},
 	} {
 		t.Run(string(row.repeat), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -351,7 +351,7 @@ func TestStopWithCall(t *testing.T) {
 		if stopped.Load() != 1 || took > 18*time.Second {
 			t.Errorf("%d tools were stopped, after %s", stopped.Load(), took)
 		}
-		if a, b := w.record("call/a"), w.record("call/b"); a.State != job.Undelivered || w.why("call/a") != job.CallGone || b.State != job.Undelivered || !strings.Contains(b.Reason, "dropped: call_gone") || w.why("call/b") != "" {
+		if a, b := w.record("call/a"), w.record("call/b"); a.State != job.StateUndelivered || w.why("call/a") != job.ReasonCallGone || b.State != job.StateUndelivered || !strings.Contains(b.Reason, "dropped: call_gone") || w.why("call/b") != "" {
 			t.Errorf("the records say %s, %q and %s, %q", a.State, a.Reason, b.State, b.Reason)
 		}
 		w.post(webhook("call", "", toolCall{"c", "stops", `{"text":"x"}`}))
@@ -390,7 +390,7 @@ func TestCancel(t *testing.T) {
 		w.drained()
 		for _, id := range []string{"one/a", "two/b"} {
 			one(t, w.messages(id[:3]), "I am sorry, this was cancelled before it was finished.")
-			if r := w.record(id); r.State != job.Delivered || r.Result.Status != job.Error || r.Reason != "cancelled by an operator: a test" {
+			if r := w.record(id); r.State != job.StateDelivered || r.Result.Status != job.StatusError || r.Reason != "cancelled by an operator: a test" {
 				t.Errorf("the record of %s says %s, %q", id, r.State, r.Reason)
 			}
 		}
@@ -425,7 +425,7 @@ func TestNextCall(t *testing.T) {
 			}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.NextCall }), o.approval(time.Hour))
 		w.post(webhook("first", "", toolCall{"a", "report", `{"text":"x"}`}))
 		w.drained()
-		if r := w.record("first/a"); r.State != job.Kept {
+		if r := w.record("first/a"); r.State != job.StateParked {
 			t.Fatalf("the record says %s", r.State)
 		}
 		time.Sleep(5 * 24 * time.Hour)
@@ -437,7 +437,7 @@ func TestNextCall(t *testing.T) {
 		one(t, w.messages("second"), "\nthe report is ready\n")
 		w.post(statusUpdate("third", "in-progress"))
 		w.drained()
-		if r := w.record("first/a"); r.State != job.Delivered || len(w.messages("third"))+len(w.messages("stranger")) != 0 {
+		if r := w.record("first/a"); r.State != job.StateDelivered || len(w.messages("third"))+len(w.messages("stranger")) != 0 {
 			t.Errorf("the record says %s, and others heard %q, %q", r.State, w.messages("third"), w.messages("stranger"))
 		}
 	})
@@ -487,7 +487,7 @@ func TestCallBack(t *testing.T) {
 		var c caller
 		nine := time.Now().Add(9 * time.Hour)
 		w := newWorldWith(t, gone, func(cfg *pipeline.Config) {
-			cfg.CallBack = &callback.CallBack{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
+			cfg.CallBack = &callback.OutboundCalls{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
 		}, changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			return asynctool.Text("the report is ready"), nil
 		}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.CallBack }))
@@ -501,7 +501,7 @@ func TestCallBack(t *testing.T) {
 		if got := c.calls[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" || got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) || got.Variables["ringback_result"] != "the report is ready" {
 			t.Errorf("the call is %+v", got)
 		}
-		if r := w.record("call/a"); r.State != job.Delivered || w.why("call/a") != "" {
+		if r := w.record("call/a"); r.State != job.StateDelivered || w.why("call/a") != "" {
 			t.Errorf("the record says %s", r.State)
 		}
 	})
@@ -553,7 +553,7 @@ func TestTenThousandWait(t *testing.T) {
 		ids := make([]string, jobs)
 		for i := range ids {
 			ids[i] = fmt.Sprintf("call%d/a", i)
-			if r := w.record(ids[i]); r.State != job.Waiting || !r.Deadline.Equal(began.Add(deadline)) {
+			if r := w.record(ids[i]); r.State != job.StateWaiting || !r.Deadline.Equal(began.Add(deadline)) {
 				t.Fatalf("the record of %s says %s until %s", ids[i], r.State, r.Deadline)
 			}
 		}
@@ -596,7 +596,7 @@ func TestTenThousandWait(t *testing.T) {
 			default:
 				t.Fatalf("job %s heard %q", id, messages)
 			}
-			if r := w.record(id); r.State != job.Delivered {
+			if r := w.record(id); r.State != job.StateDelivered {
 				t.Fatalf("the record of %s says %s", id, r.State)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 )
 
-func limited(limits job.PerCall) func(*pipeline.Config) {
+func limited(limits job.CallLimits) func(*pipeline.Config) {
 	return func(cfg *pipeline.Config) { cfg.PerCall = limits }
 }
 
@@ -31,11 +31,11 @@ func (w *world) told(callID, text string) int {
 // TestFloodOfToolCalls has a call ask for far more than it may.
 func TestFloodOfToolCalls(t *testing.T) {
 	for name, row := range map[string]struct {
-		limits  job.PerCall
+		limits  job.CallLimits
 		refusal string
 	}{
-		"in all":  {job.PerCall{Jobs: 5}, "has used a tool 5 times"},
-		"at once": {job.PerCall{Concurrent: 5}, "5 tool calls of this call are still running"},
+		"in all":  {job.CallLimits{Jobs: 5}, "has used a tool 5 times"},
+		"at once": {job.CallLimits{Concurrent: 5}, "5 tool calls of this call are still running"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestLimitsCountJobs(t *testing.T) {
 			return asynctool.Text("at last"), nil
 		})
 		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
-		w := newWorldWith(t, nil, limited(job.PerCall{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
+		w := newWorldWith(t, nil, limited(job.CallLimits{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
 		for i, c := range []struct{ tool, heard string }{
 			{"panics", "status=error"}, {"nobody", "There is no such tool"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "has used a tool 3 times"},
 		} {

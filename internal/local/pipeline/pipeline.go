@@ -30,20 +30,20 @@ import (
 
 // Config is what a pipeline is made of.
 type Config struct {
-	Tools       *asynctool.Set     // required
-	Credentials ack.Credentials    // required
-	Calls       callback.Calls     // required
-	Announcer   callback.Announcer // required
-	AckText     string             // empty means [ack.DefaultText]
-	ResultText  string             // empty means [spoken.DefaultText]
-	PerCall     job.PerCall        // zero means no limits
+	Tools       *asynctool.Set  // required
+	Credentials ack.Credentials // required
+	Calls       callback.Calls  // required
+	Announcer   callback.Events // required
+	AckText     string          // empty means [ack.DefaultText]
+	ResultText  string          // empty means [spoken.DefaultText]
+	PerCall     job.CallLimits  // zero means no limits
 
 	// CompletionURL is where /results/ is served, with a slash at its end.
 	// Empty means that no tool can leave its job to somebody outside.
 	CompletionURL string
 
 	Chats    callback.Chats                    // nil means that chats are not reached
-	CallBack *callback.CallBack                // nil means that nobody is called back
+	CallBack *callback.OutboundCalls           // nil means that nobody is called back
 	Waits    func(time.Duration) time.Duration // see [process.Config]
 	Log      *slog.Logger                      // nil means slog.Default()
 }
@@ -101,8 +101,8 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, fmt.Errorf("process: %w", err)
 	}
 	if p.callback, err = callback.New(callback.Config{
-		Table: p.Table, Calls: cfg.Calls, Results: p.Results, Announcer: cfg.Announcer, Ends: calls, Customers: customers,
-		Chats: cfg.Chats, CallBack: cfg.CallBack, Text: &text, Log: cfg.Log.With("function", "callback"),
+		Table: p.Table, Calls: cfg.Calls, Results: p.Results, Events: cfg.Announcer, Ends: calls, Customers: customers,
+		Chats: cfg.Chats, OutboundCalls: cfg.CallBack, Text: &text, Log: cfg.Log.With("function", "callback"),
 	}); err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
 	}

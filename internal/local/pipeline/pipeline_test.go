@@ -37,7 +37,7 @@ type world struct {
 	mu        sync.Mutex
 	heard     map[string][]string // what was added to the conversation, by call id
 	said      map[string][]string // what was spoken word for word
-	announced map[string]job.Why
+	announced map[string]job.Reason
 }
 
 type input struct {
@@ -62,7 +62,7 @@ func newWorld(t testing.TB, calls callback.Calls, tools ...asynctool.Definition)
 // newWorldWith is newWorld with other settings. change may be nil.
 func newWorldWith(t testing.TB, calls callback.Calls, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
 	t.Helper()
-	w := &world{t: t, heard: make(map[string][]string), said: make(map[string][]string), announced: make(map[string]job.Why)}
+	w := &world{t: t, heard: make(map[string][]string), said: make(map[string][]string), announced: make(map[string]job.Reason)}
 	set, err := asynctool.NewSet(tools...)
 	if err != nil {
 		t.Fatal(err)
@@ -110,13 +110,13 @@ func (w *world) hear(callID string, m vapi.ControlMessage) {
 }
 
 // Announce makes the world its own event bus.
-func (w *world) Announce(_ context.Context, u job.Announcement) error {
+func (w *world) SendUndelivered(_ context.Context, u job.Undelivered) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if why, twice := w.announced[u.JobID]; twice {
-		w.t.Errorf("job %s was announced for %s, and again for %s", u.JobID, why, u.Why)
+		w.t.Errorf("job %s was announced for %s, and again for %s", u.JobID, why, u.Reason)
 	}
-	w.announced[u.JobID] = u.Why
+	w.announced[u.JobID] = u.Reason
 	return nil
 }
 
@@ -126,7 +126,7 @@ func (w *world) messages(callID string) []string {
 	return slices.Clone(w.heard[callID])
 }
 
-func (w *world) why(jobID string) job.Why {
+func (w *world) why(jobID string) job.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.announced[jobID]
@@ -313,7 +313,7 @@ func TestTroubledTools(t *testing.T) {
 				w.drained()
 				one(t, w.messages("call"), c.heard)
 				r := w.record(job.ID("call", "a"))
-				if r.State != job.Delivered || r.Attempt != c.attempts || r.Exhausted != c.dead || !strings.Contains(r.Reason, c.reason) {
+				if r.State != job.StateDelivered || r.Attempt != c.attempts || r.Exhausted != c.dead || !strings.Contains(r.Reason, c.reason) {
 					t.Errorf("the record says %s after %d attempts, exhausted %t, reason %q", r.State, r.Attempt, r.Exhausted, r.Reason)
 				}
 				if got := w.pipeline.DeadJobs.Len(); got != map[bool]int{true: 1}[c.dead] {
@@ -343,7 +343,7 @@ func TestControlURLs(t *testing.T) {
 		serve   func(n int) http.HandlerFunc // the n-th post, from 1
 		posts   int32                        // how many there must be
 		told    bool
-		why     job.Why
+		why     job.Reason
 		atLeast time.Duration
 	}{
 		{name: "500 twice, then 200", serve: answers(500, 500, 200), posts: 3, told: true, atLeast: 3 * time.Second},
@@ -355,9 +355,9 @@ func TestControlURLs(t *testing.T) {
 				}
 			}
 		}, posts: 2, told: true, atLeast: 3 * time.Second},
-		{name: "404", serve: answers(404), posts: 1, why: job.CallGone},
-		{name: "400", serve: answers(400), posts: 1, why: job.CallGone},
-		{name: "401", serve: answers(401), posts: 1, why: job.Misconfigured},
+		{name: "404", serve: answers(404), posts: 1, why: job.ReasonCallGone},
+		{name: "400", serve: answers(400), posts: 1, why: job.ReasonCallGone},
+		{name: "401", serve: answers(401), posts: 1, why: job.ReasonMisconfigured},
 		{name: "hangs, then 200", serve: func(n int) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {
 				if n == 1 {
@@ -369,10 +369,10 @@ func TestControlURLs(t *testing.T) {
 			return func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			}
-		}, posts: 1, why: job.Misconfigured},
-		{name: "foreign host", url: "https://vapi.ai.example.com/x/control", why: job.Misconfigured},
-		{name: "private address", url: "https://10.0.0.1/x/control", why: job.Misconfigured},
-		{name: "metadata service", url: "http://169.254.169.254/latest/meta-data", why: job.Misconfigured},
+		}, posts: 1, why: job.ReasonMisconfigured},
+		{name: "foreign host", url: "https://vapi.ai.example.com/x/control", why: job.ReasonMisconfigured},
+		{name: "private address", url: "https://10.0.0.1/x/control", why: job.ReasonMisconfigured},
+		{name: "metadata service", url: "http://169.254.169.254/latest/meta-data", why: job.ReasonMisconfigured},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -415,9 +415,9 @@ func TestControlURLs(t *testing.T) {
 			if got := len(w.messages("call")); got != map[bool]int{true: 1}[c.told] {
 				t.Errorf("told %d times, want told: %t", got, c.told)
 			}
-			want := job.Undelivered
+			want := job.StateUndelivered
 			if c.told {
-				want = job.Delivered
+				want = job.StateDelivered
 			}
 			if r := w.record("call/a"); r.State != want {
 				t.Errorf("the record says %s, want %s", r.State, want)

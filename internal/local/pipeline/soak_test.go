@@ -242,7 +242,7 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 var resultHeader = regexp.MustCompile(`(?m)^\[async tool result\] tool=\S+ tool_call_id=(\S+) status=(\S+)$`)
 
 // Announce is the event bus.
-func (s *soak) Announce(_ context.Context, a job.Announcement) error {
+func (s *soak) SendUndelivered(_ context.Context, a job.Undelivered) error {
 	if s.hits("event bus: fails") {
 		return errSoak
 	}
@@ -338,7 +338,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	p.ack, err = ack.New(ack.Config{Queue: jobs, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: log})
 	must(err)
 	// As many as a call has. Whatever counts twice is refused.
-	calls := jobtable.NewCalls(store, job.PerCall{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
+	calls := jobtable.NewCalls(store, job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
 	customers := jobtable.NewCustomers(p.store, nil)
 	schedules := memschedule.New(jobs)
 	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
@@ -349,7 +349,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store, nil), Outcomes: results, Jobs: jobs,
 		Schedules: schedules, Calls: calls, Customers: customers, Completions: urls, Log: log})
 	must(err)
-	tell, err := callback.New(callback.Config{Table: jobtable.New(store, nil), Calls: s, Results: results, Announcer: s, Ends: calls, Customers: customers, Log: log})
+	tell, err := callback.New(callback.Config{Table: jobtable.New(store, nil), Calls: s, Results: results, Events: s, Ends: calls, Customers: customers, Log: log})
 	must(err)
 	p.run = func(ctx context.Context) {
 		var running sync.WaitGroup

@@ -6,24 +6,24 @@ import (
 )
 
 // Why says why an outcome could not be delivered.
-type Why string
+type Reason string
 
 const (
-	CallGone      Why = "call_gone"      // the call has ended
-	NoControlURL  Why = "no_control_url" // a chat, or a call whose control is switched off
-	DeadlinePast  Why = "deadline"       // it came too late to be told
-	Misconfigured Why = "misconfigured"  // the control URL refused us, or may not be posted to
-	Unreachable   Why = "unreachable"    // the control URL did not take it, however often it was tried
-	Unspeakable   Why = "unspeakable"    // the outcome makes no control message
+	ReasonCallGone      Reason = "call_gone"      // the call has ended
+	ReasonNoControlURL  Reason = "no_control_url" // a chat, or a call whose control is switched off
+	ReasonDeadline      Reason = "deadline"       // it came too late to be told
+	ReasonMisconfigured Reason = "misconfigured"  // the control URL refused us, or may not be posted to
+	ReasonUnreachable   Reason = "unreachable"    // the control URL did not take it, however often it was tried
+	ReasonUnspeakable   Reason = "unspeakable"    // the outcome makes no control message
 	// The customer was to be called back, and it is not known whether that
 	// came about.
-	CallBackUnsure Why = "call_back_unsure"
-	Unclaimed      Why = "unclaimed" // the jobs table did not give it out, however often it was tried
+	ReasonOutboundCallUnconfirmed Reason = "call_back_unsure"
+	ReasonUnclaimed               Reason = "unclaimed" // the jobs table did not give it out, however often it was tried
 )
 
 // Announcement is what is made known of an outcome that could not be told in
 // the call. It holds no control URL, as that is of no use any more.
-type Announcement struct {
+type Undelivered struct {
 	JobID          string   `json:"jobId"`
 	ToolCallID     string   `json:"toolCallId"`
 	Tool           string   `json:"tool"`
@@ -31,7 +31,7 @@ type Announcement struct {
 	OrgID          string   `json:"orgId,omitempty"`
 	AssistantID    string   `json:"assistantId,omitempty"`
 	CustomerNumber string   `json:"customerNumber,omitempty"` // E.164
-	Why            Why      `json:"why"`
+	Reason         Reason   `json:"why"`
 	Detail         string   `json:"detail,omitempty"` // for the operator
 	Status         Status   `json:"status"`
 	Delivery       Delivery `json:"delivery"`

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 // The types of the messages that Ringback knows. Vapi expects more than an
@@ -136,7 +138,7 @@ const (
 )
 
 // Members of a message, with and without the wrapper that some senders omit.
-var webhookFields = func() *scanField {
+var webhookFields = func() *jsonscan.Fields {
 	paths := []string{
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId", "call.customer.number", "call.monitor.controlUrl",
@@ -147,13 +149,13 @@ var webhookFields = func() *scanField {
 	for _, path := range paths {
 		paths = append(paths, "message."+path)
 	}
-	return scanFields(paths...)
+	return jsonscan.NewFields(paths...)
 }()
 
 var (
-	toolCallFields = scanFields("id", "name", "arguments", "parameters",
+	toolCallFields = jsonscan.NewFields("id", "name", "arguments", "parameters",
 		"function.name", "function.arguments", "function.parameters")
-	toolWithToolCallFields = scanFields("async", "toolCall.id")
+	toolWithToolCallFields = jsonscan.NewFields("async", "toolCall.id")
 )
 
 // ParseMessage reads the body of a webhook. It accepts the shapes in which
@@ -182,12 +184,9 @@ var (
 // encoding/json reads it, and ErrNoMessage where that object has neither a type
 // nor tool calls. The Message shares no memory with body.
 func ParseMessage(body []byte) (Message, error) {
-	if c := (scanCursor{data: body}); c.next() != '{' {
-		return Message{}, c.fail("an object")
-	}
-	values, err := webhookFields.read(body)
+	values, err := webhookFields.Read(body)
 	if err != nil {
-		return Message{}, err
+		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
 	prefix := ""
 	if bytes.HasPrefix(values["message"], []byte("{")) {
@@ -195,7 +194,7 @@ func ParseMessage(body []byte) (Message, error) {
 	}
 	field := func(path string) []byte { return values[prefix+path] }
 	text := func(path string) string {
-		if s := webhookString(field(path)); len(s) <= maxCallText {
+		if s := jsonscan.String(field(path)); len(s) <= maxCallText {
 			return s
 		}
 		return ""
@@ -240,15 +239,15 @@ func ParseMessage(body []byte) (Message, error) {
 // webhookToolCalls reads the first list that has items. The lists are parts of
 // a body that was checked, so that they can be read again without an error.
 func webhookToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []ToolCall {
-	items := webhookItems(toolCallList)
+	items := jsonscan.Items(toolCallList, maxToolCallItems)
 	if len(items) == 0 {
-		items = webhookItems(toolCalls)
+		items = jsonscan.Items(toolCalls, maxToolCallItems)
 	}
 	fromTools := len(items) == 0
 	async := map[string]bool{}
-	for _, tool := range webhookItems(toolWithToolCallList) {
-		values, _ := toolWithToolCallFields.read(tool)
-		if id := webhookString(values["toolCall.id"]); id != "" {
+	for _, tool := range jsonscan.Items(toolWithToolCallList, maxToolCallItems) {
+		values, _ := toolWithToolCallFields.Read(tool)
+		if id := jsonscan.String(values["toolCall.id"]); id != "" {
 			if _, repeated := async[id]; !repeated {
 				async[id] = string(values["async"]) == "true"
 			}
@@ -277,34 +276,15 @@ func webhookToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []To
 	return calls
 }
 
-// webhookItems returns the first items of a list; none of anything else.
-func webhookItems(list []byte) [][]byte {
-	if !bytes.HasPrefix(list, []byte("[")) {
-		return nil
-	}
-	var items [][]byte
-	c := scanCursor{data: list}
-	_ = c.array(func() error {
-		c.next()
-		start := c.pos
-		err := c.skip()
-		if len(items) < maxToolCallItems {
-			items = append(items, list[start:c.pos])
-		}
-		return err
-	})
-	return items
-}
-
 func webhookToolCall(item []byte) ToolCall {
 	call := ToolCall{Arguments: json.RawMessage("{}")}
 	if !bytes.HasPrefix(item, []byte("{")) {
 		call.Err = errors.New("tool call is not an object")
 		return call
 	}
-	values, _ := toolCallFields.read(item)
-	call.ID = webhookString(values["id"])
-	call.Name = cmp.Or(webhookString(values["function.name"]), webhookString(values["name"]))
+	values, _ := toolCallFields.Read(item)
+	call.ID = jsonscan.String(values["id"])
+	call.Name = cmp.Or(jsonscan.String(values["function.name"]), jsonscan.String(values["name"]))
 	for _, path := range []string{"function.arguments", "function.parameters", "arguments", "parameters"} {
 		if given := string(values[path]); given != "" && given != "null" && given != `""` {
 			call.Arguments, call.Err = webhookArguments(values[path])
@@ -329,9 +309,8 @@ func webhookToolCall(item []byte) ToolCall {
 func webhookArguments(raw []byte) (json.RawMessage, error) {
 	none := json.RawMessage("{}")
 	if raw[0] == '"' {
-		raw = []byte(strings.Trim(webhookString(raw), " \t\r\n"))
-		c := scanCursor{data: raw, depth: argumentsDepthReserve}
-		if c.skip() != nil || c.end() != nil {
+		raw = []byte(strings.Trim(jsonscan.String(raw), " \t\r\n"))
+		if !jsonscan.Valid(raw, jsonscan.MaxDepth-argumentsDepthReserve) {
 			return none, fmt.Errorf("%w: they are a string that does not hold exactly one JSON object", ErrArguments)
 		}
 	}
@@ -343,15 +322,6 @@ func webhookArguments(raw []byte) (json.RawMessage, error) {
 	}
 	// What encoding/json does to strings that are not UTF-8; it copies, too.
 	return bytes.ToValidUTF8(raw, []byte("\uFFFD")), nil
-}
-
-// webhookString decodes a string; "" where raw is something else or absent.
-func webhookString(raw []byte) string {
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return s
 }
 
 func webhookSeconds(raw []byte) time.Duration {
@@ -372,7 +342,7 @@ func webhookTime(raw []byte) time.Time {
 		}
 		return time.UnixMilli(int64(ms)).UTC()
 	}
-	t, err := time.Parse(time.RFC3339, webhookString(raw))
+	t, err := time.Parse(time.RFC3339, jsonscan.String(raw))
 	if err != nil || t.UnixMilli() < 0 || t.UnixMilli() >= end {
 		return time.Time{}
 	}

@@ -411,21 +411,6 @@ func TestParseMessageErrors(t *testing.T) {
 	}
 }
 
-// Every byte at every place of a string, before others that end a string, too
-// early or in time.
-func TestParseMessageStringBytes(t *testing.T) {
-	for place := range 20 {
-		for b := range 256 {
-			for _, after := range []string{"plain text", "!#[]^ ", "\"", "\\", "\x1f", "\x80\xff"} {
-				body := []byte(`{"type":"` + strings.Repeat("a", place) + string([]byte{byte(b)}) + after + `"}`)
-				if _, err := vapi.ParseMessage(body); errors.Is(err, vapi.ErrNotJSON) == json.Valid(body) {
-					t.Fatalf("%q: valid to encoding/json: %v; got %v", body, json.Valid(body), err)
-				}
-			}
-		}
-	}
-}
-
 // Only what a job needs is taken; the transcript is not built in memory.
 func TestParseMessageMemory(t *testing.T) {
 	body := webhookOfSize(1 << 20)
@@ -665,40 +650,12 @@ func TestParseMessageProperty(t *testing.T) {
 	})
 }
 
-// hostileWebhooks are documents at the edges of JSON.
-var hostileWebhooks = []string{
-	``, ` `, `{`, `}`, `{}`, `[]`, `null`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`, `{a:1}`, `{'a':1}`, `{"a":[1,]}`, `{"a":[,]}`, `{"a":[1 2]}`,
-	`{"a":01}`, `{"a":-}`, `{"a":-01}`, `{"a":1.}`, `{"a":.5}`, `{"a":+1}`, `{"a":1e}`, `{"a":1e+}`, `{"a":-0.0E-0}`, `{"a":1e5.5}`, `{"a":0x1}`, `{"a":NaN}`, `{"a":--1}`,
-	`{"a":tru}`, `{"a":truex}`, `{"a":True}`, `{"a":nul`, `{"a":falsefalse}`, `{"a":""""}`,
-	`{"a":"\x"}`, `{"a":"\u12"}`, `{"a":"\u12G4"}`, `{"a":"\uD83D\uDE00"}`, `{"a":"\`, `{"a":"\u`, `{"a":"\"}`, `{"a":"\/\b\f\n\r\t\\\""}`, `{"\`,
-	"{\"a\":\"\n\"}", "{\"a\":\"\x00\"}", "{\"a\":\"\x1f\"}", "{\"a\":\"\x7f\x80\xff\"}", "{\"\xff\":1}", "{\"a\":1}\x00", "{\x0b}", "{\u00a0}", "\uFEFF{}",
-	`{"a":1}{}`, `{"a":1}]`, `{"a":[}`, `{"a":{]}`, `{}x`, `{} `, "\x00{}",
-	`{"type":"t","a":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`,
-	`{"type":"t","a":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`,
-	strings.Repeat(`{"message":`, 10000) + `1` + strings.Repeat(`}`, 10000),
-	strings.Repeat(`{"message":`, 10001) + `1` + strings.Repeat(`}`, 10001),
-	`{"type":"t","a":[` + strings.Repeat("[],", 10001) + `{}]}`,
-	`{"toolCalls":[{"id":"1","name":"x","arguments":"{\"a\":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}"}]}`,
-}
-
-// FuzzJSON: what ParseMessage takes for JSON is what encoding/json does.
-func FuzzJSON(f *testing.F) {
-	for _, body := range hostileWebhooks {
-		f.Add([]byte(body))
-	}
-	f.Add([]byte(recordedWebhook))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		_, err := vapi.ParseMessage(body)
-		valid := json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
-		if got := !errors.Is(err, vapi.ErrNotJSON); got != valid {
-			t.Fatalf("JSON: %v by encoding/json; here: %v", valid, err)
-		}
-	})
-}
-
 // FuzzParseMessage: a message is what a plain reading by encoding/json makes of it.
 func FuzzParseMessage(f *testing.F) {
-	for _, body := range append(hostileWebhooks,
+	for _, body := range []string{
+		``, `[]`, `{} `, `{}x`,
+		strings.Repeat(`{"message":`, 10000) + `1` + strings.Repeat(`}`, 10000),
+		`{"toolCalls":[{"id":"1","name":"x","arguments":"{\"a\":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}"}]}`,
 		recordedWebhook,
 		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","arguments":"{\"a\":1}"}}]}}`,
 		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","parameters":{"a":1}}},{"id":"1"},7,null,{"id":2}]}}`,
@@ -709,9 +666,9 @@ func FuzzParseMessage(f *testing.F) {
 		`{"message":{"type":"tool-calls","chat":{"id":"h","orgId":"o","assistantId":"a","sessionId":"s"},"customer":{"number":"+1"},"phoneNumber":{"id":"p"}}}`,
 		`{"message":{"type":"a"},"message":{"type":"b","call":{"id":"c","id":"d"},"call":{"id":7}},"message":null,"type":"t"}`,
 		`{"m\u0065ssage":{"\u0074ype":"\ud800","call":{"monitor":{"controlUrl":5}}}}`,
-		`{"toolCalls":[`+strings.Repeat(`0,`, 1100)+`{}]}`,
-		`{"toolCalls":[`+strings.Repeat(`{"id":"1"},`, 1030)+`{"id":"2"}]}`,
-	) {
+		`{"toolCalls":[` + strings.Repeat(`0,`, 1100) + `{}]}`,
+		`{"toolCalls":[` + strings.Repeat(`{"id":"1"},`, 1030) + `{"id":"2"}]}`,
+	} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) { checkAgainstMaps(t, body) })

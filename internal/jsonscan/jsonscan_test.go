@@ -1,0 +1,145 @@
+package jsonscan_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/jsonscan"
+)
+
+// hostileDocuments are at the edges of JSON.
+var hostileDocuments = []string{
+	``, ` `, `{`, `}`, `{}`, `[]`, `null`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`, `{a:1}`, `{'a':1}`,
+	`{"a":[1,]}`, `{"a":[,]}`, `{"a":[1 2]}`, `{"a":01}`, `{"a":-}`, `{"a":-01}`, `{"a":1.}`, `{"a":.5}`, `{"a":+1}`,
+	`{"a":1e}`, `{"a":1e+}`, `{"a":-0.0E-0}`, `{"a":1e5.5}`, `{"a":0x1}`, `{"a":NaN}`, `{"a":--1}`, `{"a":tru}`,
+	`{"a":truex}`, `{"a":True}`, `{"a":nul`, `{"a":falsefalse}`, `{"a":""""}`, `{"a":"\x"}`, `{"a":"\u12"}`,
+	`{"a":"\u12G4"}`, `{"a":"\uD83D\uDE00"}`, `{"a":"\`, `{"a":"\u`, `{"a":"\"}`, `{"a":"\/\b\f\n\r\t\\\""}`, `{"\`,
+	"{\"a\":\"\n\"}", "{\"a\":\"\x00\"}", "{\"a\":\"\x1f\"}", "{\"a\":\"\x7f\x80\xff\"}", "{\"\xff\":1}",
+	"{\"a\":1}\x00", "{\x0b}", "{\u00a0}", "\uFEFF{}", `{"a":1}{}`, `{"a":1}]`, `{"a":[}`, `{"a":{]}`, `{}x`, `{} `, "\x00{}",
+	`{"a":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`,
+	`{"a":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`,
+	strings.Repeat(`{"o":`, 10000) + `1` + strings.Repeat(`}`, 10000),
+	strings.Repeat(`{"o":`, 10001) + `1` + strings.Repeat(`}`, 10001),
+	`{"a":[` + strings.Repeat("[],", 10001) + `{}]}`,
+}
+
+// readByMaps returns what [jsonscan.Fields.Read] is to return for the paths "a", "o.a" and "o.o.a".
+func readByMaps(data []byte) map[string][]byte {
+	values := map[string][]byte{"": bytes.Trim(data, " \t\r\n")}
+	prefix := ""
+	for range 3 {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(data, &members) != nil || members == nil {
+			break
+		}
+		if a, ok := members["a"]; ok {
+			values[prefix+"a"] = a
+		}
+		o, ok := members["o"]
+		if !ok || prefix == "o.o." {
+			break
+		}
+		values[prefix+"o"] = o
+		data, prefix = o, prefix+"o."
+	}
+	return values
+}
+
+// FuzzRead compares this package with encoding/json.
+func FuzzRead(f *testing.F) {
+	for _, document := range append(hostileDocuments,
+		`{"a":1,"o":{"a":"2","o":{"a":[3],"o":{"a":4}}}}`,
+		`{"a":1,"o":{"a":2},"a":{"x":"y"},"o":{"o":5}}`,
+		`{"o":{"a":1,"o":{"a":2}},"o":null,"o.a":3,"A":4,"":5}`,
+		` { "\u0061" : 1 , "\u006f" : { "a" : [ 1 , {"a":2} ] } } `,
+		`[1, "a", [], {"a":[1]}, null]`,
+	) {
+		f.Add([]byte(document))
+	}
+	fields := jsonscan.NewFields("a", "o.a", "o.o.a")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		valid := json.Valid(data)
+		if got := jsonscan.Valid(data, jsonscan.MaxDepth); got != valid {
+			t.Fatalf("valid: %v, want %v", got, valid)
+		}
+		nested := append(append(bytes.Repeat([]byte("["), 100), data...), bytes.Repeat([]byte("]"), 100)...)
+		if got := jsonscan.Valid(data, jsonscan.MaxDepth-100); valid && got != json.Valid(nested) {
+			t.Fatalf("valid within %d levels: %v", jsonscan.MaxDepth-100, got)
+		}
+		got, err := fields.Read(data)
+		if object := valid && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")); !object {
+			if err == nil {
+				t.Fatalf("read %q", got)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(readByMaps(data), got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func TestReadError(t *testing.T) {
+	for _, row := range []struct{ document, want string }{
+		{``, "it ends at byte 0 where an object is expected"},
+		{` ["secret"]`, "an object is expected at byte 1"},
+		{`{"secret" 1}`, "a colon is expected at byte 10"},
+		{`{"a":1`, `it ends at byte 6 where a comma or '}' is expected`},
+		{`{} {}`, "the end is expected at byte 3"},
+	} {
+		if _, err := jsonscan.NewFields("a").Read([]byte(row.document)); err == nil || err.Error() != row.want {
+			t.Errorf("%s: got %v, want %s", row.document, err, row.want)
+		}
+	}
+}
+
+func TestItems(t *testing.T) {
+	for _, row := range []struct {
+		array string
+		want  []string
+	}{
+		{`[]`, nil},
+		{`{"a":1}`, nil},
+		{`"[1]"`, nil},
+		{``, nil},
+		{`[ 1 , "a,]" ]`, []string{`1`, `"a,]"`}},
+		{`[{"a":[1]},[],null,4]`, []string{`{"a":[1]}`, `[]`, `null`}},
+	} {
+		var got []string
+		for _, item := range jsonscan.Items([]byte(row.array), 3) {
+			got = append(got, string(item))
+		}
+		if diff := cmp.Diff(row.want, got); diff != "" {
+			t.Errorf("%s: %s", row.array, diff)
+		}
+	}
+}
+
+func TestString(t *testing.T) {
+	for data, want := range map[string]string{`"\u00e9\n"`: "é\n", "\"\xff\"": "\uFFFD", `7`: "", `null`: "", ``: "", `"a`: ""} {
+		if got := jsonscan.String([]byte(data)); got != want {
+			t.Errorf("%s: got %q", data, got)
+		}
+	}
+}
+
+// TestStringBytes tries every byte at every place of a string, before bytes that end the string too early or in time.
+func TestStringBytes(t *testing.T) {
+	for place := range 20 {
+		for b := range 256 {
+			for _, after := range []string{"plain text", "!#[]^ ", "\"", "\\", "\x1f", "\x80\xff"} {
+				data := []byte(`{"a":"` + strings.Repeat("a", place) + string([]byte{byte(b)}) + after + `"}`)
+				if got := jsonscan.Valid(data, jsonscan.MaxDepth); got != json.Valid(data) {
+					t.Fatalf("%q: valid: %v", data, got)
+				}
+			}
+		}
+	}
+}

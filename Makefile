@@ -50,7 +50,7 @@ events: ## Make the Lambda events in events/ anew, from events/vapi
 
 .PHONY: bench
 bench: ## Measure the parser, the ack and the whole way
-	go test -run '^$$' -bench . -benchmem ./vapi ./internal/ack ./internal/local/pipeline
+	go test -run '^$$' -bench . -benchmem ./vapi ./vapi/vapiauth ./internal/ack ./internal/local/pipeline
 
 include infra.mk faults.mk soak.mk licences.mk
 

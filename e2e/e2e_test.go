@@ -34,7 +34,7 @@ import (
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 const (
@@ -447,7 +447,7 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plans, err := vapi.ParsePlans([]byte(*secret.SecretString))
+	plans, err := vapiauth.ParsePlans([]byte(*secret.SecretString))
 	if err != nil {
 		t.Fatalf("the generated secret is no credential: %v", err)
 	}

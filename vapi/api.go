@@ -120,7 +120,7 @@ type API struct {
 
 // NewAPI returns an error for a key that no header can carry and for an address that would give the key away.
 func NewAPI(cfg APIConfig) (*API, error) {
-	if cfg.Key == "" || !fitsHeader(cfg.Key) {
+	if !validKey(cfg.Key) {
 		return nil, errors.New("the private key is empty, or has a line break or a space at an end: copy it again from https://dashboard.vapi.ai/org/api-keys")
 	}
 	u, err := apiURL(cfg.URL)

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"code.dny.dev/ssrf"
 )
@@ -234,11 +235,16 @@ func authorize(request *http.Request, kind string, read func(ctx context.Context
 	if err != nil {
 		return Receipt{Verdict: TryAgain, Err: fmt.Errorf("reading Vapi's %s key: %w", kind, err)}
 	}
-	if key == "" || !fitsHeader(key) {
+	if !validKey(key) {
 		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the %s key is empty or has a line break or a space at an end: correct the stored value", kind)}
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
 	return Receipt{}
+}
+
+// validKey reports whether a header can carry the key unchanged.
+func validKey(key string) bool {
+	return key != "" && key == strings.TrimSpace(key) && !strings.ContainsFunc(key, unicode.IsControl)
 }
 
 // answerReader makes receipts of answers, in the words for where they come from.

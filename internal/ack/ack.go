@@ -19,6 +19,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 const (
@@ -66,10 +67,10 @@ type Queue interface {
 // Credentials gives the verifier of webhooks.
 type Credentials interface {
 	// Verifier gives the current one.
-	Verifier(ctx context.Context) (*vapi.Verifier, error)
+	Verifier(ctx context.Context) (*vapiauth.Verifier, error)
 	// Newer gives another one than stale, if the credential was changed a
 	// moment ago; or stale itself.
-	Newer(ctx context.Context, stale *vapi.Verifier) *vapi.Verifier
+	Newer(ctx context.Context, stale *vapiauth.Verifier) *vapiauth.Verifier
 }
 
 // Calls remembers which calls have ended.
@@ -130,7 +131,7 @@ var refusals = []struct {
 }{
 	{errMethod, http.StatusMethodNotAllowed, "webhooks are posted"},
 	{errTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than 6 MB"},
-	{vapi.ErrUnauthorized, http.StatusUnauthorized, "the credential is missing or wrong"},
+	{vapiauth.ErrUnauthorized, http.StatusUnauthorized, "the credential is missing or wrong"},
 	{errEncoding, http.StatusBadRequest, "the body's base64 is broken"},
 	{vapi.ErrNotJSON, http.StatusBadRequest, "the body is not a JSON object"},
 	{vapi.ErrNoMessage, http.StatusBadRequest, "the body is no server message: it has neither a type nor tool calls"},
@@ -273,7 +274,7 @@ func (h *Handler) verify(ctx context.Context, request events.APIGatewayV2HTTPReq
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCredentials, err)
 	}
-	received := vapi.Request{
+	received := vapiauth.Request{
 		Method: request.RequestContext.HTTP.Method,
 		URL:    requestURL(request),
 		Header: make(http.Header, len(request.Headers)),

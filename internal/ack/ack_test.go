@@ -23,7 +23,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // What no log record at info level or above may hold.
@@ -293,11 +293,11 @@ func TestLargestBody(t *testing.T) {
 }
 
 func TestAccepted(t *testing.T) {
-	hmacPlan := vapi.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256", SignatureHeader: "X-Signature"}
-	bearerPlan := vapi.Plan{Type: "bearer", Token: secret}
-	signed := func(plan vapi.Plan, body string) events.APIGatewayV2HTTPRequest {
+	hmacPlan := vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256", SignatureHeader: "X-Signature"}
+	bearerPlan := vapiauth.Plan{Type: "bearer", Token: secret}
+	signed := func(plan vapiauth.Plan, body string) events.APIGatewayV2HTTPRequest {
 		r := post(body)
-		s := vapi.Request{Method: r.RequestContext.HTTP.Method, Body: []byte(body)}
+		s := vapiauth.Request{Method: r.RequestContext.HTTP.Method, Body: []byte(body)}
 		if err := plan.Sign(&s, now); err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestAccepted(t *testing.T) {
 		}
 		return r
 	}
-	stored := func(plans ...vapi.Plan) credential.Source {
+	stored := func(plans ...vapiauth.Plan) credential.Source {
 		data, err := json.Marshal(plans)
 		if err != nil {
 			t.Fatal(err)
@@ -364,7 +364,7 @@ func TestAccepted(t *testing.T) {
 		plan.PayloadFormat = "{method} {url} {timestamp} {body}"
 		r := post(oneCall)
 		r.RawQueryString = "a=b"
-		s := vapi.Request{Method: "POST", URL: "https://abc.execute-api.eu-central-1.amazonaws.com/vapi?a=b", Body: []byte(oneCall)}
+		s := vapiauth.Request{Method: "POST", URL: "https://abc.execute-api.eu-central-1.amazonaws.com/vapi?a=b", Body: []byte(oneCall)}
 		if err := plan.Sign(&s, now); err != nil {
 			t.Fatal(err)
 		}
@@ -607,7 +607,7 @@ func FuzzHandle(f *testing.F) {
 }
 
 func BenchmarkAck(b *testing.B) {
-	plan := vapi.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256"}
+	plan := vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256"}
 	stored, err := json.Marshal(plan)
 	if err != nil {
 		b.Fatal(err)
@@ -623,7 +623,7 @@ func BenchmarkAck(b *testing.B) {
 				transcript.WriteString(turn)
 			}
 			body := strings.Replace(oneCall, `"message":{`, `"message":{"artifact":{"messages":[`+transcript.String()+`{}]},`, 1)
-			s := vapi.Request{Method: "POST", Body: []byte(body)}
+			s := vapiauth.Request{Method: "POST", Body: []byte(body)}
 			if err := plan.Sign(&s, now); err != nil {
 				b.Fatal(err)
 			}

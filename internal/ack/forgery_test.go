@@ -21,7 +21,7 @@ import (
 
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // line is a header line as it goes over the wire.
@@ -58,7 +58,7 @@ func (w wire) send(t *testing.T, address string) int {
 }
 
 // credentialPlans are one of each kind that Vapi can be set to.
-var credentialPlans = map[string]vapi.Plan{
+var credentialPlans = map[string]vapiauth.Plan{
 	"secret":       {Type: "secret", Secret: secret},
 	"bearer":       {Type: "bearer", Token: secret},
 	"bearer, bare": {Type: "bearer", Token: secret, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
@@ -72,9 +72,9 @@ var credentialPlans = map[string]vapi.Plan{
 }
 
 // genuine is a webhook as Vapi would send it, at a time.
-func genuine(t *testing.T, plan vapi.Plan, body string, at time.Time) wire {
+func genuine(t *testing.T, plan vapiauth.Plan, body string, at time.Time) wire {
 	t.Helper()
-	r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+	r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
 	if err := plan.Sign(&r, at); err != nil {
 		t.Fatal(err)
 	}

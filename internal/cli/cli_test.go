@@ -17,7 +17,7 @@ import (
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/tools"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 func run(t *testing.T, arguments ...string) (code int, out, errOut string) {
@@ -84,11 +84,11 @@ func TestSendSigns(t *testing.T) {
 			[]string{"--auth", `{"type":"hmac","secretKey":"k3y","algorithm":"sha512","payloadFormat":"{body}","signatureEncoding":"base64"}`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			plans, err := vapi.ParsePlans([]byte(c.plan))
+			plans, err := vapiauth.ParsePlans([]byte(c.plan))
 			if err != nil {
 				t.Fatal(err)
 			}
-			verifier, err := vapi.NewVerifier(plans...)
+			verifier, err := vapiauth.NewVerifier(plans...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +102,7 @@ func TestSendSigns(t *testing.T) {
 				if err != nil || !bytes.Equal(body, raw) {
 					t.Errorf("the webhook was changed on its way (%v)", err)
 				}
-				if err := verifier.Verify(vapi.Request{Method: r.Method, URL: "http://" + r.Host + r.URL.Path, Header: r.Header, Body: body}, time.Now()); err != nil {
+				if err := verifier.Verify(vapiauth.Request{Method: r.Method, URL: "http://" + r.Host + r.URL.Path, Header: r.Header, Body: body}, time.Now()); err != nil {
 					http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
 					return
 				}

@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 type sendCommand struct {
@@ -195,21 +196,21 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 }
 
 func (c *sendCommand) sign(request *http.Request, body []byte) error {
-	plans := []vapi.Plan{{Type: "none"}}
+	plans := []vapiauth.Plan{{Type: "none"}}
 	switch {
 	case c.Secret != "":
-		plans = []vapi.Plan{{Type: "secret", Secret: c.Secret}}
+		plans = []vapiauth.Plan{{Type: "secret", Secret: c.Secret}}
 	case c.Bearer != "":
-		plans = []vapi.Plan{{Type: "bearer", Token: c.Bearer}}
+		plans = []vapiauth.Plan{{Type: "bearer", Token: c.Bearer}}
 	case c.HMAC != "":
-		plans = []vapi.Plan{{Type: "hmac", SecretKey: c.HMAC, Algorithm: "sha256"}}
+		plans = []vapiauth.Plan{{Type: "hmac", SecretKey: c.HMAC, Algorithm: "sha256"}}
 	case c.Auth != "":
 		var err error
-		if plans, err = vapi.ParsePlans([]byte(c.Auth)); err != nil {
+		if plans, err = vapiauth.ParsePlans([]byte(c.Auth)); err != nil {
 			return fmt.Errorf("--auth: %w", err)
 		}
 	}
 	// The newest of two comes first while a credential is rotated; either
 	// will do.
-	return plans[0].Sign(&vapi.Request{Method: request.Method, URL: c.URL, Header: request.Header, Body: body}, time.Now())
+	return plans[0].Sign(&vapiauth.Request{Method: request.Method, URL: c.URL, Header: request.Header, Body: body}, time.Now())
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // vapiFlags say where Vapi's API is. The private key is no flag: the arguments
@@ -81,7 +82,7 @@ type deploymentFlags struct {
 // deployment is what the flags mean. Plans are nil where none are known.
 type deployment struct {
 	url   string
-	plans []vapi.Plan
+	plans []vapiauth.Plan
 	stack *stack.Stack // nil without --stack
 }
 
@@ -90,7 +91,7 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 		d := deployment{url: f.URL}
 		var err error
 		if f.Auth != "" {
-			if d.plans, err = vapi.ParsePlans([]byte(f.Auth)); err != nil {
+			if d.plans, err = vapiauth.ParsePlans([]byte(f.Auth)); err != nil {
 				err = fmt.Errorf("--auth: %w", err)
 			}
 		}

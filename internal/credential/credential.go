@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
-// Source is where the credential is stored: JSON, as [vapi.ParsePlans] takes.
+// Source is where the credential is stored: JSON, as [vapiauth.ParsePlans] takes.
 type Source interface {
 	Get(ctx context.Context) (string, error)     // may be some minutes old
 	Refresh(ctx context.Context) (string, error) // as new as possible
@@ -48,7 +48,7 @@ type Credentials struct {
 
 	mu       sync.Mutex
 	made     string // what verifier was made of, or could not be
-	verifier *vapi.Verifier
+	verifier *vapiauth.Verifier
 }
 
 // New makes credentials. log may be nil and then is [slog.Default].
@@ -61,7 +61,7 @@ func New(source Source, log *slog.Logger) *Credentials {
 
 // Verifier gives the current verifier. Its error says what is wrong with the
 // credential, or with reading it, and nothing of its content.
-func (c *Credentials) Verifier(ctx context.Context) (*vapi.Verifier, error) {
+func (c *Credentials) Verifier(ctx context.Context) (*vapiauth.Verifier, error) {
 	text, err := c.source.Get(ctx)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (c *Credentials) Verifier(ctx context.Context) (*vapi.Verifier, error) {
 
 // Newer gives the verifier of a credential that was changed a moment ago, or
 // stale where there is none.
-func (c *Credentials) Newer(ctx context.Context, stale *vapi.Verifier) *vapi.Verifier {
+func (c *Credentials) Newer(ctx context.Context, stale *vapiauth.Verifier) *vapiauth.Verifier {
 	text, err := c.source.Refresh(ctx)
 	if err != nil {
 		return stale
@@ -83,7 +83,7 @@ func (c *Credentials) Newer(ctx context.Context, stale *vapi.Verifier) *vapi.Ver
 	return v
 }
 
-func (c *Credentials) make(ctx context.Context, text string) (*vapi.Verifier, error) {
+func (c *Credentials) make(ctx context.Context, text string) (*vapiauth.Verifier, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.verifier != nil && c.made == text {
@@ -104,10 +104,10 @@ func (c *Credentials) make(ctx context.Context, text string) (*vapi.Verifier, er
 	return c.verifier, nil
 }
 
-func parse(text string) (*vapi.Verifier, error) {
-	plans, err := vapi.ParsePlans([]byte(text))
+func parse(text string) (*vapiauth.Verifier, error) {
+	plans, err := vapiauth.ParsePlans([]byte(text))
 	if err != nil {
 		return nil, err
 	}
-	return vapi.NewVerifier(plans...)
+	return vapiauth.NewVerifier(plans...)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // source is a stored credential. Get may give an older one than Refresh.
@@ -30,18 +30,18 @@ func (s *source) store(text string) { s.old, s.new = text, text }
 func bearer(token string) string { return `{"type":"bearer","token":"` + token + `"}` }
 
 // lets says whether a verifier lets a webhook in.
-func lets(t *testing.T, v *vapi.Verifier, token string) bool {
+func lets(t *testing.T, v *vapiauth.Verifier, token string) bool {
 	t.Helper()
-	err := v.Verify(vapi.Request{
+	err := v.Verify(vapiauth.Request{
 		Method: http.MethodPost, URL: "https://example.com/vapi", Header: http.Header{"Authorization": {"Bearer " + token}}, Body: []byte("{}"),
 	}, time.Now())
-	if err != nil && !errors.Is(err, vapi.ErrUnauthorized) {
+	if err != nil && !errors.Is(err, vapiauth.ErrUnauthorized) {
 		t.Fatal(err)
 	}
 	return err == nil
 }
 
-func verifier(t *testing.T, c *credential.Credentials) *vapi.Verifier {
+func verifier(t *testing.T, c *credential.Credentials) *vapiauth.Verifier {
 	t.Helper()
 	v, err := c.Verifier(t.Context())
 	if err != nil {

@@ -24,19 +24,19 @@ import (
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // secrets is a Secrets Manager with one secret, which changes. It takes its
 // time, and sometimes does not answer at all.
 type secrets struct {
 	mu    sync.Mutex
-	plans []vapi.Plan
+	plans []vapiauth.Plan
 	reads int
 	fail  bool // every other read
 }
 
-func (s *secrets) store(plans ...vapi.Plan) {
+func (s *secrets) store(plans ...vapiauth.Plan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plans = plans
@@ -67,10 +67,10 @@ func (q *taken) Send(_ context.Context, messages []queue.Message) []error {
 }
 
 // signed is a webhook as somebody sends it who has the credential of the plan.
-func signed(t *testing.T, plan vapi.Plan, call string) *http.Request {
+func signed(t *testing.T, plan vapiauth.Plan, call string) *http.Request {
 	t.Helper()
 	body := fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[{"id":"t","function":{"name":"x","arguments":{}}}],"call":{"id":%q}}}`, call)
-	r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+	r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
 	if err := plan.Sign(&r, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -90,16 +90,16 @@ func TestRotationUnderLoad(t *testing.T) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	defer slog.SetDefault(previous)
 	synctest.Test(t, func(t *testing.T) {
-		generation := func(n int) vapi.Plan {
+		generation := func(n int) vapiauth.Plan {
 			value := fmt.Sprintf("planted-%d", n)
-			return []vapi.Plan{
+			return []vapiauth.Plan{
 				{Type: "bearer", Token: value},
 				{Type: "hmac", SecretKey: value, Algorithm: "sha256"},
 				{Type: "secret", Secret: value},
 				{Type: "bearer", Token: value, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
 			}[n%4]
 		}
-		manager := &secrets{plans: []vapi.Plan{generation(0)}}
+		manager := &secrets{plans: []vapiauth.Plan{generation(0)}}
 		var logged bytes.Buffer
 		var logging sync.Mutex
 		log := slog.New(slog.NewJSONHandler(writer(func(p []byte) (int, error) {
@@ -153,7 +153,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 		for i := range 2 {
 			every(time.Duration(1900+130*i)*time.Millisecond, func(int) {
-				if status := serve(signed(t, vapi.Plan{Type: "bearer", Token: "guessed"}, "stranger")); status != http.StatusUnauthorized {
+				if status := serve(signed(t, vapiauth.Plan{Type: "bearer", Token: "guessed"}, "stranger")); status != http.StatusUnauthorized {
 					t.Errorf("a stranger was answered with %d", status)
 				}
 				refused.Add(1)

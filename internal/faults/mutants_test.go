@@ -55,8 +55,8 @@ var bugs = []mutant{
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback/callback.go", "case h.cfg.Now().After(o.Deadline):", "case false:"},
 	}},
-	{bug: "the signature compared over the decoded body", tests: []string{"./vapi"}, edits: []edit{
-		{"vapi/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
+	{bug: "the signature compared over the decoded body", tests: []string{"./vapi/vapiauth"}, edits: []edit{
+		{"vapi/vapiauth/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
 	}},
 	{bug: "a redirect followed", tests: []string{"./vapi"}, edits: []edit{
 		{"vapi/client.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},

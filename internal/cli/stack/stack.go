@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // The stack's outputs, as infra names them.
@@ -42,7 +42,7 @@ func New(cfg aws.Config, name string) *Stack {
 
 // Webhook gives the webhook's URL and its credential: one plan, or two while
 // it is rotated. There are no plans where API Gateway checks tokens itself.
-func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapi.Plan, err error) {
+func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan, err error) {
 	outputs, err := s.outputs(ctx, urlOutput)
 	if err != nil {
 		return "", nil, err
@@ -56,7 +56,7 @@ func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapi.Plan, err
 	if err != nil {
 		return "", nil, s.explain("has a credential that cannot be read", err)
 	}
-	if plans, err = vapi.ParsePlans([]byte(aws.ToString(secret.SecretString))); err != nil {
+	if plans, err = vapiauth.ParsePlans([]byte(aws.ToString(secret.SecretString))); err != nil {
 		return "", nil, fmt.Errorf("the secret %s of the stack %s: %w", arn, s.name, err)
 	}
 	return url, plans, nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // Credential is what Vapi must send with a webhook.
@@ -20,7 +21,7 @@ type Credential struct {
 	ID string
 	// Plan is the deployment's own credential. Type "none", or an empty one,
 	// means that webhooks carry no credential.
-	Plan vapi.Plan
+	Plan vapiauth.Plan
 }
 
 func (c Credential) none() bool { return c.ID == "" && (c.Plan.Type == "" || c.Plan.Type == "none") }
@@ -28,27 +29,27 @@ func (c Credential) none() bool { return c.ID == "" && (c.Plan.Type == "" || c.P
 // Choose picks the plan that Vapi gets out of a deployment's: the first, as
 // the newest of two comes first while they are rotated, or the first of type
 // hmac where that is asked for.
-func Choose(plans []vapi.Plan, hmac bool) (vapi.Plan, error) {
+func Choose(plans []vapiauth.Plan, hmac bool) (vapiauth.Plan, error) {
 	for _, p := range plans {
 		if !hmac || p.Type == "hmac" {
 			return p, nil
 		}
 	}
 	if hmac {
-		return vapi.Plan{}, errors.New(`the deployment's credential is not of type hmac, so it would refuse what Vapi signs; store {"type":"hmac","secretKey":"…","algorithm":"sha256"} in its secret first, alone or in a list with the old one`)
+		return vapiauth.Plan{}, errors.New(`the deployment's credential is not of type hmac, so it would refuse what Vapi signs; store {"type":"hmac","secretKey":"…","algorithm":"sha256"} in its secret first, alone or in a list with the old one`)
 	}
-	return vapi.Plan{}, errors.New("the deployment has no credential of its own; give the id of the one at Vapi with --credential")
+	return vapiauth.Plan{}, errors.New("the deployment has no credential of its own; give the id of the one at Vapi with --credential")
 }
 
 // plan is the credential as Vapi takes it (Vapi's OpenAPI:
 // BearerAuthenticationPlan, HMACAuthenticationPlan). The older server.secret
 // is a bearer token in a header of its own.
-func (c Credential) plan() vapi.Plan {
+func (c Credential) plan() vapiauth.Plan {
 	if c.Plan.Type != "secret" {
 		return c.Plan
 	}
 	prefix := false
-	return vapi.Plan{Type: "bearer", Token: c.Plan.Secret, HeaderName: "X-Vapi-Secret", BearerPrefixEnabled: &prefix}
+	return vapiauth.Plan{Type: "bearer", Token: c.Plan.Secret, HeaderName: "X-Vapi-Secret", BearerPrefixEnabled: &prefix}
 }
 
 // namePrefix begins the names of the credentials that sync makes for a

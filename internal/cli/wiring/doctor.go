@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // Verdict is what came of a check.
@@ -49,7 +50,7 @@ type Examination struct {
 
 	// Plans are the deployment's credential: any of them signs a webhook. Nil
 	// means that it is not known, so that what needs it is not checked.
-	Plans []vapi.Plan
+	Plans []vapiauth.Plan
 
 	// PublicKey says whether the deployment has Vapi's public key, which
 	// control authentication needs. Nil means that it is not known.
@@ -193,7 +194,7 @@ func (e *examination) credential(ctx context.Context, used map[string]bool) {
 			e.add(name, id, Unchecked, "", "sync did not make it for this URL, and Vapi does not show what a credential holds")
 		case e.Plans == nil:
 			e.add(name, id, Unchecked, "", "the deployment's own is not known; give --stack, or --auth")
-		case slices.ContainsFunc(e.Plans, func(p vapi.Plan) bool {
+		case slices.ContainsFunc(e.Plans, func(p vapiauth.Plan) bool {
 			made, err := Credential{Plan: p}.name(e.URL)
 			return err == nil && made == credential.Name
 		}):
@@ -499,7 +500,7 @@ func remedyOf(status int) string {
 
 // probe posts a message that Vapi sends all the time and that queues nothing.
 // at is the time here at which the answer was made.
-func (e *examination) probe(ctx context.Context, plan *vapi.Plan) (answer *http.Response, at time.Time, err error) {
+func (e *examination) probe(ctx context.Context, plan *vapiauth.Plan) (answer *http.Response, at time.Time, err error) {
 	sent := e.Now()
 	body := fmt.Appendf(nil, `{"message":{"type":"status-update","status":"in-progress","timestamp":%d}}`, sent.UnixMilli())
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(body))
@@ -509,7 +510,7 @@ func (e *examination) probe(ctx context.Context, plan *vapi.Plan) (answer *http.
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback doctor")
 	if plan != nil {
-		if err := plan.Sign(&vapi.Request{Method: request.Method, URL: e.URL, Header: request.Header, Body: body}, sent); err != nil {
+		if err := plan.Sign(&vapiauth.Request{Method: request.Method, URL: e.URL, Header: request.Header, Body: body}, sent); err != nil {
 			return nil, time.Time{}, err
 		}
 	}

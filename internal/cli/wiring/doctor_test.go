@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // noQueue takes nothing: the probes must not get as far.
@@ -55,7 +56,7 @@ func healthy(t testing.TB) (*org, wiring.Examination) {
 	url := deployment(t, bearer).URL + "/vapi"
 	tools := set(t, tool("slow_one", func(x *asynctool.Tool[empty]) { x.Timeout, x.Attempts = 5*time.Minute, 2 }))
 	mustSync(t, wiring.Config{API: o.api, Tools: tools, URL: url, Credential: wiring.Credential{Plan: plan(t, bearer)}, Assistants: []string{"a-1"}})
-	return o, wiring.Examination{API: o.api, Tools: tools, Assistants: []string{"a-1"}, URL: url, Plans: []vapi.Plan{plan(t, bearer)}}
+	return o, wiring.Examination{API: o.api, Tools: tools, Assistants: []string{"a-1"}, URL: url, Plans: []vapiauth.Plan{plan(t, bearer)}}
 }
 
 // stopsWithCall has the one tool want to know of its call's end.
@@ -192,7 +193,7 @@ func TestDoctorFinds(t *testing.T) {
 			"tools : failed: the tools at Vapi cannot be listed", "assistant a-1: failed: it cannot be read"}},
 
 		"secret was changed": {func(t *testing.T, _ *org, x *wiring.Examination) {
-			x.Plans = []vapi.Plan{plan(t, `{"type":"bearer","token":"new"}`)}
+			x.Plans = []vapiauth.Plan{plan(t, `{"type":"bearer","token":"new"}`)}
 		}, []string{
 			"credential 00000002-0000-4000-8000-000000000000: failed: ringback ", "webhook, signed : failed: the deployment's own credential is refused with 401"}},
 		"rotation": {func(t *testing.T, _ *org, x *wiring.Examination) {
@@ -218,7 +219,7 @@ func TestDoctorFinds(t *testing.T) {
 			x.URL, x.Tools, x.Assistants = redirect.URL, set(t), nil
 		}, []string{"tools : warning", "webhook, unsigned : failed: answered with 301, not 401", "webhook, signed : unchecked: the credential is not sent"}},
 		"open to everybody": {func(t *testing.T, _ *org, x *wiring.Examination) {
-			x.URL, x.Tools, x.Assistants, x.Plans = deployment(t, `{"type":"none"}`).URL+"/vapi", set(t), nil, []vapi.Plan{{Type: "none"}}
+			x.URL, x.Tools, x.Assistants, x.Plans = deployment(t, `{"type":"none"}`).URL+"/vapi", set(t), nil, []vapiauth.Plan{{Type: "none"}}
 		}, []string{"tools : warning", "webhook, unsigned : failed: taken with 200: anybody", "webhook, signed : unchecked"}},
 		"cannot read secret": {func(t *testing.T, _ *org, x *wiring.Examination) {
 			x.URL, x.Tools, x.Assistants = deployment(t, `broken`).URL+"/vapi", set(t), nil

@@ -17,6 +17,7 @@ import (
 	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 const (
@@ -50,9 +51,9 @@ func newOrg(t testing.TB) *org {
 	return o
 }
 
-func plan(t testing.TB, text string) vapi.Plan {
+func plan(t testing.TB, text string) vapiauth.Plan {
 	t.Helper()
-	plans, err := vapi.ParsePlans([]byte(text))
+	plans, err := vapiauth.ParsePlans([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -677,9 +678,9 @@ func nilOr(id string) any {
 }
 
 func TestChoose(t *testing.T) {
-	plans := []vapi.Plan{plan(t, bearer), plan(t, `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`)}
+	plans := []vapiauth.Plan{plan(t, bearer), plan(t, `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`)}
 	for name, row := range map[string]struct {
-		plans []vapi.Plan
+		plans []vapiauth.Plan
 		hmac  bool
 		want  string
 		err   string
@@ -703,7 +704,7 @@ func TestChoose(t *testing.T) {
 func TestSyncTellsNoSecret(t *testing.T) {
 	o := newOrg(t)
 	cfg := o.config(t)
-	cfg.Credential.Plan = vapi.Plan{Type: "hmac", SecretKey: "the secret itself", Algorithm: "md5 the secret itself"}
+	cfg.Credential.Plan = vapiauth.Plan{Type: "hmac", SecretKey: "the secret itself", Algorithm: "md5 the secret itself"}
 	_, _, err := sync(t, cfg)
 	if err == nil || strings.Contains(err.Error(), "the secret itself") || !strings.Contains(err.Error(), "400") {
 		t.Errorf("%v", err)

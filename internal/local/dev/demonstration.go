@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/status"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 const (
@@ -128,7 +128,7 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	if err != nil {
 		return nil, nil, fmt.Errorf("the demonstration cannot be played: %w", err)
 	}
-	signed := vapi.Request{Method: http.MethodPost, URL: "https://" + r.address() + "/vapi", Header: make(http.Header), Body: body}
+	signed := vapiauth.Request{Method: http.MethodPost, URL: "https://" + r.address() + "/vapi", Header: make(http.Header), Body: body}
 	if err := r.plans[0].Sign(&signed, time.Now()); err != nil {
 		return nil, nil, err
 	}

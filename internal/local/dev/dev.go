@@ -28,6 +28,7 @@ import (
 	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // Config is what a local run is made of.
@@ -94,7 +95,7 @@ type run struct {
 	calls    simcall.Calls
 	client   *vapi.ControlClient
 	pipeline *pipeline.Pipeline
-	plans    []vapi.Plan
+	plans    []vapiauth.Plan
 	seller   *slowshop.Shop
 }
 
@@ -140,7 +141,7 @@ func (r *run) assemble() error {
 	if auth == "" {
 		auth = `{"type":"none"}`
 	}
-	if r.plans, err = vapi.ParsePlans([]byte(auth)); err != nil {
+	if r.plans, err = vapiauth.ParsePlans([]byte(auth)); err != nil {
 		return fmt.Errorf("--auth: %w", err)
 	}
 	if r.client, err = vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true}); err != nil {

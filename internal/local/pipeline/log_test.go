@@ -21,6 +21,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // What no log of a test in this package may hold at info level or above. The
@@ -103,7 +104,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		secretPlan := `{"type":"hmac","secretKey":"planted key","algorithm":"sha256"}`
-		plan, err := vapi.ParsePlans([]byte(secretPlan))
+		plan, err := vapiauth.ParsePlans([]byte(secretPlan))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +129,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 		}, catalogue...)
 		front := gateway.Handler(w.pipeline.Front.Handle, log, pipeline.Routes...)
 		send := func(body string, forge func(http.Header)) int {
-			r := vapi.Request{Method: http.MethodPost, Body: []byte(body)}
+			r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
 			if err := plan[0].Sign(&r, time.Now()); err != nil {
 				t.Fatal(err)
 			}

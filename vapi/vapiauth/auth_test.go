@@ -1,4 +1,4 @@
-package vapi_test
+package vapiauth_test
 
 import (
 	"bytes"
@@ -17,15 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 func mustVerifier(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, plans ...vapi.Plan) *vapi.Verifier {
+}, plans ...vapiauth.Plan) *vapiauth.Verifier {
 	t.Helper()
-	v, err := vapi.NewVerifier(plans...)
+	v, err := vapiauth.NewVerifier(plans...)
 	if err != nil {
 		t.Fatalf("NewVerifier: %v", err)
 	}
@@ -41,26 +41,26 @@ func headerOf(pairs ...string) http.Header {
 }
 
 func TestParsePlans(t *testing.T) {
-	hmacPlan := vapi.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256"}
+	hmacPlan := vapiauth.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256"}
 	tests := map[string]struct {
 		json string
-		want []vapi.Plan
+		want []vapiauth.Plan
 	}{
-		"secret":        {`{"type":"secret","secret":"s"}`, []vapi.Plan{{Type: "secret", Secret: "s"}}},
-		"bearer":        {`{"type":"bearer","token":"t"}`, []vapi.Plan{{Type: "bearer", Token: "t"}}},
-		"bearer, whole": {`{"type":"bearer","token":"t","headerName":"X-Key","bearerPrefixEnabled":false}`, []vapi.Plan{{Type: "bearer", Token: "t", HeaderName: "X-Key", BearerPrefixEnabled: new(false)}}},
-		"hmac":          {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapi.Plan{hmacPlan}},
+		"secret":        {`{"type":"secret","secret":"s"}`, []vapiauth.Plan{{Type: "secret", Secret: "s"}}},
+		"bearer":        {`{"type":"bearer","token":"t"}`, []vapiauth.Plan{{Type: "bearer", Token: "t"}}},
+		"bearer, whole": {`{"type":"bearer","token":"t","headerName":"X-Key","bearerPrefixEnabled":false}`, []vapiauth.Plan{{Type: "bearer", Token: "t", HeaderName: "X-Key", BearerPrefixEnabled: new(false)}}},
+		"hmac":          {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapiauth.Plan{hmacPlan}},
 		"hmac, whole": {`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha512","signatureHeader":"svix-signature","timestampHeader":"svix-timestamp",
 			"signaturePrefix":"v1,","includeTimestamp":true,"payloadFormat":"{svix-id}.{timestamp}.{body}","messageIdHeader":"svix-id","signatureEncoding":"base64","secretIsBase64":true}`,
-			[]vapi.Plan{{Type: "hmac", SecretKey: "whsec_a2V5", Algorithm: "sha512", SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", SignaturePrefix: "v1,",
+			[]vapiauth.Plan{{Type: "hmac", SecretKey: "whsec_a2V5", Algorithm: "sha512", SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", SignaturePrefix: "v1,",
 				IncludeTimestamp: new(true), PayloadFormat: "{svix-id}.{timestamp}.{body}", MessageIDHeader: "svix-id", SignatureEncoding: "base64", SecretIsBase64: true}}},
-		"null is left out": {`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":null,"includeTimestamp":null}`, []vapi.Plan{hmacPlan}},
-		"array of one":     {` [{"type":"none"}] `, []vapi.Plan{{Type: "none"}}},
-		"rotation":         {`[{"type":"bearer","token":"new"},{"type":"secret","secret":"old"}]`, []vapi.Plan{{Type: "bearer", Token: "new"}, {Type: "secret", Secret: "old"}}},
+		"null is left out": {`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":null,"includeTimestamp":null}`, []vapiauth.Plan{hmacPlan}},
+		"array of one":     {` [{"type":"none"}] `, []vapiauth.Plan{{Type: "none"}}},
+		"rotation":         {`[{"type":"bearer","token":"new"},{"type":"secret","secret":"old"}]`, []vapiauth.Plan{{Type: "bearer", Token: "new"}, {Type: "secret", Secret: "old"}}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := vapi.ParsePlans([]byte(tt.json))
+			got, err := vapiauth.ParsePlans([]byte(tt.json))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestParsePlansRefuses(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			plans, err := vapi.ParsePlans([]byte(tt.json))
+			plans, err := vapiauth.ParsePlans([]byte(tt.json))
 			if err == nil {
 				t.Fatalf("accepted as %v", plans)
 			}
@@ -135,10 +135,10 @@ func TestParsePlansRefuses(t *testing.T) {
 }
 
 func TestPlanPrintsNoSecret(t *testing.T) {
-	p := vapi.Plan{Type: "bearer", Token: "hush"}
+	p := vapiauth.Plan{Type: "bearer", Token: "hush"}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "plan", p)
-	for _, text := range []string{log.String(), fmt.Sprint(p), fmt.Sprintf("%+v", p), fmt.Sprintf("%#v", []vapi.Plan{p})} {
+	for _, text := range []string{log.String(), fmt.Sprint(p), fmt.Sprintf("%+v", p), fmt.Sprintf("%#v", []vapiauth.Plan{p})} {
 		if strings.Contains(text, "hush") || !strings.Contains(text, "bearer") {
 			t.Errorf("printed as %s", text)
 		}
@@ -159,11 +159,11 @@ const (
 )
 
 var (
-	bearerPlan = vapi.Plan{Type: "bearer", Token: "hush hush"}
-	plainPlan  = vapi.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha256"}
-	githubPlan = vapi.Plan{Type: "hmac", SecretKey: "It's a Secret to Everybody", Algorithm: "sha256", SignatureHeader: "x-hub-signature-256",
+	bearerPlan = vapiauth.Plan{Type: "bearer", Token: "hush hush"}
+	plainPlan  = vapiauth.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha256"}
+	githubPlan = vapiauth.Plan{Type: "hmac", SecretKey: "It's a Secret to Everybody", Algorithm: "sha256", SignatureHeader: "x-hub-signature-256",
 		SignaturePrefix: "sha256=", IncludeTimestamp: new(false)}
-	svixPlan = vapi.Plan{Type: "hmac", SecretKey: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Algorithm: "sha256", SignatureHeader: "svix-signature",
+	svixPlan = vapiauth.Plan{Type: "hmac", SecretKey: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Algorithm: "sha256", SignatureHeader: "svix-signature",
 		TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", SignaturePrefix: "v1,", PayloadFormat: "{svix-id}.{timestamp}.{body}",
 		SignatureEncoding: "base64", SecretIsBase64: true}
 )
@@ -176,90 +176,90 @@ func TestVerify(t *testing.T) {
 	now := time.Unix(vectorTime, 0)
 	svixTime := time.Unix(1614265330, 0)
 	const svixBody = `{"test": 2432232314}`
-	with := func(p vapi.Plan, change func(*vapi.Plan)) vapi.Plan { change(&p); return p }
-	bare := with(bearerPlan, func(p *vapi.Plan) { p.BearerPrefixEnabled = new(false); p.HeaderName = "X-Api-Key" })
-	legacy := vapi.Plan{Type: "secret", Secret: "hush"}
-	methodPlan := vapi.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha512", PayloadFormat: "{method} {url}\n{body}", SignatureEncoding: "base64"}
-	spacedPlan := with(plainPlan, func(p *vapi.Plan) { p.SignaturePrefix = "HMAC " })
+	with := func(p vapiauth.Plan, change func(*vapiauth.Plan)) vapiauth.Plan { change(&p); return p }
+	bare := with(bearerPlan, func(p *vapiauth.Plan) { p.BearerPrefixEnabled = new(false); p.HeaderName = "X-Api-Key" })
+	legacy := vapiauth.Plan{Type: "secret", Secret: "hush"}
+	methodPlan := vapiauth.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha512", PayloadFormat: "{method} {url}\n{body}", SignatureEncoding: "base64"}
+	spacedPlan := with(plainPlan, func(p *vapiauth.Plan) { p.SignaturePrefix = "HMAC " })
 	signed := func(signature, timestamp string) http.Header {
 		return headerOf("X-Signature", signature, "X-Timestamp", timestamp)
 	}
 	tests := map[string]struct {
-		plans  []vapi.Plan
+		plans  []vapiauth.Plan
 		header http.Header
 		body   string
 		now    time.Time
 		want   string // "" for accepted
 	}{
-		"legacy secret":               {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hush"), "x", now, ""},
-		"legacy secret, lower case":   {[]vapi.Plan{legacy}, headerOf("x-vapi-secret", "hush"), "x", now, ""},
-		"legacy secret missing":       {[]vapi.Plan{legacy}, nil, "x", now, "X-Vapi-Secret is missing"},
-		"legacy secret empty":         {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", ""), "x", now, "expected value"},
-		"legacy secret's beginning":   {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hus"), "x", now, "expected value"},
-		"legacy secret and more":      {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hush!"), "x", now, "expected value"},
-		"legacy secret in other case": {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "Hush"), "x", now, "expected value"},
-		"legacy secret twice":         {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "X-Vapi-Secret", "hush"), "x", now, "more than once"},
-		"legacy secret in two cases":  {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "x-vapi-secret", "other"), "x", now, "more than once"},
-		"legacy secret joined":        {[]vapi.Plan{legacy}, headerOf("X-Vapi-Secret", "hush,hush"), "x", now, "expected value"},
+		"legacy secret":               {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush"), "x", now, ""},
+		"legacy secret, lower case":   {[]vapiauth.Plan{legacy}, headerOf("x-vapi-secret", "hush"), "x", now, ""},
+		"legacy secret missing":       {[]vapiauth.Plan{legacy}, nil, "x", now, "X-Vapi-Secret is missing"},
+		"legacy secret empty":         {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", ""), "x", now, "expected value"},
+		"legacy secret's beginning":   {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hus"), "x", now, "expected value"},
+		"legacy secret and more":      {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush!"), "x", now, "expected value"},
+		"legacy secret in other case": {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "Hush"), "x", now, "expected value"},
+		"legacy secret twice":         {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "X-Vapi-Secret", "hush"), "x", now, "more than once"},
+		"legacy secret in two cases":  {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "x-vapi-secret", "other"), "x", now, "more than once"},
+		"legacy secret joined":        {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush,hush"), "x", now, "expected value"},
 
-		"bearer":                 {[]vapi.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush"), "x", now, ""},
-		"bearer, other case":     {[]vapi.Plan{bearerPlan}, headerOf("AUTHORIZATION", "bEARER hush hush"), "x", now, ""},
-		"bearer, no scheme":      {[]vapi.Plan{bearerPlan}, headerOf("Authorization", "hush hush"), "x", now, "does not begin"},
-		"bearer, another scheme": {[]vapi.Plan{bearerPlan}, headerOf("Authorization", "Basic hush hush"), "x", now, "does not begin"},
-		"bearer, no token":       {[]vapi.Plan{bearerPlan}, headerOf("Authorization", "Bearer "), "x", now, "expected value"},
-		"bearer, joined":         {[]vapi.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush, Bearer hush hush"), "x", now, "expected value"},
-		"bare token":             {[]vapi.Plan{bare}, headerOf("X-Api-Key", "hush hush"), "x", now, ""},
-		"bare token with scheme": {[]vapi.Plan{bare}, headerOf("X-Api-Key", "Bearer hush hush"), "x", now, "expected value"},
+		"bearer":                 {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush"), "x", now, ""},
+		"bearer, other case":     {[]vapiauth.Plan{bearerPlan}, headerOf("AUTHORIZATION", "bEARER hush hush"), "x", now, ""},
+		"bearer, no scheme":      {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "hush hush"), "x", now, "does not begin"},
+		"bearer, another scheme": {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Basic hush hush"), "x", now, "does not begin"},
+		"bearer, no token":       {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer "), "x", now, "expected value"},
+		"bearer, joined":         {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush, Bearer hush hush"), "x", now, "expected value"},
+		"bare token":             {[]vapiauth.Plan{bare}, headerOf("X-Api-Key", "hush hush"), "x", now, ""},
+		"bare token with scheme": {[]vapiauth.Plan{bare}, headerOf("X-Api-Key", "Bearer hush hush"), "x", now, "expected value"},
 
-		"sha256":               {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"sha256 in upper case": {[]vapi.Plan{plainPlan}, signed(strings.ToUpper(vectorSHA256), "1715000000"), vectorBody, now, ""},
-		"sha512":               {[]vapi.Plan{with(plainPlan, func(p *vapi.Plan) { p.Algorithm = "sha512" })}, signed(vectorSHA512, "1715000000"), vectorBody, now, ""},
-		"sha1":                 {[]vapi.Plan{with(plainPlan, func(p *vapi.Plan) { p.Algorithm = "sha1" })}, signed(vectorSHA1, "1715000000"), vectorBody, now, ""},
-		"another algorithm":    {[]vapi.Plan{plainPlan}, signed(vectorSHA1, "1715000000"), vectorBody, now, "no signature"},
-		"another body":         {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody + " ", now, "does not fit"},
-		"another timestamp":    {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000001"), vectorBody, now, "does not fit"},
-		"another key":          {[]vapi.Plan{with(plainPlan, func(p *vapi.Plan) { p.SecretKey = "Topsecret" })}, signed(vectorSHA256, "1715000000"), vectorBody, now, "does not fit"},
-		"no signature":         {[]vapi.Plan{plainPlan}, headerOf("X-Timestamp", "1715000000"), vectorBody, now, "x-signature is missing"},
-		"empty signature":      {[]vapi.Plan{plainPlan}, signed("", "1715000000"), vectorBody, now, "no signature"},
-		"cut signature":        {[]vapi.Plan{plainPlan}, signed(vectorSHA256[:62], "1715000000"), vectorBody, now, "no signature"},
-		"signature twice":      {[]vapi.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256, "x-signature", vectorSHA256, "X-Timestamp", "1715000000"), vectorBody, now, "more than once"},
-		"signature joined":     {[]vapi.Plan{plainPlan}, signed(vectorSHA256+","+vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
-		"no timestamp":         {[]vapi.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256), vectorBody, now, "x-timestamp is missing"},
-		"unreadable timestamp": {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "hush"), vectorBody, now, "no timestamp"},
-		"negative timestamp":   {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "-1715000000"), vectorBody, now, "no timestamp"},
-		"huge timestamp":       {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "9223372036854775807"), vectorBody, now, "off the clock"},
-		"timestamp joined":     {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000,1715000000"), vectorBody, now, "no timestamp"},
-		"five minutes old":     {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5 * time.Minute), ""},
-		"older":                {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5*time.Minute + 1), "off the clock"},
-		"five minutes ahead":   {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5 * time.Minute), ""},
-		"further ahead":        {[]vapi.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5*time.Minute - 1), "off the clock"},
-		"prefix with a space":  {[]vapi.Plan{spacedPlan}, signed("HMAC "+vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"prefix missing":       {[]vapi.Plan{spacedPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
+		"sha256":               {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
+		"sha256 in upper case": {[]vapiauth.Plan{plainPlan}, signed(strings.ToUpper(vectorSHA256), "1715000000"), vectorBody, now, ""},
+		"sha512":               {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha512" })}, signed(vectorSHA512, "1715000000"), vectorBody, now, ""},
+		"sha1":                 {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha1" })}, signed(vectorSHA1, "1715000000"), vectorBody, now, ""},
+		"another algorithm":    {[]vapiauth.Plan{plainPlan}, signed(vectorSHA1, "1715000000"), vectorBody, now, "no signature"},
+		"another body":         {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody + " ", now, "does not fit"},
+		"another timestamp":    {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000001"), vectorBody, now, "does not fit"},
+		"another key":          {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.SecretKey = "Topsecret" })}, signed(vectorSHA256, "1715000000"), vectorBody, now, "does not fit"},
+		"no signature":         {[]vapiauth.Plan{plainPlan}, headerOf("X-Timestamp", "1715000000"), vectorBody, now, "x-signature is missing"},
+		"empty signature":      {[]vapiauth.Plan{plainPlan}, signed("", "1715000000"), vectorBody, now, "no signature"},
+		"cut signature":        {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256[:62], "1715000000"), vectorBody, now, "no signature"},
+		"signature twice":      {[]vapiauth.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256, "x-signature", vectorSHA256, "X-Timestamp", "1715000000"), vectorBody, now, "more than once"},
+		"signature joined":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256+","+vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
+		"no timestamp":         {[]vapiauth.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256), vectorBody, now, "x-timestamp is missing"},
+		"unreadable timestamp": {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "hush"), vectorBody, now, "no timestamp"},
+		"negative timestamp":   {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "-1715000000"), vectorBody, now, "no timestamp"},
+		"huge timestamp":       {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "9223372036854775807"), vectorBody, now, "off the clock"},
+		"timestamp joined":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000,1715000000"), vectorBody, now, "no timestamp"},
+		"five minutes old":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5 * time.Minute), ""},
+		"older":                {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5*time.Minute + 1), "off the clock"},
+		"five minutes ahead":   {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5 * time.Minute), ""},
+		"further ahead":        {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5*time.Minute - 1), "off the clock"},
+		"prefix with a space":  {[]vapiauth.Plan{spacedPlan}, signed("HMAC "+vectorSHA256, "1715000000"), vectorBody, now, ""},
+		"prefix missing":       {[]vapiauth.Plan{spacedPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
 
-		"github":                {[]vapi.Plan{githubPlan}, headerOf("X-Hub-Signature-256", "sha256="+githubSHA256), "Hello, World!", now, ""},
-		"github without prefix": {[]vapi.Plan{githubPlan}, headerOf("X-Hub-Signature-256", githubSHA256), "Hello, World!", now, "no signature"},
-		"github, explicit format": {[]vapi.Plan{with(githubPlan, func(p *vapi.Plan) { p.IncludeTimestamp = nil; p.PayloadFormat = "{body}" })},
+		"github":                {[]vapiauth.Plan{githubPlan}, headerOf("X-Hub-Signature-256", "sha256="+githubSHA256), "Hello, World!", now, ""},
+		"github without prefix": {[]vapiauth.Plan{githubPlan}, headerOf("X-Hub-Signature-256", githubSHA256), "Hello, World!", now, "no signature"},
+		"github, explicit format": {[]vapiauth.Plan{with(githubPlan, func(p *vapiauth.Plan) { p.IncludeTimestamp = nil; p.PayloadFormat = "{body}" })},
 			headerOf("X-Hub-Signature-256", "sha256="+githubSHA256), "Hello, World!", now, ""},
 
-		"svix":                       {[]vapi.Plan{svixPlan}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix without whsec_":        {[]vapi.Plan{with(svixPlan, func(p *vapi.Plan) { p.SecretKey = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" })}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix unpadded":              {[]vapi.Plan{svixPlan}, svixHeader("v1," + strings.TrimSuffix(svixSHA256, "=")), svixBody, svixTime, ""},
-		"svix, several":              {[]vapi.Plan{svixPlan}, svixHeader("v1,bm9ldHUjaGFja2VkIQ== v2,x v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix, the first of several": {[]vapi.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + " v1," + strings.ToLower(svixSHA256)), svixBody, svixTime, ""},
-		"svix, several, none":        {[]vapi.Plan{svixPlan}, svixHeader("v1," + strings.ToLower(svixSHA256) + " v2," + svixSHA256), svixBody, svixTime, "does not fit"},
-		"svix, too many":             {[]vapi.Plan{svixPlan}, svixHeader(strings.Repeat("v1,x ", 16) + "v1," + svixSHA256), svixBody, svixTime, "no signature"},
-		"svix, URL-safe base64":      {[]vapi.Plan{svixPlan}, svixHeader("v1," + strings.NewReplacer("+", "-", "/", "_").Replace(svixSHA256)), svixBody, svixTime, "does not fit"},
-		"svix, overpadded":           {[]vapi.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + "="), svixBody, svixTime, "no signature"},
-		"svix, no id":                {[]vapi.Plan{svixPlan}, headerOf("Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is missing"},
-		"svix, empty id":             {[]vapi.Plan{svixPlan}, headerOf("Svix-Id", "", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is empty"},
-		"svix, another id":           {[]vapi.Plan{svixPlan}, headerOf("Svix-Id", "msg_x", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "does not fit"},
+		"svix":                       {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
+		"svix without whsec_":        {[]vapiauth.Plan{with(svixPlan, func(p *vapiauth.Plan) { p.SecretKey = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" })}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
+		"svix unpadded":              {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.TrimSuffix(svixSHA256, "=")), svixBody, svixTime, ""},
+		"svix, several":              {[]vapiauth.Plan{svixPlan}, svixHeader("v1,bm9ldHUjaGFja2VkIQ== v2,x v1," + svixSHA256), svixBody, svixTime, ""},
+		"svix, the first of several": {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + " v1," + strings.ToLower(svixSHA256)), svixBody, svixTime, ""},
+		"svix, several, none":        {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.ToLower(svixSHA256) + " v2," + svixSHA256), svixBody, svixTime, "does not fit"},
+		"svix, too many":             {[]vapiauth.Plan{svixPlan}, svixHeader(strings.Repeat("v1,x ", 16) + "v1," + svixSHA256), svixBody, svixTime, "no signature"},
+		"svix, URL-safe base64":      {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.NewReplacer("+", "-", "/", "_").Replace(svixSHA256)), svixBody, svixTime, "does not fit"},
+		"svix, overpadded":           {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + "="), svixBody, svixTime, "no signature"},
+		"svix, no id":                {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is missing"},
+		"svix, empty id":             {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Id", "", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is empty"},
+		"svix, another id":           {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Id", "msg_x", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "does not fit"},
 
-		"method and URL": {[]vapi.Plan{methodPlan}, headerOf("X-Signature", methodSHA512), vectorBody, now, ""},
+		"method and URL": {[]vapiauth.Plan{methodPlan}, headerOf("X-Signature", methodSHA512), vectorBody, now, ""},
 
-		"rotation, first":   {[]vapi.Plan{legacy, plainPlan}, headerOf("X-Vapi-Secret", "hush"), vectorBody, now, ""},
-		"rotation, second":  {[]vapi.Plan{legacy, plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"rotation, neither": {[]vapi.Plan{legacy, plainPlan}, signed(vectorSHA512, "1715000000"), vectorBody, now, "X-Vapi-Secret is missing; header x-signature holds no signature"},
-		"none":              {[]vapi.Plan{{Type: "none"}}, nil, "x", now, ""},
+		"rotation, first":   {[]vapiauth.Plan{legacy, plainPlan}, headerOf("X-Vapi-Secret", "hush"), vectorBody, now, ""},
+		"rotation, second":  {[]vapiauth.Plan{legacy, plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
+		"rotation, neither": {[]vapiauth.Plan{legacy, plainPlan}, signed(vectorSHA512, "1715000000"), vectorBody, now, "X-Vapi-Secret is missing; header x-signature holds no signature"},
+		"none":              {[]vapiauth.Plan{{Type: "none"}}, nil, "x", now, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -267,14 +267,14 @@ func TestVerify(t *testing.T) {
 			if off := tt.plans[0].Type == "none"; v.Off() != off {
 				t.Errorf("Off() = %v", !off)
 			}
-			err := v.Verify(vapi.Request{Method: "POST", URL: "https://example.com/vapi", Header: tt.header, Body: []byte(tt.body)}, tt.now)
+			err := v.Verify(vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Header: tt.header, Body: []byte(tt.body)}, tt.now)
 			if tt.want == "" {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
 				}
 				return
 			}
-			if !errors.Is(err, vapi.ErrUnauthorized) || !strings.Contains(err.Error(), tt.want) {
+			if !errors.Is(err, vapiauth.ErrUnauthorized) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want one that says %q", err, tt.want)
 			}
 			if strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "topsecret") {
@@ -285,13 +285,13 @@ func TestVerify(t *testing.T) {
 }
 
 func TestZeroVerifierRefuses(t *testing.T) {
-	if err := new(vapi.Verifier).Verify(vapi.Request{}, time.Now()); !errors.Is(err, vapi.ErrUnauthorized) {
+	if err := new(vapiauth.Verifier).Verify(vapiauth.Request{}, time.Now()); !errors.Is(err, vapiauth.ErrUnauthorized) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := vapi.NewVerifier(); err == nil {
+	if _, err := vapiauth.NewVerifier(); err == nil {
 		t.Error("no plan was accepted")
 	}
-	if _, err := vapi.NewVerifier(vapi.Plan{Type: "oauth2"}); err == nil {
+	if _, err := vapiauth.NewVerifier(vapiauth.Plan{Type: "oauth2"}); err == nil {
 		t.Error("oauth2 was accepted")
 	}
 }
@@ -300,32 +300,32 @@ func TestZeroVerifierRefuses(t *testing.T) {
 func TestTimestampUnits(t *testing.T) {
 	at := time.Date(2024, 5, 6, 12, 53, 20, 0, time.UTC)
 	for _, timestamp := range []string{"1715000000", "1715000000000", "1715000000123", "2024-05-06T12:53:20Z", "2024-05-06T12:53:20.123Z", "2024-05-06T14:53:20+02:00"} {
-		p := vapi.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256", PayloadFormat: timestamp + ".{body}"}
-		r := vapi.Request{Body: []byte("b")}
+		p := vapiauth.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256", PayloadFormat: timestamp + ".{body}"}
+		r := vapiauth.Request{Body: []byte("b")}
 		if err := p.Sign(&r, at); err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Timestamp", timestamp)
-		v := mustVerifier(t, vapi.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256"})
+		v := mustVerifier(t, vapiauth.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256"})
 		if err := v.Verify(r, at); err != nil {
 			t.Errorf("%s: %v", timestamp, err)
 		}
-		if err := v.Verify(r, at.Add(6*time.Minute)); !errors.Is(err, vapi.ErrUnauthorized) {
+		if err := v.Verify(r, at.Add(6*time.Minute)); !errors.Is(err, vapiauth.ErrUnauthorized) {
 			t.Errorf("%s: accepted six minutes later", timestamp)
 		}
 	}
 }
 
 func TestSign(t *testing.T) {
-	r := vapi.Request{Header: headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek"), Body: []byte(`{"test": 2432232314}`)}
+	r := vapiauth.Request{Header: headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek"), Body: []byte(`{"test": 2432232314}`)}
 	if err := svixPlan.Sign(&r, time.Unix(1614265330, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(svixHeader("v1,"+svixSHA256), r.Header); diff != "" {
 		t.Error(diff)
 	}
-	var first, second vapi.Request
-	for _, r := range []*vapi.Request{&first, &second} {
+	var first, second vapiauth.Request
+	for _, r := range []*vapiauth.Request{&first, &second} {
 		if err := svixPlan.Sign(r, time.Now()); err != nil {
 			t.Fatal(err)
 		}
@@ -333,27 +333,27 @@ func TestSign(t *testing.T) {
 	if first.Header.Get("Svix-Id") == second.Header.Get("Svix-Id") {
 		t.Error("two messages have one id")
 	}
-	if err := (vapi.Plan{Type: "bearer"}).Sign(&first, time.Now()); err == nil {
+	if err := (vapiauth.Plan{Type: "bearer"}).Sign(&first, time.Now()); err == nil {
 		t.Error("an empty token was signed with")
 	}
-	var unsigned vapi.Request
-	if err := (vapi.Plan{Type: "none"}).Sign(&unsigned, time.Now()); err != nil || unsigned.Header != nil {
+	var unsigned vapiauth.Request
+	if err := (vapiauth.Plan{Type: "none"}).Sign(&unsigned, time.Now()); err != nil || unsigned.Header != nil {
 		t.Errorf("none: %v, %v", err, unsigned.Header)
 	}
 }
 
-func drawPlan(t *rapid.T) vapi.Plan {
+func drawPlan(t *rapid.T) vapiauth.Plan {
 	token := rapid.StringMatching(`[!-~]([ -~]{0,30}[!-~])?`)
 	flag := func(label string) *bool {
 		return rapid.SampledFrom([]*bool{nil, new(true), new(false)}).Draw(t, label)
 	}
 	switch kind := rapid.SampledFrom([]string{"secret", "bearer", "hmac", "hmac", "hmac"}).Draw(t, "type"); kind {
 	case "secret":
-		return vapi.Plan{Type: kind, Secret: token.Draw(t, "secret")}
+		return vapiauth.Plan{Type: kind, Secret: token.Draw(t, "secret")}
 	case "bearer":
-		return vapi.Plan{Type: kind, Token: token.Draw(t, "token"), HeaderName: rapid.SampledFrom([]string{"", "x-api-key"}).Draw(t, "header"), BearerPrefixEnabled: flag("prefix")}
+		return vapiauth.Plan{Type: kind, Token: token.Draw(t, "token"), HeaderName: rapid.SampledFrom([]string{"", "x-api-key"}).Draw(t, "header"), BearerPrefixEnabled: flag("prefix")}
 	}
-	p := vapi.Plan{
+	p := vapiauth.Plan{
 		Type:              "hmac",
 		SecretKey:         rapid.StringN(1, 40, -1).Draw(t, "key"),
 		Algorithm:         rapid.SampledFrom([]string{"sha256", "sha512", "sha1"}).Draw(t, "algorithm"),
@@ -378,7 +378,7 @@ func TestSignedRequestVerifies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
 		now := time.Unix(rapid.Int64Range(1.5e9, 4e9).Draw(t, "now"), 0)
-		r := vapi.Request{Method: "POST", URL: "https://example.com/vapi", Body: rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "body")}
+		r := vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Body: rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "body")}
 		if err := p.Sign(&r, now); err != nil {
 			t.Fatalf("Sign: %v", err)
 		}
@@ -386,11 +386,11 @@ func TestSignedRequestVerifies(t *testing.T) {
 		if err := v.Verify(r, now); err != nil {
 			t.Fatalf("refused: %v", err)
 		}
-		if err := mustVerifier(t, vapi.Plan{Type: "secret", Secret: "another \x20 one"}, p).Verify(r, now); err != nil {
+		if err := mustVerifier(t, vapiauth.Plan{Type: "secret", Secret: "another \x20 one"}, p).Verify(r, now); err != nil {
 			t.Fatalf("refused while rotated: %v", err)
 		}
-		mustRefuse := func(what string, r vapi.Request, now time.Time) {
-			if err := v.Verify(r, now); !errors.Is(err, vapi.ErrUnauthorized) {
+		mustRefuse := func(what string, r vapiauth.Request, now time.Time) {
+			if err := v.Verify(r, now); !errors.Is(err, vapiauth.ErrUnauthorized) {
 				t.Fatalf("%s: got %v", what, err)
 			}
 		}
@@ -438,7 +438,7 @@ func TestVerifierIsSafeForConcurrentUse(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for range 100 {
-				r := vapi.Request{Header: headerOf("X-Signature", vectorSHA256, "X-Timestamp", strconv.Itoa(vectorTime)), Body: []byte(vectorBody)}
+				r := vapiauth.Request{Header: headerOf("X-Signature", vectorSHA256, "X-Timestamp", strconv.Itoa(vectorTime)), Body: []byte(vectorBody)}
 				if err := v.Verify(r, now); err != nil {
 					t.Error(err)
 				}
@@ -451,7 +451,7 @@ func TestVerifierIsSafeForConcurrentUse(t *testing.T) {
 // A large body is hashed where it lies.
 func TestVerifyDoesNotCopyTheBody(t *testing.T) {
 	now := time.Unix(vectorTime, 0)
-	r := vapi.Request{Body: make([]byte, 6<<20)}
+	r := vapiauth.Request{Body: make([]byte, 6<<20)}
 	if err := plainPlan.Sign(&r, now); err != nil {
 		t.Fatal(err)
 	}
@@ -477,13 +477,13 @@ func FuzzParsePlans(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		plans, err := vapi.ParsePlans(data)
+		plans, err := vapiauth.ParsePlans(data)
 		if err != nil {
 			return
 		}
 		v := mustVerifier(t, plans...)
 		for _, p := range plans {
-			r := vapi.Request{Method: "POST", URL: "u", Body: []byte("{}")}
+			r := vapiauth.Request{Method: "POST", URL: "u", Body: []byte("{}")}
 			now := time.Unix(vectorTime, 0)
 			if err := p.Sign(&r, now); err != nil {
 				t.Fatalf("accepted and not fit for signing: %v", err)
@@ -492,7 +492,7 @@ func FuzzParsePlans(f *testing.F) {
 				t.Fatalf("%v", err)
 			}
 			if !v.Off() {
-				if err := v.Verify(vapi.Request{Body: r.Body}, now); err == nil {
+				if err := v.Verify(vapiauth.Request{Body: r.Body}, now); err == nil {
 					t.Fatal("a request without headers was let in")
 				}
 			}
@@ -506,18 +506,18 @@ func FuzzVerify(f *testing.F) {
 	f.Add("x-signature", vectorSHA256, "x-timestamp", "1715000000", []byte(vectorBody+"x"))
 	f.Add("svix-signature", "v1,"+svixSHA256+" v1,", "svix-timestamp", "2024-05-06T12:53:20Z", []byte(`{}`))
 	key := strings.Repeat("never guessed ", 3) + "k"
-	var verifiers []*vapi.Verifier
-	for _, p := range []vapi.Plan{
+	var verifiers []*vapiauth.Verifier
+	for _, p := range []vapiauth.Plan{
 		{Type: "secret", Secret: key}, {Type: "bearer", Token: key}, {Type: "hmac", SecretKey: key, Algorithm: "sha256"},
 		{Type: "hmac", SecretKey: key, Algorithm: "sha512", SignatureEncoding: "base64", SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp",
 			SignaturePrefix: "v1,", MessageIDHeader: "svix-id", PayloadFormat: "{svix-id}.{timestamp}.{body}"},
 	} {
-		verifiers = append(verifiers, mustVerifier(f, p, vapi.Plan{Type: "bearer", Token: key, HeaderName: "x-key", BearerPrefixEnabled: new(false)}))
+		verifiers = append(verifiers, mustVerifier(f, p, vapiauth.Plan{Type: "bearer", Token: key, HeaderName: "x-key", BearerPrefixEnabled: new(false)}))
 	}
 	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string, body []byte) {
-		r := vapi.Request{Header: headerOf(name1, value1, name2, value2, "svix-id", "m"), Body: body}
+		r := vapiauth.Request{Header: headerOf(name1, value1, name2, value2, "svix-id", "m"), Body: body}
 		for _, v := range verifiers {
-			if err := v.Verify(r, time.Unix(vectorTime, 0)); !errors.Is(err, vapi.ErrUnauthorized) {
+			if err := v.Verify(r, time.Unix(vectorTime, 0)); !errors.Is(err, vapiauth.ErrUnauthorized) {
 				t.Fatalf("got %v", err)
 			}
 		}
@@ -528,7 +528,7 @@ func BenchmarkVerify(b *testing.B) {
 	now := time.Unix(vectorTime, 0)
 	for _, size := range []int{20 << 10, 6 << 20} {
 		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
-			r := vapi.Request{Body: make([]byte, size)}
+			r := vapiauth.Request{Body: make([]byte, size)}
 			if err := plainPlan.Sign(&r, now); err != nil {
 				b.Fatal(err)
 			}

@@ -1,4 +1,5 @@
-package vapi
+// Package vapiauth verifies that a webhook comes from Vapi, and signs webhooks as Vapi does.
+package vapiauth
 
 import (
 	"bytes"

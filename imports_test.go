@@ -25,6 +25,7 @@ func TestImports(t *testing.T) {
 		why      string
 	}{
 		{[]string{"asynctool", "vapi", "vapi/vapiauth", "internal/jsonscan"}, []string{module}, "it imports nothing of ours"},
+		{[]string{"vapi/vapiclient"}, []string{module + "asynctool", module + "internal/", module + "tools"}, "it knows nothing of ours but vapi"},
 		{[]string{"vapi", "asynctool", "tools", "internal/job", "internal/queue"}, []string{"github.com/aws/"}, "it knows nothing of AWS"},
 		{[]string{"internal/job", "internal/queue"}, []string{module}, "it is what passes between the others"},
 		{[]string{"tools"}, []string{module + "internal/", module + "vapi"}, "a tool's author needs asynctool alone"},

@@ -52,6 +52,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Result is what became of a tool call.
@@ -536,16 +537,16 @@ func (h host) Progress(_ context.Context, text string, delivery asynctool.Delive
 // calls takes the control messages the way Vapi does: as JSON.
 type calls struct{ result *Result }
 
-func (c calls) Post(_ context.Context, _ string, m vapi.ControlMessage) vapi.Receipt {
+func (c calls) Post(_ context.Context, _ string, m vapi.ControlMessage) vapiclient.Receipt {
 	wire, err := json.Marshal(m)
 	if err == nil {
 		m, err = vapi.ParseControlMessage(wire)
 	}
 	if err != nil {
-		return vapi.Receipt{Verdict: vapi.Misconfigured, Err: err}
+		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
 	}
 	c.result.Messages = append(c.result.Messages, m)
-	return vapi.Receipt{Verdict: vapi.Delivered, Status: http.StatusOK}
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
 }
 
 // announcer takes the event that a result was not told.

@@ -40,6 +40,7 @@ import (
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 var update = flag.Bool("update", false, "write the Lambda events anew")
@@ -372,7 +373,7 @@ func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 	var calls simcall.Calls
 	server := httptest.NewServer(calls.Handler())
 	defer server.Close()
-	client, err := vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true})
+	client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,11 +521,11 @@ func arrived(t *testing.T, seen map[string]bool, stem string, messages []string)
 
 // here posts to a server on this machine what is for the simulated call.
 type here struct {
-	client *vapi.ControlClient
+	client *vapiclient.ControlClient
 	url    string
 }
 
-func (h here) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (h here) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	return h.client.Post(ctx, strings.Replace(controlURL, "https://"+simcall.Host, h.url, 1), m)
 }
 

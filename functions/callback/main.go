@@ -21,7 +21,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 type environment struct {
@@ -57,11 +57,11 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	control := vapi.ControlConfig{Hosts: e.ControlHosts}
+	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
 	if e.PublicKeySecretID != "" {
 		control.PublicKey = secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), e.PublicKeySecretID).Get
 	}
-	calls, err := vapi.NewControlClient(control)
+	calls, err := vapiclient.NewControlClient(control)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (e environment) outbound(aws *function.AWS, cfg *callback.Config) error {
 		return nil
 	}
 	key := secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
-	outbound, err := vapi.NewOutbound(vapi.OutboundConfig{Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0})
+	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0})
 	if err != nil {
 		return err
 	}

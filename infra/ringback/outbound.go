@@ -6,7 +6,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/callback/hours"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // checkOutbound says which settings of chats and calls back cannot be used.
@@ -14,7 +14,7 @@ import (
 func (p *Props) checkOutbound() error {
 	var errs []error
 	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
-	if _, err := vapi.NewAPI(vapi.APIConfig{Key: "unused", URL: p.VapiAPIURL}); err != nil {
+	if _, err := vapiclient.NewAPI(vapiclient.APIConfig{Key: "unused", URL: p.VapiAPIURL}); err != nil {
 		fail("VapiAPIURL: %w", err)
 	}
 	if p.CallBackHours != "" {

@@ -18,17 +18,17 @@ import (
 	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // caller remembers who was called.
 type caller struct {
 	mu     sync.Mutex
-	calls  []vapi.NewCall
-	answer func(call int) vapi.CallReceipt
+	calls  []vapiclient.NewCall
+	answer func(call int) vapiclient.CallReceipt
 }
 
-func (c *caller) Call(_ context.Context, call vapi.NewCall) vapi.CallReceipt {
+func (c *caller) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	c.mu.Lock()
 	c.calls = append(c.calls, call)
 	n := len(c.calls)
@@ -37,10 +37,10 @@ func (c *caller) Call(_ context.Context, call vapi.NewCall) vapi.CallReceipt {
 }
 
 var (
-	called  = vapi.CallReceipt{Verdict: vapi.Called, CallID: "call-back-1", Status: 201}
-	unknown = vapi.CallReceipt{Verdict: vapi.Unknown, Err: errors.New("it is not known whether the call was made")}
-	refused = vapi.CallReceipt{Verdict: vapi.Refused, Status: 403, Err: errors.New("the call was answered 403")}
-	limited = vapi.CallReceipt{Verdict: vapi.Refused, Status: 429, TryAgain: true, RetryAfter: 45 * time.Second, Err: errors.New("the call was answered 429")}
+	called  = vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "call-back-1", Status: 201}
+	unknown = vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: errors.New("it is not known whether the call was made")}
+	refused = vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 403, Err: errors.New("the call was answered 403")}
+	limited = vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 429, TryAgain: true, RetryAfter: 45 * time.Second, Err: errors.New("the call was answered 429")}
 )
 
 func atOnce(now time.Time) time.Time { return now }
@@ -51,7 +51,7 @@ func calling(c *caller) func(*callback.Config) {
 }
 
 // inCallingWorld has a call that is gone, and customers who can be called back.
-func inCallingWorld(t *testing.T, answer func(call int) vapi.CallReceipt, test func(t *testing.T, w *world, c *caller)) {
+func inCallingWorld(t *testing.T, answer func(call int) vapiclient.CallReceipt, test func(t *testing.T, w *world, c *caller)) {
 	t.Helper()
 	c := &caller{answer: answer}
 	inChangedWorld(t, calling(c), func(t *testing.T, w *world) {
@@ -87,7 +87,7 @@ func TestAfterCall(t *testing.T) {
 		job.ReasonNoControlURL: func(_ *world, o *job.Outcome) { o.Call.ControlURL = "" },
 		job.ReasonDeadline:     func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(-time.Second) },
 		job.ReasonMisconfigured: func(w *world, _ *job.Outcome) {
-			w.calls.answer = always(vapi.Receipt{Verdict: vapi.Misconfigured, Status: 401})
+			w.calls.answer = always(vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401})
 		},
 		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.calls.answer = always(failing) },
 		job.ReasonUnspeakable: func(_ *world, o *job.Outcome) {
@@ -97,7 +97,7 @@ func TestAfterCall(t *testing.T) {
 	for why, prepare := range reasons {
 		for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
 			t.Run(fmt.Sprintf("%s, %s", why, policy), func(t *testing.T) {
-				inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
+				inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 					o := w.after(policy)
 					prepare(w, &o)
 					w.send(o)
@@ -133,7 +133,7 @@ func TestAfterCall(t *testing.T) {
 // TestDeliveredInTime: no policy matters where the call takes the result.
 func TestDeliveredInTime(t *testing.T) {
 	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
-		inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
+		inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 			w.calls.answer = always(delivered)
 			w.send(w.after(policy))
 			w.run(time.Minute)
@@ -178,8 +178,8 @@ func TestCallBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	nine := time.Date(2000, 1, 1, 9, 0, 0, 0, time.UTC) // a bubble's time begins at midnight
-	whole := func(change func(*vapi.NewCall)) vapi.NewCall {
-		c := vapi.NewCall{
+	whole := func(change func(*vapiclient.NewCall)) vapiclient.NewCall {
+		c := vapiclient.NewCall{
 			AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
 			Variables: map[string]string{"ringback_result": content, "ringback_status": "ok", "ringback_tool": "order_status", "ringback_call_id": "call-1"},
 		}
@@ -192,32 +192,32 @@ func TestCallBack(t *testing.T) {
 		config func(*callback.OutboundCalls)
 		change func(*job.Outcome)
 		at     time.Duration
-		want   vapi.NewCall
+		want   vapiclient.NewCall
 	}{
 		"at any time":      {want: whole(nil)},
-		"before the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, want: whole(func(c *vapi.NewCall) { c.EarliestAt = nine })},
+		"before the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, want: whole(func(c *vapiclient.NewCall) { c.EarliestAt = nine })},
 		"in the hours":     {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 10 * time.Hour, want: whole(nil)},
 		"after the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 19 * time.Hour,
-			want: whole(func(c *vapi.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) })},
+			want: whole(func(c *vapiclient.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) })},
 		"from a number of its own": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
-			want: whole(func(c *vapi.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
+			want: whole(func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
 		"which the call had not": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
 			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" },
-			want:   whole(func(c *vapi.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
+			want:   whole(func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
 		"a failure": {change: func(o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry\u202e."}
 		},
-			want: whole(func(c *vapi.NewCall) {
+			want: whole(func(c *vapiclient.NewCall) {
 				c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
 			})},
 		"a long name": {change: func(o *job.Outcome) { o.Tool = strings.Repeat("long_", 12) },
-			want: whole(func(c *vapi.NewCall) {
+			want: whole(func(c *vapiclient.NewCall) {
 				c.Name, c.Variables["ringback_tool"] = "Call back: "+strings.Repeat("long_", 12)[:29], strings.Repeat("long_", 12)
 			})},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := &caller{answer: func(int) vapi.CallReceipt { return called }}
+			c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
 			inChangedWorld(t, func(cfg *callback.Config) {
 				calling(c)(cfg)
 				if tt.config != nil {
@@ -263,7 +263,7 @@ func TestNoCallBack(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := &caller{answer: func(int) vapi.CallReceipt { return called }}
+			c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
 			inChangedWorld(t, func(cfg *callback.Config) {
 				if !tt.off {
 					calling(c)(cfg)
@@ -288,7 +288,7 @@ func TestNoCallBack(t *testing.T) {
 // TestCallBackFails: nobody is called again unless it is certain that nobody was
 // called, and nothing is lost.
 func TestCallBackFails(t *testing.T) {
-	type script []vapi.CallReceipt
+	type script []vapiclient.CallReceipt
 	down := errors.New("the table is down")
 	tests := map[string]struct {
 		script  script // beyond it, the customer is called
@@ -330,7 +330,7 @@ func TestCallBackFails(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			answer := func(n int) vapi.CallReceipt {
+			answer := func(n int) vapiclient.CallReceipt {
 				if n <= len(tt.script) {
 					return tt.script[n-1]
 				}
@@ -358,7 +358,7 @@ func TestCallBackFails(t *testing.T) {
 func TestCallBackIsGivenUp(t *testing.T) {
 	busy := limited
 	busy.RetryAfter = 0
-	inCallingWorld(t, func(int) vapi.CallReceipt { return busy }, func(t *testing.T, w *world, c *caller) {
+	inCallingWorld(t, func(int) vapiclient.CallReceipt { return busy }, func(t *testing.T, w *world, c *caller) {
 		w.send(w.after(job.AfterCallOutboundCall))
 		w.run(59 * time.Minute)
 		w.wantCalls(c, callback.MaxPosts, job.StateUndelivered, job.ReasonCallGone)
@@ -367,7 +367,7 @@ func TestCallBackIsGivenUp(t *testing.T) {
 
 // TestFunctionDiedCallingBack has the function die when the call was made.
 func TestFunctionDiedCallingBack(t *testing.T) {
-	inCallingWorld(t, func(int) vapi.CallReceipt { panic("a bug") }, func(t *testing.T, w *world, c *caller) {
+	inCallingWorld(t, func(int) vapiclient.CallReceipt { panic("a bug") }, func(t *testing.T, w *world, c *caller) {
 		w.send(w.after(job.AfterCallOutboundCall))
 		w.run(time.Hour)
 		w.wantCalls(c, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
@@ -379,7 +379,7 @@ func TestFunctionDiedCallingBack(t *testing.T) {
 
 // TestCallBackIsNotMarked has a call that was made, and cannot be marked.
 func TestCallBackIsNotMarked(t *testing.T) {
-	inCallingWorld(t, func(int) vapi.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
+	inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
 		w.table.settle = errors.New("the table is down")
 		o := w.after(job.AfterCallOutboundCall)
 		w.send(o)
@@ -395,8 +395,8 @@ func TestCallBackIsNotMarked(t *testing.T) {
 // TestCopyDuringCallBack: however long the call and Vapi's API take, a copy of
 // the outcome waits.
 func TestCopyDuringCallBack(t *testing.T) {
-	inCallingWorld(t, func(int) vapi.CallReceipt { time.Sleep(20 * time.Second); return called }, func(t *testing.T, w *world, c *caller) {
-		w.calls.answer = func(int) vapi.Receipt { time.Sleep(10 * time.Second); return gone }
+	inCallingWorld(t, func(int) vapiclient.CallReceipt { time.Sleep(20 * time.Second); return called }, func(t *testing.T, w *world, c *caller) {
+		w.calls.answer = func(int) vapiclient.Receipt { time.Sleep(10 * time.Second); return gone }
 		o := w.after(job.AfterCallOutboundCall)
 		other := w.finished(w.job("t2"), job.Policy{AfterCall: job.AfterCallOutboundCall}, respond)
 		w.table.claims = func(id string) {
@@ -471,12 +471,12 @@ func TestCallBackAtVapi(t *testing.T) {
 }
 
 // atVapi starts a stand-in of Vapi's API.
-func atVapi(t *testing.T) (*fakevapi.Account, *vapi.Outbound) {
+func atVapi(t *testing.T) (*fakevapi.Account, *vapiclient.Outbound) {
 	t.Helper()
 	account := &fakevapi.Account{Key: "planted-key"}
 	server := httptest.NewServer(account)
 	t.Cleanup(server.Close)
-	outbound, err := vapi.NewOutbound(vapi.OutboundConfig{
+	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
 		URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return account.Key, nil },
 	})
 	if err != nil {

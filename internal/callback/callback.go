@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const (
@@ -56,12 +57,12 @@ type Table interface {
 
 // Calls reaches the calls.
 type Calls interface {
-	Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt
+	Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt
 }
 
 // Chats reaches the chats.
 type Chats interface {
-	Chat(ctx context.Context, chat vapi.NewChat) vapi.Receipt
+	Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt
 }
 
 // Ends is told which calls have ended.
@@ -224,17 +225,17 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	}
 	t.log = t.log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
 	switch receipt.Verdict {
-	case vapi.Delivered:
+	case vapiclient.Delivered:
 		t.log.InfoContext(ctx, "outcome delivered")
 		if err := h.mark(ctx, t.record, job.StateDelivered, ""); err != nil {
 			// To keep the message would have it told a second time.
 			t.log.ErrorContext(ctx, "the outcome was delivered, but cannot be marked as such", "error", err)
 		}
 		return nil
-	case vapi.Gone:
+	case vapiclient.Gone:
 		t.callEnded(ctx)
 		return t.giveUp(ctx, job.ReasonCallGone, describe(receipt))
-	case vapi.TryAgain:
+	case vapiclient.TryAgain:
 		delay := max(batch.Backoff(firstDelay, t.received), receipt.RetryAfter)
 		if t.received >= MaxPosts || h.cfg.Now().Add(delay).After(o.Deadline) {
 			return t.giveUp(ctx, job.ReasonUnreachable, describe(receipt))
@@ -249,19 +250,19 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 
 // post puts the outcome into the call, or the chat. Its error says that there
 // is nothing that could be put.
-func (t *delivery) post(ctx context.Context, round *round, id string) (vapi.Receipt, error) {
+func (t *delivery) post(ctx context.Context, round *round, id string) (vapiclient.Receipt, error) {
 	if t.outcome.Call.ControlURL == "" {
 		content, err := t.cfg.Text.Chat(t.outcome)
 		if err != nil {
-			return vapi.Receipt{}, err
+			return vapiclient.Receipt{}, err
 		}
-		return t.cfg.Chats.Chat(ctx, vapi.NewChat{
+		return t.cfg.Chats.Chat(ctx, vapiclient.NewChat{
 			SessionID: t.outcome.Call.SessionID, PreviousChatID: t.outcome.Call.ID, AssistantID: t.outcome.Call.AssistantID, Content: content,
 		}), nil
 	}
 	m, err := t.cfg.Text.Message(t.outcome)
 	if err != nil {
-		return vapi.Receipt{}, err
+		return vapiclient.Receipt{}, err
 	}
 	added, ok := m.(vapi.AddMessage)
 	if !ok {
@@ -269,9 +270,9 @@ func (t *delivery) post(ctx context.Context, round *round, id string) (vapi.Rece
 	}
 	// To wait may not make it late.
 	wait := min(gathering, t.outcome.Deadline.Sub(t.cfg.Now()))
-	return round.Together(id, added, wait, func(all []vapi.AddMessage) vapi.Receipt {
+	return round.Together(id, added, wait, func(all []vapi.AddMessage) vapiclient.Receipt {
 		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, merge(all))
-	}, vapi.Receipt{Verdict: vapi.TryAgain, Err: errors.New("the post was broken off")}), nil
+	}, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("the post was broken off")}), nil
 }
 
 // progress tells a progress line: once at most, as a line that comes late is
@@ -302,7 +303,7 @@ func (t *delivery) progress(ctx context.Context) *batch.Retry {
 	}
 	receipt := t.cfg.Calls.Post(ctx, o.Call.ControlURL, m)
 	t.log.InfoContext(ctx, "progress told", "sequence", o.Sequence, "verdict", receipt.Verdict.String(), "status", receipt.Status, "error", receipt.Err)
-	if receipt.Verdict == vapi.Gone {
+	if receipt.Verdict == vapiclient.Gone {
 		t.callEnded(ctx)
 	}
 	// This may not hold up the rest of the batch.
@@ -431,7 +432,7 @@ func (h *Handler) mark(ctx context.Context, record job.Record, state job.State, 
 	}
 }
 
-func describe(r vapi.Receipt) string {
+func describe(r vapiclient.Receipt) string {
 	switch {
 	case r.Err != nil:
 		return r.Err.Error()

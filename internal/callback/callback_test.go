@@ -31,6 +31,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // What no log record at info level or above may hold.
@@ -157,10 +158,10 @@ type calls struct {
 	told   []vapi.ControlMessage
 	urls   []string
 	start  time.Time
-	answer func(post int) vapi.Receipt
+	answer func(post int) vapiclient.Receipt
 }
 
-func (c *calls) Post(_ context.Context, url string, m vapi.ControlMessage) vapi.Receipt {
+func (c *calls) Post(_ context.Context, url string, m vapi.ControlMessage) vapiclient.Receipt {
 	c.mu.Lock()
 	c.posts++
 	n := c.posts
@@ -169,17 +170,19 @@ func (c *calls) Post(_ context.Context, url string, m vapi.ControlMessage) vapi.
 	c.urls = append(c.urls, url)
 	c.mu.Unlock()
 	if !strings.HasPrefix(url, controlURL) {
-		return vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("another control URL")}
+		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: errors.New("another control URL")}
 	}
 	return c.answer(n)
 }
 
-func always(r vapi.Receipt) func(int) vapi.Receipt { return func(int) vapi.Receipt { return r } }
+func always(r vapiclient.Receipt) func(int) vapiclient.Receipt {
+	return func(int) vapiclient.Receipt { return r }
+}
 
 var (
-	delivered = vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
-	failing   = vapi.Receipt{Verdict: vapi.TryAgain, Status: 500, Err: errors.New("the control URL answered 500")}
-	gone      = vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the control URL answered 404")}
+	delivered = vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+	failing   = vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 500, Err: errors.New("the control URL answered 500")}
+	gone      = vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the control URL answered 404")}
 )
 
 // world is a callback function with what is around it.
@@ -399,7 +402,7 @@ func TestNewNeedsItsParts(t *testing.T) {
 		"who calls back": func(c *callback.Config) {
 			c.OutboundCalls = &callback.OutboundCalls{Next: func(now time.Time) time.Time { return now }}
 		},
-		"when it is called back": func(c *callback.Config) { c.OutboundCalls = &callback.OutboundCalls{Caller: new(vapi.Outbound)} },
+		"when it is called back": func(c *callback.Config) { c.OutboundCalls = &callback.OutboundCalls{Caller: new(vapiclient.Outbound)} },
 	} {
 		cfg := whole
 		change(&cfg)
@@ -476,7 +479,7 @@ func TestPosted(t *testing.T) {
 				w.WriteHeader(a.status)
 			}))
 			defer server.Close()
-			client, err := vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true})
+			client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -536,17 +539,17 @@ func TestUndelivered(t *testing.T) {
 	tests := map[string]struct {
 		result  job.Result
 		change  func(*job.Outcome)
-		receipt vapi.Receipt
+		receipt vapiclient.Receipt
 		after   time.Duration // when the outcome comes
 		posts   int
 		want    job.Undelivered
 	}{
 		"gone": {receipt: gone, posts: 1, want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 404"}},
-		"gone, without an error": {receipt: vapi.Receipt{Verdict: vapi.Gone, Status: 410}, posts: 1,
+		"gone, without an error": {receipt: vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 410}, posts: 1,
 			want: job.Undelivered{Reason: job.ReasonCallGone, Detail: "the control URL answered 410"}},
-		"misconfigured": {receipt: vapi.Receipt{Verdict: vapi.Misconfigured, Err: errors.New("refused")}, posts: 1,
+		"misconfigured": {receipt: vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: errors.New("refused")}, posts: 1,
 			want: job.Undelivered{Reason: job.ReasonMisconfigured, Detail: "refused"}},
-		"an unknown verdict": {receipt: vapi.Receipt{Err: errors.New("what?")}, posts: 1,
+		"an unknown verdict": {receipt: vapiclient.Receipt{Err: errors.New("what?")}, posts: 1,
 			want: job.Undelivered{Reason: job.ReasonMisconfigured, Detail: "what?"}},
 		"no control URL": {change: func(o *job.Outcome) { o.Call.ControlURL = "" }, receipt: delivered,
 			want: job.Undelivered{Reason: job.ReasonNoControlURL, Detail: "the webhook named no control URL"}},
@@ -682,7 +685,7 @@ func TestTableErrors(t *testing.T) {
 	})
 	t.Run("release", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
-			w.calls.answer = func(post int) vapi.Receipt {
+			w.calls.answer = func(post int) vapiclient.Receipt {
 				if post == 1 {
 					return failing
 				}
@@ -735,7 +738,7 @@ func TestTableErrors(t *testing.T) {
 func TestCopies(t *testing.T) {
 	tests := map[string]struct {
 		second time.Duration
-		answer func(post int) vapi.Receipt
+		answer func(post int) vapiclient.Receipt
 		state  job.State
 		why    job.Reason
 		posts  int
@@ -744,7 +747,7 @@ func TestCopies(t *testing.T) {
 		"while the first is posted":  {time.Second, always(delivered), job.StateDelivered, "", 1},
 		"after the first was posted": {time.Minute, always(delivered), job.StateDelivered, "", 1},
 		"of a lost call":             {0, always(gone), job.StateUndelivered, job.ReasonCallGone, 1},
-		"of one that needs two posts": {0, func(post int) vapi.Receipt {
+		"of one that needs two posts": {0, func(post int) vapiclient.Receipt {
 			if post == 1 {
 				return failing
 			}
@@ -754,7 +757,7 @@ func TestCopies(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				w.calls.answer = func(post int) vapi.Receipt {
+				w.calls.answer = func(post int) vapiclient.Receipt {
 					time.Sleep(5 * time.Second)
 					return tt.answer(post)
 				}
@@ -776,9 +779,9 @@ func TestCopies(t *testing.T) {
 // the outcome keeps to it as well.
 func TestCopyWaitsToo(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.calls.answer = func(post int) vapi.Receipt {
+		w.calls.answer = func(post int) vapiclient.Receipt {
 			if post == 1 {
-				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 429, RetryAfter: time.Minute}
+				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: time.Minute}
 			}
 			return delivered
 		}
@@ -833,7 +836,7 @@ func TestPoison(t *testing.T) {
 // TestSideBySide has a batch of ten slow calls.
 func TestSideBySide(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.calls.answer = func(int) vapi.Receipt { time.Sleep(8 * time.Second); return delivered }
+		w.calls.answer = func(int) vapiclient.Receipt { time.Sleep(8 * time.Second); return delivered }
 		for i := range 10 {
 			call := fmt.Sprintf("call-2%d", i)
 			w.send(w.finished(job.Job{ID: call + "/t", ToolCallID: "t", Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}, job.Policy{}, respond))
@@ -858,7 +861,7 @@ func TestOwnText(t *testing.T) {
 	var posted vapi.ControlMessage
 	w := newWorld(t, func(cfg *callback.Config) {
 		cfg.Text = &text
-		cfg.Calls = poster(func(m vapi.ControlMessage) vapi.Receipt { posted = m; return delivered })
+		cfg.Calls = poster(func(m vapi.ControlMessage) vapiclient.Receipt { posted = m; return delivered })
 	})
 	body, err := w.outcome(job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "Shipped."}).Encode()
 	if err != nil {
@@ -872,6 +875,8 @@ func TestOwnText(t *testing.T) {
 	}
 }
 
-type poster func(vapi.ControlMessage) vapi.Receipt
+type poster func(vapi.ControlMessage) vapiclient.Receipt
 
-func (p poster) Post(_ context.Context, _ string, m vapi.ControlMessage) vapi.Receipt { return p(m) }
+func (p poster) Post(_ context.Context, _ string, m vapi.ControlMessage) vapiclient.Receipt {
+	return p(m)
+}

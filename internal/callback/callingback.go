@@ -8,12 +8,12 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Caller has Vapi call somebody.
 type Caller interface {
-	Call(ctx context.Context, call vapi.NewCall) vapi.CallReceipt
+	Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt
 }
 
 // CallBack says how customers are called back.
@@ -45,7 +45,7 @@ func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
 	if c == nil {
 		return t.announce(ctx, job.ReasonCallGone, detail+"; calling back is switched off")
 	}
-	call := vapi.NewCall{
+	call := vapiclient.NewCall{
 		AssistantID: cmp.Or(c.AssistantID, o.Call.AssistantID), PhoneNumberID: cmp.Or(c.PhoneNumberID, o.Call.PhoneNumberID),
 		CustomerNumber: o.Call.CustomerNumber, Name: callName(o.Tool),
 		Variables: map[string]string{
@@ -71,14 +71,14 @@ func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
 	receipt := c.Caller.Call(ctx, call)
 	t.log.InfoContext(ctx, "the customer is called back", "verdict", receipt.Verdict.String(), "status", receipt.Status, "earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
 	switch receipt.Verdict {
-	case vapi.Called:
+	case vapiclient.Called:
 		if err := t.mark(ctx, t.record, job.StateDelivered, "the customer was called back: "+receipt.CallID); err != nil {
 			// To keep the message would have it announced, which is better
 			// than not to know; but it was done.
 			t.log.ErrorContext(ctx, "the customer was called back, but this cannot be marked", "error", err)
 		}
 		return nil
-	case vapi.Refused:
+	case vapiclient.Refused:
 		t.uncalled = true
 		delay := max(batch.Backoff(firstDelay, t.received), receipt.RetryAfter)
 		if receipt.TryAgain && t.received < MaxPosts && !t.cfg.Now().Add(delay).After(o.Deadline) {
@@ -96,7 +96,7 @@ func callName(tool string) string {
 	return string(name[:min(len(name), 40)])
 }
 
-func describeCall(r vapi.CallReceipt) string {
+func describeCall(r vapiclient.CallReceipt) string {
 	if r.Err != nil {
 		return r.Err.Error()
 	}

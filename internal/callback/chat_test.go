@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // chat is the outcome of a job that was started in a chat.
@@ -102,12 +102,12 @@ func TestChatIsGone(t *testing.T) {
 	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallOutboundCall, job.AfterCallNextCall} {
 		server := httptest.NewServer(http.NotFoundHandler())
 		t.Cleanup(server.Close)
-		outbound, err := vapi.NewOutbound(vapi.OutboundConfig{URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return "k", nil }})
+		outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return "k", nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		hidden := new(visibility)
-		c := &caller{answer: func(int) vapi.CallReceipt { return called }}
+		c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
 		w := newWorld(t, func(cfg *callback.Config) {
 			calling(c)(cfg)
 			cfg.Results, cfg.Chats = hidden, outbound
@@ -119,9 +119,9 @@ func TestChatIsGone(t *testing.T) {
 	}
 }
 
-type chatting func(vapi.NewChat) vapi.Receipt
+type chatting func(vapiclient.NewChat) vapiclient.Receipt
 
-func (c chatting) Chat(_ context.Context, chat vapi.NewChat) vapi.Receipt { return c(chat) }
+func (c chatting) Chat(_ context.Context, chat vapiclient.NewChat) vapiclient.Receipt { return c(chat) }
 
 // TestSeveralInAChat has two outcomes of a chat in a batch: a chat is
 // posted each of them, and they are not taken for those of a call.
@@ -129,7 +129,7 @@ func TestSeveralInAChat(t *testing.T) {
 	var mu sync.Mutex
 	var posted []string
 	inChangedWorld(t, func(cfg *callback.Config) {
-		cfg.Chats = chatting(func(c vapi.NewChat) vapi.Receipt {
+		cfg.Chats = chatting(func(c vapiclient.NewChat) vapiclient.Receipt {
 			mu.Lock()
 			defer mu.Unlock()
 			posted = append(posted, c.PreviousChatID)
@@ -152,7 +152,7 @@ func TestSeveralInAChat(t *testing.T) {
 // TestProgressOfAChat: nobody could hear it.
 func TestProgressOfAChat(t *testing.T) {
 	inTellingWorld(t, func(cfg *callback.Config) {
-		cfg.Chats = chatting(func(vapi.NewChat) vapi.Receipt { t.Error("the chat was told"); return delivered })
+		cfg.Chats = chatting(func(vapiclient.NewChat) vapiclient.Receipt { t.Error("the chat was told"); return delivered })
 	}, func(t *testing.T, w *world, _ job.Record) {
 		o := w.noted("half")
 		o.Call.Type, o.Call.ControlURL = "chat", ""

@@ -13,6 +13,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // line is a progress line of the job t1, that its tool speaks.
@@ -202,12 +203,12 @@ func TestHoldLine(t *testing.T) {
 // TestProgressIsNotRepeated has lines that the call does not take.
 func TestProgressIsNotRepeated(t *testing.T) {
 	for name, tt := range map[string]struct {
-		receipt vapi.Receipt
+		receipt vapiclient.Receipt
 		ended   bool
 	}{
 		"try again":     {failing, false},
-		"try later":     {vapi.Receipt{Verdict: vapi.TryAgain, Status: 429, RetryAfter: time.Minute}, false},
-		"misconfigured": {vapi.Receipt{Verdict: vapi.Misconfigured, Status: 401}, false},
+		"try later":     {vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: time.Minute}, false},
+		"misconfigured": {vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401}, false},
 		"gone":          {gone, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,7 +242,7 @@ func TestResultWaitsForProgress(t *testing.T) {
 	for name, took := range map[string]time.Duration{"quick": time.Second / 2, "slow": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			inTellingWorld(t, nil, func(t *testing.T, w *world, running job.Record) {
-				w.calls.answer = func(post int) vapi.Receipt {
+				w.calls.answer = func(post int) vapiclient.Receipt {
 					if post == 1 {
 						time.Sleep(took)
 					}
@@ -266,7 +267,7 @@ func TestResultWaitsForProgress(t *testing.T) {
 // TestNextLineWaitsForProgress has a line that comes while one is being told.
 func TestNextLineWaitsForProgress(t *testing.T) {
 	inTellingWorld(t, nil, func(t *testing.T, w *world, _ job.Record) {
-		w.calls.answer = func(int) vapi.Receipt { time.Sleep(8 * time.Second); return delivered }
+		w.calls.answer = func(int) vapiclient.Receipt { time.Sleep(8 * time.Second); return delivered }
 		w.send(w.noted("half"))
 		time.AfterFunc(job.ProgressPause, func() { w.send(w.noted("most")) })
 		w.run(time.Minute)
@@ -295,7 +296,7 @@ func TestProgressDied(t *testing.T) {
 			w.send(o)
 		}, []string{"add t1=done"}},
 		"in the post": {func(w *world) {
-			w.calls.answer = func(post int) vapi.Receipt {
+			w.calls.answer = func(post int) vapiclient.Receipt {
 				if post == 1 {
 					panic("a bug")
 				}

@@ -10,6 +10,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // gathering is how long an outcome waits at most for the others of its call in
@@ -21,7 +22,7 @@ type (
 	// round is the outcomes of one call that came in one batch. Those that are
 	// added to the conversation are posted as one message, so that the
 	// assistant answers once, and not to each of them.
-	round = batch.Round[vapi.AddMessage, vapi.Receipt]
+	round = batch.Round[vapi.AddMessage, vapiclient.Receipt]
 	// rounds are the rounds of a batch, by [member].
 	rounds = map[string]*round
 )
@@ -44,7 +45,7 @@ func roundsOf(event events.SQSEvent) rounds {
 			}
 		}
 	}
-	return batch.Rounds[vapi.AddMessage, vapi.Receipt](calls)
+	return batch.Rounds[vapi.AddMessage, vapiclient.Receipt](calls)
 }
 
 // merge makes one message of several. The assistant answers where one of them

@@ -14,6 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // terse is a text around results that is easy to take apart.
@@ -281,8 +282,8 @@ func TestCopyInTheSameBatch(t *testing.T) {
 // TestSharedPostFails has the post of three outcomes fail: each of them is
 // treated as if it had been posted alone.
 func TestSharedPostFails(t *testing.T) {
-	second := func(first func() vapi.Receipt) func(int) vapi.Receipt {
-		return func(post int) vapi.Receipt {
+	second := func(first func() vapiclient.Receipt) func(int) vapiclient.Receipt {
+		return func(post int) vapiclient.Receipt {
 			if post == 1 {
 				return first()
 			}
@@ -292,7 +293,7 @@ func TestSharedPostFails(t *testing.T) {
 	all := "add t1=A t2=B t3=C"
 	t.Run("once", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = second(func() vapi.Receipt { return failing })
+			w.calls.answer = second(func() vapiclient.Receipt { return failing })
 			w.several(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
 			w.run(time.Minute)
 			if diff := cmp.Diff([]string{all, all}, w.told()); diff != "" {
@@ -334,7 +335,7 @@ func TestSharedPostFails(t *testing.T) {
 	})
 	t.Run("panics", func(t *testing.T) {
 		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = second(func() vapi.Receipt { panic("a bug") })
+			w.calls.answer = second(func() vapiclient.Receipt { panic("a bug") })
 			w.several(job.DeliveryRespond, job.DeliveryRespond, job.DeliveryRespond)
 			w.run(29 * time.Second)
 			// Those that waited go on at once; the one that posted has not

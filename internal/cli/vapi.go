@@ -14,8 +14,8 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/tools"
-	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // vapiFlags say where Vapi's API is. The private key is no flag: the arguments
@@ -25,16 +25,16 @@ type vapiFlags struct {
 	API    string `name:"api" help:"Another address of Vapi's API, such as a stand-in's." env:"VAPI_API_URL" placeholder:"URL"`
 }
 
-func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapi.API, error) {
+func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapiclient.API, error) {
 	key, err := privateKey(ctx, os.Stdin, errOut)
 	if err != nil {
 		return nil, err
 	}
 	address := f.API
 	if address == "" && f.Region == "eu" {
-		address = vapi.APIURLEU
+		address = vapiclient.APIURLEU
 	}
-	return vapi.NewAPI(vapi.APIConfig{Key: key, URL: address})
+	return vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: address})
 }
 
 // privateKey reads the key from the environment, or asks for it without

@@ -17,6 +17,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // part is what was told of one job, and the jobs that were told of in the same
@@ -80,7 +81,7 @@ func (w *world) jobOf(in webhook, toolCallID string) string {
 }
 
 // Post makes the world the calls that control messages are posted to.
-func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	text := ""
 	switch m := m.(type) {
 	case vapi.AddMessage:
@@ -92,11 +93,11 @@ func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 }
 
 // Chat makes the world the chats.
-func (w *world) Chat(ctx context.Context, chat vapi.NewChat) vapi.Receipt {
+func (w *world) Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt {
 	return w.take(ctx, "chat", w.webhook(chat.SessionID), nil, chat.Content)
 }
 
-func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.ControlMessage, text string) vapi.Receipt {
+func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.ControlMessage, text string) vapiclient.Receipt {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	inv := invocationOf(ctx)
@@ -104,7 +105,7 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 	if isLine {
 		op += " progress"
 	}
-	receipt := vapi.Receipt{Verdict: vapi.TryAgain, Err: errInjected}
+	receipt := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errInjected}
 	begun := time.Now() // what is slow to be heard was sent in time
 	err := w.step(ctx, op, together(ids), func() error {
 		w.mu.Lock()
@@ -113,14 +114,14 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 		if n := len(w.observed.posted[ids[0]]); len(hook.answers) > 0 {
 			code = hook.answers[min(n, len(hook.answers)-1)]
 		}
-		receipt = vapi.Receipt{Status: code, Err: fmt.Errorf("the control URL answered %d", code)}
+		receipt = vapiclient.Receipt{Status: code, Err: fmt.Errorf("the control URL answered %d", code)}
 		switch {
 		case code < 300:
-			receipt = vapi.Receipt{Status: code, Verdict: vapi.Delivered}
+			receipt = vapiclient.Receipt{Status: code, Verdict: vapiclient.Delivered}
 		case code >= 500:
-			receipt.Verdict = vapi.TryAgain
+			receipt.Verdict = vapiclient.TryAgain
 		default:
-			receipt.Verdict = vapi.Gone
+			receipt.Verdict = vapiclient.Gone
 			w.observed.gone[hook.call] = true
 		}
 		if isLine {
@@ -156,7 +157,7 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 			}
 		}
 		w.mu.Unlock()
-		return vapi.Receipt{Verdict: vapi.TryAgain, Err: err}
+		return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: err}
 	}
 	return receipt
 }
@@ -174,7 +175,7 @@ func (w *world) hearLine(id string, line int) {
 }
 
 // Call makes the world the telephone network that customers are called back in.
-func (w *world) Call(ctx context.Context, call vapi.NewCall) vapi.CallReceipt {
+func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	ctx, cancel := context.WithTimeout(ctx, 2*postTimeout)
 	defer cancel()
 	inv := invocationOf(ctx)
@@ -191,16 +192,16 @@ func (w *world) Call(ctx context.Context, call vapi.NewCall) vapi.CallReceipt {
 	})
 	switch {
 	case err == nil:
-		return vapi.CallReceipt{Verdict: vapi.Called, CallID: "new", Status: http.StatusCreated}
+		return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new", Status: http.StatusCreated}
 	case !effect && errors.Is(err, errInjected):
-		return vapi.CallReceipt{Verdict: vapi.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err}
+		return vapiclient.CallReceipt{Verdict: vapiclient.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if effect {
 		w.observed.mayAnnounceCalled[id] = true
 	}
-	return vapi.CallReceipt{Verdict: vapi.Unknown, Err: err}
+	return vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: err}
 }
 
 // beyond does something that is no part of the functions, and has the run wait

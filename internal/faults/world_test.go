@@ -31,6 +31,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const (
@@ -80,11 +81,11 @@ type observations struct {
 	toldAt    map[string]time.Time   // the last time, by when it was sent
 	posted    map[string][]time.Time // told or not
 	announced map[string][]job.Undelivered
-	called    map[string][]vapi.NewCall // back
-	lines     map[string][]int          // the progress lines that were told, by their numbers
-	completed map[string][]string       // what was posted to the completion URL, and answered with 200
-	cancelled map[string]bool           // by an operator
-	gone      map[string]bool           // by call: it said so
+	called    map[string][]vapiclient.NewCall // back
+	lines     map[string][]int                // the progress lines that were told, by their numbers
+	completed map[string][]string             // what was posted to the completion URL, and answered with 200
+	cancelled map[string]bool                 // by an operator
+	gone      map[string]bool                 // by call: it said so
 
 	// Where a repeat is beyond what anybody can know: the message was taken
 	// and the answer was lost, or the function died before it could write
@@ -679,7 +680,7 @@ func emptyWorld() *world {
 		observed: observations{
 			accepted: make(map[string]bool), repeated: make(map[string]bool), starts: make(map[string][]start),
 			told: make(map[string][]part), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
-			announced: make(map[string][]job.Undelivered), called: make(map[string][]vapi.NewCall), lines: make(map[string][]int),
+			announced: make(map[string][]job.Undelivered), called: make(map[string][]vapiclient.NewCall), lines: make(map[string][]int),
 			completed: make(map[string][]string), cancelled: make(map[string]bool), gone: make(map[string]bool),
 			mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool), mayAnnounceCalled: make(map[string]bool),
 		},

@@ -27,6 +27,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 func readSchema(t *testing.T) *jsonschema.Schema {
@@ -107,14 +108,16 @@ func TestSchemaIsComplete(t *testing.T) {
 }
 
 type (
-	post    func() vapi.Receipt
-	call    vapi.CallReceipt
+	post    func() vapiclient.Receipt
+	call    vapiclient.CallReceipt
 	nothing struct{}
 )
 
-func (p post) Post(context.Context, string, vapi.ControlMessage) vapi.Receipt { return p() }
+func (p post) Post(context.Context, string, vapi.ControlMessage) vapiclient.Receipt { return p() }
 
-func (c call) Call(context.Context, vapi.NewCall) vapi.CallReceipt { return vapi.CallReceipt(c) }
+func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
+	return vapiclient.CallReceipt(c)
+}
 
 func (nothing) End(context.Context, string) error { return nil }
 
@@ -139,9 +142,9 @@ func TestSchemaFitsEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000)}
-	answers := func(verdict vapi.Verdict, status int) post {
-		return func() vapi.Receipt {
-			return vapi.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
+	answers := func(verdict vapiclient.Verdict, status int) post {
+		return func() vapiclient.Receipt {
+			return vapiclient.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
 		}
 	}
 	after := func(policy job.AfterCall) func(*job.Outcome) {
@@ -157,23 +160,23 @@ func TestSchemaFitsEvents(t *testing.T) {
 		receives int
 		broken   bool // the table
 	}{
-		"gone":        {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text},
+		"gone":        {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text},
 		"no URL":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
 		"late":        {why: job.ReasonDeadline, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) }},
-		"refused":     {why: job.ReasonMisconfigured, post: answers(vapi.Misconfigured, 401), result: text},
-		"down":        {why: job.ReasonUnreachable, post: answers(vapi.TryAgain, 503), result: text, receives: callback.MaxPosts},
+		"refused":     {why: job.ReasonMisconfigured, post: answers(vapiclient.Misconfigured, 401), result: text},
+		"down":        {why: job.ReasonUnreachable, post: answers(vapiclient.TryAgain, 503), result: text, receives: callback.MaxPosts},
 		"no message":  {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`)}},
 		"table":       {why: job.ReasonUnclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
-		"called?":     {why: job.ReasonOutboundCallUnconfirmed, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.AfterCallOutboundCall)},
-		"not called":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), call: call{Verdict: vapi.Refused, Err: errors.New("403")}, result: text, change: after(job.AfterCallOutboundCall)},
-		"not kept":    {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text, change: after(job.AfterCallNextCall)},
+		"called?":     {why: job.ReasonOutboundCallUnconfirmed, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.AfterCallOutboundCall)},
+		"not called":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Refused, Err: errors.New("403")}, result: text, change: after(job.AfterCallOutboundCall)},
+		"not kept":    {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(job.AfterCallNextCall)},
 		"a chat":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" }},
-		"a failure":   {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}},
-		"a transfer":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
-		"an action":   {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}},
-		"a web call":  {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
+		"a failure":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}},
+		"a transfer":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
+		"an action":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}},
+		"a web call":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
 		"invisible":   {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}},
-		"a huge call": {why: job.ReasonCallGone, post: answers(vapi.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
+		"a huge call": {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []byte

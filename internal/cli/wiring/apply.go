@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Apply does what the plan says, in an order in which every step is of use
@@ -41,7 +41,7 @@ func Apply(ctx context.Context, cfg Config, p *Plan, done func(what string)) err
 	}
 	for _, t := range p.Prune {
 		s.progress("removing the tool %s", t.Name)
-		if err := s.API.Delete(ctx, vapi.Tools, t.ID); err != nil {
+		if err := s.API.Delete(ctx, vapiclient.Tools, t.ID); err != nil {
 			return err
 		}
 		s.done("removed the tool " + t.Name)
@@ -59,7 +59,7 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 	switch change.Action {
 	case Create:
 		s.progress("creating the credential")
-		raw, err := s.create(ctx, vapi.Credentials, s.Credential.body(change.Name), func() (json.RawMessage, error) {
+		raw, err := s.create(ctx, vapiclient.Credentials, s.Credential.body(change.Name), func() (json.RawMessage, error) {
 			stored, err := listCredentials(ctx, s.API)
 			for _, c := range stored {
 				if c.Name == change.Name {
@@ -77,7 +77,7 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 		s.progress("replacing the credential")
 		body := s.Credential.body(change.Name)
 		delete(body, "provider") // what it is cannot change
-		if _, err := s.API.Update(ctx, vapi.Credentials, change.ID, body); err != nil {
+		if _, err := s.API.Update(ctx, vapiclient.Credentials, change.ID, body); err != nil {
 			return "", s.Credential.quiet(err)
 		}
 		s.done("replaced the credential, which is now " + change.Name)
@@ -92,7 +92,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	switch change.Action {
 	case Create:
 		s.progress("creating the tool %s", change.Name)
-		if raw, err = s.create(ctx, vapi.Tools, change.Body, func() (json.RawMessage, error) { return s.findTool(ctx, change.Name) }); err != nil {
+		if raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) { return s.findTool(ctx, change.Name) }); err != nil {
 			return err
 		}
 		if s.ids[change.Name], err = idOf(raw); err != nil {
@@ -100,7 +100,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 		}
 		s.done("created the tool " + change.Name)
 	case Update:
-		if raw, err = s.API.Get(ctx, vapi.Tools, change.ID); err != nil {
+		if raw, err = s.API.Get(ctx, vapiclient.Tools, change.ID); err != nil {
 			return err
 		}
 	default:
@@ -116,7 +116,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 		return nil
 	}
 	s.progress("updating the tool %s", change.Name)
-	if raw, err = s.API.Update(ctx, vapi.Tools, s.ids[change.Name], patch(change.Body, have, found)); err != nil {
+	if raw, err = s.API.Update(ctx, vapiclient.Tools, s.ids[change.Name], patch(change.Body, have, found)); err != nil {
 		return err
 	}
 	s.done("updated the tool " + change.Name)
@@ -156,10 +156,10 @@ const createAttempts = 3
 
 // create creates something once. A create must not be repeated blindly: where
 // its answer was lost, find looks for what it made, and gives nil for nothing.
-func (s *applying) create(ctx context.Context, r vapi.Resource, body any, find func() (json.RawMessage, error)) (json.RawMessage, error) {
+func (s *applying) create(ctx context.Context, r vapiclient.Resource, body any, find func() (json.RawMessage, error)) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
 		raw, err := s.API.Create(ctx, r, body)
-		failed, ok := errors.AsType[*vapi.APIError](err)
+		failed, ok := errors.AsType[*vapiclient.APIError](err)
 		if !ok || !failed.Lost() {
 			return raw, err
 		}
@@ -183,7 +183,7 @@ func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) e
 	s.progress("attaching tools to the assistant %s", change.ID)
 	// Read again, so that what somebody changes there in the meantime is lost
 	// in as few milliseconds as can be: Vapi replaces the model as a whole.
-	raw, err := s.API.Get(ctx, vapi.Assistants, change.ID)
+	raw, err := s.API.Get(ctx, vapiclient.Assistants, change.ID)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) e
 	if model == nil {
 		return nil
 	}
-	if _, err := s.API.Update(ctx, vapi.Assistants, change.ID, append(append(json.RawMessage(`{"model":`), model...), '}')); err != nil {
+	if _, err := s.API.Update(ctx, vapiclient.Assistants, change.ID, append(append(json.RawMessage(`{"model":`), model...), '}')); err != nil {
 		return err
 	}
 	var said []string

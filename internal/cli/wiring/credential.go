@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Credential is what Vapi must send with a webhook.
@@ -93,9 +93,9 @@ type storedCredential struct {
 
 // listCredentials gives the credentials of the organisation that a webhook can
 // carry.
-func listCredentials(ctx context.Context, api *vapi.API) ([]storedCredential, error) {
-	list, err := api.List(ctx, vapi.Credentials)
-	if failed, ok := errors.AsType[*vapi.APIError](err); ok && failed.Status >= 400 && failed.Status < 500 &&
+func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredential, error) {
+	list, err := api.List(ctx, vapiclient.Credentials)
+	if failed, ok := errors.AsType[*vapiclient.APIError](err); ok && failed.Status >= 400 && failed.Status < 500 &&
 		failed.Status != http.StatusUnauthorized && failed.Status != http.StatusTooManyRequests {
 		return nil, fmt.Errorf("the credentials at Vapi cannot be listed (%w): make one in the dashboard, and give its id with --credential", err)
 	}
@@ -117,7 +117,7 @@ func listCredentials(ctx context.Context, api *vapi.API) ([]storedCredential, er
 
 // quiet takes a plan's secrets out of an error: Vapi may quote what it refuses.
 func (c Credential) quiet(err error) error {
-	failed, ok := errors.AsType[*vapi.APIError](err)
+	failed, ok := errors.AsType[*vapiclient.APIError](err)
 	if !ok {
 		return err
 	}

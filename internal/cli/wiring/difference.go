@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Difference is a field of a tool that is not at Vapi as it should be.
@@ -22,7 +22,7 @@ type Difference struct {
 // differences compares the fields that Ringback owns. Members that Vapi adds
 // are not ours to judge, except in the schema of the arguments, which is ours
 // as a whole.
-func differences(want vapi.Tool, have map[string]any) []Difference {
+func differences(want vapiclient.Tool, have map[string]any) []Difference {
 	wanted := object(want)
 	if want.Server.CredentialID == "" {
 		wanted["server"].(map[string]any)["credentialId"] = nil
@@ -118,7 +118,7 @@ func nothing(path string, v any) bool {
 // patch is the body that mends the differences: the top-level fields they are
 // in, whole, as Vapi replaces nested objects whole. What such an object holds
 // beside our own members is sent back.
-func patch(want vapi.Tool, have map[string]any, found []Difference) map[string]any {
+func patch(want vapiclient.Tool, have map[string]any, found []Difference) map[string]any {
 	wanted := object(want)
 	body := map[string]any{}
 	for _, d := range found {

@@ -17,6 +17,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Verdict is what came of a check.
@@ -40,9 +41,9 @@ type Check struct {
 
 // Examination is what is to be checked.
 type Examination struct {
-	API        *vapi.API      // required
-	Tools      *asynctool.Set // required
-	Assistants []string       // ids
+	API        *vapiclient.API // required
+	Tools      *asynctool.Set  // required
+	Assistants []string        // ids
 
 	// URL is where the webhooks are to go. Empty means where the tools at
 	// Vapi send them.
@@ -237,10 +238,10 @@ const (
 
 func (e *examination) assistant(ctx context.Context, id string) {
 	e.progress("asking Vapi for the assistant %s", id)
-	raw, err := e.API.Get(ctx, vapi.Assistants, id)
+	raw, err := e.API.Get(ctx, vapiclient.Assistants, id)
 	if err != nil {
 		remedy := reachAPI
-		if failed, ok := errors.AsType[*vapi.APIError](err); ok && failed.Status == http.StatusNotFound {
+		if failed, ok := errors.AsType[*vapiclient.APIError](err); ok && failed.Status == http.StatusNotFound {
 			remedy = "Copy the assistant's id from the dashboard."
 		}
 		e.add("assistant", id, Failed, remedy, "it cannot be read: %v", err)

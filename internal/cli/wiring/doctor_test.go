@@ -21,8 +21,8 @@ import (
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // noQueue takes nothing: the probes must not get as far.
@@ -179,7 +179,7 @@ func TestDoctorFinds(t *testing.T) {
 			changeTool("server", string(text))(t, o, x)
 		}, []string{"tool slow_one: failed: its webhooks carry no credential"}},
 		"credential is gone": {func(t *testing.T, o *org, x *wiring.Examination) {
-			if err := o.api.Delete(t.Context(), vapi.Credentials, "00000002-0000-4000-8000-000000000000"); err != nil {
+			if err := o.api.Delete(t.Context(), vapiclient.Credentials, "00000002-0000-4000-8000-000000000000"); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"credential 00000002-0000-4000-8000-000000000000: failed: tools have this credential, and Vapi does not list it"}},

@@ -8,13 +8,13 @@ import (
 	"strings"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Config says what Vapi is to agree with.
 type Config struct {
-	API   *vapi.API      // required
-	Tools *asynctool.Set // required
+	API   *vapiclient.API // required
+	Tools *asynctool.Set  // required
 
 	// URL is where Vapi posts the webhooks, as [ParseURL] gives it. Required.
 	URL string
@@ -93,9 +93,9 @@ type CredentialChange struct {
 type ToolChange struct {
 	Action      Action
 	Name        string
-	ID          string       // empty: is to be created
-	Differences []Difference // of an update
-	Body        vapi.Tool    // without the id of a credential that is yet to be created
+	ID          string          // empty: is to be created
+	Differences []Difference    // of an update
+	Body        vapiclient.Tool // without the id of a credential that is yet to be created
 }
 
 // AssistantChange is about an assistant.
@@ -130,8 +130,8 @@ func parseTool(raw json.RawMessage) (storedTool, error) {
 	return t, err
 }
 
-func listTools(ctx context.Context, api *vapi.API) ([]storedTool, error) {
-	list, err := api.List(ctx, vapi.Tools)
+func listTools(ctx context.Context, api *vapiclient.API) ([]storedTool, error) {
+	list, err := api.List(ctx, vapiclient.Tools)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ func (s *state) read(ctx context.Context) error {
 	s.assistants = map[string]*assistant{}
 	for _, id := range s.Assistants {
 		s.progress("asking Vapi for the assistant %s", id)
-		raw, err := s.API.Get(ctx, vapi.Assistants, id)
+		raw, err := s.API.Get(ctx, vapiclient.Assistants, id)
 		if err != nil {
 			return err
 		}
@@ -313,7 +313,7 @@ func (s *state) preparePrune(ctx context.Context, p *Plan) error {
 		return nil
 	}
 	s.progress("asking Vapi which assistants have the tools that are removed")
-	list, err := s.API.List(ctx, vapi.Assistants)
+	list, err := s.API.List(ctx, vapiclient.Assistants)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // org is an organisation at Vapi, with a client to reach it that never waits.
 type org struct {
 	*fakevapi.Account
-	api   *vapi.API
+	api   *vapiclient.API
 	slept []time.Duration
 }
 
@@ -41,7 +41,7 @@ func newOrg(t testing.TB) *org {
 	// A broken connection is to be seen, not repeated by net/http.
 	server.Config.SetKeepAlivesEnabled(false)
 	var err error
-	o.api, err = vapi.NewAPI(vapi.APIConfig{Key: key, URL: server.URL, Sleep: func(ctx context.Context, d time.Duration) error {
+	o.api, err = vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: server.URL, Sleep: func(ctx context.Context, d time.Duration) error {
 		o.slept = append(o.slept, d)
 		return ctx.Err()
 	}})
@@ -721,7 +721,7 @@ func TestSyncErrors(t *testing.T) {
 	}
 	o.Key = "another"
 	_, _, err := sync(t, o.config(t))
-	if failed, ok := errors.AsType[*vapi.APIError](err); !ok || failed.Status != 401 || strings.Contains(err.Error(), key) {
+	if failed, ok := errors.AsType[*vapiclient.APIError](err); !ok || failed.Status != 401 || strings.Contains(err.Error(), key) {
 		t.Errorf("%v", err)
 	}
 }

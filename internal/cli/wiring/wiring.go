@@ -14,7 +14,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // webhookTimeout is how many seconds Vapi waits for the webhook's answer. The
@@ -35,8 +35,8 @@ type Endpoint struct {
 
 // Bodies are the tools as Vapi's API takes them, in the tools' order. Its error
 // names the tool and the argument that Vapi cannot take.
-func Bodies(tools *asynctool.Set, at Endpoint) ([]vapi.Tool, error) {
-	bodies := []vapi.Tool{}
+func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
+	bodies := []vapiclient.Tool{}
 	for _, e := range tools.Entries() {
 		schema, err := shown(e.ModelSchema())
 		if err != nil {
@@ -46,24 +46,24 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapi.Tool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tool %s: its arguments' schema: %w", e.Name, err)
 		}
-		body := vapi.Tool{
+		body := vapiclient.Tool{
 			Type:  "function",
 			Async: !e.SyncAck,
-			Function: vapi.Function{
+			Function: vapiclient.Function{
 				Name: e.Name, Description: e.Description, Parameters: parameters, Strict: strict(parameters),
 			},
-			Server: vapi.Server{
+			Server: vapiclient.Server{
 				URL: at.URL, CredentialID: at.CredentialID, TimeoutSeconds: webhookTimeout,
-				BackoffPlan: vapi.BackoffPlan{Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final},
+				BackoffPlan: vapiclient.BackoffPlan{Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final},
 			},
-			Messages:   []vapi.ToolMessage{},
-			Parameters: []vapi.StaticParameter{},
+			Messages:   []vapiclient.ToolMessage{},
+			Parameters: []vapiclient.StaticParameter{},
 		}
 		if body.Async {
-			body.Messages = append(body.Messages, vapi.ToolMessage{Type: "request-complete", Role: "system", Content: started(e.Name)})
+			body.Messages = append(body.Messages, vapiclient.ToolMessage{Type: "request-complete", Role: "system", Content: started(e.Name)})
 		}
 		for _, key := range slices.Sorted(maps.Keys(e.Static)) {
-			body.Parameters = append(body.Parameters, vapi.StaticParameter{Key: key, Value: e.Static[key]})
+			body.Parameters = append(body.Parameters, vapiclient.StaticParameter{Key: key, Value: e.Static[key]})
 		}
 		bodies = append(bodies, body)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/tools"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const hook = "https://abc123.execute-api.eu-central-1.amazonaws.com/vapi"
@@ -144,7 +144,7 @@ func TestBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want vapi.Tool
+	var want vapiclient.Tool
 	if err := json.Unmarshal([]byte(wantRich), &want); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Config is what a local run is made of.
@@ -93,7 +94,7 @@ type run struct {
 	settings               []string // the variables that were set
 
 	calls    simcall.Calls
-	client   *vapi.ControlClient
+	client   *vapiclient.ControlClient
 	pipeline *pipeline.Pipeline
 	plans    []vapiauth.Plan
 	seller   *slowshop.Shop
@@ -144,7 +145,7 @@ func (r *run) assemble() error {
 	if r.plans, err = vapiauth.ParsePlans([]byte(auth)); err != nil {
 		return fmt.Errorf("--auth: %w", err)
 	}
-	if r.client, err = vapi.NewControlClient(vapi.ControlConfig{AllowLoopback: true}); err != nil {
+	if r.client, err = vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true}); err != nil {
 		return err
 	}
 	cfg := pipeline.Config{
@@ -322,7 +323,7 @@ func (r *run) close() {
 // real calls as the deployed function does.
 type calls struct{ run *run }
 
-func (c calls) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (c calls) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	if u, err := url.Parse(controlURL); err == nil && u.Host == simcall.Host {
 		controlURL = "http://" + c.run.control.Addr().String() + u.EscapedPath()
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // hostile are texts that a tool may bring back from a web page, an e-mail or a
@@ -57,7 +57,7 @@ func TestHostileResults(t *testing.T) {
 			return result(hostile[in.Text])
 		})
 	}
-	w := newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true}),
+	w := newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true}),
 		returns("respond", func(text string) (asynctool.Result, error) { return asynctool.Text(text), nil }),
 		returns("silent", func(text string) (asynctool.Result, error) {
 			return asynctool.Result{Text: text, Delivery: asynctool.Silent}, nil

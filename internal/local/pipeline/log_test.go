@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // What no log of a test in this package may hold at info level or above. The
@@ -109,17 +110,17 @@ func TestLogOfAWholeRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		var posts atomic.Int32
-		calls := receipts(func(controlURL string) vapi.Receipt {
+		calls := receipts(func(controlURL string) vapiclient.Receipt {
 			n := posts.Add(1)
 			switch {
 			case strings.Contains(controlURL, "gone"):
-				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
 			case strings.Contains(controlURL, "refused"):
-				return client(t, vapi.ControlConfig{}).Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
+				return client(t, vapiclient.ControlConfig{}).Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
 			case n%2 == 0:
-				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, Err: errors.New("the control URL answered 503")}
+				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, Err: errors.New("the control URL answered 503")}
 			}
-			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 		})
 		var log *slog.Logger
 		w := newWorldWith(t, calls, func(cfg *pipeline.Config) {
@@ -200,9 +201,9 @@ func TestLogOfAWholeRun(t *testing.T) {
 }
 
 // receipts are calls that answer by the control URL.
-type receipts func(controlURL string) vapi.Receipt
+type receipts func(controlURL string) vapiclient.Receipt
 
-func (r receipts) Post(_ context.Context, controlURL string, _ vapi.ControlMessage) vapi.Receipt {
+func (r receipts) Post(_ context.Context, controlURL string, _ vapi.ControlMessage) vapiclient.Receipt {
 	return r(controlURL)
 }
 

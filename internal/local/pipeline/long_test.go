@@ -25,6 +25,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // changed is tool, with more said of it.
@@ -248,11 +249,11 @@ func TestReadyTogether(t *testing.T) {
 		var o office
 		var w *world
 		began := time.Now()
-		calls := receipts(func(string) vapi.Receipt {
+		calls := receipts(func(string) vapiclient.Receipt {
 			if time.Since(began) < 30*time.Second {
-				return vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now")}
+				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now")}
 			}
-			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 		})
 		w = newWorldWith(t, heardBy{calls, &w}, outside, o.approval(time.Hour))
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}, toolCall{"b", "approval", `{"text":"y"}`}))
@@ -334,11 +335,11 @@ func TestStopWithCall(t *testing.T) {
 			}
 		}
 		var ended atomic.Bool
-		calls := receipts(func(string) vapi.Receipt {
+		calls := receipts(func(string) vapiclient.Receipt {
 			if ended.Load() {
-				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
 			}
-			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 		})
 		w := newWorld(t, calls,
 			changed("stops", run, func(t *asynctool.Tool[input]) { t.StopWithCall = true }),
@@ -411,11 +412,11 @@ func TestCancel(t *testing.T) {
 func TestNextCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w *world
-		calls := receipts(func(controlURL string) vapi.Receipt {
+		calls := receipts(func(controlURL string) vapiclient.Receipt {
 			if controlURL == "first" {
-				return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
 			}
-			return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 		})
 		var o office
 		w = newWorldWith(t, heardBy{calls, &w}, outside,
@@ -449,9 +450,9 @@ type heardBy struct {
 	w     **world
 }
 
-func (h heardBy) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (h heardBy) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	receipt := h.calls.Post(ctx, controlURL, m)
-	if receipt.Verdict == vapi.Delivered {
+	if receipt.Verdict == vapiclient.Delivered {
 		(*h.w).hear(controlURL, m)
 	}
 	return receipt
@@ -460,29 +461,29 @@ func (h heardBy) Post(ctx context.Context, controlURL string, m vapi.ControlMess
 // caller is Vapi, as far as it calls customers and goes on with chats.
 type caller struct {
 	mu    sync.Mutex
-	calls []vapi.NewCall
-	chats []vapi.NewChat
+	calls []vapiclient.NewCall
+	chats []vapiclient.NewChat
 }
 
-func (c *caller) Call(_ context.Context, call vapi.NewCall) vapi.CallReceipt {
+func (c *caller) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, call)
-	return vapi.CallReceipt{Verdict: vapi.Called, CallID: "new"}
+	return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new"}
 }
 
-func (c *caller) Chat(_ context.Context, chat vapi.NewChat) vapi.Receipt {
+func (c *caller) Chat(_ context.Context, chat vapiclient.NewChat) vapiclient.Receipt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.chats = append(c.chats, chat)
-	return vapi.Receipt{Verdict: vapi.Delivered, Status: 201}
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 201}
 }
 
 // TestCallBack has a result come after its call, and the customer be called.
 func TestCallBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gone := receipts(func(string) vapi.Receipt {
-			return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errors.New("the call is over")}
+		gone := receipts(func(string) vapiclient.Receipt {
+			return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
 		})
 		var c caller
 		nine := time.Now().Add(9 * time.Hour)

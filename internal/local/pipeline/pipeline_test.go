@@ -26,6 +26,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // world is what surrounds a pipeline: who posts webhooks, and who hears what
@@ -91,9 +92,9 @@ func newWorldWith(t testing.TB, calls callback.Calls, change func(*pipeline.Conf
 }
 
 // Post makes the world its own calls: the control URL is the call's id.
-func (w *world) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (w *world) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	w.hear(controlURL, m)
-	return vapi.Receipt{Verdict: vapi.Delivered, Status: http.StatusOK}
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
 }
 
 func (w *world) hear(callID string, m vapi.ControlMessage) {
@@ -191,7 +192,7 @@ func TestThreeToolCalls(t *testing.T) {
 	var w *world
 	control := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.hear(callIn(r), body(r)) }))
 	defer control.Close()
-	w = newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true}), echo)
+	w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true}), echo)
 	front := httptest.NewServer(gateway.Handler(w.pipeline.Front.Handle, slog.New(slog.DiscardHandler), pipeline.Routes...))
 	defer front.Close()
 
@@ -395,7 +396,7 @@ func TestControlURLs(t *testing.T) {
 				rw.WriteHeader(record.Code)
 			}))
 			t.Cleanup(server.Close)
-			w = newWorld(t, client(t, vapi.ControlConfig{AllowLoopback: true, Timeout: 500 * time.Millisecond}), echo)
+			w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: 500 * time.Millisecond}), echo)
 			url := c.url
 			if url == "" {
 				url = server.URL + "/call/control"
@@ -426,9 +427,9 @@ func TestControlURLs(t *testing.T) {
 	}
 }
 
-func client(t testing.TB, cfg vapi.ControlConfig) *vapi.ControlClient {
+func client(t testing.TB, cfg vapiclient.ControlConfig) *vapiclient.ControlClient {
 	t.Helper()
-	c, err := vapi.NewControlClient(cfg)
+	c, err := vapiclient.NewControlClient(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

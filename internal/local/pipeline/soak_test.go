@@ -36,6 +36,7 @@ import (
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // soak is a long run with faults all over. Its clock is that of a synctest
@@ -199,18 +200,18 @@ func (s *soak) dies(name string, h memqueue.Handler) memqueue.Handler {
 }
 
 // Post is the control URL. Some calls are gone, or refuse, for all their life.
-func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapi.Receipt {
+func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	added, ok := m.(vapi.AddMessage)
 	if !ok { // a line of progress
-		return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+		return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 	}
 	content := added.Content
-	again := vapi.Receipt{Verdict: vapi.TryAgain, Status: 503, Err: errSoak}
+	again := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, Err: errSoak}
 	switch {
 	case strings.HasSuffix(controlURL, "gone"):
-		return vapi.Receipt{Verdict: vapi.Gone, Status: 404, Err: errSoak}
+		return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errSoak}
 	case strings.HasSuffix(controlURL, "refuses"):
-		return vapi.Receipt{Verdict: vapi.Misconfigured, Status: 401, Err: errSoak}
+		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401, Err: errSoak}
 	case s.hits("control URL: 503"):
 		return again
 	case s.hits("control URL: no answer"):
@@ -235,7 +236,7 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 	if lost {
 		return again
 	}
-	return vapi.Receipt{Verdict: vapi.Delivered, Status: 200}
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 }
 
 // resultHeader is the first line of a result. No tool of these tests writes one.

@@ -1,4 +1,4 @@
-package vapi_test
+package vapiclient_test
 
 import (
 	"context"
@@ -27,15 +27,16 @@ import (
 	"code.dny.dev/ssrf"
 
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const callID = "7420f27a-30fd-4f49-a995-5549ae7cc00d"
 
 var spoken = vapi.Say{Content: "Hi"}
 
-func mustControlClient(t testing.TB, cfg vapi.ControlConfig) *vapi.ControlClient {
+func mustControlClient(t testing.TB, cfg vapiclient.ControlConfig) *vapiclient.ControlClient {
 	t.Helper()
-	c, err := vapi.NewControlClient(cfg)
+	c, err := vapiclient.NewControlClient(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +52,12 @@ func loopbackControlURL(t testing.TB, handler http.HandlerFunc) string {
 }
 
 // checkReceipt compares all but Err's text, of which it checks that it is there where it must be and keeps quiet.
-func checkReceipt(t *testing.T, got, want vapi.Receipt) {
+func checkReceipt(t *testing.T, got, want vapiclient.Receipt) {
 	t.Helper()
 	if got.Verdict != want.Verdict || got.Status != want.Status || got.RetryAfter != want.RetryAfter {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if (got.Err == nil) != (want.Verdict == vapi.Delivered) {
+	if (got.Err == nil) != (want.Verdict == vapiclient.Delivered) {
 		t.Errorf("error %v with verdict %v", got.Err, got.Verdict)
 	}
 	if got.Err != nil && (strings.Contains(got.Err.Error(), callID) || strings.Contains(got.Err.Error(), "/control")) {
@@ -71,8 +72,8 @@ func TestPostRequest(t *testing.T) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
 	})
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true})
-	checkReceipt(t, c.Post(t.Context(), controlURL, vapi.AddMessage{Content: "Hi"}), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true})
+	checkReceipt(t, c.Post(t.Context(), controlURL, vapi.AddMessage{Content: "Hi"}), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	if got.Method != "POST" || got.URL.Path != "/"+callID+"/control" {
 		t.Errorf("request %s %s", got.Method, got.URL)
 	}
@@ -93,8 +94,8 @@ func TestPublicKey(t *testing.T) {
 		requests.Add(1)
 		authorization.Store(r.Header.Get("Authorization"))
 	})
-	post := func(key string, err error) vapi.Receipt {
-		c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true, PublicKey: func(ctx context.Context) (string, error) {
+	post := func(key string, err error) vapiclient.Receipt {
+		c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, PublicKey: func(ctx context.Context) (string, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("no deadline for the key")
 			}
@@ -102,14 +103,14 @@ func TestPublicKey(t *testing.T) {
 		}})
 		return c.Post(t.Context(), controlURL, spoken)
 	}
-	checkReceipt(t, post("pk", nil), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+	checkReceipt(t, post("pk", nil), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	if got := authorization.Load(); got != "Bearer pk" {
 		t.Errorf("Authorization: %v", got)
 	}
-	checkReceipt(t, post("", errors.New("throttled")), vapi.Receipt{Verdict: vapi.TryAgain})
-	checkReceipt(t, post("", nil), vapi.Receipt{Verdict: vapi.Misconfigured})
+	checkReceipt(t, post("", errors.New("throttled")), vapiclient.Receipt{Verdict: vapiclient.TryAgain})
+	checkReceipt(t, post("", nil), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	bad := post("pk\n", nil)
-	checkReceipt(t, bad, vapi.Receipt{Verdict: vapi.Misconfigured})
+	checkReceipt(t, bad, vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	if strings.Contains(bad.Err.Error(), "pk") {
 		t.Errorf("error shows the key: %v", bad.Err)
 	}
@@ -125,41 +126,41 @@ func TestPostVerdicts(t *testing.T) {
 	tests := map[string]struct {
 		status     int
 		retryAfter string
-		want       vapi.Receipt
+		want       vapiclient.Receipt
 	}{
-		"200":                       {200, "", vapi.Receipt{Verdict: vapi.Delivered}},
-		"201":                       {201, "", vapi.Receipt{Verdict: vapi.Delivered}},
-		"204":                       {204, "5", vapi.Receipt{Verdict: vapi.Delivered}},
-		"301":                       {301, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"302":                       {302, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"307":                       {307, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"308":                       {308, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"400":                       {400, "", vapi.Receipt{Verdict: vapi.Gone}},
-		"401":                       {401, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"403":                       {403, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"404":                       {404, "5", vapi.Receipt{Verdict: vapi.Gone}},
-		"405":                       {405, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"408":                       {408, "", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"409":                       {409, "", vapi.Receipt{Verdict: vapi.Gone}},
-		"410":                       {410, "", vapi.Receipt{Verdict: vapi.Gone}},
-		"422":                       {422, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
-		"425":                       {425, "", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429":                       {429, "", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429, seconds":              {429, "7", vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: 7 * time.Second}},
-		"429, no seconds":           {429, "0", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429, negative":             {429, "-7", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429, too many seconds":     {429, "86400", vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: time.Hour}},
-		"429, more than fit":        {429, strings.Repeat("9", 30), vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: time.Hour}},
-		"429, date":                 {429, now.Add(90 * time.Second).Format(http.TimeFormat), vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: 90 * time.Second}},
-		"429, date that is past":    {429, now.Add(-time.Hour).Format(http.TimeFormat), vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429, date that is far off": {429, now.Add(48 * time.Hour).Format(http.TimeFormat), vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: time.Hour}},
-		"429, neither":              {429, "soon", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"500":                       {500, "", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"503":                       {503, "3", vapi.Receipt{Verdict: vapi.TryAgain, RetryAfter: 3 * time.Second}},
-		"599":                       {599, "", vapi.Receipt{Verdict: vapi.TryAgain}},
-		"600":                       {600, "", vapi.Receipt{Verdict: vapi.Misconfigured}},
+		"200":                       {200, "", vapiclient.Receipt{Verdict: vapiclient.Delivered}},
+		"201":                       {201, "", vapiclient.Receipt{Verdict: vapiclient.Delivered}},
+		"204":                       {204, "5", vapiclient.Receipt{Verdict: vapiclient.Delivered}},
+		"301":                       {301, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"302":                       {302, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"307":                       {307, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"308":                       {308, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"400":                       {400, "", vapiclient.Receipt{Verdict: vapiclient.Gone}},
+		"401":                       {401, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"403":                       {403, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"404":                       {404, "5", vapiclient.Receipt{Verdict: vapiclient.Gone}},
+		"405":                       {405, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"408":                       {408, "", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"409":                       {409, "", vapiclient.Receipt{Verdict: vapiclient.Gone}},
+		"410":                       {410, "", vapiclient.Receipt{Verdict: vapiclient.Gone}},
+		"422":                       {422, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		"425":                       {425, "", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429":                       {429, "", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429, seconds":              {429, "7", vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: 7 * time.Second}},
+		"429, no seconds":           {429, "0", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429, negative":             {429, "-7", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429, too many seconds":     {429, "86400", vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: time.Hour}},
+		"429, more than fit":        {429, strings.Repeat("9", 30), vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: time.Hour}},
+		"429, date":                 {429, now.Add(90 * time.Second).Format(http.TimeFormat), vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: 90 * time.Second}},
+		"429, date that is past":    {429, now.Add(-time.Hour).Format(http.TimeFormat), vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429, date that is far off": {429, now.Add(48 * time.Hour).Format(http.TimeFormat), vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: time.Hour}},
+		"429, neither":              {429, "soon", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"500":                       {500, "", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"503":                       {503, "3", vapiclient.Receipt{Verdict: vapiclient.TryAgain, RetryAfter: 3 * time.Second}},
+		"599":                       {599, "", vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"600":                       {600, "", vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
 	}
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true, Now: func() time.Time { return now }})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, Now: func() time.Time { return now }})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			controlURL := loopbackControlURL(t, func(w http.ResponseWriter, r *http.Request) {
@@ -263,10 +264,10 @@ func TestPostWithoutAnswer(t *testing.T) {
 				defer cancel()
 				timeout = 0
 			}
-			c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true, Timeout: timeout})
+			c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: timeout})
 			start := time.Now()
 			receipt := c.Post(ctx, tt.controlURL, spoken)
-			checkReceipt(t, receipt, vapi.Receipt{Verdict: vapi.TryAgain})
+			checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
 			if spent := time.Since(start); spent > 5*time.Second {
 				t.Errorf("took %v", spent)
 			}
@@ -281,9 +282,9 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	silent := make(chan struct{})
 	t.Cleanup(func() { close(silent) })
 	controlURL := strings.Replace(rawServer(t, func(*net.TCPConn) { <-silent }), "http://", "https://", 1)
-	c := mustControlClient(t, vapi.ControlConfig{Hosts: []string{strings.Split(controlURL, "/")[2]}, ConnectTimeout: 50 * time.Millisecond})
+	c := mustControlClient(t, vapiclient.ControlConfig{Hosts: []string{strings.Split(controlURL, "/")[2]}, ConnectTimeout: 50 * time.Millisecond})
 	receipt := c.Post(t.Context(), controlURL, spoken)
-	checkReceipt(t, receipt, vapi.Receipt{Verdict: vapi.TryAgain})
+	checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
 	if receipt.Err == nil || !strings.Contains(receipt.Err.Error(), "handshake") {
 		t.Errorf("error %v", receipt.Err)
 	}
@@ -297,15 +298,15 @@ func TestPostBodyThatNeverEnds(t *testing.T) {
 		<-done
 	})
 	t.Cleanup(func() { close(done) })
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true, Timeout: 100 * time.Millisecond})
-	checkReceipt(t, c.Post(t.Context(), controlURL, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: 100 * time.Millisecond})
+	checkReceipt(t, c.Post(t.Context(), controlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 }
 
 func TestPostMalformedMessage(t *testing.T) {
 	controlURL := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { t.Error("posted") })
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true})
 	for _, m := range []vapi.ControlMessage{nil, (*vapi.Say)(nil), vapi.Say{}, vapi.Control{Action: "dance"}} {
-		checkReceipt(t, c.Post(t.Context(), controlURL, m), vapi.Receipt{Verdict: vapi.Misconfigured})
+		checkReceipt(t, c.Post(t.Context(), controlURL, m), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	}
 }
 
@@ -367,20 +368,20 @@ func TestControlURLRules(t *testing.T) {
 		{"https://169.254.169.254/latest/meta-data", ""},
 		{"http://localhost:8080" + path, ""},
 	}
-	c := mustControlClient(t, vapi.ControlConfig{})
+	c := mustControlClient(t, vapiclient.ControlConfig{})
 	for _, tt := range tests {
 		got, err := c.CheckControlURL(tt.url)
 		if got != tt.want {
 			t.Errorf("%q: got %q, %v, want %q", tt.url, got, err, tt.want)
 		}
 		if tt.want == "" {
-			checkReceipt(t, c.Post(t.Context(), tt.url, spoken), vapi.Receipt{Verdict: vapi.Misconfigured})
+			checkReceipt(t, c.Post(t.Context(), tt.url, spoken), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 		}
 	}
 }
 
 func TestConfiguredHosts(t *testing.T) {
-	c := mustControlClient(t, vapi.ControlConfig{Hosts: []string{"Mock.Internal", "10.0.0.7:8080", "[fd00::7]:8080", "x.vapi.ai:8443"}})
+	c := mustControlClient(t, vapiclient.ControlConfig{Hosts: []string{"Mock.Internal", "10.0.0.7:8080", "[fd00::7]:8080", "x.vapi.ai:8443"}})
 	allowed := []string{
 		"http://mock.internal/c", "https://MOCK.internal/c", "http://mock.internal:80/c", "https://mock.internal:443/c", "http://mock.internal./c",
 		"http://10.0.0.7:8080/c", "https://10.0.0.7:8080/c", "http://[fd00::7]:8080/c", "https://x.vapi.ai:8443/c", "https://y.vapi.ai/c",
@@ -400,12 +401,12 @@ func TestConfiguredHosts(t *testing.T) {
 		}
 	}
 	for _, host := range []string{"", ":80", "host:", "http://host", "host/path", "user@host", "host?", "host#", "ho st", "h\u00f6st", "host:port", "::1"} {
-		if _, err := vapi.NewControlClient(vapi.ControlConfig{Hosts: []string{host}}); err == nil {
+		if _, err := vapiclient.NewControlClient(vapiclient.ControlConfig{Hosts: []string{host}}); err == nil {
 			t.Errorf("host %q was accepted", host)
 		}
 	}
-	for _, cfg := range []vapi.ControlConfig{{Timeout: -1}, {ConnectTimeout: -1}} {
-		if _, err := vapi.NewControlClient(cfg); err == nil {
+	for _, cfg := range []vapiclient.ControlConfig{{Timeout: -1}, {ConnectTimeout: -1}} {
+		if _, err := vapiclient.NewControlClient(cfg); err == nil {
 			t.Errorf("%+v was accepted", cfg)
 		}
 	}
@@ -415,8 +416,8 @@ func TestConfiguredHostIsReached(t *testing.T) {
 	var requests atomic.Int32
 	controlURL := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { requests.Add(1) })
 	host := strings.Split(controlURL, "/")[2]
-	checkReceipt(t, mustControlClient(t, vapi.ControlConfig{Hosts: []string{host}}).Post(t.Context(), controlURL, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
-	checkReceipt(t, mustControlClient(t, vapi.ControlConfig{}).Post(t.Context(), controlURL, spoken), vapi.Receipt{Verdict: vapi.Misconfigured})
+	checkReceipt(t, mustControlClient(t, vapiclient.ControlConfig{Hosts: []string{host}}).Post(t.Context(), controlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
+	checkReceipt(t, mustControlClient(t, vapiclient.ControlConfig{}).Post(t.Context(), controlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	if got := requests.Load(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
@@ -429,9 +430,9 @@ func TestLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true})
 	for _, host := range []string{"127.0.0.1", "localhost", "LOCALHOST."} {
-		checkReceipt(t, c.Post(t.Context(), "http://"+host+":"+u.Port()+u.Path, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+		checkReceipt(t, c.Post(t.Context(), "http://"+host+":"+u.Port()+u.Path, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	}
 	for _, refused := range []string{"http://10.0.0.1:8080/c", "http://127.0.0.1.example.com/c", "http://2130706433/c", "http://0x7f.1/c", "http://0.0.0.0:" + u.Port() + "/c", "http://evillocalhost/c"} {
 		if _, err := c.CheckControlURL(refused); err == nil {
@@ -439,18 +440,18 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 	// A resolver may say anything of a name; the address that is dialled decides.
-	elsewhere := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true}.WithTestServer("192.0.2.1:80", nil))
-	checkReceipt(t, elsewhere.Post(t.Context(), "http://a.localhost/c", spoken), vapi.Receipt{Verdict: vapi.Misconfigured})
+	elsewhere := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true}.WithTestServer("192.0.2.1:80", nil))
+	checkReceipt(t, elsewhere.Post(t.Context(), "http://a.localhost/c", spoken), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	if got := requests.Load(); got != 3 {
 		t.Errorf("%d requests", got)
 	}
 }
 
 // vapiServer is a TLS server with a certificate for *.vapi.ai, and the configuration that takes a client there.
-func vapiServer(t testing.TB, handler http.HandlerFunc, started func(net.Conn)) vapi.ControlConfig {
+func vapiServer(t testing.TB, handler http.HandlerFunc, started func(net.Conn)) vapiclient.ControlConfig {
 	t.Helper()
 	address, roots := startVapiServer(t, "127.0.0.1", handler, started)
-	return vapi.ControlConfig{}.WithTestServer(address.String(), roots,
+	return vapiclient.ControlConfig{}.WithTestServer(address.String(), roots,
 		ssrf.WithPorts(address.Port()), ssrf.WithAllowedV4Prefixes(netip.PrefixFrom(address.Addr(), 32)))
 }
 
@@ -501,12 +502,12 @@ func TestPostToVapi(t *testing.T) {
 	var host, protocol string
 	cfg := vapiServer(t, func(w http.ResponseWriter, r *http.Request) { host, protocol = r.Host, r.Proto }, nil)
 	c := mustControlClient(t, cfg)
-	checkReceipt(t, c.Post(t.Context(), "https://X.vapi.ai./"+callID+"/control", spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+	checkReceipt(t, c.Post(t.Context(), "https://X.vapi.ai./"+callID+"/control", spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	if host != "x.vapi.ai" || protocol != "HTTP/2.0" {
 		t.Errorf("host %q over %s", host, protocol)
 	}
 	// The certificate does not fit this name, and no repeat may be lost for it.
-	checkReceipt(t, c.Post(t.Context(), "https://a.b.vapi.ai/"+callID+"/control", spoken), vapi.Receipt{Verdict: vapi.TryAgain})
+	checkReceipt(t, c.Post(t.Context(), "https://a.b.vapi.ai/"+callID+"/control", spoken), vapiclient.Receipt{Verdict: vapiclient.TryAgain})
 }
 
 // Whatever a name of Vapi's resolves to, only public addresses are connected to.
@@ -551,9 +552,9 @@ func TestDialGuard(t *testing.T) {
 	}
 	for _, address := range addresses {
 		t.Run(address, func(t *testing.T) {
-			c := mustControlClient(t, vapi.ControlConfig{}.WithTestServer(address, nil))
+			c := mustControlClient(t, vapiclient.ControlConfig{}.WithTestServer(address, nil))
 			receipt := c.Post(t.Context(), vapiControlURL, spoken)
-			checkReceipt(t, receipt, vapi.Receipt{Verdict: vapi.Misconfigured})
+			checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 			if receipt.Err == nil || !strings.Contains(receipt.Err.Error(), "not allowed") {
 				t.Errorf("error %v", receipt.Err)
 			}
@@ -577,7 +578,7 @@ func TestProxyOfTheEnvironmentIsIgnored(t *testing.T) {
 		return
 	}
 	cfg := vapiServer(t, func(http.ResponseWriter, *http.Request) {}, nil)
-	checkReceipt(t, mustControlClient(t, cfg).Post(t.Context(), vapiControlURL, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+	checkReceipt(t, mustControlClient(t, cfg).Post(t.Context(), vapiControlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 }
 
 const testProxy = "http://192.0.2.1:3128" // an address for documentation: nobody is there
@@ -594,9 +595,9 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	server.Start()
 	t.Cleanup(server.Close)
-	c := mustControlClient(t, vapi.ControlConfig{AllowLoopback: true})
+	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true})
 	for range 20 {
-		checkReceipt(t, c.Post(t.Context(), server.URL+"/c", spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+		checkReceipt(t, c.Post(t.Context(), server.URL+"/c", spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	}
 	if got := connections.Load(); got != 1 {
 		t.Errorf("%d connections for HTTP/1.1", got)
@@ -605,7 +606,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	connections.Store(0)
 	c = mustControlClient(t, vapiServer(t, func(http.ResponseWriter, *http.Request) {}, func(net.Conn) { connections.Add(1) }))
 	for range 20 {
-		checkReceipt(t, c.Post(t.Context(), vapiControlURL, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+		checkReceipt(t, c.Post(t.Context(), vapiControlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	}
 	if got := connections.Load(); got != 1 {
 		t.Errorf("%d connections for HTTP/2", got)
@@ -615,11 +616,11 @@ func TestConnectionsAreKept(t *testing.T) {
 // No post waits for another: all of them are in the server before the first is answered.
 func TestPostsSideBySide(t *testing.T) {
 	const posts = 50
-	for name, newClient := range map[string]func(http.HandlerFunc) (*vapi.ControlClient, string){
-		"HTTP/1.1": func(handler http.HandlerFunc) (*vapi.ControlClient, string) {
-			return mustControlClient(t, vapi.ControlConfig{AllowLoopback: true}), loopbackControlURL(t, handler)
+	for name, newClient := range map[string]func(http.HandlerFunc) (*vapiclient.ControlClient, string){
+		"HTTP/1.1": func(handler http.HandlerFunc) (*vapiclient.ControlClient, string) {
+			return mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true}), loopbackControlURL(t, handler)
 		},
-		"HTTP/2": func(handler http.HandlerFunc) (*vapi.ControlClient, string) {
+		"HTTP/2": func(handler http.HandlerFunc) (*vapiclient.ControlClient, string) {
 			return mustControlClient(t, vapiServer(t, handler, nil)), vapiControlURL
 		},
 	} {
@@ -633,7 +634,7 @@ func TestPostsSideBySide(t *testing.T) {
 			var wait sync.WaitGroup
 			for range posts {
 				wait.Go(func() {
-					checkReceipt(t, c.Post(t.Context(), controlURL, spoken), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+					checkReceipt(t, c.Post(t.Context(), controlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 				})
 			}
 			wait.Wait()
@@ -642,8 +643,8 @@ func TestPostsSideBySide(t *testing.T) {
 }
 
 func TestVerdictString(t *testing.T) {
-	for verdict, want := range map[vapi.Verdict]string{
-		vapi.Delivered: "delivered", vapi.Gone: "gone", vapi.Misconfigured: "misconfigured", vapi.TryAgain: "try again", 0: "verdict 0",
+	for verdict, want := range map[vapiclient.Verdict]string{
+		vapiclient.Delivered: "delivered", vapiclient.Gone: "gone", vapiclient.Misconfigured: "misconfigured", vapiclient.TryAgain: "try again", 0: "verdict 0",
 	} {
 		if got := verdict.String(); got != want {
 			t.Errorf("%d: %q", verdict, got)
@@ -658,7 +659,7 @@ func FuzzControlURL(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	c := mustControlClient(f, vapi.ControlConfig{})
+	c := mustControlClient(f, vapiclient.ControlConfig{})
 	f.Fuzz(func(t *testing.T, controlURL string) {
 		requested, err := c.CheckControlURL(controlURL)
 		if err != nil {

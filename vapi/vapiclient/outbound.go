@@ -1,4 +1,4 @@
-package vapi
+package vapiclient
 
 import (
 	"bytes"
@@ -13,10 +13,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ringback/ringback/vapi"
 )
 
 // maxCallAnswer bounds what is read of the answer to a call. It repeats the assistant, prompts included.
 const maxCallAnswer = 4 << 20
+
+const maxCallIDBytes = 2048
 
 // OutboundConfig configures an [Outbound].
 type OutboundConfig struct {
@@ -209,7 +213,7 @@ func (o *Outbound) Call(ctx context.Context, call NewCall) CallReceipt {
 	var made struct {
 		ID string `json:"id"`
 	}
-	if err != nil || json.Unmarshal(answer, &made) != nil || made.ID == "" || len(made.ID) > maxCallText {
+	if err != nil || json.Unmarshal(answer, &made) != nil || made.ID == "" || len(made.ID) > maxCallIDBytes {
 		return CallReceipt{Verdict: Unknown, Status: response.StatusCode,
 			Err: fmt.Errorf("it is not known whether the call was made: %s answered %d without the id of a call", o.called.from, response.StatusCode)}
 	}
@@ -233,20 +237,25 @@ type NewChat struct {
 }
 
 type chatWire struct {
-	SessionID      string         `json:"sessionId,omitempty"`
-	PreviousChatID string         `json:"previousChatId,omitempty"`
-	AssistantID    string         `json:"assistantId,omitempty"`
-	Input          []addedMessage `json:"input"`
+	SessionID      string        `json:"sessionId,omitempty"`
+	PreviousChatID string        `json:"previousChatId,omitempty"`
+	AssistantID    string        `json:"assistantId,omitempty"`
+	Input          []chatMessage `json:"input"`
 	// Always false, so that the status comes when the model has answered. Not every version of Vapi's description had that as
 	// the default.
 	Stream bool `json:"stream"`
+}
+
+type chatMessage struct {
+	Role    vapi.Role `json:"role"`
+	Content string    `json:"content"`
 }
 
 // Chat posts a message to a chat once and waits until the model has answered it. What it answers is in the chat's history at
 // Vapi and is not read. TryAgain may mean that the message arrived all the same. A Gone is a chat or session that Vapi does
 // not know, or a message that it does not take.
 func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
-	body := chatWire{SessionID: chat.SessionID, Input: []addedMessage{{RoleSystem, chat.Content}}}
+	body := chatWire{SessionID: chat.SessionID, Input: []chatMessage{{vapi.RoleSystem, chat.Content}}}
 	if chat.SessionID == "" {
 		body.PreviousChatID, body.AssistantID = chat.PreviousChatID, chat.AssistantID
 	}

@@ -1,4 +1,4 @@
-package vapi_test
+package vapiclient_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 	"code.dny.dev/ssrf"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // nameServer answers every question about a name with the addresses of its next answer; the last one stays.
@@ -117,21 +117,21 @@ func TestNamesThatResolveInward(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		answers [][]netip.Addr
-		want    []vapi.Verdict
+		want    []vapiclient.Verdict
 	}{
-		"public":                     {[][]netip.Addr{{public}}, []vapi.Verdict{vapi.Delivered, vapi.Delivered}},
-		"private":                    {[][]netip.Addr{{private}}, []vapi.Verdict{vapi.Misconfigured}},
-		"rebound":                    {[][]netip.Addr{{public}, {private}}, []vapi.Verdict{vapi.Delivered, vapi.Misconfigured, vapi.Misconfigured}},
-		"rebound to IPv6":            {[][]netip.Addr{{public}, {netip.IPv6Loopback()}}, []vapi.Verdict{vapi.Delivered, vapi.Misconfigured}},
-		"private before public":      {[][]netip.Addr{{private, public}}, []vapi.Verdict{vapi.Delivered}},
-		"IPv6 private beside public": {[][]netip.Addr{{netip.IPv6Loopback(), public}}, []vapi.Verdict{vapi.Delivered}},
-		"several private":            {[][]netip.Addr{{private, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("169.254.169.254"), netip.IPv6Loopback()}}, []vapi.Verdict{vapi.Misconfigured}},
+		"public":                     {[][]netip.Addr{{public}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Delivered}},
+		"private":                    {[][]netip.Addr{{private}}, []vapiclient.Verdict{vapiclient.Misconfigured}},
+		"rebound":                    {[][]netip.Addr{{public}, {private}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Misconfigured, vapiclient.Misconfigured}},
+		"rebound to IPv6":            {[][]netip.Addr{{public}, {netip.IPv6Loopback()}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Misconfigured}},
+		"private before public":      {[][]netip.Addr{{private, public}}, []vapiclient.Verdict{vapiclient.Delivered}},
+		"IPv6 private beside public": {[][]netip.Addr{{netip.IPv6Loopback(), public}}, []vapiclient.Verdict{vapiclient.Delivered}},
+		"several private":            {[][]netip.Addr{{private, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("169.254.169.254"), netip.IPv6Loopback()}}, []vapiclient.Verdict{vapiclient.Misconfigured}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			(&nameServer{answers: row.answers}).use(t)
 			told.Store(0)
 			// The name is resolved; only the port is another.
-			c := mustControlClient(t, vapi.ControlConfig{}.WithTestServer("x.vapi.ai:"+strconv.Itoa(int(address.Port())), roots,
+			c := mustControlClient(t, vapiclient.ControlConfig{}.WithTestServer("x.vapi.ai:"+strconv.Itoa(int(address.Port())), roots,
 				ssrf.WithPorts(address.Port()), ssrf.WithAllowedV4Prefixes(netip.PrefixFrom(public, 32))))
 			delivered := int32(0)
 			for i, want := range row.want {
@@ -139,7 +139,7 @@ func TestNamesThatResolveInward(t *testing.T) {
 				if receipt.Verdict != want {
 					t.Errorf("post %d: %+v, want %s", i, receipt, want)
 				}
-				if want == vapi.Delivered {
+				if want == vapiclient.Delivered {
 					delivered++
 				}
 			}
@@ -166,7 +166,7 @@ func TestVapisOwnRedirectIsNotFollowed(t *testing.T) {
 				w.Header().Set("Refresh", "0; url="+target)
 				w.WriteHeader(status)
 			}, nil))
-			checkReceipt(t, c.Post(t.Context(), vapiControlURL, spoken), vapi.Receipt{Verdict: vapi.Misconfigured, Status: status})
+			checkReceipt(t, c.Post(t.Context(), vapiControlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: status})
 			if posts.Load() != 1 || followed.Load() != 0 {
 				t.Errorf("%d to %s: %d posts, %d followed", status, target, posts.Load(), followed.Load())
 			}

@@ -1,4 +1,4 @@
-package vapi
+package vapiclient
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Addresses of Vapi's API.
@@ -368,7 +369,8 @@ func (a *API) quotable(answer []byte) string {
 			text = strings.Join(parts, "; ")
 		}
 	}
-	text = singleLine(strings.ReplaceAll(text, a.key, "…"))
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, a.key, "…"), "\uFFFD")
+	text = strings.TrimSpace(strings.Join(strings.FieldsFunc(text, unicode.IsControl), " "))
 	if runes := []rune(text); len(runes) > 500 {
 		text = string(runes[:500]) + "…"
 	}

@@ -1,4 +1,4 @@
-package vapi
+package vapiclient
 
 import (
 	"crypto/x509"

@@ -1,4 +1,4 @@
-package vapi_test
+package vapiclient_test
 
 import (
 	"context"
@@ -16,21 +16,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const customerNumber = "+15550001111"
 
-var calledBack = vapi.NewCall{AssistantID: "a-1", PhoneNumberID: "p-1", CustomerNumber: customerNumber}
+var calledBack = vapiclient.NewCall{AssistantID: "a-1", PhoneNumberID: "p-1", CustomerNumber: customerNumber}
 
 // outboundTo makes an Outbound for a server. Changes to its configuration are optional.
-func outboundTo(t testing.TB, address string, change func(*vapi.OutboundConfig)) *vapi.Outbound {
+func outboundTo(t testing.TB, address string, change func(*vapiclient.OutboundConfig)) *vapiclient.Outbound {
 	t.Helper()
-	cfg := vapi.OutboundConfig{URL: address, AllowLoopback: true, Key: func(context.Context) (string, error) { return privateKey, nil }}
+	cfg := vapiclient.OutboundConfig{URL: address, AllowLoopback: true, Key: func(context.Context) (string, error) { return privateKey, nil }}
 	if change != nil {
 		change(&cfg)
 	}
-	o, err := vapi.NewOutbound(cfg)
+	o, err := vapiclient.NewOutbound(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,9 +60,9 @@ func checkQuiet(t *testing.T, err error, well bool) {
 }
 
 // checkCall compares all but Err's text.
-func checkCall(t *testing.T, got, want vapi.CallReceipt) {
+func checkCall(t *testing.T, got, want vapiclient.CallReceipt) {
 	t.Helper()
-	checkQuiet(t, got.Err, want.Verdict == vapi.Called)
+	checkQuiet(t, got.Err, want.Verdict == vapiclient.Called)
 	got.Err = nil
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -71,11 +71,11 @@ func checkCall(t *testing.T, got, want vapi.CallReceipt) {
 
 func TestCallRequest(t *testing.T) {
 	for name, row := range map[string]struct {
-		call vapi.NewCall
+		call vapiclient.NewCall
 		body string
 	}{
 		"least": {calledBack, `{"assistantId":"a-1","phoneNumberId":"p-1","customer":{"number":"+15550001111"}}`},
-		"all": {vapi.NewCall{AssistantID: "a-1", PhoneNumberID: "p-1", CustomerNumber: customerNumber, Name: "Quote", Variables: map[string]string{"result": "$ 5"},
+		"all": {vapiclient.NewCall{AssistantID: "a-1", PhoneNumberID: "p-1", CustomerNumber: customerNumber, Name: "Quote", Variables: map[string]string{"result": "$ 5"},
 			EarliestAt: time.Date(2026, 5, 6, 14, 0, 0, 5e8, time.FixedZone("", 7200))},
 			`{"assistantId":"a-1","phoneNumberId":"p-1","customer":{"number":"+15550001111"},"assistantOverrides":{"variableValues":{"result":"$ 5"}},"name":"Quote","schedulePlan":{"earliestAt":"2026-05-06T12:00:00.500Z"}}`},
 	} {
@@ -90,7 +90,7 @@ func TestCallRequest(t *testing.T) {
 			if err := json.Unmarshal(made[0], &call); err != nil {
 				t.Fatal(err)
 			}
-			checkCall(t, got, vapi.CallReceipt{Verdict: vapi.Called, CallID: call.ID, Status: 201})
+			checkCall(t, got, vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: call.ID, Status: 201})
 			if diff := cmp.Diff([]fakevapi.Request{{Method: "POST", Path: "/call", Body: row.body}}, vapiAPI.Requests()); diff != "" {
 				t.Error(diff)
 			}
@@ -103,9 +103,9 @@ func TestCallRefusedByVapi(t *testing.T) {
 	long.Name = strings.Repeat("n", 41)
 	other := calledBack
 	other.CustomerNumber = "5550001111"
-	for name, call := range map[string]vapi.NewCall{"long name": long, "number without its country": other} {
+	for name, call := range map[string]vapiclient.NewCall{"long name": long, "number without its country": other} {
 		vapiAPI, address := account(t)
-		checkCall(t, outboundTo(t, address, nil).Call(t.Context(), call), vapi.CallReceipt{Verdict: vapi.Refused, Status: 400})
+		checkCall(t, outboundTo(t, address, nil).Call(t.Context(), call), vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 400})
 		if len(vapiAPI.Calls()) != 0 {
 			t.Errorf("%s: called", name)
 		}
@@ -115,12 +115,12 @@ func TestCallRefusedByVapi(t *testing.T) {
 func TestCallIncomplete(t *testing.T) {
 	vapiAPI, address := account(t)
 	o := outboundTo(t, address, nil)
-	for _, forget := range []func(*vapi.NewCall){
-		func(c *vapi.NewCall) { c.AssistantID = "" }, func(c *vapi.NewCall) { c.PhoneNumberID = "" }, func(c *vapi.NewCall) { c.CustomerNumber = "" },
+	for _, forget := range []func(*vapiclient.NewCall){
+		func(c *vapiclient.NewCall) { c.AssistantID = "" }, func(c *vapiclient.NewCall) { c.PhoneNumberID = "" }, func(c *vapiclient.NewCall) { c.CustomerNumber = "" },
 	} {
 		call := calledBack
 		forget(&call)
-		checkCall(t, o.Call(t.Context(), call), vapi.CallReceipt{Verdict: vapi.Refused})
+		checkCall(t, o.Call(t.Context(), call), vapiclient.CallReceipt{Verdict: vapiclient.Refused})
 	}
 	if got := vapiAPI.Requests(); len(got) != 0 {
 		t.Errorf("requests %v", got)
@@ -131,21 +131,21 @@ func TestCallIncomplete(t *testing.T) {
 func TestCallFailures(t *testing.T) {
 	for name, row := range map[string]struct {
 		failure fakevapi.Failure
-		want    vapi.CallReceipt
+		want    vapiclient.CallReceipt
 		calls   int
 	}{
-		"500, not made":    {fakevapi.RefusedBefore, vapi.CallReceipt{Verdict: vapi.Unknown, Status: 500}, 0},
-		"500, made":        {fakevapi.RefusedAfter, vapi.CallReceipt{Verdict: vapi.Unknown, Status: 500}, 1},
-		"broken, not made": {fakevapi.DroppedBefore, vapi.CallReceipt{Verdict: vapi.Unknown}, 0},
-		"broken, made":     {fakevapi.DroppedAfter, vapi.CallReceipt{Verdict: vapi.Unknown}, 1},
-		"429":              {fakevapi.Limited, vapi.CallReceipt{Verdict: vapi.Refused, Status: 429, TryAgain: true, RetryAfter: 7 * time.Second}, 0},
-		"403":              {fakevapi.Forbidden, vapi.CallReceipt{Verdict: vapi.Refused, Status: 403}, 0},
+		"500, not made":    {fakevapi.RefusedBefore, vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Status: 500}, 0},
+		"500, made":        {fakevapi.RefusedAfter, vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Status: 500}, 1},
+		"broken, not made": {fakevapi.DroppedBefore, vapiclient.CallReceipt{Verdict: vapiclient.Unknown}, 0},
+		"broken, made":     {fakevapi.DroppedAfter, vapiclient.CallReceipt{Verdict: vapiclient.Unknown}, 1},
+		"429":              {fakevapi.Limited, vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 429, TryAgain: true, RetryAfter: 7 * time.Second}, 0},
+		"403":              {fakevapi.Forbidden, vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 403}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
 			o := outboundTo(t, address, nil)
 			// Before, something that leaves a connection to use again.
-			if got := o.Chat(t.Context(), vapi.NewChat{SessionID: "ses-1", Content: "Hi"}); got.Verdict != vapi.Delivered {
+			if got := o.Chat(t.Context(), vapiclient.NewChat{SessionID: "ses-1", Content: "Hi"}); got.Verdict != vapiclient.Delivered {
 				t.Fatal(got)
 			}
 			o.Call(t.Context(), calledBack)
@@ -164,22 +164,22 @@ func TestCallFailures(t *testing.T) {
 }
 
 func TestCallAnswers(t *testing.T) {
-	refused := func(status int, again bool) vapi.CallReceipt {
-		return vapi.CallReceipt{Verdict: vapi.Refused, Status: status, TryAgain: again}
+	refused := func(status int, again bool) vapiclient.CallReceipt {
+		return vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: status, TryAgain: again}
 	}
-	unknown := func(status int) vapi.CallReceipt {
-		return vapi.CallReceipt{Verdict: vapi.Unknown, Status: status}
+	unknown := func(status int) vapiclient.CallReceipt {
+		return vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Status: status}
 	}
 	var followed atomic.Int32
 	elsewhere := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
 	for name, row := range map[string]struct {
 		status int
 		body   string
-		want   vapi.CallReceipt
+		want   vapiclient.CallReceipt
 	}{
-		"201":           {201, `{"orgId":"o","id":"c-1","status":"queued"}`, vapi.CallReceipt{Verdict: vapi.Called, CallID: "c-1", Status: 201}},
-		"200":           {200, `{"id":"c-1"}`, vapi.CallReceipt{Verdict: vapi.Called, CallID: "c-1", Status: 200}},
-		"large":         {201, `{"assistant":"` + strings.Repeat("x", 1<<20) + `","id":"c-1"}`, vapi.CallReceipt{Verdict: vapi.Called, CallID: "c-1", Status: 201}},
+		"201":           {201, `{"orgId":"o","id":"c-1","status":"queued"}`, vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "c-1", Status: 201}},
+		"200":           {200, `{"id":"c-1"}`, vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "c-1", Status: 200}},
+		"large":         {201, `{"assistant":"` + strings.Repeat("x", 1<<20) + `","id":"c-1"}`, vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "c-1", Status: 201}},
 		"too large":     {201, `{"id":"c-1","assistant":"` + strings.Repeat("x", 4<<20) + `"}`, unknown(201)},
 		"no id":         {201, `{"results":[],"errors":[]}`, unknown(201)},
 		"empty id":      {201, `{"id":""}`, unknown(201)},
@@ -239,11 +239,11 @@ func TestCallWithoutAnswer(t *testing.T) {
 	}
 	read := func(conn *net.TCPConn) { _, _ = conn.Read(make([]byte, 4096)) }
 
-	noCall := vapi.CallReceipt{Verdict: vapi.Refused, TryAgain: true}
-	unknown := vapi.CallReceipt{Verdict: vapi.Unknown}
+	noCall := vapiclient.CallReceipt{Verdict: vapiclient.Refused, TryAgain: true}
+	unknown := vapiclient.CallReceipt{Verdict: vapiclient.Unknown}
 	for name, row := range map[string]struct {
 		address string
-		want    vapi.CallReceipt
+		want    vapiclient.CallReceipt
 	}{
 		"nobody listens":                  {nobody, noCall},
 		"no TLS":                          {strings.Replace(raw(func(*net.TCPConn) {}), "http://", "https://", 1), noCall},
@@ -256,16 +256,16 @@ func TestCallWithoutAnswer(t *testing.T) {
 		"half an answer": {raw(func(conn *net.TCPConn) {
 			read(conn)
 			_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{\"id\":\"c-1\"}")
-		}), vapi.CallReceipt{Verdict: vapi.Unknown, Status: 201}},
+		}), vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Status: 201}},
 		"an answer that never ends": {raw(func(conn *net.TCPConn) {
 			read(conn)
 			_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{\"id\":\"c-1\"}")
 			<-silent
-		}), vapi.CallReceipt{Verdict: vapi.Unknown, Status: 201}},
+		}), vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Status: 201}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := outboundTo(t, row.address, func(cfg *vapi.OutboundConfig) { cfg.Timeout = 200 * time.Millisecond })
+			o := outboundTo(t, row.address, func(cfg *vapiclient.OutboundConfig) { cfg.Timeout = 200 * time.Millisecond })
 			checkCall(t, o.Call(t.Context(), calledBack), row.want)
 		})
 	}
@@ -274,7 +274,7 @@ func TestCallWithoutAnswer(t *testing.T) {
 func TestOutboundKey(t *testing.T) {
 	vapiAPI, address := account(t)
 	key, failure := privateKey, error(nil)
-	o := outboundTo(t, address, func(cfg *vapi.OutboundConfig) {
+	o := outboundTo(t, address, func(cfg *vapiclient.OutboundConfig) {
 		cfg.Key = func(ctx context.Context) (string, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("no deadline for the key")
@@ -282,20 +282,20 @@ func TestOutboundKey(t *testing.T) {
 			return key, failure
 		}
 	})
-	chat := vapi.NewChat{SessionID: "ses-1", Content: "Your quote"}
-	if got := o.Call(t.Context(), calledBack); got.Verdict != vapi.Called {
+	chat := vapiclient.NewChat{SessionID: "ses-1", Content: "Your quote"}
+	if got := o.Call(t.Context(), calledBack); got.Verdict != vapiclient.Called {
 		t.Error(got)
 	}
 	for _, row := range []struct {
 		key     string
 		failure error
-		call    vapi.CallReceipt
-		chat    vapi.Receipt
+		call    vapiclient.CallReceipt
+		chat    vapiclient.Receipt
 	}{
-		{"another", nil, vapi.CallReceipt{Verdict: vapi.Refused, Status: 401}, vapi.Receipt{Verdict: vapi.Misconfigured, Status: 401}},
-		{"", nil, vapi.CallReceipt{Verdict: vapi.Refused}, vapi.Receipt{Verdict: vapi.Misconfigured}},
-		{privateKey + "\n", nil, vapi.CallReceipt{Verdict: vapi.Refused}, vapi.Receipt{Verdict: vapi.Misconfigured}},
-		{"", errors.New("throttled"), vapi.CallReceipt{Verdict: vapi.Refused, TryAgain: true}, vapi.Receipt{Verdict: vapi.TryAgain}},
+		{"another", nil, vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 401}, vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401}},
+		{"", nil, vapiclient.CallReceipt{Verdict: vapiclient.Refused}, vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		{privateKey + "\n", nil, vapiclient.CallReceipt{Verdict: vapiclient.Refused}, vapiclient.Receipt{Verdict: vapiclient.Misconfigured}},
+		{"", errors.New("throttled"), vapiclient.CallReceipt{Verdict: vapiclient.Refused, TryAgain: true}, vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
 	} {
 		key, failure = row.key, row.failure
 		checkCall(t, o.Call(t.Context(), calledBack), row.call)
@@ -303,14 +303,14 @@ func TestOutboundKey(t *testing.T) {
 	}
 	key, vapiAPI.Key = "the new one", "the new one"
 	failure = nil
-	if got := o.Call(t.Context(), calledBack); got.Verdict != vapi.Called {
+	if got := o.Call(t.Context(), calledBack); got.Verdict != vapiclient.Called {
 		t.Error(got)
 	}
 }
 
-func checkChat(t *testing.T, got, want vapi.Receipt) {
+func checkChat(t *testing.T, got, want vapiclient.Receipt) {
 	t.Helper()
-	checkQuiet(t, got.Err, want.Verdict == vapi.Delivered)
+	checkQuiet(t, got.Err, want.Verdict == vapiclient.Delivered)
 	got.Err = nil
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -320,19 +320,19 @@ func checkChat(t *testing.T, got, want vapi.Receipt) {
 func TestChatRequest(t *testing.T) {
 	const input = `"input":[{"role":"system","content":"Your quote"}],"stream":false}`
 	for name, row := range map[string]struct {
-		chat vapi.NewChat
+		chat vapiclient.NewChat
 		body string
 	}{
-		"session":                      {vapi.NewChat{SessionID: "ses-1"}, `{"sessionId":"ses-1",` + input},
-		"session before all others":    {vapi.NewChat{SessionID: "ses-1", PreviousChatID: "h", AssistantID: "a"}, `{"sessionId":"ses-1",` + input},
-		"previous chat":                {vapi.NewChat{PreviousChatID: "h"}, `{"previousChatId":"h",` + input},
-		"previous chat, and assistant": {vapi.NewChat{PreviousChatID: "h", AssistantID: "a"}, `{"previousChatId":"h","assistantId":"a",` + input},
-		"assistant":                    {vapi.NewChat{AssistantID: "a"}, `{"assistantId":"a",` + input},
+		"session":                      {vapiclient.NewChat{SessionID: "ses-1"}, `{"sessionId":"ses-1",` + input},
+		"session before all others":    {vapiclient.NewChat{SessionID: "ses-1", PreviousChatID: "h", AssistantID: "a"}, `{"sessionId":"ses-1",` + input},
+		"previous chat":                {vapiclient.NewChat{PreviousChatID: "h"}, `{"previousChatId":"h",` + input},
+		"previous chat, and assistant": {vapiclient.NewChat{PreviousChatID: "h", AssistantID: "a"}, `{"previousChatId":"h","assistantId":"a",` + input},
+		"assistant":                    {vapiclient.NewChat{AssistantID: "a"}, `{"assistantId":"a",` + input},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
 			row.chat.Content = "Your quote"
-			checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), row.chat), vapi.Receipt{Verdict: vapi.Delivered, Status: 201})
+			checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), row.chat), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 201})
 			if diff := cmp.Diff([]fakevapi.Request{{Method: "POST", Path: "/chat", Body: row.body}}, vapiAPI.Requests()); diff != "" {
 				t.Error(diff)
 			}
@@ -345,8 +345,8 @@ func TestChatRequest(t *testing.T) {
 
 func TestChatIncomplete(t *testing.T) {
 	vapiAPI, address := account(t)
-	for _, chat := range []vapi.NewChat{{}, {Content: "Your quote"}, {SessionID: "ses-1"}} {
-		checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), chat), vapi.Receipt{Verdict: vapi.Misconfigured})
+	for _, chat := range []vapiclient.NewChat{{}, {Content: "Your quote"}, {SessionID: "ses-1"}} {
+		checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), chat), vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	}
 	if got := vapiAPI.Requests(); len(got) != 0 {
 		t.Errorf("requests %v", got)
@@ -356,17 +356,17 @@ func TestChatIncomplete(t *testing.T) {
 func TestChatFailures(t *testing.T) {
 	for name, row := range map[string]struct {
 		failure fakevapi.Failure
-		want    vapi.Receipt
+		want    vapiclient.Receipt
 	}{
-		"500":    {fakevapi.RefusedBefore, vapi.Receipt{Verdict: vapi.TryAgain, Status: 500}},
-		"broken": {fakevapi.DroppedAfter, vapi.Receipt{Verdict: vapi.TryAgain}},
-		"429":    {fakevapi.Limited, vapi.Receipt{Verdict: vapi.TryAgain, Status: 429, RetryAfter: 7 * time.Second}},
-		"403":    {fakevapi.Forbidden, vapi.Receipt{Verdict: vapi.Misconfigured, Status: 403}},
+		"500":    {fakevapi.RefusedBefore, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 500}},
+		"broken": {fakevapi.DroppedAfter, vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429":    {fakevapi.Limited, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: 7 * time.Second}},
+		"403":    {fakevapi.Forbidden, vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 403}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
 			vapiAPI.Fail(1, row.failure, false)
-			checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), vapi.NewChat{SessionID: "ses-1", Content: "Your quote"}), row.want)
+			checkChat(t, outboundTo(t, address, nil).Chat(t.Context(), vapiclient.NewChat{SessionID: "ses-1", Content: "Your quote"}), row.want)
 			if got := len(vapiAPI.Requests()); got != 1 {
 				t.Errorf("%d requests", got)
 			}
@@ -376,21 +376,21 @@ func TestChatFailures(t *testing.T) {
 
 func TestChatAnswers(t *testing.T) {
 	now := time.Date(2026, 5, 6, 12, 0, 0, 0, time.UTC)
-	for status, verdict := range map[int]vapi.Verdict{
-		200: vapi.Delivered, 201: vapi.Delivered, 307: vapi.Misconfigured, 400: vapi.Gone, 404: vapi.Gone, 409: vapi.Gone, 410: vapi.Gone, 401: vapi.Misconfigured,
-		403: vapi.Misconfigured, 422: vapi.Misconfigured, 408: vapi.TryAgain, 425: vapi.TryAgain, 429: vapi.TryAgain, 500: vapi.TryAgain, 503: vapi.TryAgain,
+	for status, verdict := range map[int]vapiclient.Verdict{
+		200: vapiclient.Delivered, 201: vapiclient.Delivered, 307: vapiclient.Misconfigured, 400: vapiclient.Gone, 404: vapiclient.Gone, 409: vapiclient.Gone, 410: vapiclient.Gone, 401: vapiclient.Misconfigured,
+		403: vapiclient.Misconfigured, 422: vapiclient.Misconfigured, 408: vapiclient.TryAgain, 425: vapiclient.TryAgain, 429: vapiclient.TryAgain, 500: vapiclient.TryAgain, 503: vapiclient.TryAgain,
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", now.Add(time.Minute).Format(http.TimeFormat))
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, strings.Repeat(privateKey, 1<<16))
 		}))
-		want := vapi.Receipt{Verdict: verdict, Status: status}
-		if verdict == vapi.TryAgain {
+		want := vapiclient.Receipt{Verdict: verdict, Status: status}
+		if verdict == vapiclient.TryAgain {
 			want.RetryAfter = time.Minute
 		}
-		o := outboundTo(t, server.URL, func(cfg *vapi.OutboundConfig) { cfg.Now = func() time.Time { return now } })
-		checkChat(t, o.Chat(t.Context(), vapi.NewChat{SessionID: "ses-1", Content: "Your quote"}), want)
+		o := outboundTo(t, server.URL, func(cfg *vapiclient.OutboundConfig) { cfg.Now = func() time.Time { return now } })
+		checkChat(t, o.Chat(t.Context(), vapiclient.NewChat{SessionID: "ses-1", Content: "Your quote"}), want)
 		server.Close()
 	}
 }
@@ -401,9 +401,9 @@ func TestChatTakesTooLong(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silent }))
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(silent) })
-	o := outboundTo(t, server.URL, func(cfg *vapi.OutboundConfig) { cfg.Timeout = 50 * time.Millisecond })
-	got := o.Chat(t.Context(), vapi.NewChat{SessionID: "ses-1", Content: "Your quote"})
-	checkChat(t, got, vapi.Receipt{Verdict: vapi.TryAgain})
+	o := outboundTo(t, server.URL, func(cfg *vapiclient.OutboundConfig) { cfg.Timeout = 50 * time.Millisecond })
+	got := o.Chat(t.Context(), vapiclient.NewChat{SessionID: "ses-1", Content: "Your quote"})
+	checkChat(t, got, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
 	if !errors.Is(got.Err, context.DeadlineExceeded) {
 		t.Error(got.Err)
 	}
@@ -412,26 +412,26 @@ func TestChatTakesTooLong(t *testing.T) {
 func TestNewOutbound(t *testing.T) {
 	key := func(context.Context) (string, error) { return privateKey, nil }
 	for name, row := range map[string]struct {
-		cfg vapi.OutboundConfig
+		cfg vapiclient.OutboundConfig
 		ok  bool
 	}{
-		"Vapi":                      {vapi.OutboundConfig{Key: key}, true},
-		"Europe":                    {vapi.OutboundConfig{Key: key, URL: vapi.APIURLEU}, true},
-		"this machine":              {vapi.OutboundConfig{Key: key, URL: "http://127.0.0.1:8080", AllowLoopback: true}, true},
-		"this machine, not allowed": {vapi.OutboundConfig{Key: key, URL: "http://127.0.0.1:8080"}, false},
-		"another's machine":         {vapi.OutboundConfig{Key: key, URL: "http://api.vapi.ai", AllowLoopback: true}, false},
-		"a password":                {vapi.OutboundConfig{Key: key, URL: "https://a:b@api.vapi.ai"}, false},
-		"no key":                    {vapi.OutboundConfig{}, false},
-		"negative timeout":          {vapi.OutboundConfig{Key: key, Timeout: -1}, false},
+		"Vapi":                      {vapiclient.OutboundConfig{Key: key}, true},
+		"Europe":                    {vapiclient.OutboundConfig{Key: key, URL: vapiclient.APIURLEU}, true},
+		"this machine":              {vapiclient.OutboundConfig{Key: key, URL: "http://127.0.0.1:8080", AllowLoopback: true}, true},
+		"this machine, not allowed": {vapiclient.OutboundConfig{Key: key, URL: "http://127.0.0.1:8080"}, false},
+		"another's machine":         {vapiclient.OutboundConfig{Key: key, URL: "http://api.vapi.ai", AllowLoopback: true}, false},
+		"a password":                {vapiclient.OutboundConfig{Key: key, URL: "https://a:b@api.vapi.ai"}, false},
+		"no key":                    {vapiclient.OutboundConfig{}, false},
+		"negative timeout":          {vapiclient.OutboundConfig{Key: key, Timeout: -1}, false},
 	} {
-		if _, err := vapi.NewOutbound(row.cfg); (err == nil) != row.ok {
+		if _, err := vapiclient.NewOutbound(row.cfg); (err == nil) != row.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestCallVerdictString(t *testing.T) {
-	for verdict, want := range map[vapi.CallVerdict]string{vapi.Called: "called", vapi.Refused: "refused", vapi.Unknown: "unknown", 0: "verdict 0"} {
+	for verdict, want := range map[vapiclient.CallVerdict]string{vapiclient.Called: "called", vapiclient.Refused: "refused", vapiclient.Unknown: "unknown", 0: "verdict 0"} {
 		if got := verdict.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -453,14 +453,14 @@ func TestEachCallHasItsOwnConnection(t *testing.T) {
 	defer server.Close()
 	o := outboundTo(t, server.URL, nil)
 	for range 3 {
-		checkCall(t, o.Call(t.Context(), calledBack), vapi.CallReceipt{Verdict: vapi.Called, CallID: "c-1", Status: 200})
+		checkCall(t, o.Call(t.Context(), calledBack), vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "c-1", Status: 200})
 	}
 	if got := connections.Load(); got != 3 {
 		t.Errorf("%d connections for 3 calls", got)
 	}
 	connections.Store(0)
 	for range 3 {
-		checkChat(t, o.Chat(t.Context(), vapi.NewChat{SessionID: "ses-1", Content: "Your quote"}), vapi.Receipt{Verdict: vapi.Delivered, Status: 200})
+		checkChat(t, o.Chat(t.Context(), vapiclient.NewChat{SessionID: "ses-1", Content: "Your quote"}), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
 	}
 	if got := connections.Load(); got != 1 {
 		t.Errorf("%d connections for 3 chats", got)

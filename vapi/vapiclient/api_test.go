@@ -1,4 +1,4 @@
-package vapi_test
+package vapiclient_test
 
 import (
 	"context"
@@ -17,18 +17,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const privateKey = "private-key"
 
 // apiTo is a client of a server, and how long it would have slept.
-func apiTo(t testing.TB, handler http.HandlerFunc) (*vapi.API, *[]time.Duration) {
+func apiTo(t testing.TB, handler http.HandlerFunc) (*vapiclient.API, *[]time.Duration) {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	var slept []time.Duration
-	api, err := vapi.NewAPI(vapi.APIConfig{
+	api, err := vapiclient.NewAPI(vapiclient.APIConfig{
 		Key: privateKey, URL: server.URL + "/",
 		Sleep: func(ctx context.Context, d time.Duration) error { slept = append(slept, d); return ctx.Err() },
 		Now:   func() time.Time { return time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC) },
@@ -55,12 +55,12 @@ func TestAPIRequests(t *testing.T) {
 	})
 	ctx := t.Context()
 	for _, err := range []error{
-		second(api.Get(ctx, vapi.Assistants, "a/../b")),
-		second(api.Create(ctx, vapi.Tools, vapi.StaticParameter{Key: "k", Value: "v"})),
-		second(api.Update(ctx, vapi.Tools, "t", json.RawMessage(`{ "a" : "<" }`))),
-		api.Delete(ctx, vapi.Tools, "t"),
-		api.Delete(ctx, vapi.Tools, "gone"),
-		second(api.List(ctx, vapi.Credentials)),
+		second(api.Get(ctx, vapiclient.Assistants, "a/../b")),
+		second(api.Create(ctx, vapiclient.Tools, vapiclient.StaticParameter{Key: "k", Value: "v"})),
+		second(api.Update(ctx, vapiclient.Tools, "t", json.RawMessage(`{ "a" : "<" }`))),
+		api.Delete(ctx, vapiclient.Tools, "t"),
+		api.Delete(ctx, vapiclient.Tools, "gone"),
+		second(api.List(ctx, vapiclient.Credentials)),
 	} {
 		if err != nil {
 			t.Error(err)
@@ -128,13 +128,13 @@ func TestAPIRepeats(t *testing.T) {
 			var err error
 			switch row.method {
 			case "GET":
-				_, err = api.Get(t.Context(), vapi.Tools, "t")
+				_, err = api.Get(t.Context(), vapiclient.Tools, "t")
 			case "POST":
-				_, err = api.Create(t.Context(), vapi.Tools, map[string]int{})
+				_, err = api.Create(t.Context(), vapiclient.Tools, map[string]int{})
 			case "PATCH":
-				_, err = api.Update(t.Context(), vapi.Tools, "t", map[string]int{})
+				_, err = api.Update(t.Context(), vapiclient.Tools, "t", map[string]int{})
 			case "DELETE":
-				err = api.Delete(t.Context(), vapi.Tools, "t")
+				err = api.Delete(t.Context(), vapiclient.Tools, "t")
 			}
 			if (err == nil) != row.ok || int(requests.Load()) != row.requests || !slices.Equal(*slept, row.slept) {
 				t.Errorf("%v after %d requests and %v", err, requests.Load(), *slept)
@@ -142,7 +142,7 @@ func TestAPIRepeats(t *testing.T) {
 			if err == nil {
 				return
 			}
-			failed, ok := errors.AsType[*vapi.APIError](err)
+			failed, ok := errors.AsType[*vapiclient.APIError](err)
 			if !ok || failed.Status != row.status || failed.Method != row.method || failed.Lost() != (row.status == 0 || row.status >= 500) {
 				t.Errorf("%#v", failed)
 			}
@@ -162,7 +162,7 @@ func TestAPIIsInterrupted(t *testing.T) {
 		cancel()
 		w.WriteHeader(503)
 	})
-	if _, err := api.Get(ctx, vapi.Tools, "t"); err == nil || requests != 1 {
+	if _, err := api.Get(ctx, vapiclient.Tools, "t"); err == nil || requests != 1 {
 		t.Errorf("%v after %d requests", err, requests)
 	}
 }
@@ -183,7 +183,7 @@ func TestAPIErrors(t *testing.T) {
 				w.WriteHeader(status)
 				io.WriteString(w, row.body)
 			})
-			_, err := api.Get(t.Context(), vapi.Tools, "t")
+			_, err := api.Get(t.Context(), vapiclient.Tools, "t")
 			if err == nil || err.Error() != row.want {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
@@ -215,7 +215,7 @@ func TestAPIList(t *testing.T) {
 	newestFirst := func(total int) func(int) int { return func(i int) int { return total - 1 - i } }
 	for _, total := range []int{0, 1, 999, 1000, 1001, 2500} {
 		api, _ := apiTo(t, serve(total, newestFirst(total)))
-		list, err := api.List(t.Context(), vapi.Tools)
+		list, err := api.List(t.Context(), vapiclient.Tools)
 		if err != nil || len(list) != total {
 			t.Errorf("%d of %d, %v", len(list), total, err)
 		}
@@ -237,7 +237,7 @@ func TestAPIList(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			api, _ := apiTo(t, row.handler)
-			if list, err := api.List(t.Context(), vapi.Assistants); err == nil || !strings.Contains(err.Error(), row.want) {
+			if list, err := api.List(t.Context(), vapiclient.Assistants); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("%d, %v", len(list), err)
 			}
 		})
@@ -246,29 +246,29 @@ func TestAPIList(t *testing.T) {
 	api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "["+strings.Repeat(`{"id":"x"},`, 99)+`{"id":"x"}]`)
 	})
-	if _, err := api.List(t.Context(), vapi.Credentials); err == nil || !strings.Contains(err.Error(), "--credential") {
+	if _, err := api.List(t.Context(), vapiclient.Credentials); err == nil || !strings.Contains(err.Error(), "--credential") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestNewAPI(t *testing.T) {
 	for name, row := range map[string]struct {
-		cfg vapi.APIConfig
+		cfg vapiclient.APIConfig
 		ok  bool
 	}{
-		"Vapi":                {vapi.APIConfig{Key: "k"}, true},
-		"Europe":              {vapi.APIConfig{Key: "k", URL: vapi.APIURLEU}, true},
-		"this machine":        {vapi.APIConfig{Key: "k", URL: "http://127.0.0.1:8080/api"}, true},
-		"no key":              {vapi.APIConfig{}, false},
-		"a line in the key":   {vapi.APIConfig{Key: "k\nX-Other: 1"}, false},
-		"another's machine":   {vapi.APIConfig{Key: "k", URL: "http://api.vapi.ai"}, false},
-		"no scheme":           {vapi.APIConfig{Key: "k", URL: "api.vapi.ai"}, false},
-		"a password":          {vapi.APIConfig{Key: "k", URL: "https://a:b@api.vapi.ai"}, false},
-		"a query":             {vapi.APIConfig{Key: "k", URL: "https://api.vapi.ai?x=1"}, false},
-		"no address at all":   {vapi.APIConfig{Key: "k", URL: "https://"}, false},
-		"not even an address": {vapi.APIConfig{Key: "k", URL: "https://%"}, false},
+		"Vapi":                {vapiclient.APIConfig{Key: "k"}, true},
+		"Europe":              {vapiclient.APIConfig{Key: "k", URL: vapiclient.APIURLEU}, true},
+		"this machine":        {vapiclient.APIConfig{Key: "k", URL: "http://127.0.0.1:8080/api"}, true},
+		"no key":              {vapiclient.APIConfig{}, false},
+		"a line in the key":   {vapiclient.APIConfig{Key: "k\nX-Other: 1"}, false},
+		"another's machine":   {vapiclient.APIConfig{Key: "k", URL: "http://api.vapi.ai"}, false},
+		"no scheme":           {vapiclient.APIConfig{Key: "k", URL: "api.vapi.ai"}, false},
+		"a password":          {vapiclient.APIConfig{Key: "k", URL: "https://a:b@api.vapi.ai"}, false},
+		"a query":             {vapiclient.APIConfig{Key: "k", URL: "https://api.vapi.ai?x=1"}, false},
+		"no address at all":   {vapiclient.APIConfig{Key: "k", URL: "https://"}, false},
+		"not even an address": {vapiclient.APIConfig{Key: "k", URL: "https://%"}, false},
 	} {
-		if _, err := vapi.NewAPI(row.cfg); (err == nil) != row.ok {
+		if _, err := vapiclient.NewAPI(row.cfg); (err == nil) != row.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

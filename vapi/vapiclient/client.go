@@ -1,4 +1,6 @@
-package vapi
+// Package vapiclient sends what Ringback sends to Vapi: control messages to a live call, outbound calls and chats, and
+// the requests that set tools up.
+package vapiclient
 
 import (
 	"bytes"
@@ -20,6 +22,8 @@ import (
 	"unicode"
 
 	"code.dny.dev/ssrf"
+
+	"github.com/ringback/ringback/vapi"
 )
 
 const (
@@ -199,7 +203,7 @@ type Receipt struct {
 }
 
 // Post posts m to a control URL once. It never repeats a post that may have reached Vapi.
-func (c *ControlClient) Post(ctx context.Context, controlURL string, m ControlMessage) Receipt {
+func (c *ControlClient) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) Receipt {
 	u, transport, err := c.route(controlURL)
 	if err != nil {
 		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("control URL refused: %w", err)}

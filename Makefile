@@ -1,33 +1,49 @@
-# Everything that is done with Ringback from a terminal. `make help` lists it.
+# Every task of this repository. "make" lists them by section.
 
 ARCH ?= arm64
 GOARCH = $(if $(filter arm64,$(ARCH)),arm64,$(if $(filter x86_64,$(ARCH)),amd64,$(error ARCH is arm64 or x86_64, not $(ARCH))))
 BINARIES = build/ack/bootstrap build/process/bootstrap build/callback/bootstrap
 
-.DEFAULT_GOAL := help
+# npm also has aws-cdk 3.0.0, which was published by accident.
+CDK := npx --yes aws-cdk@2.1148.1
 
-.PHONY: help
-help: ## List what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+SAM := sam
 
-.PHONY: run
-run: ## Run everything on this machine, and play a call (ARGS='--help' lists more)
-	@go build -o build/ringback ./cmd/ringback && exec build/ringback dev $(ARGS)
-
-.PHONY: build
-build: $(BINARIES) ## Build the functions for Lambda (ARCH=arm64 or x86_64)
-
-# Go knows what has changed; make does not.
-.PHONY: $(BINARIES)
-$(BINARIES): build/%/bootstrap:
-	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags='-s -w' -o $@ ./functions/$*
-
-# The stack's own tests synthesise it, for which the CDK needs Node.js.
+# The tests of infra/ synthesise the stack, for which the CDK needs Node.js.
 ifeq ($(shell command -v node),)
 PACKAGES = $$(go list ./... | grep -v /infra)
 else
 PACKAGES = ./...
 endif
+
+# The number of tool calls of "make soak". SEED repeats the faults of an earlier run.
+SOAK ?= 50000
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+##@ On this machine
+
+.PHONY: run
+run: ## Run everything locally and play a call (ARGS='--help' lists the flags)
+	@go build -o build/ringback ./cmd/ringback && exec build/ringback dev $(ARGS)
+
+.PHONY: build
+build: $(BINARIES) ## Build the functions for Lambda (ARCH=arm64 or x86_64)
+
+# The go command finds out what has changed, so make always runs it.
+.PHONY: $(BINARIES)
+$(BINARIES): build/%/bootstrap:
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags='-s -w' -o $@ ./functions/$*
+
+.PHONY: clean
+clean: ## Remove the build products
+	rm -rf build cdk.out
+
+##@ Checks
 
 .PHONY: test
 test: ## Run the tests
@@ -35,7 +51,7 @@ test: ## Run the tests
 	go test -timeout 10m $(PACKAGES)
 
 .PHONY: lint
-lint: ## Check the format, and look for mistakes
+lint: ## Check the format and look for mistakes
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not formatted; run make fmt: $$unformatted"; exit 1; fi
 	go vet -tags e2e ./...
 	go tool staticcheck -tags e2e ./...
@@ -44,16 +60,85 @@ lint: ## Check the format, and look for mistakes
 fmt: ## Format the code
 	gofmt -w $$(git ls-files '*.go')
 
-.PHONY: events
-events: ## Make the Lambda events in events/ anew, from events/vapi
-	go test ./events -run TestEvents -update
-
 .PHONY: bench
 bench: ## Measure the parser, the ack and the whole way
 	go test -run '^$$' -bench . -benchmem ./vapi ./vapi/vapiauth ./internal/ack ./internal/local/pipeline
 
-include infra.mk faults.mk soak.mk licences.mk
+.PHONY: e2e
+e2e: ## Deploy into an emulator of AWS and test the deployment
+	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 20m -parallel 16 -v ./e2e
 
-.PHONY: clean
-clean: ## Remove what was built
-	rm -rf build cdk.out
+##@ Faults (docs/faults.md)
+
+.PHONY: faults
+faults: ## Inject every fault, singly, in pairs and at random, and kill the built functions
+	cd internal/faults && go test -count=1 -timeout 30m -args -faults.full $(ARGS)
+
+.PHONY: faults-mutants
+faults-mutants: ## Put bugs into copies of the sources and check that the tests find them
+	cd internal/faults && go test -count=1 -timeout 30m -run '^TestMutants$$' -args -faults.mutants
+
+.PHONY: soak
+soak: ## Send 50,000 tool calls through the functions, with faults everywhere
+	RINGBACK_SOAK=$(SOAK) RINGBACK_SOAK_SEED=$(SEED) go test -count=1 -timeout 10m -run '^TestSoak$$' -v ./internal/local/pipeline
+
+##@ Generated files
+
+.PHONY: events
+events: ## Write the Lambda events in events/ again, from events/vapi
+	go test ./events -run TestEvents -update
+
+.PHONY: licences
+licences: ## Write docs/licences.md again
+	.ci/licences >docs/licences.md.new
+	mv docs/licences.md.new docs/licences.md
+
+##@ Deployment (ARGS holds settings: make deploy ARGS='-c stage=dev')
+
+.PHONY: synth
+synth: ## Synthesise the CloudFormation template into cdk.out
+	$(CDK) synth --quiet $(ARGS)
+
+.PHONY: deploy
+deploy: ## Build the functions and deploy them
+	$(CDK) deploy $(ARGS)
+
+.PHONY: diff
+diff: ## Show what a deployment would change
+	$(CDK) diff $(ARGS)
+
+.PHONY: destroy
+destroy: ## Delete the stack; the jobs table stays unless removalPolicy is destroy
+	$(CDK) destroy $(ARGS)
+
+##@ SAM CLI (EVENT names another input)
+
+# The SAM CLI runs the functions in containers, from the template that the CDK
+# synthesised. It knows them by their logical ids.
+
+.PHONY: sam-template
+sam-template: ## Synthesise the template that the SAM CLI runs
+	$(CDK) synth --quiet --output build/sam -c architecture=x86_64 -c localEndpoint=true $(ARGS)
+
+.PHONY: sam-ack
+sam-ack: EVENT ?= events/ack/tool-calls.json
+sam-ack: sam-template ## Invoke the ack function
+	$(SAM) local invoke RingbackAckE5A2F9AB --event $(EVENT) $(SAM_ARGS)
+
+.PHONY: sam-process
+sam-process: EVENT ?= events/process/tool-calls.json
+sam-process: sam-template ## Invoke the process function
+	$(SAM) local invoke RingbackProcessA7AC0D3E --event $(EVENT) $(SAM_ARGS)
+
+.PHONY: sam-callback
+sam-callback: EVENT ?= events/callback/tool-calls.json
+sam-callback: sam-template ## Invoke the callback function
+	$(SAM) local invoke RingbackCallback0ED071A9 --event $(EVENT) $(SAM_ARGS)
+
+.PHONY: sam-api
+sam-api: sam-template ## Serve the API at http://127.0.0.1:3000/vapi and /results/
+	$(SAM) local start-api $(SAM_ARGS)
+
+.PHONY: sam-check
+sam-check: ## Run all SAM targets in a container engine and check their answers
+	infra/check-sam

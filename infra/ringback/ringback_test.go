@@ -807,18 +807,18 @@ func TestLocalEndpoint(t *testing.T) {
 	}
 }
 
-// infra.mk names the functions by their logical ids, and infra/sam.json their
+// The Makefile names the functions by their logical ids, and infra/sam.json their
 // variables.
 func TestSAM(t *testing.T) {
 	made := synthesise(t, ringback.Props{LocalEndpoint: true})
-	targets, err := os.ReadFile("../../infra.mk")
+	targets, err := os.ReadFile("../../Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	declared := map[string]bool{}
 	for id, f := range made.all("AWS::Lambda::Function") {
 		if !strings.Contains(string(targets), "local invoke "+id+" ") {
-			t.Errorf("infra.mk does not invoke %s", id)
+			t.Errorf("the Makefile does not invoke %s", id)
 		}
 		for variable := range at(t, f.Properties, "Environment", "Variables").(map[string]any) {
 			declared[variable] = true

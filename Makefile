@@ -90,7 +90,7 @@ events: ## Write the Lambda events in events/ again, from events/vapi
 
 .PHONY: licences
 licences: ## Write docs/licences.md again
-	.ci/licences >docs/licences.md.new
+	scripts/licences >docs/licences.md.new
 	mv docs/licences.md.new docs/licences.md
 
 ##@ Deployment (ARGS holds settings: make deploy ARGS='-c stage=dev')
@@ -141,4 +141,4 @@ sam-api: sam-template ## Serve the API at http://127.0.0.1:3000/vapi and /result
 
 .PHONY: sam-check
 sam-check: ## Run all SAM targets in a container engine and check their answers
-	infra/check-sam
+	scripts/check-sam

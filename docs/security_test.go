@@ -100,7 +100,7 @@ func TestUndeliveredExample(t *testing.T) {
 // TestLicencesAreListed compares the build list with the page of licences.
 func TestLicencesAreListed(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test", "-tags", "e2e",
-		"-f", "{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", "../...", "tool").Output()
+		"-f", "{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", "../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,10 @@ test: ## Run the tests
 	go test -timeout 10m $(PACKAGES)
 
 .PHONY: lint
-lint: ## Check the format and look for mistakes
+lint: ## Check the format, look for mistakes and check who imports whom
 	$(GOLANGCI_LINT) run
+	@deps=$$(go list -deps ./functions/ack) || exit 1; \
+	if echo "$$deps" | grep -E '/ringback/(asynctool|tools)$$'; then echo "functions/ack links this, but the front starts without the tools"; exit 1; fi
 
 .PHONY: fmt
 fmt: ## Format the code

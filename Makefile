@@ -31,13 +31,21 @@ help: ## List the targets
 ##@ On this machine
 
 .PHONY: run
-run: ## Run everything locally and play a call (ARGS='--help' lists the flags)
-	@go build -o build/ringback ./cmd/ringback && exec build/ringback dev $(ARGS)
+run: build/ringback ## Run everything locally and play a call (ARGS='--help' lists the flags)
+	@exec build/ringback dev $(ARGS)
+
+.PHONY: cli
+cli: build/ringback ## Build the command line, build/ringback
+
+# The go command finds out what has changed, so make always runs it. Unlike the
+# functions, this build records the revision, which "ringback version" prints.
+.PHONY: build/ringback
+build/ringback:
+	@go build -o $@ ./cmd/ringback
 
 .PHONY: build
 build: $(BINARIES) ## Build the functions for Lambda (ARCH=arm64 or x86_64)
 
-# The go command finds out what has changed, so make always runs it.
 .PHONY: $(BINARIES)
 $(BINARIES): build/%/bootstrap:
 	CGO_ENABLED=0 GOOS=linux GOARCH=$(GOARCH) go build -tags lambda.norpc -trimpath -buildvcs=false -ldflags='-s -w' -o $@ ./functions/$*

@@ -25,6 +25,7 @@ type commands struct {
 
 	Prompt     promptCommand     `cmd:"" help:"Print what the assistant has to know of the tools, for its system prompt."`
 	Completion completionCommand `cmd:"" help:"Set up the completion of commands and flags in your shell."`
+	Version    versionCommand    `cmd:"" help:"Print the version, the revision and the Go version of this build."`
 }
 
 // Help is shown above the flags.

@@ -268,7 +268,8 @@ func TestPostWithoutAnswer(t *testing.T) {
 			start := time.Now()
 			receipt := c.Post(ctx, tt.controlURL, spoken)
 			checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
-			if spent := time.Since(start); spent > 5*time.Second {
+			// Without a limit of its own a post has ten seconds.
+			if spent := time.Since(start); spent >= 10*time.Second {
 				t.Errorf("took %v", spent)
 			}
 			if strings.HasPrefix(name, "hang") && !errors.Is(receipt.Err, context.DeadlineExceeded) {
@@ -278,16 +279,29 @@ func TestPostWithoutAnswer(t *testing.T) {
 	}
 }
 
+// longer tries with a timeout that ends the test, and with longer ones while a
+// busy machine needs them for what comes before.
+func longer(timeout time.Duration, try func(timeout time.Duration, last bool) bool) {
+	const most = 5 * time.Second // shorter than a post's own ten seconds
+	for !try(timeout, timeout == most) && timeout < most {
+		timeout = min(4*timeout, most)
+	}
+}
+
 func TestHandshakeThatNeverEnds(t *testing.T) {
 	silent := make(chan struct{})
 	t.Cleanup(func() { close(silent) })
 	controlURL := strings.Replace(rawServer(t, func(*net.TCPConn) { <-silent }), "http://", "https://", 1)
-	c := mustControlClient(t, vapiclient.ControlConfig{Hosts: []string{strings.Split(controlURL, "/")[2]}, ConnectTimeout: 50 * time.Millisecond})
-	receipt := c.Post(t.Context(), controlURL, spoken)
-	checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
-	if receipt.Err == nil || !strings.Contains(receipt.Err.Error(), "handshake") {
-		t.Errorf("error %v", receipt.Err)
-	}
+	longer(50*time.Millisecond, func(timeout time.Duration, last bool) bool {
+		c := mustControlClient(t, vapiclient.ControlConfig{Hosts: []string{strings.Split(controlURL, "/")[2]}, ConnectTimeout: timeout})
+		receipt := c.Post(t.Context(), controlURL, spoken)
+		checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.TryAgain})
+		found := receipt.Err != nil && strings.Contains(receipt.Err.Error(), "handshake")
+		if last && !found {
+			t.Errorf("error %v", receipt.Err)
+		}
+		return found
+	})
 }
 
 // An answer's status counts, however its body ends.
@@ -298,8 +312,13 @@ func TestPostBodyThatNeverEnds(t *testing.T) {
 		<-done
 	})
 	t.Cleanup(func() { close(done) })
-	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: 100 * time.Millisecond})
-	checkReceipt(t, c.Post(t.Context(), controlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
+	longer(100*time.Millisecond, func(timeout time.Duration, last bool) bool {
+		receipt := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: timeout}).Post(t.Context(), controlURL, spoken)
+		if last || receipt.Verdict == vapiclient.Delivered {
+			checkReceipt(t, receipt, vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200})
+		}
+		return receipt.Verdict == vapiclient.Delivered
+	})
 }
 
 func TestPostMalformedMessage(t *testing.T) {

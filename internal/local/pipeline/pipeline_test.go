@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -196,10 +197,12 @@ func TestThreeToolCalls(t *testing.T) {
 	front := httptest.NewServer(gateway.Handler(w.pipeline.Front.Handle, slog.New(slog.DiscardHandler), pipeline.Routes...))
 	defer front.Close()
 
-	// The quickest of a few, as this machine may be busy with something else.
-	quickest := time.Hour
-	const times = 5
-	for i := range times {
+	// The quickest of a few, and of more while none is quick enough, as this
+	// machine may be busy with something else.
+	const fewest, most, quick = 5, 100, 50 * time.Millisecond
+	quickest, times := time.Hour, 0
+	for ; times < fewest || times < most && quickest > quick; times++ {
+		i := times
 		id := fmt.Sprintf("call%d", i)
 		started := time.Now()
 		response, err := http.Post(front.URL+"/vapi", "application/json", strings.NewReader(webhook(id, control.URL+"/"+id+"/control",
@@ -224,8 +227,8 @@ func TestThreeToolCalls(t *testing.T) {
 		}
 	}
 	t.Logf("the quickest webhook was answered in %s", quickest)
-	if quickest > 50*time.Millisecond {
-		t.Errorf("the quickest webhook was answered in %s, want at most 50ms", quickest)
+	if quickest > quick {
+		t.Errorf("the quickest of %d webhooks was answered in %s, want at most %s", times, quickest, quick)
 	}
 	w.drained()
 	for i := range times {
@@ -346,6 +349,7 @@ func TestControlURLs(t *testing.T) {
 		told    bool
 		why     job.Reason
 		atLeast time.Duration
+		timeout time.Duration // of a post; zero means longer than any answer takes
 	}{
 		{name: "500 twice, then 200", serve: answers(500, 500, 200), posts: 3, told: true, atLeast: 3 * time.Second},
 		{name: "429 with Retry-After", serve: func(n int) http.HandlerFunc {
@@ -365,7 +369,7 @@ func TestControlURLs(t *testing.T) {
 					<-r.Context().Done()
 				}
 			}
-		}, posts: 2, told: true},
+		}, posts: 2, told: true, timeout: 2 * time.Second},
 		{name: "redirects", serve: func(int) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
@@ -396,7 +400,7 @@ func TestControlURLs(t *testing.T) {
 				rw.WriteHeader(record.Code)
 			}))
 			t.Cleanup(server.Close)
-			w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: 500 * time.Millisecond}), echo)
+			w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: cmp.Or(c.timeout, time.Minute)}), echo)
 			url := c.url
 			if url == "" {
 				url = server.URL + "/call/control"

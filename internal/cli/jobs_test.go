@@ -222,7 +222,7 @@ func TestJobsOfALocalRun(t *testing.T) {
 	}
 	response.Body.Close()
 	id := ""
-	for end := time.Now().Add(10 * time.Second); id == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); id == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		code, out, errOut := run(t, "jobs", "list", "--local", "--addr", addr)
 		if code != 0 {
 			t.Fatalf("code %d, %s", code, errOut)

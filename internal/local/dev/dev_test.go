@@ -40,12 +40,16 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
+// patience is the limit for what takes a moment on a quiet machine: only a run
+// that hangs reaches it.
+const patience = 5 * time.Minute
+
 // wait waits until the screen shows something, and gives what the pattern's
 // group holds.
 func (s *screen) wait(t *testing.T, pattern string) string {
 	t.Helper()
 	p := regexp.MustCompile(pattern)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if m := p.FindStringSubmatch(s.String()); m != nil {
 			return m[len(m)-1]
 		}
@@ -86,7 +90,7 @@ func (l *local) end(t *testing.T) error {
 	select {
 	case err := <-l.ended:
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("the run does not end; the screen shows:\n%s", l.screen)
 		return nil
 	}
@@ -126,7 +130,8 @@ func sample(t *testing.T, name string) []byte {
 func TestDemonstration(t *testing.T) {
 	l := start(t, dev.Config{
 		Demo: sample(t, "tool-calls"), Approval: sample(t, "notify-when-ready"), Status: sample(t, "task-status"),
-		ShopDelay: 100 * time.Millisecond, Try: "curl it",
+		ShopDelay: 500 * time.Millisecond, // on a busy machine, too, the caller asks how far it is before the answer comes
+		Try:       "curl it",
 	})
 	l.screen.wait(t, "curl it")
 	l.stop()
@@ -193,7 +198,7 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 func later(d time.Duration) func() ([]asynctool.Definition, error) {
 	return func() ([]asynctool.Definition, error) {
 		return []asynctool.Definition{asynctool.Tool[map[string]any]{
-			Name: "spending_report", Description: "Stands in for one that waits.", Schema: &jsonschema.Schema{Type: "object"}, Deadline: 2 * d,
+			Name: "spending_report", Description: "Stands in for one that waits.", Schema: &jsonschema.Schema{Type: "object"}, Deadline: 100 * d, // so that it comes in time on a busy machine, too
 			Run: func(_ context.Context, call asynctool.Call, _ map[string]any) (asynctool.Result, error) {
 				if call.Resumes == 0 {
 					return asynctool.ResumeIn(d, nil), nil
@@ -340,7 +345,7 @@ func TestCannotStart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			if err := dev.Run(ctx, ctx, c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the run ended with %v, want %q", err, c.want)

@@ -41,6 +41,7 @@ type lab struct {
 	*world
 	t        *testing.T
 	folder   string // of the built functions
+	beat     time.Duration
 	blows    map[string][]*blow
 	database *server.Server
 	outside  *httptest.Server // control URLs and the tools' service
@@ -92,13 +93,53 @@ type invocationInput struct {
 	deadline time.Time
 }
 
+// The lab's time passes for real, in beats. A beat is a second, and longer on a
+// busy machine, where everything takes longer: else timeouts end what is in
+// order.
 const (
-	labAckTimeout     = 5 * time.Second
-	labProcessTimeout = 14 * time.Second // the tools' two seconds, and what the process function keeps for itself
-	labBackTimeout    = 12 * time.Second
-	labVisibility     = 4 * time.Second
-	labMemory         = 4 << 20 // KiB of address space
+	labToolTimeout     = 2 // beats, as all of these
+	labAckTimeout      = 5
+	labProcessTimeout  = labToolTimeout + 12 // what the process function keeps for itself
+	labBackTimeout     = 12
+	labVisibility      = 4
+	labLeaseMargin     = 2
+	labArrival         = 3
+	labDeliveryLease   = 5
+	labWebhookTries    = 5
+	labCompletionTries = 8
+	labResultReceives  = 30
+
+	labMemory = 4 << 20 // KiB of address space
 )
+
+// measureBeat returns the length of a beat. The timeouts leave room for work
+// that takes several times as long as on a quiet machine: a beat grows when
+// computing takes more than five times as long.
+func measureBeat(t *testing.T) time.Duration {
+	const most = 30
+	threads := runtime.GOMAXPROCS(0)
+	began, used := time.Now(), processorTime(t)
+	var spinning sync.WaitGroup
+	for range threads {
+		spinning.Go(func() {
+			for time.Since(began) < time.Second {
+			}
+		})
+	}
+	spinning.Wait()
+	wanted, got := time.Since(began)*time.Duration(threads), processorTime(t)-used
+	slowness := float64(wanted) / float64(max(got, 1))
+	return time.Duration(min(max(1, slowness/5), most) * float64(time.Second)).Round(time.Second)
+}
+
+// processorTime is what this process has used.
+func processorTime(t *testing.T) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
 
 // TestProcessDeath kills the built functions while messages flow.
 func TestProcessDeath(t *testing.T) {
@@ -118,8 +159,8 @@ func TestProcessDeath(t *testing.T) {
 	l.scenario, l.blows = deaths()
 	ctx, stop := context.WithCancel(context.Background())
 	var running, posting sync.WaitGroup
-	running.Go(func() { l.jobs.Run(ctx, l.handler("process", labProcessTimeout)) })
-	running.Go(func() { l.results.Run(ctx, l.handler("callback", labBackTimeout)) })
+	running.Go(func() { l.jobs.Run(ctx, l.handler("process", labProcessTimeout*l.beat)) })
+	running.Go(func() { l.results.Run(ctx, l.handler("callback", labBackTimeout*l.beat)) })
 	slots := make(chan struct{}, 8)
 	for _, hook := range l.scenario {
 		posting.Go(func() {
@@ -129,9 +170,12 @@ func TestProcessDeath(t *testing.T) {
 		})
 	}
 	posting.Wait()
-	l.settle(5 * time.Minute)
+	// Each receive of a message can take an invocation that dies, and the time
+	// that the message is hidden afterwards.
+	most := (time.Duration(receives)*(labProcessTimeout+labVisibility) + labResultReceives*(labBackTimeout+labVisibility)) * l.beat
+	l.settle(most)
 	left := l.fireAll()
-	l.settle(time.Minute)
+	l.settle(most)
 	stop()
 	running.Wait()
 	l.stop()
@@ -164,8 +208,8 @@ func TestProcessDeath(t *testing.T) {
 		repeats = append(repeats, fmt.Sprintf("%s (%d times)", id, len(l.observed.told[id])))
 	}
 	slices.Sort(repeats)
-	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %d schedules left to come in vain, %s; told again by the exception: %s\n",
-		len(l.ids()), dealt, kills, len(l.started), len(violations), left, time.Since(started).Round(time.Second/10), strings.Join(repeats, ", "))
+	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %d schedules left to come in vain, %s with beats of %s; told again by the exception: %s\n",
+		len(l.ids()), dealt, kills, len(l.started), len(violations), left, time.Since(started).Round(time.Second/10), l.beat, strings.Join(repeats, ", "))
 }
 
 // deaths are the calls of the test, and what befalls each of them.
@@ -246,9 +290,10 @@ func (l *lab) differ() []violation {
 }
 
 // newLab builds the functions, with the tools of testdata in the tools folder.
-// But for the full runs, what is held by a dead process is held for a few
-// seconds only, so that the test does not have to wait for longer.
+// But for the full runs, what is held by a dead process is held for a few beats
+// only, so that the test does not have to wait for longer.
 func newLab(t *testing.T) *lab {
+	beat := measureBeat(t)
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -274,9 +319,12 @@ func newLab(t *testing.T) *lab {
 		}
 	}
 	if !*full {
-		change("internal/process/process.go", "leaseMargin = 15 * time.Second", "leaseMargin = 2 * time.Second")
-		change("internal/process/process.go", "arrival = time.Minute", "arrival = 3 * time.Second")
-		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", "deliveryLease = 5 * time.Second")
+		in := func(name string, beats time.Duration) string {
+			return fmt.Sprintf("%s = %d * time.Second", name, int(beats*beat/time.Second))
+		}
+		change("internal/process/process.go", "leaseMargin = 15 * time.Second", in("leaseMargin", labLeaseMargin))
+		change("internal/process/process.go", "arrival = time.Minute", in("arrival", labArrival))
+		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", in("deliveryLease", labDeliveryLease))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
 	if err != nil {
@@ -294,7 +342,7 @@ func newLab(t *testing.T) *lab {
 	}
 
 	l := &lab{
-		t: t, world: emptyWorld(), folder: folder, database: server.NewServer(),
+		t: t, world: emptyWorld(), folder: folder, beat: beat, database: server.NewServer(),
 		running: make(map[string]*environment), idle: make(map[string][]*environment), waiting: make(map[string]string),
 	}
 	l.attempts = map[string]int{"ask": 3, "once": 1, "exits": 2, "glutton": 2, "resumes": 3, "row": 3, "left": 3}
@@ -316,10 +364,10 @@ func (l *lab) makeQueues(receives int) {
 	}{
 		{&l.deadJobs, memqueue.Config{Name: "jobs-dead"}},
 		{&l.deadResults, memqueue.Config{Name: "results-dead"}},
-		{&l.jobs, memqueue.Config{Name: "jobs", MaxReceives: receives, HandlerTimeout: labProcessTimeout}},
-		{&l.results, memqueue.Config{Name: "results", MaxReceives: 30, HandlerTimeout: labBackTimeout}},
+		{&l.jobs, memqueue.Config{Name: "jobs", MaxReceives: receives, HandlerTimeout: labProcessTimeout * l.beat}},
+		{&l.results, memqueue.Config{Name: "results", MaxReceives: labResultReceives, HandlerTimeout: labBackTimeout * l.beat}},
 	} {
-		q.Log, q.VisibilityTimeout, q.Concurrency, q.BatchSize = l.log(setting{}), labVisibility, 8, 1
+		q.Log, q.VisibilityTimeout, q.Concurrency, q.BatchSize = l.log(setting{}), labVisibility*l.beat, 8, 1
 		switch q.Name {
 		case "jobs":
 			q.DeadLetters = l.deadJobs
@@ -392,21 +440,21 @@ func (l *lab) post(hook webhook) {
 		l.t.Error(err)
 		return
 	}
-	for try := range 5 {
+	for try := range labWebhookTries {
 		if try > 0 {
 			l.world.mu.Lock()
 			l.observed.repeated[id] = true
 			l.world.mu.Unlock()
 		}
 		var response events.APIGatewayV2HTTPResponse
-		answer, err := l.invoke("ack", id, body, labAckTimeout)
+		answer, err := l.invoke("ack", id, body, labAckTimeout*l.beat)
 		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode == http.StatusOK {
 			l.world.mu.Lock()
 			l.observed.accepted[id] = true
 			l.world.mu.Unlock()
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(l.beat / 10)
 	}
 	l.t.Errorf("the webhook of %s was never taken", id)
 }
@@ -423,9 +471,9 @@ func (l *lab) complete(id, url string) {
 		l.t.Error(err)
 		return
 	}
-	for range 8 {
+	for range labCompletionTries {
 		var response events.APIGatewayV2HTTPResponse
-		answer, err := l.invoke("ack", id, body, labAckTimeout)
+		answer, err := l.invoke("ack", id, body, labAckTimeout*l.beat)
 		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode > 0 && response.StatusCode < 500 {
 			l.world.mu.Lock()
 			defer l.world.mu.Unlock()
@@ -438,7 +486,7 @@ func (l *lab) complete(id, url string) {
 			}
 			return
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(l.beat / 2)
 	}
 	l.t.Errorf("the result of %s was never taken", id)
 }
@@ -519,7 +567,7 @@ func (l *lab) newEnvironment(function string) *environment {
 		"SCHEDULE_GROUP=group", "SCHEDULE_ROLE_ARN=arn:role", "JOBS_QUEUE_ARN=arn:jobs", "JOBS_DLQ_ARN=arn:dead",
 		"COMPLETION_URL=" + completionURL, `COMPLETION_KEYS={"current":"0123456789abcdef0123456789abcdef"}`,
 		`WEBHOOK_AUTH={"type":"none"}`, "ORDERS_API_URL=" + l.outside.URL + "/tool", "CONTROL_HOSTS=" + strings.TrimPrefix(l.outside.URL, "http://"),
-		"GOTRACEBACK=none", "GOMAXPROCS=1",
+		"LAB_TOOL_TIMEOUT=" + (labToolTimeout * l.beat).String(), "GOTRACEBACK=none", "GOMAXPROCS=1",
 	}
 	e.process.Stdout, e.process.Stderr = e.log, e.log
 	if err := e.process.Start(); err != nil {
@@ -725,7 +773,7 @@ func (e *environment) schedules(w http.ResponseWriter, r *http.Request, body []b
 			w.WriteHeader(http.StatusConflict)
 		case time.Until(at) < 5*time.Minute:
 			l.beyond(func() {
-				time.Sleep(500 * time.Millisecond)
+				time.Sleep(l.beat / 2)
 				l.fire(name)
 			})
 		}
@@ -858,7 +906,7 @@ func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
 				l.urls[id] = url
 				l.world.outside++
 				go func() {
-					time.Sleep(time.Second) // the job waits by then, as a rule
+					time.Sleep(l.beat) // the job waits by then, as a rule
 					l.complete(id, url)
 					l.world.mu.Lock()
 					defer l.world.mu.Unlock()

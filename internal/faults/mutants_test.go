@@ -137,7 +137,7 @@ func TestMutants(t *testing.T) {
 			if out, err := goCommand(root, "build", "-overlay", overlay, "./internal/...", "./vapi/...").CombinedOutput(); err != nil {
 				t.Fatalf("the copy does not compile, so that nothing is shown: %s", out)
 			}
-			arguments := append([]string{"test", "-overlay", overlay, "-count=1", "-vet=off", "-timeout=5m"}, tests...)
+			arguments := append([]string{"test", "-overlay", overlay, "-count=1", "-vet=off", "-timeout=30m"}, tests...)
 			if m.tests == nil {
 				arguments = append(arguments, "-args", "-faults.seed=1")
 			}

@@ -21,9 +21,13 @@ type input struct {
 
 // All is every tool. Each asks a service first.
 func All() ([]asynctool.Definition, error) {
+	timeout, err := time.ParseDuration(os.Getenv("LAB_TOOL_TIMEOUT"))
+	if err != nil {
+		return nil, err
+	}
 	tool := func(name string, attempts int, end func() error) asynctool.Definition {
 		return asynctool.Tool[input]{
-			Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: attempts, FailureText: name + " failed",
+			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: attempts, FailureText: name + " failed",
 			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 				if err := askFirst(ctx, call, ""); err != nil {
 					return asynctool.Result{}, err
@@ -38,7 +42,7 @@ func All() ([]asynctool.Definition, error) {
 	// These do not end with their first run.
 	longer := func(name string, deadline time.Duration, end func(ctx context.Context, call asynctool.Call) (asynctool.Result, error)) asynctool.Definition {
 		return asynctool.Tool[input]{
-			Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: 3, Deadline: deadline, FailureText: name + " failed",
+			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: 3, Deadline: deadline, FailureText: name + " failed",
 			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 				return end(ctx, call)
 			},

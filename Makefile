@@ -56,10 +56,19 @@ clean: ## Remove the build products
 
 ##@ Checks
 
+# Compiling takes minutes on a busy machine. The functions that the tests run as
+# processes are compiled before the time of the tests is limited.
+.PHONY: test-functions
+test-functions:
+	CGO_ENABLED=0 go build -tags lambda.norpc -ldflags='-s -w' ./functions/...
+
+# The limit is for a package that hangs. On two processors with a load of 20, a
+# test takes about ten times as long as alone. The longest, internal/faults, then
+# takes five minutes.
 .PHONY: test
-test: ## Run the tests
+test: test-functions ## Run the tests
 	@command -v node >/dev/null || echo "NOT TESTED: infra/, as there is no Node.js here"
-	go test -timeout 10m $(PACKAGES)
+	go test -timeout 30m $(PACKAGES)
 
 .PHONY: lint
 lint: ## Check the format, look for mistakes and check who imports whom
@@ -75,23 +84,36 @@ fmt: ## Format the code
 bench: ## Measure the parser, the ack and the whole way
 	go test -run '^$$' -bench . -benchmem ./vapi ./vapi/vapiauth ./internal/ack ./internal/local/pipeline
 
+# Downloads and compilation take minutes on a busy machine, so they come before the
+# time of the tests is limited. Synthesising one stack needs the CDK CLI, the CDK
+# app and the functions.
+.PHONY: e2e-compile
+e2e-compile:
+	$(CDK) synth --quiet --output build/e2e -c architecture=$(if $(filter x86_64 amd64,$(shell uname -m)),x86_64,arm64)
+	go test -tags e2e -run '^$$' ./e2e
+
+# The limit is for a test that hangs. The tests take four minutes, most of it
+# waiting. Each wait has a limit that follows from the timeout that it waits for
+# (e2e/waits_test.go).
 .PHONY: e2e
-e2e: ## Deploy into an emulator of AWS and test the deployment
-	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 20m -parallel 16 -v ./e2e
+e2e: e2e-compile ## Deploy into an emulator of AWS and test the deployment
+	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 90m -parallel 16 -v ./e2e
 
 ##@ Faults (docs/faults.md)
 
+# The limits are for a run that hangs. Compilation does not count against them.
+
 .PHONY: faults
-faults: ## Inject every fault, singly, in pairs and at random, and kill the built functions
-	cd internal/faults && go test -count=1 -timeout 30m -args -faults.full $(ARGS)
+faults: test-functions ## Inject every fault, singly, in pairs and at random, and kill the built functions
+	cd internal/faults && go test -count=1 -timeout 3h -args -faults.full $(ARGS)
 
 .PHONY: faults-mutants
 faults-mutants: ## Put bugs into copies of the sources and check that the tests find them
-	cd internal/faults && go test -count=1 -timeout 30m -run '^TestMutants$$' -args -faults.mutants
+	cd internal/faults && go test -count=1 -timeout 6h -run '^TestMutants$$' -args -faults.mutants
 
 .PHONY: soak
 soak: ## Send 50,000 tool calls through the functions, with faults everywhere
-	RINGBACK_SOAK=$(SOAK) RINGBACK_SOAK_SEED=$(SEED) go test -count=1 -timeout 10m -run '^TestSoak$$' -v ./internal/local/pipeline
+	RINGBACK_SOAK=$(SOAK) RINGBACK_SOAK_SEED=$(SEED) go test -count=1 -timeout 2h -run '^TestSoak$$' -v ./internal/local/pipeline
 
 ##@ Generated files
 

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,9 @@ type world struct {
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage // by call
+	asked    map[string]time.Time             // when the webhook was posted by which a call asks the manager
+	answered map[string]time.Time             // when his answer was taken
+	lines    map[string]int                   // how many progress lines were taken by call, beyond those that always are
 	orders   map[string]int                   // how often each was asked for
 	requests map[string][]request             // what the manager was asked, by call
 	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by that and the call
@@ -58,6 +62,7 @@ func startWorld(t *testing.T) *world {
 	w := &world{
 		organ:    &fakevapi.Account{Key: privateKey},
 		messages: map[string][]vapi.ControlMessage{}, orders: map[string]int{}, requests: map[string][]request{}, tools: map[string]time.Time{},
+		asked: map[string]time.Time{}, answered: map[string]time.Time{}, lines: map[string]int{},
 	}
 	w.vapi = httptest.NewServer(w.organ)
 	t.Cleanup(w.vapi.Close)
@@ -112,8 +117,21 @@ func startWorld(t *testing.T) *world {
 
 func (w *world) host() string { return strings.TrimPrefix(w.server.URL, "http://") }
 
-// heard are the texts that were put into a call.
+// holdMessage is in the hold message of notify_when_ready. Whether it is spoken
+// depends on how busy the machine is.
+const holdMessage = "I have passed it on"
+
+// heard are the texts that were put into a call, without the hold message.
 func (w *world) heard(call string) []string {
+	return slices.DeleteFunc(w.all(call), func(text string) bool { return strings.Contains(text, holdMessage) })
+}
+
+// held are the hold messages that were put into a call.
+func (w *world) held(call string) []string {
+	return slices.DeleteFunc(w.all(call), func(text string) bool { return !strings.Contains(text, holdMessage) })
+}
+
+func (w *world) all(call string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var texts []string
@@ -131,7 +149,7 @@ func (w *world) heard(call string) []string {
 	return texts
 }
 
-func (w *world) asked(order string) int {
+func (w *world) ordered(order string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.orders[order]
@@ -140,10 +158,11 @@ func (w *world) asked(order string) int {
 func (w *world) controlURL(call string) string { return w.server.URL + "/" + call + "/control" }
 
 // request waits until the manager was asked in a call, and gives what.
-func (w *world) request(t *testing.T, ctx context.Context, call string) request {
+func (d *deployment) request(t *testing.T, ctx context.Context, call string) request {
 	t.Helper()
+	w := d.world
 	var asked request
-	eventually(t, ctx, time.Minute, "a request in the call "+call, func() error {
+	eventually(t, ctx, d.jobs(t).once(), "a request in the call "+call, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(w.requests[call]) != 1 {
@@ -172,7 +191,8 @@ func (w *world) message(t *testing.T, call, customer string, members map[string]
 			"customer": map[string]any{"number": customer},
 			"monitor":  map[string]any{"controlUrl": w.controlURL(call)},
 		},
-		"assistant": map[string]any{"maxDurationSeconds": 1800},
+		// A job's deadline is the end of its call, which a busy machine must not reach.
+		"assistant": map[string]any{"maxDurationSeconds": 6 * 60 * 60},
 	}
 	maps.Copy(message, members)
 	body, err := json.Marshal(map[string]any{"message": message})

@@ -65,7 +65,7 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 	}
 	e.env = append(append(os.Environ(), aws...), "NODE_EXTRA_CA_CERTS="+certificate, "AWS_CA_BUNDLE="+certificate, "CDK_DISABLE_CLI_TELEMETRY=true")
 	e.client = &http.Client{
-		Timeout: 30 * time.Second,
+		Timeout: unbounded,
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: pool},
 			// Names such as <api>.execute-api.localhost are the emulator's.
@@ -123,7 +123,7 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 			}
 		}
 	})
-	eventually(t, ctx, 60*time.Second, "MiniStack to answer", func() error {
+	eventually(t, ctx, unbounded, "MiniStack to answer", func() error {
 		select {
 		case <-ended:
 			t.Fatal("MiniStack ended by itself")
@@ -212,13 +212,14 @@ func run(t *testing.T, ctx context.Context, folder string, env []string, name st
 }
 
 // eventually tries until there is no error, and fails the test where that
-// takes too long.
+// takes too long. A busy machine, on which a try takes long, is tried less often.
 func eventually(t *testing.T, ctx context.Context, limit time.Duration, what string, try func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	started := time.Now()
 	for {
+		tried := time.Now()
 		err := try()
 		if err == nil {
 			t.Logf("waited %s for %s", time.Since(started).Round(100*time.Millisecond), what)
@@ -227,7 +228,7 @@ func eventually(t *testing.T, ctx context.Context, limit time.Duration, what str
 		select {
 		case <-ctx.Done():
 			t.Fatalf("waited for %s; in the end: %v", what, err)
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(max(200*time.Millisecond, time.Since(tried))):
 		}
 	}
 }

@@ -61,15 +61,25 @@ func sign(t *testing.T, ctx context.Context, key, jobID string, expires time.Tim
 // asks has a call ask the manager, and gives the URL for his answer.
 func (d *deployment) asks(t *testing.T, ctx context.Context, call string) string {
 	t.Helper()
+	d.mu.Lock()
+	d.asked[call] = time.Now()
+	d.mu.Unlock()
 	d.accept(t, ctx, "call_1", "notify_when_ready", d.webhook(t, call, "call_1", "notify_when_ready", map[string]any{"subject": subject}))
 	asked := d.request(t, ctx, call)
 	if !strings.HasPrefix(asked.CompletionURL, d.outputs["CompletionURL"]) || asked.Subject != subject || asked.CustomerNumber != number {
 		t.Errorf("%s: the manager is asked %+v", call, asked)
 	}
-	eventually(t, ctx, time.Minute, call+" to wait", func() error {
+	eventually(t, ctx, d.jobs(t).once(), call+" to wait", func() error {
 		return d.is(ctx, call, job.StateWaiting)
 	})
 	return asked.CompletionURL
+}
+
+// isAnswered notes that the result of a call's job was taken.
+func (d *deployment) isAnswered(call string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answered[call] = time.Now()
 }
 
 // complete posts to a completion URL, and checks the status of the answer.
@@ -134,22 +144,36 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 			*made.Target.Arn, *made.Target.RoleArn, *made.Target.DeadLetterConfig.Arn, made.ActionAfterCompletion)
 	}
 
-	// While it waits, the assistant can ask.
-	before := time.Now()
-	text := d.answer(t, ctx, "call_2", "task_status", d.webhook(t, call, "call_2", "task_status", nil))
-	if took := time.Since(before); took > 2*time.Second {
-		t.Errorf("the status took %s", took)
+	// While it waits, the assistant can ask. The caller waits for the answer: it
+	// comes within two seconds, or on a busy machine within the time of a few
+	// invocations. That is the best of several tries, as one of them may start
+	// an instance of the function.
+	status := func(toolCall, part string) {
+		t.Helper()
+		var text string
+		var took, limit time.Duration
+		for range 5 {
+			limit = max(2*time.Second, 5*d.refusal(t, ctx))
+			before := time.Now()
+			text = d.answer(t, ctx, toolCall, "task_status", d.webhook(t, call, toolCall, "task_status", nil))
+			if took = time.Since(before); took <= limit && strings.Contains(text, part) {
+				break
+			}
+		}
+		if took > limit {
+			t.Errorf("the status took %s, more than %s", took, limit)
+		}
+		if !strings.HasPrefix(text, "notify_when_ready, started ") || !strings.Contains(text, part) {
+			t.Errorf("the status is %q", text)
+		}
 	}
-	if !strings.HasPrefix(text, "notify_when_ready, started ") || !strings.Contains(text, "is waiting, for 48 hours at the most") {
-		t.Errorf("the status is %q", text)
-	}
+	status("call_2", "is waiting, for 48 hours at the most")
 
-	d.complete(t, ctx, url, asJSON, `{"progress":"The manager is reading it."}`, 202)
-	d.complete(t, ctx, url, asJSON, `{"progress":"The manager is still reading it."}`, 429)
-	d.hears(t, ctx, call, `"say"`, "The manager is reading it.")
-	if text := d.answer(t, ctx, "call_3", "task_status", d.webhook(t, call, "call_3", "task_status", nil)); !strings.Contains(text, "The manager is reading it.") {
-		t.Errorf("the status is %q", text)
+	d.progresses(t, ctx, call, url)
+	if heard := d.heardPart(t, ctx, call, "The manager is reading it."); !strings.Contains(heard, `"say"`) {
+		t.Errorf("the progress is told by %s", heard)
 	}
+	status("call_3", "The manager is reading it.")
 
 	// What is no result changes nothing.
 	later := time.Now().Add(time.Hour)
@@ -185,6 +209,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 		})
 	}
 	posting.Wait()
+	d.isAnswered(call)
 	slices.Sort(statuses)
 	if !slices.Equal(statuses, []int{200, 409, 409, 409, 409}) {
 		t.Errorf("the answers are %v", statuses)
@@ -192,24 +217,74 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	if slices.Contains(d.schedules(t, ctx), name) {
 		t.Error("the schedule is there still")
 	}
-	d.hearsNext(t, ctx, call, 2, "tool=notify_when_ready tool_call_id=call_1 status=ok", granted)
+	if heard := d.heardPart(t, ctx, call, "tool=notify_when_ready tool_call_id=call_1 status=ok"); !strings.Contains(heard, granted) {
+		t.Errorf("%s heard %q, without %q", call, heard, granted)
+	}
 
 	// The other bodies: a text, as large as it may be, and a failure.
 	url = d.asks(t, ctx, call+"-text")
 	d.complete(t, ctx, url, asText, granted+strings.Repeat(" ", completion.MaxBody-len(granted)), 200)
+	d.isAnswered(call + "-text")
 	d.hears(t, ctx, call+"-text", "status=ok", granted)
 	url = d.asks(t, ctx, call+"-no")
 	d.complete(t, ctx, url, asJSON, `{"error":"The manager is on holiday."}`, 200)
+	d.isAnswered(call + "-no")
 	d.hears(t, ctx, call+"-no", "status=error", "The manager is on holiday.")
 	for _, call := range []string{call, call + "-text", call + "-no"} {
 		d.settled(t, ctx, call, job.StateDelivered)
 	}
+	if heard := d.heard(call); !strings.Contains(heard[len(heard)-1], "status=ok") {
+		t.Errorf("%s heard something after the result: %q", call, heard)
+	}
+}
+
+// progresses posts two progress lines, the second one too soon after the first.
+// On a busy machine it may come late enough to be taken; then it tries again.
+func (d *deployment) progresses(t *testing.T, ctx context.Context, call, url string) {
+	t.Helper()
+	for {
+		posted := time.Now()
+		d.complete(t, ctx, url, asJSON, `{"progress":"The manager is reading it."}`, 202)
+		status, answer, err := d.postAs(ctx, url, asJSON, []byte(`{"progress":"The manager is still reading it."}`))
+		took := time.Since(posted)
+		if err == nil && status == 429 {
+			return
+		}
+		if err != nil || status != 202 || took < job.ProgressPause || t.Failed() {
+			t.Fatalf("the answer after %s is %d %s, %v, not 429", took, status, answer, err)
+		}
+		d.mu.Lock()
+		d.lines[call] += 2
+		d.mu.Unlock()
+		time.Sleep(job.ProgressPause)
+	}
+}
+
+// heardPart waits for a message with a text in it, and returns the message.
+func (d *deployment) heardPart(t *testing.T, ctx context.Context, call, part string) string {
+	t.Helper()
+	var found string
+	eventually(t, ctx, d.resultWait(t), fmt.Sprintf("%q in the call %s", part, call), func() error {
+		heard := d.heard(call)
+		i := slices.IndexFunc(heard, func(text string) bool { return strings.Contains(text, part) })
+		if i < 0 {
+			return fmt.Errorf("there is %q", heard)
+		}
+		found = heard[i]
+		return nil
+	})
+	return found
 }
 
 // settled waits until a call's job has come to its end.
 func (d *deployment) settled(t *testing.T, ctx context.Context, call string, want job.State) job.Record {
 	t.Helper()
-	eventually(t, ctx, time.Minute, "the job of "+call+" to be "+string(want), func() error {
+	return d.settledWithin(t, ctx, d.resultWait(t), call, want)
+}
+
+func (d *deployment) settledWithin(t *testing.T, ctx context.Context, limit time.Duration, call string, want job.State) job.Record {
+	t.Helper()
+	eventually(t, ctx, limit, "the job of "+call+" to be "+string(want), func() error {
 		return d.is(ctx, call, want)
 	})
 	return d.record(t, ctx, call)
@@ -239,21 +314,27 @@ func (d *deployment) rotate(t *testing.T, ctx context.Context, current, previous
 func (d *deployment) rotation(t *testing.T, ctx context.Context) {
 	const call = "e2e-rotation"
 	url := d.asks(t, ctx, call)
-	d.hears(t, ctx, call, `"say"`, "I have passed it on")
+	eventually(t, ctx, holdAfter+d.resultWait(t), "the hold message", func() error {
+		if held := d.held(call); len(held) != 1 || !strings.Contains(held[0], `"say"`) {
+			return fmt.Errorf("there is %q", held)
+		}
+		return nil
+	})
 	d.rotate(t, ctx, newKey, oldKey)
 	// A token of the new key has the keys read anew: at once, unless that was
 	// done in the last ten seconds. Each instance of the function has its own.
 	signed := d.outputs["CompletionURL"] + sign(t, ctx, newKey, job.ID(call, "call_1"), time.Now().Add(time.Hour))
-	eventually(t, ctx, time.Minute, "the new key to be good", func() error {
+	eventually(t, ctx, secret.MaxAge+unbounded, "the new key to be good", func() error {
 		status, answer, err := d.postAs(ctx, signed, asJSON, []byte(`{"progress":"The manager is back."}`))
 		if err == nil && status != 202 {
 			err = fmt.Errorf("the answer is %d %s", status, answer)
 		}
 		return err
 	})
-	d.hearsNext(t, ctx, call, 2, "The manager is back.")
+	d.hears(t, ctx, call, "The manager is back.")
 	d.complete(t, ctx, url, asJSON, `{"result":{"approved":true,"until":"Friday"}}`, 200)
-	d.hearsNext(t, ctx, call, 3, "status=ok", `{"approved":true,"until":"Friday"}`)
+	d.isAnswered(call)
+	d.hearsNext(t, ctx, call, 2, "status=ok", `{"approved":true,"until":"Friday"}`)
 }
 
 // revocation takes the old key away, once all tokens that are needed were used.
@@ -266,7 +347,7 @@ func (d *deployment) revocation(t *testing.T, ctx context.Context, quiet func())
 	d.complete(t, ctx, old, asJSON, `{"result":"once more"}`, 409)
 	d.rotate(t, ctx, newKey, "")
 	unknown := d.outputs["CompletionURL"] + sign(t, ctx, strings.Repeat("y", 48), job.ID("e2e-approval", "call_1"), time.Now().Add(time.Hour))
-	eventually(t, ctx, time.Minute, "the old key to be good no more", func() error {
+	eventually(t, ctx, secret.MaxAge+unbounded, "the old key to be good no more", func() error {
 		d.complete(t, ctx, unknown, asJSON, `{"result":"once more"}`, 401) // has the keys read anew
 		status, answer, err := d.postAs(ctx, old, asJSON, []byte(`{"result":"once more"}`))
 		if err == nil && status != 401 {
@@ -277,20 +358,25 @@ func (d *deployment) revocation(t *testing.T, ctx context.Context, quiet func())
 }
 
 func (d *deployment) scheduled(t *testing.T, ctx context.Context) {
-	const call, ahead = "e2e-scheduled", 20 * time.Second
-	due := time.Now().Add(ahead).Truncate(time.Second)
+	const call = "e2e-scheduled"
+	// The report is still to come when its tool runs, on a busy machine too.
+	ahead := max(20*time.Second, 20*d.refusal(t, ctx))
+	posted := time.Now()
+	due := posted.Add(ahead).Truncate(time.Second)
 	d.accept(t, ctx, "call_1", "scheduled_report", d.webhook(t, call, "call_1", "scheduled_report", map[string]any{
 		"csv": "category,amount\nrent,1000.50\nfood,20.25\n", "at": due.Format(time.RFC3339),
 	}))
 	d.hears(t, ctx, call, "The report is due on")
-	d.hearsNext(t, ctx, call, 2, "status=ok", "This is the report that was due on", "rent")
-	if late := time.Since(due); late < 0 || late > ahead {
-		t.Errorf("the report came %s after it was due", late)
+	line := time.Since(posted) // by the same way through both functions
+	d.hearsWithin(t, ctx, ahead+d.resultWait(t), call, 2, "status=ok", "This is the report that was due on", "rent")
+	if late, limit := time.Since(due), max(20*time.Second, 3*line); late < 0 || late > limit {
+		t.Errorf("the report came %s after it was due, not within %s", late, limit)
 	}
 }
 
 func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 	const call = "e2e-ended-gone"
+	posted := time.Now()
 	d.accept(t, ctx, "call_1", "stop_with_call", d.webhook(t, call, "call_1", "stop_with_call", nil))
 	seen := func(what, toolCall string) func() error {
 		return func() error {
@@ -300,14 +386,17 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 			return nil
 		}
 	}
-	eventually(t, ctx, time.Minute, "the tool to start", seen("started", "call_1"))
+	eventually(t, ctx, d.jobs(t).once(), "the tool to start", seen("started", "call_1"))
+	started := d.tool("started", call+"-call_1").Sub(posted)
 	ended := time.Now()
 	if status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, d.status(t, call, number, vapi.StatusEnded)); err != nil || status != 200 {
 		t.Errorf("the webhook is answered %d %s, %v", status, answer, err)
 	}
-	eventually(t, ctx, time.Minute, "the tool to stop", seen("stopped", "call_1"))
-	if took := d.tool("stopped", call+"-call_1").Sub(ended); took < 0 || took > 15*time.Second {
-		t.Errorf("the tool stopped %s after the call", took)
+	eventually(t, ctx, d.jobs(t).once(), "the tool to stop", seen("stopped", "call_1"))
+	// To end the call takes an invocation, as to start the tool did.
+	took, limit := d.tool("stopped", call+"-call_1").Sub(ended), max(3*watchEvery, watchEvery+3*started)
+	if took < 0 || took > limit {
+		t.Errorf("the tool stopped %s after the call, not within %s", took, limit)
 	}
 	if r := d.settled(t, ctx, call, job.StateUndelivered); !strings.HasPrefix(r.Reason, "dropped: call_gone") {
 		t.Errorf("the reason is %q", r.Reason)
@@ -324,6 +413,7 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 	const call = "e2e-back-gone"
 	url := d.asks(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
+	d.isAnswered(call)
 	if r := d.settled(t, ctx, call, job.StateDelivered); !strings.HasPrefix(r.Reason, "the customer was called back") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
@@ -384,38 +474,45 @@ func (d *deployment) chat(t *testing.T, ctx context.Context) {
 	}
 }
 
-// resumes has a job go on often, and deploys other code in between, once nothing
-// else runs that this would end: the emulator ends what runs, AWS does not.
+// resumes has a job go on often, and deploys other code in between. The emulator
+// ends what runs of the old code, AWS does not: so the functions are paused
+// first, once the other tests need no answers any more.
 func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	const call, tenth = "e2e-resumed", 10
 	d.accept(t, ctx, "call_1", "resume_often", d.webhook(t, call, "call_1", "resume_often", nil))
-	waitFor := func(wake int, limit time.Duration) {
-		t.Helper()
-		eventually(t, ctx, limit, fmt.Sprintf("wake %d", wake), func() error {
-			r, err := d.load(ctx, call)
-			if err == nil && r.WakeUp < wake {
-				err = fmt.Errorf("it has come to %d, and is %s", r.WakeUp, r.State)
-			}
+	// Every tenth wake goes by a schedule, although its time has nearly come.
+	var wake int
+	var due time.Time
+	eventually(t, ctx, 2*d.jobs(t).once(), "a wake by a schedule", func() error {
+		r, err := d.load(ctx, call)
+		if err != nil {
 			return err
-		})
-	}
-	waitFor(tenth, 2*time.Minute)
-	scheduled := time.Now()
-	// The tenth goes by a schedule, although its time has nearly come.
-	name := queue.ScheduleName(job.ID(call, "call_1"), tenth)
-	eventually(t, ctx, 10*time.Second, "the schedule", func() error {
-		if !slices.Contains(d.schedules(t, ctx), name) {
-			return fmt.Errorf("it is not there")
 		}
-		return nil
+		wake = r.WakeUp
+		if wake == 0 || wake%tenth != 0 {
+			return fmt.Errorf("wake %d, and the job is %s", wake, r.State)
+		}
+		due, err = d.scheduledAt(ctx, queue.ScheduleName(job.ID(call, "call_1"), wake))
+		if err == nil && due.Sub(r.Updated) < 50*time.Second {
+			t.Errorf("the schedule of wake %d, of %s, is for %s", wake, r.Updated, due)
+		}
+		return err
 	})
 	quiet()
+	resume := d.pause(t, ctx)
 	d.run(t, ctx, d.overlay(t, 2, nil), "deploy", "--require-approval", "never")
-	waitFor(tenth+1, 3*time.Minute)
-	if took := time.Since(scheduled); took < 50*time.Second {
-		t.Errorf("the schedule came after %s", took)
+	resume()
+	eventually(t, ctx, scheduleWait+d.jobs(t).once(), fmt.Sprintf("wake %d", wake+1), func() error {
+		r, err := d.load(ctx, call)
+		if err == nil && r.WakeUp <= wake && r.State != job.StateDelivered {
+			err = fmt.Errorf("wake %d, and the job is %s", r.WakeUp, r.State)
+		}
+		return err
+	})
+	if early := time.Until(due); early > 0 {
+		t.Errorf("the schedule came %s early", early)
 	}
-	record := d.settled(t, ctx, call, job.StateDelivered)
+	record := d.settledWithin(t, ctx, scheduleWait+d.resultWait(t), call, job.StateDelivered)
 	_, list, _ := strings.Cut(d.heard(call)[0], "The versions were [")
 	list, _, _ = strings.Cut(list, "]")
 	versions := strings.Fields(list)
@@ -424,4 +521,15 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	if len(versions) != record.WakeUp+1 || len(versions) < 13 || first < tenth || first != len(versions)-strings.Count(list, "2") {
 		t.Errorf("it went on %d times, and heard was %q", record.WakeUp, list)
 	}
+}
+
+// scheduledAt is the time of a schedule.
+func (d *deployment) scheduledAt(ctx context.Context, name string) (time.Time, error) {
+	made, err := scheduler.NewFromConfig(d.aws()).GetSchedule(ctx, &scheduler.GetScheduleInput{
+		Name: &name, GroupName: aws.String(d.one("AWS::Scheduler::ScheduleGroup")),
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Parse("at(2006-01-02T15:04:05)", *made.ScheduleExpression)
 }

@@ -32,7 +32,7 @@ type resumeOftenState struct {
 // it. It says which code has run it.
 func resumeOften() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
-		Name: "resume_often", Description: "Goes on again and again.", Attempts: 3,
+		Name: "resume_often", Description: "Goes on again and again.", Attempts: 3, Deadline: 12 * time.Hour,
 		Run: func(_ context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
 			state, err := asynctool.State[resumeOftenState](call)
 			if err != nil {
@@ -56,7 +56,7 @@ func resumeOften() asynctool.Definition {
 // stopWithCall runs until its call ends.
 func stopWithCall() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
-		Name: "stop_with_call", Description: "Runs until the call ends.", Timeout: time.Minute,
+		Name: "stop_with_call", Description: "Runs until the call ends.", Timeout: 150 * time.Second, // as the longest of those that are shipped
 		StopWithCall: true, AfterCall: asynctool.Drop,
 		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
 			if err := note(ctx, "started", call); err != nil {

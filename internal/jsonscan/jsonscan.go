@@ -1,10 +1,12 @@
-// Package jsonscan reads a few members out of a large JSON document in one pass.
+// Package jsonscan reads a few members of a large JSON document in one pass.
 //
-// A Vapi webhook repeats the whole transcript and grows past a megabyte, and the caller waits while it is read.
-// encoding/json reads every byte twice and takes seven times the CPU of this package on a webhook of 1 MB. The
-// encoding/json/jsontext package took one and a half times its CPU there and missed the performance limits.
+// A Vapi webhook repeats the whole transcript and grows past a megabyte, and the caller waits while
+// it is read. encoding/json reads every byte twice and needs seven times the CPU of this package
+// for a webhook of 1 MB. encoding/json/jsontext needed one and a half times its CPU and missed the
+// performance limits.
 //
-// The package accepts exactly the documents that encoding/json accepts. A fuzz test compares the two.
+// The package accepts exactly the documents that encoding/json accepts. A fuzz test compares the
+// two.
 package jsonscan
 
 import (
@@ -20,14 +22,15 @@ import (
 // MaxDepth is the deepest nesting of objects and arrays that encoding/json accepts.
 const MaxDepth = 10000
 
-// Fields is a set of members to read from a document. Build one with [NewFields]. It is safe for concurrent use.
+// Fields is a set of members to read from a document. Build one with [NewFields]. It is safe for
+// concurrent use.
 type Fields struct {
 	path    string // names joined by dots; "" is the document itself
 	members map[string]*Fields
 }
 
-// NewFields returns the set of the members at the given paths. A path is the names from the document's root, joined by
-// dots.
+// NewFields returns the set of the members at the given paths. A path consists of the names from
+// the document's root, joined by dots.
 func NewFields(paths ...string) *Fields {
 	root := &Fields{members: map[string]*Fields{}}
 	for _, path := range paths {
@@ -45,17 +48,13 @@ func NewFields(paths ...string) *Fields {
 	return root
 }
 
-func (f *Fields) forget(values map[string][]byte) {
-	delete(values, f.path)
-	for _, m := range f.members {
-		m.forget(values)
-	}
-}
-
-// Read checks that data is one JSON object and returns the raw values of its members in f, by path. The values share
-// data's memory. The objects on the way to a member are there too. Of members with the same name the last one counts,
-// wholly, as in encoding/json; names are matched by exact case. The error says where data stops being an object, and
-// quotes nothing of it.
+// Read returns the raw values of the members in f, by path. The values share data's memory. The
+// result also holds the objects that enclose these members.
+//
+// The last of several members with the same name counts, and replaces everything read from the
+// earlier ones, as in encoding/json. Names match by exact case.
+//
+// Read returns an error if data is not exactly one JSON object. The error quotes nothing of data.
 func (f *Fields) Read(data []byte) (map[string][]byte, error) {
 	c := cursor{data: data}
 	if c.next() != '{' {
@@ -68,20 +67,28 @@ func (f *Fields) Read(data []byte) (map[string][]byte, error) {
 	return values, c.end()
 }
 
-// Valid reports whether data is one JSON value that nests at most maxDepth levels.
+// forget removes f and its members from values.
+func (f *Fields) forget(values map[string][]byte) {
+	delete(values, f.path)
+	for _, m := range f.members {
+		m.forget(values)
+	}
+}
+
+// Valid reports whether data is exactly one JSON value, nested at most maxDepth levels deep.
 func Valid(data []byte, maxDepth int) bool {
 	c := cursor{data: data, depth: MaxDepth - maxDepth}
 	return c.skip() == nil && c.end() == nil
 }
 
-// Items returns the first raw items of the JSON array in data, at most limit. Data must be valid JSON, such as a value
-// that [Fields.Read] returned. Anything but an array has no items.
+// Items returns the raw items of the JSON array in data, at most the first limit items. It returns
+// nil if data is not an array. The caller must pass valid JSON, such as a value from [Fields.Read].
 func Items(data []byte, limit int) [][]byte {
-	if !bytes.HasPrefix(data, []byte("[")) {
+	c := cursor{data: data}
+	if c.next() != '[' {
 		return nil
 	}
 	var items [][]byte
-	c := cursor{data: data}
 	_ = c.array(func() error {
 		c.next()
 		start := c.pos
@@ -94,7 +101,7 @@ func Items(data []byte, limit int) [][]byte {
 	return items
 }
 
-// String decodes the JSON string in data. It returns "" for anything else.
+// String decodes the JSON string in data. It returns "" if data is not a JSON string.
 func String(data []byte) string {
 	var s string
 	if json.Unmarshal(data, &s) != nil {
@@ -103,8 +110,8 @@ func String(data []byte) string {
 	return s
 }
 
-// cursor goes over a JSON document once. Its methods pass white space and
-// then one value, and return an error where there is none.
+// cursor reads a JSON document once, from start to end. Its methods skip white space and then
+// consume one value. They return an error if no such value follows.
 type cursor struct {
 	data  []byte
 	pos   int
@@ -113,13 +120,13 @@ type cursor struct {
 
 func (c *cursor) fail(expected string) error {
 	if c.pos >= len(c.data) {
-		return fmt.Errorf("it ends at byte %d where %s is expected", c.pos, expected)
+		return fmt.Errorf("unexpected end at byte %d: want %s", c.pos, expected)
 	}
-	return fmt.Errorf("%s is expected at byte %d", expected, c.pos)
+	return fmt.Errorf("unexpected character at byte %d: want %s", c.pos, expected)
 }
 
-// next passes white space and returns the byte that follows without passing
-// it; 0, which starts nothing in JSON, at the end.
+// next skips white space and returns the following byte without consuming it. At the end it returns
+// 0, which starts nothing in JSON.
 func (c *cursor) next() byte {
 	for ; c.pos < len(c.data); c.pos++ {
 		switch b := c.data[c.pos]; b {
@@ -138,7 +145,7 @@ func (c *cursor) end() error {
 	return nil
 }
 
-// keep passes a value and stores of it what f names.
+// keep consumes a value and stores f and its members in values.
 func (c *cursor) keep(f *Fields, values map[string][]byte) error {
 	if _, repeated := values[f.path]; repeated {
 		f.forget(values)
@@ -160,7 +167,7 @@ func (c *cursor) keep(f *Fields, values map[string][]byte) error {
 	return err
 }
 
-// skip passes any value.
+// skip consumes a value of any type.
 func (c *cursor) skip() error {
 	switch c.next() {
 	case '{':
@@ -182,8 +189,8 @@ func (c *cursor) skip() error {
 	return c.fail("a value")
 }
 
-// object passes an object. It calls member with each name, its escapes undone,
-// for it to pass the value; nil skips all of them.
+// object consumes an object. It calls member with each unescaped name; member must consume the
+// value. If member is nil, object skips all values.
 func (c *cursor) object(member func(key []byte) error) error {
 	if empty, err := c.open('}'); empty || err != nil {
 		return err
@@ -216,8 +223,8 @@ func (c *cursor) object(member func(key []byte) error) error {
 	}
 }
 
-// array passes an array. It calls item for each item, for it to pass the
-// value; nil skips all of them.
+// array consumes an array. It calls item for each item; item must consume the value. If item is
+// nil, array skips all items.
 func (c *cursor) array(item func() error) error {
 	if item == nil {
 		item = c.skip
@@ -235,10 +242,10 @@ func (c *cursor) array(item func() error) error {
 	}
 }
 
-// open enters an object or array, and leaves it again where it is empty.
+// open enters an object or array. It leaves an empty one at once.
 func (c *cursor) open(closing byte) (empty bool, err error) {
 	if c.depth++; c.depth > MaxDepth {
-		return false, c.fail(fmt.Sprintf("nesting of at most %d levels", MaxDepth))
+		return false, c.fail(fmt.Sprintf("at most %d levels of nesting", MaxDepth))
 	}
 	c.pos++
 	if c.next() != closing {
@@ -247,7 +254,7 @@ func (c *cursor) open(closing byte) (empty bool, err error) {
 	return c.more(closing)
 }
 
-// more passes what follows a member or item: a comma or the end.
+// more consumes what follows a member or item: a comma, or the closing bracket.
 func (c *cursor) more(closing byte) (last bool, err error) {
 	switch c.next() {
 	case ',':
@@ -261,12 +268,13 @@ func (c *cursor) more(closing byte) (last bool, err error) {
 	return false, c.fail(fmt.Sprintf("a comma or %q", closing))
 }
 
-// plainBytes counts the bytes at the start of data that stand for themselves in
-// a string: all but quotes, backslashes and control characters. Bytes that are
-// not UTF-8 are among them, as in encoding/json. Nearly all of a webhook is in
-// strings, so it looks at eight bytes at a time: (w - ones*n) &^ w has the top
-// bit of each byte below n set. A borrow can set others too, but only further
-// on than the first, and the first is all that counts.
+// plainBytes counts the bytes at the start of data that stand for themselves in a string: all
+// except quotes, backslashes and control characters. Invalid UTF-8 counts as plain, as in
+// encoding/json.
+//
+// Nearly all of a webhook is in strings, so plainBytes checks eight bytes at a time. (w - ones*n)
+// &^ w sets the top bit of each byte below n. A borrow can set the top bits of later bytes too, but
+// only the first one matters.
 func plainBytes(data []byte) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	i := 0
@@ -284,7 +292,7 @@ func plainBytes(data []byte) int {
 	return i
 }
 
-// str passes a string and returns it as it stands.
+// str consumes a string and returns it with its quotes and escapes.
 func (c *cursor) str() ([]byte, error) {
 	start := c.pos
 	c.pos++
@@ -302,7 +310,7 @@ func (c *cursor) str() ([]byte, error) {
 	}
 }
 
-// escape passes what follows a backslash.
+// escape consumes what follows a backslash.
 func (c *cursor) escape() error {
 	after := c.data[c.pos:]
 	if len(after) == 0 {
@@ -323,8 +331,8 @@ func (c *cursor) escape() error {
 	return c.fail("an escape")
 }
 
-// number passes a number; a digit after a leading zero is left for the caller
-// to stumble over.
+// number consumes a number. It stops after a leading zero, so a digit that follows is an error of
+// the caller's.
 func (c *cursor) number() error {
 	c.accept('-')
 	if !c.accept('0') && !c.digits() {
@@ -352,7 +360,7 @@ func (c *cursor) digits() bool {
 	return c.pos > start
 }
 
-// accept passes the byte that follows where it is b.
+// accept consumes the next byte if it is b.
 func (c *cursor) accept(b byte) bool {
 	if c.pos == len(c.data) || c.data[c.pos] != b {
 		return false

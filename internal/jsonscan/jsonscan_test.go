@@ -11,7 +11,7 @@ import (
 	"github.com/ringback/ringback/internal/jsonscan"
 )
 
-// hostileDocuments are at the edges of JSON.
+// hostileDocuments are at the edges of JSON's grammar.
 var hostileDocuments = []string{
 	``, ` `, `{`, `}`, `{}`, `[]`, `null`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`, `{a:1}`, `{'a':1}`,
 	`{"a":[1,]}`, `{"a":[,]}`, `{"a":[1 2]}`, `{"a":01}`, `{"a":-}`, `{"a":-01}`, `{"a":1.}`, `{"a":.5}`, `{"a":+1}`,
@@ -19,7 +19,8 @@ var hostileDocuments = []string{
 	`{"a":truex}`, `{"a":True}`, `{"a":nul`, `{"a":falsefalse}`, `{"a":""""}`, `{"a":"\x"}`, `{"a":"\u12"}`,
 	`{"a":"\u12G4"}`, `{"a":"\uD83D\uDE00"}`, `{"a":"\`, `{"a":"\u`, `{"a":"\"}`, `{"a":"\/\b\f\n\r\t\\\""}`, `{"\`,
 	"{\"a\":\"\n\"}", "{\"a\":\"\x00\"}", "{\"a\":\"\x1f\"}", "{\"a\":\"\x7f\x80\xff\"}", "{\"\xff\":1}",
-	"{\"a\":1}\x00", "{\x0b}", "{\u00a0}", "\uFEFF{}", `{"a":1}{}`, `{"a":1}]`, `{"a":[}`, `{"a":{]}`, `{}x`, `{} `, "\x00{}",
+	"{\"a\":1}\x00", "{\x0b}", "{\u00a0}", "\uFEFF{}",
+	`{"a":1}{}`, `{"a":1}]`, `{"a":[}`, `{"a":{]}`, `{}x`, `{} `, "\x00{}",
 	`{"a":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`,
 	`{"a":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`,
 	strings.Repeat(`{"o":`, 10000) + `1` + strings.Repeat(`}`, 10000),
@@ -27,7 +28,7 @@ var hostileDocuments = []string{
 	`{"a":[` + strings.Repeat("[],", 10001) + `{}]}`,
 }
 
-// readByMaps returns what [jsonscan.Fields.Read] is to return for the paths "a", "o.a" and "o.o.a".
+// readByMaps returns what [jsonscan.Fields.Read] must return for the paths "a", "o.a" and "o.o.a".
 func readByMaps(data []byte) map[string][]byte {
 	values := map[string][]byte{"": bytes.Trim(data, " \t\r\n")}
 	prefix := ""
@@ -49,7 +50,7 @@ func readByMaps(data []byte) map[string][]byte {
 	return values
 }
 
-// FuzzRead compares this package with encoding/json.
+// FuzzRead compares the package with encoding/json.
 func FuzzRead(f *testing.F) {
 	for _, document := range append(hostileDocuments,
 		`{"a":1,"o":{"a":"2","o":{"a":[3],"o":{"a":4}}}}`,
@@ -88,11 +89,11 @@ func FuzzRead(f *testing.F) {
 
 func TestReadError(t *testing.T) {
 	for _, row := range []struct{ document, want string }{
-		{``, "it ends at byte 0 where an object is expected"},
-		{` ["secret"]`, "an object is expected at byte 1"},
-		{`{"secret" 1}`, "a colon is expected at byte 10"},
-		{`{"a":1`, `it ends at byte 6 where a comma or '}' is expected`},
-		{`{} {}`, "the end is expected at byte 3"},
+		{``, "unexpected end at byte 0: want an object"},
+		{` ["secret"]`, "unexpected character at byte 1: want an object"},
+		{`{"secret" 1}`, "unexpected character at byte 10: want a colon"},
+		{`{"a":1`, `unexpected end at byte 6: want a comma or '}'`},
+		{`{} {}`, "unexpected character at byte 3: want the end"},
 	} {
 		if _, err := jsonscan.NewFields("a").Read([]byte(row.document)); err == nil || err.Error() != row.want {
 			t.Errorf("%s: got %v, want %s", row.document, err, row.want)
@@ -123,14 +124,17 @@ func TestItems(t *testing.T) {
 }
 
 func TestString(t *testing.T) {
-	for data, want := range map[string]string{`"\u00e9\n"`: "é\n", "\"\xff\"": "\uFFFD", `7`: "", `null`: "", ``: "", `"a`: ""} {
+	for data, want := range map[string]string{
+		`"\u00e9\n"`: "é\n", "\"\xff\"": "\uFFFD", `7`: "", `null`: "", ``: "", `"a`: "",
+	} {
 		if got := jsonscan.String([]byte(data)); got != want {
 			t.Errorf("%s: got %q", data, got)
 		}
 	}
 }
 
-// TestStringBytes tries every byte at every place of a string, before bytes that end the string too early or in time.
+// TestStringBytes puts every byte at every place of a string, before bytes that end the string or
+// break it.
 func TestStringBytes(t *testing.T) {
 	for place := range 20 {
 		for b := range 256 {

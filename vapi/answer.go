@@ -6,24 +6,24 @@ import (
 	"unicode"
 )
 
-// Result answers one tool call. Exactly one of Result and Error is sent: Error
-// where it is not empty.
+// Result answers one tool call. It is sent as an error if Error is not empty, else as a result.
 type Result struct {
-	// Name and ToolCallID are those of the [ToolCall]. They are sent as they
-	// are.
+	// Name and ToolCallID are those of the [ToolCall]. They are sent unchanged.
 	Name       string
 	ToolCallID string
-	// Result and Error are what the model sees. Vapi wants them on one line:
-	// control characters and Unicode's line and paragraph separators become
-	// a space, a run of them one.
+	// Result and Error are what the model sees. Vapi's documentation asks for one line, so each run
+	// of control characters, and of Unicode's line and paragraph separators, becomes one space.
 	Result string
 	Error  string
 }
 
-// Answer is the body that answers a tool-calls message, with HTTP status 200
-// even where there are errors: Vapi ignores the body of any other status. The
-// results are in the given order; none makes an empty list.
+// Answer returns the body that answers a tool-calls message, with the results in the given order.
+// No results make an empty list.
+//
+// Send it with HTTP status 200 even if it holds errors. Vapi's documentation says that the body of
+// any other status is ignored.
 func Answer(results []Result) []byte {
+	// The name is always present: Vapi's OpenAPI description requires it.
 	type result struct {
 		Name       string  `json:"name"`
 		ToolCallID string  `json:"toolCallId"`
@@ -34,47 +34,31 @@ func Answer(results []Result) []byte {
 	for i, r := range results {
 		list[i] = result{Name: r.Name, ToolCallID: r.ToolCallID}
 		if r.Error == "" {
-			line := singleLine(r.Result)
-			list[i].Result = &line
+			list[i].Result = new(singleLine(r.Result))
 			continue
 		}
-		line := singleLine(r.Error)
-		if line == "" {
-			line = "unknown error" // never let an error look like an empty result
+		list[i].Error = new(singleLine(r.Error))
+		if *list[i].Error == "" {
+			*list[i].Error = "unknown error" // an error must not look like an empty result
 		}
-		list[i].Error = &line
 	}
-	return answerJSON(map[string]any{"results": list})
+	data, _ := json.Marshal(map[string]any{"results": list}) // strings always encode
+	return data
 }
 
-// AnswerOther is the body that answers a server message of any other type,
-// with HTTP status 200. It is {}, except for assistant-request: Vapi asks with
-// it which assistant is to take a call, and speaks the error to the caller.
+// AnswerOther returns the body that answers a server message of any other type, for HTTP status
+// 200. It is {} except for assistant-request: with it Vapi asks which assistant takes a call, and
+// speaks the error to the caller (Vapi's documentation).
 func AnswerOther(messageType string) []byte {
 	if messageType == TypeAssistantRequest {
-		return answerJSON(map[string]any{"error": "Sorry, no assistant is set up to take this call."})
+		return []byte(`{"error":"Sorry, no assistant is set up to take this call."}`)
 	}
 	return []byte("{}")
 }
 
-func answerJSON(v any) []byte {
-	data, _ := json.Marshal(v) // strings always encode
-	return data
-}
-
 func singleLine(s string) string {
-	var b strings.Builder
-	gap := false
-	for _, r := range s { // bytes that are not UTF-8 become U+FFFD
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			gap = true
-			continue
-		}
-		if gap {
-			b.WriteByte(' ')
-			gap = false
-		}
-		b.WriteRune(r)
-	}
-	return strings.TrimSpace(b.String())
+	words := strings.FieldsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
+	})
+	return strings.TrimSpace(strings.Join(words, " "))
 }

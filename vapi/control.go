@@ -10,19 +10,20 @@ import (
 	"unicode/utf8"
 )
 
-// ControlMessage is a message for a call's control URL: [AddMessage], [Say], [Control], [EndCall], [Transfer] or
-// [Handoff]. It marshals to the JSON that Vapi takes (Vapi's OpenAPI: ClientInboundMessage).
+// ControlMessage is a message for a call's control URL: [AddMessage], [Say], [Control], [EndCall],
+// [Transfer] or [Handoff]. It marshals to the JSON that Vapi accepts (Vapi's OpenAPI:
+// ClientInboundMessage). MarshalJSON returns an error if Validate does.
 type ControlMessage interface {
 	json.Marshaler
-	// Validate says what Vapi would certainly refuse, or nil.
+	// Validate returns an error if Vapi would certainly refuse the message.
 	Validate() error
 	wire() any
 }
 
-// Role says who speaks in an [AddMessage].
+// Role is the speaker of an [AddMessage].
 type Role string
 
-// The roles that Vapi takes (Vapi's OpenAPI: OpenAIMessage.role).
+// The roles that Vapi accepts (Vapi's OpenAPI: OpenAIMessage.role).
 const (
 	RoleSystem    Role = "system"
 	RoleUser      Role = "user"
@@ -31,34 +32,37 @@ const (
 	RoleFunction  Role = "function"
 )
 
-// AddMessage adds a message to the conversation's history.
+// AddMessage adds a message to the conversation's history (Vapi's OpenAPI:
+// ClientInboundMessageAddMessage).
 type AddMessage struct {
-	// Role is who speaks. Empty means RoleSystem.
+	// Role is the speaker. Empty means RoleSystem.
 	Role Role
 	// Content is the message's text. Required.
 	Content string
-	// Silent leaves the model unasked until the next turn. False makes it answer now, which is Vapi's default too.
-	// It is the opposite of Vapi's triggerResponseEnabled, which is always written out.
+	// Silent makes the model wait for the next turn before it reacts. If false, the model answers
+	// at once, which is Vapi's default. Silent is sent as the opposite, triggerResponseEnabled.
 	Silent bool
 }
 
-// Say makes the assistant speak a text word for word.
+// Say makes the assistant speak a text word for word (Vapi's OpenAPI: ClientInboundMessageSay).
 type Say struct {
 	// Content is the text. Required.
 	Content string
 	// EndCallAfterSpoken hangs up after the text.
 	EndCallAfterSpoken bool
-	// InterruptionsDisabled keeps the caller from interrupting the text. It is the opposite of Vapi's
-	// interruptionsEnabled, which is always written out since its default is not documented.
+	// InterruptionsDisabled prevents the caller from interrupting the text. It is sent as the
+	// opposite, interruptionsEnabled. That member is always present, because Vapi does not document
+	// its default.
 	InterruptionsDisabled bool
-	// InterruptAssistantEnabled lets the text replace what the assistant is saying. False, Vapi's default, puts it after.
+	// InterruptAssistantEnabled makes the text replace what the assistant is saying. If false,
+	// which is Vapi's default, the text follows it.
 	InterruptAssistantEnabled bool
 }
 
-// ControlAction is what a [Control] message does.
+// ControlAction is the effect of a [Control] message.
 type ControlAction string
 
-// The actions that Vapi takes (Vapi's OpenAPI: ClientInboundMessageControl.control).
+// The actions that Vapi accepts (Vapi's OpenAPI: ClientInboundMessageControl.control).
 const (
 	MuteAssistant   ControlAction = "mute-assistant"
 	UnmuteAssistant ControlAction = "unmute-assistant"
@@ -67,7 +71,7 @@ const (
 	SayFirstMessage ControlAction = "say-first-message"
 )
 
-// Control mutes or unmutes one side, or has the first message said.
+// Control mutes or unmutes one side, or makes the assistant say its first message.
 type Control struct {
 	// Action is required.
 	Action ControlAction
@@ -76,32 +80,36 @@ type Control struct {
 // EndCall hangs up.
 type EndCall struct{}
 
-// Transfer connects the caller to a phone number or a SIP address. Exactly one of Number and SIPURI is required.
+// Transfer connects the caller to a phone number or a SIP address. Exactly one of Number and SIPURI
+// is required. Limits and defaults are those of Vapi's OpenAPI: TransferDestinationNumber and
+// TransferDestinationSip.
 type Transfer struct {
-	// Number is a phone number, 3 to 40 characters; Vapi checks that it is E.164.
+	// Number is a phone number of 3 to 40 characters. Vapi checks that it is E.164.
 	Number string
-	// Extension is dialled after Number, up to 10 characters. Empty means none.
+	// Extension is dialled after Number. It has at most 10 characters. Empty means none.
 	Extension string
 	// SIPURI is an address such as "sip:support@example.com".
 	SIPURI string
-	// CallerID is what the destination sees, up to 40 characters. Empty means Vapi's default: the caller's own number.
+	// CallerID is the number that the destination sees. It has at most 40 characters. Empty means
+	// Vapi's default, the number that the call comes from.
 	CallerID string
-	// TransferPlan is Vapi's TransferPlan, a JSON object, e.g. for a warm transfer. Empty means Vapi's default, a blind transfer.
+	// TransferPlan is Vapi's TransferPlan, a JSON object, for example for a warm transfer. Empty
+	// means Vapi's default, a blind transfer.
 	TransferPlan json.RawMessage
-	// Content is spoken before. Empty leaves it to Vapi.
+	// Content is spoken before the transfer. If empty, Vapi decides what to say.
 	Content string
 }
 
-// Handoff passes the call to another assistant or squad. It stands in Vapi's documentation ("Live call control") and not
-// in its OpenAPI description.
+// Handoff passes the call to another assistant or squad. Vapi's documentation has it ("Live call
+// control"), its OpenAPI description does not.
 type Handoff struct {
-	// Destination is one of Vapi's HandoffDestination… objects, with its type. Required.
+	// Destination is one of Vapi's HandoffDestination objects, with its type. Required.
 	Destination json.RawMessage
-	// Content is spoken before. Empty leaves it to Vapi.
+	// Content is spoken before the handoff. If empty, Vapi decides what to say.
 	Content string
 }
 
-// The JSON of each message, for both ways.
+// The JSON of each message, for marshalling and for parsing.
 type (
 	addMessageWire struct {
 		Type                   string       `json:"type"`
@@ -163,27 +171,28 @@ func (m Transfer) wire() any {
 	if m.SIPURI != "" {
 		kind = "sip"
 	}
-	return transferWire{"transfer", transferDestination{kind, m.Number, m.Extension, m.SIPURI, m.CallerID, m.TransferPlan}, m.Content}
+	d := transferDestination{kind, m.Number, m.Extension, m.SIPURI, m.CallerID, m.TransferPlan}
+	return transferWire{"transfer", d, m.Content}
 }
 
 func (m Handoff) wire() any { return handoffWire{"handoff", m.Destination, m.Content} }
 
-// MarshalJSON gives Vapi's JSON. It refuses what Validate refuses, as do the others.
+// MarshalJSON implements [ControlMessage].
 func (m AddMessage) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
-// MarshalJSON gives Vapi's JSON.
+// MarshalJSON implements [ControlMessage].
 func (m Say) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
-// MarshalJSON gives Vapi's JSON.
+// MarshalJSON implements [ControlMessage].
 func (m Control) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
-// MarshalJSON gives Vapi's JSON.
+// MarshalJSON implements [ControlMessage].
 func (m EndCall) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
-// MarshalJSON gives Vapi's JSON.
+// MarshalJSON implements [ControlMessage].
 func (m Transfer) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
-// MarshalJSON gives Vapi's JSON.
+// MarshalJSON implements [ControlMessage].
 func (m Handoff) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
 func marshalControl(m ControlMessage) ([]byte, error) {
@@ -195,7 +204,7 @@ func marshalControl(m ControlMessage) ([]byte, error) {
 
 func (m AddMessage) role() Role { return cmp.Or(m.Role, RoleSystem) }
 
-// Validate refuses an unknown role and an empty content.
+// Validate returns an error if the role is unknown or the content is empty.
 func (m AddMessage) Validate() error {
 	switch m.role() {
 	case RoleSystem, RoleUser, RoleAssistant, RoleTool, RoleFunction:
@@ -208,7 +217,7 @@ func (m AddMessage) Validate() error {
 	return nil
 }
 
-// Validate refuses an empty content.
+// Validate returns an error if the content is empty.
 func (m Say) Validate() error {
 	if m.Content == "" {
 		return errors.New("say: content is empty")
@@ -216,46 +225,50 @@ func (m Say) Validate() error {
 	return nil
 }
 
-// Validate refuses an unknown action.
+// Validate returns an error if the action is unknown.
 func (m Control) Validate() error {
 	switch m.Action {
 	case MuteAssistant, UnmuteAssistant, MuteCustomer, UnmuteCustomer, SayFirstMessage:
 		return nil
 	}
-	return errors.New("control: unknown action: use mute-assistant, unmute-assistant, mute-customer, unmute-customer or say-first-message")
+	return errors.New("control: unknown action: use mute-assistant, unmute-assistant, mute-customer, " +
+		"unmute-customer or say-first-message")
 }
 
 // Validate returns nil.
 func (m EndCall) Validate() error { return nil }
 
-// Validate refuses a missing or ambiguous destination and what goes beyond Vapi's limits of length.
+// Validate returns an error if the destination is missing or ambiguous, or if a field exceeds
+// Vapi's limits.
 func (m Transfer) Validate() error {
+	number := utf8.RuneCountInString(m.Number)
 	switch {
 	case (m.Number == "") == (m.SIPURI == ""):
-		return errors.New("transfer: give either a number or a SIP URI")
-	case m.Number != "" && (utf8.RuneCountInString(m.Number) < 3 || utf8.RuneCountInString(m.Number) > 40):
+		return errors.New("transfer: set either a number or a SIP URI")
+	case m.Number != "" && (number < 3 || number > 40):
 		return errors.New("transfer: the number must have 3 to 40 characters")
 	case m.SIPURI != "" && !hasSIPScheme(m.SIPURI):
 		return errors.New(`transfer: the SIP URI must begin with "sip:" or "sips:"`)
 	case m.SIPURI != "" && m.Extension != "":
-		return errors.New("transfer: an extension belongs to a number, not to a SIP URI")
+		return errors.New("transfer: a SIP URI cannot have an extension")
 	case utf8.RuneCountInString(m.Extension) > 10:
 		return errors.New("transfer: the extension must have at most 10 characters")
 	case utf8.RuneCountInString(m.CallerID) > 40:
-		return errors.New("transfer: the caller id must have at most 40 characters")
+		return errors.New("transfer: the caller ID must have at most 40 characters")
 	case len(m.TransferPlan) > 0 && !isJSONObject(m.TransferPlan):
 		return errors.New("transfer: the transfer plan must be a JSON object")
 	}
 	return nil
 }
 
-// Validate refuses a destination that is not a JSON object with a type.
+// Validate returns an error if the destination is not a JSON object with a type.
 func (m Handoff) Validate() error {
 	var destination struct {
 		Type string `json:"type"`
 	}
 	if !isJSONObject(m.Destination) || json.Unmarshal(m.Destination, &destination) != nil || destination.Type == "" {
-		return errors.New(`handoff: the destination must be a JSON object with a type, like {"type":"assistant","assistantId":"..."}`)
+		return errors.New("handoff: the destination must be a JSON object with a type, " +
+			`like {"type":"assistant","assistantId":"..."}`)
 	}
 	return nil
 }
@@ -269,9 +282,11 @@ func isJSONObject(raw json.RawMessage) bool {
 	return json.Valid(raw) && bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{"))
 }
 
-// ParseControlMessage reads a control message back from its JSON, e.g. one that was stored until it could be posted.
-// Left-out members have the values that the zero values of [AddMessage] and [Say] stand for. It refuses what Validate
-// refuses, and members that the message's type does not have here, so that nothing is posted with a part lost.
+// ParseControlMessage reads a control message from its JSON, such as one that was stored until it
+// could be posted. A missing member has the meaning of the zero value in [AddMessage] and [Say].
+//
+// It returns an error if Validate does, or if the message has a member that its type does not
+// define. So no message is posted with a part missing.
 func ParseControlMessage(data []byte) (ControlMessage, error) {
 	var kind struct {
 		Type string `json:"type"`
@@ -302,7 +317,8 @@ func ParseControlMessage(data []byte) (ControlMessage, error) {
 		err = decodeControlWire(data, &w)
 		d := w.Destination
 		if err == nil && !(d.Type == "number" && d.SIPURI == "" || d.Type == "sip" && d.Number == "") {
-			err = errors.New(`transfer: the destination must be {"type":"number","number":"..."} or {"type":"sip","sipUri":"..."}`)
+			err = errors.New("transfer: the destination must be " +
+				`{"type":"number","number":"..."} or {"type":"sip","sipUri":"..."}`)
 		}
 		m = Transfer{d.Number, d.Extension, d.SIPURI, d.CallerID, compactJSON(d.TransferPlan), w.Content}
 	case "handoff":
@@ -321,19 +337,21 @@ func ParseControlMessage(data []byte) (ControlMessage, error) {
 	return m, nil
 }
 
-// decodeControlWire decodes valid JSON and refuses unknown members.
+// decodeControlWire decodes JSON that is known to be valid. It returns an error for unknown
+// members.
 func decodeControlWire(data []byte, w any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	return decoder.Decode(w)
 }
 
-// compactJSON is valid JSON as encoding/json writes it, so that a message compares equal after it was stored.
+// compactJSON returns JSON as encoding/json writes it, so that a message compares equal after it
+// was stored.
 func compactJSON(raw json.RawMessage) json.RawMessage {
 	if len(raw) == 0 {
 		return nil
 	}
-	// Marshalling fails for invalid JSON alone, which the decoder has refused before.
+	// Marshalling fails for invalid JSON only, and the decoder has refused that before.
 	compact, _ := json.Marshal(raw)
 	return compact
 }

@@ -19,20 +19,29 @@ func TestControlMessageJSON(t *testing.T) {
 			`{"type":"add-message","message":{"role":"system","content":"Hi\n<<<é>>>"},"triggerResponseEnabled":true}`},
 		"add-message, silent": {vapi.AddMessage{Role: vapi.RoleUser, Content: "Hi", Silent: true},
 			`{"type":"add-message","message":{"role":"user","content":"Hi"},"triggerResponseEnabled":false}`},
-		"say": {vapi.Say{Content: "Hi"},
-			`{"type":"say","content":"Hi","endCallAfterSpoken":false,"interruptionsEnabled":true,"interruptAssistantEnabled":false}`},
-		"say, whole": {vapi.Say{Content: "Hi", EndCallAfterSpoken: true, InterruptionsDisabled: true, InterruptAssistantEnabled: true},
-			`{"type":"say","content":"Hi","endCallAfterSpoken":true,"interruptionsEnabled":false,"interruptAssistantEnabled":true}`},
+		"say": {vapi.Say{Content: "Hi"}, `{"type":"say","content":"Hi",
+			"endCallAfterSpoken":false,"interruptionsEnabled":true,"interruptAssistantEnabled":false}`},
+		"say, all members": {
+			vapi.Say{Content: "Hi", EndCallAfterSpoken: true, InterruptionsDisabled: true, InterruptAssistantEnabled: true},
+			`{"type":"say","content":"Hi",
+			"endCallAfterSpoken":true,"interruptionsEnabled":false,"interruptAssistantEnabled":true}`,
+		},
 		"control":  {vapi.Control{Action: vapi.MuteAssistant}, `{"type":"control","control":"mute-assistant"}`},
 		"end-call": {vapi.EndCall{}, `{"type":"end-call"}`},
 		"transfer": {vapi.Transfer{Number: "+14155551234", Content: "One moment."},
 			`{"type":"transfer","destination":{"type":"number","number":"+14155551234"},"content":"One moment."}`},
-		"transfer, whole": {vapi.Transfer{Number: "+14155551234", Extension: "12", CallerID: "{{customer.number}}", TransferPlan: json.RawMessage(`{"mode":"blind-transfer"}`)},
-			`{"type":"transfer","destination":{"type":"number","number":"+14155551234","extension":"12","callerId":"{{customer.number}}","transferPlan":{"mode":"blind-transfer"}}}`},
+		"transfer, all members": {
+			vapi.Transfer{Number: "+14155551234", Extension: "12", CallerID: "{{customer.number}}",
+				TransferPlan: json.RawMessage(`{"mode":"blind-transfer"}`)},
+			`{"type":"transfer","destination":{"type":"number","number":"+14155551234","extension":"12",
+			"callerId":"{{customer.number}}","transferPlan":{"mode":"blind-transfer"}}}`,
+		},
 		"transfer to SIP": {vapi.Transfer{SIPURI: "sip:desk@example.com"},
 			`{"type":"transfer","destination":{"type":"sip","sipUri":"sip:desk@example.com"}}`},
-		"handoff": {vapi.Handoff{Destination: json.RawMessage(`{"type":"assistant","assistantId":"a"}`), Content: "Handing off."},
-			`{"type":"handoff","destination":{"type":"assistant","assistantId":"a"},"content":"Handing off."}`},
+		"handoff": {
+			vapi.Handoff{Destination: json.RawMessage(`{"type":"assistant","assistantId":"a"}`), Content: "Handing off."},
+			`{"type":"handoff","destination":{"type":"assistant","assistantId":"a"},"content":"Handing off."}`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -62,51 +71,46 @@ func TestControlMessageJSON(t *testing.T) {
 }
 
 func TestParseControlMessageDefaults(t *testing.T) {
-	tests := map[string]struct {
-		json string
-		want vapi.ControlMessage
-	}{
-		"add-message": {`{"type":"add-message","message":{"content":"Hi"}}`, vapi.AddMessage{Role: vapi.RoleSystem, Content: "Hi"}},
-		"say":         {`{"type":"say","content":"Hi"}`, vapi.Say{Content: "Hi"}},
-		"handoff":     {`{"type":"handoff", "destination": { "type" : "squad" } }`, vapi.Handoff{Destination: json.RawMessage(`{"type":"squad"}`)}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, err := vapi.ParseControlMessage([]byte(tt.json))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
+	for document, want := range map[string]vapi.ControlMessage{
+		`{"type":"add-message","message":{"content":"Hi"}}`: vapi.AddMessage{Role: vapi.RoleSystem, Content: "Hi"},
+		`{"type":"say","content":"Hi"}`:                     vapi.Say{Content: "Hi"},
+		`{"type":"handoff", "destination": { "type" : "squad" } }`: vapi.Handoff{
+			Destination: json.RawMessage(`{"type":"squad"}`)},
+	} {
+		got, err := vapi.ParseControlMessage([]byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", document, diff)
+		}
 	}
 }
 
-// What Validate refuses is not marshalled, and its JSON is not read back.
+// A message that Validate refuses is neither marshalled nor parsed.
 func TestMalformedControlMessages(t *testing.T) {
 	messages := map[string]struct {
 		message vapi.ControlMessage
 		want    string
 	}{
-		"empty add-message":       {vapi.AddMessage{}, "content is empty"},
-		"unknown role":            {vapi.AddMessage{Role: "bot", Content: "x"}, "unknown role"},
-		"empty say":               {vapi.Say{}, "content is empty"},
-		"no action":               {vapi.Control{}, "unknown action"},
-		"unknown action":          {vapi.Control{Action: "mute"}, "unknown action"},
-		"no destination":          {vapi.Transfer{}, "either a number or a SIP URI"},
-		"two destinations":        {vapi.Transfer{Number: "+1415", SIPURI: "sip:a"}, "either a number or a SIP URI"},
-		"short number":            {vapi.Transfer{Number: "+1"}, "3 to 40"},
-		"long number":             {vapi.Transfer{Number: strings.Repeat("1", 41)}, "3 to 40"},
-		"not a SIP URI":           {vapi.Transfer{SIPURI: "https://example.com"}, "must begin"},
-		"SIP URI with extension":  {vapi.Transfer{SIPURI: "sip:a", Extension: "1"}, "extension belongs"},
-		"long extension":          {vapi.Transfer{Number: "+1415", Extension: "12345678901"}, "at most 10"},
-		"long caller id":          {vapi.Transfer{Number: "+1415", CallerID: strings.Repeat("1", 41)}, "at most 40"},
-		"plan that is no object":  {vapi.Transfer{Number: "+1415", TransferPlan: json.RawMessage(`[]`)}, "JSON object"},
-		"plan that is no JSON":    {vapi.Transfer{Number: "+1415", TransferPlan: json.RawMessage(`{`)}, "JSON object"},
-		"no handoff destination":  {vapi.Handoff{}, "JSON object with a type"},
-		"destination not a type":  {vapi.Handoff{Destination: json.RawMessage(`{"assistantId":"a"}`)}, "JSON object with a type"},
-		"destination that is not": {vapi.Handoff{Destination: json.RawMessage(`"assistant"`)}, "JSON object with a type"},
+		"empty add-message":      {vapi.AddMessage{}, "content is empty"},
+		"unknown role":           {vapi.AddMessage{Role: "bot", Content: "x"}, "unknown role"},
+		"empty say":              {vapi.Say{}, "content is empty"},
+		"no action":              {vapi.Control{}, "unknown action"},
+		"unknown action":         {vapi.Control{Action: "mute"}, "unknown action"},
+		"no destination":         {vapi.Transfer{}, "either a number or a SIP URI"},
+		"two destinations":       {vapi.Transfer{Number: "+1415", SIPURI: "sip:a"}, "either a number or a SIP URI"},
+		"short number":           {vapi.Transfer{Number: "+1"}, "3 to 40"},
+		"long number":            {vapi.Transfer{Number: strings.Repeat("1", 41)}, "3 to 40"},
+		"not a SIP URI":          {vapi.Transfer{SIPURI: "https://example.com"}, "must begin"},
+		"SIP URI with extension": {vapi.Transfer{SIPURI: "sip:a", Extension: "1"}, "cannot have an extension"},
+		"long extension":         {vapi.Transfer{Number: "+1415", Extension: "12345678901"}, "at most 10"},
+		"long caller id":         {vapi.Transfer{Number: "+1415", CallerID: strings.Repeat("1", 41)}, "at most 40"},
+		"plan that is no object": {vapi.Transfer{Number: "+1415", TransferPlan: json.RawMessage(`[]`)}, "JSON object"},
+		"plan that is no JSON":   {vapi.Transfer{Number: "+1415", TransferPlan: json.RawMessage(`{`)}, "JSON object"},
+		"no handoff destination": {vapi.Handoff{}, "JSON object with a type"},
+		"destination, no type":   {vapi.Handoff{Destination: json.RawMessage(`{"a":"b"}`)}, "JSON object with a type"},
+		"destination, a string":  {vapi.Handoff{Destination: json.RawMessage(`"a"`)}, "JSON object with a type"},
 	}
 	for name, tt := range messages {
 		t.Run(name, func(t *testing.T) {
@@ -118,27 +122,24 @@ func TestMalformedControlMessages(t *testing.T) {
 			}
 		})
 	}
-	documents := map[string]struct{ json, want string }{
-		"nothing":                    {``, "unexpected end"},
-		"not an object":              {`[]`, "cannot unmarshal"},
-		"trailing garbage":           {`{"type":"end-call"} x`, "invalid character"},
-		"no type":                    {`{}`, "unknown type"},
-		"unknown type":               {`{"type":"send-transport-message"}`, "unknown type"},
-		"unknown member":             {`{"type":"end-call","content":"x"}`, "unknown field"},
-		"unknown destination member": {`{"type":"transfer","destination":{"type":"number","number":"+1415","sipHeaders":{}}}`, "unknown field"},
-		"mixed destination":          {`{"type":"transfer","destination":{"type":"sip","number":"+1415"}}`, "destination must be"},
-		"unknown destination type":   {`{"type":"transfer","destination":{"type":"fax","number":"+1415"}}`, "destination must be"},
-		"no message":                 {`{"type":"add-message"}`, "content is empty"},
-		"null destination":           {`{"type":"handoff","destination":null}`, "JSON object with a type"},
-		"wrong kind":                 {`{"type":"say","content":1}`, "cannot unmarshal"},
-	}
-	for name, tt := range documents {
-		t.Run(name, func(t *testing.T) {
-			m, err := vapi.ParseControlMessage([]byte(tt.json))
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, %v, want %q", m, err, tt.want)
-			}
-		})
+	for document, want := range map[string]string{
+		``:                                      "unexpected end",
+		`[]`:                                    "cannot unmarshal",
+		`{"type":"end-call"} x`:                 "invalid character",
+		`{}`:                                    "unknown type",
+		`{"type":"send-transport-message"}`:     "unknown type",
+		`{"type":"end-call","content":"x"}`:     "unknown field",
+		`{"type":"add-message"}`:                "content is empty",
+		`{"type":"handoff","destination":null}`: "JSON object with a type",
+		`{"type":"say","content":1}`:            "cannot unmarshal",
+		`{"type":"transfer","destination":{"type":"number","number":"+1415","sipHeaders":{}}}`: "unknown field",
+		`{"type":"transfer","destination":{"type":"sip","number":"+1415"}}`:                    "destination must be",
+		`{"type":"transfer","destination":{"type":"fax","number":"+1415"}}`:                    "destination must be",
+	} {
+		m, err := vapi.ParseControlMessage([]byte(document))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, %v, want %q", document, m, err, want)
+		}
 	}
 }
 
@@ -160,7 +161,7 @@ func FuzzParseControlMessage(f *testing.F) {
 		}
 		stored, err := json.Marshal(m)
 		if err != nil {
-			t.Fatalf("read and not fit to be written: %v", err)
+			t.Fatalf("cannot marshal the parsed message: %v", err)
 		}
 		back, err := vapi.ParseControlMessage(stored)
 		if err != nil {

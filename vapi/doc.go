@@ -1,12 +1,13 @@
-// Package vapi is Vapi's side of the wire: the webhook that Vapi posts when an
-// assistant calls tools, the answer it expects, how such a request is
-// authenticated, the control messages that reach a live call, and the API that
-// sets tools up.
+// Package vapi reads Vapi's webhooks, writes the answers to them, and defines the control messages
+// that act on a live call.
 //
-// [ParseMessage] reads a webhook, [Answer] and [AnswerOther] answer it. The
-// package knows nothing of queues, tables or tools.
+// [ParseMessage] reads a webhook. [Answer] and [AnswerOther] write its answer. [ControlMessage] is
+// a message for a call's control URL. Package vapiauth verifies who sent a webhook. Package
+// vapiclient posts control messages and calls Vapi's API.
 //
-// Facts come from Vapi's documentation (https://docs.vapi.ai/server-url/events),
-// from its OpenAPI description (https://api.vapi.ai/api-json) and, where these
-// differ from what is sent, from recorded webhooks.
+// The package knows nothing of queues, tables or tools.
+//
+// Facts about Vapi come from its documentation (https://docs.vapi.ai/server-url/events), from its
+// OpenAPI description (https://api.vapi.ai/api-json) and from recorded webhooks. If these disagree,
+// the recorded webhooks count. Comments name the source of a fact.
 package vapi

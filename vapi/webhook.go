@@ -12,8 +12,7 @@ import (
 	"github.com/ringback/ringback/internal/jsonscan"
 )
 
-// The types of the messages that Ringback knows. Vapi expects more than an
-// empty answer to the first two.
+// Types of server messages. Vapi expects more than an empty answer to the first two.
 const (
 	TypeToolCalls        = "tool-calls"
 	TypeAssistantRequest = "assistant-request"
@@ -21,127 +20,120 @@ const (
 	TypeEndOfCallReport  = "end-of-call-report"
 )
 
-// Statuses of a call in a status-update (Vapi's OpenAPI:
-// ServerMessageStatusUpdate.status, which has others, too).
+// Statuses of a call in a status-update. Vapi has others too (Vapi's OpenAPI:
+// ServerMessageStatusUpdate.status).
 const (
 	StatusInProgress = "in-progress"
 	StatusEnded      = "ended"
 )
 
-// Errors of ParseMessage. They come wrapped with what is wrong, and never hold
-// a value of the message.
+// ParseMessage wraps these errors with the cause. The text never holds a value of the message.
 var (
-	// ErrNotJSON is a body that is not one JSON object.
+	// ErrNotJSON means that the body is not exactly one JSON object.
 	ErrNotJSON = errors.New("webhook is not a JSON object")
-	// ErrNoMessage is a JSON object that is no server message of Vapi's.
+	// ErrNoMessage means that the JSON object is not one of Vapi's server messages.
 	ErrNoMessage = errors.New("webhook holds no Vapi server message")
 )
 
-// ErrArguments is wrapped by the Err of a tool call of which only the arguments
-// cannot be used.
+// ErrArguments is wrapped by [ToolCall.Err] if only the arguments of the tool call cannot be used.
 var ErrArguments = errors.New("arguments cannot be used")
 
-// Message is what Ringback takes from a server message. Everything else in it
-// is skipped.
+// Message holds the parts of a server message that Ringback needs.
 type Message struct {
-	// Type is the message's type; "tool-calls" where the message has tool
-	// calls but no type.
+	// Type is the message's type. It is TypeToolCalls if the message has tool calls but no type.
 	Type string
-	// Status is what a status-update says of the call, such as StatusEnded; ""
-	// in every other message. It is not call.status, which recorded webhooks
-	// show to be stale.
+	// Status is the call's status in a status-update, such as StatusEnded. It is "" in all other
+	// messages. It is not call.status, which is stale in recorded webhooks.
 	Status string
-	// Timestamp is when Vapi sent the message, in UTC: milliseconds, or an
-	// RFC 3339 string in older traffic. Zero where it is absent, unreadable or
+	// Timestamp is the time when Vapi sent the message, in UTC. Vapi sends milliseconds; older
+	// recorded webhooks have an RFC 3339 string. Timestamp is zero if it is absent, unreadable or
 	// outside the years 1970 to 9999.
 	Timestamp time.Time
-	// ToolCalls are in Vapi's order, each id once: of calls with the same id
-	// the first one counts.
+	// ToolCalls are in Vapi's order. Each ID is there once: of tool calls with the same ID, only
+	// the first counts.
 	ToolCalls []ToolCall
 	Call      Call
 }
 
-// CallBegan reports whether the message says that the two sides can speak: a
-// status-update with "in-progress". Vapi may send it again, after a transfer
-// for one.
+// CallBegan reports whether the message says that the two sides can speak: a status-update with
+// "in-progress". Vapi may send it more than once per call, for example after a transfer.
 func (m Message) CallBegan() bool {
 	return m.Type == TypeStatusUpdate && m.Status == StatusInProgress
 }
 
-// CallEnded reports whether the message says that the call is over: a
-// status-update with "ended", or an end-of-call-report. Both come for a call
-// whose assistant asks for both.
+// CallEnded reports whether the message says that the call is over: a status-update with "ended",
+// or an end-of-call-report. Vapi sends both if the assistant's serverMessages lists both, and may
+// repeat the report (Vapi's documentation).
 func (m Message) CallEnded() bool {
 	return m.Type == TypeStatusUpdate && m.Status == StatusEnded || m.Type == TypeEndOfCallReport
 }
 
-// ToolCall is one use of a tool that the model asks for.
+// ToolCall is the model's request to run a tool.
 type ToolCall struct {
-	// ID names the tool call within its call; it is not globally unique.
+	// ID identifies the tool call within its call. It is not globally unique.
 	ID string
 	// Name is the function's name.
 	Name string
-	// Arguments is always a JSON object, with the white space that it came
-	// with; "{}" where none were given.
+	// Arguments is always a JSON object, with the white space of the webhook. It is "{}" if the
+	// tool call has no arguments.
 	Arguments json.RawMessage
-	// Async is toolWithToolCallList[].async for this id. False, which is
-	// Vapi's default, where the message does not say.
+	// Async is toolWithToolCallList[].async for this ID. It is false, Vapi's default, if the
+	// message does not have it.
 	Async bool
-	// Err is why this tool call cannot be used; nil means that it can. ID, Name
-	// and Arguments are then what could be read of them. Its text is fit to
-	// be the error of a [Result] and holds no argument value.
+	// Err says why this tool call cannot be used. Nil means that it can. If Err is not nil, ID,
+	// Name and Arguments hold what could be read. The text is fit to be the Error of a [Result] and
+	// holds no argument value.
 	Err error
 }
 
-// Call is the call, or the chat, that a message belongs to. A field is zero
-// where the message does not say, or says it in another JSON type; so is a
-// string of more than 2048 bytes.
+// Call is the call, or the chat, that a message belongs to. A field is zero if the message does not
+// have it or has it with another JSON type. A string of more than 2048 bytes counts as absent.
 type Call struct {
-	// ID is call.id; in chats, which have no call, chat.id.
+	// ID is call.id. A chat has no call, so ID is chat.id there.
 	ID string
-	// OrgID is the Vapi organisation's id.
+	// OrgID is the ID of the Vapi organisation.
 	OrgID string
-	// Type is inboundPhoneCall, outboundPhoneCall, webCall or
-	// vapi.websocketCall (Vapi's OpenAPI: Call.type); "chat" for chats.
+	// Type is inboundPhoneCall, outboundPhoneCall, webCall or vapi.websocketCall (Vapi's OpenAPI:
+	// Call.type), or "chat" for a chat.
 	Type string
-	// AssistantID is that of the call, else that of the message's assistant.
+	// AssistantID is the assistant of the call, else that of the message.
 	AssistantID string
-	// SessionID is chat.sessionId, the session that further chats go on in
-	// (Vapi's OpenAPI: Chat.sessionId). "" in calls, and in chats that follow a
-	// previous chat instead.
+	// SessionID is chat.sessionId, the session in which further chats continue (Vapi's OpenAPI:
+	// Chat.sessionId). It is "" in a call, and in a chat that follows a previous chat instead.
 	SessionID string
-	// PhoneNumberID is Vapi's id of the organisation's own number that the call
-	// came in on or went out from: call.phoneNumberId, else that of the message's
-	// phoneNumber.
+	// PhoneNumberID is Vapi's ID of the organisation's phone number that the call came in on or
+	// went out from: call.phoneNumberId, else the message's phoneNumber.id.
 	PhoneNumberID string
 	// CustomerNumber is the caller's phone number.
 	CustomerNumber string
-	// ControlURL is call.monitor.controlUrl, the key to the call: whoever has
-	// it can speak in it. "" in chats, or where control is switched off.
+	// ControlURL is call.monitor.controlUrl. It is a secret: everyone who has it can speak in the
+	// call. It is "" in chats, and if the assistant's monitorPlan.controlEnabled is false. Vapi
+	// sends it after the call has ended too, so it does not show that the call is live.
 	ControlURL string
-	// MaxDuration is the assistant's maxDurationSeconds, after which Vapi ends
-	// the call. Zero, too, where it is not between 0 and 31 days.
+	// MaxDuration is the assistant's maxDurationSeconds, after which Vapi ends the call. A value
+	// beyond 31 days counts as absent.
 	MaxDuration time.Duration
 }
 
 const (
 	maxToolCalls     = 128
-	maxToolCallItems = 1024 // items of a list that are looked at; those from maxToolCalls on only to be answered
+	maxToolCallItems = 1024 // items of a list that are read; those after maxToolCalls only get an error
 	maxToolCallID    = 256
 	maxToolCallName  = 128
 	maxArguments     = 256 << 10
 	maxCallText      = 2048
 	maxCallDuration  = 31 * 24 * time.Hour
-	// Arguments that come as a string are nested anew when they are sent on;
-	// this many levels of what encoding/json reads are kept free for that.
+	// Arguments that come as a string are nested in other JSON when they are sent on. They must
+	// leave this many of the levels that encoding/json reads.
 	argumentsDepthReserve = 100
 )
 
-// Members of a message, with and without the wrapper that some senders omit.
-var webhookFields = func() *jsonscan.Fields {
+// messageFields are read both inside and outside the wrapper "message", which some senders omit.
+var messageFields = func() *jsonscan.Fields {
 	paths := []string{
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList",
-		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId", "call.customer.number", "call.monitor.controlUrl",
+		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
+		"call.customer.number", "call.monitor.controlUrl",
 		"call.assistant.id", "call.assistant.maxDurationSeconds",
 		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id", "chat.sessionId",
 		"phoneNumber.id", "customer.number", "assistant.id", "assistant.maxDurationSeconds",
@@ -158,33 +150,29 @@ var (
 	toolWithToolCallFields = jsonscan.NewFields("async", "toolCall.id")
 )
 
-// ParseMessage reads the body of a webhook. It accepts the shapes in which
-// Vapi's documentation, its OpenAPI description and recorded webhooks show it:
+// ParseMessage parses the body of a webhook. It accepts every shape that Vapi's documentation, its
+// OpenAPI description and recorded webhooks have:
 //
-//   - The message is the member "message" where that is an object, else the
-//     body itself.
-//   - The tool calls are the first of toolCallList, toolCalls and
-//     toolWithToolCallList[].toolCall that has any.
-//   - A name is function.name, else name. Arguments are the first of
-//     function.arguments, function.parameters, arguments and parameters that
-//     is there and is neither null nor "": an object, or a string that holds
-//     exactly one.
+//   - The message is the member "message" if that is an object, else the body itself.
+//   - The tool calls are the first non-empty list of toolCallList, toolCalls and
+//     toolWithToolCallList[].toolCall.
+//   - A name is function.name, else name. Arguments are the first of function.arguments,
+//     function.parameters, arguments and parameters that is neither absent, null nor "". They are
+//     an object, or a string that holds exactly one.
 //
-// Of members with the same name the last one counts, as in encoding/json; names
-// are matched by exact case. A list or field of another JSON type than expected
-// counts as absent.
+// Of members with the same name the last one counts, as in encoding/json. Names match by exact
+// case. A list or field with an unexpected JSON type counts as absent.
 //
-// A tool call that cannot be used does not spoil the others: it is there with
-// its Err set. That is so for a missing id or name, an id over 256 bytes, a
-// name over 128 bytes, arguments that are no object or are over 256 KiB, and
-// those after the 128th of a message. Items of a list after the 1024th are
-// left out.
+// A tool call that cannot be used does not affect the others: its Err is set. That happens if the
+// ID or name is missing, the ID exceeds 256 bytes, the name exceeds 128 bytes, the arguments are
+// not an object or exceed 256 KiB, or 128 other tool calls precede it. Items after the first 1024
+// of a list are ignored.
 //
-// The error wraps ErrNotJSON where the body is anything but one JSON object as
-// encoding/json reads it, and ErrNoMessage where that object has neither a type
-// nor tool calls. The Message shares no memory with body.
+// The error wraps ErrNotJSON if body is not exactly one JSON object as encoding/json reads it. It
+// wraps ErrNoMessage if that object has neither a type nor tool calls. The Message shares no memory
+// with body.
 func ParseMessage(body []byte) (Message, error) {
-	values, err := webhookFields.Read(body)
+	values, err := messageFields.Read(body)
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
@@ -193,15 +181,21 @@ func ParseMessage(body []byte) (Message, error) {
 		prefix = "message."
 	}
 	field := func(path string) []byte { return values[prefix+path] }
-	text := func(path string) string {
-		if s := jsonscan.String(field(path)); len(s) <= maxCallText {
-			return s
+	// text returns the first of the fields that is a string, not empty and not too long.
+	text := func(paths ...string) string {
+		for _, path := range paths {
+			if s := jsonscan.String(field(path)); s != "" && len(s) <= maxCallText {
+				return s
+			}
 		}
 		return ""
 	}
 
-	m := Message{Type: text("type"), Timestamp: webhookTime(field("timestamp"))}
-	m.ToolCalls = webhookToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
+	m := Message{
+		Type:      text("type"),
+		Timestamp: parseTimestamp(field("timestamp")),
+		ToolCalls: parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList")),
+	}
 	if m.Type == "" {
 		if len(m.ToolCalls) == 0 {
 			return Message{}, fmt.Errorf("%w: it has neither a type nor tool calls", ErrNoMessage)
@@ -211,34 +205,35 @@ func ParseMessage(body []byte) (Message, error) {
 	if m.Type == TypeStatusUpdate {
 		m.Status = text("status")
 	}
-	m.Call = Call{
-		ID:             text("call.id"),
-		OrgID:          text("call.orgId"),
-		Type:           text("call.type"),
-		AssistantID:    cmp.Or(text("call.assistantId"), text("call.assistant.id"), text("assistant.id")),
-		PhoneNumberID:  cmp.Or(text("call.phoneNumberId"), text("phoneNumber.id")),
-		CustomerNumber: cmp.Or(text("call.customer.number"), text("customer.number")),
-		ControlURL:     text("call.monitor.controlUrl"),
-		MaxDuration: cmp.Or(webhookSeconds(field("assistant.maxDurationSeconds")),
-			webhookSeconds(field("call.assistant.maxDurationSeconds"))),
-	}
-	if m.Call.ID == "" && text("chat.id") != "" {
+	if id := text("chat.id"); id != "" && text("call.id") == "" {
 		m.Call = Call{
-			ID:             text("chat.id"),
+			ID:             id,
 			OrgID:          text("chat.orgId"),
 			Type:           "chat",
-			AssistantID:    cmp.Or(text("chat.assistantId"), text("chat.assistant.id"), text("assistant.id")),
+			AssistantID:    text("chat.assistantId", "chat.assistant.id", "assistant.id"),
 			SessionID:      text("chat.sessionId"),
 			PhoneNumberID:  text("phoneNumber.id"),
 			CustomerNumber: text("customer.number"),
 		}
+		return m, nil
+	}
+	m.Call = Call{
+		ID:             text("call.id"),
+		OrgID:          text("call.orgId"),
+		Type:           text("call.type"),
+		AssistantID:    text("call.assistantId", "call.assistant.id", "assistant.id"),
+		PhoneNumberID:  text("call.phoneNumberId", "phoneNumber.id"),
+		CustomerNumber: text("call.customer.number", "customer.number"),
+		ControlURL:     text("call.monitor.controlUrl"),
+		MaxDuration: cmp.Or(parseSeconds(field("assistant.maxDurationSeconds")),
+			parseSeconds(field("call.assistant.maxDurationSeconds"))),
 	}
 	return m, nil
 }
 
-// webhookToolCalls reads the first list that has items. The lists are parts of
-// a body that was checked, so that they can be read again without an error.
-func webhookToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []ToolCall {
+// parseToolCalls reads the first list that has items. The lists come from a validated body, so
+// reading them again returns no errors.
+func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []ToolCall {
 	items := jsonscan.Items(toolCallList, maxToolCallItems)
 	if len(items) == 0 {
 		items = jsonscan.Items(toolCalls, maxToolCallItems)
@@ -260,7 +255,7 @@ func webhookToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []To
 	var calls []ToolCall
 	seen := map[string]bool{}
 	for _, item := range items {
-		call := webhookToolCall(item)
+		call := parseToolCall(item)
 		if call.ID != "" {
 			if seen[call.ID] {
 				continue
@@ -276,7 +271,7 @@ func webhookToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []To
 	return calls
 }
 
-func webhookToolCall(item []byte) ToolCall {
+func parseToolCall(item []byte) ToolCall {
 	call := ToolCall{Arguments: json.RawMessage("{}")}
 	if !bytes.HasPrefix(item, []byte("{")) {
 		call.Err = errors.New("tool call is not an object")
@@ -287,7 +282,7 @@ func webhookToolCall(item []byte) ToolCall {
 	call.Name = cmp.Or(jsonscan.String(values["function.name"]), jsonscan.String(values["name"]))
 	for _, path := range []string{"function.arguments", "function.parameters", "arguments", "parameters"} {
 		if given := string(values[path]); given != "" && given != "null" && given != `""` {
-			call.Arguments, call.Err = webhookArguments(values[path])
+			call.Arguments, call.Err = parseArguments(values[path])
 			break
 		}
 	}
@@ -304,9 +299,9 @@ func webhookToolCall(item []byte) ToolCall {
 	return call
 }
 
-// webhookArguments returns a copy of an object, or the object that a string
-// holds; "{}" with an error.
-func webhookArguments(raw []byte) (json.RawMessage, error) {
+// parseArguments returns a copy of the object in raw, or of the object in the string in raw. With
+// an error it returns "{}".
+func parseArguments(raw []byte) (json.RawMessage, error) {
 	none := json.RawMessage("{}")
 	if raw[0] == '"' {
 		raw = []byte(strings.Trim(jsonscan.String(raw), " \t\r\n"))
@@ -320,11 +315,11 @@ func webhookArguments(raw []byte) (json.RawMessage, error) {
 	if len(raw) > maxArguments {
 		return none, fmt.Errorf("%w: they are larger than %d KiB", ErrArguments, maxArguments>>10)
 	}
-	// What encoding/json does to strings that are not UTF-8; it copies, too.
+	// This replaces invalid UTF-8 as encoding/json does. It also copies.
 	return bytes.ToValidUTF8(raw, []byte("\uFFFD")), nil
 }
 
-func webhookSeconds(raw []byte) time.Duration {
+func parseSeconds(raw []byte) time.Duration {
 	var s float64
 	if json.Unmarshal(raw, &s) != nil || s <= 0 || s > maxCallDuration.Seconds() {
 		return 0
@@ -332,9 +327,8 @@ func webhookSeconds(raw []byte) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-func webhookTime(raw []byte) time.Time {
-	// Outside of this a time.Time cannot be written as JSON again.
-	const end = 253402300800000 // the year 10000
+func parseTimestamp(raw []byte) time.Time {
+	const end = 253402300800000 // the year 10000, which time.Time cannot marshal as JSON
 	var ms float64
 	if json.Unmarshal(raw, &ms) == nil {
 		if ms < 0 || ms >= end || string(raw) == "null" {

@@ -2,6 +2,7 @@ package vapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,19 +11,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/vapi"
 )
 
+const recordedToolCall = `{"id":"call_51kj","type":"function",
+"function":{"name":"quote","arguments":{"zip":"10001","n":[1,2.5e3]}}}`
+
 // recordedWebhook has the members of a recorded webhook, with made-up values.
 const recordedWebhook = `{"message":{"timestamp":1715000000123,"type":"tool-calls",
-"toolCalls":[{"id":"call_51kj","type":"function","function":{"name":"quote","arguments":{"zip":"10001","n":[1,2.5e3]}}}],
-"toolCallList":[{"id":"call_51kj","type":"function","function":{"name":"quote","arguments":{"zip":"10001","n":[1,2.5e3]}}}],
-"toolWithToolCallList":[{"type":"function","async":true,"function":{"name":"quote","parameters":{"type":"object"}},
+"toolCalls":[` + recordedToolCall + `],
+"toolCallList":[` + recordedToolCall + `],
+"toolWithToolCallList":[{"type":"function","async":true,
+"function":{"name":"quote","parameters":{"type":"object"}},
 "server":{"url":"https://x.example/vapi","secret":"s"},
-"toolCall":{"id":"call_51kj","type":"function","function":{"name":"quote","arguments":{"zip":"10001","n":[1,2.5e3]}}}}],
+"toolCall":` + recordedToolCall + `}],
 "artifact":{"messages":[{"role":"system","message":"You \"quote\".\n","time":1714999990000.5}]},
 "call":{"id":"c-1","orgId":"o-1","type":"inboundPhoneCall","status":"queued","assistantId":"a-1","squadId":null,
 "monitor":{"listenUrl":"wss://h.vapi.ai/c-1/listen","controlUrl":"https://h.vapi.ai/c-1/control"},
@@ -30,8 +35,34 @@ const recordedWebhook = `{"message":{"timestamp":1715000000123,"type":"tool-call
 "phoneNumber":{"id":"p-1"},"customer":{"number":"+15550001111"},
 "assistant":{"id":"a-1","name":"A","maxDurationSeconds":1800,"model":{"toolIds":["t-1"]}}}}`
 
-func recordedMessage() vapi.Message {
-	return vapi.Message{
+// sameMessage compares messages: arguments except for white space, and errors by whether there is
+// one.
+var sameMessage = gocmp.Options{
+	gocmp.Comparer(func(a, b json.RawMessage) bool {
+		var x, y bytes.Buffer
+		return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+	}),
+	gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".Err" },
+		gocmp.Comparer(func(a, b error) bool { return (a == nil) == (b == nil) })),
+}
+
+func mustParse(t *testing.T, body string) vapi.Message {
+	t.Helper()
+	m, err := vapi.ParseMessage([]byte(body))
+	if err != nil {
+		t.Fatalf("%.200s: %v", body, err)
+	}
+	return m
+}
+
+func TestParseMessageRecorded(t *testing.T) {
+	body := []byte(recordedWebhook)
+	got, err := vapi.ParseMessage(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(body) // with which the message shares no memory
+	want := vapi.Message{
 		Type:      "tool-calls",
 		Timestamp: time.UnixMilli(1715000000123).UTC(),
 		ToolCalls: []vapi.ToolCall{{
@@ -44,91 +75,68 @@ func recordedMessage() vapi.Message {
 			MaxDuration: 30 * time.Minute,
 		},
 	}
-}
-
-// sameWebhook compares messages: arguments but for white space, and errors by
-// whether there is one.
-var sameWebhook = cmp.Options{
-	cmp.Comparer(func(a, b json.RawMessage) bool {
-		var x, y bytes.Buffer
-		return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
-	}),
-	cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Err" },
-		cmp.Comparer(func(a, b error) bool { return (a == nil) == (b == nil) })),
-}
-
-func TestParseMessageRecorded(t *testing.T) {
-	got, err := vapi.ParseMessage([]byte(recordedWebhook))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(recordedMessage(), got, sameWebhook); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestParseMessageSharesNoMemoryWithBody(t *testing.T) {
-	body := []byte(recordedWebhook)
-	got, err := vapi.ParseMessage(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(body)
-	if diff := cmp.Diff(recordedMessage(), got, sameWebhook); diff != "" {
+	if diff := gocmp.Diff(want, got, sameMessage); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestParseMessageToolCallShapes(t *testing.T) {
-	const flat = `{"id":"1","name":"x",`
-	const nested = `{"id":"1","type":"function","function":{"name":"x",`
-	async := func(s string) string { return `{"message":{"toolWithToolCallList":[` + s + `]}}` }
+	const call = `{"id":"1","name":"x","arguments":{"a":1}}`
+	list := func(item string) string { return `{"message":{"toolCallList":[` + item + `]}}` }
+	function := func(members string) string { return list(`{"id":"1","function":{"name":"x"` + members + `}}`) }
+	flat := func(members string) string { return list(`{"id":"1","name":"x"` + members + `}`) }
+	calls := func(items string) string { return `{"toolCalls":[` + items + `]}` }
+	tools := func(items string) string { return `{"message":{"toolWithToolCallList":[` + items + `]}}` }
 	for _, row := range []struct {
 		name, body string
 		arguments  string
 		async      bool
 	}{
-		{"object arguments", `{"message":{"toolCallList":[` + nested + `"arguments":{"a":1}}}]}}`, `{"a":1}`, false},
-		{"string arguments", `{"message":{"toolCallList":[` + nested + `"arguments":"{\"a\":\"\\u00e9\"}"}}]}}`, `{"a":"\u00e9"}`, false},
-		{"string arguments with white space", `{"message":{"toolCallList":[` + nested + `"arguments":" \n{ }\t"}}]}}`, `{}`, false},
-		{"empty string arguments", `{"message":{"toolCallList":[` + nested + `"arguments":""}}]}}`, `{}`, false},
-		{"null arguments", `{"message":{"toolCallList":[` + nested + `"arguments":null}}]}}`, `{}`, false},
-		{"no arguments", `{"message":{"toolCallList":[{"id":"1","function":{"name":"x"}}]}}`, `{}`, false},
-		{"function.parameters", `{"message":{"toolCallList":[` + nested + `"parameters":{"a":1}}}]}}`, `{"a":1}`, false},
-		{"function.arguments before function.parameters", `{"message":{"toolCallList":[` + nested + `"parameters":{"b":1},"arguments":{"a":1}}}]}}`, `{"a":1}`, false},
-		{"null arguments, then parameters", `{"message":{"toolCallList":[` + nested + `"arguments":null,"parameters":{"b":1}}}]}}`, `{"b":1}`, false},
-		{"flat parameters", `{"message":{"toolCallList":[` + flat + `"parameters":{"a":1}}]}}`, `{"a":1}`, false},
-		{"flat arguments", `{"message":{"toolCallList":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"flat string arguments", `{"message":{"toolCallList":[` + flat + `"arguments":"{\"a\":1}"}]}}`, `{"a":1}`, false},
-		{"function is not an object", `{"message":{"toolCallList":[{"id":"1","function":"f","name":"x"}]}}`, `{}`, false},
-		{"no wrapper", `{"type":"tool-calls","toolCallList":[` + flat + `"arguments":{"a":1}}]}`, `{"a":1}`, false},
-		{"message is not an object", `{"message":"hi","toolCallList":[` + flat + `"arguments":{"a":1}}]}`, `{"a":1}`, false},
-		{"the wrapper before the rest", `{"toolCallList":[{"id":"2","name":"y"}],"message":{"toolCallList":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"toolCalls only", `{"message":{"toolCalls":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"empty toolCallList", `{"message":{"toolCallList":[ ],"toolCalls":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"toolCallList is a string", `{"message":{"toolCallList":"[]","toolCalls":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"toolWithToolCallList only", async(`{"toolCall":` + flat + `"arguments":{"a":1}}}`), `{"a":1}`, false},
-		{"async", async(`{"toolCall":` + flat + `"arguments":{"a":1}},"async":true}`), `{"a":1}`, true},
-		{"async is not a boolean", async(`{"async":"true","toolCall":` + flat + `"arguments":{"a":1}}}`), `{"a":1}`, false},
-		{"async of the first of an id", async(`{"async":true,"toolCall":` + flat + `"arguments":{"a":1}}},{"async":false,"toolCall":{"id":"1"}}`), `{"a":1}`, true},
-		{"async of another id", `{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"2"}}],"toolCalls":[` + flat + `"arguments":{"a":1}}]}`, `{"a":1}`, false},
-		{"escaped names", `{"m\u0065ssage":{"toolCallL\u0069st":[{"\u0069d":"\u0031","n\u0061me":"\u0078","argument\u0073":{"a":1}}]}}`, `{"a":1}`, false},
-		{"names differ in case", `{"Message":{},"message":{"ToolCallList":[],"toolCallList":[{"ID":"2",` + flat[1:] + `"Arguments":{},"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"repeated id", `{"toolCalls":[` + flat + `"arguments":{"a":1}},` + flat + `"arguments":{"a":2}}]}`, `{"a":1}`, false},
-		{"repeated member", `{"toolCalls":[{"id":"2","id":"1","name":"y","name":"x","arguments":{"b":1},"arguments":{"a":1}}]}`, `{"a":1}`, false},
-		{"repeated function", `{"toolCalls":[{"id":"1","function":{"name":"y","arguments":{"b":1}},"function":{"name":"x","parameters":{"a":1}}}]}`, `{"a":1}`, false},
-		{"repeated message", `{"message":{"toolCallList":[{"id":"2","name":"y"}],"type":"y"},"message":{"toolCalls":[` + flat + `"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"message is replaced", `{"message":{"type":"y"},"message":null,"toolCalls":[` + flat + `"arguments":{"a":1}}]}`, `{"a":1}`, false},
-		{"not UTF-8", `{"toolCalls":[` + flat + `"arguments":{"a":"` + "\xff" + `"}}]}`, `{"a":"` + "\uFFFD" + `"}`, false},
+		{"object arguments", function(`,"arguments":{"a":1}`), `{"a":1}`, false},
+		{"string arguments", function(`,"arguments":"{\"a\":\"\\u00e9\"}"`), `{"a":"\u00e9"}`, false},
+		{"string arguments with white space", function(`,"arguments":" \n{ }\t"`), `{}`, false},
+		{"empty string arguments", function(`,"arguments":""`), `{}`, false},
+		{"null arguments", function(`,"arguments":null`), `{}`, false},
+		{"no arguments", function(``), `{}`, false},
+		{"function.parameters", function(`,"parameters":{"a":1}`), `{"a":1}`, false},
+		{"arguments before parameters", function(`,"parameters":{"b":1},"arguments":{"a":1}`), `{"a":1}`, false},
+		{"null arguments, then parameters", function(`,"arguments":null,"parameters":{"b":1}`), `{"b":1}`, false},
+		{"flat parameters", flat(`,"parameters":{"a":1}`), `{"a":1}`, false},
+		{"flat arguments", flat(`,"arguments":{"a":1}`), `{"a":1}`, false},
+		{"flat string arguments", flat(`,"arguments":"{\"a\":1}"`), `{"a":1}`, false},
+		{"function is not an object", list(`{"id":"1","function":"f","name":"x"}`), `{}`, false},
+		{"no wrapper", `{"type":"tool-calls","toolCallList":[` + call + `]}`, `{"a":1}`, false},
+		{"message is not an object", `{"message":"hi","toolCallList":[` + call + `]}`, `{"a":1}`, false},
+		{"wrapper before the rest",
+			`{"toolCallList":[{"id":"2","name":"y"}],"message":` + calls(call) + `}`, `{"a":1}`, false},
+		{"toolCalls only", calls(call), `{"a":1}`, false},
+		{"empty toolCallList", `{"message":{"toolCallList":[ ],"toolCalls":[` + call + `]}}`, `{"a":1}`, false},
+		{"toolCallList is a string", `{"message":{"toolCallList":"[]","toolCalls":[` + call + `]}}`, `{"a":1}`, false},
+		{"toolWithToolCallList only", tools(`{"toolCall":` + call + `}`), `{"a":1}`, false},
+		{"async", tools(`{"toolCall":` + call + `,"async":true}`), `{"a":1}`, true},
+		{"async is not a boolean", tools(`{"async":"true","toolCall":` + call + `}`), `{"a":1}`, false},
+		{"async of the first of an id",
+			tools(`{"async":true,"toolCall":` + call + `},{"async":false,"toolCall":{"id":"1"}}`), `{"a":1}`, true},
+		{"async of another id",
+			`{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"2"}}],"toolCalls":[` + call + `]}`, `{"a":1}`, false},
+		{"escaped names", `{"m\u0065ssage":{"toolCallL\u0069st":` +
+			`[{"\u0069d":"\u0031","n\u0061me":"\u0078","argument\u0073":{"a":1}}]}}`, `{"a":1}`, false},
+		{"names differ in case", `{"Message":{},"message":{"ToolCallList":[],"toolCallList":` +
+			`[{"ID":"2","id":"1","name":"x","Arguments":{},"arguments":{"a":1}}]}}`, `{"a":1}`, false},
+		{"repeated id", calls(call + `,{"id":"1","name":"x","arguments":{"a":2}}`), `{"a":1}`, false},
+		{"repeated member",
+			calls(`{"id":"2","id":"1","name":"y","name":"x","arguments":{"b":1},"arguments":{"a":1}}`), `{"a":1}`, false},
+		{"repeated function", calls(`{"id":"1","function":{"name":"y","arguments":{"b":1}},` +
+			`"function":{"name":"x","parameters":{"a":1}}}`), `{"a":1}`, false},
+		{"repeated message", `{"message":{"toolCallList":[{"id":"2","name":"y"}],"type":"y"},` +
+			`"message":` + calls(call) + `}`, `{"a":1}`, false},
+		{"message is replaced", `{"message":{"type":"y"},"message":null,"toolCalls":[` + call + `]}`, `{"a":1}`, false},
+		{"not UTF-8", flat(`,"arguments":{"a":"` + "\xff" + `"}`), `{"a":"` + "\uFFFD" + `"}`, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			got, err := vapi.ParseMessage([]byte(row.body))
-			if err != nil {
-				t.Fatal(err)
-			}
 			want := vapi.Message{Type: "tool-calls", ToolCalls: []vapi.ToolCall{
 				{ID: "1", Name: "x", Arguments: json.RawMessage(row.arguments), Async: row.async}}}
-			if diff := cmp.Diff(want, got, sameWebhook); diff != "" {
+			if diff := gocmp.Diff(want, mustParse(t, row.body), sameMessage); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -138,6 +146,9 @@ func TestParseMessageToolCallShapes(t *testing.T) {
 func TestParseMessageUnusableToolCalls(t *testing.T) {
 	long := strings.Repeat("i", 257)
 	large := `{"a":"` + strings.Repeat("v", 256<<10) + `"}`
+	deep := strings.Repeat(`{"a":`, 9901) + `1` + strings.Repeat(`}`, 9901)
+	unnamed, named := vapi.ToolCall{ID: "1"}, vapi.ToolCall{ID: "1", Name: "x"}
+	arguments := func(raw string) string { return `{"id":"1","name":"x","arguments":` + raw + `}` }
 	for _, row := range []struct {
 		name, item string
 		want       vapi.ToolCall // without Arguments and Err
@@ -149,28 +160,25 @@ func TestParseMessageUnusableToolCalls(t *testing.T) {
 		{"empty id", `{"id":"","name":"x"}`, vapi.ToolCall{Name: "x"}, "no id"},
 		{"number as id", `{"id":1,"name":"x"}`, vapi.ToolCall{Name: "x"}, "no id"},
 		{"long id", `{"id":"` + long + `","name":"x"}`, vapi.ToolCall{ID: long, Name: "x"}, "longer than 256 bytes"},
-		{"no name", `{"id":"1"}`, vapi.ToolCall{ID: "1"}, "no function name"},
-		{"null as name", `{"id":"1","function":{"name":null}}`, vapi.ToolCall{ID: "1"}, "no function name"},
-		{"long name", `{"id":"1","name":"` + long[:129] + `"}`, vapi.ToolCall{ID: "1", Name: long[:129]}, "longer than 128 bytes"},
-		{"list as arguments", `{"id":"1","name":"x","arguments":[1]}`, vapi.ToolCall{ID: "1", Name: "x"}, "not a JSON object"},
-		{"false as arguments", `{"id":"1","name":"x","arguments":false}`, vapi.ToolCall{ID: "1", Name: "x"}, "not a JSON object"},
-		{"string of a list", `{"id":"1","name":"x","arguments":"[1]"}`, vapi.ToolCall{ID: "1", Name: "x"}, "not a JSON object"},
-		{"string of null", `{"id":"1","name":"x","arguments":"null"}`, vapi.ToolCall{ID: "1", Name: "x"}, "not a JSON object"},
-		{"string of a string", `{"id":"1","name":"x","arguments":"\"{}\""}`, vapi.ToolCall{ID: "1", Name: "x"}, "not a JSON object"},
-		{"string of two objects", `{"id":"1","name":"x","arguments":"{}{}"}`, vapi.ToolCall{ID: "1", Name: "x"}, "exactly one JSON object"},
-		{"string with garbage", `{"id":"1","name":"x","arguments":"{} x"}`, vapi.ToolCall{ID: "1", Name: "x"}, "exactly one JSON object"},
-		{"string of half an object", `{"id":"1","name":"x","arguments":"{\"secret\":"}`, vapi.ToolCall{ID: "1", Name: "x"}, "exactly one JSON object"},
-		{"blank string", `{"id":"1","name":"x","arguments":" "}`, vapi.ToolCall{ID: "1", Name: "x"}, "exactly one JSON object"},
-		{"deep string", `{"id":"1","name":"x","arguments":"` + strings.Repeat(`{\"a\":`, 9901) + `1` + strings.Repeat(`}`, 9901) + `"}`,
-			vapi.ToolCall{ID: "1", Name: "x"}, "exactly one JSON object"},
-		{"large arguments", `{"id":"1","name":"x","arguments":` + large + `}`, vapi.ToolCall{ID: "1", Name: "x"}, "larger than 256 KiB"},
-		{"large string arguments", `{"id":"1","name":"x","arguments":` + string(mustMarshal(large)) + `}`, vapi.ToolCall{ID: "1", Name: "x"}, "larger than 256 KiB"},
+		{"no name", `{"id":"1"}`, unnamed, "no function name"},
+		{"null as name", `{"id":"1","function":{"name":null}}`, unnamed, "no function name"},
+		{"long name", `{"id":"1","name":"` + long[:129] + `"}`,
+			vapi.ToolCall{ID: "1", Name: long[:129]}, "longer than 128 bytes"},
+		{"list as arguments", arguments(`[1]`), named, "not a JSON object"},
+		{"false as arguments", arguments(`false`), named, "not a JSON object"},
+		{"string of a list", arguments(`"[1]"`), named, "not a JSON object"},
+		{"string of null", arguments(`"null"`), named, "not a JSON object"},
+		{"string of a string", arguments(`"\"{}\""`), named, "not a JSON object"},
+		{"string of two objects", arguments(`"{}{}"`), named, "exactly one JSON object"},
+		{"string with garbage", arguments(`"{} x"`), named, "exactly one JSON object"},
+		{"string of half an object", arguments(`"{\"secret\":"`), named, "exactly one JSON object"},
+		{"blank string", arguments(`" "`), named, "exactly one JSON object"},
+		{"deep string", arguments(string(mustMarshal(deep))), named, "exactly one JSON object"},
+		{"large arguments", arguments(large), named, "larger than 256 KiB"},
+		{"large string arguments", arguments(string(mustMarshal(large))), named, "larger than 256 KiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			got, err := vapi.ParseMessage([]byte(`{"message":{"toolCallList":[{"id":"ok1","name":"x"},` + row.item + `,{"id":"ok2","name":"x"}]}}`))
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := mustParse(t, `{"toolCallList":[{"id":"ok1","name":"x"},`+row.item+`,{"id":"ok2","name":"x"}]}`)
 			row.want.Arguments = json.RawMessage(`{}`)
 			row.want.Err = errors.New(row.problem)
 			want := []vapi.ToolCall{
@@ -178,11 +186,12 @@ func TestParseMessageUnusableToolCalls(t *testing.T) {
 				row.want,
 				{ID: "ok2", Name: "x", Arguments: json.RawMessage(`{}`)},
 			}
-			if diff := cmp.Diff(want, got.ToolCalls, sameWebhook); diff != "" {
+			if diff := gocmp.Diff(want, got.ToolCalls, sameMessage); diff != "" {
 				t.Fatal(diff)
 			}
-			if text := got.ToolCalls[1].Err.Error(); !strings.Contains(text, row.problem) || strings.Contains(text, "secret") {
-				t.Errorf("error %q does not say %q", text, row.problem)
+			text := got.ToolCalls[1].Err.Error()
+			if !strings.Contains(text, row.problem) || strings.Contains(text, "secret") {
+				t.Errorf("error %q, want %q", text, row.problem)
 			}
 		})
 	}
@@ -196,15 +205,12 @@ func mustMarshal(v any) []byte {
 	return data
 }
 
-func TestParseMessageLimitsStillUsable(t *testing.T) {
+func TestParseMessageAtTheLimits(t *testing.T) {
 	arguments := `{"a":"` + strings.Repeat("v", 256<<10-8) + `"}`
 	deep := strings.Repeat(`{"a":`, 9900) + `1` + strings.Repeat(`}`, 9900)
 	id, name := strings.Repeat("i", 256), strings.Repeat("n", 128)
 	for _, given := range []string{arguments, string(mustMarshal(arguments)), string(mustMarshal(deep))} {
-		got, err := vapi.ParseMessage([]byte(`{"toolCalls":[{"id":"` + id + `","name":"` + name + `","arguments":` + given + `}]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := mustParse(t, `{"toolCalls":[{"id":"`+id+`","name":"`+name+`","arguments":`+given+`}]}`)
 		if c := got.ToolCalls[0]; c.Err != nil || c.ID != id || c.Name != name {
 			t.Errorf("id of %d bytes, name of %d, error %v", len(c.ID), len(c.Name), c.Err)
 		}
@@ -216,39 +222,37 @@ func TestParseMessageManyToolCalls(t *testing.T) {
 	for i := range 2000 {
 		items = append(items, fmt.Sprintf(`{"id":"%d","name":"x"}`, i))
 	}
-	for _, row := range []struct{ items, calls, usable int }{{127, 127, 127}, {128, 128, 128}, {129, 129, 128}, {1024, 1024, 128}, {2000, 1024, 128}} {
-		list := "[" + strings.Join(items[:row.items], ",") + "]"
-		got, err := vapi.ParseMessage([]byte(`{"message":{"toolCallList":` + list + `}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, row := range []struct{ items, calls, usable int }{
+		{127, 127, 127}, {128, 128, 128}, {129, 129, 128}, {1024, 1024, 128}, {2000, 1024, 128},
+	} {
+		got := mustParse(t, `{"message":{"toolCallList":[`+strings.Join(items[:row.items], ",")+`]}}`)
 		usable := 0
 		for i, c := range got.ToolCalls {
-			if c.ID != fmt.Sprint(i) {
-				t.Fatalf("tool call %d has id %q", i, c.ID)
+			if c.ID != fmt.Sprint(i) || c.Err != nil && i < 128 {
+				t.Fatalf("tool call %d has ID %q and error %v", i, c.ID, c.Err)
 			}
 			if c.Err == nil {
 				usable++
-			} else if i < 128 {
-				t.Fatalf("tool call %d: %v", i, c.Err)
 			}
 		}
 		if len(got.ToolCalls) != row.calls || usable != row.usable {
-			t.Errorf("%d items: %d tool calls, %d usable; want %d, %d", row.items, len(got.ToolCalls), usable, row.calls, row.usable)
+			t.Errorf("%+v: got %d tool calls, %d usable", row, len(got.ToolCalls), usable)
 		}
 	}
 }
 
 func TestParseMessageSeveralToolCalls(t *testing.T) {
-	got, err := vapi.ParseMessage([]byte(`{"message":{"type":"tool-calls",
-		"toolWithToolCallList":[{"toolCall":{"id":"b"},"async":true},7,{"toolCall":"b"},{"async":true},{"toolCall":{"id":"c"},"async":false}],
-		"toolCallList":[{"id":"a","name":"x"},{"id":"b","name":"y"},{"id":"a","name":"z"},{"id":"c","name":"x"}]}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := mustParse(t, `{"message":{"type":"tool-calls",
+		"toolWithToolCallList":[{"toolCall":{"id":"b"},"async":true},7,{"toolCall":"b"},{"async":true},
+			{"toolCall":{"id":"c"},"async":false}],
+		"toolCallList":[{"id":"a","name":"x"},{"id":"b","name":"y"},{"id":"a","name":"z"},{"id":"c","name":"x"}]}}`)
 	none := json.RawMessage(`{}`)
-	want := []vapi.ToolCall{{ID: "a", Name: "x", Arguments: none}, {ID: "b", Name: "y", Arguments: none, Async: true}, {ID: "c", Name: "x", Arguments: none}}
-	if diff := cmp.Diff(want, got.ToolCalls, sameWebhook); diff != "" {
+	want := []vapi.ToolCall{
+		{ID: "a", Name: "x", Arguments: none},
+		{ID: "b", Name: "y", Arguments: none, Async: true},
+		{ID: "c", Name: "x", Arguments: none},
+	}
+	if diff := gocmp.Diff(want, got.ToolCalls, sameMessage); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -261,39 +265,55 @@ func TestParseMessageCall(t *testing.T) {
 	}{
 		{"no call", `"x":1`, vapi.Call{}},
 		{"null", `"call":null,"customer":null,"assistant":null,"chat":null`, vapi.Call{}},
-		{"wrong types", `"call":{"id":1,"orgId":[],"type":{},"assistantId":true,"customer":"+1","monitor":{"controlUrl":7}},"assistant":[{"id":"a"}]`, vapi.Call{}},
+		{"wrong types", `"call":{"id":1,"orgId":[],"type":{},"assistantId":true,"customer":"+1",
+			"monitor":{"controlUrl":7}},"assistant":[{"id":"a"}]`, vapi.Call{}},
 		{"call is a list", `"call":[{"id":"c"}]`, vapi.Call{}},
-		{"assistant in the call", `"call":{"id":"c","assistant":{"id":"a","maxDurationSeconds":60}}`, vapi.Call{ID: "c", AssistantID: "a", MaxDuration: time.Minute}},
-		{"assistant in the message", `"call":{"id":"c"},"assistant":{"id":"a","maxDurationSeconds":90.5}`, vapi.Call{ID: "c", AssistantID: "a", MaxDuration: 90500 * time.Millisecond}},
-		{"the call's assistant id first", `"assistant":{"id":"3","maxDurationSeconds":1},"call":{"id":"c","assistant":{"id":"2","maxDurationSeconds":2},"assistantId":"1"}`, vapi.Call{ID: "c", AssistantID: "1", MaxDuration: time.Second}},
-		{"unusable duration", `"assistant":{"maxDurationSeconds":-1},"call":{"id":"c","assistant":{"maxDurationSeconds":1e300}}`, vapi.Call{ID: "c"}},
-		{"duration is a string", `"assistant":{"maxDurationSeconds":"60"},"call":{"id":"c","assistant":{"maxDurationSeconds":1e999}}`, vapi.Call{ID: "c"}},
-		{"customer in the message", `"customer":{"number":"+1"},"call":{"id":"c"}`, vapi.Call{ID: "c", CustomerNumber: "+1"}},
-		{"customer in the call first", `"customer":{"number":"+1"},"call":{"id":"c","customer":{"number":"+2"}}`, vapi.Call{ID: "c", CustomerNumber: "+2"}},
-		{"phone number of the call", `"call":{"id":"c","phoneNumberId":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
-		{"phone number of the message", `"call":{"id":"c","phoneNumberId":""},"phoneNumber":{"id":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
-		{"the call's phone number first", `"phoneNumber":{"id":"q"},"call":{"id":"c","phoneNumberId":"p"}`, vapi.Call{ID: "c", PhoneNumberID: "p"}},
-		{"phone numbers of the wrong types", `"phoneNumber":"q","call":{"id":"c","phoneNumberId":["p"]}`, vapi.Call{ID: "c"}},
+		{"assistant in the call", `"call":{"id":"c","assistant":{"id":"a","maxDurationSeconds":60}}`,
+			vapi.Call{ID: "c", AssistantID: "a", MaxDuration: time.Minute}},
+		{"assistant in the message", `"call":{"id":"c"},"assistant":{"id":"a","maxDurationSeconds":90.5}`,
+			vapi.Call{ID: "c", AssistantID: "a", MaxDuration: 90500 * time.Millisecond}},
+		{"the call's assistant id first", `"assistant":{"id":"3","maxDurationSeconds":1},
+			"call":{"id":"c","assistant":{"id":"2","maxDurationSeconds":2},"assistantId":"1"}`,
+			vapi.Call{ID: "c", AssistantID: "1", MaxDuration: time.Second}},
+		{"unusable duration", `"assistant":{"maxDurationSeconds":-1},
+			"call":{"id":"c","assistant":{"maxDurationSeconds":1e300}}`, vapi.Call{ID: "c"}},
+		{"duration is a string", `"assistant":{"maxDurationSeconds":"60"},
+			"call":{"id":"c","assistant":{"maxDurationSeconds":1e999}}`, vapi.Call{ID: "c"}},
+		{"customer in the message", `"customer":{"number":"+1"},"call":{"id":"c"}`,
+			vapi.Call{ID: "c", CustomerNumber: "+1"}},
+		{"customer in the call first", `"customer":{"number":"+1"},"call":{"id":"c","customer":{"number":"+2"}}`,
+			vapi.Call{ID: "c", CustomerNumber: "+2"}},
+		{"phone number of the call", `"call":{"id":"c","phoneNumberId":"p"}`,
+			vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"phone number of the message", `"call":{"id":"c","phoneNumberId":""},"phoneNumber":{"id":"p"}`,
+			vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"the call's phone number first", `"phoneNumber":{"id":"q"},"call":{"id":"c","phoneNumberId":"p"}`,
+			vapi.Call{ID: "c", PhoneNumberID: "p"}},
+		{"phone numbers of the wrong types", `"phoneNumber":"q","call":{"id":"c","phoneNumberId":["p"]}`,
+			vapi.Call{ID: "c"}},
 		{"a session of a call", `"call":{"id":"c","sessionId":"s"},"chat":{"sessionId":"s"}`, vapi.Call{ID: "c"}},
 		{"control is off", `"call":{"id":"c","monitor":{"listenUrl":"wss://x"}}`, vapi.Call{ID: "c"}},
 		{"long control URL", `"call":{"id":"c","monitor":{"controlUrl":"` + long + `"}}`, vapi.Call{ID: "c"}},
-		{"control URL at the limit", `"call":{"id":"c","monitor":{"controlUrl":"` + long[1:] + `"}}`, vapi.Call{ID: "c", ControlURL: long[1:]}},
-		{"chat", `"chat":{"id":"h","orgId":"o","assistantId":"a"},"customer":{"number":"+1"},"assistant":{"id":"b","maxDurationSeconds":60}`, vapi.Call{ID: "h", OrgID: "o", Type: "chat", AssistantID: "a", CustomerNumber: "+1"}},
-		{"chat in a session", `"chat":{"id":"h","sessionId":"s","assistantId":"a"},"phoneNumber":{"id":"p"}`, vapi.Call{ID: "h", Type: "chat", AssistantID: "a", SessionID: "s", PhoneNumberID: "p"}},
+		{"control URL at the limit", `"call":{"id":"c","monitor":{"controlUrl":"` + long[1:] + `"}}`,
+			vapi.Call{ID: "c", ControlURL: long[1:]}},
+		{"chat", `"chat":{"id":"h","orgId":"o","assistantId":"a"},"customer":{"number":"+1"},
+			"assistant":{"id":"b","maxDurationSeconds":60}`,
+			vapi.Call{ID: "h", OrgID: "o", Type: "chat", AssistantID: "a", CustomerNumber: "+1"}},
+		{"chat in a session", `"chat":{"id":"h","sessionId":"s","assistantId":"a"},"phoneNumber":{"id":"p"}`,
+			vapi.Call{ID: "h", Type: "chat", AssistantID: "a", SessionID: "s", PhoneNumberID: "p"}},
 		{"long session id", `"chat":{"id":"h","sessionId":"` + long + `"}`, vapi.Call{ID: "h", Type: "chat"}},
-		{"chat of an inline assistant", `"call":null,"chat":{"id":"h"},"assistant":{"id":"b"}`, vapi.Call{ID: "h", Type: "chat", AssistantID: "b"}},
-		{"call before chat", `"call":{"id":"c","type":"webCall"},"chat":{"id":"h"}`, vapi.Call{ID: "c", Type: "webCall"}},
-		{"repeated call", `"call":{"id":"c","orgId":"o","monitor":{"controlUrl":"https://x"}},"call":{"type":"webCall","id":"d"}`, vapi.Call{ID: "d", Type: "webCall"}},
-		{"call is taken back", `"call":{"id":"c","orgId":"o"},"call":0`, vapi.Call{}},
+		{"chat of an inline assistant", `"call":null,"chat":{"id":"h"},"assistant":{"id":"b"}`,
+			vapi.Call{ID: "h", Type: "chat", AssistantID: "b"}},
+		{"call before chat", `"call":{"id":"c","type":"webCall"},"chat":{"id":"h"}`,
+			vapi.Call{ID: "c", Type: "webCall"}},
+		{"repeated call", `"call":{"id":"c","orgId":"o","monitor":{"controlUrl":"https://x"}},
+			"call":{"type":"webCall","id":"d"}`, vapi.Call{ID: "d", Type: "webCall"}},
+		{"call is replaced by a number", `"call":{"id":"c","orgId":"o"},"call":0`, vapi.Call{}},
 		{"members with dots", `"call.id":"c","call":{"monitor.controlUrl":"x"}`, vapi.Call{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			for _, body := range []string{`{"message":{"type":"t",` + row.members + `}}`, `{"type":"t",` + row.members + `}`} {
-				got, err := vapi.ParseMessage([]byte(body))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(vapi.Message{Type: "t", Call: row.want}, got); diff != "" {
+				if diff := gocmp.Diff(vapi.Message{Type: "t", Call: row.want}, mustParse(t, body)); diff != "" {
 					t.Errorf("%s\n%s", body, diff)
 				}
 			}
@@ -320,10 +340,7 @@ func TestParseMessageStatus(t *testing.T) {
 		{`"status":"ended","toolCalls":[{"id":"1","name":"x"}]`, "", false, false},
 	} {
 		for _, body := range []string{`{"message":{` + row.members + `}}`, `{` + row.members + `}`} {
-			got, err := vapi.ParseMessage([]byte(body))
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := mustParse(t, body)
 			if got.Status != row.status || got.CallBegan() != row.began || got.CallEnded() != row.ended {
 				t.Errorf("%.80s: status %q, began %v, ended %v", body, got.Status, got.CallBegan(), got.CallEnded())
 			}
@@ -353,10 +370,7 @@ func TestParseMessageTimestamp(t *testing.T) {
 		{`"soon"`, time.Time{}},
 		{`{"$date":1}`, time.Time{}},
 	} {
-		got, err := vapi.ParseMessage([]byte(`{"message":{"type":"hang","timestamp":` + row.raw + `}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := mustParse(t, `{"message":{"type":"hang","timestamp":`+row.raw+`}}`)
 		if !got.Timestamp.Equal(row.want) {
 			t.Errorf("%s: got %v, want %v", row.raw, got.Timestamp, row.want)
 		}
@@ -384,7 +398,7 @@ func TestParseMessageErrors(t *testing.T) {
 		{"NUL after it", `{"type":"t"}` + "\x00", vapi.ErrNotJSON},
 		{"two documents", `{"type":"t"}{}`, vapi.ErrNotJSON},
 		{"cut off", `{"type":"t","x":"`, vapi.ErrNotJSON},
-		{"broken in a part that is skipped", `{"type":"t","artifact":{"messages":[1,]}}`, vapi.ErrNotJSON},
+		{"broken in a skipped part", `{"type":"t","artifact":{"messages":[1,]}}`, vapi.ErrNotJSON},
 		{"too deep", deep(10001), vapi.ErrNotJSON},
 		{"deep", deep(10000), nil},
 		{"empty object", `{}`, vapi.ErrNoMessage},
@@ -401,17 +415,17 @@ func TestParseMessageErrors(t *testing.T) {
 			}
 			if err != nil {
 				if err.Error() == row.want.Error() {
-					t.Errorf("error %q does not say what is wrong", err)
+					t.Errorf("error %q does not name the cause", err)
 				}
-				if diff := cmp.Diff(vapi.Message{}, got); diff != "" {
-					t.Errorf("a message beside an error:\n%s", diff)
+				if diff := gocmp.Diff(vapi.Message{}, got); diff != "" {
+					t.Errorf("a message with an error:\n%s", diff)
 				}
 			}
 		})
 	}
 }
 
-// Only what a job needs is taken; the transcript is not built in memory.
+// ParseMessage must not build the transcript in memory.
 func TestParseMessageMemory(t *testing.T) {
 	body := webhookOfSize(1 << 20)
 	var before, after runtime.MemStats
@@ -422,13 +436,13 @@ func TestParseMessageMemory(t *testing.T) {
 		t.Fatalf("error %v, message %+v", err, m)
 	}
 	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<10 {
-		t.Errorf("reading %d bytes allocated %d", len(body), took)
+		t.Errorf("parsing %d bytes allocated %d", len(body), took)
 	}
 }
 
-// webhookByMaps reads a webhook by the rules of ParseMessage in the plainest
-// way: everything decoded into maps.
-func webhookByMaps(body []byte) (vapi.Message, error) {
+// parseByMaps parses a webhook by the rules of ParseMessage in the simplest way: it decodes
+// everything into maps.
+func parseByMaps(body []byte) (vapi.Message, error) {
 	object := func(raw json.RawMessage) map[string]json.RawMessage {
 		var m map[string]json.RawMessage
 		if json.Unmarshal(raw, &m) != nil {
@@ -461,14 +475,6 @@ func webhookByMaps(body []byte) (vapi.Message, error) {
 		f, ok := v.(float64)
 		return f, ok
 	}
-	first := func(texts ...string) string {
-		for _, s := range texts {
-			if s != "" {
-				return s
-			}
-		}
-		return ""
-	}
 
 	top := object(body)
 	if top == nil {
@@ -481,8 +487,10 @@ func webhookByMaps(body []byte) (vapi.Message, error) {
 	m := vapi.Message{Type: text(msg["type"])}
 	if ms, ok := number(msg["timestamp"]); ok && ms >= 0 && ms < 253402300800000 {
 		m.Timestamp = time.UnixMilli(int64(ms))
-	} else if at, err := time.Parse(time.RFC3339, str(msg["timestamp"])); err == nil && at.Unix() >= 0 && at.UTC().Year() < 10000 {
-		m.Timestamp = at
+	} else if at, err := time.Parse(time.RFC3339, str(msg["timestamp"])); err == nil {
+		if at.Unix() >= 0 && at.UTC().Year() < 10000 {
+			m.Timestamp = at
+		}
 	}
 
 	calls := list(msg["toolCallList"])
@@ -499,13 +507,19 @@ func webhookByMaps(body []byte) (vapi.Message, error) {
 	for _, raw := range calls {
 		item := object(raw)
 		function := object(item["function"])
-		c := vapi.ToolCall{ID: str(item["id"]), Name: first(str(function["name"]), str(item["name"])), Arguments: json.RawMessage("{}")}
+		c := vapi.ToolCall{
+			ID:        str(item["id"]),
+			Name:      cmp.Or(str(function["name"]), str(item["name"])),
+			Arguments: json.RawMessage("{}"),
+		}
 		if seen[c.ID] {
 			continue
 		}
 		seen[c.ID] = c.ID != ""
 		given := json.RawMessage("null")
-		for _, raw := range []json.RawMessage{function["arguments"], function["parameters"], item["arguments"], item["parameters"]} {
+		for _, raw := range []json.RawMessage{
+			function["arguments"], function["parameters"], item["arguments"], item["parameters"],
+		} {
 			if raw != nil && string(raw) != "null" && string(raw) != `""` {
 				given = raw
 				break
@@ -544,18 +558,25 @@ func webhookByMaps(body []byte) (vapi.Message, error) {
 	}
 
 	call, chat, assistant := object(msg["call"]), object(msg["chat"]), object(msg["assistant"])
-	if id := text(call["id"]); id == "" && text(chat["id"]) != "" {
-		m.Call = vapi.Call{ID: text(chat["id"]), OrgID: text(chat["orgId"]), Type: "chat",
-			AssistantID: first(text(chat["assistantId"]), text(object(chat["assistant"])["id"]), text(assistant["id"])),
-			SessionID:   text(chat["sessionId"]), PhoneNumberID: text(object(msg["phoneNumber"])["id"]),
-			CustomerNumber: text(object(msg["customer"])["number"])}
+	if id := text(chat["id"]); id != "" && text(call["id"]) == "" {
+		m.Call = vapi.Call{
+			ID: id, OrgID: text(chat["orgId"]), Type: "chat",
+			AssistantID: cmp.Or(text(chat["assistantId"]), text(object(chat["assistant"])["id"]),
+				text(assistant["id"])),
+			SessionID:      text(chat["sessionId"]),
+			PhoneNumberID:  text(object(msg["phoneNumber"])["id"]),
+			CustomerNumber: text(object(msg["customer"])["number"]),
+		}
 		return m, nil
 	}
-	m.Call = vapi.Call{ID: text(call["id"]), OrgID: text(call["orgId"]), Type: text(call["type"]),
-		AssistantID:    first(text(call["assistantId"]), text(object(call["assistant"])["id"]), text(assistant["id"])),
-		PhoneNumberID:  first(text(call["phoneNumberId"]), text(object(msg["phoneNumber"])["id"])),
-		CustomerNumber: first(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
-		ControlURL:     text(object(call["monitor"])["controlUrl"])}
+	m.Call = vapi.Call{
+		ID: text(call["id"]), OrgID: text(call["orgId"]), Type: text(call["type"]),
+		AssistantID: cmp.Or(text(call["assistantId"]), text(object(call["assistant"])["id"]),
+			text(assistant["id"])),
+		PhoneNumberID:  cmp.Or(text(call["phoneNumberId"]), text(object(msg["phoneNumber"])["id"])),
+		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
+		ControlURL:     text(object(call["monitor"])["controlUrl"]),
+	}
 	for _, a := range []map[string]json.RawMessage{object(call["assistant"]), assistant} {
 		if s, ok := number(a["maxDurationSeconds"]); ok && s > 0 && s <= 31*24*3600 && time.Duration(s*1e9) != 0 {
 			m.Call.MaxDuration = time.Duration(s * 1e9)
@@ -570,7 +591,7 @@ func checkAgainstMaps(t interface {
 }, body []byte) {
 	t.Helper()
 	got, err := vapi.ParseMessage(body)
-	want, wantErr := webhookByMaps(body)
+	want, wantErr := parseByMaps(body)
 	if wantErr != nil {
 		if !errors.Is(err, wantErr) {
 			t.Fatalf("%.500q\ngot error %v, want %v", body, err, wantErr)
@@ -580,7 +601,7 @@ func checkAgainstMaps(t interface {
 	if err != nil {
 		t.Fatalf("%.500q\ngot error %v", body, err)
 	}
-	if diff := cmp.Diff(want, got, sameWebhook); diff != "" {
+	if diff := gocmp.Diff(want, got, sameMessage); diff != "" {
 		t.Fatalf("%.500q\n%s", body, diff)
 	}
 }
@@ -591,30 +612,38 @@ func TestParseMessageGeneratedBodies(t *testing.T) {
 	}
 }
 
-// TestParseMessageProperty draws documents out of the names and values that
-// ParseMessage reads, in the wrong places as well as in the right ones.
+// TestParseMessageProperty draws documents from the names and values that ParseMessage reads, in
+// the right places and in wrong ones.
 func TestParseMessageProperty(t *testing.T) {
-	names := rapid.SampledFrom([]string{`"message"`, `"message"`, `"m\u0065ssage"`, `"type"`, `"timestamp"`, `"toolCallList"`, `"toolCalls"`,
-		`"toolWithToolCallList"`, `"toolCall"`, `"async"`, `"id"`, `"\u0069d"`, `"name"`, `"function"`, `"arguments"`, `"parameters"`, `"call"`, `"chat"`,
-		`"orgId"`, `"assistantId"`, `"assistant"`, `"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`,
-		`"status"`, `"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"ID"`, `""`, `"x"`})
-	leaves := rapid.SampledFrom([]string{`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
-		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`})
+	names := rapid.SampledFrom([]string{
+		`"message"`, `"message"`, `"m\u0065ssage"`, `"type"`, `"timestamp"`, `"toolCallList"`, `"toolCalls"`,
+		`"toolWithToolCallList"`, `"toolCall"`, `"async"`, `"id"`, `"\u0069d"`, `"name"`, `"function"`,
+		`"arguments"`, `"parameters"`, `"call"`, `"chat"`, `"orgId"`, `"assistantId"`, `"assistant"`,
+		`"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"status"`,
+		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"ID"`, `""`, `"x"`,
+	})
+	leaves := rapid.SampledFrom([]string{
+		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
+		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`,
+		"\"\xff\"", `"\ud800"`, `{}`, `[]`,
+	})
 	spaces := rapid.SampledFrom([]string{"", "", "", " ", "\n\t\r"})
-	// What a real message has where, so that the depths are reached.
+	// The members of a real message, so that values deep inside are reached.
 	inside := map[string][]string{
-		`"message"`:              {`"type"`, `"toolCallList"`, `"toolCalls"`, `"toolWithToolCallList"`, `"call"`, `"chat"`, `"assistant"`, `"customer"`, `"timestamp"`, `"status"`, `"phoneNumber"`},
+		`"message"`: {`"type"`, `"toolCallList"`, `"toolCalls"`, `"toolWithToolCallList"`, `"call"`, `"chat"`,
+			`"assistant"`, `"customer"`, `"timestamp"`, `"status"`, `"phoneNumber"`},
 		`"toolCallList"`:         {`"id"`, `"name"`, `"function"`, `"arguments"`, `"parameters"`},
 		`"toolCalls"`:            {`"id"`, `"name"`, `"function"`, `"arguments"`},
 		`"toolWithToolCallList"`: {`"async"`, `"toolCall"`},
 		`"toolCall"`:             {`"id"`, `"name"`, `"function"`},
 		`"function"`:             {`"name"`, `"arguments"`, `"parameters"`},
-		`"call"`:                 {`"id"`, `"orgId"`, `"type"`, `"assistantId"`, `"assistant"`, `"customer"`, `"monitor"`, `"phoneNumberId"`},
-		`"chat"`:                 {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`, `"sessionId"`},
-		`"assistant"`:            {`"id"`, `"maxDurationSeconds"`},
-		`"customer"`:             {`"number"`},
-		`"phoneNumber"`:          {`"id"`},
-		`"monitor"`:              {`"controlUrl"`},
+		`"call"`: {`"id"`, `"orgId"`, `"type"`, `"assistantId"`, `"assistant"`, `"customer"`, `"monitor"`,
+			`"phoneNumberId"`},
+		`"chat"`:        {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`, `"sessionId"`},
+		`"assistant"`:   {`"id"`, `"maxDurationSeconds"`},
+		`"customer"`:    {`"number"`},
+		`"phoneNumber"`: {`"id"`},
+		`"monitor"`:     {`"controlUrl"`},
 	}
 	inside[`"m\u0065ssage"`] = inside[`"message"`]
 	var value func(t *rapid.T, name string, depth int) string
@@ -650,21 +679,28 @@ func TestParseMessageProperty(t *testing.T) {
 	})
 }
 
-// FuzzParseMessage: a message is what a plain reading by encoding/json makes of it.
+// FuzzParseMessage compares ParseMessage with a simple parser that uses encoding/json.
 func FuzzParseMessage(f *testing.F) {
 	for _, body := range []string{
 		``, `[]`, `{} `, `{}x`,
 		strings.Repeat(`{"message":`, 10000) + `1` + strings.Repeat(`}`, 10000),
-		`{"toolCalls":[{"id":"1","name":"x","arguments":"{\"a\":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}"}]}`,
+		`{"toolCalls":[{"id":"1","name":"x","arguments":"{\"a\":` +
+			strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}"}]}`,
 		recordedWebhook,
 		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","arguments":"{\"a\":1}"}}]}}`,
-		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","parameters":{"a":1}}},{"id":"1"},7,null,{"id":2}]}}`,
-		`{"toolCallList":[{"id":"1","name":"x","parameters":{"a":1}},{"id":"2","name":"y","arguments":" {} "},{"id":"3","name":"z","arguments":"{}{}"}]}`,
+		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","parameters":{"a":1}}},
+			{"id":"1"},7,null,{"id":2}]}}`,
+		`{"toolCallList":[{"id":"1","name":"x","parameters":{"a":1}},
+			{"id":"2","name":"y","arguments":" {} "},{"id":"3","name":"z","arguments":"{}{}"}]}`,
 		`{"type":"tool-calls","toolCallList":[],"toolCalls":[{"id":"1","name":"x","arguments":null}]}`,
-		`{"message":{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"1","name":"x"}},{"async":false},3,{"toolCall":{"id":"1","name":"y"}}]}}`,
-		`{"message":{"type":"status-update","timestamp":"2024-05-06T12:53:20.000Z","status":"ended","call":{"id":"c","assistant":{"id":"a","maxDurationSeconds":60}}}}`,
-		`{"message":{"type":"tool-calls","chat":{"id":"h","orgId":"o","assistantId":"a","sessionId":"s"},"customer":{"number":"+1"},"phoneNumber":{"id":"p"}}}`,
-		`{"message":{"type":"a"},"message":{"type":"b","call":{"id":"c","id":"d"},"call":{"id":7}},"message":null,"type":"t"}`,
+		`{"message":{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"1","name":"x"}},
+			{"async":false},3,{"toolCall":{"id":"1","name":"y"}}]}}`,
+		`{"message":{"type":"status-update","timestamp":"2024-05-06T12:53:20.000Z","status":"ended",
+			"call":{"id":"c","assistant":{"id":"a","maxDurationSeconds":60}}}}`,
+		`{"message":{"type":"tool-calls","chat":{"id":"h","orgId":"o","assistantId":"a","sessionId":"s"},
+			"customer":{"number":"+1"},"phoneNumber":{"id":"p"}}}`,
+		`{"message":{"type":"a"},"message":{"type":"b","call":{"id":"c","id":"d"},"call":{"id":7}},
+			"message":null,"type":"t"}`,
 		`{"m\u0065ssage":{"\u0074ype":"\ud800","call":{"monitor":{"controlUrl":5}}}}`,
 		`{"toolCalls":[` + strings.Repeat(`0,`, 1100) + `{}]}`,
 		`{"toolCalls":[` + strings.Repeat(`{"id":"1"},`, 1030) + `{"id":"2"}]}`,
@@ -674,36 +710,53 @@ func FuzzParseMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) { checkAgainstMaps(t, body) })
 }
 
-// webhookOfSize makes a tool-calls webhook of about size bytes: what a call
-// holds from its start, and as much transcript as fits.
+// webhookOfSize returns a tool-calls webhook of about size bytes: the members that a call has from
+// its start, and as much transcript as fits.
 func webhookOfSize(size int) []byte {
-	const call = `{"id":"call_9f3KxQ","type":"function","function":{"name":"check_inventory","arguments":{"sku":"SKU-00871","city":"Zürich","quantity":3}}}`
-	prompt := "You are a voice assistant for a parts shop.\\nBe brief, say \\\"one moment\\\" before you use a tool, and never guess a price.\\n"
-	prompt = strings.Repeat(prompt, max(1, min(40, size/2000)))
+	const call = `{"id":"call_9f3KxQ","type":"function","function":{"name":"check_inventory",
+"arguments":{"sku":"SKU-00871","city":"Zürich","quantity":3}}}`
+	const prompt = `You are a voice assistant for a parts shop.\nBe brief, say \"one moment\" before you use a tool.\n`
 	turns := []string{
-		"Hi, I am calling because the alternator that I ordered last Tuesday still has not arrived, and the tracking page has said \\\"label created\\\" for four days now.",
-		"I am sorry to hear that. Could you read me the order number? It starts with two letters, and you find it at the top of the e\\u2011mail that we sent.",
-		"Sure, one second … it is KD, 4 4 7, 9 0 1. My name is Zoë Müller, by the way, and the parcel should go to the workshop and not to my home.",
-		"Thank you. I see the order, and I am checking with the warehouse whether it can still go out today. That takes a moment, so feel free to ask me something else meanwhile.",
+		`Hi, I am calling because the alternator that I ordered last Tuesday still has not arrived, ` +
+			`and the tracking page has said \"label created\" for four days now.`,
+		`I am sorry to hear that. Could you read me the order number? It starts with two letters, ` +
+			`and you find it at the top of the e\u2011mail that we sent.`,
+		`Sure, one second … it is KD, 4 4 7, 9 0 1. My name is Zoë Müller, by the way, ` +
+			`and the parcel should go to the workshop and not to my home.`,
+		`Thank you. I see the order, and I am checking with the warehouse whether it can still go out today. ` +
+			`That takes a moment, so feel free to ask me something else meanwhile.`,
 	}
+	prompts := strings.Repeat(prompt, max(1, min(40, size/2000)))
 	var messages, formatted, transcript strings.Builder
-	for i := 0; 2300+4*len(prompt)/2+messages.Len()+formatted.Len()+transcript.Len() < size; i++ {
+	for i := 0; 2300+2*len(prompts)+messages.Len()+formatted.Len()+transcript.Len() < size; i++ {
 		role, text := []string{"user", "bot"}[i%2], turns[i%len(turns)]
 		if i > 0 {
 			messages.WriteByte(',')
 			formatted.WriteByte(',')
 		}
-		fmt.Fprintf(&messages, `{"role":%q,"message":"%s","time":%d,"endTime":%d,"secondsFromStart":%.3f,"duration":%d,"metadata":{"wordLevelConfidence":[{"word":"the","start":%.2f,"confidence":0.99902344}]}}`,
+		fmt.Fprintf(&messages, `{"role":%q,"message":"%s","time":%d,"endTime":%d,"secondsFromStart":%.3f,
+"duration":%d,"metadata":{"wordLevelConfidence":[{"word":"the","start":%.2f,"confidence":0.99902344}]}}`,
 			role, text, 1715000000000+i*4000, 1715000003500+i*4000, float64(i)*4.127, 3500+i%700, float64(i)*4.1)
 		fmt.Fprintf(&formatted, `{"role":%q,"content":"%s"}`, role, text)
 		fmt.Fprintf(&transcript, `%s: %s\n`, role, text)
 	}
-	return []byte(`{"message":{"timestamp":1715000000123,"type":"tool-calls","toolCalls":[` + call + `],"toolCallList":[` + call + `],
-"toolWithToolCallList":[{"type":"function","async":true,"function":{"name":"check_inventory","description":"Checks the stock.","parameters":{"type":"object","properties":{"sku":{"type":"string"}}}},"server":{"url":"https://tools.example/vapi"},"toolCall":` + call + `}],
-"artifact":{"messages":[` + messages.String() + `],"messagesOpenAIFormatted":[` + formatted.String() + `],"transcript":"` + transcript.String() + `"},
-"call":{"id":"7420f27a-30fd-4f49-a995-5549ae7cc00d","orgId":"eb166faa-7145-46ef-8044-589b47ae3b56","createdAt":"2024-05-06T12:53:20.000Z","type":"inboundPhoneCall","status":"queued","assistantId":"83f6a5a2-5ea2-4b33-8d6e-8c3b6a9d4f51","monitor":{"listenUrl":"wss://phone-call-websocket.example.vapi.ai/7420f27a/listen","controlUrl":"https://phone-call-websocket.example.vapi.ai/7420f27a/control"},"transport":{"provider":"twilio","callSid":"CA0"},"customer":{"number":"+15550001111"}},
+	return []byte(`{"message":{"timestamp":1715000000123,"type":"tool-calls",
+"toolCalls":[` + call + `],"toolCallList":[` + call + `],
+"toolWithToolCallList":[{"type":"function","async":true,"function":{"name":"check_inventory",
+"description":"Checks the stock.","parameters":{"type":"object","properties":{"sku":{"type":"string"}}}},
+"server":{"url":"https://tools.example/vapi"},"toolCall":` + call + `}],
+"artifact":{"messages":[` + messages.String() + `],"messagesOpenAIFormatted":[` + formatted.String() + `],
+"transcript":"` + transcript.String() + `"},
+"call":{"id":"7420f27a-30fd-4f49-a995-5549ae7cc00d","orgId":"eb166faa-7145-46ef-8044-589b47ae3b56",
+"createdAt":"2024-05-06T12:53:20.000Z","type":"inboundPhoneCall","status":"queued",
+"assistantId":"83f6a5a2-5ea2-4b33-8d6e-8c3b6a9d4f51",
+"monitor":{"listenUrl":"wss://phone-call-websocket.example.vapi.ai/7420f27a/listen",
+"controlUrl":"https://phone-call-websocket.example.vapi.ai/7420f27a/control"},
+"transport":{"provider":"twilio","callSid":"CA0"},"customer":{"number":"+15550001111"}},
 "customer":{"number":"+15550001111"},
-"assistant":{"id":"83f6a5a2-5ea2-4b33-8d6e-8c3b6a9d4f51","maxDurationSeconds":1800,"model":{"provider":"openai","temperature":0.3,"messages":[{"role":"system","content":"` + prompt + `"}]},"voice":{"provider":"vapi"}}}}`)
+"assistant":{"id":"83f6a5a2-5ea2-4b33-8d6e-8c3b6a9d4f51","maxDurationSeconds":1800,
+"model":{"provider":"openai","temperature":0.3,"messages":[{"role":"system","content":"` + prompts + `"}]},
+"voice":{"provider":"vapi"}}}}`)
 }
 
 func BenchmarkParseMessage(b *testing.B) {

@@ -12,8 +12,8 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// A tool that looks again and again until something is ready. Between its runs
-// nothing runs, and nothing is paid for.
+// A tool that polls until something is ready. Nothing runs, and nothing is paid
+// for, between its runs.
 func ExampleResumeIn() {
 	type input struct {
 		Contract string `json:"contract" jsonschema:"the contract's number"`
@@ -21,7 +21,7 @@ func ExampleResumeIn() {
 	type state struct {
 		Check string `json:"check"` // the check's id at the office
 	}
-	// What the office says, each time it is asked.
+	// The answers of the office, one for each request.
 	answers := []string{"queued", "half done", "no entries"}
 	creditCheck := asynctool.Tool[input]{
 		Name:        "credit_check",
@@ -30,7 +30,7 @@ func ExampleResumeIn() {
 		AfterCall:   asynctool.CallBack,
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 			if call.Resumes == 0 {
-				// The key makes it one check, also where this is repeated.
+				// The key keeps it one check if this run is repeated.
 				return asynctool.ResumeIn(time.Minute, state{Check: "check-" + call.IdempotencyKey()}), nil
 			}
 			s, err := asynctool.State[state](call)
@@ -45,7 +45,7 @@ func ExampleResumeIn() {
 		},
 	}
 
-	// Ringback runs it like this, an hour after the other:
+	// Ringback runs the tool like this, with the delays between the runs:
 	set, err := asynctool.NewSet(creditCheck)
 	if err != nil {
 		fmt.Println(err)
@@ -64,17 +64,17 @@ func ExampleResumeIn() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println("goes on in", result.Later.In, "with", string(call.State))
+		fmt.Println("resumes in", result.Later.In, "with", string(call.State))
 	}
 	// Output:
-	// goes on in 1m0s with {"check":"check-call-1/t1"}
-	// goes on in 1h0m0s with {"check":"check-call-1/t1"}
-	// goes on in 1h0m0s with {"check":"check-call-1/t1"}
+	// resumes in 1m0s with {"check":"check-call-1/t1"}
+	// resumes in 1h0m0s with {"check":"check-call-1/t1"}
+	// resumes in 1h0m0s with {"check":"check-call-1/t1"}
 	// Credit check check-call-1/t1 for contract C-7 found no entries. <nil>
 }
 
-// A tool that leaves its job to somebody else, who posts the result when it is
-// there.
+// A tool that passes its job to an external system, which posts the result when it
+// is ready.
 func ExampleWait() {
 	type input struct {
 		Amount int `json:"amount" jsonschema:"the refund in euros"`
@@ -84,7 +84,7 @@ func ExampleWait() {
 		Description: "Asks a manager to approve a refund. Takes up to a day.",
 		Deadline:    24 * time.Hour,
 		AfterCall:   asynctool.NextCall,
-		FailureText: "Nobody has decided about the refund yet.",
+		FailureText: "I'm sorry, the refund hasn't been decided yet.",
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 			completion, err := call.CompletionURL(ctx)
 			if err != nil {
@@ -93,7 +93,7 @@ func ExampleWait() {
 			if err := askManager(ctx, in.Amount, completion); err != nil {
 				return asynctool.Result{}, asynctool.TryAgain(0, "", err)
 			}
-			call.Progress(ctx, "I have asked the manager.")
+			call.Progress(ctx, "I've asked the manager.")
 			// The manager's program posts {"result":"The refund is approved."}.
 			return asynctool.Wait(), nil
 		},
@@ -103,10 +103,11 @@ func ExampleWait() {
 	// Output: refund <nil>
 }
 
-// askManager hands the URL on.
+// askManager passes the URL to the manager's program.
 func askManager(ctx context.Context, amount int, completion string) error {
 	form := url.Values{"amount": {fmt.Sprint(amount)}, "answer_to": {completion}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://managers.example/refunds?"+form.Encode(), nil)
+	address := "https://managers.example/refunds?" + form.Encode()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {
 		return err
 	}

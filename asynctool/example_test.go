@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/ringback/ringback/asynctool"
 )
@@ -16,12 +17,12 @@ func Example() {
 		Name:        "weather_report",
 		Description: "Fetches a detailed weather report. Takes about a minute.",
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
-			return asynctool.Text("It is sunny in " + in.City + "."), nil
+			return asynctool.Text("It's sunny in " + in.City + "."), nil
 		},
 	}
 
 	// Ringback does the rest: it checks the tool, finds it by its name, and
-	// runs it with the arguments that the assistant gave.
+	// runs it with the arguments from the assistant.
 	set, err := asynctool.NewSet(weather)
 	if err != nil {
 		fmt.Println(err)
@@ -31,8 +32,9 @@ func Example() {
 	result, err := tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{"city":"Lisbon"}`))
 	fmt.Println(result.Text, err)
 	_, err = tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{}`))
-	fmt.Println(err)
+	fmt.Println(strings.ReplaceAll(err.Error(), ". ", ".\n"))
 	// Output:
-	// It is sunny in Lisbon. <nil>
-	// The tool weather_report was not run: city (the city the caller asks about) is missing. Ask the caller for what you do not know, then call weather_report again.
+	// It's sunny in Lisbon. <nil>
+	// The tool weather_report was not run: city (the city the caller asks about) is missing.
+	// Ask the caller for what you do not know, then call weather_report again.
 }

@@ -1,6 +1,7 @@
 package asynctool
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,9 +12,9 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// explain turns a validation error into what the assistant should do about
-// it. The verdict is the schema library's; this only finds the arguments to
-// name, as the library's own words are for developers.
+// explain turns a validation error into instructions for the assistant. The
+// schema library has made the decision. explain only finds the arguments to name,
+// because the library's own messages are for developers.
 func explain(tool string, s *jsonschema.Schema, arguments map[string]any, err error) string {
 	var p problems
 	p.object("", s, arguments)
@@ -23,27 +24,27 @@ func explain(tool string, s *jsonschema.Schema, arguments map[string]any, err er
 	}
 	said = append(said, firstOf(p.wrong)...)
 	if len(p.unknown) > 0 {
-		said = append(said, list(p.unknown)+are(len(p.unknown))+"not an argument of it")
+		said = append(said, list(p.unknown)+are(len(p.unknown))+"not among its arguments")
 	}
 	if len(said) == 0 {
-		// A rule across arguments, which only the library can word.
+		// A rule across arguments, which only the library can describe.
 		said = append(said, bounded(err.Error(), 500))
 	}
 	text := fmt.Sprintf("The tool %s was not run: %s.", tool, strings.Join(said, "; "))
 	if len(p.missing) > 0 || len(p.wrong) > 0 {
 		text += " Ask the caller for what you do not know, then call " + tool + " again."
 	} else {
-		text += " Call " + tool + " again with the arguments it has."
+		text += " Call " + tool + " again with valid arguments."
 	}
 	return text
 }
 
-// problems collects what is wrong with an object's members, by path.
+// problems collects the invalid members of an object, by path.
 type problems struct {
 	missing, wrong, unknown []string
 }
 
-// most is how many problems of a kind are named: a list of a hundred thousand
+// most bounds the problems of a kind that are named. A list of a hundred thousand
 // wrong entries is one mistake, and each entry costs time to check.
 const most = 8
 
@@ -57,7 +58,7 @@ func (p *problems) object(path string, s *jsonschema.Schema, object map[string]a
 			p.missing = append(p.missing, named(path+name, s.Properties[name]))
 		}
 	}
-	// Sorted, so that the same mistake is worded the same way every time.
+	// Sorted, so that the same mistake has the same text every time.
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		switch property := s.Properties[name]; {
 		case p.enough():
@@ -65,7 +66,7 @@ func (p *problems) object(path string, s *jsonschema.Schema, object map[string]a
 		case property != nil:
 			p.value(path+name, property, object[name])
 		case s.AdditionalProperties == nil || len(s.PatternProperties) > 0:
-			// Allowed, or subject to a rule that only the library knows.
+			// Allowed, or subject to a rule that only the library evaluates.
 		case accepts(s.AdditionalProperties, object[name]):
 		case s.AdditionalProperties.Not != nil:
 			p.unknown = append(p.unknown, path+bounded(name, maxName))
@@ -98,8 +99,8 @@ func (p *problems) value(path string, s *jsonschema.Schema, value any) {
 	}
 }
 
-// accepts says whether a part of a schema accepts a value. A part that cannot
-// stand alone, as it refers to another part of the schema, accuses nobody.
+// accepts reports whether a part of a schema accepts a value. It accepts any
+// value if the part does not resolve alone, because it refers to another part.
 func accepts(s *jsonschema.Schema, value any) bool {
 	r, err := s.CloneSchemas().Resolve(nil)
 	return err != nil || r.Validate(value) == nil
@@ -112,7 +113,13 @@ func named(path string, s *jsonschema.Schema) string {
 	return path + " (" + s.Description + ")"
 }
 
-// expected words what a schema takes, as far as one would say it aloud.
+// kindOf is what the types of JSON Schema are called in a sentence.
+var kindOf = map[string]string{
+	"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+	"array": "a list", "object": "an object",
+}
+
+// expected describes in words what a schema accepts.
 func expected(s *jsonschema.Schema) string {
 	if len(s.Enum) > 0 {
 		var values []string
@@ -121,65 +128,46 @@ func expected(s *jsonschema.Schema) string {
 		}
 		return "one of " + strings.Join(values, ", ")
 	}
-	var said string
 	types := s.Types
 	if s.Type != "" {
 		types = []string{s.Type}
 	}
 	var kinds []string
 	for _, t := range types {
-		switch t {
-		case "string":
-			kinds = append(kinds, "a text")
-		case "integer":
-			kinds = append(kinds, "a whole number")
-		case "number":
-			kinds = append(kinds, "a number")
-		case "boolean":
-			kinds = append(kinds, "true or false")
-		case "array":
-			kinds = append(kinds, "a list")
-		case "object":
-			kinds = append(kinds, "an object")
-		case "null":
-			// Only says that it may be left out.
+		if kind := kindOf[t]; kind != "" { // null only means that the argument may be left out
+			kinds = append(kinds, kind)
 		}
 	}
-	if said = strings.Join(kinds, " or "); said == "" {
-		said = "as its description says"
+	text := cmp.Or(strings.Join(kinds, " or "), "as its description says")
+	for _, bound := range []struct {
+		words string
+		value *float64
+	}{
+		{"at least", s.Minimum}, {"above", s.ExclusiveMinimum}, {"at most", s.Maximum}, {"below", s.ExclusiveMaximum},
+	} {
+		if bound.value != nil {
+			text += ", " + bound.words + " " + strconv.FormatFloat(*bound.value, 'f', -1, 64)
+		}
 	}
-	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-	if s.Minimum != nil {
-		said += " of at least " + number(*s.Minimum)
-	}
-	if s.ExclusiveMinimum != nil {
-		said += " above " + number(*s.ExclusiveMinimum)
-	}
-	if s.Maximum != nil {
-		said += " of at most " + number(*s.Maximum)
-	}
-	if s.ExclusiveMaximum != nil {
-		said += " below " + number(*s.ExclusiveMaximum)
-	}
-	if s.MinLength != nil {
-		said += fmt.Sprintf(" of at least %d characters", *s.MinLength)
-	}
-	if s.MaxLength != nil {
-		said += fmt.Sprintf(" of at most %d characters", *s.MaxLength)
+	for _, bound := range []struct {
+		words string
+		value *int
+		unit  string
+	}{
+		{"at least", s.MinLength, "characters"}, {"at most", s.MaxLength, "characters"},
+		{"at least", s.MinItems, "entries"}, {"at most", s.MaxItems, "entries"},
+	} {
+		if bound.value != nil {
+			text += fmt.Sprintf(", %s %d %s", bound.words, *bound.value, bound.unit)
+		}
 	}
 	if s.Format != "" {
-		said += " in the format " + s.Format
+		text += ", in the format " + s.Format
 	}
 	if s.Pattern != "" {
-		said += " of the form " + s.Pattern
+		text += ", matching " + s.Pattern
 	}
-	if s.MinItems != nil {
-		said += fmt.Sprintf(" with at least %d entries", *s.MinItems)
-	}
-	if s.MaxItems != nil {
-		said += fmt.Sprintf(" with at most %d entries", *s.MaxItems)
-	}
-	return said
+	return text
 }
 
 func list(names []string) string { return strings.Join(firstOf(names), ", ") }
@@ -198,10 +186,10 @@ func are(n int) string {
 	return " are "
 }
 
-// maxName bounds a name that the model made up, in bytes.
+// maxName bounds a name that the model invented, in bytes.
 const maxName = 64
 
-// bounded cuts a text that the model had a hand in.
+// bounded cuts a text that the model influenced to at most so many bytes.
 func bounded(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ type orderInput struct {
 	When   *time.Time        `json:"when,omitempty"`
 }
 
-// runOrder runs a tool that takes an orderInput, and says what it got.
+// runOrder runs a tool that takes an orderInput, and returns what it received.
 func runOrder(t testing.TB, arguments string) (*orderInput, error) {
 	var got *orderInput
 	e := only(t, tool("order", func(x *asynctool.Tool[orderInput]) {
@@ -41,61 +43,85 @@ func runOrder(t testing.TB, arguments string) (*orderInput, error) {
 	return got, err
 }
 
+// order returns arguments with a name, an age and more members.
+func order(more string) string { return `{"name":"Ada","age":3` + more + `}` }
+
+// eight joins a text for each number from 0 to 7.
+func eight(format, separator string) string {
+	var texts []string
+	for i := range 8 {
+		texts = append(texts, fmt.Sprintf(format, i))
+	}
+	return strings.Join(texts, separator)
+}
+
 func TestArgumentErrors(t *testing.T) {
 	const (
 		ask      = " Ask the caller for what you do not know, then call order again."
-		again    = " Call order again with the arguments it has."
-		noObject = "its arguments are not a JSON object. Call order again with a JSON object of its arguments."
+		again    = " Call order again with valid arguments."
+		noObject = "its arguments are not a JSON object. Call order again with its arguments as a JSON object."
+		check    = " Check it with the caller, then call order again."
+		limits   = "age must be a whole number within its limits, in digits only." + check
+		name     = "name (the caller's full name)"
+		age      = "age (in years)"
 	)
-	many := strings.Repeat(`1,`, 100_000) + `1`
 	var unknown strings.Builder
 	for i := range 20_000 {
 		unknown.WriteString(`,"u` + string(rune('a'+i%26)) + strings.Repeat("x", i%7) + strings.Repeat("y", i/1000) + `":1`)
 	}
 	for label, row := range map[string]struct{ arguments, want string }{
-		"one missing":          {`{"name":"Ada"}`, "age (in years) is missing." + ask},
-		"several missing":      {`{}`, "name (the caller's full name), age (in years) are missing." + ask},
-		"wrong type":           {`{"name":7,"age":36}`, "name (the caller's full name) must be a text." + ask},
-		"null":                 {`{"name":null,"age":36}`, "name (the caller's full name) must be a text." + ask},
-		"fraction":             {`{"name":"Ada","age":3.5}`, "age (in years) must be a whole number." + ask},
-		"beyond the bounds":    {`{"name":"Ada","age":3,"main":{"article":"a","pieces":200}}`, "main.pieces must be a whole number of at least -128 of at most 127." + ask},
-		"nested missing":       {`{"name":"Ada","age":3,"main":{}}`, "main.article (the article's number) is missing." + ask},
-		"nested unknown":       {`{"name":"Ada","age":3,"main":{"article":"a","colour":"red"}}`, "main.colour is not an argument of it." + again},
-		"list item":            {`{"name":"Ada","age":3,"parts":[{"article":"a"},{"article":2}]}`, "parts[1].article (the article's number) must be a text." + ask},
-		"list item of a kind":  {`{"name":"Ada","age":3,"parts":[5]}`, "parts[0] must be an object." + ask},
-		"not a list":           {`{"name":"Ada","age":3,"parts":"two"}`, "parts must be a list." + ask},
-		"value of a map":       {`{"name":"Ada","age":3,"labels":{"a":"b","c":1}}`, "labels.c must be a text." + ask},
-		"unknown":              {`{"name":"Ada","age":3,"colour":"red"}`, "colour is not an argument of it." + again},
-		"several unknown":      {`{"name":"Ada","age":3,"x":1,"colour":"red"}`, "colour, x are not an argument of it." + again},
-		"name in another case": {`{"Name":"Ada","age":3}`, "name (the caller's full name) is missing; Name is not an argument of it." + ask},
-		"all kinds":            {`{"age":"old","x":1}`, "name (the caller's full name) is missing; age (in years) must be a whole number; x is not an argument of it." + ask},
-		"hostile name":         {`{"name":"Ada","age":3,"` + strings.Repeat("é", 100_000) + `":1}`, strings.Repeat("é", 32) + "… is not an argument of it." + again},
-		"hostile map name":     {`{"name":"Ada","age":3,"labels":{"` + strings.Repeat("k", 100_000) + `":1}}`, "labels." + strings.Repeat("k", 64) + "… must be a text." + ask},
-		"hostile list": {`{"name":"Ada","age":3,"parts":[` + many + `]}`,
-			"parts[0] must be an object; parts[1] must be an object; parts[2] must be an object; parts[3] must be an object; parts[4] must be an object; parts[5] must be an object; parts[6] must be an object; parts[7] must be an object; others." + ask},
-		"hostile list of empty objects": {`{"name":"Ada","age":3,"parts":[{}` + strings.Repeat(`,{}`, 100_000) + `]}`,
-			"parts[0].article (the article's number), parts[1].article (the article's number), parts[2].article (the article's number), parts[3].article (the article's number), parts[4].article (the article's number), parts[5].article (the article's number), parts[6].article (the article's number), parts[7].article (the article's number), others are missing." + ask},
-		"nothing":                    {``, noObject},
-		"null alone":                 {`null`, noObject},
-		"a list":                     {`[]`, noObject},
-		"a text":                     {`"{}"`, noObject},
-		"half":                       {`{"name":"Ada"`, noObject},
-		"two objects":                {`{"name":"Ada","age":3}{}`, noObject},
-		"not JSON":                   {`name=Ada`, noObject},
-		"very deep":                  {strings.Repeat(`{"a":`, 100_000), noObject},
-		"number too large":           {`{"name":"Ada","age":1e999}`, "its arguments hold a number that is out of range. Call order again with a JSON object of its arguments."},
-		"integer too large":          {`{"name":"Ada","age":9223372036854775808}`, "age must be a whole number within its limits, in digits only. Check it with the caller, then call order again."},
-		"integer with a point":       {`{"name":"Ada","age":3.0}`, "age must be a whole number within its limits, in digits only. Check it with the caller, then call order again."},
-		"type with rules of its own": {`{"name":"Ada","age":3,"when":"soon"}`, "its arguments cannot be used (parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\"). Check it with the caller, then call order again."},
+		"one missing":     {`{"name":"Ada"}`, age + " is missing." + ask},
+		"several missing": {`{}`, name + ", " + age + " are missing." + ask},
+		"wrong type":      {`{"name":7,"age":36}`, name + " must be a text." + ask},
+		"null":            {`{"name":null,"age":36}`, name + " must be a text." + ask},
+		"fraction":        {`{"name":"Ada","age":3.5}`, age + " must be a whole number." + ask},
+		"out of bounds": {order(`,"main":{"article":"a","pieces":200}`),
+			"main.pieces must be a whole number, at least -128, at most 127." + ask},
+		"nested missing": {order(`,"main":{}`), "main.article (the article's number) is missing." + ask},
+		"nested unknown": {order(`,"main":{"article":"a","colour":"red"}`),
+			"main.colour is not among its arguments." + again},
+		"list item": {order(`,"parts":[{"article":"a"},{"article":2}]`),
+			"parts[1].article (the article's number) must be a text." + ask},
+		"list item of another type": {order(`,"parts":[5]`), "parts[0] must be an object." + ask},
+		"not a list":                {order(`,"parts":"two"`), "parts must be a list." + ask},
+		"value of a map":            {order(`,"labels":{"a":"b","c":1}`), "labels.c must be a text." + ask},
+		"unknown":                   {order(`,"colour":"red"`), "colour is not among its arguments." + again},
+		"several unknown":           {order(`,"x":1,"colour":"red"`), "colour, x are not among its arguments." + again},
+		"name in another case": {`{"Name":"Ada","age":3}`,
+			name + " is missing; Name is not among its arguments." + ask},
+		"all kinds": {`{"age":"old","x":1}`,
+			name + " is missing; " + age + " must be a whole number; x is not among its arguments." + ask},
+		"hostile name": {order(`,"` + strings.Repeat("é", 100_000) + `":1`),
+			strings.Repeat("é", 32) + "… is not among its arguments." + again},
+		"hostile map name": {order(`,"labels":{"` + strings.Repeat("k", 100_000) + `":1}`),
+			"labels." + strings.Repeat("k", 64) + "… must be a text." + ask},
+		"hostile list": {order(`,"parts":[` + strings.Repeat(`1,`, 100_000) + `1]`),
+			eight("parts[%d] must be an object", "; ") + "; others." + ask},
+		"hostile list of empty objects": {order(`,"parts":[{}` + strings.Repeat(`,{}`, 100_000) + `]`),
+			eight("parts[%d].article (the article's number)", ", ") + ", others are missing." + ask},
+		"empty":       {``, noObject},
+		"null alone":  {`null`, noObject},
+		"a list":      {`[]`, noObject},
+		"a text":      {`"{}"`, noObject},
+		"truncated":   {`{"name":"Ada"`, noObject},
+		"two objects": {order("") + `{}`, noObject},
+		"not JSON":    {`name=Ada`, noObject},
+		"very deep":   {strings.Repeat(`{"a":`, 100_000), noObject},
+		"number too large": {`{"name":"Ada","age":1e999}`, "its arguments hold a number that is out of range. " +
+			"Call order again with its arguments as a JSON object."},
+		"integer too large":    {`{"name":"Ada","age":9223372036854775808}`, limits},
+		"integer with a point": {`{"name":"Ada","age":3.0}`, limits},
+		"type with its own rules": {order(`,"when":"soon"`), `its arguments cannot be used (parsing time "soon" as ` +
+			`"2006-01-02T15:04:05Z07:00": cannot parse "soon" as "2006").` + check},
 	} {
 		t.Run(label, func(t *testing.T) {
 			got, err := runOrder(t, row.arguments)
 			if got != nil {
-				t.Fatalf("the tool was run with %+v", *got)
+				t.Fatalf("the tool ran with %+v", *got)
 			}
 			e, ok := errors.AsType[*asynctool.ArgumentError](err)
 			if !ok {
-				t.Fatalf("%v (%T) is no argument error", err, err)
+				t.Fatalf("%v (%T) is not an argument error", err, err)
 			}
 			if want := "The tool order was not run: " + row.want; e.Message != want || e.Error() != want {
 				t.Errorf("got  %.2000s\nwant %s", e.Message, want)
@@ -103,19 +129,19 @@ func TestArgumentErrors(t *testing.T) {
 		})
 	}
 	t.Run("hostile number of names", func(t *testing.T) {
-		_, err := runOrder(t, `{"name":"Ada","age":3`+unknown.String()+`}`)
-		if err == nil || len(err.Error()) > 2000 || !strings.Contains(err.Error(), "others are not an argument of it") {
+		_, err := runOrder(t, order(unknown.String()))
+		if err == nil || len(err.Error()) > 2000 || !strings.Contains(err.Error(), "others are not among its arguments") {
 			t.Errorf("got %.3000v", err)
 		}
 	})
 }
 
-// The library checks a hundred thousand entries in one go, but finding the
-// ones to name checks each by itself, which would take seconds. Allocations are
-// counted since time is a matter of luck.
+// The library checks a hundred thousand entries at once, but explain checks each
+// by itself, which would take seconds. The test counts allocations because time
+// varies.
 func TestExplainingAHostileListIsCheap(t *testing.T) {
 	const entries = 20_000
-	arguments := `{"name":"Ada","age":3,"parts":[1` + strings.Repeat(`,1`, entries-1) + `]}`
+	arguments := order(`,"parts":[1` + strings.Repeat(`,1`, entries-1) + `]`)
 	allocated := testing.AllocsPerRun(1, func() {
 		if _, err := runOrder(t, arguments); err == nil {
 			t.Error("the list was accepted")
@@ -132,18 +158,26 @@ func TestArgumentsReachTheTool(t *testing.T) {
 		arguments string
 		want      func(orderInput) bool
 	}{
-		"all of them": {`{"name":"Ada","age":36,"parts":[{"article":"a","pieces":2}],"labels":{"k":"v"},"when":"2026-03-04T05:06:07Z"}`, func(in orderInput) bool {
-			return in.Name == "Ada" && in.Age == 36 && len(in.Parts) == 1 && in.Parts[0] == part{"a", 2} && in.Labels["k"] == "v" && in.When.Equal(when)
-		}},
-		"white space":     {" {\n\t\"name\": \"Ada\", \"age\": 36}\n", func(in orderInput) bool { return in.Name == "Ada" && in.Age == 36 }},
-		"long integer":    {`{"name":"Ada","age":9007199254740993}`, func(in orderInput) bool { return in.Age == 9007199254740993 }},
-		"largest integer": {`{"name":"Ada","age":9223372036854775807}`, func(in orderInput) bool { return in.Age == math.MaxInt64 }},
-		"null for a list": {`{"name":"Ada","age":1,"parts":null,"when":null}`, func(in orderInput) bool { return in.Parts == nil && in.When == nil }},
-		"angle brackets":  {`{"name":"<&>\u2028","age":1}`, func(in orderInput) bool { return in.Name == "<&>\u2028" }},
-		// Both are legal JSON. The last one counts, and counts alone: what
-		// the schema did not see must not reach the tool.
-		"repeated member":        {`{"name":7,"name":"Ada","age":1}`, func(in orderInput) bool { return in.Name == "Ada" }},
-		"repeated nested member": {`{"name":"Ada","age":1,"main":{"article":"a","pieces":100},"main":{"article":"b"}}`, func(in orderInput) bool { return in.Main == part{Article: "b"} }},
+		"all of them": {
+			`{"name":"Ada","age":36,"parts":[{"article":"a","pieces":2}],"labels":{"k":"v"},"when":"2026-03-04T05:06:07Z"}`,
+			func(in orderInput) bool {
+				return in.Name == "Ada" && in.Age == 36 && slices.Equal(in.Parts, []part{{"a", 2}}) &&
+					in.Labels["k"] == "v" && in.When.Equal(when)
+			}},
+		"white space": {" {\n\t\"name\": \"Ada\", \"age\": 36}\n",
+			func(in orderInput) bool { return in.Name == "Ada" && in.Age == 36 }},
+		"long integer": {`{"name":"Ada","age":9007199254740993}`,
+			func(in orderInput) bool { return in.Age == 9007199254740993 }},
+		"largest integer": {`{"name":"Ada","age":9223372036854775807}`,
+			func(in orderInput) bool { return in.Age == math.MaxInt64 }},
+		"null for a list": {order(`,"parts":null,"when":null`),
+			func(in orderInput) bool { return in.Parts == nil && in.When == nil }},
+		"angle brackets": {`{"name":"<&>\u2028","age":1}`, func(in orderInput) bool { return in.Name == "<&>\u2028" }},
+		// Repeated members are legal JSON. Only the last one counts: a value
+		// that was not checked against the schema must not reach the tool.
+		"repeated member": {`{"name":7,"name":"Ada","age":1}`, func(in orderInput) bool { return in.Name == "Ada" }},
+		"repeated nested member": {order(`,"main":{"article":"a","pieces":100},"main":{"article":"b"}`),
+			func(in orderInput) bool { return in.Main == part{Article: "b"} }},
 	} {
 		t.Run(label, func(t *testing.T) {
 			got, err := runOrder(t, row.arguments)
@@ -157,24 +191,38 @@ func TestArgumentsReachTheTool(t *testing.T) {
 	}
 }
 
-// Tools may bring a schema of their own, with rules that no Go type has.
+// A tool may have its own schema, with rules that no Go type expresses.
 func TestGivenSchema(t *testing.T) {
+	a := func(schema string) string { return `{"type":"object","properties":{"a":` + schema + `}}` }
 	for label, row := range map[string]struct{ schema, arguments, want string }{
-		"enum":                 {`{"type":"object","properties":{"size":{"enum":["s","m"],"description":"the size"}}}`, `{"size":"xl"}`, "size (the size) must be one of s, m. Ask"},
-		"length":               {`{"type":"object","properties":{"a":{"type":"string","minLength":2,"maxLength":3}}}`, `{"a":"x"}`, "a must be a text of at least 2 characters of at most 3 characters. Ask"},
-		"pattern":              {`{"type":"object","properties":{"a":{"type":"string","pattern":"^[0-9]+$"}}}`, `{"a":"x"}`, "a must be a text of the form ^[0-9]+$. Ask"},
-		"format in words":      {`{"type":"object","properties":{"a":{"type":"string","format":"date"}}}`, `{"a":1}`, "a must be a text in the format date. Ask"},
-		"exclusive bounds":     {`{"type":"object","properties":{"a":{"type":"number","exclusiveMinimum":0,"exclusiveMaximum":1.5}}}`, `{"a":0}`, "a must be a number above 0 below 1.5. Ask"},
-		"number of entries":    {`{"type":"object","properties":{"a":{"type":"array","minItems":1,"maxItems":2}}}`, `{"a":[]}`, "a must be a list with at least 1 entries with at most 2 entries. Ask"},
-		"either type":          {`{"type":"object","properties":{"a":{"type":["boolean","string","null"]}}}`, `{"a":1}`, "a must be true or false or a text. Ask"},
-		"no type":              {`{"type":"object","properties":{"a":{"const":1}}}`, `{"a":2}`, "a must be as its description says. Ask"},
+		"enum": {a(`{"enum":["s","m"],"description":"the size"}`), `{"a":"xl"}`,
+			"a (the size) must be one of s, m. Ask"},
+		"length": {a(`{"type":"string","minLength":2,"maxLength":3}`), `{"a":"x"}`,
+			"a must be a text, at least 2 characters, at most 3 characters. Ask"},
+		"pattern": {a(`{"type":"string","pattern":"^[0-9]+$"}`), `{"a":"x"}`, "a must be a text, matching ^[0-9]+$. Ask"},
+		"format":  {a(`{"type":"string","format":"date"}`), `{"a":1}`, "a must be a text, in the format date. Ask"},
+		"exclusive bounds": {a(`{"type":"number","exclusiveMinimum":0,"exclusiveMaximum":1.5}`), `{"a":0}`,
+			"a must be a number, above 0, below 1.5. Ask"},
+		"number of entries": {a(`{"type":"array","minItems":1,"maxItems":2}`), `{"a":[]}`,
+			"a must be a list, at least 1 entries, at most 2 entries. Ask"},
+		"either type": {a(`{"type":["boolean","string","null"]}`), `{"a":1}`,
+			"a must be true or false or a text. Ask"},
+		"no type":              {a(`{"const":1}`), `{"a":2}`, "a must be as its description says. Ask"},
 		"required, undeclared": {`{"type":"object","required":["a"]}`, `{}`, "a is missing. Ask"},
-		"rule across":          {`{"type":"object","properties":{"a":{},"b":{}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`, `{}`, "validating root: anyOf: did not validate"},
-		"rule across, bounded": {`{"type":"object","not":{"required":["a"]},"propertyNames":{"maxLength":3}}`, `{"` + strings.Repeat("x", 10_000) + `":1}`, "validating root: "},
-		// One argument's schema stands elsewhere: the other one is to blame.
-		"reference":                 {`{"type":"object","$defs":{"n":{"type":"integer"}},"properties":{"a":{"$ref":"#/$defs/n"},"b":{"type":"string"}}}`, `{"a":1,"b":2}`, "b must be a text. Ask"},
-		"allowed though undeclared": {`{"type":"object","properties":{"b":{"type":"string"}},"additionalProperties":{"not":{"type":"string"}}}`, `{"x":1,"b":2}`, "b must be a text. Ask"},
-		"named by a pattern":        {`{"type":"object","properties":{"b":{"type":"string"}},"patternProperties":{"^x-":{}},"additionalProperties":false}`, `{"x-a":1,"b":2}`, "b must be a text. Ask"},
+		"rule across": {
+			`{"type":"object","properties":{"a":{},"b":{}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`, `{}`,
+			"validating root: anyOf: did not validate"},
+		"rule across, bounded": {`{"type":"object","not":{"required":["a"]},"propertyNames":{"maxLength":3}}`,
+			`{"` + strings.Repeat("x", 10_000) + `":1}`, "validating root: "},
+		// The schema of a is elsewhere, so only b is named.
+		"reference": {
+			`{"type":"object","$defs":{"n":{"type":"integer"}},"properties":{"a":{"$ref":"#/$defs/n"},"b":{"type":"string"}}}`,
+			`{"a":1,"b":2}`, "b must be a text. Ask"},
+		"allowed though undeclared": {
+			`{"type":"object","properties":{"b":{"type":"string"}},"additionalProperties":{"not":{"type":"string"}}}`,
+			`{"x":1,"b":2}`, "b must be a text. Ask"},
+		"named by a pattern": {`{"type":"object","properties":{"b":{"type":"string"}},"patternProperties":{"^x-":{}},` +
+			`"additionalProperties":false}`, `{"x-a":1,"b":2}`, "b must be a text. Ask"},
 	} {
 		t.Run(label, func(t *testing.T) {
 			var schema jsonschema.Schema
@@ -184,7 +232,7 @@ func TestGivenSchema(t *testing.T) {
 			e := only(t, tool("x", func(x *asynctool.Tool[map[string]any]) { x.Schema = &schema }))
 			_, err := e.Run(t.Context(), asynctool.Call{}, json.RawMessage(row.arguments))
 			if _, ok := errors.AsType[*asynctool.ArgumentError](err); !ok {
-				t.Fatalf("%v (%T) is no argument error", err, err)
+				t.Fatalf("%v (%T) is not an argument error", err, err)
 			}
 			if want := "The tool x was not run: " + row.want; !strings.HasPrefix(err.Error(), want) || len(err.Error()) > 1000 {
 				t.Errorf("got  %.2000v\nwant %s…", err, want)
@@ -193,7 +241,7 @@ func TestGivenSchema(t *testing.T) {
 	}
 }
 
-// Raw input is for tools that pass their arguments on.
+// Raw input is for tools that forward their arguments.
 func TestRawInput(t *testing.T) {
 	var got string
 	e := only(t, tool("x", func(x *asynctool.Tool[json.RawMessage]) {
@@ -203,7 +251,8 @@ func TestRawInput(t *testing.T) {
 			return asynctool.Text("done"), nil
 		}
 	}))
-	if _, err := e.Run(t.Context(), asynctool.Call{}, json.RawMessage(`{"b":1.50, "a":[12345678901234567890], "b":2.50}`)); err != nil {
+	arguments := json.RawMessage(`{"b":1.50, "a":[12345678901234567890], "b":2.50}`)
+	if _, err := e.Run(t.Context(), asynctool.Call{}, arguments); err != nil {
 		t.Fatal(err)
 	}
 	if want := `{"a":[12345678901234567890],"b":2.50}`; got != want {
@@ -211,14 +260,14 @@ func TestRawInput(t *testing.T) {
 	}
 }
 
-// FuzzRun runs a tool whose arguments have rules that a few lines can check
-// without any schema: size is s or m, and required; n is a number from 1 to 9;
-// there is nothing else.
+// FuzzRun runs a tool whose rules a few lines can check without a schema: size is
+// s or m, and required; n is a number from 1 to 9; nothing else is allowed.
 func FuzzRun(f *testing.F) {
 	for _, seed := range []string{
-		`{"size":"s"}`, `{"size":"m","n":9}`, `{"size":"m","n":9.5}`, `{"size":"x"}`, `{"n":1}`, `{"size":"s","n":1e0}`,
-		`{"size":"s","size":"x"}`, `{"size":"x","size":"s"}`, `{"Size":"s"}`, `{"size":"s","N":100}`, `{"size":"s","n":null}`,
-		`{"\u0073ize":"s"}`, `{"size":"s"}x`, `null`, `[]`, ``, `{"size":"s","n":1e999}`, "{\"size\":\"\xff\"}", `{"size":["s"],"o":{"a":[{}]}}`,
+		`{"size":"s"}`, `{"size":"m","n":9}`, `{"size":"m","n":9.5}`, `{"size":"x"}`, `{"n":1}`,
+		`{"size":"s","n":1e0}`, `{"size":"s","size":"x"}`, `{"size":"x","size":"s"}`, `{"Size":"s"}`,
+		`{"size":"s","N":100}`, `{"size":"s","n":null}`, `{"\u0073ize":"s"}`, `{"size":"s"}x`, `null`, `[]`, ``,
+		`{"size":"s","n":1e999}`, "{\"size\":\"\xff\"}", `{"size":["s"],"o":{"a":[{}]}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -263,10 +312,10 @@ func FuzzRun(f *testing.F) {
 		ran = nil
 		_, err := e.Run(t.Context(), asynctool.Call{}, arguments)
 		if ok := allowed(arguments); ok != (ran != nil) || ok != (err == nil) {
-			t.Fatalf("allowed %t, run %t, error %v", ok, ran != nil, err)
+			t.Fatalf("allowed: %t, ran: %t, error: %v", ok, ran != nil, err)
 		}
 		if ran != nil {
-			// What reached the tool keeps the rules too.
+			// What reached the tool follows the rules, too.
 			if ran.Size != "s" && ran.Size != "m" || ran.N != nil && (*ran.N < 1 || *ran.N > 9) {
 				t.Fatalf("the tool got %+v", *ran)
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,14 +15,14 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// host is what a tool can ask of whatever runs it.
+// host is an [asynctool.Host] that records progress.
 type host struct {
-	told []string
-	err  error
+	progress []string
+	err      error
 }
 
 func (h *host) Progress(_ context.Context, text string, delivery asynctool.Delivery) {
-	h.told = append(h.told, string(delivery)+": "+text)
+	h.progress = append(h.progress, string(delivery)+": "+text)
 }
 
 func (h *host) CompletionURL(context.Context) (string, error) {
@@ -29,31 +30,57 @@ func (h *host) CompletionURL(context.Context) (string, error) {
 }
 
 func TestLater(t *testing.T) {
+	const (
+		notAlone = "it resumes later, so it must have no text, delivery or action; report progress with Call.Progress"
+		max      = 64 << 10
+	)
 	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	past := at.Add(-1000 * time.Hour)
 	text := func(n int) string { return strings.Repeat("x", n) }
-	later := func(l asynctool.Later) asynctool.Result { return asynctool.Result{Later: &l} }
 	for label, row := range map[string]struct {
 		result asynctool.Result
-		want   string // the error; empty means the result is passed on
+		want   string // the error; empty means Run returns the result
 		later  asynctool.Later
 		memory string
 	}{
-		"in a while":           {asynctool.ResumeIn(time.Hour, map[string]int{"page": 2}), "", asynctool.Later{In: time.Hour, State: map[string]int{"page": 2}}, `{"page":2}`},
-		"at once":              {asynctool.ResumeIn(0, nil), "", asynctool.Later{}, ""},
-		"before now":           {asynctool.ResumeIn(-time.Nanosecond, nil), "it goes on in -1ns", asynctool.Later{}, ""},
-		"at a time":            {asynctool.ResumeAt(at, 7), "", asynctool.Later{At: at, State: 7}, "7"},
-		"at a time long past":  {asynctool.ResumeAt(at.Add(-1000*time.Hour), nil), "", asynctool.Later{At: at.Add(-1000 * time.Hour)}, ""},
-		"at no time":           {asynctool.ResumeAt(time.Time{}, nil), "", asynctool.Later{}, ""},
-		"wait":                 {asynctool.Wait(), "", asynctool.Later{Outside: true}, ""},
-		"a state of 64 KB":     {asynctool.ResumeIn(0, text(64<<10-2)), "", asynctool.Later{State: text(64<<10 - 2)}, `"` + text(64<<10-2) + `"`},
-		"a state of more":      {asynctool.ResumeIn(0, text(64<<10-1)), "its state has 65537 bytes of JSON; the most is 65536", asynctool.Later{}, ""},
-		"a state that swells":  {asynctool.ResumeIn(0, strings.Repeat("<", 20<<10)), "its state has 122882 bytes of JSON; the most is 65536", asynctool.Later{}, ""},
-		"a state of no JSON":   {asynctool.ResumeIn(0, func() {}), "its state is no JSON: json: unsupported type: func()", asynctool.Later{}, ""},
-		"a number of no JSON":  {asynctool.ResumeIn(0, math.NaN()), "its state is no JSON: json: unsupported value: NaN", asynctool.Later{}, ""},
-		"with a text":          {asynctool.Result{Text: "half", Later: &asynctool.Later{}}, "it goes on later, and has a text, a delivery or an action already; say how far it is with Call.Progress", asynctool.Later{}, ""},
-		"with a delivery":      {asynctool.Result{Delivery: asynctool.Say, Later: &asynctool.Later{}}, "it goes on later, and has a text, a delivery or an action already; say how far it is with Call.Progress", asynctool.Later{}, ""},
-		"with an action":       {asynctool.Result{Action: asynctool.EndCall{}, Later: &asynctool.Later{}}, "it goes on later, and has a text, a delivery or an action already; say how far it is with Call.Progress", asynctool.Later{}, ""},
-		"a state that is null": {later(asynctool.Later{State: (*int)(nil)}), "", asynctool.Later{State: (*int)(nil)}, "null"},
+		"after a delay": {
+			result: asynctool.ResumeIn(time.Hour, map[string]int{"page": 2}),
+			later:  asynctool.Later{In: time.Hour, State: map[string]int{"page": 2}}, memory: `{"page":2}`,
+		},
+		"at once": {result: asynctool.ResumeIn(0, nil)},
+		"after a negative delay": {
+			result: asynctool.ResumeIn(-time.Nanosecond, nil), want: "it resumes in -1ns; the delay must not be negative",
+		},
+		"at a time":      {result: asynctool.ResumeAt(at, 7), later: asynctool.Later{At: at, State: 7}, memory: "7"},
+		"at a past time": {result: asynctool.ResumeAt(past, nil), later: asynctool.Later{At: past}},
+		"at no time":     {result: asynctool.ResumeAt(time.Time{}, nil)},
+		"wait":           {result: asynctool.Wait(), later: asynctool.Later{Outside: true}},
+		"largest state": {
+			result: asynctool.ResumeIn(0, text(max-2)),
+			later:  asynctool.Later{State: text(max - 2)}, memory: `"` + text(max-2) + `"`,
+		},
+		"state too large": {
+			result: asynctool.ResumeIn(0, text(max-1)), want: "its state has 65537 bytes of JSON; the maximum is 65536",
+		},
+		"state too large when escaped": {
+			result: asynctool.ResumeIn(0, strings.Repeat("<", 20<<10)),
+			want:   "its state has 122882 bytes of JSON; the maximum is 65536",
+		},
+		"state that is no JSON": {
+			result: asynctool.ResumeIn(0, func() {}),
+			want:   "its state does not marshal to JSON: json: unsupported type: func()",
+		},
+		"number that is no JSON": {
+			result: asynctool.ResumeIn(0, math.NaN()),
+			want:   "its state does not marshal to JSON: json: unsupported value: NaN",
+		},
+		"with a text":     {result: asynctool.Result{Text: "half", Later: &asynctool.Later{}}, want: notAlone},
+		"with a delivery": {result: asynctool.Result{Delivery: asynctool.Say, Later: &asynctool.Later{}}, want: notAlone},
+		"with an action":  {result: asynctool.Result{Action: asynctool.EndCall{}, Later: &asynctool.Later{}}, want: notAlone},
+		"null state": {
+			result: asynctool.Result{Later: &asynctool.Later{State: (*int)(nil)}},
+			later:  asynctool.Later{State: (*int)(nil)}, memory: "null",
+		},
 	} {
 		t.Run(label, func(t *testing.T) {
 			got, err := answering(t, row.result, nil).Run(t.Context(), asynctool.Call{}, json.RawMessage(`{}`))
@@ -66,7 +93,7 @@ func TestLater(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The tool's own delivery is for its last result.
+			// The tool's Delivery applies to its final result only.
 			if diff := cmp.Diff(asynctool.Result{Later: &row.later}, got); diff != "" {
 				t.Error(diff)
 			}
@@ -87,13 +114,13 @@ func TestState(t *testing.T) {
 		want  state
 		ok    bool
 	}{
-		"first run":           {"", state{}, true},
-		"what was left":       {`{"page":2,"order":"ä <b>"}`, state{2, "ä <b>"}, true},
-		"of a newer version":  {`{"page":2,"later":true}`, state{Page: 2}, true},
-		"null":                {`null`, state{}, true},
-		"another type":        {`[1,2]`, state{}, false},
-		"a member of another": {`{"page":"two"}`, state{}, false},
-		"half":                {`{"page":`, state{}, false},
+		"first run":                {"", state{}, true},
+		"as stored":                {`{"page":2,"order":"ä <b>"}`, state{2, "ä <b>"}, true},
+		"of a newer version":       {`{"page":2,"later":true}`, state{Page: 2}, true},
+		"null":                     {`null`, state{}, true},
+		"another type":             {`[1,2]`, state{}, false},
+		"a member of another type": {`{"page":"two"}`, state{}, false},
+		"truncated":                {`{"page":`, state{}, false},
 	} {
 		t.Run(label, func(t *testing.T) {
 			got, err := asynctool.State[state](asynctool.Call{State: json.RawMessage(row.state)})
@@ -103,19 +130,22 @@ func TestState(t *testing.T) {
 				}
 				return
 			}
-			// Another attempt would find the same: it is final.
+			// It is final: another attempt would read the same state.
 			final, ok := errors.AsType[*asynctool.Error](err)
-			if !ok || final.Retry || final.Spoken != "" || !strings.HasPrefix(final.Error(), "the state of an earlier run cannot be read: ") {
+			if !ok || final.Retry || final.Spoken != "" ||
+				!strings.HasPrefix(final.Error(), "cannot read the state of an earlier run: ") {
 				t.Errorf("%v", err)
 			}
 		})
 	}
-	// Other types than structs, and what a tool leaves is what it finds.
-	memory, err := asynctool.ResumeIn(0, []time.Duration{1, math.MaxInt64}).Later.Memory()
+	// A state need not be a struct. It is read as it was written.
+	want := []time.Duration{1, math.MaxInt64}
+	memory, err := asynctool.ResumeIn(0, want).Later.Memory()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := asynctool.State[[]time.Duration](asynctool.Call{State: memory}); err != nil || cmp.Diff([]time.Duration{1, math.MaxInt64}, got) != "" {
+	got, err := asynctool.State[[]time.Duration](asynctool.Call{State: memory})
+	if err != nil || !slices.Equal(want, got) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -123,10 +153,11 @@ func TestState(t *testing.T) {
 func TestHost(t *testing.T) {
 	h := &host{}
 	call := asynctool.Call{Host: h}
-	call.Progress(t.Context(), "I have found the order.")
+	call.Progress(t.Context(), "I've found the order.")
 	call.Note(t.Context(), "The order has three parts.")
-	if diff := cmp.Diff([]string{"say: I have found the order.", "silent: The order has three parts."}, h.told); diff != "" {
-		t.Error(diff)
+	want := []string{"say: I've found the order.", "silent: The order has three parts."}
+	if !slices.Equal(want, h.progress) {
+		t.Errorf("%q, want %q", h.progress, want)
 	}
 	if url, err := call.CompletionURL(t.Context()); err != nil || url != "https://example.invalid/results/test" {
 		t.Errorf("%q, %v", url, err)
@@ -136,10 +167,10 @@ func TestHost(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A tool can be run without one.
+	// A tool can run without a host.
 	call = asynctool.Call{}
-	call.Progress(t.Context(), "to nobody")
-	call.Note(t.Context(), "to nobody")
+	call.Progress(t.Context(), "discarded")
+	call.Note(t.Context(), "discarded")
 	if url, err := call.CompletionURL(t.Context()); url != "" || !errors.Is(err, asynctool.ErrNoHost) {
 		t.Errorf("%q, %v", url, err)
 	}
@@ -155,7 +186,7 @@ func TestQuestion(t *testing.T) {
 		t.Helper()
 		key, err := only(t, d).Question(json.RawMessage(arguments))
 		if err != nil || key == "" || strings.Contains(key, "Riga") {
-			t.Fatalf("%s asks %q, %v", arguments, key, err)
+			t.Fatalf("%s: %q, %v", arguments, key, err)
 		}
 		return key
 	}
@@ -164,29 +195,25 @@ func TestQuestion(t *testing.T) {
 		x.Repeat, x.SameAs = asynctool.Replace, func(in input) string { return strings.ToLower(in.City) }
 	})
 	const arguments = `{"city":"Riga","days":3}`
+	otherTool := tool("y", func(x *asynctool.Tool[input]) { x.Repeat = asynctool.Join })
 	for label, row := range map[string]struct {
-		tool      asynctool.Definition
-		arguments string
-		same      bool
+		first, tool asynctool.Definition
+		arguments   string
+		same        bool
 	}{
-		"the same":             {plain, arguments, true},
-		"another order":        {plain, ` { "days" : 3, "city":"Riga"}`, true},
-		"escaped":              {plain, `{"city":"\u0052iga","days":3}`, true},
-		"a member twice":       {plain, `{"city":"Oslo","days":3,"city":"Riga"}`, true},
-		"another value":        {plain, `{"city":"Riga","days":4}`, false},
-		"one less":             {plain, `{"city":"Riga"}`, false},
-		"of another tool":      {tool("y", func(x *asynctool.Tool[input]) { x.Repeat = asynctool.Join }), arguments, false},
-		"SameAs":               {city, `{"city":"RIGA","days":4}`, true},
-		"SameAs, another city": {city, `{"city":"Oslo","days":3}`, false},
+		"the same":             {plain, plain, arguments, true},
+		"another order":        {plain, plain, ` { "days" : 3, "city":"Riga"}`, true},
+		"escaped":              {plain, plain, `{"city":"\u0052iga","days":3}`, true},
+		"a repeated member":    {plain, plain, `{"city":"Oslo","days":3,"city":"Riga"}`, true},
+		"another value":        {plain, plain, `{"city":"Riga","days":4}`, false},
+		"one less":             {plain, plain, `{"city":"Riga"}`, false},
+		"another tool":         {plain, otherTool, arguments, false},
+		"SameAs":               {city, city, `{"city":"RIGA","days":4}`, true},
+		"SameAs, another city": {city, city, `{"city":"Oslo","days":3}`, false},
 	} {
 		t.Run(label, func(t *testing.T) {
-			first := arguments
-			of := plain
-			if strings.HasPrefix(label, "SameAs") {
-				of = city
-			}
-			if same := question(t, of, first) == question(t, row.tool, row.arguments); same != row.same {
-				t.Errorf("%s and %s ask the same: %t", first, row.arguments, same)
+			if same := question(t, row.first, arguments) == question(t, row.tool, row.arguments); same != row.same {
+				t.Errorf("%s and %s ask for the same: %t", arguments, row.arguments, same)
 			}
 		})
 	}
@@ -199,18 +226,20 @@ func TestQuestion(t *testing.T) {
 		arguments string
 		want      string
 	}{
-		"a panic":              {panics, arguments, "tool x: its SameAs panicked: at the disco"},
+		"a panic":              {panics, arguments, "tool x: its SameAs function panicked: at the disco"},
 		"a list":               {plain, `["Riga"]`, "the arguments are not a JSON object"},
 		"null":                 {plain, `null`, "the arguments are not a JSON object"},
-		"nothing":              {plain, ``, "the arguments are not a JSON object"},
+		"empty":                {plain, ``, "the arguments are not a JSON object"},
 		"a number too large":   {plain, `{"city":"Riga","rate":1e999}`, "the arguments hold a number that is out of range"},
-		"an argument missing":  {plain, `{"days":3}`, "the arguments break the schema"},
-		"an argument of a map": {city, `{"city":{"Riga":1}}`, "the arguments break the schema"},
-		"one too many":         {city, `{"city":"Riga","street":"Riga"}`, "the arguments break the schema"},
-		"narrower than it may": {city, `{"city":"Riga","days":4915100000001.5e7}`, "the arguments do not fit the input struct"},
+		"an argument missing":  {plain, `{"days":3}`, "the arguments violate the schema"},
+		"an argument too deep": {city, `{"city":{"Riga":1}}`, "the arguments violate the schema"},
+		"one too many":         {city, `{"city":"Riga","street":"Riga"}`, "the arguments violate the schema"},
+		"beyond the Go type": {city, `{"city":"Riga","days":4915100000001.5e7}`,
+			"the arguments do not fit the input struct"},
 	} {
 		t.Run(label, func(t *testing.T) {
-			if key, err := only(t, row.tool).Question(json.RawMessage(row.arguments)); err == nil || key != "" || err.Error() != row.want {
+			key, err := only(t, row.tool).Question(json.RawMessage(row.arguments))
+			if err == nil || key != "" || err.Error() != row.want {
 				t.Errorf("%q, %v, want %s", key, err, row.want)
 			}
 		})
@@ -219,19 +248,22 @@ func TestQuestion(t *testing.T) {
 
 func TestTaskStatus(t *testing.T) {
 	e := only(t, asynctool.TaskStatus())
-	if asynctool.TaskStatusName != "task_status" || e.Name != asynctool.TaskStatusName || !e.Status || !e.SyncAck || e.Description == "" {
+	if asynctool.TaskStatusName != "task_status" || e.Name != asynctool.TaskStatusName || !e.Status || !e.SyncAck ||
+		e.Description == "" {
 		t.Errorf("%+v", e)
 	}
 	schema, err := json.Marshal(e.ModelSchema())
 	if err != nil || string(schema) != `{"type":"object","additionalProperties":false}` {
 		t.Errorf("its arguments are %s, %v", schema, err)
 	}
-	// Whoever runs it all the same is told why that is wrong.
+	// An older function may run it all the same. The error explains that.
 	_, err = e.Run(t.Context(), asynctool.Call{}, json.RawMessage(`{}`))
-	if final, ok := errors.AsType[*asynctool.Error](err); !ok || final.Retry || !strings.Contains(final.Error(), "does not know task_status") {
+	final, ok := errors.AsType[*asynctool.Error](err)
+	if !ok || final.Retry || !strings.Contains(final.Error(), "does not know task_status") {
 		t.Error(err)
 	}
-	if _, err := asynctool.NewSet(asynctool.TaskStatus(), tool[empty]("task_status")); err == nil || err.Error() != "tool task_status: two tools have this name" {
+	_, err = asynctool.NewSet(asynctool.TaskStatus(), tool[empty]("task_status"))
+	if err == nil || err.Error() != "tool task_status: two tools have this name" {
 		t.Error(err)
 	}
 }

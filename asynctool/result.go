@@ -7,59 +7,61 @@ import (
 	"strings"
 )
 
-// Result is what a tool answers: a text, or an action, or an action with a
-// text. A result with neither is an error, as there would be nothing to tell.
+// Result is the outcome of a tool: a text, an action, or both. A result with
+// neither is an error, because there is nothing to deliver.
 type Result struct {
-	// Text goes into the conversation. It is cut to a few thousand
-	// characters: it is meant to be spoken.
+	// Text goes into the conversation. It is meant to be spoken, and is cut to
+	// a few thousand characters.
 	Text string
 
-	// Delivery says how. Empty means the tool's own.
+	// Delivery is how Text reaches the conversation. Empty means the tool's
+	// Delivery.
 	Delivery Delivery
 
-	// Action, where it is not nil, is done instead of telling the text. A
-	// [Transfer] and a [Handoff] say the text first; an [EndCall] says it
-	// and then ends the call; the others take no text.
+	// Action, if not nil, is carried out instead of delivering the text.
+	// [Transfer], [Handoff] and [EndCall] speak the text first. The others
+	// take no text.
 	Action Action
 
-	// Later, where it is not nil, says that this is not the end yet. The
-	// result must be empty apart from it.
+	// Later, if not nil, means that the tool is not finished. The other fields
+	// must then be empty.
 	Later *Later
 }
 
-// Text is a result that is told the way the tool says.
+// Text returns a result with a text and the tool's Delivery.
 func Text(text string) Result { return Result{Text: text} }
 
-// Textf is [Text] with a format.
+// Textf is like [Text], with the text formatted as by [fmt.Sprintf].
 func Textf(format string, a ...any) Result { return Text(fmt.Sprintf(format, a...)) }
 
-// Action is something other than a text that a result does to the call:
-// [Transfer], [Handoff], [EndCall] or a [Control].
+// Action is what a result does to the call: a [Transfer], [Handoff], [EndCall]
+// or [Control].
 type Action interface {
 	check(text string) error
 }
 
-// Transfer passes the call on to a phone number or a SIP address: exactly one
-// of them.
+// Transfer transfers the call to a phone number or a SIP address. Exactly one of
+// them must be set.
 type Transfer struct {
 	Number string // E.164
 	SIPURI string // sip:…
 }
 
-// Handoff passes the conversation on to another assistant.
+// Handoff hands the conversation to another assistant.
 type Handoff struct {
 	// Destination is Vapi's handoff destination, for example
 	// {"type":"assistant","assistantId":"…"}. It must marshal to a JSON
-	// object.
+	// object of at most 64 KiB.
 	Destination any
 }
 
 // EndCall ends the call.
 type EndCall struct{}
 
-// Control switches something in the call.
+// Control changes the state of the call.
 type Control string
 
+// The controls that Vapi knows.
 const (
 	MuteAssistant   Control = "mute-assistant"
 	UnmuteAssistant Control = "unmute-assistant"
@@ -70,24 +72,24 @@ const (
 
 func (t Transfer) check(string) error {
 	if (t.Number == "") == (t.SIPURI == "") {
-		return errors.New("a transfer needs either a number or a SIP address")
+		return errors.New("a transfer requires either a number or a SIP address")
 	}
 	return nil
 }
 
-// maxDestination keeps an outcome far below what a queue message may hold.
+// maxDestination keeps an outcome far below the size limit of a queue message.
 const maxDestination = 64 << 10
 
 func (h Handoff) check(string) error {
 	b, err := json.Marshal(h.Destination)
 	if err != nil {
-		return fmt.Errorf("a handoff's destination must be JSON: %w", err)
+		return fmt.Errorf("a handoff's destination must marshal to JSON: %w", err)
 	}
 	if len(b) == 0 || b[0] != '{' {
 		return errors.New("a handoff's destination must be a JSON object")
 	}
 	if len(b) > maxDestination {
-		return fmt.Errorf("a handoff's destination has %d bytes; the most is %d", len(b), maxDestination)
+		return fmt.Errorf("a handoff's destination has %d bytes; the maximum is %d", len(b), maxDestination)
 	}
 	return nil
 }
@@ -98,7 +100,7 @@ func (c Control) check(text string) error {
 	switch c {
 	case MuteAssistant, UnmuteAssistant, MuteCustomer, UnmuteCustomer, SayFirstMessage:
 	default:
-		return fmt.Errorf("there is no control %q", string(c))
+		return fmt.Errorf("unknown control %q", string(c))
 	}
 	if text != "" {
 		return fmt.Errorf("the control %q takes no text", string(c))
@@ -118,11 +120,12 @@ func (r Result) check() error {
 	case Transfer, Handoff, EndCall, Control:
 		return r.Action.check(r.Text)
 	default:
-		// A pointer to one of them has its methods too.
-		return fmt.Errorf("its action is a %T; it must be a Transfer, Handoff, EndCall or Control, not a pointer", r.Action)
+		// A pointer to one of them is an Action, too.
+		return fmt.Errorf(
+			"its action is a %T; it must be a Transfer, Handoff, EndCall or Control, not a pointer", r.Action)
 	}
 	if strings.TrimSpace(r.Text) == "" {
-		return errors.New("its text is empty; say what the caller should learn")
+		return errors.New("its text is empty; write what the caller should learn")
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
-// Package asynctool is how a tool for a voice assistant is defined: a Go value
+// Package asynctool defines tools for a voice assistant. A tool is a Go value
 // with a name, a description, an input struct and a function that may take
-// minutes. It is the only package that a tool's author has to import.
+// minutes. It is the only package that the author of a tool imports.
 //
 //	type input struct {
 //		City string `json:"city" jsonschema:"the city the caller asks about"`
@@ -10,7 +10,7 @@
 //		Name:        "weather_report",
 //		Description: "Fetches a detailed weather report. Takes about a minute.",
 //		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
-//			return asynctool.Text("It is sunny in " + in.City + "."), nil
+//			return asynctool.Text("It's sunny in " + in.City + "."), nil
 //		},
 //	}
 package asynctool
@@ -35,29 +35,35 @@ import (
 )
 
 const (
-	// DefaultTimeout bounds one attempt of a tool that names no timeout.
+	// DefaultTimeout bounds one attempt of a tool whose Timeout is 0.
 	DefaultTimeout = 2 * time.Minute
 
-	// MaxTimeout is the longest timeout a tool may name: a Lambda function
-	// lives at most fifteen minutes (AWS Lambda quotas), and the last of
-	// them is kept for telling the caller how it ended.
+	// MaxTimeout is the longest timeout of a tool. A Lambda function runs for
+	// at most fifteen minutes (AWS Lambda quotas). The last minute is reserved
+	// for sending the result.
 	MaxTimeout = 14 * time.Minute
 
-	// MaxAttempts is the largest number of attempts a tool may name.
+	// MaxAttempts is the largest number of attempts of a tool.
 	MaxAttempts = 10
+
+	// MaxDeadline is the longest deadline of a tool.
+	MaxDeadline = 365 * 24 * time.Hour
+
+	// maxHold is how long a queue can delay a message (Amazon SQS quotas).
+	maxHold = 15 * time.Minute
 )
 
-// Delivery says how a result's text reaches the conversation.
+// Delivery is how the text of a result reaches the conversation.
 type Delivery string
 
 const (
-	// Respond puts the text into the conversation and lets the assistant
-	// answer to it, in its own words. It is what an empty Delivery means.
+	// Respond adds the text to the conversation and makes the assistant answer
+	// it in its own words. It is the default.
 	Respond Delivery = "respond"
-	// Silent puts the text into the conversation without making the
-	// assistant speak: it knows, and uses it when it fits.
+	// Silent adds the text to the conversation without making the assistant
+	// speak. The assistant knows the text, and uses it when it fits.
 	Silent Delivery = "silent"
-	// Say has the text spoken word for word.
+	// Say speaks the text word for word.
 	Say Delivery = "say"
 )
 
@@ -65,133 +71,130 @@ func (d Delivery) valid() bool {
 	return d == "" || d == Respond || d == Silent || d == Say
 }
 
-// Tool is one tool of an assistant. In is the struct that its arguments are
-// decoded into; the JSON schema that Vapi shows to the model is inferred from
-// it: names from the `json` tags, descriptions from the `jsonschema` tags, and
-// a field is required unless it is marked omitempty or omitzero.
+// Tool is a tool of an assistant.
+//
+// In is the struct that the arguments are decoded into. The JSON schema that
+// Vapi shows to the model is inferred from it: names from the `json` tags,
+// descriptions from the `jsonschema` tags. A field is required unless it is
+// marked omitempty or omitzero.
 type Tool[In any] struct {
-	// Name is what the model calls: letters, digits, _ and -, 1 to 64 of
-	// them (the limit that OpenAI's function names have, which Vapi keeps).
+	// Name is the name by which the model calls the tool: 1 to 64 letters,
+	// digits, _ and -. The limit is that of OpenAI's function names, which
+	// Vapi shares.
 	Name string
 
 	// Description tells the model what the tool does and when to call it.
-	// It may not be empty.
+	// It must not be empty.
 	Description string
 
-	// Run does the work. Its context ends at the timeout; a Run that goes
-	// on after that is abandoned, and counts as failed.
+	// Run does the work. Its context ends at the timeout. A Run that does not
+	// return then is abandoned, and the attempt counts as failed.
 	Run func(ctx context.Context, call Call, in In) (Result, error)
 
-	// Timeout bounds one attempt. 0 means [DefaultTimeout]; the most is
-	// [MaxTimeout].
+	// Timeout bounds one attempt, up to [MaxTimeout]. 0 means [DefaultTimeout].
 	Timeout time.Duration
 
-	// Attempts is how often Run is started at most, crashes of the process
-	// included. 0 means 1: a tool that does not say that it may be repeated
-	// never is. The most is [MaxAttempts].
+	// Attempts is how often Run is started at most, up to [MaxAttempts]. A
+	// crash of the process counts as an attempt. 0 means 1: a tool is never
+	// repeated unless it allows that.
 	Attempts int
 
-	// Delivery is how the result reaches the conversation where the result
-	// itself does not say. Empty means [Respond].
+	// Delivery applies to results that do not set their own. Empty means
+	// [Respond].
 	Delivery Delivery
 
-	// Deadline is how long after the tool call its result may still be
-	// told, and how long it may wait. 0 means as long as the call can last;
-	// the most is [MaxDeadline]. A result that comes when the call has ended
-	// is treated as AfterCall says.
+	// Deadline bounds how long the tool may wait and how old its result may
+	// be when it is delivered. It counts from the tool call, and is at most
+	// [MaxDeadline]. 0 means as long as the call can last. AfterCall handles
+	// a result that is ready after the call has ended.
 	Deadline time.Duration
 
-	// Hold is told word for word if the tool takes longer than HoldAfter,
-	// unless it has told of its progress itself. Empty means that nothing is.
+	// Hold is spoken word for word if the tool takes longer than HoldAfter
+	// and has not reported progress by then. Empty means nothing is spoken.
 	Hold string
 
-	// HoldAfter is counted from the tool call: a second to 15 minutes. It
-	// must be there with Hold, and is not without.
+	// HoldAfter counts from the tool call. It is 1 second to 15 minutes if
+	// Hold is set, and 0 otherwise.
 	HoldAfter time.Duration
 
-	// Repeat says what becomes of a tool call that asks the same as another
-	// one of the same conversation that is not over. Empty means [Allow].
+	// Repeat is how to treat a tool call that asks for the same as an
+	// unfinished one of the same conversation. Empty means [Allow].
 	Repeat Repeat
 
-	// SameAs gives a text that is the same for tool calls that ask the same.
-	// Nil means that their arguments must be the same. It needs a Repeat
-	// other than [Allow].
+	// SameAs returns a text that is equal for tool calls that ask for the
+	// same. Nil compares the arguments. It requires a Repeat other than
+	// [Allow].
 	SameAs func(in In) string
 
-	// StopWithCall says that the tool's context ends soon after its call has,
-	// and that it is not started after that. False means that it runs to
-	// its end, whoever is there to hear of it.
+	// StopWithCall ends the tool's context soon after its call has ended, and
+	// keeps the tool from starting after that. False lets the tool run to its
+	// end.
 	StopWithCall bool
 
-	// AfterCall says what becomes of a result that comes when the call has
-	// ended. Empty means [Announce].
+	// AfterCall is what happens to a result whose call has ended. Empty means
+	// [Announce].
 	AfterCall AfterCall
 
-	// FailureText is told when the tool failed and its error carried no
-	// text fit to be spoken. Empty means a neutral English sentence.
+	// FailureText is delivered if the tool failed and its error has no text
+	// to speak. Empty means a neutral English sentence.
 	FailureText string
 
-	// Schema replaces the schema inferred from In, for tools whose input is
-	// not known when the program is built. Nil means inferred. Its type
-	// must be "object".
+	// Schema replaces the schema that is inferred from In. It is for tools
+	// whose input is not known when the program is built. Its type must be
+	// "object". Nil means the inferred schema.
 	Schema *jsonschema.Schema
 
-	// Refine changes the schema inferred from In, for what struct tags
-	// cannot say: enums, formats, bounds. A format only tells the model what
-	// to send; it is not checked. Nil means that the schema stays as it is
-	// inferred. It cannot be used together with Schema.
+	// Refine changes the inferred schema. It is for what struct tags cannot
+	// express: enums, formats, bounds. A format informs the model only; it is
+	// not checked. Nil leaves the schema unchanged. Refine and Schema exclude
+	// each other.
 	//
 	//	Refine: func(s *jsonschema.Schema) { s.Properties["size"].Enum = []any{"S", "M", "L"} }
 	Refine func(s *jsonschema.Schema)
 
-	// Static are arguments that Vapi fills in, by name: a text, or a Liquid
-	// template such as "{{customer.number}}". The model neither sees them
-	// nor can change them (Vapi's documentation: "Set static parameters"),
-	// so a tool may trust them as far as their source. Each must be an
-	// argument of the tool that takes a text. Nil means none.
+	// Static maps arguments that Vapi fills in to a text or a Liquid template
+	// such as "{{customer.number}}". The model neither sees nor can change
+	// them (Vapi's documentation: "Set static parameters"), so they are as
+	// trustworthy as their source. Each must be an argument of the tool that
+	// takes a string. Nil means none.
 	Static map[string]string
 
-	// SyncAck says that the tool is not async at Vapi: the assistant waits
-	// for the webhook's answer, milliseconds, and sees its placeholder
-	// ("started; the result follows"). False means async: the assistant
-	// does not wait, and sees Vapi's "Success.". The result takes the same
-	// way in both.
+	// SyncAck makes the tool synchronous at Vapi. The assistant waits some
+	// milliseconds for the answer to the webhook and sees its placeholder
+	// ("started; the result follows"). False makes the tool async: the
+	// assistant does not wait, and sees Vapi's "Success.". The result takes
+	// the same path in both cases.
 	SyncAck bool
 }
 
-// MaxDeadline is the longest deadline a tool may name.
-const MaxDeadline = 365 * 24 * time.Hour
-
-// maxHold is how long a queue can hold a message back (Amazon SQS quotas).
-const maxHold = 15 * time.Minute
-
-// Repeat says what becomes of a tool call that asks the same as another one.
+// Repeat is how to treat a tool call that asks for the same as another one.
 type Repeat string
 
 const (
-	// Allow has both run. It is what an empty Repeat means.
+	// Allow runs both. It is the default.
 	Allow Repeat = "allow"
-	// Join has the later one not run: the assistant is told that the result
+	// Join does not run the later one. The assistant learns that the result
 	// of the earlier one answers both.
 	Join Repeat = "join"
-	// Replace ends the earlier one, of which nothing is told any more.
+	// Replace ends the earlier one. Nothing more of it is delivered.
 	Replace Repeat = "replace"
 )
 
-// AfterCall says what becomes of a result whose call has ended.
+// AfterCall is what happens to a result whose call has ended.
 type AfterCall string
 
 const (
-	// Announce puts the result on the event bus, as undelivered. It is what
-	// an empty AfterCall means.
+	// Announce puts the result on the event bus, as an undelivered event. It
+	// is the default.
 	Announce AfterCall = "announce"
-	// Drop forgets it.
+	// Drop discards the result.
 	Drop AfterCall = "drop"
-	// CallBack has Vapi call the customer, with the result in the call's
-	// variables, where calling back is switched on in the deployment. It is
-	// announced where that is not so, or fails.
+	// CallBack makes Vapi call the customer, with the result in the variables
+	// of that call. If the deployment does not allow outbound calls, or the
+	// call fails, the result becomes an undelivered event.
 	CallBack AfterCall = "call_back"
-	// NextCall keeps it for the same customer's next call, for 30 days.
+	// NextCall keeps the result for the next call of the same customer, for
+	// 30 days.
 	NextCall AfterCall = "next_call"
 )
 
@@ -200,7 +203,7 @@ type Definition interface {
 	entry() (*Entry, error)
 }
 
-// Entry is a tool that was checked and is ready to run.
+// Entry is a checked tool, with its defaults filled in.
 type Entry struct {
 	Name        string
 	Description string
@@ -214,33 +217,36 @@ type Entry struct {
 	SyncAck     bool
 
 	Hold         string        // may be empty
-	HoldAfter    time.Duration // 0 only where Hold is empty
+	HoldAfter    time.Duration // 0 if Hold is empty
 	Repeat       Repeat        // never empty
 	StopWithCall bool
 	AfterCall    AfterCall // never empty
 
-	// Status says that it is [TaskStatus]: it is answered at once, and Run
-	// is never called.
+	// Status marks [TaskStatus]. It is answered at once, and Run is never
+	// called.
 	Status bool
 
 	arguments *jsonschema.Resolved
 	run       func(context.Context, Call, json.RawMessage) (Result, error)
-	sameAs    func(json.RawMessage) (string, error) // nil: the arguments
+	sameAs    func(json.RawMessage) (string, error) // nil: compare the arguments
 }
 
-const neutralFailure = "I am sorry, this could not be finished."
+const neutralFailure = "I'm sorry, I wasn't able to finish that."
 
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
 func (t Tool[In]) entry() (*Entry, error) {
+	if !namePattern.MatchString(t.Name) {
+		return nil, fmt.Errorf("tool %q: the name must be 1 to 64 letters, digits, _ or -", t.Name)
+	}
 	e := &Entry{
 		Name:        t.Name,
 		Description: strings.TrimSpace(t.Description),
-		Timeout:     t.Timeout,
-		Attempts:    t.Attempts,
-		Delivery:    t.Delivery,
+		Timeout:     cmp.Or(t.Timeout, DefaultTimeout),
+		Attempts:    cmp.Or(t.Attempts, 1),
+		Delivery:    cmp.Or(t.Delivery, Respond),
 		Deadline:    t.Deadline,
-		FailureText: strings.TrimSpace(t.FailureText),
+		FailureText: cmp.Or(strings.TrimSpace(t.FailureText), neutralFailure),
 		Schema:      t.Schema,
 		Static:      maps.Clone(t.Static),
 		SyncAck:     t.SyncAck,
@@ -250,109 +256,115 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Repeat:       cmp.Or(t.Repeat, Allow),
 		StopWithCall: t.StopWithCall,
 		AfterCall:    cmp.Or(t.AfterCall, Announce),
-	}
-	if e.Timeout == 0 {
-		e.Timeout = DefaultTimeout
-	}
-	if e.Attempts == 0 {
-		e.Attempts = 1
-	}
-	if e.Delivery == "" {
-		e.Delivery = Respond
-	}
-	if e.FailureText == "" {
-		e.FailureText = neutralFailure
-	}
-	switch {
-	case !namePattern.MatchString(t.Name):
-		return nil, fmt.Errorf("tool %q: the name must be 1 to 64 letters, digits, _ or -", t.Name)
-	case e.Description == "":
-		return nil, fmt.Errorf("tool %s: the description is empty; say what the tool does and when to call it", t.Name)
-	case t.Run == nil:
-		return nil, fmt.Errorf("tool %s: Run is missing", t.Name)
-	case e.Timeout < 0 || e.Timeout > MaxTimeout:
-		return nil, fmt.Errorf("tool %s: the timeout is %s; it must be between 0 and %s", t.Name, t.Timeout, MaxTimeout)
-	case e.Attempts < 0 || e.Attempts > MaxAttempts:
-		return nil, fmt.Errorf("tool %s: %d attempts; it must be between 0 and %d", t.Name, t.Attempts, MaxAttempts)
-	case e.Deadline < 0 || e.Deadline > MaxDeadline:
-		return nil, fmt.Errorf("tool %s: the deadline is %s; it must be between 0 and %s", t.Name, t.Deadline, MaxDeadline)
-	case (e.Hold == "") != (e.HoldAfter == 0):
-		return nil, fmt.Errorf("tool %s: Hold and HoldAfter need each other", t.Name)
-	case e.Hold != "" && (e.HoldAfter < time.Second || e.HoldAfter > maxHold):
-		return nil, fmt.Errorf("tool %s: HoldAfter is %s; it must be between a second and %s", t.Name, t.HoldAfter, maxHold)
-	case e.Repeat != Allow && e.Repeat != Join && e.Repeat != Replace:
-		return nil, fmt.Errorf("tool %s: Repeat is %q; it must be allow, join or replace", t.Name, t.Repeat)
-	case t.SameAs != nil && e.Repeat == Allow:
-		return nil, fmt.Errorf("tool %s: SameAs means nothing while Repeat is allow; set it to join or replace", t.Name)
-	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
-		return nil, fmt.Errorf("tool %s: AfterCall is %q; it must be announce, drop, call_back or next_call", t.Name, t.AfterCall)
-	case !e.Delivery.valid():
-		return nil, fmt.Errorf("tool %s: the delivery is %q; it must be respond, silent or say", t.Name, t.Delivery)
-	}
-	var err error
-	if e.Schema == nil {
-		if e.Schema, err = jsonschema.For[In](nil); err != nil {
-			return nil, fmt.Errorf("tool %s: no JSON schema can be made of its input: %w", t.Name, err)
-		}
-	} else if t.Refine != nil {
-		return nil, fmt.Errorf("tool %s: it has both Schema and Refine; change the Schema itself", t.Name)
-	}
-	if t.Refine != nil {
-		if err := refine(t.Refine, e.Schema); err != nil {
-			return nil, fmt.Errorf("tool %s: %w", t.Name, err)
-		}
-	}
-	if e.Schema.Type != "object" {
-		return nil, fmt.Errorf("tool %s: the input must be a struct, or a schema of type object", t.Name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Static)) {
-		property := e.Schema.Properties[name]
-		if property == nil {
-			return nil, fmt.Errorf("tool %s: the static parameter %s is no argument of the tool; add it to the input struct", t.Name, name)
-		}
-		if property.Type != "string" && !slices.Contains(property.Types, "string") {
-			return nil, fmt.Errorf("tool %s: the static parameter %s must be a string in the input struct", t.Name, name)
-		}
-	}
-	if e.arguments, err = e.Schema.CloneSchemas().Resolve(nil); err != nil {
-		return nil, fmt.Errorf("tool %s: the JSON schema is not valid: %w", t.Name, err)
-	}
-	e.run = func(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
-		var in In
-		if err := json.Unmarshal(arguments, &in); err != nil {
-			// The schema said yes, but the Go type is narrower.
-			return Result{}, &ArgumentError{Message: fmt.Sprintf(
-				"The tool %s was not run: %s. Check it with the caller, then call %s again.", t.Name, narrower(err), t.Name)}
-		}
-		return t.Run(ctx, call, in)
+
+		run: t.decodeAndRun,
 	}
 	if t.SameAs != nil {
-		e.sameAs = func(arguments json.RawMessage) (same string, err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					err = fmt.Errorf("tool %s: its SameAs panicked: %v", t.Name, p)
-				}
-			}()
-			var in In
-			if json.Unmarshal(arguments, &in) != nil { // its error may quote a value
-				return "", errors.New("the arguments do not fit the input struct")
-			}
-			return t.SameAs(in), nil
-		}
+		e.sameAs = t.decodeAndCompare
+	}
+	err := t.check(e)
+	if err == nil {
+		err = t.prepareSchema(e)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tool %s: %w", t.Name, err)
 	}
 	return e, nil
 }
 
-// Question gives a key that is the same for tool calls of the tool that ask the
-// same. Arguments that break the schema ask nothing: the tool will not run. Its
-// error quotes no argument.
+func (t Tool[In]) check(e *Entry) error {
+	switch {
+	case e.Description == "":
+		return errors.New("the description is empty; say what the tool does and when to call it")
+	case t.Run == nil:
+		return errors.New("the Run function is missing")
+	case e.Timeout < 0 || e.Timeout > MaxTimeout:
+		return fmt.Errorf("the timeout is %s; it must be between 0 and %s", t.Timeout, MaxTimeout)
+	case e.Attempts < 0 || e.Attempts > MaxAttempts:
+		return fmt.Errorf("the number of attempts is %d; it must be between 0 and %d", t.Attempts, MaxAttempts)
+	case e.Deadline < 0 || e.Deadline > MaxDeadline:
+		return fmt.Errorf("the deadline is %s; it must be between 0 and %s", t.Deadline, MaxDeadline)
+	case (e.Hold == "") != (e.HoldAfter == 0):
+		return errors.New("only one of Hold and HoldAfter is set; set both or neither")
+	case e.Hold != "" && (e.HoldAfter < time.Second || e.HoldAfter > maxHold):
+		return fmt.Errorf("HoldAfter is %s; it must be between 1s and %s", t.HoldAfter, maxHold)
+	case e.Repeat != Allow && e.Repeat != Join && e.Repeat != Replace:
+		return fmt.Errorf("the repeat policy is %q; it must be allow, join or replace", t.Repeat)
+	case t.SameAs != nil && e.Repeat == Allow:
+		return errors.New("SameAs has no effect if Repeat is allow; set Repeat to join or replace")
+	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
+		return fmt.Errorf("the after-call policy is %q; it must be announce, drop, call_back or next_call", t.AfterCall)
+	case !e.Delivery.valid():
+		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", t.Delivery)
+	case t.Schema != nil && t.Refine != nil:
+		return errors.New("both Schema and Refine are set; change the Schema itself")
+	}
+	return nil
+}
+
+// prepareSchema infers and refines the schema, and checks it.
+func (t Tool[In]) prepareSchema(e *Entry) (err error) {
+	if e.Schema == nil {
+		if e.Schema, err = jsonschema.For[In](nil); err != nil {
+			return fmt.Errorf("cannot infer a JSON schema from its input: %w", err)
+		}
+	}
+	if t.Refine != nil {
+		if err := refine(t.Refine, e.Schema); err != nil {
+			return err
+		}
+	}
+	if e.Schema.Type != "object" {
+		return errors.New("the input must be a struct, or a schema of type object")
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Static)) {
+		property := e.Schema.Properties[name]
+		if property == nil {
+			return fmt.Errorf("the static parameter %s is not an argument of the tool; add it to the input struct", name)
+		}
+		if property.Type != "string" && !slices.Contains(property.Types, "string") {
+			return fmt.Errorf("the static parameter %s must be a string in the input struct", name)
+		}
+	}
+	if e.arguments, err = e.Schema.CloneSchemas().Resolve(nil); err != nil {
+		return fmt.Errorf("the JSON schema is not valid: %w", err)
+	}
+	return nil
+}
+
+func (t Tool[In]) decodeAndRun(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
+	var in In
+	if err := json.Unmarshal(arguments, &in); err != nil {
+		// The schema allowed the arguments, but the Go type is narrower.
+		return Result{}, &ArgumentError{Message: fmt.Sprintf(
+			"The tool %s was not run: %s. Check it with the caller, then call %s again.", t.Name, narrower(err), t.Name)}
+	}
+	return t.Run(ctx, call, in)
+}
+
+func (t Tool[In]) decodeAndCompare(arguments json.RawMessage) (same string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("tool %s: its SameAs function panicked: %v", t.Name, p)
+		}
+	}()
+	var in In
+	if json.Unmarshal(arguments, &in) != nil { // its error may quote a value
+		return "", errors.New("the arguments do not fit the input struct")
+	}
+	return t.SameAs(in), nil
+}
+
+// Question returns a key that is equal for tool calls of this tool that ask for
+// the same. Arguments that violate the schema are an error, because the tool
+// will not run with them. The error quotes no argument.
 func (e *Entry) Question(arguments json.RawMessage) (string, error) {
 	object, same, err := decodeObject(arguments)
 	if err != nil {
 		return "", fmt.Errorf("the arguments %w", err)
 	}
 	if e.arguments.Validate(object) != nil {
-		return "", errors.New("the arguments break the schema")
+		return "", errors.New("the arguments violate the schema")
 	}
 	if e.sameAs != nil {
 		text, err := e.sameAs(same)
@@ -365,20 +377,19 @@ func (e *Entry) Question(arguments json.RawMessage) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// refine turns a panic, of which a misspelt field is the usual cause, into an
-// error that names the tool.
+// refine returns a panic as an error. The usual cause is a misspelt argument.
 func refine(change func(*jsonschema.Schema), s *jsonschema.Schema) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("its Refine panicked: %v; does it name an argument that is not there?", p)
+			err = fmt.Errorf("its Refine function panicked: %v; does it name an argument that does not exist?", p)
 		}
 	}()
 	change(s)
 	return nil
 }
 
-// ModelSchema is the schema of the arguments that the model gives: Schema
-// without the static ones.
+// ModelSchema returns the schema of the arguments that the model fills in:
+// Schema without the static parameters.
 func (e *Entry) ModelSchema() *jsonschema.Schema {
 	s := e.Schema.CloneSchemas()
 	isStatic := func(name string) bool { _, ok := e.Static[name]; return ok }
@@ -388,29 +399,32 @@ func (e *Entry) ModelSchema() *jsonschema.Schema {
 	return s
 }
 
-// checkStatic says which static parameter did not arrive as it should. The
-// model cannot mend that, and must not be asked to try.
+// checkStatic returns an error for a static parameter that is missing or
+// invalid. The error is final and not an [ArgumentError]: the model cannot
+// correct it, and must not be asked to.
 func (e *Entry) checkStatic(arguments map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(e.Static)) {
 		value, ok := arguments[name]
 		switch {
 		case !ok && slices.Contains(e.Schema.Required, name):
-			return Fail("", fmt.Errorf("the static parameter %s is missing: the tool at Vapi differs from this one; run ringback sync", name))
+			return Fail("", fmt.Errorf(
+				"the static parameter %s is missing: the tool at Vapi differs from this one; run ringback sync", name))
 		case ok && !accepts(e.Schema.Properties[name], value):
-			return Fail("", fmt.Errorf("the static parameter %s is not what its schema takes", name))
+			return Fail("", fmt.Errorf("the static parameter %s violates its schema", name))
 		}
 	}
 	return nil
 }
 
 // Run checks the arguments, a JSON object, against the tool's schema and runs
-// the tool. Arguments that break the schema give an [*ArgumentError], and the
-// tool is not run. A static parameter that breaks it is a final failure.
+// the tool. If arguments violate the schema, Run returns an [*ArgumentError] and
+// does not run the tool. A static parameter that violates it is a final failure.
 func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
 	object, arguments, err := decodeObject(arguments)
 	if err != nil {
 		return Result{}, &ArgumentError{Message: fmt.Sprintf(
-			"The tool %s was not run: its arguments %v. Call %s again with a JSON object of its arguments.", e.Name, err, e.Name)}
+			"The tool %s was not run: its arguments %v. Call %s again with its arguments as a JSON object.",
+			e.Name, err, e.Name)}
 	}
 	if err := e.checkStatic(object); err != nil {
 		return Result{}, err
@@ -431,10 +445,10 @@ func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (
 	return result, nil
 }
 
-// decodeObject reads one JSON object, and gives it back both decoded and as
-// JSON in which every member stands once. Of repeated members a map keeps the
-// last, but encoding/json merges them into a struct: without this, a tool could
-// get a value that the schema never saw.
+// decodeObject decodes a JSON object, and also returns it as JSON in which every
+// member occurs once. A map keeps the last of repeated members, but encoding/json
+// merges them into a struct. Without this step, a tool could get a value that was
+// never checked against the schema.
 func decodeObject(arguments json.RawMessage) (map[string]any, json.RawMessage, error) {
 	var exact, object map[string]any
 	if !json.Valid(arguments) {
@@ -455,7 +469,7 @@ func decodeObject(arguments json.RawMessage) (map[string]any, json.RawMessage, e
 	return object, once, nil
 }
 
-// narrower words why arguments that fit the schema do not fit the Go type.
+// narrower explains why arguments that fit the schema do not fit the Go type.
 func narrower(err error) string {
 	var t *json.UnmarshalTypeError
 	if !errors.As(err, &t) || t.Field == "" {
@@ -464,17 +478,17 @@ func narrower(err error) string {
 	if k := t.Type.Kind(); k >= reflect.Int && k <= reflect.Uint64 {
 		return t.Field + " must be a whole number within its limits, in digits only"
 	}
-	return t.Field + " cannot be used as it was given"
+	return t.Field + " cannot be used as it is"
 }
 
-// Set is the tools of a program, found by name.
+// Set is a set of checked tools.
 type Set struct {
 	entries []*Entry
 	byName  map[string]*Entry
 }
 
-// NewSet checks the tools and collects them. Its error names every tool that
-// cannot be used, and why.
+// NewSet checks tools and collects them. Its error lists every tool that cannot
+// be used, with the reason.
 func NewSet(tools ...Definition) (*Set, error) {
 	s := &Set{byName: make(map[string]*Entry, len(tools))}
 	var errs []error
@@ -497,17 +511,18 @@ func NewSet(tools ...Definition) (*Set, error) {
 	return s, nil
 }
 
-// Lookup finds a tool by its exact name.
+// Lookup returns the tool with exactly this name, and reports whether there is
+// one.
 func (s *Set) Lookup(name string) (*Entry, bool) {
 	e, ok := s.byName[name]
 	return e, ok
 }
 
-// Entries are the tools in the order they were given.
+// Entries returns the tools in the order in which they were passed to [NewSet].
 func (s *Set) Entries() []*Entry { return slices.Clone(s.entries) }
 
-// MaxTimeout is the longest timeout of the tools, 0 where there are none. It
-// bounds how long the process function must live.
+// MaxTimeout returns the longest timeout of the tools, or 0 if there are none. It
+// determines the timeout of the process function.
 func (s *Set) MaxTimeout() time.Duration {
 	var longest time.Duration
 	for _, e := range s.entries {
@@ -516,8 +531,8 @@ func (s *Set) MaxTimeout() time.Duration {
 	return longest
 }
 
-// MaxAttempts is the largest number of attempts of the tools, 0 where there
-// are none. It bounds how often a job may be received.
+// MaxAttempts returns the largest number of attempts of the tools, or 0 if there
+// are none. It determines how often a job's message may be received.
 func (s *Set) MaxAttempts() int {
 	var most int
 	for _, e := range s.entries {

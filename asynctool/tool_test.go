@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// only is the one tool of a set.
+// only returns the only tool of a set.
 func only(t testing.TB, d asynctool.Definition) *asynctool.Entry {
 	t.Helper()
 	set, err := asynctool.NewSet(d)
@@ -25,7 +25,7 @@ func only(t testing.TB, d asynctool.Definition) *asynctool.Entry {
 	return set.Entries()[0]
 }
 
-// tool is a usable tool that answers with a text.
+// tool returns a valid tool that answers with a text.
 func tool[In any](name string, change ...func(*asynctool.Tool[In])) asynctool.Tool[In] {
 	t := asynctool.Tool[In]{
 		Name:        name,
@@ -43,69 +43,92 @@ func tool[In any](name string, change ...func(*asynctool.Tool[In])) asynctool.To
 type empty struct{}
 
 func TestDefinitionErrors(t *testing.T) {
-	change := func(c func(*asynctool.Tool[empty])) asynctool.Definition { return tool("x", c) }
-	const name = "the name must be 1 to 64 letters, digits, _ or -"
+	type x = *asynctool.Tool[empty]
+	const (
+		name    = "the name must be 1 to 64 letters, digits, _ or -"
+		one     = "tool x: only one of Hold and HoldAfter is set; set both or neither"
+		sameAs  = "tool x: SameAs has no effect if Repeat is allow; set Repeat to join or replace"
+		input   = "tool x: the input must be a struct, or a schema of type object"
+		invalid = "tool x: the JSON schema is not valid: "
+	)
 	for label, row := range map[string]struct {
 		tool asynctool.Definition
 		want string
 	}{
-		"no name":                {tool[empty](""), `tool "": ` + name},
-		"name with a space":      {tool[empty]("a b"), `tool "a b": ` + name},
-		"name with a line":       {tool[empty]("a\n"), `tool "a\n": ` + name},
-		"name in another tongue": {tool[empty]("wetter_für"), `tool "wetter_für": ` + name},
-		"name of 65":             {tool[empty](strings.Repeat("a", 65)), `tool "` + strings.Repeat("a", 65) + `": ` + name},
-		"no description":         {change(func(x *asynctool.Tool[empty]) { x.Description = " \n" }), "tool x: the description is empty; say what the tool does and when to call it"},
-		"no Run":                 {change(func(x *asynctool.Tool[empty]) { x.Run = nil }), "tool x: Run is missing"},
-		"negative timeout":       {change(func(x *asynctool.Tool[empty]) { x.Timeout = -1 }), "tool x: the timeout is -1ns; it must be between 0 and 14m0s"},
-		"timeout too long":       {change(func(x *asynctool.Tool[empty]) { x.Timeout = asynctool.MaxTimeout + 1 }), "tool x: the timeout is 14m0.000000001s; it must be between 0 and 14m0s"},
-		"negative attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = -1 }), "tool x: -1 attempts; it must be between 0 and 10"},
-		"too many attempts":      {change(func(x *asynctool.Tool[empty]) { x.Attempts = 11 }), "tool x: 11 attempts; it must be between 0 and 10"},
-		"negative deadline":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = -time.Second }), "tool x: the deadline is -1s; it must be between 0 and 8760h0m0s"},
-		"deadline too long":      {change(func(x *asynctool.Tool[empty]) { x.Deadline = asynctool.MaxDeadline + time.Second }), "tool x: the deadline is 8760h0m1s; it must be between 0 and 8760h0m0s"},
-		"Hold without HoldAfter": {change(func(x *asynctool.Tool[empty]) { x.Hold = "One moment." }), "tool x: Hold and HoldAfter need each other"},
-		"HoldAfter without Hold": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = " \n", time.Minute }), "tool x: Hold and HoldAfter need each other"},
-		"HoldAfter too short": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", time.Second-1 }),
-			"tool x: HoldAfter is 999.999999ms; it must be between a second and 15m0s"},
-		"HoldAfter too long": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", 15*time.Minute+1 }),
-			"tool x: HoldAfter is 15m0.000000001s; it must be between a second and 15m0s"},
-		"negative HoldAfter": {change(func(x *asynctool.Tool[empty]) { x.Hold, x.HoldAfter = "One moment.", -time.Minute }),
-			"tool x: HoldAfter is -1m0s; it must be between a second and 15m0s"},
-		"unknown Repeat": {change(func(x *asynctool.Tool[empty]) { x.Repeat = "always" }), `tool x: Repeat is "always"; it must be allow, join or replace`},
-		"SameAs without Repeat": {change(func(x *asynctool.Tool[empty]) { x.SameAs = func(empty) string { return "" } }),
-			"tool x: SameAs means nothing while Repeat is allow; set it to join or replace"},
-		"SameAs with Allow": {change(func(x *asynctool.Tool[empty]) {
+		"no name":                  {tool[empty](""), `tool "": ` + name},
+		"name with a space":        {tool[empty]("a b"), `tool "a b": ` + name},
+		"name with a line break":   {tool[empty]("a\n"), `tool "a\n": ` + name},
+		"name with another letter": {tool[empty]("wetter_für"), `tool "wetter_für": ` + name},
+		"name of 65": {tool[empty](strings.Repeat("a", 65)),
+			`tool "` + strings.Repeat("a", 65) + `": ` + name},
+		"no description": {tool("x", func(x x) { x.Description = " \n" }),
+			"tool x: the description is empty; say what the tool does and when to call it"},
+		"no Run": {tool("x", func(x x) { x.Run = nil }), "tool x: the Run function is missing"},
+		"negative timeout": {tool("x", func(x x) { x.Timeout = -1 }),
+			"tool x: the timeout is -1ns; it must be between 0 and 14m0s"},
+		"timeout too long": {tool("x", func(x x) { x.Timeout = asynctool.MaxTimeout + 1 }),
+			"tool x: the timeout is 14m0.000000001s; it must be between 0 and 14m0s"},
+		"negative attempts": {tool("x", func(x x) { x.Attempts = -1 }),
+			"tool x: the number of attempts is -1; it must be between 0 and 10"},
+		"too many attempts": {tool("x", func(x x) { x.Attempts = 11 }),
+			"tool x: the number of attempts is 11; it must be between 0 and 10"},
+		"negative deadline": {tool("x", func(x x) { x.Deadline = -time.Second }),
+			"tool x: the deadline is -1s; it must be between 0 and 8760h0m0s"},
+		"deadline too long": {tool("x", func(x x) { x.Deadline = asynctool.MaxDeadline + time.Second }),
+			"tool x: the deadline is 8760h0m1s; it must be between 0 and 8760h0m0s"},
+		"Hold without HoldAfter": {tool("x", func(x x) { x.Hold = "One moment." }), one},
+		"HoldAfter without Hold": {tool("x", func(x x) { x.Hold, x.HoldAfter = " \n", time.Minute }), one},
+		"HoldAfter too short": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", time.Second-1 }),
+			"tool x: HoldAfter is 999.999999ms; it must be between 1s and 15m0s"},
+		"HoldAfter too long": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", 15*time.Minute+1 }),
+			"tool x: HoldAfter is 15m0.000000001s; it must be between 1s and 15m0s"},
+		"negative HoldAfter": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", -time.Minute }),
+			"tool x: HoldAfter is -1m0s; it must be between 1s and 15m0s"},
+		"unknown Repeat": {tool("x", func(x x) { x.Repeat = "always" }),
+			`tool x: the repeat policy is "always"; it must be allow, join or replace`},
+		"SameAs without Repeat": {tool("x", func(x x) { x.SameAs = func(empty) string { return "" } }), sameAs},
+		"SameAs with Allow": {tool("x", func(x x) {
 			x.Repeat, x.SameAs = asynctool.Allow, func(empty) string { return "" }
-		}), "tool x: SameAs means nothing while Repeat is allow; set it to join or replace"},
-		"unknown AfterCall":      {change(func(x *asynctool.Tool[empty]) { x.AfterCall = "forget" }), `tool x: AfterCall is "forget"; it must be announce, drop, call_back or next_call`},
-		"unknown delivery":       {change(func(x *asynctool.Tool[empty]) { x.Delivery = "shout" }), `tool x: the delivery is "shout"; it must be respond, silent or say`},
-		"input is no struct":     {tool[string]("x"), "tool x: the input must be a struct, or a schema of type object"},
-		"input is a pointer":     {tool[*empty]("x"), "tool x: the input must be a struct, or a schema of type object"},
-		"input holds a func":     {tool[struct{ F func() }]("x"), "tool x: no JSON schema can be made of its input: For[struct { F func() }](): type func() is unsupported by jsonschema"},
-		"schema of another type": {change(func(x *asynctool.Tool[empty]) { x.Schema = &jsonschema.Schema{Type: "array"} }), "tool x: the input must be a struct, or a schema of type object"},
-		"Schema and Refine": {change(func(x *asynctool.Tool[empty]) {
+		}), sameAs},
+		"unknown AfterCall": {tool("x", func(x x) { x.AfterCall = "forget" }),
+			`tool x: the after-call policy is "forget"; it must be announce, drop, call_back or next_call`},
+		"unknown delivery": {tool("x", func(x x) { x.Delivery = "shout" }),
+			`tool x: the delivery is "shout"; it must be respond, silent or say`},
+		"input is no struct": {tool[string]("x"), input},
+		"input is a pointer": {tool[*empty]("x"), input},
+		"input holds a func": {tool[struct{ F func() }]("x"), "tool x: cannot infer a JSON schema from its input: " +
+			"For[struct { F func() }](): type func() is unsupported by jsonschema"},
+		"schema of another type": {tool("x", func(x x) { x.Schema = &jsonschema.Schema{Type: "array"} }), input},
+		"Schema and Refine": {tool("x", func(x x) {
 			x.Schema, x.Refine = &jsonschema.Schema{Type: "object"}, func(*jsonschema.Schema) {}
-		}), "tool x: it has both Schema and Refine; change the Schema itself"},
-		"Refine of no argument": {change(func(x *asynctool.Tool[empty]) {
+		}), "tool x: both Schema and Refine are set; change the Schema itself"},
+		"Refine of an unknown argument": {tool("x", func(x x) {
 			x.Refine = func(s *jsonschema.Schema) { s.Properties["size"].Pattern = "x" }
-		}), "tool x: its Refine panicked: runtime error: invalid memory address or nil pointer dereference; does it name an argument that is not there?"},
-		"Refine breaks the schema":          {change(func(x *asynctool.Tool[empty]) { x.Refine = func(s *jsonschema.Schema) { s.Pattern = "(" } }), "tool x: the JSON schema is not valid: "},
-		"static parameter of no argument":   {change(func(x *asynctool.Tool[empty]) { x.Static = map[string]string{"from": "{{customer.number}}"} }), "tool x: the static parameter from is no argument of the tool; add it to the input struct"},
-		"static parameter that is a number": {tool("x", func(x *asynctool.Tool[struct{ N int }]) { x.Static = map[string]string{"N": "1"} }), "tool x: the static parameter N must be a string in the input struct"},
-		"schema refers nowhere":             {change(func(x *asynctool.Tool[empty]) { x.Schema = &jsonschema.Schema{Type: "object", Ref: "#/$defs/none"} }), "tool x: the JSON schema is not valid: "},
+		}), "tool x: its Refine function panicked: runtime error: invalid memory address or nil pointer dereference; " +
+			"does it name an argument that does not exist?"},
+		"Refine breaks the schema": {tool("x", func(x x) {
+			x.Refine = func(s *jsonschema.Schema) { s.Pattern = "(" }
+		}), invalid},
+		"schema refers nowhere": {tool("x", func(x x) {
+			x.Schema = &jsonschema.Schema{Type: "object", Ref: "#/$defs/none"}
+		}), invalid},
+		"unknown static parameter": {tool("x", func(x x) { x.Static = map[string]string{"from": "{{customer.number}}"} }),
+			"tool x: the static parameter from is not an argument of the tool; add it to the input struct"},
+		"static parameter that is a number": {
+			tool("x", func(x *asynctool.Tool[struct{ N int }]) { x.Static = map[string]string{"N": "1"} }),
+			"tool x: the static parameter N must be a string in the input struct"},
 	} {
 		t.Run(label, func(t *testing.T) {
 			set, err := asynctool.NewSet(row.tool)
-			if set != nil || err == nil || !strings.HasPrefix(err.Error(), row.want) {
-				t.Errorf("got  %v\nwant %s", err, row.want)
-			}
-			if !strings.HasSuffix(row.want, ": ") && err != nil && err.Error() != row.want {
+			if set != nil || err == nil || !strings.HasPrefix(err.Error(), row.want) ||
+				row.want != invalid && err.Error() != row.want {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
 		})
 	}
 }
 
-func TestNewSetNamesEveryMistake(t *testing.T) {
+func TestNewSetListsEveryMistake(t *testing.T) {
 	_, err := asynctool.NewSet(
 		tool[empty]("a"),
 		tool[empty](""),
@@ -114,30 +137,34 @@ func TestNewSetNamesEveryMistake(t *testing.T) {
 	)
 	const want = `tool "": the name must be 1 to 64 letters, digits, _ or -
 tool a: two tools have this name
-tool b: Run is missing`
+tool b: the Run function is missing`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 
 func TestEntryDefaults(t *testing.T) {
-	const neutral = "I am sorry, this could not be finished."
+	const neutral = "I'm sorry, I wasn't able to finish that."
 	for label, row := range map[string]struct {
 		tool asynctool.Definition
 		want []any
 	}{
-		"left out": {tool[empty]("x"), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
+		"zero": {tool[empty]("x"), []any{
+			"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
 			"", time.Duration(0), asynctool.Allow, false, asynctool.Announce, false}},
-		"given": {tool(strings.Repeat("y", 64), func(x *asynctool.Tool[empty]) {
+		"set": {tool(strings.Repeat("y", 64), func(x *asynctool.Tool[empty]) {
 			x.Description, x.Timeout, x.Attempts = "\n two words ", asynctool.MaxTimeout, asynctool.MaxAttempts
 			x.Delivery, x.Deadline, x.FailureText = asynctool.Silent, asynctool.MaxDeadline, "Sorry."
-			x.Hold, x.HoldAfter, x.Repeat, x.StopWithCall, x.AfterCall = " One moment.\n", time.Second, asynctool.Join, true, asynctool.CallBack
-		}), []any{strings.Repeat("y", 64), "two words", 14 * time.Minute, 10, asynctool.Silent, 365 * 24 * time.Hour, "Sorry.",
+			x.Hold, x.HoldAfter, x.Repeat = " One moment.\n", time.Second, asynctool.Join
+			x.StopWithCall, x.AfterCall = true, asynctool.CallBack
+		}), []any{
+			strings.Repeat("y", 64), "two words", 14 * time.Minute, 10, asynctool.Silent, 365 * 24 * time.Hour, "Sorry.",
 			"One moment.", time.Second, asynctool.Join, true, asynctool.CallBack, false}},
-		"the others": {tool("x", func(x *asynctool.Tool[empty]) {
-			x.Hold, x.HoldAfter, x.Repeat, x.AfterCall = "One moment.", 15*time.Minute, asynctool.Replace, asynctool.NextCall
-			x.SameAs = func(empty) string { return "" }
-		}), []any{"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
+		"other policies": {tool("x", func(x *asynctool.Tool[empty]) {
+			x.Hold, x.HoldAfter, x.Repeat = "One moment.", 15*time.Minute, asynctool.Replace
+			x.AfterCall, x.SameAs = asynctool.NextCall, func(empty) string { return "" }
+		}), []any{
+			"x", "does something", 2 * time.Minute, 1, asynctool.Respond, time.Duration(0), neutral,
 			"One moment.", 15 * time.Minute, asynctool.Replace, false, asynctool.NextCall, false}},
 	} {
 		t.Run(label, func(t *testing.T) {
@@ -178,7 +205,10 @@ func TestInferredSchema(t *testing.T) {
 			"express": {"type": "boolean"},
 			"address": {
 				"type": "object",
-				"properties": {"street": {"type": "string", "description": "with the house number"}, "zip": {"type": "string"}},
+				"properties": {
+					"street": {"type": "string", "description": "with the house number"},
+					"zip": {"type": "string"}
+				},
 				"required": ["street"],
 				"additionalProperties": false
 			},
@@ -203,8 +233,9 @@ func TestInferredSchema(t *testing.T) {
 	if diff := cmp.Diff(wanted, got); diff != "" {
 		t.Error(diff)
 	}
-	// The order of the fields is the order in which the model reads them.
-	if i, j := strings.Index(string(schema), `"name":`), strings.Index(string(schema), `"copies":`); i < 0 || j < i {
+	// The model reads the arguments in the order of the fields.
+	i, j := strings.Index(string(schema), `"name":`), strings.Index(string(schema), `"copies":`)
+	if i < 0 || j < i {
 		t.Errorf("not in the order of the fields: %s", schema)
 	}
 }
@@ -212,7 +243,7 @@ func TestInferredSchema(t *testing.T) {
 func TestSet(t *testing.T) {
 	none, err := asynctool.NewSet()
 	if err != nil || len(none.Entries()) != 0 || none.MaxTimeout() != 0 || none.MaxAttempts() != 0 {
-		t.Errorf("an empty set: %d tools, %s, %d, %v", len(none.Entries()), none.MaxTimeout(), none.MaxAttempts(), err)
+		t.Errorf("empty set: %d tools, %s, %d, %v", len(none.Entries()), none.MaxTimeout(), none.MaxAttempts(), err)
 	}
 	set, err := asynctool.NewSet(
 		tool("z", func(x *asynctool.Tool[empty]) { x.Timeout = time.Second }),
@@ -240,18 +271,20 @@ func TestSet(t *testing.T) {
 	}
 	set.Entries()[0] = nil
 	if set.Entries()[0] == nil {
-		t.Error("the list that is given out is the set's own")
+		t.Error("a caller can change the set")
 	}
 }
 
-func TestRunPassesOn(t *testing.T) {
+func TestRunPassesCall(t *testing.T) {
 	type key struct{}
-	want := asynctool.Call{ID: "c", OrgID: "o", Type: "webCall", AssistantID: "a", CustomerNumber: "+1", ToolCallID: "t", Attempt: 2,
-		Resumes: 3, State: json.RawMessage(`{"page":4}`), Host: &host{}}
+	want := asynctool.Call{
+		ID: "c", OrgID: "o", Type: "webCall", AssistantID: "a", CustomerNumber: "+1", ToolCallID: "t",
+		Attempt: 2, Resumes: 3, State: json.RawMessage(`{"page":4}`), Host: &host{},
+	}
 	e := only(t, tool("x", func(x *asynctool.Tool[empty]) {
 		x.Run = func(ctx context.Context, call asynctool.Call, _ empty) (asynctool.Result, error) {
 			if ctx.Value(key{}) != "value" {
-				t.Error("the context is another one")
+				t.Error("the tool got another context")
 			}
 			if !reflect.DeepEqual(want, call) {
 				t.Errorf("%+v, want %+v", call, want)
@@ -266,11 +299,17 @@ func TestRunPassesOn(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	first := asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 1}
-	second := asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 2}
-	other := asynctool.Call{ID: "c", ToolCallID: "u", Attempt: 1}
-	if first.IdempotencyKey() != "c/t" || second.IdempotencyKey() != "c/t" || other.IdempotencyKey() != "c/u" {
-		t.Errorf("%q, %q, %q", first.IdempotencyKey(), second.IdempotencyKey(), other.IdempotencyKey())
+	for _, row := range []struct {
+		call asynctool.Call
+		want string
+	}{
+		{asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 1}, "c/t"},
+		{asynctool.Call{ID: "c", ToolCallID: "t", Attempt: 2}, "c/t"},
+		{asynctool.Call{ID: "c", ToolCallID: "u", Attempt: 1}, "c/u"},
+	} {
+		if got := row.call.IdempotencyKey(); got != row.want {
+			t.Errorf("%q, want %q", got, row.want)
+		}
 	}
 }
 
@@ -298,14 +337,18 @@ func callerTool(got *callerInput) asynctool.Tool[callerInput] {
 }
 
 func TestModelSchemaHidesStaticParameters(t *testing.T) {
+	const both = `"size":{"type":"string","description":"which size","enum":["S","M"]},` +
+		`"until":{"type":"string","format":"date"}`
 	e := only(t, callerTool(new(callerInput)))
 	for name, row := range map[string]struct {
 		schema *jsonschema.Schema
 		want   string
 	}{
-		"model": {e.ModelSchema(), `{"type":"object","properties":{"size":{"type":"string","description":"which size","enum":["S","M"]},"until":{"type":"string","format":"date"}},"required":["size"],"additionalProperties":false}`},
-		"checked": {e.Schema, `{"type":"object","properties":{"from":{"type":"string","description":"the caller's number","pattern":"^\\+"},` +
-			`"size":{"type":"string","description":"which size","enum":["S","M"]},"until":{"type":"string","format":"date"},"extra":{"type":"string"}},"required":["from","size"],"additionalProperties":false}`},
+		"model": {e.ModelSchema(), `{"type":"object","properties":{` + both + `},` +
+			`"required":["size"],"additionalProperties":false}`},
+		"checked": {e.Schema, `{"type":"object","properties":{` +
+			`"from":{"type":"string","description":"the caller's number","pattern":"^\\+"},` + both +
+			`,"extra":{"type":"string"}},"required":["from","size"],"additionalProperties":false}`},
 	} {
 		got, err := json.Marshal(row.schema)
 		if err != nil {
@@ -317,22 +360,32 @@ func TestModelSchemaHidesStaticParameters(t *testing.T) {
 	}
 }
 
-// The model is never told of a static parameter, whatever is wrong with it.
+// The model never learns of a static parameter, whatever is wrong with it.
 func TestStaticParameters(t *testing.T) {
+	const missing = "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"
 	for name, row := range map[string]struct {
 		arguments string
 		want      callerInput
-		argument  bool   // the model can mend it
+		argument  bool   // the model can correct it
 		err       string // final, for the operator
 	}{
-		"as they come":       {arguments: `{"size":"S","from":"+15550100","extra":"fixed"}`, want: callerInput{From: "+15550100", Size: "S", Extra: "fixed"}},
-		"optional left out":  {arguments: `{"size":"S","from":"+15550100"}`, want: callerInput{From: "+15550100", Size: "S"}},
-		"missing":            {arguments: `{"size":"S"}`, err: "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"},
-		"missing with more":  {arguments: `{}`, err: "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"},
-		"not as it must be":  {arguments: `{"size":"S","from":"anonymous"}`, err: "the static parameter from is not what its schema takes"},
-		"of another type":    {arguments: `{"size":"S","from":"+1","extra":7}`, err: "the static parameter extra is not what its schema takes"},
-		"argument not given": {arguments: `{"from":"+15550100"}`, argument: true},
-		"not in the enum":    {arguments: `{"from":"+15550100","size":"XL"}`, argument: true},
+		"all": {
+			arguments: `{"size":"S","from":"+15550100","extra":"fixed"}`,
+			want:      callerInput{From: "+15550100", Size: "S", Extra: "fixed"},
+		},
+		"optional left out": {
+			arguments: `{"size":"S","from":"+15550100"}`, want: callerInput{From: "+15550100", Size: "S"},
+		},
+		"missing":           {arguments: `{"size":"S"}`, err: missing},
+		"missing with more": {arguments: `{}`, err: missing},
+		"violates its pattern": {
+			arguments: `{"size":"S","from":"anonymous"}`, err: "the static parameter from violates its schema",
+		},
+		"of another type": {
+			arguments: `{"size":"S","from":"+1","extra":7}`, err: "the static parameter extra violates its schema",
+		},
+		"argument missing": {arguments: `{"from":"+15550100"}`, argument: true},
+		"not in the enum":  {arguments: `{"from":"+15550100","size":"XL"}`, argument: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got callerInput
@@ -343,9 +396,10 @@ func TestStaticParameters(t *testing.T) {
 			if _, ok := errors.AsType[*asynctool.ArgumentError](err); ok != row.argument {
 				t.Errorf("%v", err)
 			} else if ok && strings.Contains(err.Error(), "from") {
-				t.Errorf("the model is told of a static parameter: %v", err)
+				t.Errorf("the model learns of a static parameter: %v", err)
 			}
-			if final, ok := errors.AsType[*asynctool.Error](err); ok != (row.err != "") || ok && (final.Retry || final.Spoken != "" || final.Error() != row.err) {
+			final, ok := errors.AsType[*asynctool.Error](err)
+			if ok != (row.err != "") || ok && (final.Retry || final.Spoken != "" || final.Error() != row.err) {
 				t.Errorf("%v, want %q", err, row.err)
 			}
 		})

@@ -404,12 +404,12 @@ func TestMistakesEndTheTest(t *testing.T) {
 		want string
 	}{
 		"resumed before the first time":        {resumed(`{"order_id":"A-1"}`, nil, 0), "a tool goes on for the first time with 1, not 0"},
-		"resumed with a state of no JSON":      {resumed(`{"order_id":"A-1"}`, func() {}, 1), "its state is no JSON: json: unsupported type: func()"},
-		"resumed with a state that is large":   {resumed(`{"order_id":"A-1"}`, strings.Repeat("x", 64<<10), 1), "its state has 65538 bytes of JSON; the most is 65536"},
+		"resumed with a state of no JSON":      {resumed(`{"order_id":"A-1"}`, func() {}, 1), "its state does not marshal to JSON: json: unsupported type: func()"},
+		"resumed with a state that is large":   {resumed(`{"order_id":"A-1"}`, strings.Repeat("x", 64<<10), 1), "its state has 65538 bytes of JSON; the maximum is 65536"},
 		"resumed though it would not have run": {resumed(`{}`, nil, 1), "the tool would not have got as far as to go on: "},
 		"tool": {func(t testing.TB) {
 			asynctooltest.Run(t, order(nil), asynctooltest.Webhook(t, "order_status", `{}`))
-		}, "tool order_status: Run is missing"},
+		}, "tool order_status: the Run function is missing"},
 		"no webhook": {func(t testing.TB) { asynctooltest.Run(t, tool, []byte("no")) }, "400"},
 		"no tool call": {func(t testing.TB) {
 			asynctooltest.Run(t, tool, asynctooltest.ReadWebhook(t, "../events/vapi/hang.json"))

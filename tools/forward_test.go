@@ -261,7 +261,7 @@ func TestForwardedFileErrors(t *testing.T) {
 		"method":                  {declaration("method: TRACE"), `the method is "TRACE"`},
 		"timeout without a unit":  {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
 		"timeout too long":        {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
-		"attempts":                {declaration("attempts: 11"), "tool x: 11 attempts"},
+		"attempts":                {declaration("attempts: 11"), "tool x: the number of attempts is 11"},
 		"delivery":                {declaration("delivery: shout"), `tool x: the delivery is "shout"`},
 		"answer":                  {declaration("answer: a..b"), `the answer is "a..b"`},
 		"header's name":           {declaration("headers: {'a b': c}"), `"a b" is not a header's name`},

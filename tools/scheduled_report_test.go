@@ -118,7 +118,7 @@ func TestScheduledReportReadsTheListAtOnce(t *testing.T) {
 
 func TestScheduledReportOfAnUnreadableState(t *testing.T) {
 	result, err := scheduleAgain(t, asynctool.Call{Resumes: 1, State: json.RawMessage(`{"due":"tomorrow"}`)}, payments, "2000-01-03T09:30:00Z")
-	want{log: "the state of an earlier run cannot be read"}.check(t, result, err)
+	want{log: "cannot read the state of an earlier run"}.check(t, result, err)
 }
 
 // The functions run the tool twice, and the caller hears the report once.

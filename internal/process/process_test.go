@@ -239,7 +239,7 @@ func controlled(content, message string) []job.Result {
 	return []job.Result{{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: content, Control: json.RawMessage(message)}}
 }
 
-const neutral = "I am sorry, this could not be finished."
+const neutral = "I'm sorry, I wasn't able to finish that."
 
 func TestNewNeedsItsParts(t *testing.T) {
 	if _, err := process.New(process.Config{}); err == nil {
@@ -288,7 +288,7 @@ func TestOneAttempt(t *testing.T) {
 		"final, wrapped":            {run: gives(text, fmt.Errorf("look up: %w", asynctool.Fail("There is no such order.", nil))), want: told(job.StatusError, job.DeliveryRespond, "There is no such order.")},
 		"final without a text":      {run: gives(text, asynctool.Fail("", errors.New("404"))), want: told(job.StatusError, job.DeliveryRespond, neutral)},
 		"final with a blank text":   {run: gives(text, asynctool.Fail(" \n", nil)), want: told(job.StatusError, job.DeliveryRespond, neutral)},
-		"blank texts":               {tool: tool{FailureText: " "}, run: gives(text, asynctool.Fail("\t", nil)), want: told(job.StatusError, job.DeliveryRespond, "I am sorry, this could not be finished.")},
+		"blank texts":               {tool: tool{FailureText: " "}, run: gives(text, asynctool.Fail("\t", nil)), want: told(job.StatusError, job.DeliveryRespond, "I'm sorry, I wasn't able to finish that.")},
 		"final with a long text":    {run: gives(text, asynctool.Fail(long, nil)), want: told(job.StatusError, job.DeliveryRespond, spoken.Cut(long))},
 		"again, but no attempts":    {run: gives(text, asynctool.TryAgain(time.Second, "Try later.", nil)), want: told(job.StatusError, job.DeliveryRespond, "Try later."), dead: true},
 		"panic":                     {run: func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("index out of range") }, want: told(job.StatusError, job.DeliveryRespond, neutral), dead: true},
@@ -303,7 +303,7 @@ func TestOneAttempt(t *testing.T) {
 
 		"argument missing":    {arguments: `{}`, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: order (the order's number) is missing. Ask the caller for what you do not know, then call tool again.")},
 		"argument wrong":      {arguments: `{"order":["` + argument + `"]}`, tool: tool{Delivery: asynctool.Say, Attempts: 3}, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: order (the order's number) must be a text. Ask the caller for what you do not know, then call tool again.")},
-		"arguments no object": {arguments: `null`, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: its arguments are not a JSON object. Call tool again with a JSON object of its arguments.")},
+		"arguments no object": {arguments: `null`, want: told(job.StatusError, job.DeliveryRespond, "The tool tool was not run: its arguments are not a JSON object. Call tool again with its arguments as a JSON object.")},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

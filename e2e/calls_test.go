@@ -119,7 +119,7 @@ func (w *world) host() string { return strings.TrimPrefix(w.server.URL, "http://
 
 // holdMessage is in the hold message of notify_when_ready. Whether it is spoken
 // depends on how busy the machine is.
-const holdMessage = "I have passed it on"
+const holdMessage = "I've passed that on"
 
 // heard are the texts that were put into a call, without the hold message.
 func (w *world) heard(call string) []string {

@@ -23,8 +23,8 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// declarations are the files that declare tools without any Go: http.yaml,
-// http.yml or http.json. At least one has to be there; its list may be empty.
+// declarations are the files that declare tools without Go: http.yaml, http.yml or
+// http.json. At least one of them must exist. Its list may be empty.
 //
 //go:embed http.*
 var declarations embed.FS
@@ -36,7 +36,7 @@ func forwardedFiles(getenv func(string) string) ([]asynctool.Definition, error) 
 	}
 	var all []asynctool.Definition
 	for _, entry := range entries {
-		// An editor's backup of the file is no declaration.
+		// Skip an editor's backup of the file.
 		if !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(entry.Name())) {
 			continue
 		}
@@ -53,7 +53,7 @@ func forwardedFiles(getenv func(string) string) ([]asynctool.Definition, error) 
 	return all, nil
 }
 
-// forwarded is a tool that is an HTTP request. http.yaml explains the fields.
+// forwarded is a tool that sends an HTTP request. http.yaml explains the fields.
 type forwarded struct {
 	Name        string             `json:"name"`
 	Description string             `json:"description"`
@@ -69,15 +69,15 @@ type forwarded struct {
 	Static      map[string]string  `json:"static"`
 	SyncAck     bool               `json:"sync_ack"`
 
-	address *url.URL    // nil where unset is not
+	address *url.URL    // nil if unset is not nil
 	header  http.Header // of every request
-	unset   error       // the settings that are missing or unusable; nil where none is
+	unset   error       // names the settings that are missing or invalid; may be nil
 }
 
-// Forwarded makes tools out of a file, YAML or JSON, that declares HTTP
-// requests. getenv gives the values for ${NAME} in addresses and headers; one
-// that is missing makes a tool that says, when it is called, that it is not
-// available. The errors name the tool that cannot be used, and why.
+// Forwarded returns the tools that a YAML or JSON file declares as HTTP requests.
+// getenv returns the values for ${NAME} in addresses and headers. A tool with a
+// missing value fails when it is called, and says that the service isn't available.
+// The error names the tool that is invalid, with the reason.
 func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
 	var declared struct {
 		Tools []json.RawMessage `json:"tools"`
@@ -88,7 +88,8 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 	var definitions []asynctool.Definition
 	for i, raw := range declared.Tools {
 		var f forwarded
-		// One by one, so that a misspelt field's error can name its tool.
+		// Each tool is decoded alone, so that the error for a misspelt field
+		// names its tool.
 		err := yaml.UnmarshalStrict(raw, &f)
 		if err == nil {
 			err = f.prepare(getenv)
@@ -113,7 +114,7 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 			SyncAck:     f.SyncAck,
 		})
 	}
-	// The rules that hold for every tool, checked here to name the file.
+	// Apply the rules for every tool here, so that the error names the file.
 	if _, err := asynctool.NewSet(definitions...); err != nil {
 		return nil, err
 	}
@@ -131,20 +132,22 @@ func (f *forwarded) timeout() (time.Duration, error) {
 	return d, nil
 }
 
-// variable is a part of an address or a header that the environment fills in.
+// variable matches a part of an address or a header that comes from the environment.
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
 // headerName is RFC 9110's token.
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-// ownHeaders are made here or by net/http, so that a file cannot set them.
-var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Length", "Host", "Idempotency-Key", "Trailer", "Transfer-Encoding"}
+// ownHeaders are set here or by net/http, so a file cannot set them.
+var ownHeaders = []string{
+	"Accept-Encoding", "Connection", "Content-Length", "Host", "Idempotency-Key", "Trailer", "Transfer-Encoding",
+}
 
-// prepare checks what a file says and fills in the environment. Its error is
-// the file's fault; what the environment lacks is kept in unset.
+// prepare checks a declaration and fills in the environment. It returns the errors
+// of the file. Errors of the environment go to unset.
 func (f *forwarded) prepare(getenv func(string) string) error {
 	if f.Schema == nil {
-		return errors.New("the schema is missing; that of a tool without arguments is {type: object}")
+		return errors.New("the schema is missing; for a tool without arguments, write {type: object}")
 	}
 	if err := checkSchema("schema", f.Schema); err != nil {
 		return err
@@ -163,7 +166,7 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	fill := func(text string) string {
 		return variable.ReplaceAllStringFunc(text, func(v string) string {
 			name := variable.FindStringSubmatch(v)[1]
-			// A secret from a file often ends in a line break.
+			// A secret from a file often ends with a line break.
 			value := strings.TrimSpace(getenv(name))
 			if value == "" && !slices.Contains(missing, name) {
 				missing = append(missing, name)
@@ -176,7 +179,7 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	}
 
 	if unfinished(f.URL) {
-		return errors.New("the url has a ${ that is no variable; write ${NAME}")
+		return errors.New("the url has a ${ that is not a variable; write ${NAME}")
 	}
 	address, err := webAddress(fill(f.URL))
 	if err != nil && !variable.MatchString(f.URL) {
@@ -196,18 +199,18 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !headerName.MatchString(name):
-			return fmt.Errorf("%q is not a header's name", name)
+			return fmt.Errorf("%q is not the name of a header", name)
 		case slices.Contains(ownHeaders, canonical):
 			return fmt.Errorf("the header %s cannot be set", name)
 		case given[canonical]:
-			return fmt.Errorf("the header %s is there twice", name)
+			return fmt.Errorf("the header %s occurs twice", name)
 		case unfinished(f.Headers[name]):
-			return fmt.Errorf("the header %s has a ${ that is no variable; write ${NAME}", name)
+			return fmt.Errorf("the header %s has a ${ that is not a variable; write ${NAME}", name)
 		}
 		given[canonical] = true
 		value := fill(f.Headers[name])
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			err := fmt.Errorf("the header %s has a line break or another control character in it", name)
+			err := fmt.Errorf("the header %s contains a line break or another control character", name)
 			if !variable.MatchString(f.Headers[name]) {
 				return err
 			}
@@ -221,9 +224,9 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	return nil
 }
 
-// checkSchema finds what would go wrong without a word: keywords that JSON
-// Schema does not have, as a misspelt "required" makes every argument optional,
-// and texts that YAML 1.1 takes for something else, y and no for example.
+// checkSchema finds mistakes that would otherwise have no error. One is a keyword
+// that JSON Schema does not have: a misspelt "required" makes every argument
+// optional. The other is a text that YAML 1.1 reads as a boolean, such as y and no.
 func checkSchema(where string, s *jsonschema.Schema) error {
 	if s == nil {
 		return fmt.Errorf("%s is empty", where)
@@ -233,12 +236,13 @@ func checkSchema(where string, s *jsonschema.Schema) error {
 	}
 	for _, value := range s.Enum {
 		if _, ok := value.(string); s.Type == "string" && !ok {
-			return fmt.Errorf("%s: the enum's %v is no text; put it in quotation marks", where, value)
+			return fmt.Errorf("%s: the value %v of the enum is not a text; put it in quotation marks", where, value)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		if name == "true" || name == "false" {
-			return fmt.Errorf("%s: an argument's name was read as %s; put names like y and no in quotation marks", where, name)
+			return fmt.Errorf(
+				"%s: the name of an argument was read as %s; put names like y and no in quotation marks", where, name)
 		}
 		if err := checkSchema(where+"."+name, s.Properties[name]); err != nil {
 			return err
@@ -282,14 +286,13 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 		}
 	}
 	if text = strings.TrimSpace(strings.ToValidUTF8(text, "")); text == "" {
-		return asynctool.Result{}, asynctool.Fail("", errors.New("the service answered without a text"))
+		return asynctool.Result{}, asynctool.Fail("", errors.New("the service's answer has no text"))
 	}
 	return asynctool.Text(text), nil
 }
 
-// addQuery puts arguments into an address: texts as they are, everything else
-// as JSON, null not at all. A parameter that the address already has stays as
-// the file says.
+// addQuery adds arguments to the query of an address: texts unchanged, everything
+// else as JSON. It skips null, and parameters that the address from the file has.
 func addQuery(address *url.URL, arguments json.RawMessage) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(arguments, &members); err != nil {
@@ -303,7 +306,7 @@ func addQuery(address *url.URL, arguments json.RawMessage) error {
 		text := string(value)
 		if value[0] == '"' {
 			if err := json.Unmarshal(value, &text); err != nil {
-				return asynctool.Fail("", fmt.Errorf("an argument cannot be read: %w", err))
+				return asynctool.Fail("", fmt.Errorf("cannot decode an argument: %w", err))
 			}
 		}
 		query.Set(name, text)
@@ -312,8 +315,8 @@ func addQuery(address *url.URL, arguments json.RawMessage) error {
 	return nil
 }
 
-// field finds a field of a JSON object by its name, or by names with dots
-// between them. A text is given as it is, everything else as JSON.
+// field returns a field of a JSON object, by its name or by names with dots between
+// them. It returns a text unchanged, and everything else as JSON.
 func field(answer []byte, name string) (string, error) {
 	value := json.RawMessage(answer)
 	for part := range strings.SplitSeq(name, ".") {

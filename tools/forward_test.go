@@ -16,7 +16,7 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-// declared makes the one tool of a file.
+// declared returns the only tool of a file.
 func declared(t testing.TB, file string, env map[string]string) asynctool.Definition {
 	t.Helper()
 	all, err := tools.Forwarded([]byte(file), func(name string) string { return env[name] })
@@ -29,7 +29,7 @@ func declared(t testing.TB, file string, env map[string]string) asynctool.Defini
 	return all[0]
 }
 
-// declaration is a tool at ${URL} with further fields, a line each.
+// declaration declares a tool at ${URL} with more fields, one per line.
 func declaration(fields ...string) string {
 	lines := append([]string{"name: x", "description: d", "url: ${URL}", "schema: {type: object}"}, fields...)
 	return "tools:\n  - " + strings.Join(lines, "\n    ") + "\n"
@@ -55,8 +55,13 @@ func TestForwardedRequest(t *testing.T) {
 		"PATCH":           {[]string{"method: PATCH"}, request{"PATCH", "/", body, withBody}},
 		"GET":             {[]string{"method: GET"}, request{"GET", "/?" + query, "", key}},
 		"DELETE":          {[]string{"method: DELETE"}, request{"DELETE", "/?" + query, "", key}},
-		"headers": {[]string{"headers: {Authorization: 'Bearer ${TOKEN}', X-Version: 2, content-type: application/vnd.shop+json}"},
-			request{"POST", "/", body, map[string]string{"Idempotency-Key": "call-1/call_51kj", "Authorization": "Bearer s3cret", "X-Version": "2", "Content-Type": "application/vnd.shop+json"}}},
+		"headers": {
+			[]string{"headers: {Authorization: 'Bearer ${TOKEN}', X-Version: 2, content-type: application/vnd.shop+json}"},
+			request{"POST", "/", body, map[string]string{
+				"Idempotency-Key": "call-1/call_51kj", "Authorization": "Bearer s3cret", "X-Version": "2",
+				"Content-Type": "application/vnd.shop+json",
+			}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got request
@@ -81,7 +86,7 @@ func TestForwardedRequest(t *testing.T) {
 	}
 }
 
-// What the file says about an address cannot be replaced by an argument.
+// An argument cannot replace a parameter of the address in the file.
 func TestForwardedQueryKeepsTheFilesParameters(t *testing.T) {
 	var got string
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -104,12 +109,12 @@ func TestForwardedAnswer(t *testing.T) {
 		status      int
 		want        want
 	}{
-		"text":                {"", " It is done.\n", 200, want{text: "It is done."}},
+		"text":                {"", " It's done.\n", 200, want{text: "It's done."}},
 		"text of 201":         {"", "made", 201, want{text: "made"}},
 		"JSON as text":        {"", `{"a":1}`, 200, want{text: `{"a":1}`}},
 		"not UTF-8":           {"", "caf\xe9", 200, want{text: "caf"}},
-		"nothing":             {"", "\n", 200, want{log: "without a text"}},
-		"no content":          {"", "", 204, want{log: "without a text"}},
+		"nothing":             {"", "\n", 200, want{log: "has no text"}},
+		"no content":          {"", "", 204, want{log: "has no text"}},
 		"too long":            {"", strings.Repeat("x", 256<<10+1), 200, want{log: "longer than 262144 bytes"}},
 		"as long as it may":   {"", strings.Repeat("x", 256<<10), 200, want{text: strings.Repeat("x", 256<<10)}},
 		"field":               {"a", `{"a":"é\n","b":2}`, 200, want{text: "é"}},
@@ -120,7 +125,7 @@ func TestForwardedAnswer(t *testing.T) {
 		"field is missing":    {"a.b", `{"a":{}}`, 200, want{log: "with the field a.b"}},
 		"field below a text":  {"a.b", `{"a":"b"}`, 200, want{log: "with the field a.b"}},
 		"field is null":       {"a", `{"a":null}`, 200, want{log: "null in the field a"}},
-		"field is empty":      {"a", `{"a":""}`, 200, want{log: "without a text"}},
+		"field is empty":      {"a", `{"a":""}`, 200, want{log: "has no text"}},
 		"not JSON":            {"a", `<html>`, 200, want{log: "not JSON"}},
 		"list":                {"a", `[{"a":1}]`, 200, want{log: "not JSON"}},
 		"not found":           {"a", `{"a":"b"}`, 404, want{log: "404 Not Found"}},
@@ -153,13 +158,13 @@ func TestForwardedAnswer(t *testing.T) {
 func TestForwardedUnreachable(t *testing.T) {
 	address := closedAddress(t) + "/?key=k3y"
 	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": address}), `{}`)
-	want{retry: true, log: "not reached"}.check(t, result, err)
+	want{retry: true, log: "cannot reach the service"}.check(t, result, err)
 	if strings.Contains(err.Error(), "k3y") {
 		t.Errorf("the error holds the address: %v", err)
 	}
 }
 
-// A redirect could carry headers and arguments to a stranger.
+// A redirect must not carry headers and arguments to another host.
 func TestForwardedRedirects(t *testing.T) {
 	elsewhere, requests := counting(t)
 	service := answering(t, http.StatusTemporaryRedirect, "", "Location", elsewhere.URL)
@@ -197,7 +202,8 @@ func TestForwardedIsNotSetUp(t *testing.T) {
 }
 
 func TestForwardedLimits(t *testing.T) {
-	set, err := asynctool.NewSet(declared(t, declaration("timeout: 90s", "attempts: 4", "delivery: say", "failure_text: Sorry."), nil))
+	file := declaration("timeout: 90s", "attempts: 4", "delivery: say", "failure_text: Sorry.")
+	set, err := asynctool.NewSet(declared(t, file, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,12 +212,15 @@ func TestForwardedLimits(t *testing.T) {
 	if diff := cmp.Diff([]any{"x", "d", 90 * time.Second, 4, asynctool.Say, "Sorry."}, got); diff != "" {
 		t.Error(diff)
 	}
-	// The schema decides before anything is sent.
+	// The schema is checked before a request is sent.
 	service, requests := counting(t)
 	tool := declared(t, `{"tools": [{"name": "x", "description": "d", "url": "`+service.URL+`",
-		"schema": {"type": "object", "properties": {"n": {"type": "integer", "description": "how many"}}, "required": ["n"]}}]}`, nil)
+		"schema": {"type": "object", "required": ["n"],
+			"properties": {"n": {"type": "integer", "description": "how many"}}}}]}`, nil)
 	_, err = call(t, t.Context(), tool, `{"n":"many"}`)
-	if want := "The tool x was not run: n (how many) must be a whole number. Ask the caller for what you do not know, then call x again."; err == nil || err.Error() != want {
+	const want = "The tool x was not run: n (how many) must be a whole number. " +
+		"Ask the caller for what you do not know, then call x again."
+	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	if n := requests.Load(); n != 0 {
@@ -220,9 +229,9 @@ func TestForwardedLimits(t *testing.T) {
 }
 
 func TestForwardedAtVapi(t *testing.T) {
-	set, err := asynctool.NewSet(declared(t, `{"tools": [{"name": "x", "description": "d", "url": "${URL}", "sync_ack": true,
-		"schema": {"type": "object", "properties": {"caller": {"type": "string"}, "city": {"type": "string"}}, "required": ["caller", "city"]},
-		"static": {"caller": "{{customer.number}}"}}]}`, nil))
+	set, err := asynctool.NewSet(declared(t, `{"tools": [{"name": "x", "description": "d", "url": "${URL}",
+		"sync_ack": true, "static": {"caller": "{{customer.number}}"}, "schema": {"type": "object", "properties":
+		{"caller": {"type": "string"}, "city": {"type": "string"}}, "required": ["caller", "city"]}}]}`, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,40 +245,49 @@ func TestForwardedAtVapi(t *testing.T) {
 }
 
 func TestForwardedFileErrors(t *testing.T) {
+	const none = "schema: {type: object}"
+	schema := func(schema string) string { return strings.Replace(declaration(), "{type: object}", schema, 1) }
+	properties := func(properties string) string { return schema("{type: object, properties: {" + properties + "}}") }
+	url := func(url string) string { return strings.Replace(declaration(), "${URL}", url, 1) }
 	for name, row := range map[string]struct{ file, want string }{
-		"not YAML":                {"tools: [", "yaml"},
-		"unknown field outside":   {"tool: []", `unknown field "tool"`},
-		"tools is no list":        {"tools: {a: b}", "cannot unmarshal object"},
-		"a tool is no object":     {"tools: [x]", `tool 1, "": `},
-		"unknown field":           {declaration("retries: 3"), `tool 1, "x": error unmarshaling JSON: while decoding JSON: json: unknown field "retries"`},
-		"a field twice":           {declaration("url: https://a.example"), `already set`},
-		"second tool":             {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
-		"two of one name":         {declaration() + "  - {name: x, description: d, url: 'https://a.example', schema: {type: object}}", "tool x: two tools have this name"},
-		"no name":                 {"tools: [{description: d, url: 'https://a.example', schema: {type: object}}]", `tool "": the name must be`},
-		"no description":          {"tools: [{name: x, url: 'https://a.example', schema: {type: object}}]", "tool x: the description is empty"},
-		"no schema":               {"tools: [{name: x, description: d, url: 'https://a.example'}]", `tool 1, "x": the schema is missing`},
-		"schema of a text":        {strings.Replace(declaration(), "type: object", "type: string", 1), "tool x: the input must be"},
-		"schema with a typo":      {strings.Replace(declaration(), "type: object", "type: object, requierd: [a]", 1), `tool 1, "x": schema: JSON Schema has no keyword "requierd"`},
-		"typo in a property":      {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {items: {minimun: 1}}}", 1), `schema.a[]: JSON Schema has no keyword "minimun"`},
-		"property without schema": {strings.Replace(declaration(), "type: object", "type: object, properties: {a: }", 1), `tool 1, "x": schema.a is empty`},
-		"argument called y":       {strings.Replace(declaration(), "type: object", "type: object, properties: {y: {type: number}}", 1), "schema: an argument's name was read as true"},
-		"enum of yes and no":      {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {type: string, enum: [yes, no]}}", 1), "schema.a: the enum's true is no text"},
-		"wrong pattern":           {strings.Replace(declaration(), "type: object", "type: object, properties: {a: {pattern: '('}}", 1), "tool x: the JSON schema is not valid"},
-		"no url":                  {"tools: [{name: x, description: d, schema: {type: object}}]", "the url is not an address"},
-		"url of a file":           {strings.Replace(declaration(), "${URL}", "file:///etc/passwd", 1), "the url is not an address"},
-		"url with a slip":         {strings.Replace(declaration(), "${URL}", "${URL/x", 1), "the url has a ${"},
-		"method":                  {declaration("method: TRACE"), `the method is "TRACE"`},
-		"timeout without a unit":  {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
-		"timeout too long":        {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
-		"attempts":                {declaration("attempts: 11"), "tool x: the number of attempts is 11"},
-		"delivery":                {declaration("delivery: shout"), `tool x: the delivery is "shout"`},
-		"answer":                  {declaration("answer: a..b"), `the answer is "a..b"`},
-		"header's name":           {declaration("headers: {'a b': c}"), `"a b" is not a header's name`},
-		"header of ours":          {declaration("headers: {idempotency-key: c}"), "the header idempotency-key cannot be set"},
-		"header that is ignored":  {declaration("headers: {Host: c}"), "the header Host cannot be set"},
-		"header twice":            {declaration("headers: {X-A: c, x-a: d}"), "the header x-a is there twice"},
-		"header with a slip":      {declaration("headers: {X-A: '${A-B}'}"), "the header X-A has a ${"},
-		"header with line break":  {declaration(`headers: {X-A: "a\nb"}`), "the header X-A has a line break"},
+		"not YAML":              {"tools: [", "yaml"},
+		"unknown field outside": {"tool: []", `unknown field "tool"`},
+		"tools is no list":      {"tools: {a: b}", "cannot unmarshal object"},
+		"a tool is no object":   {"tools: [x]", `tool 1, "": `},
+		"unknown field": {declaration("retries: 3"),
+			`tool 1, "x": error unmarshaling JSON: while decoding JSON: json: unknown field "retries"`},
+		"repeated field": {declaration("url: https://a.example"), `already set`},
+		"second tool":    {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
+		"two of one name": {declaration() + "  - {name: x, description: d, url: 'https://a.example', " + none + "}",
+			"tool x: two tools have this name"},
+		"no name":          {"tools: [{description: d, url: 'https://a.example', " + none + "}]", `tool "": the name must be`},
+		"no description":   {"tools: [{name: x, url: 'https://a.example', " + none + "}]", "tool x: the description is empty"},
+		"no schema":        {"tools: [{name: x, description: d, url: 'https://a.example'}]", `tool 1, "x": the schema is missing`},
+		"schema of a text": {schema("{type: string}"), "tool x: the input must be"},
+		"schema with a typo": {schema("{type: object, requierd: [a]}"),
+			`tool 1, "x": schema: JSON Schema has no keyword "requierd"`},
+		"typo in a property": {properties("a: {items: {minimun: 1}}"),
+			`schema.a[]: JSON Schema has no keyword "minimun"`},
+		"property without schema": {properties("a: "), `tool 1, "x": schema.a is empty`},
+		"argument called y":       {properties("y: {type: number}"), "schema: the name of an argument was read as true"},
+		"enum of yes and no": {properties("a: {type: string, enum: [yes, no]}"),
+			"schema.a: the value true of the enum is not a text"},
+		"wrong pattern":          {properties("a: {pattern: '('}"), "tool x: the JSON schema is not valid"},
+		"no url":                 {"tools: [{name: x, description: d, " + none + "}]", "the url is not an address"},
+		"url of a file":          {url("file:///etc/passwd"), "the url is not an address"},
+		"url with a slip":        {url("${URL/x"), "the url has a ${"},
+		"method":                 {declaration("method: TRACE"), `the method is "TRACE"`},
+		"timeout without a unit": {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
+		"timeout too long":       {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
+		"attempts":               {declaration("attempts: 11"), "tool x: the number of attempts is 11"},
+		"delivery":               {declaration("delivery: shout"), `tool x: the delivery is "shout"`},
+		"answer":                 {declaration("answer: a..b"), `the answer is "a..b"`},
+		"header's name":          {declaration("headers: {'a b': c}"), `"a b" is not the name of a header`},
+		"header of ours":         {declaration("headers: {idempotency-key: c}"), "the header idempotency-key cannot be set"},
+		"header that is ignored": {declaration("headers: {Host: c}"), "the header Host cannot be set"},
+		"header twice":           {declaration("headers: {X-A: c, x-a: d}"), "the header x-a occurs twice"},
+		"header with a slip":     {declaration("headers: {X-A: '${A-B}'}"), "the header X-A has a ${"},
+		"header with line break": {declaration(`headers: {X-A: "a\nb"}`), "the header X-A contains a line break"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := tools.Forwarded([]byte(row.file), func(string) string { return "" })
@@ -281,7 +299,9 @@ func TestForwardedFileErrors(t *testing.T) {
 }
 
 func TestForwardedEmptyFiles(t *testing.T) {
-	for _, file := range []string{"", "# nothing yet\n", "tools:", "tools: []", `{"tools": []}`, "{\n\t\"tools\": [\n\t]\n}\n"} {
+	for _, file := range []string{
+		"", "# nothing yet\n", "tools:", "tools: []", `{"tools": []}`, "{\n\t\"tools\": [\n\t]\n}\n",
+	} {
 		if all, err := tools.Forwarded([]byte(file), func(string) string { return "" }); err != nil || len(all) != 0 {
 			t.Errorf("%q: %d tools, %v", file, len(all), err)
 		}
@@ -290,7 +310,8 @@ func TestForwardedEmptyFiles(t *testing.T) {
 
 func FuzzForwarded(f *testing.F) {
 	f.Add([]byte(declaration("method: GET", "headers: {X-A: '${A}'}", "timeout: 2m", "answer: a.b")), "https://shop.example")
-	f.Add([]byte(`{"tools":[{"name":"x","description":"d","url":"https://a.example","schema":{"type":"object","properties":{"a":{"items":{}}}}}]}`), "")
+	f.Add([]byte(`{"tools":[{"name":"x","description":"d","url":"https://a.example",`+
+		`"schema":{"type":"object","properties":{"a":{"items":{}}}}}]}`), "")
 	f.Add([]byte("tools: [{schema: {properties: {a: null}}}]"), "x")
 	f.Add([]byte("tools: [null]"), "\n")
 	f.Add([]byte("a: &a [*a]\ntools: *a"), "")
@@ -298,11 +319,11 @@ func FuzzForwarded(f *testing.F) {
 		all, err := tools.Forwarded(file, func(string) string { return value })
 		if err != nil {
 			if len(all) != 0 {
-				t.Fatalf("%d tools beside the error %v", len(all), err)
+				t.Fatalf("%d tools with the error %v", len(all), err)
 			}
 			return
 		}
-		// What was accepted can be deployed.
+		// Accepted tools can be deployed.
 		if _, err := asynctool.NewSet(all...); err != nil {
 			t.Fatal(err)
 		}

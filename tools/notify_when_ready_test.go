@@ -20,12 +20,20 @@ import (
 
 const (
 	resultsURL  = "https://api.example.com/results/token"
-	notPassedOn = "I am sorry, I could not pass that on."
-	noSubject   = "I need to know what it is about, in at most 500 characters."
+	notPassedOn = "I'm sorry, I couldn't pass that on."
+	discount    = `{"subject":"a discount"}`
+	noSubject   = "I need to know what it's about, in at most 500 characters."
 )
 
-// waits says that a result leaves the job to somebody outside.
+// waits reports whether a result leaves the job to an external system.
 func waits(r asynctool.Result) bool { return r.Later != nil && r.Later.Outside }
+
+// notify runs the tool with a completion URL.
+func notify(t *testing.T, ctx context.Context, base, token, arguments string) (asynctool.Result, error) {
+	t.Helper()
+	c := asynctool.Call{Host: &host{url: resultsURL}}
+	return callWith(t, ctx, c, tools.NotifyWhenReady(base, token), arguments)
+}
 
 func TestNotifyWhenReadyPassesOn(t *testing.T) {
 	for name, row := range map[string]struct {
@@ -58,7 +66,8 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 			if want := "POST " + strings.TrimSuffix(row.below, "/") + "/requests"; path != want {
 				t.Errorf("requested %s, want %s", path, want)
 			}
-			row.want["completion_url"], row.want["idempotency_key"], row.want["call_id"] = resultsURL, "call-1/call_51kj", "call-1"
+			row.want["completion_url"], row.want["call_id"] = resultsURL, "call-1"
+			row.want["idempotency_key"] = "call-1/call_51kj"
 			if diff := cmp.Diff(row.want, body); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -66,56 +75,59 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 			if row.token != "" {
 				authorization = "Bearer " + row.token
 			}
-			if header.Get("Idempotency-Key") != "call-1/call_51kj" || header.Get("Authorization") != authorization || header.Get("Content-Type") != "application/json" {
+			if header.Get("Idempotency-Key") != "call-1/call_51kj" || header.Get("Authorization") != authorization ||
+				header.Get("Content-Type") != "application/json" {
 				t.Errorf("headers %v", header)
 			}
 		})
 	}
 }
 
-func TestNotifyWhenReadyOfAnOfficeThatRefuses(t *testing.T) {
+func TestNotifyWhenReadyRefused(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		header []string
 		want   want
 	}{
-		"busy":      {503, []string{"Retry-After", "7"}, want{spoken: notPassedOn, retry: true, after: 7 * time.Second, log: "503"}},
+		"busy": {503, []string{"Retry-After", "7"},
+			want{spoken: notPassedOn, retry: true, after: 7 * time.Second, log: "503"}},
 		"broken":    {500, nil, want{spoken: notPassedOn, retry: true, log: "500"}},
 		"forbidden": {403, nil, want{spoken: notPassedOn, log: "403"}},
 		"unknown":   {404, nil, want{spoken: notPassedOn, log: "404"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			office := answering(t, row.status, `{"error":"no"}`, row.header...)
-			result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), `{"subject":"a discount"}`)
+			result, err := notify(t, t.Context(), office.URL, "", discount)
 			row.want.check(t, result, err)
 		})
 	}
 	t.Run("is down", func(t *testing.T) {
-		result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(closedAddress(t), ""), `{"subject":"a discount"}`)
-		want{spoken: notPassedOn, retry: true, log: "the service was not reached"}.check(t, result, err)
+		result, err := notify(t, t.Context(), closedAddress(t), "", discount)
+		want{spoken: notPassedOn, retry: true, log: "cannot reach the service"}.check(t, result, err)
 	})
 	t.Run("hangs", func(t *testing.T) {
 		office := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // a server only notices that a client has left when there is nothing left to read
+			// A server notices that a client has left only after it has read the body.
+			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		}))
 		defer office.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		result, err := callWith(t, ctx, asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), `{"subject":"a discount"}`)
+		result, err := notify(t, ctx, office.URL, "", discount)
 		want{spoken: notPassedOn, retry: true, log: context.DeadlineExceeded.Error()}.check(t, result, err)
 	})
 }
 
-// The key to the job's result goes to the office, and to nobody else.
+// The completion URL goes to the office and to no other host.
 func TestNotifyWhenReadyKeepsTheURL(t *testing.T) {
 	elsewhere, requests := counting(t)
 	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL+"/requests", http.StatusTemporaryRedirect)
 	}))
 	defer office.Close()
-	result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, "s3cret"), `{"subject":"a discount"}`)
-	want{spoken: notPassedOn, log: "only followed on the same host"}.check(t, result, err)
+	result, err := notify(t, t.Context(), office.URL, "s3cret", discount)
+	want{spoken: notPassedOn, log: "redirects to another host are not followed"}.check(t, result, err)
 	if n := requests.Load(); n != 0 {
 		t.Errorf("the other host got %d requests", n)
 	}
@@ -124,21 +136,26 @@ func TestNotifyWhenReadyKeepsTheURL(t *testing.T) {
 	}
 }
 
-func TestNotifyWhenReadyAsksNobody(t *testing.T) {
+func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 	office, requests := counting(t)
 	for name, row := range map[string]struct {
 		base, arguments string
 		host            asynctool.Host
 		want            want
 	}{
-		"blank subject":      {office.URL, `{"subject":" \n"}`, &host{url: resultsURL}, want{spoken: noSubject}},
-		"no address":         {"", `{"subject":"a discount"}`, &host{url: resultsURL}, want{spoken: notAvailable, log: "REQUESTS_API_URL is not set"}},
-		"address of a file":  {"file:///etc", `{"subject":"a discount"}`, &host{url: resultsURL}, want{spoken: notAvailable, log: "REQUESTS_API_URL is not an address"}},
-		"no completion URL":  {office.URL, `{"subject":"a discount"}`, &host{}, want{spoken: notPassedOn, retry: true, log: "COMPLETION_URL is not set"}},
-		"nothing that hosts": {office.URL, `{"subject":"a discount"}`, nil, want{spoken: notPassedOn, retry: true, log: asynctool.ErrNoHost.Error()}},
+		"blank subject": {office.URL, `{"subject":" \n"}`, &host{url: resultsURL}, want{spoken: noSubject}},
+		"no address": {"", discount, &host{url: resultsURL},
+			want{spoken: notAvailable, log: "REQUESTS_API_URL is not set"}},
+		"address of a file": {"file:///etc", discount, &host{url: resultsURL},
+			want{spoken: notAvailable, log: "REQUESTS_API_URL is not an address"}},
+		"no completion URL": {office.URL, discount, &host{},
+			want{spoken: notPassedOn, retry: true, log: "COMPLETION_URL is not set"}},
+		"no host": {office.URL, discount, nil,
+			want{spoken: notPassedOn, retry: true, log: asynctool.ErrNoHost.Error()}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := callWith(t, t.Context(), asynctool.Call{Host: row.host}, tools.NotifyWhenReady(row.base, ""), row.arguments)
+			tool := tools.NotifyWhenReady(row.base, "")
+			result, err := callWith(t, t.Context(), asynctool.Call{Host: row.host}, tool, row.arguments)
 			row.want.check(t, result, err)
 		})
 	}
@@ -148,7 +165,7 @@ func TestNotifyWhenReadyAsksNobody(t *testing.T) {
 		"no subject":    `{}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := callWith(t, t.Context(), asynctool.Call{Host: &host{url: resultsURL}}, tools.NotifyWhenReady(office.URL, ""), arguments)
+			result, err := notify(t, t.Context(), office.URL, "", arguments)
 			if _, ok := err.(*asynctool.ArgumentError); !ok {
 				t.Errorf("got %+v, %v, want an *asynctool.ArgumentError", result, err)
 			}
@@ -159,8 +176,8 @@ func TestNotifyWhenReadyAsksNobody(t *testing.T) {
 	}
 }
 
-// Who asks again, in slightly other letters, joins the request that is there.
-func TestNotifyWhenReadyKnowsTheQuestion(t *testing.T) {
+// A repeated question with other capitals and spaces joins the first request.
+func TestNotifyWhenReadyRecognisesTheQuestion(t *testing.T) {
 	set, err := asynctool.NewSet(tools.NotifyWhenReady("", ""))
 	if err != nil {
 		t.Fatal(err)
@@ -177,14 +194,14 @@ func TestNotifyWhenReadyKnowsTheQuestion(t *testing.T) {
 		return key
 	}
 	if question("A discount  for order 7") != question("a discount for\norder 7 ") {
-		t.Error("the same question is taken for two")
+		t.Error("the same question has two keys")
 	}
 	if question("a discount for order 7") == question("a discount for order 8") {
-		t.Error("two questions are taken for one")
+		t.Error("two questions have the same key")
 	}
 }
 
-// An office that is busy is asked again, and the job then waits for its answer.
+// A busy office is asked again. The job then waits for its answer.
 func TestNotifyWhenReadyWaits(t *testing.T) {
 	var requests atomic.Int64
 	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -194,7 +211,8 @@ func TestNotifyWhenReadyWaits(t *testing.T) {
 		}
 	}))
 	defer office.Close()
-	got := asynctooltest.Run(t, tools.NotifyWhenReady(office.URL, ""), asynctooltest.ReadWebhook(t, "../events/vapi/notify-when-ready.json"))
+	webhook := asynctooltest.ReadWebhook(t, "../events/vapi/notify-when-ready.json")
+	got := asynctooltest.Run(t, tools.NotifyWhenReady(office.URL, ""), webhook)
 	if got.Later == nil || !got.Later.Outside || got.Attempts != 2 || len(got.Messages) != 0 {
 		t.Fatal(got)
 	}

@@ -17,28 +17,29 @@ type orderStatusInput struct {
 	OrderID string `json:"order_id" jsonschema:"the order number as the caller says it, for example A-1042"`
 }
 
-// orderStatusAnswer is what the shop's system answers.
+// orderStatusAnswer is the answer of the shop's system.
 type orderStatusAnswer struct {
 	Status           string `json:"status"`
-	Carrier          string `json:"carrier"`           // empty: not handed over yet
-	ExpectedDelivery string `json:"expected_delivery"` // a date, 2026-03-04 or with a time; empty: not known
+	Carrier          string `json:"carrier"`           // empty: not shipped yet
+	ExpectedDelivery string `json:"expected_delivery"` // a date such as 2026-03-04, or with a time; empty: unknown
 }
 
 // maxOrderStatusID bounds an order number, in bytes.
 const maxOrderStatusID = 64
 
-// OrderStatus looks an order up in the shop's system: GET
-// {ordersURL}/orders/{order_id}, answered with JSON {"status", "carrier",
-// "expected_delivery"}, of which only the status is needed, or with 404. The
-// system may take two minutes. An empty ordersURL makes a tool that says that
-// it is not available.
+// OrderStatus returns a tool that looks up an order in the shop's system. It
+// requests GET {ordersURL}/orders/{order_id}. The answer is 404, or JSON {"status",
+// "carrier", "expected_delivery"}, of which only the status is required. The system
+// may take two minutes. If ordersURL is empty, the tool fails and says that the
+// service isn't available.
 func OrderStatus(ordersURL string) asynctool.Definition {
 	return asynctool.Tool[orderStatusInput]{
-		Name:        "order_status",
-		Description: "Looks up where an order is and when it will arrive. Needs the order number. Takes up to two minutes.",
+		Name: "order_status",
+		Description: "Looks up where an order is and when it will arrive. Needs the order number. " +
+			"Takes up to two minutes.",
 		Timeout:     150 * time.Second,
 		Attempts:    3, // it only reads
-		FailureText: "I am sorry, the shop's order system does not answer at the moment.",
+		FailureText: "I'm sorry, the shop's order system isn't responding right now.",
 		Run: func(ctx context.Context, _ asynctool.Call, in orderStatusInput) (asynctool.Result, error) {
 			if ordersURL == "" {
 				return asynctool.Result{}, notSetUp(errors.New("the environment variable ORDERS_API_URL is not set"))
@@ -48,10 +49,10 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 				return asynctool.Result{}, notSetUp(fmt.Errorf("the environment variable ORDERS_API_URL %w", err))
 			}
 			id := oneLine(in.OrderID)
-			// Escaping leaves the dots of . and .. alone, and they would
+			// PathEscape does not escape the dots of . and .., which would
 			// lead out of the folder.
 			if id == "" || len(id) > maxOrderStatusID || strings.Trim(id, ".") == "" {
-				return asynctool.Result{}, asynctool.Fail("That does not look like an order number. Please check it.", nil)
+				return asynctool.Result{}, asynctool.Fail("That doesn't look like an order number. Please check it.", nil)
 			}
 			r, err := newRequest(ctx, http.MethodGet, base.JoinPath("orders", url.PathEscape(id)), nil)
 			if err != nil {
@@ -59,14 +60,15 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 			}
 			body, err := ask(r)
 			if status, ok := errors.AsType[statusError](err); ok && status == http.StatusNotFound {
-				return asynctool.Result{}, asynctool.Fail("There is no order with that number. Please check it.", err)
+				return asynctool.Result{}, asynctool.Fail("There's no order with that number. Please check it.", err)
 			}
 			if err != nil {
 				return asynctool.Result{}, err
 			}
 			var o orderStatusAnswer
 			if err := json.Unmarshal(body, &o); err != nil {
-				return asynctool.Result{}, asynctool.Fail("", errors.New("the orders API did not answer with the JSON of an order"))
+				return asynctool.Result{}, asynctool.Fail("",
+					errors.New("the answer of the orders API is not the JSON of an order"))
 			}
 			return o.spoken(id)
 		},
@@ -74,10 +76,10 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 }
 
 func (o orderStatusAnswer) spoken(id string) (asynctool.Result, error) {
-	// A status is often a word for machines: out_for_delivery.
+	// A status is often an identifier, such as out_for_delivery.
 	status := oneLine(strings.ReplaceAll(o.Status, "_", " "))
 	if status == "" {
-		return asynctool.Result{}, asynctool.Fail("", errors.New("the orders API answered without a status"))
+		return asynctool.Result{}, asynctool.Fail("", errors.New("the answer of the orders API has no status"))
 	}
 	text := fmt.Sprintf("The status of order %s is: %s.", id, status)
 	if carrier := oneLine(o.Carrier); carrier != "" {
@@ -89,7 +91,7 @@ func (o orderStatusAnswer) spoken(id string) (asynctool.Result, error) {
 				expected = day.Format("Monday, 2 January 2006")
 			}
 		}
-		text += " It is expected on " + expected + "."
+		text += " It's expected on " + expected + "."
 	}
 	return asynctool.Text(text), nil
 }

@@ -14,42 +14,49 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-const noOrderNumber = "That does not look like an order number. Please check it."
+const noOrderNumber = "That doesn't look like an order number. Please check it."
 
 func TestOrderStatusAnswers(t *testing.T) {
 	future := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
 	past := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
-	// Where the tool's FailureText is to be told, the error has no text.
+	const status = "The status of order A-1042 is: "
+	// An error without a text makes the caller hear the tool's FailureText.
 	for name, row := range map[string]struct {
 		status int
 		body   string
 		header []string
 		want   want
 	}{
-		"status alone":          {200, `{"status":"being packed"}`, nil, want{text: "The status of order A-1042 is: being packed."}},
-		"everything":            {200, `{"status":"out_for_delivery","carrier":"DHL","expected_delivery":"2026-03-04"}`, nil, want{text: "The status of order A-1042 is: out for delivery. The carrier is DHL. It is expected on Wednesday, 4 March 2026."}},
-		"expected with a time":  {200, `{"status":"sent","expected_delivery":"2026-03-04T09:00:00+01:00"}`, nil, want{text: "The status of order A-1042 is: sent. It is expected on Wednesday, 4 March 2026."}},
-		"expected in words":     {200, `{"status":"sent","expected_delivery":"next\nweek"}`, nil, want{text: "The status of order A-1042 is: sent. It is expected on next week."}},
-		"other fields and null": {200, `{"status":"sent","carrier":null,"items":[{"price":1}]}`, nil, want{text: "The status of order A-1042 is: sent."}},
-		"no status":             {200, `{"carrier":"DHL"}`, nil, want{log: "without a status"}},
-		"not JSON":              {200, `<html>`, nil, want{log: "JSON of an order"}},
-		"nothing":               {204, ``, nil, want{log: "JSON of an order"}},
-		"status is no text":     {200, `{"status":3}`, nil, want{log: "JSON of an order"}},
-		"longer than the bound": {200, `{"status":"` + strings.Repeat("x", 256<<10) + `"}`, nil, want{log: "longer than 262144 bytes"}},
-		"not found":             {404, `{"status":"sent"}`, nil, want{spoken: "There is no order with that number. Please check it.", log: "404 Not Found"}},
-		"forbidden":             {403, ``, nil, want{log: "403 Forbidden"}},
-		"gone":                  {410, ``, nil, want{log: "410 Gone"}},
-		"not modified":          {304, ``, nil, want{log: "304 Not Modified"}},
-		"broken":                {500, ``, nil, want{retry: true, log: "500 Internal Server Error"}},
-		"busy":                  {503, ``, []string{"Retry-After", "7"}, want{retry: true, after: 7 * time.Second}},
-		"too many":              {429, ``, []string{"Retry-After", "3600"}, want{retry: true, after: 2 * time.Minute}},
-		"too early":             {425, ``, nil, want{retry: true}},
-		"request timeout":       {408, ``, nil, want{retry: true}},
-		"retry at a date":       {503, ``, []string{"Retry-After", future}, want{retry: true, after: 2 * time.Minute}},
-		"retry at a past date":  {503, ``, []string{"Retry-After", past}, want{retry: true}},
-		"retry negative":        {503, ``, []string{"Retry-After", "-5"}, want{retry: true}},
-		"retry nonsense":        {503, ``, []string{"Retry-After", "99999999999999999999"}, want{retry: true}},
-		"retry at the largest":  {503, ``, []string{"Retry-After", "4294967295"}, want{retry: true, after: 2 * time.Minute}},
+		"status alone": {200, `{"status":"being packed"}`, nil, want{text: status + "being packed."}},
+		"everything": {200, `{"status":"out_for_delivery","carrier":"DHL","expected_delivery":"2026-03-04"}`, nil,
+			want{text: status + "out for delivery. The carrier is DHL. It's expected on Wednesday, 4 March 2026."}},
+		"expected with a time": {200, `{"status":"sent","expected_delivery":"2026-03-04T09:00:00+01:00"}`, nil,
+			want{text: status + "sent. It's expected on Wednesday, 4 March 2026."}},
+		"expected in words": {200, `{"status":"sent","expected_delivery":"next\nweek"}`, nil,
+			want{text: status + "sent. It's expected on next week."}},
+		"other fields and null": {200, `{"status":"sent","carrier":null,"items":[{"price":1}]}`, nil,
+			want{text: status + "sent."}},
+		"no status":         {200, `{"carrier":"DHL"}`, nil, want{log: "has no status"}},
+		"not JSON":          {200, `<html>`, nil, want{log: "JSON of an order"}},
+		"nothing":           {204, ``, nil, want{log: "JSON of an order"}},
+		"status is no text": {200, `{"status":3}`, nil, want{log: "JSON of an order"}},
+		"longer than the bound": {200, `{"status":"` + strings.Repeat("x", 256<<10) + `"}`, nil,
+			want{log: "longer than 262144 bytes"}},
+		"not found": {404, `{"status":"sent"}`, nil,
+			want{spoken: "There's no order with that number. Please check it.", log: "404 Not Found"}},
+		"forbidden":            {403, ``, nil, want{log: "403 Forbidden"}},
+		"gone":                 {410, ``, nil, want{log: "410 Gone"}},
+		"not modified":         {304, ``, nil, want{log: "304 Not Modified"}},
+		"broken":               {500, ``, nil, want{retry: true, log: "500 Internal Server Error"}},
+		"busy":                 {503, ``, []string{"Retry-After", "7"}, want{retry: true, after: 7 * time.Second}},
+		"too many":             {429, ``, []string{"Retry-After", "3600"}, want{retry: true, after: 2 * time.Minute}},
+		"too early":            {425, ``, nil, want{retry: true}},
+		"request timeout":      {408, ``, nil, want{retry: true}},
+		"retry at a date":      {503, ``, []string{"Retry-After", future}, want{retry: true, after: 2 * time.Minute}},
+		"retry at a past date": {503, ``, []string{"Retry-After", past}, want{retry: true}},
+		"retry negative":       {503, ``, []string{"Retry-After", "-5"}, want{retry: true}},
+		"retry nonsense":       {503, ``, []string{"Retry-After", "99999999999999999999"}, want{retry: true}},
+		"retry at the largest": {503, ``, []string{"Retry-After", "4294967295"}, want{retry: true, after: 2 * time.Minute}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			shop := answering(t, row.status, row.body, row.header...)
@@ -86,20 +93,22 @@ func TestOrderStatusAddress(t *testing.T) {
 	}
 }
 
-func TestOrderStatusAsksNobody(t *testing.T) {
+func TestOrderStatusSendsNoRequest(t *testing.T) {
 	shop, requests := counting(t)
+	noAddress := want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}
 	for name, row := range map[string]struct {
 		base, arguments string
 		want            want
 	}{
-		"empty number":       {shop.URL, `{"order_id":" "}`, want{spoken: noOrderNumber}},
-		"dot":                {shop.URL, `{"order_id":"."}`, want{spoken: noOrderNumber}},
-		"dots":               {shop.URL, `{"order_id":".."}`, want{spoken: noOrderNumber}},
-		"long number":        {shop.URL, `{"order_id":"` + strings.Repeat("1", 65) + `"}`, want{spoken: noOrderNumber}},
+		"empty number": {shop.URL, `{"order_id":" "}`, want{spoken: noOrderNumber}},
+		"dot":          {shop.URL, `{"order_id":"."}`, want{spoken: noOrderNumber}},
+		"dots":         {shop.URL, `{"order_id":".."}`, want{spoken: noOrderNumber}},
+		"long number": {shop.URL, `{"order_id":"` + strings.Repeat("1", 65) + `"}`,
+			want{spoken: noOrderNumber}},
 		"no address":         {"", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not set"}},
-		"address of a file":  {"file:///etc", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
-		"address of nowhere": {"https://", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
-		"no address at all":  {"shop key", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not an address"}},
+		"address of a file":  {"file:///etc", `{"order_id":"1"}`, noAddress},
+		"address of nowhere": {"https://", `{"order_id":"1"}`, noAddress},
+		"no address at all":  {"shop key", `{"order_id":"1"}`, noAddress},
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := call(t, t.Context(), tools.OrderStatus(row.base), row.arguments)
@@ -114,16 +123,18 @@ func TestOrderStatusAsksNobody(t *testing.T) {
 	}
 }
 
-func TestOrderStatusOfAShopThatIsDown(t *testing.T) {
+func TestOrderStatusUnreachable(t *testing.T) {
 	t.Run("refuses", func(t *testing.T) {
 		result, err := call(t, t.Context(), tools.OrderStatus(closedAddress(t)), `{"order_id":"A-1042"}`)
-		want{retry: true, log: "the service was not reached"}.check(t, result, err)
+		want{retry: true, log: "cannot reach the service"}.check(t, result, err)
 		if strings.Contains(err.Error(), "A-1042") {
 			t.Error("the error holds the order number")
 		}
 	})
 	t.Run("hangs", func(t *testing.T) {
-		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+		}))
 		defer shop.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
@@ -133,22 +144,23 @@ func TestOrderStatusOfAShopThatIsDown(t *testing.T) {
 	t.Run("breaks off", func(t *testing.T) {
 		shop := answering(t, 200, `{"status":`, "Content-Length", "1000")
 		result, err := call(t, t.Context(), tools.OrderStatus(shop.URL), `{"order_id":"A-1042"}`)
-		want{retry: true, log: "broke off"}.check(t, result, err)
+		want{retry: true, log: "cannot read the service's answer"}.check(t, result, err)
 	})
 }
 
-// A shop that is busy is asked again when it says so, and the caller hears one
-// answer.
-func TestOrderStatusIsTold(t *testing.T) {
+// A busy shop is asked again after its Retry-After, and the caller hears one answer.
+func TestOrderStatusIsDelivered(t *testing.T) {
+	const packed = "The status of order A-1042 is: being packed."
+	delays := []time.Duration{7 * time.Second, 7 * time.Second}
 	for name, row := range map[string]struct {
-		busy   int // how many requests are answered with 503
+		busy   int // how many requests get 503
 		text   string
 		delays []time.Duration
 		dead   bool
 	}{
-		"at once":        {0, "The status of order A-1042 is: being packed.", nil, false},
-		"after a while":  {2, "The status of order A-1042 is: being packed.", []time.Duration{7 * time.Second, 7 * time.Second}, false},
-		"not in the end": {3, "I am sorry, the shop's order system does not answer at the moment.", []time.Duration{7 * time.Second, 7 * time.Second}, true},
+		"at once":       {0, packed, nil, false},
+		"after a while": {2, packed, delays, false},
+		"never":         {3, "I'm sorry, the shop's order system isn't responding right now.", delays, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int64
@@ -160,8 +172,10 @@ func TestOrderStatusIsTold(t *testing.T) {
 				_, _ = w.Write([]byte(`{"status":"being_packed"}`))
 			}))
 			defer shop.Close()
-			got := asynctooltest.Run(t, tools.OrderStatus(shop.URL), asynctooltest.ReadWebhook(t, "../events/vapi/tool-calls.json"))
-			if got.Text != row.text || got.DeadLettered != row.dead || !slices.Equal(got.Delays, row.delays) || len(got.Messages) != 1 {
+			webhook := asynctooltest.ReadWebhook(t, "../events/vapi/tool-calls.json")
+			got := asynctooltest.Run(t, tools.OrderStatus(shop.URL), webhook)
+			if got.Text != row.text || got.DeadLettered != row.dead || !slices.Equal(got.Delays, row.delays) ||
+				len(got.Messages) != 1 {
 				t.Error(got)
 			}
 		})
@@ -184,7 +198,7 @@ func TestOrderStatusRedirects(t *testing.T) {
 		want   want
 	}{
 		"same host":    {"/moved", want{text: "The status of order 1 is: sent."}},
-		"another host": {elsewhere.URL + "/moved", want{log: "only followed on the same host"}},
+		"another host": {elsewhere.URL + "/moved", want{log: "redirects to another host are not followed"}},
 		"in a circle":  {"/orders/1", want{log: "302 Found"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of a service's answer, in bytes.
+	// maxAnswer bounds a service's answer, in bytes.
 	maxAnswer = 256 << 10
 
-	// maxRetryAfter bounds the wait that a service may ask for: somebody is
-	// on the telephone.
+	// maxRetryAfter bounds the delay that a service may ask for, because a
+	// caller is waiting.
 	maxRetryAfter = 2 * time.Minute
 )
 
-// client has no timeout of its own: the tool's ends each request.
+// client has no timeout: the tool's timeout ends each request.
 var client = &http.Client{
-	// Headers and arguments are meant for the host they were sent to.
+	// Headers and arguments must not reach another host.
 	CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		first := via[0].URL
 		if r.URL.Scheme != first.Scheme || r.URL.Host != first.Host || len(via) > 3 {
@@ -35,41 +35,42 @@ var client = &http.Client{
 	},
 }
 
-// statusError is the status of an answer that was not 2xx. The answer's text
-// is left out, as it may repeat what the caller said.
+// statusError is the status of an answer that is not 2xx. It omits the body, which
+// may repeat what the caller said.
 type statusError int
 
 func (e statusError) Error() string {
 	text := fmt.Sprintf("the service answered %d %s", int(e), http.StatusText(int(e)))
 	if e >= 300 && e < 400 {
-		text += "; redirects are only followed on the same host, so set the address they lead to"
+		text += "; redirects to another host are not followed, so set the address that they lead to"
 	}
 	return text
 }
 
-// ask sends a request and gives the text of a 2xx answer. Its errors say
-// whether another attempt makes sense, and have no spoken text: the tool's
-// FailureText is told.
+// ask sends a request and returns the body of a 2xx answer. Its errors are
+// [asynctool.Error]s that may allow another attempt. They have no Spoken text, so
+// the caller hears the tool's FailureText.
 func ask(r *http.Request) ([]byte, error) {
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", "ringback")
 	}
 	answer, err := client.Do(r)
 	if err != nil {
-		return nil, asynctool.TryAgain(0, "", fmt.Errorf("the service was not reached: %w", withoutURL(err)))
+		return nil, asynctool.TryAgain(0, "", fmt.Errorf("cannot reach the service: %w", withoutURL(err)))
 	}
 	defer answer.Body.Close()
 	status := answer.StatusCode
 	switch {
 	case status >= 200 && status < 300:
-	case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests, status >= 500:
+	case status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+		status == http.StatusTooManyRequests, status >= 500:
 		return nil, asynctool.TryAgain(retryAfter(answer.Header), "", statusError(status))
 	default:
 		return nil, asynctool.Fail("", statusError(status))
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
-		return nil, asynctool.TryAgain(0, "", fmt.Errorf("the service's answer broke off: %w", err))
+		return nil, asynctool.TryAgain(0, "", fmt.Errorf("cannot read the service's answer: %w", err))
 	}
 	if len(body) > maxAnswer {
 		return nil, asynctool.Fail("", fmt.Errorf("the service's answer is longer than %d bytes", maxAnswer))
@@ -77,8 +78,8 @@ func ask(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// withoutURL takes the address out of a client's error: it may hold a key or
-// an argument.
+// withoutURL removes the address from a client's error. It may contain a key or an
+// argument.
 func withoutURL(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
@@ -86,8 +87,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// retryAfter is how long an answer asks to wait (RFC 9110, 10.2.3): seconds or
-// a date. 0 where it does not say.
+// retryAfter returns the delay that an answer asks for in seconds or as a date (RFC
+// 9110, section 10.2.3), or 0 if it asks for none.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	var wait time.Duration
@@ -99,7 +100,7 @@ func retryAfter(h http.Header) time.Duration {
 	return min(max(wait, 0), maxRetryAfter)
 }
 
-// webAddress reads an http or https address. Its errors do not repeat it.
+// webAddress parses an http or https address. Its errors do not repeat it.
 func webAddress(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
@@ -108,20 +109,19 @@ func webAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// notSetUp is how a tool fails that lacks a setting.
+// notSetUp returns the failure of a tool that lacks a setting.
 func notSetUp(cause error) error {
-	return asynctool.Fail("I am sorry, this service is not available at the moment.", cause)
+	return asynctool.Fail("I'm sorry, this service isn't available right now.", cause)
 }
 
-// newRequest is http.NewRequestWithContext for an address that was read
-// already.
+// newRequest is http.NewRequestWithContext for a parsed address.
 func newRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return nil, asynctool.Fail("", fmt.Errorf("the request cannot be made: %w", withoutURL(err)))
+		return nil, asynctool.Fail("", fmt.Errorf("cannot make the request: %w", withoutURL(err)))
 	}
 	return r, nil
 }
 
-// oneLine makes every run of white space one space.
+// oneLine replaces every run of white space with one space.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

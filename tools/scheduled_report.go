@@ -12,54 +12,57 @@ import (
 )
 
 type scheduledReportInput struct {
-	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line that names at least the columns category and amount, then a row for each payment"`
-	At  string `json:"at" jsonschema:"when the report is due: date, time and offset from UTC as in RFC 3339, for example 2026-03-04T09:00:00+01:00; ask the caller for the time zone where it is not clear"`
+	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line with at least the columns category and amount, then a row for each payment"`
+	At  string `json:"at" jsonschema:"when the report is due: date, time and offset from UTC as in RFC 3339, for example 2026-03-04T09:00:00+01:00; ask the caller for the time zone if it is not clear"`
 }
 
-// scheduledReportState is what the tool remembers while it waits.
+// scheduledReportState is the tool state while the job is suspended.
 type scheduledReportState struct {
-	Due time.Time `json:"due"` // with the caller's own offset
+	Due time.Time `json:"due"` // with the caller's offset
 }
 
 const (
 	// maxAhead is how far in the future a report may be due.
 	maxAhead = 7 * 24 * time.Hour
-	// maxScheduledCSV bounds the text, in bytes. A job that waits is kept with
-	// its arguments, for which there is less room than in a message: even if
-	// every character has to be escaped, which makes it six times as long,
-	// this much fits.
+	// maxScheduledCSV bounds the text, in bytes. A suspended job is stored with
+	// its arguments, for which there is less room than in a message. This
+	// length fits even if every character is escaped, which makes the text six
+	// times as long.
 	maxScheduledCSV = 30 << 10
-	// spokenTime is a time as it is said, by the caller's clock.
+	// spokenTime formats a time as people say it.
 	spokenTime = "Monday, 2 January 2006 at 15:04"
 )
 
-// ScheduledReport is [SpendingReport] at a time that the caller names.
+// ScheduledReport returns a tool that makes the report of [SpendingReport] at a time
+// that the caller chooses.
 func ScheduledReport() asynctool.Definition {
 	return asynctool.Tool[scheduledReportInput]{
 		Name: "scheduled_report",
 		Description: "Adds up a list of payments, as spending_report does, but at a later time: at most 7 days from now. " +
-			"Needs the list as CSV text, and the time with its offset from UTC. The report is told at that time.",
+			"Needs the list as CSV text, and the time with its offset from UTC. The report follows at that time.",
 		Refine: func(s *jsonschema.Schema) {
 			s.Properties["at"].Format = "date-time" // for the model; it is not checked
 		},
 		Attempts: 2, // it only computes
-		// A report that is due at the last moment still has to be made and told.
+		// There must be time to make and deliver a report that is due at the last
+		// moment.
 		Deadline: maxAhead + time.Hour,
-		// At the time that the caller has named, the call is mostly over.
+		// When the report is due, the call has usually ended.
 		AfterCall: asynctool.CallBack,
 		Run: func(ctx context.Context, call asynctool.Call, in scheduledReportInput) (asynctool.Result, error) {
 			state, err := asynctool.State[scheduledReportState](call)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
-			// On the first run, too: what is wrong with the list can be mended
-			// now, and not days later.
+			// The first run reads the list, too: the caller can correct it now,
+			// but not days later.
 			report, err := readSpending(in.CSV, maxScheduledCSV)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
 			if call.Resumes > 0 {
-				return asynctool.Textf("This is the report that was due on %s. %s", state.Due.Format(spokenTime), report.spoken()), nil
+				return asynctool.Textf(
+					"This is the report that was due on %s. %s", state.Due.Format(spokenTime), report.spoken()), nil
 			}
 			due, err := parseDue(in.At, time.Now())
 			if err != nil {
@@ -71,8 +74,8 @@ func ScheduledReport() asynctool.Definition {
 	}
 }
 
-// parseDue reads when a report is due. Its error asks the model for another
-// time, and says what the time is now, which models do not know.
+// parseDue parses the time at which a report is due. Its error asks the model for
+// another time, and states the current time, which models do not know.
 func parseDue(text string, now time.Time) (time.Time, error) {
 	due, err := time.Parse(time.RFC3339, strings.TrimSpace(text))
 	var wrong string
@@ -87,6 +90,7 @@ func parseDue(text string, now time.Time) (time.Time, error) {
 		return due, nil
 	}
 	return time.Time{}, &asynctool.ArgumentError{Message: fmt.Sprintf(
-		"The tool scheduled_report was not run: %s. It is %s now. Ask the caller for a time within the next 7 days, then call scheduled_report again.",
+		"The tool scheduled_report was not run: %s. It is %s now. "+
+			"Ask the caller for a time within the next 7 days, then call scheduled_report again.",
 		wrong, now.UTC().Format(time.RFC3339))}
 }

@@ -14,9 +14,12 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-const payments = "category,amount\nFood,3.50\nRent,1200\n"
+const (
+	payments       = "category,amount\nFood,3.50\nRent,1200\n"
+	spokenPayments = " Spending by category: Rent 1200.00; Food 3.50. The grand total is 1203.50."
+)
 
-// schedule runs the tool for the first time, with a time to be due.
+// schedule runs the tool for the first time.
 func schedule(t *testing.T, h *host, csv, at string) (asynctool.Result, error) {
 	t.Helper()
 	return scheduleAgain(t, asynctool.Call{Host: h}, csv, at)
@@ -31,16 +34,16 @@ func scheduleAgain(t *testing.T, c asynctool.Call, csv, at string) (asynctool.Re
 	return callWith(t, t.Context(), c, tools.ScheduledReport(), string(arguments))
 }
 
-// A report is scheduled at the time, and made when it is due.
+// The report is made when it is due.
 func TestScheduledReport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it is midnight of 1 January 2000, UTC
+	synctest.Test(t, func(t *testing.T) { // starts at midnight of 1 January 2000, UTC
 		var h host
 		first, err := schedule(t, &h, payments, " 2000-01-03T09:30:00+01:00 ")
 		if err != nil || first.Later == nil || first.Later.Outside {
 			t.Fatalf("got %+v, %v", first, err)
 		}
 		if want := time.Date(2000, 1, 3, 8, 30, 0, 0, time.UTC); !first.Later.At.Equal(want) {
-			t.Errorf("it goes on at %s, want %s", first.Later.At, want)
+			t.Errorf("it resumes at %s, want %s", first.Later.At, want)
 		}
 		if want := []string{"silent: The report is due on Monday, 3 January 2000 at 09:30."}; !slices.Equal(h.notes, want) {
 			t.Errorf("noted %q, want %q", h.notes, want)
@@ -51,16 +54,17 @@ func TestScheduledReport(t *testing.T) {
 		}
 
 		time.Sleep(time.Until(first.Later.At))
-		second, err := scheduleAgain(t, asynctool.Call{Resumes: 1, State: memory, Host: &h}, payments, "2000-01-03T09:30:00+01:00")
-		want{text: "This is the report that was due on Monday, 3 January 2000 at 09:30. Spending by category: Rent 1200.00; Food 3.50. The grand total is 1203.50."}.check(t, second, err)
+		again := asynctool.Call{Resumes: 1, State: memory, Host: &h}
+		second, err := scheduleAgain(t, again, payments, "2000-01-03T09:30:00+01:00")
+		want{text: "This is the report that was due on Monday, 3 January 2000 at 09:30." + spokenPayments}.
+			check(t, second, err)
 		if len(h.notes) != 1 {
 			t.Errorf("noted %q", h.notes)
 		}
 	})
 }
 
-// A time that cannot be kept is told back, with what to ask for and with the
-// time that it is now.
+// For an invalid time, the model learns what to ask for, and the current time.
 func TestScheduledReportAsksForAnotherTime(t *testing.T) {
 	for name, row := range map[string]struct{ at, want string }{
 		"past":            {"1999-12-31T23:59:59Z", "the time in at has passed"},
@@ -102,12 +106,13 @@ func TestScheduledReportAsksForAnotherTime(t *testing.T) {
 	})
 }
 
-// What is wrong with the list is said at once, and not when the report is due.
+// A mistake in the list is reported at once, and not when the report is due.
 func TestScheduledReportReadsTheListAtOnce(t *testing.T) {
 	tomorrow := time.Now().Add(24 * time.Hour).Format(time.RFC3339)
 	for name, row := range map[string]struct{ csv, want string }{
-		"empty":    {"", "The list is empty." + neededList},
-		"too long": {"category,amount\n" + strings.Repeat("a,1\n", 30<<8), "The list is too long. It may have at most 30 kilobytes."},
+		"empty": {"", "The list is empty." + neededList},
+		"too long": {"category,amount\n" + strings.Repeat("a,1\n", 30<<8),
+			"The list is too long. It can have at most 30 kilobytes."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := schedule(t, new(host), row.csv, tomorrow)
@@ -117,12 +122,13 @@ func TestScheduledReportReadsTheListAtOnce(t *testing.T) {
 }
 
 func TestScheduledReportOfAnUnreadableState(t *testing.T) {
-	result, err := scheduleAgain(t, asynctool.Call{Resumes: 1, State: json.RawMessage(`{"due":"tomorrow"}`)}, payments, "2000-01-03T09:30:00Z")
+	c := asynctool.Call{Resumes: 1, State: json.RawMessage(`{"due":"tomorrow"}`)}
+	result, err := scheduleAgain(t, c, payments, "2000-01-03T09:30:00Z")
 	want{log: "cannot read the state of an earlier run"}.check(t, result, err)
 }
 
 // The functions run the tool twice, and the caller hears the report once.
-func TestScheduledReportIsTold(t *testing.T) {
+func TestScheduledReportIsDelivered(t *testing.T) {
 	due := time.Now().Add(26 * time.Hour).Truncate(time.Second)
 	arguments, err := json.Marshal(map[string]string{"csv": payments, "at": due.Format(time.RFC3339)})
 	if err != nil {
@@ -130,28 +136,30 @@ func TestScheduledReportIsTold(t *testing.T) {
 	}
 	webhook := asynctooltest.Webhook(t, "scheduled_report", string(arguments))
 	got := asynctooltest.Run(t, tools.ScheduledReport(), webhook)
-	if got.Later == nil || got.Later.Outside || len(got.Messages) != 0 || len(got.Progress) != 1 || !got.Progress[0].Silent {
+	if got.Later == nil || got.Later.Outside || len(got.Messages) != 0 || len(got.Progress) != 1 ||
+		!got.Progress[0].Silent {
 		t.Fatal(got)
 	}
 	if wait := time.Until(due); got.Later.In < wait-time.Minute || got.Later.In > wait+time.Minute {
-		t.Errorf("it goes on in %s, want %s", got.Later.In, wait)
+		t.Errorf("it resumes in %s, want %s", got.Later.In, wait)
 	}
 	got = asynctooltest.Run(t, tools.ScheduledReport(), webhook, asynctooltest.Resumed(got.Later.State, 1))
-	want := "This is the report that was due on " + due.Format("Monday, 2 January 2006 at 15:04") + ". Spending by category: Rent 1200.00; Food 3.50. The grand total is 1203.50."
+	want := "This is the report that was due on " + due.Format("Monday, 2 January 2006 at 15:04") + "." + spokenPayments
 	if got.Text != want || got.Status != "ok" || len(got.Messages) != 1 {
 		t.Error(got)
 	}
 }
 
-// The longest list is kept while it waits, however it is escaped.
-func TestScheduledReportKeepsTheLongestList(t *testing.T) {
+// The longest list can be stored while the job waits, however it is escaped.
+func TestScheduledReportStoresTheLongestList(t *testing.T) {
 	list := payments + "<&>,1\n"
 	list += strings.Repeat("<", 30<<10-len(list))
 	arguments, err := json.Marshal(map[string]string{"csv": list, "at": time.Now().Add(time.Hour).Format(time.RFC3339)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := asynctooltest.Run(t, tools.ScheduledReport(), asynctooltest.Webhook(t, "scheduled_report", string(arguments))); got.Later == nil {
+	webhook := asynctooltest.Webhook(t, "scheduled_report", string(arguments))
+	if got := asynctooltest.Run(t, tools.ScheduledReport(), webhook); got.Later == nil {
 		t.Error(got)
 	}
 }

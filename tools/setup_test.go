@@ -14,30 +14,28 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// call runs the only tool of a definition the way the process function does.
+// call runs a tool as the process function does.
 func call(t testing.TB, ctx context.Context, tool asynctool.Definition, arguments string) (asynctool.Result, error) {
 	t.Helper()
 	return callWith(t, ctx, asynctool.Call{}, tool, arguments)
 }
 
-// callWith is [call] with what the process function knows beside the ids.
-func callWith(t testing.TB, ctx context.Context, c asynctool.Call, tool asynctool.Definition, arguments string) (asynctool.Result, error) {
+// callWith is like [call], with more than the ids in the Call.
+func callWith(
+	t testing.TB, ctx context.Context, c asynctool.Call, tool asynctool.Definition, arguments string,
+) (asynctool.Result, error) {
 	t.Helper()
 	c.ID, c.ToolCallID, c.Attempt = "call-1", "call_51kj", 1
 	set, err := asynctool.NewSet(tool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, ok := set.Lookup(set.Entries()[0].Name)
-	if !ok {
-		t.Fatal("the set does not find its own tool")
-	}
-	return entry.Run(ctx, c, json.RawMessage(arguments))
+	return set.Entries()[0].Run(ctx, c, json.RawMessage(arguments))
 }
 
-// host is what a tool can ask of the function that runs it.
+// host is an [asynctool.Host] that records progress.
 type host struct {
-	url   string // empty: there is no completion URL
+	url   string // empty: no completion URL
 	notes []string
 }
 
@@ -52,11 +50,11 @@ func (h *host) Progress(_ context.Context, text string, delivery asynctool.Deliv
 	h.notes = append(h.notes, string(delivery)+": "+text)
 }
 
-// want says how a tool is expected to end: with a text, or with an error.
+// want is the expected outcome of a tool: a text or an error.
 type want struct {
 	text   string
 	spoken string        // of the error
-	log    string        // a part of the error's text
+	log    string        // part of the error's text
 	retry  bool          // of the error
 	after  time.Duration // of the error
 }
@@ -84,7 +82,7 @@ func (w want) check(t *testing.T, result asynctool.Result, err error) {
 	}
 }
 
-// answering is a service that gives one answer.
+// answering returns a service with one answer.
 func answering(t testing.TB, status int, body string, header ...string) *httptest.Server {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; i+1 < len(header); i += 2 {
@@ -97,7 +95,7 @@ func answering(t testing.TB, status int, body string, header ...string) *httptes
 	return server
 }
 
-// counting is a service that must not be reached.
+// counting returns a service that counts requests.
 func counting(t testing.TB) (server *httptest.Server, requests *atomic.Int64) {
 	requests = &atomic.Int64{}
 	server = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
@@ -105,7 +103,7 @@ func counting(t testing.TB) (server *httptest.Server, requests *atomic.Int64) {
 	return server, requests
 }
 
-// closedAddress is an address that refuses connections.
+// closedAddress returns an address that refuses connections.
 func closedAddress(t testing.TB) string {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()

@@ -17,25 +17,26 @@ import (
 )
 
 type spendingReportInput struct {
-	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line that names at least the columns category and amount, then a row for each payment"`
+	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line with at least the columns category and amount, then a row for each payment"`
 }
 
 const (
 	// maxCSV bounds the text, in bytes.
 	maxCSV = 256 << 10
-	// maxSpokenCategories is how many categories are named; nobody follows
-	// more by ear.
+	// maxSpokenCategories is how many categories are named. A caller cannot
+	// follow more of them.
 	maxSpokenCategories = 10
 	// maxSpokenCategory bounds a category's name, in characters.
 	maxSpokenCategory = 60
 )
 
-// SpendingReport adds up a list of payments by category.
+// SpendingReport returns a tool that adds up a list of payments by category.
 func SpendingReport() asynctool.Definition {
 	return asynctool.Tool[spendingReportInput]{
-		Name:        "spending_report",
-		Description: "Adds up a list of payments: the total of each category and of all of them. Needs the list as CSV text.",
-		Attempts:    2, // it only computes
+		Name: "spending_report",
+		Description: "Adds up a list of payments: the total of each category and of all of them. " +
+			"Needs the list as CSV text.",
+		Attempts: 2, // it only computes
 		Run: func(_ context.Context, _ asynctool.Call, in spendingReportInput) (asynctool.Result, error) {
 			report, err := readSpending(in.CSV, maxCSV)
 			if err != nil {
@@ -46,12 +47,12 @@ func SpendingReport() asynctool.Definition {
 	}
 }
 
-// spending is the payments of a CSV text, added up.
+// spending is the total of the payments in a CSV text.
 type spending struct {
 	categories []category // the largest first
 	total      decimal.Decimal
-	currency   string // the symbol that the amounts carry, if any
-	unreadable int    // lines that are no payment
+	currency   string // the symbol of the amounts, if they have one
+	unreadable int    // lines that are not a payment
 }
 
 type category struct {
@@ -60,19 +61,20 @@ type category struct {
 }
 
 // readSpending adds up the rows of a CSV text of at most so many bytes. All its
-// errors are final, and say what is needed.
+// errors are final, and state what is needed.
 func readSpending(text string, most int) (*spending, error) {
-	const needed = "a CSV text with a header line that names the columns category and amount, and a row for each payment"
+	const needed = " I need a CSV text with a header line that names the columns category and amount, " +
+		"and a row for each payment."
 	if len(text) > most {
-		return nil, asynctool.Fail(fmt.Sprintf("The list is too long. It may have at most %d kilobytes.", most>>10), nil)
+		return nil, asynctool.Fail(fmt.Sprintf("The list is too long. It can have at most %d kilobytes.", most>>10), nil)
 	}
 	text = strings.TrimPrefix(text, "\ufeff")
 	if strings.TrimSpace(text) == "" {
-		return nil, asynctool.Fail("The list is empty. What is needed is "+needed+".", nil)
+		return nil, asynctool.Fail("The list is empty."+needed, nil)
 	}
 	rows, nameColumn, amountColumn := openCSV(text)
 	if rows == nil {
-		return nil, asynctool.Fail("The list's header does not name the columns category and amount. What is needed is "+needed+".", nil)
+		return nil, asynctool.Fail("The list's header doesn't name the columns category and amount."+needed, nil)
 	}
 	s := &spending{}
 	totals := map[string]*category{} // by lower-case name: Food and food are one
@@ -88,10 +90,10 @@ func readSpending(text string, most int) (*spending, error) {
 			continue
 		}
 		if err != nil {
-			return nil, asynctool.Fail("The list could not be read. What is needed is "+needed+".", err)
+			return nil, asynctool.Fail("I couldn't read the list."+needed, err)
 		}
 		if strings.TrimSpace(strings.Join(row, "")) == "" {
-			continue // spreadsheets end a file with such rows
+			continue // spreadsheets write such rows at the end of a file
 		}
 		if len(row) <= max(nameColumn, amountColumn) {
 			s.unreadable++
@@ -103,7 +105,8 @@ func readSpending(text string, most int) (*spending, error) {
 			continue
 		}
 		if s.currency = cmp.Or(s.currency, currency); currency != "" && currency != s.currency {
-			return nil, asynctool.Fail("The list has amounts in more than one currency, which cannot be added up. What is needed is a list in one currency.", nil)
+			return nil, asynctool.Fail("The list has amounts in more than one currency, so I can't add them up. "+
+				"I need a list in one currency.", nil)
 		}
 		name := cmp.Or(oneLine(row[nameColumn]), "uncategorised")
 		c := totals[strings.ToLower(name)]
@@ -117,9 +120,10 @@ func readSpending(text string, most int) (*spending, error) {
 	}
 	if payments == 0 {
 		if s.unreadable > 0 {
-			return nil, asynctool.Fail("No row of the list could be read. Each needs a category and an amount like 1,234.56.", nil)
+			return nil, asynctool.Fail("I couldn't read any row of the list. "+
+				"Each row needs a category and an amount like 1,234.56.", nil)
 		}
-		return nil, asynctool.Fail("The list has a header but no rows. What is needed is "+needed+".", nil)
+		return nil, asynctool.Fail("The list has a header but no rows."+needed, nil)
 	}
 	for _, c := range totals {
 		s.categories = append(s.categories, *c)
@@ -130,8 +134,8 @@ func readSpending(text string, most int) (*spending, error) {
 	return s, nil
 }
 
-// openCSV reads the header and finds the two columns, trying each separator.
-// The reader is nil where the header does not name them.
+// openCSV reads the header and finds the two columns, with each separator in turn.
+// It returns a nil reader if the header does not name the columns.
 func openCSV(text string) (rows *csv.Reader, nameColumn, amountColumn int) {
 	column := func(header []string, name string) int {
 		return slices.IndexFunc(header, func(h string) bool {
@@ -141,7 +145,7 @@ func openCSV(text string) (rows *csv.Reader, nameColumn, amountColumn int) {
 	for _, separator := range ",;" {
 		rows := csv.NewReader(strings.NewReader(text))
 		rows.Comma = separator
-		rows.FieldsPerRecord = -1 // a row that is too long still has its columns
+		rows.FieldsPerRecord = -1 // a row that is too long still has the columns
 		rows.ReuseRecord = true
 		header, err := rows.Read()
 		if err != nil {
@@ -155,13 +159,13 @@ func openCSV(text string) (rows *csv.Reader, nameColumn, amountColumn int) {
 	return nil, 0, 0
 }
 
-// amountPattern takes 1234.5, -1,234.56, $12, 12.00 €. It bounds the digits,
-// and leaves no room for an exponent: 1e1000000000 is short to write and a
-// gigabyte to add up.
-var amountPattern = regexp.MustCompile(`^([+-]?)([$€£]?) ?([0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(\.[0-9]{1,6})?(?: ?([$€£]))?$`)
+// amountPattern matches 1234.5, -1,234.56, $12 and 12.00 €. It bounds the digits,
+// and allows no exponent: 1e1000000000 is short, but takes a gigabyte to add up.
+var amountPattern = regexp.MustCompile(
+	`^([+-]?)([$€£]?) ?([0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(\.[0-9]{1,6})?(?: ?([$€£]))?$`)
 
-// parseAmount reads an amount and rounds it to the cent, as it would be
-// booked, so that the totals spoken add up. ok is false where it is none.
+// parseAmount parses an amount and rounds it to the cent, so that the spoken totals
+// add up. ok reports whether it is an amount.
 func parseAmount(text string) (amount decimal.Decimal, currency string, ok bool) {
 	m := amountPattern.FindStringSubmatch(strings.TrimSpace(text))
 	if m == nil || (m[2] != "" && m[5] != "") {
@@ -176,7 +180,7 @@ func parseAmount(text string) (amount decimal.Decimal, currency string, ok bool)
 
 func (s *spending) spoken() string {
 	named := s.categories
-	// One category left over is said as fast as "one further category".
+	// To name a single remaining category is as short as "one further category".
 	if len(named) > maxSpokenCategories+1 {
 		named = named[:maxSpokenCategories]
 	}
@@ -199,9 +203,9 @@ func (s *spending) spoken() string {
 	switch s.unreadable {
 	case 0:
 	case 1:
-		text += " One row could not be read and is left out."
+		text += " I couldn't read one row, so I left it out."
 	default:
-		text += fmt.Sprintf(" %d rows could not be read and are left out.", s.unreadable)
+		text += fmt.Sprintf(" I couldn't read %d rows, so I left them out.", s.unreadable)
 	}
 	return text
 }

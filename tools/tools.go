@@ -1,6 +1,5 @@
-// Package tools is the list of the tools that are deployed, and the tools
-// themselves, a file each. It is the folder to edit: write a tool, or declare
-// one in http.yaml, and deploy.
+// Package tools contains the deployed tools, one per file, and their list. It is
+// the folder to edit: write a tool, or declare one in http.yaml, and deploy.
 package tools
 
 import (
@@ -9,11 +8,11 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// All is every tool that is deployed. Add yours here.
+// All returns every deployed tool. Add yours here.
 //
-// The settings of the tools come from the environment, and only from here. A
-// setting that is missing is no error of All, since deploying needs no more
-// than the tools' names and limits: it is one of the tool, when it is called.
+// All is the only place that reads the settings of the tools from the environment.
+// A missing setting is not an error of All, because a deployment needs only the
+// names and limits of the tools. It is an error of the tool when it is called.
 func All() ([]asynctool.Definition, error) {
 	forwarded, err := forwardedFiles(os.Getenv)
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-// The deployment asks for names and limits where no setting is there yet.
+// A deployment needs names and limits before there are settings.
 func TestAllWithoutSettings(t *testing.T) {
-	for _, name := range []string{"ORDERS_API_URL", "REQUESTS_API_URL", "REQUESTS_API_TOKEN", "STOCK_API_URL", "STOCK_API_TOKEN"} {
+	for _, name := range []string{
+		"ORDERS_API_URL", "REQUESTS_API_URL", "REQUESTS_API_TOKEN", "STOCK_API_URL", "STOCK_API_TOKEN",
+	} {
 		t.Setenv(name, "")
 	}
 	all, err := tools.All()
@@ -21,8 +23,10 @@ func TestAllWithoutSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Among others: whoever adds a tool need not change this.
-	for _, name := range []string{"order_status", "spending_report", "notify_when_ready", "scheduled_report", "task_status", "restock_date"} {
+	// There may be more: adding a tool must not require a change here.
+	for _, name := range []string{
+		"order_status", "spending_report", "notify_when_ready", "scheduled_report", "task_status", "restock_date",
+	} {
 		if _, ok := set.Lookup(name); !ok {
 			t.Errorf("there is no tool %s", name)
 		}
@@ -40,9 +44,9 @@ func TestAllWithoutSettings(t *testing.T) {
 	}
 }
 
-const notAvailable = "I am sorry, this service is not available at the moment."
+const notAvailable = "I'm sorry, this service isn't available right now."
 
-// The file that is shipped works against a service as it describes it.
+// The example in http.yaml works with a service as the file describes it.
 func TestAllForwardsToItsService(t *testing.T) {
 	stock := answering(t, 200, `{"message":"The kettle is back on Friday."}`)
 	t.Setenv("STOCK_API_URL", stock.URL)

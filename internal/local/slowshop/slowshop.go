@@ -45,7 +45,7 @@ func Handler(delay time.Duration) *Shop {
 		answer(w, http.StatusOK, order)
 	}))
 	s.mux.HandleFunc("POST /restock", s.slow(func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"message": "It is expected back in stock next Tuesday."})
+		answer(w, http.StatusOK, map[string]string{"message": "It's expected back in stock next Tuesday."})
 	}))
 	s.mux.HandleFunc("POST /requests", s.request)
 	return s

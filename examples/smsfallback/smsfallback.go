@@ -1,7 +1,7 @@
-// Package smsfallback is an example of what can follow when a result could not
-// be told in its call: it is sent to the caller's telephone as a text message.
+// Package smsfallback is an example of how to handle undelivered results: it sends
+// them to the caller's telephone as text messages.
 //
-// Copy it into your CDK app, next to the Ringback:
+// Copy it into your CDK app, next to the Ringback construct:
 //
 //	r, err := ringback.NewRingback(stack, "Ringback", ringback.Props{})
 //	...
@@ -18,17 +18,18 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// maxMessage is how many characters of a result are sent: some ten text
-// messages. SNS takes up to 1600 (Amazon SNS API reference, Publish).
+// maxMessage bounds the text that is sent, in characters: about ten text messages.
+// SNS accepts up to 1600 (Amazon SNS API reference, Publish).
 const maxMessage = "1400"
 
-// New sends a text message for each undelivered event on the bus whose tool
-// succeeded, whose result was meant to be heard, and whose caller has a number.
+// New returns a construct that sends a text message for each undelivered event on
+// the bus, if the tool succeeded, its result was meant to be heard, and the caller
+// has a number.
 //
-// A rule cannot send to a number that it finds in the event, so it starts a
-// state machine, which can. The same event may come twice, and then so does the
-// message. Your account must be out of the SMS sandbox to reach any number
-// (Amazon SNS developer guide, "SMS sandbox").
+// A rule cannot send to a number from the event. It therefore starts a state
+// machine, which can. If an event arrives twice, so does the message. To reach any
+// number, move your account out of the SMS sandbox (Amazon SNS developer guide, "SMS
+// sandbox").
 func New(scope constructs.Construct, id string, bus awsevents.IEventBus) constructs.Construct {
 	made := constructs.NewConstruct(scope, jsii.String(id))
 	send := awsstepfunctions.NewCustomState(made, jsii.String("Send"), &awsstepfunctions.CustomStateProps{
@@ -43,22 +44,24 @@ func New(scope constructs.Construct, id string, bus awsevents.IEventBus) constru
 					"AWS.SNS.SMS.SMSType": map[string]any{"DataType": "String", "StringValue": "Transactional"},
 				},
 			},
-			"Retry": []any{map[string]any{"ErrorEquals": []any{"States.ALL"}, "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2}},
+			"Retry": []any{map[string]any{
+				"ErrorEquals": []any{"States.ALL"}, "IntervalSeconds": 2, "MaxAttempts": 4, "BackoffRate": 2,
+			}},
 		},
 	})
 	machine := awsstepfunctions.NewStateMachine(made, jsii.String("Machine"), &awsstepfunctions.StateMachineProps{
 		DefinitionBody: awsstepfunctions.DefinitionBody_FromChainable(send),
-		// Unlike a standard one, it keeps no history with numbers and results.
+		// Unlike a standard state machine, it stores no history of numbers and results.
 		StateMachineType: awsstepfunctions.StateMachineType_EXPRESS,
 		Timeout:          awscdk.Duration_Minutes(jsii.Number(1)),
 	})
-	// Telephone numbers have no ARN. What has one, a topic, is left out.
+	// Telephone numbers have no ARN. Topics have one, and are excluded.
 	machine.AddToRolePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Actions:      jsii.Strings("sns:Publish"),
 		NotResources: jsii.Strings("arn:*:sns:*:*:*"),
 	}))
 	awsevents.NewRule(made, jsii.String("Rule"), &awsevents.RuleProps{
-		Description: jsii.String("A result could not be told in its call; the caller gets it as a text message."),
+		Description: jsii.String("Sends an undelivered result to the caller as a text message."),
 		EventBus:    bus,
 		EventPattern: &awsevents.EventPattern{
 			Source:     jsii.Strings("ringback"),
@@ -68,7 +71,7 @@ func New(scope constructs.Construct, id string, bus awsevents.IEventBus) constru
 				"content":        awsevents.Match_Exists(),
 				"status":         jsii.Strings("ok"),
 				"delivery":       jsii.Strings("respond", "say"),
-				// Not "unclaimed": it may have been told.
+				// Not "unclaimed": the result may have been delivered.
 				"why": jsii.Strings("call_gone", "deadline", "no_control_url", "misconfigured", "unreachable"),
 			},
 		},

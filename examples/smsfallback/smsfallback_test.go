@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if _, err := exec.LookPath("node"); err != nil {
-		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, and there is no node in the PATH. Install Node.js 20 or later.")
+		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, but node is not in the PATH. Install Node.js 20 or later.")
 		os.Exit(1)
 	}
 	code := m.Run()
@@ -41,7 +41,8 @@ func synthesise(t *testing.T) map[string]resource {
 	t.Helper()
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false)})
 	stack := awscdk.NewStack(app, jsii.String("Stack"), nil)
-	smsfallback.New(stack, "TextMessages", awsevents.EventBus_FromEventBusName(stack, jsii.String("Bus"), jsii.String("bus")))
+	bus := awsevents.EventBus_FromEventBusName(stack, jsii.String("Bus"), jsii.String("bus"))
+	smsfallback.New(stack, "TextMessages", bus)
 	text, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
 	if err != nil {
 		t.Fatal(err)
@@ -67,8 +68,8 @@ func find(t *testing.T, resources map[string]resource, kind string) map[string]a
 	return found[0]
 }
 
-// matches says whether an event fits a pattern, as far as this pattern goes
-// (Amazon EventBridge user guide, "Comparison operators").
+// matches reports whether an event matches a pattern. It knows the operators that
+// this pattern uses (Amazon EventBridge user guide, "Comparison operators").
 func matches(t *testing.T, pattern, event map[string]any) bool {
 	t.Helper()
 	for name, want := range pattern {
@@ -92,7 +93,7 @@ func matches(t *testing.T, pattern, event map[string]any) bool {
 				text, _ := value.(string)
 				return strings.HasPrefix(text, prefix.(string))
 			}
-			t.Fatalf("this test does not know the operator %v", operator)
+			t.Fatalf("unknown operator %v", operator)
 			return false
 		}) {
 			return false
@@ -110,31 +111,33 @@ func TestTextMessages(t *testing.T) {
 	}
 	base := job.Undelivered{
 		JobID: "call/t", ToolCallID: "t", Tool: "report", CallID: "call", CustomerNumber: "+4930123456",
-		Reason: job.ReasonCallGone, Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is ready.", At: time.Now(),
+		Reason: job.ReasonCallGone, Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It's ready.",
+		At: time.Now(),
 	}
 	for name, row := range map[string]struct {
 		change func(*job.Undelivered)
 		sent   bool
 	}{
-		"the call is gone":      {func(*job.Undelivered) {}, true},
-		"too late":              {func(a *job.Undelivered) { a.Reason = job.ReasonDeadline }, true},
-		"word for word":         {func(a *job.Undelivered) { a.Delivery = job.DeliverySay }, true},
-		"no number":             {func(a *job.Undelivered) { a.CustomerNumber = "" }, false},
-		"a name for a number":   {func(a *job.Undelivered) { a.CustomerNumber = "anonymous" }, false},
-		"a failure":             {func(a *job.Undelivered) { a.Status = job.StatusError }, false},
-		"nothing to hear":       {func(a *job.Undelivered) { a.Delivery = job.DeliverySilent }, false},
-		"an action":             {func(a *job.Undelivered) { a.Delivery = job.DeliveryControl }, false},
-		"it may have been told": {func(a *job.Undelivered) { a.Reason = job.ReasonUnclaimed }, false},
+		"the call has ended": {func(*job.Undelivered) {}, true},
+		"after the deadline": {func(u *job.Undelivered) { u.Reason = job.ReasonDeadline }, true},
+		"word for word":      {func(u *job.Undelivered) { u.Delivery = job.DeliverySay }, true},
+		"no number":          {func(u *job.Undelivered) { u.CustomerNumber = "" }, false},
+		"a withheld number":  {func(u *job.Undelivered) { u.CustomerNumber = "anonymous" }, false},
+		"a failure":          {func(u *job.Undelivered) { u.Status = job.StatusError }, false},
+		"silent":             {func(u *job.Undelivered) { u.Delivery = job.DeliverySilent }, false},
+		"an action":          {func(u *job.Undelivered) { u.Delivery = job.DeliveryControl }, false},
+		"perhaps delivered":  {func(u *job.Undelivered) { u.Reason = job.ReasonUnclaimed }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := base
-			row.change(&a)
-			detail, err := json.Marshal(a)
+			undelivered := base
+			row.change(&undelivered)
+			detail, err := json.Marshal(undelivered)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var event map[string]any
-			envelope := fmt.Sprintf(`{"source":%q,"detail-type":%q,"detail":%s}`, eventbus.Source, eventbus.Undelivered, detail)
+			envelope := fmt.Sprintf(
+				`{"source":%q,"detail-type":%q,"detail":%s}`, eventbus.Source, eventbus.Undelivered, detail)
 			if err := json.Unmarshal([]byte(envelope), &event); err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +147,7 @@ func TestTextMessages(t *testing.T) {
 		})
 	}
 
-	// The state machine asks for nothing that an event does not have.
+	// The state machine uses only fields that an event has.
 	schemaText, err := os.ReadFile("../../internal/aws/eventbus/undelivered.schema.json")
 	if err != nil {
 		t.Fatal(err)
@@ -158,17 +161,18 @@ func TestTextMessages(t *testing.T) {
 	used := regexp.MustCompile(`\$states\.input\.detail\.(\w+)`).FindAllStringSubmatch(definition, -1)
 	for _, field := range used {
 		if schema.Properties[field[1]] == nil {
-			t.Errorf("the state machine uses %s, which no event has", field[1])
+			t.Errorf("the state machine uses the unknown field %s", field[1])
 		}
 	}
-	if len(used) != 2 || !strings.Contains(definition, ":states:::sns:publish") || !strings.Contains(definition, `"PhoneNumber":`) {
+	if len(used) != 2 || !strings.Contains(definition, ":states:::sns:publish") ||
+		!strings.Contains(definition, `"PhoneNumber":`) {
 		t.Errorf("the state machine is %s", definition)
 	}
 	if machine["StateMachineType"] != "EXPRESS" {
-		t.Errorf("the state machine keeps a history: %v", machine["StateMachineType"])
+		t.Errorf("the state machine stores a history: %v", machine["StateMachineType"])
 	}
 
-	// It may send to numbers, and not to topics.
+	// It may publish to numbers, but not to topics.
 	var policies []string
 	for _, r := range resources {
 		if r.Type == "AWS::IAM::Policy" {

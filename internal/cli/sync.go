@@ -76,20 +76,20 @@ func (c *syncCommand) Run(s *streams) error {
 	if cfg.API, err = c.client(ctx, s.Err); err != nil {
 		return err
 	}
-	plan, err := wiring.Prepare(ctx, cfg)
+	changes, err := wiring.Prepare(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	p.set("")
-	showPlan(s.Out, plan)
+	showChangeSet(s.Out, changes)
 	switch {
-	case plan.Changes() == 0:
+	case changes.Changes() == 0:
 		fmt.Fprintln(s.Out, "Nothing to do.")
 	case c.DryRun:
 		fmt.Fprintln(s.Out, "Nothing was written, as this is a dry run.")
 	default:
 		fmt.Fprintln(s.Out)
-		err := wiring.Apply(ctx, cfg, plan, func(what string) {
+		err := wiring.Apply(ctx, cfg, changes, func(what string) {
 			p.set("")
 			fmt.Fprintln(s.Out, what)
 		})
@@ -97,7 +97,7 @@ func (c *syncCommand) Run(s *streams) error {
 			return fmt.Errorf("%w; run it again, and it goes on from here", err)
 		}
 	}
-	if n := len(plan.Conflicts); n > 0 {
+	if n := len(changes.Conflicts); n > 0 {
 		return fmt.Errorf("%d of the things to be wired need you, see above", n)
 	}
 	return nil
@@ -109,15 +109,15 @@ var (
 	removed = color.New(color.FgRed).SprintFunc()
 )
 
-// showPlan shows what is to be done, and no more.
-func showPlan(out io.Writer, plan *wiring.Plan) {
-	switch plan.Credential.Action {
+// showChangeSet prints the changes to make, and no more.
+func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
+	switch changes.Credential.Action {
 	case wiring.Create:
-		fmt.Fprintln(out, added("+ credential "+plan.Credential.Name))
+		fmt.Fprintln(out, added("+ credential "+changes.Credential.Name))
 	case wiring.Update:
-		fmt.Fprintln(out, changed("~ credential "+plan.Credential.Name), "replaces one that was made of another secret")
+		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one that was made of another secret")
 	}
-	for _, t := range plan.Tools {
+	for _, t := range changes.Tools {
 		switch t.Action {
 		case wiring.Create:
 			fmt.Fprintln(out, added("+ tool "+t.Name))
@@ -128,7 +128,7 @@ func showPlan(out io.Writer, plan *wiring.Plan) {
 			}
 		}
 	}
-	for _, a := range plan.Assistants {
+	for _, a := range changes.Assistants {
 		if len(a.Attach)+len(a.Detach) == 0 {
 			continue
 		}
@@ -144,13 +144,13 @@ func showPlan(out io.Writer, plan *wiring.Plan) {
 			fmt.Fprintf(out, "    detach %s\n", strings.Join(a.Detach, ", "))
 		}
 	}
-	for _, t := range plan.Prune {
+	for _, t := range changes.Prune {
 		fmt.Fprintln(out, removed("- tool "+t.Name), t.ID)
 	}
-	for _, text := range plan.Notes {
+	for _, text := range changes.Notes {
 		fmt.Fprintln(out, "note:", text)
 	}
-	for _, text := range plan.Conflicts {
+	for _, text := range changes.Conflicts {
 		fmt.Fprintln(out, removed("conflict:"), text)
 	}
 }

@@ -17,29 +17,29 @@ import (
 //
 // Where it fails, nothing needs to be undone: the next [Prepare] finds what is
 // left.
-func Apply(ctx context.Context, cfg Config, p *Plan, done func(what string)) error {
+func Apply(ctx context.Context, cfg Config, changes *ChangeSet, done func(what string)) error {
 	s := &applying{Config: cfg, done: done, ids: map[string]string{}}
 	if s.done == nil {
 		s.done = func(string) {}
 	}
-	credential, err := s.applyCredential(ctx, p.Credential)
+	credential, err := s.applyCredential(ctx, changes.Credential)
 	if err != nil {
 		return err
 	}
-	for _, change := range p.Tools {
+	for _, change := range changes.Tools {
 		change.Body.Server.CredentialID = credential
 		if err := s.applyTool(ctx, change); err != nil {
 			return err
 		}
 	}
-	for _, change := range p.Assistants {
+	for _, change := range changes.Assistants {
 		if change.changes() {
 			if err := s.applyAssistant(ctx, change); err != nil {
 				return err
 			}
 		}
 	}
-	for _, t := range p.Prune {
+	for _, t := range changes.Prune {
 		s.progress("removing the tool %s", t.Name)
 		if err := s.API.Delete(ctx, vapiclient.Tools, t.ID); err != nil {
 			return err

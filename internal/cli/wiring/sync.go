@@ -41,8 +41,8 @@ func (c *Config) progress(format string, a ...any) {
 	}
 }
 
-// Plan is what is to be done. The zero Plan is nothing.
-type Plan struct {
+// ChangeSet is a list of changes to make at Vapi. The zero value has none.
+type ChangeSet struct {
 	Credential CredentialChange
 	Tools      []ToolChange
 	Assistants []AssistantChange
@@ -56,17 +56,17 @@ type Plan struct {
 }
 
 // Changes is how many things are to be written.
-func (p *Plan) Changes() int {
-	n := len(p.Prune)
-	if p.Credential.Action != "" {
+func (c *ChangeSet) Changes() int {
+	n := len(c.Prune)
+	if c.Credential.Action != "" {
 		n++
 	}
-	for _, t := range p.Tools {
+	for _, t := range c.Tools {
 		if t.Action != "" {
 			n++
 		}
 	}
-	for _, a := range p.Assistants {
+	for _, a := range c.Assistants {
 		if a.changes() {
 			n++
 		}
@@ -166,12 +166,12 @@ func conflict(name string, stored []storedTool) string {
 }
 
 // Prepare finds out what is to be done. It writes nothing.
-func Prepare(ctx context.Context, cfg Config) (*Plan, error) {
+func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	s := &state{Config: cfg}
 	if err := s.read(ctx); err != nil {
 		return nil, err
 	}
-	p := &Plan{Credential: s.credential}
+	changes := &ChangeSet{Credential: s.credential}
 	bodies, err := Bodies(cfg.Tools, Endpoint{URL: cfg.URL, CredentialID: s.credential.ID})
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func Prepare(ctx context.Context, cfg Config) (*Plan, error) {
 		name := body.Function.Name
 		stored := named(s.tools, name)
 		if why := conflict(name, stored); why != "" {
-			p.Conflicts = append(p.Conflicts, why)
+			changes.Conflicts = append(changes.Conflicts, why)
 			continue
 		}
 		wired = append(wired, name)
@@ -198,15 +198,15 @@ func Prepare(ctx context.Context, cfg Config) (*Plan, error) {
 				change.Action = Update
 			}
 		}
-		p.Tools = append(p.Tools, change)
+		changes.Tools = append(changes.Tools, change)
 	}
-	if err := s.preparePrune(ctx, p); err != nil {
+	if err := s.preparePrune(ctx, changes); err != nil {
 		return nil, err
 	}
 	for _, id := range cfg.Assistants {
-		s.prepareAssistant(p, s.assistants[id], wired, ids)
+		s.prepareAssistant(changes, s.assistants[id], wired, ids)
 	}
-	return p, nil
+	return changes, nil
 }
 
 // withNewCredential shows the credential that is yet to be created.
@@ -293,7 +293,7 @@ func (s *state) readCredential(ctx context.Context) error {
 // preparePrune collects the tools that sync made and that are gone here. One
 // that is still attached to an assistant which is not synced is left: what
 // Vapi makes of an assistant whose tool is deleted is not documented.
-func (s *state) preparePrune(ctx context.Context, p *Plan) error {
+func (s *state) preparePrune(ctx context.Context, changes *ChangeSet) error {
 	var gone []storedTool
 	for _, t := range s.tools {
 		if _, ok := s.Tools.Lookup(t.Function.Name); ok || t.Type != "function" || t.Server.URL != s.URL {
@@ -302,9 +302,9 @@ func (s *state) preparePrune(ctx context.Context, p *Plan) error {
 		what := fmt.Sprintf("the tool %s at Vapi (%s) points to this URL, and there is no such tool here", t.Function.Name, t.ID)
 		switch {
 		case !slices.Contains(s.credentials, t.Server.CredentialID):
-			p.Notes = append(p.Notes, what+"; it has another credential than sync gives, so sync did not make it, and will not remove it.")
+			changes.Notes = append(changes.Notes, what+"; it has another credential than sync gives, so sync did not make it, and will not remove it.")
 		case !s.Prune:
-			p.Notes = append(p.Notes, what+"; --prune removes it.")
+			changes.Notes = append(changes.Notes, what+"; --prune removes it.")
 		default:
 			gone = append(gone, t)
 		}
@@ -326,35 +326,35 @@ func (s *state) preparePrune(ctx context.Context, p *Plan) error {
 			}
 		}
 		if keptBy != "" {
-			p.Conflicts = append(p.Conflicts, fmt.Sprintf("the tool %s (%s) is not removed, as the assistant %s has it: name the assistant with --assistant, too.", t.Function.Name, t.ID, keptBy))
+			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the tool %s (%s) is not removed, as the assistant %s has it: name the assistant with --assistant, too.", t.Function.Name, t.ID, keptBy))
 			continue
 		}
-		p.Prune = append(p.Prune, Pruned{ID: t.ID, Name: t.Function.Name})
+		changes.Prune = append(changes.Prune, Pruned{ID: t.ID, Name: t.Function.Name})
 	}
 	return nil
 }
 
-func (s *state) prepareAssistant(p *Plan, a *assistant, wired []string, ids map[string]string) {
+func (s *state) prepareAssistant(changes *ChangeSet, a *assistant, wired []string, ids map[string]string) {
 	change := AssistantChange{ID: a.id, Name: a.name}
 	for _, name := range wired {
 		id := ids[name]
 		switch {
 		case slices.Contains(a.inline, name):
-			p.Conflicts = append(p.Conflicts, fmt.Sprintf("the assistant %s has a tool %s of its own (in model.tools), beside which another of this name is not attached. Remove it from the assistant.", a, name))
+			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has a tool %s of its own (in model.tools), beside which another of this name is not attached. Remove it from the assistant.", a, name))
 		case id != "" && a.pinned[id] != "":
-			p.Notes = append(p.Notes, fmt.Sprintf("the assistant %s is pinned to version %s of the tool %s (in model.toolRefs): changes of the tool do not reach it.", a, a.pinned[id], name))
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the assistant %s is pinned to version %s of the tool %s (in model.toolRefs): changes of the tool do not reach it.", a, a.pinned[id], name))
 		case id == "" || !slices.Contains(a.toolIDs, id):
 			change.Attach = append(change.Attach, name)
 		}
 	}
-	for _, t := range p.Prune {
+	for _, t := range changes.Prune {
 		if slices.Contains(a.toolIDs, t.ID) {
 			change.Detach = append(change.Detach, t.ID)
 		}
 	}
 	if change.changes() && a.model == nil {
-		p.Conflicts = append(p.Conflicts, fmt.Sprintf("the assistant %s has no model yet, so tools cannot be attached. Choose its model in the dashboard.", a))
+		changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has no model yet, so tools cannot be attached. Choose its model in the dashboard.", a))
 		return
 	}
-	p.Assistants = append(p.Assistants, change)
+	changes.Assistants = append(changes.Assistants, change)
 }

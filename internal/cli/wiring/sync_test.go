@@ -69,7 +69,7 @@ func (o *org) config(t testing.TB, assistants ...string) wiring.Config {
 }
 
 // sync is one run, and what it said it did.
-func sync(t testing.TB, cfg wiring.Config) (p *wiring.Plan, done []string, err error) {
+func sync(t testing.TB, cfg wiring.Config) (p *wiring.ChangeSet, done []string, err error) {
 	t.Helper()
 	p, err = wiring.Prepare(t.Context(), cfg)
 	if err != nil {
@@ -79,7 +79,7 @@ func sync(t testing.TB, cfg wiring.Config) (p *wiring.Plan, done []string, err e
 	return p, done, err
 }
 
-func mustSync(t testing.TB, cfg wiring.Config) (*wiring.Plan, []string) {
+func mustSync(t testing.TB, cfg wiring.Config) (*wiring.ChangeSet, []string) {
 	t.Helper()
 	p, done, err := sync(t, cfg)
 	if err != nil {

@@ -309,8 +309,8 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}}))
 	now := func() time.Time { return time.Now().Add(d.skipped) }
 	table := jobtable.New(&d.records, now)
-	perCall := jobtable.NewCalls(&d.records, job.CallLimits{}, now)
-	customers := jobtable.NewCustomers(&d.records, now)
+	perCall := jobtable.NewCalls(d.records.Calls(), job.CallLimits{}, now)
+	customers := jobtable.NewCustomers(d.records.Customers(), now)
 	var err error
 	if d.ack, err = ack.New(ack.Config{
 		Queue: letters{&d.jobs}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),

@@ -336,8 +336,8 @@ func newFunctions(t *testing.T) *functions {
 	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
 	store, clock := new(memtable.Store), func() time.Time { return f.now }
 	f.table = jobtable.New(store, clock)
-	f.calls = jobtable.NewCalls(store, job.CallLimits{}, clock)
-	f.customers = jobtable.NewCustomers(store, clock)
+	f.calls = jobtable.NewCalls(store.Calls(), job.CallLimits{}, clock)
+	f.customers = jobtable.NewCustomers(store.Customers(), clock)
 	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)
 	urls, err := completion.NewURLs(f.keys, api+"/results/")
 	if err != nil {

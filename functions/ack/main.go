@@ -97,7 +97,7 @@ func build() (front.Handler, error) {
 	credentials := credential.New(credentialSource, nil)
 	webhooks, err := ack.New(ack.Config{
 		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credentials: credentials, Text: e.AckText,
-		Status: status.Of(table), Calls: jobtable.NewCalls(store, job.CallLimits{}, nil), NextCall: bool(e.NextCall),
+		Status: status.Of(table), Calls: jobtable.NewCalls(store.Calls(), job.CallLimits{}, nil), NextCall: bool(e.NextCall),
 	})
 	if err != nil {
 		return front.Handler{}, err

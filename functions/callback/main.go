@@ -71,8 +71,8 @@ func build() (*callback.Handler, error) {
 		Calls:     calls,
 		Results:   sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
 		Events:    eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
-		Ends:      jobtable.NewCalls(store, job.CallLimits{}, nil),
-		Customers: jobtable.NewCustomers(store, nil),
+		Ends:      jobtable.NewCalls(store.Calls(), job.CallLimits{}, nil),
+		Customers: jobtable.NewCustomers(store.Customers(), nil),
 		Text:      &text,
 	}
 	if err := e.outbound(aws, &cfg); err != nil {

@@ -88,8 +88,8 @@ func build() (*process.Handler, error) {
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,
-		Calls:       jobtable.NewCalls(store, job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
-		Customers:   jobtable.NewCustomers(store, nil),
+		Calls:       jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
+		Customers:   jobtable.NewCustomers(store.Customers(), nil),
 		Completions: urls,
 	})
 }

@@ -228,8 +228,8 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	w := &world{t: t, store: new(memtable.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
 	w.table = &table{Table: jobtable.New(w.store, w.now)}
-	w.ended = jobtable.NewCalls(w.store, job.CallLimits{}, w.now)
-	w.customers = &customers{Customers: jobtable.NewCustomers(w.store, w.now)}
+	w.ended = jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, w.now)
+	w.customers = &customers{Customers: jobtable.NewCustomers(w.store.Customers(), w.now)}
 	none, err := asynctool.NewSet()
 	if err != nil {
 		t.Fatal(err)

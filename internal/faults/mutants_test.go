@@ -28,7 +28,7 @@ var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFau
 
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
-		{"internal/local/memtable/memtable.go", "if s.records[r.ID].Revision != r.Revision {", "if false {"},
+		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {", "if false {"},
 		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{

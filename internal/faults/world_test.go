@@ -58,7 +58,7 @@ type world struct {
 	jobs, deadJobs, results, deadResults *memqueue.Queue
 	schedules                            *memschedule.Scheduler
 	keys                                 *completion.Keys
-	store                                tableStore
+	store                                jobtable.Stores
 	records                              func() []job.Record
 	requests                             front.Handler
 
@@ -316,62 +316,15 @@ func (s waker) Send(ctx context.Context, messages []queue.Message) []error {
 	return s.sender.Send(ctx, messages)
 }
 
-// tableStore is what the jobs table stands on.
-type tableStore interface {
-	jobtable.Store
-	jobtable.CallStore
-	jobtable.CustomerStore
-}
-
 // store is the jobs table's store.
 type store struct {
+	jobtable.Stores
 	world *world
-	tableStore
-}
-
-func (s store) LoadCall(ctx context.Context, callID string) (r job.CallRecord, err error) {
-	err = s.world.step(ctx, "load call", callID, func() (err error) {
-		r, err = s.tableStore.LoadCall(context.WithoutCancel(ctx), callID)
-		return err
-	})
-	return r, err
-}
-
-func (s store) SaveCall(ctx context.Context, r job.CallRecord) (saved job.CallRecord, err error) {
-	err = s.world.step(ctx, "save call", r.CallID, func() (err error) {
-		saved, err = s.tableStore.SaveCall(context.WithoutCancel(ctx), r)
-		return err
-	})
-	return saved, err
-}
-
-func (s store) LoadCustomer(ctx context.Context, customer string) (r job.CustomerRecord, err error) {
-	err = s.world.step(ctx, "load customer", s.world.customerOf(customer), func() (err error) {
-		r, err = s.tableStore.LoadCustomer(context.WithoutCancel(ctx), customer)
-		return err
-	})
-	return r, err
-}
-
-func (s store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (saved job.CustomerRecord, err error) {
-	err = s.world.step(ctx, "save customer", s.world.customerOf(r.Customer), func() (err error) {
-		saved, err = s.tableStore.SaveCustomer(context.WithoutCancel(ctx), r)
-		return err
-	})
-	return saved, err
-}
-
-func (s store) OfCall(ctx context.Context, callID string) (all []job.Summary, err error) {
-	err = s.world.step(ctx, "query", callID, func() (err error) {
-		all, err = s.tableStore.OfCall(context.WithoutCancel(ctx), callID)
-		return err
-	})
-	return all, err
 }
 
 func (s store) Load(ctx context.Context, id string) (r job.Record, err error) {
 	err = s.world.step(ctx, "load", id, func() (err error) {
-		r, err = s.tableStore.Load(context.WithoutCancel(ctx), id)
+		r, err = s.Stores.Load(context.WithoutCancel(ctx), id)
 		return err
 	})
 	return r, err
@@ -379,10 +332,51 @@ func (s store) Load(ctx context.Context, id string) (r job.Record, err error) {
 
 func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err error) {
 	err = s.world.step(ctx, saveOp(r.State), r.ID, func() (err error) {
-		saved, err = s.tableStore.Save(context.WithoutCancel(ctx), r)
+		saved, err = s.Stores.Save(context.WithoutCancel(ctx), r)
 		if err == nil {
 			s.world.marked(invocationOf(ctx), r.ID, r.State)
 		}
+		return err
+	})
+	return saved, err
+}
+
+func (s store) OfCall(ctx context.Context, callID string) (all []job.Summary, err error) {
+	err = s.world.step(ctx, "query", callID, func() (err error) {
+		all, err = s.Stores.OfCall(context.WithoutCancel(ctx), callID)
+		return err
+	})
+	return all, err
+}
+
+func (s store) Calls() jobtable.Store[job.CallRecord] {
+	return records[job.CallRecord]{s.Stores.Calls(), s.world, "call", func(callID string) string { return callID }}
+}
+
+func (s store) Customers() jobtable.Store[job.CustomerRecord] {
+	return records[job.CustomerRecord]{s.Stores.Customers(), s.world, "customer", s.world.customerOf}
+}
+
+// records are the records of calls, or of customers. Their steps are named by
+// the kind, and by what name makes of their keys.
+type records[R jobtable.Record[R]] struct {
+	jobtable.Store[R]
+	world *world
+	kind  string
+	name  func(key string) string
+}
+
+func (s records[R]) Load(ctx context.Context, key string) (r R, err error) {
+	err = s.world.step(ctx, "load "+s.kind, s.name(key), func() (err error) {
+		r, err = s.Store.Load(context.WithoutCancel(ctx), key)
+		return err
+	})
+	return r, err
+}
+
+func (s records[R]) Save(ctx context.Context, r R) (saved R, err error) {
+	err = s.world.step(ctx, "save "+s.kind, s.name(r.Key()), func() (err error) {
+		saved, err = s.Store.Save(context.WithoutCancel(ctx), r)
 		return err
 	})
 	return saved, err
@@ -591,7 +585,7 @@ type setting struct {
 	poison   []string
 	plan     map[step]kind
 	outages  []outage
-	store    func(t *testing.T, w *world) (tableStore, func() []job.Record)
+	store    func(t *testing.T, w *world) (jobtable.Stores, func() []job.Record)
 	log      slog.Handler // nil means none
 	after    func(w *world)
 }
@@ -720,7 +714,7 @@ func newWorld(t *testing.T, s setting) *world {
 	table := jobtable.New(w.store, nil)
 	webhooks, err := ack.New(ack.Config{
 		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
-		Status: status.Of(table), Calls: jobtable.NewCalls(w.store, job.CallLimits{}, nil), NextCall: true, Log: log,
+		Status: status.Of(table), Calls: jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, nil), NextCall: true, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -758,8 +752,8 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := process.New(process.Config{
 		Tools: tools, Table: jobtable.New(w.store, nil), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{sender{w, w.jobs, "send wake"}},
 		// More than the scenarios need: who is refused is not what breaks here.
-		Calls:     jobtable.NewCalls(w.store, job.CallLimits{Jobs: 100, Concurrent: 100}, nil),
-		Schedules: scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store, nil), Completions: urls, Log: w.log(s),
+		Calls:     jobtable.NewCalls(w.store.Calls(), job.CallLimits{Jobs: 100, Concurrent: 100}, nil),
+		Schedules: scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store.Customers(), nil), Completions: urls, Log: w.log(s),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -770,7 +764,7 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := callback.New(callback.Config{
 		Table: jobtable.New(w.store, nil), Calls: w, Results: receiver{sender{w, w.results, ""}}, Events: w,
-		Ends: jobtable.NewCalls(w.store, job.CallLimits{}, nil), Customers: jobtable.NewCustomers(w.store, nil), Chats: w,
+		Ends: jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, nil), Customers: jobtable.NewCustomers(w.store.Customers(), nil), Chats: w,
 		OutboundCalls: &callback.OutboundCalls{
 			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
 		},

@@ -64,13 +64,14 @@ func (r CallRecord) Ask(key string, q Question, now time.Time) CallRecord {
 	return r
 }
 
-// End notes that the call has ended. It says whether that is news.
-func (r CallRecord) End(now time.Time) (CallRecord, bool) {
+// End records the end of the call. It fails with [ErrUnchanged] if that is
+// recorded already.
+func (r CallRecord) End(now time.Time) (CallRecord, error) {
 	if !r.Ended.IsZero() {
-		return r, false
+		return r, ErrUnchanged
 	}
 	r.Ended, r.Updated = now, now
-	return r, true
+	return r, nil
 }
 
 // Admit gives a job a slot for as long as its lease. It fails with a
@@ -98,14 +99,15 @@ func (r CallRecord) Admit(toolCallID string, now time.Time, lease time.Duration,
 	return r, nil
 }
 
-// Leave frees the slot of a finished job. It says whether there was one.
-func (r CallRecord) Leave(toolCallID string, now time.Time) (CallRecord, bool) {
+// Leave frees the slot of a finished job. It fails with [ErrUnchanged] if the
+// job has none.
+func (r CallRecord) Leave(toolCallID string, now time.Time) (CallRecord, error) {
 	if _, known := r.Slots[toolCallID]; !known {
-		return r, false
+		return r, ErrUnchanged
 	}
 	r = r.pruned(now)
 	delete(r.Slots, toolCallID)
-	return r, true
+	return r, nil
 }
 
 // pruned is the record, as it is changed now, with slots of its own and
@@ -117,6 +119,21 @@ func (r CallRecord) pruned(now time.Time) CallRecord {
 	}
 	maps.DeleteFunc(slots, func(_ string, until time.Time) bool { return now.Sub(until) > slotMemory })
 	r.Slots, r.Updated = slots, now
+	return r
+}
+
+// Key identifies the record among those of its kind.
+func (r CallRecord) Key() string { return r.CallID }
+
+// SavedRevision is r.Revision.
+func (r CallRecord) SavedRevision() int64 { return r.Revision }
+
+// UpdatedAt is r.Updated.
+func (r CallRecord) UpdatedAt() time.Time { return r.Updated }
+
+// WithRevision returns the record with another revision.
+func (r CallRecord) WithRevision(revision int64) CallRecord {
+	r.Revision = revision
 	return r
 }
 

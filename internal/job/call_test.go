@@ -2,6 +2,7 @@ package job_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,15 +37,15 @@ func TestCallRecord(t *testing.T) {
 		}
 	}
 
-	ended, news := third.End(start.Add(time.Hour))
+	ended, err := third.End(start.Add(time.Hour))
 	want := third
 	want.Ended, want.Updated = start.Add(time.Hour), start.Add(time.Hour)
-	if diff := cmp.Diff(want, ended); diff != "" || !news {
-		t.Errorf("ended, news %t (-want +got):\n%s", news, diff)
+	if diff := cmp.Diff(want, ended); diff != "" || err != nil {
+		t.Errorf("ended: %v (-want +got):\n%s", err, diff)
 	}
-	again, news := ended.End(start.Add(2 * time.Hour))
-	if diff := cmp.Diff(want, again); diff != "" || news {
-		t.Errorf("ended again, news %t (-want +got):\n%s", news, diff)
+	again, err := ended.End(start.Add(2 * time.Hour))
+	if diff := cmp.Diff(want, again); diff != "" || !errors.Is(err, job.ErrUnchanged) {
+		t.Errorf("ended again: %v (-want +got):\n%s", err, diff)
 	}
 }
 

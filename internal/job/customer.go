@@ -67,5 +67,20 @@ func (r CustomerRecord) Remove(k ParkedResult, now time.Time) CustomerRecord {
 	return r
 }
 
+// Key identifies the record among those of its kind.
+func (r CustomerRecord) Key() string { return r.Customer }
+
+// SavedRevision is r.Revision.
+func (r CustomerRecord) SavedRevision() int64 { return r.Revision }
+
+// UpdatedAt is r.Updated.
+func (r CustomerRecord) UpdatedAt() time.Time { return r.Updated }
+
+// WithRevision returns the record with another revision.
+func (r CustomerRecord) WithRevision(revision int64) CustomerRecord {
+	r.Revision = revision
+	return r
+}
+
 // Expires is when the record may be forgotten.
 func (r CustomerRecord) Expires() time.Time { return r.Updated.Add(Retention) }

@@ -124,6 +124,9 @@ var (
 	ErrStale = errors.New("the job is further than this progress line")
 	// ErrSuperseded says that a later tool call asks the same.
 	ErrSuperseded = errors.New("a later tool call asks the same")
+	// ErrUnchanged means that a record is already as a rule would make it, and
+	// need not be saved.
+	ErrUnchanged = errors.New("nothing to change")
 	// ErrNotKept says that a result is not kept for a next call.
 	ErrNotParked = errors.New("the job's result is not kept for a next call")
 )
@@ -426,6 +429,21 @@ func (r Record) Redrive(holder string, now time.Time) (Record, error) {
 // is settled, so that no further message is needed, and could only have it told
 // a second time.
 func (r Record) OutcomePending() bool { return r.State == StateDone && r.LeaseExpiry.IsZero() }
+
+// Key identifies the record among those of its kind.
+func (r Record) Key() string { return r.ID }
+
+// SavedRevision is r.Revision.
+func (r Record) SavedRevision() int64 { return r.Revision }
+
+// UpdatedAt is r.Updated.
+func (r Record) UpdatedAt() time.Time { return r.Updated }
+
+// WithRevision returns the record with another revision.
+func (r Record) WithRevision(revision int64) Record {
+	r.Revision = revision
+	return r
+}
 
 // Expires is when the record may be forgotten.
 func (r Record) Expires() time.Time {

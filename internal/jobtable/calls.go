@@ -4,41 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
 )
 
-// CallStore keeps records of calls by the calls' ids.
-type CallStore interface {
-	// LoadCall gives a record as it was last saved, or [ErrNotFound].
-	LoadCall(ctx context.Context, callID string) (job.CallRecord, error)
-
-	// SaveCall stores a record under the next revision if the stored one
-	// still has the revision that r has (none, where r.Revision is 0), and
-	// gives it back with its new revision. It fails with [ErrChanged]
-	// otherwise.
-	SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord, error)
-}
-
-// CustomerStore keeps records of customers by [job.Customer].
-type CustomerStore interface {
-	// LoadCustomer and SaveCustomer are as with a [CallStore].
-	LoadCustomer(ctx context.Context, customer string) (job.CustomerRecord, error)
-	SaveCustomer(ctx context.Context, r job.CustomerRecord) (job.CustomerRecord, error)
-}
-
 // Calls remembers what jobs of one call must know of each other, and holds the
 // call to its limits.
 type Calls struct {
-	store  CallStore
+	store  Store[job.CallRecord]
 	limits job.CallLimits
 	now    func() time.Time
 }
 
 // NewCalls makes the calls of a store. now may be nil and then is [time.Now].
-func NewCalls(store CallStore, limits job.CallLimits, now func() time.Time) *Calls {
+func NewCalls(store Store[job.CallRecord], limits job.CallLimits, now func() time.Time) *Calls {
 	if now == nil {
 		now = time.Now
 	}
@@ -52,9 +32,8 @@ func (c *Calls) Admit(ctx context.Context, j job.Job, lease time.Duration) error
 	if c.limits == (job.CallLimits{}) {
 		return nil
 	}
-	return c.change(ctx, "admit", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, bool, error) {
-		r, err := r.Admit(j.ToolCallID, c.now(), lease, c.limits)
-		return r, true, err
+	return c.change(ctx, "admit", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.Admit(j.ToolCallID, c.now(), lease, c.limits)
 	})
 }
 
@@ -64,9 +43,8 @@ func (c *Calls) Leave(ctx context.Context, j job.Job) error {
 	if c.limits == (job.CallLimits{}) {
 		return nil
 	}
-	return c.change(ctx, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, bool, error) {
-		r, had := r.Leave(j.ToolCallID, c.now())
-		return r, had, nil
+	return c.change(ctx, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.Leave(j.ToolCallID, c.now())
 	})
 }
 
@@ -78,23 +56,25 @@ func (c *Calls) Leave(ctx context.Context, j job.Job) error {
 // repeated.
 func (c *Calls) Ask(ctx context.Context, j job.Job, key string, join bool, active func(ctx context.Context, toolCallID string) (bool, error)) (string, error) {
 	before := ""
-	err := c.change(ctx, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, bool, error) {
+	err := c.change(ctx, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
 		q := r.Questions[key]
 		if before = q.Before; q.By == j.ToolCallID {
-			return r, false, nil
+			return r, job.ErrUnchanged
 		}
 		if before = q.By; before != "" {
 			goesOn, err := active(ctx, before)
 			switch {
-			case err != nil || goesOn && join:
-				return r, false, err
+			case err != nil:
+				return r, err
+			case goesOn && join:
+				return r, job.ErrUnchanged
 			case goesOn && q.At.After(j.ReceivedAt):
-				return r, false, job.ErrSuperseded
+				return r, job.ErrSuperseded
 			case !goesOn:
 				before = ""
 			}
 		}
-		return r.Ask(key, job.Question{By: j.ToolCallID, Before: before, At: j.ReceivedAt}, c.now()), true, nil
+		return r.Ask(key, job.Question{By: j.ToolCallID, Before: before, At: j.ReceivedAt}, c.now()), nil
 	})
 	return before, err
 }
@@ -103,82 +83,48 @@ func (c *Calls) Ask(ctx context.Context, j job.Job, key string, join bool, activ
 // be known from now on.
 func (c *Calls) Live(ctx context.Context, callID string) (bool, error) {
 	live := true
-	err := c.change(ctx, "look at", callID, true, func(r job.CallRecord) (job.CallRecord, bool, error) {
-		live = r.Ended.IsZero()
-		if r.Revision == 0 {
-			r.Updated = c.now()
+	err := c.change(ctx, "look at", callID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		if live = r.Ended.IsZero(); r.Revision > 0 {
+			return r, job.ErrUnchanged
 		}
-		return r, r.Revision == 0, nil
+		r.Updated = c.now()
+		return r, nil
 	})
 	return live, err
 }
 
 // End notes that a call has ended, if anybody wants to know.
 func (c *Calls) End(ctx context.Context, callID string) error {
-	return c.change(ctx, "note the end of", callID, false, func(r job.CallRecord) (job.CallRecord, bool, error) {
-		r, news := r.End(c.now())
-		return r, news, nil
+	return c.change(ctx, "note the end of", callID, false, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.End(c.now())
 	})
 }
 
-// maxChanges is how often a change is tried that others are faster than. Each
-// of them got further meanwhile, so this many are hardly ever needed.
-const maxChanges = 50
-
-// change applies a rule to a call's record, and saves it where the rule says
-// that it changed something. A call that is not known gets a record where
-// create says so, and is left alone otherwise.
-func (c *Calls) change(ctx context.Context, what, callID string, create bool, rule func(job.CallRecord) (job.CallRecord, bool, error)) error {
-	err := retry(ctx, func() error {
-		r, err := c.store.LoadCall(ctx, callID)
-		if errors.Is(err, ErrNotFound) {
-			if !create {
-				return nil
-			}
-			r, err = job.CallRecord{CallID: callID}, nil
-		}
-		if err != nil {
-			return err
-		}
-		r, changed, err := rule(r)
-		if err != nil || !changed {
-			return err
-		}
-		_, err = c.store.SaveCall(ctx, r)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%s call %s: %w", what, callID, err)
+// change applies a rule to a call's record. A call without a record gets one
+// if create is set, and is left alone otherwise.
+func (c *Calls) change(
+	ctx context.Context, what, callID string, create bool, rule func(job.CallRecord) (job.CallRecord, error),
+) error {
+	var absent *job.CallRecord
+	if create {
+		absent = &job.CallRecord{CallID: callID}
 	}
-	return nil
-}
-
-// retry does something again where somebody else was faster.
-func retry(ctx context.Context, do func() error) error {
-	var err error
-	for try := range maxChanges {
-		if err = do(); !errors.Is(err, ErrChanged) || ctx.Err() != nil {
-			break
-		}
-		// The jobs of one webhook meet here. Apart from each other, they all
-		// get through sooner.
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(time.Duration(min(try+1, 10)) * 5 * time.Millisecond)):
-		}
+	_, err := change(ctx, c.store, callID, nil, absent, rule)
+	if err == nil || !create && errors.Is(err, ErrNotFound) {
+		return nil
 	}
-	return err
+	return fmt.Errorf("%s call %s: %w", what, callID, err)
 }
 
 // Customers remembers which results are kept for their next calls.
 type Customers struct {
-	store CustomerStore
+	store Store[job.CustomerRecord]
 	now   func() time.Time
 }
 
 // NewCustomers makes the customers of a store. now may be nil and then is
 // [time.Now].
-func NewCustomers(store CustomerStore, now func() time.Time) *Customers {
+func NewCustomers(store Store[job.CustomerRecord], now func() time.Time) *Customers {
 	if now == nil {
 		now = time.Now
 	}
@@ -187,7 +133,7 @@ func NewCustomers(store CustomerStore, now func() time.Time) *Customers {
 
 // Kept gives the results that are kept for a customer.
 func (c *Customers) Parked(ctx context.Context, customer string) ([]job.ParkedResult, error) {
-	r, err := c.store.LoadCustomer(ctx, customer)
+	r, err := c.store.Load(ctx, customer)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -213,16 +159,9 @@ func (c *Customers) Unpark(ctx context.Context, customer string, k job.ParkedRes
 }
 
 func (c *Customers) change(ctx context.Context, customer string, rule func(job.CustomerRecord) job.CustomerRecord) error {
-	err := retry(ctx, func() error {
-		r, err := c.store.LoadCustomer(ctx, customer)
-		if errors.Is(err, ErrNotFound) {
-			r, err = job.CustomerRecord{Customer: customer}, nil
-		}
-		if err != nil {
-			return err
-		}
-		_, err = c.store.SaveCustomer(ctx, rule(r))
-		return err
+	absent := &job.CustomerRecord{Customer: customer}
+	_, err := change(ctx, c.store, customer, nil, absent, func(r job.CustomerRecord) (job.CustomerRecord, error) {
+		return rule(r), nil
 	})
 	if err != nil {
 		return fmt.Errorf("change customer %s: %w", customer, err)

@@ -13,41 +13,14 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-var (
-	// ErrNotFound says that a job has no record.
-	ErrNotFound = errors.New("the job has no record")
-	// ErrChanged says that a record was changed by somebody else since it
-	// was loaded.
-	ErrChanged = errors.New("the job's record was changed meanwhile")
-)
-
-// Store keeps records by id.
-type Store interface {
-	// Load gives a record as it was last saved, or [ErrNotFound].
-	Load(ctx context.Context, id string) (job.Record, error)
-
-	// Save stores a record under the next revision if the stored one still
-	// has the revision that r has (none, where r.Revision is 0), and gives
-	// it back with its new revision. It fails with [ErrChanged] otherwise.
-	Save(ctx context.Context, r job.Record) (job.Record, error)
-
-	// OfCall gives what is known of a call's jobs, the oldest first, and the
-	// newest [MaxOfCall] where there are more. It may miss what was saved a
-	// moment ago.
-	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
-}
-
-// MaxOfCall is how many jobs of a call are looked at.
-const MaxOfCall = 100
-
 // Table is the jobs table.
 type Table struct {
-	store Store
+	store JobStore
 	now   func() time.Time
 }
 
 // New makes a table of a store. now may be nil and then is [time.Now].
-func New(store Store, now func() time.Time) *Table {
+func New(store JobStore, now func() time.Time) *Table {
 	if now == nil {
 		now = time.Now
 	}
@@ -244,26 +217,10 @@ func (t *Table) Redrive(ctx context.Context, r job.Record, holder string) (job.R
 	})
 }
 
-// change loads a record, applies a rule and saves it. It starts anew where
-// somebody else was faster; the rule then sees what that one did.
+// change applies a rule to a record.
 func (t *Table) change(ctx context.Context, what, id string, rule func(job.Record) (job.Record, error)) (job.Record, error) {
-	for {
-		r, err := t.store.Load(ctx, id)
-		if err != nil {
-			return job.Record{}, wrap(what, id, err)
-		}
-		next, err := rule(r)
-		if err != nil {
-			return r, wrap(what, id, err)
-		}
-		saved, err := t.store.Save(ctx, next)
-		if err == nil {
-			return saved, nil
-		}
-		if !errors.Is(err, ErrChanged) || ctx.Err() != nil {
-			return r, wrap(what, id, err)
-		}
-	}
+	r, err := change(ctx, t.store, id, nil, nil, rule)
+	return r, wrap(what, id, err)
 }
 
 // changeOwn applies a rule to a job that was claimed. What others may do to it

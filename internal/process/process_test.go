@@ -118,7 +118,7 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			return logged.Write(p)
 		}), nil))
 		w := &world{t: t, set: set, log: log, store: new(memtable.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
-		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store, nil)
+		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store.Customers(), nil)
 		w.limit(job.CallLimits{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
@@ -162,7 +162,9 @@ func (w *world) deploy() {
 }
 
 // limit gives the calls limits.
-func (w *world) limit(limits job.CallLimits) { w.calls = jobtable.NewCalls(w.store, limits, nil) }
+func (w *world) limit(limits job.CallLimits) {
+	w.calls = jobtable.NewCalls(w.store.Calls(), limits, nil)
+}
 
 // job is an accepted tool call, received now in a call that can last an hour.
 func (w *world) job(id, tool string) job.Job {

@@ -39,75 +39,57 @@ type Client interface {
 // Index is the name of the index of calls' jobs.
 const Index = "calls"
 
-// Store keeps records in a table.
+// Store keeps records in a table. It implements [jobtable.Stores].
 type Store struct {
-	client Client
-	table  string
+	records[job.Record]
+	calls     records[job.CallRecord]
+	customers records[job.CustomerRecord]
 }
 
-// New makes a store of the table with this name.
+// New returns the store of the table with this name.
 func New(client Client, table string) *Store {
-	return &Store{client: client, table: table}
-}
-
-// Load implements [jobtable.Store].
-func (s *Store) Load(ctx context.Context, id string) (r job.Record, err error) {
-	r.Revision, err = s.load(ctx, id, &r)
-	if err != nil {
-		return job.Record{}, err
+	return &Store{
+		records:   records[job.Record]{client, table, func(id string) string { return id }, jobAttributes},
+		calls:     records[job.CallRecord]{client, table, callKey, nil},
+		customers: records[job.CustomerRecord]{client, table, customerKey, nil},
 	}
-	return r, nil
 }
 
-// Save implements [jobtable.Store].
-func (s *Store) Save(ctx context.Context, r job.Record) (job.Record, error) {
+// Calls implements [jobtable.Stores].
+func (s *Store) Calls() jobtable.Store[job.CallRecord] { return s.calls }
+
+// Customers implements [jobtable.Stores].
+func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.customers }
+
+// callKey is where a call's record is. A job's id has a slash, and this has
+// none, so that no job's record is there.
+func callKey(callID string) string { return "call:" + url.PathEscape(callID) }
+
+// customerKey is where a customer's record is; it has no slash either.
+func customerKey(customer string) string { return "customer:" + customer }
+
+// jobAttributes are the attributes of a job's item beside its record.
+func jobAttributes(r job.Record) map[string]types.AttributeValue {
 	summary := r.Summary()
-	beside := map[string]types.AttributeValue{
+	attributes := map[string]types.AttributeValue{
 		"state":   text(string(r.State)),
 		"tool":    text(r.Tool),
 		"created": number(r.Created.UnixMilli()),
 		"updated": number(r.Updated.UnixMilli()),
 	}
 	if r.CallID != "" { // a key may not be empty
-		beside["call"] = text(r.CallID)
+		attributes["call"] = text(r.CallID)
 	}
 	if summary.Progress != "" {
-		beside["progress"] = text(summary.Progress)
+		attributes["progress"] = text(summary.Progress)
 	}
 	if !summary.WakeAt.IsZero() {
-		beside["wake"] = number(summary.WakeAt.UnixMilli())
+		attributes["wake"] = number(summary.WakeAt.UnixMilli())
 	}
-	err := s.save(ctx, r.ID, r.Revision, r.Expires(), r, beside)
-	if err != nil {
-		return job.Record{}, err
-	}
-	r.Revision++
-	return r, nil
+	return attributes
 }
 
-// callKey is where a call's record is. A job's id has a slash, and this has
-// none, so that no job's record is there.
-func callKey(callID string) string { return "call:" + url.PathEscape(callID) }
-
-// LoadCall implements [jobtable.CallStore].
-func (s *Store) LoadCall(ctx context.Context, callID string) (r job.CallRecord, err error) {
-	r.Revision, err = s.load(ctx, callKey(callID), &r)
-	if err != nil {
-		return job.CallRecord{}, err
-	}
-	return r, nil
-}
-
-// SaveCall implements [jobtable.CallStore].
-func (s *Store) SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord, error) {
-	if err := s.save(ctx, callKey(r.CallID), r.Revision, r.Expires(), r, nil); err != nil {
-		return job.CallRecord{}, err
-	}
-	r.Revision++
-	return r, nil
-}
-
-// OfCall implements [jobtable.Store].
+// OfCall implements [jobtable.JobStore].
 func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
 	if callID == "" {
 		return nil, nil
@@ -157,78 +139,72 @@ func summary(item map[string]types.AttributeValue) job.Summary {
 	}
 }
 
-// customerKey is where a customer's record is; it has no slash either.
-func customerKey(customer string) string { return "customer:" + customer }
+// records keeps the records of one kind.
+type records[R jobtable.Record[R]] struct {
+	client     Client
+	table      string
+	id         func(key string) string
+	attributes func(R) map[string]types.AttributeValue // beside the record; nil means none
+}
 
-// LoadCustomer implements [jobtable.CustomerStore].
-func (s *Store) LoadCustomer(ctx context.Context, customer string) (r job.CustomerRecord, err error) {
-	r.Revision, err = s.load(ctx, customerKey(customer), &r)
+// Load implements [jobtable.Store]. It reads consistently: a rule must see what
+// was saved last.
+func (s records[R]) Load(ctx context.Context, key string) (R, error) {
+	var none R
+	item, err := s.get(ctx, s.id(key))
 	if err != nil {
-		return job.CustomerRecord{}, err
+		return none, fmt.Errorf("read table %s: %w", s.table, err)
+	}
+	if len(item) == 0 {
+		return none, jobtable.ErrNotFound
+	}
+	r, err := decode[R](item)
+	if err != nil {
+		return none, fmt.Errorf("item %s of table %s: %w", s.id(key), s.table, err)
 	}
 	return r, nil
 }
 
-// SaveCustomer implements [jobtable.CustomerStore].
-func (s *Store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (job.CustomerRecord, error) {
-	if err := s.save(ctx, customerKey(r.Customer), r.Revision, r.Expires(), r, nil); err != nil {
-		return job.CustomerRecord{}, err
-	}
-	r.Revision++
-	return r, nil
-}
-
-// load reads a record into what it points to, and gives its revision. It reads
-// consistently: a rule must see what was saved last.
-func (s *Store) load(ctx context.Context, id string, record any) (int64, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName:      aws.String(s.table),
-		Key:            map[string]types.AttributeValue{"id": text(id)},
-		ConsistentRead: aws.Bool(true),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read table %s: %w", s.table, err)
-	}
-	if len(out.Item) == 0 {
-		return 0, jobtable.ErrNotFound
-	}
-	encoded, ok := out.Item["record"].(*types.AttributeValueMemberS)
+func decode[R jobtable.Record[R]](item map[string]types.AttributeValue) (r R, err error) {
+	encoded, ok := item["record"].(*types.AttributeValueMemberS)
 	if !ok {
-		return 0, fmt.Errorf("item %s of table %s has no record", id, s.table)
+		return r, errors.New("it has no record")
 	}
-	if err := json.Unmarshal([]byte(encoded.Value), record); err != nil {
-		return 0, fmt.Errorf("item %s of table %s: %w", id, s.table, err)
+	if err := json.Unmarshal([]byte(encoded.Value), &r); err != nil {
+		return r, err
 	}
-	stored, ok := out.Item["revision"].(*types.AttributeValueMemberN)
+	stored, ok := item["revision"].(*types.AttributeValueMemberN)
 	if !ok {
-		return 0, fmt.Errorf("item %s of table %s has no revision", id, s.table)
+		return r, errors.New("it has no revision")
 	}
 	revision, err := strconv.ParseInt(stored.Value, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("item %s of table %s: its revision: %w", id, s.table, err)
+		return r, fmt.Errorf("its revision: %w", err)
 	}
-	return revision, nil
+	return r.WithRevision(revision), nil
 }
 
-// save writes a record with one conditional write: the stored one must have
-// the given revision still. What is in beside goes into the item as it is.
-func (s *Store) save(ctx context.Context, id string, revision int64, expires time.Time, record any, beside map[string]types.AttributeValue) error {
-	encoded, err := json.Marshal(record)
+// Save implements [jobtable.Store] with one conditional write.
+func (s records[R]) Save(ctx context.Context, r R) (R, error) {
+	var none R
+	encoded, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("encode the record: %w", err)
+		return none, fmt.Errorf("encode the record: %w", err)
 	}
-	save := rand.Text()
+	id, save, revision := s.id(r.Key()), rand.Text(), r.SavedRevision()
 	in := &dynamodb.PutItemInput{
 		TableName: aws.String(s.table),
 		Item: map[string]types.AttributeValue{
 			"id":       text(id),
 			"revision": number(revision + 1),
-			"expires":  number(expires.Unix()),
+			"expires":  number(r.Expires().Unix()),
 			"record":   text(string(encoded)),
 			"save":     text(save),
 		},
 	}
-	maps.Copy(in.Item, beside)
+	if s.attributes != nil {
+		maps.Copy(in.Item, s.attributes(r))
+	}
 	if revision == 0 {
 		in.ConditionExpression = aws.String("attribute_not_exists(id)")
 	} else {
@@ -241,9 +217,9 @@ func (s *Store) save(ctx context.Context, id string, revision int64, expires tim
 		err = s.settle(ctx, id, save)
 	}
 	if err != nil {
-		return fmt.Errorf("write table %s: %w", s.table, err)
+		return none, fmt.Errorf("write table %s: %w", s.table, err)
 	}
-	return nil
+	return r.WithRevision(revision + 1), nil
 }
 
 // settle tells a lost race from a lost answer. The client repeats a write whose
@@ -251,19 +227,27 @@ func (s *Store) save(ctx context.Context, id string, revision int64, expires tim
 // condition, and what it finds is what it wrote itself. To take this for
 // somebody else's change would leave the job with an owner who does not know.
 // The records cannot tell: two who claim at the same time write the same one.
-func (s *Store) settle(ctx context.Context, id, save string) error {
+func (s records[R]) settle(ctx context.Context, id, save string) error {
+	item, err := s.get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if found, ok := item["save"].(*types.AttributeValueMemberS); !ok || found.Value != save {
+		return jobtable.ErrChanged
+	}
+	return nil
+}
+
+func (s records[R]) get(ctx context.Context, id string) (map[string]types.AttributeValue, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      aws.String(s.table),
 		Key:            map[string]types.AttributeValue{"id": text(id)},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if found, ok := out.Item["save"].(*types.AttributeValueMemberS); !ok || found.Value != save {
-		return jobtable.ErrChanged
-	}
-	return nil
+	return out.Item, nil
 }
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }

@@ -29,11 +29,11 @@ const table = "jobs"
 var start = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(t *testing.T) jobtable.Store { return dynamotable.New(newClient(t), table) })
+	jobtabletest.Run(t, func(t *testing.T) jobtable.JobStore { return dynamotable.New(newClient(t), table) })
 }
 
 func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(t *testing.T) jobtabletest.Stores { return dynamotable.New(newClient(t), table) })
+	jobtabletest.RunCalls(t, func(t *testing.T) jobtable.Stores { return dynamotable.New(newClient(t), table) })
 }
 
 // TestAdmissionAndLostAnswer tests an admission whose answer is lost: the
@@ -42,13 +42,13 @@ func TestAdmissionAndLostAnswer(t *testing.T) {
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
 	store := dynamotable.New(c, table)
-	calls := jobtable.NewCalls(store, job.CallLimits{Jobs: 1}, func() time.Time { return start })
+	calls := jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: 1}, func() time.Time { return start })
 	for range 3 {
 		if err := calls.Admit(t.Context(), newJob(), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r, err := store.LoadCall(t.Context(), "call"); err != nil || r.Started != 1 || len(r.Slots) != 1 {
+	if r, err := store.Calls().Load(t.Context(), "call"); err != nil || r.Started != 1 || len(r.Slots) != 1 {
 		t.Errorf("the call's record is %+v, %v", r, err)
 	}
 }
@@ -260,10 +260,10 @@ func TestItemsBesideJobs(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	store := dynamotable.New(c, table)
-	if _, err := store.SaveCall(ctx, job.CallRecord{CallID: "c/d", Updated: start}); err != nil {
+	if _, err := store.Calls().Save(ctx, job.CallRecord{CallID: "c/d", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.SaveCustomer(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
+	if _, err := store.Customers().Save(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Save(ctx, job.Record{ID: "/t", State: job.StateRunning, Tool: "x", Created: start, Updated: start}); err != nil {
@@ -339,7 +339,7 @@ func TestServiceErrors(t *testing.T) {
 	check("claim the delivery", err)
 	_, err = store.OfCall(ctx, "call")
 	check("the jobs of a call", err)
-	_, err = store.LoadCustomer(ctx, "customer")
+	_, err = store.Customers().Load(ctx, "customer")
 	check("load a customer", err)
 
 	c.getErr = nil
@@ -426,7 +426,7 @@ func TestActive(t *testing.T) {
 			want[r.ID] = r.Summary()
 		}
 	}
-	if _, err := store.SaveCall(ctx, job.CallRecord{CallID: "call-1", Updated: start}); err != nil {
+	if _, err := store.Calls().Save(ctx, job.CallRecord{CallID: "call-1", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
 	for most, wantAll := range map[int]bool{100: true, len(want): true, len(want) - 1: false, 1: false} {

@@ -16,15 +16,8 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 )
 
-// Stores is a store of jobs that also keeps calls and customers.
-type Stores interface {
-	jobtable.Store
-	jobtable.CallStore
-	jobtable.CustomerStore
-}
-
 // RunCalls tests the stores that open makes. Each of them is new and empty.
-func RunCalls(t *testing.T, open func(t *testing.T) Stores) {
+func RunCalls(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	t.Run("call store", func(t *testing.T) { testCallStore(t, open(t)) })
 	t.Run("calls beside jobs", func(t *testing.T) { testCallsBesideJobs(t, open(t)) })
 	t.Run("limits", func(t *testing.T) { testLimits(t, open) })
@@ -35,29 +28,29 @@ func RunCalls(t *testing.T, open func(t *testing.T) Stores) {
 	t.Run("customers", func(t *testing.T) { testCustomers(t, open(t)) })
 }
 
-func testCallStore(t *testing.T, s Stores) {
+func testCallStore(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	if _, err := s.LoadCall(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
+	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load from an empty store: %v", err)
 	}
 	r := job.CallRecord{
 		CallID: "call", Revision: 1, Started: 3, Slots: map[string]time.Time{"a": start, "b": deadline}, Updated: start,
 		Questions: map[string]job.Question{"x": {By: "a"}, "y": {By: "b", Before: "a"}}, Ended: deadline,
 	}
-	if _, err := s.SaveCall(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
+	if _, err := s.Calls().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save over what is not there: %v", err)
 	}
 	r.Revision = 0
 	for revision := int64(1); revision <= 3; revision++ {
-		saved, err := s.SaveCall(ctx, r)
+		saved, err := s.Calls().Save(ctx, r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.SaveCall(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
+		if _, err := s.Calls().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 			t.Errorf("save revision %d twice: %v", revision, err)
 		}
 		r.Revision = revision
-		loaded, err := s.LoadCall(ctx, "call")
+		loaded, err := s.Calls().Load(ctx, "call")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,16 +62,16 @@ func testCallStore(t *testing.T, s Stores) {
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := s.LoadCall(ended, "call"); !errors.Is(err, context.Canceled) {
+	if _, err := s.Calls().Load(ended, "call"); !errors.Is(err, context.Canceled) {
 		t.Errorf("load in an ended context: %v", err)
 	}
-	if _, err := s.SaveCall(ended, r); !errors.Is(err, context.Canceled) {
+	if _, err := s.Calls().Save(ended, r); !errors.Is(err, context.Canceled) {
 		t.Errorf("save in an ended context: %v", err)
 	}
 }
 
 // testCallsBesideJobs tests ids from outside that look like something else.
-func testCallsBesideJobs(t *testing.T, s Stores) {
+func testCallsBesideJobs(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
 	ids := []string{"c", "c/t", "/c", "call:c", "call:c/t", "call:c%2Ft", "c%2Ft", "日本", strings.Repeat("é", 256)}
 	for i, id := range ids {
@@ -87,18 +80,18 @@ func testCallsBesideJobs(t *testing.T, s Stores) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := s.SaveCall(ctx, job.CallRecord{CallID: id, Started: i + 1, Updated: start}); err != nil {
+		if _, err := s.Calls().Save(ctx, job.CallRecord{CallID: id, Started: i + 1, Updated: start}); err != nil {
 			t.Errorf("the call %q shares its record: %v", id, err)
 		}
 	}
 	for i, id := range ids {
-		if r, err := s.LoadCall(ctx, id); err != nil || r.CallID != id || r.Started != i+1 {
+		if r, err := s.Calls().Load(ctx, id); err != nil || r.CallID != id || r.Started != i+1 {
 			t.Errorf("call %q: %+v, %v", id, r, err)
 		}
 	}
 }
 
-func testLimits(t *testing.T, open func(t *testing.T) Stores) {
+func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	// A step is an admission, a leaving ("-a"), or time that passes.
 	type step struct {
 		do   string // the tool call; "-" before it: it leaves
@@ -137,7 +130,7 @@ func testLimits(t *testing.T, open func(t *testing.T) Stores) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &clock{t: start}
-			calls := jobtable.NewCalls(open(t), row.limits, clock.now)
+			calls := jobtable.NewCalls(open(t).Calls(), row.limits, clock.now)
 			for i, step := range row.steps {
 				clock.pass(step.pass)
 				if step.do == "" {
@@ -175,10 +168,10 @@ func testLimits(t *testing.T, open func(t *testing.T) Stores) {
 }
 
 // testSlotRace has more jobs at the same instant than there are slots.
-func testSlotRace(t *testing.T, s Stores) {
+func testSlotRace(t *testing.T, s jobtable.Stores) {
 	const jobs, most = 24, 5
 	clock := &clock{t: start}
-	calls := jobtable.NewCalls(s, job.CallLimits{Jobs: most}, clock.now)
+	calls := jobtable.NewCalls(s.Calls(), job.CallLimits{Jobs: most}, clock.now)
 	var admitted atomic.Int32
 	var racing sync.WaitGroup
 	for i := range jobs {
@@ -195,7 +188,7 @@ func testSlotRace(t *testing.T, s Stores) {
 		})
 	}
 	racing.Wait()
-	r, err := s.LoadCall(t.Context(), "call")
+	r, err := s.Calls().Load(t.Context(), "call")
 	if err != nil {
 		t.Fatal(err)
 	}

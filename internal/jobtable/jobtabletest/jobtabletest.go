@@ -1,4 +1,4 @@
-// Package jobtabletest is the contract of a [jobtable.Store]. Every store
+// Package jobtabletest is the contract of a [jobtable.JobStore]. Every store
 // passes it.
 package jobtabletest
 
@@ -19,7 +19,7 @@ import (
 )
 
 // Run tests the stores that open makes. Each of them is new and empty.
-func Run(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func Run(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	t.Run("Store", func(t *testing.T) { testStore(t, open(t)) })
 	t.Run("ended context", func(t *testing.T) { testEndedContext(t, open(t)) })
 	t.Run("life of a job", func(t *testing.T) { testLife(t, open(t)) })
@@ -66,7 +66,7 @@ func (c *clock) pass(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-func newTable(s jobtable.Store) (*jobtable.Table, *clock) {
+func newTable(s jobtable.JobStore) (*jobtable.Table, *clock) {
 	c := &clock{t: start}
 	return jobtable.New(s, c.now), c
 }
@@ -76,7 +76,7 @@ func newJob(n int) job.Job {
 	return job.Job{ID: job.ID(call, "tool-call"), ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`), Call: job.Call{ID: call}}
 }
 
-func testStore(t *testing.T, s jobtable.Store) {
+func testStore(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load from an empty store: %v", err)
@@ -144,7 +144,7 @@ func testStore(t *testing.T, s jobtable.Store) {
 	}
 }
 
-func testEndedContext(t *testing.T, s jobtable.Store) {
+func testEndedContext(t *testing.T, s jobtable.JobStore) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Load(ctx, "a/b"); !errors.Is(err, context.Canceled) {
@@ -161,7 +161,7 @@ func testEndedContext(t *testing.T, s jobtable.Store) {
 	}
 }
 
-func testLife(t *testing.T, s jobtable.Store) {
+func testLife(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -205,7 +205,7 @@ func testLife(t *testing.T, s jobtable.Store) {
 	same(t, "a delivered job that is claimed", want, again)
 }
 
-func testClaimTwice(t *testing.T, s jobtable.Store) {
+func testClaimTwice(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -245,7 +245,7 @@ func release(ctx context.Context, table *jobtable.Table, r job.Record, delay tim
 	return err
 }
 
-func testRelease(t *testing.T, s jobtable.Store) {
+func testRelease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -280,7 +280,7 @@ func testRelease(t *testing.T, s jobtable.Store) {
 
 // testLostLease tests that an attempt whose lease ran out cannot change what
 // the next one does.
-func testLostLease(t *testing.T, s jobtable.Store) {
+func testLostLease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -310,7 +310,7 @@ func testLostLease(t *testing.T, s jobtable.Store) {
 
 // testOverrunLease tests that a result counts although its lease ran out, as
 // long as nobody else has claimed the job.
-func testOverrunLease(t *testing.T, s jobtable.Store) {
+func testOverrunLease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
@@ -323,7 +323,7 @@ func testOverrunLease(t *testing.T, s jobtable.Store) {
 	}
 }
 
-func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func testResults(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	for name, row := range map[string]struct {
 		result    job.Result
 		exhausted bool
@@ -356,7 +356,7 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.Store) {
 	}
 }
 
-func testDelivery(t *testing.T, s jobtable.Store) {
+func testDelivery(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -416,7 +416,7 @@ func testDelivery(t *testing.T, s jobtable.Store) {
 	fails(t, "release what is settled", table.ReleaseDelivery(ctx, last, 0), job.ErrSettled)
 }
 
-func testNotFound(t *testing.T, s jobtable.Store) {
+func testNotFound(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, _ := newTable(s)
 	_, err := table.ClaimDelivery(ctx, "no/such", lease)
@@ -433,7 +433,7 @@ func testNotFound(t *testing.T, s jobtable.Store) {
 
 // testRaces tests that of many who claim one thing at the same instant exactly
 // one gets it, also where they do so for the same message.
-func testRaces(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func testRaces(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	const claimants = 16
 	ready := func(t *testing.T, table *jobtable.Table, clock *clock, finish bool) {
 		t.Helper()

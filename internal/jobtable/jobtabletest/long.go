@@ -18,7 +18,7 @@ import (
 )
 
 // testOfCall tests what is known of a call's jobs.
-func testOfCall(t *testing.T, s jobtable.Store) {
+func testOfCall(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	ofCall := func(call string, want ...job.Summary) {
 		t.Helper()
@@ -78,29 +78,29 @@ func testOfCall(t *testing.T, s jobtable.Store) {
 }
 
 // testCustomerStore tests what is noted of customers.
-func testCustomerStore(t *testing.T, s Stores) {
+func testCustomerStore(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	if _, err := s.LoadCustomer(ctx, "customer"); !errors.Is(err, jobtable.ErrNotFound) {
+	if _, err := s.Customers().Load(ctx, "customer"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load from an empty store: %v", err)
 	}
 	r := job.CustomerRecord{
 		Customer: "customer", Revision: 1, Updated: start,
 		Parked: []job.ParkedResult{{JobID: "call/t", ToolCallID: "t", Tool: "weather", Revision: 12}, {JobID: "日本/t", ToolCallID: "t", Tool: "x"}},
 	}
-	if _, err := s.SaveCustomer(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
+	if _, err := s.Customers().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save over what is not there: %v", err)
 	}
 	r.Revision = 0
 	for revision := int64(1); revision <= 3; revision++ {
-		saved, err := s.SaveCustomer(ctx, r)
+		saved, err := s.Customers().Save(ctx, r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.SaveCustomer(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
+		if _, err := s.Customers().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
 			t.Errorf("save revision %d twice: %v", revision, err)
 		}
 		r.Revision = revision
-		loaded, err := s.LoadCustomer(ctx, "customer")
+		loaded, err := s.Customers().Load(ctx, "customer")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,31 +111,31 @@ func testCustomerStore(t *testing.T, s Stores) {
 		}
 	}
 	// Neither a call nor a job of that name is the customer.
-	if _, err := s.LoadCall(ctx, "customer"); !errors.Is(err, jobtable.ErrNotFound) {
+	if _, err := s.Calls().Load(ctx, "customer"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load a call: %v", err)
 	}
-	if _, err := s.SaveCall(ctx, job.CallRecord{CallID: "customer", Updated: start}); err != nil {
+	if _, err := s.Calls().Save(ctx, job.CallRecord{CallID: "customer", Updated: start}); err != nil {
 		t.Errorf("save a call: %v", err)
 	}
 	if _, err := s.Save(ctx, job.Record{ID: "customer", State: job.StateRunning, Tool: "x", Updated: start}); err != nil {
 		t.Errorf("save a job: %v", err)
 	}
-	if got, err := s.LoadCustomer(ctx, "customer"); err != nil || cmp.Diff(r, got) != "" {
+	if got, err := s.Customers().Load(ctx, "customer"); err != nil || cmp.Diff(r, got) != "" {
 		t.Errorf("beside a call and a job: %+v, %v", got, err)
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := s.LoadCustomer(ended, "customer"); !errors.Is(err, context.Canceled) {
+	if _, err := s.Customers().Load(ended, "customer"); !errors.Is(err, context.Canceled) {
 		t.Errorf("load in an ended context: %v", err)
 	}
-	if _, err := s.SaveCustomer(ended, r); !errors.Is(err, context.Canceled) {
+	if _, err := s.Customers().Save(ended, r); !errors.Is(err, context.Canceled) {
 		t.Errorf("save in an ended context: %v", err)
 	}
 }
 
-func testCustomers(t *testing.T, s Stores) {
+func testCustomers(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	customers := jobtable.NewCustomers(s, func() time.Time { return start })
+	customers := jobtable.NewCustomers(s.Customers(), func() time.Time { return start })
 	kept := func(i int) job.ParkedResult {
 		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
 	}
@@ -189,7 +189,7 @@ func testCustomers(t *testing.T, s Stores) {
 }
 
 // testWait tests a job that waits for a while, and then for somebody outside.
-func testWait(t *testing.T, s jobtable.Store) {
+func testWait(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	j := newJob(1)
@@ -244,7 +244,7 @@ func testWait(t *testing.T, s jobtable.Store) {
 
 // testOwner tests what the attempt that holds a job can still do after others
 // have changed its record.
-func testOwner(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func testOwner(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	type change = func(table *jobtable.Table, r job.Record) (job.Record, error)
 	own := map[string]change{
 		"Finish": func(table *jobtable.Table, r job.Record) (job.Record, error) {
@@ -351,7 +351,7 @@ func testOwner(t *testing.T, open func(t *testing.T) jobtable.Store) {
 
 // testEnds tests what happens at the same moment to a job that waits for
 // somebody outside: exactly one end counts.
-func testEnds(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func testEnds(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	completed := func(i int) job.Result {
 		return job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: fmt.Sprint("completed ", i)}
 	}
@@ -427,7 +427,7 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.Store) {
 
 // testKeptByLoser tests that a result that was taken up for a next call is not
 // put back by who tried to tell it before.
-func testKeptByLoser(t *testing.T, s jobtable.Store) {
+func testKeptByLoser(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
 	table, clock := newTable(s)
 	r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
@@ -471,7 +471,7 @@ func testKeptByLoser(t *testing.T, s jobtable.Store) {
 }
 
 // testAsk tests who asks a question within a call.
-func testAsk(t *testing.T, open func(t *testing.T) Stores) {
+func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	j := func(id string) job.Job {
 		return job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
 	}
@@ -494,7 +494,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 		"late, and replaced": {{by: "a"}, {by: "b", want: "a"}, {by: "a", over: "a", want: "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := jobtable.NewCalls(open(t), job.CallLimits{}, func() time.Time { return start })
+			calls := jobtable.NewCalls(open(t).Calls(), job.CallLimits{}, func() time.Time { return start })
 			for i, step := range steps {
 				got, err := calls.Ask(t.Context(), j(step.by), step.key, step.join, func(_ context.Context, id string) (bool, error) {
 					return !strings.Contains(step.over, id), nil
@@ -508,7 +508,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 
 	t.Run("out of order", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
 		active := true
 		ask := func(id string, at time.Time, join bool) (string, error) {
 			j := j(id)
@@ -524,7 +524,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 		if before, err := ask("earlier", start, true); err != nil || before != "later" {
 			t.Errorf("the earlier one, which joins: %q, %v", before, err)
 		}
-		if r, err := s.LoadCall(t.Context(), "call"); err != nil || r.Questions["key"].By != "later" {
+		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"].By != "later" {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 		active = false
@@ -535,7 +535,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 
 	t.Run("unknown", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
 		trouble := errors.New("the table does not answer")
 		broken := func(context.Context, string) (bool, error) { return true, trouble }
 		if before, err := calls.Ask(t.Context(), j("a"), "key", true, broken); err != nil || before != "" {
@@ -544,7 +544,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 		if _, err := calls.Ask(t.Context(), j("b"), "key", true, broken); !errors.Is(err, trouble) {
 			t.Errorf("where it cannot be told whether the first is over: %v", err)
 		}
-		if r, err := s.LoadCall(t.Context(), "call"); err != nil || r.Questions["key"] != (job.Question{By: "a"}) {
+		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"] != (job.Question{By: "a"}) {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 	})
@@ -552,7 +552,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 	const askers = 12
 	race := func(t *testing.T, join bool, ask func(calls *jobtable.Calls)) (map[string]string, job.CallRecord) {
 		s := open(t)
-		calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
+		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
 		if ask != nil {
 			ask(calls)
 		}
@@ -571,7 +571,7 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 		}
 		close(begin)
 		racing.Wait()
-		r, err := s.LoadCall(t.Context(), "call")
+		r, err := s.Calls().Load(t.Context(), "call")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -614,9 +614,9 @@ func testAsk(t *testing.T, open func(t *testing.T) Stores) {
 }
 
 // testLive tests what is known of a call's end.
-func testLive(t *testing.T, s Stores) {
+func testLive(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	calls := jobtable.NewCalls(s, job.CallLimits{}, func() time.Time { return start })
+	calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
 	live := func(call string, want bool) {
 		t.Helper()
 		if got, err := calls.Live(ctx, call); err != nil || got != want {
@@ -627,12 +627,12 @@ func testLive(t *testing.T, s Stores) {
 	if err := calls.End(ctx, "call"); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.LoadCall(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
+	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("a call that nobody asked about: %v", err)
 	}
 	live("call", true)
 	live("other", true)
-	if r, err := s.LoadCall(ctx, "call"); err != nil || r.Revision != 1 || !r.Expires().Equal(start.Add(job.Retention)) {
+	if r, err := s.Calls().Load(ctx, "call"); err != nil || r.Revision != 1 || !r.Expires().Equal(start.Add(job.Retention)) {
 		t.Errorf("the call's record is %+v, %v", r, err)
 	}
 	live("call", true)
@@ -643,7 +643,7 @@ func testLive(t *testing.T, s Stores) {
 	}
 	live("call", false)
 	live("other", true)
-	if r, err := s.LoadCall(ctx, "call"); err != nil || r.Revision != 2 || !r.Ended.Equal(start) {
+	if r, err := s.Calls().Load(ctx, "call"); err != nil || r.Revision != 2 || !r.Ended.Equal(start) {
 		t.Errorf("the call's record is %+v, %v", r, err)
 	}
 }

@@ -103,7 +103,7 @@ const steps = 80
 type world struct {
 	*rapid.T
 	t     *testing.T
-	store jobtable.Store
+	store jobtable.JobStore
 	table *jobtable.Table
 	clock *clock
 	moves map[string]map[job.State]move
@@ -157,7 +157,7 @@ var memories = []string{
 
 // testModel compares a table with a plain model of it over random events, in
 // any order.
-func testModel(t *testing.T, open func(t *testing.T) jobtable.Store) {
+func testModel(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	events, moves := readRules(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		w := &world{T: rt, t: t, store: open(t), moves: moves}

@@ -1,7 +1,8 @@
-// Package memory keeps job records in memory, for local runs and tests.
+// Package memtable keeps records in memory, for local runs and tests.
 package memtable
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -13,158 +14,91 @@ import (
 )
 
 // Store keeps records until they expire, as a DynamoDB table with a time to
-// live does. The zero value is ready.
+// live does. It implements [jobtable.Stores]. The zero value is ready to use.
 type Store struct {
-	mu        sync.Mutex
-	records   map[string]job.Record
-	ofCall    map[string][]string // the ids of each call's records, the oldest first
-	calls     map[string]job.CallRecord
-	customers map[string]job.CustomerRecord
-	saves     int // since the last sweep
+	records[job.Record]
+	calls     records[job.CallRecord]
+	customers records[job.CustomerRecord]
+}
+
+// Calls implements [jobtable.Stores].
+func (s *Store) Calls() jobtable.Store[job.CallRecord] { return &s.calls }
+
+// Customers implements [jobtable.Stores].
+func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return &s.customers }
+
+// OfCall implements [jobtable.JobStore].
+func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
+	if err := ctx.Err(); err != nil || callID == "" {
+		return nil, err
+	}
+	var summaries []job.Summary
+	for _, r := range s.Records() {
+		if r.CallID == callID {
+			summaries = append(summaries, r.Summary())
+		}
+	}
+	slices.SortFunc(summaries, func(a, b job.Summary) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return summaries[max(0, len(summaries)-jobtable.MaxOfCall):], nil
+}
+
+// records keeps the records of one kind.
+type records[R jobtable.Record[R]] struct {
+	mu    sync.Mutex
+	byKey map[string]R
+	saves int // since the last sweep
 }
 
 // Load implements [jobtable.Store].
-func (s *Store) Load(ctx context.Context, id string) (job.Record, error) {
+func (s *records[R]) Load(ctx context.Context, key string) (R, error) {
+	var none R
 	if err := ctx.Err(); err != nil {
-		return job.Record{}, err
+		return none, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.records[id]
+	r, ok := s.byKey[key]
 	if !ok {
-		return job.Record{}, jobtable.ErrNotFound
+		return none, jobtable.ErrNotFound
 	}
 	return r, nil
 }
 
 // Save implements [jobtable.Store].
-func (s *Store) Save(ctx context.Context, r job.Record) (job.Record, error) {
+func (s *records[R]) Save(ctx context.Context, r R) (R, error) {
+	var none R
 	if err := ctx.Err(); err != nil {
-		return job.Record{}, err
+		return none, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.records[r.ID].Revision != r.Revision {
-		return job.Record{}, jobtable.ErrChanged
+	if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {
+		return none, jobtable.ErrChanged
 	}
-	if s.records == nil {
-		s.records = make(map[string]job.Record)
-		s.ofCall = make(map[string][]string)
+	if s.byKey == nil {
+		s.byKey = make(map[string]R)
 	}
-	if r.Revision == 0 {
-		s.ofCall[r.CallID] = append(s.ofCall[r.CallID], r.ID)
-	}
-	r.Revision++
-	s.records[r.ID] = r
-	s.sweep(r.Updated)
+	r = r.WithRevision(r.SavedRevision() + 1)
+	s.byKey[r.Key()] = r
+	s.sweep(r.UpdatedAt())
 	return r, nil
 }
 
-// OfCall implements [jobtable.Store].
-func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
-	if err := ctx.Err(); err != nil || callID == "" {
-		return nil, err
-	}
+// Records returns all records, in no order.
+func (s *records[R]) Records() []R {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := s.ofCall[callID]
-	ids = ids[max(0, len(ids)-jobtable.MaxOfCall):]
-	summaries := make([]job.Summary, 0, len(ids))
-	for _, id := range ids {
-		summaries = append(summaries, s.records[id].Summary())
-	}
-	return summaries, nil
+	return slices.Collect(maps.Values(s.byKey))
 }
 
-// LoadCall implements [jobtable.CallStore].
-func (s *Store) LoadCall(ctx context.Context, callID string) (job.CallRecord, error) {
-	if err := ctx.Err(); err != nil {
-		return job.CallRecord{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.calls[callID]
-	if !ok {
-		return job.CallRecord{}, jobtable.ErrNotFound
-	}
-	return r, nil
-}
-
-// SaveCall implements [jobtable.CallStore].
-func (s *Store) SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord, error) {
-	if err := ctx.Err(); err != nil {
-		return job.CallRecord{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls[r.CallID].Revision != r.Revision {
-		return job.CallRecord{}, jobtable.ErrChanged
-	}
-	if s.calls == nil {
-		s.calls = make(map[string]job.CallRecord)
-	}
-	r.Revision++
-	s.calls[r.CallID] = r
-	s.sweep(r.Updated)
-	return r, nil
-}
-
-// LoadCustomer implements [jobtable.CustomerStore].
-func (s *Store) LoadCustomer(ctx context.Context, customer string) (job.CustomerRecord, error) {
-	if err := ctx.Err(); err != nil {
-		return job.CustomerRecord{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.customers[customer]
-	if !ok {
-		return job.CustomerRecord{}, jobtable.ErrNotFound
-	}
-	return r, nil
-}
-
-// SaveCustomer implements [jobtable.CustomerStore].
-func (s *Store) SaveCustomer(ctx context.Context, r job.CustomerRecord) (job.CustomerRecord, error) {
-	if err := ctx.Err(); err != nil {
-		return job.CustomerRecord{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.customers[r.Customer].Revision != r.Revision {
-		return job.CustomerRecord{}, jobtable.ErrChanged
-	}
-	if s.customers == nil {
-		s.customers = make(map[string]job.CustomerRecord)
-	}
-	r.Revision++
-	s.customers[r.Customer] = r
-	s.sweep(r.Updated)
-	return r, nil
-}
-
-// Records are the job records that it keeps, in no order.
-func (s *Store) Records() []job.Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Values(s.records))
-}
-
-// sweep forgets what has expired. It looks at all records, so not every time.
-func (s *Store) sweep(now time.Time) {
-	if s.saves++; 2*s.saves <= len(s.records)+len(s.calls)+len(s.customers)+100 {
+// sweep deletes what has expired. It looks at all records, so it only does so
+// after about half as many saves.
+func (s *records[R]) sweep(now time.Time) {
+	if s.saves++; 2*s.saves <= len(s.byKey)+100 {
 		return
 	}
 	s.saves = 0
-	for id, r := range s.records {
-		if !r.Expires().Before(now) {
-			continue
-		}
-		delete(s.records, id)
-		s.ofCall[r.CallID] = slices.DeleteFunc(s.ofCall[r.CallID], func(other string) bool { return other == id })
-		if len(s.ofCall[r.CallID]) == 0 {
-			delete(s.ofCall, r.CallID)
-		}
-	}
-	maps.DeleteFunc(s.customers, func(_ string, r job.CustomerRecord) bool { return r.Expires().Before(now) })
-	maps.DeleteFunc(s.calls, func(_ string, r job.CallRecord) bool { return r.Expires().Before(now) })
+	maps.DeleteFunc(s.byKey, func(_ string, r R) bool { return r.Expires().Before(now) })
 }

@@ -12,11 +12,11 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(*testing.T) jobtable.Store { return new(memtable.Store) })
+	jobtabletest.Run(t, func(*testing.T) jobtable.JobStore { return new(memtable.Store) })
 }
 
 func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(*testing.T) jobtabletest.Stores { return new(memtable.Store) })
+	jobtabletest.RunCalls(t, func(*testing.T) jobtable.Stores { return new(memtable.Store) })
 }
 
 // TestExpiry tests that a store that is used for long does not grow for ever.
@@ -29,10 +29,10 @@ func TestExpiry(t *testing.T) {
 			if _, err := s.Save(t.Context(), job.Record{ID: id, CallID: "call", Updated: now}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.SaveCustomer(t.Context(), job.CustomerRecord{Customer: id, Updated: now}); err != nil {
+			if _, err := s.Customers().Save(t.Context(), job.CustomerRecord{Customer: id, Updated: now}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.SaveCall(t.Context(), job.CallRecord{CallID: id, Updated: now}); err != nil {
+			if _, err := s.Calls().Save(t.Context(), job.CallRecord{CallID: id, Updated: now}); err != nil {
 				t.Fatal(err)
 			}
 			// Nothing is forgotten before its time.

@@ -81,8 +81,8 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p.Schedules = memschedule.New(p.Jobs)
 	p.Table = jobtable.New(p.Records, nil)
-	calls := jobtable.NewCalls(p.Records, cfg.PerCall, nil)
-	customers := jobtable.NewCustomers(p.Records, nil)
+	calls := jobtable.NewCalls(p.Records.Calls(), cfg.PerCall, nil)
+	customers := jobtable.NewCustomers(p.Records.Customers(), nil)
 	// Nobody else has to know them: they live as long as the jobs do.
 	keys := completion.NewKeys(credential.Fixed(fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text())), cfg.Log.With("function", "ack"))
 	if err := p.makeFront(cfg, calls, keys); err != nil {

@@ -134,18 +134,26 @@ func (st soakStore) Save(ctx context.Context, r job.Record) (job.Record, error) 
 	return saved, err
 }
 
-func (st soakStore) LoadCall(ctx context.Context, callID string) (job.CallRecord, error) {
+func (st soakStore) Calls() jobtable.Store[job.CallRecord] { return soakCallRecords{st.Store.Calls(), st.s} }
+
+// soakCallRecords are the records of calls.
+type soakCallRecords struct {
+	jobtable.Store[job.CallRecord]
+	s *soak
+}
+
+func (st soakCallRecords) Load(ctx context.Context, callID string) (job.CallRecord, error) {
 	if st.s.hits("table: a read of a call fails") {
 		return job.CallRecord{}, errSoak
 	}
-	return st.Store.LoadCall(ctx, callID)
+	return st.Store.Load(ctx, callID)
 }
 
-func (st soakStore) SaveCall(ctx context.Context, r job.CallRecord) (job.CallRecord, error) {
+func (st soakCallRecords) Save(ctx context.Context, r job.CallRecord) (job.CallRecord, error) {
 	if st.s.hits("table: a write of a call fails") {
 		return job.CallRecord{}, errSoak
 	}
-	saved, err := st.Store.SaveCall(ctx, r)
+	saved, err := st.Store.Save(ctx, r)
 	if err == nil && st.s.hits("table: the answer to a write of a call is lost") {
 		return job.CallRecord{}, errSoak
 	}
@@ -339,8 +347,8 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	p.ack, err = ack.New(ack.Config{Queue: jobs, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: log})
 	must(err)
 	// As many as a call has. Whatever counts twice is refused.
-	calls := jobtable.NewCalls(store, job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
-	customers := jobtable.NewCustomers(p.store, nil)
+	calls := jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
+	customers := jobtable.NewCustomers(p.store.Customers(), nil)
 	schedules := memschedule.New(jobs)
 	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
 	urls, err := completion.NewURLs(keys, "http://127.0.0.1:1/results/")

@@ -308,7 +308,7 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 		return a
 	}}))
 	now := func() time.Time { return time.Now().Add(d.skipped) }
-	table := jobtable.New(&d.records, now)
+	table := jobtable.New(&d.records)
 	perCall := jobtable.NewCalls(d.records.Calls(), job.CallLimits{}, now)
 	customers := jobtable.NewCustomers(d.records.Customers(), now)
 	var err error

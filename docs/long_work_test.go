@@ -17,26 +17,24 @@ import (
 func TestStatesOfAJob(t *testing.T) {
 	now := time.Date(2026, 1, 5, 10, 30, 0, 0, time.UTC)
 	early, late := now.Add(-time.Hour), now.Add(time.Hour) // as seen from the deadline
-	rules := []func(r job.Record) (job.Record, error){
-		func(r job.Record) (job.Record, error) { return r.Claim("m", early, time.Minute) },
-		func(r job.Record) (job.Record, error) { return r.Release(early, 0, false, "") },
-		func(r job.Record) (job.Record, error) {
-			return r.Suspend(job.Job{}, early, now, false, json.RawMessage(nil))
-		},
-		func(r job.Record) (job.Record, error) { return r.Finish(early, job.Result{}, false, "") },
-		func(r job.Record) (job.Record, error) { return r.Complete(early, job.Result{}) },
-		func(r job.Record) (job.Record, error) { return r.Cancel(early, job.Result{}, "") },
-		func(r job.Record) (job.Record, error) { return r.Replace(early, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateDelivered, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateUndelivered, "") },
-		func(r job.Record) (job.Record, error) { return r.Settle(early, job.StateParked, "") },
-		func(r job.Record) (job.Record, error) { return r.Revive("call", now, early) },
-		func(r job.Record) (job.Record, error) { return r.Redrive("m", late) },
+	rules := []job.Rule{
+		job.Claim(early, "m", time.Minute),
+		job.Release(early, 0, false, ""),
+		job.Suspend(early, job.Job{}, now, false, json.RawMessage(nil)),
+		job.Finish(early, job.Result{}, false, ""),
+		job.Complete(early, job.Result{}),
+		job.Cancel(early, job.Result{}, ""),
+		job.Replace(early, ""),
+		job.Settle(early, job.StateDelivered, ""),
+		job.Settle(early, job.StateUndelivered, ""),
+		job.Settle(early, job.StateParked, ""),
+		job.Unpark(early, "call", now),
+		job.Redrive(late, "m"),
 	}
 	allowed := map[string]bool{}
 	for _, from := range []job.State{job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled} {
 		for _, rule := range rules {
-			r, err := rule(job.Record{State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true})
+			r, err := rule.Apply(job.Record{State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true})
 			if err == nil && r.State != from {
 				allowed[string(from)+" to "+string(r.State)] = true
 			}

@@ -254,7 +254,7 @@ func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []stri
 	q, ended := new(recording), new(ends)
 	h, err := ack.New(ack.Config{
 		Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Now: func() time.Time { return now },
-		Status: status.Of(jobtable.New(new(memtable.Store), nil)), Calls: ended, NextCall: true,
+		Status: status.Of(jobtable.New(new(memtable.Store))), Calls: ended, NextCall: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func newFunctions(t *testing.T) *functions {
 	}
 	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
 	store, clock := new(memtable.Store), func() time.Time { return f.now }
-	f.table = jobtable.New(store, clock)
+	f.table = jobtable.New(store)
 	f.calls = jobtable.NewCalls(store.Calls(), job.CallLimits{}, clock)
 	f.customers = jobtable.NewCustomers(store.Customers(), clock)
 	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)

@@ -79,7 +79,7 @@ func build() (front.Handler, error) {
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
-	table := jobtable.New(store, nil)
+	table := jobtable.New(store)
 
 	results := completion.Config{
 		Tokens: completion.NewKeys(keySource, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),

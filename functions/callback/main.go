@@ -67,7 +67,7 @@ func build() (*callback.Handler, error) {
 	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
-		Table:     jobtable.New(store, nil),
+		Table:     jobtable.New(store),
 		Calls:     calls,
 		Results:   sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
 		Events:    eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),

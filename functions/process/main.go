@@ -84,7 +84,7 @@ func build() (*process.Handler, error) {
 	}
 	return process.New(process.Config{
 		Tools:       set,
-		Table:       jobtable.New(store, nil),
+		Table:       jobtable.New(store),
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,

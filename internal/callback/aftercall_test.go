@@ -307,9 +307,9 @@ func TestCallBackFails(t *testing.T) {
 		"a new verdict":  {script{{}}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		"then not known": {script{limited, unknown}, nil, nil, 2, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
 		"died after the note": {nil, func(w *world, o *job.Outcome) {
-			r, err := w.table.Table.ClaimDelivery(w.t.Context(), o.JobID, 30*time.Second)
+			r, err := w.table.Table.Change(w.t.Context(), o.JobID, job.ClaimDelivery(w.now(), 30*time.Second))
 			if err == nil {
-				_, err = w.table.Table.CallBack(w.t.Context(), r)
+				_, err = w.table.Table.ChangeClaimed(w.t.Context(), r, job.RecordOutboundCall(w.now()))
 			}
 			if err != nil {
 				w.t.Fatal(err)

@@ -46,13 +46,9 @@ const (
 
 // Table is the jobs table.
 type Table interface {
-	ClaimProgress(ctx context.Context, id string, sequence int, lease time.Duration) (job.Record, error)
-	EndProgress(ctx context.Context, claimed job.Record) error
-	CallBack(ctx context.Context, r job.Record) (job.Record, error)
-	CallOff(ctx context.Context, r job.Record, delay time.Duration) error
-	ClaimDelivery(ctx context.Context, id string, lease time.Duration) (job.Record, error)
-	ReleaseDelivery(ctx context.Context, r job.Record, delay time.Duration) error
-	Settle(ctx context.Context, r job.Record, state job.State, reason string) error
+	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
+	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
+	Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error
 }
 
 // Calls reaches the calls.
@@ -180,7 +176,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	if o.AfterCall == job.AfterCallOutboundCall && h.cfg.OutboundCalls != nil {
 		lease = callBackLease
 	}
-	t.record, err = h.cfg.Table.ClaimDelivery(ctx, o.JobID, lease)
+	t.record, err = h.cfg.Table.Change(ctx, o.JobID, job.ClaimDelivery(h.cfg.Now(), lease))
 	var busy *job.BusyError
 	switch {
 	case errors.Is(err, job.ErrSettled):
@@ -202,10 +198,10 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	}
 
 	switch {
-	case t.record.RevivedIn != "" && t.record.RevivedIn != o.Call.ID && !h.cfg.Now().After(t.record.Deadline):
+	case t.record.NextCallID != "" && t.record.NextCallID != o.Call.ID && !h.cfg.Now().After(t.record.Deadline):
 		// A copy from before the result was kept. Another message tells it, in
 		// the call that it was kept for, and has until the deadline to do so.
-		t.log.InfoContext(ctx, "the outcome is told in another call", "call", t.record.RevivedIn)
+		t.log.InfoContext(ctx, "the outcome is told in another call", "call", t.record.NextCallID)
 		t.release(ctx, 0)
 		return nil
 	case !t.record.OutboundCallAt.IsZero():
@@ -287,7 +283,7 @@ func (t *delivery) progress(ctx context.Context) *batch.Retry {
 		t.log.WarnContext(ctx, "a progress line cannot be told", "error", err)
 		return nil
 	}
-	record, err := t.cfg.Table.ClaimProgress(ctx, o.JobID, o.Sequence, deliveryLease)
+	record, err := t.cfg.Table.Change(ctx, o.JobID, job.ClaimProgress(t.cfg.Now(), o.Sequence, deliveryLease))
 	var busy *job.BusyError
 	switch {
 	case errors.Is(err, job.ErrStale):
@@ -309,7 +305,7 @@ func (t *delivery) progress(ctx context.Context) *batch.Retry {
 	// This may not hold up the rest of the batch.
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	if err := t.cfg.Table.EndProgress(ctx, record); err != nil {
+	if _, err := t.cfg.Table.Change(ctx, record.ID, job.EndProgress(t.cfg.Now(), record)); err != nil {
 		t.log.WarnContext(ctx, "the result may have to wait for the lease of its progress line", "error", err)
 	}
 	return nil
@@ -337,11 +333,11 @@ func (t *delivery) callEnded(ctx context.Context) {
 
 // release gives the outcome back, to be told later.
 func (t *delivery) release(ctx context.Context, delay time.Duration) *batch.Retry {
-	give := t.cfg.Table.ReleaseDelivery
+	rule := job.ReleaseDelivery(t.cfg.Now(), delay)
 	if t.uncalled {
-		give = t.cfg.Table.CallOff
+		rule = job.RetractOutboundCall(t.cfg.Now(), delay)
 	}
-	if err := give(ctx, t.record, delay); err != nil {
+	if _, err := t.cfg.Table.ChangeClaimed(ctx, t.record, rule); err != nil {
 		t.log.ErrorContext(ctx, "the outcome cannot be released; it waits for its lease to run out", "error", err)
 	}
 	return &batch.Retry{After: delay}
@@ -419,7 +415,7 @@ func (t *delivery) announce(ctx context.Context, why job.Reason, detail string) 
 func (h *Handler) mark(ctx context.Context, record job.Record, state job.State, reason string) error {
 	for n := 1; ; n++ {
 		try, cancel := context.WithTimeout(ctx, markTimeout)
-		err := h.cfg.Table.Settle(try, record, state, reason)
+		err := h.cfg.Table.Settle(try, record, h.cfg.Now(), state, reason)
 		cancel()
 		if err == nil || errors.Is(err, job.ErrSettled) || n == markTries {
 			return err

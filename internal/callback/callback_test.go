@@ -59,29 +59,50 @@ type table struct {
 	claimProgress, endProgress, noteCalling, noteLost, callOff error
 }
 
-func (t *table) ClaimDelivery(ctx context.Context, id string, lease time.Duration) (job.Record, error) {
-	if t.claims != nil {
-		t.claims(id)
-	}
-	if t.claim != nil {
-		return job.Record{}, t.claim
-	}
-	if t.claimFails != nil {
-		if err := t.claimFails(id); err != nil {
-			return job.Record{}, err
+// before returns the error that a rule fails with.
+func (t *table) before(id string, rule job.Rule) error {
+	switch rule.Name {
+	case "claim the delivery of":
+		if t.claims != nil {
+			t.claims(id)
 		}
-	}
-	return t.Table.ClaimDelivery(ctx, id, lease)
-}
-
-func (t *table) ReleaseDelivery(ctx context.Context, r job.Record, delay time.Duration) error {
-	if t.release != nil {
+		if t.claim == nil && t.claimFails != nil {
+			return t.claimFails(id)
+		}
+		return t.claim
+	case "release the delivery of":
 		return t.release
+	case "claim the progress line of":
+		return t.claimProgress
+	case "end the progress line of":
+		return t.endProgress
+	case "record the outbound call for":
+		return t.noteCalling
+	case "retract the outbound call for":
+		return t.callOff
 	}
-	return t.Table.ReleaseDelivery(ctx, r, delay)
+	return fmt.Errorf("the callback function does not %s a job", rule.Name)
 }
 
-func (t *table) Settle(ctx context.Context, r job.Record, state job.State, reason string) error {
+func (t *table) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
+	if err := t.before(id, rule); err != nil {
+		return job.Record{}, err
+	}
+	return t.Table.Change(ctx, id, rule)
+}
+
+func (t *table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
+	if err := t.before(claimed.ID, rule); err != nil {
+		return claimed, err
+	}
+	r, err := t.Table.ChangeClaimed(ctx, claimed, rule)
+	if err == nil && t.noteLost != nil && rule.Name == "record the outbound call for" {
+		return claimed, t.noteLost
+	}
+	return r, err
+}
+
+func (t *table) Settle(ctx context.Context, r job.Record, now time.Time, state job.State, reason string) error {
 	if t.settle != nil {
 		return t.settle
 	}
@@ -96,41 +117,7 @@ func (t *table) Settle(ctx context.Context, r job.Record, state job.State, reaso
 			return err
 		}
 	}
-	return t.Table.Settle(ctx, r, state, reason)
-}
-
-func (t *table) ClaimProgress(ctx context.Context, id string, sequence int, lease time.Duration) (job.Record, error) {
-	if t.claimProgress != nil {
-		return job.Record{}, t.claimProgress
-	}
-	return t.Table.ClaimProgress(ctx, id, sequence, lease)
-}
-
-func (t *table) EndProgress(ctx context.Context, claimed job.Record) error {
-	if t.endProgress != nil {
-		return t.endProgress
-	}
-	return t.Table.EndProgress(ctx, claimed)
-}
-
-func (t *table) CallBack(ctx context.Context, r job.Record) (job.Record, error) {
-	if t.noteCalling != nil {
-		return r, t.noteCalling
-	}
-	if t.noteLost != nil {
-		if _, err := t.Table.CallBack(ctx, r); err != nil {
-			return r, err
-		}
-		return r, t.noteLost
-	}
-	return t.Table.CallBack(ctx, r)
-}
-
-func (t *table) CallOff(ctx context.Context, r job.Record, delay time.Duration) error {
-	if t.callOff != nil {
-		return t.callOff
-	}
-	return t.Table.CallOff(ctx, r, delay)
+	return t.Table.Settle(ctx, r, now, state, reason)
 }
 
 // announcer remembers what was announced.
@@ -227,7 +214,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	})
 	w := &world{t: t, store: new(memtable.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
-	w.table = &table{Table: jobtable.New(w.store, w.now)}
+	w.table = &table{Table: jobtable.New(w.store)}
 	w.ended = jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, w.now)
 	w.customers = &customers{Customers: jobtable.NewCustomers(w.store.Customers(), w.now)}
 	none, err := asynctool.NewSet()
@@ -284,7 +271,7 @@ func (w *world) job(toolCallID string) job.Job {
 // claimed has an attempt of a job run.
 func (w *world) claimed(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
-	r, err := w.table.Claim(w.t.Context(), j, terms, w.start.Add(time.Hour), "m1", time.Minute)
+	r, err := w.table.Claim(w.t.Context(), job.NewRecord(j, terms, w.start.Add(time.Hour), "m1", w.now(), time.Minute))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -293,7 +280,7 @@ func (w *world) claimed(j job.Job, terms job.Policy) job.Record {
 
 func (w *world) finished(j job.Job, terms job.Policy, result job.Result) job.Outcome {
 	w.t.Helper()
-	r, err := w.table.Finish(w.t.Context(), w.claimed(j, terms), result, false, "")
+	r, err := w.table.Table.ChangeClaimed(w.t.Context(), w.claimed(j, terms), job.Finish(w.now(), result, false, ""))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -800,7 +787,7 @@ func TestCopyWaitsToo(t *testing.T) {
 func TestFunctionDied(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		o := w.outcome(respond)
-		if _, err := w.table.Table.ClaimDelivery(t.Context(), o.JobID, 30*time.Second); err != nil {
+		if _, err := w.table.Table.Change(t.Context(), o.JobID, job.ClaimDelivery(w.now(), 30*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		w.send(o)

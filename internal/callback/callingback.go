@@ -62,7 +62,7 @@ func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
 	if next := c.Next(now); next.After(now) {
 		call.EarliestAt = next
 	}
-	record, err := t.cfg.Table.CallBack(ctx, t.record)
+	record, err := t.cfg.Table.ChangeClaimed(ctx, t.record, job.RecordOutboundCall(now))
 	if err != nil {
 		t.log.ErrorContext(ctx, "it cannot be noted that the customer is called back", "error", err)
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))

@@ -122,7 +122,7 @@ func TestKeptIsNotMarked(t *testing.T) {
 // revived takes up the kept result in a call.
 func (w *world) revived(call string) job.Outcome {
 	w.t.Helper()
-	r, err := w.table.Revive(w.t.Context(), "call-1/t1", call, w.now().Add(time.Hour))
+	r, err := w.table.Table.Change(w.t.Context(), "call-1/t1", job.Unpark(w.now(), call, w.now().Add(time.Hour)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestRedrivenEarlier(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
 		j := w.job("t1")
-		r, err := w.table.Finish(t.Context(), w.claimed(j, job.Policy{AfterCall: job.AfterCallNextCall}), respond, true, "it failed")
+		r, err := w.table.Table.ChangeClaimed(t.Context(), w.claimed(j, job.Policy{AfterCall: job.AfterCallNextCall}), job.Finish(w.now(), respond, true, "it failed"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestRedrivenEarlier(t *testing.T) {
 		w.want(2, job.StateDelivered, "", 0)
 
 		time.Sleep(2 * time.Hour)
-		if r, err = w.table.Redrive(t.Context(), w.record(j.ID), "m2"); err != nil {
+		if r, err = w.table.Table.ChangeClaimed(t.Context(), w.record(j.ID), job.Redrive(w.now(), "m2")); err != nil {
 			t.Fatal(err)
 		}
 		w.send(j.Outcome(r))

@@ -24,7 +24,7 @@ func (w *world) line(sequence int, text string) job.Outcome {
 // noted is a line that the record knows, as the tool's own are.
 func (w *world) noted(text string) job.Outcome {
 	w.t.Helper()
-	r, err := w.table.AddProgress(w.t.Context(), "call-1/t1", text)
+	r, err := w.table.Table.Change(w.t.Context(), "call-1/t1", job.AddProgress(w.now(), text))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func (w *world) noted(text string) job.Outcome {
 // finish ends a job that is running.
 func (w *world) finish(running job.Record) job.Outcome {
 	w.t.Helper()
-	r, err := w.table.Finish(w.t.Context(), running, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "done"}, false, "")
+	r, err := w.table.Table.ChangeClaimed(w.t.Context(), running, job.Finish(w.now(), job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "done"}, false, ""))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestProgressIsDropped(t *testing.T) {
 		"after the result was told": func(w *world, running job.Record) job.Outcome {
 			o := w.noted("half")
 			w.finish(running)
-			if err := w.table.Table.Settle(w.t.Context(), w.record("call-1/t1"), job.StateDelivered, ""); err != nil {
+			if err := w.table.Table.Settle(w.t.Context(), w.record("call-1/t1"), w.now(), job.StateDelivered, ""); err != nil {
 				w.t.Fatal(err)
 			}
 			return o
@@ -117,9 +117,9 @@ func TestProgressIsDropped(t *testing.T) {
 		},
 		"told before": func(w *world, _ job.Record) job.Outcome {
 			o := w.noted("half")
-			r, err := w.table.Table.ClaimProgress(w.t.Context(), o.JobID, o.Sequence, time.Minute)
+			r, err := w.table.Table.Change(w.t.Context(), o.JobID, job.ClaimProgress(w.now(), o.Sequence, time.Minute))
 			if err == nil {
-				err = w.table.Table.EndProgress(w.t.Context(), r)
+				_, err = w.table.Table.Change(w.t.Context(), r.ID, job.EndProgress(w.now(), r))
 			}
 			if err != nil {
 				w.t.Fatal(err)
@@ -290,7 +290,7 @@ func TestProgressDied(t *testing.T) {
 	}{
 		"before the post": {func(w *world) {
 			o := w.noted("half")
-			if _, err := w.table.Table.ClaimProgress(w.t.Context(), o.JobID, o.Sequence, 30*time.Second); err != nil {
+			if _, err := w.table.Table.Change(w.t.Context(), o.JobID, job.ClaimProgress(w.now(), o.Sequence, 30*time.Second)); err != nil {
 				w.t.Fatal(err)
 			}
 			w.send(o)

@@ -248,14 +248,14 @@ func TestWhoIsWaitedFor(t *testing.T) {
 
 func settled(t *testing.T, w *world) {
 	t.Helper()
-	if err := w.table.Table.Settle(t.Context(), w.record("call-1/t2"), job.StateDelivered, ""); err != nil {
+	if err := w.table.Table.Settle(t.Context(), w.record("call-1/t2"), w.now(), job.StateDelivered, ""); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func busy(t *testing.T, w *world) {
 	t.Helper()
-	if _, err := w.table.Table.ClaimDelivery(t.Context(), "call-1/t2", 30*time.Second); err != nil {
+	if _, err := w.table.Table.Change(t.Context(), "call-1/t2", job.ClaimDelivery(w.now(), 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -385,7 +385,7 @@ func TestTogetherInAMessage(t *testing.T) {
 			o.With = append(o.With, w.finished(w.job(id), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}))
 		}
 		// The third is in other hands for a while.
-		held, err := w.table.ClaimDelivery(t.Context(), job.ID("call-1", "t3"), 40*time.Second)
+		held, err := w.table.Change(t.Context(), job.ID("call-1", "t3"), job.ClaimDelivery(w.now(), 40*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}

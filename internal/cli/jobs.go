@@ -79,7 +79,7 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	}
 	client := dynamodb.NewFromConfig(cfg)
 	return operator.New(operator.Config{
-		Table:    jobtable.New(dynamotable.New(client, table), nil),
+		Table:    jobtable.New(dynamotable.New(client, table)),
 		Outcomes: sqsqueue.New(sqs.NewFromConfig(cfg), results),
 		Active: func(ctx context.Context, most int) ([]job.Summary, bool, error) {
 			return dynamotable.Active(ctx, client, table, most)

@@ -109,7 +109,7 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return a, jobtable.New(dynamotable.New(client, "jobs"), nil)
+	return a, jobtable.New(dynamotable.New(client, "jobs"))
 }
 
 // waiting makes a job that waits for somebody outside.
@@ -120,14 +120,14 @@ func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
 	}
-	r, err := table.Claim(t.Context(), j, job.Policy{}, time.Now().Add(48*time.Hour), "m", time.Minute)
+	r, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(48*time.Hour), "m", time.Now(), time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err = table.Suspend(t.Context(), r, j, time.Time{}, true, nil); err != nil {
+	if r, err = table.ChangeClaimed(t.Context(), r, job.Suspend(time.Now(), j, time.Time{}, true, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.AddProgress(t.Context(), r.ID, "half \x1b[31mway\nthere"); err != nil {
+	if _, err := table.Change(t.Context(), r.ID, job.AddProgress(time.Now(), "half \x1b[31mway\nthere")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -190,7 +190,7 @@ func TestJobsOfADeployment(t *testing.T) {
 	if code, out, _ := jobs("show", "c1/a"); code != 0 || !strings.Contains(out, "cancelled by an operator: asked by mistake") {
 		t.Errorf("code %d\n%s", code, out)
 	}
-	if _, err := table.Complete(t.Context(), "c2/b", job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}); err != nil {
+	if _, err := table.Change(t.Context(), "c2/b", job.Complete(time.Now(), job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond})); err != nil {
 		t.Fatal(err)
 	}
 	if code, out, errOut := jobs("cancel", "c2/b"); code != 1 || out != "" || !strings.Contains(errOut, "nothing was cancelled: the job is over already, its state is done") {

@@ -49,8 +49,7 @@ type Tokens interface {
 // Table is what is needed of the jobs table. It is made for [jobtable.Table].
 type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
-	Complete(ctx context.Context, id string, result job.Result) (job.Record, error)
-	AddProgress(ctx context.Context, id, text string) (job.Record, error)
+	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
 // Outcomes takes the outcomes: the results queue.
@@ -183,9 +182,9 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err != nil {
 		return err
 	}
-	record, err = h.cfg.Table.Complete(ctx, jobID, job.Result{
+	record, err = h.cfg.Table.Change(ctx, jobID, job.Complete(h.cfg.Now(), job.Result{
 		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, job.DeliveryRespond),
-	})
+	}))
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {
 			if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
@@ -212,7 +211,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 // told, cannot be marked as such.
 func (h *Handler) unsent(record job.Record, p post) bool {
 	// A result that is told in a later call is on its way to that one.
-	if !record.OutcomePending() || record.StoredJob == nil || record.RevivedIn != "" {
+	if !record.OutcomePending() || record.StoredJob == nil || record.NextCallID != "" {
 		return false
 	}
 	return record.Result.Status == p.status && record.Result.Content == p.text || h.cfg.Now().Sub(record.Updated) > sendTimeout
@@ -220,7 +219,7 @@ func (h *Handler) unsent(record job.Record, p post) bool {
 
 // progress tells how far the job is.
 func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
-	record, err := h.cfg.Table.AddProgress(ctx, jobID, p.text)
+	record, err := h.cfg.Table.Change(ctx, jobID, job.AddProgress(h.cfg.Now(), p.text))
 	if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
 		return fmt.Errorf("%w: %w", errTooSoon, soon)
 	}

@@ -86,7 +86,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, now: now, store: new(memtable.Store), keys: completion.NewKeys(stored(keyA), nil)}
 	clock := func() time.Time { return w.now }
-	w.table = jobtable.New(w.store, clock)
+	w.table = jobtable.New(w.store)
 	var logged lockedBuffer
 	log := slog.New(slog.NewJSONHandler(&logged, nil))
 	var err error
@@ -136,9 +136,9 @@ func newJob() job.Job {
 // completed.
 func (w *world) running(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
-	r, err := w.table.Claim(w.t.Context(), j, terms, deadline, "message", time.Minute)
+	r, err := w.table.Claim(w.t.Context(), job.NewRecord(j, terms, deadline, "message", w.now, time.Minute))
 	if err == nil {
-		r, err = w.table.Keep(w.t.Context(), r, j)
+		r, err = w.table.ChangeClaimed(w.t.Context(), r, job.StoreJob(w.now, j))
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -149,7 +149,7 @@ func (w *world) running(j job.Job, terms job.Policy) job.Record {
 // waiting puts a job into the table that waits for somebody outside.
 func (w *world) waiting(j job.Job, terms job.Policy) job.Record {
 	w.t.Helper()
-	r, err := w.table.Suspend(w.t.Context(), w.running(j, terms), j, time.Time{}, true, nil)
+	r, err := w.table.ChangeClaimed(w.t.Context(), w.running(j, terms), job.Suspend(w.now, j, time.Time{}, true, nil))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -429,7 +429,7 @@ func TestRefusals(t *testing.T) {
 // given.
 func TestNotPrepared(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.table.Claim(t.Context(), newJob(), job.Policy{}, deadline, "message", time.Minute); err != nil {
+	if _, err := w.table.Claim(t.Context(), job.NewRecord(newJob(), job.Policy{}, deadline, "message", w.now, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	w.wants("a result", w.post("call-1/tool-1", "", "x"), 410, "")
@@ -448,7 +448,7 @@ func TestRunning(t *testing.T) {
 	if len(w.schedules.cancelled) != 0 {
 		t.Errorf("cancelled %q, and the job never waited", w.schedules.cancelled)
 	}
-	if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "from inside"}, false, ""); !errors.Is(err, job.ErrFinished) {
+	if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "from inside"}, false, "")); !errors.Is(err, job.ErrFinished) {
 		t.Errorf("the tool's own result: %v", err)
 	}
 	if got := w.record(r.ID).Result.Content; got != "from outside" {
@@ -619,9 +619,9 @@ func TestDeadline(t *testing.T) {
 			})
 			both.Go(func() {
 				<-start
-				r, err := w.table.ClaimWoken(context.Background(), j.ID, "wake", time.Minute)
+				r, err := w.table.Change(context.Background(), j.ID, job.Claim(w.now, "wake", time.Minute))
 				if err == nil {
-					_, err = w.table.Finish(context.Background(), r, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "given up"}, false, "")
+					_, err = w.table.ChangeClaimed(context.Background(), r, job.Finish(w.now, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "given up"}, false, ""))
 				}
 				if gaveUp = err == nil; err != nil && !errors.Is(err, job.ErrFinished) {
 					t.Errorf("the wake: %v", err)
@@ -673,7 +673,7 @@ func TestNotSent(t *testing.T) {
 		t.Errorf("told: %+v", told)
 	}
 	// Once the callback function has it, no copy is needed.
-	if _, err := w.table.ClaimDelivery(t.Context(), id, time.Minute); err != nil {
+	if _, err := w.table.Change(t.Context(), id, job.ClaimDelivery(w.now, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	w.wants("while it is told", w.post(id, "", "fourth"), 409, "")
@@ -695,16 +695,16 @@ func TestEnded(t *testing.T) {
 		end  func(w *world, r job.Record)
 		told int
 	}{
-		"replaced": {func(w *world, r job.Record) { must(w.table.Replace(ctx, r.ID, "a later question")) }, 0},
+		"replaced": {func(w *world, r job.Record) { must(w.table.Change(ctx, r.ID, job.Replace(w.now, "a later question"))) }, 0},
 		"cancelled, and not told yet": {func(w *world, r job.Record) {
-			must(w.table.Cancel(ctx, r.ID, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "x"}, "the call ended"))
+			must(w.table.Change(ctx, r.ID, job.Cancel(w.now, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "x"}, "the call ended")))
 		}, 1},
 		"told in another call": {func(w *world, r job.Record) {
-			must(w.table.Complete(ctx, r.ID, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"}))
-			claimed, err := w.table.ClaimDelivery(ctx, r.ID, time.Minute)
+			must(w.table.Change(ctx, r.ID, job.Complete(w.now, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "x"})))
+			claimed, err := w.table.Change(ctx, r.ID, job.ClaimDelivery(w.now, time.Minute))
 			must(claimed, err)
-			must(claimed, w.table.Settle(ctx, claimed, job.StateParked, ""))
-			must(w.table.Revive(ctx, r.ID, "call-2", deadline))
+			must(claimed, w.table.Settle(ctx, claimed, w.now, job.StateParked, ""))
+			must(w.table.Change(ctx, r.ID, job.Unpark(w.now, "call-2", deadline)))
 		}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -747,7 +747,7 @@ func (broken) Load(context.Context, string) (job.Record, error) {
 	return job.Record{}, errors.New("read table jobs: timeout")
 }
 
-func (broken) AddProgress(context.Context, string, string) (job.Record, error) {
+func (broken) Change(context.Context, string, job.Rule) (job.Record, error) {
 	return job.Record{}, errors.New("read table jobs: timeout")
 }
 

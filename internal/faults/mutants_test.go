@@ -36,8 +36,8 @@ var bugs = []mutant{
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
 		{"internal/process/process.go", "retry := e.tell(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is", "e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is"},
-		{"internal/process/process.go", "record, err := e.cfg.Table.Finish(", "claimed := e.record\n\te.record.State, e.record.Result, e.record.Exhausted, e.record.LeaseExpiry = job.StateDone, &end.result, end.exhausted, time.Time{}\n" +
-			"\tretry := e.tell(ctx)\n\te.record = claimed\n\trecord, err := e.cfg.Table.Finish("},
+		{"internal/process/process.go", "record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish(", "claimed := e.record\n\te.record.State, e.record.Result, e.record.Exhausted, e.record.LeaseExpiry = job.StateDone, &end.result, end.exhausted, time.Time{}\n" +
+			"\tretry := e.tell(ctx)\n\te.record = claimed\n\trecord, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
 		{"internal/process/process.go", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil && false {"},
@@ -50,7 +50,7 @@ var bugs = []mutant{
 		{"internal/batch/batch.go", "delay = min(2*delay, MaxBackoff)", "delay = 2 * delay"},
 	}},
 	{bug: "the lease ignored", edits: []edit{
-		{"internal/job/record.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):", "case false:"},
+		{"internal/job/rule.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):", "case false:"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback/callback.go", "case h.cfg.Now().After(o.Deadline):", "case false:"},
@@ -68,17 +68,17 @@ var bugs = []mutant{
 		{"internal/process/wait.go", "case e.record.Owner == e.message.MessageId || e.sent().After(e.record.Updated):", "case false:"},
 	}},
 	{bug: "a job is completed that is finished already", edits: []edit{
-		{"internal/job/record.go", "case !r.State.Active():\n\t\treturn r, ErrFinished\n\tcase now.After(r.Deadline) || r.StoredJob == nil:", "case now.After(r.Deadline) || r.StoredJob == nil:"},
+		{"internal/job/rule.go", "case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:", "case now.After(r.Deadline) || r.StoredJob == nil:"},
 	}},
 	{bug: "a tool's own result in the place of the one from outside", edits: []edit{
-		{"internal/job/record.go", "if r.State != StateRunning {\n\t\treturn r, ErrFinished\n\t}\n\tif r.WakeUp > 0", "if r.WakeUp > 0"},
-		{"internal/jobtable/table.go", "case !r.State.Active():\n\t\t\treturn r, job.ErrFinished\n\t\tcase !r.OwnedAs(claimed):", "case false:"},
+		{"internal/job/rule.go", "if r.State != StateRunning {\n\t\t\treturn r, ErrFinished\n\t\t}\n\t\tif r.WakeUp > 0", "if r.WakeUp > 0"},
+		{"internal/jobtable/table.go", "case r.Revision == claimed.Revision || r.OwnedAs(claimed):", "case true:"},
 	}},
 	{bug: "a result told while a progress line is on its way", edits: []edit{
-		{"internal/job/record.go", "case now.Before(r.ProgressLeaseExpiry):\n\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t}\n\tr.LeaseExpiry, r.Updated", "}\n\tr.LeaseExpiry, r.Updated"},
+		{"internal/job/rule.go", "case now.Before(r.ProgressLeaseExpiry):\n\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Updated", "}\n\t\tr.LeaseExpiry, r.Updated"},
 	}},
 	{bug: "progress lines told in any order", edits: []edit{
-		{"internal/job/record.go", "sequence < last || sequence <= r.ProgressDelivered && sequence > 0 ||", "sequence < last && false ||"},
+		{"internal/job/rule.go", "sequence < last || sequence <= r.ProgressDelivered && sequence > 0 ||", "sequence < last && false ||"},
 	}},
 	{bug: "of results told together, only the first is", edits: []edit{
 		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},
@@ -88,26 +88,26 @@ var bugs = []mutant{
 	}},
 	{bug: "a call back noted when it was made, not before", edits: []edit{
 		{"internal/callback/callingback.go", "receipt := c.Caller.Call(ctx, call)\n", ""},
-		{"internal/callback/callingback.go", "record, err := t.cfg.Table.CallBack(", "receipt := c.Caller.Call(ctx, call)\n\trecord, err := t.cfg.Table.CallBack("},
+		{"internal/callback/callingback.go", "record, err := t.cfg.Table.ChangeClaimed(", "receipt := c.Caller.Call(ctx, call)\n\trecord, err := t.cfg.Table.ChangeClaimed("},
 	}},
 	{bug: "a result marked as kept before the customer is told of it", edits: []edit{
 		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Park(", "_ = t.mark(ctx, t.record, job.StateParked, \"\")\n\tkept, err := t.cfg.Customers.Park("},
 	}},
 	{bug: "a kept result forgotten before it is sent", edits: []edit{
-		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Forget(ctx, customer, k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
+		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Unpark(ctx, customer, k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	// What the harness found when it was new, first and with long work.
 	{bug: "the mark tried only once", edits: []edit{
 		{"internal/callback/callback.go", "n == markTries", "n == 1"},
 	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
-		{"internal/process/process.go", "if e.record.OutcomePending() && e.record.RevivedIn == \"\" {", "if e.record.State == job.StateDone {"},
+		{"internal/process/process.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
 		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
 	}},
 	{bug: "a copy of the outcome for everybody who posts a result at the same time", edits: []edit{
-		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.Job != nil {"},
+		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.StoredJob != nil {"},
 	}},
 }
 

@@ -275,7 +275,7 @@ func (w *world) unexpected() []violation {
 	// call that does not answer is tried as often as is promised.
 	revived := make(map[string]bool) // these had to wait for the customer
 	for _, r := range w.records() {
-		revived[r.ID] = r.RevivedIn != ""
+		revived[r.ID] = r.NextCallID != ""
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.observed.posted)) {
 		posts := w.observed.posted[id]

@@ -298,7 +298,7 @@ func (w *world) operate(id string) {
 
 // cancel gives true when there is nothing left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	record, err := jobtable.New(w.store, nil).Cancel(ctx, id, job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator")
+	record, err := jobtable.New(w.store).Change(ctx, id, job.Cancel(time.Now(), job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator"))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return false
 	}

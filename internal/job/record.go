@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -99,7 +98,7 @@ type Record struct {
 	OutboundCallAt      time.Time     `json:"callingAt,omitzero"` // when the customer was called back, or about to be; zero means never
 	// RevivedIn is the call that a kept result is told in; empty where it
 	// was not kept, or that call has not come.
-	RevivedIn string `json:"revivedIn,omitempty"`
+	NextCallID string `json:"revivedIn,omitempty"`
 }
 
 // ProgressLine says how far a job is.
@@ -160,268 +159,10 @@ func NewRecord(j Job, terms Policy, deadline time.Time, holder string, now time.
 	}
 }
 
-// Claim takes the job for another attempt, or for the first one after it has
-// waited. It fails with [ErrFinished], with a [*BusyError] while somebody else
-// holds it, and with an [*AsleepError] while it waits.
-func (r Record) Claim(holder string, now time.Time, lease time.Duration) (Record, error) {
-	switch {
-	case !r.State.Active():
-		return r, ErrFinished
-	case r.State == StateWaiting && now.Before(r.WakeAt):
-		return r, &SuspendedError{Until: r.WakeAt}
-	case r.State == StateRunning && now.Before(r.LeaseExpiry):
-		return r, &BusyError{Until: r.LeaseExpiry}
-	case r.State == StateWaiting:
-		r.State, r.Attempt = StateRunning, 0
-	}
-	r.Attempt++
-	r.Owner, r.LeaseExpiry, r.Updated = holder, now.Add(lease), now
-	return r, nil
-}
-
 // HeldAs says whether the job is still held by the attempt that claimed it as
 // claimed: others may have changed it in what is theirs.
 func (r Record) OwnedAs(claimed Record) bool {
 	return r.State == StateRunning && r.Owner == claimed.Owner && r.Attempt == claimed.Attempt && r.WakeUp == claimed.WakeUp
-}
-
-// Release gives the job back after a failed attempt; the next one may start
-// after delay. unstarted says that the tool was not started, so that the
-// attempt does not count. It fails with [ErrFinished].
-func (r Record) Release(now time.Time, delay time.Duration, unstarted bool, reason string) (Record, error) {
-	if r.State != StateRunning {
-		return r, ErrFinished
-	}
-	if unstarted {
-		r.Attempt--
-	}
-	r.Owner, r.LeaseExpiry, r.Reason, r.Updated = "", now.Add(delay), cut(reason), now
-	return r, nil
-}
-
-// Suspend has the job wait until it goes on at a time; or, where outside is
-// set, until somebody has completed it, and no longer than until its deadline.
-// memory is the tool's state. It fails with [ErrFinished].
-func (r Record) Suspend(j Job, now, at time.Time, outside bool, memory json.RawMessage) (Record, error) {
-	if r.State != StateRunning {
-		return r, ErrFinished
-	}
-	if outside {
-		at = r.Deadline
-	}
-	r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt, r.LeaseExpiry, r.Updated = StateWaiting, &j, memory, outside, at, time.Time{}, now
-	r.WakeUp++
-	return r, nil
-}
-
-// Keep notes the job itself, so that somebody outside can complete it from now
-// on. It fails with [ErrFinished].
-func (r Record) StoreJob(j Job, now time.Time) (Record, error) {
-	if !r.State.Active() {
-		return r, ErrFinished
-	}
-	r.StoredJob, r.Updated = &j, now
-	return r, nil
-}
-
-// Finish stores the result. exhausted says that it is the failure that is told
-// after the last attempt, for the given reason. It fails with [ErrFinished].
-func (r Record) Finish(now time.Time, result Result, exhausted bool, reason string) (Record, error) {
-	if r.State != StateRunning {
-		return r, ErrFinished
-	}
-	if r.WakeUp > 0 && !now.Before(r.Deadline) {
-		r.Deadline = now.Add(grace)
-		if r.StoredJob.CallEnds.After(r.Deadline) {
-			r.Deadline = r.StoredJob.CallEnds
-		}
-	}
-	r.Exhausted = exhausted
-	return r.done(now, result, reason), nil
-}
-
-// Complete stores the result that somebody outside gives, where the job was
-// kept ([Record.Keep]) for that. It fails with [ErrFinished], and with
-// [ErrExpired] after the deadline.
-func (r Record) Complete(now time.Time, result Result) (Record, error) {
-	switch {
-	case !r.State.Active():
-		return r, ErrFinished
-	case now.After(r.Deadline) || r.StoredJob == nil:
-		return r, ErrExpired
-	}
-	if least := now.Add(lastMoment); r.Deadline.Before(least) {
-		r.Deadline = least // it was taken in time
-	}
-	return r.done(now, result, ""), nil
-}
-
-// Cancel ends the job with the failure that is told instead of its result. It
-// fails with [ErrFinished].
-func (r Record) Cancel(now time.Time, result Result, reason string) (Record, error) {
-	if !r.State.Active() {
-		return r, ErrFinished
-	}
-	return r.done(now, result, reason), nil
-}
-
-func (r Record) done(now time.Time, result Result, reason string) Record {
-	r.State, r.Result, r.LeaseExpiry, r.Updated = StateDone, &result, time.Time{}, now
-	if reason != "" {
-		r.Reason = cut(reason)
-	}
-	return r
-}
-
-// Replace ends the job without a result, in favour of another one. It fails
-// with [ErrFinished].
-func (r Record) Replace(now time.Time, reason string) (Record, error) {
-	if !r.State.Active() {
-		return r, ErrFinished
-	}
-	r.State, r.LeaseExpiry, r.Reason, r.Updated = StateCancelled, time.Time{}, cut(reason), now
-	return r, nil
-}
-
-// AddProgress notes how far the job is, as its next progress line. It fails
-// with [ErrFinished], and with a [*TooSoonError] where the line before was
-// written less than [ProgressPause] ago.
-func (r Record) AddProgress(now time.Time, text string) (Record, error) {
-	if !r.State.Active() {
-		return r, ErrFinished
-	}
-	line := ProgressLine{Sequence: 1, Text: cut(text), At: now}
-	if p := r.Progress; p != nil {
-		if until := p.At.Add(ProgressPause); now.Before(until) {
-			return r, &TooSoonError{Until: until}
-		}
-		line.Sequence = p.Sequence + 1
-	}
-	r.Progress, r.Updated = &line, now
-	return r, nil
-}
-
-// ClaimProgress takes a progress line in order to tell it, once: one that is
-// lost on the way is not told again. It fails with [ErrStale] where the job has
-// a later one or a result, and with a [*BusyError] while another one is told.
-// Sequence 0 is the line that the job takes longer, which is not worth telling
-// once there was another one.
-func (r Record) ClaimProgress(sequence int, now time.Time, lease time.Duration) (Record, error) {
-	last := 0
-	if r.Progress != nil {
-		last = r.Progress.Sequence
-	}
-	switch {
-	case !r.State.Active() || sequence < last || sequence <= r.ProgressDelivered && sequence > 0 || sequence == 0 && (r.HoldDelivered || r.ProgressDelivered > 0):
-		return r, ErrStale
-	case now.Before(r.ProgressLeaseExpiry):
-		return r, &BusyError{Until: r.ProgressLeaseExpiry}
-	}
-	r.ProgressDelivered, r.HoldDelivered, r.ProgressLeaseExpiry, r.Updated = sequence, r.HoldDelivered || sequence == 0, now.Add(lease), now
-	return r, nil
-}
-
-// EndProgress says that the progress line that was claimed until a time has
-// arrived, or never will. It fails with [ErrStale] where another one is told
-// by now.
-func (r Record) EndProgress(until, now time.Time) (Record, error) {
-	if !r.ProgressLeaseExpiry.Equal(until) {
-		return r, ErrStale
-	}
-	r.ProgressLeaseExpiry, r.Updated = time.Time{}, now
-	return r, nil
-}
-
-// ClaimDelivery takes the result in order to tell it. It fails with
-// [ErrSettled], [ErrNotDone], or a [*BusyError] while somebody else tells it, or
-// a progress line that must not come after it.
-func (r Record) ClaimDelivery(now time.Time, lease time.Duration) (Record, error) {
-	switch {
-	case r.State.Active():
-		return r, ErrNotDone
-	case r.State != StateDone:
-		return r, ErrSettled
-	case now.Before(r.LeaseExpiry):
-		return r, &BusyError{Until: r.LeaseExpiry}
-	case now.Before(r.ProgressLeaseExpiry):
-		return r, &BusyError{Until: r.ProgressLeaseExpiry}
-	}
-	r.LeaseExpiry, r.Updated = now.Add(lease), now
-	return r, nil
-}
-
-// ReleaseDelivery gives the result back, so that it can be told later; not
-// before delay is over, not even by a copy of its message.
-func (r Record) ReleaseDelivery(now time.Time, delay time.Duration) (Record, error) {
-	if r.State != StateDone {
-		return r, ErrSettled
-	}
-	r.LeaseExpiry, r.Updated = now.Add(delay), now
-	return r, nil
-}
-
-// CallBack notes that the customer is called back with the result, before that
-// is done, as it is done once at most. It fails with [ErrSettled] where it was
-// noted before: nobody knows then whether the call came about.
-func (r Record) NoteOutboundCall(now time.Time) (Record, error) {
-	if r.State != StateDone || !r.OutboundCallAt.IsZero() {
-		return r, ErrSettled
-	}
-	r.OutboundCallAt, r.Updated = now, now
-	return r, nil
-}
-
-// CallOff takes back what [Record.CallBack] noted, where it is certain that
-// nobody was called; it can be noted again after delay.
-func (r Record) ForgetOutboundCall(now time.Time, delay time.Duration) (Record, error) {
-	r, err := r.ReleaseDelivery(now, delay)
-	if err == nil {
-		r.OutboundCallAt = time.Time{}
-	}
-	return r, err
-}
-
-// Settle ends the job: the result was told ([Delivered]), or given up for the
-// reason ([Undelivered]), or is [Kept]. It fails with [ErrSettled].
-func (r Record) Settle(now time.Time, state State, reason string) (Record, error) {
-	if r.State != StateDone {
-		return r, ErrSettled
-	}
-	r.State, r.LeaseExpiry, r.Updated = state, time.Time{}, now
-	if reason != "" {
-		r.Reason = cut(reason)
-	}
-	return r, nil
-}
-
-// Revive takes up a kept result, to be told in the call until the deadline. It
-// can be repeated for the same call. It fails with [ErrNotDone] where the
-// result may be kept yet, and with [ErrNotKept] where it never will be.
-func (r Record) Revive(callID string, deadline, now time.Time) (Record, error) {
-	switch {
-	case r.State == StateDone && r.RevivedIn == callID:
-		return r, nil
-	case r.State == StateDone && r.RevivedIn != "" && now.After(r.Deadline) && !now.Before(r.LeaseExpiry):
-		// Its outcome never reached the call that it was revived for.
-	case r.State == StateDone || r.State.Active():
-		return r, ErrNotDone
-	case r.State != StateParked:
-		return r, ErrNotParked
-	}
-	r.State, r.RevivedIn, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, callID, deadline, time.Time{}, now
-	return r, nil
-}
-
-// Redrive takes up the outcome of an exhausted job once more, on behalf of a
-// message that an operator moved out of the dead-letter queue after the job's
-// deadline: nothing is told any more then, and the failure is announced. It fails
-// with [ErrSettled] for every other job.
-func (r Record) Redrive(holder string, now time.Time) (Record, error) {
-	if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Deadline) {
-		return r, ErrSettled
-	}
-	r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, holder, time.Time{}, now
-	return r, nil
 }
 
 // OutcomePending says that the outcome's message may not have reached the
@@ -475,13 +216,4 @@ func (r Record) Summary() Summary {
 		s.WakeAt = r.WakeAt
 	}
 	return s
-}
-
-// cut bounds a text, which may quote anything, so that the record stays small.
-func cut(text string) string {
-	const most = 1000
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

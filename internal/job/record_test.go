@@ -66,7 +66,7 @@ func TestRules(t *testing.T) {
 		end(r, job.StateDone)
 		r.LeaseExpiry, r.OutboundCallAt = start, start.Add(-time.Second)
 	})
-	revived := add("revived", func(r *job.Record) { end(r, job.StateDone); r.RevivedIn = "next" })
+	revived := add("revived", func(r *job.Record) { end(r, job.StateDone); r.NextCallID = "next" })
 	put := add("kept", func(r *job.Record) { end(r, job.StateParked) })
 	delivered := add("delivered", func(r *job.Record) { end(r, job.StateDelivered); r.OutboundCallAt = start.Add(-time.Minute) })
 	undelivered := add("undelivered", func(r *job.Record) { end(r, job.StateUndelivered) })
@@ -88,11 +88,11 @@ func TestRules(t *testing.T) {
 	}
 	busy := &job.BusyError{Until: held}
 	for name, row := range map[string]struct {
-		rule func(job.Record) (job.Record, error)
+		rule job.Rule
 		want []cases
 	}{
 		"Claim": {
-			func(r job.Record) (job.Record, error) { return r.Claim("claimant", start, time.Minute) },
+			job.Claim(start, "claimant", time.Minute),
 			[]cases{
 				{states: runs, err: busy},
 				{states: group(ranOut), change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry = 3, "claimant", start.Add(time.Minute) }},
@@ -105,23 +105,21 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Release": {
-			func(r job.Record) (job.Record, error) { return r.Release(start, 5*time.Second, false, "failed") },
+			job.Release(start, 5*time.Second, false, "failed"),
 			[]cases{
 				{states: runs, change: func(r *job.Record) { r.Owner, r.LeaseExpiry, r.Reason = "", start.Add(5*time.Second), "failed" }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
 		"Release of what was not started": {
-			func(r job.Record) (job.Record, error) { return r.Release(start, 5*time.Second, true, "") },
+			job.Release(start, 5*time.Second, true, ""),
 			[]cases{
 				{states: runs, change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = 1, "", start.Add(5*time.Second), "" }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
 		"Suspend until a time": {
-			func(r job.Record) (job.Record, error) {
-				return r.Suspend(later, start, held, false, json.RawMessage(`[2]`))
-			},
+			job.Suspend(start, later, held, false, json.RawMessage(`[2]`)),
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
 					r.State, r.StoredJob, r.ToolState, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 1
@@ -133,7 +131,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Suspend for somebody outside": {
-			func(r job.Record) (job.Record, error) { return r.Suspend(later, start, held, true, nil) },
+			job.Suspend(start, later, held, true, nil),
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
 					r.State, r.StoredJob, r.External, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, true, deadline, time.Time{}, 1
@@ -145,21 +143,21 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Keep": {
-			func(r job.Record) (job.Record, error) { return r.StoreJob(later, start) },
+			job.StoreJob(start, later),
 			[]cases{
 				{states: active, change: func(r *job.Record) { r.StoredJob = &later }},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
 		"Finish": {
-			func(r job.Record) (job.Record, error) { return r.Finish(start, other, false, "") },
+			job.Finish(start, other, false, ""),
 			[]cases{
 				{states: runs, change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
 				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
 			},
 		},
 		"Finish after the last attempt": {
-			func(r job.Record) (job.Record, error) { return r.Finish(start, other, true, "failed") },
+			job.Finish(start, other, true, "failed"),
 			[]cases{
 				{states: runs, change: func(r *job.Record) {
 					r.State, r.Result, r.LeaseExpiry, r.Exhausted, r.Reason = job.StateDone, &other, time.Time{}, true, "failed"
@@ -168,7 +166,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Complete": {
-			func(r job.Record) (job.Record, error) { return r.Complete(start, other) },
+			job.Complete(start, other),
 			[]cases{
 				{states: runs, err: job.ErrExpired}, // nobody was given a URL
 				{states: append(group(completable, goesOn), waits...), change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
@@ -176,7 +174,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Cancel": {
-			func(r job.Record) (job.Record, error) { return r.Cancel(start, other, "the call ended") },
+			job.Cancel(start, other, "the call ended"),
 			[]cases{
 				{states: active, change: func(r *job.Record) {
 					r.State, r.Result, r.LeaseExpiry, r.Reason = job.StateDone, &other, time.Time{}, "the call ended"
@@ -185,14 +183,14 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Replace": {
-			func(r job.Record) (job.Record, error) { return r.Replace(start, "asked again") },
+			job.Replace(start, "asked again"),
 			[]cases{
 				{states: active, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateCancelled, time.Time{}, "asked again" }},
 				{states: slices.Concat(done, ends), err: job.ErrFinished},
 			},
 		},
 		"AddProgress": {
-			func(r job.Record) (job.Record, error) { return r.AddProgress(start, "most") },
+			job.AddProgress(start, "most"),
 			[]cases{
 				{states: active, change: func(r *job.Record) { r.Progress = &job.ProgressLine{Sequence: 1, Text: "most", At: start} }},
 				{states: group(tells), change: func(r *job.Record) { r.Progress = &job.ProgressLine{Sequence: 5, Text: "most", At: start} }},
@@ -200,7 +198,7 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"ClaimProgress": {
-			func(r job.Record) (job.Record, error) { return r.ClaimProgress(5, start, time.Minute) },
+			job.ClaimProgress(start, 5, time.Minute),
 			[]cases{
 				{states: active, change: func(r *job.Record) { r.ProgressDelivered, r.ProgressLeaseExpiry = 5, start.Add(time.Minute) }},
 				{states: group(tells), err: busy},
@@ -208,21 +206,21 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"ClaimProgress of the line that it takes longer": {
-			func(r job.Record) (job.Record, error) { return r.ClaimProgress(0, start, time.Minute) },
+			job.ClaimProgress(start, 0, time.Minute),
 			[]cases{
 				{states: active, change: func(r *job.Record) { r.HoldDelivered, r.ProgressLeaseExpiry = true, start.Add(time.Minute) }},
 				{states: slices.Concat(group(tells), done, ends), err: job.ErrStale},
 			},
 		},
 		"EndProgress": {
-			func(r job.Record) (job.Record, error) { return r.EndProgress(held, start) },
+			job.EndProgress(start, job.Record{ProgressLeaseExpiry: held}),
 			[]cases{
-				{states: slices.Concat(active, done, ends), err: job.ErrStale},
+				{states: slices.Concat(active, done, ends), err: job.ErrUnchanged},
 				{states: group(tells, lineFirst), change: func(r *job.Record) { r.ProgressLeaseExpiry = time.Time{} }},
 			},
 		},
 		"ClaimDelivery": {
-			func(r job.Record) (job.Record, error) { return r.ClaimDelivery(start, time.Minute) },
+			job.ClaimDelivery(start, time.Minute),
 			[]cases{
 				{states: active, err: job.ErrNotDone},
 				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
@@ -231,14 +229,14 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"ReleaseDelivery": {
-			func(r job.Record) (job.Record, error) { return r.ReleaseDelivery(start, time.Second) },
+			job.ReleaseDelivery(start, time.Second),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
 			},
 		},
 		"CallBack": {
-			func(r job.Record) (job.Record, error) { return r.NoteOutboundCall(start) },
+			job.RecordOutboundCall(start),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) { r.OutboundCallAt = start }},
@@ -246,28 +244,28 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"CallOff": {
-			func(r job.Record) (job.Record, error) { return r.ForgetOutboundCall(start, time.Minute) },
+			job.RetractOutboundCall(start, time.Minute),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) { r.LeaseExpiry, r.OutboundCallAt = start.Add(time.Minute), time.Time{} }},
 			},
 		},
 		"Settle as delivered": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateDelivered, "") },
+			job.Settle(start, job.StateDelivered, ""),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry = job.StateDelivered, time.Time{} }},
 			},
 		},
 		"Settle as undelivered": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateUndelivered, "gone") },
+			job.Settle(start, job.StateUndelivered, "gone"),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateUndelivered, time.Time{}, "gone" }},
 			},
 		},
 		"Settle as kept": {
-			func(r job.Record) (job.Record, error) { return r.Settle(start, job.StateParked, "for the next call") },
+			job.Settle(start, job.StateParked, "for the next call"),
 			[]cases{
 				{states: slices.Concat(active, ends), err: job.ErrSettled},
 				{states: done, change: func(r *job.Record) {
@@ -276,20 +274,20 @@ func TestRules(t *testing.T) {
 			},
 		},
 		"Revive": {
-			func(r job.Record) (job.Record, error) { return r.Revive("next", held, start) },
+			job.Unpark(start, "next", held),
 			[]cases{
 				{states: slices.Concat(active, done), err: job.ErrNotDone},
 				{states: group(revived)},
 				{states: ends, err: job.ErrNotParked},
-				{states: group(put), change: func(r *job.Record) { r.State, r.RevivedIn, r.Deadline = job.StateDone, "next", held }},
+				{states: group(put), change: func(r *job.Record) { r.State, r.NextCallID, r.Deadline = job.StateDone, "next", held }},
 			},
 		},
 		"Redrive before the deadline": {
-			func(r job.Record) (job.Record, error) { return r.Redrive("redriven", start) },
+			job.Redrive(start, "redriven"),
 			[]cases{{states: slices.Concat(active, done, ends), err: job.ErrSettled}},
 		},
 		"Redrive of what was not exhausted": {
-			func(r job.Record) (job.Record, error) { return r.Redrive("redriven", deadline.Add(time.Second)) },
+			job.Redrive(deadline.Add(time.Second), "redriven"),
 			[]cases{{states: slices.Concat(active, done, ends), err: job.ErrSettled}},
 		},
 	} {
@@ -310,7 +308,7 @@ func TestRules(t *testing.T) {
 					c.change(&want)
 					want.Updated = start
 				}
-				got, err := row.rule(states[state])
+				got, err := row.rule.Apply(states[state])
 				if !reflect.DeepEqual(err, c.err) {
 					t.Errorf("error %v, want %v", err, c.err)
 				}
@@ -373,10 +371,10 @@ func TestOutcomePending(t *testing.T) {
 		do   func() (job.Record, error)
 		want bool
 	}{
-		{"claimed", func() (job.Record, error) { return r.ClaimDelivery(start, time.Minute) }, false},
-		{"released at once", func() (job.Record, error) { return r.ReleaseDelivery(start, 0) }, false},
-		{"kept", func() (job.Record, error) { return r.Settle(start, job.StateParked, "") }, false},
-		{"revived", func() (job.Record, error) { return r.Revive("next", start, start) }, true},
+		{"claimed", func() (job.Record, error) { return job.ClaimDelivery(start, time.Minute).Apply(r) }, false},
+		{"released at once", func() (job.Record, error) { return job.ReleaseDelivery(start, 0).Apply(r) }, false},
+		{"kept", func() (job.Record, error) { return job.Settle(start, job.StateParked, "").Apply(r) }, false},
+		{"revived", func() (job.Record, error) { return job.Unpark(start, "next", start).Apply(r) }, true},
 	} {
 		var err error
 		if r, err = step.do(); err != nil || r.OutcomePending() != step.want {
@@ -424,10 +422,10 @@ func TestDeadlines(t *testing.T) {
 		"at":     {now: deadline, wakes: true}, // the first one has it
 		"after":  {now: deadline.Add(1), completes: job.ErrExpired, wakes: true},
 	} {
-		if _, err := waiting.Complete(row.now, job.Result{}); !errors.Is(err, row.completes) {
+		if _, err := job.Complete(row.now, job.Result{}).Apply(waiting); !errors.Is(err, row.completes) {
 			t.Errorf("complete %s the deadline: %v", name, err)
 		}
-		if _, err := waiting.Claim("m", row.now, time.Minute); (err == nil) != row.wakes || err != nil && !errors.As(err, &asleep) {
+		if _, err := job.Claim(row.now, "m", time.Minute).Apply(waiting); (err == nil) != row.wakes || err != nil && !errors.As(err, &asleep) {
 			t.Errorf("wake %s the deadline: %v", name, err)
 		}
 	}
@@ -456,7 +454,7 @@ func TestGrace(t *testing.T) {
 			if row.wake > 0 {
 				r.StoredJob = &job.Job{CallEnds: row.callEnds}
 			}
-			r, err := r.Finish(row.now, job.Result{}, false, "")
+			r, err := job.Finish(row.now, job.Result{}, false, "").Apply(r)
 			if err != nil || !r.Deadline.Equal(row.want) {
 				t.Errorf("the deadline is %s (%v), want %s", r.Deadline, err, row.want)
 			}
@@ -470,7 +468,7 @@ func TestProgressPause(t *testing.T) {
 		at   time.Duration
 		want int // its sequence; 0: too soon
 	}{{0, 1}, {0, 0}, {5*time.Second - 1, 0}, {5 * time.Second, 2}, {9 * time.Second, 0}, {time.Hour, 3}} {
-		next, err := r.AddProgress(start.Add(step.at), "line")
+		next, err := job.AddProgress(start.Add(step.at), "line").Apply(r)
 		var soon *job.TooSoonError
 		switch {
 		case step.want == 0 && (!errors.As(err, &soon) || !soon.Until.Equal(r.Progress.At.Add(job.ProgressPause))):
@@ -505,9 +503,9 @@ func TestProgressSequences(t *testing.T) {
 				now := start.Add(time.Duration(i) * time.Minute)
 				var err error
 				if step.claim == write {
-					r, err = r.AddProgress(now, "line")
+					r, err = job.AddProgress(now, "line").Apply(r)
 				} else {
-					r, err = r.ClaimProgress(step.claim, now, time.Second)
+					r, err = job.ClaimProgress(now, step.claim, time.Second).Apply(r)
 				}
 				if step.stale != errors.Is(err, job.ErrStale) || !step.stale && err != nil {
 					t.Errorf("step %d: %v", i, err)
@@ -521,31 +519,31 @@ func TestProgressSequences(t *testing.T) {
 // claim's successors only.
 func TestEndProgress(t *testing.T) {
 	r := job.Record{State: job.StateRunning}
-	slow, err := r.ClaimProgress(0, start, time.Minute)
+	slow, err := job.ClaimProgress(start, 0, time.Minute).Apply(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := slow.ClaimProgress(1, start.Add(time.Minute-1), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: slow.ProgressLeaseExpiry}) {
+	if _, err := job.ClaimProgress(start.Add(time.Minute-1), 1, time.Minute).Apply(slow); !reflect.DeepEqual(err, &job.BusyError{Until: slow.ProgressLeaseExpiry}) {
 		t.Errorf("claim a line while another is told: %v", err)
 	}
-	next, err := slow.ClaimProgress(1, start.Add(time.Minute), time.Minute)
+	next, err := job.ClaimProgress(start.Add(time.Minute), 1, time.Minute).Apply(slow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := next.EndProgress(slow.ProgressLeaseExpiry, start.Add(time.Minute)); !errors.Is(err, job.ErrStale) || !got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
+	if got, err := job.EndProgress(start.Add(time.Minute), slow).Apply(next); !errors.Is(err, job.ErrUnchanged) || !got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
 		t.Errorf("the end of the line before: %v", err)
 	}
-	done, err := next.Cancel(start.Add(time.Minute), job.Result{}, "")
+	done, err := job.Cancel(start.Add(time.Minute), job.Result{}, "").Apply(next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := done.ClaimDelivery(start.Add(time.Minute), time.Minute); !reflect.DeepEqual(err, &job.BusyError{Until: next.ProgressLeaseExpiry}) {
+	if _, err := job.ClaimDelivery(start.Add(time.Minute), time.Minute).Apply(done); !reflect.DeepEqual(err, &job.BusyError{Until: next.ProgressLeaseExpiry}) {
 		t.Errorf("the result may overtake a line: %v", err)
 	}
-	if done, err = done.EndProgress(next.ProgressLeaseExpiry, start.Add(time.Minute)); err != nil {
+	if done, err = job.EndProgress(start.Add(time.Minute), next).Apply(done); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := done.ClaimDelivery(start.Add(time.Minute), time.Minute); err != nil {
+	if _, err := job.ClaimDelivery(start.Add(time.Minute), time.Minute).Apply(done); err != nil {
 		t.Errorf("claim the result after the line: %v", err)
 	}
 }
@@ -570,16 +568,25 @@ func TestSummary(t *testing.T) {
 func TestTextsAreCut(t *testing.T) {
 	r := job.NewRecord(newJob(), job.Policy{}, start, "m", start, 0)
 	for name, note := range map[string]func(text string) (string, error){
-		"Release": func(text string) (string, error) { r, err := r.Release(start, 0, false, text); return r.Reason, err },
-		"Finish": func(text string) (string, error) {
-			r, err := r.Finish(start, job.Result{}, true, text)
+		"Release": func(text string) (string, error) {
+			r, err := job.Release(start, 0, false, text).Apply(r)
 			return r.Reason, err
 		},
-		"Cancel":      func(text string) (string, error) { r, err := r.Cancel(start, job.Result{}, text); return r.Reason, err },
-		"Replace":     func(text string) (string, error) { r, err := r.Replace(start, text); return r.Reason, err },
-		"AddProgress": func(text string) (string, error) { r, err := r.AddProgress(start, text); return r.Progress.Text, err },
+		"Finish": func(text string) (string, error) {
+			r, err := job.Finish(start, job.Result{}, true, text).Apply(r)
+			return r.Reason, err
+		},
+		"Cancel": func(text string) (string, error) {
+			r, err := job.Cancel(start, job.Result{}, text).Apply(r)
+			return r.Reason, err
+		},
+		"Replace": func(text string) (string, error) { r, err := job.Replace(start, text).Apply(r); return r.Reason, err },
+		"AddProgress": func(text string) (string, error) {
+			r, err := job.AddProgress(start, text).Apply(r)
+			return r.Progress.Text, err
+		},
 		"Settle": func(text string) (string, error) {
-			r, err := job.Record{State: job.StateDone}.Settle(start, job.StateUndelivered, text)
+			r, err := job.Settle(start, job.StateUndelivered, text).Apply(job.Record{State: job.StateDone})
 			return r.Reason, err
 		},
 	} {
@@ -629,7 +636,7 @@ func TestRedrive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := dead
 			row.change(&before)
-			after, err := before.Redrive("second", row.now)
+			after, err := job.Redrive(row.now, "second").Apply(before)
 			want := before
 			if row.ok {
 				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now

@@ -97,6 +97,9 @@ func change[R Record[R]](
 		if !errors.Is(err, ErrChanged) || try == maxTries {
 			return r, err
 		}
+		if try == 1 && known != nil {
+			continue
+		}
 		// The jobs of one webhook change their call's record at the same
 		// time. After different pauses, all of them succeed sooner.
 		select {

@@ -25,7 +25,7 @@ const MaxListed = 1000
 type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
-	Cancel(ctx context.Context, id string, result job.Result, reason string) (job.Record, error)
+	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
 // Outcomes takes the outcomes: the results queue.
@@ -34,7 +34,7 @@ type Outcomes interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Config says which jobs are meant. All of it is required.
+// Config says which jobs are meant. All of it is required but Now.
 type Config struct {
 	Table    Table
 	Outcomes Outcomes
@@ -42,6 +42,8 @@ type Config struct {
 	// Active gives the jobs that are not over, most of them at most, and
 	// whether that is all of them.
 	Active func(ctx context.Context, most int) (jobs []job.Summary, all bool, err error)
+
+	Now func() time.Time // nil means time.Now
 }
 
 // Jobs are the jobs of a table.
@@ -51,6 +53,9 @@ type Jobs struct{ cfg Config }
 func New(cfg Config) (*Jobs, error) {
 	if cfg.Table == nil || cfg.Outcomes == nil || cfg.Active == nil {
 		return nil, errors.New("the operator needs a table and the results queue")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &Jobs{cfg: cfg}, nil
 }
@@ -130,7 +135,7 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 	d := Details{
 		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, Wakes: r.WakeUp, Outside: r.External && r.State == job.StateWaiting,
 		HeldUntil: r.LeaseExpiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
-		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.RevivedIn,
+		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.NextCallID,
 	}
 	if r.Result != nil {
 		d.Status = r.Result.Status
@@ -179,7 +184,9 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	if reason != "" {
 		why += ": " + reason
 	}
-	r, err = j.cfg.Table.Cancel(ctx, id, job.Result{Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, job.DeliveryRespond), Content: cancelled}, why)
+	r, err = j.cfg.Table.Change(ctx, id, job.Cancel(j.cfg.Now(), job.Result{
+		Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, job.DeliveryRespond), Content: cancelled,
+	}, why))
 	switch {
 	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):
 		// It was cancelled before; its outcome may not have got on its way.

@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{out: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
 	store := new(memtable.Store)
-	w.table = jobtable.New(store, func() time.Time { return w.now })
+	w.table = jobtable.New(store)
 	var err error
 	if w.near, err = operator.New(operator.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {
 		var all []job.Summary
@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 			}
 		}
 		return all, true, nil
-	}}); err != nil {
+	}, Now: func() time.Time { return w.now }}); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(operator.Handler(w.near))
@@ -85,7 +85,7 @@ func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Rec
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),
 	}
-	r, err := w.table.Claim(t.Context(), j, job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}, j.CallEnds, "m1", time.Minute)
+	r, err := w.table.Claim(t.Context(), job.NewRecord(j, job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}, j.CallEnds, "m1", w.now, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Rec
 func (w *world) wait(t *testing.T, callID, toolCallID string) job.Job {
 	t.Helper()
 	j, r := w.claim(t, callID, toolCallID)
-	if _, err := w.table.Suspend(t.Context(), r, j, time.Time{}, true, json.RawMessage(`{"s":"planted state"}`)); err != nil {
+	if _, err := w.table.ChangeClaimed(t.Context(), r, job.Suspend(w.now, j, time.Time{}, true, json.RawMessage(`{"s":"planted state"}`))); err != nil {
 		t.Fatal(err)
 	}
 	return j
@@ -120,10 +120,10 @@ func TestList(t *testing.T) {
 		w.claim(t, "c1", "a")
 		w.wait(t, "c2", "b")
 		_, r := w.claim(t, "c2", "c")
-		if _, err := w.table.AddProgress(t.Context(), "c2/b", "half way"); err != nil {
+		if _, err := w.table.Change(t.Context(), "c2/b", job.AddProgress(w.now, "half way")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.table.Finish(t.Context(), r, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, ""); err != nil {
+		if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, "")); err != nil {
 			t.Fatal(err)
 		}
 		names := func(callID string) string {
@@ -214,7 +214,7 @@ func TestCancel(t *testing.T) {
 
 		// One that is over is left as it is.
 		_, running := w.claim(t, "c", "d")
-		if _, err := w.table.Finish(t.Context(), running, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, ""); err != nil {
+		if _, err := w.table.ChangeClaimed(t.Context(), running, job.Finish(w.now, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, "")); err != nil {
 			t.Fatal(err)
 		}
 		_, err = j.Cancel(t.Context(), "c/d", "")

@@ -151,8 +151,8 @@ func TestArrivalInACallThatIsGone(t *testing.T) {
 				t.Errorf("it was sent %d times", n)
 			}
 			w.out.sent = nil
-			if r := w.record(j); r.State != job.StateParked || r.RevivedIn != call || len(w.kept()) != 1 || w.jobs.Len() != 0 {
-				t.Errorf("after %s, the result is %s of %s; kept: %v", call, r.State, r.RevivedIn, w.kept())
+			if r := w.record(j); r.State != job.StateParked || r.NextCallID != call || len(w.kept()) != 1 || w.jobs.Len() != 0 {
+				t.Errorf("after %s, the result is %s of %s; kept: %v", call, r.State, r.NextCallID, w.kept())
 			}
 		}
 		w.answer()
@@ -178,7 +178,7 @@ func TestNotKeptYet(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.AfterFunc(takes, func() {
-					if err := w.table.Settle(t.Context(), w.record(j), job.StateParked, ""); err != nil {
+					if err := w.table.Settle(t.Context(), w.record(j), time.Now(), job.StateParked, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -203,7 +203,7 @@ func TestNotKeptYet(t *testing.T) {
 
 // TestArrivalFails has each step fail for a while.
 func TestArrivalFails(t *testing.T) {
-	for _, step := range []string{"Kept", "Load", "Revive", "Outcome", "Forget"} {
+	for _, step := range []string{"Kept", "Load", "unpark", "Outcome", "Forget"} {
 		for _, times := range []int{1, 12} { // within the time that it is looked for what is kept, and beyond
 			t.Run(fmt.Sprint(step, " ", times), func(t *testing.T) {
 				inWorld(t, []asynctool.Definition{nextCall()}, func(t *testing.T, w *world) {

@@ -161,7 +161,7 @@ func (e *execution) asked(ctx context.Context) (end, bool) {
 		return end{final: true, passing: true, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: fmt.Sprintf(
 			"This tool call asks the same as the earlier tool call %s, which is still under way. It was not started again: the result of the earlier one answers both, and follows. Do not call %s again for it.", before, e.tool.Name)}}, false
 	}
-	_, err = e.cfg.Table.Replace(ctx, job.ID(e.job.Call.ID, before), "replaced by tool call "+e.job.ToolCallID)
+	_, err = e.cfg.Table.Change(ctx, job.ID(e.job.Call.ID, before), job.Replace(e.cfg.Now(), "replaced by tool call "+e.job.ToolCallID))
 	if err != nil && !errors.Is(err, job.ErrFinished) && !errors.Is(err, jobtable.ErrNotFound) {
 		return e.unstarted(ctx, err), false
 	}
@@ -176,7 +176,7 @@ func (e *execution) asked(ctx context.Context) (end, bool) {
 
 // superseded is the end of a job whose place was taken before it could start.
 func (e *execution) superseded(ctx context.Context, later string) end {
-	_, err := e.cfg.Table.Replace(ctx, e.record.ID, "replaced by tool call "+later)
+	_, err := e.cfg.Table.Change(ctx, e.record.ID, job.Replace(e.cfg.Now(), "replaced by tool call "+later))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return e.unstarted(ctx, err)
 	}

@@ -77,7 +77,7 @@ func (h *host) CompletionURL(ctx context.Context) (string, error) {
 	if err := e.fits(); err != nil {
 		return "", err
 	}
-	if _, err := e.cfg.Table.Keep(ctx, h.record, e.job); err != nil {
+	if _, err := e.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(e.cfg.Now(), e.job)); err != nil {
 		return "", err
 	}
 	return e.cfg.Completions.URL(ctx, h.record.ID, h.record.Deadline)
@@ -104,7 +104,7 @@ func (h *host) work() {
 func (h *host) tell(l line) bool {
 	e := h.execution
 	for {
-		record, err := e.cfg.Table.AddProgress(h.ctx, e.record.ID, l.text)
+		record, err := e.cfg.Table.Change(h.ctx, e.record.ID, job.AddProgress(e.cfg.Now(), l.text))
 		var soon *job.TooSoonError
 		switch {
 		case errors.As(err, &soon):

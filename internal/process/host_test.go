@@ -154,7 +154,7 @@ func TestProgress(t *testing.T) {
 			sleep(1)
 			return done
 		}, last: "line 1"},
-		"the table is down": {fault: "AddProgress", says: func(ctx context.Context, call asynctool.Call) asynctool.Result {
+		"the table is down": {fault: "add progress to", says: func(ctx context.Context, call asynctool.Call) asynctool.Result {
 			call.Progress(ctx, "line 0")
 			sleep(1)
 			call.Progress(ctx, "line 1")
@@ -283,7 +283,7 @@ func TestProgressOfAnEndedJob(t *testing.T) {
 		j := w.job("t1", "tool")
 		cancelled := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "It was cancelled."}
 		time.AfterFunc(7500*time.Millisecond, func() {
-			if _, err := w.table.Cancel(t.Context(), j.ID, cancelled, "by the operator"); err != nil {
+			if _, err := w.table.Change(t.Context(), j.ID, job.Cancel(time.Now(), cancelled, "by the operator")); err != nil {
 				t.Error(err)
 			}
 		})

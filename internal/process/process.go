@@ -6,7 +6,6 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -46,17 +45,10 @@ const (
 
 // Table is the jobs table.
 type Table interface {
-	Claim(ctx context.Context, j job.Job, terms job.Policy, deadline time.Time, holder string, lease time.Duration) (job.Record, error)
-	ClaimWoken(ctx context.Context, id, holder string, lease time.Duration) (job.Record, error)
+	Claim(ctx context.Context, first job.Record) (job.Record, error)
 	Load(ctx context.Context, id string) (job.Record, error)
-	Release(ctx context.Context, r job.Record, delay time.Duration, unstarted bool, reason string) (job.Record, error)
-	Suspend(ctx context.Context, r job.Record, j job.Job, at time.Time, outside bool, memory json.RawMessage) (job.Record, error)
-	Keep(ctx context.Context, r job.Record, j job.Job) (job.Record, error)
-	Finish(ctx context.Context, r job.Record, result job.Result, exhausted bool, reason string) (job.Record, error)
-	Redrive(ctx context.Context, r job.Record, holder string) (job.Record, error)
-	Replace(ctx context.Context, id, reason string) (job.Record, error)
-	AddProgress(ctx context.Context, id, text string) (job.Record, error)
-	Revive(ctx context.Context, id, callID string, deadline time.Time) (job.Record, error)
+	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
+	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
 }
 
 // Queue is a queue that is sent to.
@@ -197,12 +189,12 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		e := h.errand(out, message, *record.StoredJob)
 		e.wake = m.Number
 		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
-			return h.cfg.Table.ClaimWoken(ctx, m.JobID, message.MessageId, e.lease)
+			return h.cfg.Table.Change(ctx, m.JobID, job.Claim(h.cfg.Now(), message.MessageId, e.lease))
 		})
 	default:
 		e := h.errand(out, message, decoded.(job.Job))
 		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
-			return h.cfg.Table.Claim(ctx, e.job, e.terms(), e.deadline(), message.MessageId, e.lease)
+			return h.cfg.Table.Claim(ctx, job.NewRecord(e.job, e.terms(), e.deadline(), message.MessageId, h.cfg.Now(), e.lease))
 		})
 	}
 }
@@ -273,7 +265,7 @@ func (e *execution) run(ctx context.Context, claim func(context.Context) (job.Re
 	case end.final:
 		return e.finish(ctx, end)
 	}
-	record, err = e.cfg.Table.Release(ctx, e.record, end.delay, end.unstarted, end.reason)
+	record, err = e.cfg.Table.ChangeClaimed(ctx, e.record, job.Release(e.cfg.Now(), end.delay, end.unstarted, end.reason))
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}
@@ -297,7 +289,7 @@ func (e *execution) finish(ctx context.Context, end end) *batch.Retry {
 	if end.passing && e.record.Policy.AfterCall != job.AfterCallDrop {
 		e.record.Policy.AfterCall = job.AfterCallEvent
 	}
-	record, err := e.cfg.Table.Finish(ctx, e.record, end.result, end.exhausted, end.reason)
+	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish(e.cfg.Now(), end.result, end.exhausted, end.reason))
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}
@@ -324,7 +316,7 @@ func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch
 // finished is what follows where the job had ended before.
 func (e *execution) finished(ctx context.Context) *batch.Retry {
 	if e.redriven() {
-		record, err := e.cfg.Table.Redrive(ctx, e.record, e.message.MessageId)
+		record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Redrive(e.cfg.Now(), e.message.MessageId))
 		switch {
 		case err == nil:
 			e.record = record
@@ -371,7 +363,7 @@ func (e *execution) leave(ctx context.Context) {
 // call, is on its way to that one.
 func (e *execution) tell(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
-	if e.record.OutcomePending() && e.record.RevivedIn == "" {
+	if e.record.OutcomePending() && e.record.NextCallID == "" {
 		delay = arrival
 		if err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {
 			e.log.ErrorContext(ctx, "the outcome cannot be sent; it is stored and will be", "error", err)

@@ -118,7 +118,7 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			return logged.Write(p)
 		}), nil))
 		w := &world{t: t, set: set, log: log, store: new(memtable.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
-		w.table, w.customers = jobtable.New(w.store, nil), jobtable.NewCustomers(w.store.Customers(), nil)
+		w.table, w.customers = jobtable.New(w.store), jobtable.NewCustomers(w.store.Customers(), nil)
 		w.limit(job.CallLimits{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
@@ -442,7 +442,7 @@ func TestRetries(t *testing.T) {
 				w.want(tt.result, tt.dead, 0)
 				// The callback function has told it meanwhile.
 				r := w.record(j)
-				if err := w.table.Settle(t.Context(), r, job.StateDelivered, ""); err != nil {
+				if err := w.table.Settle(t.Context(), r, time.Now(), job.StateDelivered, ""); err != nil {
 					t.Fatal(err)
 				}
 				w.run(time.Hour)
@@ -594,7 +594,7 @@ func TestSameJobTwice(t *testing.T) {
 				}
 				// The callback function tells it as soon as it is done.
 				time.AfterFunc(13*time.Second, func() {
-					if err := w.table.Settle(t.Context(), w.record(j), job.StateDelivered, ""); err != nil {
+					if err := w.table.Settle(t.Context(), w.record(j), time.Now(), job.StateDelivered, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -673,7 +673,7 @@ func TestCrash(t *testing.T) {
 				j := w.job("t1", "tool")
 				for range tt.crashes {
 					time.Sleep(2 * time.Minute)
-					if _, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "dead function", 75*time.Second); err != nil {
+					if _, err := w.table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, j.CallEnds, "dead function", time.Now(), 75*time.Second)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -708,12 +708,12 @@ func TestCrashBeforeSending(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, j.CallEnds, "jobs-1", time.Now(), time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := told(job.StatusOK, job.DeliverySay, "Done.")
-			if _, err = w.table.Finish(t.Context(), r, want[0], exhausted, "it failed"); err != nil {
+			if _, err = w.table.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), want[0], exhausted, "it failed")); err != nil {
 				t.Fatal(err)
 			}
 			w.run(time.Second)
@@ -737,14 +737,14 @@ func TestOutcomeReceived(t *testing.T) {
 		inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 			j := w.job("t1", "tool")
 			w.send(j) // becomes the message jobs-1
-			r, err := w.table.Claim(t.Context(), j, job.Policy{}, j.CallEnds, "jobs-1", time.Minute)
+			r, err := w.table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, j.CallEnds, "jobs-1", time.Now(), time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err = w.table.Finish(t.Context(), r, told(job.StatusOK, job.DeliverySay, "Done.")[0], exhausted, "it failed"); err != nil {
+			if _, err = w.table.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), told(job.StatusOK, job.DeliverySay, "Done.")[0], exhausted, "it failed")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.table.ClaimDelivery(t.Context(), j.ID, time.Minute); err != nil {
+			if _, err := w.table.Change(t.Context(), j.ID, job.ClaimDelivery(time.Now(), time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			w.run(time.Hour) // long after the lease
@@ -786,7 +786,7 @@ func TestTableErrors(t *testing.T) {
 	})
 	t.Run("release", func(t *testing.T) {
 		inWorld(t, []asynctool.Definition{counts(errors.New("once more"))}, func(t *testing.T, w *world) {
-			w.failing("Release", down)
+			w.failing("release", down)
 			w.send(w.job("t1", "tool"))
 			w.run(24 * time.Second)
 			w.want(nil, 1, 0)
@@ -796,7 +796,7 @@ func TestTableErrors(t *testing.T) {
 	})
 	t.Run("finish", func(t *testing.T) {
 		inWorld(t, []asynctool.Definition{counts(nil)}, func(t *testing.T, w *world) {
-			w.failing("Finish", down)
+			w.failing("finish", down)
 			w.send(w.job("t1", "tool"))
 			w.run(20 * time.Second)
 			w.want(nil, 1, 0) // what is not stored is not sent
@@ -829,7 +829,7 @@ func TestLostLease(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.AfterFunc(30*time.Second, func() {
-				if _, err := w.table.Finish(t.Context(), r, other, false, ""); err != nil {
+				if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), other, false, "")); err != nil {
 					t.Error(err)
 				}
 			})
@@ -904,7 +904,7 @@ func TestRedriven(t *testing.T) {
 	inWorld(t, []asynctool.Definition{def}, func(t *testing.T, w *world) {
 		j := w.job("t1", "tool")
 		settle := func() {
-			if err := w.table.Settle(t.Context(), w.record(j), job.StateDelivered, ""); err != nil {
+			if err := w.table.Settle(t.Context(), w.record(j), time.Now(), job.StateDelivered, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -935,7 +935,7 @@ func TestRedriven(t *testing.T) {
 
 		// The outcome goes to the callback function again, which finds its
 		// deadline passed. The table fails at first.
-		w.failingTimes("Redrive", 3)
+		w.failingTimes("redrive", 3)
 		w.send(j)
 		w.run(time.Minute)
 		twice := append(once, once...)

@@ -165,7 +165,7 @@ func TestRepeatOfNothing(t *testing.T) {
 // TestMayItStart has the table fail while it is asked whether a tool may start.
 // It costs no attempt.
 func TestMayItStart(t *testing.T) {
-	for _, step := range []string{"Ask", "Replace", "Load", "Live", "Admit"} {
+	for _, step := range []string{"Ask", "replace", "Load", "Live", "Admit"} {
 		t.Run(step, func(t *testing.T) {
 			runs := map[string]int{}
 			def := does(tool{Repeat: asynctool.Replace, StopWithCall: true, Deadline: days}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
@@ -278,7 +278,7 @@ func TestReplaceOutOfOrder(t *testing.T) {
 		earlier, later := w.job("t1", "tool"), w.job("t2", "tool")
 		later.ReceivedAt = earlier.ReceivedAt.Add(time.Second)
 		w.answer()
-		w.failingTimes("Replace", 1)
+		w.failingTimes("replace", 1)
 		w.send(later)
 		time.AfterFunc(2*time.Second, func() { w.send(earlier) })
 		w.run(10 * time.Minute)

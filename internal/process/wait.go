@@ -54,7 +54,7 @@ func (e *execution) suspend(ctx context.Context, l later) *batch.Retry {
 		e.log.ErrorContext(ctx, "the job cannot wait", "error", err)
 		return e.finish(ctx, failed(job.Delivery(e.tool.Delivery), e.tool.FailureText, err.Error()))
 	}
-	record, err := e.cfg.Table.Suspend(ctx, e.record, e.job, l.at, l.outside, l.memory)
+	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Suspend(e.cfg.Now(), e.job, l.at, l.outside, l.memory))
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}
@@ -130,7 +130,7 @@ func (h *Handler) arrive(ctx context.Context, out *outbox, a job.Arrival, receiv
 	customer := job.Customer(a.Call)
 	if customer == "" || a.Call.ControlURL == "" || h.cfg.Now().After(a.CallEnds) {
 		// Too late is no harm: what was taken up for this call, and was not
-		// sent, the next one takes up (see [job.Record.Revive]).
+		// sent, the next one takes up (see [job.Unpark]).
 		return nil
 	}
 	log := h.cfg.Log.With("call", a.Call.ID)
@@ -170,8 +170,8 @@ var errNotSettled = errors.New("the result is on its way into the call")
 func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k job.ParkedResult, a job.Arrival) error {
 	record, err := h.cfg.Table.Load(ctx, k.JobID)
 	// Once for each call: one that is kept again has not reached it.
-	if err == nil && record.RevivedIn != a.Call.ID {
-		record, err = h.cfg.Table.Revive(ctx, k.JobID, a.Call.ID, a.CallEnds)
+	if err == nil && record.NextCallID != a.Call.ID {
+		record, err = h.cfg.Table.Change(ctx, k.JobID, job.Unpark(h.cfg.Now(), a.Call.ID, a.CallEnds))
 	}
 	over := record.State == job.StateDelivered || record.State == job.StateUndelivered || record.State == job.StateCancelled
 	switch {

@@ -214,8 +214,8 @@ func TestWakeCannotBeArranged(t *testing.T) {
 		"schedule":                    {time.Hour, "At", 5, time.Hour},
 		"message, until it is due":    {5 * time.Second, "Send", 2, 6 * time.Second},
 		"message, nearly for ever":    {30 * time.Second, "Send", 10, 30 * time.Second},
-		"the table, when it suspends": {time.Minute, "Suspend", 1, time.Minute + 135*time.Second},
-		"the table, when it is woken": {time.Minute, "ClaimWoken", 2, time.Minute + 6*time.Second},
+		"the table, when it suspends": {time.Minute, "suspend", 1, time.Minute + 135*time.Second},
+		"the table, when it is woken": {time.Minute, "claim", 2, time.Minute + 6*time.Second},
 		"the table, when it is read":  {time.Minute, "Load", 2, time.Minute + 6*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestWakeCannotBeArranged(t *testing.T) {
 				w.wantTold(telling{"call-1", "call-1/t1", "Done."})
 				w.want(told(job.StatusOK, job.DeliveryRespond, "Done."), 0, 0)
 				wantRuns := 2
-				if tt.step == "Suspend" {
+				if tt.step == "suspend" {
 					wantRuns++ // what was not stored did not happen
 				}
 				if at := w.out.at[0]; runs != wantRuns || at < tt.pause || at > tt.done {
@@ -485,7 +485,7 @@ func TestWaitTooLong(t *testing.T) {
 
 // complete does what the completion handler does.
 func (w *world) complete(j job.Job, result job.Result, tell bool) {
-	r, err := w.table.Complete(w.t.Context(), j.ID, result)
+	r, err := w.table.Change(w.t.Context(), j.ID, job.Complete(time.Now(), result))
 	if err != nil {
 		w.t.Error(err)
 		return
@@ -512,11 +512,11 @@ func TestEndedWhileItRuns(t *testing.T) {
 		want string
 	}{
 		"completed": {func(w *world, j job.Job) error {
-			_, err := w.table.Complete(w.t.Context(), j.ID, completed)
+			_, err := w.table.Change(w.t.Context(), j.ID, job.Complete(time.Now(), completed))
 			return err
 		}, completed.Content},
 		"cancelled": {func(w *world, j job.Job) error {
-			_, err := w.table.Cancel(w.t.Context(), j.ID, cancelled, "by the operator")
+			_, err := w.table.Change(w.t.Context(), j.ID, job.Cancel(time.Now(), cancelled, "by the operator"))
 			return err
 		}, cancelled.Content},
 	}
@@ -674,7 +674,7 @@ func TestCompletionURL(t *testing.T) {
 		fault string
 	}{
 		"too large":         {order: strings.Repeat("x", 192<<10)},
-		"the table is down": {order: "x", fault: "Keep"},
+		"the table is down": {order: "x", fault: "store"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			def := does(tool{}, func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {

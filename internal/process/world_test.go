@@ -2,7 +2,6 @@ package process_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,48 +96,22 @@ type nothing = struct{}
 // different.
 type around struct{ *world }
 
-func (w around) Claim(ctx context.Context, j job.Job, terms job.Policy, deadline time.Time, holder string, lease time.Duration) (job.Record, error) {
-	return step(ctx, w.world, "Claim", func() (job.Record, error) { return w.table.Claim(ctx, j, terms, deadline, holder, lease) })
-}
-
-func (w around) ClaimWoken(ctx context.Context, id, holder string, lease time.Duration) (job.Record, error) {
-	return step(ctx, w.world, "ClaimWoken", func() (job.Record, error) { return w.table.ClaimWoken(ctx, id, holder, lease) })
+func (w around) Claim(ctx context.Context, first job.Record) (job.Record, error) {
+	return step(ctx, w.world, "Claim", func() (job.Record, error) { return w.table.Claim(ctx, first) })
 }
 
 func (w around) Load(ctx context.Context, id string) (job.Record, error) {
 	return step(ctx, w.world, "Load", func() (job.Record, error) { return w.table.Load(ctx, id) })
 }
 
-func (w around) Release(ctx context.Context, r job.Record, delay time.Duration, unstarted bool, reason string) (job.Record, error) {
-	return step(ctx, w.world, "Release", func() (job.Record, error) { return w.table.Release(ctx, r, delay, unstarted, reason) })
+// Change is a step that the rule names.
+func (w around) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, func() (job.Record, error) { return w.table.Change(ctx, id, rule) })
 }
 
-func (w around) Suspend(ctx context.Context, r job.Record, j job.Job, at time.Time, outside bool, memory json.RawMessage) (job.Record, error) {
-	return step(ctx, w.world, "Suspend", func() (job.Record, error) { return w.table.Suspend(ctx, r, j, at, outside, memory) })
-}
-
-func (w around) Keep(ctx context.Context, r job.Record, j job.Job) (job.Record, error) {
-	return step(ctx, w.world, "Keep", func() (job.Record, error) { return w.table.Keep(ctx, r, j) })
-}
-
-func (w around) Finish(ctx context.Context, r job.Record, result job.Result, exhausted bool, reason string) (job.Record, error) {
-	return step(ctx, w.world, "Finish", func() (job.Record, error) { return w.table.Finish(ctx, r, result, exhausted, reason) })
-}
-
-func (w around) Redrive(ctx context.Context, r job.Record, holder string) (job.Record, error) {
-	return step(ctx, w.world, "Redrive", func() (job.Record, error) { return w.table.Redrive(ctx, r, holder) })
-}
-
-func (w around) Replace(ctx context.Context, id, reason string) (job.Record, error) {
-	return step(ctx, w.world, "Replace", func() (job.Record, error) { return w.table.Replace(ctx, id, reason) })
-}
-
-func (w around) AddProgress(ctx context.Context, id, text string) (job.Record, error) {
-	return step(ctx, w.world, "AddProgress", func() (job.Record, error) { return w.table.AddProgress(ctx, id, text) })
-}
-
-func (w around) Revive(ctx context.Context, id, callID string, deadline time.Time) (job.Record, error) {
-	return step(ctx, w.world, "Revive", func() (job.Record, error) { return w.table.Revive(ctx, id, callID, deadline) })
+// ChangeClaimed is a step that the rule names.
+func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, func() (job.Record, error) { return w.table.ChangeClaimed(ctx, claimed, rule) })
 }
 
 func (w around) Parked(ctx context.Context, customer string) ([]job.ParkedResult, error) {
@@ -313,19 +286,20 @@ func (w *world) tell(o job.Outcome, gone []string) {
 	later := func(until time.Time) { time.AfterFunc(time.Until(until), func() { w.tell(o, gone) }) }
 	var busy *job.BusyError
 	if o.Kind == job.KindProgress {
-		record, err := w.table.ClaimProgress(ctx, o.JobID, o.Sequence, 10*time.Second)
+		record, err := w.table.Change(ctx, o.JobID, job.ClaimProgress(time.Now(), o.Sequence, 10*time.Second))
 		switch {
 		case errors.As(err, &busy):
 			later(busy.Until)
 		case err == nil:
 			note(&w.progress)
-			check(w.table.EndProgress(ctx, record))
+			_, err = w.table.Change(ctx, record.ID, job.EndProgress(time.Now(), record))
+			check(err)
 		case !errors.Is(err, job.ErrStale):
 			check(err)
 		}
 		return
 	}
-	record, err := w.table.ClaimDelivery(ctx, o.JobID, 10*time.Second)
+	record, err := w.table.Change(ctx, o.JobID, job.ClaimDelivery(time.Now(), 10*time.Second))
 	switch {
 	case errors.Is(err, job.ErrSettled):
 	case errors.As(err, &busy):
@@ -334,17 +308,17 @@ func (w *world) tell(o job.Outcome, gone []string) {
 		check(err)
 	case time.Now().After(o.Deadline):
 		note(&w.announced)
-		check(w.table.Settle(ctx, record, job.StateUndelivered, "too late"))
+		check(w.table.Settle(ctx, record, time.Now(), job.StateUndelivered, "too late"))
 	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.AfterCallNextCall:
 		_, err := w.customers.Park(ctx, job.Customer(o.Call), job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
 		check(err)
-		check(w.table.Settle(ctx, record, job.StateParked, ""))
+		check(w.table.Settle(ctx, record, time.Now(), job.StateParked, ""))
 	case slices.Contains(gone, o.Call.ID):
 		note(&w.announced)
-		check(w.table.Settle(ctx, record, job.StateUndelivered, "gone"))
+		check(w.table.Settle(ctx, record, time.Now(), job.StateUndelivered, "gone"))
 	default:
 		note(&w.told)
-		check(w.table.Settle(ctx, record, job.StateDelivered, ""))
+		check(w.table.Settle(ctx, record, time.Now(), job.StateDelivered, ""))
 	}
 }
 

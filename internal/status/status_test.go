@@ -127,11 +127,11 @@ func TestProperties(t *testing.T) {
 }
 
 func TestOf(t *testing.T) {
-	table := jobtable.New(new(memtable.Store), nil)
+	table := jobtable.New(new(memtable.Store))
 	tell := status.Of(table)
 	for _, id := range []string{"call-1", "call-2"} {
 		j := job.Job{ID: job.ID(id, "t"), ToolCallID: "t", Tool: "tool_of_" + id, Call: job.Call{ID: id}}
-		if _, err := table.Claim(t.Context(), j, job.Policy{}, time.Now().Add(time.Hour), "holder", time.Minute); err != nil {
+		if _, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "holder", time.Now(), time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -154,25 +154,25 @@ func TestLostAnswer(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
-	records := jobtable.New(dynamotable.New(c, table), func() time.Time { return start })
+	records := jobtable.New(dynamotable.New(c, table))
 	j := newJob()
-	r, err := records.Claim(ctx, j, job.Policy{}, start.Add(time.Hour), "m", time.Minute)
+	r, err := records.Claim(ctx, job.NewRecord(j, job.Policy{}, start.Add(time.Hour), "m", start, time.Minute))
 	if err != nil || r.Revision != 1 || r.Attempt != 1 {
 		t.Fatalf("claim: revision %d, attempt %d, %v", r.Revision, r.Attempt, err)
 	}
 	// The holder is the same, and so is the time: this is another claim.
 	var busy *job.BusyError
-	if _, err := records.Claim(ctx, j, job.Policy{}, start.Add(time.Hour), "m", time.Minute); !errors.As(err, &busy) {
+	if _, err := records.Claim(ctx, job.NewRecord(j, job.Policy{}, start.Add(time.Hour), "m", start, time.Minute)); !errors.As(err, &busy) {
 		t.Errorf("claim again: %v", err)
 	}
 	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}
-	if r, err = records.Finish(ctx, r, result, false, ""); err != nil || r.Revision != 2 {
+	if r, err = records.ChangeClaimed(ctx, r, job.Finish(start, result, false, "")); err != nil || r.Revision != 2 {
 		t.Fatalf("finish: revision %d, %v", r.Revision, err)
 	}
-	if r, err = records.ClaimDelivery(ctx, j.ID, time.Minute); err != nil || r.Revision != 3 {
+	if r, err = records.Change(ctx, j.ID, job.ClaimDelivery(start, time.Minute)); err != nil || r.Revision != 3 {
 		t.Fatalf("claim the delivery: revision %d, %v", r.Revision, err)
 	}
-	if err := records.Settle(ctx, r, job.StateDelivered, ""); err != nil {
+	if err := records.Settle(ctx, r, start, job.StateDelivered, ""); err != nil {
 		t.Errorf("settle: %v", err)
 	}
 }
@@ -206,7 +206,7 @@ func TestItem(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	now := start
-	records := jobtable.New(dynamotable.New(c, table), func() time.Time { return now })
+	records := jobtable.New(dynamotable.New(c, table))
 	seconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.Unix(), 10) }
 	milliseconds := func(at time.Time) string { return "N " + strconv.FormatInt(at.UnixMilli(), 10) }
 	check := func(revision int, state job.State, want map[string]string) {
@@ -230,25 +230,25 @@ func TestItem(t *testing.T) {
 		}
 	}
 	deadline := start.Add(time.Hour)
-	r, err := records.Claim(ctx, newJob(), job.Policy{}, deadline, "m", time.Minute)
+	r, err := records.Claim(ctx, job.NewRecord(newJob(), job.Policy{}, deadline, "m", now, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// DynamoDB's time to live takes seconds.
 	check(1, job.StateRunning, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour))})
-	if _, err := records.AddProgress(ctx, r.ID, "half"); err != nil {
+	if _, err := records.Change(ctx, r.ID, job.AddProgress(now, "half")); err != nil {
 		t.Fatal(err)
 	}
 	wake := start.Add(10*time.Minute + 5*time.Millisecond)
-	if _, err := records.Suspend(ctx, r, newJob(), wake, false, nil); err != nil {
+	if _, err := records.ChangeClaimed(ctx, r, job.Suspend(now, newJob(), wake, false, nil)); err != nil {
 		t.Fatal(err)
 	}
 	check(3, job.StateWaiting, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake)})
 	now = now.Add(5 * time.Hour)
-	if r, err = records.ClaimWoken(ctx, r.ID, "w", time.Minute); err != nil {
+	if r, err = records.Change(ctx, r.ID, job.Claim(now, "w", time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := records.Finish(ctx, r, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, ""); err != nil {
+	if _, err := records.ChangeClaimed(ctx, r, job.Finish(now, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, "")); err != nil {
 		t.Fatal(err)
 	}
 	check(5, job.StateDone, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
@@ -318,12 +318,12 @@ func TestServiceErrors(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	store := dynamotable.New(c, table)
-	records := jobtable.New(store, func() time.Time { return start })
+	records := jobtable.New(store)
 
 	c.putErr = trouble
 	_, err := store.Save(ctx, newRecord())
 	check("save", err)
-	_, err = records.Claim(ctx, newJob(), job.Policy{}, start, "m", time.Minute)
+	_, err = records.Claim(ctx, job.NewRecord(newJob(), job.Policy{}, start, "m", start, time.Minute))
 	check("claim", err)
 
 	c.putErr, c.getErr = nil, trouble
@@ -335,7 +335,7 @@ func TestServiceErrors(t *testing.T) {
 	// The condition failed, but whose save it was cannot be told now.
 	_, err = store.Save(ctx, newRecord())
 	check("save over another", err)
-	_, err = records.ClaimDelivery(ctx, newJob().ID, time.Minute)
+	_, err = records.Change(ctx, newJob().ID, job.ClaimDelivery(start, time.Minute))
 	check("claim the delivery", err)
 	_, err = store.OfCall(ctx, "call")
 	check("the jobs of a call", err)

@@ -129,7 +129,7 @@ func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { 
 // brokenTable is a jobs table that gives nothing out.
 type brokenTable struct{ callback.Table }
 
-func (brokenTable) ClaimDelivery(context.Context, string, time.Duration) (job.Record, error) {
+func (brokenTable) Change(context.Context, string, job.Rule) (job.Record, error) {
 	return job.Record{}, errors.New("the table is down")
 }
 
@@ -181,13 +181,13 @@ func TestSchemaFitsEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked []byte
 			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
-			records := jobtable.New(new(memtable.Store), nil)
+			records := jobtable.New(new(memtable.Store))
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
 				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
 			}}
-			r, err := records.Claim(t.Context(), j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Minute)
+			r, err := records.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute))
 			if err == nil {
-				r, err = records.Finish(t.Context(), r, row.result, false, "")
+				r, err = records.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), row.result, false, ""))
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -66,10 +66,15 @@ func (c *clock) pass(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
-func newTable(s jobtable.JobStore) (*jobtable.Table, *clock) {
-	c := &clock{t: start}
-	return jobtable.New(s, c.now), c
+// table is a jobs table with a clock.
+type table struct {
+	*jobtable.Table
+	*clock
 }
+
+func newTable(s jobtable.JobStore) table { return table{jobtable.New(s), &clock{t: start}} }
+
+func errorOf(_ job.Record, err error) error { return err }
 
 func newJob(n int) job.Job {
 	call := fmt.Sprintf("call-%d", n)
@@ -91,7 +96,7 @@ func testStore(t *testing.T, s jobtable.JobStore) {
 		},
 		WakeUp: 12, WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true, ProgressLeaseExpiry: start.Add(4),
-		OutboundCallAt: start.Add(5), RevivedIn: "next",
+		OutboundCallAt: start.Add(5), NextCallID: "next",
 	}
 	// Nothing is there that could have this revision.
 	want.Revision = 1
@@ -163,9 +168,9 @@ func testEndedContext(t *testing.T, s jobtable.JobStore) {
 
 func testLife(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, terms, deadline, "message", lease)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "message", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,101 +180,99 @@ func testLife(t *testing.T, s jobtable.JobStore) {
 	}
 	same(t, "claimed", want, r)
 
-	clock.pass(time.Second)
-	if r, err = table.Finish(ctx, r, told, false, ""); err != nil {
+	table.pass(time.Second)
+	if r, err = table.ChangeClaimed(ctx, r, job.Finish(table.now(), told, false, "")); err != nil {
 		t.Fatal(err)
 	}
-	want.Revision, want.State, want.Result, want.LeaseExpiry, want.Updated = 2, job.StateDone, &told, time.Time{}, clock.now()
+	want.Revision, want.State, want.Result, want.LeaseExpiry, want.Updated = 2, job.StateDone, &told, time.Time{}, table.now()
 	same(t, "finished", want, r)
 
-	clock.pass(time.Hour) // no lease protects a finished job any more
-	again, err := table.Claim(ctx, j, terms, deadline.Add(time.Hour), "another", lease)
+	table.pass(time.Hour) // no lease protects a finished job any more
+	again, err := table.Claim(ctx, job.NewRecord(j, terms, deadline.Add(time.Hour), "another", table.now(), lease))
 	fails(t, "claim a finished job", err, job.ErrFinished)
 	same(t, "a finished job that is claimed", want, again)
-	_, err = table.Finish(ctx, again, job.Result{Status: job.StatusError, Content: "other"}, true, "other")
-	fails(t, "finish a finished job", err, job.ErrFinished)
+	fails(t, "finish a finished job", errorOf(table.ChangeClaimed(ctx, again, job.Finish(table.now(), job.Result{Status: job.StatusError, Content: "other"}, true, "other"))), job.ErrFinished)
 	fails(t, "release a finished job", release(ctx, table, again, 0, ""), job.ErrFinished)
 
-	if r, err = table.ClaimDelivery(ctx, j.ID, lease); err != nil {
+	if r, err = table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease)); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Settle(ctx, r, job.StateDelivered, ""); err != nil {
+	if err := table.Settle(ctx, r, table.now(), job.StateDelivered, ""); err != nil {
 		t.Fatal(err)
 	}
-	want.Revision, want.State, want.Updated = 4, job.StateDelivered, clock.now()
-	again, err = table.ClaimDelivery(ctx, j.ID, lease)
+	want.Revision, want.State, want.Updated = 4, job.StateDelivered, table.now()
+	again, err = table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	fails(t, "claim a delivered result", err, job.ErrSettled)
 	same(t, "delivered", want, again)
-	again, err = table.Claim(ctx, j, terms, deadline, "another", lease)
+	again, err = table.Claim(ctx, job.NewRecord(j, terms, deadline, "another", table.now(), lease))
 	fails(t, "claim a delivered job", err, job.ErrFinished)
 	same(t, "a delivered job that is claimed", want, again)
 }
 
 func testClaimTwice(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
-	if _, err := table.Claim(ctx, j, terms, deadline, "first", lease); err != nil {
+	if _, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "first", table.now(), lease)); err != nil {
 		t.Fatal(err)
 	}
 	for _, holder := range []string{"first", "second"} { // the same message may be received twice
-		_, err := table.Claim(ctx, j, terms, deadline, holder, lease)
+		_, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, holder, table.now(), lease))
 		var busy *job.BusyError
 		if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(lease)) {
 			t.Errorf("%s claims at once: %v, want a BusyError until %s", holder, err, start.Add(lease))
 		}
 	}
-	clock.pass(lease - 1)
-	_, err := table.Claim(ctx, j, terms, deadline, "second", lease)
+	table.pass(lease - 1)
+	_, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "second", table.now(), lease))
 	busy := new(job.BusyError)
 	if !errors.As(err, &busy) {
 		t.Errorf("claim just before the lease ran out: %v", err)
 	}
-	clock.pass(1)
-	r, err := table.Claim(ctx, j, terms, deadline.Add(time.Hour), "second", 2*lease)
+	table.pass(1)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline.Add(time.Hour), "second", table.now(), 2*lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "claimed again", job.Record{
-		ID: j.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: j.Call.ID, Policy: terms, Attempt: 2, Owner: "second", LeaseExpiry: clock.now().Add(2 * lease),
-		Deadline: deadline, Created: start, Updated: clock.now(),
+		ID: j.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: j.Call.ID, Policy: terms, Attempt: 2, Owner: "second", LeaseExpiry: table.now().Add(2 * lease),
+		Deadline: deadline, Created: start, Updated: table.now(),
 	}, r)
 	// One job's claim is nothing to another.
-	if r, err := table.Claim(ctx, newJob(2), terms, deadline, "first", lease); err != nil || r.Attempt != 1 {
+	if r, err := table.Claim(ctx, job.NewRecord(newJob(2), terms, deadline, "first", table.now(), lease)); err != nil || r.Attempt != 1 {
 		t.Errorf("another job: attempt %d, %v", r.Attempt, err)
 	}
 }
 
-func release(ctx context.Context, table *jobtable.Table, r job.Record, delay time.Duration, reason string) error {
-	_, err := table.Release(ctx, r, delay, false, reason)
-	return err
+func release(ctx context.Context, table table, r job.Record, delay time.Duration, reason string) error {
+	return errorOf(table.ChangeClaimed(ctx, r, job.Release(table.now(), delay, false, reason)))
 }
 
 func testRelease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := release(ctx, table, r, 10*time.Second, "it failed"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Claim(ctx, j, terms, deadline, "m", lease)
+	_, err = table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	var busy *job.BusyError
 	if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(10*time.Second)) {
 		t.Errorf("claim before the delay passed: %v", err)
 	}
-	clock.pass(10 * time.Second)
-	r, err = table.Claim(ctx, j, terms, deadline, "m", lease)
+	table.pass(10 * time.Second)
+	r, err = table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	if err != nil || r.Attempt != 2 || r.Reason != "it failed" {
 		t.Errorf("claim after the delay: attempt %d, reason %q, %v", r.Attempt, r.Reason, err)
 	}
 	if err := release(ctx, table, r, 0, strings.Repeat("€", 1000)); err != nil {
 		t.Fatal(err)
 	}
-	r, err = table.Claim(ctx, j, terms, deadline, "m", lease)
+	r, err = table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	if err != nil || r.Attempt != 3 {
 		t.Errorf("claim after no delay: attempt %d, %v", r.Attempt, err)
 	}
@@ -282,26 +285,24 @@ func testRelease(t *testing.T, s jobtable.JobStore) {
 // the next one does.
 func testLostLease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
-	slow, err := table.Claim(ctx, j, terms, deadline, "slow", lease)
+	slow, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "slow", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.pass(lease)
-	fast, err := table.Claim(ctx, j, terms, deadline, "fast", lease)
+	table.pass(lease)
+	fast, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "fast", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Finish(ctx, slow, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, "")
-	fails(t, "finish after another attempt started", err, jobtable.ErrChanged)
+	fails(t, "finish after another attempt started", errorOf(table.ChangeClaimed(ctx, slow, job.Finish(table.now(), job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, ""))), jobtable.ErrChanged)
 	fails(t, "release after another attempt started", release(ctx, table, slow, 0, "slow"), jobtable.ErrChanged)
-	if _, err := table.Finish(ctx, fast, told, false, ""); err != nil {
+	if _, err := table.ChangeClaimed(ctx, fast, job.Finish(table.now(), told, false, "")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.Finish(ctx, slow, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, "")
-	fails(t, "finish after another attempt finished", err, job.ErrFinished)
-	r, err := table.Claim(ctx, j, terms, deadline, "slow", lease)
+	fails(t, "finish after another attempt finished", errorOf(table.ChangeClaimed(ctx, slow, job.Finish(table.now(), job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}, false, ""))), job.ErrFinished)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "slow", table.now(), lease))
 	fails(t, "claim", err, job.ErrFinished)
 	if diff := cmp.Diff(&told, r.Result); diff != "" || r.Owner != "fast" {
 		t.Errorf("the holder is %q, the result (-want +got):\n%s", r.Owner, diff)
@@ -312,13 +313,13 @@ func testLostLease(t *testing.T, s jobtable.JobStore) {
 // long as nobody else has claimed the job.
 func testOverrunLease(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
-	r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
+	table := newTable(s)
+	r, err := table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "m", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.pass(10 * lease)
-	if _, err := table.Finish(ctx, r, told, false, ""); err != nil {
+	table.pass(10 * lease)
+	if _, err := table.ChangeClaimed(ctx, r, job.Finish(table.now(), told, false, "")); err != nil {
 		t.Error(err)
 	}
 }
@@ -336,20 +337,20 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			table, _ := newTable(open(t))
+			table := newTable(open(t))
 			j := newJob(1)
-			r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
+			r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 			if err != nil {
 				t.Fatal(err)
 			}
-			finished, err := table.Finish(ctx, r, row.result, row.exhausted, row.reason)
+			finished, err := table.ChangeClaimed(ctx, r, job.Finish(table.now(), row.result, row.exhausted, row.reason))
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := r
 			want.Revision, want.State, want.LeaseExpiry, want.Result, want.Exhausted, want.Reason = 2, job.StateDone, time.Time{}, &row.result, row.exhausted, row.reason
 			same(t, "finished", want, finished)
-			again, err := table.Claim(ctx, j, terms, deadline, "another", lease)
+			again, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "another", table.now(), lease))
 			fails(t, "claim", err, job.ErrFinished)
 			same(t, "loaded", want, again)
 		})
@@ -358,71 +359,68 @@ func testResults(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 
 func testDelivery(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
-	r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = table.ClaimDelivery(ctx, j.ID, lease)
-	fails(t, "claim the delivery of a running job", err, job.ErrNotDone)
-	if _, err = table.Finish(ctx, r, told, false, ""); err != nil {
+	fails(t, "claim the delivery of a running job", errorOf(table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))), job.ErrNotDone)
+	if _, err = table.ChangeClaimed(ctx, r, job.Finish(table.now(), told, false, "")); err != nil {
 		t.Fatal(err)
 	}
 
-	first, err := table.ClaimDelivery(ctx, j.ID, lease)
+	first, err := table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(&told, first.Result); diff != "" {
 		t.Errorf("the result to deliver (-want +got):\n%s", diff)
 	}
-	_, err = table.ClaimDelivery(ctx, j.ID, lease)
+	_, err = table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	var busy *job.BusyError
 	if !errors.As(err, &busy) || !busy.Until.Equal(start.Add(lease)) {
 		t.Errorf("claim a claimed delivery: %v", err)
 	}
 
-	if err := table.ReleaseDelivery(ctx, first, time.Second); err != nil {
+	if err := errorOf(table.ChangeClaimed(ctx, first, job.ReleaseDelivery(table.now(), time.Second))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = table.ClaimDelivery(ctx, j.ID, lease); !errors.As(err, &busy) {
+	if _, err = table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease)); !errors.As(err, &busy) {
 		t.Errorf("claim before the release's delay is over: %v", err)
 	}
-	clock.pass(time.Second)
-	second, err := table.ClaimDelivery(ctx, j.ID, lease)
+	table.pass(time.Second)
+	second, err := table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.pass(lease)
-	third, err := table.ClaimDelivery(ctx, j.ID, lease)
+	table.pass(lease)
+	third, err := table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Errorf("claim after the lease ran out: %v", err)
 	}
-	fails(t, "release after the lease was lost", table.ReleaseDelivery(ctx, second, 0), jobtable.ErrChanged)
+	fails(t, "release after the lease was lost", errorOf(table.ChangeClaimed(ctx, second, job.ReleaseDelivery(table.now(), 0))), jobtable.ErrChanged)
 	// What has happened has happened, whoever holds the result now.
-	if err := table.Settle(ctx, second, job.StateUndelivered, "the call is gone"); err != nil {
+	if err := table.Settle(ctx, second, table.now(), job.StateUndelivered, "the call is gone"); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "settle again in the same way", table.Settle(ctx, second, job.StateUndelivered, "the call is gone"), nil)
-	fails(t, "settle what was settled by another", table.Settle(ctx, third, job.StateUndelivered, "something else"), nil)
-	fails(t, "settle in another way", table.Settle(ctx, third, job.StateDelivered, ""), job.ErrSettled)
-	last, err := table.ClaimDelivery(ctx, j.ID, lease)
+	fails(t, "settle again in the same way", table.Settle(ctx, second, table.now(), job.StateUndelivered, "the call is gone"), nil)
+	fails(t, "settle what was settled by another", table.Settle(ctx, third, table.now(), job.StateUndelivered, "something else"), nil)
+	fails(t, "settle in another way", table.Settle(ctx, third, table.now(), job.StateDelivered, ""), job.ErrSettled)
+	last, err := table.Change(ctx, j.ID, job.ClaimDelivery(table.now(), lease))
 	fails(t, "claim what was given up", err, job.ErrSettled)
 	if last.State != job.StateUndelivered || last.Reason != "the call is gone" {
 		t.Errorf("state %s, reason %q", last.State, last.Reason)
 	}
-	fails(t, "settle twice", table.Settle(ctx, last, job.StateDelivered, ""), job.ErrSettled)
-	fails(t, "release what is settled", table.ReleaseDelivery(ctx, last, 0), job.ErrSettled)
+	fails(t, "settle twice", table.Settle(ctx, last, table.now(), job.StateDelivered, ""), job.ErrSettled)
+	fails(t, "release what is settled", errorOf(table.ChangeClaimed(ctx, last, job.ReleaseDelivery(table.now(), 0))), job.ErrSettled)
 }
 
 func testNotFound(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, _ := newTable(s)
-	_, err := table.ClaimDelivery(ctx, "no/such", lease)
-	fails(t, "claim the delivery", err, jobtable.ErrNotFound)
-	_, err = table.Load(ctx, "no/such")
-	fails(t, "load", err, jobtable.ErrNotFound)
+	table := newTable(s)
+	fails(t, "claim the delivery", errorOf(table.Change(ctx, "no/such", job.ClaimDelivery(table.now(), lease))), jobtable.ErrNotFound)
+	fails(t, "load", errorOf(table.Load(ctx, "no/such")), jobtable.ErrNotFound)
 	ghost := job.NewRecord(newJob(1), terms, deadline, "m", start, lease)
 	ghost.Revision = 1
 	fails(t, "release", release(ctx, table, ghost, 0, ""), jobtable.ErrNotFound)
@@ -435,47 +433,44 @@ func testNotFound(t *testing.T, s jobtable.JobStore) {
 // one gets it, also where they do so for the same message.
 func testRaces(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	const claimants = 16
-	ready := func(t *testing.T, table *jobtable.Table, clock *clock, finish bool) {
+	ready := func(t *testing.T, table table, finish bool) {
 		t.Helper()
-		r, err := table.Claim(t.Context(), newJob(1), terms, deadline, "before", lease)
+		r, err := table.Claim(t.Context(), job.NewRecord(newJob(1), terms, deadline, "before", table.now(), lease))
 		if err == nil && finish {
-			_, err = table.Finish(t.Context(), r, told, false, "")
+			_, err = table.ChangeClaimed(t.Context(), r, job.Finish(table.now(), told, false, ""))
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		clock.pass(lease)
+		table.pass(lease)
 	}
 	for name, row := range map[string]struct {
-		before func(t *testing.T, table *jobtable.Table, clock *clock)
-		claim  func(ctx context.Context, table *jobtable.Table) error
+		before func(t *testing.T, table table)
+		claim  func(ctx context.Context, table table) error
 	}{
 		"new": {
-			before: func(*testing.T, *jobtable.Table, *clock) {},
-			claim: func(ctx context.Context, table *jobtable.Table) error {
-				_, err := table.Claim(ctx, newJob(1), terms, deadline, "the same message", lease)
-				return err
+			before: func(*testing.T, table) {},
+			claim: func(ctx context.Context, table table) error {
+				return errorOf(table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "the same message", table.now(), lease)))
 			},
 		},
 		"lease ran out": {
-			before: func(t *testing.T, table *jobtable.Table, clock *clock) { ready(t, table, clock, false) },
-			claim: func(ctx context.Context, table *jobtable.Table) error {
-				_, err := table.Claim(ctx, newJob(1), terms, deadline, "the same message", lease)
-				return err
+			before: func(t *testing.T, table table) { ready(t, table, false) },
+			claim: func(ctx context.Context, table table) error {
+				return errorOf(table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "the same message", table.now(), lease)))
 			},
 		},
 		"delivery": {
-			before: func(t *testing.T, table *jobtable.Table, clock *clock) { ready(t, table, clock, true) },
-			claim: func(ctx context.Context, table *jobtable.Table) error {
-				_, err := table.ClaimDelivery(ctx, newJob(1).ID, lease)
-				return err
+			before: func(t *testing.T, table table) { ready(t, table, true) },
+			claim: func(ctx context.Context, table table) error {
+				return errorOf(table.Change(ctx, newJob(1).ID, job.ClaimDelivery(table.now(), lease)))
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 10 {
-				table, clock := newTable(open(t))
-				row.before(t, table, clock)
+				table := newTable(open(t))
+				row.before(t, table)
 				errs := make([]error, claimants)
 				begin := make(chan struct{})
 				var running sync.WaitGroup

@@ -191,27 +191,27 @@ func testCustomers(t *testing.T, s jobtable.Stores) {
 // testWait tests a job that waits for a while, and then for somebody outside.
 func testWait(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
+	table := newTable(s)
 	j := newJob(1)
 	j.Arguments, j.ReceivedAt, j.CallEnds = json.RawMessage(`{"n":12345678901234567890}`), start, deadline
-	r, err := table.Claim(ctx, j, terms, deadline, "m", lease)
+	r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 	memory := json.RawMessage(`{"id":12345678901234567890,"text":"\u003cä\u003e 日本 😀 \u2028"}`)
-	if _, err := table.Suspend(ctx, r, j, start.Add(time.Minute), false, memory); err != nil {
+	if _, err := table.ChangeClaimed(ctx, r, job.Suspend(table.now(), j, start.Add(time.Minute), false, memory)); err != nil {
 		t.Fatal(err)
 	}
-	clock.pass(time.Minute - 1)
+	table.pass(time.Minute - 1)
 	var asleep *job.SuspendedError
-	if r, err := table.ClaimWoken(ctx, j.ID, "wake", lease); !errors.As(err, &asleep) || !asleep.Until.Equal(start.Add(time.Minute)) || r.Owner != "m" || r.WakeUp != 1 {
+	if r, err := table.Change(ctx, j.ID, job.Claim(table.now(), "wake", lease)); !errors.As(err, &asleep) || !asleep.Until.Equal(start.Add(time.Minute)) || r.Owner != "m" || r.WakeUp != 1 {
 		t.Errorf("woken too early: %+v, %v", r, err)
 	}
-	if r, err := table.Claim(ctx, j, terms, deadline, "m", lease); !errors.As(err, &asleep) || r.Owner != "m" || r.WakeUp != 1 {
+	if r, err := table.Claim(ctx, job.NewRecord(j, terms, deadline, "m", table.now(), lease)); !errors.As(err, &asleep) || r.Owner != "m" || r.WakeUp != 1 {
 		t.Errorf("claimed while it waits: %+v, %v", r, err)
 	}
-	clock.pass(1)
-	woken, err := table.ClaimWoken(ctx, j.ID, "wake", lease)
+	table.pass(1)
+	woken, err := table.Change(ctx, j.ID, job.Claim(table.now(), "wake", lease))
 	if err != nil || woken.Attempt != 1 || woken.WakeUp != 1 || woken.Owner != "wake" || woken.State != job.StateRunning {
 		t.Fatalf("woken: %+v, %v", woken, err)
 	}
@@ -222,22 +222,21 @@ func testWait(t *testing.T, s jobtable.JobStore) {
 		t.Errorf("the job came back as (-want +got):\n%s", diff)
 	}
 	// The attempt that put it to wait has nothing to say any more.
-	_, err = table.Finish(ctx, r, told, false, "")
-	fails(t, "finish what was put to wait", err, jobtable.ErrChanged)
+	fails(t, "finish what was put to wait", errorOf(table.ChangeClaimed(ctx, r, job.Finish(table.now(), told, false, ""))), jobtable.ErrChanged)
 
-	waiting, err := table.Suspend(ctx, woken, j, time.Time{}, true, nil)
+	waiting, err := table.ChangeClaimed(ctx, woken, job.Suspend(table.now(), j, time.Time{}, true, nil))
 	if err != nil || waiting.WakeUp != 2 || !waiting.WakeAt.Equal(deadline) || waiting.ToolState != nil {
 		t.Fatalf("waits for somebody outside: %+v, %v", waiting, err)
 	}
-	done, err := table.Complete(ctx, j.ID, told)
+	done, err := table.Change(ctx, j.ID, job.Complete(table.now(), told))
 	if err != nil || done.State != job.StateDone || !done.OutcomePending() {
 		t.Fatalf("completed: %+v, %v", done, err)
 	}
-	clock.pass(2 * time.Hour)
-	again, err := table.ClaimWoken(ctx, j.ID, "the deadline", lease)
+	table.pass(2 * time.Hour)
+	again, err := table.Change(ctx, j.ID, job.Claim(table.now(), "the deadline", lease))
 	fails(t, "woken after it was completed", err, job.ErrFinished)
 	same(t, "woken after it was completed", done, again)
-	again, err = table.Complete(ctx, j.ID, job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "second"})
+	again, err = table.Change(ctx, j.ID, job.Complete(table.now(), job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "second"}))
 	fails(t, "completed twice", err, job.ErrFinished)
 	same(t, "completed twice", done, again)
 }
@@ -245,81 +244,77 @@ func testWait(t *testing.T, s jobtable.JobStore) {
 // testOwner tests what the attempt that holds a job can still do after others
 // have changed its record.
 func testOwner(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
-	type change = func(table *jobtable.Table, r job.Record) (job.Record, error)
+	type change = func(table table, r job.Record) (job.Record, error)
 	own := map[string]change{
-		"Finish": func(table *jobtable.Table, r job.Record) (job.Record, error) {
-			return table.Finish(t.Context(), r, told, false, "")
+		"Finish": func(table table, r job.Record) (job.Record, error) {
+			return table.ChangeClaimed(t.Context(), r, job.Finish(table.now(), told, false, ""))
 		},
-		"Release": func(table *jobtable.Table, r job.Record) (job.Record, error) {
-			return table.Release(t.Context(), r, 0, false, "failed")
+		"Release": func(table table, r job.Record) (job.Record, error) {
+			return table.ChangeClaimed(t.Context(), r, job.Release(table.now(), 0, false, "failed"))
 		},
-		"Suspend": func(table *jobtable.Table, r job.Record) (job.Record, error) {
-			return table.Suspend(t.Context(), r, newJob(1), start, false, nil)
+		"Suspend": func(table table, r job.Record) (job.Record, error) {
+			return table.ChangeClaimed(t.Context(), r, job.Suspend(table.now(), newJob(1), start, false, nil))
 		},
-		"Keep": func(table *jobtable.Table, r job.Record) (job.Record, error) {
-			return table.Keep(t.Context(), r, newJob(1))
+		"Keep": func(table table, r job.Record) (job.Record, error) {
+			return table.ChangeClaimed(t.Context(), r, job.StoreJob(table.now(), newJob(1)))
 		},
 	}
 	ended := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "ended by others"}
 	for name, row := range map[string]struct {
-		others func(ctx context.Context, table *jobtable.Table, clock *clock) error
+		others func(ctx context.Context, table table) error
 		want   error
 		state  job.State // where it fails
 	}{
-		"a progress line": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.AddProgress(ctx, newJob(1).ID, "half")
-			return err
+		"a progress line": {others: func(ctx context.Context, table table) error {
+			return errorOf(table.Change(ctx, newJob(1).ID, job.AddProgress(table.now(), "half")))
 		}},
-		"a progress line that is told": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.AddProgress(ctx, newJob(1).ID, "half")
-			r, claimErr := table.ClaimProgress(ctx, newJob(1).ID, 1, lease)
-			return errors.Join(err, claimErr, table.EndProgress(ctx, r))
+		"a progress line that is told": {others: func(ctx context.Context, table table) error {
+			_, err := table.Change(ctx, newJob(1).ID, job.AddProgress(table.now(), "half"))
+			r, claimErr := table.Change(ctx, newJob(1).ID, job.ClaimProgress(table.now(), 1, lease))
+			return errors.Join(err, claimErr, errorOf(table.Change(ctx, r.ID, job.EndProgress(table.now(), r))))
 		}},
-		"a lease that ran out": {others: func(_ context.Context, _ *jobtable.Table, clock *clock) error {
-			clock.pass(10 * lease)
+		"a lease that ran out": {others: func(_ context.Context, table table) error {
+			table.pass(10 * lease)
 			return nil
 		}},
-		"another attempt": {others: func(ctx context.Context, table *jobtable.Table, clock *clock) error {
-			clock.pass(lease)
-			_, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease) // the same message, received again
+		"another attempt": {others: func(ctx context.Context, table table) error {
+			table.pass(lease)
+			_, err := table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "m", table.now(), lease)) // the same message, received again
 			return err
 		}, want: jobtable.ErrChanged, state: job.StateRunning},
-		"another attempt that waits": {others: func(ctx context.Context, table *jobtable.Table, clock *clock) error {
-			clock.pass(lease)
-			r, err := table.Claim(ctx, newJob(1), terms, deadline, "n", lease)
-			_, suspendErr := table.Suspend(ctx, r, newJob(1), start, false, nil)
+		"another attempt that waits": {others: func(ctx context.Context, table table) error {
+			table.pass(lease)
+			r, err := table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "n", table.now(), lease))
+			_, suspendErr := table.ChangeClaimed(ctx, r, job.Suspend(table.now(), newJob(1), start, false, nil))
 			return errors.Join(err, suspendErr)
 		}, want: jobtable.ErrChanged, state: job.StateWaiting},
-		"a completion": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.Complete(ctx, newJob(1).ID, ended)
-			return err
+		"a completion": {others: func(ctx context.Context, table table) error {
+			return errorOf(table.Change(ctx, newJob(1).ID, job.Complete(table.now(), ended)))
 		}, want: job.ErrFinished, state: job.StateDone},
-		"an operator": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.Cancel(ctx, newJob(1).ID, ended, "stopped")
-			return err
+		"an operator": {others: func(ctx context.Context, table table) error {
+			return errorOf(table.Change(ctx, newJob(1).ID, job.Cancel(table.now(), ended, "stopped")))
 		}, want: job.ErrFinished, state: job.StateDone},
-		"a later tool call": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.Replace(ctx, newJob(1).ID, "asked again")
-			return err
+		"a later tool call": {others: func(ctx context.Context, table table) error {
+			return errorOf(table.Change(ctx, newJob(1).ID, job.Replace(table.now(), "asked again")))
 		}, want: job.ErrFinished, state: job.StateCancelled},
-		"a completion that was told": {others: func(ctx context.Context, table *jobtable.Table, _ *clock) error {
-			_, err := table.Complete(ctx, newJob(1).ID, ended)
-			r, claimErr := table.ClaimDelivery(ctx, newJob(1).ID, lease)
-			return errors.Join(err, claimErr, table.Settle(ctx, r, job.StateDelivered, ""))
+		"a completion that was told": {others: func(ctx context.Context, table table) error {
+			_, err := table.Change(ctx, newJob(1).ID, job.Complete(table.now(), ended))
+			r, claimErr := table.Change(ctx, newJob(1).ID, job.ClaimDelivery(table.now(), lease))
+			return errors.Join(err, claimErr, table.Settle(ctx, r, table.now(), job.StateDelivered, ""))
 		}, want: job.ErrFinished, state: job.StateDelivered},
 	} {
 		for what, do := range own {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				s := open(t)
-				table, clock := newTable(s)
-				claimed, err := table.Claim(t.Context(), newJob(1), terms, deadline, "m", lease)
+				table := newTable(s)
+				claimed, err := table.Claim(t.Context(), job.NewRecord(newJob(1), terms, deadline, "m", table.now(), lease))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := table.Keep(t.Context(), claimed, newJob(1)); err != nil {
+				if _, err := table.ChangeClaimed(t.Context(), claimed, job.StoreJob(table.now(), newJob(1))); err != nil {
 					t.Fatal(err)
 				}
-				if err := row.others(t.Context(), table, clock); err != nil {
+				if err := row.others(t.Context(), table); err != nil {
 					t.Fatal(err)
 				}
 				before, err := s.Load(t.Context(), claimed.ID)
@@ -355,26 +350,26 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	completed := func(i int) job.Result {
 		return job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: fmt.Sprint("completed ", i)}
 	}
-	complete := func(ctx context.Context, table *jobtable.Table, i int) (string, error) {
-		_, err := table.Complete(ctx, newJob(1).ID, completed(i))
+	complete := func(ctx context.Context, table table, i int) (string, error) {
+		_, err := table.Change(ctx, newJob(1).ID, job.Complete(table.now(), completed(i)))
 		return completed(i).Content, err
 	}
 	// Whoever is woken finds that the time is over, and tells that.
-	wake := func(ctx context.Context, table *jobtable.Table, _ int) (string, error) {
-		r, err := table.ClaimWoken(ctx, newJob(1).ID, "wake", lease)
+	wake := func(ctx context.Context, table table, _ int) (string, error) {
+		r, err := table.Change(ctx, newJob(1).ID, job.Claim(table.now(), "wake", lease))
 		if err != nil {
 			return "", err
 		}
 		failure := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "nobody answered"}
-		_, err = table.Finish(ctx, r, failure, false, "")
+		_, err = table.ChangeClaimed(ctx, r, job.Finish(table.now(), failure, false, ""))
 		return failure.Content, err
 	}
-	cancel := func(ctx context.Context, table *jobtable.Table, _ int) (string, error) {
+	cancel := func(ctx context.Context, table table, _ int) (string, error) {
 		failure := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "stopped"}
-		_, err := table.Cancel(ctx, newJob(1).ID, failure, "stopped")
+		_, err := table.Change(ctx, newJob(1).ID, job.Cancel(table.now(), failure, "stopped"))
 		return failure.Content, err
 	}
-	type end = func(context.Context, *jobtable.Table, int) (string, error)
+	type end = func(context.Context, table, int) (string, error)
 	for name, ends := range map[string][]end{
 		"five completions":            {complete, complete, complete, complete, complete},
 		"a completion and the wake":   {complete, wake},
@@ -383,16 +378,16 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 20 {
-				table, clock := newTable(open(t))
+				table := newTable(open(t))
 				ctx := t.Context()
-				r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
+				r, err := table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "m", table.now(), lease))
 				if err == nil {
-					_, err = table.Suspend(ctx, r, newJob(1), time.Time{}, true, nil)
+					_, err = table.ChangeClaimed(ctx, r, job.Suspend(table.now(), newJob(1), time.Time{}, true, nil))
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				clock.pass(deadline.Sub(start)) // the one moment at which it can be both
+				table.pass(deadline.Sub(start)) // the one moment at which it can be both
 				contents, errs := make([]string, len(ends)), make([]error, len(ends))
 				begin := make(chan struct{})
 				var racing sync.WaitGroup
@@ -416,7 +411,7 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 						t.Errorf("who lost got %v", err)
 					}
 				}
-				r, err = table.ClaimDelivery(ctx, newJob(1).ID, lease)
+				r, err = table.Change(ctx, newJob(1).ID, job.ClaimDelivery(table.now(), lease))
 				if err != nil || won == "" || r.Result.Content != won {
 					t.Fatalf("%q is told, and won has %q: %v", r.Result.Content, won, err)
 				}
@@ -429,45 +424,43 @@ func testEnds(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 // put back by who tried to tell it before.
 func testKeptByLoser(t *testing.T, s jobtable.JobStore) {
 	ctx := t.Context()
-	table, clock := newTable(s)
-	r, err := table.Claim(ctx, newJob(1), terms, deadline, "m", lease)
+	table := newTable(s)
+	r, err := table.Claim(ctx, job.NewRecord(newJob(1), terms, deadline, "m", table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := table.Finish(ctx, r, told, false, ""); err != nil {
+	if _, err := table.ChangeClaimed(ctx, r, job.Finish(table.now(), told, false, "")); err != nil {
 		t.Fatal(err)
 	}
-	slow, err := table.ClaimDelivery(ctx, r.ID, lease)
+	slow, err := table.Change(ctx, r.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.pass(lease)
-	fast, err := table.ClaimDelivery(ctx, r.ID, lease)
+	table.pass(lease)
+	fast, err := table.Change(ctx, r.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "keep what is held by another", table.Settle(ctx, slow, job.StateParked, ""), jobtable.ErrChanged)
+	fails(t, "keep what is held by another", table.Settle(ctx, slow, table.now(), job.StateParked, ""), jobtable.ErrChanged)
 	for range 2 {
-		fails(t, "keep", table.Settle(ctx, fast, job.StateParked, ""), nil)
+		fails(t, "keep", table.Settle(ctx, fast, table.now(), job.StateParked, ""), nil)
 	}
-	fails(t, "keep what is kept", table.Settle(ctx, slow, job.StateParked, ""), nil)
-	revived, err := table.Revive(ctx, r.ID, "next", deadline.Add(time.Hour))
+	fails(t, "keep what is kept", table.Settle(ctx, slow, table.now(), job.StateParked, ""), nil)
+	revived, err := table.Change(ctx, r.ID, job.Unpark(table.now(), "next", deadline.Add(time.Hour)))
 	if err != nil || revived.State != job.StateDone || !revived.OutcomePending() {
 		t.Fatalf("revived: %+v, %v", revived, err)
 	}
-	fails(t, "keep what was revived", table.Settle(ctx, slow, job.StateParked, ""), jobtable.ErrChanged)
-	if _, err := table.Revive(ctx, r.ID, "next", deadline.Add(time.Hour)); err != nil {
+	fails(t, "keep what was revived", table.Settle(ctx, slow, table.now(), job.StateParked, ""), jobtable.ErrChanged)
+	if _, err := table.Change(ctx, r.ID, job.Unpark(table.now(), "next", deadline.Add(time.Hour))); err != nil {
 		t.Errorf("revive again: %v", err)
 	}
-	_, err = table.Revive(ctx, r.ID, "yet another", deadline)
-	fails(t, "revive for another call", err, job.ErrNotDone)
-	held, err := table.ClaimDelivery(ctx, r.ID, lease)
+	fails(t, "revive for another call", errorOf(table.Change(ctx, r.ID, job.Unpark(table.now(), "yet another", deadline))), job.ErrNotDone)
+	held, err := table.Change(ctx, r.ID, job.ClaimDelivery(table.now(), lease))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails(t, "deliver", table.Settle(ctx, held, job.StateDelivered, ""), nil)
-	_, err = table.Revive(ctx, r.ID, "yet another", deadline)
-	fails(t, "revive what was told", err, job.ErrNotParked)
+	fails(t, "deliver", table.Settle(ctx, held, table.now(), job.StateDelivered, ""), nil)
+	fails(t, "revive what was told", errorOf(table.Change(ctx, r.ID, job.Unpark(table.now(), "yet another", deadline))), job.ErrNotParked)
 }
 
 // testAsk tests who asks a question within a call.

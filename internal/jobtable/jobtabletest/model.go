@@ -104,8 +104,7 @@ type world struct {
 	*rapid.T
 	t     *testing.T
 	store jobtable.JobStore
-	table *jobtable.Table
-	clock *clock
+	table table
 	moves map[string]map[job.State]move
 	jobs  []*modelJob
 }
@@ -161,7 +160,7 @@ func testModel(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	events, moves := readRules(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		w := &world{T: rt, t: t, store: open(t), moves: moves}
-		w.table, w.clock = newTable(w.store)
+		w.table = newTable(w.store)
 		for i := range 3 {
 			call := fmt.Sprintf("call-%d", i/2) // two jobs of one call, one of another
 			id := fmt.Sprintf("t%d", i)
@@ -196,7 +195,7 @@ func testModel(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 
 // pass lets some time pass, often up to a moment that counts.
 func (w *world) pass() {
-	now := w.clock.now()
+	now := w.table.now()
 	moments := []time.Time{now, now, now, now.Add(time.Second), now.Add(job.ProgressPause), now.Add(lease)}
 	for _, m := range w.jobs {
 		for _, moment := range []time.Time{m.until, m.until, m.wakeAt, m.telling, m.telling, m.lineAt.Add(job.ProgressPause)} {
@@ -211,7 +210,7 @@ func (w *world) pass() {
 		}
 	}
 	moments = slices.DeleteFunc(moments, func(moment time.Time) bool { return moment.Before(now) })
-	w.clock.pass(rapid.SampledFrom(moments).Draw(w.T, "now").Sub(now))
+	w.table.pass(rapid.SampledFrom(moments).Draw(w.T, "now").Sub(now))
 }
 
 // latest draws one of what was claimed, most of the time the last.
@@ -225,7 +224,7 @@ func latest(w *world, claimed []job.Record) int {
 // happen has an event happen to a job, in the table and in the model. It gives
 // false where there is nothing that it could happen to.
 func (w *world) happen(event string, m *modelJob) bool {
-	ctx, id, now := w.t.Context(), m.job.ID, w.clock.now()
+	ctx, id, now := w.t.Context(), m.job.ID, w.table.now()
 	wait := time.Duration(rapid.SampledFrom([]int{0, 1, 60, 300}).Draw(w.T, "wait")) * time.Second
 	flag := rapid.Bool().Draw(w.T, "flag")
 	text := fmt.Sprintf("%s at change %d", event, m.changes)
@@ -249,10 +248,10 @@ func (w *world) happen(event string, m *modelJob) bool {
 		holder := fmt.Sprintf("message-%d", len(m.attempts)%2)
 		do = func() (job.Record, error) {
 			if event == "wake" {
-				return w.table.ClaimWoken(ctx, id, holder, lease)
+				return w.table.Change(ctx, id, job.Claim(now, holder, lease))
 			}
 			// What it was claimed with first is what counts.
-			return w.table.Claim(ctx, m.job, terms, m.deadline.Add(time.Duration(m.changes)), holder, lease)
+			return w.table.Claim(ctx, job.NewRecord(m.job, terms, m.deadline.Add(time.Duration(m.changes)), holder, now, lease))
 		}
 		then = func(r job.Record) {
 			if m.state == "" {
@@ -278,7 +277,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		memory := json.RawMessage(rapid.SampledFrom(memories).Draw(w.T, "memory"))
 		switch event {
 		case "finish":
-			do = func() (job.Record, error) { return w.table.Finish(ctx, claimed, result, flag, "") }
+			do = func() (job.Record, error) {
+				return w.table.ChangeClaimed(ctx, claimed, job.Finish(now, result, flag, ""))
+			}
 			then = func(job.Record) {
 				m.owner, m.until, m.content, m.exhausted = -1, time.Time{}, text, flag
 				if m.wakes > 0 && !now.Before(m.deadline) {
@@ -289,7 +290,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 				}
 			}
 		case "release":
-			do = func() (job.Record, error) { return w.table.Release(ctx, claimed, wait, flag, text) }
+			do = func() (job.Record, error) {
+				return w.table.ChangeClaimed(ctx, claimed, job.Release(now, wait, flag, text))
+			}
 			then = func(job.Record) {
 				m.owner, m.until, m.reason = -1, now.Add(wait), text
 				if flag {
@@ -301,7 +304,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 		case "suspend":
 			do = func() (job.Record, error) {
-				return w.table.Suspend(ctx, claimed, m.job, now.Add(wait), flag, memory)
+				return w.table.ChangeClaimed(ctx, claimed, job.Suspend(now, m.job, now.Add(wait), flag, memory))
 			}
 			then = func(job.Record) {
 				m.owner, m.until, m.kept, m.outside, m.wakeAt, m.memory = -1, time.Time{}, true, flag, now.Add(wait), string(memory)
@@ -311,7 +314,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 				}
 			}
 		case "keep":
-			do = func() (job.Record, error) { return w.table.Keep(ctx, claimed, m.job) }
+			do = func() (job.Record, error) {
+				return w.table.ChangeClaimed(ctx, claimed, job.StoreJob(now, m.job))
+			}
 			then = func(job.Record) { m.kept = true }
 		}
 
@@ -319,7 +324,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		if now.After(m.deadline) || !m.kept {
 			refused = job.ErrExpired
 		}
-		do = func() (job.Record, error) { return w.table.Complete(ctx, id, result) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Complete(now, result)) }
 		then = func(job.Record) {
 			m.owner, m.until, m.content = -1, time.Time{}, text
 			if least := now.Add(time.Minute); m.deadline.Before(least) {
@@ -327,17 +332,17 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 		}
 	case "cancel":
-		do = func() (job.Record, error) { return w.table.Cancel(ctx, id, result, text) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Cancel(now, result, text)) }
 		then = func(job.Record) { m.owner, m.until, m.content, m.reason = -1, time.Time{}, text, text }
 	case "replace":
-		do = func() (job.Record, error) { return w.table.Replace(ctx, id, text) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Replace(now, text)) }
 		then = func(job.Record) { m.owner, m.until, m.reason = -1, time.Time{}, text }
 
 	case "progress":
 		if until := m.lineAt.Add(job.ProgressPause); m.lines > 0 && now.Before(until) {
 			refused = &job.TooSoonError{Until: until}
 		}
-		do = func() (job.Record, error) { return w.table.AddProgress(ctx, id, text) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.AddProgress(now, text)) }
 		then = func(job.Record) { m.lines, m.lineAt, m.line = m.lines+1, now, text }
 	case "tell":
 		sequence := rapid.IntRange(0, m.lines).Draw(w.T, "sequence")
@@ -350,7 +355,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		case now.Before(m.telling):
 			refused = &job.BusyError{Until: m.telling}
 		}
-		do = func() (job.Record, error) { return w.table.ClaimProgress(ctx, id, sequence, lease) }
+		do = func() (job.Record, error) {
+			return w.table.Change(ctx, id, job.ClaimProgress(now, sequence, lease))
+		}
 		then = func(r job.Record) {
 			if sequence == 0 {
 				m.held = true
@@ -364,7 +371,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		}
 		claimed := m.tellings[latest(w, m.tellings)]
 		unchanged = !claimed.ProgressLeaseExpiry.Equal(m.telling)
-		do = func() (job.Record, error) { return job.Record{}, w.table.EndProgress(ctx, claimed) }
+		do = func() (job.Record, error) {
+			return job.Record{}, errorOf(w.table.Change(ctx, claimed.ID, job.EndProgress(now, claimed)))
+		}
 		then = func(job.Record) { m.telling = time.Time{} }
 
 	case "deliver":
@@ -374,7 +383,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		case now.Before(m.telling):
 			refused = &job.BusyError{Until: m.telling}
 		}
-		do = func() (job.Record, error) { return w.table.ClaimDelivery(ctx, id, lease) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.ClaimDelivery(now, lease)) }
 		then = func(r job.Record) {
 			m.until = now.Add(lease)
 			m.deliveries = append(m.deliveries, r)
@@ -389,16 +398,20 @@ func (w *world) happen(event string, m *modelJob) bool {
 		}
 		settle := func(state job.State) func() (job.Record, error) {
 			return func() (job.Record, error) {
-				return job.Record{}, w.table.Settle(ctx, claimed, state, "")
+				return job.Record{}, w.table.Settle(ctx, claimed, now, state, "")
 			}
 		}
 		then = func(job.Record) { m.until, m.settled = time.Time{}, m.settled+1 }
 		switch event {
 		case "postpone":
-			do = func() (job.Record, error) { return job.Record{}, w.table.ReleaseDelivery(ctx, claimed, wait) }
+			do = func() (job.Record, error) {
+				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.ReleaseDelivery(now, wait)))
+			}
 			then = func(job.Record) { m.until = now.Add(wait) }
 		case "callback":
-			do = func() (job.Record, error) { return w.table.CallBack(ctx, claimed) }
+			do = func() (job.Record, error) {
+				return w.table.ChangeClaimed(ctx, claimed, job.RecordOutboundCall(now))
+			}
 			then = func(r job.Record) {
 				m.calling = true
 				m.deliveries = append(m.deliveries, r)
@@ -407,7 +420,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 				refused = job.ErrSettled // whatever else is so by now
 			}
 		case "calloff":
-			do = func() (job.Record, error) { return job.Record{}, w.table.CallOff(ctx, claimed, wait) }
+			do = func() (job.Record, error) {
+				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.RetractOutboundCall(now, wait)))
+			}
 			then = func(job.Record) { m.until, m.calling = now.Add(wait), false }
 		case "delivered":
 			// Whoever holds it by now, the first one counts.
@@ -435,7 +450,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			refused = job.ErrNotDone
 		}
 		touched = m.state != job.StateDone || m.revivedIn != call
-		do = func() (job.Record, error) { return w.table.Revive(ctx, id, call, deadline) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Unpark(now, call, deadline)) }
 		then = func(job.Record) {
 			if touched {
 				m.revivedIn, m.deadline, m.until = call, deadline, time.Time{}
@@ -452,7 +467,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		if !m.exhausted || !now.After(m.deadline) {
 			refused = job.ErrSettled
 		}
-		do = func() (job.Record, error) { return w.table.Redrive(ctx, claimed, "redriven") }
+		do = func() (job.Record, error) {
+			return w.table.ChangeClaimed(ctx, claimed, job.Redrive(now, "redriven"))
+		}
 		then = func(job.Record) { m.exhausted, m.redriven, m.until = false, m.redriven+1, time.Time{} }
 	default:
 		w.t.Fatalf("there is no event %q", event)
@@ -519,10 +536,10 @@ func (w *world) check(m *modelJob, before job.State) {
 	if m.settled > 1+m.redriven {
 		w.Fatalf("the result was told %d times, and redriven %d times", m.settled, m.redriven)
 	}
-	now := w.clock.now()
+	now := w.table.now()
 	if !r.State.Active() {
 		for sequence := range m.lines + 2 {
-			if _, err := r.ClaimProgress(sequence, now, lease); !errors.Is(err, job.ErrStale) {
+			if _, err := job.ClaimProgress(now, sequence, lease).Apply(r); !errors.Is(err, job.ErrStale) {
 				w.Fatalf("line %d of a job that is %q can be told: %v", sequence, r.State, err)
 			}
 		}
@@ -546,7 +563,7 @@ func (w *world) check(m *modelJob, before job.State) {
 	}
 	got := seen{
 		State: r.State, Revision: r.Revision, Attempt: r.Attempt, Wake: r.WakeUp, Told: r.ProgressDelivered, Held: r.HoldDelivered, Kept: r.StoredJob != nil,
-		Outside: r.External, Exhausted: r.Exhausted, Calling: !r.OutboundCallAt.IsZero(), RevivedIn: r.RevivedIn, Reason: r.Reason,
+		Outside: r.External, Exhausted: r.Exhausted, Calling: !r.OutboundCallAt.IsZero(), RevivedIn: r.NextCallID, Reason: r.Reason,
 		Deadline: r.Deadline, Updated: r.Updated, Created: r.Created, Telling: r.ProgressLeaseExpiry, Until: r.LeaseExpiry, WakeAt: r.WakeAt,
 		HeldByOwner: m.owner >= 0 && r.OwnedAs(m.attempts[m.owner]), PendingWithoutMessage: r.OutcomePending(),
 	}

@@ -80,7 +80,7 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	p.Schedules = memschedule.New(p.Jobs)
-	p.Table = jobtable.New(p.Records, nil)
+	p.Table = jobtable.New(p.Records)
 	calls := jobtable.NewCalls(p.Records.Calls(), cfg.PerCall, nil)
 	customers := jobtable.NewCustomers(p.Records.Customers(), nil)
 	// Nobody else has to know them: they live as long as the jobs do.

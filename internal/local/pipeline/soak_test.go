@@ -134,7 +134,9 @@ func (st soakStore) Save(ctx context.Context, r job.Record) (job.Record, error) 
 	return saved, err
 }
 
-func (st soakStore) Calls() jobtable.Store[job.CallRecord] { return soakCallRecords{st.Store.Calls(), st.s} }
+func (st soakStore) Calls() jobtable.Store[job.CallRecord] {
+	return soakCallRecords{st.Store.Calls(), st.s}
+}
 
 // soakCallRecords are the records of calls.
 type soakCallRecords struct {
@@ -353,12 +355,12 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
 	urls, err := completion.NewURLs(keys, "http://127.0.0.1:1/results/")
 	must(err)
-	p.complete, err = completion.New(completion.Config{Tokens: keys, Table: jobtable.New(store, nil), Outcomes: results, Schedules: schedules, Log: log})
+	p.complete, err = completion.New(completion.Config{Tokens: keys, Table: jobtable.New(store), Outcomes: results, Schedules: schedules, Log: log})
 	must(err)
-	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store, nil), Outcomes: results, Jobs: jobs,
+	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store), Outcomes: results, Jobs: jobs,
 		Schedules: schedules, Calls: calls, Customers: customers, Completions: urls, Log: log})
 	must(err)
-	tell, err := callback.New(callback.Config{Table: jobtable.New(store, nil), Calls: s, Results: results, Events: s, Ends: calls, Customers: customers, Log: log})
+	tell, err := callback.New(callback.Config{Table: jobtable.New(store), Calls: s, Results: results, Events: s, Ends: calls, Customers: customers, Log: log})
 	must(err)
 	p.run = func(ctx context.Context) {
 		var running sync.WaitGroup

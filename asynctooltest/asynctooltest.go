@@ -309,8 +309,8 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}}))
 	now := func() time.Time { return time.Now().Add(d.skipped) }
 	table := jobtable.New(&d.records)
-	perCall := jobtable.NewCalls(d.records.Calls(), job.CallLimits{}, now)
-	customers := jobtable.NewCustomers(d.records.Customers(), now)
+	tracker := jobtable.NewCallTracker(d.records.Calls())
+	customers := jobtable.NewCustomers(d.records.Customers())
 	var err error
 	if d.ack, err = ack.New(ack.Config{
 		Queue: letters{&d.jobs}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
@@ -320,7 +320,8 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}
 	d.working = process.Config{
 		Tools: tools, Table: table, Outcomes: letters{&d.outcomes}, Jobs: jobs{visibility{&d.retry}, letters{new([]string)}}, Schedules: schedules{},
-		Calls: perCall, Customers: customers, Completions: completions{},
+		Admission: jobtable.NewAdmission(d.records.Calls(), job.CallLimits{}), CallTracker: tracker,
+		Customers: customers, Completions: completions{},
 		Waits: func(wait time.Duration) time.Duration {
 			d.wait = wait
 			return wait
@@ -333,7 +334,7 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	}
 	d.callback, err = callback.New(callback.Config{
 		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Events: announcer{&d.result},
-		Ends: perCall, Customers: customers,
+		CallTracker: tracker, Customers: customers,
 		Now: now, Log: log.With("function", "callback"),
 	})
 	return d, err

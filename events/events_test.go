@@ -242,7 +242,7 @@ func (q *recording) taken() []string {
 // ends notes that a call has ended.
 type ends struct{ noted bool }
 
-func (e *ends) End(context.Context, string) error {
+func (e *ends) End(context.Context, string, time.Time) error {
 	e.noted = true
 	return nil
 }
@@ -254,7 +254,7 @@ func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []stri
 	q, ended := new(recording), new(ends)
 	h, err := ack.New(ack.Config{
 		Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Now: func() time.Time { return now },
-		Status: status.Of(jobtable.New(new(memtable.Store))), Calls: ended, NextCall: true,
+		Status: status.Of(jobtable.New(new(memtable.Store))), CallTracker: ended, NextCall: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ type functions struct {
 	now       time.Time
 	process   *process.Handler
 	table     *jobtable.Table
-	calls     *jobtable.Calls
+	tracker   *jobtable.CallTracker
 	customers *jobtable.Customers
 
 	jobs, results *recording
@@ -336,16 +336,16 @@ func newFunctions(t *testing.T) *functions {
 	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
 	store, clock := new(memtable.Store), func() time.Time { return f.now }
 	f.table = jobtable.New(store)
-	f.calls = jobtable.NewCalls(store.Calls(), job.CallLimits{}, clock)
-	f.customers = jobtable.NewCustomers(store.Customers(), clock)
+	f.tracker = jobtable.NewCallTracker(store.Calls())
+	f.customers = jobtable.NewCustomers(store.Customers())
 	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)
 	urls, err := completion.NewURLs(f.keys, api+"/results/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if f.process, err = process.New(process.Config{
-		Tools: set, Table: f.table, Outcomes: f.results, Jobs: f.jobs, Schedules: f.schedules, Calls: f.calls,
-		Customers: f.customers, Completions: urls, Now: clock,
+		Tools: set, Table: f.table, Outcomes: f.results, Jobs: f.jobs, Schedules: f.schedules,
+		Admission: jobtable.NewAdmission(store.Calls(), job.CallLimits{}), CallTracker: f.tracker, Customers: f.customers, Completions: urls, Now: clock,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 	}
 	announced := make(announcements, len(event.Records))
 	h, err := callback.New(callback.Config{
-		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Events: announced, Ends: f.calls, Customers: f.customers,
+		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Events: announced, CallTracker: f.tracker, Customers: f.customers,
 		Now: func() time.Time { return f.now },
 	})
 	if err != nil {

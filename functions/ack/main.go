@@ -24,7 +24,6 @@ import (
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/front"
-	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/status"
@@ -97,7 +96,7 @@ func build() (front.Handler, error) {
 	credentials := credential.New(credentialSource, nil)
 	webhooks, err := ack.New(ack.Config{
 		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credentials: credentials, Text: e.AckText,
-		Status: status.Of(table), Calls: jobtable.NewCalls(store.Calls(), job.CallLimits{}, nil), NextCall: bool(e.NextCall),
+		Status: status.Of(table), CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
 	})
 	if err != nil {
 		return front.Handler{}, err

@@ -17,7 +17,6 @@ import (
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/callback/hours"
-	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
@@ -67,13 +66,13 @@ func build() (*callback.Handler, error) {
 	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
-		Table:     jobtable.New(store),
-		Calls:     calls,
-		Results:   sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
-		Events:    eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
-		Ends:      jobtable.NewCalls(store.Calls(), job.CallLimits{}, nil),
-		Customers: jobtable.NewCustomers(store.Customers(), nil),
-		Text:      &text,
+		Table:       jobtable.New(store),
+		Calls:       calls,
+		Results:     sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
+		Events:      eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
+		CallTracker: jobtable.NewCallTracker(store.Calls()),
+		Customers:   jobtable.NewCustomers(store.Customers()),
+		Text:        &text,
 	}
 	if err := e.outbound(aws, &cfg); err != nil {
 		return nil, err

@@ -88,8 +88,9 @@ func build() (*process.Handler, error) {
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,
-		Calls:       jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}, nil),
-		Customers:   jobtable.NewCustomers(store.Customers(), nil),
+		Admission:   jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}),
+		CallTracker: jobtable.NewCallTracker(store.Calls()),
+		Customers:   jobtable.NewCustomers(store.Customers()),
 		Completions: urls,
 	})
 }

@@ -74,9 +74,9 @@ type Credentials interface {
 }
 
 // Calls remembers which calls have ended.
-type Calls interface {
+type CallTracker interface {
 	// End notes that a call has ended. It can be repeated.
-	End(ctx context.Context, callID string) error
+	End(ctx context.Context, callID string, now time.Time) error
 }
 
 // Config is what a handler is made of.
@@ -89,7 +89,7 @@ type Config struct {
 	Status func(ctx context.Context, callID string) (string, error)
 
 	// Calls are told which calls have ended. Nil means that nobody is.
-	Calls Calls
+	CallTracker CallTracker
 
 	// NextCall has a [job.Arrival] queued when a call begins, for results that
 	// were kept for it.
@@ -194,7 +194,7 @@ func (h *Handler) accept(ctx context.Context, request events.APIGatewayV2HTTPReq
 	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
 	switch {
 	case message.CallEnded():
-		h.end(ctx, message.Call.ID)
+		h.end(ctx, message.Call.ID, now)
 	case message.CallBegan():
 		if err := h.arrive(ctx, message.Call, now); err != nil {
 			return nil, 0, err
@@ -204,13 +204,13 @@ func (h *Handler) accept(ctx context.Context, request events.APIGatewayV2HTTPReq
 }
 
 // end notes that a call has ended. Nobody waits for this answer.
-func (h *Handler) end(ctx context.Context, callID string) {
-	if h.cfg.Calls == nil || !usableID(callID) {
+func (h *Handler) end(ctx context.Context, callID string, now time.Time) {
+	if h.cfg.CallTracker == nil || !usableID(callID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	if err := h.cfg.Calls.End(ctx, callID); err != nil {
+	if err := h.cfg.CallTracker.End(ctx, callID, now); err != nil {
 		h.cfg.Log.ErrorContext(ctx, "that the call has ended could not be noted; its tools run on", "call", callID, "error", err)
 		return
 	}

@@ -173,7 +173,7 @@ type ends struct {
 	calls []string
 }
 
-func (e *ends) End(ctx context.Context, callID string) error {
+func (e *ends) End(ctx context.Context, callID string, _ time.Time) error {
 	e.calls = append(e.calls, callID)
 	if e.hang {
 		<-ctx.Done()
@@ -182,7 +182,7 @@ func (e *ends) End(ctx context.Context, callID string) error {
 	return e.err
 }
 
-func (e *ends) set(cfg *ack.Config) { cfg.Calls = e }
+func (e *ends) set(cfg *ack.Config) { cfg.CallTracker = e }
 
 // message is a server message without tool calls.
 func message(kind, status, call string) string {

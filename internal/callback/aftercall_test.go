@@ -145,13 +145,13 @@ func TestDeliveredInTime(t *testing.T) {
 // TestEndIsNoted: a call that is gone has ended, for tools that stop with it.
 func TestEndIsNoted(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		if live, err := w.ended.Live(t.Context(), "call-1"); err != nil || !live {
+		if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || !live {
 			t.Fatal(live, err)
 		}
 		w.calls.answer = always(gone)
 		w.send(w.after(job.AfterCallEvent))
 		w.run(time.Second)
-		if live, err := w.ended.Live(t.Context(), "call-1"); err != nil || live {
+		if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || live {
 			t.Errorf("the call is live: %v, %v", live, err)
 		}
 	})

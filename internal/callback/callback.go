@@ -61,15 +61,15 @@ type Chats interface {
 	Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt
 }
 
-// Ends is told which calls have ended.
-type Ends interface {
-	End(ctx context.Context, callID string) error
+// CallTracker records which calls have ended.
+type CallTracker interface {
+	End(ctx context.Context, callID string, now time.Time) error
 }
 
 // Customers keeps results for their next calls.
 type Customers interface {
 	// Keep gives false where there are too many for the customer.
-	Park(ctx context.Context, customer string, k job.ParkedResult) (bool, error)
+	Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error)
 }
 
 // Announcer tells the world about an outcome that could not be delivered. The
@@ -81,12 +81,12 @@ type Events interface {
 // Config is what a handler is made of. All of it is required but Chats and what
 // follows.
 type Config struct {
-	Table     Table
-	Calls     Calls
-	Results   batch.Queue // the queue that the outcomes come from
-	Events    Events
-	Ends      Ends
-	Customers Customers
+	Table       Table
+	Calls       Calls
+	Results     batch.Queue // the queue that the outcomes come from
+	Events      Events
+	CallTracker CallTracker
+	Customers   Customers
 
 	// Chats takes the results of chats, which have no control URL. Nil means
 	// that they are announced.
@@ -108,7 +108,7 @@ type Handler struct{ cfg Config }
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Events == nil || cfg.Ends == nil || cfg.Customers == nil {
+	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Events == nil || cfg.CallTracker == nil || cfg.Customers == nil {
 		return nil, errors.New("the callback handler needs a table with its calls and customers, a control client, the results queue and an announcer")
 	}
 	if cfg.OutboundCalls != nil && (cfg.OutboundCalls.Caller == nil || cfg.OutboundCalls.Next == nil) {
@@ -326,7 +326,7 @@ const maxProgressClaims = 3
 func (t *delivery) callEnded(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	if err := t.cfg.Ends.End(ctx, t.outcome.Call.ID); err != nil {
+	if err := t.cfg.CallTracker.End(ctx, t.outcome.Call.ID, t.cfg.Now()); err != nil {
 		t.log.WarnContext(ctx, "the end of the call cannot be noted", "error", err)
 	}
 }
@@ -369,7 +369,7 @@ func (t *delivery) keep(ctx context.Context, detail string) *batch.Retry {
 	if customer == "" {
 		return t.announce(ctx, job.ReasonCallGone, detail+"; it cannot be kept for the next call, as the customer is not known")
 	}
-	kept, err := t.cfg.Customers.Park(ctx, customer, job.ParkedResult{
+	kept, err := t.cfg.Customers.Park(ctx, customer, t.cfg.Now(), job.ParkedResult{
 		JobID: t.outcome.JobID, ToolCallID: t.outcome.ToolCallID, Tool: t.outcome.Tool, Revision: t.record.Revision,
 	})
 	switch {

@@ -179,7 +179,7 @@ type world struct {
 	table     *table
 	announcer *announcer
 	calls     *calls
-	ended     *jobtable.Calls
+	ended     *jobtable.CallTracker
 	customers *customers
 	results   *memqueue.Queue // with the limits of a deployment
 	dead      *memqueue.Queue
@@ -215,8 +215,8 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	w := &world{t: t, store: new(memtable.Store), announcer: new(announcer), start: time.Now()}
 	w.calls = &calls{start: w.start, answer: always(delivered)}
 	w.table = &table{Table: jobtable.New(w.store)}
-	w.ended = jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, w.now)
-	w.customers = &customers{Customers: jobtable.NewCustomers(w.store.Customers(), w.now)}
+	w.ended = jobtable.NewCallTracker(w.store.Calls())
+	w.customers = &customers{Customers: jobtable.NewCustomers(w.store.Customers())}
 	none, err := asynctool.NewSet()
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Events: w.announcer, Ends: w.ended, Customers: w.customers, Now: w.now, Log: log}
+	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Events: w.announcer, CallTracker: w.ended, Customers: w.customers, Now: w.now, Log: log}
 	if change != nil {
 		change(&cfg)
 	}
@@ -364,11 +364,11 @@ type customers struct {
 	err, lost error // lost is given although it was kept
 }
 
-func (c *customers) Park(ctx context.Context, customer string, k job.ParkedResult) (bool, error) {
+func (c *customers) Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error) {
 	if c.err != nil {
 		return false, c.err
 	}
-	ok, err := c.Customers.Park(ctx, customer, k)
+	ok, err := c.Customers.Park(ctx, customer, now, p)
 	if c.lost != nil {
 		return false, c.lost
 	}
@@ -377,7 +377,7 @@ func (c *customers) Park(ctx context.Context, customer string, k job.ParkedResul
 
 func TestNewNeedsItsParts(t *testing.T) {
 	whole := callback.Config{
-		Table: new(table), Calls: new(calls), Results: new(visibility), Events: new(announcer), Ends: new(jobtable.Calls), Customers: new(customers),
+		Table: new(table), Calls: new(calls), Results: new(visibility), Events: new(announcer), CallTracker: new(jobtable.CallTracker), Customers: new(customers),
 	}
 	if _, err := callback.New(whole); err != nil {
 		t.Error(err)
@@ -385,7 +385,7 @@ func TestNewNeedsItsParts(t *testing.T) {
 	for name, change := range map[string]func(*callback.Config){
 		"table": func(c *callback.Config) { c.Table = nil }, "calls": func(c *callback.Config) { c.Calls = nil },
 		"results": func(c *callback.Config) { c.Results = nil }, "announcer": func(c *callback.Config) { c.Events = nil },
-		"ends": func(c *callback.Config) { c.Ends = nil }, "customers": func(c *callback.Config) { c.Customers = nil },
+		"ends": func(c *callback.Config) { c.CallTracker = nil }, "customers": func(c *callback.Config) { c.Customers = nil },
 		"who calls back": func(c *callback.Config) {
 			c.OutboundCalls = &callback.OutboundCalls{Next: func(now time.Time) time.Time { return now }}
 		},

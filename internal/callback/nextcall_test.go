@@ -34,7 +34,7 @@ func (w *world) fill(n int) {
 	w.t.Helper()
 	for i := range n {
 		id := fmt.Sprint("other", i)
-		if ok, err := w.customers.Customers.Park(w.t.Context(), job.Customer(w.job("t1").Call), job.ParkedResult{JobID: "call-0/" + id, ToolCallID: id, Tool: "order_status"}); err != nil || !ok {
+		if ok, err := w.customers.Customers.Park(w.t.Context(), job.Customer(w.job("t1").Call), w.now(), job.ParkedResult{JobID: "call-0/" + id, ToolCallID: id, Tool: "order_status"}); err != nil || !ok {
 			w.t.Fatal(ok, err)
 		}
 	}

@@ -214,7 +214,7 @@ func TestProgressIsNotRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inTellingWorld(t, nil, func(t *testing.T, w *world, running job.Record) {
 				w.calls.answer = always(tt.receipt)
-				if live, err := w.ended.Live(t.Context(), "call-1"); err != nil || !live {
+				if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || !live {
 					t.Fatal(live, err)
 				}
 				w.send(w.noted("half"))
@@ -223,7 +223,7 @@ func TestProgressIsNotRepeated(t *testing.T) {
 					t.Error(diff)
 				}
 				w.quiet()
-				if live, err := w.ended.Live(t.Context(), "call-1"); err != nil || live == tt.ended {
+				if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || live == tt.ended {
 					t.Errorf("the call is live: %v, %v", live, err)
 				}
 				// The result comes at once.
@@ -375,14 +375,14 @@ func TestNoRoundWithProgress(t *testing.T) {
 // hangingEnds is a table of calls that does not answer.
 type hangingEnds struct{}
 
-func (hangingEnds) End(ctx context.Context, _ string) error {
+func (hangingEnds) End(ctx context.Context, _ string, _ time.Time) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
 // TestEndCannotBeNoted: what becomes of the outcome does not wait for it.
 func TestEndCannotBeNoted(t *testing.T) {
-	inTellingWorld(t, func(cfg *callback.Config) { cfg.Ends = hangingEnds{} }, func(t *testing.T, w *world, running job.Record) {
+	inTellingWorld(t, func(cfg *callback.Config) { cfg.CallTracker = hangingEnds{} }, func(t *testing.T, w *world, running job.Record) {
 		w.calls.answer = always(gone)
 		w.send(w.noted("half"))
 		w.run(10 * time.Second)

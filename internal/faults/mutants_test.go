@@ -94,7 +94,7 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Park(", "_ = t.mark(ctx, t.record, job.StateParked, \"\")\n\tkept, err := t.cfg.Customers.Park("},
 	}},
 	{bug: "a kept result forgotten before it is sent", edits: []edit{
-		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Unpark(ctx, customer, k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
+		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Unpark(ctx, customer, h.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	// What the harness found when it was new, first and with long work.
 	{bug: "the mark tried only once", edits: []edit{
@@ -104,7 +104,7 @@ var bugs = []mutant{
 		{"internal/process/process.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
-		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
+		{"internal/jobtable/admission.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
 	}},
 	{bug: "a copy of the outcome for everybody who posts a result at the same time", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.StoredJob != nil {"},

@@ -714,7 +714,7 @@ func newWorld(t *testing.T, s setting) *world {
 	table := jobtable.New(w.store)
 	webhooks, err := ack.New(ack.Config{
 		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
-		Status: status.Of(table), Calls: jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, nil), NextCall: true, Log: log,
+		Status: status.Of(table), CallTracker: jobtable.NewCallTracker(w.store.Calls()), NextCall: true, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -752,8 +752,9 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := process.New(process.Config{
 		Tools: tools, Table: jobtable.New(w.store), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{sender{w, w.jobs, "send wake"}},
 		// More than the scenarios need: who is refused is not what breaks here.
-		Calls:     jobtable.NewCalls(w.store.Calls(), job.CallLimits{Jobs: 100, Concurrent: 100}, nil),
-		Schedules: scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store.Customers(), nil), Completions: urls, Log: w.log(s),
+		Admission:   jobtable.NewAdmission(w.store.Calls(), job.CallLimits{Jobs: 100, Concurrent: 100}),
+		CallTracker: jobtable.NewCallTracker(w.store.Calls()),
+		Schedules:   scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store.Customers()), Completions: urls, Log: w.log(s),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -764,7 +765,7 @@ func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
 func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
 	h, err := callback.New(callback.Config{
 		Table: jobtable.New(w.store), Calls: w, Results: receiver{sender{w, w.results, ""}}, Events: w,
-		Ends: jobtable.NewCalls(w.store.Calls(), job.CallLimits{}, nil), Customers: jobtable.NewCustomers(w.store.Customers(), nil), Chats: w,
+		CallTracker: jobtable.NewCallTracker(w.store.Calls()), Customers: jobtable.NewCustomers(w.store.Customers()), Chats: w,
 		OutboundCalls: &callback.OutboundCalls{
 			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
 		},

@@ -39,7 +39,7 @@ func TestSlotOfADeadFunction(t *testing.T) {
 	inWorld(t, tools, func(t *testing.T, w *world) {
 		w.limit(job.CallLimits{Concurrent: 1})
 		crashed := w.job("crashed", "tool")
-		if err := w.calls.Admit(t.Context(), crashed, time.Minute+15*time.Second); err != nil {
+		if err := w.admission.Admit(t.Context(), crashed, time.Now(), time.Minute+15*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		w.send(w.job("t1", "tool"))

@@ -174,7 +174,7 @@ func TestNotKeptYet(t *testing.T) {
 				w.send(j)
 				w.run(time.Second)
 				k := job.ParkedResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
-				if _, err := w.customers.Park(t.Context(), job.Customer(j.Call), k); err != nil {
+				if _, err := w.customers.Park(t.Context(), job.Customer(j.Call), time.Now(), k); err != nil {
 					t.Fatal(err)
 				}
 				time.AfterFunc(takes, func() {

@@ -107,7 +107,7 @@ func (e *execution) attempt(ctx context.Context) end {
 // gives the end of a job that may not. Who has waited was admitted before.
 func (e *execution) admitted(ctx context.Context) (end, bool) {
 	if e.tool.StopWithCall {
-		live, err := e.cfg.Calls.Live(ctx, e.job.Call.ID)
+		live, err := e.cfg.CallTracker.Live(ctx, e.job.Call.ID, e.cfg.Now())
 		if err != nil {
 			return e.unstarted(ctx, err), false
 		}
@@ -121,7 +121,7 @@ func (e *execution) admitted(ctx context.Context) (end, bool) {
 	if end, ok := e.asked(ctx); !ok {
 		return end, false
 	}
-	if err := e.cfg.Calls.Admit(ctx, e.job, e.lease); err != nil {
+	if err := e.cfg.Admission.Admit(ctx, e.job, e.cfg.Now(), e.lease); err != nil {
 		return e.refused(ctx, err), false
 	}
 	if e.nextCall {
@@ -142,7 +142,7 @@ func (e *execution) asked(ctx context.Context) (end, bool) {
 		return end{}, true
 	}
 	join := e.tool.Repeat == asynctool.Join
-	before, err := e.cfg.Calls.Ask(ctx, e.job, key, join, func(ctx context.Context, toolCallID string) (bool, error) {
+	before, err := e.cfg.Admission.Ask(ctx, e.job, e.cfg.Now(), key, join, func(ctx context.Context, toolCallID string) (bool, error) {
 		r, err := e.cfg.Table.Load(ctx, job.ID(e.job.Call.ID, toolCallID))
 		if errors.Is(err, jobtable.ErrNotFound) {
 			return false, nil
@@ -168,7 +168,7 @@ func (e *execution) asked(ctx context.Context) (end, bool) {
 	e.log.InfoContext(ctx, "the tool call takes the place of an earlier one", "earlier", before)
 	// Its slot, too: a call that may run one job at a time could replace none
 	// otherwise.
-	if err := e.cfg.Calls.Leave(ctx, job.Job{ToolCallID: before, Call: e.job.Call}); err != nil {
+	if err := e.cfg.Admission.Leave(ctx, job.Job{ToolCallID: before, Call: e.job.Call}, e.cfg.Now()); err != nil {
 		e.log.WarnContext(ctx, "the earlier one counts as running until it has ended", "error", err)
 	}
 	return end{}, true

@@ -179,7 +179,7 @@ func (e *execution) watch(ctx context.Context, stop context.CancelCauseFunc) <-c
 				stop(errEnded)
 			}
 			if e.tool.StopWithCall {
-				if live, err := e.cfg.Calls.Live(ctx, e.job.Call.ID); err == nil && !live {
+				if live, err := e.cfg.CallTracker.Live(ctx, e.job.Call.ID, e.cfg.Now()); err == nil && !live {
 					stop(errCallEnded)
 				}
 			}

@@ -69,26 +69,33 @@ type Schedules interface {
 	At(ctx context.Context, name string, at time.Time, body string) error
 }
 
-// Calls is what jobs of one call must know of each other.
-type Calls interface {
-	// Admit fails with a [*job.LimitError] where the job must not run. A job
-	// that it let in once is let in again.
-	Admit(ctx context.Context, j job.Job, lease time.Duration) error
-	// Leave says that a job does not run any more. One that never does so is
-	// taken to be running until its lease ends.
-	Leave(ctx context.Context, j job.Job) error
-	// Ask notes that the job asks a question, and gives the tool call that
-	// asks it already; with join, that one goes on. It fails with
-	// [job.ErrSuperseded] where that one came in later, and does not join.
-	Ask(ctx context.Context, j job.Job, key string, join bool, active func(ctx context.Context, toolCallID string) (bool, error)) (string, error)
-	// Live says whether the call is not known to have ended.
-	Live(ctx context.Context, callID string) (bool, error)
+// Admission decides which jobs of a call may start.
+type Admission interface {
+	// Admit fails with a [*job.LimitError] if the job must not run. A job that
+	// was admitted once is admitted again.
+	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
+	// Leave records that a job no longer runs. Without it, the job counts as
+	// running until its lease ends.
+	Leave(ctx context.Context, j job.Job, now time.Time) error
+	// Ask records that the job asks a question, and returns the tool call that
+	// already asks it; with join, that one goes on. It fails with
+	// [job.ErrSuperseded] if that one was received later, and join is not set.
+	Ask(
+		ctx context.Context, j job.Job, now time.Time, key string, join bool,
+		active func(ctx context.Context, toolCallID string) (bool, error),
+	) (string, error)
 }
 
-// Customers knows the results that are kept for a customer's next call.
+// CallTracker knows which calls have ended.
+type CallTracker interface {
+	// Live reports whether no end of the call is recorded.
+	Live(ctx context.Context, callID string, now time.Time) (bool, error)
+}
+
+// Customers knows the results that are parked for a customer's next call.
 type Customers interface {
 	Parked(ctx context.Context, customer string) ([]job.ParkedResult, error)
-	Unpark(ctx context.Context, customer string, k job.ParkedResult) error
+	Unpark(ctx context.Context, customer string, now time.Time, p job.ParkedResult) error
 }
 
 // Completions gives the URL at which a job can be completed until it expires.
@@ -104,8 +111,10 @@ type Config struct {
 	Outcomes  Queue // the results queue
 	Jobs      Jobs
 	Schedules Schedules
-	Calls     Calls
-	Customers Customers
+
+	Admission   Admission
+	CallTracker CallTracker
+	Customers   Customers
 
 	// Completions may be nil; then no tool can leave its job to somebody
 	// outside.
@@ -131,7 +140,8 @@ type Handler struct {
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Tools == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Schedules == nil || cfg.Calls == nil || cfg.Customers == nil {
+	if cfg.Tools == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Schedules == nil ||
+		cfg.Admission == nil || cfg.CallTracker == nil || cfg.Customers == nil {
 		return nil, errors.New("the process handler needs tools, a table with its calls and customers, two queues and schedules")
 	}
 	if cfg.Waits == nil {
@@ -353,7 +363,7 @@ func (e *execution) leave(ctx context.Context) {
 	if e.tool == nil {
 		return
 	}
-	if err := e.cfg.Calls.Leave(ctx, e.job); err != nil {
+	if err := e.cfg.Admission.Leave(ctx, e.job, e.cfg.Now()); err != nil {
 		e.log.WarnContext(ctx, "the job counts as running until its lease ends", "error", err)
 	}
 }

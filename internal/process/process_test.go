@@ -68,7 +68,8 @@ type world struct {
 	set       *asynctool.Set
 	store     *memtable.Store
 	table     *jobtable.Table
-	calls     *jobtable.Calls
+	admission *jobtable.Admission
+	tracker   *jobtable.CallTracker
 	customers *jobtable.Customers
 	out       *outbox
 	jobs      *memqueue.Queue // with the limits of a deployment
@@ -118,7 +119,8 @@ func inWorld(t *testing.T, tools []asynctool.Definition, test func(t *testing.T,
 			return logged.Write(p)
 		}), nil))
 		w := &world{t: t, set: set, log: log, store: new(memtable.Store), out: &outbox{start: time.Now()}, limits: limits.Of(set), start: time.Now()}
-		w.table, w.customers = jobtable.New(w.store), jobtable.NewCustomers(w.store.Customers(), nil)
+		w.table, w.customers = jobtable.New(w.store), jobtable.NewCustomers(w.store.Customers())
+		w.tracker = jobtable.NewCallTracker(w.store.Calls())
 		w.limit(job.CallLimits{})
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
@@ -156,14 +158,14 @@ func (w *world) deploy() {
 	around := around{w}
 	var err error
 	if w.handler, err = process.New(process.Config{Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w}, Schedules: around,
-		Calls: calls{w}, Customers: around, Completions: w.urls, Log: w.log}); err != nil {
+		Admission: calls{w}, CallTracker: calls{w}, Customers: around, Completions: w.urls, Log: w.log}); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 // limit gives the calls limits.
 func (w *world) limit(limits job.CallLimits) {
-	w.calls = jobtable.NewCalls(w.store.Calls(), limits, nil)
+	w.admission = jobtable.NewAdmission(w.store.Calls(), limits)
 }
 
 // job is an accepted tool call, received now in a call that can last an hour.

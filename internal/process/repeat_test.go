@@ -60,7 +60,7 @@ func TestRepeat(t *testing.T) {
 					w = world
 					first, second := w.job("t1", "tool"), w.job("t2", "tool")
 					if e.unknown {
-						_, err := w.calls.Ask(t.Context(), first, question(t, w, first), true, nil)
+						_, err := w.admission.Ask(t.Context(), first, time.Now(), question(t, w, first), true, nil)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -239,7 +239,7 @@ func TestStopWithCall(t *testing.T) {
 				w.answer()
 				w.send(w.job("t1", "tool"))
 				time.AfterFunc(tt.ends, func() {
-					if err := w.calls.End(t.Context(), "call-1"); err != nil {
+					if err := w.tracker.End(t.Context(), "call-1", time.Now()); err != nil {
 						t.Error(err)
 					}
 				})

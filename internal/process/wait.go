@@ -176,7 +176,7 @@ func (h *Handler) revive(ctx context.Context, out *outbox, customer string, k jo
 	over := record.State == job.StateDelivered || record.State == job.StateUndelivered || record.State == job.StateCancelled
 	switch {
 	case err == nil && over || errors.Is(err, job.ErrNotParked) || errors.Is(err, jobtable.ErrNotFound):
-		if err := h.cfg.Customers.Unpark(ctx, customer, k); err != nil {
+		if err := h.cfg.Customers.Unpark(ctx, customer, h.cfg.Now(), k); err != nil {
 			return fmt.Errorf("%w, and cannot be forgotten: %w", errNotSettled, err)
 		}
 		return nil

@@ -118,8 +118,8 @@ func (w around) Parked(ctx context.Context, customer string) ([]job.ParkedResult
 	return step(ctx, w.world, "Kept", func() ([]job.ParkedResult, error) { return w.customers.Parked(ctx, customer) })
 }
 
-func (w around) Unpark(ctx context.Context, customer string, k job.ParkedResult) error {
-	_, err := step(ctx, w.world, "Forget", func() (nothing, error) { return nothing{}, w.customers.Unpark(ctx, customer, k) })
+func (w around) Unpark(ctx context.Context, customer string, now time.Time, p job.ParkedResult) error {
+	_, err := step(ctx, w.world, "Forget", func() (nothing, error) { return nothing{}, w.customers.Unpark(ctx, customer, now, p) })
 	return err
 }
 
@@ -138,25 +138,27 @@ func (w *world) arranged(made wake) {
 	w.wakes = append(w.wakes, made)
 }
 
-// calls are the world's calls.
+// calls are the world's admission and its tracker of calls.
 type calls struct{ *world }
 
-func (w calls) Admit(ctx context.Context, j job.Job, lease time.Duration) error {
-	_, err := step(ctx, w.world, "Admit", func() (nothing, error) { return nothing{}, w.world.calls.Admit(ctx, j, lease) })
+func (w calls) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
+	_, err := step(ctx, w.world, "Admit", func() (nothing, error) { return nothing{}, w.admission.Admit(ctx, j, now, lease) })
 	return err
 }
 
-func (w calls) Leave(ctx context.Context, j job.Job) error {
-	_, err := step(ctx, w.world, "Leave", func() (nothing, error) { return nothing{}, w.world.calls.Leave(ctx, j) })
+func (w calls) Leave(ctx context.Context, j job.Job, now time.Time) error {
+	_, err := step(ctx, w.world, "Leave", func() (nothing, error) { return nothing{}, w.admission.Leave(ctx, j, now) })
 	return err
 }
 
-func (w calls) Ask(ctx context.Context, j job.Job, key string, join bool, active func(context.Context, string) (bool, error)) (string, error) {
-	return step(ctx, w.world, "Ask", func() (string, error) { return w.world.calls.Ask(ctx, j, key, join, active) })
+func (w calls) Ask(
+	ctx context.Context, j job.Job, now time.Time, key string, join bool, active func(context.Context, string) (bool, error),
+) (string, error) {
+	return step(ctx, w.world, "Ask", func() (string, error) { return w.admission.Ask(ctx, j, now, key, join, active) })
 }
 
-func (w calls) Live(ctx context.Context, callID string) (bool, error) {
-	return step(ctx, w.world, "Live", func() (bool, error) { return w.world.calls.Live(ctx, callID) })
+func (w calls) Live(ctx context.Context, callID string, now time.Time) (bool, error) {
+	return step(ctx, w.world, "Live", func() (bool, error) { return w.tracker.Live(ctx, callID, now) })
 }
 
 // jobs is the world's jobs queue.
@@ -310,7 +312,7 @@ func (w *world) tell(o job.Outcome, gone []string) {
 		note(&w.announced)
 		check(w.table.Settle(ctx, record, time.Now(), job.StateUndelivered, "too late"))
 	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.AfterCallNextCall:
-		_, err := w.customers.Park(ctx, job.Customer(o.Call), job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
+		_, err := w.customers.Park(ctx, job.Customer(o.Call), time.Now(), job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
 		check(err)
 		check(w.table.Settle(ctx, record, time.Now(), job.StateParked, ""))
 	case slices.Contains(gone, o.Call.ID):

@@ -42,9 +42,9 @@ func TestAdmissionAndLostAnswer(t *testing.T) {
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
 	store := dynamotable.New(c, table)
-	calls := jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: 1}, func() time.Time { return start })
+	admission := jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: 1})
 	for range 3 {
-		if err := calls.Admit(t.Context(), newJob(), time.Minute); err != nil {
+		if err := admission.Admit(t.Context(), newJob(), start, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

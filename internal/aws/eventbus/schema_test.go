@@ -119,10 +119,12 @@ func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }
 
-func (nothing) End(context.Context, string) error { return nil }
+func (nothing) End(context.Context, string, time.Time) error { return nil }
 
 // Keep keeps nothing, as there are too many.
-func (nothing) Park(context.Context, string, job.ParkedResult) (bool, error) { return false, nil }
+func (nothing) Park(context.Context, string, time.Time, job.ParkedResult) (bool, error) {
+	return false, nil
+}
 
 func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
 
@@ -201,7 +203,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := callback.Config{
-				Table: records, Calls: row.post, Results: nothing{}, Events: bus, Ends: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
+				Table: records, Calls: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
 				OutboundCalls: &callback.OutboundCalls{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
 			}
 			if row.broken {

@@ -130,7 +130,7 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := &clock{t: start}
-			calls := jobtable.NewCalls(open(t).Calls(), row.limits, clock.now)
+			admission := jobtable.NewAdmission(open(t).Calls(), row.limits)
 			for i, step := range row.steps {
 				clock.pass(step.pass)
 				if step.do == "" {
@@ -140,9 +140,9 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 				j := job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
 				var err error
 				if leaves {
-					err = calls.Leave(t.Context(), j)
+					err = admission.Leave(t.Context(), j, clock.now())
 				} else {
-					err = calls.Admit(t.Context(), j, lease)
+					err = admission.Admit(t.Context(), j, clock.now(), lease)
 				}
 				var limit *job.LimitError
 				got := ""
@@ -159,7 +159,7 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 				}
 				// Another call has its own limits.
 				other := job.Job{ID: "other/t", ToolCallID: "t", Call: job.Call{ID: "other"}}
-				if err := errors.Join(calls.Admit(t.Context(), other, lease), calls.Leave(t.Context(), other)); row.limits.Jobs == 0 && err != nil {
+				if err := errors.Join(admission.Admit(t.Context(), other, clock.now(), lease), admission.Leave(t.Context(), other, clock.now())); row.limits.Jobs == 0 && err != nil {
 					t.Errorf("another call: %v", err)
 				}
 			}
@@ -170,14 +170,13 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 // testSlotRace has more jobs at the same instant than there are slots.
 func testSlotRace(t *testing.T, s jobtable.Stores) {
 	const jobs, most = 24, 5
-	clock := &clock{t: start}
-	calls := jobtable.NewCalls(s.Calls(), job.CallLimits{Jobs: most}, clock.now)
+	admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{Jobs: most})
 	var admitted atomic.Int32
 	var racing sync.WaitGroup
 	for i := range jobs {
 		racing.Go(func() {
 			id := fmt.Sprint(i % (jobs / 2)) // each job twice
-			err := calls.Admit(t.Context(), job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}, lease)
+			err := admission.Admit(t.Context(), job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}, start, lease)
 			var limit *job.LimitError
 			switch {
 			case err == nil:

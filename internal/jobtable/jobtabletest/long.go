@@ -135,7 +135,7 @@ func testCustomerStore(t *testing.T, s jobtable.Stores) {
 
 func testCustomers(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	customers := jobtable.NewCustomers(s.Customers(), func() time.Time { return start })
+	customers := jobtable.NewCustomers(s.Customers())
 	kept := func(i int) job.ParkedResult {
 		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
 	}
@@ -159,7 +159,7 @@ func testCustomers(t *testing.T, s jobtable.Stores) {
 			want = append(want, kept(i/2))
 		}
 		racing.Go(func() {
-			if ok, err := customers.Park(ctx, "a", kept(i/2)); !ok || err != nil {
+			if ok, err := customers.Park(ctx, "a", start, kept(i/2)); !ok || err != nil {
 				t.Errorf("keep %d: %t, %v", i/2, ok, err)
 			}
 		})
@@ -167,22 +167,22 @@ func testCustomers(t *testing.T, s jobtable.Stores) {
 	racing.Wait()
 	check("a", want...)
 	check("b")
-	if err := customers.Unpark(ctx, "b", kept(1)); err != nil {
+	if err := customers.Unpark(ctx, "b", start, kept(1)); err != nil {
 		t.Errorf("forget what was never kept: %v", err)
 	}
 	for range 2 {
-		if err := customers.Unpark(ctx, "a", kept(0)); err != nil {
+		if err := customers.Unpark(ctx, "a", start, kept(0)); err != nil {
 			t.Error(err)
 		}
 	}
 	check("a", want[1:]...)
 	for i := range 20 {
-		if ok, err := customers.Park(ctx, "full", kept(i)); !ok || err != nil {
+		if ok, err := customers.Park(ctx, "full", start, kept(i)); !ok || err != nil {
 			t.Fatalf("keep %d: %t, %v", i, ok, err)
 		}
 	}
 	for i, want := range map[int]bool{7: true, 20: false} {
-		if ok, err := customers.Park(ctx, "full", kept(i)); ok != want || err != nil {
+		if ok, err := customers.Park(ctx, "full", start, kept(i)); ok != want || err != nil {
 			t.Errorf("keep %d where there are twenty: %t, %v", i, ok, err)
 		}
 	}
@@ -487,9 +487,9 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"late, and replaced": {{by: "a"}, {by: "b", want: "a"}, {by: "a", over: "a", want: "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := jobtable.NewCalls(open(t).Calls(), job.CallLimits{}, func() time.Time { return start })
+			admission := jobtable.NewAdmission(open(t).Calls(), job.CallLimits{})
 			for i, step := range steps {
-				got, err := calls.Ask(t.Context(), j(step.by), step.key, step.join, func(_ context.Context, id string) (bool, error) {
+				got, err := admission.Ask(t.Context(), j(step.by), start, step.key, step.join, func(_ context.Context, id string) (bool, error) {
 					return !strings.Contains(step.over, id), nil
 				})
 				if err != nil || got != step.want {
@@ -501,12 +501,12 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 
 	t.Run("out of order", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
+		admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{})
 		active := true
 		ask := func(id string, at time.Time, join bool) (string, error) {
 			j := j(id)
 			j.ReceivedAt = at
-			return calls.Ask(t.Context(), j, "key", join, func(context.Context, string) (bool, error) { return active, nil })
+			return admission.Ask(t.Context(), j, start, "key", join, func(context.Context, string) (bool, error) { return active, nil })
 		}
 		if before, err := ask("later", start.Add(time.Second), false); err != nil || before != "" {
 			t.Errorf("the later one: %q, %v", before, err)
@@ -528,13 +528,13 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 
 	t.Run("unknown", func(t *testing.T) {
 		s := open(t)
-		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
+		admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{})
 		trouble := errors.New("the table does not answer")
 		broken := func(context.Context, string) (bool, error) { return true, trouble }
-		if before, err := calls.Ask(t.Context(), j("a"), "key", true, broken); err != nil || before != "" {
+		if before, err := admission.Ask(t.Context(), j("a"), start, "key", true, broken); err != nil || before != "" {
 			t.Errorf("the first: %q, %v", before, err)
 		}
-		if _, err := calls.Ask(t.Context(), j("b"), "key", true, broken); !errors.Is(err, trouble) {
+		if _, err := admission.Ask(t.Context(), j("b"), start, "key", true, broken); !errors.Is(err, trouble) {
 			t.Errorf("where it cannot be told whether the first is over: %v", err)
 		}
 		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"] != (job.Question{By: "a"}) {
@@ -543,11 +543,11 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	})
 
 	const askers = 12
-	race := func(t *testing.T, join bool, ask func(calls *jobtable.Calls)) (map[string]string, job.CallRecord) {
+	race := func(t *testing.T, join bool, ask func(admission *jobtable.Admission)) (map[string]string, job.CallRecord) {
 		s := open(t)
-		calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
+		admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{})
 		if ask != nil {
-			ask(calls)
+			ask(admission)
 		}
 		before := make([]string, askers)
 		begin := make(chan struct{})
@@ -556,7 +556,7 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 			racing.Go(func() {
 				<-begin
 				var err error
-				before[i], err = calls.Ask(t.Context(), j(fmt.Sprint(i)), "key", join, func(_ context.Context, id string) (bool, error) { return id != "over", nil })
+				before[i], err = admission.Ask(t.Context(), j(fmt.Sprint(i)), start, "key", join, func(_ context.Context, id string) (bool, error) { return id != "over", nil })
 				if err != nil {
 					t.Error(err)
 				}
@@ -574,12 +574,12 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		}
 		return told, r
 	}
-	takeover := func(calls *jobtable.Calls) {
-		if _, err := calls.Ask(t.Context(), j("over"), "key", true, nil); err != nil {
+	takeover := func(admission *jobtable.Admission) {
+		if _, err := admission.Ask(t.Context(), j("over"), start, "key", true, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, ask := range map[string]func(*jobtable.Calls){"joiners at once": nil, "takeovers at once": takeover} {
+	for name, ask := range map[string]func(*jobtable.Admission){"joiners at once": nil, "takeovers at once": takeover} {
 		t.Run(name, func(t *testing.T) {
 			told, r := race(t, true, ask)
 			by := r.Questions["key"].By
@@ -609,15 +609,15 @@ func testAsk(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 // testLive tests what is known of a call's end.
 func testLive(t *testing.T, s jobtable.Stores) {
 	ctx := t.Context()
-	calls := jobtable.NewCalls(s.Calls(), job.CallLimits{}, func() time.Time { return start })
+	tracker := jobtable.NewCallTracker(s.Calls())
 	live := func(call string, want bool) {
 		t.Helper()
-		if got, err := calls.Live(ctx, call); err != nil || got != want {
+		if got, err := tracker.Live(ctx, call, start); err != nil || got != want {
 			t.Errorf("%s is live: %t, %v, want %t", call, got, err, want)
 		}
 	}
 	// Of a call that nobody asks about, nothing is written.
-	if err := calls.End(ctx, "call"); err != nil {
+	if err := tracker.End(ctx, "call", start); err != nil {
 		t.Error(err)
 	}
 	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
@@ -630,7 +630,7 @@ func testLive(t *testing.T, s jobtable.Stores) {
 	}
 	live("call", true)
 	for range 2 {
-		if err := calls.End(ctx, "call"); err != nil {
+		if err := tracker.End(ctx, "call", start); err != nil {
 			t.Error(err)
 		}
 	}

@@ -81,15 +81,16 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p.Schedules = memschedule.New(p.Jobs)
 	p.Table = jobtable.New(p.Records)
-	calls := jobtable.NewCalls(p.Records.Calls(), cfg.PerCall, nil)
-	customers := jobtable.NewCustomers(p.Records.Customers(), nil)
+	tracker := jobtable.NewCallTracker(p.Records.Calls())
+	customers := jobtable.NewCustomers(p.Records.Customers())
 	// Nobody else has to know them: they live as long as the jobs do.
 	keys := completion.NewKeys(credential.Fixed(fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text())), cfg.Log.With("function", "ack"))
-	if err := p.makeFront(cfg, calls, keys); err != nil {
+	if err := p.makeFront(cfg, tracker, keys); err != nil {
 		return nil, err
 	}
 	work := process.Config{
-		Tools: cfg.Tools, Table: p.Table, Outcomes: p.Results, Jobs: p.Jobs, Schedules: p.Schedules, Calls: calls, Customers: customers,
+		Tools: cfg.Tools, Table: p.Table, Outcomes: p.Results, Jobs: p.Jobs, Schedules: p.Schedules,
+		Admission: jobtable.NewAdmission(p.Records.Calls(), cfg.PerCall), CallTracker: tracker, Customers: customers,
 		Waits: cfg.Waits, Log: cfg.Log.With("function", "process"),
 	}
 	if cfg.CompletionURL != "" {
@@ -101,7 +102,7 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, fmt.Errorf("process: %w", err)
 	}
 	if p.callback, err = callback.New(callback.Config{
-		Table: p.Table, Calls: cfg.Calls, Results: p.Results, Events: cfg.Announcer, Ends: calls, Customers: customers,
+		Table: p.Table, Calls: cfg.Calls, Results: p.Results, Events: cfg.Announcer, CallTracker: tracker, Customers: customers,
 		Chats: cfg.Chats, OutboundCalls: cfg.CallBack, Text: &text, Log: cfg.Log.With("function", "callback"),
 	}); err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
@@ -109,10 +110,10 @@ func New(cfg Config) (*Pipeline, error) {
 	return p, nil
 }
 
-func (p *Pipeline) makeFront(cfg Config, calls *jobtable.Calls, keys *completion.Keys) error {
+func (p *Pipeline) makeFront(cfg Config, tracker *jobtable.CallTracker, keys *completion.Keys) error {
 	log := cfg.Log.With("function", "ack")
 	webhooks, err := ack.New(ack.Config{
-		Queue: p.Jobs, Credentials: cfg.Credentials, Text: cfg.AckText, Status: status.Of(p.Table), Calls: calls,
+		Queue: p.Jobs, Credentials: cfg.Credentials, Text: cfg.AckText, Status: status.Of(p.Table), CallTracker: tracker,
 		NextCall: slices.ContainsFunc(cfg.Tools.Entries(), func(e *asynctool.Entry) bool { return e.AfterCall == asynctool.NextCall }),
 		Log:      log,
 	})

@@ -349,8 +349,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	p.ack, err = ack.New(ack.Config{Queue: jobs, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: log})
 	must(err)
 	// As many as a call has. Whatever counts twice is refused.
-	calls := jobtable.NewCalls(store.Calls(), job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall}, nil)
-	customers := jobtable.NewCustomers(p.store.Customers(), nil)
+	admission := jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall})
+	tracker := jobtable.NewCallTracker(store.Calls())
+	customers := jobtable.NewCustomers(p.store.Customers())
 	schedules := memschedule.New(jobs)
 	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
 	urls, err := completion.NewURLs(keys, "http://127.0.0.1:1/results/")
@@ -358,9 +359,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	p.complete, err = completion.New(completion.Config{Tokens: keys, Table: jobtable.New(store), Outcomes: results, Schedules: schedules, Log: log})
 	must(err)
 	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store), Outcomes: results, Jobs: jobs,
-		Schedules: schedules, Calls: calls, Customers: customers, Completions: urls, Log: log})
+		Schedules: schedules, Admission: admission, CallTracker: tracker, Customers: customers, Completions: urls, Log: log})
 	must(err)
-	tell, err := callback.New(callback.Config{Table: jobtable.New(store), Calls: s, Results: results, Events: s, Ends: calls, Customers: customers, Log: log})
+	tell, err := callback.New(callback.Config{Table: jobtable.New(store), Calls: s, Results: results, Events: s, CallTracker: tracker, Customers: customers, Log: log})
 	must(err)
 	p.run = func(ctx context.Context) {
 		var running sync.WaitGroup

@@ -1,0 +1,96 @@
+package jobtable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// Admission decides which jobs of a call may start: it holds the call to its
+// limits and keeps track of repeated questions.
+type Admission struct {
+	store  Store[job.CallRecord]
+	limits job.CallLimits
+}
+
+// NewAdmission returns the admission to the calls of a store.
+func NewAdmission(store Store[job.CallRecord], limits job.CallLimits) *Admission {
+	return &Admission{store: store, limits: limits}
+}
+
+// Admit gives a job a slot in its call for as long as its lease. It fails with
+// a [*job.LimitError] if the call has no slot left, and with the store's errors.
+// Without limits it does nothing.
+func (a *Admission) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
+	if a.limits == (job.CallLimits{}) {
+		return nil
+	}
+	return changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.Admit(j.ToolCallID, now, lease, a.limits)
+	})
+}
+
+// Leave frees the slot of a job that no longer runs, if it has one. If Leave
+// fails, the slot ends with the job's lease.
+func (a *Admission) Leave(ctx context.Context, j job.Job, now time.Time) error {
+	if a.limits == (job.CallLimits{}) {
+		return nil
+	}
+	return changeCall(ctx, a.store, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.Leave(j.ToolCallID, now)
+	})
+}
+
+// Ask records that a job asks the question that key stands for. It returns the
+// tool call that already asks it, or "" if there is none that active reports to
+// be under way. With join, that tool call stays the one that asks. Otherwise the
+// job takes its place, unless the job was received earlier, as queues keep no
+// order: then Ask fails with [job.ErrSuperseded] and returns the later tool
+// call. Ask can be repeated.
+func (a *Admission) Ask(
+	ctx context.Context, j job.Job, now time.Time, key string, join bool,
+	active func(ctx context.Context, toolCallID string) (bool, error),
+) (string, error) {
+	before := ""
+	err := changeCall(ctx, a.store, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		q := r.Questions[key]
+		if before = q.Before; q.By == j.ToolCallID {
+			return r, job.ErrUnchanged
+		}
+		if before = q.By; before != "" {
+			goesOn, err := active(ctx, before)
+			switch {
+			case err != nil:
+				return r, err
+			case goesOn && join:
+				return r, job.ErrUnchanged
+			case goesOn && q.At.After(j.ReceivedAt):
+				return r, job.ErrSuperseded
+			case !goesOn:
+				before = ""
+			}
+		}
+		return r.Ask(key, job.Question{By: j.ToolCallID, Before: before, At: j.ReceivedAt}, now), nil
+	})
+	return before, err
+}
+
+// changeCall applies a rule to a call's record. A call without a record gets
+// one if create is set, and is left alone otherwise.
+func changeCall(
+	ctx context.Context, store Store[job.CallRecord], what, callID string, create bool,
+	rule func(job.CallRecord) (job.CallRecord, error),
+) error {
+	var absent *job.CallRecord
+	if create {
+		absent = &job.CallRecord{CallID: callID}
+	}
+	_, err := change(ctx, store, callID, nil, absent, rule)
+	if err == nil || !create && errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return fmt.Errorf("%s call %s: %w", what, callID, err)
+}

@@ -1,4 +1,7 @@
 // Package vapiauth verifies that a webhook comes from Vapi, and signs webhooks as Vapi does.
+//
+// A [Plan] is one credential. [ParsePlans] reads the plans of a deployment, [NewVerifier] makes a
+// [Verifier] of them, and [Plan.Sign] signs a request for tests and simulated calls.
 package vapiauth
 
 import (
@@ -25,38 +28,40 @@ import (
 	"unicode"
 )
 
-// ErrUnauthorized is wrapped by every refusal of [Verifier.Verify]; the answer to it is HTTP 401.
+// ErrUnauthorized is wrapped by every error of [Verifier.Verify]. Answer it with HTTP status 401.
 var ErrUnauthorized = errors.New("webhook is not authenticated")
 
 const (
-	// replayWindow is how far a signed timestamp may lie from the receiver's clock, either way. Svix's libraries use the same.
+	// replayWindow is the largest allowed difference between a signed timestamp and the receiver's
+	// clock, either way. Svix's libraries use the same.
 	replayWindow = 5 * time.Minute
 
 	// maxPlansBytes is the size limit of a value in AWS Secrets Manager.
 	maxPlansBytes = 64 << 10
 
-	// maxSignatures bounds the signatures looked at in one header.
+	// maxSignatures limits the signatures that are read from one header.
 	maxSignatures = 16
 )
 
-// Plan is one webhook credential. Its JSON form is that of Vapi's authenticationPlan (Vapi's OpenAPI:
-// BearerAuthenticationPlan, HMACAuthenticationPlan), with two types of our own: "secret" for the legacy server.secret,
-// and "none". Members of another type than the plan's own are refused.
+// Plan is one webhook credential. Its JSON is that of Vapi's authenticationPlan (Vapi's OpenAPI:
+// BearerAuthenticationPlan, HMACAuthenticationPlan), with two more types: "secret" for the legacy
+// server.secret, and "none". A member that does not belong to the plan's type is an error.
 type Plan struct {
 	// Type is "bearer", "hmac", "secret" or "none". Empty is an error.
 	Type string `json:"type"`
 
-	// Secret is what Vapi sends in the header X-Vapi-Secret. Type "secret" only, required there.
+	// Secret is the value that Vapi sends in the header X-Vapi-Secret. For type "secret" only, and
+	// required there.
 	Secret string `json:"secret,omitempty"`
 
-	// Token is the bearer token. Type "bearer" only, required there.
+	// Token is the bearer token. For type "bearer" only, and required there.
 	Token string `json:"token,omitempty"`
 	// HeaderName is the header that holds the token. Empty means Authorization.
 	HeaderName string `json:"headerName,omitempty"`
-	// BearerPrefixEnabled says whether "Bearer " stands before the token. Nil means true.
+	// BearerPrefixEnabled reports whether "Bearer " precedes the token. Nil means true.
 	BearerPrefixEnabled *bool `json:"bearerPrefixEnabled,omitempty"`
 
-	// SecretKey is the key of the HMAC. Type "hmac" only, required there.
+	// SecretKey is the key of the HMAC. For type "hmac" only, and required there.
 	SecretKey string `json:"secretKey,omitempty"`
 	// Algorithm is "sha256", "sha512" or "sha1". Required for type "hmac".
 	Algorithm string `json:"algorithm,omitempty"`
@@ -64,62 +69,45 @@ type Plan struct {
 	SignatureHeader string `json:"signatureHeader,omitempty"`
 	// TimestampHeader is the header that holds the timestamp. Empty means x-timestamp.
 	TimestampHeader string `json:"timestampHeader,omitempty"`
-	// SignaturePrefix stands before the signature, e.g. "sha256=" in GitHub's style, "v1," in Svix's. Empty means none.
+	// SignaturePrefix precedes the signature, for example "sha256=" in GitHub's style or "v1," in
+	// Svix's style. Empty means none.
 	SignaturePrefix string `json:"signaturePrefix,omitempty"`
-	// IncludeTimestamp says whether the default payload format signs a timestamp. Nil means true. False with a
-	// PayloadFormat that has {timestamp} is an error. Without a signed timestamp nothing holds a replay off.
+	// IncludeTimestamp reports whether the default payload format signs a timestamp. Nil means
+	// true. False is an error if PayloadFormat has {timestamp}. Without a signed timestamp nothing
+	// prevents a replay.
 	IncludeTimestamp *bool `json:"includeTimestamp,omitempty"`
-	// PayloadFormat is what gets signed, with the placeholders {body}, {timestamp}, {method}, {url} and {svix-id}, each
-	// at most once. Empty means "{timestamp}.{body}", or "{body}" where IncludeTimestamp is false. {body} is required.
+	// PayloadFormat is the text that is signed, with the placeholders {body}, {timestamp},
+	// {method}, {url} and {svix-id}, each at most once. {body} is required. Empty means
+	// "{timestamp}.{body}", or "{body}" if IncludeTimestamp is false.
 	PayloadFormat string `json:"payloadFormat,omitempty"`
-	// MessageIDHeader is the header that holds the value of {svix-id}. Required where PayloadFormat has {svix-id}:
-	// Vapi documents no default.
+	// MessageIDHeader is the header that holds the value of {svix-id}. Required if PayloadFormat
+	// has {svix-id}, because Vapi documents no default.
 	MessageIDHeader string `json:"messageIdHeader,omitempty"`
-	// SignatureEncoding is "hex" (either case) or "base64" (standard alphabet, padded or not). Empty means hex.
+	// SignatureEncoding is "hex", in either case, or "base64", with the standard alphabet and with
+	// or without padding. Empty means hex.
 	SignatureEncoding string `json:"signatureEncoding,omitempty"`
-	// SecretIsBase64 says that SecretKey is base64 (standard alphabet) and gets decoded first. Svix's "whsec_" before
-	// it is taken off, as Svix's documentation says ("Verifying webhooks manually").
+	// SecretIsBase64 means that SecretKey is base64 with the standard alphabet and must be decoded.
+	// Svix's prefix "whsec_" is removed first (Svix's documentation, "Verifying webhooks
+	// manually").
 	SecretIsBase64 bool `json:"secretIsBase64,omitempty"`
 }
 
-// String gives the plan's type alone, so that a plan that is printed shows no secret.
+// String returns the plan's type only, so that a printed plan shows no secret.
 func (p Plan) String() string { return "webhook credential of type " + strconv.Quote(p.Type) }
 
-// GoString is String, for %#v.
+// GoString implements [fmt.GoStringer]. It returns String.
 func (p Plan) GoString() string { return p.String() }
 
-// LogValue is String, for slog.
+// LogValue implements [slog.LogValuer]. It returns String.
 func (p Plan) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
-// ParsePlans reads a credential: one plan, or an array of one or two. Two are for the time of a rotation: a webhook that
-// satisfies either is let in. What it returns is fit for [NewVerifier]; its errors hold no secret.
+// ParsePlans parses the JSON of one plan, or of an array with one or two plans. Two are for the
+// time of a rotation: a webhook that satisfies either is accepted. [NewVerifier] accepts the plans
+// that ParsePlans returns. Errors hold no secret.
 func ParsePlans(data []byte) ([]Plan, error) {
-	if len(data) > maxPlansBytes {
-		return nil, fmt.Errorf("webhook credential: %d bytes are more than the %d allowed", len(data), maxPlansBytes)
-	}
-	items := []json.RawMessage{data}
-	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
-		if err := json.Unmarshal(data, &items); err != nil {
-			return nil, planError(err)
-		}
-	}
-	plans := make([]Plan, len(items))
-	for i, item := range items {
-		// The type comes first: an oauth2 plan shall hear of itself, not of a member that is unknown here.
-		var kind struct {
-			Type string `json:"type"`
-		}
-		if err := json.Unmarshal(item, &kind); err != nil {
-			return nil, planError(err)
-		}
-		if kind.Type == "oauth2" {
-			return nil, errOAuth2
-		}
-		decoder := json.NewDecoder(bytes.NewReader(item))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&plans[i]); err != nil {
-			return nil, planError(err)
-		}
+	plans, err := parsePlans(data)
+	if err != nil {
+		return nil, fmt.Errorf("webhook credential: %w", err)
 	}
 	if _, err := NewVerifier(plans...); err != nil {
 		return nil, err
@@ -127,84 +115,122 @@ func ParsePlans(data []byte) ([]Plan, error) {
 	return plans, nil
 }
 
-var errOAuth2 = errors.New(`webhook credential: type "oauth2" is not checked here: let API Gateway's JWT authorizer check those tokens, and put {"type":"none"} behind it`)
-
-// planError says what is wrong with a plan's JSON without quoting from it: a syntax error of encoding/json quotes a byte,
-// which may be one of a secret that was given bare.
-func planError(err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return fmt.Errorf(`webhook credential: not JSON (at byte %d): write it like {"type":"bearer","token":"..."}`, syntax.Offset)
-	case errors.As(err, &kind) && kind.Field == "":
-		return fmt.Errorf(`webhook credential: is a JSON %s: write an object like {"type":"bearer","token":"..."}, or an array of one or two`, kind.Value)
-	case errors.As(err, &kind):
-		return fmt.Errorf("webhook credential: member %s is a %s and must be a %s", kind.Field, kind.Value, kind.Type)
+func parsePlans(data []byte) ([]Plan, error) {
+	if len(data) > maxPlansBytes {
+		return nil, fmt.Errorf("%d bytes are more than the %d allowed", len(data), maxPlansBytes)
 	}
-	return fmt.Errorf("webhook credential: %w: check its spelling against Vapi's authenticationPlan", err)
+	items := []json.RawMessage{data}
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[")) {
+		if err := json.Unmarshal(data, &items); err != nil {
+			return nil, explainJSON(err)
+		}
+	}
+	plans := make([]Plan, len(items))
+	for i, item := range items {
+		// Check the type first: an oauth2 plan needs its own error, not one about unknown members.
+		var kind struct {
+			Type string `json:"type"`
+		}
+		if err := json.Unmarshal(item, &kind); err != nil {
+			return nil, explainJSON(err)
+		}
+		if kind.Type == "oauth2" {
+			return nil, errOAuth2
+		}
+		decoder := json.NewDecoder(bytes.NewReader(item))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&plans[i]); err != nil {
+			return nil, explainJSON(err)
+		}
+	}
+	return plans, nil
+}
+
+var errOAuth2 = errors.New(`type "oauth2" is not verified here: ` +
+	`use an API Gateway JWT authorizer for these tokens, and {"type":"none"} behind it`)
+
+// explainJSON explains an error of encoding/json without quoting the input. A syntax error of
+// encoding/json quotes one byte, which can belong to a secret that was stored without JSON.
+func explainJSON(err error) error {
+	const example = `{"type":"bearer","token":"..."}`
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("not JSON (at byte %d): write it like %s", syntax.Offset, example)
+	}
+	kind, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: check its spelling against Vapi's authenticationPlan", err)
+	case kind.Field == "":
+		return fmt.Errorf("it is a JSON %s: write an object like %s, or an array of one or two", kind.Value, example)
+	}
+	return fmt.Errorf("member %s: got a JSON %s, want a %s", kind.Field, kind.Value, kind.Type)
 }
 
 // Request is a webhook as it was received.
 type Request struct {
 	Method string
-	// URL is the server URL as it stands in Vapi. Only a payload format with {url} reads it.
+	// URL is the server URL as configured at Vapi. Only a payload format with {url} needs it.
 	URL string
-	// Header's names may be in any case.
+	// Header holds the headers. Names can be in any case.
 	Header http.Header
-	// Body is the raw body, after any transport encoding (API Gateway's base64) is undone.
+	// Body is the raw body, after decoding API Gateway's base64.
 	Body []byte
 }
 
-// Verifier says whether a webhook comes from someone who knows the credential. It is safe for concurrent use. The zero
-// Verifier refuses everything; build one with [NewVerifier].
+// Verifier verifies that the sender of a webhook knows the credential. It is safe for concurrent
+// use. The zero Verifier rejects every webhook; use [NewVerifier].
 type Verifier struct {
-	credentials []webhookCredential
+	credentials []credential
 	off         bool
 }
 
-// webhookCredential is a Plan made ready for use.
-type webhookCredential interface {
+// credential is a validated Plan.
+type credential interface {
 	verify(r *Request, now time.Time) error
 	sign(r *Request, now time.Time)
 }
 
-// NewVerifier makes a Verifier of one plan or two. Its errors say which member is wrong and hold no secret.
+// NewVerifier returns a Verifier for one plan or two. Errors name the wrong member and hold no
+// secret.
 func NewVerifier(plans ...Plan) (*Verifier, error) {
 	if len(plans) < 1 || len(plans) > 2 {
-		return nil, fmt.Errorf("webhook credential: %d plans: give one, or two while a credential is rotated", len(plans))
+		return nil, fmt.Errorf("webhook credential: %d plans: use one, or two during a rotation", len(plans))
 	}
 	v := new(Verifier)
 	for _, p := range plans {
-		credential, err := p.compile()
+		c, err := p.compile()
 		if err != nil {
 			return nil, err
 		}
-		if credential == nil {
+		if c == nil {
 			v.off = true
 			continue
 		}
-		v.credentials = append(v.credentials, credential)
+		v.credentials = append(v.credentials, c)
 	}
 	if v.off && len(plans) > 1 {
-		return nil, errors.New(`webhook credential: {"type":"none"} beside another plan would let everybody in: remove one of the two`)
+		return nil, errors.New(`webhook credential: {"type":"none"} beside another plan accepts every webhook: ` +
+			"remove one of the two")
 	}
 	return v, nil
 }
 
-// Off reports whether verification is switched off (type "none").
+// Off reports whether verification is switched off by a plan of type "none".
 func (v *Verifier) Off() bool { return v.off }
 
-// Verify returns nil for an authentic webhook, else an error that wraps [ErrUnauthorized] and says for the operator's log
-// why, without any secret or header value. Every plan is tried, whatever the earlier ones said.
+// Verify returns nil for an authentic webhook. Otherwise it returns an error that wraps
+// [ErrUnauthorized] and gives the reason of each plan, for the operator's log. The error holds no
+// secret and no header value.
+//
+// Verify tries every plan, whatever the earlier ones returned.
 func (v *Verifier) Verify(r Request, now time.Time) error {
 	if v.off {
 		return nil
 	}
 	accepted := false
 	reasons := make([]string, 0, len(v.credentials))
-	for _, credential := range v.credentials {
-		if err := credential.verify(&r, now); err != nil {
+	for _, c := range v.credentials {
+		if err := c.verify(&r, now); err != nil {
 			reasons = append(reasons, err.Error())
 			continue
 		}
@@ -216,37 +242,45 @@ func (v *Verifier) Verify(r Request, now time.Time) error {
 	return fmt.Errorf("%w: %s", ErrUnauthorized, strings.Join(reasons, "; "))
 }
 
-// Sign sets the headers that Vapi would send with r under this plan, for senders that stand in for Vapi. A message id
-// that is already there is kept; the timestamp is written in seconds. It returns an error for a plan that [NewVerifier]
-// would refuse.
+// Sign sets the headers that Vapi sends with r under this plan. It is for senders that stand in for
+// Vapi. A message ID that is already in r is kept. The timestamp is written in seconds. Sign
+// returns an error if [NewVerifier] would.
 func (p Plan) Sign(r *Request, now time.Time) error {
-	credential, err := p.compile()
-	if err != nil || credential == nil {
+	c, err := p.compile()
+	if err != nil || c == nil {
 		return err
 	}
 	if r.Header == nil {
 		r.Header = make(http.Header)
 	}
-	credential.sign(r, now)
+	c.sign(r, now)
 	return nil
 }
 
-// compile checks the plan. Type "none" gives nil.
-func (p Plan) compile() (webhookCredential, error) {
+// compile validates the plan. It returns nil for type "none".
+func (p Plan) compile() (credential, error) {
+	c, err := p.newCredential()
+	if err != nil {
+		return nil, fmt.Errorf("webhook credential: %w", err)
+	}
+	return c, nil
+}
+
+func (p Plan) newCredential() (credential, error) {
 	switch p.Type {
 	case "none":
 		if p != (Plan{Type: p.Type}) {
-			return nil, errors.New(`webhook credential: type "none" has no further members: remove them, or name the type that they belong to`)
+			return nil, errors.New(`type "none" has no further members: remove them, or correct the type`)
 		}
 		return nil, nil
 	case "secret":
 		if p != (Plan{Type: p.Type, Secret: p.Secret}) {
-			return nil, errors.New(`webhook credential: type "secret" has the member secret and no other`)
+			return nil, errors.New(`type "secret" has the member secret and no other`)
 		}
 		return newTokenCredential("secret", p.Secret, "X-Vapi-Secret", "")
 	case "bearer":
 		if p != (Plan{Type: p.Type, Token: p.Token, HeaderName: p.HeaderName, BearerPrefixEnabled: p.BearerPrefixEnabled}) {
-			return nil, errors.New(`webhook credential: type "bearer" has the members token, headerName and bearerPrefixEnabled and no other`)
+			return nil, errors.New(`type "bearer" has the members token, headerName and bearerPrefixEnabled and no other`)
 		}
 		scheme := "Bearer"
 		if p.BearerPrefixEnabled != nil && !*p.BearerPrefixEnabled {
@@ -255,34 +289,37 @@ func (p Plan) compile() (webhookCredential, error) {
 		return newTokenCredential("token", p.Token, cmp.Or(p.HeaderName, "Authorization"), scheme)
 	case "hmac":
 		if p.Secret != "" || p.Token != "" || p.HeaderName != "" || p.BearerPrefixEnabled != nil {
-			return nil, errors.New(`webhook credential: type "hmac" has none of the members secret, token, headerName and bearerPrefixEnabled: remove them`)
+			return nil, errors.New(`type "hmac" has none of the members secret, token, headerName and ` +
+				"bearerPrefixEnabled: remove them")
 		}
 		return newHMACCredential(p)
 	case "oauth2":
 		return nil, errOAuth2
 	case "":
-		return nil, errors.New(`webhook credential: the member type is missing: add "bearer", "hmac", "secret" or "none"`)
+		return nil, errors.New(`the member type is missing: add "bearer", "hmac", "secret" or "none"`)
 	}
-	return nil, errors.New(`webhook credential: type must be "bearer", "hmac", "secret" or "none"`)
+	return nil, errors.New(`type must be "bearer", "hmac", "secret" or "none"`)
 }
 
-// tokenCredential is a value that is sent as it is: the legacy secret and the bearer token.
+// tokenCredential is a value that is sent unchanged: the legacy secret or the bearer token.
 type tokenCredential struct {
 	header string
-	scheme string // "" where the value stands alone
+	scheme string // "" if the value stands alone
 	token  string
-	// digest is the token's SHA-256. Digests are compared instead of tokens so that the time does not tell their length.
+	// digest is the token's SHA-256. Digests are compared instead of tokens, so that the duration
+	// does not reveal the token's length.
 	digest [sha256.Size]byte
 }
 
 func newTokenCredential(member, token, header, scheme string) (*tokenCredential, error) {
 	switch {
 	case token == "":
-		return nil, fmt.Errorf("webhook credential: %s is empty: give the value that Vapi has", member)
+		return nil, fmt.Errorf("%s is empty: set it to the value at Vapi", member)
 	case !fitsHeader(token):
-		return nil, fmt.Errorf("webhook credential: %s has a line break, a control character or a space at an end, which no header can carry: remove it", member)
+		return nil, fmt.Errorf("%s has a line break, a control character or a space at an end, "+
+			"which no header can carry: remove it", member)
 	case !headerNameValid(header):
-		return nil, errors.New("webhook credential: headerName is not a header name")
+		return nil, errors.New("headerName is not a valid header name")
 	}
 	return &tokenCredential{header, scheme, token, sha256.Sum256([]byte(token))}, nil
 }
@@ -314,18 +351,21 @@ func (c *tokenCredential) sign(r *Request, _ time.Time) {
 	r.Header.Set(c.header, value)
 }
 
-// hmacCredential is a signature over a formatted payload.
+// hmacCredential signs a formatted payload.
 type hmacCredential struct {
-	newHash                                           func() hash.Hash
-	key                                               []byte
-	base64                                            bool // else hex
-	prefix                                            string
-	signatureHeader, timestampHeader, messageIDHeader string
-	payload                                           []payloadPart
-	timestamped, identified                           bool // whether the payload has {timestamp}, {svix-id}
+	newHash         func() hash.Hash
+	key             []byte
+	base64          bool // else hex
+	prefix          string
+	signatureHeader string
+	timestampHeader string
+	messageIDHeader string
+	payload         []payloadPart
+	timestamped     bool // whether the payload has {timestamp}
+	identified      bool // whether the payload has {svix-id}
 }
 
-// payloadPart is a literal, or a placeholder with its braces.
+// payloadPart is a literal, or a placeholder including its braces.
 type payloadPart struct {
 	literal     []byte
 	placeholder string
@@ -340,16 +380,17 @@ func newHMACCredential(p Plan) (*hmacCredential, error) {
 		messageIDHeader: p.MessageIDHeader,
 	}
 	if p.SecretIsBase64 {
-		// '_' is not in the standard alphabet, so a prefix can't be taken for a part of the key.
+		// '_' is not in the standard alphabet, so the prefix cannot be a part of the key.
 		secret := strings.TrimRight(strings.TrimPrefix(p.SecretKey, "whsec_"), "=")
 		key, err := base64.RawStdEncoding.Strict().DecodeString(secret)
 		if err != nil || strings.ContainsAny(secret, "\r\n") {
-			return nil, errors.New("webhook credential: secretKey is not base64 in the standard alphabet: correct it, or set secretIsBase64 to false")
+			return nil, errors.New("secretKey is not base64 in the standard alphabet: " +
+				"correct it, or set secretIsBase64 to false")
 		}
 		c.key = key
 	}
 	if len(c.key) == 0 {
-		return nil, errors.New("webhook credential: secretKey is empty: give the value that Vapi has")
+		return nil, errors.New("secretKey is empty: set it to the value at Vapi")
 	}
 	switch p.Algorithm {
 	case "sha256":
@@ -369,7 +410,8 @@ func newHMACCredential(p Plan) (*hmacCredential, error) {
 		return nil, errors.New(`webhook credential: signatureEncoding must be "hex" or "base64"`)
 	}
 	if !fitsHeader(p.SignaturePrefix + "x") {
-		return nil, errors.New("webhook credential: signaturePrefix has a line break, a control character or a space at its beginning, which no header can carry: remove it")
+		return nil, errors.New("signaturePrefix has a line break, a control character or a space at its beginning, " +
+			"which no header can carry: remove it")
 	}
 
 	withTimestamp := p.IncludeTimestamp == nil || *p.IncludeTimestamp
@@ -380,20 +422,21 @@ func newHMACCredential(p Plan) (*hmacCredential, error) {
 	case format == "":
 		format = "{body}"
 	}
-	parts, err := parsePayloadFormat(format)
-	if err != nil {
-		return nil, fmt.Errorf("webhook credential: %w", err)
+	var err error
+	if c.payload, err = parsePayloadFormat(format); err != nil {
+		return nil, err
 	}
-	c.payload = parts
-	for _, part := range parts {
+	for _, part := range c.payload {
 		c.timestamped = c.timestamped || part.placeholder == "{timestamp}"
 		c.identified = c.identified || part.placeholder == "{svix-id}"
 	}
 	if c.timestamped && !withTimestamp {
-		return nil, errors.New("webhook credential: includeTimestamp is false and payloadFormat has {timestamp}: change one of the two to what Vapi has")
+		return nil, errors.New("includeTimestamp is false and payloadFormat has {timestamp}: " +
+			"change one of the two to the value at Vapi")
 	}
 	if c.identified && c.messageIDHeader == "" {
-		return nil, errors.New("webhook credential: payloadFormat has {svix-id}: set messageIdHeader to the header that holds it (svix-id in Svix's style)")
+		return nil, errors.New("payloadFormat has {svix-id}: " +
+			"set messageIdHeader to the header that holds it (svix-id in Svix's style)")
 	}
 
 	headers := []string{c.signatureHeader}
@@ -405,19 +448,19 @@ func newHMACCredential(p Plan) (*hmacCredential, error) {
 	}
 	for i, name := range headers {
 		if !headerNameValid(name) {
-			return nil, errors.New("webhook credential: signatureHeader, timestampHeader or messageIdHeader is not a header name")
+			return nil, errors.New("signatureHeader, timestampHeader or messageIdHeader is not a valid header name")
 		}
 		for _, other := range headers[:i] {
 			if strings.EqualFold(name, other) {
-				return nil, errors.New("webhook credential: signatureHeader, timestampHeader and messageIdHeader must be different headers")
+				return nil, errors.New("signatureHeader, timestampHeader and messageIdHeader must be different headers")
 			}
 		}
 	}
 	return c, nil
 }
 
-// parsePayloadFormat splits a payload format. A placeholder that stands there twice is refused, since Vapi does not
-// document whether it fills in the second one.
+// parsePayloadFormat splits a payload format. A repeated placeholder is an error, because Vapi does
+// not document whether it fills in the second one.
 func parsePayloadFormat(format string) ([]payloadPart, error) {
 	var parts []payloadPart
 	seen := make(map[string]bool)
@@ -438,7 +481,8 @@ func parsePayloadFormat(format string) ([]payloadPart, error) {
 		switch placeholder {
 		case "{body}", "{timestamp}", "{method}", "{url}", "{svix-id}":
 		default:
-			return nil, fmt.Errorf("payloadFormat has the unknown placeholder %q: there are {body}, {timestamp}, {method}, {url} and {svix-id}", placeholder)
+			return nil, fmt.Errorf("payloadFormat has the unknown placeholder %q: "+
+				"use {body}, {timestamp}, {method}, {url} and {svix-id}", placeholder)
 		}
 		if seen[placeholder] {
 			return nil, fmt.Errorf("payloadFormat has %s twice", placeholder)
@@ -448,7 +492,7 @@ func parsePayloadFormat(format string) ([]payloadPart, error) {
 		rest = rest[open+length:]
 	}
 	if !seen["{body}"] {
-		return nil, errors.New("payloadFormat has no {body}, so nothing would protect the body: add it")
+		return nil, errors.New("payloadFormat has no {body}, so nothing protects the body: add it")
 	}
 	return parts, nil
 }
@@ -458,10 +502,11 @@ func (c *hmacCredential) verify(r *Request, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	// Everything cheap comes before the body is hashed.
+	// Check everything cheap before hashing the body.
 	candidates := c.candidates(value)
 	if len(candidates) == 0 {
-		return fmt.Errorf("header %s holds no signature with the credential's prefix, encoding and algorithm", c.signatureHeader)
+		return fmt.Errorf("header %s holds no signature with the credential's prefix, encoding and algorithm",
+			c.signatureHeader)
 	}
 	var timestamp, messageID string
 	if c.timestamped {
@@ -473,7 +518,8 @@ func (c *hmacCredential) verify(r *Request, now time.Time) error {
 			return fmt.Errorf("header %s holds no timestamp (seconds, milliseconds or ISO 8601)", c.timestampHeader)
 		}
 		if age := now.Sub(at); age.Abs() > replayWindow {
-			return fmt.Errorf("header %s is more than %v off the clock here: a replay, or a clock that is wrong", c.timestampHeader, replayWindow)
+			return fmt.Errorf("header %s differs from the clock by more than %v: a replay, or a wrong clock",
+				c.timestampHeader, replayWindow)
 		}
 	}
 	if c.identified {
@@ -485,12 +531,13 @@ func (c *hmacCredential) verify(r *Request, now time.Time) error {
 		}
 	}
 	want := []byte(c.signature(r, timestamp, messageID))
-	fits := 0
+	matches := 0
 	for _, candidate := range candidates {
-		fits |= subtle.ConstantTimeCompare([]byte(candidate), want)
+		matches |= subtle.ConstantTimeCompare([]byte(candidate), want)
 	}
-	if fits != 1 {
-		return fmt.Errorf("the signature in header %s does not fit the request: another secret, another payload format, or a changed body", c.signatureHeader)
+	if matches != 1 {
+		return fmt.Errorf("the signature in header %s does not match the request: "+
+			"another secret, another payload format, or a changed body", c.signatureHeader)
 	}
 	return nil
 }
@@ -510,8 +557,8 @@ func (c *hmacCredential) sign(r *Request, now time.Time) {
 	r.Header.Set(c.signatureHeader, c.prefix+c.signature(r, timestamp, messageID))
 }
 
-// signature is the encoded HMAC: hex in lower case, or padded base64. The parts are written one by one, so that a large
-// body is not copied.
+// signature returns the encoded HMAC: hex in lower case, or padded base64. It writes the parts one
+// by one, so that a large body is not copied.
 func (c *hmacCredential) signature(r *Request, timestamp, messageID string) string {
 	mac := hmac.New(c.newHash, c.key)
 	for _, part := range c.payload {
@@ -536,8 +583,9 @@ func (c *hmacCredential) signature(r *Request, timestamp, messageID string) stri
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// candidates are the signatures in a header value, without the prefix and in the form that signature gives. Svix's style
-// has several of them with spaces between; the value as a whole counts too, for a prefix that has a space in it.
+// candidates returns the signatures in a header value, without the prefix and in the form that
+// signature returns. Svix's style has several signatures, separated by spaces. The whole value is a
+// candidate too, for a prefix with a space.
 func (c *hmacCredential) candidates(value string) []string {
 	if strings.Count(value, " ") >= maxSignatures {
 		return nil
@@ -564,13 +612,14 @@ func (c *hmacCredential) candidates(value string) []string {
 	return found
 }
 
-// parseSignedTimestamp reads seconds, milliseconds or ISO 8601. Vapi does not document which it sends.
+// parseSignedTimestamp parses seconds, milliseconds or ISO 8601. Vapi does not document which one
+// it sends.
 func parseSignedTimestamp(s string) (time.Time, bool) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		switch {
 		case n < 0:
 			return time.Time{}, false
-		case n < 1e11: // as milliseconds this would be in 1973, as seconds it reaches the year 5138
+		case n < 1e11: // in milliseconds this is the year 1973, in seconds the year 5138
 			return time.Unix(n, 0), true
 		}
 		return time.UnixMilli(n), true
@@ -579,23 +628,20 @@ func parseSignedTimestamp(s string) (time.Time, bool) {
 	return at, err == nil
 }
 
-// soleHeader is the value of a header that was sent once. Names are compared in any case, since not every sender or
-// gateway makes them canonical.
+// soleHeader returns the value of a header that was sent exactly once. Names match in any case,
+// because not every sender and gateway makes them canonical.
 func soleHeader(header http.Header, name string) (string, error) {
-	var value string
-	times := 0
+	var sent []string
 	for key, values := range header {
 		if strings.EqualFold(key, name) {
-			for _, value = range values {
-				times++
-			}
+			sent = append(sent, values...)
 		}
 	}
-	switch times {
+	switch len(sent) {
 	case 0:
 		return "", fmt.Errorf("header %s is missing", name)
 	case 1:
-		return value, nil
+		return sent[0], nil
 	}
 	return "", fmt.Errorf("header %s was sent more than once", name)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,92 +43,110 @@ func headerOf(pairs ...string) http.Header {
 
 func TestParsePlans(t *testing.T) {
 	hmacPlan := vapiauth.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256"}
-	tests := map[string]struct {
+	for name, row := range map[string]struct {
 		json string
 		want []vapiauth.Plan
 	}{
-		"secret":        {`{"type":"secret","secret":"s"}`, []vapiauth.Plan{{Type: "secret", Secret: "s"}}},
-		"bearer":        {`{"type":"bearer","token":"t"}`, []vapiauth.Plan{{Type: "bearer", Token: "t"}}},
-		"bearer, whole": {`{"type":"bearer","token":"t","headerName":"X-Key","bearerPrefixEnabled":false}`, []vapiauth.Plan{{Type: "bearer", Token: "t", HeaderName: "X-Key", BearerPrefixEnabled: new(false)}}},
-		"hmac":          {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapiauth.Plan{hmacPlan}},
-		"hmac, whole": {`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha512","signatureHeader":"svix-signature","timestampHeader":"svix-timestamp",
-			"signaturePrefix":"v1,","includeTimestamp":true,"payloadFormat":"{svix-id}.{timestamp}.{body}","messageIdHeader":"svix-id","signatureEncoding":"base64","secretIsBase64":true}`,
-			[]vapiauth.Plan{{Type: "hmac", SecretKey: "whsec_a2V5", Algorithm: "sha512", SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", SignaturePrefix: "v1,",
-				IncludeTimestamp: new(true), PayloadFormat: "{svix-id}.{timestamp}.{body}", MessageIDHeader: "svix-id", SignatureEncoding: "base64", SecretIsBase64: true}}},
-		"null is left out": {`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":null,"includeTimestamp":null}`, []vapiauth.Plan{hmacPlan}},
-		"array of one":     {` [{"type":"none"}] `, []vapiauth.Plan{{Type: "none"}}},
-		"rotation":         {`[{"type":"bearer","token":"new"},{"type":"secret","secret":"old"}]`, []vapiauth.Plan{{Type: "bearer", Token: "new"}, {Type: "secret", Secret: "old"}}},
-	}
-	for name, tt := range tests {
+		"secret": {`{"type":"secret","secret":"s"}`, []vapiauth.Plan{{Type: "secret", Secret: "s"}}},
+		"bearer": {`{"type":"bearer","token":"t"}`, []vapiauth.Plan{{Type: "bearer", Token: "t"}}},
+		"bearer, all members": {
+			`{"type":"bearer","token":"t","headerName":"X-Key","bearerPrefixEnabled":false}`,
+			[]vapiauth.Plan{{Type: "bearer", Token: "t", HeaderName: "X-Key", BearerPrefixEnabled: new(false)}},
+		},
+		"hmac": {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapiauth.Plan{hmacPlan}},
+		"hmac, all members": {
+			`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha512","signatureHeader":"svix-signature",
+			"timestampHeader":"svix-timestamp","signaturePrefix":"v1,","includeTimestamp":true,
+			"payloadFormat":"{svix-id}.{timestamp}.{body}","messageIdHeader":"svix-id",
+			"signatureEncoding":"base64","secretIsBase64":true}`,
+			[]vapiauth.Plan{{
+				Type: "hmac", SecretKey: "whsec_a2V5", Algorithm: "sha512", SignatureHeader: "svix-signature",
+				TimestampHeader: "svix-timestamp", SignaturePrefix: "v1,", IncludeTimestamp: new(true),
+				PayloadFormat: "{svix-id}.{timestamp}.{body}", MessageIDHeader: "svix-id",
+				SignatureEncoding: "base64", SecretIsBase64: true,
+			}},
+		},
+		"null counts as absent": {
+			`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":null,"includeTimestamp":null}`,
+			[]vapiauth.Plan{hmacPlan},
+		},
+		"array of one": {` [{"type":"none"}] `, []vapiauth.Plan{{Type: "none"}}},
+		"rotation": {
+			`[{"type":"bearer","token":"new"},{"type":"secret","secret":"old"}]`,
+			[]vapiauth.Plan{{Type: "bearer", Token: "new"}, {Type: "secret", Secret: "old"}},
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := vapiauth.ParsePlans([]byte(tt.json))
+			got, err := vapiauth.ParsePlans([]byte(row.json))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(row.want, got); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-func TestParsePlansRefuses(t *testing.T) {
-	const hush = "hush"
-	tests := map[string]struct{ json, want string }{
-		"nothing":                      {``, "not JSON"},
-		"bare secret":                  {hush, "not JSON"},
-		"bare JSON string":             {`"hush"`, "is a JSON string"},
-		"trailing garbage":             {`{"type":"secret","secret":"hush"} hush`, "not JSON"},
-		"null":                         {`null`, "type is missing"},
-		"empty array":                  {`[]`, "0 plans"},
-		"three plans":                  {`[{"type":"secret","secret":"a"},{"type":"secret","secret":"b"},{"type":"secret","secret":"c"}]`, "3 plans"},
-		"nested array":                 {`[[{"type":"none"}]]`, "is a JSON array"},
-		"too long":                     {strings.Repeat(" ", 64<<10) + `{"type":"none"}`, "more than"},
-		"no type":                      {`{"secret":"hush"}`, "type is missing"},
-		"unknown type":                 {`{"type":"hush"}`, "type must be"},
-		"type of another kind":         {`{"type":["hush"]}`, "member type is a array"},
-		"misspelt member":              {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","includeTimestmap":true}`, `unknown field "includeTimestmap"`},
-		"member of another kind":       {`{"type":"bearer","token":"hush","bearerPrefixEnabled":"false"}`, "bearerPrefixEnabled is a string and must be a bool"},
-		"oauth2":                       {`{"type":"oauth2","url":"https://x","clientId":"hush","clientSecret":"hush"}`, "JWT authorizer"},
-		"none beside another":          {`[{"type":"none"},{"type":"secret","secret":"hush"}]`, "let everybody in"},
-		"none with members":            {`{"type":"none","secret":"hush"}`, "no further members"},
-		"secret with members":          {`{"type":"secret","secret":"hush","headerName":"X-A"}`, "and no other"},
-		"bearer with members":          {`{"type":"bearer","token":"hush","secret":"hush"}`, "and no other"},
-		"hmac with members":            {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","token":"hush"}`, "none of the members"},
-		"empty secret":                 {`{"type":"secret","secret":""}`, "secret is empty"},
-		"empty token":                  {`{"type":"bearer"}`, "token is empty"},
-		"token with a line break":      {`{"type":"bearer","token":"hush\n"}`, "line break"},
-		"token with a space after":     {`{"type":"bearer","token":"hush "}`, "space at an end"},
-		"bad header name":              {`{"type":"bearer","token":"hush","headerName":"X Key"}`, "not a header name"},
-		"empty key":                    {`{"type":"hmac","algorithm":"sha256"}`, "secretKey is empty"},
-		"key empty once decoded":       {`{"type":"hmac","secretKey":"whsec_","algorithm":"sha256","secretIsBase64":true}`, "secretKey is empty"},
-		"key not base64":               {`{"type":"hmac","secretKey":"hush!","algorithm":"sha256","secretIsBase64":true}`, "not base64"},
-		"key in URL-safe base64":       {`{"type":"hmac","secretKey":"_-_-","algorithm":"sha256","secretIsBase64":true}`, "not base64"},
-		"key with a line break":        {`{"type":"hmac","secretKey":"aHVz\naA==","algorithm":"sha256","secretIsBase64":true}`, "not base64"},
-		"no algorithm":                 {`{"type":"hmac","secretKey":"hush"}`, "algorithm must be"},
-		"unknown algorithm":            {`{"type":"hmac","secretKey":"hush","algorithm":"md5"}`, "algorithm must be"},
-		"unknown encoding":             {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","signatureEncoding":"base32"}`, "signatureEncoding must be"},
-		"bad prefix":                   {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","signaturePrefix":"v1\n"}`, "signaturePrefix has"},
-		"bad signature header":         {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","signatureHeader":"x:y"}`, "not a header name"},
-		"one header for two":           {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","timestampHeader":"X-Signature"}`, "different headers"},
-		"unknown placeholder":          {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{time}.{body}"}`, `unknown placeholder "{time}"`},
-		"placeholder in another case":  {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{Body}"}`, `unknown placeholder "{Body}"`},
-		"open brace":                   {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{body}.{"}`, "without its }"},
-		"placeholder twice":            {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{body}{body}"}`, "{body} twice"},
-		"format without body":          {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{timestamp}"}`, "no {body}"},
-		"timestamp not to be included": {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{timestamp}{body}","includeTimestamp":false}`, "includeTimestamp is false"},
-		"message id without header":    {`{"type":"hmac","secretKey":"hush","algorithm":"sha256","payloadFormat":"{svix-id}{body}"}`, "set messageIdHeader"},
-	}
-	for name, tt := range tests {
+func TestParsePlansErrors(t *testing.T) {
+	const secret = "hush"
+	hmac := func(members string) string { return `{"type":"hmac","algorithm":"sha256",` + members + `}` }
+	keyed := func(members string) string { return hmac(`"secretKey":"hush",` + members) }
+	for name, row := range map[string]struct{ json, want string }{
+		"nothing":               {``, "not JSON"},
+		"bare secret":           {secret, "not JSON"},
+		"bare JSON string":      {`"hush"`, "is a JSON string"},
+		"trailing garbage":      {`{"type":"secret","secret":"hush"} hush`, "not JSON"},
+		"null":                  {`null`, "type is missing"},
+		"empty array":           {`[]`, "0 plans"},
+		"three plans":           {`[{"type":"none"},{"type":"none"},{"type":"none"}]`, "3 plans"},
+		"nested array":          {`[[{"type":"none"}]]`, "is a JSON array"},
+		"too long":              {strings.Repeat(" ", 64<<10) + `{"type":"none"}`, "more than"},
+		"no type":               {`{"secret":"hush"}`, "type is missing"},
+		"unknown type":          {`{"type":"hush"}`, "type must be"},
+		"type is an array":      {`{"type":["hush"]}`, "member type: got a JSON array, want a string"},
+		"misspelt member":       {keyed(`"includeTimestmap":true`), `unknown field "includeTimestmap"`},
+		"member is a string":    {`{"type":"bearer","bearerPrefixEnabled":"hush"}`, "got a JSON string, want a bool"},
+		"oauth2":                {`{"type":"oauth2","clientId":"hush","clientSecret":"hush"}`, "JWT authorizer"},
+		"none beside another":   {`[{"type":"none"},{"type":"secret","secret":"hush"}]`, "accepts every webhook"},
+		"none with members":     {`{"type":"none","secret":"hush"}`, "no further members"},
+		"secret with members":   {`{"type":"secret","secret":"hush","headerName":"X-A"}`, "and no other"},
+		"bearer with members":   {`{"type":"bearer","token":"hush","secret":"hush"}`, "and no other"},
+		"hmac with members":     {keyed(`"token":"hush"`), "none of the members"},
+		"empty secret":          {`{"type":"secret","secret":""}`, "secret is empty"},
+		"empty token":           {`{"type":"bearer"}`, "token is empty"},
+		"token, line break":     {`{"type":"bearer","token":"hush\n"}`, "line break"},
+		"token, space after":    {`{"type":"bearer","token":"hush "}`, "space at an end"},
+		"bad header name":       {`{"type":"bearer","token":"hush","headerName":"X Key"}`, "not a valid header name"},
+		"empty key":             {`{"type":"hmac","algorithm":"sha256"}`, "secretKey is empty"},
+		"empty decoded key":     {hmac(`"secretKey":"whsec_","secretIsBase64":true`), "secretKey is empty"},
+		"key not base64":        {hmac(`"secretKey":"hush!","secretIsBase64":true`), "not base64"},
+		"key, URL-safe base64":  {hmac(`"secretKey":"_-_-","secretIsBase64":true`), "not base64"},
+		"key with a line break": {hmac(`"secretKey":"aHVz\naA==","secretIsBase64":true`), "not base64"},
+		"no algorithm":          {`{"type":"hmac","secretKey":"hush"}`, "algorithm must be"},
+		"unknown algorithm":     {`{"type":"hmac","secretKey":"hush","algorithm":"md5"}`, "algorithm must be"},
+		"unknown encoding":      {keyed(`"signatureEncoding":"base32"`), "signatureEncoding must be"},
+		"bad prefix":            {keyed(`"signaturePrefix":"v1\n"`), "signaturePrefix has"},
+		"bad signature header":  {keyed(`"signatureHeader":"x:y"`), "not a valid header name"},
+		"one header for two":    {keyed(`"timestampHeader":"X-Signature"`), "different headers"},
+		"unknown placeholder":   {keyed(`"payloadFormat":"{time}.{body}"`), `unknown placeholder "{time}"`},
+		"placeholder's case":    {keyed(`"payloadFormat":"{Body}"`), `unknown placeholder "{Body}"`},
+		"open brace":            {keyed(`"payloadFormat":"{body}.{"`), "without its }"},
+		"placeholder twice":     {keyed(`"payloadFormat":"{body}{body}"`), "{body} twice"},
+		"format without body":   {keyed(`"payloadFormat":"{timestamp}"`), "no {body}"},
+		"message id, no header": {keyed(`"payloadFormat":"{svix-id}{body}"`), "set messageIdHeader"},
+		"excluded timestamp": {
+			keyed(`"payloadFormat":"{timestamp}{body}","includeTimestamp":false`), "includeTimestamp is false"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			plans, err := vapiauth.ParsePlans([]byte(tt.json))
+			plans, err := vapiauth.ParsePlans([]byte(row.json))
 			if err == nil {
 				t.Fatalf("accepted as %v", plans)
 			}
-			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %q does not say %q", err, tt.want)
+			if !strings.HasPrefix(err.Error(), "webhook credential: ") || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("error %q, want %q", err, row.want)
 			}
-			if strings.Contains(err.Error(), hush) {
+			if strings.Contains(err.Error(), secret) {
 				t.Errorf("error shows a secret: %q", err)
 			}
 		})
@@ -138,22 +157,28 @@ func TestPlanPrintsNoSecret(t *testing.T) {
 	p := vapiauth.Plan{Type: "bearer", Token: "hush"}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "plan", p)
-	for _, text := range []string{log.String(), fmt.Sprint(p), fmt.Sprintf("%+v", p), fmt.Sprintf("%#v", []vapiauth.Plan{p})} {
+	for _, text := range []string{
+		log.String(), fmt.Sprint(p), fmt.Sprintf("%+v", p), fmt.Sprintf("%#v", []vapiauth.Plan{p}),
+	} {
 		if strings.Contains(text, "hush") || !strings.Contains(text, "bearer") {
 			t.Errorf("printed as %s", text)
 		}
 	}
 }
 
-// The signatures were made with openssl dgst -hmac and Python's hmac; the GitHub and Svix vectors are those of their
-// documentation ("Validating webhook deliveries", "Verifying webhooks manually").
+// The signatures were made with openssl dgst -hmac and Python's hmac. GitHub's and Svix's vectors
+// are those of their documentation ("Validating webhook deliveries", "Verifying webhooks
+// manually").
 const (
 	vectorTime   = 1715000000
 	vectorBody   = `{"a":1}`
 	vectorSHA256 = "d7d7411e9db0aa4f08b46fd296e7c0bda98ff6a5bad857d984dd139250599229"
-	vectorSHA512 = "79551a62e3422ab48c33be2c97a9e8dccb3a402ff6a22e1d33ac9a4cdb9e66701337f331d634346f87c8bc5e84a18308a4dccfce447a94dcb118b6b36f1193df"
+	vectorSHA512 = "79551a62e3422ab48c33be2c97a9e8dccb3a402ff6a22e1d33ac9a4cdb9e6670" +
+		"1337f331d634346f87c8bc5e84a18308a4dccfce447a94dcb118b6b36f1193df"
 	vectorSHA1   = "6dc1fc2a4a799011d5f4ad6dfdbf8bf24a4227c4"
 	githubSHA256 = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+	svixTime     = 1614265330
+	svixBody     = `{"test": 2432232314}`
 	svixSHA256   = "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 	methodSHA512 = "CnMYG3PbT1Wu1QP5/AZznU2AU2ylwIkmzZNB7ZmaLen/MRkG4d6YOssve+5oJApd+OkQgOQNUVUMHYMjSNNOSg=="
 )
@@ -161,125 +186,172 @@ const (
 var (
 	bearerPlan = vapiauth.Plan{Type: "bearer", Token: "hush hush"}
 	plainPlan  = vapiauth.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha256"}
-	githubPlan = vapiauth.Plan{Type: "hmac", SecretKey: "It's a Secret to Everybody", Algorithm: "sha256", SignatureHeader: "x-hub-signature-256",
-		SignaturePrefix: "sha256=", IncludeTimestamp: new(false)}
-	svixPlan = vapiauth.Plan{Type: "hmac", SecretKey: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Algorithm: "sha256", SignatureHeader: "svix-signature",
-		TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", SignaturePrefix: "v1,", PayloadFormat: "{svix-id}.{timestamp}.{body}",
-		SignatureEncoding: "base64", SecretIsBase64: true}
+	githubPlan = vapiauth.Plan{
+		Type: "hmac", SecretKey: "It's a Secret to Everybody", Algorithm: "sha256",
+		SignatureHeader: "x-hub-signature-256", SignaturePrefix: "sha256=", IncludeTimestamp: new(false),
+	}
+	svixPlan = vapiauth.Plan{
+		Type: "hmac", SecretKey: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Algorithm: "sha256",
+		SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id",
+		SignaturePrefix: "v1,", PayloadFormat: "{svix-id}.{timestamp}.{body}",
+		SignatureEncoding: "base64", SecretIsBase64: true,
+	}
 )
 
 func svixHeader(signature string) http.Header {
-	return headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek", "Svix-Timestamp", "1614265330", "Svix-Signature", signature)
+	return headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek", "Svix-Timestamp", "1614265330",
+		"Svix-Signature", signature)
+}
+
+// checkVerify verifies a webhook with the plans. An empty want means that it must be accepted.
+func checkVerify(t *testing.T, header http.Header, body string, now time.Time, want string, plans ...vapiauth.Plan) {
+	t.Helper()
+	v := mustVerifier(t, plans...)
+	if off := plans[0].Type == "none"; v.Off() != off {
+		t.Errorf("Off() = %v", !off)
+	}
+	r := vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Header: header, Body: []byte(body)}
+	err := v.Verify(r, now)
+	if want == "" {
+		if err != nil {
+			t.Fatalf("rejected: %v", err)
+		}
+		return
+	}
+	if !errors.Is(err, vapiauth.ErrUnauthorized) || !strings.Contains(err.Error(), want) {
+		t.Fatalf("error %v, want %q", err, want)
+	}
+	if strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "topsecret") {
+		t.Errorf("error shows a secret or a header value: %v", err)
+	}
 }
 
 func TestVerify(t *testing.T) {
 	now := time.Unix(vectorTime, 0)
-	svixTime := time.Unix(1614265330, 0)
-	const svixBody = `{"test": 2432232314}`
 	with := func(p vapiauth.Plan, change func(*vapiauth.Plan)) vapiauth.Plan { change(&p); return p }
 	bare := with(bearerPlan, func(p *vapiauth.Plan) { p.BearerPrefixEnabled = new(false); p.HeaderName = "X-Api-Key" })
 	legacy := vapiauth.Plan{Type: "secret", Secret: "hush"}
-	methodPlan := vapiauth.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha512", PayloadFormat: "{method} {url}\n{body}", SignatureEncoding: "base64"}
-	spacedPlan := with(plainPlan, func(p *vapiauth.Plan) { p.SignaturePrefix = "HMAC " })
-	signed := func(signature, timestamp string) http.Header {
-		return headerOf("X-Signature", signature, "X-Timestamp", timestamp)
-	}
-	tests := map[string]struct {
-		plans  []vapiauth.Plan
-		header http.Header
-		body   string
-		now    time.Time
-		want   string // "" for accepted
+	for name, row := range map[string]struct {
+		plan   vapiauth.Plan
+		header []string
+		want   string
 	}{
-		"legacy secret":               {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush"), "x", now, ""},
-		"legacy secret, lower case":   {[]vapiauth.Plan{legacy}, headerOf("x-vapi-secret", "hush"), "x", now, ""},
-		"legacy secret missing":       {[]vapiauth.Plan{legacy}, nil, "x", now, "X-Vapi-Secret is missing"},
-		"legacy secret empty":         {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", ""), "x", now, "expected value"},
-		"legacy secret's beginning":   {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hus"), "x", now, "expected value"},
-		"legacy secret and more":      {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush!"), "x", now, "expected value"},
-		"legacy secret in other case": {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "Hush"), "x", now, "expected value"},
-		"legacy secret twice":         {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "X-Vapi-Secret", "hush"), "x", now, "more than once"},
-		"legacy secret in two cases":  {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush", "x-vapi-secret", "other"), "x", now, "more than once"},
-		"legacy secret joined":        {[]vapiauth.Plan{legacy}, headerOf("X-Vapi-Secret", "hush,hush"), "x", now, "expected value"},
-
-		"bearer":                 {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush"), "x", now, ""},
-		"bearer, other case":     {[]vapiauth.Plan{bearerPlan}, headerOf("AUTHORIZATION", "bEARER hush hush"), "x", now, ""},
-		"bearer, no scheme":      {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "hush hush"), "x", now, "does not begin"},
-		"bearer, another scheme": {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Basic hush hush"), "x", now, "does not begin"},
-		"bearer, no token":       {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer "), "x", now, "expected value"},
-		"bearer, joined":         {[]vapiauth.Plan{bearerPlan}, headerOf("Authorization", "Bearer hush hush, Bearer hush hush"), "x", now, "expected value"},
-		"bare token":             {[]vapiauth.Plan{bare}, headerOf("X-Api-Key", "hush hush"), "x", now, ""},
-		"bare token with scheme": {[]vapiauth.Plan{bare}, headerOf("X-Api-Key", "Bearer hush hush"), "x", now, "expected value"},
-
-		"sha256":               {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"sha256 in upper case": {[]vapiauth.Plan{plainPlan}, signed(strings.ToUpper(vectorSHA256), "1715000000"), vectorBody, now, ""},
-		"sha512":               {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha512" })}, signed(vectorSHA512, "1715000000"), vectorBody, now, ""},
-		"sha1":                 {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha1" })}, signed(vectorSHA1, "1715000000"), vectorBody, now, ""},
-		"another algorithm":    {[]vapiauth.Plan{plainPlan}, signed(vectorSHA1, "1715000000"), vectorBody, now, "no signature"},
-		"another body":         {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody + " ", now, "does not fit"},
-		"another timestamp":    {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000001"), vectorBody, now, "does not fit"},
-		"another key":          {[]vapiauth.Plan{with(plainPlan, func(p *vapiauth.Plan) { p.SecretKey = "Topsecret" })}, signed(vectorSHA256, "1715000000"), vectorBody, now, "does not fit"},
-		"no signature":         {[]vapiauth.Plan{plainPlan}, headerOf("X-Timestamp", "1715000000"), vectorBody, now, "x-signature is missing"},
-		"empty signature":      {[]vapiauth.Plan{plainPlan}, signed("", "1715000000"), vectorBody, now, "no signature"},
-		"cut signature":        {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256[:62], "1715000000"), vectorBody, now, "no signature"},
-		"signature twice":      {[]vapiauth.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256, "x-signature", vectorSHA256, "X-Timestamp", "1715000000"), vectorBody, now, "more than once"},
-		"signature joined":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256+","+vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
-		"no timestamp":         {[]vapiauth.Plan{plainPlan}, headerOf("X-Signature", vectorSHA256), vectorBody, now, "x-timestamp is missing"},
-		"unreadable timestamp": {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "hush"), vectorBody, now, "no timestamp"},
-		"negative timestamp":   {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "-1715000000"), vectorBody, now, "no timestamp"},
-		"huge timestamp":       {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "9223372036854775807"), vectorBody, now, "off the clock"},
-		"timestamp joined":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000,1715000000"), vectorBody, now, "no timestamp"},
-		"five minutes old":     {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5 * time.Minute), ""},
-		"older":                {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(5*time.Minute + 1), "off the clock"},
-		"five minutes ahead":   {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5 * time.Minute), ""},
-		"further ahead":        {[]vapiauth.Plan{plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now.Add(-5*time.Minute - 1), "off the clock"},
-		"prefix with a space":  {[]vapiauth.Plan{spacedPlan}, signed("HMAC "+vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"prefix missing":       {[]vapiauth.Plan{spacedPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, "no signature"},
-
-		"github":                {[]vapiauth.Plan{githubPlan}, headerOf("X-Hub-Signature-256", "sha256="+githubSHA256), "Hello, World!", now, ""},
-		"github without prefix": {[]vapiauth.Plan{githubPlan}, headerOf("X-Hub-Signature-256", githubSHA256), "Hello, World!", now, "no signature"},
-		"github, explicit format": {[]vapiauth.Plan{with(githubPlan, func(p *vapiauth.Plan) { p.IncludeTimestamp = nil; p.PayloadFormat = "{body}" })},
-			headerOf("X-Hub-Signature-256", "sha256="+githubSHA256), "Hello, World!", now, ""},
-
-		"svix":                       {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix without whsec_":        {[]vapiauth.Plan{with(svixPlan, func(p *vapiauth.Plan) { p.SecretKey = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" })}, svixHeader("v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix unpadded":              {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.TrimSuffix(svixSHA256, "=")), svixBody, svixTime, ""},
-		"svix, several":              {[]vapiauth.Plan{svixPlan}, svixHeader("v1,bm9ldHUjaGFja2VkIQ== v2,x v1," + svixSHA256), svixBody, svixTime, ""},
-		"svix, the first of several": {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + " v1," + strings.ToLower(svixSHA256)), svixBody, svixTime, ""},
-		"svix, several, none":        {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.ToLower(svixSHA256) + " v2," + svixSHA256), svixBody, svixTime, "does not fit"},
-		"svix, too many":             {[]vapiauth.Plan{svixPlan}, svixHeader(strings.Repeat("v1,x ", 16) + "v1," + svixSHA256), svixBody, svixTime, "no signature"},
-		"svix, URL-safe base64":      {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + strings.NewReplacer("+", "-", "/", "_").Replace(svixSHA256)), svixBody, svixTime, "does not fit"},
-		"svix, overpadded":           {[]vapiauth.Plan{svixPlan}, svixHeader("v1," + svixSHA256 + "="), svixBody, svixTime, "no signature"},
-		"svix, no id":                {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is missing"},
-		"svix, empty id":             {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Id", "", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "svix-id is empty"},
-		"svix, another id":           {[]vapiauth.Plan{svixPlan}, headerOf("Svix-Id", "msg_x", "Svix-Timestamp", "1614265330", "Svix-Signature", "v1,"+svixSHA256), svixBody, svixTime, "does not fit"},
-
-		"method and URL": {[]vapiauth.Plan{methodPlan}, headerOf("X-Signature", methodSHA512), vectorBody, now, ""},
-
-		"rotation, first":   {[]vapiauth.Plan{legacy, plainPlan}, headerOf("X-Vapi-Secret", "hush"), vectorBody, now, ""},
-		"rotation, second":  {[]vapiauth.Plan{legacy, plainPlan}, signed(vectorSHA256, "1715000000"), vectorBody, now, ""},
-		"rotation, neither": {[]vapiauth.Plan{legacy, plainPlan}, signed(vectorSHA512, "1715000000"), vectorBody, now, "X-Vapi-Secret is missing; header x-signature holds no signature"},
-		"none":              {[]vapiauth.Plan{{Type: "none"}}, nil, "x", now, ""},
+		"secret":                {legacy, []string{"X-Vapi-Secret", "hush"}, ""},
+		"secret, lower case":    {legacy, []string{"x-vapi-secret", "hush"}, ""},
+		"secret missing":        {legacy, nil, "X-Vapi-Secret is missing"},
+		"secret empty":          {legacy, []string{"X-Vapi-Secret", ""}, "expected value"},
+		"secret cut":            {legacy, []string{"X-Vapi-Secret", "hus"}, "expected value"},
+		"secret and more":       {legacy, []string{"X-Vapi-Secret", "hush!"}, "expected value"},
+		"secret in other case":  {legacy, []string{"X-Vapi-Secret", "Hush"}, "expected value"},
+		"secret twice":          {legacy, []string{"X-Vapi-Secret", "hush", "X-Vapi-Secret", "hush"}, "more than once"},
+		"secret in two cases":   {legacy, []string{"X-Vapi-Secret", "hush", "x-vapi-secret", "other"}, "more than once"},
+		"secret joined":         {legacy, []string{"X-Vapi-Secret", "hush,hush"}, "expected value"},
+		"bearer":                {bearerPlan, []string{"Authorization", "Bearer hush hush"}, ""},
+		"bearer, other case":    {bearerPlan, []string{"AUTHORIZATION", "bEARER hush hush"}, ""},
+		"bearer, no scheme":     {bearerPlan, []string{"Authorization", "hush hush"}, "does not begin"},
+		"bearer, other scheme":  {bearerPlan, []string{"Authorization", "Basic hush hush"}, "does not begin"},
+		"bearer, no token":      {bearerPlan, []string{"Authorization", "Bearer "}, "expected value"},
+		"bearer, joined":        {bearerPlan, []string{"Authorization", "Bearer hush hush, Bearer hush"}, "expected value"},
+		"bare token":            {bare, []string{"X-Api-Key", "hush hush"}, ""},
+		"bare token and scheme": {bare, []string{"X-Api-Key", "Bearer hush hush"}, "expected value"},
+		"none":                  {vapiauth.Plan{Type: "none"}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) { checkVerify(t, headerOf(row.header...), "x", now, row.want, row.plan) })
 	}
-	for name, tt := range tests {
+
+	sha512 := with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha512" })
+	sha1 := with(plainPlan, func(p *vapiauth.Plan) { p.Algorithm = "sha1" })
+	otherKey := with(plainPlan, func(p *vapiauth.Plan) { p.SecretKey = "Topsecret" })
+	spaced := with(plainPlan, func(p *vapiauth.Plan) { p.SignaturePrefix = "HMAC " })
+	const at, window = "1715000000", 5 * time.Minute
+	for name, row := range map[string]struct {
+		plan                 vapiauth.Plan
+		signature, timestamp string
+		now                  time.Time
+		want                 string
+	}{
+		"sha256":               {plainPlan, vectorSHA256, at, now, ""},
+		"sha256, upper case":   {plainPlan, strings.ToUpper(vectorSHA256), at, now, ""},
+		"sha512":               {sha512, vectorSHA512, at, now, ""},
+		"sha1":                 {sha1, vectorSHA1, at, now, ""},
+		"another algorithm":    {plainPlan, vectorSHA1, at, now, "no signature"},
+		"another timestamp":    {plainPlan, vectorSHA256, "1715000001", now, "does not match"},
+		"another key":          {otherKey, vectorSHA256, at, now, "does not match"},
+		"empty signature":      {plainPlan, "", at, now, "no signature"},
+		"cut signature":        {plainPlan, vectorSHA256[:62], at, now, "no signature"},
+		"signature joined":     {plainPlan, vectorSHA256 + "," + vectorSHA256, at, now, "no signature"},
+		"unreadable timestamp": {plainPlan, vectorSHA256, "hush", now, "no timestamp"},
+		"negative timestamp":   {plainPlan, vectorSHA256, "-1715000000", now, "no timestamp"},
+		"huge timestamp":       {plainPlan, vectorSHA256, "9223372036854775807", now, "differs from the clock"},
+		"timestamp joined":     {plainPlan, vectorSHA256, "1715000000,1715000000", now, "no timestamp"},
+		"five minutes old":     {plainPlan, vectorSHA256, at, now.Add(window), ""},
+		"older":                {plainPlan, vectorSHA256, at, now.Add(window + 1), "differs from the clock"},
+		"five minutes ahead":   {plainPlan, vectorSHA256, at, now.Add(-window), ""},
+		"further ahead":        {plainPlan, vectorSHA256, at, now.Add(-window - 1), "differs from the clock"},
+		"prefix with a space":  {spaced, "HMAC " + vectorSHA256, at, now, ""},
+		"prefix missing":       {spaced, vectorSHA256, at, now, "no signature"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			v := mustVerifier(t, tt.plans...)
-			if off := tt.plans[0].Type == "none"; v.Off() != off {
-				t.Errorf("Off() = %v", !off)
-			}
-			err := v.Verify(vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Header: tt.header, Body: []byte(tt.body)}, tt.now)
-			if tt.want == "" {
-				if err != nil {
-					t.Fatalf("refused: %v", err)
-				}
-				return
-			}
-			if !errors.Is(err, vapiauth.ErrUnauthorized) || !strings.Contains(err.Error(), tt.want) {
-				t.Fatalf("error %v, want one that says %q", err, tt.want)
-			}
-			if strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "topsecret") {
-				t.Errorf("error shows a secret or a header value: %v", err)
-			}
+			header := headerOf("X-Signature", row.signature, "X-Timestamp", row.timestamp)
+			checkVerify(t, header, vectorBody, row.now, row.want, row.plan)
+		})
+	}
+
+	explicit := with(githubPlan, func(p *vapiauth.Plan) { p.IncludeTimestamp, p.PayloadFormat = nil, "{body}" })
+	method := vapiauth.Plan{Type: "hmac", SecretKey: "topsecret", Algorithm: "sha512",
+		PayloadFormat: "{method} {url}\n{body}", SignatureEncoding: "base64"}
+	plain, rotation := []vapiauth.Plan{plainPlan}, []vapiauth.Plan{legacy, plainPlan}
+	signature, timestamp := []string{"X-Signature", vectorSHA256}, []string{"X-Timestamp", at}
+	signed := slices.Concat(signature, timestamp)
+	const hub, neither = "X-Hub-Signature-256", "X-Vapi-Secret is missing; header x-signature holds no signature"
+	for name, row := range map[string]struct {
+		plans  []vapiauth.Plan
+		header []string
+		body   string
+		want   string
+	}{
+		"another body":       {plain, signed, vectorBody + " ", "does not match"},
+		"no signature":       {plain, timestamp, vectorBody, "x-signature is missing"},
+		"signature twice":    {plain, slices.Concat(signature, signed), vectorBody, "more than once"},
+		"no timestamp":       {plain, signature, vectorBody, "x-timestamp is missing"},
+		"github":             {[]vapiauth.Plan{githubPlan}, []string{hub, "sha256=" + githubSHA256}, "Hello, World!", ""},
+		"github, no prefix":  {[]vapiauth.Plan{githubPlan}, []string{hub, githubSHA256}, "Hello, World!", "no signature"},
+		"github, own format": {[]vapiauth.Plan{explicit}, []string{hub, "sha256=" + githubSHA256}, "Hello, World!", ""},
+		"method and URL":     {[]vapiauth.Plan{method}, []string{"X-Signature", methodSHA512}, vectorBody, ""},
+		"rotation, first":    {rotation, []string{"X-Vapi-Secret", "hush"}, vectorBody, ""},
+		"rotation, second":   {rotation, signed, vectorBody, ""},
+		"rotation, neither":  {rotation, []string{"X-Signature", vectorSHA512}, vectorBody, neither},
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkVerify(t, headerOf(row.header...), row.body, now, row.want, row.plans...)
+		})
+	}
+
+	unprefixed := with(svixPlan, func(p *vapiauth.Plan) { p.SecretKey = strings.TrimPrefix(p.SecretKey, "whsec_") })
+	const v1 = "v1," + svixSHA256
+	lower, urlSafe := strings.ToLower(v1), strings.NewReplacer("+", "-", "/", "_").Replace(v1)
+	idless := headerOf("Svix-Timestamp", "1614265330", "Svix-Signature", v1)
+	withID := func(id string) http.Header { h := idless.Clone(); h.Set("Svix-Id", id); return h }
+	for name, row := range map[string]struct {
+		plan   vapiauth.Plan
+		header http.Header
+		want   string
+	}{
+		"svix":                   {svixPlan, svixHeader(v1), ""},
+		"svix, no whsec_":        {unprefixed, svixHeader(v1), ""},
+		"svix, unpadded":         {svixPlan, svixHeader(strings.TrimSuffix(v1, "=")), ""},
+		"svix, last of several":  {svixPlan, svixHeader("v1,bm9ldHUjaGFja2VkIQ== v2,x " + v1), ""},
+		"svix, first of several": {svixPlan, svixHeader(v1 + " " + lower), ""},
+		"svix, none of several":  {svixPlan, svixHeader(lower + " v2," + svixSHA256), "does not match"},
+		"svix, too many":         {svixPlan, svixHeader(strings.Repeat("v1,x ", 16) + v1), "no signature"},
+		"svix, URL-safe base64":  {svixPlan, svixHeader(urlSafe), "does not match"},
+		"svix, overpadded":       {svixPlan, svixHeader(v1 + "="), "no signature"},
+		"svix, no id":            {svixPlan, idless, "svix-id is missing"},
+		"svix, empty id":         {svixPlan, withID(""), "svix-id is empty"},
+		"svix, another id":       {svixPlan, withID("msg_x"), "does not match"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkVerify(t, row.header, svixBody, time.Unix(svixTime, 0), row.want, row.plan)
 		})
 	}
 }
@@ -296,10 +368,13 @@ func TestZeroVerifierRefuses(t *testing.T) {
 	}
 }
 
-// Every unit that a timestamp may have, signed as it stands: the signing plan has it as a literal.
+// The signing plan has the timestamp as a literal, so that each unit is signed as it is sent.
 func TestTimestampUnits(t *testing.T) {
 	at := time.Date(2024, 5, 6, 12, 53, 20, 0, time.UTC)
-	for _, timestamp := range []string{"1715000000", "1715000000000", "1715000000123", "2024-05-06T12:53:20Z", "2024-05-06T12:53:20.123Z", "2024-05-06T14:53:20+02:00"} {
+	for _, timestamp := range []string{
+		"1715000000", "1715000000000", "1715000000123",
+		"2024-05-06T12:53:20Z", "2024-05-06T12:53:20.123Z", "2024-05-06T14:53:20+02:00",
+	} {
 		p := vapiauth.Plan{Type: "hmac", SecretKey: "k", Algorithm: "sha256", PayloadFormat: timestamp + ".{body}"}
 		r := vapiauth.Request{Body: []byte("b")}
 		if err := p.Sign(&r, at); err != nil {
@@ -317,8 +392,8 @@ func TestTimestampUnits(t *testing.T) {
 }
 
 func TestSign(t *testing.T) {
-	r := vapiauth.Request{Header: headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek"), Body: []byte(`{"test": 2432232314}`)}
-	if err := svixPlan.Sign(&r, time.Unix(1614265330, 0)); err != nil {
+	r := vapiauth.Request{Header: headerOf("Svix-Id", "msg_p5jXN8AQM9LWM0D4loKWxJek"), Body: []byte(svixBody)}
+	if err := svixPlan.Sign(&r, time.Unix(svixTime, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(svixHeader("v1,"+svixSHA256), r.Header); diff != "" {
@@ -331,10 +406,10 @@ func TestSign(t *testing.T) {
 		}
 	}
 	if first.Header.Get("Svix-Id") == second.Header.Get("Svix-Id") {
-		t.Error("two messages have one id")
+		t.Error("two messages have the same ID")
 	}
 	if err := (vapiauth.Plan{Type: "bearer"}).Sign(&first, time.Now()); err == nil {
-		t.Error("an empty token was signed with")
+		t.Error("an empty token was accepted")
 	}
 	var unsigned vapiauth.Request
 	if err := (vapiauth.Plan{Type: "none"}).Sign(&unsigned, time.Now()); err != nil || unsigned.Header != nil {
@@ -347,29 +422,34 @@ func drawPlan(t *rapid.T) vapiauth.Plan {
 	flag := func(label string) *bool {
 		return rapid.SampledFrom([]*bool{nil, new(true), new(false)}).Draw(t, label)
 	}
-	switch kind := rapid.SampledFrom([]string{"secret", "bearer", "hmac", "hmac", "hmac"}).Draw(t, "type"); kind {
+	oneOf := func(label string, values ...string) string { return rapid.SampledFrom(values).Draw(t, label) }
+	switch kind := oneOf("type", "secret", "bearer", "hmac", "hmac", "hmac"); kind {
 	case "secret":
 		return vapiauth.Plan{Type: kind, Secret: token.Draw(t, "secret")}
 	case "bearer":
-		return vapiauth.Plan{Type: kind, Token: token.Draw(t, "token"), HeaderName: rapid.SampledFrom([]string{"", "x-api-key"}).Draw(t, "header"), BearerPrefixEnabled: flag("prefix")}
+		return vapiauth.Plan{
+			Type: kind, Token: token.Draw(t, "token"),
+			HeaderName: oneOf("header", "", "x-api-key"), BearerPrefixEnabled: flag("prefix"),
+		}
 	}
 	p := vapiauth.Plan{
-		Type:              "hmac",
-		SecretKey:         rapid.StringN(1, 40, -1).Draw(t, "key"),
-		Algorithm:         rapid.SampledFrom([]string{"sha256", "sha512", "sha1"}).Draw(t, "algorithm"),
-		SignatureHeader:   rapid.SampledFrom([]string{"", "x-hub-signature-256"}).Draw(t, "signature header"),
-		TimestampHeader:   rapid.SampledFrom([]string{"", "svix-timestamp"}).Draw(t, "timestamp header"),
-		SignaturePrefix:   rapid.SampledFrom([]string{"", "sha256=", "v1,", "HMAC "}).Draw(t, "prefix"),
-		PayloadFormat:     rapid.SampledFrom([]string{"", "{body}", "{timestamp}{body}", "{svix-id}.{timestamp}.{body}", "<{method}|{url}|{body}|{timestamp}>"}).Draw(t, "format"),
+		Type:            "hmac",
+		SecretKey:       rapid.StringN(1, 40, -1).Draw(t, "key"),
+		Algorithm:       oneOf("algorithm", "sha256", "sha512", "sha1"),
+		SignatureHeader: oneOf("signature header", "", "x-hub-signature-256"),
+		TimestampHeader: oneOf("timestamp header", "", "svix-timestamp"),
+		SignaturePrefix: oneOf("prefix", "", "sha256=", "v1,", "HMAC "),
+		PayloadFormat: oneOf("format", "", "{body}", "{timestamp}{body}", "{svix-id}.{timestamp}.{body}",
+			"<{method}|{url}|{body}|{timestamp}>"),
 		MessageIDHeader:   "svix-id",
-		SignatureEncoding: rapid.SampledFrom([]string{"", "hex", "base64"}).Draw(t, "encoding"),
+		SignatureEncoding: oneOf("encoding", "", "hex", "base64"),
 		SecretIsBase64:    rapid.Bool().Draw(t, "secret is base64"),
 	}
 	if !strings.Contains(p.PayloadFormat, "{timestamp}") {
 		p.IncludeTimestamp = flag("include timestamp")
 	}
 	if p.SecretIsBase64 {
-		p.SecretKey = rapid.SampledFrom([]string{"", "whsec_"}).Draw(t, "secret's prefix") + base64.StdEncoding.EncodeToString([]byte(p.SecretKey))
+		p.SecretKey = oneOf("secret's prefix", "", "whsec_") + base64.StdEncoding.EncodeToString([]byte(p.SecretKey))
 	}
 	return p
 }
@@ -378,18 +458,20 @@ func TestSignedRequestVerifies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPlan(t)
 		now := time.Unix(rapid.Int64Range(1.5e9, 4e9).Draw(t, "now"), 0)
-		r := vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Body: rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "body")}
+		body := rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "body")
+		r := vapiauth.Request{Method: "POST", URL: "https://example.com/vapi", Body: body}
 		if err := p.Sign(&r, now); err != nil {
 			t.Fatalf("Sign: %v", err)
 		}
 		v := mustVerifier(t, p)
 		if err := v.Verify(r, now); err != nil {
-			t.Fatalf("refused: %v", err)
+			t.Fatalf("rejected: %v", err)
 		}
-		if err := mustVerifier(t, vapiauth.Plan{Type: "secret", Secret: "another \x20 one"}, p).Verify(r, now); err != nil {
-			t.Fatalf("refused while rotated: %v", err)
+		rotating := mustVerifier(t, vapiauth.Plan{Type: "secret", Secret: "another \x20 one"}, p)
+		if err := rotating.Verify(r, now); err != nil {
+			t.Fatalf("rejected during a rotation: %v", err)
 		}
-		mustRefuse := func(what string, r vapiauth.Request, now time.Time) {
+		mustReject := func(what string, r vapiauth.Request, now time.Time) {
 			if err := v.Verify(r, now); !errors.Is(err, vapiauth.ErrUnauthorized) {
 				t.Fatalf("%s: got %v", what, err)
 			}
@@ -397,7 +479,7 @@ func TestSignedRequestVerifies(t *testing.T) {
 		if p.Type == "hmac" {
 			changed := r
 			changed.Body = flipBit(t, r.Body)
-			mustRefuse("changed body", changed, now)
+			mustReject("changed body", changed, now)
 		}
 		timestampHeader := "X-Timestamp"
 		if p.TimestampHeader != "" {
@@ -407,18 +489,18 @@ func TestSignedRequestVerifies(t *testing.T) {
 			changed := r
 			changed.Header = r.Header.Clone()
 			value := string(flipBit(t, []byte(values[0])))
-			// Hex and the scheme may be written in either case: that is no change.
+			// Hex and the scheme match in either case, so another case is no change.
 			if strings.EqualFold(value, values[0]) {
 				continue
 			}
 			changed.Header[name] = []string{value}
-			mustRefuse("changed header "+name, changed, now)
+			mustReject("changed header "+name, changed, now)
 
 			changed.Header[name] = []string{values[0], values[0]}
-			mustRefuse("repeated header "+name, changed, now)
+			mustReject("repeated header "+name, changed, now)
 			if name == timestampHeader {
-				mustRefuse("late", r, now.Add(5*time.Minute+time.Second))
-				mustRefuse("early", r, now.Add(-5*time.Minute-time.Second))
+				mustReject("late", r, now.Add(5*time.Minute+time.Second))
+				mustReject("early", r, now.Add(-5*time.Minute-time.Second))
 			}
 		}
 	})
@@ -438,8 +520,8 @@ func TestVerifierIsSafeForConcurrentUse(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for range 100 {
-				r := vapiauth.Request{Header: headerOf("X-Signature", vectorSHA256, "X-Timestamp", strconv.Itoa(vectorTime)), Body: []byte(vectorBody)}
-				if err := v.Verify(r, now); err != nil {
+				header := headerOf("X-Signature", vectorSHA256, "X-Timestamp", strconv.Itoa(vectorTime))
+				if err := v.Verify(vapiauth.Request{Header: header, Body: []byte(vectorBody)}, now); err != nil {
 					t.Error(err)
 				}
 			}
@@ -448,7 +530,7 @@ func TestVerifierIsSafeForConcurrentUse(t *testing.T) {
 	wait.Wait()
 }
 
-// A large body is hashed where it lies.
+// A large body must be hashed in place.
 func TestVerifyDoesNotCopyTheBody(t *testing.T) {
 	now := time.Unix(vectorTime, 0)
 	r := vapiauth.Request{Body: make([]byte, 6<<20)}
@@ -470,9 +552,12 @@ func TestVerifyDoesNotCopyTheBody(t *testing.T) {
 
 func FuzzParsePlans(f *testing.F) {
 	for _, seed := range []string{
-		`{"type":"none"}`, `{"type":"secret","secret":"s"}`, `[{"type":"bearer","token":"t"},{"type":"secret","secret":"s"}]`,
-		`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha1","payloadFormat":"{svix-id}{body}","messageIdHeader":"a","secretIsBase64":true}`,
-		`{"type":"oauth2"}`, `[`, `[null,null]`, `{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":"{body}{"}`,
+		`{"type":"none"}`, `{"type":"secret","secret":"s"}`,
+		`[{"type":"bearer","token":"t"},{"type":"secret","secret":"s"}]`,
+		`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha1","payloadFormat":"{svix-id}{body}",
+			"messageIdHeader":"a","secretIsBase64":true}`,
+		`{"type":"oauth2"}`, `[`, `[null,null]`,
+		`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":"{body}{"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -486,21 +571,19 @@ func FuzzParsePlans(f *testing.F) {
 			r := vapiauth.Request{Method: "POST", URL: "u", Body: []byte("{}")}
 			now := time.Unix(vectorTime, 0)
 			if err := p.Sign(&r, now); err != nil {
-				t.Fatalf("accepted and not fit for signing: %v", err)
+				t.Fatalf("Sign: %v", err)
 			}
 			if err := v.Verify(r, now); err != nil {
-				t.Fatalf("%v", err)
+				t.Fatal(err)
 			}
-			if !v.Off() {
-				if err := v.Verify(vapiauth.Request{Body: r.Body}, now); err == nil {
-					t.Fatal("a request without headers was let in")
-				}
+			if !v.Off() && v.Verify(vapiauth.Request{Body: r.Body}, now) == nil {
+				t.Fatal("a request without headers was accepted")
 			}
 		}
 	})
 }
 
-// FuzzVerify knows no secret, so it must never get in.
+// FuzzVerify knows no secret, so every webhook must be rejected.
 func FuzzVerify(f *testing.F) {
 	f.Add("Authorization", "Bearer ", "X-Timestamp", "1715000000", []byte("{}"))
 	f.Add("x-signature", vectorSHA256, "x-timestamp", "1715000000", []byte(vectorBody+"x"))
@@ -509,10 +592,14 @@ func FuzzVerify(f *testing.F) {
 	var verifiers []*vapiauth.Verifier
 	for _, p := range []vapiauth.Plan{
 		{Type: "secret", Secret: key}, {Type: "bearer", Token: key}, {Type: "hmac", SecretKey: key, Algorithm: "sha256"},
-		{Type: "hmac", SecretKey: key, Algorithm: "sha512", SignatureEncoding: "base64", SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp",
-			SignaturePrefix: "v1,", MessageIDHeader: "svix-id", PayloadFormat: "{svix-id}.{timestamp}.{body}"},
+		{
+			Type: "hmac", SecretKey: key, Algorithm: "sha512", SignatureEncoding: "base64",
+			SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", SignaturePrefix: "v1,",
+			MessageIDHeader: "svix-id", PayloadFormat: "{svix-id}.{timestamp}.{body}",
+		},
 	} {
-		verifiers = append(verifiers, mustVerifier(f, p, vapiauth.Plan{Type: "bearer", Token: key, HeaderName: "x-key", BearerPrefixEnabled: new(false)}))
+		bare := vapiauth.Plan{Type: "bearer", Token: key, HeaderName: "x-key", BearerPrefixEnabled: new(false)}
+		verifiers = append(verifiers, mustVerifier(f, p, bare))
 	}
 	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string, body []byte) {
 		r := vapiauth.Request{Header: headerOf(name1, value1, name2, value2, "svix-id", "m"), Body: body}

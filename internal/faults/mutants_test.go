@@ -59,7 +59,7 @@ var bugs = []mutant{
 		{"vapi/vapiauth/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
 	}},
 	{bug: "a redirect followed", tests: []string{"./vapi/vapiclient"}, edits: []edit{
-		{"vapi/vapiclient/client.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
+		{"vapi/vapiclient/receipt.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
 	}},
 	{bug: "a job that waits is not woken", edits: []edit{
 		{"internal/process/wait.go", "e.leave(ctx)\n\treturn e.arrange(ctx)", "e.leave(ctx)\n\treturn nil"},

@@ -11,7 +11,6 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ringback/ringback/vapi"
@@ -64,7 +63,7 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbound: %w", err)
 	}
-	var guard func(network, address string, _ syscall.RawConn) error
+	var guard dialGuard
 	if u.Scheme == "http" {
 		if !cfg.AllowLoopback {
 			return nil, errors.New("outbound: the address of Vapi's API must be https, as it is sent the private key")
@@ -83,11 +82,10 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 			gone: "the chat or session is over, or was never there",
 		},
 	}
-	transport := ControlConfig{ConnectTimeout: 3 * time.Second}
-	o.chats = controlTransport(transport, guard)
+	o.chats = newTransport(3*time.Second, guard)
 	// A connection for each call and HTTP/1.1 alone: net/http repeats a request only on a connection that was used before
 	// or on HTTP/2, and a connection that cannot be made means that no call was.
-	o.calls = controlTransport(transport, guard)
+	o.calls = newTransport(3*time.Second, guard)
 	o.calls.DisableKeepAlives = true
 	o.calls.Protocols = new(http.Protocols)
 	o.calls.Protocols.SetHTTP1(true)

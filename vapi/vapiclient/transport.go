@@ -1,0 +1,77 @@
+package vapiclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+)
+
+// errRefusedAddress marks an address that a dial-time guard refused.
+var errRefusedAddress = errors.New("address refused")
+
+// dialGuard is a [net.Dialer.Control] function. It sees the resolved address.
+type dialGuard func(network, address string, _ syscall.RawConn) error
+
+// newTransport makes a transport whose every connection passes the guard.
+func newTransport(connectTimeout time.Duration, guard dialGuard) *http.Transport {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	if guard != nil {
+		dialer.Control = func(network, address string, conn syscall.RawConn) error {
+			if err := guard(network, address, conn); err != nil {
+				return fmt.Errorf("%w: %w", errRefusedAddress, err)
+			}
+			return nil
+		}
+	}
+	return &http.Transport{ // Proxy stays nil
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: connectTimeout,
+		ForceAttemptHTTP2:   true,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 64, // posts go out side by side, mostly to one host
+		// Below the 60 s after which AWS load balancers close by default. A function that was frozen meanwhile is covered:
+		// net/http compares by the wall clock.
+		IdleConnTimeout: 50 * time.Second,
+		// A dead HTTP/2 connection, on which every post would time out, is found and dropped.
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: connectTimeout, PingTimeout: connectTimeout},
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+func loopbackOnly(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	if !at.Addr().Unmap().IsLoopback() {
+		return errors.New("not a loopback address")
+	}
+	return nil
+}
+
+// authorize puts a key into the request. Where that fails, the receipt has an Err.
+func authorize(request *http.Request, kind string, read func(ctx context.Context) (string, error)) Receipt {
+	key, err := read(request.Context())
+	if err != nil {
+		return Receipt{Verdict: TryAgain, Err: fmt.Errorf("reading Vapi's %s key: %w", kind, err)}
+	}
+	if !validKey(key) {
+		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the %s key is empty or has a line break or a space at an end: correct the stored value", kind)}
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	return Receipt{}
+}
+
+// validKey reports whether a header can carry the key unchanged.
+func validKey(key string) bool {
+	return key != "" && key == strings.TrimSpace(key) && !strings.ContainsFunc(key, unicode.IsControl)
+}

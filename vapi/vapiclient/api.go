@@ -23,28 +23,29 @@ const (
 )
 
 const (
-	// apiAttempts is how often a request that may be repeated is sent: with the delays between them, over about half a
-	// minute, which outlasts a deployment or a full minute's rate limit of Vapi's mostly.
+	// apiAttempts limits how often a repeatable request is sent. With the delays in between, the
+	// attempts take about half a minute, which usually outlasts a deployment of Vapi or the minute
+	// of a rate limit.
 	apiAttempts = 6
 	apiBackoff  = time.Second
 	apiTimeout  = 30 * time.Second
-	// maxAPIRetryAfter bounds how long a Retry-After lets a person wait.
+	// maxAPIRetryAfter limits how long a Retry-After makes an operator wait.
 	maxAPIRetryAfter = time.Minute
 	maxAPIAnswer     = 64 << 20
 	// apiPage is the largest limit of a list (Vapi's OpenAPI: GET /tool, GET /assistant).
 	apiPage = 1000
-	// credentialPage is what one answer lists at most where no limit is given, as far as Vapi's other lists tell.
+	// credentialPage is the assumed size of a list without a limit. Vapi's other lists have it.
 	credentialPage = 100
 )
 
-// Resource is a kind of object that Vapi's API keeps.
+// Resource is a kind of object in Vapi's API.
 type Resource string
 
 const (
 	Tools      Resource = "tool"
 	Assistants Resource = "assistant"
-	// Credentials are not in Vapi's OpenAPI description. Vapi's own tools list them (GET /credential); providers'
-	// instructions create them (POST /credential).
+	// Credentials are not in Vapi's OpenAPI description. Vapi's own tools list them (GET
+	// /credential), and providers' instructions create them (POST /credential).
 	Credentials Resource = "credential"
 )
 
@@ -58,7 +59,7 @@ type Tool struct {
 	Parameters []StaticParameter `json:"parameters"`
 }
 
-// Function is what the model sees of a tool (Vapi's OpenAPI: OpenAIFunction).
+// Function is the part of a tool that the model sees (Vapi's OpenAPI: OpenAIFunction).
 type Function struct {
 	Name        string          `json:"name"`
 	Description string          `json:"description"`
@@ -66,15 +67,16 @@ type Function struct {
 	Strict      bool            `json:"strict"`
 }
 
-// Server is where a tool's webhooks go (Vapi's OpenAPI: Server).
+// Server is the receiver of a tool's webhooks (Vapi's OpenAPI: Server).
 type Server struct {
 	URL            string      `json:"url,omitempty"`
-	CredentialID   string      `json:"credentialId,omitempty"` // empty: webhooks carry no credential
+	CredentialID   string      `json:"credentialId,omitempty"` // empty: webhooks have no credential
 	TimeoutSeconds int         `json:"timeoutSeconds"`         // 1 to 300
 	BackoffPlan    BackoffPlan `json:"backoffPlan"`
 }
 
-// BackoffPlan says how a webhook that was not answered with 2xx is repeated (Vapi's OpenAPI: BackoffPlan).
+// BackoffPlan defines how Vapi repeats a webhook that was not answered with 2xx (Vapi's OpenAPI:
+// BackoffPlan).
 type BackoffPlan struct {
 	Type                string `json:"type"`             // "fixed" or "exponential"
 	MaxRetries          int    `json:"maxRetries"`       // 0 to 10
@@ -82,36 +84,37 @@ type BackoffPlan struct {
 	ExcludedStatusCodes []int  `json:"excludedStatusCodes"`
 }
 
-// ToolMessage is put into the conversation while a tool runs (Vapi's OpenAPI: ToolMessageComplete and others).
+// ToolMessage is added to the conversation while a tool runs (Vapi's OpenAPI: ToolMessageComplete
+// and others).
 type ToolMessage struct {
-	Type    string `json:"type"`    // e.g. "request-complete"
+	Type    string `json:"type"`    // for example "request-complete"
 	Role    string `json:"role"`    // "assistant": spoken; "system": a hint to the model
-	Content string `json:"content"` // 1000 characters at most
+	Content string `json:"content"` // at most 1000 characters
 }
 
-// StaticParameter is an argument that Vapi fills in (Vapi's OpenAPI: ToolParameter).
+// StaticParameter is an argument that Vapi sets (Vapi's OpenAPI: ToolParameter).
 type StaticParameter struct {
 	Key   string `json:"key"`
-	Value string `json:"value"` // may be a Liquid template
+	Value string `json:"value"` // can be a Liquid template
 }
 
 // APIConfig configures an [API].
 type APIConfig struct {
 	// Key is the organisation's private key. Required.
 	Key string
-	// URL is the API's address, https, or http on this machine. Empty means [APIURL].
+	// URL is the API's address, with https, or with http on this machine. Empty means [APIURL].
 	URL string
-	// Sleep waits between the attempts of a request. Nil means for real.
+	// Sleep waits between the attempts of a request. Nil means that it waits in real time.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Now is the clock for a Retry-After that is a date. Nil means time.Now.
 	Now func() time.Time
 }
 
-// API is a client of Vapi's API, as far as setting up tools needs it. It is safe for concurrent use. What it gets and
-// sends is JSON as it is, so that nothing is lost that this program does not know.
+// API is a client of Vapi's API, for the requests that set tools up. It is safe for concurrent use.
+// It returns and sends raw JSON, so that members unknown to it are kept.
 //
-// A request that may be repeated is repeated on 408, 429, 5xx and on a broken connection, with a growing delay or the one
-// that Retry-After asks for. A Create is repeated on 429 only: see [APIError.Lost].
+// API repeats a request after 408, 429, 5xx and a broken connection, with a growing delay or the
+// one that Retry-After asks for. It repeats a Create after 429 only: see [APIError.Lost].
 type API struct {
 	key, url string
 	client   *http.Client
@@ -119,10 +122,11 @@ type API struct {
 	now      func() time.Time
 }
 
-// NewAPI returns an error for a key that no header can carry and for an address that would give the key away.
+// NewAPI returns an error if no header can carry the key, or if the address would expose the key.
 func NewAPI(cfg APIConfig) (*API, error) {
 	if !validKey(cfg.Key) {
-		return nil, errors.New("the private key is empty, or has a line break or a space at an end: copy it again from https://dashboard.vapi.ai/org/api-keys")
+		return nil, errors.New("the private key is empty, or has a line break or a space at an end: " +
+			"copy it again from https://dashboard.vapi.ai/org/api-keys")
 	}
 	u, err := apiURL(cfg.URL)
 	if err != nil {
@@ -138,18 +142,19 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		key: cfg.Key, url: u.String(), sleep: cfg.Sleep, now: cfg.Now,
 		client: &http.Client{
 			Timeout: apiTimeout,
-			// The key goes nowhere but to the address that was given.
+			// The key must go to the given address only.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
 }
 
-// apiURL checks an address of Vapi's API, empty meaning [APIURL]. It is https, or http on this machine, and ends in no slash.
+// apiURL validates an address of Vapi's API and removes its last slash. Empty means [APIURL].
 func apiURL(address string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimRight(cmp.Or(address, APIURL), "/"))
 	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil ||
-		u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(controlHost(u))) {
-		return nil, errors.New("the address of Vapi's API must be an https URL without a query, as it is sent the private key")
+		u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(hostName(u))) {
+		return nil, errors.New("the address of Vapi's API must be an https URL without a query, " +
+			"because the private key is sent to it")
 	}
 	return u, nil
 }
@@ -165,46 +170,48 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Sleep waits as between the attempts of a request.
+// Sleep waits in the same way as between the attempts of a request.
 func (a *API) Sleep(ctx context.Context, d time.Duration) error { return a.sleep(ctx, d) }
 
-// APIError is a request that was not answered with 2xx, after all attempts.
+// APIError means that no attempt of a request was answered with 2xx.
 type APIError struct {
 	Method string
 	Path   string // below the API's address
-	Status int    // 0 where there was no answer
-	// Message is what the answer says, or why there was none: on one line, bounded, and without the private key.
+	Status int    // 0 means that there was no answer
+	// Message is the message in the answer, or the reason why there was no answer. It is one line
+	// of limited length, without the private key.
 	Message string
 	cause   error
 }
 
 func (e *APIError) Error() string {
-	said := e.Message
+	text := e.Message
 	if e.Status != 0 {
-		said = strings.TrimSpace("answered " + strconv.Itoa(e.Status) + " " + e.Message)
+		text = strings.TrimSpace("answered " + strconv.Itoa(e.Status) + " " + e.Message)
 	}
-	switch {
-	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
-		said += " (is it the private key, and of this region?)"
-	case e.Status == http.StatusNotFound:
-		said += " (is the id right, and the key's organisation?)"
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		text += " (check that the key is the private key of this region)"
+	case http.StatusNotFound:
+		text += " (check the ID and the key's organisation)"
 	}
-	return fmt.Sprintf("the Vapi API: %s %s: %s", e.Method, e.Path, said)
+	return fmt.Sprintf("Vapi API: %s %s: %s", e.Method, e.Path, text)
 }
 
 func (e *APIError) Unwrap() error { return e.cause }
 
-// Lost reports whether the request may have taken effect all the same. A Create that is lost must not be repeated before
-// a List shows that nothing was created.
+// Lost reports whether the request may have taken effect nevertheless. After a lost Create, call
+// List before you repeat it, to check that nothing was created.
 func (e *APIError) Lost() bool { return e.Status == 0 || e.Status >= 500 }
 
-// List gives every object of a kind, as JSON objects.
+// List returns all objects of a resource as JSON objects.
 func (a *API) List(ctx context.Context, r Resource) ([]json.RawMessage, error) {
 	if r == Credentials {
-		// Which parameters this list takes is not documented.
+		// The parameters of this list are not documented.
 		page, err := a.page(ctx, r, nil)
 		if err == nil && len(page) >= credentialPage {
-			return nil, fmt.Errorf("the organisation has %d credentials or more at Vapi, and Vapi lists no more at once: make the credential in the dashboard, and give its id with --credential", credentialPage)
+			return nil, fmt.Errorf("the organisation has %d or more credentials, and Vapi lists no more at once: "+
+				"create the credential in the dashboard and pass its ID with --credential", credentialPage)
 		}
 		return page, err
 	}
@@ -221,13 +228,14 @@ func (a *API) List(ctx context.Context, r Resource) ([]json.RawMessage, error) {
 		for i, raw := range page {
 			var object struct{ ID, CreatedAt string }
 			if err := json.Unmarshal(raw, &object); err != nil || object.ID == "" {
-				return nil, fmt.Errorf("the Vapi API: GET /%s: entry %d has no id", r, i+1)
+				return nil, fmt.Errorf("Vapi API: GET /%s: object %d has no ID", r, i+1)
 			}
-			// RFC 3339 in UTC with a fixed number of digits: in the order of time.
+			// Times compare as text: they are RFC 3339 in UTC with a fixed number of digits.
 			if oldest == "" || object.CreatedAt < oldest {
 				oldest = object.CreatedAt
 			} else if object.CreatedAt > oldest && len(page) == apiPage {
-				return nil, fmt.Errorf("the Vapi API: GET /%s does not list the newest first any more, so that more than %d cannot be listed", r, apiPage)
+				return nil, fmt.Errorf("Vapi API: GET /%s no longer lists the newest first, "+
+					"so more than %d objects cannot be listed", r, apiPage)
 			}
 			if !seen[object.ID] {
 				seen[object.ID] = true
@@ -238,7 +246,7 @@ func (a *API) List(ctx context.Context, r Resource) ([]json.RawMessage, error) {
 			return all, nil
 		}
 		if len(all) == before || oldest == "" {
-			return nil, fmt.Errorf("the Vapi API: GET /%s gives the same %d again and again", r, apiPage)
+			return nil, fmt.Errorf("Vapi API: GET /%s keeps returning the same %d objects", r, apiPage)
 		}
 		query.Set("createdAtLe", oldest)
 	}
@@ -255,28 +263,28 @@ func (a *API) page(ctx context.Context, r Resource, query url.Values) ([]json.Ra
 	}
 	var page []json.RawMessage
 	if err := json.Unmarshal(answer, &page); err != nil {
-		return nil, fmt.Errorf("the Vapi API: GET /%s was not answered with a list", r)
+		return nil, fmt.Errorf("Vapi API: GET /%s: the answer is not a list", r)
 	}
 	return page, nil
 }
 
-// Get gives one object.
+// Get returns one object.
 func (a *API) Get(ctx context.Context, r Resource, id string) (json.RawMessage, error) {
 	return a.do(ctx, http.MethodGet, path(r, id), nil)
 }
 
-// Create makes an object and gives it as Vapi keeps it. A body that is a [json.RawMessage] is sent byte for byte, here and
-// in Update.
+// Create creates an object and returns it as Vapi stored it. Create and Update send a
+// [json.RawMessage] byte for byte.
 func (a *API) Create(ctx context.Context, r Resource, body any) (json.RawMessage, error) {
 	return a.do(ctx, http.MethodPost, "/"+string(r), body)
 }
 
-// Update replaces the top-level members that body has, and gives the object as Vapi keeps it.
+// Update replaces the top-level members that body has, and returns the object as Vapi stored it.
 func (a *API) Update(ctx context.Context, r Resource, id string, body any) (json.RawMessage, error) {
 	return a.do(ctx, http.MethodPatch, path(r, id), body)
 }
 
-// Delete removes an object. One that is not there is no error.
+// Delete deletes an object. It returns nil if the object does not exist.
 func (a *API) Delete(ctx context.Context, r Resource, id string) error {
 	_, err := a.do(ctx, http.MethodDelete, path(r, id), nil)
 	if failed, ok := errors.AsType[*APIError](err); ok && failed.Status == http.StatusNotFound {
@@ -288,11 +296,11 @@ func (a *API) Delete(ctx context.Context, r Resource, id string) error {
 func path(r Resource, id string) string { return "/" + string(r) + "/" + url.PathEscape(id) }
 
 func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
-	sent, isJSON := body.(json.RawMessage) // which json.Marshal would reformat
+	sent, isJSON := body.(json.RawMessage) // json.Marshal would reformat it
 	if body != nil && !isJSON {
 		var err error
 		if sent, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("the Vapi API: %s %s: %w", method, path, err)
+			return nil, fmt.Errorf("Vapi API: %s %s: %w", method, path, err)
 		}
 	}
 	for attempt := 1; ; attempt++ {
@@ -301,8 +309,8 @@ func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMe
 		if !ok || ctx.Err() != nil || attempt == apiAttempts {
 			return answer, err
 		}
-		again := failed.Status == http.StatusTooManyRequests || method != http.MethodPost && (failed.Lost() || failed.Status == http.StatusRequestTimeout)
-		if !again {
+		repeatable := method != http.MethodPost && (failed.Lost() || failed.Status == http.StatusRequestTimeout)
+		if !repeatable && failed.Status != http.StatusTooManyRequests {
 			return nil, err
 		}
 		if wait == 0 {
@@ -314,12 +322,15 @@ func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMe
 	}
 }
 
-// try sends a request once. wait is what a Retry-After asks for, 0 where there is none.
-func (a *API) try(ctx context.Context, method, path string, body []byte) (answer json.RawMessage, wait time.Duration, err error) {
+// try sends a request once. It returns the wait that a Retry-After asks for; 0 means that there is
+// none.
+func (a *API) try(
+	ctx context.Context, method, path string, body []byte,
+) (answer json.RawMessage, wait time.Duration, err error) {
 	failed := &APIError{Method: method, Path: path}
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, 0, fmt.Errorf("the Vapi API: %s %s cannot be requested", method, path)
+		return nil, 0, fmt.Errorf("Vapi API: %s %s cannot be requested", method, path)
 	}
 	request.Header.Set("Authorization", "Bearer "+a.key)
 	request.Header.Set("User-Agent", "ringback")
@@ -335,25 +346,21 @@ func (a *API) try(ctx context.Context, method, path string, body []byte) (answer
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAPIAnswer+1))
 	switch {
 	case err != nil:
-		failed.Message, failed.cause = "the answer broke off", err
+		failed.Message, failed.cause = "the answer is incomplete", err
 		return nil, 0, failed
 	case response.StatusCode < 200 || response.StatusCode > 299:
 		failed.Status, failed.Message = response.StatusCode, a.quotable(answer)
-		if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
-			wait = time.Duration(min(seconds, 3600)) * time.Second
-		} else if at, err := http.ParseTime(response.Header.Get("Retry-After")); err == nil {
-			wait = max(at.Sub(a.now()), 0)
-		}
-		return nil, min(wait, maxAPIRetryAfter), failed
+		return nil, min(retryAfter(response, a.now()), maxAPIRetryAfter), failed
 	case len(answer) > maxAPIAnswer:
-		return nil, 0, fmt.Errorf("the Vapi API: %s %s: the answer is larger than %d MiB", method, path, maxAPIAnswer>>20)
+		return nil, 0, fmt.Errorf("Vapi API: %s %s: the answer is larger than %d MiB", method, path, maxAPIAnswer>>20)
 	case !json.Valid(answer) && method != http.MethodDelete:
-		return nil, 0, fmt.Errorf("the Vapi API: %s %s: the answer is not JSON", method, path)
+		return nil, 0, fmt.Errorf("Vapi API: %s %s: the answer is not JSON", method, path)
 	}
 	return answer, 0, nil
 }
 
-// quotable is what an answer says, fit for a terminal: its message, which is a string or a list of them, where it has one.
+// quotable returns the message in an answer, which is a string or a list of strings, or else the
+// whole answer. The result is one line of limited length, without the private key.
 func (a *API) quotable(answer []byte) string {
 	var body struct{ Message any }
 	text := string(answer)

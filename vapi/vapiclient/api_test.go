@@ -22,7 +22,7 @@ import (
 
 const privateKey = "private-key"
 
-// apiTo is a client of a server, and how long it would have slept.
+// apiTo starts a server and returns a client of it, and the delays that the client asked for.
 func apiTo(t testing.TB, handler http.HandlerFunc) (*vapiclient.API, *[]time.Duration) {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -43,7 +43,8 @@ func TestAPIRequests(t *testing.T) {
 	var got []string
 	api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got = append(got, fmt.Sprintf("%s %s %s %s %s", r.Method, r.URL.RequestURI(), r.Header.Get("Authorization"), r.Header.Get("Content-Type"), body))
+		got = append(got, fmt.Sprintf("%s %s %s %s %s", r.Method, r.URL.RequestURI(),
+			r.Header.Get("Authorization"), r.Header.Get("Content-Type"), body))
 		switch {
 		case r.Method == "DELETE" && strings.HasSuffix(r.URL.Path, "gone"):
 			w.WriteHeader(404)
@@ -82,33 +83,30 @@ func TestAPIRequests(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestAPIRepeats(t *testing.T) {
-	const seconds = time.Second
+	const second, last = time.Second, 16 * time.Second
 	for name, row := range map[string]struct {
 		method     string
 		status     int // 0: the connection breaks
 		retryAfter string
 		failures   int
-		requests   int
 		slept      []time.Duration
 		ok         bool
 	}{
-		"server error":         {"GET", 500, "", 2, 3, []time.Duration{seconds, 2 * seconds}, true},
-		"bad gateway":          {"PATCH", 502, "", 1, 2, []time.Duration{seconds}, true},
-		"broken connection":    {"DELETE", 0, "", 1, 2, []time.Duration{seconds}, true},
-		"timeout":              {"GET", 408, "", 1, 2, []time.Duration{seconds}, true},
-		"rate limit":           {"POST", 429, "", 1, 2, []time.Duration{seconds}, true},
-		"seconds":              {"GET", 429, "7", 1, 2, []time.Duration{7 * seconds}, true},
-		"date":                 {"GET", 503, "Mon, 05 Jan 2026 10:00:30 GMT", 1, 2, []time.Duration{30 * seconds}, true},
-		"date that is past":    {"GET", 503, "Mon, 05 Jan 2026 09:00:00 GMT", 1, 2, []time.Duration{seconds}, true},
-		"too long a wait":      {"GET", 429, "99999999999", 1, 2, []time.Duration{time.Minute}, true},
-		"an hour":              {"GET", 429, "3600", 1, 2, []time.Duration{time.Minute}, true},
-		"nonsense":             {"GET", 429, "soon", 1, 2, []time.Duration{seconds}, true},
-		"for good":             {"GET", 500, "", 99, 6, []time.Duration{seconds, 2 * seconds, 4 * seconds, 8 * seconds, 16 * seconds}, false},
-		"create, server error": {"POST", 500, "", 1, 1, nil, false},
-		"create, broken":       {"POST", 0, "", 1, 1, nil, false},
-		"bad request":          {"PATCH", 400, "", 1, 1, nil, false},
-		"redirect":             {"GET", 302, "", 1, 1, nil, false},
-		"wrong key":            {"GET", 401, "", 1, 1, nil, false},
+		"server error":         {"GET", 500, "", 2, []time.Duration{second, 2 * second}, true},
+		"bad gateway":          {"PATCH", 502, "", 1, []time.Duration{second}, true},
+		"broken connection":    {"DELETE", 0, "", 1, []time.Duration{second}, true},
+		"timeout":              {"GET", 408, "", 1, []time.Duration{second}, true},
+		"rate limit":           {"POST", 429, "", 1, []time.Duration{second}, true},
+		"seconds":              {"GET", 429, "7", 1, []time.Duration{7 * second}, true},
+		"date":                 {"GET", 503, "Mon, 05 Jan 2026 10:00:30 GMT", 1, []time.Duration{30 * second}, true},
+		"date in the past":     {"GET", 503, "Mon, 05 Jan 2026 09:00:00 GMT", 1, []time.Duration{second}, true},
+		"an hour":              {"GET", 429, "3600", 1, []time.Duration{time.Minute}, true},
+		"six attempts":         {"GET", 500, "", 6, []time.Duration{second, 2 * second, 4 * second, 8 * second, last}, false},
+		"create, server error": {"POST", 500, "", 1, nil, false},
+		"create, broken":       {"POST", 0, "", 1, nil, false},
+		"bad request":          {"PATCH", 400, "", 1, nil, false},
+		"redirect":             {"GET", 302, "", 1, nil, false},
+		"wrong key":            {"GET", 401, "", 1, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int64
@@ -136,14 +134,15 @@ func TestAPIRepeats(t *testing.T) {
 			case "DELETE":
 				err = api.Delete(t.Context(), vapiclient.Tools, "t")
 			}
-			if (err == nil) != row.ok || int(requests.Load()) != row.requests || !slices.Equal(*slept, row.slept) {
+			if (err == nil) != row.ok || int(requests.Load()) != len(row.slept)+1 || !slices.Equal(*slept, row.slept) {
 				t.Errorf("%v after %d requests and %v", err, requests.Load(), *slept)
 			}
 			if err == nil {
 				return
 			}
 			failed, ok := errors.AsType[*vapiclient.APIError](err)
-			if !ok || failed.Status != row.status || failed.Method != row.method || failed.Lost() != (row.status == 0 || row.status >= 500) {
+			lost := row.status == 0 || row.status >= 500
+			if !ok || failed.Status != row.status || failed.Method != row.method || failed.Lost() != lost {
 				t.Errorf("%#v", failed)
 			}
 			if strings.Contains(err.Error(), privateKey) || row.status != 0 && !strings.Contains(err.Error(), "a …; b") {
@@ -153,8 +152,8 @@ func TestAPIRepeats(t *testing.T) {
 	}
 }
 
-// Somebody who does not want to wait any longer does not have to.
-func TestAPIIsInterrupted(t *testing.T) {
+// A cancelled context ends the attempts.
+func TestAPICancelled(t *testing.T) {
 	requests := 0
 	ctx, cancel := context.WithCancel(t.Context())
 	api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
@@ -168,31 +167,30 @@ func TestAPIIsInterrupted(t *testing.T) {
 }
 
 func TestAPIErrors(t *testing.T) {
-	for name, row := range map[string]struct{ status, body, want string }{
-		"no JSON":      {"200", "<html>", "the Vapi API: GET /tool/t: the answer is not JSON"},
-		"a text":       {"400", `{"message":"too\tlong"}`, "the Vapi API: GET /tool/t: answered 400 too long"},
-		"no message":   {"418", "", "the Vapi API: GET /tool/t: answered 418"},
-		"a page":       {"400", strings.Repeat("é", 10_000), "the Vapi API: GET /tool/t: answered 400 " + strings.Repeat("é", 500) + "…"},
-		"wrong key":    {"401", `{}`, "the Vapi API: GET /tool/t: answered 401 {} (is it the private key, and of this region?)"},
-		"wrong id":     {"404", `{"message":"none"}`, "the Vapi API: GET /tool/t: answered 404 none (is the id right, and the key's organisation?)"},
-		"odd messages": {"400", `{"message":{"a":1}}`, `the Vapi API: GET /tool/t: answered 400 {"message":{"a":1}}`},
+	for name, row := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"HTML":         {200, "<html>", "the answer is not JSON"},
+		"a text":       {400, `{"message":"too\tlong"}`, "answered 400 too long"},
+		"no message":   {418, "", "answered 418"},
+		"a page":       {400, strings.Repeat("é", 10_000), "answered 400 " + strings.Repeat("é", 500) + "…"},
+		"wrong key":    {401, `{}`, "answered 401 {} (check that the key is the private key of this region)"},
+		"wrong id":     {404, `{"message":"none"}`, "answered 404 none (check the ID and the key's organisation)"},
+		"odd messages": {400, `{"message":{"a":1}}`, `answered 400 {"message":{"a":1}}`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
-				status, _ := strconv.Atoi(row.status)
-				w.WriteHeader(status)
-				io.WriteString(w, row.body)
-			})
-			_, err := api.Get(t.Context(), vapiclient.Tools, "t")
-			if err == nil || err.Error() != row.want {
-				t.Errorf("got  %v\nwant %s", err, row.want)
-			}
+		api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(row.status)
+			io.WriteString(w, row.body)
 		})
+		_, err := api.Get(t.Context(), vapiclient.Tools, "t")
+		if want := "Vapi API: GET /tool/t: " + row.want; err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", name, err, want)
+		}
 	}
 }
 
-// TestAPIList lists more than one answer holds, some of them made at the same
-// moment.
+// TestAPIList lists more objects than fit into one answer. Some were created at the same time.
 func TestAPIList(t *testing.T) {
 	serve := func(total int, order func(i int) int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -224,31 +222,35 @@ func TestAPIList(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		"oldest first": {serve(1500, func(i int) int { return i }), "does not list the newest first any more"},
+		"oldest first": {serve(1500, func(i int) int { return i }), "no longer lists the newest first"},
 		"all at once": {func(w http.ResponseWriter, r *http.Request) {
 			page := make([]map[string]string, 1000)
 			for i := range page {
 				page[i] = map[string]string{"id": strconv.Itoa(i), "createdAt": "2026-01-01T00:00:00.000Z"}
 			}
 			_ = json.NewEncoder(w).Encode(page)
-		}, "again and again"},
-		"no list": {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"results":[]}`) }, "was not answered with a list"},
-		"no id":   {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `[{"id":"x"},{}]`) }, "entry 2 has no id"},
+		}, "keeps returning the same"},
+		"no list": {serveText(`{"results":[]}`), "the answer is not a list"},
+		"no id":   {serveText(`[{"id":"x"},{}]`), "object 2 has no ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api, _ := apiTo(t, row.handler)
-			if list, err := api.List(t.Context(), vapiclient.Assistants); err == nil || !strings.Contains(err.Error(), row.want) {
-				t.Errorf("%d, %v", len(list), err)
+			list, err := api.List(t.Context(), vapiclient.Assistants)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%d objects, error %v, want %q", len(list), err, row.want)
 			}
 		})
 	}
-	// One that is not listed would be made again and again.
-	api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, "["+strings.Repeat(`{"id":"x"},`, 99)+`{"id":"x"}]`)
-	})
-	if _, err := api.List(t.Context(), vapiclient.Credentials); err == nil || !strings.Contains(err.Error(), "--credential") {
-		t.Errorf("%v", err)
+	// A credential that is missing from the list would be created once more.
+	api, _ := apiTo(t, serveText("["+strings.Repeat(`{"id":"x"},`, 99)+`{"id":"x"}]`))
+	_, err := api.List(t.Context(), vapiclient.Credentials)
+	if err == nil || !strings.Contains(err.Error(), "--credential") {
+		t.Errorf("100 credentials: error %v", err)
 	}
+}
+
+func serveText(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text) }
 }
 
 func TestNewAPI(t *testing.T) {

@@ -1,9 +1,12 @@
-// Package vapiclient sends what Ringback sends to Vapi: control messages to a live call, outbound calls and chats, and
-// the requests that set tools up.
+// Package vapiclient sends requests to Vapi.
+//
+// [ControlClient] posts control messages to a live call. [Outbound] makes phone calls and continues
+// chats. [API] sets tools up.
 package vapiclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,24 +23,24 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-const (
-	maxControlURLBytes      = 2048
-	maxControlResponseBytes = 4 << 10
-)
+const maxControlURLBytes = 2048
 
 // ControlConfig configures a [ControlClient].
 type ControlConfig struct {
-	// Hosts are further hosts that a control URL may have, as host or host:port, compared as a whole; without a port the
-	// scheme's own is meant. For these alone http and private addresses are allowed. Empty: Vapi's own hosts only.
+	// Hosts are further hosts that a control URL can have, as host or host:port. Without a port the
+	// scheme's default port is meant. A host matches as a whole. Only for these hosts, http and
+	// private addresses are allowed. Empty means Vapi's own hosts only.
 	Hosts []string
-	// AllowLoopback allows http to any port of this machine's loopback addresses. For local runs only.
+	// AllowLoopback allows http to every port of this machine's loopback addresses. For local runs
+	// only.
 	AllowLoopback bool
-	// PublicKey gives the organisation's public key, which is sent as a bearer token. An assistant whose
-	// monitorPlan.controlAuthenticationEnabled is true asks for it. Nil: no Authorization header.
+	// PublicKey returns the organisation's public key, which is sent as a bearer token. Vapi
+	// requires it if the assistant's monitorPlan.controlAuthenticationEnabled is true (Vapi's
+	// documentation). Nil means no Authorization header.
 	PublicKey func(ctx context.Context) (string, error)
-	// ConnectTimeout bounds the connection and the TLS handshake, each. 0 means 3 s.
+	// ConnectTimeout limits the connection and the TLS handshake, each. 0 means 3 s.
 	ConnectTimeout time.Duration
-	// Timeout bounds a whole post, PublicKey included. 0 means 10 s.
+	// Timeout limits a whole post, including PublicKey. 0 means 10 s.
 	Timeout time.Duration
 	// Now is the clock for a Retry-After that is a date. Nil means time.Now.
 	Now func() time.Time
@@ -48,11 +51,13 @@ type ControlConfig struct {
 	adjustTransport func(*http.Transport)
 }
 
-// ControlClient posts control messages to control URLs. It is safe for concurrent use and keeps its connections.
+// ControlClient posts control messages to control URLs. It is safe for concurrent use and keeps its
+// connections.
 //
-// A control URL comes from outside, so it is checked twice: the URL itself must be one of Vapi's (https, port 443, host
-// vapi.ai or one below it) or have a configured host, and the address that a name of Vapi's resolves to must be public.
-// Proxies from the environment are not used and redirects are not followed.
+// A control URL is untrusted input, so ControlClient checks it twice. The URL must be https with
+// port 443 and the host vapi.ai or a subdomain, or have a configured host. And the address that
+// Vapi's host name resolves to must be public. Proxies from the environment are not used, and
+// redirects are not followed.
 type ControlClient struct {
 	hosts         map[string]bool // "scheme://host:port"
 	allowLoopback bool
@@ -60,21 +65,16 @@ type ControlClient struct {
 	timeout       time.Duration
 	answers       answerReader
 
-	// A transport each, so that no connection made under one rule is used under another.
+	// One transport per rule, so that no connection made under one rule is used under another.
 	vapi, configured, loopback *http.Transport
 }
 
-// NewControlClient returns an error for a malformed host or a negative timeout.
+// NewControlClient returns a client, or an error if a host is malformed or a timeout is negative.
 func NewControlClient(cfg ControlConfig) (*ControlClient, error) {
 	if cfg.ConnectTimeout < 0 || cfg.Timeout < 0 {
 		return nil, errors.New("control client: a timeout is negative: use 0 for the default")
 	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = 3 * time.Second
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 10 * time.Second
-	}
+	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -82,17 +82,20 @@ func NewControlClient(cfg ControlConfig) (*ControlClient, error) {
 		hosts:         make(map[string]bool),
 		allowLoopback: cfg.AllowLoopback,
 		publicKey:     cfg.PublicKey,
-		timeout:       cfg.Timeout,
+		timeout:       cmp.Or(cfg.Timeout, 10*time.Second),
 		answers: answerReader{
-			from: "the control URL", gone: "the call is over", now: cfg.Now,
-			forbidden: "check whether the assistant's monitorPlan.controlAuthenticationEnabled is on and the public key is right",
+			from: "the control URL", now: cfg.Now,
+			gone:      "the call is over",
+			forbidden: "check the public key and the assistant's monitorPlan.controlAuthenticationEnabled",
 		},
 	}
 	for _, host := range cfg.Hosts {
 		for _, scheme := range []string{"http", "https"} {
 			u, err := url.Parse(scheme + "://" + host)
-			if err != nil || u.Host != host || u.Hostname() == "" || strings.HasSuffix(host, ":") || !isPrintableASCII(host) {
-				return nil, fmt.Errorf("control client: %q is not a host: write host or host:port, without a scheme or a path", host)
+			if err != nil || u.Host != host || u.Hostname() == "" || strings.HasSuffix(host, ":") ||
+				!isPrintableASCII(host) {
+				return nil, fmt.Errorf("control client: %q is not a host: "+
+					"write host or host:port, without a scheme or a path", host)
 			}
 			c.hosts[hostKey(u)] = true
 		}
@@ -113,7 +116,7 @@ func NewControlClient(cfg ControlConfig) (*ControlClient, error) {
 func (c *ControlClient) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) Receipt {
 	u, transport, err := c.route(controlURL)
 	if err != nil {
-		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("control URL refused: %w", err)}
+		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("control URL not allowed: %w", err)}
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -127,8 +130,8 @@ func (c *ControlClient) Post(ctx context.Context, controlURL string, m vapi.Cont
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
-		// Its text may quote the URL.
-		return Receipt{Verdict: Misconfigured, Err: errors.New("control URL refused: it cannot be requested")}
+		// The text of err may quote the URL.
+		return Receipt{Verdict: Misconfigured, Err: errors.New("control URL not allowed: it cannot be requested")}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback")
@@ -140,20 +143,21 @@ func (c *ControlClient) Post(ctx context.Context, controlURL string, m vapi.Cont
 	return c.answers.roundTrip(transport, request)
 }
 
-// route decides whether a control URL may be posted to, and over which transport. Its errors do not quote the URL.
+// route returns the URL to post to and the transport to use, or an error if the control URL is not
+// allowed. Errors do not quote the URL.
 func (c *ControlClient) route(controlURL string) (*url.URL, *http.Transport, error) {
 	switch {
 	case controlURL == "":
-		return nil, nil, errors.New("it is empty: is the assistant's monitorPlan.controlEnabled off, or is this a chat?")
+		return nil, nil, errors.New("it is empty: the assistant's monitorPlan.controlEnabled is off, or this is a chat")
 	case len(controlURL) > maxControlURLBytes:
 		return nil, nil, fmt.Errorf("it is longer than %d bytes", maxControlURLBytes)
 	case !isPrintableASCII(controlURL), strings.ContainsAny(controlURL, `\#`):
-		// Parsers differ about these; a URL of Vapi's has none.
+		// Parsers disagree about these. Vapi's control URLs have none of them.
 		return nil, nil, errors.New("it has a space, a backslash, a fragment or a character beyond ASCII")
 	}
 	u, err := url.Parse(controlURL)
 	switch {
-	case err != nil: // url.Error quotes the URL
+	case err != nil: // whose text quotes the URL
 		return nil, nil, errors.New("it is not a URL")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, nil, errors.New("its scheme is neither https nor http")
@@ -162,36 +166,36 @@ func (c *ControlClient) route(controlURL string) (*url.URL, *http.Transport, err
 	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":"):
 		return nil, nil, errors.New("it has no host, or an empty port")
 	}
-	host := controlHost(u)
+	host := hostName(u)
 	switch {
 	case c.hosts[hostKey(u)]:
 		return u, c.configured, nil
 	case c.allowLoopback && u.Scheme == "http" && isLoopbackHost(host):
-		u.Host = net.JoinHostPort(host, controlPort(u)) // resolvers may not know "LOCALHOST."
+		u.Host = net.JoinHostPort(host, portOf(u)) // resolvers may not know "LOCALHOST."
 		return u, c.loopback, nil
 	case !isVapiHost(host):
-		return nil, nil, errors.New("its host is neither Vapi's nor a configured one")
+		return nil, nil, errors.New("its host is neither Vapi's nor configured")
 	case u.Scheme != "https":
 		return nil, nil, errors.New("its scheme is not https")
 	case u.Port() != "" && u.Port() != "443":
 		return nil, nil, errors.New("its port is not 443")
 	}
-	u.Host = host // in one form, so that one host has one set of connections and certificates fit
+	u.Host = host // in one form, so that one host has one pool of connections and the certificate matches
 	return u, c.vapi, nil
 }
 
-// controlHost is a URL's host name without a trailing dot, in lower case.
-func controlHost(u *url.URL) string {
+// hostName returns a URL's host name in lower case, without a trailing dot.
+func hostName(u *url.URL) string {
 	return strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 }
 
-// hostKey is scheme, host and port in one form, for comparison.
+// hostKey returns scheme, host and port in one form, for comparison.
 func hostKey(u *url.URL) string {
-	return u.Scheme + "://" + net.JoinHostPort(controlHost(u), controlPort(u))
+	return u.Scheme + "://" + net.JoinHostPort(hostName(u), portOf(u))
 }
 
-// controlPort is a URL's port, or its scheme's.
-func controlPort(u *url.URL) string {
+// portOf returns a URL's port, or its scheme's default port.
+func portOf(u *url.URL) string {
 	switch {
 	case u.Port() != "":
 		return u.Port()
@@ -201,7 +205,8 @@ func controlPort(u *url.URL) string {
 	return "80"
 }
 
-// isVapiHost reports whether host, in lower case, is vapi.ai or a name below it.
+// isVapiHost reports whether host, in lower case, is vapi.ai or a subdomain of it. Recorded control
+// URLs have such hosts. Vapi documents none, hence [ControlConfig.Hosts].
 func isVapiHost(host string) bool {
 	if len(host) > 253 || host != "vapi.ai" && !strings.HasSuffix(host, ".vapi.ai") {
 		return false

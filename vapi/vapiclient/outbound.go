@@ -2,6 +2,7 @@ package vapiclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,45 +17,47 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// maxCallAnswer bounds what is read of the answer to a call. It repeats the assistant, prompts included.
-const maxCallAnswer = 4 << 20
-
-const maxCallIDBytes = 2048
+const (
+	// maxCallAnswer limits the answer to a call. It repeats the assistant including its prompts.
+	maxCallAnswer  = 4 << 20
+	maxCallIDBytes = 2048
+)
 
 // OutboundConfig configures an [Outbound].
 type OutboundConfig struct {
-	// Key gives the organisation's private key. It is asked for each post, so that a new key is used at once. Required.
+	// Key returns the organisation's private key. Required. It is called for each post, so that a
+	// new key is used at once.
 	Key func(ctx context.Context) (string, error)
-	// URL is the API's address, https. Empty means [APIURL].
+	// URL is the API's address, with https. Empty means [APIURL].
 	URL string
-	// AllowLoopback allows an http URL on this machine's loopback addresses. For local runs only.
+	// AllowLoopback allows a URL with http and a loopback address of this machine. For local runs
+	// only.
 	AllowLoopback bool
-	// Timeout bounds a whole post, Key included. 0 means 20 s: a model answers a chat before Vapi does.
+	// Timeout limits a whole post, including Key. 0 means 20 s, because the answer to a chat waits
+	// for the model.
 	Timeout time.Duration
 	// Now is the clock for a Retry-After that is a date. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Outbound begins conversations by Vapi's API: it calls customers, and goes on with chats. It is safe for concurrent use.
-// Proxies from the environment are not used and redirects are not followed.
+// Outbound makes phone calls and continues chats through Vapi's API. It is safe for concurrent use.
+// Proxies from the environment are not used, and redirects are not followed.
 type Outbound struct {
-	key           func(ctx context.Context) (string, error)
-	url           string
-	timeout       time.Duration
-	calls, chats  *http.Transport
-	called, wrote answerReader
+	key                      func(ctx context.Context) (string, error)
+	url                      string
+	timeout                  time.Duration
+	calls, chats             *http.Transport
+	callAnswers, chatAnswers answerReader
 }
 
-// NewOutbound returns an error for a missing Key, a negative timeout and an address that would give the key away.
+// NewOutbound returns an error if Key is missing, the timeout is negative, or the address would
+// expose the key.
 func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 	if cfg.Key == nil {
 		return nil, errors.New("outbound: the private key is missing")
 	}
 	if cfg.Timeout < 0 {
 		return nil, errors.New("outbound: the timeout is negative: use 0 for the default")
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 20 * time.Second
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -66,26 +69,27 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 	var guard dialGuard
 	if u.Scheme == "http" {
 		if !cfg.AllowLoopback {
-			return nil, errors.New("outbound: the address of Vapi's API must be https, as it is sent the private key")
+			return nil, errors.New("outbound: the address of Vapi's API must be https, " +
+				"because the private key is sent to it")
 		}
 		guard = loopbackOnly
 	}
-	const forbidden = "is it the private key, and of this region and organisation?"
+	const forbidden = "check that the key is the private key of this region and organisation"
 	o := &Outbound{
-		key: cfg.Key, url: u.String(), timeout: cfg.Timeout,
-		called: answerReader{
+		key: cfg.Key, url: u.String(), timeout: cmp.Or(cfg.Timeout, 20*time.Second),
+		callAnswers: answerReader{
 			from: "Vapi's POST /call", now: cfg.Now, forbidden: forbidden,
-			gone: "check the ids of the assistant and the phone number, the customer's number and the organisation's limits",
+			gone: "check the IDs of the assistant and the phone number, the customer's number and the organisation's limits",
 		},
-		wrote: answerReader{
+		chatAnswers: answerReader{
 			from: "Vapi's POST /chat", now: cfg.Now, forbidden: forbidden,
-			gone: "the chat or session is over, or was never there",
+			gone: "the chat or session is over or never existed",
 		},
 	}
-	o.chats = newTransport(3*time.Second, guard)
-	// A connection for each call and HTTP/1.1 alone: net/http repeats a request only on a connection that was used before
-	// or on HTTP/2, and a connection that cannot be made means that no call was.
-	o.calls = newTransport(3*time.Second, guard)
+	o.chats = newTransport(defaultConnectTimeout, guard)
+	// Use one connection per call, with HTTP/1.1 only: net/http repeats a request only on HTTP/2, or
+	// on a connection that was used before. And a failed connection proves that no call was made.
+	o.calls = newTransport(defaultConnectTimeout, guard)
 	o.calls.DisableKeepAlives = true
 	o.calls.Protocols = new(http.Protocols)
 	o.calls.Protocols.SetHTTP1(true)
@@ -96,32 +100,37 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 type NewCall struct {
 	// AssistantID is the assistant that speaks. Required.
 	AssistantID string
-	// PhoneNumberID is Vapi's id of the organisation's number that the call goes out from. Required.
+	// PhoneNumberID is Vapi's ID of the organisation's phone number that calls. Required.
 	PhoneNumberID string
-	// CustomerNumber is the number to call; Vapi takes E.164 alone. Required.
+	// CustomerNumber is the number to call. Vapi accepts E.164 only. Required.
 	CustomerNumber string
-	// Variables replace the template variables ({{name}}) of the assistant's texts. Empty: none.
+	// Variables replace the template variables ({{name}}) in the assistant's texts. Empty means
+	// none.
 	Variables map[string]string
-	// Name is the call's name in Vapi's dashboard; Vapi takes 40 characters at most. Empty: none.
+	// Name is the call's name in Vapi's dashboard. Vapi accepts at most 40 characters. Empty means
+	// none.
 	Name string
-	// EarliestAt is when Vapi is to call. Zero means at once.
+	// EarliestAt is the time from which Vapi calls. Zero means at once.
 	EarliestAt time.Time
 }
 
-// CallVerdict is what became of a [NewCall].
+// CallVerdict is the outcome of a [NewCall].
 type CallVerdict int
 
 const (
-	// Called means that Vapi made the call, or will at its time, and gave its id. It does not mean that somebody answered.
+	// Called means that Vapi made the call, or will make it at its time, and returned its ID. It
+	// does not mean that the customer answered.
 	Called CallVerdict = iota + 1
-	// Refused means that certainly no call was made: it is incomplete, no connection could be made, or Vapi answered 4xx.
+	// Refused means that certainly no call was made: NewCall is incomplete, the key is unusable, no
+	// connection could be made, or Vapi answered 4xx.
 	Refused
-	// Unknown means that the call may have been made, so that it must not be made again: there was no answer in time, the
-	// connection broke, or the answer is neither 2xx with the call's id nor 4xx.
+	// Unknown means that the call may have been made, so that it must not be made again. There was
+	// no answer in time, the connection broke, or the answer was neither 4xx nor 2xx with the
+	// call's ID.
 	Unknown
 )
 
-// String is the verdict in a word, for logs.
+// String returns the verdict in one word, for logs.
 func (v CallVerdict) String() string {
 	switch v {
 	case Called:
@@ -134,20 +143,22 @@ func (v CallVerdict) String() string {
 	return "verdict " + strconv.Itoa(int(v))
 }
 
-// CallReceipt is the outcome of a [NewCall].
+// CallReceipt is the outcome of a [NewCall] with its details.
 type CallReceipt struct {
 	Verdict CallVerdict
-	// CallID is Vapi's id of the call that was made; "" unless Called.
+	// CallID is Vapi's ID of the call. It is "" unless the verdict is Called.
 	CallID string
-	// TryAgain says of a Refused that the same call may be taken later: 408, 425, 429, no connection, or a key that could not
-	// be read. False where somebody has to correct something first.
+	// TryAgain means that Vapi may accept the same call later: after 408, 425, 429, a failed
+	// connection or an unreadable key. Only a Refused has it. If it is false, an operator must
+	// correct something first.
 	TryAgain bool
-	// RetryAfter is how long the Retry-After of such a refusal asks to wait, at most an hour; 0 where it does not say.
+	// RetryAfter is the wait that the Retry-After of such a refusal asks for, at most one hour. 0
+	// means that it asks for none.
 	RetryAfter time.Duration
-	// Status is the HTTP status, 0 where there was none.
+	// Status is the HTTP status. 0 means that there was no answer.
 	Status int
-	// Err says why there is no call, or why it is not known, for the operator's log: without the key, the number or anything
-	// else of the call or the answer. Nil for Called.
+	// Err is the reason, for the operator's log. It is nil for Called. It does not hold the key,
+	// the number or any other part of the call or the answer.
 	Err error
 }
 
@@ -170,10 +181,11 @@ type schedulePlan struct {
 	EarliestAt string `json:"earliestAt"`
 }
 
-// Call makes a call. The request is sent once at most: the client never repeats it.
+// Call makes a phone call. It sends the request at most once.
 func (o *Outbound) Call(ctx context.Context, call NewCall) CallReceipt {
 	if call.AssistantID == "" || call.PhoneNumberID == "" || call.CustomerNumber == "" {
-		return CallReceipt{Verdict: Refused, Err: errors.New("a call needs an assistant id, a phone number id and the customer's number")}
+		return CallReceipt{Verdict: Refused,
+			Err: errors.New("a call needs an assistant ID, a phone number ID and the customer's number")}
 	}
 	body := callWire{AssistantID: call.AssistantID, PhoneNumberID: call.PhoneNumberID, Name: call.Name}
 	body.Customer.Number = call.CustomerNumber
@@ -187,48 +199,61 @@ func (o *Outbound) Call(ctx context.Context, call NewCall) CallReceipt {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
 	request, failed := o.request(ctx, "/call", body)
 	if failed.Err != nil {
 		return refused(failed)
 	}
 	response, err := o.calls.RoundTrip(request)
 	if err != nil {
-		failed := o.called.failedReceipt(ctx, err)
+		failed := o.callAnswers.failedReceipt(ctx, err)
 		if !connected.Load() {
 			return refused(failed)
 		}
-		return CallReceipt{Verdict: Unknown, Err: fmt.Errorf("it is not known whether the call was made: %w", failed.Err)}
+		return unknown(0, failed.Err)
 	}
 	defer response.Body.Close()
 	switch status := response.StatusCode; {
 	case status >= 400 && status <= 499:
-		return refused(o.called.answeredReceipt(response))
+		return refused(o.callAnswers.answeredReceipt(response))
 	case status < 200 || status > 299:
-		return CallReceipt{Verdict: Unknown, Status: status, Err: fmt.Errorf("it is not known whether the call was made: %s answered %d", o.called.from, status)}
+		return unknown(status, fmt.Errorf("%s answered %d", o.callAnswers.from, status))
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxCallAnswer))
 	var made struct {
 		ID string `json:"id"`
 	}
 	if err != nil || json.Unmarshal(answer, &made) != nil || made.ID == "" || len(made.ID) > maxCallIDBytes {
-		return CallReceipt{Verdict: Unknown, Status: response.StatusCode,
-			Err: fmt.Errorf("it is not known whether the call was made: %s answered %d without the id of a call", o.called.from, response.StatusCode)}
+		return unknown(response.StatusCode,
+			fmt.Errorf("%s answered %d without the ID of a call", o.callAnswers.from, response.StatusCode))
 	}
 	return CallReceipt{Verdict: Called, CallID: made.ID, Status: response.StatusCode}
 }
 
 func refused(r Receipt) CallReceipt {
-	return CallReceipt{Verdict: Refused, TryAgain: r.Verdict == TryAgain, RetryAfter: r.RetryAfter, Status: r.Status, Err: r.Err}
+	return CallReceipt{
+		Verdict: Refused, TryAgain: r.Verdict == TryAgain,
+		RetryAfter: r.RetryAfter, Status: r.Status, Err: r.Err,
+	}
 }
 
-// NewChat is a message to the model in a chat that is there (Vapi's OpenAPI: CreateChatDTO), as a system message.
+func unknown(status int, err error) CallReceipt {
+	return CallReceipt{Verdict: Unknown, Status: status,
+		Err: fmt.Errorf("it is not known whether the call was made: %w", err)}
+}
+
+// NewChat is a system message to the model in an existing chat (Vapi's OpenAPI: CreateChatDTO).
 type NewChat struct {
-	// SessionID is the session to go on in. Empty: there is none, and the other two count.
+	// SessionID is the session of the chat. Empty means that there is none. If it is set,
+	// PreviousChatID and AssistantID are not sent.
 	SessionID string
-	// PreviousChatID is the chat whose messages this one follows. Vapi takes it only without a session.
+	// PreviousChatID is the chat whose messages this one follows. Vapi accepts it only without a
+	// session.
 	PreviousChatID string
-	// AssistantID is the assistant that answers without a session. Empty leaves it to Vapi where there is a previous chat.
+	// AssistantID is the assistant that answers if there is no session. If it is empty and there is
+	// a previous chat, Vapi chooses.
 	AssistantID string
 	// Content is the message's text. Required.
 	Content string
@@ -239,8 +264,8 @@ type chatWire struct {
 	PreviousChatID string        `json:"previousChatId,omitempty"`
 	AssistantID    string        `json:"assistantId,omitempty"`
 	Input          []chatMessage `json:"input"`
-	// Always false, so that the status comes when the model has answered. Not every version of Vapi's description had that as
-	// the default.
+	// Stream is always false, so that the status arrives after the model has answered. It is sent
+	// because not every version of Vapi's OpenAPI description has this default.
 	Stream bool `json:"stream"`
 }
 
@@ -249,9 +274,11 @@ type chatMessage struct {
 	Content string    `json:"content"`
 }
 
-// Chat posts a message to a chat once and waits until the model has answered it. What it answers is in the chat's history at
-// Vapi and is not read. TryAgain may mean that the message arrived all the same. A Gone is a chat or session that Vapi does
-// not know, or a message that it does not take.
+// Chat posts a message to a chat once and waits until the model has answered it. It does not read
+// the answer, which is in the chat's history at Vapi.
+//
+// TryAgain can mean that the message arrived nevertheless. Gone means that Vapi does not know the
+// chat or session, or does not accept the message.
 func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
 	body := chatWire{SessionID: chat.SessionID, Input: []chatMessage{{vapi.RoleSystem, chat.Content}}}
 	if chat.SessionID == "" {
@@ -269,18 +296,20 @@ func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
 	if failed.Err != nil {
 		return failed
 	}
-	return o.wrote.roundTrip(o.chats, request)
+	return o.chatAnswers.roundTrip(o.chats, request)
 }
 
-// request makes a post. Where that fails, the receipt has an Err.
+// request returns a post. If that fails, the receipt has an Err.
 func (o *Outbound) request(ctx context.Context, path string, body any) (*http.Request, Receipt) {
 	sent, err := json.Marshal(body)
 	if err != nil {
-		return nil, Receipt{Verdict: Misconfigured, Err: fmt.Errorf("malformed body for Vapi's POST %s (%T)", path, err)}
+		return nil, Receipt{Verdict: Misconfigured,
+			Err: fmt.Errorf("malformed body for Vapi's POST %s (%T)", path, err)}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+path, bytes.NewReader(sent))
 	if err != nil {
-		return nil, Receipt{Verdict: Misconfigured, Err: fmt.Errorf("cannot request Vapi's POST %s: is the API's address right?", path)}
+		return nil, Receipt{Verdict: Misconfigured,
+			Err: fmt.Errorf("cannot request Vapi's POST %s: check the API's address", path)}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback")

@@ -15,7 +15,8 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// nameServer answers every question about a name with the addresses of its next answer; the last one stays.
+// nameServer answers each question for a name with the addresses of its next answer. It repeats the
+// last one.
 type nameServer struct {
 	answers [][]netip.Addr
 	asked   atomic.Int32 // for IPv4
@@ -48,7 +49,7 @@ func (s *nameServer) use(t *testing.T) {
 	}()
 }
 
-// answer makes a response (RFC 1035, section 4.1) of a query with one question.
+// answer returns the response (RFC 1035, section 4.1) to a query with one question.
 func (s *nameServer) answer(query []byte) []byte {
 	const header, typeA, typeAAAA = 12, 1, 28
 	end := header
@@ -75,32 +76,33 @@ func (s *nameServer) answer(query []byte) []byte {
 		count++
 	}
 	response := append([]byte(nil), query[:end]...)
-	binary.BigEndian.PutUint16(response[2:], 0x8180) // a response, without an error
+	binary.BigEndian.PutUint16(response[2:], 0x8180) // a response without an error
 	binary.BigEndian.PutUint16(response[6:], uint16(count))
 	binary.BigEndian.PutUint16(response[8:], 0)
 	binary.BigEndian.PutUint16(response[10:], 0)
 	return append(response, records...)
 }
 
-// TestNamesThatResolveInward has a name of Vapi's resolve to addresses of this machine, one of which stands for a public
-// one: what counts is the address that is connected to, and not what the name meant a moment ago.
+// TestNamesThatResolveInward resolves Vapi's host name to addresses of this machine. One of them
+// stands for a public address. The address of the connection must decide, not an earlier
+// resolution.
 func TestNamesThatResolveInward(t *testing.T) {
 	public, private := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")
 	if probe, err := net.Listen("tcp", public.String()+":0"); err != nil {
-		t.Skipf("this system has one loopback address alone: %v", err)
+		t.Skipf("this system has only one loopback address: %v", err)
 	} else {
 		probe.Close()
 	}
-	var told atomic.Int32
-	address, roots := startVapiServer(t, public.String(), func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close") // so that the next post asks for the name again
-		told.Add(1)
-	}, nil)
-	var intrusions atomic.Int32
-	for _, ip := range []netip.Addr{private, netip.IPv6Loopback()} {
+	var posts, intrusions atomic.Int32
+	address, roots, _ := startVapiServer(t, public.String(), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close") // so that the next post resolves the name again
+		posts.Add(1)
+	})
+	private6 := netip.IPv6Loopback()
+	for _, ip := range []netip.Addr{private, private6} {
 		inner, err := net.Listen("tcp", netip.AddrPortFrom(ip, address.Port()).String())
 		if err != nil {
-			t.Logf("nobody listens on %s: %v", ip, err)
+			t.Logf("cannot listen on %s: %v", ip, err)
 			continue
 		}
 		t.Cleanup(func() { inner.Close() })
@@ -115,36 +117,40 @@ func TestNamesThatResolveInward(t *testing.T) {
 			}
 		}()
 	}
+	const delivered, refused = vapiclient.Delivered, vapiclient.Misconfigured
+	others := []netip.Addr{private, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("169.254.169.254"), private6}
+	type answers = [][]netip.Addr
 	for name, row := range map[string]struct {
-		answers [][]netip.Addr
+		answers answers
 		want    []vapiclient.Verdict
 	}{
-		"public":                     {[][]netip.Addr{{public}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Delivered}},
-		"private":                    {[][]netip.Addr{{private}}, []vapiclient.Verdict{vapiclient.Misconfigured}},
-		"rebound":                    {[][]netip.Addr{{public}, {private}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Misconfigured, vapiclient.Misconfigured}},
-		"rebound to IPv6":            {[][]netip.Addr{{public}, {netip.IPv6Loopback()}}, []vapiclient.Verdict{vapiclient.Delivered, vapiclient.Misconfigured}},
-		"private before public":      {[][]netip.Addr{{private, public}}, []vapiclient.Verdict{vapiclient.Delivered}},
-		"IPv6 private beside public": {[][]netip.Addr{{netip.IPv6Loopback(), public}}, []vapiclient.Verdict{vapiclient.Delivered}},
-		"several private":            {[][]netip.Addr{{private, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("169.254.169.254"), netip.IPv6Loopback()}}, []vapiclient.Verdict{vapiclient.Misconfigured}},
+		"public":                     {answers{{public}}, []vapiclient.Verdict{delivered, delivered}},
+		"private":                    {answers{{private}}, []vapiclient.Verdict{refused}},
+		"rebound":                    {answers{{public}, {private}}, []vapiclient.Verdict{delivered, refused, refused}},
+		"rebound to IPv6":            {answers{{public}, {private6}}, []vapiclient.Verdict{delivered, refused}},
+		"private before public":      {answers{{private, public}}, []vapiclient.Verdict{delivered}},
+		"IPv6 private beside public": {answers{{private6, public}}, []vapiclient.Verdict{delivered}},
+		"several private":            {answers{others}, []vapiclient.Verdict{refused}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			(&nameServer{answers: row.answers}).use(t)
-			told.Store(0)
-			// The name is resolved; only the port is another.
-			c := mustControlClient(t, vapiclient.ControlConfig{}.WithTestServer("x.vapi.ai:"+strconv.Itoa(int(address.Port())), roots,
+			posts.Store(0)
+			// The real resolution takes place; only the port differs.
+			server := "x.vapi.ai:" + strconv.Itoa(int(address.Port()))
+			c := mustControlClient(t, vapiclient.ControlConfig{}.WithTestServer(server, roots,
 				ssrf.WithPorts(address.Port()), ssrf.WithAllowedV4Prefixes(netip.PrefixFrom(public, 32))))
-			delivered := int32(0)
+			arrived := int32(0)
 			for i, want := range row.want {
 				receipt := c.Post(t.Context(), vapiControlURL, spoken)
 				if receipt.Verdict != want {
 					t.Errorf("post %d: %+v, want %s", i, receipt, want)
 				}
-				if want == vapiclient.Delivered {
-					delivered++
+				if want == delivered {
+					arrived++
 				}
 			}
-			if told.Load() != delivered {
-				t.Errorf("%d posts arrived, want %d", told.Load(), delivered)
+			if posts.Load() != arrived {
+				t.Errorf("%d posts arrived, want %d", posts.Load(), arrived)
 			}
 		})
 	}
@@ -153,20 +159,25 @@ func TestNamesThatResolveInward(t *testing.T) {
 	}
 }
 
-// TestVapisOwnRedirectIsNotFollowed is about a redirect from a host that is allowed to one that is not, and to one that is.
+// TestVapisOwnRedirectIsNotFollowed redirects from an allowed host to hosts that are allowed and to
+// hosts that are not.
 func TestVapisOwnRedirectIsNotFollowed(t *testing.T) {
 	var followed atomic.Int32
 	inner := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
-	for _, target := range []string{inner, "https://169.254.169.254/latest/meta-data", "https://y.vapi.ai/other/control", "/other/control", "//evil.example/"} {
+	for _, target := range []string{
+		inner, "https://169.254.169.254/latest/meta-data", "https://y.vapi.ai/other/control", "/other/control",
+		"//evil.example/",
+	} {
 		for _, status := range []int{300, 301, 302, 303, 307, 308} {
 			var posts atomic.Int32
-			c := mustControlClient(t, vapiServer(t, func(w http.ResponseWriter, r *http.Request) {
+			cfg, _ := vapiServer(t, func(w http.ResponseWriter, r *http.Request) {
 				posts.Add(1)
 				w.Header().Set("Location", target)
 				w.Header().Set("Refresh", "0; url="+target)
 				w.WriteHeader(status)
-			}, nil))
-			checkReceipt(t, c.Post(t.Context(), vapiControlURL, spoken), vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: status})
+			})
+			got := mustControlClient(t, cfg).Post(t.Context(), vapiControlURL, spoken)
+			checkReceipt(t, got, vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: status})
 			if posts.Load() != 1 || followed.Load() != 0 {
 				t.Errorf("%d to %s: %d posts, %d followed", status, target, posts.Load(), followed.Load())
 			}

@@ -12,25 +12,32 @@ import (
 	"time"
 )
 
-// maxRetryAfter bounds what a Retry-After can ask for.
-const maxRetryAfter = time.Hour
+const (
+	// maxRetryAfter limits a Retry-After.
+	maxRetryAfter = time.Hour
+	// maxAnswerBytes limits how much of an answer is read to keep its connection.
+	maxAnswerBytes = 4 << 10
+)
 
-// Verdict is what became of a post.
+// Verdict is the outcome of a post.
 type Verdict int
 
 const (
-	// Delivered means that Vapi took the message (2xx), not that it was spoken.
+	// Delivered means that Vapi accepted the message (2xx). It does not mean that it was spoken.
 	Delivered Verdict = iota + 1
-	// Gone means that the call is over or never was (400, 404, 409, 410): final. Vapi documents no status for an ended call.
+	// Gone means that the call is over or never existed (400, 404, 409, 410). It is final. Vapi
+	// does not document the status for an ended call.
 	Gone
-	// Misconfigured means that no repeat can help and that somebody should look: a URL or an address that is not allowed, a
-	// malformed message, 401 or 403, a redirect, any other status.
+	// Misconfigured means that no repeat can help and that an operator must act. The URL or its
+	// address is not allowed, the message or the key is malformed, or the status is 401, 403, a
+	// redirect or any other.
 	Misconfigured
-	// TryAgain means that a repeat may help: 408, 425, 429, 5xx, a broken connection, a timeout.
+	// TryAgain means that a repeat may help: 408, 425, 429, 5xx, a broken connection, a timeout, or
+	// a key that cannot be read.
 	TryAgain
 )
 
-// String is the verdict in words, for logs.
+// String returns the verdict in words, for logs.
 func (v Verdict) String() string {
 	switch v {
 	case Delivered:
@@ -45,41 +52,44 @@ func (v Verdict) String() string {
 	return "verdict " + strconv.Itoa(int(v))
 }
 
-// Receipt is the outcome of a post.
+// Receipt is the outcome of a post with its details.
 type Receipt struct {
 	Verdict Verdict
-	// RetryAfter is how long the Retry-After of a TryAgain asks to wait, at most an hour; 0 where it does not say.
+	// RetryAfter is the wait that the Retry-After of a TryAgain asks for, at most one hour. 0 means
+	// that it asks for none.
 	RetryAfter time.Duration
-	// Status is the HTTP status, 0 where there was none.
+	// Status is the HTTP status. 0 means that there was no answer.
 	Status int
-	// Err says why it was not delivered, for the operator's log: without the control URL, its path or the call's id. Nil for
-	// Delivered.
+	// Err is the reason, for the operator's log. It is nil for Delivered. It does not hold the
+	// control URL, its path or the call's ID.
 	Err error
 }
 
-// answerReader makes receipts of answers, in the words for where they come from.
+// answerReader turns answers into receipts.
 type answerReader struct {
-	from            string
-	gone, forbidden string // what 404 and the like mean there, and 403
+	from            string // the sender of the answers
+	gone, forbidden string // the meaning of Gone, and of 401 and 403
 	now             func() time.Time
 }
 
-// roundTrip posts a request of which only the answer's status counts.
+// roundTrip posts a request whose answer matters only by its status.
 func (a answerReader) roundTrip(transport *http.Transport, request *http.Request) Receipt {
-	// The transport alone, without http.Client: nothing follows a redirect, and no error quotes the URL.
+	// Use the transport without an http.Client, so that no redirect is followed and no error quotes
+	// the URL.
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return a.failedReceipt(request.Context(), err)
 	}
 	defer response.Body.Close()
-	// Read to the end, so that the connection is kept; what the body says does not count.
-	_, _ = io.CopyN(io.Discard, response.Body, maxControlResponseBytes)
+	// Read to the end, so that the connection is kept.
+	_, _ = io.CopyN(io.Discard, response.Body, maxAnswerBytes)
 	return a.answeredReceipt(response)
 }
 
 func (a answerReader) failedReceipt(ctx context.Context, err error) Receipt {
 	if errors.Is(err, errRefusedAddress) {
-		return Receipt{Verdict: Misconfigured, Err: fmt.Errorf("the host of %s resolves to an address that is not allowed: %w", a.from, err)}
+		return Receipt{Verdict: Misconfigured,
+			Err: fmt.Errorf("the host of %s resolves to an address that is not allowed: %w", a.from, err)}
 	}
 	var operation *net.OpError
 	var timeout net.Error
@@ -96,7 +106,7 @@ func (a answerReader) failedReceipt(ctx context.Context, err error) Receipt {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("the connection was closed before %s answered", a.from)
 	default:
-		// Other errors of net/http may quote what was received, which may quote the URL.
+		// Other errors of net/http may quote the answer, which may quote the URL.
 		err = fmt.Errorf("no usable answer from %s (%T)", a.from, err)
 	}
 	return Receipt{Verdict: TryAgain, Err: err}
@@ -116,23 +126,26 @@ func (a answerReader) answeredReceipt(response *http.Response) Receipt {
 	case status >= 300 && status <= 399:
 		r.Verdict, meaning = Misconfigured, "redirects are not followed"
 	case status == 408, status == 425, status == 429, status >= 500 && status <= 599:
-		r.Verdict, meaning = TryAgain, "try again"
-		r.RetryAfter = a.retryAfter(response.Header.Get("Retry-After"))
+		r.Verdict, meaning = TryAgain, "a repeat may help"
+		r.RetryAfter = retryAfter(response, a.now())
 	default:
-		r.Verdict, meaning = Misconfigured, "not an answer that is known of Vapi"
+		r.Verdict, meaning = Misconfigured, "unexpected status"
 	}
 	r.Err = fmt.Errorf("%s answered %d: %s", a.from, r.Status, meaning)
 	return r
 }
 
-// retryAfter reads seconds or an HTTP date (RFC 9110, section 10.2.3); what is neither, or past, asks for nothing.
-func (a answerReader) retryAfter(value string) time.Duration {
-	// Beyond its range ParseUint gives the largest number.
+// retryAfter returns the wait that the Retry-After of an answer asks for, at most maxRetryAfter. It
+// accepts seconds and an HTTP date (RFC 9110, section 10.2.3). Any other value, or a date in the
+// past, asks for no wait.
+func retryAfter(response *http.Response, now time.Time) time.Duration {
+	value := response.Header.Get("Retry-After")
+	// If the value is out of range, ParseUint returns the largest number.
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, min(at.Sub(a.now()), maxRetryAfter))
+		return max(0, min(at.Sub(now), maxRetryAfter))
 	}
 	return 0
 }

@@ -3,6 +3,7 @@
 package dev
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,18 +11,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
@@ -72,7 +69,6 @@ type Config struct {
 func Run(ctx, hurry context.Context, cfg Config) error {
 	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
 	r.log = slog.New(r.terminal)
-	r.calls.Heard = r.terminal.heard
 	defer r.close()
 	if err := r.listen(); err != nil {
 		return err
@@ -93,8 +89,6 @@ type run struct {
 	servers                []*http.Server
 	settings               []string // the variables that were set
 
-	calls    simcall.Calls
-	client   *vapiclient.ControlClient
 	pipeline *pipeline.Pipeline
 	plans    []vapiauth.Plan
 	seller   *slowshop.Shop
@@ -145,22 +139,30 @@ func (r *run) assemble() error {
 	if r.plans, err = vapiauth.ParsePlans([]byte(auth)); err != nil {
 		return fmt.Errorf("--auth: %w", err)
 	}
-	if r.client, err = vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true}); err != nil {
+	client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
+	if err != nil {
 		return err
 	}
 	cfg := pipeline.Config{
 		Tools:         tools,
-		Credentials:   credential.New(credential.Fixed(auth), r.log),
-		Calls:         calls{r},
-		Announcer:     announcer{r},
+		Credential:    auth,
 		CompletionURL: "http://" + r.address() + "/results/",
 		Log:           r.log,
+		Decorators: pipeline.Decorators{
+			Control: func(pipeline.ControlClient) pipeline.ControlClient {
+				return simcall.Client{Control: client, URL: "http://" + r.control.Addr().String()}
+			},
+			Events: func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal} },
+		},
 	}
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
 		cfg.Waits = func(d time.Duration) time.Duration { return d / speed }
 	}
-	r.pipeline, err = pipeline.New(cfg)
-	return err
+	if r.pipeline, err = pipeline.New(cfg); err != nil {
+		return err
+	}
+	r.pipeline.Calls.Heard = r.terminal.heard
+	return nil
 }
 
 // address is where the gateway is reached from this machine.
@@ -180,8 +182,9 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	front := http.NewServeMux()
 	front.Handle("/jobs", operator.Handler(jobs))
 	front.Handle("/jobs/", operator.Handler(jobs))
-	front.Handle("/", gateway.Handler(r.request, r.log, pipeline.Routes...))
-	r.start(r.control, r.calls.Handler())
+	front.Handle("POST /vapi", r.shown(r.pipeline.Front))
+	front.Handle("/", r.pipeline.Front)
+	r.start(r.control, r.pipeline.Calls.Handler())
 	r.start(r.shop, r.seller)
 	r.start(r.gateway, front)
 
@@ -217,16 +220,27 @@ func (r *run) welcome() {
 	r.terminal.say("")
 }
 
-// request is the function behind the gateway, watched.
-func (r *run) request(ctx context.Context, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-	if !request.IsBase64Encoded {
-		// What cannot be read is refused, and that is shown too.
-		message, _ := vapi.ParseMessage([]byte(request.Body))
-		for _, t := range message.ToolCalls {
-			r.terminal.toolCall(t)
+// shown shows the tool calls of a webhook before it is handled.
+func (r *run) shown(webhooks http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		// A body that cannot be read, or is too large, is for the handler to refuse.
+		body, err := io.ReadAll(io.LimitReader(request.Body, ack.MaxBody))
+		if err == nil {
+			// A webhook that is refused is shown, too.
+			message, _ := vapi.ParseMessage(body)
+			for _, t := range message.ToolCalls {
+				r.terminal.toolCall(t)
+			}
 		}
-	}
-	return r.pipeline.Front.Handle(ctx, request)
+		request.Body = replayed{io.MultiReader(bytes.NewReader(body), request.Body), request.Body}
+		webhooks.ServeHTTP(w, request)
+	})
+}
+
+// replayed is a body of which a part was read already.
+type replayed struct {
+	io.Reader
+	io.Closer
 }
 
 // active are the jobs that are not over.
@@ -319,22 +333,10 @@ func (r *run) close() {
 	}
 }
 
-// calls reaches the simulated calls where a sample webhook names one, and
-// real calls as the deployed function does.
-type calls struct{ run *run }
+// bus shows events of undelivered results on the terminal.
+type bus struct{ terminal *terminal }
 
-func (c calls) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
-	if u, err := url.Parse(controlURL); err == nil && u.Host == simcall.Host {
-		controlURL = "http://" + c.run.control.Addr().String() + u.EscapedPath()
-	}
-	return c.run.client.Post(ctx, controlURL, m)
-}
-
-// announcer has the terminal as its bus: the callback function logs what it
-// announces.
-type announcer struct{ run *run }
-
-func (a announcer) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	a.run.terminal.line("event", warning("undelivered")+"  "+faint(string(u.Reason)+"  "+excerpt(u.Content)))
+func (b bus) SendUndelivered(_ context.Context, u job.Undelivered) error {
+	b.terminal.line("event", warning("undelivered")+"  "+faint(string(u.Reason)+"  "+excerpt(u.Content)))
 	return nil
 }

@@ -49,7 +49,8 @@ func TestHostileResults(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		arrived[callIn(r)] = append(arrived[callIn(r)], b)
+		callID := strings.Split(r.URL.Path, "/")[1]
+		arrived[callID] = append(arrived[callID], b)
 	}))
 	defer control.Close()
 	returns := func(name string, result func(text string) (asynctool.Result, error)) asynctool.Definition {
@@ -57,7 +58,7 @@ func TestHostileResults(t *testing.T) {
 			return result(hostile[in.Text])
 		})
 	}
-	w := newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true}),
+	w := newWorld(t, posting(t, vapiclient.ControlConfig{AllowLoopback: true}),
 		returns("respond", func(text string) (asynctool.Result, error) { return asynctool.Text(text), nil }),
 		returns("silent", func(text string) (asynctool.Result, error) {
 			return asynctool.Result{Text: text, Delivery: asynctool.Silent}, nil

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/tools"
@@ -110,40 +108,37 @@ func TestLogOfAWholeRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		var posts atomic.Int32
+		client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		calls := receipts(func(controlURL string) vapiclient.Receipt {
 			n := posts.Add(1)
 			switch {
 			case strings.Contains(controlURL, "gone"):
-				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
+				return gone
 			case strings.Contains(controlURL, "refused"):
-				return client(t, vapiclient.ControlConfig{}).Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
+				return client.Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
 			case n%2 == 0:
 				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, Err: errors.New("the control URL answered 503")}
 			}
-			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+			return delivered
 		})
-		var log *slog.Logger
-		w := newWorldWith(t, calls, func(cfg *pipeline.Config) {
-			log = cfg.Log
-			cfg.Credentials = credential.New(credential.Fixed(secretPlan), cfg.Log)
-			cfg.PerCall.Jobs = 20
-		}, catalogue...)
-		front := gateway.Handler(w.pipeline.Front.Handle, log, pipeline.Routes...)
+		w := newWorld(t, all(calls.decorate, func(cfg *pipeline.Config) {
+			cfg.Credential = secretPlan
+			cfg.CallLimits.Jobs = 20
+		}), catalogue...)
 		send := func(body string, forge func(http.Header)) int {
 			r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
 			if err := plan[0].Sign(&r, time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			request := httptest.NewRequest(http.MethodPost, "/vapi?planted=planted", strings.NewReader(body))
-			request.Header = r.Header
-			request.Header.Set("Content-Type", "application/json")
-			request.Header.Set("Authorization", "Bearer planted")
+			r.Header.Set("Authorization", "Bearer planted")
 			if forge != nil {
-				forge(request.Header)
+				forge(r.Header)
 			}
-			answer := httptest.NewRecorder()
-			front.ServeHTTP(answer, request)
-			return answer.Code
+			status, _ := w.request("/vapi?planted=planted", body, r.Header)
+			return status
 		}
 		argument := `{"text":"planted argument ` + plantedNumber + `"}`
 		for callID, controlURL := range map[string]string{
@@ -187,8 +182,8 @@ func TestLogOfAWholeRun(t *testing.T) {
 			}
 		}
 		for _, poison := range []string{"planted", `{"call":{"customerNumber":` + plantedNumber[1:] + `}}`, `{"version":9,"id":"planted"}`, `{"receivedAt":"planted"}`, `{"deadline":"` + plantedNumber + `"}`} {
-			if err := errors.Join(append(w.pipeline.Jobs.Send(t.Context(), []queue.Message{{Body: poison}}),
-				w.pipeline.Results.Send(t.Context(), []queue.Message{{Body: poison}})...)...); err != nil {
+			if err := errors.Join(append(w.Jobs.Send(t.Context(), []queue.Message{{Body: poison}}),
+				w.Results.Send(t.Context(), []queue.Message{{Body: poison}})...)...); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -198,13 +193,6 @@ func TestLogOfAWholeRun(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute) // the tools that overrun come to their end
 	})
-}
-
-// receipts are calls that answer by the control URL.
-type receipts func(controlURL string) vapiclient.Receipt
-
-func (r receipts) Post(_ context.Context, controlURL string, _ vapi.ControlMessage) vapiclient.Receipt {
-	return r(controlURL)
 }
 
 // TestLogOfAnExampleTool has a tool of the repository ask a service that

@@ -16,15 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
-	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -66,7 +63,7 @@ func (o *office) url(jobID string) string {
 	return o.urls[jobID]
 }
 
-// complete posts to a completion URL, and gives the status.
+// complete posts to a completion URL, and returns the status.
 func (w *world) complete(at, body string) int {
 	w.t.Helper()
 	u, err := url.Parse(at)
@@ -74,22 +71,8 @@ func (w *world) complete(at, body string) int {
 		w.t.Errorf("the completion URL is %q, %v", at, err)
 		return 0
 	}
-	r := events.APIGatewayV2HTTPRequest{
-		RouteKey: completion.Route, RawPath: u.Path, PathParameters: map[string]string{"token": u.Path[strings.LastIndexByte(u.Path, '/')+1:]},
-		Headers: map[string]string{"content-type": "application/json"}, Body: body,
-	}
-	r.RequestContext.HTTP.Method = http.MethodPost
-	response, err := w.pipeline.Front.Handle(context.Background(), r)
-	if err != nil {
-		w.t.Error(err)
-	}
-	return response.StatusCode
-}
-
-func (w *world) spoken(callID string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.said[callID])
+	status, _ := w.request(u.Path, body, nil)
+	return status
 }
 
 // settle lets whatever is due be done: it sleeps for a while.
@@ -108,11 +91,11 @@ func statusUpdate(callID, status string) string {
 func TestApproval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
-		w := newWorldWith(t, nil, outside, o.approval(48*time.Hour))
+		w := newWorld(t, outside, o.approval(48*time.Hour))
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
 		w.drained()
-		if r := w.record("call/a"); r.State != job.StateWaiting || !r.External || w.pipeline.Schedules.Len() != 1 {
-			t.Fatalf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
+		if r := w.record("call/a"); r.State != job.StateWaiting || !r.External || w.Schedules.Len() != 1 {
+			t.Fatalf("the record says %s, and there are %d schedules", r.State, w.Schedules.Len())
 		}
 		time.Sleep(3 * time.Hour)
 		at := o.url("call/a")
@@ -123,8 +106,8 @@ func TestApproval(t *testing.T) {
 		one(t, w.spoken("call"), "The manager reads it.")
 		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
 		for _, part := range []string{"approval, started 3 hours ago, is waiting, for 45 hours at the most.", "The manager reads it."} {
-			if !strings.Contains(answer.Body, part) {
-				t.Errorf("the status is %s, want %q", answer.Body, part)
+			if !strings.Contains(answer, part) {
+				t.Errorf("the status is %s, want %q", answer, part)
 			}
 		}
 
@@ -139,8 +122,8 @@ func TestApproval(t *testing.T) {
 			t.Errorf("%d posts were taken, %d were answered with 409", ok, again)
 		}
 		one(t, w.messages("call"), "\nIt is approved.\n")
-		if r := w.record("call/a"); r.State != job.StateDelivered || w.pipeline.Schedules.Len() != 0 {
-			t.Errorf("the record says %s, and there are %d schedules", r.State, w.pipeline.Schedules.Len())
+		if r := w.record("call/a"); r.State != job.StateDelivered || w.Schedules.Len() != 0 {
+			t.Errorf("the record says %s, and there are %d schedules", r.State, w.Schedules.Len())
 		}
 		time.Sleep(72 * time.Hour)
 		w.drained()
@@ -158,7 +141,7 @@ func TestApproval(t *testing.T) {
 func TestNobodyCompletes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
-		w := newWorldWith(t, nil, outside, o.approval(20*time.Minute))
+		w := newWorld(t, outside, o.approval(20*time.Minute))
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
 		time.Sleep(20*time.Minute - time.Second)
 		if m := w.messages("call"); len(m) != 0 {
@@ -216,7 +199,7 @@ func TestHundredResumes(t *testing.T) {
 		time.Sleep(20 * time.Hour)
 		w.drained()
 		one(t, w.messages("call"), "\nafter 100 polls\n")
-		if r := w.record("call/a"); r.State != job.StateDelivered || r.WakeUp != 100 || w.pipeline.DeadJobs.Len() != 0 || w.pipeline.Schedules.Len() != 0 {
+		if r := w.record("call/a"); r.State != job.StateDelivered || r.WakeUp != 100 || w.DeadJobs.Len() != 0 || w.Schedules.Len() != 0 {
 			t.Errorf("the record says %s after %d wakes", r.State, r.WakeUp)
 		}
 		if late > time.Second {
@@ -228,7 +211,7 @@ func TestHundredResumes(t *testing.T) {
 // TestWaits has a local run pass the time faster.
 func TestWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldWith(t, nil, func(cfg *pipeline.Config) {
+		w := newWorld(t, func(cfg *pipeline.Config) {
 			cfg.Waits = func(d time.Duration) time.Duration { return d / 60 }
 		}, changed("later", func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 			if call.Resumes == 0 {
@@ -247,15 +230,14 @@ func TestWaits(t *testing.T) {
 func TestReadyTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
-		var w *world
 		began := time.Now()
 		calls := receipts(func(string) vapiclient.Receipt {
 			if time.Since(began) < 30*time.Second {
 				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now")}
 			}
-			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+			return delivered
 		})
-		w = newWorldWith(t, heardBy{calls, &w}, outside, o.approval(time.Hour))
+		w := newWorld(t, all(calls.decorate, outside), o.approval(time.Hour))
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}, toolCall{"b", "approval", `{"text":"y"}`}))
 		settle()
 		for _, id := range []string{"call/a", "call/b"} {
@@ -337,11 +319,11 @@ func TestStopWithCall(t *testing.T) {
 		var ended atomic.Bool
 		calls := receipts(func(string) vapiclient.Receipt {
 			if ended.Load() {
-				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
+				return gone
 			}
-			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+			return delivered
 		})
-		w := newWorld(t, calls,
+		w := newWorld(t, calls.decorate,
 			changed("stops", run, func(t *asynctool.Tool[input]) { t.StopWithCall = true }),
 			changed("goes_on", run, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.Drop }))
 		w.post(webhook("call", "", toolCall{"a", "stops", `{"text":"x"}`}, toolCall{"b", "goes_on", `{"text":"x"}`}))
@@ -368,13 +350,13 @@ func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
 		var took time.Duration
-		w := newWorldWith(t, nil, outside, o.approval(time.Hour), changed("runs", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+		w := newWorld(t, outside, o.approval(time.Hour), changed("runs", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			began := time.Now()
 			<-ctx.Done()
 			took = time.Since(began)
 			return asynctool.Text("done all the same"), nil
 		}, func(*asynctool.Tool[input]) {}))
-		jobs, err := operator.New(operator.Config{Table: w.pipeline.Table, Outcomes: w.pipeline.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
+		jobs, err := operator.New(operator.Config{Table: w.Table, Outcomes: w.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
 			return nil, true, nil
 		}})
 		if err != nil {
@@ -411,15 +393,14 @@ func TestCancel(t *testing.T) {
 // next one.
 func TestNextCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w *world
 		calls := receipts(func(controlURL string) vapiclient.Receipt {
 			if controlURL == "first" {
-				return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
+				return gone
 			}
-			return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+			return delivered
 		})
 		var o office
-		w = newWorldWith(t, heardBy{calls, &w}, outside,
+		w := newWorld(t, all(calls.decorate, outside),
 			changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 				time.Sleep(30 * time.Second)
 				return asynctool.Text("the report is ready"), nil
@@ -444,62 +425,26 @@ func TestNextCall(t *testing.T) {
 	})
 }
 
-// heardBy has the world hear what the calls take.
-type heardBy struct {
-	calls callback.Calls
-	w     **world
-}
-
-func (h heardBy) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
-	receipt := h.calls.Post(ctx, controlURL, m)
-	if receipt.Verdict == vapiclient.Delivered {
-		(*h.w).hear(controlURL, m)
-	}
-	return receipt
-}
-
-// caller is Vapi, as far as it calls customers and goes on with chats.
-type caller struct {
-	mu    sync.Mutex
-	calls []vapiclient.NewCall
-	chats []vapiclient.NewChat
-}
-
-func (c *caller) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls = append(c.calls, call)
-	return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new"}
-}
-
-func (c *caller) Chat(_ context.Context, chat vapiclient.NewChat) vapiclient.Receipt {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.chats = append(c.chats, chat)
-	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 201}
-}
-
 // TestCallBack has a result come after its call, and the customer be called.
 func TestCallBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gone := receipts(func(string) vapiclient.Receipt {
-			return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
-		})
-		var c caller
+		calls := receipts(func(string) vapiclient.Receipt { return gone })
+		var c simcall.API
 		nine := time.Now().Add(9 * time.Hour)
-		w := newWorldWith(t, gone, func(cfg *pipeline.Config) {
-			cfg.CallBack = &callback.OutboundCalls{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
-		}, changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		w := newWorld(t, all(calls.decorate, func(cfg *pipeline.Config) {
+			cfg.OutboundCalls = &callback.OutboundCalls{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
+		}), changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			return asynctool.Text("the report is ready"), nil
 		}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.CallBack }))
 		body := webhook("call", "", toolCall{"a", "report", `{"text":"x"}`})
 		w.post(body)
 		w.post(body)
 		w.drained()
-		if len(c.calls) != 1 {
-			t.Fatalf("%d calls were made", len(c.calls))
+		made := c.Calls()
+		if len(made) != 1 {
+			t.Fatalf("%d calls were made", len(made))
 		}
-		if got := c.calls[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" || got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) || got.Variables["ringback_result"] != "the report is ready" {
+		if got := made[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" || got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) || got.Variables["ringback_result"] != "the report is ready" {
 			t.Errorf("the call is %+v", got)
 		}
 		if r := w.record("call/a"); r.State != job.StateDelivered || w.why("call/a") != "" {
@@ -511,9 +456,9 @@ func TestCallBack(t *testing.T) {
 // TestChat has a chat go on with the result.
 func TestChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c caller
+		var c simcall.API
 		var o office
-		w := newWorldWith(t, nil, func(cfg *pipeline.Config) {
+		w := newWorld(t, func(cfg *pipeline.Config) {
 			outside(cfg)
 			cfg.Chats = &c
 		}, o.approval(time.Hour))
@@ -523,10 +468,11 @@ func TestChat(t *testing.T) {
 		settle()
 		w.complete(o.url("chat/a"), `{"error":"It is refused."}`)
 		w.drained()
-		if len(c.chats) != 1 {
-			t.Fatalf("%d chats went on", len(c.chats))
+		chats := c.Chats()
+		if len(chats) != 1 {
+			t.Fatalf("%d chats went on", len(chats))
 		}
-		if got := c.chats[0]; got.SessionID != "session" || got.PreviousChatID != "chat" || !strings.Contains(got.Content, "status=error") || !strings.Contains(got.Content, "\nIt is refused.\n") {
+		if got := chats[0]; got.SessionID != "session" || got.PreviousChatID != "chat" || !strings.Contains(got.Content, "status=error") || !strings.Contains(got.Content, "\nIt is refused.\n") {
 			t.Errorf("the chat goes on with %+v", got)
 		}
 	})
@@ -542,7 +488,7 @@ func TestTenThousandWait(t *testing.T) {
 	var inTime, late int
 	synctest.Test(t, func(t *testing.T) {
 		var o office
-		w := newWorldWith(t, nil, outside, o.approval(deadline))
+		w := newWorld(t, outside, o.approval(deadline))
 		measure := func(i int) { heap[i], goroutines[i] = heapInUse(), uint64(runtime.NumGoroutine()) }
 		synctest.Wait()
 		measure(0)
@@ -558,7 +504,7 @@ func TestTenThousandWait(t *testing.T) {
 				t.Fatalf("the record of %s says %s until %s", ids[i], r.State, r.Deadline)
 			}
 		}
-		if n := w.pipeline.Schedules.Len(); n != jobs {
+		if n := w.Schedules.Len(); n != jobs {
 			t.Fatalf("there are %d schedules", n)
 		}
 		measure(1)
@@ -601,7 +547,7 @@ func TestTenThousandWait(t *testing.T) {
 				t.Fatalf("the record of %s says %s", id, r.State)
 			}
 		}
-		if n := w.pipeline.DeadJobs.Len() + w.pipeline.DeadResults.Len() + w.pipeline.Schedules.Len(); n != 0 {
+		if n := w.DeadJobs.Len() + w.DeadResults.Len() + w.Schedules.Len(); n != 0 {
 			t.Errorf("%d messages are left", n)
 		}
 	})

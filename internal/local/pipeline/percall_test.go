@@ -16,7 +16,7 @@ import (
 )
 
 func limited(limits job.CallLimits) func(*pipeline.Config) {
-	return func(cfg *pipeline.Config) { cfg.PerCall = limits }
+	return func(cfg *pipeline.Config) { cfg.CallLimits = limits }
 }
 
 // told is how many of a call's messages have the text.
@@ -45,7 +45,7 @@ func TestFloodOfToolCalls(t *testing.T) {
 					time.Sleep(time.Second)
 					return asynctool.Text("done"), nil
 				})
-				w := newWorldWith(t, nil, limited(row.limits), slow)
+				w := newWorld(t, limited(row.limits), slow)
 				var calls []toolCall
 				for i := range 40 {
 					calls = append(calls, toolCall{fmt.Sprint("t", i), "slow", `{"text":"x"}`})
@@ -64,7 +64,7 @@ func TestFloodOfToolCalls(t *testing.T) {
 				if w.told("other", "\ndone\n") != 1 {
 					t.Errorf("the other call heard %q", w.messages("other"))
 				}
-				if n := w.pipeline.DeadJobs.Len(); n != 0 {
+				if n := w.DeadJobs.Len(); n != 0 {
 					t.Errorf("%d refused jobs are in the dead-letter queue", n)
 				}
 				// All that it was given is told; it may start more, unless it has used up everything.
@@ -91,7 +91,7 @@ func TestLimitsCountJobs(t *testing.T) {
 			return asynctool.Text("at last"), nil
 		})
 		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
-		w := newWorldWith(t, nil, limited(job.CallLimits{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
+		w := newWorld(t, limited(job.CallLimits{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
 		for i, c := range []struct{ tool, heard string }{
 			{"panics", "status=error"}, {"nobody", "There is no such tool"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "has used a tool 3 times"},
 		} {

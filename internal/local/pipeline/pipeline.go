@@ -1,12 +1,15 @@
-// Package pipeline is the whole way of a tool call within one process: the
-// functions, as they are deployed, on queues, schedules and a table in memtable.
+// Package pipeline assembles the whole of Ringback in one process: the handlers as they are
+// deployed, on queues, schedules and a table in memory, with simulated calls at Vapi's end. The
+// local run, the test kit and the tests of several handlers together use it.
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -17,175 +20,269 @@ import (
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/front"
+	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/membus"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/internal/status"
+	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Config is what a pipeline is made of.
+// Config configures a [Pipeline]. Only Tools is required.
 type Config struct {
-	Tools       *asynctool.Set  // required
-	Credentials ack.Credentials // required
-	Calls       callback.Calls  // required
-	Announcer   callback.Events // required
-	AckText     string          // empty means [ack.DefaultText]
-	ResultText  string          // empty means [spoken.DefaultText]
-	PerCall     job.CallLimits  // zero means no limits
+	Tools *asynctool.Set
 
-	// CompletionURL is where /results/ is served, with a slash at its end.
-	// Empty means that no tool can leave its job to somebody outside.
+	// Credential is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means that webhooks are
+	// not verified.
+	Credential string
+
+	AckText    string         // empty means [ack.DefaultText]
+	ResultText string         // empty means [spoken.DefaultText]
+	CallLimits job.CallLimits // zero means no limits
+
+	// CompletionURL is where /results/ is served, with a slash at its end. Empty means that no
+	// tool can leave its job to an external system.
 	CompletionURL string
+	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty means a random
+	// key: tokens live as long as the pipeline.
+	CompletionKeys string
 
-	Chats    callback.Chats                    // nil means that chats are not reached
-	CallBack *callback.OutboundCalls           // nil means that nobody is called back
-	Waits    func(time.Duration) time.Duration // see [process.Config]
-	Log      *slog.Logger                      // nil means slog.Default()
+	Chats         callback.Chats          // nil means that chats cannot be reached
+	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
+
+	// Waits returns how long a wait or a deadline that a tool asks for takes. Nil means as long
+	// as the tool says.
+	Waits func(time.Duration) time.Duration
+
+	// Now is the clock of the handlers and the table. Nil means time.Now. The queues and the
+	// schedules always use time.Now.
+	Now func() time.Time
+
+	Concurrency int          // how many events each function handles at a time; 0 means 10
+	Log         *slog.Logger // nil means slog.Default()
+
+	Decorators Decorators
 }
 
-// Routes are what the [Pipeline.Front] is the function of.
-var Routes = []string{"POST /vapi", completion.Route}
+// Decorators wrap or replace the parts of a [Pipeline]. Each is called once, with the part that the
+// pipeline would use, and returns the part that it uses. A nil decorator changes nothing.
+type Decorators struct {
+	Store     func(jobtable.Stores) jobtable.Stores
+	Jobs      func(Queue) Queue // the jobs queue, to which the schedules send, too
+	Results   func(Queue) Queue // the results queue
+	Schedules func(Schedules) Schedules
+	Control   func(ControlClient) ControlClient
+	Events    func(EventBus) EventBus
 
-// Pipeline is the way of the tool calls.
+	// Host decorates what a running tool can ask for. It is called for each execution.
+	Host func(asynctool.Host) asynctool.Host
+
+	// Function decorates the functions behind the queues, which are named "process" and
+	// "callback".
+	Function func(name string, handler memqueue.Handler) memqueue.Handler
+}
+
+// Queue is a queue as the handlers see it.
+type Queue interface {
+	Send(ctx context.Context, messages []queue.Message) []error
+	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
+}
+
+// Schedules are schedules as the handlers see them.
+type Schedules interface {
+	At(ctx context.Context, name string, at time.Time, body string) error
+	Cancel(ctx context.Context, name string) error
+}
+
+// ControlClient posts control messages.
+type ControlClient interface {
+	Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt
+}
+
+// EventBus takes events of undelivered results.
+type EventBus interface {
+	SendUndelivered(ctx context.Context, u job.Undelivered) error
+}
+
+// Pipeline is Ringback in one process.
 type Pipeline struct {
-	Front front.Handler // takes webhooks, and the results of jobs that somebody outside completes
+	Front    http.Handler     // serves webhooks and completion URLs
+	Requests front.Handler    // is what Front serves, as the function behind an HTTP API
+	Process  memqueue.Handler // handles the jobs queue
+	Callback memqueue.Handler // handles the results queue
 
-	// What the parts stand on, to be looked at.
-	Records              *memtable.Store
-	Table                *jobtable.Table // of Records
-	Jobs, DeadJobs       *memqueue.Queue
-	Results, DeadResults *memqueue.Queue
-	Schedules            *memschedule.Scheduler
-
-	process  *process.Handler
-	callback *callback.Handler
+	Queues
+	Schedules *memschedule.Scheduler
+	Records   *memtable.Store
+	Table     *jobtable.Table // on the decorated store
+	Calls     *simcall.Calls  // take every control message, unless Decorators.Control replaces them
+	Events    *membus.Bus     // takes every event, unless Decorators.Events replaces it
 }
 
-// New makes a pipeline. Nothing moves before [Pipeline.Run].
+// New returns a pipeline. No message is delivered before [Pipeline.Run].
 func New(cfg Config) (*Pipeline, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	text, err := spoken.ParseText(cfg.ResultText)
+	queues, err := NewQueues(limits.Of(cfg.Tools), memqueue.Config{Concurrency: cfg.Concurrency, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Records: new(memtable.Store)}
-	if err := p.makeQueues(limits.Of(cfg.Tools), cfg.Log); err != nil {
+	p := &Pipeline{Queues: queues, Records: new(memtable.Store), Calls: new(simcall.Calls), Events: new(membus.Bus)}
+	d := cfg.Decorators
+	w := wiring{
+		cfg:     cfg,
+		store:   decorate[jobtable.Stores](d.Store, p.Records),
+		jobs:    decorate[Queue](d.Jobs, p.Jobs),
+		results: decorate[Queue](d.Results, p.Results),
+		control: decorate[ControlClient](d.Control, p.Calls),
+		events:  decorate[EventBus](d.Events, p.Events),
+		keys: completion.NewKeys(
+			credential.Fixed(cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))),
+			cfg.Log.With("function", "ack")),
+	}
+	p.Schedules = memschedule.New(w.jobs)
+	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
+	p.Table = jobtable.New(w.store)
+	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
+	w.customers = jobtable.NewCustomers(w.store.Customers())
+
+	if p.Requests, err = w.front(); err != nil {
 		return nil, err
 	}
-	p.Schedules = memschedule.New(p.Jobs)
-	p.Table = jobtable.New(p.Records)
-	tracker := jobtable.NewCallTracker(p.Records.Calls())
-	customers := jobtable.NewCustomers(p.Records.Customers())
-	// Nobody else has to know them: they live as long as the jobs do.
-	keys := completion.NewKeys(credential.Fixed(fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text())), cfg.Log.With("function", "ack"))
-	if err := p.makeFront(cfg, tracker, keys); err != nil {
-		return nil, err
-	}
-	work := process.Config{
-		Tools: cfg.Tools, Table: p.Table, Outcomes: p.Results, Jobs: p.Jobs, Schedules: p.Schedules,
-		Admission: jobtable.NewAdmission(p.Records.Calls(), cfg.PerCall), CallTracker: tracker, Customers: customers,
-		Waits: cfg.Waits, Log: cfg.Log.With("function", "process"),
-	}
-	if cfg.CompletionURL != "" {
-		if work.Completions, err = completion.NewURLs(keys, cfg.CompletionURL); err != nil {
-			return nil, err
-		}
-	}
-	if p.process, err = process.New(work); err != nil {
+	p.Front = gateway.Handler(p.Requests.Handle, cfg.Log, "POST /vapi", completion.Route)
+	if p.Process, err = w.process(); err != nil {
 		return nil, fmt.Errorf("process: %w", err)
 	}
-	if p.callback, err = callback.New(callback.Config{
-		Table: p.Table, Calls: cfg.Calls, Results: p.Results, Events: cfg.Announcer, CallTracker: tracker, Customers: customers,
-		Chats: cfg.Chats, OutboundCalls: cfg.CallBack, Text: &text, Log: cfg.Log.With("function", "callback"),
-	}); err != nil {
+	if p.Callback, err = w.callback(); err != nil {
 		return nil, fmt.Errorf("callback: %w", err)
+	}
+	if d.Function != nil {
+		p.Process, p.Callback = d.Function("process", p.Process), d.Function("callback", p.Callback)
 	}
 	return p, nil
 }
 
-func (p *Pipeline) makeFront(cfg Config, tracker *jobtable.CallTracker, keys *completion.Keys) error {
-	log := cfg.Log.With("function", "ack")
+func decorate[T any](decorator func(T) T, part T) T {
+	if decorator == nil {
+		return part
+	}
+	return decorator(part)
+}
+
+// wiring holds the decorated parts from which the handlers are made.
+type wiring struct {
+	cfg           Config
+	store         jobtable.Stores
+	jobs, results Queue
+	schedules     Schedules
+	control       ControlClient
+	events        EventBus
+	keys          *completion.Keys
+	table         *jobtable.Table
+	tracker       *jobtable.CallTracker
+	customers     *jobtable.Customers
+}
+
+func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("function", function) }
+
+func (w wiring) front() (front.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
-		Queue: p.Jobs, Credentials: cfg.Credentials, Text: cfg.AckText, Status: status.Of(p.Table), CallTracker: tracker,
-		NextCall: slices.ContainsFunc(cfg.Tools.Entries(), func(e *asynctool.Entry) bool { return e.AfterCall == asynctool.NextCall }),
-		Log:      log,
+		Queue:       w.jobs,
+		Credentials: credential.New(credential.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)), w.cfg.Log),
+		Status:      status.Of(w.table),
+		CallTracker: w.tracker,
+		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
+			return e.AfterCall == asynctool.NextCall
+		}),
+		Text: w.cfg.AckText,
+		Now:  w.cfg.Now,
+		Log:  w.log("ack"),
 	})
 	if err != nil {
-		return fmt.Errorf("ack: %w", err)
+		return front.Handler{}, fmt.Errorf("ack: %w", err)
 	}
-	completed, err := completion.New(completion.Config{Tokens: keys, Table: p.Table, Outcomes: p.Results, Schedules: p.Schedules, Log: log})
-	if err != nil {
-		return fmt.Errorf("completion: %w", err)
-	}
-	p.Front = front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}
-	return nil
-}
-
-func (p *Pipeline) makeQueues(l limits.Limits, log *slog.Logger) error {
-	var err error
-	if p.DeadJobs, err = memqueue.New(memqueue.Config{Name: "jobs-dead", Log: log}); err != nil {
-		return err
-	}
-	if p.DeadResults, err = memqueue.New(memqueue.Config{Name: "results-dead", Log: log}); err != nil {
-		return err
-	}
-	if p.Jobs, err = memqueue.New(memqueue.Config{
-		Name: "jobs", VisibilityTimeout: l.JobsVisibility, HandlerTimeout: l.ProcessTimeout,
-		MaxReceives: l.JobsMaxReceives, DeadLetters: p.DeadJobs, Log: log.With("function", "jobs queue"),
-	}); err != nil {
-		return err
-	}
-	p.Results, err = memqueue.New(memqueue.Config{
-		Name: "results", VisibilityTimeout: l.ResultVisibility, HandlerTimeout: l.CallbackTimeout,
-		MaxReceives: l.ResultMaxReceives, DeadLetters: p.DeadResults, Log: log.With("function", "results queue"),
+	completed, err := completion.New(completion.Config{
+		Tokens:    w.keys,
+		Table:     w.table,
+		Outcomes:  w.results,
+		Schedules: w.schedules,
+		Now:       w.cfg.Now,
+		Log:       w.log("ack"),
 	})
-	return err
+	if err != nil {
+		return front.Handler{}, fmt.Errorf("completion: %w", err)
+	}
+	return front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}, nil
 }
 
-// Run works until ctx ends, and then finishes what it has begun. It is run
-// once: afterwards nothing is woken any more.
+func (w wiring) process() (memqueue.Handler, error) {
+	cfg := process.Config{
+		Tools:       w.cfg.Tools,
+		Table:       w.table,
+		Outcomes:    w.results,
+		Jobs:        w.jobs,
+		Schedules:   w.schedules,
+		Admission:   jobtable.NewAdmission(w.store.Calls(), w.cfg.CallLimits),
+		CallTracker: w.tracker,
+		Customers:   w.customers,
+		Waits:       w.cfg.Waits,
+		Host:        w.cfg.Decorators.Host,
+		Now:         w.cfg.Now,
+		Log:         w.log("process"),
+	}
+	if w.cfg.CompletionURL != "" {
+		var err error
+		if cfg.Completions, err = completion.NewURLs(w.keys, w.cfg.CompletionURL); err != nil {
+			return nil, err
+		}
+	}
+	h, err := process.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return h.Handle, nil
+}
+
+func (w wiring) callback() (memqueue.Handler, error) {
+	text, err := spoken.ParseText(w.cfg.ResultText)
+	if err != nil {
+		return nil, err
+	}
+	h, err := callback.New(callback.Config{
+		Table:         w.table,
+		Calls:         w.control,
+		Results:       w.results,
+		Events:        w.events,
+		CallTracker:   w.tracker,
+		Customers:     w.customers,
+		Chats:         w.cfg.Chats,
+		OutboundCalls: w.cfg.OutboundCalls,
+		Text:          &text,
+		Now:           w.cfg.Now,
+		Log:           w.log("callback"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.Handle, nil
+}
+
+// Run delivers messages until ctx ends, and then waits for the handlers that are running. It can be
+// called once, since it ends the schedules.
 func (p *Pipeline) Run(ctx context.Context) {
 	defer p.Schedules.Close()
 	var running sync.WaitGroup
-	running.Go(func() { p.Jobs.Run(ctx, p.process.Handle) })
-	running.Go(func() { p.Results.Run(ctx, p.callback.Handle) })
+	running.Go(func() { p.Jobs.Run(ctx, p.Process) })
+	running.Go(func() { p.Results.Run(ctx, p.Callback) })
 	running.Wait()
 }
-
-// Drained waits until no job and no outcome is on its way, not even one that
-// comes in a while, or ctx ends. A job that waits for somebody outside, or for a
-// time more than 15 minutes away, is on no queue.
-func (p *Pipeline) Drained(ctx context.Context) error {
-	// In this order, as a job's message is deleted only after its outcome
-	// was queued.
-	if err := p.Jobs.Drained(ctx); err != nil {
-		return err
-	}
-	return p.Results.Drained(ctx)
-}
-
-// Idle waits until there is nothing to do for now: what is left waits for a
-// time that has not come, or for somebody outside.
-func (p *Pipeline) Idle(ctx context.Context) error {
-	for {
-		if err := p.Jobs.Idle(ctx); err != nil {
-			return err
-		}
-		if err := p.Results.Idle(ctx); err != nil {
-			return err
-		}
-		if p.Busy() == 0 { // nothing was woken meanwhile
-			return nil
-		}
-	}
-}
-
-// Busy is how many messages are on their way now.
-func (p *Pipeline) Busy() int { return p.Jobs.Undelayed() + p.Results.Undelayed() }

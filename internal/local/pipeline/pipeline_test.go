@@ -1,13 +1,14 @@
 package pipeline_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,28 +19,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// world is what surrounds a pipeline: who posts webhooks, and who hears what
-// comes of them.
+// world is a pipeline that runs, and the call that webhooks come from and results go to.
 type world struct {
-	t        testing.TB
-	pipeline *pipeline.Pipeline
-
-	mu        sync.Mutex
-	heard     map[string][]string // what was added to the conversation, by call id
-	said      map[string][]string // what was spoken word for word
-	announced map[string]job.Reason
+	*pipeline.Pipeline
+	t testing.TB
 }
 
 type input struct {
@@ -54,89 +44,125 @@ var echo = tool("echo", 1, func(_ context.Context, _ asynctool.Call, in input) (
 	return asynctool.Text("echo " + in.Text), nil
 })
 
-// newWorld makes a pipeline and runs it until the test ends. calls may be nil,
-// and then every call takes every message.
-func newWorld(t testing.TB, calls callback.Calls, tools ...asynctool.Definition) *world {
+// newWorld makes a pipeline and runs it until the test ends. change may be nil.
+func newWorld(t testing.TB, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
 	t.Helper()
-	return newWorldWith(t, calls, nil, tools...)
-}
-
-// newWorldWith is newWorld with other settings. change may be nil.
-func newWorldWith(t testing.TB, calls callback.Calls, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
-	t.Helper()
-	w := &world{t: t, heard: make(map[string][]string), said: make(map[string][]string), announced: make(map[string]job.Reason)}
 	set, err := asynctool.NewSet(tools...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if calls == nil {
-		calls = w
-	}
-	cfg := pipeline.Config{
-		Tools: set, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Calls: calls, Announcer: w,
-		Log: scanned(t),
-	}
+	cfg := pipeline.Config{Tools: set, Log: scanned(t)}
 	if change != nil {
 		change(&cfg)
 	}
-	if w.pipeline, err = pipeline.New(cfg); err != nil {
+	w := &world{t: t}
+	if w.Pipeline, err = pipeline.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		w.pipeline.Run(ctx)
+		w.Run(ctx)
 	}()
-	t.Cleanup(func() { stop(); <-stopped })
+	t.Cleanup(func() {
+		stop()
+		<-stopped
+		sent := make(map[string]bool)
+		for _, u := range w.Events.Sent() {
+			if sent[u.JobID] {
+				t.Errorf("two events were sent for job %s, one of them for %s", u.JobID, u.Reason)
+			}
+			sent[u.JobID] = true
+		}
+	})
 	return w
 }
 
-// Post makes the world its own calls: the control URL is the call's id.
-func (w *world) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
-	w.hear(controlURL, m)
-	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
-}
-
-func (w *world) hear(callID string, m vapi.ControlMessage) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch m := m.(type) {
-	case vapi.AddMessage:
-		w.heard[callID] = append(w.heard[callID], m.Content)
-	case vapi.Say:
-		w.said[callID] = append(w.said[callID], m.Content)
-	default:
-		w.t.Errorf("call %s got %T", callID, m)
+// posting posts control messages with a real client.
+func posting(t testing.TB, control vapiclient.ControlConfig) func(*pipeline.Config) {
+	t.Helper()
+	client, err := vapiclient.NewControlClient(control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(cfg *pipeline.Config) {
+		cfg.Decorators.Control = func(pipeline.ControlClient) pipeline.ControlClient { return client }
 	}
 }
 
-// Announce makes the world its own event bus.
-func (w *world) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if why, twice := w.announced[u.JobID]; twice {
-		w.t.Errorf("job %s was announced for %s, and again for %s", u.JobID, why, u.Reason)
-	}
-	w.announced[u.JobID] = u.Reason
-	return nil
+// receipts decides which control messages the simulated calls take, by the control URL.
+type receipts func(controlURL string) vapiclient.Receipt
+
+func (r receipts) decorate(cfg *pipeline.Config) {
+	cfg.Decorators.Control = func(calls pipeline.ControlClient) pipeline.ControlClient { return answering{r, calls} }
 }
 
+type answering struct {
+	answer receipts
+	calls  pipeline.ControlClient
+}
+
+func (a answering) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
+	if receipt := a.answer(controlURL); receipt.Verdict != vapiclient.Delivered {
+		return receipt
+	}
+	return a.calls.Post(ctx, controlURL, m)
+}
+
+var (
+	delivered = vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+	gone      = vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
+)
+
+// all makes several changes.
+func all(changes ...func(*pipeline.Config)) func(*pipeline.Config) {
+	return func(cfg *pipeline.Config) {
+		for _, change := range changes {
+			change(cfg)
+		}
+	}
+}
+
+// messages returns what was added to a call's conversation.
 func (w *world) messages(callID string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.heard[callID])
+	added, _ := w.heard(callID)
+	return added
 }
 
+// spoken returns what was spoken word for word in a call.
+func (w *world) spoken(callID string) []string {
+	_, said := w.heard(callID)
+	return said
+}
+
+func (w *world) heard(callID string) (added, said []string) {
+	for _, m := range w.Calls.Messages(callID) {
+		switch m := m.(type) {
+		case vapi.AddMessage:
+			added = append(added, m.Content)
+		case vapi.Say:
+			said = append(said, m.Content)
+		default:
+			w.t.Errorf("call %s got %T", callID, m)
+		}
+	}
+	return added, said
+}
+
+// why returns the reason for a job's event, empty if there was none.
 func (w *world) why(jobID string) job.Reason {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.announced[jobID]
+	for _, u := range w.Events.Sent() {
+		if u.JobID == jobID {
+			return u.Reason
+		}
+	}
+	return ""
 }
 
 func (w *world) record(id string) job.Record {
 	w.t.Helper()
-	r, err := w.pipeline.Records.Load(context.Background(), id)
+	r, err := w.Table.Load(context.Background(), id)
 	if err != nil {
 		w.t.Fatalf("record of %s: %v", id, err)
 	}
@@ -159,16 +185,24 @@ func webhook(callID, controlURL string, calls ...toolCall) string {
 		strings.Join(list, ","), callID, plantedNumber, controlURL)
 }
 
-func (w *world) post(body string) events.APIGatewayV2HTTPResponse {
+// request posts to a path.
+func (w *world) request(path, body string, header http.Header) (status int, answer string) {
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	maps.Copy(r.Header, header)
+	recorder := httptest.NewRecorder()
+	w.Front.ServeHTTP(recorder, r)
+	return recorder.Code, recorder.Body.String()
+}
+
+// post posts a webhook, and returns the answer.
+func (w *world) post(body string) string {
 	w.t.Helper()
-	var r events.APIGatewayV2HTTPRequest
-	r.RequestContext.HTTP.Method = http.MethodPost
-	r.Body = body
-	response, err := w.pipeline.Front.Handle(context.Background(), r)
-	if err != nil || response.StatusCode != http.StatusOK {
-		w.t.Errorf("the webhook was answered with %d %s, %v", response.StatusCode, response.Body, err)
+	status, answer := w.request("/vapi", body, nil)
+	if status != http.StatusOK {
+		w.t.Errorf("the webhook was answered with %d %s", status, answer)
 	}
-	return response
+	return answer
 }
 
 // drained waits until nothing is on its way any more.
@@ -176,8 +210,8 @@ func (w *world) drained() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	if err := w.pipeline.Drained(ctx); err != nil {
-		w.t.Fatalf("%d jobs and %d outcomes are on their way after an hour", w.pipeline.Jobs.Len(), w.pipeline.Results.Len())
+	if err := w.Drained(ctx); err != nil {
+		w.t.Fatalf("%d jobs and %d outcomes are on their way after an hour", w.Jobs.Len(), w.Results.Len())
 	}
 }
 
@@ -190,11 +224,10 @@ func one(t testing.TB, texts []string, part string) {
 }
 
 func TestThreeToolCalls(t *testing.T) {
-	var w *world
-	control := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { w.hear(callIn(r), body(r)) }))
+	w := newWorld(t, posting(t, vapiclient.ControlConfig{AllowLoopback: true}), echo)
+	control := httptest.NewServer(w.Calls.Handler())
 	defer control.Close()
-	w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true}), echo)
-	front := httptest.NewServer(gateway.Handler(w.pipeline.Front.Handle, slog.New(slog.DiscardHandler), pipeline.Routes...))
+	front := httptest.NewServer(w.Front)
 	defer front.Close()
 
 	// The quickest of a few, and of more while none is quick enough, as this
@@ -320,7 +353,7 @@ func TestTroubledTools(t *testing.T) {
 				if r.State != job.StateDelivered || r.Attempt != c.attempts || r.Exhausted != c.dead || !strings.Contains(r.Reason, c.reason) {
 					t.Errorf("the record says %s after %d attempts, exhausted %t, reason %q", r.State, r.Attempt, r.Exhausted, r.Reason)
 				}
-				if got := w.pipeline.DeadJobs.Len(); got != map[bool]int{true: 1}[c.dead] {
+				if got := w.DeadJobs.Len(); got != map[bool]int{true: 1}[c.dead] {
 					t.Errorf("%d jobs are in the dead-letter queue", got)
 				}
 				time.Sleep(time.Minute) // the tool that overruns comes to its end
@@ -382,25 +415,27 @@ func TestControlURLs(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var posts atomic.Int32
-			var w *world
+			w := newWorld(t, posting(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: cmp.Or(c.timeout, time.Minute)}), echo)
+			calls := w.Calls.Handler()
 			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				m := body(r)
 				n := posts.Add(1)
+				body, err := io.ReadAll(r.Body) // what hangs notices the end of the connection only then
+				if err != nil {
+					return
+				}
 				record := httptest.NewRecorder()
 				c.serve(int(n))(record, r)
 				if r.Context().Err() != nil {
 					return
 				}
 				if record.Code == http.StatusOK {
-					w.hear("call", m)
+					r.Body = io.NopCloser(bytes.NewReader(body))
+					calls.ServeHTTP(record, r)
 				}
-				for name, values := range record.Header() {
-					rw.Header()[name] = values
-				}
+				maps.Copy(rw.Header(), record.Header())
 				rw.WriteHeader(record.Code)
 			}))
 			t.Cleanup(server.Close)
-			w = newWorld(t, client(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: cmp.Or(c.timeout, time.Minute)}), echo)
 			url := c.url
 			if url == "" {
 				url = server.URL + "/call/control"
@@ -429,29 +464,6 @@ func TestControlURLs(t *testing.T) {
 			}
 		})
 	}
-}
-
-func client(t testing.TB, cfg vapiclient.ControlConfig) *vapiclient.ControlClient {
-	t.Helper()
-	c, err := vapiclient.NewControlClient(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func callIn(r *http.Request) string { return strings.Split(r.URL.Path, "/")[1] }
-
-func body(r *http.Request) vapi.ControlMessage {
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil
-	}
-	m, err := vapi.ParseControlMessage(b)
-	if err != nil {
-		return nil
-	}
-	return m
 }
 
 // thousand sends 1,000 webhooks of one to three tool calls each, and checks
@@ -487,7 +499,7 @@ func thousand(t testing.TB) []time.Duration {
 			}
 		}
 	}
-	if n := w.pipeline.DeadJobs.Len() + w.pipeline.DeadResults.Len(); n != 0 {
+	if n := w.DeadJobs.Len() + w.DeadResults.Len(); n != 0 {
 		t.Errorf("%d messages are in the dead-letter queues", n)
 	}
 	return took

@@ -23,17 +23,10 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
-	"github.com/ringback/ringback/internal/local/memschedule"
-	"github.com/ringback/ringback/internal/local/memtable"
-	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -43,8 +36,7 @@ import (
 // bubble: what it measures is whether anything is lost or grows, not how fast
 // it is.
 type soak struct {
-	t    *testing.T
-	pipe soaked
+	*world
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -63,19 +55,9 @@ type soakedJob struct {
 	excused int
 }
 
-// soaked are the parts of the pipeline, with faults between them.
-type soaked struct {
-	ack            *ack.Handler
-	complete       *completion.Handler
-	store          *memtable.Store
-	jobs, results  *memqueue.Queue
-	deadJobs, dead *memqueue.Queue
-	run            func(context.Context)
-}
-
 // active says whether a job still runs or waits.
-func (p soaked) active() bool {
-	return slices.ContainsFunc(p.store.Records(), func(r job.Record) bool { return r.State.Active() })
+func (s *soak) active() bool {
+	return slices.ContainsFunc(s.Records.Records(), func(r job.Record) bool { return r.State.Active() })
 }
 
 // hits says, once in a hundred times, that a fault happens now.
@@ -106,7 +88,7 @@ var errSoak = errors.New("planted fault")
 
 // soakStore is the jobs table.
 type soakStore struct {
-	*memtable.Store
+	jobtable.Stores
 	s *soak
 }
 
@@ -117,7 +99,7 @@ func (st soakStore) Load(ctx context.Context, id string) (job.Record, error) {
 	if st.s.hits("table: a read is slow") {
 		time.Sleep(3 * time.Second)
 	}
-	return st.Store.Load(ctx, id)
+	return st.Stores.Load(ctx, id)
 }
 
 func (st soakStore) Save(ctx context.Context, r job.Record) (job.Record, error) {
@@ -127,7 +109,7 @@ func (st soakStore) Save(ctx context.Context, r job.Record) (job.Record, error) 
 	if st.s.hits("table: a write is slow") {
 		time.Sleep(3 * time.Second)
 	}
-	saved, err := st.Store.Save(ctx, r)
+	saved, err := st.Stores.Save(ctx, r)
 	if err == nil && st.s.hits("table: a write's answer is lost") {
 		return job.Record{}, errSoak
 	}
@@ -135,7 +117,7 @@ func (st soakStore) Save(ctx context.Context, r job.Record) (job.Record, error) 
 }
 
 func (st soakStore) Calls() jobtable.Store[job.CallRecord] {
-	return soakCallRecords{st.Store.Calls(), st.s}
+	return soakCallRecords{st.Stores.Calls(), st.s}
 }
 
 // soakCallRecords are the records of calls.
@@ -164,7 +146,7 @@ func (st soakCallRecords) Save(ctx context.Context, r job.CallRecord) (job.CallR
 
 // soakQueue is a queue as a handler sees it.
 type soakQueue struct {
-	*memqueue.Queue
+	pipeline.Queue
 	name string
 	s    *soak
 }
@@ -287,7 +269,7 @@ func (s *soak) work(ctx context.Context, call asynctool.Call, in input) (asyncto
 		if err != nil {
 			return asynctool.Result{}, err
 		}
-		go s.complete(at)
+		go s.office(at)
 		return asynctool.Wait(), nil
 	case s.hits("tool: says how far it is"):
 		call.Progress(ctx, "It is under way.")
@@ -295,27 +277,21 @@ func (s *soak) work(ctx context.Context, call asynctool.Call, in input) (asyncto
 	return asynctool.Text(strings.Repeat(in.Text+" ", 20)), nil
 }
 
-// complete is somebody outside, who posts a result until it is taken, or too
+// office is somebody outside, who posts a result until it is taken, or too
 // late.
-func (s *soak) complete(at string) {
+func (s *soak) office(at string) {
 	time.Sleep(10 * time.Minute)
 	if s.hits("outside: nobody answers") {
 		return
 	}
-	r := events.APIGatewayV2HTTPRequest{RouteKey: completion.Route, RawPath: at[strings.LastIndexByte(at, '/'):], Body: `{"result":"from outside"}`}
-	r.RequestContext.HTTP.Method = http.MethodPost
 	for {
-		response, err := s.pipe.complete.Handle(context.Background(), r)
-		switch {
-		case err != nil:
-			s.t.Error(err)
-			return
-		case response.StatusCode == http.StatusServiceUnavailable:
+		switch status := s.complete(at, `{"result":"from outside"}`); status {
+		case http.StatusServiceUnavailable:
 			time.Sleep(time.Second)
-		case response.StatusCode == http.StatusOK || response.StatusCode == http.StatusConflict:
+		case http.StatusOK, http.StatusConflict:
 			return
 		default:
-			s.t.Errorf("a result from outside was answered with %d %s", response.StatusCode, response.Body)
+			s.t.Errorf("a result from outside was answered with %d", status)
 			return
 		}
 	}
@@ -323,57 +299,41 @@ func (s *soak) complete(at string) {
 
 func newSoak(t *testing.T, seed uint64) *soak {
 	t.Helper()
-	s := &soak{t: t, random: rand.New(rand.NewPCG(seed, seed)), faults: make(map[string]int), jobs: make(map[string]*soakedJob)}
-	log := slog.New(slog.DiscardHandler)
-	must := func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	s := &soak{random: rand.New(rand.NewPCG(seed, seed)), faults: make(map[string]int), jobs: make(map[string]*soakedJob)}
 	set, err := asynctool.NewSet(asynctool.Tool[input]{Name: "work", Description: "Works.", Timeout: 10 * time.Second, Attempts: 4, Run: s.work})
-	must(err)
-	l := limits.Of(set)
-	p := soaked{store: new(memtable.Store)}
-	p.deadJobs, err = memqueue.New(memqueue.Config{Name: "jobs-dead", Log: log})
-	must(err)
-	p.dead, err = memqueue.New(memqueue.Config{Name: "results-dead", Log: log})
-	must(err)
-	p.jobs, err = memqueue.New(memqueue.Config{Name: "jobs", VisibilityTimeout: l.JobsVisibility, HandlerTimeout: l.ProcessTimeout,
-		MaxReceives: l.JobsMaxReceives, DeadLetters: p.deadJobs, Concurrency: 50, Log: log})
-	must(err)
-	p.results, err = memqueue.New(memqueue.Config{Name: "results", VisibilityTimeout: l.ResultVisibility, HandlerTimeout: l.CallbackTimeout,
-		MaxReceives: l.ResultMaxReceives, DeadLetters: p.dead, Concurrency: 20, Log: log})
-	must(err)
-	jobs, results := soakQueue{p.jobs, "jobs queue", s}, soakQueue{p.results, "results queue", s}
-	store := soakStore{p.store, s}
-	p.ack, err = ack.New(ack.Config{Queue: jobs, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: log})
-	must(err)
-	// As many as a call has. Whatever counts twice is refused.
-	admission := jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall})
-	tracker := jobtable.NewCallTracker(store.Calls())
-	customers := jobtable.NewCustomers(p.store.Customers())
-	schedules := memschedule.New(jobs)
-	keys := completion.NewKeys(credential.Fixed(`{"current":"a key that is long enough for a token"}`), log)
-	urls, err := completion.NewURLs(keys, "http://127.0.0.1:1/results/")
-	must(err)
-	p.complete, err = completion.New(completion.Config{Tokens: keys, Table: jobtable.New(store), Outcomes: results, Schedules: schedules, Log: log})
-	must(err)
-	work, err := process.New(process.Config{Tools: set, Table: jobtable.New(store), Outcomes: results, Jobs: jobs,
-		Schedules: schedules, Admission: admission, CallTracker: tracker, Customers: customers, Completions: urls, Log: log})
-	must(err)
-	tell, err := callback.New(callback.Config{Table: jobtable.New(store), Calls: s, Results: results, Events: s, CallTracker: tracker, Customers: customers, Log: log})
-	must(err)
-	p.run = func(ctx context.Context) {
-		var running sync.WaitGroup
-		running.Go(func() { p.jobs.Run(ctx, s.dies("process", work.Handle)) })
-		running.Go(func() { p.results.Run(ctx, s.dies("callback", tell.Handle)) })
-		// Somebody looks after the dead-letter queues.
-		running.Go(func() { p.deadJobs.Run(ctx, s.bury) })
-		running.Go(func() { p.dead.Run(ctx, s.bury) })
-		running.Wait()
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.pipe = p
+	p, err := pipeline.New(pipeline.Config{
+		Tools: set,
+		// As many as a call has. Whatever counts twice is refused.
+		CallLimits:    job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall},
+		CompletionURL: "http://127.0.0.1:1/results/",
+		Concurrency:   50,
+		Log:           slog.New(slog.DiscardHandler),
+		Decorators: pipeline.Decorators{
+			Store:    func(own jobtable.Stores) jobtable.Stores { return soakStore{own, s} },
+			Jobs:     func(own pipeline.Queue) pipeline.Queue { return soakQueue{own, "jobs queue", s} },
+			Results:  func(own pipeline.Queue) pipeline.Queue { return soakQueue{own, "results queue", s} },
+			Control:  func(pipeline.ControlClient) pipeline.ControlClient { return s },
+			Events:   func(pipeline.EventBus) pipeline.EventBus { return s },
+			Function: s.dies,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.world = &world{Pipeline: p, t: t}
 	return s
+}
+
+// run runs the pipeline, and somebody who looks after its dead-letter queues.
+func (s *soak) run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	running.Go(func() { s.DeadJobs.Run(ctx, s.bury) })
+	running.Go(func() { s.DeadResults.Run(ctx, s.bury) })
+	running.Wait()
 }
 
 // bury takes a message out of a dead-letter queue.
@@ -397,23 +357,18 @@ const (
 
 // post sends a webhook as Vapi does with a backoffPlan, and gives the tool
 // calls that were accepted.
-func (s *soak) post(callID, body string) []string {
-	var r events.APIGatewayV2HTTPRequest
-	r.RequestContext.HTTP.Method, r.Body = http.MethodPost, body
+func (s *soak) send(callID, body string) []string {
 	for range 11 {
-		response, err := s.pipe.ack.Handle(context.Background(), r)
-		if err != nil {
-			s.t.Error(err)
-		}
-		if response.StatusCode == http.StatusServiceUnavailable {
+		status, text := s.request("/vapi", body, nil)
+		if status == http.StatusServiceUnavailable {
 			time.Sleep(2 * time.Second)
 			continue
 		}
 		var answer struct {
 			Results []struct{ ToolCallID, Result string }
 		}
-		if err := json.Unmarshal([]byte(response.Body), &answer); err != nil || response.StatusCode != http.StatusOK {
-			s.t.Errorf("answered with %d %s", response.StatusCode, response.Body)
+		if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK {
+			s.t.Errorf("answered with %d %s", status, text)
 		}
 		var accepted []string
 		for _, result := range answer.Results {
@@ -429,7 +384,7 @@ func (s *soak) post(callID, body string) []string {
 
 // drained waits until the queues are empty.
 func (s *soak) drained() {
-	for _, q := range []*memqueue.Queue{s.pipe.jobs, s.pipe.results, s.pipe.deadJobs, s.pipe.dead} {
+	for _, q := range []*memqueue.Queue{s.Jobs, s.Results, s.DeadJobs, s.DeadResults} {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
 		if err := q.Drained(ctx); err != nil {
 			s.t.Error(err)
@@ -472,18 +427,18 @@ func (s *soak) wave(number, toolCalls int) {
 				if s.hits("call: no control URL") {
 					body = strings.Replace(body, `"controlUrl"`, `"noUrl"`, 1)
 				}
-				ids := s.post(callID, body)
+				ids := s.send(callID, body)
 				if s.hits("webhook: comes twice") {
-					s.post(callID, body)
+					s.send(callID, body)
 				}
 				mu.Lock()
 				accepted = append(accepted, ids...)
 				mu.Unlock()
 				if s.hits("jobs queue: poison") {
-					_ = s.pipe.jobs.Send(context.Background(), []queue.Message{{Body: poison}})
+					_ = s.Jobs.Send(context.Background(), []queue.Message{{Body: poison}})
 				}
 				if s.hits("results queue: poison") {
-					_ = s.pipe.results.Send(context.Background(), []queue.Message{{Body: poison}})
+					_ = s.Results.Send(context.Background(), []queue.Message{{Body: poison}})
 				}
 				time.Sleep(time.Duration(n%5) * 100 * time.Millisecond)
 			}
@@ -496,7 +451,7 @@ func (s *soak) wave(number, toolCalls int) {
 	close(work)
 	sending.Wait()
 	s.drained()
-	for s.pipe.active() { // waiting, for which there need be no message
+	for s.active() { // waiting, for which there need be no message
 		time.Sleep(time.Minute)
 		s.drained()
 	}
@@ -511,7 +466,7 @@ func (s *soak) wave(number, toolCalls int) {
 		if j.announced > 0 {
 			told++ // it can be announced again, but not told as well
 		}
-		r, err := s.pipe.store.Load(context.Background(), id)
+		r, err := s.Records.Load(context.Background(), id)
 		if err != nil {
 			s.t.Errorf("job %s: %v", id, err)
 		}
@@ -575,7 +530,7 @@ func TestSoak(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
-			s.pipe.run(ctx)
+			s.run(ctx)
 		}()
 		start := time.Now()
 		for number := range waves {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 func TestCalls(t *testing.T) {
@@ -83,5 +84,45 @@ func TestAdopt(t *testing.T) {
 		if _, err := simcall.Adopt([]byte(bad), "mine", "url"); err == nil {
 			t.Errorf("%s was adopted", bad)
 		}
+	}
+}
+
+func TestPost(t *testing.T) {
+	calls := new(simcall.Calls)
+	server := httptest.NewServer(calls.Handler())
+	defer server.Close()
+	control, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := simcall.Client{Control: control, URL: server.URL}
+	for text, post := range map[string]func() vapiclient.Receipt{
+		"without HTTP": func() vapiclient.Receipt {
+			return calls.Post(t.Context(), "https://x.vapi.ai/without HTTP/control", vapi.Say{Content: "without HTTP"})
+		},
+		"an id alone": func() vapiclient.Receipt {
+			return calls.Post(t.Context(), "an id alone", vapi.Say{Content: "an id alone"})
+		},
+		"simulated": func() vapiclient.Receipt {
+			return client.Post(t.Context(), "https://"+simcall.Host+"/simulated/control", vapi.Say{Content: "simulated"})
+		},
+		"elsewhere": func() vapiclient.Receipt {
+			return client.Post(t.Context(), server.URL+"/elsewhere/control", vapi.Say{Content: "elsewhere"})
+		},
+	} {
+		if receipt := post(); receipt.Verdict != vapiclient.Delivered {
+			t.Errorf("%s: %+v", text, receipt)
+		}
+		if diff := cmp.Diff([]vapi.ControlMessage{vapi.Say{Content: text}}, calls.Messages(text)); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	for _, bad := range []vapi.ControlMessage{vapi.Say{}, vapi.Transfer{}} {
+		if receipt := calls.Post(t.Context(), "bad", bad); receipt.Verdict != vapiclient.Misconfigured || receipt.Err == nil {
+			t.Errorf("%T: %+v", bad, receipt)
+		}
+	}
+	if got := calls.Messages("bad"); len(got) != 0 {
+		t.Errorf("bad messages were taken: %v", got)
 	}
 }

@@ -1,0 +1,86 @@
+package simcall
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+// Post delivers m to the call that controlURL belongs to, without HTTP. The call takes the JSON
+// that m makes, as Vapi does. A control URL without the form …/<call id>/control is taken as the
+// call's id.
+func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
+	wire, err := json.Marshal(m)
+	if err == nil {
+		m, err = vapi.ParseControlMessage(wire)
+	}
+	if err != nil {
+		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
+	}
+	id, found := strings.CutSuffix(controlURL, "/control")
+	if found {
+		id = id[strings.LastIndexByte(id, '/')+1:]
+	}
+	c.take(id, m)
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
+}
+
+// Client posts control messages with a real control client. It posts those for [Host] to the
+// simulated calls.
+type Client struct {
+	Control *vapiclient.ControlClient
+	URL     string // where [Calls.Handler] is served, without a slash at the end
+}
+
+// Post posts m to controlURL.
+func (c Client) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
+	if u, err := url.Parse(controlURL); err == nil && u.Host == Host {
+		controlURL = c.URL + u.EscapedPath()
+	}
+	return c.Control.Post(ctx, controlURL, m)
+}
+
+// API simulates the part of Vapi's API that starts outbound calls and continues chats. It takes
+// everything and records it. The zero value is ready.
+type API struct {
+	mu    sync.Mutex
+	calls []vapiclient.NewCall
+	chats []vapiclient.NewChat
+}
+
+// Call records an outbound call.
+func (a *API) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls = append(a.calls, call)
+	return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new", Status: http.StatusCreated}
+}
+
+// Chat records a message in a chat.
+func (a *API) Chat(_ context.Context, chat vapiclient.NewChat) vapiclient.Receipt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.chats = append(a.chats, chat)
+	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusCreated}
+}
+
+// Calls returns the outbound calls so far.
+func (a *API) Calls() []vapiclient.NewCall {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.calls)
+}
+
+// Chats returns the messages in chats so far.
+func (a *API) Chats() []vapiclient.NewChat {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.chats)
+}

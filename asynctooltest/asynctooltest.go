@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strconv"
@@ -41,18 +42,13 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
-	"github.com/ringback/ringback/internal/local/memtable"
-	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
-	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Result is what became of a tool call.
@@ -249,6 +245,10 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 		t.Fatal(err)
 	}
 	d, err := newDeployment(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Schedules.Close()
 	for _, option := range options {
 		err = errors.Join(err, option(d))
 	}
@@ -273,25 +273,18 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 	return d.result
 }
 
-// deployment is the three functions with what stands between them. Its queues
-// hold one message.
+// deployment is Ringback with a clock that skips the delays. Its queues deliver nothing: one message
+// at a time is handed to a function.
 type deployment struct {
-	ack      *ack.Handler
-	process  *process.Handler
-	callback *callback.Handler
-
-	records memtable.Store
-	working process.Config // what process is made of
+	*pipeline.Pipeline
+	cfg     pipeline.Config
 	limits  limits.Limits
 	skipped time.Duration // how far its clock is ahead
 	log     bytes.Buffer
 
-	jobs     []string      // on the jobs queue
-	outcomes []string      // on the results queue
-	retry    time.Duration // how long the message that failed is hidden
-	wait     time.Duration // how long the last wait was that a tool asked for
-
-	said lines // by the tool
+	jobs, outcomes memqueue.Recorder
+	wait           time.Duration // how long the last wait was that a tool asked for
+	said           lines         // by the tool
 
 	state   any // what the tool left in an earlier run
 	resumes int // how often it has gone on
@@ -301,59 +294,46 @@ type deployment struct {
 
 func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	d := &deployment{limits: limits.Of(tools)}
-	log := slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-	now := func() time.Time { return time.Now().Add(d.skipped) }
-	table := jobtable.New(&d.records)
-	tracker := jobtable.NewCallTracker(d.records.Calls())
-	customers := jobtable.NewCustomers(d.records.Customers())
-	var err error
-	if d.ack, err = ack.New(ack.Config{
-		Queue: letters{&d.jobs}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
-		Now: now, Log: log.With("function", "ack"),
-	}); err != nil {
-		return nil, err
-	}
-	d.working = process.Config{
-		Tools: tools, Table: table, Outcomes: letters{&d.outcomes}, Jobs: jobs{visibility{&d.retry}, letters{new([]string)}}, Schedules: schedules{},
-		Admission: jobtable.NewAdmission(d.records.Calls(), job.CallLimits{}), CallTracker: tracker,
-		Customers: customers, Completions: completions{},
+	d.cfg = pipeline.Config{
+		Tools:         tools,
+		CompletionURL: "https://example.invalid/results/",
 		Waits: func(wait time.Duration) time.Duration {
 			d.wait = wait
 			return wait
 		},
-		Host: func(own asynctool.Host) asynctool.Host { return host{own, &d.said} },
-		Now:  now, Log: log.With("function", "process"),
+		Now: func() time.Time { return time.Now().Add(d.skipped) },
+		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})),
+		Decorators: pipeline.Decorators{
+			Jobs:    func(pipeline.Queue) pipeline.Queue { return &d.jobs },
+			Results: func(pipeline.Queue) pipeline.Queue { return &d.outcomes },
+			Host:    func(own asynctool.Host) asynctool.Host { return host{own, &d.said} },
+		},
 	}
-	if d.process, err = process.New(d.working); err != nil {
+	var err error
+	if d.Pipeline, err = pipeline.New(d.cfg); err != nil {
 		return nil, err
 	}
-	d.callback, err = callback.New(callback.Config{
-		Table: table, Calls: calls{&d.result}, Results: visibility{new(time.Duration)}, Events: announcer{&d.result},
-		CallTracker: tracker, Customers: customers,
-		Now: now, Log: log.With("function", "callback"),
-	})
-	return d, err
+	d.Calls.Heard = func(_ string, m vapi.ControlMessage) { d.result.Messages = append(d.result.Messages, m) }
+	return d, nil
 }
 
 // receive acks a webhook, and gives the job of the tool's only call.
 func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (job.Job, error) {
-	request := events.APIGatewayV2HTTPRequest{Body: string(webhook)}
-	request.RequestContext.HTTP.Method = http.MethodPost
-	answer, err := d.ack.Handle(ctx, request)
-	if err != nil {
-		return job.Job{}, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return job.Job{}, fmt.Errorf("the webhook is answered with %d %s", answer.StatusCode, answer.Body)
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/vapi", bytes.NewReader(webhook))
+	request.Header.Set("Content-Type", "application/json")
+	answer := httptest.NewRecorder()
+	d.Front.ServeHTTP(answer, request)
+	if answer.Code != http.StatusOK {
+		return job.Job{}, fmt.Errorf("the webhook is answered with %d %s", answer.Code, answer.Body)
 	}
 	var mine []job.Job
 	var others []string
-	for _, body := range d.jobs {
+	for _, body := range d.jobs.TakeBodies() {
 		j, err := job.Decode(body)
 		if err != nil {
 			return job.Job{}, err
@@ -389,17 +369,19 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 	if err != nil {
 		return "", err
 	}
-	working := d.working
-	working.Tools, working.Log = earlier, slog.New(slog.DiscardHandler)
-	handler, err := process.New(working)
+	cfg := d.cfg
+	cfg.Tools, cfg.Log = earlier, slog.New(slog.DiscardHandler)
+	cfg.Decorators.Store = func(jobtable.Stores) jobtable.Stores { return d.Records }
+	p, err := pipeline.New(cfg)
 	if err != nil {
 		return "", err
 	}
+	defer p.Schedules.Close()
 	for range d.resumes {
-		if _, err := invoke(ctx, d.limits.ProcessTimeout, handler.Handle, body, 1); err != nil {
+		if _, err := invoke(ctx, d.limits.ProcessTimeout, p.Process, body, 1); err != nil {
 			return "", err
 		}
-		record, err := d.records.Load(ctx, j.ID)
+		record, err := d.Records.Load(ctx, j.ID)
 		if err != nil {
 			return "", err
 		}
@@ -417,14 +399,14 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 // tool goes on later.
 func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 	for n := 1; n <= d.limits.JobsMaxReceives; n++ {
-		response, err := invoke(ctx, d.limits.ProcessTimeout, d.process.Handle, body, n)
+		response, err := invoke(ctx, d.limits.ProcessTimeout, d.Process, body, n)
 		if err != nil {
 			return err
 		}
 		if err := d.tell(ctx); err != nil {
 			return err
 		}
-		record, err := d.records.Load(ctx, j.ID)
+		record, err := d.Records.Load(ctx, j.ID)
 		if err != nil {
 			return err
 		}
@@ -437,13 +419,17 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 			d.result.Status = string(record.Result.Status)
 			d.result.Text = spoken.Clean(record.Result.Content)
 			d.result.DeadLettered = len(response.BatchItemFailures) > 0
-			if record.State != job.StateDelivered && d.result.Undelivered == "" {
+			if record.State != job.StateDelivered {
 				d.result.Undelivered = record.Reason
+			}
+			for _, u := range d.Events.Sent() {
+				d.result.Undelivered = string(u.Reason) + ": " + u.Detail
 			}
 			return nil
 		}
-		d.result.Delays = append(d.result.Delays, d.retry)
-		d.skipped += d.retry
+		delay := d.jobs.Hidden()
+		d.result.Delays = append(d.result.Delays, delay)
+		d.skipped += delay
 	}
 	return fmt.Errorf("the tool call came to no end within %d receives", d.limits.JobsMaxReceives)
 }
@@ -451,7 +437,7 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 // tell hands on the final outcome, where it is there. A line that the tool takes
 // longer is for one that takes its time.
 func (d *deployment) tell(ctx context.Context) error {
-	for _, body := range d.outcomes {
+	for _, body := range d.outcomes.TakeBodies() {
 		o, err := job.DecodeOutcome(body)
 		if err != nil {
 			return err
@@ -459,16 +445,15 @@ func (d *deployment) tell(ctx context.Context) error {
 		if o.Kind != job.KindFinal {
 			continue
 		}
-		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.callback.Handle, body, 1); err != nil {
+		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.Callback, body, 1); err != nil {
 			return err
 		}
 	}
-	d.outcomes = nil
 	return nil
 }
 
 // invoke hands one message to a function, as a Lambda function gets it.
-func invoke(ctx context.Context, timeout time.Duration, handle func(context.Context, events.SQSEvent) (events.SQSEventResponse, error), body string, receives int) (events.SQSEventResponse, error) {
+func invoke(ctx context.Context, timeout time.Duration, handle memqueue.Handler, body string, receives int) (events.SQSEventResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return handle(ctx, events.SQSEvent{Records: []events.SQSMessage{{
@@ -476,39 +461,6 @@ func invoke(ctx context.Context, timeout time.Duration, handle func(context.Cont
 		Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(receives)},
 	}}})
 }
-
-// letters is a queue that keeps what is sent to it.
-type letters struct{ bodies *[]string }
-
-func (l letters) Send(_ context.Context, messages []queue.Message) []error {
-	for _, m := range messages {
-		*l.bodies = append(*l.bodies, m.Body)
-	}
-	return make([]error, len(messages))
-}
-
-// visibility notes for how long a message is hidden.
-type visibility struct{ hidden *time.Duration }
-
-func (v visibility) ChangeVisibility(_ context.Context, _ string, d time.Duration) error {
-	*v.hidden = d
-	return nil
-}
-
-// jobs is the jobs queue, as a function sees it. What wakes a job is not needed.
-type jobs struct {
-	visibility
-	letters
-}
-
-// schedules are not needed either.
-type schedules struct{}
-
-func (schedules) At(context.Context, string, time.Time, string) error { return nil }
-
-type completions struct{}
-
-func (completions) URL(context.Context, string, time.Time) (string, error) { return CompletionURL, nil }
 
 // lines are what a tool says of its progress. One that was abandoned may still
 // speak when it is read.
@@ -535,25 +487,10 @@ func (h host) Progress(_ context.Context, text string, delivery asynctool.Delive
 	h.lines.said = append(h.lines.said, Line{Text: text, Silent: delivery == asynctool.Silent})
 }
 
-// calls takes the control messages the way Vapi does: as JSON.
-type calls struct{ result *Result }
-
-func (c calls) Post(_ context.Context, _ string, m vapi.ControlMessage) vapiclient.Receipt {
-	wire, err := json.Marshal(m)
-	if err == nil {
-		m, err = vapi.ParseControlMessage(wire)
+// CompletionURL implements [asynctool.Host].
+func (h host) CompletionURL(ctx context.Context) (string, error) {
+	if _, err := h.Host.CompletionURL(ctx); err != nil {
+		return "", err
 	}
-	if err != nil {
-		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
-	}
-	c.result.Messages = append(c.result.Messages, m)
-	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
-}
-
-// announcer takes the event that a result was not told.
-type announcer struct{ result *Result }
-
-func (a announcer) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	a.result.Undelivered = string(u.Reason) + ": " + u.Detail
-	return nil
+	return CompletionURL, nil
 }

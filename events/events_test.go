@@ -14,8 +14,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,20 +24,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/local/slowshop"
-	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -119,7 +113,11 @@ func TestEvents(t *testing.T) {
 			webhook := read(t, name)
 
 			request := sample(t, seen, "ack/"+stem+".json", gateway.Request("POST /vapi", received("/vapi", webhook), webhook, "sample", now))
-			answer, messages, ended := acked(t, request)
+			message, err := vapi.ParseMessage(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, messages, ended := acked(t, message.Call.ID, request)
 			if len(messages) != want.queued || ended != want.ended {
 				t.Fatalf("%d messages were queued, want %d; that the call has ended was noted: %t, want %t", len(messages), want.queued, ended, want.ended)
 			}
@@ -211,59 +209,29 @@ func received(path string, body []byte) *http.Request {
 	return r
 }
 
-// recording is a queue that keeps what is sent.
-type recording struct {
-	mu     sync.Mutex
-	bodies []string
-}
-
-func (q *recording) Send(_ context.Context, messages []queue.Message) []error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, m := range messages {
-		q.bodies = append(q.bodies, m.Body)
-	}
-	return make([]error, len(messages))
-}
-
-func (q *recording) ChangeVisibility(context.Context, string, time.Duration) error {
-	return fmt.Errorf("no message may be tried again")
-}
-
-// taken gives what was sent since it was last asked.
-func (q *recording) taken() []string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	bodies := q.bodies
-	q.bodies = nil
-	return bodies
-}
-
-// ends notes that a call has ended.
-type ends struct{ noted bool }
-
-func (e *ends) End(context.Context, string, time.Time) error {
-	e.noted = true
-	return nil
-}
-
-// acked gives the answer to a webhook, what is queued for it, and whether it is
-// noted that its call has ended.
-func acked(t *testing.T, request lambda.APIGatewayV2HTTPRequest) (string, []string, bool) {
+// acked returns the answer to a webhook, what is queued for it, and whether the end of its call is recorded.
+func acked(t *testing.T, callID string, request lambda.APIGatewayV2HTTPRequest) (answer string, messages []string, ended bool) {
 	t.Helper()
-	q, ended := new(recording), new(ends)
-	h, err := ack.New(ack.Config{
-		Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Now: func() time.Time { return now },
-		Status: status.Of(jobtable.New(new(memtable.Store))), CallTracker: ended, NextCall: true,
+	f := newFunctions(t, asynctool.Tool[struct{}]{
+		Name: "keeps", Description: "Keeps its results for the next call.", AfterCall: asynctool.NextCall,
+		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+			return asynctool.Text("never"), nil
+		},
 	})
-	if err != nil {
+	// The end of a call is recorded if there is a record of the call.
+	tracker := jobtable.NewCallTracker(f.Records.Calls())
+	if _, err := tracker.Live(t.Context(), callID, now); err != nil {
 		t.Fatal(err)
 	}
-	response, err := h.Handle(t.Context(), request)
+	response, err := f.Requests.Handle(t.Context(), request)
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("the ack function answered %d %s, %v", response.StatusCode, response.Body, err)
 	}
-	return response.Body, q.bodies, ended.noted
+	live, err := tracker.Live(t.Context(), callID, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.Body, f.jobs.TakeBodies(), !live
 }
 
 // batch is the event that Lambda makes of messages.
@@ -282,17 +250,12 @@ func batch(name string, bodies []string) lambda.SQSEvent {
 	return e
 }
 
-// functions are the functions behind the queues, and what stands between them.
+// functions are the functions, one event at a time, and what stands between them.
 type functions struct {
-	now       time.Time
-	process   *process.Handler
-	table     *jobtable.Table
-	tracker   *jobtable.CallTracker
-	customers *jobtable.Customers
-
-	jobs, results *recording
+	*pipeline.Pipeline
+	now           time.Time
+	jobs, results memqueue.Recorder
 	schedules     schedules
-	keys          *completion.Keys
 }
 
 // schedules are the times of the messages that were scheduled, by the messages.
@@ -303,10 +266,12 @@ func (s schedules) At(_ context.Context, _ string, at time.Time, body string) er
 	return nil
 }
 
+func (s schedules) Cancel(context.Context, string) error { return nil }
+
 // offices is where the tools' requests go.
 const offices = "REQUESTS_API_URL"
 
-func newFunctions(t *testing.T) *functions {
+func newFunctions(t *testing.T, more ...asynctool.Definition) *functions {
 	t.Helper()
 	// The tools that the samples were made with, whichever others there are.
 	declared, err := os.ReadFile("../tools/http.yaml")
@@ -317,10 +282,10 @@ func newFunctions(t *testing.T) *functions {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := asynctool.NewSet(append([]asynctool.Definition{
+	set, err := asynctool.NewSet(slices.Concat([]asynctool.Definition{
 		tools.OrderStatus(os.Getenv("ORDERS_API_URL")), tools.SpendingReport(),
 		tools.NotifyWhenReady(os.Getenv(offices), ""), tools.ScheduledReport(), asynctool.TaskStatus(),
-	}, forwarded...)...)
+	}, forwarded, more)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,22 +298,30 @@ func newFunctions(t *testing.T) *functions {
 	if err := json.Unmarshal(read(t, "../infra/sam.json"), &sam); err != nil {
 		t.Fatal(err)
 	}
-	f := &functions{now: now, jobs: new(recording), results: new(recording), schedules: make(schedules)}
-	store, clock := new(memtable.Store), func() time.Time { return f.now }
-	f.table = jobtable.New(store)
-	f.tracker = jobtable.NewCallTracker(store.Calls())
-	f.customers = jobtable.NewCustomers(store.Customers())
-	f.keys = completion.NewKeys(credential.Fixed(sam.Parameters.CompletionKeys), nil)
-	urls, err := completion.NewURLs(f.keys, api+"/results/")
+	control, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.process, err = process.New(process.Config{
-		Tools: set, Table: f.table, Outcomes: f.results, Jobs: f.jobs, Schedules: f.schedules,
-		Admission: jobtable.NewAdmission(store.Calls(), job.CallLimits{}), CallTracker: f.tracker, Customers: f.customers, Completions: urls, Now: clock,
-	}); err != nil {
+	client := &simcall.Client{Control: control}
+	f := &functions{now: now, schedules: make(schedules)}
+	f.Pipeline, err = pipeline.New(pipeline.Config{
+		Tools:          set,
+		CompletionURL:  api + "/results/",
+		CompletionKeys: sam.Parameters.CompletionKeys,
+		Now:            func() time.Time { return f.now },
+		Decorators: pipeline.Decorators{
+			Jobs:      func(pipeline.Queue) pipeline.Queue { return &f.jobs },
+			Results:   func(pipeline.Queue) pipeline.Queue { return &f.results },
+			Schedules: func(pipeline.Schedules) pipeline.Schedules { return f.schedules },
+			Control:   func(pipeline.ControlClient) pipeline.ControlClient { return client },
+		},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
+	server := httptest.NewServer(f.Calls.Handler())
+	t.Cleanup(server.Close)
+	client.URL = server.URL
 	return f
 }
 
@@ -358,51 +331,39 @@ func (f *functions) processed(t *testing.T, event lambda.SQSEvent) []string {
 	t.Helper()
 	// One at a time, so that the outcomes come in the order of the jobs.
 	for _, r := range event.Records {
-		response, err := f.process.Handle(t.Context(), lambda.SQSEvent{Records: []lambda.SQSMessage{r}})
+		response, err := f.Process(t.Context(), lambda.SQSEvent{Records: []lambda.SQSMessage{r}})
 		if err != nil || len(response.BatchItemFailures) > 0 {
 			t.Fatalf("the process function gave %v, %v", response, err)
 		}
 	}
-	return f.results.taken()
+	return f.results.TakeBodies()
 }
 
 // called gives outcomes to the callback function, and expects each of them in
 // its call, or announced where there is no way into it.
 func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 	t.Helper()
-	var calls simcall.Calls
-	server := httptest.NewServer(calls.Handler())
-	defer server.Close()
-	client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	announced := make(announcements, len(event.Records))
-	h, err := callback.New(callback.Config{
-		Table: f.table, Calls: here{client, server.URL}, Results: new(recording), Events: announced, CallTracker: f.tracker, Customers: f.customers,
-		Now: func() time.Time { return f.now },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := h.Handle(t.Context(), event)
+	earlier, heard := len(f.Events.Sent()), make(map[string][]vapi.ControlMessage)
+	f.Calls.Heard = func(callID string, m vapi.ControlMessage) { heard[callID] = append(heard[callID], m) }
+	response, err := f.Callback(t.Context(), event)
 	if err != nil || len(response.BatchItemFailures) > 0 {
 		t.Fatalf("the callback function gave %v, %v", response, err)
 	}
+	sent := f.Events.Sent()[earlier:]
 	for _, r := range event.Records {
 		o, err := job.DecodeOutcome(r.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if o.Call.ControlURL == "" {
-			if u := <-announced; u.Reason != job.ReasonNoControlURL {
-				t.Errorf("job %s was announced because of %s, want %s", o.JobID, u.Reason, job.ReasonNoControlURL)
+			if len(sent) != 1 || sent[0].JobID != o.JobID || sent[0].Reason != job.ReasonNoControlURL {
+				t.Errorf("the events for job %s are %v, want one because of %s", o.JobID, sent, job.ReasonNoControlURL)
 			}
 			continue
 		}
 		// Those of one call are told together.
 		told := 0
-		for _, m := range calls.Messages(o.Call.ID) {
+		for _, m := range heard[o.Call.ID] {
 			switch m := m.(type) {
 			case vapi.AddMessage:
 				told += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
@@ -432,7 +393,7 @@ func (f *functions) state(t *testing.T, message string) job.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := f.table.Load(t.Context(), j.ID)
+	r, err := f.Table.Load(t.Context(), j.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,10 +421,6 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 	}
 	path := strings.TrimPrefix(asked.CompletionURL, api)
 	token := strings.TrimPrefix(path, "/results/")
-	h, err := completion.New(completion.Config{Tokens: f.keys, Table: f.table, Outcomes: f.results, Now: func() time.Time { return f.now }})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, posted := range []struct {
 		name, body string
 		status     int
@@ -474,11 +431,11 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 		r := received(path, []byte(posted.body))
 		r.SetPathValue("token", token)
 		request := sample(t, seen, "ack/"+posted.name+".json", gateway.Request(completion.Route, r, []byte(posted.body), "sample", now))
-		response, err := front.Handler{Completion: h.Handle}.Handle(t.Context(), request)
+		response, err := f.Requests.Handle(t.Context(), request)
 		if err != nil || response.StatusCode != posted.status {
 			t.Fatalf("%s is answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
 		}
-		f.told(t, seen, posted.name, f.results.taken())
+		f.told(t, seen, posted.name, f.results.TakeBodies())
 	}
 	if state := f.state(t, messages[0]); state != job.StateDelivered {
 		t.Errorf("the job is %s, want %s", state, job.StateDelivered)
@@ -517,21 +474,4 @@ func arrived(t *testing.T, seen map[string]bool, stem string, messages []string)
 	if outcomes := f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))); len(outcomes) > 0 {
 		t.Errorf("%d outcomes were queued, want none", len(outcomes))
 	}
-}
-
-// here posts to a server on this machine what is for the simulated call.
-type here struct {
-	client *vapiclient.ControlClient
-	url    string
-}
-
-func (h here) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
-	return h.client.Post(ctx, strings.Replace(controlURL, "https://"+simcall.Host, h.url, 1), m)
-}
-
-type announcements chan job.Undelivered
-
-func (a announcements) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	a <- u
-	return nil
 }

@@ -28,7 +28,9 @@ import (
 
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 )
@@ -159,8 +161,8 @@ func TestProcessDeath(t *testing.T) {
 	l.scenario, l.blows = deaths()
 	ctx, stop := context.WithCancel(context.Background())
 	var running, posting sync.WaitGroup
-	running.Go(func() { l.jobs.Run(ctx, l.handler("process", labProcessTimeout*l.beat)) })
-	running.Go(func() { l.results.Run(ctx, l.handler("callback", labBackTimeout*l.beat)) })
+	running.Go(func() { l.Jobs.Run(ctx, l.handler("process", labProcessTimeout*l.beat)) })
+	running.Go(func() { l.Results.Run(ctx, l.handler("callback", labBackTimeout*l.beat)) })
 	slots := make(chan struct{}, 8)
 	for _, hook := range l.scenario {
 		posting.Go(func() {
@@ -358,25 +360,12 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) makeQueues(receives int) {
 	var err error
-	for _, q := range []struct {
-		at **memqueue.Queue
-		memqueue.Config
-	}{
-		{&l.deadJobs, memqueue.Config{Name: "jobs-dead"}},
-		{&l.deadResults, memqueue.Config{Name: "results-dead"}},
-		{&l.jobs, memqueue.Config{Name: "jobs", MaxReceives: receives, HandlerTimeout: labProcessTimeout * l.beat}},
-		{&l.results, memqueue.Config{Name: "results", MaxReceives: labResultReceives, HandlerTimeout: labBackTimeout * l.beat}},
-	} {
-		q.Log, q.VisibilityTimeout, q.Concurrency, q.BatchSize = l.log(setting{}), labVisibility*l.beat, 8, 1
-		switch q.Name {
-		case "jobs":
-			q.DeadLetters = l.deadJobs
-		case "results":
-			q.DeadLetters = l.deadResults
-		}
-		if *q.at, err = memqueue.New(q.Config); err != nil {
-			l.t.Fatal(err)
-		}
+	l.Queues, err = pipeline.NewQueues(limits.Limits{
+		ProcessTimeout: labProcessTimeout * l.beat, JobsVisibility: labVisibility * l.beat, JobsMaxReceives: receives,
+		CallbackTimeout: labBackTimeout * l.beat, ResultVisibility: labVisibility * l.beat, ResultMaxReceives: labResultReceives,
+	}, memqueue.Config{BatchSize: 1, Concurrency: 8, Log: l.log(setting{})})
+	if err != nil {
+		l.t.Fatal(err)
 	}
 }
 
@@ -709,9 +698,9 @@ func (e *environment) respond(w http.ResponseWriter, body []byte) bool {
 
 func (e *environment) queue(url string) *memqueue.Queue {
 	if strings.HasSuffix(url, "/jobs") {
-		return e.lab.jobs
+		return e.lab.Jobs
 	}
-	return e.lab.results
+	return e.lab.Results
 }
 
 func (e *environment) send(w http.ResponseWriter, body []byte) bool {
@@ -728,7 +717,7 @@ func (e *environment) send(w http.ResponseWriter, body []byte) bool {
 	}
 	m := in.Entries[0]
 	op := "send outcome"
-	if e.queue(in.QueueURL) == e.lab.jobs {
+	if e.queue(in.QueueURL) == e.lab.Jobs {
 		op = map[string]string{"ack": "send job", "process": "send wake"}[e.function]
 	}
 	return e.step(op, jobIn(m.MessageBody), func() {
@@ -790,7 +779,7 @@ func (l *lab) fire(name string) {
 	if !there {
 		return
 	}
-	if err := l.jobs.Send(context.Background(), []queue.Message{{Body: message}})[0]; err != nil {
+	if err := l.Jobs.Send(context.Background(), []queue.Message{{Body: message}})[0]; err != nil {
 		l.t.Error(err)
 	}
 }

@@ -199,7 +199,7 @@ func (p part) tells(r job.Record, records map[string]job.Record) bool {
 // and nothing else.
 func (w *world) judgeDeadLetters(records map[string]job.Record) {
 	dead := make(map[string]int)
-	for _, body := range w.deadJobs.Bodies() {
+	for _, body := range w.DeadJobs.Bodies() {
 		dead[jobIn(body)]++
 	}
 	for id, r := range records {
@@ -217,7 +217,7 @@ func (w *world) judgeDeadLetters(records map[string]job.Record) {
 			w.wrong("dead letters", id, "it is there %d times", n)
 		}
 	}
-	for _, body := range w.deadResults.Bodies() {
+	for _, body := range w.DeadResults.Bodies() {
 		if id := jobIn(body); !strings.HasPrefix(id, "poison") {
 			w.wrong("dead letters", id, "its outcome is there")
 		}
@@ -248,7 +248,7 @@ func (w *world) outcome(id string) string {
 	default:
 		return "nothing"
 	}
-	for _, body := range w.deadJobs.Bodies() {
+	for _, body := range w.DeadJobs.Bodies() {
 		if jobIn(body) == id {
 			text += ", dead letter"
 		}

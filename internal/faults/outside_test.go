@@ -11,10 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -246,22 +243,17 @@ func (w *world) handOver(id, url string) {
 // complete posts to a completion URL, and posts a result again where there is no
 // answer, or 5xx.
 func (w *world) complete(id string, poster int, url, body string) {
-	request := events.APIGatewayV2HTTPRequest{
-		RouteKey: "POST /results/{token}", Body: body, Headers: map[string]string{"content-type": "application/json"},
-		RawPath: strings.TrimPrefix(url, "https://ringback.example"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
-	}
-	request.RequestContext.HTTP.Method = http.MethodPost
 	isResult := strings.Contains(body, `"result"`)
 	for try := range 5 {
-		response, ok := w.front("completion", fmt.Sprintf("%s by %d", id, poster), request)
-		if ok && response.StatusCode < 500 {
+		status, answer, ok := w.front("completion", fmt.Sprintf("%s by %d", id, poster), strings.TrimPrefix(url, "https://ringback.example"), body)
+		if ok && status < 500 {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			switch code := response.StatusCode; {
-			case isResult && code == http.StatusOK:
+			switch {
+			case isResult && status == http.StatusOK:
 				w.observed.completed[id] = append(w.observed.completed[id], body)
-			case isResult && code != http.StatusConflict && code != http.StatusGone, !isResult && code == http.StatusOK:
-				w.wrong("answer", id, "a post of %s was answered with %d: %s", body, code, response.Body)
+			case isResult && status != http.StatusConflict && status != http.StatusGone, !isResult && status == http.StatusOK:
+				w.wrong("answer", id, "a post of %s was answered with %d: %s", body, status, answer)
 			}
 			return
 		}
@@ -298,7 +290,7 @@ func (w *world) operate(id string) {
 
 // cancel gives true when there is nothing left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	record, err := jobtable.New(w.store).Change(ctx, id, job.Cancel(time.Now(), job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator"))
+	record, err := w.pipeline.Table.Change(ctx, id, job.Cancel(time.Now(), job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator"))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return false
 	}
@@ -314,7 +306,7 @@ func (w *world) cancel(ctx context.Context, id string) bool {
 	if err != nil {
 		panic(err)
 	}
-	return sender{w, w.results, "send outcome"}.Send(ctx, []queue.Message{{Body: body}})[0] == nil
+	return w.outcomes.Send(ctx, []queue.Message{{Body: body}})[0] == nil
 }
 
 // afterwards is how the calls begin that come after all others.

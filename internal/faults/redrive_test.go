@@ -22,9 +22,9 @@ func TestPoison(t *testing.T) {
 		t.Error(v)
 	}
 	for i, body := range poison {
-		dead, said := w.deadJobs, "is no job"
+		dead, said := w.DeadJobs, "is no job"
 		if i%2 == 1 {
-			dead, said = w.deadResults, "is no outcome"
+			dead, said = w.DeadResults, "is no outcome"
 		}
 		if n := count(dead.Bodies(), body); n != 1 {
 			t.Errorf("%.30q is in the dead-letter queue %d times", body, n)
@@ -51,8 +51,8 @@ func count(texts []string, text string) int {
 // redrive sends the dead jobs to their queue again, as SQS does: as new
 // messages.
 func (w *world) redrive() {
-	for _, body := range w.deadJobs.Bodies() {
-		if err := errors.Join(w.jobs.Send(context.Background(), []queue.Message{{Body: body}})...); err != nil {
+	for _, body := range w.DeadJobs.Bodies() {
+		if err := errors.Join(w.Jobs.Send(context.Background(), []queue.Message{{Body: body}})...); err != nil {
 			panic(err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestRedriveSleeper(t *testing.T) {
 	scenario := []webhook{{call: "abandoned", calls: []toolCall{{id: "alone", tool: "waits", arguments: arguments}}}}
 	const id = "abandoned/alone"
 	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
-		if r := w.records(); len(r) != 1 || r[0].State != job.StateWaiting || len(w.deadJobs.Bodies()) != 1 {
+		if r := w.records(); len(r) != 1 || r[0].State != job.StateWaiting || len(w.DeadJobs.Bodies()) != 1 {
 			t.Errorf("it is not asleep and dead: %+v", r)
 		}
 		w.redrive()
@@ -114,7 +114,7 @@ func testRedrive(t *testing.T, scenario []webhook, want int, later func(*world))
 	told, starts, announced := make(map[string]int), make(map[string]int), make(map[string]int)
 	w := run(t, setting{scenario: scenario, store: inMemory, after: func(w *world) {
 		before = append(w.violations(), w.unexpected()...)
-		for _, body := range w.deadJobs.Bodies() {
+		for _, body := range w.DeadJobs.Bodies() {
 			id := jobIn(body)
 			dead = append(dead, id)
 			told[id], starts[id], announced[id] = len(w.observed.told[id]), len(w.observed.starts[id]), len(w.observed.announced[id])
@@ -141,7 +141,7 @@ func testRedrive(t *testing.T, scenario []webhook, want int, later func(*world))
 			}
 		}
 	}
-	if w.jobs.Len() != 0 {
-		t.Errorf("%d jobs are on their way", w.jobs.Len())
+	if w.Jobs.Len() != 0 {
+		t.Errorf("%d jobs are on their way", w.Jobs.Len())
 	}
 }

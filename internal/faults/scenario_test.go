@@ -16,7 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	memorystore "github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/local/memtable"
 
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 )
@@ -439,13 +439,12 @@ func (w *world) toolStep(ctx context.Context, op, id string) error {
 }
 
 // inMemory keeps the records in memtable.
-func inMemory(_ *testing.T, w *world) (jobtable.Stores, func() []job.Record) {
-	s := new(memorystore.Store)
-	return store{s, w}, s.Records
+func inMemory(_ *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record) {
+	return store{own, w}, own.Records
 }
 
 // inDynamoDB keeps the records in something that behaves like DynamoDB.
-func inDynamoDB(t *testing.T, w *world) (jobtable.Stores, func() []job.Record) {
+func inDynamoDB(t *testing.T, w *world, _ *memtable.Store) (jobtable.Stores, func() []job.Record) {
 	client := &dynamoClient{Client: minidyn.NewClient(), world: w}
 	if err := client.makeTable(t.Context()); err != nil {
 		t.Fatal(err)

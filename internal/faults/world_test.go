@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -17,19 +18,13 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/credential"
-	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
-	"github.com/ringback/ringback/internal/local/memschedule"
-	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -55,12 +50,10 @@ type world struct {
 	poll     time.Duration // how often it is looked whether all is done
 	over     chan struct{} // closed when the run is over; lets go of what died
 
-	jobs, deadJobs, results, deadResults *memqueue.Queue
-	schedules                            *memschedule.Scheduler
-	keys                                 *completion.Keys
-	store                                jobtable.Stores
-	records                              func() []job.Record
-	requests                             front.Handler
+	pipeline.Queues
+	pipeline *pipeline.Pipeline // nil where the functions run as processes
+	outcomes pipeline.Queue     // the results queue, with its faults
+	records  func() []job.Record
 
 	mu       sync.Mutex
 	urls     map[string]string // completion URLs, by job
@@ -252,41 +245,45 @@ func (w *world) wrong(what, id, format string, a ...any) {
 	w.observed.wrong = append(w.observed.wrong, violation{what, id, fmt.Sprintf(format, a...)})
 }
 
-// sender is a queue that is sent to.
-type sender struct {
+// faultyQueue is a queue as the functions see it.
+type faultyQueue struct {
 	world *world
-	queue *memqueue.Queue
-	op    string
+	pipeline.Queue
+	name string // jobs or results
 }
 
 // Send sends each message on its own, as each place in a batch can fail alone.
 // What hangs or kills stops the whole request, with those before it sent.
-func (s sender) Send(ctx context.Context, messages []queue.Message) []error {
+func (q faultyQueue) Send(ctx context.Context, messages []queue.Message) []error {
+	if ctx.Value(invocationKey{}) == nil { // the scheduler, which may fail, or send a message twice
+		ctx, _ = q.world.begin(ctx, "scheduler")
+	}
+	op := "send outcome"
+	if q.name == "jobs" {
+		op = "send wake"
+		if invocationOf(ctx).function == "ack" {
+			op = "send job"
+		}
+	}
 	errs := make([]error, len(messages))
 	for i, m := range messages {
-		id := jobIn(m.Body)
-		errs[i] = s.world.step(ctx, s.op, id, func() error {
-			return s.queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
+		errs[i] = q.world.step(ctx, op, jobIn(m.Body), func() error {
+			return q.Queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
 		})
 	}
 	return errs
 }
 
-// receiver is a queue that is received from, and sent to.
-type receiver struct {
-	sender
-}
-
-func (r receiver) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
-	return r.world.step(ctx, "change visibility", invocationOf(ctx).jobs[receipt], func() error {
-		return r.queue.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
+func (q faultyQueue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	return q.world.step(ctx, "change visibility", invocationOf(ctx).jobs[receipt], func() error {
+		return q.Queue.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
 	})
 }
 
 // scheduler keeps the schedules.
 type scheduler struct {
 	world *world
-	*memschedule.Scheduler
+	pipeline.Schedules
 }
 
 func (s scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
@@ -294,7 +291,7 @@ func (s scheduler) At(ctx context.Context, name string, at time.Time, body strin
 		s.world.mu.Lock()
 		s.world.schedule[name] = jobIn(body)
 		s.world.mu.Unlock()
-		return s.Scheduler.At(context.WithoutCancel(ctx), name, at, body)
+		return s.Schedules.At(context.WithoutCancel(ctx), name, at, body)
 	})
 }
 
@@ -303,17 +300,8 @@ func (s scheduler) Cancel(ctx context.Context, name string) error {
 	id := s.world.schedule[name]
 	s.world.mu.Unlock()
 	return s.world.step(ctx, "cancel schedule", id, func() error {
-		return s.Scheduler.Cancel(context.WithoutCancel(ctx), name)
+		return s.Schedules.Cancel(context.WithoutCancel(ctx), name)
 	})
-}
-
-// waker is the jobs queue as the scheduler sends to it, which may fail, or send
-// a message twice.
-type waker struct{ sender }
-
-func (s waker) Send(ctx context.Context, messages []queue.Message) []error {
-	ctx, _ = s.world.begin(ctx, "scheduler")
-	return s.sender.Send(ctx, messages)
 }
 
 // store is the jobs table's store.
@@ -463,15 +451,12 @@ func (w *world) whole(ctx context.Context, op string, event events.SQSEvent) err
 // vapi posts a webhook, and posts it again where the answer is not 2xx, as a
 // tool's backoffPlan makes Vapi do.
 func (w *world) vapi(hook webhook) {
-	var request events.APIGatewayV2HTTPRequest
-	request.RequestContext.HTTP.Method = http.MethodPost
-	request.Body = hook.body()
 	for range 10 {
-		if response, ok := w.front("ack", hook.subject(), request); ok && response.StatusCode == http.StatusOK {
+		if status, answer, ok := w.front("ack", hook.subject(), "/vapi", hook.body()); ok && status == http.StatusOK {
 			w.mu.Lock()
 			for _, c := range hook.calls {
-				if !strings.Contains(response.Body, `"`+c.id+`"`) {
-					w.wrong("answer", job.ID(hook.call, c.id), "the answer does not mention it: %s", response.Body)
+				if !strings.Contains(answer, `"`+c.id+`"`) {
+					w.wrong("answer", job.ID(hook.call, c.id), "the answer does not mention it: %s", answer)
 				}
 				if !c.answered() {
 					w.observed.accepted[job.ID(hook.call, c.id)] = true
@@ -489,30 +474,30 @@ func (w *world) vapi(hook webhook) {
 	}
 }
 
-// front calls the function behind the HTTP API. It gives false where the
+// front posts to the function behind the HTTP API. It gives false where the
 // function died.
-func (w *world) front(function, subject string, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, bool) {
+func (w *world) front(function, subject, path, body string) (status int, answer string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
 	ctx, inv := w.begin(ctx, function)
 	stop := context.AfterFunc(ctx, inv.die)
 	defer stop()
-	answered := make(chan events.APIGatewayV2HTTPResponse, 1)
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	answered := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
-		response, err := w.requests.Handle(ctx, request)
-		if err == nil {
-			err = w.step(ctx, "respond", subject, func() error { return nil })
-		}
-		if err != nil {
-			response = events.APIGatewayV2HTTPResponse{StatusCode: http.StatusInternalServerError}
+		response := httptest.NewRecorder()
+		w.pipeline.Front.ServeHTTP(response, request)
+		if err := w.step(ctx, "respond", subject, func() error { return nil }); err != nil {
+			response.Code = http.StatusInternalServerError
 		}
 		answered <- response
 	}()
 	select {
 	case <-inv.dead:
-		return events.APIGatewayV2HTTPResponse{}, false
+		return 0, "", false
 	case r := <-answered:
-		return r, true
+		return r.Code, r.Body.String(), true
 	}
 }
 
@@ -585,7 +570,7 @@ type setting struct {
 	poison   []string
 	plan     map[step]kind
 	outages  []outage
-	store    func(t *testing.T, w *world) (jobtable.Stores, func() []job.Record)
+	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
 	log      slog.Handler // nil means none
 	after    func(w *world)
 }
@@ -599,13 +584,12 @@ func run(t *testing.T, s setting) *world {
 		ctx, stop := context.WithCancel(context.Background())
 		var running, posting sync.WaitGroup
 		for i, body := range s.poison {
-			q := []*memqueue.Queue{w.jobs, w.results}[i%2]
+			q := []*memqueue.Queue{w.Jobs, w.Results}[i%2]
 			if err := errors.Join(q.Send(ctx, []queue.Message{{Body: body}})...); err != nil {
 				t.Fatal(err)
 			}
 		}
-		running.Go(func() { w.jobs.Run(ctx, w.function("process", w.processHandler(t, s))) })
-		running.Go(func() { w.results.Run(ctx, w.function("callback", w.callbackHandler(t, s))) })
+		running.Go(func() { w.pipeline.Run(ctx) })
 		for _, hook := range s.scenario {
 			for _, at := range hook.posted() {
 				posting.Go(func() {
@@ -631,7 +615,6 @@ func run(t *testing.T, s setting) *world {
 		}
 		stop()
 		running.Wait()
-		w.schedules.Close()
 		close(w.over)
 		time.Sleep(time.Hour) // for tools that ignore their context
 	})
@@ -643,9 +626,7 @@ func (w *world) settle(most time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	for {
-		// In this order, as a job's message is deleted only after its outcome
-		// was queued.
-		if err := errors.Join(w.jobs.Drained(ctx), w.results.Drained(ctx)); err != nil {
+		if err := w.Drained(ctx); err != nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.wrong("lost", "", "after %s: %v", most, err)
@@ -654,7 +635,7 @@ func (w *world) settle(most time.Duration) {
 		w.mu.Lock()
 		outside := w.outside
 		w.mu.Unlock()
-		if outside+w.pending()+w.jobs.Len()+w.results.Len() == 0 {
+		if outside+w.pending()+w.Jobs.Len()+w.Results.Len() == 0 {
 			return
 		}
 		if ctx.Err() != nil {
@@ -687,54 +668,46 @@ func newWorld(t *testing.T, s setting) *world {
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}
-	w.store, w.records = s.store(t, w)
-	log := w.log(s)
-	l := limits.Of(tools)
-	var err error
-	queues := []struct {
-		at **memqueue.Queue
-		memqueue.Config
-	}{
-		{&w.deadJobs, memqueue.Config{Name: "jobs-dead"}},
-		{&w.deadResults, memqueue.Config{Name: "results-dead"}},
-		{&w.jobs, memqueue.Config{Name: "jobs", VisibilityTimeout: l.JobsVisibility, HandlerTimeout: l.ProcessTimeout, MaxReceives: l.JobsMaxReceives}},
-		{&w.results, memqueue.Config{Name: "results", VisibilityTimeout: l.ResultVisibility, HandlerTimeout: l.CallbackTimeout, MaxReceives: l.ResultMaxReceives}},
-	}
-	for i, q := range queues {
-		q.Log = log
-		if i >= 2 {
-			q.DeadLetters = *queues[i-2].at
-		}
-		if *q.at, err = memqueue.New(q.Config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.schedules = memschedule.New(waker{sender{w, w.jobs, "send wake"}})
-	w.keys = completion.NewKeys(credential.Fixed(`{"current":"0123456789abcdef0123456789abcdef"}`), log)
-	table := jobtable.New(w.store)
-	webhooks, err := ack.New(ack.Config{
-		Queue: sender{w, w.jobs, "send job"}, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), log),
-		Status: status.Of(table), CallTracker: jobtable.NewCallTracker(w.store.Calls()), NextCall: true, Log: log,
+	p, err := pipeline.New(pipeline.Config{
+		Tools: tools,
+		// More than the scenarios need: who is refused is not what breaks here.
+		CallLimits:    job.CallLimits{Jobs: 100, Concurrent: 100},
+		CompletionURL: completionURL,
+		Chats:         w,
+		OutboundCalls: &callback.OutboundCalls{
+			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
+		},
+		Log: w.log(s),
+		Decorators: pipeline.Decorators{
+			Store: func(own jobtable.Stores) jobtable.Stores {
+				var store jobtable.Stores
+				store, w.records = s.store(t, w, own.(*memtable.Store))
+				return store
+			},
+			Jobs: func(own pipeline.Queue) pipeline.Queue { return faultyQueue{w, own, "jobs"} },
+			Results: func(own pipeline.Queue) pipeline.Queue {
+				w.outcomes = faultyQueue{w, own, "results"}
+				return w.outcomes
+			},
+			Schedules: func(own pipeline.Schedules) pipeline.Schedules { return scheduler{w, own} },
+			Control:   func(pipeline.ControlClient) pipeline.ControlClient { return w },
+			Events:    func(pipeline.EventBus) pipeline.EventBus { return w },
+			Function:  w.function,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	completions, err := completion.New(completion.Config{
-		Tokens: w.keys, Table: table, Outcomes: sender{w, w.results, "send outcome"}, Schedules: scheduler{w, w.schedules}, Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.requests = front.Handler{Webhooks: webhooks.Handle, Completion: completions.Handle}
+	w.pipeline, w.Queues = p, p.Queues
 	return w
 }
 
 // pending is how many schedules there are.
 func (w *world) pending() int {
-	if w.schedules == nil {
+	if w.pipeline == nil {
 		return 0
 	}
-	return w.schedules.Len()
+	return w.pipeline.Schedules.Len()
 }
 
 func (w *world) log(s setting) *slog.Logger {
@@ -742,39 +715,6 @@ func (w *world) log(s setting) *slog.Logger {
 		return slog.New(s.log)
 	}
 	return slog.New(slog.NewJSONHandler(leaks{w}, nil))
-}
-
-func (w *world) processHandler(t *testing.T, s setting) memqueue.Handler {
-	urls, err := completion.NewURLs(w.keys, completionURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := process.New(process.Config{
-		Tools: tools, Table: jobtable.New(w.store), Outcomes: sender{w, w.results, "send outcome"}, Jobs: receiver{sender{w, w.jobs, "send wake"}},
-		// More than the scenarios need: who is refused is not what breaks here.
-		Admission:   jobtable.NewAdmission(w.store.Calls(), job.CallLimits{Jobs: 100, Concurrent: 100}),
-		CallTracker: jobtable.NewCallTracker(w.store.Calls()),
-		Schedules:   scheduler{w, w.schedules}, Customers: jobtable.NewCustomers(w.store.Customers()), Completions: urls, Log: w.log(s),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h.Handle
-}
-
-func (w *world) callbackHandler(t *testing.T, s setting) memqueue.Handler {
-	h, err := callback.New(callback.Config{
-		Table: jobtable.New(w.store), Calls: w, Results: receiver{sender{w, w.results, ""}}, Events: w,
-		CallTracker: jobtable.NewCallTracker(w.store.Calls()), Customers: jobtable.NewCustomers(w.store.Customers()), Chats: w,
-		OutboundCalls: &callback.OutboundCalls{
-			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
-		},
-		Log: w.log(s),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h.Handle
 }
 
 // leaks is a log that is looked through, each record on its own, for what it

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -167,28 +168,82 @@ func TestMutants(t *testing.T) {
 	writeTable(t, filepath.Join(root, "docs/faults.md"), text)
 }
 
+// TestMutantsCanBePlanted finds the bugs that no longer fit the code: whose old text is gone, or whose
+// new text does not compile.
+func TestMutantsCanBePlanted(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range bugs {
+		if _, err := edited(root, m.edits); err != nil {
+			t.Errorf("%s: %v", m.bug, err)
+		}
+	}
+	if t.Failed() || testing.Short() {
+		return
+	}
+	// To compile many bugs at once is quicker than one by one. Those that change the same text do not fit together.
+	for rest := bugs; len(rest) > 0; {
+		var edits []edit
+		var left []mutant
+		for _, m := range rest {
+			both := slices.Concat(edits, m.edits)
+			if _, err := edited(root, both); err != nil {
+				left = append(left, m)
+				continue
+			}
+			edits = both
+		}
+		rest = left
+		build := []string{"build", "-overlay", plant(t, root, edits)}
+		for _, e := range edits {
+			if folder := "./" + filepath.Dir(e.file); !slices.Contains(build, folder) {
+				build = append(build, folder)
+			}
+		}
+		if out, err := goCommand(root, build...).CombinedOutput(); err != nil {
+			t.Errorf("a bug's new text does not compile: %s", out)
+		}
+	}
+}
+
+// edited returns the files that the edits change, as they are afterwards.
+func edited(root string, edits []edit) (map[string]string, error) {
+	files := make(map[string]string)
+	for _, e := range edits {
+		text, known := files[e.file]
+		if !known {
+			source, err := os.ReadFile(filepath.Join(root, e.file))
+			if err != nil {
+				return nil, err
+			}
+			text = string(source)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			return nil, fmt.Errorf("%s holds %q %d times, and should hold it once: the bug has to be written anew", e.file, e.old, n)
+		}
+		files[e.file] = strings.Replace(text, e.old, e.new, 1)
+	}
+	return files, nil
+}
+
 // plant makes copies of the files with the edits, and an overlay that puts them
 // into their place.
 func plant(t *testing.T, root string, edits []edit) string {
+	t.Helper()
+	files, err := edited(root, edits)
+	if err != nil {
+		t.Fatal(err)
+	}
 	folder := t.TempDir()
 	copies := make(map[string]string)
-	for _, e := range edits {
-		path := filepath.Join(root, e.file)
-		from := path
-		if copies[path] != "" {
-			from = copies[path]
-		}
-		source, err := os.ReadFile(from)
-		if err != nil {
+	for name, text := range files {
+		at := filepath.Join(folder, strings.ReplaceAll(name, "/", "-"))
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(string(source), e.old); n != 1 {
-			t.Fatalf("%s holds %q %d times, and should hold it once: the bug has to be written anew", e.file, e.old, n)
-		}
-		copies[path] = filepath.Join(folder, strings.ReplaceAll(e.file, "/", "-"))
-		if err := os.WriteFile(copies[path], []byte(strings.Replace(string(source), e.old, e.new, 1)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		copies[filepath.Join(root, name)] = at
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": copies})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command ringback runs Ringback on this machine, and helps with a deployment.
+// Command ringback runs Ringback on this machine and operates a deployment.
 package main
 
 import (

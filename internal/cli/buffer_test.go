@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// syncBuffer is a buffer that is written and read at the same time.
+// syncBuffer is a buffer for concurrent use.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -1,4 +1,4 @@
-// Package cli is the command line: what `ringback` takes, and what it does.
+// Package cli implements the command line of ringback.
 package cli
 
 import (
@@ -14,21 +14,21 @@ import (
 )
 
 type commands struct {
-	Dev  devCommand  `cmd:"" help:"Run everything on this machine, and play a call."`
-	Send sendCommand `cmd:"" help:"Post a webhook to a deployment, signed, and print the answer."`
+	Dev  devCommand  `cmd:"" help:"Run everything on this machine and play a call."`
+	Send sendCommand `cmd:"" help:"Post a signed webhook to a deployment and print the answer."`
 
-	Tools  toolsCommand  `cmd:"" help:"Print the tools as Vapi gets them."`
+	Tools  toolsCommand  `cmd:"" help:"Print the tools as Vapi receives them."`
 	Sync   syncCommand   `cmd:"" help:"Make Vapi agree with the tools: credential, tools, assistants."`
 	Doctor doctorCommand `cmd:"" help:"Check the whole chain from an assistant to the webhook."`
 
-	Jobs jobsCommand `cmd:"" help:"See how far jobs are, and cancel them."`
+	Jobs jobsCommand `cmd:"" help:"List, show and cancel jobs."`
 
-	Prompt     promptCommand     `cmd:"" help:"Print what the assistant has to know of the tools, for its system prompt."`
-	Completion completionCommand `cmd:"" help:"Set up the completion of commands and flags in your shell."`
+	Prompt     promptCommand     `cmd:"" help:"Print what the assistant must know about its tools, for the system prompt."`
+	Completion completionCommand `cmd:"" help:"Print the command that sets up completion in your shell."`
 	Version    versionCommand    `cmd:"" help:"Print the version, the revision and the Go version of this build."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (commands) Help() string {
 	return `Examples:
 
@@ -38,21 +38,22 @@ func (commands) Help() string {
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback jobs list --stack Ringback
 
-The exit code is 0 where a command did what it was asked, 1 where it could not, and 80 where the command line is wrong. What was asked for goes to the standard output, all else to the standard error. Colours are shown on a terminal only, and not where NO_COLOR is set.`
+The exit code is 0 on success, 1 on failure and 80 if the command line is wrong. Results go to the standard output,
+everything else to the standard error. Colours appear only on a terminal, unless NO_COLOR is set.`
 }
 
-// streams is where a command writes: what was asked for to Out, everything
-// else to Err.
+// streams are where a command writes: results to Out, everything else to Err.
 type streams struct{ Out, Err io.Writer }
 
-// Run runs a command line, and gives its exit code: 0 where it did what it was
-// asked, 1 where it could not, 80 where the command line itself is wrong.
+// Run runs a command line and returns its exit code: 0 on success, 1 on failure, 80
+// if the command line is wrong.
 func Run(arguments []string, out, errOut io.Writer) int {
 	exit := -1
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("ringback"),
-		kong.Description("Tools for Vapi voice assistants that take minutes: the call goes on, and the result comes back into it."),
+		kong.Description("Slow tools for Vapi voice calls. The call continues while a tool works, "+
+			"and its result is delivered into the call."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
@@ -85,8 +86,8 @@ func Run(arguments []string, out, errOut io.Writer) int {
 	return 0
 }
 
-// interrupted gives two contexts: the first ends at the first interrupt, the
-// second at the second. stop ends the listening.
+// interrupted returns two contexts. The first ends at the first interrupt, the second
+// at the second. stop releases the signals.
 func interrupted() (first, second context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

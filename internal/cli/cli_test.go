@@ -2,13 +2,11 @@ package cli_test
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +17,11 @@ import (
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
+
+const toolCalls = "../../events/vapi/tool-calls.json"
+
+// patience bounds waits that take a moment on a quiet machine. Only a hang reaches it.
+const patience = 5 * time.Minute
 
 func run(t *testing.T, arguments ...string) (code int, out, errOut string) {
 	t.Helper()
@@ -51,15 +54,18 @@ func TestCommandLine(t *testing.T) {
 		{"unknown flag", []string{"dev", "--frob"}, 80, "", "ringback: unknown flag --frob; see ringback dev --help\n"},
 		{"no file", []string{"send"}, 80, "", "ringback: expected \"<file>\"; see ringback send --help\n"},
 		{"bad duration", []string{"dev", "--shop-delay", "soon"}, 80, "", "--shop-delay"},
-		{"no speed", []string{"dev", "--speed", "0"}, 1, "", "--speed is 0; it is a whole number from 1 on"},
-		{"help of jobs", []string{"jobs", "list", "--help"}, 0, "1000 at most", ""},
+		{"no speed", []string{"dev", "--speed", "0"}, 1, "", "--speed is 0; it must be at least 1"},
+		{"help of jobs", []string{"jobs", "list", "--help"}, 0, "at most 1000", ""},
 		{"broken demo", []string{"dev", "--demo", broken}, 1, "", "broken.json is not a webhook"},
-		{"demo without a tool call", []string{"dev", "--demo", "../../events/vapi/hang.json"}, 1, "", "hang.json holds no tool call; name another file with --demo"},
+		{"demo without a tool call", []string{"dev", "--demo", "../../events/vapi/hang.json"}, 1, "",
+			"hang.json contains no tool call; choose another file with --demo"},
 		{"missing demo", []string{"dev", "--demo", "nowhere.json"}, 1, "", "cannot read the webhook"},
 		{"missing webhook", []string{"send", "nowhere.json"}, 1, "", "cannot read the webhook"},
-		{"two credentials", []string{"send", "x.json", "--secret", "a", "--hmac", "b"}, 80, "", "can't be used together"},
-		{"waiting for another machine", []string{"send", "../../events/vapi/tool-calls.json", "--wait", "--url", "https://example.com/vapi"}, 1, "", "--wait needs a deployment on this machine"},
-		{"nobody there", []string{"send", "../../events/vapi/tool-calls.json", "--url", "http://127.0.0.1:1/vapi"}, 1, "", "the webhook could not be posted"},
+		{"two credentials", []string{"send", "x.json", "--secret", "a", "--hmac", "b"}, 80, "",
+			"can't be used together"},
+		{"waiting for another machine", []string{"send", toolCalls, "--wait", "--url", "https://example.com/vapi"}, 1, "",
+			"--wait requires a deployment on this machine"},
+		{"no server", []string{"send", toolCalls, "--url", "http://127.0.0.1:1/vapi"}, 1, "", "cannot post the webhook"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errOut := run(t, c.arguments...)
@@ -70,8 +76,10 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestSendSigns posts to a server that verifies what it gets.
+// TestSendSigns posts to a server that verifies the credential.
 func TestSendSigns(t *testing.T) {
+	const other = `{"type":"hmac","secretKey":"k3y","algorithm":"sha512","payloadFormat":"{body}",` +
+		`"signatureEncoding":"base64"}`
 	for _, c := range []struct {
 		name      string
 		plan      string
@@ -80,8 +88,7 @@ func TestSendSigns(t *testing.T) {
 		{"secret", `{"type":"secret","secret":"s3cret"}`, []string{"--secret", "s3cret"}},
 		{"bearer", `{"type":"bearer","token":"t0ken"}`, []string{"--bearer", "t0ken"}},
 		{"hmac", `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`, []string{"--hmac", "k3y"}},
-		{"any", `{"type":"hmac","secretKey":"k3y","algorithm":"sha512","payloadFormat":"{body}","signatureEncoding":"base64"}`,
-			[]string{"--auth", `{"type":"hmac","secretKey":"k3y","algorithm":"sha512","payloadFormat":"{body}","signatureEncoding":"base64"}`}},
+		{"any", other, []string{"--auth", other}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			plans, err := vapiauth.ParsePlans([]byte(c.plan))
@@ -92,104 +99,94 @@ func TestSendSigns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file := "../../events/vapi/tool-calls.json"
-			raw, err := os.ReadFile(file)
+			raw, err := os.ReadFile(toolCalls)
 			if err != nil {
 				t.Fatal(err)
 			}
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(r.Body)
 				if err != nil || !bytes.Equal(body, raw) {
-					t.Errorf("the webhook was changed on its way (%v)", err)
+					t.Errorf("the body is not the file's: %v", err)
 				}
-				if err := verifier.Verify(vapiauth.Request{Method: r.Method, URL: "http://" + r.Host + r.URL.Path, Header: r.Header, Body: body}, time.Now()); err != nil {
+				got := vapiauth.Request{Method: r.Method, URL: "http://" + r.Host + r.URL.Path, Header: r.Header, Body: body}
+				if err := verifier.Verify(got, time.Now()); err != nil {
 					http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
 					return
 				}
 				w.Write([]byte(`{"results":[]}`))
 			}))
 			defer server.Close()
-			code, out, errOut := run(t, append([]string{"send", file, "--url", server.URL + "/vapi"}, c.arguments...)...)
+			unsigned := []string{"send", toolCalls, "--url", server.URL + "/vapi"}
+			code, out, errOut := run(t, append(unsigned, c.arguments...)...)
 			if code != 0 || !strings.Contains(out, `{"results":[]}`) {
 				t.Errorf("code %d, out %q, err %q", code, out, errOut)
 			}
-			if code, _, errOut := run(t, "send", file, "--url", server.URL+"/vapi"); code != 1 || !strings.Contains(errOut, "401") {
+			if code, _, errOut := run(t, unsigned...); code != 1 || !strings.Contains(errOut, "401") {
 				t.Errorf("unsigned: code %d, err %q", code, errOut)
 			}
 		})
 	}
 }
 
-// patience is the limit for what takes a moment on a quiet machine: only what
-// hangs reaches it.
-const patience = 5 * time.Minute
-
 func TestSendWaits(t *testing.T) {
-	var screen syncBuffer
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- dev.Run(ctx, context.Background(), dev.Config{Addr: "127.0.0.1:0", Tools: tools.All, Out: &screen})
-	}()
-	url := ""
-	for end := time.Now().Add(patience); url == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		url = regexp.MustCompile(`http://127\.0\.0\.1:\d+/vapi`).FindString(screen.String())
+	url := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All})
+	send := func(file string) (code int, out, errOut string) {
+		t.Helper()
+		return run(t, "send", "../../events/vapi/"+file, "--url", url, "--wait", "--timeout", patience.String())
 	}
-	// Twice: a call that waits is a new one each time.
+	// Each command makes a new call, so the same file works twice.
 	for range 2 {
-		code, out, errOut := run(t, "send", "../../events/vapi/three-tool-calls.json", "--url", url, "--wait", "--timeout", patience.String())
+		code, out, errOut := send("three-tool-calls.json")
 		if code != 0 {
 			t.Fatalf("code %d, err %q", code, errOut)
 		}
 		for _, part := range []string{"call_3a status=ok", "call_3b status=error", "call_3c status=error"} {
 			if strings.Count(out, part) != 1 {
-				t.Errorf("%q is not there once:\n%s", part, out)
+				t.Errorf("%q does not occur once:\n%s", part, out)
 			}
 		}
 	}
-	// A line of progress is no result, and what was answered at once is not waited
-	// for.
-	code, out, errOut := run(t, "send", "../../events/vapi/notify-when-ready.json", "--url", url, "--wait", "--timeout", patience.String())
+	// Progress is not a result.
+	code, out, errOut := send("notify-when-ready.json")
 	if code != 0 || strings.Count(out, "Approved by the shop's manager.") != 1 {
 		t.Errorf("code %d, err %q\n%s", code, errOut, out)
 	}
-	code, out, errOut = run(t, "send", "../../events/vapi/task-status.json", "--url", url, "--wait", "--timeout", patience.String())
+	// The answer to the webhook contains the result.
+	code, out, errOut = send("task-status.json")
 	if code != 0 || !strings.Contains(out, "No tool of this call is running.") {
 		t.Errorf("code %d, err %q\n%s", code, errOut, out)
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }
 
-// TestDevDrainsOnSIGTERM ends a local run as a process manager would, while a tool
-// is at work.
+// TestDevDrainsOnSIGTERM ends a local run as a process manager does, while a tool is
+// running.
 func TestDevDrainsOnSIGTERM(t *testing.T) {
-	for _, name := range []string{"WEBHOOK_AUTH", "ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
-		t.Setenv(name, "")
-	}
+	withoutSettings(t)
+	t.Setenv("WEBHOOK_AUTH", "")
 	var out, errOut syncBuffer
 	code := make(chan int, 1)
 	go func() {
-		code <- cli.Run([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms", "--demo", "../../events/vapi/tool-calls.json"}, &out, &errOut)
+		arguments := []string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms", "--demo", toolCalls}
+		code <- cli.Run(arguments, &out, &errOut)
 	}()
-	for end := time.Now().Add(patience); !strings.Contains(out.String(), "tool started") && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-	}
-	if !strings.Contains(out.String(), "tool started") {
-		t.Fatalf("no tool was started:\n%s%s", out.String(), errOut.String())
+	for end := time.Now().Add(patience); !strings.Contains(out.String(), "tool started"); {
+		if time.Now().After(end) {
+			t.Fatalf("no tool has started:\n%s%s", out.String(), errOut.String())
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case c := <-code:
-		if s := out.String(); c != 0 || !strings.Contains(s, "outcome delivered") || !strings.Contains(s, "Everything that was accepted is finished.") {
-			t.Errorf("code %d:\n%s%s", c, s, errOut.String())
+		screen := out.String()
+		if c != 0 || !strings.Contains(screen, "outcome delivered") ||
+			!strings.Contains(screen, "Everything that was accepted is finished.") {
+			t.Errorf("code %d:\n%s%s", c, screen, errOut.String())
 		}
 	case <-time.After(patience):
-		t.Fatalf("the run does not end:\n%s", out.String())
+		t.Fatalf("the run has not ended:\n%s", out.String())
 	}
 }
 
@@ -198,8 +195,8 @@ func TestSendWaitsInVain(t *testing.T) {
 		w.Write([]byte(`{"results":[{"name":"x","toolCallId":"y","result":"Started."}]}`))
 	}))
 	defer server.Close()
-	code, _, errOut := run(t, "send", "../../events/vapi/tool-calls.json", "--url", server.URL, "--wait", "--timeout", "1s")
-	if code != 1 || !strings.Contains(errOut, "0 of 1 results came within 1s") {
+	code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", "1s")
+	if code != 1 || !strings.Contains(errOut, "0 of 1 results arrived within 1s") {
 		t.Errorf("code %d, err %q", code, errOut)
 	}
 }

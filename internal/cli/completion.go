@@ -8,9 +8,10 @@ import (
 
 type completionCommand struct{ kongcompletion.Completion }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (completionCommand) Help() string {
-	return `Prints the command that sets completion up; your shell has to find ringback on its PATH, so install it first. Without a shell's name, that of your login shell is printed.
+	return `Your shell must find ringback in its PATH, so install ringback first. Without the name of a shell, the command
+for your login shell is printed.
 
 Examples:
 
@@ -20,8 +21,8 @@ Examples:
   ringback completion fish --code > ~/.config/fish/completions/ringback.fish`
 }
 
-// completeShell answers a shell that asks for completions. It says so to the
-// parser, by exiting.
+// completeShell answers a shell that asks for completions. It then exits the parser.
 func completeShell(parser *kong.Kong) {
-	kongcompletion.Register(parser, kongcompletion.WithPredictor("json", complete.PredictOr(complete.PredictDirs("*"), complete.PredictFiles("*.json"))))
+	kongcompletion.Register(parser, kongcompletion.WithPredictor(
+		"json", complete.PredictOr(complete.PredictDirs("*"), complete.PredictFiles("*.json"))))
 }

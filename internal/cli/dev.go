@@ -18,23 +18,23 @@ import (
 const defaultPort = "8787"
 
 type devCommand struct {
-	Addr      string        `help:"Where to listen, host:port. Default: 127.0.0.1 and $$PORT, or ${port}." placeholder:"HOST:PORT"`
-	NoDemo    bool          `help:"Only serve; play no call."`
-	Demo      string        `help:"The webhook that is played. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
-	Auth      string        `help:"Verify webhooks with this credential: JSON, as in WEBHOOK_AUTH. Default: none." env:"WEBHOOK_AUTH" placeholder:"JSON"`
-	ShopDelay time.Duration `help:"How long the simulated shop takes." default:"5s"`
-	Speed     int           `help:"How many times faster than they say the waits and deadlines pass that tools ask for: with 3600, a day is 24 s." default:"1"`
+	Addr      string        `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
+	NoDemo    bool          `help:"Serve only, without a simulated call."`
+	Demo      string        `help:"Play the webhook in this file. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
+	Auth      string        `help:"Verify webhooks with this credential (JSON, as in WEBHOOK_AUTH). Default: no verification." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	ShopDelay time.Duration `help:"The delay of the simulated shop." default:"5s"`
+	Speed     int           `help:"Speed up waits and deadlines by this factor (3600: one day takes 24 s)." default:"1"`
 }
 
-// The call in two acts: a slow tool, and an approval with a question how far it
-// is.
+// The call in two acts: a slow tool, then an approval and a question about its
+// progress.
 const (
 	demoSlow     = "events/vapi/tool-calls.json"
 	demoApproval = "events/vapi/notify-when-ready.json"
 	demoStatus   = "events/vapi/task-status.json"
 )
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (devCommand) Help() string {
 	return `Examples:
 
@@ -43,31 +43,32 @@ func (devCommand) Help() string {
   ringback dev --speed 3600
   ringback dev --auth '{"type":"bearer","token":"secret"}'
 
-While it runs, ringback jobs --local shows its jobs.`
+To see the jobs of a local run, use ringback jobs list --local.`
 }
 
 // Run runs the command.
 func (c *devCommand) Run(s *streams) error {
 	if c.Speed < 1 {
-		return fmt.Errorf("--speed is %d; it is a whole number from 1 on", c.Speed)
+		return fmt.Errorf("--speed is %d; it must be at least 1", c.Speed)
 	}
 	addr := cmp.Or(c.Addr, localAddr())
 	cfg := dev.Config{
 		Addr: addr, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All, Out: s.Out,
-		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' -d @events/vapi/spending-report.json", addr),
+		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' "+
+			"-d @events/vapi/spending-report.json", addr),
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor
 	}
 	if err := c.read(&cfg); err != nil {
-		return fmt.Errorf("%w; name another file with --demo, or leave the call out with --no-demo", err)
+		return fmt.Errorf("%w; choose another file with --demo, or omit the call with --no-demo", err)
 	}
 	first, second, stop := interrupted()
 	defer stop()
 	return dev.Run(first, second, cfg)
 }
 
-// read reads what is played.
+// read reads the webhooks of the simulated call.
 func (c *devCommand) read(cfg *dev.Config) (err error) {
 	switch {
 	case c.NoDemo:
@@ -87,21 +88,21 @@ func (c *devCommand) read(cfg *dev.Config) (err error) {
 	return nil
 }
 
-// localAddr is where the local run listens that names no address.
+// localAddr returns the default address of the local run.
 func localAddr() string { return net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("PORT"), defaultPort)) }
 
-// readWebhook reads a file that must hold a webhook with a tool call.
+// readWebhook reads a file that must contain a webhook with a tool call.
 func readWebhook(name string) ([]byte, error) {
 	body, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the webhook (its name is taken from where you cloned Ringback): %w", err)
+		return nil, fmt.Errorf("cannot read the webhook (the default files are relative to your clone): %w", err)
 	}
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a webhook: %w", name, err)
 	}
 	if len(message.ToolCalls) == 0 {
-		return nil, fmt.Errorf("%s holds no tool call", name)
+		return nil, fmt.Errorf("%s contains no tool call", name)
 	}
 	return body, nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -18,13 +17,16 @@ type doctorCommand struct {
 	JSON      bool     `name:"json" help:"Print the checks as JSON."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (doctorCommand) Help() string {
-	return `It checks the assistant, the tools at Vapi and the webhook, and writes nothing. The webhook is sent two harmless messages, one without a credential and one with it.
+	return `The command checks the assistant, the tools at Vapi and the webhook. It changes nothing. It posts two harmless
+messages to the webhook, one with the credential and one without it.
 
-Without --stack and --url, the URL is the one that the tools at Vapi have; without --stack and --auth, what needs the credential is not checked.
+Without --stack and --url, the URL of the tools at Vapi is used. Without --stack and --auth, checks that need the
+credential are skipped.
 
-A check is ok, a warning, failed, or unchecked, where it cannot be known from here. The exit code is 1 where a check failed. The private key comes from VAPI_API_KEY; in a terminal it is asked for.
+The verdict of a check is ok, warning, failed, or unchecked if it cannot be determined from here. The exit code is 1 if
+a check failed. The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 
 Examples:
 
@@ -68,10 +70,7 @@ func (c *doctorCommand) Run(s *streams) error {
 		}
 	}
 	if c.JSON {
-		e := json.NewEncoder(s.Out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		if err := e.Encode(checks); err != nil {
+		if err := asJSON(s.Out, checks); err != nil {
 			return err
 		}
 	} else {
@@ -96,8 +95,9 @@ func showChecks(out io.Writer, checks []wiring.Check) {
 		if check.About != "" {
 			name += " " + check.About
 		}
-		// Padded before it is painted: a colour has characters of its own.
-		fmt.Fprintf(out, "%s %s: %s\n", verdicts[check.Verdict](fmt.Sprintf("%-9s", check.Verdict)), name, check.Detail)
+		// Pad before colouring, because a colour adds characters.
+		verdict := verdicts[check.Verdict](fmt.Sprintf("%-9s", check.Verdict))
+		fmt.Fprintf(out, "%s %s: %s\n", verdict, name, check.Detail)
 		if check.Remedy != "" {
 			fmt.Fprintf(out, "%10s%s\n", "", check.Remedy)
 		}

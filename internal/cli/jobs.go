@@ -24,14 +24,15 @@ import (
 )
 
 type jobsCommand struct {
-	List   jobsListCommand   `cmd:"" help:"List the jobs that are not over, or those of a call."`
-	Show   jobsShowCommand   `cmd:"" help:"Show what is known of a job."`
-	Cancel jobsCancelCommand `cmd:"" help:"Cancel a job that is not over; the caller is told."`
+	List   jobsListCommand   `cmd:"" help:"List the unfinished jobs, or all jobs of a call."`
+	Show   jobsShowCommand   `cmd:"" help:"Show a job."`
+	Cancel jobsCancelCommand `cmd:"" help:"Cancel an unfinished job. The caller learns of it."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (jobsCommand) Help() string {
-	return `With --stack it works on a deployment, with your own permissions in AWS: reading the stack and the jobs table, and for cancel also writing the table and sending to the results queue. With --local it works on the local run (ringback dev).
+	return `With --stack, the commands use a deployment with your AWS permissions: to read the stack and the jobs table, and for
+cancel also to write to the table and to send to the results queue. With --local, they use the local run (ringback dev).
 
 Examples:
 
@@ -41,18 +42,18 @@ Examples:
   ringback jobs cancel --stack Ringback 7420f27a-30fd-4f49-a995-5549ae7cc00d/call_51kj --reason "asked by mistake"`
 }
 
-// jobs are what an operator works on.
+// jobs is implemented by a deployment and by the local run.
 type jobs interface {
 	List(ctx context.Context, callID string) (operator.List, error)
 	Show(ctx context.Context, id string, data bool) (operator.Details, error)
 	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
 }
 
-// jobsFlags say whose jobs are meant.
+// jobsFlags select a deployment or the local run.
 type jobsFlags struct {
-	Stack string `help:"The CloudFormation stack. AWS_PROFILE and AWS_REGION say where." placeholder:"NAME" xor:"deployment"`
-	Local bool   `help:"The local run on this machine." xor:"deployment"`
-	Addr  string `help:"Where the local run listens, host:port. Default: 127.0.0.1 and $$PORT, or ${port}." placeholder:"HOST:PORT"`
+	Stack string `help:"Use the deployment in this CloudFormation stack. AWS_PROFILE and AWS_REGION select the account and region." placeholder:"NAME" xor:"deployment"`
+	Local bool   `help:"Use the local run on this machine." xor:"deployment"`
+	Addr  string `help:"The address of the local run. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
 }
 
 func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
@@ -64,14 +65,14 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 		}
 		return operator.NewLocal(addr)
 	case f.Addr != "":
-		return nil, errors.New("--addr goes with --local")
+		return nil, errors.New("--addr requires --local")
 	case f.Stack == "":
-		return nil, errors.New("whose jobs? give --stack, or --local")
+		return nil, errors.New("no deployment is selected; use --stack or --local")
 	}
 	p.set("reading the stack " + f.Stack)
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("the AWS configuration cannot be read: %w", err)
+		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
 	table, results, err := stack.New(cfg, f.Stack).Jobs(ctx)
 	if err != nil {
@@ -87,8 +88,8 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	})
 }
 
-// do does something with the jobs that the flags mean.
-func (f *jobsFlags) do(s *streams, what string, do func(ctx context.Context, j jobs) error) error {
+// do calls a function with the jobs that the flags select. It shows step as progress.
+func (f *jobsFlags) do(s *streams, step string, do func(ctx context.Context, j jobs) error) error {
 	ctx, _, stop := interrupted()
 	defer stop()
 	p := startProgress(s.Err)
@@ -97,22 +98,25 @@ func (f *jobsFlags) do(s *streams, what string, do func(ctx context.Context, j j
 	if err != nil {
 		return err
 	}
-	p.set(what)
+	p.set(step)
 	return do(ctx, j)
 }
 
 type jobsListCommand struct {
 	jobsFlags
 
-	Call string `help:"All jobs of this call, those that are over as well." placeholder:"ID"`
+	Call string `help:"List all jobs of this call, including the finished ones." placeholder:"ID"`
 	JSON bool   `name:"json" help:"Print the list as JSON."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (jobsListCommand) Help() string {
-	return fmt.Sprintf(`The oldest job comes first. Since when it is there and until when it waits, at the latest, are told by the clock of this machine.
+	return fmt.Sprintf(`The oldest job is first. Times are in the time zone of this machine. A job waits no longer than
+until the time in the list.
 
-Without --call, the jobs that run or wait are listed, %d at most. In a deployment this reads the table's whole index, in which each job of the last 30 days has some hundred bytes: it takes a while where there are millions, and AWS bills the reading.
+Without --call, the command lists the jobs that run or wait, at most %d. In a deployment, this reads the whole index of
+the table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
+while, and AWS bills the reads.
 
 Examples:
 
@@ -132,19 +136,20 @@ func (c *jobsListCommand) Run(s *streams) error {
 			return asJSON(s.Out, list)
 		}
 		if len(list.Jobs) == 0 {
-			fmt.Fprintln(s.Err, "There are none.")
+			fmt.Fprintln(s.Err, "There are no jobs.")
 			return nil
 		}
 		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tTOOL\tSTATE\tSINCE\tWAITS UNTIL\tPROGRESS")
 		for _, job := range list.Jobs {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(job.ID), cell(job.Tool), cell(string(job.State)), clock(job.Created), clock(job.WakeAt), cell(job.Progress))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(job.ID), cell(job.Tool), cell(string(job.State)),
+				clock(job.Created), clock(job.WakeAt), cell(job.Progress))
 		}
 		if err := w.Flush(); err != nil {
 			return err
 		}
 		if !list.All {
-			fmt.Fprintln(s.Err, "There are more. Those of a call are listed with --call.")
+			fmt.Fprintln(s.Err, "There are more jobs. Use --call to list those of a call.")
 		}
 		return nil
 	})
@@ -153,12 +158,12 @@ func (c *jobsListCommand) Run(s *streams) error {
 type jobsShowCommand struct {
 	jobsFlags
 
-	ID   string `arg:"" help:"The job's id, as the list shows it: the call's id, a slash, the tool call's."`
-	Data bool   `help:"Show also what was said: the arguments, where the record holds them, the state that the tool keeps, and the result."`
-	JSON bool   `name:"json" help:"Print it as JSON."`
+	ID   string `arg:"" help:"The id of the job, as in the list: the call's id, a slash, the tool call's id."`
+	Data bool   `help:"Also show the content: the tool state, the result, and the arguments if they are in the record."`
+	JSON bool   `name:"json" help:"Print the job as JSON."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (jobsShowCommand) Help() string {
 	return `The call's control URL and the customer's number are not shown.
 
@@ -198,22 +203,22 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		line("last change", clock(d.Updated))
 		line("deadline", clock(d.Deadline))
 		line("attempt", fmt.Sprint(d.Attempt))
-		line("held until", clock(d.HeldUntil))
+		line("lease expires", clock(d.HeldUntil))
 		line("waits until", clock(d.WakeAt))
-		flag("waits for somebody outside", d.Outside)
+		flag("waits for an external completion", d.Outside)
 		if d.Wakes > 0 {
-			line("put to wait", fmt.Sprintf("%d times", d.Wakes))
+			line("suspended", fmt.Sprintf("%d times", d.Wakes))
 		}
 		line("progress", d.Progress)
 		line("result", string(d.Status))
-		flag("its attempts are used up", d.Exhausted)
+		flag("attempts used up", d.Exhausted)
 		line("reason", d.Reason)
 		line("after the call", d.AfterCall)
-		line("told in the call", d.RevivedIn)
+		line("delivered in call", d.RevivedIn)
 		if d.Data != nil {
 			line("arguments", string(d.Data.Arguments))
-			line("the tool's state", string(d.Data.State))
-			line("result's text", d.Data.Result)
+			line("tool state", string(d.Data.State))
+			line("text of the result", d.Data.Result)
 			line("control message", string(d.Data.Control))
 		}
 		return w.Flush()
@@ -223,15 +228,17 @@ func (c *jobsShowCommand) Run(s *streams) error {
 type jobsCancelCommand struct {
 	jobsFlags
 
-	ID     string `arg:"" help:"The job's id, as the list shows it."`
-	Reason string `help:"Why, for whoever looks at the job later. The caller is not told." placeholder:"TEXT"`
+	ID     string `arg:"" help:"The id of the job, as in the list."`
+	Reason string `help:"Record this reason in the job. The caller does not hear it." placeholder:"TEXT"`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (jobsCancelCommand) Help() string {
-	return `The caller is told that it was cancelled, as of any failure. A tool that runs has its context end within seconds, and what it comes to is not used; what it has done by then, it has done. Who posts the result of a job that waited for it is answered that the job is finished.
+	return `The caller hears that the request was cancelled, as after any failure. If the tool is running, its context ends
+within seconds and its result is discarded. Its effects so far remain. An external system that posts the result of a
+cancelled job is answered that the job is finished.
 
-The exit code is 1 where the job was over already.
+The exit code is 1 if the job had already finished.
 
 Examples:
 
@@ -248,24 +255,24 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 		case errors.Is(err, jobtable.ErrNotFound):
 			return noSuchJob(c.ID)
 		case over:
-			return fmt.Errorf("nothing was cancelled: the job is over already, its state is %s", finished.State)
+			return fmt.Errorf("cannot cancel the job: it has already finished, its state is %s", finished.State)
 		case err != nil:
 			return err
 		case done.ByFunction:
-			fmt.Fprintln(s.Out, "Cancelled. Its tool is stopped within seconds, and the caller is told then.")
+			fmt.Fprintln(s.Out, "Cancelled. The tool stops within seconds. The caller then hears of it.")
 		default:
-			fmt.Fprintln(s.Out, "Cancelled. The caller is told now.")
+			fmt.Fprintln(s.Out, "Cancelled. The caller hears of it now.")
 		}
 		return nil
 	})
 }
 
 func noSuchJob(id string) error {
-	hint := "ringback jobs list shows the ids"
+	hint := "see ringback jobs list for the ids"
 	if !strings.Contains(id, "/") {
-		hint = "a job's id is the call's, a slash, and the tool call's"
+		hint = "an id has the form <call id>/<tool call id>"
 	}
-	return fmt.Errorf("there is no job %q, or it was forgotten; %s", id, hint)
+	return fmt.Errorf("there is no job %q, or its record has expired; %s", id, hint)
 }
 
 func asJSON(out io.Writer, v any) error {
@@ -275,7 +282,7 @@ func asJSON(out io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// clock is a time by the clock on the wall; empty where there is none.
+// clock formats a time in the local time zone. The zero time is empty.
 func clock(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -283,8 +290,8 @@ func clock(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-// cell is a text on one line, and without what a terminal would obey: tools and
-// models have a hand in it.
+// cell returns a text on one line and without control characters. Tools and models
+// write these texts, and a terminal must not obey them.
 func cell(text string) string {
 	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {

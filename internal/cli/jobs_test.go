@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -32,7 +31,7 @@ import (
 // account is an AWS account with a stack, its table and its results queue.
 type account struct {
 	table   *minidyn.Server
-	outputs string
+	outputs map[string]string
 
 	mu   sync.Mutex
 	sent []string // bodies on the results queue
@@ -41,7 +40,7 @@ type account struct {
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target := r.Header.Get("X-Amz-Target")
 	if strings.HasPrefix(target, "DynamoDB_") {
-		// Without the checksum that the server does not compute.
+		// Drop the checksum, which the server does not compute.
 		answer := httptest.NewRecorder()
 		a.table.ServeHTTP(answer, r)
 		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
@@ -62,34 +61,29 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for _, e := range in.Entries {
 			a.sent = append(a.sent, e.MessageBody)
 			sum := md5.Sum([]byte(e.MessageBody))
-			successful = append(successful, map[string]string{"Id": e.Id, "MessageId": e.Id, "MD5OfMessageBody": hex.EncodeToString(sum[:])})
+			successful = append(successful, map[string]string{
+				"Id": e.Id, "MessageId": e.Id, "MD5OfMessageBody": hex.EncodeToString(sum[:]),
+			})
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_ = json.NewEncoder(w).Encode(map[string]any{"Successful": successful})
 	case bytes.Contains(body, []byte("Action=DescribeStacks")):
-		w.Header().Set("Content-Type", "text/xml")
-		fmt.Fprintf(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><Outputs>%s</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, a.outputs)
+		writeStack(w, a.outputs)
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
 }
 
-// inAccount points the command line to an account, and gives its jobs.
+// inAccount makes the command line use an account, and returns its table.
 func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	t.Helper()
 	a := &account{table: minidyn.NewServer()}
-	server := httptest.NewServer(a)
-	t.Cleanup(server.Close)
-	for key, value := range map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": server.URL + "/111122223333/results"} {
-		a.outputs += fmt.Sprintf("<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
-	}
-	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": server.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
-		"AWS_PROFILE": "", "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-	} {
-		t.Setenv(name, value)
-	}
-	client := dynamodb.NewFromConfig(aws.Config{Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", "")})
+	url := useAWS(t, a)
+	a.outputs = map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": url + "/111122223333/results"}
+	client := dynamodb.NewFromConfig(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &url,
+		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+	})
 	if _, err := client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String("jobs"), BillingMode: types.BillingModePayPerRequest,
 		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
@@ -104,7 +98,10 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 				{AttributeName: aws.String("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
 			},
-			Projection: &types.Projection{ProjectionType: types.ProjectionTypeInclude, NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"}},
+			Projection: &types.Projection{
+				ProjectionType:   types.ProjectionTypeInclude,
+				NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"},
+			},
 		}},
 	}); err != nil {
 		t.Fatal(err)
@@ -112,15 +109,17 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	return a, jobtable.New(dynamotable.New(client, "jobs"))
 }
 
-// waiting makes a job that waits for somebody outside.
+// waiting stores a job that waits for an external completion.
 func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 	t.Helper()
 	j := job.Job{
-		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "approval", Arguments: json.RawMessage(`{"subject":"planted argument"}`),
+		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "approval",
+		Arguments:  json.RawMessage(`{"subject":"planted argument"}`),
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
 	}
-	r, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(48*time.Hour), "m", time.Now(), time.Minute))
+	record := job.NewRecord(j, job.Policy{}, time.Now().Add(48*time.Hour), "m", time.Now(), time.Minute)
+	r, err := table.Claim(t.Context(), record)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,34 +133,42 @@ func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 
 func TestJobsOfADeployment(t *testing.T) {
 	a, table := inAccount(t)
-	jobs := func(more ...string) (int, string, string) {
+	jobs := func(code int, more ...string) (out, errOut string) {
 		t.Helper()
-		code, out, errOut := run(t, append(append([]string{"jobs"}, more...), "--stack", "Ringback")...)
+		out, errOut = runs(t, append(append([]string{"jobs"}, more...), "--stack", "Ringback"), code)
 		for _, never := range []string{"/control", "5550100", "\x1b"} {
 			if strings.Contains(out+errOut, never) {
-				t.Errorf("%q is shown:\n%s%s", never, out, errOut)
+				t.Errorf("the output contains %q:\n%s%s", never, out, errOut)
 			}
 		}
-		return code, out, errOut
+		return out, errOut
 	}
-	if code, out, errOut := jobs("list"); code != 0 || out != "" || !strings.Contains(errOut, "There are none.") {
-		t.Errorf("code %d, %q, %q", code, out, errOut)
+	fails := func(want string, more ...string) {
+		t.Helper()
+		if out, errOut := jobs(1, more...); out != "" || !strings.Contains(errOut, want) {
+			t.Errorf("%q, %q, want %q", out, errOut, want)
+		}
+	}
+	if out, errOut := jobs(0, "list"); out != "" || !strings.Contains(errOut, "There are no jobs.") {
+		t.Errorf("%q, %q", out, errOut)
 	}
 	waiting(t, table, "c1", "a")
 	waiting(t, table, "c2", "b")
 
-	code, out, errOut := jobs("list")
+	out, errOut := jobs(0, "list")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if code != 0 || len(lines) != 3 || !strings.HasPrefix(lines[0], "ID ") || !strings.HasPrefix(lines[1], "c1/a  approval  waiting  2") || !strings.HasSuffix(lines[1], "half [31mway there") {
-		t.Errorf("code %d\n%s%s", code, out, errOut)
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "ID ") ||
+		!strings.HasPrefix(lines[1], "c1/a  approval  waiting  2") || !strings.HasSuffix(lines[1], "half [31mway there") {
+		t.Errorf("%s%s", out, errOut)
 	}
-	code, out, _ = jobs("list", "--call", "c2", "--json")
+	out, _ = jobs(0, "list", "--call", "c2", "--json")
 	var list struct {
 		Jobs []struct{ ID, State string }
 		All  bool
 	}
-	if err := json.Unmarshal([]byte(out), &list); err != nil || code != 0 || len(list.Jobs) != 1 || list.Jobs[0].ID != "c2/b" || list.Jobs[0].State != "waiting" || !list.All {
-		t.Errorf("code %d, %v, %s", code, err, out)
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Jobs) != 1 ||
+		list.Jobs[0].ID != "c2/b" || list.Jobs[0].State != "waiting" || !list.All {
+		t.Errorf("%v, %s", err, out)
 	}
 
 	for _, data := range []bool{false, true} {
@@ -169,47 +176,41 @@ func TestJobsOfADeployment(t *testing.T) {
 		if data {
 			more = append(more, "--data")
 		}
-		code, out, errOut := jobs(more...)
-		if code != 0 || !strings.Contains(out, "waits for somebody outside  yes\n") || strings.Contains(out, "planted argument") != data {
-			t.Errorf("code %d\n%s%s", code, out, errOut)
+		out, errOut := jobs(0, more...)
+		if !strings.Contains(out, "waits for an external completion  yes\n") ||
+			strings.Contains(out, "planted argument") != data {
+			t.Errorf("%s%s", out, errOut)
 		}
 	}
-	if code, _, errOut := jobs("show", "c1"); code != 1 || !strings.Contains(errOut, `there is no job "c1", or it was forgotten; a job's id is the call's, a slash, and the tool call's`) {
-		t.Errorf("code %d, %s", code, errOut)
-	}
+	fails(`there is no job "c1", or its record has expired; an id has the form <call id>/<tool call id>`, "show", "c1")
 
-	if code, out, errOut := jobs("cancel", "c1/a", "--reason", "asked by mistake"); code != 0 || out != "Cancelled. The caller is told now.\n" {
-		t.Errorf("code %d, %q, %s", code, out, errOut)
+	out, errOut = jobs(0, "cancel", "c1/a", "--reason", "asked by mistake")
+	if out != "Cancelled. The caller hears of it now.\n" {
+		t.Errorf("%q, %s", out, errOut)
 	}
 	if len(a.sent) != 1 {
 		t.Fatalf("%d messages are on the results queue", len(a.sent))
 	}
-	if o, err := job.DecodeOutcome(a.sent[0]); err != nil || o.JobID != "c1/a" || o.Result.Status != job.StatusError || o.Call.ControlURL == "" {
+	if o, err := job.DecodeOutcome(a.sent[0]); err != nil || o.JobID != "c1/a" ||
+		o.Result.Status != job.StatusError || o.Call.ControlURL == "" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if code, out, _ := jobs("show", "c1/a"); code != 0 || !strings.Contains(out, "cancelled by an operator: asked by mistake") {
-		t.Errorf("code %d\n%s", code, out)
+	if out, _ := jobs(0, "show", "c1/a"); !strings.Contains(out, "cancelled by an operator: asked by mistake") {
+		t.Error(out)
 	}
-	if _, err := table.Change(t.Context(), "c2/b", job.Complete(time.Now(), job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond})); err != nil {
+	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}
+	if _, err := table.Change(t.Context(), "c2/b", job.Complete(time.Now(), result)); err != nil {
 		t.Fatal(err)
 	}
-	if code, out, errOut := jobs("cancel", "c2/b"); code != 1 || out != "" || !strings.Contains(errOut, "nothing was cancelled: the job is over already, its state is done") {
-		t.Errorf("code %d, %q, %s", code, out, errOut)
-	}
-	if code, _, errOut := jobs("cancel", "c3/x"); code != 1 || !strings.Contains(errOut, `there is no job "c3/x"`) {
-		t.Errorf("code %d, %s", code, errOut)
-	}
-	a.outputs = ""
-	if code, _, errOut := jobs("list"); code != 1 || !strings.Contains(errOut, "has no output JobsTableName") {
-		t.Errorf("code %d, %s", code, errOut)
-	}
+	fails("cannot cancel the job: it has already finished, its state is done", "cancel", "c2/b")
+	fails(`there is no job "c3/x"`, "cancel", "c3/x")
+	a.outputs = nil
+	fails("has no output JobsTableName", "list")
 }
 
-// TestJobsOfALocalRun cancels a job that waits.
+// TestJobsOfALocalRun cancels a waiting job.
 func TestJobsOfALocalRun(t *testing.T) {
-	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
-		t.Setenv(name, "")
-	}
+	withoutSettings(t)
 	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All, ShopDelay: time.Hour})
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
 	webhook, err := os.ReadFile("../../events/vapi/notify-when-ready.json")
@@ -221,35 +222,36 @@ func TestJobsOfALocalRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
+	jobs := func(code int, more ...string) (out, errOut string) {
+		t.Helper()
+		return runs(t, append(append([]string{"jobs"}, more...), "--local", "--addr", addr), code)
+	}
+	waits := regexp.MustCompile(`(?m)^(\S+/\S+)  notify_when_ready  waiting  2`)
 	id := ""
-	for end := time.Now().Add(patience); id == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		code, out, errOut := run(t, "jobs", "list", "--local", "--addr", addr)
-		if code != 0 {
-			t.Fatalf("code %d, %s", code, errOut)
-		}
-		if m := regexp.MustCompile(`(?m)^(\S+/\S+)  notify_when_ready  waiting  2`).FindStringSubmatch(out); m != nil {
+	for end := time.Now().Add(patience); id == ""; time.Sleep(5 * time.Millisecond) {
+		out, errOut := jobs(0, "list")
+		if m := waits.FindStringSubmatch(out); m != nil {
 			id = m[1]
+		} else if time.Now().After(end) {
+			t.Fatalf("no job waits:\n%s%s", out, errOut)
 		}
 	}
-	if code, out, errOut := run(t, "jobs", "cancel", id, "--local", "--addr", addr); code != 0 || out != "Cancelled. The caller is told now.\n" {
-		t.Fatalf("code %d, %q, %s", code, out, errOut)
+	if out, errOut := jobs(0, "cancel", id); out != "Cancelled. The caller hears of it now.\n" {
+		t.Fatalf("%q, %s", out, errOut)
 	}
-	for {
-		code, out, errOut := run(t, "jobs", "show", id, "--local", "--addr", addr, "--json", "--data")
+	for delivered := false; !delivered; time.Sleep(20 * time.Millisecond) {
+		out, errOut := jobs(0, "show", id, "--json", "--data")
 		var d struct {
 			State string
 			Data  struct{ Result string }
 		}
-		if err := json.Unmarshal([]byte(out), &d); err != nil || code != 0 {
-			t.Fatalf("code %d, %v, %s%s", code, err, out, errOut)
+		if err := json.Unmarshal([]byte(out), &d); err != nil {
+			t.Fatalf("%v, %s%s", err, out, errOut)
 		}
-		if d.State == "delivered" && strings.Contains(d.Data.Result, "this was cancelled") {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+		delivered = d.State == "delivered" && strings.Contains(d.Data.Result, "was cancelled")
 	}
-	if code, _, errOut := run(t, "jobs", "cancel", id, "--local", "--addr", addr); code != 1 || !strings.Contains(errOut, "its state is delivered") {
-		t.Errorf("code %d, %s", code, errOut)
+	if _, errOut := jobs(1, "cancel", id); !strings.Contains(errOut, "its state is delivered") {
+		t.Error(errOut)
 	}
 }
 
@@ -259,11 +261,11 @@ func TestJobsRefuses(t *testing.T) {
 		code      int
 		err       string
 	}{
-		"nowhere":         {[]string{"list"}, 1, "whose jobs? give --stack, or --local"},
+		"nothing":         {[]string{"list"}, 1, "no deployment is selected; use --stack or --local"},
 		"both":            {[]string{"list", "--stack", "Ringback", "--local"}, 80, "can't be used together"},
-		"an address only": {[]string{"list", "--addr", "127.0.0.1:1"}, 1, "--addr goes with --local"},
+		"an address only": {[]string{"list", "--addr", "127.0.0.1:1"}, 1, "--addr requires --local"},
 		"another machine": {[]string{"list", "--local", "--addr", "192.0.2.1:80"}, 1, "is not an address of this machine"},
-		"nobody there":    {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1, "no local run answers on 127.0.0.1:1"},
+		"no local run":    {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1, "no local run answers on 127.0.0.1:1"},
 		"no job":          {[]string{"cancel", "--local"}, 80, "expected \"<id>\""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is a pseudo-terminal: what a person types goes into keyboard, what
-// the terminal echoes is in screen.
+// terminal opens a pseudo-terminal. Write input to keyboard. screen returns what the
+// terminal echoes.
 func terminal(t *testing.T) (in, keyboard *os.File, screen func() string) {
 	t.Helper()
 	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -67,10 +67,10 @@ func echoes(t *testing.T, in *os.File) bool {
 
 func waitUntilSilent(t *testing.T, in *os.File) {
 	t.Helper()
-	// Only what hangs takes minutes.
+	// Only a hang takes minutes.
 	for end := time.Now().Add(5 * time.Minute); echoes(t, in); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("the terminal goes on showing what is typed")
+			t.Fatal("the terminal still echoes")
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestPrivateKeyIsNotShown(t *testing.T) {
 	t.Setenv("VAPI_API_KEY", "")
 	in, keyboard, screen := terminal(t)
 	if !term.IsTerminal(int(in.Fd())) || !echoes(t, in) {
-		t.Fatal("not a terminal as it should be")
+		t.Fatal("not an echoing terminal")
 	}
 	var prompt strings.Builder
 	type entered struct {
@@ -118,7 +118,7 @@ func TestPrivateKeyIsInterrupted(t *testing.T) {
 		t.Error("no error")
 	}
 	if !echoes(t, in) {
-		t.Error("the terminal stays silent")
+		t.Error("the terminal does not echo again")
 	}
 }
 

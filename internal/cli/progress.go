@@ -11,21 +11,21 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// progress shows what is being done where that takes more than a second: on a
-// terminal in a line that is drawn over, elsewhere in a line for each thing.
+// progress shows a step that takes more than a second. On a terminal, it redraws one
+// line. Elsewhere, it writes one line for each step.
 type progress struct {
 	out  io.Writer
 	live bool
 
-	mu    sync.Mutex
-	what  string
-	since time.Time
-	said  bool // what has its line, where lines stay
-	drawn bool // the last line is to be drawn over
-	ended chan struct{}
+	mu      sync.Mutex
+	step    string
+	since   time.Time
+	written bool // the step has its line; not on a terminal
+	drawn   bool // the last line must be erased
+	ended   chan struct{}
 }
 
-// startProgress begins. stop ends it, and leaves no line that is drawn over.
+// startProgress starts a progress. Call stop to end it and erase its line.
 func startProgress(out io.Writer) *progress {
 	p := &progress{out: out, ended: make(chan struct{})}
 	if f, ok := out.(*os.File); ok {
@@ -52,25 +52,25 @@ func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	took := time.Since(p.since)
-	if p.what == "" || took < time.Second {
+	if p.step == "" || took < time.Second {
 		return
 	}
 	switch {
 	case p.live:
-		fmt.Fprintf(p.out, "\r\x1b[K%s", faint(fmt.Sprintf("… %s (%d s)", p.what, int(took.Seconds()))))
+		fmt.Fprintf(p.out, "\r\x1b[K%s", faint(fmt.Sprintf("… %s (%d s)", p.step, int(took.Seconds()))))
 		p.drawn = true
-	case !p.said:
-		fmt.Fprintf(p.out, "… %s\n", p.what)
-		p.said = true
+	case !p.written:
+		fmt.Fprintf(p.out, "… %s\n", p.step)
+		p.written = true
 	}
 }
 
-// set says what is being done now. Empty: nothing.
-func (p *progress) set(what string) {
+// set sets the current step. Empty means none.
+func (p *progress) set(step string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	p.what, p.since, p.said = what, time.Now(), false
+	p.step, p.since, p.written = step, time.Now(), false
 }
 
 func (p *progress) stop() {

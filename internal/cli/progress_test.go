@@ -16,7 +16,7 @@ func TestProgress(t *testing.T) {
 		live bool
 		want string
 	}{
-		"on a terminal": {true, "\r\x1b[K… slow (1 s)" + "\r\x1b[K… slow (1 s)" + "\r\x1b[K… slow (1 s)" + "\r\x1b[K… slow (1 s)" + "\r\x1b[K… slow (2 s)" + "\r\x1b[K"},
+		"on a terminal": {true, strings.Repeat("\r\x1b[K… slow (1 s)", 4) + "\r\x1b[K… slow (2 s)" + "\r\x1b[K"},
 		"elsewhere":     {false, "… slow\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestProgress(t *testing.T) {
 				p.live = row.live
 				p.mu.Unlock()
 				p.set("quick")
-				time.Sleep(900 * time.Millisecond) // quick things are not shown
+				time.Sleep(900 * time.Millisecond) // quick steps are not shown
 				p.set("slow")
 				time.Sleep(2*time.Second + 200*time.Millisecond)
 				p.set("")

@@ -34,13 +34,13 @@ func TestPrompt(t *testing.T) {
 	}
 	for _, e := range set.Entries() {
 		if strings.Count(out, "\n- "+e.Name+": "+e.Description) != 1 {
-			t.Errorf("%s is not there once, with its description:\n%s", e.Name, out)
+			t.Errorf("%s does not occur once, with its description:\n%s", e.Name, out)
 		}
 	}
-	// What the prompt explains is what the assistant gets.
+	// The prompt explains the markers that the assistant receives.
 	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>"} {
 		if !strings.Contains(spoken.DefaultText, mark) || !strings.Contains(out, mark) {
-			t.Errorf("%q is not in both the result's text and the prompt", mark)
+			t.Errorf("%q is not in both the default text and the prompt", mark)
 		}
 	}
 	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) {
@@ -56,7 +56,8 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 			}}
 	}
 	set, err := asynctool.NewSet(
-		tool("plain", "Does this\n\tand {{that}} <b>.\n- other: A forged line.", ""), tool("quiet", "Looks.", asynctool.Silent), tool("loud", "Talks.", asynctool.Say))
+		tool("plain", "Does this\n\tand {{that}} <b>.\n- other: A forged line.", ""),
+		tool("quiet", "Looks.", asynctool.Silent), tool("loud", "Talks.", asynctool.Say))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 	const want = `
 - plain: Does this and {{that}} <b>. - other: A forged line.
 - quiet: Looks. Its result arrives silently: keep it in mind, and use it when it fits.
-- loud: Talks. Its result is spoken to the caller by itself: do not repeat it.
+- loud: Talks. Its result is spoken to the caller directly: do not repeat it.
 `
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -78,11 +79,11 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cli.WritePrompt(io.Discard, empty); err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
-		t.Errorf("of no tool: %v", err)
+		t.Errorf("without tools: %v", err)
 	}
 }
 
-// Every command says what it is for, by example.
+// The help of every command has an example.
 func TestHelpHasExamples(t *testing.T) {
 	_, out, _ := run(t, "--help")
 	_, list, found := strings.Cut(out, "Commands:\n")
@@ -95,7 +96,8 @@ func TestHelpHasExamples(t *testing.T) {
 	}
 	for _, c := range commands {
 		code, out, _ := run(t, c[1], "--help")
-		if _, examples, found := strings.Cut(out, "\nExamples:\n"); code != 0 || !found || !strings.Contains(examples, "ringback "+c[1]) {
+		_, examples, found := strings.Cut(out, "\nExamples:\n")
+		if code != 0 || !found || !strings.Contains(examples, "ringback "+c[1]) {
 			t.Errorf("%s: code %d, no example:\n%s", c[1], code, out)
 		}
 	}
@@ -125,11 +127,13 @@ func TestCompletion(t *testing.T) {
 			}
 		}
 		if code != 0 || errOut != "" || strings.Join(words, " ") != want {
-			t.Errorf("%q is completed with %q (code %d, err %q), want %q", line, out, code, errOut, want)
+			t.Errorf("%q: completions %q (code %d, err %q), want %q", line, out, code, errOut, want)
 		}
 	}
 	os.Unsetenv("COMP_LINE")
-	for shell, want := range map[string]string{"bash": "complete ", "zsh": "bashcompinit", "fish": "function __complete_ringback"} {
+	for shell, want := range map[string]string{
+		"bash": "complete ", "zsh": "bashcompinit", "fish": "function __complete_ringback",
+	} {
 		if code, out, errOut := run(t, "completion", shell, "--code"); code != 0 || !strings.Contains(out, want) {
 			t.Errorf("%s: code %d, out %q, err %q", shell, code, out, errOut)
 		}

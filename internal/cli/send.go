@@ -22,21 +22,23 @@ import (
 )
 
 type sendCommand struct {
-	File string `arg:"" help:"The webhook, as Vapi posts it; see events/vapi." predictor:"json"`
+	File string `arg:"" help:"The file with the webhook, as Vapi posts it. There are samples in events/vapi." predictor:"json"`
 
-	URL    string `help:"Where to post it." default:"http://127.0.0.1:${port}/vapi"`
-	Secret string `help:"Send this in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
-	Bearer string `help:"Send this as a bearer token." env:"RINGBACK_BEARER" xor:"auth"`
-	HMAC   string `help:"Sign with this secret: SHA-256 over timestamp and body." name:"hmac" env:"RINGBACK_HMAC" xor:"auth"`
-	Auth   string `help:"Sign with this credential: JSON, as in WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
+	URL    string `help:"Post the webhook to this URL." default:"http://127.0.0.1:${port}/vapi"`
+	Secret string `help:"Send this secret in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
+	Bearer string `help:"Send this bearer token." env:"RINGBACK_BEARER" xor:"auth"`
+	HMAC   string `help:"Sign with this secret (HMAC-SHA-256 of timestamp and body)." name:"hmac" env:"RINGBACK_HMAC" xor:"auth"`
+	Auth   string `help:"Sign with this credential (JSON, as in WEBHOOK_AUTH)." placeholder:"JSON" xor:"auth"`
 
-	Wait    bool          `help:"Give the call a fresh id and a control URL on this machine, and wait for the results. The deployment must be on this machine too."`
-	Timeout time.Duration `help:"How long to wait." default:"3m"`
+	Wait    bool          `help:"Wait for the results. The call gets a new id and a control URL on this machine, so the deployment must be on this machine, too."`
+	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (sendCommand) Help() string {
-	return `The exit code is 0 where the webhook was answered with 200 and, with --wait, every accepted tool call got its result. Progress is shown, and not counted; what is spoken word for word counts as a result where a tool that was called has the delivery say.
+	return `The exit code is 0 if the answer to the webhook is 200. With --wait, every accepted tool call must also have
+received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a result if
+one of the called tools has the delivery say.
 
 Examples:
 
@@ -59,10 +61,11 @@ func (c *sendCommand) Run(s *streams) error {
 	return c.wait(ctx, s, body)
 }
 
-// wait posts the webhook as one of a call that is simulated here.
+// wait posts the webhook as that of a simulated call.
 func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	if u, err := url.Parse(c.URL); err != nil || !loopback(u.Hostname()) {
-		return errors.New("--wait needs a deployment on this machine, as another could not reach the control URL; leave it out")
+		return errors.New("--wait requires a deployment on this machine, " +
+			"because another machine cannot reach the control URL; omit --wait")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,7 +78,8 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	defer server.Close()
 
 	callID := "send-" + rand.Text()[:8]
-	if body, err = simcall.Adopt(body, callID, "http://"+listener.Addr().String()+"/"+callID+"/control"); err != nil {
+	controlURL := "http://" + listener.Addr().String() + "/" + callID + "/control"
+	if body, err = simcall.Adopt(body, callID, controlURL); err != nil {
 		return err
 	}
 	accepted, err := c.post(ctx, s, body)
@@ -94,17 +98,17 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 			}
 			missing -= results(m, accepted, set)
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d results came within %s", len(accepted)-missing, len(accepted), c.Timeout)
+			return fmt.Errorf("%d of %d results arrived within %s", len(accepted)-missing, len(accepted), c.Timeout)
 		}
 	}
 	return nil
 }
 
-// acceptedCall is a tool call whose result is to come.
+// acceptedCall is a tool call whose result will follow.
 type acceptedCall struct{ id, tool string }
 
-// results is how many results of the tool calls a message tells: several, where
-// they were ready together, and none, where it says how far a tool is.
+// results returns how many results a message delivers: several if they were ready
+// together, and none if it is progress.
 func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set) int {
 	switch m := m.(type) {
 	case vapi.AddMessage:
@@ -117,9 +121,9 @@ func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set)
 				n++
 			}
 		}
-		return max(n, 1) // the text around it may be another one
+		return max(n, 1) // the text around the results may be customised
 	case vapi.Say:
-		// Nothing tells a spoken result from a spoken line of progress.
+		// A spoken result and a spoken progress line look the same.
 		for _, a := range accepted {
 			if tool, ok := set.Lookup(a.tool); ok && tool.Delivery == asynctool.Say {
 				return 1
@@ -131,7 +135,7 @@ func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set)
 	}
 }
 
-// show prints a control message for people, who would rather see < than \u003c.
+// show prints a control message for people: with < instead of \u003c.
 func show(out io.Writer, m vapi.ControlMessage) error {
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -141,10 +145,7 @@ func show(out io.Writer, m vapi.ControlMessage) error {
 	if err := json.Unmarshal(body, &members); err != nil {
 		return err
 	}
-	e := json.NewEncoder(out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(members)
+	return asJSON(out, members)
 }
 
 func loopback(host string) bool {
@@ -152,8 +153,8 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// post posts the webhook, prints the answer, and gives the tool calls that were
-// accepted: those whose results are not in the answer.
+// post posts the webhook and prints the answer. It returns the accepted tool calls:
+// those whose results are not in the answer.
 func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acceptedCall, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
@@ -165,17 +166,17 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("the webhook could not be posted: %w", err)
+		return nil, fmt.Errorf("cannot post the webhook: %w", err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return nil, fmt.Errorf("the answer could not be read: %w", err)
+		return nil, fmt.Errorf("cannot read the answer: %w", err)
 	}
 	fmt.Fprintf(s.Err, "%s\n", response.Status)
 	fmt.Fprintf(s.Out, "%s\n", answer)
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the webhook was answered with %s", response.Status)
+		return nil, fmt.Errorf("the answer to the webhook is %s", response.Status)
 	}
 	var decoded struct {
 		Results []struct {
@@ -210,7 +211,7 @@ func (c *sendCommand) sign(request *http.Request, body []byte) error {
 			return fmt.Errorf("--auth: %w", err)
 		}
 	}
-	// The newest of two comes first while a credential is rotated; either
-	// will do.
-	return plans[0].Sign(&vapiauth.Request{Method: request.Method, URL: c.URL, Header: request.Header, Body: body}, time.Now())
+	// While a credential is rotated there are two, the newest first. Both are valid.
+	signed := &vapiauth.Request{Method: request.Method, URL: c.URL, Header: request.Header, Body: body}
+	return plans[0].Sign(signed, time.Now())
 }

@@ -15,22 +15,28 @@ type syncCommand struct {
 	deploymentFlags
 	vapiFlags
 
-	HMAC       bool     `name:"hmac" help:"Have Vapi sign webhooks: use the deployment's credential of type hmac, not its first." xor:"credential"`
-	Credential string   `help:"Use this credential at Vapi as it is, by its id, and make none." placeholder:"ID" xor:"credential"`
+	HMAC       bool     `name:"hmac" help:"Make Vapi sign webhooks. Use the deployment's credential of type hmac instead of its first one." xor:"credential"`
+	Credential string   `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
 	Assistant  []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
-	DryRun     bool     `help:"Show what would be done, and do nothing."`
-	Prune      bool     `help:"Remove the tools at Vapi that sync made for this URL and that are gone here."`
+	DryRun     bool     `help:"Show the changes without making them."`
+	Prune      bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (syncCommand) Help() string {
-	return `It makes the webhook's credential and the tools at Vapi, or updates what differs, and attaches the tools to the assistants. It shows first what it will do; where nothing differs, it does nothing. When it fails half-way, run it again.
+	return `The command creates the webhook's credential and the tools at Vapi, or updates what differs. It attaches the
+tools to the assistants. It first shows its changes, and does nothing if nothing differs. If it fails half-way, run it
+again.
 
-Tools are found by their names, wherever they point: a sync for another URL takes them along, so give each stage an organisation of its own at Vapi. Two of one name are reported, and not touched: the exit code is then 1, as it is where anything else could not be wired.
+Tools are found by name, whatever their URL. A sync for another URL therefore moves them, so use one organisation at
+Vapi for each stage. Two tools with the same name are a conflict and are not changed. The exit code is 1 if there is a
+conflict.
 
-Vapi does not show what a credential holds, so its name says it, by a fingerprint of the secret: a secret that was changed is replaced at Vapi, too. --prune removes the function tools that have this URL and the credential that sync makes for it, and leaves those that an assistant has which is not named with --assistant.
+Vapi does not show the content of a credential. The name of a credential therefore contains a fingerprint of its secret,
+and a secret that has changed is replaced at Vapi, too. --prune removes function tools that have this URL and the
+credential that sync creates for it. It keeps the tools of assistants that are not named with --assistant.
 
-The private key comes from VAPI_API_KEY; in a terminal it is asked for.
+The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 
 Examples:
 
@@ -46,7 +52,7 @@ func (c *syncCommand) Run(s *streams) error {
 	ctx, _, stop := interrupted()
 	defer stop()
 	if c.URL == "" && c.Stack == "" {
-		return errors.New("which deployment? give --stack, or --url")
+		return errors.New("no deployment is selected; use --stack or --url")
 	}
 	set, err := allTools()
 	if err != nil {
@@ -66,7 +72,8 @@ func (c *syncCommand) Run(s *streams) error {
 	case c.Credential != "":
 		cfg.Credential.ID = c.Credential
 	case at.plans == nil && at.stack == nil:
-		return errors.New(`the deployment's credential is needed: give --auth (or WEBHOOK_AUTH), which may be {"type":"none"}, or the id of one at Vapi with --credential`)
+		return errors.New("the deployment's credential is missing; use --auth (or WEBHOOK_AUTH), which may be " +
+			`{"type":"none"}, or --credential with the id of a credential at Vapi`)
 	default:
 		if cfg.Credential.Plan, err = wiring.Choose(at.plans, c.HMAC); err != nil {
 			return err
@@ -84,9 +91,9 @@ func (c *syncCommand) Run(s *streams) error {
 	showChangeSet(s.Out, changes)
 	switch {
 	case changes.Changes() == 0:
-		fmt.Fprintln(s.Out, "Nothing to do.")
+		fmt.Fprintln(s.Out, "Nothing to change.")
 	case c.DryRun:
-		fmt.Fprintln(s.Out, "Nothing was written, as this is a dry run.")
+		fmt.Fprintln(s.Out, "Dry run: nothing was changed.")
 	default:
 		fmt.Fprintln(s.Out)
 		err := wiring.Apply(ctx, cfg, changes, func(what string) {
@@ -94,11 +101,11 @@ func (c *syncCommand) Run(s *streams) error {
 			fmt.Fprintln(s.Out, what)
 		})
 		if err != nil {
-			return fmt.Errorf("%w; run it again, and it goes on from here", err)
+			return fmt.Errorf("%w; run the command again to continue from here", err)
 		}
 	}
 	if n := len(changes.Conflicts); n > 0 {
-		return fmt.Errorf("%d of the things to be wired need you, see above", n)
+		return fmt.Errorf("%d conflicts need your action, see above", n)
 	}
 	return nil
 }
@@ -115,7 +122,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 	case wiring.Create:
 		fmt.Fprintln(out, added("+ credential "+changes.Credential.Name))
 	case wiring.Update:
-		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one that was made of another secret")
+		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one with another secret")
 	}
 	for _, t := range changes.Tools {
 		switch t.Action {

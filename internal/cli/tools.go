@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,14 +13,15 @@ import (
 )
 
 type toolsCommand struct {
-	JSON       bool   `name:"json" help:"Print the bodies that Vapi's API takes (POST /tool)."`
-	URL        string `help:"The webhook's URL, for the bodies. Default: none." placeholder:"URL"`
-	Credential string `help:"The id of the webhook's credential at Vapi, for the bodies. Default: none." placeholder:"ID"`
+	JSON       bool   `name:"json" help:"Print the request bodies for Vapi's API (POST /tool)."`
+	URL        string `help:"The URL of the webhook, for the bodies. Default: none." placeholder:"URL"`
+	Credential string `help:"The id of the credential at Vapi, for the bodies. Default: none." placeholder:"ID"`
 }
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (toolsCommand) Help() string {
-	return `Each tool's schema, messages and server settings are made of its Go value in tools/. ringback sync sends them to Vapi.
+	return `The schema, messages and server settings of a tool are derived from its Go value in tools/. ringback sync sends
+them to Vapi.
 
 Examples:
 
@@ -47,10 +47,7 @@ func (c *toolsCommand) Run(s *streams) error {
 		return err
 	}
 	if c.JSON {
-		e := json.NewEncoder(s.Out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(bodies)
+		return asJSON(s.Out, bodies)
 	}
 	for i, entry := range set.Entries() {
 		if i > 0 {
@@ -67,7 +64,8 @@ func (c *toolsCommand) Run(s *streams) error {
 		if entry.Attempts > 1 {
 			times = fmt.Sprintf(" for each of %d attempts", entry.Attempts)
 		}
-		fmt.Fprintf(s.Out, "%s  %s, up to %s%s\n    %s\n", color.New(color.Bold).Sprint(entry.Name), mode, entry.Timeout, times, entry.Description)
+		name := color.New(color.Bold).Sprint(entry.Name)
+		fmt.Fprintf(s.Out, "%s  %s, up to %s%s\n    %s\n", name, mode, entry.Timeout, times, entry.Description)
 		for _, line := range arguments(entry) {
 			fmt.Fprintf(s.Out, "    %s\n", line)
 		}
@@ -75,7 +73,7 @@ func (c *toolsCommand) Run(s *streams) error {
 	return nil
 }
 
-// arguments are a tool's arguments, a line each.
+// arguments describes a tool's arguments, one per line.
 func arguments(entry *asynctool.Entry) []string {
 	schema := entry.Schema
 	names := slices.Clone(schema.PropertyOrder)

@@ -18,11 +18,11 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// vapiFlags say where Vapi's API is. The private key is no flag: the arguments
-// of a process can be seen by others, and stay in the shell's history.
+// vapiFlags select Vapi's API. The private key is not a flag, because other users can
+// see the arguments of a process, and the shell stores them in its history.
 type vapiFlags struct {
-	Region string `help:"Where your organisation is at Vapi: ${enum}." enum:"us,eu" default:"us"`
-	API    string `name:"api" help:"Another address of Vapi's API, such as a stand-in's." env:"VAPI_API_URL" placeholder:"URL"`
+	Region string `help:"The region of your organisation at Vapi: ${enum}." enum:"us,eu" default:"us"`
+	API    string `name:"api" help:"Use this address of Vapi's API, for example of a simulator." env:"VAPI_API_URL" placeholder:"URL"`
 }
 
 func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapiclient.API, error) {
@@ -37,16 +37,17 @@ func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapiclient.A
 	return vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: address})
 }
 
-// privateKey reads the key from the environment, or asks for it without
-// showing it.
+// privateKey reads the key from the environment. On a terminal, it asks for the key
+// without echo if the environment has none.
 func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, error) {
 	if key := strings.TrimSpace(os.Getenv("VAPI_API_KEY")); key != "" {
 		return key, nil
 	}
 	terminal := int(in.Fd())
 	state, err := term.GetState(terminal)
-	if err != nil { // no terminal
-		return "", errors.New("the private key of your organisation at Vapi is needed: set VAPI_API_KEY to it, or run this in a terminal, which asks for it")
+	if err != nil { // not a terminal
+		return "", errors.New("there is no private key for Vapi's API: " +
+			"set VAPI_API_KEY to your organisation's key, or run this on a terminal, which asks for the key")
 	}
 	fmt.Fprint(errOut, "Vapi's private key (not shown): ")
 	defer fmt.Fprintln(errOut)
@@ -62,28 +63,28 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 	select {
 	case e := <-done:
 		if e.err != nil {
-			return "", fmt.Errorf("the private key cannot be read: %w", e.err)
+			return "", fmt.Errorf("cannot read the private key: %w", e.err)
 		}
 		return strings.TrimSpace(string(e.key)), nil
 	case <-ctx.Done():
-		// The terminal must not stay silent.
+		// Turn the echo of the terminal on again.
 		_ = term.Restore(terminal, state)
 		return "", errors.New("interrupted")
 	}
 }
 
-// deploymentFlags say which deployment is meant.
+// deploymentFlags select a deployment.
 type deploymentFlags struct {
-	URL   string `help:"The webhook's URL." placeholder:"URL" xor:"deployment"`
-	Stack string `help:"The CloudFormation stack, whose outputs give the URL and the credential. AWS_PROFILE and AWS_REGION say where." placeholder:"NAME" xor:"deployment"`
-	Auth  string `help:"The deployment's webhook credential, where there is no --stack: JSON, as in WEBHOOK_AUTH." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	URL   string `help:"The URL of the webhook." placeholder:"URL" xor:"deployment"`
+	Stack string `help:"The CloudFormation stack. Its outputs contain the URL and the credential. AWS_PROFILE and AWS_REGION select the account and region." placeholder:"NAME" xor:"deployment"`
+	Auth  string `help:"The deployment's webhook credential, if there is no --stack (JSON, as in WEBHOOK_AUTH)." env:"WEBHOOK_AUTH" placeholder:"JSON"`
 }
 
-// deployment is what the flags mean. Plans are nil where none are known.
+// deployment is a deployment that the flags selected.
 type deployment struct {
 	url   string
-	plans []vapiauth.Plan
-	stack *stack.Stack // nil without --stack
+	plans []vapiauth.Plan // nil if unknown
+	stack *stack.Stack    // nil without --stack
 }
 
 func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, error) {
@@ -100,14 +101,14 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 	p.set("reading the stack " + f.Stack)
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
-		return deployment{}, fmt.Errorf("the AWS configuration cannot be read: %w", err)
+		return deployment{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
 	d := deployment{stack: stack.New(cfg, f.Stack)}
 	d.url, d.plans, err = d.stack.Webhook(ctx)
 	return d, err
 }
 
-// allTools are the tools of this checkout.
+// allTools returns the tools of this checkout.
 func allTools() (*asynctool.Set, error) {
 	definitions, err := tools.All()
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 
 type versionCommand struct{}
 
-// Help is shown above the flags.
+// Help returns the text above the flags.
 func (versionCommand) Help() string {
-	return `A released version prints its tag. Any other build is a development build.
-"go run" does not record the revision; "go build" and "go install" do.
+	return `A released version prints its tag. Any other build is a development build. "go build" and "go install" record
+the revision. "go run" does not.
 
 Examples:
 

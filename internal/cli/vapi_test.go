@@ -239,10 +239,10 @@ func TestDoctorCommand(t *testing.T) {
 		`{"name":"Shop","monitorPlan":{"controlEnabled":false},"model":{"provider":"openai"}}`)
 	arguments := []string{"doctor", "--assistant", id, "--url", server.URL, "--auth", bearer}
 	_, errOut := runs(t, arguments, 1,
-		"failed    tool order_status: Vapi has no tool of this name\n          Run ringback sync.\n",
+		"failed    tool order_status: Vapi has no tool with this name\n          Run ringback sync.\n",
 		"failed    control "+id+": live control is off",
 		"ok        webhook, unsigned: refused with 401\n",
-		"ok        webhook, signed: taken with 200\n")
+		"ok        webhook, signed: accepted with 200\n")
 	if !strings.Contains(errOut, "checks failed") {
 		t.Errorf("%q", errOut)
 	}
@@ -287,7 +287,7 @@ func TestDoctorOfALocalRun(t *testing.T) {
 		account.Change("tool", tool.ID, "server", string(server))
 	}
 	out, errOut := runs(t, []string{"doctor", "--assistant", id, "--auth", bearer}, 0,
-		"ok        webhook, signed: taken with 200")
+		"ok        webhook, signed: accepted with 200")
 	if strings.Contains(out, "failed") {
 		t.Errorf("%s%s", out, errOut)
 	}

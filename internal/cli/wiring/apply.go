@@ -11,12 +11,12 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Apply does what the plan says, in an order in which every step is of use
-// without the next: the credential, the tools, the assistants, and last what
-// is removed. done is told of each thing that was written; it may be nil.
+// Apply makes the changes of a change set: the credential, the tools, the assistants,
+// and finally the removals. In this order, every step is useful without the next.
+// Apply calls done for each change that it has made. done may be nil.
 //
-// Where it fails, nothing needs to be undone: the next [Prepare] finds what is
-// left.
+// After an error, nothing must be undone: the next [Prepare] finds the remaining
+// changes.
 func Apply(ctx context.Context, cfg Config, changes *ChangeSet, done func(what string)) error {
 	s := &applying{Config: cfg, done: done, ids: map[string]string{}}
 	if s.done == nil {
@@ -76,7 +76,7 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 	case Update:
 		s.progress("replacing the credential")
 		body := s.Credential.body(change.Name)
-		delete(body, "provider") // what it is cannot change
+		delete(body, "provider") // cannot change
 		if _, err := s.API.Update(ctx, vapiclient.Credentials, change.ID, body); err != nil {
 			return "", s.Credential.quiet(err)
 		}
@@ -92,7 +92,10 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	switch change.Action {
 	case Create:
 		s.progress("creating the tool %s", change.Name)
-		if raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) { return s.findTool(ctx, change.Name) }); err != nil {
+		raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) {
+			return s.findTool(ctx, change.Name)
+		})
+		if err != nil {
 			return err
 		}
 		if s.ids[change.Name], err = idOf(raw); err != nil {
@@ -110,7 +113,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	if err != nil {
 		return err
 	}
-	// Of a tool that was just created nothing differs, as a rule.
+	// A new tool normally has no differences.
 	found := differences(change.Body, have)
 	if len(found) == 0 {
 		return nil
@@ -127,7 +130,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	return nil
 }
 
-// findTool gives the one tool of a name, nil where there is none.
+// findTool returns the only tool with a name, or nil if there is none.
 func (s *applying) findTool(ctx context.Context, name string) (json.RawMessage, error) {
 	stored, err := listTools(ctx, s.API)
 	if err != nil {
@@ -143,27 +146,29 @@ func (s *applying) findTool(ctx context.Context, name string) (json.RawMessage, 
 	return json.Marshal(stored[0].members)
 }
 
-// notKept says what Vapi answered differently from what it was sent: the next
-// sync will find it again, and nothing here can change that.
+// notKept reports what Vapi returned differently from what it received. The next sync
+// will find the differences again, and nothing here can change that.
 func (s *applying) notKept(name string, found []Difference) {
 	for _, d := range found {
-		s.done(fmt.Sprintf("Vapi did not keep this of the tool %s: %s", name, d))
+		s.done(fmt.Sprintf("Vapi did not store this change of the tool %s: %s", name, d))
 	}
 }
 
-// createAttempts is how often something is created whose answers are lost.
+// createAttempts is how often a create is tried whose answer is lost.
 const createAttempts = 3
 
-// create creates something once. A create must not be repeated blindly: where
-// its answer was lost, find looks for what it made, and gives nil for nothing.
-func (s *applying) create(ctx context.Context, r vapiclient.Resource, body any, find func() (json.RawMessage, error)) (json.RawMessage, error) {
+// create creates an object exactly once. It must not repeat a request blindly: if the
+// answer is lost, find looks for the new object and returns nil if there is none.
+func (s *applying) create(
+	ctx context.Context, r vapiclient.Resource, body any, find func() (json.RawMessage, error),
+) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
 		raw, err := s.API.Create(ctx, r, body)
 		failed, ok := errors.AsType[*vapiclient.APIError](err)
 		if !ok || !failed.Lost() {
 			return raw, err
 		}
-		// What was just made may not be listed at once.
+		// A list may not contain a new object at once.
 		if err := s.API.Sleep(ctx, 2*time.Second<<(attempt-1)); err != nil {
 			return nil, err
 		}
@@ -181,8 +186,8 @@ func (s *applying) create(ctx context.Context, r vapiclient.Resource, body any, 
 
 func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) error {
 	s.progress("attaching tools to the assistant %s", change.ID)
-	// Read again, so that what somebody changes there in the meantime is lost
-	// in as few milliseconds as can be: Vapi replaces the model as a whole.
+	// Vapi replaces the model as a whole. Read it again immediately before, so that
+	// a concurrent change is lost only within a few milliseconds.
 	raw, err := s.API.Get(ctx, vapiclient.Assistants, change.ID)
 	if err != nil {
 		return err
@@ -202,7 +207,8 @@ func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) e
 	if model == nil {
 		return nil
 	}
-	if _, err := s.API.Update(ctx, vapiclient.Assistants, change.ID, append(append(json.RawMessage(`{"model":`), model...), '}')); err != nil {
+	body := append(append(json.RawMessage(`{"model":`), model...), '}')
+	if _, err := s.API.Update(ctx, vapiclient.Assistants, change.ID, body); err != nil {
 		return err
 	}
 	var said []string
@@ -219,7 +225,7 @@ func (s *applying) applyAssistant(ctx context.Context, change AssistantChange) e
 func idOf(raw json.RawMessage) (string, error) {
 	var object struct{ ID string }
 	if err := json.Unmarshal(raw, &object); err != nil || object.ID == "" {
-		return "", errors.New("the Vapi API answered without an id; sync again")
+		return "", errors.New("the answer of the Vapi API has no id; run ringback sync again")
 	}
 	return object.ID, nil
 }

@@ -8,17 +8,17 @@ import (
 	"slices"
 )
 
-// assistant is what is needed of an assistant.
+// assistant is the part of an assistant that matters here.
 type assistant struct {
 	id, name string
 	members  map[string]json.RawMessage
-	model    json.RawMessage   // nil: none yet
+	model    json.RawMessage   // nil: none
 	toolIDs  []string          // model.toolIds
-	pinned   map[string]string // model.toolRefs: a tool's id to its version
+	pinned   map[string]string // model.toolRefs: versions by a tool's id
 	inline   []string          // names of the tools in model.tools
 }
 
-// String is the assistant's id, with its name where it has one.
+// String returns the assistant's id, and its name if it has one.
 func (a *assistant) String() string {
 	if a.name == "" {
 		return a.id
@@ -33,11 +33,11 @@ func (a *assistant) has(tool string) bool {
 func parseAssistant(raw json.RawMessage) (*assistant, error) {
 	a := &assistant{pinned: map[string]string{}}
 	if err := json.Unmarshal(raw, &a.members); err != nil || a.members == nil {
-		return nil, errors.New("the Vapi API gave something that is not an assistant")
+		return nil, errors.New("the Vapi API returned something other than an assistant")
 	}
 	_ = json.Unmarshal(a.members["name"], &a.name)
 	if err := json.Unmarshal(a.members["id"], &a.id); err != nil {
-		return nil, errors.New("the Vapi API gave an assistant without an id")
+		return nil, errors.New("the Vapi API returned an assistant without an id")
 	}
 	model := a.members["model"]
 	var members map[string]json.RawMessage
@@ -63,11 +63,11 @@ func parseAssistant(raw json.RawMessage) (*assistant, error) {
 	return a, nil
 }
 
-// withTools is the complete model with tools attached and detached, otherwise
-// byte for byte as it was; nil where that changes nothing.
+// withTools returns the complete model with tools attached and detached. All other
+// bytes are unchanged. It returns nil if that changes nothing.
 func (a *assistant) withTools(attach, detach []string) (json.RawMessage, error) {
 	if a.model == nil {
-		return nil, errors.New("it has no model any more")
+		return nil, errors.New("it no longer has a model")
 	}
 	ids := slices.DeleteFunc(slices.Clone(a.toolIDs), func(id string) bool { return slices.Contains(detach, id) })
 	for _, id := range attach {
@@ -88,13 +88,12 @@ func (a *assistant) withTools(attach, detach []string) (json.RawMessage, error) 
 	return setMember(a.model, "toolIds", list)
 }
 
-// setMember replaces a member of a JSON object, or adds it at the end, and
-// leaves every other byte as it is. Of a member that is there twice the last
-// one counts, as in encoding/json.
+// setMember replaces a member of a JSON object, or adds it at the end. All other bytes
+// are unchanged. Of a repeated member, the last one counts, as in encoding/json.
 func setMember(object json.RawMessage, name string, value []byte) (json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if token, err := d.Token(); err != nil || token != json.Delim('{') {
-		return nil, fmt.Errorf("not a JSON object")
+		return nil, errors.New("not a JSON object")
 	}
 	start, end, members := -1, -1, 0
 	for d.More() {

@@ -16,19 +16,19 @@ import (
 
 // Credential is what Vapi must send with a webhook.
 type Credential struct {
-	// ID is a credential that is at Vapi already, and is used as it is. Empty
-	// means one that is made of Plan.
+	// ID selects a credential that exists at Vapi. Empty means one that is
+	// created from Plan.
 	ID string
-	// Plan is the deployment's own credential. Type "none", or an empty one,
-	// means that webhooks carry no credential.
+	// Plan is the deployment's credential. If its Type is "none" or empty,
+	// webhooks carry no credential.
 	Plan vapiauth.Plan
 }
 
 func (c Credential) none() bool { return c.ID == "" && (c.Plan.Type == "" || c.Plan.Type == "none") }
 
-// Choose picks the plan that Vapi gets out of a deployment's: the first, as
-// the newest of two comes first while they are rotated, or the first of type
-// hmac where that is asked for.
+// Choose returns the plan for Vapi from those of a deployment. It is the first one,
+// because the newer of two is first during a rotation. With hmac, it is the first one
+// of type hmac.
 func Choose(plans []vapiauth.Plan, hmac bool) (vapiauth.Plan, error) {
 	for _, p := range plans {
 		if !hmac || p.Type == "hmac" {
@@ -36,14 +36,17 @@ func Choose(plans []vapiauth.Plan, hmac bool) (vapiauth.Plan, error) {
 		}
 	}
 	if hmac {
-		return vapiauth.Plan{}, errors.New(`the deployment's credential is not of type hmac, so it would refuse what Vapi signs; store {"type":"hmac","secretKey":"…","algorithm":"sha256"} in its secret first, alone or in a list with the old one`)
+		return vapiauth.Plan{}, errors.New("the deployment's credential is not of type hmac, " +
+			"so the deployment would refuse signed webhooks; first store " +
+			`{"type":"hmac","secretKey":"…","algorithm":"sha256"} in its secret, alone or in a list with the old one`)
 	}
-	return vapiauth.Plan{}, errors.New("the deployment has no credential of its own; give the id of the one at Vapi with --credential")
+	return vapiauth.Plan{}, errors.New(
+		"the deployment has no credential; use --credential with the id of a credential at Vapi")
 }
 
-// plan is the credential as Vapi takes it (Vapi's OpenAPI:
-// BearerAuthenticationPlan, HMACAuthenticationPlan). The older server.secret
-// is a bearer token in a header of its own.
+// plan returns the authentication plan for Vapi (Vapi's OpenAPI:
+// BearerAuthenticationPlan, HMACAuthenticationPlan). The legacy server.secret is a
+// bearer token in another header.
 func (c Credential) plan() vapiauth.Plan {
 	if c.Plan.Type != "secret" {
 		return c.Plan
@@ -52,22 +55,21 @@ func (c Credential) plan() vapiauth.Plan {
 	return vapiauth.Plan{Type: "bearer", Token: c.Plan.Secret, HeaderName: "X-Vapi-Secret", BearerPrefixEnabled: &prefix}
 }
 
-// namePrefix begins the names of the credentials that sync makes for a
-// deployment, which its URL tells apart from others in the same organisation.
+// namePrefix returns the prefix of the names of the credentials that sync creates for
+// a deployment. The URL distinguishes deployments in the same organisation.
 func namePrefix(url string) string {
 	sum := sha256.Sum256([]byte(url))
 	return fmt.Sprintf("ringback %x ", sum[:4])
 }
 
-// fingerprintIterations is OWASP's figure for PBKDF2 with SHA-256. Tests, which
-// make a thousand fingerprints, lower it.
+// fingerprintIterations is OWASP's recommendation for PBKDF2 with SHA-256. Tests use
+// less, because they make a thousand fingerprints.
 var fingerprintIterations = 600_000
 
-// name is the name of the credential at Vapi, 26 of the 40 characters that a
-// name may have. Vapi never shows what a credential holds, so its name says
-// that, by a fingerprint: a secret that was changed has another name. The
-// fingerprint is slow to compute and short, so that it helps nobody to guess
-// even a weak secret.
+// name returns the name of the credential at Vapi. It has 26 of the 40 allowed
+// characters. Vapi never shows the content of a credential, so its name contains a
+// fingerprint: a changed secret has another name. The fingerprint is slow to compute
+// and short, so that it does not help to guess even a weak secret.
 func (c Credential) name(url string) (string, error) {
 	content, err := json.Marshal(c.plan())
 	if err != nil {
@@ -80,24 +82,24 @@ func (c Credential) name(url string) (string, error) {
 	return fmt.Sprintf("%s%x", namePrefix(url), sum), nil
 }
 
-// body is what creates the credential or replaces what it holds (Vapi's
-// OpenAPI: CreateCustomCredentialDTO).
+// body returns the request body that creates the credential or replaces its content
+// (Vapi's OpenAPI: CreateCustomCredentialDTO).
 func (c Credential) body(name string) map[string]any {
 	return map[string]any{"provider": "custom-credential", "name": name, "authenticationPlan": c.plan()}
 }
 
-// storedCredential is a credential as Vapi lists it.
+// storedCredential is a credential in Vapi's list.
 type storedCredential struct {
 	ID, Name, Provider string
 }
 
-// listCredentials gives the credentials of the organisation that a webhook can
-// carry.
+// listCredentials returns the credentials of the organisation that a webhook can carry.
 func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredential, error) {
 	list, err := api.List(ctx, vapiclient.Credentials)
 	if failed, ok := errors.AsType[*vapiclient.APIError](err); ok && failed.Status >= 400 && failed.Status < 500 &&
 		failed.Status != http.StatusUnauthorized && failed.Status != http.StatusTooManyRequests {
-		return nil, fmt.Errorf("the credentials at Vapi cannot be listed (%w): make one in the dashboard, and give its id with --credential", err)
+		return nil, fmt.Errorf("cannot list the credentials at Vapi (%w): "+
+			"create one in the dashboard, and use --credential with its id", err)
 	}
 	if err != nil {
 		return nil, err
@@ -106,7 +108,7 @@ func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredenti
 	for _, raw := range list {
 		var c storedCredential
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return nil, errors.New("the Vapi API: GET /credential gave something that is not a credential")
+			return nil, errors.New("the Vapi API: GET /credential returned something other than a credential")
 		}
 		if c.Provider == "custom-credential" {
 			found = append(found, c)
@@ -115,7 +117,7 @@ func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredenti
 	return found, nil
 }
 
-// quiet takes a plan's secrets out of an error: Vapi may quote what it refuses.
+// quiet removes the secrets of a plan from an error. Vapi may quote what it refuses.
 func (c Credential) quiet(err error) error {
 	failed, ok := errors.AsType[*vapiclient.APIError](err)
 	if !ok {

@@ -12,16 +12,15 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Difference is a field of a tool that is not at Vapi as it should be.
+// Difference is a field of a tool whose value at Vapi is wrong.
 type Difference struct {
-	Path string // e.g. function.description
-	Have any    // nil: not there
-	Want any    // nil: should not be there
+	Path string // for example function.description
+	Have any    // nil: missing
+	Want any    // nil: must be absent
 }
 
-// differences compares the fields that Ringback owns. Members that Vapi adds
-// are not ours to judge, except in the schema of the arguments, which is ours
-// as a whole.
+// differences compares the fields that Ringback owns. It ignores members that Vapi
+// adds, except in the schema of the arguments, which Ringback owns completely.
 func differences(want vapiclient.Tool, have map[string]any) []Difference {
 	wanted := object(want)
 	if want.Server.CredentialID == "" {
@@ -29,18 +28,18 @@ func differences(want vapiclient.Tool, have map[string]any) []Difference {
 	}
 	var found []Difference
 	for _, field := range slices.Sorted(maps.Keys(wanted)) {
-		if field != "type" { // found by it
+		if field != "type" { // cannot differ
 			compare(field, wanted[field], have[field], &found)
 		}
 	}
 	return found
 }
 
-// object is a value as encoding/json decodes its JSON.
+// object returns a value as encoding/json decodes its JSON.
 func object(v any) map[string]any {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // of our own types, which always encode
+		panic(err) // Ringback's own types always encode
 	}
 	var decoded map[string]any
 	if err := json.Unmarshal(text, &decoded); err != nil {
@@ -51,9 +50,10 @@ func object(v any) map[string]any {
 
 const schemaPath = "function.parameters"
 
-// isSet reports whether the order of a list means nothing.
+// isSet reports whether the order of a list has no meaning.
 func isSet(path string) bool {
-	return strings.HasSuffix(path, ".excludedStatusCodes") || strings.HasPrefix(path, schemaPath) && strings.HasSuffix(path, ".required")
+	return strings.HasSuffix(path, ".excludedStatusCodes") ||
+		strings.HasPrefix(path, schemaPath) && strings.HasSuffix(path, ".required")
 }
 
 func compare(path string, want, have any, found *[]Difference) {
@@ -106,7 +106,7 @@ func compare(path string, want, have any, found *[]Difference) {
 	}
 }
 
-// nothing reports whether a value is what Vapi takes an absent one for (Vapi's
+// nothing reports whether a value means the same to Vapi as an absent one (Vapi's
 // OpenAPI: async and function.strict are false by default).
 func nothing(path string, v any) bool {
 	if list, ok := v.([]any); ok {
@@ -115,9 +115,9 @@ func nothing(path string, v any) bool {
 	return v == nil || v == false && (path == "async" || path == "function.strict")
 }
 
-// patch is the body that mends the differences: the top-level fields they are
-// in, whole, as Vapi replaces nested objects whole. What such an object holds
-// beside our own members is sent back.
+// patch returns the request body that corrects the differences. It has complete
+// top-level fields, because Vapi replaces nested objects completely. It keeps the
+// other members of such an object.
 func patch(want vapiclient.Tool, have map[string]any, found []Difference) map[string]any {
 	wanted := object(want)
 	body := map[string]any{}
@@ -139,17 +139,17 @@ func patch(want vapiclient.Tool, have map[string]any, found []Difference) map[st
 	return body
 }
 
-// decode reads an object of Vapi's with its numbers as they are.
+// decode decodes a JSON object from Vapi.
 func decode(raw json.RawMessage) (map[string]any, error) {
 	var decoded map[string]any
 	if err := json.Unmarshal(raw, &decoded); err != nil || decoded == nil {
-		return nil, fmt.Errorf("the Vapi API gave something that is not a JSON object")
+		return nil, fmt.Errorf("the Vapi API returned something other than a JSON object")
 	}
 	return decoded, nil
 }
 
-// String is the difference on one line: path: have → want. Of long texts it
-// shows the part that differs.
+// String returns the difference on one line: path: have → want. It shortens long texts
+// to the part that differs.
 func (d Difference) String() string {
 	have, want := d.Have, d.Want
 	if h, ok := have.(string); ok {
@@ -160,7 +160,7 @@ func (d Difference) String() string {
 	return d.Path + ": " + short(have) + " → " + short(want)
 }
 
-// cutAlike cuts the beginning that two texts share down to a few characters.
+// cutAlike cuts the common beginning of two texts to a few characters.
 func cutAlike(a, b []rune) (string, string) {
 	const kept = 20
 	same := 0
@@ -173,10 +173,10 @@ func cutAlike(a, b []rune) (string, string) {
 	return "…" + string(a[same-kept:]), "…" + string(b[same-kept:])
 }
 
-// short is a value on one line, for people.
+// short returns a value on one line, for people.
 func short(v any) string {
 	if v == nil {
-		return "(not there)"
+		return "(missing)"
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -20,53 +20,54 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Verdict is what came of a check.
+// Verdict is the result of a check.
 type Verdict string
 
 const (
 	OK        Verdict = "ok"
-	Warning   Verdict = "warning"   // it works, or may; somebody should look
+	Warning   Verdict = "warning"   // it works, or may work, but a person should look at it
 	Failed    Verdict = "failed"    // it does not work
-	Unchecked Verdict = "unchecked" // it cannot be known from here
+	Unchecked Verdict = "unchecked" // it cannot be determined from here
 )
 
-// Check is one thing that was looked at.
+// Check is a check with its result.
 type Check struct {
 	Name    string  `json:"check"`
 	About   string  `json:"about,omitempty"` // a tool's name, or an assistant's id
 	Verdict Verdict `json:"verdict"`
-	Detail  string  `json:"detail"`           // what was found
-	Remedy  string  `json:"remedy,omitempty"` // what to do; never empty with Failed
+	Detail  string  `json:"detail"`           // the finding
+	Remedy  string  `json:"remedy,omitempty"` // what to do; not empty if Failed
 }
 
-// Examination is what is to be checked.
+// Examination is the configuration of [Examine].
 type Examination struct {
 	API        *vapiclient.API // required
 	Tools      *asynctool.Set  // required
 	Assistants []string        // ids
 
-	// URL is where the webhooks are to go. Empty means where the tools at
-	// Vapi send them.
+	// URL is the destination of the webhooks. Empty means the URL of the
+	// tools at Vapi.
 	URL string
 
-	// Plans are the deployment's credential: any of them signs a webhook. Nil
-	// means that it is not known, so that what needs it is not checked.
+	// Plans are the deployment's credential. Each of them is valid. Nil means
+	// unknown, and skips the checks that need it.
 	Plans []vapiauth.Plan
 
-	// PublicKey says whether the deployment has Vapi's public key, which
-	// control authentication needs. Nil means that it is not known.
+	// PublicKey reports whether the deployment has Vapi's public key, which
+	// control authentication requires. Nil means unknown.
 	PublicKey *bool
 
-	Progress func(what string)                             // nil: nobody is told
-	Now      func() time.Time                              // nil means time.Now
-	Do       func(r *http.Request) (*http.Response, error) // sends the probes; nil means net/http, which follows no redirect
+	Progress func(step string) // called with each step; may be nil
+	Now      func() time.Time  // nil means time.Now
+
+	// Do sends the probes. Nil means net/http without redirects.
+	Do func(r *http.Request) (*http.Response, error)
 }
 
-// sync is what the remedies name.
 const runSync = "Run ringback sync."
 
-// Examine makes the checks. It writes nothing, and its probes of the webhook
-// queue nothing.
+// Examine runs the checks. It changes nothing at Vapi, and its probes of the webhook
+// queue no job.
 func Examine(ctx context.Context, cfg Examination) []Check {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -100,17 +101,18 @@ func (e *examination) progress(format string, a ...any) {
 }
 
 func (e *examination) add(name, about string, verdict Verdict, remedy, detail string, a ...any) {
-	e.checks = append(e.checks, Check{Name: name, About: about, Verdict: verdict, Detail: fmt.Sprintf(detail, a...), Remedy: remedy})
+	check := Check{Name: name, About: about, Verdict: verdict, Detail: fmt.Sprintf(detail, a...), Remedy: remedy}
+	e.checks = append(e.checks, check)
 }
 
 const reachAPI = "Check the private key, --region and the network."
 
-// tools checks each tool at Vapi, and the credential that they have.
+// tools checks each tool at Vapi, and their credential.
 func (e *examination) tools(ctx context.Context) {
 	e.progress("asking Vapi for its tools")
 	stored, err := listTools(ctx, e.API)
 	if err != nil {
-		e.add("tools", "", Failed, reachAPI, "the tools at Vapi cannot be listed: %v", err)
+		e.add("tools", "", Failed, reachAPI, "cannot list the tools at Vapi: %v", err)
 		return
 	}
 	if e.URL == "" {
@@ -135,11 +137,11 @@ func (e *examination) tools(ctx context.Context) {
 		name := body.Function.Name
 		there := named(stored, name)
 		if why := conflict(name, there); why != "" {
-			e.add("tool", name, Failed, "Delete or rename all but the one that is meant, then run ringback sync.", "%s", why)
+			e.add("tool", name, Failed, "Delete or rename the other tools, then run ringback sync.", "%s", why)
 			continue
 		}
 		if len(there) == 0 {
-			e.add("tool", name, Failed, runSync, "Vapi has no tool of this name")
+			e.add("tool", name, Failed, runSync, "Vapi has no tool with this name")
 			continue
 		}
 		e.ids[name] = there[0].ID
@@ -155,13 +157,13 @@ func (e *examination) tools(ctx context.Context) {
 			}
 			e.add("tool", name, Failed, runSync, "it differs at Vapi: %s", strings.Join(said, "; "))
 		case credential == "" && !e.open():
-			e.add("tool", name, Failed, runSync, "its webhooks carry no credential, so they are refused")
+			e.add("tool", name, Failed, runSync, "its webhooks have no credential, so they are refused")
 		default:
 			mode := "async"
 			if !body.Async {
 				mode = "sync-acked"
 			}
-			e.add("tool", name, OK, "", "%s, as it is here, and sends its webhooks to %s", mode, e.URL)
+			e.add("tool", name, OK, "", "%s, the same as here, and sends its webhooks to %s", mode, e.URL)
 		}
 	}
 	delete(credentials, "")
@@ -170,11 +172,11 @@ func (e *examination) tools(ctx context.Context) {
 	}
 }
 
-// open reports whether the deployment is known to take any webhook.
+// open reports whether the deployment is known to accept every webhook.
 func (e *examination) open() bool { return len(e.Plans) > 0 && e.Plans[0].Type == "none" }
 
-// credential compares the credential at Vapi with the deployment's as far as
-// that can be done: by the name that sync gives it.
+// credential compares the credential at Vapi with the deployment's. It can compare only
+// the name, which contains a fingerprint.
 func (e *examination) credential(ctx context.Context, used map[string]bool) {
 	const name = "credential"
 	e.progress("asking Vapi for its credentials")
@@ -186,29 +188,30 @@ func (e *examination) credential(ctx context.Context, used map[string]bool) {
 	for _, id := range slices.Sorted(maps.Keys(used)) {
 		at := slices.IndexFunc(stored, func(c storedCredential) bool { return c.ID == id })
 		if at < 0 {
-			e.add(name, id, Failed, runSync, "tools have this credential, and Vapi does not list it as one for webhooks")
+			e.add(name, id, Failed, runSync, "tools have this credential, but it is not in Vapi's list of webhook credentials")
 			continue
 		}
 		credential := stored[at]
 		switch {
 		case !strings.HasPrefix(credential.Name, namePrefix(e.URL)):
-			e.add(name, id, Unchecked, "", "sync did not make it for this URL, and Vapi does not show what a credential holds")
+			e.add(name, id, Unchecked, "",
+				"sync did not create it for this URL, and Vapi does not show the content of a credential")
 		case e.Plans == nil:
-			e.add(name, id, Unchecked, "", "the deployment's own is not known; give --stack, or --auth")
+			e.add(name, id, Unchecked, "", "the deployment's credential is unknown; use --stack or --auth")
 		case slices.ContainsFunc(e.Plans, func(p vapiauth.Plan) bool {
 			made, err := Credential{Plan: p}.name(e.URL)
 			return err == nil && made == credential.Name
 		}):
-			e.add(name, id, OK, "", "%s was made of the deployment's", credential.Name)
+			e.add(name, id, OK, "", "%s has the secret of the deployment", credential.Name)
 		default:
-			e.add(name, id, Failed, runSync, "%s was made of another secret than the deployment's", credential.Name)
+			e.add(name, id, Failed, runSync, "%s has another secret than the deployment", credential.Name)
 		}
 	}
 }
 
-// settings are those of an assistant that matter here (Vapi's OpenAPI:
-// Assistant). silenceTimeoutSeconds is gone from the description, and still
-// there in older assistants; a hook takes its place.
+// settings are the settings of an assistant that matter here (Vapi's OpenAPI:
+// Assistant). silenceTimeoutSeconds is no longer in the description, but older
+// assistants have it. A hook has replaced it.
 type settings struct {
 	MonitorPlan struct {
 		ControlEnabled               *bool
@@ -244,7 +247,7 @@ func (e *examination) assistant(ctx context.Context, id string) {
 		if failed, ok := errors.AsType[*vapiclient.APIError](err); ok && failed.Status == http.StatusNotFound {
 			remedy = "Copy the assistant's id from the dashboard."
 		}
-		e.add("assistant", id, Failed, remedy, "it cannot be read: %v", err)
+		e.add("assistant", id, Failed, remedy, "cannot read the assistant: %v", err)
 		return
 	}
 	a, err := parseAssistant(raw)
@@ -254,7 +257,8 @@ func (e *examination) assistant(ctx context.Context, id string) {
 	}
 	var s settings
 	if err := json.Unmarshal(raw, &s); err != nil {
-		e.add("assistant", id, Failed, "Open and save the assistant in the dashboard.", "a setting is of an unexpected type: %v", err)
+		e.add("assistant", id, Failed, "Open and save the assistant in the dashboard.",
+			"a setting has an unexpected type: %v", err)
 		return
 	}
 	e.control(id, s)
@@ -267,7 +271,8 @@ func (e *examination) assistant(ctx context.Context, id string) {
 
 func (e *examination) control(id string, s settings) {
 	if on := s.MonitorPlan.ControlEnabled; on != nil && !*on {
-		e.add("control", id, Failed, "Set monitorPlan.controlEnabled of the assistant to true.", "live control is off, so no result can reach the call")
+		e.add("control", id, Failed, "Set monitorPlan.controlEnabled of the assistant to true.",
+			"live control is off, so no result can reach the call")
 		return
 	}
 	e.add("control", id, OK, "", "live control is on")
@@ -276,11 +281,14 @@ func (e *examination) control(id string, s settings) {
 	case !s.MonitorPlan.ControlAuthenticationEnabled:
 		e.add(name, id, OK, "", "off: the control URL is the key to the call")
 	case e.PublicKey == nil:
-		e.add(name, id, Warning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID); with --stack this is checked.", "on: the callback must send Vapi's public key")
+		e.add(name, id, Warning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID). "+
+			"Use --stack to check this.", "on: the callback must send Vapi's public key")
 	case *e.PublicKey:
 		e.add(name, id, OK, "", "on, and the deployment has a public key")
 	default:
-		e.add(name, id, Failed, "Deploy with -c publicKeySecretArn=…, or set monitorPlan.controlAuthenticationEnabled to false.", "on, and the deployment has no public key to send")
+		e.add(name, id, Failed,
+			"Deploy with -c publicKeySecretArn=…, or set monitorPlan.controlAuthenticationEnabled to false.",
+			"on, but the deployment has no public key to send")
 	}
 }
 
@@ -288,18 +296,19 @@ func (e *examination) serverMessages(id string, s settings) {
 	const name = "server messages"
 	switch {
 	case s.ServerMessages == nil:
-		e.add(name, id, OK, "", "Vapi's default, which has tool-calls")
+		e.add(name, id, OK, "", "Vapi's default, which includes tool-calls")
 	case slices.Contains(s.ServerMessages, vapi.TypeToolCalls):
-		e.add(name, id, OK, "", "tool-calls is among them")
+		e.add(name, id, OK, "", "tool-calls is included")
 	default:
-		e.add(name, id, Failed, "Add tool-calls to the assistant's serverMessages.", "tool-calls is not among them, so no tool call is sent")
+		e.add(name, id, Failed, "Add tool-calls to the assistant's serverMessages.",
+			"tool-calls is missing, so Vapi sends no tool calls")
 	}
 	e.statusUpdates(id, s)
 }
 
-// statusUpdates looks whether the webhook learns of calls that begin and end,
-// where a tool wants that. Vapi sends these messages to the assistant's server
-// and not to the tools' (Vapi's documentation, "Server URLs").
+// statusUpdates checks whether the webhook learns of the begin and end of calls, if a
+// tool needs that. Vapi sends these messages to the assistant's server and not to the
+// tools' (Vapi's documentation, "Server URLs").
 func (e *examination) statusUpdates(id string, s settings) {
 	var wanted []string
 	for _, entry := range e.Tools.Entries() {
@@ -311,18 +320,21 @@ func (e *examination) statusUpdates(id string, s settings) {
 		return
 	}
 	const name = "status updates"
-	const remedy = "Set the assistant's server to the webhook, with the same credential as the tools, and have status-update among its serverMessages."
-	tools := strings.Join(wanted, ", ")
+	var problem string
 	switch {
 	case s.ServerMessages != nil && !slices.Contains(s.ServerMessages, vapi.TypeStatusUpdate):
-		e.add(name, id, Warning, remedy, "status-update is not among the server messages, so that %s may learn late of a call's begin or end", tools)
+		problem = "the server messages do not include status-update"
 	case s.Server.URL == "":
-		e.add(name, id, Warning, remedy, "the assistant has no server of its own, so that %s may learn late of a call's begin or end", tools)
+		problem = "the assistant has no server"
 	case e.URL != "" && s.Server.URL != e.URL:
-		e.add(name, id, Warning, remedy, "the assistant's server is another one than the webhook, so that %s may learn late of a call's begin or end", tools)
+		problem = "the assistant's server is not the webhook"
 	default:
-		e.add(name, id, OK, "", "the webhook learns of calls that begin and end")
+		e.add(name, id, OK, "", "the webhook learns of the begin and end of calls")
+		return
 	}
+	e.add(name, id, Warning, "Set the assistant's server to the webhook, with the same credential as the tools, "+
+		"and add status-update to its serverMessages.",
+		"%s, so %s may learn late of the begin or end of a call", problem, strings.Join(wanted, ", "))
 }
 
 func (e *examination) attached(id string, a *assistant) {
@@ -332,11 +344,13 @@ func (e *examination) attached(id string, a *assistant) {
 		about := id + " " + entry.Name
 		switch {
 		case slices.Contains(a.inline, entry.Name):
-			e.add(name, about, Failed, "Remove it from the assistant's model.tools, then run ringback sync.", "the assistant has a tool %s of its own, which takes the place of this one", entry.Name)
+			e.add(name, about, Failed, "Remove it from the assistant's model.tools, then run ringback sync.",
+				"the assistant has its own tool %s, which replaces this one", entry.Name)
 		case !there:
-			e.add(name, about, Failed, runSync, "there is no one tool of this name at Vapi to attach")
+			e.add(name, about, Failed, runSync, "Vapi has no tool with this name, or several")
 		case a.pinned[tool] != "":
-			e.add(name, about, Warning, "Remove it from the assistant's model.toolRefs, unless that is meant.", "pinned to version %s: changes of the tool do not reach the assistant", a.pinned[tool])
+			e.add(name, about, Warning, "Remove it from the assistant's model.toolRefs, unless that is intended.",
+				"pinned to version %s: changes of the tool do not reach the assistant", a.pinned[tool])
 		case !slices.Contains(a.toolIDs, tool):
 			e.add(name, about, Failed, "Run ringback sync --assistant "+id+".", "the assistant does not have the tool")
 		default:
@@ -365,7 +379,7 @@ func (e *examination) callLength(id string, s settings) {
 	case worst >= limit:
 		e.add(name, id, Warning, remedy, "a call ends after %s, and all attempts of %s may take %s", limit, slowest, worst)
 	default:
-		e.add(name, id, OK, "", "a call ends after %s, and a tool takes %s at most", limit, worst)
+		e.add(name, id, OK, "", "a call ends after %s, and a tool takes at most %s", limit, worst)
 	}
 }
 
@@ -379,12 +393,14 @@ func (e *examination) silence(id string, s settings) {
 		for _, do := range hook.Do {
 			ends = ends || do.Tool.Type == "endCall"
 		}
-		if after := seconds(hook.Options.TimeoutSeconds); ends && strings.HasPrefix(hook.On, "customer.speech.timeout") && after < limit {
+		after := seconds(hook.Options.TimeoutSeconds)
+		if ends && strings.HasPrefix(hook.On, "customer.speech.timeout") && after < limit {
 			limit, source = after, "a hook on "+hook.On
 		}
 	}
 	if longest := e.Tools.MaxTimeout(); longest > limit {
-		e.add("silence", id, Warning, "Raise it beyond the tools' timeouts, or tell the assistant in its prompt to keep the conversation going.",
+		e.add("silence", id, Warning, "Raise this time above the tools' timeouts, "+
+			"or tell the assistant in its prompt to keep the conversation going.",
 			"a call may end after %s of silence (%s), and a tool may take %s", limit, source, longest)
 		return
 	}
@@ -412,42 +428,46 @@ func (e *examination) prompt(id string, s settings) {
 		}
 	}
 	if len(missing) > 0 {
-		e.add("prompt", id, Failed, "Paste what ringback prompt prints into the assistant's system prompt.", "the system prompt does not mention %s", strings.Join(missing, ", "))
+		e.add("prompt", id, Failed, "Paste the output of ringback prompt into the assistant's system prompt.",
+			"the system prompt does not mention %s", strings.Join(missing, ", "))
 		return
 	}
-	e.add("prompt", id, OK, "", "the system prompt mentions every tool by its name")
+	e.add("prompt", id, OK, "", "the system prompt mentions every tool by name")
 }
 
 const (
-	// maxSkew is how far a signed timestamp may lie from the webhook's clock.
+	// maxSkew is the tolerance of the webhook for signed timestamps.
 	maxSkew = 5 * time.Minute
-	// someSkew is more than a network's delays make.
+	// someSkew is more than the delays of a network.
 	someSkew = 30 * time.Second
 )
 
-// webhook posts a harmless server message, with the credential and without.
+// webhook posts a harmless server message, without the credential and with it.
 func (e *examination) webhook(ctx context.Context) {
 	const unsigned, signed = "webhook, unsigned", "webhook, signed"
 	u, err := url.Parse(e.URL)
 	switch {
 	case e.URL == "":
-		e.add("webhook", "", Failed, "Run ringback sync, or give --stack or --url.", "where the webhooks go is not known, as no tool at Vapi says it")
+		e.add("webhook", "", Failed, "Run ringback sync, or use --stack or --url.",
+			"the URL of the webhook is unknown, because no tool at Vapi has one")
 		return
 	case err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
-		e.add("webhook", "", Failed, "Give the tools a URL that begins with https://.", "%s would be sent the credential without encryption", e.URL)
+		e.add("webhook", "", Failed, "Use a URL that begins with https://.",
+			"the credential would reach %s without encryption", e.URL)
 		return
 	}
 	e.progress("posting to %s", e.URL)
 	answer, at, err := e.probe(ctx, nil)
 	if err != nil {
-		e.add(unsigned, "", Failed, "Check the URL, and that it is deployed.", "%s does not answer: %v", e.URL, err)
+		e.add(unsigned, "", Failed, "Check the URL and the deployment.", "%s does not answer: %v", e.URL, err)
 		return
 	}
 	switch status := answer.StatusCode; {
 	case status == http.StatusUnauthorized:
 		e.add(unsigned, "", OK, "", "refused with 401")
 	case status == http.StatusOK:
-		e.add(unsigned, "", Failed, `Give the deployment a credential, or a JWT authorizer.`, "taken with 200: anybody can queue tool calls")
+		e.add(unsigned, "", Failed, "Configure a credential or a JWT authorizer for the deployment.",
+			"accepted with 200: everyone can queue tool calls")
 	default:
 		e.add(unsigned, "", Failed, remedyOf(status), "answered with %d, not 401", status)
 	}
@@ -455,13 +475,13 @@ func (e *examination) webhook(ctx context.Context) {
 
 	switch {
 	case len(e.Plans) == 0:
-		e.add(signed, "", Unchecked, "Give --stack, or --auth, so that this can be checked.", "the deployment's credential is not known")
+		e.add(signed, "", Unchecked, "Use --stack or --auth to check this.", "the deployment's credential is unknown")
 		return
 	case e.open():
-		e.add(signed, "", Unchecked, "", "the deployment checks no credential itself")
+		e.add(signed, "", Unchecked, "", "the deployment verifies no credential itself")
 		return
 	case answer.StatusCode != http.StatusUnauthorized && answer.StatusCode != http.StatusOK:
-		e.add(signed, "", Unchecked, "", "the credential is not sent to something that does not answer as a webhook")
+		e.add(signed, "", Unchecked, "", "the credential is not sent, because the URL does not answer like the webhook")
 		return
 	}
 	for i, plan := range e.Plans {
@@ -474,9 +494,11 @@ func (e *examination) webhook(ctx context.Context) {
 		case err != nil:
 			e.add(signed, about, Failed, "Try again.", "%s does not answer: %v", e.URL, err)
 		case answer.StatusCode == http.StatusOK:
-			e.add(signed, about, OK, "", "taken with 200")
+			e.add(signed, about, OK, "", "accepted with 200")
 		case answer.StatusCode == http.StatusUnauthorized:
-			e.add(signed, about, Failed, "If the secret was changed a moment ago, wait five minutes. Else make sure that this is the deployment's, and this its URL.", "the deployment's own credential is refused with 401")
+			e.add(signed, about, Failed, "If the secret has just changed, wait five minutes. "+
+				"Otherwise, check that the credential and the URL are the deployment's.",
+				"the deployment's credential is refused with 401")
 		default:
 			e.add(signed, about, Failed, remedyOf(answer.StatusCode), "answered with %d, not 200", answer.StatusCode)
 		}
@@ -490,28 +512,30 @@ func remedyOf(status int) string {
 	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
 		return "Check the URL's path: a deployment's is /vapi."
 	case status >= 300 && status < 400:
-		return "Give the URL that it redirects to, as webhooks do not follow."
+		return "Use the URL that it redirects to, because Vapi does not follow redirects."
 	case status == http.StatusTooManyRequests:
-		return "Try again; if it stays, raise rateLimit and burstLimit of the deployment."
+		return "Try again. If that does not help, raise rateLimit and burstLimit of the deployment."
 	case status >= 500:
-		return "Look into the logs of the ack function: it cannot read its secret, or fails."
+		return "Read the log of the ack function. It cannot read its secret, or fails."
 	}
 	return "Check that the URL is the deployment's."
 }
 
-// probe posts a message that Vapi sends all the time and that queues nothing.
-// at is the time here at which the answer was made.
+// probe posts a message that Vapi often sends and that queues nothing. at is the local
+// time of the answer.
 func (e *examination) probe(ctx context.Context, plan *vapiauth.Plan) (answer *http.Response, at time.Time, err error) {
 	sent := e.Now()
-	body := fmt.Appendf(nil, `{"message":{"type":"status-update","status":"in-progress","timestamp":%d}}`, sent.UnixMilli())
+	const message = `{"message":{"type":"status-update","status":"in-progress","timestamp":%d}}`
+	body := fmt.Appendf(nil, message, sent.UnixMilli())
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, time.Time{}, errors.New("it cannot be requested")
+		return nil, time.Time{}, errors.New("cannot make a request for it")
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback doctor")
 	if plan != nil {
-		if err := plan.Sign(&vapiauth.Request{Method: request.Method, URL: e.URL, Header: request.Header, Body: body}, sent); err != nil {
+		signed := &vapiauth.Request{Method: request.Method, URL: e.URL, Header: request.Header, Body: body}
+		if err := plan.Sign(signed, sent); err != nil {
 			return nil, time.Time{}, err
 		}
 	}
@@ -530,12 +554,13 @@ func (e *examination) clock(answer *http.Response, at time.Time) {
 		e.add(name, "", Unchecked, "", "the webhook's answer has no Date")
 		return
 	}
-	// A Date has whole seconds: on average half a second is missing.
+	// A Date has whole seconds, so it is half a second early on average.
 	skew := theirs.Add(500 * time.Millisecond).Sub(at).Round(time.Second)
-	const remedy = "Set the clock of this machine, or of the server, by NTP."
+	const remedy = "Synchronise the clock of this machine, or of the server, with NTP."
 	switch {
 	case skew.Abs() >= maxSkew:
-		e.add(name, "", Failed, remedy, "the webhook's clock and this one differ by %s; signatures are refused from %s", skew.Abs(), maxSkew)
+		e.add(name, "", Failed, remedy,
+			"the webhook's clock and this one differ by %s; signatures are refused from %s on", skew.Abs(), maxSkew)
 	case skew.Abs() >= someSkew:
 		e.add(name, "", Warning, remedy, "the webhook's clock and this one differ by %s", skew.Abs())
 	default:

@@ -11,28 +11,29 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Config says what Vapi is to agree with.
+// Config is the state that Vapi must agree with.
 type Config struct {
 	API   *vapiclient.API // required
 	Tools *asynctool.Set  // required
 
-	// URL is where Vapi posts the webhooks, as [ParseURL] gives it. Required.
+	// URL is the destination of the webhooks, as [ParseURL] returns it.
+	// Required.
 	URL string
 
-	// Credential is what Vapi sends with them.
+	// Credential is what Vapi sends with the webhooks.
 	Credential Credential
 
-	// Assistants are the ids of the assistants that get the tools. Empty:
-	// none is touched.
+	// Assistants are the ids of the assistants that receive the tools. Empty
+	// means that no assistant changes.
 	Assistants []string
 
-	// Prune removes the tools at Vapi that sync made for this URL and that
-	// are no longer among Tools: function tools with this URL and with the
-	// credential that sync uses or has made.
+	// Prune removes the tools at Vapi that sync created for this URL and that
+	// are no longer in Tools: function tools with this URL and with a
+	// credential that sync uses or has created.
 	Prune bool
 
-	// Progress is told what is being done. Nil: nobody is.
-	Progress func(what string)
+	// Progress is called with each step. It may be nil.
+	Progress func(step string)
 }
 
 func (c *Config) progress(format string, a ...any) {
@@ -48,14 +49,14 @@ type ChangeSet struct {
 	Assistants []AssistantChange
 	Prune      []Pruned
 
-	// Conflicts are what keeps a tool or an assistant from being wired, and
-	// needs a person. What they are about is not touched.
+	// Conflicts are why a tool or an assistant cannot be wired without a
+	// person. These tools and assistants do not change.
 	Conflicts []string
-	// Notes are worth knowing, and no mistakes.
+	// Notes are worth knowing, but are no mistakes.
 	Notes []string
 }
 
-// Changes is how many things are to be written.
+// Changes returns the number of changes.
 func (c *ChangeSet) Changes() int {
 	n := len(c.Prune)
 	if c.Credential.Action != "" {
@@ -74,7 +75,7 @@ func (c *ChangeSet) Changes() int {
 	return n
 }
 
-// Action is what is done to a thing. Empty: nothing.
+// Action is the kind of a change. Empty means no change.
 type Action string
 
 const (
@@ -82,35 +83,35 @@ const (
 	Update Action = "update"
 )
 
-// CredentialChange is about the credential.
+// CredentialChange is the change of the credential.
 type CredentialChange struct {
 	Action Action
-	ID     string // empty: is to be created, or there is none
-	Name   string // at Vapi; empty: it was given by its id, or there is none
+	ID     string // empty: not created yet, or none
+	Name   string // at Vapi; empty: selected by its id, or none
 }
 
-// ToolChange is about a tool.
+// ToolChange is the change of a tool.
 type ToolChange struct {
 	Action      Action
 	Name        string
-	ID          string          // empty: is to be created
+	ID          string          // empty: not created yet
 	Differences []Difference    // of an update
-	Body        vapiclient.Tool // without the id of a credential that is yet to be created
+	Body        vapiclient.Tool // without the id of a credential that does not exist yet
 }
 
-// AssistantChange is about an assistant.
+// AssistantChange is the change of an assistant.
 type AssistantChange struct {
 	ID, Name string
 	Attach   []string // names of tools
-	Detach   []string // ids of tools that are pruned
+	Detach   []string // ids of removed tools
 }
 
 func (a AssistantChange) changes() bool { return len(a.Attach)+len(a.Detach) > 0 }
 
-// Pruned is a tool that is removed.
+// Pruned is a tool to remove.
 type Pruned struct{ ID, Name string }
 
-// storedTool is a tool as Vapi keeps it.
+// storedTool is a tool at Vapi.
 type storedTool struct {
 	ID, Type string
 	Function struct{ Name string }
@@ -123,7 +124,7 @@ func parseTool(raw json.RawMessage) (storedTool, error) {
 	var t storedTool
 	members, err := decode(raw)
 	if err == nil {
-		// Of a tool of another type nothing is needed but what fits.
+		// A tool of another type may not fit completely, and need not.
 		_ = json.Unmarshal(raw, &t)
 	}
 	t.members = members
@@ -144,13 +145,13 @@ func listTools(ctx context.Context, api *vapiclient.API) ([]storedTool, error) {
 	return tools, nil
 }
 
-// named gives the tools of a name.
+// named returns the tools with a name.
 func named(tools []storedTool, name string) []storedTool {
 	return slices.DeleteFunc(slices.Clone(tools), func(t storedTool) bool { return t.Function.Name != name })
 }
 
-// conflict says why the tools of a name at Vapi cannot be told apart or
-// changed; empty where there is none of them or one.
+// conflict returns why the tools with a name at Vapi cannot be identified or changed.
+// It is empty if there is no tool or one function tool.
 func conflict(name string, stored []storedTool) string {
 	var ids []string
 	for _, t := range stored {
@@ -158,14 +159,16 @@ func conflict(name string, stored []storedTool) string {
 	}
 	switch {
 	case len(stored) > 1:
-		return fmt.Sprintf("%d tools at Vapi are named %s (%s): which one is meant cannot be known, so none is touched. Delete or rename all but one.", len(stored), name, strings.Join(ids, ", "))
+		return fmt.Sprintf("%d tools at Vapi are named %s (%s): it is unknown which one is meant, so none is changed. "+
+			"Delete or rename all but one.", len(stored), name, strings.Join(ids, ", "))
 	case len(stored) == 1 && stored[0].Type != "function":
-		return fmt.Sprintf("the tool %s at Vapi (%s) is of type %s, which cannot be changed, so it is not touched. Delete or rename it.", name, ids[0], stored[0].Type)
+		return fmt.Sprintf("the tool %s at Vapi (%s) has the type %s, which cannot change. Delete or rename the tool.",
+			name, ids[0], stored[0].Type)
 	}
 	return ""
 }
 
-// Prepare finds out what is to be done. It writes nothing.
+// Prepare returns the changes to make. It changes nothing at Vapi.
 func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	s := &state{Config: cfg}
 	if err := s.read(ctx); err != nil {
@@ -176,8 +179,8 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := map[string]string{} // of the tools that are there, by name
-	var wired []string         // names of the tools that are there in the end
+	ids := map[string]string{} // of the existing tools, by name
+	var wired []string         // names of the tools that will exist
 	for _, body := range bodies {
 		name := body.Function.Name
 		stored := named(s.tools, name)
@@ -209,7 +212,7 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	return changes, nil
 }
 
-// withNewCredential shows the credential that is yet to be created.
+// withNewCredential adds the difference of a credential that does not exist yet.
 func withNewCredential(found []Difference, stored storedTool, name string) []Difference {
 	const path = "server.credentialId"
 	found = slices.DeleteFunc(found, func(d Difference) bool { return d.Path == path })
@@ -220,13 +223,13 @@ func withNewCredential(found []Difference, stored storedTool, name string) []Dif
 	return append(found, d)
 }
 
-// state is what is at Vapi.
+// state is the state at Vapi.
 type state struct {
 	Config
 	credential  CredentialChange
-	credentials []string // ids of those that are in use or were made for this URL
+	credentials []string // ids of those that are in use or were created for this URL
 	tools       []storedTool
-	assistants  map[string]*assistant // those of the configuration
+	assistants  map[string]*assistant // those in Config
 }
 
 func (s *state) read(ctx context.Context) error {
@@ -253,7 +256,7 @@ func (s *state) read(ctx context.Context) error {
 	return nil
 }
 
-// readCredential finds the credential by its name, or the one it replaces.
+// readCredential finds the credential by its name, or the one that it replaces.
 func (s *state) readCredential(ctx context.Context) error {
 	if s.Credential.ID != "" {
 		s.credential = CredentialChange{ID: s.Credential.ID}
@@ -282,29 +285,30 @@ func (s *state) readCredential(ctx context.Context) error {
 		case c.Name == name:
 			s.credential.Action, s.credential.ID = "", c.ID
 		case s.credential.Action == Create:
-			// Made of a secret that has changed since. Replaced in one
-			// write, it is so for every tool at once.
+			// Its secret has changed since. One request replaces it for
+			// every tool at once.
 			s.credential.Action, s.credential.ID = Update, c.ID
 		}
 	}
 	return nil
 }
 
-// preparePrune collects the tools that sync made and that are gone here. One
-// that is still attached to an assistant which is not synced is left: what
-// Vapi makes of an assistant whose tool is deleted is not documented.
+// preparePrune collects the tools that sync created and that no longer exist here. It
+// keeps a tool that is attached to an assistant outside Config, because Vapi does not
+// document what happens to an assistant whose tool is deleted.
 func (s *state) preparePrune(ctx context.Context, changes *ChangeSet) error {
 	var gone []storedTool
 	for _, t := range s.tools {
 		if _, ok := s.Tools.Lookup(t.Function.Name); ok || t.Type != "function" || t.Server.URL != s.URL {
 			continue
 		}
-		what := fmt.Sprintf("the tool %s at Vapi (%s) points to this URL, and there is no such tool here", t.Function.Name, t.ID)
+		what := fmt.Sprintf("the tool %s at Vapi (%s) has this URL, but does not exist here", t.Function.Name, t.ID)
 		switch {
 		case !slices.Contains(s.credentials, t.Server.CredentialID):
-			changes.Notes = append(changes.Notes, what+"; it has another credential than sync gives, so sync did not make it, and will not remove it.")
+			changes.Notes = append(changes.Notes,
+				what+"; its credential is not from sync, so sync did not create it and does not remove it.")
 		case !s.Prune:
-			changes.Notes = append(changes.Notes, what+"; --prune removes it.")
+			changes.Notes = append(changes.Notes, what+"; use --prune to remove it.")
 		default:
 			gone = append(gone, t)
 		}
@@ -312,21 +316,23 @@ func (s *state) preparePrune(ctx context.Context, changes *ChangeSet) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	s.progress("asking Vapi which assistants have the tools that are removed")
+	s.progress("asking Vapi which assistants have the tools to remove")
 	list, err := s.API.List(ctx, vapiclient.Assistants)
 	if err != nil {
 		return err
 	}
 	for _, t := range gone {
-		keptBy := ""
+		user := ""
 		for _, raw := range list {
 			a, err := parseAssistant(raw)
 			if err == nil && !slices.Contains(s.Assistants, a.id) && a.has(t.ID) {
-				keptBy = a.String()
+				user = a.String()
 			}
 		}
-		if keptBy != "" {
-			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the tool %s (%s) is not removed, as the assistant %s has it: name the assistant with --assistant, too.", t.Function.Name, t.ID, keptBy))
+		if user != "" {
+			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf(
+				"the tool %s (%s) is not removed, because the assistant %s has it: use --assistant for this assistant, too.",
+				t.Function.Name, t.ID, user))
 			continue
 		}
 		changes.Prune = append(changes.Prune, Pruned{ID: t.ID, Name: t.Function.Name})
@@ -340,9 +346,11 @@ func (s *state) prepareAssistant(changes *ChangeSet, a *assistant, wired []strin
 		id := ids[name]
 		switch {
 		case slices.Contains(a.inline, name):
-			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has a tool %s of its own (in model.tools), beside which another of this name is not attached. Remove it from the assistant.", a, name))
+			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has its own tool %s (in "+
+				"model.tools), so another one with this name is not attached. Remove it from the assistant.", a, name))
 		case id != "" && a.pinned[id] != "":
-			changes.Notes = append(changes.Notes, fmt.Sprintf("the assistant %s is pinned to version %s of the tool %s (in model.toolRefs): changes of the tool do not reach it.", a, a.pinned[id], name))
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the assistant %s is pinned to version %s of the tool %s "+
+				"(in model.toolRefs): changes of the tool do not reach it.", a, a.pinned[id], name))
 		case id == "" || !slices.Contains(a.toolIDs, id):
 			change.Attach = append(change.Attach, name)
 		}
@@ -353,7 +361,8 @@ func (s *state) prepareAssistant(changes *ChangeSet, a *assistant, wired []strin
 		}
 	}
 	if change.changes() && a.model == nil {
-		changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has no model yet, so tools cannot be attached. Choose its model in the dashboard.", a))
+		changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has no model yet, "+
+			"so tools cannot be attached. Choose its model in the dashboard.", a))
 		return
 	}
 	changes.Assistants = append(changes.Assistants, change)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -26,11 +27,10 @@ const (
 	bearer = `{"type":"bearer","token":"` + token + `"}`
 )
 
-// org is an organisation at Vapi, with a client to reach it that never waits.
+// org is an organisation at Vapi, with a client that never sleeps.
 type org struct {
 	*fakevapi.Account
-	api   *vapiclient.API
-	slept []time.Duration
+	api *vapiclient.API
 }
 
 func newOrg(t testing.TB) *org {
@@ -38,13 +38,12 @@ func newOrg(t testing.TB) *org {
 	o := &org{Account: &fakevapi.Account{Key: key}}
 	server := httptest.NewServer(o.Account)
 	t.Cleanup(server.Close)
-	// A broken connection is to be seen, not repeated by net/http.
+	// net/http must not repeat a request on a broken connection.
 	server.Config.SetKeepAlivesEnabled(false)
 	var err error
-	o.api, err = vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: server.URL, Sleep: func(ctx context.Context, d time.Duration) error {
-		o.slept = append(o.slept, d)
-		return ctx.Err()
-	}})
+	o.api, err = vapiclient.NewAPI(vapiclient.APIConfig{
+		Key: key, URL: server.URL, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,36 +59,50 @@ func plan(t testing.TB, text string) vapiauth.Plan {
 	return plans[0]
 }
 
-// config is one of three tools and one assistant.
+// config returns a configuration with three tools.
 func (o *org) config(t testing.TB, assistants ...string) wiring.Config {
 	return wiring.Config{
 		API: o.api, URL: hook, Credential: wiring.Credential{Plan: plan(t, bearer)}, Assistants: assistants,
-		Tools: set(t, tool[empty]("one"), richTool(), tool("three", func(x *asynctool.Tool[empty]) { x.SyncAck = true })),
+		Tools: set(t, tool[empty]("one"), richTool(), syncAcked("three")),
 	}
 }
 
-// sync is one run, and what it said it did.
-func sync(t testing.TB, cfg wiring.Config) (p *wiring.ChangeSet, done []string, err error) {
+func syncAcked(name string) asynctool.Definition {
+	return tool(name, func(x *asynctool.Tool[empty]) { x.SyncAck = true })
+}
+
+// sync prepares and applies a change set. done are the changes that Apply reported.
+func sync(t testing.TB, cfg wiring.Config) (changes *wiring.ChangeSet, done []string, err error) {
 	t.Helper()
-	p, err = wiring.Prepare(t.Context(), cfg)
+	changes, err = wiring.Prepare(t.Context(), cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	err = wiring.Apply(t.Context(), cfg, p, func(what string) { done = append(done, what) })
-	return p, done, err
+	err = wiring.Apply(t.Context(), cfg, changes, func(what string) { done = append(done, what) })
+	return changes, done, err
 }
 
 func mustSync(t testing.TB, cfg wiring.Config) (*wiring.ChangeSet, []string) {
 	t.Helper()
-	p, done, err := sync(t, cfg)
+	changes, done, err := sync(t, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, done
+	return changes, done
 }
 
-// state is all that is in the account but ids and times, which depend on how
-// often something was tried.
+// settled syncs again, which must change nothing.
+func (o *org) settled(t testing.TB, cfg wiring.Config) {
+	t.Helper()
+	o.Requests()
+	mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
+		t.Errorf("another sync wrote %v", writes)
+	}
+}
+
+// state returns the content of the account without ids and times, which depend on the
+// number of attempts.
 func (o *org) state(t testing.TB) string {
 	t.Helper()
 	names := map[string]string{}
@@ -108,7 +121,7 @@ func (o *org) state(t testing.TB) string {
 			}
 			if resource != "assistant" {
 				if _, taken := names[name]; taken {
-					t.Fatalf("two are named %s", name)
+					t.Fatalf("two objects are named %s", name)
 				}
 				names[name] = id
 				delete(object, "id")
@@ -131,7 +144,7 @@ func (o *org) state(t testing.TB) string {
 	return state
 }
 
-// byName is the one object of a name.
+// byName returns the only object with a name.
 func (o *org) byName(t testing.TB, resource, name string) map[string]any {
 	t.Helper()
 	var found map[string]any
@@ -143,7 +156,7 @@ func (o *org) byName(t testing.TB, resource, name string) map[string]any {
 		function, _ := object["function"].(map[string]any)
 		if object["name"] == name || function["name"] == name {
 			if found != nil {
-				t.Fatalf("there are two %ss named %s", resource, name)
+				t.Fatalf("two objects (%s) are named %s", resource, name)
 			}
 			found = object
 		}
@@ -158,23 +171,26 @@ func TestSync(t *testing.T) {
 	a := o.Add("assistant", plainAssistant)
 	cfg := o.config(t, a)
 	var progress []string
-	cfg.Progress = func(what string) { progress = append(progress, what) }
+	cfg.Progress = func(step string) { progress = append(progress, step) }
 
-	p, err := wiring.Prepare(t.Context(), cfg)
+	changes, err := wiring.Prepare(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || p.Changes() != 5 {
-		t.Fatalf("preparing wrote %v; %d changes, want 5", writes, p.Changes())
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || changes.Changes() != 5 {
+		t.Fatalf("Prepare wrote %v; %d changes, want 5", writes, changes.Changes())
 	}
 	first, done := mustSync(t, cfg)
 	credential := first.Credential.Name
-	if want := []string{"created the credential " + credential, "created the tool one", "created the tool rich", "created the tool three",
-		`attached one, rich, three to the assistant a-1 ("Shop")`}; !slices.Equal(done, want) {
+	want := []string{
+		"created the credential " + credential, "created the tool one", "created the tool rich",
+		"created the tool three", `attached one, rich, three to the assistant a-1 ("Shop")`,
+	}
+	if !slices.Equal(done, want) {
 		t.Errorf("done: %q", done)
 	}
 	if len(progress) == 0 {
-		t.Error("no progress was told")
+		t.Error("no progress")
 	}
 	writes := fakevapi.Writes(o.Requests())
 	if len(writes) != 5 {
@@ -182,10 +198,10 @@ func TestSync(t *testing.T) {
 	}
 	for _, w := range writes {
 		if strings.Contains(w.Body, key) || strings.Contains(w.Body, token) != strings.HasPrefix(w.Path, "/credential") {
-			t.Errorf("a secret is where it does not belong: %v", w)
+			t.Errorf("a secret is in the wrong request: %v", w)
 		}
 	}
-	// The three ids behind the one that was there, in the tools' order.
+	// The three ids follow the existing one, in the order of the tools.
 	ids := []any{"other"}
 	for _, name := range []string{"one", "rich", "three"} {
 		stored := o.byName(t, "tool", name)
@@ -200,9 +216,10 @@ func TestSync(t *testing.T) {
 
 	// Nothing differs, so nothing is written.
 	before := o.state(t)
-	p, done = mustSync(t, cfg)
-	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || len(done) > 0 || p.Changes() > 0 || len(p.Conflicts)+len(p.Notes) > 0 {
-		t.Errorf("the second sync wrote %v, did %q, planned %+v", writes, done, p)
+	changes, done = mustSync(t, cfg)
+	writes = fakevapi.Writes(o.Requests())
+	if len(writes) > 0 || len(done) > 0 || changes.Changes() > 0 || len(changes.Conflicts)+len(changes.Notes) > 0 {
+		t.Errorf("the second sync wrote %v, did %q, prepared %+v", writes, done, changes)
 	}
 	if diff := cmp.Diff(before, o.state(t)); diff != "" {
 		t.Error(diff)
@@ -210,40 +227,43 @@ func TestSync(t *testing.T) {
 }
 
 func TestSyncPatchesWhatChanged(t *testing.T) {
-	described := func(text string) asynctool.Definition {
-		return tool("one", func(x *asynctool.Tool[empty]) { x.Description = text })
+	tools := func(one asynctool.Definition) func(*wiring.Config) {
+		return func(c *wiring.Config) { c.Tools = set(t, richTool(), syncAcked("three"), one) }
 	}
-	rest := []asynctool.Definition{richTool(), tool("three", func(x *asynctool.Tool[empty]) { x.SyncAck = true })}
 	for name, row := range map[string]struct {
 		change func(*wiring.Config)
 		path   string // of the tool one; empty means that of every tool
 		want   []string
 		fields []string
 	}{
-		"a description": {func(c *wiring.Config) { c.Tools = set(t, append(rest, described("does something else"))...) }, "one",
+		"a description": {
+			tools(tool("one", func(x *asynctool.Tool[empty]) { x.Description = "does something else" })), "one",
 			[]string{`function.description: "does something" → "does something else"`}, []string{"function"}},
-		"the ack": {func(c *wiring.Config) {
-			c.Tools = set(t, append(rest, tool("one", func(x *asynctool.Tool[empty]) { x.SyncAck = true }))...)
-		}, "one",
+		"the ack": {tools(syncAcked("one")), "one",
 			[]string{"async: true → false", `messages: […] → []`}, []string{"async", "messages"}},
-		"the arguments": {func(c *wiring.Config) {
-			c.Tools = set(t, append(rest, tool[struct {
+		"the arguments": {
+			tools(tool[struct {
 				City string `json:"city"`
-			}]("one"))...)
-		}, "one", []string{"function.parameters.properties.city: (not there) → {\"type\":\"string\"}", "function.parameters.required: (not there) → [\"city\"]", "function.strict: false → true"}, []string{"function"}},
+			}]("one")), "one",
+			[]string{
+				`function.parameters.properties.city: (missing) → {"type":"string"}`,
+				`function.parameters.required: (missing) → ["city"]`, "function.strict: false → true",
+			}, []string{"function"}},
 		"the URL": {func(c *wiring.Config) {
 			c.URL = "https://other.example.com/vapi"
 			c.Credential = wiring.Credential{ID: "cred-x"}
 		}, "",
-			[]string{`server.credentialId: "…" → "cred-x"`, `server.url: "` + hook + `" → "https://other.example.com/vapi"`}, []string{"server"}},
+			[]string{
+				`server.credentialId: "…" → "cred-x"`, `server.url: "` + hook + `" → "https://other.example.com/vapi"`,
+			}, []string{"server"}},
 		"no credential": {func(c *wiring.Config) { c.Credential = wiring.Credential{} }, "",
-			[]string{`server.credentialId: "…" → (not there)`}, []string{"server"}},
+			[]string{`server.credentialId: "…" → (missing)`}, []string{"server"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrg(t)
 			cfg := o.config(t)
 			mustSync(t, cfg)
-			// Members that Vapi or somebody else has put there stay.
+			// Members from Vapi or other programs remain.
 			for _, raw := range o.Objects("tool") {
 				var stored struct {
 					ID     string
@@ -259,7 +279,7 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 			}
 			o.Requests()
 			row.change(&cfg)
-			p, _ := mustSync(t, cfg)
+			changes, _ := mustSync(t, cfg)
 			patched := 1
 			if row.path == "" {
 				patched = 3
@@ -273,12 +293,12 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 				if err := json.Unmarshal([]byte(w.Body), &body); err != nil {
 					t.Fatal(err)
 				}
-				if fields := slices.Sorted(keys(body)); w.Method != "PATCH" || !slices.Equal(fields, row.fields) {
+				if fields := slices.Sorted(maps.Keys(body)); w.Method != "PATCH" || !slices.Equal(fields, row.fields) {
 					t.Errorf("%s %s with %q", w.Method, w.Path, fields)
 				}
 			}
 			var said []string
-			for _, c := range p.Tools {
+			for _, c := range changes.Tools {
 				if c.Name == "one" {
 					for _, d := range c.Differences {
 						said = append(said, abridge(d.String()))
@@ -293,28 +313,15 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 			for _, name := range []string{"one", "rich", "three"} {
 				stored := o.byName(t, "tool", name)
 				if stored["latestVersion"] != "v3" || stored["server"].(map[string]any)["headers"] == nil {
-					t.Errorf("what is not ours is gone: %v", stored)
+					t.Errorf("another's member is missing: %v", stored)
 				}
 			}
-			mustSync(t, cfg)
-			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-				t.Errorf("then %v", writes)
-			}
+			o.settled(t, cfg)
 		})
 	}
 }
 
-func keys(m map[string]any) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// abridge cuts what a test does not know: ids, and the text of the message.
+// abridge removes what a test does not know: ids, and the text of the message.
 func abridge(text string) string {
 	if before, after, ok := strings.Cut(text, ` → `); ok && strings.HasPrefix(before, "server.credentialId") {
 		return `server.credentialId: "…" → ` + after
@@ -325,8 +332,8 @@ func abridge(text string) string {
 	return text
 }
 
-// What Vapi leaves out or adds is no difference.
-func TestSyncToleratesVapisOwn(t *testing.T) {
+// Members that Vapi omits or adds are no difference.
+func TestSyncToleratesVapisMembers(t *testing.T) {
 	o := newOrg(t)
 	cfg := o.config(t)
 	mustSync(t, cfg)
@@ -347,22 +354,23 @@ func TestSyncToleratesVapisOwn(t *testing.T) {
 	slices.Reverse(backoff["excludedStatusCodes"].([]any))
 	text, _ = json.Marshal(server)
 	o.Change("tool", id, "server", string(text))
-	o.Requests()
-	mustSync(t, cfg)
-	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-		t.Errorf("wrote %v", writes)
-	}
+	o.settled(t, cfg)
 }
 
-// An assistant comes back as it was, byte for byte, but for its toolIds.
+// All bytes of an assistant remain, except its toolIds.
 func TestSyncKeepsAssistants(t *testing.T) {
 	model := func(toolIDs string) string {
-		return `{ "provider" : "openai","model":"gpt-4o",` + "\n" + `	"messages":[{"role":"system","content":"\u00fcber <b>&amp;</b> 🙂 \/ \u2028"}],` +
-			toolIDs + `"temperature":0.70,"maxTokens":1e3,"seed":12345678901234567890123,"nested":{"toolIds":["not","mine"]},"b":{},"a":[ ],"nothing":null}`
+		return `{ "provider" : "openai","model":"gpt-4o",` + "\n" +
+			`	"messages":[{"role":"system","content":"\u00fcber <b>&amp;</b> 🙂 \/ \u2028"}],` + toolIDs +
+			`"temperature":0.70,"maxTokens":1e3,"seed":12345678901234567890123,"nested":{"toolIds":["not","mine"]},` +
+			`"b":{},"a":[ ],"nothing":null}`
 	}
-	const around = `{"id":"a-1","name":"Shop","unknown1":1.0,"unknown2":[1,2 , 3],"unknown3":{"z":1,"a":2},"unknown4":null,"unknown5":"\u00e9é","unknown6":true,` +
-		`"unknown7":1e-7,"unknown8":"","unknown9":{},"unknown10":[],"unknown11":"<>&","unknown12":-0,"unknown13":"x","unknown14":{"model":{}},"unknown15":0,` +
-		`"unknown16":[[]],"unknown17":"a\tb","unknown18":12345678901234567890,"unknown19":{"a":{"b":{"c":1}}},"unknown20":false,"model":MODEL,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z","orgId":"o"}`
+	const around = `{"id":"a-1","name":"Shop","unknown1":1.0,"unknown2":[1,2 , 3],"unknown3":{"z":1,"a":2},` +
+		`"unknown4":null,"unknown5":"\u00e9é","unknown6":true,"unknown7":1e-7,"unknown8":"","unknown9":{},` +
+		`"unknown10":[],"unknown11":"<>&","unknown12":-0,"unknown13":"x","unknown14":{"model":{}},"unknown15":0,` +
+		`"unknown16":[[]],"unknown17":"a\tb","unknown18":12345678901234567890,"unknown19":{"a":{"b":{"c":1}}},` +
+		`"unknown20":false,"model":MODEL,"createdAt":"2026-01-01T00:00:00.000Z",` +
+		`"updatedAt":"2026-01-01T00:00:00.000Z","orgId":"o"}`
 	for name, row := range map[string]struct{ before, after string }{
 		"with others":    {`"toolIds" : [ "x","y" ] ,`, `"toolIds" : ["x","y",IDS] ,`},
 		"none":           {`"toolIds":[],`, `"toolIds":[IDS],`},
@@ -384,41 +392,45 @@ func TestSyncKeepsAssistants(t *testing.T) {
 			if row.after == "APPEND" {
 				after = strings.Replace(model(""), `"nothing":null}`, `"nothing":null,"toolIds":[`+quoted(ids...)+`]}`, 1)
 			}
-			after = strings.NewReplacer("IDS", quoted(ids...), "REST", quoted(ids[0], ids[2]), "SECOND", ids[1]).Replace(after)
+			after = strings.NewReplacer(
+				"IDS", quoted(ids...), "REST", quoted(ids[0], ids[2]), "SECOND", ids[1]).Replace(after)
 			o.Add("assistant", strings.Replace(around, "MODEL", before, 1))
 			o.Requests()
 			cfg.Assistants = []string{"a-1"}
 			mustSync(t, cfg)
 			want := strings.Replace(around, "MODEL", after, 1)
-			// The model goes over the wire byte for byte, and nothing else does.
+			// The request contains exactly the model.
 			if writes := fakevapi.Writes(o.Requests()); len(writes) != 1 || writes[0].Body != `{"model":`+after+`}` {
 				t.Errorf("wrote %v\nwant %s", writes, after)
 			}
 			if got := string(o.Objects("assistant")[0]); got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
-			mustSync(t, cfg)
-			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-				t.Errorf("then %v", writes)
-			}
+			o.settled(t, cfg)
 		})
 	}
 }
 
-// TestSyncRecovers lets every request fail in turn, in every way. A failure
-// that passes is repaired in the same run; one that stays ends it with an
-// error, and the next run completes what is left. Nothing is ever there twice.
+// TestSyncRecovers makes every request fail in turn, in every way. The same run recovers
+// from a short failure. After a longer one, it returns an error, and the next run
+// completes the changes. No object ever exists twice.
 func TestSyncRecovers(t *testing.T) {
-	fill := func(t *testing.T, o *org) wiring.Config {
+	const second = `{"id":"a-2","model":{"provider":"openai"}}`
+	failures := []fakevapi.Failure{
+		fakevapi.RefusedBefore, fakevapi.RefusedAfter, fakevapi.DroppedBefore, fakevapi.DroppedAfter, fakevapi.Limited,
+		fakevapi.Forbidden,
+	}
+	later := func(t *testing.T, o *org) wiring.Config {
 		t.Helper()
 		a := o.Add("assistant", plainAssistant)
-		b := o.Add("assistant", `{"id":"a-2","model":{"provider":"openai"}}`)
+		b := o.Add("assistant", second)
 		cfg := o.config(t, a, b)
-		// Of an earlier sync, with another secret and two tools: one that is
-		// gone now, and one that has changed.
+		// An earlier sync had another secret and two tools: one that no longer
+		// exists, and one that has changed.
 		old := cfg
-		old.Credential.Plan.Token = "the one before"
-		old.Tools = set(t, tool[empty]("gone"), tool("one", func(x *asynctool.Tool[empty]) { x.Description = "once" }))
+		old.Credential.Plan.Token = "the old one"
+		old.Tools = set(t, tool[empty]("gone"),
+			tool("one", func(x *asynctool.Tool[empty]) { x.Description = "once" }))
 		old.Assistants = []string{a}
 		mustSync(t, old)
 		o.Requests()
@@ -426,9 +438,9 @@ func TestSyncRecovers(t *testing.T) {
 		return cfg
 	}
 	fresh := func(t *testing.T, o *org) wiring.Config {
-		return o.config(t, o.Add("assistant", plainAssistant), o.Add("assistant", `{"id":"a-2","model":{"provider":"openai"}}`))
+		return o.config(t, o.Add("assistant", plainAssistant), o.Add("assistant", second))
 	}
-	for name, prepare := range map[string]func(*testing.T, *org) wiring.Config{"at first": fresh, "later": fill} {
+	for name, prepare := range map[string]func(*testing.T, *org) wiring.Config{"first": fresh, "later": later} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			reference := newOrg(t)
@@ -440,7 +452,7 @@ func TestSyncRecovers(t *testing.T) {
 				t.Fatalf("only %d requests", requests)
 			}
 			for n := 1; n <= requests; n++ {
-				for _, failure := range []fakevapi.Failure{fakevapi.RefusedBefore, fakevapi.RefusedAfter, fakevapi.DroppedBefore, fakevapi.DroppedAfter, fakevapi.Limited, fakevapi.Forbidden} {
+				for _, failure := range failures {
 					for _, outage := range []bool{false, true} {
 						label := fmt.Sprintf("request %d, failure %d, outage %t", n, failure, outage)
 						o := newOrg(t)
@@ -451,17 +463,16 @@ func TestSyncRecovers(t *testing.T) {
 							t.Fatalf("%s: %v", label, err)
 						}
 						if err != nil && (strings.Contains(err.Error(), token) || strings.Contains(err.Error(), key)) {
-							t.Errorf("%s: the error tells a secret: %v", label, err)
+							t.Errorf("%s: the error contains a secret: %v", label, err)
 						}
 						o.Fail(0, fakevapi.None, false)
 						mustSync(t, cfg)
 						if diff := cmp.Diff(want, o.state(t)); diff != "" {
 							t.Fatalf("%s: %s", label, diff)
 						}
-						o.Requests()
-						mustSync(t, cfg)
-						if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-							t.Errorf("%s: not settled: %v", label, writes)
+						o.settled(t, cfg)
+						if t.Failed() {
+							t.Fatal(label)
 						}
 					}
 				}
@@ -476,49 +487,51 @@ func TestSyncConflicts(t *testing.T) {
 		conflict string
 		writes   int // of five
 	}{
-		"two of one name": {func(o *org) {
+		"two with one name": {func(o *org) {
 			for range 2 {
 				o.Add("tool", `{"type":"function","function":{"name":"one","description":"by hand"}}`)
 			}
-		}, "2 tools at Vapi are named one (00000003-0000-4000-8000-000000000000, 00000002-0000-4000-8000-000000000000)", 4},
-		"of another type": {func(o *org) { o.Add("tool", `{"type":"apiRequest","function":{"name":"one"}}`) }, "is of type apiRequest", 4},
-		"of the assistant's own": {func(o *org) {
-			o.Change("assistant", "a-1", "model", `{"provider":"openai","tools":[{"type":"endCall"},{"type":"function","function":{"name":"one"}}]}`)
-		}, `the assistant a-1 ("Shop") has a tool one of its own`, 5},
-		"no model": {func(o *org) { o.Change("assistant", "a-1", "model", "") }, `the assistant a-1 ("Shop") has no model yet`, 4},
+		}, "2 tools at Vapi are named one " +
+			"(00000003-0000-4000-8000-000000000000, 00000002-0000-4000-8000-000000000000)", 4},
+		"of another type": {func(o *org) { o.Add("tool", `{"type":"apiRequest","function":{"name":"one"}}`) },
+			"has the type apiRequest", 4},
+		"in the assistant": {func(o *org) {
+			o.Change("assistant", "a-1", "model",
+				`{"provider":"openai","tools":[{"type":"endCall"},{"type":"function","function":{"name":"one"}}]}`)
+		}, `the assistant a-1 ("Shop") has its own tool one`, 5},
+		"no model": {func(o *org) { o.Change("assistant", "a-1", "model", "") },
+			`the assistant a-1 ("Shop") has no model yet`, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrg(t)
 			cfg := o.config(t, o.Add("assistant", plainAssistant))
 			row.before(o)
 			before := o.Objects("tool")
-			p, _ := mustSync(t, cfg)
-			if len(p.Conflicts) != 1 || !strings.Contains(p.Conflicts[0], row.conflict) {
-				t.Errorf("%q", p.Conflicts)
+			changes, _ := mustSync(t, cfg)
+			if len(changes.Conflicts) != 1 || !strings.Contains(changes.Conflicts[0], row.conflict) {
+				t.Errorf("%q", changes.Conflicts)
 			}
 			requests := o.Requests()
 			if writes := fakevapi.Writes(requests); len(writes) != row.writes {
 				t.Errorf("%d writes: %v", len(writes), writes)
 			}
-			// What was there is as it was, and where it is.
+			// The existing objects are unchanged, and in the same order.
 			after := o.Objects("tool")[:len(before)]
 			for i := range before {
 				if string(before[i]) != string(after[i]) {
 					t.Errorf("changed: %s", after[i])
 				}
 			}
-			mustSync(t, cfg)
-			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-				t.Errorf("then %v", writes)
-			}
+			o.settled(t, cfg)
 		})
 	}
 }
 
-// A tool that was made by hand, at another URL, is taken over by its name.
+// Sync adopts a tool with the same name that was created by hand with another URL.
 func TestSyncAdopts(t *testing.T) {
 	o := newOrg(t)
-	id := o.Add("tool", `{"type":"function","async":false,"function":{"name":"one","description":"by hand"},"server":{"url":"https://old.example.com","timeoutSeconds":5}}`)
+	id := o.Add("tool", `{"type":"function","async":false,"function":{"name":"one","description":"by hand"},`+
+		`"server":{"url":"https://old.example.com","timeoutSeconds":5}}`)
 	mustSync(t, o.config(t))
 	stored := o.byName(t, "tool", "one")
 	if stored["id"] != id || stored["async"] != true || stored["server"].(map[string]any)["url"] != hook {
@@ -531,14 +544,15 @@ func TestSyncRespectsPins(t *testing.T) {
 	cfg := o.config(t)
 	mustSync(t, cfg)
 	id := o.byName(t, "tool", "one")["id"]
-	o.Add("assistant", fmt.Sprintf(`{"id":"a-1","model":{"provider":"openai","toolRefs":[{"toolId":%q,"version":"v3"}]}}`, id))
+	o.Add("assistant", fmt.Sprintf(
+		`{"id":"a-1","model":{"provider":"openai","toolRefs":[{"toolId":%q,"version":"v3"}]}}`, id))
 	cfg.Assistants = []string{"a-1"}
-	p, _ := mustSync(t, cfg)
-	if len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "pinned to version v3 of the tool one") {
-		t.Errorf("%q", p.Notes)
+	changes, _ := mustSync(t, cfg)
+	if len(changes.Notes) != 1 || !strings.Contains(changes.Notes[0], "pinned to version v3 of the tool one") {
+		t.Errorf("%q", changes.Notes)
 	}
 	if ids := o.Objects("assistant")[0]; strings.Count(string(ids), id.(string)) != 1 {
-		t.Errorf("attached beside the pin: %s", ids)
+		t.Errorf("attached in addition to the pin: %s", ids)
 	}
 }
 
@@ -550,7 +564,7 @@ func TestPrune(t *testing.T) {
 	mustSync(t, cfg)
 	two, used := o.byName(t, "tool", "two")["id"].(string), o.byName(t, "tool", "used")["id"].(string)
 	o.Add("assistant", fmt.Sprintf(`{"id":"a-9","name":"Other","model":{"provider":"openai","toolIds":[%q]}}`, used))
-	// Not ours: another URL, another credential, another type.
+	// Not from sync: another URL, another credential, another type.
 	o.Add("tool", `{"type":"function","function":{"name":"elsewhere"},"server":{"url":"https://other.example.com/vapi"}}`)
 	o.Add("tool", `{"type":"function","function":{"name":"by_hand"},"server":{"url":"`+hook+`","credentialId":"theirs"}}`)
 	o.Add("tool", `{"type":"apiRequest","function":{"name":"request"},"server":{"url":"`+hook+`"}}`)
@@ -558,55 +572,53 @@ func TestPrune(t *testing.T) {
 	cfg.Tools = set(t, tool[empty]("one"))
 
 	o.Requests()
-	p, _ := mustSync(t, cfg)
-	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || len(p.Notes) != 3 {
-		t.Errorf("without --prune: %v, %q", writes, p.Notes)
+	changes, _ := mustSync(t, cfg)
+	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 || len(changes.Notes) != 3 {
+		t.Errorf("without --prune: %v, %q", writes, changes.Notes)
 	}
 
 	cfg.Prune = true
-	p, done := mustSync(t, cfg)
-	if len(p.Conflicts) != 1 || !strings.Contains(p.Conflicts[0], `the tool used (`+used+`) is not removed, as the assistant a-9 ("Other") has it`) {
-		t.Errorf("conflicts: %q", p.Conflicts)
+	changes, done := mustSync(t, cfg)
+	conflict := `the tool used (` + used + `) is not removed, because the assistant a-9 ("Other") has it`
+	if len(changes.Conflicts) != 1 || !strings.Contains(changes.Conflicts[0], conflict) {
+		t.Errorf("conflicts: %q", changes.Conflicts)
 	}
 	if want := []string{`detached 1 from the assistant a-1 ("Shop")`, "removed the tool two"}; !slices.Equal(done, want) {
 		t.Errorf("done: %q", done)
 	}
 	if o.byName(t, "tool", "two") != nil || strings.Contains(string(o.Objects("assistant")[0]), two) {
-		t.Error("two is still there")
+		t.Error("the tool two still exists")
 	}
 	for _, name := range []string{"one", "used", "elsewhere", "by_hand", "request"} {
 		if o.byName(t, "tool", name) == nil {
-			t.Errorf("%s is gone", name)
+			t.Errorf("%s no longer exists", name)
 		}
 	}
 
 	cfg.Assistants = append(cfg.Assistants, "a-9")
 	mustSync(t, cfg)
 	if o.byName(t, "tool", "used") != nil || strings.Contains(string(o.Objects("assistant")[1]), used) {
-		t.Error("used is still there")
+		t.Error("the tool used still exists")
 	}
-	o.Requests()
-	mustSync(t, cfg)
-	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-		t.Errorf("then %v", writes)
-	}
+	o.settled(t, cfg)
 }
 
 func TestCredentials(t *testing.T) {
 	const hmac = `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`
 	for name, row := range map[string]struct {
 		credential wiring.Credential
-		want       string // the authentication plan at Vapi; empty: no credential is made
+		want       string // the authentication plan at Vapi; empty: no credential is created
 	}{
-		"bearer":            {wiring.Credential{Plan: plan(t, bearer)}, bearer},
-		"hmac":              {wiring.Credential{Plan: plan(t, hmac)}, hmac},
-		"the legacy secret": {wiring.Credential{Plan: plan(t, `{"type":"secret","secret":"s"}`)}, `{"type":"bearer","token":"s","headerName":"X-Vapi-Secret","bearerPrefixEnabled":false}`},
-		"none":              {wiring.Credential{Plan: plan(t, `{"type":"none"}`)}, ""},
-		"by its id":         {wiring.Credential{ID: "theirs"}, ""},
+		"bearer": {wiring.Credential{Plan: plan(t, bearer)}, bearer},
+		"hmac":   {wiring.Credential{Plan: plan(t, hmac)}, hmac},
+		"the legacy secret": {wiring.Credential{Plan: plan(t, `{"type":"secret","secret":"s"}`)},
+			`{"type":"bearer","token":"s","headerName":"X-Vapi-Secret","bearerPrefixEnabled":false}`},
+		"none":      {wiring.Credential{Plan: plan(t, `{"type":"none"}`)}, ""},
+		"by its id": {wiring.Credential{ID: "theirs"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrg(t)
-			// Another deployment's, and a stranger's, are left alone.
+			// The credentials of another deployment and of another program remain.
 			other := o.config(t)
 			other.URL = "https://other.example.com/vapi"
 			other.Tools = set(t)
@@ -616,56 +628,53 @@ func TestCredentials(t *testing.T) {
 
 			cfg := o.config(t)
 			cfg.Credential = row.credential
-			p, _ := mustSync(t, cfg)
-			made := o.Objects("credential")[before:]
+			changes, _ := mustSync(t, cfg)
+			created := o.Objects("credential")[before:]
 			if row.want == "" {
-				if len(made) != 0 || p.Credential.Action != "" {
-					t.Errorf("made %s", made)
+				if len(created) != 0 || changes.Credential.Action != "" {
+					t.Errorf("created %s", created)
 				}
-			} else {
-				if len(made) != 1 {
-					t.Fatalf("made %s", made)
+				server := o.byName(t, "tool", "one")["server"].(map[string]any)
+				if server["credentialId"] != nilOr(row.credential.ID) {
+					t.Errorf("credential %v", server["credentialId"])
 				}
-				var stored struct {
-					Name, Provider     string
-					AuthenticationPlan any
-				}
-				if err := json.Unmarshal(made[0], &stored); err != nil {
-					t.Fatal(err)
-				}
-				var want any
-				if err := json.Unmarshal([]byte(row.want), &want); err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(want, stored.AuthenticationPlan); diff != "" {
-					t.Error(diff)
-				}
-				if len(stored.Name) > 40 || !strings.HasPrefix(stored.Name, "ringback ") || stored.Provider != "custom-credential" {
-					t.Errorf("%+v", stored)
-				}
-			}
-			if server := o.byName(t, "tool", "one")["server"].(map[string]any); row.want == "" && server["credentialId"] != nilOr(row.credential.ID) {
-				t.Errorf("credential %v", server["credentialId"])
-			}
-
-			// A new secret is seen by the name, and replaced in place.
-			if row.want == "" {
 				return
 			}
-			id := p.Credential.ID
-			cfg.Credential.Plan = plan(t, `{"type":"bearer","token":"a new one"}`)
-			p, done := mustSync(t, cfg)
-			if len(o.Objects("credential")) != before+1 || p.Credential.Action != wiring.Update || id != "" && p.Credential.ID != id {
-				t.Errorf("%+v", p.Credential)
+			if len(created) != 1 {
+				t.Fatalf("created %s", created)
 			}
-			if want := []string{"replaced the credential, which is now " + p.Credential.Name}; !slices.Equal(done, want) {
+			var stored struct {
+				Name, Provider     string
+				AuthenticationPlan any
+			}
+			if err := json.Unmarshal(created[0], &stored); err != nil {
+				t.Fatal(err)
+			}
+			var want any
+			if err := json.Unmarshal([]byte(row.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, stored.AuthenticationPlan); diff != "" {
+				t.Error(diff)
+			}
+			if len(stored.Name) > 40 || !strings.HasPrefix(stored.Name, "ringback ") ||
+				stored.Provider != "custom-credential" {
+				t.Errorf("%+v", stored)
+			}
+
+			// A new secret has another name, and replaces the old one.
+			id := changes.Credential.ID
+			cfg.Credential.Plan = plan(t, `{"type":"bearer","token":"a new one"}`)
+			changes, done := mustSync(t, cfg)
+			if len(o.Objects("credential")) != before+1 || changes.Credential.Action != wiring.Update ||
+				id != "" && changes.Credential.ID != id {
+				t.Errorf("%+v", changes.Credential)
+			}
+			replaced := "replaced the credential, which is now " + changes.Credential.Name
+			if !slices.Equal(done, []string{replaced}) {
 				t.Errorf("done: %q", done)
 			}
-			o.Requests()
-			mustSync(t, cfg)
-			if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
-				t.Errorf("then %v", writes)
-			}
+			o.settled(t, cfg)
 		})
 	}
 }
@@ -685,35 +694,37 @@ func TestChoose(t *testing.T) {
 		want  string
 		err   string
 	}{
-		"the first":     {plans, false, "bearer", ""},
-		"hmac":          {plans, true, "hmac", ""},
-		"hmac anyway":   {plans[1:], false, "hmac", ""},
-		"no hmac there": {plans[:1], true, "", "the deployment's credential is not of type hmac"},
-		"none at all":   {nil, false, "", "give the id of the one at Vapi with --credential"},
+		"the first":   {plans, false, "bearer", ""},
+		"hmac":        {plans, true, "hmac", ""},
+		"hmac anyway": {plans[1:], false, "hmac", ""},
+		"no hmac":     {plans[:1], true, "", "the deployment's credential is not of type hmac"},
+		"none at all": {nil, false, "", "use --credential with the id of a credential at Vapi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := wiring.Choose(row.plans, row.hmac)
-			if got.Type != row.want || (err != nil) != (row.err != "") || err != nil && !strings.Contains(err.Error(), row.err) {
+			if got.Type != row.want || (err != nil) != (row.err != "") ||
+				err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("%s, %v", got, err)
 			}
 		})
 	}
 }
 
-// What Vapi says of a credential it refuses may quote it.
-func TestSyncTellsNoSecret(t *testing.T) {
+// Vapi's answer may quote a credential that it refuses.
+func TestSyncRemovesSecretsFromErrors(t *testing.T) {
 	o := newOrg(t)
 	cfg := o.config(t)
-	cfg.Credential.Plan = vapiauth.Plan{Type: "hmac", SecretKey: "the secret itself", Algorithm: "md5 the secret itself"}
+	const secret = "the secret itself"
+	cfg.Credential.Plan = vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "md5 " + secret}
 	_, _, err := sync(t, cfg)
-	if err == nil || strings.Contains(err.Error(), "the secret itself") || !strings.Contains(err.Error(), "400") {
+	if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "400") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestSyncErrors(t *testing.T) {
 	o := newOrg(t)
-	if _, _, err := sync(t, o.config(t, "nobody")); err == nil || !strings.Contains(err.Error(), "nobody does not exist") {
+	if _, _, err := sync(t, o.config(t, "a-0")); err == nil || !strings.Contains(err.Error(), "a-0 does not exist") {
 		t.Errorf("%v", err)
 	}
 	if writes := fakevapi.Writes(o.Requests()); len(writes) > 0 {
@@ -721,7 +732,8 @@ func TestSyncErrors(t *testing.T) {
 	}
 	o.Key = "another"
 	_, _, err := sync(t, o.config(t))
-	if failed, ok := errors.AsType[*vapiclient.APIError](err); !ok || failed.Status != 401 || strings.Contains(err.Error(), key) {
+	failed, ok := errors.AsType[*vapiclient.APIError](err)
+	if !ok || failed.Status != 401 || strings.Contains(err.Error(), key) {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,6 +1,7 @@
-// Package wiring makes Vapi agree with the tools as they are defined in Go: it
-// says what each tool is at Vapi, finds out what differs there, mends that,
-// and checks a whole chain from the assistant to the webhook.
+// Package wiring makes Vapi agree with the tools that are defined in Go. It
+// translates each tool for Vapi's API, compares it with the tool at Vapi, and
+// makes the changes. It also checks the whole chain from an assistant to the
+// webhook.
 package wiring
 
 import (
@@ -17,24 +18,26 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// webhookTimeout is how many seconds Vapi waits for the webhook's answer. The
-// ack function gives up after 15; Vapi's own default is the same 20.
+// webhookTimeout is how many seconds Vapi waits for the webhook's answer. The ack
+// function gives up after 15. Vapi's default is also 20.
 const webhookTimeout = 20
 
-// final are the 4xx that a repeated webhook would only meet again. The others
-// are worth repeating: 408 and 425 by their meaning, and 429, as that is how
-// API Gateway throttles, and a webhook that is given up is an answer that the
-// caller never gets.
-var final = []int{400, 401, 402, 403, 404, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426, 428, 431, 451}
-
-// Endpoint is where the tools' webhooks go.
-type Endpoint struct {
-	URL          string // empty: left out
-	CredentialID string // Vapi's id of the credential; empty: left out
+// final are the 4xx that a repeated webhook would only receive again. The others
+// allow a repetition: 408 and 425 by definition, and 429 because API Gateway
+// throttles with it. Without a repetition, the caller would never get an answer.
+var final = []int{
+	400, 401, 402, 403, 404, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426, 428,
+	431, 451,
 }
 
-// Bodies are the tools as Vapi's API takes them, in the tools' order. Its error
-// names the tool and the argument that Vapi cannot take.
+// Endpoint is the destination of the tools' webhooks.
+type Endpoint struct {
+	URL          string // empty: omitted
+	CredentialID string // Vapi's id of the credential; empty: omitted
+}
+
+// Bodies returns the request bodies of the tools for Vapi's API, in the order of the
+// tools. Its error names the tool and the argument that Vapi does not accept.
 func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 	bodies := []vapiclient.Tool{}
 	for _, e := range tools.Entries() {
@@ -44,7 +47,7 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 		}
 		parameters, err := json.Marshal(schema)
 		if err != nil {
-			return nil, fmt.Errorf("tool %s: its arguments' schema: %w", e.Name, err)
+			return nil, fmt.Errorf("tool %s: cannot encode the schema of its arguments: %w", e.Name, err)
 		}
 		body := vapiclient.Tool{
 			Type:  "function",
@@ -54,13 +57,16 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 			},
 			Server: vapiclient.Server{
 				URL: at.URL, CredentialID: at.CredentialID, TimeoutSeconds: webhookTimeout,
-				BackoffPlan: vapiclient.BackoffPlan{Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final},
+				BackoffPlan: vapiclient.BackoffPlan{
+					Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final,
+				},
 			},
 			Messages:   []vapiclient.ToolMessage{},
 			Parameters: []vapiclient.StaticParameter{},
 		}
 		if body.Async {
-			body.Messages = append(body.Messages, vapiclient.ToolMessage{Type: "request-complete", Role: "system", Content: started(e.Name)})
+			body.Messages = append(body.Messages,
+				vapiclient.ToolMessage{Type: "request-complete", Role: "system", Content: started(e.Name)})
 		}
 		for _, key := range slices.Sorted(maps.Keys(e.Static)) {
 			body.Parameters = append(body.Parameters, vapiclient.StaticParameter{Key: key, Value: e.Static[key]})
@@ -70,9 +76,9 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 	return bodies, nil
 }
 
-// started is what the model is told as soon as an async tool was called, since
-// Vapi tells it "Success." at the same moment. In the role of a system message
-// it is a hint, after which the model speaks (Vapi's OpenAPI:
+// started returns the message that the model receives as soon as it has called an
+// async tool, because Vapi answers "Success." at the same moment. With the role
+// system, the message is a hint, and the model speaks after it (Vapi's OpenAPI:
 // ToolMessageComplete.role).
 func started(tool string) string {
 	return "The tool " + tool + " has only started. \"Success.\" means just that: there is no result yet. " +
@@ -81,49 +87,50 @@ func started(tool string) string {
 		"The result follows by itself as a system message that begins with [async tool result]."
 }
 
-// ParseURL checks the address that Vapi is to post webhooks to.
+// ParseURL checks the address to which Vapi will post webhooks.
 func ParseURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Hostname() == "":
-		return "", fmt.Errorf("the webhook's URL must begin with https://, as Vapi sends the credential there; a tunnel gives a server on this machine such an address")
+		return "", fmt.Errorf("the webhook's URL must begin with https://, because Vapi sends the credential to it; " +
+			"for a server on this machine, use a tunnel")
 	case u.User != nil || u.Fragment != "":
-		return "", fmt.Errorf("the webhook's URL must have neither user information nor a fragment")
+		return "", fmt.Errorf("the webhook's URL must not have user information or a fragment")
 	}
 	return u.String(), nil
 }
 
-// formats are those that Vapi takes (Vapi's OpenAPI: JsonSchema.format).
+// formats are the formats that Vapi accepts (Vapi's OpenAPI: JsonSchema.format).
 var formats = []string{"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 
-// shown makes a schema one that Vapi takes (Vapi's OpenAPI:
-// OpenAIFunctionParameters, JsonSchema): each part of one type, enums of
-// strings, some formats. What can only be said in words is moved into the
-// description; the tool checks the arguments against its own schema in any case.
+// shown changes a schema into one that Vapi accepts (Vapi's OpenAPI:
+// OpenAIFunctionParameters, JsonSchema): each part has one type, enums are of
+// strings, and only some formats exist. What does not fit moves into the
+// description. The tool checks the arguments against its own schema in any case.
 func shown(s *jsonschema.Schema) (*jsonschema.Schema, error) {
 	if s.Ref != "" || s.Defs != nil || s.Definitions != nil {
-		return nil, fmt.Errorf("its schema has references, which Vapi does not take; write the parts out where they are used")
+		return nil, fmt.Errorf("its schema has references, which Vapi does not accept; replace each by its definition")
 	}
 	if s.Properties == nil {
-		s.Properties = map[string]*jsonschema.Schema{} // Vapi wants the member
+		s.Properties = map[string]*jsonschema.Schema{} // Vapi requires the member
 	}
 	return s, project("", s)
 }
 
 func project(path string, s *jsonschema.Schema) error {
 	if s.Types != nil {
-		// A null only says that an argument may be left out.
+		// A null only means that an argument may be left out.
 		types := slices.DeleteFunc(slices.Clone(s.Types), func(t string) bool { return t == "null" })
 		if len(types) != 1 {
-			return fmt.Errorf("the argument %s may be of several types (%s); Vapi takes one", path, strings.Join(types, ", "))
+			return fmt.Errorf("the argument %s may have several types (%s); Vapi accepts one", path, strings.Join(types, ", "))
 		}
 		s.Type, s.Types = types[0], nil
 	}
 	switch {
 	case s.Type == "":
-		return fmt.Errorf("the argument %s has no type; Vapi needs one", path)
+		return fmt.Errorf("the argument %s has no type; Vapi requires one", path)
 	case s.Type == "array" && s.Items == nil:
-		return fmt.Errorf("the argument %s is a list of nothing in particular; Vapi needs the type of its items", path)
+		return fmt.Errorf("the argument %s is a list whose items have no type; Vapi requires one", path)
 	}
 	if s.Enum != nil {
 		var texts, values []string
@@ -175,23 +182,23 @@ func describe(s *jsonschema.Schema, text string) {
 	s.Description = strings.TrimPrefix(s.Description, ". ")
 }
 
-// strictKeywords are those that OpenAI takes in a strict function (OpenAI's
-// documentation: "Structured Outputs", supported schemas). Others may be
-// refused there, with every call of the assistant.
+// strictKeywords are the keywords that OpenAI accepts in a strict function (OpenAI's
+// documentation: "Structured Outputs", supported schemas). Another keyword may make
+// OpenAI refuse every call of the assistant.
 var strictKeywords = []string{
-	"type", "title", "description", "enum", "properties", "required", "additionalProperties", "items",
-	"pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
+	"type", "title", "description", "enum", "properties", "required", "additionalProperties", "items", "pattern",
+	"format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
 }
 
-// strictDepth and strictProperties are the smallest limits that OpenAI has had.
+// strictDepth and strictProperties are the lowest limits that OpenAI has had.
 const (
 	strictDepth      = 5
 	strictProperties = 100
 )
 
-// strict reports whether OpenAI takes a schema in strict mode, in which the
-// model's arguments always fit it: every argument is required, no others are
-// allowed, and only the keywords above are used.
+// strict reports whether OpenAI accepts a schema in strict mode, in which the model's
+// arguments always match it. Every argument must be required, no others may be
+// allowed, and only the keywords above may be used.
 func strict(schema json.RawMessage) bool {
 	var root map[string]any
 	if err := json.Unmarshal(schema, &root); err != nil {
@@ -217,7 +224,8 @@ func strict(schema json.RawMessage) bool {
 		members, _ := s["properties"].(map[string]any)
 		required, _ := s["required"].([]any)
 		properties += len(members)
-		if s["additionalProperties"] != false || len(members) == 0 || depth > strictDepth || properties > strictProperties {
+		if s["additionalProperties"] != false || len(members) == 0 || depth > strictDepth ||
+			properties > strictProperties {
 			return false
 		}
 		for name, member := range members {

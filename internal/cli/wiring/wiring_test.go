@@ -21,7 +21,7 @@ const hook = "https://abc123.execute-api.eu-central-1.amazonaws.com/vapi"
 
 type empty struct{}
 
-// tool is a usable tool.
+// tool returns a valid tool.
 func tool[In any](name string, change ...func(*asynctool.Tool[In])) asynctool.Tool[In] {
 	t := asynctool.Tool[In]{
 		Name:        name,
@@ -76,56 +76,54 @@ func richTool() asynctool.Definition {
 	})
 }
 
+const wantAddress = `"type": "object",
+	"properties": {
+		"street": {"type": "string", "description": "with the house number"},
+		"zip": {"type": "string"}
+	},
+	"required": ["street"],
+	"additionalProperties": false`
+
 const wantRich = `{
-  "type": "function",
-  "async": true,
-  "function": {
-    "name": "rich",
-    "description": "does something",
-    "parameters": {
-      "type": "object",
-      "properties": {
-        "name": {"type": "string", "description": "the caller's full name", "maxLength": 100},
-        "size": {"type": "string", "description": "which size", "enum": ["S", "M"]},
-        "floor": {"type": "integer", "description": "which floor. One of 0, 1, 2."},
-        "when": {"type": "string", "format": "date-time"},
-        "link": {"type": "string", "description": "In the format uri."},
-        "address": {
-          "type": "object",
-          "properties": {"street": {"type": "string", "description": "with the house number"}, "zip": {"type": "string"}},
-          "required": ["street"],
-          "additionalProperties": false
-        },
-        "parts": {
-          "type": "array",
-          "items": {
-            "type": "object",
-            "properties": {"street": {"type": "string", "description": "with the house number"}, "zip": {"type": "string"}},
-            "required": ["street"],
-            "additionalProperties": false
-          }
-        },
-        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "express": {"type": "boolean"}
-      },
-      "required": ["name", "size", "address"],
-      "additionalProperties": false
-    },
-    "strict": false
-  },
-  "server": {
-    "url": "` + hook + `",
-    "credentialId": "cred-1",
-    "timeoutSeconds": 20,
-    "backoffPlan": {
-      "type": "exponential",
-      "maxRetries": 3,
-      "baseDelaySeconds": 1,
-      "excludedStatusCodes": [400,401,402,403,404,405,406,407,409,410,411,412,413,414,415,416,417,421,422,423,424,426,428,431,451]
-    }
-  },
-  "messages": [{"type": "request-complete", "role": "system", "content": "CONTENT"}],
-  "parameters": [{"key": "from", "value": "{{customer.number}}"}]
+	"type": "function",
+	"async": true,
+	"function": {
+		"name": "rich",
+		"description": "does something",
+		"parameters": {
+			"type": "object",
+			"properties": {
+				"name": {"type": "string", "description": "the caller's full name", "maxLength": 100},
+				"size": {"type": "string", "description": "which size", "enum": ["S", "M"]},
+				"floor": {"type": "integer", "description": "which floor. One of 0, 1, 2."},
+				"when": {"type": "string", "format": "date-time"},
+				"link": {"type": "string", "description": "In the format uri."},
+				"address": {` + wantAddress + `},
+				"parts": {"type": "array", "items": {` + wantAddress + `}},
+				"counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+				"express": {"type": "boolean"}
+			},
+			"required": ["name", "size", "address"],
+			"additionalProperties": false
+		},
+		"strict": false
+	},
+	"server": {
+		"url": "` + hook + `",
+		"credentialId": "cred-1",
+		"timeoutSeconds": 20,
+		"backoffPlan": {
+			"type": "exponential",
+			"maxRetries": 3,
+			"baseDelaySeconds": 1,
+			"excludedStatusCodes": [
+				400, 401, 402, 403, 404, 405, 406, 407, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424,
+				426, 428, 431, 451
+			]
+		}
+	},
+	"messages": [{"type": "request-complete", "role": "system", "content": "CONTENT"}],
+	"parameters": [{"key": "from", "value": "{{customer.number}}"}]
 }`
 
 func TestBody(t *testing.T) {
@@ -136,7 +134,7 @@ func TestBody(t *testing.T) {
 	content := bodies[0].Messages[0].Content
 	for _, part := range []string{"rich has only started", "[async tool result]", "Do not guess"} {
 		if !strings.Contains(content, part) {
-			t.Errorf("the message does not say %q: %s", part, content)
+			t.Errorf("the message does not contain %q: %s", part, content)
 		}
 	}
 	bodies[0].Messages[0].Content = "CONTENT"
@@ -152,21 +150,21 @@ func TestBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As text: the order of the arguments is the order in which the model
-	// reads them.
+	// Compare text, because the model reads the arguments in their order.
 	if diff := cmp.Diff(string(wanted), string(got)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// TestBodiesAreValid checks every kind of tool, the shipped ones included,
-// against the fields of Vapi's OpenAPI description.
+// TestBodiesAreValid checks every kind of tool, including those in tools/, against
+// Vapi's OpenAPI description.
 func TestBodiesAreValid(t *testing.T) {
 	all, err := tools.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = append(all, richTool(), tool[empty](strings.Repeat("n", 64)), tool("sync_acked", func(x *asynctool.Tool[empty]) { x.SyncAck = true }))
+	all = append(all, richTool(), tool[empty](strings.Repeat("n", 64)),
+		tool("sync_acked", func(x *asynctool.Tool[empty]) { x.SyncAck = true }))
 	for _, at := range []wiring.Endpoint{{}, {URL: hook, CredentialID: "550e8400-e29b-41d4-a716-446655440000"}} {
 		bodies, err := wiring.Bodies(set(t, all...), at)
 		if err != nil {
@@ -183,35 +181,40 @@ func TestBodiesAreValid(t *testing.T) {
 			if err := fakevapi.Check("CreateFunctionToolDTO", text); err != nil {
 				t.Errorf("%s: %v\n%s", body.Function.Name, err, text)
 			}
-			if wantAsync := body.Function.Name != "sync_acked" && body.Function.Name != asynctool.TaskStatusName; body.Async != wantAsync || len(body.Messages) > 0 != wantAsync {
+			wantAsync := body.Function.Name != "sync_acked" && body.Function.Name != asynctool.TaskStatusName
+			if body.Async != wantAsync || len(body.Messages) > 0 != wantAsync {
 				t.Errorf("%s: async %t with %d messages", body.Function.Name, body.Async, len(body.Messages))
 			}
 		}
 	}
 }
 
-// TestSchemaRefuses makes sure that the test above could fail.
+// TestSchemaRefuses verifies that the test above can fail.
 func TestSchemaRefuses(t *testing.T) {
+	member := func(member string) string { return `{"type":"function",` + member + `}` }
+	parameters := func(schema string) string { return member(`"function":{"name":"x","parameters":` + schema + `}`) }
+	argument := func(schema string) string { return parameters(`{"type":"object","properties":{"a":` + schema + `}}`) }
 	for name, body := range map[string]string{
-		"no type":          `{"async":true}`,
-		"a further member": `{"type":"function","strict":true}`,
-		"a name too long":  `{"type":"function","function":{"name":"` + strings.Repeat("n", 65) + `"}}`,
-		"a long message":   `{"type":"function","messages":[{"type":"request-complete","content":"` + strings.Repeat("n", 1001) + `"}]}`,
-		"two types":        `{"type":"function","function":{"name":"x","parameters":{"type":"object","properties":{"a":{"type":["null","array"]}}}}}`,
-		"a number's enum":  `{"type":"function","function":{"name":"x","parameters":{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"integer","enum":[1]}}}}}}}`,
-		"a format":         `{"type":"function","function":{"name":"x","parameters":{"type":"object","properties":{"a":{"type":"string","format":"uri"}}}}}`,
-		"no properties":    `{"type":"function","function":{"name":"x","parameters":{"type":"object"}}}`,
-		"a list of what?":  `{"type":"function","function":{"name":"x","parameters":{"type":"object","properties":{"a":{"type":"array"}}}}}`,
-		"too many retries": `{"type":"function","server":{"backoffPlan":{"type":"fixed","maxRetries":11,"baseDelaySeconds":1}}}`,
-		"too long a wait":  `{"type":"function","server":{"timeoutSeconds":301}}`,
+		"no type":         `{"async":true}`,
+		"unknown member":  member(`"strict":true`),
+		"name too long":   member(`"function":{"name":"` + strings.Repeat("n", 65) + `"}`),
+		"long message":    member(`"messages":[{"type":"request-complete","content":"` + strings.Repeat("n", 1001) + `"}]`),
+		"two types":       argument(`{"type":["null","array"]}`),
+		"enum of numbers": argument(`{"type":"object","properties":{"b":{"type":"integer","enum":[1]}}}`),
+		"unknown format":  argument(`{"type":"string","format":"uri"}`),
+		"no properties":   parameters(`{"type":"object"}`),
+		"list of what?":   argument(`{"type":"array"}`),
+		"too many retries": member(
+			`"server":{"backoffPlan":{"type":"fixed","maxRetries":11,"baseDelaySeconds":1}}`),
+		"timeout too long": member(`"server":{"timeoutSeconds":301}`),
 	} {
 		if fakevapi.Check("CreateFunctionToolDTO", []byte(body)) == nil {
-			t.Errorf("%s is taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }
 
-func TestToolsThatVapiCannotTake(t *testing.T) {
+func TestToolsThatVapiDoesNotAccept(t *testing.T) {
 	schema := func(text string) asynctool.Definition {
 		var s jsonschema.Schema
 		if err := json.Unmarshal([]byte(text), &s); err != nil {
@@ -223,11 +226,15 @@ func TestToolsThatVapiCannotTake(t *testing.T) {
 		tool asynctool.Definition
 		want string
 	}{
-		"anything":      {tool[struct{ A any }]("x"), "tool x: the argument A has no type; Vapi needs one"},
-		"nested":        {tool[struct{ A struct{ B []any } }]("x"), "tool x: the argument A.B[] has no type; Vapi needs one"},
-		"several types": {schema(`{"type":"object","properties":{"a":{"type":["string","integer","null"]}}}`), "tool x: the argument a may be of several types (string, integer); Vapi takes one"},
-		"references":    {schema(`{"type":"object","$defs":{"a":{"type":"string"}},"properties":{"a":{"$ref":"#/$defs/a"}}}`), "tool x: its schema has references, which Vapi does not take; write the parts out where they are used"},
-		"bare list":     {schema(`{"type":"object","properties":{"a":{"type":"array"}}}`), "tool x: the argument a is a list of nothing in particular; Vapi needs the type of its items"},
+		"any type": {tool[struct{ A any }]("x"), "tool x: the argument A has no type; Vapi requires one"},
+		"nested":   {tool[struct{ A struct{ B []any } }]("x"), "tool x: the argument A.B[] has no type; Vapi requires one"},
+		"several types": {schema(`{"type":"object","properties":{"a":{"type":["string","integer","null"]}}}`),
+			"tool x: the argument a may have several types (string, integer); Vapi accepts one"},
+		"references": {
+			schema(`{"type":"object","$defs":{"a":{"type":"string"}},"properties":{"a":{"$ref":"#/$defs/a"}}}`),
+			"tool x: its schema has references, which Vapi does not accept; replace each by its definition"},
+		"bare list": {schema(`{"type":"object","properties":{"a":{"type":"array"}}}`),
+			"tool x: the argument a is a list whose items have no type; Vapi requires one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := wiring.Bodies(set(t, row.tool), wiring.Endpoint{})
@@ -238,39 +245,49 @@ func TestToolsThatVapiCannotTake(t *testing.T) {
 	}
 }
 
-// TestStrict is about what OpenAI takes in strict mode: a schema it does not
-// take fails every call of the assistant.
+// TestStrict checks what OpenAI accepts in strict mode. Any other schema fails every
+// call of the assistant.
 func TestStrict(t *testing.T) {
+	// object returns the schema of an object with required arguments.
+	object := func(properties string, required ...string) string {
+		list, _ := json.Marshal(required)
+		return `{"type":"object","properties":{` + properties + `},"required":` + string(list) +
+			`,"additionalProperties":false}`
+	}
+	const optional = `{"type":"object","properties":{"b":{"type":"boolean"}},"additionalProperties":false}`
 	deep := `{"type":"string"}`
 	for range 6 {
-		deep = `{"type":"object","properties":{"a":` + deep + `},"required":["a"],"additionalProperties":false}`
+		deep = object(`"a":`+deep, "a")
 	}
 	for name, row := range map[string]struct {
 		schema string
 		want   bool
 	}{
-		"all required":          {`{"type":"object","properties":{"a":{"type":"string","description":"x"}},"required":["a"],"additionalProperties":false}`, true},
-		"bounds of numbers":     {`{"type":"object","properties":{"a":{"type":"integer","minimum":1,"maximum":9}},"required":["a"],"additionalProperties":false}`, true},
-		"an enum and a pattern": {`{"type":"object","properties":{"a":{"type":"string","enum":["x"]},"b":{"type":"string","pattern":"^A"}},"required":["b","a"],"additionalProperties":false}`, true},
-		"a list":                {`{"type":"object","properties":{"a":{"type":"array","minItems":1,"items":{"type":"string","format":"date"}}},"required":["a"],"additionalProperties":false}`, true},
-		"nested":                {`{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"boolean"}},"required":["b"],"additionalProperties":false}},"required":["a"],"additionalProperties":false}`, true},
-		"one optional":          {`{"type":"object","properties":{"a":{"type":"string"},"b":{"type":"string"}},"required":["a"],"additionalProperties":false}`, false},
-		"nested optional":       {`{"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"boolean"}},"additionalProperties":false}},"required":["a"],"additionalProperties":false}`, false},
-		"optional in a list":    {`{"type":"object","properties":{"a":{"type":"array","items":{"type":"object","properties":{"b":{"type":"boolean"}},"additionalProperties":false}}},"required":["a"],"additionalProperties":false}`, false},
-		"others allowed":        {`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`, false},
-		"a map":                 {`{"type":"object","properties":{"a":{"type":"object","additionalProperties":{"type":"string"}}},"required":["a"],"additionalProperties":false}`, false},
-		"a text's length":       {`{"type":"object","properties":{"a":{"type":"string","maxLength":9}},"required":["a"],"additionalProperties":false}`, false},
-		"a default":             {`{"type":"object","properties":{"a":{"type":"string","default":"x"}},"required":["a"],"additionalProperties":false}`, false},
-		"one of":                {`{"type":"object","properties":{"a":{"type":"string","oneOf":[{"const":"x"}]}},"required":["a"],"additionalProperties":false}`, false},
-		"no arguments":          {`{"type":"object","additionalProperties":false}`, false},
-		"too deep":              {deep, false},
+		"all required":      {object(`"a":{"type":"string","description":"x"}`, "a"), true},
+		"bounds of numbers": {object(`"a":{"type":"integer","minimum":1,"maximum":9}`, "a"), true},
+		"an enum and a pattern": {
+			object(`"a":{"type":"string","enum":["x"]},"b":{"type":"string","pattern":"^A"}`, "b", "a"), true},
+		"a list": {
+			object(`"a":{"type":"array","minItems":1,"items":{"type":"string","format":"date"}}`, "a"), true},
+		"nested":             {object(`"a":`+object(`"b":{"type":"boolean"}`, "b"), "a"), true},
+		"one optional":       {object(`"a":{"type":"string"},"b":{"type":"string"}`, "a"), false},
+		"nested optional":    {object(`"a":`+optional, "a"), false},
+		"optional in a list": {object(`"a":{"type":"array","items":`+optional+`}`, "a"), false},
+		"others allowed":     {`{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}`, false},
+		"a map":              {object(`"a":{"type":"object","additionalProperties":{"type":"string"}}`, "a"), false},
+		"a text's length":    {object(`"a":{"type":"string","maxLength":9}`, "a"), false},
+		"a default":          {object(`"a":{"type":"string","default":"x"}`, "a"), false},
+		"one of":             {object(`"a":{"type":"string","oneOf":[{"const":"x"}]}`, "a"), false},
+		"no arguments":       {`{"type":"object","additionalProperties":false}`, false},
+		"too deep":           {deep, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s jsonschema.Schema
 			if err := json.Unmarshal([]byte(row.schema), &s); err != nil {
 				t.Fatal(err)
 			}
-			bodies, err := wiring.Bodies(set(t, tool("x", func(x *asynctool.Tool[empty]) { x.Schema = &s })), wiring.Endpoint{})
+			x := tool("x", func(x *asynctool.Tool[empty]) { x.Schema = &s })
+			bodies, err := wiring.Bodies(set(t, x), wiring.Endpoint{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,8 +298,7 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// A static parameter is filled in by Vapi, so that it does not keep a schema
-// from being strict.
+// Vapi fills in a static parameter, so an optional one does not prevent strict mode.
 func TestStrictWithoutStatic(t *testing.T) {
 	bodies, err := wiring.Bodies(set(t, tool("x", func(x *asynctool.Tool[struct {
 		From string `json:"from,omitempty"`
@@ -301,15 +317,16 @@ func TestStrictWithoutStatic(t *testing.T) {
 func TestParseURL(t *testing.T) {
 	for text, ok := range map[string]bool{
 		hook: true, "https://hooks.example.com:8443/vapi?stage=dev": true,
-		"": false, "http://example.com/vapi": false, "http://127.0.0.1:8787/vapi": false, "example.com/vapi": false, "https:///vapi": false,
-		"https://user:secret@example.com/vapi": false, "https://example.com/vapi#x": false, "https://exa mple.com/": false,
+		"": false, "http://example.com/vapi": false, "http://127.0.0.1:8787/vapi": false, "example.com/vapi": false,
+		"https:///vapi": false, "https://user:secret@example.com/vapi": false, "https://example.com/vapi#x": false,
+		"https://exa mple.com/": false,
 	} {
 		got, err := wiring.ParseURL(text)
 		if (err == nil) != ok || ok && got != text {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("the error tells a password: %v", err)
+			t.Errorf("the error contains a password: %v", err)
 		}
 	}
 }

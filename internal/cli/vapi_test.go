@@ -258,7 +258,7 @@ func TestDoctorCommand(t *testing.T) {
 	deployed(t, bearer)
 	account.Requests()
 	_, errOut = runs(t, []string{"doctor", "--assistant", id, "--stack", "Ringbacks"}, 1)
-	if !strings.Contains(errOut, "the stack Ringbacks cannot be read: ValidationError") || len(account.Requests()) > 0 {
+	if !strings.Contains(errOut, "cannot read the stack Ringbacks: ValidationError") || len(account.Requests()) > 0 {
 		t.Error(errOut)
 	}
 	if _, errOut := runs(t, []string{"doctor"}, 80); !strings.Contains(errOut, "--assistant") {

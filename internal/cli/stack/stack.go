@@ -1,5 +1,5 @@
-// Package stack reads from a deployed CloudFormation stack what Vapi has to be
-// told of it, the webhook's URL and its credential, and where its jobs are.
+// Package stack reads the outputs of a deployed CloudFormation stack: the URL and the
+// credential of its webhook, its jobs table and its results queue.
 package stack
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
-// The stack's outputs, as infra names them.
+// The outputs of the stack, as infra names them.
 const (
 	urlOutput     = "WebhookUrl"
 	secretOutput  = "WebhookSecretArn"
@@ -24,8 +24,8 @@ const (
 	resultsOutput = "ResultsQueueUrl"
 )
 
-// publicKeyVariable is the callback's, and stands in the template of a stack
-// that has Vapi's public key.
+// publicKeyVariable is an environment variable of the callback function. The template
+// of a stack contains it if the stack has Vapi's public key.
 const publicKeyVariable = "VAPI_PUBLIC_KEY_SECRET_ID"
 
 // Stack is a deployed stack.
@@ -35,13 +35,13 @@ type Stack struct {
 	secrets *secretsmanager.Client
 }
 
-// New gives the stack of a name. Whether it is there is seen when it is read.
+// New returns the stack with a name. It does not check whether the stack exists.
 func New(cfg aws.Config, name string) *Stack {
 	return &Stack{name: name, stacks: cloudformation.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg)}
 }
 
-// Webhook gives the webhook's URL and its credential: one plan, or two while
-// it is rotated. There are no plans where API Gateway checks tokens itself.
+// Webhook returns the URL and the credential of the webhook. The credential is one plan,
+// or two during a rotation. There are no plans if API Gateway verifies tokens itself.
 func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan, err error) {
 	outputs, err := s.outputs(ctx, urlOutput)
 	if err != nil {
@@ -54,28 +54,29 @@ func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan,
 	}
 	secret, err := s.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &arn})
 	if err != nil {
-		return "", nil, s.explain("has a credential that cannot be read", err)
+		return "", nil, s.explain("cannot read the credential of", err)
 	}
 	if plans, err = vapiauth.ParsePlans([]byte(aws.ToString(secret.SecretString))); err != nil {
-		return "", nil, fmt.Errorf("the secret %s of the stack %s: %w", arn, s.name, err)
+		return "", nil, fmt.Errorf("cannot parse the secret %s of the stack %s: %w", arn, s.name, err)
 	}
 	return url, plans, nil
 }
 
-// Jobs gives the name of the jobs table, and the URL of the results queue.
+// Jobs returns the name of the jobs table and the URL of the results queue.
 func (s *Stack) Jobs(ctx context.Context) (table, resultsQueue string, err error) {
 	outputs, err := s.outputs(ctx, tableOutput, resultsOutput)
 	return outputs[tableOutput], outputs[resultsOutput], err
 }
 
-// outputs gives the stack's outputs, of which some must be there.
+// outputs returns the outputs of the stack. It returns an error if a required one is
+// missing.
 func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]string, error) {
 	described, err := s.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &s.name})
 	if err != nil {
-		return nil, s.explain("cannot be read", err)
+		return nil, s.explain("cannot read", err)
 	}
 	if len(described.Stacks) == 0 {
-		return nil, fmt.Errorf("the stack %s is not there; deploy it first", s.name)
+		return nil, fmt.Errorf("the stack %s does not exist; deploy it first", s.name)
 	}
 	outputs := map[string]string{}
 	for _, o := range described.Stacks[0].Outputs {
@@ -83,7 +84,8 @@ func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]str
 	}
 	for _, name := range required {
 		if outputs[name] == "" {
-			return nil, fmt.Errorf("the stack %s has no output %s, so it is not Ringback's, or its deployment is not finished", s.name, name)
+			return nil, fmt.Errorf("the stack %s has no output %s: it is another program's stack, or not completely deployed",
+				s.name, name)
 		}
 	}
 	return outputs, nil
@@ -93,17 +95,17 @@ func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]str
 func (s *Stack) HasPublicKey(ctx context.Context) (bool, error) {
 	template, err := s.stacks.GetTemplate(ctx, &cloudformation.GetTemplateInput{StackName: &s.name})
 	if err != nil {
-		return false, s.explain("does not show its template", err)
+		return false, s.explain("cannot read the template of", err)
 	}
 	return strings.Contains(aws.ToString(template.TemplateBody), publicKeyVariable), nil
 }
 
-// explain says what to do about an error of AWS.
-func (s *Stack) explain(what string, err error) error {
-	said := err.Error()
+// explain adds to an AWS error what to check.
+func (s *Stack) explain(action string, err error) error {
+	text := err.Error()
 	var answered smithy.APIError
 	if errors.As(err, &answered) {
-		said = answered.ErrorCode() + ": " + answered.ErrorMessage()
+		text = answered.ErrorCode() + ": " + answered.ErrorMessage()
 	}
-	return fmt.Errorf("the stack %s %s: %s (is its name right, and are AWS_PROFILE and AWS_REGION those of its account?)", s.name, what, said)
+	return fmt.Errorf("%s the stack %s: %s (check its name, AWS_PROFILE and AWS_REGION)", action, s.name, text)
 }

@@ -21,10 +21,10 @@ const (
 	arn  = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
 )
 
-// account answers as CloudFormation and Secrets Manager do, for one stack.
+// account simulates CloudFormation and Secrets Manager with one stack.
 type account struct {
 	outputs  map[string]string
-	secret   string // empty: access is denied
+	secret   string // empty: access denied
 	template string
 }
 
@@ -45,18 +45,21 @@ func (a account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/xml")
 	if form.Get("StackName") != "Ringback" {
 		w.WriteHeader(400)
-		fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack with id %s does not exist</Message></Error></ErrorResponse>`, form.Get("StackName"))
+		fmt.Fprintf(w, "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code>"+
+			"<Message>Stack with id %s does not exist</Message></Error></ErrorResponse>", form.Get("StackName"))
 		return
 	}
 	switch form.Get("Action") {
 	case "DescribeStacks":
-		var outputs strings.Builder
+		io.WriteString(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member>"+
+			"<StackName>Ringback</StackName><Outputs>")
 		for key, value := range a.outputs {
-			fmt.Fprintf(&outputs, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
+			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}
-		fmt.Fprintf(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>Ringback</StackName><Outputs>%s</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, outputs.String())
+		io.WriteString(w, "</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 	case "GetTemplate":
-		fmt.Fprintf(w, `<GetTemplateResponse><GetTemplateResult><TemplateBody>%s</TemplateBody></GetTemplateResult></GetTemplateResponse>`, a.template)
+		fmt.Fprintf(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody>%s</TemplateBody></GetTemplateResult>"+
+			"</GetTemplateResponse>", a.template)
 	}
 }
 
@@ -64,8 +67,8 @@ func open(t *testing.T, a account, name string) *stack.Stack {
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
 	return stack.New(aws.Config{
-		Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
-		RetryMaxAttempts: 1,
+		Region: "eu-central-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
 	}, name)
 }
 
@@ -77,12 +80,16 @@ func TestWebhook(t *testing.T) {
 		plans   string // their types
 		err     string
 	}{
-		"bearer":         {account{outputs: both, secret: `{"type":"bearer","token":"t0ken"}`}, "Ringback", "bearer", ""},
-		"rotation":       {account{outputs: both, secret: `[{"type":"hmac","secretKey":"k","algorithm":"sha256"},{"type":"bearer","token":"t0ken"}]`}, "Ringback", "hmac bearer", ""},
-		"a JWT":          {account{outputs: map[string]string{"WebhookUrl": hook}}, "Ringback", "", ""},
-		"no such stack":  {account{}, "Ringbacks", "", "the stack Ringbacks cannot be read: ValidationError: Stack with id Ringbacks does not exist (is its name right"},
-		"another's":      {account{outputs: map[string]string{"Url": hook}}, "Ringback", "", "has no output WebhookUrl"},
-		"not permitted":  {account{outputs: both}, "Ringback", "", "has a credential that cannot be read: AccessDeniedException: no such permission"},
+		"bearer": {account{outputs: both, secret: `{"type":"bearer","token":"t0ken"}`}, "Ringback", "bearer", ""},
+		"rotation": {account{outputs: both, secret: `[{"type":"hmac","secretKey":"k","algorithm":"sha256"},` +
+			`{"type":"bearer","token":"t0ken"}]`}, "Ringback", "hmac bearer", ""},
+		"a JWT": {account{outputs: map[string]string{"WebhookUrl": hook}}, "Ringback", "", ""},
+		"no such stack": {account{}, "Ringbacks", "", "cannot read the stack Ringbacks: ValidationError: " +
+			"Stack with id Ringbacks does not exist (check its name"},
+		"another program's": {account{outputs: map[string]string{"Url": hook}}, "Ringback", "",
+			"has no output WebhookUrl"},
+		"not permitted": {account{outputs: both}, "Ringback", "", "cannot read the credential of the stack Ringback: " +
+			"AccessDeniedException: no such permission"},
 		"broken":         {account{outputs: both, secret: `t0ken`}, "Ringback", "", "webhook credential: not JSON"},
 		"without a type": {account{outputs: both, secret: `{"token":"t0ken"}`}, "Ringback", "", "the member type is missing"},
 	} {
@@ -118,7 +125,7 @@ func TestJobs(t *testing.T) {
 		"there":         {map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": queue}, "Ringback", ""},
 		"no table":      {map[string]string{"ResultsQueueUrl": queue}, "Ringback", "has no output JobsTableName"},
 		"no queue":      {map[string]string{"JobsTableName": "jobs"}, "Ringback", "has no output ResultsQueueUrl"},
-		"no such stack": {nil, "Ringbacks", "the stack Ringbacks cannot be read: ValidationError"},
+		"no such stack": {nil, "Ringbacks", "cannot read the stack Ringbacks: ValidationError"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table, results, err := open(t, account{outputs: row.outputs}, row.stack).Jobs(t.Context())
@@ -136,12 +143,14 @@ func TestJobs(t *testing.T) {
 }
 
 func TestHasPublicKey(t *testing.T) {
-	for template, want := range map[string]bool{`{"Resources":{}}`: false, `{"VAPI_PUBLIC_KEY_SECRET_ID":"arn"}`: true} {
+	for template, want := range map[string]bool{
+		`{"Resources":{}}`: false, `{"VAPI_PUBLIC_KEY_SECRET_ID":"arn"}`: true,
+	} {
 		if got, err := open(t, account{template: template}, "Ringback").HasPublicKey(t.Context()); got != want || err != nil {
 			t.Errorf("%s: %t, %v", template, got, err)
 		}
 	}
 	if _, err := open(t, account{}, "Other").HasPublicKey(t.Context()); err == nil {
-		t.Error("another stack has a template")
+		t.Error("an unknown stack has a template")
 	}
 }

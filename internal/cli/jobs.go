@@ -203,11 +203,11 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		line("last change", clock(d.Updated))
 		line("deadline", clock(d.Deadline))
 		line("attempt", fmt.Sprint(d.Attempt))
-		line("lease expires", clock(d.HeldUntil))
+		line("lease expires", clock(d.LeaseExpiry))
 		line("waits until", clock(d.WakeAt))
-		flag("waits for an external completion", d.Outside)
-		if d.Wakes > 0 {
-			line("suspended", fmt.Sprintf("%d times", d.Wakes))
+		flag("waits for an external completion", d.External)
+		if d.WakeUps > 0 {
+			line("suspended", fmt.Sprintf("%d times", d.WakeUps))
 		}
 		line("progress", d.Progress)
 		line("result", string(d.Status))

@@ -248,7 +248,7 @@ func TestJobsOfALocalRun(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &d); err != nil {
 			t.Fatalf("%v, %s%s", err, out, errOut)
 		}
-		delivered = d.State == "delivered" && strings.Contains(d.Data.Result, "was cancelled")
+		delivered = d.State == "delivered" && strings.Contains(d.Data.Result, "that request was cancelled")
 	}
 	if _, errOut := jobs(1, "cancel", id); !strings.Contains(errOut, "its state is delivered") {
 		t.Error(errOut)
@@ -265,7 +265,7 @@ func TestJobsRefuses(t *testing.T) {
 		"both":            {[]string{"list", "--stack", "Ringback", "--local"}, 80, "can't be used together"},
 		"an address only": {[]string{"list", "--addr", "127.0.0.1:1"}, 1, "--addr requires --local"},
 		"another machine": {[]string{"list", "--local", "--addr", "192.0.2.1:80"}, 1, "is not an address of this machine"},
-		"no local run":    {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1, "no local run answers on 127.0.0.1:1"},
+		"no local run":    {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1, "cannot reach a local run on 127.0.0.1:1"},
 		"no job":          {[]string{"cancel", "--local"}, 80, "expected \"<id>\""},
 	} {
 		t.Run(name, func(t *testing.T) {

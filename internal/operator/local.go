@@ -22,9 +22,8 @@ const (
 	cancelRoute = "POST /jobs/cancel" // ?id=…&reason=…
 )
 
-// Handler serves jobs to programs on this machine, and to nobody else: not to
-// another machine, not through a tunnel or a proxy, and not to a page in a
-// browser. Who may not have it is told that there is nothing.
+// Handler serves jobs to programs on this machine only. It answers 404 to another
+// machine, to a tunnel or a proxy, and to a page in a browser.
 func Handler(jobs *Jobs) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(listRoute, func(w http.ResponseWriter, r *http.Request) {
@@ -48,11 +47,13 @@ func Handler(jobs *Jobs) http.Handler {
 	})
 }
 
-// fromHere says whether a request comes from a program on this machine. Tunnels
-// and proxies connect from here, too, but say whom they speak for, or whom they
-// were asked for. So do browsers.
+// fromHere reports whether a request comes from a program on this machine. Tunnels,
+// proxies and browsers may connect from this machine, too. They have another Host, or
+// headers that name the origin of the request.
 func fromHere(r *http.Request) bool {
-	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
+	for _, name := range []string{
+		"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via",
+	} {
 		if r.Header.Get(name) != "" {
 			return false
 		}
@@ -69,14 +70,14 @@ func loopback(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// signature is a header of all answers, by which they are known from those of
-// other programs.
+// signature is a header of every answer. It distinguishes a local run from other
+// programs.
 const signature = "Ringback-Local"
 
-// problem is the answer to a request that failed.
+// problem is the answer to a failed request.
 type problem struct {
 	Error string    `json:"error"`
-	State job.State `json:"state,omitempty"` // of a job that is over
+	State job.State `json:"state,omitempty"` // of a finished job
 }
 
 func respond(w http.ResponseWriter, v any, err error) {
@@ -96,41 +97,42 @@ func respond(w http.ResponseWriter, v any, err error) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// Local are the jobs of a local run. Its methods are those of [Jobs].
+// Local are the jobs of a local run. It has the methods of [Jobs].
 type Local struct {
 	addr   string
 	client *http.Client
 }
 
-// NewLocal gives the jobs of the local run that listens on an address, host:port,
-// of this machine. Whether it is there is seen when it is asked.
+// NewLocal returns the jobs of the local run at an address of this machine, host:port. It
+// does not check whether there is a local run.
 func NewLocal(addr string) (*Local, error) {
 	if !loopback(addr) {
-		return nil, fmt.Errorf("%s is not an address of this machine, and a local run shows its jobs to nobody else", addr)
+		return nil, fmt.Errorf("%s is not an address of this machine; a local run shows its jobs on this machine only", addr)
 	}
-	// No proxy: it would not be on this machine, and the run would not answer it.
-	return &Local{addr: addr, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}, nil
+	// The transport uses no proxy, because a local run does not answer proxies.
+	transport := &http.Transport{DisableKeepAlives: true}
+	return &Local{addr: addr, client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}, nil
 }
 
-// List is [Jobs.List].
+// List is like [Jobs.List].
 func (l *Local) List(ctx context.Context, callID string) (list List, err error) {
 	err = l.ask(ctx, http.MethodGet, "/jobs", url.Values{"call": {callID}}, &list)
 	return list, err
 }
 
-// Show is [Jobs.Show].
+// Show is like [Jobs.Show].
 func (l *Local) Show(ctx context.Context, id string, data bool) (d Details, err error) {
 	err = l.ask(ctx, http.MethodGet, "/jobs/show", url.Values{"id": {id}, "data": {fmt.Sprint(data)}}, &d)
 	return d, err
 }
 
-// Cancel is [Jobs.Cancel].
+// Cancel is like [Jobs.Cancel].
 func (l *Local) Cancel(ctx context.Context, id, reason string) (c Cancelled, err error) {
 	err = l.ask(ctx, http.MethodPost, "/jobs/cancel", url.Values{"id": {id}, "reason": {reason}}, &c)
 	return c, err
 }
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer bounds an answer, in bytes.
 const maxAnswer = 16 << 20
 
 func (l *Local) ask(ctx context.Context, method, path string, query url.Values, into any) error {
@@ -141,17 +143,17 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 	}
 	response, err := l.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("no local run answers on %s; is it started (ringback dev), and is the address right? %w", l.addr, err)
+		return fmt.Errorf("cannot reach a local run on %s; start it with ringback dev, or check the address: %w", l.addr, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("the local run's answer broke off: %w", err)
+		return fmt.Errorf("cannot read the answer of the local run: %w", err)
 	}
 	var p problem
 	switch {
 	case response.Header.Get(signature) == "":
-		return fmt.Errorf("what listens on %s is no local run, or an older one: it answered %s", l.addr, response.Status)
+		return fmt.Errorf("the program on %s is not a local run, or an older one: it answered %s", l.addr, response.Status)
 	case response.StatusCode == http.StatusOK:
 		err = json.Unmarshal(body, into)
 	default:
@@ -159,7 +161,7 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("the local run's answer cannot be read: %w", err)
+		return fmt.Errorf("cannot decode the answer of the local run: %w", err)
 	case response.StatusCode == http.StatusConflict:
 		return &FinishedError{State: p.State}
 	case response.StatusCode == http.StatusNotFound:

@@ -1,6 +1,5 @@
-// Package operate is what an operator can do with jobs: list them, look at one,
-// and cancel one. It does so in a deployment with the operator's own
-// permissions, and in a local run by a route of its gateway.
+// Package operator lists, shows and cancels jobs for an operator. It uses a deployment
+// with the operator's own permissions, or a local run by HTTP.
 package operator
 
 import (
@@ -18,41 +17,40 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// MaxListed is how many jobs are listed at most.
+// MaxListed bounds a list of jobs.
 const MaxListed = 1000
 
-// Table is what is needed of the jobs table. It is made for [jobtable.Table].
+// Table is implemented by [jobtable.Table].
 type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
-// Outcomes takes the outcomes: the results queue.
+// Outcomes is the results queue.
 type Outcomes interface {
-	// Send gives an error for each message, nil where it was queued.
+	// Send returns an error for each message, which is nil if it was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Config says which jobs are meant. All of it is required but Now.
+// Config selects the jobs. All of it is required, except Now.
 type Config struct {
 	Table    Table
 	Outcomes Outcomes
 
-	// Active gives the jobs that are not over, most of them at most, and
-	// whether that is all of them.
+	// Active returns at most most unfinished jobs, and whether these are all.
 	Active func(ctx context.Context, most int) (jobs []job.Summary, all bool, err error)
 
 	Now func() time.Time // nil means time.Now
 }
 
-// Jobs are the jobs of a table.
+// Jobs are the jobs of a deployment.
 type Jobs struct{ cfg Config }
 
-// New makes the jobs of a table.
+// New returns the jobs of a deployment.
 func New(cfg Config) (*Jobs, error) {
 	if cfg.Table == nil || cfg.Outcomes == nil || cfg.Active == nil {
-		return nil, errors.New("the operator needs a table and the results queue")
+		return nil, errors.New("an operator needs the jobs table and the results queue")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -63,21 +61,21 @@ func New(cfg Config) (*Jobs, error) {
 // List is a list of jobs, the oldest first.
 type List struct {
 	Jobs []Job `json:"jobs"`
-	All  bool  `json:"all"` // there are no others
+	All  bool  `json:"all"` // the list is complete
 }
 
-// Job is a line of a list.
+// Job is a job in a list.
 type Job struct {
 	ID       string    `json:"id"`
 	Tool     string    `json:"tool"`
 	State    job.State `json:"state"`
 	Progress string    `json:"progress,omitempty"`
-	WakeAt   time.Time `json:"wakeAt,omitzero"` // until when it waits, at the latest
+	WakeAt   time.Time `json:"wakeAt,omitzero"` // the latest end of its wait
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 }
 
-// List gives the jobs of a call; without a call, the jobs that are not over.
+// List returns the jobs of a call, or the unfinished jobs if callID is empty.
 func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 	var found []job.Summary
 	var err error
@@ -94,47 +92,50 @@ func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 	for _, s := range found {
 		l.Jobs = append(l.Jobs, Job(s))
 	}
-	slices.SortStableFunc(l.Jobs, func(a, b Job) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
+	slices.SortStableFunc(l.Jobs, func(a, b Job) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	})
 	return l, nil
 }
 
-// Details are what can be known of a job. The control URL and the customer's
-// number are nobody's business, and not among them.
+// Details describe a job. They omit the control URL and the customer's number, which an
+// operator does not need.
 type Details struct {
 	Job
-	CallID    string     `json:"callId"`
-	Attempt   int        `json:"attempt"`
-	Wakes     int        `json:"wakes,omitempty"`   // how often it was put to wait
-	Outside   bool       `json:"outside,omitempty"` // it waits for somebody outside
-	HeldUntil time.Time  `json:"heldUntil,omitzero"`
-	Deadline  time.Time  `json:"deadline"`
-	AfterCall string     `json:"afterCall,omitempty"`
-	Status    job.Status `json:"status,omitempty"` // of its result; empty where there is none
-	Exhausted bool       `json:"exhausted,omitempty"`
-	Reason    string     `json:"reason,omitempty"` // the last failure
-	RevivedIn string     `json:"revivedIn,omitempty"`
+	CallID      string     `json:"callId"`
+	Attempt     int        `json:"attempt"`
+	WakeUps     int        `json:"wakes,omitempty"`   // how often it was suspended
+	External    bool       `json:"outside,omitempty"` // it waits for an external completion
+	LeaseExpiry time.Time  `json:"heldUntil,omitzero"`
+	Deadline    time.Time  `json:"deadline"`
+	AfterCall   string     `json:"afterCall,omitempty"`
+	Status      job.Status `json:"status,omitempty"` // of its result; empty if there is none
+	Exhausted   bool       `json:"exhausted,omitempty"`
+	Reason      string     `json:"reason,omitempty"` // the last failure
+	RevivedIn   string     `json:"revivedIn,omitempty"`
 
 	Data *Data `json:"data,omitempty"`
 }
 
-// Data is what the caller and the tool have said.
+// Data is the content of a job.
 type Data struct {
-	Arguments json.RawMessage `json:"arguments,omitempty"` // empty where the record does not hold them
-	State     json.RawMessage `json:"state,omitempty"`     // what the tool left for its next run
+	Arguments json.RawMessage `json:"arguments,omitempty"` // empty if they are not in the record
+	State     json.RawMessage `json:"state,omitempty"`     // the tool state
 	Result    string          `json:"result,omitempty"`
-	Control   json.RawMessage `json:"control,omitempty"` // the control message that the result is
+	Control   json.RawMessage `json:"control,omitempty"` // the control message of an action
 }
 
-// Show gives what is known of a job, and with data what was said. It fails with
-// [jobtable.ErrNotFound].
+// Show returns a job, with its content if data is true. It returns
+// [jobtable.ErrNotFound] if there is no such job.
 func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) {
 	r, err := j.cfg.Table.Load(ctx, id)
 	if err != nil {
 		return Details{}, err
 	}
 	d := Details{
-		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, Wakes: r.WakeUp, Outside: r.External && r.State == job.StateWaiting,
-		HeldUntil: r.LeaseExpiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
+		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, WakeUps: r.WakeUp,
+		External:    r.External && r.State == job.StateWaiting,
+		LeaseExpiry: r.LeaseExpiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
 		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.NextCallID,
 	}
 	if r.Result != nil {
@@ -153,28 +154,30 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 }
 
 const (
-	// cancelled is what the caller is told.
-	cancelled = "I am sorry, this was cancelled before it was finished."
-	// byOperator begins the reason in the record.
+	// cancelled is delivered to the caller.
+	cancelled = "I'm sorry, that request was cancelled."
+	// byOperator is the prefix of the reason in the record.
 	byOperator = "cancelled by an operator"
 )
 
-// FinishedError says that a job cannot be cancelled, as it is over.
+// FinishedError means that a job cannot be cancelled because it has finished.
 type FinishedError struct{ State job.State }
 
-func (e *FinishedError) Error() string { return "the job is over already: " + string(e.State) }
+func (e *FinishedError) Error() string {
+	return "the job has already finished: its state is " + string(e.State)
+}
 
-// Cancelled says what follows from a cancellation.
+// Cancelled is the result of a cancellation.
 type Cancelled struct {
-	// ByFunction says that the function that runs the job tells the caller, and
-	// not this cancellation.
+	// ByFunction means that the function that runs the job delivers the failure,
+	// and not this cancellation.
 	ByFunction bool `json:"byFunction"`
 }
 
-// Cancel ends a job that is not over, and has its failure told to the caller. A
-// tool that runs has its context end within seconds, and what it comes to is not
-// used. It can be repeated. It fails with a [*FinishedError] and with
-// [jobtable.ErrNotFound].
+// Cancel ends an unfinished job and delivers its failure to the caller. If the tool is
+// running, its context ends within seconds and its result is discarded. Cancel can be
+// repeated. It returns a [*FinishedError] if the job has finished, and
+// [jobtable.ErrNotFound] if there is no such job.
 func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error) {
 	r, err := j.cfg.Table.Load(ctx, id)
 	if err != nil {
@@ -189,7 +192,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	}, why))
 	switch {
 	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):
-		// It was cancelled before; its outcome may not have got on its way.
+		// It was cancelled before, but its outcome may not have been sent.
 	case errors.Is(err, job.ErrFinished):
 		return Cancelled{}, &FinishedError{State: r.State}
 	case err != nil:
@@ -206,7 +209,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 		err = errors.Join(j.cfg.Outcomes.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(r.CallID)}})...)
 	}
 	if err != nil {
-		return Cancelled{}, fmt.Errorf("the job is cancelled, but this could not be sent on its way to the caller; cancel it again: %w", err)
+		return Cancelled{}, fmt.Errorf("the job is cancelled, but its outcome was not sent; cancel it again: %w", err)
 	}
 	return Cancelled{}, nil
 }

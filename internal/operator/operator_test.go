@@ -35,7 +35,7 @@ func (o *outbox) Send(_ context.Context, messages []queue.Message) []error {
 	return errs
 }
 
-// jobs are those of an operator, near or far.
+// jobs is implemented by [operator.Jobs] and [operator.Local].
 type jobs interface {
 	List(ctx context.Context, callID string) (operator.List, error)
 	Show(ctx context.Context, id string, data bool) (operator.Details, error)
@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	store := new(memtable.Store)
 	w.table = jobtable.New(store)
 	var err error
-	if w.near, err = operator.New(operator.Config{Table: w.table, Outcomes: w.out, Active: func(_ context.Context, most int) ([]job.Summary, bool, error) {
+	active := func(context.Context, int) ([]job.Summary, bool, error) {
 		var all []job.Summary
 		for _, r := range store.Records() {
 			if r.State.Active() {
@@ -65,7 +65,11 @@ func newWorld(t *testing.T) *world {
 			}
 		}
 		return all, true, nil
-	}, Now: func() time.Time { return w.now }}); err != nil {
+	}
+	w.near, err = operator.New(operator.Config{
+		Table: w.table, Outcomes: w.out, Active: active, Now: func() time.Time { return w.now },
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(operator.Handler(w.near))
@@ -77,15 +81,17 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// claim makes a job that runs.
+// claim stores a running job.
 func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Record) {
 	t.Helper()
 	j := job.Job{
-		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "tool", Arguments: json.RawMessage(`{"a":"planted argument"}`),
+		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "tool",
+		Arguments:  json.RawMessage(`{"a":"planted argument"}`),
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),
 	}
-	r, err := w.table.Claim(t.Context(), job.NewRecord(j, job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}, j.CallEnds, "m1", w.now, time.Minute))
+	policy := job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}
+	r, err := w.table.Claim(t.Context(), job.NewRecord(j, policy, j.CallEnds, "m1", w.now, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,27 +99,39 @@ func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Rec
 	return j, r
 }
 
-// wait has a job wait for somebody outside.
-func (w *world) wait(t *testing.T, callID, toolCallID string) job.Job {
+// wait stores a job that waits for an external completion.
+func (w *world) wait(t *testing.T, callID, toolCallID string) {
 	t.Helper()
 	j, r := w.claim(t, callID, toolCallID)
-	if _, err := w.table.ChangeClaimed(t.Context(), r, job.Suspend(w.now, j, time.Time{}, true, json.RawMessage(`{"s":"planted state"}`))); err != nil {
+	rule := job.Suspend(w.now, j, time.Time{}, true, json.RawMessage(`{"s":"planted state"}`))
+	if _, err := w.table.ChangeClaimed(t.Context(), r, rule); err != nil {
 		t.Fatal(err)
 	}
-	return j
 }
 
-func (w *world) both(t *testing.T, test func(t *testing.T, w *world, j jobs)) {
-	for name, pick := range map[string]func(*world) jobs{"near": func(w *world) jobs { return w.near }, "local": func(w *world) jobs { return w.far }} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			test(t, w, pick(w))
-		})
+// finish stores the result of a running job.
+func (w *world) finish(t *testing.T, r job.Record) {
+	t.Helper()
+	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}
+	if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, result, false, "")); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// both runs a test with the jobs of a deployment and of a local run.
+func both(t *testing.T, test func(t *testing.T, w *world, j jobs)) {
+	t.Run("deployment", func(t *testing.T) {
+		w := newWorld(t)
+		test(t, w, w.near)
+	})
+	t.Run("local", func(t *testing.T) {
+		w := newWorld(t)
+		test(t, w, w.far)
+	})
 }
 
 func TestList(t *testing.T) {
-	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+	both(t, func(t *testing.T, w *world, j jobs) {
 		if l, err := j.List(t.Context(), ""); err != nil || len(l.Jobs) != 0 || !l.All {
 			t.Errorf("%+v, %v", l, err)
 		}
@@ -123,9 +141,7 @@ func TestList(t *testing.T) {
 		if _, err := w.table.Change(t.Context(), "c2/b", job.AddProgress(w.now, "half way")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, "")); err != nil {
-			t.Fatal(err)
-		}
+		w.finish(t, r)
 		names := func(callID string) string {
 			l, err := j.List(t.Context(), callID)
 			if err != nil || !l.All {
@@ -154,7 +170,7 @@ func TestList(t *testing.T) {
 }
 
 func TestShow(t *testing.T) {
-	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+	both(t, func(t *testing.T, w *world, j jobs) {
 		w.wait(t, "c", "a")
 		for _, data := range []bool{false, true} {
 			d, err := j.Show(t.Context(), "c/a", data)
@@ -165,16 +181,17 @@ func TestShow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.State != job.StateWaiting || !d.Outside || d.CallID != "c" || d.Tool != "tool" || d.Wakes != 1 || d.AfterCall != "next_call" {
+			if d.State != job.StateWaiting || !d.External || d.CallID != "c" || d.Tool != "tool" || d.WakeUps != 1 ||
+				d.AfterCall != "next_call" {
 				t.Errorf("%s", text)
 			}
 			for _, never := range []string{"5550100", "/control"} {
 				if strings.Contains(string(text), never) {
-					t.Errorf("%s is shown: %s", never, text)
+					t.Errorf("it contains %s: %s", never, text)
 				}
 			}
-			for _, said := range []string{"planted argument", "planted state"} {
-				if strings.Contains(string(text), said) != data {
+			for _, content := range []string{"planted argument", "planted state"} {
+				if strings.Contains(string(text), content) != data {
 					t.Errorf("with data %t: %s", data, text)
 				}
 			}
@@ -186,11 +203,12 @@ func TestShow(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	new(world).both(t, func(t *testing.T, w *world, j jobs) {
+	both(t, func(t *testing.T, w *world, j jobs) {
 		w.wait(t, "c", "a")
-		w.out.err = errors.New("the queue is away")
-		if _, err := j.Cancel(t.Context(), "c/a", "why not"); err == nil || !strings.Contains(err.Error(), "cancel it again: ") {
-			t.Errorf("a queue that takes nothing: %v", err)
+		w.out.err = errors.New("the queue is unavailable")
+		_, err := j.Cancel(t.Context(), "c/a", "why not")
+		if err == nil || !strings.Contains(err.Error(), "cancel it again: ") {
+			t.Errorf("without a queue: %v", err)
 		}
 		w.out.err = nil
 		c, err := j.Cancel(t.Context(), "c/a", "why not")
@@ -198,7 +216,8 @@ func TestCancel(t *testing.T) {
 			t.Fatalf("%+v, %v, %d messages", c, err, len(w.out.sent))
 		}
 		o, err := job.DecodeOutcome(w.out.sent[0].Body)
-		if err != nil || o.JobID != "c/a" || o.Result.Status != job.StatusError || o.Result.Delivery != job.DeliverySay || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
+		if err != nil || o.JobID != "c/a" || o.Result.Status != job.StatusError ||
+			o.Result.Delivery != job.DeliverySay || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
 			t.Errorf("%+v, %v", o, err)
 		}
 		r, err := w.table.Load(t.Context(), "c/a")
@@ -206,19 +225,19 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 
-		// One that runs, and is not kept in its record, is told by who runs it.
+		// The function that runs a job delivers its cancellation if the record has
+		// no stored job.
 		w.claim(t, "c", "b")
 		if c, err := j.Cancel(t.Context(), "c/b", ""); err != nil || !c.ByFunction || len(w.out.sent) != 1 {
 			t.Errorf("%+v, %v", c, err)
 		}
 
-		// One that is over is left as it is.
+		// A finished job does not change.
 		_, running := w.claim(t, "c", "d")
-		if _, err := w.table.ChangeClaimed(t.Context(), running, job.Finish(w.now, job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}, false, "")); err != nil {
-			t.Fatal(err)
-		}
+		w.finish(t, running)
 		_, err = j.Cancel(t.Context(), "c/d", "")
-		if finished, ok := errors.AsType[*operator.FinishedError](err); !ok || finished.State != job.StateDone || len(w.out.sent) != 1 {
+		finished, ok := errors.AsType[*operator.FinishedError](err)
+		if !ok || finished.State != job.StateDone || len(w.out.sent) != 1 {
 			t.Errorf("%v", err)
 		}
 		if _, err := j.Cancel(t.Context(), "c/e", ""); !errors.Is(err, jobtable.ErrNotFound) {
@@ -227,7 +246,7 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestFromHere tests who gets to the jobs of a local run.
+// TestFromHere tests which clients may see the jobs of a local run.
 func TestFromHere(t *testing.T) {
 	w := newWorld(t)
 	w.wait(t, "c", "a")
@@ -261,7 +280,7 @@ func TestFromHere(t *testing.T) {
 			}
 			response.Body.Close()
 			if response.StatusCode != row.status {
-				t.Errorf("answered with %d, want %d", response.StatusCode, row.status)
+				t.Errorf("status %d, want %d", response.StatusCode, row.status)
 			}
 		})
 	}
@@ -270,13 +289,13 @@ func TestFromHere(t *testing.T) {
 	answer := httptest.NewRecorder()
 	operator.Handler(w.near).ServeHTTP(answer, away)
 	if answer.Code != http.StatusNotFound {
-		t.Errorf("another machine was answered with %d", answer.Code)
+		t.Errorf("another machine got %d", answer.Code)
 	}
 }
 
 func TestNoLocalRun(t *testing.T) {
 	if _, err := operator.NewLocal("192.0.2.1:8787"); err == nil {
-		t.Error("another machine was taken")
+		t.Error("an address of another machine was accepted")
 	}
 	for name, body := range map[string]string{"a page": "<html>", "an API": `{"message":"Not Found"}`} {
 		for _, status := range []int{200, 404} {
@@ -290,7 +309,8 @@ func TestNoLocalRun(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := l.Show(t.Context(), "c/a", false); err == nil || errors.Is(err, jobtable.ErrNotFound) || !strings.Contains(err.Error(), "is no local run") {
+				_, err = l.Show(t.Context(), "c/a", false)
+				if err == nil || errors.Is(err, jobtable.ErrNotFound) || !strings.Contains(err.Error(), "is not a local run") {
 					t.Errorf("%v", err)
 				}
 			})
@@ -300,7 +320,8 @@ func TestNoLocalRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.List(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no local run answers on 127.0.0.1:1") {
+	_, err = l.List(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "cannot reach a local run on 127.0.0.1:1") {
 		t.Errorf("%v", err)
 	}
 }

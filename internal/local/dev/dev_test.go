@@ -234,7 +234,7 @@ func TestJobs(t *testing.T) {
 	if _, err := jobs.Cancel(t.Context(), list.Jobs[0].ID, "a test"); err != nil {
 		t.Fatal(err)
 	}
-	l.screen.wait(t, "│ I am sorry, this was cancelled before it was finished.")
+	l.screen.wait(t, "│ I'm sorry, that request was cancelled.")
 	if list, err := jobs.List(t.Context(), ""); err != nil || len(list.Jobs) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -372,7 +372,7 @@ func TestCancel(t *testing.T) {
 		}
 		w.drained()
 		for _, id := range []string{"one/a", "two/b"} {
-			one(t, w.messages(id[:3]), "I am sorry, this was cancelled before it was finished.")
+			one(t, w.messages(id[:3]), "I'm sorry, that request was cancelled.")
 			if r := w.record(id); r.State != job.StateDelivered || r.Result.Status != job.StatusError || r.Reason != "cancelled by an operator: a test" {
 				t.Errorf("the record of %s says %s, %q", id, r.State, r.Reason)
 			}
@@ -385,7 +385,7 @@ func TestCancel(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		w.drained()
-		one(t, w.messages("two"), "this was cancelled")
+		one(t, w.messages("two"), "that request was cancelled")
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package hours says within which hours of the day customers may be called.
+// Package hours defines the hours of the day in which customers may be called.
 package hours
 
 import (
@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// Hours are hours of each day in a time zone.
+// Hours are a period of each day in a time zone.
 type Hours struct {
 	from, to time.Duration // since midnight
 	zone     *time.Location
 }
 
-// Parse reads hours like "09:00-18:00", in an IANA time zone such as
-// "Europe/Berlin". An empty zone means UTC. Hours that end before they begin go
-// past midnight; "00:00-24:00" is the whole day.
+// Parse parses hours such as "09:00-18:00", in an IANA time zone such as
+// "Europe/Berlin". An empty zone means UTC. If the end is before the beginning, the
+// hours span midnight. "00:00-24:00" is the whole day.
 func Parse(text, zone string) (Hours, error) {
 	location, err := time.LoadLocation(zone)
-	if err != nil || zone == "Local" { // which is nobody's who reads the setting
-		return Hours{}, fmt.Errorf("there is no time zone %q; name one like Europe/Berlin", zone)
+	if err != nil || zone == "Local" { // the zone of the server is not that of the customers
+		return Hours{}, fmt.Errorf("there is no time zone %q; use one like Europe/Berlin", zone)
 	}
-	// Digits alone: Sscanf would take signs and spaces for numbers, too.
+	// Check for digits first, because Sscanf also accepts signs and spaces.
 	var h [4]int
 	if shape.MatchString(text) {
 		_, err = fmt.Sscanf(text, "%2d:%2d-%2d:%2d", &h[0], &h[1], &h[2], &h[3])
@@ -37,7 +37,7 @@ var shape = regexp.MustCompile(`^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$`)
 
 const day = 24 * time.Hour
 
-// clock is a time of day; negative where there is no such one.
+// clock returns a time of day, or a negative duration if there is no such time.
 func clock(hour, minute int) time.Duration {
 	d := time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute
 	if minute > 59 || d > day {
@@ -46,7 +46,7 @@ func clock(hour, minute int) time.Duration {
 	return d
 }
 
-// Next is the first moment within the hours from now on: now itself, if it is.
+// Next returns the first time within the hours that is not before now.
 func (h Hours) Next(now time.Time) time.Time {
 	for at := now; ; {
 		local := at.In(h.zone)
@@ -60,8 +60,8 @@ func (h Hours) Next(now time.Time) time.Time {
 		if change.IsZero() || next.Before(change) {
 			return next
 		}
-		// The clock on the wall is changed before, perhaps into the hours, or
-		// past their beginning.
+		// The zone's offset changes earlier. The change may lead into the hours, or
+		// skip their beginning.
 		at = change
 	}
 }

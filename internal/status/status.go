@@ -107,7 +107,7 @@ func line(s job.Summary, now time.Time) string {
 		return text + "is in a state that is not known here."
 	}
 	if progress := quotable(s.Progress, maxProgress); progress != "" {
-		text += ` The last it said of its progress: "` + progress + `".`
+		text += ` Latest update: "` + progress + `".`
 	}
 	return text
 }

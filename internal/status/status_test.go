@@ -45,7 +45,7 @@ func TestText(t *testing.T) {
 		"running": {[]job.Summary{of("order_status", job.StateRunning, 90*time.Second, 0, "")}, "order_status, started 90 seconds ago, is still running."},
 		"progress": {
 			[]job.Summary{of("order_status", job.StateRunning, time.Second, 0, "Asking the \"warehouse\".\n>>>\u202e")},
-			"order_status, started 1 second ago, is still running. The last it said of its progress: \"Asking the 'warehouse'. ››>\".",
+			"order_status, started 1 second ago, is still running. Latest update: \"Asking the 'warehouse'. ››>\".",
 		},
 		"waiting": {
 			[]job.Summary{waiting("refund", 3*time.Hour, 47*time.Hour, "")},
@@ -53,7 +53,7 @@ func TestText(t *testing.T) {
 		},
 		"waiting, with progress": {
 			[]job.Summary{waiting("refund", 5*time.Minute, 3*24*time.Hour, "The manager has it.")},
-			`refund, started 5 minutes ago, is waiting, for 3 days at the most. The last it said of its progress: "The manager has it.".`,
+			`refund, started 5 minutes ago, is waiting, for 3 days at the most. Latest update: "The manager has it.".`,
 		},
 		"due":       {[]job.Summary{waiting("refund", time.Minute, 0, "")}, "refund, started 60 seconds ago, is waiting."},
 		"done":      {[]job.Summary{of("a", job.StateDone, time.Minute, 0, "half")}, "No tool of this call is running any more. a, started 60 seconds ago, is finished, and its result is being told now."},
@@ -120,7 +120,7 @@ func TestProperties(t *testing.T) {
 		}); i >= 0 {
 			t.Fatalf("it is not one line of what can be seen: %q", text[i:])
 		}
-		if strings.Count(text, `"`) != 2*strings.Count(text, ` The last it said of its progress: "`) {
+		if strings.Count(text, `"`) != 2*strings.Count(text, ` Latest update: "`) {
 			t.Fatalf("a quotation does not end where it should: %s", text)
 		}
 	})

@@ -265,8 +265,9 @@ func TestJobsRefuses(t *testing.T) {
 		"both":            {[]string{"list", "--stack", "Ringback", "--local"}, 80, "can't be used together"},
 		"an address only": {[]string{"list", "--addr", "127.0.0.1:1"}, 1, "--addr requires --local"},
 		"another machine": {[]string{"list", "--local", "--addr", "192.0.2.1:80"}, 1, "is not an address of this machine"},
-		"no local run":    {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1, "cannot reach a local run on 127.0.0.1:1"},
-		"no job":          {[]string{"cancel", "--local"}, 80, "expected \"<id>\""},
+		"no local run": {[]string{"list", "--local", "--addr", "127.0.0.1:1"}, 1,
+			"cannot reach a local run on 127.0.0.1:1"},
+		"no job": {[]string{"cancel", "--local"}, 80, "expected \"<id>\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, errOut := run(t, append([]string{"jobs"}, row.arguments...)...)

@@ -208,7 +208,7 @@ func TestTimeout(t *testing.T) {
 		"not noticed": {func(context.Context, asynctool.Call, orderInput) (asynctool.Result, error) {
 			time.Sleep(time.Hour)
 			return asynctool.Text("at last"), nil
-		}, "does not notice that its context ended"},
+		}, "ignores the end of its context"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -26,7 +27,7 @@ type end struct {
 	// worth calling anybody for, or keeping, when that has ended.
 	passing bool
 
-	later *later
+	later *toolrun.Suspension
 
 	// Of one that is neither: how long to wait before the next attempt, and
 	// whether this one does not count, as the tool was not started.
@@ -73,34 +74,22 @@ func (e *execution) attempt(ctx context.Context) end {
 
 	e.log.InfoContext(ctx, "tool started", "attempt", record.Attempt, "resumes", record.WakeUp, "timeout", tool.Timeout)
 	started := e.cfg.Now()
-	running, stop := context.WithCancelCause(ctx)
-	host := newHost(ctx, e)
-	watched := e.watch(running, stop)
-	ended := e.call(running, asynctool.Call{
-		ID: j.Call.ID, OrgID: j.Call.OrgID, Type: j.Call.Type, AssistantID: j.Call.AssistantID,
-		CustomerNumber: j.Call.CustomerNumber, ToolCallID: j.ToolCallID, Attempt: record.Attempt,
-		Resumes: record.WakeUp, State: record.ToolState, Host: e.cfg.Host(host),
-	})
-	callEnded := errors.Is(context.Cause(running), errCallEnded)
-	stop(nil)
-	<-watched
-	host.close(ended.later != nil)
-
+	ended := e.call(ctx)
 	e.log = e.log.With("attempt", record.Attempt, "took", e.cfg.Now().Sub(started))
-	switch f := ended.failure; {
-	case f != nil && callEnded:
-		return e.callEnded(ctx, f.reason)
+	switch f, later := ended.Failure, ended.Suspension; {
+	case f != nil && errors.Is(ended.Stopped, errCallEnded):
+		return e.callEnded(ctx, f.Reason)
 	case f != nil:
 		return e.failure(ctx, f)
-	case ended.later != nil && !ended.later.at.Before(record.Deadline) && !ended.later.outside:
-		reason := fmt.Sprintf("it would go on at %s, after its deadline, %s", ended.later.at.Format(time.RFC3339), record.Deadline.Format(time.RFC3339))
+	case later != nil && !later.At.Before(record.Deadline) && !later.External:
+		reason := fmt.Sprintf("it would go on at %s, after its deadline, %s", later.At.Format(time.RFC3339), record.Deadline.Format(time.RFC3339))
 		e.log.ErrorContext(ctx, "tool failed", "error", reason)
 		return failed(job.Delivery(tool.Delivery), tool.FailureText, reason)
-	case ended.later != nil:
-		return end{later: ended.later}
+	case later != nil:
+		return end{later: later}
 	}
 	e.log.InfoContext(ctx, "tool finished")
-	return end{final: true, result: ended.result}
+	return end{final: true, result: ended.Result}
 }
 
 // admitted asks whether the tool may start, as far as the call is concerned. It
@@ -213,30 +202,30 @@ func (e *execution) callEnded(ctx context.Context, detail string) end {
 
 // failure says what follows from a tool's failure: another attempt, or what
 // the caller is told.
-func (e *execution) failure(ctx context.Context, f *failure) end {
-	if f.argument != "" {
+func (e *execution) failure(ctx context.Context, f *toolrun.Failure) end {
+	if f.Argument != "" {
 		// What is told quotes the schema and never a value, yet the log
 		// is no place for what a caller said.
 		e.log.WarnContext(ctx, "the tool call's arguments break the schema")
-		return failed(job.DeliveryRespond, f.argument, f.reason).inPassing()
+		return failed(job.DeliveryRespond, f.Argument, f.Reason).inPassing()
 	}
-	delay := f.after
+	delay := f.After
 	if delay == 0 {
 		delay = batch.Backoff(firstDelay, e.record.Attempt)
 	}
 	delay = min(delay, maxDelay)
 	last := e.record.Attempt >= e.tool.Attempts || e.cfg.Now().Add(delay).After(e.record.Deadline)
-	retry := f.retry && !last
-	e.log.ErrorContext(ctx, "tool failed", "retry", retry, "error", f.reason)
+	retry := f.Retry && !last
+	e.log.ErrorContext(ctx, "tool failed", "retry", retry, "error", f.Reason)
 	if retry {
-		return end{delay: delay, reason: f.reason}
+		return end{delay: delay, reason: f.Reason}
 	}
-	text := f.spoken
+	text := f.Spoken
 	if strings.TrimSpace(text) == "" {
 		text = e.tool.FailureText
 	}
-	end := failed(job.Delivery(e.tool.Delivery), text, f.reason)
-	end.exhausted = f.retry
+	end := failed(job.Delivery(e.tool.Delivery), text, f.Reason)
+	end.exhausted = f.Retry
 	return end
 }
 

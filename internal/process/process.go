@@ -24,10 +24,6 @@ const (
 	// the time to store an outcome and to send it.
 	leaseMargin = 15 * time.Second
 
-	// shutdownMargin is what is kept of the function's own time for storing
-	// and sending what there is.
-	shutdownMargin = 10 * time.Second
-
 	firstDelay = 2 * time.Second // before the second attempt
 
 	// deadLetterDelay is before each further receive of a job on its way to

@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -41,20 +41,13 @@ func (e *execution) fits() error {
 	return err
 }
 
-// later is when a job goes on.
-type later struct {
-	at      time.Time
-	outside bool // when somebody outside has completed it, and not at a time
-	memory  json.RawMessage
-}
-
 // suspend has the job wait, and sees to it that it is woken.
-func (e *execution) suspend(ctx context.Context, l later) *batch.Retry {
+func (e *execution) suspend(ctx context.Context, l toolrun.Suspension) *batch.Retry {
 	if err := e.fits(); err != nil {
 		e.log.ErrorContext(ctx, "the job cannot wait", "error", err)
 		return e.finish(ctx, failed(job.Delivery(e.tool.Delivery), e.tool.FailureText, err.Error()))
 	}
-	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Suspend(e.cfg.Now(), e.job, l.at, l.outside, l.memory))
+	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Suspend(e.cfg.Now(), e.job, l.At, l.External, l.ToolState))
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}

@@ -105,7 +105,7 @@ const (
 	labBackTimeout     = 12
 	labVisibility      = 4
 	labLeaseMargin     = 2
-	labArrival         = 3
+	labOutcomeDelay    = 3
 	labDeliveryLease   = 5
 	labWebhookTries    = 5
 	labCompletionTries = 8
@@ -325,7 +325,7 @@ func newLab(t *testing.T) *lab {
 			return fmt.Sprintf("%s = %d * time.Second", name, int(beats*beat/time.Second))
 		}
 		change("internal/process/process.go", "leaseMargin = 15 * time.Second", in("leaseMargin", labLeaseMargin))
-		change("internal/process/process.go", "arrival = time.Minute", in("arrival", labArrival))
+		change("internal/process/finish.go", "outcomeDelay = time.Minute", in("outcomeDelay", labOutcomeDelay))
 		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", in("deliveryLease", labDeliveryLease))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})

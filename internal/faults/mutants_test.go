@@ -36,12 +36,16 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "receipt, err := t.post(", "_ = h.mark(ctx, t.record, job.StateDelivered, \"\")\n\treceipt, err := t.post("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
-		{"internal/process/process.go", "retry := e.tell(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is", "e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers is"},
-		{"internal/process/process.go", "record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish(", "claimed := e.record\n\te.record.State, e.record.Result, e.record.Exhausted, e.record.LeaseExpiry = job.StateDone, &end.result, end.exhausted, time.Time{}\n" +
-			"\tretry := e.tell(ctx)\n\te.record = claimed\n\trecord, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish("},
+		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows",
+			"e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows"},
+		{"internal/process/finish.go", "rule := job.Finish(", "claimed := e.record\n" +
+			"\te.record.State, e.record.Result, e.record.Exhausted = job.StateDone, &end.result, end.exhausted\n" +
+			"\te.record.LeaseExpiry = time.Time{}\n" +
+			"\tretry := e.send(ctx)\n\te.record = claimed\n\trule := job.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process/process.go", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {", "err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil && false {"},
+		{"internal/process/finish.go", "e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil {",
+			"e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil && false {"},
 	}},
 	{bug: "a failed record left out of the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
@@ -63,10 +67,11 @@ var bugs = []mutant{
 		{"vapi/vapiclient/receipt.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
 	}},
 	{bug: "a job that waits is not woken", edits: []edit{
-		{"internal/process/wait.go", "e.leave(ctx)\n\treturn e.arrange(ctx)", "e.leave(ctx)\n\treturn nil"},
+		{"internal/process/suspend.go", "e.leave(ctx)\n\treturn e.scheduleWakeUp(ctx)", "e.leave(ctx)\n\treturn nil"},
 	}},
 	{bug: "whoever died before the wake was arranged does not do it afterwards", edits: []edit{
-		{"internal/process/wait.go", "case e.record.Owner == e.message.MessageId || e.sent().After(e.record.Updated):", "case false:"},
+		{"internal/process/suspend.go",
+			"case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Updated):", "case false:"},
 	}},
 	{bug: "a job is completed that is finished already", edits: []edit{
 		{"internal/job/rule.go", "case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:", "case now.After(r.Deadline) || r.StoredJob == nil:"},
@@ -95,14 +100,15 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Park(", "_ = t.mark(ctx, t.record, job.StateParked, \"\")\n\tkept, err := t.cfg.Customers.Park("},
 	}},
 	{bug: "a kept result forgotten before it is sent", edits: []edit{
-		{"internal/process/wait.go", "if err := out.send(k.Outcome(record, a.Call), 0)", "_ = h.cfg.Customers.Unpark(ctx, customer, h.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
+		{"internal/process/parked.go", "if err := out.send(k.Outcome(record, a.Call), 0)",
+			"_ = p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	// What the harness found when it was new, first and with long work.
 	{bug: "the mark tried only once", edits: []edit{
 		{"internal/callback/callback.go", "n == markTries", "n == 1"},
 	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
-		{"internal/process/process.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
+		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
 		{"internal/jobtable/admission.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},

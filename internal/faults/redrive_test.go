@@ -22,7 +22,7 @@ func TestPoison(t *testing.T) {
 		t.Error(v)
 	}
 	for i, body := range poison {
-		dead, said := w.DeadJobs, "is no job"
+		dead, said := w.DeadJobs, "cannot decode job message"
 		if i%2 == 1 {
 			dead, said = w.DeadResults, "is no outcome"
 		}
@@ -30,7 +30,7 @@ func TestPoison(t *testing.T) {
 			t.Errorf("%.30q is in the dead-letter queue %d times", body, n)
 		}
 		if !strings.Contains(log.String(), said) || !strings.Contains(log.String(), job.ErrUnreadable.Error()) {
-			t.Errorf("no log says that a message %s", said)
+			t.Errorf("the log does not contain %q with the reason", said)
 		}
 	}
 	if told := w.observed.toldAt["several/ok"].Sub(w.began); told > 2*time.Second {

@@ -1,14 +1,25 @@
-// Package process does the work: it claims a job, runs its tool, stores the
-// outcome and sends it to the callback function; or has the job wait, and takes
-// it up again when it is woken. Jobs of one batch run side by
-// side, and each of them succeeds or fails alone.
+// Package process turns jobs into outcomes. It claims a job, runs its tool, stores the outcome and
+// sends it to the callback function. Or it suspends the job, schedules its wake-up, and runs the
+// tool again then. The jobs of a batch run concurrently; each succeeds or fails on its own.
+//
+// A job passes through the files in this order:
+//
+//   - process.go receives a message and claims its job;
+//   - admit.go decides whether the tool may start;
+//   - run.go runs the tool, and decides what follows from how it ended;
+//   - toolrun/ runs the tool within its time;
+//   - finish.go stores the outcome and sends it, or releases the job for another attempt;
+//   - outbox.go sends the outcomes of a batch together.
+//
+// Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups, and
+// through parked.go, which sends the results that were parked for the call. text.go holds what the
+// assistant reads if a tool was not run, and config.go what the handler needs.
 package process
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -16,379 +27,144 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/queue"
 )
 
 const (
-	// leaseMargin is how much longer than a tool's timeout its job is held:
-	// the time to store an outcome and to send it.
+	// leaseMargin is how much longer than a tool's timeout the lease on its job is: the time to
+	// store an outcome and to send it.
 	leaseMargin = 15 * time.Second
 
-	firstDelay = 2 * time.Second // before the second attempt
-
-	// deadLetterDelay is before each further receive of a job on its way to
-	// the dead-letter queue.
-	deadLetterDelay = 3 * time.Second
-
-	// arrival is before the next receive of such a job where its outcome was
-	// sent a moment ago: the callback function takes no longer to receive it,
-	// unless it is very busy.
-	arrival = time.Minute
-
-	// maxDelay bounds the delay that a tool asks for itself.
-	maxDelay = 15 * time.Minute
+	// firstDelay is the delay before the second attempt.
+	firstDelay = 2 * time.Second
 )
-
-// Table is the jobs table.
-type Table interface {
-	Claim(ctx context.Context, first job.Record) (job.Record, error)
-	Load(ctx context.Context, id string) (job.Record, error)
-	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
-	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
-}
-
-// Queue is a queue that is sent to.
-type Queue interface {
-	// Send gives an error for each message, nil where it was queued.
-	Send(ctx context.Context, messages []queue.Message) []error
-}
-
-// Jobs is the queue that the jobs come from, and their wakes.
-type Jobs interface {
-	batch.Queue
-	Queue
-}
-
-// Schedules put a message on the jobs queue at a time.
-type Schedules interface {
-	// At does nothing where there is a schedule of that name.
-	At(ctx context.Context, name string, at time.Time, body string) error
-}
-
-// Admission decides which jobs of a call may start.
-type Admission interface {
-	// Admit fails with a [*job.LimitError] if the job must not run. A job that
-	// was admitted once is admitted again.
-	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
-	// Leave records that a job no longer runs. Without it, the job counts as
-	// running until its lease ends.
-	Leave(ctx context.Context, j job.Job, now time.Time) error
-	// Ask records that the job asks a question, and returns the tool call that
-	// already asks it; with join, that one goes on. It fails with
-	// [job.ErrSuperseded] if that one was received later, and join is not set.
-	Ask(
-		ctx context.Context, j job.Job, now time.Time, key string, join bool,
-		active func(ctx context.Context, toolCallID string) (bool, error),
-	) (string, error)
-}
-
-// CallTracker knows which calls have ended.
-type CallTracker interface {
-	// Live reports whether no end of the call is recorded.
-	Live(ctx context.Context, callID string, now time.Time) (bool, error)
-}
-
-// Customers knows the results that are parked for a customer's next call.
-type Customers interface {
-	Parked(ctx context.Context, customer string) ([]job.ParkedResult, error)
-	Unpark(ctx context.Context, customer string, now time.Time, p job.ParkedResult) error
-}
-
-// Completions gives the URL at which a job can be completed until it expires.
-type Completions interface {
-	URL(ctx context.Context, jobID string, expires time.Time) (string, error)
-}
-
-// Config is what a handler is made of. All of it is required but Completions
-// and what follows.
-type Config struct {
-	Tools     *asynctool.Set
-	Table     Table
-	Outcomes  Queue // the results queue
-	Jobs      Jobs
-	Schedules Schedules
-
-	Admission   Admission
-	CallTracker CallTracker
-	Customers   Customers
-
-	// Completions may be nil; then no tool can leave its job to somebody
-	// outside.
-	Completions Completions
-
-	// Waits says how long a wait that a tool asks for is, and the deadline
-	// that it names. Nil means as long as it says; a local run has no time.
-	Waits func(time.Duration) time.Duration
-
-	// Host gives what a tool can ask of, in place of the function's own. Nil
-	// means that itself.
-	Host func(asynctool.Host) asynctool.Host
-
-	Now func() time.Time // nil means time.Now
-	Log *slog.Logger     // nil means slog.Default()
-}
 
 // Handler runs jobs.
 type Handler struct {
-	cfg      Config
-	nextCall bool // a tool keeps its results for the next call
+	cfg     Config
+	gate    gate
+	wakeUps wakeUps
+	parked  parkedResults
 }
 
-// New makes a handler.
-func New(cfg Config) (*Handler, error) {
-	if cfg.Tools == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Schedules == nil ||
-		cfg.Admission == nil || cfg.CallTracker == nil || cfg.Customers == nil {
-		return nil, errors.New("the process handler needs tools, a table with its calls and customers, two queues and schedules")
-	}
-	if cfg.Waits == nil {
-		cfg.Waits = func(d time.Duration) time.Duration { return d }
-	}
-	if cfg.Host == nil {
-		cfg.Host = func(own asynctool.Host) asynctool.Host { return own }
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
-	h := &Handler{cfg: cfg}
-	for _, tool := range cfg.Tools.Entries() {
-		h.nextCall = h.nextCall || tool.AfterCall == asynctool.NextCall
-	}
-	return h, nil
-}
-
-// Handle runs the jobs of a batch. Its error is always nil: what failed is in
-// the response, and goes back to the queue alone.
+// Handle runs the jobs of a batch. Its error is always nil: the failed messages are in the response,
+// and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	out := newOutbox(ctx, h.cfg.Outcomes, event)
 	defer out.close()
-	return batch.Handle(ctx, event, h.cfg.Jobs, h.cfg.Log, func(ctx context.Context, message events.SQSMessage) *batch.Retry {
-		defer out.leave(message)
-		return h.handle(ctx, out, message)
-	}), nil
+	return batch.Handle(ctx, event, h.cfg.Jobs, h.cfg.Log,
+		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
+			defer out.done(message)
+			return h.handle(ctx, out, message)
+		}), nil
 }
 
-// handle brings one job as far as it goes. It gives nil when its message can
-// be deleted.
+// handle handles one message. It returns nil if the message can be deleted.
 func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMessage) *batch.Retry {
 	decoded, err := job.DecodeMessage(message.Body)
 	if err != nil {
-		// Nothing can be told to anybody. The message moves to the
-		// dead-letter queue as soon as it was received often enough.
-		h.cfg.Log.ErrorContext(ctx, "a message on the jobs queue is no job", "message_id", message.MessageId, "error", err)
+		// There is no call to deliver a failure to. The message moves to the dead-letter queue as
+		// soon as it was received often enough.
+		h.cfg.Log.ErrorContext(ctx, "cannot decode job message", "message_id", message.MessageId, "error", err)
 		return &batch.Retry{}
 	}
 	switch m := decoded.(type) {
 	case job.Arrival:
-		return h.arrive(ctx, out, m, batch.Receives(message))
+		return h.parked.send(ctx, out, m, batch.Receives(message))
 	case job.WakeUp:
 		record, err := h.cfg.Table.Load(ctx, m.JobID)
 		if err == nil && record.StoredJob == nil {
-			err = errors.New("its record does not hold the job")
+			err = errors.New("the record does not contain the job")
 		}
 		if err != nil {
-			h.cfg.Log.ErrorContext(ctx, "a job cannot be woken", "job", m.JobID, "error", err)
+			h.cfg.Log.ErrorContext(ctx, "cannot load job to wake up", "job", m.JobID, "error", err)
 			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
 		}
-		e := h.errand(out, message, *record.StoredJob)
-		e.wake = m.Number
-		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
-			return h.cfg.Table.Change(ctx, m.JobID, job.Claim(h.cfg.Now(), message.MessageId, e.lease))
-		})
+		return h.newExecution(out, message, *record.StoredJob, m.Number).run(ctx)
 	default:
-		e := h.errand(out, message, decoded.(job.Job))
-		return e.run(ctx, func(ctx context.Context) (job.Record, error) {
-			return h.cfg.Table.Claim(ctx, job.NewRecord(e.job, e.terms(), e.deadline(), message.MessageId, h.cfg.Now(), e.lease))
-		})
+		return h.newExecution(out, message, decoded.(job.Job), 0).run(ctx)
 	}
 }
 
-// errand is a message's job on its way through the function.
+// claimed is a job and what its claim returned. Nothing in it changes while its tool runs.
+type claimed struct {
+	job    job.Job
+	tool   *asynctool.Entry // nil if there is no such tool
+	lease  time.Duration    // of one attempt
+	record job.Record       // as it was last saved
+	log    *slog.Logger
+}
+
+// execution is one run of a tool for one queue message.
 type execution struct {
 	*Handler
+	claimed
 	out     *outbox
 	message events.SQSMessage
-	wake    int // the number of the wake that the message is; 0 where it is the job itself
-	job     job.Job
-	tool    *asynctool.Entry // nil where there is no such tool
-	lease   time.Duration    // how long the job is held for an attempt
-	record  job.Record       // as it was claimed
-	log     *slog.Logger
+	wakeUp  int // the number of the wake-up that the message is; 0 if it is the job itself
 }
 
-func (h *Handler) errand(out *outbox, message events.SQSMessage, j job.Job) *execution {
-	e := &execution{Handler: h, out: out, message: message, job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
+func (h *Handler) newExecution(out *outbox, message events.SQSMessage, j job.Job, wakeUp int) *execution {
+	c := claimed{job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
 	if tool, known := h.cfg.Tools.Lookup(j.Tool); known {
-		e.tool, e.lease = tool, leaseMargin+tool.Timeout
+		c.tool, c.lease = tool, leaseMargin+tool.Timeout
 	}
-	return e
+	return &execution{Handler: h, claimed: c, out: out, message: message, wakeUp: wakeUp}
 }
 
-// deadline is until when the job's result may be told.
-func (e *execution) deadline() time.Time {
-	if e.tool != nil && e.tool.Deadline > 0 {
-		return e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
-	}
-	return e.job.CallEnds
-}
-
-func (e *execution) terms() job.Policy {
-	if e.tool == nil {
-		return job.Policy{}
-	}
-	terms := job.Policy{Delivery: job.Delivery(e.tool.Delivery)}
-	if e.tool.AfterCall != asynctool.Announce {
-		terms.AfterCall = job.AfterCall(e.tool.AfterCall)
-	}
-	return terms
-}
-
-// run claims the job, and brings it as far as it goes.
-func (e *execution) run(ctx context.Context, claim func(context.Context) (job.Record, error)) *batch.Retry {
-	record, err := claim(ctx)
+// run claims the job and runs its tool, if it may start.
+func (e *execution) run(ctx context.Context) *batch.Retry {
+	record, err := e.claim(ctx)
 	e.record = record
 	var busy *job.BusyError
-	var asleep *job.SuspendedError
+	var suspended *job.SuspendedError
 	switch {
 	case errors.As(err, &busy):
-		e.log.InfoContext(ctx, "the job is already running", "until", busy.Until)
+		e.log.InfoContext(ctx, "job is already running", "until", busy.Until)
 		return e.retryAt(busy.Until)
-	case errors.As(err, &asleep):
-		return e.asleep(ctx, asleep.Until)
+	case errors.As(err, &suspended):
+		return e.stillSuspended(ctx, suspended.Until)
 	case errors.Is(err, job.ErrFinished):
-		e.log.InfoContext(ctx, "the job has been run before", "state", record.State)
-		return e.finished(ctx)
+		e.log.InfoContext(ctx, "job is already finished", "state", record.State)
+		return e.alreadyFinished(ctx)
 	case err != nil:
-		e.log.ErrorContext(ctx, "the job cannot be claimed", "error", err)
+		e.log.ErrorContext(ctx, "cannot claim job", "error", err)
 		return e.retry()
 	}
-	end := e.attempt(ctx)
+	refused, err := e.gate.admit(ctx, e.claimed)
 	switch {
-	case end.later != nil:
-		return e.suspend(ctx, *end.later)
-	case end.final:
-		return e.finish(ctx, end)
+	case err != nil:
+		e.log.ErrorContext(ctx, "cannot decide whether the tool may start", "error", err)
+		return e.release(ctx, batch.Backoff(firstDelay, batch.Receives(e.message)), true, err.Error())
+	case refused != nil:
+		return e.finish(ctx, refused)
 	}
-	record, err = e.cfg.Table.ChangeClaimed(ctx, e.record, job.Release(e.cfg.Now(), end.delay, end.unstarted, end.reason))
-	if errors.Is(err, job.ErrFinished) {
-		return e.endedByOthers(ctx, record)
-	}
-	if err != nil {
-		e.log.ErrorContext(ctx, "the job cannot be released; it waits for its lease to run out", "error", err)
-	}
-	return &batch.Retry{After: end.delay}
+	return e.runTool(ctx)
 }
 
-// retry has the message received again, after a while that grows.
+func (e *execution) claim(ctx context.Context) (job.Record, error) {
+	now, owner := e.cfg.Now(), e.message.MessageId
+	if e.wakeUp > 0 {
+		return e.cfg.Table.Change(ctx, e.job.ID, job.Claim(now, owner, e.lease))
+	}
+	deadline := e.job.CallEnds
+	var policy job.Policy
+	if e.tool != nil {
+		policy.Delivery = job.Delivery(e.tool.Delivery)
+		if e.tool.AfterCall != asynctool.Announce {
+			policy.AfterCall = job.AfterCall(e.tool.AfterCall)
+		}
+		if e.tool.Deadline > 0 {
+			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
+		}
+	}
+	return e.cfg.Table.Claim(ctx, job.NewRecord(e.job, policy, deadline, owner, now, e.lease))
+}
+
+// retry makes the queue deliver the message again, after a delay that grows.
 func (e *execution) retry() *batch.Retry {
 	return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(e.message))}
 }
 
 func (e *execution) retryAt(t time.Time) *batch.Retry {
 	return &batch.Retry{After: max(t.Sub(e.cfg.Now()), time.Second)}
-}
-
-// finish stores how the job ended, and tells it.
-func (e *execution) finish(ctx context.Context, end end) *batch.Retry {
-	if end.passing && e.record.Policy.AfterCall != job.AfterCallDrop {
-		e.record.Policy.AfterCall = job.AfterCallEvent
-	}
-	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Finish(e.cfg.Now(), end.result, end.exhausted, end.reason))
-	if errors.Is(err, job.ErrFinished) {
-		return e.endedByOthers(ctx, record)
-	}
-	if err != nil {
-		e.log.ErrorContext(ctx, "the outcome cannot be stored", "error", err)
-		return e.retry()
-	}
-	e.record = record
-	retry := e.tell(ctx)
-	e.leave(ctx)
-	return retry
-}
-
-// endedByOthers is what follows where the job was ended while its tool ran: by
-// somebody outside, by an operator, or for a later tool call.
-func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
-	e.log.InfoContext(ctx, "the job was ended by others; what the tool came to is not used", "state", record.State, "reason", record.Reason)
-	e.record = record
-	retry := e.tell(ctx)
-	e.leave(ctx)
-	return retry
-}
-
-// finished is what follows where the job had ended before.
-func (e *execution) finished(ctx context.Context) *batch.Retry {
-	if e.redriven() {
-		record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, job.Redrive(e.cfg.Now(), e.message.MessageId))
-		switch {
-		case err == nil:
-			e.record = record
-			e.log.WarnContext(ctx, "the job was redriven after its deadline; its failure is announced")
-		case !errors.Is(err, job.ErrSettled):
-			e.log.ErrorContext(ctx, "the redriven job cannot be taken up", "error", err)
-			return e.retry()
-		}
-	}
-	return e.tell(ctx)
-}
-
-// redriven says whether the message may be one that an operator moved out of
-// the dead-letter queue when the call was over. SQS gives it a new time then,
-// while the job in it is as old as it was; a repeated webhook gives the job
-// another message too, with a job of its own age.
-func (e *execution) redriven() bool {
-	sent := e.sent()
-	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)
-}
-
-// sent is when the message was sent, or was moved out of the dead-letter queue;
-// long ago where SQS does not say.
-func (e *execution) sent() time.Time {
-	milli, err := strconv.ParseInt(e.message.Attributes["SentTimestamp"], 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
-}
-
-// leave says that the job does not run any more.
-func (e *execution) leave(ctx context.Context) {
-	if e.tool == nil {
-		return
-	}
-	if err := e.cfg.Admission.Leave(ctx, e.job, e.cfg.Now()); err != nil {
-		e.log.WarnContext(ctx, "the job counts as running until its lease ends", "error", err)
-	}
-}
-
-// tell sends the stored outcome of a finished job, unless it is known to have
-// arrived already, or there is none. One that was kept, and is told in a later
-// call, is on its way to that one.
-func (e *execution) tell(ctx context.Context) *batch.Retry {
-	delay := deadLetterDelay
-	if e.record.OutcomePending() && e.record.NextCallID == "" {
-		delay = arrival
-		if err := e.out.tell(e.message, e.job.Outcome(e.record)); err != nil {
-			e.log.ErrorContext(ctx, "the outcome cannot be sent; it is stored and will be", "error", err)
-			return e.retry()
-		}
-		e.log.InfoContext(ctx, "outcome sent", "status", e.record.Result.Status)
-	}
-	if e.record.Exhausted && e.record.Owner == e.message.MessageId {
-		// The caller was told. The job itself is kept where an operator
-		// finds it: its message goes on failing until the queue moves it to
-		// the dead-letter queue. In between it waits for the outcome to
-		// arrive, as one more copy of it is sent each time otherwise.
-		e.log.ErrorContext(ctx, "the job failed for good and goes to the dead-letter queue", "reason", e.record.Reason)
-		return &batch.Retry{After: delay}
-	}
-	return nil
-}
-
-// send puts an outcome on the results queue.
-func (e *execution) send(o job.Outcome, delay time.Duration) error {
-	return e.out.send(o, delay)
 }

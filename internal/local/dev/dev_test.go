@@ -160,7 +160,7 @@ func TestDemonstration(t *testing.T) {
 	)
 	// What the functions log comes between these lines, each function's in its own order.
 	l.screen.inOrder(t, "tool call accepted", "webhook acked", "took=", "tool call accepted", "webhook acked", "completion accepted", "kind=final")
-	l.screen.inOrder(t, "tool call accepted", "tool started", "tool finished", "tool call accepted", "tool started", "the job waits")
+	l.screen.inOrder(t, "tool call accepted", "tool started", "tool finished", "tool call accepted", "tool started", "job suspended")
 	l.screen.inOrder(t, "tool finished", "outcome delivered", "outcome delivered")
 	if strings.Contains(l.screen.String(), "\x1b") {
 		t.Error("there is colour where there is no terminal")
@@ -189,7 +189,7 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
-	l.screen.inOrder(t, "the job waits")
+	l.screen.inOrder(t, "job suspended")
 	l.screen.inOrder(t, "The tool is not finished: it waits until 2", "curl it",
 		"Everything that could be done is finished. Left: 1 job that waits. The local run keeps nothing")
 }
@@ -221,7 +221,7 @@ func TestSpeed(t *testing.T) {
 func TestJobs(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour)})
 	l.post(t, sample(t, "spending-report"), nil)
-	l.screen.wait(t, "the job waits")
+	l.screen.wait(t, "job suspended")
 	addr := strings.TrimSuffix(strings.TrimPrefix(l.url, "http://"), "/vapi")
 	jobs, err := operator.NewLocal(addr)
 	if err != nil {

@@ -1,0 +1,160 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/spoken"
+)
+
+const (
+	// deadLetterDelay is the delay before each further receive of a job on its way to the
+	// dead-letter queue.
+	deadLetterDelay = 3 * time.Second
+
+	// outcomeDelay is that delay if the outcome of the job was sent a moment ago. The callback
+	// function takes no longer to receive it, unless it is very busy.
+	outcomeDelay = time.Minute
+)
+
+// ending is how a job ends.
+type ending struct {
+	result    job.Result
+	exhausted bool   // the result is the failure after the last attempt
+	reason    string // for the operator; empty if nothing failed
+
+	// onlyInCall means that the result is only of use to the assistant of the call. Once the call
+	// has ended, it is not worth an outbound call, and is not parked.
+	onlyInCall bool
+}
+
+// failed returns the ending of a job that failed, with the tool's FailureText.
+func failed(tool *asynctool.Entry, reason string) *ending {
+	return &ending{result: failure(job.Delivery(tool.Delivery), tool.FailureText), reason: reason}
+}
+
+// refused returns the ending of a job whose tool was not run. The text is for the assistant.
+func refused(text, reason string) *ending {
+	return &ending{result: failure(job.DeliveryRespond, text), reason: reason, onlyInCall: true}
+}
+
+func failure(delivery job.Delivery, text string) job.Result {
+	return job.Result{Status: job.StatusError, Delivery: delivery, Content: spoken.Cut(text)}
+}
+
+// finish stores how the job ended, and sends its outcome.
+func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
+	if end.onlyInCall && e.record.Policy.AfterCall != job.AfterCallDrop {
+		e.record.Policy.AfterCall = job.AfterCallEvent
+	}
+	rule := job.Finish(e.cfg.Now(), end.result, end.exhausted, end.reason)
+	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+	if errors.Is(err, job.ErrFinished) {
+		return e.endedByOthers(ctx, record)
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "cannot store outcome", "error", err)
+		return e.retry()
+	}
+	e.record = record
+	retry := e.send(ctx)
+	e.leave(ctx)
+	return retry
+}
+
+// endedByOthers follows if the job was ended while its tool ran: by an external system, by an
+// operator, or in favour of a later tool call.
+func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
+	e.log.InfoContext(ctx, "job was ended by others; dropping the result of this execution",
+		"state", record.State, "reason", record.Reason)
+	e.record = record
+	retry := e.send(ctx)
+	e.leave(ctx)
+	return retry
+}
+
+// send sends the outcome of the finished job, unless there is none, or it is known to have arrived.
+// An outcome that was parked is sent to a later call: see [parkedResults].
+func (e *execution) send(ctx context.Context) *batch.Retry {
+	delay := deadLetterDelay
+	if e.record.OutcomePending() && e.record.NextCallID == "" {
+		delay = outcomeDelay
+		if err := e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil {
+			e.log.ErrorContext(ctx, "cannot send outcome; it is stored", "error", err)
+			return e.retry()
+		}
+		e.log.InfoContext(ctx, "outcome sent", "status", e.record.Result.Status)
+	}
+	if e.record.Exhausted && e.record.Owner == e.message.MessageId {
+		// The failure is on its way to the caller. The job itself must reach an operator: its
+		// message goes on failing until the queue moves it to the dead-letter queue. Between two
+		// receives, it waits for the outcome to arrive, as each receive sends a copy otherwise.
+		e.log.ErrorContext(ctx, "job failed for good; moving it to the dead-letter queue", "reason", e.record.Reason)
+		return &batch.Retry{After: delay}
+	}
+	return nil
+}
+
+// leave frees the job's slot in its call.
+func (e *execution) leave(ctx context.Context) {
+	if e.tool == nil {
+		return
+	}
+	if err := e.cfg.Admission.Leave(ctx, e.job, e.cfg.Now()); err != nil {
+		e.log.WarnContext(ctx, "cannot free the job's slot; it ends with the lease", "error", err)
+	}
+}
+
+// release gives up the claim, and makes the queue deliver the message again for another attempt.
+// unstarted means that this attempt does not count, as the tool was not started.
+func (e *execution) release(ctx context.Context, delay time.Duration, unstarted bool, reason string) *batch.Retry {
+	rule := job.Release(e.cfg.Now(), delay, unstarted, reason)
+	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+	if errors.Is(err, job.ErrFinished) {
+		return e.endedByOthers(ctx, record)
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "cannot release job; it waits for the end of its lease", "error", err)
+	}
+	return &batch.Retry{After: delay}
+}
+
+// alreadyFinished follows if the job had ended before the message came.
+func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
+	if e.mayBeRedriven() {
+		rule := job.Redrive(e.cfg.Now(), e.message.MessageId)
+		record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+		switch {
+		case err == nil:
+			e.record = record
+			e.log.WarnContext(ctx, "job was redriven after its deadline; its failure becomes an undelivered event")
+		case !errors.Is(err, job.ErrSettled):
+			e.log.ErrorContext(ctx, "cannot redrive job", "error", err)
+			return e.retry()
+		}
+	}
+	return e.send(ctx)
+}
+
+// mayBeRedriven reports whether an operator may have moved the message out of the dead-letter queue
+// after the end of the call. The message has a new time then, while the job in it is as old as before.
+// A repeated webhook sends another message of the job too, but with a job of its own age.
+func (e *execution) mayBeRedriven() bool {
+	sent := e.sentAt()
+	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)
+}
+
+// sentAt returns when the message was sent, or was moved out of the dead-letter queue. If SQS does
+// not say, it returns the zero time.
+func (e *execution) sentAt() time.Time {
+	milli, err := strconv.ParseInt(e.message.Attributes["SentTimestamp"], 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
+}

@@ -1,0 +1,146 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/process/toolrun"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/spoken"
+)
+
+// maxDelay bounds the delay before an attempt that a tool asks for.
+const maxDelay = 15 * time.Minute
+
+var (
+	errJobEnded  = errors.New("the job was ended by others")
+	errCallEnded = errors.New("the call has ended")
+)
+
+// runTool runs the tool once. Then it finishes, suspends or releases the job.
+func (e *execution) runTool(ctx context.Context) *batch.Retry {
+	e.sendHold(ctx)
+	e.log.InfoContext(ctx, "tool started",
+		"attempt", e.record.Attempt, "resumes", e.record.WakeUp, "timeout", e.tool.Timeout)
+	started := e.cfg.Now()
+	end := toolrun.Run(ctx, e.toolConfig())
+	e.log = e.log.With("attempt", e.record.Attempt, "took", e.cfg.Now().Sub(started))
+	switch f := end.Failure; {
+	case f != nil && errors.Is(end.Stopped, errCallEnded):
+		return e.finish(ctx, callEnded(ctx, e.claimed, f.Reason))
+	case f != nil:
+		return e.retryOrFinish(ctx, f)
+	case end.Suspension != nil:
+		return e.suspend(ctx, *end.Suspension)
+	}
+	e.log.InfoContext(ctx, "tool finished")
+	return e.finish(ctx, &ending{result: end.Result})
+}
+
+// retryOrFinish releases the job for another attempt, or finishes it with the tool's failure.
+func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batch.Retry {
+	if f.Argument != "" {
+		// The text quotes the schema and never a value. Still, it does not belong in the log,
+		// as a caller may have said it.
+		e.log.WarnContext(ctx, "arguments break the schema")
+		return e.finish(ctx, refused(f.Argument, f.Reason))
+	}
+	delay := f.After
+	if delay == 0 {
+		delay = batch.Backoff(firstDelay, e.record.Attempt)
+	}
+	delay = min(delay, maxDelay)
+	last := e.record.Attempt >= e.tool.Attempts || e.cfg.Now().Add(delay).After(e.record.Deadline)
+	retry := f.Retry && !last
+	e.log.ErrorContext(ctx, "tool failed", "retry", retry, "error", f.Reason)
+	if retry {
+		return e.release(ctx, delay, false, f.Reason)
+	}
+	end := failed(e.tool, f.Reason)
+	if strings.TrimSpace(f.Spoken) != "" {
+		end.result.Content = spoken.Cut(f.Spoken)
+	}
+	end.exhausted = f.Retry
+	return e.finish(ctx, end)
+}
+
+// sendHold sends the hold message, which is delivered after a while. It waits on the results queue,
+// where it outlives this function. The callback function drops it if the job has ended by then.
+func (e *execution) sendHold(ctx context.Context) {
+	if e.tool.Hold == "" || e.record.WakeUp > 0 || e.record.Attempt > 1 || e.job.Call.Chat() {
+		return
+	}
+	// The clocks of two functions may differ.
+	after := min(max(e.tool.HoldAfter-e.cfg.Now().Sub(e.job.ReceivedAt), 0), queue.MaxDelay)
+	if err := e.out.send(e.job.ProgressOutcome(0, e.tool.Hold, false, e.record.Deadline), after); err != nil {
+		e.log.WarnContext(ctx, "cannot send hold message", "error", err)
+	}
+}
+
+func (e *execution) toolConfig() toolrun.Config {
+	// A copy: the execution goes on while an abandoned tool may still use this.
+	h := toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
+	return toolrun.Config{
+		Tool: e.tool,
+		Call: asynctool.Call{
+			ID: e.job.Call.ID, OrgID: e.job.Call.OrgID, Type: e.job.Call.Type,
+			AssistantID: e.job.Call.AssistantID, CustomerNumber: e.job.Call.CustomerNumber,
+			ToolCallID: e.job.ToolCallID, Attempt: e.record.Attempt,
+			Resumes: e.record.WakeUp, State: e.record.ToolState,
+		},
+		Arguments: e.job.Arguments,
+		Host:      e.cfg.Host,
+		Progress:  h.progress, CompletionURL: h.completionURL, Wanted: h.wanted,
+		Waits: e.cfg.Waits, Now: e.cfg.Now, Log: e.log,
+	}
+}
+
+// toolHost does what a running tool asks for.
+type toolHost struct {
+	claimed
+	cfg *Config
+	out *outbox
+}
+
+// progress records a progress line and sends it.
+func (h *toolHost) progress(ctx context.Context, text string, silent bool) error {
+	record, err := h.cfg.Table.Change(ctx, h.record.ID, job.AddProgress(h.cfg.Now(), text))
+	if err != nil || h.job.Call.Chat() { // a chat would answer to it; task_status reads it from the record
+		return err
+	}
+	line := record.Progress
+	return h.out.send(h.job.ProgressOutcome(line.Sequence, line.Text, silent, record.Deadline), 0)
+}
+
+// completionURL stores the job, so that an external system can complete it, and returns the URL.
+func (h *toolHost) completionURL(ctx context.Context) (string, error) {
+	if h.cfg.Completions == nil {
+		return "", errors.New("there is no completion URL: COMPLETION_URL is not set")
+	}
+	if err := checkSize(h.job); err != nil {
+		return "", err
+	}
+	if _, err := h.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(h.cfg.Now(), h.job)); err != nil {
+		return "", err
+	}
+	return h.cfg.Completions.URL(ctx, h.record.ID, h.record.Deadline)
+}
+
+// wanted returns an error once the execution has lost its claim, or once the call has ended if the
+// tool stops with its call. What cannot be read is read again the next time.
+func (h *toolHost) wanted(ctx context.Context) error {
+	if r, err := h.cfg.Table.Load(ctx, h.record.ID); err == nil && !r.OwnedAs(h.record) {
+		return errJobEnded
+	}
+	if h.tool.StopWithCall {
+		if live, err := h.cfg.CallTracker.Live(ctx, h.job.Call.ID, h.cfg.Now()); err == nil && !live {
+			return errCallEnded
+		}
+	}
+	return nil
+}

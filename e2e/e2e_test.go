@@ -595,7 +595,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 	}
 
 	d.hears(t, ctx, "e2e-result", "tool=order_status tool_call_id=call_1 status=ok", "The status of order A-1 is: out for delivery.")
-	d.hears(t, ctx, "e2e-unknown", "status=error", "There is no such tool: no_such_tool.")
+	d.hears(t, ctx, "e2e-unknown", "status=error", "There is no tool named no_such_tool.")
 	d.hears(t, ctx, "e2e-twice", "The status of order A-2 is: out for delivery.")
 	const attempts = 3 // of order_status
 	d.hearsWithin(t, ctx, d.retriedWait(t, attempts), "e2e-broken", 1, "status=error", "the shop's order system does not answer")

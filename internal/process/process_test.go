@@ -376,8 +376,8 @@ func TestUnknownTool(t *testing.T) {
 		tools []asynctool.Definition
 		want  string
 	}{
-		"some":     {[]asynctool.Definition{a, b}, "There is no such tool: orderStatus. There are: order_status, refund. Do not tell the caller a result that you do not have."},
-		"none set": {nil, "There is no such tool: orderStatus."},
+		"some":     {[]asynctool.Definition{a, b}, "There is no tool named orderStatus. The tools are: order_status, refund. Do not tell the caller a result that you do not have."},
+		"none set": {nil, "There is no tool named orderStatus."},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -81,7 +81,7 @@ func TestRepeat(t *testing.T) {
 					replaced := repeat == asynctool.Replace && e.active
 					want := []telling{{"call-1", second.ID, "t2"}}
 					if joined {
-						want[0].Text = "This tool call asks the same as the earlier tool call t1, which is still under way. It was not started again: the result of the earlier one answers both, and follows. Do not call tool again for it."
+						want[0].Text = "This tool call asks the same as the earlier tool call t1, so it was not started. The result of the earlier tool call follows, and answers both. Do not call tool again for it."
 					}
 					switch {
 					case replaced:
@@ -145,7 +145,7 @@ func TestReplaceWithinLimits(t *testing.T) {
 		time.AfterFunc(20*time.Second, func() { w.send(other) }) // the first has left its slot, once
 		w.run(2 * time.Minute)
 		w.wantTold(telling{"call-1", "call-1/t2", "t2"}, telling{"call-1", other.ID,
-			"The tool tool was not run: 1 tool calls of this call are still running, and no more may run at the same time. Wait for one of their results before you call it again."})
+			"The tool tool was not run: this call has reached its limit of tool calls that run at the same time (1). Wait for one of their results before you call tool again."})
 	})
 }
 

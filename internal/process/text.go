@@ -11,7 +11,7 @@ import (
 // The texts here are for the assistant. It reads them in the place of a result if a tool was not run.
 
 func unknownTool(name string, tools []*asynctool.Entry) string {
-	text := fmt.Sprintf("There is no such tool: %s.", name)
+	text := fmt.Sprintf("There is no tool named %s.", name)
 	if len(tools) == 0 {
 		return text
 	}
@@ -19,7 +19,7 @@ func unknownTool(name string, tools []*asynctool.Entry) string {
 	for i, tool := range tools {
 		names[i] = tool.Name
 	}
-	return text + " There are: " + strings.Join(names, ", ") +
+	return text + " The tools are: " + strings.Join(names, ", ") +
 		". Do not tell the caller a result that you do not have."
 }
 
@@ -29,17 +29,16 @@ func unusableArguments(tool, reason string) string {
 }
 
 func joinedRepeat(tool, earlier string) string {
-	return fmt.Sprintf("This tool call asks the same as the earlier tool call %s, which is still under way. "+
-		"It was not started again: the result of the earlier one answers both, and follows. "+
-		"Do not call %s again for it.", earlier, tool)
+	return fmt.Sprintf("This tool call asks the same as the earlier tool call %s, so it was not started. "+
+		"The result of the earlier tool call follows, and answers both. Do not call %s again for it.", earlier, tool)
 }
 
 func limitReached(tool string, limit *job.LimitError) string {
 	if limit.Concurrent {
-		return fmt.Sprintf("The tool %s was not run: %d tool calls of this call are still running, "+
-			"and no more may run at the same time. Wait for one of their results before you call it again.",
-			tool, limit.Most)
+		return fmt.Sprintf("The tool %s was not run: this call has reached its limit of tool calls "+
+			"that run at the same time (%d). Wait for one of their results before you call %s again.",
+			tool, limit.Most, tool)
 	}
-	return fmt.Sprintf("The tool %s was not run: this call has used a tool %d times, and may not do so again. "+
+	return fmt.Sprintf("The tool %s was not run: this call has reached its limit of tool calls (%d). "+
 		"Tell the caller that you cannot do more in this call.", tool, limit.Most)
 }

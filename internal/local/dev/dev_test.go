@@ -253,7 +253,7 @@ func TestEverySampleReachesTheSimulatedCall(t *testing.T) {
 		}
 	}
 	l.screen.wait(t, "groceries")
-	l.screen.wait(t, "There is no such tool: book_a_table")
+	l.screen.wait(t, "There is no tool named book_a_table")
 	l.screen.wait(t, `order_id \(.*\) is missing`)
 	l.screen.wait(t, "tool_call_id=call_nw1 status=ok")
 	// A chat has no control URL, which is shown as an event.

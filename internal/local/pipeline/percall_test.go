@@ -34,8 +34,8 @@ func TestFloodOfToolCalls(t *testing.T) {
 		limits  job.CallLimits
 		refusal string
 	}{
-		"in all":  {job.CallLimits{Jobs: 5}, "has used a tool 5 times"},
-		"at once": {job.CallLimits{Concurrent: 5}, "5 tool calls of this call are still running"},
+		"in all":  {job.CallLimits{Jobs: 5}, "its limit of tool calls (5)"},
+		"at once": {job.CallLimits{Concurrent: 5}, "at the same time (5)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestLimitsCountJobs(t *testing.T) {
 		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
 		w := newWorld(t, limited(job.CallLimits{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
 		for i, c := range []struct{ tool, heard string }{
-			{"panics", "status=error"}, {"nobody", "There is no such tool"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "has used a tool 3 times"},
+			{"panics", "status=error"}, {"nobody", "There is no tool named nobody"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "its limit of tool calls (3)"},
 		} {
 			id := fmt.Sprint("t", i)
 			w.post(webhook("call", "", toolCall{id, c.tool, `{"text":"x"}`}))

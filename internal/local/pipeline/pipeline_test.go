@@ -271,7 +271,7 @@ func TestThreeToolCalls(t *testing.T) {
 		}
 		for _, part := range []string{
 			"tool_call_id=a status=ok\n", "\necho hello\n",
-			"tool_call_id=b status=error\n", "There is no such tool: book_a_table. There are: echo.",
+			"tool_call_id=b status=error\n", "There is no tool named book_a_table. The tools are: echo.",
 			"tool_call_id=c status=error\n", "text (what to say) is missing",
 		} {
 			if !strings.Contains(heard, part) {

@@ -12,11 +12,13 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// TestDeath has the function die at each of the steps it takes, before the step
-// and when it is done. Whatever was accepted is told, once.
+// TestDeath lets the function die at each of its steps, before the step and after it. Every accepted
+// job has its result delivered once.
 func TestDeath(t *testing.T) {
 	long := func(attempts int) asynctool.Definition {
-		return does(tool{Attempts: attempts, Deadline: 10 * days, FailureText: "Sorry.", Hold: "One moment.", HoldAfter: time.Minute},
+		tool := tool{Attempts: attempts, Deadline: 10 * days, FailureText: "Sorry."}
+		tool.Hold, tool.HoldAfter = "One moment.", time.Minute
+		return does(tool,
 			func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 				call.Progress(ctx, fmt.Sprint("run ", call.Resumes))
 				if _, err := call.CompletionURL(ctx); err != nil {
@@ -33,32 +35,49 @@ func TestDeath(t *testing.T) {
 			})
 	}
 	asks := func(repeat asynctool.Repeat) asynctool.Definition {
-		return does(tool{Attempts: 3, Deadline: 10 * days, Repeat: repeat}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
-			if call.ToolCallID == "t1" && call.Resumes == 0 {
-				return asynctool.ResumeIn(5*days, nil), nil
-			}
-			return asynctool.Text(call.ToolCallID), nil
-		})
+		return does(tool{Attempts: 3, Deadline: 10 * days, Repeat: repeat},
+			func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+				if call.ToolCallID == "t1" && call.Resumes == 0 {
+					return asynctool.ResumeIn(5*days, nil), nil
+				}
+				return asynctool.Text(call.ToolCallID), nil
+			})
 	}
+	waits := does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry."}, returns(asynctool.Wait(), nil))
 	one := func(w *world) {
 		w.send(w.job("t1", "tool"))
 		w.run(20 * days)
 	}
-	once := func(texts ...string) func(t *testing.T, w *world) {
-		return func(t *testing.T, w *world) {
-			ok := len(w.told) == 1 && len(w.announced) == 0 && slices.Contains(texts, w.told[0].Text)
-			if !ok {
-				t.Errorf("told: %v, announced: %v", w.told, w.announced)
+	repeated := func(w *world) {
+		time.AfterFunc(days, func() { w.send(w.job("t2", "tool")) })
+		one(w)
+	}
+	// next has the result of t1 parked, and then calls.
+	next := func(calls ...func(w *world)) func(w *world) {
+		return func(w *world) {
+			w.park("t1")
+			w.deliver()
+			for _, call := range calls {
+				call(w)
+				w.run(30 * time.Minute)
 			}
 		}
 	}
-	two := func(t *testing.T, w *world) (texts map[string]string) {
-		texts = make(map[string]string)
-		for _, told := range w.told {
-			if texts[told.Job] != "" {
-				t.Errorf("told twice: %v", w.told)
+	arrive := func(call string) func(w *world) { return func(w *world) { w.arrive(call) } }
+	once := func(texts ...string) func(t *testing.T, w *world) {
+		return func(t *testing.T, w *world) {
+			if len(w.delivered) != 1 || len(w.undelivered) > 0 || !slices.Contains(texts, w.delivered[0].Text) {
+				t.Errorf("delivered: %v, undelivered: %v", w.delivered, w.undelivered)
 			}
-			texts[told.Job] = told.Text
+		}
+	}
+	texts := func(t *testing.T, w *world) map[string]string {
+		texts := make(map[string]string)
+		for _, d := range w.delivered {
+			if texts[d.Job] != "" {
+				t.Errorf("delivered twice: %v", w.delivered)
+			}
+			texts[d.Job] = d.Text
 		}
 		return texts
 	}
@@ -70,85 +89,61 @@ func TestDeath(t *testing.T) {
 	}{
 		"resumes":                   {def: long(2), acts: one, check: once("Done.")},
 		"resumes, with one attempt": {def: long(1), acts: one, dead: true, check: once("Done.", "Sorry.")},
-		"nobody completes it": {def: does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry."}, gives(asynctool.Wait(), nil)),
-			acts: one, check: func(t *testing.T, w *world) {
-				// The minute that is left to tell it may have passed.
-				w.told, w.announced = append(w.told, w.announced...), nil
-				once("Sorry.")(t, w)
-			}},
-		"somebody completes it": {def: does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry."}, gives(asynctool.Wait(), nil)),
-			acts: func(w *world) {
-				time.AfterFunc(days, func() {
-					w.complete(w.job("t1", "tool"), job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "It is approved."}, true)
-				})
-				one(w)
-			}, check: once("It is approved.")},
-		"replaces": {def: asks(asynctool.Replace), acts: func(w *world) {
-			time.AfterFunc(days, func() { w.send(w.job("t2", "tool")) })
+		"is not completed": {def: waits, acts: one, check: func(t *testing.T, w *world) {
+			// The minute that is left to deliver it may have passed.
+			w.delivered, w.undelivered = append(w.delivered, w.undelivered...), nil
+			once("Sorry.")(t, w)
+		}},
+		"is completed": {def: waits, acts: func(w *world) {
+			time.AfterFunc(days, func() { w.complete(w.job("t1", "tool"), true) })
 			one(w)
-		}, check: func(t *testing.T, w *world) {
-			if texts := two(t, w); texts["call-1/t1"] != "" || texts["call-1/t2"] != "t2" {
-				t.Errorf("told: %v", texts)
+		}, check: once("It is approved.")},
+		"replaces": {def: asks(asynctool.Replace), acts: repeated, check: func(t *testing.T, w *world) {
+			if texts := texts(t, w); texts["call-1/t1"] != "" || texts["call-1/t2"] != "t2" {
+				t.Errorf("delivered: %v", texts)
 			}
 		}},
-		"joins": {def: asks(asynctool.Join), acts: func(w *world) {
-			time.AfterFunc(days, func() { w.send(w.job("t2", "tool")) })
-			one(w)
-		}, check: func(t *testing.T, w *world) {
-			if texts := two(t, w); texts["call-1/t1"] != "t1" || !strings.Contains(texts["call-1/t2"], "asks the same") {
-				t.Errorf("told: %v", texts)
+		"joins": {def: asks(asynctool.Join), acts: repeated, check: func(t *testing.T, w *world) {
+			if texts := texts(t, w); texts["call-1/t1"] != "t1" || !strings.Contains(texts["call-1/t2"], "asks the same") {
+				t.Errorf("delivered: %v", texts)
 			}
 		}},
-		"arrives": {def: nextCall(), acts: func(w *world) {
-			w.keep("t1")
-			w.answer()
-			w.arrive("call-2")
-			w.run(30 * time.Minute)
-			w.arrive("call-3")
-			w.run(30 * time.Minute)
-		}, check: func(t *testing.T, w *world) {
+		"arrives": {def: parks(), acts: next(arrive("call-2"), arrive("call-3")), check: func(t *testing.T, w *world) {
 			once("Done.")(t, w)
-			if len(w.kept()) > 0 {
-				t.Errorf("kept: %v", w.kept())
-			}
+			w.wantParked(0)
 		}},
-		"arrives in a call that is gone": {def: nextCall(), acts: func(w *world) {
-			w.keep("t1")
-			w.answer("call-2")
+		"arrives in a call that is gone": {def: parks(), acts: next(func(w *world) {
+			w.deliver("call-2")
 			w.arrive("call-2")
-			w.run(30 * time.Minute)
-			w.answer()
+		}, func(w *world) {
+			w.deliver()
 			w.arrive("call-3")
-			w.run(30 * time.Minute)
-		}, check: func(t *testing.T, w *world) {
+		}), check: func(t *testing.T, w *world) {
 			once("Done.")(t, w)
-			if len(w.told) > 0 && w.told[0].Call != "call-3" || len(w.kept()) > 0 {
-				t.Errorf("told: %v, kept: %v", w.told, w.kept())
+			if len(w.delivered) > 0 && w.delivered[0].Call != "call-3" {
+				t.Errorf("delivered: %v", w.delivered)
 			}
+			w.wantParked(0)
 		}},
-		"arrives by a tool call": {def: nextCall(), acts: func(w *world) {
-			w.keep("t1")
-			w.answer()
+		"arrives by a tool call": {def: parks(), acts: next(func(w *world) {
 			w.send(w.inCall("call-2", "t2"))
-			w.run(30 * time.Minute)
-			w.arrive("call-3")
-			w.run(30 * time.Minute)
-		}, check: func(t *testing.T, w *world) {
-			if texts := two(t, w); texts["call-1/t1"] != "Done." || texts["call-2/t2"] != "Done." || len(w.kept()) > 0 {
-				t.Errorf("told: %v, kept: %v", texts, w.kept())
+		}, arrive("call-3")), check: func(t *testing.T, w *world) {
+			if texts := texts(t, w); texts["call-1/t1"] != "Done." || texts["call-2/t2"] != "Done." {
+				t.Errorf("delivered: %v", texts)
 			}
+			w.wantParked(0)
 		}},
 	}
 	for name, s := range scenarios {
 		t.Run(name, func(t *testing.T) {
 			total := 0
 			for die := 0; die <= total; die++ {
-				for _, done := range []bool{false, true} {
-					inWorld(t, []asynctool.Definition{s.def}, func(t *testing.T, w *world) {
-						w.die, w.done, w.urls, w.takes = die, done, urls(nil), time.Millisecond
+				for _, after := range []bool{false, true} {
+					inWorld(t, s.def, func(t *testing.T, w *world) {
+						w.die, w.after, w.takes = die, after, time.Millisecond
 						w.limit(job.CallLimits{Jobs: 100, Concurrent: 10})
-						w.deploy()
-						w.answer()
+						w.withURLs(urls(nil))
+						w.deliver()
 						s.acts(w)
 						w.run(time.Hour)
 						if die == 0 {
@@ -159,7 +154,7 @@ func TestDeath(t *testing.T) {
 							t.Errorf("%d messages left, %d in the dead-letter queue", w.jobs.Len(), w.dead.Len())
 						}
 						if t.Failed() && die > 0 {
-							t.Fatalf("it died at step %d, done: %v; all steps: %v", die, done, w.steps)
+							t.Fatalf("it died at step %d, after it: %v; all steps: %v", die, after, w.steps)
 						}
 					})
 				}

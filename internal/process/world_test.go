@@ -1,48 +1,353 @@
 package process_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/aws/aws-lambda-go/events"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memschedule"
+	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 )
 
+// No log record at info level or above may contain one of these.
+const (
+	controlURL    = "https://phone-call-websocket.vapi.ai/planted-control/control"
+	number        = "+4915100000001"
+	argument      = "planted-argument"
+	remembered    = "planted-state"
+	said          = "planted-progress"
+	completionURL = "https://ringback.example.com/results/planted-token"
+)
+
+var planted = []string{"planted-control", number, argument, remembered, said, "planted-token"}
+
+const days = 24 * time.Hour
+
+type input struct {
+	Order string `json:"order" jsonschema:"the order's number"`
+}
+
+type (
+	tool = asynctool.Tool[input]
+	run  = func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error)
+)
+
+// does returns a tool, which is named "tool" if it has no name.
+func does(t tool, run run) asynctool.Definition {
+	t.Name, t.Description, t.Run = cmp.Or(t.Name, "tool"), "Does it.", run
+	return t
+}
+
+func returns(result asynctool.Result, err error) run {
+	return func(context.Context, asynctool.Call, input) (asynctool.Result, error) { return result, err }
+}
+
+// notRun fails the test if the tool runs.
+func notRun(t *testing.T) run {
+	return func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		t.Error("the tool was run")
+		return asynctool.Text("Done."), nil
+	}
+}
+
+var errDown = errors.New("it is down")
+
+// world is a process function and everything around it.
+type world struct {
+	t         *testing.T
+	set       *asynctool.Set
+	store     *memtable.Store
+	table     *jobtable.Table
+	admission *jobtable.Admission
+	tracker   *jobtable.CallTracker
+	customers *jobtable.Customers
+	out       *results
+	jobs      *memqueue.Queue // with the limits of a deployment
+	dead      *memqueue.Queue
+	schedules *memschedule.Scheduler
+	urls      process.Completions // nil: there are none
+	limits    limits.Limits
+	handler   *process.Handler
+	log       *slog.Logger
+	start     time.Time
+
+	// fault returns the error that a step fails with, if it is not nil. A step is one call of
+	// something around the function.
+	fault func(step string) error
+	takes time.Duration // how long a step takes
+
+	mu      sync.Mutex
+	steps   []string // that were taken
+	die     int      // the number of the step, from 1 on, at which the function dies; 0: none
+	after   bool     // it dies after that step, not before
+	wakeUps []wakeUp // that were scheduled
+
+	// What happened to the outcomes: see deliver.
+	delivered, progress, undelivered []delivery
+}
+
+// wakeUp is when a job is woken up, and how.
+type wakeUp struct {
+	At        time.Duration // since the start
+	Scheduled bool
+}
+
+// inWorld runs a test of a tool: see inWorldOf.
+func inWorld(t *testing.T, tool asynctool.Definition, test func(t *testing.T, w *world)) {
+	t.Helper()
+	inWorldOf(t, []asynctool.Definition{tool}, test)
+}
+
+// inWorldOf runs a test in a bubble. Then it checks that the log contains nothing that was planted.
+func inWorldOf(t *testing.T, tools []asynctool.Definition, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		set, err := asynctool.NewSet(tools...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var logged bytes.Buffer
+		log := slog.New(slog.NewJSONHandler(writer(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return logged.Write(p)
+		}), nil))
+		w := &world{
+			t: t, set: set, log: log, store: new(memtable.Store), out: &results{start: time.Now()},
+			limits: limits.Of(set), start: time.Now(),
+		}
+		w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
+		w.customers = jobtable.NewCustomers(w.store.Customers())
+		w.limit(job.CallLimits{})
+		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
+			t.Fatal(err)
+		}
+		if w.jobs, err = memqueue.New(memqueue.Config{Name: "jobs", VisibilityTimeout: w.limits.JobsVisibility,
+			MaxReceives: w.limits.JobsMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
+			t.Fatal(err)
+		}
+		w.schedules = memschedule.New(w.jobs)
+		defer w.schedules.Close()
+		w.deploy()
+		test(t, w)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if logged.Len() == 0 {
+			t.Error("nothing was logged")
+		}
+		for _, value := range planted {
+			if strings.Contains(logged.String(), value) {
+				t.Errorf("the log contains %q:\n%s", value, logged.String())
+			}
+		}
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// deploy replaces the function by a new one. The two share only what is around them.
+func (w *world) deploy() {
+	w.t.Helper()
+	around := around{w}
+	var err error
+	if w.handler, err = process.New(process.Config{
+		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w}, Schedules: around,
+		Admission: around, CallTracker: around, Customers: around, Completions: w.urls, Log: w.log,
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// limit sets the limits of the calls.
+func (w *world) limit(limits job.CallLimits) {
+	w.admission = jobtable.NewAdmission(w.store.Calls(), limits)
+}
+
+// job returns an accepted tool call, received at the start in a call that can last an hour.
+func (w *world) job(id, tool string) job.Job {
+	return job.Job{
+		ID: job.ID("call-1", id), ToolCallID: id, Tool: tool,
+		Arguments: json.RawMessage(`{"order":"` + argument + `"}`),
+		Call: job.Call{
+			ID: "call-1", OrgID: "org-1", Type: "webCall", AssistantID: "assistant-1",
+			CustomerNumber: number, ControlURL: controlURL,
+		},
+		ReceivedAt: w.start, CallEnds: w.start.Add(time.Hour),
+	}
+}
+
+// encode returns a message's body.
+func (w *world) encode(m interface{ Encode() (string, error) }) string {
+	w.t.Helper()
+	body, err := m.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return body
+}
+
+// send sends jobs, or wake-ups and arrivals, to the jobs queue.
+func (w *world) send(messages ...interface{ Encode() (string, error) }) {
+	w.t.Helper()
+	for _, m := range messages {
+		w.sendBody(w.encode(m))
+	}
+}
+
+func (w *world) sendBody(body string) {
+	w.t.Helper()
+	if err := errors.Join(w.jobs.Send(w.t.Context(), []queue.Message{{Body: body}})...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run handles the jobs queue for d, and waits until every handler has returned.
+func (w *world) run(d time.Duration) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), d)
+	defer cancel()
+	w.jobs.Run(ctx, w.handle)
+	synctest.Wait()
+}
+
+// handle calls the handler as Lambda does.
+func (w *world) handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.limits.ProcessTimeout)
+	defer cancel()
+	dead := new(atomic.Bool)
+	response, err := w.handler.Handle(context.WithValue(ctx, deadKey{}, dead), event)
+	if dead.Load() {
+		return events.SQSEventResponse{}, errDied
+	}
+	return response, err
+}
+
+func (w *world) record(j job.Job) job.Record {
+	w.t.Helper()
+	r, err := w.store.Load(w.t.Context(), j.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// change applies a rule to the record of a job.
+func (w *world) change(j job.Job, rule job.Rule) job.Record {
+	w.t.Helper()
+	r, err := w.table.Change(w.t.Context(), j.ID, rule)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return r
+}
+
+// claim claims a job for an owner.
+func (w *world) claim(j job.Job, owner string, lease time.Duration) job.Record {
+	w.t.Helper()
+	r, err := w.table.Claim(w.t.Context(), job.NewRecord(j, job.Policy{}, j.CallEnds, owner, time.Now(), lease))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// settle marks the result of a job as delivered.
+func (w *world) settle(j job.Job) {
+	w.t.Helper()
+	if err := w.table.Settle(w.t.Context(), w.record(j), time.Now(), job.StateDelivered, ""); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// want checks what was sent, and how many messages are left.
+func (w *world) want(results []job.Result, jobs, dead int) {
+	w.t.Helper()
+	if diff := gocmp.Diff(results, w.out.results()); diff != "" {
+		w.t.Errorf("results (-want +got):\n%s", diff)
+	}
+	w.wantLeft(jobs, dead)
+}
+
+// wantLeft checks how many messages are left on the jobs queue and on its dead-letter queue.
+func (w *world) wantLeft(jobs, dead int) {
+	w.t.Helper()
+	if w.jobs.Len() != jobs || w.dead.Len() != dead {
+		w.t.Errorf("%d messages on the jobs queue and %d on the dead-letter queue, want %d and %d",
+			w.jobs.Len(), w.dead.Len(), jobs, dead)
+	}
+}
+
+// wantDelivered checks what was delivered, in any order of the jobs, and that nothing is undelivered.
+func (w *world) wantDelivered(want ...delivery) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	byJob := cmpopts.SortSlices(func(a, b delivery) bool { return a.Job < b.Job })
+	if diff := gocmp.Diff(want, w.delivered, byJob, cmpopts.EquateEmpty()); diff != "" {
+		w.t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	if len(w.undelivered) > 0 {
+		w.t.Errorf("undelivered: %v", w.undelivered)
+	}
+}
+
+func result(status job.Status, delivery job.Delivery, content string) []job.Result {
+	return []job.Result{{Status: status, Delivery: delivery, Content: content}}
+}
+
+// responds and fails are results that the assistant responds to.
+func responds(content string) []job.Result { return result(job.StatusOK, job.DeliveryRespond, content) }
+func fails(content string) []job.Result    { return result(job.StatusError, job.DeliveryRespond, content) }
+
+var (
+	done     = responds("Done.")
+	approved = result(job.StatusOK, job.DeliverySay, "It is approved.") // by an external system
+)
+
+// neutral is the FailureText of a tool that names none.
+const neutral = "I'm sorry, I wasn't able to finish that."
+
+func TestNewNeedsItsParts(t *testing.T) {
+	if _, err := process.New(process.Config{}); err == nil {
+		t.Error("no error")
+	}
+}
+
 var errDied = errors.New("the function died")
 
-// life is one invocation of the function.
-type life struct {
-	mu   sync.Mutex
-	dead bool
-}
+// deadKey is the key of an *atomic.Bool in the context of an invocation: whether the function has died.
+type deadKey struct{}
 
-type lifeKey struct{}
-
-func (l *life) over() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.dead
-}
-
-func (l *life) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dead = true
-}
-
-// step is one call of what is around the function. A function that has died
-// takes no further one.
+// step is one call of something around the function. A function that has died takes no further one.
 func step[T any](ctx context.Context, w *world, name string, do func() (T, error)) (T, error) {
 	var none T
-	life, _ := ctx.Value(lifeKey{}).(*life)
-	if life != nil && life.over() {
+	dead, _ := ctx.Value(deadKey{}).(*atomic.Bool)
+	if dead != nil && dead.Load() {
 		return none, errDied
 	}
 	w.mu.Lock()
@@ -51,25 +356,30 @@ func step[T any](ctx context.Context, w *world, name string, do func() (T, error
 		err = w.fault(name)
 	}
 	w.steps = append(w.steps, name)
-	dies := len(w.steps) == w.die && life != nil
+	dies := len(w.steps) == w.die && dead != nil
 	w.mu.Unlock()
 	if err != nil {
 		return none, err
 	}
 	time.Sleep(w.takes)
-	if dies && !w.done {
-		life.end()
+	if dies && !w.after {
+		dead.Store(true)
 		return none, errDied
 	}
 	v, err := do()
 	if dies {
-		life.end()
+		dead.Store(true)
 		return none, errDied
 	}
 	return v, err
 }
 
-// failing has one step fail from now on.
+func stepErr(ctx context.Context, w *world, name string, do func() error) error {
+	_, err := step(ctx, w, name, func() (struct{}, error) { return struct{}{}, do() })
+	return err
+}
+
+// failing makes a step fail from now on.
 func (w *world) failing(step string, err error) {
 	w.fault = func(s string) error {
 		if s == step {
@@ -79,7 +389,7 @@ func (w *world) failing(step string, err error) {
 	}
 }
 
-// failingTimes has one step fail n times.
+// failingTimes makes a step fail n times.
 func (w *world) failingTimes(step string, n int) {
 	w.fault = func(s string) error {
 		if s != step || n == 0 {
@@ -90,124 +400,111 @@ func (w *world) failingTimes(step string, n int) {
 	}
 }
 
-type nothing = struct{}
-
-// around is what is around the function, as far as the methods' names are
-// different.
+// around is what is around the function, except the queues. A change of a record is a step with the
+// name of its rule.
 type around struct{ *world }
 
 func (w around) Claim(ctx context.Context, first job.Record) (job.Record, error) {
-	return step(ctx, w.world, "Claim", func() (job.Record, error) { return w.table.Claim(ctx, first) })
+	return step(ctx, w.world, "first claim", func() (job.Record, error) { return w.table.Claim(ctx, first) })
 }
 
 func (w around) Load(ctx context.Context, id string) (job.Record, error) {
-	return step(ctx, w.world, "Load", func() (job.Record, error) { return w.table.Load(ctx, id) })
+	return step(ctx, w.world, "load", func() (job.Record, error) { return w.table.Load(ctx, id) })
 }
 
-// Change is a step that the rule names.
 func (w around) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
 	return step(ctx, w.world, rule.Name, func() (job.Record, error) { return w.table.Change(ctx, id, rule) })
 }
 
-// ChangeClaimed is a step that the rule names.
 func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
-	return step(ctx, w.world, rule.Name, func() (job.Record, error) { return w.table.ChangeClaimed(ctx, claimed, rule) })
+	return step(ctx, w.world, rule.Name, func() (job.Record, error) {
+		return w.table.ChangeClaimed(ctx, claimed, rule)
+	})
+}
+
+func (w around) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
+	return stepErr(ctx, w.world, "admit", func() error { return w.admission.Admit(ctx, j, now, lease) })
+}
+
+func (w around) Leave(ctx context.Context, j job.Job, now time.Time) error {
+	return stepErr(ctx, w.world, "leave", func() error { return w.admission.Leave(ctx, j, now) })
+}
+
+func (w around) Ask(ctx context.Context, j job.Job, now time.Time, key string, join bool,
+	active func(context.Context, string) (bool, error),
+) (string, error) {
+	return step(ctx, w.world, "ask", func() (string, error) {
+		return w.admission.Ask(ctx, j, now, key, join, active)
+	})
+}
+
+func (w around) Live(ctx context.Context, callID string, now time.Time) (bool, error) {
+	return step(ctx, w.world, "live", func() (bool, error) { return w.tracker.Live(ctx, callID, now) })
 }
 
 func (w around) Parked(ctx context.Context, customer string) ([]job.ParkedResult, error) {
-	return step(ctx, w.world, "Kept", func() ([]job.ParkedResult, error) { return w.customers.Parked(ctx, customer) })
+	return step(ctx, w.world, "parked", func() ([]job.ParkedResult, error) { return w.customers.Parked(ctx, customer) })
 }
 
-func (w around) Unpark(ctx context.Context, customer string, now time.Time, p job.ParkedResult) error {
-	_, err := step(ctx, w.world, "Forget", func() (nothing, error) { return nothing{}, w.customers.Unpark(ctx, customer, now, p) })
-	return err
+func (w around) Unpark(ctx context.Context, customer string, now time.Time, k job.ParkedResult) error {
+	return stepErr(ctx, w.world, "remove", func() error { return w.customers.Unpark(ctx, customer, now, k) })
 }
 
 func (w around) At(ctx context.Context, name string, at time.Time, body string) error {
-	_, err := step(ctx, w.world, "At", func() (nothing, error) {
-		w.arranged(wake{At: at.Sub(w.start), Scheduled: true})
-		err := w.schedules.At(ctx, name, at, body)
-		return nothing{}, err
+	return stepErr(ctx, w.world, "schedule", func() error {
+		w.noteWakeUp(wakeUp{At: at.Sub(w.start), Scheduled: true})
+		return w.schedules.At(ctx, name, at, body)
 	})
-	return err
 }
 
-func (w *world) arranged(made wake) {
+func (w *world) noteWakeUp(u wakeUp) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wakes = append(w.wakes, made)
-}
-
-// calls are the world's admission and its tracker of calls.
-type calls struct{ *world }
-
-func (w calls) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
-	_, err := step(ctx, w.world, "Admit", func() (nothing, error) { return nothing{}, w.admission.Admit(ctx, j, now, lease) })
-	return err
-}
-
-func (w calls) Leave(ctx context.Context, j job.Job, now time.Time) error {
-	_, err := step(ctx, w.world, "Leave", func() (nothing, error) { return nothing{}, w.admission.Leave(ctx, j, now) })
-	return err
-}
-
-func (w calls) Ask(
-	ctx context.Context, j job.Job, now time.Time, key string, join bool, active func(context.Context, string) (bool, error),
-) (string, error) {
-	return step(ctx, w.world, "Ask", func() (string, error) { return w.admission.Ask(ctx, j, now, key, join, active) })
-}
-
-func (w calls) Live(ctx context.Context, callID string, now time.Time) (bool, error) {
-	return step(ctx, w.world, "Live", func() (bool, error) { return w.tracker.Live(ctx, callID, now) })
+	w.wakeUps = append(w.wakeUps, u)
 }
 
 // jobs is the world's jobs queue.
 type jobs struct{ *world }
 
 func (w jobs) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
-	_, err := step(ctx, w.world, "ChangeVisibility", func() (nothing, error) { return nothing{}, w.world.jobs.ChangeVisibility(ctx, receipt, d) })
-	return err
+	return stepErr(ctx, w.world, "hide", func() error { return w.world.jobs.ChangeVisibility(ctx, receipt, d) })
 }
 
 func (w jobs) Send(ctx context.Context, messages []queue.Message) []error {
-	errs, err := step(ctx, w.world, "Send", func() ([]error, error) {
+	errs, err := step(ctx, w.world, "send job", func() ([]error, error) {
 		for _, m := range messages {
 			if message, err := job.DecodeMessage(m.Body); err == nil {
 				if _, ok := message.(job.WakeUp); ok {
-					w.arranged(wake{At: time.Since(w.start) + m.Delay})
+					w.noteWakeUp(wakeUp{At: time.Since(w.start) + m.Delay})
 				}
 			}
 		}
 		return w.world.jobs.Send(ctx, messages), nil
 	})
-	return every(messages, errs, err)
+	return forAll(messages, errs, err)
 }
 
 // outcomes is the world's results queue.
 type outcomes struct{ *world }
 
 func (w outcomes) Send(ctx context.Context, messages []queue.Message) []error {
-	errs, err := step(ctx, w.world, "Outcome", func() ([]error, error) { return w.out.Send(ctx, messages), nil })
-	return every(messages, errs, err)
+	errs, err := step(ctx, w.world, "send outcome", func() ([]error, error) { return w.out.Send(ctx, messages), nil })
+	return forAll(messages, errs, err)
 }
 
-// every gives the errors of a request, or the request's own for all messages.
-func every(messages []queue.Message, errs []error, err error) []error {
+// forAll returns the errors of a request, or the request's own error for all messages.
+func forAll(messages []queue.Message, errs []error, err error) []error {
 	if err == nil {
 		return errs
 	}
-	errs = make([]error, len(messages))
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
+	return slices.Repeat([]error{err}, len(messages))
 }
 
-// outbox is a results queue that remembers what it took.
-type outbox struct {
+// results is a results queue that remembers its messages.
+type results struct {
 	takes  time.Duration           // how long a request takes
 	fail   func(job.Outcome) error // nil: nothing fails
-	then   func(job.Outcome)       // what becomes of what it took; may be nil
+	then   func(job.Outcome)       // receives each message a second later; may be nil
 	mu     sync.Mutex
 	sent   []job.Outcome
 	at     []time.Duration // when each was sent, since the start
@@ -216,7 +513,7 @@ type outbox struct {
 	start  time.Time
 }
 
-func (o *outbox) Send(ctx context.Context, messages []queue.Message) []error {
+func (o *results) Send(ctx context.Context, messages []queue.Message) []error {
 	time.Sleep(o.takes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -249,8 +546,8 @@ func (o *outbox) Send(ctx context.Context, messages []queue.Message) []error {
 	return errs
 }
 
-// results are the final results.
-func (o *outbox) results() []job.Result {
+// results returns the final results.
+func (o *results) results() []job.Result {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var results []job.Result
@@ -262,78 +559,65 @@ func (o *outbox) results() []job.Result {
 	return results
 }
 
-// telling is what the call was told.
-type telling struct{ Call, Job, Text string }
+// delivery is a text that reached a call.
+type delivery struct{ Call, Job, Text string }
 
-// answer has what is sent be told, as the callback function does. Of the calls
-// that are gone, results are kept where their tools want that.
-func (w *world) answer(gone ...string) {
+// deliver delivers what is sent, as the callback function does. Calls that are gone take nothing:
+// results are parked if their tools want that.
+func (w *world) deliver(gone ...string) {
 	w.out.mu.Lock()
 	defer w.out.mu.Unlock()
-	w.out.then = func(o job.Outcome) { w.tell(o, gone) }
+	w.out.then = func(o job.Outcome) { w.callback(o, gone) }
 }
 
-func (w *world) tell(o job.Outcome, gone []string) {
-	ctx := context.Background()
-	note := func(to *[]telling) {
+func (w *world) callback(o job.Outcome, gone []string) {
+	ctx, now := context.Background(), time.Now()
+	note := func(to *[]delivery) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		*to = append(*to, telling{Call: o.Call.ID, Job: o.JobID, Text: o.Result.Content})
+		*to = append(*to, delivery{Call: o.Call.ID, Job: o.JobID, Text: o.Result.Content})
 	}
 	check := func(err error) {
 		if err != nil {
 			w.t.Error(err)
 		}
 	}
-	later := func(until time.Time) { time.AfterFunc(time.Until(until), func() { w.tell(o, gone) }) }
+	retryAt := func(until time.Time) { time.AfterFunc(time.Until(until), func() { w.callback(o, gone) }) }
 	var busy *job.BusyError
 	if o.Kind == job.KindProgress {
-		record, err := w.table.Change(ctx, o.JobID, job.ClaimProgress(time.Now(), o.Sequence, 10*time.Second))
+		record, err := w.table.Change(ctx, o.JobID, job.ClaimProgress(now, o.Sequence, 10*time.Second))
 		switch {
 		case errors.As(err, &busy):
-			later(busy.Until)
+			retryAt(busy.Until)
 		case err == nil:
 			note(&w.progress)
-			_, err = w.table.Change(ctx, record.ID, job.EndProgress(time.Now(), record))
+			_, err := w.table.Change(ctx, o.JobID, job.EndProgress(now, record))
 			check(err)
 		case !errors.Is(err, job.ErrStale):
 			check(err)
 		}
 		return
 	}
-	record, err := w.table.Change(ctx, o.JobID, job.ClaimDelivery(time.Now(), 10*time.Second))
+	record, err := w.table.Change(ctx, o.JobID, job.ClaimDelivery(now, 10*time.Second))
 	switch {
 	case errors.Is(err, job.ErrSettled):
 	case errors.As(err, &busy):
-		later(busy.Until)
+		retryAt(busy.Until)
 	case err != nil:
 		check(err)
-	case time.Now().After(o.Deadline):
-		note(&w.announced)
-		check(w.table.Settle(ctx, record, time.Now(), job.StateUndelivered, "too late"))
+	case now.After(o.Deadline):
+		note(&w.undelivered)
+		check(w.table.Settle(ctx, record, now, job.StateUndelivered, "too late"))
 	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.AfterCallNextCall:
-		_, err := w.customers.Park(ctx, job.Customer(o.Call), time.Now(), job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
+		_, err := w.customers.Park(ctx, job.Customer(o.Call), now,
+			job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
 		check(err)
-		check(w.table.Settle(ctx, record, time.Now(), job.StateParked, ""))
+		check(w.table.Settle(ctx, record, now, job.StateParked, ""))
 	case slices.Contains(gone, o.Call.ID):
-		note(&w.announced)
-		check(w.table.Settle(ctx, record, time.Now(), job.StateUndelivered, "gone"))
+		note(&w.undelivered)
+		check(w.table.Settle(ctx, record, now, job.StateUndelivered, "gone"))
 	default:
-		note(&w.told)
-		check(w.table.Settle(ctx, record, time.Now(), job.StateDelivered, ""))
-	}
-}
-
-// wantTold checks what was told, whatever the order of jobs is.
-func (w *world) wantTold(want ...telling) {
-	w.t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	byJob := cmpopts.SortSlices(func(a, b telling) bool { return a.Job < b.Job })
-	if diff := cmp.Diff(want, w.told, byJob, cmpopts.EquateEmpty()); diff != "" {
-		w.t.Errorf("told (-want +got):\n%s", diff)
-	}
-	if len(w.announced) > 0 {
-		w.t.Errorf("announced: %v", w.announced)
+		note(&w.delivered)
+		check(w.table.Settle(ctx, record, now, job.StateDelivered, ""))
 	}
 }

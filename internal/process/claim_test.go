@@ -1,0 +1,344 @@
+package process_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/job"
+)
+
+func TestPoison(t *testing.T) {
+	inWorld(t, does(tool{}, returns(asynctool.Text("Done."), nil)), func(t *testing.T, w *world) {
+		body := w.encode(w.job("t2", "tool"))
+		for _, poison := range []string{
+			"?", "{}", "null",
+			strings.Replace(body, `"version":1`, `"version":2`, 1),
+			strings.Replace(body, `"call-1/t2"`, `"call-2/t2"`, 1),
+		} {
+			w.sendBody(poison)
+		}
+		w.send(w.job("t1", "tool"))
+		w.run(time.Minute)
+		w.want(done, 0, 5)
+	})
+}
+
+func TestSameJobTwice(t *testing.T) {
+	tests := map[string]struct {
+		attempts int
+		err      error
+		want     []job.Result
+		second   time.Duration // when the second message comes
+		dead     int           // messages of the job in the dead-letter queue
+	}{
+		"at once":               {1, nil, done, 0, 0},
+		"while it runs":         {1, nil, done, time.Second, 0},
+		"after its delivery":    {1, nil, done, time.Minute, 0},
+		"a failure, at once":    {2, errDown, fails(neutral), 0, 1},
+		"a failure, afterwards": {1, errDown, fails(neutral), time.Minute, 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			def := does(tool{Timeout: 10 * time.Second, Attempts: tt.attempts},
+				func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+					runs++
+					time.Sleep(5 * time.Second)
+					return asynctool.Text("Done."), tt.err
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				j := w.job("t1", "tool")
+				w.send(j)
+				if tt.second == 0 {
+					w.send(j)
+				} else {
+					time.AfterFunc(tt.second, func() { w.send(j) })
+				}
+				time.AfterFunc(13*time.Second, func() { w.settle(j) }) // as soon as it is done
+				w.run(time.Hour)
+				if runs != tt.attempts {
+					t.Errorf("the tool ran %d times", runs)
+				}
+				w.wantLeft(0, tt.dead)
+				results := w.out.results()
+				if len(results) == 0 {
+					t.Fatal("nothing was sent")
+				}
+				for i := range results { // copies are possible, and the callback function delivers one
+					if diff := gocmp.Diff(tt.want, results[i:i+1]); diff != "" {
+						t.Error(diff)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSameMessageTwice does what a standard queue may do at any time.
+func TestSameMessageTwice(t *testing.T) {
+	runs := 0
+	def := does(tool{}, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		runs++
+		time.Sleep(time.Second)
+		return asynctool.Text("Done."), nil
+	})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		m := events.SQSMessage{MessageId: "m1", ReceiptHandle: "r1", Body: w.encode(w.job("t1", "tool"))}
+		for _, event := range [][]events.SQSMessage{{m, m}, {m}, {m}} {
+			response, err := w.handler.Handle(t.Context(), events.SQSEvent{Records: event})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if failed := len(response.BatchItemFailures); failed != len(event)-1 {
+				t.Errorf("%d of %d failed", failed, len(event))
+			}
+		}
+		if runs != 1 {
+			t.Errorf("the tool ran %d times", runs)
+		}
+	})
+}
+
+// TestCrash claims attempts that never return, as a function that was killed does.
+func TestCrash(t *testing.T) {
+	tests := map[string]struct {
+		attempts, crashes int
+		want              []job.Result
+		runs              int // the number of the attempt that runs; 0 means none
+		exhausted         bool
+	}{
+		"one of two":        {2, 1, done, 2, false},
+		"the only one":      {1, 1, fails(neutral), 0, true},
+		"all":               {3, 3, fails(neutral), 0, true},
+		"fewer allowed now": {1, 4, fails(neutral), 0, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ran := 0
+			def := does(tool{Timeout: time.Minute, Attempts: tt.attempts},
+				func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					ran = call.Attempt
+					return asynctool.Text("Done."), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				j := w.job("t1", "tool")
+				for range tt.crashes {
+					time.Sleep(2 * time.Minute)
+					w.claim(j, "dead function", 75*time.Second)
+				}
+				last := time.Since(w.start)
+				w.send(j)
+				w.run(80 * time.Second)
+				if diff := gocmp.Diff(tt.want, w.out.results()[:1]); diff != "" {
+					t.Error(diff)
+				}
+				if at := w.out.at[0]; at != last+75*time.Second {
+					t.Errorf("sent at %s; the lease ran out at %s", at, last+75*time.Second)
+				}
+				r := w.record(j)
+				if ran != tt.runs || r.Exhausted != tt.exhausted {
+					t.Errorf("attempt %d ran; the record is %+v", ran, r)
+				}
+				if tt.exhausted && !strings.Contains(r.Reason, "died") {
+					t.Errorf("the reason is %q", r.Reason)
+				}
+			})
+		})
+	}
+}
+
+// finished stores the outcome of a job whose message is the first one on the queue, as a function
+// does that dies before it sends the outcome.
+func (w *world) finished(exhausted bool) job.Job {
+	w.t.Helper()
+	j := w.job("t1", "tool")
+	w.send(j) // becomes the message jobs-1
+	w.claim(j, "jobs-1", time.Minute)
+	w.change(j, job.Finish(time.Now(), approved[0], exhausted, "it failed"))
+	return j
+}
+
+// TestCrashBeforeSending has a stored outcome that was never sent.
+func TestCrashBeforeSending(t *testing.T) {
+	for left, exhausted := range []bool{false, true} {
+		inWorld(t, does(tool{}, notRun(t)), func(t *testing.T, w *world) {
+			w.finished(exhausted)
+			w.run(time.Second)
+			w.want(approved, left, 0)
+		})
+	}
+}
+
+// TestOutcomeReceived has an outcome that the callback function has claimed. It is on the results
+// queue, whatever happens there.
+func TestOutcomeReceived(t *testing.T) {
+	for dead, exhausted := range []bool{false, true} {
+		inWorld(t, does(tool{}, notRun(t)), func(t *testing.T, w *world) {
+			j := w.finished(exhausted)
+			w.change(j, job.ClaimDelivery(time.Now(), time.Minute))
+			w.run(time.Hour) // long after the lease
+			w.want(nil, 0, dead)
+		})
+	}
+}
+
+// TestCopiesOfAFailure bounds what a job on its way to the dead-letter queue costs while its outcome
+// is not delivered yet.
+func TestCopiesOfAFailure(t *testing.T) {
+	inWorld(t, does(tool{}, returns(asynctool.Result{}, errDown)), func(t *testing.T, w *world) {
+		w.send(w.job("t1", "tool"))
+		w.run(1900 * time.Millisecond)
+		if n := len(w.out.sent); n != 1 {
+			t.Errorf("the outcome was sent %d times before the callback function had time for it", n)
+		}
+		w.run(time.Hour)
+		w.wantLeft(0, 1)
+		if n := len(w.out.sent); n > w.limits.JobsMaxReceives {
+			t.Errorf("the outcome was sent %d times", n)
+		}
+	})
+}
+
+func TestTableErrors(t *testing.T) {
+	for name, tt := range map[string]struct {
+		step string
+		err  error         // of the first attempt
+		down time.Duration // how long the step fails
+		then time.Duration // how long it takes from there to the result, at most
+		runs int
+		want []job.Result
+	}{
+		"claim": {"first claim", nil, 10 * time.Second, 10 * time.Second, 1, done},
+		// The lease is 25 s long.
+		"release": {"release", errDown, 24 * time.Second, 2 * time.Second, 2, responds("Done at attempt 2.")},
+		"finish":  {"finish", nil, 20 * time.Second, 10 * time.Second, 2, responds("Done at attempt 2.")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			def := does(tool{Timeout: 10 * time.Second, Attempts: 2},
+				func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					runs++
+					if call.Attempt == 1 {
+						return asynctool.Text("Done."), tt.err
+					}
+					return asynctool.Textf("Done at attempt %d.", call.Attempt), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.failing(tt.step, errDown)
+				w.send(w.job("t1", "tool"))
+				w.run(tt.down)
+				w.want(nil, 1, 0) // an outcome that is not stored is not sent
+				if name == "claim" && runs != 0 {
+					t.Error("a job was run without a claim")
+				}
+				w.fault = nil
+				w.run(tt.then)
+				w.want(tt.want, 0, 0)
+				if runs != tt.runs {
+					t.Errorf("the tool ran %d times", runs)
+				}
+			})
+		})
+	}
+}
+
+// TestLostLease claims the job again while its tool runs.
+func TestLostLease(t *testing.T) {
+	other := responds("The other's result.")
+	var steal func()
+	def := does(tool{Attempts: 3}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		steal()
+		return asynctool.Textf("Attempt %d.", call.Attempt), nil
+	})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		j := w.job("t1", "tool")
+		steal = func() {
+			r := w.record(j)
+			r.Attempt++
+			r.Owner, r.LeaseExpiry = "other", time.Now().Add(time.Minute)
+			if _, err := w.store.Save(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(30*time.Second, func() { w.change(j, job.Finish(time.Now(), other[0], false, "")) })
+		}
+		w.send(j)
+		w.run(29 * time.Second)
+		w.want(nil, 1, 0)
+		w.run(time.Minute)
+		w.want(other, 0, 0)
+	})
+}
+
+func TestDeadlinePast(t *testing.T) {
+	def := does(tool{Deadline: time.Minute, FailureText: "Too late."}, notRun(t))
+	inWorld(t, def, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute + time.Second)
+		w.send(w.job("t1", "tool"))
+		w.run(time.Second)
+		w.want(fails("Too late."), 0, 0)
+		if got, want := w.out.sent[0].Deadline, w.start.Add(time.Minute); !got.Equal(want) {
+			t.Errorf("deadline %s, want %s", got, want)
+		}
+	})
+}
+
+// TestRedriven sends an exhausted job again: as an operator does who moves it out of the dead-letter
+// queue, and as a repeated webhook does.
+func TestRedriven(t *testing.T) {
+	started := 0
+	def := does(tool{FailureText: "Sorry."}, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		started++
+		return asynctool.Result{}, errDown
+	})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		j := w.job("t1", "tool")
+		w.send(j)
+		w.run(time.Second)
+		w.settle(j)
+		w.run(2 * time.Minute)
+		once := fails("Sorry.")
+		w.want(once, 0, 1)
+
+		// During the call, it is only a repeat.
+		w.send(j)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+		// So is one that was sent during the call, and comes late.
+		w.send(j)
+		time.Sleep(2 * time.Hour)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+
+		// A webhook that is repeated after the tool's own deadline, during the call, has a job of its
+		// own age.
+		again := j
+		again.ReceivedAt, again.CallEnds = time.Now(), time.Now().Add(time.Hour)
+		w.send(again)
+		w.run(time.Minute)
+		w.want(once, 0, 1)
+
+		// The outcome goes to the callback function again, which finds its deadline passed. At
+		// first, the table fails.
+		w.failingTimes("redrive", 3)
+		w.send(j)
+		w.run(time.Minute)
+		twice := append(once, once...)
+		w.want(twice, 0, 1)
+		if last := w.out.sent[1]; !last.Deadline.Before(time.Now()) {
+			t.Errorf("the deadline is %s, so it would be delivered", last.Deadline)
+		}
+		w.settle(j)
+		w.send(j)
+		w.run(time.Minute)
+		w.want(twice, 0, 1)
+		if started != 1 {
+			t.Errorf("the tool was started %d times", started)
+		}
+	})
+}

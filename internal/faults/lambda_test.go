@@ -86,6 +86,7 @@ type environment struct {
 	process  *exec.Cmd
 	exited   chan struct{}
 	inv      *invocation
+	deadline time.Time // of the invocation
 	log      *bytes.Buffer
 }
 
@@ -102,7 +103,6 @@ const (
 	labToolTimeout     = 2 // beats, as all of these
 	labAckTimeout      = 5
 	labProcessTimeout  = labToolTimeout + 12 // what the process function keeps for itself
-	labBackTimeout     = 12
 	labVisibility      = 4
 	labLeaseMargin     = 2
 	labOutcomeDelay    = 3
@@ -111,14 +111,21 @@ const (
 	labCompletionTries = 8
 	labResultReceives  = 30
 
+	// labBackTimeout is no number of beats. The callback function must reach it
+	// before it gives a mark up, for which it tries to write for as many seconds
+	// on every machine. To reach it otherwise costs one more invocation.
+	labBackTimeout = 12 * time.Second
+
+	labBeyond = 50 * time.Millisecond
+
 	labMemory = 4 << 20 // KiB of address space
 )
 
 // measureBeat returns the length of a beat. The timeouts leave room for work
 // that takes several times as long as on a quiet machine: a beat grows when
-// computing takes more than five times as long.
+// computing takes more than ten times as long.
 func measureBeat(t *testing.T) time.Duration {
-	const most = 30
+	const most = 10
 	threads := runtime.GOMAXPROCS(0)
 	began, used := time.Now(), processorTime(t)
 	var spinning sync.WaitGroup
@@ -131,7 +138,7 @@ func measureBeat(t *testing.T) time.Duration {
 	spinning.Wait()
 	wanted, got := time.Since(began)*time.Duration(threads), processorTime(t)-used
 	slowness := float64(wanted) / float64(max(got, 1))
-	return time.Duration(min(max(1, slowness/5), most) * float64(time.Second)).Round(time.Second)
+	return time.Duration(min(max(1, slowness/10), most) * float64(time.Second)).Round(time.Second)
 }
 
 // processorTime is what this process has used.
@@ -162,7 +169,7 @@ func TestProcessDeath(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var running, posting sync.WaitGroup
 	running.Go(func() { l.Jobs.Run(ctx, l.handler("process", labProcessTimeout*l.beat)) })
-	running.Go(func() { l.Results.Run(ctx, l.handler("callback", labBackTimeout*l.beat)) })
+	running.Go(func() { l.Results.Run(ctx, l.handler("callback", labBackTimeout)) })
 	slots := make(chan struct{}, 8)
 	for _, hook := range l.scenario {
 		posting.Go(func() {
@@ -174,7 +181,7 @@ func TestProcessDeath(t *testing.T) {
 	posting.Wait()
 	// Each receive of a message can take an invocation that dies, and the time
 	// that the message is hidden afterwards.
-	most := (time.Duration(receives)*(labProcessTimeout+labVisibility) + labResultReceives*(labBackTimeout+labVisibility)) * l.beat
+	most := time.Duration(receives)*(labProcessTimeout+labVisibility)*l.beat + labResultReceives*(labBackTimeout+labVisibility*l.beat)
 	l.settle(most)
 	left := l.fireAll()
 	l.settle(most)
@@ -362,7 +369,7 @@ func (l *lab) makeQueues(receives int) {
 	var err error
 	l.Queues, err = pipeline.NewQueues(limits.Limits{
 		ProcessTimeout: labProcessTimeout * l.beat, JobsVisibility: labVisibility * l.beat, JobsMaxReceives: receives,
-		CallbackTimeout: labBackTimeout * l.beat, ResultVisibility: labVisibility * l.beat, ResultMaxReceives: labResultReceives,
+		CallbackTimeout: labBackTimeout, ResultVisibility: labVisibility * l.beat, ResultMaxReceives: labResultReceives,
 	}, memqueue.Config{BatchSize: 1, Concurrency: 8, Log: l.log(setting{})})
 	if err != nil {
 		l.t.Fatal(err)
@@ -499,8 +506,11 @@ func (l *lab) invoke(function, id string, event []byte, timeout time.Duration) (
 	}()
 
 	deadline := time.Now().Add(timeout)
+	e.deadline = deadline
 	select {
-	case e.work <- invocationInput{id: strconv.FormatInt(time.Now().UnixNano(), 10), event: event, deadline: deadline}:
+	// The function is told that it has a little longer. So it never answers in
+	// the moment in which its time is up.
+	case e.work <- invocationInput{id: strconv.FormatInt(time.Now().UnixNano(), 10), event: event, deadline: deadline.Add(labBeyond)}:
 	case <-e.exited: // killed after it had answered
 		return nil, errDied
 	}
@@ -591,9 +601,10 @@ func (l *lab) stop() {
 }
 
 // step takes the blow that is planned for a step, if there is one. It gives
-// false where the process has died, and its request has no answer.
+// false where the process has died, and its request has no answer. One whose
+// time is up is as good as dead: on a busy machine it may be killed later.
 func (e *environment) step(op, id string, effect func()) bool {
-	if e.inv.isDead() {
+	if e.inv.isDead() || time.Now().After(e.deadline) {
 		return false
 	}
 	b := e.lab.blow(e, op, id)

@@ -63,8 +63,8 @@ test-functions:
 	CGO_ENABLED=0 go build -tags lambda.norpc -ldflags='-s -w' ./functions/...
 
 # The limit is for a package that hangs. On two processors with a load of 20, a
-# test takes about ten times as long as alone. The longest, internal/faults, then
-# takes five minutes.
+# test takes up to ten times as long as alone. The longest, internal/faults, then
+# takes up to ten minutes.
 .PHONY: test
 test: test-functions ## Run the tests
 	@command -v node >/dev/null || echo "NOT TESTED: infra/, as there is no Node.js here"

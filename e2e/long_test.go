@@ -14,8 +14,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
@@ -44,7 +45,7 @@ func completionKeys(current, previous string) string {
 
 // stored is a secret of the emulator.
 func stored(d *deployment, id string) completion.Source {
-	return secret.FromSecretsManager(secretsmanager.NewFromConfig(d.aws()), id)
+	return secretsmanager.New(awssecretsmanager.NewFromConfig(d.aws()), id)
 }
 
 // sign makes a completion token as whoever knows the key can.
@@ -302,7 +303,7 @@ func (d *deployment) is(ctx context.Context, call string, want job.State) error 
 // rotate changes the key of the completion tokens.
 func (d *deployment) rotate(t *testing.T, ctx context.Context, current, previous string) {
 	t.Helper()
-	if _, err := secretsmanager.NewFromConfig(d.aws()).PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
+	if _, err := awssecretsmanager.NewFromConfig(d.aws()).PutSecretValue(ctx, &awssecretsmanager.PutSecretValueInput{
 		SecretId: aws.String(d.secrets["completion"]), SecretString: aws.String(completionKeys(current, previous)),
 	}); err != nil {
 		t.Fatal(err)

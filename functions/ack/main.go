@@ -12,7 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
@@ -20,12 +20,12 @@ import (
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/scheduler"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/status"
 )
 
@@ -63,15 +63,15 @@ func build() (front.Handler, error) {
 	if err != nil {
 		return front.Handler{}, err
 	}
-	secrets := secretsmanager.NewFromConfig(aws.SecretsManager())
+	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
 	credentialSource, err := credential.Choose(e.WebhookAuth, e.WebhookSecretID, func(id string) credential.Source {
-		return secret.FromSecretsManager(secrets, id)
+		return secretsmanager.New(secrets, id)
 	})
 	if err != nil {
 		return front.Handler{}, err
 	}
 	keySource, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
-		return secret.FromSecretsManager(secrets, id)
+		return secretsmanager.New(secrets, id)
 	})
 	if err != nil {
 		return front.Handler{}, err

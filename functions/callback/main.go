@@ -7,18 +7,18 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/eventbus"
 	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -58,7 +58,7 @@ func build() (*callback.Handler, error) {
 	}
 	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
 	if e.PublicKeySecretID != "" {
-		control.PublicKey = secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), e.PublicKeySecretID).Get
+		control.PublicKey = secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PublicKeySecretID).Get
 	}
 	calls, err := vapiclient.NewControlClient(control)
 	if err != nil {
@@ -88,7 +88,7 @@ func (e environment) outbound(aws *function.AWS, cfg *callback.Config) error {
 		}
 		return nil
 	}
-	key := secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
+	key := secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
 	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0})
 	if err != nil {
 		return err

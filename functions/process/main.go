@@ -4,7 +4,7 @@ package main
 import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
@@ -12,12 +12,12 @@ import (
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/scheduler"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process"
-	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -73,7 +73,7 @@ func build() (*process.Handler, error) {
 		return nil, err
 	}
 	keys, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
-		return secret.FromSecretsManager(secretsmanager.NewFromConfig(aws.SecretsManager()), id)
+		return secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), id)
 	})
 	if err != nil {
 		return nil, err

@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
@@ -42,7 +43,7 @@ func (s *secrets) store(plans ...vapiauth.Plan) {
 	s.plans = plans
 }
 
-func (s *secrets) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
+func (s *secrets) GetSecretValue(context.Context, *awssecretsmanager.GetSecretValueInput, ...func(*awssecretsmanager.Options)) (*awssecretsmanager.GetSecretValueOutput, error) {
 	s.mu.Lock()
 	s.reads++
 	plans, fail := s.plans, s.fail && s.reads%2 == 0
@@ -55,7 +56,7 @@ func (s *secrets) GetSecretValue(context.Context, *secretsmanager.GetSecretValue
 	if err != nil {
 		return nil, err
 	}
-	return &secretsmanager.GetSecretValueOutput{SecretString: aws.String(string(stored))}, nil
+	return &awssecretsmanager.GetSecretValueOutput{SecretString: aws.String(string(stored))}, nil
 }
 
 // taken is a queue that counts.
@@ -111,7 +112,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		const functions = 6
 		free := make(chan http.Handler, functions)
 		for range functions {
-			h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(secret.FromSecretsManager(manager, "webhook"), log), Log: log})
+			h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(secretsmanager.New(manager, "webhook"), log), Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}

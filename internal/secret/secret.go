@@ -4,13 +4,9 @@ package secret
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
 const (
@@ -24,11 +20,6 @@ const (
 	// somebody waits meanwhile.
 	refreshTimeout = 2 * time.Second
 )
-
-// Client is what is needed of a Secrets Manager client.
-type Client interface {
-	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
-}
 
 // Secret is one secret. It is safe for use by several goroutines.
 type Secret struct {
@@ -52,20 +43,6 @@ func New(read func(context.Context) (string, error), now func() time.Time, log *
 		log = slog.Default()
 	}
 	return &Secret{read: read, now: now, log: log}
-}
-
-// FromSecretsManager makes a secret of a Secrets Manager secret's name or ARN.
-func FromSecretsManager(client Client, id string) *Secret {
-	return New(func(ctx context.Context) (string, error) {
-		out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
-		if err != nil {
-			return "", fmt.Errorf("read secret %s: %w", id, err)
-		}
-		if out.SecretString == nil {
-			return "", fmt.Errorf("secret %s holds bytes; it must hold a text", id)
-		}
-		return *out.SecretString, nil
-	}, nil, nil)
 }
 
 // Get gives the value, read again where it is older than [MaxAge]. While it

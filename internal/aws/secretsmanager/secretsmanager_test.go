@@ -1,0 +1,75 @@
+package secretsmanager_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
+)
+
+func TestNew(t *testing.T) {
+	const id = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf"
+	for name, row := range map[string]struct {
+		status int
+		answer string
+		want   string // empty means an error
+		says   string // what the error says
+	}{
+		"a text": {
+			answer: `{"ARN":"` + id + `","SecretString":"{\"type\":\"bearer\",\"token\":\"ü\"}"}`,
+			want:   `{"type":"bearer","token":"ü"}`,
+		},
+		"bytes":   {answer: `{"SecretBinary":"dG9rZW4="}`, says: "holds bytes"},
+		"nothing": {answer: `{}`, says: id},
+		"no such secret": {
+			status: http.StatusBadRequest,
+			answer: `{"__type":"ResourceNotFoundException","Message":"no such secret"}`,
+			says:   "ResourceNotFoundException",
+		},
+		"not allowed": {
+			status: http.StatusBadRequest,
+			answer: `{"__type":"AccessDeniedException","Message":"not allowed"}`,
+			says:   "AccessDeniedException",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var in struct{ SecretId string }
+				body, _ := io.ReadAll(r.Body)
+				target := r.Header.Get("X-Amz-Target")
+				if json.Unmarshal(body, &in) != nil || in.SecretId != id || target != "secretsmanager.GetSecretValue" {
+					t.Errorf("asked for %s: %s", target, body)
+				}
+				w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+				if row.status != 0 {
+					w.WriteHeader(row.status)
+				}
+				_, _ = io.WriteString(w, row.answer)
+			}))
+			defer server.Close()
+			t.Setenv("AWS_REGION", "eu-central-1")
+			t.Setenv("AWS_ACCESS_KEY_ID", "id")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+			cloud, err := function.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := awssecretsmanager.NewFromConfig(cloud.SecretsManager(), func(o *awssecretsmanager.Options) {
+				o.Retryer = aws.NopRetryer{}
+			})
+			got, err := secretsmanager.New(client, id).Get(t.Context())
+			if got != row.want || (err == nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.says) {
+				t.Errorf("%q and %v, want %q or an error that says %q", got, err, row.want, row.says)
+			}
+		})
+	}
+}

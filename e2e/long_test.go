@@ -44,15 +44,14 @@ func completionKeys(current, previous string) string {
 }
 
 // stored is a secret of the emulator.
-func stored(d *deployment, id string) completion.Source {
+func stored(d *deployment, id string) secret.Source {
 	return secretsmanager.New(awssecretsmanager.NewFromConfig(d.aws()), id)
 }
 
 // sign makes a completion token as whoever knows the key can.
 func sign(t *testing.T, ctx context.Context, key, jobID string, expires time.Time) string {
 	t.Helper()
-	source := secret.New(func(context.Context) (string, error) { return completionKeys(key, ""), nil }, nil, nil)
-	signed, err := completion.NewKeys(source, nil).Sign(ctx, jobID, expires)
+	signed, err := completion.NewKeys(secret.Fixed(completionKeys(key, "")), nil).Sign(ctx, jobID, expires)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -23,39 +22,17 @@ import (
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/status"
 )
-
-type environment struct {
-	JobsQueueURL       string `env:"JOBS_QUEUE_URL,required,notEmpty"`
-	ResultsQueueURL    string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
-	JobsTable          string `env:"JOBS_TABLE,required,notEmpty"`
-	WebhookSecretID    string `env:"WEBHOOK_SECRET_ID"`
-	WebhookAuth        string `env:"WEBHOOK_AUTH"`
-	CompletionSecretID string `env:"COMPLETION_SECRET_ID"`
-	CompletionKeys     string `env:"COMPLETION_KEYS"`
-	ScheduleGroup      string `env:"SCHEDULE_GROUP"` // empty means that no schedule is cancelled
-	AckText            string `env:"ACK_TEXT"`
-	NextCall           onOff  `env:"NEXT_CALL"` // "on" where a tool keeps results for the next call
-}
-
-type onOff bool
-
-func (o *onOff) UnmarshalText(text []byte) error {
-	if s := string(text); s != "on" && s != "off" {
-		return errors.New("it is neither on nor off")
-	}
-	*o = string(text) == "on"
-	return nil
-}
 
 func main() { function.Start(build) }
 
 func build() (front.Handler, error) {
-	e, err := env.ParseAs[environment]()
+	e, err := env.ParseAs[deployment.Ack]()
 	if err != nil {
 		return front.Handler{}, err
 	}
@@ -64,15 +41,12 @@ func build() (front.Handler, error) {
 		return front.Handler{}, err
 	}
 	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	credentialSource, err := credential.Choose(e.WebhookAuth, e.WebhookSecretID, func(id string) credential.Source {
-		return secretsmanager.New(secrets, id)
-	})
+	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	credential, err := e.Webhook.Source(stored)
 	if err != nil {
 		return front.Handler{}, err
 	}
-	keySource, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
-		return secretsmanager.New(secrets, id)
-	})
+	keys, err := e.Completion.Source(stored)
 	if err != nil {
 		return front.Handler{}, err
 	}
@@ -81,7 +55,7 @@ func build() (front.Handler, error) {
 	table := jobtable.New(store)
 
 	results := completion.Config{
-		Tokens: completion.NewKeys(keySource, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
+		Tokens: completion.NewKeys(keys, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
 	}
 	if e.ScheduleGroup != "" {
 		if results.Schedules, err = scheduler.New(scheduler.Config{Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
@@ -93,21 +67,20 @@ func build() (front.Handler, error) {
 		return front.Handler{}, err
 	}
 
-	credentials := credential.New(credentialSource, nil)
 	webhooks, err := ack.New(ack.Config{
-		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credentials: credentials, Text: e.AckText,
+		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credential: credential, Text: e.AckText,
 		Status: status.Of(table), CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
 	})
 	if err != nil {
 		return front.Handler{}, err
 	}
-	warm(aws, credentials, e.JobsQueueURL)
+	warm(aws, webhooks, e.JobsQueueURL)
 	return front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}, nil
 }
 
 // warm does while the function starts what its first caller would otherwise
 // wait for. What fails here is tried again when it is needed.
-func warm(aws *function.AWS, credentials *credential.Credentials, queueURL string) {
+func warm(aws *function.AWS, webhooks *ack.Handler, queueURL string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	var warming sync.WaitGroup
@@ -117,7 +90,7 @@ func warm(aws *function.AWS, credentials *credential.Credentials, queueURL strin
 		}
 	})
 	warming.Go(func() {
-		if _, err := credentials.Verifier(ctx); err != nil {
+		if err := webhooks.Warm(ctx); err != nil {
 			slog.Error("the webhook credential cannot be used yet", "error", err)
 		}
 	})

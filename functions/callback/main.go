@@ -18,33 +18,16 @@ import (
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/callback/hours"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-type environment struct {
-	ResultsQueueURL   string   `env:"RESULTS_QUEUE_URL,required,notEmpty"`
-	JobsTable         string   `env:"JOBS_TABLE,required,notEmpty"`
-	EventBusName      string   `env:"EVENT_BUS_NAME,required,notEmpty"`
-	ControlHosts      []string `env:"CONTROL_HOSTS"`
-	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
-	ResultText        string   `env:"RESULT_TEXT"`
-
-	// The private key reaches chats, and calls customers back within the
-	// hours. Without it neither is done.
-	PrivateKeySecretID    string `env:"VAPI_PRIVATE_KEY_SECRET_ID"`
-	APIURL                string `env:"VAPI_API_URL"`
-	CallBackHours         string `env:"CALL_BACK_HOURS"`
-	CallBackZone          string `env:"CALL_BACK_ZONE"`
-	CallBackAssistantID   string `env:"CALL_BACK_ASSISTANT_ID"`
-	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
-}
-
 func main() { function.Start(build) }
 
 func build() (*callback.Handler, error) {
-	e, err := env.ParseAs[environment]()
+	e, err := env.ParseAs[deployment.Callback]()
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +57,14 @@ func build() (*callback.Handler, error) {
 		Customers:   jobtable.NewCustomers(store.Customers()),
 		Text:        &text,
 	}
-	if err := e.outbound(aws, &cfg); err != nil {
+	if err := outbound(aws, e, &cfg); err != nil {
 		return nil, err
 	}
 	return callback.New(cfg)
 }
 
 // outbound sets up what needs the private key.
-func (e environment) outbound(aws *function.AWS, cfg *callback.Config) error {
+func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) error {
 	if e.PrivateKeySecretID == "" {
 		if e.CallBackHours != "" {
 			return errors.New("CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not: nobody can be called without the private key")

@@ -15,39 +15,18 @@ import (
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/tools"
 )
-
-type environment struct {
-	JobsQueueURL    string `env:"JOBS_QUEUE_URL,required,notEmpty"`
-	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
-	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
-
-	// Jobs that wait are woken by schedules of this group, which send to the
-	// queue by this role.
-	ScheduleGroup   string `env:"SCHEDULE_GROUP,required,notEmpty"`
-	ScheduleRoleARN string `env:"SCHEDULE_ROLE_ARN,required,notEmpty"`
-	JobsQueueARN    string `env:"JOBS_QUEUE_ARN,required,notEmpty"`
-	JobsDLQARN      string `env:"JOBS_DLQ_ARN,required,notEmpty"`
-
-	// Jobs that are left to somebody outside are completed at this URL, by
-	// tokens that are signed with these keys.
-	CompletionURL      string `env:"COMPLETION_URL,required,notEmpty"`
-	CompletionSecretID string `env:"COMPLETION_SECRET_ID"`
-	CompletionKeys     string `env:"COMPLETION_KEYS"`
-
-	// 0, which unset means, is no limit.
-	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
-	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
-}
 
 func main() { function.Start(build) }
 
 func build() (*process.Handler, error) {
-	e, err := env.ParseAs[environment]()
+	e, err := env.ParseAs[deployment.Process]()
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +51,7 @@ func build() (*process.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := completion.Choose(e.CompletionKeys, e.CompletionSecretID, func(id string) completion.Source {
+	keys, err := e.Completion.Source(func(id string) secret.Source {
 		return secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), id)
 	})
 	if err != nil {

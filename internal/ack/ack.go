@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -64,15 +65,6 @@ type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Credentials gives the verifier of webhooks.
-type Credentials interface {
-	// Verifier gives the current one.
-	Verifier(ctx context.Context) (*vapiauth.Verifier, error)
-	// Newer gives another one than stale, if the credential was changed a
-	// moment ago; or stale itself.
-	Newer(ctx context.Context, stale *vapiauth.Verifier) *vapiauth.Verifier
-}
-
 // Calls remembers which calls have ended.
 type CallTracker interface {
 	// End notes that a call has ended. It can be repeated.
@@ -81,8 +73,11 @@ type CallTracker interface {
 
 // Config is what a handler is made of.
 type Config struct {
-	Queue       Queue       // required
-	Credentials Credentials // required
+	Queue Queue // required
+
+	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes.
+	// Required.
+	Credential secret.Source
 
 	// Status says in a line how far a call's tools are: the answer to the
 	// tool [TaskStatus]. Nil means that this tool is one like all others.
@@ -103,12 +98,15 @@ type Config struct {
 }
 
 // Handler answers webhooks.
-type Handler struct{ cfg Config }
+type Handler struct {
+	cfg        Config
+	credential *secret.Parsed[vapiauth.Verifier]
+}
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Queue == nil || cfg.Credentials == nil {
-		return nil, errors.New("the ack handler needs a queue and credentials")
+	if cfg.Queue == nil || cfg.Credential == nil {
+		return nil, errors.New("the ack handler needs a queue and a credential")
 	}
 	if cfg.Text == "" {
 		cfg.Text = DefaultText
@@ -119,7 +117,22 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Handler{cfg: cfg}, nil
+	return &Handler{cfg, secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)}, nil
+}
+
+func parseCredential(text string) (*vapiauth.Verifier, error) {
+	plans, err := vapiauth.ParsePlans([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return vapiauth.NewVerifier(plans...)
+}
+
+// Warm reads the credential, so that the first caller does not wait for it. An
+// error need not stop anything: each webhook tries again.
+func (h *Handler) Warm(ctx context.Context) error {
+	_, err := h.credential.Get(ctx)
+	return err
 }
 
 // refusals is the one place that says what a failure looks like from outside.
@@ -270,7 +283,7 @@ func rawBody(request events.APIGatewayV2HTTPRequest) ([]byte, error) {
 }
 
 func (h *Handler) verify(ctx context.Context, request events.APIGatewayV2HTTPRequest, body []byte, now time.Time) error {
-	verifier, err := h.cfg.Credentials.Verifier(ctx)
+	verifier, err := h.credential.Get(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCredentials, err)
 	}
@@ -288,7 +301,7 @@ func (h *Handler) verify(ctx context.Context, request events.APIGatewayV2HTTPReq
 		return nil
 	}
 	// The credential may have been rotated since it was read.
-	if newer := h.cfg.Credentials.Newer(ctx, verifier); newer != verifier {
+	if newer := h.credential.Newer(ctx, verifier); newer != verifier {
 		return newer.Verify(received, now)
 	}
 	return err

@@ -19,22 +19,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // What no log record at info level or above may hold.
 const (
-	secret     = "planted-secret"
+	password   = "planted-secret"
 	controlURL = "https://phone-call-websocket.vapi.ai/planted-control/control"
 	number     = "+4915100000001"
 	argument   = "planted-argument"
 )
 
-var planted = []string{secret, "planted-old-secret", "planted-control", number, argument, "planted-signature"}
+var planted = []string{password, "planted-old-secret", "planted-control", number, argument, "planted-signature"}
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
@@ -53,7 +53,7 @@ func (s *source) Refresh(context.Context) (string, error) {
 	return s.fresh, s.err
 }
 
-const secretPlan = `{"type":"secret","secret":"` + secret + `"}`
+const secretPlan = `{"type":"secret","secret":"` + password + `"}`
 
 // recorder is a queue that remembers what it took.
 type recorder struct {
@@ -91,7 +91,7 @@ func (r *recorder) jobs(t testing.TB) []job.Job {
 
 // newHandler makes a handler whose log is searched for planted values when the
 // test ends.
-func newHandler(t testing.TB, q ack.Queue, s credential.Source, changes ...func(*ack.Config)) *ack.Handler {
+func newHandler(t testing.TB, q ack.Queue, s secret.Source, changes ...func(*ack.Config)) *ack.Handler {
 	t.Helper()
 	var mu sync.Mutex
 	var logged bytes.Buffer
@@ -111,7 +111,7 @@ func newHandler(t testing.TB, q ack.Queue, s credential.Source, changes ...func(
 		}
 	})
 	cfg := ack.Config{
-		Queue: q, Credentials: credential.New(s, log), Text: "Started.",
+		Queue: q, Credential: s, Text: "Started.",
 		Now: func() time.Time { return now }, Log: log,
 	}
 	for _, change := range changes {
@@ -131,7 +131,7 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 func post(body string) events.APIGatewayV2HTTPRequest {
 	r := events.APIGatewayV2HTTPRequest{
 		RawPath: "/vapi",
-		Headers: map[string]string{"content-type": "application/json", "x-vapi-secret": secret},
+		Headers: map[string]string{"content-type": "application/json", "x-vapi-secret": password},
 		Body:    body,
 	}
 	r.RequestContext.DomainName = "abc.execute-api.eu-central-1.amazonaws.com"
@@ -153,7 +153,7 @@ func handle(t testing.TB, h *ack.Handler, r events.APIGatewayV2HTTPRequest) even
 	if !json.Valid([]byte(response.Body)) || response.Headers["Content-Type"] != "application/json" {
 		t.Errorf("the answer is not JSON: %s %s", response.Headers["Content-Type"], response.Body)
 	}
-	for _, value := range []string{secret, "planted-control", number} {
+	for _, value := range []string{password, "planted-control", number} {
 		if strings.Contains(response.Body, value) {
 			t.Errorf("the answer has %q: %s", value, response.Body)
 		}
@@ -200,7 +200,7 @@ func TestNewNeedsItsParts(t *testing.T) {
 	for name, cfg := range map[string]ack.Config{
 		"nothing":        {},
 		"no credentials": {Queue: &recorder{}},
-		"no queue":       {Credentials: credential.New(credential.Fixed(secretPlan), nil)},
+		"no queue":       {Credential: secret.Fixed(secretPlan)},
 	} {
 		if _, err := ack.New(cfg); err == nil {
 			t.Errorf("%s: no error", name)
@@ -228,7 +228,7 @@ func TestRefusals(t *testing.T) {
 		"no headers":                {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers = nil }, want: 401},
 		"wrong secret":              {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers["x-vapi-secret"] = "planted-old-secret" }, want: 401},
 		"empty secret":              {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers["x-vapi-secret"] = "" }, want: 401},
-		"the secret, joined":        {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers["x-vapi-secret"] = secret + "," + secret }, want: 401},
+		"the secret, joined":        {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers["x-vapi-secret"] = password + "," + password }, want: 401},
 		"two spellings":             {request: post(oneCall), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers["X-Vapi-Secret"] = "wrong" }, want: 401},
 		"unauthenticated, not JSON": {request: post("?"), change: func(r *events.APIGatewayV2HTTPRequest) { r.Headers = nil }, want: 401},
 		"not JSON":                  {request: post("hello " + argument), want: 400},
@@ -248,7 +248,7 @@ func TestRefusals(t *testing.T) {
 			}},
 			want: 503, retryAfter: "1"},
 		"the credential cannot be read": {request: post(oneCall), source: source{err: errors.New("access denied")}, want: 503, retryAfter: "1"},
-		"the credential is broken":      {request: post(oneCall), source: source{value: `{"type":"secret","secret":"` + secret}, want: 503, retryAfter: "1"},
+		"the credential is broken":      {request: post(oneCall), source: source{value: `{"type":"secret","secret":"` + password}, want: 503, retryAfter: "1"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -285,7 +285,7 @@ func TestLargestBody(t *testing.T) {
 	}
 	for _, r := range []events.APIGatewayV2HTTPRequest{post(body), base64ed(post(body))} {
 		q := new(recorder)
-		handle(t, newHandler(t, q, credential.Fixed(secretPlan)), r)
+		handle(t, newHandler(t, q, secret.Fixed(secretPlan)), r)
 		if len(q.taken) != 1 {
 			t.Errorf("%d jobs", len(q.taken))
 		}
@@ -293,8 +293,8 @@ func TestLargestBody(t *testing.T) {
 }
 
 func TestAccepted(t *testing.T) {
-	hmacPlan := vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256", SignatureHeader: "X-Signature"}
-	bearerPlan := vapiauth.Plan{Type: "bearer", Token: secret}
+	hmacPlan := vapiauth.Plan{Type: "hmac", SecretKey: password, Algorithm: "sha256", SignatureHeader: "X-Signature"}
+	bearerPlan := vapiauth.Plan{Type: "bearer", Token: password}
 	signed := func(plan vapiauth.Plan, body string) events.APIGatewayV2HTTPRequest {
 		r := post(body)
 		s := vapiauth.Request{Method: r.RequestContext.HTTP.Method, Body: []byte(body)}
@@ -307,33 +307,33 @@ func TestAccepted(t *testing.T) {
 		}
 		return r
 	}
-	stored := func(plans ...vapiauth.Plan) credential.Source {
+	stored := func(plans ...vapiauth.Plan) secret.Source {
 		data, err := json.Marshal(plans)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return credential.Fixed(data)
+		return secret.Fixed(data)
 	}
 	spelled := func(name string) events.APIGatewayV2HTTPRequest {
 		r := post(oneCall)
 		delete(r.Headers, "x-vapi-secret")
-		r.Headers[name] = secret
+		r.Headers[name] = password
 		return r
 	}
 	odd := "{\"x\":\"\xff\xfe\"," + oneCall[1:] // bytes that are not UTF-8 come as base64, and count as they are
 	tests := map[string]struct {
 		request events.APIGatewayV2HTTPRequest
-		source  credential.Source
+		source  secret.Source
 	}{
-		"secret":                    {post(oneCall), credential.Fixed(secretPlan)},
-		"secret, base64":            {base64ed(post(oneCall)), credential.Fixed(secretPlan)},
-		"header in capitals":        {spelled("X-VAPI-SECRET"), credential.Fixed(secretPlan)},
-		"header in odd case":        {spelled("x-Vapi-SECRET"), credential.Fixed(secretPlan)},
+		"secret":                    {post(oneCall), secret.Fixed(secretPlan)},
+		"secret, base64":            {base64ed(post(oneCall)), secret.Fixed(secretPlan)},
+		"header in capitals":        {spelled("X-VAPI-SECRET"), secret.Fixed(secretPlan)},
+		"header in odd case":        {spelled("x-Vapi-SECRET"), secret.Fixed(secretPlan)},
 		"bearer":                    {signed(bearerPlan, oneCall), stored(bearerPlan)},
 		"HMAC":                      {signed(hmacPlan, oneCall), stored(hmacPlan)},
 		"HMAC, base64":              {base64ed(signed(hmacPlan, oneCall)), stored(hmacPlan)},
 		"HMAC, bytes not UTF-8":     {base64ed(signed(hmacPlan, odd)), stored(hmacPlan)},
-		"none":                      {spelled("x-other"), credential.Fixed(`{"type":"none"}`)},
+		"none":                      {spelled("x-other"), secret.Fixed(`{"type":"none"}`)},
 		"either of two":             {signed(hmacPlan, oneCall), stored(bearerPlan, hmacPlan)},
 		"rotated since it was read": {post(oneCall), &source{value: `{"type":"secret","secret":"planted-old-secret"}`, fresh: secretPlan}},
 	}
@@ -382,13 +382,13 @@ func TestAccepted(t *testing.T) {
 func TestOtherMessages(t *testing.T) {
 	for _, kind := range []string{"status-update", "end-of-call-report", "hang", "speech-update", "something-new"} {
 		q := new(recorder)
-		response := handle(t, newHandler(t, q, credential.Fixed(secretPlan)),
+		response := handle(t, newHandler(t, q, secret.Fixed(secretPlan)),
 			post(fmt.Sprintf(`{"message":{"type":%q,%s,"toolCallList":[%s]}}`, kind, call, toolCall("tool-1", "a", "{}"))))
 		if response.StatusCode != 200 || response.Body != "{}" || q.sends != 0 {
 			t.Errorf("%s: status %d, %d sends: %s", kind, response.StatusCode, q.sends, response.Body)
 		}
 	}
-	response := handle(t, newHandler(t, new(recorder), credential.Fixed(secretPlan)), post(`{"message":{"type":"assistant-request"}}`))
+	response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan)), post(`{"message":{"type":"assistant-request"}}`))
 	var answer struct{ Error string }
 	if err := json.Unmarshal([]byte(response.Body), &answer); err != nil || answer.Error == "" || response.StatusCode != 200 {
 		t.Errorf("assistant-request: status %d: %s", response.StatusCode, response.Body)
@@ -399,7 +399,7 @@ func TestJob(t *testing.T) {
 	var body = `{"message":{"type":"tool-calls","toolWithToolCallList":[{"async":true,"toolCall":` + toolCall("tool-1", "order_status", arguments) +
 		`}],"assistant":{"maxDurationSeconds":1800},` + call + `}}`
 	q := new(recorder)
-	got := results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan)), post(body)))
+	got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(body)))
 	if diff := cmp.Diff([]result{{Name: "order_status", ToolCallID: "tool-1", Result: "Started."}}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -419,7 +419,7 @@ func TestJob(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	q := new(recorder)
-	h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(credential.Fixed(secretPlan), nil), Log: slog.New(slog.DiscardHandler)})
+	h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(secretPlan), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +489,7 @@ func TestSeveralToolCalls(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			q := new(recorder)
-			got := results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan)), post(tt.body)))
+			got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(tt.body)))
 			for i := range min(len(got), len(tt.want)) {
 				if tt.want[i].Error != "" && strings.Contains(got[i].Error, tt.want[i].Error) {
 					got[i].Error = tt.want[i].Error
@@ -523,7 +523,7 @@ func TestRefusalOfAnAsyncTool(t *testing.T) {
 		async("t4", "d", `{"html":"`+strings.Repeat("<", 200<<10)+`"}`),
 	}, ",")
 	q := new(recorder)
-	h := newHandler(t, q, credential.Fixed(secretPlan))
+	h := newHandler(t, q, secret.Fixed(secretPlan))
 	got := results(t, handle(t, h, post(`{"message":{"type":"tool-calls","toolWithToolCallList":[`+list+`],`+call+`}}`)))
 	if len(got) != 4 || got[0].Error == "" || got[1].Error != "" || got[2].Error == "" || got[3].Error == "" {
 		t.Errorf("answered with %+v", got)
@@ -542,7 +542,7 @@ func TestRefusalOfAnAsyncTool(t *testing.T) {
 	}
 	// Without a call there is nobody to tell.
 	q = new(recorder)
-	results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan)), post(`{"message":{"type":"tool-calls","toolWithToolCallList":[`+list+`]}}`)))
+	results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(`{"message":{"type":"tool-calls","toolWithToolCallList":[`+list+`]}}`)))
 	if q.sends != 0 {
 		t.Errorf("%d sends, want none", q.sends)
 	}
@@ -550,7 +550,7 @@ func TestRefusalOfAnAsyncTool(t *testing.T) {
 
 func TestLogIsBounded(t *testing.T) {
 	var logged bytes.Buffer
-	h, err := ack.New(ack.Config{Queue: new(recorder), Credentials: credential.New(credential.Fixed(secretPlan), nil),
+	h, err := ack.New(ack.Config{Queue: new(recorder), Credential: secret.Fixed(secretPlan),
 		Log: slog.New(slog.NewJSONHandler(&logged, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -572,7 +572,7 @@ func FuzzHandle(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, encoded bool) {
 		q := new(recorder)
-		h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(credential.Fixed(`{"type":"none"}`), nil), Log: slog.New(slog.DiscardHandler)})
+		h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(`{"type":"none"}`), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -607,7 +607,7 @@ func FuzzHandle(f *testing.F) {
 }
 
 func BenchmarkAck(b *testing.B) {
-	plan := vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256"}
+	plan := vapiauth.Plan{Type: "hmac", SecretKey: password, Algorithm: "sha256"}
 	stored, err := json.Marshal(plan)
 	if err != nil {
 		b.Fatal(err)
@@ -635,7 +635,7 @@ func BenchmarkAck(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(credential.Fixed(stored), nil),
+			h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(stored),
 				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				b.Fatal(err)

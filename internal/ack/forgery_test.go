@@ -19,8 +19,8 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
@@ -59,14 +59,14 @@ func (w wire) send(t *testing.T, address string) int {
 
 // credentialPlans are one of each kind that Vapi can be set to.
 var credentialPlans = map[string]vapiauth.Plan{
-	"secret":       {Type: "secret", Secret: secret},
-	"bearer":       {Type: "bearer", Token: secret},
-	"bearer, bare": {Type: "bearer", Token: secret, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
-	"hmac":         {Type: "hmac", SecretKey: secret, Algorithm: "sha256"},
-	"hmac, base64": {Type: "hmac", SecretKey: secret, Algorithm: "sha512", SignatureEncoding: "base64"},
-	"github": {Type: "hmac", SecretKey: secret, Algorithm: "sha256", SignatureHeader: "X-Hub-Signature-256", SignaturePrefix: "sha256=",
+	"secret":       {Type: "secret", Secret: password},
+	"bearer":       {Type: "bearer", Token: password},
+	"bearer, bare": {Type: "bearer", Token: password, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
+	"hmac":         {Type: "hmac", SecretKey: password, Algorithm: "sha256"},
+	"hmac, base64": {Type: "hmac", SecretKey: password, Algorithm: "sha512", SignatureEncoding: "base64"},
+	"github": {Type: "hmac", SecretKey: password, Algorithm: "sha256", SignatureHeader: "X-Hub-Signature-256", SignaturePrefix: "sha256=",
 		IncludeTimestamp: new(false)},
-	"svix": {Type: "hmac", SecretKey: "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret)), SecretIsBase64: true, Algorithm: "sha256",
+	"svix": {Type: "hmac", SecretKey: "whsec_" + base64.StdEncoding.EncodeToString([]byte(password)), SecretIsBase64: true, Algorithm: "sha256",
 		SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", SignaturePrefix: "v1,",
 		SignatureEncoding: "base64", PayloadFormat: "{svix-id}.{timestamp}.{body}"},
 }
@@ -96,7 +96,7 @@ func TestForgedWebhooks(t *testing.T) {
 				t.Fatal(err)
 			}
 			q := new(recorder)
-			server := httptest.NewServer(gateway.Handler(newHandler(t, q, credential.Fixed(stored)).Handle, slog.New(slog.DiscardHandler), "POST /vapi"))
+			server := httptest.NewServer(gateway.Handler(newHandler(t, q, secret.Fixed(stored)).Handle, slog.New(slog.DiscardHandler), "POST /vapi"))
 			defer server.Close()
 			address := server.Listener.Addr().String()
 			original := genuine(t, plan, oneCall, now)

@@ -16,9 +16,9 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/status"
 )
 
@@ -106,7 +106,7 @@ func TestTaskStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, a := new(recorder), new(asker)
-			got := results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan), a.set), post(row.body)))
+			got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan), a.set), post(row.body)))
 			for i := range min(len(got), len(row.want)) {
 				if row.want[i].Error != "" && strings.Contains(got[i].Error, row.want[i].Error) {
 					got[i].Error = row.want[i].Error
@@ -126,7 +126,7 @@ func TestTaskStatus(t *testing.T) {
 	}
 	t.Run("without a status it is a tool like others", func(t *testing.T) {
 		q := new(recorder)
-		got := results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan)), post(webhook(call, toolCall("t1", "task_status", "{}")))))
+		got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(webhook(call, toolCall("t1", "task_status", "{}")))))
 		if got[0].Result != "Started." || len(q.taken) != 1 {
 			t.Errorf("answered with %+v, and %d jobs", got, len(q.taken))
 		}
@@ -138,7 +138,7 @@ func TestTaskStatusFails(t *testing.T) {
 	check := func(t *testing.T, set func(*ack.Config)) {
 		t.Helper()
 		q := new(recorder)
-		got := results(t, handle(t, newHandler(t, q, credential.Fixed(secretPlan), set), post(body)))
+		got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan), set), post(body)))
 		if len(got) != 2 || got[0].Result != "Started." || !strings.Contains(got[1].Result, "cannot be told right now") || len(q.taken) != 1 {
 			t.Errorf("answered with %+v, and %d jobs", got, len(q.taken))
 		}
@@ -160,7 +160,7 @@ func TestTaskStatusFails(t *testing.T) {
 	})
 	t.Run("not at all where the jobs cannot be queued", func(t *testing.T) {
 		q, a := &recorder{fail: func(int) error { return errors.New("down") }}, new(asker)
-		if response := handle(t, newHandler(t, q, credential.Fixed(secretPlan), a.set), post(body)); response.StatusCode != 503 || len(a.calls) != 0 {
+		if response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), a.set), post(body)); response.StatusCode != 503 || len(a.calls) != 0 {
 			t.Errorf("status %d, asked for %q", response.StatusCode, a.calls)
 		}
 	})
@@ -207,7 +207,7 @@ func TestCallEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, e := range []*ends{{}, {err: errors.New("throttled")}} {
 				q := new(recorder)
-				response := handle(t, newHandler(t, q, credential.Fixed(secretPlan), e.set), post(row.body))
+				response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), e.set), post(row.body))
 				if response.StatusCode != http.StatusOK || !slices.Equal(e.calls, row.want) {
 					t.Errorf("status %d, and %q ended, want %q", response.StatusCode, e.calls, row.want)
 				}
@@ -221,14 +221,14 @@ func TestCallEnds(t *testing.T) {
 		e := new(ends)
 		r := post(message("status-update", "ended", call))
 		r.Headers = nil
-		if response := handle(t, newHandler(t, new(recorder), credential.Fixed(secretPlan), e.set), r); response.StatusCode != 401 || len(e.calls) != 0 {
+		if response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan), e.set), r); response.StatusCode != 401 || len(e.calls) != 0 {
 			t.Errorf("status %d, and %q ended", response.StatusCode, e.calls)
 		}
 	})
 	t.Run("in a table that hangs", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			response := handle(t, newHandler(t, new(recorder), credential.Fixed(secretPlan), (&ends{hang: true}).set), post(message("status-update", "ended", call)))
+			response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan), (&ends{hang: true}).set), post(message("status-update", "ended", call)))
 			if took := time.Since(began); response.StatusCode != http.StatusOK || took > 10*time.Second {
 				t.Errorf("status %d after %s", response.StatusCode, took)
 			}
@@ -240,7 +240,7 @@ func TestArrival(t *testing.T) {
 	on := func(cfg *ack.Config) { cfg.NextCall = true }
 	withLife := call + `,"assistant":{"maxDurationSeconds":1800},"phoneNumber":{"id":"number-1"}`
 	q := new(recorder)
-	response := handle(t, newHandler(t, q, credential.Fixed(secretPlan), on), post(message("status-update", "in-progress", withLife)))
+	response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), on), post(message("status-update", "in-progress", withLife)))
 	if response.StatusCode != http.StatusOK || response.Body != "{}" || len(q.taken) != 1 || q.taken[0].Group != "call-1" {
 		t.Fatalf("status %d: %s; queued %d", response.StatusCode, response.Body, len(q.taken))
 	}
@@ -259,7 +259,7 @@ func TestArrival(t *testing.T) {
 
 	t.Run("not queued", func(t *testing.T) {
 		q := &recorder{fail: func(int) error { return errors.New("down") }}
-		response := handle(t, newHandler(t, q, credential.Fixed(secretPlan), on), post(message("status-update", "in-progress", call)))
+		response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), on), post(message("status-update", "in-progress", call)))
 		if response.StatusCode != http.StatusServiceUnavailable || response.Headers["Retry-After"] != "1" {
 			t.Errorf("status %d with Retry-After %q", response.StatusCode, response.Headers["Retry-After"])
 		}
@@ -280,7 +280,7 @@ func TestArrival(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := new(recorder)
-			response := handle(t, newHandler(t, q, credential.Fixed(secretPlan), row.on), post(row.body))
+			response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), row.on), post(row.body))
 			if response.StatusCode != http.StatusOK || response.Body != "{}" || q.sends != 0 {
 				t.Errorf("status %d: %s; %d sends", response.StatusCode, response.Body, q.sends)
 			}
@@ -310,7 +310,7 @@ func TestLife(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := new(recorder)
-			handle(t, newHandler(t, q, credential.Fixed(secretPlan)), post(webhook(row.call, toolCall("t1", "a", "{}"))))
+			handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(webhook(row.call, toolCall("t1", "a", "{}"))))
 			want := row.want
 			want.Version, want.ID, want.ToolCallID, want.Tool, want.ReceivedAt = 1, job.ID(want.Call.ID, "t1"), "t1", "a", now
 			want.Arguments = json.RawMessage("{}")

@@ -12,13 +12,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/ringback/ringback/internal/credential"
+	"github.com/ringback/ringback/internal/secret"
 )
 
 const (
@@ -47,48 +46,18 @@ var (
 	ErrKeys = errors.New("the completion keys cannot be read")
 )
 
-// Source is where the keys are stored: JSON as {"current":"…","previous":"…"}.
-// Tokens are signed with the current key. Those of the previous one are good,
-// too; it may be missing.
-type Source interface {
-	Get(ctx context.Context) (string, error)     // may be some minutes old
-	Refresh(ctx context.Context) (string, error) // as new as possible
-}
-
-// Choose gives the source that the environment names: inline keys, or stored
-// ones by their id. Exactly one of them must be there.
-func Choose(inline, id string, stored func(id string) Source) (Source, error) {
-	switch {
-	case inline != "" && id != "":
-		return nil, errors.New("both COMPLETION_KEYS and COMPLETION_SECRET_ID are set; unset one of them")
-	case inline != "":
-		return credential.Fixed(inline), nil
-	case id != "":
-		return stored(id), nil
-	default:
-		return nil, errors.New(`neither COMPLETION_SECRET_ID nor COMPLETION_KEYS is set; set one of them (keys look like {"current":"32 random characters or more"})`)
-	}
-}
-
 // Keys make and verify the tokens by which somebody outside completes a job.
 // They read nothing before they are used, and are safe for use by several
 // goroutines.
-type Keys struct {
-	source Source
-	log    *slog.Logger
+type Keys struct{ parsed *secret.Parsed[keySet] }
 
-	mu   sync.Mutex
-	made string // what set was made of, or could not be
-	set  *keySet
-}
-
-// NewKeys makes the keys of a source. log may be nil and then is
-// [slog.Default].
-func NewKeys(source Source, log *slog.Logger) *Keys {
-	if log == nil {
-		log = slog.Default()
-	}
-	return &Keys{source: source, log: log}
+// NewKeys makes the keys of a source: JSON as {"current":"…","previous":"…"}.
+// Tokens are signed with the current key. Those of the previous one are good,
+// too; it may be missing. log may be nil and then is [slog.Default].
+func NewKeys(source secret.Source, log *slog.Logger) *Keys {
+	// If the keys are changed to unusable ones, the keys before are good for
+	// what was signed with them.
+	return &Keys{secret.NewParsed(source, "completion keys", parseKeys, log)}
 }
 
 type keySet struct{ keys []key } // the current one first
@@ -146,7 +115,7 @@ func (k *Keys) Verify(ctx context.Context, token string, now time.Time) (string,
 		return jobID, err
 	}
 	// The keys may have been rotated since they were read.
-	if newer := k.newer(ctx, set); newer != set {
+	if newer := k.parsed.Newer(ctx, set); newer != set {
 		jobID, _, err = newer.verify(token, now)
 	}
 	return jobID, err
@@ -190,45 +159,11 @@ func (s *keySet) verify(token string, now time.Time) (jobID, kid string, err err
 }
 
 func (k *Keys) get(ctx context.Context) (*keySet, error) {
-	text, err := k.source.Get(ctx)
+	set, err := k.parsed.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeys, err)
 	}
-	return k.make(ctx, text)
-}
-
-// newer gives the keys that were stored a moment ago, or stale where there are
-// none.
-func (k *Keys) newer(ctx context.Context, stale *keySet) *keySet {
-	text, err := k.source.Refresh(ctx)
-	if err != nil {
-		return stale
-	}
-	set, err := k.make(ctx, text)
-	if err != nil {
-		return stale
-	}
-	return set
-}
-
-func (k *Keys) make(ctx context.Context, text string) (*keySet, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.set != nil && k.made == text {
-		return k.set, nil
-	}
-	set, err := parseKeys(text)
-	switch {
-	case err == nil:
-		k.set = set
-	case k.set == nil:
-		return nil, fmt.Errorf("%w: %w", ErrKeys, err)
-	default:
-		// The keys before are good for what was signed with them.
-		k.log.ErrorContext(ctx, "the completion keys were changed to ones that cannot be used; the old ones go on", "error", err)
-	}
-	k.made = text
-	return k.set, nil
+	return set, nil
 }
 
 // parseKeys reads the keys. Its error holds nothing of them.

@@ -391,37 +391,6 @@ func (f *failing) Refresh(ctx context.Context) (string, error) {
 	return "", errors.New("throttled")
 }
 
-func TestChoose(t *testing.T) {
-	for name, row := range map[string]struct{ inline, id, want, says string }{
-		"inline":  {inline: keysOf(keyA), want: keysOf(keyA)},
-		"stored":  {id: "completion", want: "stored as completion"},
-		"both":    {inline: keysOf(keyA), id: "completion", says: "both COMPLETION_KEYS and COMPLETION_SECRET_ID"},
-		"neither": {says: "neither COMPLETION_SECRET_ID nor COMPLETION_KEYS"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			chosen, err := completion.Choose(row.inline, row.id, func(id string) completion.Source {
-				s := new(source)
-				s.store("stored as " + id)
-				return s
-			})
-			if row.says != "" {
-				if err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "planted") {
-					t.Errorf("error %v, want one that says %q and no key", err, row.says)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name, ask := range map[string]func(context.Context) (string, error){"Get": chosen.Get, "Refresh": chosen.Refresh} {
-				if got, err := ask(t.Context()); got != row.want || err != nil {
-					t.Errorf("%s: %q, %v", name, got, err)
-				}
-			}
-		})
-	}
-}
-
 func TestURLs(t *testing.T) {
 	k := completion.NewKeys(stored(keyA), nil)
 	for _, base := range []string{"https://api.example.com/results/", "https://api.example.com/results", "http://127.0.0.1:8787/results/"} {

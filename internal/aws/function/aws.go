@@ -15,25 +15,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/caarlos0/env/v11"
+
+	"github.com/ringback/ringback/internal/deployment"
 )
-
-// Environment is what is read. The names are those of the AWS SDKs.
-type Environment struct {
-	Region          string `env:"AWS_REGION"`
-	DefaultRegion   string `env:"AWS_DEFAULT_REGION"` // where AWS_REGION is empty
-	AccessKeyID     string `env:"AWS_ACCESS_KEY_ID"`
-	SecretAccessKey string `env:"AWS_SECRET_ACCESS_KEY"`
-	SessionToken    string `env:"AWS_SESSION_TOKEN"`
-
-	// Endpoint replaces the services' own endpoints, for emulators. An
-	// endpoint of one service goes before it.
-	Endpoint               string `env:"AWS_ENDPOINT_URL"`
-	EndpointSQS            string `env:"AWS_ENDPOINT_URL_SQS"`
-	EndpointDynamoDB       string `env:"AWS_ENDPOINT_URL_DYNAMODB"`
-	EndpointSecretsManager string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
-	EndpointEventBridge    string `env:"AWS_ENDPOINT_URL_EVENTBRIDGE"`
-	EndpointScheduler      string `env:"AWS_ENDPOINT_URL_SCHEDULER"`
-}
 
 // requestTimeout bounds one try of a request. All that the functions ask of
 // AWS is answered within milliseconds; a request that hangs is better repeated.
@@ -41,14 +25,14 @@ const requestTimeout = 5 * time.Second
 
 // AWS makes the clients' configurations.
 type AWS struct {
-	environment Environment
+	environment deployment.AWS
 	config      aws.Config
 }
 
 // Load reads the environment. It fails where the region or the credentials
 // are missing.
 func Load() (*AWS, error) {
-	e, err := env.ParseAs[Environment]()
+	e, err := env.ParseAs[deployment.AWS]()
 	if err != nil {
 		return nil, fmt.Errorf("read the environment: %w", err)
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli/wiring"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -37,7 +37,7 @@ func (q noQueue) Send(_ context.Context, messages []queue.Message) []error {
 func deployment(t testing.TB, auth string) *httptest.Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	h, err := ack.New(ack.Config{Queue: noQueue{t}, Credentials: credential.New(credential.Fixed(auth), log), Log: log})
+	h, err := ack.New(ack.Config{Queue: noQueue{t}, Credential: secret.Fixed(auth), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

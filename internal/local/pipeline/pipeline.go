@@ -18,7 +18,6 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/job"
@@ -31,6 +30,7 @@ import (
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
@@ -147,7 +147,7 @@ func New(cfg Config) (*Pipeline, error) {
 		control: decorate[ControlClient](d.Control, p.Calls),
 		events:  decorate[EventBus](d.Events, p.Events),
 		keys: completion.NewKeys(
-			credential.Fixed(cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))),
+			secret.Fixed(cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))),
 			cfg.Log.With("function", "ack")),
 	}
 	p.Schedules = memschedule.New(w.jobs)
@@ -198,7 +198,7 @@ func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("funct
 func (w wiring) front() (front.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
-		Credentials: credential.New(credential.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)), w.cfg.Log),
+		Credential:  secret.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)),
 		Status:      status.Of(w.table),
 		CallTracker: w.tracker,
 		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {

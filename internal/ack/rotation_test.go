@@ -1,4 +1,4 @@
-package credential_test
+package ack_test
 
 import (
 	"bytes"
@@ -21,7 +21,6 @@ import (
 
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
-	"github.com/ringback/ringback/internal/credential"
 	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
@@ -112,7 +111,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		const functions = 6
 		free := make(chan http.Handler, functions)
 		for range functions {
-			h, err := ack.New(ack.Config{Queue: q, Credentials: credential.New(secretsmanager.New(manager, "webhook"), log), Log: log})
+			h, err := ack.New(ack.Config{Queue: q, Credential: secretsmanager.New(manager, "webhook"), Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -197,7 +196,3 @@ func TestRotationUnderLoad(t *testing.T) {
 		t.Logf("%d genuine webhooks, %d of strangers, %d of the past, %d reads of the secret", accepted.Load(), refused.Load(), stopped.Load(), manager.reads)
 	})
 }
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(p []byte) (int, error) { return w(p) }

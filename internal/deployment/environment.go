@@ -1,0 +1,191 @@
+// Package deployment names what the functions, the stack that deploys them and
+// the command line must agree on: environment variables, routes, log messages
+// that the stack counts, and outputs of the stack.
+package deployment
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/ringback/ringback/internal/secret"
+)
+
+// Ack is the environment of the ack function.
+type Ack struct {
+	JobsQueueURL    string `env:"JOBS_QUEUE_URL,required,notEmpty"`
+	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
+	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
+	Webhook         WebhookSecret
+	Completion      CompletionSecret
+	ScheduleGroup   string `env:"SCHEDULE_GROUP"` // empty means that no schedule is cancelled
+	AckText         string `env:"ACK_TEXT"`       // empty means the built-in text
+	NextCall        OnOff  `env:"NEXT_CALL"`      // on if a tool parks results for the customer's next call
+}
+
+// Process is the environment of the process function.
+type Process struct {
+	JobsQueueURL    string `env:"JOBS_QUEUE_URL,required,notEmpty"`
+	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
+	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
+
+	// Schedules of this group wake suspended jobs. They send to the jobs queue
+	// by this role.
+	ScheduleGroup   string `env:"SCHEDULE_GROUP,required,notEmpty"`
+	ScheduleRoleARN string `env:"SCHEDULE_ROLE_ARN,required,notEmpty"`
+	JobsQueueARN    string `env:"JOBS_QUEUE_ARN,required,notEmpty"`
+	JobsDLQARN      string `env:"JOBS_DLQ_ARN,required,notEmpty"`
+
+	// An external system posts a job's result to this URL, followed by a token.
+	CompletionURL string `env:"COMPLETION_URL,required,notEmpty"`
+	Completion    CompletionSecret
+
+	// 0, the value of an unset variable, means no limit.
+	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
+	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
+}
+
+// Callback is the environment of the callback function.
+type Callback struct {
+	ResultsQueueURL   string   `env:"RESULTS_QUEUE_URL,required,notEmpty"`
+	JobsTable         string   `env:"JOBS_TABLE,required,notEmpty"`
+	EventBusName      string   `env:"EVENT_BUS_NAME,required,notEmpty"`
+	ControlHosts      []string `env:"CONTROL_HOSTS"`
+	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
+	ResultText        string   `env:"RESULT_TEXT"` // empty means the built-in text
+
+	// With the private key, the function continues chats, and makes outbound
+	// calls within the hours. Without it, it does neither.
+	PrivateKeySecretID    string `env:"VAPI_PRIVATE_KEY_SECRET_ID"`
+	APIURL                string `env:"VAPI_API_URL"`
+	CallBackHours         string `env:"CALL_BACK_HOURS"`
+	CallBackZone          string `env:"CALL_BACK_ZONE"`
+	CallBackAssistantID   string `env:"CALL_BACK_ASSISTANT_ID"`
+	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
+}
+
+// AWS is the part of each function's environment that says how to reach AWS.
+// The names are those of the AWS SDKs. Lambda sets all but the endpoints.
+type AWS struct {
+	Region          string `env:"AWS_REGION"`
+	DefaultRegion   string `env:"AWS_DEFAULT_REGION"` // used if AWS_REGION is empty
+	AccessKeyID     string `env:"AWS_ACCESS_KEY_ID"`
+	SecretAccessKey string `env:"AWS_SECRET_ACCESS_KEY"`
+	SessionToken    string `env:"AWS_SESSION_TOKEN"`
+
+	// Endpoint replaces the endpoints of all services, for emulators. The
+	// endpoint of one service takes precedence.
+	Endpoint               string `env:"AWS_ENDPOINT_URL" local:"true"`
+	EndpointSQS            string `env:"AWS_ENDPOINT_URL_SQS"`
+	EndpointDynamoDB       string `env:"AWS_ENDPOINT_URL_DYNAMODB"`
+	EndpointSecretsManager string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
+	EndpointEventBridge    string `env:"AWS_ENDPOINT_URL_EVENTBRIDGE"`
+	EndpointScheduler      string `env:"AWS_ENDPOINT_URL_SCHEDULER"`
+}
+
+// WebhookSecret is the credential of Vapi's webhooks: JSON in a variable, or the
+// name or ARN of a stored secret. Exactly one must be set.
+type WebhookSecret struct {
+	Inline string `env:"WEBHOOK_AUTH" local:"true"`
+	ID     string `env:"WEBHOOK_SECRET_ID"`
+}
+
+// Source returns the source of the credential. stored opens a stored secret.
+func (s WebhookSecret) Source(stored func(id string) secret.Source) (secret.Source, error) {
+	return source(s, s.Inline, s.ID, `{"type":"none"} switches verification off`, stored)
+}
+
+// CompletionSecret is the keys of completion tokens: JSON in a variable, or the
+// name or ARN of a stored secret. Exactly one must be set.
+type CompletionSecret struct {
+	Inline string `env:"COMPLETION_KEYS" local:"true"`
+	ID     string `env:"COMPLETION_SECRET_ID"`
+}
+
+// Source returns the source of the keys. stored opens a stored secret.
+func (s CompletionSecret) Source(stored func(id string) secret.Source) (secret.Source, error) {
+	return source(s, s.Inline, s.ID, `keys look like {"current":"32 random characters or more"}`, stored)
+}
+
+func source(variables any, inline, id, hint string, stored func(string) secret.Source) (secret.Source, error) {
+	inlineName, idName := VariableName(variables, "Inline"), VariableName(variables, "ID")
+	switch {
+	case inline != "" && id != "":
+		return nil, fmt.Errorf("both %s and %s are set; unset one of them", inlineName, idName)
+	case inline != "":
+		return secret.Fixed(inline), nil
+	case id != "":
+		return stored(id), nil
+	default:
+		return nil, fmt.Errorf("neither %s nor %s is set; set one of them (%s)", idName, inlineName, hint)
+	}
+}
+
+// OnOff is a variable that is "on" or "off".
+type OnOff bool
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (o *OnOff) UnmarshalText(text []byte) error {
+	if s := string(text); s != "on" && s != "off" {
+		return errors.New("it is neither on nor off")
+	}
+	*o = string(text) == "on"
+	return nil
+}
+
+// String returns the variable's value.
+func (o OnOff) String() string {
+	if o {
+		return "on"
+	}
+	return "off"
+}
+
+// VariableName returns the name of the variable of an environment's field.
+func VariableName(environment any, field string) string {
+	f, ok := reflect.TypeOf(environment).FieldByName(field)
+	if !ok {
+		panic(fmt.Sprintf("%T has no field %s", environment, field))
+	}
+	name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+	return name
+}
+
+// Variables returns the variables that set an environment. Fields with zero
+// values are left unset, or, if declareLocal, declared as empty if a local
+// runner must be able to set them: the SAM CLI sets only declared variables.
+func Variables(environment any, declareLocal bool) map[string]string {
+	variables := make(map[string]string)
+	fields(reflect.ValueOf(environment), func(name string, local bool, value reflect.Value) {
+		switch list, isList := value.Interface().([]string); {
+		case value.IsZero():
+			if local && declareLocal {
+				variables[name] = ""
+			}
+		case isList:
+			variables[name] = strings.Join(list, ",")
+		default:
+			variables[name] = fmt.Sprint(value.Interface())
+		}
+	})
+	return variables
+}
+
+// VariableNames returns the names of all variables of an environment.
+func VariableNames(environment any) []string {
+	var names []string
+	fields(reflect.ValueOf(environment), func(name string, _ bool, _ reflect.Value) { names = append(names, name) })
+	return names
+}
+
+// fields calls do for each variable of an environment.
+func fields(environment reflect.Value, do func(name string, local bool, value reflect.Value)) {
+	for field, value := range environment.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("env"), ","); name != "" {
+			do(name, field.Tag.Get("local") == "true", value)
+		} else {
+			fields(value, do)
+		}
+	}
+}

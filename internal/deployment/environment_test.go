@@ -1,0 +1,131 @@
+package deployment_test
+
+import (
+	"context"
+	"encoding"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/secret"
+)
+
+var _ encoding.TextUnmarshaler = new(deployment.OnOff)
+
+// TestVariables sets every field, and reads the variables as a function does.
+func TestVariables(t *testing.T) {
+	ack := deployment.Ack{
+		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3",
+		Webhook: deployment.WebhookSecret{Inline: "4", ID: "5"}, Completion: deployment.CompletionSecret{Inline: "6", ID: "7"},
+		ScheduleGroup: "8", AckText: "9", NextCall: true,
+	}
+	process := deployment.Process{
+		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
+		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", Completion: deployment.CompletionSecret{Inline: "9", ID: "10"},
+		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12,
+	}
+	callback := deployment.Callback{
+		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, PublicKeySecretID: "6",
+		ResultText: "7", PrivateKeySecretID: "8", APIURL: "9", CallBackHours: "10", CallBackZone: "11",
+		CallBackAssistantID: "12", CallBackPhoneNumberID: "13",
+	}
+	reads(t, ack)
+	reads(t, process)
+	reads(t, callback)
+}
+
+func reads[E any](t *testing.T, want E) {
+	t.Helper()
+	variables := deployment.Variables(want, false)
+	got, err := env.ParseAsWithOptions[E](env.Options{Environment: variables})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%T (-want +got):\n%s", want, diff)
+	}
+	// A field without a value would be one that this test forgets.
+	names := deployment.VariableNames(want)
+	slices.Sort(names)
+	if diff := cmp.Diff(names, slices.Sorted(maps.Keys(variables))); diff != "" {
+		t.Errorf("%T (-names +variables):\n%s", want, diff)
+	}
+}
+
+func TestVariablesOfZeroValues(t *testing.T) {
+	for _, row := range []struct {
+		environment any
+		local       []string
+	}{
+		{deployment.Ack{}, []string{"COMPLETION_KEYS", "WEBHOOK_AUTH"}},
+		{deployment.Process{}, []string{"COMPLETION_KEYS"}},
+		{deployment.Callback{}, nil},
+		{deployment.AWS{}, []string{"AWS_ENDPOINT_URL"}},
+	} {
+		if got := deployment.Variables(row.environment, false); len(got) > 0 {
+			t.Errorf("%T sets %v", row.environment, got)
+		}
+		got := deployment.Variables(row.environment, true)
+		if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, row.local) || strings.Join(slices.Collect(maps.Values(got)), "") != "" {
+			t.Errorf("%T declares %v, want %q", row.environment, got, row.local)
+		}
+	}
+}
+
+func TestOnOff(t *testing.T) {
+	for text, want := range map[string]deployment.OnOff{"on": true, "off": false} {
+		got := !want
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want || want.String() != text {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "true", "ON"} {
+		if new(deployment.OnOff).UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+func TestSource(t *testing.T) {
+	stored := func(id string) secret.Source { return secret.Fixed("stored as " + id) }
+	for name, row := range map[string]struct {
+		inline, id string
+		want       string // the secret
+		says       string // what the error names
+	}{
+		"inline":  {inline: "planted", want: "planted"},
+		"stored":  {id: "x", want: "stored as x"},
+		"both":    {inline: "planted", id: "x", says: "both INLINE and ID are set"},
+		"neither": {says: "neither ID nor INLINE is set"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			webhook, webhookErr := deployment.WebhookSecret{Inline: row.inline, ID: row.id}.Source(stored)
+			completion, completionErr := deployment.CompletionSecret{Inline: row.inline, ID: row.id}.Source(stored)
+			check(t, webhook, webhookErr, row.want, strings.NewReplacer("INLINE", "WEBHOOK_AUTH", "ID", "WEBHOOK_SECRET_ID").Replace(row.says))
+			check(t, completion, completionErr, row.want, strings.NewReplacer("INLINE", "COMPLETION_KEYS", "ID", "COMPLETION_SECRET_ID").Replace(row.says))
+		})
+	}
+}
+
+func check(t *testing.T, source secret.Source, err error, want, says string) {
+	t.Helper()
+	if says != "" {
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "planted") {
+			t.Errorf("error %v, want one that says %q and no secret", err, says)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, read := range map[string]func(context.Context) (string, error){"Get": source.Get, "Refresh": source.Refresh} {
+		if got, err := read(t.Context()); got != want || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package secret
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+)
+
+// Source is where a secret is stored.
+type Source interface {
+	Get(ctx context.Context) (string, error)     // may be some minutes old
+	Refresh(ctx context.Context) (string, error) // as new as possible
+}
+
+// Fixed is a secret that does not change.
+type Fixed string
+
+// Get returns the secret.
+func (f Fixed) Get(context.Context) (string, error) { return string(f), nil }
+
+// Refresh returns the secret.
+func (f Fixed) Refresh(context.Context) (string, error) { return string(f), nil }
+
+// Parsed is a secret in the form in which it is used. It parses each value of
+// its source once. It reads nothing before it is used, and is safe for use by
+// several goroutines.
+type Parsed[T any] struct {
+	source Source
+	parse  func(text string) (*T, error)
+	name   string
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	text   string // what was parsed last, successfully or not
+	parsed *T     // the last usable value; nil means there was none
+}
+
+// NewParsed returns the secret of a source. name says in the log which one it
+// is. An error of parse must not hold any part of the text. A nil log means
+// [slog.Default].
+func NewParsed[T any](source Source, name string, parse func(text string) (*T, error), log *slog.Logger) *Parsed[T] {
+	if log == nil {
+		log = slog.Default()
+	}
+	return &Parsed[T]{source: source, parse: parse, name: name, log: log}
+}
+
+// Get returns the current value. If the source holds an unusable one, Get
+// returns the value before it. An error means that there never was a usable
+// value; it says what is wrong and holds nothing of the secret.
+func (p *Parsed[T]) Get(ctx context.Context) (*T, error) {
+	text, err := p.source.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.of(ctx, text)
+}
+
+// Newer returns the value that was stored a moment ago, or stale if there is
+// none. How often it reads the source is up to [Source.Refresh].
+func (p *Parsed[T]) Newer(ctx context.Context, stale *T) *T {
+	text, err := p.source.Refresh(ctx)
+	if err != nil {
+		return stale
+	}
+	value, err := p.of(ctx, text)
+	if err != nil {
+		return stale
+	}
+	return value
+}
+
+func (p *Parsed[T]) of(ctx context.Context, text string) (*T, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parsed != nil && p.text == text {
+		return p.parsed, nil
+	}
+	value, err := p.parse(text)
+	switch {
+	case err == nil:
+		p.parsed = value
+	case p.parsed == nil:
+		return nil, err
+	default:
+		// An operator stored a broken secret. The one before still serves
+		// genuine requests. Log this once, not for every request.
+		p.log.ErrorContext(ctx, "cannot use changed secret; using the one before", "secret", p.name, "error", err)
+	}
+	p.text = text
+	return p.parsed, nil
+}

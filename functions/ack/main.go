@@ -26,7 +26,6 @@ import (
 	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
-	"github.com/ringback/ringback/internal/status"
 )
 
 func main() { function.Start(build) }
@@ -69,7 +68,7 @@ func build() (front.Handler, error) {
 
 	webhooks, err := ack.New(ack.Config{
 		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credential: credential, Text: e.AckText,
-		Status: status.Of(table), CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
+		Jobs: table, CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
 	})
 	if err != nil {
 		return front.Handler{}, err

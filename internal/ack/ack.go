@@ -46,14 +46,6 @@ const (
 	// Session.expirationSeconds).
 	chatLife = 24 * time.Hour
 
-	// TaskStatus is the name of the tool that [Config.Status] answers.
-	TaskStatus = "task_status"
-
-	// noStatus is what it answers where it cannot tell.
-	noStatus = "How far the tools are cannot be told right now. Their results will come all the same. Ask again in a moment."
-
-	// statusTimeout bounds the answer to it, as the caller waits.
-	statusTimeout = 2 * time.Second
 	// endTimeout bounds the note that a call has ended, as Vapi gives up on a
 	// webhook at some time.
 	endTimeout = 8 * time.Second
@@ -79,9 +71,9 @@ type Config struct {
 	// Required.
 	Credential secret.Source
 
-	// Status says in a line how far a call's tools are: the answer to the
-	// tool [TaskStatus]. Nil means that this tool is one like all others.
-	Status func(ctx context.Context, callID string) (string, error)
+	// Jobs answers the tool [TaskStatus]. Nil means that this tool is one like
+	// all others.
+	Jobs Jobs
 
 	// Calls are told which calls have ended. Nil means that nobody is.
 	CallTracker CallTracker
@@ -326,7 +318,7 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 	var asked []int // which tool calls ask how far the others are
 	for i, t := range message.ToolCalls {
 		results[i] = vapi.Result{Name: t.Name, ToolCallID: t.ID}
-		if h.cfg.Status != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments)) && usableID(call.ID) {
+		if h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments)) && usableID(call.ID) {
 			asked = append(asked, i)
 			continue
 		}
@@ -361,25 +353,12 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 		}
 	}
 	if len(asked) > 0 {
-		text := h.status(ctx, call.ID)
+		text := h.taskStatus(ctx, call.ID)
 		for _, i := range asked {
 			results[i].Result = text
 		}
 	}
 	return vapi.Answer(results), len(messages), nil
-}
-
-// status says how far a call's tools are.
-func (h *Handler) status(ctx context.Context, callID string) string {
-	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	text, err := h.cfg.Status(bounded, callID)
-	if err != nil {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "the status cannot be told", slog.String("call", callID), slog.Any("error", err))
-		return noStatus
-	}
-	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "status told", slog.String("call", callID))
-	return text
 }
 
 // encode gives a job as a queue message, or why its tool call cannot be used.

@@ -19,35 +19,34 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
-	"github.com/ringback/ringback/internal/status"
 )
 
-// asker is a status that counts.
+// asker lists a job of every call, and counts how often it is asked.
 type asker struct {
 	err   error
+	hang  bool // until the context ends
 	calls []string
 }
 
-func (a *asker) status(_ context.Context, callID string) (string, error) {
+func (a *asker) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
 	a.calls = append(a.calls, callID)
-	if a.err != nil {
-		return "half a text", a.err
+	if a.hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
-	return "a is still running.", nil
+	return []job.Summary{{Tool: "a", State: job.StateRunning, Created: now}}, a.err
 }
 
-func (a *asker) set(cfg *ack.Config) { cfg.Status = a.status }
+func (a *asker) set(cfg *ack.Config) { cfg.Jobs = a }
 
 func TestTaskStatusName(t *testing.T) {
-	for where, name := range map[string]string{"asynctool": asynctool.TaskStatusName, "status": status.Tool} {
-		if name != ack.TaskStatus {
-			t.Errorf("the tool is named %q here, and %q in %s", ack.TaskStatus, name, where)
-		}
+	if ack.TaskStatus != asynctool.TaskStatusName {
+		t.Errorf("the tool is named %q here, and %q in asynctool", ack.TaskStatus, asynctool.TaskStatusName)
 	}
 }
 
 func TestTaskStatus(t *testing.T) {
-	const text = "a is still running."
+	const text = "a, started 0 seconds ago, is still running."
 	async := func(id, name string) string {
 		return `{"type":"function","async":true,"function":{"name":"` + name + `"},"toolCall":` + toolCall(id, name, "{}") + `}`
 	}
@@ -147,12 +146,7 @@ func TestTaskStatusFails(t *testing.T) {
 	t.Run("after a while", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			check(t, func(cfg *ack.Config) {
-				cfg.Status = func(ctx context.Context, _ string) (string, error) {
-					<-ctx.Done()
-					return "", ctx.Err()
-				}
-			})
+			check(t, (&asker{hang: true}).set)
 			if took := time.Since(began); took != 2*time.Second {
 				t.Errorf("the caller waited %s", took)
 			}

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
-	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
@@ -160,7 +160,7 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	for _, result := range decoded.Results {
 		switch {
 		case result.Result == "": // it was refused, which the answer says
-		case result.Name == status.Tool:
+		case result.Name == ack.TaskStatus:
 			answers = append(answers, result.Result)
 		default:
 			jobs = append(jobs, job.ID(callID, result.ToolCallID))

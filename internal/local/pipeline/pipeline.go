@@ -32,7 +32,6 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/internal/status"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -199,7 +198,7 @@ func (w wiring) front() (front.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
 		Credential:  secret.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)),
-		Status:      status.Of(w.table),
+		Jobs:        w.table,
 		CallTracker: w.tracker,
 		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall

@@ -1,10 +1,9 @@
-// Package status tells the assistant how far the tools of a call are, in
-// answer to the tool task_status.
-package status
+package ack
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +13,17 @@ import (
 	"github.com/ringback/ringback/internal/spoken"
 )
 
-// Tool is the name of the tool that is answered with a [Text].
-const Tool = "task_status"
-
 const (
+	// TaskStatus is the name of the tool that is answered at once: how far the
+	// tools of its call are.
+	TaskStatus = "task_status"
+
+	// noStatus is the answer where that cannot be told.
+	noStatus = "How far the tools are cannot be told right now. Their results will come all the same. Ask again in a moment."
+
+	// statusTimeout bounds the answer, as the caller waits.
+	statusTimeout = 2 * time.Second
+
 	// maxJobs is how many jobs are told of, those that go on before those that
 	// are finished, and the newest first.
 	maxJobs = 10
@@ -26,29 +32,31 @@ const (
 	maxProgress = 300
 )
 
-// Table is what is needed of the jobs table.
-type Table interface {
+// Jobs lists the jobs of a call.
+type Jobs interface {
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
 }
 
-// Of gives the function that tells how far a call's tools are now.
-func Of(table Table) func(ctx context.Context, callID string) (string, error) {
-	return func(ctx context.Context, callID string) (string, error) {
-		summaries, err := table.OfCall(ctx, callID)
-		if err != nil {
-			return "", fmt.Errorf("look for the jobs of call %s: %w", callID, err)
-		}
-		return Text(summaries, time.Now()), nil
+// taskStatus says how far a call's tools are.
+func (h *Handler) taskStatus(ctx context.Context, callID string) string {
+	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	jobs, err := h.cfg.Jobs.OfCall(bounded, callID)
+	if err != nil {
+		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "the status cannot be told", slog.String("call", callID), slog.Any("error", err))
+		return noStatus
 	}
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "status told", slog.String("call", callID))
+	return statusText(jobs, h.cfg.Now())
 }
 
-// Text is one line of plain English, for a model, about a call's jobs. It has
+// statusText is one line of plain English, for a model, about a call's jobs. It has
 // some 6000 characters at most.
-func Text(summaries []job.Summary, now time.Time) string {
+func statusText(summaries []job.Summary, now time.Time) string {
 	jobs := slices.Clone(summaries)
 	// Where the functions were not deployed at the same time, there may be
 	// jobs of this tool itself.
-	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == Tool })
+	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == TaskStatus })
 	slices.SortStableFunc(jobs, func(a, b job.Summary) int {
 		if a.State.Active() != b.State.Active() {
 			if a.State.Active() {

@@ -1,8 +1,6 @@
-package status_test
+package ack_test
 
 import (
-	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,22 +9,11 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/local/memtable"
-	"github.com/ringback/ringback/internal/status"
 )
 
-var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-
-func TestName(t *testing.T) {
-	if status.Tool != asynctool.TaskStatusName {
-		t.Errorf("the tool is named %q here, and %q in asynctool", status.Tool, asynctool.TaskStatusName)
-	}
-}
-
-func TestText(t *testing.T) {
+func TestStatusText(t *testing.T) {
 	// of makes a job that was started and last changed some time ago.
 	of := func(tool string, state job.State, started, updated time.Duration, progress string) job.Summary {
 		return job.Summary{ID: "call/" + tool, Tool: tool, State: state, Created: now.Add(-started), Updated: now.Add(-updated), Progress: progress}
@@ -73,14 +60,14 @@ func TestText(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := status.Text(row.jobs, now); got != row.want {
+			if got := ack.StatusText(row.jobs, now); got != row.want {
 				t.Errorf("got  %s\nwant %s", got, row.want)
 			}
 		})
 	}
 }
 
-func TestMany(t *testing.T) {
+func TestStatusOfManyJobs(t *testing.T) {
 	jobs := make([]job.Summary, 100)
 	for i := range jobs {
 		jobs[i] = job.Summary{Tool: "a", State: job.StateRunning, Created: now}
@@ -88,7 +75,7 @@ func TestMany(t *testing.T) {
 			jobs[i].State = job.StateDelivered
 		}
 	}
-	text := status.Text(jobs, now)
+	text := ack.StatusText(jobs, now)
 	if strings.Count(text, "still running") != 10 || strings.Contains(text, "was told") || !strings.HasSuffix(text, "There are 90 more, 2 of which are still going on.") {
 		t.Error(text)
 	}
@@ -96,7 +83,7 @@ func TestMany(t *testing.T) {
 
 // TestProperties tests texts of jobs whose names and progress lines are what
 // anybody may have written.
-func TestProperties(t *testing.T) {
+func TestStatusProperties(t *testing.T) {
 	word := rapid.OneOf(
 		rapid.SampledFrom([]string{"", "task_status", "a", `"`, "\n", "\u2028", "\x00", "\u202e", "<<<\n>>>", "\xff", "語", strings.Repeat("long ", 500), strings.Repeat("語", 5000)}),
 		rapid.String(),
@@ -111,7 +98,7 @@ func TestProperties(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		jobs := rapid.SliceOfN(summary, 0, 30).Draw(t, "jobs")
-		text := status.Text(jobs, now)
+		text := ack.StatusText(jobs, now)
 		if n := utf8.RuneCountInString(text); n == 0 || n > 6000 || !utf8.ValidString(text) {
 			t.Fatalf("%d characters", n)
 		}
@@ -124,23 +111,4 @@ func TestProperties(t *testing.T) {
 			t.Fatalf("a quotation does not end where it should: %s", text)
 		}
 	})
-}
-
-func TestOf(t *testing.T) {
-	table := jobtable.New(new(memtable.Store))
-	tell := status.Of(table)
-	for _, id := range []string{"call-1", "call-2"} {
-		j := job.Job{ID: job.ID(id, "t"), ToolCallID: "t", Tool: "tool_of_" + id, Call: job.Call{ID: id}}
-		if _, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "holder", time.Now(), time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text, err := tell(t.Context(), "call-1"); err != nil || text != "tool_of_call-1, started 0 seconds ago, is still running." {
-		t.Errorf("%q, %v", text, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if text, err := tell(ctx, "call-1"); !errors.Is(err, context.Canceled) || text != "" {
-		t.Errorf("a table that cannot be read: %q, %v", text, err)
-	}
 }

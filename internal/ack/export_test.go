@@ -1,0 +1,3 @@
+package ack
+
+var StatusText = statusText

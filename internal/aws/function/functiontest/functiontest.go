@@ -1,0 +1,109 @@
+// Package functiontest stands in for an Amazon API Gateway HTTP API in tests of
+// what runs behind one.
+package functiontest
+
+import (
+	"encoding/base64"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/aws/function"
+)
+
+// Gateway returns a handler that makes each request for a route the event that a
+// Lambda function is invoked with, and serves it with h as [function.HTTP] does.
+func Gateway(route string, h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the client went away
+		}
+		response, _ := function.HTTP{Handler: h}.Handle(r.Context(), Event(route, r, body, "test", time.Now()))
+		for name, value := range response.Headers {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(response.StatusCode)
+		io.WriteString(w, response.Body)
+	})
+	return mux
+}
+
+// parameter is a part of a route's path that can be anything.
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
+
+// Event returns the event (payload format 2.0) of a request for a route, such as
+// "POST /vapi" or "POST /results/{token}". Path parameters come from
+// [http.Request.PathValue].
+func Event(route string, r *http.Request, body []byte, id string, at time.Time) events.APIGatewayV2HTTPRequest {
+	headers := make(map[string]string, len(r.Header)+1)
+	for name, values := range r.Header {
+		headers[strings.ToLower(name)] = strings.Join(values, ",")
+	}
+	headers["host"] = r.Host
+	query := make(map[string]string)
+	for name, values := range r.URL.Query() {
+		query[name] = strings.Join(values, ",")
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	var parameters map[string]string // nil if the route has none, as with an HTTP API
+	for _, match := range parameter.FindAllStringSubmatch(route, -1) {
+		if parameters == nil {
+			parameters = make(map[string]string)
+		}
+		parameters[match[1]] = r.PathValue(match[1])
+	}
+	text, encoded := string(body), false
+	if !textual(r.Header.Get("Content-Type")) {
+		text, encoded = base64.StdEncoding.EncodeToString(body), true
+	}
+	return events.APIGatewayV2HTTPRequest{
+		Version:               "2.0",
+		RouteKey:              route,
+		RawPath:               r.URL.EscapedPath(),
+		RawQueryString:        r.URL.RawQuery,
+		Headers:               headers,
+		QueryStringParameters: query,
+		PathParameters:        parameters,
+		RequestContext: events.APIGatewayV2HTTPRequestContext{
+			RouteKey:     route,
+			AccountID:    "000000000000",
+			Stage:        "$default",
+			RequestID:    id,
+			APIID:        "local",
+			DomainName:   r.Host,
+			DomainPrefix: "local",
+			Time:         at.UTC().Format("02/Jan/2006:15:04:05 +0000"),
+			TimeEpoch:    at.UnixMilli(),
+			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
+				Method: r.Method, Path: r.URL.Path, Protocol: r.Proto, SourceIP: host, UserAgent: r.UserAgent(),
+			},
+		},
+		Body:            text,
+		IsBase64Encoded: encoded,
+	}
+}
+
+// textual reports whether an HTTP API passes a body on as it is. It encodes all
+// others in base64.
+func textual(contentType string) bool {
+	kind, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return false
+	}
+	switch kind {
+	case "application/json", "application/javascript", "application/xml":
+		return true
+	}
+	return strings.HasPrefix(kind, "text/")
+}

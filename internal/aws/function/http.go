@@ -1,0 +1,156 @@
+package function
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/aws/aws-lambda-go/events"
+)
+
+// HTTP is the Lambda function behind an API Gateway HTTP API (payload format
+// 2.0) that serves its requests with an [http.Handler], without a server.
+//
+// The handler's request has the path of the route that API Gateway chose: the
+// parts in braces are the path parameters, a stage or doubled slashes are gone.
+// So a mux neither redirects nor misses a request that API Gateway let in. For
+// a route without a path, such as $default, it is the request's own path,
+// cleaned. RequestURI is the path and query as API Gateway received them, and
+// the body is that which was sent: it is not in base64.
+type HTTP struct{ http.Handler }
+
+// Handle serves one request. It never returns an error.
+func (h HTTP) Handle(
+	ctx context.Context, event events.APIGatewayV2HTTPRequest,
+) (events.APIGatewayV2HTTPResponse, error) {
+	var w response
+	h.ServeHTTP(&w, request(ctx, event))
+	return w.event(), nil
+}
+
+func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) *http.Request {
+	r := &http.Request{
+		Method:     event.RequestContext.HTTP.Method,
+		URL:        route(event),
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     make(http.Header, len(event.Headers)),
+		Host:       event.RequestContext.DomainName,
+		RequestURI: event.RawPath,
+		Body:       &body{text: event.Body, encoded: event.IsBase64Encoded},
+	}
+	if event.RawQueryString != "" {
+		r.RequestURI += "?" + event.RawQueryString
+	}
+	for name, value := range event.Headers {
+		r.Header.Add(name, value)
+	}
+	r.ContentLength = int64(len(event.Body))
+	if event.IsBase64Encoded {
+		padding := len(event.Body) - len(strings.TrimRight(event.Body, "="))
+		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(event.Body)) - padding)
+	}
+	return r.WithContext(ctx)
+}
+
+// route returns the path and query of the route that API Gateway chose.
+func route(event events.APIGatewayV2HTTPRequest) *url.URL {
+	own := &url.URL{Path: path.Clean("/" + event.RawPath), RawQuery: event.RawQueryString}
+	_, pattern, ok := strings.Cut(event.RouteKey, " ")
+	if !ok {
+		return own
+	}
+	if !strings.Contains(pattern, "{") {
+		own.Path = pattern
+		return own
+	}
+	var plain, escaped strings.Builder
+	for segment := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
+		value := segment
+		if strings.HasPrefix(segment, "{") { // {name}, or {name+}, which is several segments
+			value = event.PathParameters[strings.Trim(segment, "{}")]
+		}
+		if value == "" {
+			return own
+		}
+		plain.WriteString("/" + value)
+		// A mux would take a parameter with a slash for two, and "..", if it
+		// were not escaped, for the way to another route.
+		escaped.WriteString("/" + strings.ReplaceAll(url.PathEscape(value), ".", "%2E"))
+	}
+	return &url.URL{Path: plain.String(), RawPath: escaped.String(), RawQuery: event.RawQueryString}
+}
+
+// body is the body of an event. It is decoded when it is read, as many requests
+// are refused before that.
+type body struct {
+	text    string
+	encoded bool // in base64
+	reader  *bytes.Reader
+}
+
+// Bytes returns the whole body. Whoever needs all of it saves a copy.
+func (b *body) Bytes() ([]byte, error) {
+	if b.encoded {
+		return base64.StdEncoding.DecodeString(b.text)
+	}
+	return []byte(b.text), nil
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.reader == nil {
+		whole, err := b.Bytes()
+		if err != nil {
+			return 0, err
+		}
+		b.reader = bytes.NewReader(whole)
+	}
+	return b.reader.Read(p)
+}
+
+func (b *body) Close() error { return nil }
+
+// response is an [http.ResponseWriter].
+type response struct {
+	status int // 0 means that nothing was written
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}
+
+func (w *response) event() events.APIGatewayV2HTTPResponse {
+	w.WriteHeader(http.StatusOK)
+	event := events.APIGatewayV2HTTPResponse{StatusCode: w.status, Headers: make(map[string]string, len(w.header))}
+	for name, values := range w.header {
+		event.Headers[name] = strings.Join(values, ",")
+	}
+	if b := w.body.Bytes(); utf8.Valid(b) {
+		event.Body = string(b)
+	} else {
+		event.Body, event.IsBase64Encoded = base64.StdEncoding.EncodeToString(b), true
+	}
+	return event
+}

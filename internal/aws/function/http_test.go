@@ -1,0 +1,157 @@
+package function_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/aws/function"
+)
+
+// served returns the request that an event makes, with its body, and the answer.
+func served(
+	t *testing.T, event events.APIGatewayV2HTTPRequest, serve http.HandlerFunc,
+) (r *http.Request, body string, answer events.APIGatewayV2HTTPResponse) {
+	t.Helper()
+	answer, err := function.HTTP{Handler: http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r = request
+		read, err := io.ReadAll(request.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		body = string(read)
+		serve(w, request)
+	})}.Handle(t.Context(), event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, body, answer
+}
+
+func nothing(http.ResponseWriter, *http.Request) {}
+
+// TestSamples serves the sample events, as they are when Lambda passes them on.
+func TestSamples(t *testing.T) {
+	names, err := filepath.Glob("../../../events/ack/*.json")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("there are no samples: %v", err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var event events.APIGatewayV2HTTPRequest
+		if err := json.Unmarshal(text, &event); err != nil {
+			t.Fatal(err)
+		}
+		r, body, _ := served(t, event, nothing)
+		got := []string{r.Method, r.Host, r.URL.Path, r.RequestURI, r.Header.Get("Content-Type"), body}
+		want := []string{
+			"POST", "sample.execute-api.us-east-1.amazonaws.com", event.RawPath, event.RawPath, "application/json", event.Body,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestRequest(t *testing.T) {
+	event := events.APIGatewayV2HTTPRequest{
+		RouteKey: "POST /a/{x}/b/{y}", RawPath: "/stage//a/1/b/2", RawQueryString: "q=x%20y",
+		PathParameters: map[string]string{"x": "../é", "y": "2"},
+		Headers:        map[string]string{"x-LOWER": "1", "X-UPPER": "2", "twice": "a,b", "Twice": "c"},
+	}
+	event.RequestContext.HTTP.Method = "PUT"
+	event.RequestContext.DomainName = "example.com"
+	mux := http.NewServeMux()
+	mux.HandleFunc("/a/{one}/b/{two}", func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode([]string{r.PathValue("one"), r.PathValue("two"), r.URL.Query().Get("q")})
+	})
+	r, _, answer := served(t, event, mux.ServeHTTP)
+	if answer.Body != `["../é","2","x y"]`+"\n" {
+		t.Errorf("the mux found %d %s", answer.StatusCode, answer.Body)
+	}
+	if r.Method != "PUT" || r.Host != "example.com" || r.RequestURI != "/stage//a/1/b/2?q=x%20y" {
+		t.Errorf("the request is %s %s %s", r.Method, r.Host, r.RequestURI)
+	}
+	if r.Header.Get("X-Lower") != "1" || r.Header.Get("x-upper") != "2" || len(r.Header.Values("twice")) != 2 {
+		t.Errorf("the headers are %v", r.Header)
+	}
+	type key struct{}
+	ctx := context.WithValue(t.Context(), key{}, "of Lambda")
+	_, _ = function.HTTP{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(key{}) != "of Lambda" {
+			t.Error("the context is lost")
+		}
+	})}.Handle(ctx, event)
+}
+
+func TestBody(t *testing.T) {
+	for _, want := range []string{"", "x", "xx", "xxx", "xxxx", "\x00\xff\r\n", strings.Repeat("é", 5000)} {
+		for _, event := range []events.APIGatewayV2HTTPRequest{
+			{Body: want}, {Body: base64.StdEncoding.EncodeToString([]byte(want)), IsBase64Encoded: true},
+		} {
+			r, body, _ := served(t, event, nothing)
+			if body != want || r.ContentLength != int64(len(want)) {
+				t.Errorf("the body is %q of %d bytes, want %q", body, r.ContentLength, want)
+			}
+			whole, err := r.Body.(interface{ Bytes() ([]byte, error) }).Bytes()
+			if string(whole) != want || err != nil {
+				t.Errorf("the whole body is %q, %v, want %q", whole, err, want)
+			}
+		}
+	}
+	for _, broken := range []string{"%%%", "e30_", "e3"} {
+		event := events.APIGatewayV2HTTPRequest{Body: broken, IsBase64Encoded: true}
+		_, _ = function.HTTP{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, err := r.Body.Read(make([]byte, 1))
+			if _, ok := errors.AsType[base64.CorruptInputError](err); !ok {
+				t.Errorf("%s: %v", broken, err)
+			}
+		})}.Handle(t.Context(), event)
+	}
+}
+
+func TestResponse(t *testing.T) {
+	for name, row := range map[string]struct {
+		serve http.HandlerFunc
+		want  events.APIGatewayV2HTTPResponse
+	}{
+		"nothing": {nothing, events.APIGatewayV2HTTPResponse{StatusCode: 200, Headers: map[string]string{}}},
+		"a body": {
+			func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "short and stout") },
+			events.APIGatewayV2HTTPResponse{StatusCode: 200, Headers: map[string]string{}, Body: "short and stout"},
+		},
+		"everything": {
+			func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("retry-after", "7")
+				w.Header().Add("X", "a")
+				w.Header().Add("X", "b")
+				w.WriteHeader(418)
+				w.WriteHeader(200)
+				io.WriteString(w, "short ")
+				io.WriteString(w, "and stout")
+			},
+			events.APIGatewayV2HTTPResponse{StatusCode: 418, Headers: map[string]string{"Retry-After": "7", "X": "a,b"}, Body: "short and stout"},
+		},
+		"bytes": {
+			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\xff")) },
+			events.APIGatewayV2HTTPResponse{StatusCode: 200, Headers: map[string]string{}, Body: "/w==", IsBase64Encoded: true},
+		},
+	} {
+		if _, _, got := served(t, events.APIGatewayV2HTTPRequest{}, row.serve); !cmp.Equal(row.want, got) {
+			t.Errorf("%s: %s", name, cmp.Diff(row.want, got))
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package httpjson_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/ringback/ringback/internal/httpjson"
+)
+
+// whole is a body that returns its bytes.
+type whole struct {
+	io.ReadCloser
+	text string
+	err  error
+}
+
+func (w whole) Bytes() ([]byte, error) { return []byte(w.text), w.err }
+
+func TestBody(t *testing.T) {
+	reader := func(r io.Reader) io.ReadCloser { return io.NopCloser(r) }
+	for name, row := range map[string]struct {
+		body   io.ReadCloser
+		length int64
+		want   string
+		err    error
+	}{
+		"of a known length":          {body: reader(strings.NewReader("12345678")), length: 8, want: "12345678"},
+		"chunked":                    {body: reader(iotest.OneByteReader(strings.NewReader("12345678"))), length: -1, want: "12345678"},
+		"empty":                      {body: http.NoBody},
+		"whole":                      {body: whole{text: "\x00\xff"}, length: 2, want: "\x00\xff"},
+		"too large, known":           {body: reader(iotest.ErrReader(errors.New("it was read"))), length: 9, err: httpjson.ErrTooLarge},
+		"too large, chunked":         {body: reader(strings.NewReader("123456789")), length: -1, err: httpjson.ErrTooLarge},
+		"too large, whole":           {body: whole{text: "123456789"}, length: -1, err: httpjson.ErrTooLarge},
+		"a broken connection":        {body: reader(iotest.ErrReader(io.ErrUnexpectedEOF)), length: -1, err: httpjson.ErrUnreadable},
+		"broken base64":              {body: reader(iotest.ErrReader(base64.CorruptInputError(1))), err: httpjson.ErrEncoding},
+		"broken base64, found whole": {body: whole{err: base64.CorruptInputError(1)}, err: httpjson.ErrEncoding},
+	} {
+		r := &http.Request{Body: row.body, ContentLength: row.length}
+		if got, err := httpjson.Body(r, 8); string(got) != row.want || !errors.Is(err, row.err) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	known, other := errors.New("known"), errors.New("other")
+	refusals := []httpjson.Refusal{
+		{Err: io.EOF, Status: 503, Text: "try again"},
+		{Err: known, Status: 400},
+		{Status: 500, Text: "the <rest>"},
+	}
+	for _, row := range []struct {
+		err        error
+		status     int
+		level      slog.Level
+		retryAfter string
+		body       string
+	}{
+		{fmt.Errorf("wrapped: %w", io.EOF), 503, slog.LevelError, "1", `{"error":"try again"}`},
+		{fmt.Errorf("%w: \"x\"", known), 400, slog.LevelWarn, "", `{"error":"known: \"x\""}`},
+		{other, 500, slog.LevelError, "", `{"error":"the \u003crest\u003e"}`},
+	} {
+		refusal := httpjson.Refuse(row.err, refusals)
+		w := httptest.NewRecorder()
+		refusal.Write(w)
+		if refusal.Status != row.status || refusal.Level() != row.level || !errors.Is(refusal.Err, row.err) {
+			t.Errorf("%v: %+v, %s", row.err, refusal, refusal.Level())
+		}
+		if w.Code != row.status || w.Header().Get("Retry-After") != row.retryAfter || w.Header().Get("Content-Type") != "application/json" ||
+			!bytes.Equal(w.Body.Bytes(), []byte(row.body)) {
+			t.Errorf("%v: %d %v %s", row.err, w.Code, w.Header(), w.Body)
+		}
+	}
+}

@@ -24,8 +24,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
@@ -112,7 +113,7 @@ func TestEvents(t *testing.T) {
 			}
 			webhook := read(t, name)
 
-			request := sample(t, seen, "ack/"+stem+".json", gateway.Request("POST /vapi", received("/vapi", webhook), webhook, "sample", now))
+			request := sample(t, seen, "ack/"+stem+".json", functiontest.Event(deployment.WebhookRoute, received("/vapi", webhook), webhook, "sample", now))
 			message, err := vapi.ParseMessage(webhook)
 			if err != nil {
 				t.Fatal(err)
@@ -223,7 +224,7 @@ func acked(t *testing.T, callID string, request lambda.APIGatewayV2HTTPRequest) 
 	if _, err := tracker.Live(t.Context(), callID, now); err != nil {
 		t.Fatal(err)
 	}
-	response, err := f.Requests.Handle(t.Context(), request)
+	response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), request)
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("the ack function answered %d %s, %v", response.StatusCode, response.Body, err)
 	}
@@ -430,8 +431,8 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 	} {
 		r := received(path, []byte(posted.body))
 		r.SetPathValue("token", token)
-		request := sample(t, seen, "ack/"+posted.name+".json", gateway.Request(completion.Route, r, []byte(posted.body), "sample", now))
-		response, err := f.Requests.Handle(t.Context(), request)
+		request := sample(t, seen, "ack/"+posted.name+".json", functiontest.Event(deployment.CompletionRoute, r, []byte(posted.body), "sample", now))
+		response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), request)
 		if err != nil || response.StatusCode != posted.status {
 			t.Fatalf("%s is answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
 		}

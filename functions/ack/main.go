@@ -23,47 +23,46 @@ import (
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/deployment"
-	"github.com/ringback/ringback/internal/front"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 )
 
 func main() { function.Start(build) }
 
-func build() (front.Handler, error) {
+func build() (function.HTTP, error) {
 	e, err := env.ParseAs[deployment.Ack]()
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 	aws, err := function.Load()
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
 	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
 	credential, err := e.Webhook.Source(stored)
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 	keys, err := e.Completion.Source(stored)
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	table := jobtable.New(store)
 
 	results := completion.Config{
-		Tokens: completion.NewKeys(keys, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
+		Keys: completion.NewKeys(keys, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
 	}
 	if e.ScheduleGroup != "" {
 		if results.Schedules, err = scheduler.New(scheduler.Config{Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
-			return front.Handler{}, err
+			return function.HTTP{}, err
 		}
 	}
-	completed, err := completion.New(results)
+	completions, err := completion.New(results)
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 
 	webhooks, err := ack.New(ack.Config{
@@ -71,10 +70,10 @@ func build() (front.Handler, error) {
 		Jobs: table, CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
 	})
 	if err != nil {
-		return front.Handler{}, err
+		return function.HTTP{}, err
 	}
 	warm(aws, webhooks, e.JobsQueueURL)
-	return front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}, nil
+	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
 }
 
 // warm does while the function starts what its first caller would otherwise

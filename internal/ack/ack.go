@@ -6,7 +6,6 @@ package ack
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +13,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
+	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
@@ -127,68 +125,60 @@ func (h *Handler) Warm(ctx context.Context) error {
 	return err
 }
 
-// refusals is the one place that says what a failure looks like from outside.
-// What is said there helps whoever sets Ringback up, and nobody else.
-var refusals = []struct {
-	err    error
-	status int
-	text   string
-}{
-	{errMethod, http.StatusMethodNotAllowed, "webhooks are posted"},
-	{errTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than 6 MB"},
-	{vapiauth.ErrUnauthorized, http.StatusUnauthorized, "the credential is missing or wrong"},
-	{errEncoding, http.StatusBadRequest, "the body's base64 is broken"},
-	{vapi.ErrNotJSON, http.StatusBadRequest, "the body is not a JSON object"},
-	{vapi.ErrNoMessage, http.StatusBadRequest, "the body is no server message: it has neither a type nor tool calls"},
-	{errNotQueued, http.StatusServiceUnavailable, "what follows from the message could not be queued; try again"},
-	{errCredentials, http.StatusServiceUnavailable, "the credential cannot be read now; try again"},
+// refusals says what each failure looks like from outside. The texts help
+// whoever sets Ringback up, and nobody else.
+var refusals = []httpjson.Refusal{
+	{Err: httpjson.ErrMethod, Status: http.StatusMethodNotAllowed, Text: "use POST"},
+	{Err: httpjson.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 6 MB"},
+	{Err: vapiauth.ErrUnauthorized, Status: http.StatusUnauthorized, Text: "the credential is missing or wrong"},
+	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body's base64 is broken"},
+	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "the body cannot be read"},
+	{Err: vapi.ErrNotJSON, Status: http.StatusBadRequest, Text: "the body is not a JSON object"},
+	{Err: vapi.ErrNoMessage, Status: http.StatusBadRequest, Text: "the body is no server message: it has neither a type nor tool calls"},
+	{Err: errNotQueued, Status: http.StatusServiceUnavailable, Text: "what follows from the message could not be queued; try again"},
+	{Err: errCredentials, Status: http.StatusServiceUnavailable, Text: "the credential cannot be read now; try again"},
+	{Status: http.StatusInternalServerError, Text: "internal error"},
 }
 
 var (
-	errMethod      = errors.New("the method is not POST")
-	errTooLarge    = fmt.Errorf("the body is larger than %d bytes", MaxBody)
-	errEncoding    = errors.New("the body is not the base64 it is said to be")
 	errNotQueued   = errors.New("not every message could be queued")
 	errCredentials = errors.New("the webhook credential cannot be read")
 )
 
-// Handle answers one webhook. It never gives an error: what Vapi must know is
-// in the status.
-func (h *Handler) Handle(ctx context.Context, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-	started := h.cfg.Now()
-	body, jobs, err := h.accept(ctx, request)
-	status := http.StatusOK
+// ServeHTTP answers one webhook. What Vapi must know is in the status.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, now := r.Context(), h.cfg.Now()
+	var answer []byte
+	var jobs int
+	body, err := h.read(r, now)
+	if err == nil {
+		answer, jobs, err = h.accept(ctx, body, now)
+	}
 	if err != nil {
-		status, body = refuse(err)
-		h.cfg.Log.LogAttrs(ctx, level(status), "webhook refused", slog.Int("status", status), slog.Any("error", err))
-	} else {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "webhook acked",
-			slog.Int("jobs", jobs), slog.Int("bytes", len(request.Body)), slog.Duration("took", h.cfg.Now().Sub(started)))
+		refusal := httpjson.Refuse(err, refusals)
+		h.cfg.Log.LogAttrs(ctx, refusal.Level(), "webhook refused", slog.Int("status", refusal.Status), slog.Any("error", err))
+		refusal.Write(w)
+		return
 	}
-	response := events.APIGatewayV2HTTPResponse{
-		StatusCode: status,
-		Headers:    map[string]string{"Content-Type": "application/json"},
-		Body:       string(body),
-	}
-	if status == http.StatusServiceUnavailable {
-		response.Headers["Retry-After"] = "1"
-	}
-	return response, nil
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "webhook acked",
+		slog.Int("jobs", jobs), slog.Int("bytes", len(body)), slog.Duration("took", h.cfg.Now().Sub(now)))
+	httpjson.Write(w, http.StatusOK, answer)
 }
 
-// accept gives the answer to a webhook and how many jobs were queued for it.
-func (h *Handler) accept(ctx context.Context, request events.APIGatewayV2HTTPRequest) ([]byte, int, error) {
-	if request.RequestContext.HTTP.Method != http.MethodPost {
-		return nil, 0, errMethod
+// read returns the body of an authentic webhook.
+func (h *Handler) read(r *http.Request, now time.Time) ([]byte, error) {
+	if r.Method != http.MethodPost {
+		return nil, httpjson.ErrMethod
 	}
-	body, err := rawBody(request)
+	body, err := httpjson.Body(r, MaxBody)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	now := h.cfg.Now()
-	if err := h.verify(ctx, request, body, now); err != nil {
-		return nil, 0, err
-	}
+	return body, h.verify(r, body, now)
+}
+
+// accept returns the answer to a webhook and how many jobs were queued for it.
+func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byte, int, error) {
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
 		return nil, 0, err
@@ -260,34 +250,13 @@ func callEnds(c vapi.Call, now time.Time) time.Time {
 // usableID says whether a call's id can be part of a key.
 func usableID(callID string) bool { return callID != "" && len(callID) <= maxCallID }
 
-func rawBody(request events.APIGatewayV2HTTPRequest) ([]byte, error) {
-	body := []byte(request.Body)
-	if request.IsBase64Encoded {
-		var err error
-		if body, err = base64.StdEncoding.DecodeString(request.Body); err != nil {
-			return nil, errEncoding
-		}
-	}
-	if len(body) > MaxBody {
-		return nil, errTooLarge
-	}
-	return body, nil
-}
-
-func (h *Handler) verify(ctx context.Context, request events.APIGatewayV2HTTPRequest, body []byte, now time.Time) error {
+func (h *Handler) verify(r *http.Request, body []byte, now time.Time) error {
+	ctx := r.Context()
 	verifier, err := h.credential.Get(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCredentials, err)
 	}
-	received := vapiauth.Request{
-		Method: request.RequestContext.HTTP.Method,
-		URL:    requestURL(request),
-		Header: make(http.Header, len(request.Headers)),
-		Body:   body,
-	}
-	for name, value := range request.Headers {
-		received.Header.Add(name, value)
-	}
+	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header, Body: body}
 	err = verifier.Verify(received, now)
 	if err == nil {
 		return nil
@@ -297,15 +266,6 @@ func (h *Handler) verify(ctx context.Context, request events.APIGatewayV2HTTPReq
 		return newer.Verify(received, now)
 	}
 	return err
-}
-
-// requestURL is the URL that the sender used, as far as API Gateway tells.
-func requestURL(request events.APIGatewayV2HTTPRequest) string {
-	url := "https://" + request.RequestContext.DomainName + request.RawPath
-	if request.RawQueryString != "" {
-		url += "?" + request.RawQueryString
-	}
-	return url
 }
 
 // queue sends a job for each usable tool call and gives the answer to all of
@@ -382,22 +342,4 @@ func encode(j job.Job, unusable error) (string, error) {
 		return "", fmt.Errorf("%w: they are too large", vapi.ErrArguments)
 	}
 	return body, nil
-}
-
-// refuse gives the status of an error, and a body that says it without giving
-// anything away.
-func refuse(err error) (int, []byte) {
-	for _, r := range refusals {
-		if errors.Is(err, r.err) {
-			return r.status, fmt.Appendf(nil, `{"error":%q}`, r.text)
-		}
-	}
-	return http.StatusInternalServerError, []byte(`{"error":"internal error"}`)
-}
-
-func level(status int) slog.Level {
-	if status >= http.StatusInternalServerError {
-		return slog.LevelError
-	}
-	return slog.LevelWarn
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -19,7 +18,8 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -96,7 +96,7 @@ func TestForgedWebhooks(t *testing.T) {
 				t.Fatal(err)
 			}
 			q := new(recorder)
-			server := httptest.NewServer(gateway.Handler(newHandler(t, q, secret.Fixed(stored)).Handle, slog.New(slog.DiscardHandler), "POST /vapi"))
+			server := httptest.NewServer(functiontest.Gateway(deployment.WebhookRoute, newHandler(t, q, secret.Fixed(stored))))
 			defer server.Close()
 			address := server.Listener.Addr().String()
 			original := genuine(t, plan, oneCall, now)

@@ -154,8 +154,8 @@ func TestTaskStatusFails(t *testing.T) {
 	})
 	t.Run("not at all where the jobs cannot be queued", func(t *testing.T) {
 		q, a := &recorder{fail: func(int) error { return errors.New("down") }}, new(asker)
-		if response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), a.set), post(body)); response.StatusCode != 503 || len(a.calls) != 0 {
-			t.Errorf("status %d, asked for %q", response.StatusCode, a.calls)
+		if response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), a.set), post(body)); response.Code != 503 || len(a.calls) != 0 {
+			t.Errorf("status %d, asked for %q", response.Code, a.calls)
 		}
 	})
 }
@@ -202,10 +202,10 @@ func TestCallEnds(t *testing.T) {
 			for _, e := range []*ends{{}, {err: errors.New("throttled")}} {
 				q := new(recorder)
 				response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), e.set), post(row.body))
-				if response.StatusCode != http.StatusOK || !slices.Equal(e.calls, row.want) {
-					t.Errorf("status %d, and %q ended, want %q", response.StatusCode, e.calls, row.want)
+				if response.Code != http.StatusOK || !slices.Equal(e.calls, row.want) {
+					t.Errorf("status %d, and %q ended, want %q", response.Code, e.calls, row.want)
 				}
-				if name != "tool calls" && (response.Body != "{}" || q.sends != 0) {
+				if name != "tool calls" && (response.Body.String() != "{}" || q.sends != 0) {
 					t.Errorf("answered with %s, after %d sends", response.Body, q.sends)
 				}
 			}
@@ -214,17 +214,17 @@ func TestCallEnds(t *testing.T) {
 	t.Run("from a stranger", func(t *testing.T) {
 		e := new(ends)
 		r := post(message("status-update", "ended", call))
-		r.Headers = nil
-		if response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan), e.set), r); response.StatusCode != 401 || len(e.calls) != 0 {
-			t.Errorf("status %d, and %q ended", response.StatusCode, e.calls)
+		r.Header = nil
+		if response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan), e.set), r); response.Code != 401 || len(e.calls) != 0 {
+			t.Errorf("status %d, and %q ended", response.Code, e.calls)
 		}
 	})
 	t.Run("in a table that hangs", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan), (&ends{hang: true}).set), post(message("status-update", "ended", call)))
-			if took := time.Since(began); response.StatusCode != http.StatusOK || took > 10*time.Second {
-				t.Errorf("status %d after %s", response.StatusCode, took)
+			if took := time.Since(began); response.Code != http.StatusOK || took > 10*time.Second {
+				t.Errorf("status %d after %s", response.Code, took)
 			}
 		})
 	})
@@ -235,8 +235,8 @@ func TestArrival(t *testing.T) {
 	withLife := call + `,"assistant":{"maxDurationSeconds":1800},"phoneNumber":{"id":"number-1"}`
 	q := new(recorder)
 	response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), on), post(message("status-update", "in-progress", withLife)))
-	if response.StatusCode != http.StatusOK || response.Body != "{}" || len(q.taken) != 1 || q.taken[0].Group != "call-1" {
-		t.Fatalf("status %d: %s; queued %d", response.StatusCode, response.Body, len(q.taken))
+	if response.Code != http.StatusOK || response.Body.String() != "{}" || len(q.taken) != 1 || q.taken[0].Group != "call-1" {
+		t.Fatalf("status %d: %s; queued %d", response.Code, response.Body, len(q.taken))
 	}
 	got, err := job.DecodeMessage(q.taken[0].Body)
 	if err != nil {
@@ -254,8 +254,8 @@ func TestArrival(t *testing.T) {
 	t.Run("not queued", func(t *testing.T) {
 		q := &recorder{fail: func(int) error { return errors.New("down") }}
 		response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), on), post(message("status-update", "in-progress", call)))
-		if response.StatusCode != http.StatusServiceUnavailable || response.Headers["Retry-After"] != "1" {
-			t.Errorf("status %d with Retry-After %q", response.StatusCode, response.Headers["Retry-After"])
+		if response.Code != http.StatusServiceUnavailable || response.Header().Get("Retry-After") != "1" {
+			t.Errorf("status %d with Retry-After %q", response.Code, response.Header().Get("Retry-After"))
 		}
 	})
 	without := func(part string) string { return strings.Replace(call, part, "", 1) }
@@ -275,8 +275,8 @@ func TestArrival(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			q := new(recorder)
 			response := handle(t, newHandler(t, q, secret.Fixed(secretPlan), row.on), post(row.body))
-			if response.StatusCode != http.StatusOK || response.Body != "{}" || q.sends != 0 {
-				t.Errorf("status %d: %s; %d sends", response.StatusCode, response.Body, q.sends)
+			if response.Code != http.StatusOK || response.Body.String() != "{}" || q.sends != 0 {
+				t.Errorf("status %d: %s; %d sends", response.Code, response.Body, q.sends)
 			}
 		})
 	}

@@ -20,8 +20,9 @@ import (
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
-	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -115,7 +116,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			free <- gateway.Handler(h.Handle, log, "POST /vapi")
+			free <- functiontest.Gateway(deployment.WebhookRoute, h)
 		}
 		serve := func(r *http.Request) int {
 			function := <-free

@@ -23,6 +23,7 @@ type post struct {
 	status job.Status // of a final one
 	text   string
 	silent bool // of progress
+	bytes  int  // of the body
 }
 
 // parse reads a body: a JSON object, whatever its content type, or a text.

@@ -5,27 +5,20 @@ package completion
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
+	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
 )
 
 const (
-	// Route is what the handler serves.
-	Route = "POST /results/{token}"
-
 	// MaxBody is the largest body, in bytes. Of a result, no more than
 	// [spoken.MaxContent] characters are told.
 	MaxBody = 256 << 10
@@ -38,13 +31,6 @@ const (
 	// waits for the answer.
 	cancelTimeout = 2 * time.Second
 )
-
-// Tokens verifies tokens. It is made for [Keys].
-type Tokens interface {
-	// Verify gives the job that a token is for. It fails with [ErrToken],
-	// [ErrExpired] and [ErrKeys].
-	Verify(ctx context.Context, token string, now time.Time) (jobID string, err error)
-}
 
 // Table is what is needed of the jobs table. It is made for [jobtable.Table].
 type Table interface {
@@ -66,7 +52,7 @@ type Schedules interface {
 
 // Config is what a handler is made of.
 type Config struct {
-	Tokens   Tokens   // required
+	Keys     *Keys    // required
 	Table    Table    // required
 	Outcomes Outcomes // required
 
@@ -83,8 +69,8 @@ type Handler struct{ cfg Config }
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Tokens == nil || cfg.Table == nil || cfg.Outcomes == nil {
-		return nil, errors.New("the completion handler needs tokens, a table and a queue of outcomes")
+	if cfg.Keys == nil || cfg.Table == nil || cfg.Outcomes == nil {
+		return nil, errors.New("the completion handler needs keys, a table and a queue of outcomes")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -96,82 +82,79 @@ func New(cfg Config) (*Handler, error) {
 }
 
 var (
-	errMethod   = errors.New("the method is not POST")
-	errTooLarge = fmt.Errorf("the body is larger than %d bytes", MaxBody)
-	errEncoding = errors.New("the body is not the base64 it is said to be")
-	errTooSoon  = errors.New("the progress came too soon")
-	errNotSent  = errors.New("what was posted could not be sent on")
+	errTooSoon = errors.New("the progress came too soon")
+	errNotSent = errors.New("what was posted could not be sent on")
 )
 
-// refusals is the one place that says what a failure looks like from outside.
-// Every other one is the table's, and passes.
-var refusals = []struct {
-	err    error
-	status int
-	text   string // empty means the error's own
-}{
-	{errMethod, http.StatusMethodNotAllowed, "results are posted"},
-	{ErrToken, http.StatusUnauthorized, "the URL is not one that was handed out: its token is wrong"},
-	{ErrExpired, http.StatusGone, "the URL has expired: the job's time is over"},
-	{ErrKeys, http.StatusServiceUnavailable, "the keys cannot be read now; try again"},
-	{errTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than 256 KB"},
-	{errEncoding, http.StatusBadRequest, "the body's base64 is broken"},
-	{errBody, http.StatusBadRequest, ""},
-	{errTooSoon, http.StatusTooManyRequests, "progress can be posted every few seconds; leave this one away, or try again"},
-	{errNotSent, http.StatusServiceUnavailable, "it was stored, but could not be sent on; try again"},
-	{jobtable.ErrNotFound, http.StatusNotFound, "there is no such job, or it was forgotten"},
-	{job.ErrFinished, http.StatusConflict, "the job is finished: it has its result already, or is not wanted any more"},
-	{job.ErrExpired, http.StatusGone, "the job's time is over"},
+// refusals says what each failure looks like from outside. Every other failure
+// is the table's, and passes.
+var refusals = []httpjson.Refusal{
+	{Err: httpjson.ErrMethod, Status: http.StatusMethodNotAllowed, Text: "use POST"},
+	{Err: ErrToken, Status: http.StatusUnauthorized, Text: "the URL is not one that was handed out: its token is wrong"},
+	{Err: ErrExpired, Status: http.StatusGone, Text: "the URL has expired: the job's time is over"},
+	{Err: ErrKeys, Status: http.StatusServiceUnavailable, Text: "the keys cannot be read now; try again"},
+	{Err: httpjson.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 256 KB"},
+	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body's base64 is broken"},
+	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "the body cannot be read"},
+	{Err: errBody, Status: http.StatusBadRequest},
+	{Err: errTooSoon, Status: http.StatusTooManyRequests, Text: "progress can be posted every few seconds; leave this one away, or try again"},
+	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "it was stored, but could not be sent on; try again"},
+	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job, or it was forgotten"},
+	{Err: job.ErrFinished, Status: http.StatusConflict, Text: "the job is finished: it has its result already, or is not wanted any more"},
+	{Err: job.ErrExpired, Status: http.StatusGone, Text: "the job's time is over"},
+	{Status: http.StatusServiceUnavailable, Text: "it cannot be stored now; try again"},
 }
 
-// Handle answers one post. It never gives an error: what the sender must know
-// is in the status. 200 says that the result is stored and on its way to the
-// call; whether it was told shows later.
-func (h *Handler) Handle(ctx context.Context, request events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-	jobID, kind, err := h.take(ctx, request)
-	log := h.cfg.Log
+// ServeHTTP answers one post. Its path value "token" is that of the URL. What the
+// sender must know is in the status. 200 says that the result is stored and on
+// its way to the call; whether it was told shows later.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, log := r.Context(), h.cfg.Log
+	jobID, p, err := h.take(r)
 	if jobID != "" {
 		log = log.With("job", jobID)
 	}
 	if err != nil {
-		response := h.refuse(err)
-		level := slog.LevelWarn
-		if response.StatusCode >= http.StatusInternalServerError {
-			level = slog.LevelError
+		refusal := httpjson.Refuse(err, refusals)
+		log.LogAttrs(ctx, refusal.Level(), "completion refused", slog.Int("status", refusal.Status), slog.Any("error", err))
+		if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
+			seconds := int((soon.Until.Sub(h.cfg.Now()) + time.Second - 1) / time.Second)
+			w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds)))
 		}
-		log.LogAttrs(ctx, level, "completion refused", slog.Int("status", response.StatusCode), slog.Any("error", err))
-		return response, nil
+		refusal.Write(w)
+		return
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted", slog.String("kind", string(kind)), slog.Int("bytes", len(request.Body)))
-	if kind == job.KindProgress {
-		return answer(http.StatusAccepted, "status", "noted"), nil
+	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted", slog.String("kind", string(p.kind)), slog.Int("bytes", p.bytes))
+	if p.kind == job.KindProgress {
+		httpjson.Write(w, http.StatusAccepted, httpjson.Object("status", "noted"))
+		return
 	}
-	return answer(http.StatusOK, "status", "accepted"), nil
+	httpjson.Write(w, http.StatusOK, httpjson.Object("status", "accepted"))
 }
 
 // take does what a post asks for, and says which job it was for, as soon as
 // that is certain.
-func (h *Handler) take(ctx context.Context, request events.APIGatewayV2HTTPRequest) (string, job.Kind, error) {
-	if request.RequestContext.HTTP.Method != http.MethodPost {
-		return "", "", errMethod
+func (h *Handler) take(r *http.Request) (jobID string, p post, err error) {
+	if r.Method != http.MethodPost {
+		return "", p, httpjson.ErrMethod
 	}
+	ctx := r.Context()
 	// First of all, so that strangers cost nothing and learn nothing.
-	jobID, err := h.cfg.Tokens.Verify(ctx, token(request), h.cfg.Now())
-	if err != nil {
-		return "", "", err
+	if jobID, err = h.cfg.Keys.Verify(ctx, r.PathValue("token"), h.cfg.Now()); err != nil {
+		return "", p, err
 	}
-	body, err := rawBody(request)
+	body, err := httpjson.Body(r, MaxBody)
 	if err != nil {
-		return jobID, "", err
+		return jobID, p, err
 	}
-	p, err := parse(header(request, "Content-Type"), body)
-	if err != nil {
-		return jobID, "", err
+	if p, err = parse(r.Header.Get("Content-Type"), body); err != nil {
+		return jobID, p, err
 	}
+	p.bytes = len(body)
 	if p.kind == job.KindProgress {
-		return jobID, p.kind, h.progress(ctx, jobID, p)
+		return jobID, p, h.progress(ctx, jobID, p)
 	}
-	return jobID, p.kind, h.complete(ctx, jobID, p)
+	return jobID, p, h.complete(ctx, jobID, p)
 }
 
 // complete ends the job. Of many who try, the table lets one win. The result is
@@ -256,71 +239,5 @@ func (h *Handler) cancel(ctx context.Context, record job.Record) {
 	defer stop()
 	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.WakeUp)); err != nil {
 		h.cfg.Log.WarnContext(ctx, "the job will be woken in vain", "job", record.ID, "error", err)
-	}
-}
-
-// token is the last part of the request's path.
-func token(request events.APIGatewayV2HTTPRequest) string {
-	if t := request.PathParameters["token"]; t != "" {
-		return t
-	}
-	return request.RawPath[strings.LastIndexByte(request.RawPath, '/')+1:]
-}
-
-func header(request events.APIGatewayV2HTTPRequest, name string) string {
-	for n, value := range request.Headers {
-		if strings.EqualFold(n, name) {
-			return value
-		}
-	}
-	return ""
-}
-
-func rawBody(request events.APIGatewayV2HTTPRequest) ([]byte, error) {
-	body := []byte(request.Body)
-	if request.IsBase64Encoded {
-		if len(body) > base64.StdEncoding.EncodedLen(MaxBody) {
-			return nil, errTooLarge
-		}
-		var err error
-		if body, err = base64.StdEncoding.DecodeString(request.Body); err != nil {
-			return nil, errEncoding
-		}
-	}
-	if len(body) > MaxBody {
-		return nil, errTooLarge
-	}
-	return body, nil
-}
-
-// refuse gives the answer to a failed post.
-func (h *Handler) refuse(err error) events.APIGatewayV2HTTPResponse {
-	status, text := http.StatusServiceUnavailable, "it cannot be stored now; try again"
-	for _, r := range refusals {
-		if errors.Is(err, r.err) {
-			status, text = r.status, cmp.Or(r.text, err.Error())
-			break
-		}
-	}
-	response := answer(status, "error", text)
-	switch status {
-	case http.StatusServiceUnavailable:
-		response.Headers["Retry-After"] = "1"
-	case http.StatusTooManyRequests:
-		seconds := 1
-		if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
-			seconds = max(seconds, int((soon.Until.Sub(h.cfg.Now())+time.Second-1)/time.Second))
-		}
-		response.Headers["Retry-After"] = strconv.Itoa(seconds)
-	}
-	return response
-}
-
-func answer(status int, member, text string) events.APIGatewayV2HTTPResponse {
-	body, _ := json.Marshal(map[string]string{member: text}) // strings always encode
-	return events.APIGatewayV2HTTPResponse{
-		StatusCode: status,
-		Headers:    map[string]string{"Content-Type": "application/json"},
-		Body:       string(body),
 	}
 }

@@ -7,19 +7,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/completion"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
@@ -91,7 +97,7 @@ func newWorld(t testing.TB) *world {
 	log := slog.New(slog.NewJSONHandler(&logged, nil))
 	var err error
 	if w.handler, err = completion.New(completion.Config{
-		Tokens: w.keys, Table: w.table, Outcomes: &w.outcomes, Schedules: &w.schedules, Now: clock, Log: log,
+		Keys: w.keys, Table: w.table, Outcomes: &w.outcomes, Schedules: &w.schedules, Now: clock, Log: log,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -182,14 +188,13 @@ func (w *world) told() []job.Outcome {
 	return outcomes
 }
 
-func request(token, contentType, body string) events.APIGatewayV2HTTPRequest {
-	r := events.APIGatewayV2HTTPRequest{
-		RouteKey: completion.Route, RawPath: "/results/" + token, PathParameters: map[string]string{"token": token}, Body: body,
-	}
+// request is a post to the URL of a token, which may be empty.
+func request(token, contentType, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/results/"+url.PathEscape(token), strings.NewReader(body))
+	r.SetPathValue("token", token)
 	if contentType != "" {
-		r.Headers = map[string]string{"content-type": contentType}
+		r.Header.Set("Content-Type", contentType)
 	}
-	r.RequestContext.HTTP.Method = http.MethodPost
 	return r
 }
 
@@ -200,21 +205,19 @@ type answer struct {
 	Text       string // of the member status, or error
 }
 
-func (w *world) handle(r events.APIGatewayV2HTTPRequest) answer {
+func (w *world) handle(r *http.Request) answer {
 	w.t.Helper()
-	response, err := w.handler.Handle(w.t.Context(), r)
-	if err != nil {
-		w.t.Errorf("error %v; what failed belongs into the status", err)
-	}
+	response := httptest.NewRecorder()
+	w.handler.ServeHTTP(response, r)
 	var body struct{ Status, Error string }
-	if json.Unmarshal([]byte(response.Body), &body) != nil || response.Headers["Content-Type"] != "application/json" ||
-		(body.Status == "") != (response.StatusCode >= 300) || (body.Error == "") == (response.StatusCode >= 300) {
-		w.t.Errorf("the answer with status %d says %s", response.StatusCode, response.Body)
+	if json.Unmarshal(response.Body.Bytes(), &body) != nil || response.Header().Get("Content-Type") != "application/json" ||
+		(body.Status == "") != (response.Code >= 300) || (body.Error == "") == (response.Code >= 300) {
+		w.t.Errorf("the answer with status %d says %s", response.Code, response.Body)
 	}
-	if strings.Contains(response.Body, "planted") {
+	if strings.Contains(response.Body.String(), "planted") {
 		w.t.Errorf("the answer has what it should not: %s", response.Body)
 	}
-	return answer{response.StatusCode, response.Headers["Retry-After"], body.Status + body.Error}
+	return answer{response.Code, response.Header().Get("Retry-After"), body.Status + body.Error}
 }
 
 // post posts to the job's URL.
@@ -237,8 +240,8 @@ func TestNewNeedsItsParts(t *testing.T) {
 	for name, cfg := range map[string]completion.Config{
 		"nothing":     {},
 		"no tokens":   {Table: w.table, Outcomes: &w.outcomes},
-		"no table":    {Tokens: w.keys, Outcomes: &w.outcomes},
-		"no outcomes": {Tokens: w.keys, Table: w.table},
+		"no table":    {Keys: w.keys, Outcomes: &w.outcomes},
+		"no outcomes": {Keys: w.keys, Table: w.table},
 	} {
 		if _, err := completion.New(cfg); err == nil {
 			t.Errorf("%s: no error", name)
@@ -274,31 +277,25 @@ func TestResult(t *testing.T) {
 		"too long to tell":         {text, long, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: spoken.Cut(long)}},
 		"what SQS refuses":         {text, "a\x00\x1b\uffff", job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "a\x00\x1b\uffff"}},
 	} {
-		for _, encoded := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, base64 %t", name, encoded), func(t *testing.T) {
-				w := newWorld(t)
-				j := newJob()
-				r := w.waiting(j, row.terms)
-				req := request(sign(t, w.keys, j.ID, deadline), row.contentType, row.body)
-				if encoded {
-					req.Body, req.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(row.body)), true
-				}
-				w.wants("the result", w.handle(req), http.StatusOK, "")
-				want := []job.Outcome{{
-					Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.KindFinal,
-					Result: row.want, Deadline: deadline, AfterCall: row.terms.AfterCall,
-				}}
-				if diff := cmp.Diff(want, w.told()); diff != "" {
-					t.Error(diff)
-				}
-				if got := w.record(j.ID); got.State != job.StateDone || !cmp.Equal(got.Result, &row.want) {
-					t.Errorf("the record is %s with %+v", got.State, got.Result)
-				}
-				if want := []string{queue.ScheduleName(j.ID, r.WakeUp)}; !slices.Equal(w.schedules.cancelled, want) {
-					t.Errorf("cancelled %q, want %q", w.schedules.cancelled, want)
-				}
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			j := newJob()
+			r := w.waiting(j, row.terms)
+			w.wants("the result", w.post(j.ID, row.contentType, row.body), http.StatusOK, "")
+			want := []job.Outcome{{
+				Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Kind: job.KindFinal,
+				Result: row.want, Deadline: deadline, AfterCall: row.terms.AfterCall,
+			}}
+			if diff := cmp.Diff(want, w.told()); diff != "" {
+				t.Error(diff)
+			}
+			if got := w.record(j.ID); got.State != job.StateDone || !cmp.Equal(got.Result, &row.want) {
+				t.Errorf("the record is %s with %+v", got.State, got.Result)
+			}
+			if want := []string{queue.ScheduleName(j.ID, r.WakeUp)}; !slices.Equal(w.schedules.cancelled, want) {
+				t.Errorf("cancelled %q, want %q", w.schedules.cancelled, want)
+			}
+		})
 	}
 }
 
@@ -362,18 +359,12 @@ func TestSize(t *testing.T) {
 		if over == 0 && len(body) != 256*1024 {
 			t.Fatalf("the test's body has %d bytes", len(body))
 		}
-		for _, encoded := range []bool{false, true} {
-			w := newWorld(t)
-			w.waiting(newJob(), job.Policy{})
-			r := request(sign(t, w.keys, "call-1/tool-1", deadline), "application/json", body)
-			if encoded {
-				r.Body, r.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(body)), true
-			}
-			want := []int{http.StatusOK, http.StatusRequestEntityTooLarge}[over]
-			w.wants(fmt.Sprintf("%d bytes, base64 %t", len(body), encoded), w.handle(r), want, "")
-			if len(w.outcomes.taken) != 1-over {
-				t.Errorf("%d outcomes", len(w.outcomes.taken))
-			}
+		w := newWorld(t)
+		w.waiting(newJob(), job.Policy{})
+		want := []int{http.StatusOK, http.StatusRequestEntityTooLarge}[over]
+		w.wants(fmt.Sprintf("%d bytes", len(body)), w.post("call-1/tool-1", "application/json", body), want, "")
+		if len(w.outcomes.taken) != 1-over {
+			t.Errorf("%d outcomes", len(w.outcomes.taken))
 		}
 	}
 }
@@ -383,26 +374,24 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t)
 	w.waiting(newJob(), job.Policy{})
 	good := sign(t, w.keys, id, deadline)
-	change := func(change func(*events.APIGatewayV2HTTPRequest)) events.APIGatewayV2HTTPRequest {
+	with := func(change func(*http.Request)) *http.Request {
 		r := request(good, "text/plain", content)
-		change(&r)
+		change(r)
 		return r
 	}
+	body := func(err error) func(*http.Request) {
+		return func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(err)) }
+	}
 	for name, row := range map[string]struct {
-		request events.APIGatewayV2HTTPRequest
+		request *http.Request
 		want    int
 	}{
-		"GET":           {change(func(r *events.APIGatewayV2HTTPRequest) { r.RequestContext.HTTP.Method = "GET" }), 405},
-		"no method":     {change(func(r *events.APIGatewayV2HTTPRequest) { r.RequestContext.HTTP.Method = "" }), 405},
-		"broken base64": {change(func(r *events.APIGatewayV2HTTPRequest) { r.IsBase64Encoded, r.Body = true, "%%%" }), 400},
-		"too much base64": {change(func(r *events.APIGatewayV2HTTPRequest) {
-			r.IsBase64Encoded, r.Body = true, strings.Repeat("%", 400<<10)
-		}), 413},
-		"no token": {change(func(r *events.APIGatewayV2HTTPRequest) { r.PathParameters, r.RawPath = nil, "/results/" }), 401},
-		"no path":  {change(func(r *events.APIGatewayV2HTTPRequest) { r.PathParameters, r.RawPath = nil, "" }), 401},
-		"token in the query": {change(func(r *events.APIGatewayV2HTTPRequest) {
-			r.PathParameters, r.RawPath, r.RawQueryString = nil, "/results/", "token="+good
-		}), 401},
+		"GET":                          {with(func(r *http.Request) { r.Method = "GET" }), 405},
+		"no method":                    {with(func(r *http.Request) { r.Method = "" }), 405},
+		"broken base64":                {with(body(base64.CorruptInputError(1))), 400},
+		"a broken connection":          {with(body(io.ErrUnexpectedEOF)), 400},
+		"no token":                     {request("", "text/plain", content), 401},
+		"token in the query":           {with(func(r *http.Request) { r.SetPathValue("token", ""); r.URL.RawQuery = "token=" + good }), 401},
 		"wrong token":                  {request(good[:len(good)-1]+"A", "text/plain", content), 401},
 		"another's key":                {request(sign(t, completion.NewKeys(stored(keyB), nil), id, deadline), "text/plain", content), 401},
 		"a wrong token of no job":      {request(sign(t, completion.NewKeys(stored(keyB), nil), "no/job", deadline), "text/plain", content), 401},
@@ -417,7 +406,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("%d outcomes of a job that is %s", len(w.outcomes.taken), w.record(id).State)
 	}
 
-	w.wants("the last part of the path", w.handle(change(func(r *events.APIGatewayV2HTTPRequest) { r.PathParameters = nil })), 200, "")
+	w.wants("a good one", w.post(id, "text/plain", content), 200, "")
 	w.wants("a second time", w.post(id, "text/plain", content), 409, "")
 	w.wants("progress of a finished job", w.post(id, "", `{"progress":"x"}`), 409, "")
 	if len(w.schedules.cancelled) != 1 {
@@ -472,7 +461,7 @@ func TestRotatedKeys(t *testing.T) {
 			w := newWorld(t)
 			w.waiting(newJob(), job.Policy{})
 			h, err := completion.New(completion.Config{
-				Tokens: completion.NewKeys(row.source, nil), Table: w.table, Outcomes: &w.outcomes,
+				Keys: completion.NewKeys(row.source, nil), Table: w.table, Outcomes: &w.outcomes,
 				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
@@ -754,7 +743,7 @@ func (broken) Change(context.Context, string, job.Rule) (job.Record, error) {
 func TestTableFails(t *testing.T) {
 	w := newWorld(t)
 	h, err := completion.New(completion.Config{
-		Tokens: w.keys, Table: broken{}, Outcomes: &w.outcomes, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+		Keys: w.keys, Table: broken{}, Outcomes: &w.outcomes, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -780,9 +769,13 @@ func FuzzPost(f *testing.F) {
 	f.Fuzz(func(t *testing.T, contentType string, body []byte, encoded bool) {
 		w := newWorld(t)
 		w.waiting(newJob(), job.Policy{})
-		r := request(sign(t, w.keys, "call-1/tool-1", deadline), contentType, string(body))
-		r.IsBase64Encoded = encoded
-		response, err := w.handler.Handle(t.Context(), r)
+		token := sign(t, w.keys, "call-1/tool-1", deadline)
+		event := events.APIGatewayV2HTTPRequest{
+			RouteKey: deployment.CompletionRoute, PathParameters: map[string]string{"token": token},
+			Headers: map[string]string{"content-type": contentType}, Body: string(body), IsBase64Encoded: encoded,
+		}
+		event.RequestContext.HTTP.Method = http.MethodPost
+		response, err := function.HTTP{Handler: deployment.Front(http.NotFoundHandler(), w.handler)}.Handle(t.Context(), event)
 		if err != nil || !json.Valid([]byte(response.Body)) {
 			t.Fatalf("%s, %v", response.Body, err)
 		}

@@ -26,7 +26,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/truora/minidyn/server"
 
-	"github.com/ringback/ringback/internal/completion"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
@@ -459,7 +459,7 @@ func (l *lab) post(hook webhook) {
 // there is an answer.
 func (l *lab) complete(id, url string) {
 	request := events.APIGatewayV2HTTPRequest{
-		RouteKey: completion.Route, Body: result("from outside"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
+		RouteKey: deployment.CompletionRoute, Body: result("from outside"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
 	}
 	request.RequestContext.HTTP.Method = http.MethodPost
 	body, err := json.Marshal(request)

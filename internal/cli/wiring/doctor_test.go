@@ -18,7 +18,6 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli/wiring"
-	"github.com/ringback/ringback/internal/gateway"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -33,7 +32,7 @@ func (q noQueue) Send(_ context.Context, messages []queue.Message) []error {
 	return make([]error, len(messages))
 }
 
-// deployment returns a server with the real ack function.
+// deployment returns a server with the real ack handler at its route.
 func deployment(t testing.TB, auth string) *httptest.Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -41,7 +40,9 @@ func deployment(t testing.TB, auth string) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(gateway.Handler(h.Handle, log, "POST /vapi"))
+	routes := http.NewServeMux()
+	routes.Handle("POST /vapi", h)
+	server := httptest.NewServer(routes)
 	t.Cleanup(server.Close)
 	return server
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
@@ -182,7 +183,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	front := http.NewServeMux()
 	front.Handle("/jobs", operator.Handler(jobs))
 	front.Handle("/jobs/", operator.Handler(jobs))
-	front.Handle("POST /vapi", r.shown(r.pipeline.Front))
+	front.Handle(deployment.WebhookRoute, r.shown(r.pipeline.Front))
 	front.Handle("/", r.pipeline.Front)
 	r.start(r.control, r.pipeline.Calls.Handler())
 	r.start(r.shop, r.seller)

@@ -277,6 +277,48 @@ func TestVerification(t *testing.T) {
 	}
 }
 
+// TestRoutes checks that a request that API Gateway would not pass on is answered
+// in the same way here.
+func TestRoutes(t *testing.T) {
+	l := start(t, dev.Config{})
+	base := strings.TrimSuffix(l.url, "/vapi")
+	for _, row := range []struct {
+		method, path string
+		status       int
+	}{
+		{http.MethodPost, "/vapi", http.StatusOK},
+		{http.MethodPost, "//vapi", http.StatusOK}, // redirected
+		{http.MethodPost, "/results/x", http.StatusUnauthorized},
+		{http.MethodPost, "/other", http.StatusNotFound},
+		{http.MethodPost, "/vapi/x", http.StatusNotFound},
+		{http.MethodPost, "/results/", http.StatusNotFound},
+		{http.MethodPost, "/results/x/y", http.StatusNotFound},
+		{http.MethodGet, "/vapi", http.StatusNotFound},
+	} {
+		for _, chunked := range []bool{false, true} {
+			request, err := http.NewRequest(row.method, base+row.path, bytes.NewReader(sample(t, "hang")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if chunked {
+				request.ContentLength = -1
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil || response.StatusCode != row.status || response.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s %s, chunked %t: %s %s, %v", row.method, row.path, chunked, response.Status, answer, err)
+			}
+			if row.status == http.StatusNotFound && string(answer) != `{"message":"Not Found"}` {
+				t.Errorf("%s %s, chunked %t: %s", row.method, row.path, chunked, answer)
+			}
+		}
+	}
+}
+
 func slow(release <-chan struct{}) func() ([]asynctool.Definition, error) {
 	return func() ([]asynctool.Definition, error) {
 		return []asynctool.Definition{asynctool.Tool[map[string]any]{

@@ -18,8 +18,8 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/completion"
-	"github.com/ringback/ringback/internal/front"
-	"github.com/ringback/ringback/internal/gateway"
+	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
@@ -114,8 +114,7 @@ type EventBus interface {
 
 // Pipeline is Ringback in one process.
 type Pipeline struct {
-	Front    http.Handler     // serves webhooks and completion URLs
-	Requests front.Handler    // is what Front serves, as the function behind an HTTP API
+	Front    http.Handler     // serves webhooks and completion URLs, as an HTTP API does
 	Process  memqueue.Handler // handles the jobs queue
 	Callback memqueue.Handler // handles the results queue
 
@@ -155,10 +154,9 @@ func New(cfg Config) (*Pipeline, error) {
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
 	w.customers = jobtable.NewCustomers(w.store.Customers())
 
-	if p.Requests, err = w.front(); err != nil {
+	if p.Front, err = w.front(); err != nil {
 		return nil, err
 	}
-	p.Front = gateway.Handler(p.Requests.Handle, cfg.Log, "POST /vapi", completion.Route)
 	if p.Process, err = w.process(); err != nil {
 		return nil, fmt.Errorf("process: %w", err)
 	}
@@ -194,7 +192,7 @@ type wiring struct {
 
 func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("function", function) }
 
-func (w wiring) front() (front.Handler, error) {
+func (w wiring) front() (http.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
 		Credential:  secret.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)),
@@ -208,10 +206,10 @@ func (w wiring) front() (front.Handler, error) {
 		Log:  w.log("ack"),
 	})
 	if err != nil {
-		return front.Handler{}, fmt.Errorf("ack: %w", err)
+		return nil, fmt.Errorf("ack: %w", err)
 	}
 	completed, err := completion.New(completion.Config{
-		Tokens:    w.keys,
+		Keys:      w.keys,
 		Table:     w.table,
 		Outcomes:  w.results,
 		Schedules: w.schedules,
@@ -219,9 +217,17 @@ func (w wiring) front() (front.Handler, error) {
 		Log:       w.log("ack"),
 	})
 	if err != nil {
-		return front.Handler{}, fmt.Errorf("completion: %w", err)
+		return nil, fmt.Errorf("completion: %w", err)
 	}
-	return front.Handler{Webhooks: webhooks.Handle, Completion: completed.Handle}, nil
+	front := deployment.Front(webhooks, completed)
+	api := http.NewServeMux()
+	api.Handle(deployment.WebhookRoute, front)
+	api.Handle(deployment.CompletionRoute, front)
+	// What has no route gets API Gateway's answer.
+	api.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		httpjson.Write(w, http.StatusNotFound, httpjson.Object("message", "Not Found"))
+	})
+	return api, nil
 }
 
 func (w wiring) process() (memqueue.Handler, error) {

@@ -84,7 +84,7 @@ var bugs = []mutant{
 		{"internal/job/rule.go", "case now.Before(r.ProgressLeaseExpiry):\n\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Updated", "}\n\t\tr.LeaseExpiry, r.Updated"},
 	}},
 	{bug: "progress lines told in any order", edits: []edit{
-		{"internal/job/rule.go", "sequence < last || sequence <= r.ProgressDelivered && sequence > 0 ||", "sequence < last && false ||"},
+		{"internal/job/rule.go", "sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered ||", "sequence < last && false ||"},
 	}},
 	{bug: "of results told together, only the first is", edits: []edit{
 		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},

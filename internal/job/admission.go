@@ -6,54 +6,54 @@ import (
 	"time"
 )
 
-// PerCall bounds what one call may have tools do, as each run costs money.
+// CallLimits limits the jobs of one call, as each run costs money.
 type CallLimits struct {
-	Jobs       int // in the call's whole life; 0 means any number
-	Concurrent int // at the same time; 0 means any number
+	Jobs       int // in the whole call; 0 means no limit
+	Concurrent int // at the same time; 0 means no limit
 }
 
-// LimitError says that a call may not start another job, or not now.
+// LimitError means that a call must not start another job, or not now.
 type LimitError struct {
-	Concurrent bool // the limit is on what runs at the same time
+	Concurrent bool // whether it is the limit on jobs at the same time
 	Most       int  // the limit
 }
 
 func (e *LimitError) Error() string {
 	if e.Concurrent {
-		return fmt.Sprintf("the call has %d jobs running at the same time, which is its limit", e.Most)
+		return fmt.Sprintf("the call has reached its limit of %d jobs at the same time", e.Most)
 	}
-	return fmt.Sprintf("the call has started %d jobs, which is its limit", e.Most)
+	return fmt.Sprintf("the call has reached its limit of %d jobs", e.Most)
 }
 
-// slotMemory is how long a slot that ran out is remembered: longer than a job
-// can wait for its next attempt, which may not count as another job.
+// slotMemory is how long an expired slot is kept. It is longer than a job can wait
+// for its next attempt, which must not count as another job.
 const slotMemory = time.Hour
 
-// CallRecord remembers how many jobs a call has started, and which of them
-// run. As with [Record], who saves it must do so only if it was not changed
-// meanwhile.
+// CallRecord is what the jobs table knows of one call: how many jobs it has started
+// and which of them run, its questions, and its end. Like a [Record], it must only be
+// saved if the stored record still has its Revision.
 type CallRecord struct {
 	CallID   string `json:"callId"`
 	Revision int64  `json:"-"`       // counts the saves; 0 means never saved
 	Started  int    `json:"started"` // how many jobs were admitted
-	// Slots are the admitted jobs that are not finished, by tool call id, with
-	// the time until which each is taken to be running. A job that crashed
-	// frees its slot by that time, and is still known.
+	// Slots are the admitted jobs that are not finished, by tool call id, with the
+	// time until which each counts as running. A job that crashed frees its slot at
+	// that time, and is still known.
 	Slots map[string]time.Time `json:"slots,omitempty"`
-	// Questions are what was asked in the call, by a key of the question.
+	// Questions are what was asked in the call, by a key for the question.
 	Questions map[string]Question `json:"questions,omitempty"`
-	Ended     time.Time           `json:"ended,omitzero"` // when the call was known to have ended; zero means that it is not
+	Ended     time.Time           `json:"ended,omitzero"` // when the call's end became known; zero means not ended
 	Updated   time.Time           `json:"updated"`
 }
 
-// Question is who asks a question within a call.
+// Question says which tool call asks a question within a call.
 type Question struct {
 	By     string    `json:"by"`               // the tool call that asked it last
-	Before string    `json:"before,omitempty"` // the one whose place it took; empty means none
-	At     time.Time `json:"at,omitzero"`      // when By came in
+	Before string    `json:"before,omitempty"` // the one that By replaced; empty means none
+	At     time.Time `json:"at,omitzero"`      // when By was received
 }
 
-// Ask notes who asks a question from now on. It can be repeated.
+// Ask records which tool call asks a question from now on. It can be repeated.
 func (r CallRecord) Ask(key string, q Question, now time.Time) CallRecord {
 	questions := maps.Clone(r.Questions)
 	if questions == nil {
@@ -74,10 +74,12 @@ func (r CallRecord) End(now time.Time) (CallRecord, error) {
 	return r, nil
 }
 
-// Admit gives a job a slot for as long as its lease. It fails with a
-// [*LimitError]. A job that has or had a slot is not counted again, and never
-// refused: it was promised that it would run.
-func (r CallRecord) Admit(toolCallID string, now time.Time, lease time.Duration, limits CallLimits) (CallRecord, error) {
+// Admit takes a slot for a job, for as long as its lease. It fails with a
+// [*LimitError]. A job that has or had a slot is not counted again and never refused:
+// its run has been promised.
+func (r CallRecord) Admit(
+	toolCallID string, now time.Time, lease time.Duration, limits CallLimits,
+) (CallRecord, error) {
 	_, known := r.Slots[toolCallID]
 	if !known {
 		running := 0
@@ -110,8 +112,8 @@ func (r CallRecord) Leave(toolCallID string, now time.Time) (CallRecord, error) 
 	return r, nil
 }
 
-// pruned is the record, as it is changed now, with slots of its own and
-// without those that ran out long ago.
+// pruned returns the record with a copy of its slots, without those that expired long
+// ago, updated now.
 func (r CallRecord) pruned(now time.Time) CallRecord {
 	slots := maps.Clone(r.Slots)
 	if slots == nil {
@@ -125,10 +127,10 @@ func (r CallRecord) pruned(now time.Time) CallRecord {
 // Key identifies the record among those of its kind.
 func (r CallRecord) Key() string { return r.CallID }
 
-// SavedRevision is r.Revision.
+// SavedRevision returns r.Revision.
 func (r CallRecord) SavedRevision() int64 { return r.Revision }
 
-// UpdatedAt is r.Updated.
+// UpdatedAt returns r.Updated.
 func (r CallRecord) UpdatedAt() time.Time { return r.Updated }
 
 // WithRevision returns the record with another revision.
@@ -137,5 +139,5 @@ func (r CallRecord) WithRevision(revision int64) CallRecord {
 	return r
 }
 
-// Expires is when the record may be forgotten.
+// Expires returns when the record may be deleted.
 func (r CallRecord) Expires() time.Time { return r.Updated.Add(Retention) }

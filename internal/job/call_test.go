@@ -14,8 +14,8 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// TestCallRecord tests what jobs of a call note beside their slots, which the
-// tests of the table are about.
+// TestCallRecord tests the questions and the end of a call. The table's tests cover
+// the slots.
 func TestCallRecord(t *testing.T) {
 	first := job.CallRecord{CallID: "c"}.Ask("key", job.Question{By: "a", At: start}, start)
 	second := first.Ask("key", job.Question{By: "b", Before: "a"}, start.Add(1))
@@ -65,22 +65,25 @@ func TestCustomerRecord(t *testing.T) {
 	if got, ok := r.Add(kept(20), start.Add(2)); ok || cmp.Diff(r, got) != "" {
 		t.Errorf("a result too many: %t, %+v", ok, got)
 	}
-	// What is kept once more is another one, in the place of the first.
+	// A result that is parked once more replaces the first one.
 	again := kept(7)
 	again.Revision = 9
-	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Parked) != 20 || got.Parked[19] != again || slices.Contains(got.Parked, kept(7)) || !got.Updated.Equal(start.Add(2)) {
+	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Parked) != 20 || got.Parked[19] != again ||
+		slices.Contains(got.Parked, kept(7)) || !got.Updated.Equal(start.Add(2)) {
 		t.Errorf("a result twice: %t, %+v", ok, got)
 	} else if got = got.Remove(kept(7), start.Add(3)); len(got.Parked) != 20 {
-		t.Errorf("removed as it was kept before: %+v", got)
+		t.Errorf("removed in its earlier revision: %+v", got)
 	}
 	less := r.Remove(kept(7), start.Add(3))
-	if len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) || !less.Updated.Equal(start.Add(3)) {
+	if len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) ||
+		!less.Updated.Equal(start.Add(3)) {
 		t.Errorf("removed from %+v: %+v", r, less)
 	}
 	if got := less.Remove(kept(7), start.Add(4)); len(got.Parked) != 19 {
 		t.Errorf("removed twice: %+v", got)
 	}
-	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Parked[19] != kept(20) || !got.Expires().Equal(start.Add(4+job.Retention)) {
+	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Parked[19] != kept(20) ||
+		!got.Expires().Equal(start.Add(4+job.Retention)) {
 		t.Errorf("room again: %t, %+v", ok, got)
 	}
 }
@@ -94,7 +97,9 @@ func TestCustomer(t *testing.T) {
 		call job.Call
 		same bool
 	}{
-		"their next call":      {job.Call{ID: "d", OrgID: "org", CustomerNumber: "+15550100123", Type: "inboundPhoneCall"}, true},
+		"their next call": {
+			job.Call{ID: "d", OrgID: "org", CustomerNumber: "+15550100123", Type: "inboundPhoneCall"}, true,
+		},
 		"another number":       {job.Call{OrgID: "org", CustomerNumber: "+15550100124"}, false},
 		"another organisation": {job.Call{OrgID: "gro", CustomerNumber: "+15550100123"}, false},
 		"the same letters":     {job.Call{OrgID: "org+", CustomerNumber: "15550100123"}, false},
@@ -105,12 +110,12 @@ func TestCustomer(t *testing.T) {
 		}
 	}
 	if got := job.Customer(job.Call{OrgID: "org"}); got != "" {
-		t.Errorf("who withholds the number is called %q", got)
+		t.Errorf("a customer without a number is called %q", got)
 	}
 }
 
 func TestChat(t *testing.T) {
 	if !(job.Call{Type: "chat"}).Chat() || (job.Call{Type: "webCall"}).Chat() || (job.Call{}).Chat() {
-		t.Error("a chat is a call of the type chat")
+		t.Error("only a call of the type chat is a chat")
 	}
 }

@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// maxKept is how many results are kept for a customer's next call. A caller
+// maxParked is how many results can be parked for a customer's next call. A caller
 // would not listen to more.
 const maxParked = 20
 
-// CustomerRecord remembers which results are kept for a customer's next call.
-// As with [Record], who saves it must do so only if it was not changed
-// meanwhile.
+// CustomerRecord lists the results that are parked for a customer's next call. Like a
+// [Record], it must only be saved if the stored record still has its Revision.
 type CustomerRecord struct {
 	Customer string         `json:"customer"` // see [Customer]
 	Revision int64          `json:"-"`        // counts the saves; 0 means never saved
@@ -21,26 +20,26 @@ type CustomerRecord struct {
 	Updated  time.Time      `json:"updated"`
 }
 
-// KeptResult names a job whose result is kept.
+// ParkedResult names a job whose result is parked.
 type ParkedResult struct {
 	JobID      string `json:"jobId"`
 	ToolCallID string `json:"toolCallId"`
 	Tool       string `json:"tool"`
-	// Revision is that of the job's record, so that a result that is kept
-	// once more is another one than before.
+	// Revision is that of the job's record, so that a result that is parked once
+	// more differs from the one before.
 	Revision int64 `json:"revision,omitempty"`
 }
 
-// Outcome is the message that tells the revived result in a call.
-func (k ParkedResult) Outcome(r Record, c Call) Outcome {
+// Outcome returns the message that delivers the unparked result in a call.
+func (p ParkedResult) Outcome(r Record, c Call) Outcome {
 	return Outcome{
-		Version: version, JobID: k.JobID, ToolCallID: k.ToolCallID, Tool: k.Tool, Call: c,
+		Version: version, JobID: p.JobID, ToolCallID: p.ToolCallID, Tool: p.Tool, Call: c,
 		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Earlier: true,
 	}
 }
 
-// Customer names the customer of a call, without giving away the number. It is
-// empty where the customer is not known.
+// Customer returns a name for the customer of a call that does not reveal the number.
+// It is empty if the customer is unknown.
 func Customer(c Call) string {
 	if c.CustomerNumber == "" {
 		return ""
@@ -49,20 +48,20 @@ func Customer(c Call) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Add notes a kept result, in the place of what was noted of the same job. It
-// gives false where there are too many.
-func (r CustomerRecord) Add(k ParkedResult, now time.Time) (CustomerRecord, bool) {
-	others := slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other.JobID == k.JobID })
+// Add adds a parked result. It replaces an earlier one of the same job. It reports
+// false if the list is full.
+func (r CustomerRecord) Add(p ParkedResult, now time.Time) (CustomerRecord, bool) {
+	others := slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other.JobID == p.JobID })
 	if len(others) >= maxParked {
 		return r, false
 	}
-	r.Parked, r.Updated = append(others, k), now
+	r.Parked, r.Updated = append(others, p), now
 	return r, true
 }
 
-// Remove forgets a kept result.
-func (r CustomerRecord) Remove(k ParkedResult, now time.Time) CustomerRecord {
-	r.Parked = slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other == k })
+// Remove removes a parked result, if it is in the list.
+func (r CustomerRecord) Remove(p ParkedResult, now time.Time) CustomerRecord {
+	r.Parked = slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other == p })
 	r.Updated = now
 	return r
 }
@@ -70,10 +69,10 @@ func (r CustomerRecord) Remove(k ParkedResult, now time.Time) CustomerRecord {
 // Key identifies the record among those of its kind.
 func (r CustomerRecord) Key() string { return r.Customer }
 
-// SavedRevision is r.Revision.
+// SavedRevision returns r.Revision.
 func (r CustomerRecord) SavedRevision() int64 { return r.Revision }
 
-// UpdatedAt is r.Updated.
+// UpdatedAt returns r.Updated.
 func (r CustomerRecord) UpdatedAt() time.Time { return r.Updated }
 
 // WithRevision returns the record with another revision.
@@ -82,5 +81,5 @@ func (r CustomerRecord) WithRevision(revision int64) CustomerRecord {
 	return r
 }
 
-// Expires is when the record may be forgotten.
+// Expires returns when the record may be deleted.
 func (r CustomerRecord) Expires() time.Time { return r.Updated.Add(Retention) }

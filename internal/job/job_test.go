@@ -17,11 +17,13 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// words are texts as callers, models and attackers write them.
+// words generates texts like those of callers, models and attackers.
 func words() *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.String(),
-		rapid.StringOfN(rapid.SampledFrom([]rune("\x00\x01\x1b\x7f\u0080<>&\"\\/\n\t\u2028\uFFFD\uFFFE\uFFFFü日😀")), 0, 20, -1),
+		rapid.StringOfN(
+			rapid.SampledFrom([]rune("\x00\x01\x1b\x7f\u0080<>&\"\\/\n\t\u2028\uFFFD\uFFFE\uFFFFü日😀")), 0, 20, -1,
+		),
 		rapid.StringMatching(`[a-z0-9-]{1,40}`),
 	)
 }
@@ -48,7 +50,8 @@ func calls() *rapid.Generator[job.Call] {
 	return rapid.Custom(func(t *rapid.T) job.Call {
 		return job.Call{
 			ID: words().Draw(t, "call"), OrgID: words().Draw(t, "org"), Type: words().Draw(t, "type"),
-			AssistantID: words().Draw(t, "assistant"), CustomerNumber: words().Draw(t, "number"), ControlURL: words().Draw(t, "control URL"),
+			AssistantID: words().Draw(t, "assistant"), CustomerNumber: words().Draw(t, "number"),
+			ControlURL:    words().Draw(t, "control URL"),
 			PhoneNumberID: words().Draw(t, "phone number"), SessionID: words().Draw(t, "session"),
 		}
 	})
@@ -66,7 +69,7 @@ func jobs() *rapid.Generator[job.Job] {
 	})
 }
 
-// jsonText compares JSON by what it says: encoding it again may escape more.
+// jsonText compares JSON by its values, as encoding it again may escape more.
 var jsonText = cmp.Transformer("JSON", func(m json.RawMessage) (v any) {
 	if len(m) > 0 && json.Unmarshal(m, &v) != nil {
 		return string(m)
@@ -82,7 +85,7 @@ func TestJobRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := (queue.Message{Body: message}).Check(); err != nil {
-			t.Fatalf("the queue does not take it: %v", err)
+			t.Fatalf("refused by the queue: %v", err)
 		}
 		got, err := job.Decode(message)
 		if err != nil {
@@ -92,7 +95,7 @@ func TestJobRoundTrip(t *testing.T) {
 			t.Fatalf("decoded (-want +got):\n%s", diff)
 		}
 		if again, err := got.Encode(); err != nil || again != message {
-			t.Fatalf("encoded again it is another message: %q, not %q (%v)", again, message, err)
+			t.Fatalf("encoded again: %q, want %q (%v)", again, message, err)
 		}
 	})
 }
@@ -101,34 +104,40 @@ func TestOutcomeRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		j := jobs().Draw(t, "job")
 		result := job.Result{
-			Status:   rapid.SampledFrom([]job.Status{job.StatusOK, job.StatusError}).Draw(t, "status"),
-			Delivery: rapid.SampledFrom([]job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl}).Draw(t, "delivery"),
-			Content:  "c" + words().Draw(t, "content"),
+			Status: rapid.SampledFrom([]job.Status{job.StatusOK, job.StatusError}).Draw(t, "status"),
+			Delivery: rapid.SampledFrom(
+				[]job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl},
+			).Draw(t, "delivery"),
+			Content: "c" + words().Draw(t, "content"),
 		}
 		if result.Delivery == job.DeliveryControl {
 			result.Control = object().Draw(t, "control")
 		}
 		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
-		r.Policy.AfterCall = rapid.SampledFrom([]job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall}).Draw(t, "after the call")
+		r.Policy.AfterCall = rapid.SampledFrom(
+			[]job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall},
+		).Draw(t, "after the call")
 		want := j.Outcome(r)
 		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
 		case 1:
-			want = j.ProgressOutcome(rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline)
+			want = j.ProgressOutcome(
+				rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline,
+			)
 		case 2:
-			// What is told in a later call is still the job's.
+			// A result that is delivered in a later call still belongs to the job.
 			j.Call = calls().Draw(t, "later call")
 			r.ID = j.ID
 			want = job.ParkedResult{JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool}.Outcome(r, j.Call)
 		}
 		if want.JobID != j.ID || want.Tool != j.Tool || want.Call != j.Call || want.ToolCallID != j.ToolCallID {
-			t.Fatalf("the outcome %+v is not the job's", want)
+			t.Fatalf("the outcome %+v belongs to another job", want)
 		}
 		message, err := want.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := (queue.Message{Body: message}).Check(); err != nil {
-			t.Fatalf("the queue does not take it: %v", err)
+			t.Fatalf("refused by the queue: %v", err)
 		}
 		got, err := job.DecodeOutcome(message)
 		if err != nil {
@@ -143,7 +152,10 @@ func TestOutcomeRoundTrip(t *testing.T) {
 func TestOutcomeOfARecord(t *testing.T) {
 	j := newJob()
 	result := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}
-	r := job.Record{ID: j.ID, Result: &result, Deadline: start, Policy: job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall}}
+	r := job.Record{
+		ID: j.ID, Result: &result, Deadline: start,
+		Policy: job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall},
+	}
 	want := job.Outcome{
 		Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
 		Kind: job.KindFinal, Result: result, Deadline: start, AfterCall: job.AfterCallOutboundCall,
@@ -152,13 +164,16 @@ func TestOutcomeOfARecord(t *testing.T) {
 		t.Errorf("the result (-want +got):\n%s", diff)
 	}
 	want.Call, want.Earlier = job.Call{ID: "next", ControlURL: "https://calls.example/next"}, true
-	if diff := cmp.Diff(want, job.ParkedResult{JobID: j.ID, ToolCallID: "tool-call", Tool: "weather"}.Outcome(r, want.Call)); diff != "" {
-		t.Errorf("the kept result (-want +got):\n%s", diff)
+	if diff := cmp.Diff(
+		want, job.ParkedResult{JobID: j.ID, ToolCallID: "tool-call", Tool: "weather"}.Outcome(r, want.Call),
+	); diff != "" {
+		t.Errorf("the parked result (-want +got):\n%s", diff)
 	}
 	for silent, delivery := range map[bool]job.Delivery{false: job.DeliverySay, true: job.DeliverySilent} {
 		want := job.Outcome{
 			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
-			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"}, Deadline: start,
+			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"},
+			Deadline: start,
 		}
 		if diff := cmp.Diff(want, j.ProgressOutcome(3, "half", silent, start)); diff != "" {
 			t.Errorf("a line, silent %t (-want +got):\n%s", silent, diff)
@@ -190,7 +205,7 @@ func TestMessageRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := (queue.Message{Body: message}).Check(); err != nil {
-			t.Fatalf("the queue does not take it: %v", err)
+			t.Fatalf("refused by the queue: %v", err)
 		}
 		got, err := job.DecodeMessage(message)
 		if err != nil {
@@ -199,8 +214,7 @@ func TestMessageRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(want, got, jsonText); diff != "" {
 			t.Fatalf("decoded (-want +got):\n%s", diff)
 		}
-		// What is no job is never taken for one, and no such message for an
-		// outcome.
+		// Another message is never decoded as a job, and none of them as an outcome.
 		if _, err := job.Decode(message); (err == nil) != (reflect.TypeOf(want) == reflect.TypeFor[job.Job]()) {
 			t.Fatalf("decoded as a job: %v", err)
 		}
@@ -210,8 +224,8 @@ func TestMessageRoundTrip(t *testing.T) {
 	})
 }
 
-// TestNonCharacters tests the two characters that JSON leaves as they are and
-// SQS does not take.
+// TestNonCharacters tests the two characters that JSON accepts as they are and SQS
+// refuses.
 func TestNonCharacters(t *testing.T) {
 	j := newJob()
 	j.Arguments = json.RawMessage("{\"q\":\"a\uFFFEb\\\\\uFFFF\"}")
@@ -220,7 +234,7 @@ func TestNonCharacters(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(message, "\uFFFE\uFFFF") {
-		t.Errorf("they are in %q", message)
+		t.Errorf("not escaped in %q", message)
 	}
 	got, err := job.Decode(message)
 	if err != nil {
@@ -228,7 +242,7 @@ func TestNonCharacters(t *testing.T) {
 	}
 	var arguments struct{ Q string }
 	if err := json.Unmarshal(got.Arguments, &arguments); err != nil || arguments.Q != "a\uFFFEb\\\uFFFF" {
-		t.Errorf("they became %q, %v", arguments.Q, err)
+		t.Errorf("decoded %q, %v", arguments.Q, err)
 	}
 }
 
@@ -243,7 +257,7 @@ func TestEncodeFails(t *testing.T) {
 	j := newJob()
 	j.CallEnds = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
 	if message, err := j.Encode(); err == nil {
-		t.Errorf("a year that JSON has no room for: %s", message)
+		t.Errorf("a year that JSON cannot encode: %s", message)
 	}
 }
 
@@ -255,10 +269,12 @@ func newJob() job.Job {
 }
 
 const (
-	aJob      = `{"version":1,"id":"c/t","toolCallId":"t","tool":"weather","arguments":{},"call":{"id":"c"},"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
+	aJob = `{"version":1,"id":"c/t","toolCallId":"t","tool":"weather","arguments":{},"call":{"id":"c"},` +
+		`"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
 	aWake     = `{"version":1,"kind":"wake","jobId":"c/t","wake":2}`
 	anArrival = `{"version":1,"kind":"arrival","call":{"id":"c"},"callEnds":"2026-07-01T13:00:00Z"}`
-	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final","result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
+	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final",` +
+		`"result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
 )
 
 func TestDecode(t *testing.T) {
@@ -281,12 +297,14 @@ func TestDecode(t *testing.T) {
 		"a time that is none":       {old: `"2026-07-01T13:00:00Z"`, new: `"soon"`},
 		"a call that is no object":  {old: `{"id":"c"}`, new: `"c"`},
 		"something after it":        {old: `13:00:00Z"}`, new: `13:00:00Z"} x`},
-		"half of it":                {old: `"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`, new: ``},
-		"an outcome in its place":   {old: aJob, new: anOutcome},
-		"nothing":                   {old: aJob, new: ``},
-		"null":                      {old: aJob, new: `null`},
-		"an array":                  {old: aJob, new: `[]`},
-		"many brackets":             {old: aJob, new: strings.Repeat("[", 100_000)},
+		"half of it": {
+			old: `"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`, new: ``,
+		},
+		"an outcome in its place": {old: aJob, new: anOutcome},
+		"nothing":                 {old: aJob, new: ``},
+		"null":                    {old: aJob, new: `null`},
+		"an array":                {old: aJob, new: `[]`},
+		"many brackets":           {old: aJob, new: strings.Repeat("[", 100_000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j, err := job.Decode(changed(t, aJob, row.old, row.new))
@@ -303,7 +321,7 @@ func TestDecodeMessage(t *testing.T) {
 	wake := job.WakeUp{JobID: "c/t", Number: 2}
 	for name, row := range map[string]struct {
 		message, old, new string
-		want              any // nil: it cannot be read
+		want              any // nil means unreadable
 	}{
 		"wake":                        {message: aWake, want: wake},
 		"wake of a later minor":       {message: aWake, old: `"wake":2`, new: `"wake":2,"later":[]`, want: wake},
@@ -356,20 +374,37 @@ func TestDecodeOutcome(t *testing.T) {
 		old, new string
 		ok       bool
 	}{
-		"good":                         {ok: true},
-		"an error that is told":        {old: `"status":"ok"`, new: `"status":"error"`, ok: true},
-		"silent":                       {old: `"respond"`, new: `"silent"`, ok: true},
-		"say":                          {old: `"respond"`, new: `"say"`, ok: true},
-		"control":                      {old: `"content":"x","delivery":"respond"`, new: `"delivery":"control","control":{"type":"end-call"}`, ok: true},
-		"control without a message":    {old: `"respond"`, new: `"control"`},
-		"an older version":             {old: `"version":1`, new: `"version":0`},
-		"a newer version":              {old: `"version":1`, new: `"version":2`},
-		"a line":                       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"say"}`, ok: true},
-		"a silent line":                {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"silent"}`, ok: true},
-		"the line of sequence 0":       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","content":"x","delivery":"say"}`, ok: true},
-		"a line to answer to":          {old: `"final"`, new: `"progress","sequence":1`},
-		"a line that is a control":     {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","delivery":"control","control":{"type":"end-call"}}`},
-		"a line without content":       {old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`, new: `"progress","result":{"status":"ok","delivery":"say"}`},
+		"good":      {ok: true},
+		"a failure": {old: `"status":"ok"`, new: `"status":"error"`, ok: true},
+		"silent":    {old: `"respond"`, new: `"silent"`, ok: true},
+		"say":       {old: `"respond"`, new: `"say"`, ok: true},
+		"control": {
+			old: `"content":"x","delivery":"respond"`, new: `"delivery":"control","control":{"type":"end-call"}`, ok: true,
+		},
+		"control without a message": {old: `"respond"`, new: `"control"`},
+		"an older version":          {old: `"version":1`, new: `"version":0`},
+		"a newer version":           {old: `"version":1`, new: `"version":2`},
+		"a line": {
+			old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`,
+			new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"say"}`, ok: true,
+		},
+		"a silent line": {
+			old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`,
+			new: `"progress","sequence":1,"result":{"status":"ok","content":"x","delivery":"silent"}`, ok: true,
+		},
+		"the line of sequence 0": {
+			old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`,
+			new: `"progress","result":{"status":"ok","content":"x","delivery":"say"}`, ok: true,
+		},
+		"a line to answer to": {old: `"final"`, new: `"progress","sequence":1`},
+		"a line that is a control": {
+			old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`,
+			new: `"progress","result":{"status":"ok","delivery":"control","control":{"type":"end-call"}}`,
+		},
+		"a line without content": {
+			old: `"final","result":{"status":"ok","content":"x","delivery":"respond"}`,
+			new: `"progress","result":{"status":"ok","delivery":"say"}`,
+		},
 		"a negative sequence":          {old: `"final"`, new: `"final","sequence":-1`},
 		"a sequence that is a text":    {old: `"final"`, new: `"final","sequence":"1"`},
 		"a kind that is not known yet": {old: `"final"`, new: `"partial"`},
@@ -410,7 +445,7 @@ func changed(t *testing.T, message, old, new string) string {
 		return message
 	}
 	if strings.Count(message, old) != 1 {
-		t.Fatalf("%q is there %d times", old, strings.Count(message, old))
+		t.Fatalf("found %q %d times", old, strings.Count(message, old))
 	}
 	return strings.Replace(message, old, new, 1)
 }
@@ -449,8 +484,10 @@ func FuzzDecode(f *testing.F) {
 func FuzzDecodeOutcome(f *testing.F) {
 	f.Add(anOutcome)
 	f.Add(aJob)
-	f.Add(`{"version":1,"kind":"progress","jobId":"c/t","earlier":true,"sequence":2,"afterCall":"drop","deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","content":"x","delivery":"say"}}`)
-	f.Add(`{"version":1,"kind":"final","jobId":"/","deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","delivery":"control","control":null}}`)
+	f.Add(`{"version":1,"kind":"progress","jobId":"c/t","earlier":true,"sequence":2,"afterCall":"drop",` +
+		`"deadline":"2026-07-01T13:00:00Z","result":{"status":"ok","content":"x","delivery":"say"}}`)
+	f.Add(`{"version":1,"kind":"final","jobId":"/","deadline":"2026-07-01T13:00:00Z",` +
+		`"result":{"status":"ok","delivery":"control","control":null}}`)
 	f.Fuzz(func(t *testing.T, message string) {
 		o, err := job.DecodeOutcome(message)
 		if err != nil {
@@ -462,7 +499,8 @@ func FuzzDecodeOutcome(f *testing.F) {
 			}
 			return
 		}
-		if !o.Earlier && o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Sequence < 0 || o.Result.Content == "" && len(o.Result.Control) == 0 {
+		if !o.Earlier && o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Sequence < 0 ||
+			o.Result.Content == "" && len(o.Result.Control) == 0 {
 			t.Errorf("decoded %+v", o)
 		}
 		roundTrip(t, o, o.Encode, job.DecodeOutcome)
@@ -470,7 +508,10 @@ func FuzzDecodeOutcome(f *testing.F) {
 }
 
 func FuzzDecodeMessage(f *testing.F) {
-	for _, message := range []string{aJob, aWake, anArrival, anOutcome, `{"kind":null}`, `{"Kind":"wake","KIND":"arrival","version":1,"jobId":"j","wake":1e0}`, `{"kind":"\ufffe","version":1}`} {
+	for _, message := range []string{
+		aJob, aWake, anArrival, anOutcome, `{"kind":null}`,
+		`{"Kind":"wake","KIND":"arrival","version":1,"jobId":"j","wake":1e0}`, `{"kind":"\ufffe","version":1}`,
+	} {
 		f.Add(message)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
@@ -502,7 +543,7 @@ func FuzzDecodeMessage(f *testing.F) {
 	})
 }
 
-// roundTrip tests that what was decoded can be sent on.
+// roundTrip tests that a decoded message can be encoded again.
 func roundTrip[T any](t *testing.T, want T, encode func() (string, error), decode func(string) (T, error)) {
 	t.Helper()
 	message, err := encode()
@@ -518,8 +559,8 @@ func roundTrip[T any](t *testing.T, want T, encode func() (string, error), decod
 	}
 }
 
-// TestErrorsQuoteNothing tests that what cannot be read is not repeated: the
-// errors are logged.
+// TestErrorsQuoteNothing tests that errors do not quote an unreadable message, as they
+// are logged.
 func TestErrorsQuoteNothing(t *testing.T) {
 	for name, message := range map[string]string{
 		"no JSON":                 `{"id":"a/b" planted`,
@@ -532,8 +573,9 @@ func TestErrorsQuoteNothing(t *testing.T) {
 		"a string":                `"planted"`,
 		"a wake of another type":  `{"version":1,"kind":"wake","jobId":"planted","wake":"planted"}`,
 		"a wake of nothing":       `{"version":1,"kind":"wake","jobId":"planted"}`,
-		"an arrival of no time":   `{"version":1,"kind":"arrival","call":{"id":"c","customerNumber":"planted","controlUrl":"planted"}}`,
-		"an arrival of numbers":   `{"version":1,"kind":"arrival","call":{"customerNumber":4915100000001}}`,
+		"an arrival of no time": `{"version":1,"kind":"arrival",` +
+			`"call":{"id":"c","customerNumber":"planted","controlUrl":"planted"}}`,
+		"an arrival of numbers": `{"version":1,"kind":"arrival","call":{"customerNumber":4915100000001}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, jobErr := job.Decode(message)
@@ -551,11 +593,13 @@ func TestErrorsQuoteNothing(t *testing.T) {
 	}
 }
 
-// TestOutcomesTogether is about a message with several outcomes of a call.
+// TestOutcomesTogether tests a message with several outcomes of a call.
 func TestOutcomesTogether(t *testing.T) {
 	outcome := func(call, id string) job.Outcome {
 		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
-		return j.Outcome(job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}, Deadline: start})
+		return j.Outcome(
+			job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}, Deadline: start},
+		)
 	}
 	several := outcome("call", "t1")
 	several.With = []job.Outcome{outcome("call", "t2"), outcome("call", "t3")}
@@ -567,10 +611,13 @@ func TestOutcomesTogether(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]job.Outcome{outcome("call", "t1"), outcome("call", "t2"), outcome("call", "t3")}, got.All(), cmpopts.IgnoreFields(job.Outcome{}, "Version")); diff != "" {
+	if diff := cmp.Diff(
+		[]job.Outcome{outcome("call", "t1"), outcome("call", "t2"), outcome("call", "t3")}, got.All(),
+		cmpopts.IgnoreFields(job.Outcome{}, "Version"),
+	); diff != "" {
 		t.Error(diff)
 	}
-	// Who knows single outcomes only must not take it for one.
+	// A reader that only knows single outcomes must not accept it.
 	var single struct{ Version int }
 	if err := json.Unmarshal([]byte(message), &single); err != nil || single.Version == 1 {
 		t.Errorf("version %d, %v", single.Version, err)
@@ -593,7 +640,9 @@ func TestOutcomesTogether(t *testing.T) {
 			}
 		})
 	}
-	for _, wrong := range []string{strings.Replace(message, `"version":2`, `"version":1`, 1), strings.Replace(message, `"version":2`, `"version":3`, 1)} {
+	for _, wrong := range []string{
+		strings.Replace(message, `"version":2`, `"version":1`, 1), strings.Replace(message, `"version":2`, `"version":3`, 1),
+	} {
 		if _, err := job.DecodeOutcome(wrong); !errors.Is(err, job.ErrUnreadable) {
 			t.Errorf("%.30s…: error %v", wrong, err)
 		}

@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Wake is the message that has a waiting job go on. It is small, as the record
-// knows the job.
+// WakeUp is the message that makes a waiting job go on. It is small, as the job is
+// stored in its record.
 type WakeUp struct {
 	JobID string
-	// Number is which of the job's wakes it is, from 1 on: see [Record.Wake].
+	// Number counts the job's wake-ups from 1 on: see [Record].
 	Number int
 }
 
-// Arrival is the message that says that a call has begun, for results that
-// were kept for the same customer's next call.
+// Arrival is the message that a call has begun, for results that are parked for the
+// customer's next call.
 type Arrival struct {
 	Call     Call
 	CallEnds time.Time // as [Job.CallEnds]
 }
 
-// envelope is what the messages beside the jobs have in common with them. A
-// job has no kind.
+// envelope is the JSON of all messages on the jobs queue other than jobs. A job has
+// no kind.
 type envelope struct {
 	Version  int       `json:"version"`
 	Kind     string    `json:"kind"`
@@ -37,23 +37,23 @@ const (
 	kindArrival = "arrival"
 )
 
-// Encode is the wake as a queue message.
+// Encode returns the wake-up as a queue message.
 func (w WakeUp) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindWake, JobID: w.JobID, Wake: w.Number})
 }
 
-// Encode is the arrival as a queue message.
+// Encode returns the arrival as a queue message.
 func (a Arrival) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindArrival, Call: &a.Call, CallEnds: a.CallEnds})
 }
 
-// DecodeMessage reads a message of the jobs queue: it gives a [Job], a [Wake]
-// or an [Arrival]. Its error wraps [ErrUnreadable].
+// DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp] or
+// an [Arrival]. Its error wraps [ErrUnreadable].
 func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
 	}
-	// What is no JSON object, or has no kind, is for Decode to judge.
+	// Decode judges what is no JSON object or has no kind.
 	if json.Unmarshal([]byte(message), &kind) != nil || kind.Kind == nil {
 		return Decode(message)
 	}
@@ -63,11 +63,13 @@ func DecodeMessage(message string) (any, error) {
 	}
 	switch {
 	case e.Version != version:
-		return nil, fmt.Errorf("%w: a message of version %d, and this program reads version %d", ErrUnreadable, e.Version, version)
+		return nil, fmt.Errorf(
+			"%w: a message of version %d; this program reads version %d", ErrUnreadable, e.Version, version,
+		)
 	case e.Kind == kindWake && e.JobID != "" && e.Wake > 0:
 		return WakeUp{JobID: e.JobID, Number: e.Wake}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
 	}
-	return nil, fmt.Errorf("%w: there is no message of kind %.40q like this", ErrUnreadable, e.Kind)
+	return nil, fmt.Errorf("%w: unknown kind %.40q of message, or one without its members", ErrUnreadable, e.Kind)
 }

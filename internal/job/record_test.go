@@ -18,278 +18,232 @@ import (
 
 var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
-// TestRules tests each rule in each state, at the start. What is held is held
-// until two minutes after it; the deadline is an hour after it.
+// TestRules tests each rule in each state, at the start. Leases expire two minutes
+// later, and the deadline is an hour later.
 func TestRules(t *testing.T) {
-	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "told"}
+	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "delivered"}
 	other := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "sorry"}
-	held, deadline := start.Add(2*time.Minute), start.Add(time.Hour)
-	kept, later := newJob(), newJob()
+	expiry, deadline := start.Add(2*time.Minute), start.Add(time.Hour)
+	stored, later := newJob(), newJob()
 	later.Async = true
 	line := job.ProgressLine{Sequence: 4, Text: "half", At: start.Add(-time.Minute)}
 
 	states := map[string]job.Record{}
 	add := func(name string, change func(*job.Record)) string {
 		r := job.Record{
-			ID: "c/t", Revision: 7, State: job.StateRunning, Tool: "weather", CallID: "c", Attempt: 2, Owner: "holder", Deadline: deadline,
-			Policy: job.Policy{AfterCall: job.AfterCallDrop}, Reason: "before", Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
+			ID: "c/t", Revision: 7, State: job.StateRunning, Tool: "weather", CallID: "c", Attempt: 2, Owner: "owner",
+			Deadline: deadline, Policy: job.Policy{AfterCall: job.AfterCallDrop}, Reason: "before",
+			Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
 		}
 		change(&r)
 		states[name] = r
 		return name
 	}
 	wait := func(r *job.Record) {
-		r.State, r.StoredJob, r.WakeUp, r.ToolState = job.StateWaiting, &kept, 3, json.RawMessage(`{"page":1}`)
+		r.State, r.StoredJob, r.WakeUp, r.ToolState = job.StateWaiting, &stored, 3, json.RawMessage(`{"page":1}`)
 	}
 	end := func(r *job.Record, s job.State) { r.State, r.Result = s, &result }
 
-	running := add("running", func(r *job.Record) { r.LeaseExpiry = held })
-	ranOut := add("lease ran out", func(r *job.Record) { r.LeaseExpiry = start })
-	released := add("released", func(r *job.Record) { r.Owner, r.LeaseExpiry = "", held })
-	completable := add("completable", func(r *job.Record) { r.LeaseExpiry, r.StoredJob = held, &kept })
-	goesOn := add("gone on", func(r *job.Record) { wait(r); r.State, r.LeaseExpiry = job.StateRunning, held })
-	tells := add("tells a line", func(r *job.Record) {
-		r.LeaseExpiry, r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = held, &line, 4, held
+	running := add("running", func(r *job.Record) { r.LeaseExpiry = expiry })
+	expired := add("lease expired", func(r *job.Record) { r.LeaseExpiry = start })
+	released := add("released", func(r *job.Record) { r.Owner, r.LeaseExpiry = "", expiry })
+	completable := add("completable", func(r *job.Record) { r.LeaseExpiry, r.StoredJob = expiry, &stored })
+	woken := add("woken", func(r *job.Record) { wait(r); r.State, r.LeaseExpiry = job.StateRunning, expiry })
+	hasLine := add("delivers a line", func(r *job.Record) {
+		r.LeaseExpiry, r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = expiry, &line, 4, expiry
 	})
 	due := add("due", func(r *job.Record) { wait(r); r.WakeAt = start })
-	notDue := add("not due", func(r *job.Record) { wait(r); r.WakeAt = held })
-	outside := add("outside", func(r *job.Record) { wait(r); r.WakeAt, r.External = deadline, true })
+	notDue := add("not due", func(r *job.Record) { wait(r); r.WakeAt = expiry })
+	external := add("external", func(r *job.Record) { wait(r); r.WakeAt, r.External = deadline, true })
 	fresh := add("done", func(r *job.Record) { end(r, job.StateDone) })
 	afterWait := add("done after a wait", func(r *job.Record) { wait(r); end(r, job.StateDone) })
-	beingTold := add("being told", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = held })
-	inVain := add("told in vain", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = start })
-	lineFirst := add("done while a line is told", func(r *job.Record) {
+	leased := add("delivery leased", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = expiry })
+	inVain := add("delivery lease expired", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = start })
+	lineFirst := add("done while it delivers a line", func(r *job.Record) {
 		end(r, job.StateDone)
-		r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = &line, 4, held
+		r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = &line, 4, expiry
 	})
-	called := add("called back", func(r *job.Record) {
+	called := add("outbound call recorded", func(r *job.Record) {
 		end(r, job.StateDone)
 		r.LeaseExpiry, r.OutboundCallAt = start, start.Add(-time.Second)
 	})
-	revived := add("revived", func(r *job.Record) { end(r, job.StateDone); r.NextCallID = "next" })
-	put := add("kept", func(r *job.Record) { end(r, job.StateParked) })
-	delivered := add("delivered", func(r *job.Record) { end(r, job.StateDelivered); r.OutboundCallAt = start.Add(-time.Minute) })
+	unparked := add("unparked", func(r *job.Record) { end(r, job.StateDone); r.NextCallID = "next" })
+	parked := add("parked", func(r *job.Record) { end(r, job.StateParked) })
+	delivered := add("delivered", func(r *job.Record) {
+		end(r, job.StateDelivered)
+		r.OutboundCallAt = start.Add(-time.Minute)
+	})
 	undelivered := add("undelivered", func(r *job.Record) { end(r, job.StateUndelivered) })
 	cancelled := add("cancelled", func(r *job.Record) { r.State = job.StateCancelled })
 
 	group := func(names ...string) []string { return names }
-	runs := group(running, ranOut, released, completable, goesOn, tells)
-	waits := group(due, notDue, outside)
+	runs := group(running, expired, released, completable, woken, hasLine)
+	waits := group(due, notDue, external)
 	active := slices.Concat(runs, waits)
-	done := group(fresh, afterWait, beingTold, inVain, lineFirst, called, revived)
-	ends := group(put, delivered, undelivered, cancelled)
+	done := group(fresh, afterWait, leased, inVain, lineFirst, called, unparked)
+	ends := group(parked, delivered, undelivered, cancelled)
+	ended := slices.Concat(done, ends)
 
-	// A case is what a rule comes to in some states; a later one of the same
-	// rule counts more. The change says what is changed: Updated, too, then.
+	// A case is the result of a rule in some states. A later case of the same rule
+	// overrides an earlier one. A change also sets Updated.
 	type cases struct {
 		states []string
 		err    error
-		change func(*job.Record) // nil without an error: nothing
+		change func(*job.Record) // nil without an error means no change
 	}
-	busy := &job.BusyError{Until: held}
+	busy := &job.BusyError{Until: expiry}
+	claimed := func(attempt int) func(*job.Record) {
+		return func(r *job.Record) {
+			r.State, r.Attempt, r.Owner, r.LeaseExpiry = job.StateRunning, attempt, "claimant", start.Add(time.Minute)
+		}
+	}
+	suspended := func(wakeUp int, at time.Time, external bool, state json.RawMessage) func(*job.Record) {
+		return func(r *job.Record) {
+			r.State, r.StoredJob, r.WakeUp, r.WakeAt, r.External = job.StateWaiting, &later, wakeUp, at, external
+			r.ToolState, r.LeaseExpiry = state, time.Time{}
+		}
+	}
+	finished := func(reason string) func(*job.Record) {
+		return func(r *job.Record) {
+			r.State, r.Result, r.LeaseExpiry, r.Reason = job.StateDone, &other, time.Time{}, reason
+		}
+	}
+	settled := func(state job.State, reason string) func(*job.Record) {
+		return func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = state, time.Time{}, reason }
+	}
+	state := json.RawMessage(`[2]`)
 	for name, row := range map[string]struct {
 		rule job.Rule
 		want []cases
 	}{
-		"Claim": {
-			job.Claim(start, "claimant", time.Minute),
-			[]cases{
-				{states: runs, err: busy},
-				{states: group(ranOut), change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry = 3, "claimant", start.Add(time.Minute) }},
-				{states: group(due), change: func(r *job.Record) {
-					r.State, r.Attempt, r.Owner, r.LeaseExpiry = job.StateRunning, 1, "claimant", start.Add(time.Minute)
-				}},
-				{states: group(notDue), err: &job.SuspendedError{Until: held}},
-				{states: group(outside), err: &job.SuspendedError{Until: deadline}},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"Release": {
-			job.Release(start, 5*time.Second, false, "failed"),
-			[]cases{
-				{states: runs, change: func(r *job.Record) { r.Owner, r.LeaseExpiry, r.Reason = "", start.Add(5*time.Second), "failed" }},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Release of what was not started": {
-			job.Release(start, 5*time.Second, true, ""),
-			[]cases{
-				{states: runs, change: func(r *job.Record) { r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = 1, "", start.Add(5*time.Second), "" }},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Suspend until a time": {
-			job.Suspend(start, later, held, false, json.RawMessage(`[2]`)),
-			[]cases{
-				{states: runs, change: func(r *job.Record) {
-					r.State, r.StoredJob, r.ToolState, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 1
-				}},
-				{states: group(goesOn), change: func(r *job.Record) {
-					r.State, r.StoredJob, r.ToolState, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, json.RawMessage(`[2]`), held, time.Time{}, 4
-				}},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Suspend for somebody outside": {
-			job.Suspend(start, later, held, true, nil),
-			[]cases{
-				{states: runs, change: func(r *job.Record) {
-					r.State, r.StoredJob, r.External, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, true, deadline, time.Time{}, 1
-				}},
-				{states: group(goesOn), change: func(r *job.Record) {
-					r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt, r.LeaseExpiry, r.WakeUp = job.StateWaiting, &later, nil, true, deadline, time.Time{}, 4
-				}},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Keep": {
-			job.StoreJob(start, later),
-			[]cases{
-				{states: active, change: func(r *job.Record) { r.StoredJob = &later }},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"Finish": {
-			job.Finish(start, other, false, ""),
-			[]cases{
-				{states: runs, change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Finish after the last attempt": {
-			job.Finish(start, other, true, "failed"),
-			[]cases{
-				{states: runs, change: func(r *job.Record) {
-					r.State, r.Result, r.LeaseExpiry, r.Exhausted, r.Reason = job.StateDone, &other, time.Time{}, true, "failed"
-				}},
-				{states: slices.Concat(waits, done, ends), err: job.ErrFinished},
-			},
-		},
-		"Complete": {
-			job.Complete(start, other),
-			[]cases{
-				{states: runs, err: job.ErrExpired}, // nobody was given a URL
-				{states: append(group(completable, goesOn), waits...), change: func(r *job.Record) { r.State, r.Result, r.LeaseExpiry = job.StateDone, &other, time.Time{} }},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"Cancel": {
-			job.Cancel(start, other, "the call ended"),
-			[]cases{
-				{states: active, change: func(r *job.Record) {
-					r.State, r.Result, r.LeaseExpiry, r.Reason = job.StateDone, &other, time.Time{}, "the call ended"
-				}},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"Replace": {
-			job.Replace(start, "asked again"),
-			[]cases{
-				{states: active, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateCancelled, time.Time{}, "asked again" }},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"AddProgress": {
-			job.AddProgress(start, "most"),
-			[]cases{
-				{states: active, change: func(r *job.Record) { r.Progress = &job.ProgressLine{Sequence: 1, Text: "most", At: start} }},
-				{states: group(tells), change: func(r *job.Record) { r.Progress = &job.ProgressLine{Sequence: 5, Text: "most", At: start} }},
-				{states: slices.Concat(done, ends), err: job.ErrFinished},
-			},
-		},
-		"ClaimProgress": {
-			job.ClaimProgress(start, 5, time.Minute),
-			[]cases{
-				{states: active, change: func(r *job.Record) { r.ProgressDelivered, r.ProgressLeaseExpiry = 5, start.Add(time.Minute) }},
-				{states: group(tells), err: busy},
-				{states: slices.Concat(done, ends), err: job.ErrStale},
-			},
-		},
-		"ClaimProgress of the line that it takes longer": {
-			job.ClaimProgress(start, 0, time.Minute),
-			[]cases{
-				{states: active, change: func(r *job.Record) { r.HoldDelivered, r.ProgressLeaseExpiry = true, start.Add(time.Minute) }},
-				{states: slices.Concat(group(tells), done, ends), err: job.ErrStale},
-			},
-		},
-		"EndProgress": {
-			job.EndProgress(start, job.Record{ProgressLeaseExpiry: held}),
-			[]cases{
-				{states: slices.Concat(active, done, ends), err: job.ErrUnchanged},
-				{states: group(tells, lineFirst), change: func(r *job.Record) { r.ProgressLeaseExpiry = time.Time{} }},
-			},
-		},
-		"ClaimDelivery": {
-			job.ClaimDelivery(start, time.Minute),
-			[]cases{
-				{states: active, err: job.ErrNotDone},
-				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
-				{states: group(beingTold, lineFirst), err: busy},
-				{states: ends, err: job.ErrSettled},
-			},
-		},
-		"ReleaseDelivery": {
-			job.ReleaseDelivery(start, time.Second),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
-			},
-		},
-		"CallBack": {
-			job.RecordOutboundCall(start),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.OutboundCallAt = start }},
-				{states: group(called), err: job.ErrSettled},
-			},
-		},
-		"CallOff": {
-			job.RetractOutboundCall(start, time.Minute),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.LeaseExpiry, r.OutboundCallAt = start.Add(time.Minute), time.Time{} }},
-			},
-		},
-		"Settle as delivered": {
-			job.Settle(start, job.StateDelivered, ""),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry = job.StateDelivered, time.Time{} }},
-			},
-		},
-		"Settle as undelivered": {
-			job.Settle(start, job.StateUndelivered, "gone"),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = job.StateUndelivered, time.Time{}, "gone" }},
-			},
-		},
-		"Settle as kept": {
-			job.Settle(start, job.StateParked, "for the next call"),
-			[]cases{
-				{states: slices.Concat(active, ends), err: job.ErrSettled},
-				{states: done, change: func(r *job.Record) {
-					r.State, r.LeaseExpiry, r.Reason = job.StateParked, time.Time{}, "for the next call"
-				}},
-			},
-		},
-		"Revive": {
-			job.Unpark(start, "next", held),
-			[]cases{
-				{states: slices.Concat(active, done), err: job.ErrNotDone},
-				{states: group(revived)},
-				{states: ends, err: job.ErrNotParked},
-				{states: group(put), change: func(r *job.Record) { r.State, r.NextCallID, r.Deadline = job.StateDone, "next", held }},
-			},
-		},
-		"Redrive before the deadline": {
-			job.Redrive(start, "redriven"),
-			[]cases{{states: slices.Concat(active, done, ends), err: job.ErrSettled}},
-		},
-		"Redrive of what was not exhausted": {
-			job.Redrive(deadline.Add(time.Second), "redriven"),
-			[]cases{{states: slices.Concat(active, done, ends), err: job.ErrSettled}},
-		},
+		"Claim": {job.Claim(start, "claimant", time.Minute), []cases{
+			{states: runs, err: busy},
+			{states: group(expired), change: claimed(3)},
+			{states: group(due), change: claimed(1)},
+			{states: group(notDue), err: &job.SuspendedError{Until: expiry}},
+			{states: group(external), err: &job.SuspendedError{Until: deadline}},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"Release": {job.Release(start, 5*time.Second, false, "failed"), []cases{
+			{states: runs, change: func(r *job.Record) {
+				r.Owner, r.LeaseExpiry, r.Reason = "", start.Add(5*time.Second), "failed"
+			}},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Release, not started": {job.Release(start, 5*time.Second, true, ""), []cases{
+			{states: runs, change: func(r *job.Record) {
+				r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = 1, "", start.Add(5*time.Second), ""
+			}},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Suspend until a time": {job.Suspend(start, later, expiry, false, state), []cases{
+			{states: runs, change: suspended(1, expiry, false, state)},
+			{states: group(woken), change: suspended(4, expiry, false, state)},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Suspend until a completion": {job.Suspend(start, later, expiry, true, nil), []cases{
+			{states: runs, change: suspended(1, deadline, true, nil)},
+			{states: group(woken), change: suspended(4, deadline, true, nil)},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"StoreJob": {job.StoreJob(start, later), []cases{
+			{states: active, change: func(r *job.Record) { r.StoredJob = &later }},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"Finish": {job.Finish(start, other, false, ""), []cases{
+			{states: runs, change: finished("before")},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Finish after the last attempt": {job.Finish(start, other, true, "failed"), []cases{
+			{states: runs, change: func(r *job.Record) { finished("failed")(r); r.Exhausted = true }},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Complete": {job.Complete(start, other), []cases{
+			{states: runs, err: job.ErrExpired}, // there is no completion URL for them
+			{states: append(group(completable, woken), waits...), change: finished("before")},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"Cancel": {job.Cancel(start, other, "the call ended"), []cases{
+			{states: active, change: finished("the call ended")},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"Replace": {job.Replace(start, "asked again"), []cases{
+			{states: active, change: settled(job.StateCancelled, "asked again")},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"AddProgress": {job.AddProgress(start, "most"), []cases{
+			{states: active, change: func(r *job.Record) {
+				r.Progress = &job.ProgressLine{Sequence: 1, Text: "most", At: start}
+			}},
+			{states: group(hasLine), change: func(r *job.Record) {
+				r.Progress = &job.ProgressLine{Sequence: 5, Text: "most", At: start}
+			}},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"ClaimProgress": {job.ClaimProgress(start, 5, time.Minute), []cases{
+			{states: active, change: func(r *job.Record) {
+				r.ProgressDelivered, r.ProgressLeaseExpiry = 5, start.Add(time.Minute)
+			}},
+			{states: group(hasLine), err: busy},
+			{states: ended, err: job.ErrStale},
+		}},
+		"ClaimProgress of the hold message": {job.ClaimProgress(start, 0, time.Minute), []cases{
+			{states: active, change: func(r *job.Record) {
+				r.HoldDelivered, r.ProgressLeaseExpiry = true, start.Add(time.Minute)
+			}},
+			{states: append(group(hasLine), ended...), err: job.ErrStale},
+		}},
+		"EndProgress": {job.EndProgress(start, job.Record{ProgressLeaseExpiry: expiry}), []cases{
+			{states: slices.Concat(active, ended), err: job.ErrUnchanged},
+			{states: group(hasLine, lineFirst), change: func(r *job.Record) { r.ProgressLeaseExpiry = time.Time{} }},
+		}},
+		"ClaimDelivery": {job.ClaimDelivery(start, time.Minute), []cases{
+			{states: active, err: job.ErrNotDone},
+			{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
+			{states: group(leased, lineFirst), err: busy},
+			{states: ends, err: job.ErrSettled},
+		}},
+		"ReleaseDelivery": {job.ReleaseDelivery(start, time.Second), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
+		}},
+		"RecordOutboundCall": {job.RecordOutboundCall(start), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: func(r *job.Record) { r.OutboundCallAt = start }},
+			{states: group(called), err: job.ErrSettled},
+		}},
+		"RetractOutboundCall": {job.RetractOutboundCall(start, time.Minute), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: func(r *job.Record) {
+				r.LeaseExpiry, r.OutboundCallAt = start.Add(time.Minute), time.Time{}
+			}},
+		}},
+		"Settle as delivered": {job.Settle(start, job.StateDelivered, ""), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: settled(job.StateDelivered, "before")},
+		}},
+		"Settle as undelivered": {job.Settle(start, job.StateUndelivered, "gone"), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: settled(job.StateUndelivered, "gone")},
+		}},
+		"Settle as parked": {job.Settle(start, job.StateParked, "for the next call"), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: settled(job.StateParked, "for the next call")},
+		}},
+		"Unpark": {job.Unpark(start, "next", expiry), []cases{
+			{states: slices.Concat(active, done), err: job.ErrNotDone},
+			{states: group(unparked)},
+			{states: ends, err: job.ErrNotParked},
+			{states: group(parked), change: func(r *job.Record) {
+				r.State, r.NextCallID, r.Deadline = job.StateDone, "next", expiry
+			}},
+		}},
+		"Redrive before the deadline": {job.Redrive(start, "redriven"), []cases{
+			{states: slices.Concat(active, ended), err: job.ErrSettled},
+		}},
+		"Redrive, not exhausted": {job.Redrive(deadline.Add(time.Second), "redriven"), []cases{
+			{states: slices.Concat(active, ended), err: job.ErrSettled},
+		}},
 	} {
 		wanted := make(map[string]cases)
 		for _, c := range row.want {
@@ -301,7 +255,7 @@ func TestRules(t *testing.T) {
 			t.Run(name+"/"+state, func(t *testing.T) {
 				c, ok := wanted[state]
 				if !ok {
-					t.Fatal("the table does not say what is wanted")
+					t.Fatal("no case for this state")
 				}
 				want := states[state]
 				if c.change != nil {
@@ -312,7 +266,7 @@ func TestRules(t *testing.T) {
 				if !reflect.DeepEqual(err, c.err) {
 					t.Errorf("error %v, want %v", err, c.err)
 				}
-				// Who fails gets the record as it is.
+				// With an error, the record comes back as it is.
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("record (-want +got):\n%s", diff)
 				}
@@ -325,21 +279,22 @@ func TestNewRecord(t *testing.T) {
 	terms := job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall}
 	got := job.NewRecord(newJob(), terms, start.Add(time.Hour), "message", start, time.Minute)
 	want := job.Record{
-		ID: "call/tool-call", State: job.StateRunning, Tool: "weather", CallID: "call", Attempt: 1, Owner: "message", LeaseExpiry: start.Add(time.Minute),
-		Deadline: start.Add(time.Hour), Policy: terms, Created: start, Updated: start,
+		ID: "call/tool-call", State: job.StateRunning, Tool: "weather", CallID: "call", Attempt: 1, Owner: "message",
+		LeaseExpiry: start.Add(time.Minute),
+		Deadline:    start.Add(time.Hour), Policy: terms, Created: start, Updated: start,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
 }
 
-// TestExpires tests that a job's record outlives its work, and whatever a queue
-// may still hold of it.
+// TestExpires tests that a job's record outlives its work and all of its messages.
 func TestExpires(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	early, late := start.Add(-time.Hour), start.Add(300*24*time.Hour)
 	for state, untilDeadline := range map[job.State]bool{
-		job.StateRunning: true, job.StateWaiting: true, job.StateDone: false, job.StateParked: false, job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
+		job.StateRunning: true, job.StateWaiting: true, job.StateDone: false, job.StateParked: false,
+		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
 	} {
 		if state.Active() != untilDeadline {
 			t.Errorf("active while %s: %t", state, state.Active())
@@ -359,7 +314,8 @@ func TestExpires(t *testing.T) {
 
 func TestOutcomePending(t *testing.T) {
 	for state, want := range map[job.State]bool{
-		job.StateRunning: false, job.StateWaiting: false, job.StateDone: true, job.StateParked: false, job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
+		job.StateRunning: false, job.StateWaiting: false, job.StateDone: true, job.StateParked: false,
+		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
 	} {
 		if got := (job.Record{State: state}).OutcomePending(); got != want {
 			t.Errorf("%s: %t", state, got)
@@ -373,8 +329,8 @@ func TestOutcomePending(t *testing.T) {
 	}{
 		{"claimed", func() (job.Record, error) { return job.ClaimDelivery(start, time.Minute).Apply(r) }, false},
 		{"released at once", func() (job.Record, error) { return job.ReleaseDelivery(start, 0).Apply(r) }, false},
-		{"kept", func() (job.Record, error) { return job.Settle(start, job.StateParked, "").Apply(r) }, false},
-		{"revived", func() (job.Record, error) { return job.Unpark(start, "next", start).Apply(r) }, true},
+		{"parked", func() (job.Record, error) { return job.Settle(start, job.StateParked, "").Apply(r) }, false},
+		{"unparked", func() (job.Record, error) { return job.Unpark(start, "next", start).Apply(r) }, true},
 	} {
 		var err error
 		if r, err = step.do(); err != nil || r.OutcomePending() != step.want {
@@ -383,8 +339,8 @@ func TestOutcomePending(t *testing.T) {
 	}
 }
 
-// TestHeldAs tests by what an attempt knows that the job is its own still.
-func TestHeldAs(t *testing.T) {
+// TestOwnedAs tests how an attempt recognizes that it still owns the job.
+func TestOwnedAs(t *testing.T) {
 	claimed := job.Record{State: job.StateRunning, Owner: "m", Attempt: 2, WakeUp: 1, Revision: 4}
 	for name, row := range map[string]struct {
 		change func(*job.Record)
@@ -392,7 +348,7 @@ func TestHeldAs(t *testing.T) {
 	}{
 		"as it was":       {func(*job.Record) {}, true},
 		"a progress line": {func(r *job.Record) { r.Revision, r.Progress = 9, &job.ProgressLine{Sequence: 1} }, true},
-		"another holder":  {func(r *job.Record) { r.Owner = "n" }, false},
+		"another owner":   {func(r *job.Record) { r.Owner = "n" }, false},
 		"another attempt": {func(r *job.Record) { r.Attempt = 3 }, false},
 		"another wake":    {func(r *job.Record) { r.WakeUp = 2 }, false},
 		"waiting":         {func(r *job.Record) { r.State = job.StateWaiting }, false},
@@ -407,11 +363,13 @@ func TestHeldAs(t *testing.T) {
 	}
 }
 
-// TestDeadlines tests the rules at the moments around a deadline.
+// TestDeadlines tests the rules around a deadline.
 func TestDeadlines(t *testing.T) {
 	deadline := start.Add(time.Hour)
 	j := newJob()
-	waiting := job.Record{State: job.StateWaiting, StoredJob: &j, WakeUp: 1, External: true, WakeAt: deadline, Deadline: deadline}
+	waiting := job.Record{
+		State: job.StateWaiting, StoredJob: &j, WakeUp: 1, External: true, WakeAt: deadline, Deadline: deadline,
+	}
 	var asleep *job.SuspendedError
 	for name, row := range map[string]struct {
 		now       time.Time
@@ -419,20 +377,21 @@ func TestDeadlines(t *testing.T) {
 		wakes     bool
 	}{
 		"before": {now: deadline.Add(-1)},
-		"at":     {now: deadline, wakes: true}, // the first one has it
+		"at":     {now: deadline, wakes: true}, // the first of the two succeeds
 		"after":  {now: deadline.Add(1), completes: job.ErrExpired, wakes: true},
 	} {
 		if _, err := job.Complete(row.now, job.Result{}).Apply(waiting); !errors.Is(err, row.completes) {
 			t.Errorf("complete %s the deadline: %v", name, err)
 		}
-		if _, err := job.Claim(row.now, "m", time.Minute).Apply(waiting); (err == nil) != row.wakes || err != nil && !errors.As(err, &asleep) {
+		if _, err := job.Claim(row.now, "m", time.Minute).Apply(waiting); (err == nil) != row.wakes ||
+			err != nil && !errors.As(err, &asleep) {
 			t.Errorf("wake %s the deadline: %v", name, err)
 		}
 	}
 }
 
-// TestGrace tests until when it may be told how a job ended whose deadline
-// passed.
+// TestGrace tests until when the result of a job may be delivered that its deadline
+// ended.
 func TestGrace(t *testing.T) {
 	deadline := start.Add(time.Hour)
 	for name, row := range map[string]struct {
@@ -441,13 +400,26 @@ func TestGrace(t *testing.T) {
 		callEnds time.Time
 		want     time.Time
 	}{
-		"never waited, in time":              {wake: 0, now: deadline, want: deadline},
-		"never waited, late":                 {wake: 0, now: deadline.Add(time.Hour), callEnds: deadline.Add(9 * time.Hour), want: deadline},
-		"waited, in time":                    {wake: 1, now: deadline.Add(-1), callEnds: deadline.Add(9 * time.Hour), want: deadline},
-		"waited, woken at once":              {wake: 1, now: deadline, callEnds: deadline.Add(9 * time.Hour), want: deadline.Add(9 * time.Hour)},
-		"waited, late, call over":            {wake: 1, now: deadline.Add(1), callEnds: start, want: deadline.Add(20*time.Minute + 1)},
-		"waited, late, call ends with grace": {wake: 2, now: deadline.Add(time.Second), callEnds: deadline.Add(20*time.Minute + time.Second), want: deadline.Add(20*time.Minute + time.Second)},
-		"waited, late, call goes on":         {wake: 2, now: deadline.Add(time.Second), callEnds: deadline.Add(time.Hour), want: deadline.Add(time.Hour)},
+		"never waited, in time": {wake: 0, now: deadline, want: deadline},
+		"never waited, late": {
+			wake: 0, now: deadline.Add(time.Hour), callEnds: deadline.Add(9 * time.Hour), want: deadline,
+		},
+		"waited, in time": {
+			wake: 1, now: deadline.Add(-1), callEnds: deadline.Add(9 * time.Hour), want: deadline,
+		},
+		"waited, woken at once": {
+			wake: 1, now: deadline, callEnds: deadline.Add(9 * time.Hour), want: deadline.Add(9 * time.Hour),
+		},
+		"waited, late, call over": {
+			wake: 1, now: deadline.Add(1), callEnds: start, want: deadline.Add(20*time.Minute + 1),
+		},
+		"waited, late, call ends with grace": {
+			wake: 2, now: deadline.Add(time.Second), callEnds: deadline.Add(20*time.Minute + time.Second),
+			want: deadline.Add(20*time.Minute + time.Second),
+		},
+		"waited, late, call goes on": {
+			wake: 2, now: deadline.Add(time.Second), callEnds: deadline.Add(time.Hour), want: deadline.Add(time.Hour),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := job.Record{State: job.StateRunning, WakeUp: row.wake, Deadline: deadline}
@@ -473,15 +445,16 @@ func TestProgressPause(t *testing.T) {
 		switch {
 		case step.want == 0 && (!errors.As(err, &soon) || !soon.Until.Equal(r.Progress.At.Add(job.ProgressPause))):
 			t.Errorf("step %d: %v", i, err)
-		case step.want != 0 && (err != nil || next.Progress.Sequence != step.want || !next.Progress.At.Equal(start.Add(step.at))):
+		case step.want != 0 &&
+			(err != nil || next.Progress.Sequence != step.want || !next.Progress.At.Equal(start.Add(step.at))):
 			t.Errorf("step %d: %+v, %v", i, next.Progress, err)
 		}
 		r = next
 	}
 }
 
-// TestProgressSequences tests which lines are still worth telling. A step is the
-// claim of a line, or the writing of one, each a minute after the other.
+// TestProgressSequences tests which lines are still worth delivering. A step claims a
+// line, or adds one, a minute after the step before.
 func TestProgressSequences(t *testing.T) {
 	const write = -1
 	type step struct {
@@ -489,9 +462,11 @@ func TestProgressSequences(t *testing.T) {
 		stale bool
 	}
 	for name, steps := range map[string][]step{
-		"one after the other":       {{claim: write}, {claim: 1}, {claim: write}, {claim: 2}},
-		"once only":                 {{claim: write}, {claim: 1}, {claim: 1, stale: true}},
-		"not behind a later one":    {{claim: write}, {claim: write}, {claim: 1, stale: true}, {claim: 2}, {claim: 1, stale: true}},
+		"one after the other": {{claim: write}, {claim: 1}, {claim: write}, {claim: 2}},
+		"once only":           {{claim: write}, {claim: 1}, {claim: 1, stale: true}},
+		"not behind a later one": {
+			{claim: write}, {claim: write}, {claim: 1, stale: true}, {claim: 2}, {claim: 1, stale: true},
+		},
 		"takes longer":              {{claim: 0}, {claim: 0, stale: true}},
 		"takes longer, then a line": {{claim: 0}, {claim: write}, {claim: 1}, {claim: 0, stale: true}},
 		"a line makes it needless":  {{claim: write}, {claim: 0, stale: true}, {claim: 1}, {claim: 0, stale: true}},
@@ -515,30 +490,34 @@ func TestProgressSequences(t *testing.T) {
 	}
 }
 
-// TestEndProgress tests that the end of a line frees the way for its own
-// claim's successors only.
+// TestEndProgress tests that only the owner of a progress line's lease can end it.
 func TestEndProgress(t *testing.T) {
 	r := job.Record{State: job.StateRunning}
 	slow, err := job.ClaimProgress(start, 0, time.Minute).Apply(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := job.ClaimProgress(start.Add(time.Minute-1), 1, time.Minute).Apply(slow); !reflect.DeepEqual(err, &job.BusyError{Until: slow.ProgressLeaseExpiry}) {
-		t.Errorf("claim a line while another is told: %v", err)
+	if _, err := job.ClaimProgress(start.Add(time.Minute-1), 1, time.Minute).Apply(slow); !reflect.DeepEqual(
+		err, &job.BusyError{Until: slow.ProgressLeaseExpiry},
+	) {
+		t.Errorf("claim a line while another is on its way: %v", err)
 	}
 	next, err := job.ClaimProgress(start.Add(time.Minute), 1, time.Minute).Apply(slow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := job.EndProgress(start.Add(time.Minute), slow).Apply(next); !errors.Is(err, job.ErrUnchanged) || !got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
-		t.Errorf("the end of the line before: %v", err)
+	if got, err := job.EndProgress(start.Add(time.Minute), slow).Apply(next); !errors.Is(err, job.ErrUnchanged) ||
+		!got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
+		t.Errorf("end the line before: %v", err)
 	}
 	done, err := job.Cancel(start.Add(time.Minute), job.Result{}, "").Apply(next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := job.ClaimDelivery(start.Add(time.Minute), time.Minute).Apply(done); !reflect.DeepEqual(err, &job.BusyError{Until: next.ProgressLeaseExpiry}) {
-		t.Errorf("the result may overtake a line: %v", err)
+	if _, err := job.ClaimDelivery(start.Add(time.Minute), time.Minute).Apply(done); !reflect.DeepEqual(
+		err, &job.BusyError{Until: next.ProgressLeaseExpiry},
+	) {
+		t.Errorf("claim the result before the line has ended: %v", err)
 	}
 	if done, err = job.EndProgress(start.Add(time.Minute), next).Apply(done); err != nil {
 		t.Fatal(err)
@@ -550,10 +529,14 @@ func TestEndProgress(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	r := job.Record{
-		ID: "c/t", Tool: "weather", State: job.StateWaiting, CallID: "c", Reason: "not told", WakeAt: start.Add(time.Hour),
+		ID: "c/t", Tool: "weather", State: job.StateWaiting, CallID: "c", Reason: "not in the summary",
+		WakeAt:   start.Add(time.Hour),
 		Progress: &job.ProgressLine{Sequence: 3, Text: "half"}, Created: start, Updated: start.Add(time.Second),
 	}
-	want := job.Summary{ID: "c/t", Tool: "weather", State: job.StateWaiting, Progress: "half", WakeAt: start.Add(time.Hour), Created: start, Updated: start.Add(time.Second)}
+	want := job.Summary{
+		ID: "c/t", Tool: "weather", State: job.StateWaiting, Progress: "half", WakeAt: start.Add(time.Hour), Created: start,
+		Updated: start.Add(time.Second),
+	}
 	if diff := cmp.Diff(want, r.Summary()); diff != "" {
 		t.Errorf("waiting (-want +got):\n%s", diff)
 	}
@@ -564,7 +547,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// TestTextsAreCut tests that no text of others makes a record large.
+// TestTextsAreCut tests that no text from others makes a record large.
 func TestTextsAreCut(t *testing.T) {
 	r := job.NewRecord(newJob(), job.Policy{}, start, "m", start, 0)
 	for name, note := range map[string]func(text string) (string, error){
@@ -591,47 +574,56 @@ func TestTextsAreCut(t *testing.T) {
 		},
 	} {
 		for _, text := range []string{
-			"", "short", strings.Repeat("x", 1000), strings.Repeat("x", 1001), strings.Repeat("ü", 600), strings.Repeat("日", 1000), strings.Repeat("x", 998) + "😀😀",
+			"", "short", strings.Repeat("x", 1000), strings.Repeat("x", 1001), strings.Repeat("ü", 600),
+			strings.Repeat("日", 1000), strings.Repeat("x", 998) + "😀😀",
 		} {
 			got, err := note(text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			kept, wasCut := strings.CutSuffix(got, "…")
-			if !strings.HasPrefix(text, kept) || !utf8.ValidString(got) || wasCut != (len(text) > 1000) || len(kept) > 1000 || wasCut && len(kept) < 997 {
-				t.Errorf("%s: a text of %d bytes became %q", name, len(text), got)
+			if !strings.HasPrefix(text, kept) || !utf8.ValidString(got) || wasCut != (len(text) > 1000) || len(kept) > 1000 ||
+				wasCut && len(kept) < 997 {
+				t.Errorf("%s: %d bytes are cut to %q", name, len(text), got)
 			}
 		}
 	}
 }
 
 func TestErrorsTellTheTime(t *testing.T) {
-	for _, err := range []error{&job.BusyError{Until: start}, &job.SuspendedError{Until: start}, &job.TooSoonError{Until: start}} {
+	for _, err := range []error{
+		&job.BusyError{Until: start}, &job.SuspendedError{Until: start}, &job.TooSoonError{Until: start},
+	} {
 		if !strings.Contains(err.Error(), "2026-07-01T12:00:00Z") {
 			t.Error(err)
 		}
 	}
 }
 
-// TestRedrive is about what an operator moves out of the dead-letter queue.
+// TestRedrive tests a message that an operator moves out of the dead-letter queue.
 func TestRedrive(t *testing.T) {
 	deadline := time.Date(2026, 7, 1, 13, 0, 0, 0, time.UTC)
-	dead := job.Record{ID: "a/b", State: job.StateDelivered, Exhausted: true, Owner: "first", Deadline: deadline, Result: &job.Result{Status: job.StatusError}}
+	dead := job.Record{
+		ID: "a/b", State: job.StateDelivered, Exhausted: true, Owner: "first", Deadline: deadline,
+		Result: &job.Result{Status: job.StatusError},
+	}
 	for name, row := range map[string]struct {
 		change func(*job.Record)
 		now    time.Time
 		ok     bool
 	}{
-		"told":                      {func(*job.Record) {}, deadline.Add(time.Second), true},
-		"announced":                 {func(r *job.Record) { r.State = job.StateUndelivered }, deadline.Add(time.Second), true},
-		"at the deadline":           {func(*job.Record) {}, deadline, false},
-		"before the deadline":       {func(*job.Record) {}, deadline.Add(-time.Second), false},
-		"not exhausted":             {func(r *job.Record) { r.Exhausted = false }, deadline.Add(time.Second), false},
-		"its outcome is on its way": {func(r *job.Record) { r.State = job.StateDone }, deadline.Add(time.Second), false},
-		"running":                   {func(r *job.Record) { r.State = job.StateRunning }, deadline.Add(time.Second), false},
-		"waiting":                   {func(r *job.Record) { r.State = job.StateWaiting }, deadline.Add(time.Second), false},
-		"kept":                      {func(r *job.Record) { r.State = job.StateParked }, deadline.Add(time.Second), false},
-		"cancelled":                 {func(r *job.Record) { r.State = job.StateCancelled }, deadline.Add(time.Second), false},
+		"delivered": {func(*job.Record) {}, deadline.Add(time.Second), true},
+		"undelivered": {
+			func(r *job.Record) { r.State = job.StateUndelivered }, deadline.Add(time.Second), true,
+		},
+		"at the deadline":     {func(*job.Record) {}, deadline, false},
+		"before the deadline": {func(*job.Record) {}, deadline.Add(-time.Second), false},
+		"not exhausted":       {func(r *job.Record) { r.Exhausted = false }, deadline.Add(time.Second), false},
+		"outcome pending":     {func(r *job.Record) { r.State = job.StateDone }, deadline.Add(time.Second), false},
+		"running":             {func(r *job.Record) { r.State = job.StateRunning }, deadline.Add(time.Second), false},
+		"waiting":             {func(r *job.Record) { r.State = job.StateWaiting }, deadline.Add(time.Second), false},
+		"parked":              {func(r *job.Record) { r.State = job.StateParked }, deadline.Add(time.Second), false},
+		"cancelled":           {func(r *job.Record) { r.State = job.StateCancelled }, deadline.Add(time.Second), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := dead
@@ -641,7 +633,8 @@ func TestRedrive(t *testing.T) {
 			if row.ok {
 				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now
 			}
-			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok || err != nil && !errors.Is(err, job.ErrSettled) {
+			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok ||
+				err != nil && !errors.Is(err, job.ErrSettled) {
 				t.Errorf("%v\n%s", err, diff)
 			}
 		})

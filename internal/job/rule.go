@@ -8,18 +8,19 @@ import (
 
 // Rule is one transition of a job's record.
 type Rule struct {
-	// Name says what the rule does, in front of "job": "finish", "claim the
+	// Name is what the rule does to a job, as errors say it: "finish", "claim the
 	// delivery of".
 	Name string
 
-	// Apply returns the next record, or the error that says why there is none.
-	// It may be called again with a newer record, so it only computes.
+	// Apply returns the next record. If there is none, it returns the record as it
+	// is, and the error that says why. It may be called again with a newer record,
+	// so it has no side effects.
 	Apply func(Record) (Record, error)
 }
 
-// Claim takes the job for another attempt, or for the first one after it has
-// waited. It fails with [ErrFinished], with a [*BusyError] while somebody else
-// holds it, and with an [*AsleepError] while it waits.
+// Claim leases the job to an owner for another attempt, or for the first one after
+// a suspension. It fails with [ErrFinished], with a [*BusyError] while the job is
+// leased, and with a [*SuspendedError] while it waits.
 func Claim(now time.Time, owner string, lease time.Duration) Rule {
 	return Rule{"claim", func(r Record) (Record, error) {
 		switch {
@@ -38,9 +39,9 @@ func Claim(now time.Time, owner string, lease time.Duration) Rule {
 	}}
 }
 
-// Release gives the job back after a failed attempt; the next one may start
-// after delay. unstarted says that the tool was not started, so that the
-// attempt does not count. It fails with [ErrFinished].
+// Release ends the lease after a failed attempt. The next attempt may start after
+// delay. If unstarted is set, the tool was not started, and the attempt does
+// not count. It fails with [ErrFinished].
 func Release(now time.Time, delay time.Duration, unstarted bool, reason string) Rule {
 	return Rule{"release", func(r Record) (Record, error) {
 		if r.State != StateRunning {
@@ -54,9 +55,9 @@ func Release(now time.Time, delay time.Duration, unstarted bool, reason string) 
 	}}
 }
 
-// Suspend has the job wait until it goes on at a time; or, where outside is
-// set, until somebody has completed it, and no longer than until its deadline.
-// memory is the tool's state. It fails with [ErrFinished].
+// Suspend makes the job wait until a time; or, if external is set, until an
+// external system completes it, but no longer than until its deadline. state is
+// the tool's own state. It fails with [ErrFinished].
 func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMessage) Rule {
 	return Rule{"suspend", func(r Record) (Record, error) {
 		if r.State != StateRunning {
@@ -73,8 +74,8 @@ func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMe
 	}}
 }
 
-// Keep notes the job itself, so that somebody outside can complete it from now
-// on. It fails with [ErrFinished].
+// StoreJob stores the job in its record, so that an external system can complete
+// it from now on. It fails with [ErrFinished].
 func StoreJob(now time.Time, j Job) Rule {
 	return Rule{"store", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -85,15 +86,16 @@ func StoreJob(now time.Time, j Job) Rule {
 	}}
 }
 
-// Finish stores the result. exhausted says that it is the failure that is told
-// after the last attempt, for the given reason. It fails with [ErrFinished].
+// Finish stores the result of a running job. exhausted means that the result is
+// the failure after the last attempt, for the given reason. It fails with
+// [ErrFinished].
 func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 	return Rule{"finish", func(r Record) (Record, error) {
 		if r.State != StateRunning {
 			return r, ErrFinished
 		}
 		if r.WakeUp > 0 && !now.Before(r.Deadline) {
-			r.Deadline = now.Add(grace)
+			r.Deadline = now.Add(graceAfterDeadline)
 			if r.StoredJob.CallEnds.After(r.Deadline) {
 				r.Deadline = r.StoredJob.CallEnds
 			}
@@ -103,9 +105,9 @@ func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 	}}
 }
 
-// Complete stores the result that somebody outside gives, where the job was
-// kept ([Record.Keep]) for that. It fails with [ErrFinished], and with
-// [ErrExpired] after the deadline.
+// Complete stores the result that an external system sends, if the job was stored
+// for that (see [StoreJob]). It fails with [ErrFinished], and with [ErrExpired]
+// after the deadline.
 func Complete(now time.Time, result Result) Rule {
 	return Rule{"complete", func(r Record) (Record, error) {
 		switch {
@@ -114,15 +116,15 @@ func Complete(now time.Time, result Result) Rule {
 		case now.After(r.Deadline) || r.StoredJob == nil:
 			return r, ErrExpired
 		}
-		if least := now.Add(lastMoment); r.Deadline.Before(least) {
-			r.Deadline = least // it was taken in time
+		if least := now.Add(graceAfterCompletion); r.Deadline.Before(least) {
+			r.Deadline = least // the result arrived in time
 		}
 		return r.done(now, result, ""), nil
 	}}
 }
 
-// Cancel ends the job with the failure that is told instead of its result. It
-// fails with [ErrFinished].
+// Cancel ends the job with a failure in place of its result. It fails with
+// [ErrFinished].
 func Cancel(now time.Time, result Result, reason string) Rule {
 	return Rule{"cancel", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -140,8 +142,8 @@ func (r Record) done(now time.Time, result Result, reason string) Record {
 	return r
 }
 
-// Replace ends the job without a result, in favour of another one. It fails
-// with [ErrFinished].
+// Replace ends the job without a result, in favour of another one. It fails with
+// [ErrFinished].
 func Replace(now time.Time, reason string) Rule {
 	return Rule{"replace", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -152,9 +154,8 @@ func Replace(now time.Time, reason string) Rule {
 	}}
 }
 
-// AddProgress notes how far the job is, as its next progress line. It fails
-// with [ErrFinished], and with a [*TooSoonError] where the line before was
-// written less than [ProgressPause] ago.
+// AddProgress adds a progress line. It fails with [ErrFinished], and with a
+// [*TooSoonError] if the line before was added less than [ProgressPause] ago.
 func AddProgress(now time.Time, text string) Rule {
 	return Rule{"add progress to", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -172,11 +173,10 @@ func AddProgress(now time.Time, text string) Rule {
 	}}
 }
 
-// ClaimProgress takes a progress line in order to tell it, once: one that is
-// lost on the way is not told again. It fails with [ErrStale] where the job has
-// a later one or a result, and with a [*BusyError] while another one is told.
-// Sequence 0 is the line that the job takes longer, which is not worth telling
-// once there was another one.
+// ClaimProgress leases a progress line for its delivery, once: a line that is lost
+// on the way is not delivered again. Sequence 0 is the hold message, which is not
+// worth delivering after any other line. It fails with [ErrStale] if the job has a
+// later line or a result, and with a [*BusyError] while another line is on its way.
 func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 	return Rule{"claim the progress line of", func(r Record) (Record, error) {
 		last := 0
@@ -184,19 +184,22 @@ func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 			last = r.Progress.Sequence
 		}
 		switch {
-		case !r.State.Active() || sequence < last || sequence <= r.ProgressDelivered && sequence > 0 || sequence == 0 && (r.HoldDelivered || r.ProgressDelivered > 0):
+		case !r.State.Active() || sequence < last ||
+			sequence > 0 && sequence <= r.ProgressDelivered ||
+			sequence == 0 && (r.HoldDelivered || r.ProgressDelivered > 0):
 			return r, ErrStale
 		case now.Before(r.ProgressLeaseExpiry):
 			return r, &BusyError{Until: r.ProgressLeaseExpiry}
 		}
-		r.ProgressDelivered, r.HoldDelivered, r.ProgressLeaseExpiry, r.Updated = sequence, r.HoldDelivered || sequence == 0, now.Add(lease), now
+		r.ProgressDelivered, r.HoldDelivered = sequence, r.HoldDelivered || sequence == 0
+		r.ProgressLeaseExpiry, r.Updated = now.Add(lease), now
 		return r, nil
 	}}
 }
 
-// EndProgress says that the progress line that was claimed until a time has
-// arrived, or never will. It fails with [ErrStale] where another one is told
-// by now.
+// EndProgress ends the lease of the progress line that was claimed as claimed: the
+// line has arrived, or never will. It fails with [ErrUnchanged] if that lease has
+// passed to another line.
 func EndProgress(now time.Time, claimed Record) Rule {
 	return Rule{"end the progress line of", func(r Record) (Record, error) {
 		if !r.ProgressLeaseExpiry.Equal(claimed.ProgressLeaseExpiry) {
@@ -207,9 +210,10 @@ func EndProgress(now time.Time, claimed Record) Rule {
 	}}
 }
 
-// ClaimDelivery takes the result in order to tell it. It fails with
-// [ErrSettled], [ErrNotDone], or a [*BusyError] while somebody else tells it, or
-// a progress line that must not come after it.
+// ClaimDelivery leases the result for its delivery. It fails with [ErrSettled],
+// with [ErrNotDone], and with a [*BusyError] while the result is leased. A progress
+// line that is on its way also makes the job busy: it must not arrive after the
+// result.
 func ClaimDelivery(now time.Time, lease time.Duration) Rule {
 	return Rule{"claim the delivery of", func(r Record) (Record, error) {
 		switch {
@@ -227,8 +231,9 @@ func ClaimDelivery(now time.Time, lease time.Duration) Rule {
 	}}
 }
 
-// ReleaseDelivery gives the result back, so that it can be told later; not
-// before delay is over, not even by a copy of its message.
+// ReleaseDelivery ends the lease of a result that is to be delivered later. Nothing
+// can claim it before delay is over, not even a copy of its message. It fails with
+// [ErrSettled].
 func ReleaseDelivery(now time.Time, delay time.Duration) Rule {
 	return Rule{"release the delivery of", func(r Record) (Record, error) {
 		if r.State != StateDone {
@@ -239,9 +244,9 @@ func ReleaseDelivery(now time.Time, delay time.Duration) Rule {
 	}}
 }
 
-// CallBack notes that the customer is called back with the result, before that
-// is done, as it is done once at most. It fails with [ErrSettled] where it was
-// noted before: nobody knows then whether the call came about.
+// RecordOutboundCall records that an outbound call is about to be made with the
+// result, as it is made once at most. It fails with [ErrSettled] if one was
+// recorded before: then it is unknown whether that call was made.
 func RecordOutboundCall(now time.Time) Rule {
 	return Rule{"record the outbound call for", func(r Record) (Record, error) {
 		if r.State != StateDone || !r.OutboundCallAt.IsZero() {
@@ -252,8 +257,8 @@ func RecordOutboundCall(now time.Time) Rule {
 	}}
 }
 
-// CallOff takes back what [Record.CallBack] noted, where it is certain that
-// nobody was called; it can be noted again after delay.
+// RetractOutboundCall undoes [RecordOutboundCall] if it is certain that no call was
+// made. The call can be recorded again after delay. It fails with [ErrSettled].
 func RetractOutboundCall(now time.Time, delay time.Duration) Rule {
 	return Rule{"retract the outbound call for", func(r Record) (Record, error) {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
@@ -264,8 +269,9 @@ func RetractOutboundCall(now time.Time, delay time.Duration) Rule {
 	}}
 }
 
-// Settle ends the job: the result was told ([Delivered]), or given up for the
-// reason ([Undelivered]), or is [Kept]. It fails with [ErrSettled].
+// Settle ends the job: the result is delivered ([StateDelivered]), given up for the
+// reason ([StateUndelivered]), or parked ([StateParked]). It fails with
+// [ErrSettled].
 func Settle(now time.Time, state State, reason string) Rule {
 	return Rule{"settle", func(r Record) (Record, error) {
 		if r.State != StateDone {
@@ -279,30 +285,31 @@ func Settle(now time.Time, state State, reason string) Rule {
 	}}
 }
 
-// Unpark takes up a kept result, to be told in the call until the deadline. It
-// can be repeated for the same call. It fails with [ErrNotDone] where the
-// result may be kept yet, and with [ErrNotKept] where it never will be.
+// Unpark takes up a parked result, to be delivered in a call until the deadline. It
+// can be repeated for the same call. It fails with [ErrNotDone] if the result may
+// still be parked, and with [ErrNotParked] if it never will be.
 func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 	return Rule{"unpark", func(r Record) (Record, error) {
 		switch {
 		case r.State == StateDone && r.NextCallID == callID:
 			return r, nil
 		case r.State == StateDone && r.NextCallID != "" && now.After(r.Deadline) && !now.Before(r.LeaseExpiry):
-			// Its outcome never reached the call that it was revived for.
+			// Its outcome never reached the call that it was unparked for.
 		case r.State == StateDone || r.State.Active():
 			return r, ErrNotDone
 		case r.State != StateParked:
 			return r, ErrNotParked
 		}
-		r.State, r.NextCallID, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, callID, deadline, time.Time{}, now
+		r.State, r.NextCallID, r.Deadline = StateDone, callID, deadline
+		r.LeaseExpiry, r.Updated = time.Time{}, now
 		return r, nil
 	}}
 }
 
-// Redrive takes up the outcome of an exhausted job once more, on behalf of a
-// message that an operator moved out of the dead-letter queue after the job's
-// deadline: nothing is told any more then, and the failure is announced. It fails
-// with [ErrSettled] for every other job.
+// Redrive takes up the outcome of an exhausted job once more, for a message that an
+// operator moved out of the dead-letter queue after the job's deadline. It is too
+// late to deliver anything then, so the failure becomes an undelivered event. It
+// fails with [ErrSettled] for every other job.
 func Redrive(now time.Time, owner string) Rule {
 	return Rule{"redrive", func(r Record) (Record, error) {
 		if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Deadline) {
@@ -313,7 +320,7 @@ func Redrive(now time.Time, owner string) Rule {
 	}}
 }
 
-// cut bounds a text, which may quote anything, so that the record stays small.
+// cut bounds a text from others, so that the record stays small.
 func cut(text string) string {
 	const most = 1000
 	if len(text) <= most {

@@ -5,24 +5,23 @@ import (
 	"time"
 )
 
-// Why says why an outcome could not be delivered.
+// Reason says why an outcome could not be delivered.
 type Reason string
 
 const (
 	ReasonCallGone      Reason = "call_gone"      // the call has ended
 	ReasonNoControlURL  Reason = "no_control_url" // a chat, or a call whose control is switched off
-	ReasonDeadline      Reason = "deadline"       // it came too late to be told
-	ReasonMisconfigured Reason = "misconfigured"  // the control URL refused us, or may not be posted to
-	ReasonUnreachable   Reason = "unreachable"    // the control URL did not take it, however often it was tried
-	ReasonUnspeakable   Reason = "unspeakable"    // the outcome makes no control message
-	// The customer was to be called back, and it is not known whether that
-	// came about.
+	ReasonDeadline      Reason = "deadline"       // it was too late to deliver it
+	ReasonMisconfigured Reason = "misconfigured"  // the control URL refused it, or must not be posted to
+	ReasonUnreachable   Reason = "unreachable"    // the control URL did not accept it in any try
+	ReasonUnspeakable   Reason = "unspeakable"    // there is no control message for the outcome
+	// The outbound call may or may not have been made.
 	ReasonOutboundCallUnconfirmed Reason = "call_back_unsure"
-	ReasonUnclaimed               Reason = "unclaimed" // the jobs table did not give it out, however often it was tried
+	ReasonUnclaimed               Reason = "unclaimed" // the jobs table did not answer in any try
 )
 
-// Announcement is what is made known of an outcome that could not be told in
-// the call. It holds no control URL, as that is of no use any more.
+// Undelivered is the content of the event for an outcome that could not be delivered
+// in its call. It has no control URL, as that is of no further use.
 type Undelivered struct {
 	JobID          string   `json:"jobId"`
 	ToolCallID     string   `json:"toolCallId"`
@@ -36,8 +35,8 @@ type Undelivered struct {
 	Status         Status   `json:"status"`
 	Delivery       Delivery `json:"delivery"`
 	Content        string   `json:"content,omitempty"`
-	// Control is the control message that could not be posted, where the
-	// delivery is "control".
+	// Control is the control message that could not be posted, if the delivery is
+	// "control".
 	Control json.RawMessage `json:"control,omitempty"`
 	At      time.Time       `json:"at"`
 }

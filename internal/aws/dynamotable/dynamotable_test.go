@@ -29,11 +29,7 @@ const table = "jobs"
 var start = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(t *testing.T) jobtable.JobStore { return dynamotable.New(newClient(t), table) })
-}
-
-func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(t *testing.T) jobtable.Stores { return dynamotable.New(newClient(t), table) })
+	jobtabletest.Run(t, func(t *testing.T) jobtable.Stores { return dynamotable.New(newClient(t), table) })
 }
 
 // TestAdmissionAndLostAnswer tests an admission whose answer is lost: the

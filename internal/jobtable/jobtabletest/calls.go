@@ -5,96 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 )
 
-// RunCalls tests the stores that open makes. Each of them is new and empty.
-func RunCalls(t *testing.T, open func(t *testing.T) jobtable.Stores) {
-	t.Run("call store", func(t *testing.T) { testCallStore(t, open(t)) })
-	t.Run("calls beside jobs", func(t *testing.T) { testCallsBesideJobs(t, open(t)) })
-	t.Run("limits", func(t *testing.T) { testLimits(t, open) })
-	t.Run("race for slots", func(t *testing.T) { testSlotRace(t, open(t)) })
-	t.Run("ask", func(t *testing.T) { testAsk(t, open) })
-	t.Run("live", func(t *testing.T) { testLive(t, open(t)) })
-	t.Run("customer store", func(t *testing.T) { testCustomerStore(t, open(t)) })
-	t.Run("customers", func(t *testing.T) { testCustomers(t, open(t)) })
+func toolCall(id string) job.Job {
+	return job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
 }
 
-func testCallStore(t *testing.T, s jobtable.Stores) {
-	ctx := t.Context()
-	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
-		t.Errorf("load from an empty store: %v", err)
-	}
-	r := job.CallRecord{
-		CallID: "call", Revision: 1, Started: 3, Slots: map[string]time.Time{"a": start, "b": deadline}, Updated: start,
-		Questions: map[string]job.Question{"x": {By: "a"}, "y": {By: "b", Before: "a"}}, Ended: deadline,
-	}
-	if _, err := s.Calls().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
-		t.Errorf("save over what is not there: %v", err)
-	}
-	r.Revision = 0
-	for revision := int64(1); revision <= 3; revision++ {
-		saved, err := s.Calls().Save(ctx, r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Calls().Save(ctx, r); !errors.Is(err, jobtable.ErrChanged) {
-			t.Errorf("save revision %d twice: %v", revision, err)
-		}
-		r.Revision = revision
-		loaded, err := s.Calls().Load(ctx, "call")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for what, got := range map[string]job.CallRecord{"saved": saved, "loaded": loaded} {
-			if diff := cmp.Diff(r, got); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", what, diff)
-			}
-		}
-	}
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	if _, err := s.Calls().Load(ended, "call"); !errors.Is(err, context.Canceled) {
-		t.Errorf("load in an ended context: %v", err)
-	}
-	if _, err := s.Calls().Save(ended, r); !errors.Is(err, context.Canceled) {
-		t.Errorf("save in an ended context: %v", err)
-	}
-}
-
-// testCallsBesideJobs tests ids from outside that look like something else.
-func testCallsBesideJobs(t *testing.T, s jobtable.Stores) {
-	ctx := t.Context()
-	ids := []string{"c", "c/t", "/c", "call:c", "call:c/t", "call:c%2Ft", "c%2Ft", "日本", strings.Repeat("é", 256)}
-	for i, id := range ids {
-		for _, toolCall := range []string{"t", "x/t"} {
-			if _, err := s.Save(ctx, job.Record{ID: job.ID(id, toolCall), State: job.StateRunning, Tool: fmt.Sprint(i, toolCall), Updated: start}); err != nil && !errors.Is(err, jobtable.ErrChanged) {
-				t.Fatal(err)
-			}
-		}
-		if _, err := s.Calls().Save(ctx, job.CallRecord{CallID: id, Started: i + 1, Updated: start}); err != nil {
-			t.Errorf("the call %q shares its record: %v", id, err)
-		}
-	}
-	for i, id := range ids {
-		if r, err := s.Calls().Load(ctx, id); err != nil || r.CallID != id || r.Started != i+1 {
-			t.Errorf("call %q: %+v, %v", id, r, err)
-		}
-	}
-}
-
-func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
-	// A step is an admission, a leaving ("-a"), or time that passes.
+func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	// A step admits a tool call, ends it ("-" before it), or lets time pass.
 	type step struct {
-		do   string // the tool call; "-" before it: it leaves
+		do   string
 		pass time.Duration
 		want string // "", "total" or "concurrent"
 	}
@@ -103,11 +31,13 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		steps  []step
 	}{
 		"no limits": {job.CallLimits{}, []step{{do: "a"}, {do: "b"}, {do: "c"}}},
-		"so many in all": {job.CallLimits{Jobs: 2}, []step{
-			{do: "a"}, {do: "-a"}, {do: "b"}, {do: "c", want: "total"}, {do: "-b"}, {do: "c", want: "total"}, {pass: 12 * time.Hour}, {do: "c", want: "total"},
+		"in total": {job.CallLimits{Jobs: 2}, []step{
+			{do: "a"}, {do: "-a"}, {do: "b"}, {do: "c", want: "total"}, {do: "-b"}, {do: "c", want: "total"},
+			{pass: 12 * time.Hour}, {do: "c", want: "total"},
 		}},
-		"so many at once": {job.CallLimits{Concurrent: 2}, []step{
-			{do: "a"}, {do: "b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "c"}, {do: "d", want: "concurrent"}, {do: "-b"}, {do: "-c"}, {do: "d"}, {do: "e"},
+		"at the same time": {job.CallLimits{Concurrent: 2}, []step{
+			{do: "a"}, {do: "b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "c"}, {do: "d", want: "concurrent"},
+			{do: "-b"}, {do: "-c"}, {do: "d"}, {do: "e"},
 		}},
 		"both": {job.CallLimits{Jobs: 3, Concurrent: 2}, []step{
 			{do: "a"}, {do: "b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "c"}, {do: "-b"}, {do: "d", want: "total"},
@@ -115,34 +45,32 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"the same job again does not count": {job.CallLimits{Jobs: 2, Concurrent: 2}, []step{
 			{do: "a"}, {do: "a"}, {do: "a"}, {do: "b"}, {do: "a"}, {do: "c", want: "total"},
 		}},
-		"what leaves twice frees one slot": {job.CallLimits{Concurrent: 2}, []step{
+		"a job that ends twice frees one slot": {job.CallLimits{Concurrent: 2}, []step{
 			{do: "a"}, {do: "b"}, {do: "-a"}, {do: "-a"}, {do: "-x"}, {do: "c"}, {do: "d", want: "concurrent"},
 		}},
-		"a refused job may come again": {job.CallLimits{Concurrent: 1}, []step{
+		"a refused job can come again": {job.CallLimits{Concurrent: 1}, []step{
 			{do: "a"}, {do: "b", want: "concurrent"}, {do: "-b"}, {do: "c", want: "concurrent"}, {do: "-a"}, {do: "b"},
 		}},
 		"a crashed job frees its slot with its lease": {job.CallLimits{Concurrent: 1}, []step{
 			{do: "a"}, {pass: lease - 1}, {do: "b", want: "concurrent"}, {pass: 1}, {do: "b"},
 		}},
-		"and its next attempt is neither refused nor counted": {job.CallLimits{Jobs: 2, Concurrent: 1}, []step{
-			{do: "a"}, {pass: lease + 20*time.Minute}, {do: "b"}, {do: "a"}, {do: "c", want: "total"}, {do: "-a"}, {do: "-b"}, {do: "c", want: "total"},
+		"its next attempt is neither refused nor counted": {job.CallLimits{Jobs: 2, Concurrent: 1}, []step{
+			{do: "a"}, {pass: lease + 20*time.Minute}, {do: "b"}, {do: "a"}, {do: "c", want: "total"}, {do: "-a"},
+			{do: "-b"}, {do: "c", want: "total"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := &clock{t: start}
+			ctx, now := t.Context(), start
 			admission := jobtable.NewAdmission(open(t).Calls(), row.limits)
 			for i, step := range row.steps {
-				clock.pass(step.pass)
-				if step.do == "" {
+				if now = now.Add(step.pass); step.do == "" {
 					continue
 				}
-				id, leaves := strings.CutPrefix(step.do, "-")
-				j := job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
 				var err error
-				if leaves {
-					err = admission.Leave(t.Context(), j, clock.now())
+				if id, ends := strings.CutPrefix(step.do, "-"); ends {
+					err = admission.Leave(ctx, toolCall(id), now)
 				} else {
-					err = admission.Admit(t.Context(), j, clock.now(), lease)
+					err = admission.Admit(ctx, toolCall(id), now, lease)
 				}
 				var limit *job.LimitError
 				got := ""
@@ -159,7 +87,8 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 				}
 				// Another call has its own limits.
 				other := job.Job{ID: "other/t", ToolCallID: "t", Call: job.Call{ID: "other"}}
-				if err := errors.Join(admission.Admit(t.Context(), other, clock.now(), lease), admission.Leave(t.Context(), other, clock.now())); row.limits.Jobs == 0 && err != nil {
+				err = errors.Join(admission.Admit(ctx, other, now, lease), admission.Leave(ctx, other, now))
+				if row.limits.Jobs == 0 && err != nil {
 					t.Errorf("another call: %v", err)
 				}
 			}
@@ -167,31 +96,267 @@ func testLimits(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	}
 }
 
-// testSlotRace has more jobs at the same instant than there are slots.
-func testSlotRace(t *testing.T, s jobtable.Stores) {
+// testSlotRace admits more jobs at the same time than there are slots.
+func testSlotRace(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	const jobs, most = 24, 5
+	ctx, s := t.Context(), open(t)
 	admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{Jobs: most})
-	var admitted atomic.Int32
-	var racing sync.WaitGroup
-	for i := range jobs {
-		racing.Go(func() {
-			id := fmt.Sprint(i % (jobs / 2)) // each job twice
-			err := admission.Admit(t.Context(), job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}, start, lease)
-			var limit *job.LimitError
-			switch {
-			case err == nil:
-				admitted.Add(1)
-			case !errors.As(err, &limit):
-				t.Error(err)
-			}
-		})
+	admitted := 0
+	for _, err := range atOnce(jobs, func(i int) error {
+		return admission.Admit(ctx, toolCall(fmt.Sprint(i%(jobs/2))), start, lease) // each job twice
+	}) {
+		var limit *job.LimitError
+		switch {
+		case err == nil:
+			admitted++
+		case !errors.As(err, &limit):
+			t.Error(err)
+		}
 	}
-	racing.Wait()
-	r, err := s.Calls().Load(t.Context(), "call")
+	r, err := s.Calls().Load(ctx, "call")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Started != most || len(r.Slots) != most || admitted.Load() < most || admitted.Load() > 2*most {
-		t.Errorf("%d were admitted, and the record says %d with %d slots, want %d", admitted.Load(), r.Started, len(r.Slots), most)
+	if r.Started != most || len(r.Slots) != most || admitted < most || admitted > 2*most {
+		t.Errorf("%d admitted; the record has %d with %d slots, want %d", admitted, r.Started, len(r.Slots), most)
+	}
+}
+
+// testAsk tests which tool call asks a question within a call.
+func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	newAdmission := func(s jobtable.Stores) *jobtable.Admission {
+		return jobtable.NewAdmission(s.Calls(), job.CallLimits{})
+	}
+	// A step is a tool call that asks. The ones in over are not under way any more.
+	type step struct {
+		by, key string
+		join    bool
+		over    string
+		want    string
+	}
+	for name, steps := range map[string][]step{
+		"join": {
+			{by: "a", join: true}, {by: "b", join: true, want: "a"}, {by: "c", join: true, want: "a"},
+			{by: "b", join: true, want: "a"},
+		},
+		"the first again": {
+			{by: "a", join: true}, {by: "a", join: true}, {by: "b", join: true, want: "a"}, {by: "a", join: true},
+		},
+		"join what is over": {
+			{by: "a", join: true}, {by: "b", join: true, over: "a"}, {by: "c", join: true, over: "a", want: "b"},
+		},
+		"joined, then over": {
+			{by: "a", join: true}, {by: "b", join: true, want: "a"}, {by: "b", join: true, over: "a"},
+			{by: "c", join: true, want: "b"},
+		},
+		"replace": {{by: "a"}, {by: "b", want: "a"}, {by: "c", want: "b"}},
+		"replace, repeated": {
+			{by: "a"}, {by: "b", want: "a"}, {by: "b", want: "a"}, {by: "b", over: "a", want: "a"},
+		},
+		"replace what is over": {{by: "a"}, {by: "b", over: "a"}, {by: "b", over: "a"}, {by: "c", want: "b"}},
+		"different": {
+			{by: "a", key: "x"}, {by: "b", key: "y"}, {by: "c", key: "x", join: true, want: "a"},
+			{by: "d", key: "y", want: "b"},
+		},
+		"late, and replaced": {{by: "a"}, {by: "b", want: "a"}, {by: "a", over: "a", want: "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			admission := newAdmission(open(t))
+			for i, step := range steps {
+				active := func(_ context.Context, id string) (bool, error) { return !strings.Contains(step.over, id), nil }
+				got, err := admission.Ask(t.Context(), toolCall(step.by), start, step.key, step.join, active)
+				if err != nil || got != step.want {
+					t.Errorf("step %d: %s asks after %q, %v, want %q", i, step.by, got, err, step.want)
+				}
+			}
+		})
+	}
+
+	t.Run("out of order", func(t *testing.T) {
+		s := open(t)
+		admission := newAdmission(s)
+		active := true
+		ask := func(what, id string, at time.Time, join bool, want string, wantErr error) {
+			t.Helper()
+			j := toolCall(id)
+			j.ReceivedAt = at
+			isActive := func(context.Context, string) (bool, error) { return active, nil }
+			if before, err := admission.Ask(t.Context(), j, start, "key", join, isActive); before != want ||
+				!errors.Is(err, wantErr) {
+				t.Errorf("%s: %q, %v", what, before, err)
+			}
+		}
+		ask("the later one", "later", start.Add(time.Second), false, "", nil)
+		ask("the earlier one", "earlier", start, false, "later", job.ErrSuperseded)
+		ask("the earlier one joins", "earlier", start, true, "later", nil)
+		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"].By != "later" {
+			t.Errorf("the record is %+v, %v", r, err)
+		}
+		active = false
+		ask("the earlier one, after the later one's end", "earlier", start, false, "", nil)
+	})
+
+	t.Run("unknown", func(t *testing.T) {
+		s := open(t)
+		admission := newAdmission(s)
+		errDown := errors.New("the table does not answer")
+		broken := func(context.Context, string) (bool, error) { return true, errDown }
+		if before, err := admission.Ask(t.Context(), toolCall("a"), start, "key", true, broken); err != nil || before != "" {
+			t.Errorf("the first: %q, %v", before, err)
+		}
+		if _, err := admission.Ask(t.Context(), toolCall("b"), start, "key", true, broken); !errors.Is(err, errDown) {
+			t.Errorf("the second, while the first is unknown: %v", err)
+		}
+		r, err := s.Calls().Load(t.Context(), "call")
+		if err != nil || r.Questions["key"] != (job.Question{By: "a"}) {
+			t.Errorf("the record is %+v, %v", r, err)
+		}
+	})
+
+	const askers = 12
+	// race returns what each tool call asked after, and the call's record.
+	race := func(t *testing.T, join, takeOver bool) (map[string]string, job.CallRecord) {
+		ctx, s := t.Context(), open(t)
+		admission := newAdmission(s)
+		if takeOver {
+			if _, err := admission.Ask(ctx, toolCall("over"), start, "key", true, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		active := func(_ context.Context, id string) (bool, error) { return id != "over", nil }
+		before := make([]string, askers)
+		if err := errors.Join(atOnce(askers, func(i int) (err error) {
+			before[i], err = admission.Ask(ctx, toolCall(fmt.Sprint(i)), start, "key", join, active)
+			return err
+		})...); err != nil {
+			t.Error(err)
+		}
+		r, err := s.Calls().Load(ctx, "call")
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := make(map[string]string)
+		for i, before := range before {
+			after[fmt.Sprint(i)] = before
+		}
+		return after, r
+	}
+	for name, takeOver := range map[string]bool{"joins at once": false, "takeovers at once": true} {
+		t.Run(name, func(t *testing.T) {
+			after, r := race(t, true, takeOver)
+			by := r.Questions["key"].By
+			for asker, before := range after {
+				if asker != by && before != by || asker == by && before != "" {
+					t.Errorf("%s asks after %q, and the record has %s", asker, before, by)
+				}
+			}
+			if _, known := after[by]; !known {
+				t.Errorf("the record has %q", by)
+			}
+		})
+	}
+	t.Run("replacements at once", func(t *testing.T) {
+		after, r := race(t, false, false)
+		// Each replaces another one, from the last to the first.
+		n := 0
+		for asker := r.Questions["key"].By; asker != "" && n <= askers; asker = after[asker] {
+			n++
+		}
+		if n != askers {
+			t.Errorf("%d of %d replaced each other: %v", n, askers, after)
+		}
+	})
+}
+
+// testLive tests the end of a call.
+func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	ctx, s := t.Context(), open(t)
+	tracker := jobtable.NewCallTracker(s.Calls())
+	live := func(call string, want bool) {
+		t.Helper()
+		if got, err := tracker.Live(ctx, call, start); err != nil || got != want {
+			t.Errorf("%s is live: %t, %v, want %t", call, got, err, want)
+		}
+	}
+	end := func() {
+		t.Helper()
+		if err := tracker.End(ctx, "call", start); err != nil {
+			t.Error(err)
+		}
+	}
+	// Nothing is stored of a call that no job asks about.
+	end()
+	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
+		t.Errorf("a call that no job asks about: %v", err)
+	}
+	live("call", true)
+	live("other", true)
+	r, err := s.Calls().Load(ctx, "call")
+	if err != nil || r.Revision != 1 || !r.Expires().Equal(start.Add(job.Retention)) {
+		t.Errorf("the call's record is %+v, %v", r, err)
+	}
+	live("call", true)
+	end()
+	end()
+	live("call", false)
+	live("other", true)
+	if r, err := s.Calls().Load(ctx, "call"); err != nil || r.Revision != 2 || !r.Ended.Equal(start) {
+		t.Errorf("the call's record is %+v, %v", r, err)
+	}
+}
+
+func testCustomers(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	ctx := t.Context()
+	customers := jobtable.NewCustomers(open(t).Customers())
+	result := func(i int) job.ParkedResult {
+		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
+	}
+	park := func(customer string, i int, want bool) error {
+		ok, err := customers.Park(ctx, customer, start, result(i))
+		if err == nil && ok != want {
+			err = fmt.Errorf("park %d: %t", i, ok)
+		}
+		return err
+	}
+	check := func(customer string, want ...job.ParkedResult) {
+		t.Helper()
+		got, err := customers.Parked(ctx, customer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sorted := cmpopts.SortSlices(func(a, b job.ParkedResult) bool { return a.JobID < b.JobID })
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), sorted); diff != "" {
+			t.Errorf("parked for %s (-want +got):\n%s", customer, diff)
+		}
+	}
+	check("a")
+	// Jobs that end at the same time park their results, and some of them twice.
+	if err := errors.Join(atOnce(12, func(i int) error { return park("a", i/2, true) })...); err != nil {
+		t.Error(err)
+	}
+	var want []job.ParkedResult
+	for i := range 6 {
+		want = append(want, result(i))
+	}
+	check("a", want...)
+	check("b")
+	if err := customers.Unpark(ctx, "b", start, result(1)); err != nil {
+		t.Errorf("unpark what was never parked: %v", err)
+	}
+	for range 2 {
+		if err := customers.Unpark(ctx, "a", start, result(0)); err != nil {
+			t.Error(err)
+		}
+	}
+	check("a", want[1:]...)
+	for i := range 20 {
+		if err := park("full", i, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range map[int]bool{7: true, 20: false} {
+		if err := park("full", i, want); err != nil {
+			t.Errorf("with twenty parked results: %v", err)
+		}
 	}
 }

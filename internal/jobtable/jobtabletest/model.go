@@ -17,29 +17,29 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 )
 
-// rules are what can happen to a job, and the state that it is in afterwards,
-// by the state that it was in. With an exclamation mark it is the error; a
-// hyphen says that it cannot happen. What depends on more than the state is in
-// [world.happen]. What an attempt does itself, and who tells a result, may come
-// long after it has lost the job. What stands further up is tried more often.
+// rules lists the events that can happen to a job, and the job's state afterwards, by
+// its state before. An exclamation mark stands for an error, a hyphen for an event that
+// is impossible. [world.happen] knows what depends on more than the state. Attempts and
+// deliveries may act long after they have lost the job. Events further up are tried
+// more often.
 const rules = `
              absent     running    waiting    done       kept       delivered   undelivered  cancelled
 suspend      -          waiting    !changed   !finished  !finished  !finished   !finished    !finished
 wake         !notfound  running    running    !finished  !finished  !finished   !finished    !finished
 claim        running    running    running    !finished  !finished  !finished   !finished    !finished
-keep         -          running    !changed   !finished  !finished  !finished   !finished    !finished
-progress     !notfound  running    waiting    !finished  !finished  !finished   !finished    !finished
-tell         !notfound  running    waiting    !stale     !stale     !stale      !stale       !stale
-told         -          running    waiting    done       kept       delivered   undelivered  cancelled
+store        -          running    !changed   !finished  !finished  !finished   !finished    !finished
+addline      !notfound  running    waiting    !finished  !finished  !finished   !finished    !finished
+claimline    !notfound  running    waiting    !stale     !stale     !stale      !stale       !stale
+endline      -          running    waiting    done       kept       delivered   undelivered  cancelled
 release      -          running    !changed   !finished  !finished  !finished   !finished    !finished
 complete     !notfound  done       done       !finished  !finished  !finished   !finished    !finished
 finish       -          done       !changed   !finished  !finished  !finished   !finished    !finished
-put          -          -          -          kept       kept       !settled    !settled     -
-revive       !notfound  !notdone   !notdone   done       done       !notkept    !notkept     !notkept
+park         -          -          -          kept       kept       !settled    !settled     -
+unpark       !notfound  !notdone   !notdone   done       done       !notparked  !notparked   !notparked
 deliver      !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
-callback     -          -          -          done       !changed   !changed    !changed     -
+call         -          -          -          done       !changed   !changed    !changed     -
 postpone     -          -          -          done       !changed   !changed    !changed     -
-calloff      -          -          -          done       !changed   !changed    !changed     -
+retract      -          -          -          done       !changed   !changed    !changed     -
 delivered    -          -          -          delivered  !settled   delivered   !settled     -
 undelivered  -          -          -          undelivered !settled  !settled    undelivered  -
 redrive      -          !settled   !settled   !settled   !settled   done        done         !settled
@@ -47,7 +47,7 @@ cancel       !notfound  done       done       !finished  !finished  !finished   
 replace      !notfound  cancelled  cancelled  !finished  !finished  !finished   !finished    !finished
 `
 
-// drawing is the ways between states that the comment of [job.State] draws.
+// drawing has the transitions that the comment of [job.State] draws.
 var drawing = map[job.State][]job.State{
 	"":                   {job.StateRunning},
 	job.StateRunning:     {job.StateWaiting, job.StateDone, job.StateCancelled},
@@ -82,11 +82,12 @@ func readRules(t *testing.T) (events []string, moves map[string]map[job.State]mo
 			}
 			name, fails := strings.CutPrefix(cell, "!")
 			err := map[string]error{
-				"notfound": jobtable.ErrNotFound, "changed": jobtable.ErrChanged, "finished": job.ErrFinished, "stale": job.ErrStale,
-				"notdone": job.ErrNotDone, "settled": job.ErrSettled, "notkept": job.ErrNotParked,
+				"notfound": jobtable.ErrNotFound, "changed": jobtable.ErrChanged, "finished": job.ErrFinished,
+				"stale":   job.ErrStale,
+				"notdone": job.ErrNotDone, "settled": job.ErrSettled, "notparked": job.ErrNotParked,
 			}[name]
 			if fails != (err != nil) {
-				t.Fatalf("the row %q says %q", line, cell)
+				t.Fatalf("the row %q has %q", line, cell)
 			}
 			row[state] = move{to: job.State(name), err: err, impossible: cell == "-"}
 		}
@@ -95,15 +96,13 @@ func readRules(t *testing.T) (events []string, moves map[string]map[job.State]mo
 	return events, moves
 }
 
-// steps is how many events each check of the model has. With some more, each job
-// gets to its end.
+// steps is how many events each run of the model has: enough for each job to end.
 const steps = 80
 
-// world is the model of a few jobs, beside the table that it is compared with.
+// world is the model of a few jobs, and the table to compare it with.
 type world struct {
 	*rapid.T
 	t     *testing.T
-	store jobtable.JobStore
 	table table
 	moves map[string]map[job.State]move
 	jobs  []*modelJob
@@ -112,68 +111,68 @@ type world struct {
 // modelJob is what the model knows of a job.
 type modelJob struct {
 	job      job.Job
-	state    job.State // empty: it has no record
-	changes  int64     // how often it was changed, which is its revision
+	state    job.State // empty means that it has no record
+	revision int64
 	created  time.Time
 	updated  time.Time
 	deadline time.Time
 
-	owner   int // the attempt that holds it, as an index; none: -1
+	owner   int // the index of the attempt that owns it; -1 means none
 	attempt int
-	until   time.Time // nobody else may claim it, or its result, before
+	expiry  time.Time // of the lease on it, or on its result
 	reason  string
 
-	kept    bool // somebody outside can complete it
-	wakes   int
-	wakeAt  time.Time
-	outside bool
-	memory  string
+	stored    bool // an external system can complete it
+	wakeUps   int
+	wakeAt    time.Time
+	external  bool
+	toolState string
 
-	lines   int
-	lineAt  time.Time
-	line    string
-	told    int
-	held    bool
-	telling time.Time
+	lines      int
+	lineAt     time.Time
+	line       string
+	delivered  int // the last line that was claimed
+	held       bool
+	lineExpiry time.Time
 
-	content   string // of its result
-	exhausted bool
-	calling   bool
-	revivedIn string
-	settled   int // how often its result was told or given up
-	redriven  int
+	content    string // of its result
+	exhausted  bool
+	called     bool
+	nextCallID string
+	settled    int // how often its result was delivered or given up
+	redriven   int
 
 	attempts   []job.Record // as they were claimed
 	deliveries []job.Record
-	tellings   []job.Record
+	claimed    []job.Record // lines
 }
 
-// memories are states of tools, as the tools' package encodes them.
-var memories = []string{
-	"", `null`, `""`, `0`, `{}`, `{"page":12345678901234567890,"rate":1.50}`, `"\u003cb\u003e ä 日本 😀 \u2028 \\ \" \u0000"`, `[1,[2,[3,null]]]`,
+// toolStates are states of tools as package asynctool encodes them.
+var toolStates = []string{
+	"", `null`, `""`, `0`, `{}`, `{"page":12345678901234567890,"rate":1.50}`, `"\u003cb\u003e ä 日本 😀 \u2028 \\ \" \u0000"`,
+	`[1,[2,[3,null]]]`,
 	`"` + strings.Repeat("ä", 32<<10-1) + `"`,
 }
 
-// testModel compares a table with a plain model of it over random events, in
-// any order.
-func testModel(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
+// testModel compares a table with a plain model of it, for random events in any order.
+func testModel(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	events, moves := readRules(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{T: rt, t: t, store: open(t), moves: moves}
-		w.table = newTable(w.store)
+		w := &world{T: rt, t: t, table: newTable(open(t)), moves: moves}
 		for i := range 3 {
 			call := fmt.Sprintf("call-%d", i/2) // two jobs of one call, one of another
 			id := fmt.Sprintf("t%d", i)
 			w.jobs = append(w.jobs, &modelJob{owner: -1, deadline: start.Add(time.Duration(i+1) * time.Hour), job: job.Job{
-				ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}, CallEnds: start.Add(90 * time.Minute),
+				ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
+				CallEnds: start.Add(90 * time.Minute),
 			}})
 		}
 		often := rapid.SampledFrom([]bool{true, true, true, false})
 		for range steps {
 			w.pass()
 			m := rapid.SampledFrom(w.jobs).Draw(rt, "job")
-			// Most of the time it is something that the state allows, as
-			// the ends would not be come to otherwise.
+			// Most events are ones that the state allows. Otherwise hardly any
+			// job would end.
 			likely := slices.DeleteFunc(slices.Clone(events), func(event string) bool {
 				to := moves[event][m.state]
 				return to.impossible || to.err != nil || to.to == job.StateCancelled
@@ -193,12 +192,14 @@ func testModel(t *testing.T, open func(t *testing.T) jobtable.JobStore) {
 	})
 }
 
-// pass lets some time pass, often up to a moment that counts.
+// pass lets some time pass, often until a moment that matters.
 func (w *world) pass() {
 	now := w.table.now()
 	moments := []time.Time{now, now, now, now.Add(time.Second), now.Add(job.ProgressPause), now.Add(lease)}
 	for _, m := range w.jobs {
-		for _, moment := range []time.Time{m.until, m.until, m.wakeAt, m.telling, m.telling, m.lineAt.Add(job.ProgressPause)} {
+		for _, moment := range []time.Time{
+			m.expiry, m.expiry, m.wakeAt, m.lineExpiry, m.lineExpiry, m.lineAt.Add(job.ProgressPause),
+		} {
 			if moment.After(now) && moment.Before(now.Add(10*lease)) {
 				moments = append(moments, moment)
 			}
@@ -213,7 +214,7 @@ func (w *world) pass() {
 	w.table.pass(rapid.SampledFrom(moments).Draw(w.T, "now").Sub(now))
 }
 
-// latest draws one of what was claimed, most of the time the last.
+// latest draws one of the claims, most of the time the last.
 func latest(w *world, claimed []job.Record) int {
 	if rapid.Bool().Draw(w.T, "latest") {
 		return len(claimed) - 1
@@ -221,37 +222,36 @@ func latest(w *world, claimed []job.Record) int {
 	return rapid.IntRange(0, len(claimed)-1).Draw(w.T, "which")
 }
 
-// happen has an event happen to a job, in the table and in the model. It gives
-// false where there is nothing that it could happen to.
+// happen makes an event happen to a job, in the table and in the model. It reports
+// false if there is nothing that it could happen to.
 func (w *world) happen(event string, m *modelJob) bool {
 	ctx, id, now := w.t.Context(), m.job.ID, w.table.now()
 	wait := time.Duration(rapid.SampledFrom([]int{0, 1, 60, 300}).Draw(w.T, "wait")) * time.Second
 	flag := rapid.Bool().Draw(w.T, "flag")
-	text := fmt.Sprintf("%s at change %d", event, m.changes)
+	text := fmt.Sprintf("%s at change %d", event, m.revision)
 	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: text}
 
-	// What it comes to beside the state, where it comes about.
 	var do func() (job.Record, error)
-	var then func(r job.Record)
-	unchanged := false // it comes about, and nothing is saved
-	touched := true    // what is saved counts as a change
-	var refused error  // what depends on more than the state
+	var then func(r job.Record) // changes the model beside its state, if the event succeeds
+	unchanged := false          // it succeeds and saves nothing
+	touched := true             // it changes the record
+	var refused error           // depends on more than the state
 
 	switch event {
 	case "claim", "wake":
 		switch {
-		case m.state == job.StateRunning && now.Before(m.until):
-			refused = &job.BusyError{Until: m.until}
+		case m.state == job.StateRunning && now.Before(m.expiry):
+			refused = &job.BusyError{Until: m.expiry}
 		case m.state == job.StateWaiting && now.Before(m.wakeAt):
 			refused = &job.SuspendedError{Until: m.wakeAt}
 		}
-		holder := fmt.Sprintf("message-%d", len(m.attempts)%2)
+		owner := fmt.Sprintf("message-%d", len(m.attempts)%2)
 		do = func() (job.Record, error) {
 			if event == "wake" {
-				return w.table.Change(ctx, id, job.Claim(now, holder, lease))
+				return w.table.Change(ctx, id, job.Claim(now, owner, lease))
 			}
-			// What it was claimed with first is what counts.
-			return w.table.Claim(ctx, job.NewRecord(m.job, terms, m.deadline.Add(time.Duration(m.changes)), holder, now, lease))
+			// The deadline of the first claim counts.
+			return w.table.Claim(ctx, job.NewRecord(m.job, policy, m.deadline.Add(time.Duration(m.revision)), owner, now, lease))
 		}
 		then = func(r job.Record) {
 			if m.state == "" {
@@ -262,10 +262,10 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 			m.attempts = append(m.attempts, r)
 			m.attempt++
-			m.owner, m.until = len(m.attempts)-1, now.Add(lease)
+			m.owner, m.expiry = len(m.attempts)-1, now.Add(lease)
 		}
 
-	case "finish", "release", "suspend", "keep":
+	case "finish", "release", "suspend", "store":
 		if len(m.attempts) == 0 {
 			return false
 		}
@@ -274,15 +274,15 @@ func (w *world) happen(event string, m *modelJob) bool {
 		if i != m.owner {
 			refused = jobtable.ErrChanged
 		}
-		memory := json.RawMessage(rapid.SampledFrom(memories).Draw(w.T, "memory"))
+		state := json.RawMessage(rapid.SampledFrom(toolStates).Draw(w.T, "tool state"))
 		switch event {
 		case "finish":
 			do = func() (job.Record, error) {
 				return w.table.ChangeClaimed(ctx, claimed, job.Finish(now, result, flag, ""))
 			}
 			then = func(job.Record) {
-				m.owner, m.until, m.content, m.exhausted = -1, time.Time{}, text, flag
-				if m.wakes > 0 && !now.Before(m.deadline) {
+				m.owner, m.expiry, m.content, m.exhausted = -1, time.Time{}, text, flag
+				if m.wakeUps > 0 && !now.Before(m.deadline) {
 					m.deadline = now.Add(20 * time.Minute)
 					if m.job.CallEnds.After(m.deadline) {
 						m.deadline = m.job.CallEnds
@@ -294,66 +294,67 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return w.table.ChangeClaimed(ctx, claimed, job.Release(now, wait, flag, text))
 			}
 			then = func(job.Record) {
-				m.owner, m.until, m.reason = -1, now.Add(wait), text
+				m.owner, m.expiry, m.reason = -1, now.Add(wait), text
 				if flag {
-					// Its number is given again: who gave it back must
-					// not come back.
+					// Its number is used again. The attempt that released it
+					// must not act again.
 					m.attempt--
 					m.attempts = slices.Delete(slices.Clone(m.attempts), i, i+1)
 				}
 			}
 		case "suspend":
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.Suspend(now, m.job, now.Add(wait), flag, memory))
+				return w.table.ChangeClaimed(ctx, claimed, job.Suspend(now, m.job, now.Add(wait), flag, state))
 			}
 			then = func(job.Record) {
-				m.owner, m.until, m.kept, m.outside, m.wakeAt, m.memory = -1, time.Time{}, true, flag, now.Add(wait), string(memory)
-				m.wakes++
+				m.owner, m.expiry, m.stored, m.external = -1, time.Time{}, true, flag
+				m.wakeAt, m.toolState = now.Add(wait), string(state)
+				m.wakeUps++
 				if flag {
 					m.wakeAt = m.deadline
 				}
 			}
-		case "keep":
+		case "store":
 			do = func() (job.Record, error) {
 				return w.table.ChangeClaimed(ctx, claimed, job.StoreJob(now, m.job))
 			}
-			then = func(job.Record) { m.kept = true }
+			then = func(job.Record) { m.stored = true }
 		}
 
 	case "complete":
-		if now.After(m.deadline) || !m.kept {
+		if now.After(m.deadline) || !m.stored {
 			refused = job.ErrExpired
 		}
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Complete(now, result)) }
 		then = func(job.Record) {
-			m.owner, m.until, m.content = -1, time.Time{}, text
+			m.owner, m.expiry, m.content = -1, time.Time{}, text
 			if least := now.Add(time.Minute); m.deadline.Before(least) {
 				m.deadline = least
 			}
 		}
 	case "cancel":
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Cancel(now, result, text)) }
-		then = func(job.Record) { m.owner, m.until, m.content, m.reason = -1, time.Time{}, text, text }
+		then = func(job.Record) { m.owner, m.expiry, m.content, m.reason = -1, time.Time{}, text, text }
 	case "replace":
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Replace(now, text)) }
-		then = func(job.Record) { m.owner, m.until, m.reason = -1, time.Time{}, text }
+		then = func(job.Record) { m.owner, m.expiry, m.reason = -1, time.Time{}, text }
 
-	case "progress":
+	case "addline":
 		if until := m.lineAt.Add(job.ProgressPause); m.lines > 0 && now.Before(until) {
 			refused = &job.TooSoonError{Until: until}
 		}
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.AddProgress(now, text)) }
 		then = func(job.Record) { m.lines, m.lineAt, m.line = m.lines+1, now, text }
-	case "tell":
+	case "claimline":
 		sequence := rapid.IntRange(0, m.lines).Draw(w.T, "sequence")
 		if flag {
 			sequence = m.lines
 		}
 		switch {
-		case sequence < m.lines, sequence == 0 && m.held, sequence > 0 && sequence <= m.told:
+		case sequence < m.lines, sequence == 0 && m.held, sequence > 0 && sequence <= m.delivered:
 			refused = job.ErrStale
-		case now.Before(m.telling):
-			refused = &job.BusyError{Until: m.telling}
+		case now.Before(m.lineExpiry):
+			refused = &job.BusyError{Until: m.lineExpiry}
 		}
 		do = func() (job.Record, error) {
 			return w.table.Change(ctx, id, job.ClaimProgress(now, sequence, lease))
@@ -362,38 +363,38 @@ func (w *world) happen(event string, m *modelJob) bool {
 			if sequence == 0 {
 				m.held = true
 			}
-			m.told, m.telling = sequence, now.Add(lease)
-			m.tellings = append(m.tellings, r)
+			m.delivered, m.lineExpiry = sequence, now.Add(lease)
+			m.claimed = append(m.claimed, r)
 		}
-	case "told":
-		if len(m.tellings) == 0 {
+	case "endline":
+		if len(m.claimed) == 0 {
 			return false
 		}
-		claimed := m.tellings[latest(w, m.tellings)]
-		unchanged = !claimed.ProgressLeaseExpiry.Equal(m.telling)
+		claimed := m.claimed[latest(w, m.claimed)]
+		unchanged = !claimed.ProgressLeaseExpiry.Equal(m.lineExpiry)
 		do = func() (job.Record, error) {
 			return job.Record{}, errorOf(w.table.Change(ctx, claimed.ID, job.EndProgress(now, claimed)))
 		}
-		then = func(job.Record) { m.telling = time.Time{} }
+		then = func(job.Record) { m.lineExpiry = time.Time{} }
 
 	case "deliver":
 		switch {
-		case now.Before(m.until):
-			refused = &job.BusyError{Until: m.until}
-		case now.Before(m.telling):
-			refused = &job.BusyError{Until: m.telling}
+		case now.Before(m.expiry):
+			refused = &job.BusyError{Until: m.expiry}
+		case now.Before(m.lineExpiry):
+			refused = &job.BusyError{Until: m.lineExpiry}
 		}
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.ClaimDelivery(now, lease)) }
 		then = func(r job.Record) {
-			m.until = now.Add(lease)
+			m.expiry = now.Add(lease)
 			m.deliveries = append(m.deliveries, r)
 		}
-	case "postpone", "callback", "calloff", "delivered", "undelivered", "put":
+	case "postpone", "call", "retract", "delivered", "undelivered", "park":
 		if len(m.deliveries) == 0 {
 			return false
 		}
 		claimed := m.deliveries[latest(w, m.deliveries)]
-		if claimed.Revision != m.changes {
+		if claimed.Revision != m.revision {
 			refused = jobtable.ErrChanged
 		}
 		settle := func(state job.State) func() (job.Record, error) {
@@ -401,59 +402,59 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return job.Record{}, w.table.Settle(ctx, claimed, now, state, "")
 			}
 		}
-		then = func(job.Record) { m.until, m.settled = time.Time{}, m.settled+1 }
+		then = func(job.Record) { m.expiry, m.settled = time.Time{}, m.settled+1 }
 		switch event {
 		case "postpone":
 			do = func() (job.Record, error) {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.ReleaseDelivery(now, wait)))
 			}
-			then = func(job.Record) { m.until = now.Add(wait) }
-		case "callback":
+			then = func(job.Record) { m.expiry = now.Add(wait) }
+		case "call":
 			do = func() (job.Record, error) {
 				return w.table.ChangeClaimed(ctx, claimed, job.RecordOutboundCall(now))
 			}
 			then = func(r job.Record) {
-				m.calling = true
+				m.called = true
 				m.deliveries = append(m.deliveries, r)
 			}
 			if !claimed.OutboundCallAt.IsZero() {
-				refused = job.ErrSettled // whatever else is so by now
+				refused = job.ErrSettled // it is refused without a look at the table
 			}
-		case "calloff":
+		case "retract":
 			do = func() (job.Record, error) {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.RetractOutboundCall(now, wait)))
 			}
-			then = func(job.Record) { m.until, m.calling = now.Add(wait), false }
+			then = func(job.Record) { m.expiry, m.called = now.Add(wait), false }
 		case "delivered":
-			// Whoever holds it by now, the first one counts.
+			// The first one counts, even if another owns the delivery now.
 			refused, unchanged = nil, m.state == job.StateDelivered
 			do = settle(job.StateDelivered)
 		case "undelivered":
 			refused, unchanged = nil, m.state == job.StateUndelivered
 			do = settle(job.StateUndelivered)
-		case "put":
-			// It is only kept for a next call by who holds it.
+		case "park":
+			// Only the owner of the delivery parks its result.
 			unchanged = m.state == job.StateParked
-			if unchanged || claimed.LeaseExpiry.Equal(m.until) {
+			if unchanged || claimed.LeaseExpiry.Equal(m.expiry) {
 				refused = nil
 			}
 			do = settle(job.StateParked)
-			then = func(job.Record) { m.until = time.Time{} }
+			then = func(job.Record) { m.expiry = time.Time{} }
 		}
-	case "revive":
+	case "unpark":
 		call := rapid.SampledFrom([]string{"next", "one after"}).Draw(w.T, "next call")
 		deadline := now.Add(wait)
-		// What never reached the call that it was revived for goes to the
-		// next one.
-		late := m.revivedIn != "" && now.After(m.deadline) && !now.Before(m.until)
-		if m.state == job.StateDone && m.revivedIn != call && !late {
+		// A result that never reached the call that it was unparked for goes to
+		// the next one.
+		late := m.nextCallID != "" && now.After(m.deadline) && !now.Before(m.expiry)
+		if m.state == job.StateDone && m.nextCallID != call && !late {
 			refused = job.ErrNotDone
 		}
-		touched = m.state != job.StateDone || m.revivedIn != call
+		touched = m.state != job.StateDone || m.nextCallID != call
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Unpark(now, call, deadline)) }
 		then = func(job.Record) {
 			if touched {
-				m.revivedIn, m.deadline, m.until = call, deadline, time.Time{}
+				m.nextCallID, m.deadline, m.expiry = call, deadline, time.Time{}
 			}
 		}
 	case "redrive":
@@ -470,30 +471,31 @@ func (w *world) happen(event string, m *modelJob) bool {
 		do = func() (job.Record, error) {
 			return w.table.ChangeClaimed(ctx, claimed, job.Redrive(now, "redriven"))
 		}
-		then = func(job.Record) { m.exhausted, m.redriven, m.until = false, m.redriven+1, time.Time{} }
+		then = func(job.Record) { m.exhausted, m.redriven, m.expiry = false, m.redriven+1, time.Time{} }
 	default:
 		w.t.Fatalf("there is no event %q", event)
 	}
 
 	to := w.moves[event][m.state]
 	if to.impossible {
-		w.Fatalf("%s of a job that is %q cannot be", event, m.state)
+		w.Fatalf("%s of a job that is %q should be impossible", event, m.state)
 	}
 	want := to.err
-	// Only a call back looks at what it knew first.
-	if want == nil || event == "callback" && errors.Is(refused, job.ErrSettled) {
+	// Only RecordOutboundCall is refused without a look at the table.
+	if want == nil || event == "call" && errors.Is(refused, job.ErrSettled) {
 		want = refused
 	}
 	r, err := do()
 	if !is(err, want) {
 		w.Fatalf("%s of a job that is %q: %v, want %v", event, m.state, err, want)
 	}
-	if errors.Is(want, job.ErrFinished) && (r.State != m.state || r.State == job.StateDone && r.Result.Content != m.content) {
-		w.Fatalf("%s of a job that is %q gives the record %+v", event, m.state, r)
+	if errors.Is(want, job.ErrFinished) &&
+		(r.State != m.state || r.State == job.StateDone && r.Result.Content != m.content) {
+		w.Fatalf("%s of a job that is %q returns the record %+v", event, m.state, r)
 	}
 	if want == nil && !unchanged {
 		then(r)
-		m.state, m.changes = to.to, m.changes+1
+		m.state, m.revision = to.to, m.revision+1
 		if touched {
 			m.updated = now
 		}
@@ -501,24 +503,23 @@ func (w *world) happen(event string, m *modelJob) bool {
 	return true
 }
 
-// is says whether an error is the one that is wanted, with its time.
+// is reports whether an error is the wanted one, with the same time.
 func is(err, want error) bool {
 	var busy *job.BusyError
-	var asleep *job.SuspendedError
+	var suspended *job.SuspendedError
 	var soon *job.TooSoonError
 	switch want := want.(type) {
 	case *job.BusyError:
 		return errors.As(err, &busy) && busy.Until.Equal(want.Until)
 	case *job.SuspendedError:
-		return errors.As(err, &asleep) && asleep.Until.Equal(want.Until)
+		return errors.As(err, &suspended) && suspended.Until.Equal(want.Until)
 	case *job.TooSoonError:
 		return errors.As(err, &soon) && soon.Until.Equal(want.Until)
 	}
 	return errors.Is(err, want)
 }
 
-// check compares a job with its record, and sees that what must always hold
-// does so.
+// check compares a job with its record, and checks the invariants.
 func (w *world) check(m *modelJob, before job.State) {
 	r, err := w.table.Load(w.t.Context(), m.job.ID)
 	if m.state == "" {
@@ -531,65 +532,63 @@ func (w *world) check(m *modelJob, before job.State) {
 		w.Fatalf("load: %v", err)
 	}
 	if r.State != before && !slices.Contains(drawing[before], r.State) {
-		w.Fatalf("no way leads from %q to %q", before, r.State)
+		w.Fatalf("no transition is drawn from %q to %q", before, r.State)
 	}
 	if m.settled > 1+m.redriven {
-		w.Fatalf("the result was told %d times, and redriven %d times", m.settled, m.redriven)
+		w.Fatalf("the result was settled %d times, and redriven %d times", m.settled, m.redriven)
 	}
 	now := w.table.now()
 	if !r.State.Active() {
 		for sequence := range m.lines + 2 {
 			if _, err := job.ClaimProgress(now, sequence, lease).Apply(r); !errors.Is(err, job.ErrStale) {
-				w.Fatalf("line %d of a job that is %q can be told: %v", sequence, r.State, err)
+				w.Fatalf("line %d of a job that is %q can be claimed: %v", sequence, r.State, err)
 			}
 		}
 	}
-	if result := r.Result; (result != nil) != (r.State != job.StateCancelled && !r.State.Active()) || result != nil && result.Content != m.content {
+	if result := r.Result; (result != nil) != (r.State != job.StateCancelled && !r.State.Active()) ||
+		result != nil && result.Content != m.content {
 		w.Fatalf("a job that is %q has the result %+v, want %q", r.State, result, m.content)
 	}
-	if string(r.ToolState) != m.memory {
-		w.Fatalf("the tool's state is %.200q, want %.200q", r.ToolState, m.memory)
-	}
-	type seen struct {
-		State                              job.State
-		Revision                           int64
-		Attempt, Wake, Lines, Told         int
-		Held, Kept, Outside, Exhausted     bool
-		Calling                            bool
-		RevivedIn, Line, Reason            string
-		Deadline, Updated, Created         time.Time
-		Telling, Until, WakeAt             time.Time
-		HeldByOwner, PendingWithoutMessage bool
-	}
-	got := seen{
-		State: r.State, Revision: r.Revision, Attempt: r.Attempt, Wake: r.WakeUp, Told: r.ProgressDelivered, Held: r.HoldDelivered, Kept: r.StoredJob != nil,
-		Outside: r.External, Exhausted: r.Exhausted, Calling: !r.OutboundCallAt.IsZero(), RevivedIn: r.NextCallID, Reason: r.Reason,
-		Deadline: r.Deadline, Updated: r.Updated, Created: r.Created, Telling: r.ProgressLeaseExpiry, Until: r.LeaseExpiry, WakeAt: r.WakeAt,
-		HeldByOwner: m.owner >= 0 && r.OwnedAs(m.attempts[m.owner]), PendingWithoutMessage: r.OutcomePending(),
+	got := modelJob{
+		state: r.State, revision: r.Revision, created: r.Created, updated: r.Updated, deadline: r.Deadline,
+		owner: -1, attempt: r.Attempt, expiry: r.LeaseExpiry, reason: r.Reason,
+		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
+		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
+		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), nextCallID: r.NextCallID,
 	}
 	if r.Progress != nil {
-		got.Lines, got.Line = r.Progress.Sequence, r.Progress.Text
+		got.lines, got.line, got.lineAt = r.Progress.Sequence, r.Progress.Text, r.Progress.At
 	}
-	want := seen{
-		State: m.state, Revision: m.changes, Attempt: m.attempt, Wake: m.wakes, Lines: m.lines, Told: m.told, Held: m.held, Kept: m.kept,
-		Outside: m.outside, Exhausted: m.exhausted, Calling: m.calling, RevivedIn: m.revivedIn, Line: m.line, Reason: m.reason,
-		Deadline: m.deadline, Updated: m.updated, Created: m.created, Telling: m.telling, Until: m.until, WakeAt: m.wakeAt,
-		HeldByOwner: m.owner >= 0, PendingWithoutMessage: m.state == job.StateDone && m.until.IsZero(),
+	if r.Result != nil {
+		got.content = r.Result.Content
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	for i, attempt := range m.attempts {
+		if r.OwnedAs(attempt) {
+			got.owner = i
+		}
+	}
+	want := *m
+	want.job, want.attempts, want.deliveries, want.claimed = job.Job{}, nil, nil, nil
+	want.settled, want.redriven = 0, 0
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(modelJob{})); diff != "" {
 		w.Fatalf("the record (-want +got):\n%s", diff)
+	}
+	if pending := m.state == job.StateDone && m.expiry.IsZero(); r.OutcomePending() != pending {
+		w.Fatalf("the outcome is pending: %t, want %t", r.OutcomePending(), pending)
 	}
 	w.checkCall(m.job.Call.ID)
 }
 
-// checkCall compares what is known of a call's jobs.
+// checkCall compares the summaries of a call's jobs.
 func (w *world) checkCall(callID string) {
 	var want []job.Summary
 	for _, m := range w.jobs {
 		if m.job.Call.ID != callID || m.state == "" {
 			continue
 		}
-		s := job.Summary{ID: m.job.ID, Tool: m.job.Tool, State: m.state, Progress: m.line, Created: m.created, Updated: m.updated}
+		s := job.Summary{
+			ID: m.job.ID, Tool: m.job.Tool, State: m.state, Progress: m.line, Created: m.created, Updated: m.updated,
+		}
 		if m.state == job.StateWaiting {
 			s.WakeAt = m.wakeAt
 		}
@@ -599,7 +598,7 @@ func (w *world) checkCall(callID string) {
 	if err != nil {
 		w.Fatalf("the jobs of %s: %v", callID, err)
 	}
-	// Which of two jobs of the same moment comes first is open.
+	// The order of two jobs of the same moment is open.
 	slices.SortStableFunc(want, func(a, b job.Summary) int { return a.Created.Compare(b.Created) })
 	if !slices.IsSortedFunc(got, func(a, b job.Summary) int { return a.Created.Compare(b.Created) }) {
 		w.Fatalf("the jobs of %s are not in order: %+v", callID, got)
@@ -612,7 +611,7 @@ func (w *world) checkCall(callID string) {
 	}
 }
 
-// toTheMillisecond is as exact as a summary is.
+// toTheMillisecond compares times as exactly as a summary has them.
 var toTheMillisecond = cmp.Options{
 	cmp.Comparer(func(a, b time.Time) bool { return a.UnixMilli() == b.UnixMilli() }),
 	cmpopts.EquateEmpty(),

@@ -12,11 +12,7 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	jobtabletest.Run(t, func(*testing.T) jobtable.JobStore { return new(memtable.Store) })
-}
-
-func TestCalls(t *testing.T) {
-	jobtabletest.RunCalls(t, func(*testing.T) jobtable.Stores { return new(memtable.Store) })
+	jobtabletest.Run(t, func(*testing.T) jobtable.Stores { return new(memtable.Store) })
 }
 
 // TestExpiry tests that a store that is used for long does not grow for ever.

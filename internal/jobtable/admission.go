@@ -21,7 +21,7 @@ func NewAdmission(store Store[job.CallRecord], limits job.CallLimits) *Admission
 	return &Admission{store: store, limits: limits}
 }
 
-// Admit gives a job a slot in its call for as long as its lease. It fails with
+// Admit takes a slot in the call for a job, for as long as its lease. It fails with
 // a [*job.LimitError] if the call has no slot left, and with the store's errors.
 // Without limits it does nothing.
 func (a *Admission) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {

@@ -11,10 +11,9 @@ import (
 
 var (
 	// ErrNotFound means that there is no record with the key.
-	ErrNotFound = errors.New("the job has no record")
-	// ErrChanged means that a record was saved by someone else since it was
-	// loaded.
-	ErrChanged = errors.New("the job's record was changed meanwhile")
+	ErrNotFound = errors.New("record not found")
+	// ErrChanged means that others have changed the record since it was loaded.
+	ErrChanged = errors.New("record changed since it was loaded")
 )
 
 // Record is what all kinds of records have in common. R is the kind itself.
@@ -56,19 +55,17 @@ type Stores interface {
 // MaxOfCall is the maximum number of jobs that [JobStore.OfCall] returns.
 const MaxOfCall = 100
 
-// maxTries is how often a change is tried. Each failed try means that someone
-// else's change succeeded, so this many are hardly ever needed.
+// maxTries is how often a change is tried. Each failed try means that a change by
+// others succeeded, so this many are hardly ever needed.
 const maxTries = 50
 
-// change loads a record, applies a rule and saves the result. If someone else
-// saves the record in between, it starts again, and the rule sees what they
-// saved. If the rule or the save fails, change returns the record that the rule
-// was applied to. If the rule fails with [job.ErrUnchanged], change saves nothing
-// and succeeds.
+// change loads a record, applies a rule and saves the result. If others change the
+// record in between, it starts again, and the rule sees what they saved. If the rule
+// or the save fails, change returns the record that the rule was applied to. If the
+// rule fails with [job.ErrUnchanged], change saves nothing and succeeds.
 //
-// The first try does not load known but takes it as it is, unless it is nil.
-// Without a record, change starts from absent, or fails with [ErrNotFound] if
-// absent is nil.
+// Unless known is nil, the first try starts from known and loads nothing. If there is
+// no record, change starts from absent, or fails with [ErrNotFound] if absent is nil.
 func change[R Record[R]](
 	ctx context.Context, store Store[R], key string, known, absent *R, rule func(R) (R, error),
 ) (R, error) {

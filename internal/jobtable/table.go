@@ -1,6 +1,6 @@
-// Package jobtable keeps the records of jobs, of calls and of customers. It
-// applies the rules of package job to whatever stores the records, so that the
-// rules are in one place. The packages that implement [Stores] are the stores.
+// Package jobtable keeps the records of jobs, of calls and of customers. It applies
+// the rules of package job to a store, so that the rules are in one place for all
+// stores: see [Stores].
 package jobtable
 
 import (
@@ -47,14 +47,13 @@ func (t *Table) Change(ctx context.Context, id string, rule job.Rule) (job.Recor
 	return t.change(ctx, id, nil, rule)
 }
 
-// ChangeClaimed applies a rule to a record that the caller has claimed, and
-// that was not loaded again since. It needs no read unless others have changed
-// the record.
+// ChangeClaimed applies a rule to a record that the caller has claimed. It only reads
+// the record if others have changed it since.
 //
-// If the job was running, others may have added progress or delivered it, which
-// does not get in the way. ChangeClaimed fails with [job.ErrFinished] if
-// others have ended the job, and with [ErrChanged] if the claim was lost in
-// another way. It returns the record that it failed for.
+// While the job is running, others may change what is theirs: its progress, and what
+// was delivered of it. ChangeClaimed fails with [job.ErrFinished] if others have ended
+// the job, and with [ErrChanged] if the claim was lost in another way. It returns the
+// record that it failed for.
 //
 // In any other state, every change by others makes it fail with [ErrChanged].
 func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
@@ -69,14 +68,13 @@ func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 	}})
 }
 
-// Settle applies [job.Settle] to a record whose delivery the caller has
-// claimed. What happened has happened: it does so even if others have claimed
-// the delivery since. A result is only parked by the one who still has it
-// claimed, though, since it may have been unparked for a next call already;
-// Settle fails with [ErrChanged] otherwise.
+// Settle applies [job.Settle] to a record whose delivery the caller has claimed. It
+// does so even if others have claimed the delivery since, as what happened counts. Only
+// parking needs the claim, since the result may have been unparked for a next call
+// already: without it, Settle fails with [ErrChanged].
 //
-// It can be repeated, and fails with [job.ErrSettled] if the result was settled
-// in another way.
+// Settle can be repeated. It fails with [job.ErrSettled] if the result was settled in
+// another way.
 func (t *Table) Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error {
 	rule := job.Settle(now, state, reason)
 	_, err := t.change(ctx, claimed.ID, &claimed, job.Rule{Name: rule.Name, Apply: func(r job.Record) (job.Record, error) {

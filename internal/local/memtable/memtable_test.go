@@ -15,7 +15,7 @@ func TestContract(t *testing.T) {
 	jobtabletest.Run(t, func(*testing.T) jobtable.Stores { return new(memtable.Store) })
 }
 
-// TestExpiry tests that a store that is used for long does not grow for ever.
+// TestExpiry tests that a store does not grow for ever.
 func TestExpiry(t *testing.T) {
 	var s memtable.Store
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -31,18 +31,18 @@ func TestExpiry(t *testing.T) {
 			if _, err := s.Calls().Save(t.Context(), job.CallRecord{CallID: id, Updated: now}); err != nil {
 				t.Fatal(err)
 			}
-			// Nothing is forgotten before its time.
+			// No record is deleted early.
 			if _, err := s.Load(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		}
 		now = now.Add(job.Retention / 2)
 	}
-	// Two halves of the retention are kept, and as much again until the next sweep.
+	// Two halves of the retention remain, and as much again until the next sweep.
 	if n := len(s.Records()); n < 100 || n > 400 {
-		t.Errorf("it keeps %d records", n)
+		t.Errorf("%d records remain", n)
 	}
-	// The jobs of a call are those that have a record still.
+	// The jobs of a call are the ones that still have a record.
 	summaries, err := s.OfCall(t.Context(), "call")
 	if err != nil || len(summaries) != jobtable.MaxOfCall {
 		t.Errorf("%d jobs of the call, %v", len(summaries), err)

@@ -11,15 +11,17 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// maxPages bounds what [Active] reads: a page has 1 MB at most (Amazon DynamoDB
+// maxPages limits what [Active] reads. A page has 1 MB at most (Amazon DynamoDB
 // developer guide, "Scanning tables").
 const maxPages = 500
 
-// Active gives the jobs that are not over, in no order, and whether that is all
-// of them: no more than most are given. It reads the whole index, in which each
-// job of the last 30 days has some hundred bytes, and may miss what was saved a
-// moment ago. Functions have no use for it, and may not do it.
-func Active(ctx context.Context, client dynamodb.ScanAPIClient, table string, most int) (jobs []job.Summary, all bool, err error) {
+// Active returns up to most jobs that are running or waiting, in no order, and reports
+// whether these are all of them. It reads the whole index, which has a few hundred bytes
+// for each job of the last 30 days. It may miss what was saved a moment ago. The
+// functions neither need it nor have the permission to scan.
+func Active(
+	ctx context.Context, client dynamodb.ScanAPIClient, table string, most int,
+) (jobs []job.Summary, all bool, err error) {
 	pages := dynamodb.NewScanPaginator(client, &dynamodb.ScanInput{
 		TableName:                aws.String(table),
 		IndexName:                aws.String(Index),

@@ -1,12 +1,15 @@
-// Package dynamo keeps job records in a DynamoDB table.
+// Package dynamotable keeps the records of jobs, calls and customers in a DynamoDB
+// table.
 //
 // The table's partition key is the string "id"; its time to live is the number
-// "expires". An item holds the record as JSON in "record", and beside it what
-// conditions and people look at: "revision", "state" and "tool". "save" names
-// the write that made it, by a random text. The index "calls" has the jobs of a
-// call, by the attributes "call" and "created" (milliseconds), with what their
-// summaries need. A call, and a customer for whom results are kept, can have an
-// item too, without "state" and "tool", and in no index.
+// "expires" (seconds since 1970). An item has the record as JSON in "record", and its
+// revision in "revision", which conditions use. "save" is a random text that identifies
+// the write that made the item.
+//
+// The item of a job also has the attributes of its [job.Summary]: "state", "tool",
+// "progress", "wake", "created" and "updated" (milliseconds since 1970). The index
+// "calls" projects them, with the partition key "call" and the sort key "created". The
+// items of calls and customers are in no index.
 package dynamotable
 
 import (
@@ -29,14 +32,14 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 )
 
-// Client is what a store needs of a DynamoDB client.
+// Client is the part of a DynamoDB client that a store uses.
 type Client interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 }
 
-// Index is the name of the index of calls' jobs.
+// Index is the name of the index that lists the jobs of a call.
 const Index = "calls"
 
 // Store keeps records in a table. It implements [jobtable.Stores].
@@ -61,14 +64,14 @@ func (s *Store) Calls() jobtable.Store[job.CallRecord] { return s.calls }
 // Customers implements [jobtable.Stores].
 func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.customers }
 
-// callKey is where a call's record is. A job's id has a slash, and this has
-// none, so that no job's record is there.
+// callKey returns the id of a call's item. It has no slash, unlike a job's id, so that
+// it is never the id of a job's item.
 func callKey(callID string) string { return "call:" + url.PathEscape(callID) }
 
-// customerKey is where a customer's record is; it has no slash either.
+// customerKey returns the id of a customer's item. It has no slash either.
 func customerKey(customer string) string { return "customer:" + customer }
 
-// jobAttributes are the attributes of a job's item beside its record.
+// jobAttributes returns the attributes of a job's item beside its record.
 func jobAttributes(r job.Record) map[string]types.AttributeValue {
 	summary := r.Summary()
 	attributes := map[string]types.AttributeValue{
@@ -77,7 +80,7 @@ func jobAttributes(r job.Record) map[string]types.AttributeValue {
 		"created": number(r.Created.UnixMilli()),
 		"updated": number(r.Updated.UnixMilli()),
 	}
-	if r.CallID != "" { // a key may not be empty
+	if r.CallID != "" { // DynamoDB refuses empty keys
 		attributes["call"] = text(r.CallID)
 	}
 	if summary.Progress != "" {
@@ -113,7 +116,7 @@ func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error
 	return summaries, nil
 }
 
-// summary reads an item of the index. What is missing or broken is zero.
+// summary reads an item of the index. A missing or broken attribute becomes zero.
 func summary(item map[string]types.AttributeValue) job.Summary {
 	read := func(name string) string {
 		v, _ := item[name].(*types.AttributeValueMemberS)
@@ -147,8 +150,8 @@ type records[R jobtable.Record[R]] struct {
 	attributes func(R) map[string]types.AttributeValue // beside the record; nil means none
 }
 
-// Load implements [jobtable.Store]. It reads consistently: a rule must see what
-// was saved last.
+// Load implements [jobtable.Store]. Its read is strongly consistent, as a rule must see
+// the last save.
 func (s records[R]) Load(ctx context.Context, key string) (R, error) {
 	var none R
 	item, err := s.get(ctx, s.id(key))
@@ -168,18 +171,18 @@ func (s records[R]) Load(ctx context.Context, key string) (R, error) {
 func decode[R jobtable.Record[R]](item map[string]types.AttributeValue) (r R, err error) {
 	encoded, ok := item["record"].(*types.AttributeValueMemberS)
 	if !ok {
-		return r, errors.New("it has no record")
+		return r, errors.New("no record")
 	}
 	if err := json.Unmarshal([]byte(encoded.Value), &r); err != nil {
 		return r, err
 	}
 	stored, ok := item["revision"].(*types.AttributeValueMemberN)
 	if !ok {
-		return r, errors.New("it has no revision")
+		return r, errors.New("no revision")
 	}
 	revision, err := strconv.ParseInt(stored.Value, 10, 64)
 	if err != nil {
-		return r, fmt.Errorf("its revision: %w", err)
+		return r, fmt.Errorf("revision: %w", err)
 	}
 	return r.WithRevision(revision), nil
 }
@@ -189,7 +192,7 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 	var none R
 	encoded, err := json.Marshal(r)
 	if err != nil {
-		return none, fmt.Errorf("encode the record: %w", err)
+		return none, fmt.Errorf("encode record: %w", err)
 	}
 	id, save, revision := s.id(r.Key()), rand.Text(), r.SavedRevision()
 	in := &dynamodb.PutItemInput{
@@ -214,7 +217,7 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 	_, err = s.client.PutItem(ctx, in)
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		err = s.settle(ctx, id, save)
+		err = s.checkRace(ctx, id, save)
 	}
 	if err != nil {
 		return none, fmt.Errorf("write table %s: %w", s.table, err)
@@ -222,12 +225,13 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 	return r.WithRevision(revision + 1), nil
 }
 
-// settle tells a lost race from a lost answer. The client repeats a write whose
-// answer did not come; if the first one took effect, the repeat fails its
-// condition, and what it finds is what it wrote itself. To take this for
-// somebody else's change would leave the job with an owner who does not know.
-// The records cannot tell: two who claim at the same time write the same one.
-func (s records[R]) settle(ctx context.Context, id, save string) error {
+// checkRace distinguishes a lost race from a lost answer, after a write whose condition
+// failed. The SDK's client repeats a write that got no answer. If the first one took
+// effect, the repeat fails its condition, and the item is the one that the client wrote
+// itself. Taking that for a change by others would leave the job with an owner that
+// does not know of its lease. The records look the same: two owners that claim a job at
+// the same time may write equal ones.
+func (s records[R]) checkRace(ctx context.Context, id, save string) error {
 	item, err := s.get(ctx, id)
 	if err != nil {
 		return err

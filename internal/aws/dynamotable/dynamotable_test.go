@@ -32,8 +32,8 @@ func TestContract(t *testing.T) {
 	jobtabletest.Run(t, func(t *testing.T) jobtable.Stores { return dynamotable.New(newClient(t), table) })
 }
 
-// TestAdmissionAndLostAnswer tests an admission whose answer is lost: the
-// repeat finds its own write, and the job is counted once.
+// TestAdmissionAndLostAnswer tests an admission whose answer is lost: the repeated
+// write finds its own item, and the job is counted once.
 func TestAdmissionAndLostAnswer(t *testing.T) {
 	c := newClient(t)
 	c.repeat = func(*dynamodb.PutItemInput) {}
@@ -49,13 +49,12 @@ func TestAdmissionAndLostAnswer(t *testing.T) {
 	}
 }
 
-// client is a DynamoDB that can be hindered. It also sees to what minidyn does
-// not: that a context may have ended.
+// client is a DynamoDB in memory that can fail. Unlike minidyn, it respects contexts.
 type client struct {
 	*minidyn.Client
 	repeat func(in *dynamodb.PutItemInput) // see TestLostAnswer
-	putErr error                           // comes in place of a put
-	getErr error                           // comes in place of a get
+	putErr error                           // fails PutItem
+	getErr error                           // fails GetItem, Query and Scan
 }
 
 func newClient(t *testing.T) *client {
@@ -88,19 +87,23 @@ func newClient(t *testing.T) *client {
 	return c
 }
 
-func (c *client) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+func (c *client) PutItem(
+	ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options),
+) (*dynamodb.PutItemOutput, error) {
 	if err := errors.Join(ctx.Err(), c.putErr); err != nil {
 		return nil, err
 	}
 	if c.repeat != nil {
-		// The first request takes effect, if it can; its answer is lost.
+		// The first request takes effect if its condition holds. Its answer is lost.
 		_, _ = c.Client.PutItem(ctx, in, options...)
 		c.repeat(in)
 	}
 	return c.Client.PutItem(ctx, in, options...)
 }
 
-func (c *client) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+func (c *client) GetItem(
+	ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options),
+) (*dynamodb.GetItemOutput, error) {
 	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
 		return nil, err
 	}
@@ -110,16 +113,20 @@ func (c *client) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options
 	return c.Client.GetItem(ctx, in, options...)
 }
 
-func (c *client) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+func (c *client) Query(
+	ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options),
+) (*dynamodb.QueryOutput, error) {
 	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
 		return nil, err
 	}
 	return c.Client.Query(ctx, in, options...)
 }
 
-// Scan gives pages of two items, of which minidyn gives all at once, and says
-// that there are more for ever.
-func (c *client) Scan(ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+// Scan returns pages of two items. minidyn returns all items at once, and never the
+// last page.
+func (c *client) Scan(
+	ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options),
+) (*dynamodb.ScanOutput, error) {
 	if err := errors.Join(ctx.Err(), c.getErr); err != nil {
 		return nil, err
 	}
@@ -144,8 +151,8 @@ func (c *client) Scan(ctx context.Context, in *dynamodb.ScanInput, options ...fu
 	return out, nil
 }
 
-// TestLostAnswer tests a save whose answer is lost. The client repeats it, and
-// the repeat fails its condition: the save counts all the same.
+// TestLostAnswer tests a save whose answer is lost. The client's repeat fails its
+// condition, and the save still succeeds.
 func TestLostAnswer(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
@@ -156,9 +163,11 @@ func TestLostAnswer(t *testing.T) {
 	if err != nil || r.Revision != 1 || r.Attempt != 1 {
 		t.Fatalf("claim: revision %d, attempt %d, %v", r.Revision, r.Attempt, err)
 	}
-	// The holder is the same, and so is the time: this is another claim.
+	// Another claim, by the same owner at the same time.
 	var busy *job.BusyError
-	if _, err := records.Claim(ctx, job.NewRecord(j, job.Policy{}, start.Add(time.Hour), "m", start, time.Minute)); !errors.As(err, &busy) {
+	if _, err := records.Claim(
+		ctx, job.NewRecord(j, job.Policy{}, start.Add(time.Hour), "m", start, time.Minute),
+	); !errors.As(err, &busy) {
 		t.Errorf("claim again: %v", err)
 	}
 	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}
@@ -173,8 +182,8 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestLostAnswerAndLostRace tests a save that took effect, but was followed by
-// somebody else's before it was repeated: it must not count as the last.
+// TestLostAnswerAndLostRace tests a save that took effect, but was followed by another
+// one before it was repeated. It must not count as the last one.
 func TestLostAnswerAndLostRace(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
@@ -185,7 +194,7 @@ func TestLostAnswerAndLostRace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs.Owner = "somebody else"
+		theirs.Owner = "another"
 		if _, err := store.Save(ctx, theirs); err != nil {
 			t.Fatal(err)
 		}
@@ -193,8 +202,8 @@ func TestLostAnswerAndLostRace(t *testing.T) {
 	if _, err := store.Save(ctx, newRecord()); !errors.Is(err, jobtable.ErrChanged) {
 		t.Errorf("save: %v", err)
 	}
-	if r, err := store.Load(ctx, newJob().ID); err != nil || r.Owner != "somebody else" || r.Revision != 2 {
-		t.Errorf("the holder is %q at revision %d, %v", r.Owner, r.Revision, err)
+	if r, err := store.Load(ctx, newJob().ID); err != nil || r.Owner != "another" || r.Revision != 2 {
+		t.Errorf("the owner is %q at revision %d, %v", r.Owner, r.Revision, err)
 	}
 }
 
@@ -218,7 +227,8 @@ func TestItem(t *testing.T) {
 		delete(got, "record")
 		delete(got, "save")
 		maps.Copy(want, map[string]string{
-			"id": "S call/tool-call", "revision": "N " + strconv.Itoa(revision), "state": "S " + string(state), "tool": "S weather",
+			"id": "S call/tool-call", "revision": "N " + strconv.Itoa(revision), "state": "S " + string(state),
+			"tool": "S weather",
 			"call": "S call", "created": milliseconds(start), "updated": milliseconds(now),
 		})
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -239,19 +249,23 @@ func TestItem(t *testing.T) {
 	if _, err := records.ChangeClaimed(ctx, r, job.Suspend(now, newJob(), wake, false, nil)); err != nil {
 		t.Fatal(err)
 	}
-	check(3, job.StateWaiting, map[string]string{"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake)})
+	check(3, job.StateWaiting, map[string]string{
+		"expires": seconds(deadline.Add(30 * 24 * time.Hour)), "progress": "S half", "wake": milliseconds(wake),
+	})
 	now = now.Add(5 * time.Hour)
 	if r, err = records.Change(ctx, r.ID, job.Claim(now, "w", time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := records.ChangeClaimed(ctx, r, job.Finish(now, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, "")); err != nil {
+	if _, err := records.ChangeClaimed(
+		ctx, r, job.Finish(now, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, ""),
+	); err != nil {
 		t.Fatal(err)
 	}
 	check(5, job.StateDone, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
 }
 
-// TestItemsBesideJobs tests that calls and customers are in no index, and that
-// a job without a call can be stored.
+// TestItemsBesideJobs tests that calls and customers are in no index, and that a job
+// without a call can be stored.
 func TestItemsBesideJobs(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
@@ -262,10 +276,14 @@ func TestItemsBesideJobs(t *testing.T) {
 	if _, err := store.Customers().Save(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Save(ctx, job.Record{ID: "/t", State: job.StateRunning, Tool: "x", Created: start, Updated: start}); err != nil {
+	if _, err := store.Save(ctx, job.Record{
+		ID: "/t", State: job.StateRunning, Tool: "x", Created: start, Updated: start,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	for id, others := range map[string][]string{"call:c%2Fd": nil, "customer:ab12": nil, "/t": {"created", "state", "tool", "updated"}} {
+	for id, others := range map[string][]string{
+		"call:c%2Fd": nil, "customer:ab12": nil, "/t": {"created", "state", "tool", "updated"},
+	} {
 		want := append([]string{"expires", "id", "record", "revision", "save"}, others...)
 		got := slices.Collect(maps.Keys(item(t, c, id)))
 		slices.Sort(want)
@@ -276,8 +294,7 @@ func TestItemsBesideJobs(t *testing.T) {
 	}
 }
 
-// item is an item as DynamoDB has it: the types of its attributes, and their
-// values.
+// item returns an item as DynamoDB has it: the type and the value of each attribute.
 func item(t *testing.T, c *client, id string) map[string]string {
 	t.Helper()
 	out, err := c.GetItem(t.Context(), &dynamodb.GetItemInput{
@@ -301,13 +318,13 @@ func item(t *testing.T, c *client, id string) map[string]string {
 	return got
 }
 
-// TestServiceErrors tests that trouble with the service is neither a lost race
-// nor a missing record: both would be acted on.
+// TestServiceErrors tests that an error of the service is neither a lost race nor a
+// missing record.
 func TestServiceErrors(t *testing.T) {
-	trouble := &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}
+	errDown := &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}
 	check := func(what string, err error) {
 		t.Helper()
-		if !errors.Is(err, trouble) || errors.Is(err, jobtable.ErrChanged) || errors.Is(err, jobtable.ErrNotFound) {
+		if !errors.Is(err, errDown) || errors.Is(err, jobtable.ErrChanged) || errors.Is(err, jobtable.ErrNotFound) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -316,19 +333,19 @@ func TestServiceErrors(t *testing.T) {
 	store := dynamotable.New(c, table)
 	records := jobtable.New(store)
 
-	c.putErr = trouble
+	c.putErr = errDown
 	_, err := store.Save(ctx, newRecord())
 	check("save", err)
 	_, err = records.Claim(ctx, job.NewRecord(newJob(), job.Policy{}, start, "m", start, time.Minute))
 	check("claim", err)
 
-	c.putErr, c.getErr = nil, trouble
+	c.putErr, c.getErr = nil, errDown
 	if _, err = store.Save(ctx, newRecord()); err != nil {
 		t.Errorf("a save that needs no read: %v", err)
 	}
 	_, err = store.Load(ctx, newJob().ID)
 	check("load", err)
-	// The condition failed, but whose save it was cannot be told now.
+	// The condition failed, and it is unknown whether the item is its own.
 	_, err = store.Save(ctx, newRecord())
 	check("save over another", err)
 	_, err = records.Change(ctx, newJob().ID, job.ClaimDelivery(start, time.Minute))
@@ -345,7 +362,7 @@ func TestServiceErrors(t *testing.T) {
 	}
 }
 
-// TestBrokenItems tests items that somebody else wrote.
+// TestBrokenItems tests items that other programs wrote.
 func TestBrokenItems(t *testing.T) {
 	s := func(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
 	n := func(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
@@ -376,8 +393,8 @@ func TestBrokenItems(t *testing.T) {
 	}
 }
 
-// TestBrokenSummaries tests items that somebody else wrote, where no record is
-// read: what cannot be read is left away.
+// TestBrokenSummaries tests summaries of items that other programs wrote: an unreadable
+// attribute is dropped.
 func TestBrokenSummaries(t *testing.T) {
 	s := func(v string) types.AttributeValue { return &types.AttributeValueMemberS{Value: v} }
 	n := func(v string) types.AttributeValue { return &types.AttributeValueMemberN{Value: v} }
@@ -385,7 +402,10 @@ func TestBrokenSummaries(t *testing.T) {
 	c := newClient(t)
 	for _, item := range []map[string]types.AttributeValue{
 		{"id": s("call/a"), "call": s("call"), "created": n("1"), "state": n("1"), "wake": s("soon"), "updated": n("1.5")},
-		{"id": s("call/b"), "call": s("call"), "created": n("2"), "state": s("running"), "tool": s("weather"), "progress": n("3")},
+		{
+			"id": s("call/b"), "call": s("call"), "created": n("2"), "state": s("running"), "tool": s("weather"),
+			"progress": n("3"),
+		},
 	} {
 		if _, err := c.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(table), Item: item}); err != nil {
 			t.Fatal(err)
@@ -401,18 +421,22 @@ func TestBrokenSummaries(t *testing.T) {
 	}
 }
 
-// TestActive tests what is found of all calls.
+// TestActive tests the scan for the active jobs of all calls.
 func TestActive(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
 	store := dynamotable.New(c, table)
-	states := []job.State{job.StateRunning, job.StateDone, job.StateWaiting, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled}
+	states := []job.State{
+		job.StateRunning, job.StateDone, job.StateWaiting, job.StateParked, job.StateDelivered, job.StateUndelivered,
+		job.StateCancelled,
+	}
 	want := make(map[string]job.Summary)
 	for i := range 4 * len(states) {
 		call := fmt.Sprintf("call-%d", i%5)
 		r := job.Record{
 			ID: job.ID(call, strconv.Itoa(i)), CallID: call, Tool: "weather", State: states[i%len(states)],
-			Created: time.UnixMilli(int64(i)).UTC(), Updated: time.UnixMilli(int64(i) + 1).UTC(), WakeAt: time.UnixMilli(7).UTC(),
+			Created: time.UnixMilli(int64(i)).UTC(), Updated: time.UnixMilli(int64(i) + 1).UTC(),
+			WakeAt:   time.UnixMilli(7).UTC(),
 			Progress: &job.ProgressLine{Sequence: 1, Text: fmt.Sprint("line ", i)},
 		}
 		if _, err := store.Save(ctx, r); err != nil {
@@ -440,7 +464,7 @@ func TestActive(t *testing.T) {
 			}
 		}
 		if len(seen) != len(jobs) {
-			t.Errorf("%d at most: some came twice", most)
+			t.Errorf("%d at most: some jobs twice", most)
 		}
 	}
 	if _, _, err := dynamotable.Active(ctx, c, "no-such-table", 1); err == nil {
@@ -448,12 +472,15 @@ func TestActive(t *testing.T) {
 	}
 	c.getErr = errors.New("slow down")
 	if jobs, all, err := dynamotable.Active(ctx, c, table, 1); !errors.Is(err, c.getErr) || jobs != nil || all {
-		t.Errorf("trouble with the service: %v, all %t, %v", jobs, all, err)
+		t.Errorf("an error of the service: %v, all %t, %v", jobs, all, err)
 	}
 }
 
 func newJob() job.Job {
-	return job.Job{ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`), Call: job.Call{ID: "call"}}
+	return job.Job{
+		ID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`),
+		Call: job.Call{ID: "call"},
+	}
 }
 
 func newRecord() job.Record {

@@ -13,22 +13,21 @@ import (
 
 const (
 	maxRequest = 64 << 10 // bytes of a request
-	maxOpen    = 32       // requests that are worked on at the same time
+	maxOpen    = 32       // requests that are open at the same time
 
-	// What is posted to a completion URL is tried a few times.
-	postTries   = 5
+	postTries   = 5                // how often a post to a completion URL is tried
 	postTimeout = 10 * time.Second // of one try
 	postPause   = 200 * time.Millisecond
 )
 
-// office posts to completion URLs. It takes no proxy, and goes nowhere else.
+// office posts to completion URLs. It uses no proxy and follows no redirect.
 var office = &http.Client{
 	Timeout:       postTimeout,
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// request takes a question for somebody in the shop.
+// request accepts a question for the shop's staff.
 func (s *Shop) request(w http.ResponseWriter, r *http.Request) {
 	var asked struct {
 		Subject        string `json:"subject"`
@@ -53,7 +52,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	answer(w, status, map[string]string{"error": why})
 }
 
-// onThisMachine says whether a URL leads to a loopback address.
+// onThisMachine reports whether a URL leads to a loopback address.
 func onThisMachine(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" || u.User != nil {
@@ -63,8 +62,8 @@ func onThisMachine(address string) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// take has somebody work on a request. One that is worked on already is the
-// same. It gives false where there are too many, or the shop is closed.
+// take opens a request, unless it is open already. It returns false if too many
+// are open, or the shop is closed.
 func (s *Shop) take(key, completionURL string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +83,7 @@ func (s *Shop) take(key, completionURL string) bool {
 	return true
 }
 
-// work is what becomes of a request.
+// work posts progress after the shop's delay, and the result after another.
 func (s *Shop) work(completionURL string) {
 	if !pause(s.ctx, s.delay) {
 		return
@@ -95,7 +94,7 @@ func (s *Shop) work(completionURL string) {
 	}
 }
 
-// post posts to a completion URL, a few times where it has to.
+// post posts to a completion URL, and tries again if that can help.
 func post(ctx context.Context, completionURL string, v map[string]string) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -116,9 +115,9 @@ func post(ctx context.Context, completionURL string, v map[string]string) {
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxRequest))
 		answer.Body.Close()
-		// Progress that comes too soon has nobody wait for it.
-		again := answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests && v["result"] != ""
-		if !again {
+		// Nothing waits for progress that comes too soon.
+		tooSoon := answer.StatusCode == http.StatusTooManyRequests
+		if answer.StatusCode < 500 && !(tooSoon && v["result"] != "") {
 			return
 		}
 	}

@@ -21,13 +21,13 @@ const (
 	approved = `{"result":"Approved by the shop's manager."}`
 )
 
-// results takes what is posted to a completion URL.
+// results serves a completion URL.
 type results struct {
 	*httptest.Server
 	posted chan string
 
 	mu      sync.Mutex
-	answers []int // the first statuses; 200 follows
+	answers []int // the first statuses; all others are 200. 0 breaks the connection
 }
 
 func newResults(t *testing.T, answers ...int) *results {
@@ -40,7 +40,7 @@ func newResults(t *testing.T, answers ...int) *results {
 			status, r.answers = r.answers[0], r.answers[1:]
 		}
 		r.mu.Unlock()
-		if status == 0 { // break off
+		if status == 0 {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(status)
@@ -50,11 +50,11 @@ func newResults(t *testing.T, answers ...int) *results {
 	return r
 }
 
-// patience is the limit for what takes a moment on a quiet machine: only what
+// patience bounds what takes a moment on a quiet machine. Only something that
 // hangs reaches it.
 const patience = 5 * time.Minute
 
-// next gives what is posted next.
+// next returns the next post.
 func (r *results) next(t *testing.T) string {
 	t.Helper()
 	select {
@@ -79,7 +79,9 @@ func open(t *testing.T, delay time.Duration) (*slowshop.Shop, string) {
 
 func request(t *testing.T, shop, key, completionURL string) int {
 	t.Helper()
-	body, err := json.Marshal(map[string]string{"subject": "a discount", "idempotency_key": key, "completion_url": completionURL})
+	body, err := json.Marshal(map[string]string{
+		"subject": "a discount", "idempotency_key": key, "completion_url": completionURL,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +104,7 @@ func TestRequest(t *testing.T) {
 		want    []string
 	}{
 		"at once":                     {nil, []string{looking, approved}},
-		"nobody wants to hear of it":  {[]int{202, 409}, []string{looking, approved}},
+		"the result is refused":       {[]int{202, 409}, []string{looking, approved}},
 		"the progress comes too soon": {[]int{429}, []string{looking, approved}},
 		"the result has to wait":      {[]int{202, 503, 429}, []string{looking, approved, approved, approved}},
 		"connections break":           {[]int{0, 202, 0}, []string{looking, approved}},
@@ -125,28 +127,28 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// The same request again is no second one, and there is an end to how many are
-// worked on.
+// A repeated request is not a second one, and the number of open requests is
+// bounded.
 func TestRequestsAreBounded(t *testing.T) {
 	results := newResults(t)
 	shop, url := open(t, time.Hour)
 	for i := range 32 {
 		for range 2 {
 			if status := request(t, url, fmt.Sprint("key", i), results.URL); status != http.StatusAccepted {
-				t.Fatalf("request %d is answered with %d", i, status)
+				t.Fatalf("request %d was answered with %d", i, status)
 			}
 		}
 	}
 	if status := request(t, url, "one more", results.URL); status != http.StatusServiceUnavailable {
-		t.Errorf("one too many is answered with %d", status)
+		t.Errorf("one too many was answered with %d", status)
 	}
 	started := time.Now()
 	shop.Close()
 	if took := time.Since(started); took > patience || len(results.posted) > 0 {
-		t.Errorf("after %s, %d were posted", took, len(results.posted))
+		t.Errorf("Close took %s, and %d posts were made", took, len(results.posted))
 	}
 	if status := request(t, url, "another", results.URL); status != http.StatusServiceUnavailable {
-		t.Errorf("a closed shop answers with %d", status)
+		t.Errorf("a closed shop answered with %d", status)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package slowshop is a shop whose systems take their time: the services that
-// the example tools ask, for the local run.
+// Package slowshop simulates a shop whose systems are slow. It serves what the
+// example tools need in a local run.
 package slowshop
 
 import (
@@ -17,22 +17,23 @@ var orders = map[string]map[string]string{
 	"A-1043": {"status": "being_packed"},
 }
 
-// Shop is the shop. It is to be closed.
+// Shop is the simulated shop. It must be closed.
 type Shop struct {
 	delay time.Duration
 	mux   *http.ServeMux
 
-	ctx  context.Context // of the requests that are worked on; ends with Close
+	ctx  context.Context // of the open requests; ends with Close
 	stop context.CancelFunc
 
 	mu      sync.Mutex
-	open    map[string]bool // the requests that are worked on, by their idempotency keys
+	open    map[string]bool // the open requests, by idempotency key
 	working sync.WaitGroup
 }
 
-// Handler makes a shop that serves GET /orders/{id}, POST /restock and POST
-// /requests. Each answer takes delay, but for a request's: that is accepted at
-// once, and somebody looks at it after delay, and approves it after another.
+// Handler returns a shop that serves GET /orders/{id}, POST /restock and POST
+// /requests. Each answer takes delay, except that a request is accepted at once.
+// The shop posts progress to its completion URL after delay, and an approval after
+// another delay.
 func Handler(delay time.Duration) *Shop {
 	s := &Shop{delay: delay, mux: http.NewServeMux(), open: make(map[string]bool)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -54,8 +55,7 @@ func Handler(delay time.Duration) *Shop {
 // ServeHTTP implements [http.Handler].
 func (s *Shop) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Close has nobody work on requests any more. What they have not posted is not
-// posted.
+// Close drops the open requests. Nothing more is posted for them.
 func (s *Shop) Close() {
 	s.mu.Lock()
 	s.stop()
@@ -71,7 +71,7 @@ func (s *Shop) slow(serve http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// pause waits, and says whether the context has lasted that long.
+// pause waits for d. It returns false if ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -1,5 +1,5 @@
-// Package memschedule keeps one-off schedules in memory, as EventBridge
-// Scheduler keeps them: for local runs and tests.
+// Package memschedule keeps one-time schedules in memory, as EventBridge Scheduler
+// does. It is for local runs and tests.
 package memschedule
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Sender is the queue that the messages come on.
+// Sender is the queue to which the schedules send.
 type Sender interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
@@ -35,29 +35,28 @@ type entry struct {
 	pause time.Duration // before the next try
 }
 
-// ErrClosed says that a scheduler was closed.
+// ErrClosed means that the scheduler was closed.
 var ErrClosed = errors.New("the scheduler is closed")
 
 const (
-	// A message that cannot be sent is tried again after firstPause, and then
-	// after twice as long each time, until maxPause.
+	// After firstPause, a message that cannot be sent is tried again. Each further
+	// pause is twice as long, up to maxPause.
 	firstPause = time.Second
 	maxPause   = time.Minute
 )
 
-// New makes a scheduler without schedules. It is to be closed.
+// New returns a scheduler without schedules. It must be closed.
 func New(queue Sender) *Scheduler {
 	ctx, end := context.WithCancel(context.Background())
 	return &Scheduler{queue: queue, ctx: ctx, end: end, kept: make(map[string]*entry)}
 }
 
-// At has a message with this body come on the queue at a time; at once where
-// it has passed. While it cannot be sent, it is tried again, until it is
-// cancelled or the scheduler closed.
+// At schedules a message for a time; a time that has passed means at once. If the
+// message cannot be sent, the scheduler tries again until the schedule is cancelled
+// or the scheduler is closed.
 //
-// Where there is a schedule of this name already, it stays as it is, and that
-// is no error. A schedule is gone once its message is sent; its name can then
-// be used again.
+// If a schedule with the name exists, At does nothing and returns nil. A schedule
+// ends when its message is sent; its name can then be used again.
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
 	if err := queue.CheckScheduleName(name); err != nil {
 		return err
@@ -82,8 +81,8 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 	return nil
 }
 
-// Cancel deletes a schedule. One that does not exist, or does not any more, is
-// no error. A message that is just being sent may come all the same.
+// Cancel deletes a schedule. It returns nil if the schedule does not exist. A
+// message that is being sent may still arrive.
 func (s *Scheduler) Cancel(ctx context.Context, name string) error {
 	if err := queue.CheckScheduleName(name); err != nil {
 		return err
@@ -100,15 +99,15 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) error {
 	return nil
 }
 
-// Len is how many schedules there are.
+// Len returns the number of schedules.
 func (s *Scheduler) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.kept)
 }
 
-// Close ends the scheduler and waits for what is being sent, whose context
-// ends. The schedules that are left send nothing any more.
+// Close ends the scheduler. It ends the context of the messages that are being
+// sent, and waits for them. The remaining schedules send nothing.
 func (s *Scheduler) Close() {
 	s.mu.Lock()
 	s.end()
@@ -121,7 +120,7 @@ func (s *Scheduler) Close() {
 
 func (s *Scheduler) send(name string, e *entry) {
 	s.mu.Lock()
-	// Its timer may have run out while it was cancelled.
+	// Its timer may have fired while it was cancelled.
 	if s.ctx.Err() != nil || s.kept[name] != e {
 		s.mu.Unlock()
 		return
@@ -139,7 +138,7 @@ func (s *Scheduler) send(name string, e *entry) {
 	case err == nil:
 		delete(s.kept, name)
 	case s.ctx.Err() == nil:
-		slog.Warn("a scheduled message was not sent and is tried again", "schedule", name, "after", e.pause, "error", err)
+		slog.Warn("cannot send scheduled message; trying again", "schedule", name, "after", e.pause, "error", err)
 		e.timer.Reset(e.pause)
 		e.pause = min(2*e.pause, maxPause)
 	}

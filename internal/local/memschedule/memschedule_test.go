@@ -67,34 +67,41 @@ func TestExactly(t *testing.T) {
 		q := &sender{}
 		s := memschedule.New(q)
 		defer s.Close()
-		for name, ahead := range map[string]time.Duration{"past": -time.Hour, "now": 0, "soon": 1, "later": 20 * time.Minute} {
+		for name, ahead := range map[string]time.Duration{
+			"past": -time.Hour, "now": 0, "soon": 1, "later": 20 * time.Minute,
+		} {
 			if err := s.At(t.Context(), name, time.Now().Add(ahead), name); err != nil {
 				t.Fatal(err)
 			}
 		}
 		synctest.Wait()
 		if got := s.Len(); got != 2 {
-			t.Errorf("%d schedules, want the 2 whose time has not come", got)
+			t.Errorf("%d schedules, want the 2 for a time that has not come", got)
 		}
 		time.Sleep(time.Hour)
 		q.check(t, map[string][]time.Duration{"past": {0}, "now": {0}, "soon": {1}, "later": {20 * time.Minute}})
 	})
 }
 
-// TestTriesAgain tests that a message that cannot be sent is kept and tried
-// again, less and less often, until it can, or is cancelled.
+// TestTriesAgain tests that a message that cannot be sent is tried again, less and
+// less often, until it can be sent or is cancelled.
 func TestTriesAgain(t *testing.T) {
 	for name, row := range map[string]struct {
 		wellAfter, cancelAfter time.Duration
 		want                   []time.Duration // when it was tried
 	}{
-		"at once":   {want: []time.Duration{0}},
-		"once":      {wellAfter: 1, want: []time.Duration{0, time.Second}},
-		"sometimes": {wellAfter: 10 * time.Second, want: []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}},
-		"every minute in the end": {wellAfter: 4 * time.Minute, want: []time.Duration{
-			0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 31 * time.Second, 63 * time.Second, 123 * time.Second, 183 * time.Second, 243 * time.Second,
+		"at once": {want: []time.Duration{0}},
+		"once":    {wellAfter: 1, want: []time.Duration{0, time.Second}},
+		"sometimes": {wellAfter: 10 * time.Second, want: []time.Duration{
+			0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second,
 		}},
-		"cancelled": {wellAfter: time.Hour, cancelAfter: 5 * time.Second, want: []time.Duration{0, time.Second, 3 * time.Second}},
+		"every minute in the end": {wellAfter: 4 * time.Minute, want: []time.Duration{
+			0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 31 * time.Second, 63 * time.Second,
+			123 * time.Second, 183 * time.Second, 243 * time.Second,
+		}},
+		"cancelled": {wellAfter: time.Hour, cancelAfter: 5 * time.Second, want: []time.Duration{
+			0, time.Second, 3 * time.Second,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,10 +130,11 @@ func TestTriesAgain(t *testing.T) {
 	}
 }
 
-// TestWhileSending tests what happens to a schedule whose message takes long to
-// send.
+// TestWhileSending tests a schedule whose message takes long to send.
 func TestWhileSending(t *testing.T) {
-	for name, well := range map[string]time.Duration{"cancelled and sent": 0, "cancelled and not sent": time.Hour} {
+	for name, well := range map[string]time.Duration{
+		"cancelled and sent": 0, "cancelled and not sent": time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := &sender{slow: time.Minute, well: time.Now().Add(well)}
@@ -139,8 +147,8 @@ func TestWhileSending(t *testing.T) {
 				if err := s.Cancel(t.Context(), "a"); err != nil {
 					t.Error(err)
 				}
-				// The first, whose sending ends after this, must not be tried
-				// again nor take the second's place.
+				// The first one is still being sent. It must not be tried
+				// again, nor take the second one's place.
 				if err := s.At(t.Context(), "a", time.Now().Add(2*time.Hour), "second"); err != nil {
 					t.Error(err)
 				}
@@ -175,12 +183,12 @@ func TestWhileSending(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			started := time.Now()
 			s.Close()
-			// The sender looks at its context when it is done.
+			// The sender looks at its context only when it is done.
 			if took := time.Since(started); took != 30*time.Second {
-				t.Errorf("Close returned after %s, want 30s: when the last message was sent", took)
+				t.Errorf("Close returned after %s, want 30s: once the last message was sent", took)
 			}
 			if !q.ended {
-				t.Error("the context that a message is sent with did not end")
+				t.Error("the message's context did not end")
 			}
 		})
 	})
@@ -203,7 +211,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// sender is a queue that fails until a time.
+// sender is a queue that fails until well.
 type sender struct {
 	well time.Time
 	slow time.Duration // how long a Send takes
@@ -231,7 +239,7 @@ func (q *sender) Send(ctx context.Context, messages []queue.Message) []error {
 	return []error{ctx.Err()}
 }
 
-// check tests when each message was tried, since the bubble's clock began.
+// check compares when each message was tried, since the start of the bubble's clock.
 func (q *sender) check(t *testing.T, want map[string][]time.Duration) {
 	t.Helper()
 	began := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)

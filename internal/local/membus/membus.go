@@ -1,5 +1,5 @@
-// Package membus keeps events of undelivered results in memory, as an EventBridge event bus would take them: for local
-// runs and tests.
+// Package membus takes events of undelivered results and keeps them in memory, in
+// place of an EventBridge event bus. It is for local runs and tests.
 package membus
 
 import (
@@ -10,13 +10,13 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// Bus takes events. The zero value is ready.
+// Bus keeps events. The zero value is ready to use.
 type Bus struct {
 	mu   sync.Mutex
 	sent []job.Undelivered
 }
 
-// SendUndelivered takes an event.
+// SendUndelivered keeps an event.
 func (b *Bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (b *Bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	return nil
 }
 
-// Sent returns the events so far, in their order.
+// Sent returns the events in the order in which they were sent.
 func (b *Bus) Sent() []job.Undelivered {
 	b.mu.Lock()
 	defer b.mu.Unlock()

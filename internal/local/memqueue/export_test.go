@@ -2,8 +2,8 @@ package memqueue
 
 import "time"
 
-// Hidden is for how many whole seconds a received message is hidden from now
-// on, rounded up.
+// Hidden returns how long a received message is still hidden, rounded up to whole
+// seconds.
 func (q *Queue) Hidden(receipt string) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -11,7 +11,7 @@ func (q *Queue) Hidden(receipt string) time.Duration {
 	return max((d + time.Second - 1).Truncate(time.Second), 0)
 }
 
-// InFlight says whether a receipt handle is its message's last one.
+// InFlight reports whether a receipt handle is its message's last one.
 func (q *Queue) InFlight(receipt string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,8 +1,8 @@
-// Package memqueue is a queue in memory that behaves like a standard Amazon
-// SQS queue with an AWS Lambda event source mapping: visibility timeout,
-// receive count, delays, batching window, partial batch responses and a
-// dead-letter queue. It calls a handler with the events that Lambda would call
-// it with, so that a handler cannot tell the difference.
+// Package memqueue provides a queue in memory that behaves like a standard Amazon
+// SQS queue with an AWS Lambda event source mapping: visibility timeout, receive
+// count, delays, batching window, partial batch responses and a dead-letter queue.
+// It calls a handler with the events that Lambda would pass, so that a handler
+// cannot tell the difference.
 package memqueue
 
 import (
@@ -23,44 +23,44 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Config says how a queue behaves.
+// Config configures a [Queue].
 type Config struct {
-	// Name is the last part of the queue's ARN. It may not be empty.
+	// Name is the last part of the queue's ARN. Required.
 	Name string
 
-	// VisibilityTimeout is how long a received message stays hidden. 0
-	// means 30 s, as with SQS.
+	// VisibilityTimeout is how long a received message stays hidden. 0 means
+	// 30 s, as with SQS.
 	VisibilityTimeout time.Duration
 
 	// HandlerTimeout bounds one call of the handler, as a Lambda function's
-	// timeout does: its context ends then, and what it answers later does
-	// not count. 0 means VisibilityTimeout.
+	// timeout does: the handler's context ends, and a later response is ignored.
+	// 0 means VisibilityTimeout.
 	HandlerTimeout time.Duration
 
 	// MaxReceives is how often a message is received before it moves to
-	// DeadLetters. It is needed there, and means nothing without.
+	// DeadLetters. Required with DeadLetters, and ignored without.
 	MaxReceives int
 
-	// DeadLetters takes the messages that were received too often. Nil
-	// means that they are received for ever.
+	// DeadLetters takes the messages that were received too often. Nil means that
+	// there is no limit.
 	DeadLetters *Queue
 
-	// BatchSize is how many messages one event holds at most. 0 means 10.
+	// BatchSize is the maximum number of messages in an event. 0 means 10.
 	BatchSize int
 
-	// Window is how long messages are collected for an event, from the first
-	// one that is received for it (MaximumBatchingWindowInSeconds of a Lambda
-	// event source mapping). An event goes out at once when it holds BatchSize
-	// messages. What is collected is received: the visibility timeout has
-	// begun, so that Window has to be shorter. 0 means that an event holds
-	// what is visible at once.
+	// Window is how long messages are collected for an event, from the first one
+	// that is received for it (MaximumBatchingWindowInSeconds of a Lambda event
+	// source mapping). An event is handled at once when it holds BatchSize
+	// messages. A collected message has been received: its visibility timeout has
+	// begun, so Window must be shorter. 0 means that an event holds what is
+	// visible at once.
 	Window time.Duration
 
-	// Concurrency is how many events are handled at a time. 0 means 10.
+	// Concurrency is how many events are handled at the same time. 0 means 10.
 	Concurrency int
 
-	// Log gets the handler's errors, as Lambda would log them, and a warning
-	// for each message that moves to DeadLetters. Nil means slog.Default().
+	// Log logs the handler's errors, as Lambda does, and a warning for each message
+	// that moves to DeadLetters. Nil means slog.Default().
 	Log *slog.Logger
 }
 
@@ -74,8 +74,8 @@ type Queue struct {
 	arn string
 
 	mu       sync.Mutex
-	ready    line // visible, the first that was sent first
-	hidden   line // not visible when it was last looked at, the first to become so first
+	ready    line // visible messages, in the order in which they were sent
+	hidden   line // messages that were hidden when last checked, the first to become visible first
 	inFlight map[string]*message
 	serial   int
 	changed  chan struct{} // closed and replaced at every change
@@ -83,23 +83,23 @@ type Queue struct {
 
 type message struct {
 	id            string
-	place         int   // its number in the order they were sent
-	in            *line // ready or hidden, nil once it is deleted
-	index         int   // in it
+	place         int   // its number in the order of sending
+	in            *line // ready or hidden; nil once the message is deleted
+	index         int   // in that line
 	body          string
 	group         string
 	sent          time.Time
 	firstReceived time.Time
 	visible       time.Time
 	receives      int
-	receipt       string // the last receipt handle; earlier ones no longer count
+	receipt       string // the last receipt handle; earlier ones are invalid
 }
 
-// ErrNoSuchReceipt says that a receipt handle is unknown, is not the message's
-// last one, or that the message is visible again.
+// ErrNoSuchReceipt means that a receipt handle is unknown or not the message's last
+// one, or that the message is visible again.
 var ErrNoSuchReceipt = errors.New("no message is in flight under this receipt handle")
 
-// New makes an empty queue.
+// New returns an empty queue.
 func New(cfg Config) (*Queue, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("a queue needs a name")
@@ -125,7 +125,8 @@ func New(cfg Config) (*Queue, error) {
 		cfg.VisibilityTimeout = 30 * time.Second
 	}
 	if cfg.Window >= cfg.VisibilityTimeout {
-		return nil, fmt.Errorf("queue %s: the window of %s is not shorter than the visibility timeout of %s", cfg.Name, cfg.Window, cfg.VisibilityTimeout)
+		return nil, fmt.Errorf("queue %s: the window of %s is not shorter than the visibility timeout of %s",
+			cfg.Name, cfg.Window, cfg.VisibilityTimeout)
 	}
 	if cfg.HandlerTimeout == 0 {
 		cfg.HandlerTimeout = cfg.VisibilityTimeout
@@ -149,8 +150,8 @@ func New(cfg Config) (*Queue, error) {
 	}, nil
 }
 
-// Send queues messages. It gives an error for each message, nil where it was
-// queued.
+// Send queues messages. It returns an error for each message, nil if the message
+// was queued.
 func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 	errs := make([]error, len(messages))
 	q.mu.Lock()
@@ -168,7 +169,8 @@ func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 		q.serial++
 		q.hidden.add(&message{
 			id: fmt.Sprintf("%s-%d", q.cfg.Name, q.serial), place: q.serial,
-			body: m.Body, group: m.Group, sent: now, visible: now.Add(time.Duration(m.DelaySeconds()) * time.Second),
+			body: m.Body, group: m.Group, sent: now,
+			visible: now.Add(time.Duration(m.DelaySeconds()) * time.Second),
 		})
 	}
 	q.signal()
@@ -178,10 +180,10 @@ func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 // maxVisibility is the longest visibility timeout (Amazon SQS quotas).
 const maxVisibility = 12 * time.Hour
 
-// ChangeVisibility hides a received message for d from now on. 0 or less lets
-// it be received again at once. d is rounded up to whole seconds, as SQS knows
-// no others, and is 12 hours at most. It fails with [ErrNoSuchReceipt] where
-// the message is not in flight any more.
+// ChangeVisibility hides a received message for d from now on. After 0 or less, it
+// can be received again at once. d is rounded up to whole seconds, since SQS knows
+// no others, and is at most 12 hours. ChangeVisibility fails with
+// [ErrNoSuchReceipt] if the message is no longer in flight.
 func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -200,7 +202,7 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	return nil
 }
 
-// Len is how many messages the queue holds, hidden ones included.
+// Len returns the number of messages on the queue, hidden ones included.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -209,9 +211,8 @@ func (q *Queue) Len() int {
 
 func (q *Queue) len() int { return q.ready.Len() + q.hidden.Len() }
 
-// Undelayed is how many messages the queue holds that are not held back by the
-// delay they were sent with: those that are visible, and those that were
-// received.
+// Undelayed returns the number of messages on the queue whose delay is over: those
+// that are visible, and those that were received.
 func (q *Queue) Undelayed() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -228,16 +229,15 @@ func (q *Queue) undelayed() int {
 	return n
 }
 
-// Drained waits until the queue holds no message, hidden ones included. It
-// fails with ctx's error where ctx ends before.
+// Drained waits until the queue is empty, hidden messages included. It fails with
+// ctx's error if ctx ends before.
 func (q *Queue) Drained(ctx context.Context) error { return q.until(ctx, q.len) }
 
-// Idle waits until the queue has nothing to do for now: it holds no message but
-// those whose delay is not over, however long that takes. It fails with ctx's
-// error where ctx ends before.
+// Idle waits until nothing can be done now: the queue holds only messages whose
+// delay is not over. It fails with ctx's error if ctx ends before.
 func (q *Queue) Idle(ctx context.Context) error { return q.until(ctx, q.undelayed) }
 
-// until waits until a number is 0 that only a change of the queue can make so.
+// until waits until number returns 0, which only a change of the queue can cause.
 func (q *Queue) until(ctx context.Context, number func() int) error {
 	for {
 		q.mu.Lock()
@@ -254,7 +254,7 @@ func (q *Queue) until(ctx context.Context, number func() int) error {
 	}
 }
 
-// Bodies are the bodies of the messages that the queue holds, oldest first.
+// Bodies returns the bodies of the messages on the queue, oldest first.
 func (q *Queue) Bodies() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -267,10 +267,9 @@ func (q *Queue) Bodies() []string {
 	return bodies
 }
 
-// Run receives messages and calls the handler until ctx ends. It then waits
-// until all that was received is handled: the handler's context does not end
-// with ctx, but at [Config.HandlerTimeout], as a Lambda function's ends with
-// its timeout.
+// Run receives messages and calls the handler until ctx ends. It then waits until
+// everything that was received is handled. The handler's context does not end with
+// ctx, but at [Config.HandlerTimeout], as in Lambda.
 func (q *Queue) Run(ctx context.Context, handler Handler) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -292,10 +291,10 @@ func (q *Queue) Run(ctx context.Context, handler Handler) {
 	}
 }
 
-// receive waits for messages and collects them. It gives false when ctx ended
+// receive waits for messages and collects them. It returns false if ctx ended
 // before there were any.
 func (q *Queue) receive(ctx context.Context) (event events.SQSEvent, ok bool) {
-	var closes time.Time // when the window does
+	var closes time.Time // when the window closes
 	for ctx.Err() == nil {
 		q.mu.Lock()
 		now := time.Now()
@@ -326,9 +325,9 @@ func (q *Queue) receive(ctx context.Context) (event events.SQSEvent, ok bool) {
 	return event, len(event.Records) > 0
 }
 
-// take adds the messages that are visible to an event, as many as it has room
-// for, and says when the next one will be visible: zero if the queue is empty.
-// Who was received too often moves on instead.
+// take adds visible messages to an event, as many as fit. It returns when the next
+// message will be visible; zero means that the queue is empty. Messages that were
+// received too often move to the dead-letter queue.
 func (q *Queue) take(event *events.SQSEvent, now time.Time) (next time.Time) {
 	for q.hidden.Len() > 0 && !q.hidden.messages[0].visible.After(now) {
 		m := q.hidden.messages[0]
@@ -341,7 +340,8 @@ func (q *Queue) take(event *events.SQSEvent, now time.Time) (next time.Time) {
 		q.ready.drop(m)
 		if q.cfg.DeadLetters != nil && m.receives >= q.cfg.MaxReceives {
 			delete(q.inFlight, m.receipt)
-			q.cfg.Log.Warn("a message moves to the dead-letter queue", "queue", q.cfg.Name, "message_id", m.id, "receives", m.receives)
+			q.cfg.Log.Warn("message moves to the dead-letter queue",
+				"queue", q.cfg.Name, "message_id", m.id, "receives", m.receives)
 			q.cfg.DeadLetters.accept(m)
 			moved = true
 			continue
@@ -384,8 +384,8 @@ func (q *Queue) record(m *message, now time.Time) events.SQSMessage {
 	}
 }
 
-// handle calls the handler and deletes what it did not report as failed. A
-// handler that fails, panics or answers too late fails its whole batch.
+// handle calls the handler and deletes the messages that it does not report as
+// failed. If it fails, panics or responds too late, its whole batch has failed.
 func (q *Queue) handle(ctx context.Context, handler Handler, event events.SQSEvent) {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.HandlerTimeout)
 	defer cancel()
@@ -394,18 +394,19 @@ func (q *Queue) handle(ctx context.Context, handler Handler, event events.SQSEve
 		err = fmt.Errorf("it took longer than %s", q.cfg.HandlerTimeout)
 	}
 	if err != nil {
-		q.cfg.Log.Error("the handler failed", "queue", q.cfg.Name, "error", err)
+		q.cfg.Log.Error("handler failed", "queue", q.cfg.Name, "error", err)
 		return
 	}
 	failed := make(map[string]bool)
 	for _, f := range response.BatchItemFailures {
 		failed[f.ItemIdentifier] = true
 	}
-	// An identifier that is not in the batch fails all of it, as the event
-	// source mapping cannot know which message was meant.
+	// An identifier that is not in the batch fails the whole batch, since the
+	// event source mapping cannot know which message was meant.
 	for id := range failed {
 		if !holds(event, id) {
-			q.cfg.Log.Error("the handler reported a message that was not in its batch", "queue", q.cfg.Name, "message_id", id)
+			q.cfg.Log.Error("handler reported a message that is not in its batch",
+				"queue", q.cfg.Name, "message_id", id)
 			return
 		}
 	}
@@ -437,8 +438,8 @@ func holds(event events.SQSEvent, id string) bool {
 	return false
 }
 
-// remove deletes a message by its last receipt handle; an older one deletes
-// nothing, as the message has been received again since.
+// remove deletes a message by its last receipt handle. An older one deletes
+// nothing, since the message has been received again.
 func (q *Queue) remove(receipt string) {
 	m := q.inFlight[receipt]
 	if m == nil {
@@ -448,7 +449,7 @@ func (q *Queue) remove(receipt string) {
 	m.in.drop(m)
 }
 
-// accept takes a message from the queue whose dead-letter queue this is.
+// accept adds a message that another queue moves here as a dead letter.
 func (q *Queue) accept(m *message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -458,7 +459,7 @@ func (q *Queue) accept(m *message) {
 	q.signal()
 }
 
-// signal wakes whoever waits for messages, or for there being none.
+// signal wakes everything that waits for messages, or for their end.
 func (q *Queue) signal() {
 	close(q.changed)
 	q.changed = make(chan struct{})

@@ -27,8 +27,8 @@ func TestContract(t *testing.T) {
 	queuetest.Run(t, func(t *testing.T, test func(t *testing.T, s queuetest.Subject)) {
 		synctest.Test(t, func(t *testing.T) {
 			q := open(t, memqueue.Config{BatchSize: 1000, VisibilityTimeout: time.Hour})
-			// receive receives what becomes visible within d, once. It gives
-			// when that was, too.
+			// receive receives each message that becomes visible within d, once. It
+			// also returns when that was.
 			receive := func(d time.Duration) (all []events.SQSMessage, at []time.Time) {
 				var mu sync.Mutex
 				stop := run(q, func(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
@@ -52,7 +52,9 @@ func TestContract(t *testing.T) {
 					var queued []queue.Message
 					records, at := receive(queue.MaxDelay + time.Second)
 					for i, r := range records {
-						queued = append(queued, queue.Message{Body: r.Body, Group: r.Attributes["MessageGroupId"], Delay: at[i].Sub(started)})
+						queued = append(queued, queue.Message{
+							Body: r.Body, Group: r.Attributes["MessageGroupId"], Delay: at[i].Sub(started),
+						})
 					}
 					return queued
 				},
@@ -131,7 +133,7 @@ func TestEvent(t *testing.T) {
 	})
 }
 
-// TestComeBack tests when what the handler did not finish comes back.
+// TestComeBack tests when messages come back that the handler did not finish.
 func TestComeBack(t *testing.T) {
 	const visibility = 10 * time.Second
 	sleep := func(d time.Duration) handler {
@@ -182,7 +184,7 @@ func TestComeBack(t *testing.T) {
 		},
 		"unknown identifier": {
 			first: func(context.Context, *memqueue.Queue, events.SQSEvent) (events.SQSEventResponse, error) {
-				return failed(events.SQSMessage{MessageId: "somebody else's"}), nil
+				return failed(events.SQSMessage{MessageId: "another batch's"}), nil
 			},
 			want: []time.Duration{0, visibility},
 		},
@@ -202,8 +204,8 @@ func TestComeBack(t *testing.T) {
 			},
 			want: []time.Duration{0},
 		},
-		// The handler still works when its message comes back: its late
-		// success must not take the message from who has it now.
+		// The handler still runs when its message comes back. Its late success
+		// must not delete the message, which is in flight again.
 		"slower than the visibility timeout": {
 			cfg: memqueue.Config{HandlerTimeout: time.Minute}, first: sleep(visibility + time.Second),
 			want: []time.Duration{0, visibility},
@@ -270,7 +272,8 @@ func TestLateSuccessDoesNotDelete(t *testing.T) {
 		})
 		time.Sleep(16 * time.Second)
 		if q.Len() != 1 {
-			t.Errorf("the queue holds %d messages: a success under an old receipt handle deleted the one that is in flight again", q.Len())
+			t.Errorf("the queue holds %d messages: a success under an old receipt handle "+
+				"deleted the message that is in flight again", q.Len())
 		}
 		stop()
 	})
@@ -281,7 +284,7 @@ func TestPartialBatchResponse(t *testing.T) {
 		q := open(t, memqueue.Config{})
 		send(t, q, bodies("a", "b", "c", "d")...)
 		stop := run(q, func(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-			// One of them twice: this fails it once, and no other.
+			// One of them is reported twice, which fails it once and no other.
 			return failed(event.Records[1], event.Records[3], event.Records[1]), nil
 		})
 		synctest.Wait()
@@ -318,7 +321,8 @@ func TestStaleReceipts(t *testing.T) {
 		})
 		change := func(receipt string, d time.Duration, ok bool) {
 			t.Helper()
-			if err := q.ChangeVisibility(t.Context(), receipt, d); errors.Is(err, memqueue.ErrNoSuchReceipt) == ok || (err == nil) != ok {
+			err := q.ChangeVisibility(t.Context(), receipt, d)
+			if errors.Is(err, memqueue.ErrNoSuchReceipt) == ok || (err == nil) != ok {
 				t.Errorf("error %v, want one: %t", err, !ok)
 			}
 		}
@@ -327,7 +331,7 @@ func TestStaleReceipts(t *testing.T) {
 		if len(receipts) != 2 {
 			t.Fatalf("received %d times", len(receipts))
 		}
-		change(receipts[0], 0, false) // it was received again since
+		change(receipts[0], 0, false) // it has been received again
 		change(receipts[1], time.Minute, true)
 		change(receipts[1], 0, true)
 		change(receipts[1], time.Minute, false) // it is visible
@@ -370,10 +374,10 @@ func TestDeadLetters(t *testing.T) {
 		}
 		for _, want := range []string{"level=WARN", "queue=jobs", "message_id=jobs-2", "receives=3"} {
 			if !strings.Contains(log.String(), want) {
-				t.Errorf("the log does not say %s:\n%s", want, log.String())
+				t.Errorf("the log does not have %s:\n%s", want, log.String())
 			}
 		}
-		// The dead-letter queue is a queue, too: the message can be handled there at once.
+		// A dead-letter queue is a queue: the message can be handled there at once.
 		stop = run(dead, func(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 			if id := event.Records[0].MessageId; id != "jobs-2" {
 				t.Errorf("the dead letter is message %s, want jobs-2", id)
@@ -430,8 +434,8 @@ func TestBatchesAndConcurrency(t *testing.T) {
 		if diff := cmp.Diff([]int{2, 3, 3, 3, 3}, sizes); diff != "" {
 			t.Errorf("batch sizes (-want +got):\n%s", diff)
 		}
-		// Two that start at the same time may note their batches in either
-		// order; older pairs of batches come first all the same.
+		// Two handlers that start at the same time may record their batches in
+		// either order. Older pairs of batches still come first.
 		slices.Sort(got[:6])
 		slices.Sort(got[6:12])
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -450,7 +454,7 @@ func TestWindow(t *testing.T) {
 	for name, row := range map[string]struct {
 		messages []queue.Message // the bodies, each visible after its delay
 		fail     string          // this one fails at its first receive
-		endAt    time.Duration   // 0 means after all is handled
+		endAt    time.Duration   // 0 means after everything is handled
 		want     []event
 	}{
 		"one": {
@@ -458,22 +462,27 @@ func TestWindow(t *testing.T) {
 			want:     []event{{window, []string{"a"}}},
 		},
 		"the window begins with the first": {
-			messages: []queue.Message{{Body: "a", Delay: 10 * time.Second}, {Body: "b", Delay: 14 * time.Second}, {Body: "c", Delay: 16 * time.Second}},
-			want:     []event{{15 * time.Second, []string{"a", "b"}}, {21 * time.Second, []string{"c"}}},
+			messages: []queue.Message{
+				{Body: "a", Delay: 10 * time.Second}, {Body: "b", Delay: 14 * time.Second}, {Body: "c", Delay: 16 * time.Second},
+			},
+			want: []event{{15 * time.Second, []string{"a", "b"}}, {21 * time.Second, []string{"c"}}},
 		},
 		"a full batch at once": {
 			messages: bodies("a", "b", "c"),
 			want:     []event{{0, []string{"a", "b", "c"}}},
 		},
-		"what is over has a window of its own": {
+		"the rest has a window of its own": {
 			messages: bodies("a", "b", "c", "d"),
 			want:     []event{{0, []string{"a", "b", "c"}}, {window, []string{"d"}}},
 		},
 		"a batch that becomes full": {
-			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: time.Second}, {Body: "c", Delay: 3 * time.Second}, {Body: "d", Delay: 4 * time.Second}},
-			want:     []event{{3 * time.Second, []string{"a", "b", "c"}}, {9 * time.Second, []string{"d"}}},
+			messages: []queue.Message{
+				{Body: "a"}, {Body: "b", Delay: time.Second},
+				{Body: "c", Delay: 3 * time.Second}, {Body: "d", Delay: 4 * time.Second},
+			},
+			want: []event{{3 * time.Second, []string{"a", "b", "c"}}, {9 * time.Second, []string{"d"}}},
 		},
-		// It was received at 0, not when its event went out.
+		// The message was received at 0, not when its event was handled.
 		"the visibility timeout begins before": {
 			messages: bodies("a"), fail: "a",
 			want: []event{{window, []string{"a"}}, {visibility + window, []string{"a"}}},
@@ -483,8 +492,9 @@ func TestWindow(t *testing.T) {
 			want: []event{{window, []string{"a"}}, {visibility + 4*time.Second, []string{"b", "a"}}},
 		},
 		"what is collected at the end is handled": {
-			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: time.Second}, {Body: "c", Delay: 3 * time.Second}}, endAt: 2 * time.Second,
-			want: []event{{2 * time.Second, []string{"a", "b"}}},
+			messages: []queue.Message{{Body: "a"}, {Body: "b", Delay: time.Second}, {Body: "c", Delay: 3 * time.Second}},
+			endAt:    2 * time.Second,
+			want:     []event{{2 * time.Second, []string{"a", "b"}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -542,7 +552,7 @@ func TestRunDrains(t *testing.T) {
 			return events.SQSEventResponse{}, nil
 		})
 		if took := time.Since(started); took != 5*time.Second {
-			t.Errorf("Run returned after %s, want 5s: when the last event was handled", took)
+			t.Errorf("Run returned after %s, want 5s: once the last event was handled", took)
 		}
 		if ended != nil {
 			t.Errorf("the handler's context ended with Run's: %v", ended)
@@ -562,7 +572,7 @@ func TestRunDrains(t *testing.T) {
 func TestRunWithEndedContextReceivesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for range 100 { // Run could take either of two ways
+	for range 100 { // a select could choose either case
 		q := open(t, memqueue.Config{})
 		send(t, q, queue.Message{Body: "x"})
 		q.Run(ctx, func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
@@ -589,7 +599,7 @@ func TestHandlerTimeout(t *testing.T) {
 			t.Errorf("the handler's context ended after %s, want 7s", took)
 		}
 		if q.Len() != 1 {
-			t.Error("an answer that came too late counted")
+			t.Error("a response that came too late counted")
 		}
 	})
 }
@@ -604,13 +614,13 @@ func TestDrained(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		if err := q.Drained(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a queue that nobody works on: %v", err)
+			t.Errorf("a queue that does not run: %v", err)
 		}
 	})
 }
 
-// TestIdle tests that a queue is idle although a message waits for its time, and
-// is not while one is visible, or was received.
+// TestIdle tests that a queue with a delayed message is idle, and one with a
+// message that is visible, or was received, is not.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, memqueue.Config{VisibilityTimeout: time.Hour})
@@ -624,7 +634,7 @@ func TestIdle(t *testing.T) {
 		}
 		send(t, q, queue.Message{Body: "later", Delay: 10 * time.Minute})
 		if !idle() || q.Undelayed() != 0 || q.Len() != 1 {
-			t.Error("a queue with a message for later is not idle")
+			t.Error("a queue with a delayed message is not idle")
 		}
 		send(t, q, queue.Message{Body: "now"})
 		if idle() || q.Undelayed() != 1 {
@@ -644,16 +654,16 @@ func TestIdle(t *testing.T) {
 			t.Error("a queue with a message that is tried again later is idle")
 		}
 		fail = false
-		// 10 minutes after the start, the message that waited comes; an hour after
-		// it, the one that failed.
+		// The delayed message comes 10 minutes after the start, and the one that
+		// failed an hour after it.
 		if err := q.Idle(t.Context()); err != nil || q.Len() != 0 {
 			t.Errorf("%v, with %d messages", err, q.Len())
 		}
 	})
 }
 
-// TestSendWakes tests that a Run that waits for a message that is hidden for
-// long takes a new one at once.
+// TestSendWakes tests that Run receives a new message at once, while another one
+// is hidden for long.
 func TestSendWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, memqueue.Config{VisibilityTimeout: time.Hour})
@@ -673,9 +683,9 @@ func TestSendWakes(t *testing.T) {
 	})
 }
 
-// TestNothingVanishes tests that every message is deleted, still there, or in
-// the dead-letter queue, whatever handlers do, and that none is handled after
-// it was deleted.
+// TestNothingVanishes tests that every message is deleted, on the queue or in the
+// dead-letter queue, whatever handlers do. No message is handled after it was
+// deleted.
 func TestNothingVanishes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -696,15 +706,15 @@ func TestNothingVanishes(t *testing.T) {
 				t.Fatal(err)
 			}
 			n := rapid.IntRange(1, 12).Draw(t, "messages")
-			// What the handler does with each message at each receive. All
-			// of it is drawn before, as the handlers run side by side.
+			// What the handler does with each message at each receive. Everything
+			// is drawn before, since the handlers run concurrently.
 			type deed struct {
-				Slow time.Duration // how long it works
-				Fail bool          // whether it reports the message as failed
-				Hide int           // changes the visibility to these seconds, but for -1
+				Slow time.Duration // how long it takes
+				Fail bool          // reports the message as failed
+				Hide int           // changes the visibility to these seconds; -1 does not
 				Die  bool          // fails the whole batch
-				// odd keeps two things from happening at the same instant:
-				// which of them is first would be anybody's guess.
+				// odd keeps two things from happening at the same instant, in an
+				// unknown order.
 				odd time.Duration
 			}
 			odd := rand.New(rand.NewPCG(1, 2))
@@ -728,7 +738,7 @@ func TestNothingVanishes(t *testing.T) {
 
 			var mu sync.Mutex
 			receives := make(map[string]int)
-			last := make(map[string]string) // body -> the receipt handle that counts
+			last := make(map[string]string) // body -> the valid receipt handle
 			deleted := make(map[string]bool)
 			stop := run(q, func(ctx context.Context, event events.SQSEvent) (response events.SQSEventResponse, err error) {
 				mu.Lock()
@@ -740,10 +750,10 @@ func TestNothingVanishes(t *testing.T) {
 						t.Errorf("message %s is handled after it was deleted", r.Body)
 					}
 					if got := r.Attributes["ApproximateReceiveCount"]; got != fmt.Sprint(receives[r.Body]) {
-						t.Errorf("message %s is received for the %dth time, and its receive count is %s", r.Body, receives[r.Body], got)
+						t.Errorf("message %s was received %d times, and its receive count is %s", r.Body, receives[r.Body], got)
 					}
 					if receives[r.Body] > cfg.MaxReceives {
-						t.Errorf("message %s is received %d times", r.Body, receives[r.Body])
+						t.Errorf("message %s was received %d times", r.Body, receives[r.Body])
 						mu.Unlock()
 						return response, errors.New("too often")
 					}
@@ -753,7 +763,7 @@ func TestNothingVanishes(t *testing.T) {
 				for i, d := range todo {
 					time.Sleep(d.Slow + d.odd)
 					if d.Hide >= 0 {
-						// It may have come back by now; then this does nothing.
+						// Without effect if the message has come back already.
 						_ = q.ChangeVisibility(ctx, event.Records[i].ReceiptHandle, time.Duration(d.Hide)*time.Second)
 					}
 				}
@@ -765,7 +775,8 @@ func TestNothingVanishes(t *testing.T) {
 						return response, errors.New("broken")
 					}
 					if d.Fail {
-						response.BatchItemFailures = append(response.BatchItemFailures, failed(event.Records[i]).BatchItemFailures...)
+						response.BatchItemFailures = append(response.BatchItemFailures,
+							failed(event.Records[i]).BatchItemFailures...)
 					}
 				}
 				if ctx.Err() != nil {
@@ -773,7 +784,7 @@ func TestNothingVanishes(t *testing.T) {
 				}
 				for i, d := range todo {
 					r := event.Records[i]
-					// With a window it may have been received again, and
+					// With a window, the message may have been received again and
 					// wait for its event.
 					collected := cfg.Window > 0 && !q.InFlight(r.ReceiptHandle)
 					if !d.Fail && last[r.Body] == r.ReceiptHandle && !moved(cfg.DeadLetters, r.Body) && !collected {
@@ -795,8 +806,8 @@ func TestNothingVanishes(t *testing.T) {
 					where[body]++
 				}
 				if where[body] != 1 {
-					t.Errorf("message %s is in %d places: deleted %t, on the queue %t, in the dead-letter queue %t", body, where[body],
-						deleted[body], slices.Contains(q.Bodies(), body), moved(cfg.DeadLetters, body))
+					t.Errorf("message %s is in %d places: deleted %t, on the queue %t, in the dead-letter queue %t",
+						body, where[body], deleted[body], slices.Contains(q.Bodies(), body), moved(cfg.DeadLetters, body))
 				}
 				if moved(cfg.DeadLetters, body) && receives[body] != cfg.MaxReceives {
 					t.Errorf("message %s is a dead letter after %d receives, want %d", body, receives[body], cfg.MaxReceives)
@@ -808,7 +819,7 @@ func TestNothingVanishes(t *testing.T) {
 
 func moved(dead *memqueue.Queue, body string) bool { return slices.Contains(dead.Bodies(), body) }
 
-// handler is a memqueue.Handler that has its queue at hand.
+// handler is a [memqueue.Handler] that is also passed its queue.
 type handler func(context.Context, *memqueue.Queue, events.SQSEvent) (events.SQSEventResponse, error)
 
 func open(t *testing.T, cfg memqueue.Config) *memqueue.Queue {
@@ -826,7 +837,7 @@ func open(t *testing.T, cfg memqueue.Config) *memqueue.Queue {
 	return q
 }
 
-// run starts the queue. stop ends it and waits until all is handled.
+// run starts the queue. stop ends it and waits until everything is handled.
 func run(q *memqueue.Queue, h memqueue.Handler) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -854,7 +865,8 @@ func bodies(all ...string) []queue.Message {
 
 func failed(messages ...events.SQSMessage) (response events.SQSEventResponse) {
 	for _, m := range messages {
-		response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		response.BatchItemFailures = append(response.BatchItemFailures,
+			events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
 	}
 	return response
 }

@@ -9,15 +9,17 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Recorder is a queue that delivers nothing. It records the messages that are sent to it, and how long received
-// messages are hidden. Its user hands the messages to a handler. The zero value is ready.
+// Recorder is a queue that delivers nothing. It records the messages that are sent
+// to it, and how long received messages are hidden. Its user passes the messages to
+// a handler. The zero value is ready to use.
 type Recorder struct {
 	mu     sync.Mutex
 	sent   []queue.Message
 	hidden time.Duration
 }
 
-// Send records the messages. It returns an error for each message that SQS would not take.
+// Send records the messages. It returns an error for each message that SQS would
+// refuse.
 func (r *Recorder) Send(ctx context.Context, messages []queue.Message) []error {
 	errs := make([]error, len(messages))
 	r.mu.Lock()
@@ -33,7 +35,7 @@ func (r *Recorder) Send(ctx context.Context, messages []queue.Message) []error {
 	return errs
 }
 
-// ChangeVisibility records d. It takes every receipt handle.
+// ChangeVisibility records d. It accepts any receipt handle.
 func (r *Recorder) ChangeVisibility(_ context.Context, _ string, d time.Duration) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,7 +43,7 @@ func (r *Recorder) ChangeVisibility(_ context.Context, _ string, d time.Duration
 	return nil
 }
 
-// Take returns the messages that were sent since the last Take, in their order.
+// Take returns the messages that were sent since the last Take.
 func (r *Recorder) Take() []queue.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +52,7 @@ func (r *Recorder) Take() []queue.Message {
 	return taken
 }
 
-// TakeBodies is [Recorder.Take] for the bodies alone.
+// TakeBodies is like [Recorder.Take], but returns only the bodies.
 func (r *Recorder) TakeBodies() []string {
 	var bodies []string
 	for _, m := range r.Take() {

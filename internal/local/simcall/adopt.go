@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Adopt makes a webhook come from a simulated call: it gets this call id and
-// this control URL, and keeps everything else.
+// Adopt returns a copy of a webhook with another call id and control URL, so that
+// it comes from a simulated call.
 func Adopt(webhook []byte, callID, controlURL string) ([]byte, error) {
 	var document map[string]any
 	if err := json.Unmarshal(webhook, &document); err != nil {

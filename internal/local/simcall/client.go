@@ -13,9 +13,9 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Post delivers m to the call that controlURL belongs to, without HTTP. The call takes the JSON
-// that m makes, as Vapi does. A control URL without the form …/<call id>/control is taken as the
-// call's id.
+// Post delivers m to the call of controlURL, without HTTP. The call parses m's JSON,
+// as Vapi does. If controlURL does not end in /<call id>/control, it is the call's
+// id itself.
 func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	wire, err := json.Marshal(m)
 	if err == nil {
@@ -32,8 +32,8 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
 }
 
-// Client posts control messages with a real control client. It posts those for [Host] to the
-// simulated calls.
+// Client posts control messages with a real control client: those for [Host] to the
+// simulated calls, and all others to their control URLs.
 type Client struct {
 	Control *vapiclient.ControlClient
 	URL     string // where [Calls.Handler] is served, without a slash at the end
@@ -47,8 +47,8 @@ func (c Client) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 	return c.Control.Post(ctx, controlURL, m)
 }
 
-// API simulates the part of Vapi's API that starts outbound calls and continues chats. It takes
-// everything and records it. The zero value is ready.
+// API simulates the part of Vapi's API that starts outbound calls and continues
+// chats. It accepts and records everything. The zero value is ready to use.
 type API struct {
 	mu    sync.Mutex
 	calls []vapiclient.NewCall

@@ -1,5 +1,5 @@
-// Package simcall simulates the calls at Vapi's end: it serves their control
-// URLs and keeps what is posted there.
+// Package simcall simulates calls at Vapi: it serves their control URLs and keeps
+// the control messages.
 package simcall
 
 import (
@@ -11,32 +11,32 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// Host is the host of the control URLs in the sample webhooks. It has the form
-// of Vapi's own and does not exist; the local run answers for it.
+// Host is the host of the control URLs in the sample webhooks. It looks like
+// Vapi's own hosts, and does not exist: in a local run, [Client] replaces it.
 const Host = "simulated-call.vapi.ai"
 
-// maxMessage bounds one control message.
+// maxMessage is the maximum size of a control message, in bytes.
 const maxMessage = 1 << 20
 
-// Calls is a number of live calls, each by its id. The zero value is ready.
+// Calls holds the simulated calls. A call exists as soon as a message is posted to
+// it. The zero value is ready to use.
 type Calls struct {
-	// Heard is called for each message, in the order of their arrival. Nil
-	// means nobody listens.
+	// Heard is called for each message, in the order of their arrival. It may be
+	// nil.
 	Heard func(callID string, m vapi.ControlMessage)
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage
 }
 
-// Messages are the messages that a call has got so far.
+// Messages returns the messages of a call so far.
 func (c *Calls) Messages(callID string) []vapi.ControlMessage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.messages[callID])
 }
 
-// Handler serves POST /<call id>/control, the path that Vapi's control URLs
-// have.
+// Handler serves POST /<call id>/control, which is the path of Vapi's control URLs.
 func (c *Calls) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{call}/control", func(w http.ResponseWriter, r *http.Request) {

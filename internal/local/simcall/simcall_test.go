@@ -42,7 +42,8 @@ func TestCalls(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b", "a"}, heard); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]vapi.ControlMessage{vapi.Say{Content: "one"}, vapi.Say{Content: "two"}}, calls.Messages("a")); diff != "" {
+	want := []vapi.ControlMessage{vapi.Say{Content: "one"}, vapi.Say{Content: "two"}}
+	if diff := cmp.Diff(want, calls.Messages("a")); diff != "" {
 		t.Error(diff)
 	}
 	if len(calls.Messages("b")) != 1 || len(calls.Messages("c")) != 0 {
@@ -50,8 +51,8 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestAdopt says what the parser finds in an adopted webhook: the new call,
-// and the old tool calls.
+// TestAdopt tests what the parser finds in an adopted webhook: the new call and the
+// old tool calls.
 func TestAdopt(t *testing.T) {
 	for _, name := range []string{"tool-calls", "no-wrapper", "control-disabled", "three-tool-calls"} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +73,7 @@ func TestAdopt(t *testing.T) {
 				t.Fatal(err)
 			}
 			before.Call.ID, before.Call.ControlURL = "mine", "http://127.0.0.1:1/mine/control"
-			for i := range before.ToolCalls { // the order and the space within are not kept
+			for i := range before.ToolCalls { // order and white space of the arguments are not kept
 				before.ToolCalls[i].Arguments, after.ToolCalls[i].Arguments = nil, nil
 			}
 			if diff := cmp.Diff(before, after); diff != "" {

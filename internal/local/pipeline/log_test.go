@@ -23,13 +23,13 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// What no log of a test in this package may hold at info level or above. The
+// What no log of a test in this package may contain at info level or above. The
 // control URLs of servers in tests end in /control.
 const plantedNumber = "+4915100000001"
 
 var planted = []string{"planted", plantedNumber, strings.TrimPrefix(plantedNumber, "+"), "/control"}
 
-// scanned is a log at info level that is searched for planted values.
+// scanned returns a logger at info level that is searched for planted values.
 func scanned(t testing.TB) *slog.Logger {
 	t.Helper()
 	var mu sync.Mutex
@@ -41,7 +41,7 @@ func scanned(t testing.TB) *slog.Logger {
 			t.Error("nothing was logged")
 		}
 	})
-	// Text, as JSON would escape some values.
+	// Text, because JSON escapes some values.
 	return slog.New(slog.NewTextHandler(writer(func(line []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -59,14 +59,16 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// TestLogOfAWholeRun has everything happen that is logged, with values planted
-// wherever one can come in: credentials, control URLs, numbers, arguments,
-// results. [scanned] looks for them.
+// TestLogOfAWholeRun makes everything happen that is logged, with values planted
+// wherever one can come in: credentials, control URLs, numbers, arguments, results.
+// [scanned] looks for them.
 func TestLogOfAWholeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		say := func(in input) asynctool.Result { return asynctool.Text("planted result of " + in.Text) }
 		catalogue := []asynctool.Definition{
-			tool("works", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) { return say(in), nil }),
+			tool("works", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+				return say(in), nil
+			}),
 			tool("silent", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
 				r := say(in)
 				r.Delivery = asynctool.Silent
@@ -118,9 +120,10 @@ func TestLogOfAWholeRun(t *testing.T) {
 			case strings.Contains(controlURL, "gone"):
 				return gone
 			case strings.Contains(controlURL, "refused"):
-				return client.Post(t.Context(), controlURL, vapi.EndCall{}) // not connected to
+				return client.Post(t.Context(), controlURL, vapi.EndCall{}) // refused without a connection
 			case n%2 == 0:
-				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, Err: errors.New("the control URL answered 503")}
+				busy := errors.New("the control URL answered 503")
+				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, Err: busy}
 			}
 			return delivered
 		})
@@ -142,15 +145,21 @@ func TestLogOfAWholeRun(t *testing.T) {
 		}
 		argument := `{"text":"planted argument ` + plantedNumber + `"}`
 		for callID, controlURL := range map[string]string{
-			"live": "https://x.vapi.ai/planted/control", "gone": "https://x.vapi.ai/planted/gone/control", "none": "",
-			"host": "https://planted.example/refused/control", "user": "https://planted:planted@x.vapi.ai/refused/control",
-			"http": "http://x.vapi.ai/planted/refused/control", "junk": "planted refused <> /control", "inner": "https://169.254.169.254/planted/refused/control",
+			"live":  "https://x.vapi.ai/planted/control",
+			"gone":  "https://x.vapi.ai/planted/gone/control",
+			"none":  "",
+			"host":  "https://planted.example/refused/control",
+			"user":  "https://planted:planted@x.vapi.ai/refused/control",
+			"http":  "http://x.vapi.ai/planted/refused/control",
+			"junk":  "planted refused <> /control",
+			"inner": "https://169.254.169.254/planted/refused/control",
 		} {
 			var list []toolCall
 			for _, tool := range set.Entries() {
 				list = append(list, toolCall{tool.Name, tool.Name, argument})
 			}
-			list = append(list, toolCall{"u", "unknown", argument}, toolCall{"m", "works", `{"planted":"planted"}`}, toolCall{"s", "works", `"planted"`},
+			list = append(list, toolCall{"u", "unknown", argument},
+				toolCall{"m", "works", `{"planted":"planted"}`}, toolCall{"s", "works", `"planted"`},
 				toolCall{"n", "works", plantedNumber[1:]}, toolCall{"k", "works", `{"text":` + plantedNumber[1:] + `}`})
 			body := webhook(callID, controlURL, list...)
 			if controlURL == "" {
@@ -168,20 +177,32 @@ func TestLogOfAWholeRun(t *testing.T) {
 		}
 		send(webhook("flood", "https://x.vapi.ai/planted/control", flood...), nil)
 		for body, status := range map[string]int{
-			"planted": 400, `{"planted":` + plantedNumber: 400, `{"message":{"type":"planted"}}`: 200, `{"planted":"planted"}`: 400, "": 400,
-			`{"message":{"type":"tool-calls","toolCallList":[{"id":{"planted":1},"function":"planted"}],"call":"planted"}}`: 200,
-			`{"message":{"type":"status-update","call":{"id":"planted"}}}`:                                                  200,
+			"":                               400,
+			"planted":                        400,
+			`{"planted":` + plantedNumber:    400,
+			`{"planted":"planted"}`:          400,
+			`{"message":{"type":"planted"}}`: 200,
+			`{"message":{"type":"tool-calls","toolCallList":[{"id":{"planted":1},"function":"planted"}],` +
+				`"call":"planted"}}`: 200,
+			`{"message":{"type":"status-update","call":{"id":"planted"}}}`: 200,
 		} {
 			if got := send(body, nil); got != status {
 				t.Errorf("%s was answered with %d, want %d", body, got, status)
 			}
 		}
 		for name, values := range map[string][]string{"X-Signature": {"planted"}, "X-Timestamp": {"planted", "planted"}} {
-			if got := send(`{"message":{"type":"x"}}`, func(h http.Header) { h[name] = values }); got != http.StatusUnauthorized {
+			got := send(`{"message":{"type":"x"}}`, func(h http.Header) { h[name] = values })
+			if got != http.StatusUnauthorized {
 				t.Errorf("a forged %s was answered with %d", name, got)
 			}
 		}
-		for _, poison := range []string{"planted", `{"call":{"customerNumber":` + plantedNumber[1:] + `}}`, `{"version":9,"id":"planted"}`, `{"receivedAt":"planted"}`, `{"deadline":"` + plantedNumber + `"}`} {
+		for _, poison := range []string{
+			"planted",
+			`{"call":{"customerNumber":` + plantedNumber[1:] + `}}`,
+			`{"version":9,"id":"planted"}`,
+			`{"receivedAt":"planted"}`,
+			`{"deadline":"` + plantedNumber + `"}`,
+		} {
 			if err := errors.Join(append(w.Jobs.Send(t.Context(), []queue.Message{{Body: poison}}),
 				w.Results.Send(t.Context(), []queue.Message{{Body: poison}})...)...); err != nil {
 				t.Fatal(err)
@@ -191,12 +212,12 @@ func TestLogOfAWholeRun(t *testing.T) {
 		if n := posts.Load(); n < 40 {
 			t.Errorf("only %d posts were made", n)
 		}
-		time.Sleep(2 * time.Minute) // the tools that overrun come to their end
+		time.Sleep(2 * time.Minute) // until the tools that overrun return
 	})
 }
 
-// TestLogOfAnExampleTool has a tool of the repository ask a service that
-// answers in every way but the right one.
+// TestLogOfAnExampleTool runs a tool of the repository on a service that fails in
+// every way.
 func TestLogOfAnExampleTool(t *testing.T) {
 	var asked atomic.Int32
 	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

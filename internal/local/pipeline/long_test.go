@@ -25,22 +25,24 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// changed is tool, with more said of it.
-func changed(name string, run func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error), change func(*asynctool.Tool[input])) asynctool.Definition {
-	t := asynctool.Tool[input]{Name: name, Description: "A tool for tests.", Timeout: time.Minute, FailureText: "It came to nothing.", Run: run}
+// changed is like tool, with one attempt and a change.
+func changed(name string, run runFunc, change func(*asynctool.Tool[input])) asynctool.Definition {
+	t := asynctool.Tool[input]{
+		Name: name, Description: "A tool for tests.", Timeout: time.Minute, FailureText: "It came to nothing.", Run: run,
+	}
 	change(&t)
 	return t
 }
 
 func outside(cfg *pipeline.Config) { cfg.CompletionURL = "http://127.0.0.1:1/results/" }
 
-// office is somebody outside to whom jobs are left.
+// office is an external system that gets the completion URLs of jobs.
 type office struct {
 	mu   sync.Mutex
 	urls map[string]string // by job id
 }
 
-// approval is a tool that leaves its jobs to the office for so long.
+// approval is a tool that leaves its jobs to the office until their deadline.
 func (o *office) approval(deadline time.Duration) asynctool.Definition {
 	return changed("approval", func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 		at, err := call.CompletionURL(ctx)
@@ -63,7 +65,7 @@ func (o *office) url(jobID string) string {
 	return o.urls[jobID]
 }
 
-// complete posts to a completion URL, and returns the status.
+// complete posts to a completion URL and returns the status.
 func (w *world) complete(at, body string) int {
 	w.t.Helper()
 	u, err := url.Parse(at)
@@ -75,19 +77,18 @@ func (w *world) complete(at, body string) int {
 	return status
 }
 
-// settle lets whatever is due be done: it sleeps for a while.
+// settle waits a moment, for everything that is due.
 func settle() {
 	time.Sleep(10 * time.Second)
 	synctest.Wait()
 }
 
 func statusUpdate(callID, status string) string {
-	return fmt.Sprintf(`{"message":{"type":"status-update","status":%q,"call":{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}}}`,
-		status, callID, plantedNumber, callID)
+	return fmt.Sprintf(`{"message":{"type":"status-update","status":%q,"call":%s}}`, status, call(callID, callID))
 }
 
-// TestApproval has a job wait for somebody outside, who posts how far it is,
-// and then the result, five times at once.
+// TestApproval tests a job that waits for an external system, which posts progress,
+// and then the result five times at once.
 func TestApproval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
@@ -95,7 +96,7 @@ func TestApproval(t *testing.T) {
 		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
 		w.drained()
 		if r := w.record("call/a"); r.State != job.StateWaiting || !r.External || w.Schedules.Len() != 1 {
-			t.Fatalf("the record says %s, and there are %d schedules", r.State, w.Schedules.Len())
+			t.Fatalf("the record is %s, and there are %d schedules", r.State, w.Schedules.Len())
 		}
 		time.Sleep(3 * time.Hour)
 		at := o.url("call/a")
@@ -105,7 +106,9 @@ func TestApproval(t *testing.T) {
 		w.drained()
 		one(t, w.spoken("call"), "The manager reads it.")
 		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
-		for _, part := range []string{"approval, started 3 hours ago, is waiting, for 45 hours at the most.", "The manager reads it."} {
+		for _, part := range []string{
+			"approval, started 3 hours ago, is waiting, for 45 hours at the most.", "The manager reads it.",
+		} {
 			if !strings.Contains(answer, part) {
 				t.Errorf("the status is %s, want %q", answer, part)
 			}
@@ -119,11 +122,11 @@ func TestApproval(t *testing.T) {
 		posting.Wait()
 		w.drained()
 		if ok, again := statuses[http.StatusOK].Load(), statuses[http.StatusConflict].Load(); ok != 1 || again != 4 {
-			t.Errorf("%d posts were taken, %d were answered with 409", ok, again)
+			t.Errorf("%d posts were accepted, %d were answered with 409", ok, again)
 		}
 		one(t, w.messages("call"), "\nIt is approved.\n")
 		if r := w.record("call/a"); r.State != job.StateDelivered || w.Schedules.Len() != 0 {
-			t.Errorf("the record says %s, and there are %d schedules", r.State, w.Schedules.Len())
+			t.Errorf("the record is %s, and there are %d schedules", r.State, w.Schedules.Len())
 		}
 		time.Sleep(72 * time.Hour)
 		w.drained()
@@ -137,8 +140,9 @@ func TestApproval(t *testing.T) {
 	})
 }
 
-// TestNobodyCompletes has the deadline pass: the failure is told.
-func TestNobodyCompletes(t *testing.T) {
+// TestNotCompleted tests that the failure is delivered at the deadline of a job
+// that no external system completes.
+func TestNotCompleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
 		w := newWorld(t, outside, o.approval(20*time.Minute))
@@ -153,7 +157,7 @@ func TestNobodyCompletes(t *testing.T) {
 	})
 }
 
-// TestNoCompletionURL has a tool ask for what there is not.
+// TestNoCompletionURL tests a tool that needs a completion URL if there is none.
 func TestNoCompletionURL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
@@ -167,14 +171,14 @@ func TestNoCompletionURL(t *testing.T) {
 	})
 }
 
-// TestHundredResumes has a tool go on again and again, sooner and later, with a
-// state of its own.
+// TestHundredResumes tests a tool that is suspended a hundred times, for short and
+// long, with a state of its own.
 func TestHundredResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type state struct{ Polls int }
-		var late time.Duration // the most that a run came late
+		var late time.Duration // the latest that a run was after its time
 		var due time.Time
-		w := newWorld(t, nil, changed("poll", func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		poll := func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 			s, err := asynctool.State[state](call)
 			if err != nil || s.Polls != call.Resumes {
 				t.Errorf("run %d has the state %+v, %v", call.Resumes, s, err)
@@ -194,21 +198,23 @@ func TestHundredResumes(t *testing.T) {
 			}
 			due = time.Now().Add(wait)
 			return asynctool.ResumeIn(wait, state{s.Polls + 1}), nil
-		}, func(t *asynctool.Tool[input]) { t.Deadline = 100 * time.Hour }))
+		}
+		w := newWorld(t, nil, changed("poll", poll, func(t *asynctool.Tool[input]) { t.Deadline = 100 * time.Hour }))
 		w.post(webhook("call", "", toolCall{"a", "poll", `{"text":"x"}`}))
 		time.Sleep(20 * time.Hour)
 		w.drained()
 		one(t, w.messages("call"), "\nafter 100 polls\n")
-		if r := w.record("call/a"); r.State != job.StateDelivered || r.WakeUp != 100 || w.DeadJobs.Len() != 0 || w.Schedules.Len() != 0 {
-			t.Errorf("the record says %s after %d wakes", r.State, r.WakeUp)
+		if r := w.record("call/a"); r.State != job.StateDelivered || r.WakeUp != 100 ||
+			w.DeadJobs.Len() != 0 || w.Schedules.Len() != 0 {
+			t.Errorf("the record is %s after %d wake-ups", r.State, r.WakeUp)
 		}
 		if late > time.Second {
-			t.Errorf("a run came %s late", late)
+			t.Errorf("a run was %s late", late)
 		}
 	})
 }
 
-// TestWaits has a local run pass the time faster.
+// TestWaits tests that waits can be shortened, as in a local run.
 func TestWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(cfg *pipeline.Config) {
@@ -225,15 +231,17 @@ func TestWaits(t *testing.T) {
 	})
 }
 
-// TestReadyTogether has several results be ready at once, as their call takes
-// nothing for a while: the assistant gets one message, and is to answer once.
+// TestReadyTogether tests results that are ready at the same time, since their call
+// was unreachable for a while: the assistant gets one message, and so answers once.
 func TestReadyTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
 		began := time.Now()
 		calls := receipts(func(string) vapiclient.Receipt {
 			if time.Since(began) < 30*time.Second {
-				return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now")}
+				return vapiclient.Receipt{
+					Verdict: vapiclient.TryAgain, Status: 503, RetryAfter: 30 * time.Second, Err: errors.New("not now"),
+				}
 			}
 			return delivered
 		})
@@ -248,28 +256,30 @@ func TestReadyTogether(t *testing.T) {
 		w.drained()
 		one(t, w.messages("call"), "the result of call/a")
 		one(t, w.messages("call"), "the result of call/b")
-		if a, b := w.record("call/a").State, w.record("call/b").State; a != job.StateDelivered || b != job.StateDelivered {
-			t.Errorf("the records say %s and %s", a, b)
+		a, b := w.record("call/a").State, w.record("call/b").State
+		if a != job.StateDelivered || b != job.StateDelivered {
+			t.Errorf("the records are %s and %s", a, b)
 		}
 	})
 }
 
-// TestRepeats has the same be asked twice.
+// TestRepeats tests a question that is asked twice.
 func TestRepeats(t *testing.T) {
+	const joined = "This tool call asks the same as the earlier tool call a"
 	for _, row := range []struct {
 		repeat asynctool.Repeat
 		runs   int
-		told   []string
+		heard  []string
 		first  job.State
 	}{
 		{asynctool.Allow, 2, []string{"the answer to a", "the answer to b"}, job.StateDelivered},
-		{asynctool.Join, 1, []string{"This tool call asks the same as the earlier tool call a", "the answer to a"}, job.StateDelivered},
+		{asynctool.Join, 1, []string{joined, "the answer to a"}, job.StateDelivered},
 		{asynctool.Replace, 2, []string{"the answer to b"}, job.StateCancelled},
 	} {
 		t.Run(string(row.repeat), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var runs atomic.Int32
-				w := newWorld(t, nil, changed("ask", func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+				ask := func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 					runs.Add(1)
 					select {
 					case <-time.After(30 * time.Second):
@@ -277,29 +287,30 @@ func TestRepeats(t *testing.T) {
 					case <-ctx.Done():
 						return asynctool.Result{}, ctx.Err()
 					}
-				}, func(t *asynctool.Tool[input]) { t.Repeat = row.repeat }))
+				}
+				w := newWorld(t, nil, changed("ask", ask, func(t *asynctool.Tool[input]) { t.Repeat = row.repeat }))
 				w.post(webhook("call", "", toolCall{"a", "ask", `{"text":"x"}`}))
 				settle()
 				w.post(webhook("call", "", toolCall{"b", "ask", `{"text":"x"}`}))
 				w.drained()
 				messages := w.messages("call")
-				if len(messages) != len(row.told) || runs.Load() != int32(row.runs) {
+				if len(messages) != len(row.heard) || runs.Load() != int32(row.runs) {
 					t.Fatalf("the tool ran %d times, and the call heard %q", runs.Load(), messages)
 				}
-				for i, part := range row.told {
+				for i, part := range row.heard {
 					if !strings.Contains(messages[i], part) {
 						t.Errorf("heard %q, want %q", messages[i], part)
 					}
 				}
 				if r := w.record("call/a"); r.State != row.first {
-					t.Errorf("the record of the first one says %s", r.State)
+					t.Errorf("the record of the first one is %s", r.State)
 				}
 			})
 		})
 	}
 }
 
-// TestStopWithCall has a call end under its tools.
+// TestStopWithCall tests a call that ends while its tools run.
 func TestStopWithCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stopped, started atomic.Int32
@@ -334,31 +345,37 @@ func TestStopWithCall(t *testing.T) {
 		if stopped.Load() != 1 || took > 18*time.Second {
 			t.Errorf("%d tools were stopped, after %s", stopped.Load(), took)
 		}
-		if a, b := w.record("call/a"), w.record("call/b"); a.State != job.StateUndelivered || w.why("call/a") != job.ReasonCallGone || b.State != job.StateUndelivered || !strings.Contains(b.Reason, "dropped: call_gone") || w.why("call/b") != "" {
-			t.Errorf("the records say %s, %q and %s, %q", a.State, a.Reason, b.State, b.Reason)
+		if a := w.record("call/a"); a.State != job.StateUndelivered || w.why("call/a") != job.ReasonCallGone {
+			t.Errorf("the record is %s, %q", a.State, a.Reason)
+		}
+		if b := w.record("call/b"); b.State != job.StateUndelivered ||
+			!strings.Contains(b.Reason, "dropped: call_gone") || w.why("call/b") != "" {
+			t.Errorf("the record of what is dropped is %s, %q", b.State, b.Reason)
 		}
 		w.post(webhook("call", "", toolCall{"c", "stops", `{"text":"x"}`}))
 		w.drained()
 		if started.Load() != 2 {
-			t.Errorf("after the end of the call, a tool was started")
+			t.Error("a tool was started after the end of the call")
 		}
 	})
 }
 
-// TestCancel has an operator cancel a tool that runs, and a job that waits.
+// TestCancel tests that an operator cancels a job that runs and one that waits.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o office
 		var took time.Duration
-		w := newWorld(t, outside, o.approval(time.Hour), changed("runs", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+		runs := func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			began := time.Now()
 			<-ctx.Done()
 			took = time.Since(began)
 			return asynctool.Text("done all the same"), nil
-		}, func(*asynctool.Tool[input]) {}))
-		jobs, err := operator.New(operator.Config{Table: w.Table, Outcomes: w.Results, Active: func(context.Context, int) ([]job.Summary, bool, error) {
-			return nil, true, nil
-		}})
+		}
+		w := newWorld(t, outside, o.approval(time.Hour), changed("runs", runs, func(*asynctool.Tool[input]) {}))
+		jobs, err := operator.New(operator.Config{
+			Table: w.Table, Outcomes: w.Results,
+			Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -373,12 +390,13 @@ func TestCancel(t *testing.T) {
 		w.drained()
 		for _, id := range []string{"one/a", "two/b"} {
 			one(t, w.messages(id[:3]), "I'm sorry, that request was cancelled.")
-			if r := w.record(id); r.State != job.StateDelivered || r.Result.Status != job.StatusError || r.Reason != "cancelled by an operator: a test" {
-				t.Errorf("the record of %s says %s, %q", id, r.State, r.Reason)
+			if r := w.record(id); r.State != job.StateDelivered || r.Result.Status != job.StatusError ||
+				r.Reason != "cancelled by an operator: a test" {
+				t.Errorf("the record of %s is %s, %q", id, r.State, r.Reason)
 			}
 		}
 		if took > 16*time.Second {
-			t.Errorf("the tool went on for %s", took)
+			t.Errorf("the tool ran for another %s", took)
 		}
 		if status := w.complete(o.url("two/b"), `{"result":"Too late."}`); status != http.StatusConflict {
 			t.Errorf("the result of a cancelled job was answered with %d", status)
@@ -389,8 +407,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestNextCall has a result come after its call, and be told in the customer's
-// next one.
+// TestNextCall tests a result that is ready after its call, and is delivered in the
+// customer's next one.
 func TestNextCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := receipts(func(controlURL string) vapiclient.Receipt {
@@ -408,7 +426,7 @@ func TestNextCall(t *testing.T) {
 		w.post(webhook("first", "", toolCall{"a", "report", `{"text":"x"}`}))
 		w.drained()
 		if r := w.record("first/a"); r.State != job.StateParked {
-			t.Fatalf("the record says %s", r.State)
+			t.Fatalf("the record is %s", r.State)
 		}
 		time.Sleep(5 * 24 * time.Hour)
 		w.post(strings.ReplaceAll(statusUpdate("stranger", "in-progress"), plantedNumber, plantedNumber+"9"))
@@ -419,20 +437,24 @@ func TestNextCall(t *testing.T) {
 		one(t, w.messages("second"), "\nthe report is ready\n")
 		w.post(statusUpdate("third", "in-progress"))
 		w.drained()
-		if r := w.record("first/a"); r.State != job.StateDelivered || len(w.messages("third"))+len(w.messages("stranger")) != 0 {
-			t.Errorf("the record says %s, and others heard %q, %q", r.State, w.messages("third"), w.messages("stranger"))
+		third, stranger := w.messages("third"), w.messages("stranger")
+		if r := w.record("first/a"); r.State != job.StateDelivered || len(third)+len(stranger) != 0 {
+			t.Errorf("the record is %s, and others heard %q, %q", r.State, third, stranger)
 		}
 	})
 }
 
-// TestCallBack has a result come after its call, and the customer be called.
+// TestCallBack tests a result that is ready after its call, and for which the
+// customer is called.
 func TestCallBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := receipts(func(string) vapiclient.Receipt { return gone })
 		var c simcall.API
 		nine := time.Now().Add(9 * time.Hour)
 		w := newWorld(t, all(calls.decorate, func(cfg *pipeline.Config) {
-			cfg.OutboundCalls = &callback.OutboundCalls{Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line"}
+			cfg.OutboundCalls = &callback.OutboundCalls{
+				Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line",
+			}
 		}), changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			return asynctool.Text("the report is ready"), nil
 		}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.CallBack }))
@@ -444,16 +466,18 @@ func TestCallBack(t *testing.T) {
 		if len(made) != 1 {
 			t.Fatalf("%d calls were made", len(made))
 		}
-		if got := made[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" || got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) || got.Variables["ringback_result"] != "the report is ready" {
+		if got := made[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" ||
+			got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) ||
+			got.Variables["ringback_result"] != "the report is ready" {
 			t.Errorf("the call is %+v", got)
 		}
 		if r := w.record("call/a"); r.State != job.StateDelivered || w.why("call/a") != "" {
-			t.Errorf("the record says %s", r.State)
+			t.Errorf("the record is %s", r.State)
 		}
 	})
 }
 
-// TestChat has a chat go on with the result.
+// TestChat tests that a result is posted to its chat.
 func TestChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c simcall.API
@@ -462,7 +486,9 @@ func TestChat(t *testing.T) {
 			outside(cfg)
 			cfg.Chats = &c
 		}, o.approval(time.Hour))
-		w.post(`{"message":{"type":"tool-calls","toolCallList":[{"id":"a","type":"function","function":{"name":"approval","arguments":{"text":"x"}}}],"chat":{"id":"chat","sessionId":"session","assistantId":"assistant"}}}`)
+		w.post(`{"message":{"type":"tool-calls",
+			"toolCallList":[{"id":"a","type":"function","function":{"name":"approval","arguments":{"text":"x"}}}],
+			"chat":{"id":"chat","sessionId":"session","assistantId":"assistant"}}}`)
 		settle()
 		w.complete(o.url("chat/a"), `{"progress":"Nearly."}`)
 		settle()
@@ -470,17 +496,18 @@ func TestChat(t *testing.T) {
 		w.drained()
 		chats := c.Chats()
 		if len(chats) != 1 {
-			t.Fatalf("%d chats went on", len(chats))
+			t.Fatalf("%d messages were posted to chats", len(chats))
 		}
-		if got := chats[0]; got.SessionID != "session" || got.PreviousChatID != "chat" || !strings.Contains(got.Content, "status=error") || !strings.Contains(got.Content, "\nIt is refused.\n") {
-			t.Errorf("the chat goes on with %+v", got)
+		if got := chats[0]; got.SessionID != "session" || got.PreviousChatID != "chat" ||
+			!strings.Contains(got.Content, "status=error") || !strings.Contains(got.Content, "\nIt is refused.\n") {
+			t.Errorf("the message in the chat is %+v", got)
 		}
 	})
 }
 
-// TestTenThousandWait has ten thousand jobs wait for a day: they may cost
-// nothing meanwhile. Half of them are completed before their deadline, the
-// others at that very moment, when their wakes come as well.
+// TestTenThousandWait tests that ten thousand jobs cost nothing while they wait for
+// a day. Half of them are completed before their deadline, the others exactly at it,
+// when their wake-ups come as well.
 func TestTenThousandWait(t *testing.T) {
 	const jobs, deadline = 10_000, 24 * time.Hour
 	var waitingCPU, settlingCPU time.Duration
@@ -501,7 +528,7 @@ func TestTenThousandWait(t *testing.T) {
 		for i := range ids {
 			ids[i] = fmt.Sprintf("call%d/a", i)
 			if r := w.record(ids[i]); r.State != job.StateWaiting || !r.Deadline.Equal(began.Add(deadline)) {
-				t.Fatalf("the record of %s says %s until %s", ids[i], r.State, r.Deadline)
+				t.Fatalf("the record of %s is %s until %s", ids[i], r.State, r.Deadline)
 			}
 		}
 		if n := w.Schedules.Len(); n != jobs {
@@ -517,7 +544,9 @@ func TestTenThousandWait(t *testing.T) {
 			for _, part := range slices.Collect(slices.Chunk(some, jobs/20)) {
 				go func() {
 					for _, id := range part {
-						if status := w.complete(o.url(id), `{"result":"It is approved."}`); status != http.StatusOK && status != http.StatusConflict && status != http.StatusGone {
+						switch status := w.complete(o.url(id), `{"result":"It is approved."}`); status {
+						case http.StatusOK, http.StatusConflict, http.StatusGone:
+						default:
 							t.Errorf("the result of %s was answered with %d", id, status)
 						}
 					}
@@ -544,31 +573,32 @@ func TestTenThousandWait(t *testing.T) {
 				t.Fatalf("job %s heard %q", id, messages)
 			}
 			if r := w.record(id); r.State != job.StateDelivered {
-				t.Fatalf("the record of %s says %s", id, r.State)
+				t.Fatalf("the record of %s is %s", id, r.State)
 			}
 		}
 		if n := w.DeadJobs.Len() + w.DeadResults.Len() + w.Schedules.Len(); n != 0 {
 			t.Errorf("%d messages are left", n)
 		}
 	})
-	t.Logf("%d jobs: %d bytes each while they wait, %d goroutines more, %s of CPU in a day; %d were completed in time, %d too late, in %s of CPU",
+	t.Logf("%d jobs: %d bytes each while they wait, %d more goroutines, %s of CPU in a day; "+
+		"%d were completed in time, %d too late, in %s of CPU",
 		jobs, (heap[1]-heap[0])/jobs, int(goroutines[1])-int(goroutines[0]), waitingCPU, inTime, late, settlingCPU)
 	if goroutines[1] > goroutines[0]+5 {
 		t.Errorf("%d goroutines became %d", goroutines[0], goroutines[1])
 	}
-	// A timer that went off every second would take a hundred times as long.
+	// A timer every second would take a hundred times as long.
 	if waitingCPU > 200*time.Millisecond {
-		t.Errorf("to wait for a day took %s of CPU", waitingCPU)
+		t.Errorf("waiting for a day took %s of CPU", waitingCPU)
 	}
 	if perJob := (heap[1] - heap[0]) / jobs; perJob > 16<<10 {
 		t.Errorf("a waiting job takes %d bytes", perJob)
 	}
 	if inTime < jobs/2 || late == 0 {
-		t.Errorf("%d jobs were completed in time and %d too late: the wakes did not come at the same moment", inTime, late)
+		t.Errorf("%d jobs were completed in time and %d too late: the wake-ups did not come at the same moment", inTime, late)
 	}
 }
 
-// cpu is how much time this process has spent computing.
+// cpu returns the CPU time of this process.
 func cpu(t *testing.T) time.Duration {
 	t.Helper()
 	var usage syscall.Rusage

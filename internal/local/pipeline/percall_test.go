@@ -19,8 +19,8 @@ func limited(limits job.CallLimits) func(*pipeline.Config) {
 	return func(cfg *pipeline.Config) { cfg.CallLimits = limits }
 }
 
-// told is how many of a call's messages have the text.
-func (w *world) told(callID, text string) int {
+// count returns how often a text is in a call's messages.
+func (w *world) count(callID, text string) int {
 	n := 0
 	for _, m := range w.messages(callID) {
 		n += strings.Count(m, text)
@@ -28,7 +28,7 @@ func (w *world) told(callID, text string) int {
 	return n
 }
 
-// TestFloodOfToolCalls has a call ask for far more than it may.
+// TestFloodOfToolCalls tests a call with far more tool calls than are allowed.
 func TestFloodOfToolCalls(t *testing.T) {
 	for name, row := range map[string]struct {
 		limits  job.CallLimits
@@ -58,16 +58,16 @@ func TestFloodOfToolCalls(t *testing.T) {
 				if n := ran.Load(); n != 6 {
 					t.Errorf("the tool ran %d times, want 5 times for one call and once for the other", n)
 				}
-				if told, refused := w.told("call", "\ndone\n"), w.told("call", row.refusal); told != 5 || refused != 35 {
-					t.Errorf("%d results and %d refusals were told, want 5 and 35", told, refused)
+				if done, refused := w.count("call", "\ndone\n"), w.count("call", row.refusal); done != 5 || refused != 35 {
+					t.Errorf("%d results and %d refusals were delivered, want 5 and 35", done, refused)
 				}
-				if w.told("other", "\ndone\n") != 1 {
+				if w.count("other", "\ndone\n") != 1 {
 					t.Errorf("the other call heard %q", w.messages("other"))
 				}
 				if n := w.DeadJobs.Len(); n != 0 {
 					t.Errorf("%d refused jobs are in the dead-letter queue", n)
 				}
-				// All that it was given is told; it may start more, unless it has used up everything.
+				// The five are delivered. The call may start more, unless it has used up its jobs.
 				w.post(webhook("call", "", toolCall{"later", "slow", `{"text":"x"}`}))
 				w.drained()
 				if want := map[bool]int32{true: 7, false: 6}[row.limits.Jobs == 0]; ran.Load() != want {
@@ -78,8 +78,8 @@ func TestFloodOfToolCalls(t *testing.T) {
 	}
 }
 
-// TestLimitsCountJobs tests that what a job does again does not count again,
-// and that one that fails for good frees its slot.
+// TestLimitsCountJobs tests that further attempts of a job do not count, and that a
+// job that fails for good frees its slot.
 func TestLimitsCountJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var attempts atomic.Int32
@@ -90,16 +90,20 @@ func TestLimitsCountJobs(t *testing.T) {
 			}
 			return asynctool.Text("at last"), nil
 		})
-		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
+		panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			panic("oh no")
+		})
 		w := newWorld(t, limited(job.CallLimits{Jobs: 3, Concurrent: 1}), flaky, panics, echo)
 		for i, c := range []struct{ tool, heard string }{
-			{"panics", "status=error"}, {"nobody", "There is no tool named nobody"}, {"flaky", "at last"}, {"echo", "echo x"}, {"echo", "its limit of tool calls (3)"},
+			{"panics", "status=error"}, {"unknown", "There is no tool named unknown"}, {"flaky", "at last"}, {"echo", "echo x"},
+			{"echo", "its limit of tool calls (3)"},
 		} {
 			id := fmt.Sprint("t", i)
 			w.post(webhook("call", "", toolCall{id, c.tool, `{"text":"x"}`}))
 			w.drained()
 			messages := w.messages("call")
-			if len(messages) != i+1 || !strings.Contains(messages[i], c.heard) || !strings.Contains(messages[i], "tool_call_id="+id+" ") {
+			if len(messages) != i+1 || !strings.Contains(messages[i], c.heard) ||
+				!strings.Contains(messages[i], "tool_call_id="+id+" ") {
 				t.Fatalf("heard %q, want one more message with %q", messages, c.heard)
 			}
 		}

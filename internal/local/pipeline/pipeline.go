@@ -1,6 +1,7 @@
-// Package pipeline assembles the whole of Ringback in one process: the handlers as they are
-// deployed, on queues, schedules and a table in memory, with simulated calls at Vapi's end. The
-// local run, the test kit and the tests of several handlers together use it.
+// Package pipeline assembles the whole of Ringback in one process: the handlers as
+// they are deployed, on queues, schedules and a table in memory, with simulated
+// calls at Vapi's end. The local run, the test kit and the tests of several
+// handlers together use it.
 package pipeline
 
 import (
@@ -40,30 +41,30 @@ import (
 type Config struct {
 	Tools *asynctool.Set
 
-	// Credential is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means that webhooks are
-	// not verified.
+	// Credential is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means
+	// that webhooks are not verified.
 	Credential string
 
 	AckText    string         // empty means [ack.DefaultText]
 	ResultText string         // empty means [spoken.DefaultText]
 	CallLimits job.CallLimits // zero means no limits
 
-	// CompletionURL is where /results/ is served, with a slash at its end. Empty means that no
-	// tool can leave its job to an external system.
+	// CompletionURL is where /results/ is served, with a slash at its end. Empty
+	// means that no tool can leave its job to an external system.
 	CompletionURL string
-	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty means a random
-	// key: tokens live as long as the pipeline.
+	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty
+	// means a random key: tokens live as long as the pipeline.
 	CompletionKeys string
 
 	Chats         callback.Chats          // nil means that chats cannot be reached
 	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
 
-	// Waits returns how long a wait or a deadline that a tool asks for takes. Nil means as long
-	// as the tool says.
+	// Waits returns how long a wait or a deadline that a tool asks for takes. Nil
+	// means as long as the tool says.
 	Waits func(time.Duration) time.Duration
 
-	// Now is the clock of the handlers and the table. Nil means time.Now. The queues and the
-	// schedules always use time.Now.
+	// Now is the clock of the handlers and the table. Nil means time.Now. The
+	// queues and the schedules always use time.Now.
 	Now func() time.Time
 
 	Concurrency int          // how many events each function handles at a time; 0 means 10
@@ -72,8 +73,9 @@ type Config struct {
 	Decorators Decorators
 }
 
-// Decorators wrap or replace the parts of a [Pipeline]. Each is called once, with the part that the
-// pipeline would use, and returns the part that it uses. A nil decorator changes nothing.
+// Decorators wrap or replace the parts of a [Pipeline]. Each is called once, with
+// the part that the pipeline would use, and returns the part that it uses. A nil
+// decorator changes nothing.
 type Decorators struct {
 	Store     func(jobtable.Stores) jobtable.Stores
 	Jobs      func(Queue) Queue // the jobs queue, to which the schedules send, too
@@ -82,11 +84,12 @@ type Decorators struct {
 	Control   func(ControlClient) ControlClient
 	Events    func(EventBus) EventBus
 
-	// Host decorates what a running tool can ask for. It is called for each execution.
+	// Host decorates what a running tool can ask for. It is called for each
+	// execution.
 	Host func(asynctool.Host) asynctool.Host
 
-	// Function decorates the functions behind the queues, which are named "process" and
-	// "callback".
+	// Function decorates the functions behind the queues, which are named "process"
+	// and "callback".
 	Function func(name string, handler memqueue.Handler) memqueue.Handler
 }
 
@@ -122,8 +125,8 @@ type Pipeline struct {
 	Schedules *memschedule.Scheduler
 	Records   *memtable.Store
 	Table     *jobtable.Table // on the decorated store
-	Calls     *simcall.Calls  // take every control message, unless Decorators.Control replaces them
-	Events    *membus.Bus     // takes every event, unless Decorators.Events replaces it
+	Calls     *simcall.Calls  // get every control message, unless Decorators.Control replaces them
+	Events    *membus.Bus     // gets every event, unless Decorators.Events replaces it
 }
 
 // New returns a pipeline. No message is delivered before [Pipeline.Run].
@@ -282,8 +285,8 @@ func (w wiring) callback() (memqueue.Handler, error) {
 	return h.Handle, nil
 }
 
-// Run delivers messages until ctx ends, and then waits for the handlers that are running. It can be
-// called once, since it ends the schedules.
+// Run delivers messages until ctx ends, and then waits for the handlers that are
+// running. It can be called once, since it ends the schedules.
 func (p *Pipeline) Run(ctx context.Context) {
 	defer p.Schedules.Close()
 	var running sync.WaitGroup

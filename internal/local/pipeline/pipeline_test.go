@@ -26,7 +26,7 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// world is a pipeline that runs, and the call that webhooks come from and results go to.
+// world is a running pipeline with simulated calls.
 type world struct {
 	*pipeline.Pipeline
 	t testing.TB
@@ -36,15 +36,19 @@ type input struct {
 	Text string `json:"text" jsonschema:"what to say"`
 }
 
-func tool(name string, attempts int, run func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error)) asynctool.Definition {
-	return asynctool.Tool[input]{Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: attempts, Run: run}
+type runFunc = func(context.Context, asynctool.Call, input) (asynctool.Result, error)
+
+func tool(name string, attempts int, run runFunc) asynctool.Definition {
+	return asynctool.Tool[input]{
+		Name: name, Description: "A tool for tests.", Timeout: 2 * time.Second, Attempts: attempts, Run: run,
+	}
 }
 
 var echo = tool("echo", 1, func(_ context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
 	return asynctool.Text("echo " + in.Text), nil
 })
 
-// newWorld makes a pipeline and runs it until the test ends. change may be nil.
+// newWorld runs a pipeline until the test ends. change may be nil.
 func newWorld(t testing.TB, change func(*pipeline.Config), tools ...asynctool.Definition) *world {
 	t.Helper()
 	set, err := asynctool.NewSet(tools...)
@@ -79,7 +83,7 @@ func newWorld(t testing.TB, change func(*pipeline.Config), tools ...asynctool.De
 	return w
 }
 
-// posting posts control messages with a real client.
+// posting makes a pipeline post control messages with a real client.
 func posting(t testing.TB, control vapiclient.ControlConfig) func(*pipeline.Config) {
 	t.Helper()
 	client, err := vapiclient.NewControlClient(control)
@@ -91,7 +95,8 @@ func posting(t testing.TB, control vapiclient.ControlConfig) func(*pipeline.Conf
 	}
 }
 
-// receipts decides which control messages the simulated calls take, by the control URL.
+// receipts decides what a post to a control URL results in. The simulated calls get
+// only what is delivered.
 type receipts func(controlURL string) vapiclient.Receipt
 
 func (r receipts) decorate(cfg *pipeline.Config) {
@@ -115,7 +120,7 @@ var (
 	gone      = vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the call is over")}
 )
 
-// all makes several changes.
+// all combines changes of a configuration.
 func all(changes ...func(*pipeline.Config)) func(*pipeline.Config) {
 	return func(cfg *pipeline.Config) {
 		for _, change := range changes {
@@ -124,13 +129,13 @@ func all(changes ...func(*pipeline.Config)) func(*pipeline.Config) {
 	}
 }
 
-// messages returns what was added to a call's conversation.
+// messages returns the texts that were added to a call's conversation.
 func (w *world) messages(callID string) []string {
 	added, _ := w.heard(callID)
 	return added
 }
 
-// spoken returns what was spoken word for word in a call.
+// spoken returns the texts that were spoken word for word in a call.
 func (w *world) spoken(callID string) []string {
 	_, said := w.heard(callID)
 	return said
@@ -150,7 +155,7 @@ func (w *world) heard(callID string) (added, said []string) {
 	return added, said
 }
 
-// why returns the reason for a job's event, empty if there was none.
+// why returns the reason in a job's undelivered event, empty if there is none.
 func (w *world) why(jobID string) job.Reason {
 	for _, u := range w.Events.Sent() {
 		if u.JobID == jobID {
@@ -171,21 +176,26 @@ func (w *world) record(id string) job.Record {
 
 type toolCall struct{ id, name, arguments string }
 
-// webhook is what Vapi posts. The control URL may be empty, and then is the
+// webhook returns a webhook with tool calls. An empty control URL stands for the
 // call's id.
 func webhook(callID, controlURL string, calls ...toolCall) string {
 	var list []string
 	for _, c := range calls {
-		list = append(list, fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`, c.id, c.name, c.arguments))
+		list = append(list, fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`,
+			c.id, c.name, c.arguments))
 	}
 	if controlURL == "" {
 		controlURL = callID
 	}
-	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"call":{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}}}`,
-		strings.Join(list, ","), callID, plantedNumber, controlURL)
+	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"call":%s}}`,
+		strings.Join(list, ","), call(callID, controlURL))
 }
 
-// request posts to a path.
+func call(id, controlURL string) string {
+	return fmt.Sprintf(`{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}`, id, plantedNumber, controlURL)
+}
+
+// request posts to a path of the HTTP API.
 func (w *world) request(path, body string, header http.Header) (status int, answer string) {
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -195,7 +205,7 @@ func (w *world) request(path, body string, header http.Header) (status int, answ
 	return recorder.Code, recorder.Body.String()
 }
 
-// post posts a webhook, and returns the answer.
+// post posts a webhook and returns the answer.
 func (w *world) post(body string) string {
 	w.t.Helper()
 	status, answer := w.request("/vapi", body, nil)
@@ -205,17 +215,17 @@ func (w *world) post(body string) string {
 	return answer
 }
 
-// drained waits until nothing is on its way any more.
+// drained waits until the queues are empty.
 func (w *world) drained() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	if err := w.Drained(ctx); err != nil {
-		w.t.Fatalf("%d jobs and %d outcomes are on their way after an hour", w.Jobs.Len(), w.Results.Len())
+		w.t.Fatalf("after an hour, %d jobs and %d outcomes are on the queues", w.Jobs.Len(), w.Results.Len())
 	}
 }
 
-// one checks that a list holds one text, with this in it.
+// one checks that a list holds one text, and that part is in it.
 func one(t testing.TB, texts []string, part string) {
 	t.Helper()
 	if len(texts) != 1 || !strings.Contains(texts[0], part) {
@@ -230,16 +240,17 @@ func TestThreeToolCalls(t *testing.T) {
 	front := httptest.NewServer(w.Front)
 	defer front.Close()
 
-	// The quickest of a few, and of more while none is quick enough, as this
-	// machine may be busy with something else.
+	// The fastest of a few, and of more while none is fast enough, since this
+	// machine may be busy.
 	const fewest, most, quick = 5, 100, 50 * time.Millisecond
 	quickest, times := time.Hour, 0
 	for ; times < fewest || times < most && quickest > quick; times++ {
 		i := times
 		id := fmt.Sprintf("call%d", i)
 		started := time.Now()
-		response, err := http.Post(front.URL+"/vapi", "application/json", strings.NewReader(webhook(id, control.URL+"/"+id+"/control",
-			toolCall{"a", "echo", `{"text":"hello"}`}, toolCall{"b", "book_a_table", `{}`}, toolCall{"c", "echo", `{}`})))
+		body := webhook(id, control.URL+"/"+id+"/control",
+			toolCall{"a", "echo", `{"text":"hello"}`}, toolCall{"b", "book_a_table", `{}`}, toolCall{"c", "echo", `{}`})
+		response, err := http.Post(front.URL+"/vapi", "application/json", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +266,11 @@ func TestThreeToolCalls(t *testing.T) {
 		if err := json.Unmarshal(answer, &results); err != nil {
 			t.Fatal(err)
 		}
-		if len(results.Results) != 3 || results.Results[0].ToolCallID != "a" || results.Results[1].ToolCallID != "b" || results.Results[2].ToolCallID != "c" {
+		ids := ""
+		for _, r := range results.Results {
+			ids += r.ToolCallID + " "
+		}
+		if ids != "a b c " {
 			t.Errorf("the answer is %s", answer)
 		}
 	}
@@ -275,7 +290,7 @@ func TestThreeToolCalls(t *testing.T) {
 			"tool_call_id=c status=error\n", "text (what to say) is missing",
 		} {
 			if !strings.Contains(heard, part) {
-				t.Errorf("nobody heard %q; heard %q", part, heard)
+				t.Errorf("heard %q, want %q in it", heard, part)
 			}
 		}
 	}
@@ -302,7 +317,7 @@ func TestSameWebhookTwentyTimes(t *testing.T) {
 		if m := w.messages("call"); len(m) != 2 {
 			t.Errorf("heard %q, want each result once", m)
 		}
-		// And once more, when all is over.
+		// And once more, when everything is delivered.
 		w.post(body)
 		w.drained()
 		if m := w.messages("call"); ran.Load() != 1 || len(m) != 2 {
@@ -312,9 +327,11 @@ func TestSameWebhookTwentyTimes(t *testing.T) {
 }
 
 func TestTroubledTools(t *testing.T) {
-	panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh no") })
+	panics := tool("panics", 2, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		panic("oh no")
+	})
 	overruns := tool("overruns", 1, func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
-		time.Sleep(10 * time.Second) // it does not look at its context
+		time.Sleep(10 * time.Second) // it ignores its context
 		return asynctool.Text("too late"), nil
 	})
 	flaky := tool("flaky", 3, func(_ context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
@@ -324,7 +341,8 @@ func TestTroubledTools(t *testing.T) {
 		return asynctool.Textf("attempt %d", call.Attempt), nil
 	})
 	broken := tool("broken", 3, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
-		return asynctool.Result{}, asynctool.TryAgain(5*time.Second, "The office does not answer.", errors.New("connection refused"))
+		closed := errors.New("connection refused")
+		return asynctool.Result{}, asynctool.TryAgain(5*time.Second, "The office does not answer.", closed)
 	})
 	final := tool("final", 3, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 		return asynctool.Result{}, asynctool.Fail("There is no such customer.", errors.New("404"))
@@ -350,19 +368,21 @@ func TestTroubledTools(t *testing.T) {
 				w.drained()
 				one(t, w.messages("call"), c.heard)
 				r := w.record(job.ID("call", "a"))
-				if r.State != job.StateDelivered || r.Attempt != c.attempts || r.Exhausted != c.dead || !strings.Contains(r.Reason, c.reason) {
-					t.Errorf("the record says %s after %d attempts, exhausted %t, reason %q", r.State, r.Attempt, r.Exhausted, r.Reason)
+				if r.State != job.StateDelivered || r.Attempt != c.attempts || r.Exhausted != c.dead ||
+					!strings.Contains(r.Reason, c.reason) {
+					t.Errorf("the record is %s after %d attempts, exhausted %t, reason %q",
+						r.State, r.Attempt, r.Exhausted, r.Reason)
 				}
 				if got := w.DeadJobs.Len(); got != map[bool]int{true: 1}[c.dead] {
 					t.Errorf("%d jobs are in the dead-letter queue", got)
 				}
-				time.Sleep(time.Minute) // the tool that overruns comes to its end
+				time.Sleep(time.Minute) // until the tool that overruns returns
 			})
 		})
 	}
 }
 
-// TestControlURLs is about calls that are not there, not well, or not calls.
+// TestControlURLs tests control URLs that fail, refuse, or must not be posted to.
 // The servers are real.
 func TestControlURLs(t *testing.T) {
 	answers := func(statuses ...int) func(int) http.HandlerFunc {
@@ -372,19 +392,21 @@ func TestControlURLs(t *testing.T) {
 			}
 		}
 	}
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect was followed")
+	}))
 	defer elsewhere.Close()
 	for _, c := range []struct {
-		name    string
-		url     string                       // empty: the server below
-		serve   func(n int) http.HandlerFunc // the n-th post, from 1
-		posts   int32                        // how many there must be
-		told    bool
-		why     job.Reason
-		atLeast time.Duration
-		timeout time.Duration // of a post; zero means longer than any answer takes
+		name      string
+		url       string                       // empty means the server below
+		serve     func(n int) http.HandlerFunc // serves the n-th post, from 1
+		posts     int32                        // how many there must be
+		delivered bool
+		why       job.Reason
+		atLeast   time.Duration
+		timeout   time.Duration // of a post; zero means longer than any answer takes
 	}{
-		{name: "500 twice, then 200", serve: answers(500, 500, 200), posts: 3, told: true, atLeast: 3 * time.Second},
+		{name: "500 twice, then 200", serve: answers(500, 500, 200), posts: 3, delivered: true, atLeast: 3 * time.Second},
 		{name: "429 with Retry-After", serve: func(n int) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) {
 				if n == 1 {
@@ -392,7 +414,7 @@ func TestControlURLs(t *testing.T) {
 					w.WriteHeader(http.StatusTooManyRequests)
 				}
 			}
-		}, posts: 2, told: true, atLeast: 3 * time.Second},
+		}, posts: 2, delivered: true, atLeast: 3 * time.Second},
 		{name: "404", serve: answers(404), posts: 1, why: job.ReasonCallGone},
 		{name: "400", serve: answers(400), posts: 1, why: job.ReasonCallGone},
 		{name: "401", serve: answers(401), posts: 1, why: job.ReasonMisconfigured},
@@ -402,7 +424,7 @@ func TestControlURLs(t *testing.T) {
 					<-r.Context().Done()
 				}
 			}
-		}, posts: 2, told: true, timeout: 2 * time.Second},
+		}, posts: 2, delivered: true, timeout: 2 * time.Second},
 		{name: "redirects", serve: func(int) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
@@ -415,11 +437,13 @@ func TestControlURLs(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var posts atomic.Int32
-			w := newWorld(t, posting(t, vapiclient.ControlConfig{AllowLoopback: true, Timeout: cmp.Or(c.timeout, time.Minute)}), echo)
+			control := vapiclient.ControlConfig{AllowLoopback: true, Timeout: cmp.Or(c.timeout, time.Minute)}
+			w := newWorld(t, posting(t, control), echo)
 			calls := w.Calls.Handler()
 			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				n := posts.Add(1)
-				body, err := io.ReadAll(r.Body) // what hangs notices the end of the connection only then
+				// The end of the connection is noticed only when the body was read.
+				body, err := io.ReadAll(r.Body)
 				if err != nil {
 					return
 				}
@@ -450,24 +474,24 @@ func TestControlURLs(t *testing.T) {
 				t.Errorf("posted %d times, want %d", n, c.posts)
 			}
 			if got := w.why("call/a"); got != c.why {
-				t.Errorf("announced because of %q, want %q", got, c.why)
+				t.Errorf("undelivered because of %q, want %q", got, c.why)
 			}
-			if got := len(w.messages("call")); got != map[bool]int{true: 1}[c.told] {
-				t.Errorf("told %d times, want told: %t", got, c.told)
+			if got := len(w.messages("call")); got != map[bool]int{true: 1}[c.delivered] {
+				t.Errorf("delivered %d times, want delivered: %t", got, c.delivered)
 			}
 			want := job.StateUndelivered
-			if c.told {
+			if c.delivered {
 				want = job.StateDelivered
 			}
 			if r := w.record("call/a"); r.State != want {
-				t.Errorf("the record says %s, want %s", r.State, want)
+				t.Errorf("the record is %s, want %s", r.State, want)
 			}
 		})
 	}
 }
 
-// thousand sends 1,000 webhooks of one to three tool calls each, and checks
-// that each of them is told once. It gives how long the acks took.
+// thousand sends 1,000 webhooks with one to three tool calls each, and checks that
+// each result is delivered once. It returns how long the acks took.
 func thousand(t testing.TB) []time.Duration {
 	const webhooks, senders = 1000, 16
 	w := newWorld(t, nil, echo)
@@ -495,7 +519,7 @@ func thousand(t testing.TB) []time.Duration {
 		for k := range 3 {
 			want := map[bool]int{true: 1}[k <= i%3]
 			if got := strings.Count(messages, fmt.Sprintf("\necho %d-%d.\n", i, k)); got != want {
-				t.Errorf("the result of tool call %d of webhook %d was told %d times, want %d", k, i, got, want)
+				t.Errorf("the result of tool call %d of webhook %d was delivered %d times, want %d", k, i, got, want)
 			}
 		}
 	}

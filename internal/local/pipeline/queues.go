@@ -14,7 +14,8 @@ type Queues struct {
 	Results, DeadResults *memqueue.Queue
 }
 
-// NewQueues returns empty queues with these limits. Everything else is as in base, but for the names.
+// NewQueues returns empty queues with the limits of l. Everything else is as in
+// base, except the names.
 func NewQueues(l limits.Limits, base memqueue.Config) (Queues, error) {
 	if base.Log == nil {
 		base.Log = slog.Default()
@@ -47,18 +48,20 @@ func withDeadLetters(cfg memqueue.Config, log *slog.Logger) (q, dead *memqueue.Q
 	return q, dead, err
 }
 
-// Drained waits until no job and no outcome is on a queue, delayed ones included, or ctx ends. A job
-// that waits for an external system, or for a time more than 15 minutes away, is on no queue.
+// Drained waits until no job and no outcome is on a queue, delayed ones included,
+// or ctx ends. A job that waits for an external system, or for a time more than 15
+// minutes ahead, is on no queue.
 func (q Queues) Drained(ctx context.Context) error {
-	// In this order, because a job's message is deleted only after its outcome was queued.
+	// In this order, because a job's message is deleted only after its outcome was
+	// queued.
 	if err := q.Jobs.Drained(ctx); err != nil {
 		return err
 	}
 	return q.Results.Drained(ctx)
 }
 
-// Idle waits until nothing can be done now, or ctx ends. What is left waits for a time that has not
-// come, or for an external system.
+// Idle waits until nothing can be done now, or ctx ends. What is left waits for a
+// time that has not come, or for an external system.
 func (q Queues) Idle(ctx context.Context) error {
 	for {
 		if err := q.Jobs.Idle(ctx); err != nil {
@@ -73,5 +76,6 @@ func (q Queues) Idle(ctx context.Context) error {
 	}
 }
 
-// Busy returns how many messages can be handled now, or are being handled.
+// Busy returns the number of messages that can be handled now, or that are being
+// handled.
 func (q Queues) Busy() int { return q.Jobs.Undelayed() + q.Results.Undelayed() }

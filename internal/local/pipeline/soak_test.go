@@ -32,35 +32,34 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// soak is a long run with faults all over. Its clock is that of a synctest
-// bubble: what it measures is whether anything is lost or grows, not how fast
-// it is.
+// soak is a long run with faults everywhere. Its clock is that of a synctest bubble:
+// it measures whether anything is lost or grows, not how fast it is.
 type soak struct {
 	*world
 
 	mu     sync.Mutex
 	random *rand.Rand
-	faults map[string]int        // by name, how often each happened
+	faults map[string]int        // how often each happened
 	jobs   map[string]*soakedJob // of this wave, by id
 
 	accepted, delivered, failed, undelivered, again, twice, lost int // of all waves
-	dead, poison                                                 int
+	dead, poison                                                 int // in the dead-letter queues
 }
 
-// soakedJob is what the world saw of an accepted tool call.
+// soakedJob counts what was seen of an accepted tool call.
 type soakedJob struct {
-	heard, failures, announced int
-	// excused is how often it may have been told once more, as nobody could
-	// know that it had been: the control URL's answer was lost.
+	heard, failures, published int
+	// excused is how often it may be delivered again: Ringback cannot know of a
+	// delivery if the control URL's answer is lost.
 	excused int
 }
 
-// active says whether a job still runs or waits.
+// active reports whether a job runs or waits.
 func (s *soak) active() bool {
 	return slices.ContainsFunc(s.Records.Records(), func(r job.Record) bool { return r.State.Active() })
 }
 
-// hits says, once in a hundred times, that a fault happens now.
+// hits reports whether a fault happens now: once in a hundred times.
 func (s *soak) hits(fault string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +85,7 @@ func (s *soak) note(id string, what func(*soakedJob)) {
 
 var errSoak = errors.New("planted fault")
 
-// soakStore is the jobs table.
+// soakStore is the store of the jobs table.
 type soakStore struct {
 	jobtable.Stores
 	s *soak
@@ -176,8 +175,8 @@ func (q soakQueue) ChangeVisibility(ctx context.Context, receipt string, d time.
 	return q.Queue.ChangeVisibility(ctx, receipt, d)
 }
 
-// dies is a function that sometimes dies: before it has done anything, or
-// after all of it, before it could say so.
+// dies makes a function die sometimes: before it has done anything, or after
+// everything, before it responds.
 func (s *soak) dies(name string, h memqueue.Handler) memqueue.Handler {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 		if s.hits(name + ": dies at its start") {
@@ -191,10 +190,10 @@ func (s *soak) dies(name string, h memqueue.Handler) memqueue.Handler {
 	}
 }
 
-// Post is the control URL. Some calls are gone, or refuse, for all their life.
+// Post serves the control URLs. Some calls are gone, or refuse, from the start.
 func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	added, ok := m.(vapi.AddMessage)
-	if !ok { // a line of progress
+	if !ok { // progress
 		return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 	}
 	content := added.Content
@@ -211,10 +210,10 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 		return again
 	}
 	if strings.Contains(content, "this call") {
-		s.t.Errorf("a job was counted twice: %s", content)
+		s.t.Errorf("a job was counted twice against the limits: %s", content)
 	}
 	lost := s.hits("control URL: an answer is lost")
-	// Results that were ready together are one message.
+	// Results that were ready at the same time are one message.
 	for _, header := range resultHeader.FindAllStringSubmatch(content, -1) {
 		s.note(job.ID(controlURL, header[1]), func(j *soakedJob) {
 			if j.heard++; header[2] == "error" {
@@ -231,22 +230,22 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 }
 
-// resultHeader is the first line of a result. No tool of these tests writes one.
+// resultHeader matches the first line of a result. No tool of these tests writes one.
 var resultHeader = regexp.MustCompile(`(?m)^\[async tool result\] tool=\S+ tool_call_id=(\S+) status=(\S+)$`)
 
-// Announce is the event bus.
+// SendUndelivered is the event bus.
 func (s *soak) SendUndelivered(_ context.Context, a job.Undelivered) error {
 	if s.hits("event bus: fails") {
 		return errSoak
 	}
-	s.note(a.JobID, func(j *soakedJob) { j.announced++ })
+	s.note(a.JobID, func(j *soakedJob) { j.published++ })
 	if s.hits("event bus: an answer is lost") {
 		return errSoak
 	}
 	return nil
 }
 
-// work is the tool: what it does is drawn for each attempt.
+// work is the tool. What it does is drawn for each attempt.
 func (s *soak) work(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 	time.Sleep(time.Duration(len(in.Text)%7) * 300 * time.Millisecond)
 	switch {
@@ -260,38 +259,38 @@ func (s *soak) work(ctx context.Context, call asynctool.Call, in input) (asyncto
 		panic("planted fault")
 	case s.hits("tool: overruns"):
 		time.Sleep(time.Minute)
-	case s.hits("tool: goes on in a moment"):
+	case s.hits("tool: waits a moment"):
 		return asynctool.ResumeIn(20*time.Second, call.Resumes+1), nil
-	case s.hits("tool: goes on later"):
+	case s.hits("tool: waits for long"):
 		return asynctool.ResumeIn(17*time.Minute, call.Resumes+1), nil
-	case s.hits("tool: leaves it to somebody outside"):
+	case s.hits("tool: leaves it to an external system"):
 		at, err := call.CompletionURL(ctx)
 		if err != nil {
 			return asynctool.Result{}, err
 		}
 		go s.office(at)
 		return asynctool.Wait(), nil
-	case s.hits("tool: says how far it is"):
+	case s.hits("tool: reports progress"):
 		call.Progress(ctx, "It is under way.")
 	}
 	return asynctool.Text(strings.Repeat(in.Text+" ", 20)), nil
 }
 
-// office is somebody outside, who posts a result until it is taken, or too
-// late.
+// office is an external system. It posts a result until the result is accepted, or
+// too late.
 func (s *soak) office(at string) {
 	time.Sleep(10 * time.Minute)
-	if s.hits("outside: nobody answers") {
+	if s.hits("external system: does not answer") {
 		return
 	}
 	for {
-		switch status := s.complete(at, `{"result":"from outside"}`); status {
+		switch status := s.complete(at, `{"result":"by an external system"}`); status {
 		case http.StatusServiceUnavailable:
 			time.Sleep(time.Second)
 		case http.StatusOK, http.StatusConflict:
 			return
 		default:
-			s.t.Errorf("a result from outside was answered with %d", status)
+			s.t.Errorf("a result of the external system was answered with %d", status)
 			return
 		}
 	}
@@ -299,14 +298,20 @@ func (s *soak) office(at string) {
 
 func newSoak(t *testing.T, seed uint64) *soak {
 	t.Helper()
-	s := &soak{random: rand.New(rand.NewPCG(seed, seed)), faults: make(map[string]int), jobs: make(map[string]*soakedJob)}
-	set, err := asynctool.NewSet(asynctool.Tool[input]{Name: "work", Description: "Works.", Timeout: 10 * time.Second, Attempts: 4, Run: s.work})
+	s := &soak{
+		random: rand.New(rand.NewPCG(seed, seed)),
+		faults: make(map[string]int),
+		jobs:   make(map[string]*soakedJob),
+	}
+	set, err := asynctool.NewSet(asynctool.Tool[input]{
+		Name: "work", Description: "Works.", Timeout: 10 * time.Second, Attempts: 4, Run: s.work,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, err := pipeline.New(pipeline.Config{
 		Tools: set,
-		// As many as a call has. Whatever counts twice is refused.
+		// As many as a call has: a job that counts twice is refused.
 		CallLimits:    job.CallLimits{Jobs: mostPerCall, Concurrent: mostPerCall},
 		CompletionURL: "http://127.0.0.1:1/results/",
 		Concurrency:   50,
@@ -327,7 +332,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	return s
 }
 
-// run runs the pipeline, and somebody who looks after its dead-letter queues.
+// run runs the pipeline and empties its dead-letter queues.
 func (s *soak) run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
@@ -336,7 +341,7 @@ func (s *soak) run(ctx context.Context) {
 	running.Wait()
 }
 
-// bury takes a message out of a dead-letter queue.
+// bury counts and deletes the messages in a dead-letter queue.
 func (s *soak) bury(_ context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -355,8 +360,8 @@ const (
 	mostPerCall = 3 // tool calls
 )
 
-// post sends a webhook as Vapi does with a backoffPlan, and gives the tool
-// calls that were accepted.
+// send posts a webhook, again and again as Vapi does with a backoffPlan, and returns
+// the accepted tool calls.
 func (s *soak) send(callID, body string) []string {
 	for range 11 {
 		status, text := s.request("/vapi", body, nil)
@@ -378,11 +383,11 @@ func (s *soak) send(callID, body string) []string {
 		}
 		return accepted
 	}
-	s.t.Errorf("the webhook of %s was not taken", callID)
+	s.t.Errorf("the webhook of %s was not accepted", callID)
 	return nil
 }
 
-// drained waits until the queues are empty.
+// drained waits until all queues are empty.
 func (s *soak) drained() {
 	for _, q := range []*memqueue.Queue{s.Jobs, s.Results, s.DeadJobs, s.DeadResults} {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
@@ -393,8 +398,8 @@ func (s *soak) drained() {
 	}
 }
 
-// wave sends webhooks until so many tool calls are accepted, waits until all
-// of it is over, and says what became of them.
+// wave sends webhooks with so many tool calls, waits until they are finished, and
+// counts their outcomes.
 func (s *soak) wave(number, toolCalls int) {
 	var accepted []string
 	var mu sync.Mutex
@@ -451,20 +456,20 @@ func (s *soak) wave(number, toolCalls int) {
 	close(work)
 	sending.Wait()
 	s.drained()
-	for s.active() { // waiting, for which there need be no message
+	for s.active() { // a job that waits may have no message
 		time.Sleep(time.Minute)
 		s.drained()
 	}
-	time.Sleep(2 * time.Minute) // tools that overrun
+	time.Sleep(2 * time.Minute) // until the tools that overrun return
 	synctest.Wait()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range accepted {
 		j := s.job(id)
-		told := j.heard
-		if j.announced > 0 {
-			told++ // it can be announced again, but not told as well
+		outcomes := j.heard
+		if j.published > 0 {
+			outcomes++ // its event may be repeated, but must not follow a delivery
 		}
 		r, err := s.Records.Load(context.Background(), id)
 		if err != nil {
@@ -472,13 +477,14 @@ func (s *soak) wave(number, toolCalls int) {
 		}
 		s.accepted++
 		switch {
-		case told == 0:
+		case outcomes == 0:
 			s.lost++
-			s.t.Errorf("job %s is lost: its record says %s, %s", id, r.State, r.Reason)
-		case told > 1+j.excused:
+			s.t.Errorf("job %s is lost: its record is %s, %s", id, r.State, r.Reason)
+		case outcomes > 1+j.excused:
 			s.twice++
-			s.t.Errorf("job %s was told %d times and announced %d times, of which %d can be excused", id, j.heard, j.announced, j.excused)
-		case told > 1:
+			s.t.Errorf("job %s was delivered %d times and published %d times; %d repetitions are excused",
+				id, j.heard, j.published, j.excused)
+		case outcomes > 1:
 			s.again++
 		}
 		switch {
@@ -486,14 +492,14 @@ func (s *soak) wave(number, toolCalls int) {
 			s.failed++
 		case j.heard > 0:
 			s.delivered++
-		case told > 0:
+		case outcomes > 0:
 			s.undelivered++
 		}
 	}
 	clear(s.jobs)
 }
 
-// soakCalls is how many tool calls there are: RINGBACK_SOAK, or few.
+// soakCalls returns the number of tool calls: RINGBACK_SOAK, or a small number.
 func soakCalls(t *testing.T) int {
 	text := os.Getenv("RINGBACK_SOAK")
 	if text == "" {
@@ -506,9 +512,9 @@ func soakCalls(t *testing.T) int {
 	return n
 }
 
-// TestSoak sends tool calls in ten waves, with each kind of fault in one of a
-// hundred places where it can happen. Between the waves a month passes, so
-// that the table forgets, as DynamoDB does.
+// TestSoak sends tool calls in ten waves. Each kind of fault happens in one of a
+// hundred places where it can. Between the waves a month passes, so that the table
+// deletes expired records, as DynamoDB does.
 func TestSoak(t *testing.T) {
 	calls := soakCalls(t)
 	seed := rand.Uint64()
@@ -550,8 +556,9 @@ func TestSoak(t *testing.T) {
 		name string
 		n    int
 	}{
-		{"accepted", s.accepted}, {"delivered", s.delivered}, {"failed, and told so", s.failed}, {"undelivered", s.undelivered},
-		{"told again, as the control URL's answer was lost", s.again}, {"twice", s.twice}, {"lost", s.lost},
+		{"accepted", s.accepted}, {"results delivered", s.delivered}, {"failures delivered", s.failed},
+		{"undelivered", s.undelivered}, {"delivered again after a lost answer", s.again},
+		{"twice", s.twice}, {"lost", s.lost},
 		{"in the dead-letter queues", s.dead}, {"poison there", s.poison},
 	} {
 		fmt.Fprintf(w, "%d\t  %s\t\n", row.n, row.name)
@@ -565,7 +572,8 @@ func TestSoak(t *testing.T) {
 	}
 	slices.SortFunc(kinds, func(a, b string) int { return strings.Compare(a[8:], b[8:]) })
 	t.Logf("seed %d; %d faults of %d kinds in %s of the clock, run in %s\n%s\nfaults:\n%s\nheap after each wave: %s",
-		seed, total, len(kinds), fake.Round(time.Minute), time.Since(began).Round(100*time.Millisecond), table.String(), strings.Join(kinds, "\n"), megabytes(heap))
+		seed, total, len(kinds), fake.Round(time.Minute), time.Since(began).Round(100*time.Millisecond),
+		table.String(), strings.Join(kinds, "\n"), megabytes(heap))
 
 	if s.twice > 0 || s.lost > 0 {
 		t.Errorf("twice %d, lost %d", s.twice, s.lost)
@@ -576,20 +584,20 @@ func TestSoak(t *testing.T) {
 	if len(kinds) < 30 {
 		t.Errorf("only %d kinds of faults happened", len(kinds))
 	}
-	// The first waves fill what is then used again. One wave's records and
-	// messages are some kilobytes a tool call.
+	// The first waves allocate what is reused afterwards. The records and messages
+	// of a wave take a few kilobytes for each tool call.
 	if first, last := heap[2], heap[len(heap)-1]; last > first+first/4+1<<20 {
-		t.Errorf("the memory grows: %s", megabytes(heap))
+		t.Errorf("memory grows: %s", megabytes(heap))
 	}
 	if first, last := goroutines[2], goroutines[len(goroutines)-1]; last > first+10 {
 		t.Errorf("goroutines are left behind: %v", goroutines)
 	}
 }
 
-// heapInUse is what is left after a garbage collection, in bytes.
+// heapInUse returns the heap after a garbage collection, in bytes.
 func heapInUse() uint64 {
 	runtime.GC()
-	runtime.GC() // what pools kept
+	runtime.GC() // also empties the pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc

@@ -15,22 +15,35 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
+// namedTest matches a test that a page names by its package.
+var namedTest = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
+
 // TestThreatsHaveTests looks up the tests that the threat model names.
 func TestThreatsHaveTests(t *testing.T) {
-	_, threats, found := strings.Cut(read(t, "security.md"), "\n## Threats\n")
+	rowsHaveTests(t, "security.md", "Threats", 20)
+}
+
+// TestPromisesHaveTests looks up the tests that ARCHITECTURE.md names for each promise.
+func TestPromisesHaveTests(t *testing.T) {
+	rowsHaveTests(t, "../ARCHITECTURE.md", "Promises, and the place that keeps each", 9)
+}
+
+// rowsHaveTests checks a section whose tables name at least one test in the last of their three columns.
+func rowsHaveTests(t *testing.T, page, section string, least int) {
+	t.Helper()
+	_, rows, found := strings.Cut(read(t, page), "\n## "+section+"\n")
 	if !found {
-		t.Fatal("there is no section of threats")
+		t.Fatalf("%s has no section %q", page, section)
 	}
-	threats, _, _ = strings.Cut(threats, "\n## ")
-	named := regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
-	rows := 0
-	for line := range strings.Lines(threats) {
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| threat ") {
+	rows, _, _ = strings.Cut(rows, "\n## ")
+	count := 0
+	for line := range strings.Lines(rows) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| threat ") || strings.HasPrefix(line, "| promise ") {
 			continue
 		}
-		rows++
+		count++
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
-		tests := named.FindAllStringSubmatch(cells[len(cells)-1], -1)
+		tests := namedTest.FindAllStringSubmatch(cells[len(cells)-1], -1)
 		if len(cells) != 3 || len(tests) == 0 {
 			t.Errorf("no test covers %s", line)
 		}
@@ -40,12 +53,12 @@ func TestThreatsHaveTests(t *testing.T) {
 			}
 		}
 	}
-	if rows < 20 {
-		t.Errorf("only %d threats were found; has the way they are written changed?", rows)
+	if count < least {
+		t.Errorf("%s: found only %d rows; has the format of the tables changed?", page, count)
 	}
 }
 
-// declared says whether the tests in a folder have this one.
+// declared reports whether the tests in a folder have this one.
 func declared(t *testing.T, dir, name string) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

@@ -42,13 +42,13 @@ var words = []struct {
 	{`(?:is|are|was|were|be|been|being) told|told (?:in|by)`, `"delivered", or "spoken" for the voice`, true},
 	{`tells? (?:an? |the )?(?:results?|outcomes?)`, `"delivers"`, true},
 	{`errands?`, `"execution"`, true},
-	{`holders?`, `"owner" (of a lease)`, true},
+	{`holders?`, `"owner" (of a lease)`, false},
 	{`held lines?`, `"hold message"`, true},
 	{`asleep`, `"suspended"`, true},
 	{`arrang(?:es?|ed|ing)`, `"schedule"`, true},
 	{`kept (?:results?|outcomes?|jobs?)`, `"parked result" or "stored job"`, true},
 	{`callingback`, `"outbound call"`, true},
-	{`announce(?:s|d|ments?)?`, `"publish" and "undelivered event"`, true},
+	{`announce(?:s|d|ments?)?`, `"publish" and "undelivered event"`, false},
 }
 
 var expressions = func() []*regexp.Regexp {

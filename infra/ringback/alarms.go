@@ -13,13 +13,8 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/queue"
-)
-
-// The messages of the callback function's log that are counted.
-const (
-	deliveredMessage   = "outcome delivered"
-	undeliveredMessage = "outcome undelivered"
 )
 
 // Amazon SQS does not say whether a message's age has the delay in it that the
@@ -60,8 +55,8 @@ func (r *Ringback) metrics() {
 			MetricName:      jsii.String(name),
 		}).Metric(&awscloudwatch.MetricOptions{Statistic: jsii.String("Sum")})
 	}
-	r.deliveredRate = count("Delivered", deliveredMessage)
-	r.lostRate = count("Undelivered", undeliveredMessage)
+	r.deliveredRate = count("Delivered", deployment.OutcomeDelivered)
+	r.lostRate = count("Undelivered", deployment.OutcomeUndelivered)
 }
 
 func (r *Ringback) alarms() {

@@ -8,14 +8,16 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2authorizers"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2integrations"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/deployment"
 )
 
 const (
 	// WebhookPath is where Vapi posts its webhooks to.
-	WebhookPath = "/vapi"
+	WebhookPath = deployment.WebhookPath
 	// CompletionPath, and a job's token after it, is where whoever a job
 	// waits for posts its result to.
-	CompletionPath = "/results/"
+	CompletionPath = deployment.CompletionPath
 )
 
 // api makes the HTTP API. The functions know its address, so that its routes,

@@ -1,12 +1,16 @@
 package ringback
 
 import (
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/deployment"
 )
 
 // dashboard answers one question a row.
@@ -35,7 +39,7 @@ func (r *Ringback) dashboard() {
 				graph("In the functions, ms (p95)", 8,
 					r.duration(r.Ack, "ack"), r.duration(r.Process, "process"), r.duration(r.Callback, "callback")),
 				query("Each tool's time, ms", 8, r.processLogs.LogGroupName(),
-					`filter message in ["tool finished", "tool failed"]`,
+					fmt.Sprintf(`filter message in [%q, %q]`, deployment.ToolFinished, deployment.ToolFailed),
 					`stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95, max(took) / 1000000 as longest by tool, message`,
 					`sort longest desc`),
 			},
@@ -60,7 +64,7 @@ func (r *Ringback) dashboard() {
 			},
 			{
 				query("Latest undelivered results", 12, r.callbackLogs.LogGroupName(),
-					`fields @timestamp, tool, why, detail, job`, `filter message = "`+undeliveredMessage+`"`, `sort @timestamp desc`, `limit 20`),
+					`fields @timestamp, tool, why, detail, job`, fmt.Sprintf(`filter message = %q`, deployment.OutcomeUndelivered), `sort @timestamp desc`, `limit 20`),
 				query("Latest failures of tools", 12, r.processLogs.LogGroupName(),
 					`fields @timestamp, tool, attempt, error, job`, `filter level = "ERROR"`, `sort @timestamp desc`, `limit 20`),
 			},

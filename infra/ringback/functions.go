@@ -2,8 +2,6 @@ package ringback
 
 import (
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -11,7 +9,10 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/deployment"
 )
 
 const (
@@ -38,33 +39,24 @@ type function struct {
 	id, name, description string
 	timeout               time.Duration
 	memory                int
-	environment           map[string]*string
+	environment           any // such as [deployment.Ack]
+	toolSettings          []Setting
 }
 
 func (r *Ringback) functions() {
-	ack := map[string]*string{
-		"JOBS_QUEUE_URL":       r.Jobs.QueueUrl(),
-		"RESULTS_QUEUE_URL":    r.Results.QueueUrl(),
-		"JOBS_TABLE":           r.Table.TableName(),
-		"COMPLETION_SECRET_ID": r.CompletionSecret.SecretArn(),
-		"SCHEDULE_GROUP":       r.Schedules.ScheduleGroupName(),
+	completion := deployment.CompletionSecret{ID: *r.CompletionSecret.SecretArn()}
+	ack := deployment.Ack{
+		JobsQueueURL:    *r.Jobs.QueueUrl(),
+		ResultsQueueURL: *r.Results.QueueUrl(),
+		JobsTable:       *r.Table.TableName(),
+		Webhook:         deployment.WebhookSecret{Inline: `{"type":"none"}`},
+		Completion:      completion,
+		ScheduleGroup:   *r.Schedules.ScheduleGroupName(),
+		AckText:         r.props.AckText,
+		NextCall:        deployment.OnOff(r.nextCall),
 	}
 	if r.WebhookSecret != nil {
-		ack["WEBHOOK_SECRET_ID"] = r.WebhookSecret.SecretArn()
-	} else {
-		ack["WEBHOOK_AUTH"] = jsii.String(`{"type":"none"}`)
-	}
-	if r.props.LocalEndpoint {
-		ack["COMPLETION_KEYS"] = jsii.String("")
-		if ack["WEBHOOK_AUTH"] == nil {
-			ack["WEBHOOK_AUTH"] = jsii.String("")
-		}
-	}
-	if r.nextCall {
-		ack["NEXT_CALL"] = jsii.String("on")
-	}
-	if r.props.AckText != "" {
-		ack["ACK_TEXT"] = jsii.String(r.props.AckText)
+		ack.Webhook = deployment.WebhookSecret{ID: *r.WebhookSecret.SecretArn()}
 	}
 	r.Ack, r.ackLogs = r.function(function{
 		id: "Ack", name: "ack", description: "Verifies Vapi's webhooks, queues a job for each tool call, answers; takes the results of jobs that wait.",
@@ -80,32 +72,22 @@ func (r *Ringback) functions() {
 	r.list(r.Ack)
 	r.unschedule(r.Ack)
 
-	process := map[string]*string{
-		"JOBS_QUEUE_URL":       r.Jobs.QueueUrl(),
-		"JOBS_QUEUE_ARN":       r.Jobs.QueueArn(),
-		"JOBS_DLQ_ARN":         r.JobsDLQ.QueueArn(),
-		"RESULTS_QUEUE_URL":    r.Results.QueueUrl(),
-		"JOBS_TABLE":           r.Table.TableName(),
-		"COMPLETION_SECRET_ID": r.CompletionSecret.SecretArn(),
-		"COMPLETION_URL":       jsii.String(r.CompletionURL),
-		"SCHEDULE_GROUP":       r.Schedules.ScheduleGroupName(),
-		"SCHEDULE_ROLE_ARN":    r.scheduleRole.RoleArn(),
-	}
-	if r.props.LocalEndpoint {
-		process["COMPLETION_KEYS"] = jsii.String("")
-	}
-	if n := r.props.MaxJobsPerCall; n > 0 {
-		process["MAX_JOBS_PER_CALL"] = jsii.String(strconv.Itoa(n))
-	}
-	if n := r.props.MaxConcurrentJobsPerCall; n > 0 {
-		process["MAX_CONCURRENT_JOBS_PER_CALL"] = jsii.String(strconv.Itoa(n))
-	}
-	for _, s := range r.props.ToolSettings {
-		process[s.Name] = s.value()
+	process := deployment.Process{
+		JobsQueueURL:             *r.Jobs.QueueUrl(),
+		JobsQueueARN:             *r.Jobs.QueueArn(),
+		JobsDLQARN:               *r.JobsDLQ.QueueArn(),
+		ResultsQueueURL:          *r.Results.QueueUrl(),
+		JobsTable:                *r.Table.TableName(),
+		Completion:               completion,
+		CompletionURL:            r.CompletionURL,
+		ScheduleGroup:            *r.Schedules.ScheduleGroupName(),
+		ScheduleRoleARN:          *r.scheduleRole.RoleArn(),
+		MaxJobsPerCall:           uint16(r.props.MaxJobsPerCall),
+		MaxConcurrentJobsPerCall: uint16(r.props.MaxConcurrentJobsPerCall),
 	}
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
-		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory, environment: process,
+		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory, environment: process, toolSettings: r.props.ToolSettings,
 	})
 	r.record(r.Process)
 	read(r.Process, r.CompletionSecret)
@@ -115,20 +97,19 @@ func (r *Ringback) functions() {
 	r.schedule(r.Process)
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
 
-	callback := map[string]*string{
-		"RESULTS_QUEUE_URL": r.Results.QueueUrl(),
-		"JOBS_TABLE":        r.Table.TableName(),
-		"EVENT_BUS_NAME":    r.EventBus.EventBusName(),
-	}
-	if r.props.PublicKeySecret != nil {
-		callback["VAPI_PUBLIC_KEY_SECRET_ID"] = r.props.PublicKeySecret.SecretArn()
-	}
-	r.outbound(callback)
-	if r.props.ResultText != "" {
-		callback["RESULT_TEXT"] = jsii.String(r.props.ResultText)
-	}
-	if len(r.props.ControlHosts) > 0 {
-		callback["CONTROL_HOSTS"] = jsii.String(strings.Join(r.props.ControlHosts, ","))
+	callback := deployment.Callback{
+		ResultsQueueURL:       *r.Results.QueueUrl(),
+		JobsTable:             *r.Table.TableName(),
+		EventBusName:          *r.EventBus.EventBusName(),
+		ControlHosts:          r.props.ControlHosts,
+		PublicKeySecretID:     arnOf(r.props.PublicKeySecret),
+		ResultText:            r.props.ResultText,
+		PrivateKeySecretID:    arnOf(r.props.PrivateKeySecret),
+		APIURL:                r.props.VapiAPIURL,
+		CallBackHours:         r.props.CallBackHours,
+		CallBackZone:          r.props.CallBackZone,
+		CallBackAssistantID:   r.props.CallBackAssistantID,
+		CallBackPhoneNumberID: r.props.CallBackPhoneNumberID,
 	}
 	r.Callback, r.callbackLogs = r.function(function{
 		id: "Callback", name: "callback", description: "Posts results to the control URLs of their calls.",
@@ -154,8 +135,14 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 	})
 	logs.GrantWrite(role)
-	if r.props.LocalEndpoint {
-		f.environment["AWS_ENDPOINT_URL"] = jsii.String("")
+	environment := make(map[string]*string)
+	for _, part := range []any{f.environment, deployment.AWS{}} {
+		for name, value := range deployment.Variables(part, r.props.LocalEndpoint) {
+			environment[name] = jsii.String(value)
+		}
+	}
+	for _, s := range f.toolSettings {
+		environment[s.Name] = s.value()
 	}
 	props := awslambda.FunctionProps{
 		Description:   jsii.String(f.description),
@@ -165,7 +152,7 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 		Architecture:  r.props.Architecture,
 		MemorySize:    jsii.Number(f.memory),
 		Timeout:       seconds(f.timeout),
-		Environment:   &f.environment,
+		Environment:   &environment,
 		Role:          role,
 		LogGroup:      logs,
 		LoggingFormat: awslambda.LoggingFormat_JSON,
@@ -183,4 +170,12 @@ func (r *Ringback) logGroup(id string) awslogs.LogGroup {
 		Retention:     r.props.LogRetention,
 		RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 	})
+}
+
+// arnOf returns a secret's ARN, or "" for none.
+func arnOf(s awssecretsmanager.ISecret) string {
+	if s == nil {
+		return ""
+	}
+	return *s.SecretArn()
 }

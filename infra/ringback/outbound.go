@@ -3,7 +3,6 @@ package ringback
 import (
 	"errors"
 	"fmt"
-	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -37,23 +36,4 @@ func (p *Props) checkOutbound() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// outbound puts into the callback function's environment what it needs for
-// chats and calls back.
-func (r *Ringback) outbound(environment map[string]*string) {
-	if r.props.PrivateKeySecret != nil {
-		environment["VAPI_PRIVATE_KEY_SECRET_ID"] = r.props.PrivateKeySecret.SecretArn()
-	}
-	for name, value := range map[string]string{
-		"VAPI_API_URL":              r.props.VapiAPIURL,
-		"CALL_BACK_HOURS":           r.props.CallBackHours,
-		"CALL_BACK_ZONE":            r.props.CallBackZone,
-		"CALL_BACK_ASSISTANT_ID":    r.props.CallBackAssistantID,
-		"CALL_BACK_PHONE_NUMBER_ID": r.props.CallBackPhoneNumberID,
-	} {
-		if value != "" {
-			environment[name] = jsii.String(value)
-		}
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/deployment"
 )
 
 // secrets makes the key of the completion tokens, unless one is given, and the
@@ -73,15 +75,10 @@ var (
 	secretARN = regexp.MustCompile(`^arn:[^:]+:secretsmanager:[^:]+:[^:]+:secret:.+$`)
 )
 
-// ownVariables are what the process function itself reads.
-var ownVariables = []string{
-	"JOBS_QUEUE_URL", "JOBS_QUEUE_ARN", "JOBS_DLQ_ARN", "RESULTS_QUEUE_URL", "JOBS_TABLE", "MAX_JOBS_PER_CALL", "MAX_CONCURRENT_JOBS_PER_CALL",
-	"COMPLETION_SECRET_ID", "COMPLETION_KEYS", "COMPLETION_URL", "SCHEDULE_GROUP", "SCHEDULE_ROLE_ARN",
-}
-
 // checkSettings says which tool settings cannot be used.
 func checkSettings(settings []Setting) error {
 	var errs []error
+	own := deployment.VariableNames(deployment.Process{})
 	seen := map[string]bool{}
 	for _, s := range settings {
 		switch {
@@ -89,7 +86,7 @@ func checkSettings(settings []Setting) error {
 			errs = append(errs, fmt.Errorf("the tool setting %q is no variable's name: two or more letters, digits and _, and a letter first", s.Name))
 		case strings.HasPrefix(s.Name, "AWS_") || strings.HasPrefix(s.Name, "LAMBDA_"):
 			errs = append(errs, fmt.Errorf("the tool setting %s has a name that is Lambda's", s.Name))
-		case slices.Contains(ownVariables, s.Name):
+		case slices.Contains(own, s.Name):
 			errs = append(errs, fmt.Errorf("the tool setting %s has a name that is Ringback's", s.Name))
 		case seen[s.Name]:
 			errs = append(errs, fmt.Errorf("the tool setting %s is there twice", s.Name))

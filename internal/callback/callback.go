@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
@@ -222,7 +223,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	t.log = t.log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
-		t.log.InfoContext(ctx, "outcome delivered")
+		t.log.InfoContext(ctx, deployment.OutcomeDelivered)
 		if err := h.mark(ctx, t.record, job.StateDelivered, ""); err != nil {
 			// To keep the message would have it told a second time.
 			t.log.ErrorContext(ctx, "the outcome was delivered, but cannot be marked as such", "error", err)
@@ -404,7 +405,7 @@ func (t *delivery) announce(ctx context.Context, why job.Reason, detail string) 
 		t.log.ErrorContext(ctx, "the outcome cannot be delivered, and this cannot be announced; it is tried again", "why", why, "error", err)
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	}
-	t.log.WarnContext(ctx, "outcome undelivered", "why", why, "detail", detail)
+	t.log.WarnContext(ctx, deployment.OutcomeUndelivered, "why", why, "detail", detail)
 	if err := t.mark(ctx, t.record, job.StateUndelivered, string(why)+": "+detail); err != nil {
 		t.log.ErrorContext(ctx, "the outcome was announced as undelivered, but cannot be marked as such", "error", err)
 	}

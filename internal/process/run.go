@@ -8,6 +8,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
@@ -38,7 +39,7 @@ func (e *execution) runTool(ctx context.Context) *batch.Retry {
 	case end.Suspension != nil:
 		return e.suspend(ctx, *end.Suspension)
 	}
-	e.log.InfoContext(ctx, "tool finished")
+	e.log.InfoContext(ctx, deployment.ToolFinished)
 	return e.finish(ctx, &ending{result: end.Result})
 }
 
@@ -57,7 +58,7 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	delay = min(delay, maxDelay)
 	last := e.record.Attempt >= e.tool.Attempts || e.cfg.Now().Add(delay).After(e.record.Deadline)
 	retry := f.Retry && !last
-	e.log.ErrorContext(ctx, "tool failed", "retry", retry, "error", f.Reason)
+	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", retry, "error", f.Reason)
 	if retry {
 		return e.release(ctx, delay, false, f.Reason)
 	}

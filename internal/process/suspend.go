@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
@@ -42,7 +43,7 @@ func (e *execution) suspend(ctx context.Context, s toolrun.Suspension) *batch.Re
 	if !s.At.Before(e.record.Deadline) && !s.External {
 		reason := fmt.Sprintf("it would go on at %s, after its deadline, %s",
 			s.At.Format(time.RFC3339), e.record.Deadline.Format(time.RFC3339))
-		e.log.ErrorContext(ctx, "tool failed", "error", reason)
+		e.log.ErrorContext(ctx, deployment.ToolFailed, "error", reason)
 		return e.finish(ctx, failed(e.tool, reason))
 	}
 	if err := checkSize(e.job); err != nil {

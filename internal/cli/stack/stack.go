@@ -13,20 +13,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
 
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/vapi/vapiauth"
-)
-
-// The outputs of the stack, as infra names them.
-const (
-	urlOutput     = "WebhookUrl"
-	secretOutput  = "WebhookSecretArn"
-	tableOutput   = "JobsTableName"
-	resultsOutput = "ResultsQueueUrl"
 )
 
 // publicKeyVariable is an environment variable of the callback function. The template
 // of a stack contains it if the stack has Vapi's public key.
-const publicKeyVariable = "VAPI_PUBLIC_KEY_SECRET_ID"
+var publicKeyVariable = deployment.VariableName(deployment.Callback{}, "PublicKeySecretID")
 
 // Stack is a deployed stack.
 type Stack struct {
@@ -43,12 +36,12 @@ func New(cfg aws.Config, name string) *Stack {
 // Webhook returns the URL and the credential of the webhook. The credential is one plan,
 // or two during a rotation. There are no plans if API Gateway verifies tokens itself.
 func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan, err error) {
-	outputs, err := s.outputs(ctx, urlOutput)
+	outputs, err := s.outputs(ctx, deployment.WebhookURLOutput)
 	if err != nil {
 		return "", nil, err
 	}
-	url = outputs[urlOutput]
-	arn := outputs[secretOutput]
+	url = outputs[deployment.WebhookURLOutput]
+	arn := outputs[deployment.WebhookSecretOutput]
 	if arn == "" {
 		return url, nil, nil
 	}
@@ -64,8 +57,8 @@ func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan,
 
 // Jobs returns the name of the jobs table and the URL of the results queue.
 func (s *Stack) Jobs(ctx context.Context) (table, resultsQueue string, err error) {
-	outputs, err := s.outputs(ctx, tableOutput, resultsOutput)
-	return outputs[tableOutput], outputs[resultsOutput], err
+	outputs, err := s.outputs(ctx, deployment.JobsTableOutput, deployment.ResultsQueueURLOutput)
+	return outputs[deployment.JobsTableOutput], outputs[deployment.ResultsQueueURLOutput], err
 }
 
 // outputs returns the outputs of the stack. It returns an error if a required one is

@@ -1,6 +1,6 @@
-// Package batch handles the messages of an SQS event side by side. Each of
-// them succeeds or fails alone: what failed is in the partial batch response,
-// and comes back after a delay of its own.
+// Package batch handles the messages of an SQS event concurrently. Each message
+// succeeds or fails on its own. A failed one is in the partial batch response, and is
+// received again after its own delay.
 package batch
 
 import (
@@ -16,18 +16,20 @@ import (
 
 // Queue is the queue that the messages come from.
 type Queue interface {
-	// ChangeVisibility hides a received message for d from now on.
+	// ChangeVisibility hides a received message for d, counted from now.
 	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
 }
 
-// Retry says that a message must be received again, after a delay. 0 means at
-// once.
-type Retry struct{ After time.Duration }
+// Retry means that a message must be received again.
+type Retry struct{ After time.Duration } // 0 means at once
 
-// Handle calls handle for every message of the event, at the same time, and
-// gives the response. A message for which handle gives nil is deleted. One for
-// which it panics is retried, so that it does not take the others with it.
-func Handle(ctx context.Context, event events.SQSEvent, queue Queue, log *slog.Logger, handle func(context.Context, events.SQSMessage) *Retry) events.SQSEventResponse {
+// Handle calls handle for every message of the event concurrently, and returns the
+// response. The queue deletes a message for which handle returns nil. If handle panics,
+// only its own message is retried.
+func Handle(
+	ctx context.Context, event events.SQSEvent, queue Queue, log *slog.Logger,
+	handle func(context.Context, events.SQSMessage) *Retry,
+) events.SQSEventResponse {
 	retries := make([]*Retry, len(event.Records))
 	var running sync.WaitGroup
 	for i, message := range event.Records {
@@ -35,15 +37,18 @@ func Handle(ctx context.Context, event events.SQSEvent, queue Queue, log *slog.L
 			if retries[i] = guard(ctx, log, message, handle); retries[i] == nil {
 				return
 			}
-			// A message whose visibility cannot be changed comes back by the
-			// queue's own timeout, which is later but not wrong.
+			// Otherwise the message returns after the queue's own visibility
+			// timeout, which is later but correct.
 			if err := queue.ChangeVisibility(ctx, message.ReceiptHandle, retries[i].After); err != nil {
-				log.WarnContext(ctx, "the retry comes late", "message_id", message.MessageId, "error", err)
+				log.WarnContext(
+					ctx, "cannot set the retry delay; the queue's visibility timeout applies", "message_id", message.MessageId,
+					"error", err,
+				)
 			}
 		})
 	}
 	running.Wait()
-	// An empty list, not null: Lambda takes both, but not every emulator does.
+	// An empty list instead of null: Lambda accepts both, but some emulators do not.
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	for i, retry := range retries {
 		if retry != nil {
@@ -54,17 +59,22 @@ func Handle(ctx context.Context, event events.SQSEvent, queue Queue, log *slog.L
 	return response
 }
 
-func guard(ctx context.Context, log *slog.Logger, message events.SQSMessage, handle func(context.Context, events.SQSMessage) *Retry) (retry *Retry) {
+// guard calls handle and turns a panic into a retry.
+func guard(
+	ctx context.Context, log *slog.Logger, message events.SQSMessage,
+	handle func(context.Context, events.SQSMessage) *Retry,
+) (retry *Retry) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.ErrorContext(ctx, "a message's handler panicked", "message_id", message.MessageId, "panic", p, "stack", string(debug.Stack()))
+			log.ErrorContext(ctx, "message handler panicked",
+				"message_id", message.MessageId, "panic", p, "stack", string(debug.Stack()))
 			retry = &Retry{After: Backoff(time.Second, Receives(message))}
 		}
 	}()
 	return handle(ctx, message)
 }
 
-// Receives is how often a message has been received, this time included.
+// Receives returns how often a message has been received, this time included.
 func Receives(message events.SQSMessage) int {
 	n, err := strconv.Atoi(message.Attributes["ApproximateReceiveCount"])
 	if err != nil || n < 1 {
@@ -73,11 +83,11 @@ func Receives(message events.SQSMessage) int {
 	return n
 }
 
-// MaxBackoff is the longest backoff: a caller does not wait for longer.
+// MaxBackoff is the longest backoff. A caller does not wait longer.
 const MaxBackoff = 30 * time.Second
 
-// Backoff is how long to wait after the n-th failure, counted from 1: first,
-// then twice as long each time, up to [MaxBackoff].
+// Backoff returns how long to wait after the n-th failure, counted from 1: first, then
+// twice as long each time, up to [MaxBackoff].
 func Backoff(first time.Duration, n int) time.Duration {
 	delay := min(first, MaxBackoff)
 	for i := 1; i < n && delay < MaxBackoff; i++ {

@@ -17,7 +17,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 )
 
-// visibility notes the changes that it is asked for.
+// visibility records the changes of visibility.
 type visibility struct {
 	mu      sync.Mutex
 	changes map[string]time.Duration
@@ -36,17 +36,19 @@ func (v *visibility) ChangeVisibility(_ context.Context, receipt string, d time.
 
 func newEvent(bodies ...string) (event events.SQSEvent) {
 	for _, body := range bodies {
-		event.Records = append(event.Records, events.SQSMessage{MessageId: "m-" + body, ReceiptHandle: "r-" + body, Body: body})
+		event.Records = append(event.Records, events.SQSMessage{
+			MessageId: "m-" + body, ReceiptHandle: "r-" + body, Body: body,
+		})
 	}
 	return event
 }
 
-// handle does what a message's body says: it is the delay of its retry, or
-// nothing.
+// handle does what the message's body says, which is "good", "panic" or the delay of
+// its retry.
 func handle(_ context.Context, m events.SQSMessage) *batch.Retry {
 	switch {
 	case strings.HasPrefix(m.Body, "panic"):
-		panic("a poisonous message")
+		panic("poison message")
 	case strings.HasPrefix(m.Body, "good"):
 		return nil
 	}
@@ -60,31 +62,35 @@ func handle(_ context.Context, m events.SQSMessage) *batch.Retry {
 func TestHandle(t *testing.T) {
 	for name, row := range map[string]struct {
 		bodies  []string
-		trouble error // of changing a visibility
+		err     error // of ChangeVisibility
 		failed  []string
 		changes map[string]time.Duration
 		logged  string
 	}{
-		"nothing":   {},
-		"all good":  {bodies: []string{"good-1", "good-2"}},
-		"one alone": {bodies: []string{"3s"}, failed: []string{"m-3s"}, changes: map[string]time.Duration{"r-3s": 3 * time.Second}},
+		"nothing":  {},
+		"all good": {bodies: []string{"good-1", "good-2"}},
+		"one alone": {
+			bodies: []string{"3s"}, failed: []string{"m-3s"}, changes: map[string]time.Duration{"r-3s": 3 * time.Second},
+		},
 		"each its own": {
 			bodies: []string{"0s", "good", "7s", "1m"}, failed: []string{"m-0s", "m-7s", "m-1m"},
 			changes: map[string]time.Duration{"r-0s": 0, "r-7s": 7 * time.Second, "r-1m": time.Minute},
 		},
 		"visibility cannot be changed": {
-			bodies: []string{"3s", "good"}, trouble: errors.New("throttled"), failed: []string{"m-3s"},
+			bodies: []string{"3s", "good"}, err: errors.New("throttled"), failed: []string{"m-3s"},
 			changes: map[string]time.Duration{"r-3s": 3 * time.Second}, logged: "throttled",
 		},
 		"a panic": {
 			bodies: []string{"good", "panic", "3s"}, failed: []string{"m-panic", "m-3s"},
-			changes: map[string]time.Duration{"r-panic": time.Second, "r-3s": 3 * time.Second}, logged: "a poisonous message",
+			changes: map[string]time.Duration{"r-panic": time.Second, "r-3s": 3 * time.Second}, logged: "poison message",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			queue := &visibility{err: row.trouble}
-			response := batch.Handle(t.Context(), newEvent(row.bodies...), queue, slog.New(slog.NewTextHandler(&log, nil)), handle)
+			queue := &visibility{err: row.err}
+			response := batch.Handle(
+				t.Context(), newEvent(row.bodies...), queue, slog.New(slog.NewTextHandler(&log, nil)), handle,
+			)
 			var failed []string
 			for _, f := range response.BatchItemFailures {
 				failed = append(failed, f.ItemIdentifier)
@@ -96,22 +102,24 @@ func TestHandle(t *testing.T) {
 				t.Errorf("visibility (-want +got):\n%s", diff)
 			}
 			if (log.Len() > 0) != (row.logged != "") || !strings.Contains(log.String(), row.logged) {
-				t.Errorf("the log should say %q:\n%s", row.logged, log.String())
+				t.Errorf("the log lacks %q:\n%s", row.logged, log.String())
 			}
 		})
 	}
 }
 
-// TestHandleSideBySide tests that no message waits for another, neither for its
-// handling nor for its visibility: each of them ends only when all have begun.
-func TestHandleSideBySide(t *testing.T) {
+// TestHandleConcurrently tests that no message waits for another one. Each handler ends
+// only after all have begun.
+func TestHandleConcurrently(t *testing.T) {
 	var begun sync.WaitGroup
 	begun.Add(10)
 	bodies := make([]string, 10)
 	for i := range bodies {
 		bodies[i] = fmt.Sprint(i)
 	}
-	response := batch.Handle(t.Context(), newEvent(bodies...), new(visibility), slog.New(slog.DiscardHandler), func(context.Context, events.SQSMessage) *batch.Retry {
+	response := batch.Handle(t.Context(), newEvent(bodies...), new(visibility), slog.New(slog.DiscardHandler), func(
+		context.Context, events.SQSMessage,
+	) *batch.Retry {
 		begun.Done()
 		begun.Wait()
 		return &batch.Retry{}

@@ -9,15 +9,19 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// Each handles the n parts of one message at the same time, as [Handle] does
-// with the messages of an event. It gives the retry that comes first, and nil
-// where no part needs one.
-func Each(ctx context.Context, log *slog.Logger, message events.SQSMessage, n int, handle func(ctx context.Context, part int) *Retry) *Retry {
+// Each handles the n parts of one message concurrently, like [Handle] the messages of
+// an event. It returns the earliest retry, or nil if no part needs one.
+func Each(
+	ctx context.Context, log *slog.Logger, message events.SQSMessage, n int,
+	handle func(ctx context.Context, part int) *Retry,
+) *Retry {
 	retries := make([]*Retry, n)
 	var running sync.WaitGroup
 	for i := range n {
 		running.Go(func() {
-			retries[i] = guard(ctx, log, message, func(ctx context.Context, _ events.SQSMessage) *Retry { return handle(ctx, i) })
+			retries[i] = guard(ctx, log, message, func(ctx context.Context, _ events.SQSMessage) *Retry {
+				return handle(ctx, i)
+			})
 		})
 	}
 	running.Wait()
@@ -30,13 +34,13 @@ func Each(ctx context.Context, log *slog.Logger, message events.SQSMessage, n in
 	return first
 }
 
-// Round lets those who are handled side by side do their last step together:
-// whatever of it is ready at the same time is done as one. A nil Round is that
-// of somebody who is alone.
+// Round coalesces the last step of messages that are handled concurrently: the values
+// that are ready at the same time are handled as one. A nil *Round is valid and
+// coalesces nothing.
 type Round[T, R any] struct {
 	mu      sync.Mutex
-	missing map[string]bool // who may still come
-	whole   chan struct{}   // closed when nobody is missing
+	missing map[string]bool // the members that may still contribute
+	whole   chan struct{}   // closed when no member is missing
 	items   []*item[T, R]
 }
 
@@ -46,8 +50,8 @@ type item[T, R any] struct {
 	result chan R
 }
 
-// Rounds makes a round for each group of two or more, and gives it to each of
-// its members. groups are the members' groups; whose is empty is alone.
+// Rounds makes a round for each group of two or more members, and returns it by
+// member. groups has the group of each member; a member without a group is in no round.
 func Rounds[T, R any](groups map[string]string) map[string]*Round[T, R] {
 	members := make(map[string][]string)
 	for member, group := range groups {
@@ -67,8 +71,7 @@ func Rounds[T, R any](groups map[string]string) map[string]*Round[T, R] {
 	return rounds
 }
 
-// Leave says that a member has nothing to do with the others, or has done it.
-// It can be repeated.
+// Leave removes a member that contributes no value, or already has. It can be repeated.
 func (r *Round[T, R]) Leave(member string) {
 	if r == nil {
 		return
@@ -78,7 +81,7 @@ func (r *Round[T, R]) Leave(member string) {
 	r.gone(member)
 }
 
-// gone takes a member off the missing. r.mu is held.
+// gone removes a member from the missing ones. r.mu must be locked.
 func (r *Round[T, R]) gone(member string) {
 	if !r.missing[member] {
 		return
@@ -89,9 +92,9 @@ func (r *Round[T, R]) gone(member string) {
 	}
 }
 
-// Together does something with a value, and with those of the other members
-// that come before wait is over. One of them does it, and all get what it
-// gives; or otherwise, where it panics.
+// Together calls do with the member's value and those that other members contribute
+// before wait is over. It is called once for all of them, and each gets its result, or
+// otherwise if it panics.
 func (r *Round[T, R]) Together(member string, value T, wait time.Duration, do func([]T) R, otherwise R) R {
 	if r == nil {
 		return do([]T{value})
@@ -118,7 +121,7 @@ func (r *Round[T, R]) Together(member string, value T, wait time.Duration, do fu
 	}
 	r.mu.Unlock()
 
-	// Whatever becomes of it, nobody may be left waiting.
+	// Even if do panics, no member may be left waiting.
 	result := otherwise
 	defer func() {
 		for _, i := range together {

@@ -15,23 +15,39 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 )
 
-// TestRound has members of two groups, and some who are alone, come to their
-// last step at different times.
+// TestRound tests members that are ready for their last step at different times.
 func TestRound(t *testing.T) {
 	const wait = time.Second
 	for name, tt := range map[string]struct {
-		comes map[string]time.Duration // when; negative: leaves at once
+		comes map[string]time.Duration // when it is ready; negative means that it leaves
 		group map[string]string
 		want  [][]string
 		took  time.Duration
 	}{
-		"together":     {map[string]time.Duration{"a": 0, "b": wait / 2}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a", "b"}}, wait / 2},
-		"too late":     {map[string]time.Duration{"a": 0, "b": 5 * wait}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a"}, {"b"}}, 5 * wait},
-		"nobody comes": {map[string]time.Duration{"a": 0, "b": -1}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a"}}, 0},
-		"other groups": {map[string]time.Duration{"a": 0, "b": 0, "c": 0, "d": 0}, map[string]string{"a": "x", "b": "y", "c": "x", "d": "y"}, [][]string{{"a", "c"}, {"b", "d"}}, 0},
-		"no group":     {map[string]time.Duration{"a": 0, "b": 0}, map[string]string{"a": "", "b": ""}, [][]string{{"a"}, {"b"}}, 0},
-		"alone":        {map[string]time.Duration{"a": 0}, map[string]string{"a": "x"}, [][]string{{"a"}}, 0},
-		"ten":          {map[string]time.Duration{"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6}, map[string]string{"a": "x", "b": "x", "c": "x", "d": "x", "e": "x", "f": "x", "g": "x"}, [][]string{{"a", "b", "c", "d", "e", "f", "g"}}, 6},
+		"together": {
+			map[string]time.Duration{"a": 0, "b": wait / 2}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a", "b"}},
+			wait / 2,
+		},
+		"too late": {
+			map[string]time.Duration{"a": 0, "b": 5 * wait}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a"}, {"b"}},
+			5 * wait,
+		},
+		"the other leaves": {
+			map[string]time.Duration{"a": 0, "b": -1}, map[string]string{"a": "x", "b": "x"}, [][]string{{"a"}}, 0,
+		},
+		"other groups": {
+			map[string]time.Duration{"a": 0, "b": 0, "c": 0, "d": 0}, map[string]string{"a": "x", "b": "y", "c": "x", "d": "y"},
+			[][]string{{"a", "c"}, {"b", "d"}}, 0,
+		},
+		"no group": {
+			map[string]time.Duration{"a": 0, "b": 0}, map[string]string{"a": "", "b": ""}, [][]string{{"a"}, {"b"}}, 0,
+		},
+		"alone": {map[string]time.Duration{"a": 0}, map[string]string{"a": "x"}, [][]string{{"a"}}, 0},
+		"ten": {
+			map[string]time.Duration{"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 6},
+			map[string]string{"a": "x", "b": "x", "c": "x", "d": "x", "e": "x", "f": "x", "g": "x"},
+			[][]string{{"a", "b", "c", "d", "e", "f", "g"}}, 6,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -69,7 +85,7 @@ func TestRound(t *testing.T) {
 	}
 }
 
-// TestRoundPanics tests that nobody is left waiting.
+// TestRoundPanics tests that no member is left waiting.
 func TestRoundPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rounds := batch.Rounds[int, string](map[string]string{"a": "x", "b": "x"})
@@ -92,26 +108,29 @@ func TestRoundPanics(t *testing.T) {
 	})
 }
 
-// TestEach has the parts of a message need different retries.
+// TestEach tests the parts of a message that need different retries.
 func TestEach(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for name, tt := range map[string]struct {
 		parts []*batch.Retry
 		want  *batch.Retry
 	}{
-		"none":      {nil, nil},
-		"all well":  {[]*batch.Retry{nil, nil}, nil},
-		"one":       {[]*batch.Retry{nil, {After: time.Minute}}, &batch.Retry{After: time.Minute}},
-		"the first": {[]*batch.Retry{{After: time.Minute}, nil, {After: time.Second}}, &batch.Retry{After: time.Second}},
+		"none":        {nil, nil},
+		"all succeed": {[]*batch.Retry{nil, nil}, nil},
+		"one":         {[]*batch.Retry{nil, {After: time.Minute}}, &batch.Retry{After: time.Minute}},
+		"the first":   {[]*batch.Retry{{After: time.Minute}, nil, {After: time.Second}}, &batch.Retry{After: time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := batch.Each(t.Context(), log, events.SQSMessage{}, len(tt.parts), func(_ context.Context, part int) *batch.Retry { return tt.parts[part] })
+			got := batch.Each(
+				t.Context(), log, events.SQSMessage{}, len(tt.parts),
+				func(_ context.Context, part int) *batch.Retry { return tt.parts[part] },
+			)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
-	// A part that panics is tried again, and the others are not disturbed.
+	// A part that panics is retried, and the others go on.
 	var mu sync.Mutex
 	done := 0
 	got := batch.Each(t.Context(), log, events.SQSMessage{}, 3, func(_ context.Context, part int) *batch.Retry {

@@ -10,8 +10,8 @@ import (
 	"github.com/ringback/ringback/internal/limits"
 )
 
-// TestOf checks what the limits are for, with the shortest and the longest
-// tools that there can be.
+// TestOf tests the purpose of each limit, with the shortest and the longest tools that
+// are possible.
 func TestOf(t *testing.T) {
 	run := func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
 		return asynctool.Text("x"), nil
@@ -27,12 +27,15 @@ func TestOf(t *testing.T) {
 			}
 			l := limits.Of(set)
 			if l.ProcessTimeout <= tool.Timeout || l.ProcessTimeout > 15*time.Minute {
-				t.Errorf("the process function may run for %s; its tool for %s, and Lambda allows 15 minutes", l.ProcessTimeout, tool.Timeout)
+				t.Errorf(
+					"the process function may run for %s and its tool for %s; Lambda allows 15 minutes", l.ProcessTimeout,
+					tool.Timeout,
+				)
 			}
 			if l.JobsVisibility <= l.ProcessTimeout || l.ResultVisibility <= l.CallbackTimeout {
 				t.Errorf("a message is visible again while its function may still run: %+v", l)
 			}
-			// The attempts, and the one after the last that only tells.
+			// All attempts, and one more receive for the failure.
 			if l.JobsMaxReceives <= tool.Attempts+1 {
 				t.Errorf("a job is received %d times at most, with %d attempts", l.JobsMaxReceives, tool.Attempts)
 			}

@@ -133,7 +133,7 @@ func (w *world) revived(call string) job.Outcome {
 
 // TestEarlier tells a kept result in the next call.
 func TestEarlier(t *testing.T) {
-	const note = "This is about an earlier call of the same customer, which had ended before the work was done. Tell it when it fits.\n"
+	const note = "This is about an earlier call of the same customer. That call ended before the work was done. Tell the customer when it fits.\n"
 	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
 		w.calls.answer = always(gone)
 		first := w.after(job.AfterCallNextCall)

@@ -65,7 +65,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// groupID is what SQS takes as a MessageGroupId (Amazon SQS API reference,
+// groupID matches what SQS accepts as a MessageGroupId (Amazon SQS API reference,
 // SendMessage).
 var groupID = regexp.MustCompile("^[a-zA-Z0-9!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]{1,128}$")
 
@@ -78,14 +78,14 @@ func FuzzGroup(f *testing.F) {
 		switch {
 		case s == "":
 			if group != "" {
-				t.Errorf("no call became the group %q", group)
+				t.Errorf("Group of no call = %q", group)
 			}
 		case !groupID.MatchString(group):
 			t.Errorf("Group(%q) = %q, which SQS refuses", s, group)
 		case groupID.MatchString(s) && group != s:
-			t.Errorf("Group(%q) = %q, though SQS takes it as it is", s, group)
+			t.Errorf("Group(%q) = %q, though SQS accepts it as it is", s, group)
 		case queue.Group(s+"x") == group:
-			t.Errorf("%q and %q are one group", s, s+"x")
+			t.Errorf("%q and %q are the same group", s, s+"x")
 		}
 	})
 }

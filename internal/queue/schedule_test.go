@@ -14,31 +14,31 @@ func FuzzScheduleName(f *testing.F) {
 	}
 	f.Add("1 job", 1, "job", 1)
 	f.Add("job", math.MinInt, "job", math.MaxInt)
-	f.Fuzz(func(t *testing.T, id string, wake int, otherID string, otherWake int) {
-		name := queue.ScheduleName(id, wake)
+	f.Fuzz(func(t *testing.T, id string, wakeUp int, otherID string, otherWakeUp int) {
+		name := queue.ScheduleName(id, wakeUp)
 		if err := queue.CheckScheduleName(name); err != nil {
 			t.Error(err)
 		}
-		if queue.ScheduleName(id, wake) != name {
+		if queue.ScheduleName(id, wakeUp) != name {
 			t.Error("the name differs from call to call")
 		}
-		same := id == otherID && wake == otherWake
-		if (queue.ScheduleName(otherID, otherWake) == name) != same {
-			t.Errorf("wake %d of %q and %d of %q have one name: %t, want %t", wake, id, otherWake, otherID, !same, same)
+		same := id == otherID && wakeUp == otherWakeUp
+		if (queue.ScheduleName(otherID, otherWakeUp) == name) != same {
+			t.Errorf("wake-up %d of %q and %d of %q have the same name: %t", wakeUp, id, otherWakeUp, otherID, !same)
 		}
 	})
 }
 
-// TestNameStays tests that a new version gives the schedules of an earlier one
-// the same name: it could not cancel them otherwise.
-func TestNameStays(t *testing.T) {
+// TestScheduleNameStays tests that a new version can cancel the schedules of an earlier
+// one, because their names stay the same.
+func TestScheduleNameStays(t *testing.T) {
 	const want = "8c821b21af2f7cd72f1b26ea642e8030c0916bd14e3be5b38a3ae2f2c684cc2e"
 	if got := queue.ScheduleName("019a2c41-job", 12); got != want {
 		t.Errorf("name %s, want %s", got, want)
 	}
 }
 
-func TestCheckName(t *testing.T) {
+func TestCheckScheduleName(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"a":                     true,
 		"A-b_c.9":               true,
@@ -54,7 +54,7 @@ func TestCheckName(t *testing.T) {
 		"a?groupName=b":         false,
 	} {
 		if err := queue.CheckScheduleName(name); (err == nil) != ok {
-			t.Errorf("%q: error %v, want one: %t", name, err, !ok)
+			t.Errorf("%q: error %v, want an error: %t", name, err, !ok)
 		}
 	}
 }

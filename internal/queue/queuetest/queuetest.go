@@ -1,5 +1,5 @@
-// Package queuetest is the contract that the handlers' queues keep. Every queue
-// passes it.
+// Package queuetest is the contract of the queues that handlers use. Every queue passes
+// it.
 package queuetest
 
 import (
@@ -18,31 +18,29 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Queue is what handlers need of a queue.
+// Queue is the part of a queue that handlers use.
 type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
 }
 
-// Subject is a queue under test, and what its test sees of it from the other
-// side.
+// Subject is a queue under test, and its receiving side.
 type Subject struct {
 	Queue Queue
-	// Queued gives the messages that the queue holds. Their delays are as the
-	// queue keeps them: in whole seconds.
+	// Queued returns the messages in the queue. Their delays are in whole seconds, as
+	// the queue keeps them.
 	Queued func() []queue.Message
-	// Receive receives the one message that the queue holds, and gives its
-	// receipt handle.
+	// Receive receives the only message in the queue and returns its receipt handle.
 	Receive func() string
-	// Hidden is how long a received message was last hidden for, as the
-	// queue keeps it: in whole seconds.
+	// Hidden returns for how long a received message was hidden last, in whole
+	// seconds, as the queue keeps it.
 	Hidden func(receipt string) time.Duration
 }
 
-// With makes a new and empty queue and calls test with it.
+// With calls test with a new, empty queue.
 type With func(t *testing.T, test func(t *testing.T, s Subject))
 
-// Run tests the queues that with makes.
+// Run tests the queues that with passes to its tests.
 func Run(t *testing.T, with With) {
 	t.Run("Send", func(t *testing.T) { testSend(t, with) })
 	t.Run("Send concurrently", func(t *testing.T) { with(t, testSendConcurrently) })
@@ -63,33 +61,48 @@ func testSend(t *testing.T, with With) {
 		messages []queue.Message
 		refused  []int
 	}{
-		"nothing":                      {},
-		"one":                          {messages: many(1, 1)},
-		"a full batch":                 {messages: many(queue.MaxBatch, 3)},
-		"more than a batch":            {messages: many(2*queue.MaxBatch+5, 3)},
-		"the largest message":          {messages: many(1, queue.MaxMessage)},
-		"a batch of the largest":       {messages: many(3, queue.MaxMessage)},
-		"a batch of 1 MiB exactly":     {messages: many(4, queue.MaxMessage/4)},
-		"a batch of more than 1 MiB":   {messages: many(queue.MaxBatch, 300<<10)},
-		"groups":                       {messages: []queue.Message{{Body: "1", Group: "a"}, {Body: "2", Group: "b"}, {Body: "3"}, {Body: "4", Group: "a"}}},
-		"an ungainly group":            {messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nthat nobody names so")}}},
-		"the same body twice":          {messages: []queue.Message{{Body: good}, {Body: good}}},
-		"letters from afar":            {messages: []queue.Message{{Body: `{"text":"Grüße, 日本語, 😀, <&>"}`}}},
-		"an empty one among good":      {messages: []queue.Message{{Body: good}, {}, {Body: good}}, refused: []int{1}},
-		"one that is too large":        {messages: []queue.Message{{Body: strings.Repeat("x", queue.MaxMessage+1)}, {Body: good}}, refused: []int{0}},
-		"one that is no text":          {messages: []queue.Message{{Body: good}, {Body: "\xff"}}, refused: []int{1}},
+		"nothing":                    {},
+		"one":                        {messages: many(1, 1)},
+		"a full batch":               {messages: many(queue.MaxBatch, 3)},
+		"more than a batch":          {messages: many(2*queue.MaxBatch+5, 3)},
+		"the largest message":        {messages: many(1, queue.MaxMessage)},
+		"a batch of the largest":     {messages: many(3, queue.MaxMessage)},
+		"a batch of 1 MiB exactly":   {messages: many(4, queue.MaxMessage/4)},
+		"a batch of more than 1 MiB": {messages: many(queue.MaxBatch, 300<<10)},
+		"groups": {
+			messages: []queue.Message{{Body: "1", Group: "a"}, {Body: "2", Group: "b"}, {Body: "3"}, {Body: "4", Group: "a"}},
+		},
+		"a hashed group": {
+			messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nwith an odd id")}},
+		},
+		"the same body twice":            {messages: []queue.Message{{Body: good}, {Body: good}}},
+		"other scripts":                  {messages: []queue.Message{{Body: `{"text":"Grüße, 日本語, 😀, <&>"}`}}},
+		"an empty one between good ones": {messages: []queue.Message{{Body: good}, {}, {Body: good}}, refused: []int{1}},
+		"one that is too large": {
+			messages: []queue.Message{{Body: strings.Repeat("x", queue.MaxMessage+1)}, {Body: good}}, refused: []int{0},
+		},
+		"one that is not UTF-8":        {messages: []queue.Message{{Body: good}, {Body: "\xff"}}, refused: []int{1}},
 		"one with a control character": {messages: []queue.Message{{Body: good}, {Body: "\x00"}}, refused: []int{1}},
 		"one with a non-character":     {messages: []queue.Message{{Body: "a\uFFFFb"}, {Body: good}}, refused: []int{0}},
-		"none that is good":            {messages: []queue.Message{{}, {}}, refused: []int{0, 1}},
+		"no good one":                  {messages: []queue.Message{{}, {}}, refused: []int{0, 1}},
 		"delays": {messages: []queue.Message{
-			{Body: "1", Delay: time.Second}, {Body: "2"}, {Body: "3", Delay: 90 * time.Second, Group: "a"}, {Body: "4", Delay: queue.MaxDelay},
+			{Body: "1", Delay: time.Second}, {Body: "2"}, {Body: "3", Delay: 90 * time.Second, Group: "a"},
+			{Body: "4", Delay: queue.MaxDelay},
 		}},
 		"delays of less than a second": {messages: []queue.Message{
 			{Body: "1", Delay: 1}, {Body: "2", Delay: time.Second + 1}, {Body: "3", Delay: queue.MaxDelay - 1},
 		}},
-		"one whose delay is too long":     {messages: []queue.Message{{Body: good}, {Body: "late", Delay: queue.MaxDelay + 1}, {Body: good, Delay: time.Minute}}, refused: []int{1}},
-		"one whose delay is negative":     {messages: []queue.Message{{Body: "early", Delay: -1}, {Body: good}}, refused: []int{0}},
-		"bad ones across several batches": {messages: slices.Concat(many(9, 3), []queue.Message{{}}, many(9, 4), []queue.Message{{}}, many(3, 5)), refused: []int{9, 19}},
+		"one whose delay is too long": {
+			messages: []queue.Message{{Body: good}, {Body: "late", Delay: queue.MaxDelay + 1}, {Body: good, Delay: time.Minute}},
+			refused:  []int{1},
+		},
+		"one whose delay is negative": {
+			messages: []queue.Message{{Body: "early", Delay: -1}, {Body: good}}, refused: []int{0},
+		},
+		"bad ones across several batches": {
+			messages: slices.Concat(many(9, 3), []queue.Message{{}}, many(9, 4), []queue.Message{{}}, many(3, 5)),
+			refused:  []int{9, 19},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			with(t, func(t *testing.T, s Subject) {
@@ -101,7 +114,7 @@ func testSend(t *testing.T, with With) {
 				for i, err := range errs {
 					bad := slices.Contains(row.refused, i)
 					if (err != nil) != bad {
-						t.Errorf("message %d: error %v, want one: %t", i, err, bad)
+						t.Errorf("message %d: error %v, want an error: %t", i, err, bad)
 					}
 					if !bad {
 						m := row.messages[i]
@@ -110,7 +123,7 @@ func testSend(t *testing.T, with With) {
 					}
 				}
 				if diff := cmp.Diff(sorted(want), sorted(s.Queued())); diff != "" {
-					t.Errorf("what was sent (-) is not what was queued (+):\n%s", cut(diff))
+					t.Errorf("queued messages (-want +got):\n%s", cut(diff))
 				}
 			})
 		})
@@ -136,7 +149,7 @@ func testSendConcurrently(t *testing.T, s Subject) {
 	}
 	sending.Wait()
 	if diff := cmp.Diff(sorted(want), sorted(s.Queued())); diff != "" {
-		t.Errorf("what was sent (-) is not what was queued (+):\n%s", cut(diff))
+		t.Errorf("queued messages (-want +got):\n%s", cut(diff))
 	}
 }
 
@@ -167,7 +180,7 @@ func testChangeVisibility(t *testing.T, with With) {
 		{d: time.Second, min: time.Second, max: time.Second},
 		{d: time.Second + 1, min: 2 * time.Second, max: 2 * time.Second},
 		{d: 90 * time.Second, min: 90 * time.Second, max: 90 * time.Second},
-		// 12 hours from the moment of receiving are the most that SQS takes.
+		// SQS hides a message for at most 12 hours after it was received.
 		{d: 24 * time.Hour, min: 11 * time.Hour, max: 12 * time.Hour},
 		{d: math.MaxInt64, min: 11 * time.Hour, max: 12 * time.Hour},
 	} {
@@ -203,5 +216,5 @@ func sorted(messages []queue.Message) []queue.Message {
 	})
 }
 
-// cut keeps the difference of two large messages readable.
+// cut keeps the difference between large messages readable.
 func cut(s string) string { return s[:min(len(s), 2000)] }

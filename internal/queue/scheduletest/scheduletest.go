@@ -1,5 +1,5 @@
-// Package scheduletest is the contract that schedulers keep. Every scheduler
-// passes it.
+// Package scheduletest is the contract of the schedulers that handlers use. Every
+// scheduler passes it.
 package scheduletest
 
 import (
@@ -15,38 +15,37 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Scheduler is what handlers need of a scheduler.
+// Scheduler is the part of a scheduler that handlers use.
 type Scheduler interface {
 	At(ctx context.Context, name string, at time.Time, body string) error
 	Cancel(ctx context.Context, name string) error
 }
 
-// Arrival is a message that came on the queue.
+// Arrival is a message that arrived on the queue.
 type Arrival struct {
 	Body string
 	At   time.Time
 }
 
-// Subject is a scheduler under test, and what its test sees of the queue.
+// Subject is a scheduler under test, and the queue that it sends to.
 type Subject struct {
 	Scheduler Scheduler
-	// Now is the scheduler's clock.
+	// Now returns the time of the scheduler's clock.
 	Now func() time.Time
-	// Pass lets d pass, and gives the messages that came meanwhile, in the
-	// order they came in.
+	// Pass lets d pass and returns the messages that arrived meanwhile, in order.
 	Pass func(d time.Duration) []Arrival
 }
 
-// With makes a new scheduler without schedules and calls test with it.
+// With calls test with a new scheduler that has no schedules.
 type With func(t *testing.T, test func(t *testing.T, s Subject))
 
-// precision is how much later than its time a message comes at most.
+// precision is how long after its time a message may arrive.
 const precision = time.Minute
 
-// Run tests the schedulers that with makes.
+// Run tests the schedulers that with passes to its tests.
 func Run(t *testing.T, with With) {
-	t.Run("comes at its time", func(t *testing.T) { testAt(t, with) })
-	t.Run("has passed", func(t *testing.T) { testPassed(t, with) })
+	t.Run("arrives at its time", func(t *testing.T) { testAt(t, with) })
+	t.Run("time has passed", func(t *testing.T) { testPassed(t, with) })
 	t.Run("refuses", func(t *testing.T) { testRefuses(t, with) })
 
 	for name, row := range map[string]struct {
@@ -100,20 +99,20 @@ func Run(t *testing.T, with With) {
 		"cancelled": {
 			do: func(t *testing.T, s Subject, at time.Time) {
 				schedule(t, s, "a", at, "cancelled")
-				schedule(t, s, "b", at, "kept")
+				schedule(t, s, "b", at, "not cancelled")
 				cancel(t, s, "a")
-				cancel(t, s, "a") // there is none any more
+				cancel(t, s, "a") // does not exist any more
 			},
-			want: []string{"kept"},
+			want: []string{"not cancelled"},
 		},
-		"cancelled before there is one": {
+		"cancelled before it exists": {
 			do: func(t *testing.T, s Subject, at time.Time) {
 				cancel(t, s, "a")
-				schedule(t, s, "a", at, "made after")
+				schedule(t, s, "a", at, "scheduled later")
 			},
-			want: []string{"made after"},
+			want: []string{"scheduled later"},
 		},
-		"cancelled and made anew": {
+		"cancelled and scheduled again": {
 			do: func(t *testing.T, s Subject, at time.Time) {
 				schedule(t, s, "a", at, "first")
 				cancel(t, s, "a")
@@ -123,12 +122,12 @@ func Run(t *testing.T, with With) {
 		},
 		"cancelled too late": {
 			do: func(t *testing.T, s Subject, at time.Time) {
-				schedule(t, s, "a", at, "came before")
-				arrived(t, s, at.Sub(s.Now())+precision, "came before")
+				schedule(t, s, "a", at, "arrived before")
+				arrived(t, s, at.Sub(s.Now())+precision, "arrived before")
 				cancel(t, s, "a")
 			},
 		},
-		"a name is free when its message has come": {
+		"a name is free after its message has arrived": {
 			do: func(t *testing.T, s Subject, at time.Time) {
 				schedule(t, s, "a", at, "first")
 				arrived(t, s, at.Sub(s.Now())+precision, "first")
@@ -160,8 +159,7 @@ func Run(t *testing.T, with With) {
 	}
 }
 
-// testAt tests that a message comes as it is, not before its time, and not much
-// later.
+// testAt tests that a message arrives unchanged, not before its time, and not much later.
 func testAt(t *testing.T, with With) {
 	bodies := []string{
 		`{"version":1,"kind":"wake","jobId":"019a","wake":3}`,
@@ -189,33 +187,34 @@ func testAt(t *testing.T, with With) {
 				schedule(t, s, "a", given, body)
 				got := s.Pass(row.ahead + 24*time.Hour)
 				if len(got) != 1 {
-					t.Fatalf("%d messages came, want 1", len(got))
+					t.Fatalf("%d messages arrived, want 1", len(got))
 				}
 				if diff := cmp.Diff(body, got[0].Body); diff != "" {
 					t.Errorf("body (-want +got):\n%s", diff)
 				}
 				if late := got[0].At.Sub(at); late < 0 || late > precision {
-					t.Errorf("it came %s after its time, want between 0 and %s", late, precision)
+					t.Errorf("it arrived %s after its time, want 0 to %s", late, precision)
 				}
 			})
 		})
 	}
 }
 
-// testPassed tests that a message comes soon when its time has passed, or is
-// about to.
+// testPassed tests that a message arrives soon if its time has passed, or is near.
 func testPassed(t *testing.T, with With) {
-	for _, ahead := range []time.Duration{0, 1, time.Second, 30 * time.Second, time.Minute, -1, -time.Hour, -100 * 365 * 24 * time.Hour} {
+	for _, ahead := range []time.Duration{
+		0, 1, time.Second, 30 * time.Second, time.Minute, -1, -time.Hour, -100 * 365 * 24 * time.Hour,
+	} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			with(t, func(t *testing.T, s Subject) {
 				at := s.Now().Add(ahead)
 				schedule(t, s, "a", at, "soon")
 				got := s.Pass(2*time.Minute + precision)
 				if len(got) != 1 {
-					t.Fatalf("%d messages came, want 1", len(got))
+					t.Fatalf("%d messages arrived, want 1", len(got))
 				}
 				if got[0].At.Before(at) {
-					t.Errorf("it came %s before its time", at.Sub(got[0].At))
+					t.Errorf("it arrived %s before its time", at.Sub(got[0].At))
 				}
 			})
 		})
@@ -235,7 +234,7 @@ func testRefuses(t *testing.T, with With) {
 		"a name with a space":             {"a b", "x"},
 		"no body":                         {"a", ""},
 		"a large body":                    {"a", strings.Repeat("x", queue.MaxMessage+1)},
-		"a body that is no text":          {"a", "\xff"},
+		"a body that is not UTF-8":        {"a", "\xff"},
 		"a body with a control character": {"a", "\x00"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,7 +269,7 @@ func cancel(t *testing.T, s Subject, name string) {
 	}
 }
 
-// arrived lets d pass, and tests which messages came meanwhile.
+// arrived lets d pass and checks the messages that arrived meanwhile.
 func arrived(t *testing.T, s Subject, d time.Duration, want ...string) {
 	t.Helper()
 	var got []string

@@ -70,7 +70,9 @@ func TestDelay(t *testing.T) {
 var groupID = regexp.MustCompile("^[a-zA-Z0-9!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]{1,128}$")
 
 func FuzzGroup(f *testing.F) {
-	for _, s := range []string{"", "019a-call", "a b", "ä", "\x7f", "\xff", strings.Repeat("x", 128), strings.Repeat("x", 129), "!~"} {
+	for _, s := range []string{
+		"", "019a-call", "a b", "ä", "\x7f", "\xff", strings.Repeat("x", 128), strings.Repeat("x", 129), "!~",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -1,5 +1,5 @@
-// Package sqsqueue sends to an Amazon SQS standard queue and changes the
-// visibility of what was received from it.
+// Package sqsqueue sends messages to an Amazon SQS standard queue and changes the
+// visibility of received ones.
 package sqsqueue
 
 import (
@@ -16,10 +16,14 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Client is what a queue needs of an SQS client.
+// Client is the part of an SQS client that a queue uses.
 type Client interface {
-	SendMessageBatch(context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options)) (*sqs.SendMessageBatchOutput, error)
-	ChangeMessageVisibility(context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error)
+	SendMessageBatch(
+		context.Context, *sqs.SendMessageBatchInput, ...func(*sqs.Options),
+	) (*sqs.SendMessageBatchOutput, error)
+	ChangeMessageVisibility(
+		context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options),
+	) (*sqs.ChangeMessageVisibilityOutput, error)
 }
 
 // Queue is one queue.
@@ -28,18 +32,17 @@ type Queue struct {
 	url    string
 }
 
-// New makes the queue of a queue URL.
+// New returns the queue with a URL.
 func New(client Client, url string) *Queue {
 	return &Queue{client: client, url: url}
 }
 
-// sendRounds is how often a message is tried whose place in a batch failed
-// while the batch as a whole did not: the client repeats requests, but not
-// parts of them.
+// sendRounds is how often a message is sent if its batch succeeds without it. The SDK's
+// client repeats requests, but not parts of them.
 const sendRounds = 3
 
-// Send queues messages with as few requests as possible. It gives an error
-// for each message, nil where it was queued.
+// Send queues messages with as few requests as possible. It returns an error for each
+// message, which is nil if the message was queued.
 func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 	errs := make([]error, len(messages))
 	var pending []int
@@ -60,7 +63,7 @@ func (q *Queue) Send(ctx context.Context, messages []queue.Message) []error {
 	return errs
 }
 
-// batches cuts the pending messages into requests that SQS takes.
+// batches splits the pending messages into requests that SQS accepts.
 func batches(messages []queue.Message, pending []int) [][]int {
 	var all [][]int
 	var batch []int
@@ -76,15 +79,17 @@ func batches(messages []queue.Message, pending []int) [][]int {
 	return append(all, batch)
 }
 
-// sendBatch sends one batch, notes its errors, and gives the messages that
+// sendBatch sends one batch, stores its errors in errs, and returns the messages that
 // are worth another try.
-func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch []int, errs []error) (again []int) {
+func (q *Queue) sendBatch(
+	ctx context.Context, messages []queue.Message, batch []int, errs []error,
+) (again []int) {
 	in := &sqs.SendMessageBatchInput{QueueUrl: aws.String(q.url)}
 	for _, i := range batch {
 		entry := types.SendMessageBatchRequestEntry{
 			Id:          aws.String(strconv.Itoa(i)),
 			MessageBody: aws.String(messages[i].Body),
-			// 0 leaves it to the queue, whose own delay is 0.
+			// 0 means the queue's own delay, which is 0.
 			DelaySeconds: messages[i].DelaySeconds(),
 		}
 		if messages[i].Group != "" {
@@ -94,13 +99,13 @@ func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch [
 	}
 	out, err := q.client.SendMessageBatch(ctx, in)
 	if err != nil {
-		// The client has repeated the request as often as it is told to.
+		// The client has already repeated the request as often as it is set to.
 		for _, i := range batch {
 			errs[i] = fmt.Errorf("send to %s: %w", q.url, err)
 		}
 		return nil
 	}
-	// What the answer does not mention was not queued, as far as we know.
+	// A message that the answer does not mention does not count as queued.
 	for _, i := range batch {
 		errs[i] = fmt.Errorf("send to %s: the answer does not mention the message", q.url)
 	}
@@ -135,16 +140,15 @@ func index(id *string, batch []int) (int, bool) {
 	return 0, false
 }
 
-// maxVisibility is the longest visibility timeout: 12 hours from the moment
-// the message was received (Amazon SQS quotas). A little less, as the message
-// was received a while ago.
+// maxVisibility is a little less than the longest visibility timeout, which is 12 hours
+// after the message was received (Amazon SQS quotas): that was a while ago.
 const maxVisibility = 11 * time.Hour
 
-// ChangeVisibility hides a received message for d from now on, rounded up to
-// whole seconds; 0 or less lets it be received again at once.
+// ChangeVisibility hides a received message for d from now on, rounded up to whole
+// seconds. With 0 or less, it can be received again at once.
 func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
 	if receipt == "" {
-		return errors.New("the receipt handle is empty")
+		return errors.New("empty receipt handle")
 	}
 	d = min(max(d, 0), maxVisibility)
 	_, err := q.client.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
@@ -153,7 +157,7 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 		VisibilityTimeout: int32((d + time.Second - 1) / time.Second),
 	})
 	if err != nil {
-		return fmt.Errorf("change the visibility of a message of %s: %w", q.url, err)
+		return fmt.Errorf("change visibility of a message of %s: %w", q.url, err)
 	}
 	return nil
 }

@@ -67,102 +67,37 @@ func TestFewRequests(t *testing.T) {
 	}
 }
 
-// TestPartialFailures tests what becomes of messages whose place in a batch
-// fails although the batch does not.
+// TestPartialFailures tests messages that fail although their batch succeeds.
 func TestPartialFailures(t *testing.T) {
-	service500 := &refusal{"InternalError", false}
+	down, invalid := &refusal{"InternalError", false}, &refusal{"InvalidMessageContents", true}
+	all := make(map[string][]*refusal)
+	for i := range 12 {
+		all[fmt.Sprint(i)] = []*refusal{down}
+	}
 	for name, row := range map[string]struct {
-		// refuse says what the service answers to a message at its n-th
-		// try, counted from 1; nil that it takes it.
-		refuse   func(body string, n int) *refusal
-		failed   []string // what Send fails with an error
+		refusals map[string][]*refusal // by body, for one try after the other
+		failed   []string              // what Send returns an error for
 		requests int
 	}{
-		"none": {
-			refuse:   func(string, int) *refusal { return nil },
-			requests: 2,
-		},
-		"one, once": {
-			refuse: func(body string, n int) *refusal {
-				if body == "3" && n == 1 {
-					return service500
-				}
-				return nil
-			},
-			requests: 3,
-		},
-		"some of each batch, once: they share a request": {
-			refuse: func(body string, n int) *refusal {
-				if (body == "3" || body == "7" || body == "11") && n == 1 {
-					return service500
-				}
-				return nil
-			},
-			requests: 3,
-		},
-		"one, twice": {
-			refuse: func(body string, n int) *refusal {
-				if body == "0" && n <= 2 {
-					return service500
-				}
-				return nil
-			},
-			requests: 4,
-		},
-		"one, always": {
-			refuse: func(body string, n int) *refusal {
-				if body == "11" {
-					return service500
-				}
-				return nil
-			},
-			failed: []string{"11"}, requests: 4,
-		},
-		"all, once": {
-			refuse: func(_ string, n int) *refusal {
-				if n == 1 {
-					return service500
-				}
-				return nil
-			},
-			requests: 4,
-		},
-		"by our own fault": {
-			refuse: func(body string, _ int) *refusal {
-				if body == "5" {
-					return &refusal{"InvalidMessageContents", true}
-				}
-				return nil
-			},
-			failed: []string{"5"}, requests: 2,
-		},
-		"by our own fault, after the service's": {
-			refuse: func(body string, n int) *refusal {
-				switch {
-				case body == "5" && n == 1:
-					return service500
-				case body == "5":
-					return &refusal{"InvalidMessageContents", true}
-				}
-				return nil
-			},
-			failed: []string{"5"}, requests: 3,
-		},
-		"not mentioned in the answer": {
-			refuse: func(body string, _ int) *refusal {
-				if body == "2" || body == "10" {
-					return &refusal{}
-				}
-				return nil
-			},
-			failed: []string{"2", "10"}, requests: 2,
-		},
+		"none":      {nil, nil, 2},
+		"one, once": {map[string][]*refusal{"3": {down}}, nil, 3},
+		// They share a request.
+		"some of each batch, once":    {map[string][]*refusal{"3": {down}, "7": {down}, "11": {down}}, nil, 3},
+		"one, twice":                  {map[string][]*refusal{"0": {down, down}}, nil, 4},
+		"one, always":                 {map[string][]*refusal{"11": {down, down, down, down}}, []string{"11"}, 4},
+		"all, once":                   {all, nil, 4},
+		"invalid":                     {map[string][]*refusal{"5": {invalid, invalid}}, []string{"5"}, 2},
+		"invalid, on its second try":  {map[string][]*refusal{"5": {down, invalid, invalid}}, []string{"5"}, 3},
+		"not mentioned in the answer": {map[string][]*refusal{"2": {{}, {}}, "10": {{}, {}}}, []string{"2", "10"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tries := make(map[string]int)
 			service := &service{refuse: func(body string) *refusal {
 				tries[body]++
-				return row.refuse(body, tries[body])
+				if refusals := row.refusals[body]; tries[body] <= len(refusals) {
+					return refusals[tries[body]-1]
+				}
+				return nil
 			}}
 			messages := make([]queue.Message, 12)
 			for i := range messages {
@@ -184,7 +119,7 @@ func TestPartialFailures(t *testing.T) {
 			slices.SortFunc(want, byBody)
 			slices.SortFunc(service.queued, byBody)
 			if diff := cmp.Diff(want, service.queued); diff != "" {
-				t.Errorf("said to be queued (-), queued (+):\n%s", diff)
+				t.Errorf("queued (-reported +service):\n%s", diff)
 			}
 			if service.requests != row.requests {
 				t.Errorf("%d requests, want %d", service.requests, row.requests)
@@ -193,23 +128,34 @@ func TestPartialFailures(t *testing.T) {
 	}
 }
 
-// TestStrangeAnswers tests that no answer makes a message count as queued that
-// the answer does not name.
+// TestStrangeAnswers tests that a message only counts as queued if the answer names it.
 func TestStrangeAnswers(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer string
 		status int
 	}{
-		"an empty object":   {answer: `{}`},
-		"nothing":           {answer: ``},
-		"null":              {answer: `null`},
-		"unknown ids":       {answer: `{"Successful":[{"Id":"7"},{"Id":"x"},{"Id":""},{"Id":"-1"}],"Failed":[{"Id":"99","SenderFault":false,"Code":"x"},{}]}`},
-		"said to be both":   {answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"9dd4e461268c8034f5c8564e155c67a6"}],"Failed":[{"Id":"0","SenderFault":true,"Code":"x","Message":"y"}]}`},
-		"a wrong MD5":       {answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"00000000000000000000000000000000"}]}`},
-		"not JSON":          {answer: `<html>`},
-		"no such queue":     {answer: `{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no such queue"}`, status: http.StatusBadRequest},
-		"an internal error": {answer: `{"__type":"com.amazonaws.sqs#InternalError","message":"broken"}`, status: http.StatusInternalServerError},
-		"a gateway's page":  {answer: `<html>bad gateway</html>`, status: http.StatusBadGateway},
+		"an empty object": {answer: `{}`},
+		"nothing":         {answer: ``},
+		"null":            {answer: `null`},
+		"unknown ids": {
+			answer: `{"Successful":[{"Id":"7"},{"Id":"x"},{"Id":""},{"Id":"-1"}],` +
+				`"Failed":[{"Id":"99","SenderFault":false,"Code":"x"},{}]}`,
+		},
+		"said to be both": {
+			answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"9dd4e461268c8034f5c8564e155c67a6"}],` +
+				`"Failed":[{"Id":"0","SenderFault":true,"Code":"x","Message":"y"}]}`,
+		},
+		"a wrong MD5": {
+			answer: `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"00000000000000000000000000000000"}]}`,
+		},
+		"not JSON": {answer: `<html>`},
+		"no such queue": {
+			answer: `{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no such queue"}`, status: http.StatusBadRequest,
+		},
+		"an internal error": {
+			answer: `{"__type":"com.amazonaws.sqs#InternalError","message":"broken"}`, status: http.StatusInternalServerError,
+		},
+		"a gateway's page": {answer: `<html>bad gateway</html>`, status: http.StatusBadGateway},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -220,32 +166,31 @@ func TestStrangeAnswers(t *testing.T) {
 				_, _ = w.Write([]byte(row.answer))
 			}))
 			if errs := q.Send(t.Context(), []queue.Message{{Body: "x"}}); len(errs) != 1 || errs[0] == nil {
-				t.Errorf("errors %v, want one", errs)
+				t.Errorf("errors %v, want one error", errs)
 			}
 		})
 	}
 }
 
-// TestUnwell tests that a request that fails as a whole is repeated by the
-// client, and fails all of its messages where that does not help, but no other
-// request's.
-func TestUnwell(t *testing.T) {
-	service := &service{unwell: 2}
+// TestFailedRequests tests that the client repeats a request that fails as a whole. If
+// that does not help, only the request's own messages fail.
+func TestFailedRequests(t *testing.T) {
+	service := &service{down: 2}
 	if err := errors.Join(open(t, service).Send(t.Context(), []queue.Message{{Body: "a"}, {Body: "b"}})...); err != nil {
-		t.Errorf("a service that is unwell for two requests: %v", err)
+		t.Errorf("two failed requests: %v", err)
 	}
 	if len(service.queued) != 2 || service.requests != 3 {
 		t.Errorf("%d messages were queued with %d requests, want 2 with 3", len(service.queued), service.requests)
 	}
 
-	service.unwell, service.queued = 3, nil
+	service.down, service.queued = 3, nil
 	messages := make([]queue.Message, 12)
 	for i := range messages {
 		messages[i].Body = fmt.Sprint(i)
 	}
 	for i, err := range open(t, service).Send(t.Context(), messages) {
 		if (err != nil) != (i < 10) {
-			t.Errorf("message %d: error %v, want one: %t", i, err, i < 10)
+			t.Errorf("message %d: error %v, want an error: %t", i, err, i < 10)
 		}
 	}
 	if len(service.queued) != 2 {
@@ -254,7 +199,7 @@ func TestUnwell(t *testing.T) {
 }
 
 func TestChangeVisibilityFails(t *testing.T) {
-	service := &service{unwell: 100}
+	service := &service{down: 100}
 	err := open(t, service).ChangeVisibility(t.Context(), "receipt", time.Second)
 	if err == nil || !strings.Contains(err.Error(), queueURL) {
 		t.Errorf("error %v, want one that names the queue", err)
@@ -280,18 +225,18 @@ func open(t *testing.T, handler http.Handler) *sqsqueue.Queue {
 	}), queueURL)
 }
 
-// refusal is why SQS does not take a message. The zero value has the answer
-// not mention the message at all.
+// refusal is why SQS refuses a message. The zero value means that the answer does not
+// mention the message.
 type refusal struct {
 	code        string
 	senderFault bool
 }
 
-// service is enough of Amazon SQS: its JSON protocol, and those of its rules
-// that a sender can break (Amazon SQS API reference).
+// service is the part of Amazon SQS that the tests need: its JSON protocol, and the
+// rules that a sender can break (Amazon SQS API reference).
 type service struct {
 	refuse func(body string) *refusal // nil refuses nothing
-	unwell int                        // so many requests fail with HTTP 500
+	down   int                        // how many requests fail with HTTP 500
 
 	mu       sync.Mutex
 	requests int
@@ -309,12 +254,13 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.requests++
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	if s.unwell > 0 {
-		s.unwell--
+	if s.down > 0 {
+		s.down--
 		fail(w, http.StatusInternalServerError, "InternalError")
 		return
 	}
-	if r.Method != http.MethodPost || !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/") {
+	if r.Method != http.MethodPost ||
+		!strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/") {
 		fail(w, http.StatusForbidden, "AccessDenied")
 		return
 	}

@@ -1,4 +1,4 @@
-// Package awsschedule keeps one-off schedules with Amazon EventBridge Scheduler.
+// Package scheduler keeps one-time schedules in Amazon EventBridge Scheduler.
 package scheduler
 
 import (
@@ -14,47 +14,48 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Client is what is needed of an EventBridge Scheduler client.
+// Client is the part of an EventBridge Scheduler client that a [Scheduler] uses.
 type Client interface {
-	CreateSchedule(context.Context, *scheduler.CreateScheduleInput, ...func(*scheduler.Options)) (*scheduler.CreateScheduleOutput, error)
-	DeleteSchedule(context.Context, *scheduler.DeleteScheduleInput, ...func(*scheduler.Options)) (*scheduler.DeleteScheduleOutput, error)
+	CreateSchedule(
+		context.Context, *scheduler.CreateScheduleInput, ...func(*scheduler.Options),
+	) (*scheduler.CreateScheduleOutput, error)
+	DeleteSchedule(
+		context.Context, *scheduler.DeleteScheduleInput, ...func(*scheduler.Options),
+	) (*scheduler.DeleteScheduleOutput, error)
 }
 
-// Config says where the schedules are kept and what they do. None but Now may
-// be empty; nor may the ARNs, where schedules are made and not only deleted.
+// Config says where the schedules are kept and what they do. Only Now is optional. The
+// ARNs are not needed to delete schedules.
 type Config struct {
 	Client Client
 
-	// Group is the name of the schedule group that holds the schedules. It
-	// has to exist.
+	// Group is the name of the schedule group for the schedules. It must exist.
 	Group string
 
-	// RoleARN is the role under which EventBridge Scheduler sends: it needs
+	// RoleARN is the role with which EventBridge Scheduler sends. It needs
 	// sqs:SendMessage on both queues.
 	RoleARN string
 
-	// QueueARN is the queue that the messages come on. It is a standard
-	// queue.
+	// QueueARN is the standard queue that receives the messages.
 	QueueARN string
 
-	// DeadLetterARN is the queue that takes the messages that cannot be sent
-	// to QueueARN.
+	// DeadLetterARN is the queue for messages that cannot be sent to QueueARN.
 	DeadLetterARN string
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Scheduler makes and deletes schedules.
+// Scheduler creates and deletes schedules.
 type Scheduler struct{ cfg Config }
 
-// New makes a scheduler. It asks EventBridge Scheduler nothing.
+// New returns a scheduler. It makes no request.
 func New(cfg Config) (*Scheduler, error) {
 	if cfg.Client == nil {
-		return nil, errors.New("schedules need a client of EventBridge Scheduler")
+		return nil, errors.New("scheduler: Client is nil")
 	}
 	if cfg.Group == "" {
-		return nil, errors.New("schedules need the name of their group")
+		return nil, errors.New("scheduler: Group is empty")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -63,50 +64,48 @@ func New(cfg Config) (*Scheduler, error) {
 }
 
 const (
-	// soonest is how far ahead a schedule is at least. What becomes of one
-	// whose time has passed is not documented; some report that it is refused.
-	// A minute leaves room for the request, its repetitions, and clocks that
-	// disagree. Nothing is lost by it: schedules are only kept to the minute.
+	// soonest is how far ahead a schedule is at least. It is not documented what
+	// happens to a schedule whose time has passed; some users report that it is
+	// refused. A minute leaves room for the request, its repeats, and clocks that
+	// differ. It delays nothing, as schedules are only precise to a minute.
 	soonest = time.Minute
 
-	// EventBridge Scheduler tries to send for so long and so often at most
-	// (EventBridge Scheduler API reference, RetryPolicy).
+	// maxAge and maxRetries are the maximums for how long and how often EventBridge
+	// Scheduler tries to send (EventBridge Scheduler API reference, RetryPolicy).
 	maxAge     = 24 * time.Hour
 	maxRetries = 185
 )
 
-// At has a message with this body come on the queue at a time, or up to about
-// a minute later: schedules are kept with a precision of 60 seconds
-// (EventBridge Scheduler user guide, "Schedule types"). A time that has passed,
-// or comes within a minute, means a minute from now.
+// At schedules a message with this body for a time. The message arrives up to about a
+// minute later: schedules have a precision of 60 seconds (EventBridge Scheduler user
+// guide, "Schedule types"). A time that has passed, or comes within a minute, means a
+// minute from now.
 //
-// Where there is a schedule of this name already, it stays as it is, and that
-// is no error. A schedule is gone once its message is sent; its name can then
-// be used again. The message can come more than once.
+// If a schedule with this name exists, At leaves it as it is and succeeds. A schedule is
+// deleted once its message is sent; then its name can be used again. The message can
+// arrive more than once.
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
 	if err := queue.CheckScheduleName(name); err != nil {
 		return err
 	}
 	for _, setting := range []struct{ name, value string }{
-		{"ARN of the role that sends", s.cfg.RoleARN},
-		{"ARN of the queue", s.cfg.QueueARN},
-		{"ARN of the dead-letter queue", s.cfg.DeadLetterARN},
+		{"RoleARN", s.cfg.RoleARN}, {"QueueARN", s.cfg.QueueARN}, {"DeadLetterARN", s.cfg.DeadLetterARN},
 	} {
 		if setting.value == "" {
-			return fmt.Errorf("schedule %s: schedules need the %s", name, setting.name)
+			return fmt.Errorf("create schedule %s: %s is empty", name, setting.name)
 		}
 	}
 	if err := (queue.Message{Body: body}).Check(); err != nil {
-		return fmt.Errorf("schedule %s: %w", name, err)
+		return fmt.Errorf("create schedule %s: %w", name, err)
 	}
 	if earliest := s.cfg.Now().Add(soonest); at.Before(earliest) {
 		at = earliest
 	}
-	// Never early: whoever is woken before its time would have to wait again.
+	// Round up: a job that is woken early would have to wait again.
 	at = at.UTC().Add(time.Second - 1).Truncate(time.Second)
-	// The client adds a token of its own, the same for all tries of this
-	// request. One made of the name would stand in the way of using the name
-	// again, and would have a repeated call with a later time refused.
+	// The client adds its own token, the same for all tries of this request. A token
+	// derived from the name would prevent the name from being used again, and would
+	// make a repeated call with a later time fail.
 	_, err := s.cfg.Client.CreateSchedule(ctx, &scheduler.CreateScheduleInput{
 		Name:                       aws.String(name),
 		GroupName:                  aws.String(s.cfg.Group),
@@ -127,13 +126,13 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 	})
 	var exists *types.ConflictException
 	if err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("create the schedule %s of the group %s: %w", name, s.cfg.Group, err)
+		return fmt.Errorf("create schedule %s of group %s: %w", name, s.cfg.Group, err)
 	}
 	return nil
 }
 
-// Cancel deletes a schedule. One that does not exist, or does not any more, is
-// no error. The message of a schedule whose time has come may come all the same.
+// Cancel deletes a schedule. It succeeds if there is none with this name. If the
+// schedule's time has come, its message may still arrive.
 func (s *Scheduler) Cancel(ctx context.Context, name string) error {
 	if err := queue.CheckScheduleName(name); err != nil {
 		return err
@@ -144,7 +143,7 @@ func (s *Scheduler) Cancel(ctx context.Context, name string) error {
 	})
 	var missing *types.ResourceNotFoundException
 	if err != nil && !errors.As(err, &missing) {
-		return fmt.Errorf("delete the schedule %s of the group %s: %w", name, s.cfg.Group, err)
+		return fmt.Errorf("delete schedule %s of group %s: %w", name, s.cfg.Group, err)
 	}
 	return nil
 }

@@ -34,12 +34,12 @@ func TestContract(t *testing.T) {
 		service := newService()
 		test(t, scheduletest.Subject{Scheduler: open(t, service), Now: service.clock, Pass: service.pass})
 		if n := len(service.schedules); n != 0 {
-			t.Errorf("%d schedules are left", n)
+			t.Errorf("%d schedules remain", n)
 		}
 	})
 }
 
-// TestRequests tests all that is asked of the service.
+// TestRequests tests the complete requests to the service.
 func TestRequests(t *testing.T) {
 	service := newService()
 	s := open(t, service)
@@ -65,7 +65,7 @@ func TestRequests(t *testing.T) {
 		}},
 		{"DELETE", "/schedules/wake-1", group, nil},
 	}
-	// It is a random one.
+	// The token is random.
 	if token, _ := service.requests[0].Body["ClientToken"].(string); token != "" {
 		service.requests[0].Body["ClientToken"] = "a token"
 	}
@@ -74,8 +74,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestSoonest tests that no schedule is for a time that will have passed when
-// the request arrives.
+// TestSoonest tests that no schedule is for a time that may have passed when the request
+// arrives.
 func TestSoonest(t *testing.T) {
 	for ahead, want := range map[time.Duration]string{
 		-24 * time.Hour:                        "at(2026-03-29T01:00:01)",
@@ -96,16 +96,16 @@ func TestSoonest(t *testing.T) {
 	}
 }
 
-// TestUnwell tests that requests are repeated, and that it does no harm where
-// the service has done its work and only its answer was lost.
-func TestUnwell(t *testing.T) {
-	for _, unwell := range []string{"InternalServerException", "ThrottlingException", "answer lost"} {
-		t.Run(unwell, func(t *testing.T) {
+// TestFailedRequests tests that requests are repeated, and that a repeat does no harm if
+// only the answer of the service was lost.
+func TestFailedRequests(t *testing.T) {
+	for _, failure := range []string{"InternalServerException", "ThrottlingException", "answer lost"} {
+		t.Run(failure, func(t *testing.T) {
 			service := newService()
 			s := open(t, service)
 			at := service.now.Add(time.Hour)
 
-			service.unwell, service.fails = unwell, 2
+			service.failure, service.failures = failure, 2
 			if err := s.At(t.Context(), "a", at, "x"); err != nil {
 				t.Error(err)
 			}
@@ -113,21 +113,21 @@ func TestUnwell(t *testing.T) {
 				t.Errorf("%d requests, want 3", n)
 			}
 			if got := service.pass(24 * time.Hour); len(got) != 1 {
-				t.Errorf("%d messages came, want 1", len(got))
+				t.Errorf("%d messages arrived, want 1", len(got))
 			}
 
 			if err := s.At(t.Context(), "b", service.now.Add(time.Hour), "x"); err != nil {
 				t.Error(err)
 			}
-			service.fails = 2
+			service.failures = 2
 			if err := s.Cancel(t.Context(), "b"); err != nil {
 				t.Error(err)
 			}
 			if got := service.pass(24 * time.Hour); len(got) != 0 {
-				t.Errorf("%d messages came after all was cancelled", len(got))
+				t.Errorf("%d messages arrived from cancelled schedules", len(got))
 			}
 
-			service.fails = 100
+			service.failures = 100
 			for what, err := range map[string]error{
 				"At":     s.At(t.Context(), "wake-7", service.now.Add(time.Hour), "private"),
 				"Cancel": s.Cancel(t.Context(), "wake-7"),
@@ -136,15 +136,15 @@ func TestUnwell(t *testing.T) {
 					t.Errorf("%s: error %v, want one that names the schedule and its group", what, err)
 				}
 				if err != nil && strings.Contains(err.Error(), "private") {
-					t.Errorf("%s: the error tells the message: %v", what, err)
+					t.Errorf("%s: the error contains the message: %v", what, err)
 				}
 			}
 		})
 	}
 }
 
-// TestRefused tests that only a schedule that exists makes a refusal a success,
-// and only one that does not exist makes a failed deletion one.
+// TestRefused tests that At only ignores that the schedule exists, and Cancel only that
+// it does not.
 func TestRefused(t *testing.T) {
 	for code, row := range map[string]struct {
 		status     int
@@ -159,36 +159,38 @@ func TestRefused(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			s := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fail(w, row.status, code) }))
 			if err := s.At(t.Context(), "a", time.Now().Add(time.Hour), "x"); (err != nil) != row.at {
-				t.Errorf("At: error %v, want one: %t", err, row.at)
+				t.Errorf("At: error %v, want an error: %t", err, row.at)
 			}
 			if err := s.Cancel(t.Context(), "a"); (err != nil) != row.cancel {
-				t.Errorf("Cancel: error %v, want one: %t", err, row.cancel)
+				t.Errorf("Cancel: error %v, want an error: %t", err, row.cancel)
 			}
 		})
 	}
 }
 
 func TestNewRefuses(t *testing.T) {
-	full := scheduler.Config{Client: &awsscheduler.Client{}, Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead}
+	full := scheduler.Config{
+		Client: &awsscheduler.Client{}, Group: group, RoleARN: role, QueueARN: jobs, DeadLetterARN: dead,
+	}
 	if _, err := scheduler.New(full); err != nil {
 		t.Error(err)
 	}
 	for says, change := range map[string]func(*scheduler.Config){
-		"client":            func(c *scheduler.Config) { c.Client = nil },
-		"group":             func(c *scheduler.Config) { c.Group = "" },
-		"role":              func(c *scheduler.Config) { c.RoleARN = "" },
-		"the queue":         func(c *scheduler.Config) { c.QueueARN = "" },
-		"dead-letter queue": func(c *scheduler.Config) { c.DeadLetterARN = "" },
+		"Client is nil":          func(c *scheduler.Config) { c.Client = nil },
+		"Group is empty":         func(c *scheduler.Config) { c.Group = "" },
+		"RoleARN is empty":       func(c *scheduler.Config) { c.RoleARN = "" },
+		"QueueARN is empty":      func(c *scheduler.Config) { c.QueueARN = "" },
+		"DeadLetterARN is empty": func(c *scheduler.Config) { c.DeadLetterARN = "" },
 	} {
 		cfg := full
 		change(&cfg)
-		// Who only deletes schedules needs no ARNs.
+		// New accepts empty ARNs, which are not needed to delete schedules.
 		made, err := scheduler.New(cfg)
 		if err == nil {
 			err = made.At(t.Context(), "a", time.Now(), "x")
 		}
 		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("error %v, want one that names %s", err, says)
+			t.Errorf("error %v, want %q", err, says)
 		}
 	}
 }
@@ -223,25 +225,24 @@ func open(t *testing.T, handler http.Handler) *scheduler.Scheduler {
 	return s
 }
 
-// service is enough of EventBridge Scheduler: its REST protocol, those of its
-// rules that a client can break (EventBridge Scheduler API reference,
-// CreateSchedule and DeleteSchedule), and what becomes of a schedule. It has a
-// clock of its own.
+// service is the part of EventBridge Scheduler that the tests need: its REST protocol,
+// the rules that a client can break (EventBridge Scheduler API reference, CreateSchedule
+// and DeleteSchedule), and the sending. It has its own clock.
 type service struct {
 	mu        sync.Mutex
 	now       time.Time
-	schedules map[string]*kept
+	schedules map[string]*schedule
 	requests  []request
-	unwell    string // what so many requests fail with:
-	fails     int
+	failure   string // the error of the next failures requests
+	failures  int
 }
 
-type kept struct {
+type schedule struct {
 	at          time.Time
 	body, token string
 }
 
-// request is what is asked: the group of a DELETE is in the URL.
+// request is a request. The group of a DELETE is in the URL.
 type request struct {
 	Method, Path, Group string
 	Body                map[string]any
@@ -249,9 +250,9 @@ type request struct {
 
 func newService() *service {
 	return &service{
-		// Half an hour later, clocks in Berlin are put forward.
+		// A minute later, daylight saving time starts in Berlin.
 		now:       time.Date(2026, 3, 29, 0, 59, 0, 5e8, time.UTC),
-		schedules: make(map[string]*kept),
+		schedules: make(map[string]*schedule),
 	}
 }
 
@@ -261,12 +262,12 @@ func (s *service) clock() time.Time {
 	return s.now
 }
 
-// late is how much later than its time a schedule sends: up to a minute
-// (EventBridge Scheduler user guide, "Schedule types").
+// late is how long after its time a schedule sends, which is up to a minute (EventBridge
+// Scheduler user guide, "Schedule types").
 const late = 59 * time.Second
 
-// pass sends the messages of the schedules whose time comes within d, and
-// deletes those.
+// pass sends the messages of the schedules whose time comes within d, and deletes these
+// schedules.
 func (s *service) pass(d time.Duration) (came []scheduletest.Arrival) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,16 +297,16 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.requests = append(s.requests, asked)
 	lost := false
-	if s.fails > 0 {
-		s.fails--
-		switch s.unwell {
+	if s.failures > 0 {
+		s.failures--
+		switch s.failure {
 		case "ThrottlingException":
-			fail(w, http.StatusTooManyRequests, s.unwell)
+			fail(w, http.StatusTooManyRequests, s.failure)
 			return
 		case "answer lost":
 			lost = true
 		default:
-			fail(w, http.StatusInternalServerError, s.unwell)
+			fail(w, http.StatusInternalServerError, s.failure)
 			return
 		}
 	}
@@ -320,10 +321,11 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// do does what is asked, or says why not.
+// do answers a request.
 func (s *service) do(r *http.Request, body []byte) (status int, code string) {
 	authorization := r.Header.Get("Authorization")
-	if !strings.HasPrefix(authorization, "AWS4-HMAC-SHA256 Credential=id/") || !strings.Contains(authorization, "/eu-central-1/scheduler/aws4_request") {
+	if !strings.HasPrefix(authorization, "AWS4-HMAC-SHA256 Credential=id/") ||
+		!strings.Contains(authorization, "/eu-central-1/scheduler/aws4_request") {
 		return http.StatusForbidden, "AccessDeniedException"
 	}
 	path := validPath.FindStringSubmatch(r.URL.Path)
@@ -343,13 +345,14 @@ func (s *service) do(r *http.Request, body []byte) (status int, code string) {
 		}
 		at, err := time.Parse("at(2006-01-02T15:04:05)", in.ScheduleExpression)
 		switch {
-		case err != nil, !at.After(s.now), !validToken.MatchString(in.ClientToken), in.FlexibleTimeWindow == nil || in.FlexibleTimeWindow.Mode != "OFF",
+		case err != nil, !at.After(s.now), !validToken.MatchString(in.ClientToken),
+			in.FlexibleTimeWindow == nil || in.FlexibleTimeWindow.Mode != "OFF",
 			in.Target == nil || in.Target.Arn != jobs || in.Target.RoleArn != role || in.Target.Input == "":
 			return http.StatusBadRequest, "ValidationException"
 		case in.GroupName != group:
 			return http.StatusNotFound, "ResourceNotFoundException"
 		case s.schedules[name] == nil:
-			s.schedules[name] = &kept{at, in.Target.Input, in.ClientToken}
+			s.schedules[name] = &schedule{at, in.Target.Input, in.ClientToken}
 		case s.schedules[name].token != in.ClientToken:
 			return http.StatusConflict, "ConflictException"
 		}

@@ -1,5 +1,5 @@
-// Package eventbus announces what could not be delivered on an Amazon
-// EventBridge bus, where rules turn it into a text, an e-mail or a call back.
+// Package eventbus sends undelivered events to an Amazon EventBridge bus. Rules on the bus
+// can turn them into text messages, e-mails or phone calls.
 package eventbus
 
 import (
@@ -17,14 +17,16 @@ import (
 const (
 	// Source is the source of every event.
 	Source = "ringback"
-	// Undelivered is the detail type of an outcome that could not be
-	// delivered; the detail is a [job.Announcement].
+	// Undelivered is the detail type of an outcome that could not be delivered. The
+	// detail is a [job.Undelivered].
 	Undelivered = "undelivered"
 )
 
-// Client is what is needed of an EventBridge client.
+// Client is the part of an EventBridge client that a [Bus] uses.
 type Client interface {
-	PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error)
+	PutEvents(
+		context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options),
+	) (*eventbridge.PutEventsOutput, error)
 }
 
 // Bus is an event bus.
@@ -33,25 +35,25 @@ type Bus struct {
 	name   string
 }
 
-// New makes the bus of a bus name or ARN.
+// New returns the bus with a name or ARN.
 func New(client Client, name string) *Bus { return &Bus{client: client, name: name} }
 
-// maxDetail is how large a detail may be, in bytes. An entry is refused beyond
-// 256 KB (Amazon EventBridge user guide, "Calculating PutEvents event entry
-// size"), and so is a message to SNS.
+// maxDetail is the largest detail in bytes. EventBridge refuses entries of more than
+// 256 KB (Amazon EventBridge user guide, "Calculating PutEvents event entry size"), and so
+// does SNS with messages.
 const maxDetail = 240 << 10
 
-// Announce makes an outcome known that could not be delivered. A control
-// message that is too large for an event is left out.
+// SendUndelivered sends the event of an outcome that could not be delivered. It drops a
+// control message that is too large for an event, and says so in the detail.
 func (b *Bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	detail, err := json.Marshal(u)
 	if err == nil && len(detail) > maxDetail && u.Control != nil {
-		u.Detail += fmt.Sprintf(" (its control message, of %d bytes, is too large for an event)", len(u.Control))
+		u.Detail += fmt.Sprintf(" (its control message of %d bytes is too large for an event)", len(u.Control))
 		u.Control = nil
 		detail, err = json.Marshal(u)
 	}
 	if err != nil {
-		return fmt.Errorf("encode an event: %w", err)
+		return fmt.Errorf("encode event: %w", err)
 	}
 	out, err := b.client.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{
 		EventBusName: aws.String(b.name),
@@ -61,16 +63,16 @@ func (b *Bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 		Detail:       aws.String(string(detail)),
 	}}})
 	if err != nil {
-		return fmt.Errorf("put an event on bus %s: %w", b.name, err)
+		return fmt.Errorf("put event on bus %s: %w", b.name, err)
 	}
-	// The request can succeed although its entry did not.
+	// The request can succeed although its entry fails.
 	for _, entry := range out.Entries {
 		if entry.ErrorCode != nil {
-			return fmt.Errorf("put an event on bus %s: %s: %s", b.name, *entry.ErrorCode, aws.ToString(entry.ErrorMessage))
+			return fmt.Errorf("put event on bus %s: %s: %s", b.name, *entry.ErrorCode, aws.ToString(entry.ErrorMessage))
 		}
 	}
 	if out.FailedEntryCount > 0 {
-		return fmt.Errorf("put an event on bus %s: it was refused without a reason", b.name)
+		return fmt.Errorf("put event on bus %s: refused without a reason", b.name)
 	}
 	return nil
 }

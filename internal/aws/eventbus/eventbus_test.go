@@ -18,13 +18,12 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// answering makes a bus at a service that answers so, and notes what it is
-// asked.
+// answering returns a bus whose service answers like that, and stores the request in asked.
 func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus.Bus {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if target := r.Header.Get("X-Amz-Target"); target != "AWSEvents.PutEvents" {
-			t.Errorf("asked for %s", target)
+			t.Errorf("the target is %s", target)
 		}
 		*asked, _ = io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
@@ -40,13 +39,18 @@ func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus
 	if err != nil {
 		t.Fatal(err)
 	}
-	return eventbus.New(eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) { o.Retryer = aws.NopRetryer{} }), "ringback-bus")
+	return eventbus.New(
+		eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) { o.Retryer = aws.NopRetryer{} }),
+		"ringback-bus",
+	)
 }
 
 var undelivered = job.Undelivered{
-	JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", CallID: "call", OrgID: "org", AssistantID: "assistant",
-	CustomerNumber: "+4930123456", Reason: job.ReasonCallGone, Detail: "404", Status: job.StatusOK, Delivery: job.DeliveryRespond,
-	Content: "<b>Grüße</b> & \"日本\"\n", At: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC),
+	JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", CallID: "call", OrgID: "org",
+	AssistantID:    "assistant",
+	CustomerNumber: "+4930123456", Reason: job.ReasonCallGone, Detail: "404", Status: job.StatusOK,
+	Delivery: job.DeliveryRespond,
+	Content:  "<b>Grüße</b> & \"日本\"\n", At: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC),
 }
 
 func TestAnnounce(t *testing.T) {
@@ -72,14 +76,15 @@ func TestAnnounce(t *testing.T) {
 		t.Errorf("detail (-want +got):\n%s", diff)
 	}
 	got.Detail = ""
-	want := entry{EventBusName: "ringback-bus", Source: "ringback", DetailType: "undelivered", Time: float64(undelivered.At.Unix())}
+	want := entry{
+		EventBusName: "ringback-bus", Source: "ringback", DetailType: "undelivered", Time: float64(undelivered.At.Unix()),
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("entry (-want +got):\n%s", diff)
 	}
 }
 
-// TestDetailNames tests the names in the detail: users' rules and targets
-// depend on them.
+// TestDetailNames tests the names in the detail, which users' rules and targets depend on.
 func TestDetailNames(t *testing.T) {
 	var asked []byte
 	bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
@@ -95,7 +100,8 @@ func TestDetailNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{
-		"jobId": "call/tool-call", "toolCallId": "tool-call", "tool": "weather", "callId": "call", "orgId": "org", "assistantId": "assistant",
+		"jobId": "call/tool-call", "toolCallId": "tool-call", "tool": "weather", "callId": "call", "orgId": "org",
+		"assistantId":    "assistant",
 		"customerNumber": "+4930123456", "why": "call_gone", "detail": "404", "status": "ok", "delivery": "respond",
 		"content": "<b>Grüße</b> & \"日本\"\n", "at": "2026-07-01T12:00:00Z",
 	}
@@ -104,18 +110,24 @@ func TestDetailNames(t *testing.T) {
 	}
 }
 
-func TestAnnounceFails(t *testing.T) {
+func TestSendUndeliveredFails(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		answer string
 		says   string
 	}{
 		"the entry is refused": {
-			answer: `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"ThrottlingException","ErrorMessage":"slow down"}]}`, says: "ThrottlingException: slow down",
+			answer: `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"ThrottlingException","ErrorMessage":"slow down"}]}`,
+			says:   "ThrottlingException: slow down",
 		},
-		"without a message":   {answer: `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"InternalFailure"}]}`, says: "InternalFailure"},
-		"without a reason":    {answer: `{"FailedEntryCount":1,"Entries":[{}]}`, says: "without a reason"},
-		"the bus is missing":  {status: http.StatusBadRequest, answer: `{"__type":"ResourceNotFoundException","message":"no such bus"}`, says: "ResourceNotFoundException"},
+		"without a message": {
+			answer: `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"InternalFailure"}]}`, says: "InternalFailure",
+		},
+		"without a reason": {answer: `{"FailedEntryCount":1,"Entries":[{}]}`, says: "without a reason"},
+		"the bus is missing": {
+			status: http.StatusBadRequest, answer: `{"__type":"ResourceNotFoundException","message":"no such bus"}`,
+			says: "ResourceNotFoundException",
+		},
 		"the service is down": {status: http.StatusServiceUnavailable, answer: `down`, says: "503"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +141,7 @@ func TestAnnounceFails(t *testing.T) {
 				t.Fatalf("error %v, want one that names the bus and says %q", err, row.says)
 			}
 			if strings.Contains(err.Error(), undelivered.CustomerNumber) || strings.Contains(err.Error(), "Grüße") {
-				t.Errorf("the error tells too much: %v", err)
+				t.Errorf("the error quotes the event: %v", err)
 			}
 		})
 	}

@@ -43,7 +43,7 @@ func readSchema(t *testing.T) *jsonschema.Schema {
 	return &schema
 }
 
-// reasons are the values of [job.Reason] in its source, so that a new one cannot be
+// reasons returns the values of [job.Reason] in its source, so that a new one cannot be
 // forgotten here.
 func reasons(t *testing.T) []string {
 	t.Helper()
@@ -70,7 +70,7 @@ func reasons(t *testing.T) []string {
 	return found
 }
 
-// TestSchemaIsComplete compares the schema with the types it describes.
+// TestSchemaIsComplete compares the schema with the types that it describes.
 func TestSchemaIsComplete(t *testing.T) {
 	schema := readSchema(t)
 	var fields, required []string
@@ -87,7 +87,7 @@ func TestSchemaIsComplete(t *testing.T) {
 	}
 	slices.Sort(required)
 	if diff := cmp.Diff(required, slices.Sorted(slices.Values(schema.Required))); diff != "" {
-		t.Errorf("what is always there (-fields +schema):\n%s", diff)
+		t.Errorf("required (-fields +schema):\n%s", diff)
 	}
 	for name, p := range schema.Properties {
 		if p.Description == "" {
@@ -121,32 +121,37 @@ func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 
 func (nothing) End(context.Context, string, time.Time) error { return nil }
 
-// Keep keeps nothing, as there are too many.
+// Park refuses every result, as if the list were full.
 func (nothing) Park(context.Context, string, time.Time, job.ParkedResult) (bool, error) {
 	return false, nil
 }
 
 func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
 
-// brokenTable is a jobs table that gives nothing out.
+// brokenTable is a jobs table whose changes fail.
 type brokenTable struct{ callback.Table }
 
 func (brokenTable) Change(context.Context, string, job.Rule) (job.Record, error) {
 	return job.Record{}, errors.New("the table is down")
 }
 
-// TestSchemaFitsEvents has the callback function give results up for every
-// reason that there is, and checks what reaches EventBridge.
+// TestSchemaFitsEvents makes the callback function give up results for every reason, and
+// checks what EventBridge receives.
 func TestSchemaFitsEvents(t *testing.T) {
 	described := readSchema(t)
 	schema, err := described.Resolve(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000)}
+	text := job.Result{
+		Status: job.StatusOK, Delivery: job.DeliveryRespond,
+		Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000),
+	}
 	answers := func(verdict vapiclient.Verdict, status int) post {
 		return func() vapiclient.Receipt {
-			return vapiclient.Receipt{Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status))}
+			return vapiclient.Receipt{
+				Verdict: verdict, Status: status, Err: errors.New("the control URL answered " + strconv.Itoa(status)),
+			}
 		}
 	}
 	after := func(policy job.AfterCall) func(*job.Outcome) {
@@ -162,32 +167,83 @@ func TestSchemaFitsEvents(t *testing.T) {
 		receives int
 		broken   bool // the table
 	}{
-		"gone":        {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text},
-		"no URL":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
-		"late":        {why: job.ReasonDeadline, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) }},
-		"refused":     {why: job.ReasonMisconfigured, post: answers(vapiclient.Misconfigured, 401), result: text},
-		"down":        {why: job.ReasonUnreachable, post: answers(vapiclient.TryAgain, 503), result: text, receives: callback.MaxPosts},
-		"no message":  {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`)}},
-		"table":       {why: job.ReasonUnclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
-		"called?":     {why: job.ReasonOutboundCallUnconfirmed, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Unknown, Err: errors.New("no answer")}, result: text, change: after(job.AfterCallOutboundCall)},
-		"not called":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Refused, Err: errors.New("403")}, result: text, change: after(job.AfterCallOutboundCall)},
-		"not kept":    {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(job.AfterCallNextCall)},
-		"a chat":      {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" }},
-		"a failure":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}},
-		"a transfer":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.", Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`)}},
-		"an action":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}},
-		"a web call":  {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" }},
-		"invisible":   {why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}},
-		"a huge call": {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`)}},
+		"gone":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text},
+		"no URL": {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
+		"late": {
+			why: job.ReasonDeadline, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) },
+		},
+		"refused": {why: job.ReasonMisconfigured, post: answers(vapiclient.Misconfigured, 401), result: text},
+		"down": {
+			why: job.ReasonUnreachable, post: answers(vapiclient.TryAgain, 503), result: text, receives: callback.MaxPosts,
+		},
+		"no message": {
+			why: job.ReasonUnspeakable,
+			result: job.Result{
+				Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`),
+			},
+		},
+		"table": {why: job.ReasonUnclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
+		"called?": {
+			why: job.ReasonOutboundCallUnconfirmed, post: answers(vapiclient.Gone, 404),
+			call: call{Verdict: vapiclient.Unknown, Err: errors.New("no answer")}, result: text,
+			change: after(job.AfterCallOutboundCall),
+		},
+		"not called": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Refused, Err: errors.New("403")},
+			result: text, change: after(job.AfterCallOutboundCall),
+		},
+		"not kept": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(job.AfterCallNextCall),
+		},
+		"a chat": {
+			why: job.ReasonNoControlURL, result: text,
+			change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" },
+		},
+		"a failure": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
+			result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"},
+		},
+		"a transfer": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
+			result: job.Result{
+				Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.",
+				Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`),
+			},
+		},
+		"an action": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
+			result: job.Result{
+				Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`),
+			},
+		},
+		"a web call": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text,
+			change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" },
+		},
+		"invisible": {
+			why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"},
+		},
+		"a huge call": {
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
+			result: job.Result{
+				Status: job.StatusOK, Delivery: job.DeliveryControl,
+				Control: json.RawMessage(
+					`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`,
+				),
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []byte
 			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
 			records := jobtable.New(new(memtable.Store))
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
-				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456", ControlURL: "https://x.vapi.ai/call/control",
+				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456",
+				ControlURL: "https://x.vapi.ai/call/control",
 			}}
-			r, err := records.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute))
+			r, err := records.Claim(
+				t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute),
+			)
 			if err == nil {
 				r, err = records.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), row.result, false, ""))
 			}
@@ -203,7 +259,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := callback.Config{
-				Table: records, Calls: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{}, Log: slog.New(slog.DiscardHandler),
+				Table: records, Calls: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{},
+				Log:           slog.New(slog.DiscardHandler),
 				OutboundCalls: &callback.OutboundCalls{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
 			}
 			if row.broken {
@@ -214,17 +271,18 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
-				MessageId: "m", Body: body, Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(max(row.receives, 1))},
+				MessageId: "m", Body: body,
+				Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(max(row.receives, 1))},
 			}}}); err != nil {
 				t.Fatal(err)
 			}
 
 			var in struct{ Entries []struct{ Detail string } }
 			if err := json.Unmarshal(asked, &in); err != nil || len(in.Entries) != 1 {
-				t.Fatalf("EventBridge was asked for %.300s, %v", asked, err)
+				t.Fatalf("EventBridge received %.300s, %v", asked, err)
 			}
 			if n := len(in.Entries[0].Detail); n > 256<<10 {
-				t.Errorf("EventBridge takes no event of %d bytes", n)
+				t.Errorf("EventBridge refuses an event of %d bytes", n)
 			}
 			var detail map[string]any
 			if err := json.Unmarshal([]byte(in.Entries[0].Detail), &detail); err != nil {
@@ -233,7 +291,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 			if err := schema.Validate(detail); err != nil {
 				t.Errorf("%v: %.1000s", err, in.Entries[0].Detail)
 			}
-			// Readers must expect more fields; here, each of them is described.
+			// Readers must expect further fields, but each one here is described.
 			for name := range detail {
 				if described.Properties[name] == nil {
 					t.Errorf("the schema does not describe %s", name)
@@ -246,17 +304,17 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Errorf("the event holds the control URL: %.1000s", in.Entries[0].Detail)
 			}
 			if content, _ := detail["content"].(string); strings.ContainsAny(content, "\u202e\x00") {
-				t.Errorf("the content could show itself as something else: %.40q", content)
+				t.Errorf("the content could pass for something else: %.40q", content)
 			}
-			// The schema means what it says.
+			// The schema refuses other reasons.
 			detail["why"] = "because"
 			if schema.Validate(detail) == nil {
-				t.Error("the schema takes any reason")
+				t.Error("the schema accepts any reason")
 			}
 			seen[string(row.why)] = true
 		})
 	}
 	if diff := cmp.Diff(reasons(t), slices.Sorted(maps.Keys(seen))); diff != "" {
-		t.Errorf("reasons that were tried (-source +tried):\n%s", diff)
+		t.Errorf("reasons (-source +tested):\n%s", diff)
 	}
 }

@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/ringback/ringback/internal/ack"
@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// look is how often the demonstration looks how far its jobs are.
+	// look is how often the demonstration looks at its jobs.
 	look = 20 * time.Millisecond
 
 	// patience is how much longer than the simulated shop needs the second act
-	// waits: a shop of one's own may take days.
+	// waits. A real shop may take days.
 	patience = 10 * time.Second
 )
 
-// demonstrate plays a call. In its first act a tool is slow; in the second one
-// somebody has to approve something.
+// demonstrate plays a call. In its first act, a tool is slow. In its second act, a
+// request needs an approval.
 func (r *run) demonstrate(ctx context.Context) error {
 	callID := "demo-" + rand.Text()[:8]
 	r.terminal.say("A caller asks the assistant for something slow, and Vapi posts the tool call:\n")
@@ -35,12 +35,12 @@ func (r *run) demonstrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.StateWaiting })
+	waits, err := r.watchFor(ctx, jobs, settledOrWaiting)
 	switch {
 	case err != nil:
 		return err
 	case waits.State == job.StateWaiting:
-		r.terminal.say("\n%s", good("The tool is not finished: it waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
+		r.terminal.say("\n%s", good("The job waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
 	default:
 		r.terminal.say("\n%s", good("The assistant has the result, and the caller never waited."))
 	}
@@ -56,7 +56,7 @@ func (r *run) approve(ctx context.Context, callID string) error {
 	defer cancel()
 	err := r.approval(bounded, callID)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		r.terminal.say("\n%s", warning("Nobody has answered yet. The job goes on waiting, and the answer is shown when it comes."))
+		r.terminal.say("\n%s", warning("There is no answer yet. The job keeps waiting; its result appears here later."))
 		return nil
 	}
 	return err
@@ -68,47 +68,52 @@ func (r *run) approval(ctx context.Context, callID string) error {
 	if err != nil {
 		return err
 	}
-	waits, err := r.watchFor(ctx, jobs, func(record job.Record) bool { return over(record) || record.State == job.StateWaiting })
-	if err != nil || over(waits) {
+	waits, err := r.watchFor(ctx, jobs, settledOrWaiting)
+	if err != nil || settled(waits) {
 		return err
 	}
-	r.terminal.say("\n%s\n", good("It waits for an answer from outside, until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile, and the assistant talks on."))
+	r.terminal.say("\n%s\n", good("The job waits for an external system, until "+moment(waits.WakeAt)+" at the latest. "+
+		"Nothing runs meanwhile, and the assistant keeps talking."))
 	if _, err := r.watchFor(ctx, jobs, func(record job.Record) bool {
-		return over(record) || record.ProgressDelivered > 0 && record.ProgressLeaseExpiry.IsZero()
+		return settled(record) || record.ProgressDelivered > 0 && record.ProgressLeaseExpiry.IsZero()
 	}); err != nil {
 		return err
 	}
 	if r.cfg.Status != nil {
-		r.terminal.say("\nThe caller asks how far it is, and Vapi posts that:\n")
+		r.terminal.say("\nThe caller asks how far it is, and Vapi posts the question:\n")
 		_, answers, err := r.play(ctx, callID, r.cfg.Status)
 		if err != nil {
 			return err
 		}
 		for _, text := range answers {
-			r.terminal.line("answer", spoken("what the assistant knows now, at once"))
+			r.terminal.line("answer", spoken("the assistant gets this at once"))
 			r.terminal.quote(text)
 		}
 		r.terminal.say("")
 	}
-	if _, err := r.watchFor(ctx, jobs, over); err != nil {
+	if _, err := r.watchFor(ctx, jobs, settled); err != nil {
 		return err
 	}
-	r.terminal.say("\n%s", good("The answer came from outside, and the assistant has it."))
+	r.terminal.say("\n%s", good("The external system has answered, and the assistant has the result."))
 	return nil
 }
 
-// over says whether all has become of a job that ever will.
-func over(r job.Record) bool { return !r.State.Active() && r.State != job.StateDone }
+// settled reports whether a job is finished and its outcome settled.
+func settled(r job.Record) bool { return !r.State.Active() && r.State != job.StateDone }
 
-// watchFor waits until all the jobs are as far as that, and gives the last of
-// them.
-func (r *run) watchFor(ctx context.Context, ids []string, far func(job.Record) bool) (last job.Record, err error) {
+func settledOrWaiting(r job.Record) bool { return settled(r) || r.State == job.StateWaiting }
+
+// watchFor waits until reached is true for all of the jobs. It returns the record of
+// the last one.
+func (r *run) watchFor(
+	ctx context.Context, ids []string, reached func(job.Record) bool,
+) (last job.Record, err error) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for _, id := range ids {
 		for {
 			// There is no record before the job is claimed.
-			if last, err = r.pipeline.Table.Load(ctx, id); err == nil && far(last) {
+			if last, err = r.pipeline.Table.Load(ctx, id); err == nil && reached(last) {
 				break
 			}
 			select {
@@ -121,18 +126,20 @@ func (r *run) watchFor(ctx context.Context, ids []string, far func(job.Record) b
 	return last, nil
 }
 
-// play posts a webhook as one of the call, and gives the jobs that it makes, and
-// what it answers.
+// play posts a webhook as part of the call. It returns the ids of the jobs that the
+// webhook starts, and the texts of the tool calls that are answered at once.
 func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, answers []string, err error) {
 	body, err := simcall.Adopt(webhook, callID, "https://"+simcall.Host+"/"+callID+"/control")
 	if err != nil {
-		return nil, nil, fmt.Errorf("the demonstration cannot be played: %w", err)
+		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)
 	}
-	signed := vapiauth.Request{Method: http.MethodPost, URL: "https://" + r.address() + "/vapi", Header: make(http.Header), Body: body}
+	signed := vapiauth.Request{
+		Method: http.MethodPost, URL: "https://" + r.address() + "/vapi", Header: make(http.Header), Body: body,
+	}
 	if err := r.plans[0].Sign(&signed, time.Now()); err != nil {
 		return nil, nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.address()+"/vapi", strings.NewReader(string(body)))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.address()+"/vapi", bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,12 +147,12 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the demonstration's webhook: %w", err)
+		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %w", err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the demonstration's webhook: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the answer to the demonstration's webhook: %w", err)
 	}
 	r.terminal.line("answer", response.Status+"  "+faint(excerpt(string(answer))))
 	var decoded struct {
@@ -155,11 +162,11 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 		return nil, nil, errors.New("the demonstration's webhook was refused")
 	}
 	if err := json.Unmarshal(answer, &decoded); err != nil {
-		return nil, nil, fmt.Errorf("the demonstration's webhook was answered with no JSON: %w", err)
+		return nil, nil, fmt.Errorf("the answer to the demonstration's webhook is not JSON: %w", err)
 	}
 	for _, result := range decoded.Results {
 		switch {
-		case result.Result == "": // it was refused, which the answer says
+		case result.Result == "": // refused, as the answer shows
 		case result.Name == ack.TaskStatus:
 			answers = append(answers, result.Result)
 		default:

@@ -1,5 +1,5 @@
-// Package dev is the local run: the functions behind a gateway on this
-// machine, on queues in memory, with a simulated call at the other end.
+// Package dev runs Ringback on this machine: the functions behind an HTTP server, on
+// queues in memory, with simulated calls and a simulated shop.
 package dev
 
 import (
@@ -30,43 +30,43 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Config is what a local run is made of.
+// Config configures a local run.
 type Config struct {
-	// Addr is where the gateway listens, host:port.
+	// Addr is the address to listen on, host:port.
 	Addr string
 
-	// Auth is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means
-	// that webhooks are not verified.
+	// Auth is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means that
+	// webhooks are not verified.
 	Auth string
 
-	// Demo is the webhook that is played at the start. Nil means none.
+	// Demo is the webhook that the demonstration plays. Nil means that there is no
+	// demonstration.
 	Demo []byte
 
-	// Approval and Status are webhooks that are played afterwards, in the same
-	// call: the first asks for something that the simulated shop has to approve,
-	// and the second how far that is. Nil means that neither is.
+	// Approval and Status are webhooks that the demonstration plays afterwards, in
+	// the same call: a request that the simulated shop must approve, and the
+	// question how far it is. Nil means that neither is played.
 	Approval, Status []byte
 
 	// ShopDelay is how long the simulated shop takes to answer.
 	ShopDelay time.Duration
 
-	// Speed is how many times faster than they say the waits and deadlines
-	// pass that tools ask for. 0 means 1.
+	// Speed divides the waits and deadlines that tools ask for. 0 means 1.
 	Speed int
 
-	// Tools gives the tools. It is called when the shop is there, whose
-	// address is then in the environment.
+	// Tools returns the tools. When it is called, the simulated shop's address is in
+	// the environment.
 	Tools func() ([]asynctool.Definition, error)
 
-	// Try is the command that is shown for a next step. Empty means none.
+	// Try is a command to show as the next step. Empty means none.
 	Try string
 
 	Out  io.Writer // where the run is shown
-	Live bool      // Out is a terminal on which a line may be drawn over
+	Live bool      // Out is a terminal, on which lines can be overwritten
 }
 
-// Run serves until ctx ends. It then takes no more webhooks, and waits for
-// those it has, until hurry ends.
+// Run serves until ctx ends. It then accepts no more webhooks and finishes those that
+// it has accepted, until hurry ends.
 func Run(ctx, hurry context.Context, cfg Config) error {
 	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
 	r.log = slog.New(r.terminal)
@@ -88,7 +88,7 @@ type run struct {
 
 	gateway, control, shop net.Listener
 	servers                []*http.Server
-	settings               []string // the variables that were set
+	settings               []string // the environment variables that were set
 
 	pipeline *pipeline.Pipeline
 	plans    []vapiauth.Plan
@@ -99,7 +99,8 @@ func (r *run) listen() error {
 	var err error
 	if r.gateway, err = net.Listen("tcp", r.cfg.Addr); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s is taken; stop what listens there, or choose another address with --addr", r.cfg.Addr)
+			return fmt.Errorf("%s is in use; stop the program that listens there, or choose another address with --addr",
+				r.cfg.Addr)
 		}
 		return fmt.Errorf("cannot listen on %s: %w", r.cfg.Addr, err)
 	}
@@ -113,10 +114,12 @@ func (r *run) listen() error {
 }
 
 func (r *run) assemble() error {
-	// A setting of one's own goes before the simulated shop.
+	// Variables that are set already take precedence over the simulated shop.
 	shop := "http://" + r.shop.Addr().String()
 	r.seller = slowshop.Handler(r.cfg.ShopDelay)
-	for name, value := range map[string]string{"ORDERS_API_URL": shop, "STOCK_API_URL": shop, "STOCK_API_TOKEN": "local", "REQUESTS_API_URL": shop} {
+	for name, value := range map[string]string{
+		"ORDERS_API_URL": shop, "STOCK_API_URL": shop, "STOCK_API_TOKEN": "local", "REQUESTS_API_URL": shop,
+	} {
 		if os.Getenv(name) != "" {
 			continue
 		}
@@ -166,7 +169,7 @@ func (r *run) assemble() error {
 	return nil
 }
 
-// address is where the gateway is reached from this machine.
+// address returns the address at which this machine reaches the gateway.
 func (r *run) address() string {
 	at := r.gateway.Addr().(*net.TCPAddr)
 	if at.IP.IsUnspecified() {
@@ -176,7 +179,9 @@ func (r *run) address() string {
 }
 
 func (r *run) serve(ctx, hurry context.Context) error {
-	jobs, err := operator.New(operator.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
+	jobs, err := operator.New(operator.Config{
+		Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active,
+	})
 	if err != nil {
 		return err
 	}
@@ -207,7 +212,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		}
 	}
 	if r.cfg.Try != "" && ctx.Err() == nil {
-		r.terminal.say("\nRinging. Try next:\n\n  %s\n\nCtrl-C ends it.\n", r.cfg.Try)
+		r.terminal.say("\nReady. Try next:\n\n  %s\n\nPress Ctrl-C to stop.\n", r.cfg.Try)
 	}
 	<-ctx.Done()
 	return r.drain(hurry, stop, stopped)
@@ -216,7 +221,8 @@ func (r *run) serve(ctx, hurry context.Context) error {
 func (r *run) welcome() {
 	r.terminal.say("%s  http://%s/vapi", bold("Ringback is listening:"), r.gateway.Addr())
 	if len(r.plans) == 1 && r.plans[0].Type == "none" {
-		r.terminal.say("%s", warning("Webhooks are not verified here: anybody who reaches this address can run the tools. --auth sets a credential."))
+		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools. "+
+			"Set a credential with --auth."))
 	}
 	r.terminal.say("")
 }
@@ -224,10 +230,10 @@ func (r *run) welcome() {
 // shown shows the tool calls of a webhook before it is handled.
 func (r *run) shown(webhooks http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		// A body that cannot be read, or is too large, is for the handler to refuse.
+		// The handler refuses a body that cannot be read, or is too large.
 		body, err := io.ReadAll(io.LimitReader(request.Body, ack.MaxBody))
 		if err == nil {
-			// A webhook that is refused is shown, too.
+			// A webhook that the handler refuses is shown, too.
 			message, _ := vapi.ParseMessage(body)
 			for _, t := range message.ToolCalls {
 				r.terminal.toolCall(t)
@@ -238,13 +244,13 @@ func (r *run) shown(webhooks http.Handler) http.Handler {
 	})
 }
 
-// replayed is a body of which a part was read already.
+// replayed is a body of which a part has been read.
 type replayed struct {
 	io.Reader
 	io.Closer
 }
 
-// active are the jobs that are not over.
+// active returns the jobs that run or wait.
 func (r *run) active(_ context.Context, most int) (jobs []job.Summary, all bool, err error) {
 	for _, record := range r.pipeline.Records.Records() {
 		switch {
@@ -258,7 +264,7 @@ func (r *run) active(_ context.Context, most int) (jobs []job.Summary, all bool,
 	return jobs, true, nil
 }
 
-// drain finishes what was accepted, but for what waits: that may take days.
+// drain finishes what was accepted, except jobs that wait, which may take days.
 func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{}) error {
 	for _, s := range r.servers {
 		if s.Handler != nil && s.Addr == r.gateway.Addr().String() {
@@ -266,12 +272,14 @@ func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{})
 		}
 	}
 	if n := r.pipeline.Busy(); n > 0 {
-		r.terminal.say("\nNo more webhooks are taken. Waiting for %d on their way; Ctrl-C again leaves them.", n)
+		r.terminal.say("\nNo more webhooks are accepted. Waiting for %s. Press Ctrl-C again to stop now.",
+			count(n, "message", "messages"))
 	}
 	err := r.pipeline.Idle(hurry)
 	stop()
 	if err != nil {
-		return fmt.Errorf("left with %d unfinished; the local queues are in memory, so they are lost", r.pipeline.Busy())
+		return fmt.Errorf("stopped, and lost %s: the local run keeps nothing",
+			count(r.pipeline.Busy(), "unfinished message", "unfinished messages"))
 	}
 	<-stopped
 	left := r.left()
@@ -279,27 +287,28 @@ func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{})
 		r.terminal.say("Everything that was accepted is finished.")
 		return nil
 	}
-	r.terminal.say("Everything that could be done is finished. Left: %s. The local run keeps nothing, so they are lost.", left)
+	r.terminal.say("Everything that could be done is finished. Lost, as the local run keeps nothing: %s.", left)
 	return nil
 }
 
-// left says what waits; empty where nothing does.
+// left counts the jobs that wait and the parked results. It returns an empty string if
+// there are none.
 func (r *run) left() string {
-	waiting, kept := 0, 0
+	waiting, parked := 0, 0
 	for _, record := range r.pipeline.Records.Records() {
 		switch {
 		case record.State.Active():
 			waiting++
 		case record.State == job.StateParked:
-			kept++
+			parked++
 		}
 	}
 	var parts []string
 	if waiting > 0 {
-		parts = append(parts, count(waiting, "job that waits", "jobs that wait"))
+		parts = append(parts, count(waiting, "waiting job", "waiting jobs"))
 	}
-	if kept > 0 {
-		parts = append(parts, count(kept, "result for a next call", "results for next calls"))
+	if parked > 0 {
+		parts = append(parts, count(parked, "result for a next call", "results for next calls"))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-// screen is what somebody who watches has seen so far.
+// screen is what the run has shown so far.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -40,12 +40,11 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// patience is the limit for what takes a moment on a quiet machine: only a run
-// that hangs reaches it.
+// patience bounds what takes a moment on a quiet machine. Only a run that hangs
+// reaches it.
 const patience = 5 * time.Minute
 
-// wait waits until the screen shows something, and gives what the pattern's
-// group holds.
+// wait waits until the screen shows a pattern, and returns what its group matches.
 func (s *screen) wait(t *testing.T, pattern string) string {
 	t.Helper()
 	p := regexp.MustCompile(pattern)
@@ -54,7 +53,7 @@ func (s *screen) wait(t *testing.T, pattern string) string {
 			return m[len(m)-1]
 		}
 	}
-	t.Fatalf("nobody saw %s; the screen shows:\n%s", pattern, s.String())
+	t.Fatalf("the screen never showed %s; it shows:\n%s", pattern, s.String())
 	return ""
 }
 
@@ -68,8 +67,10 @@ type local struct {
 
 func start(t *testing.T, cfg dev.Config) *local {
 	t.Helper()
-	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL", "REQUESTS_API_TOKEN"} {
-		t.Setenv(name, "") // and back to what it was in the end
+	for _, name := range []string{
+		"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL", "REQUESTS_API_TOKEN",
+	} {
+		t.Setenv(name, "")
 	}
 	l := &local{screen: new(screen), ended: make(chan error, 1)}
 	first, stop := context.WithCancel(context.Background())
@@ -139,49 +140,51 @@ func TestDemonstration(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.screen.inOrder(t,
-		"Webhooks are not verified here",
+		"Webhooks are not verified:",
 		`webhook   order_status  {"order_id":"A-1042"}`,
-		"a system message is in the conversation, and the assistant answers to it",
+		"a system message is in the conversation, and the assistant responds to it",
 		"│ [async tool result] tool=order_status tool_call_id=call_A1042 status=ok",
 		"out for delivery",
 		"the caller never waited",
 
 		"only a person can approve",
 		"webhook   notify_when_ready",
-		"It waits for an answer from outside, until 2",
+		"The job waits for an external system, until 2",
 		"the assistant says", "│ Somebody is looking at it.",
 		"The caller asks how far it is",
 		"webhook   task_status",
 		"│ notify_when_ready, started ", "is waiting, for ", `"Somebody is looking at it.".`,
 		"│ [async tool result] tool=notify_when_ready", "status=ok",
 		"│ Approved by the shop's manager.",
-		"The answer came from outside, and the assistant has it.",
+		"The external system has answered, and the assistant has the result.",
 		"Everything that was accepted is finished.",
 	)
-	// What the functions log comes between these lines, each function's in its own order.
-	l.screen.inOrder(t, "tool call accepted", "webhook acked", "took=", "tool call accepted", "webhook acked", "completion accepted", "kind=final")
-	l.screen.inOrder(t, "tool call accepted", "tool started", "tool finished", "tool call accepted", "tool started", "job suspended")
+	// What the functions log comes between these lines, in an order for each function.
+	l.screen.inOrder(t, "tool call accepted", "webhook acked", "took=", "tool call accepted", "webhook acked",
+		"completion accepted", "kind=final")
+	l.screen.inOrder(t, "tool call accepted", "tool started", "tool finished",
+		"tool call accepted", "tool started", "job suspended")
 	l.screen.inOrder(t, "tool finished", "outcome delivered", "outcome delivered")
 	if strings.Contains(l.screen.String(), "\x1b") {
-		t.Error("there is colour where there is no terminal")
+		t.Error("the output has colours, and is no terminal")
 	}
 }
 
-// inOrder checks that the screen shows all of these, one after the other.
+// inOrder checks that the screen shows these parts, one after the other.
 func (s *screen) inOrder(t *testing.T, parts ...string) {
 	t.Helper()
 	rest := s.String()
 	for _, part := range parts {
 		_, after, found := strings.Cut(rest, part)
 		if !found {
-			t.Fatalf("the screen does not show %q after what comes before it:\n%s", part, s)
+			t.Fatalf("the screen does not show %q after the parts before it:\n%s", part, s)
 		}
 		rest = after
 	}
 }
 
-// TestDemonstrationOfAToolThatWaits plays a tool that does not finish: the
-// demonstration does not wait for it, and neither does the end of the run.
+// TestDemonstrationOfAToolThatWaits plays a tool that is suspended for days. Neither
+// the demonstration nor the end of the run waits for it.
 func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 	l := start(t, dev.Config{Demo: sample(t, "spending-report"), Try: "curl it", Tools: later(48 * time.Hour)})
 	l.screen.wait(t, "curl it")
@@ -190,34 +193,45 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.screen.inOrder(t, "job suspended")
-	l.screen.inOrder(t, "The tool is not finished: it waits until 2", "curl it",
-		"Everything that could be done is finished. Left: 1 job that waits. The local run keeps nothing")
+	l.screen.inOrder(t, "The job waits until 2", "curl it",
+		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
 }
 
-// later is a tool that goes on after a while.
-func later(d time.Duration) func() ([]asynctool.Definition, error) {
+// stub returns a tool in the place of an example tool.
+func stub(
+	deadline time.Duration, run func(ctx context.Context, call asynctool.Call) (asynctool.Result, error),
+) func() ([]asynctool.Definition, error) {
 	return func() ([]asynctool.Definition, error) {
 		return []asynctool.Definition{asynctool.Tool[map[string]any]{
-			Name: "spending_report", Description: "Stands in for one that waits.", Schema: &jsonschema.Schema{Type: "object"}, Deadline: 100 * d, // so that it comes in time on a busy machine, too
-			Run: func(_ context.Context, call asynctool.Call, _ map[string]any) (asynctool.Result, error) {
-				if call.Resumes == 0 {
-					return asynctool.ResumeIn(d, nil), nil
-				}
-				return asynctool.Text("at last"), nil
+			Name: "spending_report", Description: "A tool for tests.", Deadline: deadline,
+			Schema: &jsonschema.Schema{Type: "object"},
+			Run: func(ctx context.Context, call asynctool.Call, _ map[string]any) (asynctool.Result, error) {
+				return run(ctx, call)
 			},
 		}}, nil
 	}
 }
 
-// TestSpeed has two days pass within a second.
+// later is a tool that is suspended once. Its deadline is so late that a busy machine
+// reaches it, too.
+func later(d time.Duration) func() ([]asynctool.Definition, error) {
+	return stub(100*d, func(_ context.Context, call asynctool.Call) (asynctool.Result, error) {
+		if call.Resumes == 0 {
+			return asynctool.ResumeIn(d, nil), nil
+		}
+		return asynctool.Text("at last"), nil
+	})
+}
+
+// TestSpeed lets two days pass within a second.
 func TestSpeed(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour), Speed: 48 * 3600})
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "│ at last")
 }
 
-// TestJobs is the operator's way to the jobs of a run, which is open to programs
-// on this machine alone.
+// TestJobs tests an operator's access to the jobs of a run, which only programs on
+// this machine have.
 func TestJobs(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour)})
 	l.post(t, sample(t, "spending-report"), nil)
@@ -269,7 +283,8 @@ func TestVerification(t *testing.T) {
 	if status, _ := l.post(t, sample(t, "spending-report"), nil); status != http.StatusUnauthorized {
 		t.Errorf("an unsigned webhook was answered with %d, want 401", status)
 	}
-	if status, _ := l.post(t, sample(t, "spending-report"), http.Header{"Authorization": {"Bearer planted-token"}}); status != http.StatusOK {
+	signed := http.Header{"Authorization": {"Bearer planted-token"}}
+	if status, _ := l.post(t, sample(t, "spending-report"), signed); status != http.StatusOK {
 		t.Errorf("a signed webhook was answered with %d, want 200", status)
 	}
 	if s := l.screen.String(); strings.Contains(s, "planted-token") || strings.Contains(s, "not verified") {
@@ -319,20 +334,16 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// slow is a tool that runs until release is closed.
 func slow(release <-chan struct{}) func() ([]asynctool.Definition, error) {
-	return func() ([]asynctool.Definition, error) {
-		return []asynctool.Definition{asynctool.Tool[map[string]any]{
-			Name: "spending_report", Description: "Stands in for a slow one.", Schema: &jsonschema.Schema{Type: "object"},
-			Run: func(ctx context.Context, _ asynctool.Call, _ map[string]any) (asynctool.Result, error) {
-				select {
-				case <-release:
-					return asynctool.Text("released"), nil
-				case <-ctx.Done():
-					return asynctool.Result{}, ctx.Err()
-				}
-			},
-		}}, nil
-	}
+	return stub(0, func(ctx context.Context, _ asynctool.Call) (asynctool.Result, error) {
+		select {
+		case <-release:
+			return asynctool.Text("released"), nil
+		case <-ctx.Done():
+			return asynctool.Result{}, ctx.Err()
+		}
+	})
 }
 
 func TestDrain(t *testing.T) {
@@ -341,17 +352,16 @@ func TestDrain(t *testing.T) {
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "tool started")
 	l.stop()
-	l.screen.wait(t, "Waiting for 1 on their way")
+	l.screen.wait(t, "Waiting for 1 message\\.")
 	if _, err := http.Post(l.url, "application/json", nil); err == nil {
-		t.Error("a webhook was taken after the end was asked for")
+		t.Error("a webhook was accepted after the interrupt")
 	}
 	close(release)
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
-	if s := l.screen.String(); !strings.Contains(s, "│ released") || !strings.Contains(s, "Everything that was accepted is finished.") {
-		t.Errorf("the screen shows:\n%s", s)
-	}
+	l.screen.inOrder(t, "│ released")
+	l.screen.inOrder(t, "Everything that was accepted is finished.")
 }
 
 func TestDrainInAHurry(t *testing.T) {
@@ -360,9 +370,9 @@ func TestDrainInAHurry(t *testing.T) {
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "tool started")
 	l.stop()
-	l.screen.wait(t, "Waiting for 1 on their way")
+	l.screen.wait(t, "Waiting for 1 message\\.")
 	l.hurry()
-	if err := l.end(t); err == nil || !strings.Contains(err.Error(), "left with 1 unfinished") {
+	if err := l.end(t); err == nil || !strings.Contains(err.Error(), "lost 1 unfinished message:") {
 		t.Errorf("the run ended with %v", err)
 	}
 	close(release)
@@ -380,10 +390,12 @@ func TestCannotStart(t *testing.T) {
 		cfg  dev.Config
 		want string
 	}{
-		{"taken port", dev.Config{Addr: taken.Addr().String()}, "is taken; stop what listens there, or choose another address with --addr"},
+		{"taken port", dev.Config{Addr: taken.Addr().String()},
+			"is in use; stop the program that listens there, or choose another address with --addr"},
 		{"no such address", dev.Config{Addr: "127.0.0.1:notaport"}, "cannot listen on 127.0.0.1:notaport"},
 		{"bad credential", dev.Config{Addr: free, Auth: `{"type":"hmac"}`}, "--auth: "},
-		{"webhook without a call", dev.Config{Addr: free, Demo: sample(t, "chat")}, "the demonstration cannot be played: the webhook has no call"},
+		{"no call", dev.Config{Addr: free, Demo: sample(t, "chat")},
+			"cannot play the demonstration: the webhook has no call"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard

@@ -19,22 +19,22 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// terminal shows what happens, a line each, to somebody who watches. It is a
-// [slog.Handler], so that it shows just what the functions log.
+// terminal shows what happens, a line each. It is a [slog.Handler], so that it shows
+// what the functions log.
 type terminal struct {
 	*screen
 	function string
 	attrs    []slog.Attr
 }
 
-// screen is what all handlers made of one terminal share.
+// screen is what the handlers that are derived from one terminal share.
 type screen struct {
 	started time.Time
-	live    bool // a line may be drawn over
+	live    bool // lines can be overwritten
 
 	mu    sync.Mutex
 	out   io.Writer
-	drawn bool // the last line is to be drawn over
+	drawn bool // the last line must be overwritten
 }
 
 func newTerminal(out io.Writer, live bool) *terminal {
@@ -53,7 +53,7 @@ var (
 // Enabled implements [slog.Handler].
 func (t *terminal) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-// WithGroup implements [slog.Handler]; nothing here has groups.
+// WithGroup implements [slog.Handler]. The functions use no groups.
 func (t *terminal) WithGroup(string) slog.Handler { return t }
 
 // WithAttrs implements [slog.Handler].
@@ -72,10 +72,10 @@ func (t *terminal) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // Handle implements [slog.Handler].
 func (t *terminal) Handle(_ context.Context, r slog.Record) error {
-	var said []string
+	var shown []string
 	add := func(a slog.Attr) bool {
 		if text := attribute(a); text != "" {
-			said = append(said, text)
+			shown = append(shown, text)
 		}
 		return true
 	}
@@ -90,18 +90,18 @@ func (t *terminal) Handle(_ context.Context, r slog.Record) error {
 	case r.Level >= slog.LevelWarn:
 		paint = warning
 	}
-	t.line(t.function, paint(r.Message)+"  "+faint(strings.Join(said, "  ")))
+	t.line(t.function, paint(r.Message)+"  "+faint(strings.Join(shown, "  ")))
 	return nil
 }
 
 func attribute(a slog.Attr) string {
 	value := a.Value.Resolve()
 	switch {
-	case value.Kind() == slog.KindAny && value.Any() == nil: // an error that did not happen
+	case value.Kind() == slog.KindAny && value.Any() == nil: // no error
 		return ""
 	case a.Key == "job":
-		// The tool call's id tells jobs apart; the call's is long and the
-		// same.
+		// The id of the tool call is enough. The call's id is long, and mostly
+		// the same.
 		_, id, _ := strings.Cut(value.String(), "/")
 		return id
 	case a.Key == "tool":
@@ -114,7 +114,7 @@ func attribute(a slog.Attr) string {
 	return a.Key + "=" + value.String()
 }
 
-// moment is a time by the clock on the wall, with its date where it is not near.
+// moment formats a local time, with its date if it is not near.
 func moment(t time.Time) string {
 	layout := time.TimeOnly
 	if d := time.Until(t).Abs(); d > 12*time.Hour {
@@ -142,7 +142,7 @@ func (s *screen) line(who, text string) {
 	fmt.Fprintf(s.out, "%s  %-8s  %s\n", faint(fmt.Sprintf("%7.2fs", time.Since(s.started).Seconds())), who, text)
 }
 
-// say shows text as it is.
+// say shows a text as it is.
 func (s *screen) say(format string, a ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *screen) say(format string, a ...any) {
 	fmt.Fprintf(s.out, format+"\n", a...)
 }
 
-// draw shows a line that the next one is drawn over.
+// draw shows a line that the next one overwrites.
 func (s *screen) draw(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +168,7 @@ func (s *screen) erase() {
 	}
 }
 
-// toolCall shows what came in with the webhook.
+// toolCall shows a tool call of a webhook.
 func (s *screen) toolCall(t vapi.ToolCall) {
 	s.line("webhook", bold(t.Name)+"  "+faint(excerpt(string(t.Arguments))))
 }
@@ -182,14 +182,14 @@ func excerpt(text string) string {
 	return text
 }
 
-// heard shows a message that reached a call.
+// heard shows a control message that reached a call.
 func (s *screen) heard(_ string, m vapi.ControlMessage) {
 	what, content := describe(m)
 	s.line("call", spoken(what))
 	s.quote(content)
 }
 
-// quote shows what was said.
+// quote shows the text of a message.
 func (s *screen) quote(content string) {
 	for line := range strings.Lines(content) {
 		s.say("%s%s", strings.Repeat(" ", 12)+faint("│ "), spoken(strings.TrimRight(line, "\n")))
@@ -199,9 +199,9 @@ func (s *screen) quote(content string) {
 func describe(m vapi.ControlMessage) (what, content string) {
 	switch m := m.(type) {
 	case vapi.AddMessage:
-		what = "a system message is in the conversation, and the assistant answers to it"
+		what = "a system message is in the conversation, and the assistant responds to it"
 		if m.Silent {
-			what = "a system message is in the conversation; the assistant knows, and stays silent"
+			what = "a system message is in the conversation, and the assistant stays silent"
 		}
 		return what, m.Content
 	case vapi.Say:
@@ -209,14 +209,14 @@ func describe(m vapi.ControlMessage) (what, content string) {
 	default:
 		body, err := json.Marshal(m)
 		if err != nil {
-			return "a control message that is not valid", err.Error()
+			return "an invalid control message", err.Error()
 		}
 		return "a control message", string(body)
 	}
 }
 
-// watch shows how long each tool has been running, and on a terminal also until
-// when jobs wait, until ctx ends.
+// watch shows how long the tools have been running, until ctx ends. On a terminal it
+// also shows until when jobs wait.
 func (s *screen) watch(ctx context.Context, records *memtable.Store) {
 	every := 2 * time.Second
 	if s.live {
@@ -244,8 +244,8 @@ func (s *screen) watch(ctx context.Context, records *memtable.Store) {
 	}
 }
 
-// underWay says what runs, and what waits where that is wanted. It is a line for
-// a terminal, so it names a few.
+// underWay describes the jobs that run, and with waits also those that wait, in one
+// line. It names only a few.
 func underWay(records []job.Record, precision time.Duration, waits bool) string {
 	var found []job.Record
 	for _, r := range records {
@@ -254,7 +254,9 @@ func underWay(records []job.Record, precision time.Duration, waits bool) string 
 			found = append(found, r)
 		}
 	}
-	slices.SortFunc(found, func(a, b job.Record) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(found, func(a, b job.Record) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	})
 	const most = 2
 	var texts []string
 	for _, r := range found[:min(len(found), most)] {

@@ -1,21 +1,21 @@
-// Package asynctooltest runs a tool against a webhook and shows what would be
-// spoken. The webhook goes through the code of the deployed functions: it is
-// parsed, the arguments are checked, the tool runs with its timeout and its
-// attempts, and its result becomes the control message that Vapi would get.
+// Package asynctooltest runs a tool for a webhook and returns what Vapi would get.
+// The webhook passes through the code of the deployed functions: it is parsed, its
+// arguments are checked, the tool runs with its timeout and its attempts, and the
+// result becomes a control message.
 //
 //	func TestWeatherReport(t *testing.T) {
 //		got := asynctooltest.Run(t, weatherReport, asynctooltest.Webhook(t, "weather_report", `{"city":"Lisbon"}`))
 //		if want := "It will be sunny in Lisbon until Friday."; got.Text != want {
-//			t.Errorf("told %q, want %q\n%s", got.Text, want, got)
+//			t.Errorf("got %q, want %q\n%s", got.Text, want, got)
 //		}
 //	}
 //
-// The delays between attempts are skipped, and reported. The tool itself takes
-// the time that it takes: in a [testing/synctest] bubble, that time is skipped
-// too, as long as the tool does not talk over the network.
+// The delays between attempts are skipped, and reported. The tool itself takes its
+// time. In a [testing/synctest] bubble this time is skipped, too, unless the tool
+// uses the network.
 //
-// A tool that goes on later is run up to there, and then once more for each
-// further [Run] with [Resumed]:
+// A tool that suspends itself runs until then, and continues in a further [Run] with
+// [Resumed]:
 //
 //	got := asynctooltest.Run(t, creditCheck, webhook)
 //	got = asynctooltest.Run(t, creditCheck, webhook, asynctooltest.Resumed(got.Later.State, 1))
@@ -51,86 +51,83 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// Result is what became of a tool call.
+// Result is the result of a tool call.
 type Result struct {
-	// Text is what is told, without the frame around it. Empty where the
-	// result is an action without a text, and where there is none yet.
+	// Text is the text of the result, without the frame around it. It is empty if
+	// the result is an action without a text, or if the tool is suspended.
 	Text string
 
-	// Status is "ok", or "error" where a failure is told. Empty where the tool
-	// goes on later.
+	// Status is "ok" or "error". It is empty if the tool is suspended.
 	Status string
 
-	// Later says when the tool goes on. Nil where it is finished.
+	// Later describes how the suspended tool continues. It is nil if the tool has
+	// finished.
 	Later *Later
 
-	// Progress is what the tool said of its progress. Of lines that come
-	// faster than one in five seconds, Vapi gets the last only, and of those
-	// that come just before the result none; here they are all.
+	// Progress holds all progress lines of the tool. Vapi would get fewer: if lines
+	// come faster than one in five seconds, only the last of them, and none that
+	// come just before the result.
 	Progress []Line
 
-	// Messages are the control messages that Vapi would get. There is none
-	// where the result could not be told.
+	// Messages are the control messages that Vapi would get. There are none if the
+	// result could not be delivered.
 	Messages []vapi.ControlMessage
 
-	// Attempts is how many attempts were made. Arguments that break the
-	// tool's schema make one, although they never reach its Run.
+	// Attempts is the number of attempts. Arguments that break the tool's schema
+	// count as one, although they never reach its Run.
 	Attempts int
 
-	// Delays are how long Ringback would have waited before each attempt
-	// but the first.
+	// Delays are how long Ringback would have waited before each further attempt.
 	Delays []time.Duration
 
-	// DeadLettered says that the last attempt failed in a way that another
-	// one might not have: the job is kept in the dead-letter queue. A
-	// failure of [asynctool.Fail] is final and not kept.
+	// DeadLettered means that all attempts failed, and that the job is in the
+	// dead-letter queue. A failure of [asynctool.Fail] is final and leaves no dead
+	// letter.
 	DeadLettered bool
 
-	// Undelivered says why the result could not be told: a chat, for
-	// example, has no control URL, and a late result misses the deadline.
-	// Empty where it was told, and where there is none yet.
+	// Undelivered is why the result could not be delivered: a chat, for example, has
+	// no control URL, and a late result misses the deadline. It is empty if the
+	// result was delivered, or if the tool is suspended.
 	Undelivered string
 
 	// Log is what the functions log at info level and above.
 	Log string
 }
 
-// Later is how a tool goes on that is not finished.
+// Later describes how a suspended tool continues.
 type Later struct {
-	// Outside says that it waits for somebody outside, who posts its result
-	// to the [CompletionURL].
+	// Outside means that the job waits for an external system, which posts its
+	// result to the [CompletionURL].
 	Outside bool
 
-	// In is how long it waits, and At when it goes on: after In, or at its
-	// deadline where it waits for somebody outside. In is then 0.
+	// In is how long the tool is suspended, and At when it runs again. If Outside is
+	// set, In is 0 and At is the job's deadline.
 	In time.Duration
 	At time.Time
 
-	// State is what it left for its next run: see [Resumed]. Nil where it left
-	// nothing.
+	// State is the state for the next run: see [Resumed]. Nil means none.
 	State json.RawMessage
 }
 
-// Line is something that a tool said of its progress.
+// Line is a progress line.
 type Line struct {
 	Text   string
-	Silent bool // it was said with [asynctool.Call.Note]
+	Silent bool // it was reported with [asynctool.Call.Note]
 }
 
-// CompletionURL is what [asynctool.Call.CompletionURL] gives in a test. Nobody
-// is there.
+// CompletionURL is what [asynctool.Call.CompletionURL] returns in a test. Nothing is
+// served there.
 const CompletionURL = "https://example.invalid/results/test"
 
-// String shows the result to people: what Vapi would get, and how it came to
-// that.
+// String returns a readable form: the control messages, and how they were made.
 func (r Result) String() string {
 	var b strings.Builder
 	if r.Later == nil {
 		fmt.Fprintf(&b, "status %s", r.Status)
 	} else if r.Later.Outside {
-		b.WriteString("waits for somebody outside")
+		b.WriteString("waits for an external system")
 	} else {
-		fmt.Fprintf(&b, "goes on in %s with the state %s", r.Later.In, cmp.Or(string(r.Later.State), "none"))
+		fmt.Fprintf(&b, "resumes in %s with the state %s", r.Later.In, cmp.Or(string(r.Later.State), "none"))
 	}
 	fmt.Fprintf(&b, ", attempts %d", r.Attempts)
 	if len(r.Delays) > 0 {
@@ -157,7 +154,7 @@ func (r Result) String() string {
 	return b.String()
 }
 
-// readable is a message's JSON with < in place of \u003c.
+// readable returns a message's JSON, with < instead of \u003c.
 func readable(m vapi.ControlMessage) []byte {
 	var members map[string]any
 	wire, err := json.Marshal(m)
@@ -177,21 +174,21 @@ func readable(m vapi.ControlMessage) []byte {
 	return b.Bytes()
 }
 
-// ReadWebhook reads a recorded webhook from a file, such as those in
-// events/vapi. It ends the test where there is no such file.
+// ReadWebhook reads a recorded webhook from a file, such as those in events/vapi. It
+// ends the test if the file cannot be read.
 func ReadWebhook(t testing.TB, file string) []byte {
 	t.Helper()
 	webhook, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatalf("cannot read the webhook (a test runs in its package's folder, so the samples are in ../events/vapi): %v", err)
+		t.Fatalf("cannot read the webhook (a test runs in its package's folder, "+
+			"so the samples are in ../events/vapi): %v", err)
 	}
 	return webhook
 }
 
-// Webhook makes the webhook that a phone call of ten minutes posts when the
-// model calls an async tool with these arguments, a JSON object; static ones
-// are among them, as Vapi merges them. It ends the test where they are not
-// JSON.
+// Webhook returns the webhook of a phone call of at most ten minutes in which the
+// model calls an async tool. The arguments are a JSON object, static ones included,
+// since Vapi merges them. Webhook ends the test if they are not JSON.
 func Webhook(t testing.TB, tool, arguments string) []byte {
 	t.Helper()
 	toolCall := map[string]any{
@@ -215,29 +212,28 @@ func Webhook(t testing.TB, tool, arguments string) []byte {
 	return webhook
 }
 
-// Option is a circumstance in which [Run] runs a tool.
+// Option changes how [Run] runs a tool.
 type Option func(*deployment) error
 
-// Resumed has the tool go on for the nth time after it had gone on later, from 1
-// on, with the state that it left: that of a [Later], or any value that marshals
-// to one. Nil means none.
+// Resumed makes Run continue a suspended tool. n counts how often the tool has been
+// resumed, from 1. state is the state of the earlier run: that of a [Later], or any
+// value that marshals to the same JSON. Nil means none.
 func Resumed(state any, n int) Option {
 	return func(d *deployment) error {
 		if n < 1 {
-			return fmt.Errorf("a tool goes on for the first time with 1, not %d", n)
+			return fmt.Errorf("n is %d; a tool is resumed for the first time with 1", n)
 		}
 		if raw, ok := state.(json.RawMessage); ok && len(raw) == 0 {
-			state = nil // what a Later has where there is none
+			state = nil // a Later without a state
 		}
 		d.state, d.resumes = state, n
 		return nil
 	}
 }
 
-// Run runs a tool for the one tool call of a webhook that names it; other tool
-// calls in the webhook are skipped. It ends the test where the tool is not
-// valid, where the webhook is refused, where it does not hold just one call of
-// the tool, and where the tool cannot go on as an option says.
+// Run runs a tool for the one tool call in the webhook that names it, and skips other
+// tool calls. It ends the test if the tool is invalid, if the webhook is refused or
+// does not call the tool exactly once, or if the tool cannot be resumed.
 func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Option) Result {
 	t.Helper()
 	set, err := asynctool.NewSet(tool)
@@ -269,12 +265,12 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 	if err := d.work(t.Context(), j, body); err != nil {
 		t.Fatalf("%v\n%s", err, d.log.String())
 	}
-	d.result.Log, d.result.Progress = d.log.String(), d.said.all()
+	d.result.Log, d.result.Progress = d.log.String(), d.progress.all()
 	return d.result
 }
 
-// deployment is Ringback with a clock that skips the delays. Its queues deliver nothing: one message
-// at a time is handed to a function.
+// deployment is Ringback with a clock that skips the delays. Its queues deliver
+// nothing: the messages are passed to the functions one at a time.
 type deployment struct {
 	*pipeline.Pipeline
 	cfg     pipeline.Config
@@ -283,11 +279,11 @@ type deployment struct {
 	log     bytes.Buffer
 
 	jobs, outcomes memqueue.Recorder
-	wait           time.Duration // how long the last wait was that a tool asked for
-	said           lines         // by the tool
+	wait           time.Duration // the last wait that the tool asked for
+	progress       lines
 
-	state   any // what the tool left in an earlier run
-	resumes int // how often it has gone on
+	state   any // of an earlier run
+	resumes int // how often the tool was resumed
 
 	result Result
 }
@@ -302,16 +298,11 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 			return wait
 		},
 		Now: func() time.Time { return time.Now().Add(d.skipped) },
-		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}})),
+		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 		Decorators: pipeline.Decorators{
 			Jobs:    func(pipeline.Queue) pipeline.Queue { return &d.jobs },
 			Results: func(pipeline.Queue) pipeline.Queue { return &d.outcomes },
-			Host:    func(own asynctool.Host) asynctool.Host { return host{own, &d.said} },
+			Host:    func(own asynctool.Host) asynctool.Host { return host{own, &d.progress} },
 		},
 	}
 	var err error
@@ -322,14 +313,21 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	return d, nil
 }
 
-// receive acks a webhook, and gives the job of the tool's only call.
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// receive posts a webhook and returns the job of the only tool call that names tool.
 func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (job.Job, error) {
 	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/vapi", bytes.NewReader(webhook))
 	request.Header.Set("Content-Type", "application/json")
 	answer := httptest.NewRecorder()
 	d.Front.ServeHTTP(answer, request)
 	if answer.Code != http.StatusOK {
-		return job.Job{}, fmt.Errorf("the webhook is answered with %d %s", answer.Code, answer.Body)
+		return job.Job{}, fmt.Errorf("the webhook was answered with %d %s", answer.Code, answer.Body)
 	}
 	var mine []job.Job
 	var others []string
@@ -348,16 +346,16 @@ func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (
 	case len(mine) == 1:
 		return mine[0], nil
 	case len(mine) > 1:
-		return job.Job{}, fmt.Errorf("the webhook calls %s %d times; it must do so once", tool, len(mine))
+		return job.Job{}, fmt.Errorf("the webhook calls %s %d times; it must call it once", tool, len(mine))
 	case len(others) > 0:
 		return job.Job{}, fmt.Errorf("the webhook does not call %s, but %s", tool, strings.Join(others, ", "))
 	default:
-		return job.Job{}, fmt.Errorf("the webhook starts no tool; it is answered with %s", answer.Body)
+		return job.Job{}, fmt.Errorf("the webhook starts no tool; it was answered with %s", answer.Body)
 	}
 }
 
-// resume brings the job to where it goes on, with a tool in the place of the one
-// that is tested. It gives the message that has it go on.
+// resume suspends the job as often as it was suspended before, with a stub in the
+// place of the tool. It returns the message that resumes the job.
 func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Job, body string) (string, error) {
 	earlier, err := asynctool.NewSet(asynctool.Tool[map[string]any]{
 		Name: tool.Name, Description: tool.Description, Schema: tool.Schema,
@@ -386,7 +384,7 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 			return "", err
 		}
 		if record.State != job.StateWaiting {
-			return "", fmt.Errorf("the tool would not have got as far as to go on: %s", record.Reason)
+			return "", fmt.Errorf("the tool would not have been suspended: %s", record.Reason)
 		}
 		if body, err = (job.WakeUp{JobID: j.ID, Number: record.WakeUp}).Encode(); err != nil {
 			return "", err
@@ -395,15 +393,15 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 	return body, nil
 }
 
-// work hands the job's message on until its result is settled, or until the
-// tool goes on later.
+// work passes the job's message to the functions until its result is settled, or the
+// tool is suspended.
 func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 	for n := 1; n <= d.limits.JobsMaxReceives; n++ {
 		response, err := invoke(ctx, d.limits.ProcessTimeout, d.Process, body, n)
 		if err != nil {
 			return err
 		}
-		if err := d.tell(ctx); err != nil {
+		if err := d.deliver(ctx); err != nil {
 			return err
 		}
 		record, err := d.Records.Load(ctx, j.ID)
@@ -431,12 +429,12 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 		d.result.Delays = append(d.result.Delays, delay)
 		d.skipped += delay
 	}
-	return fmt.Errorf("the tool call came to no end within %d receives", d.limits.JobsMaxReceives)
+	return fmt.Errorf("the tool call was not finished within %d receives", d.limits.JobsMaxReceives)
 }
 
-// tell hands on the final outcome, where it is there. A line that the tool takes
-// longer is for one that takes its time.
-func (d *deployment) tell(ctx context.Context) error {
+// deliver passes the final outcome to the callback function, if it is there. It drops
+// hold messages, which are for tools that take long.
+func (d *deployment) deliver(ctx context.Context) error {
 	for _, body := range d.outcomes.TakeBodies() {
 		o, err := job.DecodeOutcome(body)
 		if err != nil {
@@ -452,8 +450,10 @@ func (d *deployment) tell(ctx context.Context) error {
 	return nil
 }
 
-// invoke hands one message to a function, as a Lambda function gets it.
-func invoke(ctx context.Context, timeout time.Duration, handle memqueue.Handler, body string, receives int) (events.SQSEventResponse, error) {
+// invoke calls a function with one message, as Lambda does.
+func invoke(
+	ctx context.Context, timeout time.Duration, handle memqueue.Handler, body string, receives int,
+) (events.SQSEventResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return handle(ctx, events.SQSEvent{Records: []events.SQSMessage{{
@@ -462,20 +462,20 @@ func invoke(ctx context.Context, timeout time.Duration, handle memqueue.Handler,
 	}}})
 }
 
-// lines are what a tool says of its progress. One that was abandoned may still
-// speak when it is read.
+// lines collects progress lines. An abandoned tool may still add lines while they are
+// read.
 type lines struct {
-	mu   sync.Mutex
-	said []Line
+	mu    sync.Mutex
+	lines []Line
 }
 
 func (l *lines) all() []Line {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.said)
+	return slices.Clone(l.lines)
 }
 
-// host is what the tool can ask of the function, and notes what it says.
+// host is what the tool can ask for. It collects the progress lines.
 type host struct {
 	asynctool.Host
 	lines *lines
@@ -484,10 +484,10 @@ type host struct {
 func (h host) Progress(_ context.Context, text string, delivery asynctool.Delivery) {
 	h.lines.mu.Lock()
 	defer h.lines.mu.Unlock()
-	h.lines.said = append(h.lines.said, Line{Text: text, Silent: delivery == asynctool.Silent})
+	h.lines.lines = append(h.lines.lines, Line{Text: text, Silent: delivery == asynctool.Silent})
 }
 
-// CompletionURL implements [asynctool.Host].
+// CompletionURL implements [asynctool.Host]. It returns the same URL for each job.
 func (h host) CompletionURL(ctx context.Context) (string, error) {
 	if _, err := h.Host.CompletionURL(ctx); err != nil {
 		return "", err

@@ -29,12 +29,12 @@ var weatherReport = asynctool.Tool[weatherInput]{
 }
 
 func Example() {
-	// In a test, t is the test's own.
+	// In a test, t is its *testing.T.
 	var t exampleT
 
 	got := asynctooltest.Run(t, weatherReport, asynctooltest.Webhook(t, "weather_report", `{"city":"Lisbon"}`))
 	if want := "It will be sunny in Lisbon until Friday."; got.Text != want {
-		t.Errorf("told %q, want %q\n%s", got.Text, want, got)
+		t.Errorf("got %q, want %q\n%s", got.Text, want, got)
 	}
 
 	fmt.Println(got.Attempts, "attempts, waiting", got.Delays)
@@ -67,24 +67,24 @@ var creditCheck = asynctool.Tool[struct{}]{
 	},
 }
 
-// A tool that goes on later is run once for each time that it goes on.
+// A tool that suspends itself runs once more for each time that it is resumed.
 func ExampleResumed() {
-	// In a test, t is the test's own.
+	// In a test, t is its *testing.T.
 	var t exampleT
 	webhook := asynctooltest.Webhook(t, "credit_check", `{}`)
 
 	got := asynctooltest.Run(t, creditCheck, webhook)
-	fmt.Println(got.Progress[0].Text, "It goes on in", got.Later.In)
+	fmt.Println(got.Progress[0].Text, "It resumes in", got.Later.In)
 
 	got = asynctooltest.Run(t, creditCheck, webhook, asynctooltest.Resumed(got.Later.State, 1))
 	fmt.Println(got.Text)
 
 	// Output:
-	// I have asked the office. It goes on in 6h0m0s
+	// I have asked the office. It resumes in 6h0m0s
 	// There are no entries in check-17.
 }
 
-// exampleT stands in for a test, as examples have none.
+// exampleT replaces a test: examples have none.
 type exampleT struct{ testing.TB }
 
 func (exampleT) Helper()                           {}

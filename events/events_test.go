@@ -1,11 +1,10 @@
-// Package events_test checks the sample inputs: in vapi/ what Vapi posts, and
-// in ack/, process/ and callback/ the Lambda events that the functions get for
-// it, which `make events` makes from Vapi's; and those that follow from them, as
-// what somebody outside posts, and what wakes a job.
+// Package events_test checks the sample events. The webhooks in vapi/ are what Vapi
+// posts. `make events` makes the Lambda events in ack/, process/ and callback/ from
+// them: what the functions get for each webhook, and what follows from it, such as a
+// post by an external system or a wake-up.
 package events_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -40,19 +39,20 @@ import (
 
 var update = flag.Bool("update", false, "write the Lambda events anew")
 
-// now is when the samples happen: so late that no deadline in them ever
-// passes.
+// now is the time of the samples. It is so late that no deadline in them passes.
 var now = time.Date(2099, 1, 1, 9, 0, 0, 0, time.UTC)
 
-// webhooks says what each sample of Vapi's must come to.
+const noTools = `{"results":[{"name":"task_status","toolCallId":"call_T30",` +
+	`"result":"No tool of this call is running."}]}`
+
+// webhooks are the samples of Vapi's webhooks, and what follows from each.
 var webhooks = map[string]struct {
-	queued int    // how many messages it makes, of which each is a job that is told once
-	errors int    // how many tool calls are refused in the answer
-	answer string // the whole answer, where no tool is started
-	ended  bool   // it says that its call has ended
-	// follow follows the messages that are queued, where they come to
-	// something else.
-	follow func(t *testing.T, seen map[string]bool, stem string, messages []string)
+	queued int    // the number of messages, each of which is a job with one result
+	errors int    // the number of tool calls that are refused in the answer
+	answer string // the whole answer, if no tool is started
+	ended  bool   // the end of the call is recorded
+	// follow follows the queued messages, if they are no jobs with one result each.
+	follow func(t *testing.T, stem string, messages []string)
 }{
 	"arguments-as-string":           {queued: 1},
 	"assistant-request":             {answer: string(vapi.AnswerOther("assistant-request"))},
@@ -77,7 +77,7 @@ var webhooks = map[string]struct {
 	"status-update-ended":           {answer: "{}", ended: true},
 	"status-update-in-progress":     {answer: "{}", queued: 1, follow: arrived},
 	"sync-tool":                     {queued: 1},
-	"task-status":                   {answer: `{"results":[{"name":"task_status","toolCallId":"call_T30","result":"No tool of this call is running."}]}`},
+	"task-status":                   {answer: noTools},
 	"three-tool-calls":              {queued: 3},
 	"tool-calls":                    {queued: 1},
 	"tool-calls-only":               {queued: 1},
@@ -87,8 +87,11 @@ var webhooks = map[string]struct {
 	"web-call":                      {queued: 1},
 }
 
-// TestEvents follows each webhook through the functions: every file is given
-// to the function that it is for, and what comes out is the next file.
+// made are the files of Lambda events that the webhooks result in.
+var made = make(map[string]bool)
+
+// TestEvents follows each webhook through the functions. Each file is passed to its
+// function, and what the function sends becomes the next file.
 func TestEvents(t *testing.T) {
 	shop := httptest.NewServer(slowshop.Handler(0))
 	defer shop.Close()
@@ -96,31 +99,31 @@ func TestEvents(t *testing.T) {
 	t.Setenv("STOCK_API_URL", shop.URL)
 	t.Setenv("STOCK_API_TOKEN", "local")
 
-	seen := make(map[string]bool) // the files that were made
 	names, err := filepath.Glob("vapi/*.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(names) != len(webhooks) {
-		t.Errorf("there are %d webhooks, and the test knows of %d", len(names), len(webhooks))
+		t.Errorf("there are %d webhooks, and the test lists %d", len(names), len(webhooks))
 	}
 	for _, name := range names {
 		stem := strings.TrimSuffix(filepath.Base(name), ".json")
 		t.Run(stem, func(t *testing.T) {
 			want, ok := webhooks[stem]
 			if !ok {
-				t.Fatalf("the test does not know what %s must come to", name)
+				t.Fatalf("the test does not list %s", name)
 			}
 			webhook := read(t, name)
 
-			request := sample(t, seen, "ack/"+stem+".json", functiontest.Event(deployment.WebhookRoute, received("/vapi", webhook), webhook, "sample", now))
+			request := sample(t, "ack/"+stem+".json", requestEvent(deployment.WebhookRoute, "/vapi", string(webhook)))
 			message, err := vapi.ParseMessage(webhook)
 			if err != nil {
 				t.Fatal(err)
 			}
 			answer, messages, ended := acked(t, message.Call.ID, request)
 			if len(messages) != want.queued || ended != want.ended {
-				t.Fatalf("%d messages were queued, want %d; that the call has ended was noted: %t, want %t", len(messages), want.queued, ended, want.ended)
+				t.Fatalf("%d messages were queued, want %d; the end of the call was recorded: %t, want %t",
+					len(messages), want.queued, ended, want.ended)
 			}
 			if want.answer != "" {
 				if answer != want.answer {
@@ -143,14 +146,14 @@ func TestEvents(t *testing.T) {
 			}
 			switch {
 			case want.follow != nil:
-				want.follow(t, seen, stem, messages)
+				want.follow(t, stem, messages)
 			case len(messages) > 0:
 				f := newFunctions(t)
-				outcomes := f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages)))
+				outcomes := f.process(t, stem, messages)
 				if len(outcomes) != want.queued {
 					t.Fatalf("%d outcomes were queued, want %d", len(outcomes), want.queued)
 				}
-				f.called(t, sample(t, seen, "callback/"+stem+".json", batch("results", outcomes)))
+				f.deliver(t, stem, outcomes)
 			}
 		})
 	}
@@ -160,8 +163,8 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if name := folder + "/" + e.Name(); !seen[name] {
-				t.Errorf("%s is made from no webhook; delete it", name)
+			if name := folder + "/" + e.Name(); !made[name] {
+				t.Errorf("no webhook results in %s; delete it", name)
 			}
 		}
 	}
@@ -176,24 +179,24 @@ func read(t *testing.T, name string) []byte {
 	return b
 }
 
-// sample compares an event with its file, or writes it; and gives the event
-// as it is read from the file.
-func sample[E any](t *testing.T, seen map[string]bool, name string, event E) E {
+// sample compares an event with its file, or writes the file. It returns the event
+// as it is in the file.
+func sample[E any](t *testing.T, name string, event E) E {
 	t.Helper()
-	seen[name] = true
-	made, err := json.MarshalIndent(event, "", "  ")
+	made[name] = true
+	want, err := json.MarshalIndent(event, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	made = append(made, '\n')
+	want = append(want, '\n')
 	if *update {
-		if err := os.WriteFile(name, made, 0o644); err != nil {
+		if err := os.WriteFile(name, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	written := read(t, name)
-	if diff := cmp.Diff(string(written), string(made)); diff != "" {
-		t.Fatalf("%s is not what is made from its webhook; run make events (-is +made):\n%s", name, diff)
+	if diff := cmp.Diff(string(want), string(written)); diff != "" {
+		t.Fatalf("%s is not what its webhook results in; run make events (-want +file):\n%s", name, diff)
 	}
 	var e E
 	if err := json.Unmarshal(written, &e); err != nil {
@@ -204,22 +207,27 @@ func sample[E any](t *testing.T, seen map[string]bool, name string, event E) E {
 
 const api = "https://sample.execute-api.us-east-1.amazonaws.com"
 
-func received(path string, body []byte) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, api+path, bytes.NewReader(body))
+// requestEvent is the Lambda event for a post to the HTTP API.
+func requestEvent(route, path, body string) lambda.APIGatewayV2HTTPRequest {
+	r := httptest.NewRequest(http.MethodPost, api+path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
-	return r
+	r.SetPathValue("token", strings.TrimPrefix(path, "/results/"))
+	return functiontest.Event(route, r, []byte(body), "sample", now)
 }
 
-// acked returns the answer to a webhook, what is queued for it, and whether the end of its call is recorded.
-func acked(t *testing.T, callID string, request lambda.APIGatewayV2HTTPRequest) (answer string, messages []string, ended bool) {
+// acked returns the answer to a webhook, the messages that are queued for it, and
+// whether the end of its call is recorded.
+func acked(
+	t *testing.T, callID string, request lambda.APIGatewayV2HTTPRequest,
+) (answer string, messages []string, ended bool) {
 	t.Helper()
 	f := newFunctions(t, asynctool.Tool[struct{}]{
-		Name: "keeps", Description: "Keeps its results for the next call.", AfterCall: asynctool.NextCall,
+		Name: "parks", Description: "Parks its results for the next call.", AfterCall: asynctool.NextCall,
 		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
 			return asynctool.Text("never"), nil
 		},
 	})
-	// The end of a call is recorded if there is a record of the call.
+	// The end of a call is recorded only if there is a record of the call.
 	tracker := jobtable.NewCallTracker(f.Records.Calls())
 	if _, err := tracker.Live(t.Context(), callID, now); err != nil {
 		t.Fatal(err)
@@ -235,23 +243,28 @@ func acked(t *testing.T, callID string, request lambda.APIGatewayV2HTTPRequest) 
 	return response.Body, f.jobs.TakeBodies(), !live
 }
 
-// batch is the event that Lambda makes of messages.
-func batch(name string, bodies []string) lambda.SQSEvent {
+// batch is the Lambda event for messages on a queue.
+func batch(queue string, bodies []string) lambda.SQSEvent {
 	var e lambda.SQSEvent
 	for i, body := range bodies {
 		at := fmt.Sprint(now.UnixMilli())
 		e.Records = append(e.Records, lambda.SQSMessage{
-			MessageId: fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1), ReceiptHandle: "sample-receipt-handle",
-			Body:              body,
-			Attributes:        map[string]string{"ApproximateReceiveCount": "1", "SentTimestamp": at, "ApproximateFirstReceiveTimestamp": at, "SenderId": "sample"},
+			MessageId:     fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1),
+			ReceiptHandle: "sample-receipt-handle",
+			Body:          body,
+			Attributes: map[string]string{
+				"ApproximateReceiveCount": "1", "SentTimestamp": at, "ApproximateFirstReceiveTimestamp": at, "SenderId": "sample",
+			},
 			MessageAttributes: map[string]lambda.SQSMessageAttribute{},
-			EventSource:       "aws:sqs", EventSourceARN: "arn:aws:sqs:us-east-1:000000000000:" + name, AWSRegion: "us-east-1",
+			EventSource:       "aws:sqs",
+			EventSourceARN:    "arn:aws:sqs:us-east-1:000000000000:" + queue,
+			AWSRegion:         "us-east-1",
 		})
 	}
 	return e
 }
 
-// functions are the functions, one event at a time, and what stands between them.
+// functions are the functions, which get one event at a time.
 type functions struct {
 	*pipeline.Pipeline
 	now           time.Time
@@ -259,7 +272,7 @@ type functions struct {
 	schedules     schedules
 }
 
-// schedules are the times of the messages that were scheduled, by the messages.
+// schedules holds the times of the scheduled messages, by message.
 type schedules map[string]time.Time
 
 func (s schedules) At(_ context.Context, _ string, at time.Time, body string) error {
@@ -269,12 +282,12 @@ func (s schedules) At(_ context.Context, _ string, at time.Time, body string) er
 
 func (s schedules) Cancel(context.Context, string) error { return nil }
 
-// offices is where the tools' requests go.
+// offices is the variable with the address of the external system.
 const offices = "REQUESTS_API_URL"
 
 func newFunctions(t *testing.T, more ...asynctool.Definition) *functions {
 	t.Helper()
-	// The tools that the samples were made with, whichever others there are.
+	// The tools of the samples, whatever other tools there are.
 	declared, err := os.ReadFile("../tools/http.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +303,7 @@ func newFunctions(t *testing.T, more ...asynctool.Definition) *functions {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The key that the SAM CLI has the functions use.
+	// The SAM CLI runs the functions with this key.
 	var sam struct {
 		Parameters struct {
 			CompletionKeys string `json:"COMPLETION_KEYS"`
@@ -326,29 +339,35 @@ func newFunctions(t *testing.T, more ...asynctool.Definition) *functions {
 	return f
 }
 
-// processed gives messages to the process function, and the outcomes that it
-// queues for them.
+// process passes messages to the process function, from their file, and returns the
+// outcomes that it queues.
+func (f *functions) process(t *testing.T, name string, messages []string) []string {
+	t.Helper()
+	return f.processed(t, sample(t, "process/"+name+".json", batch("jobs", messages)))
+}
+
 func (f *functions) processed(t *testing.T, event lambda.SQSEvent) []string {
 	t.Helper()
-	// One at a time, so that the outcomes come in the order of the jobs.
+	// One at a time, so that the outcomes are in the order of the jobs.
 	for _, r := range event.Records {
 		response, err := f.Process(t.Context(), lambda.SQSEvent{Records: []lambda.SQSMessage{r}})
 		if err != nil || len(response.BatchItemFailures) > 0 {
-			t.Fatalf("the process function gave %v, %v", response, err)
+			t.Fatalf("the process function returned %v, %v", response, err)
 		}
 	}
 	return f.results.TakeBodies()
 }
 
-// called gives outcomes to the callback function, and expects each of them in
-// its call, or announced where there is no way into it.
-func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
+// deliver passes outcomes to the callback function, from their file. Each of them
+// must arrive in its call, or in an undelivered event if the call cannot be reached.
+func (f *functions) deliver(t *testing.T, name string, outcomes []string) {
 	t.Helper()
+	event := sample(t, "callback/"+name+".json", batch("results", outcomes))
 	earlier, heard := len(f.Events.Sent()), make(map[string][]vapi.ControlMessage)
 	f.Calls.Heard = func(callID string, m vapi.ControlMessage) { heard[callID] = append(heard[callID], m) }
 	response, err := f.Callback(t.Context(), event)
 	if err != nil || len(response.BatchItemFailures) > 0 {
-		t.Fatalf("the callback function gave %v, %v", response, err)
+		t.Fatalf("the callback function returned %v, %v", response, err)
 	}
 	sent := f.Events.Sent()[earlier:]
 	for _, r := range event.Records {
@@ -358,37 +377,37 @@ func (f *functions) called(t *testing.T, event lambda.SQSEvent) {
 		}
 		if o.Call.ControlURL == "" {
 			if len(sent) != 1 || sent[0].JobID != o.JobID || sent[0].Reason != job.ReasonNoControlURL {
-				t.Errorf("the events for job %s are %v, want one because of %s", o.JobID, sent, job.ReasonNoControlURL)
+				t.Errorf("the undelivered events for job %s are %v, want one for %s", o.JobID, sent, job.ReasonNoControlURL)
 			}
 			continue
 		}
-		// Those of one call are told together.
-		told := 0
+		// Outcomes of one call are delivered in one message.
+		delivered := 0
 		for _, m := range heard[o.Call.ID] {
 			switch m := m.(type) {
 			case vapi.AddMessage:
-				told += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
+				delivered += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
 			case vapi.Say:
-				told += strings.Count(m.Content, o.Result.Content)
+				delivered += strings.Count(m.Content, o.Result.Content)
 			}
 		}
-		if told != 1 {
-			t.Errorf("the call was told %d times what became of %s, want once", told, o.ToolCallID)
+		if delivered != 1 {
+			t.Errorf("the outcome of %s was delivered %d times, want once", o.ToolCallID, delivered)
 		}
 	}
 }
 
-// told expects one outcome, and gives it to the callback function from its file.
-func (f *functions) told(t *testing.T, seen map[string]bool, name string, outcomes []string) {
+// deliverOne is like deliver, for one outcome.
+func (f *functions) deliverOne(t *testing.T, name string, outcomes []string) {
 	t.Helper()
 	if len(outcomes) != 1 {
 		t.Fatalf("%d outcomes were queued for %s, want 1", len(outcomes), name)
 	}
-	f.called(t, sample(t, seen, "callback/"+name+".json", batch("results", outcomes)))
+	f.deliver(t, name, outcomes)
 }
 
-// state says how far the only job of a webhook is.
-func (f *functions) state(t *testing.T, message string) job.State {
+// wantState checks the state of a message's job.
+func (f *functions) wantState(t *testing.T, message string, want job.State) {
 	t.Helper()
 	j, err := job.Decode(message)
 	if err != nil {
@@ -398,11 +417,13 @@ func (f *functions) state(t *testing.T, message string) job.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.State
+	if r.State != want {
+		t.Fatalf("the job is %s, want %s", r.State, want)
+	}
 }
 
-// notified follows a job that somebody outside completes.
-func notified(t *testing.T, seen map[string]bool, stem string, messages []string) {
+// notified follows a job that an external system completes.
+func notified(t *testing.T, stem string, messages []string) {
 	var asked struct {
 		CompletionURL string `json:"completion_url"`
 	}
@@ -416,12 +437,9 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 	t.Setenv(offices, office.URL)
 	f := newFunctions(t)
 
-	f.told(t, seen, stem+"-hold", f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))))
-	if state := f.state(t, messages[0]); state != job.StateWaiting {
-		t.Fatalf("the job is %s, want %s", state, job.StateWaiting)
-	}
+	f.deliverOne(t, stem+"-hold", f.process(t, stem, messages))
+	f.wantState(t, messages[0], job.StateWaiting)
 	path := strings.TrimPrefix(asked.CompletionURL, api)
-	token := strings.TrimPrefix(path, "/results/")
 	for _, posted := range []struct {
 		name, body string
 		status     int
@@ -429,50 +447,45 @@ func notified(t *testing.T, seen map[string]bool, stem string, messages []string
 		{stem + "-progress", `{"progress":"Somebody is looking at it."}`, http.StatusAccepted},
 		{stem + "-result", `{"result":"Approved: ten percent off order A-1042."}`, http.StatusOK},
 	} {
-		r := received(path, []byte(posted.body))
-		r.SetPathValue("token", token)
-		request := sample(t, seen, "ack/"+posted.name+".json", functiontest.Event(deployment.CompletionRoute, r, []byte(posted.body), "sample", now))
-		response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), request)
+		event := requestEvent(deployment.CompletionRoute, path, posted.body)
+		event = sample(t, "ack/"+posted.name+".json", event)
+		response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), event)
 		if err != nil || response.StatusCode != posted.status {
-			t.Fatalf("%s is answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
+			t.Fatalf("%s was answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
 		}
-		f.told(t, seen, posted.name, f.results.TakeBodies())
+		f.deliverOne(t, posted.name, f.results.TakeBodies())
 	}
-	if state := f.state(t, messages[0]); state != job.StateDelivered {
-		t.Errorf("the job is %s, want %s", state, job.StateDelivered)
-	}
+	f.wantState(t, messages[0], job.StateDelivered)
 }
 
-// scheduled follows a job that goes on at a time. As its tool asks what time it
-// is, it runs in a bubble, whose time begins long before the samples'.
-func scheduled(t *testing.T, seen map[string]bool, stem string, messages []string) {
+// scheduled follows a job that is suspended until a time. Its tool uses the time, so
+// it runs in a bubble, whose clock is set to that of the samples.
+func scheduled(t *testing.T, stem string, messages []string) {
 	f := newFunctions(t)
-	processed := func(name string, messages []string) (outcomes []string) {
-		event := sample(t, seen, "process/"+name+".json", batch("jobs", messages))
+	process := func(name string, messages []string) (outcomes []string) {
+		event := sample(t, "process/"+name+".json", batch("jobs", messages))
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(time.Until(f.now))
 			outcomes = f.processed(t, event)
 		})
 		return outcomes
 	}
-	f.told(t, seen, stem+"-progress", processed(stem, messages))
-	if state := f.state(t, messages[0]); state != job.StateWaiting || len(f.schedules) != 1 {
-		t.Fatalf("the job is %s, want %s; %d messages are scheduled, want 1", state, job.StateWaiting, len(f.schedules))
+	f.deliverOne(t, stem+"-progress", process(stem, messages))
+	f.wantState(t, messages[0], job.StateWaiting)
+	if len(f.schedules) != 1 {
+		t.Fatalf("%d messages are scheduled, want 1", len(f.schedules))
 	}
-	for wake, at := range f.schedules {
+	for wakeUp, at := range f.schedules {
 		f.now = at
-		f.told(t, seen, stem, processed(stem+"-wake", []string{wake}))
+		f.deliverOne(t, stem, process(stem+"-wake", []string{wakeUp}))
 	}
-	if state := f.state(t, messages[0]); state != job.StateDelivered {
-		t.Errorf("the job is %s, want %s", state, job.StateDelivered)
-	}
+	f.wantState(t, messages[0], job.StateDelivered)
 }
 
-// arrived follows the news that a call has begun: nothing is kept for its
+// arrived follows the message that a call has begun. No result is parked for its
 // customer.
-func arrived(t *testing.T, seen map[string]bool, stem string, messages []string) {
-	f := newFunctions(t)
-	if outcomes := f.processed(t, sample(t, seen, "process/"+stem+".json", batch("jobs", messages))); len(outcomes) > 0 {
+func arrived(t *testing.T, stem string, messages []string) {
+	if outcomes := newFunctions(t).process(t, stem, messages); len(outcomes) > 0 {
 		t.Errorf("%d outcomes were queued, want none", len(outcomes))
 	}
 }

@@ -1,6 +1,6 @@
-// Package fakevapi is a stand-in of Vapi's API for tests: it keeps tools,
-// assistants, credentials, calls and chats, checks what it is sent against Vapi's OpenAPI
-// description as far as Ringback uses it, and fails where it is told to.
+// Package fakevapi simulates Vapi's API for tests. It keeps tools, assistants,
+// credentials, calls and chats, checks bodies against the parts of Vapi's OpenAPI
+// description that Ringback uses, and fails on demand.
 package fakevapi
 
 import (
@@ -25,7 +25,7 @@ import (
 //go:embed testdata/vapi.schema.json
 var schemaFile []byte
 
-// schemas are the definitions of the schema file, ready for use.
+// schemas returns the resolved definitions of the schema file.
 var schemas = sync.OnceValues(func() (map[string]*jsonschema.Resolved, error) {
 	var root jsonschema.Schema
 	if err := json.Unmarshal(schemaFile, &root); err != nil {
@@ -43,7 +43,7 @@ var schemas = sync.OnceValues(func() (map[string]*jsonschema.Resolved, error) {
 	return resolved, nil
 })
 
-// Check checks a body against one of the definitions in the schema, such as
+// Check checks a body against a definition of the schema, such as
 // CreateFunctionToolDTO.
 func Check(definition string, body []byte) error {
 	all, err := schemas()
@@ -60,38 +60,32 @@ func Check(definition string, body []byte) error {
 	return all[definition].Validate(value)
 }
 
-// Failure is how a request fails.
+// Failure is the way in which a request fails.
 type Failure int
 
 const (
-	// None is that it does not.
-	None Failure = iota
-	// RefusedBefore is a 500 that has no effect, RefusedAfter one that has.
-	RefusedBefore
-	RefusedAfter
-	// DroppedBefore is a connection that breaks without an answer or an
-	// effect, DroppedAfter one that breaks when the effect is there.
-	DroppedBefore
-	DroppedAfter
-	// Limited is a 429 with a Retry-After.
-	Limited
-	// Forbidden is a 403, which no repetition helps.
-	Forbidden
+	None          Failure = iota // no failure
+	RefusedBefore                // 500 without an effect
+	RefusedAfter                 // 500 after the effect
+	DroppedBefore                // the connection breaks, without an effect
+	DroppedAfter                 // the connection breaks after the effect
+	Limited                      // 429 with a Retry-After
+	Forbidden                    // 403, which a repetition does not help
 )
 
 func (f Failure) after() bool   { return f == RefusedAfter || f == DroppedAfter }
 func (f Failure) dropped() bool { return f == DroppedBefore || f == DroppedAfter }
 
-// Request is one that was received.
+// Request is a request that was received.
 type Request struct {
 	Method, Path string // with the query
 	Body         string
 }
 
-// Account is an organisation's account at Vapi, and the API that it is reached
-// by. The zero Account is empty and takes any key.
+// Account is an organisation's account at Vapi. It serves the API. The zero value is
+// an empty account that accepts any key.
 type Account struct {
-	Key string // the private key; empty: any
+	Key string // the private key; empty means any
 
 	mu       sync.Mutex
 	objects  map[string][]*object // by resource, the newest first
@@ -99,10 +93,10 @@ type Account struct {
 	made     int
 	failAt   int // counts down to the request that fails
 	failure  Failure
-	outage   bool // every request after that one fails, too
+	outage   bool // all later requests fail, too
 }
 
-// object keeps its members in order and byte for byte.
+// object keeps its members in their order, byte for byte.
 type object struct{ members []member }
 
 type member struct {
@@ -116,7 +110,7 @@ func (o *object) get(name string) string {
 	return text
 }
 
-// raw is a member's value, nil where there is none.
+// raw returns a member's value, nil if there is none.
 func (o *object) raw(name string) json.RawMessage {
 	for _, m := range o.members {
 		if m.name == name {
@@ -169,8 +163,8 @@ func parse(raw []byte) (*object, error) {
 	return o, nil
 }
 
-// Add puts an object into the account as somebody else would have made it, and
-// gives its id. Without an id and a createdAt it is given them.
+// Add adds an object to the account, as another client of the API would, and returns
+// its id. Missing members that Vapi sets, such as the id, are added.
 func (a *Account) Add(resource string, raw string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -184,15 +178,16 @@ func (a *Account) Add(resource string, raw string) string {
 
 func (a *Account) add(resource string, o *object) {
 	a.made++
-	quoted := func(format string, v ...any) json.RawMessage {
-		return json.RawMessage(strconv.Quote(fmt.Sprintf(format, v...)))
-	}
-	created := time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC).Add(time.Duration(a.made) * time.Second).Format("2006-01-02T15:04:05.000Z")
-	for name, value := range map[string]json.RawMessage{
-		"id": quoted("%08x-0000-4000-8000-000000000000", a.made), "orgId": quoted("0f3c1f6e-52a4-4f0e-9a47-7a1c6f9f1c11"), "createdAt": quoted("%s", created), "updatedAt": quoted("%s", created),
+	created := time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC).Add(time.Duration(a.made) * time.Second)
+	createdAt := created.Format("2006-01-02T15:04:05.000Z")
+	for name, value := range map[string]string{
+		"id":        fmt.Sprintf("%08x-0000-4000-8000-000000000000", a.made),
+		"orgId":     "0f3c1f6e-52a4-4f0e-9a47-7a1c6f9f1c11",
+		"createdAt": createdAt,
+		"updatedAt": createdAt,
 	} {
 		if o.get(name) == "" {
-			o.set(name, value)
+			o.set(name, json.RawMessage(strconv.Quote(value)))
 		}
 	}
 	if a.objects == nil {
@@ -201,7 +196,7 @@ func (a *Account) add(resource string, o *object) {
 	a.objects[resource] = slices.Insert(a.objects[resource], 0, o)
 }
 
-// Objects are the objects of a resource, the oldest first.
+// Objects returns the objects of a resource, oldest first.
 func (a *Account) Objects(resource string) []json.RawMessage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -212,15 +207,15 @@ func (a *Account) Objects(resource string) []json.RawMessage {
 	return all
 }
 
-// Calls are the calls that were made, the oldest first: what was posted, with
-// the members that Vapi adds.
+// Calls returns the calls that were started, oldest first: what was posted, with the
+// members that Vapi adds.
 func (a *Account) Calls() []json.RawMessage { return a.Objects("call") }
 
-// Chats are the chats that were posted, as Calls are the calls.
+// Chats returns the chats that were posted, oldest first.
 func (a *Account) Chats() []json.RawMessage { return a.Objects("chat") }
 
-// Change replaces a member of an object as somebody else would, or removes it
-// where the value is empty.
+// Change replaces a member of an object, as another client of the API would. An empty
+// value removes the member.
 func (a *Account) Change(resource, id, name, value string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -236,7 +231,7 @@ func (a *Account) Change(resource, id, name, value string) {
 	}
 }
 
-// Requests are those that were received since the last call of Requests.
+// Requests returns the requests since the last call of Requests.
 func (a *Account) Requests() []Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -245,20 +240,20 @@ func (a *Account) Requests() []Request {
 	return taken
 }
 
-// Writes are those of the requests that were to change something.
+// Writes returns those of the requests that change something.
 func Writes(requests []Request) []Request {
 	return slices.DeleteFunc(slices.Clone(requests), func(r Request) bool { return r.Method == http.MethodGet })
 }
 
-// Fail has the n-th request from now fail, 1 being the next, and with outage
-// every one after it as well, without an effect.
+// Fail makes the n-th request from now fail; 1 is the next one. With outage, all later
+// requests fail, too, without an effect.
 func (a *Account) Fail(n int, f Failure, outage bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failAt, a.failure, a.outage = n, f, outage
 }
 
-// next is how this request fails.
+// next returns how this request fails.
 func (a *Account) next() Failure {
 	if a.failAt == 0 {
 		return None
@@ -273,7 +268,7 @@ func (a *Account) next() Failure {
 	return f
 }
 
-// ServeHTTP is the API.
+// ServeHTTP serves the API.
 func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
@@ -308,7 +303,7 @@ func refuse(status int, messages ...string) (int, json.RawMessage) {
 	return status, body
 }
 
-// definitions are what bodies are checked against, by method and resource.
+// definitions are the definitions that bodies must match, by method and resource.
 var definitions = map[string]string{
 	"POST tool": "CreateFunctionToolDTO", "PATCH tool": "UpdateFunctionToolDTO",
 	"POST credential": "CreateCustomCredentialDTO", "PATCH credential": "UpdateCustomCredentialDTO",
@@ -316,12 +311,12 @@ var definitions = map[string]string{
 	"POST call":       "CreateCallDTO", "POST chat": "CreateChatDTO",
 }
 
-// e164 is what Vapi takes as a customer's number by default (Vapi's OpenAPI:
+// e164 matches the customers' numbers that Vapi accepts by default (Vapi's OpenAPI:
 // CreateCustomerDTO.numberE164CheckEnabled).
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
 
-// begin checks what the schema does not say of a call or a chat, and gives it
-// the members that Vapi adds.
+// begin checks the rules for calls and chats that are not in the schema, and adds the
+// members that Vapi adds.
 func begin(resource string, o *object) error {
 	switch resource {
 	case "call":
@@ -354,8 +349,10 @@ func begin(resource string, o *object) error {
 }
 
 func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
-	if authorization := r.Header.Get("Authorization"); !strings.HasPrefix(authorization, "Bearer ") || a.Key != "" && authorization != "Bearer "+a.Key {
-		return refuse(http.StatusUnauthorized, "Invalid Key. Hot tip, you may be using the public key instead of the private key, or vice versa.")
+	key, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !bearer || a.Key != "" && key != a.Key {
+		return refuse(http.StatusUnauthorized,
+			"Invalid Key. Hot tip, you may be using the public key instead of the private key, or vice versa.")
 	}
 	resource, id, one := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if !slices.Contains([]string{"tool", "assistant", "credential", "call", "chat"}, resource) {
@@ -431,12 +428,12 @@ func (a *Account) list(resource string, query url.Values) (int, json.RawMessage)
 	return http.StatusOK, body
 }
 
-// shown is an object as the API gives it. What a credential holds is never
-// given.
+// shown returns an object as the API returns it: without the secrets of a credential.
 func shown(resource string, o *object) json.RawMessage {
 	if resource != "credential" {
 		return o.json()
 	}
-	visible := &object{members: slices.DeleteFunc(slices.Clone(o.members), func(m member) bool { return m.name == "authenticationPlan" })}
+	hidden := func(m member) bool { return m.name == "authenticationPlan" }
+	visible := &object{members: slices.DeleteFunc(slices.Clone(o.members), hidden)}
 	return visible.json()
 }

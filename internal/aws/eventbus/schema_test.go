@@ -189,7 +189,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 			change: after(job.AfterCallOutboundCall),
 		},
 		"not called": {
-			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), call: call{Verdict: vapiclient.Refused, Err: errors.New("403")},
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
+			call:   call{Verdict: vapiclient.Refused, Err: errors.New("403")},
 			result: text, change: after(job.AfterCallOutboundCall),
 		},
 		"not kept": {

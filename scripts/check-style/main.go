@@ -119,6 +119,9 @@ func checkWords(text string, line int, markdown bool) []problem {
 	return problems
 }
 
+// jsonName matches the name of a JSON member, which cannot change with the words.
+var jsonName = regexp.MustCompile(`json:"[^"]*"`)
+
 // checkGo checks all comments. In files that are no tests it also checks struct tags,
 // which hold help texts, and the literals passed to a logger, errors.New and fmt.Errorf.
 func checkGo(name string, source []byte) ([]problem, error) {
@@ -145,7 +148,8 @@ func checkGo(name string, source []byte) ([]problem, error) {
 		switch n := n.(type) {
 		case *ast.Field:
 			if n.Tag != nil {
-				problems = append(problems, checkWords(n.Tag.Value, line(n.Tag), false)...)
+				tag := jsonName.ReplaceAllString(n.Tag.Value, "")
+				problems = append(problems, checkWords(tag, line(n.Tag), false)...)
 			}
 		case *ast.CallExpr:
 			selector, ok := n.Fun.(*ast.SelectorExpr)

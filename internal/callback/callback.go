@@ -220,7 +220,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	if err != nil {
 		return t.giveUp(ctx, job.ReasonUnspeakable, err.Error())
 	}
-	t.log = t.log.With("verdict", receipt.Verdict.String(), "status", receipt.Status, "took", h.cfg.Now().Sub(started))
+	t.log = t.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", h.cfg.Now().Sub(started))
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
 		t.log.InfoContext(ctx, deployment.OutcomeDelivered)
@@ -299,7 +299,7 @@ func (t *delivery) progress(ctx context.Context) *batch.Retry {
 		return nil
 	}
 	receipt := t.cfg.Calls.Post(ctx, o.Call.ControlURL, m)
-	t.log.InfoContext(ctx, "progress told", "sequence", o.Sequence, "verdict", receipt.Verdict.String(), "status", receipt.Status, "error", receipt.Err)
+	t.log.InfoContext(ctx, "progress told", "sequence", o.Sequence, "verdict", receipt.Verdict, "status", receipt.Status, "error", receipt.Err)
 	if receipt.Verdict == vapiclient.Gone {
 		t.callEnded(ctx)
 	}

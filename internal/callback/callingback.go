@@ -69,7 +69,7 @@ func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
 	}
 	t.record = record
 	receipt := c.Caller.Call(ctx, call)
-	t.log.InfoContext(ctx, "the customer is called back", "verdict", receipt.Verdict.String(), "status", receipt.Status, "earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
+	t.log.InfoContext(ctx, "the customer is called back", "verdict", receipt.Verdict, "status", receipt.Status, "earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapiclient.Called:
 		if err := t.mark(ctx, t.record, job.StateDelivered, "the customer was called back: "+receipt.CallID); err != nil {
@@ -100,5 +100,5 @@ func describeCall(r vapiclient.CallReceipt) string {
 	if r.Err != nil {
 		return r.Err.Error()
 	}
-	return r.Verdict.String()
+	return string(r.Verdict)
 }

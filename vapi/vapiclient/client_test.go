@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -711,19 +710,6 @@ func TestConcurrentPosts(t *testing.T) {
 			}
 			wait.Wait()
 		})
-	}
-}
-
-func TestVerdictStrings(t *testing.T) {
-	for verdict, want := range map[fmt.Stringer]string{
-		vapiclient.Delivered: "delivered", vapiclient.Gone: "gone", vapiclient.Misconfigured: "misconfigured",
-		vapiclient.TryAgain: "try again", vapiclient.Verdict(0): "verdict 0",
-		vapiclient.Called: "called", vapiclient.Refused: "refused", vapiclient.Unknown: "unknown",
-		vapiclient.CallVerdict(0): "verdict 0",
-	} {
-		if got := verdict.String(); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
 	}
 }
 

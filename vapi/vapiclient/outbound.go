@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -114,34 +113,21 @@ type NewCall struct {
 	EarliestAt time.Time
 }
 
-// CallVerdict is the outcome of a [NewCall].
-type CallVerdict int
+// CallVerdict is the outcome of a [NewCall], in one word for logs.
+type CallVerdict string
 
 const (
 	// Called means that Vapi made the call, or will make it at its time, and returned its ID. It
 	// does not mean that the customer answered.
-	Called CallVerdict = iota + 1
+	Called CallVerdict = "called"
 	// Refused means that certainly no call was made: NewCall is incomplete, the key is unusable, no
 	// connection could be made, or Vapi answered 4xx.
-	Refused
+	Refused CallVerdict = "refused"
 	// Unknown means that the call may have been made, so that it must not be made again. There was
 	// no answer in time, the connection broke, or the answer was neither 4xx nor 2xx with the
 	// call's ID.
-	Unknown
+	Unknown CallVerdict = "unknown"
 )
-
-// String returns the verdict in one word, for logs.
-func (v CallVerdict) String() string {
-	switch v {
-	case Called:
-		return "called"
-	case Refused:
-		return "refused"
-	case Unknown:
-		return "unknown"
-	}
-	return "verdict " + strconv.Itoa(int(v))
-}
 
 // CallReceipt is the outcome of a [NewCall] with its details.
 type CallReceipt struct {

@@ -19,38 +19,23 @@ const (
 	maxAnswerBytes = 4 << 10
 )
 
-// Verdict is the outcome of a post.
-type Verdict int
+// Verdict is the outcome of a post, in words for logs.
+type Verdict string
 
 const (
 	// Delivered means that Vapi accepted the message (2xx). It does not mean that it was spoken.
-	Delivered Verdict = iota + 1
+	Delivered Verdict = "delivered"
 	// Gone means that the call is over or never existed (400, 404, 409, 410). It is final. Vapi
 	// does not document the status for an ended call.
-	Gone
+	Gone Verdict = "gone"
 	// Misconfigured means that no repeat can help and that an operator must act. The URL or its
 	// address is not allowed, the message or the key is malformed, or the status is 401, 403, a
 	// redirect or any other.
-	Misconfigured
+	Misconfigured Verdict = "misconfigured"
 	// TryAgain means that a repeat may help: 408, 425, 429, 5xx, a broken connection, a timeout, or
 	// a key that cannot be read.
-	TryAgain
+	TryAgain Verdict = "try again"
 )
-
-// String returns the verdict in words, for logs.
-func (v Verdict) String() string {
-	switch v {
-	case Delivered:
-		return "delivered"
-	case Gone:
-		return "gone"
-	case Misconfigured:
-		return "misconfigured"
-	case TryAgain:
-		return "try again"
-	}
-	return "verdict " + strconv.Itoa(int(v))
-}
 
 // Receipt is the outcome of a post with its details.
 type Receipt struct {

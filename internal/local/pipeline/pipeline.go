@@ -50,7 +50,8 @@ type Config struct {
 	CallLimits job.CallLimits // zero means no limits
 
 	// CompletionURL is where /results/ is served, with a slash at its end. Empty
-	// means that no tool can leave its job to an external system.
+	// means that no tool can leave its job to an external system, and that no
+	// results are accepted.
 	CompletionURL string
 	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty
 	// means a random key: tokens live as long as the pipeline.
@@ -147,9 +148,10 @@ func New(cfg Config) (*Pipeline, error) {
 		results: decorate[Queue](d.Results, p.Results),
 		control: decorate[ControlClient](d.Control, p.Calls),
 		events:  decorate[EventBus](d.Events, p.Events),
-		keys: completion.NewKeys(
-			secret.Fixed(cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))),
-			cfg.Log.With("function", "ack")),
+	}
+	if cfg.CompletionURL != "" {
+		keys := cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))
+		w.keys = completion.NewKeys(secret.Fixed(keys), w.log("ack"))
 	}
 	p.Schedules = memschedule.New(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
@@ -187,7 +189,7 @@ type wiring struct {
 	schedules     Schedules
 	control       ControlClient
 	events        EventBus
-	keys          *completion.Keys
+	keys          *completion.Keys // nil without a completion URL
 	table         *jobtable.Table
 	tracker       *jobtable.CallTracker
 	customers     *jobtable.Customers
@@ -211,22 +213,23 @@ func (w wiring) front() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ack: %w", err)
 	}
-	completed, err := completion.New(completion.Config{
-		Keys:      w.keys,
-		Table:     w.table,
-		Outcomes:  w.results,
-		Schedules: w.schedules,
-		Now:       w.cfg.Now,
-		Log:       w.log("ack"),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("completion: %w", err)
-	}
-	front := deployment.Front(webhooks, completed)
 	api := http.NewServeMux()
-	api.Handle(deployment.WebhookRoute, front)
-	api.Handle(deployment.CompletionRoute, front)
-	// What has no route gets API Gateway's answer.
+	api.Handle(deployment.WebhookRoute, webhooks)
+	if w.keys != nil {
+		completed, err := completion.New(completion.Config{
+			Keys:      w.keys,
+			Table:     w.table,
+			Outcomes:  w.results,
+			Schedules: w.schedules,
+			Now:       w.cfg.Now,
+			Log:       w.log("ack"),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("completion: %w", err)
+		}
+		api.Handle(deployment.CompletionRoute, completed)
+	}
+	// API Gateway answers requests without a route.
 	api.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		httpjson.Write(w, http.StatusNotFound, httpjson.Object("message", "Not Found"))
 	})
@@ -248,7 +251,7 @@ func (w wiring) process() (memqueue.Handler, error) {
 		Now:         w.cfg.Now,
 		Log:         w.log("process"),
 	}
-	if w.cfg.CompletionURL != "" {
+	if w.keys != nil {
 		var err error
 		if cfg.Completions, err = completion.NewURLs(w.keys, w.cfg.CompletionURL); err != nil {
 			return nil, err

@@ -111,7 +111,7 @@ var bugs = []mutant{
 		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
-		{"internal/jobtable/admission.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
+		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
 	}},
 	{bug: "a copy of the outcome for everybody who posts a result at the same time", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.StoredJob != nil {"},

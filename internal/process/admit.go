@@ -39,7 +39,9 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 	if end, err := g.checkLimits(ctx, c); end != nil || err != nil {
 		return end, err
 	}
-	g.parked.request(ctx, c)
+	if g.parked.used {
+		g.parked.request(ctx, c)
+	}
 	return nil, nil
 }
 

@@ -25,7 +25,7 @@ type parkedResults struct {
 // fails, the next tool call or the next call does the same.
 func (p *parkedResults) request(ctx context.Context, c claimed) {
 	customer := job.Customer(c.job.Call)
-	if !p.used || customer == "" || c.job.Call.ControlURL == "" {
+	if customer == "" || c.job.Call.ControlURL == "" {
 		return
 	}
 	results, err := p.cfg.Customers.Parked(ctx, customer)

@@ -167,7 +167,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 			t.Errorf("the status is %q", text)
 		}
 	}
-	status("call_2", "is waiting, for 48 hours at the most")
+	status("call_2", "is waiting, for at most 48 hours")
 
 	d.progresses(t, ctx, call, url)
 	if heard := d.heardPart(t, ctx, call, "The manager is reading it."); !strings.Contains(heard, `"say"`) {

@@ -43,7 +43,7 @@ var update = flag.Bool("update", false, "write the Lambda events anew")
 var now = time.Date(2099, 1, 1, 9, 0, 0, 0, time.UTC)
 
 const noTools = `{"results":[{"name":"task_status","toolCallId":"call_T30",` +
-	`"result":"No tool of this call is running."}]}`
+	`"result":"No tool is running in this call."}]}`
 
 // webhooks are the samples of Vapi's webhooks, and what follows from each.
 var webhooks = map[string]struct {

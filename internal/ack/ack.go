@@ -1,7 +1,6 @@
-// Package ack is the front of Ringback: it verifies a webhook, queues a job
-// for every tool call in it, and answers Vapi. It is the only part that a
-// caller could wait for, so it knows no table and no tool. The one question
-// that it answers itself is how far the tools are.
+// Package ack is the front of Ringback: it verifies a webhook, queues a job for each of its tool
+// calls, and answers Vapi. It is the only part that a caller waits for, so it knows no table and no
+// tool. It answers the tool task_status itself.
 package ack
 
 import (
@@ -22,62 +21,60 @@ import (
 )
 
 const (
-	// DefaultText is what the model sees as the tool's result until the
-	// real one arrives, where the tool is not async at Vapi.
-	DefaultText = "Started. This is not the result: the result follows as a system message when it is ready. Do not guess it, and do not call the tool again for it."
+	// DefaultText is what the model sees as the result of a tool that is not async at Vapi, until
+	// the real result arrives.
+	DefaultText = "Started. This is not the result: the result follows as a system message when it is ready. " +
+		"Do not guess it, and do not call the tool again for it."
 
-	// MaxBody is the largest webhook, in bytes: what a Lambda function that
-	// is called synchronously can be given (AWS Lambda quotas).
+	// MaxBody is the largest webhook, in bytes. It is the limit of AWS Lambda for a function that
+	// is invoked synchronously (AWS Lambda quotas).
 	MaxBody = 6 << 20
 
-	// maxCallID bounds a call's id, in bytes, so that a job's id, which holds
-	// it, fits a DynamoDB key.
+	// maxCallID is the longest call id, in bytes. A job's id contains it, and must fit a DynamoDB
+	// key.
 	maxCallID = 512
 
-	// unknownCallLife is how long a call is taken to last where the webhook
-	// does not tell. Vapi's default is ten minutes, but it can be set higher;
-	// a call that is gone says so itself when a result is posted to it.
+	// unknownCallLife is how long a call can last if the webhook does not say. Vapi's default is
+	// ten minutes, but an assistant can have more. If the call ended earlier, its control URL
+	// reports that when a result is posted.
 	unknownCallLife = time.Hour
 
-	// chatLife is how long a chat is taken to go on: nothing tells its end.
-	// It is how long a session lasts by default (Vapi's OpenAPI:
-	// Session.expirationSeconds).
+	// chatLife is how long a chat can last. Nothing reports its end. A session lasts as long by
+	// default (Vapi's OpenAPI: Session.expirationSeconds).
 	chatLife = 24 * time.Hour
 
-	// endTimeout bounds the note that a call has ended, as Vapi gives up on a
-	// webhook at some time.
+	// endTimeout bounds how long the end of a call may take to record. Vapi's wait for the answer
+	// is limited.
 	endTimeout = 8 * time.Second
 )
 
-// Queue takes the jobs.
+// Queue is the jobs queue.
 type Queue interface {
-	// Send gives an error for each message, nil where it was queued.
+	// Send returns an error for each message, which is nil if the message was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Calls remembers which calls have ended.
+// CallTracker records which calls have ended.
 type CallTracker interface {
-	// End notes that a call has ended. It can be repeated.
+	// End records the end of a call. Repeating it changes nothing.
 	End(ctx context.Context, callID string, now time.Time) error
 }
 
-// Config is what a handler is made of.
+// Config configures a [Handler].
 type Config struct {
 	Queue Queue // required
 
-	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes.
-	// Required.
+	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes it. Required.
 	Credential secret.Source
 
-	// Jobs answers the tool [TaskStatus]. Nil means that this tool is one like
-	// all others.
+	// Jobs lists what [TaskStatus] reports. Nil means that task_status is a tool like others.
 	Jobs Jobs
 
-	// Calls are told which calls have ended. Nil means that nobody is.
+	// CallTracker records which calls have ended. Nil means that no end is recorded.
 	CallTracker CallTracker
 
-	// NextCall has a [job.Arrival] queued when a call begins, for results that
-	// were kept for it.
+	// NextCall queues a [job.Arrival] when a call begins, so that results that were parked for it
+	// are delivered.
 	NextCall bool
 
 	// Text is the placeholder result. Empty means [DefaultText].
@@ -87,13 +84,13 @@ type Config struct {
 	Log *slog.Logger     // nil means slog.Default()
 }
 
-// Handler answers webhooks.
+// Handler answers Vapi's webhooks. It is an [http.Handler].
 type Handler struct {
 	cfg        Config
 	credential *secret.Parsed[vapiauth.Verifier]
 }
 
-// New makes a handler.
+// New returns a handler. It reads the credential only when it is needed.
 func New(cfg Config) (*Handler, error) {
 	if cfg.Queue == nil || cfg.Credential == nil {
 		return nil, errors.New("the ack handler needs a queue and a credential")
@@ -118,34 +115,37 @@ func parseCredential(text string) (*vapiauth.Verifier, error) {
 	return vapiauth.NewVerifier(plans...)
 }
 
-// Warm reads the credential, so that the first caller does not wait for it. An
-// error need not stop anything: each webhook tries again.
+// Warm reads the credential, so that the first caller does not wait for it. An error need not stop
+// the function: each webhook tries again.
 func (h *Handler) Warm(ctx context.Context) error {
 	_, err := h.credential.Get(ctx)
 	return err
 }
 
-// refusals says what each failure looks like from outside. The texts help
-// whoever sets Ringback up, and nobody else.
+// refusals maps each error to its answer. The texts help an operator who sets Ringback up, and tell
+// an attacker nothing.
 var refusals = []httpjson.Refusal{
 	{Err: httpjson.ErrMethod, Status: http.StatusMethodNotAllowed, Text: "use POST"},
 	{Err: httpjson.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 6 MB"},
 	{Err: vapiauth.ErrUnauthorized, Status: http.StatusUnauthorized, Text: "the credential is missing or wrong"},
-	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body's base64 is broken"},
-	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "the body cannot be read"},
+	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body is not valid base64"},
+	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "cannot read the body"},
 	{Err: vapi.ErrNotJSON, Status: http.StatusBadRequest, Text: "the body is not a JSON object"},
-	{Err: vapi.ErrNoMessage, Status: http.StatusBadRequest, Text: "the body is no server message: it has neither a type nor tool calls"},
-	{Err: errNotQueued, Status: http.StatusServiceUnavailable, Text: "what follows from the message could not be queued; try again"},
-	{Err: errCredentials, Status: http.StatusServiceUnavailable, Text: "the credential cannot be read now; try again"},
+	{
+		Err: vapi.ErrNoMessage, Status: http.StatusBadRequest,
+		Text: "the body is not a server message: it has neither a type nor tool calls",
+	},
+	{Err: errNotQueued, Status: http.StatusServiceUnavailable, Text: "cannot queue the message; try again"},
+	{Err: errCredential, Status: http.StatusServiceUnavailable, Text: "cannot read the credential; try again"},
 	{Status: http.StatusInternalServerError, Text: "internal error"},
 }
 
 var (
-	errNotQueued   = errors.New("not every message could be queued")
-	errCredentials = errors.New("the webhook credential cannot be read")
+	errNotQueued  = errors.New("cannot queue every message")
+	errCredential = errors.New("cannot read the webhook credential")
 )
 
-// ServeHTTP answers one webhook. What Vapi must know is in the status.
+// ServeHTTP answers one webhook. The status says what Vapi must know.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, now := r.Context(), h.cfg.Now()
 	var answer []byte
@@ -156,7 +156,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
-		h.cfg.Log.LogAttrs(ctx, refusal.Level(), "webhook refused", slog.Int("status", refusal.Status), slog.Any("error", err))
+		h.cfg.Log.LogAttrs(ctx, refusal.Level(), "webhook refused",
+			slog.Int("status", refusal.Status), slog.Any("error", err))
 		refusal.Write(w)
 		return
 	}
@@ -174,7 +175,22 @@ func (h *Handler) read(r *http.Request, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return body, h.verify(r, body, now)
+	verifier, err := h.credential.Get(r.Context())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errCredential, err)
+	}
+	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header, Body: body}
+	if err := verifier.Verify(received, now); err != nil {
+		// The credential may have been rotated since it was read.
+		newer := h.credential.Newer(r.Context(), verifier)
+		if newer == verifier {
+			return nil, err
+		}
+		if err := newer.Verify(received, now); err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
 }
 
 // accept returns the answer to a webhook and how many jobs were queued for it.
@@ -184,7 +200,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byt
 		return nil, 0, err
 	}
 	if message.Type == vapi.TypeToolCalls {
-		return h.queue(ctx, message, now)
+		return h.toolCalls(ctx, message, now)
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
 	switch {
@@ -198,7 +214,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byt
 	return vapi.AnswerOther(message.Type), 0, nil
 }
 
-// end notes that a call has ended. Nobody waits for this answer.
+// end records the end of a call. No caller waits for this answer.
 func (h *Handler) end(ctx context.Context, callID string, now time.Time) {
 	if h.cfg.CallTracker == nil || !usableID(callID) {
 		return
@@ -206,26 +222,33 @@ func (h *Handler) end(ctx context.Context, callID string, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	if err := h.cfg.CallTracker.End(ctx, callID, now); err != nil {
-		h.cfg.Log.ErrorContext(ctx, "that the call has ended could not be noted; its tools run on", "call", callID, "error", err)
+		h.cfg.Log.ErrorContext(ctx, "cannot record the end of the call; its tools run on", "call", callID, "error", err)
 		return
 	}
 	h.cfg.Log.InfoContext(ctx, "call ended", "call", callID)
 }
 
-// arrive queues the news that a call has begun, where something could follow
-// from it.
+// arrive queues the beginning of a call, if a result could have been parked for it and could be
+// delivered to it.
 func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) error {
 	if !h.cfg.NextCall || !usableID(call.ID) || call.CustomerNumber == "" || call.ControlURL == "" {
 		return nil
 	}
 	body, err := job.Arrival{Call: callOf(call), CallEnds: callEnds(call, now)}.Encode()
-	if err == nil {
-		err = errors.Join(h.cfg.Queue.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(call.ID)}})...)
-	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotQueued, err)
 	}
+	if err := h.send(ctx, queue.Message{Body: body, Group: queue.Group(call.ID)}); err != nil {
+		return err
+	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "call began", slog.String("call", call.ID))
+	return nil
+}
+
+func (h *Handler) send(ctx context.Context, messages ...queue.Message) error {
+	if err := errors.Join(h.cfg.Queue.Send(ctx, messages)...); err != nil {
+		return fmt.Errorf("%w: %w", errNotQueued, err)
+	}
 	return nil
 }
 
@@ -236,7 +259,7 @@ func callOf(c vapi.Call) job.Call {
 	}
 }
 
-// callEnds is the latest moment at which a call can still be live.
+// callEnds returns the latest time at which a call can still be live.
 func callEnds(c vapi.Call, now time.Time) time.Time {
 	switch {
 	case callOf(c).Chat():
@@ -247,39 +270,23 @@ func callEnds(c vapi.Call, now time.Time) time.Time {
 	return now.Add(unknownCallLife)
 }
 
-// usableID says whether a call's id can be part of a key.
+// usableID reports whether a call's id can be part of a key.
 func usableID(callID string) bool { return callID != "" && len(callID) <= maxCallID }
 
-func (h *Handler) verify(r *http.Request, body []byte, now time.Time) error {
-	ctx := r.Context()
-	verifier, err := h.credential.Get(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errCredentials, err)
-	}
-	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header, Body: body}
-	err = verifier.Verify(received, now)
-	if err == nil {
-		return nil
-	}
-	// The credential may have been rotated since it was read.
-	if newer := h.credential.Newer(ctx, verifier); newer != verifier {
-		return newer.Verify(received, now)
-	}
-	return err
-}
-
-// queue sends a job for each usable tool call and gives the answer to all of
-// them. One job that cannot be queued fails the whole webhook, so that it is
-// sent again; the jobs that were queued are then found to be running.
-func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time) ([]byte, int, error) {
+// toolCalls queues a job for each usable tool call. It returns the answer to all tool calls and the
+// number of queued jobs.
+//
+// If one job cannot be queued, the whole webhook fails, so that Vapi sends it again. The process
+// function then recognises the jobs that were queued before.
+func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.Time) ([]byte, int, error) {
 	call, ends := callOf(message.Call), callEnds(message.Call, now)
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages []queue.Message
-	var asked []int // which tool calls ask how far the others are
+	var statusCalls []int // indexes of the calls of task_status
 	for i, t := range message.ToolCalls {
 		results[i] = vapi.Result{Name: t.Name, ToolCallID: t.ID}
-		if h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments)) && usableID(call.ID) {
-			asked = append(asked, i)
+		if h.isTaskStatus(t) && usableID(call.ID) {
+			statusCalls = append(statusCalls, i)
 			continue
 		}
 		j := job.Job{
@@ -289,11 +296,11 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 		body, err := encode(j, t.Err)
 		if err != nil {
 			results[i].Error = err.Error()
-			// Of a name that is too long to be one, the start is enough.
-			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "tool call refused", slog.String("tool", fmt.Sprintf("%.128s", t.Name)), slog.Any("error", err))
-			// Of an async tool Vapi ignores the answer, and has told the
-			// model that all is well. So the refusal takes the way of a
-			// result.
+			// A name can be very long. Its beginning is enough to find the tool.
+			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "tool call refused",
+				slog.String("tool", fmt.Sprintf("%.128s", t.Name)), slog.Any("error", err))
+			// Vapi ignores the answer to an async tool, and the model has already seen "Success.".
+			// So the refusal is delivered like a result.
 			if !t.Async || !errors.Is(err, vapi.ErrArguments) || !usableID(call.ID) {
 				continue
 			}
@@ -305,39 +312,40 @@ func (h *Handler) queue(ctx context.Context, message vapi.Message, now time.Time
 			results[i].Result = h.cfg.Text
 		}
 		messages = append(messages, queue.Message{Body: body, Group: queue.Group(call.ID)})
-		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted", slog.String("job", j.ID), slog.String("tool", j.Tool))
+		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
+			slog.String("job", j.ID), slog.String("tool", j.Tool))
 	}
 	if len(messages) > 0 {
-		if err := errors.Join(h.cfg.Queue.Send(ctx, messages)...); err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", errNotQueued, err)
+		if err := h.send(ctx, messages...); err != nil {
+			return nil, 0, err
 		}
 	}
-	if len(asked) > 0 {
+	if len(statusCalls) > 0 {
 		text := h.taskStatus(ctx, call.ID)
-		for _, i := range asked {
+		for _, i := range statusCalls {
 			results[i].Result = text
 		}
 	}
 	return vapi.Answer(results), len(messages), nil
 }
 
-// encode gives a job as a queue message, or why its tool call cannot be used.
-func encode(j job.Job, unusable error) (string, error) {
-	if unusable != nil {
-		return "", unusable
-	}
-	if j.Call.ID == "" {
-		return "", errors.New("the webhook names no call, so the result could not be told to anybody")
-	}
-	if len(j.Call.ID) > maxCallID {
+// encode returns the queue message of a job. Its error says why the tool call cannot be used;
+// refused is that error if it is known already.
+func encode(j job.Job, refused error) (string, error) {
+	switch {
+	case refused != nil:
+		return "", refused
+	case j.Call.ID == "":
+		return "", errors.New("the webhook names no call, so no result could be delivered")
+	case len(j.Call.ID) > maxCallID:
 		return "", fmt.Errorf("the call's id is longer than %d bytes", maxCallID)
 	}
 	body, err := j.Encode()
 	if err != nil {
 		return "", err
 	}
-	// In a queue message, some characters of the arguments are escaped and
-	// take up to six times the room. To send the webhook again would not help.
+	// In a queue message, some characters of the arguments are escaped and take up to six times
+	// their size. Sending the webhook again would not help.
 	if len(body) > queue.MaxMessage {
 		return "", fmt.Errorf("%w: they are too large", vapi.ErrArguments)
 	}

@@ -31,7 +31,7 @@ import (
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
-// What no log record at info level or above may hold.
+// Values that no log record at info level or above may contain.
 const (
 	password   = "planted-secret"
 	controlURL = "https://phone-call-websocket.vapi.ai/planted-control/control"
@@ -43,39 +43,36 @@ var planted = []string{password, "planted-old-secret", "planted-control", number
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// source is a stored credential: value as it was read some minutes ago, fresh
-// as it is now.
+const (
+	secretPlan = `{"type":"secret","secret":"` + password + `"}`
+	host       = "abc.execute-api.eu-central-1.amazonaws.com"
+)
+
+// source is a stored credential: value as it was read some minutes ago, fresh as it is now.
 type source struct {
 	value, fresh string
 	err          error
 }
 
-func (s *source) Get(context.Context) (string, error) { return s.value, s.err }
-func (s *source) Refresh(context.Context) (string, error) {
-	if s.fresh == "" {
-		return s.value, s.err
-	}
-	return s.fresh, s.err
-}
+func (s *source) Get(context.Context) (string, error)     { return s.value, s.err }
+func (s *source) Refresh(context.Context) (string, error) { return s.fresh, s.err }
 
-const secretPlan = `{"type":"secret","secret":"` + password + `"}`
-
-// recorder is a queue that remembers what it took.
+// recorder is a queue that can fail.
 type recorder struct {
-	fail  func(i int) error // nil: nothing fails
+	memqueue.Recorder
+	fail  func(i int) error // fails message i; nil fails none
 	sends int
-	taken []queue.Message
 }
 
-func (r *recorder) Send(_ context.Context, messages []queue.Message) []error {
+func (r *recorder) Send(ctx context.Context, messages []queue.Message) []error {
 	r.sends++
 	errs := make([]error, len(messages))
-	for i, m := range messages {
+	for i := range messages {
 		if r.fail != nil {
 			errs[i] = r.fail(i)
 		}
 		if errs[i] == nil {
-			r.taken = append(r.taken, m)
+			errs[i] = r.Recorder.Send(ctx, messages[i:i+1])[0]
 		}
 	}
 	return errs
@@ -84,19 +81,31 @@ func (r *recorder) Send(_ context.Context, messages []queue.Message) []error {
 func (r *recorder) jobs(t testing.TB) []job.Job {
 	t.Helper()
 	var jobs []job.Job
-	for _, m := range r.taken {
+	for _, m := range r.Take() {
 		j, err := job.Decode(m.Body)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if m.Group != queue.Group(j.Call.ID) {
+			t.Errorf("job %s is in group %q", j.ID, m.Group)
 		}
 		jobs = append(jobs, j)
 	}
 	return jobs
 }
 
-// newHandler makes a handler whose log is searched for planted values when the
-// test ends.
-func newHandler(t testing.TB, q ack.Queue, s secret.Source, changes ...func(*ack.Config)) *ack.Handler {
+func credential(s secret.Source) func(*ack.Config) {
+	return func(cfg *ack.Config) { cfg.Credential = s }
+}
+
+func down(int) error { return errors.New("down") }
+
+func failing(fail func(i int) error) func(*ack.Config) {
+	return func(cfg *ack.Config) { cfg.Queue.(*recorder).fail = fail }
+}
+
+// newHandler returns a handler, and its queue. When the test ends, it searches the log for planted values.
+func newHandler(t testing.TB, changes ...func(*ack.Config)) (*ack.Handler, *recorder) {
 	t.Helper()
 	var mu sync.Mutex
 	var logged bytes.Buffer
@@ -111,13 +120,13 @@ func newHandler(t testing.TB, q ack.Queue, s secret.Source, changes ...func(*ack
 				t.Errorf("the log has %q:\n%s", value, logged.String())
 			}
 		}
-		if _, fuzzed := t.(*testing.F); !fuzzed && logged.Len() == 0 {
+		if logged.Len() == 0 {
 			t.Error("nothing was logged")
 		}
 	})
+	q := new(recorder)
 	cfg := ack.Config{
-		Queue: q, Credential: s, Text: "Started.",
-		Now: func() time.Time { return now }, Log: log,
+		Queue: q, Credential: secret.Fixed(secretPlan), Text: "Started.", Now: func() time.Time { return now }, Log: log,
 	}
 	for _, change := range changes {
 		change(&cfg)
@@ -126,22 +135,23 @@ func newHandler(t testing.TB, q ack.Queue, s secret.Source, changes ...func(*ack
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return h, q
 }
 
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
+// post returns a webhook with the right secret.
 func post(body string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/vapi", strings.NewReader(body))
-	r.Host = "abc.execute-api.eu-central-1.amazonaws.com"
+	r.Host = host
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Vapi-Secret", password)
 	return r
 }
 
-func handle(t testing.TB, h *ack.Handler, r *http.Request) *httptest.ResponseRecorder {
+func serve(t testing.TB, h *ack.Handler, r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	response := httptest.NewRecorder()
 	h.ServeHTTP(response, r)
@@ -156,9 +166,22 @@ func handle(t testing.TB, h *ack.Handler, r *http.Request) *httptest.ResponseRec
 	return response
 }
 
+// receive posts a webhook with the right secret to a new handler, and returns the answer and the queue.
+func receive(t testing.TB, body string, changes ...func(*ack.Config)) (*httptest.ResponseRecorder, *recorder) {
+	t.Helper()
+	h, q := newHandler(t, changes...)
+	return serve(t, h, post(body)), q
+}
+
 // toolCall is a tool call in Vapi's JSON.
 func toolCall(id, name, arguments string) string {
 	return fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`, id, name, arguments)
+}
+
+// asyncCall is a call of an async tool in Vapi's JSON.
+func asyncCall(id, name, arguments string) string {
+	return fmt.Sprintf(`{"type":"function","async":true,"function":{"name":%q},"toolCall":%s}`,
+		name, toolCall(id, name, arguments))
 }
 
 const call = `"call":{"id":"call-1","orgId":"org-1","type":"inboundPhoneCall","assistantId":"assistant-1",
@@ -166,6 +189,11 @@ const call = `"call":{"id":"call-1","orgId":"org-1","type":"inboundPhoneCall","a
 
 func webhook(call string, toolCalls ...string) string {
 	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],%s}}`, strings.Join(toolCalls, ","), call)
+}
+
+func asyncWebhook(call string, asyncCalls ...string) string {
+	return fmt.Sprintf(`{"message":{"type":"tool-calls","toolWithToolCallList":[%s],%s}}`,
+		strings.Join(asyncCalls, ","), call)
 }
 
 const arguments = `{"order":"` + argument + `"}`
@@ -179,23 +207,52 @@ type result struct {
 	Error      string `json:"error"`
 }
 
-func results(t testing.TB, response *httptest.ResponseRecorder) []result {
+func started(name, id string) result { return result{Name: name, ToolCallID: id, Result: "Started."} }
+
+func refused(name, id, err string) result { return result{Name: name, ToolCallID: id, Error: err} }
+
+func results(t testing.TB, status int, body string) []result {
 	t.Helper()
-	if response.Code != http.StatusOK {
-		t.Fatalf("status %d: %s", response.Code, response.Body)
+	if status != http.StatusOK {
+		t.Fatalf("status %d: %s", status, body)
 	}
 	var answer struct{ Results []result }
-	if err := json.Unmarshal(response.Body.Bytes(), &answer); err != nil {
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
 		t.Fatal(err)
 	}
 	return answer.Results
 }
 
+// checkResults compares an answer's results. An error is compared by what it contains.
+func checkResults(t *testing.T, response *httptest.ResponseRecorder, want []result) {
+	t.Helper()
+	got := results(t, response.Code, response.Body.String())
+	for i := range min(len(got), len(want)) {
+		if want[i].Error != "" && strings.Contains(got[i].Error, want[i].Error) {
+			got[i].Error = want[i].Error
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("answered (-want +got):\n%s", cmp.Diff(want, got))
+	}
+}
+
+func checkJobs(t *testing.T, q *recorder, want ...string) {
+	t.Helper()
+	var ids []string
+	for _, j := range q.jobs(t) {
+		ids = append(ids, j.ID)
+	}
+	if !slices.Equal(ids, want) || q.sends != min(len(want), 1) {
+		t.Errorf("jobs %q in %d sends, want %q in one", ids, q.sends, want)
+	}
+}
+
 func TestNewNeedsItsParts(t *testing.T) {
 	for name, cfg := range map[string]ack.Config{
-		"nothing":        {},
-		"no credentials": {Queue: &recorder{}},
-		"no queue":       {Credential: secret.Fixed(secretPlan)},
+		"nothing":       {},
+		"no credential": {Queue: &recorder{}},
+		"no queue":      {Credential: secret.Fixed(secretPlan)},
 	} {
 		if _, err := ack.New(cfg); err == nil {
 			t.Errorf("%s: no error", name)
@@ -204,76 +261,78 @@ func TestNewNeedsItsParts(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	without := func(r *http.Request) { r.Header = nil }
-	secret := func(value string) func(*http.Request) {
-		return func(r *http.Request) { r.Header.Set("X-Vapi-Secret", value) }
-	}
+	noHeaders := func(r *http.Request) { r.Header = nil }
 	method := func(method string) func(*http.Request) { return func(r *http.Request) { r.Method = method } }
-	// body fails in the way of a body that is read too late, or that API Gateway encoded.
-	body := func(err error) func(*http.Request) {
+	secrets := func(values ...string) func(*http.Request) {
+		return func(r *http.Request) { r.Header["X-Vapi-Secret"] = values }
+	}
+	broken := func(err error) func(*http.Request) {
 		return func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(err)) }
 	}
-	tests := map[string]struct {
-		body   string
-		change func(*http.Request)
-		queue  recorder
-		source source
-		want   int
+	for name, row := range map[string]struct {
+		body    string
+		request func(*http.Request)
+		config  func(*ack.Config)
+		want    int
 	}{
-		"GET":                       {body: oneCall, change: method("GET"), want: 405},
-		"no method":                 {body: oneCall, change: method(""), want: 405},
+		"GET":                       {body: oneCall, request: method("GET"), want: 405},
+		"no method":                 {body: oneCall, request: method(""), want: 405},
 		"too large":                 {body: strings.Repeat("x", ack.MaxBody+1), want: 413},
-		"broken base64":             {body: oneCall, change: body(base64.CorruptInputError(1)), want: 400},
-		"a broken connection":       {body: oneCall, change: body(io.ErrUnexpectedEOF), want: 400},
-		"no headers":                {body: oneCall, change: without, want: 401},
-		"wrong secret":              {body: oneCall, change: secret("planted-old-secret"), want: 401},
-		"empty secret":              {body: oneCall, change: secret(""), want: 401},
-		"the secret, joined":        {body: oneCall, change: secret(password + "," + password), want: 401},
-		"the secret, twice":         {body: oneCall, change: func(r *http.Request) { r.Header.Add("X-Vapi-Secret", "wrong") }, want: 401},
-		"unauthenticated, not JSON": {body: "?", change: without, want: 401},
+		"broken base64":             {body: oneCall, request: broken(base64.CorruptInputError(1)), want: 400},
+		"a broken connection":       {body: oneCall, request: broken(io.ErrUnexpectedEOF), want: 400},
+		"no headers":                {body: oneCall, request: noHeaders, want: 401},
+		"wrong secret":              {body: oneCall, request: secrets("planted-old-secret"), want: 401},
+		"empty secret":              {body: oneCall, request: secrets(""), want: 401},
+		"the secret, joined":        {body: oneCall, request: secrets(password + "," + password), want: 401},
+		"the secret, and another":   {body: oneCall, request: secrets(password, "wrong"), want: 401},
+		"unauthenticated, not JSON": {body: "?", request: noHeaders, want: 401},
 		"not JSON":                  {body: "hello " + argument, want: 400},
 		"empty":                     {body: "", want: 400},
 		"not an object":             {body: `["` + argument + `"]`, want: 400},
 		"cut off":                   {body: oneCall[:len(oneCall)-1], want: 400},
 		"no message":                {body: `{"argument":"` + argument + `"}`, want: 400},
 		"no type and no tool calls": {body: `{"message":{` + call + `}}`, want: 400},
-		"the queue fails":           {body: oneCall, queue: recorder{fail: func(int) error { return errors.New("down") }}, want: 503},
+		"the queue fails":           {body: oneCall, config: failing(down), want: 503},
 		"one of two fails": {
 			body: webhook(call, toolCall("tool-1", "a", "{}"), toolCall("tool-2", "b", "{}")),
-			queue: recorder{fail: func(i int) error {
+			config: failing(func(i int) error {
 				if i == 1 {
 					return errors.New("throttled")
 				}
 				return nil
-			}},
+			}),
 			want: 503,
 		},
-		"the credential cannot be read": {body: oneCall, source: source{err: errors.New("access denied")}, want: 503},
-		"the credential is broken":      {body: oneCall, source: source{value: `{"type":"secret","secret":"` + password}, want: 503},
-	}
-	for name, tt := range tests {
+		"an unreadable credential": {
+			body: oneCall, config: credential(&source{err: errors.New("access denied")}), want: 503,
+		},
+		"a broken credential": {
+			body: oneCall, config: credential(secret.Fixed(`{"type":"secret","secret":"` + password)), want: 503,
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			if tt.source == (source{}) {
-				tt.source.value = secretPlan
-			}
-			h := newHandler(t, &tt.queue, &tt.source)
+			h, q := newHandler(t, func(cfg *ack.Config) {
+				if row.config != nil {
+					row.config(cfg)
+				}
+			})
 			// A header map has no order: a mistake may show on some runs only.
 			for range 5 {
-				r := post(tt.body)
-				if tt.change != nil {
-					tt.change(r)
+				r := post(row.body)
+				if row.request != nil {
+					row.request(r)
 				}
-				response := handle(t, h, r)
-				retryAfter := map[int]string{503: "1"}[tt.want]
-				if got := response.Header().Get("Retry-After"); response.Code != tt.want || got != retryAfter {
-					t.Errorf("status %d with Retry-After %q, want %d with %q", response.Code, got, tt.want, retryAfter)
+				response := serve(t, h, r)
+				retryAfter := map[int]string{503: "1"}[row.want]
+				if got := response.Header().Get("Retry-After"); response.Code != row.want || got != retryAfter {
+					t.Errorf("status %d with Retry-After %q, want %d with %q", response.Code, got, row.want, retryAfter)
 				}
 				var answer struct{ Error string }
 				if err := json.Unmarshal(response.Body.Bytes(), &answer); err != nil || answer.Error == "" {
 					t.Errorf("the answer says nothing: %s", response.Body)
 				}
 			}
-			if tt.want != http.StatusServiceUnavailable && tt.queue.sends > 0 {
+			if row.want != http.StatusServiceUnavailable && q.sends > 0 {
 				t.Error("something was queued")
 			}
 		})
@@ -286,11 +345,8 @@ func TestLargestBody(t *testing.T) {
 	if len(body) != ack.MaxBody {
 		t.Fatalf("the test's body has %d bytes", len(body))
 	}
-	q := new(recorder)
-	handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(body))
-	if len(q.taken) != 1 {
-		t.Errorf("%d jobs", len(q.taken))
-	}
+	_, q := receive(t, body)
+	checkJobs(t, q, "call-1/tool-1")
 }
 
 func TestAccepted(t *testing.T) {
@@ -301,10 +357,10 @@ func TestAccepted(t *testing.T) {
 	signed := func(plan vapiauth.Plan, body string) *http.Request {
 		r := post(body)
 		r.Header.Del("X-Vapi-Secret")
-		// As API Gateway received it: whoever routes the request may clean its path.
+		// The URL as API Gateway received it. A mux may have cleaned the request's path.
 		r.RequestURI = "//vapi?a=b"
 		s := vapiauth.Request{
-			Method: http.MethodPost, URL: "https://abc.execute-api.eu-central-1.amazonaws.com//vapi?a=b", Header: r.Header, Body: []byte(body),
+			Method: http.MethodPost, URL: "https://" + host + "//vapi?a=b", Header: r.Header, Body: []byte(body),
 		}
 		if err := plan.Sign(&s, now); err != nil {
 			t.Fatal(err)
@@ -318,183 +374,149 @@ func TestAccepted(t *testing.T) {
 		}
 		return secret.Fixed(data)
 	}
-	odd := "{\"x\":\"\xff\xfe\"," + oneCall[1:] // bytes that are not UTF-8 count as they are
+	odd := "{\"x\":\"\xff\xfe\"," + oneCall[1:] // the signature covers bytes, not characters
 	chunked := post(oneCall)
 	chunked.ContentLength = -1
-	tests := map[string]struct {
+	for name, row := range map[string]struct {
 		request *http.Request
 		source  secret.Source
 	}{
-		"secret":                    {post(oneCall), secret.Fixed(secretPlan)},
-		"secret, chunked":           {chunked, secret.Fixed(secretPlan)},
-		"bearer":                    {signed(bearerPlan, oneCall), stored(bearerPlan)},
-		"HMAC":                      {signed(hmacPlan, oneCall), stored(hmacPlan)},
-		"HMAC, bytes not UTF-8":     {signed(hmacPlan, odd), stored(hmacPlan)},
-		"HMAC of the URL":           {signed(urlPlan, oneCall), stored(urlPlan)},
-		"none":                      {signed(bearerPlan, oneCall), secret.Fixed(`{"type":"none"}`)},
-		"either of two":             {signed(hmacPlan, oneCall), stored(bearerPlan, hmacPlan)},
-		"rotated since it was read": {post(oneCall), &source{value: `{"type":"secret","secret":"planted-old-secret"}`, fresh: secretPlan}},
-	}
-	for name, tt := range tests {
+		"secret":                {post(oneCall), secret.Fixed(secretPlan)},
+		"secret, chunked":       {chunked, secret.Fixed(secretPlan)},
+		"bearer":                {signed(bearerPlan, oneCall), stored(bearerPlan)},
+		"HMAC":                  {signed(hmacPlan, oneCall), stored(hmacPlan)},
+		"HMAC, bytes not UTF-8": {signed(hmacPlan, odd), stored(hmacPlan)},
+		"HMAC of the URL":       {signed(urlPlan, oneCall), stored(urlPlan)},
+		"none":                  {signed(bearerPlan, oneCall), secret.Fixed(`{"type":"none"}`)},
+		"either of two":         {signed(hmacPlan, oneCall), stored(bearerPlan, hmacPlan)},
+		"rotated since it was read": {
+			post(oneCall), &source{value: `{"type":"secret","secret":"planted-old-secret"}`, fresh: secretPlan},
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			q := new(recorder)
-			handle(t, newHandler(t, q, tt.source), tt.request)
-			if len(q.taken) != 1 {
-				t.Errorf("%d jobs", len(q.taken))
-			}
+			h, q := newHandler(t, credential(row.source))
+			serve(t, h, row.request)
+			checkJobs(t, q, "call-1/tool-1")
 		})
 	}
 }
 
-func TestOtherMessages(t *testing.T) {
-	for _, kind := range []string{"status-update", "end-of-call-report", "hang", "speech-update", "something-new"} {
-		q := new(recorder)
-		response := handle(t, newHandler(t, q, secret.Fixed(secretPlan)),
-			post(fmt.Sprintf(`{"message":{"type":%q,%s,"toolCallList":[%s]}}`, kind, call, toolCall("tool-1", "a", "{}"))))
-		if response.Code != 200 || response.Body.String() != "{}" || q.sends != 0 {
-			t.Errorf("%s: status %d, %d sends: %s", kind, response.Code, q.sends, response.Body)
+// TestWarm reads the credential before the first webhook.
+func TestWarm(t *testing.T) {
+	for _, row := range []struct {
+		source secret.Source
+		fails  bool
+	}{{secret.Fixed(secretPlan), false}, {secret.Fixed(""), true}, {&source{err: errors.New("access denied")}, true}} {
+		h, err := ack.New(ack.Config{Queue: new(recorder), Credential: row.source})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	response := handle(t, newHandler(t, new(recorder), secret.Fixed(secretPlan)), post(`{"message":{"type":"assistant-request"}}`))
-	var answer struct{ Error string }
-	if err := json.Unmarshal(response.Body.Bytes(), &answer); err != nil || answer.Error == "" || response.Code != 200 {
-		t.Errorf("assistant-request: status %d: %s", response.Code, response.Body)
+		if err := h.Warm(t.Context()); (err != nil) != row.fails {
+			t.Errorf("%v: %v", row.source, err)
+		}
 	}
 }
 
 func TestJob(t *testing.T) {
-	var body = `{"message":{"type":"tool-calls","toolWithToolCallList":[{"async":true,"toolCall":` + toolCall("tool-1", "order_status", arguments) +
-		`}],"assistant":{"maxDurationSeconds":1800},` + call + `}}`
-	q := new(recorder)
-	got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(body)))
-	if diff := cmp.Diff([]result{{Name: "order_status", ToolCallID: "tool-1", Result: "Started."}}, got); diff != "" {
-		t.Error(diff)
-	}
+	response, q := receive(t, asyncWebhook(`"assistant":{"maxDurationSeconds":1800},`+call,
+		asyncCall("tool-1", "order_status", arguments)))
+	checkResults(t, response, []result{started("order_status", "tool-1")})
 	want := []job.Job{{
-		Version: 1, ID: "call-1/tool-1", ToolCallID: "tool-1", Tool: "order_status", Arguments: json.RawMessage(arguments), Async: true,
-		Call: job.Call{ID: "call-1", OrgID: "org-1", Type: "inboundPhoneCall", AssistantID: "assistant-1",
-			CustomerNumber: number, ControlURL: controlURL},
+		Version: 1, ID: "call-1/tool-1", ToolCallID: "tool-1", Tool: "order_status", Async: true,
+		Arguments: json.RawMessage(arguments),
+		Call: job.Call{
+			ID: "call-1", OrgID: "org-1", Type: "inboundPhoneCall", AssistantID: "assistant-1",
+			CustomerNumber: number, ControlURL: controlURL,
+		},
 		ReceivedAt: now, CallEnds: now.Add(30 * time.Minute),
 	}}
 	if diff := cmp.Diff(want, q.jobs(t)); diff != "" {
 		t.Error(diff)
 	}
-	if q.taken[0].Group != "call-1" {
-		t.Errorf("group %q", q.taken[0].Group)
-	}
 }
 
 func TestDefaults(t *testing.T) {
-	q := new(recorder)
-	h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(secretPlan), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	before := time.Now()
-	got := results(t, handle(t, h, post(oneCall)))
-	if got[0].Result != ack.DefaultText {
-		t.Errorf("the placeholder is %q", got[0].Result)
-	}
+	response, q := receive(t, oneCall, func(cfg *ack.Config) { cfg.Text, cfg.Now = "", nil })
+	checkResults(t, response, []result{{Name: "order_status", ToolCallID: "tool-1", Result: ack.DefaultText}})
 	j := q.jobs(t)[0]
 	if j.ReceivedAt.Before(before) || j.ReceivedAt.After(time.Now()) {
 		t.Errorf("received at %s", j.ReceivedAt)
 	}
 	if life := j.CallEnds.Sub(j.ReceivedAt); life < 30*time.Minute || life > 24*time.Hour {
-		t.Errorf("a call of unknown duration is taken to last %s", life)
+		t.Errorf("a call of unknown duration lasts %s", life)
 	}
 }
 
 func TestSeveralToolCalls(t *testing.T) {
 	html := `{"html":"` + argument + strings.Repeat("<", 200<<10) + `"}` // grows to over 1 MiB in a queue message
-	tests := map[string]struct {
+	for name, row := range map[string]struct {
 		body string
-		want []result // an error is compared by what it contains
+		want []result
 		jobs []string
 	}{
 		"in order": {
 			webhook(call, toolCall("t3", "c", "{}"), toolCall("t1", "a", arguments), toolCall("t2", "b", "{}")),
-			[]result{{Name: "c", ToolCallID: "t3", Result: "Started."}, {Name: "a", ToolCallID: "t1", Result: "Started."}, {Name: "b", ToolCallID: "t2", Result: "Started."}},
+			[]result{started("c", "t3"), started("a", "t1"), started("b", "t2")},
 			[]string{"call-1/t3", "call-1/t1", "call-1/t2"},
 		},
-		"an unusable one alone gets an error": {
+		"one is unusable": {
 			webhook(call, toolCall("t1", "a", "{}"), toolCall("t2", "b", `["`+argument+`"]`), toolCall("t3", "c", `"{}"`)),
-			[]result{{Name: "a", ToolCallID: "t1", Result: "Started."}, {Name: "b", ToolCallID: "t2", Error: "not a JSON object"}, {Name: "c", ToolCallID: "t3", Result: "Started."}},
+			[]result{started("a", "t1"), refused("b", "t2", "not a JSON object"), started("c", "t3")},
 			[]string{"call-1/t1", "call-1/t3"},
 		},
-		"all unusable": {
+		"all are unusable": {
 			webhook(call, toolCall("", "a", "{}"), `"`+argument+`"`, toolCall("t3", "", "{}")),
-			[]result{{Name: "a", Error: "no id"}, {Error: "not an object"}, {ToolCallID: "t3", Error: "no function name"}},
+			[]result{refused("a", "", "no id"), refused("", "", "not an object"), refused("", "t3", "no function name")},
 			nil,
 		},
-		"larger than a queue message": {
+		"one is larger than a queue message": {
 			webhook(call, toolCall("t1", "a", html), toolCall("t2", "b", "{}")),
-			[]result{{Name: "a", ToolCallID: "t1", Error: "too large"}, {Name: "b", ToolCallID: "t2", Result: "Started."}},
+			[]result{refused("a", "t1", "too large"), started("b", "t2")},
 			[]string{"call-1/t2"},
 		},
 		"no call": {
 			webhook(`"call":{"customer":{"number":"`+number+`"}}`, toolCall("t1", "a", arguments), toolCall("t2", "b", `["x"]`)),
-			[]result{{Name: "a", ToolCallID: "t1", Error: "names no call"}, {Name: "b", ToolCallID: "t2", Error: "not a JSON object"}},
+			[]result{refused("a", "t1", "names no call"), refused("b", "t2", "not a JSON object")},
 			nil,
 		},
 		"the same id twice": {
 			webhook(call, toolCall("t1", "a", "{}"), toolCall("t1", "a", "{}")),
-			[]result{{Name: "a", ToolCallID: "t1", Result: "Started."}},
+			[]result{started("a", "t1")},
 			[]string{"call-1/t1"},
 		},
 		"a chat": {
 			webhook(`"chat":{"id":"chat-1"}`, toolCall("t1", "a", "{}")),
-			[]result{{Name: "a", ToolCallID: "t1", Result: "Started."}},
+			[]result{started("a", "t1")},
 			[]string{"chat-1/t1"},
 		},
-		"a call id that is no key": {
+		"a call id that cannot be a key": {
 			webhook(`"call":{"id":"`+strings.Repeat("x", 513)+`"}`, toolCall("t1", "a", "{}")),
-			[]result{{Name: "a", ToolCallID: "t1", Error: "longer than 512 bytes"}},
+			[]result{refused("a", "t1", "longer than 512 bytes")},
 			nil,
 		},
 		"none": {webhook(call), nil, nil},
-	}
-	for name, tt := range tests {
+	} {
 		t.Run(name, func(t *testing.T) {
-			q := new(recorder)
-			got := results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(tt.body)))
-			for i := range min(len(got), len(tt.want)) {
-				if tt.want[i].Error != "" && strings.Contains(got[i].Error, tt.want[i].Error) {
-					got[i].Error = tt.want[i].Error
-				}
-			}
-			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b []result) bool { return slices.Equal(a, b) })); diff != "" {
-				t.Error(diff)
-			}
-			var ids []string
-			for _, j := range q.jobs(t) {
-				ids = append(ids, j.ID)
-			}
-			if diff := cmp.Diff(tt.jobs, ids); diff != "" {
-				t.Error(diff)
-			}
-			if want := min(len(tt.jobs), 1); q.sends != want {
-				t.Errorf("%d sends, want %d", q.sends, want)
-			}
+			response, q := receive(t, row.body)
+			checkResults(t, response, row.want)
+			checkJobs(t, q, row.jobs...)
 		})
 	}
 }
 
-// TestRefusalOfAnAsyncTool is about tool calls whose answer Vapi ignores: what
-// is wrong with their arguments takes the way of a result.
+// TestRefusalOfAnAsyncTool covers tool calls whose answer Vapi ignores: an error in their arguments is delivered
+// like a result.
 func TestRefusalOfAnAsyncTool(t *testing.T) {
-	async := func(id, name, arguments string) string {
-		return `{"type":"function","async":true,"function":{"name":"` + name + `"},"toolCall":` + toolCall(id, name, arguments) + `}`
+	calls := []string{
+		asyncCall("t1", "a", `["`+argument+`"]`), asyncCall("t2", "b", `"{}"`), asyncCall("", "c", `{}`),
+		asyncCall("t4", "d", `{"html":"`+strings.Repeat("<", 200<<10)+`"}`),
 	}
-	list := strings.Join([]string{
-		async("t1", "a", `["`+argument+`"]`), async("t2", "b", `"{}"`), async("", "c", `{}`),
-		async("t4", "d", `{"html":"`+strings.Repeat("<", 200<<10)+`"}`),
-	}, ",")
-	q := new(recorder)
-	h := newHandler(t, q, secret.Fixed(secretPlan))
-	got := results(t, handle(t, h, post(`{"message":{"type":"tool-calls","toolWithToolCallList":[`+list+`],`+call+`}}`)))
-	if len(got) != 4 || got[0].Error == "" || got[1].Error != "" || got[2].Error == "" || got[3].Error == "" {
-		t.Errorf("answered with %+v", got)
-	}
+	response, q := receive(t, asyncWebhook(call, calls...))
+	checkResults(t, response, []result{
+		refused("a", "t1", "not a JSON object"), started("b", "t2"), refused("c", "", "no id"),
+		refused("d", "t4", "too large"),
+	})
 	var queued []string
 	for _, j := range q.jobs(t) {
 		queued = append(queued, j.ID+" "+string(j.Arguments)+" "+j.Refusal)
@@ -507,22 +529,16 @@ func TestRefusalOfAnAsyncTool(t *testing.T) {
 	if diff := cmp.Diff(want, queued); diff != "" {
 		t.Error(diff)
 	}
-	// Without a call there is nobody to tell.
-	q = new(recorder)
-	results(t, handle(t, newHandler(t, q, secret.Fixed(secretPlan)), post(`{"message":{"type":"tool-calls","toolWithToolCallList":[`+list+`]}}`)))
-	if q.sends != 0 {
-		t.Errorf("%d sends, want none", q.sends)
-	}
+	// Without a call, it cannot be delivered.
+	_, q = receive(t, asyncWebhook(`"call":{}`, calls...))
+	checkJobs(t, q)
 }
 
 func TestLogIsBounded(t *testing.T) {
 	var logged bytes.Buffer
-	h, err := ack.New(ack.Config{Queue: new(recorder), Credential: secret.Fixed(secretPlan),
-		Log: slog.New(slog.NewJSONHandler(&logged, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	handle(t, h, post(webhook(call, toolCall("t1", strings.Repeat("n", 1<<20), "{}"))))
+	receive(t, webhook(call, toolCall("t1", strings.Repeat("n", 1<<20), "{}")), func(cfg *ack.Config) {
+		cfg.Log = slog.New(slog.NewMultiHandler(cfg.Log.Handler(), slog.NewJSONHandler(&logged, nil)))
+	})
 	if n := logged.Len(); n == 0 || n > 2000 {
 		t.Errorf("%d bytes were logged", n)
 	}
@@ -531,7 +547,8 @@ func TestLogIsBounded(t *testing.T) {
 func FuzzHandle(f *testing.F) {
 	for _, seed := range []string{
 		oneCall, "", "{}", "null", `{"message":null}`, `{"message":{"type":"tool-calls","toolCallList":[null,1,"x",[],{}]}}`,
-		webhook(call, toolCall("t1", "a", `"{}"`), toolCall("t2", "b", `"{"`)), webhook(`"call":[]`, toolCall("t1", "a", "{}")),
+		webhook(call, toolCall("t1", "a", `"{}"`), toolCall("t2", "b", `"{"`)),
+		webhook(`"call":[]`, toolCall("t1", "a", "{}")),
 		`{"message":{"type":"tool-calls","toolCalls":{"id":1},"call":{"id":"\ud800","monitor":"x"}}}`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed), false)
@@ -539,7 +556,9 @@ func FuzzHandle(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, encoded bool) {
 		q := new(recorder)
-		h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(`{"type":"none"}`), Log: slog.New(slog.DiscardHandler)})
+		h, err := ack.New(ack.Config{
+			Queue: q, Credential: secret.Fixed(`{"type":"none"}`), Log: slog.New(slog.DiscardHandler),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -561,7 +580,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		accepted := 0
 		if strings.HasPrefix(response.Body, `{"results"`) {
-			for _, r := range results(t, &httptest.ResponseRecorder{Code: response.StatusCode, Body: bytes.NewBufferString(response.Body)}) {
+			for _, r := range results(t, response.StatusCode, response.Body) {
 				if (r.Error == "") != (r.Result != "") {
 					t.Fatalf("neither a result nor an error: %+v", r)
 				}
@@ -598,10 +617,11 @@ func BenchmarkAck(b *testing.B) {
 				b.Fatal(err)
 			}
 			event := events.APIGatewayV2HTTPRequest{
-				RawPath: "/vapi", Headers: map[string]string{"content-type": "application/json"},
-				Body: base64.StdEncoding.EncodeToString([]byte(body)), IsBase64Encoded: true,
+				RouteKey: deployment.WebhookRoute, RawPath: deployment.WebhookPath,
+				Headers: map[string]string{"content-type": "application/json"},
+				Body:    base64.StdEncoding.EncodeToString([]byte(body)), IsBase64Encoded: true,
 			}
-			event.RequestContext.DomainName = "abc.execute-api.eu-central-1.amazonaws.com"
+			event.RequestContext.DomainName = host
 			event.RequestContext.HTTP.Method = http.MethodPost
 			for name := range s.Header {
 				event.Headers[strings.ToLower(name)] = s.Header.Get(name)
@@ -610,8 +630,10 @@ func BenchmarkAck(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			h, err := ack.New(ack.Config{Queue: q, Credential: secret.Fixed(stored),
-				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)})
+			h, err := ack.New(ack.Config{
+				Queue: q, Credential: secret.Fixed(stored),
+				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+			})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -34,7 +34,7 @@ type wire struct {
 	body   string
 }
 
-// send writes a request byte for byte, and gives the answer's status.
+// send writes a request byte for byte, and returns the status of the answer.
 func (w wire) send(t *testing.T, address string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -43,7 +43,8 @@ func (w wire) send(t *testing.T, address string) int {
 	}
 	defer conn.Close()
 	var b strings.Builder
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n", w.target, address, len(w.body))
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n",
+		w.target, address, len(w.body))
 	for _, l := range w.lines {
 		fmt.Fprintf(&b, "%s: %s\r\n", l.name, l.value)
 	}
@@ -57,21 +58,25 @@ func (w wire) send(t *testing.T, address string) int {
 	return response.StatusCode
 }
 
-// credentialPlans are one of each kind that Vapi can be set to.
+// credentialPlans has a plan of each kind that can be chosen at Vapi.
 var credentialPlans = map[string]vapiauth.Plan{
 	"secret":       {Type: "secret", Secret: password},
 	"bearer":       {Type: "bearer", Token: password},
 	"bearer, bare": {Type: "bearer", Token: password, HeaderName: "X-Api-Key", BearerPrefixEnabled: new(false)},
 	"hmac":         {Type: "hmac", SecretKey: password, Algorithm: "sha256"},
 	"hmac, base64": {Type: "hmac", SecretKey: password, Algorithm: "sha512", SignatureEncoding: "base64"},
-	"github": {Type: "hmac", SecretKey: password, Algorithm: "sha256", SignatureHeader: "X-Hub-Signature-256", SignaturePrefix: "sha256=",
-		IncludeTimestamp: new(false)},
-	"svix": {Type: "hmac", SecretKey: "whsec_" + base64.StdEncoding.EncodeToString([]byte(password)), SecretIsBase64: true, Algorithm: "sha256",
-		SignatureHeader: "svix-signature", TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", SignaturePrefix: "v1,",
-		SignatureEncoding: "base64", PayloadFormat: "{svix-id}.{timestamp}.{body}"},
+	"github": {
+		Type: "hmac", SecretKey: password, Algorithm: "sha256", IncludeTimestamp: new(false),
+		SignatureHeader: "X-Hub-Signature-256", SignaturePrefix: "sha256=",
+	},
+	"svix": {
+		Type: "hmac", SecretKey: "whsec_" + base64.StdEncoding.EncodeToString([]byte(password)), SecretIsBase64: true,
+		Algorithm: "sha256", SignatureHeader: "svix-signature", SignaturePrefix: "v1,", SignatureEncoding: "base64",
+		TimestampHeader: "svix-timestamp", MessageIDHeader: "svix-id", PayloadFormat: "{svix-id}.{timestamp}.{body}",
+	},
 }
 
-// genuine is a webhook as Vapi would send it, at a time.
+// genuine returns a webhook as Vapi would send it at a time.
 func genuine(t *testing.T, plan vapiauth.Plan, body string, at time.Time) wire {
 	t.Helper()
 	r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
@@ -86,8 +91,8 @@ func genuine(t *testing.T, plan vapiauth.Plan, body string, at time.Time) wire {
 	return w
 }
 
-// TestForgedWebhooks sends webhooks whose credential was tampered with, byte
-// for byte, through the gateway to the handler.
+// TestForgedWebhooks sends webhooks with a tampered credential, byte for byte, through a stand-in for API Gateway to
+// the handler.
 func TestForgedWebhooks(t *testing.T) {
 	for kind, plan := range credentialPlans {
 		t.Run(kind, func(t *testing.T) {
@@ -95,27 +100,24 @@ func TestForgedWebhooks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			q := new(recorder)
-			server := httptest.NewServer(functiontest.Gateway(deployment.WebhookRoute, newHandler(t, q, secret.Fixed(stored))))
+			h, q := newHandler(t, credential(secret.Fixed(stored)))
+			server := httptest.NewServer(functiontest.Gateway(deployment.WebhookRoute, h))
 			defer server.Close()
 			address := server.Listener.Addr().String()
 			original := genuine(t, plan, oneCall, now)
 
-			accepted := 0
 			accepts := func(what string, w wire) {
 				t.Helper()
-				accepted++
-				if status := w.send(t, address); status != http.StatusOK || len(q.taken) != accepted {
-					t.Errorf("%s: status %d, %d jobs after %d genuine webhooks", what, status, len(q.taken), accepted)
-					accepted = len(q.taken)
+				if status, jobs := w.send(t, address), len(q.Take()); status != http.StatusOK || jobs != 1 {
+					t.Errorf("%s: status %d, %d jobs; it is genuine", what, status, jobs)
 				}
 			}
 			refuses := func(what string, w wire) {
 				t.Helper()
-				// 400 is the server's own, for what is no HTTP.
-				if status := w.send(t, address); status != http.StatusUnauthorized && status != http.StatusBadRequest || len(q.taken) != accepted {
-					t.Errorf("%s: status %d, %d jobs after %d genuine webhooks", what, status, len(q.taken), accepted)
-					accepted = len(q.taken)
+				status, jobs := w.send(t, address), len(q.Take())
+				// 400 is the server's own answer to what is not HTTP.
+				if status != http.StatusUnauthorized && status != http.StatusBadRequest || jobs != 0 {
+					t.Errorf("%s: status %d, %d jobs; it is forged", what, status, jobs)
 				}
 			}
 
@@ -134,7 +136,8 @@ func TestForgedWebhooks(t *testing.T) {
 				accepts(what, w)
 			}
 			encoded := original
-			encoded.lines = replaced(original.lines, 0, line{"Content-Type", "application/octet-stream"}) // the gateway makes base64 of it
+			// API Gateway encodes it in base64.
+			encoded.lines = replaced(original.lines, 0, line{"Content-Type", "application/octet-stream"})
 			accepts("another content type", encoded)
 
 			for i, l := range original.lines {
@@ -217,9 +220,9 @@ func replaced(lines []line, i int, by line) []line {
 	return lines
 }
 
-// forgeries are what a header's value can be made into, or several of them.
+// forgeries returns values that a header's value can be turned into: none, one, or several.
 func forgeries(value string) map[string][]string {
-	wide := strings.Map(func(r rune) rune { // the full-width forms of ASCII
+	wide := strings.Map(func(r rune) rune { // full-width forms of ASCII
 		if r > ' ' && r <= '~' {
 			return r - '!' + '！'
 		}
@@ -268,7 +271,7 @@ func forgeries(value string) map[string][]string {
 		"JSON":                {`{"$ne":""}`},
 		"very long":           {strings.Repeat(value, 500)},
 	}
-	// Hex and the scheme's name may be in either case, and digits have none.
+	// Hex and the scheme's name can be in either case, and digits have none.
 	if _, err := hex.DecodeString(strings.TrimPrefix(value, "sha256=")); err != nil && otherCase != value {
 		forged["other case"] = []string{otherCase}
 	}
@@ -281,7 +284,7 @@ func reversed(s string) string {
 	return string(b)
 }
 
-// flipped changes a letter or digit in the middle.
+// flipped changes a character in the middle.
 func flipped(s string) string {
 	b := []byte(s)
 	i := len(b) / 2

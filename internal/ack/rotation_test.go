@@ -28,8 +28,7 @@ import (
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
-// secrets is a Secrets Manager with one secret, which changes. It takes its
-// time, and sometimes does not answer at all.
+// secrets is a Secrets Manager with one secret, which changes. It is slow, and sometimes fails.
 type secrets struct {
 	mu    sync.Mutex
 	plans []vapiauth.Plan
@@ -43,7 +42,9 @@ func (s *secrets) store(plans ...vapiauth.Plan) {
 	s.plans = plans
 }
 
-func (s *secrets) GetSecretValue(context.Context, *awssecretsmanager.GetSecretValueInput, ...func(*awssecretsmanager.Options)) (*awssecretsmanager.GetSecretValueOutput, error) {
+func (s *secrets) GetSecretValue(
+	context.Context, *awssecretsmanager.GetSecretValueInput, ...func(*awssecretsmanager.Options),
+) (*awssecretsmanager.GetSecretValueOutput, error) {
 	s.mu.Lock()
 	s.reads++
 	plans, fail := s.plans, s.fail && s.reads%2 == 0
@@ -59,18 +60,18 @@ func (s *secrets) GetSecretValue(context.Context, *awssecretsmanager.GetSecretVa
 	return &awssecretsmanager.GetSecretValueOutput{SecretString: aws.String(string(stored))}, nil
 }
 
-// taken is a queue that counts.
-type taken struct{ jobs atomic.Int64 }
+// counter is a queue that counts.
+type counter struct{ jobs atomic.Int64 }
 
-func (q *taken) Send(_ context.Context, messages []queue.Message) []error {
+func (q *counter) Send(_ context.Context, messages []queue.Message) []error {
 	q.jobs.Add(int64(len(messages)))
 	return make([]error, len(messages))
 }
 
-// signed is a webhook as somebody sends it who has the credential of the plan.
+// signed returns a webhook from a sender with the credential of the plan.
 func signed(t *testing.T, plan vapiauth.Plan, call string) *http.Request {
 	t.Helper()
-	body := fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[{"id":"t","function":{"name":"x","arguments":{}}}],"call":{"id":%q}}}`, call)
+	body := webhook(fmt.Sprintf(`"call":{"id":%q}`, call), toolCall("t", "x", "{}"))
 	r := vapiauth.Request{Method: http.MethodPost, Body: []byte(body)}
 	if err := plan.Sign(&r, time.Now()); err != nil {
 		t.Fatal(err)
@@ -81,13 +82,11 @@ func signed(t *testing.T, plan vapiauth.Plan, call string) *http.Request {
 	return request
 }
 
-// TestRotationUnderLoad changes the credential again and again, in the way
-// that docs/security.md describes, while Vapi and strangers send webhooks all
-// the time: no genuine one is refused, and no forged one let in. The functions
-// run one request at a time, as Lambda has them do, and each of them has read
-// the secret at another time.
+// TestRotationUnderLoad rotates the credential repeatedly, in the way that docs/security.md describes, while Vapi and
+// attackers send webhooks: no genuine webhook is refused, and no forged one is accepted. Like Lambda functions, the
+// functions serve one request at a time, and each of them has read the secret at another time.
 func TestRotationUnderLoad(t *testing.T) {
-	previous := slog.Default() // a secret logs there
+	previous := slog.Default() // secrets log there
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	defer slog.SetDefault(previous)
 	synctest.Test(t, func(t *testing.T) {
@@ -108,7 +107,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			defer logging.Unlock()
 			return logged.Write(p)
 		}), nil))
-		q := new(taken)
+		q := new(counter)
 		const functions = 6
 		free := make(chan http.Handler, functions)
 		for range functions {
@@ -154,8 +153,9 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 		for i := range 2 {
 			every(time.Duration(1900+130*i)*time.Millisecond, func(int) {
-				if status := serve(signed(t, vapiauth.Plan{Type: "bearer", Token: "guessed"}, "stranger")); status != http.StatusUnauthorized {
-					t.Errorf("a stranger was answered with %d", status)
+				guess := vapiauth.Plan{Type: "bearer", Token: "guessed"}
+				if status := serve(signed(t, guess, "forged")); status != http.StatusUnauthorized {
+					t.Errorf("a forged webhook was answered with %d", status)
 				}
 				refused.Add(1)
 			})
@@ -164,11 +164,11 @@ func TestRotationUnderLoad(t *testing.T) {
 		for n := 1; n <= 8; n++ {
 			before, after := generation(n-1), generation(n)
 			manager.store(after, before) // 1. both are stored
-			time.Sleep(10 * time.Second) // 2. whoever is asked with a new one now, reads again
+			time.Sleep(10 * time.Second) // 2. from now on, a webhook with the new one makes a function read again
 			vapiHas.Store(int64(n))      // 3. Vapi gets the new one
-			time.Sleep(time.Minute)      // until nothing is on its way with the old one
-			manager.store(after)         // 4. the old one goes
-			// 5. which every function knows after five minutes
+			time.Sleep(time.Minute)      // until no webhook with the old one is on its way
+			manager.store(after)         // 4. the old one is removed
+			// 5. after five minutes every function has read that
 			time.Sleep(secret.MaxAge + time.Second)
 			for range functions {
 				if status := serve(signed(t, before, "late")); status != http.StatusUnauthorized {
@@ -177,7 +177,7 @@ func TestRotationUnderLoad(t *testing.T) {
 				stopped.Add(1)
 			}
 		}
-		// While there is no rotation, Secrets Manager may fail.
+		// Between rotations, Secrets Manager can fail.
 		manager.mu.Lock()
 		manager.fail = true
 		manager.mu.Unlock()
@@ -185,15 +185,16 @@ func TestRotationUnderLoad(t *testing.T) {
 		close(stop)
 		sending.Wait()
 		if q.jobs.Load() != accepted.Load() || accepted.Load() < 5000 || refused.Load() < 1000 {
-			t.Errorf("%d jobs of %d genuine webhooks; %d strangers", q.jobs.Load(), accepted.Load(), refused.Load())
+			t.Errorf("%d jobs of %d genuine webhooks; %d forged", q.jobs.Load(), accepted.Load(), refused.Load())
 		}
-		// Strangers make the functions read again, but not each of them.
+		// A forged webhook makes a function read again, but not each of them does.
 		if most := int(8*7*time.Minute+10*time.Minute)/int(10*time.Second)*functions + functions; manager.reads > most {
 			t.Errorf("the secret was read %d times, want at most %d", manager.reads, most)
 		}
 		if strings.Contains(logged.String(), "planted-") || logged.Len() == 0 {
 			t.Error("the log has a credential, or nothing")
 		}
-		t.Logf("%d genuine webhooks, %d of strangers, %d of the past, %d reads of the secret", accepted.Load(), refused.Load(), stopped.Load(), manager.reads)
+		t.Logf("%d genuine webhooks, %d forged, %d with an old credential, %d reads of the secret",
+			accepted.Load(), refused.Load(), stopped.Load(), manager.reads)
 	})
 }

@@ -2,6 +2,7 @@ package ack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,23 +12,23 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/vapi"
 )
 
 const (
-	// TaskStatus is the name of the tool that is answered at once: how far the
-	// tools of its call are.
+	// TaskStatus is the name of the tool that reports how far the other tools of its call are. It
+	// is answered at once.
 	TaskStatus = "task_status"
 
-	// noStatus is the answer where that cannot be told.
-	noStatus = "How far the tools are cannot be told right now. Their results will come all the same. Ask again in a moment."
+	// noStatus is the answer if the jobs cannot be listed.
+	noStatus = "I can't check on the tools right now. Their results will still arrive. Ask again in a moment."
 
-	// statusTimeout bounds the answer, as the caller waits.
+	// statusTimeout bounds the answer, since the caller waits for it.
 	statusTimeout = 2 * time.Second
 
-	// maxJobs is how many jobs are told of, those that go on before those that
-	// are finished, and the newest first.
+	// maxJobs is how many jobs are reported: active jobs before finished ones, newest first.
 	maxJobs = 10
-	// maxName and maxProgress bound what is quoted, in characters.
+	// maxName and maxProgress bound quoted texts, in characters.
 	maxName     = 64
 	maxProgress = 300
 )
@@ -37,25 +38,30 @@ type Jobs interface {
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
 }
 
-// taskStatus says how far a call's tools are.
+// isTaskStatus reports whether a tool call is answered with a status. Its arguments do not matter.
+func (h *Handler) isTaskStatus(t vapi.ToolCall) bool {
+	return h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
+}
+
+// taskStatus returns the status of a call's tools.
 func (h *Handler) taskStatus(ctx context.Context, callID string) string {
 	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	jobs, err := h.cfg.Jobs.OfCall(bounded, callID)
 	if err != nil {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "the status cannot be told", slog.String("call", callID), slog.Any("error", err))
+		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "cannot list the call's jobs for task_status",
+			slog.String("call", callID), slog.Any("error", err))
 		return noStatus
 	}
-	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "status told", slog.String("call", callID))
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "task_status answered", slog.String("call", callID))
 	return statusText(jobs, h.cfg.Now())
 }
 
-// statusText is one line of plain English, for a model, about a call's jobs. It has
-// some 6000 characters at most.
+// statusText describes a call's jobs for a model, in one line of plain English of at most some 6000
+// characters.
 func statusText(summaries []job.Summary, now time.Time) string {
 	jobs := slices.Clone(summaries)
-	// Where the functions were not deployed at the same time, there may be
-	// jobs of this tool itself.
+	// If the functions were not deployed at the same time, task_status may have jobs itself.
 	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == TaskStatus })
 	slices.SortStableFunc(jobs, func(a, b job.Summary) int {
 		if a.State.Active() != b.State.Active() {
@@ -74,45 +80,44 @@ func statusText(summaries []job.Summary, now time.Time) string {
 	switch {
 	case active > 0:
 	case len(jobs) == 0:
-		lines = append(lines, "No tool of this call is running.")
+		lines = append(lines, "No tool is running in this call.")
 	default:
-		lines = append(lines, "No tool of this call is running any more.")
+		lines = append(lines, "No tool is running in this call any more.")
 	}
 	for _, s := range jobs[:min(len(jobs), maxJobs)] {
 		lines = append(lines, line(s, now))
 	}
 	if n := len(jobs) - maxJobs; n > 0 {
-		lines = append(lines, fmt.Sprintf("There are %d more, %d of which are still going on.", n, max(0, active-maxJobs)))
+		lines = append(lines, fmt.Sprintf("There are %d more, and %d of them are still running.", n, max(0, active-maxJobs)))
 	}
 	return strings.Join(lines, " ")
 }
 
-// line is a sentence about a job, or two.
+// line describes a job in one or two sentences.
 func line(s job.Summary, now time.Time) string {
 	text := quotable(s.Tool, maxName) + ", started " + span(now.Sub(s.Created)) + " ago, "
 	switch s.State {
 	case job.StateRunning:
 		text += "is still running."
 	case job.StateWaiting:
-		// Whether it waits for a time or for somebody, it does not wait
-		// longer than this.
+		// A job that waits for an external system wakes up then, too.
 		text += "is waiting"
 		if rest := s.WakeAt.Sub(now); rest > 0 {
-			text += ", for " + span(rest) + " at the most"
+			text += ", for at most " + span(rest)
 		}
 		text += "."
 	case job.StateDone:
-		return text + "is finished, and its result is being told now."
+		return text + "is finished, and its result is being delivered now."
 	case job.StateParked:
-		return text + "is finished, and its result will be told in the caller's next call."
+		return text + "is finished, and its result will be delivered in the caller's next call."
 	case job.StateDelivered:
-		return text + "is finished, and its result was told " + span(now.Sub(s.Updated)) + " ago."
+		return text + "is finished, and its result was delivered " + span(now.Sub(s.Updated)) + " ago."
 	case job.StateUndelivered:
-		return text + "is finished, but its result could not be told."
+		return text + "is finished, but its result couldn't be delivered."
 	case job.StateCancelled:
-		return text + "was given up, as a later request took its place."
-	default: // a newer version's
-		return text + "is in a state that is not known here."
+		return text + "was replaced by a later request."
+	default: // of a newer version
+		return text + "is in an unknown state."
 	}
 	if progress := quotable(s.Progress, maxProgress); progress != "" {
 		text += ` Latest update: "` + progress + `".`
@@ -120,8 +125,8 @@ func line(s job.Summary, now time.Time) string {
 	return text
 }
 
-// quotable is a text that anybody may have written, on one line, and without
-// what could end a quotation.
+// quotable returns a text from an unknown author on one line, without characters that could end a
+// quotation.
 func quotable(text string, most int) string {
 	text = strings.Join(strings.Fields(strings.ReplaceAll(spoken.Clean(text), `"`, "'")), " ")
 	if utf8.RuneCountInString(text) > most {
@@ -130,14 +135,17 @@ func quotable(text string, most int) string {
 	return text
 }
 
-// span is a duration as people say it, in its largest unit.
+// span returns a duration as people say it, in its largest unit.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	for _, u := range []struct {
 		unit time.Duration
 		name string
 		from time.Duration
-	}{{day, "day", 2 * day}, {time.Hour, "hour", 2 * time.Hour}, {time.Minute, "minute", 2 * time.Minute}, {time.Second, "second", 0}} {
+	}{
+		{day, "day", 2 * day}, {time.Hour, "hour", 2 * time.Hour}, {time.Minute, "minute", 2 * time.Minute},
+		{time.Second, "second", 0},
+	} {
 		if d >= u.from {
 			return count(int64(d.Round(u.unit)/u.unit), u.name)
 		}

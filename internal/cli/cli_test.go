@@ -153,7 +153,7 @@ func TestSendWaits(t *testing.T) {
 	}
 	// The answer to the webhook contains the result.
 	code, out, errOut = send("task-status.json")
-	if code != 0 || !strings.Contains(out, "No tool of this call is running.") {
+	if code != 0 || !strings.Contains(out, "No tool is running in this call.") {
 		t.Errorf("code %d, err %q\n%s", code, errOut, out)
 	}
 }

@@ -107,7 +107,7 @@ func TestApproval(t *testing.T) {
 		one(t, w.spoken("call"), "The manager reads it.")
 		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
 		for _, part := range []string{
-			"approval, started 3 hours ago, is waiting, for 45 hours at the most.", "The manager reads it.",
+			"approval, started 3 hours ago, is waiting, for at most 45 hours.", "The manager reads it.",
 		} {
 			if !strings.Contains(answer, part) {
 				t.Errorf("the status is %s, want %q", answer, part)

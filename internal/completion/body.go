@@ -13,22 +13,22 @@ import (
 	"github.com/ringback/ringback/internal/spoken"
 )
 
-// errBody says that a body cannot be used. It comes wrapped with what is
-// wrong, for whoever sent it, and holds nothing of the body.
+// errBody means that a body cannot be used. It is wrapped with the reason, for the sender, which
+// contains nothing of the body.
 var errBody = errors.New("the body cannot be used")
 
-// post is what a body says.
+// post is a parsed body.
 type post struct {
 	kind   job.Kind
-	status job.Status // of a final one
+	status job.Status // of a result
 	text   string
 	silent bool // of progress
 	bytes  int  // of the body
 }
 
-// parse reads a body: a JSON object, whatever its content type, or a text.
+// parse reads a body: a JSON object of any content type, or a text.
 func parse(contentType string, body []byte) (post, error) {
-	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some senders begin with one
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some senders add it
 	if !utf8.Valid(body) {
 		return post{}, fmt.Errorf("%w: it is not UTF-8", errBody)
 	}
@@ -41,19 +41,20 @@ func parse(contentType string, body []byte) (post, error) {
 		return checked(post{kind: job.KindFinal, status: job.StatusOK, text: string(body)})
 	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
 		return post{}, fmt.Errorf("%w: it is not a JSON object", errBody)
-	default: // a form, for one, or a page that says that something went wrong
-		return post{}, fmt.Errorf("%w: it is no JSON object, and its Content-Type is neither application/json nor text/plain", errBody)
+	default: // such as a form, or a page that reports an error
+		return post{}, fmt.Errorf(
+			"%w: it is not a JSON object, and its Content-Type is neither application/json nor text/plain", errBody)
 	}
 }
 
-// parseObject reads a body that is known to be a JSON object.
+// parseObject reads a body that is a JSON object.
 func parseObject(body []byte) (post, error) {
 	members, err := membersOf(body)
 	if err != nil {
 		return post{}, err
 	}
 	p := post{kind: job.KindFinal, status: job.StatusOK}
-	said := 0
+	given := 0
 	for _, m := range []struct {
 		name string
 		set  func()
@@ -66,11 +67,11 @@ func parseObject(body []byte) (post, error) {
 		if !ok {
 			continue
 		}
-		said++
+		given++
 		m.set()
 		switch {
 		case value[0] == '"':
-			_ = json.Unmarshal(value, &p.text) // it is known to be a string
+			_ = json.Unmarshal(value, &p.text) // it is a string
 		case m.name == "result":
 			var compact bytes.Buffer
 			_ = json.Compact(&compact, value)
@@ -79,12 +80,12 @@ func parseObject(body []byte) (post, error) {
 			return post{}, fmt.Errorf("%w: its member %s is not a string", errBody, m.name)
 		}
 	}
-	if said != 1 {
+	if given != 1 {
 		return post{}, fmt.Errorf("%w: it must have exactly one of the members result, error and progress", errBody)
 	}
 	if silent, ok := members["silent"]; ok {
 		if p.kind != job.KindProgress {
-			return post{}, fmt.Errorf("%w: its member silent goes with progress only", errBody)
+			return post{}, fmt.Errorf("%w: its member silent is allowed with progress only", errBody)
 		}
 		if json.Unmarshal(silent, &p.silent) != nil {
 			return post{}, fmt.Errorf("%w: its member silent is neither true nor false", errBody)
@@ -93,8 +94,8 @@ func parseObject(body []byte) (post, error) {
 	return checked(p)
 }
 
-// membersOf gives the members of a JSON object, without those that are null:
-// many senders write null for what they do not mean to say.
+// membersOf returns the members of a JSON object that are not null. Many senders write null for
+// members that they do not use.
 func membersOf(object []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	_, _ = d.Token()
@@ -108,12 +109,12 @@ func membersOf(object []byte) (map[string]json.RawMessage, error) {
 			err = d.Decode(&value)
 		}
 		switch {
-		case err != nil: // nested too deeply, for one
-			return nil, fmt.Errorf("%w: it is no JSON object that can be read", errBody)
+		case err != nil: // such as nested too deeply
+			return nil, fmt.Errorf("%w: it is not a JSON object that can be read", errBody)
 		case seen[name]:
-			return nil, fmt.Errorf("%w: it has a member twice", errBody)
+			return nil, fmt.Errorf("%w: it has one member twice", errBody)
 		case name != "result" && name != "error" && name != "progress" && name != "silent":
-			return nil, fmt.Errorf("%w: it has another member than result, error, progress and silent", errBody)
+			return nil, fmt.Errorf("%w: it has a member other than result, error, progress and silent", errBody)
 		}
 		seen[name] = true
 		if string(value) != "null" {
@@ -123,8 +124,8 @@ func membersOf(object []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
+// checked refuses a post whose text has no visible character, and cuts long texts.
 func checked(p post) (post, error) {
-	// What cannot be seen cannot be told either.
 	if strings.TrimSpace(spoken.Clean(p.text)) == "" {
 		return post{}, fmt.Errorf("%w: its text is empty", errBody)
 	}

@@ -1,5 +1,5 @@
-// Package completion lets somebody outside complete a job: it makes the URLs
-// that a job's result is posted to, and takes what is posted there.
+// Package completion lets an external system complete a job. It makes the URL that the job's result
+// is posted to (keys.go), and receives results and progress that are posted there.
 package completion
 
 import (
@@ -19,55 +19,54 @@ import (
 )
 
 const (
-	// MaxBody is the largest body, in bytes. Of a result, no more than
-	// [spoken.MaxContent] characters are told.
+	// MaxBody is the largest body, in bytes. At most [spoken.MaxContent] characters of a result are
+	// delivered.
 	MaxBody = 256 << 10
 
-	// sendTimeout is longer than a function lives that answers a request (30 s,
-	// Amazon API Gateway quotas), and so than it takes to send what it stored.
+	// sendTimeout is longer than a function that answers a request can live (30 s, Amazon API
+	// Gateway quotas). So it is longer than such a function takes to send what it stored.
 	sendTimeout = 30 * time.Second
 
-	// cancelTimeout bounds what is done for tidiness only, while somebody
-	// waits for the answer.
+	// cancelTimeout bounds a clean-up that a sender waits for.
 	cancelTimeout = 2 * time.Second
 )
 
-// Table is what is needed of the jobs table. It is made for [jobtable.Table].
+// Table is the part of [jobtable.Table] that the handler needs.
 type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
-// Outcomes takes the outcomes: the results queue.
+// Outcomes is the results queue.
 type Outcomes interface {
-	// Send gives an error for each message, nil where it was queued.
+	// Send returns an error for each message, which is nil if the message was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Schedules has the schedules that wake waiting jobs.
+// Schedules holds the schedules that wake up suspended jobs.
 type Schedules interface {
-	// Cancel deletes a schedule. One that does not exist is no error.
+	// Cancel deletes a schedule. It returns no error if the schedule does not exist.
 	Cancel(ctx context.Context, name string) error
 }
 
-// Config is what a handler is made of.
+// Config configures a [Handler].
 type Config struct {
 	Keys     *Keys    // required
 	Table    Table    // required
 	Outcomes Outcomes // required
 
-	// Schedules are tidied up when a job was completed. Nil means that they
-	// come all the same, and find the job finished.
+	// Schedules holds the wake-up of a completed job, which is no longer needed. Nil means that it
+	// stays, and finds the job finished.
 	Schedules Schedules
 
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()
 }
 
-// Handler takes results and progress from outside.
+// Handler receives results and progress from external systems. It is an [http.Handler].
 type Handler struct{ cfg Config }
 
-// New makes a handler.
+// New returns a handler.
 func New(cfg Config) (*Handler, error) {
 	if cfg.Keys == nil || cfg.Table == nil || cfg.Outcomes == nil {
 		return nil, errors.New("the completion handler needs keys, a table and a queue of outcomes")
@@ -82,41 +81,47 @@ func New(cfg Config) (*Handler, error) {
 }
 
 var (
-	errTooSoon = errors.New("the progress came too soon")
-	errNotSent = errors.New("what was posted could not be sent on")
+	errTooSoon = errors.New("progress is posted too often")
+	errNotSent = errors.New("cannot send what was posted")
 )
 
-// refusals says what each failure looks like from outside. Every other failure
-// is the table's, and passes.
+// refusals maps each error to its answer. All other errors are the table's, and pass.
 var refusals = []httpjson.Refusal{
 	{Err: httpjson.ErrMethod, Status: http.StatusMethodNotAllowed, Text: "use POST"},
-	{Err: ErrToken, Status: http.StatusUnauthorized, Text: "the URL is not one that was handed out: its token is wrong"},
-	{Err: ErrExpired, Status: http.StatusGone, Text: "the URL has expired: the job's time is over"},
-	{Err: ErrKeys, Status: http.StatusServiceUnavailable, Text: "the keys cannot be read now; try again"},
+	{Err: ErrToken, Status: http.StatusUnauthorized, Text: "this is not a completion URL: its token is wrong"},
+	{Err: ErrExpired, Status: http.StatusGone, Text: "the URL has expired: the job's deadline has passed"},
+	{Err: ErrKeys, Status: http.StatusServiceUnavailable, Text: "cannot read the keys; try again"},
 	{Err: httpjson.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 256 KB"},
-	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body's base64 is broken"},
-	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "the body cannot be read"},
+	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body is not valid base64"},
+	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "cannot read the body"},
 	{Err: errBody, Status: http.StatusBadRequest},
-	{Err: errTooSoon, Status: http.StatusTooManyRequests, Text: "progress can be posted every few seconds; leave this one away, or try again"},
-	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "it was stored, but could not be sent on; try again"},
-	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job, or it was forgotten"},
-	{Err: job.ErrFinished, Status: http.StatusConflict, Text: "the job is finished: it has its result already, or is not wanted any more"},
-	{Err: job.ErrExpired, Status: http.StatusGone, Text: "the job's time is over"},
-	{Status: http.StatusServiceUnavailable, Text: "it cannot be stored now; try again"},
+	{
+		Err: errTooSoon, Status: http.StatusTooManyRequests,
+		Text: "progress can be posted every few seconds; drop this update, or try again",
+	},
+	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "stored, but not sent yet; try again"},
+	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job; it may have been deleted"},
+	{
+		Err: job.ErrFinished, Status: http.StatusConflict,
+		Text: "the job is finished: it has a result already, or its result is no longer needed",
+	},
+	{Err: job.ErrExpired, Status: http.StatusGone, Text: "the job's deadline has passed"},
+	{Status: http.StatusServiceUnavailable, Text: "cannot store it; try again"},
 }
 
-// ServeHTTP answers one post. Its path value "token" is that of the URL. What the
-// sender must know is in the status. 200 says that the result is stored and on
-// its way to the call; whether it was told shows later.
+// ServeHTTP answers one post. The request's path value "token" is the last part of the completion
+// URL. The status says what the sender must know. 200 means that the result is stored and on its way
+// to the call, not that it was delivered.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, log := r.Context(), h.cfg.Log
-	jobID, p, err := h.take(r)
+	jobID, p, err := h.receive(r)
 	if jobID != "" {
 		log = log.With("job", jobID)
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
-		log.LogAttrs(ctx, refusal.Level(), "completion refused", slog.Int("status", refusal.Status), slog.Any("error", err))
+		log.LogAttrs(ctx, refusal.Level(), "completion refused",
+			slog.Int("status", refusal.Status), slog.Any("error", err))
 		if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
 			seconds := int((soon.Until.Sub(h.cfg.Now()) + time.Second - 1) / time.Second)
 			w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds)))
@@ -124,7 +129,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refusal.Write(w)
 		return
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted", slog.String("kind", string(p.kind)), slog.Int("bytes", p.bytes))
+	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted",
+		slog.String("kind", string(p.kind)), slog.Int("bytes", p.bytes))
 	if p.kind == job.KindProgress {
 		httpjson.Write(w, http.StatusAccepted, httpjson.Object("status", "noted"))
 		return
@@ -132,14 +138,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	httpjson.Write(w, http.StatusOK, httpjson.Object("status", "accepted"))
 }
 
-// take does what a post asks for, and says which job it was for, as soon as
-// that is certain.
-func (h *Handler) take(r *http.Request) (jobID string, p post, err error) {
+// receive does what a post asks for. The job's id is empty until the token is verified.
+func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 	if r.Method != http.MethodPost {
 		return "", p, httpjson.ErrMethod
 	}
 	ctx := r.Context()
-	// First of all, so that strangers cost nothing and learn nothing.
+	// The token comes first, so that an attacker costs nothing and learns nothing.
 	if jobID, err = h.cfg.Keys.Verify(ctx, r.PathValue("token"), h.cfg.Now()); err != nil {
 		return "", p, err
 	}
@@ -157,9 +162,9 @@ func (h *Handler) take(r *http.Request) (jobID string, p post, err error) {
 	return jobID, p, h.complete(ctx, jobID, p)
 }
 
-// complete ends the job. Of many who try, the table lets one win. The result is
-// stored first, so that whoever finds the job finished afterwards, who posts
-// again or the job's wake, can send it where this one could not.
+// complete ends the job. If several results are posted, the table accepts one. The result is stored
+// before it is sent. If sending fails, the outcome is sent when the job is next found to be finished:
+// by another post, or by the job's wake-up.
 func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	record, err := h.cfg.Table.Load(ctx, jobID)
 	if err != nil {
@@ -182,25 +187,25 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
 		return err
 	}
-	// Not before: until the outcome is sent, the wake is what saves it.
+	// Not earlier: until the outcome is sent, the wake-up is what saves it.
 	h.cancel(ctx, record)
 	return nil
 }
 
-// unsent says whether nobody may have sent the outcome of a finished job yet,
-// and nobody else is about to: who posts the same result again came no further
-// the first time; of whoever posted another one, it is known when the time to
-// send it was up. A copy for nothing does no harm but where the outcome, once
-// told, cannot be marked as such.
+// unsent reports whether the outcome of a finished job may not have been sent, and no function is
+// about to send it. A sender that repeats its result may have got no further the first time. If the
+// results differ, the other sender's function has had its time after sendTimeout. An unnecessary
+// copy of the outcome does no harm, unless the delivered outcome could not be marked as delivered.
 func (h *Handler) unsent(record job.Record, p post) bool {
-	// A result that is told in a later call is on its way to that one.
+	// A result that is delivered in a later call is already on its way to that call.
 	if !record.OutcomePending() || record.StoredJob == nil || record.NextCallID != "" {
 		return false
 	}
-	return record.Result.Status == p.status && record.Result.Content == p.text || h.cfg.Now().Sub(record.Updated) > sendTimeout
+	return record.Result.Status == p.status && record.Result.Content == p.text ||
+		h.cfg.Now().Sub(record.Updated) > sendTimeout
 }
 
-// progress tells how far the job is.
+// progress stores a progress line and sends it.
 func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 	record, err := h.cfg.Table.Change(ctx, jobID, job.AddProgress(h.cfg.Now(), p.text))
 	if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
@@ -209,13 +214,14 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 	switch {
 	case err != nil:
 		return err
-	case record.StoredJob == nil: // it was never prepared for this
+	case record.StoredJob == nil: // it never had a completion URL
 		return job.ErrExpired
 	case record.StoredJob.Call.Chat():
-		// It is there for who asks. A chat would answer to it.
+		// It is only reported by task_status. A chat would answer to it.
 		return nil
 	}
-	return h.send(ctx, record.StoredJob.ProgressOutcome(record.Progress.Sequence, record.Progress.Text, p.silent, record.Deadline))
+	line := record.Progress
+	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record.Deadline))
 }
 
 func (h *Handler) send(ctx context.Context, o job.Outcome) error {
@@ -229,8 +235,7 @@ func (h *Handler) send(ctx context.Context, o job.Outcome) error {
 	return nil
 }
 
-// cancel has the job not woken any more. It is for tidiness: a wake finds the
-// job finished.
+// cancel deletes the job's wake-up, which would find the job finished.
 func (h *Handler) cancel(ctx context.Context, record job.Record) {
 	if h.cfg.Schedules == nil || record.WakeUp == 0 {
 		return
@@ -238,6 +243,6 @@ func (h *Handler) cancel(ctx context.Context, record job.Record) {
 	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
 	defer stop()
 	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.WakeUp)); err != nil {
-		h.cfg.Log.WarnContext(ctx, "the job will be woken in vain", "job", record.ID, "error", err)
+		h.cfg.Log.WarnContext(ctx, "cannot cancel the wake-up of the completed job", "job", record.ID, "error", err)
 	}
 }

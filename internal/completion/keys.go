@@ -21,58 +21,54 @@ import (
 )
 
 const (
-	// audience keeps other tokens apart that somebody may sign with the
-	// same key.
+	// audience distinguishes completion tokens from other tokens that are signed with the same key.
 	audience = "ringback/results"
 
-	// minKey is how long a key is at least, in characters: a key of HS256 has
-	// 256 bits or more (RFC 7518, section 3.2).
+	// minKey is the minimum length of a key, in characters. A key of HS256 has 256 bits or more
+	// (RFC 7518, section 3.2).
 	minKey = 32
 
-	// maxToken is the longest token, in bytes. The longest job id makes one of
-	// 6 KB, if all of it has to be escaped; of API Gateway, a request's line and
-	// headers get 10,240 bytes together (Amazon API Gateway quotas).
+	// maxToken is the maximum length of a token, in bytes. The longest job id, if all of it has to
+	// be escaped, makes a token of 6 KB. API Gateway accepts 10,240 bytes for the request line and
+	// the headers together (Amazon API Gateway quotas).
 	maxToken = 8 << 10
 )
 
 var (
-	// ErrToken says that a token was not made with one of the keys, or is
-	// none at all.
+	// ErrToken means that a token was not signed with one of the keys, or is not a token.
 	ErrToken = errors.New("the token is wrong")
-	// ErrExpired says that a token was made with one of the keys, and that
-	// its time is over.
+	// ErrExpired means that a token was signed with one of the keys and has expired.
 	ErrExpired = errors.New("the token has expired")
-	// ErrKeys says that there are no keys: they cannot be read, or not used.
-	ErrKeys = errors.New("the completion keys cannot be read")
+	// ErrKeys means that the keys cannot be read, or cannot be used.
+	ErrKeys = errors.New("cannot use the completion keys")
 )
 
-// Keys make and verify the tokens by which somebody outside completes a job.
-// They read nothing before they are used, and are safe for use by several
-// goroutines.
+// Keys signs and verifies the tokens by which external systems complete jobs. It reads nothing
+// before it is used, and is safe for use by several goroutines.
 type Keys struct{ parsed *secret.Parsed[keySet] }
 
-// NewKeys makes the keys of a source: JSON as {"current":"…","previous":"…"}.
-// Tokens are signed with the current key. Those of the previous one are good,
-// too; it may be missing. log may be nil and then is [slog.Default].
+// NewKeys returns the keys of a source, which holds JSON as {"current":"…","previous":"…"}. Tokens
+// are signed with the current key. Tokens of the previous key are valid, too; it can be missing. A
+// nil log means [slog.Default].
+//
+// If unusable keys are stored, the keys before them stay in use: they verify what they signed.
 func NewKeys(source secret.Source, log *slog.Logger) *Keys {
-	// If the keys are changed to unusable ones, the keys before are good for
-	// what was signed with them.
 	return &Keys{secret.NewParsed(source, "completion keys", parseKeys, log)}
 }
 
-type keySet struct{ keys []key } // the current one first
+// keySet holds the current key first.
+type keySet struct{ keys []key }
 
 type key struct {
-	id     string // names the key in tokens, and tells nothing of it
+	id     string // names the key in tokens, and reveals nothing of it
 	secret []byte
 }
 
-// Sign makes a token that is good for one job, and good until expires, whose
-// fraction of a second does not count: it is the job's record that knows to
-// the moment. Its error wraps [ErrKeys] where there is no key.
+// Sign returns a token for one job. It is valid until the end of the second that contains expires;
+// the job's record knows the exact deadline. The error wraps [ErrKeys] if there is no key.
 func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (string, error) {
 	if jobID == "" || !utf8.ValidString(jobID) || expires.Unix() <= 0 {
-		return "", errors.New("a completion token needs a job's id and the time of its end")
+		return "", errors.New("a completion token needs a job id and a time of expiry")
 	}
 	set, err := k.get(ctx)
 	if err != nil {
@@ -80,8 +76,8 @@ func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (strin
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
 		Subject: jobID, Audience: jwt.ClaimStrings{audience},
-		// A token is not good any more when exp has come (RFC 7519, section
-		// 4.1.4). So it is the first whole second after the end.
+		// A token is no longer valid at exp itself (RFC 7519, section 4.1.4). So exp is the first
+		// whole second after the deadline.
 		ExpiresAt: jwt.NewNumericDate(expires.Truncate(time.Second).Add(time.Second)),
 	})
 	token.Header["kid"] = set.keys[0].id
@@ -90,21 +86,20 @@ func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (strin
 		return "", fmt.Errorf("sign a completion token: %w", err)
 	}
 	if len(signed) > maxToken {
-		return "", fmt.Errorf("the completion token of a job whose id has %d bytes is too long for a URL", len(jobID))
+		return "", fmt.Errorf("a job id of %d bytes makes a completion token that is too long for a URL", len(jobID))
 	}
 	return signed, nil
 }
 
-// Verify gives the id of the job that a token is for. Its error wraps
-// [ErrToken], [ErrExpired] or [ErrKeys], and holds nothing of the token.
+// Verify returns the id of the job that a token is for. The error wraps [ErrToken], [ErrExpired] or
+// [ErrKeys], and contains nothing of the token.
 //
-// The time that it takes tells nothing of the keys: signatures are compared in
-// constant time, with all keys where none fits, and what a token holds is
-// believed only after that. What does show in the time is known to whoever
-// made the token: whether it has the form of one, which of the keys it was
-// made with, and whether its kid is that of a key, as another one has the keys
-// read anew, once in a while. Which jobs there are does not show, as nobody
-// looks for a job before its token was verified.
+// The time that Verify takes reveals nothing of the keys. Signatures are compared in constant time,
+// with all keys if none fits, and the content of a token is trusted only after that. What the time
+// does reveal is known to the maker of the token: whether it has the form of a token, which key
+// signed it, and whether its kid names a key. (An unknown kid makes Verify read the keys again, at
+// a bounded rate.) The time does not reveal which jobs exist, since no job is looked up before its
+// token is verified.
 func (k *Keys) Verify(ctx context.Context, token string, now time.Time) (string, error) {
 	set, err := k.get(ctx)
 	if err != nil {
@@ -125,9 +120,9 @@ func (s *keySet) has(kid string) bool {
 	return slices.ContainsFunc(s.keys, func(k key) bool { return k.id == kid })
 }
 
-// verify gives the token's job, and the kid that it claims to be made with.
+// verify returns the token's job, and the kid that the token claims.
 func (s *keySet) verify(token string, now time.Time) (jobID, kid string, err error) {
-	// encoding/base64 skips line breaks, and one token is to be one text.
+	// encoding/base64 skips line breaks, but a token has only one valid form.
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return "", "", ErrToken
 	}
@@ -166,7 +161,7 @@ func (k *Keys) get(ctx context.Context) (*keySet, error) {
 	return set, nil
 }
 
-// parseKeys reads the keys. Its error holds nothing of them.
+// parseKeys reads the keys. Its error contains nothing of them.
 func parseKeys(text string) (*keySet, error) {
 	var stored struct {
 		Current  *string `json:"current"`
@@ -175,7 +170,7 @@ func parseKeys(text string) (*keySet, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&stored); err != nil || d.More() || stored.Current == nil {
-		return nil, errors.New(`they are not JSON as {"current":"…"} or {"current":"…","previous":"…"}`)
+		return nil, errors.New(`the keys are not JSON like {"current":"…"} or {"current":"…","previous":"…"}`)
 	}
 	set := new(keySet)
 	for _, k := range []struct {
@@ -185,35 +180,37 @@ func parseKeys(text string) (*keySet, error) {
 		switch {
 		case k.value == nil:
 		case utf8.RuneCountInString(*k.value) < minKey:
-			return nil, fmt.Errorf("the %s key is shorter than %d characters; make one with: openssl rand -hex 32", k.name, minKey)
+			return nil, fmt.Errorf("the %s key is shorter than %d characters; make one with: openssl rand -hex 32",
+				k.name, minKey)
 		default:
 			mac := hmac.New(sha256.New, []byte(*k.value))
 			mac.Write([]byte("kid of " + audience))
-			set.keys = append(set.keys, key{id: base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:6]), secret: []byte(*k.value)})
+			id := base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:6])
+			set.keys = append(set.keys, key{id, []byte(*k.value)})
 		}
 	}
 	return set, nil
 }
 
-// URLs are where jobs are completed.
+// URLs makes completion URLs.
 type URLs struct {
 	keys *Keys
 	base string
 }
 
-// NewURLs makes URLs of a base, such as https://api.example.com/results/, which
-// the token follows.
+// NewURLs returns URLs that consist of a base, such as https://api.example.com/results/, and a token.
 func NewURLs(keys *Keys, base string) (*URLs, error) {
 	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("the base of completion URLs (COMPLETION_URL) is not like https://api.example.com/results/")
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" ||
+		u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("the completion URL (COMPLETION_URL) is not like https://api.example.com/results/")
 	}
 	return &URLs{keys: keys, base: strings.TrimSuffix(base, "/") + "/"}, nil
 }
 
-// URL is where the job's result can be posted until expires. Who has it can
-// complete the job: it is never logged. Its error wraps [ErrKeys] where there
-// is no key.
+// URL returns the URL to which the job's result can be posted until expires. It is a secret, since
+// it is enough to complete the job, and must not be logged. The error wraps [ErrKeys] if there is no
+// key.
 func (u *URLs) URL(ctx context.Context, jobID string, expires time.Time) (string, error) {
 	token, err := u.keys.Sign(ctx, jobID, expires)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ var (
 	deadline = now.Add(time.Hour)
 )
 
-// source is where keys are stored. Get may give older ones than Refresh.
+// source is a stored secret. Get can return an older value than Refresh.
 type source struct {
 	mu        sync.Mutex
 	old, new  string
@@ -50,10 +51,10 @@ func (s *source) Refresh(context.Context) (string, error) {
 	return s.new, s.err
 }
 
-// store stores keys, and lets everybody see them.
+// store stores a value that Get returns at once.
 func (s *source) store(text string) { s.old, s.new = text, text }
 
-// keysOf are keys as they are stored, the current one first.
+// keysOf returns keys as they are stored. The current key is the first one.
 func keysOf(keys ...string) string {
 	stored := map[string]string{"current": keys[0]}
 	if len(keys) > 1 {
@@ -69,6 +70,9 @@ func stored(keys ...string) *source {
 	return s
 }
 
+// base64url is the alphabet of base64url.
+const base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 func sign(t testing.TB, k *completion.Keys, id string, expires time.Time) string {
 	t.Helper()
 	token, err := k.Sign(t.Context(), id, expires)
@@ -80,7 +84,7 @@ func sign(t testing.TB, k *completion.Keys, id string, expires time.Time) string
 
 func TestToken(t *testing.T) {
 	for name, row := range map[string]struct {
-		expires, last time.Time // last is the last moment at which it is good
+		expires, last time.Time // last is the last moment at which it is valid
 	}{
 		"a whole second":         {deadline, deadline.Add(time.Second - 1)},
 		"a fraction of a second": {deadline.Add(time.Millisecond), deadline.Add(time.Second - 1)},
@@ -100,9 +104,9 @@ func TestToken(t *testing.T) {
 					t.Errorf("at %s: %q, %v, want ErrExpired", at, got, err)
 				}
 			}
-			// A token is part of a URL's path, as it is.
-			if strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-				t.Errorf("the token has to be escaped in a URL: %s", token)
+			// A token needs no escaping in a URL's path.
+			if strings.Trim(token, base64url+".") != "" {
+				t.Errorf("the token must be escaped in a URL: %s", token)
 			}
 		})
 	}
@@ -123,18 +127,22 @@ func TestSignRefuses(t *testing.T) {
 			t.Errorf("%s: signed %s", name, token)
 		}
 	}
-	// The longest id that there is, at its worst.
+	// The longest job id, if all of it must be escaped.
 	if _, err := k.Sign(t.Context(), strings.Repeat("\x01", 512+1+256), deadline); err != nil {
 		t.Error(err)
 	}
 }
 
-// forged makes a token by hand.
-func forged(t testing.TB, method jwt.SigningMethod, key any, header map[string]any, claims jwt.MapClaims) string {
+// forge signs a token.
+func forge(t testing.TB, method jwt.SigningMethod, key any, kid any, change func(jwt.MapClaims)) string {
 	t.Helper()
+	claims := jwt.MapClaims{"sub": "call/tool", "aud": []string{"ringback/results"}, "exp": deadline.Unix()}
+	if change != nil {
+		change(claims)
+	}
 	token := jwt.NewWithClaims(method, claims)
-	for name, value := range header {
-		token.Header[name] = value
+	if kid != nil {
+		token.Header["kid"] = kid
 	}
 	signed, err := token.SignedString(key)
 	if err != nil {
@@ -149,106 +157,109 @@ func TestForgedTokens(t *testing.T) {
 	genuine := sign(t, k, "call/tool", deadline)
 	parts := strings.Split(genuine, ".")
 	var header struct{ Kid string }
-	if raw, err := base64.RawURLEncoding.DecodeString(parts[0]); err != nil || json.Unmarshal(raw, &header) != nil || header.Kid == "" {
+	raw, err := base64.RawURLEncoding.DecodeString(parts[0])
+	if err != nil || json.Unmarshal(raw, &header) != nil || header.Kid == "" {
 		t.Fatalf("the token's header: %s", raw)
 	}
-	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
-		c := jwt.MapClaims{"sub": "call/tool", "aud": []string{"ringback/results"}, "exp": deadline.Unix()}
-		if change != nil {
+	kid := header.Kid
+	encode := func(json string) string { return base64.RawURLEncoding.EncodeToString([]byte(json)) }
+	payload := func(json string) string { return parts[0] + "." + encode(json) + "." + parts[2] }
+	algorithm := func(header string) string { return encode(header) + "." + parts[1] + "." + parts[2] }
+	claiming := func(change func(jwt.MapClaims)) string {
+		return forge(t, jwt.SigningMethodHS256, []byte(keyA), kid, change)
+	}
+	signedBy := func(key string, kid any) string { return forge(t, jwt.SigningMethodHS256, []byte(key), kid, nil) }
+	expired := func(change func(jwt.MapClaims)) string {
+		return claiming(func(c jwt.MapClaims) {
 			change(c)
-		}
-		return c
+			c["exp"] = now.Unix()
+		})
 	}
-	kid := map[string]any{"kid": header.Kid}
-	encode := base64.RawURLEncoding.EncodeToString
-	payload := func(json string) string { return parts[0] + "." + encode([]byte(json)) + "." + parts[2] }
+	set := func(name string, value any) func(jwt.MapClaims) { return func(c jwt.MapClaims) { c[name] = value } }
+	without := func(name string) func(jwt.MapClaims) { return func(c jwt.MapClaims) { delete(c, name) } }
 
-	// What the rows below change is the only thing that is wrong with them.
-	if id, err := k.Verify(t.Context(), forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(nil)), now); id != "call/tool" || err != nil {
-		t.Fatalf("a token made by hand: %q, %v", id, err)
+	// Each row below differs from this token in one thing.
+	if id, err := k.Verify(t.Context(), claiming(nil), now); id != "call/tool" || err != nil {
+		t.Fatalf("a token that the test signed: %q, %v", id, err)
 	}
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(parts[2])
 	rows := map[string]string{
-		"nothing":                   "",
-		"a word":                    "token",
-		"dots":                      "..",
-		"two parts":                 parts[0] + "." + parts[1],
-		"four parts":                genuine + "." + parts[2],
-		"no signature":              parts[0] + "." + parts[1] + ".",
-		"padded":                    genuine + "=",
-		"a space after":             genuine + " ",
-		"a line after":              genuine + "\n",
-		"in upper case":             strings.ToUpper(genuine),
-		"twice":                     genuine + genuine,
-		"cut":                       genuine[:len(genuine)-1],
-		"of standard base64":        parts[0] + "." + parts[1] + "." + strings.NewReplacer("-", "+", "_", "/").Replace(parts[2]) + "=",
-		"very long":                 strings.Repeat(genuine, 100),
-		"another job":               payload(`{"sub":"call/other","aud":["ringback/results"],"exp":4102444800}`),
-		"a later end":               payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":4102444800}`),
-		"no claims":                 payload(`null`),
-		"a list":                    payload(`[]`),
-		"a huge end":                payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":1e308}`),
-		"alg none":                  forged(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, claims(nil)),
-		"alg none, with ours":       encode([]byte(`{"alg":"none","typ":"JWT","kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
-		"alg None":                  encode([]byte(`{"alg":"None","kid":"`+header.Kid+`"}`)) + "." + parts[1] + ".",
-		"no alg":                    encode([]byte(`{"kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
-		"HS384":                     forged(t, jwt.SigningMethodHS384, []byte(keyA), kid, claims(nil)),
-		"HS512":                     forged(t, jwt.SigningMethodHS512, []byte(keyA), kid, claims(nil)),
-		"RS256":                     encode([]byte(`{"alg":"RS256","kid":"`+header.Kid+`"}`)) + "." + parts[1] + "." + parts[2],
-		"another key":               forged(t, jwt.SigningMethodHS256, []byte(keyC), kid, claims(nil)),
-		"an empty key":              forged(t, jwt.SigningMethodHS256, []byte{}, kid, claims(nil)),
-		"the kid as the key":        forged(t, jwt.SigningMethodHS256, []byte(header.Kid), kid, claims(nil)),
-		"another key, no kid":       forged(t, jwt.SigningMethodHS256, []byte(keyC), nil, claims(nil)),
-		"another key, kid a number": forged(t, jwt.SigningMethodHS256, []byte(keyC), map[string]any{"kid": 1}, claims(nil)),
-		"no end":                    forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
-		"an end that is a text":     forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { c["exp"] = "tomorrow" })),
-		"no job":                    forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "sub") })),
-		"no job, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
-			delete(c, "sub")
-			c["exp"] = now.Unix()
-		})),
-		"no audience":      forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { delete(c, "aud") })),
-		"another audience": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) { c["aud"] = "ringback" })),
-		"no audience, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
-			delete(c, "aud")
-			c["exp"] = now.Unix()
-		})),
-		"another audience, and expired": forged(t, jwt.SigningMethodHS256, []byte(keyA), kid, claims(func(c jwt.MapClaims) {
-			c["aud"] = "ringback"
-			c["exp"] = now.Unix()
-		})),
+		"nothing":            "",
+		"a word":             "token",
+		"dots":               "..",
+		"two parts":          parts[0] + "." + parts[1],
+		"four parts":         genuine + "." + parts[2],
+		"no signature":       parts[0] + "." + parts[1] + ".",
+		"padded":             genuine + "=",
+		"a space after":      genuine + " ",
+		"a line break after": genuine + "\n",
+		"in upper case":      strings.ToUpper(genuine),
+		"twice":              genuine + genuine,
+		"cut":                genuine[:len(genuine)-1],
+		"in standard base64": parts[0] + "." + parts[1] + "." + standard + "=",
+		"very long":          strings.Repeat(genuine, 100),
+
+		"another job":    payload(`{"sub":"call/other","aud":["ringback/results"],"exp":4102444800}`),
+		"a later expiry": payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":4102444800}`),
+		"no claims":      payload(`null`),
+		"a list":         payload(`[]`),
+		"a huge expiry":  payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":1e308}`),
+
+		"alg none":                 forge(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, nil),
+		"alg none, with signature": algorithm(`{"alg":"none","typ":"JWT","kid":"` + kid + `"}`),
+		"alg None":                 encode(`{"alg":"None","kid":"`+kid+`"}`) + "." + parts[1] + ".",
+		"no alg":                   algorithm(`{"kid":"` + kid + `"}`),
+		"RS256":                    algorithm(`{"alg":"RS256","kid":"` + kid + `"}`),
+		"HS384":                    forge(t, jwt.SigningMethodHS384, []byte(keyA), kid, nil),
+		"HS512":                    forge(t, jwt.SigningMethodHS512, []byte(keyA), kid, nil),
+
+		"another key":                 signedBy(keyC, kid),
+		"an empty key":                signedBy("", kid),
+		"the kid as the key":          signedBy(kid, kid),
+		"another key, no kid":         signedBy(keyC, nil),
+		"another key, kid is numeric": signedBy(keyC, 1),
+
+		"no expiry":                     claiming(without("exp")),
+		"expiry is a text":              claiming(set("exp", "tomorrow")),
+		"no job":                        claiming(without("sub")),
+		"no job, and expired":           expired(without("sub")),
+		"no audience":                   claiming(without("aud")),
+		"no audience, and expired":      expired(without("aud")),
+		"another audience":              claiming(set("aud", "ringback")),
+		"another audience, and expired": expired(set("aud", "ringback")),
 	}
-	// Each character of the signature counts, with each of its bits.
+	// Each character of the signature counts, and each of its bits.
 	for i := range parts[2] {
 		for _, c := range "Aw-_9" {
 			if rune(parts[2][i]) != c {
-				rows["another signature "+string(c)+string(rune('a'+i))] = parts[0] + "." + parts[1] + "." + parts[2][:i] + string(c) + parts[2][i+1:]
+				rows["signature with "+string(c)+fmt.Sprint(" at ", i)] =
+					parts[0] + "." + parts[1] + "." + parts[2][:i] + string(c) + parts[2][i+1:]
 			}
 		}
 	}
-	last := parts[2][len(parts[2])-1]
-	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
-		if byte(c) != last {
-			rows["another end "+string(c)] = genuine[:len(genuine)-1] + string(c)
+	for _, c := range base64url {
+		if byte(c) != genuine[len(genuine)-1] {
+			rows["signature that ends in "+string(c)] = genuine[:len(genuine)-1] + string(c)
 		}
 	}
 	for name, token := range rows {
 		id, err := k.Verify(t.Context(), token, now)
 		if id != "" || !errors.Is(err, completion.ErrToken) {
 			t.Errorf("%s: %q, %v, want ErrToken", name, id, err)
+			continue
 		}
-		if err != nil && (len(token) > 9 && strings.Contains(err.Error(), token[:9]) || strings.Contains(err.Error(), header.Kid)) {
+		if len(token) > 9 && strings.Contains(err.Error(), token[:9]) || strings.Contains(err.Error(), kid) {
 			t.Errorf("%s: the error has the token: %v", name, err)
 		}
 	}
-	// Strangers who say that it is a known key, or say nothing, have nothing
-	// read anew.
+	// A token with a known kid, or without a kid, does not make Verify read the keys again.
 	if s.refreshes != 0 {
-		t.Errorf("the keys were read anew %d times", s.refreshes)
+		t.Errorf("the keys were read again %d times", s.refreshes)
 	}
 }
 
 func TestRotation(t *testing.T) {
-	verifies := func(k *completion.Keys, token string) error {
+	verify := func(k *completion.Keys, token string) error {
 		t.Helper()
 		id, err := k.Verify(t.Context(), token, now)
 		if err == nil && id != "call/tool" {
@@ -259,72 +270,85 @@ func TestRotation(t *testing.T) {
 	byOld, byNew := completion.NewKeys(stored(keyA), nil), completion.NewKeys(stored(keyB, keyA), nil)
 	oldToken, newToken := sign(t, byOld, "call/tool", deadline), sign(t, byNew, "call/tool", deadline)
 
-	t.Run("who has the new keys takes tokens of the old one", func(t *testing.T) {
-		if err := verifies(byNew, oldToken); err != nil {
+	t.Run("the new keys verify tokens of the old key", func(t *testing.T) {
+		if err := verify(byNew, oldToken); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("who has the old key takes tokens of the new one", func(t *testing.T) {
+	t.Run("a token of a new key makes Verify read again", func(t *testing.T) {
 		s := &source{old: keysOf(keyA), new: keysOf(keyB, keyA)}
 		k := completion.NewKeys(s, nil)
-		if err := verifies(k, newToken); err != nil || s.refreshes != 1 {
+		if err := verify(k, newToken); err != nil || s.refreshes != 1 {
 			t.Errorf("%v, after %d refreshes", err, s.refreshes)
 		}
-		if err := verifies(k, oldToken); err != nil || s.refreshes != 1 {
+		if err := verify(k, oldToken); err != nil || s.refreshes != 1 {
 			t.Errorf("the old one: %v, after %d refreshes", err, s.refreshes)
 		}
 	})
-	t.Run("once the old key is gone, its tokens are", func(t *testing.T) {
+	t.Run("tokens of a removed key are invalid", func(t *testing.T) {
 		s := stored(keyB)
-		if err := verifies(completion.NewKeys(s, nil), oldToken); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
+		if err := verify(completion.NewKeys(s, nil), oldToken); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
 			t.Errorf("%v, after %d refreshes", err, s.refreshes)
 		}
 	})
-	t.Run("back to the old key", func(t *testing.T) {
+	t.Run("a rotation can be undone", func(t *testing.T) {
 		s := stored(keyB, keyA)
 		k := completion.NewKeys(s, nil)
-		if err := verifies(k, newToken); err != nil {
+		if err := verify(k, newToken); err != nil {
 			t.Error(err)
 		}
 		s.store(keysOf(keyA))
-		if err := verifies(k, oldToken); err != nil {
+		if err := verify(k, oldToken); err != nil {
 			t.Error(err)
 		}
-		if err := verifies(k, newToken); !errors.Is(err, completion.ErrToken) {
+		if err := verify(k, newToken); !errors.Is(err, completion.ErrToken) {
 			t.Error(err)
 		}
 	})
-	t.Run("an expired token has nothing read anew", func(t *testing.T) {
+	t.Run("an expired token does not make Verify read again", func(t *testing.T) {
 		s := stored(keyA)
-		if _, err := completion.NewKeys(s, nil).Verify(t.Context(), oldToken, deadline.Add(time.Hour)); !errors.Is(err, completion.ErrExpired) || s.refreshes != 0 {
+		_, err := completion.NewKeys(s, nil).Verify(t.Context(), oldToken, deadline.Add(time.Hour))
+		if !errors.Is(err, completion.ErrExpired) || s.refreshes != 0 {
 			t.Errorf("%v, after %d refreshes", err, s.refreshes)
 		}
 	})
-	t.Run("broken keys do not take the place of good ones", func(t *testing.T) {
+	t.Run("broken keys do not replace good ones", func(t *testing.T) {
 		var log bytes.Buffer
 		s := stored(keyA)
 		k := completion.NewKeys(s, slog.New(slog.NewTextHandler(&log, nil)))
-		if err := verifies(k, oldToken); err != nil {
+		if err := verify(k, oldToken); err != nil {
 			t.Fatal(err)
 		}
 		s.store(`{"current":"planted"}`)
-		for range 3 {
-			if err := verifies(k, oldToken); err != nil {
-				t.Error(err)
-			}
-			if err := verifies(k, newToken); !errors.Is(err, completion.ErrToken) {
-				t.Error(err)
-			}
+		if err := verify(k, oldToken); err != nil {
+			t.Error(err)
+		}
+		if err := verify(k, newToken); !errors.Is(err, completion.ErrToken) {
+			t.Error(err)
 		}
 		if n := strings.Count(log.String(), "level=ERROR"); n != 1 || strings.Contains(log.String(), "planted") {
 			t.Errorf("%d errors in the log, want 1 without the key:\n%s", n, log.String())
 		}
 	})
+	t.Run("keys that cannot be read again stay in use", func(t *testing.T) {
+		s := &failing{source: stored(keyA)}
+		if err := verify(completion.NewKeys(s, nil), newToken); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
+			t.Errorf("%v, after %d refreshes", err, s.refreshes)
+		}
+	})
+}
+
+// failing is a source that cannot be refreshed.
+type failing struct{ *source }
+
+func (f *failing) Refresh(ctx context.Context) (string, error) {
+	_, _ = f.source.Refresh(ctx)
+	return "", errors.New("throttled")
 }
 
 func TestKeys(t *testing.T) {
 	long := strings.Repeat("k", 32)
-	for name, row := range map[string]struct{ text, says string }{ // says is empty where they are good
+	for name, row := range map[string]struct{ text, says string }{ // says is empty if they are usable
 		"long enough":        {keysOf(long), ""},
 		"many bytes":         {keysOf(strings.Repeat("語", 32)), ""},
 		"two":                {keysOf(long, keyA), ""},
@@ -359,7 +383,8 @@ func TestKeys(t *testing.T) {
 			}
 			_, verifyErr := k.Verify(t.Context(), "a.b.c", now)
 			for _, err := range []error{err, verifyErr} {
-				if !errors.Is(err, completion.ErrKeys) || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "planted") {
+				if !errors.Is(err, completion.ErrKeys) || !strings.Contains(err.Error(), row.says) ||
+					strings.Contains(err.Error(), "planted") {
 					t.Errorf("error %v, want one that says %q and no key", err, row.says)
 				}
 			}
@@ -367,33 +392,20 @@ func TestKeys(t *testing.T) {
 	}
 	down := errors.New("the service is down")
 	k := completion.NewKeys(&source{err: down}, nil)
-	if _, err := k.Sign(t.Context(), "call/tool", deadline); !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
-		t.Errorf("keys that cannot be read: %v", err)
+	_, signErr := k.Sign(t.Context(), "call/tool", deadline)
+	_, verifyErr := k.Verify(t.Context(), "a.b.c", now)
+	for _, err := range []error{signErr, verifyErr} {
+		if !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
+			t.Errorf("unreadable keys: %v", err)
+		}
 	}
-	if _, err := k.Verify(t.Context(), "a.b.c", now); !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
-		t.Errorf("keys that cannot be read: %v", err)
-	}
-}
-
-func TestRefreshFails(t *testing.T) {
-	token := sign(t, completion.NewKeys(stored(keyB), nil), "call/tool", deadline)
-	s := &failing{source: stored(keyA)}
-	if _, err := completion.NewKeys(s, nil).Verify(t.Context(), token, now); !errors.Is(err, completion.ErrToken) || s.refreshes != 1 {
-		t.Errorf("%v, after %d refreshes", err, s.refreshes)
-	}
-}
-
-// failing is a source that can only be read as it was.
-type failing struct{ *source }
-
-func (f *failing) Refresh(ctx context.Context) (string, error) {
-	_, _ = f.source.Refresh(ctx)
-	return "", errors.New("throttled")
 }
 
 func TestURLs(t *testing.T) {
 	k := completion.NewKeys(stored(keyA), nil)
-	for _, base := range []string{"https://api.example.com/results/", "https://api.example.com/results", "http://127.0.0.1:8787/results/"} {
+	for _, base := range []string{
+		"https://api.example.com/results/", "https://api.example.com/results", "http://127.0.0.1:8787/results/",
+	} {
 		urls, err := completion.NewURLs(k, base)
 		if err != nil {
 			t.Fatal(err)
@@ -407,13 +419,17 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: %q, %v", base, id, err)
 		}
 	}
-	for _, base := range []string{"", "results", "/results/", "api.example.com/results/", "ftp://example.com/", "https:///results/",
-		"https://example.com/results/?token=", "https://example.com/#", "https://planted@example.com/", "https://exa mple.com/"} {
-		if _, err := completion.NewURLs(k, base); (err == nil) != (base == "https://example.com/#") { // an empty fragment is none
+	for _, base := range []string{
+		"", "results", "/results/", "api.example.com/results/", "ftp://example.com/", "https:///results/",
+		"https://example.com/results/?token=", "https://example.com/#x", "https://planted@example.com/",
+		"https://exa mple.com/",
+	} {
+		if _, err := completion.NewURLs(k, base); err == nil || strings.Contains(err.Error(), "planted") {
 			t.Errorf("%q: error %v", base, err)
 		}
 	}
-	urls, err := completion.NewURLs(completion.NewKeys(&source{err: errors.New("down")}, nil), "https://api.example.com/results/")
+	unreadable := completion.NewKeys(&source{err: errors.New("down")}, nil)
+	urls, err := completion.NewURLs(unreadable, "https://api.example.com/results/")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,29 +460,30 @@ func TestConcurrentUse(t *testing.T) {
 	using.Wait()
 }
 
-// FuzzVerify looks for a token that was not signed and is let in all the same,
-// and for one that was and is not.
+// FuzzVerify looks for an unsigned token that is accepted, and for a signed one that is refused.
 func FuzzVerify(f *testing.F) {
 	k := completion.NewKeys(stored(keyA, keyB), slog.New(slog.DiscardHandler))
 	genuine := sign(f, k, "call/tool", deadline)
 	parts := strings.Split(genuine, ".")
+	encode := func(json string) string { return base64.RawURLEncoding.EncodeToString([]byte(json)) }
 	f.Add(genuine, "call/tool", int64(0))
 	f.Add(parts[0]+"..", "\x00", int64(1))
-	f.Add(base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+"."+parts[1]+".", "ä/ö", int64(-1))
-	f.Add(parts[0]+"."+base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1e999,"aud":{},"sub":1}`))+"."+parts[2], "x", int64(1<<62))
+	f.Add(encode(`{"alg":"none"}`)+"."+parts[1]+".", "ä/ö", int64(-1))
+	f.Add(parts[0]+"."+encode(`{"exp":1e999,"aud":{},"sub":1}`)+"."+parts[2], "x", int64(1<<62))
 	f.Fuzz(func(t *testing.T, token, id string, nanos int64) {
-		if got, err := k.Verify(t.Context(), token, now); token != genuine && (got != "" || !errors.Is(err, completion.ErrToken)) {
-			t.Fatalf("%q was let in as %q, %v", token, got, err)
+		got, err := k.Verify(t.Context(), token, now)
+		if token != genuine && (got != "" || !errors.Is(err, completion.ErrToken)) {
+			t.Fatalf("%q was accepted as %q, %v", token, got, err)
 		}
 		expires := now.Add(time.Duration(nanos))
 		signed, err := k.Sign(t.Context(), id, expires)
-		if (err == nil) != (id != "" && utf8.ValidString(id) && expires.Unix() > 0) && len(id) < 1000 {
+		if valid := id != "" && utf8.ValidString(id) && expires.Unix() > 0; (err == nil) != valid && len(id) < 1000 {
 			t.Fatalf("signing %q until %s: %v", id, expires, err)
 		}
 		if err != nil {
 			return
 		}
-		got, err := k.Verify(t.Context(), signed, now)
+		got, err = k.Verify(t.Context(), signed, now)
 		switch {
 		case err == nil && got == id && !expires.Before(now.Truncate(time.Second)):
 		case errors.Is(err, completion.ErrExpired) && got == "" && expires.Before(now):

@@ -21,9 +21,8 @@ func (f Fixed) Get(context.Context) (string, error) { return string(f), nil }
 // Refresh returns the secret.
 func (f Fixed) Refresh(context.Context) (string, error) { return string(f), nil }
 
-// Parsed is a secret in the form in which it is used. It parses each value of
-// its source once. It reads nothing before it is used, and is safe for use by
-// several goroutines.
+// Parsed is a secret in the form in which it is used. It parses each value of its source once. It
+// reads nothing before it is used, and is safe for use by several goroutines.
 type Parsed[T any] struct {
 	source Source
 	parse  func(text string) (*T, error)
@@ -35,9 +34,8 @@ type Parsed[T any] struct {
 	parsed *T     // the last usable value; nil means there was none
 }
 
-// NewParsed returns the secret of a source. name says in the log which one it
-// is. An error of parse must not hold any part of the text. A nil log means
-// [slog.Default].
+// NewParsed returns the secret of a source. name identifies it in the log. An error of parse must not
+// contain any part of the text. A nil log means [slog.Default].
 func NewParsed[T any](source Source, name string, parse func(text string) (*T, error), log *slog.Logger) *Parsed[T] {
 	if log == nil {
 		log = slog.Default()
@@ -45,9 +43,8 @@ func NewParsed[T any](source Source, name string, parse func(text string) (*T, e
 	return &Parsed[T]{source: source, parse: parse, name: name, log: log}
 }
 
-// Get returns the current value. If the source holds an unusable one, Get
-// returns the value before it. An error means that there never was a usable
-// value; it says what is wrong and holds nothing of the secret.
+// Get returns the current value. If the source holds an unusable value, Get returns the last usable
+// one. An error means that there never was one; it contains nothing of the secret.
 func (p *Parsed[T]) Get(ctx context.Context) (*T, error) {
 	text, err := p.source.Get(ctx)
 	if err != nil {
@@ -56,8 +53,8 @@ func (p *Parsed[T]) Get(ctx context.Context) (*T, error) {
 	return p.of(ctx, text)
 }
 
-// Newer returns the value that was stored a moment ago, or stale if there is
-// none. How often it reads the source is up to [Source.Refresh].
+// Newer returns the value that was stored since stale was read, or stale if there is none. The source
+// decides how often it is read (see [Secret.Refresh]).
 func (p *Parsed[T]) Newer(ctx context.Context, stale *T) *T {
 	text, err := p.source.Refresh(ctx)
 	if err != nil {
@@ -83,9 +80,9 @@ func (p *Parsed[T]) of(ctx context.Context, text string) (*T, error) {
 	case p.parsed == nil:
 		return nil, err
 	default:
-		// An operator stored a broken secret. The one before still serves
-		// genuine requests. Log this once, not for every request.
-		p.log.ErrorContext(ctx, "cannot use changed secret; using the one before", "secret", p.name, "error", err)
+		// An operator stored a broken secret. The last usable one still serves genuine requests.
+		// This is logged once, not for each request.
+		p.log.ErrorContext(ctx, "cannot use changed secret; using the last usable value", "secret", p.name, "error", err)
 	}
 	p.text = text
 	return p.parsed, nil

@@ -1,4 +1,4 @@
-// Package secret reads secrets and keeps them for a while.
+// Package secret reads secrets and keeps them for some minutes.
 package secret
 
 import (
@@ -10,14 +10,12 @@ import (
 )
 
 const (
-	// MaxAge is how old a value may become before it is read again.
+	// MaxAge is the age at which a value is read again.
 	MaxAge = 5 * time.Minute
-	// minAge keeps strangers, whose requests ask for newer values, from
-	// causing a request each; and a failing service from being asked every
-	// time.
+	// minAge is the minimum time between two reads. It keeps attackers, whose requests ask for newer
+	// values, from causing a read each, and a failing service from being asked all the time.
 	minAge = 10 * time.Second
-	// refreshTimeout bounds a read that an old value can stand in for, as
-	// somebody waits meanwhile.
+	// refreshTimeout bounds a read if there is a cached value, since a caller waits meanwhile.
 	refreshTimeout = 2 * time.Second
 )
 
@@ -30,11 +28,11 @@ type Secret struct {
 	mu     sync.Mutex
 	value  string
 	readAt time.Time // when the value was read; zero means never
-	tried  time.Time // when it was last tried to be read
+	tried  time.Time // when a read was last tried
 }
 
-// New makes a secret of the function that reads it. now and log may be nil
-// and then are [time.Now] and [slog.Default].
+// New returns a secret that is read with a function. A nil now means [time.Now], and a nil log means
+// [slog.Default].
 func New(read func(context.Context) (string, error), now func() time.Time, log *slog.Logger) *Secret {
 	if now == nil {
 		now = time.Now
@@ -45,15 +43,14 @@ func New(read func(context.Context) (string, error), now func() time.Time, log *
 	return &Secret{read: read, now: now, log: log}
 }
 
-// Get gives the value, read again where it is older than [MaxAge]. While it
-// cannot be read, the old value goes on; the error means that there never was
-// one.
+// Get returns the value, and reads it again if it is older than [MaxAge]. If that fails, Get returns
+// the cached value. An error means that no value was ever read.
 func (s *Secret) Get(ctx context.Context) (string, error) { return s.get(ctx, MaxAge) }
 
-// Refresh gives the value, read again unless that was tried a few seconds ago.
+// Refresh returns the value, and reads it again unless a read was tried in the last ten seconds.
 func (s *Secret) Refresh(ctx context.Context) (string, error) { return s.get(ctx, minAge) }
 
-var errUnread = errors.New("the secret could not be read a moment ago")
+var errUnread = errors.New("cannot read the secret; it was tried a moment ago")
 
 func (s *Secret) get(ctx context.Context, age time.Duration) (string, error) {
 	s.mu.Lock()
@@ -79,7 +76,7 @@ func (s *Secret) get(ctx context.Context, age time.Duration) (string, error) {
 	case s.readAt.IsZero():
 		return "", err
 	default:
-		s.log.WarnContext(ctx, "a secret cannot be read again; its old value goes on", "error", err)
+		s.log.WarnContext(ctx, "cannot refresh secret; using cached value", "error", err)
 	}
 	return s.value, nil
 }

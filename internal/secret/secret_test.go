@@ -16,15 +16,14 @@ import (
 	"github.com/ringback/ringback/internal/secret"
 )
 
-// TestSecret asks for a secret at several moments. The service's value is the
-// number of times it was read.
+// TestSecret reads a secret at several times. Its value is the number of times that the service was asked.
 func TestSecret(t *testing.T) {
 	type step struct {
 		at      time.Duration // since the start
 		refresh bool          // Refresh, not Get
 		down    bool          // the service fails
 		want    string        // the value; empty means an error
-		reads   int           // how often the service was asked, up to now
+		reads   int           // how often the service was asked so far
 	}
 	const get, refresh = false, true
 	const up, down = false, true
@@ -52,7 +51,7 @@ func TestSecret(t *testing.T) {
 			{10 * time.Second, refresh, up, "2", 2},
 			{10*time.Second + secret.MaxAge - 1, get, up, "2", 2},
 		},
-		"the old value goes on while the service fails": {
+		"the cached value is used while the service fails": {
 			{0, get, up, "1", 1},
 			{secret.MaxAge, get, down, "1", 2},
 			{secret.MaxAge + 10*time.Second, get, down, "1", 3},
@@ -60,7 +59,7 @@ func TestSecret(t *testing.T) {
 			{25 * time.Hour, get, up, "5", 5},
 			{25*time.Hour + time.Minute, get, up, "5", 5},
 		},
-		"an outage is asked about every 10 seconds at most": {
+		"a failing service is asked every 10 seconds at most": {
 			{0, get, up, "1", 1},
 			{secret.MaxAge, get, down, "1", 2},
 			{secret.MaxAge + 1, get, down, "1", 2},
@@ -78,7 +77,7 @@ func TestSecret(t *testing.T) {
 		},
 		"there never was a value": {
 			{0, get, down, "", 1},
-			{1, get, up, "", 1}, // a failing service is not asked by every caller
+			{1, get, up, "", 1}, // not every caller asks a failing service
 			{time.Second - 1, refresh, up, "", 1},
 			{time.Second, get, down, "", 2},
 			{2 * time.Second, get, up, "3", 3},
@@ -130,13 +129,14 @@ func TestOutageIsLogged(t *testing.T) {
 		}
 		down, now = true, now.Add(secret.MaxAge)
 	}
-	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "throttled") || strings.Contains(log.String(), "the value") {
-		t.Errorf("log:\n%s", log.String())
+	logged := log.String()
+	if !strings.Contains(logged, "level=WARN") || !strings.Contains(logged, "throttled") ||
+		strings.Contains(logged, "the value") {
+		t.Errorf("log:\n%s", logged)
 	}
 }
 
-// TestHangingService tests that nobody waits long for a newer value where there
-// is an old one.
+// TestHangingService checks that no caller waits long for a newer value if there is a cached one.
 func TestHangingService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := false
@@ -169,7 +169,7 @@ func TestConcurrentGetsReadOnce(t *testing.T) {
 	all.Add(callers)
 	s := secret.New(func(context.Context) (string, error) {
 		reads.Add(1)
-		all.Wait() // until everybody asks
+		all.Wait() // until all callers ask
 		return "value", nil
 	}, nil, nil)
 	var asking sync.WaitGroup

@@ -25,7 +25,6 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
-	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
@@ -86,7 +85,7 @@ type world struct {
 	out       *results
 	jobs      *memqueue.Queue // with the limits of a deployment
 	dead      *memqueue.Queue
-	schedules *memschedule.Scheduler
+	schedules *memqueue.Scheduler
 	urls      process.Completions // nil: there are none
 	limits    limits.Limits
 	handler   *process.Handler
@@ -149,7 +148,7 @@ func inWorldOf(t *testing.T, tools []asynctool.Definition, test func(t *testing.
 			MaxReceives: w.limits.JobsMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 			t.Fatal(err)
 		}
-		w.schedules = memschedule.New(w.jobs)
+		w.schedules = memqueue.NewScheduler(w.jobs)
 		defer w.schedules.Close()
 		w.deploy()
 		test(t, w)

@@ -1,6 +1,6 @@
 // Package queue defines the messages of the queues and the names of the schedules that
 // send messages later. The packages sqsqueue and memqueue implement queues, scheduler and
-// memschedule implement schedules; queuetest and scheduletest are their contracts.
+// memqueue implement schedules; queuetest and scheduletest are their contracts.
 package queue
 
 import (

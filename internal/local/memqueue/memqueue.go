@@ -2,7 +2,8 @@
 // SQS queue with an AWS Lambda event source mapping: visibility timeout, receive
 // count, delays, batching window, partial batch responses and a dead-letter queue.
 // It calls a handler with the events that Lambda would pass, so that a handler
-// cannot tell the difference.
+// cannot tell the difference. A [Scheduler] sends to it at a later time, as
+// EventBridge Scheduler does. Both are for local runs and tests.
 package memqueue
 
 import (

@@ -26,7 +26,6 @@ import (
 	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/membus"
 	"github.com/ringback/ringback/internal/local/memqueue"
-	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/process"
@@ -123,7 +122,7 @@ type Pipeline struct {
 	Callback memqueue.Handler // handles the results queue
 
 	Queues
-	Schedules *memschedule.Scheduler
+	Schedules *memqueue.Scheduler
 	Records   *memtable.Store
 	Table     *jobtable.Table // on the decorated store
 	Calls     *simcall.Calls  // get every control message, unless Decorators.Control replaces them
@@ -153,7 +152,7 @@ func New(cfg Config) (*Pipeline, error) {
 		keys := cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))
 		w.keys = completion.NewKeys(secret.Fixed(keys), w.log("ack"))
 	}
-	p.Schedules = memschedule.New(w.jobs)
+	p.Schedules = memqueue.NewScheduler(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
 	p.Table = jobtable.New(w.store)
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())

@@ -1,6 +1,4 @@
-// Package memschedule keeps one-time schedules in memory, as EventBridge Scheduler
-// does. It is for local runs and tests.
-package memschedule
+package memqueue
 
 import (
 	"context"
@@ -35,8 +33,8 @@ type entry struct {
 	pause time.Duration // before the next try
 }
 
-// ErrClosed means that the scheduler was closed.
-var ErrClosed = errors.New("the scheduler is closed")
+// ErrSchedulerClosed means that the scheduler was closed.
+var ErrSchedulerClosed = errors.New("the scheduler is closed")
 
 const (
 	// After firstPause, a message that cannot be sent is tried again. Each further
@@ -45,8 +43,8 @@ const (
 	maxPause   = time.Minute
 )
 
-// New returns a scheduler without schedules. It must be closed.
-func New(queue Sender) *Scheduler {
+// NewScheduler returns a scheduler without schedules. It must be closed.
+func NewScheduler(queue Sender) *Scheduler {
 	ctx, end := context.WithCancel(context.Background())
 	return &Scheduler{queue: queue, ctx: ctx, end: end, kept: make(map[string]*entry)}
 }
@@ -70,7 +68,7 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
-		return fmt.Errorf("schedule %s: %w", name, ErrClosed)
+		return fmt.Errorf("schedule %s: %w", name, ErrSchedulerClosed)
 	}
 	if s.kept[name] != nil {
 		return nil

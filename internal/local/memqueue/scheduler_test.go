@@ -1,4 +1,4 @@
-package memschedule_test
+package memqueue_test
 
 import (
 	"context"
@@ -12,12 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/local/memqueue"
-	"github.com/ringback/ringback/internal/local/memschedule"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/scheduletest"
 )
 
-func TestContract(t *testing.T) {
+func TestSchedulerContract(t *testing.T) {
 	scheduletest.Run(t, func(t *testing.T, test func(t *testing.T, s scheduletest.Subject)) {
 		synctest.Test(t, func(t *testing.T) {
 			q, err := memqueue.New(memqueue.Config{Name: "jobs"})
@@ -38,7 +37,7 @@ func TestContract(t *testing.T) {
 					return events.SQSEventResponse{}, nil
 				})
 			})
-			s := memschedule.New(q)
+			s := memqueue.NewScheduler(q)
 			test(t, scheduletest.Subject{
 				Scheduler: s,
 				Now:       time.Now,
@@ -62,10 +61,10 @@ func TestContract(t *testing.T) {
 	})
 }
 
-func TestExactly(t *testing.T) {
+func TestSchedulerSendsOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &sender{}
-		s := memschedule.New(q)
+		s := memqueue.NewScheduler(q)
 		defer s.Close()
 		for name, ahead := range map[string]time.Duration{
 			"past": -time.Hour, "now": 0, "soon": 1, "later": 20 * time.Minute,
@@ -83,9 +82,9 @@ func TestExactly(t *testing.T) {
 	})
 }
 
-// TestTriesAgain tests that a message that cannot be sent is tried again, less and
+// TestSchedulerTriesAgain tests that a message that cannot be sent is tried again, less and
 // less often, until it can be sent or is cancelled.
-func TestTriesAgain(t *testing.T) {
+func TestSchedulerTriesAgain(t *testing.T) {
 	for name, row := range map[string]struct {
 		wellAfter, cancelAfter time.Duration
 		want                   []time.Duration // when it was tried
@@ -106,7 +105,7 @@ func TestTriesAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := &sender{well: time.Now().Add(row.wellAfter)}
-				s := memschedule.New(q)
+				s := memqueue.NewScheduler(q)
 				defer s.Close()
 				if err := s.At(t.Context(), "a", time.Now(), "x"); err != nil {
 					t.Fatal(err)
@@ -130,15 +129,15 @@ func TestTriesAgain(t *testing.T) {
 	}
 }
 
-// TestWhileSending tests a schedule whose message takes long to send.
-func TestWhileSending(t *testing.T) {
+// TestSchedulerWhileSending tests a schedule whose message takes long to send.
+func TestSchedulerWhileSending(t *testing.T) {
 	for name, well := range map[string]time.Duration{
 		"cancelled and sent": 0, "cancelled and not sent": time.Hour,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := &sender{slow: time.Minute, well: time.Now().Add(well)}
-				s := memschedule.New(q)
+				s := memqueue.NewScheduler(q)
 				defer s.Close()
 				if err := s.At(t.Context(), "a", time.Now(), "first"); err != nil {
 					t.Fatal(err)
@@ -160,7 +159,7 @@ func TestWhileSending(t *testing.T) {
 	t.Run("made again", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := &sender{slow: time.Minute}
-			s := memschedule.New(q)
+			s := memqueue.NewScheduler(q)
 			defer s.Close()
 			if err := s.At(t.Context(), "a", time.Now(), "first"); err != nil {
 				t.Fatal(err)
@@ -176,7 +175,7 @@ func TestWhileSending(t *testing.T) {
 	t.Run("closed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := &sender{slow: time.Minute}
-			s := memschedule.New(q)
+			s := memqueue.NewScheduler(q)
 			if err := s.At(t.Context(), "a", time.Now(), "x"); err != nil {
 				t.Fatal(err)
 			}
@@ -194,17 +193,17 @@ func TestWhileSending(t *testing.T) {
 	})
 }
 
-func TestClose(t *testing.T) {
+func TestSchedulerClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &sender{}
-		s := memschedule.New(q)
+		s := memqueue.NewScheduler(q)
 		if err := s.At(t.Context(), "a", time.Now().Add(time.Hour), "x"); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()
 		s.Close()
-		if err := s.At(t.Context(), "b", time.Now().Add(time.Hour), "x"); !errors.Is(err, memschedule.ErrClosed) {
-			t.Errorf("error %v, want %v", err, memschedule.ErrClosed)
+		if err := s.At(t.Context(), "b", time.Now().Add(time.Hour), "x"); !errors.Is(err, memqueue.ErrSchedulerClosed) {
+			t.Errorf("error %v, want %v", err, memqueue.ErrSchedulerClosed)
 		}
 		time.Sleep(24 * time.Hour)
 		q.check(t, nil)

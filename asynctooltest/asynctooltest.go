@@ -44,9 +44,9 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 )
@@ -274,7 +274,7 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 type deployment struct {
 	*pipeline.Pipeline
 	cfg     pipeline.Config
-	limits  limits.Limits
+	limits  queue.Limits
 	skipped time.Duration // how far its clock is ahead
 	log     bytes.Buffer
 
@@ -289,7 +289,7 @@ type deployment struct {
 }
 
 func newDeployment(tools *asynctool.Set) (*deployment, error) {
-	d := &deployment{limits: limits.Of(tools)}
+	d := &deployment{limits: queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts())}
 	d.cfg = pipeline.Config{
 		Tools:         tools,
 		CompletionURL: "https://example.invalid/results/",

@@ -28,7 +28,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -238,7 +238,7 @@ type Ringback struct {
 	nextCall      bool          // some tool keeps results for the customer's next call
 	oldestJob     time.Duration // may be in its queue before an operator is told
 	oldestResult  time.Duration // the same
-	limits        limits.Limits
+	limits        queue.Limits
 	binaries      string
 	scheduleRole  awsiam.Role
 	undelivered   awsevents.Rule
@@ -262,7 +262,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r := &Ringback{
 		Construct: constructs.NewConstruct(scope, jsii.String(id)),
 		props:     props,
-		limits:    limits.Of(set),
+		limits:    queue.LimitsFor(set.MaxTimeout(), set.MaxAttempts()),
 		nextCall: slices.ContainsFunc(set.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall
 		}),

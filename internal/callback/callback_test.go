@@ -25,7 +25,6 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/queue"
@@ -221,7 +220,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := limits.Of(none)
+	l := queue.LimitsFor(none.MaxTimeout(), none.MaxAttempts())
 	if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,6 @@ import (
 
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
@@ -367,7 +366,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) makeQueues(receives int) {
 	var err error
-	l.Queues, err = pipeline.NewQueues(limits.Limits{
+	l.Queues, err = pipeline.NewQueues(queue.Limits{
 		ProcessTimeout: labProcessTimeout * l.beat, JobsVisibility: labVisibility * l.beat, JobsMaxReceives: receives,
 		CallbackTimeout: labBackTimeout, ResultVisibility: labVisibility * l.beat, ResultMaxReceives: labResultReceives,
 	}, memqueue.Config{BatchSize: 1, Concurrency: 8, Log: l.log(setting{})})

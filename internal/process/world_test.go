@@ -23,7 +23,6 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/process"
@@ -87,7 +86,7 @@ type world struct {
 	dead      *memqueue.Queue
 	schedules *memqueue.Scheduler
 	urls      process.Completions // nil: there are none
-	limits    limits.Limits
+	limits    queue.Limits
 	handler   *process.Handler
 	log       *slog.Logger
 	start     time.Time
@@ -136,7 +135,7 @@ func inWorldOf(t *testing.T, tools []asynctool.Definition, test func(t *testing.
 		}), nil))
 		w := &world{
 			t: t, set: set, log: log, store: new(memtable.Store), out: &results{start: time.Now()},
-			limits: limits.Of(set), start: time.Now(),
+			limits: queue.LimitsFor(set.MaxTimeout(), set.MaxAttempts()), start: time.Now(),
 		}
 		w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
 		w.customers = jobtable.NewCustomers(w.store.Customers())

@@ -1,6 +1,7 @@
-// Package queue defines the messages of the queues and the names of the schedules that
-// send messages later. The packages sqsqueue and memqueue implement queues, scheduler and
-// memqueue implement schedules; queuetest and scheduletest are their contracts.
+// Package queue defines the messages of the queues, the names of the schedules that send
+// messages later, and the limits of the functions behind the queues. The packages
+// sqsqueue, scheduler and memqueue implement queues and schedules; queuetest and
+// scheduletest are their contracts.
 package queue
 
 import (

@@ -23,7 +23,6 @@ import (
 	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/membus"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
@@ -134,7 +133,7 @@ func New(cfg Config) (*Pipeline, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	queues, err := NewQueues(limits.Of(cfg.Tools), memqueue.Config{Concurrency: cfg.Concurrency, Log: cfg.Log})
+	queues, err := NewQueues(queue.LimitsFor(cfg.Tools.MaxTimeout(), cfg.Tools.MaxAttempts()), memqueue.Config{Concurrency: cfg.Concurrency, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

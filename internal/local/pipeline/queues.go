@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/ringback/ringback/internal/limits"
 	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/queue"
 )
 
 // Queues are the queues between the functions.
@@ -16,7 +16,7 @@ type Queues struct {
 
 // NewQueues returns empty queues with the limits of l. Everything else is as in
 // base, except the names.
-func NewQueues(l limits.Limits, base memqueue.Config) (Queues, error) {
+func NewQueues(l queue.Limits, base memqueue.Config) (Queues, error) {
 	if base.Log == nil {
 		base.Log = slog.Default()
 	}

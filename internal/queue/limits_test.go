@@ -1,4 +1,4 @@
-package limits_test
+package queue_test
 
 import (
 	"context"
@@ -7,12 +7,12 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/limits"
+	"github.com/ringback/ringback/internal/queue"
 )
 
-// TestOf tests the purpose of each limit, with the shortest and the longest tools that
+// TestLimits tests the purpose of each limit, with the shortest and the longest tools that
 // are possible.
-func TestOf(t *testing.T) {
+func TestLimits(t *testing.T) {
 	run := func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
 		return asynctool.Text("x"), nil
 	}
@@ -25,7 +25,7 @@ func TestOf(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := limits.Of(set)
+			l := queue.LimitsFor(set.MaxTimeout(), set.MaxAttempts())
 			if l.ProcessTimeout <= tool.Timeout || l.ProcessTimeout > 15*time.Minute {
 				t.Errorf(
 					"the process function may run for %s and its tool for %s; Lambda allows 15 minutes", l.ProcessTimeout,

@@ -49,13 +49,13 @@ func build() (*callback.Handler, error) {
 	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
-		Table:       jobtable.New(store),
-		Calls:       calls,
-		Results:     sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
-		Events:      eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
-		CallTracker: jobtable.NewCallTracker(store.Calls()),
-		Customers:   jobtable.NewCustomers(store.Customers()),
-		Text:        &text,
+		Table:         jobtable.New(store),
+		ControlClient: calls,
+		Results:       sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
+		Events:        eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
+		CallTracker:   jobtable.NewCallTracker(store.Calls()),
+		Customers:     jobtable.NewCustomers(store.Customers()),
+		Text:          &text,
 	}
 	if err := outbound(aws, e, &cfg); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) er
 	if err != nil {
 		return err
 	}
-	cfg.Chats = outbound
+	cfg.ChatClient = outbound
 	if e.CallBackHours == "" {
 		return nil
 	}
@@ -84,6 +84,6 @@ func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) er
 	if err != nil {
 		return err
 	}
-	cfg.OutboundCalls = &callback.OutboundCalls{Caller: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
+	cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
 	return nil
 }

@@ -47,7 +47,7 @@ func atOnce(now time.Time) time.Time { return now }
 
 // calling has customers called back by c, at any time.
 func calling(c *caller) func(*callback.Config) {
-	return func(cfg *callback.Config) { cfg.OutboundCalls = &callback.OutboundCalls{Caller: c, Next: atOnce} }
+	return func(cfg *callback.Config) { cfg.OutboundCalls = &callback.OutboundCalls{Client: c, Next: atOnce} }
 }
 
 // inCallingWorld has a call that is gone, and customers who can be called back.
@@ -436,7 +436,7 @@ func TestCallBackAtVapi(t *testing.T) {
 			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
 			w := newWorld(t, func(cfg *callback.Config) {
 				cfg.Results = hidden
-				cfg.OutboundCalls = &callback.OutboundCalls{Caller: outbound, Next: func(time.Time) time.Time { return tomorrow }}
+				cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: func(time.Time) time.Time { return tomorrow }}
 			})
 			w.calls.answer = always(gone)
 			o := w.after(job.AfterCallOutboundCall)

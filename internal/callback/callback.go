@@ -52,13 +52,13 @@ type Table interface {
 	Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error
 }
 
-// Calls reaches the calls.
-type Calls interface {
+// ControlClient posts control messages to calls.
+type ControlClient interface {
 	Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt
 }
 
-// Chats reaches the chats.
-type Chats interface {
+// ChatClient posts to chats.
+type ChatClient interface {
 	Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt
 }
 
@@ -79,19 +79,19 @@ type Events interface {
 	SendUndelivered(ctx context.Context, u job.Undelivered) error
 }
 
-// Config is what a handler is made of. All of it is required but Chats and what
+// Config is what a handler is made of. All of it is required but ChatClient and what
 // follows.
 type Config struct {
-	Table       Table
-	Calls       Calls
-	Results     batch.Queue // the queue that the outcomes come from
-	Events      Events
-	CallTracker CallTracker
-	Customers   Customers
+	Table         Table
+	ControlClient ControlClient
+	Results       batch.Queue // the queue that the outcomes come from
+	Events        Events
+	CallTracker   CallTracker
+	Customers     Customers
 
-	// Chats takes the results of chats, which have no control URL. Nil means
+	// ChatClient takes the results of chats, which have no control URL. Nil means
 	// that they are announced.
-	Chats Chats
+	ChatClient ChatClient
 
 	// CallBack has customers called back, for tools that want that. Nil means
 	// that their results are announced.
@@ -109,10 +109,10 @@ type Handler struct{ cfg Config }
 
 // New makes a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Table == nil || cfg.Calls == nil || cfg.Results == nil || cfg.Events == nil || cfg.CallTracker == nil || cfg.Customers == nil {
+	if cfg.Table == nil || cfg.ControlClient == nil || cfg.Results == nil || cfg.Events == nil || cfg.CallTracker == nil || cfg.Customers == nil {
 		return nil, errors.New("the callback handler needs a table with its calls and customers, a control client, the results queue and an announcer")
 	}
-	if cfg.OutboundCalls != nil && (cfg.OutboundCalls.Caller == nil || cfg.OutboundCalls.Next == nil) {
+	if cfg.OutboundCalls != nil && (cfg.OutboundCalls.Client == nil || cfg.OutboundCalls.Next == nil) {
 		return nil, errors.New("to call customers back, the callback handler needs a caller and its hours")
 	}
 	if cfg.Text == nil {
@@ -208,7 +208,7 @@ func (h *Handler) tell(ctx context.Context, rounds rounds, id string, o job.Outc
 	case !t.record.OutboundCallAt.IsZero():
 		// The function died while it called the customer back.
 		return t.announce(ctx, job.ReasonOutboundCallUnconfirmed, "the customer was called back at "+t.record.OutboundCallAt.Format(time.RFC3339)+", or about to be")
-	case o.Call.ControlURL == "" && (!o.Call.Chat() || h.cfg.Chats == nil):
+	case o.Call.ControlURL == "" && (!o.Call.Chat() || h.cfg.ChatClient == nil):
 		return t.giveUp(ctx, job.ReasonNoControlURL, "the webhook named no control URL")
 	case h.cfg.Now().After(o.Deadline):
 		return t.giveUp(ctx, job.ReasonDeadline, "its deadline was "+o.Deadline.Format(time.RFC3339))
@@ -253,7 +253,7 @@ func (t *delivery) post(ctx context.Context, round *round, id string) (vapiclien
 		if err != nil {
 			return vapiclient.Receipt{}, err
 		}
-		return t.cfg.Chats.Chat(ctx, vapiclient.NewChat{
+		return t.cfg.ChatClient.Chat(ctx, vapiclient.NewChat{
 			SessionID: t.outcome.Call.SessionID, PreviousChatID: t.outcome.Call.ID, AssistantID: t.outcome.Call.AssistantID, Content: content,
 		}), nil
 	}
@@ -263,12 +263,12 @@ func (t *delivery) post(ctx context.Context, round *round, id string) (vapiclien
 	}
 	added, ok := m.(vapi.AddMessage)
 	if !ok {
-		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, m), nil
+		return t.cfg.ControlClient.Post(ctx, t.outcome.Call.ControlURL, m), nil
 	}
 	// To wait may not make it late.
 	wait := min(gathering, t.outcome.Deadline.Sub(t.cfg.Now()))
 	return round.Together(id, added, wait, func(all []vapi.AddMessage) vapiclient.Receipt {
-		return t.cfg.Calls.Post(ctx, t.outcome.Call.ControlURL, merge(all))
+		return t.cfg.ControlClient.Post(ctx, t.outcome.Call.ControlURL, merge(all))
 	}, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("the post was broken off")}), nil
 }
 
@@ -298,7 +298,7 @@ func (t *delivery) progress(ctx context.Context) *batch.Retry {
 		t.log.WarnContext(ctx, "a progress line cannot be claimed, and is not told", "error", err)
 		return nil
 	}
-	receipt := t.cfg.Calls.Post(ctx, o.Call.ControlURL, m)
+	receipt := t.cfg.ControlClient.Post(ctx, o.Call.ControlURL, m)
 	t.log.InfoContext(ctx, "progress told", "sequence", o.Sequence, "verdict", receipt.Verdict, "status", receipt.Status, "error", receipt.Err)
 	if receipt.Verdict == vapiclient.Gone {
 		t.callEnded(ctx)

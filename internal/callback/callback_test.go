@@ -228,7 +228,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	cfg := callback.Config{Table: w.table, Calls: w.calls, Results: w.results, Events: w.announcer, CallTracker: w.ended, Customers: w.customers, Now: w.now, Log: log}
+	cfg := callback.Config{Table: w.table, ControlClient: w.calls, Results: w.results, Events: w.announcer, CallTracker: w.ended, Customers: w.customers, Now: w.now, Log: log}
 	if change != nil {
 		change(&cfg)
 	}
@@ -376,19 +376,19 @@ func (c *customers) Park(ctx context.Context, customer string, now time.Time, p 
 
 func TestNewNeedsItsParts(t *testing.T) {
 	whole := callback.Config{
-		Table: new(table), Calls: new(calls), Results: new(visibility), Events: new(announcer), CallTracker: new(jobtable.CallTracker), Customers: new(customers),
+		Table: new(table), ControlClient: new(calls), Results: new(visibility), Events: new(announcer), CallTracker: new(jobtable.CallTracker), Customers: new(customers),
 	}
 	if _, err := callback.New(whole); err != nil {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*callback.Config){
-		"table": func(c *callback.Config) { c.Table = nil }, "calls": func(c *callback.Config) { c.Calls = nil },
+		"table": func(c *callback.Config) { c.Table = nil }, "calls": func(c *callback.Config) { c.ControlClient = nil },
 		"results": func(c *callback.Config) { c.Results = nil }, "announcer": func(c *callback.Config) { c.Events = nil },
 		"ends": func(c *callback.Config) { c.CallTracker = nil }, "customers": func(c *callback.Config) { c.Customers = nil },
 		"who calls back": func(c *callback.Config) {
 			c.OutboundCalls = &callback.OutboundCalls{Next: func(now time.Time) time.Time { return now }}
 		},
-		"when it is called back": func(c *callback.Config) { c.OutboundCalls = &callback.OutboundCalls{Caller: new(vapiclient.Outbound)} },
+		"when it is called back": func(c *callback.Config) { c.OutboundCalls = &callback.OutboundCalls{Client: new(vapiclient.Outbound)} },
 	} {
 		cfg := whole
 		change(&cfg)
@@ -470,7 +470,7 @@ func TestPosted(t *testing.T) {
 				t.Fatal(err)
 			}
 			hidden := new(visibility)
-			w := newWorld(t, func(cfg *callback.Config) { cfg.Calls, cfg.Results = client, hidden })
+			w := newWorld(t, func(cfg *callback.Config) { cfg.ControlClient, cfg.Results = client, hidden })
 			o := w.outcome(respond)
 			o.Call.ControlURL = server.URL + controlPath
 			o.Deadline = w.start.Add(3600*time.Second - time.Millisecond)
@@ -847,7 +847,7 @@ func TestOwnText(t *testing.T) {
 	var posted vapi.ControlMessage
 	w := newWorld(t, func(cfg *callback.Config) {
 		cfg.Text = &text
-		cfg.Calls = poster(func(m vapi.ControlMessage) vapiclient.Receipt { posted = m; return delivered })
+		cfg.ControlClient = poster(func(m vapi.ControlMessage) vapiclient.Receipt { posted = m; return delivered })
 	})
 	body, err := w.outcome(job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "Shipped."}).Encode()
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Caller has Vapi call somebody.
-type Caller interface {
+// CallClient makes phone calls.
+type CallClient interface {
 	Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt
 }
 
 // CallBack says how customers are called back.
 type OutboundCalls struct {
-	Caller Caller // required
+	Client CallClient // required
 
 	// Next gives the first moment from now on at which a customer may be
 	// called. Required.
@@ -68,7 +68,7 @@ func (t *delivery) callBack(ctx context.Context, detail string) *batch.Retry {
 		return t.release(ctx, batch.Backoff(firstDelay, t.received))
 	}
 	t.record = record
-	receipt := c.Caller.Call(ctx, call)
+	receipt := c.Client.Call(ctx, call)
 	t.log.InfoContext(ctx, "the customer is called back", "verdict", receipt.Verdict, "status", receipt.Status, "earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapiclient.Called:

@@ -67,7 +67,7 @@ func TestChat(t *testing.T) {
 			hidden, own := new(visibility), terse(t)
 			w := newWorld(t, func(cfg *callback.Config) {
 				own(cfg)
-				cfg.Results, cfg.Chats = hidden, outbound
+				cfg.Results, cfg.ChatClient = hidden, outbound
 			})
 			if diff := cmp.Diff(tt.delays, w.handle(w.chat(tt.result, tt.change), hidden)); diff != "" {
 				t.Error(diff)
@@ -110,7 +110,7 @@ func TestChatIsGone(t *testing.T) {
 		c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
 		w := newWorld(t, func(cfg *callback.Config) {
 			calling(c)(cfg)
-			cfg.Results, cfg.Chats = hidden, outbound
+			cfg.Results, cfg.ChatClient = hidden, outbound
 		})
 		o := w.chat(respond, nil)
 		o.AfterCall = policy
@@ -129,7 +129,7 @@ func TestSeveralInAChat(t *testing.T) {
 	var mu sync.Mutex
 	var posted []string
 	inChangedWorld(t, func(cfg *callback.Config) {
-		cfg.Chats = chatting(func(c vapiclient.NewChat) vapiclient.Receipt {
+		cfg.ChatClient = chatting(func(c vapiclient.NewChat) vapiclient.Receipt {
 			mu.Lock()
 			defer mu.Unlock()
 			posted = append(posted, c.PreviousChatID)
@@ -152,7 +152,7 @@ func TestSeveralInAChat(t *testing.T) {
 // TestProgressOfAChat: nobody could hear it.
 func TestProgressOfAChat(t *testing.T) {
 	inTellingWorld(t, func(cfg *callback.Config) {
-		cfg.Chats = chatting(func(vapiclient.NewChat) vapiclient.Receipt { t.Error("the chat was told"); return delivered })
+		cfg.ChatClient = chatting(func(vapiclient.NewChat) vapiclient.Receipt { t.Error("the chat was told"); return delivered })
 	}, func(t *testing.T, w *world, _ job.Record) {
 		o := w.noted("half")
 		o.Call.Type, o.Call.ControlURL = "chat", ""

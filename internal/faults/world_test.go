@@ -673,9 +673,9 @@ func newWorld(t *testing.T, s setting) *world {
 		// More than the scenarios need: who is refused is not what breaks here.
 		CallLimits:    job.CallLimits{Jobs: 100, Concurrent: 100},
 		CompletionURL: completionURL,
-		Chats:         w,
+		ChatClient:    w,
 		OutboundCalls: &callback.OutboundCalls{
-			Caller: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
+			Client: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
 		},
 		Log: w.log(s),
 		Decorators: pipeline.Decorators{

@@ -260,9 +260,9 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := callback.Config{
-				Table: records, Calls: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{},
+				Table: records, ControlClient: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{},
 				Log:           slog.New(slog.DiscardHandler),
-				OutboundCalls: &callback.OutboundCalls{Caller: row.call, Next: func(now time.Time) time.Time { return now }},
+				OutboundCalls: &callback.OutboundCalls{Client: row.call, Next: func(now time.Time) time.Time { return now }},
 			}
 			if row.broken {
 				cfg.Table = brokenTable{records}

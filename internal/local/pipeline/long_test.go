@@ -453,7 +453,7 @@ func TestCallBack(t *testing.T) {
 		nine := time.Now().Add(9 * time.Hour)
 		w := newWorld(t, all(calls.decorate, func(cfg *pipeline.Config) {
 			cfg.OutboundCalls = &callback.OutboundCalls{
-				Caller: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line",
+				Client: &c, Next: func(time.Time) time.Time { return nine }, AssistantID: "assistant", PhoneNumberID: "line",
 			}
 		}), changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 			return asynctool.Text("the report is ready"), nil
@@ -484,7 +484,7 @@ func TestChat(t *testing.T) {
 		var o office
 		w := newWorld(t, func(cfg *pipeline.Config) {
 			outside(cfg)
-			cfg.Chats = &c
+			cfg.ChatClient = &c
 		}, o.approval(time.Hour))
 		w.post(`{"message":{"type":"tool-calls",
 			"toolCallList":[{"id":"a","type":"function","function":{"name":"approval","arguments":{"text":"x"}}}],

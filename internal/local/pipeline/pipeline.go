@@ -55,7 +55,7 @@ type Config struct {
 	// means a random key: tokens live as long as the pipeline.
 	CompletionKeys string
 
-	Chats         callback.Chats          // nil means that chats cannot be reached
+	ChatClient    callback.ChatClient     // nil means that chats cannot be reached
 	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
 
 	// Waits returns how long a wait or a deadline that a tool asks for takes. Nil
@@ -269,12 +269,12 @@ func (w wiring) callback() (memqueue.Handler, error) {
 	}
 	h, err := callback.New(callback.Config{
 		Table:         w.table,
-		Calls:         w.control,
+		ControlClient: w.control,
 		Results:       w.results,
 		Events:        w.events,
 		CallTracker:   w.tracker,
 		Customers:     w.customers,
-		Chats:         w.cfg.Chats,
+		ChatClient:    w.cfg.ChatClient,
 		OutboundCalls: w.cfg.OutboundCalls,
 		Text:          &text,
 		Now:           w.cfg.Now,

@@ -93,8 +93,8 @@ var bugs = []mutant{
 		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},
 	}},
 	{bug: "a call back noted when it was made, not before", edits: []edit{
-		{"internal/callback/callingback.go", "receipt := c.Client.Call(ctx, call)\n", ""},
-		{"internal/callback/callingback.go", "record, err := t.cfg.Table.ChangeClaimed(", "receipt := c.Client.Call(ctx, call)\n\trecord, err := t.cfg.Table.ChangeClaimed("},
+		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},
+		{"internal/callback/outboundcall.go", "record, err := t.cfg.Table.ChangeClaimed(", "receipt := c.Client.Call(ctx, call)\n\trecord, err := t.cfg.Table.ChangeClaimed("},
 	}},
 	{bug: "a result marked as kept before the customer is told of it", edits: []edit{
 		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Park(", "_ = t.mark(ctx, t.record, job.StateParked, \"\")\n\tkept, err := t.cfg.Customers.Park("},

@@ -414,7 +414,7 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 	url := d.asks(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
 	d.isAnswered(call)
-	if r := d.settled(t, ctx, call, job.StateDelivered); !strings.HasPrefix(r.Reason, "the customer was called back") {
+	if r := d.settled(t, ctx, call, job.StateDelivered); !strings.HasPrefix(r.Reason, "delivered by the outbound call ") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
 	d.complete(t, ctx, url, asJSON, `{"result":"once more"}`, 409)

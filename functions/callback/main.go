@@ -1,5 +1,5 @@
-// Command callback is the Lambda function that tells results: it posts them
-// to the control URLs of the calls that wait for them.
+// Command callback is the Lambda function that delivers results. It posts them to the control URLs
+// of their calls.
 package main
 
 import (

@@ -254,9 +254,9 @@ func TestNoCallBack(t *testing.T) {
 		detail string
 	}{
 		"switched off":    {true, nil, "switched off"},
-		"no assistant":    {false, func(o *job.Outcome) { o.Call.AssistantID = "" }, "not known"},
-		"no phone number": {false, func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, "not known"},
-		"no customer":     {false, func(o *job.Outcome) { o.Call.CustomerNumber = "" }, "not known"},
+		"no assistant":    {false, func(o *job.Outcome) { o.Call.AssistantID = "" }, "unknown"},
+		"no phone number": {false, func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, "unknown"},
+		"no customer":     {false, func(o *job.Outcome) { o.Call.CustomerNumber = "" }, "unknown"},
 		"nothing to tell": {false, func(o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}
 		}, "no text"},

@@ -54,12 +54,12 @@ func TestNextCall(t *testing.T) {
 		"well":         {state: job.StateParked, kept: true},
 		"the last one": {prepare: func(w *world, _ *job.Outcome) { w.fill(19) }, state: job.StateParked, kept: true},
 		"too many":     {prepare: func(w *world, _ *job.Outcome) { w.fill(20) }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "too many"},
-		"who was it?":  {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "not known"},
+		"who was it?":  {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "unknown"},
 		"meant for this call": {prepare: func(_ *world, o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: []byte(`{"type":"end-call"}`)}
 		}, state: job.StateUndelivered, why: job.ReasonCallGone},
 		"kept at last":      {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, between: func(w *world) { w.customers.err = nil }, state: job.StateParked, kept: true},
-		"never kept":        {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "could not be kept"},
+		"never kept":        {prepare: func(w *world, _ *job.Outcome) { w.customers.err = down }, state: job.StateUndelivered, why: job.ReasonCallGone, detail: "could not be parked"},
 		"kept, answer lost": {prepare: func(w *world, _ *job.Outcome) { w.customers.lost = down }, between: func(w *world) { w.customers.lost = nil }, state: job.StateParked, kept: true},
 		"marked at last":    {prepare: func(w *world, _ *job.Outcome) { w.table.settle = down }, between: func(w *world) { w.table.settle = nil }, state: job.StateParked, kept: true},
 		"released late": {prepare: func(w *world, _ *job.Outcome) { w.customers.err, w.table.release = down, down },

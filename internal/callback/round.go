@@ -13,21 +13,19 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// gathering is how long an outcome waits at most for the others of its call in
-// the batch: for as long as the table takes to give them out. It is short against
-// the lease under which the outcome is told.
-const gathering = 2 * time.Second
+// coalesce is how long an outcome waits at most for the others of its call in the batch: the time
+// that their claims need. It is short compared with the lease of a delivery.
+const coalesce = 2 * time.Second
 
 type (
-	// round is the outcomes of one call that came in one batch. Those that are
-	// added to the conversation are posted as one message, so that the
-	// assistant answers once, and not to each of them.
+	// round is the outcomes of one call in one batch that are added to the conversation. They are
+	// posted as one message, so that the assistant answers once, and not to each of them.
 	round = batch.Round[vapi.AddMessage, vapiclient.Receipt]
 	// rounds are the rounds of a batch, by [member].
 	rounds = map[string]*round
 )
 
-// member names an outcome of a batch: the part of a message.
+// member returns the name of an outcome in a batch: its message, and its part of that message.
 func member(message events.SQSMessage, part int) string {
 	return message.MessageId + "#" + strconv.Itoa(part)
 }
@@ -48,8 +46,7 @@ func roundsOf(event events.SQSEvent) rounds {
 	return batch.Rounds[vapi.AddMessage, vapiclient.Receipt](calls)
 }
 
-// merge makes one message of several. The assistant answers where one of them
-// wants it to.
+// merge merges several messages into one. The assistant answers if one of them asks for it.
 func merge(messages []vapi.AddMessage) vapi.AddMessage {
 	all := messages[0]
 	contents := make([]string, len(messages))

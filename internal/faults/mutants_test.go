@@ -33,7 +33,7 @@ var bugs = []mutant{
 		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
-		{"internal/callback/callback.go", "receipt, err := t.post(", "_ = h.mark(ctx, t.record, job.StateDelivered, \"\")\n\treceipt, err := t.post("},
+		{"internal/callback/callback.go", "receipt, err := d.post(", "_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.post("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
 		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows",
@@ -58,7 +58,7 @@ var bugs = []mutant{
 		{"internal/job/rule.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):", "case false:"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
-		{"internal/callback/callback.go", "case h.cfg.Now().After(o.Deadline):", "case false:"},
+		{"internal/callback/callback.go", "case d.cfg.Now().After(o.Deadline):", "case false:"},
 	}},
 	{bug: "the signature compared over the decoded body", tests: []string{"./vapi/vapiauth"}, edits: []edit{
 		{"vapi/vapiauth/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
@@ -94,10 +94,11 @@ var bugs = []mutant{
 	}},
 	{bug: "a call back noted when it was made, not before", edits: []edit{
 		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},
-		{"internal/callback/outboundcall.go", "record, err := t.cfg.Table.ChangeClaimed(", "receipt := c.Client.Call(ctx, call)\n\trecord, err := t.cfg.Table.ChangeClaimed("},
+		{"internal/callback/outboundcall.go", "record, err := d.cfg.Table.ChangeClaimed(", "receipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
 	}},
 	{bug: "a result marked as kept before the customer is told of it", edits: []edit{
-		{"internal/callback/callback.go", "kept, err := t.cfg.Customers.Park(", "_ = t.mark(ctx, t.record, job.StateParked, \"\")\n\tkept, err := t.cfg.Customers.Park("},
+		{"internal/callback/aftercall.go", "parked, err := d.cfg.Customers.Park(",
+			"_ = d.mark(ctx, job.StateParked, \"\")\n\tparked, err := d.cfg.Customers.Park("},
 	}},
 	{bug: "a kept result forgotten before it is sent", edits: []edit{
 		{"internal/process/parked.go", "if err := out.send(k.Outcome(record, a.Call), 0)",

@@ -24,7 +24,7 @@ func TestPoison(t *testing.T) {
 	for i, body := range poison {
 		dead, said := w.DeadJobs, "cannot decode job message"
 		if i%2 == 1 {
-			dead, said = w.DeadResults, "is no outcome"
+			dead, said = w.DeadResults, "cannot decode outcome message"
 		}
 		if n := count(dead.Bodies(), body); n != 1 {
 			t.Errorf("%.30q is in the dead-letter queue %d times", body, n)

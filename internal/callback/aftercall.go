@@ -1,0 +1,82 @@
+package callback
+
+import (
+	"context"
+
+	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/spoken"
+)
+
+// followAfterCall follows the tool's after-call policy for an outcome that cannot be delivered in its
+// call.
+func (d *delivery) followAfterCall(ctx context.Context, why job.Reason, detail string) *batch.Retry {
+	switch policy := d.outcome.AfterCall; {
+	// An operator must see these two reasons.
+	case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+		d.log.InfoContext(ctx, "outcome dropped, as its tool asks", "why", why, "detail", detail)
+		if err := d.mark(ctx, job.StateUndelivered, "dropped: "+string(why)+": "+detail); err != nil {
+			return d.release(ctx, d.backoff())
+		}
+		return nil
+	case policy == job.AfterCallOutboundCall && why == job.ReasonCallGone:
+		return d.makeOutboundCall(ctx, detail)
+	// A transfer, or the end of the call, was meant for this call only.
+	case policy == job.AfterCallNextCall && why == job.ReasonCallGone &&
+		d.outcome.Result.Delivery != job.DeliveryControl:
+		return d.park(ctx, detail)
+	}
+	return d.sendUndelivered(ctx, why, detail)
+}
+
+// park parks the outcome for the customer's next call. It adds the outcome to the customer's parked
+// results before it marks the record: a mark alone would be a silent loss.
+func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
+	customer := job.Customer(d.outcome.Call)
+	if customer == "" {
+		return d.sendUndelivered(ctx, job.ReasonCallGone,
+			detail+"; the result cannot be parked for the next call, because the customer is unknown")
+	}
+	parked, err := d.cfg.Customers.Park(ctx, customer, d.cfg.Now(), job.ParkedResult{
+		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,
+	})
+	switch {
+	case err != nil:
+		d.log.ErrorContext(ctx, "cannot park outcome yet", "error", err)
+		if d.receives >= MaxPosts {
+			return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result could not be parked for the next call")
+		}
+		return d.release(ctx, d.backoff())
+	case !parked:
+		return d.sendUndelivered(ctx, job.ReasonCallGone,
+			detail+"; too many results are already parked for the customer")
+	}
+	if err := d.mark(ctx, job.StateParked, "parked for the customer's next call"); err != nil {
+		d.log.ErrorContext(ctx, "cannot mark outcome as parked yet", "error", err)
+		return d.release(ctx, d.backoff())
+	}
+	d.log.InfoContext(ctx, "outcome parked for the customer's next call")
+	return nil
+}
+
+// sendUndelivered sends an `undelivered` event and marks the outcome as undelivered. The event comes
+// first: a mark without an event would be a silent loss.
+func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail string) *batch.Retry {
+	o := d.outcome
+	err := d.cfg.Events.SendUndelivered(ctx, job.Undelivered{
+		JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool,
+		CallID: o.Call.ID, OrgID: o.Call.OrgID, AssistantID: o.Call.AssistantID, CustomerNumber: o.Call.CustomerNumber,
+		Reason: why, Detail: detail, Status: o.Result.Status, Delivery: o.Result.Delivery,
+		Content: spoken.Clean(o.Result.Content), Control: o.Result.Control, At: d.cfg.Now(),
+	})
+	if err != nil {
+		d.log.ErrorContext(ctx, "cannot send undelivered event yet", "why", why, "error", err)
+		return d.release(ctx, d.backoff())
+	}
+	d.log.WarnContext(ctx, deployment.OutcomeUndelivered, "why", why, "detail", detail)
+	if err := d.mark(ctx, job.StateUndelivered, string(why)+": "+detail); err != nil {
+		d.log.ErrorContext(ctx, "cannot mark outcome as undelivered", "error", err)
+	}
+	return nil
+}

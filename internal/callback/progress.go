@@ -1,0 +1,61 @@
+package callback
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+// maxProgressClaims is how often a message tries to claim its progress line at most.
+const maxProgressClaims = 3
+
+// deliverProgress posts a progress line once at most: a line that comes late is worse than none.
+func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
+	o := d.outcome
+	if o.Call.ControlURL == "" || d.cfg.Now().After(o.Deadline) {
+		return nil
+	}
+	m, err := d.cfg.Text.Message(o)
+	if err != nil {
+		d.log.WarnContext(ctx, "cannot make a message of progress line; dropping it", "error", err)
+		return nil
+	}
+	record, err := d.cfg.Table.Change(ctx, o.JobID, job.ClaimProgress(d.cfg.Now(), o.Sequence, deliveryLease))
+	var busy *job.BusyError
+	switch {
+	case errors.Is(err, job.ErrStale):
+		d.log.DebugContext(ctx, "progress line is too late; dropping it", "sequence", o.Sequence)
+		return nil
+	case errors.As(err, &busy):
+		return d.retryAfterProgress(busy)
+	case err != nil && d.receives < maxProgressClaims:
+		return &batch.Retry{After: d.backoff()}
+	case err != nil:
+		d.log.WarnContext(ctx, "cannot claim progress line; dropping it", "error", err)
+		return nil
+	}
+	receipt := d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, m)
+	d.log.InfoContext(ctx, "progress line posted", "sequence", o.Sequence,
+		"verdict", receipt.Verdict, "status", receipt.Status, "error", receipt.Err)
+	if receipt.Verdict == vapiclient.Gone {
+		d.recordEnd(ctx)
+	}
+	// This must not delay the rest of the batch.
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	if _, err := d.cfg.Table.Change(ctx, record.ID, job.EndProgress(d.cfg.Now(), record)); err != nil {
+		d.log.WarnContext(ctx, "cannot end progress line; the result may wait for the end of its lease", "error", err)
+	}
+	return nil
+}
+
+// retryAfterProgress retries once the job's progress line is posted. That takes a moment; it takes as
+// long as the lease only if the function died.
+func (d *delivery) retryAfterProgress(busy *job.BusyError) *batch.Retry {
+	wait := min(busy.Until.Sub(d.cfg.Now()), d.backoff())
+	return &batch.Retry{After: max(wait, time.Second)}
+}

@@ -2,127 +2,77 @@ package callback_test
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/callback/hours"
-	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// caller remembers who was called.
-type caller struct {
-	mu     sync.Mutex
-	calls  []vapiclient.NewCall
-	answer func(call int) vapiclient.CallReceipt
+var policies = []job.AfterCall{
+	job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall,
 }
 
-func (c *caller) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
-	c.mu.Lock()
-	c.calls = append(c.calls, call)
-	n := len(c.calls)
-	c.mu.Unlock()
-	return c.answer(n)
-}
-
-var (
-	called  = vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "call-back-1", Status: 201}
-	unknown = vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: errors.New("it is not known whether the call was made")}
-	refused = vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 403, Err: errors.New("the call was answered 403")}
-	limited = vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 429, TryAgain: true, RetryAfter: 45 * time.Second, Err: errors.New("the call was answered 429")}
-)
-
-func atOnce(now time.Time) time.Time { return now }
-
-// calling has customers called back by c, at any time.
-func calling(c *caller) func(*callback.Config) {
-	return func(cfg *callback.Config) { cfg.OutboundCalls = &callback.OutboundCalls{Client: c, Next: atOnce} }
-}
-
-// inCallingWorld has a call that is gone, and customers who can be called back.
-func inCallingWorld(t *testing.T, answer func(call int) vapiclient.CallReceipt, test func(t *testing.T, w *world, c *caller)) {
-	t.Helper()
-	c := &caller{answer: answer}
-	inChangedWorld(t, calling(c), func(t *testing.T, w *world) {
-		w.calls.answer = always(gone)
-		test(t, w, c)
-	})
-}
-
-func (w *world) after(policy job.AfterCall) job.Outcome {
+// parked returns the jobs whose results are parked for the customer.
+func (w *world) parked() []string {
 	w.t.Helper()
-	return w.finished(w.job("t1"), job.Policy{AfterCall: policy}, respond)
+	parked, err := w.customers.Parked(w.t.Context(), job.Customer(w.job("t1").Call))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var ids []string
+	for _, p := range parked {
+		ids = append(ids, p.JobID)
+	}
+	return ids
 }
 
-// wantCalls checks how often the customer was called back, and why what was
-// announced.
-func (w *world) wantCalls(c *caller, n int, state job.State, whys ...job.Reason) {
-	w.t.Helper()
-	if len(c.calls) != n {
-		w.t.Errorf("the customer was called back %d times, want %d", len(c.calls), n)
-	}
-	if diff := cmp.Diff(whys, w.whys()); diff != "" {
-		w.t.Error(diff)
-	}
-	if s := w.state(); s != state || w.results.Len() != 0 || w.dead.Len() != 0 {
-		w.t.Errorf("the record is %s, want %s; %d messages left, %d in the dead-letter queue", s, state, w.results.Len(), w.dead.Len())
-	}
-}
-
-// TestAfterCall has every policy meet every reason why a result cannot be told.
+// TestAfterCall combines every policy with every reason why a result cannot be delivered.
 func TestAfterCall(t *testing.T) {
-	reasons := map[job.Reason]func(w *world, o *job.Outcome){
-		job.ReasonCallGone:     func(w *world, _ *job.Outcome) { w.calls.answer = always(gone) },
+	whys := map[job.Reason]func(w *world, o *job.Outcome){
+		job.ReasonCallGone:     func(w *world, _ *job.Outcome) { w.answer = answers(gone) },
 		job.ReasonNoControlURL: func(_ *world, o *job.Outcome) { o.Call.ControlURL = "" },
 		job.ReasonDeadline:     func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(-time.Second) },
 		job.ReasonMisconfigured: func(w *world, _ *job.Outcome) {
-			w.calls.answer = always(vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401})
+			w.answer = answers(vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401})
 		},
-		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.calls.answer = always(failing) },
+		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.answer = answers(failing) },
 		job.ReasonUnspeakable: func(_ *world, o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}
 		},
 	}
-	for why, prepare := range reasons {
-		for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
+	for why, prepare := range whys {
+		for _, policy := range policies {
 			t.Run(fmt.Sprintf("%s, %s", why, policy), func(t *testing.T) {
-				inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
-					o := w.after(policy)
+				inWorld(t, func(t *testing.T, w *world) {
+					o := w.outcome(policy)
+					w.answer = answers(gone)
 					prepare(w, &o)
 					w.send(o)
 					w.run(time.Hour - time.Minute)
-					kept, err := w.customers.Parked(t.Context(), job.Customer(o.Call))
-					if err != nil {
-						t.Fatal(err)
-					}
-					wantKept := 0
+					var wantParked []string
 					switch {
-					case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable: // which somebody must see
-						w.wantCalls(c, 0, job.StateUndelivered)
+					// An operator must see the two reasons.
+					case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+						w.wantCalls(0, job.StateUndelivered, "")
 						if r := w.record(o.JobID).Reason; !strings.HasPrefix(r, "dropped: "+string(why)) {
 							t.Errorf("the reason is %q", r)
 						}
 					case policy == job.AfterCallOutboundCall && why == job.ReasonCallGone:
-						w.wantCalls(c, 1, job.StateDelivered)
+						w.wantCalls(1, job.StateDelivered, "")
 					case policy == job.AfterCallNextCall && why == job.ReasonCallGone:
-						w.wantCalls(c, 0, job.StateParked)
-						wantKept = 1
+						w.wantCalls(0, job.StateParked, "")
+						wantParked = []string{o.JobID}
 					default:
-						w.wantCalls(c, 0, job.StateUndelivered, why)
+						w.wantCalls(0, job.StateUndelivered, why)
 					}
-					if len(kept) != wantKept {
-						t.Errorf("kept: %+v", kept)
+					if diff := cmp.Diff(wantParked, w.parked()); diff != "" {
+						t.Errorf("parked (-want +got):\n%s", diff)
 					}
 				})
 			})
@@ -130,384 +80,185 @@ func TestAfterCall(t *testing.T) {
 	}
 }
 
-// TestDeliveredInTime: no policy matters where the call takes the result.
+// TestDeliveredInTime has calls that accept the result: no policy matters.
 func TestDeliveredInTime(t *testing.T) {
-	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall} {
-		inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
-			w.calls.answer = always(delivered)
-			w.send(w.after(policy))
+	for _, policy := range policies {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.send(w.outcome(policy))
 			w.run(time.Minute)
-			w.wantCalls(c, 0, job.StateDelivered)
+			w.wantCalls(0, job.StateDelivered, "")
 		})
 	}
 }
 
-// TestEndIsNoted: a call that is gone has ended, for tools that stop with it.
-func TestEndIsNoted(t *testing.T) {
+// TestEndIsRecorded checks that a call that is gone is recorded as ended, for the tools that stop with it.
+func TestEndIsRecorded(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || !live {
-			t.Fatal(live, err)
-		}
-		w.calls.answer = always(gone)
-		w.send(w.after(job.AfterCallEvent))
+		w.wantLive(true)
+		w.answer = answers(gone)
+		w.send(w.outcome(job.AfterCallEvent))
 		w.run(time.Second)
-		if live, err := w.ended.Live(t.Context(), "call-1", w.now()); err != nil || live {
-			t.Errorf("the call is live: %v, %v", live, err)
-		}
+		w.wantLive(false)
 	})
 }
 
-func TestDropIsMarkedLater(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.calls.answer = always(gone)
-		w.table.settle = errors.New("the table is down")
-		w.send(w.after(job.AfterCallDrop))
-		w.run(30 * time.Second)
-		if w.state() != job.StateDone || w.results.Len() != 1 {
-			t.Errorf("the record is %s, %d messages left", w.state(), w.results.Len())
-		}
-		w.table.settle = nil
-		w.run(time.Minute)
-		w.want(w.calls.posts, job.StateUndelivered, "", 0)
-	})
-}
-
-func TestCallBack(t *testing.T) {
-	business, err := hours.Parse("09:00-18:00", "")
-	if err != nil {
-		t.Fatal(err)
+// TestNextCall parks a result for the customer's next call.
+func TestNextCall(t *testing.T) {
+	fails := func(steps ...string) func(*world, *job.Outcome) {
+		return func(w *world, _ *job.Outcome) { w.fail(errDown, steps...) }
 	}
-	nine := time.Date(2000, 1, 1, 9, 0, 0, 0, time.UTC) // a bubble's time begins at midnight
-	whole := func(change func(*vapiclient.NewCall)) vapiclient.NewCall {
-		c := vapiclient.NewCall{
-			AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
-			Variables: map[string]string{"ringback_result": content, "ringback_status": "ok", "ringback_tool": "order_status", "ringback_call_id": "call-1"},
+	// full parks n other results for the customer.
+	full := func(n int) func(*world, *job.Outcome) {
+		return func(w *world, o *job.Outcome) {
+			for i := range n {
+				id := fmt.Sprint("other", i)
+				p := job.ParkedResult{JobID: job.ID("call-0", id), ToolCallID: id, Tool: "order_status"}
+				if ok, err := w.customers.Park(w.t.Context(), job.Customer(o.Call), w.now(), p); err != nil || !ok {
+					w.t.Fatal(ok, err)
+				}
+			}
 		}
-		if change != nil {
-			change(&c)
-		}
-		return c
 	}
 	tests := map[string]struct {
-		config func(*callback.OutboundCalls)
-		change func(*job.Outcome)
-		at     time.Duration
-		want   vapiclient.NewCall
-	}{
-		"at any time":      {want: whole(nil)},
-		"before the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, want: whole(func(c *vapiclient.NewCall) { c.EarliestAt = nine })},
-		"in the hours":     {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 10 * time.Hour, want: whole(nil)},
-		"after the hours": {config: func(c *callback.OutboundCalls) { c.Next = business.Next }, at: 19 * time.Hour,
-			want: whole(func(c *vapiclient.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) })},
-		"from a number of its own": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
-			want: whole(func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
-		"which the call had not": {config: func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" },
-			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" },
-			want:   whole(func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" })},
-		"a failure": {change: func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry\u202e."}
-		},
-			want: whole(func(c *vapiclient.NewCall) {
-				c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
-			})},
-		"a long name": {change: func(o *job.Outcome) { o.Tool = strings.Repeat("long_", 12) },
-			want: whole(func(c *vapiclient.NewCall) {
-				c.Name, c.Variables["ringback_tool"] = "Call back: "+strings.Repeat("long_", 12)[:29], strings.Repeat("long_", 12)
-			})},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
-			inChangedWorld(t, func(cfg *callback.Config) {
-				calling(c)(cfg)
-				if tt.config != nil {
-					tt.config(cfg.OutboundCalls)
-				}
-			}, func(t *testing.T, w *world) {
-				w.calls.answer = always(gone)
-				o := w.after(job.AfterCallOutboundCall)
-				o.Deadline = w.start.Add(24 * time.Hour)
-				if tt.change != nil {
-					tt.change(&o)
-				}
-				time.Sleep(tt.at)
-				w.send(o)
-				w.send(o)
-				w.run(time.Minute)
-				w.wantCalls(c, 1, job.StateDelivered)
-				if diff := cmp.Diff(tt.want, c.calls[0]); diff != "" {
-					t.Error(diff)
-				}
-				if r := w.record(o.JobID).Reason; !strings.Contains(r, "call-back-1") {
-					t.Errorf("the reason does not name the call: %q", r)
-				}
-			})
-		})
-	}
-}
-
-// TestNoCallBack has results for which nobody is called.
-func TestNoCallBack(t *testing.T) {
-	tests := map[string]struct {
-		off    bool
-		change func(*job.Outcome)
-		detail string
-	}{
-		"switched off":    {true, nil, "switched off"},
-		"no assistant":    {false, func(o *job.Outcome) { o.Call.AssistantID = "" }, "unknown"},
-		"no phone number": {false, func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, "unknown"},
-		"no customer":     {false, func(o *job.Outcome) { o.Call.CustomerNumber = "" }, "unknown"},
-		"nothing to tell": {false, func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`)}
-		}, "no text"},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			c := &caller{answer: func(int) vapiclient.CallReceipt { return called }}
-			inChangedWorld(t, func(cfg *callback.Config) {
-				if !tt.off {
-					calling(c)(cfg)
-				}
-			}, func(t *testing.T, w *world) {
-				w.calls.answer = always(gone)
-				o := w.after(job.AfterCallOutboundCall)
-				if tt.change != nil {
-					tt.change(&o)
-				}
-				w.send(o)
-				w.run(time.Hour)
-				w.wantCalls(c, 0, job.StateUndelivered, job.ReasonCallGone)
-				if d := w.announcer.announced[0].Detail; !strings.Contains(d, tt.detail) || !strings.Contains(d, "answered 404") {
-					t.Errorf("the detail is %q", d)
-				}
-			})
-		})
-	}
-}
-
-// TestCallBackFails: nobody is called again unless it is certain that nobody was
-// called, and nothing is lost.
-func TestCallBackFails(t *testing.T) {
-	type script []vapiclient.CallReceipt
-	down := errors.New("the table is down")
-	tests := map[string]struct {
-		script  script // beyond it, the customer is called
 		prepare func(w *world, o *job.Outcome)
-		between func(w *world) // after the first ten seconds
-		calls   int
-		state   job.State
-		whys    []job.Reason
+		mended  bool // after 20 seconds
+		detail  string
+		event   bool // it is not parked
 	}{
-		"refused for good":  {script{refused}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
-		"refused for now":   {script{limited}, nil, nil, 2, job.StateDelivered, nil},
-		"refused, then not": {script{limited, limited, refused}, nil, nil, 3, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
-		"refused for longer than there is time": {script{limited}, func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(44 * time.Second) }, nil,
-			1, job.StateUndelivered, []job.Reason{job.ReasonCallGone}},
-		"not known":      {script{unknown}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		"a new verdict":  {script{{}}, nil, nil, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		"then not known": {script{limited, unknown}, nil, nil, 2, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		"died after the note": {nil, func(w *world, o *job.Outcome) {
-			r, err := w.table.Table.Change(w.t.Context(), o.JobID, job.ClaimDelivery(w.now(), 30*time.Second))
-			if err == nil {
-				_, err = w.table.Table.ChangeClaimed(w.t.Context(), r, job.RecordOutboundCall(w.now()))
+		"parked":       {},
+		"the last one": {prepare: full(19)},
+		"too many":     {prepare: full(20), event: true, detail: "too many"},
+		"who was it?": {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" },
+			event: true, detail: "unknown"},
+		"park at last":        {prepare: fails(park), mended: true},
+		"never parked":        {prepare: fails(park), event: true, detail: "could not be parked"},
+		"mark at last":        {prepare: fails(settle), mended: true},
+		"released late":       {prepare: fails(park, release), mended: true},
+		"parked, answer lost": {prepare: func(w *world, _ *job.Outcome) { w.lost[park] = errDown }, mended: true},
+		"meant for this call": {prepare: func(_ *world, o *job.Outcome) { o.Result = endsCall }, event: true},
+		"died before the mark": {prepare: func(w *world, _ *job.Outcome) {
+			tries := 0
+			w.before[settle] = func(context.Context, string) error {
+				if tries++; tries == 1 {
+					panic("a bug")
+				}
+				return nil
 			}
-			if err != nil {
-				w.t.Fatal(err)
-			}
-		}, nil, 0, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		"the note fails": {nil, func(w *world, _ *job.Outcome) { w.table.noteCalling = down },
-			func(w *world) { w.table.noteCalling = nil }, 1, job.StateDelivered, nil},
-		"the note fails for good": {nil, func(w *world, _ *job.Outcome) { w.table.noteCalling = down }, nil, 0, job.StateUndelivered, []job.Reason{job.ReasonUnreachable}},
-		"the note's answer is lost": {nil, func(w *world, _ *job.Outcome) { w.table.noteLost = down },
-			func(w *world) { w.table.noteLost = nil }, 0, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		"it cannot be called off": {script{limited}, func(w *world, _ *job.Outcome) { w.table.callOff = down }, nil,
-			1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
-		// While nobody can be told, it is tried again.
-		"refused, and the bus is down": {script{refused, refused, refused, refused}, func(w *world, _ *job.Outcome) { w.announcer.err = errors.New("the bus is down") },
-			func(w *world) { w.announcer.err = nil }, 5, job.StateDelivered, nil},
-		"not known, and the bus is down": {script{unknown}, func(w *world, _ *job.Outcome) { w.announcer.err = errors.New("the bus is down") },
-			func(w *world) { w.announcer.err = nil }, 1, job.StateUndelivered, []job.Reason{job.ReasonOutboundCallUnconfirmed}},
+		}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			answer := func(n int) vapiclient.CallReceipt {
-				if n <= len(tt.script) {
-					return tt.script[n-1]
-				}
-				return called
-			}
-			inCallingWorld(t, answer, func(t *testing.T, w *world, c *caller) {
-				o := w.after(job.AfterCallOutboundCall)
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer = answers(gone)
+				o := w.outcome(job.AfterCallNextCall)
 				if tt.prepare != nil {
 					tt.prepare(w, &o)
 				}
+				want := w.parked()
 				w.send(o)
-				w.run(10 * time.Second)
-				if tt.between != nil {
-					tt.between(w)
+				w.run(20 * time.Second)
+				if tt.mended {
+					w.mend()
 				}
-				w.run(50 * time.Minute)
-				w.send(o) // a late copy
+				w.run(20 * time.Minute)
+				w.send(o)
 				w.run(time.Hour)
-				w.wantCalls(c, tt.calls, tt.state, tt.whys...)
+				if tt.event {
+					w.want(-1, job.StateUndelivered, job.ReasonCallGone, 0)
+					if d := w.events[0].Detail; !strings.Contains(d, tt.detail) {
+						t.Errorf("the detail is %q", d)
+					}
+				} else {
+					w.want(-1, job.StateParked, "", 0)
+					want = append(want, o.JobID)
+				}
+				if diff := cmp.Diff(want, w.parked()); diff != "" {
+					t.Errorf("parked (-want +got):\n%s", diff)
+				}
 			})
 		})
 	}
 }
 
-func TestCallBackIsGivenUp(t *testing.T) {
-	busy := limited
-	busy.RetryAfter = 0
-	inCallingWorld(t, func(int) vapiclient.CallReceipt { return busy }, func(t *testing.T, w *world, c *caller) {
-		w.send(w.after(job.AfterCallOutboundCall))
-		w.run(59 * time.Minute)
-		w.wantCalls(c, callback.MaxPosts, job.StateUndelivered, job.ReasonCallGone)
-	})
-}
-
-// TestFunctionDiedCallingBack has the function die when the call was made.
-func TestFunctionDiedCallingBack(t *testing.T) {
-	inCallingWorld(t, func(int) vapiclient.CallReceipt { panic("a bug") }, func(t *testing.T, w *world, c *caller) {
-		w.send(w.after(job.AfterCallOutboundCall))
-		w.run(time.Hour)
-		w.wantCalls(c, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
-		if d := w.announcer.announced[0].Detail; !strings.Contains(d, "2000-01-01T00:00:00Z") {
-			t.Errorf("the detail does not say when: %q", d)
-		}
-	})
-}
-
-// TestCallBackIsNotMarked has a call that was made, and cannot be marked.
-func TestCallBackIsNotMarked(t *testing.T) {
-	inCallingWorld(t, func(int) vapiclient.CallReceipt { return called }, func(t *testing.T, w *world, c *caller) {
-		w.table.settle = errors.New("the table is down")
-		o := w.after(job.AfterCallOutboundCall)
-		w.send(o)
-		w.run(time.Hour)
-		w.wantCalls(c, 1, job.StateDone)
-		w.table.settle = nil
-		w.send(o)
-		w.run(time.Hour)
-		w.wantCalls(c, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
-	})
-}
-
-// TestCopyDuringCallBack: however long the call and Vapi's API take, a copy of
-// the outcome waits.
-func TestCopyDuringCallBack(t *testing.T) {
-	inCallingWorld(t, func(int) vapiclient.CallReceipt { time.Sleep(20 * time.Second); return called }, func(t *testing.T, w *world, c *caller) {
-		w.calls.answer = func(int) vapiclient.Receipt { time.Sleep(10 * time.Second); return gone }
-		o := w.after(job.AfterCallOutboundCall)
-		other := w.finished(w.job("t2"), job.Policy{AfterCall: job.AfterCallOutboundCall}, respond)
-		w.table.claims = func(id string) {
-			if id == other.JobID {
-				time.Sleep(5 * time.Second)
-			}
-		}
-		w.send(o)
-		w.send(other)
-		time.AfterFunc(5*time.Second, func() { w.send(o) })
-		w.run(10 * time.Minute)
-		w.wantCalls(c, 2, job.StateDelivered)
-	})
-}
-
-// TestCallBackAtVapi calls back with the real client, at a stand-in of Vapi's API.
-func TestCallBackAtVapi(t *testing.T) {
-	tests := map[string]struct {
-		failure fakevapi.Failure
-		calls   int
-		state   job.State
-		why     job.Reason
-	}{
-		"well":             {fakevapi.None, 1, job.StateDelivered, ""},
-		"limited":          {fakevapi.Limited, 1, job.StateDelivered, ""},
-		"forbidden":        {fakevapi.Forbidden, 0, job.StateUndelivered, job.ReasonCallGone},
-		"broken, made":     {fakevapi.DroppedAfter, 1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed},
-		"broken, not made": {fakevapi.DroppedBefore, 0, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			account, outbound := atVapi(t)
-			if tt.failure != fakevapi.None {
-				account.Fail(1, tt.failure, false)
-			}
-			hidden := new(visibility)
-			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
-			w := newWorld(t, func(cfg *callback.Config) {
-				cfg.Results = hidden
-				cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: func(time.Time) time.Time { return tomorrow }}
-			})
-			w.calls.answer = always(gone)
-			o := w.after(job.AfterCallOutboundCall)
-			o.Tool = strings.Repeat("t", 64) // as long as Vapi takes tools' names
-			w.handle(o, hidden)
-			if made := account.Calls(); len(made) != tt.calls {
-				t.Fatalf("%d calls: %s", len(made), made)
-			}
-			if tt.calls == 1 {
-				var call struct {
-					Customer           struct{ Number string }
-					AssistantID        string
-					AssistantOverrides struct{ VariableValues map[string]string }
-					SchedulePlan       struct{ EarliestAt time.Time }
-				}
-				if err := json.Unmarshal(account.Calls()[0], &call); err != nil {
-					t.Fatal(err)
-				}
-				if call.Customer.Number != number || call.AssistantID != "assistant-1" || call.AssistantOverrides.VariableValues["ringback_result"] != content || !call.SchedulePlan.EarliestAt.Equal(tomorrow) {
-					t.Errorf("called %+v", call)
-				}
-			}
-			var whys []job.Reason
-			if tt.why != "" {
-				whys = []job.Reason{tt.why}
-			}
-			if diff := cmp.Diff(whys, w.whys()); diff != "" || w.state() != tt.state {
-				t.Errorf("the record is %s, announced %s", w.state(), diff)
-			}
-		})
-	}
-}
-
-// atVapi starts a stand-in of Vapi's API.
-func atVapi(t *testing.T) (*fakevapi.Account, *vapiclient.Outbound) {
-	t.Helper()
-	account := &fakevapi.Account{Key: "planted-key"}
-	server := httptest.NewServer(account)
-	t.Cleanup(server.Close)
-	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
-		URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return account.Key, nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return account, outbound
-}
-
-// handle handles an outcome until its message is deleted, without waiting, and
-// gives the delays between.
-func (w *world) handle(o job.Outcome, hidden *visibility) []time.Duration {
+// unpark returns the outcome of the parked result in another call.
+func (w *world) unpark(call string) job.Outcome {
 	w.t.Helper()
-	body, err := o.Encode()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var delays []time.Duration
-	for n := 1; n <= callback.MaxPosts+1; n++ {
-		receipt := fmt.Sprint("receipt-", n)
-		response, err := w.handler.Handle(w.t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
-			MessageId: "m1", ReceiptHandle: receipt, Body: body, Attributes: map[string]string{"ApproximateReceiveCount": fmt.Sprint(n)},
-		}}})
-		if err != nil {
-			w.t.Fatal(err)
+	r := w.change("call-1/t1", job.Unpark(w.now(), call, w.now().Add(time.Hour)))
+	c := w.job("t1").Call
+	c.ID, c.ControlURL = call, controlURL+"/"+call
+	return job.ParkedResult{JobID: r.ID, ToolCallID: "t1", Tool: "order_status"}.Outcome(r, c)
+}
+
+// TestEarlier delivers a parked result in the next call.
+func TestEarlier(t *testing.T) {
+	const note = "This is about an earlier call of the same customer. That call ended before the work was done. " +
+		"Tell the customer when it fits.\n"
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = answers(gone)
+		first := w.outcome(job.AfterCallNextCall)
+		w.send(first)
+		w.run(time.Minute)
+		w.want(1, job.StateParked, "", 0)
+
+		// The next call ends too soon, too.
+		w.send(w.unpark("call-2"))
+		w.run(time.Minute)
+		w.want(2, job.StateParked, "", 0)
+		if diff := cmp.Diff([]string{first.JobID}, w.parked()); diff != "" {
+			t.Error(diff)
 		}
-		if len(response.BatchItemFailures) == 0 {
-			return delays
+
+		// A late copy from one of those calls does not get in the way.
+		w.answer = answers(delivered)
+		second := w.unpark("call-3")
+		w.send(first)
+		w.run(time.Millisecond)
+		w.want(2, job.StateDone, "", 0)
+		w.send(second)
+		w.run(time.Minute)
+		w.want(3, job.StateDelivered, "", 0)
+		if diff := cmp.Diff([]string{controlURL, controlURL + "/call-2", controlURL + "/call-3"}, w.urls); diff != "" {
+			t.Error(diff)
 		}
-		delays = append(delays, hidden.hidden[receipt])
-		w.ahead += hidden.hidden[receipt]
-	}
-	w.t.Error("its message is not deleted")
-	return delays
+		if diff := cmp.Diff(vapi.ControlMessage(vapi.AddMessage{Content: note + "t1=" + content}), w.posts[2]); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestEarlierWithAnother has a parked result and one of the call in a batch.
+func TestEarlierWithAnother(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = answers(gone, delivered)
+		w.send(w.outcome(job.AfterCallNextCall))
+		w.run(time.Minute)
+		earlier := w.unpark("call-2")
+		w.send(w.finished(w.jobIn("call-2", "t9"), respond(content)))
+		w.send(earlier)
+		w.run(time.Minute)
+		if len(w.posts) != 2 {
+			t.Errorf("posts to %v", w.urls)
+		}
+		w.wantStates(job.StateDelivered)
+	})
+}
+
+// TestRedrivenEarlier has a failure that was delivered in the next call, and whose job is redriven long
+// after. An event is sent, as of every such failure.
+func TestRedrivenEarlier(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = answers(gone, delivered)
+		j := w.job("t1")
+		running := w.running(j, job.AfterCallNextCall)
+		w.send(j.Outcome(w.changeClaimed(running, job.Finish(w.now(), respond(content), true, "it failed"))))
+		w.run(time.Minute)
+		w.send(w.unpark("call-2"))
+		w.run(time.Minute)
+		w.want(2, job.StateDelivered, "", 0)
+
+		time.Sleep(2 * time.Hour)
+		w.send(j.Outcome(w.changeClaimed(w.record(j.ID), job.Redrive(w.now(), "m2"))))
+		w.run(time.Minute)
+		w.want(2, job.StateUndelivered, job.ReasonDeadline, 0)
+	})
 }

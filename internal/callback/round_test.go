@@ -1,7 +1,7 @@
 package callback_test
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,70 +12,23 @@ import (
 
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// terse is a text around results that is easy to take apart.
-func terse(t *testing.T) func(*callback.Config) {
-	t.Helper()
-	text, err := spoken.ParseText("{tool_call_id}={content}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(cfg *callback.Config) { cfg.Text = &text }
-}
-
-// told is what the calls were told, in an order of its own: what was added as
-// "add t1=… t2=…", with "silently" where the assistant does not answer.
-func (w *world) told() []string {
-	var told []string
-	for _, m := range w.calls.told {
-		switch m := m.(type) {
-		case vapi.AddMessage:
-			parts := strings.Split(m.Content, "\n\n")
-			slices.Sort(parts)
-			verb := "add "
-			if m.Silent {
-				verb = "add silently "
-			}
-			told = append(told, verb+strings.Join(parts, " "))
-		case vapi.Say:
-			told = append(told, "say "+m.Content)
-		default:
-			told = append(told, fmt.Sprintf("%T", m))
-		}
-	}
-	return told
-}
-
-// several sends outcomes of call-1, t1 and so on, in one batch.
-func (w *world) several(deliveries ...job.Delivery) {
+// sendAll sends the outcomes A, B and so on of t1, t2 and so on in one batch.
+func (w *world) sendAll(deliveries ...job.Delivery) {
 	for i, d := range deliveries {
 		r := job.Result{Status: job.StatusOK, Delivery: d, Content: string(rune('A' + i))}
 		if d == job.DeliveryControl {
-			r = job.Result{Status: job.StatusOK, Delivery: d, Control: []byte(`{"type":"end-call"}`)}
+			r = endsCall
 		}
-		w.send(w.finished(w.job(fmt.Sprintf("t%d", i+1)), job.Policy{}, r))
+		w.send(w.finished(w.job(fmt.Sprint("t", i+1)), r))
 	}
 }
 
-// wantStates checks that all outcomes came to this.
-func (w *world) wantStates(state job.State) {
-	w.t.Helper()
-	for _, r := range w.store.Records() {
-		if r.State != state {
-			w.t.Errorf("%s is %s, want %s", r.ID, r.State, state)
-		}
-	}
-	if w.results.Len() != 0 || w.dead.Len() != 0 {
-		w.t.Errorf("%d messages on the results queue, %d on the dead-letter queue", w.results.Len(), w.dead.Len())
-	}
-}
-
-// TestSeveralAtOnce has outcomes of one call in one batch: what is added to the
-// conversation is one post, and nothing waits.
+// TestSeveralAtOnce has outcomes of one call in one batch: what is added to the conversation is one
+// post, and nothing waits.
 func TestSeveralAtOnce(t *testing.T) {
 	const respond, silent, say, control = job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl
 	tests := map[string]struct {
@@ -88,22 +41,22 @@ func TestSeveralAtOnce(t *testing.T) {
 		"the first is silent": {[]job.Delivery{silent, silent, respond}, []string{"add t1=A t2=B t3=C"}},
 		"all are silent":      {[]job.Delivery{silent, silent}, []string{"add silently t1=A t2=B"}},
 		"word for word":       {[]job.Delivery{say, say}, []string{"say A", "say B"}},
-		"with a said one":     {[]job.Delivery{respond, say, respond}, []string{"add t1=A t3=C", "say B"}},
+		"with a spoken one":   {[]job.Delivery{respond, say, respond}, []string{"add t1=A t3=C", "say B"}},
 		"with a control one":  {[]job.Delivery{control, silent, respond}, []string{"add t2=B t3=C", "vapi.EndCall"}},
 		"each alone":          {[]job.Delivery{respond, say, control}, []string{"add t1=A", "say B", "vapi.EndCall"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-				w.several(tt.deliveries...)
+			inWorld(t, func(t *testing.T, w *world) {
+				w.sendAll(tt.deliveries...)
 				w.run(time.Minute)
-				got := w.told()
+				got := w.posted()
 				slices.Sort(got)
 				if diff := cmp.Diff(tt.want, got); diff != "" {
 					t.Error(diff)
 				}
 				w.wantStates(job.StateDelivered)
-				if last := slices.Max(w.calls.at); last != 0 {
+				if last := slices.Max(w.at); last != 0 {
 					t.Errorf("the last one was posted after %s", last)
 				}
 			})
@@ -112,25 +65,28 @@ func TestSeveralAtOnce(t *testing.T) {
 }
 
 func TestCallsAreNotMixed(t *testing.T) {
-	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
+	inWorld(t, func(t *testing.T, w *world) {
 		urls := make(map[string]string)
 		for i := range 10 {
-			call := fmt.Sprintf("call-%d", i%3)
-			j := job.Job{ID: job.ID(call, fmt.Sprint("t", i)), ToolCallID: fmt.Sprint("t", i), Tool: "order_status", Call: job.Call{ID: call, ControlURL: controlURL + "/" + call}}
+			call := fmt.Sprint("call-", i%3)
+			j := w.jobIn(call, fmt.Sprint("t", i))
 			urls[j.ToolCallID+"="+call] = j.Call.ControlURL
-			w.send(w.finished(j, job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: call}))
+			w.send(w.finished(j, respond(call)))
 		}
 		w.run(time.Minute)
-		got := w.told()
+		got := w.posted()
 		slices.Sort(got)
-		want := []string{"add t0=call-0 t3=call-0 t6=call-0 t9=call-0", "add t1=call-1 t4=call-1 t7=call-1", "add t2=call-2 t5=call-2 t8=call-2"}
+		want := []string{
+			"add t0=call-0 t3=call-0 t6=call-0 t9=call-0", "add t1=call-1 t4=call-1 t7=call-1",
+			"add t2=call-2 t5=call-2 t8=call-2",
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		for i, m := range w.calls.told {
+		for i, m := range w.posts {
 			for part := range strings.SplitSeq(m.(vapi.AddMessage).Content, "\n\n") {
-				if urls[part] != w.calls.urls[i] {
-					t.Errorf("%s was posted to %s", part, w.calls.urls[i])
+				if urls[part] != w.urls[i] {
+					t.Errorf("%s was posted to %s", part, w.urls[i])
 				}
 			}
 		}
@@ -138,214 +94,172 @@ func TestCallsAreNotMixed(t *testing.T) {
 	})
 }
 
-// TestWhoIsWaitedFor has three outcomes of one call in a batch, and something is
-// wrong with the second one.
-func TestWhoIsWaitedFor(t *testing.T) {
+// TestWaitForOthers has three outcomes of one call in a batch, and something is wrong with the second.
+func TestWaitForOthers(t *testing.T) {
 	const second = "call-1/t2"
-	slow := func(d time.Duration) func(*testing.T, *world) {
-		return func(_ *testing.T, w *world) {
-			w.table.claims = func(id string) {
-				if id == second {
-					time.Sleep(d)
+	// The n-th claim of the second outcome does this.
+	claims := func(do func(n int) error) func(*world) {
+		return func(w *world) {
+			n := 0
+			w.before[claim] = func(_ context.Context, id string) error {
+				if id != second {
+					return nil
 				}
+				n++
+				return do(n)
 			}
 		}
 	}
+	slow := func(d time.Duration) func(*world) {
+		return claims(func(int) error { time.Sleep(d); return nil })
+	}
+	at := func(seconds ...time.Duration) []time.Duration {
+		for i := range seconds {
+			seconds[i] *= time.Second
+		}
+		return seconds
+	}
+	all, without, apart := []string{"add A B C"}, []string{"add A C"}, []string{"add A C", "add B"}
 	tests := map[string]struct {
-		wrong func(*testing.T, *world)
-		told  []string
-		at    []time.Duration
-		why   []job.Reason
+		wrong  func(*world)
+		change func(w *world, o *job.Outcome)
+		posted []string
+		at     []time.Duration
+		why    job.Reason // of the event of the second
 	}{
-		"a bit slow":    {slow(time.Second), []string{"add t1=A t2=B t3=C"}, []time.Duration{time.Second}, nil},
-		"slow":          {slow(5 * time.Second), []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{2 * time.Second, 5 * time.Second}, nil},
-		"hangs":         {slow(59 * time.Second), []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{2 * time.Second, 59 * time.Second}, nil},
-		"told before":   {settled, []string{"add t1=A t3=C"}, []time.Duration{0}, nil},
-		"is being told": {busy, []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{0, 30 * time.Second}, nil},
-		"claim fails": {func(_ *testing.T, w *world) {
-			tries := 0
-			w.table.claimFails = func(id string) error {
-				if id != second {
-					return nil
-				}
-				if tries++; tries > 2 {
-					return nil
-				}
-				return errors.New("the table is down")
+		"a bit slow":           {wrong: slow(time.Second), posted: all, at: at(1)},
+		"slow":                 {wrong: slow(5 * time.Second), posted: apart, at: at(2, 5)},
+		"hangs":                {wrong: slow(59 * time.Second), posted: apart, at: at(2, 59)},
+		"is already delivered": {wrong: func(w *world) { w.settled(second) }, posted: without, at: at(0)},
+		"is delivered elsewhere": {wrong: func(w *world) {
+			w.change(second, job.ClaimDelivery(w.now(), 30*time.Second))
+		}, posted: apart, at: at(0, 30)},
+		"claim fails": {wrong: claims(func(n int) error {
+			if n <= 2 {
+				return errDown
 			}
-		}, []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{0, 3 * time.Second}, nil},
-		"claim panics": {func(_ *testing.T, w *world) {
-			tries := 0
-			w.table.claims = func(id string) {
-				if id != second {
-					return
-				}
-				if tries++; tries == 1 {
-					panic("a bug")
-				}
+			return nil
+		}), posted: apart, at: at(0, 3)},
+		"claim panics": {wrong: claims(func(n int) error {
+			if n == 1 {
+				panic("a bug")
 			}
-		}, []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{0, time.Second}, nil},
-		"nothing to say": {func(_ *testing.T, w *world) { w.change = func(o *job.Outcome) { empty(second, o) } },
-			[]string{"add t1=A t3=C"}, []time.Duration{0}, []job.Reason{job.ReasonUnspeakable}},
-		"too late": {func(_ *testing.T, w *world) {
-			w.change = func(o *job.Outcome) {
-				if o.JobID == second {
-					o.Deadline = w.start.Add(-time.Second)
-				}
+			return nil
+		}), posted: apart, at: at(0, 1)},
+		"nothing to say": {change: func(_ *world, o *job.Outcome) {
+			if o.JobID == second {
+				o.Result.Content = "\u200b"
 			}
-		}, []string{"add t1=A t3=C"}, []time.Duration{0}, []job.Reason{job.ReasonDeadline}},
-		// To wait for the others may not make one late.
-		"slow, and another has little time": {func(t *testing.T, w *world) {
-			slow(5*time.Second)(t, w)
-			w.change = func(o *job.Outcome) {
-				if o.JobID == "call-1/t3" {
-					o.Deadline = w.start.Add(time.Second)
-				}
+		}, posted: without, at: at(0), why: job.ReasonUnspeakable},
+		"too late": {change: func(w *world, o *job.Outcome) {
+			if o.JobID == second {
+				o.Deadline = w.start.Add(-time.Second)
 			}
-		}, []string{"add t1=A t3=C", "add t2=B"}, []time.Duration{time.Second, 5 * time.Second}, nil},
+		}, posted: without, at: at(0), why: job.ReasonDeadline},
+		// The wait for the others must not make an outcome late.
+		"slow, and another has little time": {wrong: slow(5 * time.Second), change: func(w *world, o *job.Outcome) {
+			if o.JobID == "call-1/t3" {
+				o.Deadline = w.start.Add(time.Second)
+			}
+		}, posted: apart, at: at(1, 5)},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			text, err := spoken.ParseText("{content}")
-			if err != nil {
-				t.Fatal(err)
-			}
-			inChangedWorld(t, func(cfg *callback.Config) { cfg.Text = &text }, func(t *testing.T, w *world) {
+			inChangedWorld(t, func(cfg *callback.Config) { cfg.Text = text(t, "{content}") }, func(t *testing.T, w *world) {
 				var outcomes []job.Outcome
-				for i := range 3 {
-					id := fmt.Sprint("t", i+1)
-					outcomes = append(outcomes, w.finished(w.job(id), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id + "=" + string(rune('A'+i))}))
+				for i, content := range []string{"A", "B", "C"} {
+					outcomes = append(outcomes, w.finished(w.job(fmt.Sprint("t", i+1)), respond(content)))
 				}
-				tt.wrong(t, w)
+				if tt.wrong != nil {
+					tt.wrong(w)
+				}
 				for _, o := range outcomes {
-					if w.change != nil {
-						w.change(&o)
+					if tt.change != nil {
+						tt.change(w, &o)
 					}
 					w.send(o)
 				}
 				w.run(2 * time.Minute)
-				if diff := cmp.Diff(tt.told, w.told()); diff != "" {
+				w.wantPosted(tt.posted...)
+				if diff := cmp.Diff(tt.at, w.at); diff != "" {
 					t.Error(diff)
 				}
-				if diff := cmp.Diff(tt.at, w.calls.at); diff != "" {
-					t.Error(diff)
-				}
-				if diff := cmp.Diff(tt.why, w.whys()); diff != "" {
-					t.Error(diff)
-				}
+				w.wantLeft(0, reasons(tt.why)...)
 				for _, r := range w.store.Records() {
-					if r.State != job.StateDelivered && (tt.why == nil || r.ID != second || r.State != job.StateUndelivered) {
+					if r.State != job.StateDelivered &&
+						(tt.why == "" || r.ID != second || r.State != job.StateUndelivered) {
 						t.Errorf("%s is %s", r.ID, r.State)
 					}
-				}
-				if w.results.Len() != 0 {
-					t.Errorf("%d messages are left", w.results.Len())
 				}
 			})
 		})
 	}
 }
 
-func settled(t *testing.T, w *world) {
-	t.Helper()
-	if err := w.table.Table.Settle(t.Context(), w.record("call-1/t2"), w.now(), job.StateDelivered, ""); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func busy(t *testing.T, w *world) {
-	t.Helper()
-	if _, err := w.table.Table.Change(t.Context(), "call-1/t2", job.ClaimDelivery(w.now(), 30*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func empty(id string, o *job.Outcome) {
-	if o.JobID == id {
-		o.Result.Content = "\u200b"
-	}
-}
-
 // TestCopyInTheSameBatch has a batch with an outcome, its copy and another one.
 func TestCopyInTheSameBatch(t *testing.T) {
-	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-		w.several(job.DeliveryRespond, job.DeliveryRespond)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
 		w.send(w.job("t1").Outcome(w.record("call-1/t1")))
 		w.run(time.Minute)
-		if diff := cmp.Diff([]string{"add t1=A t2=B"}, w.told()); diff != "" {
-			t.Error(diff)
-		}
+		w.wantPosted("add t1=A t2=B")
 		w.wantStates(job.StateDelivered)
 	})
 }
 
-// TestSharedPostFails has the post of three outcomes fail: each of them is
-// treated as if it had been posted alone.
+// TestSharedPostFails makes the post of several outcomes fail: each of them is treated as if it had
+// been posted alone.
 func TestSharedPostFails(t *testing.T) {
-	second := func(first func() vapiclient.Receipt) func(int) vapiclient.Receipt {
-		return func(post int) vapiclient.Receipt {
-			if post == 1 {
-				return first()
-			}
-			return delivered
-		}
-	}
-	all := "add t1=A t2=B t3=C"
+	const all, why = "add t1=A t2=B t3=C", job.ReasonCallGone
 	t.Run("once", func(t *testing.T) {
-		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = second(func() vapiclient.Receipt { return failing })
-			w.several(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
+		inWorld(t, func(t *testing.T, w *world) {
+			w.answer = answers(failing, delivered)
+			w.sendAll(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
 			w.run(time.Minute)
-			if diff := cmp.Diff([]string{all, all}, w.told()); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff([]time.Duration{0, time.Second}, w.calls.at); diff != "" {
+			w.wantPosted(all, all)
+			if diff := cmp.Diff([]time.Duration{0, time.Second}, w.at); diff != "" {
 				t.Error(diff)
 			}
 			w.wantStates(job.StateDelivered)
 		})
 	})
 	t.Run("for good", func(t *testing.T) {
-		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = always(gone)
-			w.several(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
+		inWorld(t, func(t *testing.T, w *world) {
+			w.answer = answers(gone)
+			w.sendAll(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
 			w.run(time.Minute)
-			if diff := cmp.Diff([]string{all}, w.told()); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff([]job.Reason{job.ReasonCallGone, job.ReasonCallGone, job.ReasonCallGone}, w.whys()); diff != "" {
-				t.Error(diff)
-			}
-			w.wantStates(job.StateUndelivered)
+			w.wantPosted(all)
+			w.wantStates(job.StateUndelivered, why, why, why)
 		})
 	})
 	t.Run("often", func(t *testing.T) {
-		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = always(failing)
-			w.several(job.DeliveryRespond, job.DeliveryRespond)
+		inWorld(t, func(t *testing.T, w *world) {
+			w.answer = answers(failing)
+			w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
 			w.run(time.Hour)
-			if diff := cmp.Diff([]job.Reason{job.ReasonUnreachable, job.ReasonUnreachable}, w.whys()); diff != "" {
-				t.Error(diff)
+			if len(w.posts) != callback.MaxPosts {
+				t.Errorf("%d posts", len(w.posts))
 			}
-			if w.calls.posts != callback.MaxPosts {
-				t.Errorf("%d posts", w.calls.posts)
-			}
-			w.wantStates(job.StateUndelivered)
+			w.wantStates(job.StateUndelivered, job.ReasonUnreachable, job.ReasonUnreachable)
 		})
 	})
 	t.Run("panics", func(t *testing.T) {
-		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.calls.answer = second(func() vapiclient.Receipt { panic("a bug") })
-			w.several(job.DeliveryRespond, job.DeliveryRespond, job.DeliveryRespond)
+		inWorld(t, func(t *testing.T, w *world) {
+			w.answer = func(post int) vapiclient.Receipt {
+				if post == 1 {
+					panic("a bug")
+				}
+				return delivered
+			}
+			w.sendAll(job.DeliveryRespond, job.DeliveryRespond, job.DeliveryRespond)
 			w.run(29 * time.Second)
-			// Those that waited go on at once; the one that posted has not
-			// given back its lease.
-			if w.calls.posts != 2 || w.calls.at[1] != time.Second || w.results.Len() != 1 {
-				t.Errorf("posts at %v, %d messages left", w.calls.at, w.results.Len())
+			// Those that waited are retried at once. The one that posted has not released its lease.
+			if len(w.posts) != 2 || w.at[1] != time.Second || w.results.Len() != 1 {
+				t.Errorf("posts at %v, %d messages left", w.at, w.results.Len())
 			}
 			w.run(10 * time.Second)
 			var after []string
-			for _, m := range w.told()[1:] {
+			for _, m := range w.posted()[1:] {
 				after = append(after, strings.Fields(strings.TrimPrefix(m, "add "))...)
 			}
 			slices.Sort(after)
@@ -357,51 +271,40 @@ func TestSharedPostFails(t *testing.T) {
 	})
 	// The mark of one does not depend on that of another.
 	t.Run("one is not marked", func(t *testing.T) {
-		inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-			w.several(job.DeliveryRespond, job.DeliveryRespond)
-			w.table.settleFails = func(r job.Record) error {
-				if r.ID == "call-1/t1" {
-					return errors.New("the table is down")
+		inWorld(t, func(t *testing.T, w *world) {
+			w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
+			w.before[settle] = func(_ context.Context, id string) error {
+				if id == "call-1/t1" {
+					return errDown
 				}
 				return nil
 			}
 			w.run(time.Hour)
-			if diff := cmp.Diff([]string{"add t1=A t2=B"}, w.told()); diff != "" {
-				t.Error(diff)
-			}
-			if a, b := w.state(), w.record("call-1/t2").State; a != job.StateDone || b != job.StateDelivered {
-				t.Errorf("they are %s and %s", a, b)
+			w.wantPosted("add t1=A t2=B")
+			w.want(1, job.StateDone, "", 0)
+			if s := w.record("call-1/t2").State; s != job.StateDelivered {
+				t.Errorf("the other one is %s", s)
 			}
 		})
 	})
 }
 
-// TestTogetherInAMessage has outcomes of a call come in one message. Each is told
-// once, although the message comes back for one of them.
-func TestTogetherInAMessage(t *testing.T) {
-	inChangedWorld(t, terse(t), func(t *testing.T, w *world) {
-		o := w.finished(w.job("t1"), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "A"})
+// TestSeveralInAMessage has outcomes of a call in one message. Each of them is delivered once, although
+// the message returns for one of them.
+func TestSeveralInAMessage(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		o := w.finished(w.job("t1"), respond("A"))
 		for _, id := range []string{"t2", "t3"} {
-			o.With = append(o.With, w.finished(w.job(id), job.Policy{}, job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}))
+			o.With = append(o.With, w.finished(w.job(id), respond(id)))
 		}
-		// The third is in other hands for a while.
-		held, err := w.table.Change(t.Context(), job.ID("call-1", "t3"), job.ClaimDelivery(w.now(), 40*time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
+		// The third is delivered elsewhere for a while.
+		w.change("call-1/t3", job.ClaimDelivery(w.now(), 40*time.Second))
 		w.send(o)
 		w.run(10 * time.Second)
-		if diff := cmp.Diff([]string{"add t1=A t2=t2"}, w.told()); diff != "" || w.results.Len() != 1 {
-			t.Errorf("%d messages left; told:\n%s", w.results.Len(), diff)
-		}
+		w.wantPosted("add t1=A t2=t2")
+		w.wantLeft(1)
 		w.run(time.Minute)
-		if diff := cmp.Diff([]string{"add t1=A t2=t2", "add t3=t3"}, w.told()); diff != "" || w.results.Len() != 0 {
-			t.Errorf("%d messages left; told:\n%s", w.results.Len(), diff)
-		}
-		for _, id := range []string{"t1", "t2", "t3"} {
-			if r := w.record(job.ID("call-1", id)); r.State != job.StateDelivered {
-				t.Errorf("%s is %s (%d)", id, r.State, held.Revision)
-			}
-		}
+		w.wantPosted("add t1=A t2=t2", "add t3=t3")
+		w.wantStates(job.StateDelivered)
 	})
 }

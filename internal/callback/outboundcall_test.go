@@ -1,0 +1,321 @@
+package callback_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/callback/hours"
+	"github.com/ringback/ringback/internal/fakevapi"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+func TestCallBack(t *testing.T) {
+	business, err := hours.Parse("09:00-18:00", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nine := time.Date(2000, 1, 1, 9, 0, 0, 0, time.UTC) // a bubble's time begins at midnight
+	inHours := func(c *callback.OutboundCalls) { c.Next = business.Next }
+	own := func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" }
+	wantOwn := func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" }
+	long := strings.Repeat("long_", 12)
+	tests := map[string]struct {
+		config func(*callback.OutboundCalls)
+		change func(*job.Outcome)
+		at     time.Duration
+		want   func(*vapiclient.NewCall) // changes the usual call
+	}{
+		"at any time":      {},
+		"before the hours": {config: inHours, want: func(c *vapiclient.NewCall) { c.EarliestAt = nine }},
+		"in the hours":     {config: inHours, at: 10 * time.Hour},
+		"after the hours": {config: inHours, at: 19 * time.Hour,
+			want: func(c *vapiclient.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) }},
+		"from a number of its own": {config: own, want: wantOwn},
+		"which the call had not": {config: own, want: wantOwn,
+			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" }},
+		"a failure": {change: func(o *job.Outcome) {
+			o.Result = job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry\u202e."}
+		}, want: func(c *vapiclient.NewCall) {
+			c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
+		}},
+		"a long name": {change: func(o *job.Outcome) { o.Tool = long }, want: func(c *vapiclient.NewCall) {
+			c.Name, c.Variables["ringback_tool"] = "Call back: "+long[:29], long
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inChangedWorld(t, func(cfg *callback.Config) {
+				if tt.config != nil {
+					tt.config(cfg.OutboundCalls)
+				}
+			}, func(t *testing.T, w *world) {
+				w.answer = answers(gone)
+				o := w.outcome(job.AfterCallOutboundCall)
+				o.Deadline = w.start.Add(24 * time.Hour)
+				if tt.change != nil {
+					tt.change(&o)
+				}
+				time.Sleep(tt.at)
+				w.send(o)
+				w.send(o)
+				w.run(time.Minute)
+				w.wantCalls(1, job.StateDelivered, "")
+				want := vapiclient.NewCall{
+					AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
+					Variables: map[string]string{
+						"ringback_result": content, "ringback_status": "ok", "ringback_tool": "order_status",
+						"ringback_call_id": "call-1",
+					},
+				}
+				if tt.want != nil {
+					tt.want(&want)
+				}
+				if diff := cmp.Diff(want, w.calls[0]); diff != "" {
+					t.Error(diff)
+				}
+				if r := w.record(o.JobID).Reason; !strings.Contains(r, called.CallID) {
+					t.Errorf("the reason does not name the call: %q", r)
+				}
+			})
+		})
+	}
+}
+
+// TestNoCallBack has results without an outbound call.
+func TestNoCallBack(t *testing.T) {
+	tests := map[string]struct {
+		off    bool
+		change func(*job.Outcome)
+		detail string
+	}{
+		"switched off":    {off: true, detail: "switched off"},
+		"no assistant":    {change: func(o *job.Outcome) { o.Call.AssistantID = "" }, detail: "unknown"},
+		"no phone number": {change: func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, detail: "unknown"},
+		"no customer":     {change: func(o *job.Outcome) { o.Call.CustomerNumber = "" }, detail: "unknown"},
+		"nothing to say":  {change: func(o *job.Outcome) { o.Result = endsCall }, detail: "no text"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inChangedWorld(t, func(cfg *callback.Config) {
+				if tt.off {
+					cfg.OutboundCalls = nil
+				}
+			}, func(t *testing.T, w *world) {
+				w.answer = answers(gone)
+				o := w.outcome(job.AfterCallOutboundCall)
+				if tt.change != nil {
+					tt.change(&o)
+				}
+				w.send(o)
+				w.run(time.Hour)
+				w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
+				if d := w.events[0].Detail; !strings.Contains(d, tt.detail) || !strings.Contains(d, "answered 404") {
+					t.Errorf("the detail is %q", d)
+				}
+			})
+		})
+	}
+}
+
+// TestCallBackFails checks that no second call is made unless it is certain that none was made, and that
+// nothing is lost.
+func TestCallBackFails(t *testing.T) {
+	var (
+		unknown = vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: errors.New("the call may have been made")}
+		refused = vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 403, Err: errors.New("POST /call: 403")}
+		busy    = vapiclient.CallReceipt{
+			Verdict: vapiclient.Refused, Status: 429, TryAgain: true, Err: errors.New("POST /call: 429"),
+		}
+		limited = busy
+	)
+	limited.RetryAfter = 45 * time.Second
+	const done, undelivered = job.StateDelivered, job.StateUndelivered
+	const callGone, unconfirmed = job.ReasonCallGone, job.ReasonOutboundCallUnconfirmed
+	type script []vapiclient.CallReceipt // the last one is repeated
+	fails := func(steps ...string) func(*world, *job.Outcome) {
+		return func(w *world, _ *job.Outcome) { w.fail(errDown, steps...) }
+	}
+	tests := map[string]struct {
+		script  script
+		prepare func(w *world, o *job.Outcome)
+		mended  bool // after ten seconds
+		calls   int
+		state   job.State
+		why     job.Reason
+	}{
+		"refused for good":  {script{refused}, nil, false, 1, undelivered, callGone},
+		"refused for now":   {script{limited, called}, nil, false, 2, done, ""},
+		"refused, then not": {script{limited, limited, refused}, nil, false, 3, undelivered, callGone},
+		"refused often":     {script{busy}, nil, false, callback.MaxPosts, undelivered, callGone},
+		"refused for longer than there is time": {script{limited}, func(w *world, o *job.Outcome) {
+			o.Deadline = w.now().Add(44 * time.Second)
+		}, false, 1, undelivered, callGone},
+		"unknown":       {script{unknown}, nil, false, 1, undelivered, unconfirmed},
+		"a new verdict": {script{{}}, nil, false, 1, undelivered, unconfirmed},
+		"then unknown":  {script{limited, unknown}, nil, false, 2, undelivered, unconfirmed},
+		"died after the record": {script{called}, func(w *world, o *job.Outcome) {
+			claimed := w.change(o.JobID, job.ClaimDelivery(w.now(), 30*time.Second))
+			w.changeClaimed(claimed, job.RecordOutboundCall(w.now()))
+		}, false, 0, undelivered, unconfirmed},
+		"the record fails":          {script{called}, fails(recordCall), true, 1, done, ""},
+		"the record fails for good": {script{called}, fails(recordCall), false, 0, undelivered, job.ReasonUnreachable},
+		"the record's answer is lost": {script{called}, func(w *world, _ *job.Outcome) {
+			w.lost[recordCall] = errDown
+		}, true, 0, undelivered, unconfirmed},
+		"the record cannot be retracted": {script{limited, called}, fails(retractCall), false, 1, undelivered, unconfirmed},
+		// As long as no event can be sent, the call is tried again.
+		"refused, and no event can be sent": {script{refused, refused, refused, refused, called}, fails(sendEvent), true,
+			5, done, ""},
+		"unknown, and no event can be sent": {script{unknown}, fails(sendEvent), true, 1, undelivered, unconfirmed},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer, w.answerCall = answers(gone), answers(tt.script...)
+				o := w.outcome(job.AfterCallOutboundCall)
+				if tt.prepare != nil {
+					tt.prepare(w, &o)
+				}
+				w.send(o)
+				w.run(10 * time.Second)
+				if tt.mended {
+					w.mend()
+				}
+				w.run(50 * time.Minute)
+				w.send(o) // a late copy
+				w.run(time.Hour)
+				w.wantCalls(tt.calls, tt.state, tt.why)
+			})
+		})
+	}
+}
+
+// TestFunctionDiedCallingBack has a function that dies when the call was made.
+func TestFunctionDiedCallingBack(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer, w.answerCall = answers(gone), func(int) vapiclient.CallReceipt { panic("a bug") }
+		w.send(w.outcome(job.AfterCallOutboundCall))
+		w.run(time.Hour)
+		w.wantCalls(1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
+		if d := w.events[0].Detail; !strings.Contains(d, "2000-01-01T00:00:00Z") {
+			t.Errorf("the detail does not contain the time of the call: %q", d)
+		}
+	})
+}
+
+// TestCallBackIsNotMarked has a call that was made, and cannot be marked.
+func TestCallBackIsNotMarked(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = answers(gone)
+		w.fail(errDown, settle)
+		o := w.outcome(job.AfterCallOutboundCall)
+		w.send(o)
+		w.run(time.Hour)
+		w.wantCalls(1, job.StateDone, "")
+		w.mend()
+		w.send(o)
+		w.run(time.Hour)
+		w.wantCalls(1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
+	})
+}
+
+// TestCopyDuringCallBack has a copy that waits for the call, however long Vapi takes.
+func TestCopyDuringCallBack(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = func(int) vapiclient.Receipt { time.Sleep(10 * time.Second); return gone }
+		w.answerCall = func(int) vapiclient.CallReceipt { time.Sleep(20 * time.Second); return called }
+		o, second := w.outcome(job.AfterCallOutboundCall), w.job("t2")
+		other := w.finish(second, w.running(second, job.AfterCallOutboundCall), respond(content))
+		w.before[claim] = func(_ context.Context, id string) error {
+			if id == other.JobID {
+				time.Sleep(5 * time.Second)
+			}
+			return nil
+		}
+		w.send(o)
+		w.send(other)
+		time.AfterFunc(5*time.Second, func() { w.send(o) })
+		w.run(10 * time.Minute)
+		w.wantCalls(2, job.StateDelivered, "")
+	})
+}
+
+// TestCallBackAtVapi uses the real client, and a stand-in for Vapi's API.
+func TestCallBackAtVapi(t *testing.T) {
+	tests := map[string]struct {
+		failure fakevapi.Failure
+		calls   int
+		why     job.Reason // empty if it is delivered
+	}{
+		"no failure":       {fakevapi.None, 1, ""},
+		"limited":          {fakevapi.Limited, 1, ""},
+		"forbidden":        {fakevapi.Forbidden, 0, job.ReasonCallGone},
+		"broken, made":     {fakevapi.DroppedAfter, 1, job.ReasonOutboundCallUnconfirmed},
+		"broken, not made": {fakevapi.DroppedBefore, 0, job.ReasonOutboundCallUnconfirmed},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			account, outbound := atVapi(t, tt.failure)
+			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
+			w := newWorld(t, func(cfg *callback.Config) {
+				next := func(time.Time) time.Time { return tomorrow }
+				cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: next}
+			})
+			w.answer = answers(gone)
+			o := w.outcome(job.AfterCallOutboundCall)
+			o.Tool = strings.Repeat("t", 64) // Vapi's limit of tools' names
+			w.handle(o)
+			if made := account.Calls(); len(made) != tt.calls {
+				t.Fatalf("%d calls: %s", len(made), made)
+			}
+			if tt.calls == 1 {
+				var call struct {
+					Customer           struct{ Number string }
+					AssistantID        string
+					AssistantOverrides struct{ VariableValues map[string]string }
+					SchedulePlan       struct{ EarliestAt time.Time }
+				}
+				if err := json.Unmarshal(account.Calls()[0], &call); err != nil {
+					t.Fatal(err)
+				}
+				if call.Customer.Number != number || call.AssistantID != "assistant-1" ||
+					call.AssistantOverrides.VariableValues["ringback_result"] != content ||
+					!call.SchedulePlan.EarliestAt.Equal(tomorrow) {
+					t.Errorf("called %+v", call)
+				}
+			}
+			state := job.StateDelivered
+			if tt.why != "" {
+				state = job.StateUndelivered
+			}
+			w.want(-1, state, tt.why, 0)
+		})
+	}
+}
+
+// atVapi starts a stand-in for Vapi's API that fails its first answer, and returns a client of it.
+func atVapi(t *testing.T, failure fakevapi.Failure) (*fakevapi.Account, *vapiclient.Outbound) {
+	t.Helper()
+	account := &fakevapi.Account{Key: "planted-key"}
+	if failure != fakevapi.None {
+		account.Fail(1, failure, false)
+	}
+	server := httptest.NewServer(account)
+	t.Cleanup(server.Close)
+	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
+		URL: server.URL, AllowLoopback: true, Key: func(context.Context) (string, error) { return account.Key, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return account, outbound
+}

@@ -1,0 +1,528 @@
+package callback_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+// No log record at info level or above may contain one of these.
+const (
+	controlPath = "/planted-control/control"
+	controlURL  = "https://phone-call-websocket.vapi.ai" + controlPath
+	number      = "+4915100000001"
+	content     = "planted-content"
+)
+
+var planted = []string{"planted-control", number, content}
+
+// The steps of the function that a test can fail: the names of rules, and what it does besides.
+const (
+	claim         = "claim the delivery of"
+	release       = "release the delivery of"
+	claimProgress = "claim the progress line of"
+	endProgress   = "end the progress line of"
+	recordCall    = "record the outbound call for"
+	retractCall   = "retract the outbound call for"
+	settle        = "settle"
+	park          = "park"
+	endCall       = "record the end of the call of"
+	sendEvent     = "send an event of"
+)
+
+var steps = []string{
+	claim, release, claimProgress, endProgress, recordCall, retractCall, settle, park, endCall, sendEvent,
+}
+
+var errDown = errors.New("it is down")
+
+var (
+	delivered = vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
+	failing   = vapiclient.Receipt{
+		Verdict: vapiclient.TryAgain, Status: 500, Err: errors.New("the control URL answered 500"),
+	}
+	gone = vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the control URL answered 404")}
+
+	called = vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new-call-1", Status: 201}
+)
+
+func respond(content string) job.Result {
+	return job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: content}
+}
+
+// endsCall is a result that is a control message.
+var endsCall = job.Result{
+	Status: job.StatusOK, Delivery: job.DeliveryControl, Control: []byte(`{"type":"end-call"}`),
+}
+
+// answers returns the answers in this order, and the last one from then on.
+func answers[R any](answers ...R) func(n int) R {
+	return func(n int) R { return answers[min(n, len(answers))-1] }
+}
+
+// world is a callback function and everything around it.
+type world struct {
+	t         *testing.T
+	store     *memtable.Store
+	table     *jobtable.Table
+	tracker   *jobtable.CallTracker
+	customers *jobtable.Customers
+	results   *memqueue.Queue // with the limits of a deployment
+	dead      *memqueue.Queue
+	handler   *callback.Handler
+	start     time.Time
+	ahead     time.Duration // of the real clock
+
+	// before is called before a step for a job, and can fail it. A step that is lost is taken, but
+	// fails.
+	before map[string]func(ctx context.Context, id string) error
+	lost   map[string]error
+
+	answer     func(post int) vapiclient.Receipt     // to each post
+	answerCall func(call int) vapiclient.CallReceipt // to each outbound call
+
+	mu     sync.Mutex
+	posts  []vapi.ControlMessage
+	at     []time.Duration // of each post, since the start
+	urls   []string        // of each post
+	calls  []vapiclient.NewCall
+	events []job.Undelivered
+	hidden map[string]time.Duration // see handle
+}
+
+func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
+
+// newWorld returns a world with outbound calls, in which a call accepts everything. Results are
+// posted as "{tool_call_id}={content}". Then it checks that the log contains nothing that was
+// planted. change may be nil.
+func newWorld(t *testing.T, change func(*callback.Config)) *world {
+	t.Helper()
+	var mu sync.Mutex
+	var logged bytes.Buffer
+	log := slog.New(slog.NewJSONHandler(writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return logged.Write(p)
+	}), nil))
+	t.Cleanup(func() {
+		if logged.Len() == 0 {
+			t.Error("nothing was logged")
+		}
+		for _, value := range planted {
+			if strings.Contains(logged.String(), value) {
+				t.Errorf("the log contains %q:\n%s", value, logged.String())
+			}
+		}
+	})
+	w := &world{
+		t: t, store: new(memtable.Store), start: time.Now(), answer: answers(delivered), answerCall: answers(called),
+		before: make(map[string]func(context.Context, string) error), lost: make(map[string]error),
+		hidden: make(map[string]time.Duration),
+	}
+	w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
+	w.customers = jobtable.NewCustomers(w.store.Customers())
+	none, err := asynctool.NewSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := queue.LimitsFor(none.MaxTimeout(), none.MaxAttempts())
+	if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	if w.results, err = memqueue.New(memqueue.Config{Name: "results", VisibilityTimeout: l.ResultVisibility,
+		MaxReceives: l.ResultMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	around := around{w}
+	cfg := callback.Config{
+		Table: around, ControlClient: around, Results: around, Events: around, CallTracker: around, Customers: around,
+		OutboundCalls: &callback.OutboundCalls{Client: around, Next: func(now time.Time) time.Time { return now }},
+		Text:          text(t, "{tool_call_id}={content}"), Now: w.now, Log: log,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if w.handler, err = callback.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+func text(t *testing.T, text string) *spoken.Text {
+	t.Helper()
+	parsed, err := spoken.ParseText(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &parsed
+}
+
+// inWorld runs a test in a bubble.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	inChangedWorld(t, nil, test)
+}
+
+func inChangedWorld(t *testing.T, change func(*callback.Config), test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, change)) })
+}
+
+// fail makes a step fail until mend is called.
+func (w *world) fail(err error, steps ...string) {
+	for _, step := range steps {
+		w.before[step] = func(context.Context, string) error { return err }
+	}
+}
+
+func (w *world) mend() {
+	clear(w.before)
+	clear(w.lost)
+}
+
+// step takes a step for a job, unless the test fails it.
+func step[T any](ctx context.Context, w *world, name, id string, take func() (T, error)) (T, error) {
+	var none T
+	if !slices.Contains(steps, name) {
+		return none, fmt.Errorf("the callback function does not %s a job", name)
+	}
+	if before := w.before[name]; before != nil {
+		if err := before(ctx, id); err != nil {
+			return none, err
+		}
+	}
+	v, err := take()
+	if lost := w.lost[name]; err == nil && lost != nil {
+		return none, lost
+	}
+	return v, err
+}
+
+func stepErr(ctx context.Context, w *world, name, id string, take func() error) error {
+	_, err := step(ctx, w, name, id, func() (struct{}, error) { return struct{}{}, take() })
+	return err
+}
+
+// around is what is around the function.
+type around struct{ *world }
+
+func (w around) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, id, func() (job.Record, error) { return w.table.Change(ctx, id, rule) })
+}
+
+func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, claimed.ID, func() (job.Record, error) {
+		return w.table.ChangeClaimed(ctx, claimed, rule)
+	})
+}
+
+func (w around) Settle(ctx context.Context, r job.Record, now time.Time, state job.State, reason string) error {
+	return stepErr(ctx, w.world, settle, r.ID, func() error { return w.table.Settle(ctx, r, now, state, reason) })
+}
+
+func (w around) Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error) {
+	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, customer, now, p) })
+}
+
+func (w around) End(ctx context.Context, callID string, now time.Time) error {
+	return stepErr(ctx, w.world, endCall, callID, func() error { return w.tracker.End(ctx, callID, now) })
+}
+
+func (w around) SendUndelivered(ctx context.Context, u job.Undelivered) error {
+	return stepErr(ctx, w.world, sendEvent, u.JobID, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, u)
+		return nil
+	})
+}
+
+func (w around) Post(_ context.Context, url string, m vapi.ControlMessage) vapiclient.Receipt {
+	w.mu.Lock()
+	w.posts, w.at, w.urls = append(w.posts, m), append(w.at, time.Since(w.start)), append(w.urls, url)
+	n := len(w.posts)
+	w.mu.Unlock()
+	if !strings.HasPrefix(url, controlURL) {
+		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: errors.New("another control URL")}
+	}
+	return w.answer(n)
+}
+
+func (w around) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
+	w.mu.Lock()
+	w.calls = append(w.calls, call)
+	n := len(w.calls)
+	w.mu.Unlock()
+	return w.answerCall(n)
+}
+
+func (w around) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	if !strings.HasPrefix(receipt, "handled-") {
+		return w.results.ChangeVisibility(ctx, receipt, d)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hidden[receipt] = d
+	return nil
+}
+
+// job returns a job of call-1, which can last an hour.
+func (w *world) job(toolCallID string) job.Job {
+	return job.Job{
+		ID: job.ID("call-1", toolCallID), ToolCallID: toolCallID, Tool: "order_status",
+		ReceivedAt: w.start, CallEnds: w.start.Add(time.Hour),
+		Call: job.Call{
+			ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", PhoneNumberID: "phone-1",
+			CustomerNumber: number, ControlURL: controlURL,
+		},
+	}
+}
+
+// jobIn returns a job of another call.
+func (w *world) jobIn(call, toolCallID string) job.Job {
+	return job.Job{
+		ID: job.ID(call, toolCallID), ToolCallID: toolCallID, Tool: "order_status",
+		Call: job.Call{ID: call, ControlURL: controlURL + "/" + call},
+	}
+}
+
+// running claims a job, as the process function does before it runs the tool.
+func (w *world) running(j job.Job, policy job.AfterCall) job.Record {
+	w.t.Helper()
+	first := job.NewRecord(j, job.Policy{AfterCall: policy}, w.start.Add(time.Hour), "m1", w.now(), time.Minute)
+	r, err := w.table.Claim(w.t.Context(), first)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// finish finishes a running job, and returns its outcome.
+func (w *world) finish(j job.Job, running job.Record, result job.Result) job.Outcome {
+	w.t.Helper()
+	return j.Outcome(w.changeClaimed(running, job.Finish(w.now(), result, false, "")))
+}
+
+// finished returns the outcome of a job that has finished.
+func (w *world) finished(j job.Job, result job.Result) job.Outcome {
+	w.t.Helper()
+	return w.finish(j, w.running(j, job.AfterCallEvent), result)
+}
+
+// outcome returns the outcome of t1, with an after-call policy.
+func (w *world) outcome(policy job.AfterCall) job.Outcome {
+	w.t.Helper()
+	j := w.job("t1")
+	return w.finish(j, w.running(j, policy), respond(content))
+}
+
+// change applies a rule to the record of a job.
+func (w *world) change(id string, rule job.Rule) job.Record {
+	w.t.Helper()
+	r, err := w.table.Change(w.t.Context(), id, rule)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func (w *world) changeClaimed(claimed job.Record, rule job.Rule) job.Record {
+	w.t.Helper()
+	r, err := w.table.ChangeClaimed(w.t.Context(), claimed, rule)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// settled marks the outcome of a job as delivered.
+func (w *world) settled(id string) {
+	w.t.Helper()
+	if err := w.table.Settle(w.t.Context(), w.record(id), w.now(), job.StateDelivered, ""); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) encode(o job.Outcome) string {
+	w.t.Helper()
+	body, err := o.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return body
+}
+
+func (w *world) send(o job.Outcome) {
+	w.t.Helper()
+	w.sendBody(w.encode(o))
+}
+
+func (w *world) sendBody(body string) {
+	w.t.Helper()
+	if err := errors.Join(w.results.Send(w.t.Context(), []queue.Message{{Body: body}})...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run handles the results queue for d.
+func (w *world) run(d time.Duration) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), d)
+	defer cancel()
+	w.results.Run(ctx, w.handler.Handle)
+}
+
+// handle handles a message with an outcome until it is deleted, and returns the delays in between,
+// for which it does not wait.
+func (w *world) handle(o job.Outcome) []time.Duration {
+	w.t.Helper()
+	var delays []time.Duration
+	for n := 1; n <= callback.MaxPosts+1; n++ {
+		receipt := fmt.Sprint("handled-", n)
+		response, err := w.handler.Handle(w.t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
+			MessageId: "m1", ReceiptHandle: receipt, Body: w.encode(o),
+			Attributes: map[string]string{"ApproximateReceiveCount": fmt.Sprint(n)},
+		}}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if len(response.BatchItemFailures) == 0 {
+			return delays
+		}
+		delays = append(delays, w.hidden[receipt])
+		w.ahead += w.hidden[receipt]
+	}
+	w.t.Error("the message is not deleted")
+	return delays
+}
+
+func (w *world) record(id string) job.Record {
+	w.t.Helper()
+	r, err := w.store.Load(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// posted returns what was posted. Added messages are "add t1=… t2=…", in the order of the tool calls,
+// or "add silently …" if the assistant does not answer.
+func (w *world) posted() []string {
+	var posted []string
+	for _, m := range w.posts {
+		switch m := m.(type) {
+		case vapi.AddMessage:
+			parts := strings.Split(m.Content, "\n\n")
+			slices.Sort(parts)
+			verb := "add "
+			if m.Silent {
+				verb = "add silently "
+			}
+			posted = append(posted, verb+strings.Join(parts, " "))
+		case vapi.Say:
+			posted = append(posted, "say "+m.Content)
+		default:
+			posted = append(posted, fmt.Sprintf("%T", m))
+		}
+	}
+	return posted
+}
+
+// wantPosted checks what was posted.
+func (w *world) wantPosted(want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.posted()); diff != "" {
+		w.t.Errorf("posted (-want +got):\n%s", diff)
+	}
+}
+
+// wantLeft checks how many messages are left on the results queue, that there is no dead letter, and
+// the reasons of the events that were sent.
+func (w *world) wantLeft(left int, whys ...job.Reason) {
+	w.t.Helper()
+	if w.results.Len() != left || w.dead.Len() != 0 {
+		w.t.Errorf("%d messages on the results queue and %d on the dead-letter queue, want %d and 0",
+			w.results.Len(), w.dead.Len(), left)
+	}
+	var got []job.Reason
+	for _, u := range w.events {
+		got = append(got, u.Reason)
+	}
+	if diff := cmp.Diff(whys, got); diff != "" {
+		w.t.Errorf("reasons of events (-want +got):\n%s", diff)
+	}
+}
+
+// want checks how far the outcome of t1 is. posts is -1 for any number. why is empty if no event was
+// sent.
+func (w *world) want(posts int, state job.State, why job.Reason, left int) {
+	w.t.Helper()
+	if posts >= 0 && len(w.posts) != posts {
+		w.t.Errorf("%d posts, want %d", len(w.posts), posts)
+	}
+	if s := w.record("call-1/t1").State; s != state {
+		w.t.Errorf("the record is %s, want %s", s, state)
+	}
+	w.wantLeft(left, reasons(why)...)
+}
+
+// wantCalls checks how many outbound calls were made, and how far the outcome of t1 is.
+func (w *world) wantCalls(calls int, state job.State, why job.Reason) {
+	w.t.Helper()
+	if len(w.calls) != calls {
+		w.t.Errorf("%d outbound calls, want %d", len(w.calls), calls)
+	}
+	w.want(-1, state, why, 0)
+}
+
+// wantStates checks the state of all outcomes, and that no message is left.
+func (w *world) wantStates(state job.State, whys ...job.Reason) {
+	w.t.Helper()
+	for _, r := range w.store.Records() {
+		if r.State != state {
+			w.t.Errorf("%s is %s, want %s", r.ID, r.State, state)
+		}
+	}
+	w.wantLeft(0, whys...)
+}
+
+// wantLive checks whether call-1 is taken to be live.
+func (w *world) wantLive(want bool) {
+	w.t.Helper()
+	if live, err := w.tracker.Live(w.t.Context(), "call-1", w.now()); err != nil || live != want {
+		w.t.Errorf("the call is live: %v, %v; want %v", live, err, want)
+	}
+}
+
+// reasons returns a list of one reason, or none if it is empty.
+func reasons(why job.Reason) []job.Reason {
+	if why == "" {
+		return nil
+	}
+	return []job.Reason{why}
+}

@@ -43,14 +43,14 @@ func build() (*callback.Handler, error) {
 	if e.PublicKeySecretID != "" {
 		control.PublicKey = secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PublicKeySecretID).Get
 	}
-	calls, err := vapiclient.NewControlClient(control)
+	client, err := vapiclient.NewControlClient(control)
 	if err != nil {
 		return nil, err
 	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
 		Table:         jobtable.New(store),
-		ControlClient: calls,
+		ControlClient: client,
 		Results:       sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
 		Events:        eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
 		CallTracker:   jobtable.NewCallTracker(store.Calls()),
@@ -67,12 +67,15 @@ func build() (*callback.Handler, error) {
 func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) error {
 	if e.PrivateKeySecretID == "" {
 		if e.CallBackHours != "" {
-			return errors.New("CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not: nobody can be called without the private key")
+			return errors.New("CALL_BACK_HOURS is set, but VAPI_PRIVATE_KEY_SECRET_ID is not; " +
+				"set it, because outbound calls need the private key")
 		}
 		return nil
 	}
 	key := secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
-	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0})
+	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
+		Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
+	})
 	if err != nil {
 		return err
 	}
@@ -84,6 +87,8 @@ func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) er
 	if err != nil {
 		return err
 	}
-	cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID}
+	cfg.OutboundCalls = &callback.OutboundCalls{
+		Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
+	}
 	return nil
 }

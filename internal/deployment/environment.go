@@ -1,6 +1,6 @@
-// Package deployment names what the functions, the stack that deploys them and
-// the command line must agree on: environment variables, routes, log messages
-// that the stack counts, and outputs of the stack.
+// Package deployment names what the functions, the stack that deploys them, and the command line must
+// agree on: environment variables, routes, log messages that the stack counts, and outputs of the
+// stack.
 package deployment
 
 import (
@@ -30,8 +30,7 @@ type Process struct {
 	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
 	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
 
-	// Schedules of this group wake suspended jobs. They send to the jobs queue
-	// by this role.
+	// Schedules of this group wake up suspended jobs. They send to the jobs queue with this role.
 	ScheduleGroup   string `env:"SCHEDULE_GROUP,required,notEmpty"`
 	ScheduleRoleARN string `env:"SCHEDULE_ROLE_ARN,required,notEmpty"`
 	JobsQueueARN    string `env:"JOBS_QUEUE_ARN,required,notEmpty"`
@@ -55,8 +54,8 @@ type Callback struct {
 	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
 	ResultText        string   `env:"RESULT_TEXT"` // empty means the built-in text
 
-	// With the private key, the function continues chats, and makes outbound
-	// calls within the hours. Without it, it does neither.
+	// With the private key, the function delivers into chats, and makes outbound calls within the
+	// hours. Without it, it does neither.
 	PrivateKeySecretID    string `env:"VAPI_PRIVATE_KEY_SECRET_ID"`
 	APIURL                string `env:"VAPI_API_URL"`
 	CallBackHours         string `env:"CALL_BACK_HOURS"`
@@ -65,8 +64,8 @@ type Callback struct {
 	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
 }
 
-// AWS is the part of each function's environment that says how to reach AWS.
-// The names are those of the AWS SDKs. Lambda sets all but the endpoints.
+// AWS is the part of each function's environment that says how to reach AWS. The names are those of
+// the AWS SDKs. Lambda sets all but the endpoints.
 type AWS struct {
 	Region          string `env:"AWS_REGION"`
 	DefaultRegion   string `env:"AWS_DEFAULT_REGION"` // used if AWS_REGION is empty
@@ -74,8 +73,8 @@ type AWS struct {
 	SecretAccessKey string `env:"AWS_SECRET_ACCESS_KEY"`
 	SessionToken    string `env:"AWS_SESSION_TOKEN"`
 
-	// Endpoint replaces the endpoints of all services, for emulators. The
-	// endpoint of one service takes precedence.
+	// Endpoint replaces the endpoints of all services, for emulators. The endpoint of one service
+	// takes precedence.
 	Endpoint               string `env:"AWS_ENDPOINT_URL" local:"true"`
 	EndpointSQS            string `env:"AWS_ENDPOINT_URL_SQS"`
 	EndpointDynamoDB       string `env:"AWS_ENDPOINT_URL_DYNAMODB"`
@@ -84,8 +83,8 @@ type AWS struct {
 	EndpointScheduler      string `env:"AWS_ENDPOINT_URL_SCHEDULER"`
 }
 
-// WebhookSecret is the credential of Vapi's webhooks: JSON in a variable, or the
-// name or ARN of a stored secret. Exactly one must be set.
+// WebhookSecret is the credential of Vapi's webhooks: JSON in a variable, or the name or ARN of a
+// stored secret. Exactly one of them must be set.
 type WebhookSecret struct {
 	Inline string `env:"WEBHOOK_AUTH" local:"true"`
 	ID     string `env:"WEBHOOK_SECRET_ID"`
@@ -96,8 +95,8 @@ func (s WebhookSecret) Source(stored func(id string) secret.Source) (secret.Sour
 	return source(s, s.Inline, s.ID, `{"type":"none"} switches verification off`, stored)
 }
 
-// CompletionSecret is the keys of completion tokens: JSON in a variable, or the
-// name or ARN of a stored secret. Exactly one must be set.
+// CompletionSecret is the keys of completion tokens: JSON in a variable, or the name or ARN of a
+// stored secret. Exactly one of them must be set.
 type CompletionSecret struct {
 	Inline string `env:"COMPLETION_KEYS" local:"true"`
 	ID     string `env:"COMPLETION_SECRET_ID"`
@@ -128,7 +127,7 @@ type OnOff bool
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (o *OnOff) UnmarshalText(text []byte) error {
 	if s := string(text); s != "on" && s != "off" {
-		return errors.New("it is neither on nor off")
+		return errors.New("must be on or off")
 	}
 	*o = string(text) == "on"
 	return nil
@@ -152,9 +151,9 @@ func VariableName(environment any, field string) string {
 	return name
 }
 
-// Variables returns the variables that set an environment. Fields with zero
-// values are left unset, or, if declareLocal, declared as empty if a local
-// runner must be able to set them: the SAM CLI sets only declared variables.
+// Variables returns the variables of an environment. It leaves out fields with zero values. With
+// declareLocal, it declares as empty those that a local runner sets, since the SAM CLI sets only
+// declared variables.
 func Variables(environment any, declareLocal bool) map[string]string {
 	variables := make(map[string]string)
 	fields(reflect.ValueOf(environment), func(name string, local bool, value reflect.Value) {

@@ -21,12 +21,14 @@ var _ encoding.TextUnmarshaler = new(deployment.OnOff)
 func TestVariables(t *testing.T) {
 	ack := deployment.Ack{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3",
-		Webhook: deployment.WebhookSecret{Inline: "4", ID: "5"}, Completion: deployment.CompletionSecret{Inline: "6", ID: "7"},
+		Webhook:       deployment.WebhookSecret{Inline: "4", ID: "5"},
+		Completion:    deployment.CompletionSecret{Inline: "6", ID: "7"},
 		ScheduleGroup: "8", AckText: "9", NextCall: true,
 	}
 	process := deployment.Process{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
-		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", Completion: deployment.CompletionSecret{Inline: "9", ID: "10"},
+		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8",
+		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
 		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12,
 	}
 	callback := deployment.Callback{
@@ -49,7 +51,7 @@ func reads[E any](t *testing.T, want E) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%T (-want +got):\n%s", want, diff)
 	}
-	// A field without a value would be one that this test forgets.
+	// This test must set every field.
 	names := deployment.VariableNames(want)
 	slices.Sort(names)
 	if diff := cmp.Diff(names, slices.Sorted(maps.Keys(variables))); diff != "" {
@@ -71,8 +73,12 @@ func TestVariablesOfZeroValues(t *testing.T) {
 			t.Errorf("%T sets %v", row.environment, got)
 		}
 		got := deployment.Variables(row.environment, true)
-		if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, row.local) || strings.Join(slices.Collect(maps.Values(got)), "") != "" {
-			t.Errorf("%T declares %v, want %q", row.environment, got, row.local)
+		want := make(map[string]string)
+		for _, name := range row.local {
+			want[name] = ""
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%T declares %v, want %v", row.environment, got, want)
 		}
 	}
 }
@@ -86,7 +92,7 @@ func TestOnOff(t *testing.T) {
 	}
 	for _, text := range []string{"", "true", "ON"} {
 		if new(deployment.OnOff).UnmarshalText([]byte(text)) == nil {
-			t.Errorf("%q is taken", text)
+			t.Errorf("%q is accepted", text)
 		}
 	}
 }
@@ -106,8 +112,10 @@ func TestSource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			webhook, webhookErr := deployment.WebhookSecret{Inline: row.inline, ID: row.id}.Source(stored)
 			completion, completionErr := deployment.CompletionSecret{Inline: row.inline, ID: row.id}.Source(stored)
-			check(t, webhook, webhookErr, row.want, strings.NewReplacer("INLINE", "WEBHOOK_AUTH", "ID", "WEBHOOK_SECRET_ID").Replace(row.says))
-			check(t, completion, completionErr, row.want, strings.NewReplacer("INLINE", "COMPLETION_KEYS", "ID", "COMPLETION_SECRET_ID").Replace(row.says))
+			named := strings.NewReplacer("INLINE", "WEBHOOK_AUTH", "ID", "WEBHOOK_SECRET_ID")
+			check(t, webhook, webhookErr, row.want, named.Replace(row.says))
+			named = strings.NewReplacer("INLINE", "COMPLETION_KEYS", "ID", "COMPLETION_SECRET_ID")
+			check(t, completion, completionErr, row.want, named.Replace(row.says))
 		})
 	}
 }
@@ -123,9 +131,9 @@ func check(t *testing.T, source secret.Source, err error, want, says string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, read := range map[string]func(context.Context) (string, error){"Get": source.Get, "Refresh": source.Refresh} {
+	for _, read := range []func(context.Context) (string, error){source.Get, source.Refresh} {
 		if got, err := read(t.Context()); got != want || err != nil {
-			t.Errorf("%s: %q, %v", name, got, err)
+			t.Errorf("%q, %v, want %q", got, err, want)
 		}
 	}
 }

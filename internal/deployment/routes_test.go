@@ -37,7 +37,9 @@ func TestFront(t *testing.T) {
 		"token that leads elsewhere":   {deployment.CompletionRoute, "/results/..", "..", "completion .."},
 		"token of a dot":               {deployment.CompletionRoute, "/results/.", ".", "completion ."},
 	} {
-		event := events.APIGatewayV2HTTPRequest{RouteKey: row.key, RawPath: row.path, PathParameters: map[string]string{"token": row.token}}
+		event := events.APIGatewayV2HTTPRequest{
+			RouteKey: row.key, RawPath: row.path, PathParameters: map[string]string{"token": row.token},
+		}
 		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodConnect, ""} {
 			event.RequestContext.HTTP.Method = method
 			got, err := function.HTTP{Handler: front}.Handle(t.Context(), event)
@@ -47,7 +49,9 @@ func TestFront(t *testing.T) {
 		}
 	}
 	// The local run serves the same mux with net/http.
-	for path, want := range map[string]string{"/vapi": "webhook ", "/results/a.b-c_d": "completion a.b-c_d", "/results/a%2Fb": "completion a/b"} {
+	for path, want := range map[string]string{
+		"/vapi": "webhook ", "/results/a.b-c_d": "completion a.b-c_d", "/results/a%2Fb": "completion a/b",
+	} {
 		w := httptest.NewRecorder()
 		front.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
 		if w.Code != http.StatusOK || w.Body.String() != want {

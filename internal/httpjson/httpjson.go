@@ -1,6 +1,5 @@
-// Package httpjson holds what the handlers of HTTP requests have in common:
-// they read a bounded body, answer with JSON, and answer each error as a table
-// says.
+// Package httpjson holds what the handlers of HTTP requests have in common: they read a bounded
+// body, answer with JSON, and map errors to answers by a table.
 package httpjson
 
 import (
@@ -19,18 +18,16 @@ var (
 	ErrMethod = errors.New("the method is not POST")
 	// ErrTooLarge means that a body is larger than allowed.
 	ErrTooLarge = errors.New("the body is too large")
-	// ErrEncoding means that API Gateway's base64 could not be undone.
+	// ErrEncoding means that a body that API Gateway encodes in base64 cannot be decoded.
 	ErrEncoding = errors.New("the body is not valid base64")
-	// ErrUnreadable means that the connection broke while a body was read.
+	// ErrUnreadable means that a body could not be read, since the connection broke.
 	ErrUnreadable = errors.New("cannot read the body")
 )
 
-// Body returns the body of a request as it was sent, of at most limit bytes. An
-// error wraps one of the errors above. A body that has a method
+// Body returns the body of a request as it was sent, if it has at most limit bytes. An error wraps one
+// of the errors above. Body does not copy a body that has a method
 //
 //	Bytes() ([]byte, error)
-//
-// is not copied.
 func Body(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
@@ -57,11 +54,11 @@ func Body(r *http.Request, limit int64) ([]byte, error) {
 type Refusal struct {
 	Err    error // nil matches every error
 	Status int
-	Text   string // what the sender is told; empty means the error's own text
+	Text   string // for the sender; empty means the text of the error
 }
 
-// Refuse returns the first refusal that matches an error. If its text is empty,
-// it gets the error's. The last refusal must match every error.
+// Refuse returns the first refusal that matches an error, with the text of the error if it has none.
+// The last refusal must match every error.
 func Refuse(err error, refusals []Refusal) Refusal {
 	for _, r := range refusals {
 		if r.Err == nil || errors.Is(err, r.Err) {
@@ -79,8 +76,7 @@ func (r Refusal) Level() slog.Level {
 	return slog.LevelWarn
 }
 
-// Write answers with the refusal. A sender may repeat what was answered with
-// 503 after a second.
+// Write answers with the refusal. After 503, a sender can try again in a second.
 func (r Refusal) Write(w http.ResponseWriter) {
 	if r.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
@@ -98,5 +94,5 @@ func Object(member, text string) []byte {
 func Write(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a sender that has gone away needs no answer
+	_, _ = w.Write(body) // if the sender is gone, no one needs the answer
 }

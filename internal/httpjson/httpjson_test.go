@@ -1,7 +1,6 @@
 package httpjson_test
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -26,23 +25,24 @@ type whole struct {
 func (w whole) Bytes() ([]byte, error) { return []byte(w.text), w.err }
 
 func TestBody(t *testing.T) {
-	reader := func(r io.Reader) io.ReadCloser { return io.NopCloser(r) }
+	reader := func(text string) io.ReadCloser { return io.NopCloser(iotest.OneByteReader(strings.NewReader(text))) }
+	broken := func(err error) io.ReadCloser { return io.NopCloser(iotest.ErrReader(err)) }
 	for name, row := range map[string]struct {
 		body   io.ReadCloser
 		length int64
 		want   string
 		err    error
 	}{
-		"of a known length":          {body: reader(strings.NewReader("12345678")), length: 8, want: "12345678"},
-		"chunked":                    {body: reader(iotest.OneByteReader(strings.NewReader("12345678"))), length: -1, want: "12345678"},
-		"empty":                      {body: http.NoBody},
-		"whole":                      {body: whole{text: "\x00\xff"}, length: 2, want: "\x00\xff"},
-		"too large, known":           {body: reader(iotest.ErrReader(errors.New("it was read"))), length: 9, err: httpjson.ErrTooLarge},
-		"too large, chunked":         {body: reader(strings.NewReader("123456789")), length: -1, err: httpjson.ErrTooLarge},
-		"too large, whole":           {body: whole{text: "123456789"}, length: -1, err: httpjson.ErrTooLarge},
-		"a broken connection":        {body: reader(iotest.ErrReader(io.ErrUnexpectedEOF)), length: -1, err: httpjson.ErrUnreadable},
-		"broken base64":              {body: reader(iotest.ErrReader(base64.CorruptInputError(1))), err: httpjson.ErrEncoding},
-		"broken base64, found whole": {body: whole{err: base64.CorruptInputError(1)}, err: httpjson.ErrEncoding},
+		"of a known length":    {body: reader("12345678"), length: 8, want: "12345678"},
+		"chunked":              {body: reader("12345678"), length: -1, want: "12345678"},
+		"empty":                {body: http.NoBody},
+		"whole":                {body: whole{text: "\x00\xff"}, length: 2, want: "\x00\xff"},
+		"too large, known":     {body: broken(errors.New("it was read")), length: 9, err: httpjson.ErrTooLarge},
+		"too large, chunked":   {body: reader("123456789"), length: -1, err: httpjson.ErrTooLarge},
+		"too large, whole":     {body: whole{text: "123456789"}, length: -1, err: httpjson.ErrTooLarge},
+		"a broken connection":  {body: broken(io.ErrUnexpectedEOF), length: -1, err: httpjson.ErrUnreadable},
+		"broken base64":        {body: broken(base64.CorruptInputError(1)), err: httpjson.ErrEncoding},
+		"broken base64, whole": {body: whole{err: base64.CorruptInputError(1)}, err: httpjson.ErrEncoding},
 	} {
 		r := &http.Request{Body: row.body, ContentLength: row.length}
 		if got, err := httpjson.Body(r, 8); string(got) != row.want || !errors.Is(err, row.err) {
@@ -75,8 +75,8 @@ func TestRefuse(t *testing.T) {
 		if refusal.Status != row.status || refusal.Level() != row.level || !errors.Is(refusal.Err, row.err) {
 			t.Errorf("%v: %+v, %s", row.err, refusal, refusal.Level())
 		}
-		if w.Code != row.status || w.Header().Get("Retry-After") != row.retryAfter || w.Header().Get("Content-Type") != "application/json" ||
-			!bytes.Equal(w.Body.Bytes(), []byte(row.body)) {
+		if w.Code != row.status || w.Header().Get("Retry-After") != row.retryAfter ||
+			w.Header().Get("Content-Type") != "application/json" || w.Body.String() != row.body {
 			t.Errorf("%v: %d %v %s", row.err, w.Code, w.Header(), w.Body)
 		}
 	}

@@ -3,8 +3,7 @@ package function_test
 import (
 	"context"
 	"crypto/md5"
-	"encoding/hex"
-	"io"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,49 +18,53 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/deployment"
 )
 
-// environment sets the variables, and unsets all others that are read.
-func environment(t *testing.T, variables map[string]string) {
+// load sets the environment, unsets all other variables that are read, and loads it.
+func load(t *testing.T, environment deployment.AWS) (*function.AWS, error) {
 	t.Helper()
-	for _, name := range []string{
-		"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_EVENTBRIDGE",
-		"AWS_ENDPOINT_URL_SCHEDULER",
-	} {
+	variables := deployment.Variables(environment, false)
+	for _, name := range deployment.VariableNames(environment) {
 		t.Setenv(name, variables[name])
 	}
+	return function.Load()
 }
 
-// lambda is what every function has.
-func lambda(more ...string) map[string]string {
-	m := map[string]string{
-		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token",
+// lambda returns what Lambda sets, with changes.
+func lambda(changes ...func(*deployment.AWS)) deployment.AWS {
+	e := deployment.AWS{Region: "eu-central-1", AccessKeyID: "id", SecretAccessKey: "secret", SessionToken: "token"}
+	for _, change := range changes {
+		change(&e)
 	}
-	for i := 0; i < len(more); i += 2 {
-		m[more[i]] = more[i+1]
-	}
-	return m
+	return e
 }
 
 func TestLoad(t *testing.T) {
 	for name, row := range map[string]struct {
-		variables map[string]string
-		region    string
-		says      string // what the error names
+		environment deployment.AWS
+		region      string
+		says        string // what the error names
 	}{
-		"as Lambda sets it":    {variables: lambda(), region: "eu-central-1"},
-		"the default region":   {variables: lambda("AWS_REGION", "", "AWS_DEFAULT_REGION", "eu-west-1"), region: "eu-west-1"},
-		"both regions":         {variables: lambda("AWS_DEFAULT_REGION", "eu-west-1"), region: "eu-central-1"},
-		"no session":           {variables: lambda("AWS_SESSION_TOKEN", ""), region: "eu-central-1"},
-		"nothing":              {says: "AWS_REGION"},
-		"no region":            {variables: lambda("AWS_REGION", ""), says: "AWS_REGION"},
-		"no access key":        {variables: lambda("AWS_ACCESS_KEY_ID", ""), says: "AWS_ACCESS_KEY_ID"},
-		"no secret access key": {variables: lambda("AWS_SECRET_ACCESS_KEY", ""), says: "AWS_SECRET_ACCESS_KEY"},
+		"as Lambda sets it": {environment: lambda(), region: "eu-central-1"},
+		"the default region": {
+			environment: lambda(func(e *deployment.AWS) { e.Region, e.DefaultRegion = "", "eu-west-1" }), region: "eu-west-1",
+		},
+		"both regions": {
+			environment: lambda(func(e *deployment.AWS) { e.DefaultRegion = "eu-west-1" }), region: "eu-central-1",
+		},
+		"no session": {
+			environment: lambda(func(e *deployment.AWS) { e.SessionToken = "" }), region: "eu-central-1",
+		},
+		"nothing":       {says: "AWS_REGION"},
+		"no region":     {environment: lambda(func(e *deployment.AWS) { e.Region = "" }), says: "AWS_REGION"},
+		"no access key": {environment: lambda(func(e *deployment.AWS) { e.AccessKeyID = "" }), says: "AWS_ACCESS_KEY_ID"},
+		"no secret access key": {
+			environment: lambda(func(e *deployment.AWS) { e.SecretAccessKey = "" }), says: "AWS_SECRET_ACCESS_KEY",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environment(t, row.variables)
-			cloud, err := function.Load()
+			cloud, err := load(t, row.environment)
 			if row.says != "" {
 				if err == nil || !strings.Contains(err.Error(), row.says) {
 					t.Errorf("error %v, want one that names %s", err, row.says)
@@ -77,52 +80,51 @@ func TestLoad(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := []string{config.Region, credentials.AccessKeyID, credentials.SecretAccessKey, credentials.SessionToken}
-				if diff := cmp.Diff([]string{row.region, "id", "secret", row.variables["AWS_SESSION_TOKEN"]}, got); diff != "" {
-					t.Errorf("%s: (-want +got):\n%s", service, diff)
+				want := []string{row.region, "id", "secret", row.environment.SessionToken}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("client %d: (-want +got):\n%s", service, diff)
 				}
 			}
 		})
 	}
 }
 
-func configs(cloud *function.AWS) map[string]aws.Config {
-	return map[string]aws.Config{
-		"sqs": cloud.SQS(), "dynamodb": cloud.DynamoDB(), "secretsmanager": cloud.SecretsManager(), "eventbridge": cloud.EventBridge(), "scheduler": cloud.Scheduler(),
-	}
+// configs returns the configurations of the clients of SQS, DynamoDB, Secrets Manager, EventBridge and EventBridge
+// Scheduler.
+func configs(cloud *function.AWS) []aws.Config {
+	return []aws.Config{cloud.SQS(), cloud.DynamoDB(), cloud.SecretsManager(), cloud.EventBridge(), cloud.Scheduler()}
 }
 
 func TestEndpoints(t *testing.T) {
 	for name, row := range map[string]struct {
-		variables []string
-		want      map[string]string
+		environment func(*deployment.AWS)
+		want        []string
 	}{
-		"none": {want: map[string]string{"sqs": "", "dynamodb": "", "secretsmanager": "", "eventbridge": "", "scheduler": ""}},
+		"none": {func(*deployment.AWS) {}, []string{"", "", "", "", ""}},
 		"one for all": {
-			variables: []string{"AWS_ENDPOINT_URL", "http://all"},
-			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://all", "secretsmanager": "http://all", "eventbridge": "http://all", "scheduler": "http://all"},
+			func(e *deployment.AWS) { e.Endpoint = "http://all" },
+			[]string{"http://all", "http://all", "http://all", "http://all", "http://all"},
 		},
-		"one of their own each": {
-			variables: []string{
-				"AWS_ENDPOINT_URL_SQS", "http://s", "AWS_ENDPOINT_URL_DYNAMODB", "http://d",
-				"AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://m", "AWS_ENDPOINT_URL_EVENTBRIDGE", "http://e",
-				"AWS_ENDPOINT_URL_SCHEDULER", "http://c",
+		"one for each": {
+			func(e *deployment.AWS) {
+				e.EndpointSQS, e.EndpointDynamoDB, e.EndpointSecretsManager = "http://s", "http://d", "http://m"
+				e.EndpointEventBridge, e.EndpointScheduler = "http://e", "http://c"
 			},
-			want: map[string]string{"sqs": "http://s", "dynamodb": "http://d", "secretsmanager": "http://m", "eventbridge": "http://e", "scheduler": "http://c"},
+			[]string{"http://s", "http://d", "http://m", "http://e", "http://c"},
 		},
-		"one of its own goes before the one for all": {
-			variables: []string{"AWS_ENDPOINT_URL", "http://all", "AWS_ENDPOINT_URL_DYNAMODB", "http://d"},
-			want:      map[string]string{"sqs": "http://all", "dynamodb": "http://d", "secretsmanager": "http://all", "eventbridge": "http://all", "scheduler": "http://all"},
+		"one for all, and one for DynamoDB": {
+			func(e *deployment.AWS) { e.Endpoint, e.EndpointDynamoDB = "http://all", "http://d" },
+			[]string{"http://all", "http://d", "http://all", "http://all", "http://all"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environment(t, lambda(row.variables...))
-			cloud, err := function.Load()
+			cloud, err := load(t, lambda(row.environment))
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := make(map[string]string)
-			for service, config := range configs(cloud) {
-				got[service] = aws.ToString(config.BaseEndpoint)
+			var got []string
+			for _, config := range configs(cloud) {
+				got = append(got, aws.ToString(config.BaseEndpoint))
 			}
 			if diff := cmp.Diff(row.want, got); diff != "" {
 				t.Errorf("endpoints (-want +got):\n%s", diff)
@@ -131,8 +133,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// TestConnectSQS tests that the first message goes through the connection that
-// was opened before.
+// TestConnectSQS checks that the first message uses the connection that was opened before.
 func TestConnectSQS(t *testing.T) {
 	for _, byQueueURL := range []bool{false, true} {
 		connections := new(atomic.Int32)
@@ -143,11 +144,11 @@ func TestConnectSQS(t *testing.T) {
 			defer mu.Unlock()
 			requests = append(requests, r.Method+" "+r.Header.Get("X-Amz-Target"))
 			if r.Method == http.MethodHead {
-				w.WriteHeader(http.StatusNotFound) // any answer will do
+				w.WriteHeader(http.StatusNotFound) // any answer is good enough
 				return
 			}
 			sum := md5.Sum([]byte("hello"))
-			_, _ = io.WriteString(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"`+hex.EncodeToString(sum[:])+`"}]}`)
+			_, _ = fmt.Fprintf(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"%x"}]}`, sum)
 		}))
 		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
@@ -156,24 +157,19 @@ func TestConnectSQS(t *testing.T) {
 		}
 		server.Start()
 		defer server.Close()
-		queueURL := "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"
-		if byQueueURL {
-			// Without an endpoint of its own, a queue is at its URL.
-			queueURL = server.URL + "/123456789012/jobs"
-			environment(t, lambda())
-		} else {
-			environment(t, lambda("AWS_ENDPOINT_URL_SQS", server.URL))
+		environment, queueURL := lambda(), server.URL+"/123456789012/jobs"
+		if !byQueueURL {
+			// An endpoint takes precedence over the queue's URL.
+			environment.EndpointSQS, queueURL = server.URL, "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"
 		}
-		cloud, err := function.Load()
+		cloud, err := load(t, environment)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Made before, as a function does: the client may not have brought a
-		// connection pool of its own.
+		// Like a function, the test makes the client first: it must not bring its own connection pool.
 		config := cloud.SQS()
 		config.BaseEndpoint = aws.String(server.URL)
-		// In this mode a client makes changes of its own to the HTTP client,
-		// where it can.
+		// In this mode, a client changes the HTTP client if it can.
 		config.DefaultsMode = aws.DefaultsModeInRegion
 		client := sqs.NewFromConfig(config)
 		if err := cloud.ConnectSQS(t.Context(), queueURL); err != nil {
@@ -196,10 +192,10 @@ func TestConnectSQS(t *testing.T) {
 	}
 }
 
-// TestQueueURLIsTheEndpoint tests that the host of a queue's URL is the one that
-// the SDK sends to, as ConnectSQS connects to it.
+// TestQueueURLIsTheEndpoint checks that the SDK sends to the host of a queue's URL, to which ConnectSQS connects.
 func TestQueueURLIsTheEndpoint(t *testing.T) {
-	endpoint, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), sqs.EndpointParameters{Region: aws.String("eu-central-1")}.WithDefaults())
+	parameters := sqs.EndpointParameters{Region: aws.String("eu-central-1")}.WithDefaults()
+	endpoint, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), parameters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +205,7 @@ func TestQueueURLIsTheEndpoint(t *testing.T) {
 }
 
 func TestConnectSQSFails(t *testing.T) {
-	environment(t, lambda())
-	cloud, err := function.Load()
+	cloud, err := load(t, lambda())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +218,7 @@ func TestConnectSQSFails(t *testing.T) {
 		url string
 	}{
 		"no URL":            {t.Context(), "://"},
-		"nobody is there":   {t.Context(), gone.URL},
+		"no server":         {t.Context(), gone.URL},
 		"the context ended": {ended, gone.URL},
 	} {
 		if err := cloud.ConnectSQS(row.ctx, row.url); err == nil {

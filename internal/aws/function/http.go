@@ -13,15 +13,16 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// HTTP is the Lambda function behind an API Gateway HTTP API (payload format
-// 2.0) that serves its requests with an [http.Handler], without a server.
+// HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
+// with an [http.Handler], without a server.
 //
-// The handler's request has the path of the route that API Gateway chose: the
-// parts in braces are the path parameters, a stage or doubled slashes are gone.
-// So a mux neither redirects nor misses a request that API Gateway let in. For
-// a route without a path, such as $default, it is the request's own path,
-// cleaned. RequestURI is the path and query as API Gateway received them, and
-// the body is that which was sent: it is not in base64.
+// The handler's request has the path of the route that API Gateway chose, with the path parameters in
+// place of the parts in braces, and without a stage or doubled slashes. So a mux neither redirects nor
+// misses a request that API Gateway accepted. If the route has no path, such as $default, the request
+// has its own path, cleaned.
+//
+// RequestURI is the path and query as API Gateway received them. The body is the one that was sent:
+// it is not in base64.
 type HTTP struct{ http.Handler }
 
 // Handle serves one request. It never returns an error.
@@ -80,22 +81,21 @@ func route(event events.APIGatewayV2HTTPRequest) *url.URL {
 			return own
 		}
 		plain.WriteString("/" + value)
-		// A mux would take a parameter with a slash for two, and "..", if it
-		// were not escaped, for the way to another route.
+		// Without escapes, a mux would see two parts in a parameter with a slash, and another route
+		// in "..".
 		escaped.WriteString("/" + strings.ReplaceAll(url.PathEscape(value), ".", "%2E"))
 	}
 	return &url.URL{Path: plain.String(), RawPath: escaped.String(), RawQuery: event.RawQueryString}
 }
 
-// body is the body of an event. It is decoded when it is read, as many requests
-// are refused before that.
+// body is the body of an event. It is decoded when it is read, since some requests are refused before.
 type body struct {
 	text    string
 	encoded bool // in base64
 	reader  *bytes.Reader
 }
 
-// Bytes returns the whole body. Whoever needs all of it saves a copy.
+// Bytes returns the whole body. It saves a reader of all of it a copy.
 func (b *body) Bytes() ([]byte, error) {
 	if b.encoded {
 		return base64.StdEncoding.DecodeString(b.text)

@@ -40,7 +40,7 @@ func served(
 
 func nothing(http.ResponseWriter, *http.Request) {}
 
-// TestSamples serves the sample events, as they are when Lambda passes them on.
+// TestSamples serves the sample events.
 func TestSamples(t *testing.T) {
 	names, err := filepath.Glob("../../../events/ack/*.json")
 	if err != nil || len(names) == 0 {
@@ -143,7 +143,9 @@ func TestResponse(t *testing.T) {
 				io.WriteString(w, "short ")
 				io.WriteString(w, "and stout")
 			},
-			events.APIGatewayV2HTTPResponse{StatusCode: 418, Headers: map[string]string{"Retry-After": "7", "X": "a,b"}, Body: "short and stout"},
+			events.APIGatewayV2HTTPResponse{
+				StatusCode: 418, Headers: map[string]string{"Retry-After": "7", "X": "a,b"}, Body: "short and stout",
+			},
 		},
 		"bytes": {
 			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\xff")) },

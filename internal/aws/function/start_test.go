@@ -16,7 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/aws/function"
 )
 
-// TestMain lets the tests' own program be a function.
+// TestMain makes the test program a function if it is asked to.
 func TestMain(m *testing.M) {
 	switch os.Getenv("BE_A_FUNCTION") {
 	case "that works":
@@ -55,7 +55,10 @@ func TestFunction(t *testing.T) {
 	}))
 	defer runtime.Close()
 	function := exec.CommandContext(t.Context(), os.Args[0])
-	function.Env = []string{"BE_A_FUNCTION=that works", "AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://")}
+	function.Env = []string{
+		"BE_A_FUNCTION=that works", "AWS_LAMBDA_LOG_FORMAT=JSON",
+		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://"),
+	}
 	var log strings.Builder
 	function.Stdout, function.Stderr = &log, &log
 	if err := function.Start(); err != nil {
@@ -83,12 +86,12 @@ func TestFunctionThatCannotStart(t *testing.T) {
 	}
 }
 
-// logged is the one record of a log.
+// logged returns the only record of a log.
 func logged(t *testing.T, log string) map[string]any {
 	t.Helper()
 	var record map[string]any
 	if err := json.Unmarshal([]byte(log), &record); err != nil {
-		t.Fatalf("the log is no record in JSON: %v: %s", err, log)
+		t.Fatalf("the log is not one JSON record: %v: %s", err, log)
 	}
 	return record
 }

@@ -1,5 +1,4 @@
-// Package functiontest stands in for an Amazon API Gateway HTTP API in tests of
-// what runs behind one.
+// Package functiontest stands in for an API Gateway HTTP API, for tests of the handlers behind it.
 package functiontest
 
 import (
@@ -17,8 +16,8 @@ import (
 	"github.com/ringback/ringback/internal/aws/function"
 )
 
-// Gateway returns a handler that makes each request for a route the event that a
-// Lambda function is invoked with, and serves it with h as [function.HTTP] does.
+// Gateway returns a handler that turns each request for a route into an event, and serves the event
+// with h as [function.HTTP] does.
 func Gateway(route string, h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
@@ -36,12 +35,11 @@ func Gateway(route string, h http.Handler) http.Handler {
 	return mux
 }
 
-// parameter is a part of a route's path that can be anything.
+// parameter matches a path parameter in a route.
 var parameter = regexp.MustCompile(`\{(\w+)\}`)
 
-// Event returns the event (payload format 2.0) of a request for a route, such as
-// "POST /vapi" or "POST /results/{token}". Path parameters come from
-// [http.Request.PathValue].
+// Event returns the event (payload format 2.0) of a request for a route, such as "POST /vapi" or
+// "POST /results/{token}". Path parameters come from [http.Request.PathValue].
 func Event(route string, r *http.Request, body []byte, id string, at time.Time) events.APIGatewayV2HTTPRequest {
 	headers := make(map[string]string, len(r.Header)+1)
 	for name, values := range r.Header {
@@ -94,8 +92,7 @@ func Event(route string, r *http.Request, body []byte, id string, at time.Time) 
 	}
 }
 
-// textual reports whether an HTTP API passes a body on as it is. It encodes all
-// others in base64.
+// textual reports whether an HTTP API passes a body on unchanged. It encodes all others in base64.
 func textual(contentType string) bool {
 	kind, _, err := mime.ParseMediaType(contentType)
 	if err != nil {

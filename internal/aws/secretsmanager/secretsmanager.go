@@ -23,10 +23,10 @@ func New(client Client, id string) *secret.Secret {
 	return secret.New(func(ctx context.Context) (string, error) {
 		out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
 		if err != nil {
-			return "", fmt.Errorf("read secret %s: %w", id, err)
+			return "", fmt.Errorf("cannot read secret %s: %w", id, err)
 		}
 		if out.SecretString == nil {
-			return "", fmt.Errorf("secret %s holds bytes; it must hold a text", id)
+			return "", fmt.Errorf("secret %s holds bytes; store a text instead", id)
 		}
 		return *out.SecretString, nil
 	}, nil, nil)

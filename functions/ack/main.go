@@ -1,6 +1,6 @@
-// Command ack is the Lambda function behind the HTTP API: it verifies
-// webhooks, queues a job for each tool call in them, and answers Vapi; and it
-// takes the results of jobs that somebody outside completes.
+// Command ack is the Lambda function behind the HTTP API. It verifies webhooks, queues a job for each
+// of their tool calls, and answers Vapi. It also receives the results of jobs that external systems
+// complete.
 package main
 
 import (
@@ -52,11 +52,26 @@ func build() (function.HTTP, error) {
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	table := jobtable.New(store)
 
+	webhooks, err := ack.New(ack.Config{
+		Queue:       sqsqueue.New(queues, e.JobsQueueURL),
+		Credential:  credential,
+		Jobs:        table,
+		CallTracker: jobtable.NewCallTracker(store.Calls()),
+		NextCall:    bool(e.NextCall),
+		Text:        e.AckText,
+	})
+	if err != nil {
+		return function.HTTP{}, err
+	}
+
 	results := completion.Config{
-		Keys: completion.NewKeys(keys, nil), Table: table, Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
+		Keys:     completion.NewKeys(keys, nil),
+		Table:    table,
+		Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
 	}
 	if e.ScheduleGroup != "" {
-		if results.Schedules, err = scheduler.New(scheduler.Config{Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup}); err != nil {
+		client := awsscheduler.NewFromConfig(aws.Scheduler())
+		if results.Schedules, err = scheduler.New(scheduler.Config{Client: client, Group: e.ScheduleGroup}); err != nil {
 			return function.HTTP{}, err
 		}
 	}
@@ -64,32 +79,24 @@ func build() (function.HTTP, error) {
 	if err != nil {
 		return function.HTTP{}, err
 	}
-
-	webhooks, err := ack.New(ack.Config{
-		Queue: sqsqueue.New(queues, e.JobsQueueURL), Credential: credential, Text: e.AckText,
-		Jobs: table, CallTracker: jobtable.NewCallTracker(store.Calls()), NextCall: bool(e.NextCall),
-	})
-	if err != nil {
-		return function.HTTP{}, err
-	}
 	warm(aws, webhooks, e.JobsQueueURL)
 	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
 }
 
-// warm does while the function starts what its first caller would otherwise
-// wait for. What fails here is tried again when it is needed.
+// warm does at the function's start what the first caller would otherwise wait for. What fails here is
+// tried again when it is needed.
 func warm(aws *function.AWS, webhooks *ack.Handler, queueURL string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	var warming sync.WaitGroup
 	warming.Go(func() {
 		if err := aws.ConnectSQS(ctx, queueURL); err != nil {
-			slog.Warn("no connection to SQS yet", "error", err)
+			slog.Warn("cannot connect to SQS yet", "error", err)
 		}
 	})
 	warming.Go(func() {
 		if err := webhooks.Warm(ctx); err != nil {
-			slog.Error("the webhook credential cannot be used yet", "error", err)
+			slog.Error("cannot use the webhook credential yet", "error", err)
 		}
 	})
 	warming.Wait()

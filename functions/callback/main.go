@@ -1,10 +1,8 @@
-// Command callback is the Lambda function that delivers results. It posts them to the control URLs
-// of their calls.
+// Command callback is the Lambda function that delivers results. It posts them to the control URLs of
+// their calls.
 package main
 
 import (
-	"errors"
-
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -28,6 +26,9 @@ func main() { function.Start(build) }
 
 func build() (*callback.Handler, error) {
 	e, err := env.ParseAs[deployment.Callback]()
+	if err == nil {
+		err = e.Check()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +40,10 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
 	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
 	if e.PublicKeySecretID != "" {
-		control.PublicKey = secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PublicKeySecretID).Get
+		control.PublicKey = secretsmanager.New(secrets, e.PublicKeySecretID).Get
 	}
 	client, err := vapiclient.NewControlClient(control)
 	if err != nil {
@@ -57,38 +59,24 @@ func build() (*callback.Handler, error) {
 		Customers:     jobtable.NewCustomers(store.Customers()),
 		Text:          &text,
 	}
-	if err := outbound(aws, e, &cfg); err != nil {
-		return nil, err
-	}
-	return callback.New(cfg)
-}
-
-// outbound sets up what needs the private key.
-func outbound(aws *function.AWS, e deployment.Callback, cfg *callback.Config) error {
 	if e.PrivateKeySecretID == "" {
-		if e.CallBackHours != "" {
-			return errors.New("CALL_BACK_HOURS is set, but VAPI_PRIVATE_KEY_SECRET_ID is not; " +
-				"set it, because outbound calls need the private key")
-		}
-		return nil
+		return callback.New(cfg)
 	}
-	key := secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), e.PrivateKeySecretID)
 	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
-		Key: key.Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
+		Key: secretsmanager.New(secrets, e.PrivateKeySecretID).Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg.ChatClient = outbound
-	if e.CallBackHours == "" {
-		return nil
+	if e.CallBackHours != "" {
+		h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
+		if err != nil {
+			return nil, err
+		}
+		cfg.OutboundCalls = &callback.OutboundCalls{
+			Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
+		}
 	}
-	h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
-	if err != nil {
-		return err
-	}
-	cfg.OutboundCalls = &callback.OutboundCalls{
-		Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
-	}
-	return nil
+	return callback.New(cfg)
 }

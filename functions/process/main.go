@@ -1,4 +1,5 @@
-// Command process is the Lambda function that runs the tools.
+// Command process is the Lambda function that runs the tools. It takes jobs from the jobs queue, and
+// sends their outcomes to the results queue.
 package main
 
 import (
@@ -61,13 +62,14 @@ func build() (*process.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	perCall := job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}
 	return process.New(process.Config{
 		Tools:       set,
 		Table:       jobtable.New(store),
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,
-		Admission:   jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}),
+		Admission:   jobtable.NewAdmission(store.Calls(), perCall),
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
 		Customers:   jobtable.NewCustomers(store.Customers()),
 		Completions: urls,

@@ -64,6 +64,15 @@ type Callback struct {
 	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
 }
 
+// Check returns an error if the variables contradict each other.
+func (e Callback) Check() error {
+	if e.CallBackHours != "" && e.PrivateKeySecretID == "" {
+		return fmt.Errorf("%s is set, and %s is not: outbound calls need the private key",
+			VariableName(e, "CallBackHours"), VariableName(e, "PrivateKeySecretID"))
+	}
+	return nil
+}
+
 // AWS is the part of each function's environment that says how to reach AWS. The names are those of
 // the AWS SDKs. Lambda sets all but the endpoints.
 type AWS struct {

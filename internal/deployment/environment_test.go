@@ -83,6 +83,21 @@ func TestVariablesOfZeroValues(t *testing.T) {
 	}
 }
 
+func TestCheck(t *testing.T) {
+	for _, row := range []struct {
+		hours, key string
+		says       string // what the error names
+	}{
+		{"", "", ""}, {"", "key", ""}, {"09:00-18:00", "key", ""},
+		{"09:00-18:00", "", "CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not"},
+	} {
+		err := deployment.Callback{CallBackHours: row.hours, PrivateKeySecretID: row.key}.Check()
+		if (err != nil) != (row.says != "") || err != nil && !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%+v: %v", row, err)
+		}
+	}
+}
+
 func TestOnOff(t *testing.T) {
 	for text, want := range map[string]deployment.OnOff{"on": true, "off": false} {
 		got := !want

@@ -1,4 +1,4 @@
-// Package faults breaks Ringback on purpose, and looks whether what is promised
-// still holds. It is tests only: docs/faults.md says what they do, and
-// `make faults` runs all of them.
+// Package faults breaks Ringback on purpose and checks that its promises still hold.
+// It contains only tests. docs/faults.md describes them, and `make faults` runs all of
+// them.
 package faults

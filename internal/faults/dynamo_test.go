@@ -13,13 +13,15 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// dynamoClient is a DynamoDB client whose every request is a step.
+// dynamoClient is a DynamoDB client. Each of its requests is a step.
 type dynamoClient struct {
 	*minidyn.Client
 	world *world
 }
 
-func (c *dynamoClient) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (out *dynamodb.GetItemOutput, err error) {
+func (c *dynamoClient) GetItem(
+	ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options),
+) (out *dynamodb.GetItemOutput, err error) {
 	op, id := c.operation(in.Key, "load")
 	err = c.world.step(ctx, op, id, func() (err error) {
 		out, err = c.Client.GetItem(context.WithoutCancel(ctx), in, options...)
@@ -28,7 +30,9 @@ func (c *dynamoClient) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o
 	return out, err
 }
 
-func (c *dynamoClient) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (out *dynamodb.PutItemOutput, err error) {
+func (c *dynamoClient) PutItem(
+	ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options),
+) (out *dynamodb.PutItemOutput, err error) {
 	state := job.State(text(in.Item, "state"))
 	op, id := c.operation(in.Item, saveOp(state))
 	err = c.world.step(ctx, op, id, func() (err error) {
@@ -41,7 +45,9 @@ func (c *dynamoClient) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 	return out, err
 }
 
-func (c *dynamoClient) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (out *dynamodb.QueryOutput, err error) {
+func (c *dynamoClient) Query(
+	ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options),
+) (out *dynamodb.QueryOutput, err error) {
 	err = c.world.step(ctx, "query", text(in.ExpressionAttributeValues, ":call"), func() (err error) {
 		out, err = c.Client.Query(context.WithoutCancel(ctx), in, options...)
 		return err
@@ -69,8 +75,8 @@ func (c *dynamoClient) makeTable(ctx context.Context) error {
 	return err
 }
 
-// operation is what is done to an item, and of which job, call or customer:
-// their records are kept in the same table.
+// operation returns the name of a request for an item, and the job, call or customer
+// whose item it is: all records are in the same table.
 func (c *dynamoClient) operation(item map[string]types.AttributeValue, op string) (string, string) {
 	id := text(item, "id")
 	verb, _, _ := strings.Cut(op, " ")
@@ -97,7 +103,7 @@ func (c *dynamoClient) records() []job.Record {
 	}
 	var all []job.Record
 	for _, item := range out.Items {
-		if text(item, "state") == "" { // a call's, or a customer's
+		if text(item, "state") == "" { // the record of a call or a customer
 			continue
 		}
 		var r job.Record

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// step is one thing that a function does with the outside, for one job: the
-// n-th time that it does it.
+// step is something that a function does beyond its handler, for one job, for the n-th
+// time.
 type step struct {
 	function, op, job string
 	n                 int
@@ -22,29 +22,30 @@ type kind int
 const (
 	none          kind = iota
 	errorKind          // nothing took effect, and the caller gets an error
-	lostAnswer         // it took effect, and the caller gets an error; of a tool: it panics
-	timeoutKind        // nothing took effect, and there is no answer until the caller's context ends
-	lateAnswer         // it took effect, and there is no answer until the caller's context ends; of a tool: nor then
-	repeatedKind       // it took effect, the answer was lost, and the client repeated it
-	deathBefore        // the process dies, and it did not take effect
-	deathAfter         // it took effect, and the process dies
-	slowKind           // it takes effect after a while, and the answer comes then; of a tool: it takes longer
+	lostAnswer         // it took effect, and the caller gets an error; a tool panics
+	timeoutKind        // nothing took effect, and no answer arrives until the caller's context ends
+	lateAnswer         // it took effect, and no answer arrives until the caller's context ends; a tool ignores that
+	repeatedKind       // it took effect, the answer was lost, and the client sent it again
+	deathBefore        // the process dies before it takes effect
+	deathAfter         // the process dies after it took effect
+	slowKind           // it takes effect later, and the answer comes then; a tool takes longer
 	numberOfKinds int  = iota
 )
 
-// slow is how long what is slow takes: longer than the backoff of most others.
+// slow is how long slowKind takes: longer than most backoffs.
 const slow = 7 * time.Second
 
 var kindNames = [numberOfKinds]string{
-	"none", "error", "lost answer", "timeout", "timeout after the effect", "repeated request", "death before", "death after", "slow",
+	"none", "error", "lost answer", "timeout", "timeout after the effect", "repeated request",
+	"death before", "death after", "slow",
 }
 
 func (k kind) String() string { return kindNames[k] }
 
-// kinds are the faults that make sense at a step. A read has no effect, so that
-// to lose its answer is an error like any other. A post is never repeated by
-// its client. What the table's client repeats is in the runs on DynamoDB. The
-// scheduler itself only sends again, or twice.
+// kinds returns the faults that make sense at a step. A read has no effect, so a lost
+// answer is an error like any other. The client never repeats a post. What the client
+// of the table repeats is in the runs on DynamoDB. The scheduler only fails to send,
+// or sends twice.
 func (s step) kinds(dynamo bool) []kind {
 	switch {
 	case s.function == "scheduler":
@@ -55,7 +56,8 @@ func (s step) kinds(dynamo bool) []kind {
 		return []kind{errorKind, deathBefore}
 	case s.op == "respond":
 		return []kind{errorKind, timeoutKind, deathBefore}
-	case strings.HasPrefix(s.op, "send"), s.op == "announce", s.op == "schedule", dynamo && strings.HasPrefix(s.op, "save"):
+	case strings.HasPrefix(s.op, "send"), s.op == "publish", s.op == "schedule",
+		dynamo && strings.HasPrefix(s.op, "save"):
 		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, repeatedKind, deathBefore, deathAfter, slowKind}
 	default:
 		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, deathBefore, deathAfter, slowKind}
@@ -87,28 +89,29 @@ func (p faultPlan) String() string {
 	return strings.Join(texts, "; ")
 }
 
-// outage is a fault of everything of one sort, for a while.
+// outage is a fault of one component, for a while.
 type outage struct {
 	name        string
-	ops         []string // what fails, by how it begins
-	function    string   // where; empty means everywhere
+	ops         []string // the beginnings of the names of the steps that fail
+	function    string   // of the steps; empty means all
 	kind        kind
 	from, lasts time.Duration
 
-	// unmarked says that a result can stay "done" in its record although it
-	// was told: the outage is longer than the mark is tried.
+	// unmarked means that the record of a delivered result can stay "done", since the
+	// outage is longer than the mark is tried.
 	unmarked bool
 }
 
 func (o outage) hits(s step) bool {
-	return (o.function == "" || o.function == s.function) && slices.ContainsFunc(o.ops, func(op string) bool { return strings.HasPrefix(s.op, op) })
+	return (o.function == "" || o.function == s.function) &&
+		slices.ContainsFunc(o.ops, func(op string) bool { return strings.HasPrefix(s.op, op) })
 }
 
 func (o outage) String() string {
 	return fmt.Sprintf("%s (%s) from %s for %s", o.name, o.kind, o.from, o.lasts)
 }
 
-// faultsAt are all faults at the given steps.
+// faultsAt returns all faults at these steps.
 func faultsAt(steps []step, dynamo bool) []fault {
 	var all []fault
 	for _, s := range steps {

@@ -16,12 +16,11 @@ import (
 )
 
 var (
-	full = flag.Bool("faults.full", false, "try everything, instead of a selection: all pairs, more random runs")
-	seed = flag.Uint64("faults.seed", 0, "seed of what is chosen at random; 0 means a new one")
+	full = flag.Bool("faults.full", false, "try everything instead of a selection: all pairs, more random runs")
+	seed = flag.Uint64("faults.seed", 0, "seed of the random choices; 0 means a new one")
 )
 
-// TestWithoutFaults sees to it that the scenarios do what they say: what the
-// faults are measured against.
+// TestWithoutFaults checks that the scenarios end as they should.
 func TestWithoutFaults(t *testing.T) {
 	for name, s := range map[string]setting{
 		"memory":      {scenario: everything, store: inMemory},
@@ -41,8 +40,8 @@ func TestWithoutFaults(t *testing.T) {
 	}
 }
 
-// TestFaults breaks everything that can break, one at a time, in pairs, at
-// random and for a while, and fails where a promise does.
+// TestFaults breaks everything that can break: one at a time, in pairs, at random and
+// for a while. It fails if a promise is broken.
 func TestFaults(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -51,9 +50,9 @@ func TestFaults(t *testing.T) {
 	started := time.Now()
 	r := &report{t: t, points: make(map[step]bool)}
 
-	// Singly, with everything going on at once, so that a fault of one job
-	// meets the others of its batch. In the short run these are a few, and all
-	// of them with each part on its own.
+	// Singly, with everything at the same time, so that a fault of one job meets the
+	// other jobs of its batch. The short run tries a few of them, and all of them with
+	// each part on its own.
 	singles := make([][]fault, len(scenarios))
 	for i, sc := range scenarios {
 		s := setting{scenario: sc.webhooks, store: inMemory}
@@ -69,8 +68,7 @@ func TestFaults(t *testing.T) {
 			s.store = inDynamoDB
 			dynamo := faultsAt(run(t, s).trace, true)
 			if !*full {
-				// What memory cannot show: what becomes of a write whose answer
-				// is lost.
+				// What memory cannot show: writes whose answers are lost.
 				dynamo = slices.DeleteFunc(dynamo, func(f fault) bool {
 					return !strings.HasPrefix(f.op, "save") || f.kind != lostAnswer && f.kind != lateAnswer && f.kind != repeatedKind
 				})
@@ -87,7 +85,7 @@ func TestFaults(t *testing.T) {
 			r.try("in pairs"+sc.name, pairs, s)
 		}
 	}
-	// And across jobs, of which there are too many to try them all.
+	// And across jobs. There are too many of these to try them all.
 	for i, sc := range scenarios[:2] {
 		var across, many []faultPlan
 		for range choose(150, 4000) {
@@ -96,21 +94,23 @@ func TestFaults(t *testing.T) {
 		for range choose(150, 4000) {
 			many = append(many, choice(random, singles[i], 3+random.IntN(4)))
 		}
-		r.try("in pairs across jobs, at random"+sc.name, across, setting{scenario: sc.webhooks, store: inMemory})
-		r.try("three to six, at random"+sc.name, many, setting{scenario: sc.webhooks, poison: shortPoison, store: inMemory})
+		s := setting{scenario: sc.webhooks, store: inMemory}
+		r.try("in pairs across jobs, at random"+sc.name, across, s)
+		s.poison = shortPoison
+		r.try("three to six, at random"+sc.name, many, s)
 	}
 	r.tryOutages()
 
 	r.print(started)
 }
 
-// scenarios are what the faults are tried on.
+// scenarios are the scenarios in which the faults are tried.
 var scenarios = []struct {
 	name     string
 	webhooks []webhook
 }{{"", everything}, {", long work", longWork}, {", in a row", inARow}}
 
-// shortPoison is poison without what takes long to read so often.
+// shortPoison is poison without the large messages, which take long to read.
 var shortPoison = poison[:6]
 
 func choose(short, all int) int {
@@ -141,17 +141,17 @@ func choice(random *rand.Rand, faults []fault, n int) faultPlan {
 	return p
 }
 
-// mostPairs is how many pairs of a part are tried in the full run. Of the parts
-// that have more, they are chosen at random.
+// mostPairs is how many pairs of a part the full run tries at most. If a part has more,
+// they are chosen at random.
 const mostPairs = 5000
 
-// pairsOf are pairs of faults of a scenario: a fault, and another one at any
-// step that a run with the first one comes to after it.
+// pairsOf returns pairs of faults of a scenario: a fault, and another one at any step
+// that a run with the first one reaches after it.
 func pairsOf(t *testing.T, random *rand.Rand, s setting) []faultPlan {
 	firsts := plans(faultsAt(distinct(run(t, s).trace), false))
 	most := choose(100, mostPairs)
 	if !*full {
-		// As many as give enough pairs, so that not all of them are run for it.
+		// These give enough pairs. To find the second faults, each first one is run.
 		firsts = pick(random, firsts, 15)
 	}
 	var pairs []faultPlan
@@ -165,13 +165,13 @@ func pairsOf(t *testing.T, random *rand.Rand, s setting) []faultPlan {
 	return pick(random, pairs, most)
 }
 
-// distinct leaves out the end of the way to the dead-letter queue, where the
-// same is done over and over.
+// distinct drops the end of the path to the dead-letter queue, where the same steps
+// repeat.
 func distinct(trace []step) []step {
 	return slices.DeleteFunc(slices.Clone(trace), func(s step) bool { return s.n > 6 })
 }
 
-// report counts.
+// report counts the runs.
 type report struct {
 	t *testing.T
 
@@ -183,13 +183,13 @@ type report struct {
 
 type row struct {
 	name                      string
-	kind                      kind // none: any
+	kind                      kind // none means any
 	points                    map[step]bool
 	runs, missed, again       int
 	lost, twice, record, more int
 }
 
-// enough is how many broken runs are enough to know that something is wrong.
+// enough is the number of broken runs after which no more are tried.
 const enough = 25
 
 func (r *report) hasEnough() bool {
@@ -208,7 +208,7 @@ func (r *report) row(name string, kind kind) *row {
 	return r.rows[len(r.rows)-1]
 }
 
-// try runs the plans and counts what comes of them.
+// try runs the plans and counts their violations.
 func (r *report) try(name string, plans []faultPlan, s setting) {
 	next := make(chan faultPlan)
 	go func() {
@@ -255,7 +255,7 @@ func (r *report) count(t *testing.T, name string, kind kind, what string, w *wor
 		row.missed++
 	}
 	for _, id := range w.ids() {
-		if len(w.observed.told[id])+len(w.observed.announced[id])+len(w.observed.called[id]) > 1 {
+		if o := w.observed; len(o.delivered[id])+len(o.published[id])+len(o.called[id]) > 1 {
 			row.again++
 			break
 		}
@@ -288,35 +288,37 @@ func (r *report) count(t *testing.T, name string, kind kind, what string, w *wor
 	}
 }
 
-// tryOutages breaks everything of one sort for a while, from different moments
-// on. How long promises hold is in docs/faults.md.
+// tryOutages breaks one component for a while, from different moments on. docs/faults.md
+// says how long the promises hold.
 func (r *report) tryOutages() {
 	type try struct {
 		scenario []webhook
 		outage   outage
 	}
 	var all []try
-	moments := []time.Duration{58 * time.Second, 88 * time.Second, 118 * time.Second, 298 * time.Second, 595 * time.Second, 1290 * time.Second, 1795 * time.Second}
-	parts := []time.Duration{10, 3, 1} // of its bound, for which an outage lasts
+	moments := []time.Duration{58, 88, 118, 298, 595, 1290, 1795} // seconds
+	parts := []time.Duration{10, 3, 1}                            // an outage lasts this part of its bound
 	if !*full {
-		moments, parts = []time.Duration{58 * time.Second, 595 * time.Second, 1795 * time.Second}, []time.Duration{5, 1}
+		moments, parts = []time.Duration{58, 595, 1795}, []time.Duration{5, 1}
 	}
 	for _, o := range []struct {
 		outage
 		bound time.Duration
 	}{
 		{outage{name: "table", ops: []string{"load", "save", "query"}}, 5 * time.Minute},
-		{outage{name: "marks", ops: []string{saveOp(job.StateDelivered), saveOp(job.StateUndelivered), saveOp(job.StateParked)}, unmarked: true}, 5 * time.Minute},
+		{outage{name: "marks", unmarked: true, ops: []string{
+			saveOp(job.StateDelivered), saveOp(job.StateUndelivered), saveOp(job.StateParked),
+		}}, 5 * time.Minute},
 		{outage{name: "jobs queue", ops: []string{"send job"}}, 15 * time.Second},
 		{outage{name: "results queue", ops: []string{"send outcome"}}, 5 * time.Minute},
 		{outage{name: "visibility", ops: []string{"change visibility"}}, 20 * time.Minute},
 		{outage{name: "control URLs", ops: []string{"post"}}, 5 * time.Minute},
-		{outage{name: "event bus", ops: []string{"announce"}}, 10 * time.Minute},
+		{outage{name: "event bus", ops: []string{"publish"}}, 10 * time.Minute},
 		{outage{name: "every function dies", ops: []string{"respond"}}, 10 * time.Minute},
 		{outage{name: "scheduler", ops: []string{"schedule", "cancel schedule"}}, 5 * time.Minute},
-		{outage{name: "wakes", ops: []string{"send wake"}}, 5 * time.Minute},
+		{outage{name: "wake-ups", ops: []string{"send wake-up"}}, 5 * time.Minute},
 		{outage{name: "completion", function: "completion", ops: []string{""}}, 10 * time.Minute},
-		{outage{name: "Vapi's API", ops: []string{"call back", "chat"}}, 5 * time.Minute},
+		{outage{name: "Vapi's API", ops: []string{"outbound call", "chat"}}, 5 * time.Minute},
 	} {
 		for _, k := range []kind{errorKind, timeoutKind, deathBefore} {
 			o.kind = k
@@ -325,8 +327,9 @@ func (r *report) tryOutages() {
 				for o.from = 0; o.from < 12*time.Second; o.from += time.Duration(choose(3000, 300)) * time.Millisecond {
 					all = append(all, try{everything, o.outage}, try{longWork, o.outage})
 				}
-				// Before what was put off is taken up again, too.
-				for _, o.from = range moments {
+				// And just before suspended jobs are resumed.
+				for _, moment := range moments {
+					o.from = moment * time.Second
 					all = append(all, try{longWork, o.outage})
 				}
 			}
@@ -367,7 +370,8 @@ func (r *report) print(started time.Time) {
 	fmt.Fprintln(table, "faults\tkind\tpoints\truns\tlost\ttwice\trecord wrong\tother\trepeated by the exception")
 	sum := row{points: r.points}
 	line := func(name, kind string, w *row) {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, kind, len(w.points), w.runs, w.lost, w.twice, w.record, w.more, w.again)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+			name, kind, len(w.points), w.runs, w.lost, w.twice, w.record, w.more, w.again)
 	}
 	for _, w := range r.rows {
 		kind := w.kind.String()
@@ -388,5 +392,6 @@ func (r *report) print(started time.Time) {
 	if r.broken >= enough {
 		fmt.Printf("stopped after %d broken runs\n", r.broken)
 	}
-	fmt.Printf("seed %d, %s; in %d runs of several faults, one was prevented by another\n", *seed, time.Since(started).Round(time.Second/10), sum.missed)
+	fmt.Printf("seed %d, %s; in %d runs with several faults, one fault prevented another\n",
+		*seed, time.Since(started).Round(time.Second/10), sum.missed)
 }

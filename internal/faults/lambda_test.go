@@ -34,18 +34,18 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// lab runs the built functions as processes, outside of Lambda, and is all that
-// they talk to: the Lambda runtime API, SQS, DynamoDB, EventBridge and its
-// Scheduler, the control URLs, the service that the tools ask, and those who
-// post to completion URLs.
+// lab runs the built functions as processes, outside Lambda. It is everything that they
+// use: the Lambda runtime API, SQS, DynamoDB, EventBridge and its Scheduler, the
+// control URLs, and the service that the tools use, which also posts to completion
+// URLs.
 type lab struct {
 	*world
-	t        *testing.T
-	folder   string // of the built functions
-	beat     time.Duration
-	blows    map[string][]*blow
-	database *server.Server
-	outside  *httptest.Server // control URLs and the tools' service
+	t           *testing.T
+	folder      string // of the built functions
+	beat        time.Duration
+	disruptions map[string][]*disruption
+	database    *server.Server
+	services    *httptest.Server // the control URLs and the tools' service
 
 	mu      sync.Mutex              // guards the database and what follows
 	waiting map[string]string       // the messages of schedules, by their names
@@ -54,34 +54,34 @@ type lab struct {
 	started []*environment
 }
 
-// blow is what befalls a function at a step of a job, once.
-type blow struct {
+// disruption is something that happens to a function at a step of a job, once.
+type disruption struct {
 	function, op string
-	after        bool           // the step took effect
-	signal       syscall.Signal // 0: the step does not come back, until the function's time is up
-	dealt        bool
+	after        bool           // after the step took effect
+	signal       syscall.Signal // 0 means that the step hangs until the function's time is up
+	done         bool
 	by           *environment
 }
 
-func (b *blow) String() string {
+func (d *disruption) String() string {
 	when := "before"
-	if b.after {
+	if d.after {
 		when = "after"
 	}
-	if b.signal == 0 {
-		return fmt.Sprintf("%s: deadline in %s", b.function, b.op)
+	if d.signal == 0 {
+		return fmt.Sprintf("%s: deadline in %s", d.function, d.op)
 	}
-	return fmt.Sprintf("%s: %s %s %s", b.function, b.signal, when, b.op)
+	return fmt.Sprintf("%s: %s %s %s", d.function, d.signal, when, d.op)
 }
 
-// environment is an execution environment of Lambda: a process, and the runtime
-// API that it asks for work.
+// environment is an execution environment of Lambda: a process, and the runtime API
+// from which it gets its work.
 type environment struct {
 	lab      *lab
 	function string
 	server   *httptest.Server
 	work     chan invocationInput
-	answers  chan []byte // nil where the function failed
+	answers  chan []byte // nil means that the function failed
 	process  *exec.Cmd
 	exited   chan struct{}
 	inv      *invocation
@@ -95,9 +95,9 @@ type invocationInput struct {
 	deadline time.Time
 }
 
-// The lab's time passes for real, in beats. A beat is a second, and longer on a
-// busy machine, where everything takes longer: else timeouts end what is in
-// order.
+// The lab runs in real time, which is counted in beats. A beat is a second, or longer
+// on a busy machine, where everything takes longer. Otherwise timeouts would end what
+// is in order.
 const (
 	labToolTimeout     = 2 // beats, as all of these
 	labAckTimeout      = 5
@@ -110,9 +110,9 @@ const (
 	labCompletionTries = 8
 	labResultReceives  = 30
 
-	// labBackTimeout is no number of beats. The callback function must reach it
-	// before it gives a mark up, for which it tries to write for as many seconds
-	// on every machine. To reach it otherwise costs one more invocation.
+	// labBackTimeout is not counted in beats. The callback function must reach it
+	// before it stops trying to write a mark, which takes the same number of seconds
+	// on every machine. In all other cases, reaching it costs one more invocation.
 	labBackTimeout = 12 * time.Second
 
 	labBeyond = 50 * time.Millisecond
@@ -120,9 +120,9 @@ const (
 	labMemory = 4 << 20 // KiB of address space
 )
 
-// measureBeat returns the length of a beat. The timeouts leave room for work
-// that takes several times as long as on a quiet machine: a beat grows when
-// computing takes more than ten times as long.
+// measureBeat returns the length of a beat. The timeouts allow work to take several
+// times as long as on a quiet machine. A beat grows if computing takes more than ten
+// times as long.
 func measureBeat(t *testing.T) time.Duration {
 	const most = 10
 	threads := runtime.GOMAXPROCS(0)
@@ -140,7 +140,7 @@ func measureBeat(t *testing.T) time.Duration {
 	return time.Duration(min(max(1, slowness/10), most) * float64(time.Second)).Round(time.Second)
 }
 
-// processorTime is what this process has used.
+// processorTime returns the CPU time of this process.
 func processorTime(t *testing.T) time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
@@ -155,7 +155,7 @@ func TestProcessDeath(t *testing.T) {
 		t.Skip("it builds the functions")
 	}
 	if runtime.GOOS != "linux" {
-		t.Skip("what runs in Lambda is a Linux process, and so is its memory limit")
+		t.Skip("Lambda runs Linux processes, and limits their memory as Linux does")
 	}
 	started := time.Now()
 	l := newLab(t)
@@ -164,7 +164,7 @@ func TestProcessDeath(t *testing.T) {
 		receives = 19
 	}
 	l.makeQueues(receives)
-	l.scenario, l.blows = deaths()
+	l.scenario, l.disruptions = deaths()
 	ctx, stop := context.WithCancel(context.Background())
 	var running, posting sync.WaitGroup
 	running.Go(func() { l.Jobs.Run(ctx, l.handler("process", labProcessTimeout*l.beat)) })
@@ -178,9 +178,10 @@ func TestProcessDeath(t *testing.T) {
 		})
 	}
 	posting.Wait()
-	// Each receive of a message can take an invocation that dies, and the time
-	// that the message is hidden afterwards.
-	most := time.Duration(receives)*(labProcessTimeout+labVisibility)*l.beat + labResultReceives*(labBackTimeout+labVisibility*l.beat)
+	// Each receive of a message can take an invocation that dies, and the time that
+	// the message is hidden afterwards.
+	most := time.Duration(receives)*(labProcessTimeout+labVisibility)*l.beat +
+		labResultReceives*(labBackTimeout+labVisibility*l.beat)
 	l.settle(most)
 	left := l.fireAll()
 	l.settle(most)
@@ -188,13 +189,13 @@ func TestProcessDeath(t *testing.T) {
 	running.Wait()
 	l.stop()
 
-	dealt, kills := 0, 0
-	for id, blows := range l.blows {
-		for _, b := range blows {
-			if kills++; b.dealt {
-				dealt++
+	done, kills := 0, 0
+	for id, disruptions := range l.disruptions {
+		for _, d := range disruptions {
+			if kills++; d.done {
+				done++
 			} else {
-				t.Errorf("%s was never reached for %s", b, id)
+				t.Errorf("%s was never reached for %s", d, id)
 			}
 		}
 	}
@@ -207,99 +208,108 @@ func TestProcessDeath(t *testing.T) {
 	if starved < 4 { // two jobs, two attempts each
 		t.Errorf("%d processes ran out of memory", starved)
 	}
-	violations := append(l.violations(), l.differ()...)
+	violations := append(l.violations(), l.unexpectedEndings()...)
 	for _, v := range violations {
 		t.Errorf("%.700s", v)
 	}
 	var repeats []string
-	for id := range l.observed.mayRepeatTold {
-		repeats = append(repeats, fmt.Sprintf("%s (%d times)", id, len(l.observed.told[id])))
+	for id := range l.observed.mayRepeatDelivery {
+		repeats = append(repeats, fmt.Sprintf("%s (%d times)", id, len(l.observed.delivered[id])))
 	}
 	slices.Sort(repeats)
-	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, %d schedules left to come in vain, %s with beats of %s; told again by the exception: %s\n",
-		len(l.ids()), dealt, kills, len(l.started), len(violations), left, time.Since(started).Round(time.Second/10), l.beat, strings.Join(repeats, ", "))
+	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, "+
+		"%d schedules without an effect, %s with beats of %s; delivered again by the exception: %s\n",
+		len(l.ids()), done, kills, len(l.started), len(violations),
+		left, time.Since(started).Round(time.Second/10), l.beat, strings.Join(repeats, ", "))
 }
 
-// deaths are the calls of the test, and what befalls each of them.
-func deaths() ([]webhook, map[string][]*blow) {
+// deaths returns the calls of the test, and what happens to each of them.
+func deaths() ([]webhook, map[string][]*disruption) {
 	var hooks []webhook
-	blows := make(map[string][]*blow)
-	add := func(call, tool, want string, answers []int, b ...*blow) {
-		hooks = append(hooks, webhook{call: call, answers: answers, calls: []toolCall{{id: "x", tool: tool, arguments: arguments, want: want}}})
-		blows[job.ID(call, "x")] = b
+	disruptions := make(map[string][]*disruption)
+	add := func(call, tool, want string, answers []int, d ...*disruption) {
+		hooks = append(hooks, webhook{call: call, answers: answers, calls: one("x", tool, want)})
+		disruptions[job.ID(call, "x")] = d
+	}
+	killed := func(function, op string) *disruption {
+		return &disruption{function: function, op: op, signal: syscall.SIGKILL}
+	}
+	killedAfter := func(function, op string) *disruption {
+		return &disruption{function: function, op: op, after: true, signal: syscall.SIGKILL}
 	}
 	gone := []int{404}
-	kill := func(function, op string, after bool, signal syscall.Signal) {
-		b := &blow{function: function, op: op, after: after, signal: signal}
-		name := strings.NewReplacer(": ", "-", " ", "-").Replace(b.String())
-		switch op {
-		case "announce", "save undelivered":
-			add(name, "ask", "announced call_gone", gone, b)
-		case "save waiting", "send wake":
-			add(name, "resumes", "told ok", nil, b)
+	disrupt := func(d *disruption) {
+		name := strings.NewReplacer(": ", "-", " ", "-").Replace(d.String())
+		switch d.op {
+		case "publish", "save undelivered":
+			add(name, "ask", "published call_gone", gone, d)
+		case "save waiting", "send wake-up":
+			add(name, "resumes", "delivered ok", nil, d)
 		case "schedule":
-			add(name, "row", "told ok", nil, b)
+			add(name, "row", "delivered ok", nil, d)
 		default:
 			tool := "ask"
-			if function == "ack" && op != "send job" && op != "respond" {
+			if d.function == "ack" && d.op != "send job" && d.op != "respond" {
 				tool = "left"
 			}
-			add(name, tool, "told ok", nil, b)
+			add(name, tool, "delivered ok", nil, d)
 		}
 	}
 	for function, ops := range map[string][]string{
-		"ack":      {"send job", "respond", "load", "save done", "send outcome", "cancel schedule"},
-		"process":  {"save running", "tool", "save done", "send outcome", "respond", "save waiting", "send wake", "schedule"},
-		"callback": {"load", "save done", "post", "save delivered", "announce", "save undelivered", "respond"},
+		"ack": {"send job", "respond", "load", "save done", "send outcome", "cancel schedule"},
+		"process": {"save running", "tool", "save done", "send outcome", "respond", "save waiting", "send wake-up",
+			"schedule"},
+		"callback": {"load", "save done", "post", "save delivered", "publish", "save undelivered", "respond"},
 	} {
 		for _, op := range ops {
-			kill(function, op, false, syscall.SIGKILL)
-			kill(function, op, true, syscall.SIGKILL)
+			disrupt(killed(function, op))
+			disrupt(killedAfter(function, op))
 		}
 	}
-	kill("process", "tool", false, syscall.SIGTERM)
-	kill("callback", "post", true, syscall.SIGTERM)
-	kill("process", "save done", false, 0)
-	kill("process", "send outcome", true, 0)
-	kill("callback", "save delivered", false, 0)
+	disrupt(&disruption{function: "process", op: "tool", signal: syscall.SIGTERM})
+	disrupt(&disruption{function: "callback", op: "post", after: true, signal: syscall.SIGTERM})
+	disrupt(&disruption{function: "process", op: "save done"})
+	disrupt(&disruption{function: "process", op: "send outcome", after: true})
+	disrupt(&disruption{function: "callback", op: "save delivered"})
+	add("once-0", "once", "delivered error, dead letter", nil, killed("process", "tool"))
+	add("once-1", "once", "delivered error, dead letter", nil, killedAfter("process", "tool"))
 	for i := range 2 {
-		add(fmt.Sprintf("once-%d", i), "once", "told error, dead letter", nil, &blow{function: "process", op: "tool", after: i == 1, signal: syscall.SIGKILL})
-		add(fmt.Sprintf("exits-%d", i), "exits", "told error, dead letter", nil)
-		add(fmt.Sprintf("glutton-%d", i), "glutton", "told error, dead letter", nil)
-		add(fmt.Sprintf("undisturbed-%d", i), "ask", "told ok", nil)
-		add(fmt.Sprintf("undisturbed-and-gone-%d", i), "ask", "announced call_gone", gone)
+		add(fmt.Sprintf("exits-%d", i), "exits", "delivered error, dead letter", nil)
+		add(fmt.Sprintf("glutton-%d", i), "glutton", "delivered error, dead letter", nil)
+		add(fmt.Sprintf("undisturbed-%d", i), "ask", "delivered ok", nil)
+		add(fmt.Sprintf("undisturbed-and-gone-%d", i), "ask", "published call_gone", gone)
 	}
-	// Twice in a row, where a job is put to wait, and where it is completed.
-	for tool, second := range map[string]*blow{
-		"resumes": {function: "process", op: "send wake", signal: syscall.SIGKILL},
-		"row":     {function: "process", op: "schedule", signal: syscall.SIGKILL},
-		"left":    {function: "ack", op: "send outcome", signal: syscall.SIGKILL},
+	// Twice in a row: when a job is suspended, and when it is completed.
+	for tool, second := range map[string]*disruption{
+		"resumes": killed("process", "send wake-up"),
+		"row":     killed("process", "schedule"),
+		"left":    killed("ack", "send outcome"),
 	} {
-		add("undisturbed-"+tool, tool, "told ok", nil)
-		add("unlucky-"+tool, tool, "told ok", nil, &blow{function: "process", op: "save waiting", signal: syscall.SIGKILL}, second)
+		add("undisturbed-"+tool, tool, "delivered ok", nil)
+		add("unlucky-"+tool, tool, "delivered ok", nil, killed("process", "save waiting"), second)
 	}
-	// The process dies twice, and so does the callback function.
-	add("unlucky", "ask", "told ok", nil,
-		&blow{function: "process", op: "tool", signal: syscall.SIGKILL}, &blow{function: "process", op: "save done", signal: syscall.SIGKILL},
-		&blow{function: "callback", op: "save done", after: true, signal: syscall.SIGKILL}, &blow{function: "callback", op: "post", signal: syscall.SIGKILL})
-	return hooks, blows
+	// Both functions die twice.
+	add("unlucky", "ask", "delivered ok", nil, killed("process", "tool"), killed("process", "save done"),
+		killedAfter("callback", "save done"), killed("callback", "post"))
+	return hooks, disruptions
 }
 
-// differ says what came out otherwise than it must, whoever was killed.
-func (l *lab) differ() []violation {
+// unexpectedEndings returns the jobs that ended in another way than planned. The kills
+// change no ending.
+func (l *lab) unexpectedEndings() []violation {
 	var wrong []violation
 	for _, h := range l.scenario {
 		id := job.ID(h.call, h.calls[0].id)
 		if got := l.outcome(id); got != h.calls[0].want {
-			wrong = append(wrong, violation{"record", id, fmt.Sprintf("came to %q, want %q", got, h.calls[0].want)})
+			wrong = append(wrong, violation{"record", id, fmt.Sprintf("ended with %q, want %q", got, h.calls[0].want)})
 		}
 	}
 	return wrong
 }
 
-// newLab builds the functions, with the tools of testdata in the tools folder.
-// But for the full runs, what is held by a dead process is held for a few beats
-// only, so that the test does not have to wait for longer.
+// newLab builds the functions with the tools of testdata. Except in the full runs, their
+// leases are a few beats, so that the test need not wait longer for those of dead
+// processes.
 func newLab(t *testing.T) *lab {
 	beat := measureBeat(t)
 	root, err := filepath.Abs("../..")
@@ -307,7 +317,9 @@ func newLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	folder := t.TempDir()
-	replaced := map[string]string{filepath.Join(root, "tools/tools.go"): filepath.Join(root, "internal/faults/testdata/tools/tools.go")}
+	replaced := map[string]string{
+		filepath.Join(root, "tools/tools.go"): filepath.Join(root, "internal/faults/testdata/tools/tools.go"),
+	}
 	change := func(name, old, replacement string) {
 		path := filepath.Join(root, name)
 		from := path
@@ -319,10 +331,11 @@ func newLab(t *testing.T) *lab {
 			t.Fatal(err)
 		}
 		if strings.Count(string(source), old) != 1 {
-			t.Fatalf("%s does not hold %q once", name, old)
+			t.Fatalf("%s does not contain %q once", name, old)
 		}
 		replaced[path] = filepath.Join(folder, filepath.Base(name))
-		if err := os.WriteFile(replaced[path], []byte(strings.Replace(string(source), old, replacement, 1)), 0o600); err != nil {
+		changed := strings.Replace(string(source), old, replacement, 1)
+		if err := os.WriteFile(replaced[path], []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -341,8 +354,9 @@ func newLab(t *testing.T) *lab {
 	if err := os.WriteFile(filepath.Join(folder, "overlay.json"), overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(folder, "overlay.json"), "-tags", "lambda.norpc", "-ldflags", "-s -w",
-		"-o", folder+string(filepath.Separator), "./functions/ack", "./functions/process", "./functions/callback")
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(folder, "overlay.json"),
+		"-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", folder+string(filepath.Separator),
+		"./functions/ack", "./functions/process", "./functions/callback")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -355,12 +369,25 @@ func newLab(t *testing.T) *lab {
 	}
 	l.attempts = map[string]int{"ask": 3, "once": 1, "exits": 2, "glutton": 2, "resumes": 3, "row": 3, "left": 3}
 	l.records, l.poll = l.scan, 200*time.Millisecond
-	l.ask("CreateTable", `{"TableName":"jobs","BillingMode":"PAY_PER_REQUEST","KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],
-		"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"},{"AttributeName":"call","AttributeType":"S"},{"AttributeName":"created","AttributeType":"N"}],
-		"GlobalSecondaryIndexes":[{"IndexName":"calls","KeySchema":[{"AttributeName":"call","KeyType":"HASH"},{"AttributeName":"created","KeyType":"RANGE"}],
-			"Projection":{"ProjectionType":"INCLUDE","NonKeyAttributes":["state","tool","progress","wake","updated"]}}]}`)
-	l.outside = httptest.NewServer(http.HandlerFunc(l.serveOutside))
-	t.Cleanup(l.outside.Close)
+	l.ask("CreateTable", `{
+		"TableName": "jobs", "BillingMode": "PAY_PER_REQUEST",
+		"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+		"AttributeDefinitions": [
+			{"AttributeName": "id", "AttributeType": "S"}, {"AttributeName": "call", "AttributeType": "S"},
+			{"AttributeName": "created", "AttributeType": "N"}
+		],
+		"GlobalSecondaryIndexes": [{
+			"IndexName": "calls",
+			"KeySchema": [
+				{"AttributeName": "call", "KeyType": "HASH"}, {"AttributeName": "created", "KeyType": "RANGE"}
+			],
+			"Projection": {
+				"ProjectionType": "INCLUDE", "NonKeyAttributes": ["state", "tool", "progress", "wake", "updated"]
+			}
+		}]
+	}`)
+	l.services = httptest.NewServer(http.HandlerFunc(l.serveServices))
+	t.Cleanup(l.services.Close)
 	return l
 }
 
@@ -399,7 +426,7 @@ func (l *lab) scan() []job.Record {
 	var records []job.Record
 	for _, i := range out.Items {
 		if i["state"].S == "" {
-			continue // the record of a call, which is kept in the same table
+			continue // the record of a call, which is in the same table
 		}
 		var r job.Record
 		if err := json.Unmarshal([]byte(i["record"].S), &r); err != nil {
@@ -410,7 +437,7 @@ func (l *lab) scan() []job.Record {
 	return records
 }
 
-// handler gives a queue's events to a process of a function.
+// handler passes a queue's events to a process of a function.
 func (l *lab) handler(function string, timeout time.Duration) memqueue.Handler {
 	return func(_ context.Context, event events.SQSEvent) (response events.SQSEventResponse, err error) {
 		body, err := json.Marshal(event)
@@ -425,9 +452,10 @@ func (l *lab) handler(function string, timeout time.Duration) memqueue.Handler {
 	}
 }
 
-// post posts a webhook to the ack function, again and again until it takes it.
+// post posts a webhook to the ack function, again and again until it is accepted.
 func (l *lab) post(hook webhook) {
-	request := events.APIGatewayV2HTTPRequest{Body: strings.Replace(hook.body(), `"controlUrl":"`, `"controlUrl":"`+l.outside.URL+`/control/`, 1)}
+	controlURL := `"controlUrl":"` + l.services.URL + `/control/`
+	request := events.APIGatewayV2HTTPRequest{Body: strings.Replace(hook.body(), `"controlUrl":"`, controlURL, 1)}
 	request.RequestContext.HTTP.Method = http.MethodPost
 	id := job.ID(hook.call, hook.calls[0].id)
 	body, err := json.Marshal(request)
@@ -451,14 +479,15 @@ func (l *lab) post(hook webhook) {
 		}
 		time.Sleep(l.beat / 10)
 	}
-	l.t.Errorf("the webhook of %s was never taken", id)
+	l.t.Errorf("the webhook of %s was never accepted", id)
 }
 
-// complete posts a job's result to its completion URL, again and again until
-// there is an answer.
+// complete posts a job's result to its completion URL, again and again until there is
+// an answer.
 func (l *lab) complete(id, url string) {
 	request := events.APIGatewayV2HTTPRequest{
-		RouteKey: deployment.CompletionRoute, Body: result("from outside"), PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
+		RouteKey: deployment.CompletionRoute, Body: result("by an external system"),
+		PathParameters: map[string]string{"token": strings.TrimPrefix(url, completionURL)},
 	}
 	request.RequestContext.HTTP.Method = http.MethodPost
 	body, err := json.Marshal(request)
@@ -469,13 +498,14 @@ func (l *lab) complete(id, url string) {
 	for range labCompletionTries {
 		var response events.APIGatewayV2HTTPResponse
 		answer, err := l.invoke("ack", id, body, labAckTimeout*l.beat)
-		if err == nil && json.Unmarshal(answer, &response) == nil && response.StatusCode > 0 && response.StatusCode < 500 {
+		if err == nil && json.Unmarshal(answer, &response) == nil &&
+			response.StatusCode > 0 && response.StatusCode < 500 {
 			l.world.mu.Lock()
 			defer l.world.mu.Unlock()
 			switch response.StatusCode {
 			case http.StatusOK:
 				l.observed.completed[id] = append(l.observed.completed[id], request.Body)
-			case http.StatusConflict: // the answer before was lost
+			case http.StatusConflict: // an earlier answer was lost
 			default:
 				l.t.Errorf("the result of %s was answered with %d: %s", id, response.StatusCode, response.Body)
 			}
@@ -483,12 +513,12 @@ func (l *lab) complete(id, url string) {
 		}
 		time.Sleep(l.beat / 2)
 	}
-	l.t.Errorf("the result of %s was never taken", id)
+	l.t.Errorf("the result of %s was never accepted", id)
 }
 
 var errFunction = errors.New("the function failed")
 
-// invoke calls a function in an environment that is idle, or in a new one.
+// invoke calls a function in an idle environment, or in a new one.
 func (l *lab) invoke(function, id string, event []byte, timeout time.Duration) ([]byte, error) {
 	e := l.take(function, id)
 	defer func() {
@@ -506,11 +536,14 @@ func (l *lab) invoke(function, id string, event []byte, timeout time.Duration) (
 
 	deadline := time.Now().Add(timeout)
 	e.deadline = deadline
+	// The function gets a slightly later deadline, so that it never responds at the
+	// moment when its time is up.
+	in := invocationInput{
+		id: strconv.FormatInt(time.Now().UnixNano(), 10), event: event, deadline: deadline.Add(labBeyond),
+	}
 	select {
-	// The function is told that it has a little longer. So it never answers in
-	// the moment in which its time is up.
-	case e.work <- invocationInput{id: strconv.FormatInt(time.Now().UnixNano(), 10), event: event, deadline: deadline.Add(labBeyond)}:
-	case <-e.exited: // killed after it had answered
+	case e.work <- in:
+	case <-e.exited: // killed after it had responded
 		return nil, errDied
 	}
 	select {
@@ -528,7 +561,7 @@ func (l *lab) invoke(function, id string, event []byte, timeout time.Duration) (
 	}
 }
 
-// take takes an environment for a job: one that is idle, or a new one.
+// take returns an environment for a job: an idle one, or a new one.
 func (l *lab) take(function, id string) *environment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -554,22 +587,30 @@ func (l *lab) take(function, id string) *environment {
 // newEnvironment starts a process. l.mu is held.
 func (l *lab) newEnvironment(function string) *environment {
 	e := &environment{
-		lab: l, function: function, work: make(chan invocationInput), answers: make(chan []byte, 1), exited: make(chan struct{}), log: new(bytes.Buffer),
+		lab: l, function: function, log: new(bytes.Buffer),
+		work: make(chan invocationInput), answers: make(chan []byte, 1), exited: make(chan struct{}),
 	}
 	e.server = httptest.NewServer(e)
-	e.process = exec.Command("sh", "-c", `ulimit -v "$1"; exec "$0"`, filepath.Join(l.folder, function), strconv.Itoa(labMemory))
+	e.process = exec.Command("sh", "-c", `ulimit -v "$1"; exec "$0"`,
+		filepath.Join(l.folder, function), strconv.Itoa(labMemory))
 	e.process.Env = []string{
-		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(e.server.URL, "http://"), "AWS_LAMBDA_FUNCTION_NAME=" + function,
-		"AWS_ENDPOINT_URL=" + e.server.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
-		"JOBS_QUEUE_URL=" + e.server.URL + "/jobs", "RESULTS_QUEUE_URL=" + e.server.URL + "/results", "JOBS_TABLE=jobs", "EVENT_BUS_NAME=bus",
+		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(e.server.URL, "http://"),
+		"AWS_LAMBDA_FUNCTION_NAME=" + function,
+		"AWS_ENDPOINT_URL=" + e.server.URL, "AWS_REGION=eu-central-1",
+		"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
+		"JOBS_QUEUE_URL=" + e.server.URL + "/jobs", "RESULTS_QUEUE_URL=" + e.server.URL + "/results",
+		"JOBS_TABLE=jobs", "EVENT_BUS_NAME=bus",
 		"SCHEDULE_GROUP=group", "SCHEDULE_ROLE_ARN=arn:role", "JOBS_QUEUE_ARN=arn:jobs", "JOBS_DLQ_ARN=arn:dead",
 		"COMPLETION_URL=" + completionURL, `COMPLETION_KEYS={"current":"0123456789abcdef0123456789abcdef"}`,
-		`WEBHOOK_AUTH={"type":"none"}`, "ORDERS_API_URL=" + l.outside.URL + "/tool", "CONTROL_HOSTS=" + strings.TrimPrefix(l.outside.URL, "http://"),
-		"LAB_TOOL_TIMEOUT=" + (labToolTimeout * l.beat).String(), "GOTRACEBACK=none", "GOMAXPROCS=1",
+		`WEBHOOK_AUTH={"type":"none"}`,
+		"ORDERS_API_URL=" + l.services.URL + "/tool",
+		"CONTROL_HOSTS=" + strings.TrimPrefix(l.services.URL, "http://"),
+		"LAB_TOOL_TIMEOUT=" + (labToolTimeout * l.beat).String(),
+		"GOTRACEBACK=none", "GOMAXPROCS=1",
 	}
 	e.process.Stdout, e.process.Stderr = e.log, e.log
 	if err := e.process.Start(); err != nil {
-		l.t.Errorf("start %s: %v", function, err)
+		l.t.Errorf("cannot start %s: %v", function, err)
 	}
 	go func() {
 		_ = e.process.Wait()
@@ -579,8 +620,8 @@ func (l *lab) newEnvironment(function string) *environment {
 	return e
 }
 
-// kill ends the process, and comes back when it has ended. From the moment on
-// that it is called, nothing that the process still does has an effect.
+// kill ends the process, and returns when it has ended. From the start of kill, nothing
+// that the process does has an effect.
 func (e *environment) kill(signal syscall.Signal) {
 	e.inv.die()
 	_ = e.process.Process.Signal(signal)
@@ -599,50 +640,50 @@ func (l *lab) stop() {
 	}
 }
 
-// step takes the blow that is planned for a step, if there is one. It gives
-// false where the process has died, and its request has no answer. One whose
-// time is up is as good as dead: on a busy machine it may be killed later.
+// step performs a step, and the disruption that is planned for it. It returns false if
+// the process has died: its request gets no answer. A process whose time is up counts
+// as dead, since a busy machine may kill it later.
 func (e *environment) step(op, id string, effect func()) bool {
 	if e.inv.isDead() || time.Now().After(e.deadline) {
 		return false
 	}
-	b := e.lab.blow(e, op, id)
-	if b != nil && !b.after {
-		return e.take(b)
+	d := e.lab.disruption(e, op, id)
+	if d != nil && !d.after {
+		return e.disrupt(d)
 	}
 	effect()
-	return b == nil || e.take(b)
+	return d == nil || e.disrupt(d)
 }
 
-func (e *environment) take(b *blow) bool {
-	if b.signal == 0 {
+func (e *environment) disrupt(d *disruption) bool {
+	if d.signal == 0 {
 		e.inv.doubt()
 		<-e.exited // by invoke, when the function's time is up
 	} else {
-		e.kill(b.signal)
+		e.kill(d.signal)
 	}
 	return false
 }
 
-// blow finds what is planned. What does not come back does not come back when
-// the client asks again, either.
-func (l *lab) blow(e *environment, op, id string) *blow {
+// disruption returns the disruption that is planned for a step, nil if there is none. A
+// step that hangs also hangs when the client tries again.
+func (l *lab) disruption(e *environment, op, id string) *disruption {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, b := range l.blows[id] {
-		if b.function == e.function && b.op == op && (!b.dealt || b.signal == 0 && b.by == e) {
-			b.dealt, b.by = true, e
-			return b
+	for _, d := range l.disruptions[id] {
+		if d.function == e.function && d.op == op && (!d.done || d.signal == 0 && d.by == e) {
+			d.done, d.by = true, e
+			return d
 		}
 	}
 	return nil
 }
 
-// ServeHTTP is the runtime API, and AWS.
+// ServeHTTP serves the runtime API and AWS.
 func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the process died while it sent
+		return // the process died while it sent the body
 	}
 	answered := true
 	path, isRuntime := strings.CutPrefix(r.URL.Path, "/2018-06-01/runtime/invocation/")
@@ -686,7 +727,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// job is the job that the environment works on.
+// job returns the job that the environment works on.
 func (e *environment) job() string {
 	e.lab.mu.Lock()
 	defer e.lab.mu.Unlock()
@@ -728,10 +769,12 @@ func (e *environment) send(w http.ResponseWriter, body []byte) bool {
 	m := in.Entries[0]
 	op := "send outcome"
 	if e.queue(in.QueueURL) == e.lab.Jobs {
-		op = map[string]string{"ack": "send job", "process": "send wake"}[e.function]
+		op = map[string]string{"ack": "send job", "process": "send wake-up"}[e.function]
 	}
 	return e.step(op, jobIn(m.MessageBody), func() {
-		message := queue.Message{Body: m.MessageBody, Group: m.MessageGroupID, Delay: time.Duration(m.DelaySeconds) * time.Second}
+		message := queue.Message{
+			Body: m.MessageBody, Group: m.MessageGroupID, Delay: time.Duration(m.DelaySeconds) * time.Second,
+		}
 		if err := e.queue(in.QueueURL).Send(context.Background(), []queue.Message{message})[0]; err != nil {
 			e.lab.t.Error(err)
 		}
@@ -739,8 +782,8 @@ func (e *environment) send(w http.ResponseWriter, body []byte) bool {
 	})
 }
 
-// schedules is EventBridge Scheduler's API. What is to come in a few minutes
-// comes at once; what is to come later waits.
+// schedules serves the API of EventBridge Scheduler. Messages for the next few minutes
+// are sent at once, and later ones wait.
 func (e *environment) schedules(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	l, name := e.lab, strings.TrimPrefix(r.URL.Path, "/schedules/")
 	if r.Method == http.MethodDelete {
@@ -780,7 +823,7 @@ func (e *environment) schedules(w http.ResponseWriter, r *http.Request, body []b
 	})
 }
 
-// fire sends a schedule's message, and forgets the schedule.
+// fire sends a schedule's message and deletes the schedule.
 func (l *lab) fire(name string) {
 	l.mu.Lock()
 	message, there := l.waiting[name]
@@ -794,8 +837,7 @@ func (l *lab) fire(name string) {
 	}
 }
 
-// fireAll has the time pass that schedules wait for, and says how many there
-// were.
+// fireAll sends the messages of all schedules, and returns how many there were.
 func (l *lab) fireAll() int {
 	l.mu.Lock()
 	names := slices.Collect(maps.Keys(l.waiting))
@@ -814,7 +856,8 @@ func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
 	}
 	err := json.Unmarshal(body, &in)
 	if err == nil && !e.inv.isDead() {
-		err = e.queue(in.QueueURL).ChangeVisibility(context.Background(), in.ReceiptHandle, time.Duration(in.VisibilityTimeout)*time.Second)
+		timeout := time.Duration(in.VisibilityTimeout) * time.Second
+		err = e.queue(in.QueueURL).ChangeVisibility(context.Background(), in.ReceiptHandle, timeout)
 	}
 	if err != nil {
 		w.Header().Set("X-Amzn-Query-Error", "ReceiptHandleIsInvalid;Sender")
@@ -826,15 +869,16 @@ func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
 func (e *environment) putEvents(w http.ResponseWriter, body []byte) bool {
 	var in struct{ Entries []struct{ Detail string } }
 	var u job.Undelivered
-	if err := json.Unmarshal(body, &in); err != nil || len(in.Entries) != 1 || json.Unmarshal([]byte(in.Entries[0].Detail), &u) != nil {
+	err := json.Unmarshal(body, &in)
+	if err != nil || len(in.Entries) != 1 || json.Unmarshal([]byte(in.Entries[0].Detail), &u) != nil {
 		e.lab.t.Errorf("PutEvents: %v %s", err, body)
 		return false
 	}
-	return e.step("announce", u.JobID, func() {
+	return e.step("publish", u.JobID, func() {
 		e.lab.world.mu.Lock()
 		defer e.lab.world.mu.Unlock()
-		e.lab.observed.announced[u.JobID] = append(e.lab.observed.announced[u.JobID], u)
-		e.inv.unmarkedAnnounced[u.JobID] = true
+		e.lab.observed.published[u.JobID] = append(e.lab.observed.published[u.JobID], u)
+		e.inv.unmarkedEvents[u.JobID] = true
 		answer(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`)
 	})
 }
@@ -872,8 +916,8 @@ func (e *environment) table(w http.ResponseWriter, r *http.Request, body []byte)
 	})
 }
 
-// serveOutside is what lies outside of AWS: the calls, and the tools' service.
-func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
+// serveServices serves what is outside AWS: the control URLs and the tools' service.
+func (l *lab) serveServices(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -888,7 +932,7 @@ func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
 	e := l.running[function+" "+id]
 	l.mu.Unlock()
 	if e == nil {
-		return // its process has been killed
+		return // the process has been killed
 	}
 	answered := e.step(op, id, func() {
 		l.world.mu.Lock()
@@ -903,13 +947,13 @@ func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
 			l.observed.starts[id] = append(l.observed.starts[id], start{ctx, resumes})
 			if url := r.URL.Query().Get("url"); url != "" && l.urls[id] == "" {
 				l.urls[id] = url
-				l.world.outside++
+				l.world.external++
 				go func() {
-					time.Sleep(l.beat) // the job waits by then, as a rule
+					time.Sleep(l.beat) // until then, the job usually waits
 					l.complete(id, url)
 					l.world.mu.Lock()
 					defer l.world.mu.Unlock()
-					l.world.outside--
+					l.world.external--
 				}()
 			}
 			return
@@ -928,15 +972,15 @@ func (l *lab) serveOutside(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hear notes what a call was told. l.world.mu is held.
+// hear records what was delivered to a call. l.world.mu is held.
 func (l *lab) hear(e *environment, id string, body []byte) {
 	m, err := vapi.ParseControlMessage(body)
 	if err != nil {
 		l.t.Errorf("a control message: %v", err)
 	}
-	l.observed.told[id] = append(l.observed.told[id], part{message: m, with: []string{id}})
-	l.observed.toldAt[id] = time.Now()
-	e.inv.unmarkedTold[id] = true
+	l.observed.delivered[id] = append(l.observed.delivered[id], part{message: m, with: []string{id}})
+	l.observed.deliveredAt[id] = time.Now()
+	e.inv.unmarkedDeliveries[id] = true
 }
 
 func answer(w http.ResponseWriter, format string, a ...any) {

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-var mutants = flag.Bool("faults.mutants", false, "put bugs into copies, and see whether they are found; writes the table in docs/faults.md")
+var mutants = flag.Bool("faults.mutants", false,
+	"put bugs into copies, and check that the tests find them; writes the table in docs/faults.md")
 
 // mutant is a deliberate bug.
 type mutant struct {
@@ -22,7 +23,7 @@ type mutant struct {
 	tests []string // arguments of go test; nil means the shortened fault harness
 }
 
-// edit replaces what is in a file once.
+// edit replaces a text that a file contains once.
 type edit struct{ file, old, new string }
 
 var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFaults)$"}
@@ -33,7 +34,8 @@ var bugs = []mutant{
 		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
-		{"internal/callback/callback.go", "receipt, err := d.post(", "_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.post("},
+		{"internal/callback/callback.go", "receipt, err := d.post(",
+			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.post("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
 		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows",
@@ -47,7 +49,7 @@ var bugs = []mutant{
 		{"internal/process/finish.go", "e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil {",
 			"e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil && false {"},
 	}},
-	{bug: "a failed record left out of the partial batch response", edits: []edit{
+	{bug: "a failed message missing in the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
 	}},
 	{bug: "no backoff cap", edits: []edit{
@@ -61,71 +63,80 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "case d.cfg.Now().After(o.Deadline):", "case false:"},
 	}},
 	{bug: "the signature compared over the decoded body", tests: []string{"./vapi/vapiauth"}, edits: []edit{
-		{"vapi/vapiauth/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
+		{"vapi/vapiauth/auth.go", "mac.Write(r.Body)", "var decoded any\n\t\t\t_ = json.Unmarshal(r.Body, &decoded)\n" +
+			"\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
 	}},
 	{bug: "a redirect followed", tests: []string{"./vapi/vapiclient"}, edits: []edit{
 		{"vapi/vapiclient/receipt.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
 	}},
-	{bug: "a job that waits is not woken", edits: []edit{
+	{bug: "a suspended job is not resumed", edits: []edit{
 		{"internal/process/suspend.go", "e.leave(ctx)\n\treturn e.scheduleWakeUp(ctx)", "e.leave(ctx)\n\treturn nil"},
 	}},
-	{bug: "whoever died before the wake was arranged does not do it afterwards", edits: []edit{
+	{bug: "a wake-up not scheduled after a death", edits: []edit{
 		{"internal/process/suspend.go",
 			"case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Updated):", "case false:"},
 	}},
-	{bug: "a job is completed that is finished already", edits: []edit{
-		{"internal/job/rule.go", "case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:", "case now.After(r.Deadline) || r.StoredJob == nil:"},
+	{bug: "an external result for a finished job", edits: []edit{
+		{"internal/job/rule.go",
+			"case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:",
+			"case now.After(r.Deadline) || r.StoredJob == nil:"},
 	}},
-	{bug: "a tool's own result in the place of the one from outside", edits: []edit{
-		{"internal/job/rule.go", "if r.State != StateRunning {\n\t\t\treturn r, ErrFinished\n\t\t}\n\t\tif r.WakeUp > 0", "if r.WakeUp > 0"},
+	{bug: "a tool's own result in place of the external one", edits: []edit{
+		{"internal/job/rule.go",
+			"if r.State != StateRunning {\n\t\t\treturn r, ErrFinished\n\t\t}\n\t\tif r.WakeUp > 0", "if r.WakeUp > 0"},
 		{"internal/jobtable/table.go", "case r.Revision == claimed.Revision || r.OwnedAs(claimed):", "case true:"},
 	}},
-	{bug: "a result told while a progress line is on its way", edits: []edit{
-		{"internal/job/rule.go", "case now.Before(r.ProgressLeaseExpiry):\n\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Updated", "}\n\t\tr.LeaseExpiry, r.Updated"},
+	{bug: "a result delivered while a progress line is", edits: []edit{
+		{"internal/job/rule.go", "case now.Before(r.ProgressLeaseExpiry):\n" +
+			"\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Updated",
+			"}\n\t\tr.LeaseExpiry, r.Updated"},
 	}},
-	{bug: "progress lines told in any order", edits: []edit{
-		{"internal/job/rule.go", "sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered ||", "sequence < last && false ||"},
+	{bug: "progress lines delivered in any order", edits: []edit{
+		{"internal/job/rule.go", "sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered ||",
+			"sequence < last && false ||"},
 	}},
-	{bug: "of results told together, only the first is", edits: []edit{
+	{bug: "of results delivered together, only the first", edits: []edit{
 		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},
 	}},
-	{bug: "of results sent together, only the first is", edits: []edit{
+	{bug: "of results sent together, only the first", edits: []edit{
 		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},
 	}},
-	{bug: "a call back noted when it was made, not before", edits: []edit{
+	{bug: "an outbound call recorded after it was made", edits: []edit{
 		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},
-		{"internal/callback/outboundcall.go", "record, err := d.cfg.Table.ChangeClaimed(", "receipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
+		{"internal/callback/outboundcall.go", "record, err := d.cfg.Table.ChangeClaimed(",
+			"receipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
 	}},
-	{bug: "a result marked as kept before the customer is told of it", edits: []edit{
+	{bug: "a result marked as parked before it is", edits: []edit{
 		{"internal/callback/aftercall.go", "parked, err := d.cfg.Customers.Park(",
 			"_ = d.mark(ctx, job.StateParked, \"\")\n\tparked, err := d.cfg.Customers.Park("},
 	}},
-	{bug: "a kept result forgotten before it is sent", edits: []edit{
+	{bug: "a parked result removed before it is sent", edits: []edit{
 		{"internal/process/parked.go", "if err := out.send(k.Outcome(record, a.Call), 0)",
 			"_ = p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
-	// What the harness found when it was new, first and with long work.
+	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{
 		{"internal/callback/callback.go", "n == markTries", "n == 1"},
 	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
-		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {", "if e.record.State == job.StateDone {"},
+		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {",
+			"if e.record.State == job.StateDone {"},
 	}},
-	{bug: "the earlier of two tool calls takes the place of the later", edits: []edit{
+	{bug: "the earlier of two tool calls replaces the later", edits: []edit{
 		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
 	}},
-	{bug: "a copy of the outcome for everybody who posts a result at the same time", edits: []edit{
-		{"internal/completion/completion.go", "if h.unsent(record, p) {", "if record.OutcomePending() && record.StoredJob != nil {"},
+	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
+		{"internal/completion/completion.go", "if h.unsent(record, p) {",
+			"if record.OutcomePending() && record.StoredJob != nil {"},
 	}},
 }
 
 var (
-	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|memory|dead letters|answer): .*)$`)
+	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer): .*)$`)
 	failedTest    = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 
-// TestMutants puts each bug into a copy of its files and wants the tests to go
-// red.
+// TestMutants puts each bug into copies of its files. The tests must find it.
 func TestMutants(t *testing.T) {
 	if !*mutants {
 		t.Skip("run it with make faults-mutants")
@@ -142,8 +153,9 @@ func TestMutants(t *testing.T) {
 				tests = harness
 			}
 			overlay := plant(t, root, m.edits)
-			if out, err := goCommand(root, "build", "-overlay", overlay, "./internal/...", "./vapi/...").CombinedOutput(); err != nil {
-				t.Fatalf("the copy does not compile, so that nothing is shown: %s", out)
+			build := goCommand(root, "build", "-overlay", overlay, "./internal/...", "./vapi/...")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("the copy does not compile, which proves nothing: %s", out)
 			}
 			arguments := append([]string{"test", "-overlay", overlay, "-count=1", "-vet=off", "-timeout=30m"}, tests...)
 			if m.tests == nil {
@@ -151,7 +163,7 @@ func TestMutants(t *testing.T) {
 			}
 			out, err := goCommand(root, arguments...).CombinedOutput()
 			if err == nil {
-				t.Fatal("nobody noticed")
+				t.Fatal("no test found it")
 			}
 			var first, by string
 			for _, failed := range failedTest.FindAllStringSubmatch(string(out), -1) {
@@ -175,8 +187,8 @@ func TestMutants(t *testing.T) {
 	writeTable(t, filepath.Join(root, "docs/faults.md"), text)
 }
 
-// TestMutantsCanBePlanted finds the bugs that no longer fit the code: whose old text is gone, or whose
-// new text does not compile.
+// TestMutantsCanBePlanted finds the bugs that no longer fit the code: their old text is
+// gone, or their new text does not compile.
 func TestMutantsCanBePlanted(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -190,7 +202,8 @@ func TestMutantsCanBePlanted(t *testing.T) {
 	if t.Failed() || testing.Short() {
 		return
 	}
-	// To compile many bugs at once is quicker than one by one. Those that change the same text do not fit together.
+	// Many bugs at once compile faster than one by one. Bugs that change the same text
+	// do not fit together.
 	for rest := bugs; len(rest) > 0; {
 		var edits []edit
 		var left []mutant
@@ -215,7 +228,7 @@ func TestMutantsCanBePlanted(t *testing.T) {
 	}
 }
 
-// edited returns the files that the edits change, as they are afterwards.
+// edited returns the contents of the files that the edits change.
 func edited(root string, edits []edit) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, e := range edits {
@@ -228,15 +241,15 @@ func edited(root string, edits []edit) (map[string]string, error) {
 			text = string(source)
 		}
 		if n := strings.Count(text, e.old); n != 1 {
-			return nil, fmt.Errorf("%s holds %q %d times, and should hold it once: the bug has to be written anew", e.file, e.old, n)
+			return nil, fmt.Errorf("%s contains %q %d times, want once; adapt the bug to the code", e.file, e.old, n)
 		}
 		files[e.file] = strings.Replace(text, e.old, e.new, 1)
 	}
 	return files, nil
 }
 
-// plant makes copies of the files with the edits, and an overlay that puts them
-// into their place.
+// plant makes copies of the files with the edits, and returns an overlay that replaces
+// the files with them.
 func plant(t *testing.T, root string, edits []edit) string {
 	t.Helper()
 	files, err := edited(root, edits)
@@ -278,7 +291,7 @@ func writeTable(t *testing.T, name, table string) {
 	before, rest, ok := strings.Cut(string(text), begin)
 	_, after, found := strings.Cut(rest, end)
 	if !ok || !found {
-		t.Fatalf("%s has no place for the table", name)
+		t.Fatalf("%s has no markers for the table", name)
 	}
 	if err := os.WriteFile(name, []byte(before+begin+table+end+after), 0o644); err != nil {
 		t.Fatal(err)

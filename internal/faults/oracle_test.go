@@ -16,18 +16,27 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// violation is a broken promise. What is one of "lost" (nobody was told, and
-// nobody was told of that; or something waits for ever), "twice" (told,
-// announced or called back more than once, or two of these), "record" (it does
-// not say what the world saw), "late" (told after the deadline), "order" (of the
-// progress lines), "memory" (a tool did not find what it had left), "dead
-// letters" (one is missing, or one too many), and "started" (the tool was, more
-// often than it may be, or two times at once).
-type violation struct{ what, job, detail string }
+// violation is a broken promise.
+type violation struct {
+	// what is one of these:
+	//   - "lost": there was no ending, or something waits for ever
+	//   - "twice": a result was delivered, published or called for more than once, or
+	//     two of these
+	//   - "record": the record disagrees with what was observed
+	//   - "late": a result was delivered after the deadline
+	//   - "order": of the progress lines
+	//   - "state": a tool did not find its state
+	//   - "dead letters": one is missing, or one too many is there
+	//   - "started": the tool was started too often, or twice at the same time
+	//   - "answer": of the HTTP API
+	//   - "log": it contains what it must not
+	what        string
+	job, detail string
+}
 
 func (v violation) String() string { return fmt.Sprintf("%s: %s %s", v.what, v.job, v.detail) }
 
-// violations looks at the whole when nothing is on its way any more.
+// violations checks the run when no message is in flight any more.
 func (w *world) violations() []violation {
 	o := &w.observed
 	records := make(map[string]job.Record)
@@ -39,7 +48,7 @@ func (w *world) violations() []violation {
 	}
 	for id := range records {
 		if !slices.Contains(w.ids(), id) {
-			w.wrong("record", id, "nobody called for this job")
+			w.wrong("record", id, "no tool call started this job")
 		}
 	}
 	if n := w.pending(); n > 0 {
@@ -49,7 +58,7 @@ func (w *world) violations() []violation {
 	return o.wrong
 }
 
-// ids are the jobs of the scenario.
+// ids returns the jobs of the scenario.
 func (w *world) ids() []string {
 	var ids []string
 	for _, h := range w.scenario {
@@ -64,31 +73,33 @@ func (w *world) ids() []string {
 
 func (w *world) judge(id string, records map[string]job.Record) {
 	o := &w.observed
-	told, announced, called := len(o.told[id]), len(o.announced[id]), len(o.called[id])
-	if !o.accepted[id] && told+announced+called == 0 {
-		return // nobody was promised anything
+	delivered, published, called := len(o.delivered[id]), len(o.published[id]), len(o.called[id])
+	if !o.accepted[id] && delivered+published+called == 0 {
+		return // nothing was promised
 	}
 	r, ok := records[id]
 	callID, _, _ := strings.Cut(id, "/")
 	silent := r.State == job.StateCancelled && w.replaced(id) ||
-		r.State == job.StateUndelivered && r.Policy.AfterCall == job.AfterCallDrop && (o.gone[callID] || r.Updated.After(r.Deadline))
+		r.State == job.StateUndelivered && r.Policy.AfterCall == job.AfterCallDrop &&
+			(o.gone[callID] || r.Updated.After(r.Deadline))
 	switch {
-	case told+announced+called == 0 && !silent:
-		w.wrong("lost", id, "it was accepted, and neither told nor announced; its record: %s", show(r))
+	case delivered+published+called == 0 && !silent:
+		w.wrong("lost", id, "accepted, and neither delivered nor published; its record: %s", show(r))
 	case r.State.Active():
-		w.wrong("lost", id, "it goes on for ever; its record: %s", show(r))
-	case told > 1 && !o.mayRepeatTold[id]:
-		w.wrong("twice", id, "told %d times", told)
-	case announced > 1 && !o.mayRepeatAnnounced[id]:
-		w.wrong("twice", id, "announced %d times", announced)
+		w.wrong("lost", id, "it is never finished; its record: %s", show(r))
+	case delivered > 1 && !o.mayRepeatDelivery[id]:
+		w.wrong("twice", id, "delivered %d times", delivered)
+	case published > 1 && !o.mayRepeatEvent[id]:
+		w.wrong("twice", id, "published %d times", published)
 	case called > 1:
-		w.wrong("twice", id, "the customer was called back %d times", called)
-	case told > 0 && announced > 0 && !o.mayRepeatTold[id]:
-		w.wrong("twice", id, "told, and announced as undelivered for %s", o.announced[id][0].Reason)
-	case called > 0 && announced > 0 && (!o.mayAnnounceCalled[id] || o.announced[id][0].Reason != job.ReasonOutboundCallUnconfirmed):
-		w.wrong("twice", id, "called back, and announced as undelivered for %s", o.announced[id][0].Reason)
-	case called > 0 && told > 0 && !o.mayRepeatTold[id]:
-		w.wrong("twice", id, "told, and called back")
+		w.wrong("twice", id, "the customer was called %d times", called)
+	case delivered > 0 && published > 0 && !o.mayRepeatDelivery[id]:
+		w.wrong("twice", id, "delivered, and published as undelivered for %s", o.published[id][0].Reason)
+	case called > 0 && published > 0 &&
+		(!o.mayPublishCalled[id] || o.published[id][0].Reason != job.ReasonOutboundCallUnconfirmed):
+		w.wrong("twice", id, "the customer was called, and it was published as undelivered for %s", o.published[id][0].Reason)
+	case called > 0 && delivered > 0 && !o.mayRepeatDelivery[id]:
+		w.wrong("twice", id, "delivered, and the customer was called")
 	}
 
 	if !ok {
@@ -96,41 +107,49 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		return
 	}
 	w.judgeStarts(id, r)
-	want := map[job.State]bool{job.StateDelivered: told+called > 0, job.StateUndelivered: announced > 0 || silent, job.StateCancelled: silent}
-	if unmarked := len(w.judged) > 0 && w.judged[0].unmarked; !want[r.State] && !(unmarked && r.State == job.StateDone) {
-		w.wrong("record", id, "told %d, announced %d, called back %d times, and the record says: %s", told, announced, called, show(r))
+	want := map[job.State]bool{
+		job.StateDelivered:   delivered+called > 0,
+		job.StateUndelivered: published > 0 || silent,
+		job.StateCancelled:   silent,
 	}
-	if told > 0 && o.toldAt[id].After(r.Deadline) {
-		w.wrong("late", id, "told at %s, and the deadline was %s", o.toldAt[id], r.Deadline)
+	unmarked := len(w.judged) > 0 && w.judged[0].unmarked
+	if !want[r.State] && !(unmarked && r.State == job.StateDone) {
+		w.wrong("record", id, "delivered %d, published %d, called %d times, and the record is %s",
+			delivered, published, called, show(r))
 	}
-	for _, p := range o.told[id] {
-		if r.Result != nil && !p.tells(r, records) {
-			w.wrong("record", id, "told was something else than the record says: %s; told was %+v", show(r), p)
+	if delivered > 0 && o.deliveredAt[id].After(r.Deadline) {
+		w.wrong("late", id, "delivered at %s, and the deadline was %s", o.deliveredAt[id], r.Deadline)
+	}
+	for _, p := range o.delivered[id] {
+		if r.Result != nil && !p.delivers(r, records) {
+			w.wrong("record", id, "delivered was %+v, and the record is %s", p, show(r))
 		}
 	}
-	for _, u := range o.announced[id] {
+	for _, u := range o.published[id] {
 		if r.Result == nil || u.Content != r.Result.Content || u.Status != r.Result.Status || u.CustomerNumber == "" {
-			w.wrong("record", id, "announced was %+v, and the record says: %s", u, show(r))
+			w.wrong("record", id, "published was %+v, and the record is %s", u, show(r))
 		}
 		if u.Reason == job.ReasonCallGone && !o.gone[u.CallID] {
-			w.wrong("twice", id, "announced as gone, and it was not")
+			w.wrong("twice", id, "published because the call had ended, and it had not")
 		}
 	}
 	for _, c := range o.called[id] {
 		if r.Result == nil || c.Variables["ringback_result"] != r.Result.Content || c.CustomerNumber == "" {
-			w.wrong("record", id, "the customer was called back with %+v, and the record says: %s", c, show(r))
+			w.wrong("record", id, "the outbound call was %+v, and the record is %s", c, show(r))
 		}
 	}
-	// Who was told that its result counts must find it to be the one.
-	if completed := o.completed[id]; len(completed) > 1 || len(completed) == 1 && (r.Result == nil || completed[0] != result(r.Result.Content)) {
-		w.wrong("record", id, "%d results were accepted from outside, and the record says: %s; accepted: %q", len(completed), show(r), completed)
+	// An external system that got 200 for its result must find this result in the record.
+	if completed := o.completed[id]; len(completed) > 1 ||
+		len(completed) == 1 && (r.Result == nil || completed[0] != result(r.Result.Content)) {
+		w.wrong("record", id, "%d external results were accepted, and the record is %s; accepted: %q",
+			len(completed), show(r), completed)
 	}
 	if o.cancelled[id] && (r.Result == nil || r.Result.Content != cancelledText) {
-		w.wrong("record", id, "it was cancelled, and the record says: %s", show(r))
+		w.wrong("record", id, "it was cancelled, and the record is %s", show(r))
 	}
 }
 
-// judgeStarts looks how often a tool was started, since it last went on.
+// judgeStarts checks how often a tool was started since it was resumed last.
 func (w *world) judgeStarts(id string, r job.Record) {
 	starts := make(map[int]int)
 	for _, s := range w.observed.starts[id] {
@@ -138,26 +157,29 @@ func (w *world) judgeStarts(id string, r job.Record) {
 	}
 	for resumes, n := range starts {
 		if most := w.attempts[r.Tool]; n > most {
-			w.wrong("started", id, "%d times after it went on %d times, and it may be %d times", n, resumes, most)
+			w.wrong("started", id, "%d times after it was resumed %d times; %d times are allowed", n, resumes, most)
 		}
 		if resumes > 0 && starts[resumes-1] == 0 {
-			w.wrong("started", id, "its run %d was left out", resumes-1)
+			w.wrong("started", id, "its run %d was skipped", resumes-1)
 		}
 	}
 }
 
-// replaced is whether a later tool call that was accepted takes a job's place.
-// One whose webhook had to be repeated came in later than it was meant to.
+// replaced reports whether a later tool call that was accepted replaces a job. A tool
+// call whose webhook was repeated may be later than in the scenario.
 func (w *world) replaced(id string) bool {
-	own := false
+	o, after := &w.observed, false
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
 			other := job.ID(h.call, c.id)
-			if tool, _ := tools.Lookup(c.tool); (own || w.observed.repeated[other] && other != id) && strings.HasPrefix(id, h.call+"/") && tool != nil && tool.Repeat == asynctool.Replace &&
-				(w.observed.accepted[other] || len(w.observed.told[other])+len(w.observed.announced[other]) > 0) {
+			later := after || o.repeated[other] && other != id
+			tool, _ := tools.Lookup(c.tool)
+			replaces := strings.HasPrefix(id, h.call+"/") && tool != nil && tool.Repeat == asynctool.Replace
+			accepted := o.accepted[other] || len(o.delivered[other])+len(o.published[other]) > 0
+			if later && replaces && accepted {
 				return true
 			}
-			own = own || other == id
+			after = after || other == id
 		}
 	}
 	return false
@@ -171,22 +193,22 @@ func show(r job.Record) string {
 	return string(b)
 }
 
-// tells is whether what was told is a record's result.
-func (p part) tells(r job.Record, records map[string]job.Record) bool {
+// delivers reports whether a part of a message delivers a record's result.
+func (p part) delivers(r job.Record, records map[string]job.Record) bool {
 	result := *r.Result
-	told := func(text string) bool {
+	has := func(text string) bool {
 		return strings.Contains(text, "status="+string(result.Status)) && strings.Contains(text, "\n"+result.Content+"\n")
 	}
 	switch m := p.message.(type) {
 	case nil:
-		return told(p.text)
+		return has(p.text)
 	case vapi.AddMessage:
-		silent := true // where all of them are
+		silent := true // if all results in the message are
 		for _, id := range p.with {
 			other := records[id].Result
 			silent = silent && other != nil && other.Delivery == job.DeliverySilent
 		}
-		return result.Delivery != job.DeliverySay && m.Silent == silent && told(m.Content)
+		return result.Delivery != job.DeliverySay && m.Silent == silent && has(m.Content)
 	case vapi.Say:
 		return result.Delivery == job.DeliverySay && m.Content == result.Content
 	default:
@@ -195,8 +217,8 @@ func (p part) tells(r job.Record, records map[string]job.Record) bool {
 	}
 }
 
-// judgeDeadLetters looks whether the dead-letter queues hold what belongs there,
-// and nothing else.
+// judgeDeadLetters checks that the dead-letter queues contain what belongs there, and
+// nothing else.
 func (w *world) judgeDeadLetters(records map[string]job.Record) {
 	dead := make(map[string]int)
 	for _, body := range w.DeadJobs.Bodies() {
@@ -224,7 +246,7 @@ func (w *world) judgeDeadLetters(records map[string]job.Record) {
 	}
 }
 
-// outcome is what a job came to, in words.
+// outcome describes the ending of a job.
 func (w *world) outcome(id string) string {
 	var text string
 	var r job.Record
@@ -235,12 +257,12 @@ func (w *world) outcome(id string) string {
 	}
 	o := &w.observed
 	switch {
-	case len(o.told[id]) > 0 && r.Result != nil:
-		text = "told " + string(r.Result.Status)
+	case len(o.delivered[id]) > 0 && r.Result != nil:
+		text = "delivered " + string(r.Result.Status)
 	case len(o.called[id]) > 0:
-		text = "called back"
-	case len(o.announced[id]) > 0:
-		text = "announced " + string(o.announced[id][0].Reason)
+		text = "outbound call"
+	case len(o.published[id]) > 0:
+		text = "published " + string(o.published[id][0].Reason)
 	case r.State == job.StateCancelled:
 		text = "cancelled"
 	case r.State == job.StateUndelivered && strings.HasPrefix(r.Reason, "dropped"):
@@ -256,8 +278,8 @@ func (w *world) outcome(id string) string {
 	return text
 }
 
-// unexpected is what came out otherwise than the scenario says. It only makes
-// sense without faults.
+// unexpected returns what differs from the scenario, which is only useful without
+// faults.
 func (w *world) unexpected() []violation {
 	var wrong []violation
 	for _, h := range w.scenario {
@@ -267,13 +289,13 @@ func (w *world) unexpected() []violation {
 				continue
 			}
 			if got := w.outcome(id); !slices.Contains(strings.Split(c.want, "|"), got) {
-				wrong = append(wrong, violation{"record", id, fmt.Sprintf("came to %q, want %q", got, c.want)})
+				wrong = append(wrong, violation{"record", id, fmt.Sprintf("ended with %q, want %q", got, c.want)})
 			}
 		}
 	}
-	// Without faults, nothing waits for longer than the backoff's cap, and a
-	// call that does not answer is tried as often as is promised.
-	revived := make(map[string]bool) // these had to wait for the customer
+	// Without faults, no post waits longer than the maximum of the backoff, and a call
+	// that does not answer is tried as often as promised.
+	revived := make(map[string]bool) // parked results, which wait for the customer
 	for _, r := range w.records() {
 		revived[r.ID] = r.NextCallID != ""
 	}

@@ -17,12 +17,11 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// part is what was told of one job, and the jobs that were told of in the same
-// message.
+// part is the part of a message that delivers one job.
 type part struct {
-	message vapi.ControlMessage // with this job's content alone
-	text    string              // of a chat's message; empty in calls
-	with    []string            // this job's id, too
+	message vapi.ControlMessage // with the content of this job alone
+	text    string              // of a message in a chat; empty in calls
+	with    []string            // all jobs in the message, this one included
 }
 
 var (
@@ -30,9 +29,9 @@ var (
 	progressLine = regexp.MustCompile(`(?m)^progress (\d+) of (\S+),`)
 )
 
-// read says what a text tells in a call: results, by the jobs that they are of,
-// or a progress line.
-func (w *world) read(hook webhook, text string) (ids []string, texts []string, line int, isLine bool) {
+// read returns the jobs whose results a text in a call contains, with the text of each,
+// or the number of a progress line and its job.
+func (w *world) read(hook webhook, text string) (ids []string, texts []string, line int, isProgress bool) {
 	first := job.ID(hook.call, "")
 	if len(hook.calls) > 0 {
 		first = job.ID(hook.call, hook.calls[0].id)
@@ -52,14 +51,14 @@ func (w *world) read(hook webhook, text string) (ids []string, texts []string, l
 		}
 		ids, texts = append(ids, w.jobOf(hook, text[at[2]:at[3]])), append(texts, text[at[0]:end])
 	}
-	if ids == nil { // said word for word
+	if ids == nil { // spoken word for word
 		ids, texts = []string{first}, []string{text}
 	}
 	return ids, texts, 0, false
 }
 
-// jobOf is the job of a tool call that is told of in a call: one of this call,
-// or of an earlier one of the same customer.
+// jobOf returns the job of a tool call that is mentioned in a call: a job of this call,
+// or of another call of the same customer.
 func (w *world) jobOf(in webhook, toolCallID string) string {
 	has := func(h webhook) bool {
 		return slices.ContainsFunc(h.calls, func(c toolCall) bool { return c.id == toolCallID })
@@ -77,7 +76,7 @@ func (w *world) jobOf(in webhook, toolCallID string) string {
 	return job.ID(in.call, toolCallID)
 }
 
-// Post makes the world the calls that control messages are posted to.
+// Post is the control client and the calls.
 func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	text := ""
 	switch m := m.(type) {
@@ -89,21 +88,23 @@ func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 	return w.take(ctx, "post", w.webhook(controlURL), m, text)
 }
 
-// Chat makes the world the chats.
+// Chat is the client of the chats.
 func (w *world) Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt {
 	return w.take(ctx, "chat", w.webhook(chat.SessionID), nil, chat.Content)
 }
 
-func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.ControlMessage, text string) vapiclient.Receipt {
+func (w *world) take(
+	ctx context.Context, op string, hook webhook, m vapi.ControlMessage, text string,
+) vapiclient.Receipt {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	inv := invocationOf(ctx)
-	ids, texts, line, isLine := w.read(hook, text)
-	if isLine {
+	ids, texts, line, isProgress := w.read(hook, text)
+	if isProgress {
 		op += " progress"
 	}
 	receipt := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errInjected}
-	begun := time.Now() // what is slow to be heard was sent in time
+	begun := time.Now() // a slow post was sent in time
 	err := w.step(ctx, op, together(ids), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -121,9 +122,9 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 			receipt.Verdict = vapiclient.Gone
 			w.observed.gone[hook.call] = true
 		}
-		if isLine {
+		if isProgress {
 			if code < 300 {
-				w.hearLine(ids[0], line)
+				w.observeProgress(ids[0], line)
 			}
 			return nil
 		}
@@ -140,17 +141,17 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 			if m == nil {
 				p.text = texts[i]
 			}
-			w.observed.told[id] = append(w.observed.told[id], p)
-			w.observed.toldAt[id] = begun
-			inv.unmarkedTold[id] = true
+			w.observed.delivered[id] = append(w.observed.delivered[id], p)
+			w.observed.deliveredAt[id] = begun
+			inv.unmarkedDeliveries[id] = true
 		}
 		return nil
 	})
 	if err != nil {
 		w.mu.Lock()
 		for _, id := range ids {
-			if inv.unmarkedTold[id] { // it was taken, and nobody knows
-				w.observed.mayRepeatTold[id] = true
+			if inv.unmarkedDeliveries[id] { // it was accepted, and Ringback does not know
+				w.observed.mayRepeatDelivery[id] = true
 			}
 		}
 		w.mu.Unlock()
@@ -159,19 +160,19 @@ func (w *world) take(ctx context.Context, op string, hook webhook, m vapi.Contro
 	return receipt
 }
 
-// hearLine notes a progress line that was told. w.mu is held.
-func (w *world) hearLine(id string, line int) {
+// observeProgress records a progress line that was delivered. w.mu is held.
+func (w *world) observeProgress(id string, line int) {
 	o := &w.observed
-	if n := len(o.lines[id]); n > 0 && o.lines[id][n-1] >= line {
-		w.wrong("order", id, "progress line %d was told after the lines %v", line, o.lines[id])
+	if n := len(o.progress[id]); n > 0 && o.progress[id][n-1] >= line {
+		w.wrong("order", id, "progress line %d was delivered after the lines %v", line, o.progress[id])
 	}
-	if len(o.told[id]) > 0 {
-		w.wrong("order", id, "progress line %d was told after the result", line)
+	if len(o.delivered[id]) > 0 {
+		w.wrong("order", id, "progress line %d was delivered after the result", line)
 	}
-	o.lines[id] = append(o.lines[id], line)
+	o.progress[id] = append(o.progress[id], line)
 }
 
-// Call makes the world the telephone network that customers are called back in.
+// Call is the client that makes outbound calls.
 func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	ctx, cancel := context.WithTimeout(ctx, 2*postTimeout)
 	defer cancel()
@@ -179,11 +180,11 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 	hook := w.webhook(call.Variables["ringback_call_id"])
 	id := job.ID(hook.call, hook.calls[0].id)
 	effect := false
-	err := w.step(ctx, "call back", id, func() error {
+	err := w.step(ctx, "outbound call", id, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.observed.called[id] = append(w.observed.called[id], call)
-		inv.unmarkedCalled[id] = true
+		inv.unmarkedCalls[id] = true
 		effect = true
 		return nil
 	})
@@ -191,32 +192,33 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 	case err == nil:
 		return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new", Status: http.StatusCreated}
 	case !effect && errors.Is(err, errInjected):
-		return vapiclient.CallReceipt{Verdict: vapiclient.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err}
+		return vapiclient.CallReceipt{
+			Verdict: vapiclient.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err,
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if effect {
-		w.observed.mayAnnounceCalled[id] = true
+		w.observed.mayPublishCalled[id] = true
 	}
 	return vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: err}
 }
 
-// beyond does something that is no part of the functions, and has the run wait
-// for it.
+// beyond does something that is no part of the functions. The run waits for it.
 func (w *world) beyond(do func()) {
 	w.mu.Lock()
-	w.outside++
+	w.external++
 	w.mu.Unlock()
 	go func() {
 		do()
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.outside--
+		w.external--
 	}()
 }
 
-// handOver gives a job's completion URL to those who post to it. Who has it
-// already needs no other one.
+// handOver passes a job's completion URL to the external systems that post to it,
+// once.
 func (w *world) handOver(id, url string) {
 	w.mu.Lock()
 	had := w.urls[id]
@@ -240,35 +242,37 @@ func (w *world) handOver(id, url string) {
 	}
 }
 
-// complete posts to a completion URL, and posts a result again where there is no
-// answer, or 5xx.
+// complete posts to a completion URL. It posts a result again if there is no answer,
+// or 5xx.
 func (w *world) complete(id string, poster int, url, body string) {
 	isResult := strings.Contains(body, `"result"`)
+	path := strings.TrimPrefix(url, "https://ringback.example")
 	for try := range 5 {
-		status, answer, ok := w.front("completion", fmt.Sprintf("%s by %d", id, poster), strings.TrimPrefix(url, "https://ringback.example"), body)
+		status, answer, ok := w.front("completion", fmt.Sprintf("%s by %d", id, poster), path, body)
 		if ok && status < 500 {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			switch {
 			case isResult && status == http.StatusOK:
 				w.observed.completed[id] = append(w.observed.completed[id], body)
-			case isResult && status != http.StatusConflict && status != http.StatusGone, !isResult && status == http.StatusOK:
+			case isResult && status != http.StatusConflict && status != http.StatusGone,
+				!isResult && status == http.StatusOK:
 				w.wrong("answer", id, "a post of %s was answered with %d: %s", body, status, answer)
 			}
 			return
 		}
 		if !isResult {
-			return // the next one says more
+			return // the next line replaces it
 		}
 		time.Sleep(time.Second << try)
 	}
 }
 
-// cancelledText is what is told of a job that an operator cancelled.
+// cancelledText is the failure of a job that an operator cancelled.
 const cancelledText = "An operator has stopped it."
 
-// operate has an operator cancel a job: the failure is stored, and sent where
-// nobody else does that.
+// operate cancels a job as an operator does: it stores the failure, and sends it if no
+// function does.
 func (w *world) operate(id string) {
 	for range 10 {
 		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
@@ -288,9 +292,10 @@ func (w *world) operate(id string) {
 	}
 }
 
-// cancel gives true when there is nothing left to do.
+// cancel returns true if nothing is left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	record, err := w.pipeline.Table.Change(ctx, id, job.Cancel(time.Now(), job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}, "by an operator"))
+	failure := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}
+	record, err := w.pipeline.Table.Change(ctx, id, job.Cancel(time.Now(), failure, "by an operator"))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return false
 	}
@@ -300,7 +305,7 @@ func (w *world) cancel(ctx context.Context, id string) bool {
 		w.mu.Unlock()
 	}
 	if !record.OutcomePending() || record.StoredJob == nil {
-		return true // it runs, and its function finds out; or it was sent
+		return true // its function finds out, or the failure was sent
 	}
 	body, err := record.StoredJob.Outcome(record).Encode()
 	if err != nil {
@@ -309,11 +314,11 @@ func (w *world) cancel(ctx context.Context, id string) bool {
 	return w.outcomes.Send(ctx, []queue.Message{{Body: body}})[0] == nil
 }
 
-// afterwards is how the calls begin that come after all others.
+// afterwards is the beginning of the ids of the calls after all others.
 const afterwards = "afterwards-"
 
-// callAgain has each customer call once more for whom a result is kept, without
-// any fault: it must be told then.
+// callAgain makes each customer with a parked result call once more, without faults.
+// The result must be delivered then.
 func (w *world) callAgain() {
 	w.mu.Lock()
 	w.plan, w.outages = nil, nil

@@ -13,28 +13,30 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// TestPoison puts messages that are no jobs and no outcomes on the queues: they
-// hold up nobody, and end in the dead-letter queues with the reason logged.
+// TestPoison puts messages that are no jobs and no outcomes on the queues. They delay
+// no job, and end in the dead-letter queues with the reason logged.
 func TestPoison(t *testing.T) {
 	var log bytes.Buffer
-	w := run(t, setting{scenario: everything, poison: poison, store: inMemory, log: slog.NewJSONHandler(&log, nil)})
+	w := run(t, setting{
+		scenario: everything, poison: poison, store: inMemory, log: slog.NewJSONHandler(&log, nil),
+	})
 	for _, v := range append(w.violations(), w.unexpected()...) {
 		t.Error(v)
 	}
 	for i, body := range poison {
-		dead, said := w.DeadJobs, "cannot decode job message"
+		dead, logged := w.DeadJobs, "cannot decode job message"
 		if i%2 == 1 {
-			dead, said = w.DeadResults, "cannot decode outcome message"
+			dead, logged = w.DeadResults, "cannot decode outcome message"
 		}
 		if n := count(dead.Bodies(), body); n != 1 {
 			t.Errorf("%.30q is in the dead-letter queue %d times", body, n)
 		}
-		if !strings.Contains(log.String(), said) || !strings.Contains(log.String(), job.ErrUnreadable.Error()) {
-			t.Errorf("the log does not contain %q with the reason", said)
+		if !strings.Contains(log.String(), logged) || !strings.Contains(log.String(), job.ErrUnreadable.Error()) {
+			t.Errorf("the log does not contain %q with the reason", logged)
 		}
 	}
-	if told := w.observed.toldAt["several/ok"].Sub(w.began); told > 2*time.Second {
-		t.Errorf("a result was told after %s: poison was in its way", told)
+	if took := w.observed.deliveredAt["several/ok"].Sub(w.began); took > 2*time.Second {
+		t.Errorf("a result was delivered after %s: poison delayed it", took)
 	}
 }
 
@@ -48,8 +50,7 @@ func count(texts []string, text string) int {
 	return n
 }
 
-// redrive sends the dead jobs to their queue again, as SQS does: as new
-// messages.
+// redrive sends the dead jobs to their queue again, as new messages, as SQS does.
 func (w *world) redrive() {
 	for _, body := range w.DeadJobs.Bodies() {
 		if err := errors.Join(w.Jobs.Send(context.Background(), []queue.Message{{Body: body}})...); err != nil {
@@ -58,90 +59,91 @@ func (w *world) redrive() {
 	}
 }
 
-// TestRedrive redrives dead jobs when their calls are long gone.
+// TestRedrive redrives dead jobs long after their calls.
 func TestRedrive(t *testing.T) {
 	later := func(w *world) {
 		time.Sleep(3 * time.Hour)
 		w.redrive()
 	}
 
-	// Whose failure was told: no tool runs and nobody hears of it in a call,
-	// but it is announced, once for each time that it is redriven.
+	// The failure of these was delivered. No tool runs, and nothing is delivered again.
+	// The failure is published once for each redrive.
 	testRedrive(t, everything, 3, later)
-	// A wake is redriven as a job is.
+	// A wake-up is redriven like a job.
 	testRedrive(t, longWork, 1, later)
 
-	// Who was never claimed, as the table was down until the queue gave up,
-	// ends undelivered, and announced.
+	// This one was never claimed, since the table was down until the queue gave up. It
+	// is published as undelivered.
 	down := outage{name: "table", ops: []string{"load", "save"}, kind: errorKind, lasts: time.Hour}
-	scenario := []webhook{{call: "forgotten", calls: []toolCall{{id: "ok", tool: "quick", arguments: arguments}}}}
+	scenario := []webhook{{call: "forgotten", calls: one("ok", "quick", "")}}
 	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: later})
 	const id = "forgotten/ok"
-	if told, starts := len(w.observed.told[id]), len(w.observed.starts[id]); told > 0 || starts > 0 {
-		t.Errorf("told %d times, started %d times", told, starts)
+	if delivered, starts := len(w.observed.delivered[id]), len(w.observed.starts[id]); delivered > 0 || starts > 0 {
+		t.Errorf("delivered %d times, started %d times", delivered, starts)
 	}
-	if got := w.outcome(id); got != "announced deadline, dead letter" {
-		t.Errorf("it came to %q", got)
+	if got := w.outcome(id); got != "published deadline, dead letter" {
+		t.Errorf("it ended with %q", got)
 	}
 	if r := w.records(); len(r) != 1 || r[0].State != job.StateUndelivered {
 		t.Errorf("the records: %+v", r)
 	}
 }
 
-// TestRedriveSleeper redrives a job that waits, and whose wake could not be
-// arranged.
-func TestRedriveSleeper(t *testing.T) {
+// TestRedriveSuspended redrives a suspended job whose wake-up could not be scheduled.
+func TestRedriveSuspended(t *testing.T) {
 	down := outage{name: "scheduler", ops: []string{"schedule"}, kind: errorKind, lasts: 15 * time.Minute}
-	scenario := []webhook{{call: "abandoned", calls: []toolCall{{id: "alone", tool: "waits", arguments: arguments}}}}
+	scenario := []webhook{{call: "abandoned", calls: one("alone", "waits", "")}}
 	const id = "abandoned/alone"
 	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
 		if r := w.records(); len(r) != 1 || r[0].State != job.StateWaiting || len(w.DeadJobs.Bodies()) != 1 {
-			t.Errorf("it is not asleep and dead: %+v", r)
+			t.Errorf("it is not suspended with a dead letter: %+v", r)
 		}
 		w.redrive()
 	}})
-	if told := w.observed.told[id]; len(told) != 1 || w.outcome(id) != "told error, dead letter" || w.records()[0].State != job.StateDelivered {
-		t.Errorf("it came to %q; told %+v", w.outcome(id), told)
+	delivered, outcome := w.observed.delivered[id], w.outcome(id)
+	if len(delivered) != 1 || outcome != "delivered error, dead letter" || w.records()[0].State != job.StateDelivered {
+		t.Errorf("it ended with %q; delivered %+v", outcome, delivered)
 	}
-	if at := w.observed.toldAt[id].Sub(w.began); at < 30*time.Minute || at > 31*time.Minute {
-		t.Errorf("told at %s", at)
+	if at := w.observed.deliveredAt[id].Sub(w.began); at < 30*time.Minute || at > 31*time.Minute {
+		t.Errorf("delivered at %s", at)
 	}
 }
 
 func testRedrive(t *testing.T, scenario []webhook, want int, later func(*world)) {
-	var before []violation
-	var dead []string
-	told, starts, announced := make(map[string]int), make(map[string]int), make(map[string]int)
+	type counts struct{ delivered, started, published int }
+	count := func(w *world, id string) counts {
+		o := w.observed
+		return counts{len(o.delivered[id]), len(o.starts[id]), len(o.published[id])}
+	}
+	var violations []violation
+	before := make(map[string]counts) // by dead job
 	w := run(t, setting{scenario: scenario, store: inMemory, after: func(w *world) {
-		before = append(w.violations(), w.unexpected()...)
+		violations = append(w.violations(), w.unexpected()...)
 		for _, body := range w.DeadJobs.Bodies() {
-			id := jobIn(body)
-			dead = append(dead, id)
-			told[id], starts[id], announced[id] = len(w.observed.told[id]), len(w.observed.starts[id]), len(w.observed.announced[id])
+			before[jobIn(body)] = count(w, jobIn(body))
 		}
 		later(w)
 	}})
-	for _, v := range before {
+	for _, v := range violations {
 		t.Error(v)
 	}
-	if len(dead) != want {
-		t.Errorf("the dead jobs are %q, want %d", dead, want)
+	if len(before) != want {
+		t.Errorf("the dead jobs are %v, want %d", before, want)
 	}
-	for _, id := range dead {
-		o := w.observed
-		if len(o.told[id]) != told[id] || len(o.starts[id]) != starts[id] {
-			t.Errorf("%s was told %d times and started %d times, before %d and %d", id, len(o.told[id]), len(o.starts[id]), told[id], starts[id])
-		}
-		if len(o.announced[id]) != announced[id]+1 || o.announced[id][announced[id]].Reason != job.ReasonDeadline {
-			t.Errorf("%s was announced %d times, before %d: %+v", id, len(o.announced[id]), announced[id], o.announced[id])
+	for id, counted := range before {
+		counted.published++
+		if got := count(w, id); got != counted {
+			t.Errorf("%s: %+v, want %+v", id, got, counted)
+		} else if last := w.observed.published[id][got.published-1]; last.Reason != job.ReasonDeadline {
+			t.Errorf("%s was published for %s, want %s", id, last.Reason, job.ReasonDeadline)
 		}
 		for _, r := range w.records() {
 			if r.ID == id && (r.State != job.StateUndelivered || r.Exhausted) {
-				t.Errorf("the record says: %s", show(r))
+				t.Errorf("the record is %s", show(r))
 			}
 		}
 	}
 	if w.Jobs.Len() != 0 {
-		t.Errorf("%d jobs are on their way", w.Jobs.Len())
+		t.Errorf("%d jobs are in flight", w.Jobs.Len())
 	}
 }

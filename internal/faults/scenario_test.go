@@ -21,13 +21,13 @@ import (
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 )
 
-// webhook is what Vapi posts of one call, or of a chat.
+// webhook is a webhook of a call, or of a chat.
 type webhook struct {
-	call     string          // its id, and its control URL
-	group    string          // of what belongs together, where that is more than the call; empty means the call
-	customer string          // whose webhook it is; empty means the call's own
-	at       []time.Duration // when it is posted, each time the same; empty means at once, once
-	answers  []int           // the control URL's, the last one for ever; empty means 200
+	call     string          // the call's id, which is also its control URL
+	group    string          // of webhooks that belong together; empty means those of the call
+	customer string          // the name of the customer; empty means the call's own customer
+	at       []time.Duration // when it is posted; empty means once, at the start
+	answers  []int           // of the control URL; the last one is repeated; empty means 200
 	mute     bool            // there is no control URL
 	chat     bool
 	status   string // of the call, in a webhook without tool calls
@@ -35,29 +35,34 @@ type webhook struct {
 }
 
 type toolCall struct {
-	id, tool, arguments string
-	async               bool
-	want                string        // what it comes to without faults, or one of several: see world.outcome
-	posters             []poster      // post to its completion URL
-	cancelled           time.Duration // when an operator cancels it; 0 means never
+	id, tool  string
+	arguments string // empty means valid ones
+	async     bool
+	want      string        // how it ends without faults, or several with | between them: see world.outcome
+	posters   []poster      // post to its completion URL
+	cancelled time.Duration // when an operator cancels it; 0 means never
 }
 
-// poster is somebody outside who posts to a completion URL.
+// one is a single tool call.
+func one(id, tool, want string) []toolCall { return []toolCall{{id: id, tool: tool, want: want}} }
+
+// poster is an external system that posts to a completion URL.
 type poster struct {
-	at   time.Duration // of the run; the URL may be handed over later than that
+	at   time.Duration // in the run; later, if the URL is passed on later
 	body string
 }
 
 func result(text string) string { return fmt.Sprintf(`{"result":%q}`, text) }
 
-// progress is a line of a tool call, by its number. It holds what no log may.
+// progress returns the n-th progress line of a tool call. It contains what no log may
+// contain.
 func progress(n int, toolCallID string) string {
 	return fmt.Sprintf("progress %d of %s, %s", n, toolCallID, planted)
 }
 
-// answered is whether the webhook's answer says all there is to say: the tool
-// call cannot be used, or asks how far the others are, and the assistant waits
-// for the answer.
+// answered reports whether the webhook's answer is the result: the tool call is
+// unusable, or asks for the status of the others, and the assistant waits for the
+// answer.
 func (c toolCall) answered() bool { return c.want == "answered" }
 
 func (h webhook) posted() []time.Duration {
@@ -67,15 +72,15 @@ func (h webhook) posted() []time.Duration {
 	return h.at
 }
 
-// whose is the customer's name.
+// whose returns the customer's name.
 func (h webhook) whose() string { return cmp.Or(h.customer, h.call) }
 
-// number is the customer's.
+// number returns the customer's number.
 func (h webhook) number() string {
 	return fmt.Sprintf("%s%05d", customer, crc32.ChecksumIEEE([]byte(h.whose()))%100000)
 }
 
-// subject is what the webhook's steps are counted by.
+// subject names the webhook's steps.
 func (h webhook) subject() string {
 	if len(h.calls) == 0 {
 		return h.status + " " + h.call
@@ -84,7 +89,8 @@ func (h webhook) subject() string {
 }
 
 func (h webhook) body() string {
-	whose := fmt.Sprintf(`"call":{"id":%q,"monitor":{"controlUrl":%q},"customer":{"number":%q}}`, h.call, h.call, h.number())
+	whose := fmt.Sprintf(`"call":{"id":%q,"monitor":{"controlUrl":%q},"customer":{"number":%q}}`,
+		h.call, h.call, h.number())
 	switch {
 	case h.mute:
 		whose = fmt.Sprintf(`"call":{"id":%q,"monitor":{},"customer":{"number":%q}}`, h.call, h.number())
@@ -96,7 +102,8 @@ func (h webhook) body() string {
 	}
 	var plain, async []string
 	for _, c := range h.calls {
-		call := fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`, c.id, c.tool, c.arguments)
+		call := fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`,
+			c.id, c.tool, cmp.Or(c.arguments, arguments))
 		plain = append(plain, call)
 		if c.async {
 			async = append(async, fmt.Sprintf(`{"async":true,"toolCall":%s}`, call))
@@ -106,7 +113,7 @@ func (h webhook) body() string {
 		strings.Join(plain, ","), strings.Join(async, ","), whose)
 }
 
-// groups are the parts of a scenario that have nothing to do with each other.
+// groups returns the independent parts of a scenario.
 func groups(scenario []webhook) [][]webhook {
 	var all [][]webhook
 	place := make(map[string]int)
@@ -121,7 +128,7 @@ func groups(scenario []webhook) [][]webhook {
 	return all
 }
 
-// What no log may hold at info level or above.
+// What no log may contain at info level or above.
 const (
 	customer      = "+155501" // how every customer's number begins
 	planted       = "planted-argument"
@@ -130,86 +137,102 @@ const (
 
 const arguments = `{"text":"` + planted + `"}`
 
-// everything is the scenario of the enumerated runs. All of it comes at once,
-// so that jobs of different calls share the invocations.
+// everything is the scenario of the enumerated runs. All webhooks come at the same
+// time, so that jobs of different calls share invocations.
 var everything = []webhook{
 	{call: "several", calls: []toolCall{
-		{id: "ok", tool: "quick", arguments: arguments, want: "told ok"},
-		{id: "unknown", tool: "no_such_tool", arguments: arguments, want: "told error"},
-		{id: "bad", tool: "quick", arguments: `{}`, want: "told error"},
+		{id: "ok", tool: "quick", want: "delivered ok"},
+		{id: "unknown", tool: "no_such_tool", want: "delivered error"},
+		{id: "bad", tool: "quick", arguments: `{}`, want: "delivered error"},
 		{id: "unusable", tool: "quick", arguments: `[1]`, want: "answered"},
 	}},
-	{call: "whisper", calls: []toolCall{{id: "silent", tool: "whisper", arguments: arguments, want: "told ok"}}},
-	{call: "word", calls: []toolCall{{id: "say", tool: "word", arguments: arguments, want: "told ok"}}},
-	{call: "operator", calls: []toolCall{{id: "transfer", tool: "operator", arguments: arguments, want: "told ok"}}},
-	{call: "refused", calls: []toolCall{{id: "final", tool: "refuses", arguments: arguments, want: "told error"}}},
-	{call: "patient", calls: []toolCall{{id: "flaky", tool: "flaky", arguments: arguments, want: "told ok"}}},
-	{call: "hopeless", calls: []toolCall{{id: "broken", tool: "broken", arguments: arguments, want: "told error, dead letter"}}},
-	{call: "gone", answers: []int{404}, calls: []toolCall{{id: "gone", tool: "quick", arguments: arguments, want: "announced call_gone"}}},
-	{call: "stumbling", answers: []int{500, 200}, calls: []toolCall{{id: "again", tool: "quick", arguments: arguments, want: "told ok"}}},
-	{call: "repeated", at: []time.Duration{0, time.Second}, calls: []toolCall{{id: "twice", tool: "slow", arguments: arguments, want: "told ok"}}},
-	{call: "async", calls: []toolCall{{id: "unusable", tool: "quick", arguments: `[1]`, async: true, want: "told error"}}},
-	{call: "late", calls: []toolCall{{id: "deadline", tool: "late", arguments: arguments, want: "announced deadline"}}},
-	{call: "mute", mute: true, calls: []toolCall{{id: "chat", tool: "quick", arguments: arguments, want: "announced no_control_url"}}},
-	// Alone, as it takes with it whatever is beside it.
-	{call: "fatal", at: []time.Duration{20 * time.Minute}, calls: []toolCall{{id: "crash", tool: "crash", arguments: arguments, want: "told error, dead letter"}}},
-	{call: "fatal-twice", at: []time.Duration{40 * time.Minute, 40*time.Minute + time.Second}, calls: []toolCall{{id: "crash", tool: "crash", arguments: arguments, want: "told error, dead letter"}}},
+	{call: "whisper", calls: one("silent", "whisper", "delivered ok")},
+	{call: "word", calls: one("say", "word", "delivered ok")},
+	{call: "operator", calls: one("transfer", "operator", "delivered ok")},
+	{call: "refused", calls: one("final", "refuses", "delivered error")},
+	{call: "patient", calls: one("flaky", "flaky", "delivered ok")},
+	{call: "hopeless", calls: one("broken", "broken", "delivered error, dead letter")},
+	{call: "gone", answers: []int{404}, calls: one("gone", "quick", "published call_gone")},
+	{call: "stumbling", answers: []int{500, 200}, calls: one("again", "quick", "delivered ok")},
+	{call: "repeated", at: []time.Duration{0, time.Second}, calls: one("twice", "slow", "delivered ok")},
+	{call: "async", calls: []toolCall{
+		{id: "unusable", tool: "quick", arguments: `[1]`, async: true, want: "delivered error"},
+	}},
+	{call: "late", calls: one("deadline", "late", "published deadline")},
+	{call: "mute", mute: true, calls: one("chat", "quick", "published no_control_url")},
+	// Alone, since a crash takes the other jobs of its batch with it.
+	{call: "fatal", at: []time.Duration{20 * time.Minute}, calls: one("crash", "crash", "delivered error, dead letter")},
+	{call: "fatal-twice", at: []time.Duration{40 * time.Minute, 40*time.Minute + time.Second},
+		calls: one("crash", "crash", "delivered error, dead letter")},
 }
 
-// longWork is the scenario of what takes longer than a function lives, and of
-// what becomes of results when nobody is in the call any more.
+// longWork is the scenario of jobs that take longer than an invocation, and of results
+// that are ready after the call.
 var longWork = []webhook{
-	{call: "stages", calls: []toolCall{{id: "long", tool: "stages", arguments: arguments, want: "told ok"}}},
-	{call: "relapse", calls: []toolCall{{id: "again", tool: "relapse", arguments: arguments, want: "told error, dead letter"}}},
-	{call: "outside", calls: []toolCall{{id: "left", tool: "waits", arguments: arguments, want: "told ok", posters: []poster{
+	{call: "stages", calls: one("long", "stages", "delivered ok")},
+	{call: "relapse", calls: one("again", "relapse", "delivered error, dead letter")},
+	{call: "outside", calls: []toolCall{{id: "left", tool: "waits", want: "delivered ok", posters: []poster{
 		{at: time.Minute, body: fmt.Sprintf(`{"progress":%q}`, progress(1, "left"))},
 		{at: 2 * time.Minute, body: result("it is done")},
 	}}}},
-	{call: "contested", calls: []toolCall{{id: "five", tool: "waits", arguments: arguments, want: "told ok", posters: []poster{
-		{at: time.Minute, body: result("the first")}, {at: time.Minute, body: result("the second")}, {at: time.Minute, body: result("the third")},
-		{at: time.Minute, body: result("the fourth")}, {at: time.Minute, body: result("the fifth")},
+	{call: "contested", calls: []toolCall{{id: "five", tool: "waits", want: "delivered ok", posters: []poster{
+		{at: time.Minute, body: result("the first")}, {at: time.Minute, body: result("the second")},
+		{at: time.Minute, body: result("the third")}, {at: time.Minute, body: result("the fourth")},
+		{at: time.Minute, body: result("the fifth")},
 	}}}},
-	{call: "early", calls: []toolCall{{id: "early", tool: "waits", arguments: arguments, want: "told ok", posters: []poster{{at: time.Second, body: result("done before")}}}}},
-	{call: "moment", calls: []toolCall{{id: "moment", tool: "hurries", arguments: arguments, want: "told ok|told error|announced deadline", posters: []poster{
-		{at: 10 * time.Minute, body: result("at the last moment")},
+	{call: "early", calls: []toolCall{{id: "early", tool: "waits", want: "delivered ok", posters: []poster{
+		{at: time.Second, body: result("done before")},
 	}}}},
-	{call: "abandoned", calls: []toolCall{{id: "alone", tool: "waits", arguments: arguments, want: "told error"}}},
-	{call: "chatty", calls: []toolCall{{id: "lines", tool: "chatty", arguments: arguments, want: "told ok"}}},
-	{call: "held", calls: []toolCall{{id: "held", tool: "holds", arguments: arguments, want: "told ok"}}},
-	{call: "joined", calls: []toolCall{{id: "first", tool: "joins", arguments: arguments, want: "told ok"}}},
-	{call: "joined", at: []time.Duration{time.Second}, calls: []toolCall{{id: "second", tool: "joins", arguments: arguments, want: "told ok"}}},
-	{call: "replaced", calls: []toolCall{{id: "first", tool: "replaces", arguments: arguments, want: "cancelled"}}},
-	{call: "replaced", at: []time.Duration{time.Second}, calls: []toolCall{{id: "second", tool: "replaces", arguments: arguments, want: "told ok"}}},
-	{call: "stopped", calls: []toolCall{{id: "running", tool: "lengthy", arguments: arguments, want: "told error", cancelled: 3 * time.Second}}},
-	{call: "stopped-waiting", calls: []toolCall{{id: "waiting", tool: "waits", arguments: arguments, want: "told error", cancelled: time.Minute}}},
-	{call: "hung-up", answers: []int{404}, calls: []toolCall{{id: "stops", tool: "stops", arguments: arguments, want: "announced call_gone"}}},
+	{call: "moment", calls: []toolCall{{
+		id: "moment", tool: "hurries", want: "delivered ok|delivered error|published deadline",
+		posters: []poster{{at: 10 * time.Minute, body: result("at the last moment")}},
+	}}},
+	{call: "abandoned", calls: one("alone", "waits", "delivered error")},
+	{call: "chatty", calls: one("lines", "chatty", "delivered ok")},
+	{call: "held", calls: one("held", "holds", "delivered ok")},
+	{call: "joined", calls: one("first", "joins", "delivered ok")},
+	{call: "joined", at: []time.Duration{time.Second}, calls: one("second", "joins", "delivered ok")},
+	{call: "replaced", calls: one("first", "replaces", "cancelled")},
+	{call: "replaced", at: []time.Duration{time.Second}, calls: one("second", "replaces", "delivered ok")},
+	{call: "stopped", calls: []toolCall{
+		{id: "running", tool: "lengthy", want: "delivered error", cancelled: 3 * time.Second},
+	}},
+	{call: "stopped-waiting", calls: []toolCall{
+		{id: "waiting", tool: "waits", want: "delivered error", cancelled: time.Minute},
+	}},
+	{call: "hung-up", answers: []int{404}, calls: one("stops", "stops", "published call_gone")},
 	{call: "hung-up", status: "ended", at: []time.Duration{2 * time.Second}},
-	{call: "returned", answers: []int{404}, calls: []toolCall{{id: "back", tool: "calls_back", arguments: arguments, want: "called back"}}},
-	{call: "left", group: "kept", customer: "kept", answers: []int{404}, calls: []toolCall{{id: "kept", tool: "keeps", arguments: arguments, want: "told ok"}}},
-	{call: "next", group: "kept", customer: "kept", status: "in-progress", at: []time.Duration{5 * time.Minute}},
-	{call: "left-again", group: "kept twice", customer: "kept twice", answers: []int{404}, calls: []toolCall{{id: "twice", tool: "keeps", arguments: arguments, want: "told ok"}}},
-	{call: "hangs-up", group: "kept twice", customer: "kept twice", answers: []int{404}, status: "in-progress", at: []time.Duration{5 * time.Minute}},
-	{call: "listens", group: "kept twice", customer: "kept twice", status: "in-progress", at: []time.Duration{10 * time.Minute}},
-	{call: "dropped", answers: []int{404}, calls: []toolCall{{id: "dropped", tool: "drops", arguments: arguments, want: "dropped"}}},
-	{call: "chat", chat: true, calls: []toolCall{{id: "typed", tool: "quick", arguments: arguments, want: "told ok"}}},
+	{call: "returned", answers: []int{404}, calls: one("back", "calls_back", "outbound call")},
+	{call: "left", group: "parked", customer: "parked", answers: []int{404},
+		calls: one("parked", "parks", "delivered ok")},
+	{call: "next", group: "parked", customer: "parked", status: "in-progress", at: []time.Duration{5 * time.Minute}},
+	{call: "left-again", group: "parked twice", customer: "parked twice", answers: []int{404},
+		calls: one("twice", "parks", "delivered ok")},
+	{call: "hangs-up", group: "parked twice", customer: "parked twice", answers: []int{404}, status: "in-progress",
+		at: []time.Duration{5 * time.Minute}},
+	{call: "listens", group: "parked twice", customer: "parked twice", status: "in-progress",
+		at: []time.Duration{10 * time.Minute}},
+	{call: "dropped", answers: []int{404}, calls: one("dropped", "drops", "dropped")},
+	{call: "chat", chat: true, calls: one("typed", "quick", "delivered ok")},
 	{call: "together", calls: []toolCall{
-		{id: "one", tool: "quick", arguments: arguments, want: "told ok"},
-		{id: "other", tool: "quick", arguments: arguments, want: "told ok"},
+		{id: "one", tool: "quick", want: "delivered ok"},
+		{id: "other", tool: "quick", want: "delivered ok"},
 		{id: "asks", tool: ack.TaskStatus, arguments: "{}", want: "answered"},
 	}},
 }
 
-// inARow goes on so often in a row that a schedule has to end the row.
-var inARow = []webhook{{call: "row", calls: []toolCall{{id: "row", tool: "row", arguments: arguments, want: "told ok"}}}}
+// inARow is the scenario of a tool that suspends itself so often in a row that its
+// wake-up must be a schedule.
+var inARow = []webhook{{call: "row", calls: one("row", "row", "delivered ok")}}
 
-// unreachable is a call whose control URL never takes anything.
+// unreachable is the scenario of a control URL that never accepts anything.
 var unreachable = []webhook{
-	{call: "deaf", answers: []int{503}, calls: []toolCall{{id: "ok", tool: "quick", arguments: arguments, want: "announced unreachable"}}},
-	{call: "deaf-and-hopeless", answers: []int{503}, calls: []toolCall{{id: "broken", tool: "broken", arguments: arguments, want: "announced unreachable, dead letter"}}},
+	{call: "deaf", answers: []int{503}, calls: one("ok", "quick", "published unreachable")},
+	{call: "deaf-and-hopeless", answers: []int{503}, calls: one("broken", "broken", "published unreachable, dead letter")},
 }
 
-// poison are messages that are no jobs and no outcomes. Each kind comes once on
-// each of the queues.
+// poison are messages that are no jobs and no outcomes. Each kind is once on each of
+// the queues.
 var poison = []string{
 	"garbage on jobs", "garbage on results",
 	`{"version":0,"older":"jobs"}`, `{"version":0,"older":"results"}`,
@@ -223,119 +246,125 @@ type input struct {
 
 var errTool = errors.New("the tool failed")
 
-// tools are what the scenarios call. Each takes a time of its own, so that runs
-// are alike.
+// tools are the tools of the scenarios. Each takes a different time, so that all runs
+// have the same order.
 var tools = func() *asynctool.Set {
-	told := func(call asynctool.Call) (asynctool.Result, error) { return asynctool.Text("done for " + call.ID), nil }
-	type change = func(*asynctool.Tool[input])
-	definition := func(name string, takes time.Duration, end func(asynctool.Call) (asynctool.Result, error), change change) asynctool.Definition {
-		tool := asynctool.Tool[input]{
-			Name: name, Description: "A tool for tests.", Timeout: 20 * time.Second, FailureText: name + " failed",
-			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
-				return work(ctx, call, takes, nil, end)
-			},
-		}
-		if change != nil {
-			change(&tool)
-		}
-		return tool
-	}
-	// One that does something at its start, before it takes its time.
-	beginning := func(name string, takes time.Duration, begin func(context.Context, asynctool.Call) error, end func(asynctool.Call) (asynctool.Result, error), change change) asynctool.Definition {
-		return definition(name, takes, end, func(t *asynctool.Tool[input]) {
-			t.Run = func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
-				return work(ctx, call, takes, begin, end)
-			}
-			change(t)
-		})
-	}
+	type tool = asynctool.Tool[input]
+	const ms = time.Millisecond
+	done := func(call asynctool.Call) (asynctool.Result, error) { return asynctool.Text("done for " + call.ID), nil }
 	wait := func(asynctool.Call) (asynctool.Result, error) { return asynctool.Wait(), nil }
-	set, err := asynctool.NewSet(
-		definition("quick", 1100*time.Millisecond, told, nil),
-		definition("whisper", 1200*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Delivery = asynctool.Silent }),
-		definition("word", 1300*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Delivery = asynctool.Say }),
-		definition("operator", 1400*time.Millisecond, func(asynctool.Call) (asynctool.Result, error) {
-			return asynctool.Result{Text: "One moment.", Action: asynctool.Transfer{Number: "+15550101"}}, nil
-		}, nil),
-		definition("refuses", 1500*time.Millisecond, func(asynctool.Call) (asynctool.Result, error) {
-			return asynctool.Result{}, asynctool.Fail("It cannot be done.", errTool)
-		}, nil),
-		definition("flaky", 1600*time.Millisecond, func(call asynctool.Call) (asynctool.Result, error) {
-			if call.Attempt < 3 {
-				return asynctool.Result{}, errTool
-			}
-			return told(call)
-		}, func(t *asynctool.Tool[input]) { t.Attempts = 3 }),
-		definition("broken", 1700*time.Millisecond, func(asynctool.Call) (asynctool.Result, error) {
-			return asynctool.Result{}, asynctool.TryAgain(time.Second, "", errTool)
-		}, func(t *asynctool.Tool[input]) { t.Attempts = 2 }),
-		definition("slow", 3800*time.Millisecond, told, nil),
-		definition("late", 9900*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Deadline = 5 * time.Second }),
-		definition("crash", 1900*time.Millisecond, nil, func(t *asynctool.Tool[input]) { t.Attempts = 2 }),
+	transfer := func(asynctool.Call) (asynctool.Result, error) {
+		return asynctool.Result{Text: "One moment.", Action: asynctool.Transfer{Number: "+15550101"}}, nil
+	}
+	refuse := func(asynctool.Call) (asynctool.Result, error) {
+		return asynctool.Result{}, asynctool.Fail("It cannot be done.", errTool)
+	}
+	third := func(call asynctool.Call) (asynctool.Result, error) {
+		if call.Attempt < 3 {
+			return asynctool.Result{}, errTool
+		}
+		return done(call)
+	}
+	again := func(asynctool.Call) (asynctool.Result, error) {
+		return asynctool.Result{}, asynctool.TryAgain(time.Second, "", errTool)
+	}
+	relapse := func(call asynctool.Call) (asynctool.Result, error) {
+		if call.Resumes == 0 {
+			return asynctool.ResumeIn(time.Second, nil), nil
+		}
+		return again(call)
+	}
+	stages := inStages(90*time.Second, 20*time.Minute, 2*time.Second)
+	row := inStages(slices.Repeat([]time.Duration{time.Second}, 11)...)
 
-		beginning("stages", 2100*time.Millisecond, remembers, inStages(90*time.Second, 20*time.Minute, 2*time.Second), func(t *asynctool.Tool[input]) {
-			t.Attempts, t.Deadline = 2, 12*time.Hour
-		}),
-		beginning("row", 700*time.Millisecond, remembers, inStages(slices.Repeat([]time.Duration{time.Second}, 11)...), func(t *asynctool.Tool[input]) {
-			t.Attempts, t.Deadline = 2, 12*time.Hour
-		}),
-		definition("relapse", 2200*time.Millisecond, func(call asynctool.Call) (asynctool.Result, error) {
-			if call.Resumes == 0 {
-				return asynctool.ResumeIn(time.Second, nil), nil
-			}
-			return asynctool.Result{}, asynctool.TryAgain(time.Second, "", errTool)
-		}, func(t *asynctool.Tool[input]) { t.Attempts = 2 }),
-		beginning("waits", 2300*time.Millisecond, handsOver, wait, func(t *asynctool.Tool[input]) { t.Attempts, t.Deadline = 2, 30*time.Minute }),
-		beginning("hurries", 2400*time.Millisecond, handsOver, wait, func(t *asynctool.Tool[input]) { t.Attempts, t.Deadline = 2, 10*time.Minute }),
-		beginning("chatty", 16*time.Second, tellsLines, told, func(t *asynctool.Tool[input]) { t.Attempts = 2 }),
-		definition("holds", 5500*time.Millisecond, told, func(t *asynctool.Tool[input]) {
-			t.Attempts, t.Hold, t.HoldAfter = 2, holdText, 2*time.Second
-		}),
-		definition("joins", 3300*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Attempts, t.Repeat = 2, asynctool.Join }),
-		definition("replaces", 8100*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Attempts, t.Repeat = 2, asynctool.Replace }),
-		definition("lengthy", 14*time.Second, told, func(t *asynctool.Tool[input]) { t.Attempts = 2 }),
-		definition("stops", 12*time.Second, told, func(t *asynctool.Tool[input]) { t.Attempts, t.StopWithCall = 2, true }),
-		definition("calls_back", 2500*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Attempts, t.AfterCall = 2, asynctool.CallBack }),
-		definition("keeps", 2600*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Attempts, t.AfterCall = 2, asynctool.NextCall }),
-		definition("drops", 2700*time.Millisecond, told, func(t *asynctool.Tool[input]) { t.Attempts, t.AfterCall = 2, asynctool.Drop }),
-	)
+	var definitions []asynctool.Definition
+	for _, t := range []struct {
+		takes time.Duration
+		begin beginFunc // nil means nothing
+		end   endFunc   // nil means that the process dies
+		tool
+	}{
+		{1100 * ms, nil, done, tool{Name: "quick"}},
+		{1200 * ms, nil, done, tool{Name: "whisper", Delivery: asynctool.Silent}},
+		{1300 * ms, nil, done, tool{Name: "word", Delivery: asynctool.Say}},
+		{1400 * ms, nil, transfer, tool{Name: "operator"}},
+		{1500 * ms, nil, refuse, tool{Name: "refuses"}},
+		{1600 * ms, nil, third, tool{Name: "flaky", Attempts: 3}},
+		{1700 * ms, nil, again, tool{Name: "broken", Attempts: 2}},
+		{3800 * ms, nil, done, tool{Name: "slow"}},
+		{9900 * ms, nil, done, tool{Name: "late", Deadline: 5 * time.Second}},
+		{1900 * ms, nil, nil, tool{Name: "crash", Attempts: 2}},
+
+		{2100 * ms, checkState, stages, tool{Name: "stages", Attempts: 2, Deadline: 12 * time.Hour}},
+		{700 * ms, checkState, row, tool{Name: "row", Attempts: 2, Deadline: 12 * time.Hour}},
+		{2200 * ms, nil, relapse, tool{Name: "relapse", Attempts: 2}},
+		{2300 * ms, handOver, wait, tool{Name: "waits", Attempts: 2, Deadline: 30 * time.Minute}},
+		{2400 * ms, handOver, wait, tool{Name: "hurries", Attempts: 2, Deadline: 10 * time.Minute}},
+		{16000 * ms, reportProgress, done, tool{Name: "chatty", Attempts: 2}},
+		{5500 * ms, nil, done, tool{Name: "holds", Attempts: 2, Hold: holdText, HoldAfter: 2 * time.Second}},
+		{3300 * ms, nil, done, tool{Name: "joins", Attempts: 2, Repeat: asynctool.Join}},
+		{8100 * ms, nil, done, tool{Name: "replaces", Attempts: 2, Repeat: asynctool.Replace}},
+		{14000 * ms, nil, done, tool{Name: "lengthy", Attempts: 2}},
+		{12000 * ms, nil, done, tool{Name: "stops", Attempts: 2, StopWithCall: true}},
+		{2500 * ms, nil, done, tool{Name: "calls_back", Attempts: 2, AfterCall: asynctool.CallBack}},
+		{2600 * ms, nil, done, tool{Name: "parks", Attempts: 2, AfterCall: asynctool.NextCall}},
+		{2700 * ms, nil, done, tool{Name: "drops", Attempts: 2, AfterCall: asynctool.Drop}},
+	} {
+		t.Description, t.Timeout, t.FailureText = "A tool for tests.", 20*time.Second, t.Name+" failed"
+		t.Run = func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			return work(ctx, call, t.takes, t.begin, t.end)
+		}
+		definitions = append(definitions, t.tool)
+	}
+	set, err := asynctool.NewSet(definitions...)
 	if err != nil {
 		panic(err)
 	}
 	return set
 }()
 
+// A tool begins, takes its time, and ends.
+type (
+	beginFunc = func(context.Context, asynctool.Call) error
+	endFunc   = func(asynctool.Call) (asynctool.Result, error)
+)
+
 const holdText = "one moment"
 
-// memory is what a tool in stages leaves for itself.
-type memory struct {
+// state is the state of a tool in stages.
+type state struct {
 	Runs int
 	Of   string
 }
 
-// remembers looks whether what a tool left is there when it goes on.
-func remembers(ctx context.Context, call asynctool.Call) error {
+// checkState checks that a resumed tool finds its state.
+func checkState(ctx context.Context, call asynctool.Call) error {
 	w, id := invocationOf(ctx).world, job.ID(call.ID, call.ToolCallID)
-	m, err := asynctool.State[memory](call)
-	if want := (memory{Runs: call.Resumes, Of: id}); err != nil || call.Resumes > 0 && m != want || call.Resumes == 0 && m != (memory{}) {
+	want := state{}
+	if call.Resumes > 0 {
+		want = state{Runs: call.Resumes, Of: id}
+	}
+	if got, err := asynctool.State[state](call); err != nil || got != want {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.wrong("memory", id, "in its run %d the tool found %+v, %v", call.Resumes, m, err)
+		w.wrong("state", id, "in its run %d the tool found %+v, %v", call.Resumes, got, err)
 	}
 	return nil
 }
 
-func inStages(pauses ...time.Duration) func(asynctool.Call) (asynctool.Result, error) {
+// inStages suspends the tool for each of the pauses before it is done.
+func inStages(pauses ...time.Duration) endFunc {
 	return func(call asynctool.Call) (asynctool.Result, error) {
 		if call.Resumes >= len(pauses) {
 			return asynctool.Text("done for " + call.ID), nil
 		}
-		return asynctool.ResumeIn(pauses[call.Resumes], memory{Runs: call.Resumes + 1, Of: job.ID(call.ID, call.ToolCallID)}), nil
+		next := state{Runs: call.Resumes + 1, Of: job.ID(call.ID, call.ToolCallID)}
+		return asynctool.ResumeIn(pauses[call.Resumes], next), nil
 	}
 }
 
-// handsOver gives the job's completion URL to somebody outside.
-func handsOver(ctx context.Context, call asynctool.Call) error {
+// handOver passes the job's completion URL to the external systems.
+func handOver(ctx context.Context, call asynctool.Call) error {
 	url, err := call.CompletionURL(ctx)
 	if err == nil {
 		invocationOf(ctx).world.handOver(job.ID(call.ID, call.ToolCallID), url)
@@ -343,39 +372,39 @@ func handsOver(ctx context.Context, call asynctool.Call) error {
 	return err
 }
 
-// tellsLines tells how far the tool is, while it works. The second line comes
-// too soon, and the third one after it.
-func tellsLines(ctx context.Context, call asynctool.Call) error {
+// reportProgress reports progress while the tool runs. The second line comes too soon,
+// and the third one after it.
+func reportProgress(ctx context.Context, call asynctool.Call) error {
 	line := func(n int) string { return progress(10*call.Attempt+n, call.ToolCallID) }
 	go func() {
 		call.Progress(ctx, line(1))
 		call.Progress(ctx, line(2))
-		for n, say := range []func(context.Context, string){call.Progress, call.Note, call.Progress} {
+		for n, report := range []func(context.Context, string){call.Progress, call.Note, call.Progress} {
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(3500 * time.Millisecond):
-				say(ctx, line(3+n))
+				report(ctx, line(3+n))
 			}
 		}
 	}()
 	return nil
 }
 
-// start is an attempt of a tool: the context that it was given, and how often
-// the tool had gone on.
+// start is a start of a tool: its context, and how often it was resumed.
 type start struct {
 	ctx     context.Context
 	resumes int
 }
 
-// work is what every tool does: it starts, takes its time, and ends. A nil end
-// takes the process with it.
-func work(ctx context.Context, call asynctool.Call, takes time.Duration, begin func(context.Context, asynctool.Call) error, end func(asynctool.Call) (asynctool.Result, error)) (asynctool.Result, error) {
+// work is the Run of every tool.
+func work(
+	ctx context.Context, call asynctool.Call, takes time.Duration, begin beginFunc, end endFunc,
+) (asynctool.Result, error) {
 	inv := invocationOf(ctx)
 	w, id := inv.world, job.ID(call.ID, call.ToolCallID)
 	if inv.isDead() {
-		return asynctool.Result{}, inv.lies()
+		return asynctool.Result{}, inv.block()
 	}
 	w.mu.Lock()
 	for _, other := range w.observed.starts[id] {
@@ -401,7 +430,7 @@ func work(ctx context.Context, call asynctool.Call, takes time.Duration, begin f
 	}
 	if end == nil {
 		inv.die()
-		return asynctool.Result{}, inv.lies()
+		return asynctool.Result{}, inv.block()
 	}
 	if err := w.toolStep(ctx, "tool end", id); err != nil {
 		return asynctool.Result{}, err
@@ -409,11 +438,11 @@ func work(ctx context.Context, call asynctool.Call, takes time.Duration, begin f
 	return end(call)
 }
 
-// toolStep is a step of a tool, which can fail in ways of its own.
+// toolStep is a step of a tool, which fails in its own ways.
 func (w *world) toolStep(ctx context.Context, op, id string) error {
 	inv := invocationOf(ctx)
 	if inv.isDead() {
-		return inv.lies()
+		return inv.block()
 	}
 	switch k := w.reach(inv, op, id); k {
 	case errorKind:
@@ -423,11 +452,11 @@ func (w *world) toolStep(ctx context.Context, op, id string) error {
 	case timeoutKind:
 		return w.hang(ctx, inv)
 	case lateAnswer:
-		time.Sleep(time.Minute) // whatever its context says
+		time.Sleep(time.Minute) // it ignores its context
 		return errInjected
 	case deathBefore, deathAfter:
 		inv.die()
-		return inv.lies()
+		return inv.block()
 	case slowKind:
 		select {
 		case <-time.After(slow):

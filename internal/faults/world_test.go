@@ -31,77 +31,77 @@ import (
 
 const (
 	ackTimeout  = 10 * time.Second // of the ack function
-	postTimeout = 10 * time.Second // of a post, as the control client's own
+	postTimeout = 10 * time.Second // of a post, as in the control client
 
-	// patience is how long a run may take until nothing is on its way any
-	// more. Whatever takes longer counts as lost.
+	// patience is how long a run may take until no message is in flight any more.
+	// What takes longer counts as lost.
 	patience = 24 * time.Hour
 )
 
-// world is one run: the three handlers between queues and a table in memory,
-// what surrounds them, and the faults that are planned.
+// world is one run: a pipeline, everything around it, and the planned faults.
 type world struct {
 	scenario []webhook
-	attempts map[string]int // by tool: how often it may be started
+	attempts map[string]int // how often a tool may be started, by name
 	plan     map[step]kind
 	outages  []outage
-	judged   []outage // the outages, when they are over
+	judged   []outage // the outages, also when they are over
 	began    time.Time
-	poll     time.Duration // how often it is looked whether all is done
-	over     chan struct{} // closed when the run is over; lets go of what died
+	poll     time.Duration // how often settle looks at the world
+	over     chan struct{} // closed when the run is over; releases what died
 
 	pipeline.Queues
-	pipeline *pipeline.Pipeline // nil where the functions run as processes
+	pipeline *pipeline.Pipeline // nil if the functions run as processes
 	outcomes pipeline.Queue     // the results queue, with its faults
 	records  func() []job.Record
 
 	mu       sync.Mutex
 	urls     map[string]string // completion URLs, by job
 	schedule map[string]string // jobs, by the names of their schedules
-	outside  int               // how many of those outside have something to do still
-	reached  map[step]int      // by the step without its n: how often
+	external int               // how many external systems and operators are not done
+	reached  map[step]int      // how often each step was reached; the steps have no n
 	trace    []step
 	hit      map[step]bool
 	observed observations
 }
 
-// observations are what the world saw, by job id.
+// observations are what was seen of the jobs, by job id.
 type observations struct {
-	accepted  map[string]bool
-	repeated  map[string]bool // its webhook was, as it was not answered well
-	starts    map[string][]start
-	told      map[string][]part
-	toldAt    map[string]time.Time   // the last time, by when it was sent
-	posted    map[string][]time.Time // told or not
-	announced map[string][]job.Undelivered
-	called    map[string][]vapiclient.NewCall // back
-	lines     map[string][]int                // the progress lines that were told, by their numbers
-	completed map[string][]string             // what was posted to the completion URL, and answered with 200
-	cancelled map[string]bool                 // by an operator
-	gone      map[string]bool                 // by call: it said so
+	accepted    map[string]bool
+	repeated    map[string]bool // the webhook was posted again, since the answer was not 200
+	starts      map[string][]start
+	delivered   map[string][]part
+	deliveredAt map[string]time.Time   // when the last delivery was sent
+	posted      map[string][]time.Time // delivered or not
+	published   map[string][]job.Undelivered
+	called      map[string][]vapiclient.NewCall // outbound calls
+	progress    map[string][]int                // the numbers of the delivered progress lines
+	completed   map[string][]string             // the posts to the completion URL that were answered with 200
+	cancelled   map[string]bool                 // by an operator
+	gone        map[string]bool                 // by call: its control URL said so
 
-	// Where a repeat is beyond what anybody can know: the message was taken
-	// and the answer was lost, or the function died before it could write
-	// down what it had done.
-	mayRepeatTold, mayRepeatAnnounced map[string]bool
-	// The same of a call back, which is never repeated, but announced.
-	mayAnnounceCalled map[string]bool
+	// The jobs for which Ringback cannot know what happened: the post was accepted
+	// and its answer was lost, or the function died before it recorded what it had
+	// done.
+	mayRepeatDelivery, mayRepeatEvent map[string]bool
+	// The same for an outbound call, which is never repeated, but published.
+	mayPublishCalled map[string]bool
 
-	wrong []violation // what was seen to be wrong at once
+	wrong []violation // what was wrong when it happened
 }
 
-// invocation is one call of a function. What it does goes through
-// [world.step]; once it is dead, nothing that it does has an effect.
+// invocation is one call of a function. Everything that it does goes through
+// [world.step]. Once it is dead, nothing that it does has an effect.
 type invocation struct {
 	world    *world
 	function string
 	dead     chan struct{}
 	dying    sync.Once
 
-	// Of this invocation's jobs, those that were told or announced and not
-	// marked so yet. Guarded by world.mu.
-	unmarkedTold, unmarkedAnnounced, unmarkedCalled map[string]bool
-	jobs                                            map[string]string // by receipt handle
+	// The jobs of this invocation that were delivered, published or called for, and
+	// are not marked yet. Guarded by world.mu.
+	unmarkedDeliveries, unmarkedEvents, unmarkedCalls map[string]bool
+
+	jobs map[string]string // by receipt handle
 }
 
 type invocationKey struct{}
@@ -112,8 +112,9 @@ func invocationOf(ctx context.Context) *invocation {
 
 func (w *world) begin(ctx context.Context, function string) (context.Context, *invocation) {
 	inv := &invocation{
-		world: w, function: function, dead: make(chan struct{}),
-		unmarkedTold: make(map[string]bool), unmarkedAnnounced: make(map[string]bool), unmarkedCalled: make(map[string]bool), jobs: make(map[string]string),
+		world: w, function: function, dead: make(chan struct{}), jobs: make(map[string]string),
+		unmarkedDeliveries: make(map[string]bool), unmarkedEvents: make(map[string]bool),
+		unmarkedCalls: make(map[string]bool),
 	}
 	return context.WithValue(ctx, invocationKey{}, inv), inv
 }
@@ -126,19 +127,19 @@ func (inv *invocation) die() {
 	})
 }
 
-// doubt notes that what was done and not marked may be done again.
+// doubt records that what was done and is not marked may be done again.
 func (inv *invocation) doubt() {
 	w := inv.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id := range inv.unmarkedTold {
-		w.observed.mayRepeatTold[id] = true
+	for id := range inv.unmarkedDeliveries {
+		w.observed.mayRepeatDelivery[id] = true
 	}
-	for id := range inv.unmarkedAnnounced {
-		w.observed.mayRepeatAnnounced[id] = true
+	for id := range inv.unmarkedEvents {
+		w.observed.mayRepeatEvent[id] = true
 	}
-	for id := range inv.unmarkedCalled {
-		w.observed.mayAnnounceCalled[id] = true
+	for id := range inv.unmarkedCalls {
+		w.observed.mayPublishCalled[id] = true
 	}
 }
 
@@ -151,8 +152,8 @@ func (inv *invocation) isDead() bool {
 	}
 }
 
-// lies is where the dead do what they still do: wait, until the run is over.
-func (inv *invocation) lies() error {
+// block stops what a dead invocation still does, until the run is over.
+func (inv *invocation) block() error {
 	<-inv.world.over
 	return errDied
 }
@@ -162,12 +163,11 @@ var (
 	errDied     = errors.New("the process died")
 )
 
-// step does something that talks to the outside, unless a fault is planned
-// there.
+// step does something beyond the handlers, unless a fault is planned there.
 func (w *world) step(ctx context.Context, op, id string, effect func() error) error {
 	inv := invocationOf(ctx)
 	if inv.isDead() {
-		return inv.lies()
+		return inv.block()
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -180,14 +180,14 @@ func (w *world) step(ctx context.Context, op, id string, effect func() error) er
 		return w.hang(ctx, inv)
 	case deathBefore:
 		inv.die()
-		return inv.lies()
+		return inv.block()
 	case slowKind:
 		select {
 		case <-time.After(slow):
 		case <-ctx.Done():
 		}
 		if inv.isDead() {
-			return inv.lies()
+			return inv.block()
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -201,23 +201,23 @@ func (w *world) step(ctx context.Context, op, id string, effect func() error) er
 		return w.hang(ctx, inv)
 	case deathAfter:
 		inv.die()
-		return inv.lies()
+		return inv.block()
 	case repeatedKind:
 		return effect()
 	}
 	return err
 }
 
-// hang does nothing until the time is up.
+// hang waits until the context ends.
 func (w *world) hang(ctx context.Context, inv *invocation) error {
 	<-ctx.Done()
 	if inv.isDead() {
-		return inv.lies()
+		return inv.block()
 	}
 	return ctx.Err()
 }
 
-// reach counts a step and gives the fault that is planned there.
+// reach counts a step and returns the fault that is planned there.
 func (w *world) reach(inv *invocation, op, id string) kind {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,7 +228,7 @@ func (w *world) reach(inv *invocation, op, id string) kind {
 	for _, o := range w.outages {
 		if at := time.Since(w.began); o.hits(s) && at >= o.from && at < o.from+o.lasts {
 			if inv.function == "scheduler" {
-				return errorKind // it does not die, and has all the time
+				return errorKind // the scheduler does not die, and has no timeout
 			}
 			return o.kind
 		}
@@ -240,27 +240,27 @@ func (w *world) reach(inv *invocation, op, id string) kind {
 	return k
 }
 
-// wrong notes what must not have happened. w.mu is held.
+// wrong records a violation. w.mu is held.
 func (w *world) wrong(what, id, format string, a ...any) {
 	w.observed.wrong = append(w.observed.wrong, violation{what, id, fmt.Sprintf(format, a...)})
 }
 
-// faultyQueue is a queue as the functions see it.
+// faultyQueue is a queue with its faults.
 type faultyQueue struct {
 	world *world
 	pipeline.Queue
 	name string // jobs or results
 }
 
-// Send sends each message on its own, as each place in a batch can fail alone.
-// What hangs or kills stops the whole request, with those before it sent.
+// Send sends the messages one by one, since each place in a batch can fail alone. If
+// one hangs, or kills the process, the messages before it are sent.
 func (q faultyQueue) Send(ctx context.Context, messages []queue.Message) []error {
-	if ctx.Value(invocationKey{}) == nil { // the scheduler, which may fail, or send a message twice
+	if ctx.Value(invocationKey{}) == nil { // the scheduler, which may fail or send twice
 		ctx, _ = q.world.begin(ctx, "scheduler")
 	}
 	op := "send outcome"
 	if q.name == "jobs" {
-		op = "send wake"
+		op = "send wake-up"
 		if invocationOf(ctx).function == "ack" {
 			op = "send job"
 		}
@@ -280,7 +280,7 @@ func (q faultyQueue) ChangeVisibility(ctx context.Context, receipt string, d tim
 	})
 }
 
-// scheduler keeps the schedules.
+// scheduler keeps the schedules, with their faults.
 type scheduler struct {
 	world *world
 	pipeline.Schedules
@@ -304,7 +304,7 @@ func (s scheduler) Cancel(ctx context.Context, name string) error {
 	})
 }
 
-// store is the jobs table's store.
+// store is the store of the jobs table, with its faults.
 type store struct {
 	jobtable.Stores
 	world *world
@@ -345,8 +345,8 @@ func (s store) Customers() jobtable.Store[job.CustomerRecord] {
 	return records[job.CustomerRecord]{s.Stores.Customers(), s.world, "customer", s.world.customerOf}
 }
 
-// records are the records of calls, or of customers. Their steps are named by
-// the kind, and by what name makes of their keys.
+// records keeps the records of calls or customers, with their faults. The kind, and
+// what name makes of a key, name the steps.
 type records[R jobtable.Record[R]] struct {
 	jobtable.Store[R]
 	world *world
@@ -372,41 +372,42 @@ func (s records[R]) Save(ctx context.Context, r R) (saved R, err error) {
 
 func saveOp(state job.State) string { return "save " + string(state) }
 
-// marked notes that what was told or announced is written down now.
+// marked records that a delivery, an event or an outbound call is marked in its
+// record.
 func (w *world) marked(inv *invocation, id string, state job.State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch state {
 	case job.StateDelivered:
-		delete(inv.unmarkedTold, id)
-		delete(inv.unmarkedCalled, id)
+		delete(inv.unmarkedDeliveries, id)
+		delete(inv.unmarkedCalls, id)
 	case job.StateUndelivered:
-		delete(inv.unmarkedAnnounced, id)
+		delete(inv.unmarkedEvents, id)
 	}
 }
 
-// Announce makes the world its own event bus.
+// SendUndelivered is the event bus.
 func (w *world) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	inv := invocationOf(ctx)
 	times := 0
-	err := w.step(ctx, "announce", u.JobID, func() error {
+	err := w.step(ctx, "publish", u.JobID, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.observed.announced[u.JobID] = append(w.observed.announced[u.JobID], u)
-		inv.unmarkedAnnounced[u.JobID] = true
+		w.observed.published[u.JobID] = append(w.observed.published[u.JobID], u)
+		inv.unmarkedEvents[u.JobID] = true
 		times++
 		return nil
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if times > 1 || times == 1 && err != nil {
-		w.observed.mayRepeatAnnounced[u.JobID] = true
+		w.observed.mayRepeatEvent[u.JobID] = true
 	}
 	return err
 }
 
-// function makes a Lambda function of a handler: what is left at its timeout
-// is killed, and what died answers nothing.
+// function makes a handler behave as a Lambda function: at its timeout it is killed,
+// and when it is dead its response is lost.
 func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 		ctx, inv := w.begin(ctx, name)
@@ -438,7 +439,7 @@ func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler
 	}
 }
 
-// whole is a step of all messages of an event.
+// whole is a step for each message of an event.
 func (w *world) whole(ctx context.Context, op string, event events.SQSEvent) error {
 	for _, m := range event.Records {
 		if err := w.step(ctx, op, jobIn(m.Body), func() error { return nil }); err != nil {
@@ -448,8 +449,8 @@ func (w *world) whole(ctx context.Context, op string, event events.SQSEvent) err
 	return nil
 }
 
-// vapi posts a webhook, and posts it again where the answer is not 2xx, as a
-// tool's backoffPlan makes Vapi do.
+// vapi posts a webhook, and posts it again if the answer is not 200, as a tool's
+// backoffPlan makes Vapi do.
 func (w *world) vapi(hook webhook) {
 	for range 10 {
 		if status, answer, ok := w.front("ack", hook.subject(), "/vapi", hook.body()); ok && status == http.StatusOK {
@@ -474,8 +475,8 @@ func (w *world) vapi(hook webhook) {
 	}
 }
 
-// front posts to the function behind the HTTP API. It gives false where the
-// function died.
+// front posts to the function behind the HTTP API. It returns false if the function
+// died.
 func (w *world) front(function, subject, path, body string) (status int, answer string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
@@ -501,7 +502,7 @@ func (w *world) front(function, subject, path, body string) (status int, answer 
 	}
 }
 
-// webhook is the first one of a call.
+// webhook returns the first webhook of a call.
 func (w *world) webhook(callID string) webhook {
 	for _, h := range w.scenario {
 		if h.call == callID {
@@ -514,8 +515,7 @@ func (w *world) webhook(callID string) webhook {
 	panic("a post to a call that is not in the scenario: " + callID)
 }
 
-// customerOf is the first call of a customer, by what the table calls the
-// customer.
+// customerOf returns the first call of a customer, who is named as in the table.
 func (w *world) customerOf(customer string) string {
 	for _, h := range w.scenario {
 		if job.Customer(job.Call{CustomerNumber: h.number()}) == customer {
@@ -525,8 +525,9 @@ func (w *world) customerOf(customer string) string {
 	return customer
 }
 
-// jobIn is the job id of a job, of its wake or of an outcome, or the ids of
-// several outcomes; of an arrival, the call; of poison, what it begins with.
+// jobIn returns what a message is about: the job of a job, a wake-up or an outcome, or
+// the jobs of several outcomes. For an arrival it is the call, and for poison the
+// beginning of the body.
 func jobIn(body string) string {
 	var m struct {
 		ID    string `json:"id"`
@@ -553,18 +554,17 @@ func jobIn(body string) string {
 	return together(ids)
 }
 
-// together names what several jobs go through as one.
+// together names a step of several jobs.
 func together(ids []string) string {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	return strings.Join(ids, " and ")
 }
 
-// What the schedules in memory log when they cannot send says nothing here: it
-// was meant to fail.
+// The schedules in memory log when they cannot send, which happens here on purpose.
 func init() { slog.SetDefault(slog.New(slog.DiscardHandler)) }
 
-// setting is how a world is made.
+// setting configures a run.
 type setting struct {
 	scenario []webhook
 	poison   []string
@@ -575,8 +575,8 @@ type setting struct {
 	after    func(w *world)
 }
 
-// run plays a scenario in fake time, until nothing is on its way any more, and
-// gives the world as it then is.
+// run plays a scenario in fake time, until nothing is in flight any more. It returns
+// the world at that time.
 func run(t *testing.T, s setting) *world {
 	var w *world
 	synctest.Test(t, func(t *testing.T) {
@@ -621,7 +621,7 @@ func run(t *testing.T, s setting) *world {
 	return w
 }
 
-// settle waits until nothing is on its way, and nothing waits for its time.
+// settle waits until no message is in flight, and nothing is scheduled.
 func (w *world) settle(most time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
@@ -633,9 +633,9 @@ func (w *world) settle(most time.Duration) {
 			return
 		}
 		w.mu.Lock()
-		outside := w.outside
+		external := w.external
 		w.mu.Unlock()
-		if outside+w.pending()+w.Jobs.Len()+w.Results.Len() == 0 {
+		if external+w.pending()+w.Jobs.Len()+w.Results.Len() == 0 {
 			return
 		}
 		if ctx.Err() != nil {
@@ -650,14 +650,30 @@ func (w *world) settle(most time.Duration) {
 
 func emptyWorld() *world {
 	return &world{
-		poll: 5 * time.Second, over: make(chan struct{}), attempts: make(map[string]int), reached: make(map[step]int), hit: make(map[step]bool),
-		urls: make(map[string]string), schedule: make(map[string]string),
+		poll:     5 * time.Second,
+		over:     make(chan struct{}),
+		attempts: make(map[string]int),
+		reached:  make(map[step]int),
+		hit:      make(map[step]bool),
+		urls:     make(map[string]string),
+		schedule: make(map[string]string),
 		observed: observations{
-			accepted: make(map[string]bool), repeated: make(map[string]bool), starts: make(map[string][]start),
-			told: make(map[string][]part), toldAt: make(map[string]time.Time), posted: make(map[string][]time.Time),
-			announced: make(map[string][]job.Undelivered), called: make(map[string][]vapiclient.NewCall), lines: make(map[string][]int),
-			completed: make(map[string][]string), cancelled: make(map[string]bool), gone: make(map[string]bool),
-			mayRepeatTold: make(map[string]bool), mayRepeatAnnounced: make(map[string]bool), mayAnnounceCalled: make(map[string]bool),
+			accepted:    make(map[string]bool),
+			repeated:    make(map[string]bool),
+			starts:      make(map[string][]start),
+			delivered:   make(map[string][]part),
+			deliveredAt: make(map[string]time.Time),
+			posted:      make(map[string][]time.Time),
+			published:   make(map[string][]job.Undelivered),
+			called:      make(map[string][]vapiclient.NewCall),
+			progress:    make(map[string][]int),
+			completed:   make(map[string][]string),
+			cancelled:   make(map[string]bool),
+			gone:        make(map[string]bool),
+
+			mayRepeatDelivery: make(map[string]bool),
+			mayRepeatEvent:    make(map[string]bool),
+			mayPublishCalled:  make(map[string]bool),
 		},
 	}
 }
@@ -670,12 +686,13 @@ func newWorld(t *testing.T, s setting) *world {
 	}
 	p, err := pipeline.New(pipeline.Config{
 		Tools: tools,
-		// More than the scenarios need: who is refused is not what breaks here.
+		// More than the scenarios need: refusals are not tested here.
 		CallLimits:    job.CallLimits{Jobs: 100, Concurrent: 100},
 		CompletionURL: completionURL,
 		ChatClient:    w,
 		OutboundCalls: &callback.OutboundCalls{
-			Client: w, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "number",
+			Client: w, Next: func(now time.Time) time.Time { return now },
+			AssistantID: "assistant", PhoneNumberID: "number",
 		},
 		Log: w.log(s),
 		Decorators: pipeline.Decorators{
@@ -702,7 +719,7 @@ func newWorld(t *testing.T, s setting) *world {
 	return w
 }
 
-// pending is how many schedules there are.
+// pending returns the number of schedules.
 func (w *world) pending() int {
 	if w.pipeline == nil {
 		return 0
@@ -717,14 +734,13 @@ func (w *world) log(s setting) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(leaks{w}, nil))
 }
 
-// leaks is a log that is looked through, each record on its own, for what it
-// may not hold.
+// leaks is a log that searches each record for what it must not contain.
 type leaks struct{ w *world }
 
 func (l leaks) Write(record []byte) (int, error) {
 	for _, secret := range []string{customer, planted, completionURL} {
 		if bytes.Contains(record, []byte(secret)) {
-			l.w.wrong("log", "", "it holds %s: %s", secret, record)
+			l.w.wrong("log", "", "it contains %s: %s", secret, record)
 		}
 	}
 	return len(record), nil

@@ -1,5 +1,5 @@
-// Package tools takes the place of the tools folder where the functions are
-// built for the tests of process death.
+// Package tools replaces the tools folder when the functions are built for the tests of
+// process death.
 package tools
 
 import (
@@ -19,7 +19,7 @@ type input struct {
 	Text string `json:"text"`
 }
 
-// All is every tool. Each asks a service first.
+// All returns the tools. Each asks a service first.
 func All() ([]asynctool.Definition, error) {
 	timeout, err := time.ParseDuration(os.Getenv("LAB_TOOL_TIMEOUT"))
 	if err != nil {
@@ -27,7 +27,8 @@ func All() ([]asynctool.Definition, error) {
 	}
 	tool := func(name string, attempts int, end func() error) asynctool.Definition {
 		return asynctool.Tool[input]{
-			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: attempts, FailureText: name + " failed",
+			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: attempts,
+			FailureText: name + " failed",
 			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 				if err := askFirst(ctx, call, ""); err != nil {
 					return asynctool.Result{}, err
@@ -39,24 +40,27 @@ func All() ([]asynctool.Definition, error) {
 			},
 		}
 	}
-	// These do not end with their first run.
-	longer := func(name string, deadline time.Duration, end func(ctx context.Context, call asynctool.Call) (asynctool.Result, error)) asynctool.Definition {
+	// These are suspended in their first run.
+	type runFunc = func(ctx context.Context, call asynctool.Call) (asynctool.Result, error)
+	longer := func(name string, deadline time.Duration, end runFunc) asynctool.Definition {
 		return asynctool.Tool[input]{
-			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: 3, Deadline: deadline, FailureText: name + " failed",
+			Name: name, Description: "A tool for tests.", Timeout: timeout, Attempts: 3, Deadline: deadline,
+			FailureText: name + " failed",
 			Run: func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 				return end(ctx, call)
 			},
 		}
 	}
-	// inStages goes on so many times, and wants to find each time what it left.
-	inStages := func(times int) func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
+	// inStages suspends itself a number of times, and checks its state each time.
+	inStages := func(times int) runFunc {
 		return func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
 			if err := askFirst(ctx, call, ""); err != nil {
 				return asynctool.Result{}, err
 			}
 			runs, err := asynctool.State[int](call)
 			if err != nil || runs != call.Resumes {
-				return asynctool.Result{}, asynctool.Fail("it lost its memory", fmt.Errorf("run %d found %d, %v", call.Resumes, runs, err))
+				lost := fmt.Errorf("run %d found %d, %v", call.Resumes, runs, err)
+				return asynctool.Result{}, asynctool.Fail("it lost its state", lost)
 			}
 			if runs < times {
 				return asynctool.ResumeIn(time.Millisecond, runs+1), nil
@@ -66,7 +70,7 @@ func All() ([]asynctool.Definition, error) {
 	}
 	return []asynctool.Definition{
 		longer("resumes", 0, inStages(2)),
-		longer("row", 0, inStages(10)), // the tenth time by a schedule
+		longer("row", 0, inStages(10)), // the tenth wake-up is a schedule
 		longer("left", 3*time.Hour, func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
 			url, err := call.CompletionURL(ctx)
 			if err == nil {
@@ -89,7 +93,7 @@ func All() ([]asynctool.Definition, error) {
 	}, nil
 }
 
-// askFirst asks the service, and hands a completion URL over to it.
+// askFirst asks the service, and passes a completion URL to it.
 func askFirst(ctx context.Context, call asynctool.Call, completionURL string) error {
 	query := url.Values{"resumes": {strconv.Itoa(call.Resumes)}, "url": {completionURL}}
 	address := fmt.Sprintf("%s/%s/%s?%s", os.Getenv("ORDERS_API_URL"), call.ID, call.ToolCallID, query.Encode())

@@ -112,7 +112,7 @@ func (r Result) check() error {
 	if r.Later != nil {
 		return r.checkLater()
 	}
-	if !r.Delivery.valid() {
+	if !validDelivery(r.Delivery) {
 		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", string(r.Delivery))
 	}
 	switch r.Action.(type) {

@@ -32,6 +32,8 @@ import (
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/internal/policy"
 )
 
 const (
@@ -54,20 +56,20 @@ const (
 )
 
 // Delivery is how the text of a result reaches the conversation.
-type Delivery string
+type Delivery = policy.Delivery
 
 const (
 	// Respond adds the text to the conversation and makes the assistant answer
 	// it in its own words. It is the default.
-	Respond Delivery = "respond"
+	Respond = policy.DeliveryRespond
 	// Silent adds the text to the conversation without making the assistant
 	// speak. The assistant knows the text, and uses it when it fits.
-	Silent Delivery = "silent"
+	Silent = policy.DeliverySilent
 	// Say speaks the text word for word.
-	Say Delivery = "say"
+	Say = policy.DeliverySay
 )
 
-func (d Delivery) valid() bool {
+func validDelivery(d Delivery) bool {
 	return d == "" || d == Respond || d == Silent || d == Say
 }
 
@@ -181,21 +183,21 @@ const (
 )
 
 // AfterCall is what happens to a result whose call has ended.
-type AfterCall string
+type AfterCall = policy.AfterCall
 
 const (
 	// Announce puts the result on the event bus, as an undelivered event. It
 	// is the default.
 	Announce AfterCall = "announce"
 	// Drop discards the result.
-	Drop AfterCall = "drop"
+	Drop = policy.AfterCallDrop
 	// CallBack makes Vapi call the customer, with the result in the variables
 	// of that call. If the deployment does not allow outbound calls, or the
 	// call fails, the result becomes an undelivered event.
-	CallBack AfterCall = "call_back"
+	CallBack = policy.AfterCallOutboundCall
 	// NextCall keeps the result for the next call of the same customer, for
 	// 30 days.
-	NextCall AfterCall = "next_call"
+	NextCall = policy.AfterCallNextCall
 )
 
 // Definition is a [Tool] of any input type.
@@ -294,7 +296,7 @@ func (t Tool[In]) check(e *Entry) error {
 		return errors.New("SameAs has no effect if Repeat is allow; set Repeat to join or replace")
 	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
 		return fmt.Errorf("the after-call policy is %q; it must be announce, drop, call_back or next_call", t.AfterCall)
-	case !e.Delivery.valid():
+	case !validDelivery(e.Delivery):
 		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", t.Delivery)
 	case t.Schema != nil && t.Refine != nil:
 		return errors.New("both Schema and Refine are set; change the Schema itself")

@@ -359,7 +359,7 @@ func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (
 func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Job, body string) (string, error) {
 	earlier, err := asynctool.NewSet(asynctool.Tool[map[string]any]{
 		Name: tool.Name, Description: tool.Description, Schema: tool.Schema,
-		Deadline: tool.Deadline, Delivery: tool.Delivery, AfterCall: asynctool.AfterCall(tool.AfterCall),
+		Deadline: tool.Deadline, Delivery: tool.Delivery, AfterCall: tool.AfterCall,
 		Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
 			return asynctool.ResumeIn(0, d.state), nil
 		},

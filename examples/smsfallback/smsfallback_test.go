@@ -20,6 +20,7 @@ import (
 	"github.com/ringback/ringback/examples/smsfallback"
 	"github.com/ringback/ringback/internal/aws/eventbus"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 func TestMain(m *testing.M) {
@@ -111,7 +112,7 @@ func TestTextMessages(t *testing.T) {
 	}
 	base := job.Undelivered{
 		JobID: "call/t", ToolCallID: "t", Tool: "report", CallID: "call", CustomerNumber: "+4930123456",
-		Reason: job.ReasonCallGone, Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It's ready.",
+		Reason: job.ReasonCallGone, Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "It's ready.",
 		At: time.Now(),
 	}
 	for name, row := range map[string]struct {
@@ -120,12 +121,12 @@ func TestTextMessages(t *testing.T) {
 	}{
 		"the call has ended": {func(*job.Undelivered) {}, true},
 		"after the deadline": {func(u *job.Undelivered) { u.Reason = job.ReasonDeadline }, true},
-		"word for word":      {func(u *job.Undelivered) { u.Delivery = job.DeliverySay }, true},
+		"word for word":      {func(u *job.Undelivered) { u.Delivery = policy.DeliverySay }, true},
 		"no number":          {func(u *job.Undelivered) { u.CustomerNumber = "" }, false},
 		"a withheld number":  {func(u *job.Undelivered) { u.CustomerNumber = "anonymous" }, false},
 		"a failure":          {func(u *job.Undelivered) { u.Status = job.StatusError }, false},
-		"silent":             {func(u *job.Undelivered) { u.Delivery = job.DeliverySilent }, false},
-		"an action":          {func(u *job.Undelivered) { u.Delivery = job.DeliveryControl }, false},
+		"silent":             {func(u *job.Undelivered) { u.Delivery = policy.DeliverySilent }, false},
+		"an action":          {func(u *job.Undelivered) { u.Delivery = policy.DeliveryControl }, false},
 		"perhaps delivered":  {func(u *job.Undelivered) { u.Reason = job.ReasonUnclaimed }, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,25 +6,26 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
 // followAfterCall follows the tool's after-call policy for an outcome that cannot be delivered in its
 // call.
 func (d *delivery) followAfterCall(ctx context.Context, why job.Reason, detail string) *batch.Retry {
-	switch policy := d.outcome.AfterCall; {
+	switch after := d.outcome.AfterCall; {
 	// An operator must see these two reasons.
-	case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+	case after == policy.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
 		d.log.InfoContext(ctx, "outcome dropped, as its tool asks", "why", why, "detail", detail)
 		if err := d.mark(ctx, job.StateUndelivered, "dropped: "+string(why)+": "+detail); err != nil {
 			return d.release(ctx, d.backoff())
 		}
 		return nil
-	case policy == job.AfterCallOutboundCall && why == job.ReasonCallGone:
+	case after == policy.AfterCallOutboundCall && why == job.ReasonCallGone:
 		return d.makeOutboundCall(ctx, detail)
 	// A transfer, or the end of the call, was meant for this call only.
-	case policy == job.AfterCallNextCall && why == job.ReasonCallGone &&
-		d.outcome.Result.Delivery != job.DeliveryControl:
+	case after == policy.AfterCallNextCall && why == job.ReasonCallGone &&
+		d.outcome.Result.Delivery != policy.DeliveryControl:
 		return d.park(ctx, detail)
 	}
 	return d.sendUndelivered(ctx, why, detail)

@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-var policies = []job.AfterCall{
-	job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall,
+var policies = []policy.AfterCall{
+	policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
 }
 
 // parked returns the jobs whose results are parked for the customer.
@@ -43,14 +44,14 @@ func TestAfterCall(t *testing.T) {
 		},
 		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.answer = answers(failing) },
 		job.ReasonUnspeakable: func(_ *world, o *job.Outcome) {
-			o.Result = job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"}
+			o.Result = job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"}
 		},
 	}
 	for why, prepare := range whys {
-		for _, policy := range policies {
-			t.Run(fmt.Sprintf("%s, %s", why, policy), func(t *testing.T) {
+		for _, after := range policies {
+			t.Run(fmt.Sprintf("%s, %s", why, after), func(t *testing.T) {
 				inWorld(t, func(t *testing.T, w *world) {
-					o := w.outcome(policy)
+					o := w.outcome(after)
 					w.answer = answers(gone)
 					prepare(w, &o)
 					w.send(o)
@@ -58,14 +59,14 @@ func TestAfterCall(t *testing.T) {
 					var wantParked []string
 					switch {
 					// An operator must see the two reasons.
-					case policy == job.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+					case after == policy.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
 						w.wantCalls(0, job.StateUndelivered, "")
 						if r := w.record(o.JobID).Reason; !strings.HasPrefix(r, "dropped: "+string(why)) {
 							t.Errorf("the reason is %q", r)
 						}
-					case policy == job.AfterCallOutboundCall && why == job.ReasonCallGone:
+					case after == policy.AfterCallOutboundCall && why == job.ReasonCallGone:
 						w.wantCalls(1, job.StateDelivered, "")
-					case policy == job.AfterCallNextCall && why == job.ReasonCallGone:
+					case after == policy.AfterCallNextCall && why == job.ReasonCallGone:
 						w.wantCalls(0, job.StateParked, "")
 						wantParked = []string{o.JobID}
 					default:
@@ -82,9 +83,9 @@ func TestAfterCall(t *testing.T) {
 
 // TestDeliveredInTime has calls that accept the result: no policy matters.
 func TestDeliveredInTime(t *testing.T) {
-	for _, policy := range policies {
+	for _, after := range policies {
 		inWorld(t, func(t *testing.T, w *world) {
-			w.send(w.outcome(policy))
+			w.send(w.outcome(after))
 			w.run(time.Minute)
 			w.wantCalls(0, job.StateDelivered, "")
 		})
@@ -96,7 +97,7 @@ func TestEndIsRecorded(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.wantLive(true)
 		w.answer = answers(gone)
-		w.send(w.outcome(job.AfterCallEvent))
+		w.send(w.outcome(policy.AfterCallEvent))
 		w.run(time.Second)
 		w.wantLive(false)
 	})
@@ -150,7 +151,7 @@ func TestNextCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
-				o := w.outcome(job.AfterCallNextCall)
+				o := w.outcome(policy.AfterCallNextCall)
 				if tt.prepare != nil {
 					tt.prepare(w, &o)
 				}
@@ -195,7 +196,7 @@ func TestEarlier(t *testing.T) {
 		"Tell the customer when it fits.\n"
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone)
-		first := w.outcome(job.AfterCallNextCall)
+		first := w.outcome(policy.AfterCallNextCall)
 		w.send(first)
 		w.run(time.Minute)
 		w.want(1, job.StateParked, "", 0)
@@ -230,7 +231,7 @@ func TestEarlier(t *testing.T) {
 func TestEarlierWithAnother(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone, delivered)
-		w.send(w.outcome(job.AfterCallNextCall))
+		w.send(w.outcome(policy.AfterCallNextCall))
 		w.run(time.Minute)
 		earlier := w.unpark("call-2")
 		w.send(w.finished(w.jobIn("call-2", "t9"), respond(content)))
@@ -249,7 +250,7 @@ func TestRedrivenEarlier(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone, delivered)
 		j := w.job("t1")
-		running := w.running(j, job.AfterCallNextCall)
+		running := w.running(j, policy.AfterCallNextCall)
 		w.send(j.Outcome(w.changeClaimed(running, job.Finish(w.now(), respond(content), true, "it failed"))))
 		w.run(time.Minute)
 		w.send(w.unpark("call-2"))

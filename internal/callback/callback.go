@@ -27,6 +27,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -185,7 +186,7 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	defer d.round.Leave(d.member)
 	o := d.outcome
 	lease := deliveryLease
-	if o.AfterCall == job.AfterCallOutboundCall && d.cfg.OutboundCalls != nil {
+	if o.AfterCall == policy.AfterCallOutboundCall && d.cfg.OutboundCalls != nil {
 		lease = outboundCallLease
 	}
 	var err error

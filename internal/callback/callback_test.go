@@ -21,6 +21,7 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -112,7 +113,7 @@ func TestPosted(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newWorld(t, func(cfg *callback.Config) { cfg.ControlClient, cfg.Text = client, nil })
-			o := w.outcome(job.AfterCallEvent)
+			o := w.outcome(policy.AfterCallEvent)
 			o.Call.ControlURL = server.URL + controlPath
 			o.Deadline = w.start.Add(3600*time.Second - time.Millisecond)
 			if diff := cmp.Diff(tt.delays, w.handle(o)); diff != "" {
@@ -137,7 +138,7 @@ func TestPosted(t *testing.T) {
 
 // TestUndelivered checks the events, and that nothing is posted if that is of no use.
 func TestUndelivered(t *testing.T) {
-	const ok, failed, control = job.StatusOK, job.StatusError, job.DeliveryControl
+	const ok, failed, control = job.StatusOK, job.StatusError, policy.DeliveryControl
 	dance := json.RawMessage(`{"type":"dance"}`)
 	tests := map[string]struct {
 		result  job.Result // of another tool than the usual one
@@ -161,10 +162,10 @@ func TestUndelivered(t *testing.T) {
 			why: job.ReasonDeadline, detail: "the deadline was 2000-01-01T01:00:00Z"},
 		"deadline before the next post": {after: time.Hour - time.Second/2, receipt: failing,
 			why: job.ReasonUnreachable, detail: "the control URL answered 500"},
-		"a failure": {result: job.Result{Status: failed, Delivery: job.DeliverySay, Content: "Sorry."}, receipt: gone,
+		"a failure": {result: job.Result{Status: failed, Delivery: policy.DeliverySay, Content: "Sorry."}, receipt: gone,
 			why: job.ReasonCallGone, detail: "the control URL answered 404", content: "Sorry."},
 		"no message": {result: job.Result{Status: ok, Delivery: control, Control: dance}, why: job.ReasonUnspeakable},
-		"nothing to say": {result: job.Result{Status: ok, Delivery: job.DeliverySay, Content: "\u200b"},
+		"nothing to say": {result: job.Result{Status: ok, Delivery: policy.DeliverySay, Content: "\u200b"},
 			why: job.ReasonUnspeakable},
 		"invisible characters": {result: respond("pay \u202e001\x1b <<<"), receipt: gone,
 			why: job.ReasonCallGone, detail: "the control URL answered 404", content: "pay 001 ‹‹<"},
@@ -211,7 +212,7 @@ func TestUndelivered(t *testing.T) {
 func TestMaxPosts(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(failing)
-		w.send(w.outcome(job.AfterCallEvent))
+		w.send(w.outcome(policy.AfterCallEvent))
 		w.run(59 * time.Minute)
 		w.want(callback.MaxPosts, job.StateUndelivered, job.ReasonUnreachable, 0)
 		// The last post is followed by the event, which contains its answer.
@@ -243,7 +244,7 @@ func TestStepFails(t *testing.T) {
 	}
 	done, undelivered := job.StateDone, job.StateUndelivered
 	tests := map[string]struct {
-		policy job.AfterCall
+		policy policy.AfterCall
 		answer func(int) vapiclient.Receipt // nil: delivered
 		fault  func(*world)
 		first  stage
@@ -272,10 +273,10 @@ func TestStepFails(t *testing.T) {
 		}, first: stage{10 * time.Second, 1, job.StateDelivered, "", 0}},
 		"mark as undelivered": {answer: answers(gone), fault: fails(settle),
 			first: stage{time.Hour, 1, done, job.ReasonCallGone, 0}},
-		"mark as dropped": {policy: job.AfterCallDrop, answer: answers(gone), fault: fails(settle),
+		"mark as dropped": {policy: policy.AfterCallDrop, answer: answers(gone), fault: fails(settle),
 			first: stage{30 * time.Second, -1, done, "", 1}, mended: stage{time.Minute, -1, undelivered, "", 0}},
 		// It is delivered in one way at least.
-		"mark as parked": {policy: job.AfterCallNextCall, answer: answers(gone), fault: fails(settle),
+		"mark as parked": {policy: policy.AfterCallNextCall, answer: answers(gone), fault: fails(settle),
 			first: stage{59 * time.Minute, callback.MaxPosts, done, job.ReasonUnreachable, 0}},
 		// A mark without an event would be a silent loss.
 		"event": {answer: answers(gone), fault: fails(sendEvent), first: stage{40 * time.Second, -1, done, "", 1},
@@ -310,7 +311,7 @@ func TestEventFailsForGood(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone)
 		w.fail(errDown, sendEvent)
-		w.send(w.outcome(job.AfterCallEvent))
+		w.send(w.outcome(policy.AfterCallEvent))
 		w.run(24 * time.Hour)
 		state := w.record("call-1/t1").State
 		if w.dead.Len() != 1 || state != job.StateDone || len(w.posts) > callback.MaxPosts {
@@ -321,7 +322,7 @@ func TestEventFailsForGood(t *testing.T) {
 
 func TestNoRecord(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		o := w.outcome(job.AfterCallEvent)
+		o := w.outcome(policy.AfterCallEvent)
 		*w.store = memtable.Store{}
 		w.send(o)
 		w.run(24 * time.Hour)
@@ -355,7 +356,7 @@ func TestCopies(t *testing.T) {
 					time.Sleep(5 * time.Second)
 					return tt.answer(post)
 				}
-				o := w.outcome(job.AfterCallEvent)
+				o := w.outcome(policy.AfterCallEvent)
 				w.send(o)
 				if tt.second == 0 {
 					w.send(o)
@@ -375,7 +376,7 @@ func TestCopies(t *testing.T) {
 // TestFunctionDied has an outcome that was claimed and not settled.
 func TestFunctionDied(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		o := w.outcome(job.AfterCallEvent)
+		o := w.outcome(policy.AfterCallEvent)
 		w.change(o.JobID, job.ClaimDelivery(w.now(), 30*time.Second))
 		w.send(o)
 		w.run(29 * time.Second)
@@ -390,7 +391,7 @@ var poisonous = events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Bo
 
 func TestPoison(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		o := w.outcome(job.AfterCallEvent)
+		o := w.outcome(policy.AfterCallEvent)
 		body := w.encode(o)
 		poison := []string{
 			"?", "{}", "null", strings.Replace(body, `"version":1`, `"version":2`, 1),
@@ -428,7 +429,7 @@ func TestOwnText(t *testing.T) {
 	inChangedWorld(t, func(cfg *callback.Config) {
 		cfg.Text = text(t, "{tool} says: {content}")
 	}, func(t *testing.T, w *world) {
-		result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "Shipped."}
+		result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: "Shipped."}
 		w.send(w.finished(w.job("t1"), result))
 		w.run(time.Minute)
 		w.want(1, job.StateDelivered, "", 0)

@@ -13,6 +13,7 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -46,7 +47,7 @@ func TestChat(t *testing.T) {
 		"a chat":    {body: inChat + body},
 		"a session": {change: session, body: inSession + body},
 		"word for word": {
-			result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry."}, change: session,
+			result: job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry."}, change: session,
 			body: inSession + `"input":[{"role":"system","content":"t1=Sorry."}],"stream":false}`,
 		},
 		"a control message": {result: endsCall, why: job.ReasonUnspeakable},
@@ -101,7 +102,7 @@ func TestChatIsNotConfigured(t *testing.T) {
 
 // TestChatIsGone has a chat that is over: its customer cannot be called, and no result is parked.
 func TestChatIsGone(t *testing.T) {
-	for _, policy := range []job.AfterCall{job.AfterCallEvent, job.AfterCallOutboundCall, job.AfterCallNextCall} {
+	for _, after := range []policy.AfterCall{policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall} {
 		server := httptest.NewServer(http.NotFoundHandler())
 		t.Cleanup(server.Close)
 		outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
@@ -112,7 +113,7 @@ func TestChatIsGone(t *testing.T) {
 		}
 		w := newWorld(t, func(cfg *callback.Config) { cfg.ChatClient = outbound })
 		o := w.finished(w.chatJob("t1"), respond(content))
-		o.AfterCall = policy
+		o.AfterCall = after
 		w.handle(o)
 		w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -43,7 +44,7 @@ func TestCallBack(t *testing.T) {
 		"which the call had not": {config: own, want: wantOwn,
 			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" }},
 		"a failure": {change: func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "Sorry\u202e."}
+			o.Result = job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry\u202e."}
 		}, want: func(c *vapiclient.NewCall) {
 			c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
 		}},
@@ -59,7 +60,7 @@ func TestCallBack(t *testing.T) {
 				}
 			}, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
-				o := w.outcome(job.AfterCallOutboundCall)
+				o := w.outcome(policy.AfterCallOutboundCall)
 				o.Deadline = w.start.Add(24 * time.Hour)
 				if tt.change != nil {
 					tt.change(&o)
@@ -111,7 +112,7 @@ func TestNoCallBack(t *testing.T) {
 				}
 			}, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
-				o := w.outcome(job.AfterCallOutboundCall)
+				o := w.outcome(policy.AfterCallOutboundCall)
 				if tt.change != nil {
 					tt.change(&o)
 				}
@@ -181,7 +182,7 @@ func TestCallBackFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				w.answer, w.answerCall = answers(gone), answers(tt.script...)
-				o := w.outcome(job.AfterCallOutboundCall)
+				o := w.outcome(policy.AfterCallOutboundCall)
 				if tt.prepare != nil {
 					tt.prepare(w, &o)
 				}
@@ -203,7 +204,7 @@ func TestCallBackFails(t *testing.T) {
 func TestFunctionDiedCallingBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer, w.answerCall = answers(gone), func(int) vapiclient.CallReceipt { panic("a bug") }
-		w.send(w.outcome(job.AfterCallOutboundCall))
+		w.send(w.outcome(policy.AfterCallOutboundCall))
 		w.run(time.Hour)
 		w.wantCalls(1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
 		if d := w.events[0].Detail; !strings.Contains(d, "2000-01-01T00:00:00Z") {
@@ -217,7 +218,7 @@ func TestCallBackIsNotMarked(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone)
 		w.fail(errDown, settle)
-		o := w.outcome(job.AfterCallOutboundCall)
+		o := w.outcome(policy.AfterCallOutboundCall)
 		w.send(o)
 		w.run(time.Hour)
 		w.wantCalls(1, job.StateDone, "")
@@ -233,8 +234,8 @@ func TestCopyDuringCallBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = func(int) vapiclient.Receipt { time.Sleep(10 * time.Second); return gone }
 		w.answerCall = func(int) vapiclient.CallReceipt { time.Sleep(20 * time.Second); return called }
-		o, second := w.outcome(job.AfterCallOutboundCall), w.job("t2")
-		other := w.finish(second, w.running(second, job.AfterCallOutboundCall), respond(content))
+		o, second := w.outcome(policy.AfterCallOutboundCall), w.job("t2")
+		other := w.finish(second, w.running(second, policy.AfterCallOutboundCall), respond(content))
 		w.before[claim] = func(_ context.Context, id string) error {
 			if id == other.JobID {
 				time.Sleep(5 * time.Second)
@@ -271,7 +272,7 @@ func TestCallBackAtVapi(t *testing.T) {
 				cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: next}
 			})
 			w.answer = answers(gone)
-			o := w.outcome(job.AfterCallOutboundCall)
+			o := w.outcome(policy.AfterCallOutboundCall)
 			o.Tool = strings.Repeat("t", 64) // Vapi's limit of tools' names
 			w.handle(o)
 			if made := account.Calls(); len(made) != tt.calls {

@@ -11,6 +11,7 @@ import (
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -30,7 +31,7 @@ func (w *world) added(text string) job.Outcome {
 func inRunningWorld(t *testing.T, test func(t *testing.T, w *world, done func() job.Outcome)) {
 	t.Helper()
 	inWorld(t, func(t *testing.T, w *world) {
-		running := w.running(w.job("t1"), job.AfterCallEvent)
+		running := w.running(w.job("t1"), policy.AfterCallEvent)
 		test(t, w, func() job.Outcome { return w.finish(w.job("t1"), running, respond("done")) })
 	})
 }
@@ -314,7 +315,7 @@ func TestProgressOfAChat(t *testing.T) {
 			return delivered
 		})
 	}, func(t *testing.T, w *world) {
-		w.running(w.job("t1"), job.AfterCallEvent)
+		w.running(w.job("t1"), policy.AfterCallEvent)
 		o := w.added("half")
 		o.Call.Type, o.Call.ControlURL = "chat", ""
 		w.send(o)

@@ -12,15 +12,16 @@ import (
 
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // sendAll sends the outcomes A, B and so on of t1, t2 and so on in one batch.
-func (w *world) sendAll(deliveries ...job.Delivery) {
+func (w *world) sendAll(deliveries ...policy.Delivery) {
 	for i, d := range deliveries {
 		r := job.Result{Status: job.StatusOK, Delivery: d, Content: string(rune('A' + i))}
-		if d == job.DeliveryControl {
+		if d == policy.DeliveryControl {
 			r = endsCall
 		}
 		w.send(w.finished(w.job(fmt.Sprint("t", i+1)), r))
@@ -30,20 +31,20 @@ func (w *world) sendAll(deliveries ...job.Delivery) {
 // TestSeveralAtOnce has outcomes of one call in one batch: what is added to the conversation is one
 // post, and nothing waits.
 func TestSeveralAtOnce(t *testing.T) {
-	const respond, silent, say, control = job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl
+	const respond, silent, say, control = policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay, policy.DeliveryControl
 	tests := map[string]struct {
-		deliveries []job.Delivery
+		deliveries []policy.Delivery
 		want       []string
 	}{
-		"one":                 {[]job.Delivery{respond}, []string{"add t1=A"}},
-		"two":                 {[]job.Delivery{respond, respond}, []string{"add t1=A t2=B"}},
-		"one is silent":       {[]job.Delivery{respond, silent}, []string{"add t1=A t2=B"}},
-		"the first is silent": {[]job.Delivery{silent, silent, respond}, []string{"add t1=A t2=B t3=C"}},
-		"all are silent":      {[]job.Delivery{silent, silent}, []string{"add silently t1=A t2=B"}},
-		"word for word":       {[]job.Delivery{say, say}, []string{"say A", "say B"}},
-		"with a spoken one":   {[]job.Delivery{respond, say, respond}, []string{"add t1=A t3=C", "say B"}},
-		"with a control one":  {[]job.Delivery{control, silent, respond}, []string{"add t2=B t3=C", "vapi.EndCall"}},
-		"each alone":          {[]job.Delivery{respond, say, control}, []string{"add t1=A", "say B", "vapi.EndCall"}},
+		"one":                 {[]policy.Delivery{respond}, []string{"add t1=A"}},
+		"two":                 {[]policy.Delivery{respond, respond}, []string{"add t1=A t2=B"}},
+		"one is silent":       {[]policy.Delivery{respond, silent}, []string{"add t1=A t2=B"}},
+		"the first is silent": {[]policy.Delivery{silent, silent, respond}, []string{"add t1=A t2=B t3=C"}},
+		"all are silent":      {[]policy.Delivery{silent, silent}, []string{"add silently t1=A t2=B"}},
+		"word for word":       {[]policy.Delivery{say, say}, []string{"say A", "say B"}},
+		"with a spoken one":   {[]policy.Delivery{respond, say, respond}, []string{"add t1=A t3=C", "say B"}},
+		"with a control one":  {[]policy.Delivery{control, silent, respond}, []string{"add t2=B t3=C", "vapi.EndCall"}},
+		"each alone":          {[]policy.Delivery{respond, say, control}, []string{"add t1=A", "say B", "vapi.EndCall"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +200,7 @@ func TestWaitForOthers(t *testing.T) {
 // TestCopyInTheSameBatch has a batch with an outcome, its copy and another one.
 func TestCopyInTheSameBatch(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
+		w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond)
 		w.send(w.job("t1").Outcome(w.record("call-1/t1")))
 		w.run(time.Minute)
 		w.wantPosted("add t1=A t2=B")
@@ -214,7 +215,7 @@ func TestSharedPostFails(t *testing.T) {
 	t.Run("once", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.answer = answers(failing, delivered)
-			w.sendAll(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
+			w.sendAll(policy.DeliveryRespond, policy.DeliverySilent, policy.DeliveryRespond)
 			w.run(time.Minute)
 			w.wantPosted(all, all)
 			if diff := cmp.Diff([]time.Duration{0, time.Second}, w.at); diff != "" {
@@ -226,7 +227,7 @@ func TestSharedPostFails(t *testing.T) {
 	t.Run("for good", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.answer = answers(gone)
-			w.sendAll(job.DeliveryRespond, job.DeliverySilent, job.DeliveryRespond)
+			w.sendAll(policy.DeliveryRespond, policy.DeliverySilent, policy.DeliveryRespond)
 			w.run(time.Minute)
 			w.wantPosted(all)
 			w.wantStates(job.StateUndelivered, why, why, why)
@@ -235,7 +236,7 @@ func TestSharedPostFails(t *testing.T) {
 	t.Run("often", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.answer = answers(failing)
-			w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
+			w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond)
 			w.run(time.Hour)
 			if len(w.posts) != callback.MaxPosts {
 				t.Errorf("%d posts", len(w.posts))
@@ -251,7 +252,7 @@ func TestSharedPostFails(t *testing.T) {
 				}
 				return delivered
 			}
-			w.sendAll(job.DeliveryRespond, job.DeliveryRespond, job.DeliveryRespond)
+			w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond, policy.DeliveryRespond)
 			w.run(29 * time.Second)
 			// Those that waited are retried at once. The one that posted has not released its lease.
 			if len(w.posts) != 2 || w.at[1] != time.Second || w.results.Len() != 1 {
@@ -272,7 +273,7 @@ func TestSharedPostFails(t *testing.T) {
 	// The mark of one does not depend on that of another.
 	t.Run("one is not marked", func(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
-			w.sendAll(job.DeliveryRespond, job.DeliveryRespond)
+			w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond)
 			w.before[settle] = func(_ context.Context, id string) error {
 				if id == "call-1/t1" {
 					return errDown

@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
@@ -69,12 +70,12 @@ var (
 )
 
 func respond(content string) job.Result {
-	return job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: content}
+	return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: content}
 }
 
 // endsCall is a result that is a control message.
 var endsCall = job.Result{
-	Status: job.StatusOK, Delivery: job.DeliveryControl, Control: []byte(`{"type":"end-call"}`),
+	Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: []byte(`{"type":"end-call"}`),
 }
 
 // answers returns the answers in this order, and the last one from then on.
@@ -313,9 +314,9 @@ func (w *world) jobIn(call, toolCallID string) job.Job {
 }
 
 // running claims a job, as the process function does before it runs the tool.
-func (w *world) running(j job.Job, policy job.AfterCall) job.Record {
+func (w *world) running(j job.Job, after policy.AfterCall) job.Record {
 	w.t.Helper()
-	first := job.NewRecord(j, job.Policy{AfterCall: policy}, w.start.Add(time.Hour), "m1", w.now(), time.Minute)
+	first := job.NewRecord(j, job.Policy{AfterCall: after}, w.start.Add(time.Hour), "m1", w.now(), time.Minute)
 	r, err := w.table.Claim(w.t.Context(), first)
 	if err != nil {
 		w.t.Fatal(err)
@@ -332,14 +333,14 @@ func (w *world) finish(j job.Job, running job.Record, result job.Result) job.Out
 // finished returns the outcome of a job that has finished.
 func (w *world) finished(j job.Job, result job.Result) job.Outcome {
 	w.t.Helper()
-	return w.finish(j, w.running(j, job.AfterCallEvent), result)
+	return w.finish(j, w.running(j, policy.AfterCallEvent), result)
 }
 
 // outcome returns the outcome of t1, with an after-call policy.
-func (w *world) outcome(policy job.AfterCall) job.Outcome {
+func (w *world) outcome(after policy.AfterCall) job.Outcome {
 	w.t.Helper()
 	j := w.job("t1")
-	return w.finish(j, w.running(j, policy), respond(content))
+	return w.finish(j, w.running(j, after), respond(content))
 }
 
 // change applies a rule to the record of a job.

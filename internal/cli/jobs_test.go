@@ -25,6 +25,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/tools"
 )
 
@@ -198,7 +199,7 @@ func TestJobsOfADeployment(t *testing.T) {
 	if out, _ := jobs(0, "show", "c1/a"); !strings.Contains(out, "cancelled by an operator: asked by mistake") {
 		t.Error(out)
 	}
-	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}
+	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: policy.DeliveryRespond}
 	if _, err := table.Change(t.Context(), "c2/b", job.Complete(time.Now(), result)); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -171,7 +172,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 		return err
 	}
 	record, err = h.cfg.Table.Change(ctx, jobID, job.Complete(h.cfg.Now(), job.Result{
-		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, job.DeliveryRespond),
+		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, policy.DeliveryRespond),
 	}))
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {

@@ -30,6 +30,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 )
@@ -140,11 +141,11 @@ func newJob() job.Job {
 }
 
 func ok(content string) job.Result {
-	return job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: content}
+	return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: content}
 }
 
 func failure(content string) job.Result {
-	return job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: content}
+	return job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: content}
 }
 
 // must returns the result of a change of the table, which must not fail.
@@ -156,21 +157,21 @@ func (w *world) must(r job.Record, err error) job.Record {
 	return r
 }
 
-func (w *world) claimed(j job.Job, policy job.Policy) job.Record {
+func (w *world) claimed(j job.Job, p job.Policy) job.Record {
 	w.t.Helper()
-	return w.must(w.table.Claim(w.t.Context(), job.NewRecord(j, policy, deadline, "message", w.now, time.Minute)))
+	return w.must(w.table.Claim(w.t.Context(), job.NewRecord(j, p, deadline, "message", w.now, time.Minute)))
 }
 
 // running adds a running job that has a completion URL to the table.
-func (w *world) running(j job.Job, policy job.Policy) job.Record {
+func (w *world) running(j job.Job, p job.Policy) job.Record {
 	w.t.Helper()
-	return w.must(w.table.ChangeClaimed(w.t.Context(), w.claimed(j, policy), job.StoreJob(w.now, j)))
+	return w.must(w.table.ChangeClaimed(w.t.Context(), w.claimed(j, p), job.StoreJob(w.now, j)))
 }
 
 // waiting adds a job that waits for an external system to the table.
-func (w *world) waiting(j job.Job, policy job.Policy) job.Record {
+func (w *world) waiting(j job.Job, p job.Policy) job.Record {
 	w.t.Helper()
-	r := w.running(j, policy)
+	r := w.running(j, p)
 	return w.must(w.table.ChangeClaimed(w.t.Context(), r, job.Suspend(w.now, j, time.Time{}, true, nil)))
 }
 
@@ -277,7 +278,7 @@ func TestResult(t *testing.T) {
 	const object, text = "application/json", "text/plain; charset=utf-8"
 	long := strings.Repeat("word ", 2000)
 	said, silent := ok("x"), failure("x")
-	said.Delivery, silent.Delivery = job.DeliverySay, job.DeliverySilent
+	said.Delivery, silent.Delivery = policy.DeliverySay, policy.DeliverySilent
 	for name, row := range map[string]struct {
 		contentType, body string
 		want              job.Result
@@ -299,13 +300,13 @@ func TestResult(t *testing.T) {
 		"nulls":  {contentType: object, body: `{"result":"x","error":null,"progress":null,"silent":null}`, want: ok("x")},
 		"error":  {contentType: object, body: `{"error":"The manager said no."}`, want: failure("The manager said no.")},
 		"delivery": {
-			contentType: object, body: `{"result":"x"}`, policy: job.Policy{Delivery: job.DeliverySay}, want: said,
+			contentType: object, body: `{"result":"x"}`, policy: job.Policy{Delivery: policy.DeliverySay}, want: said,
 		},
 		"error's delivery": {
-			contentType: object, body: `{"error":"x"}`, policy: job.Policy{Delivery: job.DeliverySilent}, want: silent,
+			contentType: object, body: `{"error":"x"}`, policy: job.Policy{Delivery: policy.DeliverySilent}, want: silent,
 		},
 		"after the call": {
-			contentType: text, body: "x", policy: job.Policy{AfterCall: job.AfterCallOutboundCall}, want: ok("x"),
+			contentType: text, body: "x", policy: job.Policy{AfterCall: policy.AfterCallOutboundCall}, want: ok("x"),
 		},
 		"untyped JSON":          {body: ` {"result":"x"}`, want: ok("x")},
 		"JSON with curl's type": {contentType: "application/x-www-form-urlencoded", body: `{"result":"x"}`, want: ok("x")},
@@ -508,8 +509,8 @@ func TestRotatedKeys(t *testing.T) {
 func TestProgress(t *testing.T) {
 	w := newWorld(t)
 	j := newJob()
-	w.waiting(j, job.Policy{Delivery: job.DeliverySilent})
-	line := func(sequence int, text string, delivery job.Delivery) job.Outcome {
+	w.waiting(j, job.Policy{Delivery: policy.DeliverySilent})
+	line := func(sequence int, text string, delivery policy.Delivery) job.Outcome {
 		return job.Outcome{
 			Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Deadline: deadline,
 			Kind: job.KindProgress, Sequence: sequence,
@@ -533,9 +534,9 @@ func TestProgress(t *testing.T) {
 		w.expect(row.body, row.status, row.retryAfter)
 	}
 	w.expectSent(
-		line(1, "The manager has it.", job.DeliverySay),
-		line(2, "She looks at it.", job.DeliverySilent),
-		line(3, "She thinks.", job.DeliverySay),
+		line(1, "The manager has it.", policy.DeliverySay),
+		line(2, "She looks at it.", policy.DeliverySilent),
+		line(3, "She thinks.", policy.DeliverySay),
 	)
 	r := w.record(id)
 	if r.State != job.StateWaiting || r.Progress.Text != "She thinks." || len(w.schedules.cancelled) != 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -294,7 +295,7 @@ func (w *world) operate(id string) {
 
 // cancel returns true if nothing is left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	failure := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: cancelledText}
+	failure := job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: cancelledText}
 	record, err := w.pipeline.Table.Change(ctx, id, job.Cancel(time.Now(), failure, "by an operator"))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return false

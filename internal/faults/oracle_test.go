@@ -13,6 +13,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -80,7 +81,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	r, ok := records[id]
 	callID, _, _ := strings.Cut(id, "/")
 	silent := r.State == job.StateCancelled && w.replaced(id) ||
-		r.State == job.StateUndelivered && r.Policy.AfterCall == job.AfterCallDrop &&
+		r.State == job.StateUndelivered && r.Policy.AfterCall == policy.AfterCallDrop &&
 			(o.gone[callID] || r.Updated.After(r.Deadline))
 	switch {
 	case delivered+published+called == 0 && !silent:
@@ -206,14 +207,14 @@ func (p part) delivers(r job.Record, records map[string]job.Record) bool {
 		silent := true // if all results in the message are
 		for _, id := range p.with {
 			other := records[id].Result
-			silent = silent && other != nil && other.Delivery == job.DeliverySilent
+			silent = silent && other != nil && other.Delivery == policy.DeliverySilent
 		}
-		return result.Delivery != job.DeliverySay && m.Silent == silent && has(m.Content)
+		return result.Delivery != policy.DeliverySay && m.Silent == silent && has(m.Content)
 	case vapi.Say:
-		return result.Delivery == job.DeliverySay && m.Content == result.Content
+		return result.Delivery == policy.DeliverySay && m.Content == result.Content
 	default:
 		b, err := json.Marshal(m)
-		return err == nil && result.Delivery == job.DeliveryControl && bytes.Equal(b, result.Control)
+		return err == nil && result.Delivery == policy.DeliveryControl && bytes.Equal(b, result.Control)
 	}
 }
 

@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // version is written into every message. A reader that finds another version must
@@ -89,33 +92,23 @@ const (
 	StatusError Status = "error"
 )
 
-// Delivery is how an outcome reaches the call.
-type Delivery string
-
-const (
-	DeliveryRespond Delivery = "respond" // added to the conversation; the assistant responds
-	DeliverySilent  Delivery = "silent"  // added to the conversation; the assistant stays silent
-	DeliverySay     Delivery = "say"     // spoken word for word
-	DeliveryControl Delivery = "control" // Result.Control, posted as it is
-)
-
 // Result is the result of a job, and how to deliver it.
 type Result struct {
 	Status   Status          `json:"status"`
 	Content  string          `json:"content,omitempty"` // empty for most control messages
-	Delivery Delivery        `json:"delivery"`
-	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with DeliveryControl
+	Delivery policy.Delivery `json:"delivery"`
+	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with policy.DeliveryControl
 }
 
 func (r Result) check() error {
 	switch {
 	case r.Status != StatusOK && r.Status != StatusError:
 		return fmt.Errorf("unknown status %q", string(r.Status))
-	case r.Delivery == DeliveryControl && len(r.Control) == 0:
+	case r.Delivery == policy.DeliveryControl && len(r.Control) == 0:
 		return errors.New("no control message")
-	case r.Delivery == DeliveryControl:
+	case r.Delivery == policy.DeliveryControl:
 		return nil
-	case r.Delivery != DeliveryRespond && r.Delivery != DeliverySilent && r.Delivery != DeliverySay:
+	case r.Delivery != policy.DeliveryRespond && r.Delivery != policy.DeliverySilent && r.Delivery != policy.DeliverySay:
 		return fmt.Errorf("unknown delivery %q", string(r.Delivery))
 	case r.Content == "":
 		return errors.New("empty content")
@@ -123,25 +116,15 @@ func (r Result) check() error {
 	return nil
 }
 
-// AfterCall is what happens to a result whose call has ended.
-type AfterCall string
-
-const (
-	AfterCallEvent        AfterCall = ""          // it becomes an undelivered event
-	AfterCallDrop         AfterCall = "drop"      // it is dropped
-	AfterCallOutboundCall AfterCall = "call_back" // the customer is called; if that is impossible, an undelivered event
-	AfterCallNextCall     AfterCall = "next_call" // it is parked, and delivered in the customer's next call
-)
-
-func (a AfterCall) valid() bool {
-	return a == AfterCallEvent || a == AfterCallDrop || a == AfterCallOutboundCall || a == AfterCallNextCall
+var afterCalls = []policy.AfterCall{
+	policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
 }
 
 // Policy is what the record of a job keeps of its tool, for the functions that end
 // the job without knowing the tools.
 type Policy struct {
-	Delivery  Delivery  `json:"delivery,omitempty"` // of a result that has none; empty means DeliveryRespond
-	AfterCall AfterCall `json:"afterCall,omitempty"`
+	Delivery  policy.Delivery  `json:"delivery,omitempty"` // of a result that has none; empty means policy.DeliveryRespond
+	AfterCall policy.AfterCall `json:"afterCall,omitempty"`
 }
 
 // Kind distinguishes the final outcome from the progress lines before it.
@@ -154,15 +137,15 @@ const (
 
 // Outcome is a job's result on its way to the callback function.
 type Outcome struct {
-	Version    int       `json:"version"`
-	JobID      string    `json:"jobId"`
-	ToolCallID string    `json:"toolCallId"`
-	Tool       string    `json:"tool"`
-	Call       Call      `json:"call"`
-	Kind       Kind      `json:"kind"`
-	Result     Result    `json:"result"`
-	Deadline   time.Time `json:"deadline"` // after it, the result is no longer delivered
-	AfterCall  AfterCall `json:"afterCall,omitempty"`
+	Version    int              `json:"version"`
+	JobID      string           `json:"jobId"`
+	ToolCallID string           `json:"toolCallId"`
+	Tool       string           `json:"tool"`
+	Call       Call             `json:"call"`
+	Kind       Kind             `json:"kind"`
+	Result     Result           `json:"result"`
+	Deadline   time.Time        `json:"deadline"` // after it, the result is no longer delivered
+	AfterCall  policy.AfterCall `json:"afterCall,omitempty"`
 	// Sequence counts a job's progress lines, from 1 on. A progress line with 0 is
 	// the hold message.
 	Sequence int `json:"sequence,omitempty"`
@@ -184,7 +167,7 @@ func (o Outcome) All() []Outcome {
 // AddsMessage reports whether the outcome adds a message to the conversation. Such
 // outcomes can be delivered together.
 func (o Outcome) AddsMessage() bool {
-	return o.Kind == KindFinal && (o.Result.Delivery == DeliveryRespond || o.Result.Delivery == DeliverySilent)
+	return o.Kind == KindFinal && (o.Result.Delivery == policy.DeliveryRespond || o.Result.Delivery == policy.DeliverySilent)
 }
 
 // Outcome returns the message that delivers the job's result from its record.
@@ -198,9 +181,9 @@ func (j Job) Outcome(r Record) Outcome {
 // ProgressOutcome returns the message that delivers a progress line: word for word,
 // or silently.
 func (j Job) ProgressOutcome(sequence int, text string, silent bool, deadline time.Time) Outcome {
-	r := Result{Status: StatusOK, Delivery: DeliverySay, Content: text}
+	r := Result{Status: StatusOK, Delivery: policy.DeliverySay, Content: text}
 	if silent {
-		r.Delivery = DeliverySilent
+		r.Delivery = policy.DeliverySilent
 	}
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
@@ -255,10 +238,10 @@ func (o Outcome) check() error {
 		return fmt.Errorf("%w: unknown kind %q of outcome", ErrUnreadable, string(o.Kind))
 	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
 		return fmt.Errorf("%w: the outcome's job id does not match its call", ErrUnreadable)
-	case !o.AfterCall.valid():
+	case !slices.Contains(afterCalls, o.AfterCall):
 		return fmt.Errorf("%w: unknown policy %q after the call", ErrUnreadable, string(o.AfterCall))
 	case o.Sequence < 0,
-		o.Kind == KindProgress && o.Result.Delivery != DeliverySay && o.Result.Delivery != DeliverySilent:
+		o.Kind == KindProgress && o.Result.Delivery != policy.DeliverySay && o.Result.Delivery != policy.DeliverySilent:
 		return fmt.Errorf("%w: a progress line without a sequence, or with the wrong delivery", ErrUnreadable)
 	case o.Deadline.IsZero():
 		return fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)

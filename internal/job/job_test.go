@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -106,16 +107,16 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		result := job.Result{
 			Status: rapid.SampledFrom([]job.Status{job.StatusOK, job.StatusError}).Draw(t, "status"),
 			Delivery: rapid.SampledFrom(
-				[]job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay, job.DeliveryControl},
+				[]policy.Delivery{policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay, policy.DeliveryControl},
 			).Draw(t, "delivery"),
 			Content: "c" + words().Draw(t, "content"),
 		}
-		if result.Delivery == job.DeliveryControl {
+		if result.Delivery == policy.DeliveryControl {
 			result.Control = object().Draw(t, "control")
 		}
 		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
 		r.Policy.AfterCall = rapid.SampledFrom(
-			[]job.AfterCall{job.AfterCallEvent, job.AfterCallDrop, job.AfterCallOutboundCall, job.AfterCallNextCall},
+			[]policy.AfterCall{policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall},
 		).Draw(t, "after the call")
 		want := j.Outcome(r)
 		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
@@ -151,14 +152,14 @@ func TestOutcomeRoundTrip(t *testing.T) {
 
 func TestOutcomeOfARecord(t *testing.T) {
 	j := newJob()
-	result := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"}
+	result := job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "sorry"}
 	r := job.Record{
 		ID: j.ID, Result: &result, Deadline: start,
-		Policy: job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall},
+		Policy: job.Policy{Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallOutboundCall},
 	}
 	want := job.Outcome{
 		Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
-		Kind: job.KindFinal, Result: result, Deadline: start, AfterCall: job.AfterCallOutboundCall,
+		Kind: job.KindFinal, Result: result, Deadline: start, AfterCall: policy.AfterCallOutboundCall,
 	}
 	if diff := cmp.Diff(want, j.Outcome(r)); diff != "" {
 		t.Errorf("the result (-want +got):\n%s", diff)
@@ -169,7 +170,7 @@ func TestOutcomeOfARecord(t *testing.T) {
 	); diff != "" {
 		t.Errorf("the parked result (-want +got):\n%s", diff)
 	}
-	for silent, delivery := range map[bool]job.Delivery{false: job.DeliverySay, true: job.DeliverySilent} {
+	for silent, delivery := range map[bool]policy.Delivery{false: policy.DeliverySay, true: policy.DeliverySilent} {
 		want := job.Outcome{
 			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
 			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"},
@@ -598,7 +599,7 @@ func TestOutcomesTogether(t *testing.T) {
 	outcome := func(call, id string) job.Outcome {
 		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
 		return j.Outcome(
-			job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: id}, Deadline: start},
+			job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: id}, Deadline: start},
 		)
 	}
 	several := outcome("call", "t1")

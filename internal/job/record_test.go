@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -21,8 +22,8 @@ var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 // TestRules tests each rule in each state, at the start. Leases expire two minutes
 // later, and the deadline is an hour later.
 func TestRules(t *testing.T) {
-	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "delivered"}
-	other := job.Result{Status: job.StatusError, Delivery: job.DeliveryRespond, Content: "sorry"}
+	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "delivered"}
+	other := job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: "sorry"}
 	expiry, deadline := start.Add(2*time.Minute), start.Add(time.Hour)
 	stored, later := newJob(), newJob()
 	later.Async = true
@@ -32,7 +33,7 @@ func TestRules(t *testing.T) {
 	add := func(name string, change func(*job.Record)) string {
 		r := job.Record{
 			ID: "c/t", Revision: 7, State: job.StateRunning, Tool: "weather", CallID: "c", Attempt: 2, Owner: "owner",
-			Deadline: deadline, Policy: job.Policy{AfterCall: job.AfterCallDrop}, Reason: "before",
+			Deadline: deadline, Policy: job.Policy{AfterCall: policy.AfterCallDrop}, Reason: "before",
 			Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
 		}
 		change(&r)
@@ -276,7 +277,7 @@ func TestRules(t *testing.T) {
 }
 
 func TestNewRecord(t *testing.T) {
-	terms := job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallOutboundCall}
+	terms := job.Policy{Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallOutboundCall}
 	got := job.NewRecord(newJob(), terms, start.Add(time.Hour), "message", start, time.Minute)
 	want := job.Record{
 		ID: "call/tool-call", State: job.StateRunning, Tool: "weather", CallID: "call", Attempt: 1, Owner: "message",

@@ -3,6 +3,8 @@ package job
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // Reason says why an outcome could not be delivered.
@@ -23,18 +25,18 @@ const (
 // Undelivered is the content of the event for an outcome that could not be delivered
 // in its call. It has no control URL, as that is of no further use.
 type Undelivered struct {
-	JobID          string   `json:"jobId"`
-	ToolCallID     string   `json:"toolCallId"`
-	Tool           string   `json:"tool"`
-	CallID         string   `json:"callId"`
-	OrgID          string   `json:"orgId,omitempty"`
-	AssistantID    string   `json:"assistantId,omitempty"`
-	CustomerNumber string   `json:"customerNumber,omitempty"` // E.164
-	Reason         Reason   `json:"why"`
-	Detail         string   `json:"detail,omitempty"` // for the operator
-	Status         Status   `json:"status"`
-	Delivery       Delivery `json:"delivery"`
-	Content        string   `json:"content,omitempty"`
+	JobID          string          `json:"jobId"`
+	ToolCallID     string          `json:"toolCallId"`
+	Tool           string          `json:"tool"`
+	CallID         string          `json:"callId"`
+	OrgID          string          `json:"orgId,omitempty"`
+	AssistantID    string          `json:"assistantId,omitempty"`
+	CustomerNumber string          `json:"customerNumber,omitempty"` // E.164
+	Reason         Reason          `json:"why"`
+	Detail         string          `json:"detail,omitempty"` // for the operator
+	Status         Status          `json:"status"`
+	Delivery       policy.Delivery `json:"delivery"`
+	Content        string          `json:"content,omitempty"`
 	// Control is the control message that could not be posted, if the delivery is
 	// "control".
 	Control json.RawMessage `json:"control,omitempty"`

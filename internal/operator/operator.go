@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -188,7 +189,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 		why += ": " + reason
 	}
 	r, err = j.cfg.Table.Change(ctx, id, job.Cancel(j.cfg.Now(), job.Result{
-		Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, job.DeliveryRespond), Content: cancelled,
+		Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, policy.DeliveryRespond), Content: cancelled,
 	}, why))
 	switch {
 	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):

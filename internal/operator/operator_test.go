@@ -15,6 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -90,8 +91,8 @@ func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Rec
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),
 	}
-	policy := job.Policy{Delivery: job.DeliverySay, AfterCall: job.AfterCallNextCall}
-	r, err := w.table.Claim(t.Context(), job.NewRecord(j, policy, j.CallEnds, "m1", w.now, time.Minute))
+	p := job.Policy{Delivery: policy.DeliverySay, AfterCall: policy.AfterCallNextCall}
+	r, err := w.table.Claim(t.Context(), job.NewRecord(j, p, j.CallEnds, "m1", w.now, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func (w *world) wait(t *testing.T, callID, toolCallID string) {
 // finish stores the result of a running job.
 func (w *world) finish(t *testing.T, r job.Record) {
 	t.Helper()
-	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: job.DeliveryRespond}
+	result := job.Result{Status: job.StatusOK, Content: "x", Delivery: policy.DeliveryRespond}
 	if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, result, false, "")); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func TestCancel(t *testing.T) {
 		}
 		o, err := job.DecodeOutcome(w.out.sent[0].Body)
 		if err != nil || o.JobID != "c/a" || o.Result.Status != job.StatusError ||
-			o.Result.Delivery != job.DeliverySay || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
+			o.Result.Delivery != policy.DeliverySay || o.Result.Content == "" || strings.Contains(o.Result.Content, "why not") {
 			t.Errorf("%+v, %v", o, err)
 		}
 		r, err := w.table.Load(t.Context(), "c/a")

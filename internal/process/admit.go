@@ -7,6 +7,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // gate decides whether the tool of a claimed job may start.
@@ -109,7 +110,7 @@ func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
 	case join:
 		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier)
 		joined := job.Result{
-			Status: job.StatusOK, Delivery: job.DeliverySilent, Content: joinedRepeat(c.tool.Name, earlier),
+			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name, earlier),
 		}
 		return &ending{result: joined, onlyInCall: true}, nil
 	}
@@ -142,7 +143,7 @@ func (g *gate) supersede(ctx context.Context, c claimed, later string) (*ending,
 	}
 	c.log.InfoContext(ctx, "tool call was replaced by a later one", "later", later)
 	// This is never stored, as the job has ended.
-	return &ending{result: failure(job.DeliverySilent, "A later tool call replaced this one."), reason: reason}, nil
+	return &ending{result: failure(policy.DeliverySilent, "A later tool call replaced this one."), reason: reason}, nil
 }
 
 // checkLimits checks the limits of the call.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // TestSlotOfADeadFunction has a job whose function died. Its slot is free when its lease has run
@@ -151,7 +152,7 @@ func TestRepeat(t *testing.T) {
 						t.Errorf("the first one was stopped at %s", stopped)
 					}
 					for _, o := range w.out.sent {
-						if o.JobID == repeated.ID && joined != (o.Result.Delivery == job.DeliverySilent) {
+						if o.JobID == repeated.ID && joined != (o.Result.Delivery == policy.DeliverySilent) {
 							t.Errorf("the delivery of the second one is %q", o.Result.Delivery)
 						}
 					}

@@ -9,6 +9,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -35,22 +36,22 @@ type ending struct {
 
 // failed returns the ending of a job that failed, with the tool's FailureText.
 func failed(tool *asynctool.Entry, reason string) *ending {
-	return &ending{result: failure(job.Delivery(tool.Delivery), tool.FailureText), reason: reason}
+	return &ending{result: failure(tool.Delivery, tool.FailureText), reason: reason}
 }
 
 // refused returns the ending of a job whose tool was not run. The text is for the assistant.
 func refused(text, reason string) *ending {
-	return &ending{result: failure(job.DeliveryRespond, text), reason: reason, onlyInCall: true}
+	return &ending{result: failure(policy.DeliveryRespond, text), reason: reason, onlyInCall: true}
 }
 
-func failure(delivery job.Delivery, text string) job.Result {
+func failure(delivery policy.Delivery, text string) job.Result {
 	return job.Result{Status: job.StatusError, Delivery: delivery, Content: spoken.Cut(text)}
 }
 
 // finish stores how the job ended, and sends its outcome.
 func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
-	if end.onlyInCall && e.record.Policy.AfterCall != job.AfterCallDrop {
-		e.record.Policy.AfterCall = job.AfterCallEvent
+	if end.onlyInCall && e.record.Policy.AfterCall != policy.AfterCallDrop {
+		e.record.Policy.AfterCall = policy.AfterCallEvent
 	}
 	rule := job.Finish(e.cfg.Now(), end.result, end.exhausted, end.reason)
 	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)

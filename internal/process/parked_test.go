@@ -9,6 +9,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // inCall returns a job of another call of the same customer.
@@ -74,7 +75,7 @@ func TestArrival(t *testing.T) {
 		}
 		deadline := w.start.Add(2*time.Minute + time.Hour)
 		for _, o := range w.out.sent {
-			if !o.Earlier || o.AfterCall != job.AfterCallNextCall || !o.Deadline.Equal(deadline) || o.Call.ID != "call-2" {
+			if !o.Earlier || o.AfterCall != policy.AfterCallNextCall || !o.Deadline.Equal(deadline) || o.Call.ID != "call-2" {
 				t.Errorf("outcome %+v", o)
 			}
 		}

@@ -262,17 +262,17 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 		return e.cfg.Table.Change(ctx, e.job.ID, job.Claim(now, owner, e.lease))
 	}
 	deadline := e.job.CallEnds
-	var policy job.Policy
+	var p job.Policy
 	if e.tool != nil {
-		policy.Delivery = job.Delivery(e.tool.Delivery)
+		p.Delivery = e.tool.Delivery
 		if e.tool.AfterCall != asynctool.Announce {
-			policy.AfterCall = job.AfterCall(e.tool.AfterCall)
+			p.AfterCall = e.tool.AfterCall
 		}
 		if e.tool.Deadline > 0 {
 			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 		}
 	}
-	return e.cfg.Table.Claim(ctx, job.NewRecord(e.job, policy, deadline, owner, now, e.lease))
+	return e.cfg.Table.Claim(ctx, job.NewRecord(e.job, p, deadline, owner, now, e.lease))
 }
 
 // retry makes the queue deliver the message again, after a delay that grows.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // line is a progress line as it was sent.
@@ -18,7 +19,7 @@ type line struct {
 	At       time.Duration
 	Sequence int
 	Text     string
-	Delivery job.Delivery
+	Delivery policy.Delivery
 }
 
 func (w *world) lines() []line {
@@ -42,7 +43,7 @@ func (w *world) wantLines(want ...line) {
 
 func TestProgress(t *testing.T) {
 	at := func(seconds int, sequence int, text string) line {
-		return line{time.Duration(seconds) * time.Second, sequence, text, job.DeliverySay}
+		return line{time.Duration(seconds) * time.Second, sequence, text, policy.DeliverySay}
 	}
 	sleep := func(seconds int) { time.Sleep(time.Duration(seconds) * time.Second) }
 	// lines returns a tool that sends lines, each with a pause after it.
@@ -71,7 +72,7 @@ func TestProgress(t *testing.T) {
 			call.Note(ctx, "a note")
 			sleep(6)
 			return lines(1, "a line")(ctx, call)
-		}, want: []line{{0, 1, "a note", job.DeliverySilent}, at(6, 2, "a line")}, last: "a line"},
+		}, want: []line{{0, 1, "a note", policy.DeliverySilent}, at(6, 2, "a line")}, last: "a line"},
 		"a secret": {tool: lines(1, said), want: []line{at(0, 1, said)}, last: said},
 		"no text":  {tool: lines(1, "")},
 		"long": {
@@ -336,7 +337,7 @@ func TestHold(t *testing.T) {
 				w.wantDelivered(delivery{"call-1", j.ID, "Done."})
 				var want []line
 				if tt.sent {
-					want = []line{{0, 0, text, job.DeliverySay}}
+					want = []line{{0, 0, text, policy.DeliverySay}}
 				}
 				w.wantLines(want...)
 				if tt.sent && w.out.delays[0] != tt.delay {

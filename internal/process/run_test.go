@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -34,7 +35,7 @@ func TestOneAttempt(t *testing.T) {
 	}
 	handoff := func(destination any) asynctool.Action { return asynctool.Handoff{Destination: destination} }
 	controls := func(content, message string) []job.Result {
-		r := result(job.StatusOK, job.DeliveryControl, content)
+		r := result(job.StatusOK, policy.DeliveryControl, content)
 		r[0].Control = json.RawMessage(message)
 		return r
 	}
@@ -54,11 +55,11 @@ func TestOneAttempt(t *testing.T) {
 	}{
 		"text": {run: returns(text, nil), want: responds("It ships tomorrow.")},
 		"the tool's delivery": {
-			tool: say, run: returns(text, nil), want: result(job.StatusOK, job.DeliverySay, "It ships tomorrow."),
+			tool: say, run: returns(text, nil), want: result(job.StatusOK, policy.DeliverySay, "It ships tomorrow."),
 		},
 		"the result's delivery": {
 			tool: say, run: returns(asynctool.Result{Text: " Shipped.\n", Delivery: asynctool.Silent}, nil),
-			want: result(job.StatusOK, job.DeliverySilent, "Shipped."),
+			want: result(job.StatusOK, policy.DeliverySilent, "Shipped."),
 		},
 		"too long": {run: returns(asynctool.Text(long), nil), want: responds(spoken.Cut(long))},
 
@@ -95,7 +96,7 @@ func TestOneAttempt(t *testing.T) {
 		"an error":                 {run: failing(errDown), want: fails(neutral), dead: true},
 		"an error, spoken": {
 			tool: tool{Delivery: asynctool.Say, FailureText: "Not today."}, run: failing(errDown),
-			want: result(job.StatusError, job.DeliverySay, "Not today."), dead: true,
+			want: result(job.StatusError, policy.DeliverySay, "Not today."), dead: true,
 		},
 		"final":                   {run: failing(asynctool.Fail("No such order.", errDown)), want: fails("No such order.")},
 		"final, wrapped":          {run: failing(wrapped(unknown)), want: fails("No such order.")},

@@ -25,6 +25,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -314,17 +315,21 @@ func (w *world) wantDelivered(want ...delivery) {
 	}
 }
 
-func result(status job.Status, delivery job.Delivery, content string) []job.Result {
+func result(status job.Status, delivery policy.Delivery, content string) []job.Result {
 	return []job.Result{{Status: status, Delivery: delivery, Content: content}}
 }
 
 // responds and fails are results that the assistant responds to.
-func responds(content string) []job.Result { return result(job.StatusOK, job.DeliveryRespond, content) }
-func fails(content string) []job.Result    { return result(job.StatusError, job.DeliveryRespond, content) }
+func responds(content string) []job.Result {
+	return result(job.StatusOK, policy.DeliveryRespond, content)
+}
+func fails(content string) []job.Result {
+	return result(job.StatusError, policy.DeliveryRespond, content)
+}
 
 var (
 	done     = responds("Done.")
-	approved = result(job.StatusOK, job.DeliverySay, "It is approved.") // by an external system
+	approved = result(job.StatusOK, policy.DeliverySay, "It is approved.") // by an external system
 )
 
 // neutral is the FailureText of a tool that names none.
@@ -606,7 +611,7 @@ func (w *world) callback(o job.Outcome, gone []string) {
 	case now.After(o.Deadline):
 		note(&w.undelivered)
 		check(w.table.Settle(ctx, record, now, job.StateUndelivered, "too late"))
-	case slices.Contains(gone, o.Call.ID) && o.AfterCall == job.AfterCallNextCall:
+	case slices.Contains(gone, o.Call.ID) && o.AfterCall == policy.AfterCallNextCall:
 		_, err := w.customers.Park(ctx, job.Customer(o.Call), now,
 			job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
 		check(err)

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -103,17 +104,17 @@ func (t Text) render(o job.Outcome) string {
 func (t Text) Message(o job.Outcome) (vapi.ControlMessage, error) {
 	var m vapi.ControlMessage
 	switch {
-	case o.Result.Delivery == job.DeliveryControl:
+	case o.Result.Delivery == policy.DeliveryControl:
 		return vapi.ParseControlMessage(o.Result.Control)
 	// In a later call, the customer would not know what the words are about.
-	case o.Result.Delivery == job.DeliverySay && !o.Earlier:
+	case o.Result.Delivery == policy.DeliverySay && !o.Earlier:
 		m = vapi.Say{Content: Clean(o.Result.Content)}
 	default:
 		text := t.render(o)
 		if o.Kind == job.KindProgress {
 			text = fmt.Sprintf(progress, oneLine(o.Tool), oneLine(o.ToolCallID), Clean(o.Result.Content))
 		}
-		m = vapi.AddMessage{Content: text, Silent: o.Result.Delivery == job.DeliverySilent}
+		m = vapi.AddMessage{Content: text, Silent: o.Result.Delivery == policy.DeliverySilent}
 	}
 	return m, m.Validate()
 }
@@ -121,7 +122,7 @@ func (t Text) Message(o job.Outcome) (vapi.ControlMessage, error) {
 // Chat returns the text that delivers an outcome in a chat. It fails if the outcome is a
 // control message, or if there is nothing to say.
 func (t Text) Chat(o job.Outcome) (string, error) {
-	if o.Result.Delivery == job.DeliveryControl {
+	if o.Result.Delivery == policy.DeliveryControl {
 		return "", errors.New("a chat accepts no control message")
 	}
 	text := t.render(o)

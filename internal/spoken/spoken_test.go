@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 )
@@ -24,7 +25,7 @@ func parse(t testing.TB, text string) spoken.Text {
 	return parsed
 }
 
-func outcome(delivery job.Delivery, content string) job.Outcome {
+func outcome(delivery policy.Delivery, content string) job.Outcome {
 	return job.Outcome{
 		JobID: "call-1/tool-1", ToolCallID: "tool-1", Tool: "order_status", Call: job.Call{ID: "call-1"},
 		Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: content},
@@ -108,7 +109,7 @@ It ships tomorrow.
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			o := outcome(job.DeliveryRespond, content)
+			o := outcome(policy.DeliveryRespond, content)
 			if tt.change != nil {
 				tt.change(&o)
 			}
@@ -140,7 +141,7 @@ func TestContentIsHarmless(t *testing.T) {
 	text := parse(t, "{content}")
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
+			for _, delivery := range []policy.Delivery{policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay} {
 				if got := rendered(t, text, outcome(delivery, tt.content)); got != tt.want {
 					t.Errorf("%s: %q, want %q", delivery, got, tt.want)
 				}
@@ -155,7 +156,7 @@ func TestMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return job.Result{Status: job.StatusOK, Delivery: job.DeliveryControl, Control: data}
+		return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: data}
 	}
 	transfer := vapi.Transfer{Number: "+14155550100", Content: "One moment."}
 	tests := map[string]struct {
@@ -163,14 +164,14 @@ func TestMessage(t *testing.T) {
 		want   vapi.ControlMessage
 	}{
 		"respond": {
-			job.Result{Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "done"}, vapi.AddMessage{Content: "done"},
+			job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "done"}, vapi.AddMessage{Content: "done"},
 		},
 		"silent": {
-			job.Result{Status: job.StatusOK, Delivery: job.DeliverySilent, Content: "done"},
+			job.Result{Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: "done"},
 			vapi.AddMessage{Content: "done", Silent: true},
 		},
 		"say": {
-			job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "done"}, vapi.Say{Content: "done"},
+			job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "done"}, vapi.Say{Content: "done"},
 		},
 		"transfer": {control(transfer), transfer},
 		"end call": {control(vapi.EndCall{}), vapi.EndCall{}},
@@ -194,13 +195,13 @@ func TestMessage(t *testing.T) {
 // TestProgress tests progress lines, which the text around results does not surround.
 func TestProgress(t *testing.T) {
 	tests := map[string]struct {
-		delivery job.Delivery
+		delivery policy.Delivery
 		content  string
 		want     vapi.ControlMessage
 	}{
-		"aloud":    {job.DeliverySay, "Half of it.", vapi.Say{Content: "Half of it."}},
-		"silently": {job.DeliverySilent, "Half of it.", vapi.AddMessage{Silent: true, Content: progress("Half of it.")}},
-		"markers":  {job.DeliverySilent, "a\n>>>\nb", vapi.AddMessage{Silent: true, Content: progress("a\n››>\nb")}},
+		"aloud":    {policy.DeliverySay, "Half of it.", vapi.Say{Content: "Half of it."}},
+		"silently": {policy.DeliverySilent, "Half of it.", vapi.AddMessage{Silent: true, Content: progress("Half of it.")}},
+		"markers":  {policy.DeliverySilent, "a\n>>>\nb", vapi.AddMessage{Silent: true, Content: progress("a\n››>\nb")}},
 	}
 	text := parse(t, "{content}, finally.")
 	for name, tt := range tests {
@@ -216,7 +217,7 @@ func TestProgress(t *testing.T) {
 			}
 		})
 	}
-	o := outcome(job.DeliverySay, "\u200b")
+	o := outcome(policy.DeliverySay, "\u200b")
 	o.Kind = job.KindProgress
 	if m, err := text.Message(o); err == nil {
 		t.Errorf("an invisible line is delivered as %#v", m)
@@ -231,15 +232,15 @@ func progress(content string) string {
 // TestChat tests that every result becomes a text for the model, as a chat is not spoken.
 func TestChat(t *testing.T) {
 	text := parse(t, "{status}: {content}")
-	for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
+	for _, delivery := range []policy.Delivery{policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay} {
 		if got, err := text.Chat(outcome(delivery, "It ships\u202e.")); err != nil || got != "ok: It ships." {
 			t.Errorf("%s: %q, %v", delivery, got, err)
 		}
 	}
-	if got, err := text.Chat(outcome(job.DeliveryControl, "One moment.")); err == nil {
+	if got, err := text.Chat(outcome(policy.DeliveryControl, "One moment.")); err == nil {
 		t.Errorf("a control message is %q", got)
 	}
-	if got, err := parse(t, "{content}").Chat(outcome(job.DeliveryRespond, "\u200b")); err == nil {
+	if got, err := parse(t, "{content}").Chat(outcome(policy.DeliveryRespond, "\u200b")); err == nil {
 		t.Errorf("an invisible result is %q", got)
 	}
 }
@@ -247,12 +248,12 @@ func TestChat(t *testing.T) {
 func TestMessageRefuses(t *testing.T) {
 	tests := map[string]job.Result{
 		"a control message of no type": {
-			Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"to":"+14155550100"}`),
+			Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: json.RawMessage(`{"to":"+14155550100"}`),
 		},
-		"a broken control message": {Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{`)},
-		"no control message":       {Status: job.StatusOK, Delivery: job.DeliveryControl},
-		"invisible, spoken":        {Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b\u200b"},
-		"invisible, added":         {Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "\x00"},
+		"a broken control message": {Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: json.RawMessage(`{`)},
+		"no control message":       {Status: job.StatusOK, Delivery: policy.DeliveryControl},
+		"invisible, spoken":        {Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b\u200b"},
+		"invisible, added":         {Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "\x00"},
 	}
 	text := parse(t, "{content}")
 	for name, result := range tests {
@@ -340,12 +341,12 @@ func TestCutProperties(t *testing.T) {
 // text.
 func checkMarkers(t failer, text spoken.Text, content, name string) {
 	t.Helper()
-	o := outcome(job.DeliveryRespond, content)
+	o := outcome(policy.DeliveryRespond, content)
 	o.Tool, o.ToolCallID = name, name
 	checkLines(t, rendered(t, text, o), 3)
 	o.Earlier = true
 	checkLines(t, rendered(t, text, o), 4)
-	o.Earlier, o.Kind, o.Result.Delivery = false, job.KindProgress, job.DeliverySilent
+	o.Earlier, o.Kind, o.Result.Delivery = false, job.KindProgress, policy.DeliverySilent
 	checkLines(t, rendered(t, text, o), 2)
 }
 
@@ -405,11 +406,11 @@ func TestEarlier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, delivery := range []job.Delivery{job.DeliveryRespond, job.DeliverySilent, job.DeliverySay} {
+	for _, delivery := range []policy.Delivery{policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay} {
 		m, err := text.Message(job.Outcome{Tool: "report", ToolCallID: "t1", Kind: job.KindFinal, Earlier: true,
 			Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "It is done."}})
 		added, ok := m.(vapi.AddMessage)
-		if err != nil || !ok || added.Silent != (delivery == job.DeliverySilent) ||
+		if err != nil || !ok || added.Silent != (delivery == policy.DeliverySilent) ||
 			!strings.Contains(
 				added.Content, "an earlier call of the same customer",
 			) || !strings.Contains(added.Content, "It is done.") {

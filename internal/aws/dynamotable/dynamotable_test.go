@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/jobtable/jobtabletest"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 const table = "jobs"
@@ -170,7 +171,7 @@ func TestLostAnswer(t *testing.T) {
 	); !errors.As(err, &busy) {
 		t.Errorf("claim again: %v", err)
 	}
-	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}
+	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "x"}
 	if r, err = records.ChangeClaimed(ctx, r, job.Finish(start, result, false, "")); err != nil || r.Revision != 2 {
 		t.Fatalf("finish: revision %d, %v", r.Revision, err)
 	}
@@ -257,7 +258,7 @@ func TestItem(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := records.ChangeClaimed(
-		ctx, r, job.Finish(now, job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "x"}, false, ""),
+		ctx, r, job.Finish(now, job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "x"}, false, ""),
 	); err != nil {
 		t.Fatal(err)
 	}

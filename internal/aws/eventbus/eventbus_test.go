@@ -16,6 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/aws/eventbus"
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // answering returns a bus whose service answers like that, and stores the request in asked.
@@ -49,7 +50,7 @@ var undelivered = job.Undelivered{
 	JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", CallID: "call", OrgID: "org",
 	AssistantID:    "assistant",
 	CustomerNumber: "+4930123456", Reason: job.ReasonCallGone, Detail: "404", Status: job.StatusOK,
-	Delivery: job.DeliveryRespond,
+	Delivery: policy.DeliveryRespond,
 	Content:  "<b>Grüße</b> & \"日本\"\n", At: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC),
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -144,7 +145,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := job.Result{
-		Status: job.StatusOK, Delivery: job.DeliveryRespond,
+		Status: job.StatusOK, Delivery: policy.DeliveryRespond,
 		Content: "Your report: \u202e<b>Grüße</b>\x00 " + strings.Repeat("日本 ", 4000),
 	}
 	answers := func(verdict vapiclient.Verdict, status int) post {
@@ -154,8 +155,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 			}
 		}
 	}
-	after := func(policy job.AfterCall) func(*job.Outcome) {
-		return func(o *job.Outcome) { o.AfterCall = policy }
+	after := func(after policy.AfterCall) func(*job.Outcome) {
+		return func(o *job.Outcome) { o.AfterCall = after }
 	}
 	seen := make(map[string]bool)
 	for name, row := range map[string]struct {
@@ -179,22 +180,22 @@ func TestSchemaFitsEvents(t *testing.T) {
 		"no message": {
 			why: job.ReasonUnspeakable,
 			result: job.Result{
-				Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`),
+				Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: json.RawMessage(`{"type":"dance"}`),
 			},
 		},
 		"table": {why: job.ReasonUnclaimed, result: text, receives: callback.MaxPosts + 1, broken: true},
 		"called?": {
 			why: job.ReasonOutboundCallUnconfirmed, post: answers(vapiclient.Gone, 404),
 			call: call{Verdict: vapiclient.Unknown, Err: errors.New("no answer")}, result: text,
-			change: after(job.AfterCallOutboundCall),
+			change: after(policy.AfterCallOutboundCall),
 		},
 		"not called": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
 			call:   call{Verdict: vapiclient.Refused, Err: errors.New("403")},
-			result: text, change: after(job.AfterCallOutboundCall),
+			result: text, change: after(policy.AfterCallOutboundCall),
 		},
 		"not kept": {
-			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(job.AfterCallNextCall),
+			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(policy.AfterCallNextCall),
 		},
 		"a chat": {
 			why: job.ReasonNoControlURL, result: text,
@@ -202,19 +203,19 @@ func TestSchemaFitsEvents(t *testing.T) {
 		},
 		"a failure": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
-			result: job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"},
+			result: job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "sorry"},
 		},
 		"a transfer": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
 			result: job.Result{
-				Status: job.StatusOK, Delivery: job.DeliveryControl, Content: "One moment.",
+				Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: "One moment.",
 				Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+15550100100"}}`),
 			},
 		},
 		"an action": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
 			result: job.Result{
-				Status: job.StatusOK, Delivery: job.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`),
+				Status: job.StatusOK, Delivery: policy.DeliveryControl, Control: json.RawMessage(`{"type":"end-call"}`),
 			},
 		},
 		"a web call": {
@@ -222,12 +223,12 @@ func TestSchemaFitsEvents(t *testing.T) {
 			change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" },
 		},
 		"invisible": {
-			why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "\u200b"},
+			why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"},
 		},
 		"a huge call": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
 			result: job.Result{
-				Status: job.StatusOK, Delivery: job.DeliveryControl,
+				Status: job.StatusOK, Delivery: policy.DeliveryControl,
 				Control: json.RawMessage(
 					`{"type":"handoff","destination":{"type":"assistant","x":"` + strings.Repeat("x", 500<<10) + `"}}`,
 				),

@@ -14,13 +14,14 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 func testLife(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	ctx, table := t.Context(), newTable(open(t))
 	r := must(t)(table.claim(ctx, "message"))
 	want := job.Record{
-		ID: table.job.ID, Revision: 1, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: policy,
+		ID: table.job.ID, Revision: 1, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: toolPolicy,
 		Attempt: 1, Owner: "message", LeaseExpiry: start.Add(lease), Deadline: deadline, Created: start, Updated: start,
 	}
 	same(t, "claimed", want, r)
@@ -71,7 +72,7 @@ func testClaimTwice(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	table.pass(1)
 	again := job.NewRecord(table.job, job.Policy{}, deadline.Add(time.Hour), "second", table.now(), 2*lease)
 	same(t, "claimed again", job.Record{
-		ID: table.job.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: policy,
+		ID: table.job.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: toolPolicy,
 		Attempt: 2, Owner: "second", LeaseExpiry: table.now().Add(2 * lease),
 		Deadline: deadline, Created: start, Updated: table.now(),
 	}, must(t)(table.Claim(ctx, again)))
@@ -113,7 +114,7 @@ func testLostLease(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	slow := must(t)(table.claim(ctx, "slow"))
 	table.pass(lease)
 	fast := must(t)(table.claim(ctx, "fast"))
-	slowResult := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: "slow"}
+	slowResult := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "slow"}
 	finish := job.Finish(table.now(), slowResult, false, "")
 	fails(t, "finish after another claim", errorOf(table.ChangeClaimed(ctx, slow, finish)), jobtable.ErrChanged)
 	release := job.Release(table.now(), 0, false, "slow")
@@ -144,15 +145,15 @@ func testResults(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	}{
 		"text": {result: result},
 		"failure": {
-			result:    job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "sorry"},
+			result:    job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "sorry"},
 			exhausted: true, reason: "the shop is closed",
 		},
 		"control": {result: job.Result{
-			Status: job.StatusOK, Delivery: job.DeliveryControl,
+			Status: job.StatusOK, Delivery: policy.DeliveryControl,
 			Control: json.RawMessage(`{"type":"end-call","n":12345678901234567890}`),
 		}},
 		"very long": {result: job.Result{
-			Status: job.StatusOK, Delivery: job.DeliverySilent, Content: strings.Repeat("ä long story ", 10_000),
+			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: strings.Repeat("ä long story ", 10_000),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -218,7 +219,7 @@ func testNotFound(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	ctx, table := t.Context(), newTable(open(t))
 	fails(t, "claim the delivery", errorOf(table.claimDelivery(ctx)), jobtable.ErrNotFound)
 	fails(t, "load", errorOf(table.Load(ctx, table.job.ID)), jobtable.ErrNotFound)
-	ghost := job.NewRecord(table.job, policy, deadline, "m", start, lease)
+	ghost := job.NewRecord(table.job, toolPolicy, deadline, "m", start, lease)
 	ghost.Revision = 1
 	release := job.Release(table.now(), 0, false, "")
 	fails(t, "release", errorOf(table.ChangeClaimed(ctx, ghost, release)), jobtable.ErrNotFound)
@@ -336,7 +337,7 @@ func testWait(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	fails(t, "woken after the completion", err, job.ErrFinished)
 	same(t, "woken after the completion", done, again)
 	again, err = table.Change(ctx, j.ID, job.Complete(table.now(), job.Result{
-		Status: job.StatusError, Delivery: job.DeliverySay, Content: "second",
+		Status: job.StatusError, Delivery: policy.DeliverySay, Content: "second",
 	}))
 	fails(t, "completed twice", err, job.ErrFinished)
 	same(t, "completed twice", done, again)
@@ -349,7 +350,7 @@ func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		job.Finish(start, result, false, ""), job.Release(start, 0, false, "failed"),
 		job.Suspend(start, newJob("call"), start, false, nil), job.StoreJob(start, newJob("call")),
 	}
-	byOthers := job.Result{Status: job.StatusError, Delivery: job.DeliverySay, Content: "ended by others"}
+	byOthers := job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "ended by others"}
 	change := func(rules ...job.Rule) func(context.Context, table) error {
 		return func(ctx context.Context, table table) error {
 			for _, rule := range rules {
@@ -462,7 +463,7 @@ func testEnds(t *testing.T, open func(*testing.T) jobtable.Stores) {
 				won := ""
 				for i, err := range atOnce(len(ends), func(i int) error {
 					return ends[i](ctx, table, job.Result{
-						Status: job.StatusOK, Delivery: job.DeliverySay, Content: fmt.Sprint("end ", i),
+						Status: job.StatusOK, Delivery: policy.DeliverySay, Content: fmt.Sprint("end ", i),
 					})
 				}) {
 					content := fmt.Sprint("end ", i)

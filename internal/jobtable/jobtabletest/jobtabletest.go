@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // Run tests the stores that open returns. Each of them is new and empty.
@@ -50,11 +51,11 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 const lease = time.Minute
 
 var (
-	start    = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
-	deadline = start.Add(time.Hour)
-	policy   = job.Policy{Delivery: job.DeliverySilent, AfterCall: job.AfterCallNextCall}
-	result   = job.Result{
-		Status: job.StatusOK, Delivery: job.DeliveryRespond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n",
+	start      = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
+	deadline   = start.Add(time.Hour)
+	toolPolicy = job.Policy{Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallNextCall}
+	result     = job.Result{
+		Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n",
 	}
 )
 
@@ -90,7 +91,7 @@ func newTable(s jobtable.Stores) table {
 
 // claim claims the table's job.
 func (t table) claim(ctx context.Context, owner string) (job.Record, error) {
-	return t.Claim(ctx, job.NewRecord(t.job, policy, deadline, owner, t.now(), lease))
+	return t.Claim(ctx, job.NewRecord(t.job, toolPolicy, deadline, owner, t.now(), lease))
 }
 
 // claimDelivery claims the delivery of the table's job.
@@ -136,7 +137,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	s := open(t)
 	testStore(t, s, job.Record{
 		ID: "a/b", State: job.StateDone, Tool: "weather", Attempt: 3, Owner: "message", LeaseExpiry: start.Add(time.Second),
-		Result: &result, Deadline: deadline, Policy: policy, Exhausted: true, Reason: "because", Created: start,
+		Result: &result, Deadline: deadline, Policy: toolPolicy, Exhausted: true, Reason: "because", Created: start,
 		Updated: start.Add(1), CallID: "a", StoredJob: &job.Job{
 			Version: 1, ID: "a/b", ToolCallID: "b", Tool: "weather", Arguments: json.RawMessage(`{"city":"Riga"}`),
 			Refusal: "no", Async: true, ReceivedAt: start, CallEnds: deadline, Call: job.Call{

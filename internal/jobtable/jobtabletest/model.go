@@ -15,6 +15,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // rules lists the events that can happen to a job, and the job's state afterwards, by
@@ -229,7 +230,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 	wait := time.Duration(rapid.SampledFrom([]int{0, 1, 60, 300}).Draw(w.T, "wait")) * time.Second
 	flag := rapid.Bool().Draw(w.T, "flag")
 	text := fmt.Sprintf("%s at change %d", event, m.revision)
-	result := job.Result{Status: job.StatusOK, Delivery: job.DeliverySay, Content: text}
+	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: text}
 
 	var do func() (job.Record, error)
 	var then func(r job.Record) // changes the model beside its state, if the event succeeds
@@ -251,7 +252,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return w.table.Change(ctx, id, job.Claim(now, owner, lease))
 			}
 			// The deadline of the first claim counts.
-			return w.table.Claim(ctx, job.NewRecord(m.job, policy, m.deadline.Add(time.Duration(m.revision)), owner, now, lease))
+			return w.table.Claim(ctx, job.NewRecord(m.job, toolPolicy, m.deadline.Add(time.Duration(m.revision)), owner, now, lease))
 		}
 		then = func(r job.Record) {
 			if m.state == "" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 )
@@ -218,7 +219,7 @@ func (c *Config) suspension(l asynctool.Later) (*Suspension, error) {
 func convert(r asynctool.Result) (job.Result, error) {
 	if r.Action == nil {
 		return job.Result{
-			Status: job.StatusOK, Delivery: job.Delivery(r.Delivery), Content: spoken.Cut(r.Text),
+			Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text),
 		}, nil
 	}
 	text := spoken.Clean(r.Text)
@@ -247,7 +248,7 @@ func convert(r asynctool.Result) (job.Result, error) {
 		return job.Result{}, fmt.Errorf("the result's action: %w", err)
 	}
 	return job.Result{
-		Status: job.StatusOK, Delivery: job.DeliveryControl, Content: text, Control: control,
+		Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: text, Control: control,
 	}, nil
 }
 

@@ -2,11 +2,12 @@ package ringback
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
@@ -17,13 +18,13 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// Amazon SQS does not say whether a message's age has the delay in it that the
-// message was sent with. Both of these leave room for the longest: an alarm that
-// comes later is better than one that goes off for nothing.
+// AWS does not document whether the age of an SQS message includes the delay that
+// it was sent with. Both ages below include the longest delay, because a late alarm
+// is better than a false one.
 
-// oldestResult is how old a result may become before an operator is told:
-// posting one takes less than a second, and a few retries less than two minutes.
-// The line that a tool takes longer is sent with a delay.
+// oldestResult returns the age of a result that raises an alarm. Posting a result
+// takes less than a second, and a few retries take less than two minutes. A hold
+// message is sent with a delay.
 func oldestResult(tools *asynctool.Set) time.Duration {
 	var hold time.Duration
 	for _, e := range tools.Entries() {
@@ -32,9 +33,9 @@ func oldestResult(tools *asynctool.Set) time.Duration {
 	return hold + 2*time.Minute
 }
 
-// oldestJob is how long a job may take with all its attempts when nothing is
-// wrong but the tool, and a minute more. What wakes a waiting job soon is sent
-// with a delay, and any tool may wait.
+// oldestJob returns the age of a job that raises an alarm: a minute more than the
+// slowest tool needs with all its attempts. Any tool may suspend its job, and a
+// wake-up that is due soon is sent with a delay.
 func oldestJob(tools *asynctool.Set) time.Duration {
 	var slowest time.Duration
 	for _, e := range tools.Entries() {
@@ -43,15 +44,15 @@ func oldestJob(tools *asynctool.Set) time.Duration {
 	return queue.MaxDelay + slowest + time.Minute
 }
 
-// metrics counts what only the log tells. The namespace is the deployment's
-// own: metric filters of two deployments must not add up.
+// metrics counts what only the log contains. The namespace belongs to this
+// deployment, so that the metric filters of two deployments do not add up.
 func (r *Ringback) metrics() {
-	namespace := jsii.String("Ringback/" + r.name)
 	count := func(name, message string) awscloudwatch.Metric {
 		return awslogs.NewMetricFilter(r.Construct, jsii.String(name), &awslogs.MetricFilterProps{
-			LogGroup:        r.callbackLogs,
-			FilterPattern:   awslogs.FilterPattern_StringValue(jsii.String("$.message"), jsii.String("="), jsii.String(message)),
-			MetricNamespace: namespace,
+			LogGroup: r.callbackLogs,
+			FilterPattern: awslogs.FilterPattern_StringValue(
+				jsii.String("$.message"), jsii.String("="), jsii.String(message)),
+			MetricNamespace: jsii.String("Ringback/" + r.name),
 			MetricName:      jsii.String(name),
 		}).Metric(&awscloudwatch.MetricOptions{Statistic: jsii.String("Sum")})
 	}
@@ -60,42 +61,67 @@ func (r *Ringback) metrics() {
 }
 
 func (r *Ringback) alarms() {
-	r.AlarmTopic = r.topic("Alarm", r.props.AlarmTopic, r.props.AlarmEmail, "Ringback's alarms", "cloudwatch.amazonaws.com")
+	r.AlarmTopic = r.topic("Alarm", r.props.AlarmTopic, r.props.AlarmEmail,
+		"Ringback's alarms", "cloudwatch.amazonaws.com")
 
-	minute := awscdk.Duration_Minutes(jsii.Number(1))
-	sum := &awscloudwatch.MetricOptions{Period: minute, Statistic: jsii.String("Sum")}
 	r.alarm("JobsDeadLetters", waiting(r.JobsDLQ), 0,
-		"A tool failed on every attempt. The caller was told so; the job is kept in the dead-letter queue of the jobs for 14 days. Find the cause in the process function's log, then move the job back to its queue or delete it.")
+		"A tool failed on every attempt, and the caller heard so.",
+		"The job stays in the dead-letter queue of the jobs for 14 days.",
+		"Find the cause in the process function's log, then move the job back to its queue or delete it.")
 	r.alarm("ResultsDeadLetters", waiting(r.ResultsDLQ), 0,
-		"A result could neither be delivered nor announced as undelivered, or could not be read. It is kept in the dead-letter queue of the results for 14 days. Find the cause in the callback function's log, then move it back to its queue.")
-	r.alarm("OldestJob", age(r.Jobs), r.oldestJob.Seconds(),
-		fmt.Sprintf("The oldest job has waited for longer than %s, which is more than the slowest tool may need with all its attempts, and more than a job waits in the queue to be woken. Callers are waiting: look for throttled or failing process functions, or raise the process concurrency.", r.oldestJob))
-	r.alarm("OldestResult", age(r.Results), r.oldestResult.Seconds(),
-		fmt.Sprintf("The oldest result has waited for longer than %s. Callers are waiting although their results are there: look into the callback function's log for what the control URLs answer.", r.oldestResult))
-	r.alarm("Undelivered", r.lostRate.With(sum), 0,
-		"A result could not be told in its call, mostly because the call had ended. It was announced on the event bus as undelivered; make sure that somebody tells the customer in another way.")
-	r.alarm("WakesDropped", r.Schedules.MetricDropped(sum), 0,
-		"EventBridge Scheduler gave up waking a job that waits. What would have woken it is in the dead-letter queue of the jobs if that could be reached; move it back to its queue. Otherwise the permissions of the schedules' role, or the key of the queues, say why not.")
-	r.alarm("CallbackErrors", r.Callback.MetricErrors(sum), 0,
-		"The callback function crashed or ran out of time. The results come back by themselves and are tried again; find the cause in its log.")
-	r.alarm("ProcessErrors", r.Process.MetricErrors(sum), 0,
-		"The process function crashed, ran out of memory or out of time while tools ran. Each of its jobs lost an attempt; find the tool in its log.")
-	r.alarm("AckErrors", r.Ack.MetricErrors(sum), 0,
-		"The ack function crashed or ran out of time. Vapi got no answer and the caller no result; find the cause in its log.")
-	r.alarm("Webhook5xx", r.API.MetricServerError(sum), 0,
-		"Vapi's webhook was answered with a server error: its tool calls are lost unless a backoffPlan has Vapi send them again. The access log and the ack function's log say why, most often an unreadable webhook secret or a queue that cannot be reached.")
-	r.alarm("AckThrottles", r.Ack.MetricThrottles(sum), 0,
-		"Lambda refused to start the ack function because the account's concurrent executions are used up. Webhooks are lost: have the account's limit raised, or lower the process concurrency.")
-	r.alarm("ProcessThrottles", r.Process.MetricThrottles(sum), 0,
-		"Lambda refused to start the process function because the account's concurrent executions are used up. Tools start late: have the account's limit raised, or lower the concurrency of what else runs in the account.")
-	r.alarm("CallbackThrottles", r.Callback.MetricThrottles(sum), 0,
-		"Lambda refused to start the callback function because the account's concurrent executions are used up. Results are told late: have the account's limit raised, or lower the process concurrency.")
+		"A result could not be read, or could be neither delivered nor published as an undelivered event.",
+		"It stays in the dead-letter queue of the results for 14 days.",
+		"Find the cause in the callback function's log, then move the result back to its queue.")
+	oldest := oldestJob(r.tools)
+	r.alarm("OldestJob", age(r.Jobs), oldest.Seconds(),
+		fmt.Sprintf("The oldest job has waited for longer than %s.", oldest),
+		"The slowest tool with all its attempts takes less, and so does the longest delay of a wake-up.",
+		"Callers are waiting.",
+		"Look for throttled or failing process functions, or raise the process concurrency.")
+	oldest = oldestResult(r.tools)
+	r.alarm("OldestResult", age(r.Results), oldest.Seconds(),
+		fmt.Sprintf("The oldest result has waited for longer than %s.", oldest),
+		"Callers are waiting although their results are ready.",
+		"Look in the callback function's log for the answers of the control URLs.")
+	r.alarm("Undelivered", r.lostRate.With(total()), 0,
+		"A result could not be delivered in its call, in most cases because the call had ended.",
+		"It was published on the event bus as an undelivered event.",
+		"Make sure that the customer gets it in another way.")
+	r.alarm("WakesDropped", r.Schedules.MetricDropped(total()), 0,
+		"EventBridge Scheduler gave up on waking a suspended job.",
+		"If the wake-up is in the dead-letter queue of the jobs, move it back to the jobs queue.",
+		"Otherwise Scheduler could not reach that queue either:",
+		"check the permissions of the schedules' role and the key of the queues.")
+	r.alarm("CallbackErrors", r.Callback.MetricErrors(total()), 0,
+		"The callback function crashed or timed out.",
+		"Its results return to their queue and are tried again. Find the cause in the function's log.")
+	r.alarm("ProcessErrors", r.Process.MetricErrors(total()), 0,
+		"The process function crashed, ran out of memory or timed out while tools ran.",
+		"Each of its jobs lost an attempt. Find the tool in the function's log.")
+	r.alarm("AckErrors", r.Ack.MetricErrors(total()), 0,
+		"The ack function crashed or timed out. Vapi got no answer, and the caller got no result.",
+		"Find the cause in the function's log.")
+	r.alarm("Webhook5xx", r.API.MetricServerError(total()), 0,
+		"Vapi's webhook was answered with a server error.",
+		"Its tool calls are lost unless a backoffPlan makes Vapi send them again.",
+		"Find the cause in the access log and in the ack function's log.",
+		"The most frequent causes are an unreadable webhook secret and an unreachable queue.")
+	throttles := func(id, name string, f awslambda.Function, whatToDo string) {
+		r.alarm(id+"Throttles", f.MetricThrottles(total()), 0, "Lambda refused to start the "+name+" function",
+			"because the account's concurrent executions are used up.", whatToDo)
+	}
+	throttles("Ack", "ack", r.Ack,
+		"Webhooks are lost. Request a higher limit for the account, or lower the process concurrency.")
+	throttles("Process", "process", r.Process, "Tools start late. Request a higher limit for the account, "+
+		"or lower the concurrency of the account's other functions.")
+	throttles("Callback", "callback", r.Callback,
+		"Results are delivered late. Request a higher limit for the account, or lower the process concurrency.")
 }
 
-// alarm makes an alarm that goes off when the metric is above the threshold.
-func (r *Ringback) alarm(id string, metric awscloudwatch.IMetric, threshold float64, description string) {
+// alarm creates an alarm for a metric above the threshold.
+func (r *Ringback) alarm(id string, metric awscloudwatch.IMetric, threshold float64, description ...string) {
 	alarm := awscloudwatch.NewAlarm(r.Construct, jsii.String(id+"Alarm"), &awscloudwatch.AlarmProps{
-		AlarmDescription:   jsii.String(description),
+		AlarmDescription:   jsii.String(strings.Join(description, " ")),
 		Metric:             metric,
 		Threshold:          jsii.Number(threshold),
 		ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD,
@@ -111,13 +137,9 @@ func (r *Ringback) alarm(id string, metric awscloudwatch.IMetric, threshold floa
 }
 
 func waiting(q awssqs.Queue) awscloudwatch.Metric {
-	return q.MetricApproximateNumberOfMessagesVisible(&awscloudwatch.MetricOptions{
-		Period: awscdk.Duration_Minutes(jsii.Number(1)), Statistic: jsii.String("Maximum"),
-	})
+	return q.MetricApproximateNumberOfMessagesVisible(statistic("Maximum"))
 }
 
 func age(q awssqs.Queue) awscloudwatch.Metric {
-	return q.MetricApproximateAgeOfOldestMessage(&awscloudwatch.MetricOptions{
-		Period: awscdk.Duration_Minutes(jsii.Number(1)), Statistic: jsii.String("Maximum"),
-	})
+	return q.MetricApproximateAgeOfOldestMessage(statistic("Maximum"))
 }

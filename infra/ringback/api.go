@@ -2,6 +2,7 @@ package ringback
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigateway"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
@@ -13,19 +14,19 @@ import (
 )
 
 const (
-	// WebhookPath is where Vapi posts its webhooks to.
+	// WebhookPath is the path that receives Vapi's webhooks.
 	WebhookPath = deployment.WebhookPath
-	// CompletionPath, and a job's token after it, is where whoever a job
-	// waits for posts its result to.
+	// CompletionPath, followed by a job's completion token, is the path to
+	// which an external system posts the job's result.
 	CompletionPath = deployment.CompletionPath
 )
 
-// api makes the HTTP API. The functions know its address, so that its routes,
-// which know a function, come later.
+// api creates the HTTP API without its routes. The functions need the API's
+// address, and the routes need a function: see routes.
 func (r *Ringback) api() {
 	r.API = awsapigatewayv2.NewHttpApi(r.Construct, jsii.String("Api"), &awsapigatewayv2.HttpApiProps{
 		ApiName:            jsii.String(r.name),
-		Description:        jsii.String("Takes Vapi's webhooks, and the results of jobs that wait for somebody outside."),
+		Description:        jsii.String("Receives Vapi's webhooks, and the results that external systems post."),
 		CreateDefaultStage: jsii.Bool(false),
 	})
 	awsapigatewayv2.NewHttpStage(r.Construct, jsii.String("Stage"), &awsapigatewayv2.HttpStageProps{
@@ -46,27 +47,30 @@ func (r *Ringback) api() {
 	r.CompletionURL = *r.API.ApiEndpoint() + CompletionPath
 }
 
-// routes makes the API's two routes, both to the ack function.
+// routes creates the API's two routes, both to the ack function.
 func (r *Ringback) routes() {
 	ack := awsapigatewayv2integrations.NewHttpLambdaIntegration(jsii.String("Ack"), r.Ack,
 		&awsapigatewayv2integrations.HttpLambdaIntegrationProps{
-			// A little longer than the function's, whose end is the
-			// better error.
-			Timeout: seconds(ackTimeout + 1e9),
+			// The function's own timeout is the better error, so it comes first.
+			Timeout: seconds(ackTimeout + time.Second),
 		})
 	route := func(path string) *awsapigatewayv2.AddRoutesOptions {
 		return &awsapigatewayv2.AddRoutesOptions{
-			Path: jsii.String(path), Methods: &[]awsapigatewayv2.HttpMethod{awsapigatewayv2.HttpMethod_POST}, Integration: ack,
+			Path:        jsii.String(path),
+			Methods:     &[]awsapigatewayv2.HttpMethod{awsapigatewayv2.HttpMethod_POST},
+			Integration: ack,
 		}
 	}
 	webhook := route(WebhookPath)
 	if jwt := r.props.JWT; jwt != nil {
-		webhook.Authorizer = awsapigatewayv2authorizers.NewHttpJwtAuthorizer(jsii.String("Jwt"), jsii.String(jwt.Issuer),
-			&awsapigatewayv2authorizers.HttpJwtAuthorizerProps{JwtAudience: jsii.Strings(jwt.Audience...)})
+		webhook.Authorizer = awsapigatewayv2authorizers.NewHttpJwtAuthorizer(
+			jsii.String("Jwt"), jsii.String(jwt.Issuer),
+			&awsapigatewayv2authorizers.HttpJwtAuthorizerProps{JwtAudience: jsii.Strings(jwt.Audience...)},
+		)
 	}
 	r.API.AddRoutes(webhook)
-	// No authorizer: who completes a job has no token but the one in the path,
-	// which the ack function checks.
+	// No authorizer: the only token of an external completion is the one in the
+	// path, which the ack function verifies.
 	r.API.AddRoutes(route(CompletionPath + "{token}"))
 }
 
@@ -79,8 +83,8 @@ type accessLog struct {
 func (a *accessLog) Destination() awsapigatewayv2.IAccessLogDestination { return a.destination }
 func (a *accessLog) Format() awsapigateway.AccessLogFormat              { return a.format }
 
-// accessLogFormat names no header, no query and no part of the path that a
-// sender chooses: a secret could be in each of them.
+// accessLogFormat contains no header, no query and no part of the path that a
+// sender chooses, because each of them could contain a secret.
 func accessLogFormat() string {
 	format, err := json.Marshal(map[string]string{
 		"time":               "$context.requestTime",
@@ -97,7 +101,7 @@ func accessLogFormat() string {
 		"authorizerError":    "$context.authorizer.error",
 	})
 	if err != nil {
-		panic(err) // strings alone
+		panic(err) // impossible: only strings
 	}
 	return string(format)
 }

@@ -12,22 +12,23 @@ import (
 
 var functionNames = []string{"ack", "process", "callback"}
 
-// build builds the three functions and gives the folder they are in. It lies
-// beside the cloud assembly, for which the CDK CLI keeps a folder anyway.
-func build(r *Ringback) (string, error) {
+// build builds the three functions and returns their folder. The folder is part of
+// the cloud assembly's, which the CDK CLI manages anyway.
+func (r *Ringback) build() (string, error) {
 	goarch := "arm64"
 	if *r.props.Architecture.Name() == *awslambda.Architecture_X86_64().Name() {
 		goarch = "amd64"
 	}
 	folder := filepath.Join(*awscdk.Stage_Of(r.Construct).Outdir(), "functions", goarch)
 	for _, name := range functionNames {
-		// Without the version control's stamp, a function changes only when
-		// its code does, and an unchanged one is not deployed again.
-		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
-			"-o", filepath.Join(folder, name, "bootstrap"), "github.com/ringback/ringback/functions/"+name)
+		// Without the version control stamp, a function changes only when its
+		// code does, and CDK does not deploy an unchanged function again.
+		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false",
+			"-ldflags=-s -w", "-o", filepath.Join(folder, name, "bootstrap"),
+			"github.com/ringback/ringback/functions/"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch)
 		if output, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build the function %s: %w\n%s", name, err, output)
+			return "", fmt.Errorf("cannot build function %s: %w\n%s", name, err, output)
 		}
 	}
 	return folder, nil

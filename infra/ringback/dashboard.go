@@ -13,12 +13,19 @@ import (
 	"github.com/ringback/ringback/internal/deployment"
 )
 
-// dashboard answers one question a row.
+// dashboard creates the dashboard. Each row answers one question.
 func (r *Ringback) dashboard() {
 	alarms := make([]interfacesawscloudwatch.IAlarmRef, len(r.Alarms))
 	for i, a := range r.Alarms {
 		alarms[i] = a
 	}
+	latency := func(percentile string) awscloudwatch.IMetric {
+		return named(r.API.MetricLatency(statistic(percentile)), percentile)
+	}
+	undelivered := fmt.Sprintf(`filter message = %q`, deployment.OutcomeUndelivered)
+	ended := fmt.Sprintf(`filter message in [%q, %q]`, deployment.ToolFinished, deployment.ToolFailed)
+	const times = `stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95,` +
+		` max(took) / 1000000 as longest by tool, message`
 	r.Dashboard = awscloudwatch.NewDashboard(r.Construct, jsii.String("Dashboard"), &awscloudwatch.DashboardProps{
 		DefaultInterval: awscdk.Duration_Hours(jsii.Number(3)),
 		Widgets: &[]*[]awscloudwatch.IWidget{
@@ -28,50 +35,61 @@ func (r *Ringback) dashboard() {
 					Title: jsii.String("Alarms"), Alarms: &alarms, Width: jsii.Number(12), Height: jsii.Number(6),
 				}),
 				graph("Webhooks", 12,
-					named(r.API.MetricCount(total()), "webhooks"), named(r.API.MetricClientError(total()), "refused (4xx)"),
+					named(r.API.MetricCount(total()), "webhooks"),
+					named(r.API.MetricClientError(total()), "refused (4xx)"),
 					named(r.API.MetricServerError(total()), "failed (5xx)")),
 			},
 			{heading("Where does the time go?")},
 			{
-				graph("Until Vapi has its answer, ms", 8,
-					named(r.API.MetricLatency(statistic("p50")), "p50"), named(r.API.MetricLatency(statistic("p95")), "p95"),
-					named(r.API.MetricLatency(statistic("p99")), "p99")),
-				graph("In the functions, ms (p95)", 8,
-					r.duration(r.Ack, "ack"), r.duration(r.Process, "process"), r.duration(r.Callback, "callback")),
-				query("Each tool's time, ms", 8, r.processLogs.LogGroupName(),
-					fmt.Sprintf(`filter message in [%q, %q]`, deployment.ToolFinished, deployment.ToolFailed),
-					`stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95, max(took) / 1000000 as longest by tool, message`,
-					`sort longest desc`),
+				graph("Until Vapi has its answer, ms", 8, latency("p50"), latency("p95"), latency("p99")),
+				graph("In the functions, ms (p95)", 8, r.each(awslambda.Function.MetricDuration, "p95", "")...),
+				query("Time of each tool, ms", 8, r.processLogs.LogGroupName(), ended, times, `sort longest desc`),
 			},
 			{heading("What is waiting?")},
 			{
 				graph("Messages", 8,
 					named(waiting(r.Jobs), "jobs waiting"), named(inFlight(r.Jobs), "jobs running"),
-					named(waiting(r.Results), "results waiting"), named(inFlight(r.Results), "results being told")),
+					named(waiting(r.Results), "results waiting"), named(inFlight(r.Results), "results being delivered")),
 				graph("Age of the oldest, s", 8, named(age(r.Jobs), "job"), named(age(r.Results), "result")),
-				graph("Functions at work", 8,
-					r.concurrency(r.Ack, "ack"), r.concurrency(r.Process, "process"), r.concurrency(r.Callback, "callback")),
+				graph("Running functions", 8, r.each(concurrency, "Maximum", "")...),
 			},
 			{heading("What was lost?")},
 			{
 				graph("Results", 8, named(r.deliveredRate, "delivered"), named(r.lostRate, "undelivered")),
-				graph("Dead letters, and wakes given up", 8,
-					named(waiting(r.JobsDLQ), "jobs"), named(waiting(r.ResultsDLQ), "results"), named(r.Schedules.MetricDropped(total()), "wakes")),
-				graph("Crashes and throttles", 8,
-					named(r.Ack.MetricErrors(total()), "ack crashed"), named(r.Process.MetricErrors(total()), "process crashed"),
-					named(r.Callback.MetricErrors(total()), "callback crashed"), named(r.Ack.MetricThrottles(total()), "ack throttled"),
-					named(r.Process.MetricThrottles(total()), "process throttled"), named(r.Callback.MetricThrottles(total()), "callback throttled")),
+				graph("Dead letters and dropped wake-ups", 8,
+					named(waiting(r.JobsDLQ), "jobs"), named(waiting(r.ResultsDLQ), "results"),
+					named(r.Schedules.MetricDropped(total()), "wake-ups")),
+				graph("Crashes and throttles", 8, append(
+					r.each(awslambda.Function.MetricErrors, "Sum", " crashed"),
+					r.each(awslambda.Function.MetricThrottles, "Sum", " throttled")...)...),
 			},
 			{
 				query("Latest undelivered results", 12, r.callbackLogs.LogGroupName(),
-					`fields @timestamp, tool, why, detail, job`, fmt.Sprintf(`filter message = %q`, deployment.OutcomeUndelivered), `sort @timestamp desc`, `limit 20`),
+					`fields @timestamp, tool, why, detail, job`, undelivered, `sort @timestamp desc`, `limit 20`),
 				query("Latest failures of tools", 12, r.processLogs.LogGroupName(),
-					`fields @timestamp, tool, attempt, error, job`, `filter level = "ERROR"`, `sort @timestamp desc`, `limit 20`),
+					`fields @timestamp, tool, attempt, error, job`,
+					`filter level = "ERROR"`, `sort @timestamp desc`, `limit 20`),
 			},
 		},
 	})
 	r.DashboardURL = "https://" + *awscdk.Stack_Of(r.Construct).Region() +
 		".console.aws.amazon.com/cloudwatch/home#dashboards/dashboard/" + *r.Dashboard.DashboardName()
+}
+
+// functionMetric returns a metric of a function.
+type functionMetric func(awslambda.Function, *awscloudwatch.MetricOptions) awscloudwatch.Metric
+
+// each returns a metric of each function, labelled with the function's name and suffix.
+func (r *Ringback) each(metric functionMetric, stat, suffix string) []awscloudwatch.IMetric {
+	return []awscloudwatch.IMetric{
+		named(metric(r.Ack, statistic(stat)), "ack"+suffix),
+		named(metric(r.Process, statistic(stat)), "process"+suffix),
+		named(metric(r.Callback, statistic(stat)), "callback"+suffix),
+	}
+}
+
+func concurrency(f awslambda.Function, options *awscloudwatch.MetricOptions) awscloudwatch.Metric {
+	return f.Metric(jsii.String("ConcurrentExecutions"), options)
 }
 
 func heading(text string) awscloudwatch.IWidget {
@@ -98,18 +116,14 @@ func named(m awscloudwatch.Metric, label string) awscloudwatch.IMetric {
 	return m.With(&awscloudwatch.MetricOptions{Label: jsii.String(label)})
 }
 
+// total sums a metric over each minute.
 func total() *awscloudwatch.MetricOptions { return statistic("Sum") }
 
+// statistic takes a statistic of a metric over each minute.
 func statistic(name string) *awscloudwatch.MetricOptions {
-	return &awscloudwatch.MetricOptions{Statistic: jsii.String(name), Period: awscdk.Duration_Minutes(jsii.Number(1))}
-}
-
-func (r *Ringback) duration(f awslambda.Function, label string) awscloudwatch.IMetric {
-	return named(f.MetricDuration(statistic("p95")), label)
-}
-
-func (r *Ringback) concurrency(f awslambda.Function, label string) awscloudwatch.IMetric {
-	return named(f.Metric(jsii.String("ConcurrentExecutions"), statistic("Maximum")), label)
+	return &awscloudwatch.MetricOptions{
+		Statistic: jsii.String(name), Period: awscdk.Duration_Minutes(jsii.Number(1)),
+	}
 }
 
 func inFlight(q awssqs.Queue) awscloudwatch.Metric {

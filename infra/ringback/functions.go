@@ -2,6 +2,7 @@ package ringback
 
 import (
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -12,24 +13,27 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/jsii-runtime-go"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/deployment"
 )
 
 const (
-	// ackTimeout is less than the 20 seconds that Vapi waits for an answer
-	// unless it is told otherwise (Vapi's OpenAPI: Server.timeoutSeconds).
+	// ackTimeout is less than the 20 seconds for which Vapi waits by default
+	// (Vapi's OpenAPI: Server.timeoutSeconds).
 	ackTimeout = 15 * time.Second
 
-	// Memory in MiB. None of the functions needs much: measured on a
-	// workstation with x86_64, the ack has 9 MB resident after its start, 14
-	// with an ordinary webhook, 23 with one of 1 MB and 74 with one of 6 MB,
-	// the largest there is; process and callback have 16 or less without what
-	// the tools take. But a function's share of a CPU follows from its
-	// memory, one at 1769 MiB (AWS Lambda developer guide, "Memory"), and a
-	// caller waits for the ack: an ordinary webhook takes it 1 ms of CPU time
-	// and one of 1 MB takes it 14, which is 3 and 50 ms at 512 MiB and four
-	// times that at 128. The other two mostly wait for somebody else, and are
-	// paid by the memory they have while they do.
+	// Memory in MiB. None of the functions needs much. Measured on a
+	// workstation with x86_64, the ack has 9 MB resident after its start. It has
+	// 14 MB with an ordinary webhook, 23 MB with a webhook of 1 MB, and 74 MB
+	// with one of 6 MB, the largest possible. Process and callback have 16 MB or
+	// less without what the tools need.
+	//
+	// But a function's share of a CPU follows from its memory: one CPU at
+	// 1769 MiB (AWS Lambda developer guide, "Memory"). A caller waits for the
+	// ack. An ordinary webhook takes it 1 ms of CPU time, and one of 1 MB takes
+	// 14 ms. That is 3 and 50 ms at 512 MiB, and four times as long at 128 MiB.
+	// The other two functions mostly wait for other systems, and cost by their
+	// memory while they wait.
 	ackMemory      = 512
 	processMemory  = 256
 	callbackMemory = 256
@@ -39,7 +43,7 @@ type function struct {
 	id, name, description string
 	timeout               time.Duration
 	memory                int
-	environment           any // such as [deployment.Ack]
+	environment           any // one of the environments in package deployment
 	toolSettings          []Setting
 }
 
@@ -53,18 +57,19 @@ func (r *Ringback) functions() {
 		Completion:      completion,
 		ScheduleGroup:   *r.Schedules.ScheduleGroupName(),
 		AckText:         r.props.AckText,
-		NextCall:        deployment.OnOff(r.nextCall),
+		NextCall: deployment.OnOff(slices.ContainsFunc(r.tools.Entries(), func(e *asynctool.Entry) bool {
+			return e.AfterCall == asynctool.NextCall
+		})),
 	}
 	if r.WebhookSecret != nil {
 		ack.Webhook = deployment.WebhookSecret{ID: *r.WebhookSecret.SecretArn()}
 	}
-	r.Ack, r.ackLogs = r.function(function{
-		id: "Ack", name: "ack", description: "Verifies Vapi's webhooks, queues a job for each tool call, answers; takes the results of jobs that wait.",
-		timeout: ackTimeout, memory: ackMemory, environment: ack,
+	r.Ack, _ = r.function(function{
+		id: "Ack", name: "ack", timeout: ackTimeout, memory: ackMemory, environment: ack,
+		description: "Verifies Vapi's webhooks, queues a job for each tool call and answers. " +
+			"Accepts external completions.",
 	})
-	if r.WebhookSecret != nil {
-		read(r.Ack, r.WebhookSecret)
-	}
+	read(r.Ack, r.WebhookSecret)
 	read(r.Ack, r.CompletionSecret)
 	r.send(r.Ack, r.Jobs)
 	r.send(r.Ack, r.Results)
@@ -87,12 +92,13 @@ func (r *Ringback) functions() {
 	}
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
-		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory, environment: process, toolSettings: r.props.ToolSettings,
+		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
+		environment: process, toolSettings: r.props.ToolSettings,
 	})
 	r.record(r.Process)
 	read(r.Process, r.CompletionSecret)
 	r.send(r.Process, r.Results)
-	// What wakes a job soon is a message to the queue that it came from.
+	// A wake-up that is due soon is a message to the job's own queue.
 	r.send(r.Process, r.Jobs)
 	r.schedule(r.Process)
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
@@ -117,21 +123,17 @@ func (r *Ringback) functions() {
 	})
 	r.record(r.Callback)
 	r.EventBus.GrantPutEventsTo(r.Callback, nil)
-	if r.props.PublicKeySecret != nil {
-		read(r.Callback, r.props.PublicKeySecret)
-	}
-	if r.props.PrivateKeySecret != nil {
-		read(r.Callback, r.props.PrivateKeySecret)
-	}
+	read(r.Callback, r.props.PublicKeySecret)
+	read(r.Callback, r.props.PrivateKeySecret)
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
 }
 
 func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 	logs := r.logGroup(f.id + "Logs")
 	// A role without Lambda's managed policy, which would let each function
-	// write every log group of the account.
+	// write to every log group of the account.
 	role := awsiam.NewRole(r.Construct, jsii.String(f.id+"Role"), &awsiam.RoleProps{
-		Description: jsii.String("Ringback's function " + f.name),
+		Description: jsii.String("The role of Ringback's " + f.name + " function"),
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 	})
 	logs.GrantWrite(role)
@@ -146,7 +148,7 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 	}
 	props := awslambda.FunctionProps{
 		Description:   jsii.String(f.description),
-		Code:          awslambda.Code_FromAsset(jsii.String(filepath.Join(r.binaries, f.name)), nil),
+		Code:          awslambda.Code_FromAsset(jsii.String(filepath.Join(r.props.Binaries, f.name)), nil),
 		Runtime:       awslambda.Runtime_PROVIDED_AL2023(),
 		Handler:       jsii.String("bootstrap"),
 		Architecture:  r.props.Architecture,
@@ -164,7 +166,7 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 	return made, logs
 }
 
-// logGroup makes a log group that goes when the stack does.
+// logGroup creates a log group that is deleted with the stack.
 func (r *Ringback) logGroup(id string) awslogs.LogGroup {
 	return awslogs.NewLogGroup(r.Construct, jsii.String(id), &awslogs.LogGroupProps{
 		Retention:     r.props.LogRetention,
@@ -172,7 +174,7 @@ func (r *Ringback) logGroup(id string) awslogs.LogGroup {
 	})
 }
 
-// arnOf returns a secret's ARN, or "" for none.
+// arnOf returns a secret's ARN, or "" if the secret is nil.
 func arnOf(s awssecretsmanager.ISecret) string {
 	if s == nil {
 		return ""

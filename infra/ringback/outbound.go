@@ -8,8 +8,9 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// checkOutbound says which settings of chats and calls back cannot be used.
-// The callback function could not start with them, and would tell no result.
+// checkOutbound returns an error if a property for chats or outbound calls is
+// invalid. The callback function would not start with it, and would deliver no
+// result.
 func (p *Props) checkOutbound() error {
 	var errs []error
 	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
@@ -21,19 +22,19 @@ func (p *Props) checkOutbound() error {
 			fail("CallBackHours and CallBackZone: %w", err)
 		}
 	}
-	for _, needs := range []struct {
-		name, value, need string
-		there             bool
-	}{
-		{"VapiAPIURL", p.VapiAPIURL, "PrivateKeySecret, without which Vapi's API is not asked", p.PrivateKeySecret != nil},
-		{"CallBackHours", p.CallBackHours, "PrivateKeySecret, with which Vapi is asked to call", p.PrivateKeySecret != nil},
-		{"CallBackZone", p.CallBackZone, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
-		{"CallBackAssistantID", p.CallBackAssistantID, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
-		{"CallBackPhoneNumberID", p.CallBackPhoneNumberID, "CallBackHours, without which nobody is called back", p.CallBackHours != ""},
-	} {
-		if needs.value != "" && !needs.there {
-			fail("%s needs %s", needs.name, needs.need)
+	require := func(set bool, required, name, value string) {
+		if value != "" && !set {
+			fail("%s needs %s", name, required)
 		}
 	}
+	const (
+		key   = "PrivateKeySecret, which every request to Vapi's API needs"
+		times = "CallBackHours, without which there are no outbound calls"
+	)
+	require(p.PrivateKeySecret != nil, key, "VapiAPIURL", p.VapiAPIURL)
+	require(p.PrivateKeySecret != nil, key, "CallBackHours", p.CallBackHours)
+	require(p.CallBackHours != "", times, "CallBackZone", p.CallBackZone)
+	require(p.CallBackHours != "", times, "CallBackAssistantID", p.CallBackAssistantID)
+	require(p.CallBackHours != "", times, "CallBackPhoneNumberID", p.CallBackPhoneNumberID)
 	return errors.Join(errs...)
 }

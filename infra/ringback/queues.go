@@ -18,14 +18,14 @@ func (r *Ringback) queues() {
 	r.Results, r.ResultsDLQ = r.queue("Results", r.limits.ResultVisibility, r.limits.ResultMaxReceives)
 }
 
-// queue makes a standard queue and its dead-letter queue.
+// queue creates a standard queue and its dead-letter queue.
 func (r *Ringback) queue(id string, visibility time.Duration, maxReceives int) (awssqs.Queue, awssqs.Queue) {
 	props := awssqs.QueueProps{
 		Encryption:          awssqs.QueueEncryption_SQS_MANAGED,
 		EnforceSSL:          jsii.Bool(true),
 		MaxMessageSizeBytes: jsii.Number(queue.MaxMessage),
-		// A message's age goes on counting in the dead-letter queue, which
-		// therefore keeps it for longer than the queue it came from.
+		// A message keeps its age in the dead-letter queue, which must therefore
+		// retain it for longer than the queue that it came from.
 		RetentionPeriod: awscdk.Duration_Days(jsii.Number(14)),
 	}
 	r.keyed(func(key awskms.IKey) {
@@ -38,16 +38,16 @@ func (r *Ringback) queue(id string, visibility time.Duration, maxReceives int) (
 	return awssqs.NewQueue(r.Construct, jsii.String(id), &props), dead
 }
 
-// consume has a function work from a queue.
+// consume makes a queue invoke a function.
 func (r *Ringback) consume(id string, f awslambda.Function, q awssqs.Queue, concurrency int) {
-	// ChangeMessageVisibility is the function's own, for its backoff; the
-	// rest is what the event source mapping needs.
+	// The function itself changes visibility timeouts, for its backoff. The
+	// event source mapping needs the other actions.
 	q.Grant(f, jsii.String("sqs:ReceiveMessage"), jsii.String("sqs:DeleteMessage"),
 		jsii.String("sqs:GetQueueAttributes"), jsii.String("sqs:ChangeMessageVisibility"))
 	r.keyed(func(key awskms.IKey) { key.GrantDecrypt(f) })
-	// No batching window: a caller waits, and on a quiet queue Lambda may wait
-	// for up to 20 seconds, however short the window is (AWS Lambda developer
-	// guide, "Using Lambda with Amazon SQS").
+	// No batching window, because a caller waits. With any window, Lambda may
+	// wait for up to 20 seconds on a quiet queue (AWS Lambda developer guide,
+	// "Using Lambda with Amazon SQS").
 	awslambda.NewEventSourceMapping(r.Construct, jsii.String(id), &awslambda.EventSourceMappingProps{
 		Target:                  f,
 		EventSourceArn:          q.QueueArn(),
@@ -60,14 +60,14 @@ func (r *Ringback) consume(id string, f awslambda.Function, q awssqs.Queue, conc
 // send lets a function send to a queue.
 func (r *Ringback) send(f awsiam.IGrantable, q awssqs.Queue) {
 	q.Grant(f, jsii.String("sqs:SendMessage"))
-	// To send, SQS decrypts the data key that it keeps (Amazon SQS
+	// To send, SQS also decrypts the data key that it has stored (Amazon SQS
 	// developer guide, "Key management").
 	r.keyed(func(key awskms.IKey) {
 		key.Grant(f, jsii.String("kms:GenerateDataKey"), jsii.String("kms:Decrypt"))
 	})
 }
 
+// seconds rounds up, because a slightly longer limit does no harm.
 func seconds(d time.Duration) awscdk.Duration {
-	// Rounded up: a limit that is a little longer does no harm.
 	return awscdk.Duration_Seconds(jsii.Number((d + time.Second - 1) / time.Second))
 }

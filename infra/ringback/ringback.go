@@ -1,5 +1,5 @@
-// Package ringback is Ringback as one CDK construct. Put it into a stack of
-// your own, or deploy the app of the folder above.
+// Package ringback is Ringback as one CDK construct. Add it to a stack of your
+// own, or deploy the app in the parent folder.
 package ringback
 
 import (
@@ -8,8 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
@@ -32,188 +30,193 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-// Props are the properties of a Ringback. The zero value of each is usable, so
-// that Props{} is a complete deployment.
+// Props are the properties of a [Ringback]. Every field has a usable zero value:
+// Props{} is a complete deployment.
 type Props struct {
-	// Tools are the tools whose timeouts and attempts the queues and the
-	// process function are cut to. They must be those that the process
-	// function is built with. Nil means those of the package tools.
+	// Tools are the tools that the process function is built with. The queues
+	// and the process function follow from their timeouts and attempts. Nil
+	// means the tools of the package tools.
 	Tools []asynctool.Definition
 
 	// Binaries is a folder with ack/bootstrap, process/bootstrap and
-	// callback/bootstrap, built for the architecture. Empty means that they
-	// are built now, by the Go compiler, for which the module must be the
-	// current directory's or one that it requires.
+	// callback/bootstrap, built for Architecture. If it is empty, NewRingback
+	// builds them with the Go compiler. The module must then be the one of the
+	// current directory, or one that it requires.
 	Binaries string
 
-	// Architecture is what the functions run on. Nil means arm64.
+	// Architecture is the functions' instruction set. Nil means arm64.
 	Architecture awslambda.Architecture
 
-	// ToolSettings go into the environment of the process function, where
+	// ToolSettings are added to the environment of the process function, where
 	// tools read their settings. Nil means none.
 	ToolSettings []Setting
 
-	// ProcessMemory is the process function's memory in MiB, from which its
-	// share of a CPU follows. 0 means 256; give more if your tools need it.
+	// ProcessMemory is the memory of the process function in MiB: 128 to 10240.
+	// The function's share of a CPU follows from it. 0 means 256; give more if
+	// your tools need it.
 	ProcessMemory int
 
-	// ProcessConcurrency is how many batches of jobs run at the same time at
-	// most: 2 to 1000. 0 means 50.
+	// ProcessConcurrency is how many batches of jobs may run at the same time:
+	// 2 to 1000. 0 means 50.
 	ProcessConcurrency int
 
-	// CallbackConcurrency is the same for batches of results: 2 to 1000. 0
-	// means 20.
+	// CallbackConcurrency is how many batches of results may be delivered at
+	// the same time: 2 to 1000. 0 means 20.
 	CallbackConcurrency int
 
-	// BatchSize is how many jobs, or results, one invocation is given at
-	// most: 1 to 10. 0 means 10. They run side by side; 1 keeps a tool that
-	// crashes its process from costing other jobs an attempt.
+	// BatchSize is how many jobs, or results, one invocation may receive: 1 to
+	// 10. 0 means 10. They run concurrently. With 1, a tool that crashes its
+	// process costs no other job an attempt.
 	BatchSize int
 
-	// MaxJobsPerCall is how many jobs one call may start. 0 means no limit.
+	// MaxJobsPerCall is how many jobs one call may start: up to 65535. 0 means
+	// no limit.
 	MaxJobsPerCall int
 
-	// MaxConcurrentJobsPerCall is how many jobs of one call may run at the
-	// same time. 0 means no limit.
+	// MaxConcurrentJobsPerCall is how many jobs of one call may run at the same
+	// time: up to 65535. 0 means no limit.
 	MaxConcurrentJobsPerCall int
 
-	// AckText is the placeholder that the model sees as the tool's result
-	// until the real one arrives. Empty means the built-in text.
+	// AckText is the placeholder that the model sees as the tool's result until
+	// the real one arrives. Empty means the built-in text.
 	AckText string
 
-	// ResultText surrounds the results that are told. Empty means the
+	// ResultText is the text around a delivered result. Empty means the
 	// built-in text.
 	ResultText string
 
-	// RateLimit is how many webhooks a second are let in, averaged over
+	// RateLimit is how many requests a second the API accepts, averaged over
 	// time. 0 means 50.
 	RateLimit float64
 
-	// BurstLimit is how many webhooks are let in at once. 0 means 100.
+	// BurstLimit is how many requests the API accepts at once: 1 to 5000. 0
+	// means 100.
 	BurstLimit int
 
-	// JWT has API Gateway check an OAuth2 access token. The webhook secret
-	// is then neither created nor checked. Nil means no JWT authorizer.
+	// JWT makes API Gateway verify an OAuth2 access token. The webhook secret
+	// is then neither created nor verified. Nil means no JWT authorizer.
 	JWT *JWT
 
-	// WebhookSecret holds the webhook's credential. Nil means that one is
-	// made, with a generated bearer token.
+	// WebhookSecret holds the webhook credential. Nil means a new secret with a
+	// generated bearer token.
 	WebhookSecret awssecretsmanager.ISecret
 
 	// PublicKeySecret holds the public key of the Vapi organisation, a plain
-	// string, for assistants with controlAuthenticationEnabled. Nil means
-	// none.
+	// string, for assistants with controlAuthenticationEnabled. Nil means none.
 	PublicKeySecret awssecretsmanager.ISecret
 
 	// PrivateKeySecret holds the private key of the Vapi organisation, a plain
-	// string, with which chats are gone on with and customers are called back.
-	// Nil means none: neither is done.
+	// string. It is needed to continue chats and to make outbound calls. Nil
+	// means that Ringback does neither.
 	PrivateKeySecret awssecretsmanager.ISecret
 
-	// VapiAPIURL is the address of Vapi's API, for organisations elsewhere
-	// than in the United States, such as https://api.eu.vapi.ai. It needs
-	// PrivateKeySecret. Empty means https://api.vapi.ai.
+	// VapiAPIURL is the address of Vapi's API for organisations outside the
+	// United States, such as https://api.eu.vapi.ai. It needs PrivateKeySecret.
+	// Empty means https://api.vapi.ai.
 	VapiAPIURL string
 
-	// CallBackHours are when customers may be called back, as HH:MM-HH:MM on
-	// one day, such as 09:00-18:00. It needs PrivateKeySecret. Empty means
-	// that nobody is called back.
+	// CallBackHours are the hours in which outbound calls may be made, as
+	// HH:MM-HH:MM, such as 09:00-18:00. 20:00-02:00 continues past midnight. It
+	// needs PrivateKeySecret. Empty means no outbound calls.
 	CallBackHours string
 
 	// CallBackZone is the time zone of CallBackHours, by its name in the IANA
 	// database, such as Europe/Berlin. Empty means UTC.
 	CallBackZone string
 
-	// CallBackAssistantID is the assistant that calls back. Empty means the
-	// one of the call that the result belongs to.
+	// CallBackAssistantID is the assistant that speaks in outbound calls. Empty
+	// means the assistant of the call that the result belongs to.
 	CallBackAssistantID string
 
-	// CallBackPhoneNumberID is the id at Vapi of the number that is called
-	// from. Empty means the one of the call that the result belongs to.
+	// CallBackPhoneNumberID is the phone number that outbound calls come from,
+	// by its id at Vapi. Empty means the number of the call that the result
+	// belongs to.
 	CallBackPhoneNumberID string
 
 	// CompletionSecret holds the keys of the completion tokens, as JSON:
-	// {"current":"…","previous":"…"}, the latter only while they are rotated.
-	// Nil means that one is made, with a generated key.
+	// {"current":"…","previous":"…"}. The previous key is needed only during a
+	// rotation. Nil means a new secret with a generated key.
 	CompletionSecret awssecretsmanager.ISecret
 
-	// EncryptionKey encrypts queues, table, made secrets, made topics and the
-	// functions' environments. Nil means keys that AWS keeps. The key must
-	// be of this app, or its policy must let the services use it.
+	// EncryptionKey encrypts the queues, the table, the secrets and topics that
+	// NewRingback creates, and the functions' environments. Nil means keys that
+	// AWS manages. The key must belong to this app, or its policy must let the
+	// services use it.
 	EncryptionKey awskms.IKey
 
-	// RemovalPolicy is what becomes of the jobs table when the stack is
-	// deleted. Empty means RETAIN.
+	// RemovalPolicy applies to the jobs table when the stack is deleted. Empty
+	// means RETAIN.
 	RemovalPolicy awscdk.RemovalPolicy
 
-	// LogRetention is how long logs are kept. Empty means a month.
+	// LogRetention is how long logs are stored. Empty means one month.
 	LogRetention awslogs.RetentionDays
 
-	// EventBus takes the events of results that could not be delivered. Nil
-	// means that a bus is made.
+	// EventBus receives the events of results that could not be delivered. Nil
+	// means a new bus.
 	EventBus awsevents.IEventBus
 
-	// UndeliveredTopic is told of every such event. Nil means nobody, unless
-	// UndeliveredEmail is set: then a topic is made.
+	// UndeliveredTopic receives every such event. Nil means no topic, or a new
+	// one if UndeliveredEmail is set.
 	UndeliveredTopic awssns.ITopic
 
-	// UndeliveredEmail is an address that is subscribed to the topic; the
-	// mails hold the result and the customer's number. Empty means none.
+	// UndeliveredEmail is an address that is subscribed to the topic. The mails
+	// contain the result and the customer's number. Empty means none.
 	UndeliveredEmail string
 
-	// AlarmTopic is told of every alarm, and of its end. Nil means nobody,
-	// unless AlarmEmail is set: then a topic is made.
+	// AlarmTopic is notified when an alarm starts and when it ends. Nil means
+	// no topic, or a new one if AlarmEmail is set.
 	AlarmTopic awssns.ITopic
 
 	// AlarmEmail is an address that is subscribed to the topic. Empty means
 	// none.
 	AlarmEmail string
 
-	// ControlHosts are hosts, as host or host:port, that results may be
-	// posted to beside Vapi's own, over http too. For tests only. Nil means
-	// none.
+	// ControlHosts are hosts besides Vapi's own that may receive results, as
+	// host or host:port. They may use http. For tests only. Nil means none.
 	ControlHosts []string
 
-	// LocalEndpoint declares an empty AWS_ENDPOINT_URL for the functions, an
-	// empty COMPLETION_KEYS for ack and process, and an empty WEBHOOK_AUTH for
-	// the ack, for a local runner such as the SAM CLI, which can only set what
-	// is declared. False means not, and is right for deploying.
+	// LocalEndpoint declares the variables AWS_ENDPOINT_URL, COMPLETION_KEYS
+	// and WEBHOOK_AUTH, empty, for each function that reads them. A local
+	// runner such as the SAM CLI sets only variables that are declared. False
+	// is right for deployments.
 	LocalEndpoint bool
 }
 
-// JWT names the tokens that are let in.
+// JWT describes the OAuth2 access tokens that API Gateway accepts.
 type JWT struct {
-	// Issuer is the tokens' iss, an https URL from which API Gateway reads
-	// their keys. Required.
+	// Issuer is the tokens' iss, an https URL. API Gateway reads their keys from
+	// it. Required.
 	Issuer string
-	// Audience is what the tokens' aud, or client_id, may be. At least one.
+	// Audience lists the accepted values of the tokens' aud, or client_id. At
+	// least one is required.
 	Audience []string
 }
 
-// Setting is one variable of the process function's environment.
+// Setting is one variable in the environment of the process function.
 type Setting struct {
-	// Name is the variable's. Required.
+	// Name is the name of the variable. Required.
 	Name string
-	// Value is what it holds. It is readable in the template; leave it empty
-	// and name a secret for anything that must not be.
+	// Value is the value of the variable. Anyone who can read the template can
+	// read it. Use SecretARN for a secret.
 	Value string
-	// SecretARN is a secret of Secrets Manager, which CloudFormation reads
-	// when it deploys: the template has the ARN alone, and a rotated secret
-	// needs another deployment. Empty means that Value is used.
+	// SecretARN is a secret of Secrets Manager, which CloudFormation reads when
+	// it deploys. The template contains only the ARN. A rotated secret needs
+	// another deployment. Empty means that Value is used.
 	SecretARN string
 	// SecretField is the field of the secret's JSON. Empty means the whole
 	// secret.
 	SecretField string
 }
 
-// Ringback is what was made. Its fields are for the rest of your app: to let
-// Process read a table of yours, write table.GrantReadData(r.Process).
+// Ringback contains the resources of a deployment. Its fields are for the rest of
+// your app: to let Process read a table of yours, call
+// table.GrantReadData(r.Process).
 type Ringback struct {
 	constructs.Construct
 
 	API              awsapigatewayv2.HttpApi
-	WebhookURL       string // a token, known after deploying
-	CompletionURL    string // a token; a job's own goes after it
+	WebhookURL       string // a CDK token: its value is known after the deployment
+	CompletionURL    string // a CDK token; a job's completion token follows the URL
 	Ack              awslambda.Function
 	Process          awslambda.Function
 	Callback         awslambda.Function
@@ -228,29 +231,25 @@ type Ringback struct {
 	CompletionSecret awssecretsmanager.ISecret
 	Alarms           []awscloudwatch.Alarm
 	Dashboard        awscloudwatch.Dashboard
-	DashboardURL     string // a token
-	// UndeliveredTopic and AlarmTopic are nil where nobody is told.
+	DashboardURL     string // a CDK token
+	// UndeliveredTopic and AlarmTopic are nil if Props has neither a topic nor
+	// an address.
 	UndeliveredTopic awssns.ITopic
 	AlarmTopic       awssns.ITopic
 
-	name          string // unique in its account and region
+	name          string // unique in the account and region
 	props         Props
-	nextCall      bool          // some tool keeps results for the customer's next call
-	oldestJob     time.Duration // may be in its queue before an operator is told
-	oldestResult  time.Duration // the same
+	tools         *asynctool.Set
 	limits        queue.Limits
-	binaries      string
 	scheduleRole  awsiam.Role
-	undelivered   awsevents.Rule
-	ackLogs       awslogs.LogGroup
 	processLogs   awslogs.LogGroup
 	callbackLogs  awslogs.LogGroup
 	deliveredRate awscloudwatch.Metric
 	lostRate      awscloudwatch.Metric
 }
 
-// NewRingback makes a Ringback in scope. It fails where the tools or the
-// settings cannot be used, and where the functions cannot be built.
+// NewRingback adds a Ringback to scope. It returns an error if the tools or the
+// properties are invalid, or if the functions cannot be built.
 func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback, error) {
 	if err := props.complete(); err != nil {
 		return nil, err
@@ -262,25 +261,20 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r := &Ringback{
 		Construct: constructs.NewConstruct(scope, jsii.String(id)),
 		props:     props,
+		tools:     set,
 		limits:    queue.LimitsFor(set.MaxTimeout(), set.MaxAttempts()),
-		nextCall: slices.ContainsFunc(set.Entries(), func(e *asynctool.Entry) bool {
-			return e.AfterCall == asynctool.NextCall
-		}),
-		oldestJob:    oldestJob(set),
-		oldestResult: oldestResult(set),
-		binaries:     props.Binaries,
 	}
 	r.name = *awscdk.Names_UniqueResourceName(r.Construct, &awscdk.UniqueResourceNameOptions{
 		MaxLength: jsii.Number(200), Separator: jsii.String("-"),
 	})
-	if r.binaries == "" {
-		if r.binaries, err = build(r); err != nil {
+	if props.Binaries == "" {
+		if r.props.Binaries, err = r.build(); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range functionNames {
-		if _, err := os.Stat(filepath.Join(r.binaries, name, "bootstrap")); err != nil {
-			return nil, fmt.Errorf("the function %s is not built: %w", name, err)
+		if _, err := os.Stat(filepath.Join(r.props.Binaries, name, "bootstrap")); err != nil {
+			return nil, fmt.Errorf("function %s is not built: %w", name, err)
 		}
 	}
 	r.queues()
@@ -297,7 +291,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	return r, nil
 }
 
-// complete puts the defaults in, and says what cannot be used.
+// complete sets the defaults, and returns an error if a property is invalid.
 func (p *Props) complete() error {
 	if p.Tools == nil {
 		all, err := tools.All()
@@ -319,41 +313,46 @@ func (p *Props) complete() error {
 		p.RateLimit = 50
 	}
 	for _, n := range []struct {
-		name                   string
-		value                  *int
-		otherwise, least, most int
+		name               string
+		value              *int
+		standard, low, top int
 	}{
 		{"ProcessMemory", &p.ProcessMemory, processMemory, 128, 10240},
 		{"ProcessConcurrency", &p.ProcessConcurrency, 50, 2, 1000},
 		{"CallbackConcurrency", &p.CallbackConcurrency, 20, 2, 1000},
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
 		{"BurstLimit", &p.BurstLimit, 100, 1, 5000},
+		{"MaxJobsPerCall", &p.MaxJobsPerCall, 0, 0, math.MaxUint16},
+		{"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, 0, 0, math.MaxUint16},
 	} {
 		if *n.value == 0 {
-			*n.value = n.otherwise
+			*n.value = n.standard
 		}
-		if *n.value < n.least || *n.value > n.most {
-			return fmt.Errorf("%s is %d; it must be between %d and %d", n.name, *n.value, n.least, n.most)
+		if *n.value < n.low || *n.value > n.top {
+			return fmt.Errorf("%s is %d; it must be between %d and %d", n.name, *n.value, n.low, n.top)
 		}
 	}
 	switch {
-	case p.MaxJobsPerCall < 0 || p.MaxJobsPerCall > math.MaxUint16:
-		return fmt.Errorf("MaxJobsPerCall is %d; it must be between 0 and %d", p.MaxJobsPerCall, math.MaxUint16)
-	case p.MaxConcurrentJobsPerCall < 0 || p.MaxConcurrentJobsPerCall > math.MaxUint16:
-		return fmt.Errorf("MaxConcurrentJobsPerCall is %d; it must be between 0 and %d", p.MaxConcurrentJobsPerCall, math.MaxUint16)
 	case p.RateLimit < 0:
 		return fmt.Errorf("RateLimit is %g; it must not be negative", p.RateLimit)
 	case p.JWT != nil && (p.JWT.Issuer == "" || len(p.JWT.Audience) == 0):
-		return fmt.Errorf("a JWT authorizer needs an issuer and at least one audience")
+		return errors.New("a JWT authorizer needs an issuer and at least one audience")
 	case p.JWT != nil && p.WebhookSecret != nil:
-		return fmt.Errorf("a JWT authorizer and a webhook secret exclude each other: Vapi sends one Authorization header")
+		return errors.New("a JWT authorizer and a webhook secret exclude each other: Vapi sends one Authorization header")
 	}
 	return errors.Join(p.checkOutbound(), checkSettings(p.ToolSettings))
 }
 
-// keyed calls grant with the customer's key, if there is one.
-func (r *Ringback) keyed(grant func(awskms.IKey)) {
+// keyed calls use with the customer's key if there is one.
+func (r *Ringback) keyed(use func(awskms.IKey)) {
 	if r.props.EncryptionKey != nil {
-		grant(r.props.EncryptionKey)
+		use(r.props.EncryptionKey)
 	}
+}
+
+// allow grants actions on a resource.
+func allow(f awsiam.IGrantable, resource string, actions ...string) {
+	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
+		Grantee: f, Actions: jsii.Strings(actions...), ResourceArns: jsii.Strings(resource),
+	})
 }

@@ -31,12 +31,12 @@ import (
 	"github.com/ringback/ringback/infra/ringback"
 )
 
-var update = flag.Bool("update", false, "write the golden template anew")
+var update = flag.Bool("update", false, "rewrite the golden template")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if _, err := exec.LookPath("node"); err != nil {
-		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, and there is no node in the PATH. Install Node.js 22 or later; without it, the infrastructure cannot be tested.")
+		fmt.Fprintln(os.Stderr, "cannot test the infrastructure: the CDK needs Node.js; install version 22 or later")
 		os.Exit(1)
 	}
 	code := m.Run()
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// template is a synthesised template, as CloudFormation is given it.
+// template is a synthesised CloudFormation template.
 type template struct {
 	Resources map[string]resource
 }
@@ -55,7 +55,7 @@ type resource struct {
 	DeletionPolicy string
 }
 
-// newStack makes a stack as cdk.json configures the CDK.
+// newStack creates a stack in an app that is configured by cdk.json.
 func newStack(t *testing.T, id string) awscdk.Stack {
 	t.Helper()
 	file, err := os.ReadFile("../../cdk.json")
@@ -66,11 +66,13 @@ func newStack(t *testing.T, id string) awscdk.Stack {
 	if err := json.Unmarshal(file, &config); err != nil {
 		t.Fatal(err)
 	}
-	app := awscdk.NewApp(&awscdk.AppProps{Context: &config.Context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false)})
+	app := awscdk.NewApp(&awscdk.AppProps{
+		Context: &config.Context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
+	})
 	return awscdk.NewStack(app, jsii.String(id), nil)
 }
 
-// make makes a Ringback with functions that are not built.
+// newRingback adds a Ringback with placeholders instead of built functions.
 func newRingback(t *testing.T, stack awscdk.Stack, props ringback.Props) *ringback.Ringback {
 	t.Helper()
 	props.Binaries = "testdata/functions"
@@ -96,26 +98,28 @@ func synth(t *testing.T, stack awscdk.Stack) (template, []byte) {
 
 func synthesise(t *testing.T, props ringback.Props) template {
 	t.Helper()
-	stack := newStack(t, "Ringback")
+	return synthesiseIn(t, newStack(t, "Ringback"), props)
+}
+
+func synthesiseIn(t *testing.T, stack awscdk.Stack, props ringback.Props) template {
+	t.Helper()
 	newRingback(t, stack, props)
 	made, _ := synth(t, stack)
 	return made
 }
 
-// only gives the one resource whose logical id begins with the prefix and
-// whose type is the given one.
+// only returns the one resource of a type whose logical id begins with the prefix.
 func (m template) only(t *testing.T, kind, prefix string) resource {
 	t.Helper()
 	return m.Resources[m.id(t, kind, prefix)]
 }
 
-// id gives the logical id of that resource.
+// id returns the logical id of that resource.
 func (m template) id(t *testing.T, kind, prefix string) string {
 	t.Helper()
 	var found []string
-	for _, id := range slices.Sorted(maps.Keys(m.Resources)) {
-		// An id ends in eight hexadecimal digits.
-		if r := m.Resources[id]; r.Type == kind && len(id) > 8 && id[:len(id)-8] == prefix {
+	for id, r := range m.Resources {
+		if r.Type == kind && withoutHash(id) == prefix {
 			found = append(found, id)
 		}
 	}
@@ -123,6 +127,29 @@ func (m template) id(t *testing.T, kind, prefix string) string {
 		t.Fatalf("the template has %d resources %s called %s: %v", len(found), kind, prefix, found)
 	}
 	return found[0]
+}
+
+// withoutHash returns a logical id without the eight hexadecimal digits at its end.
+func withoutHash(id string) string {
+	return id[:max(len(id)-8, 0)]
+}
+
+// function returns the properties of a function.
+func (m template) function(t *testing.T, prefix string) map[string]any {
+	t.Helper()
+	return m.only(t, "AWS::Lambda::Function", prefix).Properties
+}
+
+// variables returns the environment of a function.
+func (m template) variables(t *testing.T, prefix string) map[string]any {
+	t.Helper()
+	return at(t, m.function(t, prefix), "Environment", "Variables").(map[string]any)
+}
+
+// role returns the statements that allow a function, or the schedules, something.
+func (m template) role(t *testing.T, prefix string) []string {
+	t.Helper()
+	return m.statements(t, prefix+"RoleDefaultPolicy")
 }
 
 func (m template) all(kind string) map[string]resource {
@@ -135,7 +162,8 @@ func (m template) all(kind string) map[string]resource {
 	return all
 }
 
-// at goes down into JSON: names of members, and indexes as decimal digits.
+// at returns the value at a path of decoded JSON: names of members, and indexes in
+// decimal digits.
 func at(t *testing.T, v any, path ...string) any {
 	t.Helper()
 	for i, step := range path {
@@ -170,11 +198,12 @@ func TestGoldenTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
-		t.Errorf("the template changed; if you meant it to, run: go test ./infra/ringback -run TestGoldenTemplate -update\n%s", diff)
+		t.Errorf("the template changed; if this is intended, run:"+
+			" go test ./infra/ringback -run TestGoldenTemplate -update\n%s", diff)
 	}
 }
 
-// What differs between two runs would be deployed again and again.
+// A difference between two runs would be deployed again and again.
 func TestSynthesisIsReproducible(t *testing.T) {
 	props := ringback.Props{
 		ToolSettings: []ringback.Setting{{Name: "TB", Value: "2"}, {Name: "TA", Value: "1"}, {Name: "TC", Value: "3"}},
@@ -192,8 +221,8 @@ func TestSynthesisIsReproducible(t *testing.T) {
 	}
 }
 
-// Each role may do what its function does and nothing more: a function that
-// is taken over must not become a way to everything else.
+// Each role allows what its function does and nothing more: an attacker who takes
+// a function over must not reach anything else.
 func TestLeastPrivilege(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
 	consume := "sqs:ChangeMessageVisibility sqs:DeleteMessage sqs:GetQueueAttributes sqs:ReceiveMessage"
@@ -222,7 +251,7 @@ func TestLeastPrivilege(t *testing.T) {
 			"sqs:SendMessage on RingbackJobs RingbackResults",
 			trace,
 		},
-		// What the schedules send, and what could not be sent.
+		// Wake-ups, and wake-ups that Scheduler gave up on.
 		"RingbackSchedules": {"sqs:SendMessage on RingbackJobs RingbackJobsDeadLetters"},
 		"RingbackCallback": {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
@@ -234,21 +263,21 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	got := map[string][]string{}
 	for name := range want {
-		got[name] = made.statements(t, name+"RoleDefaultPolicy")
+		got[name] = made.role(t, name)
 		if managed := made.only(t, "AWS::IAM::Role", name+"Role").Properties["ManagedPolicyArns"]; managed != nil {
-			t.Errorf("%s has managed policies, which allow more than one deployment's resources: %v", name, managed)
+			t.Errorf("%s has managed policies, which allow more than the resources of one deployment: %v", name, managed)
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if n := len(made.all("AWS::IAM::Policy")); n != len(want) {
-		t.Errorf("there are %d policies; each function and the schedules have one, and nobody else has any", n)
+		t.Errorf("there are %d policies; only the functions and the schedules have one each", n)
 	}
 }
 
-// statements are the statements of a policy, as "actions on resource", with
-// "where operator key=value" after it if there is a condition.
+// statements returns the statements of a policy, as "actions on resources". A
+// condition follows as "where operator key=value".
 func (m template) statements(t *testing.T, policy string) []string {
 	t.Helper()
 	var statements []string
@@ -272,8 +301,8 @@ func (m template) statements(t *testing.T, policy string) []string {
 	return statements
 }
 
-// texts are one or several strings; a reference becomes the name of what it
-// refers to, and what is joined is one string.
+// texts returns a string, or the strings of an array. A reference becomes the name
+// of its resource, and a join becomes one string.
 func texts(v any) []string {
 	switch v := v.(type) {
 	case string:
@@ -301,21 +330,23 @@ func texts(v any) []string {
 			id = get[0].(string)
 		}
 		if len(id) > 8 {
-			return []string{id[:len(id)-8]}
+			return []string{withoutHash(id)}
 		}
 	}
 	return []string{fmt.Sprint(v)}
 }
 
-// A message that came back while its function still runs would cost a receive
-// for nothing.
+// A message that reappeared while its function still runs would waste a receive.
 func TestVisibilityOutlastsTheFunction(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
-	for queue, function := range map[string]string{"RingbackJobs": "RingbackProcess", "RingbackResults": "RingbackCallback"} {
+	for queue, function := range map[string]string{
+		"RingbackJobs": "RingbackProcess", "RingbackResults": "RingbackCallback",
+	} {
 		visibility := made.only(t, "AWS::SQS::Queue", queue).Properties["VisibilityTimeout"].(float64)
-		timeout := made.only(t, "AWS::Lambda::Function", function).Properties["Timeout"].(float64)
+		timeout := made.function(t, function)["Timeout"].(float64)
 		if visibility <= timeout || visibility > timeout+60 {
-			t.Errorf("%s hides messages for %v s, and %s runs for up to %v s; it should be a margin more", queue, visibility, function, timeout)
+			t.Errorf("%s hides messages for %v s, and %s runs for up to %v s; the margin must be up to 60 s",
+				queue, visibility, function, timeout)
 		}
 		if timeout > 900 {
 			t.Errorf("%s has a timeout of %v s; Lambda allows 900", function, timeout)
@@ -323,14 +354,14 @@ func TestVisibilityOutlastsTheFunction(t *testing.T) {
 	}
 }
 
-// What follows from the tools' limits changes with them, and nothing else.
+// Only what follows from the tools' limits changes with them.
 func TestToolLimitsReachTheTemplate(t *testing.T) {
 	short := synthesise(t, ringback.Props{Tools: tools(time.Minute)})
 	long := synthesise(t, ringback.Props{Tools: tools(10 * time.Minute)})
 	var changed []string
 	for _, id := range slices.Sorted(maps.Keys(short.Resources)) {
 		if diff := cmp.Diff(short.Resources[id], long.Resources[id]); diff != "" {
-			changed = append(changed, id[:len(id)-8])
+			changed = append(changed, withoutHash(id))
 		}
 	}
 	want := []string{"RingbackJobs", "RingbackOldestJobAlarm", "RingbackProcess"}
@@ -342,15 +373,15 @@ func TestToolLimitsReachTheTemplate(t *testing.T) {
 	held := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool}})
 	for m, want := range map[*template]float64{&short: 120, &held: 180} {
 		if got := m.only(t, "AWS::CloudWatch::Alarm", "RingbackOldestResultAlarm").Properties["Threshold"]; got != want {
-			t.Errorf("a result may be %v s old, not %v: the line that a tool takes longer waits in its queue", got, want)
+			t.Errorf("a result may be %v s old, not %v: a hold message waits in the queue", got, want)
 		}
 	}
-	if got := long.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties["Timeout"].(float64); got < 600 {
-		t.Errorf("the process function is stopped after %v s, and a tool may run for 600 s", got)
+	if got := long.function(t, "RingbackProcess")["Timeout"].(float64); got < 600 {
+		t.Errorf("the process function may run for %v s, and a tool for 600 s", got)
 	}
 }
 
-// tools are one tool with the timeout.
+// tools returns one tool with a timeout.
 func tools(timeout time.Duration) []asynctool.Definition {
 	return []asynctool.Definition{asynctool.Tool[struct{}]{
 		Name: "slow", Description: "Takes its time.", Timeout: timeout,
@@ -369,20 +400,22 @@ func TestQueues(t *testing.T) {
 	for _, name := range []string{"RingbackJobs", "RingbackResults"} {
 		queue := made.only(t, "AWS::SQS::Queue", name).Properties
 		dead := made.only(t, "AWS::SQS::Queue", name+"DeadLetters").Properties
-		if diff := cmp.Diff([]string{name + "DeadLetters"}, texts(at(t, queue, "RedrivePolicy", "deadLetterTargetArn"))); diff != "" {
+		target := texts(at(t, queue, "RedrivePolicy", "deadLetterTargetArn"))
+		if diff := cmp.Diff([]string{name + "DeadLetters"}, target); diff != "" {
 			t.Error(diff)
 		}
-		// A message's age goes on counting in the dead-letter queue.
-		if dead["MessageRetentionPeriod"] != float64(14*24*3600) || queue["MessageRetentionPeriod"].(float64) >= dead["MessageRetentionPeriod"].(float64) {
-			t.Errorf("%s keeps messages for %v s, its dead-letter queue for %v s", name, queue["MessageRetentionPeriod"], dead["MessageRetentionPeriod"])
+		// A message keeps its age in the dead-letter queue.
+		days := func(q map[string]any) float64 { return q["MessageRetentionPeriod"].(float64) / 24 / 3600 }
+		if days(dead) != 14 || days(queue) >= days(dead) {
+			t.Errorf("%s retains messages for %v days, its dead-letter queue for %v days", name, days(queue), days(dead))
 		}
 		for _, q := range []map[string]any{queue, dead} {
 			if q["SqsManagedSseEnabled"] != true {
 				t.Errorf("%s is not encrypted", name)
 			}
-			// The ack and the queue must agree on what is too large.
+			// The ack and the queue must agree on the largest message.
 			if q["MaximumMessageSize"] != float64(1<<20) {
-				t.Errorf("%s takes messages of %v bytes", name, q["MaximumMessageSize"])
+				t.Errorf("%s accepts messages of %v bytes", name, q["MaximumMessageSize"])
 			}
 			if q["FifoQueue"] != nil {
 				t.Errorf("%s is a FIFO queue", name)
@@ -396,7 +429,7 @@ func TestQueues(t *testing.T) {
 	for id, p := range policies {
 		s := at(t, p.Properties, "PolicyDocument", "Statement", "0")
 		if at(t, s, "Effect") != "Deny" || at(t, s, "Condition", "Bool", "aws:SecureTransport") != "false" {
-			t.Errorf("%s lets requests in that are not encrypted", id)
+			t.Errorf("%s accepts unencrypted requests", id)
 		}
 	}
 }
@@ -405,7 +438,7 @@ func TestEventSourceMappings(t *testing.T) {
 	made := synthesise(t, ringback.Props{ProcessConcurrency: 7, CallbackConcurrency: 8, BatchSize: 3})
 	for name, concurrency := range map[string]float64{"RingbackJobsToProcess": 7, "RingbackResultsToCallback": 8} {
 		p := made.only(t, "AWS::Lambda::EventSourceMapping", name).Properties
-		// Without it, one failed job would bring back its whole batch.
+		// Without it, one failed job would return its whole batch to the queue.
 		if diff := cmp.Diff([]any{"ReportBatchItemFailures"}, p["FunctionResponseTypes"]); diff != "" {
 			t.Error(diff)
 		}
@@ -416,7 +449,7 @@ func TestEventSourceMappings(t *testing.T) {
 			t.Errorf("%s: the batch size is %v", name, p["BatchSize"])
 		}
 		if got, ok := p["MaximumBatchingWindowInSeconds"]; ok {
-			t.Errorf("%s waits %v s for more messages, and with it a caller", name, got)
+			t.Errorf("%s waits for more messages for %v s, and a caller waits with it", name, got)
 		}
 	}
 }
@@ -428,7 +461,10 @@ func TestFunctions(t *testing.T) {
 	}
 	roles := map[string]bool{}
 	for id, f := range made.all("AWS::Lambda::Function") {
-		want := map[string]any{"Runtime": "provided.al2023", "Architectures": []any{"arm64"}, "TracingConfig": map[string]any{"Mode": "Active"}}
+		want := map[string]any{
+			"Runtime": "provided.al2023", "Architectures": []any{"arm64"},
+			"TracingConfig": map[string]any{"Mode": "Active"},
+		}
 		for name, value := range want {
 			if diff := cmp.Diff(value, f.Properties[name]); diff != "" {
 				t.Errorf("%s: %s\n%s", id, name, diff)
@@ -437,7 +473,7 @@ func TestFunctions(t *testing.T) {
 		if at(t, f.Properties, "LoggingConfig", "LogFormat") != "JSON" {
 			t.Errorf("%s does not log as JSON", id)
 		}
-		// Without a group of its own, Lambda makes one that keeps logs for ever.
+		// Otherwise Lambda creates a group that never deletes logs.
 		if at(t, f.Properties, "LoggingConfig", "LogGroup", "Ref") == nil {
 			t.Errorf("%s has no log group", id)
 		}
@@ -448,14 +484,14 @@ func TestFunctions(t *testing.T) {
 	}
 	for id, g := range made.all("AWS::Logs::LogGroup") {
 		if g.Properties["RetentionInDays"] != 30.0 {
-			t.Errorf("%s keeps logs for %v days", id, g.Properties["RetentionInDays"])
+			t.Errorf("%s retains logs for %v days", id, g.Properties["RetentionInDays"])
 		}
 		if g.DeletionPolicy != "Delete" {
-			t.Errorf("%s stays when the stack goes", id)
+			t.Errorf("%s is not deleted with the stack", id)
 		}
 	}
-	// Vapi waits for 20 seconds by default; an answer after that is none.
-	if got := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties["Timeout"].(float64); got >= 20 {
+	// By default, Vapi waits for an answer for 20 seconds.
+	if got := made.function(t, "RingbackAck")["Timeout"].(float64); got >= 20 {
 		t.Errorf("the ack function may run for %v s", got)
 	}
 }
@@ -470,14 +506,14 @@ func TestAPI(t *testing.T) {
 	if diff := cmp.Diff([]any{"POST /results/{token}", "POST /vapi"}, keys); diff != "" {
 		t.Error(diff)
 	}
-	// Both are the ack function's.
+	// Both routes lead to the ack function.
 	for id, i := range made.all("AWS::ApiGatewayV2::Integration") {
 		if got := texts(i.Properties["IntegrationUri"]); got[0] != "RingbackAck" {
 			t.Errorf("%s leads to %v", id, got)
 		}
 	}
-	url := at(t, made.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties, "Environment", "Variables", "COMPLETION_URL")
-	if diff := cmp.Diff([]string{"RingbackApi/results/"}, texts(url)); diff != "" {
+	url := texts(made.variables(t, "RingbackProcess")["COMPLETION_URL"])
+	if diff := cmp.Diff([]string{"RingbackApi/results/"}, url); diff != "" {
 		t.Error(diff)
 	}
 	stage := made.only(t, "AWS::ApiGatewayV2::Stage", "RingbackStage").Properties
@@ -488,17 +524,17 @@ func TestAPI(t *testing.T) {
 		t.Errorf("the burst limit is %v", got)
 	}
 	if got := stage["RouteSettings"]; got != nil {
-		t.Errorf("a route has limits of its own: %v", got)
+		t.Errorf("a route has its own limits: %v", got)
 	}
 	var format map[string]string
 	if err := json.Unmarshal([]byte(at(t, stage, "AccessLogSettings", "Format").(string)), &format); err != nil {
-		t.Fatalf("the access log's lines are not JSON: %v", err)
+		t.Fatalf("the access log is not JSON: %v", err)
 	}
 	for name, variable := range format {
-		// Headers carry the credential, and a path or a query may.
+		// Headers contain the credential. A path or a query can contain one.
 		for _, secret := range []string{"header", "querystring", ".path", "rawPath", "authorizer.claims"} {
 			if strings.Contains(variable, secret) {
-				t.Errorf("the access log holds %s: %s", name, variable)
+				t.Errorf("the access log contains %s: %s", name, variable)
 			}
 		}
 	}
@@ -510,11 +546,12 @@ func TestTable(t *testing.T) {
 		if table.DeletionPolicy != want {
 			t.Errorf("with %q, the table's deletion policy is %s", policy, table.DeletionPolicy)
 		}
+		p := table.Properties
 		got := []any{
-			table.Properties["BillingMode"], at(t, table.Properties, "KeySchema", "0", "AttributeName"),
-			at(t, table.Properties, "AttributeDefinitions", "0", "AttributeType"),
-			at(t, table.Properties, "TimeToLiveSpecification", "AttributeName"), at(t, table.Properties, "TimeToLiveSpecification", "Enabled"),
-			at(t, table.Properties, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
+			p["BillingMode"], at(t, p, "KeySchema", "0", "AttributeName"),
+			at(t, p, "AttributeDefinitions", "0", "AttributeType"),
+			at(t, p, "TimeToLiveSpecification", "AttributeName"), at(t, p, "TimeToLiveSpecification", "Enabled"),
+			at(t, p, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
 		}
 		if diff := cmp.Diff([]any{"PAY_PER_REQUEST", "id", "S", "expires", true, true}, got); diff != "" {
 			t.Error(diff)
@@ -522,17 +559,18 @@ func TestTable(t *testing.T) {
 		index := []any{map[string]any{
 			"IndexName": "calls",
 			"KeySchema": []any{
-				map[string]any{"AttributeName": "call", "KeyType": "HASH"}, map[string]any{"AttributeName": "created", "KeyType": "RANGE"},
+				map[string]any{"AttributeName": "call", "KeyType": "HASH"},
+				map[string]any{"AttributeName": "created", "KeyType": "RANGE"},
 			},
 			"Projection": map[string]any{
 				"ProjectionType": "INCLUDE", "NonKeyAttributes": []any{"state", "tool", "progress", "wake", "updated"},
 			},
 		}}
-		if diff := cmp.Diff(index, table.Properties["GlobalSecondaryIndexes"]); diff != "" {
+		if diff := cmp.Diff(index, p["GlobalSecondaryIndexes"]); diff != "" {
 			t.Error(diff)
 		}
 		types := map[string]any{}
-		for _, a := range table.Properties["AttributeDefinitions"].([]any) {
+		for _, a := range p["AttributeDefinitions"].([]any) {
 			types[at(t, a, "AttributeName").(string)] = at(t, a, "AttributeType")
 		}
 		if diff := cmp.Diff(map[string]any{"id": "S", "call": "S", "created": "N"}, types); diff != "" {
@@ -541,132 +579,155 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// secretARN returns the complete ARN of a secret.
+func secretARN(name string) string {
+	return "arn:aws:secretsmanager:eu-central-1:111122223333:secret:" + name + "-AbCdEf"
+}
+
+// givenSecret returns a secret that exists outside the stack.
+func givenSecret(stack awscdk.Stack, arn string) awssecretsmanager.ISecret {
+	return awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))
+}
+
 func TestWebhookSecret(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
 	secret := made.only(t, "AWS::SecretsManager::Secret", "RingbackWebhookSecret").Properties
 	if got := at(t, secret, "GenerateSecretString", "SecretStringTemplate"); got != `{"type":"bearer"}` {
-		t.Errorf("the secret begins as %v", got)
+		t.Errorf("the template of the secret is %v", got)
 	}
 	if got := at(t, secret, "GenerateSecretString", "GenerateStringKey"); got != "token" {
-		t.Errorf("what is generated goes to %v", got)
+		t.Errorf("the generated field is %v", got)
 	}
 
-	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:vapi-AbCdEf"
+	arn := secretARN("vapi")
 	stack := newStack(t, "Ringback")
-	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))})
-	made, _ = synth(t, stack)
-	made.only(t, "AWS::SecretsManager::Secret", "RingbackCompletionSecret")
-	if n := len(made.all("AWS::SecretsManager::Secret")); n != 1 {
-		t.Errorf("%d secrets are made although one is given", n)
-	}
-	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
-	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_SECRET_ID"); got != arn {
+	made = synthesiseIn(t, stack, ringback.Props{WebhookSecret: givenSecret(stack, arn)})
+	made.onlySecret(t, "RingbackCompletionSecret")
+	if got := made.variables(t, "RingbackAck")["WEBHOOK_SECRET_ID"]; got != arn {
 		t.Errorf("the ack function reads %v", got)
 	}
-	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on RingbackCompletionSecret "+arn) {
+	const reads = "secretsmanager:GetSecretValue on RingbackCompletionSecret "
+	if !slices.Contains(made.role(t, "RingbackAck"), reads+arn) {
 		t.Error("the ack function may not read the given secret")
 	}
 
-	// By its name, an ARN lacks the random characters that the real one has.
+	// A partial ARN lacks the random characters of the real one.
+	partial := strings.TrimSuffix(arn, "-AbCdEf")
 	stack = newStack(t, "Ringback")
-	newRingback(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretPartialArn(stack, jsii.String("given"), jsii.String(strings.TrimSuffix(arn, "-AbCdEf")))})
-	made, _ = synth(t, stack)
-	if !slices.Contains(made.statements(t, "RingbackAckRoleDefaultPolicy"), "secretsmanager:GetSecretValue on RingbackCompletionSecret "+strings.TrimSuffix(arn, "AbCdEf")+"??????") {
-		t.Error("the ack function may not read the given secret")
+	made = synthesiseIn(t, stack, ringback.Props{WebhookSecret: awssecretsmanager.Secret_FromSecretPartialArn(
+		stack, jsii.String("given"), jsii.String(partial))})
+	if !slices.Contains(made.role(t, "RingbackAck"), reads+partial+"-??????") {
+		t.Error("the ack function may not read the secret with the given partial ARN")
 	}
 }
 
-// Process signs completion tokens, and ack checks them.
+// onlySecret checks that the stack creates only this secret.
+func (m template) onlySecret(t *testing.T, name string) {
+	t.Helper()
+	m.only(t, "AWS::SecretsManager::Secret", name)
+	if n := len(m.all("AWS::SecretsManager::Secret")); n != 1 {
+		t.Errorf("the stack creates %d secrets; want only %s", n, name)
+	}
+}
+
+// Process signs completion tokens, and ack verifies them.
 func TestCompletionSecret(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
-	want := map[string]any{"SecretStringTemplate": "{}", "GenerateStringKey": "current", "PasswordLength": 48.0, "ExcludePunctuation": true}
-	if diff := cmp.Diff(want, made.only(t, "AWS::SecretsManager::Secret", "RingbackCompletionSecret").Properties["GenerateSecretString"]); diff != "" {
+	want := map[string]any{
+		"SecretStringTemplate": "{}", "GenerateStringKey": "current", "PasswordLength": 48.0, "ExcludePunctuation": true,
+	}
+	secret := made.only(t, "AWS::SecretsManager::Secret", "RingbackCompletionSecret").Properties
+	if diff := cmp.Diff(want, secret["GenerateSecretString"]); diff != "" {
 		t.Error(diff)
 	}
 
-	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:tokens-AbCdEf"
+	arn := secretARN("tokens")
 	stack := newStack(t, "Ringback")
-	r := newRingback(t, stack, ringback.Props{CompletionSecret: awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("given"), jsii.String(arn))})
+	r := newRingback(t, stack, ringback.Props{CompletionSecret: givenSecret(stack, arn)})
 	if got := *r.CompletionSecret.SecretArn(); got != arn {
 		t.Errorf("the completion secret is %s", got)
 	}
 	made, _ = synth(t, stack)
-	made.only(t, "AWS::SecretsManager::Secret", "RingbackWebhookSecret")
-	if n := len(made.all("AWS::SecretsManager::Secret")); n != 1 {
-		t.Errorf("%d secrets are made although one is given", n)
-	}
+	made.onlySecret(t, "RingbackWebhookSecret")
 	for name, want := range map[string]any{"RingbackAck": arn, "RingbackProcess": arn, "RingbackCallback": nil} {
-		if got := at(t, made.only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables", "COMPLETION_SECRET_ID"); got != want {
+		if got := made.variables(t, name)["COMPLETION_SECRET_ID"]; got != want {
 			t.Errorf("%s reads %v", name, got)
 		}
-		reads := slices.ContainsFunc(made.statements(t, name+"RoleDefaultPolicy"), func(s string) bool {
+		reads := slices.ContainsFunc(made.role(t, name), func(s string) bool {
 			return strings.HasPrefix(s, "secretsmanager:GetSecretValue on ") && strings.Contains(s, arn)
 		})
 		if reads != (want != nil) {
-			t.Errorf("that %s may read the given secret is %v", name, reads)
+			t.Errorf("%s may read the given secret: %v", name, reads)
 		}
 	}
 }
 
-// The process function makes schedules with what is in its environment, and
-// EventBridge Scheduler takes the role for the group alone.
+// The environment of the process function has what schedules need. EventBridge
+// Scheduler can assume the role for schedules of the group only.
 func TestSchedules(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
 	group := made.only(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules")
 	if group.DeletionPolicy != "Delete" {
-		t.Errorf("the schedules stay when the queue that they send to goes: %s", group.DeletionPolicy)
+		t.Errorf("the schedules are not deleted with the queue that they send to: %s", group.DeletionPolicy)
 	}
-	trust := at(t, made.only(t, "AWS::IAM::Role", "RingbackSchedulesRole").Properties, "AssumeRolePolicyDocument", "Statement")
+	role := made.only(t, "AWS::IAM::Role", "RingbackSchedulesRole").Properties
+	groupID := made.id(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules")
 	want := []any{map[string]any{
 		"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": map[string]any{"Service": "scheduler.amazonaws.com"},
 		"Condition": map[string]any{"StringEquals": map[string]any{
 			"aws:SourceAccount": map[string]any{"Ref": "AWS::AccountId"},
-			"aws:SourceArn":     map[string]any{"Fn::GetAtt": []any{made.id(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules"), "Arn"}},
+			"aws:SourceArn":     map[string]any{"Fn::GetAtt": []any{groupID, "Arn"}},
 		}},
 	}}
-	if diff := cmp.Diff(want, trust); diff != "" {
+	if diff := cmp.Diff(want, at(t, role, "AssumeRolePolicyDocument", "Statement")); diff != "" {
 		t.Error(diff)
 	}
 	name := group.Properties["Name"].(string)
 	for function, want := range map[string]map[string]string{
 		"RingbackAck": {"SCHEDULE_GROUP": name, "JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults"},
 		"RingbackProcess": {
-			"SCHEDULE_GROUP": name, "SCHEDULE_ROLE_ARN": "RingbackSchedulesRole", "JOBS_QUEUE_ARN": "RingbackJobs", "JOBS_DLQ_ARN": "RingbackJobsDeadLetters",
+			"SCHEDULE_GROUP": name, "SCHEDULE_ROLE_ARN": "RingbackSchedulesRole",
+			"JOBS_QUEUE_ARN": "RingbackJobs", "JOBS_DLQ_ARN": "RingbackJobsDeadLetters",
 		},
 	} {
 		got := map[string]string{}
 		for variable := range want {
-			got[variable] = texts(at(t, made.only(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables", variable))[0]
+			got[variable] = texts(made.variables(t, function)[variable])[0]
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", function, diff)
 		}
 	}
 	alarm := made.only(t, "AWS::CloudWatch::Alarm", "RingbackWakesDroppedAlarm").Properties
-	if diff := cmp.Diff([]any{"AWS/Scheduler", "InvocationDroppedCount", []any{map[string]any{"Name": "ScheduleGroup", "Value": name}}},
+	dimensions := []any{map[string]any{"Name": "ScheduleGroup", "Value": name}}
+	if diff := cmp.Diff([]any{"AWS/Scheduler", "InvocationDroppedCount", dimensions},
 		[]any{alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]}); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// The first message of each call would cost a look for kept results, where
-// no tool keeps any.
+// If no tool parks results, the ack must not look for parked results in each call.
 func TestNextCall(t *testing.T) {
-	for afterCall, want := range map[asynctool.AfterCall]any{asynctool.Announce: nil, asynctool.CallBack: nil, asynctool.NextCall: "on"} {
+	for afterCall, want := range map[asynctool.AfterCall]any{
+		asynctool.Announce: nil, asynctool.CallBack: nil, asynctool.NextCall: "on",
+	} {
 		tool := tools(time.Minute)[0].(asynctool.Tool[struct{}])
 		other := tool
 		other.Name, other.AfterCall = "other", afterCall
 		made := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool, other}})
-		if got := at(t, made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties, "Environment", "Variables", "NEXT_CALL"); got != want {
+		if got := made.variables(t, "RingbackAck")["NEXT_CALL"]; got != want {
 			t.Errorf("with %s, NEXT_CALL is %v", afterCall, got)
 		}
 	}
 }
 
-// Chats and calls back: only the callback function gets the private key.
+// Only the callback function gets the private key, for chats and outbound calls.
 func TestOutbound(t *testing.T) {
-	const arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:private-AbCdEf"
-	names := []string{"VAPI_PRIVATE_KEY_SECRET_ID", "VAPI_API_URL", "CALL_BACK_HOURS", "CALL_BACK_ZONE", "CALL_BACK_ASSISTANT_ID", "CALL_BACK_PHONE_NUMBER_ID"}
+	arn := secretARN("private")
+	names := []string{
+		"VAPI_PRIVATE_KEY_SECRET_ID", "VAPI_API_URL", "CALL_BACK_HOURS", "CALL_BACK_ZONE",
+		"CALL_BACK_ASSISTANT_ID", "CALL_BACK_PHONE_NUMBER_ID",
+	}
 	for name, test := range map[string]struct {
 		props ringback.Props
 		key   bool
@@ -674,7 +735,7 @@ func TestOutbound(t *testing.T) {
 	}{
 		"nothing": {},
 		"chats":   {key: true, want: map[string]any{"VAPI_PRIVATE_KEY_SECRET_ID": arn}},
-		"calls back": {ringback.Props{CallBackHours: "09:00-18:00"}, true, map[string]any{
+		"outbound calls": {ringback.Props{CallBackHours: "09:00-18:00"}, true, map[string]any{
 			"VAPI_PRIVATE_KEY_SECRET_ID": arn, "CALL_BACK_HOURS": "09:00-18:00",
 		}},
 		"everything": {
@@ -691,39 +752,31 @@ func TestOutbound(t *testing.T) {
 	} {
 		stack := newStack(t, "Ringback")
 		if test.key {
-			test.props.PrivateKeySecret = awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String("private"), jsii.String(arn))
+			test.props.PrivateKeySecret = givenSecret(stack, arn)
 		}
-		newRingback(t, stack, test.props)
-		made, _ := synth(t, stack)
+		made := synthesiseIn(t, stack, test.props)
 		for _, function := range []string{"RingbackAck", "RingbackProcess", "RingbackCallback"} {
-			all := at(t, made.only(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables").(map[string]any)
-			var got, want map[string]any
-			for _, n := range names {
-				if value, ok := all[n]; ok {
-					if got == nil {
-						got = map[string]any{}
-					}
-					got[n] = value
-				}
-			}
-			if function == "RingbackCallback" {
+			got, want := made.variables(t, function), map[string]any{}
+			maps.DeleteFunc(got, func(name string, _ any) bool { return !slices.Contains(names, name) })
+			if function == "RingbackCallback" && test.want != nil {
 				want = test.want
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s: %s: %s", name, function, diff)
 			}
-			reads := slices.Contains(made.statements(t, function+"RoleDefaultPolicy"), "secretsmanager:GetSecretValue on "+arn)
+			reads := slices.Contains(made.role(t, function), "secretsmanager:GetSecretValue on "+arn)
 			if reads != (test.key && function == "RingbackCallback") {
-				t.Errorf("%s: that %s may read the private key is %v", name, function, reads)
+				t.Errorf("%s: %s may read the private key: %v", name, function, reads)
 			}
 		}
 	}
 }
 
-// Vapi's OAuth2 credential sends its token where a bearer token would stand,
-// so that only one of the two can be checked.
+// Vapi sends an OAuth2 token in the header of a bearer token, so only one of the two
+// can be verified.
 func TestJWT(t *testing.T) {
-	made := synthesise(t, ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com", Audience: []string{"ringback"}}})
+	jwt := &ringback.JWT{Issuer: "https://issuer.example.com", Audience: []string{"ringback"}}
+	made := synthesise(t, ringback.Props{JWT: jwt})
 	var authorizers []map[string]any
 	for _, a := range made.all("AWS::ApiGatewayV2::Authorizer") {
 		authorizers = append(authorizers, a.Properties)
@@ -739,60 +792,55 @@ func TestJWT(t *testing.T) {
 	for _, route := range made.all("AWS::ApiGatewayV2::Route") {
 		got[route.Properties["RouteKey"]] = route.Properties["AuthorizationType"]
 	}
-	// Who completes a job has no token of the issuer's, but the job's own.
+	// An external completion has no token of the issuer, only the job's.
 	if diff := cmp.Diff(map[any]any{"POST /vapi": "JWT", "POST /results/{token}": "NONE"}, got); diff != "" {
 		t.Error(diff)
 	}
-	ack := made.only(t, "AWS::Lambda::Function", "RingbackAck").Properties
-	if got := at(t, ack, "Environment", "Variables", "WEBHOOK_AUTH"); got != `{"type":"none"}` {
-		t.Errorf("the ack function checks %v", got)
+	if got := made.variables(t, "RingbackAck")["WEBHOOK_AUTH"]; got != `{"type":"none"}` {
+		t.Errorf("the ack function verifies %v", got)
 	}
-	for id := range made.all("AWS::SecretsManager::Secret") {
-		if !strings.HasPrefix(id, "RingbackCompletionSecret") {
-			t.Errorf("the secret %s is made, which nobody sends", id)
-		}
-	}
+	made.onlySecret(t, "RingbackCompletionSecret")
 }
 
 func TestToolSettings(t *testing.T) {
 	made := synthesise(t, ringback.Props{ToolSettings: []ringback.Setting{
 		{Name: "ORDERS_API_URL", Value: "https://orders.example.com"},
-		{Name: "STOCK_API_TOKEN", SecretARN: "arn:aws:secretsmanager:eu-central-1:111122223333:secret:stock-AbCdEf", SecretField: "token"},
+		{Name: "STOCK_API_TOKEN", SecretARN: secretARN("stock"), SecretField: "token"},
 	}})
 	for _, name := range []string{"RingbackAck", "RingbackCallback"} {
-		if at(t, made.only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables", "STOCK_API_TOKEN") != nil {
+		if made.variables(t, name)["STOCK_API_TOKEN"] != nil {
 			t.Errorf("%s gets a tool's settings", name)
 		}
 	}
-	variables := at(t, made.only(t, "AWS::Lambda::Function", "RingbackProcess").Properties, "Environment", "Variables")
+	variables := made.variables(t, "RingbackProcess")
 	if got := at(t, variables, "ORDERS_API_URL"); got != "https://orders.example.com" {
 		t.Errorf("ORDERS_API_URL is %v", got)
 	}
-	// A dynamic reference: the template never holds the secret itself.
-	want := "{{resolve:secretsmanager:arn:aws:secretsmanager:eu-central-1:111122223333:secret:stock-AbCdEf:SecretString:token::}}"
+	// A dynamic reference: the template never contains the secret itself.
+	want := "{{resolve:secretsmanager:" + secretARN("stock") + ":SecretString:token::}}"
 	if got := at(t, variables, "STOCK_API_TOKEN"); got != want {
 		t.Errorf("STOCK_API_TOKEN is %v", got)
 	}
-	// CloudFormation reads the secret, so that the function need not be able to.
-	for _, s := range made.statements(t, "RingbackProcessRoleDefaultPolicy") {
+	// CloudFormation reads the secret, so the function needs no permission to.
+	for _, s := range made.role(t, "RingbackProcess") {
 		if strings.Contains(s, "secretsmanager") && s != "secretsmanager:GetSecretValue on RingbackCompletionSecret" {
 			t.Errorf("the process function may read secrets: %s", s)
 		}
 	}
 }
 
-// A local runner can only set variables that are declared. What is declared
-// must do nothing in a deployment.
+// A local runner sets only variables that are declared. In a deployment, they must
+// have no effect.
 func TestLocalEndpoint(t *testing.T) {
+	deployed, local := synthesise(t, ringback.Props{}), synthesise(t, ringback.Props{LocalEndpoint: true})
 	for name, want := range map[string][]string{
 		"RingbackAck":      {"AWS_ENDPOINT_URL", "COMPLETION_KEYS", "WEBHOOK_AUTH"},
 		"RingbackProcess":  {"AWS_ENDPOINT_URL", "COMPLETION_KEYS"},
 		"RingbackCallback": {"AWS_ENDPOINT_URL"},
 	} {
-		plain := at(t, synthesise(t, ringback.Props{}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
-		local := at(t, synthesise(t, ringback.Props{LocalEndpoint: true}).only(t, "AWS::Lambda::Function", name).Properties, "Environment", "Variables").(map[string]any)
+		plain := deployed.variables(t, name)
 		var added []string
-		for variable, value := range local {
+		for variable, value := range local.variables(t, name) {
 			if _, ok := plain[variable]; !ok {
 				added = append(added, variable)
 				if value != "" {
@@ -807,8 +855,8 @@ func TestLocalEndpoint(t *testing.T) {
 	}
 }
 
-// The Makefile names the functions by their logical ids, and infra/sam.json their
-// variables.
+// The Makefile contains the logical ids of the functions, and infra/sam.json contains
+// their variables.
 func TestSAM(t *testing.T) {
 	made := synthesise(t, ringback.Props{LocalEndpoint: true})
 	targets, err := os.ReadFile("../../Makefile")
@@ -833,15 +881,16 @@ func TestSAM(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(declared)), slices.Sorted(maps.Keys(set.Parameters))); diff != "" {
-		t.Errorf("infra/sam.json sets other variables than the functions have:\n%s", diff)
+		t.Errorf("the variables in infra/sam.json are not those of the functions:\n%s", diff)
 	}
 }
 
 func TestEncryptionKey(t *testing.T) {
 	stack := newStack(t, "Ringback")
 	key := awskms.NewKey(stack, jsii.String("Key"), nil)
-	newRingback(t, stack, ringback.Props{EncryptionKey: key, UndeliveredEmail: "a@example.com", AlarmEmail: "b@example.com"})
-	made, _ := synth(t, stack)
+	made := synthesiseIn(t, stack, ringback.Props{
+		EncryptionKey: key, UndeliveredEmail: "a@example.com", AlarmEmail: "b@example.com",
+	})
 	properties := map[string]string{
 		"AWS::SQS::Queue": "KmsMasterKeyId", "AWS::SecretsManager::Secret": "KmsKeyId",
 		"AWS::SNS::Topic": "KmsMasterKeyId", "AWS::Lambda::Function": "KmsKeyArn",
@@ -858,34 +907,33 @@ func TestEncryptionKey(t *testing.T) {
 		t.Errorf("the table is encrypted with %v", got)
 	}
 	for _, name := range []string{"Ack", "Process", "Callback"} {
-		if !slices.ContainsFunc(made.statements(t, "Ringback"+name+"RoleDefaultPolicy"), func(s string) bool {
+		if !slices.ContainsFunc(made.role(t, "Ringback"+name), func(s string) bool {
 			return strings.Contains(s, "kms:Decrypt") && strings.HasSuffix(s, " on Key")
 		}) {
 			t.Errorf("the function %s cannot use the key", name)
 		}
 	}
-	if !slices.Contains(made.statements(t, "RingbackSchedulesRoleDefaultPolicy"), "kms:Decrypt kms:GenerateDataKey on Key") {
+	if !slices.Contains(made.role(t, "RingbackSchedules"), "kms:Decrypt kms:GenerateDataKey on Key") {
 		t.Error("the schedules cannot send to the encrypted queue")
 	}
-	// What publishes to an encrypted topic is a service, which only the
-	// key's own policy can let in.
+	// A service publishes to an encrypted topic only if the key's own policy
+	// admits it.
 	policy := fmt.Sprint(made.only(t, "AWS::KMS::Key", "Key").Properties["KeyPolicy"])
 	for _, service := range []string{"events.amazonaws.com", "cloudwatch.amazonaws.com"} {
 		if !strings.Contains(policy, service) {
-			t.Errorf("the key's policy keeps %s out, whose messages would be lost", service)
+			t.Errorf("the key's policy does not admit %s, whose messages would be lost", service)
 		}
 	}
 }
 
 func TestUndelivered(t *testing.T) {
 	stack := newStack(t, "Ringback")
-	newRingback(t, stack, ringback.Props{
+	made := synthesiseIn(t, stack, ringback.Props{
 		EventBus:         awsevents.EventBus_FromEventBusName(stack, jsii.String("bus"), jsii.String("default")),
 		UndeliveredEmail: "someone@example.com",
 	})
-	made, _ := synth(t, stack)
 	if n := len(made.all("AWS::Events::EventBus")); n != 0 {
-		t.Errorf("%d buses are made although one is given", n)
+		t.Errorf("the stack creates %d buses although one is given", n)
 	}
 	rule := made.only(t, "AWS::Events::Rule", "RingbackUndeliveredRule").Properties
 	want := map[string]any{"source": []any{"ringback"}, "detail-type": []any{"undelivered"}}
@@ -896,64 +944,66 @@ func TestUndelivered(t *testing.T) {
 		t.Errorf("the rule is on %v", rule["EventBusName"])
 	}
 	if got := texts(at(t, rule, "Targets", "0", "Arn")); got[0] != "RingbackUndeliveredTopic" {
-		t.Errorf("the rule tells %v", got)
+		t.Errorf("the rule sends to %v", got)
 	}
-	variables := at(t, made.only(t, "AWS::Lambda::Function", "RingbackCallback").Properties, "Environment", "Variables")
-	if got := at(t, variables, "EVENT_BUS_NAME"); got != "default" {
-		t.Errorf("the callback function announces on %v", got)
+	if got := made.variables(t, "RingbackCallback")["EVENT_BUS_NAME"]; got != "default" {
+		t.Errorf("the callback function publishes on %v", got)
 	}
 }
 
-// An alarm is read at night by somebody who did not write it.
+// An operator who did not write an alarm reads it at night.
 func TestAlarms(t *testing.T) {
 	made := synthesise(t, ringback.Props{AlarmEmail: "operator@example.com"})
 	var names []string
 	for id, a := range made.all("AWS::CloudWatch::Alarm") {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(id[:len(id)-8], "Ringback"), "Alarm"))
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(withoutHash(id), "Ringback"), "Alarm"))
 		description, _ := a.Properties["AlarmDescription"].(string)
 		if len(description) < 80 || !strings.HasSuffix(description, ".") {
-			t.Errorf("%s does not say what happened and what to do: %q", id, description)
+			t.Errorf("%s must describe what happened and what to do: %q", id, description)
 		}
 		for _, actions := range []string{"AlarmActions", "OKActions"} {
 			if got := texts(a.Properties[actions]); len(got) != 1 || got[0] != "RingbackAlarmTopic" {
-				t.Errorf("%s tells %v", id, got)
+				t.Errorf("%s notifies %v", id, got)
 			}
 		}
 		if a.Properties["TreatMissingData"] != "notBreaching" {
-			t.Errorf("%s goes off when nobody calls", id)
+			t.Errorf("%s starts when there are no calls", id)
 		}
 	}
 	slices.Sort(names)
-	want := []string{"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "OldestJob", "OldestResult",
-		"ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "WakesDropped", "Webhook5xx"}
+	want := []string{
+		"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "OldestJob",
+		"OldestResult", "ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "WakesDropped",
+		"Webhook5xx",
+	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
-	// The policy must let CloudWatch in: it replaces the one that would.
+	// The policy replaces a topic's default, which would admit CloudWatch.
 	policy := fmt.Sprint(made.only(t, "AWS::SNS::TopicPolicy", "RingbackAlarmTopicPolicy").Properties)
 	if !strings.Contains(policy, "cloudwatch.amazonaws.com") {
 		t.Error("CloudWatch may not publish to the alarms' topic")
 	}
-	// Given topics are their owner's.
+	// The policy of a given topic is its owner's.
 	stack := newStack(t, "Ringback")
-	topic := awssns.Topic_FromTopicArn(stack, jsii.String("topic"), jsii.String("arn:aws:sns:eu-central-1:111122223333:operators"))
-	newRingback(t, stack, ringback.Props{AlarmTopic: topic})
-	made, _ = synth(t, stack)
+	const arn = "arn:aws:sns:eu-central-1:111122223333:operators"
+	made = synthesiseIn(t, stack, ringback.Props{
+		AlarmTopic: awssns.Topic_FromTopicArn(stack, jsii.String("topic"), jsii.String(arn)),
+	})
 	for id, a := range made.all("AWS::CloudWatch::Alarm") {
-		if got := at(t, a.Properties, "AlarmActions", "0"); got != *topic.TopicArn() {
-			t.Errorf("%s tells %v", id, got)
+		if got := at(t, a.Properties, "AlarmActions", "0"); got != arn {
+			t.Errorf("%s notifies %v", id, got)
 		}
 	}
 }
 
-func TestTwoStagesDoNotMeet(t *testing.T) {
+func TestTwoStagesShareNoNames(t *testing.T) {
 	names := map[string]string{}
 	for _, id := range []string{"Ringback", "Ringback-dev"} {
-		stack := newStack(t, id)
-		newRingback(t, stack, ringback.Props{})
-		made, _ := synth(t, stack)
-		for _, r := range made.Resources {
-			for _, property := range []string{"Name", "QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "AlarmName", "DashboardName"} {
+		for _, r := range synthesiseIn(t, newStack(t, id), ringback.Props{}).Resources {
+			for _, property := range []string{
+				"Name", "QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "AlarmName", "DashboardName",
+			} {
 				name, ok := r.Properties[property].(string)
 				if !ok {
 					continue
@@ -967,14 +1017,17 @@ func TestTwoStagesDoNotMeet(t *testing.T) {
 		}
 	}
 	if len(names) == 0 {
-		t.Error("no name was looked at")
+		t.Error("no name was checked")
 	}
 }
 
-func TestPropsThatCannotBe(t *testing.T) {
+func TestInvalidProps(t *testing.T) {
 	setting := func(s ...ringback.Setting) ringback.Props { return ringback.Props{ToolSettings: s} }
 	stack := newStack(t, "Ringback")
 	key := awssecretsmanager.Secret_FromSecretNameV2(stack, jsii.String("s"), jsii.String("s"))
+	hours := func(hours, zone string) ringback.Props {
+		return ringback.Props{CallBackHours: hours, CallBackZone: zone, PrivateKeySecret: key}
+	}
 	tests := []struct {
 		props ringback.Props
 		want  string
@@ -991,12 +1044,12 @@ func TestPropsThatCannotBe(t *testing.T) {
 		{ringback.Props{VapiAPIURL: "https://api.eu.vapi.ai"}, "VapiAPIURL needs PrivateKeySecret"},
 		{ringback.Props{VapiAPIURL: "http://api.vapi.ai", PrivateKeySecret: key}, "must be an https URL"},
 		{ringback.Props{CallBackHours: "09:00-18:00"}, "CallBackHours needs PrivateKeySecret"},
-		{ringback.Props{CallBackHours: "9-18", PrivateKeySecret: key}, `the hours are "9-18"; they must be like 09:00-18:00`},
-		{ringback.Props{CallBackHours: "09:60-18:00", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
-		{ringback.Props{CallBackHours: "09:00-18:00\n", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
-		{ringback.Props{CallBackHours: "09:00-09:00", PrivateKeySecret: key}, "they must be like 09:00-18:00"},
-		{ringback.Props{CallBackHours: "09:00-18:00", CallBackZone: "Berlin", PrivateKeySecret: key}, `there is no time zone "Berlin"`},
-		{ringback.Props{CallBackHours: "09:00-18:00", CallBackZone: "Local", PrivateKeySecret: key}, `there is no time zone "Local"`},
+		{hours("9-18", ""), `the hours are "9-18"; they must be like 09:00-18:00`},
+		{hours("09:60-18:00", ""), "they must be like 09:00-18:00"},
+		{hours("09:00-18:00\n", ""), "they must be like 09:00-18:00"},
+		{hours("09:00-09:00", ""), "they must be like 09:00-18:00"},
+		{hours("09:00-18:00", "Berlin"), `there is no time zone "Berlin"`},
+		{hours("09:00-18:00", "Local"), `there is no time zone "Local"`},
 		{ringback.Props{CallBackZone: "Europe/Berlin", PrivateKeySecret: key}, "CallBackZone needs CallBackHours"},
 		{ringback.Props{CallBackAssistantID: "a", PrivateKeySecret: key}, "CallBackAssistantID needs CallBackHours"},
 		{ringback.Props{CallBackPhoneNumberID: "n", PrivateKeySecret: key}, "CallBackPhoneNumberID needs CallBackHours"},
@@ -1013,17 +1066,21 @@ func TestPropsThatCannotBe(t *testing.T) {
 		{ringback.Props{JWT: &ringback.JWT{Issuer: "i", Audience: []string{"a"}}, WebhookSecret: key}, "exclude"},
 	}
 	for i, test := range tests {
-		if _, err := ringback.NewRingback(stack, fmt.Sprint("R", i), test.props); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%+v: the error is %v; it should say %q", test.props, err, test.want)
+		_, err := ringback.NewRingback(stack, fmt.Sprint("R", i), test.props)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: the error is %v; it should contain %q", test.props, err, test.want)
 		}
 	}
 }
 
-// A clean clone has nothing but the source.
+// A fresh clone contains only the source.
 func TestFunctionsAreBuilt(t *testing.T) {
-	for architecture, want := range map[awslambda.Architecture]elf.Machine{nil: elf.EM_AARCH64, awslambda.Architecture_X86_64(): elf.EM_X86_64} {
+	for architecture, want := range map[awslambda.Architecture]elf.Machine{
+		nil: elf.EM_AARCH64, awslambda.Architecture_X86_64(): elf.EM_X86_64,
+	} {
 		stack := newStack(t, "Ringback")
-		if _, err := ringback.NewRingback(stack, "Ringback", ringback.Props{Architecture: architecture, LogRetention: awslogs.RetentionDays_ONE_DAY}); err != nil {
+		props := ringback.Props{Architecture: architecture, LogRetention: awslogs.RetentionDays_ONE_DAY}
+		if _, err := ringback.NewRingback(stack, "Ringback", props); err != nil {
 			t.Fatal(err)
 		}
 		out := *awscdk.Stage_Of(stack).Outdir()
@@ -1039,7 +1096,7 @@ func TestFunctionsAreBuilt(t *testing.T) {
 			if f.Machine != want {
 				t.Errorf("%s is for %v, not %v", path, f.Machine, want)
 			}
-			// Lambda's image has no C library that the build machine's would fit.
+			// Lambda's image may not have the build machine's C library.
 			if libraries, err := f.ImportedLibraries(); err == nil && len(libraries) > 0 {
 				t.Errorf("%s needs %v", path, libraries)
 			}
@@ -1048,8 +1105,7 @@ func TestFunctionsAreBuilt(t *testing.T) {
 	}
 }
 
-// Every finding of cdk-nag's AwsSolutions is either mended or stands here with
-// the reason why it is not one.
+// Every finding of cdk-nag's AwsSolutions is fixed, or suppressed here with a reason.
 func TestNag(t *testing.T) {
 	stack := newStack(t, "Ringback")
 	r := newRingback(t, stack, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
@@ -1058,25 +1114,32 @@ func TestNag(t *testing.T) {
 		if len(appliesTo) > 0 {
 			s.AppliesTo = &appliesTo
 		}
-		cdknag.NagSuppressions_AddResourceSuppressionsByPath(stack, jsii.String("/Ringback/Ringback/"+path), &[]*cdknag.NagPackSuppression{s}, nil)
+		cdknag.NagSuppressions_AddResourceSuppressionsByPath(stack,
+			jsii.String("/Ringback/Ringback/"+path+"/Resource"), &[]*cdknag.NagPackSuppression{s}, nil)
 	}
 	for _, name := range []string{"Ack", "Process", "Callback"} {
-		suppress(name+"Role/DefaultPolicy/Resource", "AwsSolutions-IAM5",
-			"X-Ray has no resources that a policy could name; everything else in the policy is named.", "Resource::*")
+		suppress(name+"Role/DefaultPolicy", "AwsSolutions-IAM5",
+			"X-Ray has no resources that a policy could name. The policy names everything else.", "Resource::*")
 	}
+	schedules := "arn:<AWS::Partition>:scheduler:<AWS::Region>:<AWS::AccountId>:schedule/" +
+		*r.Schedules.ScheduleGroupName() + "/*"
 	for _, name := range []string{"Ack", "Process"} {
-		suppress(name+"Role/DefaultPolicy/Resource", "AwsSolutions-IAM5",
-			"The name of a schedule is made at run time, of its job's; the group of which it is one is named.",
-			"Resource::arn:<AWS::Partition>:scheduler:<AWS::Region>:<AWS::AccountId>:schedule/"+*r.Schedules.ScheduleGroupName()+"/*")
+		suppress(name+"Role/DefaultPolicy", "AwsSolutions-IAM5",
+			"The name of a schedule is derived from its job's at run time. The policy names the schedule's group.",
+			"Resource::"+schedules)
 	}
-	suppress("Api/POST--results--{token}/Resource", "AwsSolutions-APIG4",
-		"The ack function verifies the token in the path, which it signed for one job; a JWT authorizer reads headers, and whoever completes a job sends none.")
-	suppress("CompletionSecret/Resource", "AwsSolutions-SMG4",
-		"Tokens are valid for as long as their jobs may wait, up to a year. Only an operator knows when the last one signed with the old key is gone; both keys are taken until then.")
-	suppress("Api/POST--vapi/Resource", "AwsSolutions-APIG4",
-		"The ack function verifies the webhook itself, since Vapi signs or sends a secret; a JWT authorizer is there by prop.")
-	suppress("WebhookSecret/Resource", "AwsSolutions-SMG4",
-		"The other end of the secret is a credential at Vapi, which no rotation function can change; two credentials at once make a rotation by hand safe.")
+	suppress("Api/POST--results--{token}", "AwsSolutions-APIG4",
+		"The ack function verifies the token in the path, which the process function signed for one job. "+
+			"A JWT authorizer reads headers, and an external completion has none.")
+	suppress("CompletionSecret", "AwsSolutions-SMG4",
+		"Tokens are valid for as long as their jobs may be suspended, up to a year. Only an operator knows "+
+			"when the last token of the old key is gone. Until then, both keys are valid.")
+	suppress("Api/POST--vapi", "AwsSolutions-APIG4",
+		"The ack function verifies the webhook itself, because Vapi signs it or sends a secret. "+
+			"The property JWT adds a JWT authorizer.")
+	suppress("WebhookSecret", "AwsSolutions-SMG4",
+		"The other end of the secret is a credential at Vapi, which no rotation function can change. "+
+			"A manual rotation is safe because two credentials can be valid at once.")
 	awscdk.Aspects_Of(stack).Add(cdknag.NewAwsSolutionsChecks(nil), nil)
 	annotations := assertions.Annotations_FromStack(stack)
 	for _, m := range append(*annotations.FindError(jsii.String("*"), assertions.Match_AnyValue()),

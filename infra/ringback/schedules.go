@@ -7,20 +7,20 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// schedules makes the group of the schedules that wake waiting jobs, and the
-// role by which EventBridge Scheduler sends what wakes them. The schedules
-// themselves are made at run time, by the process function.
+// schedules creates the group of the schedules that wake suspended jobs, and the
+// role with which EventBridge Scheduler sends the wake-ups. The process function
+// creates the schedules themselves at run time.
 func (r *Ringback) schedules() {
 	r.Schedules = awsscheduler.NewScheduleGroup(r.Construct, jsii.String("Schedules"), &awsscheduler.ScheduleGroupProps{
-		// With the stack, the queue that they send to goes too.
+		// The queue that the schedules send to is deleted with the stack too.
 		RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 	})
-	// Without the conditions, a schedule of another account, or one that has
-	// nothing to do with jobs, could be given the role. The source is the
-	// group: a schedule's own ARN never matches (EventBridge Scheduler user
-	// guide, "Confused deputy prevention").
+	// Without the conditions, a schedule of another account, or a schedule that
+	// is unrelated to jobs, could assume the role. The source is the group: the
+	// ARN of a schedule never matches (EventBridge Scheduler user guide,
+	// "Confused deputy prevention").
 	r.scheduleRole = awsiam.NewRole(r.Construct, jsii.String("SchedulesRole"), &awsiam.RoleProps{
-		Description: jsii.String("Wakes Ringback's waiting jobs"),
+		Description: jsii.String("Wakes Ringback's suspended jobs"),
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
 			Conditions: &map[string]any{"StringEquals": map[string]any{
 				"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID(),
@@ -32,14 +32,16 @@ func (r *Ringback) schedules() {
 	r.send(r.scheduleRole, r.JobsDLQ)
 }
 
-// schedule lets a function make schedules in the group.
+// schedule lets a function create schedules in the group.
 func (r *Ringback) schedule(f awsiam.IGrantable) {
 	r.onSchedules(f, "scheduler:CreateSchedule")
 	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
 		Grantee:      f,
 		Actions:      jsii.Strings("iam:PassRole"),
 		ResourceArns: &[]*string{r.scheduleRole.RoleArn()},
-		Conditions:   &map[string]*map[string]any{"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
+		Conditions: &map[string]*map[string]any{
+			"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"},
+		},
 	})
 }
 
@@ -48,17 +50,12 @@ func (r *Ringback) unschedule(f awsiam.IGrantable) {
 	r.onSchedules(f, "scheduler:DeleteSchedule")
 }
 
-// onSchedules lets a function do something with the group's schedules. Their
-// names are made at run time.
-func (r *Ringback) onSchedules(f awsiam.IGrantable, actions ...string) {
-	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
-		Grantee: f,
-		Actions: jsii.Strings(actions...),
-		// ScheduleGroup.Grant would name the group, which allows nothing of
-		// its schedules.
-		ResourceArns: &[]*string{awscdk.Stack_Of(r.Construct).FormatArn(&awscdk.ArnComponents{
-			Service: jsii.String("scheduler"), Resource: jsii.String("schedule"),
-			ResourceName: jsii.String(*r.Schedules.ScheduleGroupName() + "/*"),
-		})},
-	})
+// onSchedules allows an action on the group's schedules. Their names are unknown
+// until run time. ScheduleGroup.Grant would name the group, which allows nothing on
+// its schedules.
+func (r *Ringback) onSchedules(f awsiam.IGrantable, action string) {
+	allow(f, *awscdk.Stack_Of(r.Construct).FormatArn(&awscdk.ArnComponents{
+		Service: jsii.String("scheduler"), Resource: jsii.String("schedule"),
+		ResourceName: jsii.String(*r.Schedules.ScheduleGroupName() + "/*"),
+	}), action)
 }

@@ -15,87 +15,88 @@ import (
 	"github.com/ringback/ringback/internal/deployment"
 )
 
-// secrets makes the key of the completion tokens, unless one is given, and the
-// webhook's credential, unless one is given or API Gateway checks tokens
-// instead.
+// secrets creates the completion secret unless one is given. It creates the webhook
+// secret unless one is given, or API Gateway verifies tokens instead.
 func (r *Ringback) secrets() {
 	if r.CompletionSecret = r.props.CompletionSecret; r.CompletionSecret == nil {
-		r.CompletionSecret = awssecretsmanager.NewSecret(r.Construct, jsii.String("CompletionSecret"), &awssecretsmanager.SecretProps{
-			Description:   jsii.String("Signs the tokens by which somebody outside completes a job of Ringback. To rotate it, keep the old key as \"previous\" until the jobs that wait are done."),
-			EncryptionKey: r.props.EncryptionKey,
-			GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
-				SecretStringTemplate: jsii.String(`{}`),
-				GenerateStringKey:    jsii.String("current"),
-				ExcludePunctuation:   jsii.Bool(true),
-				PasswordLength:       jsii.Number(48),
-			},
-		})
+		r.CompletionSecret = r.secret("CompletionSecret", `{}`, "current",
+			"Signs the tokens with which external systems complete Ringback's jobs. "+
+				"To rotate it, keep the old key as \"previous\" until the jobs that were suspended before are done.")
 	}
-	if r.props.JWT != nil {
-		return
+	r.WebhookSecret = r.props.WebhookSecret // nil with a JWT authorizer
+	if r.WebhookSecret == nil && r.props.JWT == nil {
+		r.WebhookSecret = r.secret("WebhookSecret", `{"type":"bearer"}`, "token",
+			"The credential of the webhooks that Vapi sends to Ringback. "+
+				"Put the token into a bearer credential at Vapi.")
 	}
-	if r.WebhookSecret = r.props.WebhookSecret; r.WebhookSecret != nil {
-		return
-	}
-	r.WebhookSecret = awssecretsmanager.NewSecret(r.Construct, jsii.String("WebhookSecret"), &awssecretsmanager.SecretProps{
-		Description:   jsii.String("The credential of the webhooks that Vapi sends to Ringback. Put the token into a bearer credential at Vapi."),
+}
+
+// secret creates a secret: the JSON in template, and a generated value as field.
+// CloudFormation generates another value if one of these changes, which would lock
+// every client out.
+func (r *Ringback) secret(id, template, field, description string) awssecretsmanager.Secret {
+	return awssecretsmanager.NewSecret(r.Construct, jsii.String(id), &awssecretsmanager.SecretProps{
+		Description:   jsii.String(description),
 		EncryptionKey: r.props.EncryptionKey,
 		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
-			SecretStringTemplate: jsii.String(`{"type":"bearer"}`),
-			GenerateStringKey:    jsii.String("token"),
+			SecretStringTemplate: jsii.String(template),
+			GenerateStringKey:    jsii.String(field),
 			ExcludePunctuation:   jsii.Bool(true),
 			PasswordLength:       jsii.Number(48),
 		},
 	})
 }
 
-// read lets a function read a secret.
+// read lets a function read a secret. It does nothing if the secret is nil.
 func read(f awsiam.IGrantable, s awssecretsmanager.ISecret) {
+	if s == nil {
+		return
+	}
 	arn := s.SecretFullArn()
 	if arn == nil {
 		// An ARN without its six random characters.
 		arn = jsii.String(*s.SecretArn() + "-??????")
 	}
-	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
-		Grantee:      f,
-		Actions:      jsii.Strings("secretsmanager:GetSecretValue"),
-		ResourceArns: &[]*string{arn},
-	})
+	allow(f, *arn, "secretsmanager:GetSecretValue")
 	if key := s.EncryptionKey(); key != nil {
 		key.GrantDecrypt(f)
 	}
 }
 
 var (
-	// variableName is what Lambda takes (AWS Lambda API reference,
-	// Environment).
+	// variableName matches the names that Lambda accepts (AWS Lambda API
+	// reference, Environment).
 	variableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]+$`)
-	// secretARN is checked here, as CloudFormation only says that it cannot
-	// find what a misspelt one names.
+	// secretARN is checked here because CloudFormation reports only that it
+	// cannot find a misspelt ARN.
 	secretARN = regexp.MustCompile(`^arn:[^:]+:secretsmanager:[^:]+:[^:]+:secret:.+$`)
 )
 
-// checkSettings says which tool settings cannot be used.
+// checkSettings returns an error if a tool setting is invalid.
 func checkSettings(settings []Setting) error {
 	var errs []error
 	own := deployment.VariableNames(deployment.Process{})
 	seen := map[string]bool{}
 	for _, s := range settings {
+		problem := ""
 		switch {
 		case !variableName.MatchString(s.Name):
-			errs = append(errs, fmt.Errorf("the tool setting %q is no variable's name: two or more letters, digits and _, and a letter first", s.Name))
+			problem = "this is not the name of a variable: use two or more letters, digits and _, a letter first"
 		case strings.HasPrefix(s.Name, "AWS_") || strings.HasPrefix(s.Name, "LAMBDA_"):
-			errs = append(errs, fmt.Errorf("the tool setting %s has a name that is Lambda's", s.Name))
+			problem = "this name is Lambda's"
 		case slices.Contains(own, s.Name):
-			errs = append(errs, fmt.Errorf("the tool setting %s has a name that is Ringback's", s.Name))
+			problem = "this name is Ringback's"
 		case seen[s.Name]:
-			errs = append(errs, fmt.Errorf("the tool setting %s is there twice", s.Name))
+			problem = "it is set twice"
 		case s.Value != "" && s.SecretARN != "":
-			errs = append(errs, fmt.Errorf("the tool setting %s has both a value and a secret", s.Name))
+			problem = "it has both a value and a secret"
 		case s.SecretARN != "" && !secretARN.MatchString(s.SecretARN):
-			errs = append(errs, fmt.Errorf("the tool setting %s names no secret of Secrets Manager: give its ARN", s.Name))
+			problem = "this is not a secret of Secrets Manager: use the secret's ARN"
 		case s.SecretARN == "" && s.SecretField != "":
-			errs = append(errs, fmt.Errorf("the tool setting %s names a secret's field, and no secret", s.Name))
+			problem = "it has a secret's field, and no secret"
+		}
+		if problem != "" {
+			errs = append(errs, fmt.Errorf("tool setting %q: %s", s.Name, problem))
 		}
 		seen[s.Name] = true
 	}

@@ -23,13 +23,13 @@ func (r *Ringback) table() {
 		props.Encryption, props.EncryptionKey = awsdynamodb.TableEncryption_CUSTOMER_MANAGED, key
 	})
 	r.Table = awsdynamodb.NewTable(r.Construct, jsii.String("JobsTable"), &props)
-	// The jobs of a call, in the order in which they came.
+	// The jobs of a call, in the order of their creation.
 	r.Table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
 		IndexName:    jsii.String(dynamotable.Index),
 		PartitionKey: &awsdynamodb.Attribute{Name: jsii.String("call"), Type: awsdynamodb.AttributeType_STRING},
 		SortKey:      &awsdynamodb.Attribute{Name: jsii.String("created"), Type: awsdynamodb.AttributeType_NUMBER},
-		// What is said of a job's status, and no more: each write of a job
-		// is paid for a second time as far as it changes what is here.
+		// Only what a job's status needs: a write of a job is paid for a second
+		// time if it changes an attribute in the index.
 		ProjectionType:   awsdynamodb.ProjectionType_INCLUDE,
 		NonKeyAttributes: jsii.Strings("state", "tool", "progress", "wake", "updated"),
 	})
@@ -37,20 +37,12 @@ func (r *Ringback) table() {
 
 // record lets a function read and write the jobs' records.
 func (r *Ringback) record(f awsiam.IGrantable) {
-	// Table.Grant would name every index too.
-	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
-		Grantee:      f,
-		Actions:      jsii.Strings("dynamodb:GetItem", "dynamodb:PutItem"),
-		ResourceArns: &[]*string{r.Table.TableArn()},
-	})
+	// Table.Grant would include every index.
+	allow(f, *r.Table.TableArn(), "dynamodb:GetItem", "dynamodb:PutItem")
 	r.keyed(func(key awskms.IKey) { key.GrantEncryptDecrypt(f) })
 }
 
-// list lets a function that may read records find those of a call.
+// list lets a function find the records of a call.
 func (r *Ringback) list(f awsiam.IGrantable) {
-	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
-		Grantee:      f,
-		Actions:      jsii.Strings("dynamodb:Query"),
-		ResourceArns: jsii.Strings(*r.Table.TableArn() + "/index/" + dynamotable.Index),
-	})
+	allow(f, *r.Table.TableArn()+"/index/"+dynamotable.Index, "dynamodb:Query")
 }

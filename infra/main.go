@@ -1,5 +1,5 @@
-// Command infra is the CDK app: it puts Ringback into an AWS account. The CDK
-// CLI runs it; see cdk.json.
+// Command infra is the CDK app that deploys Ringback into an AWS account. The CDK
+// CLI runs it, as configured in cdk.json.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() {
 	app.Synth(nil)
 }
 
-// newStack makes the stack that the app's context asks for.
+// newStack adds the stack that the app's context describes.
 func newStack(app awscdk.App) error {
 	settings, err := readSettings(app)
 	if err != nil {

@@ -16,63 +16,63 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/infra/ringback"
 )
 
-// settings are the app's context: -c name=value, or the context in cdk.json.
-// A name in capitals is a variable for the tools. A name after a stage and a
-// slash, dev/alarmEmail, holds for that stage alone and goes before the name
-// without.
+// settings are the settings in the app's context: -c name=value, or "context" in
+// cdk.json. A name in capitals is a variable for the tools. A name after a stage and a
+// slash, such as dev/alarmEmail, applies to that stage only, and takes precedence.
 type settings struct {
 	stage  string
 	values map[string]string
 }
 
-// known are the names that are no variables, and what they mean. docs/deploy.md
-// says more.
+// known describes the settings that are not variables. docs/deploy.md has the
+// details.
 var known = map[string]string{
-	"stage":                    "the stage, of which there may be several in one account",
+	"stage":                    "distinguishes several deployments in one account",
 	"architecture":             "arm64 or x86_64",
-	"binaries":                 "a folder of functions that are built already",
-	"removalPolicy":            "retain or destroy the jobs table with the stack",
-	"logRetentionDays":         "how long logs are kept",
-	"rateLimit":                "webhooks a second",
-	"burstLimit":               "webhooks at once",
-	"processMemory":            "MiB of the process function",
-	"processConcurrency":       "batches of jobs at once",
-	"callbackConcurrency":      "batches of results at once",
+	"binaries":                 "a folder of functions that are already built",
+	"removalPolicy":            "retain or destroy: the jobs table, when the stack is deleted",
+	"logRetentionDays":         "how long logs are stored",
+	"rateLimit":                "requests per second",
+	"burstLimit":               "requests at once",
+	"processMemory":            "memory of the process function in MiB",
+	"processConcurrency":       "batches of jobs at the same time",
+	"callbackConcurrency":      "batches of results at the same time",
 	"batchSize":                "jobs, or results, in a batch",
 	"maxJobsPerCall":           "jobs that one call may start",
-	"maxConcurrentJobsPerCall": "jobs of one call at once",
+	"maxConcurrentJobsPerCall": "jobs of one call at the same time",
 	"ackText":                  "the placeholder result",
 	"resultText":               "the text around a result",
 	"jwtIssuer":                "the issuer of OAuth2 tokens",
-	"jwtAudience":              "their audience; several with commas between",
-	"webhookSecretArn":         "a secret with the webhook's credential",
+	"jwtAudience":              "their audience; separate several with commas",
+	"webhookSecretArn":         "a secret with the webhook credential",
 	"publicKeySecretArn":       "a secret with the organisation's public key",
 	"completionSecretArn":      "a secret with the keys of completion tokens",
-	"privateKeySecretArn":      "a secret with the organisation's private key, for chats and calls back",
-	"vapiApiUrl":               "the address of Vapi's API, where it is not the one in the United States",
-	"callBackHours":            "when customers may be called back, HH:MM-HH:MM",
+	"privateKeySecretArn":      "a secret with the organisation's private key, for chats and outbound calls",
+	"vapiApiUrl":               "the address of Vapi's API, for organisations outside the United States",
+	"callBackHours":            "when outbound calls may be made, as HH:MM-HH:MM",
 	"callBackZone":             "the time zone of these hours",
-	"callBackAssistantId":      "the assistant that calls back",
-	"callBackPhoneNumberId":    "the number that is called from",
-	"kmsKeyArn":                "a key that encrypts what is stored",
+	"callBackAssistantId":      "the assistant that speaks in outbound calls",
+	"callBackPhoneNumberId":    "the number that outbound calls come from",
+	"kmsKeyArn":                "a key that encrypts stored data",
 	"eventBus":                 "the name of an event bus; default is the account's own",
-	"undeliveredTopicArn":      "a topic that is told of undelivered results",
-	"undeliveredEmail":         "an address that is",
-	"alarmTopicArn":            "a topic that is told of alarms",
-	"alarmEmail":               "an address that is",
-	"controlHosts":             "further hosts of control URLs, for tests; several with commas between",
+	"undeliveredTopicArn":      "a topic that receives undelivered results",
+	"undeliveredEmail":         "an address that receives undelivered results",
+	"alarmTopicArn":            "a topic that receives alarms",
+	"alarmEmail":               "an address that receives alarms",
+	"controlHosts":             "further hosts of control URLs, for tests; separate several with commas",
 	"localEndpoint":            "true for a template that the SAM CLI runs",
 }
 
 var (
 	stageName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
-	// ours is what a name of ours looks like. The CDK's own have a colon or
-	// an @ in them.
+	// ours matches Ringback's settings. The names of the CDK's own settings
+	// contain a colon or an @.
 	ours         = regexp.MustCompile(`^([a-z][a-z0-9-]{0,31}/)?([A-Za-z][A-Za-z0-9_]*)$`)
 	toolVariable = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 )
@@ -82,13 +82,13 @@ func readSettings(app awscdk.App) (*settings, error) {
 	return parseSettings(all)
 }
 
-// parseSettings picks the settings out of the context. A name that does not
-// exist is an error: it would be a setting that does nothing.
+// parseSettings reads the settings from the context. An unknown name is an error,
+// because it would be a setting that does nothing.
 func parseSettings(context map[string]any) (*settings, error) {
 	s := &settings{values: map[string]string{}}
 	if stage, ok := context["stage"]; ok {
 		if s.stage = fmt.Sprint(stage); !stageName.MatchString(s.stage) {
-			return nil, fmt.Errorf("the stage is %q; it must be up to 32 lower-case letters, digits and -, and a letter first", s.stage)
+			return nil, fmt.Errorf("stage is %q; use up to 32 lower-case letters, digits and -, a letter first", s.stage)
 		}
 	}
 	var errs []error
@@ -102,7 +102,7 @@ func parseSettings(context map[string]any) (*settings, error) {
 		value := fmt.Sprint(context[key])
 		switch {
 		case known[name] == "" && !toolVariable.MatchString(name), name == "stage" && stage != "":
-			errs = append(errs, fmt.Errorf("there is no setting %s; there are %s, and variables for the tools in capitals",
+			errs = append(errs, fmt.Errorf("there is no setting %s; use %s, or a name in capitals for a tool's variable",
 				key, strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
 		case stage == "":
 			s.values[name] = value
@@ -114,7 +114,7 @@ func parseSettings(context map[string]any) (*settings, error) {
 	return s, errors.Join(errs...)
 }
 
-// stackName is the stack's name, and its id in the app.
+// stackName returns the name of the stack, which is also its id in the app.
 func (s *settings) stackName() string {
 	if s.stage == "" {
 		return "Ringback"
@@ -122,8 +122,8 @@ func (s *settings) stackName() string {
 	return "Ringback-" + s.stage
 }
 
-// retention is what CloudWatch Logs takes as days (API reference,
-// PutRetentionPolicy), as far as it makes sense here.
+// retention maps days to CDK's constants. CloudWatch Logs accepts only certain
+// numbers (API reference, PutRetentionPolicy); these are the useful ones.
 var retention = map[int]awslogs.RetentionDays{
 	1: awslogs.RetentionDays_ONE_DAY, 3: awslogs.RetentionDays_THREE_DAYS, 5: awslogs.RetentionDays_FIVE_DAYS,
 	7: awslogs.RetentionDays_ONE_WEEK, 14: awslogs.RetentionDays_TWO_WEEKS, 30: awslogs.RetentionDays_ONE_MONTH,
@@ -131,8 +131,8 @@ var retention = map[int]awslogs.RetentionDays{
 	365: awslogs.RetentionDays_ONE_YEAR,
 }
 
-// props are the construct's properties. What a setting names by its ARN is
-// looked up in the stack's scope.
+// props returns the construct's properties. Resources that a setting names are
+// imported into the stack.
 func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 	var errs []error
 	number := func(name string) int {
@@ -157,6 +157,7 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 		return strings.FieldsFunc(s.values[name], func(r rune) bool { return r == ',' || r == ' ' })
 	}
 
+	secret := awssecretsmanager.Secret_FromSecretCompleteArn
 	p := ringback.Props{
 		Binaries:                 s.values["binaries"],
 		ProcessMemory:            number("processMemory"),
@@ -178,6 +179,14 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 		AlarmEmail:               s.values["alarmEmail"],
 		ControlHosts:             list("controlHosts"),
 		LocalEndpoint:            oneOf("localEndpoint", "true", "false") == "true",
+		WebhookSecret:            imported(s, stack, "webhookSecretArn", secret),
+		PublicKeySecret:          imported(s, stack, "publicKeySecretArn", secret),
+		PrivateKeySecret:         imported(s, stack, "privateKeySecretArn", secret),
+		CompletionSecret:         imported(s, stack, "completionSecretArn", secret),
+		EncryptionKey:            imported(s, stack, "kmsKeyArn", awskms.Key_FromKeyArn),
+		EventBus:                 imported(s, stack, "eventBus", awsevents.EventBus_FromEventBusName),
+		UndeliveredTopic:         imported(s, stack, "undeliveredTopicArn", awssns.Topic_FromTopicArn),
+		AlarmTopic:               imported(s, stack, "alarmTopicArn", awssns.Topic_FromTopicArn),
 	}
 	if oneOf("architecture", "arm64", "x86_64") == "x86_64" {
 		p.Architecture = awslambda.Architecture_X86_64()
@@ -187,38 +196,13 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 	}
 	if days := number("logRetentionDays"); days > 0 {
 		if p.LogRetention = retention[days]; p.LogRetention == "" {
-			errs = append(errs, fmt.Errorf("logRetentionDays is %d; it must be one of %v", days, slices.Sorted(maps.Keys(retention))))
+			errs = append(errs, fmt.Errorf("logRetentionDays is %d; it must be one of %v",
+				days, slices.Sorted(maps.Keys(retention))))
 		}
 	}
 	if issuer, audience := s.values["jwtIssuer"], list("jwtAudience"); issuer != "" || len(audience) > 0 {
 		p.JWT = &ringback.JWT{Issuer: issuer, Audience: audience}
 	}
-	secret := func(name string) awssecretsmanager.ISecret {
-		arn := s.values[name]
-		if arn == "" {
-			return nil
-		}
-		return awssecretsmanager.Secret_FromSecretCompleteArn(stack, jsii.String(name), jsii.String(arn))
-	}
-	p.WebhookSecret = secret("webhookSecretArn")
-	p.PublicKeySecret = secret("publicKeySecretArn")
-	p.PrivateKeySecret = secret("privateKeySecretArn")
-	p.CompletionSecret = secret("completionSecretArn")
-	if arn := s.values["kmsKeyArn"]; arn != "" {
-		p.EncryptionKey = awskms.Key_FromKeyArn(stack, jsii.String("kmsKeyArn"), jsii.String(arn))
-	}
-	if name := s.values["eventBus"]; name != "" {
-		p.EventBus = awsevents.EventBus_FromEventBusName(stack, jsii.String("eventBus"), jsii.String(name))
-	}
-	topic := func(name string) awssns.ITopic {
-		arn := s.values[name]
-		if arn == "" {
-			return nil
-		}
-		return awssns.Topic_FromTopicArn(stack, jsii.String(name), jsii.String(arn))
-	}
-	p.UndeliveredTopic = topic("undeliveredTopicArn")
-	p.AlarmTopic = topic("alarmTopicArn")
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
 		if toolVariable.MatchString(name) {
 			p.ToolSettings = append(p.ToolSettings, toolSetting(name, s.values[name]))
@@ -227,8 +211,19 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 	return p, errors.Join(errs...)
 }
 
-// toolSetting reads secret:<arn>, or secret:<arn>#<field>, as a secret and
-// everything else as it is.
+// imported returns the resource that a setting names by its ARN or its name, or nil
+// if the setting is empty.
+func imported[T any](
+	s *settings, stack awscdk.Stack, name string, from func(constructs.Construct, *string, *string) T,
+) (resource T) {
+	if value := s.values[name]; value != "" {
+		resource = from(stack, jsii.String(name), jsii.String(value))
+	}
+	return resource
+}
+
+// toolSetting returns the setting for a tool's variable. A value of the form
+// secret:<arn> or secret:<arn>#<field> names a secret.
 func toolSetting(name, value string) ringback.Setting {
 	secret, ok := strings.CutPrefix(value, "secret:")
 	if !ok {

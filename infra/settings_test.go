@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if _, err := exec.LookPath("node"); err != nil {
-		fmt.Fprintln(os.Stderr, "The CDK runs on Node.js, and there is no node in the PATH. Install Node.js 22 or later; without it, the infrastructure cannot be tested.")
+		fmt.Fprintln(os.Stderr, "cannot test the infrastructure: the CDK needs Node.js; install version 22 or later")
 		os.Exit(1)
 	}
 	code := m.Run()
@@ -40,9 +40,11 @@ func TestParseSettings(t *testing.T) {
 	}{
 		{name: "nothing", stack: "Ringback"},
 		{
-			name:    "the CDK's own are left alone",
-			context: map[string]any{"@aws-cdk/core:x": true, "aws:cdk:enable-path-metadata": true, "cli-telemetry": false},
-			stack:   "Ringback",
+			name: "the CDK's own settings are ignored",
+			context: map[string]any{
+				"@aws-cdk/core:x": true, "aws:cdk:enable-path-metadata": true, "cli-telemetry": false,
+			},
+			stack: "Ringback",
 		},
 		{
 			name:    "a stage, and a number from cdk.json",
@@ -51,25 +53,31 @@ func TestParseSettings(t *testing.T) {
 			values:  map[string]string{"stage": "dev", "rateLimit": "5"},
 		},
 		{
-			name: "a stage's own goes first",
+			name: "a stage's own value takes precedence",
 			context: map[string]any{
-				"stage": "dev", "alarmEmail": "all@example.com", "dev/alarmEmail": "dev@example.com", "prod/alarmEmail": "prod@example.com",
-				"dev/ORDERS_API_URL": "https://orders.dev.example.com", "prod/ORDERS_API_URL": "https://orders.example.com",
+				"stage": "dev", "alarmEmail": "all@example.com", "dev/alarmEmail": "dev@example.com",
+				"prod/alarmEmail": "prod@example.com", "dev/ORDERS_API_URL": "https://orders.dev.example.com",
+				"prod/ORDERS_API_URL": "https://orders.example.com",
 			},
-			stack:  "Ringback-dev",
-			values: map[string]string{"stage": "dev", "alarmEmail": "dev@example.com", "ORDERS_API_URL": "https://orders.dev.example.com"},
+			stack: "Ringback-dev",
+			values: map[string]string{
+				"stage": "dev", "alarmEmail": "dev@example.com", "ORDERS_API_URL": "https://orders.dev.example.com",
+			},
 		},
 		{name: "a misspelt name", context: map[string]any{"alarmMail": "x"}, err: "there is no setting alarmMail"},
-		{name: "a misspelt name of another stage", context: map[string]any{"prod/alarmMail": "x"}, err: "there is no setting prod/alarmMail"},
+		{
+			name:    "a misspelt name of another stage",
+			context: map[string]any{"prod/alarmMail": "x"}, err: "there is no setting prod/alarmMail",
+		},
 		{name: "a stage of a stage", context: map[string]any{"dev/stage": "x"}, err: "there is no setting dev/stage"},
-		{name: "a stage that makes no name", context: map[string]any{"stage": "Dev_1"}, err: `the stage is "Dev_1"`},
+		{name: "an invalid stage", context: map[string]any{"stage": "Dev_1"}, err: `stage is "Dev_1"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := parseSettings(test.context)
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
-					t.Fatalf("the error is %v; it should say %q", err, test.err)
+					t.Fatalf("the error is %v; it should contain %q", err, test.err)
 				}
 				return
 			}
@@ -103,42 +111,50 @@ func TestToolSetting(t *testing.T) {
 	}
 }
 
-// app makes an app with a context, and the stack that it asks for.
-func app(t *testing.T, context map[string]any) (awscdk.App, error) {
+// app creates an app with a context, and the stack that the context describes.
+func app(t *testing.T, context map[string]any) (awscdk.Stack, error) {
 	t.Helper()
 	context["binaries"] = "ringback/testdata/functions"
-	app := awscdk.NewApp(&awscdk.AppProps{Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false)})
-	return app, newStack(app)
+	app := awscdk.NewApp(&awscdk.AppProps{
+		Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
+	})
+	if err := newStack(app); err != nil {
+		return nil, err
+	}
+	return (*app.Node().Children())[0].(awscdk.Stack), nil
 }
 
-// Each setting must change the template: one that does not would be an option
-// that does nothing.
+// Each setting must change the template. Otherwise it would be a setting that does
+// nothing.
 func TestEverySettingDoesSomething(t *testing.T) {
-	secret := "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
-	topic := "arn:aws:sns:eu-central-1:111122223333:t"
+	const (
+		secret = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
+		topic  = "arn:aws:sns:eu-central-1:111122223333:t"
+	)
 	values := map[string]string{
-		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3", "burstLimit": "4",
-		"processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3", "batchSize": "1",
-		"maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3",
-		"ackText": "One moment.", "resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
+		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3",
+		"burstLimit": "4", "processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3",
+		"batchSize": "1", "maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3", "ackText": "One moment.",
+		"resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
 		"completionSecretArn": secret, "privateKeySecretArn": secret, "vapiApiUrl": "https://api.eu.vapi.ai",
-		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a", "callBackPhoneNumberId": "n",
-		"kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1", "eventBus": "default", "undeliveredTopicArn": topic,
-		"undeliveredEmail": "a@example.com", "alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
+		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a",
+		"callBackPhoneNumberId": "n", "kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1",
+		"eventBus": "default", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
+		"alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
 	}
-	// What a setting cannot be without.
+	// Some settings need others.
 	key := map[string]any{"privateKeySecretArn": secret}
 	hours := map[string]any{"privateKeySecretArn": secret, "callBackHours": "09:00-18:00"}
 	needs := map[string]map[string]any{
-		"vapiApiUrl": key, "callBackHours": key, "callBackZone": hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
+		"vapiApiUrl": key, "callBackHours": key,
+		"callBackZone": hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
 	}
 	template := func(context map[string]any) string {
-		app, err := app(t, context)
+		stack, err := app(t, context)
 		if err != nil {
 			t.Fatalf("%v: %v", context, err)
 		}
-		stack := (*app.Node().Children())[0].(awscdk.Stack)
 		text, err := json.Marshal(assertions.Template_FromStack(stack, nil).ToJSON())
 		if err != nil {
 			t.Fatal(err)
@@ -147,8 +163,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	}
 	plain := template(map[string]any{})
 	for name, value := range values {
-		without := plain
-		context := map[string]any{}
+		without, context := plain, map[string]any{}
 		if needs[name] != nil {
 			without = template(maps.Clone(needs[name]))
 			maps.Copy(context, needs[name])
@@ -161,7 +176,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	if template(map[string]any{"jwtIssuer": "https://issuer.example.com", "jwtAudience": "a,b"}) == plain {
 		t.Error("the JWT settings change nothing")
 	}
-	// The tests of their own: stage in TestParseSettings, binaries here.
+	// TestParseSettings tests stage, and every test here uses binaries.
 	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience"}
 	for name := range known {
 		if _, ok := values[name]; !ok && !slices.Contains(tested, name) {
@@ -170,34 +185,36 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotBe(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	for name, value := range map[string]string{
 		"architecture": "arm", "removalPolicy": "keep", "logRetentionDays": "8", "rateLimit": "many", "burstLimit": "0",
-		"processMemory": "1", "callBackHours": "09:00-18:00", "callBackZone": "Berlin", "callBackAssistantId": "a", "callBackPhoneNumberId": "n",
-		"vapiApiUrl": "https://api.eu.vapi.ai", "jwtIssuer": "https://issuer.example.com", "localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
+		"processMemory": "1", "callBackHours": "09:00-18:00", "callBackZone": "Berlin", "callBackAssistantId": "a",
+		"callBackPhoneNumberId": "n", "vapiApiUrl": "https://api.eu.vapi.ai", "jwtIssuer": "https://issuer.example.com",
+		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
 	} {
-		if _, err := app(t, map[string]any{name: value}); err == nil {
+		_, err := app(t, map[string]any{name: value})
+		if err == nil {
 			t.Errorf("%s may be %q", name, value)
-		} else if text := err.Error(); !strings.Contains(strings.ToLower(text), strings.ToLower(name)) && name != "jwtIssuer" {
+		} else if !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(name)) && name != "jwtIssuer" {
 			t.Errorf("the error does not name %s: %v", name, err)
 		}
 	}
 }
 
-// An operator has nothing but the outputs.
+// An operator continues with the outputs only.
 func TestOutputs(t *testing.T) {
-	app, err := app(t, map[string]any{"stage": "dev"})
+	stack, err := app(t, map[string]any{"stage": "dev"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack := (*app.Node().Children())[0].(awscdk.Stack)
 	if name := *stack.StackName(); name != "Ringback-dev" {
 		t.Errorf("the stack is %s", name)
 	}
 	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
 	for _, name := range []string{
-		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "JobsDeadLettersUrl", "ResultsQueueUrl",
-		"ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl", "CompletionURL", "CompletionSecretArn",
+		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "JobsDeadLettersUrl",
+		"ResultsQueueUrl", "ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl", "CompletionURL",
+		"CompletionSecretArn",
 	} {
 		if outputs[name] == nil {
 			t.Errorf("there is no output %s", name)

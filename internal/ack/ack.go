@@ -329,6 +329,11 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 	return vapi.Answer(results), len(messages), nil
 }
 
+// isTaskStatus reports whether a tool call is answered with a status. Its arguments do not matter.
+func (h *Handler) isTaskStatus(t vapi.ToolCall) bool {
+	return h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
+}
+
 // encode returns the queue message of a job. Its error says why the tool call cannot be used;
 // refused is that error if it is known already.
 func encode(j job.Job, refused error) (string, error) {

@@ -2,7 +2,6 @@ package ack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/vapi"
 )
 
 const (
@@ -36,11 +34,6 @@ const (
 // Jobs lists the jobs of a call.
 type Jobs interface {
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
-}
-
-// isTaskStatus reports whether a tool call is answered with a status. Its arguments do not matter.
-func (h *Handler) isTaskStatus(t vapi.ToolCall) bool {
-	return h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
 }
 
 // taskStatus returns the status of a call's tools.

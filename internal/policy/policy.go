@@ -1,5 +1,5 @@
 // Package policy names what a tool asks for: how its results reach the call, and what
-// happens to a result whose call has ended. Package asynctool gives the names to the
+// happens to a result whose call has ended. Package asynctool exports the names for the
 // authors of tools. Messages, records and events carry the values.
 package policy
 

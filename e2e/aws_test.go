@@ -29,9 +29,11 @@ func (e *emulator) aws() aws.Config {
 	}
 }
 
-// ask sends a signed request to a service and gives its answer. It is for the
-// few questions to services whose client would be a dependency for them alone.
-func (e *emulator) ask(ctx context.Context, service, method, path string, header map[string]string, body []byte) ([]byte, error) {
+// ask sends a signed request to a service and returns its answer. It serves the few requests whose
+// client would be a dependency for them alone.
+func (e *emulator) ask(
+	ctx context.Context, service, method, path string, header map[string]string, body []byte,
+) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, e.endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -60,12 +62,12 @@ func (e *emulator) ask(ctx context.Context, service, method, path string, header
 	return answer, nil
 }
 
-// get asks a service that speaks REST.
+// get sends a request to a service with a REST API.
 func (e *emulator) get(ctx context.Context, service, path string) ([]byte, error) {
 	return e.ask(ctx, service, http.MethodGet, path, nil, nil)
 }
 
-// target asks a service that speaks AWS's JSON protocol.
+// target sends a request to a service with AWS's JSON protocol.
 func (e *emulator) target(ctx context.Context, service, action string, in any) ([]byte, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -76,7 +78,7 @@ func (e *emulator) target(ctx context.Context, service, action string, in any) (
 	}, body)
 }
 
-// query asks a service that speaks AWS's query protocol.
+// query sends a request to a service with AWS's query protocol.
 func (e *emulator) query(ctx context.Context, service, version, action string, parameters ...string) ([]byte, error) {
 	form := url.Values{"Action": {action}, "Version": {version}}
 	for i := 0; i+1 < len(parameters); i += 2 {
@@ -87,8 +89,7 @@ func (e *emulator) query(ctx context.Context, service, version, action string, p
 	}, []byte(form.Encode()))
 }
 
-// listings are how each kind of resource is listed, so that one can see
-// whether a resource exists.
+// listings returns, for each kind of resource, the request that lists the existing ones.
 func (e *emulator) listings() map[string]func(context.Context) ([]byte, error) {
 	get := func(service, path string) func(context.Context) ([]byte, error) {
 		return func(ctx context.Context) ([]byte, error) { return e.get(ctx, service, path) }
@@ -118,7 +119,7 @@ func (e *emulator) listings() map[string]func(context.Context) ([]byte, error) {
 	}
 }
 
-// logLines are the lines of a log group.
+// logLines returns the lines of a log group.
 func (e *emulator) logLines(ctx context.Context, group string) ([]string, error) {
 	answer, err := e.target(ctx, "logs", "Logs_20140328.FilterLogEvents", map[string]any{"logGroupName": group})
 	if err != nil {

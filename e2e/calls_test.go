@@ -20,33 +20,32 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// The callers' numbers, which must not be in any log. The other one calls
-// twice, and no other call may be his: what is kept for him would be told there.
+// The callers' numbers, which must not be in any log. The other caller calls twice and must make no
+// further call: a result that is parked for the next call would be delivered there.
 const (
 	number = "+15550100123"
 	other  = "+15550100199"
 )
 
-// privateKey is the organisation's at Vapi.
+// privateKey is the organisation's private key at Vapi.
 const privateKey = "not-a-secret-either-but-a-private-key"
 
-// world is what lies outside of AWS: the calls' control URLs, Vapi's API, the
-// shop that the tool order_status asks, and the manager that notify_when_ready
-// asks. The order BROKEN always fails; a call whose name ends with gone has
-// ended.
+// world is everything outside AWS: the calls' control URLs, Vapi's API, the shop that the tool
+// order_status asks, and the manager that notify_when_ready asks. The order BROKEN always fails. A call
+// whose name ends with "-gone" has ended.
 type world struct {
-	server *httptest.Server
-	vapi   *httptest.Server
-	organ  *fakevapi.Account // the organisation's account there
+	server  *httptest.Server
+	vapi    *httptest.Server
+	account *fakevapi.Account // the organisation's account at Vapi
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage // by call
-	asked    map[string]time.Time             // when the webhook was posted by which a call asks the manager
-	answered map[string]time.Time             // when his answer was taken
-	lines    map[string]int                   // how many progress lines were taken by call, beyond those that always are
-	orders   map[string]int                   // how often each was asked for
-	requests map[string][]request             // what the manager was asked, by call
-	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by that and the call
+	asked    map[string]time.Time             // by call: when the webhook with the manager's request was posted
+	answered map[string]time.Time             // by call: when the manager's answer was accepted
+	lines    map[string]int                   // by call: the progress lines that were accepted only on a busy machine
+	orders   map[string]int                   // how often each order was requested
+	requests map[string][]request             // to the manager, by call
+	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by what and the call
 }
 
 // request is what notify_when_ready posts.
@@ -60,11 +59,12 @@ type request struct {
 
 func startWorld(t *testing.T) *world {
 	w := &world{
-		organ:    &fakevapi.Account{Key: privateKey},
-		messages: map[string][]vapi.ControlMessage{}, orders: map[string]int{}, requests: map[string][]request{}, tools: map[string]time.Time{},
-		asked: map[string]time.Time{}, answered: map[string]time.Time{}, lines: map[string]int{},
+		account:  &fakevapi.Account{Key: privateKey},
+		messages: map[string][]vapi.ControlMessage{}, requests: map[string][]request{},
+		orders: map[string]int{}, lines: map[string]int{},
+		asked: map[string]time.Time{}, answered: map[string]time.Time{}, tools: map[string]time.Time{},
 	}
-	w.vapi = httptest.NewServer(w.organ)
+	w.vapi = httptest.NewServer(w.account)
 	t.Cleanup(w.vapi.Close)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{call}/control", func(rw http.ResponseWriter, r *http.Request) {
@@ -74,7 +74,7 @@ func startWorld(t *testing.T) *world {
 		}
 		m, err := vapi.ParseControlMessage(body)
 		if err != nil {
-			t.Errorf("a control message that Vapi would not take: %v: %s", err, body)
+			t.Errorf("a control message that Vapi would not accept: %v: %s", err, body)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -117,17 +117,17 @@ func startWorld(t *testing.T) *world {
 
 func (w *world) host() string { return strings.TrimPrefix(w.server.URL, "http://") }
 
-// holdMessage is in the hold message of notify_when_ready. Whether it is spoken
-// depends on how busy the machine is.
+// holdMessage is a part of the hold message of notify_when_ready. Whether the message is delivered depends
+// on how busy the machine is.
 const holdMessage = "I've passed that on"
 
-// heard are the texts that were put into a call, without the hold message.
+// heard returns the texts that were delivered to a call, without the hold message.
 func (w *world) heard(call string) []string {
 	return slices.DeleteFunc(w.all(call), func(text string) bool { return strings.Contains(text, holdMessage) })
 }
 
-// held are the hold messages that were put into a call.
-func (w *world) held(call string) []string {
+// holdMessages returns the hold messages that were delivered to a call.
+func (w *world) holdMessages(call string) []string {
 	return slices.DeleteFunc(w.all(call), func(text string) bool { return !strings.Contains(text, holdMessage) })
 }
 
@@ -157,7 +157,7 @@ func (w *world) ordered(order string) int {
 
 func (w *world) controlURL(call string) string { return w.server.URL + "/" + call + "/control" }
 
-// request waits until the manager was asked in a call, and gives what.
+// request waits for the request to the manager in a call, and returns it.
 func (d *deployment) request(t *testing.T, ctx context.Context, call string) request {
 	t.Helper()
 	w := d.world
@@ -166,7 +166,7 @@ func (d *deployment) request(t *testing.T, ctx context.Context, call string) req
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(w.requests[call]) != 1 {
-			return fmt.Errorf("there are %d", len(w.requests[call]))
+			return fmt.Errorf("%d requests", len(w.requests[call]))
 		}
 		asked = w.requests[call][0]
 		return nil
@@ -174,14 +174,14 @@ func (d *deployment) request(t *testing.T, ctx context.Context, call string) req
 	return asked
 }
 
-// tool is when a tool did something in a call; zero means not yet.
+// tool returns when a tool did something in a call. Zero means not yet.
 func (w *world) tool(what, call string) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.tools[what+" "+call]
 }
 
-// message is a webhook of a call.
+// message returns a webhook of a call.
 func (w *world) message(t *testing.T, call, customer string, members map[string]any) []byte {
 	t.Helper()
 	message := map[string]any{
@@ -191,7 +191,7 @@ func (w *world) message(t *testing.T, call, customer string, members map[string]
 			"customer": map[string]any{"number": customer},
 			"monitor":  map[string]any{"controlUrl": w.controlURL(call)},
 		},
-		// A job's deadline is the end of its call, which a busy machine must not reach.
+		// A job's deadline is the end of its call. A busy machine must not reach it.
 		"assistant": map[string]any{"maxDurationSeconds": 6 * 60 * 60},
 	}
 	maps.Copy(message, members)
@@ -202,22 +202,23 @@ func (w *world) message(t *testing.T, call, customer string, members map[string]
 	return body
 }
 
-// webhook is what Vapi posts when an assistant calls a tool.
+// webhook returns the webhook of a tool call.
 func (w *world) webhook(t *testing.T, call, toolCall, tool string, arguments map[string]any) []byte {
 	t.Helper()
 	return w.message(t, call, number, toolCalls(toolCall, tool, arguments))
 }
 
-// toolCalls are the members of a webhook by which a tool is called.
+// toolCalls returns the members of a webhook with a tool call.
 func toolCalls(toolCall, tool string, arguments map[string]any) map[string]any {
-	one := map[string]any{"id": toolCall, "type": "function", "function": map[string]any{"name": tool, "arguments": arguments}}
+	function := map[string]any{"name": tool, "arguments": arguments}
+	one := map[string]any{"id": toolCall, "type": "function", "function": function}
 	return map[string]any{
 		"type": "tool-calls", "toolCallList": []any{one}, "toolCalls": []any{one},
 		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": one}},
 	}
 }
 
-// status is what Vapi posts when a call begins or ends.
+// status returns the webhook that Vapi posts when a call begins or ends.
 func (w *world) status(t *testing.T, call, customer, status string) []byte {
 	t.Helper()
 	return w.message(t, call, customer, map[string]any{"type": vapi.TypeStatusUpdate, "status": status})

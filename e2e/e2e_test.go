@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -47,13 +48,13 @@ type deployment struct {
 	*emulator
 	*world
 	root      string            // of the repository
-	out       string            // what the CDK CLI writes
+	out       string            // the folder that the CDK CLI writes
 	cdk       []string          // the pinned CDK CLI
 	settings  []string          // -c …
 	secrets   map[string]string // ARNs, by name
 	outputs   map[string]string // of the stack
 	resources map[string]string // physical ids by logical ids
-	template  template          // what was synthesised
+	template  template          // as it was synthesised
 }
 
 type template struct {
@@ -69,10 +70,10 @@ type resource struct {
 func TestDeployment(t *testing.T) {
 	cdk := strings.Fields(os.Getenv("CDK"))
 	if len(cdk) == 0 {
-		t.Fatal("CDK does not say how the CDK CLI is run; run `make e2e`")
+		t.Fatal("the environment variable CDK does not contain the command of the CDK CLI; run `make e2e`")
 	}
-	// Everything ends before `go test` would end it, and at an interrupt, so
-	// that nothing is left running.
+	// Everything ends before the time limit of `go test`, and at an interrupt, so that no process stays
+	// behind.
 	ctx := t.Context()
 	if limit, limited := t.Deadline(); limited {
 		var cancel context.CancelFunc
@@ -91,7 +92,9 @@ func TestDeployment(t *testing.T) {
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
 	d.secrets = map[string]string{}
 	for name, value := range map[string]string{
-		"webhook": `{"type":"bearer","token":"` + token + `"}`, "completion": completionKeys(oldKey, ""), "private": privateKey,
+		"webhook":    `{"type":"bearer","token":"` + token + `"}`,
+		"completion": completionKeys(oldKey, ""),
+		"private":    privateKey,
 	} {
 		secret, err := secretsmanager.NewFromConfig(d.aws()).CreateSecret(ctx, &secretsmanager.CreateSecretInput{
 			Name: aws.String(name), SecretString: aws.String(value),
@@ -103,15 +106,15 @@ func TestDeployment(t *testing.T) {
 	}
 	d.settings = []string{
 		"stage=e2e", "architecture=" + architecture, "controlHosts=" + d.host(),
-		"webhookSecretArn=" + d.secrets["webhook"], "completionSecretArn=" + d.secrets["completion"], "privateKeySecretArn=" + d.secrets["private"],
-		"vapiApiUrl=" + d.vapi.URL, "callBackHours=00:00-24:00",
+		"webhookSecretArn=" + d.secrets["webhook"], "completionSecretArn=" + d.secrets["completion"],
+		"privateKeySecretArn=" + d.secrets["private"], "vapiApiUrl=" + d.vapi.URL, "callBackHours=00:00-24:00",
 		"ORDERS_API_URL=" + d.server.URL, "REQUESTS_API_URL=" + d.server.URL, "E2E_URL=" + d.server.URL,
 		"undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
 	}
 
 	step := func(name string, test func(*testing.T, context.Context)) {
 		if t.Failed() || ctx.Err() != nil {
-			t.Fatalf("%s: not tried, since what it builds on failed", name)
+			t.Fatalf("%s: skipped, because an earlier step failed", name)
 		}
 		t.Run(name, func(t *testing.T) { test(t, ctx) })
 	}
@@ -119,10 +122,10 @@ func TestDeployment(t *testing.T) {
 		d.run(t, ctx, nil, "bootstrap", "aws://"+account+"/"+region)
 	})
 	step("deploy", d.deploy)
-	step("what is deployed is what was synthesised", d.compare)
-	step("who may what", d.permissions)
+	step("resources", d.compare)
+	step("permissions", d.permissions)
 	step("calls", d.calls)
-	step("the logs", d.logs)
+	step("logs", d.logs)
 	step("diff", d.diff)
 	step("destroy", d.destroy)
 }
@@ -156,9 +159,8 @@ func (d *deployment) deploy(t *testing.T, ctx context.Context) {
 	d.permitEmulator(t, ctx)
 }
 
-// overlay has the functions built with the tools of testdata/tools.go beside
-// those of the folder tools, in one of two versions, and with another http.yaml
-// unless that is nil. It gives the environment for that.
+// overlay returns the environment in which the functions are built with further tools: those of
+// testdata/tools.go, in one of two versions. Unless declared is nil, it replaces http.yaml.
 func (d *deployment) overlay(t *testing.T, version int, declared []byte) []string {
 	t.Helper()
 	read := func(name string) string {
@@ -170,7 +172,7 @@ func (d *deployment) overlay(t *testing.T, version int, declared []byte) []strin
 	}
 	replace := func(text, old, new string) string {
 		if strings.Count(text, old) != 1 {
-			t.Fatalf("%q is there %d times, not once", old, strings.Count(text, old))
+			t.Fatalf("%q occurs %d times, not once", old, strings.Count(text, old))
 		}
 		return strings.Replace(text, old, new, 1)
 	}
@@ -203,9 +205,10 @@ func (d *deployment) overlay(t *testing.T, version int, declared []byte) []strin
 
 func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack string) map[string]string {
 	t.Helper()
-	described, err := cloudformation.NewFromConfig(d.aws()).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stack)})
+	client := cloudformation.NewFromConfig(d.aws())
+	described, err := client.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(stack)})
 	if err != nil || len(described.Stacks) != 1 {
-		t.Fatalf("the stack cannot be described: %v", err)
+		t.Fatalf("cannot describe the stack: %v", err)
 	}
 	outputs := map[string]string{}
 	for _, o := range described.Stacks[0].Outputs {
@@ -216,7 +219,8 @@ func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack strin
 
 func (d *deployment) stackResources(t *testing.T, ctx context.Context, stack string) map[string]string {
 	t.Helper()
-	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(d.aws()), &cloudformation.ListStackResourcesInput{StackName: aws.String(stack)})
+	pages := cloudformation.NewListStackResourcesPaginator(cloudformation.NewFromConfig(d.aws()),
+		&cloudformation.ListStackResourcesInput{StackName: aws.String(stack)})
 	resources := map[string]string{}
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -233,14 +237,15 @@ func (d *deployment) stackResources(t *testing.T, ctx context.Context, stack str
 	return resources
 }
 
-// compare looks at the resources themselves: that a stack says that it is
-// complete does not prove that they are there.
+// compare compares the resources with the template. A stack that is complete does not prove that they
+// exist.
 func (d *deployment) compare(t *testing.T, ctx context.Context) {
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(d.template.Resources)), slices.Sorted(maps.Keys(d.resources))); diff != "" {
-		t.Errorf("the stack has other resources than the template:\n%s", diff)
+	want, got := slices.Sorted(maps.Keys(d.template.Resources)), slices.Sorted(maps.Keys(d.resources))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("resources of the stack (-template +stack):\n%s", diff)
 	}
 	lists := d.listings()
-	looked := map[string]int{}
+	compared := map[string]int{}
 	for id, r := range d.template.Resources {
 		if list := lists[r.Type]; list != nil {
 			text, err := list(ctx)
@@ -248,18 +253,19 @@ func (d *deployment) compare(t *testing.T, ctx context.Context) {
 				t.Fatal(err)
 			}
 			if !strings.Contains(string(text), listed(d.resources[id])) {
-				t.Errorf("there is no %s %s:\n%s", r.Type, d.resources[id], text)
+				t.Errorf("no %s %s:\n%s", r.Type, d.resources[id], text)
 			}
-			looked[r.Type]++
+			compared[r.Type]++
 		}
 		if r.Type == "AWS::IAM::Policy" {
-			for _, role := range r.Properties["Roles"].([]any) {
+			for _, ref := range r.Properties["Roles"].([]any) {
+				role := d.resources[ref.(map[string]any)["Ref"].(string)]
 				var live any
-				if err := json.Unmarshal(d.policy(t, ctx, d.resources[role.(map[string]any)["Ref"].(string)], r.Properties["PolicyName"].(string)), &live); err != nil {
+				if err := json.Unmarshal(d.policy(t, ctx, role, r.Properties["PolicyName"].(string)), &live); err != nil {
 					t.Fatal(err)
 				}
 				d.subset(t, id, r.Properties["PolicyDocument"], live)
-				looked[r.Type]++
+				compared[r.Type]++
 			}
 		}
 		live, err := d.live(ctx, r.Type, d.resources[id])
@@ -268,19 +274,19 @@ func (d *deployment) compare(t *testing.T, ctx context.Context) {
 		}
 		if live != nil {
 			d.subset(t, id, r.Properties, live)
-			looked[r.Type+", its properties"]++
+			compared[r.Type+", its properties"]++
 		}
 	}
 	for kind := range lists {
-		if looked[kind] == 0 && kind != "AWS::SecretsManager::Secret" {
-			t.Errorf("no %s was looked at", kind)
+		if compared[kind] == 0 && kind != "AWS::SecretsManager::Secret" {
+			t.Errorf("no %s was compared", kind)
 		}
 	}
-	t.Logf("looked at: %v", looked)
+	t.Logf("compared: %v", compared)
 }
 
-// live is a resource as its service describes it, in the names that
-// CloudFormation has, or nil for kinds that are not looked at so closely.
+// live returns a resource as its service describes it, under CloudFormation's names. It returns nil for
+// kinds whose properties are not compared.
 func (d *deployment) live(ctx context.Context, kind, id string) (map[string]any, error) {
 	var text []byte
 	var err error
@@ -294,9 +300,11 @@ func (d *deployment) live(ctx context.Context, kind, id string) (map[string]any,
 	case "AWS::ApiGatewayV2::Route":
 		text, err = d.get(ctx, "apigateway", "/v2/apis/"+d.one("AWS::ApiGatewayV2::Api")+"/routes/"+last(id))
 	case "AWS::Events::Rule":
-		text, err = d.target(ctx, "events", "AWSEvents.DescribeRule", map[string]string{"Name": last(id), "EventBusName": d.outputs["EventBusName"]})
+		text, err = d.target(ctx, "events", "AWSEvents.DescribeRule",
+			map[string]string{"Name": last(id), "EventBusName": d.outputs["EventBusName"]})
 	case "AWS::SQS::Queue":
-		text, err = d.target(ctx, "sqs", "AmazonSQS.GetQueueAttributes", map[string]any{"QueueUrl": id, "AttributeNames": []string{"All"}})
+		text, err = d.target(ctx, "sqs", "AmazonSQS.GetQueueAttributes",
+			map[string]any{"QueueUrl": id, "AttributeNames": []string{"All"}})
 	case "AWS::DynamoDB::Table":
 		text, err = d.target(ctx, "dynamodb", "DynamoDB_20120810.DescribeTable", map[string]string{"TableName": id})
 	case "AWS::Scheduler::ScheduleGroup":
@@ -341,20 +349,20 @@ func (d *deployment) one(kind string) string {
 	return ""
 }
 
-// elsewhere are properties that the service does not describe together with
-// the resource: a function's code, for example, is seen to work by the calls.
+// elsewhere lists the properties that the service does not describe together with the resource. The
+// calls show, for example, that a function's code works.
 var elsewhere = []string{
 	"Code", "Targets", "AccessLogSettings", "ApiId", "FunctionName", "EventBusName", "Description", "Policies",
 	// The emulator's CloudFormation does not set these two.
 	"TimeToLiveSpecification", "PointInTimeRecoverySpecification",
 }
 
-// subset checks that what the template says is so. Names differ in case
-// between services, and numbers may be texts.
+// subset checks that got contains everything in want, which is a part of the template. The case of names
+// differs between services, and numbers may be texts.
 func (d *deployment) subset(t *testing.T, where string, want, got any) {
 	t.Helper()
 	if text, ok := got.(string); ok {
-		// Some services keep an object as the text of its JSON.
+		// Some services store an object as the text of its JSON.
 		if _, structured := want.(map[string]any); structured && strings.HasPrefix(text, "{") {
 			var object any
 			if json.Unmarshal([]byte(text), &object) == nil {
@@ -379,15 +387,15 @@ func (d *deployment) subset(t *testing.T, where string, want, got any) {
 			if slices.Contains(elsewhere, name) {
 				continue
 			}
-			i := slices.IndexFunc(slices.Collect(maps.Keys(object)), func(key string) bool { return strings.EqualFold(key, name) })
-			if i < 0 {
-				t.Errorf("%s has no %s: %v", where, name, object)
-				continue
-			}
+			found := false
 			for key, value := range object {
 				if strings.EqualFold(key, name) {
+					found = true
 					d.subset(t, where+"."+name, want[name], value)
 				}
+			}
+			if !found {
+				t.Errorf("%s has no %s: %v", where, name, object)
 			}
 		}
 	case []any:
@@ -406,8 +414,8 @@ func (d *deployment) subset(t *testing.T, where string, want, got any) {
 	}
 }
 
-// resolve gives a part of what a reference in the template refers to: its
-// physical id, or the last part of that.
+// resolve returns the last part of the physical id that a reference in the template refers to. It
+// reports whether the value is a reference.
 func (d *deployment) resolve(v map[string]any) (string, bool) {
 	var id string
 	if ref, ok := v["Ref"].(string); ok {
@@ -422,12 +430,11 @@ func (d *deployment) resolve(v map[string]any) (string, bool) {
 	return last(d.resources[id]), true
 }
 
-// last is the last part of a physical id, which may be a name, a URL, an ARN
-// or several ids in one: what stands before it may be written in two ways.
+// last returns the last part of a physical id, which may be a name, a URL, an ARN or several ids in one.
+// The part before it can have two forms.
 func last(id string) string { return id[strings.LastIndexAny(id, "/:|")+1:] }
 
-// listed is how a listing writes a physical id: the host in a queue's URL may
-// be another one.
+// listed returns the form of a physical id in a listing, where the host of a queue's URL may differ.
 func listed(id string) string {
 	if strings.HasPrefix(id, "https://") {
 		return last(id)
@@ -435,18 +442,19 @@ func listed(id string) string {
 	return id
 }
 
-// secondStage deploys the app once more, with a secret that is made and a
-// table that goes with its stack.
+// secondStage deploys the app a second time, with a generated secret and a table that is deleted with its
+// stack.
 func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	other := d.second()
 	other.run(t, ctx, nil, "deploy", "--require-approval", "never")
 	outputs := other.stackOutputs(t, ctx, second)
 	for name, value := range outputs {
 		if value == d.outputs[name] {
-			t.Errorf("both stages have the %s %s", name, value)
+			t.Errorf("both stages have the same %s: %s", name, value)
 		}
 	}
-	secret, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(outputs["WebhookSecretArn"])})
+	secret, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx,
+		&secretsmanager.GetSecretValueInput{SecretId: aws.String(outputs["WebhookSecretArn"])})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,8 +465,9 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	if len(plans) != 1 || plans[0].Type != "bearer" || len(plans[0].Token) < 32 {
 		t.Errorf("the generated credential is %v with a token of %d characters", plans, len(plans[0].Token))
 	}
-	if _, err := completion.NewKeys(stored(d, outputs["CompletionSecretArn"]), nil).Sign(ctx, "job", time.Now().Add(time.Hour)); err != nil {
-		t.Errorf("with the generated key no token can be signed: %v", err)
+	keys := completion.NewKeys(stored(d, outputs["CompletionSecretArn"]), nil)
+	if _, err := keys.Sign(ctx, "job", time.Now().Add(time.Hour)); err != nil {
+		t.Errorf("cannot sign a token with the generated key: %v", err)
 	}
 	resources := other.stackResources(t, ctx, second)
 	other.run(t, ctx, nil, "destroy", "--force")
@@ -472,36 +481,35 @@ func (d *deployment) second() *deployment {
 	return &other
 }
 
-// calls tries what the functions do, side by side, as most of it is waiting. So
-// that nothing costs time of its own, another stage is deployed meanwhile.
+// calls tests the functions. The tests run concurrently, because they mostly wait. Meanwhile, a second
+// stage is deployed.
 func (d *deployment) calls(t *testing.T, ctx context.Context) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what the functions logged:\n%s", strings.Join(d.functionLogs(t, context.WithoutCancel(ctx)), "\n"))
+			t.Logf("log of the functions:\n%s", strings.Join(d.functionLogs(t, context.WithoutCancel(ctx)), "\n"))
 		}
 	})
-	// quiet ends when nobody posts any more and no tool runs for long; then a
-	// key is taken away. revoked ends when that was tried; then other code is
-	// deployed, which must not interrupt an answer.
+	// quiet ends when no test posts any more and no slow tool runs. Then a key is revoked. revoked ends
+	// after that. Then other code is deployed, which must not interrupt an answer.
 	var quiet, revoked sync.WaitGroup
 	t.Run("at once", func(t *testing.T) {
 		quiet.Add(1)
-		t.Run("every result arrives", func(t *testing.T) {
+		t.Run("results", func(t *testing.T) {
 			t.Parallel()
 			arrived := sync.OnceFunc(quiet.Done)
 			defer arrived()
 			d.everyResult(t, ctx, arrived)
 		})
-		t.Run("another stage beside it", func(t *testing.T) {
+		t.Run("a second stage", func(t *testing.T) {
 			t.Parallel()
 			d.secondStage(t, ctx)
 		})
 		for name, test := range map[string]func(*testing.T, context.Context){
-			"an approval":              d.approval,
-			"another completion key":   d.rotation,
-			"a report at its time":     d.scheduled,
+			"external completions":     d.approval,
+			"key rotation":             d.rotation,
+			"a scheduled report":       d.scheduled,
 			"the end of the call":      d.callEnds,
-			"a call back":              d.callBack,
+			"an outbound call":         d.outboundCall,
 			"the customer's next call": d.nextCall,
 			"a chat":                   d.chat,
 		} {
@@ -513,12 +521,12 @@ func (d *deployment) calls(t *testing.T, ctx context.Context) {
 			})
 		}
 		revoked.Add(1)
-		t.Run("a completion key that is gone", func(t *testing.T) {
+		t.Run("key revocation", func(t *testing.T) {
 			t.Parallel()
 			defer revoked.Done()
 			d.revocation(t, ctx, quiet.Wait)
 		})
-		t.Run("a job goes on often", func(t *testing.T) {
+		t.Run("suspensions", func(t *testing.T) {
 			t.Parallel()
 			d.resumes(t, ctx, func() {
 				quiet.Wait()
@@ -527,19 +535,19 @@ func (d *deployment) calls(t *testing.T, ctx context.Context) {
 		})
 	})
 	if !t.Failed() {
-		t.Run("nothing more was said", func(t *testing.T) { d.nothingMore(t, ctx) })
+		t.Run("nothing else", func(t *testing.T) { d.nothingMore(t, ctx) })
 	}
 }
 
-// accept posts a webhook that starts a tool, and checks that it is taken.
+// accept posts a webhook that starts a tool, and checks that it is accepted.
 func (d *deployment) accept(t *testing.T, ctx context.Context, toolCall, tool string, webhook []byte) {
 	t.Helper()
 	if text := d.answer(t, ctx, toolCall, tool, webhook); !strings.HasPrefix(text, "Started.") {
-		t.Errorf("the webhook is answered %s", text)
+		t.Errorf("the answer to the webhook is %s", text)
 	}
 }
 
-// answer posts a webhook with a tool call, and gives the tool call's result.
+// answer posts a webhook with a tool call, and returns the tool call's result.
 func (d *deployment) answer(t *testing.T, ctx context.Context, toolCall, tool string, webhook []byte) string {
 	t.Helper()
 	status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, webhook)
@@ -550,27 +558,27 @@ func (d *deployment) answer(t *testing.T, ctx context.Context, toolCall, tool st
 		Results []struct{ Name, ToolCallID, Result, Error string }
 	}
 	if err := json.Unmarshal([]byte(answer), &results); err != nil || status != 200 || len(results.Results) != 1 {
-		t.Fatalf("the webhook is answered %d %s", status, answer)
+		t.Fatalf("the answer to the webhook is %d %s", status, answer)
 	}
 	r := results.Results[0]
 	if r.ToolCallID != toolCall || r.Name != tool || r.Result == "" || r.Error != "" {
-		t.Errorf("the webhook is answered %s", answer)
+		t.Errorf("the answer to the webhook is %s", answer)
 	}
 	return r.Result
 }
 
-// everyResult posts webhooks as Vapi would, and sees what arrives in the calls.
-// It calls arrived when all results have.
+// everyResult posts webhooks as Vapi does, and checks what arrives in the calls. It calls arrived when all
+// results have arrived.
 func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func()) {
 	url := d.outputs["WebhookUrl"]
-	announced := d.listenToBus(t, ctx)
+	undelivered := d.listenToBus(t, ctx)
 	accept := func(call, toolCall, tool string, arguments map[string]any) {
 		t.Helper()
 		d.accept(t, ctx, toolCall, tool, d.webhook(t, call, toolCall, tool, arguments))
 	}
 	order := func(id string) map[string]any { return map[string]any{"order_id": id} }
 
-	// One after the other, then waited for together.
+	// Post all of them before waiting for the first one.
 	accept("e2e-result", "call_1", "order_status", order("A-1"))
 	accept("e2e-unknown", "call_1", "no_such_tool", nil)
 	for range 3 {
@@ -579,36 +587,40 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 	accept("e2e-broken", "call_1", "order_status", order("BROKEN"))
 	accept("e2e-gone", "call_1", "order_status", order("A-3"))
 
-	// A stranger's webhook is refused, and starts nothing.
+	// A webhook without the credential is refused, and starts nothing.
 	for _, wrong := range []string{"", "wrong", token + "x"} {
-		status, answer, err := d.post(ctx, url, wrong, d.webhook(t, "e2e-stranger", "call_1", "order_status", order("A-4")))
+		webhook := d.webhook(t, "e2e-refused", "call_1", "order_status", order("A-4"))
+		status, answer, err := d.post(ctx, url, wrong, webhook)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if status != 401 {
-			t.Errorf("with the token %q the webhook is answered %d %s", wrong, status, answer)
+			t.Errorf("the answer to a webhook with the token %q is %d %s", wrong, status, answer)
 		}
 	}
 	status, answer, err := d.post(ctx, strings.TrimSuffix(url, "/vapi")+"/other", token, nil)
 	if err != nil || status != 404 {
-		t.Errorf("another path is answered %d %s, %v", status, answer, err)
+		t.Errorf("the answer at another path is %d %s, %v", status, answer, err)
 	}
 
-	d.hears(t, ctx, "e2e-result", "tool=order_status tool_call_id=call_1 status=ok", "The status of order A-1 is: out for delivery.")
+	d.hears(t, ctx, "e2e-result", "tool=order_status tool_call_id=call_1 status=ok",
+		"The status of order A-1 is: out for delivery.")
 	d.hears(t, ctx, "e2e-unknown", "status=error", "There is no tool named no_such_tool.")
 	d.hears(t, ctx, "e2e-twice", "The status of order A-2 is: out for delivery.")
 	const attempts = 3 // of order_status
-	d.hearsWithin(t, ctx, d.retriedWait(t, attempts), "e2e-broken", 1, "status=error", "the shop's order system does not answer")
+	d.hearsWithin(t, ctx, d.retriedWait(t, attempts), "e2e-broken", 1, "status=error",
+		"the shop's order system isn't responding right now")
 	if n := d.ordered("BROKEN"); n != attempts {
-		t.Errorf("the failing tool was tried %d times, not %d", n, attempts)
+		t.Errorf("the failing tool ran %d times, not %d", n, attempts)
 	}
-	event := announced()
-	if event.CallID != "e2e-gone" || event.Reason != job.ReasonCallGone || !strings.Contains(event.Content, "order A-3") || event.CustomerNumber != number {
+	event := undelivered()
+	if event.CallID != "e2e-gone" || event.Reason != job.ReasonCallGone ||
+		!strings.Contains(event.Content, "order A-3") || event.CustomerNumber != number {
 		t.Errorf("the event is %+v", event)
 	}
 	arrived()
 
-	// The job that failed for good is where an operator finds it, as soon as
+	// The job that failed for good moves to the dead-letter queue, for an operator. It does so as soon as
 	// it was received often enough.
 	var dead job.Job
 	eventually(t, ctx, d.jobs(t).deadLetter(), "the failed job in the dead-letter queue", func() error {
@@ -619,7 +631,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 			return err
 		}
 		if len(messages.Messages) == 0 {
-			return fmt.Errorf("it is empty")
+			return errors.New("it is empty")
 		}
 		dead, err = job.Decode(*messages.Messages[0].Body)
 		return err
@@ -629,23 +641,23 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 	}
 }
 
-// said is how many messages each call hears in all, without the hold message.
-var said = map[string]int{
-	"e2e-result": 1, "e2e-unknown": 1, "e2e-twice": 1, "e2e-broken": 1, "e2e-gone": 1, "e2e-stranger": 0,
-	"e2e-approval":      2, // its progress and the answer
+// wantHeard is how many messages each call hears in total, without the hold message.
+var wantHeard = map[string]int{
+	"e2e-result": 1, "e2e-unknown": 1, "e2e-twice": 1, "e2e-broken": 1, "e2e-gone": 1, "e2e-refused": 0,
+	"e2e-approval":      2, // progress and the answer
 	"e2e-approval-text": 1,
 	"e2e-approval-no":   1,
-	"e2e-rotation":      2, // a progress and the answer
+	"e2e-rotation":      2, // progress and the answer
 	"e2e-resumed":       1,
-	"e2e-scheduled":     2, // that the report is due, and the report
-	"e2e-ended-gone":    2, // of both tool calls, that the call is gone
+	"e2e-scheduled":     2, // when the report is due, and the report
+	"e2e-ended-gone":    2, // one post for each tool call, to a call that is gone
 	"e2e-back-gone":     1,
-	"e2e-kept-gone":     1,
+	"e2e-parked-gone":   1,
 	"e2e-next":          1,
 	"e2e-chat":          0,
 }
 
-// nothingMore checks that nothing more was said than there was to say.
+// nothingMore checks that nothing else was delivered or requested, and that nothing is left.
 func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 	eventually(t, ctx, d.resultWait(t), "empty queues", func() error {
 		for _, name := range []string{"JobsQueueUrl", "ResultsQueueUrl", "ResultsDeadLettersUrl"} {
@@ -654,40 +666,42 @@ func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 				return err
 			}
 			if visible+hidden+delayed > 0 {
-				return fmt.Errorf("%s has %d messages, %d more are received and %d delayed", name, visible, hidden, delayed)
+				return fmt.Errorf("%s has %d visible, %d hidden and %d delayed messages", name, visible, hidden, delayed)
 			}
 		}
 		return nil
 	})
-	for call, n := range said {
+	for call, n := range wantHeard {
 		if heard := d.heard(call); len(heard) < n || len(heard) > n+d.lines[call] {
 			t.Errorf("%s heard %d messages, not %d: %q", call, len(heard), n, heard)
 		}
 	}
-	// The hold message is spoken once at most, and not if the answer came first.
+	// The hold message is delivered once at most, and not if the answer came first.
 	for call, asked := range d.asked {
 		answered, soon := d.answered[call], d.answered[call].Sub(asked) < holdAfter
-		if held := d.held(call); answered.IsZero() || len(held) > 1 || len(held) == 1 && soon || len(held) == 0 && call == "e2e-rotation" {
-			t.Errorf("%s was asked at %s and answered at %s, and heard %q", call, asked, answered, held)
+		hold := d.holdMessages(call)
+		if answered.IsZero() || len(hold) > 1 || len(hold) == 1 && soon || len(hold) == 0 && call == "e2e-rotation" {
+			t.Errorf("%s was asked at %s and answered at %s, and heard %q", call, asked, answered, hold)
 		}
 	}
 	if schedules := d.schedules(t, ctx); len(schedules) != 0 {
-		t.Errorf("there are schedules left: %v", schedules)
+		t.Errorf("schedules are left: %v", schedules)
 	}
-	if n := len(d.organ.Calls()); n != 1 {
-		t.Errorf("%d customers were called back, not one", n)
+	if n := len(d.account.Calls()); n != 1 {
+		t.Errorf("%d outbound calls were made, not one", n)
 	}
-	if n := len(d.organ.Chats()); n != 1 {
-		t.Errorf("%d chats were gone on with, not one", n)
+	if n := len(d.account.Chats()); n != 1 {
+		t.Errorf("%d posts to chats, not one", n)
 	}
 	if n := d.ordered("A-2"); n != 1 {
 		t.Errorf("the tool of a repeated webhook ran %d times", n)
 	}
-	if n := d.ordered("A-4") + len(d.heard("e2e-stranger")); n != 0 {
-		t.Error("a stranger's webhook started something")
+	if n := d.ordered("A-4") + len(d.heard("e2e-refused")); n != 0 {
+		t.Error("a webhook without the credential started something")
 	}
 	for call, want := range map[string]job.State{
-		"e2e-result": job.StateDelivered, "e2e-broken": job.StateDelivered, "e2e-gone": job.StateUndelivered, "e2e-chat": job.StateDelivered, "e2e-back-gone": job.StateDelivered,
+		"e2e-result": job.StateDelivered, "e2e-broken": job.StateDelivered, "e2e-gone": job.StateUndelivered,
+		"e2e-chat": job.StateDelivered, "e2e-back-gone": job.StateDelivered,
 	} {
 		if record := d.record(t, ctx, call); record.State != want {
 			t.Errorf("the record of %s is %s, not %s", call, record.State, want)
@@ -695,7 +709,7 @@ func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 	}
 }
 
-// record is that of a call's tool call call_1.
+// record returns the record of a call's tool call call_1.
 func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.Record {
 	t.Helper()
 	record, err := d.load(ctx, call)
@@ -706,27 +720,30 @@ func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.
 }
 
 func (d *deployment) load(ctx context.Context, call string) (job.Record, error) {
-	return dynamotable.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"]).Load(ctx, job.ID(call, "call_1"))
+	table := dynamotable.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"])
+	return table.Load(ctx, job.ID(call, "call_1"))
 }
 
-// hears waits for a call's first message, and looks at what is in it.
+// hears waits for a call's first message, and checks that it contains the parts.
 func (d *deployment) hears(t *testing.T, ctx context.Context, call string, parts ...string) {
 	t.Helper()
 	d.hearsNext(t, ctx, call, 1, parts...)
 }
 
-// hearsNext waits for the n-th message.
+// hearsNext waits for a call's n-th message.
 func (d *deployment) hearsNext(t *testing.T, ctx context.Context, call string, n int, parts ...string) {
 	t.Helper()
 	d.hearsWithin(t, ctx, d.resultWait(t), call, n, parts...)
 }
 
-func (d *deployment) hearsWithin(t *testing.T, ctx context.Context, limit time.Duration, call string, n int, parts ...string) {
+func (d *deployment) hearsWithin(
+	t *testing.T, ctx context.Context, limit time.Duration, call string, n int, parts ...string,
+) {
 	t.Helper()
 	var heard []string
 	eventually(t, ctx, limit, fmt.Sprintf("message %d in the call %s", n, call), func() error {
 		if heard = d.heard(call); len(heard) < n {
-			return fmt.Errorf("there are %d", len(heard))
+			return fmt.Errorf("%d messages", len(heard))
 		}
 		return nil
 	})
@@ -737,8 +754,7 @@ func (d *deployment) hearsWithin(t *testing.T, ctx context.Context, limit time.D
 	}
 }
 
-// listenToBus puts a queue behind the event bus. What it gives waits for the
-// first event.
+// listenToBus adds a queue to the event bus. It returns a function that waits for the first event.
 func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.Undelivered {
 	t.Helper()
 	queues, events := sqs.NewFromConfig(d.aws()), eventbridge.NewFromConfig(d.aws())
@@ -747,20 +763,23 @@ func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.U
 		t.Fatal(err)
 	}
 	arn := "arn:aws:sqs:" + region + ":" + account + ":listener"
-	_, err = queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: queue.QueueUrl, Attributes: map[string]string{
-		"Policy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"events.amazonaws.com"},"Action":"sqs:SendMessage","Resource":"` + arn + `"}]}`,
-	}})
-	if err != nil {
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sqs:SendMessage",` +
+		`"Principal":{"Service":"events.amazonaws.com"},"Resource":"` + arn + `"}]}`
+	if _, err := queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{
+		QueueUrl: queue.QueueUrl, Attributes: map[string]string{"Policy": policy},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	bus := aws.String(d.outputs["EventBusName"])
 	if _, err := events.PutRule(ctx, &eventbridge.PutRuleInput{
-		Name: aws.String("listener"), EventBusName: bus, EventPattern: aws.String(`{"source":["ringback"],"detail-type":["undelivered"]}`),
+		Name: aws.String("listener"), EventBusName: bus,
+		EventPattern: aws.String(`{"source":["ringback"],"detail-type":["undelivered"]}`),
 	}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := events.PutTargets(ctx, &eventbridge.PutTargetsInput{
-		Rule: aws.String("listener"), EventBusName: bus, Targets: []eventtypes.Target{{Id: aws.String("queue"), Arn: aws.String(arn)}},
+		Rule: aws.String("listener"), EventBusName: bus,
+		Targets: []eventtypes.Target{{Id: aws.String("queue"), Arn: aws.String(arn)}},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -773,15 +792,19 @@ func (d *deployment) listenToBus(t *testing.T, ctx context.Context) func() job.U
 				return err
 			}
 			if len(messages.Messages) == 0 {
-				return fmt.Errorf("there is none")
+				return errors.New("there is none")
 			}
 			return json.Unmarshal([]byte(*messages.Messages[0].Body), &event)
 		})
-		// CloudFormation deletes no bus that has rules of others.
-		if _, err := events.RemoveTargets(ctx, &eventbridge.RemoveTargetsInput{Rule: aws.String("listener"), EventBusName: bus, Ids: []string{"queue"}}); err != nil {
+		// CloudFormation does not delete a bus that has rules from outside the stack.
+		if _, err := events.RemoveTargets(ctx, &eventbridge.RemoveTargetsInput{
+			Rule: aws.String("listener"), EventBusName: bus, Ids: []string{"queue"},
+		}); err != nil {
 			t.Error(err)
 		}
-		if _, err := events.DeleteRule(ctx, &eventbridge.DeleteRuleInput{Name: aws.String("listener"), EventBusName: bus}); err != nil {
+		if _, err := events.DeleteRule(ctx, &eventbridge.DeleteRuleInput{
+			Name: aws.String("listener"), EventBusName: bus,
+		}); err != nil {
 			t.Error(err)
 		}
 		return event.Detail
@@ -803,8 +826,8 @@ func (d *deployment) functionLogs(t *testing.T, ctx context.Context) []string {
 	return all
 }
 
-// logs checks what the functions wrote: what the metric filters count must be
-// there, and what must be in no log must not.
+// logs checks the log of the functions. It must contain what the metric filters count, and nothing
+// confidential.
 func (d *deployment) logs(t *testing.T, ctx context.Context) {
 	all := d.functionLogs(t, ctx)
 	text := strings.Join(all, "\n")
@@ -812,13 +835,14 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 		t.Fatalf("the functions logged %d lines:\n%s", len(all), text)
 	}
 	for name, secret := range map[string]string{
-		"the token": token, "the caller's number": number, "the other caller's number": other, "an argument": "BROKEN", "a control URL": "/control",
-		"an argument of another tool": subject, "a completion token": "eyJ", "a completion key": oldKey, "the other one": newKey, "the private key": privateKey,
-		"what was posted from outside": granted,
+		"the token": token, "a completion token": "eyJ", "a control URL": "/control",
+		"a completion key": oldKey, "the other completion key": newKey, "the private key": privateKey,
+		"the caller's number": number, "the other caller's number": other,
+		"an argument": "BROKEN", "an argument of another tool": subject, "an external completion": granted,
 	} {
 		for _, line := range all {
 			if strings.Contains(line, secret) {
-				t.Errorf("%s is in the log: %s", name, line)
+				t.Errorf("the log contains %s: %s", name, line)
 			}
 		}
 	}
@@ -829,23 +853,23 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 		}
 		message := counted.FindStringSubmatch(fmt.Sprint(r.Properties["FilterPattern"]))
 		if message == nil || !strings.Contains(text, message[1]) {
-			t.Errorf("%s counts messages that nobody logs: %v", id, r.Properties["FilterPattern"])
+			t.Errorf("%s counts messages that no function logs: %v", id, r.Properties["FilterPattern"])
 		}
 	}
 }
 
-// changed finds a resource that differs in what `cdk diff` prints.
+// changed matches a resource that differs in the output of `cdk diff`.
 var changed = regexp.MustCompile(`(?m)^\[[-+~]\] (AWS::\S+) \S+ (\S+)`)
 
 func (d *deployment) diff(t *testing.T, ctx context.Context) {
-	// What was deployed is what would be.
-	if out := d.run(t, ctx, d.overlay(t, 2, nil), "diff"); changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
-		t.Errorf("there are differences right after deploying:\n%s", out)
+	// Another deployment would change nothing.
+	out := d.run(t, ctx, d.overlay(t, 2, nil), "diff")
+	if changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
+		t.Errorf("differences after the deployment:\n%s", out)
 	}
 
-	// A tool with a longer timeout: the process function may run longer and
-	// has other code, its queue hides messages longer, and the alarm waits
-	// longer. Nothing else.
+	// A longer timeout of a tool changes the process function, how long its queue hides messages, and the
+	// alarm of that queue. It changes nothing else.
 	const file = "tools/http.yaml"
 	declared, err := os.ReadFile(filepath.Join(d.root, file))
 	if err != nil {
@@ -859,13 +883,16 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 	if declared, err = yaml.Marshal(tools); err != nil {
 		t.Fatal(err)
 	}
-	out := d.run(t, ctx, d.overlay(t, 2, declared), "diff")
+	out = d.run(t, ctx, d.overlay(t, 2, declared), "diff")
 	var got []string
 	for _, match := range changed.FindAllStringSubmatch(out, -1) {
 		got = append(got, match[1]+" "+match[2][:len(match[2])-8])
 	}
 	slices.Sort(got)
-	want := []string{"AWS::CloudWatch::Alarm RingbackOldestJobAlarm", "AWS::Lambda::Function RingbackProcess", "AWS::SQS::Queue RingbackJobs"}
+	want := []string{
+		"AWS::CloudWatch::Alarm RingbackOldestJobAlarm", "AWS::Lambda::Function RingbackProcess",
+		"AWS::SQS::Queue RingbackJobs",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s\n%s", diff, out)
 	}
@@ -881,18 +908,20 @@ func (d *deployment) destroy(t *testing.T, ctx context.Context) {
 		}
 	}
 	if len(retained) != 1 {
-		t.Errorf("%d resources are retained; it should be the table alone", len(retained))
+		t.Errorf("%d resources are retained, not only the table", len(retained))
 	}
 	d.gone(t, ctx, d.resources, retained)
-	// The secrets were given, so that they are not the stack's to delete.
+	// The secrets existed before the stack, so it must not delete them.
+	client := secretsmanager.NewFromConfig(d.aws())
 	for name := range d.secrets {
-		if _, err := secretsmanager.NewFromConfig(d.aws()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(name)}); err != nil {
-			t.Errorf("the secret %s is gone: %v", name, err)
+		in := &secretsmanager.GetSecretValueInput{SecretId: aws.String(name)}
+		if _, err := client.GetSecretValue(ctx, in); err != nil {
+			t.Errorf("cannot read the secret %s: %v", name, err)
 		}
 	}
 }
 
-// gone checks that resources are there no longer, but those that are retained.
+// gone checks that resources no longer exist, except those that are retained.
 func (d *deployment) gone(t *testing.T, ctx context.Context, resources map[string]string, retained map[string]bool) {
 	t.Helper()
 	for kind, list := range d.listings() {
@@ -906,12 +935,8 @@ func (d *deployment) gone(t *testing.T, ctx context.Context, resources map[strin
 			if len(physical) < 8 || d.template.Resources[id].Type != kind && d.template.Resources[id].Type != "" {
 				continue
 			}
-			there := strings.Contains(string(text), physical)
-			if there && !retained[id] {
-				t.Errorf("%s is still there: %s", id, physical)
-			}
-			if !there && retained[id] {
-				t.Errorf("%s is gone, though it should stay: %s", id, physical)
+			if exists := strings.Contains(string(text), physical); exists != retained[id] {
+				t.Errorf("%s exists: %v, want %v: %s", id, exists, retained[id], physical)
 			}
 		}
 	}

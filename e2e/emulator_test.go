@@ -33,8 +33,7 @@ const (
 	account   = "000000000000"
 )
 
-// emulator is a running MiniStack, and what the CDK CLI needs to deploy into
-// it.
+// emulator is a running MiniStack, and what the CDK CLI needs to deploy into it.
 type emulator struct {
 	address  string // host:port
 	endpoint string // https://host:port
@@ -43,8 +42,8 @@ type emulator struct {
 	folder   string   // of temporary files
 }
 
-// startEmulator installs MiniStack into a fresh virtual environment and starts
-// it on a free port, until the test ends.
+// startEmulator installs MiniStack into a new virtual environment and starts it on a free port. It ends
+// with the test.
 func startEmulator(t *testing.T, ctx context.Context) *emulator {
 	t.Helper()
 	folder := t.TempDir()
@@ -63,12 +62,13 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=", "AWS_PROFILE=",
 		"AWS_REGION=" + region, "AWS_DEFAULT_REGION=" + region,
 	}
-	e.env = append(append(os.Environ(), aws...), "NODE_EXTRA_CA_CERTS="+certificate, "AWS_CA_BUNDLE="+certificate, "CDK_DISABLE_CLI_TELEMETRY=true")
+	e.env = append(append(os.Environ(), aws...),
+		"NODE_EXTRA_CA_CERTS="+certificate, "AWS_CA_BUNDLE="+certificate, "CDK_DISABLE_CLI_TELEMETRY=true")
 	e.client = &http.Client{
 		Timeout: unbounded,
 		Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: pool},
-			// Names such as <api>.execute-api.localhost are the emulator's.
+			// Names such as <api>.execute-api.localhost belong to the emulator.
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, e.address)
 			},
@@ -90,15 +90,15 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 		"GATEWAY_PORT="+port, "BIND_HOST=127.0.0.1", "TMPDIR="+temporary, "STATE_DIR="+temporary,
 		"USE_SSL=1", "MINISTACK_SSL_CERT="+certificate, "MINISTACK_SSL_KEY="+key,
 		"SSL_CERT_FILE="+certificate, // for the functions, which get this environment too
-		"AUTH=true",                  // each function may do what its role allows
+		"AUTH=true",                  // each function may do only what its role allows
 	)
-	// A group of its own, so that its functions can be ended with it. The
-	// kernel ends it where this process dies without a chance to.
+	// The emulator has a process group of its own, so that its functions can be ended with it. If this
+	// process is killed, the kernel ends the emulator.
 	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	ended := make(chan struct{})
 	go func() {
-		// Pdeathsig is sent when the thread ends that started the process.
+		// The kernel sends Pdeathsig when the thread that started the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		started <- server.Start()
@@ -119,7 +119,7 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 		log.Close()
 		if t.Failed() {
 			if text, err := os.ReadFile(log.Name()); err == nil {
-				t.Logf("MiniStack's log, its end:\n%s", text[max(0, len(text)-4000):])
+				t.Logf("the end of MiniStack's log:\n%s", text[max(0, len(text)-4000):])
 			}
 		}
 	})
@@ -142,8 +142,8 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 	return e
 }
 
-// makeCertificate makes a certificate for this machine's own names, and gives
-// the files of it and of its key.
+// makeCertificate creates a certificate for this machine's own names. It returns the certificate's file
+// and that of its key.
 func makeCertificate(t *testing.T, folder string) (certificate, key string, pool *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -155,7 +155,7 @@ func makeCertificate(t *testing.T, folder string) (certificate, key string, pool
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames:    []string{"localhost", "*.localhost", "*.execute-api.localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:        true, BasicConstraintsValid: true, // it signs itself
+		IsCA:        true, BasicConstraintsValid: true, // self-signed
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &private.PublicKey, private)
 	if err != nil {
@@ -190,8 +190,7 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// run runs a command and gives what it printed to both outputs. It fails the
-// test where the command does.
+// run runs a command and returns its output, including stderr. If the command fails, the test fails.
 func run(t *testing.T, ctx context.Context, folder string, env []string, name string, arguments ...string) string {
 	t.Helper()
 	if strings.Contains(name, "/") {
@@ -201,7 +200,7 @@ func run(t *testing.T, ctx context.Context, folder string, env []string, name st
 	command.Dir, command.Env = folder, env
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
-	// What it started ends with it.
+	// The processes that it started end with it.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = 5 * time.Second
@@ -211,8 +210,8 @@ func run(t *testing.T, ctx context.Context, folder string, env []string, name st
 	return output.String()
 }
 
-// eventually tries until there is no error, and fails the test where that
-// takes too long. A busy machine, on which a try takes long, is tried less often.
+// eventually tries until there is no error, and fails the test after the limit. If a try takes long, as
+// on a busy machine, it tries less often.
 func eventually(t *testing.T, ctx context.Context, limit time.Duration, what string, try func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -227,7 +226,7 @@ func eventually(t *testing.T, ctx context.Context, limit time.Duration, what str
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waited for %s; in the end: %v", what, err)
+			t.Fatalf("waited for %s; last error: %v", what, err)
 		case <-time.After(max(200*time.Millisecond, time.Since(tried))):
 		}
 	}
@@ -242,7 +241,7 @@ func (e *emulator) post(ctx context.Context, to, token string, body []byte) (int
 	return e.send(ctx, to, header, body)
 }
 
-// postAs posts something else to it.
+// postAs posts a body of another content type to the deployed API.
 func (e *emulator) postAs(ctx context.Context, to, contentType string, body []byte) (int, string, error) {
 	return e.send(ctx, to, http.Header{"Content-Type": {contentType}}, body)
 }

@@ -28,27 +28,27 @@ const (
 	oldKey = "the-key-that-tokens-are-first-signed-with"
 	newKey = "the-key-that-tokens-are-signed-with-later"
 
-	// What is asked of the manager, and what he says. Neither may be in a log.
+	// The request to the manager, and the answer. Neither may be in a log.
 	subject = "May customer Miller return the bicycle?"
 	granted = "The manager gives a green light."
 )
 
-// completionKeys is the secret's text. previous may be empty.
+// completionKeys returns the text of the secret. previous may be empty.
 func completionKeys(current, previous string) string {
 	keys := map[string]string{"current": current}
 	if previous != "" {
 		keys["previous"] = previous
 	}
-	text, _ := json.Marshal(keys) // strings always encode
+	text, _ := json.Marshal(keys) // no error, because strings can always be encoded
 	return string(text)
 }
 
-// stored is a secret of the emulator.
+// stored returns a secret of the emulator.
 func stored(d *deployment, id string) secret.Source {
 	return secretsmanager.New(awssecretsmanager.NewFromConfig(d.aws()), id)
 }
 
-// sign makes a completion token as whoever knows the key can.
+// sign returns a completion token, as anyone with the key can make it.
 func sign(t *testing.T, ctx context.Context, key, jobID string, expires time.Time) string {
 	t.Helper()
 	signed, err := completion.NewKeys(secret.Fixed(completionKeys(key, "")), nil).Sign(ctx, jobID, expires)
@@ -58,25 +58,27 @@ func sign(t *testing.T, ctx context.Context, key, jobID string, expires time.Tim
 	return signed
 }
 
-// asks has a call ask the manager, and gives the URL for his answer.
-func (d *deployment) asks(t *testing.T, ctx context.Context, call string) string {
+// askManager sends a request to the manager in a call, and returns the URL for the answer.
+func (d *deployment) askManager(t *testing.T, ctx context.Context, call string) string {
 	t.Helper()
 	d.mu.Lock()
 	d.asked[call] = time.Now()
 	d.mu.Unlock()
-	d.accept(t, ctx, "call_1", "notify_when_ready", d.webhook(t, call, "call_1", "notify_when_ready", map[string]any{"subject": subject}))
+	d.accept(t, ctx, "call_1", "notify_when_ready",
+		d.webhook(t, call, "call_1", "notify_when_ready", map[string]any{"subject": subject}))
 	asked := d.request(t, ctx, call)
-	if !strings.HasPrefix(asked.CompletionURL, d.outputs["CompletionURL"]) || asked.Subject != subject || asked.CustomerNumber != number {
-		t.Errorf("%s: the manager is asked %+v", call, asked)
+	if !strings.HasPrefix(asked.CompletionURL, d.outputs["CompletionURL"]) ||
+		asked.Subject != subject || asked.CustomerNumber != number {
+		t.Errorf("%s: the request to the manager is %+v", call, asked)
 	}
-	eventually(t, ctx, d.jobs(t).once(), call+" to wait", func() error {
+	eventually(t, ctx, d.jobs(t).once(), "the job of "+call+" to be suspended", func() error {
 		return d.is(ctx, call, job.StateWaiting)
 	})
 	return asked.CompletionURL
 }
 
-// isAnswered notes that the result of a call's job was taken.
-func (d *deployment) isAnswered(call string) {
+// noteAnswer notes when the result of a call's job was accepted.
+func (d *deployment) noteAnswer(call string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.answered[call] = time.Now()
@@ -99,10 +101,11 @@ const (
 	asText = "text/plain; charset=utf-8"
 )
 
-// schedules are the names of the group's schedules.
+// schedules returns the names of the group's schedules.
 func (d *deployment) schedules(t *testing.T, ctx context.Context) []string {
 	t.Helper()
-	out, err := scheduler.NewFromConfig(d.aws()).ListSchedules(ctx, &scheduler.ListSchedulesInput{GroupName: aws.String(d.one("AWS::Scheduler::ScheduleGroup"))})
+	out, err := scheduler.NewFromConfig(d.aws()).ListSchedules(ctx,
+		&scheduler.ListSchedulesInput{GroupName: aws.String(d.one("AWS::Scheduler::ScheduleGroup"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,15 +116,16 @@ func (d *deployment) schedules(t *testing.T, ctx context.Context) []string {
 	return names
 }
 
+// approval completes jobs from outside, after everything that is no result.
 func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	const call = "e2e-approval"
 	id := job.ID(call, "call_1")
-	url := d.asks(t, ctx, call)
+	url := d.askManager(t, ctx, call)
 
-	// One schedule wakes it: at its deadline. It is the job's first wake.
+	// One schedule wakes the job up, at its deadline. It is the job's first wake-up.
 	name, count := queue.ScheduleName(id, 1), 0
-	for wake := range 20 {
-		if slices.Contains(d.schedules(t, ctx), queue.ScheduleName(id, wake)) {
+	for wakeUp := range 20 {
+		if slices.Contains(d.schedules(t, ctx), queue.ScheduleName(id, wakeUp)) {
 			count++
 		}
 	}
@@ -129,7 +133,8 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 		t.Errorf("the job has %d schedules", count)
 	}
 	group := aws.String(d.one("AWS::Scheduler::ScheduleGroup"))
-	made, err := scheduler.NewFromConfig(d.aws()).GetSchedule(ctx, &scheduler.GetScheduleInput{Name: &name, GroupName: group})
+	in := &scheduler.GetScheduleInput{Name: &name, GroupName: group}
+	made, err := scheduler.NewFromConfig(d.aws()).GetSchedule(ctx, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,16 +143,16 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	if *made.ScheduleExpression != deadline || time.Until(record.Deadline).Round(time.Hour) != 48*time.Hour {
 		t.Errorf("the schedule is %s, and the deadline %s", *made.ScheduleExpression, record.Deadline)
 	}
-	if last(*made.Target.Arn) != last(d.outputs["JobsQueueUrl"]) || last(*made.Target.RoleArn) != d.role(t, "Schedules") ||
-		last(*made.Target.DeadLetterConfig.Arn) != last(d.outputs["JobsDeadLettersUrl"]) || made.ActionAfterCompletion != "DELETE" {
-		t.Errorf("the schedule sends to %s as %s, or else to %s, and is then kept: %s",
-			*made.Target.Arn, *made.Target.RoleArn, *made.Target.DeadLetterConfig.Arn, made.ActionAfterCompletion)
+	target, after := made.Target, made.ActionAfterCompletion
+	if last(*target.Arn) != last(d.outputs["JobsQueueUrl"]) || last(*target.RoleArn) != d.role(t, "Schedules") ||
+		last(*target.DeadLetterConfig.Arn) != last(d.outputs["JobsDeadLettersUrl"]) || after != "DELETE" {
+		t.Errorf("the schedule sends to %s with the role %s, its dead-letter queue is %s, and its end is %s",
+			*target.Arn, *target.RoleArn, *target.DeadLetterConfig.Arn, after)
 	}
 
-	// While it waits, the assistant can ask. The caller waits for the answer: it
-	// comes within two seconds, or on a busy machine within the time of a few
-	// invocations. That is the best of several tries, as one of them may start
-	// an instance of the function.
+	// Meanwhile, the assistant can ask for the status. The caller waits for the answer, so it comes within
+	// two seconds, or on a busy machine within the time of a few invocations. The best of several tries
+	// counts, because a try may start an instance of the function.
 	status := func(toolCall, part string) {
 		t.Helper()
 		var text string
@@ -169,26 +174,26 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	}
 	status("call_2", "is waiting, for at most 48 hours")
 
-	d.progresses(t, ctx, call, url)
+	d.postProgress(t, ctx, call, url)
 	if heard := d.heardPart(t, ctx, call, "The manager is reading it."); !strings.Contains(heard, `"say"`) {
-		t.Errorf("the progress is told by %s", heard)
+		t.Errorf("the progress line is delivered as %s", heard)
 	}
 	status("call_3", "The manager is reading it.")
 
-	// What is no result changes nothing.
-	later := time.Now().Add(time.Hour)
-	base := d.outputs["CompletionURL"]
+	// A refused request changes nothing.
+	const result = `{"result":"refused"}`
+	base, unknown, later := d.outputs["CompletionURL"], job.ID("e2e-unknown-call", "call_1"), time.Now().Add(time.Hour)
 	forged := []byte(url)
 	forged[len(forged)-5] ^= 1 // within the signature
 	for what, wrong := range map[string]struct {
 		url, contentType, body string
 		status                 int
 	}{
-		"a forged token":           {string(forged), asJSON, `{"result":"forged"}`, 401},
-		"a token of another's key": {base + sign(t, ctx, strings.Repeat("x", 48), id, later), asJSON, `{"result":"forged"}`, 401},
-		"no token":                 {base + "something", asJSON, `{"result":"forged"}`, 401},
-		"a job that is not there":  {base + sign(t, ctx, oldKey, job.ID("e2e-nobody", "call_1"), later), asJSON, `{"result":"x"}`, 404},
-		"an expired token":         {base + sign(t, ctx, oldKey, id, time.Now().Add(-time.Hour)), asJSON, `{"result":"x"}`, 410},
+		"a forged token":           {string(forged), asJSON, result, 401},
+		"a token of another's key": {base + sign(t, ctx, strings.Repeat("x", 48), id, later), asJSON, result, 401},
+		"no token":                 {base + "something", asJSON, result, 401},
+		"an unknown job":           {base + sign(t, ctx, oldKey, unknown, later), asJSON, result, 404},
+		"an expired token":         {base + sign(t, ctx, oldKey, id, later.Add(-2*time.Hour)), asJSON, result, 410},
 		"a body that is too large": {url, asText, strings.Repeat("x", completion.MaxBody+1), 413},
 		"a body without a result":  {url, asJSON, `{"outcome":"x"}`, 400},
 		"a form":                   {url, "application/x-www-form-urlencoded", "result=x", 400},
@@ -197,7 +202,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 		d.complete(t, ctx, wrong.url, wrong.contentType, wrong.body, wrong.status)
 	}
 
-	// Many give the result at once. One of them does.
+	// Several results are posted at once. One of them is accepted.
 	statuses := make([]int, 5)
 	var posting sync.WaitGroup
 	for i := range statuses {
@@ -209,26 +214,27 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 		})
 	}
 	posting.Wait()
-	d.isAnswered(call)
+	d.noteAnswer(call)
 	slices.Sort(statuses)
 	if !slices.Equal(statuses, []int{200, 409, 409, 409, 409}) {
 		t.Errorf("the answers are %v", statuses)
 	}
 	if slices.Contains(d.schedules(t, ctx), name) {
-		t.Error("the schedule is there still")
+		t.Error("the schedule still exists")
 	}
-	if heard := d.heardPart(t, ctx, call, "tool=notify_when_ready tool_call_id=call_1 status=ok"); !strings.Contains(heard, granted) {
+	heard := d.heardPart(t, ctx, call, "tool=notify_when_ready tool_call_id=call_1 status=ok")
+	if !strings.Contains(heard, granted) {
 		t.Errorf("%s heard %q, without %q", call, heard, granted)
 	}
 
-	// The other bodies: a text, as large as it may be, and a failure.
-	url = d.asks(t, ctx, call+"-text")
+	// Other bodies: a text of the largest size, and a failure.
+	url = d.askManager(t, ctx, call+"-text")
 	d.complete(t, ctx, url, asText, granted+strings.Repeat(" ", completion.MaxBody-len(granted)), 200)
-	d.isAnswered(call + "-text")
+	d.noteAnswer(call + "-text")
 	d.hears(t, ctx, call+"-text", "status=ok", granted)
-	url = d.asks(t, ctx, call+"-no")
+	url = d.askManager(t, ctx, call+"-no")
 	d.complete(t, ctx, url, asJSON, `{"error":"The manager is on holiday."}`, 200)
-	d.isAnswered(call + "-no")
+	d.noteAnswer(call + "-no")
 	d.hears(t, ctx, call+"-no", "status=error", "The manager is on holiday.")
 	for _, call := range []string{call, call + "-text", call + "-no"} {
 		d.settled(t, ctx, call, job.StateDelivered)
@@ -238,9 +244,9 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	}
 }
 
-// progresses posts two progress lines, the second one too soon after the first.
-// On a busy machine it may come late enough to be taken; then it tries again.
-func (d *deployment) progresses(t *testing.T, ctx context.Context, call, url string) {
+// postProgress posts two progress lines, the second one too soon after the first. On a busy machine, it
+// may come late enough to be accepted. Then postProgress tries again.
+func (d *deployment) postProgress(t *testing.T, ctx context.Context, call, url string) {
 	t.Helper()
 	for {
 		posted := time.Now()
@@ -251,7 +257,7 @@ func (d *deployment) progresses(t *testing.T, ctx context.Context, call, url str
 			return
 		}
 		if err != nil || status != 202 || took < job.ProgressPause || t.Failed() {
-			t.Fatalf("the answer after %s is %d %s, %v, not 429", took, status, answer, err)
+			t.Fatalf("the answer after %s is %d %s, %v; want 429", took, status, answer, err)
 		}
 		d.mu.Lock()
 		d.lines[call] += 2
@@ -260,7 +266,7 @@ func (d *deployment) progresses(t *testing.T, ctx context.Context, call, url str
 	}
 }
 
-// heardPart waits for a message with a text in it, and returns the message.
+// heardPart waits for a message that contains a text, and returns the message.
 func (d *deployment) heardPart(t *testing.T, ctx context.Context, call, part string) string {
 	t.Helper()
 	var found string
@@ -268,7 +274,7 @@ func (d *deployment) heardPart(t *testing.T, ctx context.Context, call, part str
 		heard := d.heard(call)
 		i := slices.IndexFunc(heard, func(text string) bool { return strings.Contains(text, part) })
 		if i < 0 {
-			return fmt.Errorf("there is %q", heard)
+			return fmt.Errorf("it heard %q", heard)
 		}
 		found = heard[i]
 		return nil
@@ -276,13 +282,15 @@ func (d *deployment) heardPart(t *testing.T, ctx context.Context, call, part str
 	return found
 }
 
-// settled waits until a call's job has come to its end.
+// settled waits until a call's job is in its last state.
 func (d *deployment) settled(t *testing.T, ctx context.Context, call string, want job.State) job.Record {
 	t.Helper()
 	return d.settledWithin(t, ctx, d.resultWait(t), call, want)
 }
 
-func (d *deployment) settledWithin(t *testing.T, ctx context.Context, limit time.Duration, call string, want job.State) job.Record {
+func (d *deployment) settledWithin(
+	t *testing.T, ctx context.Context, limit time.Duration, call string, want job.State,
+) job.Record {
 	t.Helper()
 	eventually(t, ctx, limit, "the job of "+call+" to be "+string(want), func() error {
 		return d.is(ctx, call, want)
@@ -290,7 +298,7 @@ func (d *deployment) settledWithin(t *testing.T, ctx context.Context, limit time
 	return d.record(t, ctx, call)
 }
 
-// is says whether a call's job is in a state.
+// is returns an error unless a call's job is in a state.
 func (d *deployment) is(ctx context.Context, call string, want job.State) error {
 	record, err := d.load(ctx, call)
 	if err == nil && record.State != want {
@@ -299,32 +307,33 @@ func (d *deployment) is(ctx context.Context, call string, want job.State) error 
 	return err
 }
 
-// rotate changes the key of the completion tokens.
+// rotate replaces the keys of the completion tokens.
 func (d *deployment) rotate(t *testing.T, ctx context.Context, current, previous string) {
 	t.Helper()
-	if _, err := awssecretsmanager.NewFromConfig(d.aws()).PutSecretValue(ctx, &awssecretsmanager.PutSecretValueInput{
+	client := awssecretsmanager.NewFromConfig(d.aws())
+	if _, err := client.PutSecretValue(ctx, &awssecretsmanager.PutSecretValueInput{
 		SecretId: aws.String(d.secrets["completion"]), SecretString: aws.String(completionKeys(current, previous)),
 	}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// rotation completes a job whose token was signed with the key before. It waits
-// for long enough for the caller to be told that it takes longer, too.
+// rotation completes a job whose token was signed with the previous key. It also waits until the hold
+// message is delivered.
 func (d *deployment) rotation(t *testing.T, ctx context.Context) {
 	const call = "e2e-rotation"
-	url := d.asks(t, ctx, call)
+	url := d.askManager(t, ctx, call)
 	eventually(t, ctx, holdAfter+d.resultWait(t), "the hold message", func() error {
-		if held := d.held(call); len(held) != 1 || !strings.Contains(held[0], `"say"`) {
-			return fmt.Errorf("there is %q", held)
+		if hold := d.holdMessages(call); len(hold) != 1 || !strings.Contains(hold[0], `"say"`) {
+			return fmt.Errorf("there is %q", hold)
 		}
 		return nil
 	})
 	d.rotate(t, ctx, newKey, oldKey)
-	// A token of the new key has the keys read anew: at once, unless that was
-	// done in the last ten seconds. Each instance of the function has its own.
+	// A token of the new key makes a function read the keys again, unless it did so in the last ten
+	// seconds. Each instance of the function has its own keys.
 	signed := d.outputs["CompletionURL"] + sign(t, ctx, newKey, job.ID(call, "call_1"), time.Now().Add(time.Hour))
-	eventually(t, ctx, secret.MaxAge+unbounded, "the new key to be good", func() error {
+	eventually(t, ctx, secret.MaxAge+unbounded, "the new key to be accepted", func() error {
 		status, answer, err := d.postAs(ctx, signed, asJSON, []byte(`{"progress":"The manager is back."}`))
 		if err == nil && status != 202 {
 			err = fmt.Errorf("the answer is %d %s", status, answer)
@@ -333,23 +342,27 @@ func (d *deployment) rotation(t *testing.T, ctx context.Context) {
 	})
 	d.hears(t, ctx, call, "The manager is back.")
 	d.complete(t, ctx, url, asJSON, `{"result":{"approved":true,"until":"Friday"}}`, 200)
-	d.isAnswered(call)
+	d.noteAnswer(call)
 	d.hearsNext(t, ctx, call, 2, "status=ok", `{"approved":true,"until":"Friday"}`)
 }
 
-// revocation takes the old key away, once all tokens that are needed were used.
+// revocation revokes the old key, once all tokens that the tests need were used.
 func (d *deployment) revocation(t *testing.T, ctx context.Context, quiet func()) {
 	quiet()
 	if ctx.Err() != nil {
 		t.Fatal(ctx.Err())
 	}
-	old := d.outputs["CompletionURL"] + sign(t, ctx, oldKey, job.ID("e2e-approval", "call_1"), time.Now().Add(time.Hour))
-	d.complete(t, ctx, old, asJSON, `{"result":"once more"}`, 409)
+	const again = `{"result":"once more"}`
+	url := func(key string) string {
+		id := job.ID("e2e-approval", "call_1")
+		return d.outputs["CompletionURL"] + sign(t, ctx, key, id, time.Now().Add(time.Hour))
+	}
+	old, unknown := url(oldKey), url(strings.Repeat("y", 48))
+	d.complete(t, ctx, old, asJSON, again, 409)
 	d.rotate(t, ctx, newKey, "")
-	unknown := d.outputs["CompletionURL"] + sign(t, ctx, strings.Repeat("y", 48), job.ID("e2e-approval", "call_1"), time.Now().Add(time.Hour))
-	eventually(t, ctx, secret.MaxAge+unbounded, "the old key to be good no more", func() error {
-		d.complete(t, ctx, unknown, asJSON, `{"result":"once more"}`, 401) // has the keys read anew
-		status, answer, err := d.postAs(ctx, old, asJSON, []byte(`{"result":"once more"}`))
+	eventually(t, ctx, secret.MaxAge+unbounded, "the old key to be refused", func() error {
+		d.complete(t, ctx, unknown, asJSON, again, 401) // makes the function read the keys again
+		status, answer, err := d.postAs(ctx, old, asJSON, []byte(again))
 		if err == nil && status != 401 {
 			err = fmt.Errorf("the answer is %d %s", status, answer)
 		}
@@ -357,9 +370,10 @@ func (d *deployment) revocation(t *testing.T, ctx context.Context, quiet func())
 	})
 }
 
+// scheduled starts a tool that suspends its job until a time.
 func (d *deployment) scheduled(t *testing.T, ctx context.Context) {
 	const call = "e2e-scheduled"
-	// The report is still to come when its tool runs, on a busy machine too.
+	// The report must not be due yet when its tool runs, even on a busy machine.
 	ahead := max(20*time.Second, 20*d.refusal(t, ctx))
 	posted := time.Now()
 	due := posted.Add(ahead).Truncate(time.Second)
@@ -367,13 +381,14 @@ func (d *deployment) scheduled(t *testing.T, ctx context.Context) {
 		"csv": "category,amount\nrent,1000.50\nfood,20.25\n", "at": due.Format(time.RFC3339),
 	}))
 	d.hears(t, ctx, call, "The report is due on")
-	line := time.Since(posted) // by the same way through both functions
+	line := time.Since(posted) // a progress line takes the same path
 	d.hearsWithin(t, ctx, ahead+d.resultWait(t), call, 2, "status=ok", "This is the report that was due on", "rent")
 	if late, limit := time.Since(due), max(20*time.Second, 3*line); late < 0 || late > limit {
-		t.Errorf("the report came %s after it was due, not within %s", late, limit)
+		t.Errorf("the report came %s after it was due; the limit is %s", late, limit)
 	}
 }
 
+// callEnds ends a call while a tool runs that stops with it.
 func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 	const call = "e2e-ended-gone"
 	posted := time.Now()
@@ -381,7 +396,7 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 	seen := func(what, toolCall string) func() error {
 		return func() error {
 			if d.tool(what, call+"-"+toolCall).IsZero() {
-				return fmt.Errorf("it has not %s", what)
+				return fmt.Errorf("it has not %s yet", what)
 			}
 			return nil
 		}
@@ -389,31 +404,33 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 	eventually(t, ctx, d.jobs(t).once(), "the tool to start", seen("started", "call_1"))
 	started := d.tool("started", call+"-call_1").Sub(posted)
 	ended := time.Now()
-	if status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, d.status(t, call, number, vapi.StatusEnded)); err != nil || status != 200 {
-		t.Errorf("the webhook is answered %d %s, %v", status, answer, err)
+	status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, d.status(t, call, number, vapi.StatusEnded))
+	if err != nil || status != 200 {
+		t.Errorf("the answer to the webhook is %d %s, %v", status, answer, err)
 	}
 	eventually(t, ctx, d.jobs(t).once(), "the tool to stop", seen("stopped", "call_1"))
-	// To end the call takes an invocation, as to start the tool did.
+	// The end of the call takes an invocation, like the start of the tool.
 	took, limit := d.tool("stopped", call+"-call_1").Sub(ended), max(3*watchEvery, watchEvery+3*started)
 	if took < 0 || took > limit {
-		t.Errorf("the tool stopped %s after the call, not within %s", took, limit)
+		t.Errorf("the tool stopped %s after the call; the limit is %s", took, limit)
 	}
 	if r := d.settled(t, ctx, call, job.StateUndelivered); !strings.HasPrefix(r.Reason, "dropped: call_gone") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
-	// After that it is not started any more.
+	// From then on, it does not start.
 	d.accept(t, ctx, "call_2", "stop_with_call", d.webhook(t, call, "call_2", "stop_with_call", nil))
 	d.hearsNext(t, ctx, call, 2, "tool_call_id=call_2 status=error")
 	if !d.tool("started", call+"-call_2").IsZero() {
-		t.Error("the tool was started after the end of the call")
+		t.Error("the tool started after the end of the call")
 	}
 }
 
-func (d *deployment) callBack(t *testing.T, ctx context.Context) {
+// outboundCall delivers the result of a call that is gone by an outbound call.
+func (d *deployment) outboundCall(t *testing.T, ctx context.Context) {
 	const call = "e2e-back-gone"
-	url := d.asks(t, ctx, call)
+	url := d.askManager(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
-	d.isAnswered(call)
+	d.noteAnswer(call)
 	if r := d.settled(t, ctx, call, job.StateDelivered); !strings.HasPrefix(r.Reason, "delivered by the outbound call ") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
@@ -423,7 +440,7 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 		Customer                   struct{ Number string }
 		AssistantOverrides         struct{ VariableValues map[string]string }
 	}
-	calls := d.organ.Calls()
+	calls := d.account.Calls()
 	if len(calls) != 1 {
 		t.Fatalf("%d calls were made", len(calls))
 	}
@@ -437,29 +454,32 @@ func (d *deployment) callBack(t *testing.T, ctx context.Context) {
 	}
 }
 
+// nextCall delivers a parked result in the customer's next call.
 func (d *deployment) nextCall(t *testing.T, ctx context.Context) {
-	const first, second = "e2e-kept-gone", "e2e-next"
-	d.accept(t, ctx, "call_1", "keep_for_next_call", d.message(t, first, other, toolCalls("call_1", "keep_for_next_call", nil)))
+	const first, second = "e2e-parked-gone", "e2e-next"
+	d.accept(t, ctx, "call_1", "keep_for_next_call",
+		d.message(t, first, other, toolCalls("call_1", "keep_for_next_call", nil)))
 	d.settled(t, ctx, first, job.StateParked)
-	for range 2 { // Vapi may say it again
+	for range 2 { // Vapi may repeat the webhook
 		status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], token, d.status(t, second, other, vapi.StatusInProgress))
 		if err != nil || status != 200 {
-			t.Errorf("the webhook is answered %d %s, %v", status, answer, err)
+			t.Errorf("the answer to the webhook is %d %s, %v", status, answer, err)
 		}
 	}
 	d.hears(t, ctx, second, "tool=keep_for_next_call tool_call_id=call_1 status=ok", "This was kept.")
 	d.settled(t, ctx, first, job.StateDelivered)
 }
 
+// chat delivers a result to a chat.
 func (d *deployment) chat(t *testing.T, ctx context.Context) {
 	members := toolCalls("call_1", "order_status", map[string]any{"order_id": "A-5"})
 	members["call"] = nil
 	members["chat"] = map[string]any{"id": "e2e-chat", "orgId": "org", "assistantId": "assistant", "sessionId": "session"}
 	d.accept(t, ctx, "call_1", "order_status", d.message(t, "", "", members))
 	d.settled(t, ctx, "e2e-chat", job.StateDelivered)
-	chats := d.organ.Chats()
+	chats := d.account.Chats()
 	if len(chats) != 1 {
-		t.Fatalf("%d chats were gone on with", len(chats))
+		t.Fatalf("%d posts to chats", len(chats))
 	}
 	var posted struct {
 		SessionID string
@@ -470,31 +490,31 @@ func (d *deployment) chat(t *testing.T, ctx context.Context) {
 	}
 	if posted.SessionID != "session" || len(posted.Input) != 1 || posted.Input[0].Role != "system" ||
 		!strings.Contains(posted.Input[0].Content, "The status of order A-5 is: out for delivery.") {
-		t.Errorf("the chat is %s", chats[0])
+		t.Errorf("the post is %s", chats[0])
 	}
 }
 
-// resumes has a job go on often, and deploys other code in between. The emulator
-// ends what runs of the old code, AWS does not: so the functions are paused
-// first, once the other tests need no answers any more.
+// resumes runs a job that is suspended many times, and deploys other code in between. The emulator ends
+// the running functions of the old code, which AWS does not. So the functions are paused first, once the
+// other tests need no more answers.
 func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	const call, tenth = "e2e-resumed", 10
 	d.accept(t, ctx, "call_1", "resume_often", d.webhook(t, call, "call_1", "resume_often", nil))
-	// Every tenth wake goes by a schedule, although its time has nearly come.
-	var wake int
+	// Every tenth wake-up uses a schedule, although it is due soon.
+	var wakeUp int
 	var due time.Time
-	eventually(t, ctx, 2*d.jobs(t).once(), "a wake by a schedule", func() error {
+	eventually(t, ctx, 2*d.jobs(t).once(), "a wake-up with a schedule", func() error {
 		r, err := d.load(ctx, call)
 		if err != nil {
 			return err
 		}
-		wake = r.WakeUp
-		if wake == 0 || wake%tenth != 0 {
-			return fmt.Errorf("wake %d, and the job is %s", wake, r.State)
+		wakeUp = r.WakeUp
+		if wakeUp == 0 || wakeUp%tenth != 0 {
+			return fmt.Errorf("wake-up %d, and the job is %s", wakeUp, r.State)
 		}
-		due, err = d.scheduledAt(ctx, queue.ScheduleName(job.ID(call, "call_1"), wake))
+		due, err = d.scheduledAt(ctx, queue.ScheduleName(job.ID(call, "call_1"), wakeUp))
 		if err == nil && due.Sub(r.Updated) < 50*time.Second {
-			t.Errorf("the schedule of wake %d, of %s, is for %s", wake, r.Updated, due)
+			t.Errorf("the schedule of wake-up %d, created at %s, is due at %s", wakeUp, r.Updated, due)
 		}
 		return err
 	})
@@ -502,28 +522,29 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	resume := d.pause(t, ctx)
 	d.run(t, ctx, d.overlay(t, 2, nil), "deploy", "--require-approval", "never")
 	resume()
-	eventually(t, ctx, scheduleWait+d.jobs(t).once(), fmt.Sprintf("wake %d", wake+1), func() error {
+	eventually(t, ctx, scheduleWait+d.jobs(t).once(), fmt.Sprintf("wake-up %d", wakeUp+1), func() error {
 		r, err := d.load(ctx, call)
-		if err == nil && r.WakeUp <= wake && r.State != job.StateDelivered {
-			err = fmt.Errorf("wake %d, and the job is %s", r.WakeUp, r.State)
+		if err == nil && r.WakeUp <= wakeUp && r.State != job.StateDelivered {
+			err = fmt.Errorf("wake-up %d, and the job is %s", r.WakeUp, r.State)
 		}
 		return err
 	})
 	if early := time.Until(due); early > 0 {
-		t.Errorf("the schedule came %s early", early)
+		t.Errorf("the message of the schedule came %s early", early)
 	}
 	record := d.settledWithin(t, ctx, scheduleWait+d.resultWait(t), call, job.StateDelivered)
 	_, list, _ := strings.Cut(d.heard(call)[0], "The versions were [")
 	list, _, _ = strings.Cut(list, "]")
 	versions := strings.Fields(list)
-	t.Logf("the versions of the code that ran it: %v", versions)
+	t.Logf("versions of the code that ran it: %v", versions)
 	first := slices.Index(versions, "2")
-	if len(versions) != record.WakeUp+1 || len(versions) < 13 || first < tenth || first != len(versions)-strings.Count(list, "2") {
-		t.Errorf("it went on %d times, and heard was %q", record.WakeUp, list)
+	if len(versions) != record.WakeUp+1 || len(versions) < 13 ||
+		first < tenth || first != len(versions)-strings.Count(list, "2") {
+		t.Errorf("it was resumed %d times, with the versions %q", record.WakeUp, list)
 	}
 }
 
-// scheduledAt is the time of a schedule.
+// scheduledAt returns the time of a schedule.
 func (d *deployment) scheduledAt(ctx context.Context, name string) (time.Time, error) {
 	made, err := scheduler.NewFromConfig(d.aws()).GetSchedule(ctx, &scheduler.GetScheduleInput{
 		Name: &name, GroupName: aws.String(d.one("AWS::Scheduler::ScheduleGroup")),

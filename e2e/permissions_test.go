@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -16,10 +15,10 @@ import (
 
 const iamVersion = "2010-05-08"
 
-// policyName is the policy that [deployment.permitEmulator] adds.
+// policyName is the name of the policy that [deployment.permitEmulator] adds.
 const policyName = "emulator"
 
-// statement is one of a policy.
+// statement is a statement of a policy.
 type statement struct {
 	Effect    string
 	Action    texts
@@ -27,7 +26,7 @@ type statement struct {
 	Condition json.RawMessage `json:",omitempty"`
 }
 
-// texts are one text or several.
+// texts is one text or several.
 type texts []string
 
 func (t *texts) UnmarshalJSON(b []byte) error {
@@ -39,11 +38,10 @@ func (t *texts) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(t))
 }
 
-// permitEmulator lets the roles do what the emulator calls by another name than
-// AWS: whoever may send a message may send a batch, for which AWS has no
-// permission of its own; and a schedule is one of the group "default" to the
-// emulator, whatever its group. Nothing is permitted that the template does not
-// permit in AWS's names.
+// permitEmulator permits the roles what the emulator names differently from AWS. A role that may send a
+// message may send a batch, for which AWS has no permission of its own. And the emulator takes each
+// schedule for one of the group "default". The roles get nothing that the template does not permit under
+// AWS's names.
 func (d *deployment) permitEmulator(t *testing.T, ctx context.Context) {
 	t.Helper()
 	group := "schedule/" + d.one("AWS::Scheduler::ScheduleGroup") + "/"
@@ -60,7 +58,8 @@ func (d *deployment) permitEmulator(t *testing.T, ctx context.Context) {
 					one.Action = texts{"sqs:SendMessageBatch"}
 					more = append(more, one)
 				}
-				if i := slices.IndexFunc(s.Resource, func(r string) bool { return strings.Contains(r, group) }); i >= 0 {
+				inGroup := func(r string) bool { return strings.Contains(r, group) }
+				if i := slices.IndexFunc(s.Resource, inGroup); i >= 0 {
 					one := s
 					one.Resource = texts{strings.Replace(s.Resource[i], group, "schedule/default/", 1)}
 					more = append(more, one)
@@ -74,25 +73,27 @@ func (d *deployment) permitEmulator(t *testing.T, ctx context.Context) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.query(ctx, "iam", iamVersion, "PutRolePolicy", "RoleName", role, "PolicyName", policyName, "PolicyDocument", string(document)); err != nil {
+		if _, err := d.query(ctx, "iam", iamVersion, "PutRolePolicy",
+			"RoleName", role, "PolicyName", policyName, "PolicyDocument", string(document)); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// forbidEmulator takes back what permitEmulator permitted.
+// forbidEmulator removes what permitEmulator added.
 func (d *deployment) forbidEmulator(t *testing.T, ctx context.Context) {
 	t.Helper()
 	for _, role := range d.roles() {
 		if slices.Contains(d.policies(t, ctx, role), policyName) {
-			if _, err := d.query(ctx, "iam", iamVersion, "DeleteRolePolicy", "RoleName", role, "PolicyName", policyName); err != nil {
+			if _, err := d.query(ctx, "iam", iamVersion, "DeleteRolePolicy",
+				"RoleName", role, "PolicyName", policyName); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 }
 
-// roles are the names of the stack's roles.
+// roles returns the names of the stack's roles.
 func (d *deployment) roles() []string {
 	var roles []string
 	for _, id := range slices.Sorted(maps.Keys(d.template.Resources)) {
@@ -103,7 +104,7 @@ func (d *deployment) roles() []string {
 	return roles
 }
 
-// role is the name of the role whose logical id begins so.
+// role returns the name of the role whose logical id has a prefix.
 func (d *deployment) role(t *testing.T, prefix string) string {
 	t.Helper()
 	for id, r := range d.template.Resources {
@@ -111,11 +112,11 @@ func (d *deployment) role(t *testing.T, prefix string) string {
 			return d.resources[id]
 		}
 	}
-	t.Fatalf("there is no role of %s", prefix)
+	t.Fatalf("no role of %s", prefix)
 	return ""
 }
 
-// policies are the names of a role's policies.
+// policies returns the names of a role's policies.
 func (d *deployment) policies(t *testing.T, ctx context.Context, role string) []string {
 	t.Helper()
 	answer, err := d.query(ctx, "iam", iamVersion, "ListRolePolicies", "RoleName", role)
@@ -131,7 +132,7 @@ func (d *deployment) policies(t *testing.T, ctx context.Context, role string) []
 	return out.Names
 }
 
-// policy is a policy of a role, as JSON.
+// policy returns a policy of a role as JSON.
 func (d *deployment) policy(t *testing.T, ctx context.Context, role, name string) []byte {
 	t.Helper()
 	answer, err := d.query(ctx, "iam", iamVersion, "GetRolePolicy", "RoleName", role, "PolicyName", name)
@@ -151,7 +152,7 @@ func (d *deployment) policy(t *testing.T, ctx context.Context, role, name string
 	return []byte(document)
 }
 
-// trust says who may take a role on, as JSON.
+// trust returns the policy on who may assume a role, as JSON.
 func (d *deployment) trust(ctx context.Context, role string) ([]byte, error) {
 	answer, err := d.query(ctx, "iam", iamVersion, "GetRole", "RoleName", role)
 	if err != nil {
@@ -167,10 +168,9 @@ func (d *deployment) trust(ctx context.Context, role string) ([]byte, error) {
 	return []byte(document), err
 }
 
-// permissions asks what the roles may do where no call shows it: that a function
-// is stopped from what it has no business with, and what the emulator does not
-// check. Its services send by the role of a schedule without asking what that
-// may, and it takes every schedule for one of the group "default".
+// permissions checks the permissions that no call shows: that a function may not do what it does not
+// need, and what the emulator does not check. Its services do not check the role of a schedule, and take
+// each schedule for one of the group "default".
 func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 	group := d.one("AWS::Scheduler::ScheduleGroup")
 	schedule := func(group string) string {
@@ -180,13 +180,16 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		return "arn:aws:sqs:" + region + ":" + account + ":" + last(d.outputs[output])
 	}
 	index := "arn:aws:dynamodb:" + region + ":" + account + ":table/" + d.outputs["JobsTableName"] + "/index/calls"
-	const send, query, create, remove, read = "sqs:SendMessage", "dynamodb:Query", "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "secretsmanager:GetSecretValue"
+	const (
+		send, query, read = "sqs:SendMessage", "dynamodb:Query", "secretsmanager:GetSecretValue"
+		create, remove    = "scheduler:CreateSchedule", "scheduler:DeleteSchedule"
+	)
 	for _, row := range []struct {
 		role, action, resource string
 		may                    bool
 	}{
 		{"Process", create, schedule(group), true},
-		{"Process", create, schedule("default"), true}, // the emulator's: see permitEmulator
+		{"Process", create, schedule("default"), true}, // for the emulator: see permitEmulator
 		{"Process", create, schedule("another"), false},
 		{"Process", remove, schedule(group), false},
 		{"Ack", create, schedule(group), false},
@@ -210,7 +213,8 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		{"Process", read, d.secrets["webhook"], false},
 	} {
 		answer, err := d.query(ctx, "iam", iamVersion, "SimulatePrincipalPolicy",
-			"PolicySourceArn", "arn:aws:iam::"+account+":role/"+d.role(t, row.role), "ActionNames.member.1", row.action, "ResourceArns.member.1", row.resource)
+			"PolicySourceArn", "arn:aws:iam::"+account+":role/"+d.role(t, row.role),
+			"ActionNames.member.1", row.action, "ResourceArns.member.1", row.resource)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +225,7 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 			t.Fatalf("%v: %s", err, answer)
 		}
 		if may := out.Decisions[0] == "allowed"; may != row.may {
-			t.Errorf("that %s may %s on %s is %v: %s", row.role, row.action, row.resource, may, fmt.Sprint(out.Decisions))
+			t.Errorf("%s may %s on %s: %v (%s), want %v", row.role, row.action, row.resource, may, out.Decisions, row.may)
 		}
 	}
 }

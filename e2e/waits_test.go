@@ -17,55 +17,53 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 )
 
-// The limits of the waits. Each is the sum of the timeouts that what is waited
-// for may use up, so that none of them ends while everything is still in order:
-// not on a busy machine, and not if an invocation is interrupted. A wait that
-// succeeds earlier costs nothing.
+// The limits of the waits. Each limit is the sum of the timeouts that may pass before the event. So a
+// wait fails only if something is wrong: not on a busy machine, and not because an invocation was
+// interrupted. A wait that succeeds earlier costs nothing.
 
 const (
-	// cleanUp is the part of go test's limit that is kept for ending the
-	// emulator and for the logs of a failure.
+	// cleanUp is the part of go test's limit that is reserved for ending the emulator and for the logs
+	// of a failure.
 	cleanUp = 2 * time.Minute
 
-	// unbounded is the limit of what no timeout bounds but the speed of the
-	// machine: the start of the emulator, and one answer of its services.
+	// unbounded is the limit of what depends only on the speed of the machine: the start of the
+	// emulator, and one answer of its services.
 	unbounded = 10 * time.Minute
 
-	// scheduleWait is how long after its creation a schedule has sent its
-	// message. A schedule is created at least a minute ahead
-	// (internal/schedule/awsschedule), and kept to the minute.
+	// scheduleWait is the time from the creation of a schedule until its message is sent. A schedule
+	// is created at least a minute ahead (internal/aws/scheduler), and is exact to the minute.
 	scheduleWait = 2 * time.Minute
 
 	// holdAfter is when the hold message of notify_when_ready is spoken.
 	holdAfter = 20 * time.Second
 
-	// watchEvery is how often the process function reads whether the call of
-	// a running tool has ended.
+	// watchEvery is the interval at which the process function checks whether the call of a running
+	// tool has ended.
 	watchEvery = 5 * time.Second
 )
 
-// consumer is a queue and the function that works from it.
+// consumer is a queue and the function that handles its messages.
 type consumer struct {
 	url         string
 	mapping     string        // the id of the event source mapping
 	timeout     time.Duration // of the function
 	visibility  time.Duration // of the queue
-	maxReceives int           // of a message, before it moves to the dead-letter queue
+	maxReceives int           // of a message before it moves to the dead-letter queue
 }
 
-// jobs is the jobs queue with the process function.
+// jobs returns the jobs queue with the process function.
 func (d *deployment) jobs(t *testing.T) consumer {
 	t.Helper()
 	return d.consumer(t, "JobsQueueUrl")
 }
 
-// results is the results queue with the callback function.
+// results returns the results queue with the callback function.
 func (d *deployment) results(t *testing.T) consumer {
 	t.Helper()
 	return d.consumer(t, "ResultsQueueUrl")
 }
 
-// consumer reads from the template what works from the queue of an output.
+// consumer reads the consumer of an output's queue from the template.
 func (d *deployment) consumer(t *testing.T, output string) consumer {
 	t.Helper()
 	for id, mapping := range d.template.Resources {
@@ -85,7 +83,7 @@ func (d *deployment) consumer(t *testing.T, output string) consumer {
 			maxReceives: int(queue["RedrivePolicy"].(map[string]any)["maxReceiveCount"].(float64)),
 		}
 	}
-	t.Fatalf("no function works from %s", d.outputs[output])
+	t.Fatalf("no function handles the messages of %s", d.outputs[output])
 	return consumer{}
 }
 
@@ -93,45 +91,43 @@ func seconds(property any) time.Duration {
 	return time.Duration(property.(float64)) * time.Second
 }
 
-// once is the limit for one message: an invocation is interrupted, which hides
-// the message for the queue's visibility timeout, and the next one runs for as
-// long as its function may.
+// once returns the limit for one message. One invocation is interrupted, which hides the message for the
+// queue's visibility timeout. The next one runs for as long as its function may.
 func (c consumer) once() time.Duration { return c.visibility + c.timeout }
 
-// deadLetter is the limit until a message that always fails is in the
-// dead-letter queue.
+// deadLetter returns the limit until a message that always fails is in the dead-letter queue.
 func (c consumer) deadLetter() time.Duration {
 	return c.once() + time.Duration(c.maxReceives)*batch.MaxBackoff
 }
 
-// resultWait is the limit from a webhook to the end of its job: the tool runs,
-// and its result is delivered.
+// resultWait returns the limit from a webhook to the end of its job: the tool runs, and its result is
+// delivered.
 func (d *deployment) resultWait(t *testing.T) time.Duration {
 	t.Helper()
 	return d.jobs(t).once() + d.results(t).once()
 }
 
-// retriedWait is the limit for the result of a tool's last attempt.
+// retriedWait returns the limit for the result of a tool's last attempt.
 func (d *deployment) retriedWait(t *testing.T, attempts int) time.Duration {
 	t.Helper()
 	return d.resultWait(t) + time.Duration(attempts-1)*(d.jobs(t).timeout+batch.MaxBackoff)
 }
 
-// refusal is how long the API takes to refuse a webhook: the time of one
-// invocation that asks no other service. What has to be quick is measured
-// against it, so that it is measured on a busy machine too.
+// refusal measures how long the API takes to refuse a webhook: one invocation that uses no other
+// service. The limits of what must be quick are multiples of it, so that they also hold on a busy
+// machine.
 func (d *deployment) refusal(t *testing.T, ctx context.Context) time.Duration {
 	t.Helper()
 	began := time.Now()
 	status, answer, err := d.post(ctx, d.outputs["WebhookUrl"], "wrong", []byte(`{}`))
 	if err != nil || status != 401 {
-		t.Errorf("a webhook with a wrong token is answered %d %s, %v", status, answer, err)
+		t.Errorf("the answer to a webhook with a wrong token is %d %s, %v", status, answer, err)
 	}
 	return time.Since(began)
 }
 
-// messages are how many messages of a queue wait, are received and not deleted,
-// and are delayed.
+// messages returns how many messages of a queue are visible, hidden (received and not yet deleted) and
+// delayed.
 func (d *deployment) messages(ctx context.Context, url string) (visible, hidden, delayed int, err error) {
 	out, err := sqs.NewFromConfig(d.aws()).GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: aws.String(url), AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameAll},
@@ -149,8 +145,8 @@ func (d *deployment) messages(ctx context.Context, url string) (visible, hidden,
 	return visible, hidden, delayed, nil
 }
 
-// pause stops the functions from receiving messages, and waits for the end of
-// the invocations that run. The function it returns lets them receive again.
+// pause stops the functions from receiving messages, and waits for the running invocations to end. It
+// returns a function that lets them receive again.
 func (d *deployment) pause(t *testing.T, ctx context.Context) (resume func()) {
 	t.Helper()
 	consumers := []consumer{d.jobs(t), d.results(t)}
@@ -163,10 +159,10 @@ func (d *deployment) pause(t *testing.T, ctx context.Context) (resume func()) {
 	}
 	for _, c := range consumers {
 		set(c, false)
-		eventually(t, ctx, c.visibility, "the end of what works from "+last(c.url), func() error {
+		eventually(t, ctx, c.visibility, "the end of the invocations for "+last(c.url), func() error {
 			_, hidden, _, err := d.messages(ctx, c.url)
 			if err == nil && hidden > 0 {
-				err = fmt.Errorf("%d messages are received and not deleted", hidden)
+				err = fmt.Errorf("%d messages are hidden", hidden)
 			}
 			return err
 		})

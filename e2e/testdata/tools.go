@@ -10,36 +10,37 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// The tests deploy this file as if it were one of the folder tools, where All
-// is called shipped instead. It tries what no shipped tool does.
+// The tests deploy this file as one of the folder tools, in which they rename All to shipped. It does
+// what no shipped tool does.
 
-// e2eVersion is changed in between, so that the tools go on with other code
-// than they have begun with.
+// e2eVersion is the version of this code. The tests deploy another version in between, so that tools
+// resume with other code than they started with.
 const e2eVersion = 1
 
-// All is every tool that is deployed.
+// All returns the tools that are deployed.
 func All() ([]asynctool.Definition, error) {
 	all, err := shipped()
 	return append(all, resumeOften(), stopWithCall(), keepForNextCall()), err
 }
 
 type resumeOftenState struct {
-	// Versions are of the code of each run, in their order.
+	// Versions holds the code version of each run, in order.
 	Versions []int `json:"versions"`
 }
 
-// resumeOften goes on 12 times, and then until other code than at first runs
-// it. It says which code has run it.
+// resumeOften resumes 12 times, and then until other code than at first runs it. Its result lists the
+// versions of the code.
 func resumeOften() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
-		Name: "resume_often", Description: "Goes on again and again.", Attempts: 3, Deadline: 12 * time.Hour,
+		Name: "resume_often", Description: "Resumes again and again.", Attempts: 3, Deadline: 12 * time.Hour,
 		Run: func(_ context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
 			state, err := asynctool.State[resumeOftenState](call)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
 			if len(state.Versions) != call.Resumes {
-				return asynctool.Result{}, asynctool.Fail("", fmt.Errorf("it was resumed %d times and remembers %v", call.Resumes, state.Versions))
+				return asynctool.Result{}, asynctool.Fail("",
+					fmt.Errorf("it was resumed %d times, and its state is %v", call.Resumes, state.Versions))
 			}
 			state.Versions = append(state.Versions, e2eVersion)
 			switch {
@@ -56,8 +57,8 @@ func resumeOften() asynctool.Definition {
 // stopWithCall runs until its call ends.
 func stopWithCall() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
-		Name: "stop_with_call", Description: "Runs until the call ends.", Timeout: 150 * time.Second, // as the longest of those that are shipped
-		StopWithCall: true, AfterCall: asynctool.Drop,
+		Name: "stop_with_call", Description: "Runs until the call ends.", StopWithCall: true, AfterCall: asynctool.Drop,
+		Timeout: 150 * time.Second, // that of the shipped tool with the longest one
 		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
 			if err := note(ctx, "started", call); err != nil {
 				return asynctool.Result{}, err
@@ -71,19 +72,20 @@ func stopWithCall() asynctool.Definition {
 	}
 }
 
-// keepForNextCall gives a result that waits for the customer's next call.
+// keepForNextCall returns a result that is parked for the customer's next call.
 func keepForNextCall() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
-		Name: "keep_for_next_call", Description: "Gives an answer.", AfterCall: asynctool.NextCall,
+		Name: "keep_for_next_call", Description: "Returns an answer.", AfterCall: asynctool.NextCall,
 		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
 			return asynctool.Text("This was kept."), nil
 		},
 	}
 }
 
-// note tells the tests what a tool does.
+// note reports to the tests what a tool does.
 func note(ctx context.Context, what string, call asynctool.Call) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv("E2E_URL")+"/tools/"+what+"/"+call.ID+"-"+call.ToolCallID, nil)
+	url := os.Getenv("E2E_URL") + "/tools/" + what + "/" + call.ID + "-" + call.ToolCallID
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,9 @@ func TestChatIsNotConfigured(t *testing.T) {
 
 // TestChatIsGone has a chat that is over: its customer cannot be called, and no result is parked.
 func TestChatIsGone(t *testing.T) {
-	for _, after := range []policy.AfterCall{policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall} {
+	for _, after := range []policy.AfterCall{
+		policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
+	} {
 		server := httptest.NewServer(http.NotFoundHandler())
 		t.Cleanup(server.Close)
 		outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{

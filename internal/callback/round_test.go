@@ -31,7 +31,8 @@ func (w *world) sendAll(deliveries ...policy.Delivery) {
 // TestSeveralAtOnce has outcomes of one call in one batch: what is added to the conversation is one
 // post, and nothing waits.
 func TestSeveralAtOnce(t *testing.T) {
-	const respond, silent, say, control = policy.DeliveryRespond, policy.DeliverySilent, policy.DeliverySay, policy.DeliveryControl
+	const respond, silent = policy.DeliveryRespond, policy.DeliverySilent
+	const say, control = policy.DeliverySay, policy.DeliveryControl
 	tests := map[string]struct {
 		deliveries []policy.Delivery
 		want       []string

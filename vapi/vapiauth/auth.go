@@ -219,8 +219,8 @@ func NewVerifier(plans ...Plan) (*Verifier, error) {
 func (v *Verifier) Off() bool { return v.off }
 
 // Verify returns nil for an authentic webhook. Otherwise it returns an error that wraps
-// [ErrUnauthorized] and gives the reason of each plan, for the operator's log. The error holds no
-// secret and no header value.
+// [ErrUnauthorized] and contains the reason of each plan, for the operator's log. The error
+// contains no secret and no header value.
 //
 // Verify tries every plan, whatever the earlier ones returned.
 func (v *Verifier) Verify(r Request, now time.Time) error {

@@ -195,7 +195,7 @@ func (e *APIError) Error() string {
 	case http.StatusNotFound:
 		text += " (check the ID and the key's organisation)"
 	}
-	return fmt.Sprintf("Vapi API: %s %s: %s", e.Method, e.Path, text)
+	return fmt.Sprintf("%s %s at Vapi: %s", e.Method, e.Path, text)
 }
 
 func (e *APIError) Unwrap() error { return e.cause }
@@ -228,14 +228,14 @@ func (a *API) List(ctx context.Context, r Resource) ([]json.RawMessage, error) {
 		for i, raw := range page {
 			var object struct{ ID, CreatedAt string }
 			if err := json.Unmarshal(raw, &object); err != nil || object.ID == "" {
-				return nil, fmt.Errorf("Vapi API: GET /%s: object %d has no ID", r, i+1)
+				return nil, fmt.Errorf("GET /%s at Vapi: object %d has no ID", r, i+1)
 			}
 			// Times compare as text: they are RFC 3339 in UTC with a fixed number of digits.
 			if oldest == "" || object.CreatedAt < oldest {
 				oldest = object.CreatedAt
 			} else if object.CreatedAt > oldest && len(page) == apiPage {
-				return nil, fmt.Errorf("Vapi API: GET /%s no longer lists the newest first, "+
-					"so more than %d objects cannot be listed", r, apiPage)
+				return nil, fmt.Errorf("GET /%s at Vapi: the objects are not listed newest first, "+
+					"so no more than %d can be listed", r, apiPage)
 			}
 			if !seen[object.ID] {
 				seen[object.ID] = true
@@ -246,7 +246,7 @@ func (a *API) List(ctx context.Context, r Resource) ([]json.RawMessage, error) {
 			return all, nil
 		}
 		if len(all) == before || oldest == "" {
-			return nil, fmt.Errorf("Vapi API: GET /%s keeps returning the same %d objects", r, apiPage)
+			return nil, fmt.Errorf("GET /%s at Vapi: every page lists the same %d objects", r, apiPage)
 		}
 		query.Set("createdAtLe", oldest)
 	}
@@ -263,7 +263,7 @@ func (a *API) page(ctx context.Context, r Resource, query url.Values) ([]json.Ra
 	}
 	var page []json.RawMessage
 	if err := json.Unmarshal(answer, &page); err != nil {
-		return nil, fmt.Errorf("Vapi API: GET /%s: the answer is not a list", r)
+		return nil, fmt.Errorf("GET /%s at Vapi: the answer is not a list", r)
 	}
 	return page, nil
 }
@@ -300,7 +300,7 @@ func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMe
 	if body != nil && !isJSON {
 		var err error
 		if sent, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("Vapi API: %s %s: %w", method, path, err)
+			return nil, fmt.Errorf("%s %s at Vapi: cannot encode the body: %w", method, path, err)
 		}
 	}
 	for attempt := 1; ; attempt++ {
@@ -330,7 +330,7 @@ func (a *API) try(
 	failed := &APIError{Method: method, Path: path}
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, 0, fmt.Errorf("Vapi API: %s %s cannot be requested", method, path)
+		return nil, 0, fmt.Errorf("%s %s at Vapi: not a valid request", method, path)
 	}
 	request.Header.Set("Authorization", "Bearer "+a.key)
 	request.Header.Set("User-Agent", "ringback")
@@ -352,9 +352,9 @@ func (a *API) try(
 		failed.Status, failed.Message = response.StatusCode, a.quotable(answer)
 		return nil, min(retryAfter(response, a.now()), maxAPIRetryAfter), failed
 	case len(answer) > maxAPIAnswer:
-		return nil, 0, fmt.Errorf("Vapi API: %s %s: the answer is larger than %d MiB", method, path, maxAPIAnswer>>20)
+		return nil, 0, fmt.Errorf("%s %s at Vapi: the answer is larger than %d MiB", method, path, maxAPIAnswer>>20)
 	case !json.Valid(answer) && method != http.MethodDelete:
-		return nil, 0, fmt.Errorf("Vapi API: %s %s: the answer is not JSON", method, path)
+		return nil, 0, fmt.Errorf("%s %s at Vapi: the answer is not JSON", method, path)
 	}
 	return answer, 0, nil
 }

@@ -184,7 +184,7 @@ func TestAPIErrors(t *testing.T) {
 			io.WriteString(w, row.body)
 		})
 		_, err := api.Get(t.Context(), vapiclient.Tools, "t")
-		if want := "Vapi API: GET /tool/t: " + row.want; err == nil || err.Error() != want {
+		if want := "GET /tool/t at Vapi: " + row.want; err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
@@ -222,14 +222,14 @@ func TestAPIList(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		"oldest first": {serve(1500, func(i int) int { return i }), "no longer lists the newest first"},
+		"oldest first": {serve(1500, func(i int) int { return i }), "not listed newest first"},
 		"all at once": {func(w http.ResponseWriter, r *http.Request) {
 			page := make([]map[string]string, 1000)
 			for i := range page {
 				page[i] = map[string]string{"id": strconv.Itoa(i), "createdAt": "2026-01-01T00:00:00.000Z"}
 			}
 			_ = json.NewEncoder(w).Encode(page)
-		}, "keeps returning the same"},
+		}, "every page lists the same"},
 		"no list": {serveText(`{"results":[]}`), "the answer is not a list"},
 		"no id":   {serveText(`[{"id":"x"},{}]`), "object 2 has no ID"},
 	} {

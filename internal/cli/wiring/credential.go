@@ -108,7 +108,7 @@ func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredenti
 	for _, raw := range list {
 		var c storedCredential
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return nil, errors.New("the Vapi API: GET /credential returned something other than a credential")
+			return nil, errors.New("GET /credential at Vapi: the answer contains something other than a credential")
 		}
 		if c.Provider == "custom-credential" {
 			found = append(found, c)

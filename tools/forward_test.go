@@ -260,9 +260,12 @@ func TestForwardedFileErrors(t *testing.T) {
 		"second tool":    {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
 		"two of one name": {declaration() + "  - {name: x, description: d, url: 'https://a.example', " + none + "}",
 			"tool x: two tools have this name"},
-		"no name":          {"tools: [{description: d, url: 'https://a.example', " + none + "}]", `tool "": the name must be`},
-		"no description":   {"tools: [{name: x, url: 'https://a.example', " + none + "}]", "tool x: the description is empty"},
-		"no schema":        {"tools: [{name: x, description: d, url: 'https://a.example'}]", `tool 1, "x": the schema is missing`},
+		"no name": {"tools: [{description: d, url: 'https://a.example', " + none + "}]",
+			`tool "": the name must be`},
+		"no description": {"tools: [{name: x, url: 'https://a.example', " + none + "}]",
+			"tool x: the description is empty"},
+		"no schema": {"tools: [{name: x, description: d, url: 'https://a.example'}]",
+			`tool 1, "x": the schema is missing`},
 		"schema of a text": {schema("{type: string}"), "tool x: the input must be"},
 		"schema with a typo": {schema("{type: object, requierd: [a]}"),
 			`tool 1, "x": schema: JSON Schema has no keyword "requierd"`},
@@ -309,7 +312,8 @@ func TestForwardedEmptyFiles(t *testing.T) {
 }
 
 func FuzzForwarded(f *testing.F) {
-	f.Add([]byte(declaration("method: GET", "headers: {X-A: '${A}'}", "timeout: 2m", "answer: a.b")), "https://shop.example")
+	f.Add([]byte(declaration("method: GET", "headers: {X-A: '${A}'}", "timeout: 2m", "answer: a.b")),
+		"https://shop.example")
 	f.Add([]byte(`{"tools":[{"name":"x","description":"d","url":"https://a.example",`+
 		`"schema":{"type":"object","properties":{"a":{"items":{}}}}}]}`), "")
 	f.Add([]byte("tools: [{schema: {properties: {a: null}}}]"), "x")

@@ -17,7 +17,7 @@ import (
 )
 
 type notifyInput struct {
-	Subject string `json:"subject" jsonschema:"what to find out or approve, in a sentence that a person who has not heard the call understands: with names, numbers and articles"`
+	Subject string `json:"subject"`
 }
 
 // request is the body of the request to the other system.
@@ -53,8 +53,10 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 			"has to look up. Needs what to find out or approve. Takes minutes, sometimes a day or two. The answer " +
 			"follows when it is ready.",
 		Refine: func(s *jsonschema.Schema) {
-			s.Properties["subject"].MinLength = jsonschema.Ptr(1)
-			s.Properties["subject"].MaxLength = jsonschema.Ptr(maxSubject)
+			subject := s.Properties["subject"]
+			subject.Description = "what to find out or approve, in a sentence that a person who has not heard the call " +
+				"understands: with names, numbers and articles"
+			subject.MinLength, subject.MaxLength = jsonschema.Ptr(1), jsonschema.Ptr(maxSubject)
 		},
 		Timeout:     30 * time.Second, // to pass the question on, without the wait for its answer
 		Attempts:    3,                // the idempotency key distinguishes a repetition from a second request

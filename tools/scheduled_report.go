@@ -12,8 +12,8 @@ import (
 )
 
 type scheduledReportInput struct {
-	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line with at least the columns category and amount, then a row for each payment"`
-	At  string `json:"at" jsonschema:"when the report is due: date, time and offset from UTC as in RFC 3339, for example 2026-03-04T09:00:00+01:00; ask the caller for the time zone if it is not clear"`
+	CSV string `json:"csv"`
+	At  string `json:"at"`
 }
 
 // scheduledReportState is the tool state while the job is suspended.
@@ -41,7 +41,10 @@ func ScheduledReport() asynctool.Definition {
 		Description: "Adds up a list of payments, as spending_report does, but at a later time: at most 7 days from now. " +
 			"Needs the list as CSV text, and the time with its offset from UTC. The report follows at that time.",
 		Refine: func(s *jsonschema.Schema) {
+			s.Properties["csv"].Description = csvDescription
 			s.Properties["at"].Format = "date-time" // for the model; it is not checked
+			s.Properties["at"].Description = "when the report is due: date, time and offset from UTC as in RFC 3339, " +
+				"for example 2026-03-04T09:00:00+01:00; ask the caller for the time zone if it is not clear"
 		},
 		Attempts: 2, // it only computes
 		// There must be time to make and deliver a report that is due at the last

@@ -11,14 +11,19 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/shopspring/decimal"
 
 	"github.com/ringback/ringback/asynctool"
 )
 
 type spendingReportInput struct {
-	CSV string `json:"csv" jsonschema:"the spending as CSV text: a header line with at least the columns category and amount, then a row for each payment"`
+	CSV string `json:"csv"`
 }
+
+// csvDescription tells the model what spendingReportInput.CSV is.
+const csvDescription = "the spending as CSV text: a header line with at least the columns category and amount, " +
+	"then a row for each payment"
 
 const (
 	// maxCSV bounds the text, in bytes.
@@ -36,6 +41,9 @@ func SpendingReport() asynctool.Definition {
 		Name: "spending_report",
 		Description: "Adds up a list of payments: the total of each category and of all of them. " +
 			"Needs the list as CSV text.",
+		Refine: func(s *jsonschema.Schema) {
+			s.Properties["csv"].Description = csvDescription
+		},
 		Attempts: 2, // it only computes
 		Run: func(_ context.Context, _ asynctool.Call, in spendingReportInput) (asynctool.Result, error) {
 			report, err := readSpending(in.CSV, maxCSV)

@@ -58,7 +58,10 @@ func Run(arguments []string, out, errOut io.Writer) int {
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
 		kong.Bind(&streams{Out: out, Err: errOut}),
-		kong.Vars{"port": defaultPort},
+		kong.Vars{
+			"port":    defaultPort,
+			"account": "AWS_PROFILE and AWS_REGION select the account and region.",
+		},
 	)
 	if err != nil {
 		fmt.Fprintln(errOut, "ringback:", err)

@@ -18,10 +18,11 @@ import (
 const defaultPort = "8787"
 
 type devCommand struct {
-	Addr      string        `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
-	NoDemo    bool          `help:"Serve only, without a simulated call."`
-	Demo      string        `help:"Play the webhook in this file. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
-	Auth      string        `help:"Verify webhooks with this credential (JSON, as in WEBHOOK_AUTH). Default: no verification." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	Addr   string `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
+	NoDemo bool   `help:"Serve only, without a simulated call."`
+	Demo   string `help:"Play this webhook. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
+	Auth   string `help:"Verify webhooks with this credential. Default: none." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+
 	ShopDelay time.Duration `help:"The delay of the simulated shop." default:"5s"`
 	Speed     int           `help:"Speed up waits and deadlines by this factor (3600: one day takes 24 s)." default:"1"`
 }

@@ -31,8 +31,9 @@ type jobsCommand struct {
 
 // Help returns the text above the flags.
 func (jobsCommand) Help() string {
-	return `With --stack, the commands use a deployment with your AWS permissions: to read the stack and the jobs table, and for
-cancel also to write to the table and to send to the results queue. With --local, they use the local run (ringback dev).
+	return `With --stack, the commands use a deployment. They need AWS permissions to read the stack and the jobs table,
+and for cancel also to write to the table and to send to the results queue. With --local, they use the local run
+(ringback dev).
 
 Examples:
 
@@ -51,7 +52,7 @@ type jobs interface {
 
 // jobsFlags select a deployment or the local run.
 type jobsFlags struct {
-	Stack string `help:"Use the deployment in this CloudFormation stack. AWS_PROFILE and AWS_REGION select the account and region." placeholder:"NAME" xor:"deployment"`
+	Stack string `help:"Use the deployment in this CloudFormation stack. ${account}" placeholder:"NAME" xor:"deployment"`
 	Local bool   `help:"Use the local run on this machine." xor:"deployment"`
 	Addr  string `help:"The address of the local run. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
 }

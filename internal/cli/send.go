@@ -22,15 +22,15 @@ import (
 )
 
 type sendCommand struct {
-	File string `arg:"" help:"The file with the webhook, as Vapi posts it. There are samples in events/vapi." predictor:"json"`
+	File string `arg:"" help:"The file with the webhook. There are samples in events/vapi." predictor:"json"`
 
 	URL    string `help:"Post the webhook to this URL." default:"http://127.0.0.1:${port}/vapi"`
 	Secret string `help:"Send this secret in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
 	Bearer string `help:"Send this bearer token." env:"RINGBACK_BEARER" xor:"auth"`
-	HMAC   string `help:"Sign with this secret (HMAC-SHA-256 of timestamp and body)." name:"hmac" env:"RINGBACK_HMAC" xor:"auth"`
+	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
 	Auth   string `help:"Sign with this credential (JSON, as in WEBHOOK_AUTH)." placeholder:"JSON" xor:"auth"`
 
-	Wait    bool          `help:"Wait for the results. The call gets a new id and a control URL on this machine, so the deployment must be on this machine, too."`
+	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
 	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
 }
 
@@ -38,12 +38,14 @@ type sendCommand struct {
 func (sendCommand) Help() string {
 	return `The exit code is 0 if the answer to the webhook is 200. With --wait, every accepted tool call must also have
 received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a result if
-one of the called tools has the delivery say.
+one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so --wait
+requires a deployment on this machine.
 
 Examples:
 
   ringback send events/vapi/tool-calls.json --wait
-  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --auth "$(aws secretsmanager get-secret-value --secret-id … --query SecretString --output text)"`
+  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi \
+    --auth "$(aws secretsmanager get-secret-value --secret-id … --query SecretString --output text)"`
 }
 
 // Run runs the command.

@@ -15,11 +15,12 @@ type syncCommand struct {
 	deploymentFlags
 	vapiFlags
 
-	HMAC       bool     `name:"hmac" help:"Make Vapi sign webhooks. Use the deployment's credential of type hmac instead of its first one." xor:"credential"`
-	Credential string   `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
-	Assistant  []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
-	DryRun     bool     `help:"Show the changes without making them."`
-	Prune      bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
+	HMAC       bool   `help:"Make Vapi sign webhooks: use the first credential of type hmac." xor:"credential"`
+	Credential string `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
+
+	Assistant []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
+	DryRun    bool     `help:"Show the changes without making them."`
+	Prune     bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
 }
 
 // Help returns the text above the flags.

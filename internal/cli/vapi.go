@@ -22,7 +22,7 @@ import (
 // see the arguments of a process, and the shell stores them in its history.
 type vapiFlags struct {
 	Region string `help:"The region of your organisation at Vapi: ${enum}." enum:"us,eu" default:"us"`
-	API    string `name:"api" help:"Use this address of Vapi's API, for example of a simulator." env:"VAPI_API_URL" placeholder:"URL"`
+	API    string `help:"Use this address of Vapi's API, such as a simulator's." env:"VAPI_API_URL" placeholder:"URL"`
 }
 
 func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapiclient.API, error) {
@@ -76,8 +76,8 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 // deploymentFlags select a deployment.
 type deploymentFlags struct {
 	URL   string `help:"The URL of the webhook." placeholder:"URL" xor:"deployment"`
-	Stack string `help:"The CloudFormation stack. Its outputs contain the URL and the credential. AWS_PROFILE and AWS_REGION select the account and region." placeholder:"NAME" xor:"deployment"`
-	Auth  string `help:"The deployment's webhook credential, if there is no --stack (JSON, as in WEBHOOK_AUTH)." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	Stack string `help:"Read the URL and the credential from this stack. ${account}" placeholder:"NAME" xor:"deployment"`
+	Auth  string `help:"The webhook credential, if there is no --stack." env:"WEBHOOK_AUTH" placeholder:"JSON"`
 }
 
 // deployment is a deployment that the flags selected.

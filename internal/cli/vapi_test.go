@@ -196,7 +196,7 @@ func TestSyncCommandRefuses(t *testing.T) {
 		"broken credential":    {[]string{"--url", hook, "--auth", "t0ken"}, 1, "--auth: webhook credential: not JSON"},
 		"not hmac":             {[]string{"--url", hook, "--auth", bearer, "--hmac"}, 1, "is not of type hmac"},
 		"hmac and credential":  {[]string{"--url", hook, "--hmac", "--credential", "x"}, 80, "can't be used together"},
-		"plain http":           {[]string{"--url", "http://example.com/vapi", "--auth", bearer}, 1, "must begin with https://"},
+		"plain http":           {[]string{"--url", "http://a.example/vapi", "--auth", bearer}, 1, "must begin with https://"},
 		"unknown assistant":    {[]string{"--url", hook, "--auth", bearer, "--assistant", "a-0"}, 1, "a-0 does not exist"},
 		"another region":       {[]string{"--url", hook, "--auth", bearer, "--region", "moon"}, 80, "--region"},
 		"a key as an argument": {[]string{"--url", hook, "--key", privateKey}, 80, "unknown flag --key"},

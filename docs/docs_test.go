@@ -1,4 +1,4 @@
-// Package docs_test tries what the documentation shows.
+// Package docs_test compiles, runs and checks what the documentation shows.
 package docs_test
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/cli"
 )
 
-// pages are all pages that are written by hand.
+// pages are the pages that are not generated.
 var pages = []string{
 	"../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../CONTRIBUTING.md", "../SECURITY.md",
 	"deploy.md", "faults.md", "long-work.md", "reference.md", "security.md", "tools.md", "undelivered.md", "vapi.md",
@@ -30,11 +30,10 @@ func read(t *testing.T, page string) string {
 	return string(text)
 }
 
-// goBlock is a block of Go, and the file that it stands for, where the line
-// before names one.
+// goBlock matches a block of Go, and the name of its file if the line before has one.
 var goBlock = regexp.MustCompile("(?s)(?:`(tools/[a-z_]+\\.go)`:\n\n)?```go\n(.*?)```")
 
-// surroundings make a file of a block that is not one.
+// surroundings precede a block that is not a complete file.
 const surroundings = `package tools
 
 import (
@@ -69,8 +68,8 @@ var (
 
 `
 
-// TestGo builds the Go that is shown for the folder of the tools, there, as its
-// reader would, and runs the tests among it.
+// TestGo builds the Go blocks in the folder tools, as a reader would, and runs the
+// tests in them.
 func TestGo(t *testing.T) {
 	tools, err := filepath.Abs("../tools")
 	if err != nil {
@@ -80,7 +79,7 @@ func TestGo(t *testing.T) {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			blocks := goBlock.FindAllStringSubmatch(read(t, page), -1)
 			if len(blocks) == 0 {
-				t.Fatal("no Go was found; has the way it is written changed?")
+				t.Fatal("found no Go; has the format of the blocks changed?")
 			}
 			dir := t.TempDir()
 			replaced := map[string]string{}
@@ -109,8 +108,9 @@ func TestGo(t *testing.T) {
 			names := tests(blocks)
 			arguments := []string{"build", "-overlay", file, tools}
 			if len(names) > 0 {
-				// Only what the page itself tests: the tools have their own.
-				arguments = []string{"test", "-count=1", "-v", "-overlay", file, "-run", "^(" + strings.Join(names, "|") + ")$", tools}
+				// Only the tests of the page: those of the tools run elsewhere.
+				pattern := "^(" + strings.Join(names, "|") + ")$"
+				arguments = []string{"test", "-count=1", "-v", "-overlay", file, "-run", pattern, tools}
 			}
 			out, err := exec.CommandContext(t.Context(), "go", arguments...).CombinedOutput()
 			if err != nil {
@@ -135,10 +135,11 @@ func tests(blocks [][]string) []string {
 	return names
 }
 
-// TestCommands looks up each flag that the documentation shows in the help of
-// its command.
+// TestCommands checks that the help of each command describes the flags that the
+// documentation shows.
 func TestCommands(t *testing.T) {
-	command := regexp.MustCompile(`(?m)\bringback (dev|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b([^\n` + "`" + `|>]*)`)
+	command := regexp.MustCompile(`(?m)\bringback (dev|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
+		"([^\n`|>]*)")
 	flag := regexp.MustCompile(`(?:^|\s)(--[a-z-]+)`)
 	seen := 0
 	for _, page := range pages {
@@ -156,7 +157,7 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	if seen == 0 {
-		t.Error("no flag was found; has the way they are written changed?")
+		t.Error("found no flag; has the format of the commands changed?")
 	}
 }
 
@@ -170,9 +171,10 @@ func TestLinks(t *testing.T) {
 		}
 		return found
 	}
-	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`") // whose brackets are no links
+	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`") // its brackets are not links
 	for _, page := range pages {
-		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(code.ReplaceAllString(read(t, page), ""), -1) {
+		text := code.ReplaceAllString(read(t, page), "")
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
 			if strings.Contains(link[1], "://") {
 				continue
 			}
@@ -184,7 +186,7 @@ func TestLinks(t *testing.T) {
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s: %v", page, link[1], err)
 			} else if anchor != "" && !anchors(target)[anchor] {
-				t.Errorf("%s links to %s, and there is no such heading", page, link[1])
+				t.Errorf("%s links to %s, which has no such heading", page, link[1])
 			}
 		}
 	}

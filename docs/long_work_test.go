@@ -13,10 +13,11 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// TestStatesOfAJob compares the picture with what the records' rules allow.
+// TestStatesOfAJob compares the drawing with the transitions that the rules of records
+// allow.
 func TestStatesOfAJob(t *testing.T) {
 	now := time.Date(2026, 1, 5, 10, 30, 0, 0, time.UTC)
-	early, late := now.Add(-time.Hour), now.Add(time.Hour) // as seen from the deadline
+	early, late := now.Add(-time.Hour), now.Add(time.Hour) // before and after the deadline
 	rules := []job.Rule{
 		job.Claim(early, "m", time.Minute),
 		job.Release(early, 0, false, ""),
@@ -32,7 +33,10 @@ func TestStatesOfAJob(t *testing.T) {
 		job.Redrive(late, "m"),
 	}
 	allowed := map[string]bool{}
-	for _, from := range []job.State{job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateCancelled} {
+	for _, from := range []job.State{
+		job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered,
+		job.StateCancelled,
+	} {
 		for _, rule := range rules {
 			r, err := rule.Apply(job.Record{State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true})
 			if err == nil && r.State != from {
@@ -41,7 +45,8 @@ func TestStatesOfAJob(t *testing.T) {
 		}
 	}
 	shown := map[string]bool{}
-	for _, edge := range regexp.MustCompile(`(?m)^    (\w+) --> (\w+): `).FindAllStringSubmatch(read(t, "long-work.md"), -1) {
+	arrow := regexp.MustCompile(`(?m)^    (\w+) --> (\w+): `)
+	for _, edge := range arrow.FindAllStringSubmatch(read(t, "long-work.md"), -1) {
 		if edge[1] != edge[2] {
 			shown[edge[1]+" to "+edge[2]] = true
 		}

@@ -15,20 +15,23 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// namedTest matches a test that a page names by its package.
+// namedTest matches a package and a test in a page.
 var namedTest = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
 
-// TestThreatsHaveTests looks up the tests that the threat model names.
+// TestThreatsHaveTests checks that each threat in the threat model names tests that
+// exist.
 func TestThreatsHaveTests(t *testing.T) {
 	rowsHaveTests(t, "security.md", "Threats", 20)
 }
 
-// TestPromisesHaveTests looks up the tests that ARCHITECTURE.md names for each promise.
+// TestPromisesHaveTests checks that each promise in ARCHITECTURE.md names tests that
+// exist.
 func TestPromisesHaveTests(t *testing.T) {
 	rowsHaveTests(t, "../ARCHITECTURE.md", "Promises, and the place that keeps each", 9)
 }
 
-// rowsHaveTests checks a section whose tables name at least one test in the last of their three columns.
+// rowsHaveTests checks the tables of a section. Their last of three columns must name
+// at least one test.
 func rowsHaveTests(t *testing.T, page, section string, least int) {
 	t.Helper()
 	_, rows, found := strings.Cut(read(t, page), "\n## "+section+"\n")
@@ -58,7 +61,7 @@ func rowsHaveTests(t *testing.T, page, section string, least int) {
 	}
 }
 
-// declared reports whether the tests in a folder have this one.
+// declared reports whether a folder declares a test.
 func declared(t *testing.T, dir, name string) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
@@ -90,7 +93,7 @@ func TestUndeliveredExample(t *testing.T) {
 	}
 	shown := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(page)
 	if shown == nil {
-		t.Fatal("no event is shown")
+		t.Fatal("the page has no example")
 	}
 	var event struct {
 		Source     string
@@ -100,8 +103,9 @@ func TestUndeliveredExample(t *testing.T) {
 	if err := json.Unmarshal([]byte(shown[1]), &event); err != nil {
 		t.Fatal(err)
 	}
-	if err := resolved.Validate(event.Detail); err != nil || event.Source != "ringback" || event.DetailType != "undelivered" {
-		t.Errorf("no event looks like this: %v", err)
+	err = resolved.Validate(event.Detail)
+	if err != nil || event.Source != "ringback" || event.DetailType != "undelivered" {
+		t.Errorf("the example is not a valid event: %v", err)
 	}
 	for _, why := range schema.Properties["why"].OneOf {
 		if !strings.Contains(page, "\n| `"+(*why.Const).(string)+"` |") {
@@ -122,7 +126,8 @@ func TestLicencesAreListed(t *testing.T) {
 		built[strings.TrimSpace(line)] = true
 	}
 	listed := make(map[string]bool)
-	for _, row := range regexp.MustCompile(`(?m)^(\| \S+ \| v[0-9]\S* \|) \S+ \|$`).FindAllStringSubmatch(read(t, "licences.md"), -1) {
+	rows := regexp.MustCompile(`(?m)^(\| \S+ \| v[0-9]\S* \|) \S+ \|$`)
+	for _, row := range rows.FindAllStringSubmatch(read(t, "licences.md"), -1) {
 		listed[row[1]] = true
 	}
 	delete(built, "")
@@ -131,8 +136,8 @@ func TestLicencesAreListed(t *testing.T) {
 	}
 }
 
-// TestActionsArePinned tests that no workflow uses an action by a name that
-// can be moved.
+// TestActionsArePinned checks that workflows name actions by commits, because tags can
+// be moved.
 func TestActionsArePinned(t *testing.T) {
 	files, err := filepath.Glob("../.github/workflows/*.yml")
 	if err != nil || len(files) == 0 {
@@ -142,11 +147,11 @@ func TestActionsArePinned(t *testing.T) {
 		uses := regexp.MustCompile(`(?m)^\s*-?\s*uses:\s*(.*)$`).FindAllStringSubmatch(read(t, file), -1)
 		for _, u := range uses {
 			if !regexp.MustCompile(`^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`).MatchString(u[1]) {
-				t.Errorf("%s uses %s; write the commit, and its version behind it", file, u[1])
+				t.Errorf("%s uses %s; use a commit, with its version in a comment", file, u[1])
 			}
 		}
 		if len(uses) == 0 {
-			t.Errorf("%s uses nothing; has the way it is written changed?", file)
+			t.Errorf("found no action in %s; has the format changed?", file)
 		}
 	}
 }

@@ -48,7 +48,7 @@ var words = []struct {
 	{`arrang(?:es?|ed|ing)`, `"schedule"`, true},
 	{`kept (?:results?|outcomes?|jobs?)`, `"parked result" or "stored job"`, true},
 	{`callingback`, `"outbound call"`, true},
-	{`announce(?:s|d|ments?)?`, `"publish" and "undelivered event"`, false},
+	{`announce(?:s|d|ments?)|announcing`, `"publish" and "undelivered event"`, false},
 }
 
 var expressions = func() []*regexp.Regexp {

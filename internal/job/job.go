@@ -167,7 +167,8 @@ func (o Outcome) All() []Outcome {
 // AddsMessage reports whether the outcome adds a message to the conversation. Such
 // outcomes can be delivered together.
 func (o Outcome) AddsMessage() bool {
-	return o.Kind == KindFinal && (o.Result.Delivery == policy.DeliveryRespond || o.Result.Delivery == policy.DeliverySilent)
+	return o.Kind == KindFinal &&
+		(o.Result.Delivery == policy.DeliveryRespond || o.Result.Delivery == policy.DeliverySilent)
 }
 
 // Outcome returns the message that delivers the job's result from its record.

@@ -116,7 +116,9 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		}
 		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
 		r.Policy.AfterCall = rapid.SampledFrom(
-			[]policy.AfterCall{policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall},
+			[]policy.AfterCall{
+				policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
+			},
 		).Draw(t, "after the call")
 		want := j.Outcome(r)
 		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
@@ -599,7 +601,10 @@ func TestOutcomesTogether(t *testing.T) {
 	outcome := func(call, id string) job.Outcome {
 		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
 		return j.Outcome(
-			job.Record{Result: &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: id}, Deadline: start},
+			job.Record{
+				Result:   &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: id},
+				Deadline: start,
+			},
 		)
 	}
 	several := outcome("call", "t1")

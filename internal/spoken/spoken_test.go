@@ -164,7 +164,8 @@ func TestMessage(t *testing.T) {
 		want   vapi.ControlMessage
 	}{
 		"respond": {
-			job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "done"}, vapi.AddMessage{Content: "done"},
+			job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "done"},
+			vapi.AddMessage{Content: "done"},
 		},
 		"silent": {
 			job.Result{Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: "done"},

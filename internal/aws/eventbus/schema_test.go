@@ -223,7 +223,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 			change: func(o *job.Outcome) { o.Call.CustomerNumber, o.Call.AssistantID, o.Call.OrgID = "", "", "" },
 		},
 		"invisible": {
-			why: job.ReasonUnspeakable, result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"},
+			why:    job.ReasonUnspeakable,
+			result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"},
 		},
 		"a huge call": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
@@ -261,7 +262,8 @@ func TestSchemaFitsEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := callback.Config{
-				Table: records, ControlClient: row.post, Results: nothing{}, Events: bus, CallTracker: nothing{}, Customers: nothing{},
+				Table: records, ControlClient: row.post, Results: nothing{}, Events: bus,
+				CallTracker: nothing{}, Customers: nothing{},
 				Log:           slog.New(slog.DiscardHandler),
 				OutboundCalls: &callback.OutboundCalls{Client: row.call, Next: func(now time.Time) time.Time { return now }},
 			}

@@ -252,7 +252,8 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return w.table.Change(ctx, id, job.Claim(now, owner, lease))
 			}
 			// The deadline of the first claim counts.
-			return w.table.Claim(ctx, job.NewRecord(m.job, toolPolicy, m.deadline.Add(time.Duration(m.revision)), owner, now, lease))
+			deadline := m.deadline.Add(time.Duration(m.revision))
+			return w.table.Claim(ctx, job.NewRecord(m.job, toolPolicy, deadline, owner, now, lease))
 		}
 		then = func(r job.Record) {
 			if m.state == "" {

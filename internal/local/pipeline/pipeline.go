@@ -133,7 +133,8 @@ func New(cfg Config) (*Pipeline, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	queues, err := NewQueues(queue.LimitsFor(cfg.Tools.MaxTimeout(), cfg.Tools.MaxAttempts()), memqueue.Config{Concurrency: cfg.Concurrency, Log: cfg.Log})
+	limits := queue.LimitsFor(cfg.Tools.MaxTimeout(), cfg.Tools.MaxAttempts())
+	queues, err := NewQueues(limits, memqueue.Config{Concurrency: cfg.Concurrency, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

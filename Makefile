@@ -71,10 +71,11 @@ test: test-functions ## Run the tests
 	go test -timeout 30m $(PACKAGES)
 
 .PHONY: lint
-lint: ## Check the format, look for mistakes and check who imports whom
+lint: ## Check format and style, look for mistakes and check who imports whom
 	$(GOLANGCI_LINT) run
 	@deps=$$(go list -deps ./functions/ack) || exit 1; \
 	if echo "$$deps" | grep -E '/ringback/(asynctool|tools)$$'; then echo "functions/ack links this, but the front starts without the tools"; exit 1; fi
+	go run ./scripts/check-style
 
 .PHONY: fmt
 fmt: ## Format the code

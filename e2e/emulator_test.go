@@ -51,10 +51,7 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 	run(t, ctx, folder, nil, "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", ministack)
 
 	certificate, key, pool := makeCertificate(t, folder)
-	e := &emulator{
-		address: freeAddress(t),
-		folder:  folder,
-	}
+	e := &emulator{address: freeAddress(t), folder: folder}
 	e.endpoint = "https://" + e.address
 	_, port, _ := net.SplitHostPort(e.address)
 	aws := []string{

@@ -571,8 +571,7 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 	}
 	m.Call = vapi.Call{
 		ID: text(call["id"]), OrgID: text(call["orgId"]), Type: text(call["type"]),
-		AssistantID: cmp.Or(text(call["assistantId"]), text(object(call["assistant"])["id"]),
-			text(assistant["id"])),
+		AssistantID:    cmp.Or(text(call["assistantId"]), text(object(call["assistant"])["id"]), text(assistant["id"])),
 		PhoneNumberID:  cmp.Or(text(call["phoneNumberId"]), text(object(msg["phoneNumber"])["id"])),
 		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"]),

@@ -121,9 +121,7 @@ func total() *awscloudwatch.MetricOptions { return statistic("Sum") }
 
 // statistic takes a statistic of a metric over each minute.
 func statistic(name string) *awscloudwatch.MetricOptions {
-	return &awscloudwatch.MetricOptions{
-		Statistic: jsii.String(name), Period: awscdk.Duration_Minutes(jsii.Number(1)),
-	}
+	return &awscloudwatch.MetricOptions{Statistic: jsii.String(name), Period: awscdk.Duration_Minutes(jsii.Number(1))}
 }
 
 func inFlight(q awssqs.Queue) awscloudwatch.Metric {

@@ -115,9 +115,7 @@ var bugs = []mutant{
 			"_ = p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	// The harness found these when it was new.
-	{bug: "the mark tried only once", edits: []edit{
-		{"internal/callback/callback.go", "n == markTries", "n == 1"},
-	}},
+	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
 		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {",
 			"if e.record.State == job.StateDone {"},

@@ -17,9 +17,7 @@ import (
 // no job, and end in the dead-letter queues with the reason logged.
 func TestPoison(t *testing.T) {
 	var log bytes.Buffer
-	w := run(t, setting{
-		scenario: everything, poison: poison, store: inMemory, log: slog.NewJSONHandler(&log, nil),
-	})
+	w := run(t, setting{scenario: everything, poison: poison, store: inMemory, log: slog.NewJSONHandler(&log, nil)})
 	for _, v := range append(w.violations(), w.unexpected()...) {
 		t.Error(v)
 	}

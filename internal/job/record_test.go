@@ -405,9 +405,7 @@ func TestGrace(t *testing.T) {
 		"never waited, late": {
 			wake: 0, now: deadline.Add(time.Hour), callEnds: deadline.Add(9 * time.Hour), want: deadline,
 		},
-		"waited, in time": {
-			wake: 1, now: deadline.Add(-1), callEnds: deadline.Add(9 * time.Hour), want: deadline,
-		},
+		"waited, in time": {wake: 1, now: deadline.Add(-1), callEnds: deadline.Add(9 * time.Hour), want: deadline},
 		"waited, woken at once": {
 			wake: 1, now: deadline, callEnds: deadline.Add(9 * time.Hour), want: deadline.Add(9 * time.Hour),
 		},

@@ -23,9 +23,7 @@ var scheduleName = regexp.MustCompile(`^[0-9a-zA-Z_.-]{1,64}$`)
 // CreateSchedule).
 func CheckScheduleName(name string) error {
 	if !scheduleName.MatchString(name) {
-		return fmt.Errorf(
-			"schedule name %.80q; use 1 to 64 letters, digits, hyphens, underscores and dots", name,
-		)
+		return fmt.Errorf("schedule name %.80q; use 1 to 64 letters, digits, hyphens, underscores and dots", name)
 	}
 	return nil
 }

@@ -641,8 +641,7 @@ func TestProxyOfTheEnvironmentIsIgnored(t *testing.T) {
 			t.Fatal(err)
 		}
 		command := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.v")
-		command.Env = append(os.Environ(),
-			"HTTPS_PROXY="+testProxy, "https_proxy="+testProxy, "NO_PROXY=", "no_proxy=")
+		command.Env = append(os.Environ(), "HTTPS_PROXY="+testProxy, "https_proxy="+testProxy, "NO_PROXY=", "no_proxy=")
 		output, err := command.CombinedOutput()
 		if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
 			t.Fatalf("%v\n%s", err, output)

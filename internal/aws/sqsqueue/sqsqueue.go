@@ -81,9 +81,7 @@ func batches(messages []queue.Message, pending []int) [][]int {
 
 // sendBatch sends one batch, stores its errors in errs, and returns the messages that
 // are worth another try.
-func (q *Queue) sendBatch(
-	ctx context.Context, messages []queue.Message, batch []int, errs []error,
-) (again []int) {
+func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch []int, errs []error) (again []int) {
 	in := &sqs.SendMessageBatchInput{QueueUrl: aws.String(q.url)}
 	for _, i := range batch {
 		entry := types.SendMessageBatchRequestEntry{

@@ -386,9 +386,7 @@ func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			),
 			want: jobtable.ErrChanged, state: job.StateWaiting,
 		},
-		"a completion": {
-			others: change(job.Complete(start, byOthers)), want: job.ErrFinished, state: job.StateDone,
-		},
+		"a completion": {others: change(job.Complete(start, byOthers)), want: job.ErrFinished, state: job.StateDone},
 		"an operator": {
 			others: change(job.Cancel(start, byOthers, "stopped")), want: job.ErrFinished, state: job.StateDone,
 		},

@@ -105,9 +105,7 @@ func settledOrWaiting(r job.Record) bool { return settled(r) || r.State == job.S
 
 // watchFor waits until reached is true for all of the jobs. It returns the record of
 // the last one.
-func (r *run) watchFor(
-	ctx context.Context, ids []string, reached func(job.Record) bool,
-) (last job.Record, err error) {
+func (r *run) watchFor(ctx context.Context, ids []string, reached func(job.Record) bool) (last job.Record, err error) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for _, id := range ids {

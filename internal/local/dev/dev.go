@@ -179,9 +179,7 @@ func (r *run) address() string {
 }
 
 func (r *run) serve(ctx, hurry context.Context) error {
-	jobs, err := operator.New(operator.Config{
-		Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active,
-	})
+	jobs, err := operator.New(operator.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
 	if err != nil {
 		return err
 	}

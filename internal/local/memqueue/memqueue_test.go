@@ -160,10 +160,7 @@ func TestComeBack(t *testing.T) {
 			},
 			want: []time.Duration{0},
 		},
-		"delay": {
-			delay: 2*time.Second + 1, first: change(0),
-			want: []time.Duration{3 * time.Second, 3 * time.Second},
-		},
+		"delay": {delay: 2*time.Second + 1, first: change(0), want: []time.Duration{3 * time.Second, 3 * time.Second}},
 		"reported as failed": {
 			first: func(_ context.Context, _ *memqueue.Queue, event events.SQSEvent) (events.SQSEventResponse, error) {
 				return failed(event.Records...), nil
@@ -457,20 +454,14 @@ func TestWindow(t *testing.T) {
 		endAt    time.Duration   // 0 means after everything is handled
 		want     []event
 	}{
-		"one": {
-			messages: []queue.Message{{Body: "a"}},
-			want:     []event{{window, []string{"a"}}},
-		},
+		"one": {messages: []queue.Message{{Body: "a"}}, want: []event{{window, []string{"a"}}}},
 		"the window begins with the first": {
 			messages: []queue.Message{
 				{Body: "a", Delay: 10 * time.Second}, {Body: "b", Delay: 14 * time.Second}, {Body: "c", Delay: 16 * time.Second},
 			},
 			want: []event{{15 * time.Second, []string{"a", "b"}}, {21 * time.Second, []string{"c"}}},
 		},
-		"a full batch at once": {
-			messages: bodies("a", "b", "c"),
-			want:     []event{{0, []string{"a", "b", "c"}}},
-		},
+		"a full batch at once": {messages: bodies("a", "b", "c"), want: []event{{0, []string{"a", "b", "c"}}}},
 		"the rest has a window of its own": {
 			messages: bodies("a", "b", "c", "d"),
 			want:     []event{{0, []string{"a", "b", "c"}}, {window, []string{"d"}}},

@@ -218,9 +218,7 @@ func (c *Config) suspension(l asynctool.Later) (*Suspension, error) {
 // convert returns a tool's result as it is stored and delivered.
 func convert(r asynctool.Result) (job.Result, error) {
 	if r.Action == nil {
-		return job.Result{
-			Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text),
-		}, nil
+		return job.Result{Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text)}, nil
 	}
 	text := spoken.Clean(r.Text)
 	var message vapi.ControlMessage
@@ -247,9 +245,7 @@ func convert(r asynctool.Result) (job.Result, error) {
 	if err != nil {
 		return job.Result{}, fmt.Errorf("the result's action: %w", err)
 	}
-	return job.Result{
-		Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: text, Control: control,
-	}, nil
+	return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: text, Control: control}, nil
 }
 
 // host implements [asynctool.Host] for a running tool. It passes on one progress line after the
@@ -268,9 +264,7 @@ type line struct {
 }
 
 func newHost(ctx context.Context, c *Config) *host {
-	h := &host{
-		Config: c, ctx: ctx, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{}),
-	}
+	h := &host{Config: c, ctx: ctx, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	go h.work()
 	return h
 }

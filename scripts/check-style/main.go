@@ -4,16 +4,18 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"log"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -51,95 +53,89 @@ var words = []struct {
 	{`announce(?:s|d|ments?)|announcing`, `"publish" and "undelivered event"`, false},
 }
 
-var expressions = func() []*regexp.Regexp {
-	all := make([]*regexp.Regexp, len(words))
-	for i, w := range words {
-		all[i] = regexp.MustCompile(`(?i)\b(?:` + strings.ReplaceAll(w.avoid, " ", `\s+`) + `)\b`)
+var expressions = func() (all []*regexp.Regexp) {
+	for _, w := range words {
+		all = append(all, regexp.MustCompile(`(?i)\b(?:`+strings.ReplaceAll(w.avoid, " ", `\s+`)+`)\b`))
 	}
 	return all
 }()
 
-// problem is a line that breaks a rule.
-type problem struct {
-	line int
-	text string
-}
-
 func main() {
+	log.SetFlags(0)
+	log.SetPrefix("check-style: ")
 	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.go", "*.md").Output()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "check-style: cannot list the files:", err)
-		os.Exit(1)
+		log.Fatal("cannot list the files: ", err)
 	}
 	found := 0
-	for name := range strings.Lines(string(out)) {
-		name = strings.TrimSpace(name)
+	for name := range strings.FieldsSeq(string(out)) {
 		source, err := os.ReadFile(name)
-		if os.IsNotExist(err) { // deleted, and not yet committed
+		if errors.Is(err, fs.ErrNotExist) || name == "docs/licences.md" { // deleted and not yet committed, or generated
 			continue
 		}
-		var problems []problem
-		if err == nil && strings.HasSuffix(name, ".go") {
-			problems, err = checkGo(name, source)
-		} else if err == nil && name != "docs/licences.md" { // generated
+		var problems []string
+		if strings.HasSuffix(name, ".md") {
 			problems = checkMarkdown(string(source))
+		} else if err == nil {
+			problems, err = checkGo(name, source)
 		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "check-style:", err)
-			os.Exit(1)
+			log.Fatal(err)
 		}
 		for _, p := range problems {
-			fmt.Printf("%s:%d: %s\n", name, p.line, p.text)
+			fmt.Printf("%s:%s\n", name, p)
 		}
 		found += len(problems)
 	}
 	if found > 0 {
-		fmt.Fprintf(os.Stderr, "check-style: %d problems\n", found)
-		os.Exit(1)
+		log.Fatalf("%d problems", found)
 	}
 }
 
-// checkWords returns what a text that starts at a line has to avoid.
-func checkWords(text string, line int, markdown bool) []problem {
-	var problems []problem
+// checkWords returns what a text that starts at a line has to avoid. A problem begins
+// with its line.
+func checkWords(text string, line int, markdown bool) (problems []string) {
 	for i, w := range words {
 		if markdown && !w.inMarkdown {
 			continue
 		}
 		for _, at := range expressions[i].FindAllStringSubmatchIndex(text, -1) {
-			if len(at) > 2 && at[2] >= 0 {
-				continue
+			if len(at) == 2 || at[2] < 0 {
+				match := strings.Join(strings.Fields(text[at[0]:at[1]]), " ")
+				problems = append(problems, fmt.Sprintf("%d: instead of %q, write %s",
+					line+strings.Count(text[:at[0]], "\n"), match, w.write))
 			}
-			match := strings.Join(strings.Fields(text[at[0]:at[1]]), " ")
-			problems = append(problems, problem{
-				line + strings.Count(text[:at[0]], "\n"), fmt.Sprintf("instead of %q, write %s", match, w.write),
-			})
 		}
 	}
 	return problems
 }
 
-// jsonName matches the name of a JSON member, which cannot change with the words.
-var jsonName = regexp.MustCompile(`json:"[^"]*"`)
+var (
+	// jsonName matches the name of a JSON member, which cannot change with the words.
+	jsonName = regexp.MustCompile(`json:"[^"]*"`)
+	slashes  = regexp.MustCompile(`(?m)^[ \t]*//`)
+	logs     = regexp.MustCompile(`(^|\.)((Debug|Info|Warn|Error)(Context)?|LogAttrs)$`)
+	others   = regexp.MustCompile(`^(http\.Error|t\.Error)$`)
+	makers   = regexp.MustCompile(`^(errors\.New|fmt\.Errorf)$`)
+	capital  = regexp.MustCompile(`^\p{Lu}\p{Ll}`)
+)
 
 // checkGo checks all comments. In files that are no tests it also checks struct tags,
 // which hold help texts, and the literals passed to a logger, errors.New and fmt.Errorf.
-func checkGo(name string, source []byte) ([]problem, error) {
+func checkGo(name string, source []byte) (problems []string, err error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, name, source, parser.ParseComments)
 	if err != nil {
 		return nil, err
 	}
-	line := func(n ast.Node) int { return files.Position(n.Pos()).Line }
-	var problems []problem
+	text := func(n ast.Node) string {
+		return string(source[files.Position(n.Pos()).Offset:files.Position(n.End()).Offset])
+	}
+	check := func(at ast.Node, text string) {
+		problems = append(problems, checkWords(text, files.Position(at.Pos()).Line, false)...)
+	}
 	for _, group := range file.Comments {
-		var text []string
-		for _, comment := range group.List {
-			for part := range strings.SplitSeq(comment.Text, "\n") {
-				text = append(text, strings.TrimPrefix(part, "//"))
-			}
-		}
-		problems = append(problems, checkWords(strings.Join(text, "\n"), line(group), false)...)
+		check(group, slashes.ReplaceAllString(text(group), ""))
 	}
 	if strings.HasSuffix(name, "_test.go") {
 		return problems, nil
@@ -148,34 +144,27 @@ func checkGo(name string, source []byte) ([]problem, error) {
 		switch n := n.(type) {
 		case *ast.Field:
 			if n.Tag != nil {
-				tag := jsonName.ReplaceAllString(n.Tag.Value, "")
-				problems = append(problems, checkWords(tag, line(n.Tag), false)...)
+				check(n.Tag, jsonName.ReplaceAllString(n.Tag.Value, ""))
 			}
 		case *ast.CallExpr:
-			selector, ok := n.Fun.(*ast.SelectorExpr)
-			if !ok {
-				return true
-			}
-			called := selector.Sel.Name
-			if receiver, ok := selector.X.(*ast.Ident); ok {
-				called = receiver.Name + "." + called
-			}
-			isLog := logs.MatchString(called) && called != "http.Error" && called != "t.Error"
-			if !isLog && called != "errors.New" && called != "fmt.Errorf" {
-				return true
+			called := text(n.Fun)
+			isLog := logs.MatchString(called) && !others.MatchString(called)
+			if !isLog && !makers.MatchString(called) {
+				break
 			}
 			for _, argument := range n.Args {
 				literal, ok := argument.(*ast.BasicLit)
 				if !ok || literal.Kind != token.STRING {
 					continue
 				}
-				text, err := strconv.Unquote(literal.Value)
-				if err != nil {
-					continue
+				message, _ := strconv.Unquote(literal.Value) // the parser accepts only valid literals
+				check(literal, message)
+				line := files.Position(literal.Pos()).Line
+				if isLog && capital.MatchString(message) {
+					problems = append(problems, fmt.Sprintf("%d: begin a log message in lower case", line))
 				}
-				problems = append(problems, checkWords(text, line(literal), false)...)
-				if isLog {
-					problems = append(problems, checkLog(text, line(literal))...)
+				if isLog && strings.HasSuffix(message, ".") {
+					problems = append(problems, fmt.Sprintf("%d: end a log message without a full stop", line))
 				}
 				break // attributes follow the message
 			}
@@ -185,45 +174,26 @@ func checkGo(name string, source []byte) ([]problem, error) {
 	return problems, nil
 }
 
-var logs = regexp.MustCompile(`(^|\.)((Debug|Info|Warn|Error)(Context)?|LogAttrs)$`)
-
-func checkLog(message string, line int) []problem {
-	var problems []problem
-	first, size := utf8.DecodeRuneInString(message)
-	second, _ := utf8.DecodeRuneInString(message[size:])
-	if unicode.IsUpper(first) && unicode.IsLower(second) {
-		problems = append(problems, problem{line, "begin a log message in lower case"})
-	}
-	if strings.HasSuffix(message, ".") {
-		problems = append(problems, problem{line, "end a log message without a full stop"})
-	}
-	return problems
-}
-
 var code = regexp.MustCompile("`[^`]*`")
 
 // checkMarkdown checks prose. It skips code, whose words are another's and whose
 // lines may be commands, and the length of tables and of lines with a URL.
-func checkMarkdown(source string) []problem {
-	var problems []problem
-	var prose []string
+func checkMarkdown(source string) (problems []string) {
 	fenced := false
-	for i, line := range strings.Split(source, "\n") {
+	lines := strings.Split(source, "\n")
+	for i, line := range lines {
 		trimmed := strings.TrimSpace(line)
 		fence := strings.HasPrefix(trimmed, "```")
 		if fence {
 			fenced = !fenced
 		}
 		if fence || fenced {
-			prose = append(prose, "")
-			continue
-		}
-		prose = append(prose, line)
-		if n := utf8.RuneCountInString(line); n > maxLine && trimmed[0] != '|' && !strings.Contains(line, "://") {
-			problems = append(problems, problem{i + 1, fmt.Sprintf("the line has %d characters; break it at %d", n, maxLine)})
+			lines[i] = ""
+		} else if n := utf8.RuneCountInString(line); n > maxLine && trimmed[0] != '|' && !strings.Contains(line, "://") {
+			problems = append(problems, fmt.Sprintf("%d: the line has %d characters; break it at %d", i+1, n, maxLine))
 		}
 	}
-	text := code.ReplaceAllStringFunc(strings.Join(prose, "\n"), func(span string) string {
+	text := code.ReplaceAllStringFunc(strings.Join(lines, "\n"), func(span string) string {
 		return strings.Repeat("\n", strings.Count(span, "\n"))
 	})
 	return append(problems, checkWords(text, 1, true)...)

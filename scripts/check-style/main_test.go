@@ -1,11 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/must"
 )
 
 func TestCheckGo(t *testing.T) {
@@ -43,11 +44,8 @@ func run(log *slog.Logger) error {
 		`19: instead of "failed to", write what was attempted, as in "cannot read the table"`,
 	}
 	for name, want := range map[string][]string{"p.go": append(words, literals...), "p_test.go": words} {
-		problems, err := checkGo(name, []byte(source))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, lines(problems)); diff != "" {
+		problems := must.Get(checkGo(name, []byte(source)))(t)
+		if diff := cmp.Diff(want, problems); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
@@ -73,15 +71,7 @@ func TestCheckMarkdown(t *testing.T) {
 		`7: instead of "somebody", write who it is: "a caller", "an operator", "a client", "an external system"`,
 		`2: instead of "is told", write "delivered", or "spoken" for the voice`,
 	}
-	if diff := cmp.Diff(want, lines(checkMarkdown(source))); diff != "" {
+	if diff := cmp.Diff(want, checkMarkdown(source)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-func lines(problems []problem) []string {
-	var all []string
-	for _, p := range problems {
-		all = append(all, fmt.Sprintf("%d: %s", p.line, p.text))
-	}
-	return all
 }

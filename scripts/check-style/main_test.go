@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/ringback/ringback/internal/must"
 )
 
 func TestCheckGo(t *testing.T) {
@@ -44,7 +42,10 @@ func run(log *slog.Logger) error {
 		`19: instead of "failed to", write what was attempted, as in "cannot read the table"`,
 	}
 	for name, want := range map[string][]string{"p.go": append(words, literals...), "p_test.go": words} {
-		problems := must.Get(checkGo(name, []byte(source)))(t)
+		problems, err := checkGo(name, []byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
 		if diff := cmp.Diff(want, problems); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

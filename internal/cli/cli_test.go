@@ -65,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 			"can't be used together"},
 		{"waiting for another machine", []string{"send", toolCalls, "--wait", "--url", "https://example.com/vapi"}, 1, "",
 			"--wait requires a deployment on this machine"},
-		{"no server", []string{"send", toolCalls, "--url", "http://127.0.0.1:1/vapi"}, 1, "", "cannot post the webhook"},
+		{"no server", []string{"send", toolCalls, "--url", "http://127.0.0.1:1/vapi"}, 1, "", "start ringback dev"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errOut := run(t, c.arguments...)

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -167,6 +168,10 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("cannot post the webhook: %w; "+
+			"start ringback dev in another terminal, or name another deployment with --url", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot post the webhook: %w", err)
 	}

@@ -113,7 +113,7 @@ func named(path string, s *jsonschema.Schema) string {
 	return path + " (" + s.Description + ")"
 }
 
-// kindOf is what the types of JSON Schema are called in a sentence.
+// kindOf has the word for each JSON Schema type in a sentence.
 var kindOf = map[string]string{
 	"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
 	"array": "a list", "object": "an object",

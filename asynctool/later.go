@@ -86,7 +86,7 @@ func (l Later) Memory() (json.RawMessage, error) {
 	return b, nil
 }
 
-// Host is what [Call] needs from the program that runs a tool.
+// Host serves the methods of [Call]. The program that runs a tool provides it.
 type Host interface {
 	// Progress delivers a progress line with [Say] or [Silent].
 	Progress(ctx context.Context, text string, delivery Delivery)

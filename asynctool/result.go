@@ -34,8 +34,8 @@ func Text(text string) Result { return Result{Text: text} }
 // Textf is like [Text], with the text formatted as by [fmt.Sprintf].
 func Textf(format string, a ...any) Result { return Text(fmt.Sprintf(format, a...)) }
 
-// Action is what a result does to the call: a [Transfer], [Handoff], [EndCall]
-// or [Control].
+// Action is the effect of a result on the call: a [Transfer], [Handoff],
+// [EndCall] or [Control].
 type Action interface {
 	check(text string) error
 }

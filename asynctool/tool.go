@@ -81,8 +81,8 @@ func validDelivery(d Delivery) bool {
 // marked omitempty or omitzero.
 type Tool[In any] struct {
 	// Name is the name by which the model calls the tool: 1 to 64 letters,
-	// digits, _ and -. The limit is that of OpenAI's function names, which
-	// Vapi shares.
+	// digits, _ and -. OpenAI limits the names of functions in this way, and
+	// Vapi shares the limit.
 	Name string
 
 	// Description tells the model what the tool does and when to call it.
@@ -119,7 +119,7 @@ type Tool[In any] struct {
 	// Hold is set, and 0 otherwise.
 	HoldAfter time.Duration
 
-	// Repeat is how to treat a tool call that asks for the same as an
+	// Repeat decides how to treat a tool call that asks for the same as an
 	// unfinished one of the same conversation. Empty means [Allow].
 	Repeat Repeat
 
@@ -133,8 +133,8 @@ type Tool[In any] struct {
 	// end.
 	StopWithCall bool
 
-	// AfterCall is what happens to a result whose call has ended. Empty means
-	// [Announce].
+	// AfterCall decides what happens to a result whose call has ended. Empty
+	// means [Announce].
 	AfterCall AfterCall
 
 	// FailureText is delivered if the tool failed and its error has no text
@@ -169,7 +169,7 @@ type Tool[In any] struct {
 	SyncAck bool
 }
 
-// Repeat is how to treat a tool call that asks for the same as another one.
+// Repeat decides how to treat a tool call that asks for the same as another one.
 type Repeat string
 
 const (
@@ -182,7 +182,7 @@ const (
 	Replace Repeat = "replace"
 )
 
-// AfterCall is what happens to a result whose call has ended.
+// AfterCall decides what happens to a result whose call has ended.
 type AfterCall = policy.AfterCall
 
 const (

@@ -90,7 +90,7 @@ type Result struct {
 	// result was delivered, or if the tool is suspended.
 	Undelivered string
 
-	// Log is what the functions log at info level and above.
+	// Log contains what the functions log at info level and above.
 	Log string
 }
 
@@ -115,8 +115,8 @@ type Line struct {
 	Silent bool // it was reported with [asynctool.Call.Note]
 }
 
-// CompletionURL is what [asynctool.Call.CompletionURL] returns in a test. Nothing is
-// served there.
+// CompletionURL is the URL that [asynctool.Call.CompletionURL] returns in a test.
+// Nothing is served there.
 const CompletionURL = "https://example.invalid/results/test"
 
 // String returns a readable form: the control messages, and how they were made.
@@ -216,8 +216,8 @@ func Webhook(t testing.TB, tool, arguments string) []byte {
 type Option func(*deployment) error
 
 // Resumed makes Run continue a suspended tool. n counts how often the tool has been
-// resumed, from 1. state is the state of the earlier run: that of a [Later], or any
-// value that marshals to the same JSON. Nil means none.
+// resumed, from 1. state is the State of the earlier run's [Later], or any value
+// that marshals to the same JSON. Nil means none.
 func Resumed(state any, n int) Option {
 	return func(d *deployment) error {
 		if n < 1 {
@@ -475,7 +475,7 @@ func (l *lines) all() []Line {
 	return slices.Clone(l.lines)
 }
 
-// host is what the tool can ask for. It collects the progress lines.
+// host serves the tool's requests. It collects the progress lines.
 type host struct {
 	asynctool.Host
 	lines *lines

@@ -100,8 +100,8 @@ type Transfer struct {
 	Content string
 }
 
-// Handoff passes the call to another assistant or squad. Vapi's documentation has it ("Live call
-// control"), its OpenAPI description does not.
+// Handoff passes the call to another assistant or squad. Vapi's documentation describes it ("Live
+// call control"), its OpenAPI description does not.
 type Handoff struct {
 	// Destination is one of Vapi's HandoffDestination objects, with its type. Required.
 	Destination json.RawMessage

@@ -43,9 +43,9 @@ const (
 	maxSignatures = 16
 )
 
-// Plan is one webhook credential. Its JSON is that of Vapi's authenticationPlan (Vapi's OpenAPI:
-// BearerAuthenticationPlan, HMACAuthenticationPlan), with two more types: "secret" for the legacy
-// server.secret, and "none". A member that does not belong to the plan's type is an error.
+// Plan is one webhook credential. Its JSON has the form of Vapi's authenticationPlan (Vapi's
+// OpenAPI: BearerAuthenticationPlan, HMACAuthenticationPlan), with two more types: "secret" for the
+// legacy server.secret, and "none". A member that does not belong to the plan's type is an error.
 type Plan struct {
 	// Type is "bearer", "hmac", "secret" or "none". Empty is an error.
 	Type string `json:"type"`

@@ -135,7 +135,7 @@ type CallReceipt struct {
 	// CallID is Vapi's ID of the call. It is "" unless the verdict is Called.
 	CallID string
 	// TryAgain means that Vapi may accept the same call later: after 408, 425, 429, a failed
-	// connection or an unreadable key. Only a Refused has it. If it is false, an operator must
+	// connection or an unreadable key. Only Refused can have it. If it is false, an operator must
 	// correct something first.
 	TryAgain bool
 	// RetryAfter is the wait that the Retry-After of such a refusal asks for, at most one hour. 0

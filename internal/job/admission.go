@@ -29,9 +29,9 @@ func (e *LimitError) Error() string {
 // for its next attempt, which must not count as another job.
 const slotMemory = time.Hour
 
-// CallRecord is what the jobs table knows of one call: how many jobs it has started
-// and which of them run, its questions, and its end. Like a [Record], it must only be
-// saved if the stored record still has its Revision.
+// CallRecord is the entry of one call in the jobs table. It contains how many jobs
+// the call has started and which of them run, its questions, and its end. Like a
+// [Record], it must only be saved if the stored record still has its Revision.
 type CallRecord struct {
 	CallID   string `json:"callId"`
 	Revision int64  `json:"-"`       // counts the saves; 0 means never saved
@@ -40,7 +40,7 @@ type CallRecord struct {
 	// time until which each counts as running. A job that crashed frees its slot at
 	// that time, and is still known.
 	Slots map[string]time.Time `json:"slots,omitempty"`
-	// Questions are what was asked in the call, by a key for the question.
+	// Questions are the questions that were asked in the call, by their keys.
 	Questions map[string]Question `json:"questions,omitempty"`
 	Ended     time.Time           `json:"ended,omitzero"` // when the call's end became known; zero means not ended
 	Updated   time.Time           `json:"updated"`

@@ -25,8 +25,8 @@ type ParkedResult struct {
 	JobID      string `json:"jobId"`
 	ToolCallID string `json:"toolCallId"`
 	Tool       string `json:"tool"`
-	// Revision is that of the job's record, so that a result that is parked once
-	// more differs from the one before.
+	// Revision is the revision of the job's record. It distinguishes a result that is
+	// parked again from its earlier entry.
 	Revision int64 `json:"revision,omitempty"`
 }
 

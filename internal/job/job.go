@@ -39,7 +39,7 @@ type Job struct {
 	CallEnds   time.Time `json:"callEnds"`   // the latest time at which the call can still be live
 }
 
-// Call is what is known of the call that a tool call came from.
+// Call describes the call that a tool call belongs to.
 type Call struct {
 	ID             string `json:"id"`
 	OrgID          string `json:"orgId,omitempty"`
@@ -120,8 +120,8 @@ var afterCalls = []policy.AfterCall{
 	policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
 }
 
-// Policy is what the record of a job keeps of its tool, for the functions that end
-// the job without knowing the tools.
+// Policy is the part of a tool that a job's record contains. The functions that end
+// the job without knowing the tools need it.
 type Policy struct {
 	Delivery  policy.Delivery  `json:"delivery,omitempty"` // of a result that has none; empty means policy.DeliveryRespond
 	AfterCall policy.AfterCall `json:"afterCall,omitempty"`
@@ -253,8 +253,9 @@ func (o Outcome) check() error {
 	return nil
 }
 
-// withoutValues describes what is wrong with a message without quoting it, as it is
-// logged: the message may hold a telephone number or a control URL.
+// withoutValues describes what is wrong with a message without quoting it. The
+// description is logged, and the message may hold a telephone number or a control
+// URL.
 func withoutValues(err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("no JSON from byte %d on", syntax.Offset)
@@ -265,9 +266,9 @@ func withoutValues(err error) string {
 	return fmt.Sprintf("unreadable member (%T)", err)
 }
 
-// noncharacters escapes the two characters that JSON accepts as they are and SQS
-// refuses (Amazon SQS API reference, SendMessage). A caller's words may contain them.
-// JSON has none outside of strings.
+// noncharacters escapes the two characters that JSON accepts unescaped and SQS
+// refuses (Amazon SQS API reference, SendMessage). A caller's words may contain
+// them. JSON has none outside of strings.
 var noncharacters = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`)
 
 func encode(v any) (string, error) {

@@ -227,7 +227,7 @@ func TestMessageRoundTrip(t *testing.T) {
 	})
 }
 
-// TestNonCharacters tests the two characters that JSON accepts as they are and SQS
+// TestNonCharacters tests the two characters that JSON accepts unescaped and SQS
 // refuses.
 func TestNonCharacters(t *testing.T) {
 	j := newJob()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// WakeUp is the message that makes a waiting job go on. It is small, as the job is
+// WakeUp is the message that resumes a waiting job. It is small, because the job is
 // stored in its record.
 type WakeUp struct {
 	JobID string
@@ -14,8 +14,8 @@ type WakeUp struct {
 	Number int
 }
 
-// Arrival is the message that a call has begun, for results that are parked for the
-// customer's next call.
+// Arrival is the message that reports the beginning of a call, for results that are
+// parked for the customer's next call.
 type Arrival struct {
 	Call     Call
 	CallEnds time.Time // as [Job.CallEnds]
@@ -53,7 +53,7 @@ func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
 	}
-	// Decode judges what is no JSON object or has no kind.
+	// Decode checks everything that is no JSON object with a kind.
 	if json.Unmarshal([]byte(message), &kind) != nil || kind.Kind == nil {
 		return Decode(message)
 	}

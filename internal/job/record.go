@@ -37,7 +37,7 @@ const (
 	StateCancelled   State = "cancelled"   // a later tool call took its place; it has no result
 )
 
-// Active reports whether the job's work is still going on.
+// Active reports whether the job is running or waiting.
 func (s State) Active() bool { return s == StateRunning || s == StateWaiting }
 
 const (
@@ -47,8 +47,8 @@ const (
 	Retention = 30 * 24 * time.Hour
 
 	// graceAfterDeadline is how long the failure of a job that its deadline ended
-	// may still be delivered. It is longer than a message stays hidden whose
-	// function dies meanwhile.
+	// may still be delivered. It is longer than the visibility timeout of a
+	// message whose function dies meanwhile.
 	graceAfterDeadline = 20 * time.Minute
 
 	// graceAfterCompletion is the least time that remains to deliver the result of
@@ -59,8 +59,8 @@ const (
 	ProgressPause = 5 * time.Second
 )
 
-// Record is what the jobs table knows of one job. A [Rule] computes the next
-// record; it must only be saved if the stored record still has this one's
+// Record is the entry of one job in the jobs table. A [Rule] computes the next
+// record. It must only be saved if the stored record still has this one's
 // Revision.
 type Record struct {
 	ID       string `json:"id"`
@@ -70,7 +70,7 @@ type Record struct {
 	CallID   string `json:"callId,omitempty"`
 
 	// Attempt counts the starts of the tool, attempted ones included, since the
-	// job was claimed first or woken last.
+	// job's first claim or last wake-up.
 	Attempt int `json:"attempt"`
 	// Owner is the id of the queue message that claimed the job last. It is empty
 	// while the job waits for another attempt.
@@ -86,8 +86,9 @@ type Record struct {
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
 
-	// StoredJob is the job itself, so that it can go on without its message. It is
-	// nil if the job was never suspended, and no completion URL was made for it.
+	// StoredJob is the job itself, so that it can continue without its message. It
+	// is nil if the job was never suspended, and no completion URL was made for
+	// it.
 	StoredJob *Job `json:"job,omitempty"`
 	// WakeUp counts the suspensions. While the job waits, it is the number of the
 	// wake-up that it waits for.
@@ -211,7 +212,7 @@ func (r Record) Expires() time.Time {
 	return last.Add(Retention)
 }
 
-// Summary is what is known of a job without reading its whole record.
+// Summary describes a job without its whole record.
 type Summary struct {
 	ID       string
 	Tool     string

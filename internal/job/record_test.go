@@ -267,7 +267,7 @@ func TestRules(t *testing.T) {
 				if !reflect.DeepEqual(err, c.err) {
 					t.Errorf("error %v, want %v", err, c.err)
 				}
-				// With an error, the record comes back as it is.
+				// With an error, the record is returned unchanged.
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("record (-want +got):\n%s", diff)
 				}

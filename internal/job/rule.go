@@ -8,12 +8,11 @@ import (
 
 // Rule is one transition of a job's record.
 type Rule struct {
-	// Name is what the rule does to a job, as errors say it: "finish", "claim the
-	// delivery of".
+	// Name is the rule's verb in errors: "finish", "claim the delivery of".
 	Name string
 
-	// Apply returns the next record. If there is none, it returns the record as it
-	// is, and the error that says why. It may be called again with a newer record,
+	// Apply returns the next record. If the rule does not apply, it returns the
+	// unchanged record and the reason. It may be called again with a newer record,
 	// so it has no side effects.
 	Apply func(Record) (Record, error)
 }
@@ -142,8 +141,8 @@ func (r Record) done(now time.Time, result Result, reason string) Record {
 	return r
 }
 
-// Replace ends the job without a result, in favour of another one. It fails with
-// [ErrFinished].
+// Replace ends the job without a result, because another one replaces it. It fails
+// with [ErrFinished].
 func Replace(now time.Time, reason string) Rule {
 	return Rule{"replace", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -285,9 +284,9 @@ func Settle(now time.Time, state State, reason string) Rule {
 	}}
 }
 
-// Unpark takes up a parked result, to be delivered in a call until the deadline. It
-// can be repeated for the same call. It fails with [ErrNotDone] if the result may
-// still be parked, and with [ErrNotParked] if it never will be.
+// Unpark makes a parked result deliverable in a call until the deadline. It can be
+// repeated for the same call. It fails with [ErrNotDone] if the result may still be
+// parked, and with [ErrNotParked] if it never will be.
 func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 	return Rule{"unpark", func(r Record) (Record, error) {
 		switch {
@@ -306,10 +305,10 @@ func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 	}}
 }
 
-// Redrive takes up the outcome of an exhausted job once more, for a message that an
-// operator moved out of the dead-letter queue after the job's deadline. It is too
-// late to deliver anything then, so the failure becomes an undelivered event. It
-// fails with [ErrSettled] for every other job.
+// Redrive makes the outcome of an exhausted job deliverable again, for a message
+// that an operator moved out of the dead-letter queue after the job's deadline. It
+// is too late to deliver anything then, so the failure becomes an undelivered
+// event. It fails with [ErrSettled] for every other job.
 func Redrive(now time.Time, owner string) Rule {
 	return Rule{"redrive", func(r Record) (Record, error) {
 		if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Deadline) {
@@ -320,7 +319,7 @@ func Redrive(now time.Time, owner string) Rule {
 	}}
 }
 
-// cut bounds a text from others, so that the record stays small.
+// cut shortens a text, so that the record stays small.
 func cut(text string) string {
 	const most = 1000
 	if len(text) <= most {

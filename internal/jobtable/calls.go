@@ -9,8 +9,8 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// Admission decides which jobs of a call may start: it holds the call to its
-// limits and keeps track of repeated questions.
+// Admission decides which jobs of a call may start. It enforces the call's
+// limits and tracks repeated questions.
 type Admission struct {
 	store  Store[job.CallRecord]
 	limits job.CallLimits
@@ -44,12 +44,12 @@ func (a *Admission) Leave(ctx context.Context, j job.Job, now time.Time) error {
 	})
 }
 
-// Ask records that a job asks the question that key stands for. It returns the
-// tool call that already asks it, or "" if there is none that active reports to
-// be under way. With join, that tool call stays the one that asks. Otherwise the
-// job takes its place, unless the job was received earlier, as queues keep no
-// order: then Ask fails with [job.ErrSuperseded] and returns the later tool
-// call. Ask can be repeated.
+// Ask records that a job asks the question with this key. It returns the tool
+// call that already asks it, or "" if active reports none as unfinished. With
+// join, the question stays with that tool call. Otherwise the job takes it over.
+// But queues keep no order: if the job was received earlier than that tool call,
+// Ask fails with [job.ErrSuperseded] and returns the later one. Ask can be
+// repeated.
 func (a *Admission) Ask(
 	ctx context.Context, j job.Job, now time.Time, key string, join bool,
 	active func(ctx context.Context, toolCallID string) (bool, error),
@@ -61,15 +61,15 @@ func (a *Admission) Ask(
 			return r, job.ErrUnchanged
 		}
 		if before = q.By; before != "" {
-			goesOn, err := active(ctx, before)
+			unfinished, err := active(ctx, before)
 			switch {
 			case err != nil:
 				return r, err
-			case goesOn && join:
+			case unfinished && join:
 				return r, job.ErrUnchanged
-			case goesOn && q.At.After(j.ReceivedAt):
+			case unfinished && q.At.After(j.ReceivedAt):
 				return r, job.ErrSuperseded
-			case !goesOn:
+			case !unfinished:
 				before = ""
 			}
 		}
@@ -78,8 +78,8 @@ func (a *Admission) Ask(
 	return before, err
 }
 
-// changeCall applies a rule to a call's record. A call without a record gets
-// one if create is set, and is left alone otherwise.
+// changeCall applies a rule to a call's record. A call without a record gets one
+// if create is set, and does not change otherwise.
 func changeCall(
 	ctx context.Context, store Store[job.CallRecord], what, callID string, create bool,
 	rule func(job.CallRecord) (job.CallRecord, error),
@@ -102,8 +102,8 @@ type CallTracker struct{ store Store[job.CallRecord] }
 // NewCallTracker returns the tracker of the calls of a store.
 func NewCallTracker(store Store[job.CallRecord]) *CallTracker { return &CallTracker{store: store} }
 
-// Live reports whether no end of the call is recorded. From the first time on
-// that Live is asked about a call, [CallTracker.End] records the call's end.
+// Live reports whether no end of the call is recorded. Live makes sure that the
+// call has a record, so that [CallTracker.End] records its end.
 func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (bool, error) {
 	live := true
 	err := changeCall(ctx, t.store, "look at", callID, true, func(r job.CallRecord) (job.CallRecord, error) {
@@ -116,8 +116,8 @@ func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (b
 	return live, err
 }
 
-// End records the end of a call that has a record. A call without one has no
-// tool that would want to know. End can be repeated.
+// End records the end of a call that has a record. No tool asks about a call
+// without one. End can be repeated.
 func (t *CallTracker) End(ctx context.Context, callID string, now time.Time) error {
 	return changeCall(ctx, t.store, "record the end of", callID, false, func(r job.CallRecord) (job.CallRecord, error) {
 		return r.End(now)

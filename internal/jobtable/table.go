@@ -20,7 +20,7 @@ var (
 	ErrChanged = errors.New("record changed since it was loaded")
 )
 
-// Record is what all kinds of records have in common. R is the kind itself.
+// Record is the constraint that all kinds of records satisfy. R is the kind itself.
 type Record[R any] interface {
 	Key() string          // unique among the records of its kind
 	SavedRevision() int64 // how often it was saved; 0 means never
@@ -97,10 +97,10 @@ func (t *Table) Change(ctx context.Context, id string, rule job.Rule) (job.Recor
 // ChangeClaimed applies a rule to a record that the caller has claimed. It only reads
 // the record if others have changed it since.
 //
-// While the job is running, others may change what is theirs: its progress, and what
-// was delivered of it. ChangeClaimed fails with [job.ErrFinished] if others have ended
-// the job, and with [ErrChanged] if the claim was lost in another way. It returns the
-// record that it failed for.
+// While the job is running, others may change its progress, and record which of its
+// lines were delivered. ChangeClaimed fails with [job.ErrFinished] if others have
+// ended the job, and with [ErrChanged] if the claim was lost in another way. It
+// returns the record that it failed for.
 //
 // In any other state, every change by others makes it fail with [ErrChanged].
 func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
@@ -150,7 +150,7 @@ func wrap(what, id string, err error) error {
 }
 
 // maxTries is how often a change is tried. Each failed try means that a change by
-// others succeeded, so this many are hardly ever needed.
+// others succeeded, so this many are rarely needed.
 const maxTries = 50
 
 // change loads a record, applies a rule and saves the result. If others change the

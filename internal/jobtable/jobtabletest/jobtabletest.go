@@ -164,7 +164,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	testKindsApart(t, open(t))
 }
 
-// testStore tests that a record comes back as it was saved, and that only the next
+// testStore tests that a record is loaded as it was saved, and that only the next
 // revision replaces it.
 func testStore[R jobtable.Record[R]](t *testing.T, s jobtable.Store[R], want R) {
 	t.Helper()

@@ -87,7 +87,7 @@ func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
 	}
 	key, err := c.tool.Question(c.job.Arguments)
 	if err != nil {
-		// The tool finds out itself what is wrong with its arguments.
+		// The check of the arguments reports what is wrong with them.
 		c.log.WarnContext(ctx, "cannot decide whether the tool call repeats another one", "error", err)
 		return nil, nil
 	}

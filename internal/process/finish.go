@@ -68,8 +68,8 @@ func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
 	return retry
 }
 
-// endedByOthers follows if the job was ended while its tool ran: by an external system, by an
-// operator, or in favour of a later tool call.
+// endedByOthers handles a job that was ended while its tool ran: by an external system, by an
+// operator, or because a later tool call replaced it.
 func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
 	e.log.InfoContext(ctx, "job was ended by others; dropping the result of this execution",
 		"state", record.State, "reason", record.Reason)
@@ -93,8 +93,9 @@ func (e *execution) send(ctx context.Context) *batch.Retry {
 	}
 	if e.record.Exhausted && e.record.Owner == e.message.MessageId {
 		// The failure is on its way to the caller. The job itself must reach an operator: its
-		// message goes on failing until the queue moves it to the dead-letter queue. Between two
-		// receives, it waits for the outcome to arrive, as each receive sends a copy otherwise.
+		// message keeps failing until the queue moves it to the dead-letter queue. Between two
+		// receives, it waits for the outcome to arrive, because each receive otherwise sends a
+		// copy.
 		e.log.ErrorContext(ctx, "job failed for good; moving it to the dead-letter queue", "reason", e.record.Reason)
 		return &batch.Retry{After: delay}
 	}
@@ -111,8 +112,8 @@ func (e *execution) leave(ctx context.Context) {
 	}
 }
 
-// release gives up the claim, and makes the queue deliver the message again for another attempt.
-// unstarted means that this attempt does not count, as the tool was not started.
+// release ends the lease, and makes the queue deliver the message again for another attempt.
+// unstarted means that this attempt does not count, because the tool was not started.
 func (e *execution) release(ctx context.Context, delay time.Duration, unstarted bool, reason string) *batch.Retry {
 	rule := job.Release(e.cfg.Now(), delay, unstarted, reason)
 	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
@@ -125,7 +126,7 @@ func (e *execution) release(ctx context.Context, delay time.Duration, unstarted 
 	return &batch.Retry{After: delay}
 }
 
-// alreadyFinished follows if the job had ended before the message came.
+// alreadyFinished handles the message of a job that had ended before it arrived.
 func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 	if e.mayBeRedriven() {
 		rule := job.Redrive(e.cfg.Now(), e.message.MessageId)
@@ -143,8 +144,9 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 }
 
 // mayBeRedriven reports whether an operator may have moved the message out of the dead-letter queue
-// after the end of the call. The message has a new time then, while the job in it is as old as before.
-// A repeated webhook sends another message of the job too, but with a job of its own age.
+// after the end of the call. The message has a new time then, while the job in it is as old as
+// before. A repeated webhook also sends another message, but the job in it is as new as the
+// message.
 func (e *execution) mayBeRedriven() bool {
 	sent := e.sentAt()
 	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)

@@ -16,8 +16,8 @@ import (
 // gets them together and answers once. A caller does not notice this delay after minutes of work.
 const coalesce = 250 * time.Millisecond
 
-// outbox sends the outcomes of a batch. An outcome waits only for those of its own call, and for
-// those only a moment. The outcomes that become ready during a request share the next one.
+// outbox sends the outcomes of a batch. An outcome waits only a moment, and only for outcomes of
+// the same call. The outcomes that become ready during a request share the next one.
 type outbox struct {
 	ctx     context.Context
 	queue   Queue

@@ -42,12 +42,12 @@ func (p *parkedResults) request(ctx context.Context, c claimed) {
 	}
 }
 
-// send sends what is parked for the customer of a call that has begun.
+// send sends the results that are parked for the customer of a call that has begun.
 func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, receives int) *batch.Retry {
 	customer := job.Customer(a.Call)
 	if customer == "" || a.Call.ControlURL == "" || p.cfg.Now().After(a.CallEnds) {
-		// An arrival that comes too late does no harm. A result that was unparked for this call,
-		// and was not sent, is unparked again for the next one: see [job.Unpark].
+		// A late arrival does no harm. A result that was unparked for this call, and was not sent,
+		// is unparked again for the next one: see [job.Unpark].
 		return nil
 	}
 	log := p.cfg.Log.With("call", a.Call.ID)
@@ -70,7 +70,7 @@ func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, re
 		}
 	}
 	if !unparked && (!again || receives >= maxArrivals) {
-		// The call after this one gets what is still parked.
+		// The customer's next call gets the results that are still parked.
 		return nil
 	}
 	// A result that may have been unparked for this call, and was not sent, goes to no other call

@@ -60,7 +60,7 @@ type Jobs interface {
 	Queue
 }
 
-// Schedules puts messages on the jobs queue at a time.
+// Schedules puts messages on the jobs queue at a given time.
 type Schedules interface {
 	// At does nothing if there is a schedule of that name.
 	At(ctx context.Context, name string, at time.Time, body string) error
@@ -75,8 +75,8 @@ type Admission interface {
 	// lease ends.
 	Leave(ctx context.Context, j job.Job, now time.Time) error
 	// Ask records that the job asks a question, and returns the tool call that already asks it.
-	// With join, that tool call stays the one that asks. Ask fails with [job.ErrSuperseded] if
-	// that tool call came in later, and join is not set.
+	// With join, the question stays with that tool call. Without join, Ask fails with
+	// [job.ErrSuperseded] if that tool call was received later.
 	Ask(ctx context.Context, j job.Job, now time.Time, key string, join bool,
 		active func(ctx context.Context, toolCallID string) (bool, error)) (string, error)
 }
@@ -99,7 +99,7 @@ type Completions interface {
 	URL(ctx context.Context, jobID string, expires time.Time) (string, error)
 }
 
-// Config is what a handler needs. All of it is required except Completions and what follows.
+// Config configures a [Handler]. Completions and the fields after it are optional.
 type Config struct {
 	Tools       *asynctool.Set
 	Table       Table
@@ -117,8 +117,8 @@ type Config struct {
 	// both stay as they are. A local run shortens them.
 	Waits func(time.Duration) time.Duration
 
-	// Host returns the host that a tool gets in place of the function's own one. Nil means that
-	// the tool gets the function's own.
+	// Host returns the host that a tool gets instead of the function's own. Nil means the
+	// function's own.
 	Host func(own asynctool.Host) asynctool.Host
 
 	Now func() time.Time // nil means time.Now

@@ -70,8 +70,9 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	return e.finish(ctx, end)
 }
 
-// sendHold sends the hold message, which is delivered after a while. It waits on the results queue,
-// where it outlives this function. The callback function drops it if the job has ended by then.
+// sendHold sends the hold message, which is delivered after a while. It waits on the results
+// queue, and so survives this function. The callback function drops it if the job has ended by
+// then.
 func (e *execution) sendHold(ctx context.Context) {
 	if e.tool.Hold == "" || e.record.WakeUp > 0 || e.record.Attempt > 1 || e.job.Call.Chat() {
 		return
@@ -84,7 +85,7 @@ func (e *execution) sendHold(ctx context.Context) {
 }
 
 func (e *execution) toolConfig() toolrun.Config {
-	// A copy: the execution goes on while an abandoned tool may still use this.
+	// Use a copy: the execution continues, and an abandoned tool may still use the host.
 	h := toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
 	return toolrun.Config{
 		Tool: e.tool,
@@ -101,7 +102,7 @@ func (e *execution) toolConfig() toolrun.Config {
 	}
 }
 
-// toolHost does what a running tool asks for.
+// toolHost serves the requests of a running tool.
 type toolHost struct {
 	claimed
 	cfg *Config
@@ -132,8 +133,8 @@ func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	return h.cfg.Completions.URL(ctx, h.record.ID, h.record.Deadline)
 }
 
-// wanted returns an error once the execution has lost its claim, or once the call has ended if the
-// tool stops with its call. What cannot be read is read again the next time.
+// wanted returns an error once the execution has lost its claim, or once the call has ended if
+// the tool stops with its call. If a read fails, the next call of wanted repeats it.
 func (h *toolHost) wanted(ctx context.Context) error {
 	if r, err := h.cfg.Table.Load(ctx, h.record.ID); err == nil && !r.OwnedAs(h.record) {
 		return errJobEnded

@@ -19,10 +19,10 @@ const (
 	// DynamoDB quotas).
 	maxStoredJob = 192 << 10
 
-	// scheduledEvery is which wake-ups of a job use a schedule although a message could wait for
-	// as long. AWS takes a message that returns to its own function for a loop, and drops it after
-	// about 16 rounds (AWS Lambda developer guide, "recursive loop detection"). A schedule ends
-	// the row.
+	// scheduledEvery makes each tenth wake-up of a job use a schedule, although a message could
+	// wait for as long. AWS takes a message that returns to its own function for a loop, and drops
+	// it after about 16 rounds (AWS Lambda developer guide, "recursive loop detection"). A
+	// schedule interrupts the loop.
 	scheduledEvery = 10
 )
 
@@ -64,7 +64,7 @@ func (e *execution) suspend(ctx context.Context, s toolrun.Suspension) *batch.Re
 	return e.scheduleWakeUp(ctx)
 }
 
-// stillSuspended follows if the job is suspended until a later time.
+// stillSuspended handles a message of a job that is suspended until a later time.
 func (e *execution) stillSuspended(ctx context.Context, until time.Time) *batch.Retry {
 	switch {
 	case e.wakeUp == e.record.WakeUp:
@@ -81,7 +81,7 @@ func (e *execution) stillSuspended(ctx context.Context, until time.Time) *batch.
 }
 
 // scheduleWakeUp schedules the wake-up of the suspended job. It can be repeated: a wake-up does no
-// harm if the job has gone on since.
+// harm if the job has continued since.
 func (e *execution) scheduleWakeUp(ctx context.Context) *batch.Retry {
 	if err := e.wakeUps.schedule(ctx, e.job.Call.ID, e.record); err != nil {
 		e.log.ErrorContext(ctx, "cannot schedule wake-up; the job is suspended", "error", err)

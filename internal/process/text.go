@@ -8,7 +8,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// The texts here are for the assistant. It reads them in the place of a result if a tool was not run.
+// These texts are for the assistant, which reads them instead of a result if a tool was not run.
 
 func unknownTool(name string, tools []*asynctool.Entry) string {
 	text := fmt.Sprintf("There is no tool named %s.", name)

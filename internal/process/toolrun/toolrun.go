@@ -27,8 +27,8 @@ const (
 	// overrun is how long a tool may take to notice that its context has ended.
 	overrun = time.Second
 
-	// shutdownMargin is the part of the function's own time that a tool does not get. Its end is
-	// stored and sent in that time.
+	// shutdownMargin is the part of the function's time that is reserved for storing and sending
+	// the outcome.
 	shutdownMargin = 10 * time.Second
 
 	// watchInterval is the time between two calls of [Config.Wanted]. Each of them costs two small
@@ -42,7 +42,7 @@ type Config struct {
 	Call      asynctool.Call // without Host
 	Arguments json.RawMessage
 
-	// Host returns the host that the tool gets in place of the package's own one.
+	// Host returns the host that the tool gets instead of the package's own.
 	Host func(own asynctool.Host) asynctool.Host
 
 	// Progress records a progress line and sends it. If it returns a [*job.TooSoonError], it is
@@ -82,7 +82,7 @@ type Suspension struct {
 	ToolState json.RawMessage // for the next run
 }
 
-// Failure is what the error of a tool contains.
+// Failure describes the error of a tool.
 type Failure struct {
 	Reason   string        // for the operator
 	Argument string        // for the assistant, if the arguments break the schema; empty otherwise
@@ -91,7 +91,7 @@ type Failure struct {
 	After    time.Duration // to wait before that attempt; 0 means that the tool does not say
 }
 
-// Run runs a tool within its timeout and within the time that ctx leaves.
+// Run runs a tool within its timeout, and ends it in time before the deadline of ctx.
 func Run(ctx context.Context, c Config) End {
 	running, stop := context.WithCancelCause(ctx)
 	h := newHost(ctx, &c)
@@ -105,8 +105,8 @@ func Run(ctx context.Context, c Config) End {
 	return end
 }
 
-// watch ends the tool's context once its work is no longer wanted. It closes the channel when it
-// has ended itself, which it does with the context.
+// watch ends the tool's context once its work is no longer wanted. It ends with the context, and
+// then closes the channel.
 func (c *Config) watch(ctx context.Context, stop context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -215,7 +215,7 @@ func (c *Config) suspension(l asynctool.Later) (*Suspension, error) {
 	return &Suspension{At: now.Add(c.Waits(wait)), External: l.Outside, ToolState: state}, nil
 }
 
-// convert returns a tool's result as it is stored and delivered.
+// convert returns a tool's result in the form that is stored and delivered.
 func convert(r asynctool.Result) (job.Result, error) {
 	if r.Action == nil {
 		return job.Result{Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text)}, nil
@@ -248,8 +248,8 @@ func convert(r asynctool.Result) (job.Result, error) {
 	return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: text, Control: control}, nil
 }
 
-// host implements [asynctool.Host] for a running tool. It passes on one progress line after the
-// other, and only the last one of those that come too fast.
+// host implements [asynctool.Host] for a running tool. It passes on the progress lines one at a
+// time. If they come too fast, it passes on only the last.
 type host struct {
 	*Config
 	ctx   context.Context // of the invocation, which outlives the tool's
@@ -307,8 +307,8 @@ func (h *host) work() {
 	}
 }
 
-// send passes on a line. If the line comes too soon, it waits for that, or for the end of the tool.
-// It reports whether further lines may follow.
+// send passes on a line. If the line comes too soon, send waits until it is due, or until the
+// tool ends. It reports whether further lines may follow.
 func (h *host) send(l line) bool {
 	for {
 		err := h.Config.Progress(h.ctx, l.text, l.silent)
@@ -334,12 +334,12 @@ func (h *host) send(l line) bool {
 	}
 }
 
-// close ends the host after the tool has ended. If the job goes on later, it passes on the last
-// line, unless that comes too soon. Otherwise the result makes up for the line.
-func (h *host) close(goesOn bool) {
+// close ends the host after the tool has ended. If the tool suspended its job, close passes on
+// the last line, unless that comes too soon. Otherwise the result replaces the line.
+func (h *host) close(suspended bool) {
 	close(h.stop)
 	<-h.done
-	if !goesOn {
+	if !suspended {
 		return
 	}
 	select {

@@ -81,7 +81,7 @@ func TestAfterCall(t *testing.T) {
 	}
 }
 
-// TestDeliveredInTime has calls that accept the result: no policy matters.
+// TestDeliveredInTime tests calls that accept the result. Then no policy matters.
 func TestDeliveredInTime(t *testing.T) {
 	for _, after := range policies {
 		inWorld(t, func(t *testing.T, w *world) {
@@ -227,7 +227,7 @@ func TestEarlier(t *testing.T) {
 	})
 }
 
-// TestEarlierWithAnother has a parked result and one of the call in a batch.
+// TestEarlierWithAnother tests a batch with a parked result and a result of the call itself.
 func TestEarlierWithAnother(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone, delivered)
@@ -244,8 +244,8 @@ func TestEarlierWithAnother(t *testing.T) {
 	})
 }
 
-// TestRedrivenEarlier has a failure that was delivered in the next call, and whose job is redriven long
-// after. An event is sent, as of every such failure.
+// TestRedrivenEarlier redrives a job long after its failure was delivered in the next call. An
+// event is sent, as for every such failure.
 func TestRedrivenEarlier(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone, delivered)

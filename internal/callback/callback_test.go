@@ -306,7 +306,8 @@ func TestStepFails(t *testing.T) {
 	}
 }
 
-// TestEventFailsForGood has an outcome that ends in the dead-letter queue, because no event can be sent.
+// TestEventFailsForGood tests that an outcome moves to the dead-letter queue if no
+// event can be sent.
 func TestEventFailsForGood(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone)
@@ -331,7 +332,7 @@ func TestNoRecord(t *testing.T) {
 	})
 }
 
-// TestCopies has copies of an outcome. Vapi takes five seconds for an answer.
+// TestCopies sends copies of an outcome. Vapi takes five seconds for an answer.
 func TestCopies(t *testing.T) {
 	busy := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: time.Minute}
 	tests := map[string]struct {
@@ -373,7 +374,7 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// TestFunctionDied has an outcome that was claimed and not settled.
+// TestFunctionDied tests an outcome that was claimed and not settled.
 func TestFunctionDied(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		o := w.outcome(policy.AfterCallEvent)
@@ -410,7 +411,7 @@ func TestPoison(t *testing.T) {
 	})
 }
 
-// TestSideBySide has a batch of ten slow calls.
+// TestSideBySide delivers a batch to ten slow calls.
 func TestSideBySide(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = func(int) vapiclient.Receipt { time.Sleep(8 * time.Second); return delivered }

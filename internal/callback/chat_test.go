@@ -100,7 +100,8 @@ func TestChatIsNotConfigured(t *testing.T) {
 	})
 }
 
-// TestChatIsGone has a chat that is over: its customer cannot be called, and no result is parked.
+// TestChatIsGone tests a chat that is over: its customer cannot be called, and no result is
+// parked.
 func TestChatIsGone(t *testing.T) {
 	for _, after := range []policy.AfterCall{
 		policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
@@ -121,8 +122,8 @@ func TestChatIsGone(t *testing.T) {
 	}
 }
 
-// TestSeveralInAChat has two outcomes of a chat in a batch: each of them is posted, since they are not
-// those of a call.
+// TestSeveralInAChat tests two outcomes of one chat in a batch. Each of them is posted,
+// because only the outcomes of a call are coalesced.
 func TestSeveralInAChat(t *testing.T) {
 	var mu sync.Mutex
 	var posted []string

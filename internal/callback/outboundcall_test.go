@@ -91,7 +91,7 @@ func TestCallBack(t *testing.T) {
 	}
 }
 
-// TestNoCallBack has results without an outbound call.
+// TestNoCallBack tests results that cause no outbound call.
 func TestNoCallBack(t *testing.T) {
 	tests := map[string]struct {
 		off    bool
@@ -200,7 +200,7 @@ func TestCallBackFails(t *testing.T) {
 	}
 }
 
-// TestFunctionDiedCallingBack has a function that dies when the call was made.
+// TestFunctionDiedCallingBack makes the function die after the call was made.
 func TestFunctionDiedCallingBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer, w.answerCall = answers(gone), func(int) vapiclient.CallReceipt { panic("a bug") }
@@ -213,7 +213,7 @@ func TestFunctionDiedCallingBack(t *testing.T) {
 	})
 }
 
-// TestCallBackIsNotMarked has a call that was made, and cannot be marked.
+// TestCallBackIsNotMarked tests a call that was made, and cannot be marked.
 func TestCallBackIsNotMarked(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = answers(gone)
@@ -229,7 +229,7 @@ func TestCallBackIsNotMarked(t *testing.T) {
 	})
 }
 
-// TestCopyDuringCallBack has a copy that waits for the call, however long Vapi takes.
+// TestCopyDuringCallBack tests that a copy waits for the call, even if Vapi is slow.
 func TestCopyDuringCallBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.answer = func(int) vapiclient.Receipt { time.Sleep(10 * time.Second); return gone }

@@ -67,7 +67,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestProgressIsDropped has lines that are not worth a post.
+// TestProgressIsDropped tests lines that are not worth a post.
 func TestProgressIsDropped(t *testing.T) {
 	const noRecord, tableDown = "no record", "the table is down"
 	tests := map[string]func(w *world, o *job.Outcome, done func() job.Outcome){
@@ -138,7 +138,7 @@ func TestHoldMessage(t *testing.T) {
 	})
 }
 
-// TestProgressIsNotRepeated has lines that the call does not accept.
+// TestProgressIsNotRepeated tests lines that the call does not accept.
 func TestProgressIsNotRepeated(t *testing.T) {
 	for name, receipt := range map[string]vapiclient.Receipt{
 		"try again":     failing,
@@ -164,7 +164,7 @@ func TestProgressIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestResultWaitsForProgress has a result that comes while a progress line is posted.
+// TestResultWaitsForProgress tests a result that arrives while a progress line is posted.
 func TestResultWaitsForProgress(t *testing.T) {
 	for name, took := range map[string]time.Duration{"quick": time.Second / 2, "slow": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestResultWaitsForProgress(t *testing.T) {
 	}
 }
 
-// TestNextLineWaitsForProgress has a line that comes while another one is posted.
+// TestNextLineWaitsForProgress tests a line that arrives while another one is posted.
 func TestNextLineWaitsForProgress(t *testing.T) {
 	inRunningWorld(t, func(t *testing.T, w *world, _ func() job.Outcome) {
 		w.answer = func(int) vapiclient.Receipt { time.Sleep(8 * time.Second); return delivered }
@@ -204,8 +204,8 @@ func TestNextLineWaitsForProgress(t *testing.T) {
 	})
 }
 
-// TestProgressDied has a progress line whose end was not recorded. The result waits for its lease, and
-// no longer.
+// TestProgressDied tests a progress line whose end was not recorded. The result waits for the end
+// of its lease, and no longer.
 func TestProgressDied(t *testing.T) {
 	for name, tt := range map[string]struct {
 		post   func(w *world)
@@ -260,8 +260,8 @@ func TestProgressIsClaimedAtTheSecondTry(t *testing.T) {
 	})
 }
 
-// TestWithItsOwnProgress has a line and the result in one batch. Either comes first, but the line is
-// not posted after the result.
+// TestWithItsOwnProgress delivers a line and the result in one batch. Either may arrive first, but
+// the line is not posted after the result.
 func TestWithItsOwnProgress(t *testing.T) {
 	inRunningWorld(t, func(t *testing.T, w *world, done func() job.Outcome) {
 		w.send(w.added("half"))
@@ -275,8 +275,8 @@ func TestWithItsOwnProgress(t *testing.T) {
 	})
 }
 
-// TestNoRoundWithProgress has a silent line and the result of another job in one batch. The result does
-// not wait for the line.
+// TestNoRoundWithProgress delivers a silent line and the result of another job in one batch. The
+// result does not wait for the line.
 func TestNoRoundWithProgress(t *testing.T) {
 	inRunningWorld(t, func(t *testing.T, w *world, _ func() job.Outcome) {
 		o := w.added("half")
@@ -290,7 +290,7 @@ func TestNoRoundWithProgress(t *testing.T) {
 	})
 }
 
-// TestRecordingTheEndHangs has no answer to the record of the call's end: the outcome does not wait for it.
+// TestRecordingTheEndHangs tests that the outcome does not wait if recording the call's end hangs.
 func TestRecordingTheEndHangs(t *testing.T) {
 	inRunningWorld(t, func(t *testing.T, w *world, done func() job.Outcome) {
 		w.before[endCall] = func(ctx context.Context, _ string) error {
@@ -307,7 +307,7 @@ func TestRecordingTheEndHangs(t *testing.T) {
 	})
 }
 
-// TestProgressOfAChat has a line that could not be heard.
+// TestProgressOfAChat tests a line that a chat cannot hear.
 func TestProgressOfAChat(t *testing.T) {
 	inChangedWorld(t, func(cfg *callback.Config) {
 		cfg.ChatClient = chatting(func(vapiclient.NewChat) vapiclient.Receipt {

@@ -28,8 +28,8 @@ func (w *world) sendAll(deliveries ...policy.Delivery) {
 	}
 }
 
-// TestSeveralAtOnce has outcomes of one call in one batch: what is added to the conversation is one
-// post, and nothing waits.
+// TestSeveralAtOnce delivers outcomes of one call in one batch. The texts for the conversation
+// share one post, and nothing waits.
 func TestSeveralAtOnce(t *testing.T) {
 	const respond, silent = policy.DeliveryRespond, policy.DeliverySilent
 	const say, control = policy.DeliverySay, policy.DeliveryControl
@@ -96,7 +96,8 @@ func TestCallsAreNotMixed(t *testing.T) {
 	})
 }
 
-// TestWaitForOthers has three outcomes of one call in a batch, and something is wrong with the second.
+// TestWaitForOthers delivers three outcomes of one call in a batch, and something is wrong with the
+// second.
 func TestWaitForOthers(t *testing.T) {
 	const second = "call-1/t2"
 	// The n-th claim of the second outcome does this.
@@ -198,7 +199,7 @@ func TestWaitForOthers(t *testing.T) {
 	}
 }
 
-// TestCopyInTheSameBatch has a batch with an outcome, its copy and another one.
+// TestCopyInTheSameBatch delivers a batch with an outcome, its copy and another one.
 func TestCopyInTheSameBatch(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond)
@@ -291,8 +292,8 @@ func TestSharedPostFails(t *testing.T) {
 	})
 }
 
-// TestSeveralInAMessage has outcomes of a call in one message. Each of them is delivered once, although
-// the message returns for one of them.
+// TestSeveralInAMessage delivers several outcomes of a call in one message. Each of them is
+// delivered once, although the message is received again for one of them.
 func TestSeveralInAMessage(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		o := w.finished(w.job("t1"), respond("A"))

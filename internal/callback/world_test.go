@@ -230,7 +230,7 @@ func stepErr(ctx context.Context, w *world, name, id string, take func() error) 
 	return err
 }
 
-// around is what is around the function.
+// around implements the surroundings of the function.
 type around struct{ *world }
 
 func (w around) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
@@ -479,8 +479,8 @@ func (w *world) wantLeft(left int, whys ...job.Reason) {
 	}
 }
 
-// want checks how far the outcome of t1 is. posts is -1 for any number. why is empty if no event was
-// sent.
+// want checks the state of the outcome of t1. posts is -1 for any number. why is empty if no event
+// was sent.
 func (w *world) want(posts int, state job.State, why job.Reason, left int) {
 	w.t.Helper()
 	if posts >= 0 && len(w.posts) != posts {

@@ -14,8 +14,8 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 )
 
-// TestSlotOfADeadFunction has a job whose function died. Its slot is free when its lease has run
-// out, although it never left.
+// TestSlotOfADeadFunction tests that the slot of a job whose function died is free when its
+// lease expires.
 func TestSlotOfADeadFunction(t *testing.T) {
 	def := does(tool{Timeout: time.Minute}, returns(asynctool.Text("Done."), nil))
 	inWorld(t, def, func(t *testing.T, w *world) {
@@ -196,7 +196,7 @@ func TestReplaceWithinLimits(t *testing.T) {
 	})
 }
 
-// TestRepeatOfNothing has arguments that ask no question.
+// TestRepeatOfNothing tests arguments that ask no question.
 func TestRepeatOfNothing(t *testing.T) {
 	def := does(tool{Repeat: asynctool.Join}, returns(asynctool.Text("Done."), nil))
 	inWorld(t, def, func(t *testing.T, w *world) {
@@ -210,7 +210,7 @@ func TestRepeatOfNothing(t *testing.T) {
 	})
 }
 
-// TestMayItStart has the table fail while a job is admitted. That costs no attempt.
+// TestMayItStart makes the table fail while a job is admitted. That costs no attempt.
 func TestMayItStart(t *testing.T) {
 	for _, step := range []string{"ask", "replace", "load", "live", "admit"} {
 		t.Run(step, func(t *testing.T) {

@@ -164,7 +164,7 @@ func (w *world) finished(exhausted bool) job.Job {
 	return j
 }
 
-// TestCrashBeforeSending has a stored outcome that was never sent.
+// TestCrashBeforeSending tests that a stored outcome is sent if the function died before.
 func TestCrashBeforeSending(t *testing.T) {
 	for left, exhausted := range []bool{false, true} {
 		inWorld(t, does(tool{}, notRun(t)), func(t *testing.T, w *world) {
@@ -175,8 +175,8 @@ func TestCrashBeforeSending(t *testing.T) {
 	}
 }
 
-// TestOutcomeReceived has an outcome that the callback function has claimed. It is on the results
-// queue, whatever happens there.
+// TestOutcomeReceived tests that no copy is sent of an outcome that the callback function has
+// claimed. The outcome is certainly on the results queue.
 func TestOutcomeReceived(t *testing.T) {
 	for dead, exhausted := range []bool{false, true} {
 		inWorld(t, does(tool{}, notRun(t)), func(t *testing.T, w *world) {

@@ -12,8 +12,8 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// TestDeath lets the function die at each of its steps, before the step and after it. Every accepted
-// job has its result delivered once.
+// TestDeath makes the function die at each of its steps, before the step and
+// after it. The result of every accepted job is delivered once.
 func TestDeath(t *testing.T) {
 	long := func(attempts int) asynctool.Definition {
 		tool := tool{Attempts: attempts, Deadline: 10 * days, FailureText: "Sorry."}
@@ -52,7 +52,7 @@ func TestDeath(t *testing.T) {
 		time.AfterFunc(days, func() { w.send(w.job("t2", "tool")) })
 		one(w)
 	}
-	// next has the result of t1 parked, and then calls.
+	// next parks the result of t1, and then begins the next call.
 	next := func(calls ...func(w *world)) func(w *world) {
 		return func(w *world) {
 			w.park("t1")

@@ -84,7 +84,7 @@ func TestBatchTogether(t *testing.T) {
 	})
 }
 
-// TestBatchLargerThanARequest has more outcomes at once than a request takes.
+// TestBatchLargerThanARequest sends more outcomes at once than one request takes.
 func TestBatchLargerThanARequest(t *testing.T) {
 	inWorld(t, does(tool{}, returns(asynctool.Text("Done."), nil)), func(t *testing.T, w *world) {
 		w.out.takes = 20 * time.Millisecond
@@ -104,8 +104,8 @@ func TestBatchLargerThanARequest(t *testing.T) {
 	})
 }
 
-// TestReadyTogether has jobs of one call that came together be ready at different times. Those that
-// are ready in the same moment share a message.
+// TestReadyTogether finishes jobs of one call at different times. Outcomes that are ready at the
+// same moment share a message.
 func TestReadyTogether(t *testing.T) {
 	at := map[string]time.Duration{
 		"t1": time.Second, "t2": time.Second + 200*time.Millisecond, "t3": 10 * time.Second,

@@ -87,8 +87,8 @@ func TestArrival(t *testing.T) {
 	})
 }
 
-// TestArrivalOfNobody has calls in which nothing is delivered.
-func TestArrivalOfNobody(t *testing.T) {
+// TestArrivalWithoutDelivery tests calls in which nothing is delivered.
+func TestArrivalWithoutDelivery(t *testing.T) {
 	for name, change := range map[string]func(*job.Arrival){
 		"another customer":      func(a *job.Arrival) { a.Call.CustomerNumber = "+4915100000002" },
 		"another organisation":  func(a *job.Arrival) { a.Call.OrgID = "org-2" },
@@ -117,7 +117,7 @@ func TestArrivalOfNobody(t *testing.T) {
 	}
 }
 
-// TestArrivalByToolCall has a next call that is known by its tool call only.
+// TestArrivalByToolCall tests that a tool call is enough to discover the next call.
 func TestArrivalByToolCall(t *testing.T) {
 	inWorld(t, parks(), func(t *testing.T, w *world) {
 		w.park("t1")
@@ -159,7 +159,7 @@ func TestArrivalInACallThatIsGone(t *testing.T) {
 	})
 }
 
-// TestNotParkedYet has the next call come while the result is about to be parked.
+// TestNotParkedYet begins the next call while the result is about to be parked.
 func TestNotParkedYet(t *testing.T) {
 	for name, takes := range map[string]time.Duration{"for a while": 20 * time.Second, "for the whole call": time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestNotParkedYet(t *testing.T) {
 	}
 }
 
-// TestArrivalFails has each step fail for a while.
+// TestArrivalFails makes each step fail for a while.
 func TestArrivalFails(t *testing.T) {
 	for _, step := range []string{"parked", "load", "unpark", "send outcome", "remove"} {
 		for _, times := range []int{1, 12} { // fewer and more than the receives that look for parked results
@@ -224,8 +224,8 @@ func TestArrivalFails(t *testing.T) {
 	}
 }
 
-// TestArrivalRedriven has the results queue be down for so long that the arrival goes to the
-// dead-letter queue, with a result that was unparked for its call.
+// TestArrivalRedriven makes the results queue fail for so long that the arrival moves to the
+// dead-letter queue, after a result was unparked for its call.
 func TestArrivalRedriven(t *testing.T) {
 	for name, late := range map[string]bool{"in its call": false, "after its call": true} {
 		t.Run(name, func(t *testing.T) {

@@ -178,8 +178,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestLinesOnTheirWay has so slow a queue that a line still waits for the one before when the tool
-// is suspended. The line is sent before that.
+// TestLinesOnTheirWay uses a queue that is so slow that a line still waits for the one
+// before when the tool suspends its job. The line is sent first.
 func TestLinesOnTheirWay(t *testing.T) {
 	const runs = 10
 	var want []string
@@ -214,7 +214,7 @@ func TestLinesOnTheirWay(t *testing.T) {
 	})
 }
 
-// TestManyLines has a tool that sends thousands of lines, from many goroutines.
+// TestManyLines runs a tool that sends thousands of lines, from many goroutines.
 func TestManyLines(t *testing.T) {
 	def := does(tool{}, func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 		sent := make(chan struct{})

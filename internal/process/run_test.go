@@ -365,7 +365,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestFunctionDeadline leaves the function less time than the tool may take.
+// TestFunctionDeadline limits the function to less time than the tool may take.
 func TestFunctionDeadline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		life   time.Duration

@@ -213,7 +213,7 @@ func TestWokenTooLate(t *testing.T) {
 	}
 }
 
-// TestWakeUpNotScheduled has the steps fail at first that suspend a job and wake it up.
+// TestWakeUpNotScheduled makes the steps that suspend a job and wake it up fail at first.
 func TestWakeUpNotScheduled(t *testing.T) {
 	for name, tt := range map[string]struct {
 		pause time.Duration
@@ -376,7 +376,7 @@ func TestWakeUpOfAnUnknownJob(t *testing.T) {
 	})
 }
 
-// TestWait has a job wait for an external system.
+// TestWait tests a job that waits for an external system.
 func TestWait(t *testing.T) {
 	sorry := fails("Sorry.")
 	tests := map[string]struct {

@@ -170,7 +170,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// deploy replaces the function by a new one. The two share only what is around them.
+// deploy replaces the function by a new one. The two share only their surroundings.
 func (w *world) deploy() {
 	w.t.Helper()
 	around := around{w}
@@ -403,8 +403,8 @@ func (w *world) failingTimes(step string, n int) {
 	}
 }
 
-// around is what is around the function, except the queues. A change of a record is a step with the
-// name of its rule.
+// around implements the surroundings of the function, except the queues. A change of a record is a
+// step with the name of its rule.
 type around struct{ *world }
 
 func (w around) Claim(ctx context.Context, first job.Record) (job.Record, error) {
@@ -565,8 +565,8 @@ func (o *results) results() []job.Result {
 // delivery is a text that reached a call.
 type delivery struct{ Call, Job, Text string }
 
-// deliver delivers what is sent, as the callback function does. Calls that are gone take nothing:
-// results are parked if their tools want that.
+// deliver delivers what is sent, as the callback function does. Calls that are gone accept nothing.
+// Results are then parked if their tools ask for it.
 func (w *world) deliver(gone ...string) {
 	w.out.mu.Lock()
 	defer w.out.mu.Unlock()

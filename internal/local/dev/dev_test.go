@@ -22,7 +22,7 @@ import (
 	"github.com/ringback/ringback/tools"
 )
 
-// screen is what the run has shown so far.
+// screen contains what the run has shown so far.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -223,7 +223,7 @@ func later(d time.Duration) func() ([]asynctool.Definition, error) {
 	})
 }
 
-// TestSpeed lets two days pass within a second.
+// TestSpeed makes two days pass within a second.
 func TestSpeed(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour), Speed: 48 * 3600})
 	l.post(t, sample(t, "spending-report"), nil)

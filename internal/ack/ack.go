@@ -1,4 +1,4 @@
-// Package ack is the front of Ringback: it verifies a webhook, queues a job for each of its tool
+// Package ack handles Vapi's webhooks: it verifies a webhook, queues a job for each of its tool
 // calls, and answers Vapi. It is the only part that a caller waits for, so it knows no table and no
 // tool. It answers the tool task_status itself.
 package ack
@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// DefaultText is what the model sees as the result of a tool that is not async at Vapi, until
-	// the real result arrives.
+	// DefaultText is the placeholder. For a tool that is not async at Vapi, the model sees it as
+	// the result until the real one arrives.
 	DefaultText = "Started. This is not the result: the result follows as a system message when it is ready. " +
 		"Do not guess it, and do not call the tool again for it."
 

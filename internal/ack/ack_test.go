@@ -48,7 +48,7 @@ const (
 	host       = "abc.execute-api.eu-central-1.amazonaws.com"
 )
 
-// source is a stored credential: value as it was read some minutes ago, fresh as it is now.
+// source is a stored credential: value was read some minutes ago, and fresh is stored now.
 type source struct {
 	value, fresh string
 	err          error

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// Each handles the n parts of one message concurrently, like [Handle] the messages of
-// an event. It returns the earliest retry, or nil if no part needs one.
+// Each handles the n parts of one message concurrently, as [Handle] handles the
+// messages of an event. It returns the earliest retry, or nil if no part needs one.
 func Each(
 	ctx context.Context, log *slog.Logger, message events.SQSMessage, n int,
 	handle func(ctx context.Context, part int) *Retry,

@@ -130,7 +130,7 @@ func TestEach(t *testing.T) {
 			}
 		})
 	}
-	// A part that panics is retried, and the others go on.
+	// A part that panics is retried, and the others continue.
 	var mu sync.Mutex
 	done := 0
 	got := batch.Each(t.Context(), log, events.SQSMessage{}, 3, func(_ context.Context, part int) *batch.Retry {

@@ -87,7 +87,7 @@ type Events interface {
 	SendUndelivered(ctx context.Context, u job.Undelivered) error
 }
 
-// Config is what a handler needs. All of it is required except ChatClient and what follows.
+// Config configures a [Handler]. ChatClient and the fields after it are optional.
 type Config struct {
 	Table         Table
 	ControlClient ControlClient
@@ -243,7 +243,7 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	}
 }
 
-// notClaimed follows if the delivery could not be claimed.
+// notClaimed handles a delivery that could not be claimed.
 func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 	var busy *job.BusyError
 	switch {

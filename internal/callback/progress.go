@@ -13,7 +13,7 @@ import (
 // maxProgressClaims is how often a message tries to claim its progress line at most.
 const maxProgressClaims = 3
 
-// deliverProgress posts a progress line once at most: a line that comes late is worse than none.
+// deliverProgress posts a progress line at most once: a late line is worse than none.
 func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 	o := d.outcome
 	if o.Call.ControlURL == "" || d.cfg.Now().After(o.Deadline) {

@@ -145,7 +145,7 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 		return "", p, httpjson.ErrMethod
 	}
 	ctx := r.Context()
-	// The token comes first, so that an attacker costs nothing and learns nothing.
+	// Verify the token first, so that an attacker costs nothing and learns nothing.
 	if jobID, err = h.cfg.Keys.Verify(ctx, r.PathValue("token"), h.cfg.Now()); err != nil {
 		return "", p, err
 	}
@@ -188,7 +188,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
 		return err
 	}
-	// Not earlier: until the outcome is sent, the wake-up is what saves it.
+	// Not earlier: until the outcome is sent, only the wake-up can recover it.
 	h.cancel(ctx, record)
 	return nil
 }

@@ -73,8 +73,8 @@ func (e Callback) Check() error {
 	return nil
 }
 
-// AWS is the part of each function's environment that says how to reach AWS. The names are those of
-// the AWS SDKs. Lambda sets all but the endpoints.
+// AWS is the part of each function's environment that configures access to AWS. The AWS SDKs use
+// the same names. Lambda sets all but the endpoints.
 type AWS struct {
 	Region          string `env:"AWS_REGION"`
 	DefaultRegion   string `env:"AWS_DEFAULT_REGION"` // used if AWS_REGION is empty
@@ -160,9 +160,9 @@ func VariableName(environment any, field string) string {
 	return name
 }
 
-// Variables returns the variables of an environment. It leaves out fields with zero values. With
-// declareLocal, it declares as empty those that a local runner sets, since the SAM CLI sets only
-// declared variables.
+// Variables returns the variables of an environment. It omits fields with zero values. With
+// declareLocal, it also declares the variables that a local runner sets, with empty values,
+// because the SAM CLI sets only declared variables.
 func Variables(environment any, declareLocal bool) map[string]string {
 	variables := make(map[string]string)
 	fields(reflect.ValueOf(environment), func(name string, local bool, value reflect.Value) {

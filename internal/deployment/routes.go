@@ -3,9 +3,10 @@ package deployment
 import "net/http"
 
 const (
-	// WebhookPath is where Vapi posts its webhooks.
+	// WebhookPath is the path to which Vapi posts its webhooks.
 	WebhookPath = "/vapi"
-	// CompletionPath, followed by a job's token, is where an external system posts the job's result.
+	// CompletionPath, followed by a job's token, is the path to which an external system posts the
+	// job's result.
 	CompletionPath = "/results/"
 
 	// WebhookRoute and CompletionRoute are the routes of the HTTP API.

@@ -8,8 +8,9 @@ const (
 	ResultsQueueURLOutput = "ResultsQueueUrl"
 )
 
-// Log messages that the stack's metric filters, alarms and dashboard look for.
-// Their attributes, which the dashboard shows, stand where they are logged.
+// Log messages that the stack's metric filters, alarms and dashboard look
+// for. The code that logs them names their attributes, which the dashboard
+// shows.
 const (
 	OutcomeDelivered   = "outcome delivered"   // callback
 	OutcomeUndelivered = "outcome undelivered" // callback

@@ -242,7 +242,7 @@ func (c *cursor) array(item func() error) error {
 	}
 }
 
-// open enters an object or array. It leaves an empty one at once.
+// open enters an object or array. If it is empty, open also passes its end.
 func (c *cursor) open(closing byte) (empty bool, err error) {
 	if c.depth++; c.depth > MaxDepth {
 		return false, c.fail(fmt.Sprintf("at most %d levels of nesting", MaxDepth))

@@ -10,10 +10,10 @@ const (
 	DeliveryRespond Delivery = "respond" // added to the conversation; the assistant responds
 	DeliverySilent  Delivery = "silent"  // added to the conversation; the assistant stays silent
 	DeliverySay     Delivery = "say"     // spoken word for word
-	DeliveryControl Delivery = "control" // a control message, posted as it is; tools ask for it by an action
+	DeliveryControl Delivery = "control" // a control message, posted unchanged; tools ask for it by an action
 )
 
-// AfterCall is what happens to a result whose call has ended.
+// AfterCall decides what happens to a result whose call has ended.
 type AfterCall string
 
 const (

@@ -17,8 +17,8 @@ const (
 	spareReceives = 16
 )
 
-// Limits are how long the functions behind the queues may run, and how the queues
-// treat their messages. All of it follows from the tools' own timeouts and attempts.
+// Limits bound how long the functions behind the queues may run, and how the queues
+// treat their messages. They follow from the tools' own timeouts and attempts.
 type Limits struct {
 	ProcessTimeout   time.Duration // of the process function
 	JobsVisibility   time.Duration // of the jobs queue
@@ -26,7 +26,7 @@ type Limits struct {
 	CallbackTimeout  time.Duration // of the callback function
 	ResultVisibility time.Duration // of the results queue
 	// ResultMaxReceives exceeds the callback function's own limit. It can therefore
-	// send an undelivered event before the queue gives up the message.
+	// send an undelivered event before the message moves to the dead-letter queue.
 	ResultMaxReceives int
 }
 

@@ -11,7 +11,8 @@ import (
 // same wake-up has the same name, so that scheduling it twice makes one schedule. The
 // name passes [CheckScheduleName] for any job id.
 func ScheduleName(jobID string, wakeUp int) string {
-	// The number comes first and ends at the space, so that no two pairs are alike.
+	// The number is first and ends at the space, so that different pairs have different
+	// texts.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", wakeUp, jobID))
 	return hex.EncodeToString(sum[:])
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Source is where a secret is stored.
+// Source reads a stored secret.
 type Source interface {
 	Get(ctx context.Context) (string, error)     // may be some minutes old
 	Refresh(ctx context.Context) (string, error) // as new as possible

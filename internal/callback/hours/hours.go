@@ -18,7 +18,7 @@ type Hours struct {
 // hours span midnight. "00:00-24:00" is the whole day.
 func Parse(text, zone string) (Hours, error) {
 	location, err := time.LoadLocation(zone)
-	if err != nil || zone == "Local" { // the zone of the server is not that of the customers
+	if err != nil || zone == "Local" { // the server's zone is not the customers'
 		return Hours{}, fmt.Errorf("there is no time zone %q; use one like Europe/Berlin", zone)
 	}
 	// Check for digits first, because Sscanf also accepts signs and spaces.

@@ -71,7 +71,7 @@ func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
 // endedByOthers handles a job that was ended while its tool ran: by an external system, by an
 // operator, or because a later tool call replaced it.
 func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
-	e.log.InfoContext(ctx, "job was ended by others; dropping the result of this execution",
+	e.log.InfoContext(ctx, "job has already ended; dropping the result of this execution",
 		"state", record.State, "reason", record.Reason)
 	e.record = record
 	retry := e.send(ctx)

@@ -68,7 +68,7 @@ func (e *execution) suspend(ctx context.Context, s toolrun.Suspension) *batch.Re
 func (e *execution) stillSuspended(ctx context.Context, until time.Time) *batch.Retry {
 	switch {
 	case e.wakeUp == e.record.WakeUp:
-		e.log.InfoContext(ctx, "wake-up came early", "until", until)
+		e.log.InfoContext(ctx, "wake-up is early", "until", until)
 		return e.retryAt(until)
 	case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Updated):
 		// This message suspended the job, and the function died before it had scheduled the

@@ -48,7 +48,7 @@ type world struct {
 	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by what and the call
 }
 
-// request is what notify_when_ready posts.
+// request is the body that notify_when_ready posts.
 type request struct {
 	Subject        string `json:"subject"`
 	CompletionURL  string `json:"completion_url"`

@@ -43,7 +43,7 @@ const (
 	token  = "not-a-secret-but-long-enough-to-be-one"
 )
 
-// deployment is what is under test.
+// deployment is the deployment under test.
 type deployment struct {
 	*emulator
 	*world

@@ -168,9 +168,9 @@ func (d *deployment) trust(ctx context.Context, role string) ([]byte, error) {
 	return []byte(document), err
 }
 
-// permissions checks the permissions that no call shows: that a function may not do what it does not
-// need, and what the emulator does not check. Its services do not check the role of a schedule, and take
-// each schedule for one of the group "default".
+// permissions checks the permissions that no call shows: that a function must not do what it does
+// not need, and what the emulator does not check. Its services do not check the role of a schedule,
+// and take each schedule for one of the group "default".
 func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 	group := d.one("AWS::Scheduler::ScheduleGroup")
 	schedule := func(group string) string {

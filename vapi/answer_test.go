@@ -90,7 +90,7 @@ func TestAnswerProperty(t *testing.T) {
 	})
 }
 
-// asUTF8 returns s as it is after encoding to JSON and decoding.
+// asUTF8 returns s after encoding to JSON and decoding.
 func asUTF8(s string) string { return string([]rune(s)) }
 
 // visible returns s without separators.

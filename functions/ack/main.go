@@ -83,8 +83,8 @@ func build() (function.HTTP, error) {
 	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
 }
 
-// warm does at the function's start what the first caller would otherwise wait for. What fails here is
-// tried again when it is needed.
+// warm does at the function's start what the first caller would otherwise wait for. A step that
+// fails here is repeated when it is needed.
 func warm(aws *function.AWS, webhooks *ack.Handler, queueURL string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()

@@ -1096,7 +1096,7 @@ func TestFunctionsAreBuilt(t *testing.T) {
 			if f.Machine != want {
 				t.Errorf("%s is for %v, not %v", path, f.Machine, want)
 			}
-			// Lambda's image may not have the build machine's C library.
+			// Lambda's image may lack the build machine's C library.
 			if libraries, err := f.ImportedLibraries(); err == nil && len(libraries) > 0 {
 				t.Errorf("%s needs %v", path, libraries)
 			}

@@ -42,7 +42,7 @@ The exit code is 0 on success, 1 on failure and 80 if the command line is wrong.
 everything else to the standard error. Colours appear only on a terminal, unless NO_COLOR is set.`
 }
 
-// streams are where a command writes: results to Out, everything else to Err.
+// streams are the outputs of a command: results go to Out, everything else to Err.
 type streams struct{ Out, Err io.Writer }
 
 // Run runs a command line and returns its exit code: 0 on success, 1 on failure, 80

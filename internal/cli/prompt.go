@@ -30,8 +30,8 @@ func (promptCommand) Run(s *streams) error {
 	return writePrompt(s.Out, set)
 }
 
-// writePrompt writes what an assistant must know about its tools. The markers of a
-// result are those of spoken.DefaultText.
+// writePrompt writes what an assistant must know about its tools.
+// spoken.DefaultText has the same markers around a result.
 func writePrompt(out io.Writer, set *asynctool.Set) error {
 	if len(set.Entries()) == 0 {
 		return errors.New("there are no tools; add one to the list in tools/tools.go")

@@ -64,7 +64,7 @@ func (c *sendCommand) Run(s *streams) error {
 	return c.wait(ctx, s, body)
 }
 
-// wait posts the webhook as that of a simulated call.
+// wait posts the webhook as part of a simulated call, and waits for the results.
 func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	if u, err := url.Parse(c.URL); err != nil || !loopback(u.Hostname()) {
 		return errors.New("--wait requires a deployment on this machine, " +

@@ -228,8 +228,8 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 // checkRace distinguishes a lost race from a lost answer, after a write whose condition
 // failed. The SDK's client repeats a write that got no answer. If the first one took
 // effect, the repeat fails its condition, and the item is the one that the client wrote
-// itself. Taking that for a change by others would leave the job with an owner that
-// does not know of its lease. The records look the same: two owners that claim a job at
+// itself. If that counted as a change by others, the job would have an owner that does
+// not know about its lease. The records look the same: two owners that claim a job at
 // the same time may write equal ones.
 func (s records[R]) checkRace(ctx context.Context, id, save string) error {
 	item, err := s.get(ctx, id)

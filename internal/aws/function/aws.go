@@ -1,9 +1,9 @@
 // Package function is what the Lambda functions share: their start, the AWS configuration from their
 // environment, and an adapter from an HTTP API's events to net/http.
 //
-// The configuration needs only the few variables that Lambda sets. It does without the SDK's own
-// loader, which looks for files, profiles and metadata services that a function does not have, while
-// a caller waits.
+// The configuration needs only the few variables that Lambda sets. It does not use the SDK's own
+// loader, which looks for files, profiles and metadata services that a function does not have,
+// while a caller waits.
 package function
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/ringback/ringback/internal/deployment"
 )
 
-// requestTimeout bounds one attempt of a request. AWS answers what the functions ask within
+// requestTimeout bounds one attempt of a request. AWS answers the functions' requests within
 // milliseconds, so it is better to repeat a request that hangs.
 const requestTimeout = 5 * time.Second
 
@@ -53,7 +53,7 @@ func Load() (*AWS, error) {
 		HTTPClient: awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
 			// The jobs of a batch call the same few hosts concurrently.
 			t.MaxIdleConnsPerHost = 32
-			// Frozen, since a client could otherwise make a copy with connections of its own.
+			// Frozen, because a client could otherwise make a copy with its own connections.
 		}).Freeze(),
 	}}, nil
 }

@@ -21,8 +21,8 @@ import (
 // misses a request that API Gateway accepted. If the route has no path, such as $default, the request
 // has its own path, cleaned.
 //
-// RequestURI is the path and query as API Gateway received them. The body is the one that was sent:
-// it is not in base64.
+// RequestURI is the path and query as API Gateway received them. The body is the one that the
+// client sent: base64 is decoded.
 type HTTP struct{ http.Handler }
 
 // Handle serves one request. It never returns an error.

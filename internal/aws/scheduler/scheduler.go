@@ -24,8 +24,7 @@ type Client interface {
 	) (*scheduler.DeleteScheduleOutput, error)
 }
 
-// Config says where the schedules are kept and what they do. Only Now is optional. The
-// ARNs are not needed to delete schedules.
+// Config configures a [Scheduler]. Only Now is optional. Cancel needs no ARNs.
 type Config struct {
 	Client Client
 
@@ -64,10 +63,10 @@ func New(cfg Config) (*Scheduler, error) {
 }
 
 const (
-	// soonest is how far ahead a schedule is at least. It is not documented what
+	// soonest is the minimum time until a schedule is due. AWS does not document what
 	// happens to a schedule whose time has passed; some users report that it is
-	// refused. A minute leaves room for the request, its repeats, and clocks that
-	// differ. It delays nothing, as schedules are only precise to a minute.
+	// refused. A minute is enough for the request, its repeats, and clocks that
+	// differ. It delays nothing, because schedules are only precise to a minute.
 	soonest = time.Minute
 
 	// maxAge and maxRetries are the maximums for how long and how often EventBridge
@@ -78,12 +77,12 @@ const (
 
 // At schedules a message with this body for a time. The message arrives up to about a
 // minute later: schedules have a precision of 60 seconds (EventBridge Scheduler user
-// guide, "Schedule types"). A time that has passed, or comes within a minute, means a
+// guide, "Schedule types"). A time in the past, or less than a minute ahead, means a
 // minute from now.
 //
-// If a schedule with this name exists, At leaves it as it is and succeeds. A schedule is
-// deleted once its message is sent; then its name can be used again. The message can
-// arrive more than once.
+// If a schedule with this name exists, At does not change it and succeeds. A schedule
+// is deleted once its message is sent; then its name can be used again. The message
+// can arrive more than once.
 func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body string) error {
 	if err := queue.CheckScheduleName(name); err != nil {
 		return err

@@ -97,7 +97,8 @@ func (q *Queue) sendBatch(ctx context.Context, messages []queue.Message, batch [
 	}
 	out, err := q.client.SendMessageBatch(ctx, in)
 	if err != nil {
-		// The client has already repeated the request as often as it is set to.
+		// The client has already repeated the request as often as its configuration
+		// allows.
 		for _, i := range batch {
 			errs[i] = fmt.Errorf("send to %s: %w", q.url, err)
 		}

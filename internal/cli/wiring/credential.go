@@ -14,7 +14,7 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Credential is what Vapi must send with a webhook.
+// Credential is the credential that Vapi must send with a webhook.
 type Credential struct {
 	// ID selects a credential that exists at Vapi. Empty means one that is
 	// created from Plan.

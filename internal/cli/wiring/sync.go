@@ -20,7 +20,7 @@ type Config struct {
 	// Required.
 	URL string
 
-	// Credential is what Vapi sends with the webhooks.
+	// Credential is the credential that Vapi sends with the webhooks.
 	Credential Credential
 
 	// Assistants are the ids of the assistants that receive the tools. Empty

@@ -232,7 +232,7 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		change func(*wiring.Config)
-		path   string // of the tool one; empty means that of every tool
+		path   string // of the tool one; empty means every tool
 		want   []string
 		fields []string
 	}{

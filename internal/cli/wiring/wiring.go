@@ -19,7 +19,7 @@ import (
 )
 
 // webhookTimeout is how many seconds Vapi waits for the webhook's answer. The ack
-// function gives up after 15. Vapi's default is also 20.
+// function's timeout is 15 seconds. Vapi's default is also 20.
 const webhookTimeout = 20
 
 // final are the 4xx that a repeated webhook would only receive again. The others

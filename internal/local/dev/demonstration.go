@@ -21,8 +21,8 @@ const (
 	// look is how often the demonstration looks at its jobs.
 	look = 20 * time.Millisecond
 
-	// patience is how much longer than the simulated shop needs the second act
-	// waits. A real shop may take days.
+	// patience is how long the second act waits beyond the simulated shop's own
+	// delay. A real shop may take days.
 	patience = 10 * time.Second
 )
 

@@ -197,7 +197,7 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
 }
 
-// stub returns a tool in the place of an example tool.
+// stub returns a tool that replaces an example tool.
 func stub(
 	deadline time.Duration, run func(ctx context.Context, call asynctool.Call) (asynctool.Result, error),
 ) func() ([]asynctool.Definition, error) {

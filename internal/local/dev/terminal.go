@@ -27,7 +27,7 @@ type terminal struct {
 	attrs    []slog.Attr
 }
 
-// screen is what the handlers that are derived from one terminal share.
+// screen is the state that all handlers of one terminal share.
 type screen struct {
 	started time.Time
 	live    bool // lines can be overwritten
@@ -142,7 +142,7 @@ func (s *screen) line(who, text string) {
 	fmt.Fprintf(s.out, "%s  %-8s  %s\n", faint(fmt.Sprintf("%7.2fs", time.Since(s.started).Seconds())), who, text)
 }
 
-// say shows a text as it is.
+// say shows a text unchanged.
 func (s *screen) say(format string, a ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

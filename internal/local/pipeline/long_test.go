@@ -42,7 +42,7 @@ type office struct {
 	urls map[string]string // by job id
 }
 
-// approval is a tool that leaves its jobs to the office until their deadline.
+// approval is a tool whose jobs wait for the office until their deadline.
 func (o *office) approval(deadline time.Duration) asynctool.Definition {
 	return changed("approval", func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 		at, err := call.CompletionURL(ctx)

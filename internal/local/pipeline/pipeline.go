@@ -47,9 +47,9 @@ type Config struct {
 	ResultText string         // empty means [spoken.DefaultText]
 	CallLimits job.CallLimits // zero means no limits
 
-	// CompletionURL is where /results/ is served, with a slash at its end. Empty
-	// means that no tool can leave its job to an external system, and that no
-	// results are accepted.
+	// CompletionURL is the URL of /results/, with a slash at its end. Empty means
+	// that no tool can leave its job to an external system, and that no results
+	// are accepted.
 	CompletionURL string
 	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty
 	// means a random key: tokens live as long as the pipeline.

@@ -60,8 +60,8 @@ func (q Queues) Drained(ctx context.Context) error {
 	return q.Results.Drained(ctx)
 }
 
-// Idle waits until nothing can be done now, or ctx ends. What is left waits for a
-// time that has not come, or for an external system.
+// Idle waits until nothing can be done now, or ctx ends. All other messages wait
+// for a time that has not come, or for an external system.
 func (q Queues) Idle(ctx context.Context) error {
 	for {
 		if err := q.Jobs.Idle(ctx); err != nil {

@@ -38,8 +38,8 @@ var bugs = []mutant{
 			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.post("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
-		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows",
-			"e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers follows"},
+		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers handles",
+			"e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers handles"},
 		{"internal/process/finish.go", "rule := job.Finish(", "claimed := e.record\n" +
 			"\te.record.State, e.record.Result, e.record.Exhausted = job.StateDone, &end.result, end.exhausted\n" +
 			"\te.record.LeaseExpiry = time.Time{}\n" +
@@ -121,7 +121,7 @@ var bugs = []mutant{
 			"if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls replaces the later", edits: []edit{
-		{"internal/jobtable/calls.go", "case goesOn && q.At.After(j.ReceivedAt):", "case false:"},
+		{"internal/jobtable/calls.go", "case unfinished && q.At.After(j.ReceivedAt):", "case false:"},
 	}},
 	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {",

@@ -74,7 +74,7 @@ test: test-functions ## Run the tests
 lint: ## Check format and style, look for mistakes and check who imports whom
 	$(GOLANGCI_LINT) run
 	@deps=$$(go list -deps ./functions/ack) || exit 1; \
-	if echo "$$deps" | grep -E '/ringback/(asynctool|tools)$$'; then echo "functions/ack links this, but the front starts without the tools"; exit 1; fi
+	if echo "$$deps" | grep -E '/ringback/(asynctool|tools)$$'; then echo "functions/ack links this, but the ack function starts without the tools"; exit 1; fi
 	go run ./scripts/check-style
 
 .PHONY: fmt
@@ -82,7 +82,7 @@ fmt: ## Format the code
 	gofmt -s -w $$(git ls-files '*.go')
 
 .PHONY: bench
-bench: ## Measure the parser, the ack and the whole way
+bench: ## Measure the parser, the ack and the whole path of a tool call
 	go test -run '^$$' -bench . -benchmem ./vapi ./vapi/vapiauth ./internal/ack ./internal/local/pipeline
 
 # Downloads and compilation take minutes on a busy machine, so they come before the

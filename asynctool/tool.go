@@ -361,7 +361,7 @@ func (t Tool[In]) decodeAndCompare(arguments json.RawMessage) (same string, err 
 // the same. Arguments that violate the schema are an error, because the tool
 // will not run with them. The error quotes no argument.
 func (e *Entry) Question(arguments json.RawMessage) (string, error) {
-	object, same, err := decodeObject(arguments)
+	object, same, err := e.decode(arguments)
 	if err != nil {
 		return "", fmt.Errorf("the arguments %w", err)
 	}
@@ -419,10 +419,14 @@ func (e *Entry) checkStatic(arguments map[string]any) error {
 }
 
 // Run checks the arguments, a JSON object, against the tool's schema and runs
-// the tool. If arguments violate the schema, Run returns an [*ArgumentError] and
-// does not run the tool. A static parameter that violates it is a final failure.
+// the tool. It first corrects what the model wrote differently, if the schema
+// leaves no doubt: it removes optional arguments that are null or blank, and
+// converts numbers and booleans in a text, or a number for a text.
+//
+// If arguments violate the schema, Run returns an [*ArgumentError] and does not run
+// the tool. A static parameter that violates it is a final failure.
 func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
-	object, arguments, err := decodeObject(arguments)
+	object, arguments, err := e.decode(arguments)
 	if err != nil {
 		return Result{}, &ArgumentError{Message: fmt.Sprintf(
 			"The tool %s was not run: its arguments %v. Call %s again with its arguments as a JSON object.",
@@ -447,11 +451,11 @@ func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (
 	return result, nil
 }
 
-// decodeObject decodes a JSON object, and also returns it as JSON in which every
-// member occurs once. A map keeps the last of repeated members, but encoding/json
-// merges them into a struct. Without this step, a tool could get a value that was
-// never checked against the schema.
-func decodeObject(arguments json.RawMessage) (map[string]any, json.RawMessage, error) {
+// decode decodes a JSON object and normalises it. It also returns it as JSON in
+// which every member occurs once. A map keeps the last of repeated members, but
+// encoding/json merges them into a struct. Without this step, a tool could get a
+// value that was never checked against the schema.
+func (e *Entry) decode(arguments json.RawMessage) (map[string]any, json.RawMessage, error) {
 	var exact, object map[string]any
 	if !json.Valid(arguments) {
 		return nil, nil, errors.New("are not a JSON object")
@@ -461,6 +465,7 @@ func decodeObject(arguments json.RawMessage) (map[string]any, json.RawMessage, e
 	if err := d.Decode(&exact); err != nil || exact == nil {
 		return nil, nil, errors.New("are not a JSON object")
 	}
+	normaliser{e.Schema}.object(e.Schema, exact, e.Static)
 	once, err := json.Marshal(exact)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot be read: %w", err)

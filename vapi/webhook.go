@@ -157,8 +157,9 @@ var (
 //   - The tool calls are the first non-empty list of toolCallList, toolCalls and
 //     toolWithToolCallList[].toolCall.
 //   - A name is function.name, else name. Arguments are the first of function.arguments,
-//     function.parameters, arguments and parameters that is neither absent, null nor "". They are
-//     an object, or a string that holds exactly one.
+//     function.parameters, arguments and parameters that has any. They are an object, or a string
+//     that holds exactly one, also if it was encoded twice. What models and gateways send for no
+//     arguments is none: null, [], or a string that is blank or holds null, [] or undefined.
 //
 // Of members with the same name the last one counts, as in encoding/json. Names match by exact
 // case. A list or field with an unexpected JSON type counts as absent.
@@ -281,8 +282,14 @@ func parseToolCall(item []byte) ToolCall {
 	call.ID = jsonscan.String(values["id"])
 	call.Name = cmp.Or(jsonscan.String(values["function.name"]), jsonscan.String(values["name"]))
 	for _, path := range []string{"function.arguments", "function.parameters", "arguments", "parameters"} {
-		if given := string(values[path]); given != "" && given != "null" && given != `""` {
-			call.Arguments, call.Err = parseArguments(values[path])
+		if values[path] == nil {
+			continue
+		}
+		if arguments, err := parseArguments(values[path]); err != nil {
+			call.Err = err
+			break
+		} else if arguments != nil {
+			call.Arguments = arguments
 			break
 		}
 	}
@@ -299,21 +306,26 @@ func parseToolCall(item []byte) ToolCall {
 	return call
 }
 
-// parseArguments returns a copy of the object in raw, or of the object in the string in raw. With
-// an error it returns "{}".
+// parseArguments returns a copy of the object in raw, or of the object in the string in raw. Some
+// senders encode it twice. It returns nil if raw says that there are no arguments.
 func parseArguments(raw []byte) (json.RawMessage, error) {
-	none := json.RawMessage("{}")
-	if raw[0] == '"' {
-		raw = []byte(strings.Trim(jsonscan.String(raw), " \t\r\n"))
+	const space = " \t\r\n"
+	for encoded := 0; raw[0] == '"' && encoded < 2; encoded++ {
+		raw = []byte(strings.Trim(jsonscan.String(raw), space))
+		if len(raw) == 0 || string(raw) == "undefined" {
+			return nil, nil
+		}
 		if !jsonscan.Valid(raw, jsonscan.MaxDepth-argumentsDepthReserve) {
-			return none, fmt.Errorf("%w: they are a string that does not hold exactly one JSON object", ErrArguments)
+			return nil, fmt.Errorf("%w: they are a string that does not hold exactly one JSON object", ErrArguments)
 		}
 	}
-	if raw[0] != '{' {
-		return none, fmt.Errorf("%w: they are not a JSON object", ErrArguments)
-	}
-	if len(raw) > maxArguments {
-		return none, fmt.Errorf("%w: they are larger than %d KiB", ErrArguments, maxArguments>>10)
+	switch {
+	case string(raw) == "null", raw[0] == '[' && len(bytes.Trim(raw[1:len(raw)-1], space)) == 0:
+		return nil, nil
+	case raw[0] != '{':
+		return nil, fmt.Errorf("%w: they are not a JSON object", ErrArguments)
+	case len(raw) > maxArguments:
+		return nil, fmt.Errorf("%w: they are larger than %d KiB", ErrArguments, maxArguments>>10)
 	}
 	// This replaces invalid UTF-8 as encoding/json does. It also copies.
 	return bytes.ToValidUTF8(raw, []byte("\uFFFD")), nil

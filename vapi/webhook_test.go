@@ -97,6 +97,16 @@ func TestParseMessageToolCallShapes(t *testing.T) {
 		{"string arguments with white space", function(`,"arguments":" \n{ }\t"`), `{}`, false},
 		{"empty string arguments", function(`,"arguments":""`), `{}`, false},
 		{"null arguments", function(`,"arguments":null`), `{}`, false},
+		{"blank string arguments", function(`,"arguments":" \n"`), `{}`, false},
+		{"empty list as arguments", function(`,"arguments":[ ]`), `{}`, false},
+		{"string of an empty list", function(`,"arguments":"[\n]"`), `{}`, false},
+		{"string of null", function(`,"arguments":"null"`), `{}`, false},
+		{"string of undefined", flat(`,"arguments":" undefined "`), `{}`, false},
+		{"empty list encoded twice", flat(`,"arguments":"\"[]\""`), `{}`, false},
+		{"blank string encoded twice", flat(`,"arguments":"\"\""`), `{}`, false},
+		{"arguments encoded twice", function(`,"arguments":"\"{\\\"a\\\":1}\""`), `{"a":1}`, false},
+		{"empty list, then parameters", function(`,"arguments":[],"parameters":{"b":1}`), `{"b":1}`, false},
+		{"undefined, then parameters", flat(`,"arguments":"undefined","parameters":{"b":1}`), `{"b":1}`, false},
 		{"no arguments", function(``), `{}`, false},
 		{"function.parameters", function(`,"parameters":{"a":1}`), `{"a":1}`, false},
 		{"arguments before parameters", function(`,"parameters":{"b":1},"arguments":{"a":1}`), `{"a":1}`, false},
@@ -167,12 +177,13 @@ func TestParseMessageUnusableToolCalls(t *testing.T) {
 		{"list as arguments", arguments(`[1]`), named, "not a JSON object"},
 		{"false as arguments", arguments(`false`), named, "not a JSON object"},
 		{"string of a list", arguments(`"[1]"`), named, "not a JSON object"},
-		{"string of null", arguments(`"null"`), named, "not a JSON object"},
-		{"string of a string", arguments(`"\"{}\""`), named, "not a JSON object"},
+		{"string of a list of nothing", arguments(`"[null]"`), named, "not a JSON object"},
+		{"string of a string", arguments(`"\"secret\""`), named, "exactly one JSON object"},
+		{"object encoded three times", arguments(`"\"\\\"{}\\\"\""`), named, "not a JSON object"},
 		{"string of two objects", arguments(`"{}{}"`), named, "exactly one JSON object"},
 		{"string with garbage", arguments(`"{} x"`), named, "exactly one JSON object"},
 		{"string of half an object", arguments(`"{\"secret\":"`), named, "exactly one JSON object"},
-		{"blank string", arguments(`" "`), named, "exactly one JSON object"},
+		{"undefined, with more", arguments(`"undefined {}"`), named, "exactly one JSON object"},
 		{"deep string", arguments(string(mustMarshal(deep))), named, "exactly one JSON object"},
 		{"large arguments", arguments(large), named, "larger than 256 KiB"},
 		{"large string arguments", arguments(string(mustMarshal(large))), named, "larger than 256 KiB"},
@@ -516,25 +527,33 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 			continue
 		}
 		seen[c.ID] = c.ID != ""
-		given := json.RawMessage("null")
+		// decoded is the value, without the encodings around it. It is nil if there are no arguments.
+		decode := func(raw json.RawMessage) (decoded json.RawMessage, encoded int) {
+			for ; encoded < 2 && bytes.HasPrefix(raw, []byte(`"`)); encoded++ {
+				raw = json.RawMessage(strings.Trim(str(raw), " \t\r\n"))
+			}
+			var empty []any
+			if json.Unmarshal(raw, &empty) == nil && len(empty) == 0 || encoded > 0 && len(raw) == 0 ||
+				encoded > 0 && string(raw) == "undefined" {
+				return nil, 0
+			}
+			return raw, encoded
+		}
 		for _, raw := range []json.RawMessage{
 			function["arguments"], function["parameters"], item["arguments"], item["parameters"],
 		} {
-			if raw != nil && string(raw) != "null" && string(raw) != `""` {
-				given = raw
-				break
+			given, encoded := decode(raw)
+			if raw == nil || given == nil {
+				continue
 			}
-		}
-		nested := json.RawMessage(str(given))
-		switch {
-		case string(given) == "null":
-		case object(given) != nil && len(given) <= 256<<10:
-			c.Arguments = json.RawMessage(strings.ToValidUTF8(string(given), "\uFFFD"))
-		case object(nested) != nil && len(bytes.TrimSpace(nested)) <= 256<<10 &&
-			json.Valid([]byte(strings.Repeat("[", 100)+string(nested)+strings.Repeat("]", 100))):
-			c.Arguments = nested
-		default:
-			c.Err = errors.New("arguments")
+			switch {
+			case object(given) != nil && len(given) <= 256<<10 && (encoded == 0 ||
+				json.Valid([]byte(strings.Repeat("[", 100)+string(given)+strings.Repeat("]", 100)))):
+				c.Arguments = json.RawMessage(strings.ToValidUTF8(string(given), "\uFFFD"))
+			default:
+				c.Err = errors.New("arguments")
+			}
+			break
 		}
 		if c.ID == "" || len(c.ID) > 256 || c.Name == "" || len(c.Name) > 128 || len(m.ToolCalls) >= 128 {
 			c.Err = errors.New("id, name or number")
@@ -623,7 +642,8 @@ func TestParseMessageProperty(t *testing.T) {
 	})
 	leaves := rapid.SampledFrom([]string{
 		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
-		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`,
+		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `" "`, `"null"`, `"undefined"`,
+		`"\"{}\""`, `"\"\\\"{}\\\"\""`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`,
 		"\"\xff\"", `"\ud800"`, `{}`, `[]`,
 	})
 	spaces := rapid.SampledFrom([]string{"", "", "", " ", "\n\t\r"})
@@ -701,6 +721,8 @@ func FuzzParseMessage(f *testing.F) {
 		`{"message":{"type":"a"},"message":{"type":"b","call":{"id":"c","id":"d"},"call":{"id":7}},
 			"message":null,"type":"t"}`,
 		`{"m\u0065ssage":{"\u0074ype":"\ud800","call":{"monitor":{"controlUrl":5}}}}`,
+		`{"toolCalls":[{"id":"1","name":"x","arguments":"[]"},{"id":"2","name":"x","arguments":"\"{}\""},
+			{"id":"3","name":"x","arguments":" undefined","parameters":"null"}]}`,
 		`{"toolCalls":[` + strings.Repeat(`0,`, 1100) + `{}]}`,
 		`{"toolCalls":[` + strings.Repeat(`{"id":"1"},`, 1030) + `{"id":"2"}]}`,
 	} {

@@ -159,6 +159,10 @@ type Tool[In any] struct {
 	// them (Vapi's documentation: "Set static parameters"), so they are as
 	// trustworthy as their source. Each must be an argument of the tool that
 	// takes a string. Nil means none.
+	//
+	// Vapi has no value for some templates in some calls, such as a number that
+	// the caller withholds. If the argument arrives empty, or with its template,
+	// it is absent if its field is optional, and the tool fails otherwise.
 	Static map[string]string
 
 	// SyncAck makes the tool synchronous at Vapi. The assistant waits some
@@ -365,7 +369,7 @@ func (e *Entry) Question(arguments json.RawMessage) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the arguments %w", err)
 	}
-	if e.arguments.Validate(object) != nil {
+	if e.checkStatic(object) != nil || e.arguments.Validate(object) != nil {
 		return "", errors.New("the arguments violate the schema")
 	}
 	if e.sameAs != nil {
@@ -401,17 +405,51 @@ func (e *Entry) ModelSchema() *jsonschema.Schema {
 	return s
 }
 
+// unfilled matches a part of a Liquid template that Vapi has not filled in.
+var unfilled = regexp.MustCompile(`\{\{[^{}]*\}\}`)
+
+// missingStatic returns why Vapi has no value for a static parameter, or "" if it
+// has one. A value that is blank is one if the tool itself asks for it.
+func (e *Entry) missingStatic(name string, value any) string {
+	text, isText := value.(string)
+	switch {
+	case value == nil, isText && strings.TrimSpace(text) == "" && strings.TrimSpace(e.Static[name]) != "":
+		return "is empty: Vapi has no value for it in this call"
+	case isText && unfilled.MatchString(text):
+		return "still has its template: Vapi did not fill it in"
+	}
+	return ""
+}
+
+// dropMissingStatic removes the static parameters for which Vapi has no value, if
+// they are optional.
+func (e *Entry) dropMissingStatic(arguments map[string]any) {
+	for name := range e.Static {
+		value, ok := arguments[name]
+		if ok && !slices.Contains(e.Schema.Required, name) && e.missingStatic(name, value) != "" {
+			delete(arguments, name)
+		}
+	}
+}
+
 // checkStatic returns an error for a static parameter that is missing or
 // invalid. The error is final and not an [ArgumentError]: the model cannot
 // correct it, and must not be asked to.
 func (e *Entry) checkStatic(arguments map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(e.Static)) {
 		value, ok := arguments[name]
-		switch {
-		case !ok && slices.Contains(e.Schema.Required, name):
-			return Fail("", fmt.Errorf(
-				"the static parameter %s is missing: the tool at Vapi differs from this one; run ringback sync", name))
-		case ok && !accepts(e.Schema.Properties[name], value):
+		if !ok {
+			if slices.Contains(e.Schema.Required, name) {
+				return Fail("", fmt.Errorf(
+					"the static parameter %s is missing: the tool at Vapi differs from this one; run ringback sync", name))
+			}
+			continue
+		}
+		if why := e.missingStatic(name, value); why != "" {
+			return Fail("", fmt.Errorf("the static parameter %s %s; correct its template, or make the field optional",
+				name, why))
+		}
+		if !accepts(e.Schema.Properties[name], value) {
 			return Fail("", fmt.Errorf("the static parameter %s violates its schema", name))
 		}
 	}
@@ -466,6 +504,7 @@ func (e *Entry) decode(arguments json.RawMessage) (map[string]any, json.RawMessa
 		return nil, nil, errors.New("are not a JSON object")
 	}
 	normaliser{e.Schema}.object(e.Schema, exact, e.Static)
+	e.dropMissingStatic(exact)
 	once, err := json.Marshal(exact)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot be read: %w", err)

@@ -362,7 +362,12 @@ func TestModelSchemaHidesStaticParameters(t *testing.T) {
 
 // The model never learns of a static parameter, whatever is wrong with it.
 func TestStaticParameters(t *testing.T) {
-	const missing = "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"
+	const (
+		missing  = "the static parameter from is missing: the tool at Vapi differs from this one; run ringback sync"
+		remedy   = "; correct its template, or make the field optional"
+		noValue  = "the static parameter from is empty: Vapi has no value for it in this call" + remedy
+		template = "the static parameter from still has its template: Vapi did not fill it in" + remedy
+	)
 	for name, row := range map[string]struct {
 		arguments string
 		want      callerInput
@@ -384,6 +389,22 @@ func TestStaticParameters(t *testing.T) {
 		"of another type": {
 			arguments: `{"size":"S","from":"+1","extra":7}`, err: "the static parameter extra violates its schema",
 		},
+		"empty":              {arguments: `{"size":"S","from":""}`, err: noValue},
+		"blank":              {arguments: `{"size":"S","from":" \n"}`, err: noValue},
+		"null":               {arguments: `{"size":"S","from":null}`, err: noValue},
+		"empty with more":    {arguments: `{"from":"","size":"XL"}`, err: noValue},
+		"with its template":  {arguments: `{"size":"S","from":"{{customer.number}}"}`, err: template},
+		"partly filled in":   {arguments: `{"size":"S","from":"+1 {{ customer.number | slice: 2 }}"}`, err: template},
+		"braces in the text": {arguments: `{"size":"S","from":"+{1}"}`, want: callerInput{From: "+{1}", Size: "S"}},
+		"optional, and empty": {
+			arguments: `{"size":"S","from":"+1","extra":""}`, want: callerInput{From: "+1", Size: "S"},
+		},
+		"optional, and null": {
+			arguments: `{"size":"S","from":"+1","extra":null}`, want: callerInput{From: "+1", Size: "S"},
+		},
+		"optional, with a template": {
+			arguments: `{"size":"S","from":"+1","extra":"{{x}}"}`, want: callerInput{From: "+1", Size: "S"},
+		},
 		"argument missing": {arguments: `{"from":"+15550100"}`, argument: true},
 		"not in the enum":  {arguments: `{"from":"+15550100","size":"XL"}`, argument: true},
 	} {
@@ -403,5 +424,40 @@ func TestStaticParameters(t *testing.T) {
 				t.Errorf("%v, want %q", err, row.err)
 			}
 		})
+	}
+}
+
+// A tool may ask for an empty static parameter itself.
+func TestEmptyStaticParameter(t *testing.T) {
+	type input struct {
+		Tenant string `json:"tenant"`
+	}
+	ran := false
+	e := only(t, tool("x", func(x *asynctool.Tool[input]) {
+		x.Static = map[string]string{"tenant": ""}
+		x.Run = func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			ran = true
+			return asynctool.Text("done"), nil
+		}
+	}))
+	if _, err := e.Run(t.Context(), asynctool.Call{}, json.RawMessage(`{"tenant":""}`)); err != nil || !ran {
+		t.Errorf("ran: %t, error: %v", ran, err)
+	}
+}
+
+// A tool call that will not run asks for nothing.
+func TestQuestionWithoutStaticParameter(t *testing.T) {
+	e := only(t, callerTool(new(callerInput)))
+	for arguments, want := range map[string]bool{
+		`{"size":"S","from":"+1"}`:                     true,
+		`{"size":"S","from":"+1","extra":""}`:          true,
+		`{"size":"S","from":""}`:                       false,
+		`{"size":"S","from":"{{customer.number}}"}`:    false,
+		`{"size":"S","extra":"fixed"}`:                 false,
+		`{"size":"S","from":"anonymous","extra":"{{"}`: false,
+	} {
+		if _, err := e.Question(json.RawMessage(arguments)); (err == nil) != want {
+			t.Errorf("%s: %v", arguments, err)
+		}
 	}
 }

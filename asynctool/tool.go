@@ -82,7 +82,8 @@ func validDelivery(d Delivery) bool {
 type Tool[In any] struct {
 	// Name is the name by which the model calls the tool: 1 to 64 letters,
 	// digits, _ and -. OpenAI limits the names of functions in this way, and
-	// Vapi shares the limit.
+	// Vapi shares the limit. It must not start with a digit, because some models
+	// refuse such a name (Gemini's documentation of function declarations).
 	Name string
 
 	// Description tells the model what the tool does and when to call it.
@@ -244,6 +245,10 @@ var namePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 func (t Tool[In]) entry() (*Entry, error) {
 	if !namePattern.MatchString(t.Name) {
 		return nil, fmt.Errorf("tool %q: the name must be 1 to 64 letters, digits, _ or -", t.Name)
+	}
+	if '0' <= t.Name[0] && t.Name[0] <= '9' {
+		return nil, fmt.Errorf("tool %s: the name starts with a digit, which some models refuse; start it with a letter",
+			t.Name)
 	}
 	e := &Entry{
 		Name:        t.Name,

@@ -61,6 +61,10 @@ func TestDefinitionErrors(t *testing.T) {
 		"name with another letter": {tool[empty]("wetter_für"), `tool "wetter_für": ` + name},
 		"name of 65": {tool[empty](strings.Repeat("a", 65)),
 			`tool "` + strings.Repeat("a", 65) + `": ` + name},
+		"name with a digit first": {tool[empty]("2fa_code"), "tool 2fa_code: the name starts with a digit, " +
+			"which some models refuse; start it with a letter"},
+		"name is a digit": {tool[empty]("7"), "tool 7: the name starts with a digit, " +
+			"which some models refuse; start it with a letter"},
 		"no description": {tool("x", func(x x) { x.Description = " \n" }),
 			"tool x: the description is empty; say what the tool does and when to call it"},
 		"no Run": {tool("x", func(x x) { x.Run = nil }), "tool x: the Run function is missing"},

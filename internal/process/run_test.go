@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -220,6 +222,56 @@ func TestNotRun(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSimilarName sends jobs with an unknown tool. The log names the known one that it means.
+func TestSimilarName(t *testing.T) {
+	tools := []asynctool.Definition{
+		does(tool{Name: "order_status"}, notRun(t)), does(tool{Name: "shop-refund"}, notRun(t)),
+	}
+	for name, want := range map[string]string{
+		"order-status":                    "order_status",
+		"orderStatus":                     "order_status",
+		"order__status_":                  "order_status",
+		"functions.order_status":          "order_status",
+		"default_api:order_status":        "order_status",
+		"mcp__shop__order_status":         "order_status",
+		"refund":                          "shop-refund",
+		"shop_refund":                     "shop-refund",
+		"status_order":                    "",
+		"order_status_2":                  "",
+		"border_status":                   "",
+		"orders":                          "",
+		"_":                               "",
+		strings.Repeat("-", 64) + "é\xff": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorldOf(t, tools, func(t *testing.T, w *world) {
+				var logged strings.Builder
+				w.log = slog.New(slog.NewTextHandler(io.MultiWriter(&logged, logWriter{w.log}), nil))
+				w.deploy()
+				w.send(w.job("t1", name))
+				w.run(time.Second)
+				_, warning, found := strings.Cut(logged.String(), `level=WARN msg="unknown tool`)
+				warning, _, _ = strings.Cut(warning, "\n")
+				if !found {
+					t.Fatalf("no warning: %s", logged.String())
+				}
+				_, known, _ := strings.Cut(warning, " known=")
+				if known != want {
+					t.Errorf("the warning names %q, want %q: %s", known, want, warning)
+				}
+			})
+		})
+	}
+}
+
+// logWriter logs what is written to it.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Info(string(p))
+	return len(p), nil
 }
 
 // TestRetries checks when attempts start. A failure after the last attempt is delivered once, and

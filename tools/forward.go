@@ -14,6 +14,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -315,24 +316,38 @@ func addQuery(address *url.URL, arguments json.RawMessage) error {
 	return nil
 }
 
-// field returns a field of a JSON object, by its name or by names with dots between
-// them. It returns a text unchanged, and everything else as JSON.
-func field(answer []byte, name string) (string, error) {
+// field returns a field of a JSON answer. The path consists of the names of fields and
+// the positions in lists, counted from 0, with dots between them. It returns a text
+// unchanged, and everything else as JSON.
+func field(answer []byte, path string) (string, error) {
 	value := json.RawMessage(answer)
-	for part := range strings.SplitSeq(name, ".") {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(value, &object); err != nil || object[part] == nil {
-			return "", fmt.Errorf("the service's answer is not JSON with the field %s", name)
+	for part := range strings.SplitSeq(path, ".") {
+		if value = member(value, part); value == nil {
+			return "", fmt.Errorf("the service's answer is not JSON with the field %s", path)
 		}
-		value = object[part]
 	}
 	var text *string
 	switch err := json.Unmarshal(value, &text); {
 	case err != nil:
 		return string(value), nil
 	case text == nil:
-		return "", fmt.Errorf("the service's answer has null in the field %s", name)
+		return "", fmt.Errorf("the service's answer has null in the field %s", path)
 	default:
 		return *text, nil
 	}
+}
+
+// member returns the field of an object, or the item of a list. It returns nil if there
+// is none.
+func member(value json.RawMessage, part string) json.RawMessage {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(value, &object) == nil {
+		return object[part]
+	}
+	var list []json.RawMessage
+	position, err := strconv.ParseUint(part, 10, 31)
+	if err != nil || json.Unmarshal(value, &list) != nil || position >= uint64(len(list)) {
+		return nil
+	}
+	return list[position]
 }

@@ -128,6 +128,15 @@ func TestForwardedAnswer(t *testing.T) {
 		"field is empty":      {"a", `{"a":""}`, 200, want{log: "has no text"}},
 		"not JSON":            {"a", `<html>`, 200, want{log: "not JSON"}},
 		"list":                {"a", `[{"a":1}]`, 200, want{log: "not JSON"}},
+		"item of a list":      {"items.1.name", `{"items":[{"name":"a"},{"name":"b"}]}`, 200, want{text: "b"}},
+		"list at the top":     {"0.a", `[{"a":1}]`, 200, want{text: "1"}},
+		"list of lists":       {"'1.0'", `[[1],["x"]]`, 200, want{text: "x"}},
+		"number as a name":    {"a.0", `{"a":{"0":"b"}}`, 200, want{text: "b"}},
+		"beyond the list":     {"a.2", `{"a":[1,2]}`, 200, want{log: "with the field a.2"}},
+		"before the list":     {"a.-1", `{"a":[1,2]}`, 200, want{log: "with the field a.-1"}},
+		"name in a list":      {"a.b", `{"a":[{"b":1}]}`, 200, want{log: "with the field a.b"}},
+		"item of a text":      {"a.0", `{"a":"text"}`, 200, want{log: "with the field a.0"}},
+		"item is null":        {"a.0", `{"a":[null]}`, 200, want{log: "null in the field a.0"}},
 		"not found":           {"a", `{"a":"b"}`, 404, want{log: "404 Not Found"}},
 		"unauthorised":        {"", "no", 401, want{log: "401 Unauthorized"}},
 		"too many":            {"", "no", 429, want{retry: true, after: 3 * time.Second}},
@@ -151,6 +160,43 @@ func TestForwardedAnswer(t *testing.T) {
 					}
 				}
 			}
+		})
+	}
+}
+
+// Services answer in the encodings of their countries and systems.
+func TestForwardedEncoding(t *testing.T) {
+	for name, row := range map[string]struct {
+		field, contentType, body string
+		want                     want
+	}{
+		"UTF-8":               {"", "text/plain; charset=utf-8", "Größe", want{text: "Größe"}},
+		"no charset":          {"a", "application/json", `{"a":"Größe"}`, want{text: "Größe"}},
+		"no Content-Type":     {"", "", "Größe", want{text: "Größe"}},
+		"ISO 8859-1":          {"", "text/plain; charset=ISO-8859-1", "Gr\xf6\xdfe", want{text: "Größe"}},
+		"ISO 8859-1, JSON":    {"a", `application/json;charset="iso-8859-1"`, "{\"a\":\"Gr\xf6\xdfe\"}", want{text: "Größe"}},
+		"Windows 1252":        {"", "text/plain; charset=windows-1252", "9 \x80", want{text: "9 €"}},
+		"Shift JIS":           {"", "text/plain; charset=Shift_JIS", "\x93\xfa\x96\x7b", want{text: "日本"}},
+		"UTF-16":              {"a", "x/json; charset=utf-16le", "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", want{text: "1"}},
+		"BOM of UTF-8":        {"a", "application/json", "\xef\xbb\xbf" + `{"a":"é"}`, want{text: "é"}},
+		"BOM before a text":   {"", "", "\xef\xbb\xbfdone", want{text: "done"}},
+		"BOM of UTF-16":       {"a", "application/json", "\xfe\xff\x00{\x00\"\x00a\x00\"\x00:\x001\x00}", want{text: "1"}},
+		"BOM against charset": {"", "text/plain; charset=iso-8859-1", "\xef\xbb\xbfé", want{text: "é"}},
+		"BOM alone":           {"", "", "\xef\xbb\xbf", want{log: "has no text"}},
+		"unknown charset":     {"", "text/plain; charset=klingon", "Größe", want{text: "Größe"}},
+		"unknown, not UTF-8":  {"", "text/plain; charset=klingon", "Gr\xf6", want{log: "Content-Type is unknown"}},
+		"with a mistake":      {"", "text/plain; charset=iso-8859-1; x", "é", want{text: "é"}},
+		"not a Content-Type":  {"", ";;;", "é", want{text: "é"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := answering(t, 200, row.body, "Content-Type", row.contentType)
+			var fields []string
+			if row.field != "" {
+				fields = append(fields, "answer: "+row.field)
+			}
+			tool := declared(t, declaration(fields...), map[string]string{"URL": service.URL})
+			result, err := call(t, t.Context(), tool, `{}`)
+			row.want.check(t, result, err)
 		})
 	}
 }

@@ -5,11 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"github.com/ringback/ringback/asynctool"
 )
@@ -47,7 +54,7 @@ func (e statusError) Error() string {
 	return text
 }
 
-// ask sends a request and returns the body of a 2xx answer. Its errors are
+// ask sends a request and returns the body of a 2xx answer, in UTF-8. Its errors are
 // [asynctool.Error]s that may allow another attempt. They have no Spoken text, so
 // the caller hears the tool's FailureText.
 func ask(r *http.Request) ([]byte, error) {
@@ -75,7 +82,35 @@ func ask(r *http.Request) ([]byte, error) {
 	if len(body) > maxAnswer {
 		return nil, asynctool.Fail("", fmt.Errorf("the service's answer is longer than %d bytes", maxAnswer))
 	}
+	if body, err = inUTF8(body, answer.Header.Get("Content-Type")); err != nil {
+		return nil, asynctool.Fail("", err)
+	}
 	return body, nil
+}
+
+// inUTF8 converts a body to UTF-8. A byte order mark says how the body is encoded, and
+// is removed. Without one, the charset of its Content-Type does, and UTF-8 is the
+// default.
+func inUTF8(body []byte, contentType string) ([]byte, error) {
+	fallback := encoding.Nop.NewDecoder()
+	_, parameters, _ := mime.ParseMediaType(contentType) // one that cannot be read names no charset
+	if charset := parameters["charset"]; charset != "" {
+		known, err := htmlindex.Get(charset)
+		if err != nil {
+			if utf8.Valid(body) {
+				return body, nil
+			}
+			return nil, errors.New("the service's answer is not UTF-8, and the charset of its Content-Type is unknown")
+		}
+		if name, _ := htmlindex.Name(known); name != "utf-8" {
+			fallback = known.NewDecoder()
+		}
+	}
+	text, _, err := transform.Bytes(unicode.BOMOverride(fallback), body)
+	if err != nil {
+		return nil, fmt.Errorf("cannot decode the service's answer: %w", err)
+	}
+	return text, nil
 }
 
 // withoutURL removes the address from a client's error. It may contain a key or an

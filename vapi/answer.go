@@ -1,6 +1,7 @@
 package vapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"unicode"
@@ -43,6 +44,14 @@ func Answer(results []Result) []byte {
 		}
 	}
 	data, _ := json.Marshal(map[string]any{"results": list}) // strings always encode
+	return data
+}
+
+// AnswerFunctionCall returns the body that answers a function-call, for HTTP status 200. It has one
+// member, the result that the model sees (older documentation of Vapi). An error is sent as the
+// result, because such an answer has no member for it.
+func AnswerFunctionCall(r Result) []byte {
+	data, _ := json.Marshal(map[string]string{"result": singleLine(cmp.Or(r.Error, r.Result))}) // strings always encode
 	return data
 }
 

@@ -103,6 +103,19 @@ func visible(s string) string {
 	}, s)
 }
 
+func TestAnswerFunctionCall(t *testing.T) {
+	for want, result := range map[string]vapi.Result{
+		`{"result":"It is done."}`:       {Name: "x", ToolCallID: "1", Result: "It is\ndone.\n"},
+		`{"result":"cannot be used"}`:    {Error: "cannot be used"},
+		`{"result":"\u003cb\u003e \"é"}`: {Result: "<b> \"é"},
+		`{"result":""}`:                  {},
+	} {
+		if got := string(vapi.AnswerFunctionCall(result)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestAnswerOther(t *testing.T) {
 	for _, messageType := range []string{
 		"status-update", "end-of-call-report", "hang", "conversation-update", "transcript", "speech-update",

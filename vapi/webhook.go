@@ -3,6 +3,7 @@ package vapi
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +13,12 @@ import (
 	"github.com/ringback/ringback/internal/jsonscan"
 )
 
-// Types of server messages. Vapi expects more than an empty answer to the first two.
+// Types of server messages. Vapi expects more than an empty answer to the first three.
 const (
-	TypeToolCalls        = "tool-calls"
+	TypeToolCalls = "tool-calls"
+	// TypeFunctionCall is the predecessor of tool-calls (older documentation of Vapi: "Function
+	// calling"). Older assistants still have functions instead of tools.
+	TypeFunctionCall     = "function-call"
 	TypeAssistantRequest = "assistant-request"
 	TypeStatusUpdate     = "status-update"
 	TypeEndOfCallReport  = "end-of-call-report"
@@ -40,7 +44,8 @@ var ErrArguments = errors.New("arguments cannot be used")
 
 // Message holds the parts of a server message that Ringback needs.
 type Message struct {
-	// Type is the message's type. It is TypeToolCalls if the message has tool calls but no type.
+	// Type is the message's type. It is TypeToolCalls if the message has tool calls but no type, or
+	// the type "tool_calls".
 	Type string
 	// Status is the call's status in a status-update, such as StatusEnded. It is "" in all other
 	// messages. It is not call.status, which is stale in recorded webhooks.
@@ -50,7 +55,8 @@ type Message struct {
 	// outside the years 1970 to 9999.
 	Timestamp time.Time
 	// ToolCalls are in Vapi's order. Each ID is there once: of tool calls with the same ID, only
-	// the first counts.
+	// the first counts. A function-call has exactly one. Its ID is that of the message if it has
+	// one, else it is made of the timestamp, the name and the arguments.
 	ToolCalls []ToolCall
 	Call      Call
 }
@@ -131,7 +137,7 @@ const (
 // messageFields are read both inside and outside the wrapper "message", which some senders omit.
 var messageFields = func() *jsonscan.Fields {
 	paths := []string{
-		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList",
+		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
 		"call.customer.number", "call.monitor.controlUrl",
 		"call.assistant.id", "call.assistant.maxDurationSeconds",
@@ -153,9 +159,11 @@ var (
 // ParseMessage parses the body of a webhook. It accepts every shape that Vapi's documentation, its
 // OpenAPI description and recorded webhooks have:
 //
-//   - The message is the member "message" if that is an object, else the body itself.
+//   - A byte order mark at the start is skipped.
+//   - The message is the member "message" if that is an object, else the body itself. If the message
+//     has neither a call nor a chat, the call may be beside it, and what belongs to it too.
 //   - The tool calls are the first non-empty list of toolCallList, toolCalls and
-//     toolWithToolCallList[].toolCall.
+//     toolWithToolCallList[].toolCall. The tool call of a function-call is its functionCall.
 //   - A name is function.name, else name. Arguments are the first of function.arguments,
 //     function.parameters, arguments and parameters that has any. They are an object, or a string
 //     that holds exactly one, also if it was encoded twice. What models and gateways send for no
@@ -173,7 +181,7 @@ var (
 // wraps ErrNoMessage if that object has neither a type nor tool calls. The Message shares no memory
 // with body.
 func ParseMessage(body []byte) (Message, error) {
-	values, err := messageFields.Read(body)
+	values, err := messageFields.Read(bytes.TrimPrefix(body, []byte("\uFEFF")))
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
@@ -181,7 +189,13 @@ func ParseMessage(body []byte) (Message, error) {
 	if bytes.HasPrefix(values["message"], []byte("{")) {
 		prefix = "message."
 	}
-	field := func(path string) []byte { return values[prefix+path] }
+	beside := false // some senders put the call beside the message
+	field := func(path string) []byte {
+		if value := values[prefix+path]; value != nil || !beside {
+			return value
+		}
+		return values[path]
+	}
 	// text returns the first of the fields that is a string, not empty and not too long.
 	text := func(paths ...string) string {
 		for _, path := range paths {
@@ -192,20 +206,25 @@ func ParseMessage(body []byte) (Message, error) {
 		return ""
 	}
 
-	m := Message{
-		Type:      text("type"),
-		Timestamp: parseTimestamp(field("timestamp")),
-		ToolCalls: parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList")),
+	m := Message{Type: text("type"), Timestamp: parseTimestamp(field("timestamp"))}
+	if m.Type == TypeFunctionCall {
+		m.ToolCalls = []ToolCall{parseFunctionCall(field("functionCall"), field("timestamp"))}
+	} else {
+		m.ToolCalls = parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
 	}
-	if m.Type == "" {
+	switch m.Type {
+	case "":
 		if len(m.ToolCalls) == 0 {
 			return Message{}, fmt.Errorf("%w: it has neither a type nor tool calls", ErrNoMessage)
 		}
+		m.Type = TypeToolCalls
+	case "tool_calls": // the role of a tool call in the transcript, which some senders take for the type
 		m.Type = TypeToolCalls
 	}
 	if m.Type == TypeStatusUpdate {
 		m.Status = text("status")
 	}
+	beside = field("call") == nil && field("chat") == nil && values["call"] != nil
 	if id := text("chat.id"); id != "" && text("call.id") == "" {
 		m.Call = Call{
 			ID:             id,
@@ -256,7 +275,7 @@ func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []Tool
 	var calls []ToolCall
 	seen := map[string]bool{}
 	for _, item := range items {
-		call := parseToolCall(item)
+		call := parseToolCall(item, nil)
 		if call.ID != "" {
 			if seen[call.ID] {
 				continue
@@ -272,7 +291,17 @@ func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []Tool
 	return calls
 }
 
-func parseToolCall(item []byte) ToolCall {
+// parseFunctionCall reads the only tool call of a function-call. If it has no ID, it gets one that is
+// the same when the webhook is repeated, and another one for the next function-call.
+func parseFunctionCall(functionCall, timestamp []byte) ToolCall {
+	return parseToolCall(functionCall, func(c ToolCall) string {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %s", timestamp, c.Name, c.Arguments))
+		return fmt.Sprintf("%s-%x", TypeFunctionCall, sum[:8])
+	})
+}
+
+// parseToolCall reads a tool call. If it has no ID, it gets that of newID, unless newID is nil.
+func parseToolCall(item []byte, newID func(ToolCall) string) ToolCall {
 	call := ToolCall{Arguments: json.RawMessage("{}")}
 	if !bytes.HasPrefix(item, []byte("{")) {
 		call.Err = errors.New("tool call is not an object")
@@ -292,6 +321,9 @@ func parseToolCall(item []byte) ToolCall {
 			call.Arguments = arguments
 			break
 		}
+	}
+	if call.ID == "" && newID != nil {
+		call.ID = newID(call)
 	}
 	switch {
 	case call.ID == "":

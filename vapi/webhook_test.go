@@ -3,10 +3,13 @@ package vapi_test
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +144,11 @@ func TestParseMessageToolCallShapes(t *testing.T) {
 		{"repeated message", `{"message":{"toolCallList":[{"id":"2","name":"y"}],"type":"y"},` +
 			`"message":` + calls(call) + `}`, `{"a":1}`, false},
 		{"message is replaced", `{"message":{"type":"y"},"message":null,"toolCalls":[` + call + `]}`, `{"a":1}`, false},
+		{"byte order mark", "\uFEFF" + calls(call), `{"a":1}`, false},
+		{"type tool_calls", `{"message":{"type":"tool_calls","toolCalls":[` + call + `]}}`, `{"a":1}`, false},
+		{"role tool_calls", `{"message":{"role":"tool_calls","toolCalls":[` + call + `]}}`, `{"a":1}`, false},
+		{"functionCall of another type",
+			`{"functionCall":{"id":"2","name":"y"},"toolCalls":[` + call + `]}`, `{"a":1}`, false},
 		{"not UTF-8", flat(`,"arguments":{"a":"` + "\xff" + `"}`), `{"a":"` + "\uFFFD" + `"}`, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -150,6 +158,85 @@ func TestParseMessageToolCallShapes(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestParseMessageFunctionCall reads the message that tool-calls has replaced.
+func TestParseMessageFunctionCall(t *testing.T) {
+	webhook := func(members string) string {
+		return `{"message":{"type":"function-call",` + members + `,"call":{"id":"c"}}}`
+	}
+	only := func(body string) vapi.ToolCall {
+		t.Helper()
+		m := mustParse(t, body)
+		if m.Type != vapi.TypeFunctionCall || m.Call.ID != "c" || len(m.ToolCalls) != 1 {
+			t.Fatalf("%s: got %+v", body, m)
+		}
+		return m.ToolCalls[0]
+	}
+	for _, row := range []struct{ members, arguments string }{
+		{`"functionCall":{"name":"x","parameters":{"a":1}}`, `{"a":1}`},
+		{`"functionCall":{"name":"x","parameters":"{\"a\":1}"}`, `{"a":1}`},
+		{`"functionCall":{"name":"x","arguments":{"a":1}}`, `{"a":1}`},
+		{`"functionCall":{"name":"x","parameters":null}`, `{}`},
+		{`"functionCall":{"name":"x"},"toolCalls":[{"id":"1","name":"y"}]`, `{}`},
+	} {
+		got := only(webhook(row.members))
+		want := vapi.ToolCall{ID: got.ID, Name: "x", Arguments: json.RawMessage(row.arguments)}
+		if diff := gocmp.Diff(want, got, sameMessage); diff != "" || len(got.ID) < 20 {
+			t.Errorf("%s: id %q\n%s", row.members, got.ID, diff)
+		}
+	}
+
+	const first = `"timestamp":1715000000123,"functionCall":{"name":"x","parameters":{"a":1}}`
+	id := only(webhook(first)).ID
+	if again := only(webhook(first)).ID; again != id {
+		t.Errorf("the id of the repeated webhook is %q, not %q", again, id)
+	}
+	for _, other := range []string{
+		`"timestamp":1715000000124,"functionCall":{"name":"x","parameters":{"a":1}}`,
+		`"timestamp":1715000000123,"functionCall":{"name":"y","parameters":{"a":1}}`,
+		`"timestamp":1715000000123,"functionCall":{"name":"x","parameters":{"a":2}}`,
+	} {
+		if only(webhook(other)).ID == id {
+			t.Errorf("%s has the same id", other)
+		}
+	}
+	if given := only(webhook(`"functionCall":{"id":"f","name":"x"}`)).ID; given != "f" {
+		t.Errorf("id %q, want the one of the message", given)
+	}
+
+	for members, problem := range map[string]string{
+		`"functionCall":{"parameters":{}}`:             "no function name",
+		`"functionCall":{"name":"x","parameters":[1]}`: "not a JSON object",
+		`"functionCall":"x"`:                           "not an object",
+		`"x":1`:                                        "not an object",
+	} {
+		if err := only(webhook(members)).Err; err == nil || !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: error %v, want %q", members, err, problem)
+		}
+	}
+}
+
+// Some senders put the call beside the message.
+func TestParseMessageCallBesideTheMessage(t *testing.T) {
+	for _, row := range []struct {
+		body string
+		want vapi.Call
+	}{
+		{`{"message":{"type":"t"},"call":{"id":"c","monitor":{"controlUrl":"https://x"}},"customer":{"number":"+1"}}`,
+			vapi.Call{ID: "c", ControlURL: "https://x", CustomerNumber: "+1"}},
+		{`{"message":{"type":"t","customer":{"number":"+1"}},"call":{"id":"c"},"customer":{"number":"+2"},
+			"assistant":{"id":"a"}}`, vapi.Call{ID: "c", CustomerNumber: "+1", AssistantID: "a"}},
+		{`{"message":{"type":"t","call":{"id":"c"}},"call":{"id":"d","orgId":"o"},"customer":{"number":"+2"}}`,
+			vapi.Call{ID: "c"}},
+		{`{"message":{"type":"t","call":null},"call":{"id":"d"}}`, vapi.Call{}},
+		{`{"message":{"type":"t","chat":{"id":"h"}},"call":{"id":"d"}}`, vapi.Call{ID: "h", Type: "chat"}},
+		{`{"message":{"type":"t","customer":{"number":"+1"}},"chat":{"id":"h"}}`, vapi.Call{CustomerNumber: "+1"}},
+	} {
+		if diff := gocmp.Diff(vapi.Message{Type: "t", Call: row.want}, mustParse(t, row.body)); diff != "" {
+			t.Errorf("%s\n%s", row.body, diff)
+		}
 	}
 }
 
@@ -404,7 +491,11 @@ func TestParseMessageErrors(t *testing.T) {
 		{"list", `[{"type":"t"}]`, vapi.ErrNotJSON},
 		{"null", `null`, vapi.ErrNotJSON},
 		{"form", `type=t`, vapi.ErrNotJSON},
-		{"byte order mark", "\uFEFF" + `{"type":"t"}`, vapi.ErrNotJSON},
+		{"byte order mark", "\uFEFF" + `{"type":"t"}`, nil},
+		{"byte order mark alone", "\uFEFF", vapi.ErrNotJSON},
+		{"two byte order marks", "\uFEFF\uFEFF" + `{"type":"t"}`, vapi.ErrNotJSON},
+		{"byte order mark after a space", " \uFEFF" + `{"type":"t"}`, vapi.ErrNotJSON},
+		{"half a byte order mark", "\xef\xbb" + `{"type":"t"}`, vapi.ErrNotJSON},
 		{"garbage after it", `{"type":"t"} x`, vapi.ErrNotJSON},
 		{"NUL after it", `{"type":"t"}` + "\x00", vapi.ErrNotJSON},
 		{"two documents", `{"type":"t"}{}`, vapi.ErrNotJSON},
@@ -487,7 +578,7 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		return f, ok
 	}
 
-	top := object(body)
+	top := object(bytes.TrimPrefix(body, []byte("\uFEFF")))
 	if top == nil {
 		return vapi.Message{}, vapi.ErrNotJSON
 	}
@@ -513,6 +604,10 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		for _, item := range withTools {
 			calls = append(calls, object(item)["toolCall"])
 		}
+	}
+	old := m.Type == "function-call"
+	if old {
+		calls, withTools = []json.RawMessage{msg["functionCall"]}, nil
 	}
 	seen := map[string]bool{}
 	for _, raw := range calls {
@@ -555,6 +650,10 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 			}
 			break
 		}
+		if old && item != nil && c.ID == "" {
+			sum := sha256.Sum256([]byte(string(msg["timestamp"]) + " " + strconv.Quote(c.Name) + " " + string(c.Arguments)))
+			c.ID = "function-call-" + hex.EncodeToString(sum[:8])
+		}
 		if c.ID == "" || len(c.ID) > 256 || c.Name == "" || len(c.Name) > 128 || len(m.ToolCalls) >= 128 {
 			c.Err = errors.New("id, name or number")
 		}
@@ -572,10 +671,18 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		}
 		m.Type = "tool-calls"
 	}
+	if m.Type == "tool_calls" {
+		m.Type = "tool-calls"
+	}
 	if m.Type == "status-update" {
 		m.Status = text(msg["status"])
 	}
 
+	if msg["call"] == nil && msg["chat"] == nil && top["call"] != nil {
+		for _, name := range []string{"call", "chat", "phoneNumber", "customer", "assistant"} {
+			msg[name] = mergeMembers(object, msg[name], top[name])
+		}
+	}
 	call, chat, assistant := object(msg["call"]), object(msg["chat"]), object(msg["assistant"])
 	if id := text(chat["id"]); id != "" && text(call["id"]) == "" {
 		m.Call = vapi.Call{
@@ -601,6 +708,20 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		}
 	}
 	return m, nil
+}
+
+// mergeMembers returns the object with the members of both values that are objects. Those of the
+// first count. A value that is no object has no members.
+func mergeMembers(
+	object func(json.RawMessage) map[string]json.RawMessage, first, second json.RawMessage,
+) json.RawMessage {
+	merged := map[string]json.RawMessage{}
+	for _, raw := range []json.RawMessage{second, first} {
+		for name, value := range object(raw) {
+			merged[name] = value
+		}
+	}
+	return mustMarshal(merged)
 }
 
 func checkAgainstMaps(t interface {
@@ -638,19 +759,21 @@ func TestParseMessageProperty(t *testing.T) {
 		`"toolWithToolCallList"`, `"toolCall"`, `"async"`, `"id"`, `"\u0069d"`, `"name"`, `"function"`,
 		`"arguments"`, `"parameters"`, `"call"`, `"chat"`, `"orgId"`, `"assistantId"`, `"assistant"`,
 		`"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"status"`,
-		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"ID"`, `""`, `"x"`,
+		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"functionCall"`, `"ID"`, `""`, `"x"`,
 	})
 	leaves := rapid.SampledFrom([]string{
 		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
 		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `" "`, `"null"`, `"undefined"`,
 		`"\"{}\""`, `"\"\\\"{}\\\"\""`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`,
-		"\"\xff\"", `"\ud800"`, `{}`, `[]`,
+		`"function-call"`, `"tool_calls"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`,
 	})
 	spaces := rapid.SampledFrom([]string{"", "", "", " ", "\n\t\r"})
 	// The members of a real message, so that values deep inside are reached.
 	inside := map[string][]string{
-		`"message"`: {`"type"`, `"toolCallList"`, `"toolCalls"`, `"toolWithToolCallList"`, `"call"`, `"chat"`,
-			`"assistant"`, `"customer"`, `"timestamp"`, `"status"`, `"phoneNumber"`},
+		`""`:             {`"message"`, `"message"`, `"type"`, `"call"`, `"customer"`, `"assistant"`, `"functionCall"`},
+		`"functionCall"`: {`"id"`, `"name"`, `"arguments"`, `"parameters"`},
+		`"message"`: {`"type"`, `"toolCallList"`, `"functionCall"`, `"toolCalls"`, `"toolWithToolCallList"`,
+			`"call"`, `"chat"`, `"assistant"`, `"customer"`, `"timestamp"`, `"status"`, `"phoneNumber"`},
 		`"toolCallList"`:         {`"id"`, `"name"`, `"function"`, `"arguments"`, `"parameters"`},
 		`"toolCalls"`:            {`"id"`, `"name"`, `"function"`, `"arguments"`},
 		`"toolWithToolCallList"`: {`"async"`, `"toolCall"`},
@@ -723,6 +846,8 @@ func FuzzParseMessage(f *testing.F) {
 		`{"m\u0065ssage":{"\u0074ype":"\ud800","call":{"monitor":{"controlUrl":5}}}}`,
 		`{"toolCalls":[{"id":"1","name":"x","arguments":"[]"},{"id":"2","name":"x","arguments":"\"{}\""},
 			{"id":"3","name":"x","arguments":" undefined","parameters":"null"}]}`,
+		"\uFEFF" + `{"message":{"type":"function-call","timestamp":1,"functionCall":{"name":"x","parameters":{"a":1}}},
+			"call":{"id":"c"},"customer":{"number":"+1"}}`,
 		`{"toolCalls":[` + strings.Repeat(`0,`, 1100) + `{}]}`,
 		`{"toolCalls":[` + strings.Repeat(`{"id":"1"},`, 1030) + `{"id":"2"}]}`,
 	} {

@@ -199,7 +199,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byt
 	if err != nil {
 		return nil, 0, err
 	}
-	if message.Type == vapi.TypeToolCalls {
+	if message.Type == vapi.TypeToolCalls || message.Type == vapi.TypeFunctionCall {
 		return h.toolCalls(ctx, message, now)
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
@@ -325,6 +325,9 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 		for _, i := range statusCalls {
 			results[i].Result = text
 		}
+	}
+	if message.Type == vapi.TypeFunctionCall {
+		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
 	}
 	return vapi.Answer(results), len(messages), nil
 }

@@ -42,6 +42,31 @@ func TestOtherMessages(t *testing.T) {
 	}
 }
 
+// A function-call is the older form of a tool call. Its answer has another shape.
+func TestFunctionCall(t *testing.T) {
+	body := func(functionCall string) string {
+		return fmt.Sprintf(`{"message":{"type":"function-call","timestamp":1,"functionCall":%s,%s}}`, functionCall, call)
+	}
+	response, q := receive(t, body(`{"name":"a","parameters":"{\"x\":1}"}`))
+	messages := q.Take()
+	if response.Code != http.StatusOK || response.Body.String() != `{"result":"Started."}` || len(messages) != 1 {
+		t.Fatalf("status %d: %s; queued %d", response.Code, response.Body, len(messages))
+	}
+	decoded, err := job.DecodeMessage(messages[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := decoded.(job.Job)
+	if j.Tool != "a" || string(j.Arguments) != `{"x":1}` || j.Call.ControlURL != controlURL || j.ToolCallID == "" {
+		t.Errorf("queued %+v", j)
+	}
+	response, q = receive(t, body(`{"name":"a","parameters":7}`))
+	want := `{"result":"arguments cannot be used: they are not a JSON object"}`
+	if response.Code != http.StatusOK || response.Body.String() != want || q.sends != 0 {
+		t.Errorf("status %d: %s; %d sends", response.Code, response.Body, q.sends)
+	}
+}
+
 // tracker records which calls ended.
 type tracker struct {
 	err   error

@@ -116,8 +116,10 @@ type Call struct {
 	// call. It is "" in chats, and if the assistant's monitorPlan.controlEnabled is false. Vapi
 	// sends it after the call has ended too, so it does not show that the call is live.
 	ControlURL string
-	// MaxDuration is the assistant's maxDurationSeconds, after which Vapi ends the call. A value
-	// beyond 31 days counts as absent.
+	// MaxDuration is the longest time that the call can last by the maxDurationSeconds in the
+	// message: those of the call, its assistants, its workflow and all their overrides. The largest
+	// counts, as a squad hands the call from one assistant to another. It is zero if there is none,
+	// and if a member of the squad does not show its own. A value beyond 31 days counts as absent.
 	MaxDuration time.Duration
 }
 
@@ -128,6 +130,7 @@ const (
 	maxToolCallName  = 128
 	maxArguments     = 256 << 10
 	maxCallText      = 2048
+	maxSquadMembers  = 1024 // members of a squad that are read
 	maxCallDuration  = 31 * 24 * time.Hour
 	// Arguments that come as a string are nested in other JSON when they are sent on. They must
 	// leave this many of the levels that encoding/json reads.
@@ -140,19 +143,51 @@ var messageFields = func() *jsonscan.Fields {
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
 		"call.customer.number", "call.monitor.controlUrl",
-		"call.assistant.id", "call.assistant.maxDurationSeconds",
+		"call.assistant.id", "call.squadId", "call.squad.members",
 		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id", "chat.sessionId",
-		"phoneNumber.id", "customer.number", "assistant.id", "assistant.maxDurationSeconds",
+		"phoneNumber.id", "customer.number", "assistant.id",
 	}
+	paths = append(paths, bareDurations.others...)
+	paths = append(paths, bareDurations.squadOverrides...)
 	for _, path := range paths {
 		paths = append(paths, "message."+path)
 	}
 	return jsonscan.NewFields(paths...)
 }()
 
+// durationFields are the paths of maxDurationSeconds in a message (Vapi's OpenAPI: Call).
+type durationFields struct {
+	others                []string
+	squadOverrides        []string // these apply to every member
+	squadID, squadMembers string
+}
+
+func durationsBelow(prefix string) *durationFields {
+	below := func(paths ...string) []string {
+		for i, path := range paths {
+			paths[i] = prefix + path + ".maxDurationSeconds"
+		}
+		return paths
+	}
+	return &durationFields{
+		others: below("assistant", "call", "call.assistant", "call.assistantOverrides",
+			"call.workflow", "call.workflowOverrides"),
+		squadOverrides: below("call.squad.membersOverrides", "call.squadOverrides"),
+		squadID:        prefix + "call.squadId",
+		squadMembers:   prefix + "call.squad.members",
+	}
+}
+
+var (
+	bareDurations        = durationsBelow("")
+	wrappedDurations     = durationsBelow("message.")
+	squadMemberDurations = []string{"assistant.maxDurationSeconds", "assistantOverrides.maxDurationSeconds"}
+)
+
 var (
 	toolCallFields = jsonscan.NewFields("id", "name", "arguments", "parameters",
 		"function.name", "function.arguments", "function.parameters")
+	squadMemberFields      = jsonscan.NewFields(squadMemberDurations...)
 	toolWithToolCallFields = jsonscan.NewFields("async", "toolCall.id")
 )
 
@@ -185,9 +220,9 @@ func ParseMessage(body []byte) (Message, error) {
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
-	prefix := ""
+	prefix, durations := "", bareDurations
 	if bytes.HasPrefix(values["message"], []byte("{")) {
-		prefix = "message."
+		prefix, durations = "message.", wrappedDurations
 	}
 	beside := false // some senders put the call beside the message
 	field := func(path string) []byte {
@@ -245,10 +280,39 @@ func ParseMessage(body []byte) (Message, error) {
 		PhoneNumberID:  text("call.phoneNumberId", "phoneNumber.id"),
 		CustomerNumber: text("call.customer.number", "customer.number"),
 		ControlURL:     text("call.monitor.controlUrl"),
-		MaxDuration: cmp.Or(parseSeconds(field("assistant.maxDurationSeconds")),
-			parseSeconds(field("call.assistant.maxDurationSeconds"))),
+		MaxDuration:    maxDuration(values, durations),
 	}
 	return m, nil
+}
+
+// maxDuration returns [Call.MaxDuration] of a message.
+func maxDuration(values map[string][]byte, f *durationFields) time.Duration {
+	overrides := longestOf(values, f.squadOverrides)
+	longest := max(overrides, longestOf(values, f.others))
+	members := jsonscan.Items(values[f.squadMembers], maxSquadMembers)
+	if len(members) == 0 && overrides == 0 && jsonscan.String(values[f.squadID]) != "" {
+		return 0 // the message does not show the squad
+	}
+	for _, member := range members {
+		read, _ := squadMemberFields.Read(member)
+		own := longestOf(read, squadMemberDurations)
+		if own == 0 && overrides == 0 {
+			return 0
+		}
+		longest = max(longest, own)
+	}
+	return longest
+}
+
+// longestOf returns the longest duration of the members at the given paths.
+func longestOf(values map[string][]byte, paths []string) time.Duration {
+	longest := time.Duration(0)
+	for _, path := range paths {
+		if raw, ok := values[path]; ok {
+			longest = max(longest, parseSeconds(raw))
+		}
+	}
+	return longest
 }
 
 // parseToolCalls reads the first list that has items. The lists come from a validated body, so

@@ -372,7 +372,7 @@ func TestParseMessageCall(t *testing.T) {
 			vapi.Call{ID: "c", AssistantID: "a", MaxDuration: 90500 * time.Millisecond}},
 		{"the call's assistant id first", `"assistant":{"id":"3","maxDurationSeconds":1},
 			"call":{"id":"c","assistant":{"id":"2","maxDurationSeconds":2},"assistantId":"1"}`,
-			vapi.Call{ID: "c", AssistantID: "1", MaxDuration: time.Second}},
+			vapi.Call{ID: "c", AssistantID: "1", MaxDuration: 2 * time.Second}},
 		{"unusable duration", `"assistant":{"maxDurationSeconds":-1},
 			"call":{"id":"c","assistant":{"maxDurationSeconds":1e300}}`, vapi.Call{ID: "c"}},
 		{"duration is a string", `"assistant":{"maxDurationSeconds":"60"},
@@ -414,6 +414,56 @@ func TestParseMessageCall(t *testing.T) {
 				if diff := gocmp.Diff(vapi.Message{Type: "t", Call: row.want}, mustParse(t, body)); diff != "" {
 					t.Errorf("%s\n%s", body, diff)
 				}
+			}
+		})
+	}
+}
+
+// TestParseMessageMaxDuration tests how long a call can last, if the message shows several bounds.
+func TestParseMessageMaxDuration(t *testing.T) {
+	const greeter = `{"assistant":{"maxDurationSeconds":10}}`
+	for name, row := range map[string]struct {
+		call string // beside an assistant with 10 seconds
+		want time.Duration
+	}{
+		"the assistant alone":        {`"assistantId":"a"`, 10 * time.Second},
+		"overrides of the call":      {`"assistantOverrides":{"maxDurationSeconds":3600}`, time.Hour},
+		"overrides that are shorter": {`"assistantOverrides":{"maxDurationSeconds":5}`, 10 * time.Second},
+		"the call itself":            {`"maxDurationSeconds":3600`, time.Hour},
+		"a workflow":                 {`"workflow":{"maxDurationSeconds":3600}`, time.Hour},
+		"overrides of a workflow":    {`"workflowOverrides":{"maxDurationSeconds":3600}`, time.Hour},
+		"a member of the squad": {
+			`"squad":{"members":[` + greeter + `,{"assistant":{"maxDurationSeconds":3600}}]}`,
+			time.Hour,
+		},
+		"a member's overrides": {
+			`"squad":{"members":[` + greeter + `,{"assistantOverrides":{"maxDurationSeconds":3600}}]}`,
+			time.Hour,
+		},
+		"a member that shows none":   {`"squad":{"members":[` + greeter + `,{"assistantId":"b"}]}`, 0},
+		"a member of the wrong type": {`"squad":{"members":[` + greeter + `,"b"]}`, 0},
+		"overrides of all members": {
+			`"squad":{"members":[{"assistantId":"b"}],"membersOverrides":{"maxDurationSeconds":60}}`,
+			time.Minute,
+		},
+		"overrides of the squad": {
+			`"squad":{"members":[{"assistantId":"b"}]},"squadOverrides":{"maxDurationSeconds":60}`,
+			time.Minute,
+		},
+		"a squad by its id":           {`"squadId":"s"`, 0},
+		"a squad by its id, shown":    {`"squadId":"s","squad":{"members":[` + greeter + `]}`, 10 * time.Second},
+		"a squad by its id, bounded":  {`"squadId":"s","squadOverrides":{"maxDurationSeconds":60}`, time.Minute},
+		"a squad without members":     {`"squad":{"members":[]}`, 10 * time.Second},
+		"no squad":                    {`"squadId":"","squad":null`, 10 * time.Second},
+		"a call that was transferred": {`"destination":{"maxDurationSeconds":3600}`, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, body := range []string{`{"message":{%s}}`, `{%s}`} {
+				body = fmt.Sprintf(body, `"type":"t","assistant":{"maxDurationSeconds":10},"call":{"id":"c",`+row.call+`}`)
+				if got := mustParse(t, body).Call.MaxDuration; got != row.want {
+					t.Errorf("%s: %s, want %s", body, got, row.want)
+				}
+				checkAgainstMaps(t, []byte(body))
 			}
 		})
 	}
@@ -702,10 +752,26 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"]),
 	}
-	for _, a := range []map[string]json.RawMessage{object(call["assistant"]), assistant} {
-		if s, ok := number(a["maxDurationSeconds"]); ok && s > 0 && s <= 31*24*3600 && time.Duration(s*1e9) != 0 {
-			m.Call.MaxDuration = time.Duration(s * 1e9)
+	longest := func(bounded ...map[string]json.RawMessage) (d time.Duration) {
+		for _, b := range bounded {
+			if s, ok := number(b["maxDurationSeconds"]); ok && s > 0 && s <= 31*24*3600 {
+				d = max(d, time.Duration(s*1e9))
+			}
 		}
+		return d
+	}
+	squad := object(call["squad"])
+	overrides := longest(object(squad["membersOverrides"]), object(call["squadOverrides"]))
+	d := max(overrides, longest(assistant, call, object(call["assistant"]), object(call["assistantOverrides"]),
+		object(call["workflow"]), object(call["workflowOverrides"])))
+	unknown := str(call["squadId"]) != "" && len(list(squad["members"])) == 0
+	for _, raw := range list(squad["members"]) {
+		member := object(raw)
+		own := longest(object(member["assistant"]), object(member["assistantOverrides"]))
+		d, unknown = max(d, own), unknown || own == 0
+	}
+	if overrides > 0 || !unknown {
+		m.Call.MaxDuration = d
 	}
 	return m, nil
 }
@@ -759,7 +825,8 @@ func TestParseMessageProperty(t *testing.T) {
 		`"toolWithToolCallList"`, `"toolCall"`, `"async"`, `"id"`, `"\u0069d"`, `"name"`, `"function"`,
 		`"arguments"`, `"parameters"`, `"call"`, `"chat"`, `"orgId"`, `"assistantId"`, `"assistant"`,
 		`"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"status"`,
-		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"functionCall"`, `"ID"`, `""`, `"x"`,
+		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"squad"`, `"squadId"`, `"squadOverrides"`, `"members"`,
+		`"membersOverrides"`, `"assistantOverrides"`, `"workflow"`, `"workflowOverrides"`, `"functionCall"`, `"ID"`, `""`, `"x"`,
 	})
 	leaves := rapid.SampledFrom([]string{
 		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
@@ -780,12 +847,20 @@ func TestParseMessageProperty(t *testing.T) {
 		`"toolCall"`:             {`"id"`, `"name"`, `"function"`},
 		`"function"`:             {`"name"`, `"arguments"`, `"parameters"`},
 		`"call"`: {`"id"`, `"orgId"`, `"type"`, `"assistantId"`, `"assistant"`, `"customer"`, `"monitor"`,
-			`"phoneNumberId"`},
-		`"chat"`:        {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`, `"sessionId"`},
-		`"assistant"`:   {`"id"`, `"maxDurationSeconds"`},
-		`"customer"`:    {`"number"`},
-		`"phoneNumber"`: {`"id"`},
-		`"monitor"`:     {`"controlUrl"`},
+			`"phoneNumberId"`, `"maxDurationSeconds"`, `"squad"`, `"squadId"`, `"squadOverrides"`,
+			`"assistantOverrides"`, `"workflow"`, `"workflowOverrides"`},
+		`"squad"`:              {`"members"`, `"members"`, `"membersOverrides"`},
+		`"members"`:            {`"assistant"`, `"assistantOverrides"`},
+		`"squadOverrides"`:     {`"maxDurationSeconds"`},
+		`"membersOverrides"`:   {`"maxDurationSeconds"`},
+		`"assistantOverrides"`: {`"maxDurationSeconds"`},
+		`"workflow"`:           {`"maxDurationSeconds"`},
+		`"workflowOverrides"`:  {`"maxDurationSeconds"`},
+		`"chat"`:               {`"id"`, `"orgId"`, `"assistantId"`, `"assistant"`, `"sessionId"`},
+		`"assistant"`:          {`"id"`, `"maxDurationSeconds"`},
+		`"customer"`:           {`"number"`},
+		`"phoneNumber"`:        {`"id"`},
+		`"monitor"`:            {`"controlUrl"`},
 	}
 	inside[`"m\u0065ssage"`] = inside[`"message"`]
 	var value func(t *rapid.T, name string, depth int) string
@@ -809,7 +884,7 @@ func TestParseMessageProperty(t *testing.T) {
 		v := leaves.Draw(t, "value")
 		if depth > 0 && inside[name] != nil && rapid.IntRange(0, 9).Draw(t, "object") > 0 {
 			v = object(t, name, depth)
-			if strings.HasPrefix(name, `"tool`) && name != `"toolCall"` {
+			if strings.HasPrefix(name, `"tool`) && name != `"toolCall"` || name == `"members"` {
 				v = "[" + v + "," + value(t, name, 0) + "," + object(t, name, depth) + "]"
 			}
 		}

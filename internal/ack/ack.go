@@ -34,10 +34,10 @@ const (
 	// key.
 	maxCallID = 512
 
-	// unknownCallLife is how long a call can last if the webhook does not say. Vapi's default is
-	// ten minutes, but an assistant can have more. If the call ended earlier, its control URL
-	// reports that when a result is posted.
-	unknownCallLife = time.Hour
+	// unknownCallLife is how long a call can last if the webhook does not say: Vapi's maximum (Vapi's
+	// OpenAPI: Assistant.maxDurationSeconds). If the call ended earlier, its control URL reports that
+	// when a result is posted.
+	unknownCallLife = 43200 * time.Second
 
 	// chatLife is how long a chat can last. Nothing reports its end. A session lasts as long by
 	// default (Vapi's OpenAPI: Session.expirationSeconds).
@@ -234,7 +234,7 @@ func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) err
 	if !h.cfg.NextCall || !usableID(call.ID) || call.CustomerNumber == "" || call.ControlURL == "" {
 		return nil
 	}
-	body, err := job.Arrival{Call: callOf(call), CallEnds: callEnds(call, now)}.Encode()
+	body, err := job.NewArrival(callOf(call), now, callEnds(call, now)).Encode()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotQueued, err)
 	}

@@ -203,13 +203,18 @@ func TestCallOfAJob(t *testing.T) {
 		life time.Duration
 		want job.Call
 	}{
-		"a call": {call, time.Hour, job.Call{
+		"a call": {call, 12 * time.Hour, job.Call{
 			ID: "call-1", OrgID: "org-1", Type: "inboundPhoneCall", AssistantID: "assistant-1",
 			CustomerNumber: number, ControlURL: controlURL,
 		}},
 		"a call to a number": {
 			`"call":{"id":"call-1","phoneNumberId":"number-1"},"assistant":{"maxDurationSeconds":60}`,
 			time.Minute, job.Call{ID: "call-1", PhoneNumberID: "number-1"},
+		},
+		"a call that is handed to another assistant": {
+			`"call":{"id":"call-1","squad":{"members":[{"assistant":{"maxDurationSeconds":60}},` +
+				`{"assistant":{"maxDurationSeconds":3600}}]}},"assistant":{"maxDurationSeconds":60}`,
+			time.Hour, job.Call{ID: "call-1"},
 		},
 		"a chat": {
 			`"chat":{"id":"chat-1","orgId":"org-1","sessionId":"session-1"},"assistant":{"maxDurationSeconds":60}`,

@@ -31,6 +31,27 @@ func (d *delivery) followAfterCall(ctx context.Context, why job.Reason, detail s
 	return d.sendUndelivered(ctx, why, detail)
 }
 
+// lateAfterCall reports whether it is too late for what follows after the call. The tool's deadline
+// bounds that, or else [job.AfterCallTime] after the end of the call. If no end is recorded, the call
+// may have ended soon after the tool call.
+func (d *delivery) lateAfterCall(ctx context.Context) bool {
+	p := d.record.Policy
+	p.AfterCall = d.outcome.AfterCall
+	if !p.CallBound || !p.FollowsUp() || d.outcome.Earlier {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	ended, err := d.cfg.CallTracker.Ended(ctx, d.outcome.Call.ID)
+	if err != nil {
+		d.log.WarnContext(ctx, "cannot look up the end of the call", "error", err)
+	}
+	if ended.IsZero() {
+		ended = d.record.Created
+	}
+	return d.cfg.Now().After(ended.Add(job.AfterCallTime))
+}
+
 // park parks the outcome for the customer's next call. It adds the outcome to the customer's parked
 // results before it marks the record: a mark alone would be a silent loss.
 func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {

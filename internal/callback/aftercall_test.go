@@ -92,6 +92,69 @@ func TestDeliveredInTime(t *testing.T) {
 	}
 }
 
+// TestLateAfterCall has results of tools without a deadline of their own, in calls that can last long. An
+// hour after the end of the call, no policy is followed any more.
+func TestLateAfterCall(t *testing.T) {
+	never := time.Duration(0)
+	tests := map[string]struct {
+		own      bool          // the tool has a deadline of its own
+		ended    time.Duration // when the end of the call is recorded
+		at       time.Duration // when the result is ready
+		lost     bool          // the end of the call cannot be looked up
+		followed bool
+	}{
+		"soon after the call":          {ended: 10 * time.Minute, at: 70 * time.Minute, followed: true},
+		"long after the call":          {ended: 10 * time.Minute, at: 71 * time.Minute},
+		"a long call":                  {ended: 5 * time.Hour, at: 5*time.Hour + time.Minute, followed: true},
+		"an end that is not known":     {ended: never, at: 59 * time.Minute, followed: true},
+		"long after one not known":     {ended: never, at: 61 * time.Minute},
+		"it cannot be looked up":       {ended: 5 * time.Hour, at: 5*time.Hour + time.Minute, lost: true},
+		"the tool's own deadline":      {own: true, ended: 10 * time.Minute, at: 9 * time.Hour, followed: true},
+		"its deadline, end is unknown": {own: true, ended: never, at: 9 * time.Hour, followed: true},
+	}
+	for name, tt := range tests {
+		for _, after := range policies {
+			t.Run(fmt.Sprintf("%s, %s", name, after), func(t *testing.T) {
+				inWorld(t, func(t *testing.T, w *world) {
+					w.wantLive(true)
+					w.answer = answers(gone)
+					j := w.job("t1")
+					p := job.Policy{AfterCall: after, CallBound: !tt.own}
+					running, err := w.table.Claim(t.Context(),
+						job.NewRecord(j, p, w.start.Add(12*time.Hour), "m1", w.now(), time.Minute))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if tt.ended != never {
+						time.Sleep(tt.ended)
+						if err := w.tracker.End(t.Context(), "call-1", w.now()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					time.Sleep(tt.at - tt.ended)
+					if tt.lost {
+						w.fail(errDown, lookEnd)
+					}
+					w.send(w.finish(j, running, respond(content)))
+					w.run(10 * time.Second)
+					switch {
+					case after == policy.AfterCallDrop:
+						w.wantCalls(0, job.StateUndelivered, "")
+					case after == policy.AfterCallEvent:
+						w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
+					case !tt.followed:
+						w.wantCalls(0, job.StateUndelivered, job.ReasonDeadline)
+					case after == policy.AfterCallOutboundCall:
+						w.wantCalls(1, job.StateDelivered, "")
+					default:
+						w.wantCalls(0, job.StateParked, "")
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestEndIsRecorded checks that a call that is gone is recorded as ended, for the tools that stop with it.
 func TestEndIsRecorded(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

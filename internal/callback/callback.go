@@ -73,6 +73,8 @@ type ChatClient interface {
 
 // CallTracker records which calls have ended.
 type CallTracker interface {
+	// Ended returns the zero time if no end of the call is recorded.
+	Ended(ctx context.Context, callID string) (time.Time, error)
 	End(ctx context.Context, callID string, now time.Time) error
 }
 
@@ -228,7 +230,12 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		}
 		return nil
 	case vapiclient.Gone:
+		late := d.lateAfterCall(ctx)
 		d.recordEnd(ctx)
+		if late {
+			return d.sendUndelivered(ctx, job.ReasonDeadline, describe(receipt)+
+				"; the call ended too long ago, and the tool has no deadline of its own")
+		}
 		return d.followAfterCall(ctx, job.ReasonCallGone, describe(receipt))
 	case vapiclient.TryAgain:
 		delay := max(d.backoff(), receipt.RetryAfter)

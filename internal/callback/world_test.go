@@ -49,12 +49,13 @@ const (
 	retractCall   = "retract the outbound call for"
 	settle        = "settle"
 	park          = "park"
+	lookEnd       = "look up the end of the call of"
 	endCall       = "record the end of the call of"
 	sendEvent     = "send an event of"
 )
 
 var steps = []string{
-	claim, release, claimProgress, endProgress, recordCall, retractCall, settle, park, endCall, sendEvent,
+	claim, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall, sendEvent,
 }
 
 var errDown = errors.New("it is down")
@@ -249,6 +250,10 @@ func (w around) Settle(ctx context.Context, r job.Record, now time.Time, state j
 
 func (w around) Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error) {
 	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, customer, now, p) })
+}
+
+func (w around) Ended(ctx context.Context, callID string) (time.Time, error) {
+	return step(ctx, w.world, lookEnd, callID, func() (time.Time, error) { return w.tracker.Ended(ctx, callID) })
 }
 
 func (w around) End(ctx context.Context, callID string, now time.Time) error {

@@ -125,6 +125,18 @@ var afterCalls = []policy.AfterCall{
 type Policy struct {
 	Delivery  policy.Delivery  `json:"delivery,omitempty"` // of a result that has none; empty means policy.DeliveryRespond
 	AfterCall policy.AfterCall `json:"afterCall,omitempty"`
+	// CallBound means that the tool has no deadline of its own: the job's deadline is the end of its
+	// call. What follows after the call is then bounded by [AfterCallTime].
+	CallBound bool `json:"callBound,omitempty"`
+}
+
+// AfterCallTime is how long after the end of its call the result of a tool without a deadline may be
+// handed to an outbound call, or be parked.
+const AfterCallTime = time.Hour
+
+// FollowsUp reports whether the result is of use to the customer after the call has ended.
+func (p Policy) FollowsUp() bool {
+	return p.AfterCall == policy.AfterCallOutboundCall || p.AfterCall == policy.AfterCallNextCall
 }
 
 // Kind distinguishes the final outcome from the progress lines before it.

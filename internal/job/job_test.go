@@ -654,3 +654,15 @@ func TestOutcomesTogether(t *testing.T) {
 		}
 	}
 }
+
+// TestNewArrival checks that a long call takes parked results for an hour only.
+func TestNewArrival(t *testing.T) {
+	for _, row := range []struct{ life, want time.Duration }{
+		{time.Minute, time.Minute}, {time.Hour, time.Hour}, {12 * time.Hour, time.Hour},
+	} {
+		a := job.NewArrival(job.Call{ID: "c"}, start, start.Add(row.life))
+		if a.Call.ID != "c" || !a.CallEnds.Equal(start.Add(row.want)) {
+			t.Errorf("%s: %+v", row.life, a)
+		}
+	}
+}

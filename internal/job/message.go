@@ -18,7 +18,19 @@ type WakeUp struct {
 // parked for the customer's next call.
 type Arrival struct {
 	Call     Call
-	CallEnds time.Time // as [Job.CallEnds]
+	CallEnds time.Time // until when the call can take parked results
+}
+
+// arrivalLife is how long a call can take parked results. They are delivered when it begins, so a
+// longer call does not keep a result from the call after it.
+const arrivalLife = time.Hour
+
+// NewArrival returns the arrival of a call that was seen at a time, and lasts until callEnds at most.
+func NewArrival(c Call, seen, callEnds time.Time) Arrival {
+	if end := seen.Add(arrivalLife); end.Before(callEnds) {
+		callEnds = end
+	}
+	return Arrival{Call: c, CallEnds: callEnds}
 }
 
 // envelope is the JSON of all messages on the jobs queue other than jobs. A job has

@@ -116,6 +116,15 @@ func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (b
 	return live, err
 }
 
+// Ended returns when the end of the call became known. It returns the zero time if no end is recorded.
+func (t *CallTracker) Ended(ctx context.Context, callID string) (time.Time, error) {
+	r, err := t.store.Load(ctx, callID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return time.Time{}, fmt.Errorf("load call %s: %w", callID, err)
+	}
+	return r.Ended, nil
+}
+
 // End records the end of a call that has a record. No tool asks about a call
 // without one. End can be repeated.
 func (t *CallTracker) End(ctx context.Context, callID string, now time.Time) error {

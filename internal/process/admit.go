@@ -36,6 +36,12 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 	if c.record.WakeUp > 0 { // a job that was suspended was admitted before
 		return nil, nil
 	}
+	if p := c.record.Policy; p.CallBound && p.FollowsUp() && !c.tool.StopWithCall {
+		// From now on, the end of the call is recorded: it bounds what follows after the call.
+		if _, err := g.cfg.CallTracker.Live(ctx, c.job.Call.ID, g.cfg.Now()); err != nil {
+			return nil, err
+		}
+	}
 	if end, err := g.checkRepeat(ctx, c); end != nil || err != nil {
 		return end, err
 	}

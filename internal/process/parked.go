@@ -32,7 +32,7 @@ func (p *parkedResults) request(ctx context.Context, c claimed) {
 	if err == nil && len(results) == 0 {
 		return
 	}
-	body, err := job.Arrival{Call: c.job.Call, CallEnds: c.job.CallEnds}.Encode()
+	body, err := job.NewArrival(c.job.Call, c.job.ReceivedAt, c.job.CallEnds).Encode()
 	if err == nil {
 		message := queue.Message{Body: body, Group: queue.Group(c.job.Call.ID)}
 		err = p.cfg.Jobs.Send(ctx, []queue.Message{message})[0]

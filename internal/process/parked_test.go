@@ -87,6 +87,41 @@ func TestArrival(t *testing.T) {
 	})
 }
 
+// TestEndOfCallIsRecorded checks for which tools the end of their call is recorded: for those of which
+// something follows after the call, unless they have a deadline of their own.
+func TestEndOfCallIsRecorded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		after    asynctool.AfterCall
+		deadline time.Duration
+		want     bool
+	}{
+		"parked":               {after: asynctool.NextCall, want: true},
+		"an outbound call":     {after: asynctool.CallBack, want: true},
+		"an event":             {after: asynctool.Announce},
+		"a deadline":           {after: asynctool.NextCall, deadline: 2 * time.Hour},
+		"an outbound deadline": {after: asynctool.CallBack, deadline: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			definition := does(tool{AfterCall: tt.after, Deadline: tt.deadline}, returns(asynctool.Text("Done."), nil))
+			inWorld(t, definition, func(t *testing.T, w *world) {
+				w.deliver()
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(time.Minute)
+				if err := w.tracker.End(t.Context(), "call-1", time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if ended, err := w.tracker.Ended(t.Context(), "call-1"); err != nil || ended.IsZero() == tt.want {
+					t.Errorf("ended at %s, %v", ended, err)
+				}
+				if bound := w.record(j).Policy.CallBound; bound != (tt.deadline == 0) {
+					t.Errorf("bound by its call: %t", bound)
+				}
+			})
+		})
+	}
+}
+
 // TestArrivalWithoutDelivery tests calls in which nothing is delivered.
 func TestArrivalWithoutDelivery(t *testing.T) {
 	for name, change := range map[string]func(*job.Arrival){

@@ -262,13 +262,14 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 		return e.cfg.Table.Change(ctx, e.job.ID, job.Claim(now, owner, e.lease))
 	}
 	deadline := e.job.CallEnds
-	var p job.Policy
+	p := job.Policy{CallBound: true}
 	if e.tool != nil {
 		p.Delivery = e.tool.Delivery
 		if e.tool.AfterCall != asynctool.Announce {
 			p.AfterCall = e.tool.AfterCall
 		}
 		if e.tool.Deadline > 0 {
+			p.CallBound = false
 			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 		}
 	}

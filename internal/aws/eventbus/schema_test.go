@@ -120,6 +120,8 @@ func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }
 
+func (nothing) Ended(context.Context, string) (time.Time, error) { return time.Time{}, nil }
+
 func (nothing) End(context.Context, string, time.Time) error { return nil }
 
 // Park refuses every result, as if the list were full.

@@ -284,8 +284,15 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Error(err)
 		}
 	}
+	ended := func(want time.Time) {
+		t.Helper()
+		if got, err := tracker.Ended(ctx, "call"); err != nil || !got.Equal(want) {
+			t.Errorf("ended at %s, %v, want %s", got, err, want)
+		}
+	}
 	// Nothing is stored of a call that no job asks about.
 	end()
+	ended(time.Time{})
 	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("a call that no job asks about: %v", err)
 	}
@@ -296,8 +303,10 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		t.Errorf("the call's record is %+v, %v", r, err)
 	}
 	live("call", true)
+	ended(time.Time{})
 	end()
 	end()
+	ended(start)
 	live("call", false)
 	live("other", true)
 	if r, err := s.Calls().Load(ctx, "call"); err != nil || r.Revision != 2 || !r.Ended.Equal(start) {

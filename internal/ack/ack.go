@@ -231,7 +231,7 @@ func (h *Handler) end(ctx context.Context, callID string, now time.Time) {
 // arrive queues the beginning of a call, if a result could have been parked for it and could be
 // delivered to it.
 func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) error {
-	if !h.cfg.NextCall || !usableID(call.ID) || call.CustomerNumber == "" || call.ControlURL == "" {
+	if !h.cfg.NextCall || !usableID(call.ID) || callOf(call).CustomerPhone() == "" || call.ControlURL == "" {
 		return nil
 	}
 	body, err := job.NewArrival(callOf(call), now, callEnds(call, now)).Encode()

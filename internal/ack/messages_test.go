@@ -185,6 +185,8 @@ func TestArrival(t *testing.T) {
 		"another status":        {message("status-update", "ringing", call), on},
 		"another message":       {message("speech-update", "in-progress", call), on},
 		"no customer number":    {begins(`"customer":{"number":"`+number+`"},`, ""), on},
+		"a withheld number":     {begins(number, "anonymous"), on},
+		"a placeholder":         {begins(number, "+266696687"), on},
 		"no control URL":        {begins(`,"monitor":{"controlUrl":"`+controlURL+`"}`, ""), on},
 		"no call id":            {begins(`"id":"call-1",`, ""), on},
 		"a long call id":        {begins("call-1", strings.Repeat("x", 513)), on},

@@ -58,7 +58,7 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 	customer := job.Customer(d.outcome.Call)
 	if customer == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
-			detail+"; the result cannot be parked for the next call, because the customer is unknown")
+			detail+"; the result cannot be parked for the next call, because the customer's number is unknown or withheld")
 	}
 	parked, err := d.cfg.Customers.Park(ctx, customer, d.cfg.Now(), job.ParkedResult{
 		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,

@@ -194,6 +194,8 @@ func TestNextCall(t *testing.T) {
 		"too many":     {prepare: full(20), event: true, detail: "too many"},
 		"who was it?": {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "" },
 			event: true, detail: "unknown"},
+		"a withheld number": {prepare: func(_ *world, o *job.Outcome) { o.Call.CustomerNumber = "+266696687" },
+			event: true, detail: "withheld"},
 		"park at last":        {prepare: fails(park), mended: true},
 		"never parked":        {prepare: fails(park), event: true, detail: "could not be parked"},
 		"mark at last":        {prepare: fails(settle), mended: true},

@@ -46,7 +46,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	call := vapiclient.NewCall{
 		AssistantID:    cmp.Or(c.AssistantID, o.Call.AssistantID),
 		PhoneNumberID:  cmp.Or(c.PhoneNumberID, o.Call.PhoneNumberID),
-		CustomerNumber: o.Call.CustomerNumber,
+		CustomerNumber: o.Call.CustomerPhone(),
 		Name:           callName(o.Tool),
 		Variables: map[string]string{
 			variableResult: spoken.Clean(o.Result.Content), variableStatus: string(o.Result.Status),
@@ -55,7 +55,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	}
 	if call.AssistantID == "" || call.PhoneNumberID == "" || call.CustomerNumber == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call can be made, "+
-			"because the assistant, its number or the customer's number is unknown")
+			"because the assistant, its number or the customer's number is unknown or withheld")
 	}
 	if call.Variables[variableResult] == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")

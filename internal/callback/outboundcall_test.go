@@ -102,6 +102,8 @@ func TestNoCallBack(t *testing.T) {
 		"no assistant":    {change: func(o *job.Outcome) { o.Call.AssistantID = "" }, detail: "unknown"},
 		"no phone number": {change: func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, detail: "unknown"},
 		"no customer":     {change: func(o *job.Outcome) { o.Call.CustomerNumber = "" }, detail: "unknown"},
+		"anonymous":       {change: func(o *job.Outcome) { o.Call.CustomerNumber = "anonymous" }, detail: "withheld"},
+		"a placeholder":   {change: func(o *job.Outcome) { o.Call.CustomerNumber = "+266696687" }, detail: "withheld"},
 		"nothing to say":  {change: func(o *job.Outcome) { o.Result = endsCall }, detail: "no text"},
 	}
 	for name, tt := range tests {

@@ -3,6 +3,7 @@ package job
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -38,13 +39,40 @@ func (p ParkedResult) Outcome(r Record, c Call) Outcome {
 	}
 }
 
-// Customer returns a name for the customer of a call that does not reveal the number.
-// It is empty if the customer is unknown.
-func Customer(c Call) string {
-	if c.CustomerNumber == "" {
+// withheld are the numbers that carriers send in place of a withheld number: a word, dialled on the
+// keys of a telephone (Twilio's and Vapi's support pages). All these callers would be one customer.
+var withheld = []string{
+	"+266696687",   // anonymous
+	"+7378742833",  // restricted
+	"+86282452253", // unavailable
+	"+8656696",     // unknown
+	"+2562533",     // blocked
+	"+7748283",     // private
+	"+94844353",    // withheld
+}
+
+// e164 matches the numbers of E.164 that a customer can have. Those below seven digits are short codes
+// and placeholders, such as +464.
+var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+
+// CustomerPhone returns the telephone number of the call's customer. It is empty if there is none: the
+// number is absent, withheld, or no number in E.164's format. Nothing is parked for such a caller,
+// and none can be called.
+func (c Call) CustomerPhone() string {
+	if !e164.MatchString(c.CustomerNumber) || slices.Contains(withheld, c.CustomerNumber) {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(c.OrgID + "\x00" + c.CustomerNumber))
+	return c.CustomerNumber
+}
+
+// Customer returns a name for the customer of a call that does not reveal the number.
+// It is empty if the customer is unknown: see [Call.CustomerPhone].
+func Customer(c Call) string {
+	number := c.CustomerPhone()
+	if number == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.OrgID + "\x00" + number))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -666,3 +666,28 @@ func TestNewArrival(t *testing.T) {
 		}
 	}
 }
+
+func TestCustomerPhone(t *testing.T) {
+	for number, want := range map[string]bool{
+		"+15550100123": true, "+4915100000001": true, "+2902512": true, "+123456789012345": true, // 7 and 15 digits
+		"+266696687": false, "+7378742833": false, "+86282452253": false, "+464": false, "+8656696": false,
+		"+2562533": false, "+7748283": false, "+94844353": false,
+		"anonymous": false, "Anonymous": false, "Restricted": false, "unknown": false, "": false, "+": false,
+		"15550100123": false, "+05550100123": false, "+1 555 0100123": false, "+1555010012a": false,
+		"+1234567890123456": false, "sip:ada@example.com": false, "+15550100123\n": false, "+١٥٥٥٠١٠٠": false,
+	} {
+		c := job.Call{ID: "c", OrgID: "org-1", CustomerNumber: number}
+		got := c.CustomerPhone()
+		if want && got != number || !want && got != "" || (job.Customer(c) != "") != want {
+			t.Errorf("%q: number %q, customer %q", number, got, job.Customer(c))
+		}
+	}
+	first := job.Call{OrgID: "org-1", CustomerNumber: "+15550100123"}
+	other, elsewhere := first, first
+	other.CustomerNumber, elsewhere.OrgID = "+15550100124", "org-2"
+	// The name is in the table, so it must stay the same.
+	const name = "f016cd473ead1c68c83703c71291ff326bd65130bf329c1ea6082565de12d5e1"
+	if got := job.Customer(first); got != name || job.Customer(other) == name || job.Customer(elsewhere) == name {
+		t.Errorf("the customer is %s", got)
+	}
+}

@@ -128,6 +128,7 @@ func TestArrivalWithoutDelivery(t *testing.T) {
 		"another customer":      func(a *job.Arrival) { a.Call.CustomerNumber = "+4915100000002" },
 		"another organisation":  func(a *job.Arrival) { a.Call.OrgID = "org-2" },
 		"no number":             func(a *job.Arrival) { a.Call.CustomerNumber = "" },
+		"a withheld number":     func(a *job.Arrival) { a.Call.CustomerNumber = "+266696687" },
 		"no control URL":        func(a *job.Arrival) { a.Call.ControlURL = "" },
 		"the same call":         func(a *job.Arrival) { a.Call.ID = "call-1" },
 		"a call that has ended": func(a *job.Arrival) { a.CallEnds = time.Now().Add(-time.Second) },

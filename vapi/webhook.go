@@ -107,6 +107,9 @@ type Call struct {
 	// SessionID is chat.sessionId, the session in which further chats continue (Vapi's OpenAPI:
 	// Chat.sessionId). It is "" in a call, and in a chat that follows a previous chat instead.
 	SessionID string
+	// SMS is true for a chat over text messages: the message has the organisation's phone number that
+	// they go to. A chat on a web site has none.
+	SMS bool
 	// PhoneNumberID is Vapi's ID of the organisation's phone number that the call came in on or
 	// went out from: call.phoneNumberId, else the message's phoneNumber.id.
 	PhoneNumberID string
@@ -267,6 +270,7 @@ func ParseMessage(body []byte) (Message, error) {
 			Type:           "chat",
 			AssistantID:    text("chat.assistantId", "chat.assistant.id", "assistant.id"),
 			SessionID:      text("chat.sessionId"),
+			SMS:            bytes.HasPrefix(field("phoneNumber"), []byte("{")),
 			PhoneNumberID:  text("phoneNumber.id"),
 			CustomerNumber: text("customer.number"),
 		}

@@ -255,7 +255,7 @@ func (h *Handler) send(ctx context.Context, messages ...queue.Message) error {
 func callOf(c vapi.Call) job.Call {
 	return job.Call{
 		ID: c.ID, OrgID: c.OrgID, Type: c.Type, AssistantID: c.AssistantID, CustomerNumber: c.CustomerNumber,
-		ControlURL: c.ControlURL, PhoneNumberID: c.PhoneNumberID, SessionID: c.SessionID,
+		ControlURL: c.ControlURL, PhoneNumberID: c.PhoneNumberID, SessionID: c.SessionID, SMS: c.SMS,
 	}
 }
 

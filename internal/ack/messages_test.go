@@ -222,6 +222,14 @@ func TestCallOfAJob(t *testing.T) {
 			`"chat":{"id":"chat-1","orgId":"org-1","sessionId":"session-1"},"assistant":{"maxDurationSeconds":60}`,
 			24 * time.Hour, job.Call{ID: "chat-1", OrgID: "org-1", Type: "chat", SessionID: "session-1"},
 		},
+		"a chat over text messages": {
+			`"chat":{"id":"chat-1","sessionId":"session-1"},"phoneNumber":{"id":"number-1"},` +
+				`"customer":{"number":"+15550100123"}`,
+			24 * time.Hour, job.Call{
+				ID: "chat-1", Type: "chat", SessionID: "session-1", SMS: true, PhoneNumberID: "number-1",
+				CustomerNumber: "+15550100123",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, q := receive(t, webhook(row.call, toolCall("t1", "a", "{}")))

@@ -283,6 +283,7 @@ func (d *delivery) post(ctx context.Context) (vapiclient.Receipt, error) {
 		}
 		return d.cfg.ChatClient.Chat(ctx, vapiclient.NewChat{
 			SessionID: o.Call.SessionID, PreviousChatID: o.Call.ID, AssistantID: o.Call.AssistantID, Content: content,
+			SMS: o.Call.SMS, PhoneNumberID: o.Call.PhoneNumberID, CustomerNumber: o.Call.CustomerPhone(),
 		}), nil
 	}
 	m, err := d.cfg.Text.Message(o)

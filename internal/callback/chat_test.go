@@ -51,9 +51,24 @@ func TestChat(t *testing.T) {
 			body: inSession + `"input":[{"role":"system","content":"t1=Sorry."}],"stream":false}`,
 		},
 		"a control message": {result: endsCall, why: job.ReasonUnspeakable},
-		"limited":           {failure: fakevapi.Limited, body: inChat + body, delays: []time.Duration{7 * time.Second}},
-		"down":              {failure: fakevapi.RefusedBefore, body: inChat + body, delays: []time.Duration{time.Second}},
-		"forbidden":         {failure: fakevapi.Forbidden, body: inChat + body, why: job.ReasonMisconfigured},
+		"text messages in a session": {
+			change: func(c *job.Call) {
+				c.SessionID, c.SMS, c.PhoneNumberID, c.CustomerNumber = "session-1", true, "p", number
+			},
+			body: inSession + `"transport":{"type":"twilio.sms"},` + body,
+		},
+		"text messages": {
+			change: func(c *job.Call) { c.SMS, c.PhoneNumberID, c.CustomerNumber = true, "p", number },
+			body: inChat + `"transport":{"type":"twilio.sms","phoneNumberId":"p","customer":{"number":"` + number + `"}},` +
+				body,
+		},
+		"text messages to nobody": {
+			change: func(c *job.Call) { c.SMS, c.PhoneNumberID, c.CustomerNumber = true, "p", "anonymous" },
+			why:    job.ReasonMisconfigured,
+		},
+		"limited":   {failure: fakevapi.Limited, body: inChat + body, delays: []time.Duration{7 * time.Second}},
+		"down":      {failure: fakevapi.RefusedBefore, body: inChat + body, delays: []time.Duration{time.Second}},
+		"forbidden": {failure: fakevapi.Forbidden, body: inChat + body, why: job.ReasonMisconfigured},
 		// Not a chat.
 		"a call without a control URL": {change: func(c *job.Call) { c.Type = "webCall" }, why: job.ReasonNoControlURL},
 	}

@@ -343,7 +343,29 @@ func begin(resource string, o *object) error {
 		case session == "" && previous == "" && o.get("assistantId") == "":
 			return errors.New("a chat needs an assistantId, a sessionId or a previousChatId")
 		}
+		if err := checkTransport(o.raw("transport"), o.get("sessionId") != ""); err != nil {
+			return err
+		}
 		o.set("output", json.RawMessage(`[{"role":"assistant","content":"Good news."}]`))
+	}
+	return nil
+}
+
+// checkTransport checks the numbers of a chat over text messages.
+func checkTransport(raw json.RawMessage, session bool) error {
+	if raw == nil {
+		return nil
+	}
+	var t struct {
+		PhoneNumberID string
+		Customer      struct{ Number string }
+	}
+	_ = json.Unmarshal(raw, &t)
+	switch {
+	case session && (t.PhoneNumberID != "" || t.Customer.Number != ""):
+		return errors.New("sessionId and the transport's phoneNumberId and customer are mutually exclusive")
+	case !session && (t.PhoneNumberID == "" || !e164.MatchString(t.Customer.Number)):
+		return errors.New("a transport without a session needs a phoneNumberId and a customer")
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ type Call struct {
 	ControlURL    string `json:"controlUrl,omitempty"`
 	PhoneNumberID string `json:"phoneNumberId,omitempty"` // of Vapi's side of the call
 	SessionID     string `json:"sessionId,omitempty"`     // of a chat, if it has one
+	SMS           bool   `json:"sms,omitempty"`           // whether it is a chat over text messages
 }
 
 // Chat reports whether it is a chat, which has no control URL.

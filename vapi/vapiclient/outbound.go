@@ -149,11 +149,9 @@ type CallReceipt struct {
 }
 
 type callWire struct {
-	AssistantID   string `json:"assistantId"`
-	PhoneNumberID string `json:"phoneNumberId"`
-	Customer      struct {
-		Number string `json:"number"`
-	} `json:"customer"`
+	AssistantID        string              `json:"assistantId"`
+	PhoneNumberID      string              `json:"phoneNumberId"`
+	Customer           customer            `json:"customer"`
 	AssistantOverrides *assistantOverrides `json:"assistantOverrides,omitempty"`
 	Name               string              `json:"name,omitempty"`
 	SchedulePlan       *schedulePlan       `json:"schedulePlan,omitempty"`
@@ -243,12 +241,35 @@ type NewChat struct {
 	AssistantID string
 	// Content is the message's text. Required.
 	Content string
+	// SMS makes Vapi send the model's reply as a text message. A session knows both numbers. Without
+	// one, PhoneNumberID and CustomerNumber are required, and Vapi begins a session.
+	SMS bool
+	// PhoneNumberID is the organisation's phone number that the reply comes from.
+	PhoneNumberID string
+	// CustomerNumber receives the reply.
+	CustomerNumber string
 }
+
+// transport is how a reply is sent. Vapi refuses a number in a session (Vapi's OpenAPI:
+// CreateChatDTO.transport).
+type transport struct {
+	Type          string    `json:"type"`
+	PhoneNumberID string    `json:"phoneNumberId,omitempty"`
+	Customer      *customer `json:"customer,omitempty"`
+}
+
+type customer struct {
+	Number string `json:"number"`
+}
+
+// overSMS is the only transport (Vapi's OpenAPI: TwilioSMSChatTransport.type).
+const overSMS = "twilio.sms"
 
 type chatWire struct {
 	SessionID      string        `json:"sessionId,omitempty"`
 	PreviousChatID string        `json:"previousChatId,omitempty"`
 	AssistantID    string        `json:"assistantId,omitempty"`
+	Transport      *transport    `json:"transport,omitempty"`
 	Input          []chatMessage `json:"input"`
 	// Stream is always false, so that the status arrives after the model has answered. It is sent
 	// because not every version of Vapi's OpenAPI description has this default.
@@ -270,7 +291,16 @@ func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
 	if chat.SessionID == "" {
 		body.PreviousChatID, body.AssistantID = chat.PreviousChatID, chat.AssistantID
 	}
+	if chat.SMS {
+		body.Transport = &transport{Type: overSMS}
+		if chat.SessionID == "" {
+			body.Transport.PhoneNumberID, body.Transport.Customer = chat.PhoneNumberID, &customer{chat.CustomerNumber}
+		}
+	}
 	switch {
+	case chat.SMS && chat.SessionID == "" && (chat.PhoneNumberID == "" || chat.CustomerNumber == ""):
+		return Receipt{Verdict: Misconfigured,
+			Err: errors.New("a text message needs a session, or a phone number ID and the customer's number")}
 	case body.SessionID == "" && body.PreviousChatID == "" && body.AssistantID == "":
 		return Receipt{Verdict: Misconfigured, Err: errors.New("a chat needs a session, a previous chat or an assistant")}
 	case chat.Content == "":

@@ -318,6 +318,16 @@ func TestChatRequest(t *testing.T) {
 		"previous chat and assistant": {
 			vapiclient.NewChat{PreviousChatID: "h", AssistantID: "a"}, `{"previousChatId":"h","assistantId":"a",`},
 		"assistant": {vapiclient.NewChat{AssistantID: "a"}, `{"assistantId":"a",`},
+		"text messages in a session": {
+			vapiclient.NewChat{SessionID: "ses-1", SMS: true, PhoneNumberID: "pn", CustomerNumber: "+15550100123"},
+			`{"sessionId":"ses-1","transport":{"type":"twilio.sms"},`},
+		"text messages after a chat": {
+			vapiclient.NewChat{PreviousChatID: "h", SMS: true, PhoneNumberID: "pn", CustomerNumber: "+15550100123"},
+			`{"previousChatId":"h",` +
+				`"transport":{"type":"twilio.sms","phoneNumberId":"pn","customer":{"number":"+15550100123"}},`},
+		"no text messages": {
+			vapiclient.NewChat{PreviousChatID: "h", PhoneNumberID: "pn", CustomerNumber: "+15550100123"},
+			`{"previousChatId":"h",`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
@@ -337,7 +347,11 @@ func TestChatRequest(t *testing.T) {
 
 func TestChatIncomplete(t *testing.T) {
 	vapiAPI, address := account(t)
-	for _, chat := range []vapiclient.NewChat{{}, {Content: "Your quote"}, {SessionID: "ses-1"}} {
+	for _, chat := range []vapiclient.NewChat{
+		{}, {Content: "Your quote"}, {SessionID: "ses-1"}, {SessionID: "ses-1", SMS: true},
+		{PreviousChatID: "h", Content: "Your quote", SMS: true, PhoneNumberID: "pn"},
+		{PreviousChatID: "h", Content: "Your quote", SMS: true, CustomerNumber: "+15550100123"},
+	} {
 		got := outboundTo(t, address, nil).Chat(t.Context(), chat)
 		checkReceipt(t, got, vapiclient.Receipt{Verdict: vapiclient.Misconfigured})
 	}

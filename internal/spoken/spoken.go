@@ -159,11 +159,11 @@ func Cut(content string) string {
 
 // Clean returns what [Cut] does, without anything that the content of a control message
 // must not contain.
-func Clean(content string) string { return harmless(Cut(content)) }
+func Clean(content string) string { return strings.TrimSpace(harmless(Cut(content))) }
 
 // harmless prevents a content from passing for something else. It cannot forge the
 // markers around it, and no invisible character hides or reorders anything. Line breaks
-// remain.
+// remain, and so does what belongs to a script or an emoji: see [shaped].
 func harmless(content string) string {
 	content = strings.Map(func(r rune) rune {
 		switch {
@@ -171,11 +171,16 @@ func harmless(content string) string {
 			return r
 		case unicode.IsSpace(r): // tabs, carriage returns, exotic spaces and line ends
 			return ' '
+		case isJoiner(r) || isTag(r) || unicode.Is(unicode.Prepended_Concatenation_Mark, r):
+			return r
 		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co):
 			return -1
 		}
 		return r
 	}, content)
+	if strings.ContainsFunc(content, func(r rune) bool { return isTag(r) || isShaping(r) }) {
+		content = string(shaped(tagged([]rune(content))))
+	}
 	content = strings.ReplaceAll(content, "<<", "‹‹")
 	return strings.ReplaceAll(content, ">>", "››")
 }

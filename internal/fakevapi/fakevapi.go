@@ -89,6 +89,7 @@ type Account struct {
 
 	mu       sync.Mutex
 	objects  map[string][]*object // by resource, the newest first
+	statuses map[string]string    // of other calls than those that were started, by id
 	requests []Request
 	made     int
 	failAt   int // counts down to the request that fails
@@ -210,6 +211,16 @@ func (a *Account) Objects(resource string) []json.RawMessage {
 // Calls returns the calls that were started, oldest first: what was posted, with the
 // members that Vapi adds.
 func (a *Account) Calls() []json.RawMessage { return a.Objects("call") }
+
+// SetCallStatus makes the account know a call that it did not start, with a status such as "ended".
+func (a *Account) SetCallStatus(id, status string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.statuses == nil {
+		a.statuses = make(map[string]string)
+	}
+	a.statuses[id] = status
+}
 
 // Chats returns the chats that were posted, oldest first.
 func (a *Account) Chats() []json.RawMessage { return a.Objects("chat") }
@@ -405,6 +416,9 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 			return http.StatusCreated, shown(resource, o)
 		}
 		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
+	}
+	if status := a.statuses[id]; resource == "call" && status != "" && r.Method == http.MethodGet {
+		return http.StatusOK, json.RawMessage(fmt.Sprintf(`{"id":%q,"status":%q}`, id, status))
 	}
 	at := slices.IndexFunc(a.objects[resource], func(o *object) bool { return o.get("id") == id })
 	if at < 0 {

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // Addresses of Vapi's API.
@@ -365,21 +364,9 @@ func (a *API) quotable(answer []byte) string {
 	var body struct{ Message any }
 	text := string(answer)
 	if json.Unmarshal(answer, &body) == nil {
-		switch message := body.Message.(type) {
-		case string:
+		if message := messageText(body.Message); message != "" {
 			text = message
-		case []any:
-			parts := make([]string, len(message))
-			for i, part := range message {
-				parts[i] = fmt.Sprint(part)
-			}
-			text = strings.Join(parts, "; ")
 		}
 	}
-	text = strings.ToValidUTF8(strings.ReplaceAll(text, a.key, "…"), "\uFFFD")
-	text = strings.TrimSpace(strings.Join(strings.FieldsFunc(text, unicode.IsControl), " "))
-	if runes := []rune(text); len(runes) > 500 {
-		text = string(runes[:500]) + "…"
-	}
-	return text
+	return oneLine(text, 500, a.key)
 }

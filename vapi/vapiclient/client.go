@@ -86,6 +86,7 @@ func NewControlClient(cfg ControlConfig) (*ControlClient, error) {
 		answers: answerReader{
 			from: "the control URL", now: cfg.Now,
 			gone:      "the call is over",
+			refused:   "this message was refused, which does not mean that the call is over",
 			forbidden: "check the public key and the assistant's monitorPlan.controlAuthenticationEnabled",
 		},
 	}

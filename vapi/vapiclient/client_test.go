@@ -142,10 +142,11 @@ var verdicts = map[int]vapiclient.Verdict{
 	200: vapiclient.Delivered, 201: vapiclient.Delivered, 204: vapiclient.Delivered,
 	301: vapiclient.Misconfigured, 302: vapiclient.Misconfigured, 307: vapiclient.Misconfigured,
 	308: vapiclient.Misconfigured, 401: vapiclient.Misconfigured, 403: vapiclient.Misconfigured,
-	405: vapiclient.Misconfigured, 422: vapiclient.Misconfigured, 600: vapiclient.Misconfigured,
-	400: vapiclient.Gone, 404: vapiclient.Gone, 409: vapiclient.Gone, 410: vapiclient.Gone,
+	402: vapiclient.Misconfigured, 405: vapiclient.Misconfigured, 600: vapiclient.Misconfigured,
+	404: vapiclient.Gone, 410: vapiclient.Gone,
+	400: vapiclient.MessageRefused, 409: vapiclient.MessageRefused, 422: vapiclient.MessageRefused,
 	408: vapiclient.TryAgain, 425: vapiclient.TryAgain, 429: vapiclient.TryAgain,
-	500: vapiclient.TryAgain, 503: vapiclient.TryAgain, 599: vapiclient.TryAgain,
+	500: vapiclient.TryAgain, 502: vapiclient.TryAgain, 503: vapiclient.TryAgain, 599: vapiclient.TryAgain,
 }
 
 // checkVerdicts posts to a server for each status. The answers hold the text, ask for a wait of one
@@ -178,6 +179,63 @@ func TestPostVerdicts(t *testing.T) {
 	checkVerdicts(t, callID, func(url string) vapiclient.Receipt {
 		return c.Post(t.Context(), url+"/"+callID+"/control", spoken)
 	})
+}
+
+// TestReported has answers that report an error, with the status of an error or without.
+func TestReported(t *testing.T) {
+	const none = "an error without a message"
+	const validator = `{"message":["destination.number must be E.164","x should not exist"],` +
+		`"error":"Bad Request","statusCode":400}`
+	const validated = "destination.number must be E.164; x should not exist"
+	type row struct {
+		status int
+		body   string
+		want   string
+	}
+	tests := map[string]row{
+		"accepted":                {200, `{"status":"ok"}`, ""},
+		"no body":                 {200, ``, ""},
+		"no JSON":                 {200, `error`, ""},
+		"a list":                  {200, `["error"]`, ""},
+		"a message":               {200, `{"message":"accepted"}`, ""},
+		"no error":                {200, `{"error":null,"errors":[],"statusCode":200,"success":true}`, ""},
+		"an empty error":          {200, `{"error":"","errors":{}}`, ""},
+		"false":                   {200, `{"error":false}`, ""},
+		"error":                   {200, `{"error":"it is transferred"}`, "it is transferred"},
+		"error with a message":    {200, `{"error":{"message":"it is transferred","code":7}}`, "it is transferred"},
+		"errors":                  {200, `{"errors":["one","two"]}`, "one; two"},
+		"true":                    {200, `{"error":true}`, none},
+		"a number":                {200, `{"error":7}`, none},
+		"no success":              {200, `{"success":false}`, none},
+		"status":                  {200, `{"status":"error","message":"it is transferred"}`, "it is transferred"},
+		"an error's answer":       {200, validator, validated},
+		"too large to be read":    {200, `{"error":"` + strings.Repeat("x", 1<<20) + `"}`, ""},
+		"400":                     {400, validator, validated},
+		"400 with one message":    {400, `{"message":"property say should not exist"}`, "property say should not exist"},
+		"400 without a message":   {400, `{}`, ""},
+		"400 in HTML":             {400, `<html>`, ""},
+		"503":                     {503, `{"message":"not now"}`, ""},
+		"several lines":           {400, `{"message":"one\n\ttwo\u2028\u202ethree\u0000"}`, "one two three"},
+		"long":                    {400, `{"message":"` + strings.Repeat("é", 400) + `"}`, strings.Repeat("é", 300) + "…"},
+		"the control URL and key": {400, `{"message":"{url} of {key}"}`, "http://…/…/control of …"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var controlURL string
+			controlURL = loopbackControlURL(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tt.status)
+				body := strings.NewReplacer("{url}", controlURL, "{key}", privateKey).Replace(tt.body)
+				_, _ = io.WriteString(w, body)
+			})
+			got := mustControlClient(t, vapiclient.ControlConfig{
+				AllowLoopback: true, PublicKey: readKey,
+			}).Post(t.Context(), controlURL, spoken)
+			if got.Reported != tt.want || got.Verdict != verdicts[tt.status] {
+				t.Errorf("%s, reported %q, want %q", got.Verdict, got.Reported, tt.want)
+			}
+			checkQuiet(t, got.Err, tt.status != 200)
+		})
+	}
 }
 
 func TestRetryAfter(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,11 @@ const (
 	// maxCallAnswer limits the answer to a call. It repeats the assistant including its prompts.
 	maxCallAnswer  = 4 << 20
 	maxCallIDBytes = 2048
+
+	// maxStatusAnswer limits the answer about a call. It contains the call's transcript, several times.
+	maxStatusAnswer = 16 << 20
+	// statusTimeout limits the question about a call, including Key.
+	statusTimeout = 10 * time.Second
 )
 
 // OutboundConfig configures an [Outbound].
@@ -42,11 +49,11 @@ type OutboundConfig struct {
 // Outbound makes phone calls and continues chats through Vapi's API. It is safe for concurrent use.
 // Proxies from the environment are not used, and redirects are not followed.
 type Outbound struct {
-	key                      func(ctx context.Context) (string, error)
-	url                      string
-	timeout                  time.Duration
-	calls, chats             *http.Transport
-	callAnswers, chatAnswers answerReader
+	key                                     func(ctx context.Context) (string, error)
+	url                                     string
+	timeout                                 time.Duration
+	calls, chats                            *http.Transport
+	callAnswers, chatAnswers, statusAnswers answerReader
 }
 
 // NewOutbound returns an error if Key is missing, the timeout is negative, or the address would
@@ -74,15 +81,22 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 		guard = loopbackOnly
 	}
 	const forbidden = "check that the key is the private key of this region and organisation"
+	const checkCall = "check the IDs of the assistant and the phone number, the customer's number and " +
+		"the organisation's limits"
 	o := &Outbound{
 		key: cfg.Key, url: u.String(), timeout: cmp.Or(cfg.Timeout, 20*time.Second),
 		callAnswers: answerReader{
-			from: "Vapi's POST /call", now: cfg.Now, forbidden: forbidden,
-			gone: "check the IDs of the assistant and the phone number, the customer's number and the organisation's limits",
+			from: "Vapi's POST /call", now: cfg.Now, forbidden: forbidden, gone: checkCall, refused: checkCall,
 		},
 		chatAnswers: answerReader{
 			from: "Vapi's POST /chat", now: cfg.Now, forbidden: forbidden,
-			gone: "the chat or session is over or never existed",
+			gone:    "the chat or session is over or never existed",
+			refused: "this message was refused, which does not mean that the chat is over",
+		},
+		statusAnswers: answerReader{
+			from: "Vapi's GET /call", now: cfg.Now, forbidden: forbidden,
+			gone:    "it does not know the call: " + forbidden,
+			refused: "it does not accept the call's ID",
 		},
 	}
 	o.chats = newTransport(defaultConnectTimeout, guard)
@@ -186,7 +200,7 @@ func (o *Outbound) Call(ctx context.Context, call NewCall) CallReceipt {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	request, failed := o.request(ctx, "/call", body)
+	request, failed := o.request(ctx, http.MethodPost, "/call", body)
 	if failed.Err != nil {
 		return refused(failed)
 	}
@@ -226,6 +240,57 @@ func refused(r Receipt) CallReceipt {
 func unknown(status int, err error) CallReceipt {
 	return CallReceipt{Verdict: Unknown, Status: status,
 		Err: fmt.Errorf("it is not known whether the call was made: %w", err)}
+}
+
+// CallStatus is what Vapi says about a call.
+type CallStatus struct {
+	// Ended means that the call has certainly ended.
+	Ended bool
+	// RetryAfter is the wait that a Retry-After asks for, at most one hour. 0 means that it asks for
+	// none.
+	RetryAfter time.Duration
+	// Status is the HTTP status. 0 means that there was no answer.
+	Status int
+	// Err is the reason why the call is not known to have ended, for the operator's log. It is nil if
+	// Ended. It does not hold the key or the call's ID.
+	Err error
+}
+
+// CallStatus asks Vapi whether a call has ended (Vapi's OpenAPI: GET /call/{id}, Call.status). It sends
+// the request once.
+func (o *Outbound) CallStatus(ctx context.Context, callID string) CallStatus {
+	ctx, cancel := context.WithTimeout(ctx, min(o.timeout, statusTimeout))
+	defer cancel()
+	if callID == "" {
+		return CallStatus{Err: errors.New("the call has no ID")}
+	}
+	request, failed := o.request(ctx, http.MethodGet, "/call/"+url.PathEscape(callID), nil)
+	if failed.Err != nil {
+		return CallStatus{Err: failed.Err}
+	}
+	response, err := o.chats.RoundTrip(request)
+	if err != nil {
+		return CallStatus{Err: o.statusAnswers.failedReceipt(ctx, err).Err}
+	}
+	defer response.Body.Close()
+	receipt := o.statusAnswers.answeredReceipt(response)
+	status := CallStatus{Status: receipt.Status, RetryAfter: receipt.RetryAfter, Err: receipt.Err}
+	if receipt.Verdict != Delivered {
+		return status
+	}
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxStatusAnswer))
+	var call struct {
+		Status string `json:"status"`
+	}
+	switch {
+	case err != nil || json.Unmarshal(answer, &call) != nil:
+		status.Err = fmt.Errorf("%s answered %d without a call", o.statusAnswers.from, status.Status)
+	case call.Status != "ended":
+		status.Err = fmt.Errorf("%s says that the call is %q", o.statusAnswers.from, oneLine(call.Status, 40))
+	default:
+		status.Ended = true
+	}
+	return status
 }
 
 // NewChat is a system message to the model in an existing chat (Vapi's OpenAPI: CreateChatDTO).
@@ -285,7 +350,7 @@ type chatMessage struct {
 // the answer, which is in the chat's history at Vapi.
 //
 // TryAgain can mean that the message arrived nevertheless. Gone means that Vapi does not know the
-// chat or session, or does not accept the message.
+// chat or session.
 func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
 	body := chatWire{SessionID: chat.SessionID, Input: []chatMessage{{vapi.RoleSystem, chat.Content}}}
 	if chat.SessionID == "" {
@@ -308,26 +373,32 @@ func (o *Outbound) Chat(ctx context.Context, chat NewChat) Receipt {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	request, failed := o.request(ctx, "/chat", body)
+	request, failed := o.request(ctx, http.MethodPost, "/chat", body)
 	if failed.Err != nil {
 		return failed
 	}
 	return o.chatAnswers.roundTrip(o.chats, request)
 }
 
-// request returns a post. If that fails, the receipt has an Err.
-func (o *Outbound) request(ctx context.Context, path string, body any) (*http.Request, Receipt) {
-	sent, err := json.Marshal(body)
+// request returns a request. A nil body means that it has none. If that fails, the receipt has an Err.
+func (o *Outbound) request(ctx context.Context, method, path string, body any) (*http.Request, Receipt) {
+	resource, _, _ := strings.Cut(path[1:], "/") // an error must not quote an ID
+	var sent []byte
+	if body != nil {
+		var err error
+		if sent, err = json.Marshal(body); err != nil {
+			return nil, Receipt{Verdict: Misconfigured,
+				Err: fmt.Errorf("malformed body for Vapi's %s /%s (%T)", method, resource, err)}
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, o.url+path, bytes.NewReader(sent))
 	if err != nil {
 		return nil, Receipt{Verdict: Misconfigured,
-			Err: fmt.Errorf("malformed body for Vapi's POST %s (%T)", path, err)}
+			Err: fmt.Errorf("cannot request Vapi's %s /%s: check the API's address", method, resource)}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+path, bytes.NewReader(sent))
-	if err != nil {
-		return nil, Receipt{Verdict: Misconfigured,
-			Err: fmt.Errorf("cannot request Vapi's POST %s: check the API's address", path)}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
 	}
-	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "ringback")
 	return request, authorize(request, "private", o.key)
 }

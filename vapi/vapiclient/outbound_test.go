@@ -305,6 +305,103 @@ func TestOutboundKey(t *testing.T) {
 	}
 }
 
+// TestCallStatus asks for calls at a stand-in for Vapi's API.
+func TestCallStatus(t *testing.T) {
+	for name, row := range map[string]struct {
+		status  string // of the call; empty means that Vapi does not know it
+		failure fakevapi.Failure
+		want    vapiclient.CallStatus
+	}{
+		"ended":       {status: "ended", want: vapiclient.CallStatus{Ended: true, Status: 200}},
+		"in progress": {status: "in-progress", want: vapiclient.CallStatus{Status: 200}},
+		"queued":      {status: "queued", want: vapiclient.CallStatus{Status: 200}},
+		"not found":   {status: "not-found", want: vapiclient.CallStatus{Status: 200}},
+		"unknown":     {want: vapiclient.CallStatus{Status: 404}},
+		"500":         {status: "ended", failure: fakevapi.RefusedBefore, want: vapiclient.CallStatus{Status: 500}},
+		"broken":      {status: "ended", failure: fakevapi.DroppedAfter},
+		"403":         {status: "ended", failure: fakevapi.Forbidden, want: vapiclient.CallStatus{Status: 403}},
+		"429": {status: "ended", failure: fakevapi.Limited,
+			want: vapiclient.CallStatus{Status: 429, RetryAfter: 7 * time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vapiAPI, address := account(t)
+			if row.status != "" {
+				vapiAPI.SetCallStatus(callID, row.status)
+			}
+			if row.failure != fakevapi.None {
+				vapiAPI.Fail(1, row.failure, false)
+			}
+			checkStatus(t, outboundTo(t, address, nil).CallStatus(t.Context(), callID), row.want)
+			want := []fakevapi.Request{{Method: "GET", Path: "/call/" + callID}}
+			if diff := cmp.Diff(want, vapiAPI.Requests()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func checkStatus(t *testing.T, got, want vapiclient.CallStatus) {
+	t.Helper()
+	checkQuiet(t, got.Err, !want.Ended)
+	got.Err = nil
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestCallStatusAnswers has answers that do not prove that the call has ended.
+func TestCallStatusAnswers(t *testing.T) {
+	var followed atomic.Int32
+	elsewhere := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
+	for name, row := range map[string]struct {
+		id, body string // without an id, it is that of a call
+		status   int
+	}{
+		"no JSON":          {body: `ended`, status: 200},
+		"a list":           {body: `[{"status":"ended"}]`, status: 200},
+		"no status":        {body: `{"endedReason":"customer-ended-call"}`, status: 200},
+		"half":             {body: `{"status":"ended"`, status: 200},
+		"too large":        {body: `{"status":"ended","transcript":"` + strings.Repeat("x", 16<<20) + `"}`, status: 200},
+		"nothing":          {status: 204},
+		"a redirect":       {body: `{"status":"ended"}`, status: 307},
+		"an error":         {body: `{"status":"ended"}`, status: 400},
+		"a hostile status": {body: `{"status":"` + strings.Repeat(`\n`, 100) + callID + `"}`, status: 200},
+		"another path":     {id: "../" + callID + "?x=" + callID, body: `{}`, status: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "Bearer "+privateKey || strings.Count(r.URL.EscapedPath(), "/") != 2 {
+					t.Errorf("asked for %s", r.URL)
+				}
+				w.Header().Set("Location", elsewhere)
+				w.WriteHeader(row.status)
+				_, _ = io.WriteString(w, row.body)
+			}))
+			defer server.Close()
+			id := row.id
+			if id == "" {
+				id = callID
+			}
+			got := outboundTo(t, server.URL, nil).CallStatus(t.Context(), id)
+			if name == "a hostile status" {
+				if len(got.Err.Error()) > 100 {
+					t.Errorf("a long error: %s", got.Err)
+				}
+				got.Err = errors.New("checked")
+			}
+			checkStatus(t, got, vapiclient.CallStatus{Status: row.status})
+		})
+	}
+	if followed.Load() != 0 {
+		t.Error("a redirect was followed")
+	}
+	checkStatus(t, outboundTo(t, "http://127.0.0.1:1", nil).CallStatus(t.Context(), ""), vapiclient.CallStatus{})
+	for name, address := range brokenServers(t) {
+		o := outboundTo(t, address, func(cfg *vapiclient.OutboundConfig) { cfg.Timeout = 200 * time.Millisecond })
+		t.Run(name, func(t *testing.T) { checkStatus(t, o.CallStatus(t.Context(), callID), vapiclient.CallStatus{}) })
+	}
+}
+
 func TestChatRequest(t *testing.T) {
 	const input = `"input":[{"role":"system","content":"Your quote"}],"stream":false}`
 	for name, row := range map[string]struct {

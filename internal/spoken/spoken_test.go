@@ -246,6 +246,27 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// TestRefusedAction tests the text that replaces an action that the call refused.
+func TestRefusedAction(t *testing.T) {
+	o := outcome(policy.DeliveryControl, "One \u202emoment. >>>")
+	o.Result.Control = json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+1555"}}`)
+	got, err := parse(t, "{status}: {content}").RefusedAction(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := vapi.AddMessage{Content: "The call refused the action of this tool, so it was not carried out. " +
+		"What follows is only its text. Do not say that the action is done.\nerror: One moment. ››>"}
+	if diff := cmp.Diff(vapi.ControlMessage(want), got); diff != "" {
+		t.Error(diff)
+	}
+	for _, empty := range []string{"", " ", "\u200b"} {
+		o.Result.Content = empty
+		if got, err := parse(t, "{content}").RefusedAction(o); err == nil {
+			t.Errorf("%q: %+v", empty, got)
+		}
+	}
+}
+
 // TestProgress tests progress lines, which the text around results does not surround.
 func TestProgress(t *testing.T) {
 	tests := map[string]struct {

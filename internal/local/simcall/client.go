@@ -3,6 +3,8 @@ package simcall
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,6 +25,12 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 	}
 	if err != nil {
 		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
+	}
+	if err := refusal(m); err != nil {
+		return vapiclient.Receipt{
+			Verdict: vapiclient.MessageRefused, Status: http.StatusBadRequest, Reported: err.Error(),
+			Err: errors.New("the simulated call refuses the message"),
+		}
 	}
 	id, found := strings.CutSuffix(controlURL, "/control")
 	if found {
@@ -50,9 +58,24 @@ func (c Client) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 // API simulates the part of Vapi's API that starts outbound calls and continues
 // chats. It accepts and records everything. The zero value is ready to use.
 type API struct {
+	// Status returns the status of a call. Nil means that each call has ended.
+	Status func(callID string) string
+
 	mu    sync.Mutex
 	calls []vapiclient.NewCall
 	chats []vapiclient.NewChat
+}
+
+// CallStatus returns whether a call has ended.
+func (a *API) CallStatus(_ context.Context, callID string) vapiclient.CallStatus {
+	status := "ended"
+	if a.Status != nil {
+		status = a.Status(callID)
+	}
+	if status != "ended" {
+		return vapiclient.CallStatus{Status: http.StatusOK, Err: fmt.Errorf("the call is %q", status)}
+	}
+	return vapiclient.CallStatus{Ended: true, Status: http.StatusOK}
 }
 
 // Call records an outbound call.

@@ -3,8 +3,10 @@
 package simcall
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"sync"
 
@@ -46,6 +48,9 @@ func (c *Calls) Handler() http.Handler {
 			return
 		}
 		m, err := vapi.ParseControlMessage(body)
+		if err == nil {
+			err = refusal(m)
+		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -54,6 +59,18 @@ func (c *Calls) Handler() http.Handler {
 		w.WriteHeader(http.StatusOK)
 	})
 	return mux
+}
+
+// e164 matches the numbers that Vapi transfers to by default (Vapi's OpenAPI:
+// TransferDestinationNumber.numberE164CheckEnabled).
+var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
+
+// refusal returns an error if Vapi would refuse a message that is well-formed.
+func refusal(m vapi.ControlMessage) error {
+	if transfer, ok := m.(vapi.Transfer); ok && transfer.Number != "" && !e164.MatchString(transfer.Number) {
+		return errors.New("destination.number must be a valid phone number in the E.164 format")
+	}
+	return nil
 }
 
 func (c *Calls) take(id string, m vapi.ControlMessage) {

@@ -27,6 +27,7 @@ func TestCalls(t *testing.T) {
 		{"/b/control", `{"type":"end-call"}`, http.StatusOK},
 		{"/a/control", `{"type":"say","content":"two"}`, http.StatusOK},
 		{"/a/control", `{"type":"dance"}`, http.StatusBadRequest},
+		{"/a/control", `{"type":"transfer","destination":{"type":"number","number":"030 123"}}`, http.StatusBadRequest},
 		{"/a/control", strings.Repeat(" ", 1<<20+1), http.StatusRequestEntityTooLarge},
 		{"/a/listen", `{"type":"end-call"}`, http.StatusNotFound},
 	} {
@@ -121,6 +122,12 @@ func TestPost(t *testing.T) {
 	for _, bad := range []vapi.ControlMessage{vapi.Say{}, vapi.Transfer{}} {
 		if receipt := calls.Post(t.Context(), "bad", bad); receipt.Verdict != vapiclient.Misconfigured || receipt.Err == nil {
 			t.Errorf("%T: %+v", bad, receipt)
+		}
+	}
+	for _, m := range []vapi.Transfer{{Number: "030 123456"}, {Number: "1555"}, {Number: "+0555"}} {
+		receipt := calls.Post(t.Context(), "bad", m)
+		if receipt.Verdict != vapiclient.MessageRefused || receipt.Err == nil || receipt.Reported == "" {
+			t.Errorf("%s: %+v", m.Number, receipt)
 		}
 	}
 	if got := calls.Messages("bad"); len(got) != 0 {

@@ -428,6 +428,7 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 // outboundCall delivers the result of a call that is gone by an outbound call.
 func (d *deployment) outboundCall(t *testing.T, ctx context.Context) {
 	const call = "e2e-back-gone"
+	d.account.SetCallStatus(call, "ended")
 	url := d.askManager(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
 	d.noteAnswer(call)

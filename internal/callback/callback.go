@@ -41,9 +41,9 @@ const (
 	// timeout and the writes to the table.
 	deliveryLease = 30 * time.Second
 
-	// outboundCallLease is the lease if an outbound call may follow. It also covers a request to
-	// Vapi's API.
-	outboundCallLease = deliveryLease + 20*time.Second
+	// outboundCallLease is the lease if an outbound call may follow. It also covers two requests to
+	// Vapi's API: for the status of the call, and for the outbound call.
+	outboundCallLease = deliveryLease + 30*time.Second
 
 	firstDelay = time.Second // before the second post
 
@@ -179,7 +179,7 @@ type delivery struct {
 	round    *round     // nil if no other outcome of the batch can share its post
 	record   job.Record // as it was last saved
 	receives int        // how often its message was received, this time included
-	refused  bool       // an outbound call was recorded and then refused, so that none was made
+	noCall   bool       // an outbound call was recorded and then refused, so that none was made
 	log      *slog.Logger
 }
 
@@ -308,7 +308,7 @@ func (d *delivery) backoff() time.Duration { return batch.Backoff(firstDelay, d.
 // release releases the claim, so that the outcome can be claimed again after the delay.
 func (d *delivery) release(ctx context.Context, delay time.Duration) *batch.Retry {
 	rule := job.ReleaseDelivery(d.cfg.Now(), delay)
-	if d.refused {
+	if d.noCall {
 		rule = job.RetractOutboundCall(d.cfg.Now(), delay)
 	}
 	if _, err := d.cfg.Table.ChangeClaimed(ctx, d.record, rule); err != nil {

@@ -75,7 +75,7 @@ func TestPosted(t *testing.T) {
 		"429 asking for less": {[]answer{{status: 500}, {429, "1"}, {status: 200}}, []time.Duration{one, two}, ""},
 		"a broken connection": {[]answer{{status: dropped}, {status: 200}}, []time.Duration{one}, ""},
 		"503, then gone":      {[]answer{{status: 503}, {status: 404}}, []time.Duration{one}, job.ReasonCallGone},
-		"400":                 {[]answer{{status: 400}}, nil, job.ReasonCallGone},
+		"400":                 {[]answer{{status: 400}}, nil, job.ReasonMisconfigured},
 		"410":                 {[]answer{{status: 410}}, nil, job.ReasonCallGone},
 		"401":                 {[]answer{{status: 401}}, nil, job.ReasonMisconfigured},
 		"302":                 {[]answer{{status: 302}}, nil, job.ReasonMisconfigured},

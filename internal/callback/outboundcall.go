@@ -11,8 +11,19 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
+const (
+	// quickQuestions is how many questions about the end of a call follow each other quickly. Vapi
+	// knows of the end within seconds.
+	quickQuestions = 8
+
+	// maxPostponement is the longest time between two questions about the end of a call.
+	maxPostponement = time.Hour
+)
+
 // CallClient makes phone calls.
 type CallClient interface {
+	// CallStatus asks whether a call has ended.
+	CallStatus(ctx context.Context, callID string) vapiclient.CallStatus
 	Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt
 }
 
@@ -37,7 +48,8 @@ const (
 )
 
 // makeOutboundCall delivers the outcome by an outbound call. It makes one call at most: a call that
-// may have been made is never made again.
+// may have been made is never made again. Vapi's API must confirm first that the call has ended, since
+// the customer may still be in it.
 func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.Retry {
 	o, c := d.outcome, d.cfg.OutboundCalls
 	if c == nil {
@@ -60,6 +72,9 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	if call.Variables[variableResult] == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")
 	}
+	if status := c.Client.CallStatus(ctx, o.Call.ID); !status.Ended {
+		return d.postponeOutboundCall(ctx, detail, status)
+	}
 	now := d.cfg.Now()
 	if next := c.Next(now); next.After(now) {
 		call.EarliestAt = next
@@ -81,7 +96,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		}
 		return nil
 	case vapiclient.Refused:
-		d.refused = true
+		d.noCall = true
 		delay := max(d.backoff(), receipt.RetryAfter)
 		if receipt.TryAgain && d.receives < MaxPosts && !d.cfg.Now().Add(delay).After(o.Deadline) {
 			return d.release(ctx, delay)
@@ -90,6 +105,29 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 			detail+"; the outbound call could not be made: "+describeCall(receipt))
 	}
 	return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, describeCall(receipt))
+}
+
+// postponeOutboundCall postpones an outbound call, as the call may not have ended. Vapi is asked again
+// until the deadline: quickly at first, then at even intervals.
+func (d *delivery) postponeOutboundCall(
+	ctx context.Context, detail string, status vapiclient.CallStatus,
+) *batch.Retry {
+	left := d.outcome.Deadline.Sub(d.cfg.Now())
+	delay := max(d.backoff(), status.RetryAfter)
+	if d.receives >= quickQuestions && d.receives < MaxPosts {
+		delay = max(delay, min(left/time.Duration(MaxPosts-d.receives+1), maxPostponement))
+	}
+	reason := "Vapi does not say that the call has ended"
+	if status.Err != nil {
+		reason = status.Err.Error()
+	}
+	if d.receives >= MaxPosts || delay > left {
+		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, "+
+			"because it is not certain that the call has ended: "+reason)
+	}
+	d.log.WarnContext(ctx, "outbound call postponed; call may not have ended", "in", delay,
+		"status", status.Status, "error", reason)
+	return d.release(ctx, delay)
 }
 
 // callName returns the name of an outbound call, in the 40 characters that Vapi accepts (Vapi's

@@ -68,7 +68,7 @@ func TestCallBack(t *testing.T) {
 				time.Sleep(tt.at)
 				w.send(o)
 				w.send(o)
-				w.run(time.Minute)
+				w.run(2 * time.Minute) // the copy waits for the lease
 				w.wantCalls(1, job.StateDelivered, "")
 				want := vapiclient.NewCall{
 					AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
@@ -202,6 +202,85 @@ func TestCallBackFails(t *testing.T) {
 	}
 }
 
+// TestCallStillLive has calls of which Vapi says at first, or always, that they go on. The control URL
+// says that they are over. No outbound call is made before Vapi agrees.
+func TestCallStillLive(t *testing.T) {
+	unknown := vapiclient.CallStatus{Status: 404, Err: errors.New("Vapi's GET /call answered 404")}
+	limited := vapiclient.CallStatus{Status: 429, RetryAfter: 45 * time.Second, Err: errors.New("429")}
+	seconds := func(seconds ...time.Duration) []time.Duration {
+		for i := range seconds {
+			seconds[i] *= time.Second
+		}
+		return seconds
+	}
+	tests := map[string]struct {
+		script  []vapiclient.CallStatus // the last one is repeated
+		left    time.Duration           // until the deadline
+		asks    []time.Duration
+		calls   int
+		state   job.State
+		why     job.Reason
+		details []string
+	}{
+		"ended":      {[]vapiclient.CallStatus{ended}, time.Hour, seconds(0), 1, job.StateDelivered, "", nil},
+		"ends":       {[]vapiclient.CallStatus{live, live, ended}, time.Hour, seconds(0, 1, 3), 1, job.StateDelivered, "", nil},
+		"limited":    {[]vapiclient.CallStatus{limited, ended}, time.Hour, seconds(0, 45), 1, job.StateDelivered, "", nil},
+		"no error":   {[]vapiclient.CallStatus{{}, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
+		"known late": {[]vapiclient.CallStatus{unknown, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
+		"never": {[]vapiclient.CallStatus{live}, 10 * time.Second, seconds(0, 1, 3, 7), 0, job.StateUndelivered,
+			job.ReasonCallGone, []string{"answered 404", "not certain", "in progress"}},
+		"never known": {[]vapiclient.CallStatus{unknown}, 2 * time.Second, seconds(0, 1), 0, job.StateUndelivered,
+			job.ReasonCallGone, []string{"answered 404", "not certain", "GET /call answered 404"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer, w.answerAsk = answers(gone), answers(tt.script...)
+				o := w.outcome(policy.AfterCallOutboundCall)
+				o.Deadline = w.start.Add(tt.left)
+				w.send(o)
+				w.run(2 * time.Hour)
+				w.wantCalls(tt.calls, tt.state, tt.why)
+				if diff := cmp.Diff(tt.asks, w.asks); diff != "" {
+					t.Errorf("asked (-want +got):\n%s", diff)
+				}
+				for _, want := range tt.details {
+					if d := w.events[0].Detail; !strings.Contains(d, want) {
+						t.Errorf("the detail is %q, want %q in it", d, want)
+					}
+				}
+				if !w.record(o.JobID).OutboundCallAt.IsZero() != (tt.calls > 0) {
+					t.Error("an outbound call is recorded that was not made, or the other way round")
+				}
+			})
+		})
+	}
+}
+
+// TestAskedUntilTheDeadline has calls of which Vapi never says that they have ended. It is asked until
+// shortly before the deadline.
+func TestAskedUntilTheDeadline(t *testing.T) {
+	for _, left := range []time.Duration{10 * time.Minute, time.Hour, 8 * time.Hour} {
+		t.Run(left.String(), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer, w.answerAsk = answers(gone), answers(live)
+				o := w.outcome(policy.AfterCallOutboundCall)
+				o.Deadline = w.start.Add(left)
+				w.send(o)
+				w.run(24 * time.Hour)
+				w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
+				last := w.asks[len(w.asks)-1]
+				if last > left || last < left*8/10 || len(w.asks) > callback.MaxPosts {
+					t.Errorf("asked %d times, for the last time after %s of %s", len(w.asks), last, left)
+				}
+				if w.asks[5] > time.Minute {
+					t.Errorf("asked after %v, which is too slow for a customer who waits", w.asks)
+				}
+			})
+		})
+	}
+}
+
 // TestFunctionDiedCallingBack makes the function die after the call was made.
 func TestFunctionDiedCallingBack(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
@@ -267,7 +346,11 @@ func TestCallBackAtVapi(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			account, outbound := atVapi(t, tt.failure)
+			account, outbound := atVapi(t, fakevapi.None)
+			account.SetCallStatus("call-1", "ended")
+			if tt.failure != fakevapi.None {
+				account.Fail(2, tt.failure, false) // the first request asks for the status of the call
+			}
 			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
 			w := newWorld(t, func(cfg *callback.Config) {
 				next := func(time.Time) time.Time { return tomorrow }

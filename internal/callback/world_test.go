@@ -67,6 +67,13 @@ var (
 	}
 	gone = vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errors.New("the control URL answered 404")}
 
+	refused = vapiclient.Receipt{
+		Verdict: vapiclient.MessageRefused, Status: 400, Err: errors.New("the control URL answered 400"),
+	}
+
+	ended = vapiclient.CallStatus{Ended: true, Status: 200}
+	live  = vapiclient.CallStatus{Status: 200, Err: errors.New("the call is in progress")}
+
 	called = vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new-call-1", Status: 201}
 )
 
@@ -104,12 +111,14 @@ type world struct {
 
 	answer     func(post int) vapiclient.Receipt     // to each post
 	answerCall func(call int) vapiclient.CallReceipt // to each outbound call
+	answerAsk  func(ask int) vapiclient.CallStatus   // to each question about the end of a call
 
 	mu     sync.Mutex
 	posts  []vapi.ControlMessage
 	at     []time.Duration // of each post, since the start
 	urls   []string        // of each post
 	calls  []vapiclient.NewCall
+	asks   []time.Duration // each question about the end of a call, since the start
 	events []job.Undelivered
 	hidden map[string]time.Duration // see handle
 }
@@ -140,7 +149,8 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	})
 	w := &world{
 		t: t, store: new(memtable.Store), start: time.Now(), answer: answers(delivered), answerCall: answers(called),
-		before: make(map[string]func(context.Context, string) error), lost: make(map[string]error),
+		answerAsk: answers(ended),
+		before:    make(map[string]func(context.Context, string) error), lost: make(map[string]error),
 		hidden: make(map[string]time.Duration),
 	}
 	w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
@@ -278,6 +288,17 @@ func (w around) Post(_ context.Context, url string, m vapi.ControlMessage) vapic
 		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: errors.New("another control URL")}
 	}
 	return w.answer(n)
+}
+
+func (w around) CallStatus(_ context.Context, callID string) vapiclient.CallStatus {
+	w.mu.Lock()
+	w.asks = append(w.asks, w.now().Sub(w.start))
+	n := len(w.asks)
+	w.mu.Unlock()
+	if callID != "call-1" {
+		return vapiclient.CallStatus{Status: 404, Err: errors.New("another call")}
+	}
+	return w.answerAsk(n)
 }
 
 func (w around) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {

@@ -173,6 +173,27 @@ func (w *world) observeProgress(id string, line int) {
 	o.progress[id] = append(o.progress[id], line)
 }
 
+// CallStatus is Vapi's answer whether a call has ended. An outbound call must not be made before.
+func (w *world) CallStatus(ctx context.Context, callID string) vapiclient.CallStatus {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	hook := w.webhook(callID)
+	status := vapiclient.CallStatus{Status: http.StatusOK}
+	err := w.step(ctx, "call status", job.ID(hook.call, hook.calls[0].id), func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		status.Ended = w.observed.gone[callID]
+		return nil
+	})
+	if err != nil {
+		return vapiclient.CallStatus{Err: err}
+	}
+	if !status.Ended {
+		status.Err = errors.New("the call is in progress")
+	}
+	return status
+}
+
 // Call is the client that makes outbound calls.
 func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	ctx, cancel := context.WithTimeout(ctx, 2*postTimeout)

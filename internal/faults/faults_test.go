@@ -318,7 +318,7 @@ func (r *report) tryOutages() {
 		{outage{name: "scheduler", ops: []string{"schedule", "cancel schedule"}}, 5 * time.Minute},
 		{outage{name: "wake-ups", ops: []string{"send wake-up"}}, 5 * time.Minute},
 		{outage{name: "completion", function: "completion", ops: []string{""}}, 10 * time.Minute},
-		{outage{name: "Vapi's API", ops: []string{"outbound call", "chat"}}, 5 * time.Minute},
+		{outage{name: "Vapi's API", ops: []string{"call status", "outbound call", "chat"}}, 5 * time.Minute},
 	} {
 		for _, k := range []kind{errorKind, timeoutKind, deathBefore} {
 			o.kind = k

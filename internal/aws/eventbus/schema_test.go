@@ -116,6 +116,10 @@ type (
 
 func (p post) Post(context.Context, string, vapi.ControlMessage) vapiclient.Receipt { return p() }
 
+func (c call) CallStatus(context.Context, string) vapiclient.CallStatus {
+	return vapiclient.CallStatus{Ended: true, Status: http.StatusOK}
+}
+
 func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }

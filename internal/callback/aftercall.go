@@ -14,8 +14,9 @@ import (
 // call.
 func (d *delivery) followAfterCall(ctx context.Context, why job.Reason, detail string) *batch.Retry {
 	switch after := d.outcome.AfterCall; {
-	// An operator must see these two reasons.
-	case after == policy.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+	// An operator must see these reasons.
+	case after == policy.AfterCallDrop &&
+		why != job.ReasonMisconfigured && why != job.ReasonRefused && why != job.ReasonUnspeakable:
 		d.log.InfoContext(ctx, "outcome dropped, as its tool asks", "why", why, "detail", detail)
 		if err := d.mark(ctx, job.StateUndelivered, "dropped: "+string(why)+": "+detail); err != nil {
 			return d.release(ctx, d.backoff())
@@ -85,11 +86,14 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 // sendUndelivered sends an `undelivered` event and marks the outcome as undelivered. The event comes
 // first: a mark without an event would be a silent loss.
 func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail string) *batch.Retry {
-	o := d.outcome
+	o, full := d.outcome, detail
+	if d.reported != "" {
+		full += "; Vapi reports: " + d.reported
+	}
 	err := d.cfg.Events.SendUndelivered(ctx, job.Undelivered{
 		JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool,
 		CallID: o.Call.ID, OrgID: o.Call.OrgID, AssistantID: o.Call.AssistantID, CustomerNumber: o.Call.CustomerNumber,
-		Reason: why, Detail: detail, Status: o.Result.Status, Delivery: o.Result.Delivery,
+		Reason: why, Detail: full, Status: o.Result.Status, Delivery: o.Result.Delivery,
 		Content: spoken.Clean(o.Result.Content), Control: o.Result.Control, At: d.cfg.Now(),
 	})
 	if err != nil {
@@ -97,7 +101,7 @@ func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail s
 		return d.release(ctx, d.backoff())
 	}
 	d.log.WarnContext(ctx, deployment.OutcomeUndelivered, "why", why, "detail", detail)
-	if err := d.mark(ctx, job.StateUndelivered, string(why)+": "+detail); err != nil {
+	if err := d.mark(ctx, job.StateUndelivered, string(why)+": "+full); err != nil {
 		d.log.ErrorContext(ctx, "cannot mark outcome as undelivered", "error", err)
 	}
 	return nil

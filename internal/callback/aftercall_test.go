@@ -42,6 +42,7 @@ func TestAfterCall(t *testing.T) {
 		job.ReasonMisconfigured: func(w *world, _ *job.Outcome) {
 			w.answer = answers(vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 401})
 		},
+		job.ReasonRefused:     func(w *world, _ *job.Outcome) { w.answer = answers(refused) },
 		job.ReasonUnreachable: func(w *world, _ *job.Outcome) { w.answer = answers(failing) },
 		job.ReasonUnspeakable: func(_ *world, o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"}
@@ -58,8 +59,9 @@ func TestAfterCall(t *testing.T) {
 					w.run(time.Hour - time.Minute)
 					var wantParked []string
 					switch {
-					// An operator must see the two reasons.
-					case after == policy.AfterCallDrop && why != job.ReasonMisconfigured && why != job.ReasonUnspeakable:
+					// An operator must see these reasons.
+					case after == policy.AfterCallDrop &&
+						why != job.ReasonMisconfigured && why != job.ReasonRefused && why != job.ReasonUnspeakable:
 						w.wantCalls(0, job.StateUndelivered, "")
 						if r := w.record(o.JobID).Reason; !strings.HasPrefix(r, "dropped: "+string(why)) {
 							t.Errorf("the reason is %q", r)

@@ -8,6 +8,8 @@
 //   - post it, together with the outcomes of the same call that are ready at the same time (round.go);
 //   - mark it as delivered; or release it, and retry after a delay.
 //
+// If the call refuses the post, the outcome is posted in another way under the same claim (refused.go).
+//
 // If it cannot be delivered in its call, it follows the tool's after-call policy (aftercall.go): it
 // is dropped, parked for the customer's next call, delivered by an outbound call (outboundcall.go),
 // or sent as an `undelivered` event. Then that is marked.
@@ -180,6 +182,7 @@ type delivery struct {
 	record   job.Record // as it was last saved
 	receives int        // how often its message was received, this time included
 	noCall   bool       // an outbound call was recorded and then refused, so that none was made
+	reported string     // an error that Vapi reported. It may quote the outcome, so it is not logged
 	log      *slog.Logger
 }
 
@@ -219,12 +222,16 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	if err != nil {
 		return d.followAfterCall(ctx, job.ReasonUnspeakable, err.Error())
 	}
+	if receipt.Verdict == vapiclient.MessageRefused {
+		receipt = d.postTextOfAction(ctx, receipt)
+	}
 	took := d.cfg.Now().Sub(started)
 	d.log = d.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", took)
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
 		d.log.InfoContext(ctx, deployment.OutcomeDelivered)
-		if err := d.mark(ctx, job.StateDelivered, ""); err != nil {
+		d.noteReported(ctx, receipt)
+		if err := d.mark(ctx, job.StateDelivered, d.reported); err != nil {
 			// A retry would deliver it a second time.
 			d.log.ErrorContext(ctx, "cannot mark outcome as delivered", "error", err)
 		}
@@ -237,6 +244,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 				"; the call ended too long ago, and the tool has no deadline of its own")
 		}
 		return d.followAfterCall(ctx, job.ReasonCallGone, describe(receipt))
+	case vapiclient.MessageRefused:
+		d.reported = receipt.Reported
+		d.log.ErrorContext(ctx, "call refused outcome; correct what its tool returns", "error", receipt.Err)
+		return d.followAfterCall(ctx, job.ReasonRefused, describe(receipt)+"; "+d.correction())
 	case vapiclient.TryAgain:
 		delay := max(d.backoff(), receipt.RetryAfter)
 		if d.receives >= MaxPosts || d.cfg.Now().Add(delay).After(o.Deadline) {
@@ -297,9 +308,13 @@ func (d *delivery) post(ctx context.Context) (vapiclient.Receipt, error) {
 	// The wait must not make the outcome late.
 	wait := min(coalesce, o.Deadline.Sub(d.cfg.Now()))
 	interrupted := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("the post was interrupted")}
-	return d.round.Together(d.member, added, wait, func(all []vapi.AddMessage) vapiclient.Receipt {
-		return d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, merge(all))
-	}, interrupted), nil
+	shared := d.round.Together(d.member, added, wait, func(all []vapi.AddMessage) sharedReceipt {
+		return sharedReceipt{d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, merge(all)), len(all)}
+	}, sharedReceipt{Receipt: interrupted})
+	if shared.Verdict == vapiclient.MessageRefused && shared.outcomes > 1 {
+		return d.postSingly(ctx, added, shared), nil
+	}
+	return shared.Receipt, nil
 }
 
 // backoff returns the delay before the next attempt.

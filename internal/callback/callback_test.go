@@ -75,7 +75,9 @@ func TestPosted(t *testing.T) {
 		"429 asking for less": {[]answer{{status: 500}, {429, "1"}, {status: 200}}, []time.Duration{one, two}, ""},
 		"a broken connection": {[]answer{{status: dropped}, {status: 200}}, []time.Duration{one}, ""},
 		"503, then gone":      {[]answer{{status: 503}, {status: 404}}, []time.Duration{one}, job.ReasonCallGone},
-		"400":                 {[]answer{{status: 400}}, nil, job.ReasonMisconfigured},
+		"502, then 200":       {[]answer{{status: 502}, {status: 200}}, []time.Duration{one}, ""},
+		"400":                 {[]answer{{status: 400}}, nil, job.ReasonRefused},
+		"503, then refused":   {[]answer{{status: 503}, {status: 422}}, []time.Duration{one}, job.ReasonRefused},
 		"410":                 {[]answer{{status: 410}}, nil, job.ReasonCallGone},
 		"401":                 {[]answer{{status: 401}}, nil, job.ReasonMisconfigured},
 		"302":                 {[]answer{{status: 302}}, nil, job.ReasonMisconfigured},
@@ -154,6 +156,17 @@ func TestUndelivered(t *testing.T) {
 			why: job.ReasonCallGone, detail: "the control URL answered 410"},
 		"misconfigured": {receipt: vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: errors.New("refused")},
 			why: job.ReasonMisconfigured, detail: "refused"},
+		"refused": {receipt: refused, why: job.ReasonRefused, detail: "the control URL answered 400; " +
+			"correct the text that the tool returns, or RESULT_TEXT"},
+		"refused word for word": {result: job.Result{Status: ok, Delivery: policy.DeliverySay, Content: "Hi."},
+			receipt: refused, why: job.ReasonRefused, content: "Hi.",
+			detail: "the control URL answered 400; correct the text that the tool returns"},
+		"refused, and Vapi says why": {receipt: reporting(refused, "content must be shorter"), why: job.ReasonRefused,
+			detail: "the control URL answered 400; correct the text that the tool returns, or RESULT_TEXT; " +
+				"Vapi reports: content must be shorter"},
+		"a refused action": {result: endsCall, receipt: refused, why: job.ReasonRefused,
+			detail: "the control URL answered 400; correct the action that the tool returns, such as the number of a " +
+				"transfer, which must be E.164"},
 		"an unknown verdict": {receipt: vapiclient.Receipt{Err: errors.New("what?")},
 			why: job.ReasonMisconfigured, detail: "what?"},
 		"no control URL": {change: func(o *job.Outcome) { o.Call.ControlURL = "" },

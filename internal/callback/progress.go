@@ -44,6 +44,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 	if receipt.Verdict == vapiclient.Gone {
 		d.recordEnd(ctx)
 	}
+	d.noteReported(ctx, receipt)
 	// This must not delay the rest of the batch.
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()

@@ -145,6 +145,7 @@ func TestProgressIsNotRepeated(t *testing.T) {
 		"try later":     {Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: time.Minute},
 		"misconfigured": {Verdict: vapiclient.Misconfigured, Status: 401},
 		"gone":          gone,
+		"refused":       refused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRunningWorld(t, func(t *testing.T, w *world, done func() job.Outcome) {

@@ -20,10 +20,16 @@ const coalesce = 2 * time.Second
 type (
 	// round is the outcomes of one call in one batch that are added to the conversation. They are
 	// posted as one message, so that the assistant answers once, and not to each of them.
-	round = batch.Round[vapi.AddMessage, vapiclient.Receipt]
+	round = batch.Round[vapi.AddMessage, sharedReceipt]
 	// rounds are the rounds of a batch, by [member].
 	rounds = map[string]*round
 )
+
+// sharedReceipt is the receipt of a post that contains one or more outcomes.
+type sharedReceipt struct {
+	vapiclient.Receipt
+	outcomes int
+}
 
 // member returns the name of an outcome in a batch: its message, and its part of that message.
 func member(message events.SQSMessage, part int) string {
@@ -43,7 +49,7 @@ func roundsOf(event events.SQSEvent) rounds {
 			}
 		}
 	}
-	return batch.Rounds[vapi.AddMessage, vapiclient.Receipt](calls)
+	return batch.Rounds[vapi.AddMessage, sharedReceipt](calls)
 }
 
 // merge merges several messages into one. The assistant answers if one of them asks for it.

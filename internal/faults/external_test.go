@@ -119,6 +119,11 @@ func (w *world) take(
 			receipt = vapiclient.Receipt{Status: code, Verdict: vapiclient.Delivered}
 		case code >= 500:
 			receipt.Verdict = vapiclient.TryAgain
+		case code == http.StatusBadRequest:
+			receipt.Verdict = vapiclient.MessageRefused
+			for _, id := range ids {
+				w.observed.refused[id] = true
+			}
 		default:
 			receipt.Verdict = vapiclient.Gone
 			w.observed.gone[hook.call] = true

@@ -122,7 +122,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("late", id, "delivered at %s, and the deadline was %s", o.deliveredAt[id], r.Deadline)
 	}
 	for _, p := range o.delivered[id] {
-		if r.Result != nil && !p.delivers(r, records) {
+		if r.Result != nil && !p.delivers(r, records) && !(o.refused[id] && p.replacesAction(*r.Result)) {
 			w.wrong("record", id, "delivered was %+v, and the record is %s", p, show(r))
 		}
 	}
@@ -133,8 +133,14 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		if u.Reason == job.ReasonCallGone && !o.gone[u.CallID] {
 			w.wrong("twice", id, "published because the call had ended, and it had not")
 		}
+		if u.Reason == job.ReasonRefused && !o.refused[id] {
+			w.wrong("record", id, "published because the call had refused it, and it had not")
+		}
 	}
 	for _, c := range o.called[id] {
+		if !o.gone[callID] {
+			w.wrong("twice", id, "the customer was called, and was still in the call")
+		}
 		if r.Result == nil || c.Variables["ringback_result"] != r.Result.Content || c.CustomerNumber == "" {
 			w.wrong("record", id, "the outbound call was %+v, and the record is %s", c, show(r))
 		}
@@ -216,6 +222,13 @@ func (p part) delivers(r job.Record, records map[string]job.Record) bool {
 		b, err := json.Marshal(m)
 		return err == nil && result.Delivery == policy.DeliveryControl && bytes.Equal(b, result.Control)
 	}
+}
+
+// replacesAction reports whether a part of a message is the text of an action that was not carried out.
+func (p part) replacesAction(result job.Result) bool {
+	m, ok := p.message.(vapi.AddMessage)
+	return ok && result.Delivery == policy.DeliveryControl && !m.Silent &&
+		strings.Contains(m.Content, "status=error") && strings.Contains(m.Content, "\n"+result.Content+"\n")
 }
 
 // judgeDeadLetters checks that the dead-letter queues contain what belongs there, and

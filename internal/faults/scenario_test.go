@@ -153,6 +153,8 @@ var everything = []webhook{
 	{call: "patient", calls: one("flaky", "flaky", "delivered ok")},
 	{call: "hopeless", calls: one("broken", "broken", "delivered error, dead letter")},
 	{call: "gone", answers: []int{404}, calls: one("gone", "quick", "published call_gone")},
+	{call: "dislikes", answers: []int{400}, calls: one("refused", "quick", "published refused")},
+	{call: "dislikes-action", answers: []int{400, 200}, calls: one("action", "operator", "delivered ok")},
 	{call: "stumbling", answers: []int{500, 200}, calls: one("again", "quick", "delivered ok")},
 	{call: "repeated", at: []time.Duration{0, time.Second}, calls: one("twice", "slow", "delivered ok")},
 	{call: "async", calls: []toolCall{
@@ -203,6 +205,7 @@ var longWork = []webhook{
 	{call: "hung-up", answers: []int{404}, calls: one("stops", "stops", "published call_gone")},
 	{call: "hung-up", status: "ended", at: []time.Duration{2 * time.Second}},
 	{call: "returned", answers: []int{404}, calls: one("back", "calls_back", "outbound call")},
+	{call: "refuses-back", answers: []int{400}, calls: one("back", "calls_back", "published refused")},
 	{call: "left", group: "parked", customer: "parked", answers: []int{404},
 		calls: one("parked", "parks", "delivered ok")},
 	{call: "next", group: "parked", customer: "parked", status: "in-progress", at: []time.Duration{5 * time.Minute}},

@@ -78,6 +78,7 @@ type observations struct {
 	completed   map[string][]string             // the posts to the completion URL that were answered with 200
 	cancelled   map[string]bool                 // by an operator
 	gone        map[string]bool                 // by call: its control URL said so
+	refused     map[string]bool                 // the control URL refused the message
 
 	// The jobs for which Ringback cannot know what happened: the post was accepted
 	// and its answer was lost, or the function died before it recorded what it had
@@ -670,6 +671,7 @@ func emptyWorld() *world {
 			completed:   make(map[string][]string),
 			cancelled:   make(map[string]bool),
 			gone:        make(map[string]bool),
+			refused:     make(map[string]bool),
 
 			mayRepeatDelivery: make(map[string]bool),
 			mayRepeatEvent:    make(map[string]bool),

@@ -14,7 +14,8 @@ const (
 	ReasonCallGone      Reason = "call_gone"      // the call has ended
 	ReasonNoControlURL  Reason = "no_control_url" // a chat, or a call whose control is switched off
 	ReasonDeadline      Reason = "deadline"       // it was too late to deliver it
-	ReasonMisconfigured Reason = "misconfigured"  // the control URL refused it, or must not be posted to
+	ReasonMisconfigured Reason = "misconfigured"  // the control URL refuses all posts, or must not be posted to
+	ReasonRefused       Reason = "refused"        // the call does not accept this message; the call may go on
 	ReasonUnreachable   Reason = "unreachable"    // the control URL did not accept it in any try
 	ReasonUnspeakable   Reason = "unspeakable"    // there is no control message for the outcome
 	// The outbound call may or may not have been made.

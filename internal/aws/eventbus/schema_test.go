@@ -179,7 +179,15 @@ func TestSchemaFitsEvents(t *testing.T) {
 		"late": {
 			why: job.ReasonDeadline, result: text, change: func(o *job.Outcome) { o.Deadline = time.Now().Add(-time.Second) },
 		},
-		"refused": {why: job.ReasonMisconfigured, post: answers(vapiclient.Misconfigured, 401), result: text},
+		"forbidden": {why: job.ReasonMisconfigured, post: answers(vapiclient.Misconfigured, 401), result: text},
+		"refused":   {why: job.ReasonRefused, post: answers(vapiclient.MessageRefused, 400), result: text},
+		"a refused action": {
+			why: job.ReasonRefused, post: answers(vapiclient.MessageRefused, 422),
+			result: job.Result{
+				Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: "One moment.",
+				Control: json.RawMessage(`{"type":"transfer","destination":{"type":"number","number":"+1555"}}`),
+			},
+		},
 		"down": {
 			why: job.ReasonUnreachable, post: answers(vapiclient.TryAgain, 503), result: text, receives: callback.MaxPosts,
 		},

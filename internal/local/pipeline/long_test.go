@@ -477,6 +477,50 @@ func TestCallBack(t *testing.T) {
 	})
 }
 
+// TestRefusedTransfer tests a transfer to a number that Vapi does not accept, in a call that goes on.
+// Its text is delivered instead, no other tool of the call is stopped, and no customer is called.
+func TestRefusedTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c simcall.API
+		var stopped atomic.Bool
+		slow := changed("slow", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+			select {
+			case <-time.After(25 * time.Second):
+				return asynctool.Text("the slow result"), nil
+			case <-ctx.Done():
+				stopped.Store(true)
+				return asynctool.Result{}, ctx.Err()
+			}
+		}, func(t *asynctool.Tool[input]) { t.StopWithCall, t.Timeout = true, time.Minute })
+		transfer := changed("transfer", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			return asynctool.Result{Text: "One moment.", Action: asynctool.Transfer{Number: "1555"}}, nil
+		}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.CallBack })
+		w := newWorld(t, func(cfg *pipeline.Config) {
+			cfg.OutboundCalls = &callback.OutboundCalls{
+				Client: &c, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "line",
+			}
+		}, slow, transfer)
+		w.post(webhook("call", "", toolCall{"a", "slow", `{"text":"x"}`}, toolCall{"b", "transfer", `{"text":"x"}`}))
+		w.drained()
+		if stopped.Load() {
+			t.Error("another tool of the call was stopped, although the call goes on")
+		}
+		heard := w.messages("call")
+		if len(heard) != 2 || !strings.Contains(heard[0], "was not carried out") ||
+			!strings.Contains(heard[0], "\nOne moment.\n") || !strings.Contains(heard[1], "\nthe slow result\n") {
+			t.Errorf("heard %q", heard)
+		}
+		for _, id := range []string{"call/a", "call/b"} {
+			if r := w.record(id); r.State != job.StateDelivered {
+				t.Errorf("%s is %s", id, r.State)
+			}
+		}
+		if n := len(c.Calls()) + len(w.Events.Sent()); n != 0 {
+			t.Errorf("%d outbound calls and events", n)
+		}
+	})
+}
+
 // TestChat tests that a result is posted to its chat.
 func TestChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

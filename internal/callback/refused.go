@@ -1,0 +1,76 @@
+package callback
+
+import (
+	"context"
+
+	"github.com/ringback/ringback/internal/policy"
+	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+// A call refuses a message that it does not like, and goes on. So nothing here records the end of the
+// call, and no outbound call follows.
+
+// postSingly posts an outcome alone whose post with others was refused: one of the others may be the
+// reason.
+func (d *delivery) postSingly(ctx context.Context, m vapi.AddMessage, shared sharedReceipt) vapiclient.Receipt {
+	d.log.WarnContext(ctx, "call refused coalesced outcomes; posting each of them alone",
+		"outcomes", shared.outcomes, "status", shared.Status)
+	return d.postAgain(ctx, m)
+}
+
+// postTextOfAction posts the text of an action that the call refused. It returns the receipt of that
+// post, or refused if the outcome is no action or has no text.
+func (d *delivery) postTextOfAction(ctx context.Context, refused vapiclient.Receipt) vapiclient.Receipt {
+	if d.outcome.Result.Delivery != policy.DeliveryControl || d.outcome.Result.Content == "" {
+		return refused
+	}
+	m, err := d.cfg.Text.RefusedAction(d.outcome)
+	if err != nil {
+		return refused
+	}
+	d.log.ErrorContext(ctx, "call refused action; posting its text instead",
+		"status", refused.Status, "error", refused.Err)
+	receipt := d.postAgain(ctx, m)
+	switch receipt.Verdict {
+	case vapiclient.MessageRefused:
+		return refused // whose error says what to correct
+	case vapiclient.Delivered:
+		d.reported = "its action was refused, and its text delivered instead: " + describe(refused)
+		if refused.Reported != "" {
+			d.reported += "; Vapi reports: " + refused.Reported
+		}
+	}
+	return receipt
+}
+
+// postAgain posts another message under the same claim. It leaves half of the rest of the lease for
+// what follows. A post that takes longer counts as failed, and the outcome is tried again.
+func (d *delivery) postAgain(ctx context.Context, m vapi.ControlMessage) vapiclient.Receipt {
+	ctx, cancel := context.WithTimeout(ctx, d.record.LeaseExpiry.Sub(d.cfg.Now())/2)
+	defer cancel()
+	return d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, m)
+}
+
+// noteReported notes the error that the answer to an accepted post reports. The log has only the fact,
+// and the record the error.
+func (d *delivery) noteReported(ctx context.Context, receipt vapiclient.Receipt) {
+	if receipt.Reported == "" {
+		return
+	}
+	d.log.WarnContext(ctx, "call accepted outcome, but its answer reports an error")
+	if d.reported == "" {
+		d.reported = "the answer reports an error: " + receipt.Reported
+	}
+}
+
+// correction says what to correct if a message was refused.
+func (d *delivery) correction() string {
+	switch {
+	case d.outcome.Result.Delivery == policy.DeliveryControl:
+		return "correct the action that the tool returns, such as the number of a transfer, which must be E.164"
+	case d.outcome.Result.Delivery == policy.DeliverySay:
+		return "correct the text that the tool returns"
+	}
+	return "correct the text that the tool returns, or RESULT_TEXT"
+}

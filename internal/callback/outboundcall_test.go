@@ -222,8 +222,9 @@ func TestCallStillLive(t *testing.T) {
 		why     job.Reason
 		details []string
 	}{
-		"ended":      {[]vapiclient.CallStatus{ended}, time.Hour, seconds(0), 1, job.StateDelivered, "", nil},
-		"ends":       {[]vapiclient.CallStatus{live, live, ended}, time.Hour, seconds(0, 1, 3), 1, job.StateDelivered, "", nil},
+		"ended": {[]vapiclient.CallStatus{ended}, time.Hour, seconds(0), 1, job.StateDelivered, "", nil},
+		"ends": {[]vapiclient.CallStatus{live, live, ended}, time.Hour, seconds(0, 1, 3), 1, job.StateDelivered,
+			"", nil},
 		"limited":    {[]vapiclient.CallStatus{limited, ended}, time.Hour, seconds(0, 45), 1, job.StateDelivered, "", nil},
 		"no error":   {[]vapiclient.CallStatus{{}, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
 		"known late": {[]vapiclient.CallStatus{unknown, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},

@@ -72,7 +72,7 @@ func New(scope constructs.Construct, id string, bus awsevents.IEventBus) constru
 				"status":         jsii.Strings("ok"),
 				"delivery":       jsii.Strings("respond", "say"),
 				// Not "unclaimed": the result may have been delivered.
-				"why": jsii.Strings("call_gone", "deadline", "no_control_url", "misconfigured", "unreachable"),
+				"why": jsii.Strings("call_gone", "deadline", "no_control_url", "misconfigured", "refused", "unreachable"),
 			},
 		},
 		Targets: &[]awsevents.IRuleTarget{awseventstargets.NewSfnStateMachine(machine, nil)},

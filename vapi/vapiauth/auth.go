@@ -54,7 +54,8 @@ type Plan struct {
 	// required there.
 	Secret string `json:"secret,omitempty"`
 
-	// Token is the bearer token. For type "bearer" only, and required there.
+	// Token is the bearer token. For type "bearer" only, and required there. It must not begin with
+	// "Bearer ", unless BearerPrefixEnabled is false.
 	Token string `json:"token,omitempty"`
 	// HeaderName is the header that holds the token. Empty means Authorization.
 	HeaderName string `json:"headerName,omitempty"`
@@ -318,6 +319,10 @@ func newTokenCredential(member, token, header, scheme string) (*tokenCredential,
 	case !fitsHeader(token):
 		return nil, fmt.Errorf("%s has a line break, a control character or a space at an end, "+
 			"which no header can carry: remove it", member)
+	case scheme != "" && len(token) > len(scheme) && strings.EqualFold(token[:len(scheme)+1], scheme+" "):
+		// Vapi would send the scheme twice, or the stored token is the whole header of a request.
+		return nil, fmt.Errorf("%s begins with %q: store what follows it, here and at Vapi, because Vapi adds it",
+			member, scheme+" ")
 	case !headerNameValid(header):
 		return nil, errors.New("headerName is not a valid header name")
 	}

@@ -53,7 +53,13 @@ func TestParsePlans(t *testing.T) {
 			`{"type":"bearer","token":"t","headerName":"X-Key","bearerPrefixEnabled":false}`,
 			[]vapiauth.Plan{{Type: "bearer", Token: "t", HeaderName: "X-Key", BearerPrefixEnabled: new(false)}},
 		},
-		"hmac": {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapiauth.Plan{hmacPlan}},
+		// Vapi sends such a token as it is.
+		"token with a scheme of its own": {
+			`{"type":"bearer","token":"Bearer t","bearerPrefixEnabled":false}`,
+			[]vapiauth.Plan{{Type: "bearer", Token: "Bearer t", BearerPrefixEnabled: new(false)}},
+		},
+		"token like the scheme": {`{"type":"bearer","token":"Bearer"}`, []vapiauth.Plan{{Type: "bearer", Token: "Bearer"}}},
+		"hmac":                  {`{"type":"hmac","secretKey":"k","algorithm":"sha256"}`, []vapiauth.Plan{hmacPlan}},
 		"hmac, all members": {
 			`{"type":"hmac","secretKey":"whsec_a2V5","algorithm":"sha512","signatureHeader":"svix-signature",
 			"timestampHeader":"svix-timestamp","signaturePrefix":"v1,","includeTimestamp":true,
@@ -117,6 +123,12 @@ func TestParsePlansErrors(t *testing.T) {
 		"empty token":           {`{"type":"bearer"}`, "token is empty"},
 		"token, line break":     {`{"type":"bearer","token":"hush\n"}`, "line break"},
 		"token, space after":    {`{"type":"bearer","token":"hush "}`, "space at an end"},
+		"token with its scheme": {`{"type":"bearer","token":"Bearer hush"}`, `begins with "Bearer ": store what follows it`},
+		"scheme in lower case":  {`{"type":"bearer","token":"bearer hush"}`, `begins with "Bearer "`},
+		"scheme, other header": {
+			`{"type":"bearer","token":"Bearer hush","headerName":"X-Key"}`, `begins with "Bearer "`},
+		"scheme, in a rotation": {
+			`[{"type":"none"},{"type":"bearer","token":"Bearer hush"}]`, `begins with "Bearer "`},
 		"bad header name":       {`{"type":"bearer","token":"hush","headerName":"X Key"}`, "not a valid header name"},
 		"empty key":             {`{"type":"hmac","algorithm":"sha256"}`, "secretKey is empty"},
 		"empty decoded key":     {hmac(`"secretKey":"whsec_","secretIsBase64":true`), "secretKey is empty"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"path"
@@ -11,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/httpjson"
 )
 
 // HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
@@ -25,13 +28,33 @@ import (
 // client sent: base64 is decoded.
 type HTTP struct{ http.Handler }
 
-// Handle serves one request. It never returns an error.
+// Handle serves one request. It never returns an error. It refuses an event of another shape with
+// status 500, and says what to change.
 func (h HTTP) Handle(
 	ctx context.Context, event events.APIGatewayV2HTTPRequest,
 ) (events.APIGatewayV2HTTPResponse, error) {
 	var w response
+	if why := foreign(event); why != "" {
+		slog.ErrorContext(ctx, "event refused", "error", why)
+		httpjson.Write(&w, http.StatusInternalServerError, httpjson.Object("error", why))
+		return w.event(), nil
+	}
 	h.ServeHTTP(&w, request(ctx, event))
 	return w.event(), nil
+}
+
+// foreign returns what to change if an event is not one of an HTTP API with payload format 2.0, and
+// "" otherwise. The events of other senders have their method elsewhere (AWS's documentation of API
+// Gateway's payload formats, and of load balancers with Lambda targets).
+func foreign(event events.APIGatewayV2HTTPRequest) string {
+	switch {
+	case event.RequestContext.HTTP.Method != "":
+		return ""
+	case event.Version == "1.0":
+		return "the event has API Gateway's payload format 1.0: set the payload format version of the integration to 2.0"
+	}
+	return "the event is not one of API Gateway's payload format 2.0: invoke this function by an HTTP API or a " +
+		"function URL, as a REST API and a load balancer send other events"
 }
 
 func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) *http.Request {

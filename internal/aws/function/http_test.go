@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +24,9 @@ func served(
 	t *testing.T, event events.APIGatewayV2HTTPRequest, serve http.HandlerFunc,
 ) (r *http.Request, body string, answer events.APIGatewayV2HTTPResponse) {
 	t.Helper()
+	if event.RequestContext.HTTP.Method == "" {
+		event.RequestContext.HTTP.Method = "POST"
+	}
 	answer, err := function.HTTP{Handler: http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		r = request
 		read, err := io.ReadAll(request.Body)
@@ -114,6 +118,7 @@ func TestBody(t *testing.T) {
 	}
 	for _, broken := range []string{"%%%", "e30_", "e3"} {
 		event := events.APIGatewayV2HTTPRequest{Body: broken, IsBase64Encoded: true}
+		event.RequestContext.HTTP.Method = "POST"
 		_, _ = function.HTTP{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, err := r.Body.Read(make([]byte, 1))
 			if _, ok := errors.AsType[base64.CorruptInputError](err); !ok {
@@ -155,5 +160,51 @@ func TestResponse(t *testing.T) {
 		if _, _, got := served(t, events.APIGatewayV2HTTPRequest{}, row.serve); !cmp.Equal(row.want, got) {
 			t.Errorf("%s: %s", name, cmp.Diff(row.want, got))
 		}
+	}
+}
+
+// TestForeignEvents sends events of other senders, as AWS documents them.
+func TestForeignEvents(t *testing.T) {
+	const anythingElse = "the event is not one of API Gateway's payload format 2.0: invoke this function by an " +
+		"HTTP API or a function URL, as a REST API and a load balancer send other events"
+	for name, row := range map[string]struct{ event, want string }{
+		"payload format 1.0": {
+			`{"version":"1.0","resource":"/vapi","path":"/vapi","httpMethod":"POST","headers":{"Content-Type":"a/b"},
+				"multiValueHeaders":{"Content-Type":["a/b"]},"queryStringParameters":null,
+				"requestContext":{"accountId":"1","httpMethod":"POST","path":"/vapi","protocol":"HTTP/1.1",
+				"requestTime":"12/Mar/2026:19:03:58 +0000","requestTimeEpoch":1583348638390},"body":"{}","isBase64Encoded":false}`,
+			"the event has API Gateway's payload format 1.0: set the payload format version of the integration to 2.0",
+		},
+		"REST API": {
+			`{"resource":"/vapi","path":"/vapi","httpMethod":"POST","headers":{},"requestContext":{"httpMethod":"POST"},
+				"body":"{}","isBase64Encoded":false}`, anythingElse,
+		},
+		"load balancer": {
+			`{"requestContext":{"elb":{"targetGroupArn":"arn"}},"httpMethod":"POST","path":"/vapi",
+				"queryStringParameters":{},"headers":{"host":"h"},"body":"e30=","isBase64Encoded":true}`, anythingElse,
+		},
+		"queue": {`{"Records":[{"messageId":"1","body":"{}","eventSource":"aws:sqs"}]}`, anythingElse},
+		"none":  {`{}`, anythingElse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var event events.APIGatewayV2HTTPRequest
+			if err := json.Unmarshal([]byte(row.event), &event); err != nil {
+				t.Fatal(err)
+			}
+			var logged strings.Builder
+			before := slog.Default()
+			slog.SetDefault(slog.New(slog.NewJSONHandler(&logged, nil)))
+			defer slog.SetDefault(before)
+			answer, err := function.HTTP{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Error("the event was served")
+			})}.Handle(t.Context(), event)
+			want, _ := json.Marshal(map[string]string{"error": row.want})
+			if err != nil || answer.StatusCode != 500 || answer.Body != string(want) {
+				t.Errorf("answered %d %s, error %v, want %s", answer.StatusCode, answer.Body, err, want)
+			}
+			if !strings.Contains(logged.String(), row.want) {
+				t.Errorf("logged %s", logged.String())
+			}
+		})
 	}
 }

@@ -3,6 +3,8 @@
 package main
 
 import (
+	_ "time/tzdata" // the image of a function may have no time zones
+
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"

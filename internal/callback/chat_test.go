@@ -66,9 +66,9 @@ func TestChat(t *testing.T) {
 			change: func(c *job.Call) { c.SMS, c.PhoneNumberID, c.CustomerNumber = true, "p", "anonymous" },
 			why:    job.ReasonMisconfigured,
 		},
-		"limited":   {failure: fakevapi.Limited, body: inChat + body, delays: []time.Duration{7 * time.Second}},
-		"down":      {failure: fakevapi.RefusedBefore, body: inChat + body, delays: []time.Duration{time.Second}},
-		"forbidden": {failure: fakevapi.Forbidden, body: inChat + body, why: job.ReasonMisconfigured},
+		"limited":   {failure: fakevapi.FailureLimited, body: inChat + body, delays: []time.Duration{7 * time.Second}},
+		"down":      {failure: fakevapi.FailureRefusedBefore, body: inChat + body, delays: []time.Duration{time.Second}},
+		"forbidden": {failure: fakevapi.FailureForbidden, body: inChat + body, why: job.ReasonMisconfigured},
 		// Not a chat.
 		"a call without a control URL": {change: func(c *job.Call) { c.Type = "webCall" }, why: job.ReasonNoControlURL},
 	}

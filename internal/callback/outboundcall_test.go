@@ -339,17 +339,17 @@ func TestCallBackAtVapi(t *testing.T) {
 		calls   int
 		why     job.Reason // empty if it is delivered
 	}{
-		"no failure":       {fakevapi.None, 1, ""},
-		"limited":          {fakevapi.Limited, 1, ""},
-		"forbidden":        {fakevapi.Forbidden, 0, job.ReasonCallGone},
-		"broken, made":     {fakevapi.DroppedAfter, 1, job.ReasonOutboundCallUnconfirmed},
-		"broken, not made": {fakevapi.DroppedBefore, 0, job.ReasonOutboundCallUnconfirmed},
+		"no failure":       {fakevapi.FailureNone, 1, ""},
+		"limited":          {fakevapi.FailureLimited, 1, ""},
+		"forbidden":        {fakevapi.FailureForbidden, 0, job.ReasonCallGone},
+		"broken, made":     {fakevapi.FailureDroppedAfter, 1, job.ReasonOutboundCallUnconfirmed},
+		"broken, not made": {fakevapi.FailureDroppedBefore, 0, job.ReasonOutboundCallUnconfirmed},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			account, outbound := atVapi(t, fakevapi.None)
+			account, outbound := atVapi(t, fakevapi.FailureNone)
 			account.SetCallStatus("call-1", "ended")
-			if tt.failure != fakevapi.None {
+			if tt.failure != fakevapi.FailureNone {
 				account.Fail(2, tt.failure, false) // the first request asks for the status of the call
 			}
 			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
@@ -393,7 +393,7 @@ func TestCallBackAtVapi(t *testing.T) {
 func atVapi(t *testing.T, failure fakevapi.Failure) (*fakevapi.Account, *vapiclient.Outbound) {
 	t.Helper()
 	account := &fakevapi.Account{Key: "planted-key"}
-	if failure != fakevapi.None {
+	if failure != fakevapi.FailureNone {
 		account.Fail(1, failure, false)
 	}
 	server := httptest.NewServer(account)

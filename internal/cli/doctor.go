@@ -65,7 +65,7 @@ func (c *doctorCommand) Run(s *streams) error {
 	p.set("")
 	failed := 0
 	for _, check := range checks {
-		if check.Verdict == wiring.Failed {
+		if check.Verdict == wiring.VerdictFailed {
 			failed++
 		}
 	}
@@ -83,10 +83,10 @@ func (c *doctorCommand) Run(s *streams) error {
 }
 
 var verdicts = map[wiring.Verdict]func(...any) string{
-	wiring.OK:        color.New(color.FgGreen).SprintFunc(),
-	wiring.Warning:   color.New(color.FgYellow).SprintFunc(),
-	wiring.Failed:    color.New(color.FgRed).SprintFunc(),
-	wiring.Unchecked: faint,
+	wiring.VerdictOK:        color.New(color.FgGreen).SprintFunc(),
+	wiring.VerdictWarning:   color.New(color.FgYellow).SprintFunc(),
+	wiring.VerdictFailed:    color.New(color.FgRed).SprintFunc(),
+	wiring.VerdictUnchecked: faint,
 }
 
 func showChecks(out io.Writer, checks []wiring.Check) {

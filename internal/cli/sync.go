@@ -120,16 +120,16 @@ var (
 // showChangeSet prints the changes to make, and no more.
 func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 	switch changes.Credential.Action {
-	case wiring.Create:
+	case wiring.ActionCreate:
 		fmt.Fprintln(out, added("+ credential "+changes.Credential.Name))
-	case wiring.Update:
+	case wiring.ActionUpdate:
 		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one with another secret")
 	}
 	for _, t := range changes.Tools {
 		switch t.Action {
-		case wiring.Create:
+		case wiring.ActionCreate:
 			fmt.Fprintln(out, added("+ tool "+t.Name))
-		case wiring.Update:
+		case wiring.ActionUpdate:
 			fmt.Fprintln(out, changed("~ tool "+t.Name))
 			for _, d := range t.Differences {
 				fmt.Fprintf(out, "    %s\n", d)

@@ -212,7 +212,7 @@ func TestSyncCommandRefuses(t *testing.T) {
 		t.Errorf("wrote %v", writes)
 	}
 	// After a failure half-way, the command continues.
-	account.Fail(5, fakevapi.Forbidden, false)
+	account.Fail(5, fakevapi.FailureForbidden, false)
 	arguments := []string{"sync", "--url", hook, "--auth", bearer}
 	_, errOut := runs(t, arguments, 1, "created the tool order_status")
 	if !strings.Contains(errOut, "run the command again to continue from here") {

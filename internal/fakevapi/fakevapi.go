@@ -64,17 +64,17 @@ func Check(definition string, body []byte) error {
 type Failure int
 
 const (
-	None          Failure = iota // no failure
-	RefusedBefore                // 500 without an effect
-	RefusedAfter                 // 500 after the effect
-	DroppedBefore                // the connection breaks, without an effect
-	DroppedAfter                 // the connection breaks after the effect
-	Limited                      // 429 with a Retry-After
-	Forbidden                    // 403, which a repetition does not help
+	FailureNone          Failure = iota // no failure
+	FailureRefusedBefore                // 500 without an effect
+	FailureRefusedAfter                 // 500 after the effect
+	FailureDroppedBefore                // the connection breaks, without an effect
+	FailureDroppedAfter                 // the connection breaks after the effect
+	FailureLimited                      // 429 with a Retry-After
+	FailureForbidden                    // 403, which a repetition does not help
 )
 
-func (f Failure) after() bool   { return f == RefusedAfter || f == DroppedAfter }
-func (f Failure) dropped() bool { return f == DroppedBefore || f == DroppedAfter }
+func (f Failure) after() bool   { return f == FailureRefusedAfter || f == FailureDroppedAfter }
+func (f Failure) dropped() bool { return f == FailureDroppedBefore || f == FailureDroppedAfter }
 
 // Request is a request that was received.
 type Request struct {
@@ -267,14 +267,14 @@ func (a *Account) Fail(n int, f Failure, outage bool) {
 // next returns how this request fails.
 func (a *Account) next() Failure {
 	if a.failAt == 0 {
-		return None
+		return FailureNone
 	}
 	if a.failAt--; a.failAt > 0 {
-		return None
+		return FailureNone
 	}
 	f := a.failure
 	if a.outage {
-		a.failAt, a.failure = 1, RefusedBefore
+		a.failAt, a.failure = 1, FailureRefusedBefore
 	}
 	return f
 }
@@ -290,18 +290,18 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.requests = append(a.requests, Request{r.Method, r.URL.RequestURI(), string(body)})
 	failure := a.next()
 	status, answer := 0, json.RawMessage(nil)
-	if failure == None || failure.after() {
+	if failure == FailureNone || failure.after() {
 		status, answer = a.handle(r, body)
 	}
 	switch {
 	case failure.dropped():
 		panic(http.ErrAbortHandler) // breaks the connection
-	case failure == Limited:
+	case failure == FailureLimited:
 		w.Header().Set("Retry-After", "7")
 		status, answer = refuse(http.StatusTooManyRequests, "Rate limit exceeded")
-	case failure == Forbidden:
+	case failure == FailureForbidden:
 		status, answer = refuse(http.StatusForbidden, "Forbidden resource")
-	case failure != None:
+	case failure != FailureNone:
 		status, answer = refuse(http.StatusInternalServerError, "Internal server error")
 	}
 	w.Header().Set("Content-Type", "application/json")

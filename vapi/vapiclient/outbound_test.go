@@ -138,12 +138,12 @@ func TestCallFailures(t *testing.T) {
 		want    vapiclient.CallReceipt
 		calls   int
 	}{
-		"500, not made":    {fakevapi.RefusedBefore, unknown(500), 0},
-		"500, made":        {fakevapi.RefusedAfter, unknown(500), 1},
-		"broken, not made": {fakevapi.DroppedBefore, unknown(0), 0},
-		"broken, made":     {fakevapi.DroppedAfter, unknown(0), 1},
-		"429":              {fakevapi.Limited, limited, 0},
-		"403":              {fakevapi.Forbidden, refused(403), 0},
+		"500, not made":    {fakevapi.FailureRefusedBefore, unknown(500), 0},
+		"500, made":        {fakevapi.FailureRefusedAfter, unknown(500), 1},
+		"broken, not made": {fakevapi.FailureDroppedBefore, unknown(0), 0},
+		"broken, made":     {fakevapi.FailureDroppedAfter, unknown(0), 1},
+		"429":              {fakevapi.FailureLimited, limited, 0},
+		"403":              {fakevapi.FailureForbidden, refused(403), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
@@ -317,10 +317,10 @@ func TestCallStatus(t *testing.T) {
 		"queued":      {status: "queued", want: vapiclient.CallStatus{Status: 200}},
 		"not found":   {status: "not-found", want: vapiclient.CallStatus{Status: 200}},
 		"unknown":     {want: vapiclient.CallStatus{Status: 404}},
-		"500":         {status: "ended", failure: fakevapi.RefusedBefore, want: vapiclient.CallStatus{Status: 500}},
-		"broken":      {status: "ended", failure: fakevapi.DroppedAfter},
-		"403":         {status: "ended", failure: fakevapi.Forbidden, want: vapiclient.CallStatus{Status: 403}},
-		"429": {status: "ended", failure: fakevapi.Limited,
+		"500":         {status: "ended", failure: fakevapi.FailureRefusedBefore, want: vapiclient.CallStatus{Status: 500}},
+		"broken":      {status: "ended", failure: fakevapi.FailureDroppedAfter},
+		"403":         {status: "ended", failure: fakevapi.FailureForbidden, want: vapiclient.CallStatus{Status: 403}},
+		"429": {status: "ended", failure: fakevapi.FailureLimited,
 			want: vapiclient.CallStatus{Status: 429, RetryAfter: 7 * time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestCallStatus(t *testing.T) {
 			if row.status != "" {
 				vapiAPI.SetCallStatus(callID, row.status)
 			}
-			if row.failure != fakevapi.None {
+			if row.failure != fakevapi.FailureNone {
 				vapiAPI.Fail(1, row.failure, false)
 			}
 			checkStatus(t, outboundTo(t, address, nil).CallStatus(t.Context(), callID), row.want)
@@ -462,11 +462,11 @@ func TestChatFailures(t *testing.T) {
 		failure fakevapi.Failure
 		want    vapiclient.Receipt
 	}{
-		"500":    {fakevapi.RefusedBefore, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 500}},
-		"broken": {fakevapi.DroppedAfter, vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
-		"429": {fakevapi.Limited,
+		"500":    {fakevapi.FailureRefusedBefore, vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 500}},
+		"broken": {fakevapi.FailureDroppedAfter, vapiclient.Receipt{Verdict: vapiclient.TryAgain}},
+		"429": {fakevapi.FailureLimited,
 			vapiclient.Receipt{Verdict: vapiclient.TryAgain, Status: 429, RetryAfter: 7 * time.Second}},
-		"403": {fakevapi.Forbidden, vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 403}},
+		"403": {fakevapi.FailureForbidden, vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Status: 403}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)

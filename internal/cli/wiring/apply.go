@@ -57,7 +57,7 @@ type applying struct {
 
 func (s *applying) applyCredential(ctx context.Context, change CredentialChange) (id string, err error) {
 	switch change.Action {
-	case Create:
+	case ActionCreate:
 		s.progress("creating the credential")
 		raw, err := s.create(ctx, vapiclient.Credentials, s.Credential.body(change.Name), func() (json.RawMessage, error) {
 			stored, err := listCredentials(ctx, s.API)
@@ -73,7 +73,7 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 		}
 		s.done("created the credential " + change.Name)
 		return idOf(raw)
-	case Update:
+	case ActionUpdate:
 		s.progress("replacing the credential")
 		body := s.Credential.body(change.Name)
 		delete(body, "provider") // cannot change
@@ -90,7 +90,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	var raw json.RawMessage
 	var err error
 	switch change.Action {
-	case Create:
+	case ActionCreate:
 		s.progress("creating the tool %s", change.Name)
 		raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) {
 			return s.findTool(ctx, change.Name)
@@ -102,7 +102,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 			return err
 		}
 		s.done("created the tool " + change.Name)
-	case Update:
+	case ActionUpdate:
 		if raw, err = s.API.Get(ctx, vapiclient.Tools, change.ID); err != nil {
 			return err
 		}

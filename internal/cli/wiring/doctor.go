@@ -24,10 +24,10 @@ import (
 type Verdict string
 
 const (
-	OK        Verdict = "ok"
-	Warning   Verdict = "warning"   // it works, or may work, but a person should look at it
-	Failed    Verdict = "failed"    // it does not work
-	Unchecked Verdict = "unchecked" // it cannot be determined from here
+	VerdictOK        Verdict = "ok"
+	VerdictWarning   Verdict = "warning"   // it works, or may work, but a person should look at it
+	VerdictFailed    Verdict = "failed"    // it does not work
+	VerdictUnchecked Verdict = "unchecked" // it cannot be determined from here
 )
 
 // Check is a check with its result.
@@ -36,7 +36,7 @@ type Check struct {
 	About   string  `json:"about,omitempty"` // a tool's name, or an assistant's id
 	Verdict Verdict `json:"verdict"`
 	Detail  string  `json:"detail"`           // the finding
-	Remedy  string  `json:"remedy,omitempty"` // what to do; not empty if Failed
+	Remedy  string  `json:"remedy,omitempty"` // what to do; not empty if VerdictFailed
 }
 
 // Examination is the configuration of [Examine].
@@ -112,7 +112,7 @@ func (e *examination) tools(ctx context.Context) {
 	e.progress("asking Vapi for its tools")
 	stored, err := listTools(ctx, e.API)
 	if err != nil {
-		e.add("tools", "", Failed, reachAPI, "cannot list the tools at Vapi: %v", err)
+		e.add("tools", "", VerdictFailed, reachAPI, "cannot list the tools at Vapi: %v", err)
 		return
 	}
 	if e.URL == "" {
@@ -126,22 +126,22 @@ func (e *examination) tools(ctx context.Context) {
 	}
 	bodies, err := Bodies(e.Tools, Endpoint{URL: e.URL})
 	if err != nil {
-		e.add("tools", "", Failed, "Change the tool.", "%v", err)
+		e.add("tools", "", VerdictFailed, "Change the tool.", "%v", err)
 		return
 	}
 	if len(bodies) == 0 {
-		e.add("tools", "", Warning, "Add a tool to tools/tools.go.", "there are no tools here")
+		e.add("tools", "", VerdictWarning, "Add a tool to tools/tools.go.", "there are no tools here")
 	}
 	credentials := map[string]bool{}
 	for _, body := range bodies {
 		name := body.Function.Name
 		there := named(stored, name)
 		if why := conflict(name, there); why != "" {
-			e.add("tool", name, Failed, "Delete or rename the other tools, then run ringback sync.", "%s", why)
+			e.add("tool", name, VerdictFailed, "Delete or rename the other tools, then run ringback sync.", "%s", why)
 			continue
 		}
 		if len(there) == 0 {
-			e.add("tool", name, Failed, runSync, "Vapi has no tool with this name")
+			e.add("tool", name, VerdictFailed, runSync, "Vapi has no tool with this name")
 			continue
 		}
 		e.ids[name] = there[0].ID
@@ -155,15 +155,15 @@ func (e *examination) tools(ctx context.Context) {
 			for _, d := range found {
 				said = append(said, d.String())
 			}
-			e.add("tool", name, Failed, runSync, "it differs at Vapi: %s", strings.Join(said, "; "))
+			e.add("tool", name, VerdictFailed, runSync, "it differs at Vapi: %s", strings.Join(said, "; "))
 		case credential == "" && !e.open():
-			e.add("tool", name, Failed, runSync, "its webhooks have no credential, so they are refused")
+			e.add("tool", name, VerdictFailed, runSync, "its webhooks have no credential, so they are refused")
 		default:
 			mode := "async"
 			if !body.Async {
 				mode = "sync-acked"
 			}
-			e.add("tool", name, OK, "", "%s, the same as here, and sends its webhooks to %s", mode, e.URL)
+			e.add("tool", name, VerdictOK, "", "%s, the same as here, and sends its webhooks to %s", mode, e.URL)
 		}
 	}
 	delete(credentials, "")
@@ -182,29 +182,30 @@ func (e *examination) credential(ctx context.Context, used map[string]bool) {
 	e.progress("asking Vapi for its credentials")
 	stored, err := listCredentials(ctx, e.API)
 	if err != nil {
-		e.add(name, "", Unchecked, "", "%v", err)
+		e.add(name, "", VerdictUnchecked, "", "%v", err)
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(used)) {
 		at := slices.IndexFunc(stored, func(c storedCredential) bool { return c.ID == id })
 		if at < 0 {
-			e.add(name, id, Failed, runSync, "tools have this credential, but it is not in Vapi's list of webhook credentials")
+			e.add(name, id, VerdictFailed, runSync,
+				"tools have this credential, but it is not in Vapi's list of webhook credentials")
 			continue
 		}
 		credential := stored[at]
 		switch {
 		case !strings.HasPrefix(credential.Name, namePrefix(e.URL)):
-			e.add(name, id, Unchecked, "",
+			e.add(name, id, VerdictUnchecked, "",
 				"sync did not create it for this URL, and Vapi does not show the content of a credential")
 		case e.Plans == nil:
-			e.add(name, id, Unchecked, "", "the deployment's credential is unknown; use --stack or --auth")
+			e.add(name, id, VerdictUnchecked, "", "the deployment's credential is unknown; use --stack or --auth")
 		case slices.ContainsFunc(e.Plans, func(p vapiauth.Plan) bool {
 			made, err := Credential{Plan: p}.name(e.URL)
 			return err == nil && made == credential.Name
 		}):
-			e.add(name, id, OK, "", "%s has the secret of the deployment", credential.Name)
+			e.add(name, id, VerdictOK, "", "%s has the secret of the deployment", credential.Name)
 		default:
-			e.add(name, id, Failed, runSync, "%s has another secret than the deployment", credential.Name)
+			e.add(name, id, VerdictFailed, runSync, "%s has another secret than the deployment", credential.Name)
 		}
 	}
 }
@@ -247,17 +248,17 @@ func (e *examination) assistant(ctx context.Context, id string) {
 		if failed, ok := errors.AsType[*vapiclient.APIError](err); ok && failed.Status == http.StatusNotFound {
 			remedy = "Copy the assistant's id from the dashboard."
 		}
-		e.add("assistant", id, Failed, remedy, "cannot read the assistant: %v", err)
+		e.add("assistant", id, VerdictFailed, remedy, "cannot read the assistant: %v", err)
 		return
 	}
 	a, err := parseAssistant(raw)
 	if err != nil {
-		e.add("assistant", id, Failed, "Open and save the assistant in the dashboard.", "%v", err)
+		e.add("assistant", id, VerdictFailed, "Open and save the assistant in the dashboard.", "%v", err)
 		return
 	}
 	var s settings
 	if err := json.Unmarshal(raw, &s); err != nil {
-		e.add("assistant", id, Failed, "Open and save the assistant in the dashboard.",
+		e.add("assistant", id, VerdictFailed, "Open and save the assistant in the dashboard.",
 			"a setting has an unexpected type: %v", err)
 		return
 	}
@@ -271,22 +272,22 @@ func (e *examination) assistant(ctx context.Context, id string) {
 
 func (e *examination) control(id string, s settings) {
 	if on := s.MonitorPlan.ControlEnabled; on != nil && !*on {
-		e.add("control", id, Failed, "Set monitorPlan.controlEnabled of the assistant to true.",
+		e.add("control", id, VerdictFailed, "Set monitorPlan.controlEnabled of the assistant to true.",
 			"live control is off, so no result can reach the call")
 		return
 	}
-	e.add("control", id, OK, "", "live control is on")
+	e.add("control", id, VerdictOK, "", "live control is on")
 	const name = "control authentication"
 	switch {
 	case !s.MonitorPlan.ControlAuthenticationEnabled:
-		e.add(name, id, OK, "", "off: the control URL is the key to the call")
+		e.add(name, id, VerdictOK, "", "off: the control URL is the key to the call")
 	case e.PublicKey == nil:
-		e.add(name, id, Warning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID). "+
+		e.add(name, id, VerdictWarning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID). "+
 			"Use --stack to check this.", "on: the callback must send Vapi's public key")
 	case *e.PublicKey:
-		e.add(name, id, OK, "", "on, and the deployment has a public key")
+		e.add(name, id, VerdictOK, "", "on, and the deployment has a public key")
 	default:
-		e.add(name, id, Failed,
+		e.add(name, id, VerdictFailed,
 			"Deploy with -c publicKeySecretArn=…, or set monitorPlan.controlAuthenticationEnabled to false.",
 			"on, but the deployment has no public key to send")
 	}
@@ -296,11 +297,11 @@ func (e *examination) serverMessages(id string, s settings) {
 	const name = "server messages"
 	switch {
 	case s.ServerMessages == nil:
-		e.add(name, id, OK, "", "Vapi's default, which includes tool-calls")
+		e.add(name, id, VerdictOK, "", "Vapi's default, which includes tool-calls")
 	case slices.Contains(s.ServerMessages, vapi.TypeToolCalls):
-		e.add(name, id, OK, "", "tool-calls is included")
+		e.add(name, id, VerdictOK, "", "tool-calls is included")
 	default:
-		e.add(name, id, Failed, "Add tool-calls to the assistant's serverMessages.",
+		e.add(name, id, VerdictFailed, "Add tool-calls to the assistant's serverMessages.",
 			"tool-calls is missing, so Vapi sends no tool calls")
 	}
 	e.statusUpdates(id, s)
@@ -329,10 +330,10 @@ func (e *examination) statusUpdates(id string, s settings) {
 	case e.URL != "" && s.Server.URL != e.URL:
 		problem = "the assistant's server is not the webhook"
 	default:
-		e.add(name, id, OK, "", "the webhook learns of the begin and end of calls")
+		e.add(name, id, VerdictOK, "", "the webhook learns of the begin and end of calls")
 		return
 	}
-	e.add(name, id, Warning, "Set the assistant's server to the webhook, with the same credential as the tools, "+
+	e.add(name, id, VerdictWarning, "Set the assistant's server to the webhook, with the same credential as the tools, "+
 		"and add status-update to its serverMessages.",
 		"%s, so %s may learn late of the begin or end of a call", problem, strings.Join(wanted, ", "))
 }
@@ -344,17 +345,17 @@ func (e *examination) attached(id string, a *assistant) {
 		about := id + " " + entry.Name
 		switch {
 		case slices.Contains(a.inline, entry.Name):
-			e.add(name, about, Failed, "Remove it from the assistant's model.tools, then run ringback sync.",
+			e.add(name, about, VerdictFailed, "Remove it from the assistant's model.tools, then run ringback sync.",
 				"the assistant has its own tool %s, which replaces this one", entry.Name)
 		case !there:
-			e.add(name, about, Failed, runSync, "Vapi has no tool with this name, or several")
+			e.add(name, about, VerdictFailed, runSync, "Vapi has no tool with this name, or several")
 		case a.pinned[tool] != "":
-			e.add(name, about, Warning, "Remove it from the assistant's model.toolRefs, unless that is intended.",
+			e.add(name, about, VerdictWarning, "Remove it from the assistant's model.toolRefs, unless that is intended.",
 				"pinned to version %s: changes of the tool do not reach the assistant", a.pinned[tool])
 		case !slices.Contains(a.toolIDs, tool):
-			e.add(name, about, Failed, "Run ringback sync --assistant "+id+".", "the assistant does not have the tool")
+			e.add(name, about, VerdictFailed, "Run ringback sync --assistant "+id+".", "the assistant does not have the tool")
 		default:
-			e.add(name, about, OK, "", "the assistant has the tool")
+			e.add(name, about, VerdictOK, "", "the assistant has the tool")
 		}
 	}
 }
@@ -375,11 +376,12 @@ func (e *examination) callLength(id string, s settings) {
 	remedy := "Raise maxDurationSeconds of the assistant, or lower the tool's timeout or attempts."
 	switch longest := e.Tools.MaxTimeout(); {
 	case longest >= limit:
-		e.add(name, id, Failed, remedy, "a call ends after %s, and a tool may take %s", limit, longest)
+		e.add(name, id, VerdictFailed, remedy, "a call ends after %s, and a tool may take %s", limit, longest)
 	case worst >= limit:
-		e.add(name, id, Warning, remedy, "a call ends after %s, and all attempts of %s may take %s", limit, slowest, worst)
+		e.add(name, id, VerdictWarning, remedy,
+			"a call ends after %s, and all attempts of %s may take %s", limit, slowest, worst)
 	default:
-		e.add(name, id, OK, "", "a call ends after %s, and a tool takes at most %s", limit, worst)
+		e.add(name, id, VerdictOK, "", "a call ends after %s, and a tool takes at most %s", limit, worst)
 	}
 }
 
@@ -399,12 +401,12 @@ func (e *examination) silence(id string, s settings) {
 		}
 	}
 	if longest := e.Tools.MaxTimeout(); longest > limit {
-		e.add("silence", id, Warning, "Raise this time above the tools' timeouts, "+
+		e.add("silence", id, VerdictWarning, "Raise this time above the tools' timeouts, "+
 			"or tell the assistant in its prompt to keep the conversation going.",
 			"a call may end after %s of silence (%s), and a tool may take %s", limit, source, longest)
 		return
 	}
-	e.add("silence", id, OK, "", "a call may end after %s of silence (%s), and no tool takes longer", limit, source)
+	e.add("silence", id, VerdictOK, "", "a call may end after %s of silence (%s), and no tool takes longer", limit, source)
 }
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
@@ -428,11 +430,11 @@ func (e *examination) prompt(id string, s settings) {
 		}
 	}
 	if len(missing) > 0 {
-		e.add("prompt", id, Failed, "Paste the output of ringback prompt into the assistant's system prompt.",
+		e.add("prompt", id, VerdictFailed, "Paste the output of ringback prompt into the assistant's system prompt.",
 			"the system prompt does not mention %s", strings.Join(missing, ", "))
 		return
 	}
-	e.add("prompt", id, OK, "", "the system prompt mentions every tool by name")
+	e.add("prompt", id, VerdictOK, "", "the system prompt mentions every tool by name")
 }
 
 const (
@@ -448,40 +450,41 @@ func (e *examination) webhook(ctx context.Context) {
 	u, err := url.Parse(e.URL)
 	switch {
 	case e.URL == "":
-		e.add("webhook", "", Failed, "Run ringback sync, or use --stack or --url.",
+		e.add("webhook", "", VerdictFailed, "Run ringback sync, or use --stack or --url.",
 			"the URL of the webhook is unknown, because no tool at Vapi has one")
 		return
 	case err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
-		e.add("webhook", "", Failed, "Use a URL that begins with https://.",
+		e.add("webhook", "", VerdictFailed, "Use a URL that begins with https://.",
 			"the credential would reach %s without encryption", e.URL)
 		return
 	}
 	e.progress("posting to %s", e.URL)
 	answer, at, err := e.probe(ctx, nil)
 	if err != nil {
-		e.add(unsigned, "", Failed, "Check the URL and the deployment.", "%s does not answer: %v", e.URL, err)
+		e.add(unsigned, "", VerdictFailed, "Check the URL and the deployment.", "%s does not answer: %v", e.URL, err)
 		return
 	}
 	switch status := answer.StatusCode; {
 	case status == http.StatusUnauthorized:
-		e.add(unsigned, "", OK, "", "refused with 401")
+		e.add(unsigned, "", VerdictOK, "", "refused with 401")
 	case status == http.StatusOK:
-		e.add(unsigned, "", Failed, "Configure a credential or a JWT authorizer for the deployment.",
+		e.add(unsigned, "", VerdictFailed, "Configure a credential or a JWT authorizer for the deployment.",
 			"accepted with 200: everyone can queue tool calls")
 	default:
-		e.add(unsigned, "", Failed, remedyOf(status), "answered with %d, not 401", status)
+		e.add(unsigned, "", VerdictFailed, remedyOf(status), "answered with %d, not 401", status)
 	}
 	e.clock(answer, at)
 
 	switch {
 	case len(e.Plans) == 0:
-		e.add(signed, "", Unchecked, "Use --stack or --auth to check this.", "the deployment's credential is unknown")
+		e.add(signed, "", VerdictUnchecked, "Use --stack or --auth to check this.", "the deployment's credential is unknown")
 		return
 	case e.open():
-		e.add(signed, "", Unchecked, "", "the deployment verifies no credential itself")
+		e.add(signed, "", VerdictUnchecked, "", "the deployment verifies no credential itself")
 		return
 	case answer.StatusCode != http.StatusUnauthorized && answer.StatusCode != http.StatusOK:
-		e.add(signed, "", Unchecked, "", "the credential is not sent, because the URL does not answer like the webhook")
+		e.add(signed, "", VerdictUnchecked, "",
+			"the credential is not sent, because the URL does not answer like the webhook")
 		return
 	}
 	for i, plan := range e.Plans {
@@ -492,15 +495,15 @@ func (e *examination) webhook(ctx context.Context) {
 		answer, _, err := e.probe(ctx, &plan)
 		switch {
 		case err != nil:
-			e.add(signed, about, Failed, "Try again.", "%s does not answer: %v", e.URL, err)
+			e.add(signed, about, VerdictFailed, "Try again.", "%s does not answer: %v", e.URL, err)
 		case answer.StatusCode == http.StatusOK:
-			e.add(signed, about, OK, "", "accepted with 200")
+			e.add(signed, about, VerdictOK, "", "accepted with 200")
 		case answer.StatusCode == http.StatusUnauthorized:
-			e.add(signed, about, Failed, "If the secret has just changed, wait five minutes. "+
+			e.add(signed, about, VerdictFailed, "If the secret has just changed, wait five minutes. "+
 				"Otherwise, check that the credential and the URL are the deployment's.",
 				"the deployment's credential is refused with 401")
 		default:
-			e.add(signed, about, Failed, remedyOf(answer.StatusCode), "answered with %d, not 200", answer.StatusCode)
+			e.add(signed, about, VerdictFailed, remedyOf(answer.StatusCode), "answered with %d, not 200", answer.StatusCode)
 		}
 	}
 }
@@ -551,7 +554,7 @@ func (e *examination) clock(answer *http.Response, at time.Time) {
 	const name = "clock"
 	theirs, err := http.ParseTime(answer.Header.Get("Date"))
 	if err != nil {
-		e.add(name, "", Unchecked, "", "the webhook's answer has no Date")
+		e.add(name, "", VerdictUnchecked, "", "the webhook's answer has no Date")
 		return
 	}
 	// A Date has whole seconds, so it is half a second early on average.
@@ -559,11 +562,11 @@ func (e *examination) clock(answer *http.Response, at time.Time) {
 	const remedy = "Synchronise the clock of this machine, or of the server, with NTP."
 	switch {
 	case skew.Abs() >= maxSkew:
-		e.add(name, "", Failed, remedy,
+		e.add(name, "", VerdictFailed, remedy,
 			"the webhook's clock and this one differ by %s; signatures are refused from %s on", skew.Abs(), maxSkew)
 	case skew.Abs() >= someSkew:
-		e.add(name, "", Warning, remedy, "the webhook's clock and this one differ by %s", skew.Abs())
+		e.add(name, "", VerdictWarning, remedy, "the webhook's clock and this one differ by %s", skew.Abs())
 	default:
-		e.add(name, "", OK, "", "the webhook's clock and this one agree within %s", max(skew.Abs(), time.Second))
+		e.add(name, "", VerdictOK, "", "the webhook's clock and this one agree within %s", max(skew.Abs(), time.Second))
 	}
 }

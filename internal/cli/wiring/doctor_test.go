@@ -77,7 +77,7 @@ func slowOne(t testing.TB, stopWithCall bool) *asynctool.Set {
 func verdicts(checks []wiring.Check) []string {
 	var lines []string
 	for _, c := range checks {
-		if c.Verdict != wiring.OK {
+		if c.Verdict != wiring.VerdictOK {
 			lines = append(lines, fmt.Sprintf("%s %s: %s: %s", c.Name, c.About, c.Verdict, c.Detail))
 		}
 	}
@@ -325,7 +325,7 @@ func TestDoctorFinds(t *testing.T) {
 				}
 			}
 			for _, c := range checks {
-				if c.Verdict == wiring.Failed && c.Remedy == "" {
+				if c.Verdict == wiring.VerdictFailed && c.Remedy == "" {
 					t.Errorf("no remedy in %+v", c)
 				}
 				if text := c.Detail + c.Remedy; strings.Contains(text, token) || strings.Contains(text, key) {

@@ -79,8 +79,8 @@ func (c *ChangeSet) Changes() int {
 type Action string
 
 const (
-	Create Action = "create"
-	Update Action = "update"
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
 )
 
 // CredentialChange is the change of the credential.
@@ -189,16 +189,16 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 			continue
 		}
 		wired = append(wired, name)
-		change := ToolChange{Name: name, Body: body, Action: Create}
+		change := ToolChange{Name: name, Body: body, Action: ActionCreate}
 		if len(stored) == 1 {
 			change.ID, change.Action = stored[0].ID, ""
 			ids[name] = stored[0].ID
 			change.Differences = differences(body, stored[0].members)
-			if s.credential.ID == "" && s.credential.Action == Create {
+			if s.credential.ID == "" && s.credential.Action == ActionCreate {
 				change.Differences = withNewCredential(change.Differences, stored[0], s.credential.Name)
 			}
 			if len(change.Differences) > 0 {
-				change.Action = Update
+				change.Action = ActionUpdate
 			}
 		}
 		changes.Tools = append(changes.Tools, change)
@@ -275,7 +275,7 @@ func (s *state) readCredential(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.credential = CredentialChange{Action: Create, Name: name}
+	s.credential = CredentialChange{Action: ActionCreate, Name: name}
 	for _, c := range stored {
 		if !strings.HasPrefix(c.Name, namePrefix(s.URL)) {
 			continue
@@ -284,10 +284,10 @@ func (s *state) readCredential(ctx context.Context) error {
 		switch {
 		case c.Name == name:
 			s.credential.Action, s.credential.ID = "", c.ID
-		case s.credential.Action == Create:
+		case s.credential.Action == ActionCreate:
 			// Its secret has changed since. One request replaces it for
 			// every tool at once.
-			s.credential.Action, s.credential.ID = Update, c.ID
+			s.credential.Action, s.credential.ID = ActionUpdate, c.ID
 		}
 	}
 	return nil

@@ -417,8 +417,9 @@ func TestSyncKeepsAssistants(t *testing.T) {
 func TestSyncRecovers(t *testing.T) {
 	const second = `{"id":"a-2","model":{"provider":"openai"}}`
 	failures := []fakevapi.Failure{
-		fakevapi.RefusedBefore, fakevapi.RefusedAfter, fakevapi.DroppedBefore, fakevapi.DroppedAfter, fakevapi.Limited,
-		fakevapi.Forbidden,
+		fakevapi.FailureRefusedBefore, fakevapi.FailureRefusedAfter,
+		fakevapi.FailureDroppedBefore, fakevapi.FailureDroppedAfter, fakevapi.FailureLimited,
+		fakevapi.FailureForbidden,
 	}
 	later := func(t *testing.T, o *org) wiring.Config {
 		t.Helper()
@@ -459,13 +460,13 @@ func TestSyncRecovers(t *testing.T) {
 						cfg := prepare(t, o)
 						o.Fail(n, failure, outage)
 						_, _, err := sync(t, cfg)
-						if wantErr := outage || failure == fakevapi.Forbidden; (err != nil) != wantErr {
+						if wantErr := outage || failure == fakevapi.FailureForbidden; (err != nil) != wantErr {
 							t.Fatalf("%s: %v", label, err)
 						}
 						if err != nil && (strings.Contains(err.Error(), token) || strings.Contains(err.Error(), key)) {
 							t.Errorf("%s: the error contains a secret: %v", label, err)
 						}
-						o.Fail(0, fakevapi.None, false)
+						o.Fail(0, fakevapi.FailureNone, false)
 						mustSync(t, cfg)
 						if diff := cmp.Diff(want, o.state(t)); diff != "" {
 							t.Fatalf("%s: %s", label, diff)
@@ -666,7 +667,7 @@ func TestCredentials(t *testing.T) {
 			id := changes.Credential.ID
 			cfg.Credential.Plan = plan(t, `{"type":"bearer","token":"a new one"}`)
 			changes, done := mustSync(t, cfg)
-			if len(o.Objects("credential")) != before+1 || changes.Credential.Action != wiring.Update ||
+			if len(o.Objects("credential")) != before+1 || changes.Credential.Action != wiring.ActionUpdate ||
 				id != "" && changes.Credential.ID != id {
 				t.Errorf("%+v", changes.Credential)
 			}

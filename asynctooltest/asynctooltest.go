@@ -231,9 +231,9 @@ func Resumed(state any, n int) Option {
 	}
 }
 
-// Run runs a tool for the one tool call in the webhook that names it, and skips other
-// tool calls. It ends the test if the tool is invalid, if the webhook is refused or
-// does not call the tool exactly once, or if the tool cannot be resumed.
+// Run runs a tool for the one tool call in the webhook that names it, and skips
+// other tool calls. It ends the test if the tool is invalid or cannot be resumed. It
+// also ends it if the webhook is refused or does not call the tool exactly once.
 func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Option) Result {
 	t.Helper()
 	set, err := asynctool.NewSet(tool)

@@ -40,8 +40,8 @@ const maxSubject = 500
 const notPassedOn = "I'm sorry, I couldn't pass that on."
 
 // NotifyWhenReady returns a tool that passes a question to an external system, such
-// as a manager's or a warehouse's, and tells the caller the answer when it is ready.
-// The tool posts the question to {requestsURL}/requests as JSON {"subject",
+// as a manager's or a warehouse's. The caller gets the answer when it is ready. The
+// tool posts the question to {requestsURL}/requests as JSON {"subject",
 // "completion_url", "idempotency_key", "call_id", "customer_number"}. Any 2xx
 // accepts it. The system posts its answer to the completion_url within two days. The
 // request has token as its bearer token unless token is empty. If requestsURL is

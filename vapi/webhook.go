@@ -211,9 +211,9 @@ var (
 // case. A list or field with an unexpected JSON type counts as absent.
 //
 // A tool call that cannot be used does not affect the others: its Err is set. That happens if the
-// ID or name is missing, the ID exceeds 256 bytes, the name exceeds 128 bytes, the arguments are
-// not an object or exceed 256 KiB, or 128 other tool calls precede it. Items after the first 1024
-// of a list are ignored.
+// ID or name is missing, or if the ID exceeds 256 bytes, the name 128 bytes or the arguments 256
+// KiB. It also happens if the arguments are not an object, or if 128 other tool calls precede it.
+// Items after the first 1024 of a list are ignored.
 //
 // The error wraps ErrNotJSON if body is not exactly one JSON object as encoding/json reads it. It
 // wraps ErrNoMessage if that object has neither a type nor tool calls. The Message shares no memory

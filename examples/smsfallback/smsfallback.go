@@ -23,8 +23,8 @@ import (
 const maxMessage = "1400"
 
 // New returns a construct that sends a text message for each undelivered event on
-// the bus, if the tool succeeded, its result was meant to be heard, and the caller
-// has a number.
+// the bus. It skips events of tools that failed, results that were not meant to be
+// heard, and callers without a number.
 //
 // A rule cannot send to a number from the event. It therefore starts a state
 // machine, which can. If an event arrives twice, so does the message. To reach any

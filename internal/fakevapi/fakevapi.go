@@ -60,7 +60,7 @@ func Check(definition string, body []byte) error {
 	return all[definition].Validate(value)
 }
 
-// Failure is the way in which a request fails.
+// Failure describes how a request fails.
 type Failure int
 
 const (

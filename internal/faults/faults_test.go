@@ -165,7 +165,7 @@ func pairsOf(t *testing.T, random *rand.Rand, s setting) []faultPlan {
 	return pick(random, pairs, most)
 }
 
-// distinct drops the end of the path to the dead-letter queue, where the same steps
+// distinct drops the end of the path to the dead-letter queue, because the same steps
 // repeat.
 func distinct(trace []step) []step {
 	return slices.DeleteFunc(slices.Clone(trace), func(s step) bool { return s.n > 6 })

@@ -1,6 +1,6 @@
-// Package job defines what the functions share: the job that the ack function
-// queues, the outcome that the process function queues, and the record that the
-// jobs table keeps of a job, with the rules that change it.
+// Package job defines what the functions share. That is the job that the ack
+// function queues, the outcome that the process function queues, and the job's
+// record in the jobs table with the rules that change it.
 package job
 
 import (

@@ -19,10 +19,10 @@ import (
 // HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
 // with an [http.Handler], without a server.
 //
-// The handler's request has the path of the route that API Gateway chose, with the path parameters in
-// place of the parts in braces, and without a stage or doubled slashes. So a mux neither redirects nor
-// misses a request that API Gateway accepted. If the route has no path, such as $default, the request
-// has its own path, cleaned.
+// The handler's request has the path of the route that API Gateway chose, without a stage or
+// doubled slashes. Path parameters replace the parts in braces. So a mux neither redirects nor
+// misses a request that API Gateway accepted. If the route has no path, such as $default, the
+// request has its own path, cleaned.
 //
 // RequestURI is the path and query as API Gateway received them. The body is the one that the
 // client sent: base64 is decoded.

@@ -513,7 +513,7 @@ func soakCalls(t *testing.T) int {
 }
 
 // TestSoak sends tool calls in ten waves. Each kind of fault happens in one of a
-// hundred places where it can. Between the waves a month passes, so that the table
+// hundred possible places. Between the waves a month passes, so that the table
 // deletes expired records, as DynamoDB does.
 func TestSoak(t *testing.T) {
 	calls := soakCalls(t)

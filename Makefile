@@ -72,7 +72,7 @@ test: test-functions ## Run the tests
 
 .PHONY: lint
 lint: ## Check format and style, look for mistakes and check who imports whom
-	$(GOLANGCI_LINT) run
+	$(GOLANGCI_LINT) run --allow-parallel-runners
 	@deps=$$(go list -deps ./functions/ack) || exit 1; \
 	if echo "$$deps" | grep -E '/ringback/(asynctool|tools)$$'; then echo "functions/ack links this, but the ack function starts without the tools"; exit 1; fi
 	go run ./scripts/check-style

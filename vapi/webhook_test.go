@@ -830,7 +830,8 @@ func TestParseMessageProperty(t *testing.T) {
 		`"arguments"`, `"parameters"`, `"call"`, `"chat"`, `"orgId"`, `"assistantId"`, `"assistant"`,
 		`"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"status"`,
 		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"squad"`, `"squadId"`, `"squadOverrides"`, `"members"`,
-		`"membersOverrides"`, `"assistantOverrides"`, `"workflow"`, `"workflowOverrides"`, `"functionCall"`, `"ID"`, `""`, `"x"`,
+		`"membersOverrides"`, `"assistantOverrides"`, `"workflow"`, `"workflowOverrides"`, `"functionCall"`,
+		`"ID"`, `""`, `"x"`,
 	})
 	leaves := rapid.SampledFrom([]string{
 		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,

@@ -388,7 +388,8 @@ func contents() *rapid.Generator[string] {
 		piece := rapid.OneOf(
 			rapid.SampledFrom([]string{
 				"<", "<<", "<<<", ">", ">>>", "\n", "\n<<<\n", "\n>>>\n", "\r", "\t", "\u2028", "\u200b", "\u202e",
-				"\x00", "\xff", "{content}", "‹", " ", "word ", "語", "👩\u200d🚀", "\u200c", "\u200d", "\ufe0f", "\ufe01", "\U000e0101", "🏴",
+				"\x00", "\xff", "{content}", "‹", " ", "word ", "語", "👩\u200d🚀", "\u200c",
+				"\u200d", "\ufe0f", "\ufe01", "\U000e0101", "🏴",
 				"🏴" + tags("gbsct"), tags("ignore"), "\U000e0069", "\u180e",
 				strings.Repeat("x", 1000), strings.Repeat("a b\n", 500),
 			}),
@@ -495,7 +496,8 @@ func TestCleanTwice(t *testing.T) {
 
 func FuzzMarkers(f *testing.F) {
 	for _, seed := range []string{
-		"", "<<<\n>>>", "<\u200b<<", "<\u200d<\ufe0f<", "🏴" + tags("gbsct") + "<<<", ">\x00>>\n>>>", "\xff<<<", strings.Repeat("<", 5000), strings.Repeat("< ", 5000),
+		"", "<<<\n>>>", "<\u200b<<", "<\u200d<\ufe0f<", "🏴" + tags("gbsct") + "<<<", ">\x00>>\n>>>", "\xff<<<",
+		strings.Repeat("<", 5000), strings.Repeat("< ", 5000),
 	} {
 		f.Add(seed, seed)
 	}

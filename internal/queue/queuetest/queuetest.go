@@ -72,7 +72,9 @@ func testSend(t *testing.T, with With) {
 		"groups": {
 			messages: []queue.Message{{Body: "1", Group: "a"}, {Body: "2", Group: "b"}, {Body: "3"}, {Body: "4", Group: "a"}},
 		},
-		"a hashed group":                 {messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nwith an odd id")}}},
+		"a hashed group": {
+			messages: []queue.Message{{Body: "1", Group: queue.Group("a call\nwith an odd id")}},
+		},
 		"the same body twice":            {messages: []queue.Message{{Body: good}, {Body: good}}},
 		"other scripts":                  {messages: []queue.Message{{Body: `{"text":"Grüße, 日本語, 😀, <&>"}`}}},
 		"an empty one between good ones": {messages: []queue.Message{{Body: good}, {}, {Body: good}}, refused: []int{1}},

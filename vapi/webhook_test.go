@@ -731,7 +731,11 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		m.Status = text(msg["status"])
 	}
 
+	phone := msg["phoneNumber"]
 	if msg["call"] == nil && msg["chat"] == nil && top["call"] != nil {
+		if phone == nil {
+			phone = top["phoneNumber"]
+		}
 		for _, name := range []string{"call", "chat", "phoneNumber", "customer", "assistant"} {
 			msg[name] = mergeMembers(object, msg[name], top[name])
 		}
@@ -743,7 +747,7 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 			AssistantID: cmp.Or(text(chat["assistantId"]), text(object(chat["assistant"])["id"]),
 				text(assistant["id"])),
 			SessionID:      text(chat["sessionId"]),
-			SMS:            object(msg["phoneNumber"]) != nil,
+			SMS:            object(phone) != nil,
 			PhoneNumberID:  text(object(msg["phoneNumber"])["id"]),
 			CustomerNumber: text(object(msg["customer"])["number"]),
 		}
@@ -909,6 +913,7 @@ func FuzzParseMessage(f *testing.F) {
 		`{"toolCalls":[{"id":"1","name":"x","arguments":"{\"a\":` +
 			strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}"}]}`,
 		recordedWebhook,
+		`{"message":{"type":"a"},"call":{},"chat":{"id":"h"}}`,
 		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","arguments":"{\"a\":1}"}}]}}`,
 		`{"message":{"toolCallList":[{"id":"1","function":{"name":"x","parameters":{"a":1}}},
 			{"id":"1"},7,null,{"id":2}]}}`,

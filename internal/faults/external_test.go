@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,6 +113,9 @@ func (w *world) take(
 		code := http.StatusOK
 		if n := len(w.observed.posted[ids[0]]); len(hook.answers) > 0 {
 			code = hook.answers[min(n, len(hook.answers)-1)]
+		}
+		if m != nil && text == "" {
+			code = cmp.Or(hook.actions, code)
 		}
 		receipt = vapiclient.Receipt{Status: code, Err: fmt.Errorf("the control URL answered %d", code)}
 		switch {

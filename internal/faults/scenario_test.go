@@ -28,6 +28,7 @@ type webhook struct {
 	customer string          // the name of the customer; empty means the call's own customer
 	at       []time.Duration // when it is posted; empty means once, at the start
 	answers  []int           // of the control URL; the last one is repeated; empty means 200
+	actions  int             // the answer of the control URL to actions; 0 means as to everything else
 	mute     bool            // there is no control URL
 	chat     bool
 	status   string // of the call, in a webhook without tool calls
@@ -154,7 +155,7 @@ var everything = []webhook{
 	{call: "hopeless", calls: one("broken", "broken", "delivered error, dead letter")},
 	{call: "gone", answers: []int{404}, calls: one("gone", "quick", "published call_gone")},
 	{call: "dislikes", answers: []int{400}, calls: one("refused", "quick", "published refused")},
-	{call: "dislikes-action", answers: []int{400, 200}, calls: one("action", "operator", "delivered ok")},
+	{call: "dislikes-action", actions: 400, calls: one("action", "operator", "delivered ok")},
 	{call: "stumbling", answers: []int{500, 200}, calls: one("again", "quick", "delivered ok")},
 	{call: "repeated", at: []time.Duration{0, time.Second}, calls: one("twice", "slow", "delivered ok")},
 	{call: "async", calls: []toolCall{

@@ -40,7 +40,7 @@ func TestFront(t *testing.T) {
 		event := events.APIGatewayV2HTTPRequest{
 			RouteKey: row.key, RawPath: row.path, PathParameters: map[string]string{"token": row.token},
 		}
-		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodConnect, ""} {
+		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodConnect} {
 			event.RequestContext.HTTP.Method = method
 			got, err := function.HTTP{Handler: front}.Handle(t.Context(), event)
 			if err != nil || got.StatusCode != http.StatusOK || got.Body != row.want {

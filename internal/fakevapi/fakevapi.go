@@ -71,6 +71,7 @@ const (
 	FailureDroppedAfter                 // the connection breaks after the effect
 	FailureLimited                      // 429 with a Retry-After
 	FailureForbidden                    // 403, which a repetition does not help
+	FailureWriteConflict                // 409, as if another client had written at the same time
 )
 
 func (f Failure) after() bool   { return f == FailureRefusedAfter || f == FailureDroppedAfter }
@@ -301,6 +302,8 @@ func (a *Account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status, answer = refuse(http.StatusTooManyRequests, "Rate limit exceeded")
 	case failure == FailureForbidden:
 		status, answer = refuse(http.StatusForbidden, "Forbidden resource")
+	case failure == FailureWriteConflict:
+		status, answer = refuse(http.StatusConflict, "tool_write_conflict")
 	case failure != FailureNone:
 		status, answer = refuse(http.StatusInternalServerError, "Internal server error")
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -109,21 +110,50 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	default:
 		return nil
 	}
-	have, err := decode(raw)
-	if err != nil {
-		return err
-	}
-	// A new tool normally has no differences.
-	found := differences(change.Body, have)
-	if len(found) == 0 {
-		return nil
-	}
-	s.progress("updating the tool %s", change.Name)
-	if raw, err = s.API.Update(ctx, vapiclient.Tools, s.ids[change.Name], patch(change.Body, have, found)); err != nil {
-		return err
+	return s.updateTool(ctx, change, raw)
+}
+
+// updateAttempts is how often an update is tried that another client's change prevents.
+const updateAttempts = 3
+
+// updateTool corrects a tool that was just read or created. Vapi refuses an update
+// with 409 if another client has changed the tool in between (Vapi's documentation:
+// tool_write_conflict). The update then starts from the changed tool, so it keeps
+// that client's members.
+func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.RawMessage) error {
+	id := s.ids[change.Name]
+	for attempt := 1; ; attempt++ {
+		have, err := decode(raw)
+		if err != nil {
+			return err
+		}
+		// A new tool normally has no differences.
+		found := differences(change.Body, have)
+		if len(found) == 0 {
+			return nil
+		}
+		s.progress("updating the tool %s", change.Name)
+		raw, err = s.API.Update(ctx, vapiclient.Tools, id, patch(change.Body, have, found))
+		if err == nil {
+			break
+		}
+		failed, ok := errors.AsType[*vapiclient.APIError](err)
+		if !ok || failed.Status != http.StatusConflict {
+			return err
+		}
+		if attempt == updateAttempts {
+			return fmt.Errorf("another client keeps changing the tool %s: %w; run ringback sync again", change.Name, err)
+		}
+		if err := s.API.Sleep(ctx, time.Second<<(attempt-1)); err != nil {
+			return err
+		}
+		if raw, err = s.API.Get(ctx, vapiclient.Tools, id); err != nil {
+			return err
+		}
 	}
 	s.done("updated the tool " + change.Name)
-	if have, err = decode(raw); err != nil {
+	have, err := decode(raw)
+	if err != nil {
 		return err
 	}
 	s.notKept(change.Name, differences(change.Body, have))

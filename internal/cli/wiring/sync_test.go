@@ -482,6 +482,81 @@ func TestSyncRecovers(t *testing.T) {
 	}
 }
 
+// TestSyncWriteConflict lets another client change a tool between the reading and the
+// writing.
+func TestSyncWriteConflict(t *testing.T) {
+	const message = "PATCH /tool/%s at Vapi: answered 409 tool_write_conflict"
+	for name, row := range map[string]struct {
+		timeout   int // that the other client writes; 0: none
+		conflicts int
+		patches   int
+		wantErr   bool
+	}{
+		"none":              {conflicts: 0, patches: 1},
+		"one":               {conflicts: 1, patches: 2},
+		"two":               {conflicts: 2, patches: 3},
+		"too many":          {conflicts: 9, patches: 3, wantErr: true},
+		"of the same field": {timeout: 8, conflicts: 2, patches: 3},
+		"by another sync":   {timeout: 20, conflicts: 1, patches: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t)
+			mustSync(t, cfg)
+			id := o.byName(t, "tool", "one")["id"].(string)
+			server := func() map[string]any { return o.byName(t, "tool", "one")["server"].(map[string]any) }
+			set := func(name string, value any) {
+				changed := server()
+				changed[name] = value
+				text, _ := json.Marshal(changed)
+				o.Change("tool", id, "server", string(text))
+			}
+			set("timeoutSeconds", 7)
+			conflicts := 0
+			cfg.Progress = func(step string) {
+				if step != "updating the tool one" || conflicts == row.conflicts {
+					return
+				}
+				conflicts++
+				set("headers", map[string]any{"X-Theirs": fmt.Sprint(conflicts)})
+				if row.timeout > 0 {
+					set("timeoutSeconds", row.timeout)
+				}
+				o.Fail(1, fakevapi.FailureWriteConflict, false)
+			}
+			o.Requests()
+			_, done, err := sync(t, cfg)
+			if (err != nil) != row.wantErr {
+				t.Fatal(err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), fmt.Sprintf(message, id)) ||
+				!strings.Contains(err.Error(), "run ringback sync again")) {
+				t.Errorf("the error is %q", err)
+			}
+			if writes := fakevapi.Writes(o.Requests()); len(writes) != row.patches {
+				t.Errorf("%d writes, want %d: %v", len(writes), row.patches, writes)
+			}
+			if want := !row.wantErr && row.timeout != 20; slices.Contains(done, "updated the tool one") != want {
+				t.Errorf("done: %q", done)
+			}
+			cfg.Progress = nil
+			if row.wantErr {
+				mustSync(t, cfg)
+			}
+			if timeout := server()["timeoutSeconds"]; timeout != 20.0 {
+				t.Errorf("the timeout is %v", timeout)
+			}
+			if conflicts > 0 {
+				want := map[string]any{"X-Theirs": fmt.Sprint(conflicts)}
+				if diff := cmp.Diff(want, server()["headers"]); diff != "" {
+					t.Errorf("the other client's member: %s", diff)
+				}
+			}
+			o.settled(t, cfg)
+		})
+	}
+}
+
 func TestSyncConflicts(t *testing.T) {
 	for name, row := range map[string]struct {
 		before   func(*org)

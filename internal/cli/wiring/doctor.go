@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,7 +80,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 		}
 		cfg.Do = client.Do
 	}
-	e := &examination{Examination: cfg, ids: map[string]string{}}
+	e := &examination{Examination: cfg, ids: map[string]string{}, endCalls: map[string]bool{}}
 	e.tools(ctx)
 	for _, id := range cfg.Assistants {
 		e.assistant(ctx, id)
@@ -90,8 +91,9 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 
 type examination struct {
 	Examination
-	checks []Check
-	ids    map[string]string // of the tools at Vapi, by name
+	checks   []Check
+	ids      map[string]string // of the tools at Vapi, by name
+	endCalls map[string]bool   // ids of the tools at Vapi that end a call
 }
 
 func (e *examination) progress(format string, a ...any) {
@@ -114,6 +116,11 @@ func (e *examination) tools(ctx context.Context) {
 	if err != nil {
 		e.add("tools", "", VerdictFailed, reachAPI, "cannot list the tools at Vapi: %v", err)
 		return
+	}
+	for _, t := range stored {
+		if t.Type == endCall {
+			e.endCalls[t.ID] = true
+		}
 	}
 	if e.URL == "" {
 		for _, entry := range e.Tools.Entries() {
@@ -225,7 +232,10 @@ type settings struct {
 	Hooks                 []struct {
 		On      string
 		Options struct{ TimeoutSeconds float64 }
-		Do      []struct{ Tool struct{ Type string } }
+		Do      []struct {
+			Tool   struct{ Type string }
+			ToolID string // of a tool that is not part of the hook
+		}
 	}
 	Model struct {
 		Messages []struct {
@@ -238,6 +248,11 @@ type settings struct {
 const (
 	defaultDuration = 600 * time.Second // Vapi's OpenAPI: Assistant.maxDurationSeconds
 	defaultSilence  = 30 * time.Second  // Vapi's OpenAPI: TransferAssistant.silenceTimeoutSeconds
+
+	// defaultHookSeconds: Vapi's OpenAPI, CustomerSpeechTimeoutOptions.timeoutSeconds.
+	defaultHookSeconds = 7.5
+
+	endCall = "endCall" // the type of a tool that ends the call
 )
 
 func (e *examination) assistant(ctx context.Context, id string) {
@@ -393,9 +408,9 @@ func (e *examination) silence(id string, s settings) {
 	for _, hook := range s.Hooks {
 		ends := false
 		for _, do := range hook.Do {
-			ends = ends || do.Tool.Type == "endCall"
+			ends = ends || do.Tool.Type == endCall || e.endCalls[do.ToolID]
 		}
-		after := seconds(hook.Options.TimeoutSeconds)
+		after := seconds(cmp.Or(hook.Options.TimeoutSeconds, defaultHookSeconds))
 		if ends && strings.HasPrefix(hook.On, "customer.speech.timeout") && after < limit {
 			limit, source = after, "a hook on "+hook.On
 		}

@@ -193,6 +193,17 @@ func TestDoctorFinds(t *testing.T) {
 			assistant("hooks", `[{"on":"customer.speech.timeout[x=1]","options":{"timeoutSeconds":20},`+
 				`"do":[{"type":"tool","tool":{"type":"endCall"}}]}]`),
 			[]string{"silence a-1: warning: a call may end after 20s of silence (a hook"}},
+		"a hook with a stored tool": {both(
+			func(_ *testing.T, o *org, _ *wiring.Examination) { o.Add("tool", `{"id":"end","type":"endCall"}`) },
+			assistant("hooks", `[{"on":"customer.speech.timeout","options":{"timeoutSeconds":25},`+
+				`"do":[{"type":"tool","toolId":"end"}]}]`)),
+			[]string{"silence a-1: warning: a call may end after 25s of silence (a hook"}},
+		"a hook with another stored tool": {
+			assistant("hooks", `[{"on":"customer.speech.timeout","options":{"timeoutSeconds":25},`+
+				`"do":[{"type":"tool","toolId":"TOOL"}]}]`), nil},
+		"a hook without a time": {
+			assistant("hooks", `[{"on":"customer.speech.timeout","do":[{"type":"tool","tool":{"type":"endCall"}}]}]`),
+			[]string{"silence a-1: warning: a call may end after 7.5s of silence (a hook"}},
 		"a harmless hook": {
 			assistant("hooks", `[{"on":"customer.speech.timeout","options":{"timeoutSeconds":20},`+
 				`"do":[{"type":"say","exact":"Hello?"}]}]`), nil},

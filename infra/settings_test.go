@@ -134,7 +134,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	values := map[string]string{
 		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3",
 		"burstLimit": "4", "processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3",
-		"batchSize": "1", "maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3", "ackText": "One moment.",
+		"batchSize": "1", "maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3", "nextCallAcrossAssistants": "true",
+		"ackText":    "One moment.",
 		"resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
 		"completionSecretArn": secret, "privateKeySecretArn": secret, "vapiApiUrl": "https://api.eu.vapi.ai",
 		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a",

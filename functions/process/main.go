@@ -75,5 +75,7 @@ func build() (*process.Handler, error) {
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
 		Customers:   jobtable.NewCustomers(store.Customers()),
 		Completions: urls,
+
+		AcrossAssistants: bool(e.NextCallAcrossAssistants),
 	})
 }

@@ -89,6 +89,7 @@ func (r *Ringback) functions() {
 		ScheduleRoleARN:          *r.scheduleRole.RoleArn(),
 		MaxJobsPerCall:           uint16(r.props.MaxJobsPerCall),
 		MaxConcurrentJobsPerCall: uint16(r.props.MaxConcurrentJobsPerCall),
+		NextCallAcrossAssistants: deployment.OnOff(r.props.NextCallAcrossAssistants),
 	}
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",

@@ -77,6 +77,11 @@ type Props struct {
 	// time: up to 65535. 0 means no limit.
 	MaxConcurrentJobsPerCall int
 
+	// NextCallAcrossAssistants delivers a parked result in the customer's next call
+	// in the organisation. If it is false, that call must be of the same assistant,
+	// or with the same phone number.
+	NextCallAcrossAssistants bool
+
 	// AckText is the placeholder that the model sees as the tool's result until
 	// the real one arrives. Empty means the built-in text.
 	AckText string

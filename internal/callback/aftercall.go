@@ -63,6 +63,7 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 	}
 	parked, err := d.cfg.Customers.Park(ctx, customer, d.cfg.Now(), job.ParkedResult{
 		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,
+		Scoped: true, AssistantID: d.outcome.Call.AssistantID, PhoneNumberID: d.outcome.Call.PhoneNumberID,
 	})
 	switch {
 	case err != nil:

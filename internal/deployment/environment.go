@@ -43,6 +43,9 @@ type Process struct {
 	// 0, the value of an unset variable, means no limit.
 	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
+
+	// On if a parked result may be delivered in a call of another assistant.
+	NextCallAcrossAssistants OnOff `env:"NEXT_CALL_ACROSS_ASSISTANTS"`
 }
 
 // Callback is the environment of the callback function.

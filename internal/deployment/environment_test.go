@@ -29,7 +29,7 @@ func TestVariables(t *testing.T) {
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
 		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8",
 		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
-		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12,
+		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12, NextCallAcrossAssistants: true,
 	}
 	callback := deployment.Callback{
 		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, PublicKeySecretID: "6",

@@ -29,6 +29,21 @@ type ParkedResult struct {
 	// Revision is the revision of the job's record. It distinguishes a result that is
 	// parked again from its earlier entry.
 	Revision int64 `json:"revision,omitempty"`
+	// Scoped means that the result belongs to an assistant and a phone number: those of its call, as
+	// far as they are known. It is false in a result that an earlier version parked.
+	Scoped        bool   `json:"scoped,omitempty"`
+	AssistantID   string `json:"assistantId,omitempty"`
+	PhoneNumberID string `json:"phoneNumberId,omitempty"`
+}
+
+// FitsIn reports whether the result may be delivered in a call of its customer: one of the same
+// assistant, or with the same phone number. If the result has neither, the call must have neither. An
+// organisation can serve several companies, and a result of one must not be spoken in a call to
+// another.
+func (p ParkedResult) FitsIn(c Call) bool {
+	return !p.Scoped || p.AssistantID == "" && p.PhoneNumberID == "" && c.AssistantID == "" && c.PhoneNumberID == "" ||
+		p.AssistantID != "" && p.AssistantID == c.AssistantID ||
+		p.PhoneNumberID != "" && p.PhoneNumberID == c.PhoneNumberID
 }
 
 // Outcome returns the message that delivers the unparked result in a call.
@@ -76,9 +91,15 @@ func Customer(c Call) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Add adds a parked result. It replaces an earlier one of the same job. It reports
-// false if the list is full.
+// Add adds a parked result. It replaces an earlier one of the same job, and keeps its
+// assistant and phone number: they are of the call that the result belongs to. It
+// reports false if the list is full.
 func (r CustomerRecord) Add(p ParkedResult, now time.Time) (CustomerRecord, bool) {
+	for _, other := range r.Parked {
+		if other.JobID == p.JobID {
+			p.Scoped, p.AssistantID, p.PhoneNumberID = other.Scoped, other.AssistantID, other.PhoneNumberID
+		}
+	}
 	others := slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other.JobID == p.JobID })
 	if len(others) >= maxParked {
 		return r, false

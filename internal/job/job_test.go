@@ -691,3 +691,45 @@ func TestCustomerPhone(t *testing.T) {
 		t.Errorf("the customer is %s", got)
 	}
 }
+
+func TestFitsIn(t *testing.T) {
+	for name, row := range map[string]struct {
+		parked job.ParkedResult
+		want   []bool // in calls of a1 with p1, a1 with p2, a2 with p1, a2 with p2, and of neither
+	}{
+		"both": {
+			job.ParkedResult{Scoped: true, AssistantID: "a1", PhoneNumberID: "p1"}, []bool{true, true, true, false, false},
+		},
+		"an assistant": {job.ParkedResult{Scoped: true, AssistantID: "a1"}, []bool{true, true, false, false, false}},
+		"a phone number": {
+			job.ParkedResult{Scoped: true, PhoneNumberID: "p1"}, []bool{true, false, true, false, false},
+		},
+		"neither":               {job.ParkedResult{Scoped: true}, []bool{false, false, false, false, true}},
+		"of an earlier version": {job.ParkedResult{}, []bool{true, true, true, true, true}},
+	} {
+		for i, c := range []job.Call{
+			{AssistantID: "a1", PhoneNumberID: "p1"}, {AssistantID: "a1", PhoneNumberID: "p2"},
+			{AssistantID: "a2", PhoneNumberID: "p1"}, {AssistantID: "a2", PhoneNumberID: "p2"}, {},
+		} {
+			if got := row.parked.FitsIn(c); got != row.want[i] {
+				t.Errorf("%s, in call %d: %t", name, i, got)
+			}
+		}
+	}
+}
+
+// TestParkedAgain parks a result again, after a later call has ended, too. It keeps the assistant and the
+// phone number of its own call.
+func TestParkedAgain(t *testing.T) {
+	for _, first := range []job.ParkedResult{
+		{JobID: "j", Scoped: true, AssistantID: "a1", PhoneNumberID: "p1"}, {JobID: "j"},
+	} {
+		again := job.ParkedResult{JobID: "j", Scoped: true, AssistantID: "a2", PhoneNumberID: "p1", Revision: 7}
+		r, _ := job.CustomerRecord{}.Add(first, start)
+		r, ok := r.Add(again, start)
+		again.Scoped, again.AssistantID, again.PhoneNumberID = first.Scoped, first.AssistantID, first.PhoneNumberID
+		if !ok || len(r.Parked) != 1 || r.Parked[0] != again {
+			t.Errorf("parked: %+v", r.Parked)
+		}
+	}
+}

@@ -28,7 +28,7 @@ func (p *parkedResults) request(ctx context.Context, c claimed) {
 	if customer == "" || c.job.Call.ControlURL == "" {
 		return
 	}
-	results, err := p.cfg.Customers.Parked(ctx, customer)
+	results, err := p.parked(ctx, customer, c.job.Call)
 	if err == nil && len(results) == 0 {
 		return
 	}
@@ -42,6 +42,21 @@ func (p *parkedResults) request(ctx context.Context, c claimed) {
 	}
 }
 
+// parked returns the results that are parked for a customer, and may be delivered in a call.
+func (p *parkedResults) parked(ctx context.Context, customer string, c job.Call) ([]job.ParkedResult, error) {
+	results, err := p.cfg.Customers.Parked(ctx, customer)
+	if p.cfg.AcrossAssistants {
+		return results, err
+	}
+	var fit []job.ParkedResult
+	for _, k := range results {
+		if k.FitsIn(c) {
+			fit = append(fit, k)
+		}
+	}
+	return fit, err
+}
+
 // send sends the results that are parked for the customer of a call that has begun.
 func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, receives int) *batch.Retry {
 	customer := job.Customer(a.Call)
@@ -51,7 +66,7 @@ func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, re
 		return nil
 	}
 	log := p.cfg.Log.With("call", a.Call.ID)
-	results, err := p.cfg.Customers.Parked(ctx, customer)
+	results, err := p.parked(ctx, customer, a.Call)
 	if err != nil {
 		log.ErrorContext(ctx, "cannot look for parked results", "error", err)
 	}

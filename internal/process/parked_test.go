@@ -153,6 +153,53 @@ func TestArrivalWithoutDelivery(t *testing.T) {
 	}
 }
 
+// TestArrivalElsewhere has the customer call another assistant, which the same organisation runs.
+func TestArrivalElsewhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		across    bool // the setting admits all calls of the organisation
+		old       bool // an earlier version parked the result
+		assistant string
+		delivered bool
+	}{
+		"the same assistant":           {assistant: "assistant-1", delivered: true},
+		"another assistant":            {assistant: "assistant-2"},
+		"no assistant":                 {assistant: ""},
+		"another assistant, admitted":  {across: true, assistant: "assistant-2", delivered: true},
+		"parked by an earlier version": {old: true, assistant: "assistant-2", delivered: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, parks(), func(t *testing.T, w *world) {
+				w.acrossAssistants = tt.across
+				w.deploy()
+				j := w.park("t1")
+				if tt.old {
+					k := job.ParkedResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
+					customer := job.Customer(j.Call)
+					now, err := w.customers.Parked(t.Context(), customer)
+					if err != nil || len(now) != 1 || w.customers.Unpark(t.Context(), customer, time.Now(), now[0]) != nil {
+						t.Fatal(now, err)
+					}
+					if _, err := w.customers.Park(t.Context(), customer, time.Now(), k); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.deliver()
+				next := w.inCall("call-2", "")
+				next.Call.AssistantID = tt.assistant
+				w.send(job.Arrival{Call: next.Call, CallEnds: next.CallEnds})
+				w.run(time.Hour)
+				if tt.delivered {
+					w.wantDelivered(delivery{"call-2", j.ID, "Done."})
+					w.wantParked(0)
+				} else {
+					w.wantDelivered()
+					w.wantParked(1)
+				}
+			})
+		})
+	}
+}
+
 // TestArrivalByToolCall tests that a tool call is enough to discover the next call.
 func TestArrivalByToolCall(t *testing.T) {
 	inWorld(t, parks(), func(t *testing.T, w *world) {

@@ -113,6 +113,10 @@ type Config struct {
 	// Completions may be nil. Then no tool can leave its job to an external system.
 	Completions Completions
 
+	// AcrossAssistants delivers parked results in the customer's next call in the organisation. If it is
+	// false, that call must be of the same assistant, or with the same phone number.
+	AcrossAssistants bool
+
 	// Waits converts a wait or a deadline that a tool asks for to the real one. Nil means that
 	// both stay as they are. A local run shortens them.
 	Waits func(time.Duration) time.Duration

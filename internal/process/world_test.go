@@ -97,8 +97,10 @@ type world struct {
 	fault func(step string) error
 	takes time.Duration // how long a step takes
 
-	mu      sync.Mutex
-	steps   []string // that were taken
+	mu               sync.Mutex
+	steps            []string // that were taken
+	acrossAssistants bool     // see [process.Config], from deploy on
+
 	die     int      // the number of the step, from 1 on, at which the function dies; 0: none
 	after   bool     // it dies after that step, not before
 	wakeUps []wakeUp // that were scheduled
@@ -178,6 +180,7 @@ func (w *world) deploy() {
 	if w.handler, err = process.New(process.Config{
 		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w}, Schedules: around,
 		Admission: around, CallTracker: around, Customers: around, Completions: w.urls, Log: w.log,
+		AcrossAssistants: w.acrossAssistants,
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -613,7 +616,10 @@ func (w *world) callback(o job.Outcome, gone []string) {
 		check(w.table.Settle(ctx, record, now, job.StateUndelivered, "too late"))
 	case slices.Contains(gone, o.Call.ID) && o.AfterCall == policy.AfterCallNextCall:
 		_, err := w.customers.Park(ctx, job.Customer(o.Call), now,
-			job.ParkedResult{JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision})
+			job.ParkedResult{
+				JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Revision: record.Revision,
+				Scoped: true, AssistantID: o.Call.AssistantID, PhoneNumberID: o.Call.PhoneNumberID,
+			})
 		check(err)
 		check(w.table.Settle(ctx, record, now, job.StateParked, ""))
 	case slices.Contains(gone, o.Call.ID):

@@ -74,7 +74,10 @@ func TestRedrive(t *testing.T) {
 	// is published as undelivered.
 	down := outage{name: "table", ops: []string{"load", "save"}, kind: errorKind, lasts: time.Hour}
 	scenario := []webhook{{call: "forgotten", calls: one("ok", "quick", "")}}
-	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: later})
+	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
+		time.Sleep(12 * time.Hour) // as long as its call could last
+		w.redrive()
+	}})
 	const id = "forgotten/ok"
 	if delivered, starts := len(w.observed.delivered[id]), len(w.observed.starts[id]); delivered > 0 || starts > 0 {
 		t.Errorf("delivered %d times, started %d times", delivered, starts)

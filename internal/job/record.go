@@ -181,6 +181,17 @@ func (r Record) OwnedAs(claimed Record) bool {
 		r.Owner == claimed.Owner && r.Attempt == claimed.Attempt && r.WakeUp == claimed.WakeUp
 }
 
+// Late returns the time from which on a failure that is redriven becomes an undelivered
+// event: after the job's deadline. That of a call can be far, if it is unknown how long the
+// call lasts. So if the job has no other one, it is at most [AfterCallTime] after the
+// first claim.
+func (r Record) Late() time.Time {
+	if soon := r.Created.Add(AfterCallTime); r.Policy.CallBound && soon.Before(r.Deadline) {
+		return soon
+	}
+	return r.Deadline
+}
+
 // OutcomePending reports whether the outcome's message may not have reached the
 // callback function yet. Once it has, the message stays on the results queue until
 // the result is settled. Another message is then not needed, and could only make

@@ -615,6 +615,18 @@ func TestRedrive(t *testing.T) {
 		"undelivered": {
 			func(r *job.Record) { r.State = job.StateUndelivered }, deadline.Add(time.Second), true,
 		},
+		"long before the end of a long call": {func(r *job.Record) {
+			r.Policy.CallBound, r.Created, r.Deadline = true, deadline, deadline.Add(12*time.Hour)
+		}, deadline.Add(time.Hour + time.Second), true},
+		"soon in a long call": {func(r *job.Record) {
+			r.Policy.CallBound, r.Created, r.Deadline = true, deadline, deadline.Add(12*time.Hour)
+		}, deadline.Add(time.Hour), false},
+		"long before the tool's deadline": {func(r *job.Record) {
+			r.Created, r.Deadline = deadline, deadline.Add(12*time.Hour)
+		}, deadline.Add(2 * time.Hour), false},
+		"after the end of a short call": {func(r *job.Record) {
+			r.Policy.CallBound, r.Created = true, deadline.Add(-time.Minute)
+		}, deadline.Add(time.Second), true},
 		"at the deadline":     {func(*job.Record) {}, deadline, false},
 		"before the deadline": {func(*job.Record) {}, deadline.Add(-time.Second), false},
 		"not exhausted":       {func(r *job.Record) { r.Exhausted = false }, deadline.Add(time.Second), false},
@@ -630,6 +642,7 @@ func TestRedrive(t *testing.T) {
 			after, err := job.Redrive(row.now, "second").Apply(before)
 			want := before
 			if row.ok {
+				want.Deadline = before.Late()
 				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now
 			}
 			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok ||

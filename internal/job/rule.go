@@ -311,8 +311,11 @@ func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 // event. It fails with [ErrSettled] for every other job.
 func Redrive(now time.Time, owner string) Rule {
 	return Rule{"redrive", func(r Record) (Record, error) {
-		if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Deadline) {
+		if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Late()) {
 			return r, ErrSettled
+		}
+		if r.Deadline.After(r.Late()) {
+			r.Deadline = r.Late() // a call that can last longer must not get the failure twice
 		}
 		r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, owner, time.Time{}, now
 		return r, nil

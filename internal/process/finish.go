@@ -149,7 +149,11 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 // message.
 func (e *execution) mayBeRedriven() bool {
 	sent := e.sentAt()
-	return sent.After(e.job.CallEnds) && sent.After(e.record.Deadline)
+	callEnds := e.job.CallEnds // or sooner: a message is sent when the job is received
+	if soon := e.job.ReceivedAt.Add(job.AfterCallTime); soon.Before(callEnds) {
+		callEnds = soon
+	}
+	return sent.After(callEnds) && sent.After(e.record.Late())
 }
 
 // sentAt returns when the message was sent, or was moved out of the dead-letter queue. If SQS does

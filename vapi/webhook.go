@@ -146,51 +146,50 @@ var messageFields = func() *jsonscan.Fields {
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
 		"call.customer.number", "call.monitor.controlUrl",
-		"call.assistant.id", "call.squadId", "call.squad.members",
+		"call.assistant.id",
 		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id", "chat.sessionId",
 		"phoneNumber.id", "customer.number", "assistant.id",
 	}
-	paths = append(paths, bareDurations.others...)
-	paths = append(paths, bareDurations.squadOverrides...)
+	paths = append(paths, durationPaths...)
 	for _, path := range paths {
 		paths = append(paths, "message."+path)
 	}
 	return jsonscan.NewFields(paths...)
 }()
 
-// durationFields are the paths of maxDurationSeconds in a message (Vapi's OpenAPI: Call).
-type durationFields struct {
-	others                []string
-	squadOverrides        []string // these apply to every member
-	squadID, squadMembers string
+// durationPaths are the members of a message that bound the call (Vapi's OpenAPI: Call). The first ones
+// apply to every member of a squad.
+var durationPaths = []string{
+	"call.squad.membersOverrides.maxDurationSeconds", "call.squadOverrides.maxDurationSeconds",
+	"assistant.maxDurationSeconds", "call.maxDurationSeconds", "call.assistant.maxDurationSeconds",
+	"call.assistantOverrides.maxDurationSeconds", "call.workflow.maxDurationSeconds",
+	"call.workflowOverrides.maxDurationSeconds",
+	"call.squadId", "call.squad.members",
 }
 
-func durationsBelow(prefix string) *durationFields {
-	below := func(paths ...string) []string {
-		for i, path := range paths {
-			paths[i] = prefix + path + ".maxDurationSeconds"
-		}
-		return paths
-	}
-	return &durationFields{
-		others: below("assistant", "call", "call.assistant", "call.assistantOverrides",
-			"call.workflow", "call.workflowOverrides"),
-		squadOverrides: below("call.squad.membersOverrides", "call.squadOverrides"),
-		squadID:        prefix + "call.squadId",
-		squadMembers:   prefix + "call.squad.members",
-	}
-}
+// Indexes of durationPaths.
+const (
+	squadOverrides = 2 // how many apply to every member
+	squadID        = 8
+	squadMembers   = 9
+)
 
+// The durationPaths below each prefix are joined once, and not for each message.
 var (
-	bareDurations        = durationsBelow("")
-	wrappedDurations     = durationsBelow("message.")
-	squadMemberDurations = []string{"assistant.maxDurationSeconds", "assistantOverrides.maxDurationSeconds"}
+	bareDurations    = durationPaths
+	wrappedDurations = func() (wrapped []string) {
+		for _, path := range durationPaths {
+			wrapped = append(wrapped, "message."+path)
+		}
+		return wrapped
+	}()
 )
 
 var (
 	toolCallFields = jsonscan.NewFields("id", "name", "arguments", "parameters",
 		"function.name", "function.arguments", "function.parameters")
-	squadMemberFields      = jsonscan.NewFields(squadMemberDurations...)
+	squadMemberFields = jsonscan.NewFields("assistant.maxDurationSeconds",
+		"assistantOverrides.maxDurationSeconds")
 	toolWithToolCallFields = jsonscan.NewFields("async", "toolCall.id")
 )
 
@@ -263,6 +262,10 @@ func ParseMessage(body []byte) (Message, error) {
 		m.Status = text("status")
 	}
 	beside = field("call") == nil && field("chat") == nil && values["call"] != nil
+	var other []string
+	if beside {
+		other = bareDurations
+	}
 	if id := text("chat.id"); id != "" && text("call.id") == "" {
 		m.Call = Call{
 			ID:             id,
@@ -284,37 +287,39 @@ func ParseMessage(body []byte) (Message, error) {
 		PhoneNumberID:  text("call.phoneNumberId", "phoneNumber.id"),
 		CustomerNumber: text("call.customer.number", "customer.number"),
 		ControlURL:     text("call.monitor.controlUrl"),
-		MaxDuration:    maxDuration(values, durations),
+		MaxDuration:    maxDuration(values, durations, other),
 	}
 	return m, nil
 }
 
-// maxDuration returns [Call.MaxDuration] of a message.
-func maxDuration(values map[string][]byte, f *durationFields) time.Duration {
-	overrides := longestOf(values, f.squadOverrides)
-	longest := max(overrides, longestOf(values, f.others))
-	members := jsonscan.Items(values[f.squadMembers], maxSquadMembers)
-	if len(members) == 0 && overrides == 0 && jsonscan.String(values[f.squadID]) != "" {
+// maxDuration returns [Call.MaxDuration] of a message. If other is not nil, it has the paths of the
+// fields that are not at the paths of f.
+func maxDuration(values map[string][]byte, f, other []string) time.Duration {
+	field := func(i int) []byte {
+		if value := values[f[i]]; value != nil || other == nil {
+			return value
+		}
+		return values[other[i]]
+	}
+	longest, overrides := time.Duration(0), time.Duration(0)
+	for i := range squadID {
+		longest = max(longest, parseSeconds(field(i)))
+		if i < squadOverrides {
+			overrides = longest
+		}
+	}
+	members := jsonscan.Items(field(squadMembers), maxSquadMembers)
+	if len(members) == 0 && overrides == 0 && jsonscan.String(field(squadID)) != "" {
 		return 0 // the message does not show the squad
 	}
 	for _, member := range members {
-		read, _ := squadMemberFields.Read(member)
-		own := longestOf(read, squadMemberDurations)
+		shown, _ := squadMemberFields.Read(member)
+		own := max(parseSeconds(shown["assistant.maxDurationSeconds"]),
+			parseSeconds(shown["assistantOverrides.maxDurationSeconds"]))
 		if own == 0 && overrides == 0 {
 			return 0
 		}
 		longest = max(longest, own)
-	}
-	return longest
-}
-
-// longestOf returns the longest duration of the members at the given paths.
-func longestOf(values map[string][]byte, paths []string) time.Duration {
-	longest := time.Duration(0)
-	for _, path := range paths {
-		if raw, ok := values[path]; ok {
-			longest = max(longest, parseSeconds(raw))
-		}
 	}
 	return longest
 }
@@ -433,7 +438,7 @@ func parseArguments(raw []byte) (json.RawMessage, error) {
 
 func parseSeconds(raw []byte) time.Duration {
 	var s float64
-	if json.Unmarshal(raw, &s) != nil || s <= 0 || s > maxCallDuration.Seconds() {
+	if len(raw) == 0 || json.Unmarshal(raw, &s) != nil || s <= 0 || s > maxCallDuration.Seconds() {
 		return 0
 	}
 	return time.Duration(s * float64(time.Second))

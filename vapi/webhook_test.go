@@ -231,6 +231,10 @@ func TestParseMessageCallBesideTheMessage(t *testing.T) {
 		{`{"message":{"type":"t","call":{"id":"c"}},"call":{"id":"d","orgId":"o"},"customer":{"number":"+2"}}`,
 			vapi.Call{ID: "c"}},
 		{`{"message":{"type":"t","call":null},"call":{"id":"d"}}`, vapi.Call{}},
+		{`{"message":{"type":"t","assistant":{"maxDurationSeconds":10}},"call":{"id":"c",
+			"squad":{"members":[{"assistant":{"maxDurationSeconds":60}}]}}}`, vapi.Call{ID: "c", MaxDuration: time.Minute}},
+		{`{"message":{"type":"t","assistant":{"maxDurationSeconds":10}},"call":{"id":"c","squadId":"s"}}`,
+			vapi.Call{ID: "c"}},
 		{`{"message":{"type":"t","chat":{"id":"h"}},"call":{"id":"d"}}`, vapi.Call{ID: "h", Type: "chat"}},
 		{`{"message":{"type":"t","customer":{"number":"+1"}},"chat":{"id":"h"}}`, vapi.Call{CustomerNumber: "+1"}},
 	} {

@@ -11,8 +11,11 @@ import (
 )
 
 // ControlMessage is a message for a call's control URL: [AddMessage], [Say], [Control], [EndCall],
-// [Transfer] or [Handoff]. It marshals to the JSON that Vapi accepts (Vapi's OpenAPI:
+// [Transfer], [Handoff] or [AppendContext]. It marshals to the JSON that Vapi accepts (Vapi's OpenAPI:
 // ClientInboundMessage). MarshalJSON returns an error if Validate does.
+//
+// A GPT-Live call accepts only AppendContext, EndCall and Transfer, and a classic call all others (Vapi's
+// documentation: "GPT-Live settings and compatibility").
 type ControlMessage interface {
 	json.Marshaler
 	// Validate returns an error if Vapi would certainly refuse the message.
@@ -109,6 +112,32 @@ type Handoff struct {
 	Content string
 }
 
+// ContextKind is the purpose of an [AppendContext].
+type ContextKind string
+
+// The kinds that Vapi accepts (Vapi's documentation: "GPT-Live settings and compatibility").
+const (
+	// Commentary is information that the speaker conveys in its own words.
+	Commentary ContextKind = "commentary"
+	// Thinking is context that prompts no speech. The speaker may repeat it later.
+	Thinking ContextKind = "thinking"
+	// Instructions guide the speaker, and may ask it to say something.
+	Instructions ContextKind = "instructions"
+)
+
+// MaxContext is the largest content of an [AppendContext], in characters (Vapi's documentation: "GPT-Live
+// settings and compatibility").
+const MaxContext = 16_000
+
+// AppendContext adds context to a GPT-Live call. It reaches the speaker, and neither the reasoner nor the
+// transcript (Vapi's documentation: "GPT-Live settings and compatibility").
+type AppendContext struct {
+	// Kind is required.
+	Kind ContextKind
+	// Content is the text. It is required, not blank, and has at most [MaxContext] characters.
+	Content string
+}
+
 // The JSON of each message, for marshalling and for parsing.
 type (
 	addMessageWire struct {
@@ -152,6 +181,11 @@ type (
 		Destination json.RawMessage `json:"destination"`
 		Content     string          `json:"content,omitempty"`
 	}
+	appendContextWire struct {
+		Type    string      `json:"type"`
+		Kind    ContextKind `json:"kind"`
+		Content string      `json:"content"`
+	}
 )
 
 func (m AddMessage) wire() any {
@@ -177,6 +211,8 @@ func (m Transfer) wire() any {
 
 func (m Handoff) wire() any { return handoffWire{"handoff", m.Destination, m.Content} }
 
+func (m AppendContext) wire() any { return appendContextWire{"append-context", m.Kind, m.Content} }
+
 // MarshalJSON implements [ControlMessage].
 func (m AddMessage) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
@@ -194,6 +230,9 @@ func (m Transfer) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
 // MarshalJSON implements [ControlMessage].
 func (m Handoff) MarshalJSON() ([]byte, error) { return marshalControl(m) }
+
+// MarshalJSON implements [ControlMessage].
+func (m AppendContext) MarshalJSON() ([]byte, error) { return marshalControl(m) }
 
 func marshalControl(m ControlMessage) ([]byte, error) {
 	if err := m.Validate(); err != nil {
@@ -273,6 +312,22 @@ func (m Handoff) Validate() error {
 	return nil
 }
 
+// Validate returns an error if the kind is unknown, or if the content is blank or too long.
+func (m AppendContext) Validate() error {
+	switch m.Kind {
+	case Commentary, Thinking, Instructions:
+	default:
+		return errors.New("append-context: unknown kind: use commentary, thinking or instructions")
+	}
+	if strings.TrimSpace(m.Content) == "" {
+		return errors.New("append-context: content is blank")
+	}
+	if utf8.RuneCountInString(m.Content) > MaxContext {
+		return fmt.Errorf("append-context: the content must have at most %d characters", MaxContext)
+	}
+	return nil
+}
+
 func hasSIPScheme(uri string) bool {
 	scheme, rest, found := strings.Cut(uri, ":")
 	return found && rest != "" && (strings.EqualFold(scheme, "sip") || strings.EqualFold(scheme, "sips"))
@@ -325,8 +380,12 @@ func ParseControlMessage(data []byte) (ControlMessage, error) {
 		var w handoffWire
 		err = decodeControlWire(data, &w)
 		m = Handoff{compactJSON(w.Destination), w.Content}
+	case "append-context":
+		var w appendContextWire
+		err = decodeControlWire(data, &w)
+		m = AppendContext{w.Kind, w.Content}
 	default:
-		err = errors.New("unknown type: use add-message, say, control, end-call, transfer or handoff")
+		err = errors.New("unknown type: use add-message, say, control, end-call, transfer, handoff or append-context")
 	}
 	if err == nil {
 		err = m.Validate()

@@ -42,6 +42,12 @@ func TestControlMessageJSON(t *testing.T) {
 			vapi.Handoff{Destination: json.RawMessage(`{"type":"assistant","assistantId":"a"}`), Content: "Handing off."},
 			`{"type":"handoff","destination":{"type":"assistant","assistantId":"a"},"content":"Handing off."}`,
 		},
+		"append-context": {vapi.AppendContext{Kind: vapi.Commentary, Content: "It ships\ntoday."},
+			`{"type":"append-context","kind":"commentary","content":"It ships\ntoday."}`},
+		"longest append-context": {
+			vapi.AppendContext{Kind: vapi.Thinking, Content: strings.Repeat("é", vapi.MaxContext)},
+			`{"type":"append-context","kind":"thinking","content":"` + strings.Repeat("é", 16_000) + `"}`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -93,9 +99,14 @@ func TestMalformedControlMessages(t *testing.T) {
 		message vapi.ControlMessage
 		want    string
 	}{
-		"empty add-message":      {vapi.AddMessage{}, "content is empty"},
-		"unknown role":           {vapi.AddMessage{Role: "bot", Content: "x"}, "unknown role"},
-		"empty say":              {vapi.Say{}, "content is empty"},
+		"empty add-message": {vapi.AddMessage{}, "content is empty"},
+		"unknown role":      {vapi.AddMessage{Role: "bot", Content: "x"}, "unknown role"},
+		"empty say":         {vapi.Say{}, "content is empty"},
+		"no kind":           {vapi.AppendContext{Content: "x"}, "unknown kind"},
+		"unknown kind":      {vapi.AppendContext{Kind: "comment", Content: "x"}, "unknown kind"},
+		"blank context":     {vapi.AppendContext{Kind: vapi.Thinking, Content: " \n"}, "content is blank"},
+		"long context": {vapi.AppendContext{Kind: vapi.Instructions, Content: strings.Repeat("x", 16_001)},
+			"at most 16000 characters"},
 		"no action":              {vapi.Control{}, "unknown action"},
 		"unknown action":         {vapi.Control{Action: "mute"}, "unknown action"},
 		"no destination":         {vapi.Transfer{}, "either a number or a SIP URI"},

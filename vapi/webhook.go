@@ -92,6 +92,15 @@ type ToolCall struct {
 	Err error
 }
 
+// Architecture is the voice architecture of a call. It decides which control messages the call accepts.
+type Architecture string
+
+const (
+	ArchitectureUnknown Architecture = ""         // the message does not show the assistant's model
+	ArchitectureClassic Architecture = "classic"  // one model, between a transcriber and a voice
+	ArchitectureGPTLive Architecture = "gpt-live" // a speaker and a reasoner
+)
+
 // Call is the call, or the chat, that a message belongs to. A field is zero if the message does not
 // have it or has it with another JSON type. A string of more than 2048 bytes counts as absent.
 type Call struct {
@@ -119,6 +128,8 @@ type Call struct {
 	// call. It is "" in chats, and if the assistant's monitorPlan.controlEnabled is false. Vapi
 	// sends it after the call has ended too, so it does not show that the call is live.
 	ControlURL string
+	// Architecture is that of the assistant's model, as far as the message shows it.
+	Architecture Architecture
 	// MaxDuration is the longest time that the call can last by the maxDurationSeconds in the
 	// message: those of the call, its assistants, its workflow and all their overrides. The largest
 	// counts, as a squad hands the call from one assistant to another. It is zero if there is none,
@@ -151,10 +162,21 @@ var messageFields = func() *jsonscan.Fields {
 		"phoneNumber.id", "customer.number", "assistant.id",
 	}
 	paths = append(paths, durationPaths...)
+	paths = append(paths, modelPaths...)
 	for _, path := range paths {
 		paths = append(paths, "message."+path)
 	}
 	return jsonscan.NewFields(paths...)
+}()
+
+// modelPaths are the members of a message that show the assistant's model. Those of overrides come first.
+var modelPaths = func() (paths []string) {
+	for _, assistant := range []string{"call.assistantOverrides", "assistant", "call.assistant"} {
+		for _, member := range []string{"speaker", "reasoner", "model", "provider"} {
+			paths = append(paths, assistant+".model."+member)
+		}
+	}
+	return paths
 }()
 
 // durationPaths are the members of a message that bound the call (Vapi's OpenAPI: Call). The first ones
@@ -289,7 +311,29 @@ func ParseMessage(body []byte) (Message, error) {
 		ControlURL:     text("call.monitor.controlUrl"),
 		MaxDuration:    maxDuration(values, durations, other),
 	}
+	for _, path := range modelPaths {
+		if m.Call.Architecture = architecture(path, field(path)); m.Call.Architecture != ArchitectureUnknown {
+			break
+		}
+	}
 	return m, nil
+}
+
+// architecture returns the architecture that one of modelPaths shows. A GPT-Live model has a name that
+// begins with "gpt-live", a speaker and a reasoner (Vapi's documentation: "GPT-Live settings and
+// compatibility").
+func architecture(path string, value []byte) Architecture {
+	switch {
+	case strings.HasSuffix(path, ".speaker"), strings.HasSuffix(path, ".reasoner"):
+		if bytes.HasPrefix(value, []byte("{")) {
+			return ArchitectureGPTLive
+		}
+	case strings.HasPrefix(strings.ToLower(jsonscan.String(value)), "gpt-live"):
+		return ArchitectureGPTLive
+	case jsonscan.String(value) != "":
+		return ArchitectureClassic
+	}
+	return ArchitectureUnknown
 }
 
 // maxDuration returns [Call.MaxDuration] of a message. If other is not nil, it has the paths of the

@@ -476,6 +476,49 @@ func TestParseMessageMaxDuration(t *testing.T) {
 	}
 }
 
+// TestParseMessageArchitecture tests what a message shows of its call's architecture.
+func TestParseMessageArchitecture(t *testing.T) {
+	const (
+		unknown = vapi.ArchitectureUnknown
+		classic = vapi.ArchitectureClassic
+		live    = vapi.ArchitectureGPTLive
+	)
+	for name, row := range map[string]struct {
+		model string
+		want  vapi.Architecture
+	}{
+		"no model":              {`null`, unknown},
+		"an empty model":        {`{}`, unknown},
+		"a model without names": {`{"messages":[{"role":"system","content":"gpt-live"}],"toolIds":["t"]}`, unknown},
+		"a model of one name":   {`{"model":"gpt-4.1","provider":"openai"}`, classic},
+		"a provider alone":      {`{"provider":"custom-llm","url":"https://llm.example.com"}`, classic},
+		"GPT-Live":              {`{"model":"gpt-live-1","provider":"openai"}`, live},
+		"a later GPT-Live":      {`{"provider":"openai","model":"GPT-Live-2.5-mini"}`, live},
+		"a name that has it":    {`{"model":"not-gpt-live"}`, classic},
+		"a speaker":             {`{"model":"next","speaker":{"instructions":"Be kind."}}`, live},
+		"a reasoner":            {`{"reasoner":{"skills":[]},"provider":"openai"}`, live},
+		"a speaker of no type":  {`{"model":"gpt-4.1","speaker":null,"reasoner":"x"}`, classic},
+		"a name of no type":     {`{"model":7}`, unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, body := range []string{
+				`"assistant":{"model":%s},"call":{"id":"c"}`,
+				`"call":{"id":"c","assistant":{"model":%s}}`,
+				`"assistant":{"model":{"messages":[]}},"call":{"id":"c","assistant":{"model":%s}}`,
+				`"assistant":{"model":{}},"call":{"id":"c","assistantOverrides":{"model":%s}}`,
+			} {
+				for _, wrapper := range []string{`{"message":{"type":"t",%s}}`, `{"type":"t",%s}`} {
+					document := fmt.Sprintf(wrapper, fmt.Sprintf(body, row.model))
+					if got := mustParse(t, document).Call.Architecture; got != row.want {
+						t.Errorf("%s: %q, want %q", document, got, row.want)
+					}
+					checkAgainstMaps(t, []byte(document))
+				}
+			}
+		})
+	}
+}
+
 func TestParseMessageStatus(t *testing.T) {
 	for _, row := range []struct {
 		members      string
@@ -763,6 +806,18 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		PhoneNumberID:  cmp.Or(text(call["phoneNumberId"]), text(object(msg["phoneNumber"])["id"])),
 		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"]),
+	}
+	for _, of := range []map[string]json.RawMessage{object(call["assistantOverrides"]), assistant, object(call["assistant"])} {
+		model := object(of["model"])
+		name := str(model["model"])
+		switch {
+		case m.Call.Architecture != "":
+		case object(model["speaker"]) != nil, object(model["reasoner"]) != nil,
+			strings.HasPrefix(strings.ToLower(name), "gpt-live"):
+			m.Call.Architecture = vapi.ArchitectureGPTLive
+		case name != "", str(model["provider"]) != "":
+			m.Call.Architecture = vapi.ArchitectureClassic
+		}
 	}
 	longest := func(bounded ...map[string]json.RawMessage) (d time.Duration) {
 		for _, b := range bounded {

@@ -256,6 +256,7 @@ func callOf(c vapi.Call) job.Call {
 	return job.Call{
 		ID: c.ID, OrgID: c.OrgID, Type: c.Type, AssistantID: c.AssistantID, CustomerNumber: c.CustomerNumber,
 		ControlURL: c.ControlURL, PhoneNumberID: c.PhoneNumberID, SessionID: c.SessionID, SMS: c.SMS,
+		Architecture: c.Architecture,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/policy"
+	"github.com/ringback/ringback/vapi"
 )
 
 // version is written into every message. A reader that finds another version must
@@ -52,6 +53,8 @@ type Call struct {
 	PhoneNumberID string `json:"phoneNumberId,omitempty"` // of Vapi's side of the call
 	SessionID     string `json:"sessionId,omitempty"`     // of a chat, if it has one
 	SMS           bool   `json:"sms,omitempty"`           // whether it is a chat over text messages
+	// Architecture is the call's, as far as the webhook showed it.
+	Architecture vapi.Architecture `json:"architecture,omitempty"`
 }
 
 // Chat reports whether it is a chat, which has no control URL.

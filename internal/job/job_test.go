@@ -16,6 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/vapi"
 )
 
 // words generates texts like those of callers, models and attackers.
@@ -54,6 +55,7 @@ func calls() *rapid.Generator[job.Call] {
 			AssistantID: words().Draw(t, "assistant"), CustomerNumber: words().Draw(t, "number"),
 			ControlURL:    words().Draw(t, "control URL"),
 			PhoneNumberID: words().Draw(t, "phone number"), SessionID: words().Draw(t, "session"),
+			Architecture: vapi.Architecture(words().Draw(t, "architecture")),
 		}
 	})
 }

@@ -141,7 +141,11 @@ func (c *ControlClient) Post(ctx context.Context, controlURL string, m vapi.Cont
 			return failed
 		}
 	}
-	return c.answers.roundTrip(transport, request)
+	answers := c.answers
+	if _, appends := m.(vapi.AppendContext); appends {
+		answers.unconfirmed = "it is unknown whether the call got the message"
+	}
+	return answers.roundTrip(transport, request)
 }
 
 // route returns the URL to post to and the transport to use, or an error if the control URL is not

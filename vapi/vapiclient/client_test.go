@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -151,7 +152,9 @@ var verdicts = map[int]vapiclient.Verdict{
 
 // checkVerdicts posts to a server for each status. The answers hold the text, ask for a wait of one
 // minute, and redirect elsewhere.
-func checkVerdicts(t *testing.T, text string, post func(url string) vapiclient.Receipt) {
+func checkVerdicts(
+	t *testing.T, verdicts map[int]vapiclient.Verdict, text string, post func(url string) vapiclient.Receipt,
+) {
 	t.Helper()
 	var followed atomic.Int32
 	elsewhere := loopbackControlURL(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
@@ -176,8 +179,13 @@ func checkVerdicts(t *testing.T, text string, post func(url string) vapiclient.R
 
 func TestPostVerdicts(t *testing.T) {
 	c := mustControlClient(t, vapiclient.ControlConfig{AllowLoopback: true})
-	checkVerdicts(t, callID, func(url string) vapiclient.Receipt {
+	checkVerdicts(t, verdicts, callID, func(url string) vapiclient.Receipt {
 		return c.Post(t.Context(), url+"/"+callID+"/control", spoken)
+	})
+	live := maps.Clone(verdicts)
+	live[502] = vapiclient.Unconfirmed
+	checkVerdicts(t, live, callID, func(url string) vapiclient.Receipt {
+		return c.Post(t.Context(), url+"/"+callID+"/control", vapi.AppendContext{Kind: vapi.Commentary, Content: "x"})
 	})
 }
 

@@ -480,7 +480,7 @@ func TestChatFailures(t *testing.T) {
 }
 
 func TestChatVerdicts(t *testing.T) {
-	checkVerdicts(t, strings.Repeat(privateKey, 1<<16), func(url string) vapiclient.Receipt {
+	checkVerdicts(t, verdicts, strings.Repeat(privateKey, 1<<16), func(url string) vapiclient.Receipt {
 		return outboundTo(t, url, nil).Chat(t.Context(), quoteChat)
 	})
 }

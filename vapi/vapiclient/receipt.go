@@ -40,6 +40,9 @@ const (
 	// address is not allowed, the message or the key is malformed, or the status is 401, 403, a
 	// redirect or any other.
 	Misconfigured Verdict = "misconfigured"
+	// Unconfirmed means that Vapi does not know whether the call got the message (502 for an
+	// append-context). It is final: a repeat could be a second delivery.
+	Unconfirmed Verdict = "unconfirmed"
 	// TryAgain means that a repeat may help: 408, 425, 429, 5xx, a broken connection, a timeout, or
 	// a key that cannot be read.
 	TryAgain Verdict = "try again"
@@ -50,6 +53,9 @@ const (
 // to answer 400 to a call ID that does not exist. But its validator also answers 400 to one message of
 // a live call that it dislikes, such as a transfer to a number that is not E.164. So only 404 and 410
 // mean that the call is over.
+//
+// On a GPT-Live call, 502 means that the outcome of the post is unknown, and 503 that nothing happened
+// (Vapi's documentation: "GPT-Live settings and compatibility"). See [Unconfirmed].
 var verdicts = map[int]Verdict{
 	http.StatusBadRequest:          MessageRefused,
 	http.StatusConflict:            MessageRefused,
@@ -97,6 +103,7 @@ type Receipt struct {
 type answerReader struct {
 	from                     string // the sender of the answers
 	gone, refused, forbidden string // the meaning of Gone, of MessageRefused, and of 401 and 403
+	unconfirmed              string // the meaning of a 502 that is Unconfirmed; empty if it is TryAgain
 	now                      func() time.Time
 }
 
@@ -146,6 +153,9 @@ func (a answerReader) failedReceipt(ctx context.Context, err error) Receipt {
 
 func (a answerReader) answeredReceipt(response *http.Response) Receipt {
 	r := Receipt{Status: response.StatusCode, Verdict: verdictOf(response.StatusCode)}
+	if r.Status == http.StatusBadGateway && a.unconfirmed != "" {
+		r.Verdict = Unconfirmed
+	}
 	var meaning string
 	switch r.Verdict {
 	case Delivered:
@@ -154,6 +164,8 @@ func (a answerReader) answeredReceipt(response *http.Response) Receipt {
 		meaning = a.gone
 	case MessageRefused:
 		meaning = a.refused
+	case Unconfirmed:
+		meaning = a.unconfirmed
 	case TryAgain:
 		meaning = "a repeat may help"
 		r.RetryAfter = retryAfter(response, a.now())

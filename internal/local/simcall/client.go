@@ -26,15 +26,15 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 	if err != nil {
 		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
 	}
-	if err := refusal(m); err != nil {
+	id, found := strings.CutSuffix(controlURL, "/control")
+	if found {
+		id = id[strings.LastIndexByte(id, '/')+1:]
+	}
+	if err := c.refusal(id, m); err != nil {
 		return vapiclient.Receipt{
 			Verdict: vapiclient.MessageRefused, Status: http.StatusBadRequest, Reported: err.Error(),
 			Err: errors.New("the simulated call refuses the message"),
 		}
-	}
-	id, found := strings.CutSuffix(controlURL, "/control")
-	if found {
-		id = id[strings.LastIndexByte(id, '/')+1:]
 	}
 	c.take(id, m)
 	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}

@@ -3,7 +3,9 @@
 package simcall
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -27,6 +29,10 @@ type Calls struct {
 	// nil.
 	Heard func(callID string, m vapi.ControlMessage)
 
+	// GPTLive reports whether a call has the GPT-Live architecture, and accepts only the control messages
+	// of such a call. Nil means that all calls are classic.
+	GPTLive func(callID string) bool
+
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage
 }
@@ -49,7 +55,7 @@ func (c *Calls) Handler() http.Handler {
 		}
 		m, err := vapi.ParseControlMessage(body)
 		if err == nil {
-			err = refusal(m)
+			err = c.refusal(r.PathValue("call"), m)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -65,12 +71,44 @@ func (c *Calls) Handler() http.Handler {
 // TransferDestinationNumber.numberE164CheckEnabled).
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
 
-// refusal returns an error if Vapi would refuse a message that is well-formed.
-func refusal(m vapi.ControlMessage) error {
-	if transfer, ok := m.(vapi.Transfer); ok && transfer.Number != "" && !e164.MatchString(transfer.Number) {
-		return errors.New("destination.number must be a valid phone number in the E.164 format")
+// refusal returns an error if Vapi would refuse a message that is well-formed. For GPT-Live calls, it
+// follows Vapi's documentation ("GPT-Live settings and compatibility").
+func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
+	live := c.GPTLive != nil && c.GPTLive(callID)
+	switch m := m.(type) {
+	case vapi.EndCall:
+		return nil
+	case vapi.AppendContext:
+		if live {
+			return nil
+		}
+	case vapi.Transfer:
+		switch {
+		case m.Number != "" && !e164.MatchString(m.Number):
+			return errors.New("destination.number must be a valid phone number in the E.164 format")
+		case live && m.Content != "":
+			return errors.New("property content should not exist")
+		case live && !isBlind(m.TransferPlan):
+			return errors.New("destination.transferPlan.mode must be blind-transfer")
+		}
+		return nil
+	default:
+		if !live {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("this call does not support the message %T", m)
+}
+
+// isBlind reports whether a transfer plan is that of a blind transfer, which is the default.
+func isBlind(plan json.RawMessage) bool {
+	if len(plan) == 0 {
+		return true
+	}
+	var p struct {
+		Mode string `json:"mode"`
+	}
+	return json.Unmarshal(plan, &p) == nil && p.Mode == "blind-transfer"
 }
 
 func (c *Calls) take(id string, m vapi.ControlMessage) {

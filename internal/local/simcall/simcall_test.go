@@ -52,6 +52,52 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// TestArchitectures tests what each kind of call accepts.
+func TestArchitectures(t *testing.T) {
+	calls := simcall.Calls{GPTLive: func(id string) bool { return id == "live" }}
+	server := httptest.NewServer(calls.Handler())
+	defer server.Close()
+	for _, row := range []struct {
+		body          string
+		classic, live bool
+	}{
+		{`{"type":"add-message","message":{"role":"system","content":"x"}}`, true, false},
+		{`{"type":"say","content":"x"}`, true, false},
+		{`{"type":"control","control":"mute-assistant"}`, true, false},
+		{`{"type":"control","control":"say-first-message"}`, true, false},
+		{`{"type":"handoff","destination":{"type":"assistant","assistantId":"a"}}`, true, false},
+		{`{"type":"end-call"}`, true, true},
+		{`{"type":"append-context","kind":"commentary","content":"x"}`, false, true},
+		{`{"type":"append-context","kind":"thinking","content":"x"}`, false, true},
+		{`{"type":"append-context","kind":"instructions","content":"x"}`, false, true},
+		{`{"type":"append-context","kind":"remark","content":"x"}`, false, false},
+		{`{"type":"append-context","kind":"commentary","content":" "}`, false, false},
+		{`{"type":"append-context","kind":"commentary","content":"` + strings.Repeat("x", 16_001) + `"}`, false, false},
+		{`{"type":"transfer","destination":{"type":"number","number":"+15550100"}}`, true, true},
+		{`{"type":"transfer","destination":{"type":"number","number":"+15550100"},"content":"x"}`, true, false},
+		{`{"type":"transfer","destination":{"type":"sip","sipUri":"sip:desk@example.com"}}`, true, true},
+		{`{"type":"transfer","destination":{"type":"number","number":"+15550100",` +
+			`"transferPlan":{"mode":"blind-transfer"}}}`, true, true},
+		{`{"type":"transfer","destination":{"type":"number","number":"+15550100",` +
+			`"transferPlan":{"mode":"warm-transfer-with-summary"}}}`, true, false},
+	} {
+		for call, accepted := range map[string]bool{"classic": row.classic, "live": row.live} {
+			want := http.StatusBadRequest
+			if accepted {
+				want = http.StatusOK
+			}
+			response, err := http.Post(server.URL+"/"+call+"/control", "application/json", strings.NewReader(row.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("a %s call answers %d to %.80s, want %d", call, response.StatusCode, row.body, want)
+			}
+		}
+	}
+}
+
 // TestAdopt tests what the parser finds in an adopted webhook: the new call and the
 // old tool calls.
 func TestAdopt(t *testing.T) {

@@ -50,9 +50,10 @@ type template struct {
 }
 
 type resource struct {
-	Type           string
-	Properties     map[string]any
-	DeletionPolicy string
+	Type                string
+	Properties          map[string]any `json:",omitempty"`
+	DeletionPolicy      string         `json:",omitempty"`
+	UpdateReplacePolicy string         `json:",omitempty"`
 }
 
 // newStack creates a stack in an app that is configured by cdk.json.

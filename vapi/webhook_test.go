@@ -807,7 +807,8 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"]),
 	}
-	for _, of := range []map[string]json.RawMessage{object(call["assistantOverrides"]), assistant, object(call["assistant"])} {
+	overrides, inCall := object(call["assistantOverrides"]), object(call["assistant"])
+	for _, of := range []map[string]json.RawMessage{overrides, assistant, inCall} {
 		model := object(of["model"])
 		name := str(model["model"])
 		switch {
@@ -828,8 +829,8 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		return d
 	}
 	squad := object(call["squad"])
-	overrides := longest(object(squad["membersOverrides"]), object(call["squadOverrides"]))
-	d := max(overrides, longest(assistant, call, object(call["assistant"]), object(call["assistantOverrides"]),
+	ofMembers := longest(object(squad["membersOverrides"]), object(call["squadOverrides"]))
+	d := max(ofMembers, longest(assistant, call, inCall, overrides,
 		object(call["workflow"]), object(call["workflowOverrides"])))
 	unknown := str(call["squadId"]) != "" && len(list(squad["members"])) == 0
 	for _, raw := range list(squad["members"]) {
@@ -837,7 +838,7 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		own := longest(object(member["assistant"]), object(member["assistantOverrides"]))
 		d, unknown = max(d, own), unknown || own == 0
 	}
-	if overrides > 0 || !unknown {
+	if ofMembers > 0 || !unknown {
 		m.Call.MaxDuration = d
 	}
 	return m, nil

@@ -217,6 +217,7 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	case d.receives > MaxPosts:
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
 	}
+	d.warnOfHiddenText(ctx)
 	started := d.cfg.Now()
 	receipt, err := d.post(ctx)
 	if err != nil {
@@ -258,6 +259,13 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	default:
 		d.log.ErrorContext(ctx, "cannot post outcome; check the configuration", "error", receipt.Err)
 		return d.followAfterCall(ctx, job.ReasonMisconfigured, describe(receipt))
+	}
+}
+
+// warnOfHiddenText logs that characters are removed from the outcome which only a model would have read.
+func (d *delivery) warnOfHiddenText(ctx context.Context) {
+	if spoken.HidesText(d.outcome.Result.Content) || spoken.HidesText(d.outcome.Asked) {
+		d.log.WarnContext(ctx, "removed hidden text from result")
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -114,7 +115,7 @@ func TestPosted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newWorld(t, func(cfg *callback.Config) { cfg.ControlClient, cfg.Text = client, nil })
+			w := newWorld(t, func(cfg *callback.Config) { cfg.ControlClient, cfg.Text = client, text(t, "") })
 			o := w.outcome(policy.AfterCallEvent)
 			o.Call.ControlURL = server.URL + controlPath
 			o.Deadline = w.start.Add(3600*time.Second - time.Millisecond)
@@ -122,7 +123,7 @@ func TestPosted(t *testing.T) {
 				t.Errorf("delays (-want +got):\n%s", diff)
 			}
 			want, err := json.Marshal(vapi.AddMessage{Content: strings.NewReplacer("{tool}", "order_status",
-				"{tool_call_id}", "t1", "{status}", "ok", "{content}", content).Replace(spoken.DefaultText)})
+				"{tool_call_id}", "t1", "{status}", "ok", "{content}", framed(content)).Replace(spoken.DefaultText)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +182,7 @@ func TestUndelivered(t *testing.T) {
 		"nothing to say": {result: job.Result{Status: ok, Delivery: policy.DeliverySay, Content: "\u200b"},
 			why: job.ReasonUnspeakable},
 		"invisible characters": {result: respond("pay \u202e001\x1b <<<"), receipt: gone,
-			why: job.ReasonCallGone, detail: "the control URL answered 404", content: "pay 001 ‹‹<"},
+			why: job.ReasonCallGone, detail: "the control URL answered 404", content: "pay 001 <<<"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -439,14 +440,48 @@ func TestSideBySide(t *testing.T) {
 	})
 }
 
+// TestHiddenText tests that the log reports text which only a model would read, and does not quote it.
+func TestHiddenText(t *testing.T) {
+	const tags = "\U000e0069\U000e0067\U000e006e\U000e006f\U000e0072\U000e0065"
+	for name, tt := range map[string]struct {
+		o    job.Outcome
+		want int // warnings
+	}{
+		"none":              {job.Outcome{Result: respond("a heart: ❤\ufe0f")}, 0},
+		"in a text":         {job.Outcome{Result: respond("hello" + tags)}, 1},
+		"in what was asked": {job.Outcome{Result: respond("hello"), Asked: `{"name":"` + tags + `"}`}, 1},
+		"in what is spoken": {job.Outcome{
+			Result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "hello" + tags}}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var logged bytes.Buffer
+			inChangedWorld(t, func(cfg *callback.Config) {
+				cfg.Log = slog.New(slog.NewJSONHandler(&logged, nil))
+			}, func(t *testing.T, w *world) {
+				o := w.finished(w.job("t1"), tt.o.Result)
+				o.Asked = tt.o.Asked
+				w.send(o)
+				w.sendBody("?")
+				w.run(time.Second)
+			})
+			if n := strings.Count(logged.String(), "removed hidden text from result"); n != tt.want {
+				t.Errorf("%d warnings, want %d:\n%s", n, tt.want, &logged)
+			}
+			if strings.Contains(logged.String(), "hello") || strings.ContainsAny(logged.String(), tags) {
+				t.Errorf("the log quotes it:\n%s", &logged)
+			}
+		})
+	}
+}
+
 func TestOwnText(t *testing.T) {
 	inChangedWorld(t, func(cfg *callback.Config) {
-		cfg.Text = text(t, "{tool} says: {content}")
+		cfg.Text = text(t, "{tool} says:\n{content}")
 	}, func(t *testing.T, w *world) {
 		result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: "Shipped."}
 		w.send(w.finished(w.job("t1"), result))
 		w.run(time.Minute)
 		w.want(1, job.StateDelivered, "", 0)
-		w.wantPosted("add silently order_status says: Shipped.")
+		w.wantPosted("add silently order_status says:\n" + framed("Shipped."))
 	})
 }

@@ -33,7 +33,7 @@ func TestChat(t *testing.T) {
 	const (
 		inChat    = `{"previousChatId":"call-1","assistantId":"assistant-1",`
 		inSession = `{"sessionId":"session-1",`
-		body      = `"input":[{"role":"system","content":"t1=` + content + `"}],"stream":false}`
+		body      = `"input":[{"role":"system","content":"` + mark + `t1=` + content + mark + `"}],"stream":false}`
 	)
 	session := func(c *job.Call) { c.SessionID = "session-1" }
 	tests := map[string]struct {
@@ -48,7 +48,7 @@ func TestChat(t *testing.T) {
 		"a session": {change: session, body: inSession + body},
 		"word for word": {
 			result: job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry."}, change: session,
-			body: inSession + `"input":[{"role":"system","content":"t1=Sorry."}],"stream":false}`,
+			body: inSession + `"input":[{"role":"system","content":"` + mark + `t1=Sorry.` + mark + `"}],"stream":false}`,
 		},
 		"a control message": {result: endsCall, why: job.ReasonUnspeakable},
 		"text messages in a session": {

@@ -41,7 +41,8 @@ type OutboundCalls struct {
 
 // Variables in which the assistant of an outbound call finds the result, as {{ringback_result}} and so on.
 const (
-	variableResult = "ringback_result"
+	variableResult = "ringback_result"      // between markers, for the model
+	variableText   = "ringback_result_text" // the text alone, to speak word for word
 	variableStatus = "ringback_status"
 	variableTool   = "ringback_tool"
 	variableCall   = "ringback_call_id"
@@ -61,8 +62,8 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		CustomerNumber: o.Call.CustomerPhone(),
 		Name:           callName(o.Tool),
 		Variables: map[string]string{
-			variableResult: spoken.Clean(o.Result.Content), variableStatus: string(o.Result.Status),
-			variableTool: o.Tool, variableCall: o.Call.ID,
+			variableResult: d.cfg.Text.Frame(o), variableText: spoken.Clean(o.Result.Content),
+			variableStatus: string(o.Result.Status), variableTool: spoken.Name(o.Tool), variableCall: o.Call.ID,
 		},
 	}
 	if call.AssistantID == "" || call.PhoneNumberID == "" || call.CustomerNumber == "" {

@@ -20,6 +20,7 @@ import (
 )
 
 func TestCallBack(t *testing.T) {
+	const asked = "asked: order_status {\"order\":\"A-1\"}\n"
 	business, err := hours.Parse("09:00-18:00", "")
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +47,12 @@ func TestCallBack(t *testing.T) {
 		"a failure": {change: func(o *job.Outcome) {
 			o.Result = job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry\u202e."}
 		}, want: func(c *vapiclient.NewCall) {
-			c.Variables["ringback_result"], c.Variables["ringback_status"] = "Sorry.", "error"
+			c.Variables["ringback_result"], c.Variables["ringback_status"] = framed(asked+"Sorry."), "error"
+			c.Variables["ringback_result_text"] = "Sorry."
 		}},
 		"a long name": {change: func(o *job.Outcome) { o.Tool = long }, want: func(c *vapiclient.NewCall) {
 			c.Name, c.Variables["ringback_tool"] = "Call back: "+long[:29], long
+			c.Variables["ringback_result"] = framed("asked: " + long + " {\"order\":\"A-1\"}\n" + content)
 		}},
 	}
 	for name, tt := range tests {
@@ -61,7 +64,7 @@ func TestCallBack(t *testing.T) {
 			}, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
 				o := w.outcome(policy.AfterCallOutboundCall)
-				o.Deadline = w.start.Add(24 * time.Hour)
+				o.Deadline, o.Asked = w.start.Add(24*time.Hour), `{"order":"A-1"}`
 				if tt.change != nil {
 					tt.change(&o)
 				}
@@ -73,7 +76,8 @@ func TestCallBack(t *testing.T) {
 				want := vapiclient.NewCall{
 					AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
 					Variables: map[string]string{
-						"ringback_result": content, "ringback_status": "ok", "ringback_tool": "order_status",
+						"ringback_result":      framed(asked + content),
+						"ringback_result_text": content, "ringback_status": "ok", "ringback_tool": "order_status",
 						"ringback_call_id": "call-1",
 					},
 				}
@@ -375,7 +379,7 @@ func TestCallBackAtVapi(t *testing.T) {
 					t.Fatal(err)
 				}
 				if call.Customer.Number != number || call.AssistantID != "assistant-1" ||
-					call.AssistantOverrides.VariableValues["ringback_result"] != content ||
+					call.AssistantOverrides.VariableValues["ringback_result"] != framed(content) ||
 					!call.SchedulePlan.EarliestAt.Equal(tomorrow) {
 					t.Errorf("called %+v", call)
 				}

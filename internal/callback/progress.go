@@ -38,6 +38,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		d.log.WarnContext(ctx, "cannot claim progress line; dropping it", "error", err)
 		return nil
 	}
+	d.warnOfHiddenText(ctx)
 	receipt := d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, m)
 	d.log.InfoContext(ctx, "progress line posted", "sequence", o.Sequence,
 		"verdict", receipt.Verdict, "status", receipt.Status, "error", receipt.Err)

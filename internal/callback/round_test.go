@@ -168,7 +168,7 @@ func TestWaitForOthers(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inChangedWorld(t, func(cfg *callback.Config) { cfg.Text = text(t, "{content}") }, func(t *testing.T, w *world) {
+			inChangedWorld(t, func(cfg *callback.Config) { cfg.Text = text(t, "{marker}{content}{marker}") }, func(t *testing.T, w *world) {
 				var outcomes []job.Outcome
 				for i, content := range []string{"A", "B", "C"} {
 					outcomes = append(outcomes, w.finished(w.job(fmt.Sprint("t", i+1)), respond(content)))

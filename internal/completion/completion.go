@@ -222,7 +222,7 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 		return nil
 	}
 	line := record.Progress
-	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record.Deadline))
+	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record))
 }
 
 func (h *Handler) send(ctx context.Context, o job.Outcome) error {

@@ -168,6 +168,9 @@ type Outcome struct {
 	// Earlier means that the result belongs to an earlier call of the same
 	// customer. Call is the one to deliver it in.
 	Earlier bool `json:"earlier,omitempty"`
+	// Asked is what the model asked: its own arguments, bounded. It is empty if they are unknown, or if
+	// the tool hides them.
+	Asked string `json:"asked,omitempty"`
 	// With are further outcomes of the same call. They were ready at the same time
 	// and are delivered together with this one. Nil means none.
 	With []Outcome `json:"with,omitempty"`
@@ -191,20 +194,20 @@ func (o Outcome) AddsMessage() bool {
 func (j Job) Outcome(r Record) Outcome {
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
-		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall,
+		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Asked: r.Asked,
 	}
 }
 
-// ProgressOutcome returns the message that delivers a progress line: word for word,
-// or silently.
-func (j Job) ProgressOutcome(sequence int, text string, silent bool, deadline time.Time) Outcome {
-	r := Result{Status: StatusOK, Delivery: policy.DeliverySay, Content: text}
+// ProgressOutcome returns the message that delivers a progress line of the job with a record: word for
+// word, or silently.
+func (j Job) ProgressOutcome(sequence int, text string, silent bool, r Record) Outcome {
+	result := Result{Status: StatusOK, Delivery: policy.DeliverySay, Content: text}
 	if silent {
-		r.Delivery = policy.DeliverySilent
+		result.Delivery = policy.DeliverySilent
 	}
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
-		Kind: KindProgress, Sequence: sequence, Result: r, Deadline: deadline,
+		Kind: KindProgress, Sequence: sequence, Result: result, Deadline: r.Deadline, Asked: r.Asked,
 	}
 }
 

@@ -116,7 +116,7 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		if result.Delivery == policy.DeliveryControl {
 			result.Control = object().Draw(t, "control")
 		}
-		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline")}
+		r := job.Record{Result: &result, Deadline: times().Draw(t, "deadline"), Asked: words().Draw(t, "asked")}
 		r.Policy.AfterCall = rapid.SampledFrom(
 			[]policy.AfterCall{
 				policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
@@ -126,7 +126,7 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		switch rapid.IntRange(0, 2).Draw(t, "what it is of") {
 		case 1:
 			want = j.ProgressOutcome(
-				rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r.Deadline,
+				rapid.IntRange(0, 1e9).Draw(t, "sequence"), "c"+words().Draw(t, "line"), rapid.Bool().Draw(t, "silent"), r,
 			)
 		case 2:
 			// A result that is delivered in a later call still belongs to the job.
@@ -158,12 +158,13 @@ func TestOutcomeOfARecord(t *testing.T) {
 	j := newJob()
 	result := job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "sorry"}
 	r := job.Record{
-		ID: j.ID, Result: &result, Deadline: start,
+		ID: j.ID, Result: &result, Deadline: start, Asked: `{"city":"Rome"}`,
 		Policy: job.Policy{Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallOutboundCall},
 	}
 	want := job.Outcome{
 		Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
 		Kind: job.KindFinal, Result: result, Deadline: start, AfterCall: policy.AfterCallOutboundCall,
+		Asked: `{"city":"Rome"}`,
 	}
 	if diff := cmp.Diff(want, j.Outcome(r)); diff != "" {
 		t.Errorf("the result (-want +got):\n%s", diff)
@@ -178,9 +179,9 @@ func TestOutcomeOfARecord(t *testing.T) {
 		want := job.Outcome{
 			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
 			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"},
-			Deadline: start,
+			Deadline: start, Asked: `{"city":"Rome"}`,
 		}
-		if diff := cmp.Diff(want, j.ProgressOutcome(3, "half", silent, start)); diff != "" {
+		if diff := cmp.Diff(want, j.ProgressOutcome(3, "half", silent, r)); diff != "" {
 			t.Errorf("a line, silent %t (-want +got):\n%s", silent, diff)
 		}
 	}

@@ -68,6 +68,7 @@ type Record struct {
 	State    State  `json:"state"`
 	Tool     string `json:"tool"`
 	CallID   string `json:"callId,omitempty"`
+	Asked    string `json:"asked,omitempty"` // see [Outcome]
 
 	// Attempt counts the starts of the tool, attempted ones included, since the
 	// job's first claim or last wake-up.

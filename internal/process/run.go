@@ -79,7 +79,7 @@ func (e *execution) sendHold(ctx context.Context) {
 	}
 	// The clocks of two functions may differ.
 	after := min(max(e.tool.HoldAfter-e.cfg.Now().Sub(e.job.ReceivedAt), 0), queue.MaxDelay)
-	if err := e.out.send(e.job.ProgressOutcome(0, e.tool.Hold, false, e.record.Deadline), after); err != nil {
+	if err := e.out.send(e.job.ProgressOutcome(0, e.tool.Hold, false, e.record), after); err != nil {
 		e.log.WarnContext(ctx, "cannot send hold message", "error", err)
 	}
 }
@@ -116,7 +116,7 @@ func (h *toolHost) progress(ctx context.Context, text string, silent bool) error
 		return err
 	}
 	line := record.Progress
-	return h.out.send(h.job.ProgressOutcome(line.Sequence, line.Text, silent, record.Deadline), 0)
+	return h.out.send(h.job.ProgressOutcome(line.Sequence, line.Text, silent, record), 0)
 }
 
 // completionURL stores the job, so that an external system can complete it, and returns the URL.

@@ -166,6 +166,12 @@ type Tool[In any] struct {
 	// it is absent if its field is optional, and the tool fails otherwise.
 	Static map[string]string
 
+	// HideArguments keeps the arguments out of the text around a result. False
+	// names the model's own arguments there, in short, so that the assistant
+	// recognises the answer to an outdated question. Static parameters are never
+	// named.
+	HideArguments bool
+
 	// SyncAck makes the tool synchronous at Vapi. The assistant waits some
 	// milliseconds for the answer to the webhook and sees its placeholder
 	// ("started; the result follows"). False makes the tool async: the
@@ -223,6 +229,8 @@ type Entry struct {
 	Static      map[string]string // arguments that Vapi fills in; may be nil
 	SyncAck     bool
 
+	HideArguments bool // keeps them out of the text around a result
+
 	Hold         string        // may be empty
 	HoldAfter    time.Duration // 0 if Hold is empty
 	Repeat       Repeat        // never empty
@@ -261,6 +269,8 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Schema:      t.Schema,
 		Static:      maps.Clone(t.Static),
 		SyncAck:     t.SyncAck,
+
+		HideArguments: t.HideArguments,
 
 		Hold:         strings.TrimSpace(t.Hold),
 		HoldAfter:    t.HoldAfter,

@@ -69,6 +69,7 @@ type forwarded struct {
 	FailureText string             `json:"failure_text"`
 	Static      map[string]string  `json:"static"`
 	SyncAck     bool               `json:"sync_ack"`
+	HideArgs    bool               `json:"hide_arguments"`
 
 	address *url.URL    // nil if unset is not nil
 	header  http.Header // of every request
@@ -113,6 +114,8 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 			FailureText: f.FailureText,
 			Static:      f.Static,
 			SyncAck:     f.SyncAck,
+
+			HideArguments: f.HideArgs,
 		})
 	}
 	// Apply the rules for every tool here, so that the error names the file.

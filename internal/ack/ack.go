@@ -16,6 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -79,6 +80,9 @@ type Config struct {
 
 	// Text is the placeholder result. Empty means [DefaultText].
 	Text string
+
+	// Marker returns the words of the markers in the answer to task_status. Nil means random words.
+	Marker spoken.Marker
 
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()

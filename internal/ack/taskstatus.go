@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
@@ -26,8 +25,7 @@ const (
 
 	// maxJobs is how many jobs are reported: active jobs before finished ones, newest first.
 	maxJobs = 10
-	// maxName and maxProgress bound quoted texts, in characters.
-	maxName     = 64
+	// maxProgress bounds a quoted progress line, in characters.
 	maxProgress = 300
 )
 
@@ -47,12 +45,12 @@ func (h *Handler) taskStatus(ctx context.Context, callID string) string {
 		return noStatus
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "task_status answered", slog.String("call", callID))
-	return statusText(jobs, h.cfg.Now())
+	return statusText(jobs, h.cfg.Now(), h.cfg.Marker)
 }
 
 // statusText describes a call's jobs for a model, in one line of plain English of at most some 6000
-// characters.
-func statusText(summaries []job.Summary, now time.Time) string {
+// characters. Progress lines stand between markers, as an external system may have written them.
+func statusText(summaries []job.Summary, now time.Time, marker spoken.Marker) string {
 	jobs := slices.Clone(summaries)
 	// If the functions were not deployed at the same time, task_status may have jobs itself.
 	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == TaskStatus })
@@ -77,8 +75,23 @@ func statusText(summaries []job.Summary, now time.Time) string {
 	default:
 		lines = append(lines, "No tool is running in this call any more.")
 	}
-	for _, s := range jobs[:min(len(jobs), maxJobs)] {
-		lines = append(lines, line(s, now))
+	described := jobs[:min(len(jobs), maxJobs)]
+	var quoted []string
+	updates := false
+	for i, s := range described {
+		described[i].Tool, described[i].Progress = spoken.Name(s.Tool), ""
+		if s.State.Active() {
+			described[i].Progress = spoken.Line(s.Progress, maxProgress)
+		}
+		updates = updates || described[i].Progress != ""
+		quoted = append(quoted, described[i].Tool, described[i].Progress)
+	}
+	word := marker.Word(quoted...)
+	if updates {
+		lines = append(lines, word.Sentence())
+	}
+	for _, s := range described {
+		lines = append(lines, line(s, now, word))
 	}
 	if n := len(jobs) - maxJobs; n > 0 {
 		lines = append(lines, fmt.Sprintf("There are %d more, and %d of them are still running.", n, max(0, active-maxJobs)))
@@ -86,9 +99,9 @@ func statusText(summaries []job.Summary, now time.Time) string {
 	return strings.Join(lines, " ")
 }
 
-// line describes a job in one or two sentences.
-func line(s job.Summary, now time.Time) string {
-	text := quotable(s.Tool, maxName) + ", started " + span(now.Sub(s.Created)) + " ago, "
+// line describes a job, whose texts are one line each, in one or two sentences.
+func line(s job.Summary, now time.Time, word spoken.Word) string {
+	text := s.Tool + ", started " + span(now.Sub(s.Created)) + " ago, "
 	switch s.State {
 	case job.StateRunning:
 		text += "is still running."
@@ -112,18 +125,8 @@ func line(s job.Summary, now time.Time) string {
 	default: // of a newer version
 		return text + "is in an unknown state."
 	}
-	if progress := quotable(s.Progress, maxProgress); progress != "" {
-		text += ` Latest update: "` + progress + `".`
-	}
-	return text
-}
-
-// quotable returns a text from an unknown author on one line, without characters that could end a
-// quotation.
-func quotable(text string, most int) string {
-	text = strings.Join(strings.Fields(strings.ReplaceAll(spoken.Clean(text), `"`, "'")), " ")
-	if utf8.RuneCountInString(text) > most {
-		text = string([]rune(text)[:most-1]) + "…"
+	if s.Progress != "" {
+		text += " Latest update: " + word.Quote(s.Progress) + "."
 	}
 	return text
 }

@@ -267,7 +267,9 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 	}
 	deadline := e.job.CallEnds
 	p := job.Policy{CallBound: true}
+	asked := "" // unknown without the tool's schema, since static parameters are among the arguments
 	if e.tool != nil {
+		asked = e.tool.Asked(e.job.Arguments)
 		p.Delivery = e.tool.Delivery
 		if e.tool.AfterCall != asynctool.Announce {
 			p.AfterCall = e.tool.AfterCall
@@ -277,7 +279,9 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 		}
 	}
-	return e.cfg.Table.Claim(ctx, job.NewRecord(e.job, p, deadline, owner, now, e.lease))
+	first := job.NewRecord(e.job, p, deadline, owner, now, e.lease)
+	first.Asked = asked
+	return e.cfg.Table.Claim(ctx, first)
 }
 
 // retry makes the queue deliver the message again, after a delay that grows.

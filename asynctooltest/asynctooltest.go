@@ -70,7 +70,8 @@ type Result struct {
 	Progress []Line
 
 	// Messages are the control messages that Vapi would get. There are none if the
-	// result could not be delivered.
+	// result could not be delivered. The markers in a text have the word "marker1",
+	// or a later one if the text contains that, and not a random word.
 	Messages []vapi.ControlMessage
 
 	// Attempts is the number of attempts. Arguments that break the tool's schema
@@ -276,6 +277,7 @@ type deployment struct {
 	cfg     pipeline.Config
 	limits  queue.Limits
 	skipped time.Duration // how far its clock is ahead
+	marker  int           // the number in the last word of a marker
 	log     bytes.Buffer
 
 	jobs, outcomes memqueue.Recorder
@@ -296,6 +298,10 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 		Waits: func(wait time.Duration) time.Duration {
 			d.wait = wait
 			return wait
+		},
+		Marker: func() string {
+			d.marker++
+			return fmt.Sprint("marker", d.marker)
 		},
 		Now: func() time.Time { return time.Now().Add(d.skipped) },
 		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
@@ -360,6 +366,7 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 	earlier, err := asynctool.NewSet(asynctool.Tool[map[string]any]{
 		Name: tool.Name, Description: tool.Description, Schema: tool.Schema,
 		Deadline: tool.Deadline, Delivery: tool.Delivery, AfterCall: tool.AfterCall,
+		Static: tool.Static, HideArguments: tool.HideArguments,
 		Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
 			return asynctool.ResumeIn(0, d.state), nil
 		},

@@ -450,7 +450,8 @@ func (d *deployment) outboundCall(t *testing.T, ctx context.Context) {
 	}
 	variables := made.AssistantOverrides.VariableValues
 	if made.AssistantID != "assistant" || made.PhoneNumberID != "line" || made.Customer.Number != number ||
-		variables["ringback_result"] != granted || variables["ringback_call_id"] != call {
+		variables["ringback_result_text"] != granted ||
+		!strings.Contains(variables["ringback_result"], "\n"+granted+"\n>>>") || variables["ringback_call_id"] != call {
 		t.Errorf("the call is %s", calls[0])
 	}
 }

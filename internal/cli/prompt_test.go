@@ -15,6 +15,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/tools"
 )
@@ -38,9 +39,19 @@ func TestPrompt(t *testing.T) {
 		}
 	}
 	// The prompt explains the markers that the assistant receives.
-	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>"} {
-		if !strings.Contains(spoken.DefaultText, mark) || !strings.Contains(out, mark) {
-			t.Errorf("%q is not in both the default text and the prompt", mark)
+	text, err := spoken.ParseText("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := text.Framed(job.Outcome{
+		Tool: "order_status", Asked: "{}", Result: job.Result{Status: job.StatusOK, Content: "It ships."},
+	}, spoken.MaxContent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>", "asked:"} {
+		if !strings.Contains(result, mark) || !strings.Contains(out, mark) {
+			t.Errorf("%q is not in both a result and the prompt", mark)
 		}
 	}
 	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) {

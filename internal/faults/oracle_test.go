@@ -141,7 +141,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		if !o.gone[callID] {
 			w.wrong("twice", id, "the customer was called, and was still in the call")
 		}
-		if r.Result == nil || c.Variables["ringback_result"] != r.Result.Content || c.CustomerNumber == "" {
+		if r.Result == nil || c.Variables["ringback_result_text"] != r.Result.Content || c.CustomerNumber == "" {
 			w.wrong("record", id, "the outbound call was %+v, and the record is %s", c, show(r))
 		}
 	}

@@ -155,7 +155,7 @@ func (t Text) Framed(o job.Outcome, most int) (string, error) {
 	if content == "" {
 		return "", errNothing
 	}
-	word := t.Marker.Word(asked(o), content)
+	word := t.Marker.Word(Name(o.Tool), Name(o.ToolCallID), asked(o), content)
 	text := t.render(o, word, content)
 	if excess := utf8.RuneCountInString(text) - most; excess > 0 {
 		left := utf8.RuneCountInString(content) - excess

@@ -153,7 +153,7 @@ func TestDemonstration(t *testing.T) {
 		"the assistant says", "│ Somebody is looking at it.",
 		"The caller asks how far it is",
 		"webhook   task_status",
-		"│ notify_when_ready, started ", "is waiting, for ", `"Somebody is looking at it.".`,
+		"│ Text between <<<", "notify_when_ready, started ", "is waiting, for ", " Somebody is looking at it. >>>",
 		"│ [async tool result] tool=notify_when_ready", "status=ok",
 		"│ Approved by the shop's manager.",
 		"The external system has answered, and the assistant has the result.",

@@ -468,7 +468,8 @@ func TestCallBack(t *testing.T) {
 		}
 		if got := made[0]; got.CustomerNumber != plantedNumber || got.AssistantID != "assistant" ||
 			got.PhoneNumberID != "line" || !got.EarliestAt.Equal(nine) ||
-			got.Variables["ringback_result"] != "the report is ready" {
+			got.Variables["ringback_result_text"] != "the report is ready" ||
+			!strings.Contains(got.Variables["ringback_result"], "\nasked: report {\"text\":\"x\"}\nthe report is ready\n>>>") {
 			t.Errorf("the call is %+v", got)
 		}
 		if r := w.record("call/a"); r.State != job.StateDelivered || w.why("call/a") != "" {

@@ -47,6 +47,9 @@ type Config struct {
 	ResultText string         // empty means [spoken.DefaultText]
 	CallLimits job.CallLimits // zero means no limits
 
+	// Marker returns the words of the markers in texts for the model. Nil means random words.
+	Marker spoken.Marker
+
 	// CompletionURL is the URL of /results/, with a slash at its end. Empty means
 	// that no tool can leave its job to an external system, and that no results
 	// are accepted.
@@ -205,9 +208,10 @@ func (w wiring) front() (http.Handler, error) {
 		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall
 		}),
-		Text: w.cfg.AckText,
-		Now:  w.cfg.Now,
-		Log:  w.log("ack"),
+		Text:   w.cfg.AckText,
+		Marker: w.cfg.Marker,
+		Now:    w.cfg.Now,
+		Log:    w.log("ack"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ack: %w", err)
@@ -268,6 +272,7 @@ func (w wiring) callback() (memqueue.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	text.Marker = w.cfg.Marker
 	h, err := callback.New(callback.Config{
 		Table:         w.table,
 		ControlClient: w.control,

@@ -172,7 +172,8 @@ func TestString(t *testing.T) {
 {
   "message": {
     "content": "[async tool result] tool=order_status tool_call_id=call_51kj status=error\n`
-	if s := got.String(); !strings.HasPrefix(s, want) || !strings.Contains(s, `\n<<<marker1\nasked: order_status {\"order_id\":\"A-1\"}\n<Closed.>\n>>>marker1"`) ||
+	const data = `\n<<<marker1\nasked: order_status {\"order_id\":\"A-1\"}\n<Closed.>\n>>>marker1"`
+	if s := got.String(); !strings.HasPrefix(s, want) || !strings.Contains(s, data) ||
 		!strings.HasSuffix(s, "log:\n"+got.Log) {
 		t.Error(s)
 	}

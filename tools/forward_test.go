@@ -276,7 +276,8 @@ func TestForwardedLimits(t *testing.T) {
 
 func TestForwardedAtVapi(t *testing.T) {
 	set, err := asynctool.NewSet(declared(t, `{"tools": [{"name": "x", "description": "d", "url": "${URL}",
-		"sync_ack": true, "hide_arguments": true, "static": {"caller": "{{customer.number}}"}, "schema": {"type": "object", "properties":
+		"sync_ack": true, "hide_arguments": true, "static": {"caller": "{{customer.number}}"},
+		"schema": {"type": "object", "properties":
 		{"caller": {"type": "string"}, "city": {"type": "string"}}, "required": ["caller", "city"]}}]}`, nil))
 	if err != nil {
 		t.Fatal(err)

@@ -168,7 +168,8 @@ func TestWaitForOthers(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			inChangedWorld(t, func(cfg *callback.Config) { cfg.Text = text(t, "{marker}{content}{marker}") }, func(t *testing.T, w *world) {
+			alone := func(cfg *callback.Config) { cfg.Text = text(t, "{marker}{content}{marker}") }
+			inChangedWorld(t, alone, func(t *testing.T, w *world) {
 				var outcomes []job.Outcome
 				for i, content := range []string{"A", "B", "C"} {
 					outcomes = append(outcomes, w.finished(w.job(fmt.Sprint("t", i+1)), respond(content)))

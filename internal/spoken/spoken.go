@@ -139,7 +139,8 @@ const refusedAction = "The call refused the action of this tool, so it was not c
 
 // progress surrounds a progress line that only the assistant reads.
 var progress = Text{parts: []string{
-	"[async tool progress] tool=", "{tool}", " tool_call_id=", "{tool_call_id}", "\nThis is not the result yet.\n", "{framed}",
+	"[async tool progress] tool=", "{tool}", " tool_call_id=", "{tool_call_id}",
+	"\nThis is not the result yet.\n", "{framed}",
 }}
 
 var errNothing = errors.New("nothing to say")

@@ -45,13 +45,15 @@ func TestAsked(t *testing.T) {
 		then      func(w *world, o *office)
 		want      bool
 	}{
-		"a result":   {run: text, want: named},
-		"silent":     {tool: orderTool{Delivery: asynctool.Silent}, run: text, want: named},
-		"spoken":     {tool: orderTool{Delivery: asynctool.Say}, run: text, want: unnamed},
-		"hidden":     {tool: orderTool{HideArguments: true}, run: text, want: unnamed},
-		"a failure":  {run: returns(asynctool.Result{}, asynctool.Fail("Closed.", nil)), want: named},
-		"exhausted":  {run: returns(asynctool.Result{}, errors.New("broken")), want: named},
-		"not run":    {run: text, arguments: `{"number":["A-1042"],"key":"planted-static","older_key":"planted-static"}`, want: named},
+		"a result":  {run: text, want: named},
+		"silent":    {tool: orderTool{Delivery: asynctool.Silent}, run: text, want: named},
+		"spoken":    {tool: orderTool{Delivery: asynctool.Say}, run: text, want: unnamed},
+		"hidden":    {tool: orderTool{HideArguments: true}, run: text, want: unnamed},
+		"a failure": {run: returns(asynctool.Result{}, asynctool.Fail("Closed.", nil)), want: named},
+		"exhausted": {run: returns(asynctool.Result{}, errors.New("broken")), want: named},
+		"not run": {
+			run: text, arguments: `{"number":["A-1042"],"key":"planted-static","older_key":"planted-static"}`, want: named,
+		},
 		"of another": {tool: orderTool{Name: "other"}, run: text, want: unnamed},
 		"suspended": {run: func(_ context.Context, call asynctool.Call, _ order) (asynctool.Result, error) {
 			if call.Resumes == 0 {

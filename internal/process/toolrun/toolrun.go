@@ -245,7 +245,9 @@ func convert(r asynctool.Result) (job.Result, error) {
 	if err != nil {
 		return job.Result{}, fmt.Errorf("the result's action: %w", err)
 	}
-	return job.Result{Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: spoken.Cut(r.Text), Control: control}, nil
+	return job.Result{
+		Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: spoken.Cut(r.Text), Control: control,
+	}, nil
 }
 
 // host implements [asynctool.Host] for a running tool. It passes on the progress lines one at a

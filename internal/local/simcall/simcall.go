@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ringback/ringback/vapi"
@@ -35,6 +36,28 @@ type Calls struct {
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage
+	live     map[string]vapi.Call // the added GPT-Live calls
+}
+
+// AddGPTLive adds a call that has the GPT-Live architecture, as GPTLive does. If its type is known and not
+// that of a phone call, it also refuses transfers.
+func (c *Calls) AddGPTLive(call vapi.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live == nil {
+		c.live = make(map[string]vapi.Call)
+	}
+	c.live[call.ID] = call
+}
+
+// gptLive returns a call, and whether it has the GPT-Live architecture.
+func (c *Calls) gptLive(callID string) (call vapi.Call, live bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if call, live = c.live[callID]; !live {
+		live = c.GPTLive != nil && c.GPTLive(callID)
+	}
+	return call, live
 }
 
 // Messages returns the messages of a call so far.
@@ -62,7 +85,8 @@ func (c *Calls) Handler() http.Handler {
 			return
 		}
 		c.take(r.PathValue("call"), m)
-		w.WriteHeader(http.StatusOK)
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"status":"ok"}`)
 	})
 	return mux
 }
@@ -74,7 +98,7 @@ var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
 // refusal returns an error if Vapi would refuse a message that is well-formed. For GPT-Live calls, it
 // follows Vapi's documentation ("GPT-Live settings and compatibility").
 func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
-	live := c.GPTLive != nil && c.GPTLive(callID)
+	call, live := c.gptLive(callID)
 	switch m := m.(type) {
 	case vapi.EndCall:
 		return nil
@@ -90,6 +114,8 @@ func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
 			return errors.New("property content should not exist")
 		case live && !isBlind(m.TransferPlan):
 			return errors.New("destination.transferPlan.mode must be blind-transfer")
+		case live && call.Type != "" && !strings.HasSuffix(call.Type, "PhoneCall"):
+			return errors.New("only phone calls can be transferred")
 		}
 		return nil
 	default:

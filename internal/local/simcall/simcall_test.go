@@ -98,6 +98,30 @@ func TestArchitectures(t *testing.T) {
 	}
 }
 
+// TestTransferOfLiveCalls tests that only phone calls can be transferred.
+func TestTransferOfLiveCalls(t *testing.T) {
+	calls := new(simcall.Calls)
+	for kind, want := range map[string]vapiclient.Verdict{
+		"inboundPhoneCall":   vapiclient.Delivered,
+		"outboundPhoneCall":  vapiclient.Delivered,
+		"":                   vapiclient.Delivered,
+		"webCall":            vapiclient.MessageRefused,
+		"vapi.websocketCall": vapiclient.MessageRefused,
+	} {
+		id := "a-" + kind
+		calls.AddGPTLive(vapi.Call{ID: id, Type: kind})
+		if receipt := calls.Post(t.Context(), id, vapi.Transfer{Number: "+15550100"}); receipt.Verdict != want {
+			t.Errorf("the receipt of a transfer in a call of the type %q is %+v, want %s", kind, receipt, want)
+		}
+		if receipt := calls.Post(t.Context(), id, vapi.Say{Content: "x"}); receipt.Verdict != vapiclient.MessageRefused {
+			t.Errorf("the receipt of a say in a call of the type %q is %+v", kind, receipt)
+		}
+	}
+	if receipt := calls.Post(t.Context(), "other", vapi.Say{Content: "x"}); receipt.Verdict != vapiclient.Delivered {
+		t.Errorf("the receipt of a say in a classic call is %+v", receipt)
+	}
+}
+
 // TestAdopt tests what the parser finds in an adopted webhook: the new call and the
 // old tool calls.
 func TestAdopt(t *testing.T) {
@@ -128,9 +152,56 @@ func TestAdopt(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", "[]", `"x"`, "{}", `{"message":{"type":"tool-calls"}}`, `{"message":{"call":"x"}}`} {
+	for _, bad := range []string{
+		"", "[]", `"x"`, "null", "{}", `{"message":{"type":"tool-calls"}}`, `{"message":{"call":"x"}}`,
+	} {
 		if _, err := simcall.Adopt([]byte(bad), "mine", "url"); err == nil {
 			t.Errorf("%s was adopted", bad)
+		}
+	}
+}
+
+// TestAsGPTLive tests what the parser finds in a webhook that was changed: another architecture, and everything
+// else as before.
+func TestAsGPTLive(t *testing.T) {
+	webhooks := map[string][]byte{
+		"overrides": []byte(`{"message":{"type":"tool-calls","call":{"id":"a","assistantOverrides":` +
+			`{"maxDurationSeconds":60,"model":{"model":"gpt-4o"}}}}}`),
+		"neither call nor assistant": []byte(`{"message":{"type":"tool-calls"}}`),
+	}
+	for _, name := range []string{"tool-calls", "no-wrapper", "transient-assistant", "web-call"} {
+		webhook, err := os.ReadFile("../../../events/vapi/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhooks[name] = webhook
+	}
+	for name, webhook := range webhooks {
+		t.Run(name, func(t *testing.T) {
+			before, err := vapi.ParseMessage(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed, err := simcall.AsGPTLive(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := vapi.ParseMessage(changed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before.Call.Architecture = vapi.ArchitectureGPTLive
+			for i := range before.ToolCalls { // order and white space of the arguments are not kept
+				before.ToolCalls[i].Arguments, after.ToolCalls[i].Arguments = nil, nil
+			}
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("(-before +after)\n%s", diff)
+			}
+		})
+	}
+	for _, bad := range []string{"", "[]", `"x"`, "null"} {
+		if _, err := simcall.AsGPTLive([]byte(bad)); err == nil {
+			t.Errorf("%s was changed", bad)
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package dev
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +17,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
@@ -151,6 +148,7 @@ func (r *run) assemble() error {
 		Tools:         tools,
 		Credential:    auth,
 		CompletionURL: "http://" + r.address() + "/results/",
+		Received:      r.received,
 		Log:           r.log,
 		Decorators: pipeline.Decorators{
 			Control: func(pipeline.ControlClient) pipeline.ControlClient {
@@ -186,7 +184,6 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	front := http.NewServeMux()
 	front.Handle("/jobs", operator.Handler(jobs))
 	front.Handle("/jobs/", operator.Handler(jobs))
-	front.Handle(deployment.WebhookRoute, r.shown(r.pipeline.Front))
 	front.Handle("/", r.pipeline.Front)
 	r.start(r.control, r.pipeline.Calls.Handler())
 	r.start(r.shop, r.seller)
@@ -225,27 +222,11 @@ func (r *run) welcome() {
 	r.terminal.say("")
 }
 
-// shown shows the tool calls of a webhook before it is handled.
-func (r *run) shown(webhooks http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		// The handler refuses a body that cannot be read, or is too large.
-		body, err := io.ReadAll(io.LimitReader(request.Body, ack.MaxBody))
-		if err == nil {
-			// A webhook that the handler refuses is shown, too.
-			message, _ := vapi.ParseMessage(body)
-			for _, t := range message.ToolCalls {
-				r.terminal.toolCall(t)
-			}
-		}
-		request.Body = replayed{io.MultiReader(bytes.NewReader(body), request.Body), request.Body}
-		webhooks.ServeHTTP(w, request)
-	})
-}
-
-// replayed is a body of which a part has been read.
-type replayed struct {
-	io.Reader
-	io.Closer
+// received shows the tool calls of a webhook.
+func (r *run) received(m vapi.Message) {
+	for _, t := range m.ToolCalls {
+		r.terminal.toolCall(t)
+	}
 }
 
 // active returns the jobs that run or wait.

@@ -5,10 +5,12 @@
 package pipeline
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -57,6 +59,10 @@ type Config struct {
 	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty
 	// means a random key: tokens live as long as the pipeline.
 	CompletionKeys string
+
+	// Received is called with each webhook before it is handled, and also with one that is refused. It may be
+	// nil.
+	Received func(vapi.Message)
 
 	ChatClient    callback.ChatClient     // nil means that chats cannot be reached
 	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
@@ -161,7 +167,7 @@ func New(cfg Config) (*Pipeline, error) {
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
 	w.customers = jobtable.NewCustomers(w.store.Customers())
 
-	if p.Front, err = w.front(); err != nil {
+	if p.Front, err = w.front(p.received(cfg.Received)); err != nil {
 		return nil, err
 	}
 	if p.Process, err = w.process(); err != nil {
@@ -174,6 +180,19 @@ func New(cfg Config) (*Pipeline, error) {
 		p.Process, p.Callback = d.Function("process", p.Process), d.Function("callback", p.Callback)
 	}
 	return p, nil
+}
+
+// received returns a function for each webhook: it adds the calls of GPT-Live assistants to p.Calls, and then
+// calls next.
+func (p *Pipeline) received(next func(vapi.Message)) func(vapi.Message) {
+	return func(m vapi.Message) {
+		if m.Call.Architecture == vapi.ArchitectureGPTLive {
+			p.Calls.AddGPTLive(m.Call)
+		}
+		if next != nil {
+			next(m)
+		}
+	}
 }
 
 func decorate[T any](decorator func(T) T, part T) T {
@@ -199,7 +218,7 @@ type wiring struct {
 
 func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("function", function) }
 
-func (w wiring) front() (http.Handler, error) {
+func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
 		Credential:  secret.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)),
@@ -217,7 +236,7 @@ func (w wiring) front() (http.Handler, error) {
 		return nil, fmt.Errorf("ack: %w", err)
 	}
 	api := http.NewServeMux()
-	api.Handle(deployment.WebhookRoute, webhooks)
+	api.Handle(deployment.WebhookRoute, observed(webhooks, received))
 	if w.keys != nil {
 		completed, err := completion.New(completion.Config{
 			Keys:      w.keys,
@@ -237,6 +256,26 @@ func (w wiring) front() (http.Handler, error) {
 		httpjson.Write(w, http.StatusNotFound, httpjson.Object("message", "Not Found"))
 	})
 	return api, nil
+}
+
+// observed calls received with each webhook before it is handled.
+func observed(webhooks http.Handler, received func(vapi.Message)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		// The handler refuses a body that cannot be read, or is too large.
+		body, err := io.ReadAll(io.LimitReader(request.Body, ack.MaxBody))
+		if err == nil {
+			message, _ := vapi.ParseMessage(body)
+			received(message)
+		}
+		request.Body = replayed{io.MultiReader(bytes.NewReader(body), request.Body), request.Body}
+		webhooks.ServeHTTP(w, request)
+	})
+}
+
+// replayed is a body of which a part has been read.
+type replayed struct {
+	io.Reader
+	io.Closer
 }
 
 func (w wiring) process() (memqueue.Handler, error) {

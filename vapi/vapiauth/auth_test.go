@@ -76,6 +76,9 @@ func TestParsePlans(t *testing.T) {
 			`{"type":"hmac","secretKey":"k","algorithm":"sha256","payloadFormat":null,"includeTimestamp":null}`,
 			[]vapiauth.Plan{hmacPlan},
 		},
+		"line ends of Windows": {
+			"{\r\n  \"type\": \"bearer\",\r\n  \"token\": \"t\"\r\n}\r\n", []vapiauth.Plan{{Type: "bearer", Token: "t"}},
+		},
 		"array of one": {` [{"type":"none"}] `, []vapiauth.Plan{{Type: "none"}}},
 		"rotation": {
 			`[{"type":"bearer","token":"new"},{"type":"secret","secret":"old"}]`,
@@ -108,6 +111,8 @@ func TestParsePlansErrors(t *testing.T) {
 		"three plans":           {`[{"type":"none"},{"type":"none"},{"type":"none"}]`, "3 plans"},
 		"nested array":          {`[[{"type":"none"}]]`, "is a JSON array"},
 		"too long":              {strings.Repeat(" ", 64<<10) + `{"type":"none"}`, "more than"},
+		"byte order mark":       {"\ufeff" + `{"type":"bearer","token":"hush"}`, "not JSON"},
+		"JSON within JSON":      {`{"WEBHOOK_AUTH":"{\"type\":\"bearer\",\"token\":\"hush\"}"}`, "unknown field"},
 		"no type":               {`{"secret":"hush"}`, "type is missing"},
 		"unknown type":          {`{"type":"hush"}`, "type must be"},
 		"type is an array":      {`{"type":["hush"]}`, "member type: got a JSON array, want a string"},
@@ -258,6 +263,7 @@ func TestVerify(t *testing.T) {
 		"secret twice":          {legacy, []string{"X-Vapi-Secret", "hush", "X-Vapi-Secret", "hush"}, "more than once"},
 		"secret in two cases":   {legacy, []string{"X-Vapi-Secret", "hush", "x-vapi-secret", "other"}, "more than once"},
 		"secret joined":         {legacy, []string{"X-Vapi-Secret", "hush,hush"}, "expected value"},
+		"secret elsewhere":      {legacy, []string{"X-Vapi-Signature", "hush"}, "X-Vapi-Secret is missing"},
 		"bearer":                {bearerPlan, []string{"Authorization", "Bearer hush hush"}, ""},
 		"bearer, other case":    {bearerPlan, []string{"AUTHORIZATION", "bEARER hush hush"}, ""},
 		"bearer, no scheme":     {bearerPlan, []string{"Authorization", "hush hush"}, "does not begin"},

@@ -26,6 +26,7 @@ func TestStatesOfAJob(t *testing.T) {
 		job.Complete(early, job.Result{}),
 		job.Cancel(early, job.Result{}, ""),
 		job.Replace(early, ""),
+		job.Withdraw(early, ""),
 		job.Settle(early, job.StateDelivered, ""),
 		job.Settle(early, job.StateUndelivered, ""),
 		job.Settle(early, job.StateParked, ""),
@@ -38,7 +39,10 @@ func TestStatesOfAJob(t *testing.T) {
 		job.StateCancelled,
 	} {
 		for _, rule := range rules {
-			r, err := rule.Apply(job.Record{State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true})
+			r, err := rule.Apply(job.Record{
+				State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true,
+				Policy: job.Policy{Cancellable: true},
+			})
 			if err == nil && r.State != from {
 				allowed[string(from)+" to "+string(r.State)] = true
 			}

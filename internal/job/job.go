@@ -132,6 +132,8 @@ type Policy struct {
 	// CallBound means that the tool has no deadline of its own: the job's deadline is the end of its
 	// call. What follows after the call is then bounded by [AfterCallTime].
 	CallBound bool `json:"callBound,omitempty"`
+	// Cancellable lets the assistant cancel the job.
+	Cancellable bool `json:"cancellable,omitempty"`
 }
 
 // AfterCallTime is how long after the end of its call the result of a tool without a deadline may be

@@ -14,6 +14,10 @@ type WakeUp struct {
 	Number int
 }
 
+// Withdrawal is the message that reports that an assistant has cancelled a job. The job's
+// record is final by then: only its wake-up is left to delete.
+type Withdrawal struct{ JobID string }
+
 // Arrival is the message that reports the beginning of a call, for results that are
 // parked for the customer's next call.
 type Arrival struct {
@@ -45,8 +49,9 @@ type envelope struct {
 }
 
 const (
-	kindWake    = "wake"
-	kindArrival = "arrival"
+	kindWake     = "wake"
+	kindArrival  = "arrival"
+	kindWithdraw = "withdraw"
 )
 
 // Encode returns the wake-up as a queue message.
@@ -54,13 +59,18 @@ func (w WakeUp) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindWake, JobID: w.JobID, Wake: w.Number})
 }
 
+// Encode returns the withdrawal as a queue message.
+func (w Withdrawal) Encode() (string, error) {
+	return encode(envelope{Version: version, Kind: kindWithdraw, JobID: w.JobID})
+}
+
 // Encode returns the arrival as a queue message.
 func (a Arrival) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindArrival, Call: &a.Call, CallEnds: a.CallEnds})
 }
 
-// DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp] or
-// an [Arrival]. Its error wraps [ErrUnreadable].
+// DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp], a
+// [Withdrawal] or an [Arrival]. Its error wraps [ErrUnreadable].
 func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
@@ -80,6 +90,8 @@ func DecodeMessage(message string) (any, error) {
 		)
 	case e.Kind == kindWake && e.JobID != "" && e.Wake > 0:
 		return WakeUp{JobID: e.JobID, Number: e.Wake}, nil
+	case e.Kind == kindWithdraw && e.JobID != "":
+		return Withdrawal{JobID: e.JobID}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
 	}

@@ -13,16 +13,17 @@ import (
 //
 //	(new) ──NewRecord──▶ running ──Finish──▶ done ──Settle──▶ delivered | undelivered
 //	                     │  ▲  │              ▲ │
-//	        Claim, when  │  │  └──Replace──┐  │ └──Settle──▶ kept ──Unpark──▶ done
-//	        it is due    │  │              ▼  │
+//	        Claim, when  │  │  └──Replace,─┐  │ └──Settle──▶ kept ──Unpark──▶ done
+//	        it is due    │  │     Withdraw ▼  │
 //	                     │  └─Suspend─┐  cancelled
 //	                     │            │    ▲
 //	                     └───────── waiting┘
 //	                                  └──Complete, Cancel──▶ done
 //
 // Two rules keep a job running: Claim, once the lease has expired, and Release,
-// for another attempt. Complete and Cancel end a running job like a waiting one;
-// the tool that still runs then finds that it no longer owns the job. Redrive
+// for another attempt. Complete and Cancel end a running job like a waiting one,
+// and Withdraw ends both as Replace does. The tool that still runs then finds that
+// it no longer owns the job. Redrive
 // moves a job that has used up its attempts from delivered or undelivered back to
 // done, if its message is redriven after the deadline.
 type State string
@@ -34,7 +35,7 @@ const (
 	StateParked      State = "kept"        // its result waits for the customer's next call
 	StateDelivered   State = "delivered"   // the call took the result
 	StateUndelivered State = "undelivered" // the result became an undelivered event, or was dropped as its tool asked
-	StateCancelled   State = "cancelled"   // a later tool call took its place; it has no result
+	StateCancelled   State = "cancelled"   // replaced by a later tool call, or withdrawn; it has no result
 )
 
 // Active reports whether the job is running or waiting.
@@ -138,6 +139,8 @@ var (
 	ErrStale = errors.New("the job is further than this progress line")
 	// ErrSuperseded means that a later tool call asks the same.
 	ErrSuperseded = errors.New("a later tool call asks the same")
+	// ErrNotCancellable means that the job's tool does not let the assistant cancel it.
+	ErrNotCancellable = errors.New("the job's tool does not let the assistant cancel it")
 	// ErrNotParked means that a result is not parked for a next call.
 	ErrNotParked = errors.New("the job's result is not parked for a next call")
 	// ErrUnchanged means that a record is already as the rule would make it. It

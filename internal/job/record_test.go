@@ -53,9 +53,11 @@ func TestRules(t *testing.T) {
 	hasLine := add("delivers a line", func(r *job.Record) {
 		r.LeaseExpiry, r.Progress, r.ProgressDelivered, r.ProgressLeaseExpiry = expiry, &line, 4, expiry
 	})
+	allowed := add("cancellable", func(r *job.Record) { r.LeaseExpiry, r.Policy.Cancellable = expiry, true })
 	due := add("due", func(r *job.Record) { wait(r); r.WakeAt = start })
 	notDue := add("not due", func(r *job.Record) { wait(r); r.WakeAt = expiry })
 	external := add("external", func(r *job.Record) { wait(r); r.WakeAt, r.External = deadline, true })
+	allowedDue := add("due and cancellable", func(r *job.Record) { wait(r); r.WakeAt, r.Policy.Cancellable = start, true })
 	fresh := add("done", func(r *job.Record) { end(r, job.StateDone) })
 	afterWait := add("done after a wait", func(r *job.Record) { wait(r); end(r, job.StateDone) })
 	leased := add("delivery leased", func(r *job.Record) { end(r, job.StateDone); r.LeaseExpiry = expiry })
@@ -78,8 +80,8 @@ func TestRules(t *testing.T) {
 	cancelled := add("cancelled", func(r *job.Record) { r.State = job.StateCancelled })
 
 	group := func(names ...string) []string { return names }
-	runs := group(running, expired, released, completable, woken, hasLine)
-	waits := group(due, notDue, external)
+	runs := group(running, expired, released, completable, woken, hasLine, allowed)
+	waits := group(due, notDue, external, allowedDue)
 	active := slices.Concat(runs, waits)
 	done := group(fresh, afterWait, leased, inVain, lineFirst, called, unparked)
 	ends := group(parked, delivered, undelivered, cancelled)
@@ -120,7 +122,7 @@ func TestRules(t *testing.T) {
 		"Claim": {job.Claim(start, "claimant", time.Minute), []cases{
 			{states: runs, err: busy},
 			{states: group(expired), change: claimed(3)},
-			{states: group(due), change: claimed(1)},
+			{states: group(due, allowedDue), change: claimed(1)},
 			{states: group(notDue), err: &job.SuspendedError{Until: expiry}},
 			{states: group(external), err: &job.SuspendedError{Until: deadline}},
 			{states: ended, err: job.ErrFinished},
@@ -170,6 +172,11 @@ func TestRules(t *testing.T) {
 		}},
 		"Replace": {job.Replace(start, "asked again"), []cases{
 			{states: active, change: settled(job.StateCancelled, "asked again")},
+			{states: ended, err: job.ErrFinished},
+		}},
+		"Withdraw": {job.Withdraw(start, "cancelled"), []cases{
+			{states: active, err: job.ErrNotCancellable},
+			{states: group(allowed, allowedDue), change: settled(job.StateCancelled, "cancelled")},
 			{states: ended, err: job.ErrFinished},
 		}},
 		"AddProgress": {job.AddProgress(start, "most"), []cases{

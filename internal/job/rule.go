@@ -153,6 +153,17 @@ func Replace(now time.Time, reason string) Rule {
 	}}
 }
 
+// Withdraw ends the job as [Replace] does, because its assistant cancels it. It fails with
+// [ErrFinished], and with [ErrNotCancellable] if the tool does not allow it.
+func Withdraw(now time.Time, reason string) Rule {
+	return Rule{"withdraw", func(r Record) (Record, error) {
+		if r.State.Active() && !r.Policy.Cancellable {
+			return r, ErrNotCancellable
+		}
+		return Replace(now, reason).Apply(r)
+	}}
+}
+
 // AddProgress adds a progress line. It fails with [ErrFinished], and with a
 // [*TooSoonError] if the line before was added less than [ProgressPause] ago.
 func AddProgress(now time.Time, text string) Rule {

@@ -46,6 +46,7 @@ undelivered  -          -          -          undelivered !settled  !settled    
 redrive      -          !settled   !settled   !settled   !settled   done        done         !settled
 cancel       !notfound  done       done       !finished  !finished  !finished   !finished    !finished
 replace      !notfound  cancelled  cancelled  !finished  !finished  !finished   !finished    !finished
+withdraw     !notfound  cancelled  cancelled  !finished  !finished  !finished   !finished    !finished
 `
 
 // drawing has the transitions that the comment of [job.State] draws.
@@ -112,6 +113,7 @@ type world struct {
 // modelJob is what the model knows of a job.
 type modelJob struct {
 	job      job.Job
+	policy   job.Policy
 	state    job.State // empty means that it has no record
 	revision int64
 	created  time.Time
@@ -163,10 +165,15 @@ func testModel(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		for i := range 3 {
 			call := fmt.Sprintf("call-%d", i/2) // two jobs of one call, one of another
 			id := fmt.Sprintf("t%d", i)
-			w.jobs = append(w.jobs, &modelJob{owner: -1, deadline: start.Add(time.Duration(i+1) * time.Hour), job: job.Job{
-				ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
-				CallEnds: start.Add(90 * time.Minute),
-			}})
+			p := toolPolicy
+			p.Cancellable = i < 2
+			w.jobs = append(w.jobs, &modelJob{
+				owner: -1, deadline: start.Add(time.Duration(i+1) * time.Hour), policy: p,
+				job: job.Job{
+					ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
+					CallEnds: start.Add(90 * time.Minute),
+				},
+			})
 		}
 		often := rapid.SampledFrom([]bool{true, true, true, false})
 		for range steps {
@@ -253,7 +260,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 			// The deadline of the first claim counts.
 			deadline := m.deadline.Add(time.Duration(m.revision))
-			return w.table.Claim(ctx, job.NewRecord(m.job, toolPolicy, deadline, owner, now, lease))
+			return w.table.Claim(ctx, job.NewRecord(m.job, m.policy, deadline, owner, now, lease))
 		}
 		then = func(r job.Record) {
 			if m.state == "" {
@@ -337,8 +344,15 @@ func (w *world) happen(event string, m *modelJob) bool {
 	case "cancel":
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Cancel(now, result, text)) }
 		then = func(job.Record) { m.owner, m.expiry, m.content, m.reason = -1, time.Time{}, text, text }
-	case "replace":
-		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Replace(now, text)) }
+	case "replace", "withdraw":
+		rule := job.Replace(now, text)
+		if event == "withdraw" {
+			rule = job.Withdraw(now, text)
+			if !m.policy.Cancellable {
+				refused = job.ErrNotCancellable
+			}
+		}
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, rule) }
 		then = func(job.Record) { m.owner, m.expiry, m.reason = -1, time.Time{}, text }
 
 	case "addline":
@@ -552,7 +566,7 @@ func (w *world) check(m *modelJob, before job.State) {
 		w.Fatalf("a job that is %q has the result %+v, want %q", r.State, result, m.content)
 	}
 	got := modelJob{
-		state: r.State, revision: r.Revision, created: r.Created, updated: r.Updated, deadline: r.Deadline,
+		policy: r.Policy, state: r.State, revision: r.Revision, created: r.Created, updated: r.Updated, deadline: r.Deadline,
 		owner: -1, attempt: r.Attempt, expiry: r.LeaseExpiry, reason: r.Reason,
 		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,

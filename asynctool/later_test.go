@@ -267,3 +267,47 @@ func TestTaskStatus(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCancelTask tests that a set with cancellable tools has the tool that cancels them.
+func TestCancelTask(t *testing.T) {
+	cancellable := func(name string) asynctool.Definition {
+		d := tool[empty](name)
+		d.Cancellable = true
+		return d
+	}
+	set, err := asynctool.NewSet(cancellable("a"), tool[empty]("b"), cancellable("c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := set.Entries()
+	e, ok := set.Lookup(asynctool.CancelTaskName)
+	if !ok || len(entries) != 4 || entries[3] != e || e.Name != "cancel_task" || !e.Status || !e.SyncAck || e.Cancellable {
+		t.Fatalf("%d tools; the last one is %+v", len(entries), entries[len(entries)-1])
+	}
+	if !entries[0].Cancellable || entries[1].Cancellable {
+		t.Error("the entries do not say what can be cancelled")
+	}
+	shown := e.ModelSchema()
+	if !slices.Equal(shown.Properties["tool"].Enum, []any{"a", "c"}) || len(shown.Required) > 0 {
+		t.Errorf("its arguments are %+v", shown)
+	}
+	if e.Timeout > time.Second {
+		t.Errorf("it makes the function's timeout at least %s", e.Timeout)
+	}
+	// An older function may run it all the same. The error explains that.
+	_, err = e.Run(t.Context(), asynctool.Call{}, json.RawMessage(`{"tool":"a"}`))
+	final, ok := errors.AsType[*asynctool.Error](err)
+	if !ok || final.Retry || !strings.Contains(final.Error(), "does not know cancel_task") {
+		t.Error(err)
+	}
+
+	set, err = asynctool.NewSet(tool[empty]("b"))
+	if err != nil || len(set.Entries()) != 1 {
+		t.Errorf("a set without cancellable tools: %d tools, %v", len(set.Entries()), err)
+	}
+	_, err = asynctool.NewSet(tool[empty]("cancel_task"))
+	if err == nil || err.Error() !=
+		"tool cancel_task: the name is reserved for the tool that cancels others; choose another name" {
+		t.Error(err)
+	}
+}

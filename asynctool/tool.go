@@ -134,6 +134,11 @@ type Tool[In any] struct {
 	// end.
 	StopWithCall bool
 
+	// Cancellable lets the assistant cancel the tool with the ready-made tool
+	// cancel_task. That ends the tool's context within seconds, or its wait, and
+	// nothing more of it is delivered. What it has done is not undone.
+	Cancellable bool
+
 	// AfterCall decides what happens to a result whose call has ended. Empty
 	// means [Announce].
 	AfterCall AfterCall
@@ -235,10 +240,11 @@ type Entry struct {
 	HoldAfter    time.Duration // 0 if Hold is empty
 	Repeat       Repeat        // never empty
 	StopWithCall bool
+	Cancellable  bool
 	AfterCall    AfterCall // never empty
 
-	// Status marks [TaskStatus]. It is answered at once, and Run is never
-	// called.
+	// Status marks [TaskStatus] and the tool [CancelTaskName]. They are answered
+	// at once, and Run is never called.
 	Status bool
 
 	arguments *jsonschema.Resolved
@@ -276,6 +282,7 @@ func (t Tool[In]) entry() (*Entry, error) {
 		HoldAfter:    t.HoldAfter,
 		Repeat:       cmp.Or(t.Repeat, Allow),
 		StopWithCall: t.StopWithCall,
+		Cancellable:  t.Cancellable,
 		AfterCall:    cmp.Or(t.AfterCall, Announce),
 
 		run: t.decodeAndRun,
@@ -548,28 +555,50 @@ type Set struct {
 	byName  map[string]*Entry
 }
 
-// NewSet checks tools and collects them. Its error lists every tool that cannot
-// be used, with the reason.
+// NewSet checks tools and collects them. If one of them is Cancellable, it adds the
+// tool [CancelTaskName]. Its error lists every tool that cannot be used, with the
+// reason.
 func NewSet(tools ...Definition) (*Set, error) {
 	s := &Set{byName: make(map[string]*Entry, len(tools))}
 	var errs []error
+	var cancellable []any // names
 	for _, t := range tools {
 		e, err := t.entry()
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		if e.Name == CancelTaskName {
+			errs = append(errs, fmt.Errorf(
+				"tool %s: the name is reserved for the tool that cancels others; choose another name", e.Name))
+			continue
+		}
 		if s.byName[e.Name] != nil {
 			errs = append(errs, fmt.Errorf("tool %s: two tools have this name", e.Name))
 			continue
 		}
-		s.byName[e.Name] = e
-		s.entries = append(s.entries, e)
+		if e.Cancellable {
+			cancellable = append(cancellable, e.Name)
+		}
+		s.add(e)
+	}
+	if len(cancellable) > 0 {
+		e, err := cancelTask(cancellable)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			s.add(e)
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Set) add(e *Entry) {
+	s.byName[e.Name] = e
+	s.entries = append(s.entries, e)
 }
 
 // Lookup returns the tool with exactly this name, and reports whether there is
@@ -579,7 +608,8 @@ func (s *Set) Lookup(name string) (*Entry, bool) {
 	return e, ok
 }
 
-// Entries returns the tools in the order in which they were passed to [NewSet].
+// Entries returns the tools in the order in which they were passed to [NewSet], and
+// then the tool that it added.
 func (s *Set) Entries() []*Entry { return slices.Clone(s.entries) }
 
 // MaxTimeout returns the longest timeout of the tools, or 0 if there are none. It

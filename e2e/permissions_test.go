@@ -191,7 +191,8 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		{"Process", create, schedule(group), true},
 		{"Process", create, schedule("default"), true}, // for the emulator: see permitEmulator
 		{"Process", create, schedule("another"), false},
-		{"Process", remove, schedule(group), false},
+		{"Process", remove, schedule(group), true},
+		{"Process", remove, schedule("another"), false},
 		{"Ack", create, schedule(group), false},
 		{"Ack", remove, schedule(group), true},
 		{"Ack", remove, schedule("another"), false},

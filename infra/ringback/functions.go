@@ -102,6 +102,7 @@ func (r *Ringback) functions() {
 	// A wake-up that is due soon is a message to the job's own queue.
 	r.send(r.Process, r.Jobs)
 	r.schedule(r.Process)
+	r.unschedule(r.Process) // the wake-up of a job that its assistant cancels
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
 
 	callback := deployment.Callback{

@@ -246,7 +246,7 @@ func TestLeastPrivilege(t *testing.T) {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
 			"iam:PassRole on RingbackSchedulesRole where StringEquals iam:PassedToService=scheduler.amazonaws.com",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
-			"scheduler:CreateSchedule on " + schedules,
+			"scheduler:CreateSchedule scheduler:DeleteSchedule on " + schedules,
 			"secretsmanager:GetSecretValue on RingbackCompletionSecret",
 			consume + " on RingbackJobs",
 			"sqs:SendMessage on RingbackJobs RingbackResults",

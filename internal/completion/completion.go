@@ -84,6 +84,8 @@ func New(cfg Config) (*Handler, error) {
 var (
 	errTooSoon = errors.New("progress is posted too often")
 	errNotSent = errors.New("cannot send what was posted")
+
+	errCancelled = errors.New("the job is cancelled")
 )
 
 // refusals maps each error to its answer. All other errors are the table's, and pass.
@@ -102,6 +104,10 @@ var refusals = []httpjson.Refusal{
 	},
 	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "stored, but not sent yet; try again"},
 	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job; it may have been deleted"},
+	{
+		Err: errCancelled, Status: http.StatusConflict,
+		Text: "the job was cancelled or replaced: its result is no longer needed",
+	},
 	{
 		Err: job.ErrFinished, Status: http.StatusConflict,
 		Text: "the job is finished: it has a result already, or its result is no longer needed",
@@ -180,7 +186,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 				return err
 			}
 		}
-		return err
+		return finished(record, err)
 	}
 	if err != nil {
 		return err
@@ -191,6 +197,14 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	// Not earlier: until the outcome is sent, only the wake-up can recover it.
 	h.cancel(ctx, record)
 	return nil
+}
+
+// finished returns the error for a post about a job that has ended.
+func finished(record job.Record, err error) error {
+	if record.State == job.StateCancelled {
+		return fmt.Errorf("%w: %w", errCancelled, err)
+	}
+	return err
 }
 
 // unsent reports whether the outcome of a finished job may not have been sent, and no function is
@@ -214,7 +228,7 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 	}
 	switch {
 	case err != nil:
-		return err
+		return finished(record, err)
 	case record.StoredJob == nil: // it never had a completion URL
 		return job.ErrExpired
 	case record.StoredJob.Call.Chat():

@@ -458,6 +458,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestWithdrawn covers a job that its assistant cancelled: the sender learns that nothing waits for its result.
+func TestWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	w.waiting(newJob(), job.Policy{Cancellable: true})
+	if _, err := w.table.Change(t.Context(), id, job.Withdraw(w.now, "cancelled")); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{content, `{"progress":"x"}`} {
+		a := w.post(id, "", body)
+		if a.status != 409 || !strings.Contains(a.text, "the job was cancelled or replaced") {
+			t.Errorf("%s: %+v", body, a)
+		}
+	}
+	w.expectSent()
+	if r := w.record(id); r.State != job.StateCancelled || r.Progress != nil {
+		t.Errorf("the record is %+v", r)
+	}
+}
+
 // TestNoURL covers a job that was claimed, and whose tool never asked for a completion URL.
 func TestNoURL(t *testing.T) {
 	w := newWorld(t)

@@ -69,7 +69,7 @@ func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
 }
 
 // endedByOthers handles a job that was ended while its tool ran: by an external system, by an
-// operator, or because a later tool call replaced it.
+// operator, or because a later tool call replaced it or its assistant cancelled it.
 func (e *execution) endedByOthers(ctx context.Context, record job.Record) *batch.Retry {
 	e.log.InfoContext(ctx, "job has already ended; dropping the result of this execution",
 		"state", record.State, "reason", record.Reason)
@@ -139,6 +139,9 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 			e.log.ErrorContext(ctx, "cannot redrive job", "error", err)
 			return e.retry()
 		}
+	}
+	if e.record.State == job.StateCancelled {
+		e.leave(ctx) // it may have been cancelled between two attempts
 	}
 	return e.send(ctx)
 }

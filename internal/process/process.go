@@ -54,7 +54,7 @@ type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Jobs is the jobs queue, which carries jobs and their wake-ups.
+// Jobs is the jobs queue, which carries jobs, their wake-ups and their withdrawals.
 type Jobs interface {
 	batch.Queue
 	Queue
@@ -64,6 +64,8 @@ type Jobs interface {
 type Schedules interface {
 	// At does nothing if there is a schedule of that name.
 	At(ctx context.Context, name string, at time.Time, body string) error
+	// Cancel deletes a schedule. It returns no error if the schedule does not exist.
+	Cancel(ctx context.Context, name string) error
 }
 
 // Admission limits the jobs of a call, and knows which of them ask the same.
@@ -189,6 +191,8 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 	switch m := decoded.(type) {
 	case job.Arrival:
 		return h.parked.send(ctx, out, m, batch.Receives(message))
+	case job.Withdrawal:
+		return h.wakeUps.withdraw(ctx, m, batch.Receives(message))
 	case job.WakeUp:
 		record, err := h.cfg.Table.Load(ctx, m.JobID)
 		if err == nil && record.StoredJob == nil {
@@ -270,7 +274,7 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 	asked := "" // unknown without the tool's schema, since static parameters are among the arguments
 	if e.tool != nil {
 		asked = e.tool.Asked(e.job.Arguments)
-		p.Delivery = e.tool.Delivery
+		p.Delivery, p.Cancellable = e.tool.Delivery, e.tool.Cancellable
 		if e.tool.AfterCall != asynctool.Announce {
 			p.AfterCall = e.tool.AfterCall
 		}

@@ -458,6 +458,7 @@ func TestEndedWhileItRuns(t *testing.T) {
 	}{
 		"completed": {func() job.Rule { return job.Complete(time.Now(), approved[0]) }, approved},
 		"cancelled": {func() job.Rule { return job.Cancel(time.Now(), cancelled[0], "by the operator") }, cancelled},
+		"withdrawn": {func() job.Rule { return job.Withdraw(time.Now(), "by its assistant") }, nil},
 	}
 	tools := map[string]func(ctx context.Context) (asynctool.Result, error){
 		"an error": func(ctx context.Context) (asynctool.Result, error) { return asynctool.Result{}, ctx.Err() },
@@ -482,7 +483,7 @@ func TestEndedWhileItRuns(t *testing.T) {
 			t.Run(way+", and the tool returns "+name, func(t *testing.T) {
 				runs, noticed := 0, time.Duration(0)
 				var w *world
-				def := does(tool{Timeout: 10 * time.Minute, Attempts: 3, Deadline: days},
+				def := does(tool{Timeout: 10 * time.Minute, Attempts: 3, Deadline: days, Cancellable: true},
 					func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 						runs++
 						if _, err := call.CompletionURL(ctx); err != nil {
@@ -500,11 +501,17 @@ func TestEndedWhileItRuns(t *testing.T) {
 					w.send(j)
 					time.AfterFunc(61*time.Second, func() { w.change(j, end.rule()) })
 					w.run(5 * time.Minute)
-					w.wantDelivered(delivery{"call-1", j.ID, end.want[0].Content})
+					var delivered []delivery
+					for i, r := range end.want {
+						delivered = append(delivered, delivery{"call-1", j.ID, r.Content})
+						if w.out.at[i] > noticed+time.Second {
+							t.Errorf("it noticed the end at %s, and the result was sent at %s", noticed, w.out.at[i])
+						}
+					}
+					w.wantDelivered(delivered...)
 					w.want(end.want, 0, 0)
-					if runs != 1 || noticed < 61*time.Second || noticed > 66*time.Second || w.out.at[0] > noticed+time.Second {
-						t.Errorf("it ran %d times, noticed the end at %s, and the result was sent at %s",
-							runs, noticed, w.out.at[0])
+					if runs != 1 || noticed < 61*time.Second || noticed > 66*time.Second {
+						t.Errorf("it ran %d times, and noticed the end at %s", runs, noticed)
 					}
 					if len(w.wakeUps) != 0 {
 						t.Errorf("wake-ups %v", w.wakeUps)

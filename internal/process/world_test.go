@@ -463,6 +463,10 @@ func (w around) At(ctx context.Context, name string, at time.Time, body string) 
 	})
 }
 
+func (w around) Cancel(ctx context.Context, name string) error {
+	return stepErr(ctx, w.world, "unschedule", func() error { return w.schedules.Cancel(ctx, name) })
+}
+
 func (w *world) noteWakeUp(u wakeUp) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

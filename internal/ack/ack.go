@@ -1,6 +1,6 @@
 // Package ack handles Vapi's webhooks: it verifies a webhook, queues a job for each of its tool
 // calls, and answers Vapi. It is the only part that a caller waits for, so it knows no table and no
-// tool. It answers the tool task_status itself.
+// tool. It answers the tools task_status and cancel_task itself.
 package ack
 
 import (
@@ -68,7 +68,8 @@ type Config struct {
 	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes it. Required.
 	Credential secret.Source
 
-	// Jobs lists what [TaskStatus] reports. Nil means that task_status is a tool like others.
+	// Jobs is what [TaskStatus] reports, and [CancelTask] changes. Nil means that they are tools like
+	// others.
 	Jobs Jobs
 
 	// CallTracker records which calls have ended. Nil means that no end is recorded.
@@ -287,11 +288,11 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 	call, ends := callOf(message.Call), callEnds(message.Call, now)
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages []queue.Message
-	var statusCalls []int // indexes of the calls of task_status
+	var answered []int // indexes of the tool calls that are answered at once
 	for i, t := range message.ToolCalls {
 		results[i] = vapi.Result{Name: t.Name, ToolCallID: t.ID}
-		if h.isTaskStatus(t) && usableID(call.ID) {
-			statusCalls = append(statusCalls, i)
+		if h.answersAtOnce(t) && usableID(call.ID) {
+			answered = append(answered, i)
 			continue
 		}
 		j := job.Job{
@@ -325,21 +326,39 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 			return nil, 0, err
 		}
 	}
-	if len(statusCalls) > 0 {
-		text := h.taskStatus(ctx, call.ID)
-		for _, i := range statusCalls {
-			results[i].Result = text
-		}
-	}
+	h.answerAtOnce(ctx, call.ID, message.ToolCalls, answered, results)
 	if message.Type == vapi.TypeFunctionCall {
 		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
 	}
 	return vapi.Answer(results), len(messages), nil
 }
 
-// isTaskStatus reports whether a tool call is answered with a status. Its arguments do not matter.
-func (h *Handler) isTaskStatus(t vapi.ToolCall) bool {
-	return h.cfg.Jobs != nil && t.Name == TaskStatus && (t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
+// answersAtOnce reports whether the tool call starts no job. Unusable arguments do not matter here.
+func (h *Handler) answersAtOnce(t vapi.ToolCall) bool {
+	return h.cfg.Jobs != nil && (t.Name == TaskStatus || t.Name == CancelTask) &&
+		(t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
+}
+
+// answerAtOnce writes the results of the tool calls with these indexes. It cancels first, so that the
+// status is the one afterwards.
+func (h *Handler) answerAtOnce(
+	ctx context.Context, callID string, calls []vapi.ToolCall, indexes []int, results []vapi.Result,
+) {
+	for _, i := range indexes {
+		if calls[i].Name == CancelTask {
+			results[i].Result = h.cancelTask(ctx, callID, calls[i])
+		}
+	}
+	status := ""
+	for _, i := range indexes {
+		if calls[i].Name != TaskStatus {
+			continue
+		}
+		if status == "" {
+			status = h.taskStatus(ctx, callID)
+		}
+		results[i].Result = status
+	}
 }
 
 // encode returns the queue message of a job. Its error says why the tool call cannot be used;

@@ -1,3 +1,6 @@
 package ack
 
-var StatusText = statusText
+var (
+	StatusText = statusText
+	Number     = number
+)

@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	// TaskStatus is the name of the tool that reports how far the other tools of its call are. It
-	// is answered at once.
+	// TaskStatus is the name of the tool that reports how far the other tools of its call are.
 	TaskStatus = "task_status"
 
 	// noStatus is the answer if the jobs cannot be listed.
@@ -29,9 +28,15 @@ const (
 	maxProgress = 300
 )
 
-// Jobs lists the jobs of a call.
+// Jobs is what the tools need that are answered at once.
 type Jobs interface {
+	// OfCall lists the jobs of a call.
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
+	// Load returns the record of a job.
+	Load(ctx context.Context, id string) (job.Record, error)
+	// Change applies a rule to the record of a job. If the rule fails, it returns the record that the
+	// rule failed for.
+	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
 // taskStatus returns the status of a call's tools.
@@ -51,9 +56,7 @@ func (h *Handler) taskStatus(ctx context.Context, callID string) string {
 // statusText describes a call's jobs for a model, in one line of plain English of at most some 6000
 // characters. Progress lines stand between markers, as an external system may have written them.
 func statusText(summaries []job.Summary, now time.Time, marker spoken.Marker) string {
-	jobs := slices.Clone(summaries)
-	// If the functions were not deployed at the same time, task_status may have jobs itself.
-	jobs = slices.DeleteFunc(jobs, func(s job.Summary) bool { return s.Tool == TaskStatus })
+	jobs := otherJobs(summaries)
 	slices.SortStableFunc(jobs, func(a, b job.Summary) int {
 		if a.State.Active() != b.State.Active() {
 			if a.State.Active() {
@@ -75,13 +78,31 @@ func statusText(summaries []job.Summary, now time.Time, marker spoken.Marker) st
 	default:
 		lines = append(lines, "No tool is running in this call any more.")
 	}
-	described := jobs[:min(len(jobs), maxJobs)]
-	var quoted []string
+	lines = append(lines, describe(jobs[:min(len(jobs), maxJobs)], jobs, now, marker)...)
+	if n := len(jobs) - maxJobs; n > 0 {
+		lines = append(lines, fmt.Sprintf("There are %d more, and %d of them are still running.", n, max(0, active-maxJobs)))
+	}
+	return strings.Join(lines, " ")
+}
+
+// otherJobs returns the jobs of the tools that are not answered at once. If the functions were not
+// deployed at the same time, the others may have jobs themselves.
+func otherJobs(summaries []job.Summary) []job.Summary {
+	return slices.DeleteFunc(slices.Clone(summaries), func(s job.Summary) bool {
+		return s.Tool == TaskStatus || s.Tool == CancelTask
+	})
+}
+
+// describe describes some of a call's jobs, in one or two sentences each. The sentence that explains
+// the markers is first, if they are needed.
+func describe(jobs, all []job.Summary, now time.Time, marker spoken.Marker) []string {
+	described := slices.Clone(jobs)
+	var quoted, lines []string
 	updates := false
 	for i, s := range described {
 		described[i].Tool, described[i].Progress = spoken.Name(s.Tool), ""
 		if s.State.Active() {
-			described[i].Progress = spoken.Line(s.Progress, maxProgress)
+			described[i].Tool, described[i].Progress = named(s, all), spoken.Line(s.Progress, maxProgress)
 		}
 		updates = updates || described[i].Progress != ""
 		quoted = append(quoted, described[i].Tool, described[i].Progress)
@@ -93,10 +114,19 @@ func statusText(summaries []job.Summary, now time.Time, marker spoken.Marker) st
 	for _, s := range described {
 		lines = append(lines, line(s, now, word))
 	}
-	if n := len(jobs) - maxJobs; n > 0 {
-		lines = append(lines, fmt.Sprintf("There are %d more, and %d of them are still running.", n, max(0, active-maxJobs)))
+	return lines
+}
+
+// named returns the name of a job's tool, with the job's number if another unfinished job of the call
+// has the same tool.
+func named(s job.Summary, all []job.Summary) string {
+	name := spoken.Name(s.Tool)
+	if slices.ContainsFunc(all, func(other job.Summary) bool {
+		return other.ID != s.ID && other.Tool == s.Tool && other.State.Active()
+	}) {
+		name += " (number " + number(s.ID, all) + ")"
 	}
-	return strings.Join(lines, " ")
+	return name
 }
 
 // line describes a job, whose texts are one line each, in one or two sentences.
@@ -121,7 +151,7 @@ func line(s job.Summary, now time.Time, word spoken.Word) string {
 	case job.StateUndelivered:
 		return text + "is finished, but its result couldn't be delivered."
 	case job.StateCancelled:
-		return text + "was replaced by a later request."
+		return text + "was cancelled, or replaced by a later request."
 	default: // of a newer version
 		return text + "is in an unknown state."
 	}

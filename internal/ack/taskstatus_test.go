@@ -36,6 +36,14 @@ func (l *lister) OfCall(ctx context.Context, callID string) ([]job.Summary, erro
 	return []job.Summary{{Tool: "a", State: job.StateRunning, Created: now}}, l.err
 }
 
+func (l *lister) Load(context.Context, string) (job.Record, error) {
+	return job.Record{}, l.err
+}
+
+func (l *lister) Change(context.Context, string, job.Rule) (job.Record, error) {
+	return job.Record{}, l.err
+}
+
 func (l *lister) set(cfg *ack.Config) { cfg.Jobs = l }
 
 func TestTaskStatusName(t *testing.T) {
@@ -190,7 +198,7 @@ func TestStatusText(t *testing.T) {
 		"parked": {
 			finished(job.StateParked), then + "is finished, and its result will be delivered in the caller's next call.",
 		},
-		"replaced":  {finished(job.StateCancelled), then + "was replaced by a later request."},
+		"replaced":  {finished(job.StateCancelled), then + "was cancelled, or replaced by a later request."},
 		"unknown":   {finished("frozen"), then + "is in an unknown state."},
 		"in future": {running("a", -time.Minute, ""), "a, started 0 seconds ago, is still running."},
 		"active jobs first, then the newest": {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -249,5 +251,183 @@ func TestCancelTask(t *testing.T) {
 				t.Errorf("queued %q, want %q", messages, want)
 			}
 		})
+	}
+}
+
+// TestCancelTaskFails tests that an answer does not promise what is not certain.
+func TestCancelTaskFails(t *testing.T) {
+	const reached = "Nothing was cancelled: I can't reach the tools right now. Ask again in a moment."
+	throttled := errors.New("throttled")
+	down := func(step string) func(string) error {
+		return func(s string) error {
+			if s == step {
+				return throttled
+			}
+			return nil
+		}
+	}
+	unsure := "I can't tell whether report was cancelled. Call cancel_task again in a moment, with its \"tool\" and the " +
+		"\"number\" " + ack.Number("call-1/r", nil) + "."
+	for name, row := range map[string]struct {
+		change func(*jobsTable)
+		queue  func(i int) error
+		want   string
+		state  job.State
+	}{
+		"to list":                 {func(j *jobsTable) { j.fail = down("list") }, nil, reached, job.StateWaiting},
+		"to load":                 {func(j *jobsTable) { j.fail = down("load") }, nil, reached, job.StateWaiting},
+		"to write":                {func(j *jobsTable) { j.fail = down("change") }, nil, unsure, job.StateWaiting},
+		"to hear that it wrote":   {func(j *jobsTable) { j.after = down("change") }, nil, unsure, job.StateCancelled},
+		"to queue the withdrawal": {nil, func(int) error { return throttled }, ofReport + isGone, job.StateCancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJobsTable(t)
+			j.add("call-1", "r", "report", true, 90*time.Second, waits)
+			if row.change != nil {
+				row.change(j)
+			}
+			body := webhook(call, toolCall("t1", "cancel_task", "{}"))
+			response, _ := receive(t, body, j.set, failing(row.queue))
+			checkResults(t, response, []result{{Name: "cancel_task", ToolCallID: "t1", Result: row.want}})
+			if state := j.state("call-1/r"); state != row.state {
+				t.Errorf("the job is %s, want %s", state, row.state)
+			}
+		})
+	}
+	t.Run("to answer in time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			j := newJobsTable(t)
+			j.add("call-1", "r", "report", true, 90*time.Second, waits)
+			hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			began := time.Now()
+			response, _ := receive(t, webhook(call, toolCall("t1", "cancel_task", "{}")), func(cfg *ack.Config) {
+				cfg.Jobs = hanging{j, hang}
+			})
+			checkResults(t, response, []result{{Name: "cancel_task", ToolCallID: "t1", Result: unsure}})
+			if took := time.Since(began); took != 3*time.Second {
+				t.Errorf("the caller waited %s", took)
+			}
+		})
+	})
+	t.Run("not if the jobs cannot be queued", func(t *testing.T) {
+		j := newJobsTable(t)
+		j.add("call-1", "r", "report", true, 90*time.Second)
+		body := webhook(call, toolCall("t1", "cancel_task", "{}"), toolCall("t2", "a", "{}"))
+		response, _ := receive(t, body, j.set, failing(func(int) error { return throttled }))
+		if state := j.state("call-1/r"); response.Code != 503 || state != job.StateRunning {
+			t.Errorf("status %d; the job is %s", response.Code, state)
+		}
+	})
+}
+
+// hanging is a table whose changes hang.
+type hanging struct {
+	*jobsTable
+	hang func(context.Context) error
+}
+
+func (h hanging) Change(ctx context.Context, _ string, _ job.Rule) (job.Record, error) {
+	return job.Record{}, h.hang(ctx)
+}
+
+// TestCancelTaskTooLate ends the job between the look at it and the change.
+func TestCancelTaskTooLate(t *testing.T) {
+	for name, row := range map[string]struct {
+		rule job.Rule
+		want string
+	}{
+		"its result": {ends, "Nothing was cancelled: the task has just ended. " + ofReport +
+			"is finished, and its result is being delivered now."},
+		"a later tool call": {job.Replace(now, "replaced by tool call x"), "Nothing was cancelled: the task has just " +
+			"ended. " + ofReport + "was cancelled, or replaced by a later request."},
+		"another cancellation": {job.Withdraw(now, "cancelled by tool call x"), ofReport + isGone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJobsTable(t)
+			j.add("call-1", "r", "report", true, 90*time.Second)
+			j.before = func() {
+				if _, err := j.Table.Change(t.Context(), "call-1/r", row.rule); err != nil {
+					t.Error(err)
+				}
+			}
+			response, q := receive(t, webhook(call, toolCall("t1", "cancel_task", "{}")), j.set)
+			checkResults(t, response, []result{{Name: "cancel_task", ToolCallID: "t1", Result: row.want}})
+			checkJobs(t, q)
+		})
+	}
+}
+
+// TestCancelTaskTwice tests that a repeated webhook does not cancel another job, and that a second tool
+// call learns that its job is cancelled.
+func TestCancelTaskTwice(t *testing.T) {
+	j := newJobsTable(t)
+	at := now
+	h, _ := newHandler(t, j.set, func(cfg *ack.Config) { cfg.Now = func() time.Time { return at } })
+	ask := func(id, arguments, want string) {
+		t.Helper()
+		response := serve(t, h, post(webhook(call, toolCall(id, "cancel_task", arguments))))
+		if got := results(t, response.Code, response.Body.String()); !strings.HasPrefix(got[0].Result, want) {
+			t.Errorf("answered with %s\nwant %s", got[0].Result, want)
+		}
+	}
+	j.add("call-1", "r", "report", true, 90*time.Second)
+	ask("t1", "{}", ofReport+isGone)
+	j.add("call-1", "e", "export", true, 0)
+	ask("t1", "{}", ofReport+isGone) // the same webhook
+	ask("t2", `{"tool":"report"}`, ofReport+isGone)
+	if state := j.state("call-1/e"); state != job.StateRunning {
+		t.Errorf("the other job is %s", state)
+	}
+	at = at.Add(time.Minute)
+	ask("t3", "{}", "export, started 60 seconds ago, "+isGone)
+	at = at.Add(time.Hour)
+	ask("t4", `{"tool":"report"}`, nothing+" report, started 63 minutes ago, was cancelled, or replaced")
+}
+
+// TestCancelTaskAmongOthers tests a webhook with other tool calls: the status is the one afterwards.
+func TestCancelTaskAmongOthers(t *testing.T) {
+	j := newJobsTable(t)
+	j.add("call-1", "r", "report", true, 90*time.Second)
+	response, q := receive(t, webhook(call, toolCall("t1", "task_status", "{}"), toolCall("t2", "a", "{}"),
+		toolCall("t3", "cancel_task", "{}"), toolCall("t4", "cancel_task", `{"tool":"a"}`)), j.set)
+	checkResults(t, response, []result{
+		{Name: "task_status", ToolCallID: "t1", Result: "No tool is running in this call any more. " + ofReport +
+			"was cancelled, or replaced by a later request."},
+		started("a", "t2"),
+		{Name: "cancel_task", ToolCallID: "t3", Result: ofReport + isGone},
+		{Name: "cancel_task", ToolCallID: "t4", Result: nothing + " " + ofReport +
+			"was cancelled, or replaced by a later request."},
+	})
+	checkJobs(t, q, "call-1/t2")
+
+	response, q = receive(t, webhook(call, toolCall("t1", "cancel_task", "{}"))) // without a table
+	checkResults(t, response, []result{started("cancel_task", "t1")})
+	checkJobs(t, q, "call-1/t1")
+}
+
+// TestNumbers tests that the numbers of a call's jobs are short, unique, and the same for task_status.
+func TestNumbers(t *testing.T) {
+	var jobs []job.Summary
+	for i := range jobtable.MaxOfCall {
+		jobs = append(jobs, job.Summary{ID: fmt.Sprint("call-1/", i), Tool: "a", State: job.StateRunning, Created: now})
+	}
+	seen := make(map[string]bool)
+	short := regexp.MustCompile(`^[1-9][0-9]{3,6}$`)
+	for _, s := range jobs {
+		n := ack.Number(s.ID, jobs)
+		if !short.MatchString(n) || seen[n] || !strings.HasPrefix(n, ack.Number(s.ID, nil)) {
+			t.Errorf("job %s has the number %s", s.ID, n)
+		}
+		seen[n] = true
+	}
+	text := ack.StatusText(jobs[:2], now, nil)
+	want := fmt.Sprintf("a (number %s), started 0 seconds ago, is still running. a (number %s), started",
+		ack.Number(jobs[0].ID, nil), ack.Number(jobs[1].ID, nil))
+	if !strings.HasPrefix(text, want) {
+		t.Errorf("the status is %s\nwant %s", text, want)
+	}
+	jobs[1].State = job.StateDelivered
+	if text := ack.StatusText(jobs[:2], now, nil); strings.Contains(text, "number") {
+		t.Errorf("the status is %s, and one job is left", text)
 	}
 }

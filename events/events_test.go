@@ -42,6 +42,10 @@ var update = flag.Bool("update", false, "write the Lambda events anew")
 // now is the time of the samples. It is so late that no deadline in them passes.
 var now = time.Date(2099, 1, 1, 9, 0, 0, 0, time.UTC)
 
+const noTask = `{"results":[{"name":"cancel_task","toolCallId":"call_C31",` +
+	`"result":"Nothing was cancelled: no such task is running in this call. If it was started a moment ago, ` +
+	`it can't be cancelled yet: call cancel_task again in a few seconds."}]}`
+
 const noTools = `{"results":[{"name":"task_status","toolCallId":"call_T30",` +
 	`"result":"No tool is running in this call."}]}`
 
@@ -78,6 +82,7 @@ var webhooks = map[string]struct {
 	"status-update-in-progress":     {answer: "{}", queued: 1, follow: arrived},
 	"sync-tool":                     {queued: 1},
 	"task-status":                   {answer: noTools},
+	"cancel-task":                   {answer: noTask},
 	"three-tool-calls":              {queued: 3},
 	"tool-calls":                    {queued: 1},
 	"tool-calls-only":               {queued: 1},

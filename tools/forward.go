@@ -69,6 +69,7 @@ type forwarded struct {
 	FailureText string             `json:"failure_text"`
 	Static      map[string]string  `json:"static"`
 	SyncAck     bool               `json:"sync_ack"`
+	Cancellable bool               `json:"cancellable"`
 	HideArgs    bool               `json:"hide_arguments"`
 
 	address *url.URL    // nil if unset is not nil
@@ -114,6 +115,7 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 			FailureText: f.FailureText,
 			Static:      f.Static,
 			SyncAck:     f.SyncAck,
+			Cancellable: f.Cancellable,
 
 			HideArguments: f.HideArgs,
 		})

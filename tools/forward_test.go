@@ -276,15 +276,16 @@ func TestForwardedLimits(t *testing.T) {
 
 func TestForwardedAtVapi(t *testing.T) {
 	set, err := asynctool.NewSet(declared(t, `{"tools": [{"name": "x", "description": "d", "url": "${URL}",
-		"sync_ack": true, "hide_arguments": true, "static": {"caller": "{{customer.number}}"},
-		"schema": {"type": "object", "properties":
+		"sync_ack": true, "hide_arguments": true, "cancellable": true,
+		"static": {"caller": "{{customer.number}}"}, "schema": {"type": "object", "properties":
 		{"caller": {"type": "string"}, "city": {"type": "string"}}, "required": ["caller", "city"]}}]}`, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := set.Entries()[0]
-	if !e.SyncAck || !e.HideArguments || e.Static["caller"] != "{{customer.number}}" {
-		t.Errorf("sync_ack %t, hide_arguments %t, static %v", e.SyncAck, e.HideArguments, e.Static)
+	if !e.SyncAck || !e.HideArguments || !e.Cancellable || e.Static["caller"] != "{{customer.number}}" {
+		t.Errorf("sync_ack %t, hide_arguments %t, cancellable %t, static %v",
+			e.SyncAck, e.HideArguments, e.Cancellable, e.Static)
 	}
 	if shown := e.ModelSchema(); shown.Properties["caller"] != nil || shown.Properties["city"] == nil {
 		t.Errorf("the model sees %v", shown.Properties)

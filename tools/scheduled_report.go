@@ -52,6 +52,8 @@ func ScheduledReport() asynctool.Definition {
 		Deadline: maxAhead + time.Hour,
 		// When the report is due, the call has usually ended.
 		AfterCall: asynctool.CallBack,
+		// Nothing has happened before the report is due.
+		Cancellable: true,
 		Run: func(ctx context.Context, call asynctool.Call, in scheduledReportInput) (asynctool.Result, error) {
 			state, err := asynctool.State[scheduledReportState](call)
 			if err != nil {

@@ -152,9 +152,14 @@ func TestSendWaits(t *testing.T) {
 		t.Errorf("code %d, err %q\n%s", code, errOut, out)
 	}
 	// The answer to the webhook contains the result.
-	code, out, errOut = send("task-status.json")
-	if code != 0 || !strings.Contains(out, "No tool is running in this call.") {
-		t.Errorf("code %d, err %q\n%s", code, errOut, out)
+	for file, want := range map[string]string{
+		"task-status.json": "No tool is running in this call.",
+		"cancel-task.json": "Nothing was cancelled: no such task is running in this call.",
+	} {
+		code, out, errOut = send(file)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: code %d, err %q\n%s", file, code, errOut, out)
+		}
 	}
 }
 

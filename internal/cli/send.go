@@ -196,7 +196,7 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	}
 	var accepted []acceptedCall
 	for _, r := range decoded.Results {
-		if r.Result != nil && r.Name != asynctool.TaskStatusName {
+		if r.Result != nil && r.Name != asynctool.TaskStatusName && r.Name != asynctool.CancelTaskName {
 			accepted = append(accepted, acceptedCall{r.ToolCallID, r.Name})
 		}
 	}

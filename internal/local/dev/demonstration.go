@@ -165,7 +165,7 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	for _, result := range decoded.Results {
 		switch {
 		case result.Result == "": // refused, as the answer shows
-		case result.Name == ack.TaskStatus:
+		case result.Name == ack.TaskStatus, result.Name == ack.CancelTask:
 			answers = append(answers, result.Result)
 		default:
 			jobs = append(jobs, job.ID(callID, result.ToolCallID))

@@ -74,7 +74,7 @@ func (h *Handler) cancelTask(ctx context.Context, callID string, t vapi.ToolCall
 		return noCancel
 	}
 	if answer != "" {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "cancel_task answered; nothing is cancelled", slog.String("call", callID))
+		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "cancel_task changed no job", slog.String("call", callID))
 		return answer
 	}
 	return c.withdraw(ctx, bounded, r)
@@ -212,7 +212,7 @@ func (c *cancellation) withdraw(ctx, bounded context.Context, r job.Record) stri
 		log.LogAttrs(ctx, slog.LevelInfo, "cancel_task came too late", slog.String("state", string(s.State)))
 		return c.list(tooLate, []job.Summary{s})
 	case err != nil:
-		log.LogAttrs(ctx, slog.LevelError, "cannot cancel job, or cannot tell whether it is cancelled", slog.Any("error", err))
+		log.LogAttrs(ctx, slog.LevelError, "cannot cancel job; the write may still succeed", slog.Any("error", err))
 		return fmt.Sprintf(`I can't tell whether %s was cancelled. Call cancel_task again in a moment, with its "tool" `+
 			`and the "number" %s.`, spoken.Name(r.Tool), number(r.ID, c.jobs))
 	default:

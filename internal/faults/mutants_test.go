@@ -114,6 +114,10 @@ var bugs = []mutant{
 		{"internal/process/parked.go", "if err := out.send(k.Outcome(record, a.Call), 0)",
 			"_ = p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
+	{bug: "a task that is called cancelled although it has ended", edits: []edit{
+		{"internal/ack/canceltask.go", "case errors.Is(err, job.ErrFinished):\n\t\tlog.", "case false:\n\t\tlog."},
+		{"internal/ack/canceltask.go", "case err != nil:\n\t\tlog.", "case false:\n\t\tlog."},
+	}},
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{

@@ -80,7 +80,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	}
 	r, ok := records[id]
 	callID, _, _ := strings.Cut(id, "/")
-	silent := r.State == job.StateCancelled && w.replaced(id) ||
+	withdrawn := r.State == job.StateCancelled && w.withdraws(id) && strings.HasPrefix(r.Reason, "cancelled by tool call ")
+	silent := r.State == job.StateCancelled && w.replaced(id) || withdrawn ||
 		r.State == job.StateUndelivered && r.Policy.AfterCall == policy.AfterCallDrop &&
 			(o.gone[callID] || r.Updated.After(r.Deadline))
 	switch {
@@ -151,6 +152,11 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("record", id, "%d external results were accepted, and the record is %s; accepted: %q",
 			len(completed), show(r), completed)
 	}
+	if o.withdrawn[id] && (!withdrawn || delivered+published+called > 0) {
+		w.wrong("answer", id,
+			"it was said to be cancelled; delivered %d, published %d, called %d times, and the record is %s",
+			delivered, published, called, show(r))
+	}
 	if o.cancelled[id] && (r.Result == nil || r.Result.Content != cancelledText) {
 		w.wrong("record", id, "it was cancelled, and the record is %s", show(r))
 	}
@@ -190,6 +196,15 @@ func (w *world) replaced(id string) bool {
 		}
 	}
 	return false
+}
+
+// withdraws reports whether a tool call of the scenario cancels a job.
+func (w *world) withdraws(id string) bool {
+	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
+		return slices.ContainsFunc(h.calls, func(c toolCall) bool {
+			return c.withdraws != "" && job.ID(h.call, c.withdraws) == id
+		})
+	})
 }
 
 func show(r job.Record) string {
@@ -304,6 +319,8 @@ func (w *world) unexpected() []violation {
 			}
 			if got := w.outcome(id); !slices.Contains(strings.Split(c.want, "|"), got) {
 				wrong = append(wrong, violation{"record", id, fmt.Sprintf("ended with %q, want %q", got, c.want)})
+			} else if w.withdraws(id) && w.observed.withdrawn[id] != (got == "cancelled") {
+				wrong = append(wrong, violation{"answer", id, "it ended with " + got + ", and the answer says otherwise"})
 			}
 		}
 	}

@@ -42,6 +42,14 @@ type toolCall struct {
 	want      string        // how it ends without faults, or several with | between them: see world.outcome
 	posters   []poster      // post to its completion URL
 	cancelled time.Duration // when an operator cancels it; 0 means never
+	withdraws string        // the tool call that it cancels; empty means none
+}
+
+// withdraw is the tool call with which the assistant cancels another one, and when.
+func withdraw(call, id string, at time.Duration) webhook {
+	return webhook{call: call, at: []time.Duration{at}, calls: []toolCall{
+		{id: "cancels-" + id, tool: ack.CancelTask, arguments: "{}", want: "answered", withdraws: id},
+	}}
 }
 
 // one is a single tool call.
@@ -203,6 +211,15 @@ var longWork = []webhook{
 	{call: "stopped-waiting", calls: []toolCall{
 		{id: "waiting", tool: "waits", want: "delivered error", cancelled: time.Minute},
 	}},
+	{call: "withdrawn", calls: one("runs", "unwanted", "cancelled")},
+	withdraw("withdrawn", "runs", 4*time.Second),
+	{call: "withdrawn-late", calls: one("ends", "unwanted", "cancelled|delivered ok")},
+	withdraw("withdrawn-late", "ends", 13100*time.Millisecond),
+	{call: "withdrawn-timer", calls: one("timer", "unwanted_later", "cancelled")},
+	withdraw("withdrawn-timer", "timer", time.Minute),
+	{call: "withdrawn-waiting", calls: []toolCall{{id: "waiting", tool: "unwanted_answer", want: "cancelled|delivered ok",
+		posters: []poster{{at: time.Minute, body: result("an answer at the same time")}}}}},
+	withdraw("withdrawn-waiting", "waiting", time.Minute),
 	{call: "hung-up", answers: []int{404}, calls: one("stops", "stops", "published call_gone")},
 	{call: "hung-up", status: "ended", at: []time.Duration{2 * time.Second}},
 	{call: "returned", answers: []int{404}, calls: one("back", "calls_back", "outbound call")},
@@ -309,6 +326,11 @@ var tools = func() *asynctool.Set {
 		{3300 * ms, nil, done, tool{Name: "joins", Attempts: 2, Repeat: asynctool.Join}},
 		{8100 * ms, nil, done, tool{Name: "replaces", Attempts: 2, Repeat: asynctool.Replace}},
 		{14000 * ms, nil, done, tool{Name: "lengthy", Attempts: 2}},
+		{13000 * ms, reportProgress, done, tool{Name: "unwanted", Attempts: 2, Cancellable: true}},
+		{2900 * ms, checkState, inStages(20 * time.Minute),
+			tool{Name: "unwanted_later", Attempts: 2, Cancellable: true, Deadline: 12 * time.Hour}},
+		{3100 * ms, handOver, wait,
+			tool{Name: "unwanted_answer", Attempts: 2, Cancellable: true, Deadline: 30 * time.Minute}},
 		{12000 * ms, nil, done, tool{Name: "stops", Attempts: 2, StopWithCall: true}},
 		{2500 * ms, nil, done, tool{Name: "calls_back", Attempts: 2, AfterCall: asynctool.CallBack}},
 		{2600 * ms, nil, done, tool{Name: "parks", Attempts: 2, AfterCall: asynctool.NextCall}},

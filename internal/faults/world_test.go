@@ -77,6 +77,7 @@ type observations struct {
 	progress    map[string][]int                // the numbers of the delivered progress lines
 	completed   map[string][]string             // the posts to the completion URL that were answered with 200
 	cancelled   map[string]bool                 // by an operator
+	withdrawn   map[string]bool                 // by its assistant, as the answer says
 	gone        map[string]bool                 // by call: its control URL said so
 	refused     map[string]bool                 // the control URL refused the message
 
@@ -463,6 +464,9 @@ func (w *world) vapi(hook webhook) {
 				if !c.answered() {
 					w.observed.accepted[job.ID(hook.call, c.id)] = true
 				}
+				if c.withdraws != "" && strings.Contains(answer, "is cancelled. No result of it will arrive.") {
+					w.observed.withdrawn[job.ID(hook.call, c.withdraws)] = true
+				}
 			}
 			w.mu.Unlock()
 			return
@@ -670,6 +674,7 @@ func emptyWorld() *world {
 			progress:    make(map[string][]int),
 			completed:   make(map[string][]string),
 			cancelled:   make(map[string]bool),
+			withdrawn:   make(map[string]bool),
 			gone:        make(map[string]bool),
 			refused:     make(map[string]bool),
 

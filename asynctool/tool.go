@@ -608,6 +608,31 @@ func (s *Set) Lookup(name string) (*Entry, bool) {
 	return e, ok
 }
 
+// Similar returns the tool that a name means, and reports whether there is one. The two
+// names differ, but only in a prefix, in hyphens, underscores and dots, or in case. Models
+// and gateways add such prefixes, as in functions.order_status.
+func (s *Set) Similar(name string) (*Entry, bool) {
+	words := nameWords(name)
+	for _, e := range s.entries {
+		known := nameWords(e.Name)
+		if e.Name != name && (strings.Join(words, "") == strings.Join(known, "") ||
+			hasSuffix(words, known) || hasSuffix(known, words)) {
+			return e, true
+		}
+	}
+	return nil, false
+}
+
+// nameWords returns the words of a tool's name, in lower case.
+func nameWords(name string) []string {
+	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-_.:/", r) })
+}
+
+// hasSuffix reports whether the last words are those of suffix, which is not empty.
+func hasSuffix(words, suffix []string) bool {
+	return len(suffix) > 0 && len(suffix) <= len(words) && slices.Equal(words[len(words)-len(suffix):], suffix)
+}
+
 // Entries returns the tools in the order in which they were passed to [NewSet], and
 // then the tool that it added.
 func (s *Set) Entries() []*Entry { return slices.Clone(s.entries) }

@@ -279,6 +279,26 @@ func TestSet(t *testing.T) {
 	}
 }
 
+// A name is not similar to itself, but may be to that of another tool.
+func TestSimilar(t *testing.T) {
+	set, err := asynctool.NewSet(tool[struct{}]("order_status"), tool[struct{}]("status"), tool[struct{}]("refund"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"OrderStatus": "order_status", "order_status": "status", "status": "order_status", "my.refund": "refund",
+		"refund": "", "refunds": "", "": "",
+	} {
+		got := ""
+		if e, ok := set.Similar(name); ok {
+			got = e.Name
+		}
+		if got != want {
+			t.Errorf("%q means %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestRunPassesCall(t *testing.T) {
 	type key struct{}
 	want := asynctool.Call{

@@ -3,8 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
@@ -59,9 +57,9 @@ func (g *gate) checkJob(ctx context.Context, c claimed) *ending {
 	tool, record := c.tool, c.record
 	switch {
 	case tool == nil:
-		if similar := similarName(c.job.Tool, g.cfg.Tools.Entries()); similar != "" {
+		if known, ok := g.cfg.Tools.Similar(c.job.Tool); ok {
 			c.log.WarnContext(ctx, "unknown tool; its name differs from a known one only in prefix or punctuation",
-				"known", similar)
+				"known", known.Name)
 		} else {
 			c.log.WarnContext(ctx, "unknown tool")
 		}
@@ -176,29 +174,4 @@ func callEnded(ctx context.Context, c claimed, detail string) *ending {
 	end := failed(c.tool, "its call has ended: "+detail)
 	end.onlyInCall = true
 	return end
-}
-
-// similarName returns the known tool that a name means, if the two differ only in a prefix, in
-// hyphens, underscores and dots, or in case. Models and gateways add such prefixes, as in
-// functions.order_status. It returns "" if there is no such tool.
-func similarName(name string, tools []*asynctool.Entry) string {
-	words := nameWords(name)
-	for _, tool := range tools {
-		known := nameWords(tool.Name)
-		if strings.Join(words, "") == strings.Join(known, "") ||
-			hasSuffix(words, known) || hasSuffix(known, words) {
-			return tool.Name
-		}
-	}
-	return ""
-}
-
-// nameWords returns the words of a tool's name, in lower case.
-func nameWords(name string) []string {
-	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-_.:/", r) })
-}
-
-// hasSuffix reports whether the last words are those of suffix, which is not empty.
-func hasSuffix(words, suffix []string) bool {
-	return len(suffix) > 0 && len(suffix) <= len(words) && slices.Equal(words[len(words)-len(suffix):], suffix)
 }

@@ -39,6 +39,20 @@ func TestPrompt(t *testing.T) {
 		}
 	}
 	// The prompt explains the markers that the assistant receives.
+	result := framed(t)
+	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>", "asked:"} {
+		if !strings.Contains(result, mark) || !strings.Contains(out, mark) {
+			t.Errorf("%q is not in both a result and the prompt", mark)
+		}
+	}
+	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) {
+		t.Error("the prompt does not explain the placeholder of tools that are not async")
+	}
+}
+
+// framed returns a result as the assistant receives it.
+func framed(t *testing.T) string {
+	t.Helper()
 	text, err := spoken.ParseText("")
 	if err != nil {
 		t.Fatal(err)
@@ -49,14 +63,7 @@ func TestPrompt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>", "asked:"} {
-		if !strings.Contains(result, mark) || !strings.Contains(out, mark) {
-			t.Errorf("%q is not in both a result and the prompt", mark)
-		}
-	}
-	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) {
-		t.Error("the prompt does not explain the placeholder of tools that are not async")
-	}
+	return result
 }
 
 func TestPromptNamesTheDelivery(t *testing.T) {
@@ -90,6 +97,107 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cli.WritePrompt(io.Discard, empty); err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
+		t.Errorf("without tools: %v", err)
+	}
+}
+
+// TestGPTLivePrompt checks both parts of the output: what each of the two models learns
+// about the tools, and about the texts that reach it.
+func TestGPTLivePrompt(t *testing.T) {
+	const (
+		speakerHeading  = "# Speaker: paste this part into model.speaker.instructions\n"
+		reasonerHeading = "\n# Reasoner: paste this part into model.reasoner.instructions\n"
+	)
+	parts := func(t *testing.T, out string) (speaker, reasoner string) {
+		t.Helper()
+		rest, found := strings.CutPrefix(out, speakerHeading)
+		speaker, reasoner, also := strings.Cut(rest, reasonerHeading)
+		if !found || !also || strings.Contains(reasoner, "\n# ") {
+			t.Fatalf("the output does not have two parts:\n%s", out)
+		}
+		return speaker, reasoner
+	}
+	code, out, errOut := run(t, "prompt", "--gpt-live")
+	if code != 0 || errOut != "" {
+		t.Fatalf("code %d, err %q", code, errOut)
+	}
+	speaker, reasoner := parts(t, out)
+	for _, name := range toolNames(t) {
+		inSpeaker := strings.Count(speaker, "\n- "+name+": ")
+		inReasoner := strings.Count(reasoner, "\n- "+name+": ")
+		// The speaker calls no tool, and the answers of these two do not reach it as context.
+		atOnce := name == asynctool.TaskStatusName || name == asynctool.CancelTaskName
+		if want := map[bool]int{true: 0, false: 1}[atOnce]; inSpeaker != want || inReasoner != 1 {
+			t.Errorf("%s is listed %d and %d times", name, inSpeaker, inReasoner)
+		}
+	}
+	result := framed(t)
+	for _, mark := range []string{"[async tool result]", "status=", "<<<", ">>>", "asked:"} {
+		if !strings.Contains(result, mark) || !strings.Contains(speaker, mark) {
+			t.Errorf("%q is not in both a result and the speaker's part", mark)
+		}
+	}
+	for what, found := range map[string]bool{
+		"the speaker promises the result": strings.Contains(speaker, "Promise the result"),
+		"the speaker invents nothing":     strings.Contains(speaker, "never invent it"),
+		"results arrive later":            strings.Contains(speaker, "The result arrives later, by itself, as context"),
+		"the placeholder":                 strings.Contains(reasoner, `begins with "Started."`),
+		"results reach the speaker only":  strings.Contains(reasoner, "It reaches the speaker only"),
+		"results are fetched":             strings.Contains(reasoner, "fetch it: call task_status."),
+	} {
+		if !found {
+			t.Errorf("not explained: %s", what)
+		}
+	}
+
+	tool := func(name string, d asynctool.Delivery) asynctool.Definition {
+		return asynctool.Tool[struct{}]{Name: name, Description: "Does\nthis.", Delivery: d,
+			Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+				return asynctool.Text("x"), nil
+			}}
+	}
+	set, err := asynctool.NewSet(tool("plain", ""), tool("quiet", asynctool.Silent), tool("loud", asynctool.Say))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own bytes.Buffer
+	if err := cli.WriteGPTLivePrompt(&own, set); err != nil {
+		t.Fatal(err)
+	}
+	speaker, reasoner = parts(t, own.String())
+	const want = `
+- plain: Does this.
+- quiet: Does this. Its result arrives silently: keep it in mind, and use it when it fits.
+- loud: Does this. You are asked to say its result: do not repeat it.
+`
+	_, list, _ := strings.Cut(speaker, "you never do:\n")
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	_, list, _ = strings.Cut(reasoner, "by their exact names:\n")
+	if diff := cmp.Diff("\n- plain: Does this.\n- quiet: Does this.\n- loud: Does this.\n", list); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if strings.Contains(own.String(), "task_status") ||
+		!strings.Contains(reasoner, "use it only if the speaker has said it in the conversation") {
+		t.Errorf("without task_status:\n%s", own.String())
+	}
+	// cancel_task returns no results.
+	cancellable := tool("plain", "").(asynctool.Tool[struct{}])
+	cancellable.Cancellable = true
+	if set, err = asynctool.NewSet(cancellable); err != nil {
+		t.Fatal(err)
+	}
+	own.Reset()
+	if err := cli.WriteGPTLivePrompt(&own, set); err != nil || strings.Contains(own.String(), "fetch it: call") ||
+		!strings.Contains(own.String(), "\n- cancel_task: ") {
+		t.Errorf("%v, with cancel_task only:\n%s", err, own.String())
+	}
+	empty, err := asynctool.NewSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cli.WriteGPTLivePrompt(io.Discard, empty); err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
 		t.Errorf("without tools: %v", err)
 	}
 }

@@ -325,7 +325,10 @@ func (s *state) preparePrune(ctx context.Context, changes *ChangeSet) error {
 		user := ""
 		for _, raw := range list {
 			a, err := parseAssistant(raw)
-			if err == nil && !slices.Contains(s.Assistants, a.id) && a.has(t.ID) {
+			if err != nil {
+				return fmt.Errorf("cannot determine which tools an assistant has, so none is removed: %w", err)
+			}
+			if !slices.Contains(s.Assistants, a.id) && a.has(t.ID) {
 				user = a.String()
 			}
 		}
@@ -344,19 +347,23 @@ func (s *state) prepareAssistant(changes *ChangeSet, a *assistant, wired []strin
 	change := AssistantChange{ID: a.id, Name: a.name}
 	for _, name := range wired {
 		id := ids[name]
-		switch {
-		case slices.Contains(a.inline, name):
+		places := a.places(id)
+		switch own := a.own(name); {
+		case own != "":
 			changes.Conflicts = append(changes.Conflicts, fmt.Sprintf("the assistant %s has its own tool %s (in "+
-				"model.tools), so another one with this name is not attached. Remove it from the assistant.", a, name))
+				"%s), so another one with this name is not attached. Remove it from the assistant.", a, name, own))
 		case id != "" && a.pinned[id] != "":
 			changes.Notes = append(changes.Notes, fmt.Sprintf("the assistant %s is pinned to version %s of the tool %s "+
 				"(in model.toolRefs): changes of the tool do not reach it.", a, a.pinned[id], name))
-		case id == "" || !slices.Contains(a.toolIDs, id):
+		case len(places) == 0:
 			change.Attach = append(change.Attach, name)
+		case len(places) > 1:
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the assistant %s has the tool %s in several places (%s): "+
+				"one of them is enough.", a, name, strings.Join(places, ", ")))
 		}
 	}
 	for _, t := range changes.Prune {
-		if slices.Contains(a.toolIDs, t.ID) {
+		if len(a.places(t.ID)) > 0 {
 			change.Detach = append(change.Detach, t.ID)
 		}
 	}

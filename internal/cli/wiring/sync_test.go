@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -408,6 +409,141 @@ func TestSyncKeepsAssistants(t *testing.T) {
 			}
 			o.settled(t, cfg)
 		})
+	}
+}
+
+// TestSyncGPTLive syncs assistants with a speaker and a reasoner. ONE, RICH and THREE stand
+// for the tools' ids. A tool that a skill has counts as attached, and all other members
+// remain as they are.
+func TestSyncGPTLive(t *testing.T) {
+	const (
+		speaker = `"speaker":{"instructions":"\u00fc & <b>","personalityPacks":["unhurried"],"new":[1.0, 2]}`
+		head    = `{"provider":"openai","model":"gpt-live-1",` + speaker
+	)
+	skills := func(ids string) string {
+		return head + `,"toolIds" : ["x"],"reasoner":{ "instructions":"\/" ,"skills":[ {"name":"orders",` +
+			`"content":"c\u00e9","toolIds": [` + ids + `],"unknown":{"b":1,"a":[ ]},"tools":[{"type":"endCall"}]},` +
+			` {"name":"none"} ],"odd":-0},"z":null}`
+	}
+	for name, row := range map[string]struct {
+		before, after string   // models; empty after: no change
+		attached      string   // what sync says
+		note          string   // empty: none
+		conflict      string   // empty: none
+		prune         []string // tools that no longer exist here
+	}{
+		"speaker only": {
+			before: head + `}`, after: head + `,"toolIds":["ONE","RICH","THREE"]}`,
+			attached: `attached one, rich, three to the assistant a-1`},
+		"a skill with some": {
+			before: skills(`"ONE","y","THREE"`), attached: `attached rich to the assistant a-1`,
+			after: strings.Replace(skills(`"ONE","y","THREE"`), `["x"]`, `["x","RICH"]`, 1)},
+		"a skill with all": {before: skills(`"ONE","RICH","THREE"`)},
+		"in several places": {
+			before: strings.Replace(skills(`"ONE","RICH","THREE"`), `["x"]`, `["ONE"]`, 1),
+			note:   `the assistant a-1 has the tool one in several places (model.toolIds, model.reasoner.skills[0] ("orders"))`},
+		"inline in a skill": {
+			before: strings.Replace(skills(`"RICH","THREE"`), `{"type":"endCall"}`,
+				`{"type":"function","function":{"name":"one"}}`, 1),
+			conflict: `the assistant a-1 has its own tool one (in model.reasoner.skills[0] ("orders"))`},
+		"removed from a skill": {
+			before: skills(`"ONE", "RICH","THREE"`), prune: []string{"three"}, attached: `detached 1 from the assistant a-1`,
+			after: strings.NewReplacer(`[ {"name"`, `[{"name"`, `}, {"name":"none"} ]`, `},{"name":"none"}]`).
+				Replace(skills(`"ONE","RICH"`))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t)
+			mustSync(t, cfg)
+			var names []string
+			for _, name := range []string{"one", "rich", "three"} {
+				names = append(names, strings.ToUpper(name), o.byName(t, "tool", name)["id"].(string))
+			}
+			ids := strings.NewReplacer(names...)
+			o.Add("assistant", `{"id":"a-1","model":`+ids.Replace(row.before)+`}`)
+			if row.prune != nil {
+				cfg.Tools, cfg.Prune = set(t, tool[empty]("one"), richTool()), true
+			}
+			cfg.Assistants = []string{"a-1"}
+			o.Requests()
+			changes, done := mustSync(t, cfg)
+			if len(row.prune) > 0 {
+				row.attached += ", removed the tool " + strings.Join(row.prune, ", ")
+			}
+			if said := strings.Join(done, ", "); said != row.attached {
+				t.Errorf("done: %s", said)
+			}
+			var wrote []string
+			for _, w := range fakevapi.Writes(o.Requests()) {
+				if w.Method == "PATCH" {
+					wrote = append(wrote, w.Body)
+				}
+			}
+			var want []string
+			if row.after != "" {
+				want = []string{`{"model":` + ids.Replace(row.after) + `}`}
+			}
+			if diff := cmp.Diff(want, wrote); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			for what, texts := range map[string][2]string{
+				"notes":     {strings.Join(changes.Notes, "\n"), row.note},
+				"conflicts": {strings.Join(changes.Conflicts, "\n"), row.conflict},
+			} {
+				if got, want := texts[0], texts[1]; !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+					t.Errorf("%s: %q, want %q", what, got, want)
+				}
+			}
+			o.settled(t, cfg)
+		})
+	}
+}
+
+// TestSyncMeetsAnotherClient attaches nothing that another client has attached since the
+// change set was prepared.
+func TestSyncMeetsAnotherClient(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	mustSync(t, cfg)
+	one, rich := o.byName(t, "tool", "one")["id"].(string), o.byName(t, "tool", "rich")["id"].(string)
+	three := o.byName(t, "tool", "three")["id"].(string)
+	o.Add("assistant", `{"id":"a-1","model":{"provider":"openai","model":"gpt-live-1"}}`)
+	const model = `{"provider":"openai","model":"gpt-live-1","toolIds":[%s],"reasoner":{"skills":[{"toolIds":[%q]}]}}`
+	cfg.Assistants = []string{"a-1"}
+	cfg.Progress = func(step string) {
+		if step == "attaching tools to the assistant a-1" {
+			o.Change("assistant", "a-1", "model", fmt.Sprintf(model, strconv.Quote(one), rich))
+		}
+	}
+	changes, _ := mustSync(t, cfg)
+	if diff := cmp.Diff([]string{"one", "rich", "three"}, changes.Assistants[0].Attach); diff != "" {
+		t.Error(diff)
+	}
+	want := fmt.Sprintf(model, strconv.Quote(one)+","+strconv.Quote(three), rich)
+	if got := string(o.Objects("assistant")[0]); !strings.Contains(got, want) {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestPruneKeepsSkills keeps a tool that a skill of another assistant has. Vapi may not start
+// the calls of an assistant whose tool does not exist.
+func TestPruneKeepsSkills(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	mustSync(t, cfg)
+	three := o.byName(t, "tool", "three")["id"].(string)
+	o.Add("assistant", fmt.Sprintf(
+		`{"id":"a-9","model":{"model":"gpt-live-1","reasoner":{"skills":[{"name":"s","toolIds":[%q]}]}}}`, three))
+	cfg.Tools, cfg.Prune = set(t, tool[empty]("one"), richTool()), true
+	changes, _ := mustSync(t, cfg)
+	want := `the tool three (` + three + `) is not removed, because the assistant a-9 has it`
+	if len(changes.Conflicts) != 1 || !strings.Contains(changes.Conflicts[0], want) ||
+		o.byName(t, "tool", "three") == nil {
+		t.Errorf("%q", changes.Conflicts)
+	}
+	o.Change("assistant", "a-9", "model", `{"model":"gpt-live-1","reasoner":{"skills":[7]}}`)
+	if _, _, err := sync(t, cfg); err == nil || !strings.Contains(err.Error(), "so none is removed") {
+		t.Errorf("an assistant that cannot be read: %v", err)
 	}
 }
 

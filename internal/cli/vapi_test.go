@@ -266,30 +266,46 @@ func TestDoctorCommand(t *testing.T) {
 	}
 }
 
-// TestDoctorOfALocalRun checks what sync created, and a real local run. No check fails.
+// TestDoctorOfALocalRun checks what sync created, with the prompts that the command prints,
+// and a real local run. No check fails.
 func TestDoctorOfALocalRun(t *testing.T) {
-	account := atVapi(t)
-	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: tools.All})
-	id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"model":{"provider":"openai","messages":[`+
-		`{"role":"system","content":"`+strings.Join(toolNames(t), ", ")+`"}]}}`)
-	// Vapi would reach the local run by a tunnel.
-	runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id}, 0)
-	for _, raw := range account.Objects("tool") {
-		var tool struct {
-			ID     string
-			Server map[string]any
-		}
-		if err := json.Unmarshal(raw, &tool); err != nil {
-			t.Fatal(err)
-		}
-		tool.Server["url"] = at
-		server, _ := json.Marshal(tool.Server)
-		account.Change("tool", tool.ID, "server", string(server))
+	quoted := func(text string) string {
+		quoted, _ := json.Marshal(text)
+		return string(quoted)
 	}
-	out, errOut := runs(t, []string{"doctor", "--assistant", id, "--auth", bearer}, 0,
-		"ok        webhook, signed: accepted with 200")
-	if strings.Contains(out, "failed") {
-		t.Errorf("%s%s", out, errOut)
+	_, prompt, _ := run(t, "prompt")
+	_, both, _ := run(t, "prompt", "--gpt-live")
+	speaker, reasoner, _ := strings.Cut(both, "# Reasoner: ")
+	for name, row := range map[string]struct{ model, check string }{
+		"classic": {`{"provider":"openai","messages":[{"role":"system","content":` + quoted(prompt) + `}]}`,
+			"the system prompt mentions every tool by name"},
+		"GPT-Live": {`{"provider":"openai","model":"gpt-live-1","speaker":{"instructions":` + quoted(speaker) +
+			`},"reasoner":{"instructions":` + quoted(reasoner) + `}}`, "can fetch the real one with task_status"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			account := atVapi(t)
+			at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: tools.All})
+			id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"model":`+row.model+`}`)
+			// Vapi would reach the local run by a tunnel.
+			runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id}, 0)
+			for _, raw := range account.Objects("tool") {
+				var tool struct {
+					ID     string
+					Server map[string]any
+				}
+				if err := json.Unmarshal(raw, &tool); err != nil {
+					t.Fatal(err)
+				}
+				tool.Server["url"] = at
+				server, _ := json.Marshal(tool.Server)
+				account.Change("tool", tool.ID, "server", string(server))
+			}
+			out, errOut := runs(t, []string{"doctor", "--assistant", id, "--auth", bearer}, 0,
+				"ok        webhook, signed: accepted with 200", row.check)
+			if strings.Contains(out, "failed") {
+				t.Errorf("%s%s", out, errOut)
+			}
+		})
 	}
 }
 

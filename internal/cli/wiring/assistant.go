@@ -73,6 +73,15 @@ func (a *assistant) own(name string) string {
 	return ""
 }
 
+// ownNames returns the names of the assistant's own tools.
+func (a *assistant) ownNames() []string {
+	names := slices.Clone(a.inline)
+	for _, s := range a.skills {
+		names = append(names, s.inline...)
+	}
+	return names
+}
+
 func parseAssistant(raw json.RawMessage) (*assistant, error) {
 	a := &assistant{pinned: map[string]string{}}
 	if err := json.Unmarshal(raw, &a.members); err != nil || a.members == nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -139,11 +140,18 @@ func (e *examination) tools(ctx context.Context) {
 	if len(bodies) == 0 {
 		e.add("tools", "", VerdictWarning, "Add a tool to tools/tools.go.", "there are no tools here")
 	}
+	for _, t := range stored {
+		e.similar(t.Function.Name, t.ID, "at Vapi")
+	}
 	credentials := map[string]bool{}
 	for _, body := range bodies {
 		name := body.Function.Name
 		there := named(stored, name)
 		if why := conflict(name, there); why != "" {
+			if len(there) > 1 {
+				// Vapi's documentation: duplicate tools of one name.
+				why += " Vapi uses only one of them in a call, which may be another than this project's."
+			}
 			e.add("tool", name, VerdictFailed, "Delete or rename the other tools, then run ringback sync.", "%s", why)
 			continue
 		}
@@ -176,6 +184,18 @@ func (e *examination) tools(ctx context.Context) {
 	delete(credentials, "")
 	if len(credentials) > 0 {
 		e.credential(ctx, credentials)
+	}
+}
+
+// similar warns of a tool whose name a model may confuse with one of the tools.
+func (e *examination) similar(name, about, where string) {
+	if _, ok := e.Tools.Lookup(name); ok || name == "" {
+		return
+	}
+	if known, ok := e.Tools.Similar(name); ok {
+		e.add("similar name", about, VerdictWarning, "Delete the tool if it is a leftover, or rename one of the two.",
+			"the name of the tool %s %s differs from %s only in a prefix, a hyphen, an underscore or case. "+
+				"If %[1]s posts to this webhook, its tool calls are refused", name, where, known.Name)
 	}
 }
 
@@ -238,9 +258,15 @@ type settings struct {
 		}
 	}
 	Model struct {
-		Messages []struct {
+		SystemPrompt string
+		Messages     []struct {
 			Role    string
 			Content json.RawMessage
+		}
+		Speaker  struct{ Instructions *string } // nil: as for other assistants
+		Reasoner struct {
+			Instructions string
+			Skills       []struct{ Content string }
 		}
 	}
 }
@@ -251,6 +277,8 @@ const (
 
 	// defaultHookSeconds: Vapi's OpenAPI, CustomerSpeechTimeoutOptions.timeoutSeconds.
 	defaultHookSeconds = 7.5
+
+	unlimited = time.Duration(math.MaxInt64)
 
 	endCall = "endCall" // the type of a tool that ends the call
 )
@@ -281,8 +309,13 @@ func (e *examination) assistant(ctx context.Context, id string) {
 	e.serverMessages(id, s)
 	e.attached(id, a)
 	e.callLength(id, s)
-	e.silence(id, s)
-	e.prompt(id, s)
+	e.silence(id, s, a.gptLive)
+	if a.gptLive {
+		e.gptLivePrompts(id, s)
+		e.gptLive(id)
+	} else {
+		e.prompt(id, s)
+	}
 }
 
 func (e *examination) control(id string, s settings) {
@@ -358,20 +391,27 @@ func (e *examination) attached(id string, a *assistant) {
 		const name = "attached"
 		tool, there := e.ids[entry.Name]
 		about := id + " " + entry.Name
-		switch {
-		case slices.Contains(a.inline, entry.Name):
-			e.add(name, about, VerdictFailed, "Remove it from the assistant's model.tools, then run ringback sync.",
+		places := a.places(tool)
+		switch own := a.own(entry.Name); {
+		case own != "":
+			e.add(name, about, VerdictFailed, "Remove it from the assistant's "+own+", then run ringback sync.",
 				"the assistant has its own tool %s, which replaces this one", entry.Name)
 		case !there:
 			e.add(name, about, VerdictFailed, runSync, "Vapi has no tool with this name, or several")
 		case a.pinned[tool] != "":
 			e.add(name, about, VerdictWarning, "Remove it from the assistant's model.toolRefs, unless that is intended.",
 				"pinned to version %s: changes of the tool do not reach the assistant", a.pinned[tool])
-		case !slices.Contains(a.toolIDs, tool):
+		case len(places) == 0:
 			e.add(name, about, VerdictFailed, "Run ringback sync --assistant "+id+".", "the assistant does not have the tool")
+		case len(places) > 1:
+			e.add(name, about, VerdictWarning, "Keep one of them.",
+				"the assistant has the tool in several places (%s)", strings.Join(places, ", "))
 		default:
-			e.add(name, about, VerdictOK, "", "the assistant has the tool")
+			e.add(name, about, VerdictOK, "", "the assistant has the tool in %s", places[0])
 		}
+	}
+	for _, own := range a.ownNames() {
+		e.similar(own, id, "in "+a.own(own))
 	}
 }
 
@@ -400,33 +440,50 @@ func (e *examination) callLength(id string, s settings) {
 	}
 }
 
-func (e *examination) silence(id string, s settings) {
+// silence checks how long a caller may be silent while a tool runs. In a GPT-Live call,
+// idle hooks wait only while the reasoner works, and Ringback answers it at once. Only
+// hooks are documented to end such a call, and not those with a stored tool (Vapi's
+// documentation, "GPT-Live settings and compatibility": idle messages).
+func (e *examination) silence(id string, s settings, gptLive bool) {
 	limit, source := defaultSilence, "Vapi's default"
+	if gptLive {
+		limit = unlimited
+	}
 	if s.SilenceTimeoutSeconds > 0 {
 		limit, source = seconds(s.SilenceTimeoutSeconds), "silenceTimeoutSeconds"
 	}
 	for _, hook := range s.Hooks {
 		ends := false
 		for _, do := range hook.Do {
-			ends = ends || do.Tool.Type == endCall || e.endCalls[do.ToolID]
+			ends = ends || do.Tool.Type == endCall || e.endCalls[do.ToolID] && !gptLive
 		}
 		after := seconds(cmp.Or(hook.Options.TimeoutSeconds, defaultHookSeconds))
 		if ends && strings.HasPrefix(hook.On, "customer.speech.timeout") && after < limit {
 			limit, source = after, "a hook on "+hook.On
 		}
 	}
-	if longest := e.Tools.MaxTimeout(); longest > limit {
+	switch longest := e.Tools.MaxTimeout(); {
+	case limit == unlimited:
+		e.add("silence", id, VerdictOK, "", "no hook ends a call in which the caller is silent")
+	case longest > limit:
 		e.add("silence", id, VerdictWarning, "Raise this time above the tools' timeouts, "+
 			"or tell the assistant in its prompt to keep the conversation going.",
 			"a call may end after %s of silence (%s), and a tool may take %s", limit, source, longest)
-		return
+	default:
+		e.add("silence", id, VerdictOK, "",
+			"a call may end after %s of silence (%s), and no tool takes longer", limit, source)
 	}
-	e.add("silence", id, VerdictOK, "", "a call may end after %s of silence (%s), and no tool takes longer", limit, source)
 }
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 func (e *examination) prompt(id string, s settings) {
+	e.mentions(id, "system prompt", s.systemPrompt(), e.Tools.Entries(),
+		"Paste the output of ringback prompt into the assistant's system prompt.")
+}
+
+// systemPrompt returns the prompt of an assistant that has one.
+func (s *settings) systemPrompt() string {
 	var prompt strings.Builder
 	for _, m := range s.Model.Messages {
 		var text string
@@ -437,19 +494,23 @@ func (e *examination) prompt(id string, s settings) {
 			prompt.WriteString(text + "\n")
 		}
 	}
+	return prompt.String()
+}
+
+// mentions checks that a prompt has the name of each tool.
+func (e *examination) mentions(about, what, prompt string, entries []*asynctool.Entry, remedy string) {
 	var missing []string
-	for _, entry := range e.Tools.Entries() {
+	for _, entry := range entries {
 		whole := regexp.MustCompile(`(^|[^A-Za-z0-9_-])` + regexp.QuoteMeta(entry.Name) + `($|[^A-Za-z0-9_-])`)
-		if !whole.MatchString(prompt.String()) {
+		if !whole.MatchString(prompt) {
 			missing = append(missing, entry.Name)
 		}
 	}
 	if len(missing) > 0 {
-		e.add("prompt", id, VerdictFailed, "Paste the output of ringback prompt into the assistant's system prompt.",
-			"the system prompt does not mention %s", strings.Join(missing, ", "))
+		e.add("prompt", about, VerdictFailed, remedy, "the %s does not mention %s", what, strings.Join(missing, ", "))
 		return
 	}
-	e.add("prompt", id, VerdictOK, "", "the system prompt mentions every tool by name")
+	e.add("prompt", about, VerdictOK, "", "the %s mentions every tool by name", what)
 }
 
 const (

@@ -245,6 +245,19 @@ func TestDoctorFinds(t *testing.T) {
 			o.Add("tool", `{"type":"function","function":{"name":"slow_one"}}`)
 		}, []string{"tool slow_one: failed: 2 tools at Vapi are named slow_one",
 			"attached a-1 slow_one: failed: Vapi has no tool with this name, or several"}},
+		"attached twice": {assistant("model", `{"toolIds":["TOOL","x","TOOL"],`+
+			`"messages":[{"role":"system","content":"slow_one"}]}`),
+			[]string{"attached a-1 slow_one: warning: the assistant has the tool in several places (model.toolIds, model.toolIds)"}},
+		"similar names": {func(_ *testing.T, o *org, _ *wiring.Examination) {
+			for _, name := range []string{"slow-one", "functions.slow_one", "slow_one_more", "slowest_one", ""} {
+				o.Add("tool", `{"id":"id of `+name+`","type":"function","function":{"name":"`+name+`"}}`)
+			}
+		}, []string{
+			"similar name id of functions.slow_one: warning: the name of the tool functions.slow_one at Vapi differs from slow_one",
+			"similar name id of slow-one: warning: the name of the tool slow-one at Vapi differs from slow_one only in"}},
+		"a similar name in the assistant": {assistant("model", `{"toolIds":["TOOL"],"tools":[{"type":"endCall"},`+
+			`{"type":"function","function":{"name":"SlowOne"}}],"messages":[{"role":"system","content":"slow_one"}]}`),
+			[]string{"similar name a-1: warning: the name of the tool SlowOne in model.tools differs from slow_one only in"}},
 		"no credential": {func(t *testing.T, o *org, x *wiring.Examination) {
 			stored := o.byName(t, "tool", "slow_one")
 			server := stored["server"].(map[string]any)
@@ -341,6 +354,96 @@ func TestDoctorFinds(t *testing.T) {
 				}
 				if text := c.Detail + c.Remedy; strings.Contains(text, token) || strings.Contains(text, key) {
 					t.Errorf("it contains a secret: %s", text)
+				}
+			}
+		})
+	}
+}
+
+// TestDoctorGPTLive examines assistants with a speaker and a reasoner.
+func TestDoctorGPTLive(t *testing.T) {
+	const (
+		prompts = `"speaker":{"instructions":"slow_one"},"reasoner":{"instructions":"slow_one, task_status"`
+		inIDs   = `{"model":"gpt-live-1","toolIds":["TOOL","STATUS"],` + prompts + `}}`
+		actions = "GPT-Live a-1: unchecked: a tool decides while it runs whether it returns an action. Handoff and Control"
+	)
+	hook := func(do string) breakage {
+		return assistant("hooks", `[{"on":"customer.speech.timeout","options":{"timeoutSeconds":20},"do":[`+do+`]}]`)
+	}
+	tools := func(withStatus bool, change func(*asynctool.Tool[empty])) breakage {
+		return func(t *testing.T, o *org, x *wiring.Examination) {
+			all := []asynctool.Definition{tool("slow_one", func(x *asynctool.Tool[empty]) {
+				x.Timeout, x.Attempts = 5*time.Minute, 2
+				change(x)
+			})}
+			if withStatus {
+				all = append(all, asynctool.TaskStatus())
+			}
+			x.Tools = set(t, all...)
+			mustSync(t, wiring.Config{
+				API: o.api, Tools: x.Tools, URL: x.URL, Credential: wiring.Credential{Plan: x.Plans[0]},
+			})
+		}
+	}
+	same := func(*asynctool.Tool[empty]) {}
+	for name, row := range map[string]struct {
+		model  string // TOOL and STATUS stand for the tools' ids
+		change breakage
+		want   []string
+	}{
+		"model.toolIds": {model: inIDs, want: []string{actions}},
+		"skills": {model: `{"model":"gpt-live-2",` + prompts + `,"skills":[{"name":"a","toolIds":["TOOL"]},` +
+			`{"name":"b","toolIds":["STATUS"],"tools":[{"type":"endCall"}]}]}}`, want: []string{actions}},
+		"prompts elsewhere": {model: `{"toolIds":["TOOL","STATUS"],"messages":[{"role":"system","content":"slow_one"}],` +
+			`"reasoner":{"skills":[{"name":"a","content":"slow_one"},{"name":"b","content":"task_status"}]}}`,
+			want: []string{actions}},
+		"speaker only": {model: `{"toolIds":["TOOL","STATUS"],"speaker":{"instructions":"Use slow_one."}}`, want: []string{
+			"prompt a-1: failed: the reasoner's prompt does not mention slow_one, task_status", actions}},
+		"no prompts": {model: `{"model":"gpt-live-1","toolIds":["TOOL","STATUS"],"speaker":{"instructions":""},` +
+			`"messages":[{"role":"system","content":"slow_one task_status"}]}`, want: []string{
+			"prompt a-1: failed: the speaker's prompt does not mention slow_one",
+			"prompt a-1: failed: the reasoner's prompt does not mention slow_one, task_status", actions}},
+		"not attached": {model: `{"model":"gpt-live-1","toolIds":["STATUS"],` + prompts + `,"skills":[{"name":"a"}]}}`,
+			want: []string{"attached a-1 slow_one: failed: the assistant does not have the tool", actions}},
+		"in two skills": {model: `{"model":"gpt-live-1","toolIds":["STATUS"],` + prompts +
+			`,"skills":[{"name":"a","toolIds":["TOOL"]},{"name":"b","toolIds":["TOOL"]}]}}`,
+			want: []string{"attached a-1 slow_one: warning: the assistant has the tool in several places " +
+				`(model.reasoner.skills[0] ("a"), model.reasoner.skills[1] ("b"))`, actions}},
+		"inline in a skill": {model: `{"model":"gpt-live-1","toolIds":["TOOL","STATUS"],` + prompts +
+			`,"skills":[{"name":"a","tools":[{"function":{"name":"slow_one"}},{"function":{"name":"task-status"}}]}]}}`,
+			want: []string{"attached a-1 slow_one: failed: the assistant has its own tool slow_one",
+				"similar name a-1: warning: the name of the tool task-status in model.reasoner.skills[0]", actions}},
+		"not skills": {model: `{"model":"gpt-live-1","reasoner":{"skills":[7]}}`,
+			want: []string{"assistant a-1: failed: its model.reasoner.skills[0] is not a skill"}},
+		"an idle hook": {model: inIDs, change: hook(`{"type":"tool","tool":{"type":"endCall"}}`), want: []string{
+			"silence a-1: warning: a call may end after 20s of silence (a hook", actions}},
+		"a hook with a stored tool": {model: inIDs, change: both(
+			func(_ *testing.T, o *org, _ *wiring.Examination) { o.Add("tool", `{"id":"end","type":"endCall"}`) },
+			hook(`{"type":"tool","toolId":"end"}`)), want: []string{actions}},
+		"a harmless hook": {model: inIDs, change: hook(`{"type":"say","prompt":"Ask."}`), want: []string{actions}},
+		"what is not spoken as it is": {model: inIDs, change: tools(true, func(x *asynctool.Tool[empty]) {
+			x.Delivery, x.Hold, x.HoldAfter = asynctool.Say, "One moment.", time.Minute
+		}), want: []string{"GPT-Live a-1 slow_one: warning: the assistant is asked to say its result, and may change the " +
+			"words (Delivery), and its hold message is conveyed in the assistant's own words (Hold)", actions}},
+		"no task_status": {model: inIDs, change: tools(false, same), want: []string{
+			"GPT-Live a-1: warning: the reasoner takes the answer to the webhook of slow_one for the final result", actions}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, x := healthy(t)
+			assistant("silenceTimeoutSeconds", "")(t, o, &x)
+			tools(true, same)(t, o, &x)
+			status := o.byName(t, "tool", "task_status")["id"].(string)
+			assistant("model", strings.ReplaceAll(row.model, "STATUS", status))(t, o, &x)
+			if row.change != nil {
+				row.change(t, o, &x)
+			}
+			got := verdicts(wiring.Examine(t.Context(), x))
+			if len(got) != len(row.want) {
+				t.Fatalf("got  %q\nwant %q", got, row.want)
+			}
+			for i := range got {
+				if !strings.HasPrefix(got[i], row.want[i]) {
+					t.Errorf("got  %s\nwant %s", got[i], row.want[i])
 				}
 			}
 		})

@@ -22,6 +22,8 @@ func (doctorCommand) Help() string {
 	return `The command checks the assistant, the tools at Vapi and the webhook. It changes nothing. It posts two harmless
 messages to the webhook, one with the credential and one without it.
 
+If Vapi splits the calls of an assistant between published versions, each version that receives calls is checked.
+
 Without --stack and --url, the URL of the tools at Vapi is used. Without --stack and --auth, checks that need the
 credential are skipped.
 

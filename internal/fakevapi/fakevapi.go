@@ -88,6 +88,11 @@ type Request struct {
 type Account struct {
 	Key string // the private key; empty means any
 
+	// Splitting is whether the organisation has access to the beta of traffic splitting. Add
+	// adds an assistant's "traffic-allocations" and its earlier published "versions", which
+	// have an assistantId.
+	Splitting bool
+
 	mu       sync.Mutex
 	objects  map[string][]*object // by resource, the newest first
 	statuses map[string]string    // of other calls than those that were started, by id
@@ -390,7 +395,13 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 		return refuse(http.StatusUnauthorized,
 			"Invalid Key. Hot tip, you may be using the public key instead of the private key, or vice versa.")
 	}
+	if r.URL.Path == "/traffic-allocations/latest" && r.Method == http.MethodGet {
+		return a.allocation(r.URL.Query().Get("assistantId"))
+	}
 	resource, id, one := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if of, version, ok := strings.Cut(id, "/versions"); ok && resource == "assistant" && r.Method == http.MethodGet {
+		return a.versions(of, strings.TrimPrefix(version, "/"))
+	}
 	if !slices.Contains([]string{"tool", "assistant", "credential", "call", "chat"}, resource) {
 		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
 	}
@@ -441,6 +452,46 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 		a.objects[resource] = slices.Delete(a.objects[resource], at, at+1)
 	}
 	return http.StatusOK, shown(resource, o)
+}
+
+// allocation returns the newest allocation of an assistant's calls (Vapi's documentation:
+// "Get latest traffic allocation").
+func (a *Account) allocation(assistant string) (int, json.RawMessage) {
+	switch {
+	case !a.Splitting:
+		return refuse(http.StatusForbidden, "Forbidden resource")
+	case assistant == "":
+		return refuse(http.StatusBadRequest, "assistantId must be a UUID")
+	}
+	for _, o := range a.objects["traffic-allocations"] {
+		if o.get("assistantId") == assistant {
+			return http.StatusOK, slices.Concat(json.RawMessage(`{"allocation":`), o.json(), json.RawMessage("}"))
+		}
+	}
+	return http.StatusOK, json.RawMessage("{}")
+}
+
+// versions returns one published version of an assistant, or the newest ones, of which
+// there are two on a page. Vapi's pages are longer.
+func (a *Account) versions(assistant, version string) (int, json.RawMessage) {
+	page := []json.RawMessage{}
+	for _, o := range a.objects["versions"] {
+		switch {
+		case o.get("assistantId") != assistant:
+		case version == o.get("version"):
+			return http.StatusOK, o.json()
+		case len(page) < 2:
+			page = append(page, o.json())
+		}
+	}
+	if version != "" || len(page) == 0 {
+		return refuse(http.StatusNotFound, "Couldn't get the version "+version+".")
+	}
+	body, err := json.Marshal(map[string]any{"results": page, "metadata": map[string]any{"hasNextPage": false}})
+	if err != nil {
+		return refuse(http.StatusInternalServerError, err.Error())
+	}
+	return http.StatusOK, body
 }
 
 func (a *Account) list(resource string, query url.Values) (int, json.RawMessage) {

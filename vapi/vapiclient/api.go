@@ -272,6 +272,36 @@ func (a *API) Get(ctx context.Context, r Resource, id string) (json.RawMessage, 
 	return a.do(ctx, http.MethodGet, path(r, id), nil)
 }
 
+// TrafficAllocation returns how Vapi distributes the calls of an assistant over its published
+// versions (Vapi's documentation, "Traffic splitting", a beta). Vapi answers 403 to organisations
+// without access to the beta.
+func (a *API) TrafficAllocation(ctx context.Context, assistantID string) (json.RawMessage, error) {
+	query := url.Values{"assistantId": {assistantID}}
+	return a.do(ctx, http.MethodGet, "/traffic-allocations/latest?"+query.Encode(), nil)
+}
+
+// AssistantVersion returns a published version of an assistant, such as v7 (Vapi's OpenAPI:
+// AssistantVersion). The description has the answers of these routes, but not the routes. The list
+// was measured by third parties. Its first page has the newest versions. The route of one version
+// is an assumption: Vapi documents it for PATCH only ("Patch Assistant Id Versions Version").
+func (a *API) AssistantVersion(ctx context.Context, assistantID, version string) (json.RawMessage, error) {
+	versions := path(Assistants, assistantID) + "/versions"
+	answer, err := a.do(ctx, http.MethodGet, versions, nil)
+	failed, ok := errors.AsType[*APIError](err)
+	if err != nil && (!ok || failed.Status != http.StatusNotFound) {
+		return nil, err
+	}
+	var page struct{ Results []json.RawMessage }
+	_ = json.Unmarshal(answer, &page) // nothing if there is no list
+	for _, raw := range page.Results {
+		var object struct{ Version string }
+		if json.Unmarshal(raw, &object) == nil && object.Version == version {
+			return raw, nil
+		}
+	}
+	return a.do(ctx, http.MethodGet, versions+"/"+url.PathEscape(version), nil)
+}
+
 // Create creates an object and returns it as Vapi stored it. Create and Update send a
 // [json.RawMessage] byte for byte.
 func (a *API) Create(ctx context.Context, r Resource, body any) (json.RawMessage, error) {

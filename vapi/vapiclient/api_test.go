@@ -82,6 +82,63 @@ func TestAPIRequests(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+func TestAPIVersions(t *testing.T) {
+	const (
+		first  = "/assistant/a/versions"
+		second = first + "/v1"
+		one    = `{"version":"v1"}`
+		list   = `{"results":[{"version":7},{"version":"v7","name":"seven"},{"version":"v6"}],"metadata":{}}`
+	)
+	for name, row := range map[string]struct {
+		list    string // empty: 404
+		version string
+		want    string // empty: an error
+		paths   []string
+	}{
+		"on the first page":  {list, "v7", `{"version":"v7","name":"seven"}`, []string{first}},
+		"older":              {list, "v1", one, []string{first, second}},
+		"no list":            {"", "v1", one, []string{first, second}},
+		"another shape":      {`[7]`, "v1", one, []string{first, second}},
+		"no such version":    {list, "v0", "", []string{first, first + "/v0"}},
+		"a label with slash": {list, "v/1", "", []string{first, first + "/v%2F1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var paths []string
+			api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
+				paths = append(paths, r.URL.RequestURI())
+				switch path := r.URL.RequestURI(); {
+				case path == first && row.list != "":
+					io.WriteString(w, row.list)
+				case path == second:
+					io.WriteString(w, one)
+				default:
+					w.WriteHeader(404)
+				}
+			})
+			got, err := api.AssistantVersion(t.Context(), "a", row.version)
+			if string(got) != row.want || (err != nil) != (row.want == "") {
+				t.Errorf("%s, %v", got, err)
+			}
+			if diff := cmp.Diff(row.paths, paths); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	var path string
+	api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
+		path = r.URL.RequestURI()
+		w.WriteHeader(403)
+	})
+	_, err := api.AssistantVersion(t.Context(), "a", "v1")
+	if failed, ok := errors.AsType[*vapiclient.APIError](err); !ok || failed.Status != 403 {
+		t.Errorf("%v", err)
+	}
+	_, err = api.TrafficAllocation(t.Context(), "a&b")
+	if err == nil || path != "/traffic-allocations/latest?assistantId=a%26b" {
+		t.Errorf("%s, %v", path, err)
+	}
+}
+
 func TestAPIRepeats(t *testing.T) {
 	const second, last = time.Second, 16 * time.Second
 	for name, row := range map[string]struct {

@@ -35,7 +35,7 @@ const (
 // Check is a check with its result.
 type Check struct {
 	Name    string  `json:"check"`
-	About   string  `json:"about,omitempty"` // a tool's name, or an assistant's id
+	About   string  `json:"about,omitempty"` // a tool's name, or an assistant's id and version
 	Verdict Verdict `json:"verdict"`
 	Detail  string  `json:"detail"`           // the finding
 	Remedy  string  `json:"remedy,omitempty"` // what to do; not empty if VerdictFailed
@@ -294,28 +294,105 @@ func (e *examination) assistant(ctx context.Context, id string) {
 		e.add("assistant", id, VerdictFailed, remedy, "cannot read the assistant: %v", err)
 		return
 	}
+	var latest struct{ LatestVersion string }
+	_ = json.Unmarshal(raw, &latest) // null or absent: no versions
+	live := e.liveVersions(ctx, id, latest.LatestVersion)
+	about := id
+	if len(live) > 0 && latest.LatestVersion != "" {
+		about += " " + latest.LatestVersion
+	}
+	e.version(id, about, raw)
+	for _, version := range live {
+		if version == latest.LatestVersion {
+			continue
+		}
+		e.progress("asking Vapi for version %s of the assistant %s", version, id)
+		about := id + " " + version
+		raw, err := e.API.AssistantVersion(ctx, id, version)
+		if err != nil {
+			e.add("assistant", about, VerdictUnchecked, "Check it in the dashboard.",
+				"not checked: cannot read the version: %v", err)
+			continue
+		}
+		first := len(e.checks)
+		e.version(id, about, raw)
+		for i := first; i < len(e.checks); i++ {
+			if remedy := &e.checks[i].Remedy; *remedy != "" {
+				*remedy += " A published version does not change, so then send its calls to the new version."
+			}
+		}
+	}
+}
+
+// version checks a version of an assistant.
+func (e *examination) version(id, about string, raw json.RawMessage) {
 	a, err := parseAssistant(raw)
 	if err != nil {
-		e.add("assistant", id, VerdictFailed, "Open and save the assistant in the dashboard.", "%v", err)
+		e.add("assistant", about, VerdictFailed, "Open and save the assistant in the dashboard.", "%v", err)
 		return
 	}
 	var s settings
 	if err := json.Unmarshal(raw, &s); err != nil {
-		e.add("assistant", id, VerdictFailed, "Open and save the assistant in the dashboard.",
+		e.add("assistant", about, VerdictFailed, "Open and save the assistant in the dashboard.",
 			"a setting has an unexpected type: %v", err)
 		return
 	}
-	e.control(id, s)
-	e.serverMessages(id, s)
-	e.attached(id, a)
-	e.callLength(id, s)
-	e.silence(id, s, a.gptLive)
+	e.control(about, s)
+	e.serverMessages(about, s)
+	e.attached(id, about, a)
+	e.callLength(about, s)
+	e.silence(about, s, a.gptLive)
 	if a.gptLive {
-		e.gptLivePrompts(id, s)
-		e.gptLive(id)
+		e.gptLivePrompts(about, s)
+		e.gptLive(about)
 	} else {
-		e.prompt(id, s)
+		e.prompt(about, s)
 	}
+}
+
+// liveVersions returns the versions that the calls of an assistant are split between. None
+// means that all calls use the latest version. So does 403 (Vapi's documentation, "Get
+// latest traffic allocation": no access to the beta) and 404 (an API without the beta).
+func (e *examination) liveVersions(ctx context.Context, id, latest string) []string {
+	const name = "versions"
+	raw, err := e.API.TrafficAllocation(ctx, id)
+	failed, ok := errors.AsType[*vapiclient.APIError](err)
+	if ok && (failed.Status == http.StatusForbidden || failed.Status == http.StatusNotFound) {
+		return nil
+	}
+	var answer struct {
+		Allocation struct {
+			Targets []struct { // empty: the calls follow the latest version
+				AssistantVersion string
+				Percentage       float64
+			}
+		}
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &answer)
+	}
+	if err != nil {
+		e.add(name, id, VerdictUnchecked, "Look at the assistant's traffic in the dashboard.",
+			"not checked: cannot read how its calls are split between versions. Only its latest version is checked: %v", err)
+		return nil
+	}
+	var live, shares []string
+	for _, target := range answer.Allocation.Targets {
+		if target.Percentage > 0 && target.AssistantVersion != "" {
+			live = append(live, target.AssistantVersion)
+			shares = append(shares, fmt.Sprintf("%s (%g%%)", target.AssistantVersion, target.Percentage))
+		}
+	}
+	split := strings.Join(shares, ", ")
+	switch {
+	case len(live) == 0:
+	case latest == "" || slices.Contains(live, latest):
+		e.add(name, id, VerdictOK, "", "its calls are split between %s", split)
+	default:
+		e.add(name, id, VerdictWarning, "Give the latest version a share of the calls in the dashboard.",
+			"its calls are split between %s. The latest version, %s, which sync changes, receives none", split, latest)
+	}
+	return live
 }
 
 func (e *examination) control(id string, s settings) {
@@ -386,11 +463,11 @@ func (e *examination) statusUpdates(id string, s settings) {
 		"%s, so %s may learn late of the begin or end of a call", problem, strings.Join(wanted, ", "))
 }
 
-func (e *examination) attached(id string, a *assistant) {
+func (e *examination) attached(id, version string, a *assistant) {
 	for _, entry := range e.Tools.Entries() {
 		const name = "attached"
 		tool, there := e.ids[entry.Name]
-		about := id + " " + entry.Name
+		about := version + " " + entry.Name
 		places := a.places(tool)
 		switch own := a.own(entry.Name); {
 		case own != "":
@@ -411,7 +488,7 @@ func (e *examination) attached(id string, a *assistant) {
 		}
 	}
 	for _, own := range a.ownNames() {
-		e.similar(own, id, "in "+a.own(own))
+		e.similar(own, version, "in "+a.own(own))
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli/wiring"
+	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -82,6 +83,20 @@ func verdicts(checks []wiring.Check) []string {
 		}
 	}
 	return lines
+}
+
+// expect compares the checks that are not ok with the prefixes of their lines.
+func expect(t *testing.T, want []string, checks []wiring.Check) {
+	t.Helper()
+	got := verdicts(checks)
+	if len(got) != len(want) {
+		t.Fatalf("got  %q\nwant %q", got, want)
+	}
+	for i := range got {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("got  %s\nwant %s", got[i], want[i])
+		}
+	}
 }
 
 func TestDoctorFindsNothing(t *testing.T) {
@@ -247,13 +262,14 @@ func TestDoctorFinds(t *testing.T) {
 			"attached a-1 slow_one: failed: Vapi has no tool with this name, or several"}},
 		"attached twice": {assistant("model", `{"toolIds":["TOOL","x","TOOL"],`+
 			`"messages":[{"role":"system","content":"slow_one"}]}`),
-			[]string{"attached a-1 slow_one: warning: the assistant has the tool in several places (model.toolIds, model.toolIds)"}},
+			[]string{"attached a-1 slow_one: warning: the assistant has the tool in several places " +
+				"(model.toolIds, model.toolIds)"}},
 		"similar names": {func(_ *testing.T, o *org, _ *wiring.Examination) {
 			for _, name := range []string{"slow-one", "functions.slow_one", "slow_one_more", "slowest_one", ""} {
 				o.Add("tool", `{"id":"id of `+name+`","type":"function","function":{"name":"`+name+`"}}`)
 			}
 		}, []string{
-			"similar name id of functions.slow_one: warning: the name of the tool functions.slow_one at Vapi differs from slow_one",
+			"similar name id of functions.slow_one: warning: the name of the tool functions.slow_one at Vapi differs from ",
 			"similar name id of slow-one: warning: the name of the tool slow-one at Vapi differs from slow_one only in"}},
 		"a similar name in the assistant": {assistant("model", `{"toolIds":["TOOL"],"tools":[{"type":"endCall"},`+
 			`{"type":"function","function":{"name":"SlowOne"}}],"messages":[{"role":"system","content":"slow_one"}]}`),
@@ -339,15 +355,7 @@ func TestDoctorFinds(t *testing.T) {
 			o, x := healthy(t)
 			row.change(t, o, &x)
 			checks := wiring.Examine(t.Context(), x)
-			got := verdicts(checks)
-			if len(got) != len(row.want) {
-				t.Fatalf("got  %q\nwant %q", got, row.want)
-			}
-			for i := range got {
-				if !strings.HasPrefix(got[i], row.want[i]) {
-					t.Errorf("got  %s\nwant %s", got[i], row.want[i])
-				}
-			}
+			expect(t, row.want, checks)
 			for _, c := range checks {
 				if c.Verdict == wiring.VerdictFailed && c.Remedy == "" {
 					t.Errorf("no remedy in %+v", c)
@@ -355,6 +363,118 @@ func TestDoctorFinds(t *testing.T) {
 				if text := c.Detail + c.Remedy; strings.Contains(text, token) || strings.Contains(text, key) {
 					t.Errorf("it contains a secret: %s", text)
 				}
+			}
+		})
+	}
+}
+
+// TestDoctorVersions splits the calls of an assistant between its published versions. v3 is
+// the latest one. v2 and v1 lack the tool, and v1 is not on the first page of the list.
+func TestDoctorVersions(t *testing.T) {
+	const (
+		split = `{"assistantId":"a-1","allocationIntent":"explicit","targets":[TARGETS]}`
+		v2    = `{"assistantVersion":"v2","percentage":90}`
+		v3    = `{"assistantVersion":"v3","percentage":10}`
+		v1    = `{"assistantVersion":"v1","percentage":0}`
+	)
+	lacks := func(version string) string {
+		return "attached a-1 " + version + " slow_one: failed: the assistant does not have the tool"
+	}
+	latest := func(o *org, version string) { o.Change("assistant", "a-1", "latestVersion", version) }
+	targets := func(targets ...string) string {
+		return strings.Replace(split, "TARGETS", strings.Join(targets, ","), 1)
+	}
+	for name, row := range map[string]struct {
+		allocation string // empty: none
+		change     func(*org)
+		missing    string // a route that the API does not have
+		want       []string
+		split      string // the detail of the check of the split; empty: no such check
+		named      bool   // the findings name the latest version
+	}{
+		"no split": {},
+		"a split": {allocation: targets(v2, v3, v1), want: []string{lacks("v2")},
+			split: "its calls are split between v2 (90%), v3 (10%)", named: true},
+		"the latest only": {allocation: targets(v3), split: "its calls are split between v3 (10%)", named: true},
+		"an old version": {allocation: targets(strings.ReplaceAll(v2, "v2", "v1"), v3),
+			want: []string{lacks("v1")}, split: "its calls are split between v1 (90%), v3 (10%)", named: true},
+		"without the latest": {allocation: targets(v2), want: []string{
+			"versions a-1: warning: its calls are split between v2 (90%). The latest version, v3, which", lacks("v2")},
+			split: "its calls are split between v2 (90%). The latest version, v3, which sync changes, receives none",
+			named: true},
+		"of another assistant": {allocation: strings.Replace(targets(v2), "a-1", "a-2", 1)},
+		"followed again":       {allocation: `{"assistantId":"a-1","allocationIntent":"follow-latest","targets":[]}`},
+		"only empty":           {allocation: targets(v1)},
+		"unlabelled": {allocation: targets(v2, v3), change: func(o *org) { latest(o, "null") },
+			want:  []string{lacks("v2"), "assistant a-1 v3: unchecked: not checked: cannot read the version"},
+			split: "its calls are split between v2 (90%), v3 (10%)"},
+		"a version that is gone": {allocation: targets(v2, strings.ReplaceAll(v3, "v3", "v0")),
+			change: func(o *org) { latest(o, `"v2"`) },
+			want:   []string{"assistant a-1 v0: unchecked: not checked: cannot read the version"},
+			split:  "its calls are split between v2 (90%), v0 (10%)", named: true},
+		"a version of another shape": {allocation: targets(v2, v3), change: func(o *org) {
+			o.Change("versions", "id-2", "maxDurationSeconds", `"long"`)
+		}, want: []string{"assistant a-1 v2: failed: a setting has an unexpected type"},
+			split: "its calls are split between v2 (90%), v3 (10%)", named: true},
+		"no beta":      {allocation: targets(v2, v3), change: func(o *org) { o.Splitting = false }},
+		"an older API": {allocation: targets(v2, v3), missing: "/traffic-allocations/"},
+		"no versions": {allocation: targets(v2, v3), missing: "/assistant/a-1/versions",
+			want:  []string{"assistant a-1 v2: unchecked: not checked: cannot read the version"},
+			split: "its calls are split between v2 (90%), v3 (10%)", named: true},
+		"a server error": {allocation: targets(v2, v3), change: func(o *org) {
+			// The fourth request, after those for the tools, the credentials and the assistant.
+			o.Fail(4, fakevapi.FailureRefusedBefore, true)
+		}, want: []string{"versions a-1: unchecked: not checked: cannot read how its calls are split"}},
+		"an answer of another shape": {allocation: `{"assistantId":"a-1","targets":"v2"}`,
+			want: []string{"versions a-1: unchecked: not checked: cannot read how its calls are split"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, x := healthy(t)
+			o.Splitting = true
+			latest(o, `"v3"`)
+			member := func(name string) string {
+				var object map[string]json.RawMessage
+				if err := json.Unmarshal(o.Objects("assistant")[0], &object); err != nil {
+					t.Fatal(err)
+				}
+				return string(object[name])
+			}
+			settings := `"maxDurationSeconds":1800,"silenceTimeoutSeconds":600,"serverMessages":` + member("serverMessages") +
+				`,"model":{"messages":[{"role":"system","content":"slow_one"}]}`
+			for i, version := range []string{"v1", "v2", "v2.1"} {
+				o.Add("versions", fmt.Sprintf(`{"id":"id-%d","assistantId":"a-1","version":%q,%s}`, i+1, version, settings))
+			}
+			if row.allocation != "" {
+				o.Add("traffic-allocations", row.allocation)
+			}
+			if row.change != nil {
+				row.change(o)
+			}
+			if row.missing != "" {
+				x.API = clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.URL.Path, row.missing) {
+						http.NotFound(w, r)
+						return
+					}
+					o.ServeHTTP(w, r)
+				})
+			}
+			checks := wiring.Examine(t.Context(), x)
+			expect(t, row.want, checks)
+			split, named := "", false
+			for _, c := range checks {
+				if c.Name == "versions" && c.Verdict != wiring.VerdictUnchecked {
+					split = c.Detail
+				}
+				named = named || c.Name == "control" && c.About == "a-1 "+strings.Trim(member("latestVersion"), `"`)
+				old := strings.HasPrefix(c.About, "a-1 v1") || strings.HasPrefix(c.About, "a-1 v2")
+				if remedy := "then send its calls to the new version."; c.Verdict == wiring.VerdictFailed &&
+					strings.HasSuffix(c.Remedy, remedy) != old {
+					t.Errorf("the remedy of %+v", c)
+				}
+			}
+			if split != row.split || named != row.named {
+				t.Errorf("split %q, latest version named: %t", split, named)
 			}
 		})
 	}
@@ -437,15 +557,7 @@ func TestDoctorGPTLive(t *testing.T) {
 			if row.change != nil {
 				row.change(t, o, &x)
 			}
-			got := verdicts(wiring.Examine(t.Context(), x))
-			if len(got) != len(row.want) {
-				t.Fatalf("got  %q\nwant %q", got, row.want)
-			}
-			for i := range got {
-				if !strings.HasPrefix(got[i], row.want[i]) {
-					t.Errorf("got  %s\nwant %s", got[i], row.want[i])
-				}
-			}
+			expect(t, row.want, wiring.Examine(t.Context(), x))
 		})
 	}
 }

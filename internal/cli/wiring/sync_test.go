@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -37,18 +38,24 @@ type org struct {
 func newOrg(t testing.TB) *org {
 	t.Helper()
 	o := &org{Account: &fakevapi.Account{Key: key}}
-	server := httptest.NewServer(o.Account)
+	o.api = clientOf(t, o.ServeHTTP)
+	return o
+}
+
+// clientOf returns a client of an API that never sleeps.
+func clientOf(t testing.TB, handler http.HandlerFunc) *vapiclient.API {
+	t.Helper()
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	// net/http must not repeat a request on a broken connection.
 	server.Config.SetKeepAlivesEnabled(false)
-	var err error
-	o.api, err = vapiclient.NewAPI(vapiclient.APIConfig{
+	api, err := vapiclient.NewAPI(vapiclient.APIConfig{
 		Key: key, URL: server.URL, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o
+	return api
 }
 
 func plan(t testing.TB, text string) vapiauth.Plan {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/ringback/ringback/vapi"
 )
 
 // CallLimits limits the jobs of one call, as each run costs money.
@@ -43,7 +45,9 @@ type CallRecord struct {
 	// Questions are the questions that were asked in the call, by their keys.
 	Questions map[string]Question `json:"questions,omitempty"`
 	Ended     time.Time           `json:"ended,omitzero"` // when the call's end became known; zero means not ended
-	Updated   time.Time           `json:"updated"`
+	// Architecture is the call's, if its webhooks did not show it and its control URL did.
+	Architecture vapi.Architecture `json:"architecture,omitempty"`
+	Updated      time.Time         `json:"updated"`
 }
 
 // Question says which tool call asks a question within a call.
@@ -71,6 +75,15 @@ func (r CallRecord) End(now time.Time) (CallRecord, error) {
 		return r, ErrUnchanged
 	}
 	r.Ended, r.Updated = now, now
+	return r, nil
+}
+
+// Learn records the call's architecture. It fails with [ErrUnchanged] if that is recorded already.
+func (r CallRecord) Learn(a vapi.Architecture, now time.Time) (CallRecord, error) {
+	if r.Architecture == a {
+		return r, ErrUnchanged
+	}
+	r.Architecture, r.Updated = a, now
 	return r, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi"
 )
 
 // TestCallRecord tests the questions and the end of a call. The table's tests cover
@@ -43,6 +44,15 @@ func TestCallRecord(t *testing.T) {
 	if diff := cmp.Diff(want, ended); diff != "" || err != nil {
 		t.Errorf("ended: %v (-want +got):\n%s", err, diff)
 	}
+	live, err := ended.Learn(vapi.ArchitectureGPTLive, start.Add(90*time.Minute))
+	want.Architecture, want.Updated = vapi.ArchitectureGPTLive, start.Add(90*time.Minute)
+	if diff := cmp.Diff(want, live); diff != "" || err != nil {
+		t.Errorf("learned: %v (-want +got):\n%s", err, diff)
+	}
+	if again, err := live.Learn(vapi.ArchitectureGPTLive, start.Add(2*time.Hour)); !errors.Is(err, job.ErrUnchanged) {
+		t.Errorf("learned again: %+v, %v", again, err)
+	}
+	want = ended
 	again, err := ended.End(start.Add(2 * time.Hour))
 	if diff := cmp.Diff(want, again); diff != "" || !errors.Is(err, job.ErrUnchanged) {
 		t.Errorf("ended again: %v (-want +got):\n%s", err, diff)

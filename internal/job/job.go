@@ -102,6 +102,10 @@ type Result struct {
 	Content  string          `json:"content,omitempty"` // empty for most control messages
 	Delivery policy.Delivery `json:"delivery"`
 	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with policy.DeliveryControl
+	// Own means that the content is the tool's own text, which a GPT-Live call may be instructed to
+	// speak. It is false if the content comes from an external system, or if an earlier version stored
+	// the result.
+	Own bool `json:"own,omitempty"`
 }
 
 func (r Result) check() error {

@@ -112,6 +112,9 @@ type Record struct {
 	// OutboundCallAt is when the outbound call with the result was made, or was
 	// about to be. Zero means never.
 	OutboundCallAt time.Time `json:"callingAt,omitzero"`
+	// TextDeliveredAt is when the text of an action was delivered, in a call that takes the two apart.
+	// Only the action is left then. Zero means never.
+	TextDeliveredAt time.Time `json:"textAt,omitzero"`
 	// NextCallID is the call that a parked result is delivered in. It is empty if
 	// the result was not parked, or that call has not begun.
 	NextCallID string `json:"revivedIn,omitempty"`

@@ -215,6 +215,12 @@ func TestRules(t *testing.T) {
 			{states: slices.Concat(active, ends), err: job.ErrSettled},
 			{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
 		}},
+		"RecordText": {job.RecordText(start, time.Second), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: func(r *job.Record) {
+				r.LeaseExpiry, r.TextDeliveredAt = start.Add(time.Second), start
+			}},
+		}},
 		"RecordOutboundCall": {job.RecordOutboundCall(start), []cases{
 			{states: slices.Concat(active, ends), err: job.ErrSettled},
 			{states: done, change: func(r *job.Record) { r.OutboundCallAt = start }},

@@ -254,6 +254,18 @@ func ReleaseDelivery(now time.Time, delay time.Duration) Rule {
 	}}
 }
 
+// RecordText records that the text of an action was delivered, and ends the lease. Nothing can claim the
+// action before delay is over. It fails with [ErrSettled].
+func RecordText(now time.Time, delay time.Duration) Rule {
+	return Rule{"record the text of", func(r Record) (Record, error) {
+		r, err := ReleaseDelivery(now, delay).Apply(r)
+		if err == nil {
+			r.TextDeliveredAt = now
+		}
+		return r, err
+	}}
+}
+
 // RecordOutboundCall records that an outbound call is about to be made with the
 // result, as it is made once at most. It fails with [ErrSettled] if one was
 // recorded before: then it is unknown whether that call was made.

@@ -18,6 +18,8 @@ const (
 	ReasonRefused       Reason = "refused"        // the call does not accept this message; the call may go on
 	ReasonUnreachable   Reason = "unreachable"    // the control URL did not accept it in any try
 	ReasonUnspeakable   Reason = "unspeakable"    // there is no control message for the outcome
+	ReasonUnconfirmed   Reason = "unconfirmed"    // Vapi does not know whether the call got it
+	ReasonUnsupported   Reason = "unsupported"    // its action does not exist in a GPT-Live call
 	// The outbound call may or may not have been made.
 	ReasonOutboundCallUnconfirmed Reason = "call_back_unsure"
 	ReasonUnclaimed               Reason = "unclaimed" // the jobs table did not answer in any try

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/vapi"
 )
 
 // Admission decides which jobs of a call may start. It enforces the call's
@@ -116,13 +117,26 @@ func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (b
 	return live, err
 }
 
-// Ended returns when the end of the call became known. It returns the zero time if no end is recorded.
-func (t *CallTracker) Ended(ctx context.Context, callID string) (time.Time, error) {
+// Load returns the record of a call, without any fields if it has none.
+func (t *CallTracker) Load(ctx context.Context, callID string) (job.CallRecord, error) {
 	r, err := t.store.Load(ctx, callID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return time.Time{}, fmt.Errorf("load call %s: %w", callID, err)
+		return r, fmt.Errorf("load call %s: %w", callID, err)
 	}
-	return r.Ended, nil
+	return r, nil
+}
+
+// Ended returns when the end of the call became known. It returns the zero time if no end is recorded.
+func (t *CallTracker) Ended(ctx context.Context, callID string) (time.Time, error) {
+	r, err := t.Load(ctx, callID)
+	return r.Ended, err
+}
+
+// Learn records the architecture of a call. It makes sure that the call has a record, so that
+// [CallTracker.End] records its end. Learn can be repeated.
+func (t *CallTracker) Learn(ctx context.Context, callID string, a vapi.Architecture, now time.Time) error {
+	return changeCall(ctx, t.store, "learn the architecture of", callID, true,
+		func(r job.CallRecord) (job.CallRecord, error) { return r.Learn(a, now) })
 }
 
 // End records the end of a call that has a record. No tool asks about a call

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/vapi"
 )
 
 func toolCall(id string) job.Job {
@@ -291,6 +292,9 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		}
 	}
 	// Nothing is stored of a call that no job asks about.
+	if r, err := tracker.Load(ctx, "call"); err != nil || r.Revision != 0 {
+		t.Errorf("loaded %+v, %v", r, err)
+	}
 	end()
 	ended(time.Time{})
 	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
@@ -312,6 +316,20 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	if r, err := s.Calls().Load(ctx, "call"); err != nil || r.Revision != 2 || !r.Ended.Equal(start) {
 		t.Errorf("the call's record is %+v, %v", r, err)
 	}
+
+	// The architecture of a call with a record, and of one without.
+	for _, call := range []string{"call", "third"} {
+		for range 2 {
+			if err := tracker.Learn(ctx, call, vapi.ArchitectureGPTLive, start); err != nil {
+				t.Error(err)
+			}
+		}
+		r, err := tracker.Load(ctx, call)
+		if err != nil || r.Architecture != vapi.ArchitectureGPTLive || r.Ended.IsZero() == (call == "call") {
+			t.Errorf("the record of %s is %+v, %v", call, r, err)
+		}
+	}
+	live("third", true)
 }
 
 func testCustomers(t *testing.T, open func(*testing.T) jobtable.Stores) {

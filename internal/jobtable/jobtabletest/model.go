@@ -40,6 +40,7 @@ unpark       !notfound  !notdone   !notdone   done       done       !notparked  
 deliver      !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
 call         -          -          -          done       !changed   !changed    !changed     -
 postpone     -          -          -          done       !changed   !changed    !changed     -
+text         -          -          -          done       !changed   !changed    !changed     -
 retract      -          -          -          done       !changed   !changed    !changed     -
 delivered    -          -          -          delivered  !settled   delivered   !settled     -
 undelivered  -          -          -          undelivered !settled  !settled    undelivered  -
@@ -141,6 +142,7 @@ type modelJob struct {
 	content    string // of its result
 	exhausted  bool
 	called     bool
+	textAt     time.Time
 	nextCallID string
 	settled    int // how often its result was delivered or given up
 	redriven   int
@@ -405,7 +407,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			m.expiry = now.Add(lease)
 			m.deliveries = append(m.deliveries, r)
 		}
-	case "postpone", "call", "retract", "delivered", "undelivered", "park":
+	case "postpone", "text", "call", "retract", "delivered", "undelivered", "park":
 		if len(m.deliveries) == 0 {
 			return false
 		}
@@ -425,6 +427,11 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.ReleaseDelivery(now, wait)))
 			}
 			then = func(job.Record) { m.expiry = now.Add(wait) }
+		case "text":
+			do = func() (job.Record, error) {
+				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.RecordText(now, wait)))
+			}
+			then = func(job.Record) { m.expiry, m.textAt = now.Add(wait), now }
 		case "call":
 			do = func() (job.Record, error) {
 				return w.table.ChangeClaimed(ctx, claimed, job.RecordOutboundCall(now))
@@ -570,7 +577,7 @@ func (w *world) check(m *modelJob, before job.State) {
 		owner: -1, attempt: r.Attempt, expiry: r.LeaseExpiry, reason: r.Reason,
 		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
-		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), nextCallID: r.NextCallID,
+		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), textAt: r.TextDeliveredAt, nextCallID: r.NextCallID,
 	}
 	if r.Progress != nil {
 		got.lines, got.line, got.lineAt = r.Progress.Sequence, r.Progress.Text, r.Progress.At

@@ -61,7 +61,7 @@ func State[S any](call Call) (S, error) {
 
 func (r Result) checkLater() error {
 	switch {
-	case r.Text != "" || r.Action != nil || r.Delivery != "":
+	case r.Text != "" || r.Action != nil || r.Delivery != "" || r.External:
 		return errors.New("it resumes later, so it must have no text, delivery or action; " +
 			"report progress with Call.Progress")
 	case r.Later.In < 0:

@@ -18,6 +18,11 @@ type Result struct {
 	// Delivery.
 	Delivery Delivery
 
+	// External means that Text is the answer of another system, and not the
+	// tool's own words. A GPT-Live call is then never instructed to say it word
+	// for word, since the text could instruct the assistant to do other things.
+	External bool
+
 	// Action, if not nil, is carried out instead of delivering the text.
 	// [Transfer], [Handoff] and [EndCall] speak the text first. The others
 	// take no text.

@@ -294,7 +294,7 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 	if text = strings.TrimSpace(strings.ToValidUTF8(text, "")); text == "" {
 		return asynctool.Result{}, asynctool.Fail("", errors.New("the service's answer has no text"))
 	}
-	return asynctool.Text(text), nil
+	return asynctool.Result{Text: text, External: true}, nil
 }
 
 // addQuery adds arguments to the query of an address: texts unchanged, everything

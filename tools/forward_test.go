@@ -153,6 +153,9 @@ func TestForwardedAnswer(t *testing.T) {
 			tool := declared(t, declaration(fields...), map[string]string{"URL": service.URL})
 			result, err := call(t, t.Context(), tool, `{"said":"4711"}`)
 			row.want.check(t, result, err)
+			if result.External != (err == nil) {
+				t.Errorf("%+v does not say whose text it is", result)
+			}
 			if err != nil {
 				for _, private := range []string{"k3y", "4711", "secret", service.URL} {
 					if strings.Contains(err.Error(), private) {

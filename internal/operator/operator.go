@@ -190,6 +190,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	}
 	r, err = j.cfg.Table.Change(ctx, id, job.Cancel(j.cfg.Now(), job.Result{
 		Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, policy.DeliveryRespond), Content: cancelled,
+		Own: true,
 	}, why))
 	switch {
 	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):

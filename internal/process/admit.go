@@ -122,6 +122,7 @@ func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
 		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier)
 		joined := job.Result{
 			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name, earlier),
+			Own: true,
 		}
 		return &ending{result: joined, onlyInCall: true}, nil
 	}

@@ -45,7 +45,7 @@ func refused(text, reason string) *ending {
 }
 
 func failure(delivery policy.Delivery, text string) job.Result {
-	return job.Result{Status: job.StatusError, Delivery: delivery, Content: spoken.Cut(text)}
+	return job.Result{Status: job.StatusError, Delivery: delivery, Content: spoken.Cut(text), Own: true}
 }
 
 // finish stores how the job ended, and sends its outcome.

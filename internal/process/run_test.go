@@ -63,6 +63,10 @@ func TestOneAttempt(t *testing.T) {
 			tool: say, run: returns(asynctool.Result{Text: " Shipped.\n", Delivery: asynctool.Silent}, nil),
 			want: result(job.StatusOK, policy.DeliverySilent, "Shipped."),
 		},
+		"another system's text": {
+			run:  returns(asynctool.Result{Text: "Shipped.", Delivery: asynctool.Say, External: true}, nil),
+			want: []job.Result{{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "Shipped."}},
+		},
 		"too long": {run: returns(asynctool.Text(long), nil), want: responds(spoken.Cut(long))},
 
 		"transfer": {

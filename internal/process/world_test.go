@@ -319,7 +319,7 @@ func (w *world) wantDelivered(want ...delivery) {
 }
 
 func result(status job.Status, delivery policy.Delivery, content string) []job.Result {
-	return []job.Result{{Status: status, Delivery: delivery, Content: content}}
+	return []job.Result{{Status: status, Delivery: delivery, Content: content, Own: true}}
 }
 
 // responds and fails are results that the assistant responds to.

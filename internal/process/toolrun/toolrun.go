@@ -218,7 +218,7 @@ func (c *Config) suspension(l asynctool.Later) (*Suspension, error) {
 // convert returns a tool's result in the form that is stored and delivered.
 func convert(r asynctool.Result) (job.Result, error) {
 	if r.Action == nil {
-		return job.Result{Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text)}, nil
+		return job.Result{Status: job.StatusOK, Delivery: r.Delivery, Content: spoken.Cut(r.Text), Own: !r.External}, nil
 	}
 	text := spoken.Clean(r.Text)
 	var message vapi.ControlMessage
@@ -247,6 +247,7 @@ func convert(r asynctool.Result) (job.Result, error) {
 	}
 	return job.Result{
 		Status: job.StatusOK, Delivery: policy.DeliveryControl, Content: spoken.Cut(r.Text), Control: control,
+		Own: !r.External,
 	}, nil
 }
 

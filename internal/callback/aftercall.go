@@ -87,6 +87,9 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 // sendUndelivered sends an `undelivered` event and marks the outcome as undelivered. The event comes
 // first: a mark without an event would be a silent loss.
 func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail string) *batch.Retry {
+	if !d.record.TextDeliveredAt.IsZero() {
+		detail += "; its text was delivered, and its action was not carried out"
+	}
 	o, full := d.outcome, detail
 	if d.reported != "" {
 		full += "; Vapi reports: " + d.reported

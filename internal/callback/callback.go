@@ -9,6 +9,8 @@
 //   - mark it as delivered; or release it, and retry after a delay.
 //
 // If the call refuses the post, the outcome is posted in another way under the same claim (refused.go).
+// A message has two dialects, for classic and for GPT-Live calls (dialect.go). An action is posted
+// apart from its text in a GPT-Live call (action.go).
 //
 // If it cannot be delivered in its call, it follows the tool's after-call policy (aftercall.go): it
 // is dropped, parked for the customer's next call, delivered by an outbound call (outboundcall.go),
@@ -78,6 +80,11 @@ type CallTracker interface {
 	// Ended returns the zero time if no end of the call is recorded.
 	Ended(ctx context.Context, callID string) (time.Time, error)
 	End(ctx context.Context, callID string, now time.Time) error
+
+	// Load returns what is known of a call. The record is empty if nothing is.
+	Load(ctx context.Context, callID string) (job.CallRecord, error)
+	// Learn records the architecture of a call. From then on, the end of the call is recorded.
+	Learn(ctx context.Context, callID string, a vapi.Architecture, now time.Time) error
 }
 
 // Customers parks results for a customer's next call.
@@ -180,6 +187,8 @@ type delivery struct {
 	member   string     // names the outcome in the batch
 	round    *round     // nil if no other outcome of the batch can share its post
 	record   job.Record // as it was last saved
+	started  time.Time  // of the first post
+	lease    time.Time  // when the lease expires that the outcome was claimed with
 	receives int        // how often its message was received, this time included
 	noCall   bool       // an outbound call was recorded and then refused, so that none was made
 	reported string     // an error that Vapi reported. It may quote the outcome, so it is not logged
@@ -197,6 +206,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	var err error
 	if d.record, err = d.cfg.Table.Change(ctx, o.JobID, job.ClaimDelivery(d.cfg.Now(), lease)); err != nil {
 		return d.notClaimed(ctx, err)
+	}
+	d.lease = d.record.LeaseExpiry
+	if !d.record.TextDeliveredAt.IsZero() { // which only happens in such calls
+		d.outcome.Call.Architecture = vapi.ArchitectureGPTLive
 	}
 
 	switch {
@@ -218,16 +231,21 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
 	}
 	d.warnOfHiddenText(ctx)
-	started := d.cfg.Now()
-	receipt, err := d.post(ctx)
+	d.started = d.cfg.Now()
+	if o.Call.ControlURL != "" && o.Result.Delivery == policy.DeliveryControl {
+		return d.deliverAction(ctx)
+	}
+	receipt, err := d.postResult(ctx)
 	if err != nil {
 		return d.followAfterCall(ctx, job.ReasonUnspeakable, err.Error())
 	}
-	if receipt.Verdict == vapiclient.MessageRefused {
-		receipt = d.postTextOfAction(ctx, receipt)
-	}
-	took := d.cfg.Now().Sub(started)
-	d.log = d.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", took)
+	return d.conclude(ctx, receipt)
+}
+
+// conclude does what the receipt of the last post asks for.
+func (d *delivery) conclude(ctx context.Context, receipt vapiclient.Receipt) *batch.Retry {
+	o := d.outcome
+	d.log = d.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", d.cfg.Now().Sub(d.started))
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
 		d.log.InfoContext(ctx, deployment.OutcomeDelivered)
@@ -249,6 +267,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		d.reported = receipt.Reported
 		d.log.ErrorContext(ctx, "call refused outcome; correct what its tool returns", "error", receipt.Err)
 		return d.followAfterCall(ctx, job.ReasonRefused, describe(receipt)+"; "+d.correction())
+	case vapiclient.Unconfirmed:
+		// A repeat could be a second delivery.
+		d.log.ErrorContext(ctx, "delivery of outcome is unconfirmed", "error", receipt.Err)
+		return d.sendUndelivered(ctx, job.ReasonUnconfirmed, describe(receipt))
 	case vapiclient.TryAgain:
 		delay := max(d.backoff(), receipt.RetryAfter)
 		if d.receives >= MaxPosts || d.cfg.Now().Add(delay).After(o.Deadline) {
@@ -291,9 +313,9 @@ func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 	return &batch.Retry{After: d.backoff()}
 }
 
-// post posts the outcome to the call, or to the chat. It returns an error if there is nothing that
+// postResult posts the outcome to the call, or to the chat. It returns an error if there is nothing that
 // could be posted.
-func (d *delivery) post(ctx context.Context) (vapiclient.Receipt, error) {
+func (d *delivery) postResult(ctx context.Context) (vapiclient.Receipt, error) {
 	o := d.outcome
 	if o.Call.ControlURL == "" {
 		content, err := d.cfg.Text.Chat(o)
@@ -305,22 +327,26 @@ func (d *delivery) post(ctx context.Context) (vapiclient.Receipt, error) {
 			SMS: o.Call.SMS, PhoneNumberID: o.Call.PhoneNumberID, CustomerNumber: o.Call.CustomerPhone(),
 		}), nil
 	}
-	m, err := d.cfg.Text.Message(o)
+	m, err := d.message()
 	if err != nil {
 		return vapiclient.Receipt{}, err
 	}
-	added, ok := m.(vapi.AddMessage)
-	if !ok {
-		return d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, m), nil
+	if !o.AddsMessage() {
+		receipt, _ := d.post(ctx, m)
+		return receipt, nil
 	}
 	// The wait must not make the outcome late.
 	wait := min(coalesce, o.Deadline.Sub(d.cfg.Now()))
-	interrupted := vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("the post was interrupted")}
-	shared := d.round.Together(d.member, added, wait, func(all []vapi.AddMessage) sharedReceipt {
-		return sharedReceipt{d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, merge(all)), len(all)}
-	}, sharedReceipt{Receipt: interrupted})
-	if shared.Verdict == vapiclient.MessageRefused && shared.outcomes > 1 {
-		return d.postSingly(ctx, added, shared), nil
+	receipts := d.round.Together(d.member, contribution{d.member, m}, wait,
+		func(all []contribution) map[string]sharedReceipt { return d.postTogether(ctx, all) }, nil)
+	shared, posted := receipts[d.member]
+	if !posted {
+		return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("the post was interrupted")}, nil
+	}
+	d.outcome.Call.Architecture = shared.architecture
+	switch {
+	case shared.outcomes == 0, shared.Verdict == vapiclient.MessageRefused && shared.outcomes > 1:
+		return d.postSingly(ctx, m, shared), nil
 	}
 	return shared.Receipt, nil
 }
@@ -342,9 +368,16 @@ func (d *delivery) release(ctx context.Context, delay time.Duration) *batch.Retr
 
 // mark records how the outcome ended.
 func (d *delivery) mark(ctx context.Context, state job.State, reason string) error {
+	return d.write(ctx, func(ctx context.Context) error {
+		return d.cfg.Table.Settle(ctx, d.record, d.cfg.Now(), state, reason)
+	})
+}
+
+// write writes a mark.
+func (d *delivery) write(ctx context.Context, try func(context.Context) error) error {
 	for n := 1; ; n++ {
-		try, cancel := context.WithTimeout(ctx, markTimeout)
-		err := d.cfg.Table.Settle(try, d.record, d.cfg.Now(), state, reason)
+		bounded, cancel := context.WithTimeout(ctx, markTimeout)
+		err := try(bounded)
 		cancel()
 		if err == nil || errors.Is(err, job.ErrSettled) || n == markTries {
 			return err

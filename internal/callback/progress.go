@@ -19,7 +19,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 	if o.Call.ControlURL == "" || d.cfg.Now().After(o.Deadline) {
 		return nil
 	}
-	m, err := d.cfg.Text.Message(o)
+	m, err := d.message()
 	if err != nil {
 		d.log.WarnContext(ctx, "cannot make a message of progress line; dropping it", "error", err)
 		return nil
@@ -38,8 +38,9 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		d.log.WarnContext(ctx, "cannot claim progress line; dropping it", "error", err)
 		return nil
 	}
+	d.lease = record.ProgressLeaseExpiry
 	d.warnOfHiddenText(ctx)
-	receipt := d.cfg.ControlClient.Post(ctx, o.Call.ControlURL, m)
+	receipt, _ := d.post(ctx, m)
 	d.log.InfoContext(ctx, "progress line posted", "sequence", o.Sequence,
 		"verdict", receipt.Verdict, "status", receipt.Status, "error", receipt.Err)
 	if receipt.Verdict == vapiclient.Gone {

@@ -2,6 +2,7 @@ package callback
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/vapi"
@@ -11,43 +12,54 @@ import (
 // A call refuses a message that it does not like, and goes on. So nothing here records the end of the
 // call, and no outbound call follows.
 
-// postSingly posts an outcome alone whose post with others was refused: one of the others may be the
-// reason.
-func (d *delivery) postSingly(ctx context.Context, m vapi.AddMessage, shared sharedReceipt) vapiclient.Receipt {
-	d.log.WarnContext(ctx, "call refused coalesced outcomes; posting each of them alone",
-		"outcomes", shared.outcomes, "status", shared.Status)
-	return d.postAgain(ctx, m)
+// postSingly posts an outcome alone that did not fit into a post with others, or whose post with others
+// was refused: one of the others may be the reason.
+func (d *delivery) postSingly(ctx context.Context, m message, shared sharedReceipt) vapiclient.Receipt {
+	if shared.outcomes > 0 {
+		d.log.WarnContext(ctx, "call refused coalesced outcomes; posting each of them alone",
+			"outcomes", shared.outcomes, "status", shared.Status)
+	}
+	switch {
+	case d.outcome.Call.Architecture == vapi.ArchitectureGPTLive:
+		return d.postAgain(ctx, m.context)
+	case shared.outcomes == 0:
+		return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("it is posted after the others")}
+	}
+	return d.postAgain(ctx, m.classic)
 }
 
 // postTextOfAction posts the text of an action that the call refused. It returns the receipt of that
-// post, or refused if the outcome is no action or has no text.
-func (d *delivery) postTextOfAction(ctx context.Context, refused vapiclient.Receipt) vapiclient.Receipt {
-	if d.outcome.Result.Delivery != policy.DeliveryControl || d.outcome.Result.Content == "" {
-		return refused
+// post, and the one that decides: refused, if the text was refused, too. It returns refused twice if
+// something else than a refusal decides, or if there is no text.
+func (d *delivery) postTextOfAction(
+	ctx context.Context, refused vapiclient.Receipt,
+) (decides, last vapiclient.Receipt) {
+	if refused.Verdict != vapiclient.MessageRefused {
+		return refused, refused
 	}
 	m, err := d.cfg.Text.RefusedAction(d.outcome)
 	if err != nil {
-		return refused
+		return refused, refused
 	}
 	d.log.ErrorContext(ctx, "call refused action; posting its text instead",
 		"status", refused.Status, "error", refused.Err)
 	receipt := d.postAgain(ctx, m)
 	switch receipt.Verdict {
 	case vapiclient.MessageRefused:
-		return refused // whose error says what to correct
+		return refused, receipt // its error says what to correct
 	case vapiclient.Delivered:
 		d.reported = "its action was refused, and its text delivered instead: " + describe(refused)
 		if refused.Reported != "" {
 			d.reported += "; Vapi reports: " + refused.Reported
 		}
 	}
-	return receipt
+	return receipt, receipt
 }
 
 // postAgain posts another message under the same claim. It leaves half of the rest of the lease for
 // what follows. A post that takes longer counts as failed, and the outcome is tried again.
 func (d *delivery) postAgain(ctx context.Context, m vapi.ControlMessage) vapiclient.Receipt {
-	ctx, cancel := context.WithTimeout(ctx, d.record.LeaseExpiry.Sub(d.cfg.Now())/2)
+	ctx, cancel := context.WithTimeout(ctx, d.lease.Sub(d.cfg.Now())/2)
 	defer cancel()
 	return d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, m)
 }

@@ -63,11 +63,32 @@ func TestMeaningOfStatuses(t *testing.T) {
 		{504, undelivered, job.ReasonUnreachable, callback.MaxPosts, false},
 		{0, undelivered, job.ReasonUnreachable, callback.MaxPosts, false}, // a broken connection
 	}
-	for _, row := range rows {
-		for _, after := range []policy.AfterCall{
-			policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
+	type policyOfCall struct {
+		architecture vapi.Architecture
+		after        policy.AfterCall
+	}
+	var all []policyOfCall
+	for _, after := range []policy.AfterCall{
+		policy.AfterCallEvent, policy.AfterCallDrop, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
+	} {
+		for _, a := range []vapi.Architecture{
+			vapi.ArchitectureClassic, vapi.ArchitectureGPTLive, vapi.ArchitectureUnknown,
 		} {
-			t.Run(fmt.Sprint(row.status, " ", after), func(t *testing.T) {
+			all = append(all, policyOfCall{a, after})
+		}
+	}
+	// A call of unknown architecture also gets the message of a GPT-Live call after these.
+	probed := []int{400, 402, 404, 409, 410, 422}
+	for _, row := range rows {
+		for _, p := range all {
+			row, after := row, p.after
+			switch {
+			case p.architecture == vapi.ArchitectureGPTLive && row.status == 502:
+				row.why, row.posts = job.ReasonUnconfirmed, 1
+			case p.architecture == vapi.ArchitectureUnknown && slices.Contains(probed, row.status):
+				row.posts++
+			}
+			t.Run(fmt.Sprint(row.status, " ", p.after, " ", p.architecture), func(t *testing.T) {
 				posts := 0
 				server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 					if posts++; row.status == 0 {
@@ -82,7 +103,7 @@ func TestMeaningOfStatuses(t *testing.T) {
 				}
 				w := newWorld(t, func(cfg *callback.Config) { cfg.ControlClient = client })
 				o := w.outcome(after)
-				o.Call.ControlURL = server.URL + controlPath
+				o.Call.ControlURL, o.Call.Architecture = server.URL+controlPath, p.architecture
 				w.wantLive(true) // for a tool that stops with the call
 				w.handle(o)
 

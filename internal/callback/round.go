@@ -1,9 +1,11 @@
 package callback
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -20,15 +22,22 @@ const coalesce = 2 * time.Second
 type (
 	// round is the outcomes of one call in one batch that are added to the conversation. They are
 	// posted as one message, so that the assistant answers once, and not to each of them.
-	round = batch.Round[vapi.AddMessage, sharedReceipt]
+	round = batch.Round[contribution, map[string]sharedReceipt]
 	// rounds are the rounds of a batch, by [member].
 	rounds = map[string]*round
 )
 
+// contribution is the part of one outcome in a shared post.
+type contribution struct {
+	member string
+	message
+}
+
 // sharedReceipt is the receipt of a post that contains one or more outcomes.
 type sharedReceipt struct {
 	vapiclient.Receipt
-	outcomes int
+	outcomes     int               // 0 means that the outcome did not fit, so that it was not posted
+	architecture vapi.Architecture // of the call, as far as it is known after the post
 }
 
 // member returns the name of an outcome in a batch: its message, and its part of that message.
@@ -45,21 +54,55 @@ func roundsOf(event events.SQSEvent) rounds {
 		}
 		for part, o := range o.All() {
 			if o.AddsMessage() {
-				calls[member(m, part)] = o.Call.ControlURL
+				calls[member(m, part)] = o.Call.ControlURL + " " + string(o.Call.Architecture)
 			}
 		}
 	}
-	return batch.Rounds[vapi.AddMessage, sharedReceipt](calls)
+	return batch.Rounds[contribution, map[string]sharedReceipt](calls)
 }
 
-// merge merges several messages into one. The assistant answers if one of them asks for it.
-func merge(messages []vapi.AddMessage) vapi.AddMessage {
-	all := messages[0]
-	contents := make([]string, len(messages))
-	for i, m := range messages {
-		contents[i] = m.Content
-		all.Silent = all.Silent && m.Silent
+// separator is between the contents of merged messages.
+const separator = "\n\n"
+
+// merge merges several outcomes into one message. The assistant answers if one of them asks for it. fit
+// is how many of them fit into the context.
+func merge(all []contribution) (m message, fit int) {
+	added, contents := vapi.AddMessage{Silent: true}, make([]string, len(all))
+	context, characters := vapi.AppendContext{Kind: vapi.Thinking}, -len(separator)
+	var contexts []string
+	for i, c := range all {
+		if classic, ok := c.classic.(vapi.AddMessage); ok {
+			contents[i] = classic.Content
+			added.Role, added.Silent = classic.Role, added.Silent && classic.Silent
+		}
+		characters += len(separator) + utf8.RuneCountInString(c.context.Content)
+		if fit < i || c.context.Content == "" || characters > vapi.MaxContext {
+			continue
+		}
+		fit++
+		contexts = append(contexts, c.context.Content)
+		if c.context.Kind != vapi.Thinking {
+			context.Kind = c.context.Kind
+		}
 	}
-	all.Content = strings.Join(contents, "\n\n")
-	return all
+	added.Content, context.Content = strings.Join(contents, separator), strings.Join(contexts, separator)
+	return message{added, context}, fit
+}
+
+// postTogether posts several outcomes as one message, and returns the receipt of each.
+func (d *delivery) postTogether(ctx context.Context, all []contribution) map[string]sharedReceipt {
+	m, fit := merge(all)
+	receipt, appended := d.post(ctx, m)
+	receipts := make(map[string]sharedReceipt)
+	for i, c := range all {
+		shared := sharedReceipt{receipt, len(all), d.outcome.Call.Architecture}
+		switch {
+		case appended && i < fit:
+			shared.outcomes = fit
+		case appended:
+			shared.outcomes = 0
+		}
+		receipts[c.member] = shared
+	}
+	return receipts
 }

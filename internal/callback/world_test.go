@@ -51,11 +51,15 @@ const (
 	park          = "park"
 	lookEnd       = "look up the end of the call of"
 	endCall       = "record the end of the call of"
+	lookUp        = "look up the call of"
+	learn         = "learn the architecture of the call of"
+	recordText    = "record the text of"
 	sendEvent     = "send an event of"
 )
 
 var steps = []string{
 	claim, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall, sendEvent,
+	lookUp, learn, recordText,
 }
 
 var errDown = errors.New("it is down")
@@ -121,6 +125,9 @@ type world struct {
 	asks   []time.Duration // each question about the end of a call, since the start
 	events []job.Undelivered
 	hidden map[string]time.Duration // see handle
+
+	lookUps    int    // of calls
+	controlURL string // of the outcomes that outcomeOf returns; empty means that of the jobs
 }
 
 func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
@@ -280,6 +287,19 @@ func (w around) End(ctx context.Context, callID string, now time.Time) error {
 	return stepErr(ctx, w.world, endCall, callID, func() error { return w.tracker.End(ctx, callID, now) })
 }
 
+func (w around) Load(ctx context.Context, callID string) (job.CallRecord, error) {
+	return step(ctx, w.world, lookUp, callID, func() (job.CallRecord, error) {
+		w.mu.Lock()
+		w.lookUps++
+		w.mu.Unlock()
+		return w.tracker.Load(ctx, callID)
+	})
+}
+
+func (w around) Learn(ctx context.Context, callID string, a vapi.Architecture, now time.Time) error {
+	return stepErr(ctx, w.world, learn, callID, func() error { return w.tracker.Learn(ctx, callID, a, now) })
+}
+
 func (w around) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	return stepErr(ctx, w.world, sendEvent, u.JobID, func() error {
 		w.mu.Lock()
@@ -294,6 +314,10 @@ func (w around) Post(_ context.Context, url string, m vapi.ControlMessage) vapic
 	if added, ok := m.(vapi.AddMessage); ok && !strings.Contains(added.Content, "<<<"+mark) {
 		added.Content = strings.ReplaceAll(added.Content, mark, "")
 		m = added
+	}
+	if appended, ok := m.(vapi.AppendContext); ok {
+		appended.Content = strings.ReplaceAll(appended.Content, mark, "")
+		m = appended
 	}
 	w.posts, w.at, w.urls = append(w.posts, m), append(w.at, time.Since(w.start)), append(w.urls, url)
 	n := len(w.posts)
@@ -333,14 +357,14 @@ func (w around) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	return nil
 }
 
-// job returns a job of call-1, which can last an hour.
+// job returns a job of call-1, a classic call that can last an hour.
 func (w *world) job(toolCallID string) job.Job {
 	return job.Job{
 		ID: job.ID("call-1", toolCallID), ToolCallID: toolCallID, Tool: "order_status",
 		ReceivedAt: w.start, CallEnds: w.start.Add(time.Hour),
 		Call: job.Call{
 			ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", PhoneNumberID: "phone-1",
-			CustomerNumber: number, ControlURL: controlURL,
+			CustomerNumber: number, ControlURL: controlURL, Architecture: vapi.ArchitectureClassic,
 		},
 	}
 }
@@ -349,7 +373,7 @@ func (w *world) job(toolCallID string) job.Job {
 func (w *world) jobIn(call, toolCallID string) job.Job {
 	return job.Job{
 		ID: job.ID(call, toolCallID), ToolCallID: toolCallID, Tool: "order_status",
-		Call: job.Call{ID: call, ControlURL: controlURL + "/" + call},
+		Call: job.Call{ID: call, ControlURL: controlURL + "/" + call, Architecture: vapi.ArchitectureClassic},
 	}
 }
 
@@ -473,10 +497,17 @@ func (w *world) record(id string) job.Record {
 
 // posted returns what was posted. Added messages are "add t1=… t2=…", in the order of the tool calls,
 // or "add silently …" if the assistant does not answer.
-func (w *world) posted() []string {
+// Contexts begin with their kind.
+func (w *world) posted() []string { return shown(w.posts) }
+
+func shown(posts []vapi.ControlMessage) []string {
 	var posted []string
-	for _, m := range w.posts {
+	for _, m := range posts {
 		switch m := m.(type) {
+		case vapi.AppendContext:
+			parts := strings.Split(m.Content, "\n\n")
+			slices.Sort(parts)
+			posted = append(posted, string(m.Kind)+" "+strings.Join(parts, " "))
 		case vapi.AddMessage:
 			parts := strings.Split(m.Content, "\n\n")
 			slices.Sort(parts)

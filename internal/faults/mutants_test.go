@@ -96,7 +96,7 @@ var bugs = []mutant{
 			"sequence < last && false ||"},
 	}},
 	{bug: "of results delivered together, only the first", edits: []edit{
-		{"internal/callback/round.go", "strings.Join(contents, \"\\n\\n\")", "strings.Join(contents[:1], \"\")"},
+		{"internal/callback/round.go", "strings.Join(contents, separator)", "strings.Join(contents[:1], \"\")"},
 	}},
 	{bug: "of results sent together, only the first", edits: []edit{
 		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},

@@ -124,7 +124,9 @@ func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }
 
-func (nothing) Ended(context.Context, string) (time.Time, error) { return time.Time{}, nil }
+func (nothing) Load(context.Context, string) (job.CallRecord, error)              { return job.CallRecord{}, nil }
+func (nothing) Learn(context.Context, string, vapi.Architecture, time.Time) error { return nil }
+func (nothing) Ended(context.Context, string) (time.Time, error)                  { return time.Time{}, nil }
 
 func (nothing) End(context.Context, string, time.Time) error { return nil }
 
@@ -164,6 +166,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 	after := func(after policy.AfterCall) func(*job.Outcome) {
 		return func(o *job.Outcome) { o.AfterCall = after }
 	}
+	inGPTLive := func(o *job.Outcome) { o.Call.Architecture = vapi.ArchitectureGPTLive }
 	seen := make(map[string]bool)
 	for name, row := range map[string]struct {
 		why      job.Reason
@@ -240,6 +243,16 @@ func TestSchemaFitsEvents(t *testing.T) {
 			why:    job.ReasonUnspeakable,
 			result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "\u200b"},
 		},
+		"unconfirmed": {
+			why: job.ReasonUnconfirmed, post: answers(vapiclient.Unconfirmed, 502), result: text, change: inGPTLive,
+		},
+		"an action of classic calls": {
+			why: job.ReasonUnsupported, change: inGPTLive,
+			result: job.Result{
+				Status: job.StatusOK, Delivery: policy.DeliveryControl,
+				Control: json.RawMessage(`{"type":"control","control":"mute-customer"}`),
+			},
+		},
 		"a huge call": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404),
 			result: job.Result{
@@ -256,7 +269,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 			records := jobtable.New(new(memtable.Store))
 			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
 				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456",
-				ControlURL: "https://x.vapi.ai/call/control",
+				ControlURL: "https://x.vapi.ai/call/control", Architecture: vapi.ArchitectureClassic,
 			}}
 			r, err := records.Claim(
 				t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute),

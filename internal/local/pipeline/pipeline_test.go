@@ -415,8 +415,9 @@ func TestControlURLs(t *testing.T) {
 				}
 			}
 		}, posts: 2, delivered: true, atLeast: 3 * time.Second},
-		{name: "404", serve: answers(404), posts: 1, why: job.ReasonCallGone},
-		{name: "400", serve: answers(400), posts: 1, why: job.ReasonRefused},
+		// Its architecture is unknown, so the result is also posted as to a GPT-Live call.
+		{name: "404", serve: answers(404), posts: 2, why: job.ReasonCallGone},
+		{name: "400", serve: answers(400), posts: 2, why: job.ReasonRefused},
 		{name: "401", serve: answers(401), posts: 1, why: job.ReasonMisconfigured},
 		{name: "hangs, then 200", serve: func(n int) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) {

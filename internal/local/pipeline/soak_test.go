@@ -193,6 +193,12 @@ func (s *soak) dies(name string, h memqueue.Handler) memqueue.Handler {
 // Post serves the control URLs. Some calls are gone, or refuse, from the start.
 func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	added, ok := m.(vapi.AddMessage)
+	if _, appends := m.(vapi.AppendContext); appends { // to a call that is gone, as it may be a GPT-Live call
+		if !strings.HasSuffix(controlURL, "gone") {
+			s.t.Errorf("a context was posted to %s", controlURL)
+		}
+		return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: 404, Err: errSoak}
+	}
 	if !ok { // progress
 		return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: 200}
 	}

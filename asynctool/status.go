@@ -10,8 +10,9 @@ const TaskStatusName = "task_status"
 
 // TaskStatus returns a ready-made tool that reports to the assistant how far its
 // other tools are: which of this call are running or waiting, since when, and
-// their last progress. The function that answers the webhooks answers it at once,
-// while Vapi waits.
+// their last progress. In a GPT-Live call it also returns the results of those that
+// are finished, as the model that calls tools has not read them. The function that
+// answers the webhooks answers it at once, while Vapi waits.
 func TaskStatus() Definition { return taskStatus{} }
 
 type taskStatus struct{}
@@ -20,8 +21,9 @@ func (taskStatus) entry() (*Entry, error) {
 	e, err := Tool[struct{}]{
 		Name: TaskStatusName,
 		Description: "Tells how far the other tools of this call are: which ones are still running or waiting, " +
-			"since when, and their last progress. Call it when the caller asks how long something takes or " +
-			"whether it is done. It starts nothing.",
+			"since when, and their last progress. It may also return the results of those that are finished. " +
+			"Call it when the caller asks how long something takes or whether it is done, or when you need a " +
+			"result that you do not have. It starts nothing.",
 		SyncAck: true,
 		Run: func(context.Context, Call, struct{}) (Result, error) {
 			return Result{}, Fail("", errors.New(

@@ -326,7 +326,7 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 			return nil, 0, err
 		}
 	}
-	h.answerAtOnce(ctx, call.ID, message.ToolCalls, answered, results)
+	h.answerAtOnce(ctx, call, message.ToolCalls, answered, results)
 	if message.Type == vapi.TypeFunctionCall {
 		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
 	}
@@ -342,11 +342,11 @@ func (h *Handler) answersAtOnce(t vapi.ToolCall) bool {
 // answerAtOnce writes the results of the tool calls with these indexes. It cancels first, so that the
 // status is the one afterwards.
 func (h *Handler) answerAtOnce(
-	ctx context.Context, callID string, calls []vapi.ToolCall, indexes []int, results []vapi.Result,
+	ctx context.Context, call job.Call, calls []vapi.ToolCall, indexes []int, results []vapi.Result,
 ) {
 	for _, i := range indexes {
 		if calls[i].Name == CancelTask {
-			results[i].Result = h.cancelTask(ctx, callID, calls[i])
+			results[i].Result = h.cancelTask(ctx, call.ID, calls[i])
 		}
 	}
 	status := ""
@@ -355,7 +355,7 @@ func (h *Handler) answerAtOnce(
 			continue
 		}
 		if status == "" {
-			status = h.taskStatus(ctx, callID)
+			status = h.taskStatus(ctx, call)
 		}
 		results[i].Result = status
 	}

@@ -39,8 +39,9 @@ type Jobs interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
-// taskStatus returns the status of a call's tools.
-func (h *Handler) taskStatus(ctx context.Context, callID string) string {
+// taskStatus returns the status of a call's tools, and their results if the call needs them.
+func (h *Handler) taskStatus(ctx context.Context, call job.Call) string {
+	callID := call.ID
 	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	jobs, err := h.cfg.Jobs.OfCall(bounded, callID)
@@ -50,7 +51,11 @@ func (h *Handler) taskStatus(ctx context.Context, callID string) string {
 		return noStatus
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "task_status answered", slog.String("call", callID))
-	return statusText(jobs, h.cfg.Now(), h.cfg.Marker)
+	text := statusText(jobs, h.cfg.Now(), h.cfg.Marker)
+	if results := h.resultsText(bounded, call, jobs); results != "" {
+		text += " " + results
+	}
+	return text
 }
 
 // statusText describes a call's jobs for a model, in one line of plain English of at most some 6000

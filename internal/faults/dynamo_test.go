@@ -38,7 +38,7 @@ func (c *dynamoClient) PutItem(
 	err = c.world.step(ctx, op, id, func() (err error) {
 		out, err = c.Client.PutItem(context.WithoutCancel(ctx), in, options...)
 		if err == nil {
-			c.world.marked(invocationOf(ctx), id, state)
+			c.world.marked(invocationOf(ctx), id, state, strings.Contains(text(in.Item, "record"), `"textAt":`))
 		}
 		return err
 	})

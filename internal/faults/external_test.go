@@ -24,6 +24,7 @@ type part struct {
 	message vapi.ControlMessage // with the content of this job alone
 	text    string              // of a message in a chat; empty in calls
 	with    []string            // all jobs in the message, this one included
+	apart   bool                // it is an action whose text was delivered before
 }
 
 var (
@@ -38,7 +39,7 @@ func (w *world) read(hook webhook, text string) (ids []string, texts []string, l
 	if len(hook.calls) > 0 {
 		first = job.ID(hook.call, hook.calls[0].id)
 	}
-	if text == holdText {
+	if strings.Contains(text, holdText) {
 		return []string{first}, nil, 0, true
 	}
 	if m := progressLine.FindStringSubmatch(text); m != nil {
@@ -86,6 +87,8 @@ func (w *world) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 		text = m.Content
 	case vapi.Say:
 		text = m.Content
+	case vapi.AppendContext:
+		text = m.Content
 	}
 	return w.take(ctx, "post", w.webhook(controlURL), m, text)
 }
@@ -117,6 +120,13 @@ func (w *world) take(
 		if m != nil && text == "" {
 			code = cmp.Or(hook.actions, code)
 		}
+		if hook.live != acceptedLive(m) && m != nil && code < 300 {
+			// A call that refuses the other dialect does not say so. It has not ended.
+			receipt = vapiclient.Receipt{
+				Status: http.StatusNotFound, Verdict: vapiclient.Gone, Err: errors.New("the control URL answered 404"),
+			}
+			return nil
+		}
 		receipt = vapiclient.Receipt{Status: code, Err: fmt.Errorf("the control URL answered %d", code)}
 		switch {
 		case code < 300:
@@ -143,7 +153,12 @@ func (w *world) take(
 			if code >= 300 {
 				continue
 			}
-			p := part{message: m, with: ids}
+			if isTextOfAction(m) {
+				w.observed.texts[id]++
+				inv.unmarkedTexts[id] = true
+				continue
+			}
+			p := part{message: m, with: ids, apart: w.observed.texts[id] > 0}
 			if added, ok := m.(vapi.AddMessage); ok {
 				added.Content = texts[i]
 				p.message = added
@@ -163,11 +178,31 @@ func (w *world) take(
 			if inv.unmarkedDeliveries[id] { // it was accepted, and Ringback does not know
 				w.observed.mayRepeatDelivery[id] = true
 			}
+			if inv.unmarkedTexts[id] {
+				w.observed.mayRepeatText[id] = true
+			}
 		}
 		w.mu.Unlock()
 		return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: err}
 	}
 	return receipt
+}
+
+// acceptedLive reports whether a GPT-Live call accepts a message that it got in this harness.
+func acceptedLive(m vapi.ControlMessage) bool {
+	switch m := m.(type) {
+	case vapi.AppendContext, vapi.EndCall:
+		return true
+	case vapi.Transfer:
+		return m.Content == "" && strings.Contains(string(m.TransferPlan), "blind-transfer")
+	}
+	return false
+}
+
+// isTextOfAction reports whether a GPT-Live call got the text of an action, which follows.
+func isTextOfAction(m vapi.ControlMessage) bool {
+	context, ok := m.(vapi.AppendContext)
+	return ok && strings.Contains(context.Content, "\n"+transferText+"\n")
 }
 
 // observeProgress records a progress line that was delivered. w.mu is held.

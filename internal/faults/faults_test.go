@@ -30,6 +30,9 @@ func TestWithoutFaults(t *testing.T) {
 		"long work":              {scenario: longWork, store: inMemory},
 		"long work, on DynamoDB": {scenario: longWork, store: inDynamoDB},
 		"in a row":               {scenario: inARow, store: inMemory},
+
+		"GPT-Live":              {scenario: gptLive, store: inMemory},
+		"GPT-Live, on DynamoDB": {scenario: gptLive, store: inDynamoDB},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := run(t, s)
@@ -108,7 +111,7 @@ func TestFaults(t *testing.T) {
 var scenarios = []struct {
 	name     string
 	webhooks []webhook
-}{{"", everything}, {", long work", longWork}, {", in a row", inARow}}
+}{{"", everything}, {", long work", longWork}, {", in a row", inARow}, {", GPT-Live", gptLive}}
 
 // shortPoison is poison without the large messages, which take long to read.
 var shortPoison = poison[:6]

@@ -906,7 +906,7 @@ func (e *environment) table(w http.ResponseWriter, r *http.Request, body []byte)
 		e.lab.database.ServeHTTP(recorder, r)
 		e.lab.mu.Unlock()
 		if recorder.Code == http.StatusOK && in.Item != nil {
-			e.lab.marked(e.inv, id, state)
+			e.lab.marked(e.inv, id, state, false)
 		}
 		for name, values := range recorder.Header() {
 			w.Header()[name] = values

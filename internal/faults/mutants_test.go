@@ -34,8 +34,8 @@ var bugs = []mutant{
 		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
-		{"internal/callback/callback.go", "receipt, err := d.post(",
-			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.post("},
+		{"internal/callback/callback.go", "receipt, err := d.postResult(",
+			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.postResult("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
 		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers handles",
@@ -100,6 +100,16 @@ var bugs = []mutant{
 	}},
 	{bug: "of results sent together, only the first", edits: []edit{
 		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},
+	}},
+	{bug: "the text of an action spoken again with the action", edits: []edit{
+		{"internal/callback/action.go", "case !textDelivered && spoken", "case spoken"},
+	}},
+	{bug: "an action forgotten after its text", edits: []edit{
+		{"internal/callback/action.go", "return &batch.Retry{After: delay}\n}\n\n// dropAction",
+			"return d.conclude(ctx, receipt)\n}\n\n// dropAction"},
+	}},
+	{bug: "a GPT-Live call that refuses a classic message is over", edits: []edit{
+		{"internal/callback/dialect.go", "return 400 <= r.Status", "return false && 400 <= r.Status"},
 	}},
 	{bug: "an outbound call recorded after it was made", edits: []edit{
 		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},

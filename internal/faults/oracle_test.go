@@ -91,6 +91,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("lost", id, "it is never finished; its record: %s", show(r))
 	case delivered > 1 && !o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered %d times", delivered)
+	case o.texts[id] > 1 && !o.mayRepeatText[id]:
+		w.wrong("twice", id, "the text of its action was delivered %d times", o.texts[id])
 	case published > 1 && !o.mayRepeatEvent[id]:
 		w.wrong("twice", id, "published %d times", published)
 	case called > 1:
@@ -225,18 +227,36 @@ func (p part) delivers(r job.Record, records map[string]job.Record) bool {
 	case nil:
 		return has(p.text)
 	case vapi.AddMessage:
-		silent := true // if all results in the message are
-		for _, id := range p.with {
-			other := records[id].Result
-			silent = silent && other != nil && other.Delivery == policy.DeliverySilent
+		return result.Delivery != policy.DeliverySay && m.Silent == silent(p.with, records) && has(m.Content)
+	case vapi.AppendContext:
+		kind := vapi.Commentary
+		if result.Delivery == policy.DeliverySay {
+			kind = vapi.Instructions
 		}
-		return result.Delivery != policy.DeliverySay && m.Silent == silent && has(m.Content)
+		if silent(p.with, records) {
+			kind = vapi.Thinking
+		}
+		return result.Delivery != policy.DeliveryControl && m.Kind == kind && has(m.Content)
 	case vapi.Say:
 		return result.Delivery == policy.DeliverySay && m.Content == result.Content
+	case vapi.Transfer:
+		if m.Content == "" && p.apart { // its text was delivered before
+			m.Content, m.TransferPlan = result.Content, nil
+		}
+		b, err := json.Marshal(m)
+		return err == nil && result.Delivery == policy.DeliveryControl && bytes.Equal(b, result.Control)
 	default:
 		b, err := json.Marshal(m)
 		return err == nil && result.Delivery == policy.DeliveryControl && bytes.Equal(b, result.Control)
 	}
+}
+
+// silent reports whether all results in a message are silent.
+func silent(ids []string, records map[string]job.Record) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool {
+		other := records[id].Result
+		return other == nil || other.Delivery != policy.DeliverySilent
+	})
 }
 
 // replacesAction reports whether a part of a message is the text of an action that was not carried out.

@@ -30,6 +30,8 @@ type webhook struct {
 	answers  []int           // of the control URL; the last one is repeated; empty means 200
 	actions  int             // the answer of the control URL to actions; 0 means as to everything else
 	mute     bool            // there is no control URL
+	live     bool            // it is a GPT-Live call, and refuses classic messages as if it were over
+	hidden   bool            // the webhook does not show that
 	chat     bool
 	status   string // of the call, in a webhook without tool calls
 	calls    []toolCall
@@ -108,6 +110,9 @@ func (h webhook) body() string {
 	}
 	if h.status != "" {
 		return fmt.Sprintf(`{"message":{"type":"status-update","status":%q,%s}}`, h.status, whose)
+	}
+	if h.live && !h.hidden {
+		whose += `,"assistant":{"model":{"model":"gpt-live-1"}}`
 	}
 	var plain, async []string
 	for _, c := range h.calls {
@@ -242,6 +247,25 @@ var longWork = []webhook{
 	}},
 }
 
+// gptLive is the scenario of GPT-Live calls. None of them ends.
+var gptLive = []webhook{
+	{call: "live", live: true, calls: []toolCall{
+		{id: "ok", tool: "quick", want: "delivered ok"},
+		{id: "silent", tool: "whisper", want: "delivered ok"},
+		{id: "bad", tool: "quick", arguments: `{}`, want: "delivered error"},
+	}},
+	{call: "live-word", live: true, calls: one("say", "word", "delivered ok")},
+	{call: "live-held", live: true, calls: one("held", "holds", "delivered ok")},
+	{call: "live-action", live: true, calls: one("action", "operator", "delivered ok")},
+	{call: "live-handoff", live: true, calls: one("handoff", "hands_over", "published unsupported")},
+	{call: "live-back", live: true, calls: one("back", "calls_back", "delivered ok")},
+	{call: "hidden", live: true, hidden: true, calls: []toolCall{
+		{id: "back", tool: "calls_back", want: "delivered ok"},
+		{id: "stops", tool: "stops", want: "delivered ok"},
+	}},
+	{call: "hidden-action", live: true, hidden: true, calls: one("action", "operator", "delivered ok")},
+}
+
 // inARow is the scenario of a tool that suspends itself so often in a row that its
 // wake-up must be a schedule.
 var inARow = []webhook{{call: "row", calls: one("row", "row", "delivered ok")}}
@@ -265,6 +289,9 @@ type input struct {
 	Text string `json:"text"`
 }
 
+// transferText is spoken before a transfer.
+const transferText = "One moment."
+
 var errTool = errors.New("the tool failed")
 
 // tools are the tools of the scenarios. Each takes a different time, so that all runs
@@ -275,7 +302,11 @@ var tools = func() *asynctool.Set {
 	done := func(call asynctool.Call) (asynctool.Result, error) { return asynctool.Text("done for " + call.ID), nil }
 	wait := func(asynctool.Call) (asynctool.Result, error) { return asynctool.Wait(), nil }
 	transfer := func(asynctool.Call) (asynctool.Result, error) {
-		return asynctool.Result{Text: "One moment.", Action: asynctool.Transfer{Number: "+15550101"}}, nil
+		return asynctool.Result{Text: transferText, Action: asynctool.Transfer{Number: "+15550101"}}, nil
+	}
+	handOff := func(asynctool.Call) (asynctool.Result, error) {
+		to := map[string]string{"type": "assistant", "assistantId": "a"}
+		return asynctool.Result{Text: "One moment.", Action: asynctool.Handoff{Destination: to}}, nil
 	}
 	refuse := func(asynctool.Call) (asynctool.Result, error) {
 		return asynctool.Result{}, asynctool.Fail("It cannot be done.", errTool)
@@ -309,6 +340,7 @@ var tools = func() *asynctool.Set {
 		{1200 * ms, nil, done, tool{Name: "whisper", Delivery: asynctool.Silent}},
 		{1300 * ms, nil, done, tool{Name: "word", Delivery: asynctool.Say}},
 		{1400 * ms, nil, transfer, tool{Name: "operator"}},
+		{1450 * ms, nil, handOff, tool{Name: "hands_over"}},
 		{1500 * ms, nil, refuse, tool{Name: "refuses"}},
 		{1600 * ms, nil, third, tool{Name: "flaky", Attempts: 3}},
 		{1700 * ms, nil, again, tool{Name: "broken", Attempts: 2}},

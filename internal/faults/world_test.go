@@ -70,6 +70,7 @@ type observations struct {
 	repeated    map[string]bool // the webhook was posted again, since the answer was not 200
 	starts      map[string][]start
 	delivered   map[string][]part
+	texts       map[string]int         // how often the text of an action was delivered apart from it
 	deliveredAt map[string]time.Time   // when the last delivery was sent
 	posted      map[string][]time.Time // delivered or not
 	published   map[string][]job.Undelivered
@@ -84,7 +85,7 @@ type observations struct {
 	// The jobs for which Ringback cannot know what happened: the post was accepted
 	// and its answer was lost, or the function died before it recorded what it had
 	// done.
-	mayRepeatDelivery, mayRepeatEvent map[string]bool
+	mayRepeatDelivery, mayRepeatText, mayRepeatEvent map[string]bool
 	// The same for an outbound call, which is never repeated, but published.
 	mayPublishCalled map[string]bool
 
@@ -101,7 +102,7 @@ type invocation struct {
 
 	// The jobs of this invocation that were delivered, published or called for, and
 	// are not marked yet. Guarded by world.mu.
-	unmarkedDeliveries, unmarkedEvents, unmarkedCalls map[string]bool
+	unmarkedDeliveries, unmarkedTexts, unmarkedEvents, unmarkedCalls map[string]bool
 
 	jobs map[string]string // by receipt handle
 }
@@ -115,8 +116,8 @@ func invocationOf(ctx context.Context) *invocation {
 func (w *world) begin(ctx context.Context, function string) (context.Context, *invocation) {
 	inv := &invocation{
 		world: w, function: function, dead: make(chan struct{}), jobs: make(map[string]string),
-		unmarkedDeliveries: make(map[string]bool), unmarkedEvents: make(map[string]bool),
-		unmarkedCalls: make(map[string]bool),
+		unmarkedDeliveries: make(map[string]bool), unmarkedTexts: make(map[string]bool),
+		unmarkedEvents: make(map[string]bool), unmarkedCalls: make(map[string]bool),
 	}
 	return context.WithValue(ctx, invocationKey{}, inv), inv
 }
@@ -136,6 +137,9 @@ func (inv *invocation) doubt() {
 	defer w.mu.Unlock()
 	for id := range inv.unmarkedDeliveries {
 		w.observed.mayRepeatDelivery[id] = true
+	}
+	for id := range inv.unmarkedTexts {
+		w.observed.mayRepeatText[id] = true
 	}
 	for id := range inv.unmarkedEvents {
 		w.observed.mayRepeatEvent[id] = true
@@ -324,7 +328,7 @@ func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err er
 	err = s.world.step(ctx, saveOp(r.State), r.ID, func() (err error) {
 		saved, err = s.Stores.Save(context.WithoutCancel(ctx), r)
 		if err == nil {
-			s.world.marked(invocationOf(ctx), r.ID, r.State)
+			s.world.marked(invocationOf(ctx), r.ID, r.State, !r.TextDeliveredAt.IsZero())
 		}
 		return err
 	})
@@ -376,9 +380,12 @@ func saveOp(state job.State) string { return "save " + string(state) }
 
 // marked records that a delivery, an event or an outbound call is marked in its
 // record.
-func (w *world) marked(inv *invocation, id string, state job.State) {
+func (w *world) marked(inv *invocation, id string, state job.State, text bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if text {
+		delete(inv.unmarkedTexts, id)
+	}
 	switch state {
 	case job.StateDelivered:
 		delete(inv.unmarkedDeliveries, id)
@@ -667,6 +674,7 @@ func emptyWorld() *world {
 			repeated:    make(map[string]bool),
 			starts:      make(map[string][]start),
 			delivered:   make(map[string][]part),
+			texts:       make(map[string]int),
 			deliveredAt: make(map[string]time.Time),
 			posted:      make(map[string][]time.Time),
 			published:   make(map[string][]job.Undelivered),
@@ -679,6 +687,7 @@ func emptyWorld() *world {
 			refused:     make(map[string]bool),
 
 			mayRepeatDelivery: make(map[string]bool),
+			mayRepeatText:     make(map[string]bool),
 			mayRepeatEvent:    make(map[string]bool),
 			mayPublishCalled:  make(map[string]bool),
 		},

@@ -110,6 +110,24 @@ func String(data []byte) string {
 	return s
 }
 
+// Canonical returns a form of the JSON value in data that equal values share: without white space, the
+// members of objects sorted by name, and strings with the same escapes. Of members with the same name
+// the last one counts. A number keeps its spelling, so 1 and 1.0 differ. Canonical returns data itself if
+// that is not valid JSON.
+func Canonical(data []byte) []byte {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil || decoder.InputOffset() < int64(len(bytes.TrimRight(data, " \t\r\n"))) {
+		return data
+	}
+	canonical, err := json.Marshal(value)
+	if err != nil {
+		return data
+	}
+	return canonical
+}
+
 // cursor reads a JSON document once, from start to end. Its methods skip white space and then
 // consume one value. They return an error if no such value follows.
 type cursor struct {

@@ -54,9 +54,10 @@ type Message struct {
 	// recorded webhooks have an RFC 3339 string. Timestamp is zero if it is absent, unreadable or
 	// outside the years 1970 to 9999.
 	Timestamp time.Time
-	// ToolCalls are in Vapi's order. Each ID is there once: of tool calls with the same ID, only
-	// the first counts. A function-call has exactly one. Its ID is that of the message if it has
-	// one, else it is made of the timestamp, the name and the arguments.
+	// ToolCalls are in Vapi's order. Models reuse IDs, so tool calls with the same ID differ in their
+	// names or arguments; of equal ones, only the first counts. A function-call has exactly one. Its
+	// ID is that of the message if it has one, else it is made of the timestamp, the name and the
+	// arguments.
 	ToolCalls []ToolCall
 	Call      Call
 }
@@ -76,14 +77,18 @@ func (m Message) CallEnded() bool {
 
 // ToolCall is the model's request to run a tool.
 type ToolCall struct {
-	// ID identifies the tool call within its call. It is not globally unique.
+	// ID is the tool call's id as received, which the answer must repeat. It may be empty, and a model
+	// may use it for several tool calls.
 	ID string
 	// Name is the function's name.
 	Name string
 	// Arguments is always a JSON object, with the white space of the webhook. It is "{}" if the
 	// tool call has no arguments.
 	Arguments json.RawMessage
-	// Async is toolWithToolCallList[].async for this ID. It is false, Vapi's default, if the
+	// Unusable is what came as arguments, if Err is about them. It distinguishes such tool calls. It is
+	// JSON, but not an object, or too large.
+	Unusable json.RawMessage
+	// Async is toolWithToolCallList[].async for this tool call. It is false, Vapi's default, if the
 	// message does not have it.
 	Async bool
 	// Err says why this tool call cannot be used. Nil means that it can. If Err is not nil, ID,
@@ -139,8 +144,8 @@ type Call struct {
 
 const (
 	maxToolCalls     = 128
-	maxToolCallItems = 1024 // items of a list that are read; those after maxToolCalls only get an error
-	maxToolCallID    = 256
+	maxToolCallItems = 1024    // items of a list that are read; those after maxToolCalls only get an error
+	maxToolCallID    = 4 << 10 // models' gateways put a signature of some kilobytes into it
 	maxToolCallName  = 128
 	maxArguments     = 256 << 10
 	maxCallText      = 2048
@@ -232,9 +237,10 @@ var (
 // case. A list or field with an unexpected JSON type counts as absent.
 //
 // A tool call that cannot be used does not affect the others: its Err is set. That happens if the
-// ID or name is missing, or if the ID exceeds 256 bytes, the name 128 bytes or the arguments 256
-// KiB. It also happens if the arguments are not an object, or if 128 other tool calls precede it.
-// Items after the first 1024 of a list are ignored.
+// name is missing, or if the ID exceeds 4 KiB, the name 128 bytes or the arguments 256 KiB. It also
+// happens if the arguments are not an object, or if 128 other tool calls precede it. Items after the
+// first 1024 of a list are not read: one last tool call stands for them. It has only an Err, and
+// counts as async, because an error must reach the call if one of them is.
 //
 // The error wraps ErrNotJSON if body is not exactly one JSON object as encoding/json reads it. It
 // wraps ErrNoMessage if that object has neither a type nor tool calls. The Message shares no memory
@@ -371,41 +377,128 @@ func maxDuration(values map[string][]byte, f, other []string) time.Duration {
 // parseToolCalls reads the first list that has items. The lists come from a validated body, so
 // reading them again returns no errors.
 func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []ToolCall {
-	items := jsonscan.Items(toolCallList, maxToolCallItems)
+	items := jsonscan.Items(toolCallList, maxToolCallItems+1)
 	if len(items) == 0 {
-		items = jsonscan.Items(toolCalls, maxToolCallItems)
+		items = jsonscan.Items(toolCalls, maxToolCallItems+1)
 	}
-	fromTools := len(items) == 0
-	async := map[string]bool{}
-	for _, tool := range jsonscan.Items(toolWithToolCallList, maxToolCallItems) {
-		values, _ := toolWithToolCallFields.Read(tool)
-		if id := jsonscan.String(values["toolCall.id"]); id != "" {
-			if _, repeated := async[id]; !repeated {
-				async[id] = string(values["async"]) == "true"
-			}
-		}
-		if fromTools {
+	tools := jsonscan.Items(toolWithToolCallList, maxToolCallItems+1)
+	var async func(position int, call ToolCall) bool
+	if len(items) == 0 {
+		flags := make([]bool, 0, len(tools))
+		for _, tool := range tools {
+			values, _ := toolWithToolCallFields.Read(tool)
 			items = append(items, values["toolCall"])
+			flags = append(flags, string(values["async"]) == "true")
 		}
+		async = func(position int, _ ToolCall) bool { return flags[position] }
+	} else {
+		async = asyncFlags(tools[:min(len(tools), maxToolCallItems)])
 	}
 
 	var calls []ToolCall
-	seen := map[string]bool{}
-	for _, item := range items {
+	for i, item := range items[:min(len(items), maxToolCallItems)] {
 		call := parseToolCall(item, nil)
-		if call.ID != "" {
-			if seen[call.ID] {
-				continue
-			}
-			seen[call.ID] = true
-		}
-		if len(calls) >= maxToolCalls {
-			call.Err = fmt.Errorf("more than %d tool calls in one message", maxToolCalls)
-		}
-		call.Async = async[call.ID]
+		call.Async = async(i, call)
 		calls = append(calls, call)
 	}
+	calls = withoutRepeats(calls)
+	for i := maxToolCalls; i < len(calls); i++ {
+		calls[i].Err = fmt.Errorf("more than %d tool calls in one message", maxToolCalls)
+	}
+	if len(items) > maxToolCallItems {
+		err := fmt.Errorf("more than %d tool calls in one message; the rest were not read", maxToolCallItems)
+		calls = append(calls, ToolCall{Arguments: json.RawMessage("{}"), Async: true, Err: err})
+	}
 	return calls
+}
+
+// asyncFlags returns a function that finds [ToolCall.Async] in toolWithToolCallList. It finds it by the
+// ID. If several tools have that ID, or if it is missing, it also compares the names and arguments, and
+// then the positions.
+func asyncFlags(tools [][]byte) func(position int, call ToolCall) bool {
+	type tool struct {
+		id       string
+		async    bool
+		toolCall []byte
+	}
+	list := make([]tool, len(tools))
+	for i, raw := range tools {
+		values, _ := toolWithToolCallFields.Read(raw)
+		list[i] = tool{jsonscan.String(values["toolCall.id"]), string(values["async"]) == "true", values["toolCall"]}
+	}
+	var equal map[toolCallKey]bool // made if an ID is not enough
+	return func(position int, call ToolCall) bool {
+		first, several := -1, false
+		for i, t := range list {
+			if t.id == call.ID {
+				if several = first >= 0; several {
+					break
+				}
+				first = i
+			}
+		}
+		switch {
+		case first < 0:
+			return false
+		case !several && call.ID != "":
+			return list[first].async
+		}
+		if equal == nil {
+			equal = make(map[toolCallKey]bool, len(list))
+			for _, t := range list {
+				key := keyOf(parseToolCall(t.toolCall, nil))
+				if _, repeated := equal[key]; !repeated {
+					equal[key] = t.async
+				}
+			}
+		}
+		if async, found := equal[keyOf(call)]; found && call.Name != "" {
+			return async
+		}
+		if position < len(list) && list[position].id == call.ID {
+			return list[position].async
+		}
+		return call.ID != "" && list[first].async
+	}
+}
+
+// toolCallKey is the same for equal tool calls.
+type toolCallKey struct{ id, name, arguments string }
+
+func keyOf(c ToolCall) toolCallKey {
+	arguments := c.Arguments
+	if c.Unusable != nil {
+		arguments = c.Unusable
+	}
+	return toolCallKey{c.ID, c.Name, string(jsonscan.Canonical(arguments))}
+}
+
+// withoutRepeats removes each tool call that equals an earlier one. A tool call without an ID equals no
+// other one.
+func withoutRepeats(calls []ToolCall) []ToolCall {
+	if len(calls) < 2 {
+		return calls
+	}
+	const several = -1
+	first := make(map[string]int, len(calls)) // the index of the only tool call with an ID, or several
+	seen := map[toolCallKey]bool{}            // the tool calls whose IDs are repeated
+	kept := calls[:0]
+	for _, call := range calls {
+		if i, repeated := first[call.ID]; repeated {
+			if i != several {
+				seen[keyOf(kept[i])], first[call.ID] = true, several
+			}
+			key := keyOf(call)
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+		} else if call.ID != "" {
+			first[call.ID] = len(kept)
+		}
+		kept = append(kept, call)
+	}
+	return kept
 }
 
 // parseFunctionCall reads the only tool call of a function-call. If it has no ID, it gets one that is
@@ -432,7 +525,7 @@ func parseToolCall(item []byte, newID func(ToolCall) string) ToolCall {
 			continue
 		}
 		if arguments, err := parseArguments(values[path]); err != nil {
-			call.Err = err
+			call.Err, call.Unusable = err, bytes.Clone(values[path])
 			break
 		} else if arguments != nil {
 			call.Arguments = arguments
@@ -443,8 +536,6 @@ func parseToolCall(item []byte, newID func(ToolCall) string) ToolCall {
 		call.ID = newID(call)
 	}
 	switch {
-	case call.ID == "":
-		call.Err = errors.New("tool call has no id")
 	case len(call.ID) > maxToolCallID:
 		call.Err = fmt.Errorf("tool call id is longer than %d bytes", maxToolCallID)
 	case call.Name == "":

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,7 +45,8 @@ const recordedWebhook = `{"message":{"timestamp":1715000000123,"type":"tool-call
 var sameMessage = gocmp.Options{
 	gocmp.Comparer(func(a, b json.RawMessage) bool {
 		var x, y bytes.Buffer
-		return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+		return len(a)+len(b) == 0 ||
+			json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 	}),
 	gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".Err" },
 		gocmp.Comparer(func(a, b error) bool { return (a == nil) == (b == nil) })),
@@ -128,15 +131,15 @@ func TestParseMessageToolCallShapes(t *testing.T) {
 		{"toolWithToolCallList only", tools(`{"toolCall":` + call + `}`), `{"a":1}`, false},
 		{"async", tools(`{"toolCall":` + call + `,"async":true}`), `{"a":1}`, true},
 		{"async is not a boolean", tools(`{"async":"true","toolCall":` + call + `}`), `{"a":1}`, false},
-		{"async of the first of an id",
-			tools(`{"async":true,"toolCall":` + call + `},{"async":false,"toolCall":{"id":"1"}}`), `{"a":1}`, true},
+		{"async of the first of the same",
+			tools(`{"async":true,"toolCall":` + call + `},{"async":false,"toolCall":` + call + `}`), `{"a":1}`, true},
 		{"async of another id",
 			`{"toolWithToolCallList":[{"async":true,"toolCall":{"id":"2"}}],"toolCalls":[` + call + `]}`, `{"a":1}`, false},
 		{"escaped names", `{"m\u0065ssage":{"toolCallL\u0069st":` +
 			`[{"\u0069d":"\u0031","n\u0061me":"\u0078","argument\u0073":{"a":1}}]}}`, `{"a":1}`, false},
 		{"names differ in case", `{"Message":{},"message":{"ToolCallList":[],"toolCallList":` +
 			`[{"ID":"2","id":"1","name":"x","Arguments":{},"arguments":{"a":1}}]}}`, `{"a":1}`, false},
-		{"repeated id", calls(call + `,{"id":"1","name":"x","arguments":{"a":2}}`), `{"a":1}`, false},
+		{"the same twice", calls(call + `,{"id":"1","function":{"name":"x","arguments":"{ \"a\":1}"}}`), `{"a":1}`, false},
 		{"repeated member",
 			calls(`{"id":"2","id":"1","name":"y","name":"x","arguments":{"b":1},"arguments":{"a":1}}`), `{"a":1}`, false},
 		{"repeated function", calls(`{"id":"1","function":{"name":"y","arguments":{"b":1}},` +
@@ -245,10 +248,13 @@ func TestParseMessageCallBesideTheMessage(t *testing.T) {
 }
 
 func TestParseMessageUnusableToolCalls(t *testing.T) {
-	long := strings.Repeat("i", 257)
+	long := strings.Repeat("i", 4097)
 	large := `{"a":"` + strings.Repeat("v", 256<<10) + `"}`
 	deep := strings.Repeat(`{"a":`, 9901) + `1` + strings.Repeat(`}`, 9901)
-	unnamed, named := vapi.ToolCall{ID: "1"}, vapi.ToolCall{ID: "1", Name: "x"}
+	unnamed := vapi.ToolCall{ID: "1"}
+	unusable := func(raw string) vapi.ToolCall {
+		return vapi.ToolCall{ID: "1", Name: "x", Unusable: json.RawMessage(raw)}
+	}
 	arguments := func(raw string) string { return `{"id":"1","name":"x","arguments":` + raw + `}` }
 	for _, row := range []struct {
 		name, item string
@@ -257,27 +263,25 @@ func TestParseMessageUnusableToolCalls(t *testing.T) {
 	}{
 		{"number", `7`, vapi.ToolCall{}, "not an object"},
 		{"null", `null`, vapi.ToolCall{}, "not an object"},
-		{"empty object", `{}`, vapi.ToolCall{}, "no id"},
-		{"empty id", `{"id":"","name":"x"}`, vapi.ToolCall{Name: "x"}, "no id"},
-		{"number as id", `{"id":1,"name":"x"}`, vapi.ToolCall{Name: "x"}, "no id"},
-		{"long id", `{"id":"` + long + `","name":"x"}`, vapi.ToolCall{ID: long, Name: "x"}, "longer than 256 bytes"},
+		{"empty object", `{}`, vapi.ToolCall{}, "no function name"},
+		{"long id", `{"id":"` + long + `","name":"x"}`, vapi.ToolCall{ID: long, Name: "x"}, "longer than 4096 bytes"},
 		{"no name", `{"id":"1"}`, unnamed, "no function name"},
 		{"null as name", `{"id":"1","function":{"name":null}}`, unnamed, "no function name"},
 		{"long name", `{"id":"1","name":"` + long[:129] + `"}`,
 			vapi.ToolCall{ID: "1", Name: long[:129]}, "longer than 128 bytes"},
-		{"list as arguments", arguments(`[1]`), named, "not a JSON object"},
-		{"false as arguments", arguments(`false`), named, "not a JSON object"},
-		{"string of a list", arguments(`"[1]"`), named, "not a JSON object"},
-		{"string of a list of nothing", arguments(`"[null]"`), named, "not a JSON object"},
-		{"string of a string", arguments(`"\"secret\""`), named, "exactly one JSON object"},
-		{"object encoded three times", arguments(`"\"\\\"{}\\\"\""`), named, "not a JSON object"},
-		{"string of two objects", arguments(`"{}{}"`), named, "exactly one JSON object"},
-		{"string with garbage", arguments(`"{} x"`), named, "exactly one JSON object"},
-		{"string of half an object", arguments(`"{\"secret\":"`), named, "exactly one JSON object"},
-		{"undefined, with more", arguments(`"undefined {}"`), named, "exactly one JSON object"},
-		{"deep string", arguments(string(mustMarshal(deep))), named, "exactly one JSON object"},
-		{"large arguments", arguments(large), named, "larger than 256 KiB"},
-		{"large string arguments", arguments(string(mustMarshal(large))), named, "larger than 256 KiB"},
+		{"list as arguments", arguments(`[1]`), unusable(`[1]`), "not a JSON object"},
+		{"false as arguments", arguments(`false`), unusable(`false`), "not a JSON object"},
+		{"string of a list", arguments(`"[1]"`), unusable(`"[1]"`), "not a JSON object"},
+		{"string of a list of nothing", arguments(`"[null]"`), unusable(`"[null]"`), "not a JSON object"},
+		{"string of a string", arguments(`"\"secret\""`), unusable(`"\"secret\""`), "exactly one JSON object"},
+		{"object encoded three times", arguments(`"\"\\\"{}\\\"\""`), unusable(`"\"\\\"{}\\\"\""`), "not a JSON object"},
+		{"string of two objects", arguments(`"{}{}"`), unusable(`"{}{}"`), "exactly one JSON object"},
+		{"string with garbage", arguments(`"{} x"`), unusable(`"{} x"`), "exactly one JSON object"},
+		{"string of half an object", arguments(`"{\"secret\":"`), unusable(`"{\"secret\":"`), "exactly one JSON object"},
+		{"undefined, with more", arguments(`"undefined {}"`), unusable(`"undefined {}"`), "exactly one JSON object"},
+		{"deep string", arguments(string(mustMarshal(deep))), unusable(string(mustMarshal(deep))), "exactly one JSON object"},
+		{"large arguments", arguments(large), unusable(large), "larger than 256 KiB"},
+		{"large string arguments", arguments(string(mustMarshal(large))), unusable(string(mustMarshal(large))), "larger than 256 KiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got := mustParse(t, `{"toolCallList":[{"id":"ok1","name":"x"},`+row.item+`,{"id":"ok2","name":"x"}]}`)
@@ -310,7 +314,7 @@ func mustMarshal(v any) []byte {
 func TestParseMessageAtTheLimits(t *testing.T) {
 	arguments := `{"a":"` + strings.Repeat("v", 256<<10-8) + `"}`
 	deep := strings.Repeat(`{"a":`, 9900) + `1` + strings.Repeat(`}`, 9900)
-	id, name := strings.Repeat("i", 256), strings.Repeat("n", 128)
+	id, name := strings.Repeat("i", 4096), strings.Repeat("n", 128)
 	for _, given := range []string{arguments, string(mustMarshal(arguments)), string(mustMarshal(deep))} {
 		got := mustParse(t, `{"toolCalls":[{"id":"`+id+`","name":"`+name+`","arguments":`+given+`}]}`)
 		if c := got.ToolCalls[0]; c.Err != nil || c.ID != id || c.Name != name {
@@ -325,21 +329,90 @@ func TestParseMessageManyToolCalls(t *testing.T) {
 		items = append(items, fmt.Sprintf(`{"id":"%d","name":"x"}`, i))
 	}
 	for _, row := range []struct{ items, calls, usable int }{
-		{127, 127, 127}, {128, 128, 128}, {129, 129, 128}, {1024, 1024, 128}, {2000, 1024, 128},
+		{127, 127, 127}, {128, 128, 128}, {129, 129, 128}, {1024, 1024, 128}, {1025, 1025, 128}, {2000, 1025, 128},
 	} {
-		got := mustParse(t, `{"message":{"toolCallList":[`+strings.Join(items[:row.items], ",")+`]}}`)
-		usable := 0
-		for i, c := range got.ToolCalls {
-			if c.ID != fmt.Sprint(i) || c.Err != nil && i < 128 {
-				t.Fatalf("tool call %d has ID %q and error %v", i, c.ID, c.Err)
+		for _, list := range []string{
+			`"toolCallList":[` + strings.Join(items[:row.items], ",") + `]`,
+			`"toolWithToolCallList":[{"toolCall":` + strings.Join(items[:row.items], `},{"toolCall":`) + `}]`,
+		} {
+			got := mustParse(t, `{"message":{`+list+`}}`)
+			usable := 0
+			for i, c := range got.ToolCalls {
+				rest := i == 1024
+				if !rest && c.ID != fmt.Sprint(i) || c.Err != nil && i < 128 || c.Async != rest {
+					t.Fatalf("tool call %d is %+v", i, c)
+				}
+				if c.Err == nil {
+					usable++
+				}
 			}
-			if c.Err == nil {
-				usable++
+			if len(got.ToolCalls) != row.calls || usable != row.usable {
+				t.Errorf("%+v: got %d tool calls, %d usable", row, len(got.ToolCalls), usable)
 			}
 		}
-		if len(got.ToolCalls) != row.calls || usable != row.usable {
-			t.Errorf("%+v: got %d tool calls, %d usable", row, len(got.ToolCalls), usable)
-		}
+	}
+}
+
+// TestParseMessageRepeatedIDs has ids that a model uses for several tool calls, or leaves out.
+func TestParseMessageRepeatedIDs(t *testing.T) {
+	call := func(id, name, arguments string) string {
+		return fmt.Sprintf(`{"id":%q,"type":"function","function":{"name":%q,"arguments":%s}}`, id, name, arguments)
+	}
+	tool := func(async bool, toolCall string) string {
+		return fmt.Sprintf(`{"async":%t,"toolCall":%s}`, async, toolCall)
+	}
+	first, second, other := call("0", "x", `{"a":1,"b":2}`), call("0", "x", `{"a":2}`), call("0", "y", `{}`)
+	for name, row := range map[string]struct {
+		calls, tools []string // no calls means that only the tools have them
+		want         string   // of each tool call: the id, the name, the arguments, and * if it is async
+	}{
+		"other arguments": {[]string{first, second}, nil, `0 x {"a":1,"b":2}, 0 x {"a":2}`},
+		"another name":    {[]string{first, other}, nil, `0 x {"a":1,"b":2}, 0 y {}`},
+		"the same, in another form": {
+			[]string{first, second, call("0", "x", `{"b":2,"a":1}`), call("0", "x", `"{\"a\":2}"`)}, nil,
+			`0 x {"a":1,"b":2}, 0 x {"a":2}`,
+		},
+		"unusable arguments": {
+			[]string{call("0", "x", `[1]`), call("0", "x", `[2]`), call("0", "x", `[1]`), call("0", "x", `{}`)}, nil,
+			`0 x {}, 0 x {}, 0 x {}`,
+		},
+		"no id": {
+			[]string{call("", "x", `{}`), call("", "x", `{}`), `{"id":7,"name":"x"}`}, nil, ` x {},  x {},  x {}`,
+		},
+		"one of them is async": {
+			[]string{first, second, other}, []string{tool(false, other), tool(true, second), tool(false, first)},
+			`0 x {"a":1,"b":2}, 0 x {"a":2}*, 0 y {}`,
+		},
+		"one of them is async, in another form": {
+			[]string{first, other}, []string{tool(false, other), tool(true, call("0", "x", `"{\"b\":2,\"a\":1}"`))},
+			`0 x {"a":1,"b":2}*, 0 y {}`,
+		},
+		"async by position": {
+			[]string{first, other}, []string{tool(false, call("0", "", "{}")), tool(true, call("0", "", "{}"))},
+			`0 x {"a":1,"b":2}, 0 y {}*`,
+		},
+		"async of the only tool": {[]string{first, second}, []string{tool(true, `{"id":"0"}`)}, `0 x {"a":1,"b":2}*, 0 x {"a":2}*`},
+		"async without ids": {
+			[]string{call("", "x", `{}`), call("", "y", `{}`)},
+			[]string{tool(true, call("", "y", `{}`)), tool(false, call("", "x", `{}`))},
+			` x {},  y {}*`,
+		},
+		"async of something else": {[]string{`7`, first}, []string{tool(true, `7`), tool(false, first)}, `  {}*, 0 x {"a":1,"b":2}`},
+		"only tools": {
+			nil, []string{tool(true, first), tool(false, other), tool(true, `7`)}, `0 x {"a":1,"b":2}*, 0 y {},   {}*`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := mustParse(t, fmt.Sprintf(`{"message":{"toolCallList":[%s],"toolWithToolCallList":[%s]}}`,
+				strings.Join(row.calls, ","), strings.Join(row.tools, ",")))
+			var got []string
+			for _, c := range m.ToolCalls {
+				got = append(got, strings.TrimSuffix(fmt.Sprintf("%s %s %s*", c.ID, c.Name, c.Arguments), map[bool]string{false: "*"}[c.Async]))
+			}
+			if strings.Join(got, ", ") != row.want {
+				t.Errorf("%s, want %s", strings.Join(got, ", "), row.want)
+			}
+		})
 	}
 }
 
@@ -352,6 +425,7 @@ func TestParseMessageSeveralToolCalls(t *testing.T) {
 	want := []vapi.ToolCall{
 		{ID: "a", Name: "x", Arguments: none},
 		{ID: "b", Name: "y", Arguments: none, Async: true},
+		{ID: "a", Name: "z", Arguments: none},
 		{ID: "c", Name: "x", Arguments: none},
 	}
 	if diff := gocmp.Diff(want, got.ToolCalls, sameMessage); diff != "" {
@@ -652,11 +726,13 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		}
 		return m
 	}
+	more := false // than 1024 tool calls
 	list := func(raw json.RawMessage) []json.RawMessage {
 		var l []json.RawMessage
 		if json.Unmarshal(raw, &l) != nil {
 			return nil
 		}
+		more = len(l) > 1024
 		return l[:min(len(l), 1024)]
 	}
 	str := func(raw json.RawMessage) string {
@@ -695,22 +771,24 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		}
 	}
 
+	withTools := list(msg["toolWithToolCallList"])
+	moreTools := more
 	calls := list(msg["toolCallList"])
 	if len(calls) == 0 {
 		calls = list(msg["toolCalls"])
 	}
-	withTools := list(msg["toolWithToolCallList"])
-	if len(calls) == 0 {
+	fromTools := len(calls) == 0
+	if fromTools {
+		more = moreTools
 		for _, item := range withTools {
 			calls = append(calls, object(item)["toolCall"])
 		}
 	}
 	old := m.Type == "function-call"
 	if old {
-		calls, withTools = []json.RawMessage{msg["functionCall"]}, nil
+		calls, withTools, fromTools, more = []json.RawMessage{msg["functionCall"]}, nil, false, false
 	}
-	seen := map[string]bool{}
-	for _, raw := range calls {
+	parse := func(raw json.RawMessage) vapi.ToolCall {
 		item := object(raw)
 		function := object(item["function"])
 		c := vapi.ToolCall{
@@ -718,10 +796,6 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 			Name:      cmp.Or(str(function["name"]), str(item["name"])),
 			Arguments: json.RawMessage("{}"),
 		}
-		if seen[c.ID] {
-			continue
-		}
-		seen[c.ID] = c.ID != ""
 		// decoded is the value, without the encodings around it. It is nil if there are no arguments.
 		decode := func(raw json.RawMessage) (decoded json.RawMessage, encoded int) {
 			for ; encoded < 2 && bytes.HasPrefix(raw, []byte(`"`)); encoded++ {
@@ -746,7 +820,7 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 				json.Valid([]byte(strings.Repeat("[", 100)+string(given)+strings.Repeat("]", 100)))):
 				c.Arguments = json.RawMessage(strings.ToValidUTF8(string(given), "\uFFFD"))
 			default:
-				c.Err = errors.New("arguments")
+				c.Unusable, c.Err = raw, errors.New("arguments")
 			}
 			break
 		}
@@ -754,16 +828,65 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 			sum := sha256.Sum256([]byte(string(msg["timestamp"]) + " " + strconv.Quote(c.Name) + " " + string(c.Arguments)))
 			c.ID = "function-call-" + hex.EncodeToString(sum[:8])
 		}
-		if c.ID == "" || len(c.ID) > 256 || c.Name == "" || len(c.Name) > 128 || len(m.ToolCalls) >= 128 {
-			c.Err = errors.New("id, name or number")
+		if len(c.ID) > 4096 || c.Name == "" || len(c.Name) > 128 {
+			c.Err = errors.New("id or name")
 		}
+		return c
+	}
+	equal := func(a, b vapi.ToolCall) bool {
+		value := func(c vapi.ToolCall) (v any) {
+			given := c.Arguments
+			if c.Unusable != nil {
+				given = c.Unusable
+			}
+			d := json.NewDecoder(bytes.NewReader(given))
+			d.UseNumber()
+			_ = d.Decode(&v)
+			return v
+		}
+		return a.ID == b.ID && a.Name == b.Name && reflect.DeepEqual(value(a), value(b))
+	}
+	async := func(i int, c vapi.ToolCall) bool {
+		is := func(tool json.RawMessage) bool { return string(object(tool)["async"]) == "true" }
+		if fromTools {
+			return is(withTools[i])
+		}
+		var same []json.RawMessage
 		for _, tool := range withTools {
-			if id := str(object(object(tool)["toolCall"])["id"]); id == c.ID && id != "" {
-				c.Async = string(object(tool)["async"]) == "true"
-				break
+			if str(object(object(tool)["toolCall"])["id"]) == c.ID {
+				same = append(same, tool)
 			}
 		}
-		m.ToolCalls = append(m.ToolCalls, c)
+		switch {
+		case len(same) == 0:
+			return false
+		case len(same) == 1 && c.ID != "":
+			return is(same[0])
+		}
+		for _, tool := range same {
+			if c.Name != "" && equal(c, parse(object(tool)["toolCall"])) {
+				return is(tool)
+			}
+		}
+		if i < len(withTools) && str(object(object(withTools[i])["toolCall"])["id"]) == c.ID {
+			return is(withTools[i])
+		}
+		return c.ID != "" && is(same[0])
+	}
+	for i, raw := range calls {
+		c := parse(raw)
+		c.Async = async(i, c)
+		if c.ID == "" || !slices.ContainsFunc(m.ToolCalls, func(earlier vapi.ToolCall) bool { return equal(earlier, c) }) {
+			m.ToolCalls = append(m.ToolCalls, c)
+		}
+	}
+	for i := 128; i < len(m.ToolCalls); i++ {
+		m.ToolCalls[i].Err = errors.New("number")
+	}
+	if more {
+		m.ToolCalls = append(m.ToolCalls, vapi.ToolCall{
+			Arguments: json.RawMessage("{}"), Async: true, Err: errors.New("number"),
+		})
 	}
 	if m.Type == "" {
 		if m.ToolCalls == nil {

@@ -25,7 +25,8 @@ import (
 // and Withdraw ends both as Replace does. The tool that still runs then finds that
 // it no longer owns the job. Redrive
 // moves a job that has used up its attempts from delivered or undelivered back to
-// done, if its message is redriven after the deadline.
+// done, if its message is redriven after the deadline. Redeliver moves a job from
+// delivered back to done, if the tool call is repeated long after the delivery.
 type State string
 
 const (
@@ -55,6 +56,11 @@ const (
 	// graceAfterCompletion is the least time that remains to deliver the result of
 	// a job that was completed just before its deadline.
 	graceAfterCompletion = time.Minute
+
+	// redeliverAfter is how long after its delivery a result is delivered again if
+	// its tool call is repeated. A model that repeats it sooner still knows the
+	// result, and so does a webhook that is sent again because its answer was lost.
+	redeliverAfter = 5 * time.Minute
 
 	// ProgressPause is the minimum time between two progress lines of a job.
 	ProgressPause = 5 * time.Second

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // Rule is one transition of a job's record.
@@ -341,6 +343,28 @@ func Redrive(now time.Time, owner string) Rule {
 			r.Deadline = r.Late() // a call that can last longer must not get the failure twice
 		}
 		r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, owner, time.Time{}, now
+		return r, nil
+	}}
+}
+
+// Redeliver makes a result that its call accepted deliverable again, until the deadline. It is for a
+// webhook that was repeated: the model of the call asks the same again, and may have forgotten the
+// result. received is when the repeated webhook was received. If that is at most [redeliverAfter] later
+// than the delivery, or earlier, as for a copy of a message, Redeliver fails with [ErrSettled]. It fails
+// with it for every other job, too.
+//
+// The result is only of use in the call. Nothing follows after it a second time.
+func Redeliver(now, received, deadline time.Time) Rule {
+	return Rule{"redeliver", func(r Record) (Record, error) {
+		// Otherwise it was delivered in another call.
+		inCall := r.OutboundCallAt.IsZero() && r.NextCallID == ""
+		if r.State != StateDelivered || !inCall || !received.After(r.Updated.Add(redeliverAfter)) {
+			return r, ErrSettled
+		}
+		if r.Policy.AfterCall != policy.AfterCallDrop {
+			r.Policy.AfterCall = policy.AfterCallEvent
+		}
+		r.State, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, deadline, time.Time{}, now
 		return r, nil
 	}}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 func TestPoison(t *testing.T) {
@@ -275,6 +276,73 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
+// TestToolCallAgain repeats a webhook whose result was delivered. It never runs the tool again, and it
+// delivers the stored result again once the assistant may have forgotten it.
+func TestToolCallAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		after  time.Duration // the delivery, until the repeated webhook is received
+		change func(*job.Record)
+		want   int // results
+	}{
+		"at once":           {after: time.Second, want: 1},
+		"in five minutes":   {after: 5 * time.Minute, want: 1},
+		"later":             {after: 5*time.Minute + time.Second, want: 2},
+		"after an hour":     {after: time.Hour, want: 2},
+		"not delivered":     {after: time.Hour, change: func(r *job.Record) { r.State = job.StateUndelivered }, want: 1},
+		"parked":            {after: time.Hour, change: func(r *job.Record) { r.State = job.StateParked }, want: 1},
+		"by an outbound":    {after: time.Hour, change: func(r *job.Record) { r.OutboundCallAt = r.Updated }, want: 1},
+		"in the next call":  {after: time.Hour, change: func(r *job.Record) { r.NextCallID = "call-2" }, want: 1},
+		"replaced, no text": {after: time.Hour, change: func(r *job.Record) { r.State = job.StateCancelled }, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			started := 0
+			def := does(tool{AfterCall: asynctool.CallBack, Deadline: 24 * time.Hour},
+				func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+					started++
+					return asynctool.Text("Done."), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				first := w.job("t1", "tool")
+				w.send(first)
+				w.run(time.Second)
+				w.settle(first)
+				if tt.change != nil {
+					r := w.record(first)
+					tt.change(&r)
+					if _, err := w.store.Save(t.Context(), r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				delivered := w.record(first).Updated
+				time.Sleep(time.Until(delivered.Add(tt.after)))
+				again := first
+				again.ReceivedAt, again.CallEnds = time.Now(), time.Now().Add(time.Hour)
+				// The queue delivers the message twice, before and after the result has arrived again.
+				w.send(again)
+				w.run(time.Second)
+				w.send(again)
+				w.run(time.Second)
+				if r := w.record(first); tt.want > 1 && r.State == job.StateDone {
+					if o := w.out.sent[len(w.out.sent)-1]; !o.Deadline.Equal(again.CallEnds) ||
+						o.AfterCall != policy.AfterCallEvent || o.Result.Content != "Done." {
+						t.Errorf("the repeated outcome is %+v", o)
+					}
+					w.settle(first)
+				}
+				w.send(again)
+				w.run(10 * time.Minute)
+				ids := map[time.Time]bool{}
+				for _, o := range w.out.sent {
+					ids[o.Deadline] = true // copies of an outcome are delivered once
+				}
+				if len(ids) != tt.want || started != 1 {
+					t.Errorf("%d results of %d runs, want %d", len(ids), started, tt.want)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadlinePast(t *testing.T) {
 	def := does(tool{Deadline: time.Minute, FailureText: "Too late."}, notRun(t))
 	inWorld(t, def, func(t *testing.T, w *world) {
@@ -315,14 +383,6 @@ func TestRedriven(t *testing.T) {
 		w.run(time.Minute)
 		w.want(once, 0, 1)
 
-		// A webhook that is repeated after the tool's own deadline, during the call, has a job of its
-		// own age.
-		again := j
-		again.ReceivedAt, again.CallEnds = time.Now(), time.Now().Add(time.Hour)
-		w.send(again)
-		w.run(time.Minute)
-		w.want(once, 0, 1)
-
 		// The outcome goes to the callback function again, which finds its deadline passed. At
 		// first, the table fails.
 		w.failingTimes("redrive", 3)
@@ -337,6 +397,18 @@ func TestRedriven(t *testing.T) {
 		w.send(j)
 		w.run(time.Minute)
 		w.want(twice, 0, 1)
+
+		// A webhook that is repeated later has a job of its own age, so its call can still get the
+		// failure.
+		time.Sleep(5 * time.Minute)
+		again := j
+		again.ReceivedAt, again.CallEnds = time.Now(), time.Now().Add(time.Hour)
+		w.send(again)
+		w.run(time.Minute)
+		w.want(append(twice, once...), 0, 1)
+		if last := w.out.sent[2]; !last.Deadline.Equal(again.CallEnds) {
+			t.Errorf("the deadline is %s", last.Deadline)
+		}
 		if started != 1 {
 			t.Errorf("the tool was started %d times", started)
 		}

@@ -143,6 +143,18 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 	if e.record.State == job.StateCancelled {
 		e.leave(ctx) // it may have been cancelled between two attempts
 	}
+	if e.record.State == job.StateDelivered && e.wakeUp == 0 {
+		rule := job.Redeliver(e.cfg.Now(), e.job.ReceivedAt, e.job.CallEnds)
+		record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+		switch {
+		case err == nil:
+			e.record = record
+			e.log.InfoContext(ctx, "tool call was repeated; its result is delivered again")
+		case !errors.Is(err, job.ErrSettled):
+			e.log.ErrorContext(ctx, "cannot deliver the result of a repeated tool call again", "error", err)
+			return e.retry()
+		}
+	}
 	return e.send(ctx)
 }
 

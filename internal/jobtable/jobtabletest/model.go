@@ -45,6 +45,7 @@ retract      -          -          -          done       !changed   !changed    
 delivered    -          -          -          delivered  !settled   delivered   !settled     -
 undelivered  -          -          -          undelivered !settled  !settled    undelivered  -
 redrive      -          !settled   !settled   !settled   !settled   done        done         !settled
+redeliver    !notfound  !settled   !settled   !settled   !settled   done        !settled     !settled
 cancel       !notfound  done       done       !finished  !finished  !finished   !finished    !finished
 replace      !notfound  cancelled  cancelled  !finished  !finished  !finished   !finished    !finished
 withdraw     !notfound  cancelled  cancelled  !finished  !finished  !finished   !finished    !finished
@@ -57,7 +58,7 @@ var drawing = map[job.State][]job.State{
 	job.StateWaiting:     {job.StateRunning, job.StateDone, job.StateCancelled},
 	job.StateDone:        {job.StateParked, job.StateDelivered, job.StateUndelivered},
 	job.StateParked:      {job.StateDone},
-	job.StateDelivered:   {job.StateDone}, // redriven
+	job.StateDelivered:   {job.StateDone}, // redriven or redelivered
 	job.StateUndelivered: {job.StateDone}, // redriven
 }
 
@@ -145,7 +146,7 @@ type modelJob struct {
 	textAt     time.Time
 	nextCallID string
 	settled    int // how often its result was delivered or given up
-	redriven   int
+	again      int // how often its result was redriven or redelivered
 
 	attempts   []job.Record // as they were claimed
 	deliveries []job.Record
@@ -494,7 +495,19 @@ func (w *world) happen(event string, m *modelJob) bool {
 		do = func() (job.Record, error) {
 			return w.table.ChangeClaimed(ctx, claimed, job.Redrive(now, "redriven"))
 		}
-		then = func(job.Record) { m.exhausted, m.redriven, m.expiry = false, m.redriven+1, time.Time{} }
+		then = func(job.Record) { m.exhausted, m.again, m.expiry = false, m.again+1, time.Time{} }
+	case "redeliver":
+		since := rapid.SampledFrom([]time.Duration{-time.Hour, 0, 5 * time.Minute, 5*time.Minute + 1}).Draw(w.T, "since")
+		received := m.updated.Add(since)
+		if m.called || m.nextCallID != "" || since <= 5*time.Minute {
+			refused = job.ErrSettled
+		}
+		deadline := now.Add(wait)
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Redeliver(now, received, deadline)) }
+		then = func(job.Record) {
+			m.again, m.deadline, m.expiry = m.again+1, deadline, time.Time{}
+			m.policy.AfterCall = policy.AfterCallEvent
+		}
 	default:
 		w.t.Fatalf("there is no event %q", event)
 	}
@@ -557,8 +570,8 @@ func (w *world) check(m *modelJob, before job.State) {
 	if r.State != before && !slices.Contains(drawing[before], r.State) {
 		w.Fatalf("no transition is drawn from %q to %q", before, r.State)
 	}
-	if m.settled > 1+m.redriven {
-		w.Fatalf("the result was settled %d times, and redriven %d times", m.settled, m.redriven)
+	if m.settled > 1+m.again {
+		w.Fatalf("the result was settled %d times, and redriven or redelivered %d times", m.settled, m.again)
 	}
 	now := w.table.now()
 	if !r.State.Active() {
@@ -592,7 +605,7 @@ func (w *world) check(m *modelJob, before job.State) {
 	}
 	want := *m
 	want.job, want.attempts, want.deliveries, want.claimed = job.Job{}, nil, nil, nil
-	want.settled, want.redriven = 0, 0
+	want.settled, want.again = 0, 0
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(modelJob{})); diff != "" {
 		w.Fatalf("the record (-want +got):\n%s", diff)
 	}

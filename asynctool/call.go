@@ -9,7 +9,8 @@ type Call struct {
 	Type           string // inboundPhoneCall, outboundPhoneCall, webCall, chat, …; may be empty
 	AssistantID    string // empty for a transient assistant, which has no id
 	CustomerNumber string // the caller's number in E.164; empty in web calls and chats
-	ToolCallID     string // Vapi's id of this tool call; unique within the call only
+	ToolCallID     string // Vapi's id of this tool call; models reuse it, even within a call
+	JobID          string // Ringback's id of this tool call; unique
 	Attempt        int    // 1 on the first attempt, and on the first one after each [ResumeIn]
 
 	Resumes int             // how often the tool has resumed after a [ResumeIn]; 0 on the first run
@@ -21,5 +22,12 @@ type Call struct {
 }
 
 // IdempotencyKey returns a key that is the same on every attempt of a tool call
-// and differs between tool calls. Pass it to services that accept such a key.
-func (c Call) IdempotencyKey() string { return c.ID + "/" + c.ToolCallID }
+// and differs between tool calls. Pass it to services that accept such a key. It
+// is JobID, which does not reveal the call. If JobID is empty, as in a test that
+// makes its own Call, the key consists of ID and ToolCallID.
+func (c Call) IdempotencyKey() string {
+	if c.JobID != "" {
+		return c.JobID
+	}
+	return c.ID + "/" + c.ToolCallID
+}

@@ -709,7 +709,7 @@ func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 	}
 }
 
-// record returns the record of a call's tool call call_1.
+// record returns the record of a call's first job.
 func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.Record {
 	t.Helper()
 	record, err := d.load(ctx, call)
@@ -721,7 +721,14 @@ func (d *deployment) record(t *testing.T, ctx context.Context, call string) job.
 
 func (d *deployment) load(ctx context.Context, call string) (job.Record, error) {
 	table := dynamotable.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"])
-	return table.Load(ctx, job.ID(call, "call_1"))
+	jobs, err := table.OfCall(ctx, call)
+	if err != nil {
+		return job.Record{}, err
+	}
+	if len(jobs) == 0 {
+		return job.Record{}, fmt.Errorf("the call %s has no job", call)
+	}
+	return table.Load(ctx, jobs[0].ID)
 }
 
 // hears waits for a call's first message, and checks that it contains the parts.

@@ -119,8 +119,8 @@ func (d *deployment) schedules(t *testing.T, ctx context.Context) []string {
 // approval completes jobs from outside, after everything that is no result.
 func (d *deployment) approval(t *testing.T, ctx context.Context) {
 	const call = "e2e-approval"
-	id := job.ID(call, "call_1")
 	url := d.askManager(t, ctx, call)
+	id := d.record(t, ctx, call).ID
 
 	// One schedule wakes the job up, at its deadline. It is the job's first wake-up.
 	name, count := queue.ScheduleName(id, 1), 0
@@ -182,7 +182,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 
 	// A refused request changes nothing.
 	const result = `{"result":"refused"}`
-	base, unknown, later := d.outputs["CompletionURL"], job.ID("e2e-unknown-call", "call_1"), time.Now().Add(time.Hour)
+	base, unknown, later := d.outputs["CompletionURL"], job.ID("e2e-unknown-call", "call_1", "tool", nil), time.Now().Add(time.Hour)
 	forged := []byte(url)
 	forged[len(forged)-5] ^= 1 // within the signature
 	for what, wrong := range map[string]struct {
@@ -332,7 +332,7 @@ func (d *deployment) rotation(t *testing.T, ctx context.Context) {
 	d.rotate(t, ctx, newKey, oldKey)
 	// A token of the new key makes a function read the keys again, unless it did so in the last ten
 	// seconds. Each instance of the function has its own keys.
-	signed := d.outputs["CompletionURL"] + sign(t, ctx, newKey, job.ID(call, "call_1"), time.Now().Add(time.Hour))
+	signed := d.outputs["CompletionURL"] + sign(t, ctx, newKey, d.record(t, ctx, call).ID, time.Now().Add(time.Hour))
 	eventually(t, ctx, secret.MaxAge+unbounded, "the new key to be accepted", func() error {
 		status, answer, err := d.postAs(ctx, signed, asJSON, []byte(`{"progress":"The manager is back."}`))
 		if err == nil && status != 202 {
@@ -354,7 +354,7 @@ func (d *deployment) revocation(t *testing.T, ctx context.Context, quiet func())
 	}
 	const again = `{"result":"once more"}`
 	url := func(key string) string {
-		id := job.ID("e2e-approval", "call_1")
+		id := d.record(t, ctx, "e2e-approval").ID
 		return d.outputs["CompletionURL"] + sign(t, ctx, key, id, time.Now().Add(time.Hour))
 	}
 	old, unknown := url(oldKey), url(strings.Repeat("y", 48))
@@ -514,7 +514,7 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 		if wakeUp == 0 || wakeUp%tenth != 0 {
 			return fmt.Errorf("wake-up %d, and the job is %s", wakeUp, r.State)
 		}
-		due, err = d.scheduledAt(ctx, queue.ScheduleName(job.ID(call, "call_1"), wakeUp))
+		due, err = d.scheduledAt(ctx, queue.ScheduleName(r.ID, wakeUp))
 		if err == nil && due.Sub(r.Updated) < 50*time.Second {
 			t.Errorf("the schedule of wake-up %d, created at %s, is due at %s", wakeUp, r.Updated, due)
 		}

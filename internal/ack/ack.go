@@ -4,12 +4,16 @@
 package ack
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ringback/ringback/internal/httpjson"
@@ -31,9 +35,16 @@ const (
 	// is invoked synchronously (AWS Lambda quotas).
 	MaxBody = 6 << 20
 
-	// maxCallID is the longest call id, in bytes. A job's id contains it, and must fit a DynamoDB
-	// key.
+	// maxCallID is the longest call id, in bytes. The key of the call's record contains it, escaped,
+	// and must fit a DynamoDB key.
 	maxCallID = 512
+
+	// maxRefusedName bounds the name of a refused tool call, and its id, in bytes. Their beginning is
+	// enough to find the tool call.
+	maxRefusedName = 128
+
+	// unnamed stands for a missing name. No tool can have it.
+	unnamed = "(no name)"
 
 	// unknownCallLife is how long a call can last if the webhook does not say: Vapi's maximum (Vapi's
 	// OpenAPI: Assistant.maxDurationSeconds). If the call ended earlier, its control URL reports that
@@ -205,7 +216,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byt
 		return nil, 0, err
 	}
 	if message.Type == vapi.TypeToolCalls || message.Type == vapi.TypeFunctionCall {
-		return h.toolCalls(ctx, message, now)
+		return h.toolCalls(ctx, message, body, now)
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
 	switch {
@@ -282,10 +293,19 @@ func usableID(callID string) bool { return callID != "" && len(callID) <= maxCal
 // toolCalls queues a job for each usable tool call. It returns the answer to all tool calls and the
 // number of queued jobs.
 //
+// Vapi ignores the answer to an async tool, and the model has already seen "Success.". So the refusal
+// of such a tool call is queued, too, and is delivered like a result.
+//
 // If one job cannot be queued, the whole webhook fails, so that Vapi sends it again. The process
 // function then recognises the jobs that were queued before.
-func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.Time) ([]byte, int, error) {
+func (h *Handler) toolCalls(
+	ctx context.Context, message vapi.Message, webhook []byte, now time.Time,
+) ([]byte, int, error) {
 	call, ends := callOf(message.Call), callEnds(message.Call, now)
+	scope := call.ID // of the jobs' ids
+	if scope == "" {
+		scope = fmt.Sprintf("webhook %x", sha256.Sum256(webhook))
+	}
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages []queue.Message
 	var answered []int // indexes of the tool calls that are answered at once
@@ -295,29 +315,24 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 			answered = append(answered, i)
 			continue
 		}
-		j := job.Job{
-			ID: job.ID(call.ID, t.ID), ToolCallID: t.ID, Tool: t.Name, Arguments: t.Arguments, Async: t.Async,
-			Call: call, ReceivedAt: now, CallEnds: ends,
-		}
+		j := job.Job{Tool: t.Name, Arguments: t.Arguments, Async: t.Async, Call: call, ReceivedAt: now, CallEnds: ends}
+		j.ID, j.ToolCallID = identify(scope, t, i)
 		body, err := encode(j, t.Err)
 		if err != nil {
 			results[i].Error = err.Error()
-			// A name can be very long. Its beginning is enough to find the tool.
+			j = refusal(j, err)
 			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "tool call refused",
-				slog.String("tool", fmt.Sprintf("%.128s", t.Name)), slog.Any("error", err))
-			// Vapi ignores the answer to an async tool, and the model has already seen "Success.".
-			// So the refusal is delivered like a result.
-			if !t.Async || !errors.Is(err, vapi.ErrArguments) || !usableID(call.ID) {
+				slog.String("tool", j.Tool), slog.Any("error", err))
+			if !t.Async {
 				continue
 			}
-			j.Arguments, j.Refusal = json.RawMessage("{}"), err.Error()
 			if body, err = j.Encode(); err != nil {
-				continue
+				return nil, 0, fmt.Errorf("%w: %w", errNotQueued, err)
 			}
 		} else {
 			results[i].Result = h.cfg.Text
 		}
-		messages = append(messages, queue.Message{Body: body, Group: queue.Group(call.ID)})
+		messages = append(messages, queue.Message{Body: body, Group: queue.Group(j.Call.ID)})
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
 			slog.String("job", j.ID), slog.String("tool", j.Tool))
 	}
@@ -331,6 +346,45 @@ func (h *Handler) toolCalls(ctx context.Context, message vapi.Message, now time.
 		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
 	}
 	return vapi.Answer(results), len(messages), nil
+}
+
+// JobID returns the id of the job that a tool call becomes, by its position among the tool calls of its
+// message.
+func JobID(callID string, t vapi.ToolCall, position int) string {
+	id, _ := identify(callID, t, position)
+	return id
+}
+
+// identify returns the id of a tool call's job, and the tool call's own. If that is missing, identify
+// makes one. A repeated webhook has the same tool calls at the same positions, so it gets the same ids.
+func identify(scope string, t vapi.ToolCall, position int) (jobID, toolCallID string) {
+	arguments := t.Arguments
+	if t.Unusable != nil {
+		arguments = t.Unusable
+	}
+	toolCallID = t.ID
+	if toolCallID == "" {
+		made := job.ID(scope, strconv.Itoa(position), t.Name, arguments)
+		toolCallID = "no_id_" + strings.TrimPrefix(made, "j_")
+	}
+	return job.ID(scope, toolCallID, t.Name, arguments), toolCallID
+}
+
+// refusal returns the job that only delivers why a tool call was refused. What was refused may be its
+// size.
+func refusal(j job.Job, why error) job.Job {
+	j.Arguments, j.Refusal = json.RawMessage("{}"), why.Error()
+	j.Tool = cmp.Or(cut(j.Tool, maxRefusedName), unnamed)
+	j.ToolCallID, j.Call.ID = cut(j.ToolCallID, maxRefusedName), cut(j.Call.ID, maxCallID)
+	return j
+}
+
+// cut shortens a text to some bytes. A text that was cut is no valid name of a tool.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
 // answersAtOnce reports whether the tool call starts no job. Unusable arguments do not matter here.

@@ -237,11 +237,15 @@ func checkResults(t *testing.T, response *httptest.ResponseRecorder, want []resu
 	}
 }
 
+// checkJobs compares the queued jobs. A job is named by its call and its tool call: "call-1/t1".
 func checkJobs(t *testing.T, q *recorder, want ...string) {
 	t.Helper()
 	var ids []string
 	for _, j := range q.jobs(t) {
-		ids = append(ids, j.ID)
+		if j.Refusal == "" && j.ID != job.ID(j.Call.ID, j.ToolCallID, j.Tool, j.Arguments) {
+			t.Errorf("the id of %s is %s", j.ToolCallID, j.ID)
+		}
+		ids = append(ids, j.Call.ID+"/"+j.ToolCallID)
 	}
 	if !slices.Equal(ids, want) || q.sends != min(len(want), 1) {
 		t.Errorf("jobs %q in %d sends, want %q in one", ids, q.sends, want)
@@ -422,7 +426,7 @@ func TestJob(t *testing.T) {
 		asyncCall("tool-1", "order_status", arguments)))
 	checkResults(t, response, []result{started("order_status", "tool-1")})
 	want := []job.Job{{
-		Version: 1, ID: "call-1/tool-1", ToolCallID: "tool-1", Tool: "order_status", Async: true,
+		Version: 1, ID: job.ID("call-1", "tool-1", "order_status", []byte(arguments)), ToolCallID: "tool-1", Tool: "order_status", Async: true,
 		Arguments: json.RawMessage(arguments),
 		Call: job.Call{
 			ID: "call-1", OrgID: "org-1", Type: "inboundPhoneCall", AssistantID: "assistant-1",
@@ -466,8 +470,8 @@ func TestSeveralToolCalls(t *testing.T) {
 			[]string{"call-1/t1", "call-1/t3"},
 		},
 		"all are unusable": {
-			webhook(call, toolCall("", "a", "{}"), `"`+argument+`"`, toolCall("t3", "", "{}")),
-			[]result{refused("a", "", "no id"), refused("", "", "not an object"), refused("", "t3", "no function name")},
+			webhook(call, toolCall("", "a", "[1]"), `"`+argument+`"`, toolCall("t3", "", "{}")),
+			[]result{refused("a", "", "not a JSON object"), refused("", "", "not an object"), refused("", "t3", "no function name")},
 			nil,
 		},
 		"one is larger than a queue message": {
@@ -484,6 +488,11 @@ func TestSeveralToolCalls(t *testing.T) {
 			webhook(call, toolCall("t1", "a", "{}"), toolCall("t1", "a", "{}")),
 			[]result{started("a", "t1")},
 			[]string{"call-1/t1"},
+		},
+		"the same id, and other arguments": {
+			webhook(call, toolCall("t1", "a", "{}"), toolCall("t1", "a", arguments), toolCall("t1", "b", "{}")),
+			[]result{started("a", "t1"), started("a", "t1"), started("b", "t1")},
+			[]string{"call-1/t1", "call-1/t1", "call-1/t1"},
 		},
 		"a chat": {
 			webhook(`"chat":{"id":"chat-1"}`, toolCall("t1", "a", "{}")),
@@ -505,33 +514,148 @@ func TestSeveralToolCalls(t *testing.T) {
 	}
 }
 
-// TestRefusalOfAnAsyncTool covers tool calls whose answer Vapi ignores: an error in their arguments is delivered
-// like a result.
+// TestRefusalOfAnAsyncTool covers tool calls whose answer Vapi ignores: each error is delivered like a result.
 func TestRefusalOfAnAsyncTool(t *testing.T) {
-	calls := []string{
-		asyncCall("t1", "a", `["`+argument+`"]`), asyncCall("t2", "b", `"{}"`), asyncCall("", "c", `{}`),
-		asyncCall("t4", "d", `{"html":"`+strings.Repeat("<", 200<<10)+`"}`),
+	long := strings.Repeat("n", 129)
+	longID := strings.Repeat("i", 4097)
+	var many, manyWant, rest []string
+	for i := range 1030 {
+		many = append(many, asyncCall(fmt.Sprint("t", i), "a", "{}"))
+		switch {
+		case i < 128:
+			manyWant = append(manyWant, fmt.Sprintf("t%d a {} ", i))
+		case i < 1024:
+			manyWant = append(manyWant, fmt.Sprintf("t%d a {} more than 128 tool calls in one message", i))
+		}
 	}
-	response, q := receive(t, asyncWebhook(call, calls...))
-	checkResults(t, response, []result{
-		refused("a", "t1", "not a JSON object"), started("b", "t2"), refused("c", "", "no id"),
-		refused("d", "t4", "too large"),
-	})
-	var queued []string
-	for _, j := range q.jobs(t) {
-		queued = append(queued, j.ID+" "+string(j.Arguments)+" "+j.Refusal)
+	rest = append(manyWant, "no_id_* (no name) {} more than 1024 tool calls in one message; the rest were not read")
+	for name, row := range map[string]struct {
+		call  string
+		calls []string
+		want  []string // the tool call's id, tool, arguments and refusal of each job
+	}{
+		"arguments": {call, []string{
+			asyncCall("t1", "a", `["`+argument+`"]`), asyncCall("t2", "b", `"{}"`),
+			asyncCall("t4", "d", `{"html":"`+strings.Repeat("<", 200<<10)+`"}`),
+			asyncCall("t5", "e", `{"text":"`+strings.Repeat("x", 256<<10)+`"}`),
+		}, []string{
+			"t1 a {} arguments cannot be used: they are not a JSON object", "t2 b {} ",
+			"t4 d {} arguments cannot be used: they are too large",
+			"t5 e {} arguments cannot be used: they are larger than 256 KiB",
+		}},
+		"id": {call, []string{asyncCall("", "c", `{}`), asyncCall(longID, "c", `{}`), asyncCall(longID[:4096], "c", `{}`)}, []string{
+			"no_id_* c {} ", longID[:125] + "… c {} tool call id is longer than 4096 bytes", longID[:4096] + " c {} ",
+		}},
+		"name": {call, []string{asyncCall("t1", "", `{}`), asyncCall("t2", long, `{}`), asyncCall("t3", long[:128], `{}`)}, []string{
+			"t1 (no name) {} tool call has no function name",
+			"t2 " + long[:125] + "… {} function name is longer than 128 bytes", "t3 " + long[:128] + " {} ",
+		}},
+		"not a tool call": {call, []string{`{"async":true,"toolCall":"` + argument + `"}`}, []string{
+			"no_id_* (no name) {} tool call is not an object",
+		}},
+		"too many":     {call, many[:1024], manyWant},
+		"far too many": {call, many, rest},
+		"no call": {`"call":{}`, []string{asyncCall("t1", "a", "{}"), asyncCall("t2", "b", "[]")}, []string{
+			"t1 a {} the webhook names no call, so no result could be delivered",
+			"t2 b {} the webhook names no call, so no result could be delivered",
+		}},
+		"a call with a long id": {
+			`"call":{"id":"` + strings.Repeat("x", 513) + `"}`, []string{asyncCall("t1", "a", "{}")},
+			[]string{"t1 a {} the call's id is longer than 512 bytes"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, q := newHandler(t)
+			var ids []string
+			for range 2 { // a repeated webhook makes the same jobs
+				response := serve(t, h, post(asyncWebhook(row.call, row.calls...)))
+				var queued, now []string
+				for _, j := range q.jobs(t) {
+					if strings.HasPrefix(j.ToolCallID, "no_id_") {
+						j.ToolCallID = "no_id_*"
+					}
+					queued = append(queued, fmt.Sprintf("%s %s %s %s", j.ToolCallID, j.Tool, j.Arguments, j.Refusal))
+					now = append(now, j.ID)
+				}
+				if diff := cmp.Diff(row.want, queued); diff != "" {
+					t.Error(diff)
+				}
+				if ids != nil && !slices.Equal(ids, now) || len(slices.Compact(slices.Sorted(slices.Values(now)))) != len(now) {
+					t.Errorf("the ids are %q and %q", ids, now)
+				}
+				ids = now
+				for i, r := range results(t, response.Code, response.Body.String()) {
+					if r.Error == "" != strings.HasSuffix(queued[i], "} ") {
+						t.Errorf("%s is answered with %+v", queued[i], r)
+					}
+				}
+			}
+			// Of a tool that is not async, the answer says it.
+			plain := strings.ReplaceAll(asyncWebhook(row.call, row.calls...), `"async":true`, `"async":false`)
+			serve(t, h, post(plain))
+			for _, j := range q.jobs(t) {
+				if j.Refusal != "" && name != "far too many" {
+					t.Errorf("the refusal of %s is queued", j.ToolCallID)
+				}
+			}
+		})
 	}
-	want := []string{
-		"call-1/t1 {} arguments cannot be used: they are not a JSON object",
-		"call-1/t2 {} ",
-		"call-1/t4 {} arguments cannot be used: they are too large",
+	// Two webhooks without a call are not the same.
+	h, q := newHandler(t)
+	serve(t, h, post(asyncWebhook(`"call":{},"timestamp":1`, asyncCall("t1", "a", "{}"))))
+	serve(t, h, post(asyncWebhook(`"call":{},"timestamp":2`, asyncCall("t1", "a", "{}"))))
+	if jobs := q.jobs(t); len(jobs) != 2 || jobs[0].ID == jobs[1].ID {
+		t.Errorf("the jobs are %+v", jobs)
 	}
-	if diff := cmp.Diff(want, queued); diff != "" {
-		t.Error(diff)
+}
+
+// TestIdentity tests which tool calls are the same job.
+func TestIdentity(t *testing.T) {
+	h, q := newHandler(t)
+	id := func(body string) string {
+		serve(t, h, post(body))
+		jobs := q.jobs(t)
+		return jobs[len(jobs)-1].ID
 	}
-	// Without a call, it cannot be delivered.
-	_, q = receive(t, asyncWebhook(`"call":{}`, calls...))
-	checkJobs(t, q)
+	first := id(webhook(call, toolCall("t1", "a", `{"x":1,"y":[2]}`)))
+	for name, row := range map[string]struct {
+		body string
+		same bool
+	}{
+		"repeated":          {webhook(call, toolCall("t1", "a", `{"x":1,"y":[2]}`)), true},
+		"in another order":  {webhook(call, toolCall("t1", "a", `{ "y": [2], "x": 1 }`)), true},
+		"as text":           {webhook(call, toolCall("t1", "a", `"{\"y\":[2],\"x\":1}"`)), true},
+		"async":             {asyncWebhook(call, asyncCall("t1", "a", `{"x":1,"y":[2]}`)), true},
+		"after another one": {webhook(call, toolCall("t0", "a", `{}`), toolCall("t1", "a", `{"x":1,"y":[2]}`)), true},
+		"another call":      {webhook(`"call":{"id":"call-2"}`, toolCall("t1", "a", `{"x":1,"y":[2]}`)), false},
+		"another id":        {webhook(call, toolCall("t2", "a", `{"x":1,"y":[2]}`)), false},
+		"another tool":      {webhook(call, toolCall("t1", "b", `{"x":1,"y":[2]}`)), false},
+		"other arguments":   {webhook(call, toolCall("t1", "a", `{"x":1.0,"y":[2]}`)), false},
+		"no arguments":      {webhook(call, toolCall("t1", "a", `{}`)), false},
+		"refused":           {asyncWebhook(call, asyncCall("t1", "a", `[{"x":1,"y":[2]}]`)), false},
+	} {
+		if got := id(row.body); (got == first) != row.same {
+			t.Errorf("%s: %s, and the first is %s", name, got, first)
+		}
+	}
+	// Without an id, the position decides.
+	none := toolCall("", "a", "{}")
+	alone := id(webhook(call, none))
+	for name, row := range map[string]struct {
+		body string
+		same bool
+	}{
+		"repeated":           {webhook(call, none), true},
+		"an empty id":        {webhook(call, `{"id":null,"name":"a"}`), true},
+		"at another place":   {webhook(call, none, none), false},
+		"in another call":    {webhook(`"call":{"id":"call-2"}`, none), false},
+		"of another tool":    {webhook(call, toolCall("", "b", "{}")), false},
+		"of other arguments": {webhook(call, toolCall("", "a", `{"x":1}`)), false},
+	} {
+		if got := id(row.body); (got == alone) != row.same {
+			t.Errorf("without an id, %s: %s, and the first is %s", name, got, alone)
+		}
+	}
 }
 
 func TestLogIsBounded(t *testing.T) {
@@ -589,7 +713,15 @@ func FuzzHandle(f *testing.F) {
 				}
 			}
 		}
-		if jobs := len(q.jobs(t)); jobs != accepted { // and every message is a job
+		jobs := 0
+		for _, j := range q.jobs(t) { // every message is a job
+			if j.Refusal == "" {
+				jobs++
+			} else if !j.Async {
+				t.Fatalf("a refusal was queued and answered: %+v", j)
+			}
+		}
+		if jobs != accepted {
 			t.Fatalf("%d tool calls were accepted, and %d jobs queued", accepted, jobs)
 		}
 	})

@@ -178,7 +178,7 @@ func TestNextCall(t *testing.T) {
 		return func(w *world, o *job.Outcome) {
 			for i := range n {
 				id := fmt.Sprint("other", i)
-				p := job.ParkedResult{JobID: job.ID("call-0", id), ToolCallID: id, Tool: "order_status"}
+				p := job.ParkedResult{JobID: job.EarlierID("call-0", id), ToolCallID: id, Tool: "order_status"}
 				if ok, err := w.customers.Park(w.t.Context(), job.Customer(o.Call), w.now(), p); err != nil || !ok {
 					w.t.Fatal(ok, err)
 				}

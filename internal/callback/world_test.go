@@ -360,7 +360,7 @@ func (w around) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 // job returns a job of call-1, a classic call that can last an hour.
 func (w *world) job(toolCallID string) job.Job {
 	return job.Job{
-		ID: job.ID("call-1", toolCallID), ToolCallID: toolCallID, Tool: "order_status",
+		ID: job.EarlierID("call-1", toolCallID), ToolCallID: toolCallID, Tool: "order_status",
 		ReceivedAt: w.start, CallEnds: w.start.Add(time.Hour),
 		Call: job.Call{
 			ID: "call-1", OrgID: "org-1", AssistantID: "assistant-1", PhoneNumberID: "phone-1",
@@ -372,7 +372,7 @@ func (w *world) job(toolCallID string) job.Job {
 // jobIn returns a job of another call.
 func (w *world) jobIn(call, toolCallID string) job.Job {
 	return job.Job{
-		ID: job.ID(call, toolCallID), ToolCallID: toolCallID, Tool: "order_status",
+		ID: job.EarlierID(call, toolCallID), ToolCallID: toolCallID, Tool: "order_status",
 		Call: job.Call{ID: call, ControlURL: controlURL + "/" + call, Architecture: vapi.ArchitectureClassic},
 	}
 }

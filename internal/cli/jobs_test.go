@@ -114,7 +114,7 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 	t.Helper()
 	j := job.Job{
-		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "approval",
+		ID: job.EarlierID(callID, toolCallID), ToolCallID: toolCallID, Tool: "approval",
 		Arguments:  json.RawMessage(`{"subject":"planted argument"}`),
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
@@ -227,7 +227,7 @@ func TestJobsOfALocalRun(t *testing.T) {
 		t.Helper()
 		return runs(t, append(append([]string{"jobs"}, more...), "--local", "--addr", addr), code)
 	}
-	waits := regexp.MustCompile(`(?m)^(\S+/\S+)  notify_when_ready  waiting  2`)
+	waits := regexp.MustCompile(`(?m)^(j_\S+)  notify_when_ready  waiting  2`)
 	id := ""
 	for end := time.Now().Add(patience); id == ""; time.Sleep(5 * time.Millisecond) {
 		out, errOut := jobs(0, "list")

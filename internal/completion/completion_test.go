@@ -179,7 +179,7 @@ func (w *world) waiting(j job.Job, p job.Policy) job.Record {
 func numbered(n int) job.Job {
 	j := newJob()
 	j.ToolCallID = fmt.Sprint("tool-", n)
-	j.ID = job.ID(j.Call.ID, j.ToolCallID)
+	j.ID = job.EarlierID(j.Call.ID, j.ToolCallID)
 	return j
 }
 

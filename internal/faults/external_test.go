@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,9 +34,9 @@ var (
 // read returns the jobs whose results a text in a call contains, with the text of each,
 // or the number of a progress line and its job.
 func (w *world) read(hook webhook, text string) (ids []string, texts []string, line int, isProgress bool) {
-	first := job.ID(hook.call, "")
+	first := "no tool call in " + hook.call
 	if len(hook.calls) > 0 {
-		first = job.ID(hook.call, hook.calls[0].id)
+		first = hook.first()
 	}
 	if strings.Contains(text, holdText) {
 		return []string{first}, nil, 0, true
@@ -63,20 +62,19 @@ func (w *world) read(hook webhook, text string) (ids []string, texts []string, l
 // jobOf returns the job of a tool call that is mentioned in a call: a job of this call,
 // or of another call of the same customer.
 func (w *world) jobOf(in webhook, toolCallID string) string {
-	has := func(h webhook) bool {
-		return slices.ContainsFunc(h.calls, func(c toolCall) bool { return c.id == toolCallID })
-	}
-	for _, h := range w.scenario {
-		if h.call == in.call && has(h) {
-			return job.ID(h.call, toolCallID)
+	for _, same := range []func(webhook) bool{
+		func(h webhook) bool { return h.call == in.call },
+		func(h webhook) bool { return h.number() == in.number() },
+	} {
+		for _, h := range w.scenario {
+			for _, c := range h.calls {
+				if same(h) && c.id == toolCallID {
+					return h.job(c)
+				}
+			}
 		}
 	}
-	for _, h := range w.scenario {
-		if h.number() == in.number() && has(h) {
-			return job.ID(h.call, toolCallID)
-		}
-	}
-	return job.ID(in.call, toolCallID)
+	return "unknown tool call " + toolCallID + " in " + in.call
 }
 
 // Post is the control client and the calls.
@@ -223,7 +221,7 @@ func (w *world) CallStatus(ctx context.Context, callID string) vapiclient.CallSt
 	defer cancel()
 	hook := w.webhook(callID)
 	status := vapiclient.CallStatus{Status: http.StatusOK}
-	err := w.step(ctx, "call status", job.ID(hook.call, hook.calls[0].id), func() error {
+	err := w.step(ctx, "call status", hook.first(), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		status.Ended = w.observed.gone[callID]
@@ -244,7 +242,7 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 	defer cancel()
 	inv := invocationOf(ctx)
 	hook := w.webhook(call.Variables["ringback_call_id"])
-	id := job.ID(hook.call, hook.calls[0].id)
+	id := hook.first()
 	effect := false
 	err := w.step(ctx, "outbound call", id, func() error {
 		w.mu.Lock()
@@ -295,7 +293,7 @@ func (w *world) handOver(id, url string) {
 	}
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
-			if job.ID(h.call, c.id) != id {
+			if h.job(c) != id {
 				continue
 			}
 			for i, p := range c.posters {
@@ -393,7 +391,7 @@ func (w *world) callAgain() {
 		if r.State != job.StateParked {
 			continue
 		}
-		callID, _, _ := strings.Cut(r.ID, "/")
+		callID := r.CallID
 		w.vapi(w.webhook(afterwards + callID))
 		w.settle(patience)
 	}

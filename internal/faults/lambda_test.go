@@ -228,8 +228,9 @@ func deaths() ([]webhook, map[string][]*disruption) {
 	var hooks []webhook
 	disruptions := make(map[string][]*disruption)
 	add := func(call, tool, want string, answers []int, d ...*disruption) {
-		hooks = append(hooks, webhook{call: call, answers: answers, calls: one("x", tool, want)})
-		disruptions[job.ID(call, "x")] = d
+		hook := webhook{call: call, answers: answers, calls: one("x", tool, want)}
+		hooks = append(hooks, hook)
+		disruptions[hook.first()] = d
 	}
 	killed := func(function, op string) *disruption {
 		return &disruption{function: function, op: op, signal: syscall.SIGKILL}
@@ -299,7 +300,7 @@ func deaths() ([]webhook, map[string][]*disruption) {
 func (l *lab) unexpectedEndings() []violation {
 	var wrong []violation
 	for _, h := range l.scenario {
-		id := job.ID(h.call, h.calls[0].id)
+		id := h.first()
 		if got := l.outcome(id); got != h.calls[0].want {
 			wrong = append(wrong, violation{"record", id, fmt.Sprintf("ended with %q, want %q", got, h.calls[0].want)})
 		}
@@ -457,7 +458,7 @@ func (l *lab) post(hook webhook) {
 	controlURL := `"controlUrl":"` + l.services.URL + `/control/`
 	request := events.APIGatewayV2HTTPRequest{Body: strings.Replace(hook.body(), `"controlUrl":"`, controlURL, 1)}
 	request.RequestContext.HTTP.Method = http.MethodPost
-	id := job.ID(hook.call, hook.calls[0].id)
+	id := hook.first()
 	body, err := json.Marshal(request)
 	if err != nil {
 		l.t.Error(err)
@@ -923,11 +924,12 @@ func (l *lab) serveServices(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call, tool := strings.CutPrefix(r.URL.Path, "/tool/")
-	function, op, id := "process", "tool", call
+	function, op := "process", "tool"
 	if !tool {
 		call = strings.TrimPrefix(r.URL.Path, "/control/")
-		function, op, id = "callback", "post", job.ID(call, "x")
+		function, op = "callback", "post"
 	}
+	id := l.webhook(strings.TrimSuffix(call, "/x")).first()
 	l.mu.Lock()
 	e := l.running[function+" "+id]
 	l.mu.Unlock()

@@ -65,7 +65,7 @@ func (w *world) ids() []string {
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
 			if !c.answered() {
-				ids = append(ids, job.ID(h.call, c.id))
+				ids = append(ids, h.job(c))
 			}
 		}
 	}
@@ -79,11 +79,10 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		return // nothing was promised
 	}
 	r, ok := records[id]
-	callID, _, _ := strings.Cut(id, "/")
 	withdrawn := r.State == job.StateCancelled && w.withdraws(id) && strings.HasPrefix(r.Reason, "cancelled by tool call ")
 	silent := r.State == job.StateCancelled && w.replaced(id) || withdrawn ||
 		r.State == job.StateUndelivered && r.Policy.AfterCall == policy.AfterCallDrop &&
-			(o.gone[callID] || r.Updated.After(r.Deadline))
+			(o.gone[r.CallID] || r.Updated.After(r.Deadline))
 	switch {
 	case delivered+published+called == 0 && !silent:
 		w.wrong("lost", id, "accepted, and neither delivered nor published; its record: %s", show(r))
@@ -141,7 +140,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		}
 	}
 	for _, c := range o.called[id] {
-		if !o.gone[callID] {
+		if !o.gone[r.CallID] {
 			w.wrong("twice", id, "the customer was called, and was still in the call")
 		}
 		if r.Result == nil || c.Variables["ringback_result_text"] != r.Result.Content || c.CustomerNumber == "" {
@@ -180,16 +179,23 @@ func (w *world) judgeStarts(id string, r job.Record) {
 	}
 }
 
+// inCall reports whether a job belongs to a call.
+func (w *world) inCall(call, id string) bool {
+	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
+		return h.call == call && slices.ContainsFunc(h.calls, func(c toolCall) bool { return h.job(c) == id })
+	})
+}
+
 // replaced reports whether a later tool call that was accepted replaces a job. A tool
 // call whose webhook was repeated may be later than in the scenario.
 func (w *world) replaced(id string) bool {
 	o, after := &w.observed, false
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
-			other := job.ID(h.call, c.id)
+			other := h.job(c)
 			later := after || o.repeated[other] && other != id
 			tool, _ := tools.Lookup(c.tool)
-			replaces := strings.HasPrefix(id, h.call+"/") && tool != nil && tool.Repeat == asynctool.Replace
+			replaces := w.inCall(h.call, id) && tool != nil && tool.Repeat == asynctool.Replace
 			accepted := o.accepted[other] || len(o.delivered[other])+len(o.published[other]) > 0
 			if later && replaces && accepted {
 				return true
@@ -204,7 +210,7 @@ func (w *world) replaced(id string) bool {
 func (w *world) withdraws(id string) bool {
 	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
 		return slices.ContainsFunc(h.calls, func(c toolCall) bool {
-			return c.withdraws != "" && job.ID(h.call, c.withdraws) == id
+			return c.withdraws != "" && w.jobOf(h, c.withdraws) == id
 		})
 	})
 }
@@ -333,7 +339,7 @@ func (w *world) unexpected() []violation {
 	var wrong []violation
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
-			id := job.ID(h.call, c.id)
+			id := h.job(c)
 			if c.answered() {
 				continue
 			}

@@ -96,8 +96,16 @@ func (h webhook) subject() string {
 	if len(h.calls) == 0 {
 		return h.status + " " + h.call
 	}
-	return job.ID(h.call, h.calls[0].id)
+	return h.first()
 }
+
+// job returns the id of the job of a tool call.
+func (h webhook) job(c toolCall) string {
+	return job.ID(h.call, c.id, c.tool, []byte(cmp.Or(c.arguments, arguments)))
+}
+
+// first returns the id of the job of the first tool call.
+func (h webhook) first() string { return h.job(h.calls[0]) }
 
 func (h webhook) body() string {
 	whose := fmt.Sprintf(`"call":{"id":%q,"monitor":{"controlUrl":%q},"customer":{"number":%q}}`,
@@ -397,7 +405,7 @@ type state struct {
 
 // checkState checks that a resumed tool finds its state.
 func checkState(ctx context.Context, call asynctool.Call) error {
-	w, id := invocationOf(ctx).world, job.ID(call.ID, call.ToolCallID)
+	w, id := invocationOf(ctx).world, call.JobID
 	want := state{}
 	if call.Resumes > 0 {
 		want = state{Runs: call.Resumes, Of: id}
@@ -416,7 +424,7 @@ func inStages(pauses ...time.Duration) endFunc {
 		if call.Resumes >= len(pauses) {
 			return asynctool.Text("done for " + call.ID), nil
 		}
-		next := state{Runs: call.Resumes + 1, Of: job.ID(call.ID, call.ToolCallID)}
+		next := state{Runs: call.Resumes + 1, Of: call.JobID}
 		return asynctool.ResumeIn(pauses[call.Resumes], next), nil
 	}
 }
@@ -425,7 +433,7 @@ func inStages(pauses ...time.Duration) endFunc {
 func handOver(ctx context.Context, call asynctool.Call) error {
 	url, err := call.CompletionURL(ctx)
 	if err == nil {
-		invocationOf(ctx).world.handOver(job.ID(call.ID, call.ToolCallID), url)
+		invocationOf(ctx).world.handOver(call.JobID, url)
 	}
 	return err
 }
@@ -460,7 +468,7 @@ func work(
 	ctx context.Context, call asynctool.Call, takes time.Duration, begin beginFunc, end endFunc,
 ) (asynctool.Result, error) {
 	inv := invocationOf(ctx)
-	w, id := inv.world, job.ID(call.ID, call.ToolCallID)
+	w, id := inv.world, call.JobID
 	if inv.isDead() {
 		return asynctool.Result{}, inv.block()
 	}

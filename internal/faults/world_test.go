@@ -466,13 +466,13 @@ func (w *world) vapi(hook webhook) {
 			w.mu.Lock()
 			for _, c := range hook.calls {
 				if !strings.Contains(answer, `"`+c.id+`"`) {
-					w.wrong("answer", job.ID(hook.call, c.id), "the answer does not mention it: %s", answer)
+					w.wrong("answer", hook.job(c), "the answer does not mention it: %s", answer)
 				}
 				if !c.answered() {
-					w.observed.accepted[job.ID(hook.call, c.id)] = true
+					w.observed.accepted[hook.job(c)] = true
 				}
 				if c.withdraws != "" && strings.Contains(answer, "is cancelled. No result of it will arrive.") {
-					w.observed.withdrawn[job.ID(hook.call, c.withdraws)] = true
+					w.observed.withdrawn[w.jobOf(hook, c.withdraws)] = true
 				}
 			}
 			w.mu.Unlock()
@@ -480,7 +480,7 @@ func (w *world) vapi(hook webhook) {
 		}
 		w.mu.Lock()
 		for _, c := range hook.calls {
-			w.observed.repeated[job.ID(hook.call, c.id)] = true
+			w.observed.repeated[hook.job(c)] = true
 		}
 		w.mu.Unlock()
 		time.Sleep(2 * time.Second)
@@ -613,7 +613,7 @@ func run(t *testing.T, s setting) *world {
 				if c.cancelled > 0 {
 					posting.Go(func() {
 						time.Sleep(c.cancelled)
-						w.operate(job.ID(hook.call, c.id))
+						w.operate(hook.job(c))
 					})
 				}
 			}

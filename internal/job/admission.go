@@ -38,9 +38,10 @@ type CallRecord struct {
 	CallID   string `json:"callId"`
 	Revision int64  `json:"-"`       // counts the saves; 0 means never saved
 	Started  int    `json:"started"` // how many jobs were admitted
-	// Slots are the admitted jobs that are not finished, by tool call id, with the
-	// time until which each counts as running. A job that crashed frees its slot at
-	// that time, and is still known.
+	// Slots are the admitted jobs that are not finished, with the time until which
+	// each counts as running. A job that crashed frees its slot at that time, and is
+	// still known. The key is the job's id, or the tool call's id if the job has an
+	// [EarlierID].
 	Slots map[string]time.Time `json:"slots,omitempty"`
 	// Questions are the questions that were asked in the call, by their keys.
 	Questions map[string]Question `json:"questions,omitempty"`
@@ -50,20 +51,34 @@ type CallRecord struct {
 	Updated      time.Time         `json:"updated"`
 }
 
-// Question says which tool call asks a question within a call.
+// Question says which job asks a question within a call. Jobs are named as in the slots of
+// [CallRecord].
 type Question struct {
-	By     string    `json:"by"`               // the tool call that asked it last
+	By     string    `json:"by"`               // the job that asked it last
 	Before string    `json:"before,omitempty"` // the one that By replaced; empty means none
 	At     time.Time `json:"at,omitzero"`      // when By was received
 }
 
-// Ask records which tool call asks a question from now on. It can be repeated.
-func (r CallRecord) Ask(key string, q Question, now time.Time) CallRecord {
+// Asked returns the jobs of a question: see [Question]. They are empty if there are none.
+func (r CallRecord) Asked(key string) (by, before string) {
+	q := r.Questions[key]
+	if q.By != "" {
+		by = idOfName(r.CallID, q.By)
+	}
+	if q.Before != "" {
+		before = idOfName(r.CallID, q.Before)
+	}
+	return by, before
+}
+
+// Ask records which job asks a question from now on. by and before are ids of jobs; before can be
+// empty. It can be repeated.
+func (r CallRecord) Ask(key, by, before string, at, now time.Time) CallRecord {
 	questions := maps.Clone(r.Questions)
 	if questions == nil {
 		questions = make(map[string]Question)
 	}
-	questions[key] = q
+	questions[key] = Question{By: nameInCall(r.CallID, by), Before: nameInCall(r.CallID, before), At: at}
 	r.Questions, r.Updated = questions, now
 	return r
 }
@@ -91,9 +106,10 @@ func (r CallRecord) Learn(a vapi.Architecture, now time.Time) (CallRecord, error
 // [*LimitError]. A job that has or had a slot is not counted again and never refused:
 // its run has been promised.
 func (r CallRecord) Admit(
-	toolCallID string, now time.Time, lease time.Duration, limits CallLimits,
+	jobID string, now time.Time, lease time.Duration, limits CallLimits,
 ) (CallRecord, error) {
-	_, known := r.Slots[toolCallID]
+	name := nameInCall(r.CallID, jobID)
+	_, known := r.Slots[name]
 	if !known {
 		running := 0
 		for _, until := range r.Slots {
@@ -110,18 +126,19 @@ func (r CallRecord) Admit(
 		r.Started++
 	}
 	r = r.pruned(now)
-	r.Slots[toolCallID] = now.Add(lease)
+	r.Slots[name] = now.Add(lease)
 	return r, nil
 }
 
 // Leave frees the slot of a finished job. It fails with [ErrUnchanged] if the
 // job has none.
-func (r CallRecord) Leave(toolCallID string, now time.Time) (CallRecord, error) {
-	if _, known := r.Slots[toolCallID]; !known {
+func (r CallRecord) Leave(jobID string, now time.Time) (CallRecord, error) {
+	name := nameInCall(r.CallID, jobID)
+	if _, known := r.Slots[name]; !known {
 		return r, ErrUnchanged
 	}
 	r = r.pruned(now)
-	delete(r.Slots, toolCallID)
+	delete(r.Slots, name)
 	return r, nil
 }
 

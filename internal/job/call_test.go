@@ -18,17 +18,24 @@ import (
 // TestCallRecord tests the questions and the end of a call. The table's tests cover
 // the slots.
 func TestCallRecord(t *testing.T) {
-	first := job.CallRecord{CallID: "c"}.Ask("key", job.Question{By: "a", At: start}, start)
-	second := first.Ask("key", job.Question{By: "b", Before: "a"}, start.Add(1))
-	third := second.Ask("other", job.Question{By: "c"}, start.Add(2))
+	none := time.Time{}
+	first := job.CallRecord{CallID: "c"}.Ask("key", "c/a", "", start, start)
+	second := first.Ask("key", hashed, "c/a", none, start.Add(1))
+	third := second.Ask("other", "c/c", "", none, start.Add(2))
+	if by, before := second.Asked("key"); by != hashed || before != "c/a" {
+		t.Errorf("%s asks after %s", by, before)
+	}
+	if by, before := second.Asked("other"); by != "" || before != "" {
+		t.Errorf("%s asks after %s, and no job should", by, before)
+	}
 	for name, row := range map[string]struct {
 		got  job.CallRecord
 		want map[string]job.Question
 		at   time.Time
 	}{
 		"first":  {first, map[string]job.Question{"key": {By: "a", At: start}}, start},
-		"second": {second, map[string]job.Question{"key": {By: "b", Before: "a"}}, start.Add(1)},
-		"third":  {third, map[string]job.Question{"key": {By: "b", Before: "a"}, "other": {By: "c"}}, start.Add(2)},
+		"second": {second, map[string]job.Question{"key": {By: hashed, Before: "a"}}, start.Add(1)},
+		"third":  {third, map[string]job.Question{"key": {By: hashed, Before: "a"}, "other": {By: "c"}}, start.Add(2)},
 	} {
 		if diff := cmp.Diff(job.CallRecord{CallID: "c", Questions: row.want, Updated: row.at}, row.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

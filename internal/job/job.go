@@ -28,7 +28,7 @@ var ErrUnreadable = errors.New("unreadable message")
 type Job struct {
 	Version    int             `json:"version"`
 	ID         string          `json:"id"`         // see [ID]
-	ToolCallID string          `json:"toolCallId"` // Vapi's, unique within the call
+	ToolCallID string          `json:"toolCallId"` // Vapi's, for the assistant; it need not be unique
 	Tool       string          `json:"tool"`
 	Arguments  json.RawMessage `json:"arguments"` // a JSON object, as received
 	// Refusal says why the tool cannot be run. The job then only delivers that.
@@ -60,9 +60,6 @@ type Call struct {
 // Chat reports whether it is a chat, which has no control URL.
 func (c Call) Chat() bool { return c.Type == "chat" }
 
-// ID returns the id of a job. Tool call ids are only unique within a call.
-func ID(callID, toolCallID string) string { return callID + "/" + toolCallID }
-
 // Encode returns the job as a queue message.
 func (j Job) Encode() (string, error) {
 	j.Version = version
@@ -78,7 +75,7 @@ func Decode(message string) (Job, error) {
 	switch {
 	case j.Version != version:
 		return Job{}, fmt.Errorf("%w: a job of version %d; this program reads version %d", ErrUnreadable, j.Version, version)
-	case j.ID == "" || j.ID != ID(j.Call.ID, j.ToolCallID):
+	case !fits(j.ID, j.Call.ID, j.ToolCallID):
 		return Job{}, fmt.Errorf("%w: the job's id does not match its call", ErrUnreadable)
 	case j.Tool == "":
 		return Job{}, fmt.Errorf("%w: the job names no tool", ErrUnreadable)
@@ -262,7 +259,7 @@ func (o Outcome) check() error {
 	switch {
 	case o.Kind != KindFinal && o.Kind != KindProgress:
 		return fmt.Errorf("%w: unknown kind %q of outcome", ErrUnreadable, string(o.Kind))
-	case o.JobID == "" || !o.Earlier && o.JobID != ID(o.Call.ID, o.ToolCallID):
+	case !fits(o.JobID, o.Call.ID, o.ToolCallID) && (o.JobID == "" || !o.Earlier):
 		return fmt.Errorf("%w: the outcome's job id does not match its call", ErrUnreadable)
 	case !slices.Contains(afterCalls, o.AfterCall):
 		return fmt.Errorf("%w: unknown policy %q after the call", ErrUnreadable, string(o.AfterCall))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -67,7 +68,10 @@ func jobs() *rapid.Generator[job.Job] {
 			Arguments: object().Draw(t, "arguments"), Call: calls().Draw(t, "call"), Async: rapid.Bool().Draw(t, "async"),
 			ReceivedAt: times().Draw(t, "received at"), CallEnds: times().Draw(t, "call ends"),
 		}
-		j.ID = job.ID(j.Call.ID, j.ToolCallID)
+		j.ID = job.ID(j.Call.ID, j.ToolCallID, j.Tool, j.Arguments)
+		if rapid.Bool().Draw(t, "accepted by an earlier version") {
+			j.ID = job.EarlierID(j.Call.ID, j.ToolCallID)
+		}
 		return j
 	})
 }
@@ -278,6 +282,11 @@ func newJob() job.Job {
 	}
 }
 
+const hashed = "j_vuti7uhnx2lhl2ba5zawzxqoxx" // has the form of an id
+
+var hashedID = regexp.MustCompile("^j_[a-z2-7]{26}$")
+
+// These messages are from an earlier version.
 const (
 	aJob = `{"version":1,"id":"c/t","toolCallId":"t","tool":"weather","arguments":{},"call":{"id":"c"},` +
 		`"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
@@ -294,6 +303,9 @@ func TestDecode(t *testing.T) {
 		ok       bool
 	}{
 		"good":                      {ok: true},
+		"the id of a hash":          {old: `"id":"c/t"`, new: `"id":"` + hashed + `"`, ok: true},
+		"the id of a shorter hash":  {old: `"id":"c/t"`, new: `"id":"` + hashed[:27] + `"`},
+		"the id of another hash":    {old: `"id":"c/t"`, new: `"id":"` + strings.ToUpper(hashed) + `"`},
 		"a member of a later minor": {old: `"async"`, new: `"later":1,"async"`, ok: true},
 		"an older version":          {old: `"version":1`, new: `"version":0`},
 		"a newer version":           {old: `"version":1`, new: `"version":2`},
@@ -320,7 +332,7 @@ func TestDecode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j, err := job.Decode(changed(t, aJob, row.old, row.new))
 			verdict(t, err, row.ok)
-			if row.ok && (j.ID != "c/t" || j.Tool != "weather" || !j.Async || string(j.Arguments) != "{}") {
+			if row.ok && (j.ID != "c/t" && j.ID != hashed || j.Tool != "weather" || !j.Async || string(j.Arguments) != "{}") {
 				t.Errorf("decoded %+v", j)
 			}
 		})
@@ -429,6 +441,8 @@ func TestDecodeOutcome(t *testing.T) {
 		"an unknown after-call":        {old: `"kind"`, new: `"afterCall":"announce","kind"`},
 		"of an earlier call":           {old: `"call":{"id":"c"}`, new: `"earlier":true,"call":{"id":"d"}`, ok: true},
 		"of an earlier call, no id":    {old: `"jobId":"c/t"`, new: `"earlier":true,"jobId":""`},
+		"the id of a hash":             {old: `"jobId":"c/t"`, new: `"jobId":"` + hashed + `"`, ok: true},
+		"the id of a longer hash":      {old: `"jobId":"c/t"`, new: `"jobId":"` + hashed + `a"`},
 		"of another call":              {old: `"call":{"id":"c"}`, new: `"earlier":false,"call":{"id":"d"}`},
 		"no kind":                      {old: `"kind":"final",`, new: ``},
 		"another call's id":            {old: `"jobId":"c/t"`, new: `"jobId":"d/t"`},
@@ -446,7 +460,7 @@ func TestDecodeOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, err := job.DecodeOutcome(changed(t, anOutcome, row.old, row.new))
 			verdict(t, err, row.ok)
-			if row.ok && o.JobID != "c/t" {
+			if row.ok && o.JobID != "c/t" && o.JobID != hashed {
 				t.Errorf("decoded %+v", o)
 			}
 		})
@@ -477,6 +491,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(aWake)
 	f.Add(`{"version":1,"id":"/","receivedAt":"0001-01-01T00:00:00Z"}`)
 	f.Add(`{"version":1e0,"ID":"c/t","Id":"c/t"}`)
+	f.Add(strings.Replace(aJob, "c/t", hashed, 1))
 	f.Fuzz(func(t *testing.T, message string) {
 		j, err := job.Decode(message)
 		if err != nil {
@@ -488,7 +503,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if j.ID != j.Call.ID+"/"+j.ToolCallID || j.Tool == "" {
+		if !hashedID.MatchString(j.ID) && j.ID != j.Call.ID+"/"+j.ToolCallID || j.Tool == "" {
 			t.Errorf("decoded %+v", j)
 		}
 		roundTrip(t, j, j.Encode, job.Decode)
@@ -513,7 +528,7 @@ func FuzzDecodeOutcome(f *testing.F) {
 			}
 			return
 		}
-		if !o.Earlier && o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Sequence < 0 ||
+		if !o.Earlier && !hashedID.MatchString(o.JobID) && o.JobID != o.Call.ID+"/"+o.ToolCallID || o.Sequence < 0 ||
 			o.Result.Content == "" && len(o.Result.Control) == 0 {
 			t.Errorf("decoded %+v", o)
 		}
@@ -614,7 +629,7 @@ func TestErrorsQuoteNothing(t *testing.T) {
 // TestOutcomesTogether tests a message with several outcomes of a call.
 func TestOutcomesTogether(t *testing.T) {
 	outcome := func(call, id string) job.Outcome {
-		j := job.Job{ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
+		j := job.Job{ID: job.ID(call, id, "weather", nil), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call}}
 		return j.Outcome(
 			job.Record{
 				Result:   &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: id},

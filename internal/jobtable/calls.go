@@ -30,7 +30,7 @@ func (a *Admission) Admit(ctx context.Context, j job.Job, now time.Time, lease t
 		return nil
 	}
 	return changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
-		return r.Admit(j.ToolCallID, now, lease, a.limits)
+		return r.Admit(j.ID, now, lease, a.limits)
 	})
 }
 
@@ -41,40 +41,39 @@ func (a *Admission) Leave(ctx context.Context, j job.Job, now time.Time) error {
 		return nil
 	}
 	return changeCall(ctx, a.store, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, error) {
-		return r.Leave(j.ToolCallID, now)
+		return r.Leave(j.ID, now)
 	})
 }
 
-// Ask records that a job asks the question with this key. It returns the tool
-// call that already asks it, or "" if active reports none as unfinished. With
-// join, the question stays with that tool call. Otherwise the job takes it over.
-// But queues keep no order: if the job was received earlier than that tool call,
-// Ask fails with [job.ErrSuperseded] and returns the later one. Ask can be
-// repeated.
+// Ask records that a job asks the question with this key. It returns the id of
+// the job that already asks it, or "" if active reports none as unfinished. With
+// join, the question stays with that job. Otherwise j takes it over. But queues
+// keep no order: if j was received earlier than that job, Ask fails with
+// [job.ErrSuperseded] and returns the later one. Ask can be repeated.
 func (a *Admission) Ask(
 	ctx context.Context, j job.Job, now time.Time, key string, join bool,
-	active func(ctx context.Context, toolCallID string) (bool, error),
+	active func(ctx context.Context, jobID string) (bool, error),
 ) (string, error) {
 	before := ""
 	err := changeCall(ctx, a.store, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
-		q := r.Questions[key]
-		if before = q.Before; q.By == j.ToolCallID {
+		by, replaced := r.Asked(key)
+		if before = replaced; by == j.ID {
 			return r, job.ErrUnchanged
 		}
-		if before = q.By; before != "" {
+		if before = by; before != "" {
 			unfinished, err := active(ctx, before)
 			switch {
 			case err != nil:
 				return r, err
 			case unfinished && join:
 				return r, job.ErrUnchanged
-			case unfinished && q.At.After(j.ReceivedAt):
+			case unfinished && r.Questions[key].At.After(j.ReceivedAt):
 				return r, job.ErrSuperseded
 			case !unfinished:
 				before = ""
 			}
 		}
-		return r.Ask(key, job.Question{By: j.ToolCallID, Before: before, At: j.ReceivedAt}, now), nil
+		return r.Ask(key, j.ID, before, j.ReceivedAt, now), nil
 	})
 	return before, err
 }

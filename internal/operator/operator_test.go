@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) claim(t *testing.T, callID, toolCallID string) (job.Job, job.Record) {
 	t.Helper()
 	j := job.Job{
-		ID: job.ID(callID, toolCallID), ToolCallID: toolCallID, Tool: "tool",
+		ID: job.EarlierID(callID, toolCallID), ToolCallID: toolCallID, Tool: "tool",
 		Arguments:  json.RawMessage(`{"a":"planted argument"}`),
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: w.now, CallEnds: w.now.Add(time.Hour),

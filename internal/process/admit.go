@@ -56,6 +56,9 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 func (g *gate) checkJob(ctx context.Context, c claimed) *ending {
 	tool, record := c.tool, c.record
 	switch {
+	case c.job.Refusal != "":
+		c.log.WarnContext(ctx, "tool call was refused", "reason", c.job.Refusal)
+		return refused(refusedCall(c.job.Tool, c.job.Refusal), c.job.Refusal)
 	case tool == nil:
 		if known, ok := g.cfg.Tools.Similar(c.job.Tool); ok {
 			c.log.WarnContext(ctx, "unknown tool; its name differs from a known one only in prefix or punctuation",
@@ -64,9 +67,6 @@ func (g *gate) checkJob(ctx context.Context, c claimed) *ending {
 			c.log.WarnContext(ctx, "unknown tool")
 		}
 		return refused(unknownTool(c.job.Tool, g.cfg.Tools.Entries()), "there is no such tool")
-	case c.job.Refusal != "":
-		c.log.WarnContext(ctx, "tool call was refused", "reason", c.job.Refusal)
-		return refused(unusableArguments(c.job.Tool, c.job.Refusal), c.job.Refusal)
 	case record.External:
 		// A job that waits for an external system is woken up at its deadline only.
 		c.log.WarnContext(ctx, "no external system completed the job before its deadline", "deadline", record.Deadline)
@@ -104,8 +104,8 @@ func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
 	}
 	join := c.tool.Repeat == asynctool.Join
 	earlier, err := g.cfg.Admission.Ask(ctx, c.job, g.cfg.Now(), key, join,
-		func(ctx context.Context, toolCallID string) (bool, error) {
-			r, err := g.cfg.Table.Load(ctx, job.ID(c.job.Call.ID, toolCallID))
+		func(ctx context.Context, jobID string) (bool, error) {
+			r, err := g.cfg.Table.Load(ctx, jobID)
 			if errors.Is(err, jobtable.ErrNotFound) {
 				return false, nil
 			}
@@ -121,25 +121,24 @@ func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
 	case join:
 		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier)
 		joined := job.Result{
-			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name, earlier),
-			Own: true,
+			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name), Own: true,
 		}
 		return &ending{result: joined, onlyInCall: true}, nil
 	}
 	return nil, g.replace(ctx, c, earlier)
 }
 
-// replace ends the earlier tool call that asks the same.
+// replace ends the earlier job that asks the same.
 func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
-	rule := job.Replace(g.cfg.Now(), "replaced by tool call "+c.job.ToolCallID)
-	_, err := g.cfg.Table.Change(ctx, job.ID(c.job.Call.ID, earlier), rule)
+	rule := job.Replace(g.cfg.Now(), "replaced by job "+c.job.ID)
+	_, err := g.cfg.Table.Change(ctx, earlier, rule)
 	if err != nil && !errors.Is(err, job.ErrFinished) && !errors.Is(err, jobtable.ErrNotFound) {
 		return err
 	}
 	c.log.InfoContext(ctx, "tool call replaces an earlier one", "earlier", earlier)
 	// The slot of the earlier one must be free, too. Otherwise a call that may run only one job at
 	// a time could never replace a job.
-	replaced := job.Job{ToolCallID: earlier, Call: c.job.Call}
+	replaced := job.Job{ID: earlier, Call: c.job.Call}
 	if err := g.cfg.Admission.Leave(ctx, replaced, g.cfg.Now()); err != nil {
 		c.log.WarnContext(ctx, "cannot free the slot of the replaced job; it ends with the job", "error", err)
 	}
@@ -148,7 +147,7 @@ func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
 
 // supersede ends the job itself, as a later tool call replaced it before it could start.
 func (g *gate) supersede(ctx context.Context, c claimed, later string) (*ending, error) {
-	reason := "replaced by tool call " + later
+	reason := "replaced by job " + later
 	_, err := g.cfg.Table.Change(ctx, c.record.ID, job.Replace(g.cfg.Now(), reason))
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return nil, err

@@ -132,7 +132,7 @@ func TestRepeat(t *testing.T) {
 					replaced := repeat == asynctool.Replace && e.active
 					want, wantRuns := []delivery{{"call-1", repeated.ID, "t2"}}, 1
 					if joined {
-						want[0].Text, wantRuns = "This tool call asks the same as the earlier tool call t1, so it was not started. "+
+						want[0].Text, wantRuns = "This tool call asks the same as an earlier one, so it was not started. "+
 							"The result of the earlier tool call follows, and answers both. Do not call tool again for it.", 0
 					}
 					if replaced {

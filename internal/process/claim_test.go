@@ -303,6 +303,7 @@ func TestToolCallAgain(t *testing.T) {
 				})
 			inWorld(t, def, func(t *testing.T, w *world) {
 				first := w.job("t1", "tool")
+				first.ID = job.ID(first.Call.ID, "t1", first.Tool, first.Arguments)
 				w.send(first)
 				w.run(time.Second)
 				w.settle(first)

@@ -72,9 +72,6 @@ func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, re
 	}
 	again, unparked := err != nil, false
 	for _, k := range results {
-		if k.JobID == job.ID(a.Call.ID, k.ToolCallID) {
-			continue // it is parked because this call has ended
-		}
 		switch err := p.sendOne(ctx, out, customer, k, a); {
 		case errors.Is(err, errNotSettled) || errors.Is(err, job.ErrNotDone):
 			log.InfoContext(ctx, "parked result is not settled yet", "job", k.JobID, "reason", err)
@@ -102,6 +99,9 @@ func (p *parkedResults) sendOne(
 	ctx context.Context, out *outbox, customer string, k job.ParkedResult, a job.Arrival,
 ) error {
 	record, err := p.cfg.Table.Load(ctx, k.JobID)
+	if err == nil && record.CallID == a.Call.ID {
+		return nil // it is parked because this call has ended
+	}
 	// Once for each call: a result that is parked again has not reached it.
 	if err == nil && record.NextCallID != a.Call.ID {
 		record, err = p.cfg.Table.Change(ctx, k.JobID, job.Unpark(p.cfg.Now(), a.Call.ID, a.CallEnds))

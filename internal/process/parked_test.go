@@ -15,7 +15,7 @@ import (
 // inCall returns a job of another call of the same customer.
 func (w *world) inCall(call, id string) job.Job {
 	j := w.job(id, "tool")
-	j.ID, j.Call.ID = job.ID(call, id), call
+	j.ID, j.Call.ID = job.EarlierID(call, id), call
 	j.ReceivedAt, j.CallEnds = time.Now(), time.Now().Add(time.Hour)
 	return j
 }

@@ -76,11 +76,11 @@ type Admission interface {
 	// Leave records that a job no longer runs. Without it, the job counts as running until its
 	// lease ends.
 	Leave(ctx context.Context, j job.Job, now time.Time) error
-	// Ask records that the job asks a question, and returns the tool call that already asks it.
-	// With join, the question stays with that tool call. Without join, Ask fails with
-	// [job.ErrSuperseded] if that tool call was received later.
+	// Ask records that the job asks a question, and returns the id of the job that already asks it.
+	// With join, the question stays with that job. Without join, Ask fails with
+	// [job.ErrSuperseded] if that job was received later.
 	Ask(ctx context.Context, j job.Job, now time.Time, key string, join bool,
-		active func(ctx context.Context, toolCallID string) (bool, error)) (string, error)
+		active func(ctx context.Context, jobID string) (bool, error)) (string, error)
 }
 
 // CallTracker knows which calls have ended.

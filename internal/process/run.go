@@ -92,7 +92,7 @@ func (e *execution) toolConfig() toolrun.Config {
 		Call: asynctool.Call{
 			ID: e.job.Call.ID, OrgID: e.job.Call.OrgID, Type: e.job.Call.Type,
 			AssistantID: e.job.Call.AssistantID, CustomerNumber: e.job.Call.CustomerNumber,
-			ToolCallID: e.job.ToolCallID, Attempt: e.record.Attempt,
+			ToolCallID: e.job.ToolCallID, JobID: e.job.ID, Attempt: e.record.Attempt,
 			Resumes: e.record.WakeUp, State: e.record.ToolState,
 		},
 		Arguments: e.job.Arguments,

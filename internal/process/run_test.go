@@ -186,7 +186,7 @@ func TestCallAndArguments(t *testing.T) {
 		w.want(done, 0, 0)
 		want := asynctool.Call{
 			ID: "call-1", OrgID: "org-1", Type: "webCall", AssistantID: "assistant-1", CustomerNumber: number,
-			ToolCallID: "t1", Attempt: 1,
+			ToolCallID: "t1", JobID: "call-1/t1", Attempt: 1,
 		}
 		again := want
 		again.Attempt = 2
@@ -214,7 +214,11 @@ func TestNotRun(t *testing.T) {
 				"Do not tell the caller a result that you do not have."},
 		"no tools": {nil, "orderStatus", "", "There is no tool named orderStatus."},
 		"refused": {[]asynctool.Definition{refund}, "refund", refusal,
-			"The tool refund was not run: " + refusal + ". Call refund again with its arguments as a JSON object."},
+			"The tool refund was not run: " + refusal + ". Correct that before you call it again, and do not tell " +
+				"the caller a result that you do not have."},
+		"refused, and unknown": {[]asynctool.Definition{refund}, "(no name)", "tool call has no function name",
+			"The tool (no name) was not run: tool call has no function name. Correct that before you call it again, " +
+				"and do not tell the caller a result that you do not have."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorldOf(t, tt.tools, func(t *testing.T, w *world) {

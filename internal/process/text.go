@@ -23,14 +23,15 @@ func unknownTool(name string, tools []*asynctool.Entry) string {
 		". Do not tell the caller a result that you do not have."
 }
 
-func unusableArguments(tool, reason string) string {
-	return fmt.Sprintf("The tool %s was not run: %s. Call %s again with its arguments as a JSON object.",
-		tool, reason, tool)
+// refusedCall says why the ack function refused a tool call.
+func refusedCall(tool, reason string) string {
+	return fmt.Sprintf("The tool %s was not run: %s. Correct that before you call it again, and do not tell the "+
+		"caller a result that you do not have.", tool, reason)
 }
 
-func joinedRepeat(tool, earlier string) string {
-	return fmt.Sprintf("This tool call asks the same as the earlier tool call %s, so it was not started. "+
-		"The result of the earlier tool call follows, and answers both. Do not call %s again for it.", earlier, tool)
+func joinedRepeat(tool string) string {
+	return fmt.Sprintf("This tool call asks the same as an earlier one, so it was not started. "+
+		"The result of the earlier tool call follows, and answers both. Do not call %s again for it.", tool)
 }
 
 func limitReached(tool string, limit *job.LimitError) string {

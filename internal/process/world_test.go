@@ -194,7 +194,7 @@ func (w *world) limit(limits job.CallLimits) {
 // job returns an accepted tool call, received at the start in a call that can last an hour.
 func (w *world) job(id, tool string) job.Job {
 	return job.Job{
-		ID: job.ID("call-1", id), ToolCallID: id, Tool: tool,
+		ID: job.EarlierID("call-1", id), ToolCallID: id, Tool: tool,
 		Arguments: json.RawMessage(`{"order":"` + argument + `"}`),
 		Call: job.Call{
 			ID: "call-1", OrgID: "org-1", Type: "webCall", AssistantID: "assistant-1",

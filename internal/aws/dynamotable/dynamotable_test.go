@@ -435,7 +435,7 @@ func TestActive(t *testing.T) {
 	for i := range 4 * len(states) {
 		call := fmt.Sprintf("call-%d", i%5)
 		r := job.Record{
-			ID: job.ID(call, strconv.Itoa(i)), CallID: call, Tool: "weather", State: states[i%len(states)],
+			ID: job.EarlierID(call, strconv.Itoa(i)), CallID: call, Tool: "weather", State: states[i%len(states)],
 			Created: time.UnixMilli(int64(i)).UTC(), Updated: time.UnixMilli(int64(i) + 1).UTC(),
 			WakeAt:   time.UnixMilli(7).UTC(),
 			Progress: &job.ProgressLine{Sequence: 1, Text: fmt.Sprint("line ", i)},

@@ -16,9 +16,26 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
+// toolCall returns a job of the call. Every other one was accepted by an earlier version. All new ones
+// have the same tool call id.
 func toolCall(id string) job.Job {
-	return job.Job{ID: job.ID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
+	if id != "" && id[0]%2 == 0 {
+		return job.Job{ID: job.EarlierID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
+	}
+	arguments := fmt.Appendf(nil, "[%q]", id)
+	return job.Job{ID: job.ID("call", "tool-call", "weather", arguments), ToolCallID: "tool-call", Call: job.Call{ID: "call"}}
 }
+
+// jobID returns the id of a [toolCall], or "" for none.
+func jobID(id string) string {
+	if id == "" {
+		return ""
+	}
+	return toolCall(id).ID
+}
+
+// inRecord returns the name of a [toolCall] in the record of its call.
+func inRecord(id string) string { return strings.TrimPrefix(toolCall(id).ID, "call/") }
 
 func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	// A step admits a tool call, ends it ("-" before it), or lets time pass.
@@ -87,7 +104,7 @@ func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 					t.Errorf("step %d, %s: %q, want %q", i, step.do, got, step.want)
 				}
 				// Another call has its own limits.
-				other := job.Job{ID: "other/t", ToolCallID: "t", Call: job.Call{ID: "other"}}
+				other := job.Job{ID: job.ID("other", "tool-call", "weather", nil), Call: job.Call{ID: "other"}}
 				err = errors.Join(admission.Admit(ctx, other, now, lease), admission.Leave(ctx, other, now))
 				if row.limits.Jobs == 0 && err != nil {
 					t.Errorf("another call: %v", err)
@@ -164,9 +181,9 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		t.Run(name, func(t *testing.T) {
 			admission := newAdmission(open(t))
 			for i, step := range steps {
-				active := func(_ context.Context, id string) (bool, error) { return !strings.Contains(step.over, id), nil }
+				active := func(_ context.Context, id string) (bool, error) { return id != jobID(step.over), nil }
 				got, err := admission.Ask(t.Context(), toolCall(step.by), start, step.key, step.join, active)
-				if err != nil || got != step.want {
+				if err != nil || got != jobID(step.want) {
 					t.Errorf("step %d: %s asks after %q, %v, want %q", i, step.by, got, err, step.want)
 				}
 			}
@@ -182,7 +199,7 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			j := toolCall(id)
 			j.ReceivedAt = at
 			isActive := func(context.Context, string) (bool, error) { return active, nil }
-			if before, err := admission.Ask(t.Context(), j, start, "key", join, isActive); before != want ||
+			if before, err := admission.Ask(t.Context(), j, start, "key", join, isActive); before != jobID(want) ||
 				!errors.Is(err, wantErr) {
 				t.Errorf("%s: %q, %v", what, before, err)
 			}
@@ -190,7 +207,7 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		ask("the later one", "later", start.Add(time.Second), false, "", nil)
 		ask("the earlier one", "earlier", start, false, "later", job.ErrSuperseded)
 		ask("the earlier one joins", "earlier", start, true, "later", nil)
-		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"].By != "later" {
+		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"].By != inRecord("later") {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 		active = false
@@ -209,7 +226,7 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Errorf("the second, while the first is unknown: %v", err)
 		}
 		r, err := s.Calls().Load(t.Context(), "call")
-		if err != nil || r.Questions["key"] != (job.Question{By: "a"}) {
+		if err != nil || r.Questions["key"] != (job.Question{By: inRecord("a")}) {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 	})
@@ -224,7 +241,7 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 				t.Fatal(err)
 			}
 		}
-		active := func(_ context.Context, id string) (bool, error) { return id != "over", nil }
+		active := func(_ context.Context, id string) (bool, error) { return id != jobID("over"), nil }
 		before := make([]string, askers)
 		if err := errors.Join(atOnce(askers, func(i int) (err error) {
 			before[i], err = admission.Ask(ctx, toolCall(fmt.Sprint(i)), start, "key", join, active)
@@ -238,7 +255,7 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		}
 		after := make(map[string]string)
 		for i, before := range before {
-			after[fmt.Sprint(i)] = before
+			after[inRecord(fmt.Sprint(i))] = strings.TrimPrefix(before, "call/")
 		}
 		return after, r
 	}

@@ -101,8 +101,9 @@ func (t table) claimDelivery(ctx context.Context) (job.Record, error) {
 
 func newJob(callID string) job.Job {
 	return job.Job{
-		ID: job.ID(callID, "tool-call"), ToolCallID: "tool-call", Tool: "weather", Arguments: json.RawMessage(`{}`),
-		Call: job.Call{ID: callID},
+		ID: job.ID(callID, "tool-call", "weather", nil), ToolCallID: "tool-call", Tool: "weather",
+		Arguments: json.RawMessage(`{}`),
+		Call:      job.Call{ID: callID},
 	}
 }
 
@@ -224,7 +225,9 @@ func testKindsApart(t *testing.T, s jobtable.Stores) {
 		"c", "c/t", "/c", "call:c", "call:c/t", "call:c%2Ft", "c%2Ft", "customer", "日本", strings.Repeat("é", 256),
 	}
 	for i, id := range ids {
-		for _, jobID := range []string{job.ID(id, "t"), job.ID(id, "x/t"), "customer"} {
+		for _, jobID := range []string{
+			job.EarlierID(id, "t"), job.EarlierID(id, "x/t"), job.ID(id, "t", "weather", nil), "customer",
+		} {
 			r := job.Record{ID: jobID, State: job.StateRunning, Tool: fmt.Sprint(i, jobID), Updated: start}
 			if _, err := s.Save(ctx, r); err != nil && !errors.Is(err, jobtable.ErrChanged) {
 				t.Fatal(err)
@@ -268,7 +271,7 @@ func testOfCall(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	record := func(call, id string) job.Record {
 		at = at.Add(time.Millisecond)
 		return save(job.Record{
-			ID: job.ID(call, id), CallID: call, Tool: "tool-" + id, State: job.StateRunning, Created: at, Updated: at,
+			ID: job.EarlierID(call, id), CallID: call, Tool: "tool-" + id, State: job.StateRunning, Created: at, Updated: at,
 		})
 	}
 	// The jobs of calls with similar ids, and a job without a call.

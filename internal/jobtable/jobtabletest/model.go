@@ -173,7 +173,7 @@ func testModel(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			w.jobs = append(w.jobs, &modelJob{
 				owner: -1, deadline: start.Add(time.Duration(i+1) * time.Hour), policy: p,
 				job: job.Job{
-					ID: job.ID(call, id), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
+					ID: job.ID(call, id, "weather", nil), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
 					CallEnds: start.Add(90 * time.Minute),
 				},
 			})

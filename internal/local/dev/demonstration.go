@@ -14,6 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
@@ -162,13 +163,17 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	if err := json.Unmarshal(answer, &decoded); err != nil {
 		return nil, nil, fmt.Errorf("the answer to the demonstration's webhook is not JSON: %w", err)
 	}
-	for _, result := range decoded.Results {
+	message, err := vapi.ParseMessage(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, result := range decoded.Results {
 		switch {
 		case result.Result == "": // refused, as the answer shows
 		case result.Name == ack.TaskStatus, result.Name == ack.CancelTask:
 			answers = append(answers, result.Result)
 		default:
-			jobs = append(jobs, job.ID(callID, result.ToolCallID))
+			jobs = append(jobs, ack.JobID(callID, message.ToolCalls[i], i))
 		}
 	}
 	if len(jobs)+len(answers) == 0 {

@@ -39,7 +39,7 @@ func outside(cfg *pipeline.Config) { cfg.CompletionURL = "http://127.0.0.1:1/res
 // office is an external system that gets the completion URLs of jobs.
 type office struct {
 	mu   sync.Mutex
-	urls map[string]string // by job id
+	urls map[string]string // by call and tool call: "call/a"
 }
 
 // approval is a tool whose jobs wait for the office until their deadline.
@@ -54,15 +54,15 @@ func (o *office) approval(deadline time.Duration) asynctool.Definition {
 		if o.urls == nil {
 			o.urls = make(map[string]string)
 		}
-		o.urls[job.ID(call.ID, call.ToolCallID)] = at
+		o.urls[call.ID+"/"+call.ToolCallID] = at
 		return asynctool.Wait(), nil
 	}, func(t *asynctool.Tool[input]) { t.Deadline = deadline })
 }
 
-func (o *office) url(jobID string) string {
+func (o *office) url(name string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.urls[jobID]
+	return o.urls[name]
 }
 
 // complete posts to a completion URL and returns the status.
@@ -265,7 +265,7 @@ func TestReadyTogether(t *testing.T) {
 
 // TestRepeats tests a question that is asked twice.
 func TestRepeats(t *testing.T) {
-	const joined = "This tool call asks the same as the earlier tool call a"
+	const joined = "This tool call asks the same as an earlier one"
 	for _, row := range []struct {
 		repeat asynctool.Repeat
 		runs   int
@@ -383,7 +383,7 @@ func TestCancel(t *testing.T) {
 		w.post(webhook("two", "", toolCall{"b", "approval", `{"text":"x"}`}))
 		settle()
 		for id, byFunction := range map[string]bool{"one/a": true, "two/b": false} {
-			if c, err := jobs.Cancel(t.Context(), id, "a test"); err != nil || c.ByFunction != byFunction {
+			if c, err := jobs.Cancel(t.Context(), w.id(id), "a test"); err != nil || c.ByFunction != byFunction {
 				t.Errorf("%s: %+v, %v", id, c, err)
 			}
 		}

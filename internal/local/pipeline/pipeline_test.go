@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/vapi"
@@ -29,7 +30,29 @@ import (
 // world is a running pipeline with simulated calls.
 type world struct {
 	*pipeline.Pipeline
-	t testing.TB
+	t     testing.TB
+	names sync.Map // the ids of jobs, by call and tool call: "call/a"
+}
+
+// id returns the id of the job that a tool call has become. The name of the tool call is like "call/a".
+func (w *world) id(name string) string {
+	w.t.Helper()
+	id, known := w.names.Load(name)
+	if !known {
+		w.t.Fatalf("no webhook had the tool call %s", name)
+	}
+	return id.(string)
+}
+
+// name records the jobs of a webhook for [world.id].
+func (w *world) name(webhook string) {
+	m, err := vapi.ParseMessage([]byte(webhook))
+	if err != nil {
+		return // the test may want it
+	}
+	for i, t := range m.ToolCalls {
+		w.names.Store(m.Call.ID+"/"+t.ID, ack.JobID(m.Call.ID, t, i))
+	}
 }
 
 type input struct {
@@ -156,20 +179,20 @@ func (w *world) heard(callID string) (added, said []string) {
 }
 
 // why returns the reason in a job's undelivered event, empty if there is none.
-func (w *world) why(jobID string) job.Reason {
+func (w *world) why(name string) job.Reason {
 	for _, u := range w.Events.Sent() {
-		if u.JobID == jobID {
+		if u.JobID == w.id(name) {
 			return u.Reason
 		}
 	}
 	return ""
 }
 
-func (w *world) record(id string) job.Record {
+func (w *world) record(name string) job.Record {
 	w.t.Helper()
-	r, err := w.Table.Load(context.Background(), id)
+	r, err := w.Table.Load(context.Background(), w.id(name))
 	if err != nil {
-		w.t.Fatalf("record of %s: %v", id, err)
+		w.t.Fatalf("record of %s: %v", name, err)
 	}
 	return r
 }
@@ -197,6 +220,7 @@ func call(id, controlURL string) string {
 
 // request posts to a path of the HTTP API.
 func (w *world) request(path, body string, header http.Header) (status int, answer string) {
+	w.name(body)
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	maps.Copy(r.Header, header)
@@ -367,7 +391,7 @@ func TestTroubledTools(t *testing.T) {
 				w.post(webhook("call", "", toolCall{"a", c.name, `{"text":"x"}`}))
 				w.drained()
 				one(t, w.messages("call"), c.heard)
-				r := w.record(job.ID("call", "a"))
+				r := w.record("call/a")
 				if r.State != job.StateDelivered || r.Attempt != c.attempts || r.Exhausted != c.dead ||
 					!strings.Contains(r.Reason, c.reason) {
 					t.Errorf("the record is %s after %d attempts, exhausted %t, reason %q",

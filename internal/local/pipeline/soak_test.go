@@ -40,7 +40,7 @@ type soak struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	faults map[string]int        // how often each happened
-	jobs   map[string]*soakedJob // of this wave, by id
+	jobs   map[string]*soakedJob // of this wave, by call and tool call: "call/t0"
 
 	accepted, delivered, failed, undelivered, again, twice, lost int // of all waves
 	dead, poison                                                 int // in the dead-letter queues
@@ -221,7 +221,7 @@ func (s *soak) Post(_ context.Context, controlURL string, m vapi.ControlMessage)
 	lost := s.hits("control URL: an answer is lost")
 	// Results that were ready at the same time are one message.
 	for _, header := range resultHeader.FindAllStringSubmatch(content, -1) {
-		s.note(job.ID(controlURL, header[1]), func(j *soakedJob) {
+		s.note(controlURL+"/"+header[1], func(j *soakedJob) {
 			if j.heard++; header[2] == "error" {
 				j.failures++
 			}
@@ -244,7 +244,7 @@ func (s *soak) SendUndelivered(_ context.Context, a job.Undelivered) error {
 	if s.hits("event bus: fails") {
 		return errSoak
 	}
-	s.note(a.JobID, func(j *soakedJob) { j.published++ })
+	s.note(a.CallID+"/"+a.ToolCallID, func(j *soakedJob) { j.published++ })
 	if s.hits("event bus: an answer is lost") {
 		return errSoak
 	}
@@ -384,7 +384,7 @@ func (s *soak) send(callID, body string) []string {
 		var accepted []string
 		for _, result := range answer.Results {
 			if result.Result != "" {
-				accepted = append(accepted, job.ID(callID, result.ToolCallID))
+				accepted = append(accepted, callID+"/"+result.ToolCallID)
 			}
 		}
 		return accepted
@@ -477,7 +477,7 @@ func (s *soak) wave(number, toolCalls int) {
 		if j.published > 0 {
 			outcomes++ // its event may be repeated, but must not follow a delivery
 		}
-		r, err := s.Records.Load(context.Background(), id)
+		r, err := s.Records.Load(context.Background(), s.id(id))
 		if err != nil {
 			s.t.Errorf("job %s: %v", id, err)
 		}

@@ -72,7 +72,7 @@ var webhooks = map[string]struct {
 	"iso-timestamp":                 {queued: 1},
 	"no-wrapper":                    {queued: 1},
 	"notify-when-ready":             {queued: 1, follow: notified},
-	"one-unusable":                  {queued: 1, errors: 2},
+	"one-unusable":                  {queued: 2, errors: 1},
 	"repeated-id":                   {queued: 1},
 	"restock-date":                  {queued: 1},
 	"scheduled-report":              {queued: 1, follow: scheduled},

@@ -56,6 +56,7 @@ func (a *Admission) Ask(
 ) (string, error) {
 	before := ""
 	err := changeCall(ctx, a.store, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		q := r.Questions[key]
 		by, replaced := r.Asked(key)
 		if before = replaced; by == j.ID {
 			return r, job.ErrUnchanged
@@ -67,7 +68,7 @@ func (a *Admission) Ask(
 				return r, err
 			case unfinished && join:
 				return r, job.ErrUnchanged
-			case unfinished && r.Questions[key].At.After(j.ReceivedAt):
+			case unfinished && q.At.After(j.ReceivedAt):
 				return r, job.ErrSuperseded
 			case !unfinished:
 				before = ""

@@ -182,7 +182,8 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 
 	// A refused request changes nothing.
 	const result = `{"result":"refused"}`
-	base, unknown, later := d.outputs["CompletionURL"], job.ID("e2e-unknown-call", "call_1", "tool", nil), time.Now().Add(time.Hour)
+	base, later := d.outputs["CompletionURL"], time.Now().Add(time.Hour)
+	unknown := job.ID("e2e-unknown-call", "call_1", "tool", nil)
 	forged := []byte(url)
 	forged[len(forged)-5] ^= 1 // within the signature
 	for what, wrong := range map[string]struct {

@@ -281,7 +281,8 @@ func TestParseMessageUnusableToolCalls(t *testing.T) {
 		{"undefined, with more", arguments(`"undefined {}"`), unusable(`"undefined {}"`), "exactly one JSON object"},
 		{"deep string", arguments(string(mustMarshal(deep))), unusable(string(mustMarshal(deep))), "exactly one JSON object"},
 		{"large arguments", arguments(large), unusable(large), "larger than 256 KiB"},
-		{"large string arguments", arguments(string(mustMarshal(large))), unusable(string(mustMarshal(large))), "larger than 256 KiB"},
+		{"large string arguments", arguments(string(mustMarshal(large))), unusable(string(mustMarshal(large))),
+			"larger than 256 KiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got := mustParse(t, `{"toolCallList":[{"id":"ok1","name":"x"},`+row.item+`,{"id":"ok2","name":"x"}]}`)
@@ -391,13 +392,17 @@ func TestParseMessageRepeatedIDs(t *testing.T) {
 			[]string{first, other}, []string{tool(false, call("0", "", "{}")), tool(true, call("0", "", "{}"))},
 			`0 x {"a":1,"b":2}, 0 y {}*`,
 		},
-		"async of the only tool": {[]string{first, second}, []string{tool(true, `{"id":"0"}`)}, `0 x {"a":1,"b":2}*, 0 x {"a":2}*`},
+		"async of the only tool": {
+			[]string{first, second}, []string{tool(true, `{"id":"0"}`)}, `0 x {"a":1,"b":2}*, 0 x {"a":2}*`,
+		},
 		"async without ids": {
 			[]string{call("", "x", `{}`), call("", "y", `{}`)},
 			[]string{tool(true, call("", "y", `{}`)), tool(false, call("", "x", `{}`))},
 			` x {},  y {}*`,
 		},
-		"async of something else": {[]string{`7`, first}, []string{tool(true, `7`), tool(false, first)}, `  {}*, 0 x {"a":1,"b":2}`},
+		"async of something else": {
+			[]string{`7`, first}, []string{tool(true, `7`), tool(false, first)}, `  {}*, 0 x {"a":1,"b":2}`,
+		},
 		"only tools": {
 			nil, []string{tool(true, first), tool(false, other), tool(true, `7`)}, `0 x {"a":1,"b":2}*, 0 y {},   {}*`,
 		},
@@ -407,7 +412,8 @@ func TestParseMessageRepeatedIDs(t *testing.T) {
 				strings.Join(row.calls, ","), strings.Join(row.tools, ",")))
 			var got []string
 			for _, c := range m.ToolCalls {
-				got = append(got, strings.TrimSuffix(fmt.Sprintf("%s %s %s*", c.ID, c.Name, c.Arguments), map[bool]string{false: "*"}[c.Async]))
+				async := map[bool]string{true: "*"}[c.Async]
+				got = append(got, fmt.Sprintf("%s %s %s%s", c.ID, c.Name, c.Arguments, async))
 			}
 			if strings.Join(got, ", ") != row.want {
 				t.Errorf("%s, want %s", strings.Join(got, ", "), row.want)

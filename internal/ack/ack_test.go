@@ -426,7 +426,8 @@ func TestJob(t *testing.T) {
 		asyncCall("tool-1", "order_status", arguments)))
 	checkResults(t, response, []result{started("order_status", "tool-1")})
 	want := []job.Job{{
-		Version: 1, ID: job.ID("call-1", "tool-1", "order_status", []byte(arguments)), ToolCallID: "tool-1", Tool: "order_status", Async: true,
+		Version: 1, ID: job.ID("call-1", "tool-1", "order_status", []byte(arguments)),
+		ToolCallID: "tool-1", Tool: "order_status", Async: true,
 		Arguments: json.RawMessage(arguments),
 		Call: job.Call{
 			ID: "call-1", OrgID: "org-1", Type: "inboundPhoneCall", AssistantID: "assistant-1",
@@ -471,7 +472,9 @@ func TestSeveralToolCalls(t *testing.T) {
 		},
 		"all are unusable": {
 			webhook(call, toolCall("", "a", "[1]"), `"`+argument+`"`, toolCall("t3", "", "{}")),
-			[]result{refused("a", "", "not a JSON object"), refused("", "", "not an object"), refused("", "t3", "no function name")},
+			[]result{
+				refused("a", "", "not a JSON object"), refused("", "", "not an object"), refused("", "t3", "no function name"),
+			},
 			nil,
 		},
 		"one is larger than a queue message": {
@@ -543,10 +546,14 @@ func TestRefusalOfAnAsyncTool(t *testing.T) {
 			"t4 d {} arguments cannot be used: they are too large",
 			"t5 e {} arguments cannot be used: they are larger than 256 KiB",
 		}},
-		"id": {call, []string{asyncCall("", "c", `{}`), asyncCall(longID, "c", `{}`), asyncCall(longID[:4096], "c", `{}`)}, []string{
+		"id": {call, []string{
+			asyncCall("", "c", `{}`), asyncCall(longID, "c", `{}`), asyncCall(longID[:4096], "c", `{}`),
+		}, []string{
 			"no_id_* c {} ", longID[:125] + "… c {} tool call id is longer than 4096 bytes", longID[:4096] + " c {} ",
 		}},
-		"name": {call, []string{asyncCall("t1", "", `{}`), asyncCall("t2", long, `{}`), asyncCall("t3", long[:128], `{}`)}, []string{
+		"name": {call, []string{
+			asyncCall("t1", "", `{}`), asyncCall("t2", long, `{}`), asyncCall("t3", long[:128], `{}`),
+		}, []string{
 			"t1 (no name) {} tool call has no function name",
 			"t2 " + long[:125] + "… {} function name is longer than 128 bytes", "t3 " + long[:128] + " {} ",
 		}},

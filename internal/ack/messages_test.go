@@ -234,8 +234,9 @@ func TestCallOfAJob(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, q := receive(t, webhook(row.call, toolCall("t1", "a", "{}")))
 			want := []job.Job{{
-				Version: 1, ID: job.ID(row.want.ID, "t1", "a", []byte("{}")), ToolCallID: "t1", Tool: "a", Arguments: json.RawMessage("{}"),
-				Call: row.want, ReceivedAt: now, CallEnds: now.Add(row.life),
+				Version: 1, ID: job.ID(row.want.ID, "t1", "a", []byte("{}")), ToolCallID: "t1", Tool: "a",
+				Arguments: json.RawMessage("{}"),
+				Call:      row.want, ReceivedAt: now, CallEnds: now.Add(row.life),
 			}}
 			if diff := cmp.Diff(want, q.jobs(t)); diff != "" {
 				t.Error(diff)

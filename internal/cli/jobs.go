@@ -39,8 +39,8 @@ Examples:
 
   ringback jobs list --local
   ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d
-  ringback jobs show --stack Ringback 7420f27a-30fd-4f49-a995-5549ae7cc00d/call_51kj
-  ringback jobs cancel --stack Ringback 7420f27a-30fd-4f49-a995-5549ae7cc00d/call_51kj --reason "asked by mistake"`
+  ringback jobs show --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv
+  ringback jobs cancel --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv --reason "asked by mistake"`
 }
 
 // jobs is implemented by a deployment and by the local run.
@@ -170,8 +170,8 @@ func (jobsShowCommand) Help() string {
 
 Examples:
 
-  ringback jobs show --local demo-XKQ2WZ7A/call_A1042
-  ringback jobs show --stack Ringback 7420f27a-30fd-4f49-a995-5549ae7cc00d/call_51kj --data --json`
+  ringback jobs show --local j_2e3fewggk5quojhw4hyicz4mxm
+  ringback jobs show --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv --data --json`
 }
 
 // Run runs the command.
@@ -243,8 +243,8 @@ The exit code is 1 if the job had already finished.
 
 Examples:
 
-  ringback jobs cancel --local demo-XKQ2WZ7A/call_A1042
-  ringback jobs cancel --stack Ringback 7420f27a-30fd-4f49-a995-5549ae7cc00d/call_51kj --reason "asked by mistake"`
+  ringback jobs cancel --local j_2e3fewggk5quojhw4hyicz4mxm
+  ringback jobs cancel --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv --reason "asked by mistake"`
 }
 
 // Run runs the command.

@@ -135,7 +135,8 @@ var bugs = []mutant{
 			"if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls replaces the later", edits: []edit{
-		{"internal/jobtable/calls.go", "case unfinished && q.At.After(j.ReceivedAt):", "case false:"},
+		{"internal/jobtable/calls.go", "case unfinished && q.At.After(j.ReceivedAt):",
+			"case false && q.At.After(j.ReceivedAt):"},
 	}},
 	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {",

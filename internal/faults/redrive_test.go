@@ -78,7 +78,7 @@ func TestRedrive(t *testing.T) {
 		time.Sleep(12 * time.Hour) // as long as its call could last
 		w.redrive()
 	}})
-	const id = "forgotten/ok"
+	id := scenario[0].first()
 	if delivered, starts := len(w.observed.delivered[id]), len(w.observed.starts[id]); delivered > 0 || starts > 0 {
 		t.Errorf("delivered %d times, started %d times", delivered, starts)
 	}
@@ -94,7 +94,7 @@ func TestRedrive(t *testing.T) {
 func TestRedriveSuspended(t *testing.T) {
 	down := outage{name: "scheduler", ops: []string{"schedule"}, kind: errorKind, lasts: 15 * time.Minute}
 	scenario := []webhook{{call: "abandoned", calls: one("alone", "waits", "")}}
-	const id = "abandoned/alone"
+	id := scenario[0].first()
 	w := run(t, setting{scenario: scenario, outages: []outage{down}, store: inMemory, after: func(w *world) {
 		if r := w.records(); len(r) != 1 || r[0].State != job.StateWaiting || len(w.DeadJobs.Bodies()) != 1 {
 			t.Errorf("it is not suspended with a dead letter: %+v", r)

@@ -27,12 +27,14 @@ func TestID(t *testing.T) {
 	}
 	ids := map[string]string{}
 	for _, c := range [][4]string{
-		{"call", "tool-call", "weather", `{"city":"Riga","days":[1,2.0]}`}, {"call", "tool-call", "weather", `{"city":"Riga"}`},
+		{"call", "tool-call", "weather", `{"city":"Riga","days":[1,2.0]}`},
+		{"call", "tool-call", "weather", `{"city":"Riga"}`},
 		{"call", "tool-call", "weather", `{"city":"Riga","days":[1,2]}`},
 		{"call", "tool-call", "weather", `{"city":"Riga","days":[2.0,1]}`},
 		{"call", "tool-call", "weather", `{}`}, {"call", "tool-call", "weather", ``}, {"call", "tool-call", "weathe", `r{}`},
 		{"call", "tool-call", "", `{}`}, {"call", "tool-callw", "eather", `{}`}, {"calltool", "-call", "weather", `{}`},
-		{"", "calltool-call", "weather", `{}`}, {"call/tool-call", "", "weather", `{}`}, {"other", "tool-call", "weather", `{}`},
+		{"", "calltool-call", "weather", `{}`}, {"call/tool-call", "", "weather", `{}`},
+		{"other", "tool-call", "weather", `{}`},
 	} {
 		id := job.ID(c[0], c[1], c[2], []byte(c[3]))
 		if before := ids[id]; before != "" || !hashedID.MatchString(id) {

@@ -22,8 +22,10 @@ func toolCall(id string) job.Job {
 	if id != "" && id[0]%2 == 0 {
 		return job.Job{ID: job.EarlierID("call", id), ToolCallID: id, Call: job.Call{ID: "call"}}
 	}
-	arguments := fmt.Appendf(nil, "[%q]", id)
-	return job.Job{ID: job.ID("call", "tool-call", "weather", arguments), ToolCallID: "tool-call", Call: job.Call{ID: "call"}}
+	return job.Job{
+		ID: job.ID("call", "tool-call", "weather", fmt.Appendf(nil, "[%q]", id)), ToolCallID: "tool-call",
+		Call: job.Call{ID: "call"},
+	}
 }
 
 // jobID returns the id of a [toolCall], or "" for none.

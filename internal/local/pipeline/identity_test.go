@@ -44,7 +44,7 @@ func TestReusedIDs(t *testing.T) {
 		"a repeated webhook, with its arguments as text": {
 			first, toolCall{"echo:0", "echo", `"{\"text\": \"first\"}"`}, time.Minute, []string{"echo first"},
 		},
-		"a repeat after the assistant may have forgotten": {first, first, 6 * time.Minute, []string{"echo first", "echo first"}},
+		"a repeat after more than five minutes": {first, first, 6 * time.Minute, []string{"echo first", "echo first"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestOddIDs(t *testing.T) {
 		"usual":             {`"call_` + strings.Repeat("a", 24) + `"`, "echo ready"},
 		"257 bytes":         {`"` + strings.Repeat("a", 257) + `"`, "echo ready"},
 		"a signature":       {`"` + signature + strings.Repeat("Ab9+/", 400) + `"`, "echo ready"},
-		"a long signature":  {`"` + signature + strings.Repeat("Ab9+/", 1000) + `"`, "tool call id is longer than 4096 bytes"},
+		"a long signature":  {`"` + signature + strings.Repeat("Ab9+/", 1000) + `"`, "id is longer than 4096 bytes"},
 		"dots and slashes":  {`"functions.echo:0/a b"`, "echo ready"},
 		"other characters":  {`"日本\n\u0000\\"`, "echo ready"},
 		"none":              {`null`, "echo ready"},
@@ -85,7 +85,8 @@ func TestOddIDs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, nil, echo)
-				body := asyncWebhook(call("call", "call"), `{"id":`+c.id+`,"function":{"name":"echo","arguments":{"text":"ready"}}}`)
+				body := asyncWebhook(call("call", "call"),
+					`{"id":`+c.id+`,"function":{"name":"echo","arguments":{"text":"ready"}}}`)
 				for range 2 {
 					w.post(body)
 				}
@@ -107,10 +108,12 @@ func TestRefusalsArrive(t *testing.T) {
 		call, toolCall string
 		heard          string // empty if there is an event
 	}{
-		"no name":     {call("call", "call"), `{"id":"a","function":{"arguments":{}}}`, "tool call has no function name"},
-		"a long name": {call("call", "call"), `{"id":"a","name":"` + strings.Repeat("n", 5000) + `"}`, "function name is longer than 128 bytes"},
-		"arguments":   {call("call", "call"), `{"id":"a","name":"echo","arguments":[1]}`, "they are not a JSON object"},
-		"no object":   {call("call", "call"), `"echo"`, "tool call is not an object"},
+		"no name": {call("call", "call"), `{"id":"a","function":{"arguments":{}}}`, "tool call has no function name"},
+		"a long name": {
+			call("call", "call"), `{"id":"a","name":"` + strings.Repeat("n", 5000) + `"}`, "name is longer than 128 bytes",
+		},
+		"arguments": {call("call", "call"), `{"id":"a","name":"echo","arguments":[1]}`, "they are not a JSON object"},
+		"no object": {call("call", "call"), `"echo"`, "tool call is not an object"},
 		"a call without an id": {
 			`{"monitor":{"controlUrl":"call"}}`, good, "the webhook names no call, so no result could be delivered",
 		},

@@ -128,6 +128,16 @@ func (r *Ringback) functions() {
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
+
+	// An update replaces the reader of a queue before its writers. An older function may not understand
+	// the messages of a newer one, and its queue would give them up within seconds.
+	after(r.Ack, r.Process)
+	after(r.Process, r.Callback)
+}
+
+// after makes an update change a function only once the other one has been changed.
+func after(f, other awslambda.Function) {
+	f.Node().DefaultChild().(awslambda.CfnFunction).AddDependency(other.Node().DefaultChild().(awslambda.CfnFunction))
 }
 
 func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {

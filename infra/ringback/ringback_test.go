@@ -54,6 +54,7 @@ type resource struct {
 	Properties          map[string]any `json:",omitempty"`
 	DeletionPolicy      string         `json:",omitempty"`
 	UpdateReplacePolicy string         `json:",omitempty"`
+	DependsOn           any            `json:",omitempty"` // a logical id, or several
 }
 
 // newStack creates a stack in an app that is configured by cdk.json.
@@ -494,6 +495,17 @@ func TestFunctions(t *testing.T) {
 	// By default, Vapi waits for an answer for 20 seconds.
 	if got := made.function(t, "RingbackAck")["Timeout"].(float64); got >= 20 {
 		t.Errorf("the ack function may run for %v s", got)
+	}
+}
+
+// TestOrderOfAnUpdate tests that the reader of a queue is updated before its writers.
+func TestOrderOfAnUpdate(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	function := func(name string) string { return made.id(t, "AWS::Lambda::Function", "Ringback"+name) }
+	for writer, reader := range map[string]string{"Ack": "Process", "Process": "Callback"} {
+		if after := fmt.Sprint(made.Resources[function(writer)].DependsOn); !strings.Contains(after, function(reader)) {
+			t.Errorf("%s is updated after %s only", writer, after)
+		}
 	}
 }
 

@@ -35,7 +35,13 @@ type violation struct {
 	job, detail string
 }
 
-func (v violation) String() string { return fmt.Sprintf("%s: %s %s", v.what, v.job, v.detail) }
+func (v violation) String() string {
+	name, known := names.Load(v.job)
+	if !known {
+		name = v.job
+	}
+	return fmt.Sprintf("%s: %v %s", v.what, name, v.detail)
+}
 
 // violations checks the run when no message is in flight any more.
 func (w *world) violations() []violation {
@@ -88,7 +94,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("lost", id, "accepted, and neither delivered nor published; its record: %s", show(r))
 	case r.State.Active():
 		w.wrong("lost", id, "it is never finished; its record: %s", show(r))
-	case delivered > 1 && !o.mayRepeatDelivery[id]:
+	case delivered > w.deliveries(id) && !o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered %d times", delivered)
 	case o.texts[id] > 1 && !o.mayRepeatText[id]:
 		w.wrong("twice", id, "the text of its action was delivered %d times", o.texts[id])
@@ -96,7 +102,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("twice", id, "published %d times", published)
 	case called > 1:
 		w.wrong("twice", id, "the customer was called %d times", called)
-	case delivered > 0 && published > 0 && !o.mayRepeatDelivery[id]:
+	case delivered > 0 && delivered+published > w.deliveries(id) && published > 0 && !o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered, and published as undelivered for %s", o.published[id][0].Reason)
 	case called > 0 && published > 0 &&
 		(!o.mayPublishCalled[id] || o.published[id][0].Reason != job.ReasonOutboundCallUnconfirmed):
@@ -184,6 +190,16 @@ func (w *world) inCall(call, id string) bool {
 	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
 		return h.call == call && slices.ContainsFunc(h.calls, func(c toolCall) bool { return h.job(c) == id })
 	})
+}
+
+// deliveries returns how often the result of a job may be delivered, or given up.
+func (w *world) deliveries(id string) int {
+	for _, h := range w.scenario {
+		if h.again && w.inCall(h.call, id) {
+			return len(h.posted())
+		}
+	}
+	return 1
 }
 
 // replaced reports whether a later tool call that was accepted replaces a job. A tool
@@ -348,6 +364,9 @@ func (w *world) unexpected() []violation {
 			} else if w.withdraws(id) && w.observed.withdrawn[id] != (got == "cancelled") {
 				wrong = append(wrong, violation{"answer", id, "it ended with " + got + ", and the answer says otherwise"})
 			}
+			if n := len(w.observed.delivered[id]); h.again && n != w.deliveries(id) {
+				wrong = append(wrong, violation{"lost", id, fmt.Sprintf("delivered %d times", n)})
+			}
 		}
 	}
 	// Without faults, no post waits longer than the maximum of the backoff, and a call
@@ -358,7 +377,7 @@ func (w *world) unexpected() []violation {
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.observed.posted)) {
 		posts := w.observed.posted[id]
-		if revived[id] {
+		if revived[id] || w.deliveries(id) > 1 {
 			continue
 		}
 		for i := 1; i < len(posts); i++ {

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type webhook struct {
 	live     bool            // it is a GPT-Live call, and refuses classic messages as if it were over
 	hidden   bool            // the webhook does not show that
 	chat     bool
+	again    bool   // it is repeated so late that its results are delivered again
 	status   string // of the call, in a webhook without tool calls
 	calls    []toolCall
 }
@@ -99,9 +101,14 @@ func (h webhook) subject() string {
 	return h.first()
 }
 
+// names has the call and the tool call of each job, by its id, which people cannot read.
+var names sync.Map
+
 // job returns the id of the job of a tool call.
 func (h webhook) job(c toolCall) string {
-	return job.ID(h.call, c.id, c.tool, []byte(cmp.Or(c.arguments, arguments)))
+	id := job.ID(h.call, c.id, c.tool, []byte(cmp.Or(c.arguments, arguments)))
+	names.LoadOrStore(id, h.call+"/"+c.id)
+	return id
 }
 
 // first returns the id of the job of the first tool call.
@@ -179,8 +186,11 @@ var everything = []webhook{
 	{call: "dislikes-action", actions: 400, calls: one("action", "operator", "delivered ok")},
 	{call: "stumbling", answers: []int{500, 200}, calls: one("again", "quick", "delivered ok")},
 	{call: "repeated", at: []time.Duration{0, time.Second}, calls: one("twice", "slow", "delivered ok")},
+	{call: "forgetful", again: true, at: []time.Duration{0, 15 * time.Minute},
+		calls: one("asked", "quick", "delivered ok")},
 	{call: "async", calls: []toolCall{
 		{id: "unusable", tool: "quick", arguments: `[1]`, async: true, want: "delivered error"},
+		{id: "nameless", async: true, want: "delivered error"},
 	}},
 	{call: "late", calls: one("deadline", "late", "published deadline")},
 	{call: "mute", mute: true, calls: one("chat", "quick", "published no_control_url")},

@@ -64,7 +64,9 @@ func (h *Handler) cancelTask(ctx context.Context, callID string, t vapi.ToolCall
 		h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cancel_task refused", slog.String("call", callID), slog.Any("error", err))
 		return unclearTask
 	}
-	c := cancellation{Handler: h, callID: callID, now: h.cfg.Now(), reason: cancelledBy + t.ID}
+	// Models reuse the ids of tool calls, so the id alone does not recognise a repeat.
+	reason := fmt.Sprintf("%s%s (%s)", cancelledBy, cut(t.ID, maxRefusedName), JobID(callID, t, 0))
+	c := cancellation{Handler: h, callID: callID, now: h.cfg.Now(), reason: reason}
 	bounded, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	r, answer, err := c.choose(bounded, wanted)

@@ -380,6 +380,13 @@ func TestCancelTaskTwice(t *testing.T) {
 	}
 	at = at.Add(time.Minute)
 	ask("t3", "{}", "export, started 60 seconds ago, "+isGone)
+	j.add("call-1", "f", "forecast", true, 0)
+	ask("t3", `{"tool":"forecast"}`, "forecast, started 60 seconds ago, "+isGone) // the model reuses the id
+	long := strings.Repeat("i", 4000)
+	j.add("call-1", "g", "gallery", true, 0)
+	ask(long, "{}", "gallery, started 60 seconds ago, "+isGone)
+	j.add("call-1", "h", "harvest", true, 0)
+	ask(long, "{}", "gallery, started 60 seconds ago, "+isGone) // the same webhook
 	at = at.Add(time.Hour)
 	ask("t4", `{"tool":"report"}`, nothing+" report, started 63 minutes ago, was cancelled, or replaced")
 }

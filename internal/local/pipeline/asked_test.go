@@ -78,7 +78,7 @@ func TestAsked(t *testing.T) {
 				Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 			})
 			if err == nil {
-				_, err = jobs.Cancel(w.t.Context(), "call/a", "")
+				_, err = jobs.Cancel(w.t.Context(), w.id("call/a"), "")
 			}
 			if err != nil {
 				w.t.Error(err)

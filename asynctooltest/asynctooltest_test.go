@@ -17,6 +17,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/asynctooltest"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -25,6 +26,9 @@ type orderInput struct {
 }
 
 type run = func(context.Context, asynctool.Call, orderInput) (asynctool.Result, error)
+
+// jobID is the id of the job of the tool calls with order A-1, and so its idempotency key.
+var jobID = job.ID("call-1", "call_51kj", "order_status", []byte(`{"order_id":"A-1"}`))
 
 // order is a tool that the recorded webhooks call.
 func order(r run, change ...func(*asynctool.Tool[orderInput])) asynctool.Tool[orderInput] {
@@ -87,7 +91,7 @@ func TestRun(t *testing.T) {
 	}
 	const notRun = "The tool order_status was not run: order_id (the order number) is missing. " +
 		"Ask the caller for what you do not know, then call order_status again."
-	retried := ok("A-1 call-1/call_51kj +15550100123")
+	retried := ok("A-1 " + jobID + " +15550100123")
 	retried.Attempts, retried.Delays = 3, []time.Duration{time.Minute, time.Minute}
 	for name, row := range map[string]struct {
 		tool      asynctool.Definition
@@ -319,8 +323,8 @@ func TestLater(t *testing.T) {
 			Later: &asynctooltest.Later{In: time.Hour, State: []byte(`{"seen":[0],"note":"\u003cb\u003e ä \u2028"}`)}},
 		{Attempts: 2, Progress: lines(1), Delays: []time.Duration{time.Minute},
 			Later: &asynctooltest.Later{In: 2 * time.Hour, State: []byte(`{"seen":[0,1],"note":"\u003cb\u003e ä \u2028"}`)}},
-		{Attempts: 1, Progress: lines(2), Status: "ok", Text: "A-1: [0 1 2] call-1/call_51kj",
-			Messages: []vapi.ControlMessage{framed("ok", asked+"A-1: [0 1 2] call-1/call_51kj")}},
+		{Attempts: 1, Progress: lines(2), Status: "ok", Text: "A-1: [0 1 2] " + jobID,
+			Messages: []vapi.ControlMessage{framed("ok", asked+"A-1: [0 1 2] "+jobID)}},
 	} {
 		var options []asynctooltest.Option
 		if n > 0 {
@@ -356,9 +360,9 @@ func TestLater(t *testing.T) {
 		option asynctooltest.Option
 		want   string
 	}{
-		"made up":       {asynctooltest.Resumed(state{Seen: []int{7}}, 2), "A-1: [7 2] call-1/call_51kj"},
-		"none":          {asynctooltest.Resumed(nil, 2), "A-1: [2] call-1/call_51kj"},
-		"left none":     {asynctooltest.Resumed(asynctooltest.Later{}.State, 2), "A-1: [2] call-1/call_51kj"},
+		"made up":       {asynctooltest.Resumed(state{Seen: []int{7}}, 2), "A-1: [7 2] " + jobID},
+		"none":          {asynctooltest.Resumed(nil, 2), "A-1: [2] " + jobID},
+		"left none":     {asynctooltest.Resumed(asynctooltest.Later{}.State, 2), "A-1: [2] " + jobID},
 		"does not fit":  {asynctooltest.Resumed([]string{"an older version"}, 2), "The shop does not answer."},
 		"after a dozen": {asynctooltest.Resumed(nil, 12), ""},
 	} {

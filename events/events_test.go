@@ -68,6 +68,7 @@ var webhooks = map[string]struct {
 	"flat-arguments":                {queued: 1},
 	"flat-parameters":               {queued: 1},
 	"function-parameters":           {queued: 1},
+	"gpt-live":                      {queued: 1},
 	"hang":                          {answer: "{}"},
 	"iso-timestamp":                 {queued: 1},
 	"no-wrapper":                    {queued: 1},
@@ -154,6 +155,9 @@ func TestEvents(t *testing.T) {
 				want.follow(t, stem, messages)
 			case len(messages) > 0:
 				f := newFunctions(t)
+				if message.Call.Architecture == vapi.ArchitectureGPTLive {
+					f.Calls.AddGPTLive(message.Call)
+				}
 				outcomes := f.process(t, stem, messages)
 				if len(outcomes) != want.queued {
 					t.Fatalf("%d outcomes were queued, want %d", len(outcomes), want.queued)
@@ -391,6 +395,8 @@ func (f *functions) deliver(t *testing.T, name string, outcomes []string) {
 		for _, m := range heard[o.Call.ID] {
 			switch m := m.(type) {
 			case vapi.AddMessage:
+				delivered += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
+			case vapi.AppendContext:
 				delivered += strings.Count(m.Content, "tool_call_id="+o.ToolCallID)
 			case vapi.Say:
 				delivered += strings.Count(m.Content, o.Result.Content)

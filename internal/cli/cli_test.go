@@ -56,6 +56,7 @@ func TestCommandLine(t *testing.T) {
 		{"bad duration", []string{"dev", "--shop-delay", "soon"}, 80, "", "--shop-delay"},
 		{"no speed", []string{"dev", "--speed", "0"}, 1, "", "--speed is 0; it must be at least 1"},
 		{"help of jobs", []string{"jobs", "list", "--help"}, 0, "at most 1000", ""},
+		{"GPT-Live without a call", []string{"dev", "--gpt-live", "--no-demo"}, 80, "", "can't be used together"},
 		{"broken demo", []string{"dev", "--demo", broken}, 1, "", "broken.json is not a webhook"},
 		{"demo without a tool call", []string{"dev", "--demo", "../../events/vapi/hang.json"}, 1, "",
 			"hang.json contains no tool call; choose another file with --demo"},
@@ -151,6 +152,11 @@ func TestSendWaits(t *testing.T) {
 	if code != 0 || strings.Count(out, "Approved by the shop's manager.") != 1 {
 		t.Errorf("code %d, err %q\n%s", code, errOut, out)
 	}
+	// A webhook of a GPT-Live assistant comes from a GPT-Live call.
+	code, out, errOut = send("gpt-live.json")
+	if code != 0 || strings.Count(out, `"type": "append-context"`) != 1 || !strings.Contains(out, "A-1043") {
+		t.Errorf("code %d, err %q\n%s", code, errOut, out)
+	}
 	// The answer to the webhook contains the result.
 	for file, want := range map[string]string{
 		"task-status.json": "No tool is running in this call.",
@@ -166,17 +172,28 @@ func TestSendWaits(t *testing.T) {
 // TestDevDrainsOnSIGTERM ends a local run as a process manager does, while a tool is
 // running.
 func TestDevDrainsOnSIGTERM(t *testing.T) {
+	screen := devUntil(t, "tool started", "--demo", toolCalls)
+	if !strings.Contains(screen, "outcome delivered") ||
+		!strings.Contains(screen, "Everything that was accepted is finished.") {
+		t.Errorf("the run shows:\n%s", screen)
+	}
+}
+
+// devUntil starts ringback dev, sends SIGTERM when it shows a text, and returns all
+// that it shows. It must end with the code 0.
+func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
+	t.Helper()
 	withoutSettings(t)
 	t.Setenv("WEBHOOK_AUTH", "")
 	var out, errOut syncBuffer
 	code := make(chan int, 1)
 	go func() {
-		arguments := []string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms", "--demo", toolCalls}
+		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms"}, arguments...)
 		code <- cli.Run(arguments, &out, &errOut)
 	}()
-	for end := time.Now().Add(patience); !strings.Contains(out.String(), "tool started"); {
+	for end := time.Now().Add(patience); !strings.Contains(out.String(), shown); {
 		if time.Now().After(end) {
-			t.Fatalf("no tool has started:\n%s%s", out.String(), errOut.String())
+			t.Fatalf("the run never showed %q:\n%s%s", shown, out.String(), errOut.String())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -185,13 +202,25 @@ func TestDevDrainsOnSIGTERM(t *testing.T) {
 	}
 	select {
 	case c := <-code:
-		screen := out.String()
-		if c != 0 || !strings.Contains(screen, "outcome delivered") ||
-			!strings.Contains(screen, "Everything that was accepted is finished.") {
-			t.Errorf("code %d:\n%s%s", c, screen, errOut.String())
+		if c != 0 {
+			t.Errorf("code %d:\n%s%s", c, out.String(), errOut.String())
 		}
 	case <-time.After(patience):
 		t.Fatalf("the run has not ended:\n%s", out.String())
+	}
+	return out.String()
+}
+
+// TestDevGPTLive plays the classic sample as a GPT-Live call.
+func TestDevGPTLive(t *testing.T) {
+	screen := devUntil(t, "Try next", "--demo", toolCalls, "--gpt-live")
+	for _, part := range []string{
+		"the speaker has this to convey, in its own words", "out for delivery", "the caller never waited",
+		"-d @events/vapi/gpt-live.json",
+	} {
+		if !strings.Contains(screen, part) {
+			t.Errorf("the run never showed %q:\n%s", part, screen)
+		}
 	}
 }
 

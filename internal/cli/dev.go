@@ -11,6 +11,7 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )
@@ -19,9 +20,11 @@ const defaultPort = "8787"
 
 type devCommand struct {
 	Addr   string `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
-	NoDemo bool   `help:"Serve only, without a simulated call."`
+	NoDemo bool   `help:"Serve only, without a simulated call." xor:"call"`
 	Demo   string `help:"Play this webhook. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
 	Auth   string `help:"Verify webhooks with this credential. Default: none." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+
+	GPTLive bool `help:"Play the call as one of a GPT-Live assistant." xor:"call"`
 
 	ShopDelay time.Duration `help:"The delay of the simulated shop." default:"5s"`
 	Speed     int           `help:"Speed up waits and deadlines by this factor (3600: one day takes 24 s)." default:"1"`
@@ -35,14 +38,23 @@ const (
 	demoStatus   = "events/vapi/task-status.json"
 )
 
+// The webhooks that the run proposes to post.
+const (
+	tryClassic = "events/vapi/spending-report.json"
+	tryGPTLive = "events/vapi/gpt-live.json"
+)
+
 // Help returns the text above the flags.
 func (devCommand) Help() string {
 	return `Examples:
 
   ringback dev
   ringback dev --no-demo --addr 127.0.0.1:9000
+  ringback dev --gpt-live
   ringback dev --speed 3600
   ringback dev --auth '{"type":"bearer","token":"secret"}'
+
+A webhook from a GPT-Live assistant always comes from a simulated GPT-Live call, also without --gpt-live.
 
 To see the jobs of a local run, use ringback jobs list --local.`
 }
@@ -52,11 +64,13 @@ func (c *devCommand) Run(s *streams) error {
 	if c.Speed < 1 {
 		return fmt.Errorf("--speed is %d; it must be at least 1", c.Speed)
 	}
-	addr := cmp.Or(c.Addr, localAddr())
+	addr, try := cmp.Or(c.Addr, localAddr()), tryClassic
+	if c.GPTLive {
+		try = tryGPTLive
+	}
 	cfg := dev.Config{
 		Addr: addr, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All, Out: s.Out,
-		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' "+
-			"-d @events/vapi/spending-report.json", addr),
+		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' -d @%s", addr, try),
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor
@@ -75,18 +89,27 @@ func (c *devCommand) read(cfg *dev.Config) (err error) {
 	case c.NoDemo:
 		return nil
 	case c.Demo != "":
-		cfg.Demo, err = readWebhook(c.Demo)
+		cfg.Demo, err = c.act(c.Demo)
 		return err
 	}
 	for _, act := range []struct {
 		name string
 		into *[]byte
 	}{{demoSlow, &cfg.Demo}, {demoApproval, &cfg.Approval}, {demoStatus, &cfg.Status}} {
-		if *act.into, err = readWebhook(act.name); err != nil {
+		if *act.into, err = c.act(act.name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// act reads a webhook of the simulated call.
+func (c *devCommand) act(name string) ([]byte, error) {
+	webhook, err := readWebhook(name)
+	if err != nil || !c.GPTLive {
+		return webhook, err
+	}
+	return simcall.AsGPTLive(webhook)
 }
 
 // localAddr returns the default address of the local run.

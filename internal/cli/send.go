@@ -40,11 +40,12 @@ func (sendCommand) Help() string {
 	return `The exit code is 0 if the answer to the webhook is 200. With --wait, every accepted tool call must also have
 received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a result if
 one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so --wait
-requires a deployment on this machine.
+requires a deployment on this machine. A GPT-Live call is simulated if the webhook comes from a GPT-Live assistant.
 
 Examples:
 
   ringback send events/vapi/tool-calls.json --wait
+  ringback send events/vapi/gpt-live.json --wait
   ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi \
     --auth "$(aws secretsmanager get-secret-value --secret-id … --query SecretString --output text)"`
 }
@@ -85,6 +86,10 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	if body, err = simcall.Adopt(body, callID, controlURL); err != nil {
 		return err
 	}
+	// A webhook that cannot be parsed is for the deployment to refuse.
+	if m, err := vapi.ParseMessage(body); err == nil && m.Call.Architecture == vapi.ArchitectureGPTLive {
+		calls.AddGPTLive(m.Call)
+	}
 	accepted, err := c.post(ctx, s, body)
 	if err != nil {
 		return err
@@ -115,16 +120,9 @@ type acceptedCall struct{ id, tool string }
 func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set) int {
 	switch m := m.(type) {
 	case vapi.AddMessage:
-		if strings.HasPrefix(m.Content, "[async tool progress]") {
-			return 0
-		}
-		n := 0
-		for _, a := range accepted {
-			if strings.Contains(m.Content, "tool_call_id="+a.id+" status=") {
-				n++
-			}
-		}
-		return max(n, 1) // the text around the results may be customised
+		return framed(m.Content, accepted)
+	case vapi.AppendContext:
+		return framed(m.Content, accepted)
 	case vapi.Say:
 		// A spoken result and a spoken progress line look the same.
 		for _, a := range accepted {
@@ -136,6 +134,20 @@ func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set)
 	default:
 		return 1
 	}
+}
+
+// framed returns how many results a framed text has.
+func framed(text string, accepted []acceptedCall) int {
+	if strings.HasPrefix(text, "[async tool progress]") {
+		return 0
+	}
+	n := 0
+	for _, a := range accepted {
+		if strings.Contains(text, "tool_call_id="+a.id+" status=") {
+			n++
+		}
+	}
+	return max(n, 1) // the text around the results may be customised
 }
 
 // show prints a control message for people: with < instead of \u003c.

@@ -197,6 +197,33 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
 }
 
+// TestGPTLive tests what is shown of a GPT-Live call, in the order in which it gets the messages.
+func TestGPTLive(t *testing.T) {
+	spoken := func(delivery asynctool.Delivery) func() ([]asynctool.Definition, error) {
+		return func() ([]asynctool.Definition, error) {
+			return []asynctool.Definition{asynctool.Tool[map[string]any]{
+				Name: "order_status", Description: "A tool for tests.", Delivery: delivery,
+				Schema: &jsonschema.Schema{Type: "object"},
+				Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
+					return asynctool.Text("It ships today."), nil
+				},
+			}}, nil
+		}
+	}
+	for delivery, want := range map[asynctool.Delivery]string{
+		asynctool.Respond: "the speaker has this to convey, in its own words",
+		asynctool.Silent:  "the speaker knows this, and stays silent",
+		asynctool.Say:     "the speaker is asked to say something",
+	} {
+		t.Run(string(delivery), func(t *testing.T) {
+			l := start(t, dev.Config{Tools: spoken(delivery), Demo: sample(t, "gpt-live"), Try: "curl it"})
+			l.screen.wait(t, "curl it")
+			l.screen.inOrder(t, `webhook   order_status  {"order_id":"A-1043"}`, want, "It ships today.",
+				"the caller never waited")
+		})
+	}
+}
+
 // stub returns a tool that replaces an example tool.
 func stub(
 	deadline time.Duration, run func(ctx context.Context, call asynctool.Call) (asynctool.Result, error),

@@ -206,6 +206,16 @@ func describe(m vapi.ControlMessage) (what, content string) {
 		return what, m.Content
 	case vapi.Say:
 		return "the assistant says", m.Content
+	case vapi.AppendContext:
+		switch m.Kind {
+		case vapi.Commentary:
+			what = "the speaker has this to convey, in its own words"
+		case vapi.Thinking:
+			what = "the speaker knows this, and stays silent"
+		case vapi.Instructions:
+			what = "the speaker is asked to say something"
+		}
+		return what, m.Content
 	default:
 		body, err := json.Marshal(m)
 		if err != nil {

@@ -46,6 +46,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
@@ -232,6 +233,15 @@ func Resumed(state any, n int) Option {
 	}
 }
 
+// GPTLive makes Run play the webhook as one of a GPT-Live call, which accepts other control messages than a
+// classic one. A webhook that shows a GPT-Live model, such as events/vapi/gpt-live.json, needs no option.
+func GPTLive() Option {
+	return func(d *deployment) error {
+		d.gptLive = true
+		return nil
+	}
+}
+
 // Run runs a tool for the one tool call in the webhook that names it, and skips
 // other tool calls. It ends the test if the tool is invalid or cannot be resumed. It
 // also ends it if the webhook is refused or does not call the tool exactly once.
@@ -251,6 +261,11 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if d.gptLive {
+		if webhook, err = simcall.AsGPTLive(webhook); err != nil {
+			t.Fatal(err)
+		}
 	}
 	j, err := d.receive(t.Context(), set.Entries()[0].Name, webhook)
 	if err != nil {
@@ -286,6 +301,7 @@ type deployment struct {
 
 	state   any // of an earlier run
 	resumes int // how often the tool was resumed
+	gptLive bool
 
 	result Result
 }

@@ -213,6 +213,30 @@ func TestRecordedWebhooks(t *testing.T) {
 	})
 }
 
+// TestGPTLive tests that a GPT-Live call gets what such a call accepts.
+func TestGPTLive(t *testing.T) {
+	echo := order(func(_ context.Context, _ asynctool.Call, in orderInput) (asynctool.Result, error) {
+		return asynctool.Text("found " + in.OrderID), nil
+	})
+	for name, got := range map[string]asynctooltest.Result{
+		"option":  asynctooltest.Run(t, echo, call(t), asynctooltest.GPTLive()),
+		"webhook": asynctooltest.Run(t, echo, asynctooltest.ReadWebhook(t, "../events/vapi/gpt-live.json")),
+	} {
+		if got.Undelivered != "" || len(got.Messages) != 1 {
+			t.Fatalf("%s: %s", name, got)
+		}
+		m, ok := got.Messages[0].(vapi.AppendContext)
+		if !ok || m.Kind != vapi.Commentary || !strings.Contains(m.Content, got.Text) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if got := asynctooltest.Run(t, echo, call(t)); len(got.Messages) != 1 || got.Undelivered != "" {
+		t.Error(got)
+	} else if _, ok := got.Messages[0].(vapi.AddMessage); !ok {
+		t.Error(got)
+	}
+}
+
 // Delays are skipped even if the tool uses the network, which a synctest bubble does
 // not support.
 func TestDelaysAreSkipped(t *testing.T) {
@@ -486,7 +510,10 @@ func TestMistakesEndTheTest(t *testing.T) {
 		"invalid tool": {func(t testing.TB) {
 			asynctooltest.Run(t, order(nil), asynctooltest.Webhook(t, "order_status", `{}`))
 		}, "tool order_status: the Run function is missing"},
-		"no webhook":   {posted([]byte("no")), "400"},
+		"no webhook": {posted([]byte("no")), "400"},
+		"no webhook of a GPT-Live call": {func(t testing.TB) {
+			asynctooltest.Run(t, order(says(asynctool.Text("x"), nil)), []byte("no"), asynctooltest.GPTLive())
+		}, "the webhook is not a JSON object"},
 		"no tool call": {posted(asynctooltest.ReadWebhook(t, "../events/vapi/hang.json")), "starts no tool"},
 		"another tool": {
 			posted(asynctooltest.Webhook(t, "weather", `{}`)), "does not call order_status, but weather",

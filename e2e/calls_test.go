@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/fakevapi"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // The callers' numbers, which must not be in any log. The other caller calls twice and must make no
@@ -32,11 +34,12 @@ const privateKey = "not-a-secret-either-but-a-private-key"
 
 // world is everything outside AWS: the calls' control URLs, Vapi's API, the shop that the tool
 // order_status asks, and the manager that notify_when_ready asks. The order BROKEN always fails. A call
-// whose name ends with "-gone" has ended.
+// whose name ends with "-gone" has ended, and one whose name ends with "-live" is a GPT-Live call.
 type world struct {
 	server  *httptest.Server
 	vapi    *httptest.Server
 	account *fakevapi.Account // the organisation's account at Vapi
+	calls   *simcall.Calls    // refuse what Vapi refuses
 
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage // by call
@@ -59,7 +62,7 @@ type request struct {
 
 func startWorld(t *testing.T) *world {
 	w := &world{
-		account:  &fakevapi.Account{Key: privateKey},
+		account: &fakevapi.Account{Key: privateKey}, calls: &simcall.Calls{GPTLive: gptLive},
 		messages: map[string][]vapi.ControlMessage{}, requests: map[string][]request{},
 		orders: map[string]int{}, lines: map[string]int{},
 		asked: map[string]time.Time{}, answered: map[string]time.Time{}, tools: map[string]time.Time{},
@@ -76,9 +79,14 @@ func startWorld(t *testing.T) *world {
 		if err != nil {
 			t.Errorf("a control message that Vapi would not accept: %v: %s", err, body)
 		}
+		call := r.PathValue("call")
+		if receipt := w.calls.Post(r.Context(), call, m); receipt.Verdict != vapiclient.Delivered {
+			t.Errorf("the call %s refuses a control message: %s: %s", call, receipt.Reported, body)
+			http.Error(rw, receipt.Reported, http.StatusBadRequest)
+			return
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		call := r.PathValue("call")
 		w.messages[call] = append(w.messages[call], m)
 		if strings.HasSuffix(call, "-gone") {
 			http.Error(rw, "the call has ended", http.StatusNotFound)
@@ -114,6 +122,9 @@ func startWorld(t *testing.T) *world {
 	t.Cleanup(w.server.Close)
 	return w
 }
+
+// gptLive reports whether a call is a GPT-Live call.
+func gptLive(call string) bool { return strings.HasSuffix(call, "-live") }
 
 func (w *world) host() string { return strings.TrimPrefix(w.server.URL, "http://") }
 
@@ -184,6 +195,11 @@ func (w *world) tool(what, call string) time.Time {
 // message returns a webhook of a call.
 func (w *world) message(t *testing.T, call, customer string, members map[string]any) []byte {
 	t.Helper()
+	// A job's deadline is the end of its call. A busy machine must not reach it.
+	assistant := map[string]any{"maxDurationSeconds": 6 * 60 * 60}
+	if gptLive(call) {
+		assistant["model"] = map[string]any{"provider": "openai", "model": "gpt-live-1"}
+	}
 	message := map[string]any{
 		"timestamp": 1767609000000,
 		"call": map[string]any{
@@ -191,8 +207,7 @@ func (w *world) message(t *testing.T, call, customer string, members map[string]
 			"customer": map[string]any{"number": customer},
 			"monitor":  map[string]any{"controlUrl": w.controlURL(call)},
 		},
-		// A job's deadline is the end of its call. A busy machine must not reach it.
-		"assistant": map[string]any{"maxDurationSeconds": 6 * 60 * 60},
+		"assistant": assistant,
 	}
 	maps.Copy(message, members)
 	body, err := json.Marshal(map[string]any{"message": message})

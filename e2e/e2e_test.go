@@ -586,6 +586,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 	}
 	accept("e2e-broken", "call_1", "order_status", order("BROKEN"))
 	accept("e2e-gone", "call_1", "order_status", order("A-3"))
+	accept("e2e-live", "call_1", "order_status", order("A-9"))
 
 	// A webhook without the credential is refused, and starts nothing.
 	for _, wrong := range []string{"", "wrong", token + "x"} {
@@ -607,6 +608,8 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 		"The status of order A-1 is: out for delivery.")
 	d.hears(t, ctx, "e2e-unknown", "status=error", "There is no tool named no_such_tool.")
 	d.hears(t, ctx, "e2e-twice", "The status of order A-2 is: out for delivery.")
+	d.hears(t, ctx, "e2e-live", `"type":"append-context"`, `"kind":"commentary"`,
+		"The status of order A-9 is: out for delivery.")
 	const attempts = 3 // of order_status
 	d.hearsWithin(t, ctx, d.retriedWait(t, attempts), "e2e-broken", 1, "status=error",
 		"the shop's order system isn't responding right now")
@@ -644,6 +647,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 // wantHeard is how many messages each call hears in total, without the hold message.
 var wantHeard = map[string]int{
 	"e2e-result": 1, "e2e-unknown": 1, "e2e-twice": 1, "e2e-broken": 1, "e2e-gone": 1, "e2e-refused": 0,
+	"e2e-live":          1,
 	"e2e-approval":      2, // progress and the answer
 	"e2e-approval-text": 1,
 	"e2e-approval-no":   1,

@@ -168,7 +168,7 @@ func (d *deployment) approval(t *testing.T, ctx context.Context) {
 		if took > limit {
 			t.Errorf("the status took %s, more than %s", took, limit)
 		}
-		if !strings.HasPrefix(text, "notify_when_ready, started ") || !strings.Contains(text, part) {
+		if !strings.Contains(text, "notify_when_ready, started ") || !strings.Contains(text, part) {
 			t.Errorf("the status is %q", text)
 		}
 	}

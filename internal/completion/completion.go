@@ -182,7 +182,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	}))
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {
-			if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
+			if err := h.send(ctx, record.StoredJob.Outcome(record), record.StoredJob.OutcomeDelay(h.cfg.Now())); err != nil {
 				return err
 			}
 		}
@@ -191,7 +191,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err != nil {
 		return err
 	}
-	if err := h.send(ctx, record.StoredJob.Outcome(record)); err != nil {
+	if err := h.send(ctx, record.StoredJob.Outcome(record), record.StoredJob.OutcomeDelay(h.cfg.Now())); err != nil {
 		return err
 	}
 	// Not earlier: until the outcome is sent, only the wake-up can recover it.
@@ -236,13 +236,14 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 		return nil
 	}
 	line := record.Progress
-	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record))
+	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record), 0)
 }
 
-func (h *Handler) send(ctx context.Context, o job.Outcome) error {
+func (h *Handler) send(ctx context.Context, o job.Outcome, delay time.Duration) error {
 	body, err := o.Encode()
 	if err == nil {
-		err = errors.Join(h.cfg.Outcomes.Send(ctx, []queue.Message{{Body: body, Group: queue.Group(o.Call.ID)}})...)
+		message := queue.Message{Body: body, Group: queue.Group(o.Call.ID), Delay: delay}
+		err = errors.Join(h.cfg.Outcomes.Send(ctx, []queue.Message{message})...)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)

@@ -46,8 +46,8 @@ var bugs = []mutant{
 			"\tretry := e.send(ctx)\n\te.record = claimed\n\trule := job.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process/finish.go", "e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil {",
-			"e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil && false {"},
+		{"internal/process/finish.go", "e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil {",
+			"e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil && false {"},
 	}},
 	{bug: "a failed message missing in the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},

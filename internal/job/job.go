@@ -38,7 +38,14 @@ type Job struct {
 	Async      bool      `json:"async"`      // the assistant did not wait for the answer to the webhook
 	ReceivedAt time.Time `json:"receivedAt"` // when the webhook was received
 	CallEnds   time.Time `json:"callEnds"`   // the latest time at which the call can still be live
+	// AnswerUntil is until when the result may be the answer to the webhook. Its outcome
+	// is not delivered before. Zero means that the webhook is answered without the result.
+	AnswerUntil time.Time `json:"answerUntil,omitzero"`
 }
+
+// OutcomeDelay returns how long the outcome waits on the results queue, so that the
+// front function can answer the webhook with the result meanwhile.
+func (j Job) OutcomeDelay(now time.Time) time.Duration { return max(j.AnswerUntil.Sub(now), 0) }
 
 // Call describes the call that a tool call belongs to.
 type Call struct {
@@ -103,6 +110,13 @@ type Result struct {
 	// speak. It is false if the content comes from an external system, or if an earlier version stored
 	// the result.
 	Own bool `json:"own,omitempty"`
+}
+
+// Answers reports whether the result can be the answer to the webhook. The assistant reads
+// an answer and continues in its own words. So an action cannot be one, and neither can a
+// text that is spoken word for word.
+func (r Result) Answers() bool {
+	return r.Delivery == policy.DeliveryRespond || r.Delivery == policy.DeliverySilent
 }
 
 func (r Result) check() error {

@@ -121,6 +121,9 @@ type Record struct {
 	// TextDeliveredAt is when the text of an action was delivered, in a call that takes the two apart.
 	// Only the action is left then. Zero means never.
 	TextDeliveredAt time.Time `json:"textAt,omitzero"`
+	// Answered means that the front function claimed the delivery last, to answer the
+	// webhook with the result. A delivered result is then in that answer.
+	Answered bool `json:"answered,omitempty"`
 	// NextCallID is the call that a parked result is delivered in. It is empty if
 	// the result was not parked, or that call has not begun.
 	NextCallID string `json:"revivedIn,omitempty"`
@@ -152,6 +155,9 @@ var (
 	ErrNotCancellable = errors.New("the job's tool does not let the assistant cancel it")
 	// ErrNotParked means that a result is not parked for a next call.
 	ErrNotParked = errors.New("the job's result is not parked for a next call")
+	// ErrNoAnswer means that a result must be delivered as a message: an action, or a
+	// text that is spoken word for word.
+	ErrNoAnswer = errors.New("the job's result cannot be an answer")
 	// ErrUnchanged means that a record is already as the rule would make it. It
 	// need not be saved.
 	ErrUnchanged = errors.New("nothing to change")
@@ -208,8 +214,10 @@ func (r Record) Late() time.Time {
 // OutcomePending reports whether the outcome's message may not have reached the
 // callback function yet. Once it has, the message stays on the results queue until
 // the result is settled. Another message is then not needed, and could only make
-// the result be delivered twice.
-func (r Record) OutcomePending() bool { return r.State == StateDone && r.LeaseExpiry.IsZero() }
+// the result be delivered twice. A claim of the front function needs no message.
+func (r Record) OutcomePending() bool {
+	return r.State == StateDone && (r.LeaseExpiry.IsZero() || r.Answered)
+}
 
 // Key identifies the record among those of its kind.
 func (r Record) Key() string { return r.ID }

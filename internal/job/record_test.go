@@ -70,6 +70,14 @@ func TestRules(t *testing.T) {
 		end(r, job.StateDone)
 		r.LeaseExpiry, r.OutboundCallAt = start, start.Add(-time.Second)
 	})
+	answering := add("lease of an answer expired", func(r *job.Record) {
+		end(r, job.StateDone)
+		r.Result, r.LeaseExpiry, r.Answered = &other, start, true
+	})
+	late := add("done after its deadline", func(r *job.Record) {
+		end(r, job.StateDone)
+		r.Result, r.Deadline = &other, start.Add(-time.Second)
+	})
 	unparked := add("unparked", func(r *job.Record) { end(r, job.StateDone); r.NextCallID = "next" })
 	parked := add("parked", func(r *job.Record) { end(r, job.StateParked) })
 	delivered := add("delivered", func(r *job.Record) {
@@ -83,7 +91,7 @@ func TestRules(t *testing.T) {
 	runs := group(running, expired, released, completable, woken, hasLine, allowed)
 	waits := group(due, notDue, external, allowedDue)
 	active := slices.Concat(runs, waits)
-	done := group(fresh, afterWait, leased, inVain, lineFirst, called, unparked)
+	done := group(fresh, afterWait, leased, inVain, lineFirst, called, answering, late, unparked)
 	ends := group(parked, delivered, undelivered, cancelled)
 	ended := slices.Concat(done, ends)
 
@@ -207,9 +215,17 @@ func TestRules(t *testing.T) {
 		}},
 		"ClaimDelivery": {job.ClaimDelivery(start, time.Minute), []cases{
 			{states: active, err: job.ErrNotDone},
-			{states: done, change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
+			{states: done, change: func(r *job.Record) { r.LeaseExpiry, r.Answered = start.Add(time.Minute), false }},
 			{states: group(leased, lineFirst), err: busy},
 			{states: ends, err: job.ErrSettled},
+		}},
+		"ClaimAnswer": {job.ClaimAnswer(start, time.Minute), []cases{
+			{states: active, err: job.ErrNotDone},
+			{states: done, err: job.ErrNoAnswer}, // these results are spoken word for word
+			{states: group(answering), change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Minute) }},
+			{states: group(late), err: job.ErrExpired},
+			{states: group(leased, lineFirst), err: busy},
+			{states: slices.Concat(ends, group(called, unparked)), err: job.ErrSettled},
 		}},
 		"ReleaseDelivery": {job.ReleaseDelivery(start, time.Second), []cases{
 			{states: slices.Concat(active, ends), err: job.ErrSettled},
@@ -342,6 +358,13 @@ func TestOutcomePending(t *testing.T) {
 		want bool
 	}{
 		{"claimed", func() (job.Record, error) { return job.ClaimDelivery(start, time.Minute).Apply(r) }, false},
+		{"claimed for an answer", func() (job.Record, error) {
+			r.Result, r.Deadline = &job.Result{Delivery: policy.DeliveryRespond}, start.Add(time.Hour)
+			return job.ClaimAnswer(start.Add(time.Minute), time.Minute).Apply(r)
+		}, true},
+		{"claimed again", func() (job.Record, error) {
+			return job.ClaimDelivery(start.Add(2*time.Minute), time.Minute).Apply(r)
+		}, false},
 		{"released at once", func() (job.Record, error) { return job.ReleaseDelivery(start, 0).Apply(r) }, false},
 		{"parked", func() (job.Record, error) { return job.Settle(start, job.StateParked, "").Apply(r) }, false},
 		{"unparked", func() (job.Record, error) { return job.Unpark(start, "next", start).Apply(r) }, true},

@@ -238,8 +238,29 @@ func ClaimDelivery(now time.Time, lease time.Duration) Rule {
 		case now.Before(r.ProgressLeaseExpiry):
 			return r, &BusyError{Until: r.ProgressLeaseExpiry}
 		}
-		r.LeaseExpiry, r.Updated = now.Add(lease), now
+		r.LeaseExpiry, r.Answered, r.Updated = now.Add(lease), false, now
 		return r, nil
+	}}
+}
+
+// ClaimAnswer is [ClaimDelivery] for the answer to the webhook. It also fails with
+// [ErrExpired] after the deadline. It fails with [ErrSettled] if the result belongs to
+// a next call or an outbound call, and with [ErrNoAnswer] if it cannot be an answer.
+func ClaimAnswer(now time.Time, lease time.Duration) Rule {
+	return Rule{"claim the answer of", func(r Record) (Record, error) {
+		next, err := ClaimDelivery(now, lease).Apply(r)
+		switch {
+		case err != nil:
+			return r, err
+		case r.NextCallID != "" || !r.OutboundCallAt.IsZero():
+			return r, ErrSettled
+		case !r.Result.Answers():
+			return r, ErrNoAnswer
+		case now.After(r.Deadline):
+			return r, ErrExpired
+		}
+		next.Answered = true
+		return next, nil
 	}}
 }
 
@@ -324,7 +345,7 @@ func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 		case r.State != StateParked:
 			return r, ErrNotParked
 		}
-		r.State, r.NextCallID, r.Deadline = StateDone, callID, deadline
+		r.State, r.NextCallID, r.Deadline, r.Answered = StateDone, callID, deadline, false
 		r.LeaseExpiry, r.Updated = time.Time{}, now
 		return r, nil
 	}}
@@ -343,6 +364,7 @@ func Redrive(now time.Time, owner string) Rule {
 			r.Deadline = r.Late() // a call that can last longer must not get the failure twice
 		}
 		r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, owner, time.Time{}, now
+		r.Answered = false
 		return r, nil
 	}}
 }
@@ -365,6 +387,7 @@ func Redeliver(now, received, deadline time.Time) Rule {
 			r.Policy.AfterCall = policy.AfterCallEvent
 		}
 		r.State, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, deadline, time.Time{}, now
+		r.Answered = false
 		return r, nil
 	}}
 }

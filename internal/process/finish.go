@@ -85,7 +85,8 @@ func (e *execution) send(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
 	if e.record.OutcomePending() && e.record.NextCallID == "" {
 		delay = outcomeDelay
-		if err := e.out.sendTogether(e.message, e.job.Outcome(e.record)); err != nil {
+		wait := e.job.OutcomeDelay(e.cfg.Now())
+		if err := e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil {
 			e.log.ErrorContext(ctx, "cannot send outcome; it is stored", "error", err)
 			return e.retry()
 		}

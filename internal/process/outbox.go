@@ -52,10 +52,11 @@ func (o *outbox) done(m events.SQSMessage) { o.rounds[m.MessageId].Leave(m.Messa
 var errSendPanicked = errors.New("sending the outcomes panicked")
 
 // sendTogether sends the outcome of a message's job. Outcomes of the same call that are ready at
-// the same time share its message.
-func (o *outbox) sendTogether(m events.SQSMessage, outcome job.Outcome) error {
-	if !outcome.AddsMessage() {
-		return o.send(outcome, 0)
+// the same time share its message. An outcome with a delay may become the answer to the webhook
+// meanwhile, so it shares none.
+func (o *outbox) sendTogether(m events.SQSMessage, outcome job.Outcome, delay time.Duration) error {
+	if delay > 0 || !outcome.AddsMessage() {
+		return o.send(outcome, delay)
 	}
 	return o.rounds[m.MessageId].Together(m.MessageId, outcome, coalesce, func(all []job.Outcome) error {
 		one := all[0]

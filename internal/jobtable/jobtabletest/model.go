@@ -38,6 +38,7 @@ finish       -          done       !changed   !finished  !finished  !finished   
 park         -          -          -          kept       kept       !settled    !settled     -
 unpark       !notfound  !notdone   !notdone   done       done       !notparked  !notparked   !notparked
 deliver      !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
+answer       !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
 call         -          -          -          done       !changed   !changed    !changed     -
 postpone     -          -          -          done       !changed   !changed    !changed     -
 text         -          -          -          done       !changed   !changed    !changed     -
@@ -144,6 +145,7 @@ type modelJob struct {
 	exhausted  bool
 	called     bool
 	textAt     time.Time
+	answered   bool
 	nextCallID string
 	settled    int // how often its result was delivered or given up
 	again      int // how often its result was redriven or redelivered
@@ -240,7 +242,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 	wait := time.Duration(rapid.SampledFrom([]int{0, 1, 60, 300}).Draw(w.T, "wait")) * time.Second
 	flag := rapid.Bool().Draw(w.T, "flag")
 	text := fmt.Sprintf("%s at change %d", event, m.revision)
-	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: text}
+	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: text}
 
 	var do func() (job.Record, error)
 	var then func(r job.Record) // changes the model beside its state, if the event succeeds
@@ -396,16 +398,24 @@ func (w *world) happen(event string, m *modelJob) bool {
 		}
 		then = func(job.Record) { m.lineExpiry = time.Time{} }
 
-	case "deliver":
+	case "deliver", "answer":
+		claim := job.ClaimDelivery(now, lease)
+		if event == "answer" {
+			claim = job.ClaimAnswer(now, lease)
+		}
 		switch {
 		case now.Before(m.expiry):
 			refused = &job.BusyError{Until: m.expiry}
 		case now.Before(m.lineExpiry):
 			refused = &job.BusyError{Until: m.lineExpiry}
+		case event == "answer" && (m.called || m.nextCallID != ""):
+			refused = job.ErrSettled
+		case event == "answer" && now.After(m.deadline):
+			refused = job.ErrExpired
 		}
-		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.ClaimDelivery(now, lease)) }
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, claim) }
 		then = func(r job.Record) {
-			m.expiry = now.Add(lease)
+			m.expiry, m.answered = now.Add(lease), event == "answer"
 			m.deliveries = append(m.deliveries, r)
 		}
 	case "postpone", "text", "call", "retract", "delivered", "undelivered", "park":
@@ -478,7 +488,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Unpark(now, call, deadline)) }
 		then = func(job.Record) {
 			if touched {
-				m.nextCallID, m.deadline, m.expiry = call, deadline, time.Time{}
+				m.nextCallID, m.deadline, m.expiry, m.answered = call, deadline, time.Time{}, false
 			}
 		}
 	case "redrive":
@@ -495,7 +505,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		do = func() (job.Record, error) {
 			return w.table.ChangeClaimed(ctx, claimed, job.Redrive(now, "redriven"))
 		}
-		then = func(job.Record) { m.exhausted, m.again, m.expiry = false, m.again+1, time.Time{} }
+		then = func(job.Record) {
+			m.exhausted, m.again, m.expiry, m.answered = false, m.again+1, time.Time{}, false
+		}
 	case "redeliver":
 		since := rapid.SampledFrom([]time.Duration{-time.Hour, 0, 5 * time.Minute, 5*time.Minute + 1}).Draw(w.T, "since")
 		received := m.updated.Add(since)
@@ -505,7 +517,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		deadline := now.Add(wait)
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Redeliver(now, received, deadline)) }
 		then = func(job.Record) {
-			m.again, m.deadline, m.expiry = m.again+1, deadline, time.Time{}
+			m.again, m.deadline, m.expiry, m.answered = m.again+1, deadline, time.Time{}, false
 			m.policy.AfterCall = policy.AfterCallEvent
 		}
 	default:
@@ -591,6 +603,7 @@ func (w *world) check(m *modelJob, before job.State) {
 		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
 		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), textAt: r.TextDeliveredAt, nextCallID: r.NextCallID,
+		answered: r.Answered,
 	}
 	if r.Progress != nil {
 		got.lines, got.line, got.lineAt = r.Progress.Sequence, r.Progress.Text, r.Progress.At
@@ -609,7 +622,7 @@ func (w *world) check(m *modelJob, before job.State) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(modelJob{})); diff != "" {
 		w.Fatalf("the record (-want +got):\n%s", diff)
 	}
-	if pending := m.state == job.StateDone && m.expiry.IsZero(); r.OutcomePending() != pending {
+	if pending := m.state == job.StateDone && (m.expiry.IsZero() || m.answered); r.OutcomePending() != pending {
 		w.Fatalf("the outcome is pending: %t, want %t", r.OutcomePending(), pending)
 	}
 	w.checkCall(m.job.Call.ID)

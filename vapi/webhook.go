@@ -60,7 +60,18 @@ type Message struct {
 	// arguments.
 	ToolCalls []ToolCall
 	Call      Call
+	// ServerTimeout is how long Vapi waits for the answer to the tool calls: the shortest
+	// server.timeoutSeconds in toolWithToolCallList. Of a tool that does not show it, it is
+	// [DefaultServerTimeout]. It is zero if no tool shows it.
+	ServerTimeout time.Duration
 }
+
+// DefaultServerTimeout is how long Vapi waits for an answer by default, and maxServerTimeout how long it
+// waits at most (Vapi's OpenAPI: Server.timeoutSeconds).
+const (
+	DefaultServerTimeout = 20 * time.Second
+	maxServerTimeout     = 300 * time.Second
+)
 
 // CallBegan reports whether the message says that the two sides can speak: a status-update with
 // "in-progress". Vapi may send it more than once per call, for example after a transfer.
@@ -217,7 +228,7 @@ var (
 		"function.name", "function.arguments", "function.parameters")
 	squadMemberFields = jsonscan.NewFields("assistant.maxDurationSeconds",
 		"assistantOverrides.maxDurationSeconds")
-	toolWithToolCallFields = jsonscan.NewFields("async", "toolCall.id")
+	toolWithToolCallFields = jsonscan.NewFields("async", "server.timeoutSeconds", "toolCall.id")
 )
 
 // ParseMessage parses the body of a webhook. It accepts every shape that Vapi's documentation, its
@@ -275,7 +286,7 @@ func ParseMessage(body []byte) (Message, error) {
 	if m.Type == TypeFunctionCall {
 		m.ToolCalls = []ToolCall{parseFunctionCall(field("functionCall"), field("timestamp"))}
 	} else {
-		m.ToolCalls = parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
+		m.ToolCalls, m.ServerTimeout = parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
 	}
 	switch m.Type {
 	case "":
@@ -374,25 +385,27 @@ func maxDuration(values map[string][]byte, f, other []string) time.Duration {
 	return longest
 }
 
-// parseToolCalls reads the first list that has items. The lists come from a validated body, so
-// reading them again returns no errors.
-func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []ToolCall {
+// parseToolCalls reads the first list that has items, and [Message.ServerTimeout]. The lists come from a
+// validated body, so reading them again returns no errors.
+func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) ([]ToolCall, time.Duration) {
 	items := jsonscan.Items(toolCallList, maxToolCallItems+1)
 	if len(items) == 0 {
 		items = jsonscan.Items(toolCalls, maxToolCallItems+1)
 	}
 	tools := jsonscan.Items(toolWithToolCallList, maxToolCallItems+1)
 	var async func(position int, call ToolCall) bool
+	var timeout serverTimeout
 	if len(items) == 0 {
 		flags := make([]bool, 0, len(tools))
 		for _, tool := range tools {
 			values, _ := toolWithToolCallFields.Read(tool)
+			timeout.add(values)
 			items = append(items, values["toolCall"])
 			flags = append(flags, string(values["async"]) == "true")
 		}
 		async = func(position int, _ ToolCall) bool { return flags[position] }
 	} else {
-		async = asyncFlags(tools[:min(len(tools), maxToolCallItems)])
+		async = asyncFlags(tools[:min(len(tools), maxToolCallItems)], &timeout)
 	}
 
 	var calls []ToolCall
@@ -409,13 +422,37 @@ func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) []Tool
 		err := fmt.Errorf("more than %d tool calls in one message; the rest were not read", maxToolCallItems)
 		calls = append(calls, ToolCall{Arguments: json.RawMessage("{}"), Async: true, Err: err})
 	}
-	return calls
+	return calls, timeout.shortest()
+}
+
+// serverTimeout finds [Message.ServerTimeout].
+type serverTimeout struct {
+	shown   time.Duration // the shortest
+	unshown bool          // a tool shows none
+}
+
+// add adds the fields of an item of toolWithToolCallList.
+func (s *serverTimeout) add(values map[string][]byte) {
+	one := min(parseSeconds(values["server.timeoutSeconds"]), maxServerTimeout)
+	switch {
+	case one == 0:
+		s.unshown = true
+	case s.shown == 0 || one < s.shown:
+		s.shown = one
+	}
+}
+
+func (s *serverTimeout) shortest() time.Duration {
+	if s.unshown {
+		return min(s.shown, DefaultServerTimeout)
+	}
+	return s.shown
 }
 
 // asyncFlags returns a function that finds [ToolCall.Async] in toolWithToolCallList. It finds it by the
 // ID. If several tools have that ID, or if it is missing, it also compares the names and arguments, and
-// then the positions.
-func asyncFlags(tools [][]byte) func(position int, call ToolCall) bool {
+// then the positions. It also adds the tools to timeout.
+func asyncFlags(tools [][]byte, timeout *serverTimeout) func(position int, call ToolCall) bool {
 	type tool struct {
 		id       string
 		async    bool
@@ -424,6 +461,7 @@ func asyncFlags(tools [][]byte) func(position int, call ToolCall) bool {
 	list := make([]tool, len(tools))
 	for i, raw := range tools {
 		values, _ := toolWithToolCallFields.Read(raw)
+		timeout.add(values)
 		list[i] = tool{jsonscan.String(values["toolCall.id"]), string(values["async"]) == "true", values["toolCall"]}
 	}
 	var equal map[toolCallKey]bool // made if an ID is not enough

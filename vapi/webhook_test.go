@@ -439,6 +439,25 @@ func TestParseMessageSeveralToolCalls(t *testing.T) {
 	}
 }
 
+func TestParseMessageServerTimeout(t *testing.T) {
+	for tools, want := range map[string]time.Duration{
+		``:                                 0,
+		`{}`:                               0,
+		`7,{}`:                             0,
+		`{"server":{"timeoutSeconds":45}}`: 45 * time.Second,
+		`{"server":{"timeoutSeconds":7.5}},{"server":{}}`:                    7500 * time.Millisecond,
+		`{"server":{"timeoutSeconds":45}},{"server":{}}`:                     vapi.DefaultServerTimeout,
+		`{"server":{"timeoutSeconds":45}},{"server":{"timeoutSeconds":30}}`:  30 * time.Second,
+		`{"server":{"timeoutSeconds":3000}}`:                                 300 * time.Second,
+		`{"server":{"timeoutSeconds":-1}},{"server":{"timeoutSeconds":"9"}}`: 0,
+	} {
+		got := mustParse(t, `{"message":{"type":"tool-calls","toolWithToolCallList":[`+tools+`]}}`)
+		if got.ServerTimeout != want {
+			t.Errorf("[%s]: %s, want %s", tools, got.ServerTimeout, want)
+		}
+	}
+}
+
 func TestParseMessageCall(t *testing.T) {
 	long := strings.Repeat("u", 2049)
 	for _, row := range []struct {
@@ -793,6 +812,18 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 	old := m.Type == "function-call"
 	if old {
 		calls, withTools, fromTools, more = []json.RawMessage{msg["functionCall"]}, nil, false, false
+	}
+	shortest, shown := 300*time.Second, false
+	for _, tool := range withTools {
+		timeout, seconds := 20*time.Second, 0.0
+		err := json.Unmarshal(object(object(tool)["server"])["timeoutSeconds"], &seconds)
+		if err == nil && seconds > 0 && seconds <= 31*86400 {
+			timeout, shown = time.Duration(seconds*float64(time.Second)), true
+		}
+		shortest = min(shortest, timeout)
+	}
+	if shown {
+		m.ServerTimeout = shortest
 	}
 	parse := func(raw json.RawMessage) vapi.ToolCall {
 		item := object(raw)

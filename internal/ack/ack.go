@@ -1,6 +1,7 @@
 // Package ack handles Vapi's webhooks: it verifies a webhook, queues a job for each of its tool
-// calls, and answers Vapi. It is the only part that a caller waits for, so it knows no table and no
-// tool. It answers the tools task_status and cancel_task itself.
+// calls, and answers Vapi. It is the only part that a caller waits for, so it knows no tool, and asks
+// the table only if there is no other way. It answers the tools task_status and cancel_task itself. For
+// the tools that ask for it, the answer waits for the result (quick.go).
 package ack
 
 import (
@@ -70,6 +71,9 @@ type Queue interface {
 type CallTracker interface {
 	// End records the end of a call. Repeating it changes nothing.
 	End(ctx context.Context, callID string, now time.Time) error
+	// Live reports whether the call is not known to have ended. It makes sure that End records the
+	// end. Only quick answers need it.
+	Live(ctx context.Context, callID string, now time.Time) (bool, error)
 }
 
 // Config configures a [Handler].
@@ -85,6 +89,13 @@ type Config struct {
 
 	// CallTracker records which calls have ended. Nil means that no end is recorded.
 	CallTracker CallTracker
+
+	// Quick is how long the answer waits for the result of a tool, by the tool's name. The results of
+	// all other tools are delivered as messages. Nil means none.
+	Quick map[string]time.Duration
+
+	// Table is the jobs table. It is required if there are quick tools, and not used otherwise.
+	Table Table
 
 	// NextCall queues a [job.Arrival] when a call begins, so that results that were parked for it
 	// are delivered.
@@ -110,6 +121,9 @@ type Handler struct {
 func New(cfg Config) (*Handler, error) {
 	if cfg.Queue == nil || cfg.Credential == nil {
 		return nil, errors.New("the ack handler needs a queue and a credential")
+	}
+	if len(cfg.Quick) > 0 && cfg.Table == nil {
+		return nil, errors.New("the ack handler needs a table, because there are quick tools")
 	}
 	if cfg.Text == "" {
 		cfg.Text = DefaultText
@@ -309,6 +323,7 @@ func (h *Handler) toolCalls(
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages []queue.Message
 	var answered []int // indexes of the tool calls that are answered at once
+	quick := h.newQuickAnswer(ctx, call, message, now)
 	for i, t := range message.ToolCalls {
 		results[i] = vapi.Result{Name: t.Name, ToolCallID: t.ID}
 		if h.answersAtOnce(t) && usableID(call.ID) {
@@ -317,6 +332,14 @@ func (h *Handler) toolCalls(
 		}
 		j := job.Job{Tool: t.Name, Arguments: t.Arguments, Async: t.Async, Call: call, ReceivedAt: now, CallEnds: ends}
 		j.ID, j.ToolCallID = identify(scope, t, i)
+		waits := quick != nil && h.isQuick(call, t)
+		if waits {
+			if result, settled := quick.stored(ctx, j.ID); settled {
+				setResult(&results[i], result)
+				continue
+			}
+			j.AnswerUntil = quick.until.Add(outcomeMargin)
+		}
 		body, err := encode(j, t.Err)
 		if err != nil {
 			results[i].Error = err.Error()
@@ -331,6 +354,9 @@ func (h *Handler) toolCalls(
 			}
 		} else {
 			results[i].Result = h.cfg.Text
+			if waits {
+				quick.calls = append(quick.calls, quickCall{index: i, jobID: j.ID})
+			}
 		}
 		messages = append(messages, queue.Message{Body: body, Group: queue.Group(j.Call.ID)})
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
@@ -342,6 +368,7 @@ func (h *Handler) toolCalls(
 		}
 	}
 	h.answerAtOnce(ctx, call, message.ToolCalls, answered, results)
+	quick.fill(ctx, results)
 	if message.Type == vapi.TypeFunctionCall {
 		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
 	}

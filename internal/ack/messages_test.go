@@ -83,6 +83,10 @@ func (e *tracker) End(ctx context.Context, callID string, _ time.Time) error {
 	return e.err
 }
 
+func (e *tracker) Live(context.Context, string, time.Time) (bool, error) {
+	return len(e.ended) == 0, e.err
+}
+
 func (e *tracker) set(cfg *ack.Config) { cfg.CallTracker = e }
 
 // message is a server message without tool calls.

@@ -182,7 +182,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	}))
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {
-			if err := h.send(ctx, record.StoredJob.Outcome(record), record.StoredJob.OutcomeDelay(h.cfg.Now())); err != nil {
+			if err := h.sendResult(ctx, record); err != nil {
 				return err
 			}
 		}
@@ -191,7 +191,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err != nil {
 		return err
 	}
-	if err := h.send(ctx, record.StoredJob.Outcome(record), record.StoredJob.OutcomeDelay(h.cfg.Now())); err != nil {
+	if err := h.sendResult(ctx, record); err != nil {
 		return err
 	}
 	// Not earlier: until the outcome is sent, only the wake-up can recover it.
@@ -237,6 +237,11 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 	}
 	line := record.Progress
 	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record), 0)
+}
+
+// sendResult sends the outcome of a finished job.
+func (h *Handler) sendResult(ctx context.Context, r job.Record) error {
+	return h.send(ctx, r.StoredJob.Outcome(r), r.StoredJob.OutcomeDelay(*r.Result, h.cfg.Now()))
 }
 
 func (h *Handler) send(ctx context.Context, o job.Outcome, delay time.Duration) error {

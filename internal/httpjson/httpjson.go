@@ -1,9 +1,11 @@
 // Package httpjson holds what the handlers of HTTP requests have in common: they read a bounded
-// body, answer with JSON, and map errors to answers by a table.
+// body, answer with JSON, and map errors to answers by a table. A request's context shows when it was
+// received.
 package httpjson
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 )
 
 var (
@@ -48,6 +51,26 @@ func Body(r *http.Request, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
 	}
 	return body, nil
+}
+
+type receivedKey struct{}
+
+// WithReceived returns a context for a request that was received at a time, before its function began.
+func WithReceived(ctx context.Context, at time.Time) context.Context {
+	return context.WithValue(ctx, receivedKey{}, at)
+}
+
+// maxHeld is how long API Gateway holds a request at most (Amazon API Gateway quotas).
+const maxHeld = 30 * time.Second
+
+// Received returns when a request was received. If its context does not show a time that is possible
+// now, it returns now.
+func Received(ctx context.Context, now time.Time) time.Time {
+	at, ok := ctx.Value(receivedKey{}).(time.Time)
+	if !ok || at.After(now) || now.Sub(at) > maxHeld {
+		return now
+	}
+	return at
 }
 
 // A Refusal is the answer to an error.

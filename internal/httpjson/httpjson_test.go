@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/ringback/ringback/internal/httpjson"
 )
@@ -78,6 +79,22 @@ func TestRefuse(t *testing.T) {
 		if w.Code != row.status || w.Header().Get("Retry-After") != row.retryAfter ||
 			w.Header().Get("Content-Type") != "application/json" || w.Body.String() != row.body {
 			t.Errorf("%v: %d %v %s", row.err, w.Code, w.Header(), w.Body)
+		}
+	}
+}
+
+func TestReceived(t *testing.T) {
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	if got := httpjson.Received(t.Context(), now); !got.Equal(now) {
+		t.Errorf("without a time: %s", got)
+	}
+	for ago, want := range map[time.Duration]time.Duration{
+		0: 0, 7 * time.Second: 7 * time.Second, 30 * time.Second: 30 * time.Second,
+		-time.Second: 0, 31 * time.Second: 0, // the clocks differ, or the event is a sample
+	} {
+		got := httpjson.Received(httpjson.WithReceived(t.Context(), now.Add(-ago)), now)
+		if now.Sub(got) != want {
+			t.Errorf("received %s ago: %s ago, want %s", ago, now.Sub(got), want)
 		}
 	}
 }

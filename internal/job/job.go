@@ -45,7 +45,12 @@ type Job struct {
 
 // OutcomeDelay returns how long the outcome waits on the results queue, so that the
 // front function can answer the webhook with the result meanwhile.
-func (j Job) OutcomeDelay(now time.Time) time.Duration { return max(j.AnswerUntil.Sub(now), 0) }
+func (j Job) OutcomeDelay(r Result, now time.Time) time.Duration {
+	if !r.Answers() {
+		return 0
+	}
+	return max(j.AnswerUntil.Sub(now), 0)
+}
 
 // Call describes the call that a tool call belongs to.
 type Call struct {

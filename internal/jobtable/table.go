@@ -82,6 +82,15 @@ func (t *Table) Load(ctx context.Context, id string) (job.Record, error) {
 	return r, wrap("load", id, err)
 }
 
+// Find returns a job's record, and false if there is none.
+func (t *Table) Find(ctx context.Context, id string) (job.Record, bool, error) {
+	r, err := t.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return r, false, nil
+	}
+	return r, err == nil, err
+}
+
 // OfCall returns summaries of a call's jobs: see [JobStore].
 func (t *Table) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
 	return t.store.OfCall(ctx, callID)

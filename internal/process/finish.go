@@ -85,7 +85,7 @@ func (e *execution) send(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
 	if e.record.OutcomePending() && e.record.NextCallID == "" {
 		delay = outcomeDelay
-		wait := e.job.OutcomeDelay(e.cfg.Now())
+		wait := e.job.OutcomeDelay(*e.record.Result, e.cfg.Now())
 		if err := e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil {
 			e.log.ErrorContext(ctx, "cannot send outcome; it is stored", "error", err)
 			return e.retry()

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -24,7 +25,8 @@ import (
 // misses a request that API Gateway accepted. If the route has no path, such as $default, the
 // request has its own path, cleaned.
 //
-// RequestURI is the path and query as API Gateway received them. The body is the one that the
+// Its context shows when API Gateway received it (httpjson.Received). RequestURI is the path and query
+// as API Gateway received them. The body is the one that the
 // client sent: base64 is decoded.
 type HTTP struct{ http.Handler }
 
@@ -79,6 +81,9 @@ func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) *http.Re
 	if event.IsBase64Encoded {
 		padding := len(event.Body) - len(strings.TrimRight(event.Body, "="))
 		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(event.Body)) - padding)
+	}
+	if received := event.RequestContext.TimeEpoch; received > 0 {
+		ctx = httpjson.WithReceived(ctx, time.UnixMilli(received))
 	}
 	return r.WithContext(ctx)
 }

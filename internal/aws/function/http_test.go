@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/httpjson"
 )
 
 // served returns the request that an event makes, with its body, and the answer.
@@ -67,6 +69,17 @@ func TestSamples(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// TestReceived tests that a handler knows when API Gateway received the request.
+func TestReceived(t *testing.T) {
+	now := time.Now()
+	event := events.APIGatewayV2HTTPRequest{}
+	event.RequestContext.TimeEpoch = now.Add(-3 * time.Second).UnixMilli()
+	r, _, _ := served(t, event, nothing)
+	if got := now.Sub(httpjson.Received(r.Context(), now)).Round(time.Second); got != 3*time.Second {
+		t.Errorf("received %s ago, want 3s", got)
 	}
 }
 

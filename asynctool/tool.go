@@ -51,6 +51,10 @@ const (
 	// MaxDeadline is the longest deadline of a tool.
 	MaxDeadline = 365 * 24 * time.Hour
 
+	// MaxQuick is the longest Quick of a tool. API Gateway waits for an answer
+	// for at most 30 seconds (Amazon API Gateway quotas).
+	MaxQuick = 25 * time.Second
+
 	// maxHold is how long a queue can delay a message (Amazon SQS quotas).
 	maxHold = 15 * time.Minute
 )
@@ -179,10 +183,20 @@ type Tool[In any] struct {
 
 	// SyncAck makes the tool synchronous at Vapi. The assistant waits some
 	// milliseconds for the answer to the webhook and sees its placeholder
-	// ("started; the result follows"). False makes the tool async: the
-	// assistant does not wait, and sees Vapi's "Success.". The result takes
-	// the same path in both cases.
+	// ("started; the result follows"), unless Quick is set. False makes the tool
+	// async: the assistant does not wait, and sees Vapi's "Success.". The result
+	// takes the same path in both cases.
 	SyncAck bool
+
+	// Quick is how long the answer to the webhook waits for the result, up to
+	// [MaxQuick]. A result that is ready in time is the answer. Otherwise the
+	// answer is the placeholder, and the result follows as a message. 0 means
+	// that the answer does not wait.
+	//
+	// Vapi uses the answer if the tool has SyncAck, and in GPT-Live calls.
+	// Otherwise Quick has no effect. An action, and a text that is spoken word
+	// for word, is never in an answer.
+	Quick time.Duration
 }
 
 // Repeat decides how to treat a tool call that asks for the same as another one.
@@ -233,6 +247,7 @@ type Entry struct {
 	Schema      *jsonschema.Schema
 	Static      map[string]string // arguments that Vapi fills in; may be nil
 	SyncAck     bool
+	Quick       time.Duration // 0: the answer does not wait
 
 	HideArguments bool // keeps them out of the text around a result
 
@@ -275,6 +290,7 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Schema:      t.Schema,
 		Static:      maps.Clone(t.Static),
 		SyncAck:     t.SyncAck,
+		Quick:       t.Quick,
 
 		HideArguments: t.HideArguments,
 
@@ -322,6 +338,11 @@ func (t Tool[In]) check(e *Entry) error {
 		return errors.New("SameAs has no effect if Repeat is allow; set Repeat to join or replace")
 	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
 		return fmt.Errorf("the after-call policy is %q; it must be announce, drop, call_back or next_call", t.AfterCall)
+	case e.Quick < 0 || e.Quick > MaxQuick:
+		return fmt.Errorf("Quick is %s; it must be between 0 and %s", t.Quick, MaxQuick)
+	case e.Quick > 0 && e.Delivery == Say:
+		return errors.New("Quick has no effect if the delivery is say, because an answer is not spoken word for word; " +
+			"remove one of them")
 	case !validDelivery(e.Delivery):
 		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", t.Delivery)
 	case t.Schema != nil && t.Refine != nil:
@@ -645,6 +666,18 @@ func (s *Set) MaxTimeout() time.Duration {
 		longest = max(longest, e.Timeout)
 	}
 	return longest
+}
+
+// Quick returns the Quick of each tool that has one, by the tool's name. The function
+// that answers webhooks needs it.
+func (s *Set) Quick() map[string]time.Duration {
+	quick := make(map[string]time.Duration)
+	for _, e := range s.entries {
+		if e.Quick > 0 {
+			quick[e.Name] = e.Quick
+		}
+	}
+	return quick
 }
 
 // MaxAttempts returns the largest number of attempts of the tools, or 0 if there

@@ -84,6 +84,12 @@ func TestDefinitionErrors(t *testing.T) {
 		"HoldAfter without Hold": {tool("x", func(x x) { x.Hold, x.HoldAfter = " \n", time.Minute }), one},
 		"HoldAfter too short": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", time.Second-1 }),
 			"tool x: HoldAfter is 999.999999ms; it must be between 1s and 15m0s"},
+		"Quick below zero": {tool("x", func(x x) { x.Quick = -1 }), "tool x: Quick is -1ns; it must be between 0 and 25s"},
+		"Quick too long": {tool("x", func(x x) { x.Quick = 25*time.Second + 1 }),
+			"tool x: Quick is 25.000000001s; it must be between 0 and 25s"},
+		"Quick and Say": {tool("x", func(x x) { x.Quick, x.Delivery = time.Second, asynctool.Say }),
+			"tool x: Quick has no effect if the delivery is say, because an answer is not spoken word for word; " +
+				"remove one of them"},
 		"HoldAfter too long": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", 15*time.Minute+1 }),
 			"tool x: HoldAfter is 15m0.000000001s; it must be between 1s and 15m0s"},
 		"negative HoldAfter": {tool("x", func(x x) { x.Hold, x.HoldAfter = "One moment.", -time.Minute }),

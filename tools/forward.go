@@ -70,6 +70,7 @@ type forwarded struct {
 	Static      map[string]string  `json:"static"`
 	SyncAck     bool               `json:"sync_ack"`
 	Cancellable bool               `json:"cancellable"`
+	Quick       string             `json:"quick"`
 	HideArgs    bool               `json:"hide_arguments"`
 
 	address *url.URL    // nil if unset is not nil
@@ -100,7 +101,11 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 		if err != nil {
 			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
 		}
-		timeout, err := f.timeout()
+		timeout, err := duration("timeout", f.Timeout, "90s or 2m")
+		if err != nil {
+			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
+		}
+		quick, err := duration("quick time", f.Quick, "6s")
 		if err != nil {
 			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
 		}
@@ -116,6 +121,7 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 			Static:      f.Static,
 			SyncAck:     f.SyncAck,
 			Cancellable: f.Cancellable,
+			Quick:       quick,
 
 			HideArguments: f.HideArgs,
 		})
@@ -127,13 +133,14 @@ func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition,
 	return definitions, nil
 }
 
-func (f *forwarded) timeout() (time.Duration, error) {
-	if f.Timeout == "" {
+// duration parses a field. It may be empty.
+func duration(field, text, like string) (time.Duration, error) {
+	if text == "" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(f.Timeout)
+	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("the timeout is %q; write it like 90s or 2m", f.Timeout)
+		return 0, fmt.Errorf("the %s is %q; write it like %s", field, text, like)
 	}
 	return d, nil
 }

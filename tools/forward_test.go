@@ -261,6 +261,13 @@ func TestForwardedLimits(t *testing.T) {
 	if diff := cmp.Diff([]any{"x", "d", 90 * time.Second, 4, asynctool.Say, "Sorry."}, got); diff != "" {
 		t.Error(diff)
 	}
+	set, err = asynctool.NewSet(declared(t, declaration("sync_ack: true", "quick: 6s"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]time.Duration{"x": 6 * time.Second}, set.Quick()); diff != "" {
+		t.Error(diff)
+	}
 	// The schema is checked before a request is sent.
 	service, requests := counting(t)
 	tool := declared(t, `{"tools": [{"name": "x", "description": "d", "url": "`+service.URL+`",
@@ -332,6 +339,8 @@ func TestForwardedFileErrors(t *testing.T) {
 		"url with a slip":        {url("${URL/x"), "the url has a ${"},
 		"method":                 {declaration("method: TRACE"), `the method is "TRACE"`},
 		"timeout without a unit": {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
+		"quick without a unit":   {declaration("quick: 6"), `the quick time is "6"; write it like 6s`},
+		"quick too long":         {declaration("quick: 26s"), "tool x: Quick is 26s"},
 		"timeout too long":       {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
 		"attempts":               {declaration("attempts: 11"), "tool x: the number of attempts is 11"},
 		"delivery":               {declaration("delivery: shout"), `tool x: the delivery is "shout"`},

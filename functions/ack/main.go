@@ -58,6 +58,8 @@ func build() (function.HTTP, error) {
 		Jobs:        table,
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
 		NextCall:    bool(e.NextCall),
+		Quick:       e.QuickTools,
+		Table:       table,
 		Text:        e.AckText,
 	})
 	if err != nil {

@@ -52,7 +52,7 @@ func (r *Ringback) routes() {
 	ack := awsapigatewayv2integrations.NewHttpLambdaIntegration(jsii.String("Ack"), r.Ack,
 		&awsapigatewayv2integrations.HttpLambdaIntegrationProps{
 			// The function's own timeout is the better error, so it comes first.
-			Timeout: seconds(ackTimeout + time.Second),
+			Timeout: seconds(r.ackTimeout() + time.Second),
 		})
 	route := func(path string) *awsapigatewayv2.AddRoutesOptions {
 		return &awsapigatewayv2.AddRoutesOptions{

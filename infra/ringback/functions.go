@@ -22,6 +22,12 @@ const (
 	// (Vapi's OpenAPI: Server.timeoutSeconds).
 	ackTimeout = 15 * time.Second
 
+	// quickMargin is how much longer than its longest wait for a result the ack
+	// may run. It covers the steps before and after the wait. Together with the
+	// margin of the API's integration, it is below the 30 seconds for which API
+	// Gateway waits (Amazon API Gateway quotas).
+	quickMargin = 3 * time.Second
+
 	// Memory in MiB. None of the functions needs much. Measured on a
 	// workstation with x86_64, the ack has 9 MB resident after its start. It has
 	// 14 MB with an ordinary webhook, 23 MB with a webhook of 1 MB, and 74 MB
@@ -61,11 +67,14 @@ func (r *Ringback) functions() {
 			return e.AfterCall == asynctool.NextCall
 		})),
 	}
+	if quick := r.tools.Quick(); len(quick) > 0 {
+		ack.QuickTools = quick
+	}
 	if r.WebhookSecret != nil {
 		ack.Webhook = deployment.WebhookSecret{ID: *r.WebhookSecret.SecretArn()}
 	}
 	r.Ack, _ = r.function(function{
-		id: "Ack", name: "ack", timeout: ackTimeout, memory: ackMemory, environment: ack,
+		id: "Ack", name: "ack", timeout: r.ackTimeout(), memory: ackMemory, environment: ack,
 		description: "Verifies Vapi's webhooks, queues a job for each tool call and answers. " +
 			"Accepts external completions.",
 	})
@@ -138,6 +147,15 @@ func (r *Ringback) functions() {
 // after makes an update change a function only once the other one has been changed.
 func after(f, other awslambda.Function) {
 	f.Node().DefaultChild().(awslambda.CfnFunction).AddDependency(other.Node().DefaultChild().(awslambda.CfnFunction))
+}
+
+// ackTimeout returns the timeout of the ack function.
+func (r *Ringback) ackTimeout() time.Duration {
+	timeout := ackTimeout
+	for _, wait := range r.tools.Quick() {
+		timeout = max(timeout, wait+quickMargin)
+	}
+	return timeout
 }
 
 func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {

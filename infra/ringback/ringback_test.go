@@ -509,6 +509,40 @@ func TestOrderOfAnUpdate(t *testing.T) {
 	}
 }
 
+// TestQuickTools tests that the ack function learns which answers wait, and may run for long enough.
+func TestQuickTools(t *testing.T) {
+	tool := func(name string, quick time.Duration) asynctool.Definition {
+		tool := tools(time.Minute)[0].(asynctool.Tool[struct{}])
+		tool.Name, tool.Quick, tool.SyncAck = name, quick, true
+		return tool
+	}
+	for _, row := range []struct {
+		tools                []asynctool.Definition
+		variable             any
+		timeout, integration float64
+	}{
+		{[]asynctool.Definition{tool("slow", 0)}, nil, 15, 16},
+		{[]asynctool.Definition{tool("slow", 0), tool("stock", 6*time.Second)}, "stock=6s", 15, 16},
+		{
+			[]asynctool.Definition{tool("stock", 2500*time.Millisecond), tool("order", asynctool.MaxQuick)},
+			"order=25s,stock=2.5s", 28, 29,
+		},
+	} {
+		made := synthesise(t, ringback.Props{Tools: row.tools})
+		if got := made.variables(t, "RingbackAck")["QUICK_TOOLS"]; got != row.variable {
+			t.Errorf("the quick tools are %v, want %v", got, row.variable)
+		}
+		if got := made.function(t, "RingbackAck")["Timeout"]; got != row.timeout {
+			t.Errorf("%v: the ack function may run for %v s, want %v", row.variable, got, row.timeout)
+		}
+		for id, i := range made.all("AWS::ApiGatewayV2::Integration") {
+			if got := i.Properties["TimeoutInMillis"]; got != 1000*row.integration {
+				t.Errorf("%v: API Gateway waits %v ms for %s, want %v s", row.variable, got, id, row.integration)
+			}
+		}
+	}
+}
+
 func TestAPI(t *testing.T) {
 	made := synthesise(t, ringback.Props{RateLimit: 2.5, BurstLimit: 9})
 	var keys []any

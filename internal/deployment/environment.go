@@ -6,8 +6,11 @@ package deployment
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/ringback/ringback/internal/secret"
 )
@@ -22,6 +25,9 @@ type Ack struct {
 	ScheduleGroup   string `env:"SCHEDULE_GROUP"` // empty means that no schedule is cancelled
 	AckText         string `env:"ACK_TEXT"`       // empty means the built-in text
 	NextCall        OnOff  `env:"NEXT_CALL"`      // on if a tool parks results for the customer's next call
+
+	// The tools whose results the answer waits for. Empty means none.
+	QuickTools QuickTools `env:"QUICK_TOOLS"`
 }
 
 // Process is the environment of the process function.
@@ -151,6 +157,34 @@ func (o OnOff) String() string {
 		return "on"
 	}
 	return "off"
+}
+
+// QuickTools is a variable that holds how long the answer to a webhook waits for the result of a tool, by the
+// tool's name: "order_status=6s,stock=2.5s".
+type QuickTools map[string]time.Duration
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (q *QuickTools) UnmarshalText(text []byte) error {
+	tools := make(QuickTools)
+	for one := range strings.SplitSeq(string(text), ",") {
+		name, wait, _ := strings.Cut(one, "=")
+		d, err := time.ParseDuration(wait)
+		if err != nil || name == "" || d <= 0 {
+			return errors.New("must look like order_status=6s,stock=2.5s")
+		}
+		tools[name] = d
+	}
+	*q = tools
+	return nil
+}
+
+// String returns the variable's value. It does not depend on the order of the tools.
+func (q QuickTools) String() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		all = append(all, name+"="+q[name].String())
+	}
+	return strings.Join(all, ",")
 }
 
 // VariableName returns the name of the variable of an environment's field.

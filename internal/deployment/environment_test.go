@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +25,7 @@ func TestVariables(t *testing.T) {
 		Webhook:       deployment.WebhookSecret{Inline: "4", ID: "5"},
 		Completion:    deployment.CompletionSecret{Inline: "6", ID: "7"},
 		ScheduleGroup: "8", AckText: "9", NextCall: true,
+		QuickTools: deployment.QuickTools{"stock": 2500 * time.Millisecond, "order_status": 6 * time.Second},
 	}
 	process := deployment.Process{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
@@ -107,6 +109,20 @@ func TestOnOff(t *testing.T) {
 	}
 	for _, text := range []string{"", "true", "ON"} {
 		if new(deployment.OnOff).UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
+func TestQuickTools(t *testing.T) {
+	for _, text := range []string{"order_status=6s", "a-1=25s,order_status=6s,stock=2.5s"} {
+		var got deployment.QuickTools
+		if err := got.UnmarshalText([]byte(text)); err != nil || got.String() != text {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "order_status", "order_status=6", "=6s", "a=6s,", "a=0s", "a=-1s"} {
+		if new(deployment.QuickTools).UnmarshalText([]byte(text)) == nil {
 			t.Errorf("%q is accepted", text)
 		}
 	}

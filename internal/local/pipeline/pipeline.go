@@ -227,6 +227,8 @@ func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall
 		}),
+		Quick:  w.cfg.Tools.Quick(),
+		Table:  w.table,
 		Text:   w.cfg.AckText,
 		Marker: w.cfg.Marker,
 		Now:    w.cfg.Now,

@@ -36,6 +36,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,9 +72,15 @@ type Result struct {
 	Progress []Line
 
 	// Messages are the control messages that Vapi would get. There are none if the
-	// result could not be delivered. The markers in a text have the word "marker1",
-	// or a later one if the text contains that, and not a random word.
+	// result could not be delivered, or is in the answer. The markers in a text have
+	// the word "marker1", or a later one if the text contains that, and not a random
+	// word.
 	Messages []vapi.ControlMessage
+
+	// Answered means that the result is in the answer to the webhook: the tool has
+	// a Quick, Vapi uses the answer, and the result was ready in time. The test
+	// waits as long as the tool takes.
+	Answered bool
 
 	// Attempts is the number of attempts. Arguments that break the tool's schema
 	// count as one, although they never reach its Run.
@@ -148,6 +155,9 @@ func (r Result) String() string {
 	}
 	for _, m := range r.Messages {
 		b.Write(readable(m))
+	}
+	if r.Answered {
+		fmt.Fprintf(&b, "in the answer to the webhook: %s\n", r.Text)
 	}
 	if r.Undelivered != "" {
 		fmt.Fprintf(&b, "undelivered: %s\ntext: %s\n", r.Undelivered, r.Text)
@@ -267,7 +277,9 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 			t.Fatal(err)
 		}
 	}
-	j, err := d.receive(t.Context(), set.Entries()[0].Name, webhook)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	j, err := d.receive(ctx, set.Entries()[0].Name, webhook)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,6 +293,8 @@ func Run(t testing.TB, tool asynctool.Definition, webhook []byte, options ...Opt
 	if err := d.work(t.Context(), j, body); err != nil {
 		t.Fatalf("%v\n%s", err, d.log.String())
 	}
+	cancel()
+	<-d.answered
 	d.result.Log, d.result.Progress = d.log.String(), d.progress.all()
 	return d.result
 }
@@ -291,9 +305,13 @@ type deployment struct {
 	*pipeline.Pipeline
 	cfg     pipeline.Config
 	limits  queue.Limits
-	skipped time.Duration // how far its clock is ahead
-	marker  int           // the number in the last word of a marker
+	skipped atomic.Int64 // how far its clock is ahead, as a [time.Duration]
+	marker  atomic.Int64 // the number in the last word of a marker
 	log     bytes.Buffer
+
+	// The webhook's answer may wait for the result.
+	queued   chan struct{} // gets a value when the jobs are queued; nil if no answer waits
+	answered chan struct{} // closed when the webhook is answered
 
 	jobs, outcomes memqueue.Recorder
 	wait           time.Duration // the last wait that the tool asked for
@@ -307,7 +325,13 @@ type deployment struct {
 }
 
 func newDeployment(tools *asynctool.Set) (*deployment, error) {
-	d := &deployment{limits: queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts())}
+	d := &deployment{
+		limits: queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts()),
+		answered: make(chan struct{}),
+	}
+	if len(tools.Quick()) > 0 {
+		d.queued = make(chan struct{}, 1)
+	}
 	d.cfg = pipeline.Config{
 		Tools:         tools,
 		CompletionURL: "https://example.invalid/results/",
@@ -315,14 +339,11 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 			d.wait = wait
 			return wait
 		},
-		Marker: func() string {
-			d.marker++
-			return fmt.Sprint("marker", d.marker)
-		},
-		Now: func() time.Time { return time.Now().Add(d.skipped) },
+		Marker: func() string { return fmt.Sprint("marker", d.marker.Add(1)) },
+		Now:    func() time.Time { return time.Now().Add(time.Duration(d.skipped.Load())) },
 		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 		Decorators: pipeline.Decorators{
-			Jobs:    func(pipeline.Queue) pipeline.Queue { return &d.jobs },
+			Jobs:    func(pipeline.Queue) pipeline.Queue { return notifying{&d.jobs, d.queued} },
 			Results: func(pipeline.Queue) pipeline.Queue { return &d.outcomes },
 			Host:    func(own asynctool.Host) asynctool.Host { return host{own, &d.progress} },
 		},
@@ -347,9 +368,16 @@ func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (
 	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/vapi", bytes.NewReader(webhook))
 	request.Header.Set("Content-Type", "application/json")
 	answer := httptest.NewRecorder()
-	d.Front.ServeHTTP(answer, request)
-	if answer.Code != http.StatusOK {
-		return job.Job{}, fmt.Errorf("the webhook was answered with %d %s", answer.Code, answer.Body)
+	go func() {
+		defer close(d.answered)
+		d.Front.ServeHTTP(answer, request)
+	}()
+	select {
+	case <-d.queued:
+	case <-d.answered:
+		if answer.Code != http.StatusOK {
+			return job.Job{}, fmt.Errorf("the webhook was answered with %d %s", answer.Code, answer.Body)
+		}
 	}
 	var mine []job.Job
 	var others []string
@@ -372,6 +400,7 @@ func (d *deployment) receive(ctx context.Context, tool string, webhook []byte) (
 	case len(others) > 0:
 		return job.Job{}, fmt.Errorf("the webhook does not call %s, but %s", tool, strings.Join(others, ", "))
 	default:
+		<-d.answered
 		return job.Job{}, fmt.Errorf("the webhook starts no tool; it was answered with %s", answer.Body)
 	}
 }
@@ -437,7 +466,7 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 			d.result.Later = &Later{Outside: record.External, At: record.WakeAt, In: d.wait, State: record.ToolState}
 			return nil
 		case !record.State.Active() && record.State != job.StateDone:
-			d.result.Status = string(record.Result.Status)
+			d.result.Status, d.result.Answered = string(record.Result.Status), record.Answered
 			d.result.Text = spoken.Clean(record.Result.Content)
 			d.result.DeadLettered = len(response.BatchItemFailures) > 0
 			if record.State != job.StateDelivered {
@@ -450,7 +479,7 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 		}
 		delay := d.jobs.Hidden()
 		d.result.Delays = append(d.result.Delays, delay)
-		d.skipped += delay
+		d.skipped.Add(int64(delay))
 	}
 	return fmt.Errorf("the tool call was not finished within %d receives", d.limits.JobsMaxReceives)
 }
@@ -458,19 +487,37 @@ func (d *deployment) work(ctx context.Context, j job.Job, body string) error {
 // deliver passes the final outcome to the callback function, if it is there. It drops
 // hold messages, which are for tools that take long.
 func (d *deployment) deliver(ctx context.Context) error {
-	for _, body := range d.outcomes.TakeBodies() {
-		o, err := job.DecodeOutcome(body)
+	for _, m := range d.outcomes.Take() {
+		o, err := job.DecodeOutcome(m.Body)
 		if err != nil {
 			return err
 		}
 		if o.Kind != job.KindFinal {
 			continue
 		}
-		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.Callback, body, 1); err != nil {
+		if m.Delay > 0 { // it waits for the answer
+			<-d.answered
+		}
+		if _, err := invoke(ctx, d.limits.CallbackTimeout, d.Callback, m.Body, 1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// notifying is the jobs queue. It reports when messages are on it.
+type notifying struct {
+	*memqueue.Recorder
+	queued chan<- struct{}
+}
+
+func (n notifying) Send(ctx context.Context, messages []queue.Message) []error {
+	errs := n.Recorder.Send(ctx, messages)
+	select {
+	case n.queued <- struct{}{}:
+	default:
+	}
+	return errs
 }
 
 // invoke calls a function with one message, as Lambda does.

@@ -549,3 +549,41 @@ var (
 	refused = []byte(`{"type":"tool-calls","call":{"id":"c"},"toolCallList":[
 		{"id":"a","function":{"name":"order_status","arguments":"no"}}]}`)
 )
+
+// TestQuick tests a tool whose result may be the answer to the webhook.
+func TestQuick(t *testing.T) {
+	quick := func(t *asynctool.Tool[orderInput]) { t.SyncAck, t.Quick = true, 6*time.Second }
+	synchronous := func(t *testing.T) []byte {
+		return []byte(strings.Replace(string(call(t)), `"async":true`, `"async":false`, 1))
+	}
+	takes := func(d time.Duration) run {
+		return func(context.Context, asynctool.Call, orderInput) (asynctool.Result, error) {
+			time.Sleep(d)
+			return asynctool.Text("It is on its way."), nil
+		}
+	}
+	later := func(context.Context, asynctool.Call, orderInput) (asynctool.Result, error) {
+		return asynctool.ResumeIn(time.Minute, nil), nil
+	}
+	for name, row := range map[string]struct {
+		run      run
+		webhook  func(*testing.T) []byte
+		answered bool
+		messages int
+	}{
+		"in time":         {takes(2 * time.Second), synchronous, true, 0},
+		"too late":        {takes(20 * time.Second), synchronous, false, 1},
+		"an async tool":   {takes(time.Second), func(t *testing.T) []byte { return call(t) }, false, 1},
+		"it is suspended": {later, synchronous, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				result := asynctooltest.Run(t, order(row.run, quick), row.webhook(t))
+				shown := strings.Contains(result.String(), "in the answer to the webhook: It is on its way.")
+				if result.Answered != row.answered || shown != row.answered || len(result.Messages) != row.messages {
+					t.Errorf("got %s", result)
+				}
+			})
+		})
+	}
+}

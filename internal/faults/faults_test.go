@@ -33,6 +33,9 @@ func TestWithoutFaults(t *testing.T) {
 
 		"GPT-Live":              {scenario: gptLive, store: inMemory},
 		"GPT-Live, on DynamoDB": {scenario: gptLive, store: inDynamoDB},
+
+		"quick answers":              {scenario: quickAnswers, store: inMemory},
+		"quick answers, on DynamoDB": {scenario: quickAnswers, store: inDynamoDB},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := run(t, s)
@@ -81,7 +84,7 @@ func TestFaults(t *testing.T) {
 	}
 
 	// In pairs, with each part on its own.
-	for _, sc := range scenarios[:2] {
+	for _, sc := range scenarios[:3] {
 		for _, part := range groups(sc.webhooks) {
 			s := setting{scenario: part, store: inMemory}
 			pairs := pairsOf(t, random, s)
@@ -89,7 +92,7 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	// And across jobs. There are too many of these to try them all.
-	for i, sc := range scenarios[:2] {
+	for i, sc := range scenarios[:3] {
 		var across, many []faultPlan
 		for range choose(150, 4000) {
 			across = append(across, choice(random, singles[i], 2))
@@ -111,7 +114,10 @@ func TestFaults(t *testing.T) {
 var scenarios = []struct {
 	name     string
 	webhooks []webhook
-}{{"", everything}, {", long work", longWork}, {", in a row", inARow}, {", GPT-Live", gptLive}}
+}{
+	{"", everything}, {", long work", longWork}, {", quick answers", quickAnswers}, {", in a row", inARow},
+	{", GPT-Live", gptLive},
+}
 
 // shortPoison is poison without the large messages, which take long to read.
 var shortPoison = poison[:6]
@@ -258,7 +264,7 @@ func (r *report) count(t *testing.T, name string, kind kind, what string, w *wor
 		row.missed++
 	}
 	for _, id := range w.ids() {
-		if o := w.observed; len(o.delivered[id])+len(o.published[id])+len(o.called[id]) > 1 {
+		if o := w.observed; len(o.delivered[id])+len(o.published[id])+len(o.called[id])+min(1, len(o.answered[id])) > 1 {
 			row.again++
 			break
 		}

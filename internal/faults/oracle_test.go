@@ -81,6 +81,10 @@ func (w *world) ids() []string {
 func (w *world) judge(id string, records map[string]job.Record) {
 	o := &w.observed
 	delivered, published, called := len(o.delivered[id]), len(o.published[id]), len(o.called[id])
+	// All answers to a webhook that was repeated answer the same tool call, so they count as one
+	// delivery. Such a webhook gets the stored result, in whatever way that was delivered before.
+	answered := len(o.answered[id]) > 0
+	mayAnswerToo := o.mayRepeatDelivery[id] || w.posts(id) > 1
 	if !o.accepted[id] && delivered+published+called == 0 {
 		return // nothing was promised
 	}
@@ -90,7 +94,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		r.State == job.StateUndelivered && r.Policy.AfterCall == policy.AfterCallDrop &&
 			(o.gone[r.CallID] || r.Updated.After(r.Deadline))
 	switch {
-	case delivered+published+called == 0 && !silent:
+	case delivered+published+called == 0 && !answered && !silent:
 		w.wrong("lost", id, "accepted, and neither delivered nor published; its record: %s", show(r))
 	case r.State.Active():
 		w.wrong("lost", id, "it is never finished; its record: %s", show(r))
@@ -102,6 +106,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("twice", id, "published %d times", published)
 	case called > 1:
 		w.wrong("twice", id, "the customer was called %d times", called)
+	case answered && delivered+published+called > 0 && !mayAnswerToo:
+		w.wrong("twice", id, "in the answer, and delivered %d, published %d, called %d times", delivered, published, called)
 	case delivered > 0 && delivered+published > w.deliveries(id) && published > 0 && !o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered, and published as undelivered for %s", o.published[id][0].Reason)
 	case called > 0 && published > 0 &&
@@ -117,7 +123,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	}
 	w.judgeStarts(id, r)
 	want := map[job.State]bool{
-		job.StateDelivered:   delivered+called > 0,
+		job.StateDelivered:   delivered+called > 0 || answered,
 		job.StateUndelivered: published > 0 || silent,
 		job.StateCancelled:   silent,
 	}
@@ -167,6 +173,22 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	if o.cancelled[id] && (r.Result == nil || r.Result.Content != cancelledText) {
 		w.wrong("record", id, "it was cancelled, and the record is %s", show(r))
 	}
+}
+
+// posts returns how often the webhook of a job was posted.
+func (w *world) posts(id string) int {
+	n := 0
+	for _, h := range w.scenario {
+		for _, c := range h.calls {
+			if h.job(c) == id {
+				n += len(h.posted())
+			}
+		}
+	}
+	if w.observed.repeated[id] {
+		n++
+	}
+	return n
 }
 
 // judgeStarts checks how often a tool was started since it was resumed last.
@@ -330,6 +352,8 @@ func (w *world) outcome(id string) string {
 	switch {
 	case len(o.delivered[id]) > 0 && r.Result != nil:
 		text = "delivered " + string(r.Result.Status)
+	case len(o.answered[id]) > 0 && r.Result != nil:
+		text = "in the answer " + string(r.Result.Status)
 	case len(o.called[id]) > 0:
 		text = "outbound call"
 	case len(o.published[id]) > 0:

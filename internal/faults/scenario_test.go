@@ -284,6 +284,25 @@ var gptLive = []webhook{
 	{call: "hidden-action", live: true, hidden: true, calls: one("action", "operator", "delivered ok")},
 }
 
+// quickAnswers is the scenario of tools whose results may be in the answer to the webhook.
+var quickAnswers = []webhook{
+	{call: "in-time", calls: one("now", "answers", "in the answer ok")},
+	{call: "too-late", calls: one("later", "misses", "delivered ok")},
+	{call: "at-once", at: []time.Duration{0, 0, 0, time.Second}, calls: one("four", "answers", "in the answer ok")},
+	{call: "mixed", calls: []toolCall{
+		{id: "first", tool: "answers", want: "in the answer ok"},
+		{id: "second", tool: "quick", want: "delivered ok"},
+		{id: "third", tool: "refuses_quickly", want: "in the answer error"},
+	}},
+	{call: "acts", calls: one("action", "acts_quickly", "delivered ok")},
+	{call: "ignored", calls: []toolCall{{id: "async", tool: "answers", async: true, want: "delivered ok"}}},
+	{call: "live-in-time", live: true, calls: []toolCall{
+		{id: "async", tool: "answers", async: true, want: "in the answer ok"},
+	}},
+	{call: "hangs-up-early", answers: []int{404}, calls: one("ended", "answers_late", "outbound call")},
+	{call: "hangs-up-early", status: "ended", at: []time.Duration{2 * time.Second}},
+}
+
 // inARow is the scenario of a tool that suspends itself so often in a row that its
 // wake-up must be a schedule.
 var inARow = []webhook{{call: "row", calls: one("row", "row", "delivered ok")}}
@@ -302,6 +321,9 @@ var poison = []string{
 	`{"version":9,"newer":"jobs"}`, `{"version":9,"newer":"results"}`,
 	"[" + strings.Repeat("1", 1<<20-2) + "]", "{" + strings.Repeat("1", 1<<20-2) + "}",
 }
+
+// quickTime is how long an answer waits for a result.
+const quickTime = 4 * time.Second
 
 type input struct {
 	Text string `json:"text"`
@@ -385,6 +407,12 @@ var tools = func() *asynctool.Set {
 		{2500 * ms, nil, done, tool{Name: "calls_back", Attempts: 2, AfterCall: asynctool.CallBack}},
 		{2600 * ms, nil, done, tool{Name: "parks", Attempts: 2, AfterCall: asynctool.NextCall}},
 		{2700 * ms, nil, done, tool{Name: "drops", Attempts: 2, AfterCall: asynctool.Drop}},
+
+		{1010 * ms, nil, done, tool{Name: "answers", Attempts: 2, Quick: quickTime}},
+		{4350 * ms, nil, done, tool{Name: "misses", Attempts: 2, Quick: quickTime}},
+		{1020 * ms, nil, refuse, tool{Name: "refuses_quickly", Quick: quickTime}},
+		{1030 * ms, nil, transfer, tool{Name: "acts_quickly", Quick: quickTime}},
+		{2950 * ms, nil, done, tool{Name: "answers_late", Attempts: 2, Quick: quickTime, AfterCall: asynctool.CallBack}},
 	} {
 		t.Description, t.Timeout, t.FailureText = "A tool for tests.", 20*time.Second, t.Name+" failed"
 		t.Run = func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {

@@ -75,6 +75,7 @@ type observations struct {
 	posted      map[string][]time.Time // delivered or not
 	published   map[string][]job.Undelivered
 	called      map[string][]vapiclient.NewCall // outbound calls
+	answered    map[string][]string             // what the answers to the webhook gave as the result
 	progress    map[string][]int                // the numbers of the delivered progress lines
 	completed   map[string][]string             // the posts to the completion URL that were answered with 200
 	cancelled   map[string]bool                 // by an operator
@@ -463,6 +464,7 @@ func (w *world) whole(ctx context.Context, op string, event events.SQSEvent) err
 func (w *world) vapi(hook webhook) {
 	for range 10 {
 		if status, answer, ok := w.front("ack", hook.subject(), "/vapi", hook.body()); ok && status == http.StatusOK {
+			w.readAnswer(hook, answer)
 			w.mu.Lock()
 			for _, c := range hook.calls {
 				if !strings.Contains(answer, `"`+c.id+`"`) {
@@ -484,6 +486,36 @@ func (w *world) vapi(hook webhook) {
 		}
 		w.mu.Unlock()
 		time.Sleep(2 * time.Second)
+	}
+}
+
+// readAnswer notes the results of quick tools in an answer.
+func (w *world) readAnswer(hook webhook, answer string) {
+	var parsed struct {
+		Results []struct{ ToolCallID, Result, Error string }
+	}
+	if err := json.Unmarshal([]byte(answer), &parsed); err != nil {
+		return // an answer to another message
+	}
+	texts := make(map[string]string) // by job
+	for _, r := range parsed.Results {
+		for _, c := range hook.calls {
+			if c.id == r.ToolCallID {
+				texts[hook.job(c)] = r.Result + r.Error
+			}
+		}
+	}
+	for _, record := range w.records() {
+		id, text := record.ID, texts[record.ID]
+		if record.Result == nil || text != record.Result.Content {
+			continue
+		}
+		w.mu.Lock()
+		w.observed.answered[id] = append(w.observed.answered[id], text)
+		if record.State == job.StateDone { // it could not be marked
+			w.observed.mayRepeatDelivery[id] = true
+		}
+		w.mu.Unlock()
 	}
 }
 
@@ -679,6 +711,7 @@ func emptyWorld() *world {
 			posted:      make(map[string][]time.Time),
 			published:   make(map[string][]job.Undelivered),
 			called:      make(map[string][]vapiclient.NewCall),
+			answered:    make(map[string][]string),
 			progress:    make(map[string][]int),
 			completed:   make(map[string][]string),
 			cancelled:   make(map[string]bool),

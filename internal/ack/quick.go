@@ -174,9 +174,16 @@ func (q *quickAnswer) wait(ctx context.Context) {
 	waiting.Wait()
 }
 
-// mayFinish reports whether a job may get its result while the answer waits.
+// mayFinish reports whether a job may get its result while the answer waits. If another answer to the
+// same webhook has claimed the result, it may be released meanwhile.
 func (q *quickAnswer) mayFinish(r job.Record) bool {
-	return r.State == job.StateRunning || r.State == job.StateWaiting && (r.External || r.WakeAt.Before(q.until))
+	switch r.State {
+	case job.StateRunning:
+		return true
+	case job.StateWaiting:
+		return r.External || r.WakeAt.Before(q.until)
+	}
+	return r.State == job.StateDone && r.Answered && q.cfg.Now().Before(r.LeaseExpiry)
 }
 
 // claim claims the result of a tool call for the answer, and writes it there. It writes another text if

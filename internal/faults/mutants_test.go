@@ -88,8 +88,8 @@ var bugs = []mutant{
 	}},
 	{bug: "a result delivered while a progress line is", edits: []edit{
 		{"internal/job/rule.go", "case now.Before(r.ProgressLeaseExpiry):\n" +
-			"\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Updated",
-			"}\n\t\tr.LeaseExpiry, r.Updated"},
+			"\t\t\treturn r, &BusyError{Until: r.ProgressLeaseExpiry}\n\t\t}\n\t\tr.LeaseExpiry, r.Answered",
+			"}\n\t\tr.LeaseExpiry, r.Answered"},
 	}},
 	{bug: "progress lines delivered in any order", edits: []edit{
 		{"internal/job/rule.go", "sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered ||",
@@ -110,6 +110,10 @@ var bugs = []mutant{
 	}},
 	{bug: "a GPT-Live call that refuses a classic message is over", edits: []edit{
 		{"internal/callback/dialect.go", "return 400 <= r.Status", "return false && 400 <= r.Status"},
+	}},
+	{bug: "a result in the answer that is not marked", edits: []edit{
+		{"internal/ack/quick.go", "err := q.cfg.Table.Settle(ctx, claimed, q.cfg.Now(), job.StateDelivered, reason)",
+			"err := error(nil)\n\t\t_ = reason"},
 	}},
 	{bug: "an outbound call recorded after it was made", edits: []edit{
 		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},

@@ -326,7 +326,7 @@ type deployment struct {
 
 func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	d := &deployment{
-		limits: queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts()),
+		limits:   queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts()),
 		answered: make(chan struct{}),
 	}
 	if len(tools.Quick()) > 0 {
@@ -341,7 +341,7 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 		},
 		Marker: func() string { return fmt.Sprint("marker", d.marker.Add(1)) },
 		Now:    func() time.Time { return time.Now().Add(time.Duration(d.skipped.Load())) },
-		Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+		Log:    slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 		Decorators: pipeline.Decorators{
 			Jobs:    func(pipeline.Queue) pipeline.Queue { return notifying{&d.jobs, d.queued} },
 			Results: func(pipeline.Queue) pipeline.Queue { return &d.outcomes },

@@ -104,7 +104,7 @@ type Config struct {
 	// Text is the placeholder result. Empty means [DefaultText].
 	Text string
 
-	// Marker returns the words of the markers in the answer to task_status. Nil means random words.
+	// Marker returns the words of the markers in an answer. Nil means random words.
 	Marker spoken.Marker
 
 	Now func() time.Time // nil means time.Now
@@ -335,7 +335,7 @@ func (h *Handler) toolCalls(
 		waits := quick != nil && h.isQuick(call, t)
 		if waits {
 			if result, settled := quick.stored(ctx, j.ID); settled {
-				setResult(&results[i], result)
+				h.setResult(&results[i], result)
 				continue
 			}
 			j.AnswerUntil = quick.until.Add(outcomeMargin)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -200,7 +199,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 		case !found || r.State.Active() || r.State == job.StateParked:
 			return
 		case r.State == job.StateDelivered && r.Answered:
-			setResult(answer, r.Result) // in the answer to the same webhook, which was repeated
+			q.setResult(answer, r.Result) // in the answer to the same webhook, which was repeated
 			return
 		case r.State == job.StateDelivered:
 			answer.Result = deliveredText
@@ -219,7 +218,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 		switch r, err = q.cfg.Table.ChangeClaimed(ctx, r, job.ClaimAnswer(now, answerLease)); {
 		case err == nil:
 			if q.settle(settling, r) {
-				setResult(answer, r.Result)
+				q.setResult(answer, r.Result)
 			}
 			return
 		case errors.Is(err, job.ErrNoAnswer), errors.Is(err, job.ErrSettled), errors.Is(err, job.ErrExpired):
@@ -255,11 +254,13 @@ func (q *quickAnswer) settle(ctx context.Context, claimed job.Record) bool {
 	}
 }
 
-// setResult writes a result into the answer. It has no frame: an answer is the result of its tool call by
-// its place in the conversation, and models read such a result as data. A message needs the frame,
-// because it has the role of the system.
-func setResult(answer *vapi.Result, r *job.Result) {
-	text := strings.Join(strings.Fields(spoken.Clean(r.Content)), " ") // Vapi accepts one line
+// setResult writes a result into the answer, on one line. An external system may have written it, so it
+// stands between markers like everything that the model reads. The rest of the frame is missing, because
+// it explains a message that comes on its own: an answer belongs to its tool call.
+func (h *Handler) setResult(answer *vapi.Result, r *job.Result) {
+	text := spoken.Line(r.Content, spoken.MaxContent)
+	word := h.cfg.Marker.Word(text)
+	text = word.Sentence() + " " + word.Quote(text)
 	if r.Status == job.StatusError {
 		answer.Result, answer.Error = "", text
 		return
@@ -268,7 +269,9 @@ func setResult(answer *vapi.Result, r *job.Result) {
 }
 
 // answers reports whether the result of a finished job can be in an answer.
-func answers(r job.Record) bool { return r.Result.Answers() && spoken.Clean(r.Result.Content) != "" }
+func answers(r job.Record) bool {
+	return r.Result.Answers() && spoken.Line(r.Result.Content, spoken.MaxContent) != ""
+}
 
 // live reports whether the call is not known to have ended. It makes sure that the end will be recorded.
 // If that cannot be determined, it returns false.

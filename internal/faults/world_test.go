@@ -507,7 +507,7 @@ func (w *world) readAnswer(hook webhook, answer string) {
 	}
 	for _, record := range w.records() {
 		id, text := record.ID, texts[record.ID]
-		if record.Result == nil || text != record.Result.Content {
+		if record.Result == nil || !strings.Contains(text, " "+record.Result.Content+" >>>") {
 			continue
 		}
 		w.mu.Lock()

@@ -336,6 +336,23 @@ func TestResult(t *testing.T) {
 	}
 }
 
+// TestResultMayBeAnswer tests that the outcome of a quick tool waits while the answer to its webhook may hold
+// the result.
+func TestResultMayBeAnswer(t *testing.T) {
+	for delivery, want := range map[policy.Delivery]time.Duration{
+		policy.DeliveryRespond: 5 * time.Second, policy.DeliverySay: 0,
+	} {
+		w := newWorld(t)
+		j := newJob()
+		j.AnswerUntil = w.now.Add(5 * time.Second)
+		w.waiting(j, job.Policy{Delivery: delivery})
+		w.post(id, "text/plain", "It is approved.")
+		if sent := w.outcomes.Take(); len(sent) != 1 || sent[0].Delay != want {
+			t.Errorf("%s: sent %+v, want one with a delay of %s", delivery, sent, want)
+		}
+	}
+}
+
 func TestUnusableBodies(t *testing.T) {
 	const object, text = "application/json", "text/plain"
 	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)

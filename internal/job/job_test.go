@@ -67,6 +67,7 @@ func jobs() *rapid.Generator[job.Job] {
 			Version: 1, ToolCallID: words().Draw(t, "tool call"), Tool: "t" + words().Draw(t, "tool"),
 			Arguments: object().Draw(t, "arguments"), Call: calls().Draw(t, "call"), Async: rapid.Bool().Draw(t, "async"),
 			ReceivedAt: times().Draw(t, "received at"), CallEnds: times().Draw(t, "call ends"),
+			AnswerUntil: times().Draw(t, "answer until"),
 		}
 		j.ID = job.ID(j.Call.ID, j.ToolCallID, j.Tool, j.Arguments)
 		if rapid.Bool().Draw(t, "accepted by an earlier version") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -143,6 +144,47 @@ func TestReadyTogether(t *testing.T) {
 		want := map[string]time.Duration{
 			"t1 t2": time.Second + 250*time.Millisecond, // the third might have been ready too
 			"t3":    10 * time.Second, "t4": time.Second, "other": time.Second,
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestOutcomesWaitForTheAnswer tests that an outcome waits, alone, if the answer to its webhook may hold its
+// result. Otherwise it is sent at once.
+func TestOutcomesWaitForTheAnswer(t *testing.T) {
+	def := does(tool{}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		time.Sleep(time.Second)
+		if call.ToolCallID == "word for word" {
+			return asynctool.Result{Text: "Done.", Delivery: asynctool.Say}, nil
+		}
+		return asynctool.Text("Done."), nil
+	})
+	want := map[string]time.Duration{
+		"quick": 5 * time.Second, "quick, too": 5 * time.Second, "too slow": 0, "word for word": 0, "ordinary": 0,
+	}
+	inWorld(t, def, func(t *testing.T, w *world) {
+		for _, id := range slices.Sorted(maps.Keys(want)) {
+			j := w.job(id, "tool")
+			switch id {
+			case "ordinary":
+			case "too slow":
+				j.AnswerUntil = w.start.Add(500 * time.Millisecond)
+			default:
+				j.AnswerUntil = w.start.Add(6 * time.Second)
+			}
+			w.send(j)
+		}
+		w.run(time.Second)
+		got := make(map[string]time.Duration)
+		for i, o := range w.out.sent {
+			for _, one := range o.All() {
+				got[one.ToolCallID] = w.out.delays[i].Round(time.Second)
+			}
+			if len(o.With) > 0 && want[o.ToolCallID] > 0 {
+				t.Errorf("%s is sent together with %d others", o.ToolCallID, len(o.With))
+			}
 		}
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Error(diff)

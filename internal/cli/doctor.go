@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -15,6 +16,9 @@ type doctorCommand struct {
 
 	Assistant []string `help:"Check this assistant. May be repeated." placeholder:"ID" required:""`
 	JSON      bool     `name:"json" help:"Print the checks as JSON."`
+
+	Rate        float64 `help:"How many webhooks with calls of quick tools may come in a second." default:"1" placeholder:"N"`
+	Concurrency int     `help:"How many executions the AWS account may run at the same time." default:"10" placeholder:"N"`
 }
 
 // Help returns the text above the flags.
@@ -26,6 +30,9 @@ If Vapi splits the calls of an assistant between published versions, each versio
 
 Without --stack and --url, the URL of the tools at Vapi is used. Without --stack and --auth, checks that need the
 credential are skipped.
+
+The check of quick answers compares the tools' longest Quick with the account's concurrent executions. A new account
+has 10 of them.
 
 The verdict of a check is ok, warning, failed, or unchecked if it cannot be determined from here. The exit code is 1 if
 a check failed. The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
@@ -40,6 +47,9 @@ Examples:
 func (c *doctorCommand) Run(s *streams) error {
 	ctx, _, stop := interrupted()
 	defer stop()
+	if c.Rate <= 0 || c.Concurrency <= 0 {
+		return errors.New("--rate and --concurrency must be positive")
+	}
 	set, err := allTools()
 	if err != nil {
 		return err
@@ -50,7 +60,8 @@ func (c *doctorCommand) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	x := wiring.Examination{Tools: set, Assistants: c.Assistant, URL: at.url, Plans: at.plans, Progress: p.set}
+	x := wiring.Examination{Tools: set, Assistants: c.Assistant, URL: at.url, Plans: at.plans,
+		Rate: c.Rate, Concurrency: c.Concurrency, Progress: p.set}
 	if at.stack != nil {
 		p.set("reading the stack's template")
 		has, err := at.stack.HasPublicKey(ctx)

@@ -261,6 +261,12 @@ func TestDoctorCommand(t *testing.T) {
 	if !strings.Contains(errOut, "cannot read the stack Ringbacks: ValidationError") || len(account.Requests()) > 0 {
 		t.Error(errOut)
 	}
+	for _, flag := range []string{"--rate=0", "--concurrency=-1"} {
+		_, errOut := runs(t, []string{"doctor", "--assistant", id, flag}, 1)
+		if !strings.Contains(errOut, "must be positive") {
+			t.Error(errOut)
+		}
+	}
 	if _, errOut := runs(t, []string{"doctor"}, 80); !strings.Contains(errOut, "--assistant") {
 		t.Error(errOut)
 	}

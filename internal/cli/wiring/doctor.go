@@ -59,6 +59,12 @@ type Examination struct {
 	// control authentication requires. Nil means unknown.
 	PublicKey *bool
 
+	// Rate is how many webhooks of quick tools may come in a second, and
+	// Concurrency how many executions the AWS account may run at the same time. 0
+	// means 1 and 10.
+	Rate        float64
+	Concurrency int
+
 	Progress func(step string) // called with each step; may be nil
 	Now      func() time.Time  // nil means time.Now
 
@@ -83,6 +89,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	}
 	e := &examination{Examination: cfg, ids: map[string]string{}, endCalls: map[string]bool{}}
 	e.tools(ctx)
+	e.quick()
 	for _, id := range cfg.Assistants {
 		e.assistant(ctx, id)
 	}

@@ -118,6 +118,41 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 }
 
+// TestDoctorQuickAnswers tests whether the account's concurrency is enough for the answers that wait.
+func TestDoctorQuickAnswers(t *testing.T) {
+	const async = "quick answers : warning: one: async at Vapi, so Vapi uses the answer in GPT-Live calls only"
+	for name, row := range map[string]struct {
+		quick       time.Duration
+		async       bool
+		rate        float64
+		concurrency int
+		want        []string
+	}{
+		"none":                     {rate: 1000},
+		"by default":               {quick: 10 * time.Second},
+		"too slow":                 {quick: 12 * time.Second, want: []string{"1 webhooks a second need up to 12 of 10"}},
+		"too often":                {quick: 6 * time.Second, rate: 2, want: []string{"2 webhooks a second need up to 12 of 10"}},
+		"an account with more":     {quick: 6 * time.Second, rate: 100, concurrency: 1000},
+		"async at Vapi":            {quick: time.Second, async: true, want: []string{async}},
+		"async, and not even once": {async: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, x := healthy(t)
+			x.Tools = set(t, tool("one", func(x *asynctool.Tool[empty]) { x.Quick, x.SyncAck = row.quick, !row.async }))
+			x.Rate, x.Concurrency = row.rate, row.concurrency
+			var found []string
+			for _, line := range verdicts(wiring.Examine(t.Context(), x)) {
+				if strings.HasPrefix(line, "quick answers") {
+					found = append(found, line)
+				}
+			}
+			if len(found) != len(row.want) || len(found) > 0 && !strings.Contains(found[0], row.want[0]) {
+				t.Errorf("%q, want %q", found, row.want)
+			}
+		})
+	}
+}
+
 // breakage changes a healthy organisation or its examination.
 type breakage func(t *testing.T, o *org, x *wiring.Examination)
 

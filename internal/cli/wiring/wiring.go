@@ -18,8 +18,9 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// webhookTimeout is how many seconds Vapi waits for the webhook's answer. The ack
-// function's timeout is 15 seconds. Vapi's default is also 20.
+// webhookTimeout is how many seconds Vapi waits for the webhook's answer at least. The
+// ack function's timeout is 15 seconds, unless a tool's Quick needs more. Vapi's default
+// is also 20.
 const webhookTimeout = 20
 
 // final are the 4xx that a repeated webhook would only receive again. The others
@@ -56,7 +57,7 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 				Name: e.Name, Description: e.Description, Parameters: parameters, Strict: strict(parameters),
 			},
 			Server: vapiclient.Server{
-				URL: at.URL, CredentialID: at.CredentialID, TimeoutSeconds: webhookTimeout,
+				URL: at.URL, CredentialID: at.CredentialID, TimeoutSeconds: timeoutSeconds(e),
 				BackoffPlan: vapiclient.BackoffPlan{
 					Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final,
 				},

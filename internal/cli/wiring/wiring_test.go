@@ -127,6 +127,21 @@ const wantRich = `{
 	"parameters": [{"key": "from", "value": "{{customer.number}}"}]
 }`
 
+// TestTimeout tests that Vapi waits for longer than an answer waits for a result.
+func TestTimeout(t *testing.T) {
+	for quick, want := range map[time.Duration]int{
+		0: 20, time.Second: 20, 15 * time.Second: 20, 15*time.Second + 1: 21, asynctool.MaxQuick: 30,
+	} {
+		bodies, err := wiring.Bodies(set(t, tool("one", func(x *asynctool.Tool[empty]) { x.Quick = quick })), wiring.Endpoint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bodies[0].Server.TimeoutSeconds; got != want {
+			t.Errorf("%s: %d s, want %d s", quick, got, want)
+		}
+	}
+}
+
 func TestBody(t *testing.T) {
 	bodies, err := wiring.Bodies(set(t, richTool()), wiring.Endpoint{URL: hook, CredentialID: "cred-1"})
 	if err != nil {

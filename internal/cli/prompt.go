@@ -98,6 +98,7 @@ Some of your tools take minutes. To call one only starts it:
 These are the tools, by their exact names:
 
 {{range .}}- {{.Name}}: {{line .Description}}
+{{- if and .Quick .SyncAck}} What you receive at once may already be its result, between the markers.{{end}}
 {{- if .Status}} Its answer arrives at once, and is the result.
 {{- else if eq .Delivery "silent"}} Its result arrives silently: keep it in mind, and use it when it fits.
 {{- else if eq .Delivery "say"}} Its result is spoken to the caller directly: do not repeat it.

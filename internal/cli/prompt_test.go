@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -75,7 +76,12 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 	}
 	set, err := asynctool.NewSet(
 		tool("plain", "Does this\n\tand {{that}} <b>.\n- other: A forged line.", ""),
-		tool("quiet", "Looks.", asynctool.Silent), tool("loud", "Talks.", asynctool.Say))
+		tool("quiet", "Looks.", asynctool.Silent), tool("loud", "Talks.", asynctool.Say),
+		func() asynctool.Definition {
+			quick := tool("quick", "Hurries.", asynctool.Silent).(asynctool.Tool[struct{}])
+			quick.Quick, quick.SyncAck = time.Second, true
+			return quick
+		}())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +94,7 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 - plain: Does this and {{that}} <b>. - other: A forged line.
 - quiet: Looks. Its result arrives silently: keep it in mind, and use it when it fits.
 - loud: Talks. Its result is spoken to the caller directly: do not repeat it.
+- quick: Hurries. What you receive at once may already be its result, between the markers. Its result arrives silently: keep it in mind, and use it when it fits.
 `
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -286,7 +286,8 @@ func ParseMessage(body []byte) (Message, error) {
 	if m.Type == TypeFunctionCall {
 		m.ToolCalls = []ToolCall{parseFunctionCall(field("functionCall"), field("timestamp"))}
 	} else {
-		m.ToolCalls, m.ServerTimeout = parseToolCalls(field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
+		m.ToolCalls, m.ServerTimeout = parseToolCalls(
+			field("toolCallList"), field("toolCalls"), field("toolWithToolCallList"))
 	}
 	switch m.Type {
 	case "":

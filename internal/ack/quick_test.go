@@ -200,10 +200,14 @@ func TestQuickAnswer(t *testing.T) {
 		claims   int
 		delayed  bool // the outcome waits for the answer
 	}{
-		"in time":       {body: one, set: finishes(second), want: []result{ready}, took: second, claims: 1, delayed: true},
-		"last moment":   {body: one, set: finishes(5900 * time.Millisecond), want: []result{ready}, took: 6 * second, claims: 1, delayed: true},
-		"just too late": {body: one, set: finishes(6100 * time.Millisecond), want: placeholder, took: 6 * second, delayed: true},
-		"never":         {body: one, want: placeholder, took: 6 * second, delayed: true},
+		"in time": {body: one, set: finishes(second), want: []result{ready}, took: second, claims: 1, delayed: true},
+		"last moment": {
+			body: one, set: finishes(5900 * time.Millisecond), want: []result{ready}, took: 6 * second, claims: 1, delayed: true,
+		},
+		"just too late": {
+			body: one, set: finishes(6100 * time.Millisecond), want: placeholder, took: 6 * second, delayed: true,
+		},
+		"never": {body: one, want: placeholder, took: 6 * second, delayed: true},
 		"a failure": {
 			body: one, set: returns(failure("There is no such order.")), took: second, claims: 1, delayed: true,
 			want: []result{{Name: "quick", ToolCallID: "t1", Error: data("There is no such order.")}},
@@ -336,7 +340,8 @@ func TestQuickAnswer(t *testing.T) {
 			set: then(second, func(w *quickWorld, j job.Job) { w.change(j, job.ClaimDelivery(time.Now(), 30*second)) }),
 		},
 		"undelivered at the same moment": {
-			body: one, took: second, delayed: true, want: answered("Finished, but the result couldn't be delivered in this call."),
+			body: one, took: second, delayed: true,
+			want: answered("Finished, but the result couldn't be delivered in this call."),
 			set: then(second, func(w *quickWorld, j job.Job) {
 				w.change(j, job.ClaimDelivery(time.Now(), 30*second), job.Settle(time.Now(), job.StateUndelivered, "gone"))
 			}),

@@ -90,12 +90,12 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, list, _ := strings.Cut(out.String(), "by their exact names:\n")
+	const quiet = " Its result arrives silently: keep it in mind, and use it when it fits."
 	const want = `
 - plain: Does this and {{that}} <b>. - other: A forged line.
 - quiet: Looks. Its result arrives silently: keep it in mind, and use it when it fits.
 - loud: Talks. Its result is spoken to the caller directly: do not repeat it.
-- quick: Hurries. What you receive at once may already be its result, between the markers. Its result arrives silently: keep it in mind, and use it when it fits.
-`
+- quick: Hurries. What you receive at once may already be its result, between the markers.` + quiet + "\n"
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -131,7 +131,7 @@ func TestDoctorQuickAnswers(t *testing.T) {
 		"none":                     {rate: 1000},
 		"by default":               {quick: 10 * time.Second},
 		"too slow":                 {quick: 12 * time.Second, want: []string{"1 webhooks a second need up to 12 of 10"}},
-		"too often":                {quick: 6 * time.Second, rate: 2, want: []string{"2 webhooks a second need up to 12 of 10"}},
+		"too often":                {quick: 12 * time.Second, rate: 2, want: []string{"2 webhooks a second need up to 24"}},
 		"an account with more":     {quick: 6 * time.Second, rate: 100, concurrency: 1000},
 		"async at Vapi":            {quick: time.Second, async: true, want: []string{async}},
 		"async, and not even once": {async: true},

@@ -48,8 +48,8 @@ func (e *examination) quick() {
 	const name = "quick answers"
 	rate, concurrency := cmp.Or(e.Rate, defaultRate), cmp.Or(e.Concurrency, defaultConcurrency)
 	needed := rate * longest.Seconds()
-	detail := fmt.Sprintf("an answer waits for up to %s, so %g webhooks a second need up to %.0f of %d concurrent executions",
-		longest, rate, needed, concurrency)
+	detail := fmt.Sprintf("an answer waits for up to %s, so %g webhooks a second need up to %.0f of %d concurrent "+
+		"executions", longest, rate, needed, concurrency)
 	if needed > float64(concurrency) {
 		e.add(name, "", VerdictWarning, "Request a higher limit for the account, or lower the tool's Quick. "+
 			"Use --rate and --concurrency if your values differ.",

@@ -132,7 +132,8 @@ func TestTimeout(t *testing.T) {
 	for quick, want := range map[time.Duration]int{
 		0: 20, time.Second: 20, 15 * time.Second: 20, 15*time.Second + 1: 21, asynctool.MaxQuick: 30,
 	} {
-		bodies, err := wiring.Bodies(set(t, tool("one", func(x *asynctool.Tool[empty]) { x.Quick = quick })), wiring.Endpoint{})
+		tools := set(t, tool("one", func(x *asynctool.Tool[empty]) { x.Quick = quick }))
+		bodies, err := wiring.Bodies(tools, wiring.Endpoint{})
 		if err != nil {
 			t.Fatal(err)
 		}

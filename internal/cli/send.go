@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -208,7 +209,9 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	}
 	var accepted []acceptedCall
 	for _, r := range decoded.Results {
-		if r.Result != nil && r.Name != asynctool.TaskStatusName && r.Name != asynctool.CancelTaskName {
+		answered := r.Name == asynctool.TaskStatusName || r.Name == asynctool.CancelTaskName ||
+			r.Result != nil && spoken.IsData(*r.Result) // of a quick tool
+		if r.Result != nil && !answered {
 			accepted = append(accepted, acceptedCall{r.ToolCallID, r.Name})
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
+	frame "github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -32,16 +33,19 @@ const (
 func (r *run) demonstrate(ctx context.Context) error {
 	callID := "demo-" + rand.Text()[:8]
 	r.terminal.say("A caller asks the assistant for something slow, and Vapi posts the tool call:\n")
-	jobs, _, err := r.play(ctx, callID, r.cfg.Demo)
+	jobs, answers, err := r.play(ctx, callID, r.cfg.Demo)
 	if err != nil {
 		return err
 	}
+	r.showAnswers(answers)
 	waits, err := r.watchFor(ctx, jobs, settledOrWaiting)
 	switch {
 	case err != nil:
 		return err
 	case waits.State == job.StateWaiting:
 		r.terminal.say("\n%s", good("The job waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
+	case waits.Answered:
+		r.terminal.say("\n%s", good("The assistant has the result, in the answer to its tool call."))
 	default:
 		r.terminal.say("\n%s", good("The assistant has the result, and the caller never waited."))
 	}
@@ -86,10 +90,7 @@ func (r *run) approval(ctx context.Context, callID string) error {
 		if err != nil {
 			return err
 		}
-		for _, text := range answers {
-			r.terminal.line("answer", spoken("the assistant gets this at once"))
-			r.terminal.quote(text)
-		}
+		r.showAnswers(answers)
 		r.terminal.say("")
 	}
 	if _, err := r.watchFor(ctx, jobs, settled); err != nil {
@@ -97,6 +98,14 @@ func (r *run) approval(ctx context.Context, callID string) error {
 	}
 	r.terminal.say("\n%s", good("The external system has answered, and the assistant has the result."))
 	return nil
+}
+
+// showAnswers shows what the assistant reads as the results of its tool calls.
+func (r *run) showAnswers(answers []string) {
+	for _, text := range answers {
+		r.terminal.line("answer", spoken("the assistant gets this at once"))
+		r.terminal.quote(text)
+	}
 }
 
 // settled reports whether a job is finished and its outcome settled.
@@ -126,7 +135,7 @@ func (r *run) watchFor(ctx context.Context, ids []string, reached func(job.Recor
 }
 
 // play posts a webhook as part of the call. It returns the ids of the jobs that the
-// webhook starts, and the texts of the tool calls that are answered at once.
+// webhook starts, and the results that are in the answer.
 func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, answers []string, err error) {
 	body, err := simcall.Adopt(webhook, callID, "https://"+simcall.Host+"/"+callID+"/control")
 	if err != nil {
@@ -155,7 +164,7 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	}
 	r.terminal.line("answer", response.Status+"  "+faint(excerpt(string(answer))))
 	var decoded struct {
-		Results []struct{ Name, ToolCallID, Result string }
+		Results []struct{ Name, ToolCallID, Result, Error string }
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, nil, errors.New("the demonstration's webhook was refused")
@@ -168,7 +177,10 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 		return nil, nil, err
 	}
 	for i, result := range decoded.Results {
-		switch {
+		switch text := result.Result + result.Error; {
+		case frame.IsData(text) && result.Name != ack.TaskStatus && result.Name != ack.CancelTask: // of a quick tool
+			jobs = append(jobs, ack.JobID(callID, message.ToolCalls[i], i))
+			answers = append(answers, text)
 		case result.Result == "": // refused, as the answer shows
 		case result.Name == ack.TaskStatus, result.Name == ack.CancelTask:
 			answers = append(answers, result.Result)

@@ -3,6 +3,7 @@ package dev_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -221,6 +222,30 @@ func TestGPTLive(t *testing.T) {
 			l.screen.inOrder(t, `webhook   order_status  {"order_id":"A-1043"}`, want, "It ships today.",
 				"the caller never waited")
 		})
+	}
+}
+
+// TestDemonstrationOfAQuickTool plays a tool whose result, or failure, is in the answer.
+func TestDemonstrationOfAQuickTool(t *testing.T) {
+	for want, end := range map[string]error{"done": nil, "I'm sorry, I wasn't able": errors.New("broken")} {
+		tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
+			return asynctool.Text("done"), end
+		})
+		quick := func() ([]asynctool.Definition, error) {
+			all, err := tools()
+			tool := all[0].(asynctool.Tool[map[string]any])
+			tool.SyncAck, tool.Quick = true, 6*time.Second
+			return []asynctool.Definition{tool}, err
+		}
+		demo := bytes.Replace(sample(t, "spending-report"), []byte(`"async": true`), []byte(`"async": false`), 1)
+		l := start(t, dev.Config{Demo: demo, Try: "curl it", Tools: quick})
+		l.screen.wait(t, "curl it")
+		l.stop()
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		l.screen.inOrder(t, "the assistant gets this at once", "│ Text between <<<", want,
+			"The assistant has the result, in the answer to its tool call.")
 	}
 }
 

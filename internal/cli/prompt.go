@@ -170,4 +170,5 @@ These are the tools, by their exact names:
 
 {{range .}}- {{.Name}}: {{line .Description}}
 {{- if .Status}} Its answer arrives at once, and is the result.{{end}}
+{{- if .Quick}} What you receive at once may already be its result, between the markers.{{end}}
 {{end}}`))

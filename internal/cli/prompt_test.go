@@ -99,6 +99,14 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	out.Reset()
+	if err := cli.WriteGPTLivePrompt(&out, set); err != nil {
+		t.Fatal(err)
+	}
+	const quickTool = "- quick: Hurries. What you receive at once may already be its result, between the markers.\n"
+	if _, reasoner, _ := strings.Cut(out.String(), "# Reasoner"); strings.Count(reasoner, quickTool) != 1 {
+		t.Errorf("the reasoner does not know what a quick tool returns:\n%s", reasoner)
+	}
 	empty, err := asynctool.NewSet()
 	if err != nil {
 		t.Fatal(err)

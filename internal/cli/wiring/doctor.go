@@ -354,6 +354,7 @@ func (e *examination) version(id, about string, raw json.RawMessage) {
 		e.gptLive(about)
 	} else {
 		e.prompt(about, s)
+		e.ignoredQuick(about)
 	}
 }
 

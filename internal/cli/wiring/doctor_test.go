@@ -120,7 +120,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 
 // TestDoctorQuickAnswers tests whether the account's concurrency is enough for the answers that wait.
 func TestDoctorQuickAnswers(t *testing.T) {
-	const async = "quick answers : warning: one: async at Vapi, so Vapi uses the answer in GPT-Live calls only"
+	const async = "quick answers a-1: warning: Vapi does not use the answers of one, as they are async at Vapi"
 	for name, row := range map[string]struct {
 		quick       time.Duration
 		async       bool

@@ -35,12 +35,8 @@ func timeoutSeconds(e *asynctool.Entry) int {
 // front function runs as long as an answer waits.
 func (e *examination) quick() {
 	var longest time.Duration
-	var ignored []string // tools that are async at Vapi
 	for _, entry := range e.Tools.Entries() {
 		longest = max(longest, entry.Quick)
-		if entry.Quick > 0 && !entry.SyncAck {
-			ignored = append(ignored, entry.Name)
-		}
 	}
 	if longest == 0 {
 		return
@@ -57,8 +53,18 @@ func (e *examination) quick() {
 	} else {
 		e.add(name, "", VerdictOK, "", "%s", detail)
 	}
+}
+
+// ignoredQuick names the tools whose Quick has no effect in the calls of a classic assistant.
+func (e *examination) ignoredQuick(about string) {
+	var ignored []string
+	for _, entry := range e.Tools.Entries() {
+		if entry.Quick > 0 && !entry.SyncAck {
+			ignored = append(ignored, entry.Name)
+		}
+	}
 	if len(ignored) > 0 {
-		e.add(name, "", VerdictWarning, "Set SyncAck (sync_ack in http.yaml) for classic assistants.",
-			"%s: async at Vapi, so Vapi uses the answer in GPT-Live calls only", strings.Join(ignored, ", "))
+		e.add("quick answers", about, VerdictWarning, "Set SyncAck (sync_ack in http.yaml), or remove Quick.",
+			"Vapi does not use the answers of %s, as they are async at Vapi", strings.Join(ignored, ", "))
 	}
 }

@@ -227,7 +227,9 @@ func TestGPTLive(t *testing.T) {
 
 // TestDemonstrationOfAQuickTool plays a tool whose result, or failure, is in the answer.
 func TestDemonstrationOfAQuickTool(t *testing.T) {
-	for want, end := range map[string]error{"done": nil, "I'm sorry, I wasn't able": asynctool.Fail("", errors.New("broken"))} {
+	for want, end := range map[string]error{
+		"done": nil, "I'm sorry, I wasn't able": asynctool.Fail("", errors.New("broken")),
+	} {
 		tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
 			return asynctool.Text("done"), end
 		})

@@ -680,6 +680,18 @@ func (s *Set) Quick() map[string]time.Duration {
 	return quick
 }
 
+// LongerThan returns the names of the tools whose timeout is longer than d, in the
+// order in which they were passed to [NewSet]. Their jobs have a queue of their own.
+func (s *Set) LongerThan(d time.Duration) []string {
+	var names []string
+	for _, e := range s.entries {
+		if e.Timeout > d {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
 // MaxAttempts returns the largest number of attempts of the tools, or 0 if there
 // are none. It determines how often a job's message may be received.
 func (s *Set) MaxAttempts() int {

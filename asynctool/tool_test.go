@@ -276,6 +276,13 @@ func TestSet(t *testing.T) {
 	if set.MaxTimeout() != 3*time.Minute || set.MaxAttempts() != 2 {
 		t.Errorf("timeout %s, attempts %d", set.MaxTimeout(), set.MaxAttempts())
 	}
+	for d, want := range map[time.Duration][]string{
+		0: {"z", "a", "m"}, time.Second: {"a", "m"}, 2*time.Minute - 1: {"a", "m"}, 2 * time.Minute: {"a"}, time.Hour: nil,
+	} {
+		if diff := cmp.Diff(want, set.LongerThan(d)); diff != "" {
+			t.Errorf("longer than %s: %s", d, diff)
+		}
+	}
 	if _, ok := set.Lookup("Z"); ok {
 		t.Error("a name was found in another case")
 	}

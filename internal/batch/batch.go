@@ -25,9 +25,9 @@ type Retry struct{ After time.Duration } // 0 means at once
 
 // Handle calls handle for every message of the event concurrently, and returns the
 // response. The queue deletes a message for which handle returns nil. If handle panics,
-// only its own message is retried.
+// only its own message is retried. source returns the queue that a message came from.
 func Handle(
-	ctx context.Context, event events.SQSEvent, queue Queue, log *slog.Logger,
+	ctx context.Context, event events.SQSEvent, source func(events.SQSMessage) Queue, log *slog.Logger,
 	handle func(context.Context, events.SQSMessage) *Retry,
 ) events.SQSEventResponse {
 	retries := make([]*Retry, len(event.Records))
@@ -39,7 +39,8 @@ func Handle(
 			}
 			// Otherwise the message returns after the queue's own visibility
 			// timeout, which is later but correct.
-			if err := queue.ChangeVisibility(ctx, message.ReceiptHandle, retries[i].After); err != nil {
+			err := source(message).ChangeVisibility(ctx, message.ReceiptHandle, retries[i].After)
+			if err != nil {
 				log.WarnContext(
 					ctx, "cannot set the retry delay; the queue's visibility timeout applies", "message_id", message.MessageId,
 					"error", err,

@@ -34,6 +34,11 @@ func (v *visibility) ChangeVisibility(_ context.Context, receipt string, d time.
 	return v.err
 }
 
+// from returns the source of messages that come from one queue.
+func from(v *visibility) func(events.SQSMessage) batch.Queue {
+	return func(events.SQSMessage) batch.Queue { return v }
+}
+
 func newEvent(bodies ...string) (event events.SQSEvent) {
 	for _, body := range bodies {
 		event.Records = append(event.Records, events.SQSMessage{
@@ -89,7 +94,7 @@ func TestHandle(t *testing.T) {
 			var log bytes.Buffer
 			queue := &visibility{err: row.err}
 			response := batch.Handle(
-				t.Context(), newEvent(row.bodies...), queue, slog.New(slog.NewTextHandler(&log, nil)), handle,
+				t.Context(), newEvent(row.bodies...), from(queue), slog.New(slog.NewTextHandler(&log, nil)), handle,
 			)
 			var failed []string
 			for _, f := range response.BatchItemFailures {
@@ -117,7 +122,7 @@ func TestHandleConcurrently(t *testing.T) {
 	for i := range bodies {
 		bodies[i] = fmt.Sprint(i)
 	}
-	response := batch.Handle(t.Context(), newEvent(bodies...), new(visibility), slog.New(slog.DiscardHandler), func(
+	response := batch.Handle(t.Context(), newEvent(bodies...), from(new(visibility)), slog.New(slog.DiscardHandler), func(
 		context.Context, events.SQSMessage,
 	) *batch.Retry {
 		begun.Done()

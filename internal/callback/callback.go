@@ -153,7 +153,8 @@ func New(cfg Config) (*Handler, error) {
 // response, and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	rounds := roundsOf(event)
-	return batch.Handle(ctx, event, h.cfg.Results, h.cfg.Log,
+	results := func(events.SQSMessage) batch.Queue { return h.cfg.Results }
+	return batch.Handle(ctx, event, results, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 			return h.handle(ctx, rounds, message)
 		}), nil

@@ -172,7 +172,8 @@ func New(cfg Config) (*Handler, error) {
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	out := newOutbox(ctx, h.cfg.Outcomes, event)
 	defer out.close()
-	return batch.Handle(ctx, event, h.cfg.Jobs, h.cfg.Log,
+	source := func(events.SQSMessage) batch.Queue { return h.cfg.Jobs }
+	return batch.Handle(ctx, event, source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 			defer out.done(message)
 			return h.handle(ctx, out, message)

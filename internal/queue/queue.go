@@ -79,6 +79,13 @@ func Group(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// LongTool is the longest timeout of a short tool. The jobs of long tools have a queue of
+// their own, so that a short tool does not wait until a long one has ended. Callers arrive
+// one at a time, so nearly every job takes an invocation of its own, and the number of
+// invocations is limited for each queue. The timeout decides, because it is known before
+// the tool runs.
+const LongTool = time.Minute
+
 const (
 	// processWrapUp is the time that the process function needs beside its longest
 	// tool, to claim a job, and to store and send its outcome.
@@ -98,7 +105,7 @@ const (
 // treat their messages. They follow from the tools' own timeouts and attempts.
 type Limits struct {
 	ProcessTimeout   time.Duration // of the process function
-	JobsVisibility   time.Duration // of the jobs queue
+	JobsVisibility   time.Duration // of both jobs queues, which have the same function
 	JobsMaxReceives  int           // before a job moves to the dead-letter queue
 	CallbackTimeout  time.Duration // of the callback function
 	ResultVisibility time.Duration // of the results queue

@@ -203,6 +203,9 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	return nil
 }
 
+// ARN returns the queue's ARN, which its events contain.
+func (q *Queue) ARN() string { return q.arn }
+
 // Len returns the number of messages on the queue, hidden ones included.
 func (q *Queue) Len() int {
 	q.mu.Lock()

@@ -19,8 +19,13 @@ type Sender interface {
 // Scheduler keeps schedules until their messages are sent.
 type Scheduler struct {
 	queue Sender
-	ctx   context.Context // ends with Close
-	end   context.CancelFunc
+	*schedules
+}
+
+// schedules are the schedules of one group. They can send to several queues.
+type schedules struct {
+	ctx context.Context // ends with Close
+	end context.CancelFunc
 
 	mu      sync.Mutex
 	kept    map[string]*entry
@@ -28,6 +33,7 @@ type Scheduler struct {
 }
 
 type entry struct {
+	queue Sender
 	body  string
 	timer *time.Timer
 	pause time.Duration // before the next try
@@ -46,8 +52,12 @@ const (
 // NewScheduler returns a scheduler without schedules. It must be closed.
 func NewScheduler(queue Sender) *Scheduler {
 	ctx, end := context.WithCancel(context.Background())
-	return &Scheduler{queue: queue, ctx: ctx, end: end, kept: make(map[string]*entry)}
+	return &Scheduler{queue, &schedules{ctx: ctx, end: end, kept: make(map[string]*entry)}}
 }
+
+// To returns a scheduler that sends to another queue. Everything else is shared: a
+// schedule can be cancelled with both, and closing one closes both.
+func (s *Scheduler) To(queue Sender) *Scheduler { return &Scheduler{queue, s.schedules} }
 
 // At schedules a message for a time; a time that has passed means at once. If the
 // message cannot be sent, the scheduler tries again until the schedule is cancelled
@@ -73,7 +83,7 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 	if s.kept[name] != nil {
 		return nil
 	}
-	e := &entry{body: body, pause: firstPause}
+	e := &entry{queue: s.queue, body: body, pause: firstPause}
 	e.timer = time.AfterFunc(time.Until(at), func() { s.send(name, e) })
 	s.kept[name] = e
 	return nil
@@ -116,7 +126,7 @@ func (s *Scheduler) Close() {
 	s.sending.Wait()
 }
 
-func (s *Scheduler) send(name string, e *entry) {
+func (s *schedules) send(name string, e *entry) {
 	s.mu.Lock()
 	// Its timer may have fired while it was cancelled.
 	if s.ctx.Err() != nil || s.kept[name] != e {
@@ -127,7 +137,7 @@ func (s *Scheduler) send(name string, e *entry) {
 	s.mu.Unlock()
 	defer s.sending.Done()
 
-	err := s.queue.Send(s.ctx, []queue.Message{{Body: e.body}})[0]
+	err := e.queue.Send(s.ctx, []queue.Message{{Body: e.body}})[0]
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -84,6 +84,39 @@ func TestSchedulerSendsOnTime(t *testing.T) {
 
 // TestSchedulerTriesAgain tests that a message that cannot be sent is tried again, less and
 // less often, until it can be sent or is cancelled.
+// TestSchedulerTo tests that the schedules for two queues are those of one group.
+func TestSchedulerTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var jobs, long memqueue.Recorder
+		s := memqueue.NewScheduler(&jobs)
+		other := s.To(&long)
+		at := func(s *memqueue.Scheduler, name string, ahead time.Duration) {
+			t.Helper()
+			if err := s.At(t.Context(), name, time.Now().Add(ahead), name); err != nil {
+				t.Error(err)
+			}
+		}
+		at(s, "first", time.Minute)
+		at(other, "first", time.Second) // does nothing: the name is taken
+		at(other, "second", time.Minute)
+		at(s, "third", time.Minute)
+		at(other, "fourth", time.Hour)
+		if err := other.Cancel(t.Context(), "third"); err != nil || s.Len() != 3 || other.Len() != 3 {
+			t.Errorf("%v; %d and %d schedules are left", err, s.Len(), other.Len())
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s.Close()
+		time.Sleep(time.Hour)
+		if diff := cmp.Diff([][]string{{"first"}, {"second"}}, [][]string{jobs.TakeBodies(), long.TakeBodies()}); diff != "" {
+			t.Error(diff)
+		}
+		if err := other.At(t.Context(), "fifth", time.Now(), "x"); !errors.Is(err, memqueue.ErrSchedulerClosed) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestSchedulerTriesAgain(t *testing.T) {
 	for name, row := range map[string]struct {
 		wellAfter, cancelAfter time.Duration

@@ -1,4 +1,4 @@
-// Command process is the Lambda function that runs the tools. It takes jobs from the jobs queue, and
+// Command process is the Lambda function that runs the tools. It takes jobs from the jobs queues, and
 // sends their outcomes to the results queue.
 package main
 
@@ -30,6 +30,9 @@ func main() { function.Start(build) }
 
 func build() (*process.Handler, error) {
 	e, err := env.ParseAs[deployment.Process]()
+	if err == nil {
+		err = e.Check()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +50,21 @@ func build() (*process.Handler, error) {
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
-	schedules, err := scheduler.New(scheduler.Config{
+	group := scheduler.Config{
 		Client: awsscheduler.NewFromConfig(aws.Scheduler()), Group: e.ScheduleGroup, RoleARN: e.ScheduleRoleARN,
 		QueueARN: e.JobsQueueARN, DeadLetterARN: e.JobsDLQARN,
-	})
+	}
+	schedules, err := scheduler.New(group)
 	if err != nil {
 		return nil, err
+	}
+	var long *process.LongJobs
+	if e.LongJobsQueueURL != "" {
+		long = &process.LongJobs{Jobs: sqsqueue.New(queues, e.LongJobsQueueURL), ARN: e.LongJobsQueueARN}
+		group.QueueARN = e.LongJobsQueueARN
+		if long.Schedules, err = scheduler.New(group); err != nil {
+			return nil, err
+		}
 	}
 	keys, err := e.Completion.Source(func(id string) secret.Source {
 		return secretsmanager.New(awssecretsmanager.NewFromConfig(aws.SecretsManager()), id)
@@ -71,6 +83,7 @@ func build() (*process.Handler, error) {
 		Outcomes:    sqsqueue.New(queues, e.ResultsQueueURL),
 		Jobs:        sqsqueue.New(queues, e.JobsQueueURL),
 		Schedules:   schedules,
+		LongJobs:    long,
 		Admission:   jobtable.NewAdmission(store.Calls(), perCall),
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
 		Customers:   jobtable.NewCustomers(store.Customers()),

@@ -28,6 +28,19 @@ type Ack struct {
 
 	// The tools whose results the answer waits for. Empty means none.
 	QuickTools QuickTools `env:"QUICK_TOOLS"`
+
+	// The jobs of the long tools have a queue of their own. Empty means that no tool is long.
+	LongJobsQueueURL string   `env:"LONG_JOBS_QUEUE_URL"`
+	LongTools        []string `env:"LONG_TOOLS"`
+}
+
+// Check returns an error if the variables contradict each other.
+func (e Ack) Check() error {
+	if len(e.LongTools) > 0 && e.LongJobsQueueURL == "" {
+		return fmt.Errorf("%s is set, and %s is not: the jobs of long tools need their queue",
+			VariableName(e, "LongTools"), VariableName(e, "LongJobsQueueURL"))
+	}
+	return nil
 }
 
 // Process is the environment of the process function.
@@ -36,7 +49,11 @@ type Process struct {
 	ResultsQueueURL string `env:"RESULTS_QUEUE_URL,required,notEmpty"`
 	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
 
-	// Schedules of this group wake up suspended jobs. They send to the jobs queue with this role.
+	// The queue of the jobs of long tools. Empty means that there is none.
+	LongJobsQueueURL string `env:"LONG_JOBS_QUEUE_URL"`
+	LongJobsQueueARN string `env:"LONG_JOBS_QUEUE_ARN"`
+
+	// Schedules of this group wake up suspended jobs. They send to the jobs queues with this role.
 	ScheduleGroup   string `env:"SCHEDULE_GROUP,required,notEmpty"`
 	ScheduleRoleARN string `env:"SCHEDULE_ROLE_ARN,required,notEmpty"`
 	JobsQueueARN    string `env:"JOBS_QUEUE_ARN,required,notEmpty"`
@@ -52,6 +69,15 @@ type Process struct {
 
 	// On if a parked result may be delivered in a call of another assistant.
 	NextCallAcrossAssistants OnOff `env:"NEXT_CALL_ACROSS_ASSISTANTS"`
+}
+
+// Check returns an error if the variables contradict each other.
+func (e Process) Check() error {
+	if (e.LongJobsQueueURL == "") != (e.LongJobsQueueARN == "") {
+		return fmt.Errorf("of %s and %s, only one is set: set both, or none",
+			VariableName(e, "LongJobsQueueURL"), VariableName(e, "LongJobsQueueARN"))
+	}
+	return nil
 }
 
 // Callback is the environment of the callback function.

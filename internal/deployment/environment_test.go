@@ -25,11 +25,12 @@ func TestVariables(t *testing.T) {
 		Webhook:       deployment.WebhookSecret{Inline: "4", ID: "5"},
 		Completion:    deployment.CompletionSecret{Inline: "6", ID: "7"},
 		ScheduleGroup: "8", AckText: "9", NextCall: true,
-		QuickTools: deployment.QuickTools{"stock": 2500 * time.Millisecond, "order_status": 6 * time.Second},
+		QuickTools:       deployment.QuickTools{"stock": 2500 * time.Millisecond, "order_status": 6 * time.Second},
+		LongJobsQueueURL: "10", LongTools: []string{"11", "12"},
 	}
 	process := deployment.Process{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
-		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8",
+		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", LongJobsQueueURL: "13", LongJobsQueueARN: "14",
 		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
 		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12, NextCallAcrossAssistants: true,
 	}
@@ -86,14 +87,27 @@ func TestVariablesOfZeroValues(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	callback := func(hours, key string) deployment.Callback {
+		return deployment.Callback{CallBackHours: hours, PrivateKeySecretID: key}
+	}
+	ack := func(url string, tools ...string) deployment.Ack {
+		return deployment.Ack{LongJobsQueueURL: url, LongTools: tools}
+	}
+	process := func(url, arn string) deployment.Process {
+		return deployment.Process{LongJobsQueueURL: url, LongJobsQueueARN: arn}
+	}
+	const onlyOne = "of LONG_JOBS_QUEUE_URL and LONG_JOBS_QUEUE_ARN, only one is set"
 	for _, row := range []struct {
-		hours, key string
-		says       string // what the error names
+		environment interface{ Check() error }
+		says        string // what the error names
 	}{
-		{"", "", ""}, {"", "key", ""}, {"09:00-18:00", "key", ""},
-		{"09:00-18:00", "", "CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not"},
+		{callback("", ""), ""}, {callback("", "key"), ""}, {callback("09:00-18:00", "key"), ""},
+		{callback("09:00-18:00", ""), "CALL_BACK_HOURS is set, and VAPI_PRIVATE_KEY_SECRET_ID is not"},
+		{ack(""), ""}, {ack("url"), ""}, {ack("url", "tool"), ""},
+		{ack("", "tool"), "LONG_TOOLS is set, and LONG_JOBS_QUEUE_URL is not"},
+		{process("", ""), ""}, {process("url", "arn"), ""}, {process("url", ""), onlyOne}, {process("", "arn"), onlyOne},
 	} {
-		err := deployment.Callback{CallBackHours: row.hours, PrivateKeySecretID: row.key}.Check()
+		err := row.environment.Check()
 		if (err != nil) != (row.says != "") || err != nil && !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%+v: %v", row, err)
 		}

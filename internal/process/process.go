@@ -54,13 +54,13 @@ type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Jobs is the jobs queue, which carries jobs, their wake-ups and their withdrawals.
+// Jobs is a queue of jobs, their wake-ups and their withdrawals.
 type Jobs interface {
 	batch.Queue
 	Queue
 }
 
-// Schedules puts messages on the jobs queue at a given time.
+// Schedules puts messages on a queue of jobs at a given time.
 type Schedules interface {
 	// At does nothing if there is a schedule of that name.
 	At(ctx context.Context, name string, at time.Time, body string) error
@@ -101,16 +101,27 @@ type Completions interface {
 	URL(ctx context.Context, jobID string, expires time.Time) (string, error)
 }
 
-// Config configures a [Handler]. Completions and the fields after it are optional.
+// LongJobs is the queue of the jobs of long tools, and of their wake-ups.
+type LongJobs struct {
+	Jobs
+	Schedules Schedules // send to this queue
+	ARN       string    // the source of its events
+}
+
+// Config configures a [Handler]. LongJobs, Completions and the fields after it are optional.
 type Config struct {
 	Tools       *asynctool.Set
 	Table       Table
 	Outcomes    Queue // the results queue
 	Jobs        Jobs
-	Schedules   Schedules
+	Schedules   Schedules // send to Jobs
 	Admission   Admission
 	CallTracker CallTracker
 	Customers   Customers
+
+	// LongJobs is where the tools whose timeout exceeds [queue.LongTool] are woken up. Nil means that
+	// they are woken up on Jobs. A job runs on whichever queue it arrives, and is retried there.
+	LongJobs *LongJobs
 
 	// Completions may be nil. Then no tool can leave its job to an external system.
 	Completions Completions
@@ -172,12 +183,19 @@ func New(cfg Config) (*Handler, error) {
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	out := newOutbox(ctx, h.cfg.Outcomes, event)
 	defer out.close()
-	source := func(events.SQSMessage) batch.Queue { return h.cfg.Jobs }
-	return batch.Handle(ctx, event, source, h.cfg.Log,
+	return batch.Handle(ctx, event, h.source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 			defer out.done(message)
 			return h.handle(ctx, out, message)
 		}), nil
+}
+
+// source returns the queue that a message came from.
+func (h *Handler) source(message events.SQSMessage) batch.Queue {
+	if long := h.cfg.LongJobs; long != nil && message.EventSourceARN == long.ARN {
+		return long
+	}
+	return h.cfg.Jobs
 }
 
 // handle handles one message. It returns nil if the message can be deleted.

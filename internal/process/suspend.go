@@ -103,12 +103,22 @@ func (w *wakeUps) schedule(ctx context.Context, callID string, r job.Record) err
 	if err != nil {
 		return err
 	}
+	jobs, schedules := w.queueOf(r.Tool)
 	delay := r.WakeAt.Sub(w.cfg.Now())
 	if delay > queue.MaxDelay || r.WakeUp%scheduledEvery == 0 {
-		return w.cfg.Schedules.At(ctx, queue.ScheduleName(r.ID, r.WakeUp), r.WakeAt, body)
+		return schedules.At(ctx, queue.ScheduleName(r.ID, r.WakeUp), r.WakeAt, body)
 	}
 	message := queue.Message{Body: body, Group: queue.Group(callID), Delay: max(delay, 0)}
-	return w.cfg.Jobs.Send(ctx, []queue.Message{message})[0]
+	return jobs.Send(ctx, []queue.Message{message})[0]
+}
+
+// queueOf returns the queue on which a tool is woken up, and the schedules that send to it.
+func (w *wakeUps) queueOf(tool string) (Queue, Schedules) {
+	entry, known := w.cfg.Tools.Lookup(tool)
+	if long := w.cfg.LongJobs; long != nil && known && entry.Timeout > queue.LongTool {
+		return long, long.Schedules
+	}
+	return w.cfg.Jobs, w.cfg.Schedules
 }
 
 // withdraw deletes the schedule of a job that its assistant has cancelled. If that fails for good, or

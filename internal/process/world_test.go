@@ -84,7 +84,8 @@ type world struct {
 	customers *jobtable.Customers
 	out       *results
 	jobs      *memqueue.Queue // with the limits of a deployment
-	dead      *memqueue.Queue
+	long      *memqueue.Queue // the jobs of long tools
+	dead      *memqueue.Queue // of both
 	schedules *memqueue.Scheduler
 	urls      process.Completions // nil: there are none
 	limits    queue.Limits
@@ -146,9 +147,11 @@ func inWorldOf(t *testing.T, tools []asynctool.Definition, test func(t *testing.
 		if w.dead, err = memqueue.New(memqueue.Config{Name: "dead", Log: log}); err != nil {
 			t.Fatal(err)
 		}
-		if w.jobs, err = memqueue.New(memqueue.Config{Name: "jobs", VisibilityTimeout: w.limits.JobsVisibility,
-			MaxReceives: w.limits.JobsMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
-			t.Fatal(err)
+		for name, q := range map[string]**memqueue.Queue{"jobs": &w.jobs, "long-jobs": &w.long} {
+			if *q, err = memqueue.New(memqueue.Config{Name: name, VisibilityTimeout: w.limits.JobsVisibility,
+				MaxReceives: w.limits.JobsMaxReceives, DeadLetters: w.dead, Log: log}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.schedules = memqueue.NewScheduler(w.jobs)
 		defer w.schedules.Close()
@@ -176,9 +179,10 @@ func (w writer) Write(p []byte) (int, error) { return w(p) }
 func (w *world) deploy() {
 	w.t.Helper()
 	around := around{w}
+	long := &process.LongJobs{Jobs: jobs{w, w.long}, Schedules: longSchedules{around}, ARN: w.long.ARN()}
 	var err error
 	if w.handler, err = process.New(process.Config{
-		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w}, Schedules: around,
+		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w, w.jobs}, Schedules: around, LongJobs: long,
 		Admission: around, CallTracker: around, Customers: around, Completions: w.urls, Log: w.log,
 		AcrossAssistants: w.acrossAssistants,
 	}); err != nil {
@@ -229,11 +233,14 @@ func (w *world) sendBody(body string) {
 	}
 }
 
-// run handles the jobs queue for d, and waits until every handler has returned.
+// run handles the jobs queues for d, and waits until every handler has returned.
 func (w *world) run(d time.Duration) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()
-	w.jobs.Run(ctx, w.handle)
+	var running sync.WaitGroup
+	running.Go(func() { w.jobs.Run(ctx, w.handle) })
+	running.Go(func() { w.long.Run(ctx, w.handle) })
+	running.Wait()
 	synctest.Wait()
 }
 
@@ -295,12 +302,12 @@ func (w *world) want(results []job.Result, jobs, dead int) {
 	w.wantLeft(jobs, dead)
 }
 
-// wantLeft checks how many messages are left on the jobs queue and on its dead-letter queue.
+// wantLeft checks how many messages are left on the jobs queues and on their dead-letter queue.
 func (w *world) wantLeft(jobs, dead int) {
 	w.t.Helper()
-	if w.jobs.Len() != jobs || w.dead.Len() != dead {
-		w.t.Errorf("%d messages on the jobs queue and %d on the dead-letter queue, want %d and %d",
-			w.jobs.Len(), w.dead.Len(), jobs, dead)
+	if n := w.jobs.Len() + w.long.Len(); n != jobs || w.dead.Len() != dead {
+		w.t.Errorf("%d messages on the jobs queues and %d on the dead-letter queue, want %d and %d",
+			n, w.dead.Len(), jobs, dead)
 	}
 }
 
@@ -467,17 +474,30 @@ func (w around) Cancel(ctx context.Context, name string) error {
 	return stepErr(ctx, w.world, "unschedule", func() error { return w.schedules.Cancel(ctx, name) })
 }
 
+// longSchedules send to the queue of the jobs of long tools.
+type longSchedules struct{ around }
+
+func (w longSchedules) At(ctx context.Context, name string, at time.Time, body string) error {
+	return stepErr(ctx, w.world, "schedule", func() error {
+		w.noteWakeUp(wakeUp{At: at.Sub(w.start), Scheduled: true})
+		return w.schedules.To(w.long).At(ctx, name, at, body)
+	})
+}
+
 func (w *world) noteWakeUp(u wakeUp) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wakeUps = append(w.wakeUps, u)
 }
 
-// jobs is the world's jobs queue.
-type jobs struct{ *world }
+// jobs is one of the world's jobs queues.
+type jobs struct {
+	*world
+	queue *memqueue.Queue
+}
 
 func (w jobs) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
-	return stepErr(ctx, w.world, "hide", func() error { return w.world.jobs.ChangeVisibility(ctx, receipt, d) })
+	return stepErr(ctx, w.world, "hide", func() error { return w.queue.ChangeVisibility(ctx, receipt, d) })
 }
 
 func (w jobs) Send(ctx context.Context, messages []queue.Message) []error {
@@ -489,7 +509,7 @@ func (w jobs) Send(ctx context.Context, messages []queue.Message) []error {
 				}
 			}
 		}
-		return w.world.jobs.Send(ctx, messages), nil
+		return w.queue.Send(ctx, messages), nil
 	})
 	return forAll(messages, errs, err)
 }

@@ -1,0 +1,112 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// onQueue sends a job to one of the two jobs queues.
+func (w *world) onQueue(q *memqueue.Queue, id, tool string) {
+	w.t.Helper()
+	message := queue.Message{Body: w.encode(w.job(id, tool))}
+	if err := errors.Join(q.Send(w.t.Context(), []queue.Message{message})...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestEitherQueue tests that a job runs on whichever queue it arrives, that it is retried there, and
+// that it is woken up on the queue of its tool.
+func TestEitherQueue(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Second, queue.LongTool, queue.LongTool + time.Second} {
+		for _, pause := range []time.Duration{10 * time.Minute, time.Hour} { // with a message, with a schedule
+			for _, arrives := range []string{"jobs", "long-jobs"} {
+				t.Run(fmt.Sprintf("%s, in %s, on %s", timeout, pause, arrives), func(t *testing.T) {
+					def := does(tool{Timeout: timeout, Attempts: 2, Deadline: days},
+						func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+							switch {
+							case call.Attempt == 1 && call.Resumes == 0:
+								return asynctool.Result{}, errDown
+							case call.Resumes == 0:
+								return asynctool.ResumeIn(pause, nil), nil
+							}
+							return asynctool.Text("Done."), nil
+						})
+					inWorld(t, def, func(t *testing.T, w *world) {
+						w.deliver()
+						queues := map[string]*memqueue.Queue{"jobs": w.jobs, "long-jobs": w.long}
+						w.onQueue(queues[arrives], "t1", "tool")
+						w.run(10 * time.Second)
+						if len(w.wakeUps) != 1 || w.wakeUps[0].At > pause+3*time.Second {
+							t.Fatalf("after 10s, its wake-ups are %v: it was not retried after 2s", w.wakeUps)
+						}
+						time.Sleep(pause)
+						want := [2]int{1, 0}
+						if timeout > queue.LongTool {
+							want = [2]int{0, 1}
+						}
+						if got := [2]int{w.jobs.Len(), w.long.Len()}; got != want {
+							t.Errorf("the queues have %v messages, want %v", got, want)
+						}
+						w.run(time.Minute)
+						w.wantDelivered(delivery{"call-1", "call-1/t1", "Done."})
+						w.wantLeft(0, 0)
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestUnknownToolOnEitherQueue tests a job whose tool is unknown, as after an update that removes it.
+func TestUnknownToolOnEitherQueue(t *testing.T) {
+	inWorld(t, does(tool{Name: "another"}, notRun(t)), func(t *testing.T, w *world) {
+		w.onQueue(w.jobs, "t1", "tool")
+		w.onQueue(w.long, "t2", "tool")
+		w.run(time.Minute)
+		if n := len(w.out.results()); n != 2 {
+			t.Errorf("%d failures were sent, want 2", n)
+		}
+		w.wantLeft(0, 0)
+	})
+}
+
+// TestBatchDoesNotWait tests a batch with a job of ten minutes, one that is tried again, and fast ones.
+func TestBatchDoesNotWait(t *testing.T) {
+	def := does(tool{Timeout: 11 * time.Minute, Attempts: 2},
+		func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			switch {
+			case call.ToolCallID == "slow":
+				time.Sleep(10 * time.Minute)
+			case call.ToolCallID == "flaky" && call.Attempt == 1:
+				return asynctool.Result{}, errDown
+			default:
+				time.Sleep(time.Second)
+			}
+			return asynctool.Text("Done."), nil
+		})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.send(w.job("slow", "tool"), w.job("flaky", "tool"))
+		for i := range 8 {
+			w.send(w.job(fmt.Sprint("t", i), "tool"))
+		}
+		w.run(time.Hour)
+		sent := 0
+		for i, o := range w.out.sent {
+			sent += 1 + len(o.With)
+			if o.ToolCallID != "slow" && w.out.at[i] > 4*time.Second {
+				t.Errorf("%s was sent after %s", o.ToolCallID, w.out.at[i])
+			}
+		}
+		if sent != 10 {
+			t.Errorf("%d outcomes were sent, want 10", sent)
+		}
+		w.wantLeft(0, 0)
+	})
+}

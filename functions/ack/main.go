@@ -31,6 +31,9 @@ func main() { function.Start(build) }
 
 func build() (function.HTTP, error) {
 	e, err := env.ParseAs[deployment.Ack]()
+	if err == nil {
+		err = e.Check()
+	}
 	if err != nil {
 		return function.HTTP{}, err
 	}
@@ -54,6 +57,8 @@ func build() (function.HTTP, error) {
 
 	webhooks, err := ack.New(ack.Config{
 		Queue:       sqsqueue.New(queues, e.JobsQueueURL),
+		LongQueue:   sqsqueue.New(queues, e.LongJobsQueueURL), // not used without LongTools
+		LongTools:   e.LongTools,
 		Credential:  credential,
 		Jobs:        table,
 		CallTracker: jobtable.NewCallTracker(store.Calls()),

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ringback/ringback/internal/httpjson"
@@ -61,7 +62,7 @@ const (
 	endTimeout = 8 * time.Second
 )
 
-// Queue is the jobs queue.
+// Queue is a queue of jobs.
 type Queue interface {
 	// Send returns an error for each message, which is nil if the message was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
@@ -78,7 +79,11 @@ type CallTracker interface {
 
 // Config configures a [Handler].
 type Config struct {
-	Queue Queue // required
+	Queue Queue // takes all jobs but those of LongTools; required
+	// LongQueue takes the jobs of the tools in LongTools, so that others do not wait behind them. It is
+	// required if there are LongTools.
+	LongQueue Queue
+	LongTools []string
 
 	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes it. Required.
 	Credential secret.Source
@@ -114,6 +119,7 @@ type Config struct {
 // Handler answers Vapi's webhooks. It is an [http.Handler].
 type Handler struct {
 	cfg        Config
+	long       map[string]bool // of LongTools
 	credential *secret.Parsed[vapiauth.Verifier]
 }
 
@@ -125,6 +131,13 @@ func New(cfg Config) (*Handler, error) {
 	if len(cfg.Quick) > 0 && cfg.Table == nil {
 		return nil, errors.New("the ack handler needs a table, because there are quick tools")
 	}
+	if len(cfg.LongTools) > 0 && cfg.LongQueue == nil {
+		return nil, errors.New("the ack handler needs a long queue, because there are long tools")
+	}
+	long := make(map[string]bool, len(cfg.LongTools))
+	for _, name := range cfg.LongTools {
+		long[name] = true
+	}
 	if cfg.Text == "" {
 		cfg.Text = DefaultText
 	}
@@ -134,7 +147,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Handler{cfg, secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)}, nil
+	return &Handler{cfg, long, secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)}, nil
 }
 
 func parseCredential(text string) (*vapiauth.Verifier, error) {
@@ -275,11 +288,45 @@ func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) err
 	return nil
 }
 
+// send sends messages to the queue. Without any, it does nothing.
 func (h *Handler) send(ctx context.Context, messages ...queue.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
 	if err := errors.Join(h.cfg.Queue.Send(ctx, messages)...); err != nil {
 		return fmt.Errorf("%w: %w", errNotQueued, err)
 	}
 	return nil
+}
+
+// sendJobs sends jobs to the queue, and those of long tools to the long queue. If there are both, it
+// does so concurrently, because a caller waits. The queue also takes the jobs that the long queue does
+// not, as in the first seconds after the update that adds it: a job runs on either.
+func (h *Handler) sendJobs(ctx context.Context, jobs, long []queue.Message) error {
+	switch {
+	case len(long) == 0:
+		return h.send(ctx, jobs...)
+	case len(jobs) == 0:
+		return h.send(ctx, h.sendLong(ctx, long)...)
+	}
+	var left []queue.Message
+	var sending sync.WaitGroup
+	sending.Go(func() { left = h.sendLong(ctx, long) })
+	err := h.send(ctx, jobs...)
+	sending.Wait()
+	return errors.Join(err, h.send(ctx, left...))
+}
+
+// sendLong sends jobs to the long queue, and returns those that it does not take.
+func (h *Handler) sendLong(ctx context.Context, jobs []queue.Message) (left []queue.Message) {
+	for i, err := range h.cfg.LongQueue.Send(ctx, jobs) {
+		if err != nil {
+			h.cfg.Log.LogAttrs(ctx, slog.LevelError, "cannot queue a long tool's job apart; short tools may wait behind it",
+				slog.Any("error", err))
+			left = append(left, jobs[i])
+		}
+	}
+	return left
 }
 
 func callOf(c vapi.Call) job.Call {
@@ -321,7 +368,7 @@ func (h *Handler) toolCalls(
 		scope = fmt.Sprintf("webhook %x", sha256.Sum256(webhook))
 	}
 	results := make([]vapi.Result, len(message.ToolCalls))
-	var messages []queue.Message
+	var messages, long []queue.Message
 	var answered []int // indexes of the tool calls that are answered at once
 	quick := h.newQuickAnswer(ctx, call, message, now)
 	for i, t := range message.ToolCalls {
@@ -358,21 +405,24 @@ func (h *Handler) toolCalls(
 				quick.calls = append(quick.calls, quickCall{index: i, jobID: j.ID})
 			}
 		}
-		messages = append(messages, queue.Message{Body: body, Group: queue.Group(j.Call.ID)})
+		if m := (queue.Message{Body: body, Group: queue.Group(j.Call.ID)}); h.long[t.Name] && j.Refusal == "" {
+			long = append(long, m)
+		} else {
+			messages = append(messages, m)
+		}
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
 			slog.String("job", j.ID), slog.String("tool", j.Tool))
 	}
-	if len(messages) > 0 {
-		if err := h.send(ctx, messages...); err != nil {
-			return nil, 0, err
-		}
+	if err := h.sendJobs(ctx, messages, long); err != nil {
+		return nil, 0, err
 	}
+	jobs := len(messages) + len(long)
 	h.answerAtOnce(ctx, call, message.ToolCalls, answered, results)
 	quick.fill(ctx, results)
 	if message.Type == vapi.TypeFunctionCall {
-		return vapi.AnswerFunctionCall(results[0]), len(messages), nil
+		return vapi.AnswerFunctionCall(results[0]), jobs, nil
 	}
-	return vapi.Answer(results), len(messages), nil
+	return vapi.Answer(results), jobs, nil
 }
 
 // JobID returns the id of the job that a tool call becomes, by its position among the tool calls of its

@@ -132,6 +132,15 @@ var bugs = []mutant{
 		{"internal/ack/canceltask.go", "case errors.Is(err, job.ErrFinished):\n\t\tlog.", "case false:\n\t\tlog."},
 		{"internal/ack/canceltask.go", "case err != nil:\n\t\tlog.", "case false:\n\t\tlog."},
 	}},
+	{bug: "a long tool's job on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},
+		edits: []edit{{"internal/ack/ack.go", "h.long[t.Name] &&", "h.long[\"\"] &&"}}},
+	{bug: "a long tool woken up on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},
+		edits: []edit{{"internal/process/suspend.go", "entry.Timeout > queue.LongTool", "entry.Timeout < 0"}}},
+	{bug: "a long job retried with the other queue's visibility", tests: []string{"./internal/process"},
+		edits: []edit{{"internal/process/process.go", "EventSourceARN == long.ARN", "EventSourceARN == \"\""}}},
+	{bug: "a job visible while its function runs", tests: []string{"./internal/queue"},
+		edits: []edit{{"internal/queue/queue.go", "l.JobsVisibility = l.ProcessTimeout + visibilityMargin",
+			"l.JobsVisibility = l.ProcessTimeout"}}},
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{

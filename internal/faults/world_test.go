@@ -628,7 +628,7 @@ func run(t *testing.T, s setting) *world {
 		ctx, stop := context.WithCancel(context.Background())
 		var running, posting sync.WaitGroup
 		for i, body := range s.poison {
-			q := []*memqueue.Queue{w.Jobs, w.Results}[i%2]
+			q := []*memqueue.Queue{w.Jobs, w.Results, w.LongJobs, w.Results}[i%4]
 			if err := errors.Join(q.Send(ctx, []queue.Message{{Body: body}})...); err != nil {
 				t.Fatal(err)
 			}
@@ -679,7 +679,7 @@ func (w *world) settle(most time.Duration) {
 		w.mu.Lock()
 		external := w.external
 		w.mu.Unlock()
-		if external+w.pending()+w.Jobs.Len()+w.Results.Len() == 0 {
+		if external+w.pending()+w.Len() == 0 {
 			return
 		}
 		if ctx.Err() != nil {

@@ -75,18 +75,19 @@ type Config struct {
 	// queues and the schedules always use time.Now.
 	Now func() time.Time
 
-	Concurrency int          // how many events each function handles at a time; 0 means 10
+	Concurrency int          // how many events of each queue are handled at a time; 0 means 10
 	Log         *slog.Logger // nil means slog.Default()
 
 	Decorators Decorators
 }
 
-// Decorators wrap or replace the parts of a [Pipeline]. Each is called once, with
-// the part that the pipeline would use, and returns the part that it uses. A nil
-// decorator changes nothing.
+// Decorators wrap or replace the parts of a [Pipeline]. Each is called with the part
+// that the pipeline would use, and returns the part that it uses. Jobs and Schedules
+// are called twice, since long tools have a queue of their own, and the others once. A
+// nil decorator changes nothing.
 type Decorators struct {
 	Store     func(jobtable.Stores) jobtable.Stores
-	Jobs      func(Queue) Queue // the jobs queue, to which the schedules send, too
+	Jobs      func(Queue) Queue // the jobs queues, to which the schedules send, too
 	Results   func(Queue) Queue // the results queue
 	Schedules func(Schedules) Schedules
 	Control   func(ControlClient) ControlClient
@@ -126,7 +127,7 @@ type EventBus interface {
 // Pipeline is Ringback in one process.
 type Pipeline struct {
 	Front    http.Handler     // serves webhooks and completion URLs, as an HTTP API does
-	Process  memqueue.Handler // handles the jobs queue
+	Process  memqueue.Handler // handles the jobs queues
 	Callback memqueue.Handler // handles the results queue
 
 	Queues
@@ -150,12 +151,13 @@ func New(cfg Config) (*Pipeline, error) {
 	p := &Pipeline{Queues: queues, Records: new(memtable.Store), Calls: new(simcall.Calls), Events: new(membus.Bus)}
 	d := cfg.Decorators
 	w := wiring{
-		cfg:     cfg,
-		store:   decorate[jobtable.Stores](d.Store, p.Records),
-		jobs:    decorate[Queue](d.Jobs, p.Jobs),
-		results: decorate[Queue](d.Results, p.Results),
-		control: decorate[ControlClient](d.Control, p.Calls),
-		events:  decorate[EventBus](d.Events, p.Events),
+		cfg:      cfg,
+		store:    decorate[jobtable.Stores](d.Store, p.Records),
+		jobs:     decorate[Queue](d.Jobs, p.Jobs),
+		longJobs: process.LongJobs{Jobs: decorate[Queue](d.Jobs, p.LongJobs), ARN: p.LongJobs.ARN()},
+		results:  decorate[Queue](d.Results, p.Results),
+		control:  decorate[ControlClient](d.Control, p.Calls),
+		events:   decorate[EventBus](d.Events, p.Events),
 	}
 	if cfg.CompletionURL != "" {
 		keys := cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))
@@ -163,6 +165,7 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p.Schedules = memqueue.NewScheduler(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
+	w.longJobs.Schedules = decorate[Schedules](d.Schedules, p.Schedules.To(w.longJobs))
 	p.Table = jobtable.New(w.store)
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
 	w.customers = jobtable.NewCustomers(w.store.Customers())
@@ -207,6 +210,7 @@ type wiring struct {
 	cfg           Config
 	store         jobtable.Stores
 	jobs, results Queue
+	longJobs      process.LongJobs
 	schedules     Schedules
 	control       ControlClient
 	events        EventBus
@@ -221,6 +225,8 @@ func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("funct
 func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
+		LongQueue:   w.longJobs,
+		LongTools:   w.cfg.Tools.LongerThan(queue.LongTool),
 		Credential:  secret.Fixed(cmp.Or(w.cfg.Credential, `{"type":"none"}`)),
 		Jobs:        w.table,
 		CallTracker: w.tracker,
@@ -287,6 +293,7 @@ func (w wiring) process() (memqueue.Handler, error) {
 		Outcomes:    w.results,
 		Jobs:        w.jobs,
 		Schedules:   w.schedules,
+		LongJobs:    &w.longJobs,
 		Admission:   jobtable.NewAdmission(w.store.Calls(), w.cfg.CallLimits),
 		CallTracker: w.tracker,
 		Customers:   w.customers,
@@ -339,13 +346,15 @@ func (p *Pipeline) Run(ctx context.Context) {
 	defer p.Schedules.Close()
 	var running sync.WaitGroup
 	running.Go(func() { p.Jobs.Run(ctx, p.Process) })
+	running.Go(func() { p.LongJobs.Run(ctx, p.Process) })
 	running.Go(func() { p.Results.Run(ctx, p.Callback) })
 	running.Wait()
 }
 
 // Queues are the queues between the functions.
 type Queues struct {
-	Jobs, DeadJobs       *memqueue.Queue
+	Jobs, LongJobs       *memqueue.Queue
+	DeadJobs             *memqueue.Queue // of both
 	Results, DeadResults *memqueue.Queue
 }
 
@@ -365,6 +374,11 @@ func NewQueues(l queue.Limits, base memqueue.Config) (Queues, error) {
 	var q Queues
 	var err error
 	if q.Jobs, q.DeadJobs, err = withDeadLetters(jobs, base.Log); err != nil {
+		return Queues{}, err
+	}
+	long := jobs
+	long.Name, long.Log, long.DeadLetters = "long-jobs", base.Log.With("function", "long jobs queue"), q.DeadJobs
+	if q.LongJobs, err = memqueue.New(long); err != nil {
 		return Queues{}, err
 	}
 	if q.Results, q.DeadResults, err = withDeadLetters(results, base.Log); err != nil {
@@ -387,23 +401,26 @@ func withDeadLetters(cfg memqueue.Config, log *slog.Logger) (q, dead *memqueue.Q
 // or ctx ends. A job that waits for an external system, or for a time more than 15
 // minutes ahead, is on no queue.
 func (q Queues) Drained(ctx context.Context) error {
-	// In this order, because a job's message is deleted only after its outcome was
-	// queued.
-	if err := q.Jobs.Drained(ctx); err != nil {
-		return err
+	for {
+		for _, one := range q.all() {
+			if err := one.Drained(ctx); err != nil {
+				return err
+			}
+		}
+		if q.Len() == 0 { // no message was sent from one to an earlier one meanwhile
+			return nil
+		}
 	}
-	return q.Results.Drained(ctx)
 }
 
 // Idle waits until nothing can be done now, or ctx ends. All other messages wait
 // for a time that has not come, or for an external system.
 func (q Queues) Idle(ctx context.Context) error {
 	for {
-		if err := q.Jobs.Idle(ctx); err != nil {
-			return err
-		}
-		if err := q.Results.Idle(ctx); err != nil {
-			return err
+		for _, one := range q.all() {
+			if err := one.Idle(ctx); err != nil {
+				return err
+			}
 		}
 		if q.Busy() == 0 { // no wake-up came meanwhile
 			return nil
@@ -413,4 +430,18 @@ func (q Queues) Idle(ctx context.Context) error {
 
 // Busy returns the number of messages that can be handled now, or that are being
 // handled.
-func (q Queues) Busy() int { return q.Jobs.Undelayed() + q.Results.Undelayed() }
+func (q Queues) Busy() int { return q.sum((*memqueue.Queue).Undelayed) }
+
+// Len returns the number of jobs and outcomes on the queues, delayed ones included.
+func (q Queues) Len() int { return q.sum((*memqueue.Queue).Len) }
+
+func (q Queues) sum(number func(*memqueue.Queue) int) (n int) {
+	for _, one := range q.all() {
+		n += number(one)
+	}
+	return n
+}
+
+// all returns the queues in the order in which messages lead to each other. A message is
+// deleted only after those that it leads to are queued. Long jobs can queue an arrival.
+func (q Queues) all() []*memqueue.Queue { return []*memqueue.Queue{q.LongJobs, q.Jobs, q.Results} }

@@ -395,7 +395,7 @@ func (s *soak) send(callID, body string) []string {
 
 // drained waits until all queues are empty.
 func (s *soak) drained() {
-	for _, q := range []*memqueue.Queue{s.Jobs, s.Results, s.DeadJobs, s.DeadResults} {
+	for _, q := range []*memqueue.Queue{s.LongJobs, s.Jobs, s.Results, s.DeadJobs, s.DeadResults} {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
 		if err := q.Drained(ctx); err != nil {
 			s.t.Error(err)

@@ -3,6 +3,7 @@ package asynctool
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // TaskStatusName is the name of [TaskStatus].
@@ -24,6 +25,8 @@ func (taskStatus) entry() (*Entry, error) {
 			"since when, and their last progress. It may also return the results of those that are finished. " +
 			"Call it when the caller asks how long something takes or whether it is done, or when you need a " +
 			"result that you do not have. It starts nothing.",
+		// It is not run, and must not lengthen the timeout of the process function.
+		Timeout: time.Second,
 		SyncAck: true,
 		Run: func(context.Context, Call, struct{}) (Result, error) {
 			return Result{}, Fail("", errors.New(

@@ -28,7 +28,11 @@ func outputs(stack awscdk.Stack, r *ringback.Ringback) {
 			jsii.String("aws secretsmanager get-secret-value --region "+region+
 				" --secret-id "+*secret.SecretArn()+" --query SecretString --output text"))
 	}
-	output("JobsQueueUrl", "The queue of the jobs", r.Jobs.QueueUrl())
+	output("JobsQueueUrl", "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
+	if r.LongJobs != nil {
+		output("LongJobsQueueUrl", "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",
+			r.LongJobs.QueueUrl())
+	}
 	output("JobsDeadLettersUrl", "The jobs whose tools failed on every attempt", r.JobsDLQ.QueueUrl())
 	output(deployment.ResultsQueueURLOutput, "The queue of the results that wait for delivery", r.Results.QueueUrl())
 	output("ResultsDeadLettersUrl", "The results that could be neither delivered nor published as undelivered events",

@@ -133,7 +133,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	)
 	values := map[string]string{
 		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3",
-		"burstLimit": "4", "processMemory": "1024", "processConcurrency": "3", "callbackConcurrency": "3",
+		"burstLimit": "4", "processMemory": "1024", "processConcurrency": "3",
+		"longProcessConcurrency": "4", "callbackConcurrency": "3",
 		"batchSize": "1", "maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3", "nextCallAcrossAssistants": "true",
 		"ackText":    "One moment.",
 		"resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
@@ -213,7 +214,8 @@ func TestOutputs(t *testing.T) {
 	}
 	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
 	for _, name := range []string{
-		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "JobsDeadLettersUrl",
+		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "LongJobsQueueUrl",
+		"JobsDeadLettersUrl",
 		"ResultsQueueUrl", "ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl", "CompletionURL",
 		"CompletionSecretArn",
 	} {

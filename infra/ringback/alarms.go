@@ -72,13 +72,11 @@ func (r *Ringback) alarms() {
 		"A result could not be read, or could be neither delivered nor published as an undelivered event.",
 		"It stays in the dead-letter queue of the results for 14 days.",
 		"Find the cause in the callback function's log, then move the result back to its queue.")
-	oldest := oldestJob(r.tools)
-	r.alarm("OldestJob", age(r.Jobs), oldest.Seconds(),
-		fmt.Sprintf("The oldest job has waited for longer than %s.", oldest),
-		"The slowest tool with all its attempts takes less, and so does the longest delay of a wake-up.",
-		"Callers are waiting.",
-		"Look for throttled or failing process functions, or raise the process concurrency.")
-	oldest = oldestResult(r.tools)
+	r.jobAlarms("", "job", r.Jobs, "processConcurrency")
+	if r.LongJobs != nil {
+		r.jobAlarms("Long", "job of a long tool", r.LongJobs, "longProcessConcurrency")
+	}
+	oldest := oldestResult(r.tools)
 	r.alarm("OldestResult", age(r.Results), oldest.Seconds(),
 		fmt.Sprintf("The oldest result has waited for longer than %s.", oldest),
 		"Callers are waiting although their results are ready.",
@@ -89,7 +87,7 @@ func (r *Ringback) alarms() {
 		"Make sure that the customer gets it in another way.")
 	r.alarm("WakesDropped", r.Schedules.MetricDropped(total()), 0,
 		"EventBridge Scheduler gave up on waking a suspended job.",
-		"If the wake-up is in the dead-letter queue of the jobs, move it back to the jobs queue.",
+		"If the wake-up is in the dead-letter queue of the jobs, move it to the queue of the jobs.",
 		"Otherwise Scheduler could not reach that queue either:",
 		"check the permissions of the schedules' role and the key of the queues.")
 	r.alarm("CallbackErrors", r.Callback.MetricErrors(total()), 0,
@@ -118,14 +116,44 @@ func (r *Ringback) alarms() {
 		"Results are delivered late. Request a higher limit for the account, or lower the process concurrency.")
 }
 
-// alarm creates an alarm for a metric above the threshold.
+// waitingJobs is how many visible jobs in each of two minutes are normal. A visible
+// job is one that no function has received yet. Lambda receives a job within
+// milliseconds, so even a busy queue seldom shows one, and hardly ever two of them
+// twice in a row unless jobs wait. A job that waits alone raises the alarm on the age
+// of the oldest.
+const waitingJobs = 1
+
+// jobAlarms creates the alarms on the jobs that wait in a queue. The first one starts
+// within minutes. Delayed messages are not visible (Amazon SQS developer guide,
+// "Available CloudWatch metrics"), so wake-ups that are not due do not raise it.
+func (r *Ringback) jobAlarms(prefix, job string, q awssqs.Queue, setting string) {
+	whatToDo := "Look for throttled or failing process functions, or raise the setting " + setting + "."
+	r.alarmAfter(2, prefix+"JobsWaiting", q.MetricApproximateNumberOfMessagesVisible(statistic("Minimum")), waitingJobs,
+		"More than one "+job+" waited for a process function for two minutes.",
+		"As many run as may run at the same time, or none can start. Callers are waiting.", whatToDo)
+	oldest := oldestJob(r.tools)
+	r.alarm("Oldest"+prefix+"Job", age(q), oldest.Seconds(),
+		fmt.Sprintf("The oldest %s has waited for longer than %s.", job, oldest),
+		"The slowest tool with all its attempts takes less, and so does the longest delay of a wake-up.",
+		"Callers are waiting.", whatToDo)
+}
+
+// alarm creates an alarm that starts when a metric is above the threshold.
 func (r *Ringback) alarm(id string, metric awscloudwatch.IMetric, threshold float64, description ...string) {
+	r.alarmAfter(1, id, metric, threshold, description...)
+}
+
+// alarmAfter creates an alarm that starts when a metric is above the threshold for
+// several of its periods in a row.
+func (r *Ringback) alarmAfter(
+	periods int, id string, metric awscloudwatch.IMetric, threshold float64, description ...string,
+) {
 	alarm := awscloudwatch.NewAlarm(r.Construct, jsii.String(id+"Alarm"), &awscloudwatch.AlarmProps{
 		AlarmDescription:   jsii.String(strings.Join(description, " ")),
 		Metric:             metric,
 		Threshold:          jsii.Number(threshold),
 		ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD,
-		EvaluationPeriods:  jsii.Number(1),
+		EvaluationPeriods:  jsii.Number(periods),
 		TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
 	})
 	if r.AlarmTopic != nil {

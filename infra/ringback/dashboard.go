@@ -22,6 +22,16 @@ func (r *Ringback) dashboard() {
 	latency := func(percentile string) awscloudwatch.IMetric {
 		return named(r.API.MetricLatency(statistic(percentile)), percentile)
 	}
+	messages := []awscloudwatch.IMetric{
+		named(waiting(r.Jobs), "jobs waiting"), named(inFlight(r.Jobs), "jobs running"),
+		named(waiting(r.Results), "results waiting"), named(inFlight(r.Results), "results being delivered"),
+	}
+	ages := []awscloudwatch.IMetric{named(age(r.Jobs), "job"), named(age(r.Results), "result")}
+	if r.LongJobs != nil {
+		messages = append(messages, named(waiting(r.LongJobs), "long jobs waiting"),
+			named(inFlight(r.LongJobs), "long jobs running"))
+		ages = append(ages, named(age(r.LongJobs), "long job"))
+	}
 	undelivered := fmt.Sprintf(`filter message = %q`, deployment.OutcomeUndelivered)
 	ended := fmt.Sprintf(`filter message in [%q, %q]`, deployment.ToolFinished, deployment.ToolFailed)
 	const times = `stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95,` +
@@ -47,10 +57,8 @@ func (r *Ringback) dashboard() {
 			},
 			{heading("What is waiting?")},
 			{
-				graph("Messages", 8,
-					named(waiting(r.Jobs), "jobs waiting"), named(inFlight(r.Jobs), "jobs running"),
-					named(waiting(r.Results), "results waiting"), named(inFlight(r.Results), "results being delivered")),
-				graph("Age of the oldest, s", 8, named(age(r.Jobs), "job"), named(age(r.Results), "result")),
+				graph("Messages", 8, messages...),
+				graph("Age of the oldest, s", 8, ages...),
 				graph("Running functions", 8, r.each(concurrency, "Maximum", "")...),
 			},
 			{heading("What was lost?")},

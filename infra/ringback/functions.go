@@ -1,6 +1,7 @@
 package ringback
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"time"
@@ -70,6 +71,9 @@ func (r *Ringback) functions() {
 	if quick := r.tools.Quick(); len(quick) > 0 {
 		ack.QuickTools = quick
 	}
+	if r.LongJobs != nil {
+		ack.LongJobsQueueURL, ack.LongTools = *r.LongJobs.QueueUrl(), r.longTools
+	}
 	if r.WebhookSecret != nil {
 		ack.Webhook = deployment.WebhookSecret{ID: *r.WebhookSecret.SecretArn()}
 	}
@@ -81,6 +85,7 @@ func (r *Ringback) functions() {
 	read(r.Ack, r.WebhookSecret)
 	read(r.Ack, r.CompletionSecret)
 	r.send(r.Ack, r.Jobs)
+	r.send(r.Ack, r.LongJobs)
 	r.send(r.Ack, r.Results)
 	r.record(r.Ack)
 	r.list(r.Ack)
@@ -100,6 +105,9 @@ func (r *Ringback) functions() {
 		MaxConcurrentJobsPerCall: uint16(r.props.MaxConcurrentJobsPerCall),
 		NextCallAcrossAssistants: deployment.OnOff(r.props.NextCallAcrossAssistants),
 	}
+	if r.LongJobs != nil {
+		process.LongJobsQueueURL, process.LongJobsQueueARN = *r.LongJobs.QueueUrl(), *r.LongJobs.QueueArn()
+	}
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
@@ -108,11 +116,17 @@ func (r *Ringback) functions() {
 	r.record(r.Process)
 	read(r.Process, r.CompletionSecret)
 	r.send(r.Process, r.Results)
-	// A wake-up that is due soon is a message to the job's own queue.
+	// A wake-up that is due soon is a message to the queue of the job's tool.
 	r.send(r.Process, r.Jobs)
+	r.send(r.Process, r.LongJobs)
 	r.schedule(r.Process)
 	r.unschedule(r.Process) // the wake-up of a job that its assistant cancels
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
+	var longMapping awslambda.EventSourceMapping
+	if r.LongJobs != nil {
+		concurrency := cmp.Or(r.props.LongProcessConcurrency, r.props.ProcessConcurrency)
+		longMapping = r.consume("LongJobsToProcess", r.Process, r.LongJobs, concurrency)
+	}
 
 	callback := deployment.Callback{
 		ResultsQueueURL:       *r.Results.QueueUrl(),
@@ -142,11 +156,15 @@ func (r *Ringback) functions() {
 	// the messages of a newer one, and its queue would give them up within seconds.
 	after(r.Ack, r.Process)
 	after(r.Process, r.Callback)
+	if longMapping != nil {
+		// No job is sent to a queue that nothing reads yet.
+		after(r.Ack, longMapping)
+	}
 }
 
-// after makes an update change a function only once the other one has been changed.
-func after(f, other awslambda.Function) {
-	f.Node().DefaultChild().(awslambda.CfnFunction).AddDependency(other.Node().DefaultChild().(awslambda.CfnFunction))
+// after makes an update change a function only once another resource has been changed.
+func after(f awslambda.Function, other awscdk.Resource) {
+	f.Node().DefaultChild().(awscdk.CfnResource).AddDependency(other.Node().DefaultChild().(awscdk.CfnResource))
 }
 
 // ackTimeout returns the timeout of the ack function.

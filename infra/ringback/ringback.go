@@ -56,9 +56,16 @@ type Props struct {
 	// your tools need it.
 	ProcessMemory int
 
-	// ProcessConcurrency is how many batches of jobs may run at the same time:
-	// 2 to 1000. 0 means 50.
+	// ProcessConcurrency is how many batches of jobs of short tools may run at the
+	// same time: 2 to 1000. 0 means 50. A tool is short if its timeout is at most
+	// 60 seconds. Callers arrive one at a time, so a batch is mostly one job, and
+	// this is how many tools run at once.
 	ProcessConcurrency int
+
+	// LongProcessConcurrency is the same for the jobs of long tools, which have a
+	// queue of their own: 2 to 1000. 0 means ProcessConcurrency. The stack has that
+	// queue if a tool is long, or if this is set.
+	LongProcessConcurrency int
 
 	// CallbackConcurrency is how many batches of results may be delivered at
 	// the same time: 2 to 1000. 0 means 20.
@@ -225,8 +232,9 @@ type Ringback struct {
 	Ack              awslambda.Function
 	Process          awslambda.Function
 	Callback         awslambda.Function
-	Jobs             awssqs.Queue
-	JobsDLQ          awssqs.Queue
+	Jobs             awssqs.Queue // of short tools, and of unknown ones
+	LongJobs         awssqs.Queue // of long tools; nil if there is none
+	JobsDLQ          awssqs.Queue // of both
 	Results          awssqs.Queue
 	ResultsDLQ       awssqs.Queue
 	Table            awsdynamodb.Table
@@ -245,6 +253,7 @@ type Ringback struct {
 	name          string // unique in the account and region
 	props         Props
 	tools         *asynctool.Set
+	longTools     []string // their names
 	limits        queue.Limits
 	scheduleRole  awsiam.Role
 	processLogs   awslogs.LogGroup
@@ -267,6 +276,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 		Construct: constructs.NewConstruct(scope, jsii.String(id)),
 		props:     props,
 		tools:     set,
+		longTools: set.LongerThan(queue.LongTool),
 		limits:    queue.LimitsFor(set.MaxTimeout(), set.MaxAttempts()),
 	}
 	r.name = *awscdk.Names_UniqueResourceName(r.Construct, &awscdk.UniqueResourceNameOptions{
@@ -324,6 +334,8 @@ func (p *Props) complete() error {
 	}{
 		{"ProcessMemory", &p.ProcessMemory, processMemory, 128, 10240},
 		{"ProcessConcurrency", &p.ProcessConcurrency, 50, 2, 1000},
+		// 0 stays, because any other value creates the queue.
+		{"LongProcessConcurrency", &p.LongProcessConcurrency, 0, 0, 1000},
 		{"CallbackConcurrency", &p.CallbackConcurrency, 20, 2, 1000},
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
 		{"BurstLimit", &p.BurstLimit, 100, 1, 5000},
@@ -338,6 +350,8 @@ func (p *Props) complete() error {
 		}
 	}
 	switch {
+	case p.LongProcessConcurrency == 1:
+		return errors.New("LongProcessConcurrency is 1; it must be between 2 and 1000")
 	case p.RateLimit < 0:
 		return fmt.Errorf("RateLimit is %g; it must not be negative", p.RateLimit)
 	case p.JWT != nil && (p.JWT.Issuer == "" || len(p.JWT.Audience) == 0):

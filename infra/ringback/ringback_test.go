@@ -240,7 +240,7 @@ func TestLeastPrivilege(t *testing.T) {
 			"logs:CreateLogStream logs:PutLogEvents on RingbackAckLogs",
 			"scheduler:DeleteSchedule on " + schedules,
 			"secretsmanager:GetSecretValue on RingbackCompletionSecret RingbackWebhookSecret",
-			"sqs:SendMessage on RingbackJobs RingbackResults",
+			"sqs:SendMessage on RingbackJobs RingbackLongJobs RingbackResults",
 			trace,
 		},
 		"RingbackProcess": {
@@ -249,12 +249,12 @@ func TestLeastPrivilege(t *testing.T) {
 			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
 			"scheduler:CreateSchedule scheduler:DeleteSchedule on " + schedules,
 			"secretsmanager:GetSecretValue on RingbackCompletionSecret",
-			consume + " on RingbackJobs",
-			"sqs:SendMessage on RingbackJobs RingbackResults",
+			consume + " on RingbackJobs RingbackLongJobs",
+			"sqs:SendMessage on RingbackJobs RingbackLongJobs RingbackResults",
 			trace,
 		},
 		// Wake-ups, and wake-ups that Scheduler gave up on.
-		"RingbackSchedules": {"sqs:SendMessage on RingbackJobs RingbackJobsDeadLetters"},
+		"RingbackSchedules": {"sqs:SendMessage on RingbackJobs RingbackJobsDeadLetters RingbackLongJobs"},
 		"RingbackCallback": {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
 			"events:PutEvents on RingbackEvents",
@@ -338,27 +338,48 @@ func texts(v any) []string {
 	return []string{fmt.Sprint(v)}
 }
 
-// A message that reappeared while its function still runs would waste a receive.
+// A message that reappeared while its function still runs would waste a receive. AWS
+// refuses an event source mapping whose queue hides messages for a shorter time than
+// its function may run.
 func TestVisibilityOutlastsTheFunction(t *testing.T) {
-	made := synthesise(t, ringback.Props{})
-	for queue, function := range map[string]string{
-		"RingbackJobs": "RingbackProcess", "RingbackResults": "RingbackCallback",
+	for name, row := range map[string]struct {
+		tools []asynctool.Definition
+		want  []string // the mappings
+	}{
+		"the module's tools": {
+			nil, []string{"RingbackJobsToProcess", "RingbackLongJobsToProcess", "RingbackResultsToCallback"},
+		},
+		"no long tool": {tools(time.Second), []string{"RingbackJobsToProcess", "RingbackResultsToCallback"}},
+		"the longest tool": {
+			tools(asynctool.MaxTimeout),
+			[]string{"RingbackJobsToProcess", "RingbackLongJobsToProcess", "RingbackResultsToCallback"},
+		},
 	} {
-		visibility := made.only(t, "AWS::SQS::Queue", queue).Properties["VisibilityTimeout"].(float64)
-		timeout := made.function(t, function)["Timeout"].(float64)
-		if visibility <= timeout || visibility > timeout+60 {
-			t.Errorf("%s hides messages for %v s, and %s runs for up to %v s; the margin must be up to 60 s",
-				queue, visibility, function, timeout)
+		made := synthesise(t, ringback.Props{Tools: row.tools})
+		var mappings []string
+		for id, mapping := range made.all("AWS::Lambda::EventSourceMapping") {
+			mappings = append(mappings, withoutHash(id))
+			queue := made.Resources[at(t, mapping.Properties, "EventSourceArn", "Fn::GetAtt", "0").(string)]
+			function := made.Resources[at(t, mapping.Properties, "FunctionName", "Ref").(string)]
+			visibility, timeout := queue.Properties["VisibilityTimeout"].(float64), function.Properties["Timeout"].(float64)
+			if visibility < timeout+30 || visibility > timeout+60 {
+				t.Errorf("%s: the queue of %s hides messages for %v s, and its function runs for up to %v s; "+
+					"the margin must be 30 to 60 s", name, id, visibility, timeout)
+			}
+			if timeout > 900 {
+				t.Errorf("%s: the function of %s has a timeout of %v s; Lambda allows 900", name, id, timeout)
+			}
 		}
-		if timeout > 900 {
-			t.Errorf("%s has a timeout of %v s; Lambda allows 900", function, timeout)
+		slices.Sort(mappings)
+		if diff := cmp.Diff(row.want, mappings); diff != "" {
+			t.Errorf("%s: %s", name, diff)
 		}
 	}
 }
 
 // Only what follows from the tools' limits changes with them.
 func TestToolLimitsReachTheTemplate(t *testing.T) {
-	short := synthesise(t, ringback.Props{Tools: tools(time.Minute)})
+	short := synthesise(t, ringback.Props{Tools: tools(2 * time.Minute)})
 	long := synthesise(t, ringback.Props{Tools: tools(10 * time.Minute)})
 	var changed []string
 	for _, id := range slices.Sorted(maps.Keys(short.Resources)) {
@@ -366,7 +387,9 @@ func TestToolLimitsReachTheTemplate(t *testing.T) {
 			changed = append(changed, withoutHash(id))
 		}
 	}
-	want := []string{"RingbackJobs", "RingbackOldestJobAlarm", "RingbackProcess"}
+	want := []string{
+		"RingbackJobs", "RingbackLongJobs", "RingbackOldestJobAlarm", "RingbackOldestLongJobAlarm", "RingbackProcess",
+	}
 	if diff := cmp.Diff(want, changed); diff != "" {
 		t.Error(diff)
 	}
@@ -393,17 +416,87 @@ func tools(timeout time.Duration) []asynctool.Definition {
 	}}
 }
 
+// A long tool has a queue of its own. The first one adds the queue to a stack, and
+// replaces nothing. Without one, there is no queue that does nothing.
+func TestLongTools(t *testing.T) {
+	one := func(name string, timeout time.Duration) asynctool.Definition {
+		tool := tools(timeout)[0].(asynctool.Tool[struct{}])
+		tool.Name = name
+		return tool
+	}
+	for name, row := range map[string]struct {
+		props       ringback.Props
+		long        any // the variable with their names
+		queue       bool
+		concurrency float64
+	}{
+		"none": {props: ringback.Props{Tools: tools(time.Minute)}},
+		"none, but the queue": {
+			props: ringback.Props{Tools: tools(time.Minute), LongProcessConcurrency: 9}, queue: true, concurrency: 9,
+		},
+		"two": {
+			props: ringback.Props{Tools: []asynctool.Definition{
+				one("b", 61*time.Second), one("short", time.Minute), one("a", asynctool.MaxTimeout), one("fast", time.Second),
+			}},
+			long: "b,a", queue: true, concurrency: 50,
+		},
+		"the default timeout": {
+			props: ringback.Props{Tools: tools(0), ProcessConcurrency: 7}, long: "slow", queue: true, concurrency: 7,
+		},
+		"a concurrency": {
+			props: ringback.Props{Tools: tools(0), ProcessConcurrency: 7, LongProcessConcurrency: 3},
+			long:  "slow", queue: true, concurrency: 3,
+		},
+	} {
+		made := synthesise(t, row.props)
+		if got := made.variables(t, "RingbackAck")["LONG_TOOLS"]; got != row.long {
+			t.Errorf("%s: the ack function gets %v, want %v", name, got, row.long)
+		}
+		var about []string // resources about the queue
+		for id := range made.Resources {
+			if strings.Contains(id, "Long") {
+				about = append(about, withoutHash(id))
+			}
+		}
+		slices.Sort(about)
+		var want []string
+		if row.queue {
+			want = []string{
+				"RingbackLongJobs", "RingbackLongJobsPolicy", "RingbackLongJobsToProcess", "RingbackLongJobsWaitingAlarm",
+				"RingbackOldestLongJobAlarm",
+			}
+			mapping := made.only(t, "AWS::Lambda::EventSourceMapping", "RingbackLongJobsToProcess").Properties
+			if got := at(t, mapping, "ScalingConfig", "MaximumConcurrency"); got != row.concurrency {
+				t.Errorf("%s: the concurrency is %v, want %v", name, got, row.concurrency)
+			}
+		}
+		if diff := cmp.Diff(want, about); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if text := fmt.Sprint(made); strings.Contains(text, "LONG_") != row.queue {
+			t.Errorf("%s: variables name a long queue: %t", name, !row.queue)
+		}
+	}
+	without := synthesise(t, ringback.Props{Tools: tools(time.Minute)})
+	for _, problem := range updateProblems(without.released(t), synthesise(t, ringback.Props{Tools: tools(0)}), nil) {
+		t.Error(problem)
+	}
+}
+
 func TestQueues(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
 	queues := made.all("AWS::SQS::Queue")
-	if len(queues) != 4 {
-		t.Errorf("there are %d queues, not two with a dead-letter queue each", len(queues))
+	if len(queues) != 5 {
+		t.Errorf("there are %d queues, not three and two dead-letter queues", len(queues))
 	}
-	for _, name := range []string{"RingbackJobs", "RingbackResults"} {
+	for name, deadLetters := range map[string]string{
+		"RingbackJobs": "RingbackJobsDeadLetters", "RingbackLongJobs": "RingbackJobsDeadLetters",
+		"RingbackResults": "RingbackResultsDeadLetters",
+	} {
 		queue := made.only(t, "AWS::SQS::Queue", name).Properties
-		dead := made.only(t, "AWS::SQS::Queue", name+"DeadLetters").Properties
+		dead := made.only(t, "AWS::SQS::Queue", deadLetters).Properties
 		target := texts(at(t, queue, "RedrivePolicy", "deadLetterTargetArn"))
-		if diff := cmp.Diff([]string{name + "DeadLetters"}, target); diff != "" {
+		if diff := cmp.Diff([]string{deadLetters}, target); diff != "" {
 			t.Error(diff)
 		}
 		// A message keeps its age in the dead-letter queue.
@@ -437,8 +530,12 @@ func TestQueues(t *testing.T) {
 }
 
 func TestEventSourceMappings(t *testing.T) {
-	made := synthesise(t, ringback.Props{ProcessConcurrency: 7, CallbackConcurrency: 8, BatchSize: 3})
-	for name, concurrency := range map[string]float64{"RingbackJobsToProcess": 7, "RingbackResultsToCallback": 8} {
+	made := synthesise(t, ringback.Props{
+		ProcessConcurrency: 7, LongProcessConcurrency: 9, CallbackConcurrency: 8, BatchSize: 3,
+	})
+	for name, concurrency := range map[string]float64{
+		"RingbackJobsToProcess": 7, "RingbackLongJobsToProcess": 9, "RingbackResultsToCallback": 8,
+	} {
 		p := made.only(t, "AWS::Lambda::EventSourceMapping", name).Properties
 		// Without it, one failed job would return its whole batch to the queue.
 		if diff := cmp.Diff([]any{"ReportBatchItemFailures"}, p["FunctionResponseTypes"]); diff != "" {
@@ -502,6 +599,10 @@ func TestFunctions(t *testing.T) {
 func TestOrderOfAnUpdate(t *testing.T) {
 	made := synthesise(t, ringback.Props{})
 	function := func(name string) string { return made.id(t, "AWS::Lambda::Function", "Ringback"+name) }
+	mapping := made.id(t, "AWS::Lambda::EventSourceMapping", "RingbackLongJobsToProcess")
+	if after := fmt.Sprint(made.Resources[function("Ack")].DependsOn); !strings.Contains(after, mapping) {
+		t.Errorf("Ack may send to a queue before it is read: it is updated after %s only", after)
+	}
 	for writer, reader := range map[string]string{"Ack": "Process", "Process": "Callback"} {
 		if after := fmt.Sprint(made.Resources[function(writer)].DependsOn); !strings.Contains(after, function(reader)) {
 			t.Errorf("%s is updated after %s only", writer, after)
@@ -731,10 +832,14 @@ func TestSchedules(t *testing.T) {
 	}
 	name := group.Properties["Name"].(string)
 	for function, want := range map[string]map[string]string{
-		"RingbackAck": {"SCHEDULE_GROUP": name, "JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults"},
+		"RingbackAck": {
+			"SCHEDULE_GROUP": name, "JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults",
+			"LONG_JOBS_QUEUE_URL": "RingbackLongJobs",
+		},
 		"RingbackProcess": {
 			"SCHEDULE_GROUP": name, "SCHEDULE_ROLE_ARN": "RingbackSchedulesRole",
 			"JOBS_QUEUE_ARN": "RingbackJobs", "JOBS_DLQ_ARN": "RingbackJobsDeadLetters",
+			"LONG_JOBS_QUEUE_ARN": "RingbackLongJobs", "LONG_JOBS_QUEUE_URL": "RingbackLongJobs",
 		},
 	} {
 		got := map[string]string{}
@@ -930,6 +1035,9 @@ func TestSAM(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(declared)), slices.Sorted(maps.Keys(set.Parameters))); diff != "" {
 		t.Errorf("the variables in infra/sam.json are not those of the functions:\n%s", diff)
 	}
+	if long := made.variables(t, "RingbackAck")["LONG_TOOLS"]; long != set.Parameters["LONG_TOOLS"] {
+		t.Errorf("the long tools in infra/sam.json are not %v", long)
+	}
 }
 
 func TestEncryptionKey(t *testing.T) {
@@ -1019,9 +1127,9 @@ func TestAlarms(t *testing.T) {
 	}
 	slices.Sort(names)
 	want := []string{
-		"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "OldestJob",
-		"OldestResult", "ProcessErrors", "ProcessThrottles", "ResultsDeadLetters", "Undelivered", "WakesDropped",
-		"Webhook5xx",
+		"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "JobsWaiting",
+		"LongJobsWaiting", "OldestJob", "OldestLongJob", "OldestResult", "ProcessErrors", "ProcessThrottles",
+		"ResultsDeadLetters", "Undelivered", "WakesDropped", "Webhook5xx",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
@@ -1040,6 +1148,42 @@ func TestAlarms(t *testing.T) {
 	for id, a := range made.all("AWS::CloudWatch::Alarm") {
 		if got := at(t, a.Properties, "AlarmActions", "0"); got != arn {
 			t.Errorf("%s notifies %v", id, got)
+		}
+	}
+}
+
+// Jobs that wait raise an alarm within minutes. Wake-ups that are not due are delayed
+// messages: they are not visible, and the age of a message may include its delay.
+func TestWaitingJobs(t *testing.T) {
+	made := synthesise(t, ringback.Props{Tools: append(tools(2*time.Minute), asynctool.Tool[struct{}]{
+		Name: "again", Description: "Tries again.", Timeout: 10 * time.Second, Attempts: 3,
+		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+			return asynctool.Text("done"), nil
+		},
+	})})
+	alarm := func(name string) (properties map[string]any, queue string) {
+		properties = made.only(t, "AWS::CloudWatch::Alarm", name).Properties
+		return properties, texts(at(t, properties, "Dimensions", "0", "Value"))[0]
+	}
+	for prefix, queue := range map[string]string{"": "RingbackJobs", "Long": "RingbackLongJobs"} {
+		p, of := alarm("Ringback" + prefix + "JobsWaitingAlarm")
+		got := []any{
+			of, p["MetricName"], p["Statistic"], p["Period"], p["EvaluationPeriods"], p["DatapointsToAlarm"],
+			p["ComparisonOperator"], p["Threshold"],
+		}
+		want := []any{
+			queue, "ApproximateNumberOfMessagesVisible", "Minimum", 60.0, 2.0, nil,
+			"GreaterThanThreshold", 1.0,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%sJobsWaiting: %s", prefix, diff)
+		}
+		p, of = alarm("RingbackOldest" + prefix + "JobAlarm")
+		// A delay of 15 minutes, and then the slowest tool with its pauses.
+		got = []any{of, p["MetricName"], p["Threshold"]}
+		want = []any{queue, "ApproximateAgeOfOldestMessage", 15*60 + 150 + 60.0}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Oldest%sJob: %s", prefix, diff)
 		}
 	}
 }
@@ -1081,6 +1225,9 @@ func TestInvalidProps(t *testing.T) {
 	}{
 		{ringback.Props{BatchSize: 11}, "BatchSize is 11"},
 		{ringback.Props{ProcessConcurrency: 1}, "ProcessConcurrency is 1"},
+		{ringback.Props{LongProcessConcurrency: 1}, "LongProcessConcurrency is 1"},
+		{ringback.Props{LongProcessConcurrency: -1}, "LongProcessConcurrency is -1"},
+		{ringback.Props{LongProcessConcurrency: 1001}, "LongProcessConcurrency is 1001"},
 		{ringback.Props{CallbackConcurrency: 1001}, "CallbackConcurrency is 1001"},
 		{ringback.Props{ProcessMemory: 64}, "ProcessMemory is 64"},
 		{ringback.Props{BurstLimit: -1}, "BurstLimit is -1"},

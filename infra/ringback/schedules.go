@@ -12,7 +12,7 @@ import (
 // creates the schedules themselves at run time.
 func (r *Ringback) schedules() {
 	r.Schedules = awsscheduler.NewScheduleGroup(r.Construct, jsii.String("Schedules"), &awsscheduler.ScheduleGroupProps{
-		// The queue that the schedules send to is deleted with the stack too.
+		// The queues that the schedules send to are deleted with the stack too.
 		RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 	})
 	// Without the conditions, a schedule of another account, or a schedule that
@@ -29,6 +29,7 @@ func (r *Ringback) schedules() {
 		}),
 	})
 	r.send(r.scheduleRole, r.Jobs)
+	r.send(r.scheduleRole, r.LongJobs)
 	r.send(r.scheduleRole, r.JobsDLQ)
 }
 

@@ -664,7 +664,7 @@ var wantHeard = map[string]int{
 // nothingMore checks that nothing else was delivered or requested, and that nothing is left.
 func (d *deployment) nothingMore(t *testing.T, ctx context.Context) {
 	eventually(t, ctx, d.resultWait(t), "empty queues", func() error {
-		for _, name := range []string{"JobsQueueUrl", "ResultsQueueUrl", "ResultsDeadLettersUrl"} {
+		for _, name := range []string{"JobsQueueUrl", "LongJobsQueueUrl", "ResultsQueueUrl", "ResultsDeadLettersUrl"} {
 			visible, hidden, delayed, err := d.messages(ctx, d.outputs[name])
 			if err != nil {
 				return err

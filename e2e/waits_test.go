@@ -51,10 +51,17 @@ type consumer struct {
 	maxReceives int           // of a message before it moves to the dead-letter queue
 }
 
-// jobs returns the jobs queue with the process function.
+// jobs returns the jobs queue with the process function. The limits of the queue of long tools are the
+// same.
 func (d *deployment) jobs(t *testing.T) consumer {
 	t.Helper()
 	return d.consumer(t, "JobsQueueUrl")
+}
+
+// longJobs returns the queue of the jobs of long tools with the process function.
+func (d *deployment) longJobs(t *testing.T) consumer {
+	t.Helper()
+	return d.consumer(t, "LongJobsQueueUrl")
 }
 
 // results returns the results queue with the callback function.
@@ -149,7 +156,7 @@ func (d *deployment) messages(ctx context.Context, url string) (visible, hidden,
 // returns a function that lets them receive again.
 func (d *deployment) pause(t *testing.T, ctx context.Context) (resume func()) {
 	t.Helper()
-	consumers := []consumer{d.jobs(t), d.results(t)}
+	consumers := []consumer{d.jobs(t), d.longJobs(t), d.results(t)}
 	set := func(c consumer, enabled bool) {
 		t.Helper()
 		if _, err := d.ask(ctx, "lambda", "PUT", "/2015-03-31/event-source-mappings/"+c.mapping,

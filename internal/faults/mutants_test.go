@@ -141,6 +141,8 @@ var bugs = []mutant{
 	{bug: "a job visible while its function runs", tests: []string{"./internal/queue"},
 		edits: []edit{{"internal/queue/queue.go", "l.JobsVisibility = l.ProcessTimeout + visibilityMargin",
 			"l.JobsVisibility = l.ProcessTimeout"}}},
+	{bug: "an alarm on one busy minute", tests: []string{"./infra/ringback", "-run", "TestWaitingJobs"},
+		edits: []edit{{"infra/ringback/alarms.go", "r.alarmAfter(2, prefix", "r.alarmAfter(1, prefix"}}},
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{

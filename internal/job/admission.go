@@ -130,6 +130,18 @@ func (r CallRecord) Admit(
 	return r, nil
 }
 
+// Extend keeps the slot of a job for another lease. It fails with [ErrUnchanged] if the
+// job has none.
+func (r CallRecord) Extend(jobID string, now time.Time, lease time.Duration) (CallRecord, error) {
+	name := nameInCall(r.CallID, jobID)
+	if _, known := r.Slots[name]; !known {
+		return r, ErrUnchanged
+	}
+	r = r.pruned(now)
+	r.Slots[name] = now.Add(lease)
+	return r, nil
+}
+
 // Leave frees the slot of a finished job. It fails with [ErrUnchanged] if the
 // job has none.
 func (r CallRecord) Leave(jobID string, now time.Time) (CallRecord, error) {

@@ -193,9 +193,19 @@ type Outcome struct {
 	// Asked is what the model asked: its own arguments, bounded. It is empty if they are unknown, or if
 	// the tool hides them.
 	Asked string `json:"asked,omitempty"`
+	// Unstored means that the result could not be stored in the job's record. The
+	// callback function stores it: see [StoreResult]. Nil means that it is stored.
+	Unstored *Unstored `json:"unstored,omitempty"`
 	// With are further outcomes of the same call. They were ready at the same time
 	// and are delivered together with this one. Nil means none.
 	With []Outcome `json:"with,omitempty"`
+}
+
+// Unstored is what the record of an outcome with an unstored result still lacks.
+type Unstored struct {
+	AttemptID        // the attempt that has the result
+	Exhausted bool   `json:"exhausted,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // All returns the outcomes that the message carries.
@@ -287,6 +297,8 @@ func (o Outcome) check() error {
 		return fmt.Errorf("%w: a progress line without a sequence, or with the wrong delivery", ErrUnreadable)
 	case o.Deadline.IsZero():
 		return fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
+	case o.Unstored != nil && o.Kind != KindFinal:
+		return fmt.Errorf("%w: a progress line has no unstored result", ErrUnreadable)
 	}
 	if err := o.Result.check(); err != nil {
 		return fmt.Errorf("%w: result of the outcome: %w", ErrUnreadable, err)

@@ -83,10 +83,12 @@ type Record struct {
 	// Owner is the id of the queue message that claimed the job last. It is empty
 	// while the job waits for another attempt.
 	Owner       string    `json:"holder,omitempty"`
-	LeaseExpiry time.Time `json:"lease,omitzero"`   // until when no one else may claim it; zero means now
-	Result      *Result   `json:"result,omitempty"` // set from StateDone on
-	Deadline    time.Time `json:"deadline"`         // until when the result may be delivered
-	Policy      Policy    `json:"terms,omitzero"`
+	LeaseExpiry time.Time `json:"lease,omitzero"` // until when no one else may claim it; zero means now
+	// Renewable means that the lease of a running job may have been renewed: see [Renewal].
+	Renewable bool      `json:"renewable,omitempty"`
+	Result    *Result   `json:"result,omitempty"` // set from StateDone on
+	Deadline  time.Time `json:"deadline"`         // until when the result may be delivered
+	Policy    Policy    `json:"terms,omitzero"`
 	// Exhausted means that the last attempt failed. The caller hears of it, and
 	// the owner's message belongs in the dead-letter queue.
 	Exhausted bool      `json:"exhausted,omitempty"`
@@ -195,9 +197,14 @@ func NewRecord(j Job, policy Policy, deadline time.Time, owner string, now time.
 
 // OwnedAs reports whether the attempt that claimed the job as claimed still owns
 // it. Others may have changed the rest of the record, such as its progress.
-func (r Record) OwnedAs(claimed Record) bool {
-	return r.State == StateRunning &&
-		r.Owner == claimed.Owner && r.Attempt == claimed.Attempt && r.WakeUp == claimed.WakeUp
+func (r Record) OwnedAs(claimed Record) bool { return r.OwnedBy(claimed.AttemptID()) }
+
+// OwnedBy reports whether an attempt owns the job.
+func (r Record) OwnedBy(a AttemptID) bool { return r.State == StateRunning && r.AttemptID() == a }
+
+// AttemptID returns the identity of the last attempt.
+func (r Record) AttemptID() AttemptID {
+	return AttemptID{WakeUp: r.WakeUp, Attempt: r.Attempt, Owner: r.Owner}
 }
 
 // Late returns the time from which on a failure that is redriven becomes an undelivered

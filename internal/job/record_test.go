@@ -45,7 +45,7 @@ func TestRules(t *testing.T) {
 	}
 	end := func(r *job.Record, s job.State) { r.State, r.Result = s, &result }
 
-	running := add("running", func(r *job.Record) { r.LeaseExpiry = expiry })
+	running := add("running", func(r *job.Record) { r.LeaseExpiry, r.Renewable = expiry, true })
 	expired := add("lease expired", func(r *job.Record) { r.LeaseExpiry = start })
 	released := add("released", func(r *job.Record) { r.Owner, r.LeaseExpiry = "", expiry })
 	completable := add("completable", func(r *job.Record) { r.LeaseExpiry, r.StoredJob = expiry, &stored })
@@ -106,6 +106,7 @@ func TestRules(t *testing.T) {
 	claimed := func(attempt int) func(*job.Record) {
 		return func(r *job.Record) {
 			r.State, r.Attempt, r.Owner, r.LeaseExpiry = job.StateRunning, attempt, "claimant", start.Add(time.Minute)
+			r.Renewable = false
 		}
 	}
 	suspended := func(wakeUp int, at time.Time, external bool, state json.RawMessage) func(*job.Record) {
@@ -123,6 +124,18 @@ func TestRules(t *testing.T) {
 		return func(r *job.Record) { r.State, r.LeaseExpiry, r.Reason = state, time.Time{}, reason }
 	}
 	state := json.RawMessage(`[2]`)
+	claim := job.Record{Owner: "owner", LeaseExpiry: expiry}
+	released5 := func(attempt int, reason string) func(*job.Record) {
+		return func(r *job.Record) {
+			r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = attempt, "", start.Add(5*time.Second), reason
+			r.Renewable = false
+		}
+	}
+	unstored := func(wakeUp int) job.Outcome {
+		return job.Outcome{Result: other, AfterCall: policy.AfterCallEvent, Unstored: &job.Unstored{
+			AttemptID: job.AttemptID{WakeUp: wakeUp, Attempt: 2, Owner: "owner"}, Exhausted: true, Reason: "failed",
+		}}
+	}
 	for name, row := range map[string]struct {
 		rule job.Rule
 		want []cases
@@ -136,16 +149,22 @@ func TestRules(t *testing.T) {
 			{states: ended, err: job.ErrFinished},
 		}},
 		"Release": {job.Release(start, 5*time.Second, false, "failed"), []cases{
-			{states: runs, change: func(r *job.Record) {
-				r.Owner, r.LeaseExpiry, r.Reason = "", start.Add(5*time.Second), "failed"
-			}},
+			{states: runs, change: released5(2, "failed")},
 			{states: slices.Concat(waits, ended), err: job.ErrFinished},
 		}},
 		"Release, not started": {job.Release(start, 5*time.Second, true, ""), []cases{
-			{states: runs, change: func(r *job.Record) {
-				r.Attempt, r.Owner, r.LeaseExpiry, r.Reason = 1, "", start.Add(5*time.Second), ""
-			}},
+			{states: runs, change: released5(1, "")},
 			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"Unclaim": {job.Unclaim(start, claim, 5*time.Second, "too late"), []cases{
+			{states: runs, change: released5(1, "too late")},
+			{states: append(group(released), ended...), err: job.ErrUnchanged}, // the claim must fail there
+			// It may still take effect there. The record is saved as it is.
+			{states: append(group(expired), waits...)},
+		}},
+		"Unclaim of another": {job.Unclaim(start, job.Record{Owner: "owner", LeaseExpiry: start.Add(1)}, 0, ""), []cases{
+			{states: append(runs, ended...), err: job.ErrUnchanged},
+			{states: append(group(expired), waits...)},
 		}},
 		"Suspend until a time": {job.Suspend(start, later, expiry, false, state), []cases{
 			{states: runs, change: suspended(1, expiry, false, state)},
@@ -168,6 +187,18 @@ func TestRules(t *testing.T) {
 		"Finish after the last attempt": {job.Finish(start, other, true, "failed"), []cases{
 			{states: runs, change: func(r *job.Record) { finished("failed")(r); r.Exhausted = true }},
 			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
+		"StoreResult": {job.StoreResult(start, unstored(0)), []cases{
+			{states: runs, change: func(r *job.Record) {
+				finished("failed")(r)
+				r.Exhausted, r.Policy.AfterCall = true, policy.AfterCallEvent
+			}},
+			{states: append(group(released, woken), waits...), err: job.ErrNotDone}, // another attempt's
+			{states: ended, err: job.ErrFinished},
+		}},
+		"StoreResult of a stored one": {job.StoreResult(start, job.Outcome{Result: other}), []cases{
+			{states: active, err: job.ErrNotDone},
+			{states: ended, err: job.ErrFinished},
 		}},
 		"Complete": {job.Complete(start, other), []cases{
 			{states: runs, err: job.ErrExpired}, // there is no completion URL for them

@@ -21,7 +21,8 @@ type Rule struct {
 
 // Claim leases the job to an owner for another attempt, or for the first one after
 // a suspension. It fails with [ErrFinished], with a [*BusyError] while the job is
-// leased, and with a [*SuspendedError] while it waits.
+// leased, and with a [*SuspendedError] while it waits. The rule knows no renewal of
+// the lease: see [Renewal].
 func Claim(now time.Time, owner string, lease time.Duration) Rule {
 	return Rule{"claim", func(r Record) (Record, error) {
 		switch {
@@ -35,7 +36,24 @@ func Claim(now time.Time, owner string, lease time.Duration) Rule {
 			r.State, r.Attempt = StateRunning, 0
 		}
 		r.Attempt++
-		r.Owner, r.LeaseExpiry, r.Updated = owner, now.Add(lease), now
+		r.Owner, r.LeaseExpiry, r.Renewable, r.Updated = owner, now.Add(lease), false, now
+		return r, nil
+	}}
+}
+
+// Unclaim makes sure that a claim whose answer did not arrive in time does not hold
+// the job. first is the record of that claim: see [NewRecord]. If it took effect, the
+// rule releases the job, and the attempt does not count. Otherwise the claim may
+// still be on its way. The rule then changes nothing but the record's revision, so
+// that the claim fails. It fails with [ErrUnchanged] if the claim must fail anyway.
+func Unclaim(now time.Time, first Record, delay time.Duration, reason string) Rule {
+	return Rule{"unclaim", func(r Record) (Record, error) {
+		switch running := r.State == StateRunning; {
+		case running && r.Owner == first.Owner && r.LeaseExpiry.Equal(first.LeaseExpiry):
+			return Release(now, delay, true, reason).Apply(r)
+		case !r.State.Active(), running && now.Before(r.LeaseExpiry):
+			return r, ErrUnchanged
+		}
 		return r, nil
 	}}
 }
@@ -51,7 +69,7 @@ func Release(now time.Time, delay time.Duration, unstarted bool, reason string) 
 		if unstarted {
 			r.Attempt--
 		}
-		r.Owner, r.LeaseExpiry, r.Reason, r.Updated = "", now.Add(delay), cut(reason), now
+		r.Owner, r.LeaseExpiry, r.Renewable, r.Reason, r.Updated = "", now.Add(delay), false, cut(reason), now
 		return r, nil
 	}}
 }
@@ -103,6 +121,23 @@ func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 		}
 		r.Exhausted = exhausted
 		return r.done(now, result, reason), nil
+	}}
+}
+
+// StoreResult stores the result of an outcome that the process function sent although
+// it could not store it, as [Finish] does. The attempt that has the result must still
+// own the job. It fails with [ErrNotDone] if another attempt does, and with
+// [ErrFinished] if the job has ended.
+func StoreResult(now time.Time, o Outcome) Rule {
+	return Rule{"store the result of", func(r Record) (Record, error) {
+		switch {
+		case !r.State.Active():
+			return r, ErrFinished
+		case o.Unstored == nil || !r.OwnedBy(o.Unstored.AttemptID):
+			return r, ErrNotDone
+		}
+		r.Policy.AfterCall = o.AfterCall
+		return Finish(now, o.Result, o.Unstored.Exhausted, o.Unstored.Reason).Apply(r)
 	}}
 }
 

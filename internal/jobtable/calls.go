@@ -34,6 +34,16 @@ func (a *Admission) Admit(ctx context.Context, j job.Job, now time.Time, lease t
 	})
 }
 
+// Extend keeps the slot of a job for another lease, if it has one.
+func (a *Admission) Extend(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
+	if a.limits == (job.CallLimits{}) {
+		return nil
+	}
+	return changeCall(ctx, a.store, "extend a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, error) {
+		return r.Extend(j.ID, now, lease)
+	})
+}
+
 // Leave frees the slot of a job that no longer runs, if it has one. If Leave
 // fails, the slot ends with the job's lease.
 func (a *Admission) Leave(ctx context.Context, j job.Job, now time.Time) error {

@@ -47,6 +47,9 @@ type JobStore interface {
 	// OfCall returns summaries of a call's jobs, oldest first: the newest
 	// [MaxOfCall] if there are more. It may miss what was saved a moment ago.
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
+
+	// Renewals keeps the renewed leases of jobs.
+	Renewals() Store[job.Renewal]
 }
 
 // Stores keeps all kinds of records.
@@ -65,15 +68,73 @@ type Table struct{ store JobStore }
 // New returns the table of a store.
 func New(store JobStore) *Table { return &Table{store: store} }
 
-// Claim stores the first record of a job: see [job.NewRecord]. If the job has
-// a record, Claim claims it again on behalf of the same owner, for the same
-// lease: see [job.Claim]. The first claim is one conditional write.
+// Claim stores the first record of a job: see [job.NewRecord]. If the job has a record,
+// Claim claims it again: see [Table.ClaimAgain]. The first claim is one conditional write.
 func (t *Table) Claim(ctx context.Context, first job.Record) (job.Record, error) {
 	r, err := t.store.Save(ctx, first)
 	if err == nil || !errors.Is(err, ErrChanged) {
 		return r, wrap("claim", first.ID, err)
 	}
-	return t.Change(ctx, first.ID, job.Claim(first.Created, first.Owner, first.LeaseExpiry.Sub(first.Created)))
+	return t.ClaimAgain(ctx, first)
+}
+
+// ClaimAgain claims a job that has a record, on behalf of the owner of first, and for the
+// same lease: see [job.Claim]. It also fails with a [*job.BusyError] while the lease is
+// renewed: see [job.Renewal].
+func (t *Table) ClaimAgain(ctx context.Context, first job.Record) (job.Record, error) {
+	now := first.Created
+	rule := job.Claim(now, first.Owner, first.LeaseExpiry.Sub(now))
+	return t.Change(ctx, first.ID, job.Rule{Name: rule.Name, Apply: func(r job.Record) (job.Record, error) {
+		next, err := rule.Apply(r)
+		if err != nil {
+			return r, err
+		}
+		switch until, err := t.LeaseExpiry(ctx, r); {
+		case err != nil:
+			return r, err
+		case r.State == job.StateRunning && now.Before(until):
+			return r, &job.BusyError{Until: until}
+		}
+		next.Renewable = first.Renewable
+		return next, nil
+	}})
+}
+
+// Unclaim undoes the claim of first, which failed in an unknown way: see [job.Unclaim]. It
+// returns nil if that claim has no effect, now or later.
+func (t *Table) Unclaim(ctx context.Context, first job.Record, now time.Time, delay time.Duration, reason string) error {
+	rule := job.Unclaim(now, first, delay, reason)
+	_, err := change(ctx, t.store, first.ID, nil, &first, rule.Apply)
+	return wrap(rule.Name, first.ID, err)
+}
+
+// Renew renews the lease of a job that the caller has claimed, and returns when it is over.
+// It fails with [job.ErrLeaseLost]. The caller must only rely on it if it returned well
+// before the end of the lease before: see [job.Renewal].
+func (t *Table) Renew(ctx context.Context, claimed job.Record, now time.Time, lease time.Duration) (time.Time, error) {
+	absent := &job.Renewal{JobID: claimed.ID}
+	l, err := change(ctx, t.store.Renewals(), claimed.ID, nil, absent, func(l job.Renewal) (job.Renewal, error) {
+		return l.Renew(claimed, now, lease)
+	})
+	return l.Expiry, wrap("renew the lease of", claimed.ID, err)
+}
+
+// LeaseExpiry returns when the lease in a record is over, with its renewal. It reads only
+// the renewal of a running job, and only if the record says that there may be one.
+func (t *Table) LeaseExpiry(ctx context.Context, r job.Record) (time.Time, error) {
+	if r.State != job.StateRunning || !r.Renewable {
+		return r.LeaseExpiry, nil
+	}
+	l, err := t.store.Renewals().Load(ctx, r.ID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return r.LeaseExpiry, nil
+	case err != nil:
+		return time.Time{}, wrap("load the lease of", r.ID, err)
+	case l.Renews(r) && l.Expiry.After(r.LeaseExpiry):
+		return l.Expiry, nil
+	}
+	return r.LeaseExpiry, nil
 }
 
 // Load returns a job's record. It fails with [ErrNotFound].

@@ -25,6 +25,8 @@ const MaxListed = 1000
 type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	OfCall(ctx context.Context, callID string) ([]job.Summary, error)
+	// LeaseExpiry returns when the lease in a record is over, with its renewal.
+	LeaseExpiry(ctx context.Context, r job.Record) (time.Time, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
@@ -133,10 +135,14 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 	if err != nil {
 		return Details{}, err
 	}
+	expiry, err := j.cfg.Table.LeaseExpiry(ctx, r)
+	if err != nil {
+		return Details{}, err
+	}
 	d := Details{
 		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, WakeUps: r.WakeUp,
 		External:    r.External && r.State == job.StateWaiting,
-		LeaseExpiry: r.LeaseExpiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
+		LeaseExpiry: expiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
 		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.NextCallID,
 	}
 	if r.Result != nil {

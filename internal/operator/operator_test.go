@@ -203,6 +203,29 @@ func TestShow(t *testing.T) {
 	})
 }
 
+// TestShowLease shows the lease of a long execution, which is in no record once it is renewed.
+func TestShowLease(t *testing.T) {
+	both(t, func(t *testing.T, w *world, j jobs) {
+		call := job.Job{ID: job.ID("c", "a", "tool", nil), ToolCallID: "a", Tool: "tool", Call: job.Call{ID: "c"}}
+		first := job.NewRecord(call, job.Policy{}, w.now.Add(time.Hour), "m1", w.now, time.Minute)
+		first.Renewable = true
+		r, err := w.table.Claim(t.Context(), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := r.LeaseExpiry
+		for range 2 {
+			d, err := j.Show(t.Context(), r.ID, false)
+			if err != nil || !d.LeaseExpiry.Equal(want) {
+				t.Errorf("the lease is over at %s, want %s; %v", d.LeaseExpiry, want, err)
+			}
+			if want, err = w.table.Renew(t.Context(), r, w.now.Add(30*time.Second), time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 func TestCancel(t *testing.T) {
 	both(t, func(t *testing.T, w *world, j jobs) {
 		w.wait(t, "c", "a")

@@ -1,5 +1,5 @@
-// Package dynamotable keeps the records of jobs, calls and customers in a DynamoDB
-// table.
+// Package dynamotable keeps the records of jobs, calls and customers, and the renewed
+// leases of jobs, in a DynamoDB table.
 //
 // The table's partition key is the string "id"; its time to live is the number
 // "expires" (seconds since 1970). An item has the record as JSON in "record", and its
@@ -9,7 +9,7 @@
 // The item of a job also has the attributes of its [job.Summary]: "state", "tool",
 // "progress", "wake", "created" and "updated" (milliseconds since 1970). The index
 // "calls" projects them, with the partition key "call" and the sort key "created". The
-// items of calls and customers are in no index.
+// other items are in no index.
 package dynamotable
 
 import (
@@ -47,6 +47,7 @@ type Store struct {
 	records[job.Record]
 	calls     records[job.CallRecord]
 	customers records[job.CustomerRecord]
+	renewals  records[job.Renewal]
 }
 
 // New returns the store of the table with this name.
@@ -55,6 +56,7 @@ func New(client Client, table string) *Store {
 		records:   records[job.Record]{client, table, func(id string) string { return id }, jobAttributes},
 		calls:     records[job.CallRecord]{client, table, callKey, nil},
 		customers: records[job.CustomerRecord]{client, table, customerKey, nil},
+		renewals:  records[job.Renewal]{client, table, renewalKey, nil},
 	}
 }
 
@@ -64,12 +66,18 @@ func (s *Store) Calls() jobtable.Store[job.CallRecord] { return s.calls }
 // Customers implements [jobtable.Stores].
 func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.customers }
 
+// Renewals implements [jobtable.JobStore].
+func (s *Store) Renewals() jobtable.Store[job.Renewal] { return s.renewals }
+
 // callKey returns the id of a call's item. It has no slash, unlike a job's id, so that
 // it is never the id of a job's item.
 func callKey(callID string) string { return "call:" + url.PathEscape(callID) }
 
 // customerKey returns the id of a customer's item. It has no slash either.
 func customerKey(customer string) string { return "customer:" + customer }
+
+// renewalKey returns the id of the item of a job's renewed lease. It has no slash either.
+func renewalKey(jobID string) string { return "lease:" + url.PathEscape(jobID) }
 
 // jobAttributes returns the attributes of a job's item beside its record.
 func jobAttributes(r job.Record) map[string]types.AttributeValue {

@@ -265,8 +265,8 @@ func TestItem(t *testing.T) {
 	check(5, job.StateDone, map[string]string{"expires": seconds(now.Add(30 * 24 * time.Hour)), "progress": "S half"})
 }
 
-// TestItemsBesideJobs tests that calls and customers are in no index, and that a job
-// without a call can be stored.
+// TestItemsBesideJobs tests that calls, customers and renewed leases are in no index, and
+// that a job without a call can be stored.
 func TestItemsBesideJobs(t *testing.T) {
 	ctx := t.Context()
 	c := newClient(t)
@@ -277,13 +277,16 @@ func TestItemsBesideJobs(t *testing.T) {
 	if _, err := store.Customers().Save(ctx, job.CustomerRecord{Customer: "ab12", Updated: start}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := store.Renewals().Save(ctx, job.Renewal{JobID: "c/t", Expiry: start, Updated: start}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := store.Save(ctx, job.Record{
 		ID: "/t", State: job.StateRunning, Tool: "x", Created: start, Updated: start,
 	}); err != nil {
 		t.Fatal(err)
 	}
 	for id, others := range map[string][]string{
-		"call:c%2Fd": nil, "customer:ab12": nil, "/t": {"created", "state", "tool", "updated"},
+		"call:c%2Fd": nil, "customer:ab12": nil, "lease:c%2Ft": nil, "/t": {"created", "state", "tool", "updated"},
 	} {
 		want := append([]string{"expires", "id", "record", "revision", "save"}, others...)
 		got := slices.Collect(maps.Keys(item(t, c, id)))

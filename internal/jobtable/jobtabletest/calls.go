@@ -40,7 +40,7 @@ func jobID(id string) string {
 func inRecord(id string) string { return strings.TrimPrefix(toolCall(id).ID, "call/") }
 
 func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
-	// A step admits a tool call, ends it ("-" before it), or lets time pass.
+	// A step admits a tool call, ends it ("-" before it), extends its slot ("+"), or lets time pass.
 	type step struct {
 		do   string
 		pass time.Duration
@@ -74,6 +74,12 @@ func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		"a crashed job frees its slot with its lease": {job.CallLimits{Concurrent: 1}, []step{
 			{do: "a"}, {pass: lease - 1}, {do: "b", want: "concurrent"}, {pass: 1}, {do: "b"},
 		}},
+		"a long job keeps its slot": {job.CallLimits{Concurrent: 1}, []step{
+			{do: "a"}, {pass: lease - 1}, {do: "+a"}, {pass: lease - 1}, {do: "b", want: "concurrent"}, {pass: 1}, {do: "b"},
+		}},
+		"a job without a slot gets none": {job.CallLimits{Jobs: 1, Concurrent: 1}, []step{
+			{do: "+x"}, {do: "a"}, {do: "-a"}, {do: "+a"}, {do: "b", want: "total"},
+		}},
 		"its next attempt is neither refused nor counted": {job.CallLimits{Jobs: 2, Concurrent: 1}, []step{
 			{do: "a"}, {pass: lease + 20*time.Minute}, {do: "b"}, {do: "a"}, {do: "c", want: "total"}, {do: "-a"},
 			{do: "-b"}, {do: "c", want: "total"},
@@ -87,10 +93,13 @@ func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 					continue
 				}
 				var err error
-				if id, ends := strings.CutPrefix(step.do, "-"); ends {
-					err = admission.Leave(ctx, toolCall(id), now)
-				} else {
-					err = admission.Admit(ctx, toolCall(id), now, lease)
+				switch step.do[0] {
+				case '-':
+					err = admission.Leave(ctx, toolCall(step.do[1:]), now)
+				case '+':
+					err = admission.Extend(ctx, toolCall(step.do[1:]), now, lease)
+				default:
+					err = admission.Admit(ctx, toolCall(step.do), now, lease)
 				}
 				var limit *job.LimitError
 				got := ""

@@ -37,6 +37,9 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"parked by loser":  testParkedByLoser,
 		"not found":        testNotFound,
 		"race for a claim": testRaces,
+		"renewals":         testRenewals,
+		"unclaim":          testUnclaim,
+		"late claim":       testLateClaim,
 		"any order":        testModel,
 		"limits":           testLimits,
 		"race for slots":   testSlotRace,
@@ -148,7 +151,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		},
 		WakeUp: 12, WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true,
-		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next",
+		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", Renewable: true,
 	})
 	// The least that a record can hold.
 	testStore(t, s, job.Record{ID: "c/d", State: job.StateRunning, Tool: "x"})
@@ -159,6 +162,9 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	testStore(t, s.Customers(), job.CustomerRecord{Customer: "customer", Updated: start, Parked: []job.ParkedResult{
 		{JobID: "a/b", ToolCallID: "b", Tool: "weather"}, {JobID: "a/c", ToolCallID: "c", Tool: "report", Revision: 7},
 	}})
+	testStore(t, s.Renewals(), job.Renewal{
+		JobID: "a/b", By: job.AttemptID{WakeUp: 3, Attempt: 2, Owner: "message"}, Expiry: deadline, Updated: start,
+	})
 	if _, err := s.Load(t.Context(), "a"); !errors.Is(err, jobtable.ErrNotFound) {
 		t.Errorf("load another id: %v", err)
 	}
@@ -244,6 +250,9 @@ func testKindsApart(t *testing.T, s jobtable.Stores) {
 		t.Errorf("the customer shares its record: %v", err)
 	}
 	for i, id := range ids {
+		if _, err := s.Renewals().Save(ctx, job.Renewal{JobID: job.EarlierID(id, "t"), Updated: start}); err != nil {
+			t.Errorf("the lease of a job of %q shares its record: %v", id, err)
+		}
 		if r, err := s.Calls().Load(ctx, id); err != nil || r.CallID != id || r.Started != i+1 {
 			t.Errorf("call %q: %+v, %v", id, r, err)
 		}

@@ -28,6 +28,7 @@ const rules = `
 suspend      -          waiting    !changed   !finished  !finished  !finished   !finished    !finished
 wake         !notfound  running    running    !finished  !finished  !finished   !finished    !finished
 claim        running    running    running    !finished  !finished  !finished   !finished    !finished
+renew        -          running    waiting    done       kept       delivered   undelivered  cancelled
 store        -          running    !changed   !finished  !finished  !finished   !finished    !finished
 addline      !notfound  running    waiting    !finished  !finished  !finished   !finished    !finished
 claimline    !notfound  running    waiting    !stale     !stale     !stale      !stale       !stale
@@ -126,7 +127,12 @@ type modelJob struct {
 	owner   int // the index of the attempt that owns it; -1 means none
 	attempt int
 	expiry  time.Time // of the lease on it, or on its result
-	reason  string
+
+	renewable    bool // the lease of the last attempt
+	renewedBy    job.AttemptID
+	renewedUntil time.Time
+
+	reason string
 
 	stored    bool // an external system can complete it
 	wakeUps   int
@@ -153,6 +159,14 @@ type modelJob struct {
 	attempts   []job.Record // as they were claimed
 	deliveries []job.Record
 	claimed    []job.Record // lines
+}
+
+// leasedUntil returns until when no other attempt can claim the job.
+func (m *modelJob) leasedUntil(now time.Time) time.Time {
+	if !now.Before(m.expiry) && m.renewable && m.owner >= 0 && m.renewedBy == m.attempts[m.owner].AttemptID() {
+		return m.renewedUntil
+	}
+	return m.expiry
 }
 
 // toolStates are states of tools as package asynctool encodes them.
@@ -211,7 +225,7 @@ func (w *world) pass() {
 	moments := []time.Time{now, now, now, now.Add(time.Second), now.Add(job.ProgressPause), now.Add(lease)}
 	for _, m := range w.jobs {
 		for _, moment := range []time.Time{
-			m.expiry, m.expiry, m.wakeAt, m.lineExpiry, m.lineExpiry, m.lineAt.Add(job.ProgressPause),
+			m.expiry, m.expiry, m.renewedUntil, m.wakeAt, m.lineExpiry, m.lineExpiry, m.lineAt.Add(job.ProgressPause),
 		} {
 			if moment.After(now) && moment.Before(now.Add(10*lease)) {
 				moments = append(moments, moment)
@@ -253,19 +267,20 @@ func (w *world) happen(event string, m *modelJob) bool {
 	switch event {
 	case "claim", "wake":
 		switch {
-		case m.state == job.StateRunning && now.Before(m.expiry):
-			refused = &job.BusyError{Until: m.expiry}
+		case m.state == job.StateRunning && now.Before(m.leasedUntil(now)):
+			refused = &job.BusyError{Until: m.leasedUntil(now)}
 		case m.state == job.StateWaiting && now.Before(m.wakeAt):
 			refused = &job.SuspendedError{Until: m.wakeAt}
 		}
 		owner := fmt.Sprintf("message-%d", len(m.attempts)%2)
 		do = func() (job.Record, error) {
-			if event == "wake" {
-				return w.table.Change(ctx, id, job.Claim(now, owner, lease))
-			}
 			// The deadline of the first claim counts.
 			deadline := m.deadline.Add(time.Duration(m.revision))
-			return w.table.Claim(ctx, job.NewRecord(m.job, m.policy, deadline, owner, now, lease))
+			first := job.NewRecord(m.job, m.policy, deadline, owner, now, lease)
+			if first.Renewable = flag; event == "wake" {
+				return w.table.ClaimAgain(ctx, first)
+			}
+			return w.table.Claim(ctx, first)
 		}
 		then = func(r job.Record) {
 			if m.state == "" {
@@ -276,7 +291,29 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 			m.attempts = append(m.attempts, r)
 			m.attempt++
-			m.owner, m.expiry = len(m.attempts)-1, now.Add(lease)
+			m.owner, m.expiry, m.renewable = len(m.attempts)-1, now.Add(lease), flag
+		}
+
+	case "renew":
+		if len(m.attempts) == 0 {
+			return false
+		}
+		claimed := m.attempts[latest(w, m.attempts)]
+		by, before := claimed.AttemptID(), claimed.LeaseExpiry
+		later := m.renewedBy.WakeUp > by.WakeUp || m.renewedBy.WakeUp == by.WakeUp && m.renewedBy.Attempt >= by.Attempt
+		if m.renewedBy == by {
+			before, later = m.renewedUntil, false
+		}
+		if later || !now.Before(before) {
+			refused = job.ErrLeaseLost
+		}
+		unchanged = true // the record
+		do = func() (job.Record, error) {
+			until, err := w.table.Renew(ctx, claimed, now, lease)
+			if err == nil {
+				m.renewedBy, m.renewedUntil = by, until
+			}
+			return job.Record{}, err
 		}
 
 	case "finish", "release", "suspend", "store":
@@ -308,7 +345,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 				return w.table.ChangeClaimed(ctx, claimed, job.Release(now, wait, flag, text))
 			}
 			then = func(job.Record) {
-				m.owner, m.expiry, m.reason = -1, now.Add(wait), text
+				m.owner, m.expiry, m.renewable, m.reason = -1, now.Add(wait), false, text
 				if flag {
 					// Its number is used again. The attempt that released it
 					// must not act again.
@@ -603,7 +640,14 @@ func (w *world) check(m *modelJob, before job.State) {
 		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
 		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), textAt: r.TextDeliveredAt, nextCallID: r.NextCallID,
-		answered: r.Answered,
+		answered:  r.Answered,
+		renewable: r.Renewable,
+	}
+	switch l, err := w.table.stores.Renewals().Load(w.t.Context(), m.job.ID); {
+	case err == nil:
+		got.renewedBy, got.renewedUntil = l.By, l.Expiry
+	case !errors.Is(err, jobtable.ErrNotFound):
+		w.Fatalf("load the renewal: %v", err)
 	}
 	if r.Progress != nil {
 		got.lines, got.line, got.lineAt = r.Progress.Sequence, r.Progress.Text, r.Progress.At

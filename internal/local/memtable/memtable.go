@@ -19,6 +19,7 @@ type Store struct {
 	records[job.Record]
 	calls     records[job.CallRecord]
 	customers records[job.CustomerRecord]
+	renewals  records[job.Renewal]
 }
 
 // Calls implements [jobtable.Stores].
@@ -26,6 +27,9 @@ func (s *Store) Calls() jobtable.Store[job.CallRecord] { return &s.calls }
 
 // Customers implements [jobtable.Stores].
 func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return &s.customers }
+
+// Renewals implements [jobtable.JobStore].
+func (s *Store) Renewals() jobtable.Store[job.Renewal] { return &s.renewals }
 
 // OfCall implements [jobtable.JobStore].
 func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {

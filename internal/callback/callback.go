@@ -204,13 +204,24 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	if o.AfterCall == policy.AfterCallOutboundCall && d.cfg.OutboundCalls != nil {
 		lease = outboundCallLease
 	}
-	var err error
-	if d.record, err = d.cfg.Table.Change(ctx, o.JobID, job.ClaimDelivery(d.cfg.Now(), lease)); err != nil {
+	err := d.claim(ctx, lease)
+	if o.Unstored != nil && errors.Is(err, job.ErrNotDone) {
+		if err = d.storeResult(ctx); err == nil {
+			err = d.claim(ctx, lease)
+		}
+	}
+	if err != nil {
 		return d.notClaimed(ctx, err)
 	}
 	d.lease = d.record.LeaseExpiry
 	if !d.record.TextDeliveredAt.IsZero() { // which only happens in such calls
 		d.outcome.Call.Architecture = vapi.ArchitectureGPTLive
+	}
+	if o.Unstored != nil {
+		// If the job has ended in another way meanwhile, that result counts, and no other message may
+		// carry it.
+		d.outcome.Result, d.outcome.Deadline = *d.record.Result, d.record.Deadline
+		o = d.outcome
 	}
 
 	switch {
@@ -292,10 +303,31 @@ func (d *delivery) warnOfHiddenText(ctx context.Context) {
 	}
 }
 
+// claim claims the delivery.
+func (d *delivery) claim(ctx context.Context, lease time.Duration) (err error) {
+	d.record, err = d.cfg.Table.Change(ctx, d.outcome.JobID, job.ClaimDelivery(d.cfg.Now(), lease))
+	return err
+}
+
+// storeResult stores the result that the process function could not store.
+func (d *delivery) storeResult(ctx context.Context) error {
+	_, err := d.cfg.Table.Change(ctx, d.outcome.JobID, job.StoreResult(d.cfg.Now(), d.outcome))
+	if err == nil {
+		d.log.InfoContext(ctx, "result stored that the process function could not store")
+	}
+	if errors.Is(err, job.ErrFinished) {
+		return nil // meanwhile
+	}
+	return err
+}
+
 // notClaimed handles a delivery that could not be claimed.
 func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 	var busy *job.BusyError
 	switch {
+	case d.outcome.Unstored != nil && errors.Is(err, job.ErrNotDone):
+		d.log.WarnContext(ctx, "result was never stored, and another attempt has the job; dropping the result")
+		return nil
 	case errors.Is(err, job.ErrSettled):
 		d.log.InfoContext(ctx, "outcome is already settled", "state", d.record.State)
 		return nil

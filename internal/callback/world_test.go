@@ -42,6 +42,7 @@ var planted = []string{"planted-control", number, content}
 // The steps of the function that a test can fail: the names of rules, and what it does besides.
 const (
 	claim         = "claim the delivery of"
+	storeResult   = "store the result of"
 	release       = "release the delivery of"
 	claimProgress = "claim the progress line of"
 	endProgress   = "end the progress line of"
@@ -58,8 +59,8 @@ const (
 )
 
 var steps = []string{
-	claim, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall, sendEvent,
-	lookUp, learn, recordText,
+	claim, storeResult, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall,
+	sendEvent, lookUp, learn, recordText,
 }
 
 var errDown = errors.New("it is down")

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -82,6 +83,12 @@ func (c *dynamoClient) operation(item map[string]types.AttributeValue, op string
 	verb, _, _ := strings.Cut(op, " ")
 	if call, ok := strings.CutPrefix(id, "call:"); ok {
 		return verb + " call", call
+	}
+	if lease, ok := strings.CutPrefix(id, "lease:"); ok {
+		if id, err := url.PathUnescape(lease); err == nil {
+			lease = id
+		}
+		return verb + " lease", lease
 	}
 	if customer, ok := strings.CutPrefix(id, "customer:"); ok {
 		return verb + " customer", c.world.customerOf(customer)

@@ -344,7 +344,7 @@ func newLab(t *testing.T) *lab {
 		in := func(name string, beats time.Duration) string {
 			return fmt.Sprintf("%s = %d * time.Second", name, int(beats*beat/time.Second))
 		}
-		change("internal/process/process.go", "leaseMargin = 15 * time.Second", in("leaseMargin", labLeaseMargin))
+		change("internal/process/lease.go", "leaseMargin = 15 * time.Second", in("leaseMargin", labLeaseMargin))
 		change("internal/process/finish.go", "outcomeDelay = time.Minute", in("outcomeDelay", labOutcomeDelay))
 		change("internal/callback/callback.go", "deliveryLease = 30 * time.Second", in("deliveryLease", labDeliveryLease))
 	}

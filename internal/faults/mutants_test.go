@@ -38,8 +38,8 @@ var bugs = []mutant{
 			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.postResult("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
-		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers handles",
-			"e.leave(ctx)\n\treturn retry\n}\n\n// endedByOthers handles"},
+		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// sendUnstored sends",
+			"e.leave(ctx)\n\treturn retry\n}\n\n// sendUnstored sends"},
 		{"internal/process/finish.go", "rule := job.Finish(", "claimed := e.record\n" +
 			"\te.record.State, e.record.Result, e.record.Exhausted = job.StateDone, &end.result, end.exhausted\n" +
 			"\te.record.LeaseExpiry = time.Time{}\n" +

@@ -348,12 +348,16 @@ func (s store) Calls() jobtable.Store[job.CallRecord] {
 	return records[job.CallRecord]{s.Stores.Calls(), s.world, "call", func(callID string) string { return callID }}
 }
 
+func (s store) Renewals() jobtable.Store[job.Renewal] {
+	return records[job.Renewal]{s.Stores.Renewals(), s.world, "lease", func(id string) string { return id }}
+}
+
 func (s store) Customers() jobtable.Store[job.CustomerRecord] {
 	return records[job.CustomerRecord]{s.Stores.Customers(), s.world, "customer", s.world.customerOf}
 }
 
-// records keeps the records of calls or customers, with their faults. The kind, and
-// what name makes of a key, name the steps.
+// records keeps the records of calls, customers or leases, with their faults. The kind,
+// and what name makes of a key, name the steps.
 type records[R jobtable.Record[R]] struct {
 	jobtable.Store[R]
 	world *world

@@ -11,10 +11,7 @@ import (
 )
 
 // gate decides whether the tool of a claimed job may start.
-type gate struct {
-	cfg    *Config
-	parked *parkedResults
-}
+type gate struct{ cfg *Config }
 
 // admit returns nil if the tool may start, and how the job ends otherwise. If admit fails, the job
 // must be tried again.
@@ -43,13 +40,7 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 	if end, err := g.checkRepeat(ctx, c); end != nil || err != nil {
 		return end, err
 	}
-	if end, err := g.checkLimits(ctx, c); end != nil || err != nil {
-		return end, err
-	}
-	if g.parked.used {
-		g.parked.request(ctx, c)
-	}
-	return nil, nil
+	return g.checkLimits(ctx, c)
 }
 
 // checkJob checks the job itself.
@@ -159,7 +150,8 @@ func (g *gate) supersede(ctx context.Context, c claimed, later string) (*ending,
 
 // checkLimits checks the limits of the call.
 func (g *gate) checkLimits(ctx context.Context, c claimed) (*ending, error) {
-	err := g.cfg.Admission.Admit(ctx, c.job, g.cfg.Now(), c.lease)
+	now := g.cfg.Now()
+	err := g.cfg.Admission.Admit(ctx, c.job, now, c.record.LeaseExpiry.Sub(now))
 	var limit *job.LimitError
 	if !errors.As(err, &limit) {
 		return nil, err

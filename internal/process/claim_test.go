@@ -218,7 +218,6 @@ func TestTableErrors(t *testing.T) {
 		"claim": {"first claim", nil, 10 * time.Second, 10 * time.Second, 1, done},
 		// The lease is 25 s long.
 		"release": {"release", errDown, 24 * time.Second, 2 * time.Second, 2, responds("Done at attempt 2.")},
-		"finish":  {"finish", nil, 20 * time.Second, 10 * time.Second, 2, responds("Done at attempt 2.")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runs := 0

@@ -9,6 +9,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
 )
@@ -53,19 +54,46 @@ func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
 	if end.onlyInCall && e.record.Policy.AfterCall != policy.AfterCallDrop {
 		e.record.Policy.AfterCall = policy.AfterCallEvent
 	}
-	rule := job.Finish(e.cfg.Now(), end.result, end.exhausted, end.reason)
-	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
-	if errors.Is(err, job.ErrFinished) {
+	now := e.cfg.Now()
+	rule := job.Finish(now, end.result, end.exhausted, end.reason)
+	record, err := e.store(ctx, rule, now)
+	switch {
+	case errors.Is(err, job.ErrFinished):
 		return e.endedByOthers(ctx, record)
-	}
-	if err != nil {
-		e.log.ErrorContext(ctx, "cannot store outcome", "error", err)
+	case errors.Is(err, jobtable.ErrChanged):
+		e.log.ErrorContext(ctx, "another attempt has the job; dropping the result of this one", "error", err)
 		return e.retry()
+	case err != nil:
+		e.log.ErrorContext(ctx, "cannot store outcome; sending it unstored", "error", err)
+		return e.sendUnstored(ctx, rule)
 	}
 	e.record = record
 	retry := e.send(ctx)
 	e.leave(ctx)
 	return retry
+}
+
+// sendUnstored sends an outcome that could not be stored. The callback function stores it, if this
+// attempt still owns the job then.
+func (e *execution) sendUnstored(ctx context.Context, rule job.Rule) *batch.Retry {
+	record, err := rule.Apply(e.record)
+	if err == nil {
+		outcome := e.job.Outcome(record)
+		outcome.Unstored = &job.Unstored{
+			AttemptID: e.record.AttemptID(), Exhausted: record.Exhausted, Reason: record.Reason,
+		}
+		err = e.out.send(outcome, 0)
+	}
+	if err != nil {
+		e.log.ErrorContext(ctx, "cannot send outcome either; the job waits for its next attempt", "error", err)
+		return e.retry()
+	}
+	e.log.InfoContext(ctx, "outcome sent unstored", "status", record.Result.Status)
+	e.leave(ctx)
+	if record.Exhausted {
+		return &batch.Retry{After: outcomeDelay} // see send
+	}
+	return nil
 }
 
 // endedByOthers handles a job that was ended while its tool ran: by an external system, by an
@@ -108,6 +136,8 @@ func (e *execution) leave(ctx context.Context) {
 	if e.tool == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
 	if err := e.cfg.Admission.Leave(ctx, e.job, e.cfg.Now()); err != nil {
 		e.log.WarnContext(ctx, "cannot free the job's slot; it ends with the lease", "error", err)
 	}
@@ -116,8 +146,7 @@ func (e *execution) leave(ctx context.Context) {
 // release ends the lease, and makes the queue deliver the message again for another attempt.
 // unstarted means that this attempt does not count, because the tool was not started.
 func (e *execution) release(ctx context.Context, delay time.Duration, unstarted bool, reason string) *batch.Retry {
-	rule := job.Release(e.cfg.Now(), delay, unstarted, reason)
-	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+	record, err := e.tryStore(ctx, job.Release(e.cfg.Now(), delay, unstarted, reason))
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}

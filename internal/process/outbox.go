@@ -16,6 +16,10 @@ import (
 // gets them together and answers once. A caller does not notice this delay after minutes of work.
 const coalesce = 250 * time.Millisecond
 
+// sendTimeout bounds a request to the results queue. An outcome that may not have been sent is sent
+// again by the next receive of its job.
+const sendTimeout = 10 * time.Second
+
 // outbox sends the outcomes of a batch. An outcome waits only a moment, and only for outcomes of
 // the same call. The outcomes that become ready during a request share the next one.
 type outbox struct {
@@ -65,16 +69,32 @@ func (o *outbox) sendTogether(m events.SQSMessage, outcome job.Outcome, delay ti
 	}, errSendPanicked)
 }
 
-// send queues an outcome, and returns when it is queued.
+// send queues a final outcome, and returns when it is queued.
 func (o *outbox) send(outcome job.Outcome, delay time.Duration) error {
-	body, err := outcome.Encode()
+	message, err := messageOf(outcome, delay)
 	if err != nil {
 		return err
 	}
 	sent := make(chan error, 1)
-	message := queue.Message{Body: body, Group: queue.Group(outcome.Call.ID), Delay: delay}
 	o.pending <- pendingMessage{message: message, sent: sent}
 	return <-sent
+}
+
+// sendAlone queues a progress line. No outcome waits for its request.
+func (o *outbox) sendAlone(ctx context.Context, line job.Outcome, delay time.Duration) error {
+	message, err := messageOf(line, delay)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return o.queue.Send(ctx, []queue.Message{message})[0]
+}
+
+func messageOf(outcome job.Outcome, delay time.Duration) (queue.Message, error) {
+	body, err := outcome.Encode()
+	return queue.Message{Body: body, Group: queue.Group(outcome.Call.ID), Delay: delay}, err
 }
 
 func (o *outbox) work() {
@@ -94,8 +114,10 @@ func (o *outbox) work() {
 		for i, p := range ready {
 			messages[i] = p.message
 		}
-		for i, err := range o.queue.Send(o.ctx, messages) {
+		ctx, cancel := context.WithTimeout(o.ctx, sendTimeout)
+		for i, err := range o.queue.Send(ctx, messages) {
 			ready[i].sent <- err
 		}
+		cancel()
 	}
 }

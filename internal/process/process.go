@@ -6,6 +6,8 @@
 //
 //   - process.go configures the handler, receives a message and claims its job;
 //   - admit.go decides whether the tool may start;
+//   - lease.go states how long each of these may take, renews the lease of a long execution, and
+//     stores how an attempt ended;
 //   - run.go runs the tool, and decides what follows from how it ended;
 //   - toolrun/ runs the tool within its time;
 //   - finish.go stores the outcome and sends it, or releases the job for another attempt;
@@ -21,6 +23,8 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -31,18 +35,18 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-const (
-	// leaseMargin is how much longer than a tool's timeout the lease on its job is: the time to
-	// store an outcome and to send it.
-	leaseMargin = 15 * time.Second
-
-	// firstDelay is the delay before the second attempt.
-	firstDelay = 2 * time.Second
-)
+// firstDelay is the delay before the second attempt.
+const firstDelay = 2 * time.Second
 
 // Table is the jobs table.
 type Table interface {
 	Claim(ctx context.Context, first job.Record) (job.Record, error)
+	// ClaimAgain claims a job that has a record.
+	ClaimAgain(ctx context.Context, first job.Record) (job.Record, error)
+	// Unclaim undoes a claim that failed in an unknown way.
+	Unclaim(ctx context.Context, first job.Record, now time.Time, delay time.Duration, reason string) error
+	// Renew renews the lease of a claimed job, and returns when it is over.
+	Renew(ctx context.Context, claimed job.Record, now time.Time, lease time.Duration) (time.Time, error)
 	Load(ctx context.Context, id string) (job.Record, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
@@ -73,6 +77,8 @@ type Admission interface {
 	// Admit fails with a [*job.LimitError] if the job must not run. A job that was admitted once
 	// is admitted again.
 	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
+	// Extend keeps a job's slot for another lease, if it has one.
+	Extend(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
 	// Leave records that a job no longer runs. Without it, the job counts as running until its
 	// lease ends.
 	Leave(ctx context.Context, j job.Job, now time.Time) error
@@ -174,7 +180,7 @@ func New(cfg Config) (*Handler, error) {
 		return e.AfterCall == asynctool.NextCall
 	})}
 	h.wakeUps = wakeUps{cfg: &h.cfg}
-	h.gate = gate{cfg: &h.cfg, parked: &h.parked}
+	h.gate = gate{cfg: &h.cfg}
 	return h, nil
 }
 
@@ -183,10 +189,16 @@ func New(cfg Config) (*Handler, error) {
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	out := newOutbox(ctx, h.cfg.Outcomes, event)
 	defer out.close()
+	var left atomic.Int64
+	left.Store(int64(len(event.Records)))
 	return batch.Handle(ctx, event, h.source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 			defer out.done(message)
-			return h.handle(ctx, out, message)
+			retry := h.handle(ctx, out, message)
+			if left.Add(-1) > 0 && retry == nil {
+				h.hideFinished(ctx, message)
+			}
+			return retry
 		}), nil
 }
 
@@ -196,6 +208,22 @@ func (h *Handler) source(message events.SQSMessage) batch.Queue {
 		return long
 	}
 	return h.cfg.Jobs
+}
+
+// hideFinished hides a message that can be deleted, but only with the rest of its batch. Its own lease
+// may be over before.
+func (h *Handler) hideFinished(ctx context.Context, message events.SQSMessage) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
+	d := time.Until(deadline) + visibilityMargin
+	if err := h.source(message).ChangeVisibility(ctx, message.ReceiptHandle, d); err != nil {
+		h.cfg.Log.WarnContext(ctx, "cannot hide finished message; it may be received once more",
+			"message_id", message.MessageId, "error", err)
+	}
 }
 
 // handle handles one message. It returns nil if the message can be deleted.
@@ -213,7 +241,7 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 	case job.Withdrawal:
 		return h.wakeUps.withdraw(ctx, m, batch.Receives(message))
 	case job.WakeUp:
-		record, err := h.cfg.Table.Load(ctx, m.JobID)
+		record, err := h.load(ctx, m.JobID)
 		if err == nil && record.StoredJob == nil {
 			err = errors.New("the record does not contain the job")
 		}
@@ -227,11 +255,17 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 	}
 }
 
+// load loads a record before its claim, and takes no longer than the claim.
+func (h *Handler) load(ctx context.Context, id string) (job.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	return h.cfg.Table.Load(ctx, id)
+}
+
 // claimed is a job and what its claim returned. Nothing in it changes while its tool runs.
 type claimed struct {
 	job    job.Job
 	tool   *asynctool.Entry // nil if there is no such tool
-	lease  time.Duration    // of one attempt
 	record job.Record       // as it was last saved
 	log    *slog.Logger
 }
@@ -243,19 +277,24 @@ type execution struct {
 	out     *outbox
 	message events.SQSMessage
 	wakeUp  int // the number of the wake-up that the message is; 0 if it is the job itself
+	lease   lease
+	beside  sync.WaitGroup // what may be lost: see aside
 }
 
 func (h *Handler) newExecution(out *outbox, message events.SQSMessage, j job.Job, wakeUp int) *execution {
-	c := claimed{job: j, lease: leaseMargin, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
-	if tool, known := h.cfg.Tools.Lookup(j.Tool); known {
-		c.tool, c.lease = tool, leaseMargin+tool.Timeout
-	}
+	c := claimed{job: j, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
+	c.tool, _ = h.cfg.Tools.Lookup(j.Tool)
 	return &execution{Handler: h, claimed: c, out: out, message: message, wakeUp: wakeUp}
 }
 
 // run claims the job and runs its tool, if it may start.
 func (e *execution) run(ctx context.Context) *batch.Retry {
-	record, err := e.claim(ctx)
+	defer e.beside.Wait()
+	first := e.firstRecord()
+	e.lease.extend(first.LeaseExpiry)
+	claiming := e.claimed
+	e.aside(ctx, func(ctx context.Context) { e.hide(ctx, claiming.log) })
+	record, err := e.claim(ctx, first)
 	e.record = record
 	var busy *job.BusyError
 	var suspended *job.SuspendedError
@@ -270,29 +309,57 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 		return e.alreadyFinished(ctx)
 	case err != nil:
 		e.log.ErrorContext(ctx, "cannot claim job", "error", err)
-		return e.retry()
+		retry := e.retry()
+		e.unclaim(ctx, first, retry.After)
+		return retry
 	}
-	refused, err := e.gate.admit(ctx, e.claimed)
+	if took := e.cfg.Now().Sub(first.Created); took > claimTimeout {
+		e.log.WarnContext(ctx, "claim took too long; releasing the job", "took", took)
+		return e.releaseUnstarted(ctx, "the claim took "+took.String())
+	}
+	startBy := first.Created.Add(startMargin)
+	refused, err := e.admit(ctx, startBy)
 	switch {
 	case err != nil:
 		e.log.ErrorContext(ctx, "cannot decide whether the tool may start", "error", err)
-		return e.release(ctx, batch.Backoff(firstDelay, batch.Receives(e.message)), true, err.Error())
+		return e.releaseUnstarted(ctx, err.Error())
 	case refused != nil:
 		return e.finish(ctx, refused)
+	case e.cfg.Now().After(startBy):
+		e.log.WarnContext(ctx, "admission took too long; releasing the job")
+		return e.releaseUnstarted(ctx, "the admission took too long")
 	}
 	return e.runTool(ctx)
 }
 
-func (e *execution) claim(ctx context.Context) (job.Record, error) {
-	now, owner := e.cfg.Now(), e.message.MessageId
+func (e *execution) admit(ctx context.Context, startBy time.Time) (*ending, error) {
+	ctx, cancel := context.WithTimeout(ctx, startBy.Sub(e.cfg.Now()))
+	defer cancel()
+	return e.gate.admit(ctx, e.claimed)
+}
+
+func (e *execution) releaseUnstarted(ctx context.Context, reason string) *batch.Retry {
+	return e.release(ctx, batch.Backoff(firstDelay, batch.Receives(e.message)), true, reason)
+}
+
+func (e *execution) claim(ctx context.Context, first job.Record) (job.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
 	if e.wakeUp > 0 {
-		return e.cfg.Table.Change(ctx, e.job.ID, job.Claim(now, owner, e.lease))
+		return e.cfg.Table.ClaimAgain(ctx, first)
 	}
+	return e.cfg.Table.Claim(ctx, first)
+}
+
+// firstRecord returns the record of the job's first claim. A later claim has the same lease.
+func (e *execution) firstRecord() job.Record {
+	lease, renewable := leaseFor(0)
 	deadline := e.job.CallEnds
 	p := job.Policy{CallBound: true}
 	asked := "" // unknown without the tool's schema, since static parameters are among the arguments
 	if e.tool != nil {
 		asked = e.tool.Asked(e.job.Arguments)
+		lease, renewable = leaseFor(e.tool.Timeout)
 		p.Delivery, p.Cancellable = e.tool.Delivery, e.tool.Cancellable
 		if e.tool.AfterCall != asynctool.Announce {
 			p.AfterCall = e.tool.AfterCall
@@ -302,9 +369,9 @@ func (e *execution) claim(ctx context.Context) (job.Record, error) {
 			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 		}
 	}
-	first := job.NewRecord(e.job, p, deadline, owner, now, e.lease)
-	first.Asked = asked
-	return e.cfg.Table.Claim(ctx, first)
+	first := job.NewRecord(e.job, p, deadline, e.message.MessageId, e.cfg.Now(), lease)
+	first.Asked, first.Renewable = asked, renewable
+	return first
 }
 
 // retry makes the queue deliver the message again, after a delay that grows.

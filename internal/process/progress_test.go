@@ -140,7 +140,7 @@ func TestProgress(t *testing.T) {
 			want: []line{at(1, 1, "line 1")}, last: "line 1",
 		},
 		"the queue is down": {
-			fault: "send outcome", tool: lines(6, "line 0", "line 1"),
+			fault: "send line", tool: lines(6, "line 0", "line 1"),
 			want: []line{at(6, 2, "line 1")}, last: "line 1",
 		},
 	}
@@ -178,8 +178,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestLinesOnTheirWay uses a queue that is so slow that a line still waits for the one
-// before when the tool suspends its job. The line is sent first.
+// TestLinesOnTheirWay uses a queue that is so slow that a line is still on its way when the tool
+// suspends its job. The line is sent first.
 func TestLinesOnTheirWay(t *testing.T) {
 	const runs = 10
 	var want []string
@@ -200,7 +200,7 @@ func TestLinesOnTheirWay(t *testing.T) {
 		return asynctool.ResumeIn(time.Minute, nil), nil
 	})
 	inWorld(t, def, func(t *testing.T, w *world) {
-		w.out.takes = 8 * time.Second
+		w.out.takes = 1900 * time.Millisecond
 		w.send(w.job("t1", "tool"))
 		w.run(time.Hour)
 		w.want(done, 0, 0)
@@ -325,7 +325,7 @@ func TestHold(t *testing.T) {
 			inWorld(t, def, func(t *testing.T, w *world) {
 				w.deliver()
 				if tt.down {
-					w.failingTimes("send outcome", 1)
+					w.failingTimes("send line", 1)
 				}
 				j := w.job("t1", "tool")
 				j.ReceivedAt = j.ReceivedAt.Add(-tt.age)

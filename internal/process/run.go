@@ -25,11 +25,18 @@ var (
 
 // runTool runs the tool once. Then it finishes, suspends or releases the job.
 func (e *execution) runTool(ctx context.Context) *batch.Retry {
-	e.sendHold(ctx)
+	// Use a copy: the execution continues, and an abandoned tool may still use the host.
+	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
+	e.aside(ctx, host.sendHold)
+	if e.parked.used && e.record.WakeUp == 0 {
+		e.aside(ctx, func(ctx context.Context) { e.parked.request(ctx, host.claimed) })
+	}
+	kept, stop := e.keep(ctx)
+	defer stop()
 	e.log.InfoContext(ctx, "tool started",
 		"attempt", e.record.Attempt, "resumes", e.record.WakeUp, "timeout", e.tool.Timeout)
 	started := e.cfg.Now()
-	end := toolrun.Run(ctx, e.toolConfig())
+	end := toolrun.Run(kept, e.toolConfig(host))
 	e.log = e.log.With("attempt", e.record.Attempt, "took", e.cfg.Now().Sub(started))
 	switch f := end.Failure; {
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
@@ -70,23 +77,7 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	return e.finish(ctx, end)
 }
 
-// sendHold sends the hold message, which is delivered after a while. It waits on the results
-// queue, and so survives this function. The callback function drops it if the job has ended by
-// then.
-func (e *execution) sendHold(ctx context.Context) {
-	if e.tool.Hold == "" || e.record.WakeUp > 0 || e.record.Attempt > 1 || e.job.Call.Chat() {
-		return
-	}
-	// The clocks of two functions may differ.
-	after := min(max(e.tool.HoldAfter-e.cfg.Now().Sub(e.job.ReceivedAt), 0), queue.MaxDelay)
-	if err := e.out.send(e.job.ProgressOutcome(0, e.tool.Hold, false, e.record), after); err != nil {
-		e.log.WarnContext(ctx, "cannot send hold message", "error", err)
-	}
-}
-
-func (e *execution) toolConfig() toolrun.Config {
-	// Use a copy: the execution continues, and an abandoned tool may still use the host.
-	h := toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
+func (e *execution) toolConfig(h *toolHost) toolrun.Config {
 	return toolrun.Config{
 		Tool: e.tool,
 		Call: asynctool.Call{
@@ -102,11 +93,26 @@ func (e *execution) toolConfig() toolrun.Config {
 	}
 }
 
-// toolHost serves the requests of a running tool.
+// toolHost serves the requests of a running tool, and sends its hold message.
 type toolHost struct {
 	claimed
 	cfg *Config
 	out *outbox
+}
+
+// sendHold sends the hold message, which is delivered after a while. It waits on the results
+// queue, and so survives this function. The callback function drops it if the job has ended by
+// then.
+func (h *toolHost) sendHold(ctx context.Context) {
+	if h.tool.Hold == "" || h.record.WakeUp > 0 || h.record.Attempt > 1 || h.job.Call.Chat() {
+		return
+	}
+	// The clocks of two functions may differ.
+	after := min(max(h.tool.HoldAfter-h.cfg.Now().Sub(h.job.ReceivedAt), 0), queue.MaxDelay)
+	hold := h.job.ProgressOutcome(0, h.tool.Hold, false, h.record)
+	if err := h.out.sendAlone(ctx, hold, after); err != nil {
+		h.log.WarnContext(ctx, "cannot send hold message", "error", err)
+	}
 }
 
 // progress records a progress line and sends it.
@@ -116,7 +122,7 @@ func (h *toolHost) progress(ctx context.Context, text string, silent bool) error
 		return err
 	}
 	line := record.Progress
-	return h.out.send(h.job.ProgressOutcome(line.Sequence, line.Text, silent, record), 0)
+	return h.out.sendAlone(ctx, h.job.ProgressOutcome(line.Sequence, line.Text, silent, record), 0)
 }
 
 // completionURL stores the job, so that an external system can complete it, and returns the URL.

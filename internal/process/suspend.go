@@ -51,8 +51,8 @@ func (e *execution) suspend(ctx context.Context, s toolrun.Suspension) *batch.Re
 		e.log.ErrorContext(ctx, "cannot suspend job", "error", err)
 		return e.finish(ctx, failed(e.tool, err.Error()))
 	}
-	rule := job.Suspend(e.cfg.Now(), e.job, s.At, s.External, s.ToolState)
-	record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+	now := e.cfg.Now()
+	record, err := e.store(ctx, job.Suspend(now, e.job, s.At, s.External, s.ToolState), now)
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}

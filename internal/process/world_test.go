@@ -97,6 +97,10 @@ type world struct {
 	// something around the function.
 	fault func(step string) error
 	takes time.Duration // how long a step takes
+	// slow returns how long a step takes before its effect, and how long its answer takes then, unless
+	// its context ends. stuck returns how long its answer takes even if its context ends. Nil: no time.
+	slow  func(step string) (before, after time.Duration)
+	stuck func(step string) time.Duration
 
 	mu               sync.Mutex
 	steps            []string // that were taken
@@ -370,21 +374,59 @@ func step[T any](ctx context.Context, w *world, name string, do func() (T, error
 	}
 	w.steps = append(w.steps, name)
 	dies := len(w.steps) == w.die && dead != nil
+	var before, after, stuck time.Duration
+	if w.slow != nil {
+		before, after = w.slow(name)
+	}
+	if w.stuck != nil {
+		stuck = w.stuck(name)
+	}
 	w.mu.Unlock()
 	if err != nil {
 		return none, err
 	}
 	time.Sleep(w.takes)
+	if err := wait(ctx, before); err != nil {
+		return none, err
+	}
 	if dies && !w.after {
 		dead.Store(true)
 		return none, errDied
 	}
 	v, err := do()
+	time.Sleep(stuck)
+	if err := wait(ctx, after); err != nil {
+		return none, err
+	}
 	if dies {
 		dead.Store(true)
 		return none, errDied
 	}
 	return v, err
+}
+
+// wait waits for d, or until the context ends.
+func wait(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// forSome makes a step take d, the first n times.
+func forSome(step string, n int, d time.Duration) func(string) time.Duration {
+	return func(s string) time.Duration {
+		if s != step || n == 0 {
+			return 0
+		}
+		n--
+		return d
+	}
 }
 
 func stepErr(ctx context.Context, w *world, name string, do func() error) error {
@@ -419,6 +461,26 @@ type around struct{ *world }
 
 func (w around) Claim(ctx context.Context, first job.Record) (job.Record, error) {
 	return step(ctx, w.world, "first claim", func() (job.Record, error) { return w.table.Claim(ctx, first) })
+}
+
+func (w around) ClaimAgain(ctx context.Context, first job.Record) (job.Record, error) {
+	return step(ctx, w.world, "claim", func() (job.Record, error) { return w.table.ClaimAgain(ctx, first) })
+}
+
+func (w around) Unclaim(
+	ctx context.Context, first job.Record, now time.Time, delay time.Duration, reason string,
+) error {
+	return stepErr(ctx, w.world, "unclaim", func() error { return w.table.Unclaim(ctx, first, now, delay, reason) })
+}
+
+func (w around) Renew(
+	ctx context.Context, claimed job.Record, now time.Time, lease time.Duration,
+) (time.Time, error) {
+	return step(ctx, w.world, "renew", func() (time.Time, error) { return w.table.Renew(ctx, claimed, now, lease) })
+}
+
+func (w around) Extend(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
+	return stepErr(ctx, w.world, "extend", func() error { return w.admission.Extend(ctx, j, now, lease) })
 }
 
 func (w around) Load(ctx context.Context, id string) (job.Record, error) {
@@ -518,7 +580,11 @@ func (w jobs) Send(ctx context.Context, messages []queue.Message) []error {
 type outcomes struct{ *world }
 
 func (w outcomes) Send(ctx context.Context, messages []queue.Message) []error {
-	errs, err := step(ctx, w.world, "send outcome", func() ([]error, error) { return w.out.Send(ctx, messages), nil })
+	name := "send outcome"
+	if o, err := job.DecodeOutcome(messages[0].Body); err == nil && o.Kind == job.KindProgress {
+		name = "send line"
+	}
+	errs, err := step(ctx, w.world, name, func() ([]error, error) { return w.out.Send(ctx, messages), nil })
 	return forAll(messages, errs, err)
 }
 
@@ -627,6 +693,15 @@ func (w *world) callback(o job.Outcome, gone []string) {
 			check(err)
 		}
 		return
+	}
+	if o.Unstored != nil {
+		_, err := w.table.Change(ctx, o.JobID, job.StoreResult(now, o))
+		if errors.Is(err, job.ErrNotDone) {
+			return // another attempt has the job
+		}
+		if !errors.Is(err, job.ErrFinished) {
+			check(err)
+		}
 	}
 	record, err := w.table.Change(ctx, o.JobID, job.ClaimDelivery(now, 10*time.Second))
 	switch {

@@ -31,6 +31,10 @@ const (
 	// the outcome.
 	shutdownMargin = 10 * time.Second
 
+	// lineTimeout bounds what a progress line may take. It may get lost, and must not delay what may
+	// not.
+	lineTimeout = 2 * time.Second
+
 	// watchInterval is the time between two calls of [Config.Wanted]. Each of them costs two small
 	// reads.
 	watchInterval = 5 * time.Second
@@ -95,37 +99,31 @@ type Failure struct {
 func Run(ctx context.Context, c Config) End {
 	running, stop := context.WithCancelCause(ctx)
 	h := newHost(ctx, &c)
-	watched := c.watch(running, stop)
+	go c.watch(running, stop)
 	c.Call.Host = c.Host(h)
 	end := c.call(running)
 	end.Stopped = context.Cause(running)
 	stop(nil)
-	<-watched
 	h.close(end.Suspension != nil)
 	return end
 }
 
-// watch ends the tool's context once its work is no longer wanted. It ends with the context, and
-// then closes the channel.
-func (c *Config) watch(ctx context.Context, stop context.CancelCauseFunc) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ticker := time.NewTicker(watchInterval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			if cause := c.Wanted(ctx); cause != nil {
-				stop(cause)
-				return
-			}
+// watch ends the tool's context once its work is no longer wanted. It ends with the context. The
+// result does not wait for it.
+func (c *Config) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 		}
-	}()
-	return done
+		if cause := c.Wanted(ctx); cause != nil {
+			stop(cause)
+			return
+		}
+	}
 }
 
 // call calls the tool, and abandons it if it does not return in time.
@@ -255,8 +253,9 @@ func convert(r asynctool.Result) (job.Result, error) {
 // time. If they come too fast, it passes on only the last.
 type host struct {
 	*Config
-	ctx   context.Context // of the invocation, which outlives the tool's
-	lines chan line       // the last line that was not passed on yet
+	ctx   context.Context // outlives the tool's, and ends with close
+	end   context.CancelFunc
+	lines chan line // the last line that was not passed on yet
 	stop  chan struct{}
 	done  chan struct{}
 }
@@ -267,7 +266,8 @@ type line struct {
 }
 
 func newHost(ctx context.Context, c *Config) *host {
-	h := &host{Config: c, ctx: ctx, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	h := &host{Config: c, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	h.ctx, h.end = context.WithCancel(ctx)
 	go h.work()
 	return h
 }
@@ -314,7 +314,9 @@ func (h *host) work() {
 // tool ends. It reports whether further lines may follow.
 func (h *host) send(l line) bool {
 	for {
-		err := h.Config.Progress(h.ctx, l.text, l.silent)
+		ctx, cancel := context.WithTimeout(h.ctx, lineTimeout)
+		err := h.Config.Progress(ctx, l.text, l.silent)
+		cancel()
 		var soon *job.TooSoonError
 		if errors.As(err, &soon) {
 			select {
@@ -330,7 +332,7 @@ func (h *host) send(l line) bool {
 			}
 			continue
 		}
-		if err != nil {
+		if err != nil && h.ctx.Err() == nil {
 			h.Log.WarnContext(h.ctx, "cannot send progress line", "error", err)
 		}
 		return !errors.Is(err, job.ErrFinished)
@@ -338,16 +340,26 @@ func (h *host) send(l line) bool {
 }
 
 // close ends the host after the tool has ended. If the tool suspended its job, close passes on
-// the last line, unless that comes too soon. Otherwise the result replaces the line.
+// the last line, unless that comes too soon or takes too long. Otherwise the result replaces the
+// line, and does not wait for one that is on its way.
 func (h *host) close(suspended bool) {
+	defer h.end()
 	close(h.stop)
-	<-h.done
 	if !suspended {
 		return
 	}
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		<-h.done
+		select {
+		case l := <-h.lines:
+			h.send(l)
+		default:
+		}
+	}()
 	select {
-	case l := <-h.lines:
-		h.send(l)
-	default:
+	case <-passed:
+	case <-time.After(lineTimeout):
 	}
 }

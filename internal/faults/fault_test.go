@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/internal/job"
 )
 
 // step is something that a function does beyond its handler, for one job, for the n-th
@@ -29,15 +31,20 @@ const (
 	deathBefore        // the process dies before it takes effect
 	deathAfter         // the process dies after it took effect
 	slowKind           // it takes effect later, and the answer comes then; a tool takes longer
+	beyondKind         // it took effect, and the answer comes later than every margin of a lease, whatever the context
 	numberOfKinds int  = iota
 )
 
 // slow is how long slowKind takes: longer than most backoffs.
 const slow = 7 * time.Second
 
+// beyond is how long beyondKind takes: longer than the margin of a lease, and not so long that the lease
+// itself is over.
+const beyond = 20 * time.Second
+
 var kindNames = [numberOfKinds]string{
 	"none", "error", "lost answer", "timeout", "timeout after the effect", "repeated request",
-	"death before", "death after", "slow",
+	"death before", "death after", "slow", "later than every margin",
 }
 
 func (k kind) String() string { return kindNames[k] }
@@ -58,10 +65,19 @@ func (s step) kinds(dynamo bool) []kind {
 		return []kind{errorKind, timeoutKind, deathBefore}
 	case strings.HasPrefix(s.op, "send"), s.op == "publish", s.op == "schedule",
 		dynamo && strings.HasPrefix(s.op, "save"):
-		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, repeatedKind, deathBefore, deathAfter, slowKind}
+		return s.beyond(errorKind, lostAnswer, timeoutKind, lateAnswer, repeatedKind, deathBefore, deathAfter, slowKind)
 	default:
-		return []kind{errorKind, lostAnswer, timeoutKind, lateAnswer, deathBefore, deathAfter, slowKind}
+		return s.beyond(errorKind, lostAnswer, timeoutKind, lateAnswer, deathBefore, deathAfter, slowKind)
 	}
+}
+
+// beyond adds the fault of a claim, or of the end of an attempt, whose answer is later than every margin.
+func (s step) beyond(kinds ...kind) []kind {
+	ops := []string{saveOp(job.StateRunning), saveOp(job.StateDone), saveOp(job.StateWaiting)}
+	if s.function == "process" && slices.Contains(ops, s.op) {
+		kinds = append(kinds, beyondKind)
+	}
+	return kinds
 }
 
 type fault struct {

@@ -206,6 +206,11 @@ func (w *world) step(ctx context.Context, op, id string, effect func() error) er
 		return errInjected
 	case lateAnswer:
 		return w.hang(ctx, inv)
+	case beyondKind:
+		time.Sleep(beyond)
+		if inv.isDead() {
+			return inv.block()
+		}
 	case deathAfter:
 		inv.die()
 		return inv.block()

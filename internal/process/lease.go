@@ -38,8 +38,9 @@ const (
 	// sendMargin is the time that is left to send a result that could not be stored.
 	sendMargin = leaseMargin / 5
 
-	// visibilityMargin is how much longer than its lease a message is hidden. A job whose function
-	// died is received again then.
+	// visibilityMargin is how much longer than its lease a message is hidden, times the number of its
+	// receives. A job whose function died is received again then. If function after function dies, the
+	// receives outlast it for some minutes.
 	visibilityMargin = leaseMargin / 3
 
 	// maxLease is the longest lease. A tool with a longer timeout renews it while it runs.
@@ -111,7 +112,7 @@ func (l *lease) extend(until time.Time) {
 // is that of the slowest tool. It runs beside the claim, so that it is done before a tool that ends its
 // process at once.
 func (e *execution) hide(ctx context.Context, log *slog.Logger) {
-	d := e.lease.until().Sub(e.cfg.Now()) + visibilityMargin
+	d := e.lease.until().Sub(e.cfg.Now()) + visibilityMargin*time.Duration(batch.Receives(e.message))
 	if err := e.source(e.message).ChangeVisibility(ctx, e.message.ReceiptHandle, d); err != nil {
 		log.WarnContext(ctx, "cannot hide message for its lease; the visibility timeout before applies", "error", err)
 	}

@@ -28,6 +28,9 @@ type edit struct{ file, old, new string }
 
 var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFaults)$"}
 
+// leases are the tests of what is done under a lease.
+var leases = []string{"./internal/process"}
+
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {", "if false {"},
@@ -143,6 +146,106 @@ var bugs = []mutant{
 			"l.JobsVisibility = l.ProcessTimeout"}}},
 	{bug: "an alarm on one busy minute", tests: []string{"./infra/ringback", "-run", "TestWaitingJobs"},
 		edits: []edit{{"infra/ringback/alarms.go", "r.alarmAfter(2, prefix", "r.alarmAfter(1, prefix"}}},
+	// The lease, and what is done under it.
+	{bug: "a claim without a limit", tests: leases, edits: []edit{
+		{"internal/process/process.go",
+			"ctx, cancel := context.WithTimeout(ctx, claimTimeout)\n\tdefer cancel()\n\tif e.wakeUp > 0 {", "if e.wakeUp > 0 {"},
+	}},
+	{bug: "a claim without an answer not undone", tests: leases, edits: []edit{
+		{"internal/process/process.go", "e.unclaim(ctx, first, retry.After)", ""},
+	}},
+	{bug: "a claim that takes effect after it was undone", tests: []string{"./internal/local/memtable"}, edits: []edit{
+		{"internal/job/rule.go", "return r, ErrUnchanged\n\t\t}\n\t\treturn r, nil\n\t}}\n}\n\n// Release ends",
+			"return r, ErrUnchanged\n\t\t}\n\t\treturn r, ErrUnchanged\n\t}}\n}\n\n// Release ends"},
+	}},
+	{bug: "a tool started with too little of its lease left", tests: leases, edits: []edit{
+		{"internal/process/process.go", "case e.cfg.Now().After(startBy):", "case false:"},
+	}},
+	{bug: "an admission without a limit", tests: leases, edits: []edit{
+		{"internal/process/process.go", "ctx, cancel := context.WithTimeout(ctx, startBy.Sub(e.cfg.Now()))\n\tdefer cancel()", ""},
+	}},
+	{bug: "a result thrown away for one failed write", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "if e.storeTime(ctx) <= delay {", "if delay > 0 {"},
+	}},
+	{bug: "a result stored for longer than the lease", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "left := e.lease.until().Sub(e.cfg.Now())\n\tif deadline",
+			"left := time.Hour\n\tif deadline"},
+	}},
+	{bug: "a result stored for longer than the function's time", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "left = min(left, time.Until(deadline))", "left = min(left, left+time.Until(deadline))"},
+	}},
+	{bug: "a result taken for that of others, as its write was answered late", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "record.Updated.Equal(at) {", "record.Updated.Equal(at.Add(1)) {"},
+		{"internal/process/finish.go", "return e.endedByOthers(ctx, record)\n\tcase", "return e.retry()\n\tcase"},
+	}},
+	{bug: "an unstored outcome not sent", tests: leases, edits: []edit{
+		{"internal/process/finish.go", "return e.sendUnstored(ctx, rule)", "return e.retry()"},
+	}},
+	{bug: "an unstored outcome not stored", tests: []string{"./internal/callback"}, edits: []edit{
+		{"internal/callback/callback.go", "if o.Unstored != nil && errors.Is(err, job.ErrNotDone) {", "if false {"},
+	}},
+	{bug: "an unstored outcome of an attempt that lost the job", tests: []string{"./internal/callback"}, edits: []edit{
+		{"internal/job/rule.go", "case o.Unstored == nil || !r.OwnedBy(o.Unstored.AttemptID):", "case o.Unstored == nil:"},
+	}},
+	{bug: "an unstored outcome delivered in place of a stored one", tests: []string{"./internal/callback"}, edits: []edit{
+		{"internal/callback/callback.go",
+			"d.outcome.Result, d.outcome.Deadline = *d.record.Result, d.record.Deadline", ""},
+	}},
+	{bug: "a message hidden for the slowest tool", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "d := e.lease.until().Sub(e.cfg.Now()) +", "d := time.Hour +"},
+	}},
+	{bug: "a finished message received again before its batch ends", tests: leases, edits: []edit{
+		{"internal/process/process.go", "if left.Add(-1) > 0 && retry == nil {", "if false {"},
+	}},
+	{bug: "a lease as long as the longest tool", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "return min(lease, maxLease), lease > maxLease", "return lease, false"},
+	}},
+	{bug: "a long lease not renewed", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "e.lease.extend(until)", "_ = until"},
+	}},
+	{bug: "a renewal that a claim does not see", tests: leases, edits: []edit{
+		{"internal/jobtable/table.go", "case l.Renews(r) && l.Expiry.After(r.LeaseExpiry):", "case false:"},
+	}},
+	{bug: "a tool that runs on after its lease", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "lose(errLeaseLost)\n\t})", "})"},
+	}},
+	{bug: "a renewal that counts although its answer was too late", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "case !end.Stop():\n\t\t\treturn", "case !end.Stop() && false:\n\t\t\treturn"},
+		{"internal/process/lease.go", "lose(errLeaseLost)\n\t})",
+			"if e.toolTime() <= 0 {\n\t\t\ttime.Sleep(renewInterval)\n\t\t}\n\t})"},
+	}},
+	{bug: "a lease renewed after its end", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/renewal.go", "if !now.Before(before) {", "if now.Before(before) && false {"},
+	}},
+	{bug: "a renewal of an earlier attempt in place of a later one's", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/renewal.go", "case l.Revision > 0 && order >= 0:", "case l.Revision > 0 && order > 9:"},
+	}},
+	{bug: "a slot that ends with the first lease", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "e.cfg.Admission.Extend(ctx, c.job, e.cfg.Now(), maxLease)", "ctx.Err()"},
+	}},
+	{bug: "a message that returns while its lease is renewed", tests: leases, edits: []edit{
+		{"internal/process/lease.go",
+			"e.aside(context.WithoutCancel(ctx), func(ctx context.Context) { e.hide(ctx, c.log) })", ""},
+	}},
+	{bug: "a result that waits for a progress line", tests: leases, edits: []edit{
+		{"internal/process/toolrun/toolrun.go", "if !suspended {\n\t\treturn\n\t}\n\tpassed",
+			"if !suspended {\n\t\t<-h.done\n\t\treturn\n\t}\n\tpassed"},
+	}},
+	{bug: "a suspension that waits for a progress line", tests: leases, edits: []edit{
+		{"internal/process/toolrun/toolrun.go", "case <-passed:\n\tcase <-time.After(lineTimeout):", "case <-passed:"},
+	}},
+	{bug: "a progress line sent after the result", tests: leases, edits: []edit{
+		{"internal/process/toolrun/toolrun.go", "defer h.end()\n\tclose(h.stop)", "close(h.stop)"},
+		{"internal/process/toolrun/toolrun.go", "ctx, cancel := context.WithTimeout(h.ctx, lineTimeout)",
+			"ctx, cancel := context.WithCancel(h.ctx)"},
+	}},
+	{bug: "a tool that waits for its hold message", tests: leases, edits: []edit{
+		{"internal/process/run.go", "e.aside(ctx, host.sendHold)", "host.sendHold(ctx)"},
+	}},
+	{bug: "a tool that waits for the search for parked results", tests: leases, edits: []edit{
+		{"internal/process/run.go", "e.aside(ctx, func(ctx context.Context) { e.parked.request(ctx, host.claimed) })",
+			"e.parked.request(ctx, host.claimed)"},
+	}},
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{

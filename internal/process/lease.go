@@ -25,10 +25,11 @@ const (
 	// leaseMargin is how much longer than a tool's timeout the lease on its job is.
 	leaseMargin = 15 * time.Second
 
-	// claimTimeout bounds a claim. A claim that took longer is released.
+	// claimTimeout bounds a claim. A claim without an answer is undone then.
 	claimTimeout = leaseMargin / 3
 
-	// startMargin is the time from the beginning of the claim in which the tool must start.
+	// startMargin is the time from the beginning of the claim in which the tool must start. The job is
+	// released otherwise.
 	startMargin = 2 * leaseMargin / 3
 
 	// storeMargin is the least time between the end of a tool and the end of its lease. It is longer

@@ -239,6 +239,9 @@ func TestStoring(t *testing.T) {
 				if len(runs.attempts) != tt.want.runs {
 					t.Errorf("the tool ran %d times", len(runs.attempts))
 				}
+				if len(w.out.sent) == 0 {
+					t.Fatal("nothing was sent")
+				}
 				first := w.out.sent[0]
 				if at := w.out.at[0]; at > tt.want.at || (first.Unstored == nil) != tt.want.stored {
 					t.Errorf("sent after %s, want %s; it lacks %+v", at, tt.want.at, first.Unstored)
@@ -516,7 +519,12 @@ func TestWhatMayBeLost(t *testing.T) {
 						time.Sleep(time.Second)
 						return asynctool.Text("Done."), nil
 					})
-				inWorld(t, def, func(t *testing.T, w *world) {
+				// The batch, and with it the invocation, takes much longer.
+				slow := does(tool{Name: "slow"}, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+					time.Sleep(100 * time.Second)
+					return asynctool.Text("Done."), nil
+				})
+				inWorldOf(t, []asynctool.Definition{def, slow}, func(t *testing.T, w *world) {
 					start = w.start
 					w.limit(job.CallLimits{Jobs: 9})
 					j := w.job("t1", "tool")
@@ -530,12 +538,13 @@ func TestWhatMayBeLost(t *testing.T) {
 					} else {
 						w.stuck = hang
 					}
-					w.send(j)
+					w.send(j, w.job("t2", "slow"))
 					w.run(time.Minute)
 					at := time.Duration(-1)
 					final := 0
 					for i, o := range w.out.sent {
 						switch {
+						case o.ToolCallID != "t1":
 						case o.Kind == job.KindFinal:
 							at, final = w.out.at[i], final+1
 						case final > 0 && o.Sequence > 0:

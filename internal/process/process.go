@@ -313,10 +313,6 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 		e.unclaim(ctx, first, retry.After)
 		return retry
 	}
-	if took := e.cfg.Now().Sub(first.Created); took > claimTimeout {
-		e.log.WarnContext(ctx, "claim took too long; releasing the job", "took", took)
-		return e.releaseUnstarted(ctx, "the claim took "+took.String())
-	}
 	startBy := first.Created.Add(startMargin)
 	refused, err := e.admit(ctx, startBy)
 	switch {
@@ -326,8 +322,8 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 	case refused != nil:
 		return e.finish(ctx, refused)
 	case e.cfg.Now().After(startBy):
-		e.log.WarnContext(ctx, "admission took too long; releasing the job")
-		return e.releaseUnstarted(ctx, "the admission took too long")
+		e.log.WarnContext(ctx, "claim and admission took too long; releasing the job")
+		return e.releaseUnstarted(ctx, "the claim and the admission took too long")
 	}
 	return e.runTool(ctx)
 }

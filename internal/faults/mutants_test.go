@@ -162,7 +162,8 @@ var bugs = []mutant{
 		{"internal/process/process.go", "case e.cfg.Now().After(startBy):", "case false:"},
 	}},
 	{bug: "an admission without a limit", tests: leases, edits: []edit{
-		{"internal/process/process.go", "ctx, cancel := context.WithTimeout(ctx, startBy.Sub(e.cfg.Now()))\n\tdefer cancel()", ""},
+		{"internal/process/process.go",
+			"ctx, cancel := context.WithTimeout(ctx, startBy.Sub(e.cfg.Now()))\n\tdefer cancel()", ""},
 	}},
 	{bug: "a result thrown away for one failed write", tests: leases, edits: []edit{
 		{"internal/process/lease.go", "if e.storeTime(ctx) <= delay {", "if delay > 0 {"},
@@ -172,7 +173,8 @@ var bugs = []mutant{
 			"left := time.Hour\n\tif deadline"},
 	}},
 	{bug: "a result stored for longer than the function's time", tests: leases, edits: []edit{
-		{"internal/process/lease.go", "left = min(left, time.Until(deadline))", "left = min(left, left+time.Until(deadline))"},
+		{"internal/process/lease.go", "left = min(left, time.Until(deadline))",
+			"left = min(left, left+time.Until(deadline))"},
 	}},
 	{bug: "a result taken for that of others, as its write was answered late", tests: leases, edits: []edit{
 		{"internal/process/lease.go", "record.Updated.Equal(at) {", "record.Updated.Equal(at.Add(1)) {"},

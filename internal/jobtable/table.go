@@ -102,7 +102,9 @@ func (t *Table) ClaimAgain(ctx context.Context, first job.Record) (job.Record, e
 
 // Unclaim undoes the claim of first, which failed in an unknown way: see [job.Unclaim]. It
 // returns nil if that claim has no effect, now or later.
-func (t *Table) Unclaim(ctx context.Context, first job.Record, now time.Time, delay time.Duration, reason string) error {
+func (t *Table) Unclaim(
+	ctx context.Context, first job.Record, now time.Time, delay time.Duration, reason string,
+) error {
 	rule := job.Unclaim(now, first, delay, reason)
 	_, err := change(ctx, t.store, first.ID, nil, &first, rule.Apply)
 	return wrap(rule.Name, first.ID, err)

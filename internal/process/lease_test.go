@@ -188,7 +188,8 @@ func TestStoring(t *testing.T) {
 		late := forSome("finish", 1, time.Hour)
 		w.slow = func(s string) (before, after time.Duration) { return 0, late(s) }
 	}
-	hour, ten := time.Hour, 10*time.Second // a lease of 25 seconds
+	const minute, sec, ten = time.Minute, time.Second, 10 * time.Second // ten: a lease of 25 seconds
+	once := func(w *world) { w.failingTimes("finish", 1) }
 	for name, tt := range map[string]struct {
 		timeout  time.Duration
 		attempts int
@@ -197,23 +198,23 @@ func TestStoring(t *testing.T) {
 		failing  bool          // the tool fails
 		want     want
 	}{
-		"one write":          {ten, 1, func(w *world) { w.failingTimes("finish", 1) }, 0, false, want{1, refunded, 2 * time.Second, true, 0}},
-		"most of the lease":  {ten, 1, fails(15*time.Second, "finish"), 0, false, want{1, refunded, 21 * time.Second, true, 0}},
-		"the whole lease":    {ten, 1, fails(hour, "finish"), 0, false, want{1, refunded, 22 * time.Second, false, 0}},
-		"of a failure":       {ten, 1, fails(hour, "finish"), 0, true, want{1, neutral, 22 * time.Second, false, 1}},
-		"it hangs":           {ten, 1, hangs, 0, false, want{1, refunded, 22 * time.Second, false, 0}},
-		"its answer is lost": {ten, 1, lost, 0, false, want{1, refunded, 10 * time.Second, true, 0}},
+		"one write":          {ten, 1, once, 0, false, want{1, refunded, 2 * sec, true, 0}},
+		"most of the lease":  {ten, 1, fails(15*sec, "finish"), 0, false, want{1, refunded, 21 * sec, true, 0}},
+		"the whole lease":    {ten, 1, fails(time.Hour, "finish"), 0, false, want{1, refunded, 22 * sec, false, 0}},
+		"of a failure":       {ten, 1, fails(time.Hour, "finish"), 0, true, want{1, neutral, 22 * sec, false, 1}},
+		"it hangs":           {ten, 1, hangs, 0, false, want{1, refunded, 22 * sec, false, 0}},
+		"its answer is lost": {ten, 1, lost, 0, false, want{1, refunded, 10 * sec, true, 0}},
 		"a long lease": {
-			10 * time.Minute, 1, fails(6*time.Minute, "finish"), 0, false, want{1, refunded, 366 * time.Second, true, 0},
+			10 * minute, 1, fails(6*minute, "finish"), 0, false, want{1, refunded, 366 * sec, true, 0},
 		},
 		"the function's time is over": {
-			10 * time.Minute, 1, fails(hour, "finish"), 40 * time.Second, false, want{1, refunded, 37 * time.Second, false, 0},
+			10 * minute, 1, fails(time.Hour, "finish"), 40 * sec, false, want{1, refunded, 37 * sec, false, 0},
 		},
 		"the queue is down, too": {
-			ten, 2, fails(24*time.Second, "finish", "send outcome"), 0, false, want{2, refunded, 32 * time.Second, true, 0},
+			ten, 2, fails(24*sec, "finish", "send outcome"), 0, false, want{2, refunded, 32 * sec, true, 0},
 		},
 		"the queue is down, too, with one attempt": {
-			ten, 1, fails(24*time.Second, "finish", "send outcome"), 0, false, want{1, neutral, 32 * time.Second, true, 1},
+			ten, 1, fails(24*sec, "finish", "send outcome"), 0, false, want{1, neutral, 32 * sec, true, 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,7 +234,7 @@ func TestStoring(t *testing.T) {
 				tt.fault(w)
 				j := w.job("t1", "tool")
 				w.send(j)
-				w.run(hour)
+				w.run(time.Hour)
 				w.wantDelivered(delivery{"call-1", j.ID, tt.want.texts})
 				w.wantLeft(0, tt.want.dead)
 				if len(runs.attempts) != tt.want.runs {

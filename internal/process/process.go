@@ -32,6 +32,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -310,7 +311,9 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 	case err != nil:
 		e.log.ErrorContext(ctx, "cannot claim job", "error", err)
 		retry := e.retry()
-		e.unclaim(ctx, first, retry.After)
+		if !errors.Is(err, jobtable.ErrNotFound) {
+			e.unclaim(ctx, first, retry.After)
+		}
 		return retry
 	}
 	startBy := first.Created.Add(startMargin)

@@ -209,7 +209,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 			}
 		}
 		w.drained()
-		if n := posts.Load(); n < 40 {
+		if n := posts.Load(); n < 30 { // how many outcomes share a post varies
 			t.Errorf("only %d posts were made", n)
 		}
 		time.Sleep(2 * time.Minute) // until the tools that overrun return

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,9 +90,9 @@ func TestMeaningOfStatuses(t *testing.T) {
 				row.posts++
 			}
 			t.Run(fmt.Sprint(row.status, " ", p.after, " ", p.architecture), func(t *testing.T) {
-				posts := 0
+				var posts atomic.Int32
 				server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-					if posts++; row.status == 0 {
+					if posts.Add(1); row.status == 0 {
 						panic(http.ErrAbortHandler)
 					}
 					rw.WriteHeader(row.status)
@@ -121,8 +122,8 @@ func TestMeaningOfStatuses(t *testing.T) {
 				if diff := cmp.Diff(parked, w.parked()); diff != "" {
 					t.Errorf("parked (-want +got):\n%s", diff)
 				}
-				if posts != row.posts {
-					t.Errorf("%d posts, want %d", posts, row.posts)
+				if n := int(posts.Load()); n != row.posts {
+					t.Errorf("%d posts, want %d", n, row.posts)
 				}
 			})
 		}

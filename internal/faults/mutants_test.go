@@ -258,6 +258,9 @@ var bugs = []mutant{
 		{"internal/jobtable/calls.go", "case unfinished && q.At.After(j.ReceivedAt):",
 			"case false && q.At.After(j.ReceivedAt):"},
 	}},
+	{bug: "the end of a call forgotten if no tool has asked yet", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/jobtable/calls.go", `"record the end of", callID, true,`, `"record the end of", callID, false,`},
+	}},
 	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {",
 			"if record.OutcomePending() && record.StoredJob != nil {"},

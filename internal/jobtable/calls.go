@@ -114,7 +114,8 @@ type CallTracker struct{ store Store[job.CallRecord] }
 func NewCallTracker(store Store[job.CallRecord]) *CallTracker { return &CallTracker{store: store} }
 
 // Live reports whether no end of the call is recorded. Live makes sure that the
-// call has a record, so that [CallTracker.End] records its end.
+// call has a record: the functions of an earlier version record the end only of
+// such calls.
 func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (bool, error) {
 	live := true
 	err := changeCall(ctx, t.store, "look at", callID, true, func(r job.CallRecord) (job.CallRecord, error) {
@@ -143,16 +144,17 @@ func (t *CallTracker) Ended(ctx context.Context, callID string) (time.Time, erro
 }
 
 // Learn records the architecture of a call. It makes sure that the call has a record, so that
-// [CallTracker.End] records its end. Learn can be repeated.
+// an earlier version records its end. Learn can be repeated.
 func (t *CallTracker) Learn(ctx context.Context, callID string, a vapi.Architecture, now time.Time) error {
 	return changeCall(ctx, t.store, "learn the architecture of", callID, true,
 		func(r job.CallRecord) (job.CallRecord, error) { return r.Learn(a, now) })
 }
 
-// End records the end of a call that has a record. No tool asks about a call
-// without one. End can be repeated.
+// End records the end of a call. It also does so if no job has asked about the
+// call yet: one may still wait in its queue. That costs one write for each call
+// that ends. End can be repeated.
 func (t *CallTracker) End(ctx context.Context, callID string, now time.Time) error {
-	return changeCall(ctx, t.store, "record the end of", callID, false, func(r job.CallRecord) (job.CallRecord, error) {
+	return changeCall(ctx, t.store, "record the end of", callID, true, func(r job.CallRecord) (job.CallRecord, error) {
 		return r.End(now)
 	})
 }

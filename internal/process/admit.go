@@ -32,7 +32,7 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 		return nil, nil
 	}
 	if p := c.record.Policy; p.CallBound && p.FollowsUp() && !c.tool.StopWithCall {
-		// From now on, the end of the call is recorded: it bounds what follows after the call.
+		// From now on, an earlier version also records the end of the call, which bounds what follows.
 		if _, err := g.cfg.CallTracker.Live(ctx, c.job.Call.ID, g.cfg.Now()); err != nil {
 			return nil, err
 		}

@@ -260,6 +260,7 @@ func TestStopWithCall(t *testing.T) {
 		stopped time.Duration
 		want    string
 	}{
+		"while it is queued":        {stops: true, want: "Sorry."},
 		"while it runs":             {stops: true, ends: 61 * time.Second, ran: 1, stopped: 65 * time.Second, want: "Sorry."},
 		"while it is suspended":     {stops: true, ends: 7 * time.Minute, ran: 1, want: "Sorry."},
 		"of a tool that goes on":    {ends: 61 * time.Second, ran: 2, want: "Done."},
@@ -286,13 +287,18 @@ func TestStopWithCall(t *testing.T) {
 			})
 			inWorld(t, def, func(t *testing.T, world *world) {
 				w = world
-				w.deliver()
-				w.send(w.job("t1", "tool"))
-				time.AfterFunc(tt.ends, func() {
+				end := func() {
 					if err := w.tracker.End(t.Context(), "call-1", time.Now()); err != nil {
 						t.Error(err)
 					}
-				})
+				}
+				if tt.ends == 0 {
+					end()
+				} else {
+					time.AfterFunc(tt.ends, end)
+				}
+				w.deliver()
+				w.send(w.job("t1", "tool"))
 				w.run(2 * days)
 				w.wantDelivered(delivery{"call-1", "call-1/t1", tt.want})
 				if ran != tt.ran || stopped != tt.stopped || w.dead.Len() != 0 {

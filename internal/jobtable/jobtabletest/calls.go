@@ -319,15 +319,10 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Errorf("ended at %s, %v, want %s", got, err, want)
 		}
 	}
-	// Nothing is stored of a call that no job asks about.
 	if r, err := tracker.Load(ctx, "call"); err != nil || r.Revision != 0 {
 		t.Errorf("loaded %+v, %v", r, err)
 	}
-	end()
 	ended(time.Time{})
-	if _, err := s.Calls().Load(ctx, "call"); !errors.Is(err, jobtable.ErrNotFound) {
-		t.Errorf("a call that no job asks about: %v", err)
-	}
 	live("call", true)
 	live("other", true)
 	r, err := s.Calls().Load(ctx, "call")
@@ -358,6 +353,18 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		}
 	}
 	live("third", true)
+
+	// A job that asks about its call later finds its end.
+	for range 2 {
+		if err := tracker.End(ctx, "fourth", start); err != nil {
+			t.Error(err)
+		}
+	}
+	live("fourth", false)
+	r, err = s.Calls().Load(ctx, "fourth")
+	if err != nil || r.Revision != 1 || !r.Ended.Equal(start) || !r.Expires().Equal(start.Add(job.Retention)) {
+		t.Errorf("the record of a call that no job had asked about is %+v, %v", r, err)
+	}
 }
 
 func testCustomers(t *testing.T, open func(*testing.T) jobtable.Stores) {

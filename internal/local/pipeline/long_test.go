@@ -357,6 +357,13 @@ func TestStopWithCall(t *testing.T) {
 		if started.Load() != 2 {
 			t.Error("a tool was started after the end of the call")
 		}
+		// The end of a call can overtake its first job.
+		w.post(statusUpdate("other", "ended"))
+		w.post(webhook("other", "", toolCall{"a", "stops", `{"text":"x"}`}))
+		w.drained()
+		if started.Load() != 2 {
+			t.Error("a tool was started in a call that had ended while its job was queued")
+		}
 	})
 }
 

@@ -255,9 +255,28 @@ var bugs = []mutant{
 			"if e.record.State == job.StateDone {"},
 	}},
 	{bug: "the earlier of two tool calls replaces the later", edits: []edit{
-		{"internal/jobtable/calls.go", "case unfinished && q.At.After(j.ReceivedAt):",
-			"case false && q.At.After(j.ReceivedAt):"},
+		{"internal/jobtable/calls.go", "case at.After(j.ReceivedAt) || slices.Contains(replaced, j.ID):",
+			"case false && at.After(j.ReceivedAt) || slices.Contains(replaced, j.ID):"},
 	}},
+	{bug: "a job replaced by one that must not start", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/process/admit.go", "case errors.As(err, &limit):\n",
+			"case errors.As(err, &limit):\n\t\tfor _, id := range earlier {\n\t\t\t_ = g.replace(ctx, c, id)\n\t\t}\n"},
+	}},
+	{bug: "a question that stays with a job that must not start", tests: []string{"./internal/local/memtable"},
+		edits: []edit{
+			{"internal/jobtable/calls.go", "return next.Admit(j.ID, earlier, now, lease, a.limits)",
+				"if admitted, err := next.Admit(j.ID, earlier, now, lease, a.limits); err == nil {\n" +
+					"\t\t\t\treturn admitted, nil\n\t\t\t}"},
+		}},
+	{bug: "a replacing job needs a slot of its own", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/job/admission.go", "delete(next.Slots, nameInCall(r.CallID, other))", "_ = other"},
+	}},
+	{bug: "a job goes on if the function died before it was replaced", tests: []string{"./internal/local/memtable"},
+		edits: []edit{{"internal/jobtable/calls.go", "return r, replaced, job.ErrUnchanged",
+			"return r, nil, job.ErrUnchanged"}}},
+	{bug: "a job goes on if another function died before it was replaced", tests: []string{"./internal/local/memtable"},
+		edits: []edit{{"internal/jobtable/calls.go", "if unfinished {\n\t\t\t\t\tearlier =",
+			"if unfinished && false {\n\t\t\t\t\tearlier ="}}},
 	{bug: "the end of a call forgotten if no tool has asked yet", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/jobtable/calls.go", `"record the end of", callID, true,`, `"record the end of", callID, false,`},
 	}},

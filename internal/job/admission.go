@@ -57,28 +57,42 @@ type Question struct {
 	By     string    `json:"by"`               // the job that asked it last
 	Before string    `json:"before,omitempty"` // the one that By replaced; empty means none
 	At     time.Time `json:"at,omitzero"`      // when By was received
+	// Also are further ones that By replaced: those that Before had replaced and not yet ended. Nil
+	// means none.
+	Also []string `json:"also,omitempty"`
 }
 
-// Asked returns the jobs of a question: see [Question]. They are empty if there are none.
-func (r CallRecord) Asked(key string) (by, before string) {
+// Asked returns the job that asks a question, and those that it replaced, by their ids. Each of these
+// may still have to be ended. by is empty if there is none.
+func (r CallRecord) Asked(key string) (by string, replaced []string) {
 	q := r.Questions[key]
 	if q.By != "" {
 		by = idOfName(r.CallID, q.By)
 	}
 	if q.Before != "" {
-		before = idOfName(r.CallID, q.Before)
+		for _, name := range append([]string{q.Before}, q.Also...) {
+			replaced = append(replaced, idOfName(r.CallID, name))
+		}
 	}
-	return by, before
+	return by, replaced
 }
 
-// Ask records which job asks a question from now on. by and before are ids of jobs; before can be
-// empty. It can be repeated.
-func (r CallRecord) Ask(key, by, before string, at, now time.Time) CallRecord {
+// Ask records which job asks a question from now on, and which ones it replaces, by their ids. It can
+// be repeated.
+func (r CallRecord) Ask(key, by string, replaced []string, at, now time.Time) CallRecord {
 	questions := maps.Clone(r.Questions)
 	if questions == nil {
 		questions = make(map[string]Question)
 	}
-	questions[key] = Question{By: nameInCall(r.CallID, by), Before: nameInCall(r.CallID, before), At: at}
+	q := Question{By: nameInCall(r.CallID, by), At: at}
+	for i, id := range replaced {
+		if name := nameInCall(r.CallID, id); i == 0 {
+			q.Before = name
+		} else {
+			q.Also = append(q.Also, name)
+		}
+	}
+	questions[key] = q
 	r.Questions, r.Updated = questions, now
 	return r
 }
@@ -102,17 +116,19 @@ func (r CallRecord) Learn(a vapi.Architecture, now time.Time) (CallRecord, error
 	return r, nil
 }
 
-// Admit takes a slot for a job, for as long as its lease. It fails with a
-// [*LimitError]. A job that has or had a slot is not counted again and never refused:
-// its run has been promised.
+// Admit takes a slot for a job, for as long as its lease. The slots of the jobs that it replaces become
+// free. It fails with a [*LimitError]. A job that has or had a slot is not counted again and never
+// refused: its run has been promised.
 func (r CallRecord) Admit(
-	jobID string, now time.Time, lease time.Duration, limits CallLimits,
+	jobID string, replaced []string, now time.Time, lease time.Duration, limits CallLimits,
 ) (CallRecord, error) {
-	name := nameInCall(r.CallID, jobID)
-	_, known := r.Slots[name]
-	if !known {
+	name, next := nameInCall(r.CallID, jobID), r.pruned(now)
+	for _, other := range replaced {
+		delete(next.Slots, nameInCall(r.CallID, other))
+	}
+	if _, known := r.Slots[name]; !known {
 		running := 0
-		for _, until := range r.Slots {
+		for _, until := range next.Slots {
 			if now.Before(until) {
 				running++
 			}
@@ -123,11 +139,10 @@ func (r CallRecord) Admit(
 		case limits.Concurrent > 0 && running >= limits.Concurrent:
 			return r, &LimitError{Concurrent: true, Most: limits.Concurrent}
 		}
-		r.Started++
+		next.Started++
 	}
-	r = r.pruned(now)
-	r.Slots[name] = now.Add(lease)
-	return r, nil
+	next.Slots[name] = now.Add(lease)
+	return next, nil
 }
 
 // Extend keeps the slot of a job for another lease. It fails with [ErrUnchanged] if the

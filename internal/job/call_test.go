@@ -19,23 +19,25 @@ import (
 // the slots.
 func TestCallRecord(t *testing.T) {
 	none := time.Time{}
-	first := job.CallRecord{CallID: "c"}.Ask("key", "c/a", "", start, start)
-	second := first.Ask("key", hashed, "c/a", none, start.Add(1))
-	third := second.Ask("other", "c/c", "", none, start.Add(2))
-	if by, before := second.Asked("key"); by != hashed || before != "c/a" {
-		t.Errorf("%s asks after %s", by, before)
+	first := job.CallRecord{CallID: "c"}.Ask("key", "c/a", nil, start, start)
+	replaced := []string{"c/a", hashed, "c/b"}
+	second := first.Ask("key", hashed, replaced, none, start.Add(1))
+	third := second.Ask("other", "c/c", nil, none, start.Add(2))
+	if by, got := second.Asked("key"); by != hashed || !slices.Equal(got, replaced) {
+		t.Errorf("%s asks after %s", by, got)
 	}
-	if by, before := second.Asked("other"); by != "" || before != "" {
-		t.Errorf("%s asks after %s, and no job should", by, before)
+	if by, got := second.Asked("other"); by != "" || got != nil {
+		t.Errorf("%s asks after %s, and no job should", by, got)
 	}
+	asked := job.Question{By: hashed, Before: "a", Also: []string{hashed, "b"}}
 	for name, row := range map[string]struct {
 		got  job.CallRecord
 		want map[string]job.Question
 		at   time.Time
 	}{
 		"first":  {first, map[string]job.Question{"key": {By: "a", At: start}}, start},
-		"second": {second, map[string]job.Question{"key": {By: hashed, Before: "a"}}, start.Add(1)},
-		"third":  {third, map[string]job.Question{"key": {By: hashed, Before: "a"}, "other": {By: "c"}}, start.Add(2)},
+		"second": {second, map[string]job.Question{"key": asked}, start.Add(1)},
+		"third":  {third, map[string]job.Question{"key": asked, "other": {By: "c"}}, start.Add(2)},
 	} {
 		if diff := cmp.Diff(job.CallRecord{CallID: "c", Questions: row.want, Updated: row.at}, row.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
@@ -22,16 +23,95 @@ func NewAdmission(store Store[job.CallRecord], limits job.CallLimits) *Admission
 	return &Admission{store: store, limits: limits}
 }
 
-// Admit takes a slot in the call for a job, for as long as its lease. It fails with
-// a [*job.LimitError] if the call has no slot left, and with the store's errors.
-// Without limits it does nothing.
-func (a *Admission) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
-	if a.limits == (job.CallLimits{}) {
-		return nil
+// Question is what a job asks in its call. Other jobs of the call may ask the same.
+type Question struct {
+	Key string // the same for all that ask the same
+	// Join means that the question stays with the job that already asks it. Otherwise
+	// the later job replaces that one.
+	Join bool
+	// Unfinished reports whether a job of the call has no delivered result yet.
+	Unfinished func(ctx context.Context, jobID string) (bool, error)
+}
+
+// Admit lets a job start. It takes a slot in the call for as long as the job's lease,
+// and records that the job asks its question. One change of the call's record does
+// both. Admit can be repeated. A nil q is no question, and without limits there are no
+// slots.
+//
+// Admit returns the ids of the jobs that already ask the question and are unfinished. If
+// q joins, it is one: that one keeps the question, and j gets no slot. Otherwise j takes
+// over the question and their slots, and the caller must end them before j starts. They
+// are several if a function died in between.
+//
+// Admit fails with a [*job.LimitError] if the call has no slot left, and with the
+// store's errors. Queues keep no order: if the one that asks was received later, Admit
+// fails with [job.ErrSuperseded] and returns it. If Admit fails, nothing has changed.
+func (a *Admission) Admit(
+	ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *Question,
+) ([]string, error) {
+	limited := a.limits != job.CallLimits{}
+	if q == nil && !limited {
+		return nil, nil
 	}
-	return changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
-		return r.Admit(j.ID, now, lease, a.limits)
+	var earlier []string
+	err := changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		next, err := r, error(nil)
+		if q != nil {
+			next, earlier, err = q.ask(ctx, r, j, now)
+		}
+		switch unchanged := errors.Is(err, job.ErrUnchanged); {
+		case err != nil && !unchanged:
+			return r, err
+		case q != nil && q.Join && len(earlier) > 0:
+			return r, job.ErrUnchanged
+		case limited:
+			return next.Admit(j.ID, earlier, now, lease, a.limits)
+		case unchanged:
+			return r, job.ErrUnchanged
+		}
+		return next, nil
 	})
+	return earlier, err
+}
+
+// ask returns the record in which the job asks the question, and the jobs that it
+// replaces or joins. It fails with [job.ErrUnchanged] if the job asked it before.
+func (q *Question) ask(
+	ctx context.Context, r job.CallRecord, j job.Job, now time.Time,
+) (job.CallRecord, []string, error) {
+	var earlier []string
+	by, replaced := r.Asked(q.Key)
+	at := r.Questions[q.Key].At
+	switch {
+	case by == j.ID && q.Join:
+		return r, nil, job.ErrUnchanged
+	case by == j.ID:
+		return r, replaced, job.ErrUnchanged
+	case by != "":
+		unfinished, err := q.Unfinished(ctx, by)
+		switch {
+		case err != nil:
+			return r, nil, err
+		case !unfinished:
+		case q.Join:
+			return r, []string{by}, nil
+		case at.After(j.ReceivedAt) || slices.Contains(replaced, j.ID):
+			return r, []string{by}, job.ErrSuperseded
+		default:
+			earlier = []string{by}
+			// The function may have died before it ended those that the earlier one replaced.
+			for _, other := range replaced {
+				unfinished, err := q.Unfinished(ctx, other)
+				if err != nil {
+					return r, nil, err
+				}
+				if unfinished {
+					earlier = append(earlier, other)
+				}
+			}
+		}
+	}
+	return r.Ask(q.Key, j.ID, earlier, j.ReceivedAt, now), earlier, nil
 }
 
 // Extend keeps the slot of a job for another lease, if it has one.
@@ -53,40 +133,6 @@ func (a *Admission) Leave(ctx context.Context, j job.Job, now time.Time) error {
 	return changeCall(ctx, a.store, "free a slot of", j.Call.ID, false, func(r job.CallRecord) (job.CallRecord, error) {
 		return r.Leave(j.ID, now)
 	})
-}
-
-// Ask records that a job asks the question with this key. It returns the id of
-// the job that already asks it, or "" if active reports none as unfinished. With
-// join, the question stays with that job. Otherwise j takes it over. But queues
-// keep no order: if j was received earlier than that job, Ask fails with
-// [job.ErrSuperseded] and returns the later one. Ask can be repeated.
-func (a *Admission) Ask(
-	ctx context.Context, j job.Job, now time.Time, key string, join bool,
-	active func(ctx context.Context, jobID string) (bool, error),
-) (string, error) {
-	before := ""
-	err := changeCall(ctx, a.store, "ask a question in", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
-		q := r.Questions[key]
-		by, replaced := r.Asked(key)
-		if before = replaced; by == j.ID {
-			return r, job.ErrUnchanged
-		}
-		if before = by; before != "" {
-			unfinished, err := active(ctx, before)
-			switch {
-			case err != nil:
-				return r, err
-			case unfinished && join:
-				return r, job.ErrUnchanged
-			case unfinished && q.At.After(j.ReceivedAt):
-				return r, job.ErrSuperseded
-			case !unfinished:
-				before = ""
-			}
-		}
-		return r.Ask(key, j.ID, before, j.ReceivedAt, now), nil
-	})
-	return before, err
 }
 
 // changeCall applies a rule to a call's record. A call without a record gets one

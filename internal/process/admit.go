@@ -37,10 +37,7 @@ func (g *gate) admit(ctx context.Context, c claimed) (*ending, error) {
 			return nil, err
 		}
 	}
-	if end, err := g.checkRepeat(ctx, c); end != nil || err != nil {
-		return end, err
-	}
-	return g.checkLimits(ctx, c)
+	return g.checkCall(ctx, c)
 }
 
 // checkJob checks the job itself.
@@ -81,45 +78,59 @@ func (g *gate) checkJob(ctx context.Context, c claimed) *ending {
 	return nil
 }
 
-// checkRepeat checks whether another tool call of the call asks the same. The tool decides which of
-// the two runs.
-func (g *gate) checkRepeat(ctx context.Context, c claimed) (*ending, error) {
-	if c.tool.Repeat == asynctool.Allow {
-		return nil, nil
-	}
-	key, err := c.tool.Question(c.job.Arguments)
-	if err != nil {
-		// The check of the arguments reports what is wrong with them.
-		c.log.WarnContext(ctx, "cannot decide whether the tool call repeats another one", "error", err)
-		return nil, nil
-	}
-	join := c.tool.Repeat == asynctool.Join
-	earlier, err := g.cfg.Admission.Ask(ctx, c.job, g.cfg.Now(), key, join,
-		func(ctx context.Context, jobID string) (bool, error) {
-			r, err := g.cfg.Table.Load(ctx, jobID)
-			if errors.Is(err, jobtable.ErrNotFound) {
-				return false, nil
-			}
-			return r.State.Active() || r.State == job.StateDone, err
-		})
+// checkCall checks the limits of the call, and whether another tool call of the call asks the same. In
+// that case, the tool decides which of the two runs. The earlier one is ended only after this one was
+// admitted.
+func (g *gate) checkCall(ctx context.Context, c claimed) (*ending, error) {
+	question, now := g.question(ctx, c), g.cfg.Now()
+	earlier, err := g.cfg.Admission.Admit(ctx, c.job, now, c.record.LeaseExpiry.Sub(now), question)
+	var limit *job.LimitError
 	switch {
+	case errors.As(err, &limit):
+		c.log.WarnContext(ctx, "call reached a limit", "concurrent", limit.Concurrent, "limit", limit.Most)
+		return refused(limitReached(c.job.Tool, limit), limit.Error()), nil
 	case errors.Is(err, job.ErrSuperseded):
-		return g.supersede(ctx, c, earlier)
+		return g.supersede(ctx, c, earlier[0])
 	case err != nil:
 		return nil, err
-	case earlier == "":
-		return nil, nil
-	case join:
-		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier)
+	case len(earlier) > 0 && question.Join:
+		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier[0])
 		joined := job.Result{
 			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name), Own: true,
 		}
 		return &ending{result: joined, onlyInCall: true}, nil
 	}
-	return nil, g.replace(ctx, c, earlier)
+	for _, jobID := range earlier {
+		if err := g.replace(ctx, c, jobID); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
-// replace ends the earlier job that asks the same.
+// question returns what the job asks. It returns nil if the tool allows repeated requests.
+func (g *gate) question(ctx context.Context, c claimed) *jobtable.Question {
+	if c.tool.Repeat == asynctool.Allow {
+		return nil
+	}
+	key, err := c.tool.Question(c.job.Arguments)
+	if err != nil {
+		// The check of the arguments reports what is wrong with them.
+		c.log.WarnContext(ctx, "cannot decide whether the tool call repeats another one", "error", err)
+		return nil
+	}
+	unfinished := func(ctx context.Context, jobID string) (bool, error) {
+		r, err := g.cfg.Table.Load(ctx, jobID)
+		if errors.Is(err, jobtable.ErrNotFound) {
+			return false, nil
+		}
+		return r.State.Active() || r.State == job.StateDone, err
+	}
+	return &jobtable.Question{Key: key, Join: c.tool.Repeat == asynctool.Join, Unfinished: unfinished}
+}
+
+// replace ends the earlier job that asks the same. The later one has its slot already. If the function
+// dies before, the next execution of the later one ends it.
 func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
 	rule := job.Replace(g.cfg.Now(), "replaced by job "+c.job.ID)
 	_, err := g.cfg.Table.Change(ctx, earlier, rule)
@@ -127,12 +138,6 @@ func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
 		return err
 	}
 	c.log.InfoContext(ctx, "tool call replaces an earlier one", "earlier", earlier)
-	// The slot of the earlier one must be free, too. Otherwise a call that may run only one job at
-	// a time could never replace a job.
-	replaced := job.Job{ID: earlier, Call: c.job.Call}
-	if err := g.cfg.Admission.Leave(ctx, replaced, g.cfg.Now()); err != nil {
-		c.log.WarnContext(ctx, "cannot free the slot of the replaced job; it ends with the job", "error", err)
-	}
 	return nil
 }
 
@@ -146,18 +151,6 @@ func (g *gate) supersede(ctx context.Context, c claimed, later string) (*ending,
 	c.log.InfoContext(ctx, "tool call was replaced by a later one", "later", later)
 	// This is never stored, as the job has ended.
 	return &ending{result: failure(policy.DeliverySilent, "A later tool call replaced this one."), reason: reason}, nil
-}
-
-// checkLimits checks the limits of the call.
-func (g *gate) checkLimits(ctx context.Context, c claimed) (*ending, error) {
-	now := g.cfg.Now()
-	err := g.cfg.Admission.Admit(ctx, c.job, now, c.record.LeaseExpiry.Sub(now))
-	var limit *job.LimitError
-	if !errors.As(err, &limit) {
-		return nil, err
-	}
-	c.log.WarnContext(ctx, "call reached a limit", "concurrent", limit.Concurrent, "limit", limit.Most)
-	return refused(limitReached(c.job.Tool, limit), limit.Error()), nil
 }
 
 // callEnded returns how a job ends whose tool stops with its call.

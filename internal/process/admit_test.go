@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/policy"
 )
 
@@ -20,7 +21,7 @@ func TestSlotOfADeadFunction(t *testing.T) {
 	def := does(tool{Timeout: time.Minute}, returns(asynctool.Text("Done."), nil))
 	inWorld(t, def, func(t *testing.T, w *world) {
 		w.limit(job.CallLimits{Concurrent: 1})
-		err := w.admission.Admit(t.Context(), w.job("crashed", "tool"), time.Now(), time.Minute+15*time.Second)
+		_, err := w.admission.Admit(t.Context(), w.job("crashed", "tool"), time.Now(), time.Minute+15*time.Second, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +112,8 @@ func TestRepeat(t *testing.T) {
 					w = world
 					first, repeated := w.job("t1", "tool"), w.job("t2", "tool")
 					if e.unknown {
-						_, err := w.admission.Ask(t.Context(), first, time.Now(), w.question(first), true, nil)
+						asked := &jobtable.Question{Key: w.question(first), Join: true}
+						_, err := w.admission.Admit(t.Context(), first, time.Now(), time.Minute, asked)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -196,6 +198,110 @@ func TestReplaceWithinLimits(t *testing.T) {
 	})
 }
 
+// TestReplaceAsksFirst replaces a job by one that must not start. The earlier one goes on.
+func TestReplaceAsksFirst(t *testing.T) {
+	ran := map[string]int{}
+	run := func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		ran[call.ToolCallID]++
+		if call.ToolCallID == "suspended" && call.Resumes == 0 {
+			return asynctool.ResumeIn(time.Minute, nil), nil
+		}
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return asynctool.Result{}, ctx.Err()
+		}
+		return asynctool.Text(call.ToolCallID), nil
+	}
+	const (
+		total = "The tool tool was not run: this call has reached its limit of tool calls (1). " +
+			"Tell the caller that you cannot do more in this call."
+		concurrent = "The tool tool was not run: this call has reached its limit of tool calls that run at the same " +
+			"time (1). Wait for one of their results before you call tool again."
+	)
+	for name, row := range map[string]struct {
+		limits  job.CallLimits
+		earlier string
+		other   bool // another job has the only slot
+		refusal string
+	}{
+		"the call's last job":          {job.CallLimits{Jobs: 1}, "running", false, total},
+		"a suspended job has no slot":  {job.CallLimits{Concurrent: 1}, "suspended", true, concurrent},
+		"the slot of the one replaced": {job.CallLimits{Jobs: 2, Concurrent: 1}, "running", false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clear(ran)
+			inWorld(t, does(tool{Repeat: asynctool.Replace}, run), func(t *testing.T, w *world) {
+				w.limit(row.limits)
+				w.deliver()
+				w.send(w.job(row.earlier, "tool"))
+				other := w.job("other", "tool")
+				other.Arguments = json.RawMessage(`{"order":"another"}`)
+				if row.other {
+					time.AfterFunc(5*time.Second, func() { w.send(other) })
+				}
+				time.AfterFunc(10*time.Second, func() { w.send(w.job("later", "tool")) })
+				w.run(5 * time.Minute)
+				want := []delivery{{"call-1", "call-1/later", "later"}}
+				if row.refusal != "" {
+					want = []delivery{{"call-1", "call-1/later", row.refusal}, {"call-1", "call-1/" + row.earlier, row.earlier}}
+				}
+				if row.other {
+					want = append(want, delivery{"call-1", other.ID, "other"})
+				}
+				w.wantDelivered(want...)
+				w.wantLeft(0, 0)
+				if (row.refusal != "") != (ran["later"] == 0) {
+					t.Errorf("runs: %v", ran)
+				}
+			})
+		})
+	}
+}
+
+// TestReplaceDiesInBetween lets the function die after a job was admitted, and before the one that it
+// replaces has ended. The call may run one job at a time.
+func TestReplaceDiesInBetween(t *testing.T) {
+	ran := map[string]int{}
+	run := func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		ran[call.ToolCallID]++
+		select {
+		case <-time.After(10 * time.Minute):
+		case <-ctx.Done():
+			return asynctool.Result{}, ctx.Err()
+		}
+		return asynctool.Text(call.ToolCallID), nil
+	}
+	inWorld(t, does(tool{Repeat: asynctool.Replace, Timeout: 14 * time.Minute, Attempts: 2}, run),
+		func(t *testing.T, w *world) {
+			w.limit(job.CallLimits{Jobs: 2, Concurrent: 1})
+			w.deliver()
+			w.send(w.job("t1", "tool"))
+			w.fault = func(step string) error {
+				if step == "replace" && w.die == 0 {
+					w.die = len(w.steps) + 1
+				}
+				return nil
+			}
+			time.AfterFunc(10*time.Second, func() { w.send(w.job("t2", "tool")) })
+			w.run(time.Hour)
+			if w.die == 0 || ran["t2"] != 1 {
+				t.Fatalf("it died at step %d; runs: %v", w.die, ran)
+			}
+			r, err := w.store.Calls().Load(t.Context(), "call-1")
+			if err != nil || r.Started != 2 {
+				t.Errorf("the call's record is %+v, %v", r, err)
+			}
+			w.wantLeft(0, 0)
+			for _, d := range w.delivered {
+				if d.Job == "call-1/t2" && d.Text == "t2" {
+					return
+				}
+			}
+			t.Errorf("delivered: %v", w.delivered)
+		})
+}
+
 // TestRepeatOfNothing tests arguments that ask no question.
 func TestRepeatOfNothing(t *testing.T) {
 	def := does(tool{Repeat: asynctool.Join}, returns(asynctool.Text("Done."), nil))
@@ -212,7 +318,7 @@ func TestRepeatOfNothing(t *testing.T) {
 
 // TestMayItStart makes the table fail while a job is admitted. That costs no attempt.
 func TestMayItStart(t *testing.T) {
-	for _, step := range []string{"ask", "replace", "load", "live", "admit"} {
+	for _, step := range []string{"replace", "load", "live", "admit"} {
 		t.Run(step, func(t *testing.T) {
 			runs := map[string]int{}
 			def := does(tool{Repeat: asynctool.Replace, StopWithCall: true, Deadline: days},

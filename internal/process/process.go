@@ -76,18 +76,15 @@ type Schedules interface {
 // Admission limits the jobs of a call, and knows which of them ask the same.
 type Admission interface {
 	// Admit fails with a [*job.LimitError] if the job must not run. A job that was admitted once
-	// is admitted again.
-	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
+	// is admitted again. It returns the ids of the jobs that already ask the question: the job joins
+	// the one, or replaces them all. It fails with [job.ErrSuperseded] if that one was received
+	// later. If Admit fails, no other job is affected.
+	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *jobtable.Question) ([]string, error)
 	// Extend keeps a job's slot for another lease, if it has one.
 	Extend(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error
 	// Leave records that a job no longer runs. Without it, the job counts as running until its
 	// lease ends.
 	Leave(ctx context.Context, j job.Job, now time.Time) error
-	// Ask records that the job asks a question, and returns the id of the job that already asks it.
-	// With join, the question stays with that job. Without join, Ask fails with
-	// [job.ErrSuperseded] if that job was received later.
-	Ask(ctx context.Context, j job.Job, now time.Time, key string, join bool,
-		active func(ctx context.Context, jobID string) (bool, error)) (string, error)
 }
 
 // CallTracker knows which calls have ended.

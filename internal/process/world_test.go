@@ -497,20 +497,14 @@ func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 	})
 }
 
-func (w around) Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error {
-	return stepErr(ctx, w.world, "admit", func() error { return w.admission.Admit(ctx, j, now, lease) })
+func (w around) Admit(
+	ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *jobtable.Question,
+) ([]string, error) {
+	return step(ctx, w.world, "admit", func() ([]string, error) { return w.admission.Admit(ctx, j, now, lease, q) })
 }
 
 func (w around) Leave(ctx context.Context, j job.Job, now time.Time) error {
 	return stepErr(ctx, w.world, "leave", func() error { return w.admission.Leave(ctx, j, now) })
-}
-
-func (w around) Ask(ctx context.Context, j job.Job, now time.Time, key string, join bool,
-	active func(context.Context, string) (bool, error),
-) (string, error) {
-	return step(ctx, w.world, "ask", func() (string, error) {
-		return w.admission.Ask(ctx, j, now, key, join, active)
-	})
 }
 
 func (w around) Live(ctx context.Context, callID string, now time.Time) (bool, error) {

@@ -41,7 +41,7 @@ func TestAdmissionAndLostAnswer(t *testing.T) {
 	store := dynamotable.New(c, table)
 	admission := jobtable.NewAdmission(store.Calls(), job.CallLimits{Jobs: 1})
 	for range 3 {
-		if err := admission.Admit(t.Context(), newJob(), start, time.Minute); err != nil {
+		if _, err := admission.Admit(t.Context(), newJob(), start, time.Minute, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,12 +30,13 @@ func toolCall(id string) job.Job {
 	}
 }
 
-// jobID returns the id of a [toolCall], or "" for none.
-func jobID(id string) string {
-	if id == "" {
-		return ""
+// jobIDs returns the ids of each [toolCall] in a list that is separated by spaces.
+func jobIDs(list string) string {
+	names := strings.Fields(list)
+	for i, name := range names {
+		names[i] = toolCall(name).ID
 	}
-	return toolCall(id).ID
+	return strings.Join(names, " ")
 }
 
 // inRecord returns the name of a [toolCall] in the record of its call.
@@ -99,7 +102,7 @@ func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 				case '+':
 					err = admission.Extend(ctx, toolCall(step.do[1:]), now, lease)
 				default:
-					err = admission.Admit(ctx, toolCall(step.do), now, lease)
+					_, err = admission.Admit(ctx, toolCall(step.do), now, lease, nil)
 				}
 				var limit *job.LimitError
 				got := ""
@@ -116,7 +119,8 @@ func testLimits(t *testing.T, open func(*testing.T) jobtable.Stores) {
 				}
 				// Another call has its own limits.
 				other := job.Job{ID: job.ID("other", "tool-call", "weather", nil), Call: job.Call{ID: "other"}}
-				err = errors.Join(admission.Admit(ctx, other, now, lease), admission.Leave(ctx, other, now))
+				_, err = admission.Admit(ctx, other, now, lease, nil)
+				err = errors.Join(err, admission.Leave(ctx, other, now))
 				if row.limits.Jobs == 0 && err != nil {
 					t.Errorf("another call: %v", err)
 				}
@@ -132,7 +136,8 @@ func testSlotRace(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	admission := jobtable.NewAdmission(s.Calls(), job.CallLimits{Jobs: most})
 	admitted := 0
 	for _, err := range atOnce(jobs, func(i int) error {
-		return admission.Admit(ctx, toolCall(fmt.Sprint(i%(jobs/2))), start, lease) // each job twice
+		_, err := admission.Admit(ctx, toolCall(fmt.Sprint(i%(jobs/2))), start, lease, nil) // each job twice
+		return err
 	}) {
 		var limit *job.LimitError
 		switch {
@@ -156,6 +161,13 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	newAdmission := func(s jobtable.Stores) *jobtable.Admission {
 		return jobtable.NewAdmission(s.Calls(), job.CallLimits{})
 	}
+	ask := func(
+		ctx context.Context, a *jobtable.Admission, j job.Job, key string, join bool,
+		active func(context.Context, string) (bool, error),
+	) (string, error) {
+		earlier, err := a.Admit(ctx, j, start, lease, &jobtable.Question{Key: key, Join: join, Unfinished: active})
+		return strings.Join(earlier, " "), err
+	}
 	// A step is a tool call that asks. The ones in over are not under way any more.
 	type step struct {
 		by, key string
@@ -178,7 +190,11 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			{by: "a", join: true}, {by: "b", join: true, want: "a"}, {by: "b", join: true, over: "a"},
 			{by: "c", join: true, want: "b"},
 		},
-		"replace": {{by: "a"}, {by: "b", want: "a"}, {by: "c", want: "b"}},
+		"replace": {{by: "a"}, {by: "b", want: "a"}, {by: "c", over: "a", want: "b"}},
+		"replace two, as the first was not ended": {
+			{by: "a"}, {by: "b", want: "a"}, {by: "c", want: "b a"}, {by: "c", want: "b a"},
+			{by: "d", over: "a b", want: "c"}, {by: "e", over: "a b", want: "d c"},
+		},
 		"replace, repeated": {
 			{by: "a"}, {by: "b", want: "a"}, {by: "b", want: "a"}, {by: "b", over: "a", want: "a"},
 		},
@@ -187,14 +203,15 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			{by: "a", key: "x"}, {by: "b", key: "y"}, {by: "c", key: "x", join: true, want: "a"},
 			{by: "d", key: "y", want: "b"},
 		},
-		"late, and replaced": {{by: "a"}, {by: "b", want: "a"}, {by: "a", over: "a", want: "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			admission := newAdmission(open(t))
 			for i, step := range steps {
-				active := func(_ context.Context, id string) (bool, error) { return id != jobID(step.over), nil }
-				got, err := admission.Ask(t.Context(), toolCall(step.by), start, step.key, step.join, active)
-				if err != nil || got != jobID(step.want) {
+				active := func(_ context.Context, id string) (bool, error) {
+					return !slices.Contains(strings.Split(jobIDs(step.over), " "), id), nil
+				}
+				got, err := ask(t.Context(), admission, toolCall(step.by), step.key, step.join, active)
+				if err != nil || got != jobIDs(step.want) {
 					t.Errorf("step %d: %s asks after %q, %v, want %q", i, step.by, got, err, step.want)
 				}
 			}
@@ -205,24 +222,27 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		s := open(t)
 		admission := newAdmission(s)
 		active := true
-		ask := func(what, id string, at time.Time, join bool, want string, wantErr error) {
+		asks := func(what, id string, at time.Time, join bool, want string, wantErr error) {
 			t.Helper()
 			j := toolCall(id)
 			j.ReceivedAt = at
 			isActive := func(context.Context, string) (bool, error) { return active, nil }
-			if before, err := admission.Ask(t.Context(), j, start, "key", join, isActive); before != jobID(want) ||
+			if before, err := ask(t.Context(), admission, j, "key", join, isActive); before != jobIDs(want) ||
 				!errors.Is(err, wantErr) {
 				t.Errorf("%s: %q, %v", what, before, err)
 			}
 		}
-		ask("the later one", "later", start.Add(time.Second), false, "", nil)
-		ask("the earlier one", "earlier", start, false, "later", job.ErrSuperseded)
-		ask("the earlier one joins", "earlier", start, true, "later", nil)
+		asks("the later one", "later", start.Add(time.Second), false, "", nil)
+		asks("the earlier one", "earlier", start, false, "later", job.ErrSuperseded)
+		asks("the earlier one joins", "earlier", start, true, "later", nil)
 		if r, err := s.Calls().Load(t.Context(), "call"); err != nil || r.Questions["key"].By != inRecord("later") {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
+		// Both are from one webhook, so that their times do not tell which is later.
+		asks("another one", "another", start.Add(time.Second), false, "later", nil)
+		asks("the one that it replaces", "later", start.Add(time.Second), false, "another", job.ErrSuperseded)
 		active = false
-		ask("the earlier one, after the later one's end", "earlier", start, false, "", nil)
+		asks("the earlier one, after the later one's end", "earlier", start, false, "", nil)
 	})
 
 	t.Run("unknown", func(t *testing.T) {
@@ -230,14 +250,14 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		admission := newAdmission(s)
 		errDown := errors.New("the table does not answer")
 		broken := func(context.Context, string) (bool, error) { return true, errDown }
-		if before, err := admission.Ask(t.Context(), toolCall("a"), start, "key", true, broken); err != nil || before != "" {
+		if before, err := ask(t.Context(), admission, toolCall("a"), "key", true, broken); err != nil || before != "" {
 			t.Errorf("the first: %q, %v", before, err)
 		}
-		if _, err := admission.Ask(t.Context(), toolCall("b"), start, "key", true, broken); !errors.Is(err, errDown) {
+		if _, err := ask(t.Context(), admission, toolCall("b"), "key", true, broken); !errors.Is(err, errDown) {
 			t.Errorf("the second, while the first is unknown: %v", err)
 		}
 		r, err := s.Calls().Load(t.Context(), "call")
-		if err != nil || r.Questions["key"] != (job.Question{By: inRecord("a")}) {
+		if err != nil || !reflect.DeepEqual(r.Questions["key"], job.Question{By: inRecord("a")}) {
 			t.Errorf("the record is %+v, %v", r, err)
 		}
 	})
@@ -248,14 +268,14 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		ctx, s := t.Context(), open(t)
 		admission := newAdmission(s)
 		if takeOver {
-			if _, err := admission.Ask(ctx, toolCall("over"), start, "key", true, nil); err != nil {
+			if _, err := ask(ctx, admission, toolCall("over"), "key", true, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		active := func(_ context.Context, id string) (bool, error) { return id != jobID("over"), nil }
+		active := func(_ context.Context, id string) (bool, error) { return id != jobIDs("over"), nil }
 		before := make([]string, askers)
 		if err := errors.Join(atOnce(askers, func(i int) (err error) {
-			before[i], err = admission.Ask(ctx, toolCall(fmt.Sprint(i)), start, "key", join, active)
+			before[i], err = ask(ctx, admission, toolCall(fmt.Sprint(i)), "key", join, active)
 			return err
 		})...); err != nil {
 			t.Error(err)
@@ -265,7 +285,8 @@ func testAsk(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Fatal(err)
 		}
 		after := make(map[string]string)
-		for i, before := range before {
+		for i, all := range before {
+			before, _, _ := strings.Cut(all, " ") // the one that asked; those before it are unfinished, too
 			after[inRecord(fmt.Sprint(i))] = strings.TrimPrefix(before, "call/")
 		}
 		return after, r

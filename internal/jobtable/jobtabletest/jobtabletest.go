@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"limits":           testLimits,
 		"race for slots":   testSlotRace,
 		"ask":              testAsk,
+		"replacing":        testReplacing,
 		"live":             testLive,
 		"customers":        testCustomers,
 	} {

@@ -49,6 +49,8 @@ type CallRecord struct {
 	// Architecture is the call's, if its webhooks did not show it and its control URL did.
 	Architecture vapi.Architecture `json:"architecture,omitempty"`
 	Updated      time.Time         `json:"updated"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // Question says which job asks a question within a call. Jobs are named as in the slots of
@@ -60,6 +62,8 @@ type Question struct {
 	// Also are further ones that By replaced: those that Before had replaced and not yet ended. Nil
 	// means none.
 	Also []string `json:"also,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // Asked returns the job that asks a question, and those that it replaced, by their ids. Each of these

@@ -19,6 +19,8 @@ type CustomerRecord struct {
 	Revision int64          `json:"-"`        // counts the saves; 0 means never saved
 	Parked   []ParkedResult `json:"kept,omitempty"`
 	Updated  time.Time      `json:"updated"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // ParkedResult names a job whose result is parked.
@@ -34,6 +36,8 @@ type ParkedResult struct {
 	Scoped        bool   `json:"scoped,omitempty"`
 	AssistantID   string `json:"assistantId,omitempty"`
 	PhoneNumberID string `json:"phoneNumberId,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // FitsIn reports whether the result may be delivered in a call of its customer: one of the same

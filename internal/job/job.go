@@ -19,10 +19,12 @@ import (
 // not guess: the message may promise more than the reader knows of.
 const version = 1
 
-// ErrUnreadable means that a queue message is no job, or no outcome, that this
-// version understands. Trying again does not help, so such a message belongs in
-// the dead-letter queue.
-var ErrUnreadable = errors.New("unreadable message")
+// ErrUnreadable means that this version cannot read a queue message or a record. A
+// newer version may have written it, while it is being deployed or before it was
+// rolled back. The function that receives it must leave it alone, and try again for
+// longer than a deployment takes. What is still unreadable then belongs in the
+// dead-letter queue.
+var ErrUnreadable = errors.New("unreadable message or record")
 
 // Job is one accepted tool call on its way to the process function.
 type Job struct {
@@ -41,6 +43,8 @@ type Job struct {
 	// AnswerUntil is until when the result may be the answer to the webhook. Its outcome
 	// is not delivered before. Zero means that the webhook is answered without the result.
 	AnswerUntil time.Time `json:"answerUntil,omitzero"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // OutcomeDelay returns how long the outcome waits on the results queue, so that the
@@ -67,6 +71,8 @@ type Call struct {
 	SMS           bool   `json:"sms,omitempty"`           // whether it is a chat over text messages
 	// Architecture is the call's, as far as the webhook showed it.
 	Architecture vapi.Architecture `json:"architecture,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // Chat reports whether it is a chat, which has no control URL.
@@ -81,7 +87,7 @@ func (j Job) Encode() (string, error) {
 // Decode reads a job from a queue message. Its error wraps [ErrUnreadable].
 func Decode(message string) (Job, error) {
 	var j Job
-	if err := json.Unmarshal([]byte(message), &j); err != nil {
+	if err := unmarshal([]byte(message), &j); err != nil {
 		return Job{}, fmt.Errorf("%w: decode a job: %s", ErrUnreadable, withoutValues(err))
 	}
 	switch {
@@ -115,6 +121,8 @@ type Result struct {
 	// speak. It is false if the content comes from an external system, or if an earlier version stored
 	// the result.
 	Own bool `json:"own,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // Answers reports whether the result can be the answer to the webhook. The assistant reads
@@ -154,6 +162,8 @@ type Policy struct {
 	CallBound bool `json:"callBound,omitempty"`
 	// Cancellable lets the assistant cancel the job.
 	Cancellable bool `json:"cancellable,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // AfterCallTime is how long after the end of its call the result of a tool without a deadline may be
@@ -325,7 +335,7 @@ func withoutValues(err error) string {
 var noncharacters = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`)
 
 func encode(v any) (string, error) {
-	b, err := json.Marshal(v)
+	b, err := marshal(v)
 	if err != nil {
 		return "", fmt.Errorf("encode a queue message: %w", err)
 	}

@@ -129,6 +129,8 @@ type Record struct {
 	// NextCallID is the call that a parked result is delivered in. It is empty if
 	// the result was not parked, or that call has not begun.
 	NextCallID string `json:"revivedIn,omitempty"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // ProgressLine says how far a job is.
@@ -136,6 +138,8 @@ type ProgressLine struct {
 	Sequence int       `json:"sequence"` // counts the job's lines from 1 on
 	Text     string    `json:"text"`
 	At       time.Time `json:"at"`
+
+	Unknown Unknown `json:"-"`
 }
 
 var (

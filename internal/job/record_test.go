@@ -20,7 +20,7 @@ import (
 var start = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
 // TestRules tests each rule in each state, at the start. Leases expire two minutes
-// later, and the deadline is an hour later.
+// later, and the deadline is an hour later. Every rule keeps the members of a newer version.
 func TestRules(t *testing.T) {
 	result := job.Result{Status: job.StatusOK, Delivery: policy.DeliverySay, Content: "delivered"}
 	other := job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: "sorry"}
@@ -33,8 +33,8 @@ func TestRules(t *testing.T) {
 	add := func(name string, change func(*job.Record)) string {
 		r := job.Record{
 			ID: "c/t", Revision: 7, State: job.StateRunning, Tool: "weather", CallID: "c", Attempt: 2, Owner: "owner",
-			Deadline: deadline, Policy: job.Policy{AfterCall: policy.AfterCallDrop}, Reason: "before",
-			Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute),
+			Deadline: deadline, Policy: job.Policy{AfterCall: policy.AfterCallDrop, Unknown: `"future":1`}, Reason: "before",
+			Created: start.Add(-time.Hour), Updated: start.Add(-time.Minute), Unknown: `"future":2`,
 		}
 		change(&r)
 		states[name] = r

@@ -31,7 +31,8 @@ type Record[R any] interface {
 
 // Store keeps the records of one kind.
 type Store[R Record[R]] interface {
-	// Load returns a record as it was last saved. It fails with [ErrNotFound].
+	// Load returns a record as it was last saved. It fails with [ErrNotFound], and
+	// with [job.ErrUnreadable] if a newer version saved it.
 	Load(ctx context.Context, key string) (R, error)
 
 	// Save stores a record under the next revision and returns it with that

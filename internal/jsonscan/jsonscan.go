@@ -101,6 +101,23 @@ func Items(data []byte, limit int) [][]byte {
 	return items
 }
 
+// Members calls member with each unescaped name and each raw value of the JSON object in data. It returns
+// member's error. It does nothing if data is not an object. The caller must pass valid JSON.
+func Members(data []byte, member func(name, value []byte) error) error {
+	c := cursor{data: data}
+	if c.next() != '{' {
+		return nil
+	}
+	return c.object(func(name []byte) error {
+		c.next()
+		start := c.pos
+		if err := c.skip(); err != nil {
+			return err
+		}
+		return member(name, data[start:c.pos])
+	})
+}
+
 // String decodes the JSON string in data. It returns "" if data is not a JSON string.
 func String(data []byte) string {
 	var s string

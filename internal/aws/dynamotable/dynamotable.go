@@ -2,9 +2,9 @@
 // leases of jobs, in a DynamoDB table.
 //
 // The table's partition key is the string "id"; its time to live is the number
-// "expires" (seconds since 1970). An item has the record as JSON in "record", and its
-// revision in "revision", which conditions use. "save" is a random text that identifies
-// the write that made the item.
+// "expires" (seconds since 1970). An item has the record as JSON in "record", as
+// [job.EncodeRecord] returns it, and its revision in "revision", which conditions use.
+// "save" is a random text that identifies the write that made the item.
 //
 // The item of a job also has the attributes of its [job.Summary]: "state", "tool",
 // "progress", "wake", "created" and "updated" (milliseconds since 1970). The index
@@ -15,7 +15,6 @@ package dynamotable
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -181,7 +180,7 @@ func decode[R jobtable.Record[R]](item map[string]types.AttributeValue) (r R, er
 	if !ok {
 		return r, errors.New("no record")
 	}
-	if err := json.Unmarshal([]byte(encoded.Value), &r); err != nil {
+	if err := job.DecodeRecord([]byte(encoded.Value), &r); err != nil {
 		return r, err
 	}
 	stored, ok := item["revision"].(*types.AttributeValueMemberN)
@@ -198,9 +197,9 @@ func decode[R jobtable.Record[R]](item map[string]types.AttributeValue) (r R, er
 // Save implements [jobtable.Store] with one conditional write.
 func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 	var none R
-	encoded, err := json.Marshal(r)
+	encoded, err := job.EncodeRecord(r)
 	if err != nil {
-		return none, fmt.Errorf("encode record: %w", err)
+		return none, err
 	}
 	id, save, revision := s.id(r.Key()), rand.Text(), r.SavedRevision()
 	in := &dynamodb.PutItemInput{

@@ -375,6 +375,7 @@ func TestBrokenItems(t *testing.T) {
 		"a record that is no text":      {"revision": n("1"), "record": n("1")},
 		"a record that is no JSON":      {"revision": n("1"), "record": s("{")},
 		"a record of other JSON":        {"revision": n("1"), "record": s(`{"attempt":"one"}`)},
+		"a record of a newer version":   {"revision": n("1"), "record": s(`{"version":9}`)},
 		"no revision":                   {"record": s("{}")},
 		"a revision that is a text":     {"record": s("{}"), "revision": s("1")},
 		"a revision that is a fraction": {"record": s("{}"), "revision": n("1.5")},

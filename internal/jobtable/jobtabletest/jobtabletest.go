@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"replacing":        testReplacing,
 		"live":             testLive,
 		"customers":        testCustomers,
+		"newer members":    testNewerMembers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -320,5 +321,59 @@ func testOfCall(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	cancel()
 	if _, err := s.OfCall(ended, "call"); !errors.Is(err, context.Canceled) {
 		t.Errorf("in an ended context: %v", err)
+	}
+}
+
+// testNewerMembers loads, changes and saves records with members that a newer version added.
+func testNewerMembers(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	ctx := t.Context()
+	table := newTable(open(t))
+	j := table.job
+	j.Unknown, j.Call.Unknown = `"newer":1`, `"newer":2`
+	first := job.NewRecord(j, toolPolicy, deadline, "owner", table.now(), lease)
+	first.Unknown, first.Policy.Unknown, first.StoredJob = `"newer":{"a":[3]},"other":null`, `"newer":4`, &j
+	claimed := must(t)(table.Claim(ctx, first))
+	changed := must(t)(table.ChangeClaimed(ctx, claimed, job.Finish(table.now(), result, false, "")))
+	loaded := must(t)(table.Load(ctx, j.ID))
+	want := first
+	want.State, want.Result, want.LeaseExpiry, want.Revision = job.StateDone, &result, time.Time{}, 2
+	for _, got := range []job.Record{changed, loaded} {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the record of the job (-want +got):\n%s", diff)
+		}
+	}
+
+	call := job.CallRecord{
+		CallID: "call", Updated: start, Unknown: `"newer":5`,
+		Questions: map[string]job.Question{"key": {By: "a", Unknown: `"newer":6`}},
+	}
+	if _, err := table.stores.Calls().Save(ctx, call); err != nil {
+		t.Fatal(err)
+	}
+	if err := jobtable.NewCallTracker(table.stores.Calls()).End(ctx, "call", start); err != nil {
+		t.Fatal(err)
+	}
+	call.Ended, call.Revision = start, 2
+	if got, err := table.stores.Calls().Load(ctx, "call"); err != nil || cmp.Diff(call, got) != "" {
+		t.Errorf("the record of the call: %v (-want +got):\n%s", err, cmp.Diff(call, got))
+	}
+
+	parked := func(id string, unknown job.Unknown) job.ParkedResult {
+		return job.ParkedResult{JobID: id, ToolCallID: "t", Tool: "weather", Unknown: unknown}
+	}
+	customer := job.CustomerRecord{
+		Customer: "customer", Updated: start, Unknown: `"newer":7`,
+		Parked: []job.ParkedResult{parked("a", `"newer":8`), parked("b", `"newer":9`)},
+	}
+	if _, err := table.stores.Customers().Save(ctx, customer); err != nil {
+		t.Fatal(err)
+	}
+	if err := jobtable.NewCustomers(table.stores.Customers()).
+		Unpark(ctx, "customer", start, customer.Parked[0]); err != nil {
+		t.Fatal(err)
+	}
+	customer.Parked, customer.Revision = customer.Parked[1:], 2
+	if got, err := table.stores.Customers().Load(ctx, "customer"); err != nil || cmp.Diff(customer, got) != "" {
+		t.Errorf("the record of the customer: %v (-want +got):\n%s", err, cmp.Diff(customer, got))
 	}
 }

@@ -153,7 +153,7 @@ func (r *Ringback) functions() {
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
 
 	// An update replaces the reader of a queue before its writers. An older function may not understand
-	// the messages of a newer one, and its queue would give them up within seconds.
+	// the messages of a newer one, and then retries them for up to an hour, while a caller waits.
 	after(r.Ack, r.Process)
 	after(r.Process, r.Callback)
 	if longMapping != nil {

@@ -5,6 +5,7 @@ package batch
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime/debug"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ringback/ringback/internal/job"
 )
 
 // Queue is the queue that the messages come from.
@@ -89,10 +92,31 @@ const MaxBackoff = 30 * time.Second
 
 // Backoff returns how long to wait after the n-th failure, counted from 1: first, then
 // twice as long each time, up to [MaxBackoff].
-func Backoff(first time.Duration, n int) time.Duration {
-	delay := min(first, MaxBackoff)
-	for i := 1; i < n && delay < MaxBackoff; i++ {
-		delay = min(2*delay, MaxBackoff)
+func Backoff(first time.Duration, n int) time.Duration { return growing(first, MaxBackoff, n) }
+
+func growing(first, most time.Duration, n int) time.Duration {
+	delay := min(first, most)
+	for i := 1; i < n && delay < most; i++ {
+		delay = min(2*delay, most)
 	}
 	return delay
+}
+
+const (
+	// firstUnreadable is the delay before the second receive of an unreadable message.
+	// maxUnreadable bounds the delays, which grow: an update is not noticed later. In the
+	// fewest receives that a queue allows (17: see queue.LimitsFor), they add up to 55
+	// minutes. A deployment takes some minutes, and a rollback as long again.
+	firstUnreadable = 5 * time.Second
+	maxUnreadable   = 5 * time.Minute
+)
+
+// RetryAfter returns the retry of a message that failed with an error: see [Backoff]. If
+// the message or its record is unreadable, a newer version may be on its way, and the
+// retries outlast its deployment: see [job.ErrUnreadable].
+func RetryAfter(err error, first time.Duration, receives int) *Retry {
+	if !errors.Is(err, job.ErrUnreadable) {
+		return &Retry{After: Backoff(first, receives)}
+	}
+	return &Retry{After: growing(firstUnreadable, maxUnreadable, receives)}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/queue"
 )
 
 // visibility records the changes of visibility.
@@ -172,6 +174,33 @@ func TestBackoff(t *testing.T) {
 	} {
 		if got := batch.Backoff(row.first, row.n); got != row.want {
 			t.Errorf("Backoff(%s, %d) = %s, want %s", row.first, row.n, got, row.want)
+		}
+	}
+}
+
+// TestRetryAfter tests that the retries of an unreadable message outlast a deployment, in as many receives
+// as its queue allows.
+func TestRetryAfter(t *testing.T) {
+	limits := queue.LimitsFor(time.Second, 1)
+	for _, row := range []struct {
+		err         error
+		receives    int
+		least, most time.Duration
+	}{
+		{fmt.Errorf("decode: %w", job.ErrUnreadable), limits.JobsMaxReceives, 30 * time.Minute, 2 * time.Hour},
+		{fmt.Errorf("decode: %w", job.ErrUnreadable), limits.ResultMaxReceives, 30 * time.Minute, 4 * time.Hour},
+		{errors.New("throttled"), limits.JobsMaxReceives, 5 * time.Minute, 10 * time.Minute},
+	} {
+		var sum, last time.Duration
+		for n := 1; n < row.receives; n++ { // the last receive is followed by the dead-letter queue
+			after := batch.RetryAfter(row.err, 2*time.Second, n).After
+			if after < last || after > 5*time.Minute {
+				t.Errorf("%v: the delay after receive %d is %s, and that before it was %s", row.err, n, after, last)
+			}
+			sum, last = sum+after, after
+		}
+		if sum < row.least || sum > row.most {
+			t.Errorf("%v: %d receives take %s", row.err, row.receives, sum)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 		if d.receives >= MaxPosts {
 			return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result could not be parked for the next call")
 		}
-		return d.release(ctx, d.backoff())
+		return d.release(ctx, batch.RetryAfter(err, firstDelay, d.receives).After)
 	case !parked:
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
 			detail+"; too many results are already parked for the customer")

@@ -164,8 +164,9 @@ func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQS
 func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) *batch.Retry {
 	o, err := job.DecodeOutcome(message.Body)
 	if err != nil {
+		// A newer version may have sent it.
 		h.cfg.Log.ErrorContext(ctx, "cannot decode outcome message", "message_id", message.MessageId, "error", err)
-		return &batch.Retry{}
+		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	}
 	all := o.All()
 	return batch.Each(ctx, h.cfg.Log, message, len(all), func(ctx context.Context, part int) *batch.Retry {
@@ -343,7 +344,7 @@ func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 		// The message soon moves to the dead-letter queue, and no other one sends an event.
 		return d.sendUndelivered(ctx, job.ReasonUnclaimed, err.Error())
 	}
-	return &batch.Retry{After: d.backoff()}
+	return batch.RetryAfter(err, firstDelay, d.receives)
 }
 
 // postResult posts the outcome to the call, or to the chat. It returns an error if there is nothing that

@@ -416,13 +416,72 @@ func TestPoison(t *testing.T) {
 			w.sendBody(p)
 		}
 		w.send(o)
-		w.run(time.Minute)
-		state := w.record(o.JobID).State
-		if state != job.StateDelivered || len(w.posts) != 1 || w.results.Len() != 0 || w.dead.Len() != len(poison) {
-			t.Errorf("the record is %s, %d posts, %d messages left, %d dead letters",
-				state, len(w.posts), w.results.Len(), w.dead.Len())
+		want := func(left, dead int) {
+			t.Helper()
+			state := w.record(o.JobID).State
+			if state != job.StateDelivered || len(w.posts) != 1 || w.results.Len() != left || w.dead.Len() != dead {
+				t.Errorf("the record is %s, %d posts, %d messages left, %d dead letters",
+					state, len(w.posts), w.results.Len(), w.dead.Len())
+			}
 		}
+		w.run(time.Minute)
+		want(len(poison), 0)
+		w.run(3 * time.Hour)
+		want(0, len(poison))
 	})
+}
+
+// TestNewerVersion receives what a newer version sent or stored, until that version is deployed: half an
+// hour later, as after a rollback.
+func TestNewerVersion(t *testing.T) {
+	const deployed = 30 * time.Minute
+	unreadable := func(w *world) func(context.Context, string) error {
+		return func(context.Context, string) error {
+			if time.Since(w.start) < deployed {
+				return fmt.Errorf("%w: version 9", job.ErrUnreadable)
+			}
+			return nil
+		}
+	}
+	for _, name := range []string{"message", "record", "customer"} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				after := policy.AfterCallEvent
+				if name == "customer" {
+					after = policy.AfterCallNextCall
+				}
+				body := w.encode(w.outcome(after))
+				switch name {
+				case "message":
+					body = strings.Replace(body, `"version":1`, `"version":9`, 1)
+				case "record":
+					w.before[claim] = unreadable(w)
+				case "customer":
+					w.answer = answers(gone)
+					w.before[park] = unreadable(w)
+				}
+				w.sendBody(body)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				w.results.Run(ctx, func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+					for i := range event.Records {
+						if time.Since(w.start) >= deployed {
+							event.Records[i].Body = strings.Replace(event.Records[i].Body, `"version":9`, `"version":1`, 1)
+						}
+					}
+					return w.handler.Handle(ctx, event)
+				})
+				if name == "customer" {
+					w.wantStates(job.StateParked)
+					return
+				}
+				w.want(1, job.StateDelivered, "", 0)
+				if len(w.at) != 1 || w.at[0] < deployed || w.at[0] > deployed+6*time.Minute {
+					t.Errorf("posted at %v", w.at)
+				}
+			})
+		})
+	}
 }
 
 // TestSideBySide delivers a batch to ten slow calls.
@@ -462,7 +521,7 @@ func TestHiddenText(t *testing.T) {
 				o.Asked = tt.o.Asked
 				w.send(o)
 				w.sendBody("?")
-				w.run(time.Second)
+				w.run(3 * time.Hour) // until the unreadable message is in the dead-letter queue, which is logged
 			})
 			if n := strings.Count(logged.String(), "removed hidden text from result"); n != tt.want {
 				t.Errorf("%d warnings, want %d:\n%s", n, tt.want, &logged)

@@ -56,8 +56,7 @@ var bugs = []mutant{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
 	}},
 	{bug: "no backoff cap", edits: []edit{
-		{"internal/batch/batch.go", "i < n && delay < MaxBackoff", "i < n && i < 30"},
-		{"internal/batch/batch.go", "delay = min(2*delay, MaxBackoff)", "delay = 2 * delay"},
+		{"internal/batch/batch.go", "return growing(first, MaxBackoff, n)", "return growing(first, 1<<30*time.Second, n)"},
 	}},
 	{bug: "the lease ignored", edits: []edit{
 		{"internal/job/rule.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):", "case false:"},
@@ -277,6 +276,14 @@ var bugs = []mutant{
 	{bug: "a job goes on if another function died before it was replaced", tests: []string{"./internal/local/memtable"},
 		edits: []edit{{"internal/jobtable/calls.go", "if unfinished {\n\t\t\t\t\tearlier =",
 			"if unfinished && false {\n\t\t\t\t\tearlier ="}}},
+	{bug: "an unreadable message given up at once", tests: []string{"./internal/process", "./internal/callback"},
+		edits: []edit{{"internal/batch/batch.go", "return &Retry{After: growing(firstUnreadable, maxUnreadable, receives)}",
+			"return &Retry{After: growing(0, 0, receives)}"}}},
+	{bug: "a record of a newer version changed", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/unknown.go", "case version > recordVersion:", "case false:"},
+	}},
+	{bug: "the members of a newer version dropped", tests: []string{"./internal/job", "./internal/aws/dynamotable"},
+		edits: []edit{{"internal/job/unknown.go", "err == nil && hasUnknown(value)", "false && hasUnknown(value)"}}},
 	{bug: "the end of a call forgotten if no tool has asked yet", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/jobtable/calls.go", `"record the end of", callID, true,`, `"record the end of", callID, false,`},
 	}},

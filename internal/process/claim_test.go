@@ -2,8 +2,10 @@ package process_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -26,8 +28,57 @@ func TestPoison(t *testing.T) {
 		}
 		w.send(w.job("t1", "tool"))
 		w.run(time.Minute)
+		w.want(done, 5, 0)
+		w.run(2 * time.Hour)
 		w.want(done, 0, 5)
 	})
+}
+
+// TestNewerVersion receives what a newer version sent or stored, until that version is deployed: half an
+// hour later, as after a rollback.
+func TestNewerVersion(t *testing.T) {
+	const deployed = 30 * time.Minute
+	for _, name := range []string{"message", "first claim", "load", "live", "admit"} {
+		t.Run(name, func(t *testing.T) {
+			def := does(tool{Timeout: time.Minute, Repeat: asynctool.Replace, StopWithCall: true}, func(
+				_ context.Context, call asynctool.Call, _ input,
+			) (asynctool.Result, error) {
+				if call.Resumes == 0 {
+					return asynctool.ResumeIn(time.Second, nil), nil
+				}
+				return asynctool.Text("Done."), nil
+			})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.limit(job.CallLimits{Jobs: 2})
+				w.fault = func(step string) error {
+					if step == name && time.Since(w.start) < deployed {
+						return fmt.Errorf("%w: version 9", job.ErrUnreadable)
+					}
+					return nil
+				}
+				body := w.encode(w.job("t1", "tool"))
+				if name == "message" {
+					body = strings.Replace(body, `"version":1`, `"version":9`, 1)
+				}
+				w.sendBody(body)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				w.jobs.Run(ctx, func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+					for i := range event.Records {
+						if time.Since(w.start) >= deployed {
+							event.Records[i].Body = strings.Replace(event.Records[i].Body, `"version":9`, `"version":1`, 1)
+						}
+					}
+					return w.handle(ctx, event)
+				})
+				synctest.Wait()
+				w.want(done, 0, 0)
+				if at := w.out.at[0]; at < deployed || at > deployed+6*time.Minute {
+					t.Errorf("sent at %s", at)
+				}
+			})
+		})
+	}
 }
 
 func TestSameJobTwice(t *testing.T) {

@@ -228,10 +228,10 @@ func (h *Handler) hideFinished(ctx context.Context, message events.SQSMessage) {
 func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMessage) *batch.Retry {
 	decoded, err := job.DecodeMessage(message.Body)
 	if err != nil {
-		// There is no call to deliver a failure to. The message moves to the dead-letter queue as
-		// soon as it was received often enough.
+		// There is no call to deliver a failure to. A newer version may have sent the message. If no
+		// function that reads it is deployed in time, it moves to the dead-letter queue.
 		h.cfg.Log.ErrorContext(ctx, "cannot decode job message", "message_id", message.MessageId, "error", err)
-		return &batch.Retry{}
+		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	}
 	switch m := decoded.(type) {
 	case job.Arrival:
@@ -245,7 +245,7 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		}
 		if err != nil {
 			h.cfg.Log.ErrorContext(ctx, "cannot load job to wake up", "job", m.JobID, "error", err)
-			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+			return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 		}
 		return h.newExecution(out, message, *record.StoredJob, m.Number).run(ctx)
 	default:
@@ -307,8 +307,8 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 		return e.alreadyFinished(ctx)
 	case err != nil:
 		e.log.ErrorContext(ctx, "cannot claim job", "error", err)
-		retry := e.retry()
-		if !errors.Is(err, jobtable.ErrNotFound) {
+		retry := batch.RetryAfter(err, firstDelay, batch.Receives(e.message))
+		if !errors.Is(err, jobtable.ErrNotFound) && !errors.Is(err, job.ErrUnreadable) {
 			e.unclaim(ctx, first, retry.After)
 		}
 		return retry
@@ -318,12 +318,12 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 	switch {
 	case err != nil:
 		e.log.ErrorContext(ctx, "cannot decide whether the tool may start", "error", err)
-		return e.releaseUnstarted(ctx, err.Error())
+		return e.releaseUnstarted(ctx, err)
 	case refused != nil:
 		return e.finish(ctx, refused)
 	case e.cfg.Now().After(startBy):
 		e.log.WarnContext(ctx, "claim and admission took too long; releasing the job")
-		return e.releaseUnstarted(ctx, "the claim and the admission took too long")
+		return e.releaseUnstarted(ctx, errors.New("the claim and the admission took too long"))
 	}
 	return e.runTool(ctx)
 }
@@ -334,8 +334,9 @@ func (e *execution) admit(ctx context.Context, startBy time.Time) (*ending, erro
 	return e.gate.admit(ctx, e.claimed)
 }
 
-func (e *execution) releaseUnstarted(ctx context.Context, reason string) *batch.Retry {
-	return e.release(ctx, batch.Backoff(firstDelay, batch.Receives(e.message)), true, reason)
+func (e *execution) releaseUnstarted(ctx context.Context, reason error) *batch.Retry {
+	delay := batch.RetryAfter(reason, firstDelay, batch.Receives(e.message)).After
+	return e.release(ctx, delay, true, reason.Error())
 }
 
 func (e *execution) claim(ctx context.Context, first job.Record) (job.Record, error) {

@@ -135,7 +135,7 @@ func (w *wakeUps) withdraw(ctx context.Context, m job.Withdrawal, receives int) 
 	}
 	if err != nil {
 		w.cfg.Log.ErrorContext(ctx, "cannot delete the wake-up of the withdrawn job", "job", m.JobID, "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, receives)}
+		return batch.RetryAfter(err, firstDelay, receives)
 	}
 	w.cfg.Log.InfoContext(ctx, "job withdrawn", "job", m.JobID, "tool", record.Tool)
 	return nil

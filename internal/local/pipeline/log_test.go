@@ -208,6 +208,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		time.Sleep(3 * time.Hour) // until the unreadable messages are in the dead-letter queues
 		w.drained()
 		if n := posts.Load(); n < 30 { // how many outcomes share a post varies
 			t.Errorf("only %d posts were made", n)

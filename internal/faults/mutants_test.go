@@ -31,6 +31,8 @@ var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFau
 // leases are the tests of what is done under a lease.
 var leases = []string{"./internal/process"}
 
+var twoVersions = []string{"./internal/faults", "-run", "^TestTwoVersions$"}
+
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {", "if false {"},
@@ -276,13 +278,13 @@ var bugs = []mutant{
 	{bug: "a job goes on if another function died before it was replaced", tests: []string{"./internal/local/memtable"},
 		edits: []edit{{"internal/jobtable/calls.go", "if unfinished {\n\t\t\t\t\tearlier =",
 			"if unfinished && false {\n\t\t\t\t\tearlier ="}}},
-	{bug: "an unreadable message given up at once", tests: []string{"./internal/process", "./internal/callback"},
+	{bug: "an unreadable message given up at once", tests: twoVersions,
 		edits: []edit{{"internal/batch/batch.go", "return &Retry{After: growing(firstUnreadable, maxUnreadable, receives)}",
 			"return &Retry{After: growing(0, 0, receives)}"}}},
 	{bug: "a record of a newer version changed", tests: []string{"./internal/job"}, edits: []edit{
 		{"internal/job/unknown.go", "case version > recordVersion:", "case false:"},
 	}},
-	{bug: "the members of a newer version dropped", tests: []string{"./internal/job", "./internal/aws/dynamotable"},
+	{bug: "the members of a newer version dropped", tests: twoVersions,
 		edits: []edit{{"internal/job/unknown.go", "err == nil && hasUnknown(value)", "false && hasUnknown(value)"}}},
 	{bug: "the end of a call forgotten if no tool has asked yet", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/jobtable/calls.go", `"record the end of", callID, true,`, `"record the end of", callID, false,`},

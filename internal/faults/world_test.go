@@ -624,7 +624,8 @@ type setting struct {
 	plan     map[step]kind
 	outages  []outage
 	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
-	log      slog.Handler // nil means none
+	log      slog.Handler                                    // nil means none
+	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
 	after    func(w *world)
 }
 
@@ -767,7 +768,12 @@ func newWorld(t *testing.T, s setting) *world {
 			Schedules: func(own pipeline.Schedules) pipeline.Schedules { return scheduler{w, own} },
 			Control:   func(pipeline.ControlClient) pipeline.ControlClient { return w },
 			Events:    func(pipeline.EventBus) pipeline.EventBus { return w },
-			Function:  w.function,
+			Function: func(name string, handler memqueue.Handler) memqueue.Handler {
+				if s.function != nil {
+					handler = s.function(w, handler)
+				}
+				return w.function(name, handler)
+			},
 		},
 	})
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 const deploying = 15 * time.Minute
 
 // TestTwoVersions runs the scenarios while two versions of the functions run, as during a deployment.
-// Every other function is the older one, which cannot read the messages of the newer one. It cannot read
-// some records either, and must keep the members that it does not know in all others.
+// Half of the functions are older ones, which cannot read the messages of the newer ones. Every fifth
+// record is unreadable, too. All others contain members of a newer version, which none may lose.
 func TestTwoVersions(t *testing.T) {
 	random := *seed
 	if random == 0 {
@@ -56,7 +56,7 @@ func TestTwoVersions(t *testing.T) {
 	}
 }
 
-// olderFunctions are functions of which every other one is the older version.
+// olderFunctions are functions of which half are of the older version, at random.
 type olderFunctions struct {
 	world  *world
 	mu     sync.Mutex

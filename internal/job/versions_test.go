@@ -93,6 +93,8 @@ func TestNewForms(t *testing.T) {
 	hashed := newJob()
 	hashed.ID = job.ID(hashed.Call.ID, hashed.ToolCallID, hashed.Tool, hashed.Arguments)
 	earlier.ID = job.EarlierID(earlier.Call.ID, earlier.ToolCallID)
+	quick := earlier
+	quick.AnswerUntil = start
 	live := earlier
 	live.Call.Architecture = vapi.ArchitectureGPTLive
 	outcome := func(j job.Job, asked string, own bool) job.Outcome {
@@ -109,6 +111,7 @@ func TestNewForms(t *testing.T) {
 		{"a job that it accepted", earlier, true},
 		{"a job with a hashed id", hashed, false},
 		{"a job of a GPT-Live call", live, true},
+		{"a job whose result may be in the answer", quick, true},
 		{"a wake-up of a job with a hashed id", job.WakeUp{JobID: hashed.ID, Number: 1}, true},
 		{"a withdrawal", job.Withdrawal{JobID: earlier.ID}, false},
 		{"an arrival", job.NewArrival(live.Call, start, start.Add(time.Hour)), true},

@@ -50,6 +50,8 @@ type Renewal struct {
 	By       AttemptID `json:"by"`
 	Expiry   time.Time `json:"lease"`
 	Updated  time.Time `json:"updated"`
+
+	Unknown Unknown `json:"-"`
 }
 
 // Renew extends the lease of the attempt that claimed the job as claimed. It fails with

@@ -103,6 +103,8 @@ func TestNewForms(t *testing.T) {
 			Deadline: start, Asked: asked,
 		})
 	}
+	unstored := outcome(earlier, "", false)
+	unstored.Unstored = &job.Unstored{Reason: "it is down"}
 	for _, row := range []struct {
 		form   string
 		m      interface{ Encode() (string, error) }
@@ -117,6 +119,8 @@ func TestNewForms(t *testing.T) {
 		{"an arrival", job.NewArrival(live.Call, start, start.Add(time.Hour)), true},
 		{"an outcome of a job that it accepted", outcome(earlier, `{"city":"Bonn"}`, true), true},
 		{"an outcome of a job with a hashed id", outcome(hashed, "", false), false},
+		// That version retries it, since the record has no result.
+		{"an outcome whose result is not stored", unstored, true},
 		{"a progress line", earlier.ProgressOutcome(1, "Half.", false, job.Record{Deadline: start, Asked: "{}"}), true},
 	} {
 		text, err := row.m.Encode()

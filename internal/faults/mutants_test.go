@@ -26,6 +26,11 @@ type mutant struct {
 // edit replaces a text that a file contains once.
 type edit struct{ file, old, new string }
 
+var (
+	inProcess   = []string{"./internal/process"}
+	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
+)
+
 var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFaults)$"}
 
 // leases are the tests of what is done under a lease.
@@ -43,8 +48,8 @@ var bugs = []mutant{
 			"_ = d.mark(ctx, job.StateDelivered, \"\")\n\treceipt, err := d.postResult("},
 	}},
 	{bug: "the outcome sent before it is stored", edits: []edit{
-		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\treturn retry\n}\n\n// sendUnstored sends",
-			"e.leave(ctx)\n\treturn retry\n}\n\n// sendUnstored sends"},
+		{"internal/process/finish.go", "retry := e.send(ctx)\n\te.leave(ctx)\n\tif e.wakeUp != record.WakeUp {",
+			"e.leave(ctx)\n\tif e.wakeUp != record.WakeUp {"},
 		{"internal/process/finish.go", "rule := job.Finish(", "claimed := e.record\n" +
 			"\te.record.State, e.record.Result, e.record.Exhausted = job.StateDone, &end.result, end.exhausted\n" +
 			"\te.record.LeaseExpiry = time.Time{}\n" +
@@ -78,7 +83,28 @@ var bugs = []mutant{
 	}},
 	{bug: "a wake-up not scheduled after a death", edits: []edit{
 		{"internal/process/suspend.go",
-			"case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Updated):", "case false:"},
+			"case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Suspended):", "case false:"},
+	}},
+	{bug: "a redriven job taken as scheduled once its record has changed", tests: inProcess, edits: []edit{
+		{"internal/process/suspend.go", "e.sentAt().After(e.record.Suspended):", "e.sentAt().After(e.record.Updated):"},
+	}},
+	{bug: "a late copy of a wake-up taken for a redrive", tests: inProcess, edits: []edit{
+		{"internal/process/finish.go", "scheduled(e.record) && !sent.After(e.record.WakeAt.Add(lateWakeUps))", "false"},
+	}},
+	{bug: "a late copy of an earlier wake-up taken for a redrive", tests: inProcess, edits: []edit{
+		{"internal/process/finish.go", "e.wakeUp != e.record.WakeUp ||\n", "false ||\n"},
+	}},
+	{bug: "an alarm for a wake-up whose record has expired", tests: inProcess, edits: []edit{
+		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {", "if false && errors.Is(err, jobtable.ErrNotFound) {"},
+	}},
+	{bug: "a wake-up dropped if its record cannot be read", tests: withWakeUps, edits: []edit{
+		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {", "if err != nil || errors.Is(err, jobtable.ErrNotFound) {"},
+	}},
+	{bug: "the schedule of a replaced job is left", tests: inProcess, edits: []edit{
+		{"internal/process/admit.go", "if record.State == job.StateCancelled {", "if false {"},
+	}},
+	{bug: "the schedule of a job that another message woke up is left", tests: inProcess, edits: []edit{
+		{"internal/process/finish.go", "if e.wakeUp != record.WakeUp {", "if false {"},
 	}},
 	{bug: "an external result for a finished job", edits: []edit{
 		{"internal/job/rule.go",

@@ -103,8 +103,9 @@ type Record struct {
 	// WakeUp counts the suspensions. While the job waits, it is the number of the
 	// wake-up that it waits for.
 	WakeUp    int             `json:"wake,omitempty"`
-	WakeAt    time.Time       `json:"wakeAt,omitzero"`  // from when on a waiting job may be claimed
-	ToolState json.RawMessage `json:"memory,omitempty"` // the tool's own state between two runs
+	Suspended time.Time       `json:"suspended,omitzero"` // when it was suspended last
+	WakeAt    time.Time       `json:"wakeAt,omitzero"`    // from when on a waiting job may be claimed
+	ToolState json.RawMessage `json:"memory,omitempty"`   // the tool's own state between two runs
 	// External means that the job waits for an external completion, until WakeAt,
 	// which is its deadline.
 	External bool `json:"outside,omitempty"`

@@ -112,7 +112,7 @@ func TestRules(t *testing.T) {
 	suspended := func(wakeUp int, at time.Time, external bool, state json.RawMessage) func(*job.Record) {
 		return func(r *job.Record) {
 			r.State, r.StoredJob, r.WakeUp, r.WakeAt, r.External = job.StateWaiting, &later, wakeUp, at, external
-			r.ToolState, r.LeaseExpiry = state, time.Time{}
+			r.ToolState, r.LeaseExpiry, r.Suspended = state, time.Time{}, start
 		}
 	}
 	finished := func(reason string) func(*job.Record) {

@@ -87,7 +87,7 @@ func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMe
 			wakeAt = r.Deadline
 		}
 		r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt = StateWaiting, &j, state, external, wakeAt
-		r.LeaseExpiry, r.Updated = time.Time{}, now
+		r.LeaseExpiry, r.Suspended, r.Updated = time.Time{}, now, now
 		r.WakeUp++
 		return r, nil
 	}}

@@ -11,7 +11,10 @@ import (
 )
 
 // gate decides whether the tool of a claimed job may start.
-type gate struct{ cfg *Config }
+type gate struct {
+	cfg     *Config
+	wakeUps *wakeUps
+}
 
 // admit returns nil if the tool may start, and how the job ends otherwise. If admit fails, the job
 // must be tried again.
@@ -133,9 +136,12 @@ func (g *gate) question(ctx context.Context, c claimed) *jobtable.Question {
 // dies before, the next execution of the later one ends it.
 func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
 	rule := job.Replace(g.cfg.Now(), "replaced by job "+c.job.ID)
-	_, err := g.cfg.Table.Change(ctx, earlier, rule)
+	record, err := g.cfg.Table.Change(ctx, earlier, rule)
 	if err != nil && !errors.Is(err, job.ErrFinished) && !errors.Is(err, jobtable.ErrNotFound) {
 		return err
+	}
+	if record.State == job.StateCancelled {
+		g.wakeUps.discard(ctx, c.log, record)
 	}
 	c.log.InfoContext(ctx, "tool call replaces an earlier one", "earlier", earlier)
 	return nil

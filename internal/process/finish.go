@@ -22,6 +22,11 @@ const (
 	// outcomeDelay is that delay if the outcome of the job was sent a moment ago. The callback
 	// function takes no longer to receive it, unless it is very busy.
 	outcomeDelay = time.Minute
+
+	// lateWakeUps is how long after its time a schedule may still send a wake-up, with a margin for
+	// clocks that differ. EventBridge Scheduler delivers at least once, and tries for up to 24 hours
+	// (EventBridge Scheduler user guide, "What is Amazon EventBridge Scheduler?").
+	lateWakeUps = 25 * time.Hour
 )
 
 // ending is how a job ends.
@@ -70,6 +75,9 @@ func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
 	e.record = record
 	retry := e.send(ctx)
 	e.leave(ctx)
+	if e.wakeUp != record.WakeUp {
+		e.wakeUps.discard(ctx, e.log, record) // another message woke the job up
+	}
 	return retry
 }
 
@@ -191,9 +199,14 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 // mayBeRedriven reports whether an operator may have moved the message out of the dead-letter queue
 // after the end of the call. The message has a new time then, while the job in it is as old as
 // before. A repeated webhook also sends another message, but the job in it is as new as the
-// message.
+// message. A schedule can send its wake-up again for a day. Such a copy looks like a redriven wake-up,
+// so a wake-up is not taken for one before that day is over, or if it is not the last one.
 func (e *execution) mayBeRedriven() bool {
 	sent := e.sentAt()
+	if e.wakeUp > 0 && (e.wakeUp != e.record.WakeUp ||
+		scheduled(e.record) && !sent.After(e.record.WakeAt.Add(lateWakeUps))) {
+		return false
+	}
 	callEnds := e.job.CallEnds // or sooner: a message is sent when the job is received
 	if soon := e.job.ReceivedAt.Add(job.AfterCallTime); soon.Before(callEnds) {
 		callEnds = soon

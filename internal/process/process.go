@@ -178,7 +178,7 @@ func New(cfg Config) (*Handler, error) {
 		return e.AfterCall == asynctool.NextCall
 	})}
 	h.wakeUps = wakeUps{cfg: &h.cfg}
-	h.gate = gate{cfg: &h.cfg}
+	h.gate = gate{cfg: &h.cfg, wakeUps: &h.wakeUps}
 	return h, nil
 }
 
@@ -240,6 +240,12 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		return h.wakeUps.withdraw(ctx, m, batch.Receives(message))
 	case job.WakeUp:
 		record, err := h.load(ctx, m.JobID)
+		if errors.Is(err, jobtable.ErrNotFound) {
+			// The read is strongly consistent, and the record of a job that has not ended outlives its
+			// wake-up: see [job.Record.Expires]. So the job ended long ago.
+			h.cfg.Log.InfoContext(ctx, "dropping the wake-up of a job whose record has expired", "job", m.JobID)
+			return nil
+		}
 		if err == nil && record.StoredJob == nil {
 			err = errors.New("the record does not contain the job")
 		}

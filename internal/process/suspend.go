@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ringback/ringback/internal/batch"
@@ -25,6 +26,9 @@ const (
 	// it after about 16 rounds (AWS Lambda developer guide, "recursive loop detection"). A
 	// schedule interrupts the loop.
 	scheduledEvery = 10
+
+	// discardTimeout bounds a clean-up that may fail.
+	discardTimeout = 2 * time.Second
 )
 
 var errTooLarge = fmt.Errorf(
@@ -71,10 +75,11 @@ func (e *execution) stillSuspended(ctx context.Context, until time.Time) *batch.
 	case e.wakeUp == e.record.WakeUp:
 		e.log.InfoContext(ctx, "wake-up is early", "until", until)
 		return e.retryAt(until)
-	case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Updated):
+	case e.record.Owner == e.message.MessageId || e.sentAt().After(e.record.Suspended):
 		// This message suspended the job, and the function died before it had scheduled the
 		// wake-up. The message has another id if it was in the dead-letter queue meanwhile, and was
-		// sent after the job was suspended.
+		// sent after the job was suspended. Later changes of the record, such as progress lines, say
+		// nothing about the wake-up.
 		return e.scheduleWakeUp(ctx)
 	}
 	e.log.InfoContext(ctx, "job is already suspended", "until", until)
@@ -96,19 +101,24 @@ func (e *execution) scheduleWakeUp(ctx context.Context) *batch.Retry {
 // wakeUps schedules the wake-ups of suspended jobs.
 type wakeUps struct{ cfg *Config }
 
-// schedule sends the wake-up as a delayed message if that can wait for long enough, and otherwise
-// uses a schedule.
+// scheduled reports whether a job's wake-up needs a schedule, because a delayed message cannot wait for
+// long enough.
+func scheduled(r job.Record) bool {
+	return r.WakeAt.Sub(r.Suspended) > queue.MaxDelay || r.WakeUp%scheduledEvery == 0
+}
+
+// schedule sends the wake-up as a delayed message, or uses a schedule.
 func (w *wakeUps) schedule(ctx context.Context, callID string, r job.Record) error {
 	body, err := job.WakeUp{JobID: r.ID, Number: r.WakeUp}.Encode()
 	if err != nil {
 		return err
 	}
 	jobs, schedules := w.queueOf(r.Tool)
-	delay := r.WakeAt.Sub(w.cfg.Now())
-	if delay > queue.MaxDelay || r.WakeUp%scheduledEvery == 0 {
+	if scheduled(r) {
 		return schedules.At(ctx, queue.ScheduleName(r.ID, r.WakeUp), r.WakeAt, body)
 	}
-	message := queue.Message{Body: body, Group: queue.Group(callID), Delay: max(delay, 0)}
+	delay := min(max(r.WakeAt.Sub(w.cfg.Now()), 0), queue.MaxDelay)
+	message := queue.Message{Body: body, Group: queue.Group(callID), Delay: delay}
 	return jobs.Send(ctx, []queue.Message{message})[0]
 }
 
@@ -121,6 +131,24 @@ func (w *wakeUps) queueOf(tool string) (Queue, Schedules) {
 	return w.cfg.Jobs, w.cfg.Schedules
 }
 
+// cancel deletes the schedule of a job that has ended. The job may have none: its wake-up may be a
+// delayed message, which then finds the job finished.
+func (w *wakeUps) cancel(ctx context.Context, r job.Record) error {
+	if r.WakeUp == 0 {
+		return nil
+	}
+	return w.cfg.Schedules.Cancel(ctx, queue.ScheduleName(r.ID, r.WakeUp))
+}
+
+// discard is like cancel. If it fails, the wake-up finds the job finished.
+func (w *wakeUps) discard(ctx context.Context, log *slog.Logger, r job.Record) {
+	ctx, stop := context.WithTimeout(ctx, discardTimeout)
+	defer stop()
+	if err := w.cancel(ctx, r); err != nil {
+		log.WarnContext(ctx, "cannot delete the wake-up of a job that has ended", "ended", r.ID, "error", err)
+	}
+}
+
 // withdraw deletes the schedule of a job that its assistant has cancelled. If that fails for good, or
 // if the wake-up is a delayed message, the wake-up finds the job finished.
 func (w *wakeUps) withdraw(ctx context.Context, m job.Withdrawal, receives int) *batch.Retry {
@@ -131,7 +159,7 @@ func (w *wakeUps) withdraw(ctx context.Context, m job.Withdrawal, receives int) 
 		w.cfg.Log.WarnContext(ctx, "job is not withdrawn", "job", m.JobID, "state", record.State)
 		return nil
 	case err == nil:
-		err = w.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.WakeUp))
+		err = w.cancel(ctx, record)
 	}
 	if err != nil {
 		w.cfg.Log.ErrorContext(ctx, "cannot delete the wake-up of the withdrawn job", "job", m.JobID, "error", err)

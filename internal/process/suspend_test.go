@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -365,16 +367,167 @@ func TestDuplicatesDie(t *testing.T) {
 	})
 }
 
-// TestWakeUpOfAnUnknownJob goes to the dead-letter queue, as there is no call to deliver a failure to.
+// TestWakeUpOfAnUnknownJob tests wake-ups that find no job to run.
 func TestWakeUpOfAnUnknownJob(t *testing.T) {
-	inWorld(t, does(tool{}, returns(asynctool.Text("Done."), nil)), func(t *testing.T, w *world) {
-		// A job that was never suspended is not known either.
-		w.send(w.job("t1", "tool"))
-		w.run(time.Second)
-		w.send(job.WakeUp{JobID: "call-1/t2", Number: 1}, wakesUp(1))
-		w.run(time.Hour)
-		w.want(done, 0, 2)
+	def := does(tool{}, returns(asynctool.Text("Done."), nil))
+	t.Run("its record has expired", func(t *testing.T) {
+		inWorld(t, def, func(t *testing.T, w *world) {
+			w.send(wakesUp(1))
+			w.run(time.Minute)
+			w.wantLeft(0, 0)
+		})
 	})
+	// There may be a job to wake up, so these go to the dead-letter queue.
+	t.Run("it was never suspended", func(t *testing.T) {
+		inWorld(t, def, func(t *testing.T, w *world) {
+			w.send(w.job("t1", "tool"))
+			w.run(time.Second)
+			w.send(wakesUp(1))
+			w.run(time.Hour)
+			w.want(done, 0, 1)
+		})
+	})
+	t.Run("its record cannot be read", func(t *testing.T) {
+		inWorld(t, def, func(t *testing.T, w *world) {
+			w.failing("load", errDown)
+			w.send(wakesUp(1))
+			w.run(time.Hour)
+			w.wantLeft(0, 1)
+		})
+	})
+}
+
+// TestWakeUpAfterTheRecord delivers a wake-up months after its job was cancelled: nothing deleted its
+// schedule, and the record has expired.
+func TestWakeUpAfterTheRecord(t *testing.T) {
+	def := does(tool{Deadline: 60 * days}, returns(asynctool.Wait(), nil))
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.deliver()
+		j := w.job("t1", "tool")
+		w.send(j)
+		w.run(days)
+		r := w.change(j, job.Cancel(time.Now(), fails("Cancelled.")[0], "cancelled by an operator"))
+		w.callback(j.Outcome(r), nil)
+		time.Sleep(40 * days)
+		for i := range 300 { // the store deletes what has expired when it saves
+			w.claim(w.job(fmt.Sprint("x", i), "tool"), "message", time.Second)
+		}
+		if _, err := w.store.Load(t.Context(), j.ID); !errors.Is(err, jobtable.ErrNotFound) {
+			t.Fatalf("its record has not expired: %v", err)
+		}
+		w.run(30 * days)
+		w.wantDelivered(delivery{"call-1", j.ID, "Cancelled."})
+		w.wantLeft(0, 0)
+	})
+}
+
+// TestRedrivenBesideProgress redrives a suspended job whose wake-up could not be scheduled. An external
+// system posts a progress line before the message is received.
+func TestRedrivenBesideProgress(t *testing.T) {
+	def := does(tool{Deadline: 30 * days, FailureText: "Sorry."}, returns(asynctool.Wait(), nil))
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.deliver()
+		w.failing("schedule", errDown)
+		j := w.job("t1", "tool")
+		w.send(j)
+		w.run(time.Hour)
+		w.wantLeft(0, 1)
+		w.fault = nil
+		w.sendBody(w.dead.Bodies()[0])
+		time.Sleep(time.Second)
+		w.change(j, job.AddProgress(time.Now(), said))
+		w.run(31 * days)
+		w.wantDelivered(delivery{"call-1", j.ID, "Sorry."})
+	})
+}
+
+// TestLateCopyOfAWakeUp sends a wake-up again after the job has failed and its deadline has passed, as
+// a schedule may do for a day. Only later, the message must have been redriven by an operator.
+func TestLateCopyOfAWakeUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		number      int
+		after       time.Duration // after the last wake-up
+		undelivered int
+	}{
+		"after an hour":               {number: 2, after: time.Hour},
+		"after nearly a day":          {number: 2, after: 24 * time.Hour},
+		"redriven":                    {number: 2, after: 30 * time.Hour, undelivered: 1},
+		"the one before, after days":  {number: 1, after: 3 * days},
+		"the one before, in the hour": {number: 1, after: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			def := does(tool{Deadline: 150 * time.Minute, FailureText: "Sorry."},
+				func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					if call.Resumes < 2 {
+						return asynctool.ResumeIn(time.Hour, nil), nil
+					}
+					return asynctool.Result{}, errDown
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.deliver()
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(2*time.Hour + 10*time.Minute)
+				w.wantDelivered(delivery{"call-1", j.ID, "Sorry."})
+				time.Sleep(tt.after)
+				w.send(wakesUp(tt.number))
+				w.run(time.Hour)
+				if len(w.delivered) != 1 || len(w.undelivered) != tt.undelivered {
+					t.Errorf("delivered %v, and undelivered %v", w.delivered, w.undelivered)
+				}
+			})
+		})
+	}
+}
+
+// TestScheduleEndsWithItsJob ends jobs before the schedules of their wake-ups are due.
+func TestScheduleEndsWithItsJob(t *testing.T) {
+	waits := func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		if call.ToolCallID == "t1" && call.Resumes == 0 {
+			return asynctool.ResumeIn(time.Hour, nil), nil
+		}
+		return asynctool.Text("Done."), nil
+	}
+	t.Run("woken up by another message", func(t *testing.T) {
+		inWorld(t, does(tool{Deadline: days}, waits), func(t *testing.T, w *world) {
+			w.send(w.job("t1", "tool"))
+			w.run(time.Second)
+			// The schedule is late: it sends its wake-up in ten days.
+			name := queue.ScheduleName("call-1/t1", 1)
+			if err := w.schedules.Cancel(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.schedules.At(t.Context(), name, w.start.Add(10*days), w.encode(wakesUp(1))); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+			w.send(w.job("t1", "tool"))
+			w.run(time.Minute)
+			w.want(done, 0, 0)
+			if n := w.schedules.Len(); n != 0 {
+				t.Errorf("%d schedules are left", n)
+			}
+		})
+	})
+	for name, fault := range map[string]string{"replaced": "", "replaced, and the scheduler fails": "unschedule"} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, does(tool{Deadline: days, Repeat: asynctool.Replace}, waits), func(t *testing.T, w *world) {
+				w.send(w.job("t1", "tool"))
+				w.run(time.Second)
+				w.failing(fault, errDown)
+				j := w.job("t2", "tool")
+				j.ReceivedAt = j.ReceivedAt.Add(time.Second)
+				w.send(j)
+				w.run(time.Minute)
+				w.want(done, 0, 0)
+				if n := w.schedules.Len(); fault == "" && n != 0 {
+					t.Errorf("%d schedules are left", n)
+				}
+				w.run(2 * time.Hour) // the wake-up of a job that was replaced
+				w.want(done, 0, 0)
+			})
+		})
+	}
 }
 
 // TestWait tests a job that waits for an external system.

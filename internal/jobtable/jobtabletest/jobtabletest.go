@@ -151,7 +151,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 				PhoneNumberID: "p", SessionID: "s",
 			},
 		},
-		WakeUp: 12, WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
+		WakeUp: 12, Suspended: start.Add(6), WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true,
 		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", Renewable: true,
 	})

@@ -136,6 +136,7 @@ type modelJob struct {
 
 	stored    bool // an external system can complete it
 	wakeUps   int
+	suspended time.Time
 	wakeAt    time.Time
 	external  bool
 	toolState string
@@ -359,7 +360,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 			then = func(job.Record) {
 				m.owner, m.expiry, m.stored, m.external = -1, time.Time{}, true, flag
-				m.wakeAt, m.toolState = now.Add(wait), string(state)
+				m.suspended, m.wakeAt, m.toolState = now, now.Add(wait), string(state)
 				m.wakeUps++
 				if flag {
 					m.wakeAt = m.deadline
@@ -637,7 +638,8 @@ func (w *world) check(m *modelJob, before job.State) {
 	got := modelJob{
 		policy: r.Policy, state: r.State, revision: r.Revision, created: r.Created, updated: r.Updated, deadline: r.Deadline,
 		owner: -1, attempt: r.Attempt, expiry: r.LeaseExpiry, reason: r.Reason,
-		stored: r.StoredJob != nil, wakeUps: r.WakeUp, wakeAt: r.WakeAt, external: r.External, toolState: string(r.ToolState),
+		stored: r.StoredJob != nil, wakeUps: r.WakeUp, suspended: r.Suspended, wakeAt: r.WakeAt, external: r.External,
+		toolState: string(r.ToolState),
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
 		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), textAt: r.TextDeliveredAt, nextCallID: r.NextCallID,
 		answered:  r.Answered,

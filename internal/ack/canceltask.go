@@ -26,10 +26,10 @@ const (
 	// CancelTask is the name of the tool that cancels a job of its call.
 	CancelTask = "cancel_task"
 
-	// cancelTimeout bounds the answer, since the caller waits for it. withdrawTimeout bounds the
-	// clean-up that follows.
-	cancelTimeout   = 3 * time.Second
-	withdrawTimeout = 2 * time.Second
+	// cancelTimeout bounds the answer, since the caller waits for it. checkTimeout bounds the clean-up
+	// that follows.
+	cancelTimeout = 3 * time.Second
+	checkTimeout  = 2 * time.Second
 
 	// repeatTime is how long a repeat of the tool call gets the answer of the first one. A repeated
 	// webhook must not cancel another job.
@@ -219,25 +219,26 @@ func (c *cancellation) withdraw(ctx, bounded context.Context, r job.Record) stri
 			`and the "number" %s.`, spoken.Name(r.Tool), number(r.ID, c.jobs))
 	default:
 		log.LogAttrs(ctx, slog.LevelInfo, "job cancelled by its assistant")
-		c.sendWithdrawal(ctx, changed)
+		c.sendCheck(ctx, changed)
 	}
 	return c.cancelled(s)
 }
 
-// sendWithdrawal queues the deletion of the job's schedule, if it can have one. Without it, the job's
-// wake-up finds the job finished.
-func (c *cancellation) sendWithdrawal(ctx context.Context, r job.Record) {
+// sendCheck makes the process function delete the job's schedule, if it can have one. Without it, the
+// job's wake-up finds the job finished. After its delay, a function that
+// has just suspended the job has also made the schedule.
+func (c *cancellation) sendCheck(ctx context.Context, r job.Record) {
 	if r.WakeUp == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	body, err := job.Withdrawal{JobID: r.ID}.Encode()
+	body, err := job.Check{JobID: r.ID}.Encode()
 	if err == nil {
-		err = c.send(ctx, queue.Message{Body: body, Group: queue.Group(c.callID)})
+		err = c.send(ctx, queue.Message{Body: body, Group: queue.Group(c.callID), Delay: job.CheckDelay})
 	}
 	if err != nil {
-		c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot queue the withdrawal; the job is cancelled, and its schedule stays",
+		c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot queue the check of the job; it is cancelled, and its schedule stays",
 			slog.String("job", r.ID), slog.Any("error", err))
 	}
 }

@@ -245,7 +245,7 @@ func TestCancelTask(t *testing.T) {
 				t.Errorf("cancelled %q, want %q", ids, want)
 			}
 			if want = nil; row.withdraws {
-				want = []string{fmt.Sprintf(`{"version":1,"kind":"withdraw","jobId":%q}`, row.cancels)}
+				want = []string{fmt.Sprintf(`{"version":1,"kind":"check","jobId":%q}`, row.cancels)}
 			}
 			if messages := q.TakeBodies(); !slices.Equal(messages, want) {
 				t.Errorf("queued %q, want %q", messages, want)
@@ -274,11 +274,11 @@ func TestCancelTaskFails(t *testing.T) {
 		want   string
 		state  job.State
 	}{
-		"to list":                 {func(j *jobsTable) { j.fail = down("list") }, nil, reached, job.StateWaiting},
-		"to load":                 {func(j *jobsTable) { j.fail = down("load") }, nil, reached, job.StateWaiting},
-		"to write":                {func(j *jobsTable) { j.fail = down("change") }, nil, unsure, job.StateWaiting},
-		"to hear that it wrote":   {func(j *jobsTable) { j.after = down("change") }, nil, unsure, job.StateCancelled},
-		"to queue the withdrawal": {nil, func(int) error { return throttled }, ofReport + isGone, job.StateCancelled},
+		"to list":               {func(j *jobsTable) { j.fail = down("list") }, nil, reached, job.StateWaiting},
+		"to load":               {func(j *jobsTable) { j.fail = down("load") }, nil, reached, job.StateWaiting},
+		"to write":              {func(j *jobsTable) { j.fail = down("change") }, nil, unsure, job.StateWaiting},
+		"to hear that it wrote": {func(j *jobsTable) { j.after = down("change") }, nil, unsure, job.StateCancelled},
+		"to queue the check":    {nil, func(int) error { return throttled }, ofReport + isGone, job.StateCancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := newJobsTable(t)

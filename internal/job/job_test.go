@@ -212,9 +212,9 @@ func TestMessageRoundTrip(t *testing.T) {
 			want = a
 			message, err = a.Encode()
 		case 3:
-			w := job.Withdrawal{JobID: "j" + words().Draw(t, "job")}
-			want = w
-			message, err = w.Encode()
+			c := job.Check{JobID: "j" + words().Draw(t, "job")}
+			want = c
+			message, err = c.Encode()
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -293,7 +293,7 @@ const (
 		`"async":true,"receivedAt":"2026-07-01T12:00:00Z","callEnds":"2026-07-01T13:00:00Z"}`
 	aWake     = `{"version":1,"kind":"wake","jobId":"c/t","wake":2}`
 	anArrival = `{"version":1,"kind":"arrival","call":{"id":"c"},"callEnds":"2026-07-01T13:00:00Z"}`
-	aWithdraw = `{"version":1,"kind":"withdraw","jobId":"c/t"}`
+	aCheck    = `{"version":1,"kind":"check","jobId":"c/t"}`
 	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final",` +
 		`"result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
 )
@@ -362,9 +362,9 @@ func TestDecodeMessage(t *testing.T) {
 		"arrival of null":             {message: anArrival, old: `{"id":"c"}`, new: `null`},
 		"arrival of a call of no id":  {message: anArrival, old: `{"id":"c"}`, new: `{}`},
 		"arrival without an end":      {message: anArrival, old: `,"callEnds":"2026-07-01T13:00:00Z"`, new: ``},
-		"withdrawal":                  {message: aWithdraw, want: job.Withdrawal{JobID: "c/t"}},
-		"withdrawal of no job":        {message: aWithdraw, old: `,"jobId":"c/t"`, new: ``},
-		"withdrawal, newer version":   {message: aWithdraw, old: `"version":1`, new: `"version":2`},
+		"check":                       {message: aCheck, want: job.Check{JobID: "c/t"}},
+		"check of no job":             {message: aCheck, old: `,"jobId":"c/t"`, new: ``},
+		"check, newer version":        {message: aCheck, old: `"version":1`, new: `"version":2`},
 		"another kind":                {message: aWake, old: `"wake","`, new: `"sleep","`},
 		"the kind of an outcome":      {message: anOutcome},
 		"an empty kind":               {message: aWake, old: `"kind":"wake"`, new: `"kind":""`},
@@ -539,7 +539,7 @@ func FuzzDecodeOutcome(f *testing.F) {
 
 func FuzzDecodeMessage(f *testing.F) {
 	for _, message := range []string{
-		aJob, aWake, anArrival, aWithdraw, anOutcome, `{"kind":null}`,
+		aJob, aWake, anArrival, aCheck, anOutcome, `{"kind":null}`,
 		`{"Kind":"wake","KIND":"arrival","version":1,"jobId":"j","wake":1e0}`, `{"kind":"\ufffe","version":1}`,
 	} {
 		f.Add(message)
@@ -562,7 +562,7 @@ func FuzzDecodeMessage(f *testing.F) {
 			if m.JobID == "" || m.Number < 1 {
 				t.Errorf("decoded %+v", m)
 			}
-		case job.Withdrawal:
+		case job.Check:
 			if m.JobID == "" {
 				t.Errorf("decoded %+v", m)
 			}

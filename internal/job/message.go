@@ -14,9 +14,17 @@ type WakeUp struct {
 	Number int
 }
 
-// Withdrawal is the message that reports that an assistant has cancelled a job. The job's
-// record is final by then: only its wake-up is left to delete.
-type Withdrawal struct{ JobID string }
+// Check is the message that makes the process function look at a job. If the job has a
+// result that was never sent, the function sends it. If the job has ended, the function
+// deletes the schedule of its wake-up. If the job's wake-up is overdue, the function
+// resumes the job. Otherwise it does nothing, so a check does no harm at any time.
+type Check struct{ JobID string }
+
+// CheckDelay is the delay of a check that a function sends before it stores a result
+// without a queue message of its own. If the function dies before it has sent the result,
+// the check makes sure that it is sent. The delay is longer than such a function can live
+// (15 seconds, the ack function's timeout).
+const CheckDelay = 30 * time.Second
 
 // Arrival is the message that reports the beginning of a call, for results that are
 // parked for the customer's next call.
@@ -49,9 +57,9 @@ type envelope struct {
 }
 
 const (
-	kindWake     = "wake"
-	kindArrival  = "arrival"
-	kindWithdraw = "withdraw"
+	kindWake    = "wake"
+	kindArrival = "arrival"
+	kindCheck   = "check"
 )
 
 // Encode returns the wake-up as a queue message.
@@ -59,9 +67,9 @@ func (w WakeUp) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindWake, JobID: w.JobID, Wake: w.Number})
 }
 
-// Encode returns the withdrawal as a queue message.
-func (w Withdrawal) Encode() (string, error) {
-	return encode(envelope{Version: version, Kind: kindWithdraw, JobID: w.JobID})
+// Encode returns the check as a queue message.
+func (c Check) Encode() (string, error) {
+	return encode(envelope{Version: version, Kind: kindCheck, JobID: c.JobID})
 }
 
 // Encode returns the arrival as a queue message.
@@ -70,7 +78,7 @@ func (a Arrival) Encode() (string, error) {
 }
 
 // DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp], a
-// [Withdrawal] or an [Arrival]. Its error wraps [ErrUnreadable].
+// [Check] or an [Arrival]. Its error wraps [ErrUnreadable].
 func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
@@ -90,8 +98,8 @@ func DecodeMessage(message string) (any, error) {
 		)
 	case e.Kind == kindWake && e.JobID != "" && e.Wake > 0:
 		return WakeUp{JobID: e.JobID, Number: e.Wake}, nil
-	case e.Kind == kindWithdraw && e.JobID != "":
-		return Withdrawal{JobID: e.JobID}, nil
+	case e.Kind == kindCheck && e.JobID != "":
+		return Check{JobID: e.JobID}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
 	}

@@ -267,6 +267,17 @@ type Summary struct {
 	Updated  time.Time
 }
 
+// overdue is how late a wake-up may be, and how long a result may be on its way, before a
+// check is worth its cost. Schedules are accurate to a minute, and retries take seconds.
+const overdue = 10 * time.Minute
+
+// Overdue reports whether the job may wait for something that was lost: a wake-up that is
+// late, or a result that was stored some time ago and is not settled.
+func (s Summary) Overdue(now time.Time) bool {
+	return s.State == StateWaiting && now.After(s.WakeAt.Add(overdue)) ||
+		s.State == StateDone && now.After(s.Updated.Add(overdue))
+}
+
 // Summary returns the record's summary.
 func (r Record) Summary() Summary {
 	s := Summary{ID: r.ID, Tool: r.Tool, State: r.State, Created: r.Created, Updated: r.Updated}

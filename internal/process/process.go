@@ -13,9 +13,10 @@
 //   - finish.go stores the outcome and sends it, or releases the job for another attempt;
 //   - outbox.go sends the outcomes of a batch together.
 //
-// Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups, and
-// through parked.go, which sends the results that were parked for the call. text.go holds what the
-// assistant reads if a tool was not run.
+// Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups; through
+// parked.go, which sends the results that were parked for the call; and through check.go, which finds
+// what a dead function or a lost message left undone. text.go holds what the assistant reads if a tool
+// was not run.
 package process
 
 import (
@@ -59,7 +60,7 @@ type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Jobs is a queue of jobs, their wake-ups and their withdrawals.
+// Jobs is a jobs queue, which carries jobs, their wake-ups and checks.
 type Jobs interface {
 	batch.Queue
 	Queue
@@ -236,8 +237,8 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 	switch m := decoded.(type) {
 	case job.Arrival:
 		return h.parked.send(ctx, out, m, batch.Receives(message))
-	case job.Withdrawal:
-		return h.wakeUps.withdraw(ctx, m, batch.Receives(message))
+	case job.Check:
+		return h.check(ctx, out, message, m)
 	case job.WakeUp:
 		record, err := h.load(ctx, m.JobID)
 		if errors.Is(err, jobtable.ErrNotFound) {

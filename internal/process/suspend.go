@@ -10,7 +10,6 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -147,24 +146,4 @@ func (w *wakeUps) discard(ctx context.Context, log *slog.Logger, r job.Record) {
 	if err := w.cancel(ctx, r); err != nil {
 		log.WarnContext(ctx, "cannot delete the wake-up of a job that has ended", "ended", r.ID, "error", err)
 	}
-}
-
-// withdraw deletes the schedule of a job that its assistant has cancelled. If that fails for good, or
-// if the wake-up is a delayed message, the wake-up finds the job finished.
-func (w *wakeUps) withdraw(ctx context.Context, m job.Withdrawal, receives int) *batch.Retry {
-	record, err := w.cfg.Table.Load(ctx, m.JobID)
-	switch {
-	case errors.Is(err, jobtable.ErrNotFound), err == nil && record.State != job.StateCancelled:
-		// It has expired, and so has its wake-up; or the wake-up is still needed.
-		w.cfg.Log.WarnContext(ctx, "job is not withdrawn", "job", m.JobID, "state", record.State)
-		return nil
-	case err == nil:
-		err = w.cancel(ctx, record)
-	}
-	if err != nil {
-		w.cfg.Log.ErrorContext(ctx, "cannot delete the wake-up of the withdrawn job", "job", m.JobID, "error", err)
-		return batch.RetryAfter(err, firstDelay, receives)
-	}
-	w.cfg.Log.InfoContext(ctx, "job withdrawn", "job", m.JobID, "tool", record.Tool)
-	return nil
 }

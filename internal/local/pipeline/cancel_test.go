@@ -88,6 +88,7 @@ func TestCancelTask(t *testing.T) {
 				t.Errorf("%s was answered with %s", callID, answer)
 			}
 		}
+		time.Sleep(job.CheckDelay)
 		settle()
 		if n := w.Schedules.Len(); n != 0 {
 			t.Errorf("there are still %d schedules", n)

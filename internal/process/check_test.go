@@ -1,0 +1,222 @@
+package process_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/queue"
+)
+
+// TestCheck checks a job once, in every state that it can be in.
+func TestCheck(t *testing.T) {
+	runs := 0
+	def := does(tool{Deadline: 2 * days, Cancellable: true},
+		func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			if runs++; call.Resumes > 0 {
+				return asynctool.Text("Done."), nil
+			}
+			return asynctool.ResumeIn(12*time.Hour, nil), nil
+		})
+	stored := func(w *world, j job.Job) { w.change(j, job.Complete(time.Now(), approved[0])) }
+	for name, row := range map[string]struct {
+		before    func(w *world, j job.Job)
+		fault     string
+		faults    int
+		sent      []job.Result // within a minute
+		schedules int          // that are left then
+		later     []job.Result // that were sent two days later
+		runs      int          // in all
+	}{
+		"it waits":               {schedules: 1, later: done, runs: 2},
+		"it has a stored result": {before: stored, sent: approved, later: approved, runs: 1},
+		"its result cannot be sent": {
+			before: stored, fault: "send outcome", faults: 3, sent: approved, later: approved, runs: 1,
+		},
+		"its schedule cannot be deleted": {
+			before: stored, fault: "unschedule", faults: 1, runs: 1,
+			// No callback function receives the result here, so it is sent again.
+			sent: slices.Concat(approved, approved), later: slices.Concat(approved, approved),
+		},
+		"its record cannot be read": {before: stored, fault: "load", faults: 3, sent: approved, later: approved, runs: 1},
+		"its result was received": {before: func(w *world, j job.Job) {
+			stored(w, j)
+			w.change(j, job.ClaimDelivery(time.Now(), time.Minute))
+		}, runs: 1},
+		"its result is delivered": {before: func(w *world, j job.Job) {
+			stored(w, j)
+			w.settle(j)
+		}, runs: 1},
+		"its assistant cancelled it": {before: func(w *world, j job.Job) {
+			w.change(j, job.Withdraw(time.Now(), "cancelled"))
+		}, runs: 1},
+		"the scheduler fails for a while": {before: func(w *world, j job.Job) {
+			w.change(j, job.Withdraw(time.Now(), "cancelled"))
+		}, fault: "unschedule", faults: 3, runs: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs = 0
+			inWorld(t, def, func(t *testing.T, w *world) {
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(time.Second)
+				if row.before != nil {
+					row.before(w, j)
+				}
+				if row.fault != "" {
+					w.failingTimes(row.fault, row.faults)
+				}
+				w.send(job.Check{JobID: j.ID})
+				w.run(time.Minute)
+				w.want(row.sent, 0, 0)
+				if n := w.schedules.Len(); n != row.schedules {
+					t.Errorf("%d schedules are left, want %d", n, row.schedules)
+				}
+				w.run(2 * days)
+				w.want(row.later, 0, 0)
+				if runs != row.runs || w.schedules.Len() != 0 {
+					t.Errorf("the tool ran %d times, want %d; %d schedules are left", runs, row.runs, w.schedules.Len())
+				}
+			})
+		})
+	}
+	t.Run("its record has expired", func(t *testing.T) {
+		inWorld(t, def, func(t *testing.T, w *world) {
+			w.send(job.Check{JobID: "call-1/expired"})
+			w.run(time.Minute)
+			w.wantLeft(0, 0)
+		})
+	})
+	t.Run("its own message sends its result", func(t *testing.T) {
+		inWorld(t, def, func(t *testing.T, w *world) {
+			j := w.job("t1", "tool")
+			r := w.claim(j, "message", time.Minute)
+			if _, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), done[0], false, "")); err != nil {
+				t.Fatal(err)
+			}
+			w.send(job.Check{JobID: j.ID})
+			w.run(time.Minute)
+			w.want(nil, 0, 0)
+			w.send(j)
+			w.run(time.Minute)
+			w.want(done, 0, 0)
+		})
+	})
+}
+
+// TestOverdue checks a suspended job whose wake-up was lost.
+func TestOverdue(t *testing.T) {
+	for name, row := range map[string]struct {
+		late   time.Duration // the check, after the lost wake-up
+		copies int
+		fails  bool
+		runs   int
+		dead   int
+	}{
+		"a moment":         {late: time.Minute, copies: 1, runs: 1},
+		"an hour":          {late: time.Hour, copies: 1, runs: 2},
+		"days, many times": {late: 3 * days, copies: 5, runs: 2},
+		"failing":          {late: 3 * days, copies: 5, fails: true, runs: 2, dead: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			def := does(tool{Deadline: 30 * days, FailureText: "Sorry."},
+				func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					switch runs++; {
+					case call.Resumes == 0:
+						return asynctool.ResumeIn(time.Hour, nil), nil
+					case row.fails:
+						return asynctool.Result{}, errDown
+					}
+					return asynctool.Text("Done."), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.deliver()
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(time.Second)
+				if err := w.schedules.Cancel(t.Context(), queue.ScheduleName(j.ID, 1)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour + row.late)
+				for range row.copies {
+					w.send(job.Check{JobID: j.ID})
+				}
+				w.run(20 * time.Minute)
+				w.wantLeft(0, row.dead)
+				switch {
+				case row.fails:
+					w.wantDelivered(delivery{"call-1", j.ID, "Sorry."})
+				case row.runs == 2:
+					w.wantDelivered(delivery{"call-1", j.ID, "Done."})
+				}
+				if runs != row.runs {
+					t.Errorf("it ran %d times, want %d", runs, row.runs)
+				}
+			})
+		})
+	}
+}
+
+// TestWithdrawnSlot tests that a call whose only slot is taken can start another job once the first
+// is cancelled: while it runs, and between two attempts.
+func TestWithdrawnSlot(t *testing.T) {
+	for name, first := range map[string]func(ctx context.Context) (asynctool.Result, error){
+		"running": func(ctx context.Context) (asynctool.Result, error) {
+			<-ctx.Done()
+			return asynctool.Result{}, ctx.Err()
+		},
+		"between attempts": func(context.Context) (asynctool.Result, error) {
+			return asynctool.Result{}, asynctool.TryAgain(15*time.Second, "", errDown)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			def := does(tool{Cancellable: true, Attempts: 2, Timeout: 10 * time.Minute},
+				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					if call.ToolCallID == "t1" {
+						return first(ctx)
+					}
+					return asynctool.Text(call.ToolCallID), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.limit(job.CallLimits{Concurrent: 1})
+				w.deliver()
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(10 * time.Second)
+				w.change(j, job.Withdraw(time.Now(), "cancelled"))
+				w.run(10 * time.Second)
+				w.send(w.job("t2", "tool"))
+				w.run(time.Minute)
+				w.wantDelivered(delivery{"call-1", "call-1/t2", "t2"})
+				w.wantLeft(0, 0)
+			})
+		})
+	}
+}
+
+// TestWithdrawnQuestion tests that a question is answered by a run of its own if the job that asked
+// it before is cancelled.
+func TestWithdrawnQuestion(t *testing.T) {
+	def := does(tool{Cancellable: true, Repeat: asynctool.Join, Deadline: days},
+		func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			if call.ToolCallID == "t1" {
+				return asynctool.ResumeIn(time.Hour, json.RawMessage(`{}`)), nil
+			}
+			return asynctool.Text(call.ToolCallID), nil
+		})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.deliver()
+		first := w.job("t1", "tool")
+		w.send(first)
+		w.run(time.Second)
+		w.change(first, job.Withdraw(time.Now(), "cancelled"))
+		w.send(w.job("t2", "tool"))
+		w.run(2 * time.Hour)
+		w.wantDelivered(delivery{"call-1", "call-1/t2", "t2"})
+	})
+}

@@ -28,7 +28,7 @@ func outputs(stack awscdk.Stack, r *ringback.Ringback) {
 			jsii.String("aws secretsmanager get-secret-value --region "+region+
 				" --secret-id "+*secret.SecretArn()+" --query SecretString --output text"))
 	}
-	output("JobsQueueUrl", "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
+	output(deployment.JobsQueueURLOutput, "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
 	if r.LongJobs != nil {
 		output("LongJobsQueueUrl", "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",
 			r.LongJobs.QueueUrl())

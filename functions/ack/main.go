@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
@@ -18,7 +17,6 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/function"
-	"github.com/ringback/ringback/internal/aws/scheduler"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/completion"
@@ -55,8 +53,9 @@ func build() (function.HTTP, error) {
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	table := jobtable.New(store)
 
+	jobs := sqsqueue.New(queues, e.JobsQueueURL)
 	webhooks, err := ack.New(ack.Config{
-		Queue:       sqsqueue.New(queues, e.JobsQueueURL),
+		Queue:       jobs,
 		LongQueue:   sqsqueue.New(queues, e.LongJobsQueueURL), // not used without LongTools
 		LongTools:   e.LongTools,
 		Credential:  credential,
@@ -71,18 +70,12 @@ func build() (function.HTTP, error) {
 		return function.HTTP{}, err
 	}
 
-	results := completion.Config{
+	completions, err := completion.New(completion.Config{
 		Keys:     completion.NewKeys(keys, nil),
 		Table:    table,
 		Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
-	}
-	if e.ScheduleGroup != "" {
-		client := awsscheduler.NewFromConfig(aws.Scheduler())
-		if results.Schedules, err = scheduler.New(scheduler.Config{Client: client, Group: e.ScheduleGroup}); err != nil {
-			return function.HTTP{}, err
-		}
-	}
-	completions, err := completion.New(results)
+		Jobs:     jobs,
+	})
 	if err != nil {
 		return function.HTTP{}, err
 	}

@@ -62,7 +62,6 @@ func (r *Ringback) functions() {
 		JobsTable:       *r.Table.TableName(),
 		Webhook:         deployment.WebhookSecret{Inline: `{"type":"none"}`},
 		Completion:      completion,
-		ScheduleGroup:   *r.Schedules.ScheduleGroupName(),
 		AckText:         r.props.AckText,
 		NextCall: deployment.OnOff(slices.ContainsFunc(r.tools.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall
@@ -89,7 +88,6 @@ func (r *Ringback) functions() {
 	r.send(r.Ack, r.Results)
 	r.record(r.Ack)
 	r.list(r.Ack)
-	r.unschedule(r.Ack)
 
 	process := deployment.Process{
 		JobsQueueURL:             *r.Jobs.QueueUrl(),
@@ -120,7 +118,7 @@ func (r *Ringback) functions() {
 	r.send(r.Process, r.Jobs)
 	r.send(r.Process, r.LongJobs)
 	r.schedule(r.Process)
-	r.unschedule(r.Process) // the wake-up of a job that its assistant cancels
+	r.unschedule(r.Process) // the wake-up of a job that has ended
 	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
 	var longMapping awslambda.EventSourceMapping
 	if r.LongJobs != nil {

@@ -238,7 +238,6 @@ func TestLeastPrivilege(t *testing.T) {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
 			"dynamodb:Query on RingbackJobsTable/index/calls",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackAckLogs",
-			"scheduler:DeleteSchedule on " + schedules,
 			"secretsmanager:GetSecretValue on RingbackCompletionSecret RingbackWebhookSecret",
 			"sqs:SendMessage on RingbackJobs RingbackLongJobs RingbackResults",
 			trace,
@@ -833,7 +832,7 @@ func TestSchedules(t *testing.T) {
 	name := group.Properties["Name"].(string)
 	for function, want := range map[string]map[string]string{
 		"RingbackAck": {
-			"SCHEDULE_GROUP": name, "JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults",
+			"JOBS_TABLE": "RingbackJobsTable", "RESULTS_QUEUE_URL": "RingbackResults",
 			"LONG_JOBS_QUEUE_URL": "RingbackLongJobs",
 		},
 		"RingbackProcess": {
@@ -1317,11 +1316,9 @@ func TestNag(t *testing.T) {
 	}
 	schedules := "arn:<AWS::Partition>:scheduler:<AWS::Region>:<AWS::AccountId>:schedule/" +
 		*r.Schedules.ScheduleGroupName() + "/*"
-	for _, name := range []string{"Ack", "Process"} {
-		suppress(name+"Role/DefaultPolicy", "AwsSolutions-IAM5",
-			"The name of a schedule is derived from its job's at run time. The policy names the schedule's group.",
-			"Resource::"+schedules)
-	}
+	suppress("ProcessRole/DefaultPolicy", "AwsSolutions-IAM5",
+		"The name of a schedule is derived from its job's at run time. The policy names the schedule's group.",
+		"Resource::"+schedules)
 	suppress("Api/POST--results--{token}", "AwsSolutions-APIG4",
 		"The ack function verifies the token in the path, which the process function signed for one job. "+
 			"A JWT authorizer reads headers, and an external completion has none.")

@@ -32,7 +32,7 @@ type jobsCommand struct {
 // Help returns the text above the flags.
 func (jobsCommand) Help() string {
 	return `With --stack, the commands use a deployment. They need AWS permissions to read the stack and the jobs table,
-and for cancel also to write to the table and to send to the results queue. With --local, they use the local run
+and for cancel also to write to the table and to send to the jobs and results queues. With --local, they use the local run
 (ringback dev).
 
 Examples:
@@ -75,16 +75,17 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
-	table, results, err := stack.New(cfg, f.Stack).Jobs(ctx)
+	at, err := stack.New(cfg, f.Stack).Jobs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	client := dynamodb.NewFromConfig(cfg)
+	client, queues := dynamodb.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
 	return operator.New(operator.Config{
-		Table:    jobtable.New(dynamotable.New(client, table)),
-		Outcomes: sqsqueue.New(sqs.NewFromConfig(cfg), results),
+		Table:    jobtable.New(dynamotable.New(client, at.Table)),
+		Outcomes: sqsqueue.New(queues, at.ResultsQueue),
+		Jobs:     sqsqueue.New(queues, at.JobsQueue),
 		Active: func(ctx context.Context, most int) ([]job.Summary, bool, error) {
-			return dynamotable.Active(ctx, client, table, most)
+			return dynamotable.Active(ctx, client, at.Table, most)
 		},
 	})
 }

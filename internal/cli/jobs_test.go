@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ type account struct {
 	outputs map[string]string
 
 	mu   sync.Mutex
-	sent []string // bodies on the results queue
+	sent []string // the name of the queue and the body of each message
 }
 
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -53,14 +54,15 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case target == "AmazonSQS.SendMessageBatch":
 		var in struct {
-			Entries []struct{ Id, MessageBody string }
+			QueueUrl string
+			Entries  []struct{ Id, MessageBody string }
 		}
 		_ = json.Unmarshal(body, &in)
 		var successful []map[string]string
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, e := range in.Entries {
-			a.sent = append(a.sent, e.MessageBody)
+			a.sent = append(a.sent, path.Base(in.QueueUrl)+" "+e.MessageBody)
 			sum := md5.Sum([]byte(e.MessageBody))
 			successful = append(successful, map[string]string{
 				"Id": e.Id, "MessageId": e.Id, "MD5OfMessageBody": hex.EncodeToString(sum[:]),
@@ -80,7 +82,10 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	t.Helper()
 	a := &account{table: minidyn.NewServer()}
 	url := useAWS(t, a)
-	a.outputs = map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": url + "/111122223333/results"}
+	a.outputs = map[string]string{
+		"JobsTableName": "jobs",
+		"JobsQueueUrl":  url + "/111122223333/jobs", "ResultsQueueUrl": url + "/111122223333/results",
+	}
 	client := dynamodb.NewFromConfig(aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &url,
 		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
@@ -189,10 +194,11 @@ func TestJobsOfADeployment(t *testing.T) {
 	if out != "Cancelled. The caller hears of it now.\n" {
 		t.Errorf("%q, %s", out, errOut)
 	}
-	if len(a.sent) != 1 {
-		t.Fatalf("%d messages are on the results queue", len(a.sent))
+	if len(a.sent) != 2 || a.sent[0] != `jobs {"version":1,"kind":"check","jobId":"c1/a"}` {
+		t.Fatalf("sent %q", a.sent)
 	}
-	if o, err := job.DecodeOutcome(a.sent[0]); err != nil || o.JobID != "c1/a" ||
+	sent, _ := strings.CutPrefix(a.sent[1], "results ")
+	if o, err := job.DecodeOutcome(sent); err != nil || o.JobID != "c1/a" ||
 		o.Result.Status != job.StatusError || o.Call.ControlURL == "" {
 		t.Errorf("%+v, %v", o, err)
 	}

@@ -28,8 +28,8 @@ const (
 	// Gateway quotas). So it is longer than such a function takes to send what it stored.
 	sendTimeout = 30 * time.Second
 
-	// cancelTimeout bounds a clean-up that a sender waits for.
-	cancelTimeout = 2 * time.Second
+	// checkTimeout bounds a precaution that a sender waits for.
+	checkTimeout = 2 * time.Second
 )
 
 // Table is the part of [jobtable.Table] that the handler needs.
@@ -38,27 +38,18 @@ type Table interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
-// Outcomes is the results queue.
-type Outcomes interface {
+// Queue sends messages.
+type Queue interface {
 	// Send returns an error for each message, which is nil if the message was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Schedules holds the schedules that wake up suspended jobs.
-type Schedules interface {
-	// Cancel deletes a schedule. It returns no error if the schedule does not exist.
-	Cancel(ctx context.Context, name string) error
-}
-
 // Config configures a [Handler].
 type Config struct {
-	Keys     *Keys    // required
-	Table    Table    // required
-	Outcomes Outcomes // required
-
-	// Schedules holds the wake-up of a completed job, which is no longer needed. Nil means that it
-	// stays, and finds the job finished.
-	Schedules Schedules
+	Keys     *Keys // required
+	Table    Table // required
+	Outcomes Queue // the results queue; required
+	Jobs     Queue // the jobs queue; required
 
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()
@@ -69,8 +60,8 @@ type Handler struct{ cfg Config }
 
 // New returns a handler.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Keys == nil || cfg.Table == nil || cfg.Outcomes == nil {
-		return nil, errors.New("the completion handler needs keys, a table and a queue of outcomes")
+	if cfg.Keys == nil || cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil {
+		return nil, errors.New("the completion handler needs keys, a table, and the queues of jobs and outcomes")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -170,12 +161,15 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 }
 
 // complete ends the job. If several results are posted, the table accepts one. The result is stored
-// before it is sent. If sending fails, the outcome is sent when the job is next found to be finished:
-// by another post, or by the job's wake-up.
+// before it is sent. If the function dies in between, the check of the job sends it: see [job.Check].
+// If sending fails, another post of the result also sends it.
 func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	record, err := h.cfg.Table.Load(ctx, jobID)
 	if err != nil {
 		return err
+	}
+	if record.State.Active() && record.StoredJob != nil {
+		h.check(ctx, record)
 	}
 	record, err = h.cfg.Table.Change(ctx, jobID, job.Complete(h.cfg.Now(), job.Result{
 		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, policy.DeliveryRespond),
@@ -191,12 +185,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 	if err != nil {
 		return err
 	}
-	if err := h.sendResult(ctx, record); err != nil {
-		return err
-	}
-	// Not earlier: until the outcome is sent, only the wake-up can recover it.
-	h.cancel(ctx, record)
-	return nil
+	return h.sendResult(ctx, record)
 }
 
 // finished returns the error for a post about a job that has ended.
@@ -256,14 +245,18 @@ func (h *Handler) send(ctx context.Context, o job.Outcome, delay time.Duration) 
 	return nil
 }
 
-// cancel deletes the job's wake-up, which would find the job finished.
-func (h *Handler) cancel(ctx context.Context, record job.Record) {
-	if h.cfg.Schedules == nil || record.WakeUp == 0 {
-		return
-	}
-	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
+// check makes the process function look at the job as soon as this function must have ended. It also
+// deletes the schedule of the job's wake-up. Without the check, the result is accepted all the same:
+// the sender may not post it again, and the daily sweep also finds it.
+func (h *Handler) check(ctx context.Context, record job.Record) {
+	ctx, stop := context.WithTimeout(ctx, checkTimeout)
 	defer stop()
-	if err := h.cfg.Schedules.Cancel(ctx, queue.ScheduleName(record.ID, record.WakeUp)); err != nil {
-		h.cfg.Log.WarnContext(ctx, "cannot cancel the wake-up of the completed job", "job", record.ID, "error", err)
+	body, err := job.Check{JobID: record.ID}.Encode()
+	if err == nil {
+		message := queue.Message{Body: body, Group: queue.Group(record.CallID), Delay: job.CheckDelay}
+		err = errors.Join(h.cfg.Jobs.Send(ctx, []queue.Message{message})...)
+	}
+	if err != nil {
+		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion", "job", record.ID, "error", err)
 	}
 }

@@ -47,41 +47,29 @@ type world struct {
 	table *jobtable.Table
 	keys  *completion.Keys
 
-	outcomes  recorder
-	schedules canceller
-	handler   *completion.Handler
+	outcomes, jobs recorder
+	handler        *completion.Handler
 }
 
 // recorder is a queue that can fail.
 type recorder struct {
 	memqueue.Recorder
-	err error // of every message
+	err    error  // of every message
+	hang   bool   // until the context ends
+	before func() // is called before a message is sent; may be nil
 }
 
 func (r *recorder) Send(ctx context.Context, messages []queue.Message) []error {
+	if r.before != nil {
+		r.before()
+	}
+	if r.hang {
+		<-ctx.Done()
+	}
 	if r.err != nil {
 		return slices.Repeat([]error{r.err}, len(messages))
 	}
 	return r.Recorder.Send(ctx, messages)
-}
-
-// canceller records which schedules were cancelled.
-type canceller struct {
-	mu        sync.Mutex
-	err       error
-	hang      bool // until the context ends
-	cancelled []string
-}
-
-func (c *canceller) Cancel(ctx context.Context, name string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cancelled = append(c.cancelled, name)
-	if c.hang {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return c.err
 }
 
 // newWorld returns a world. When the test ends, it searches the log for planted values.
@@ -90,7 +78,7 @@ func newWorld(t testing.TB, changes ...func(*completion.Config)) *world {
 	w := &world{t: t, now: now, table: jobtable.New(new(memtable.Store)), keys: completion.NewKeys(stored(keyA), nil)}
 	var logged lockedBuffer
 	cfg := completion.Config{
-		Keys: w.keys, Table: w.table, Outcomes: &w.outcomes, Schedules: &w.schedules,
+		Keys: w.keys, Table: w.table, Outcomes: &w.outcomes, Jobs: &w.jobs,
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.NewJSONHandler(&logged, nil)),
 	}
 	for _, change := range changes {
@@ -203,6 +191,19 @@ func (w *world) sent() []job.Outcome {
 		outcomes = append(outcomes, o)
 	}
 	return outcomes
+}
+
+// checks returns how many checks of the job were sent since it was last called.
+func (w *world) checks() int {
+	w.t.Helper()
+	sent := w.jobs.Take()
+	want := queue.Message{Body: `{"version":1,"kind":"check","jobId":"` + id + `"}`, Group: "call-1", Delay: 30 * time.Second}
+	for _, m := range sent {
+		if m != want {
+			w.t.Errorf("the message %+v, want %+v", m, want)
+		}
+	}
+	return len(sent)
 }
 
 // request returns a post to the URL of a token, which can be empty.
@@ -318,7 +319,7 @@ func TestResult(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			j := newJob()
-			r := w.waiting(j, row.policy)
+			w.waiting(j, row.policy)
 			if a := w.post(id, row.contentType, row.body); a.status != http.StatusOK {
 				t.Errorf("answered with %+v", a)
 			}
@@ -329,8 +330,8 @@ func TestResult(t *testing.T) {
 			if got := w.record(id); got.State != job.StateDone || !cmp.Equal(got.Result, &row.want) {
 				t.Errorf("the record is %s with %+v", got.State, got.Result)
 			}
-			if want := []string{queue.ScheduleName(id, r.WakeUp)}; !slices.Equal(w.schedules.cancelled, want) {
-				t.Errorf("cancelled %q, want %q", w.schedules.cancelled, want)
+			if n := w.checks(); n != 1 {
+				t.Errorf("%d checks", n)
 			}
 		})
 	}
@@ -470,8 +471,8 @@ func TestRefusals(t *testing.T) {
 	w.expect(content, 200, "")
 	w.expect(content, 409, "")
 	w.expect(`{"progress":"x"}`, 409, "")
-	if len(w.schedules.cancelled) != 1 {
-		t.Errorf("cancelled %q", w.schedules.cancelled)
+	if n := w.checks(); n != 1 {
+		t.Errorf("%d checks", n)
 	}
 }
 
@@ -501,6 +502,9 @@ func TestNoURL(t *testing.T) {
 	w.expect("x", 410, "")
 	w.expect(`{"progress":"x"}`, 410, "")
 	w.expectSent()
+	if n := w.checks(); n != 0 {
+		t.Errorf("%d checks of a job that cannot be completed", n)
+	}
 }
 
 // TestRunning covers a job whose tool is still running when the external result arrives: the tool's own result is
@@ -509,9 +513,6 @@ func TestRunning(t *testing.T) {
 	w := newWorld(t)
 	r := w.running(newJob(), job.Policy{})
 	w.expect("external", 200, "")
-	if len(w.schedules.cancelled) != 0 {
-		t.Errorf("cancelled %q, and the job was never suspended", w.schedules.cancelled)
-	}
 	_, err := w.table.ChangeClaimed(t.Context(), r, job.Finish(w.now, ok("own"), false, ""))
 	if !errors.Is(err, job.ErrFinished) {
 		t.Errorf("the tool's own result: %v", err)
@@ -575,8 +576,8 @@ func TestProgress(t *testing.T) {
 		line(3, "She thinks.", policy.DeliverySay),
 	)
 	r := w.record(id)
-	if r.State != job.StateWaiting || r.Progress.Text != "She thinks." || len(w.schedules.cancelled) != 0 {
-		t.Errorf("the job is %s with %+v; cancelled: %q", r.State, r.Progress, w.schedules.cancelled)
+	if r.State != job.StateWaiting || r.Progress.Text != "She thinks." || w.checks() != 0 {
+		t.Errorf("the job is %s with %+v, and is checked", r.State, r.Progress)
 	}
 
 	w.now = w.now.Add(job.ProgressPause)
@@ -710,8 +711,8 @@ func TestNotSent(t *testing.T) {
 	w.outcomes.err = errors.New("down")
 	w.expect("first", 503, "1")
 	w.expect("first", 503, "1")
-	if len(w.schedules.cancelled) != 0 {
-		t.Error("the wake-up that would save the result was cancelled")
+	if n := w.checks(); n != 1 {
+		t.Errorf("%d checks to save the result", n)
 	}
 	w.outcomes.err = nil
 	// Other senders can post at the same moment. That is no reason for copies.
@@ -759,19 +760,33 @@ func TestEnded(t *testing.T) {
 	}
 }
 
-// TestCancelFails covers a wake-up that stays: the sender does not see it.
-func TestCancelFails(t *testing.T) {
+// TestChecks covers the check that makes sure that a stored result is sent: it comes before the result is stored, and
+// only then. The sender does not see that it fails.
+func TestChecks(t *testing.T) {
 	w := newWorld(t)
 	w.waiting(newJob(), job.Policy{})
-	w.schedules.err = errors.New("throttled")
-	w.expect("x", 200, "")
-	if len(w.schedules.cancelled) != 1 {
-		t.Error("the handler did not try to cancel it")
+	w.jobs.before = func() {
+		if state := w.record(id).State; state != job.StateWaiting {
+			t.Errorf("the check is sent when the job is %s", state)
+		}
 	}
+	w.expect("x", 200, "")
+	if n := w.checks(); n != 1 {
+		t.Errorf("%d checks", n)
+	}
+	w.expect("x", 409, "")
+	if n := w.checks(); n != 0 {
+		t.Errorf("%d checks of a job that has ended", n)
+	}
+
+	w = newWorld(t)
+	w.waiting(newJob(), job.Policy{})
+	w.jobs.err = errors.New("throttled")
+	w.expect("x", 200, "")
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.waiting(newJob(), job.Policy{})
-		w.schedules.hang = true
+		w.jobs.hang = true
 		began := time.Now()
 		w.expect("x", 200, "")
 		if took := time.Since(began); took > 3*time.Second {

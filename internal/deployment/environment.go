@@ -22,9 +22,8 @@ type Ack struct {
 	JobsTable       string `env:"JOBS_TABLE,required,notEmpty"`
 	Webhook         WebhookSecret
 	Completion      CompletionSecret
-	ScheduleGroup   string `env:"SCHEDULE_GROUP"` // empty means that no schedule is cancelled
-	AckText         string `env:"ACK_TEXT"`       // empty means the built-in text
-	NextCall        OnOff  `env:"NEXT_CALL"`      // on if a tool parks results for the customer's next call
+	AckText         string `env:"ACK_TEXT"`  // empty means the built-in text
+	NextCall        OnOff  `env:"NEXT_CALL"` // on if a tool parks results for the customer's next call
 
 	// The tools whose results the answer waits for. Empty means none.
 	QuickTools QuickTools `env:"QUICK_TOOLS"`

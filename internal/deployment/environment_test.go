@@ -22,11 +22,11 @@ var _ encoding.TextUnmarshaler = new(deployment.OnOff)
 func TestVariables(t *testing.T) {
 	ack := deployment.Ack{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3",
-		Webhook:       deployment.WebhookSecret{Inline: "4", ID: "5"},
-		Completion:    deployment.CompletionSecret{Inline: "6", ID: "7"},
-		ScheduleGroup: "8", AckText: "9", NextCall: true,
+		Webhook:    deployment.WebhookSecret{Inline: "4", ID: "5"},
+		Completion: deployment.CompletionSecret{Inline: "6", ID: "7"},
+		AckText:    "8", NextCall: true,
 		QuickTools:       deployment.QuickTools{"stock": 2500 * time.Millisecond, "order_status": 6 * time.Second},
-		LongJobsQueueURL: "10", LongTools: []string{"11", "12"},
+		LongJobsQueueURL: "9", LongTools: []string{"10", "11"},
 	}
 	process := deployment.Process{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",

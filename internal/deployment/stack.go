@@ -5,6 +5,7 @@ const (
 	WebhookURLOutput      = "WebhookUrl"
 	WebhookSecretOutput   = "WebhookSecretArn"
 	JobsTableOutput       = "JobsTableName"
+	JobsQueueURLOutput    = "JobsQueueUrl"
 	ResultsQueueURLOutput = "ResultsQueueUrl"
 )
 

@@ -248,6 +248,8 @@ func deaths() ([]webhook, map[string][]*disruption) {
 			add(name, "resumes", "delivered ok", nil, d)
 		case "schedule":
 			add(name, "row", "delivered ok", nil, d)
+		case "cancel schedule":
+			add(name, "left", "delivered ok", nil, d)
 		default:
 			tool := "ask"
 			if d.function == "ack" && d.op != "send job" && d.op != "respond" {
@@ -257,9 +259,9 @@ func deaths() ([]webhook, map[string][]*disruption) {
 		}
 	}
 	for function, ops := range map[string][]string{
-		"ack": {"send job", "respond", "load", "save done", "send outcome", "cancel schedule"},
+		"ack": {"send job", "respond", "load", "send check", "save done", "send outcome"},
 		"process": {"save running", "tool", "save done", "send outcome", "respond", "save waiting", "send wake-up",
-			"schedule"},
+			"schedule", "cancel schedule"},
 		"callback": {"load", "save done", "post", "save delivered", "publish", "save undelivered", "respond"},
 	} {
 		for _, op := range ops {
@@ -771,6 +773,9 @@ func (e *environment) send(w http.ResponseWriter, body []byte) bool {
 	op := "send outcome"
 	if e.queue(in.QueueURL) == e.lab.Jobs {
 		op = map[string]string{"ack": "send job", "process": "send wake-up"}[e.function]
+		if strings.Contains(m.MessageBody, `"kind":"check"`) {
+			op, m.DelaySeconds = "send check", min(m.DelaySeconds, 3) // to keep waits short
+		}
 	}
 	return e.step(op, jobIn(m.MessageBody), func() {
 		message := queue.Message{

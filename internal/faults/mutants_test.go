@@ -106,6 +106,22 @@ var bugs = []mutant{
 	{bug: "the schedule of a job that another message woke up is left", tests: inProcess, edits: []edit{
 		{"internal/process/finish.go", "if e.wakeUp != record.WakeUp {", "if false {"},
 	}},
+	{bug: "a completion without a check", tests: []string{"./internal/completion"}, edits: []edit{
+		{"internal/completion/completion.go", "\t\th.check(ctx, record)\n", ""},
+	}},
+	{bug: "an operator's cancellation without a check", tests: []string{"./internal/operator"}, edits: []edit{
+		{"internal/operator/operator.go", "\t\tj.check(ctx, r)\n", ""},
+	}},
+	{bug: "a check that sends no stored result", tests: inProcess, edits: []edit{
+		{"internal/process/check.go", "retry = e.send(ctx)", "_ = e"},
+	}},
+	{bug: "a check that leaves the schedule", tests: inProcess, edits: []edit{
+		{"internal/process/check.go", "if err := h.wakeUps.cancel(ctx, record); err != nil {", "if err := error(nil); err != nil {"},
+	}},
+	{bug: "a check that resumes a job before its time", tests: inProcess, edits: []edit{
+		{"internal/process/check.go", "case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):",
+			"case record.State == job.StateRunning:"},
+	}},
 	{bug: "an external result for a finished job", edits: []edit{
 		{"internal/job/rule.go",
 			"case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:",

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -30,21 +31,24 @@ type Table interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 }
 
-// Outcomes is the results queue.
-type Outcomes interface {
+// Queue sends messages.
+type Queue interface {
 	// Send returns an error for each message, which is nil if it was queued.
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Config selects the jobs. All of it is required, except Now.
+// Config selects the jobs. All of it is required, except Now and Log.
 type Config struct {
 	Table    Table
-	Outcomes Outcomes
+	Outcomes Queue // the results queue
+
+	Jobs Queue // takes the checks of cancelled jobs: see [job.Check]
 
 	// Active returns at most most unfinished jobs, and whether these are all.
 	Active func(ctx context.Context, most int) (jobs []job.Summary, all bool, err error)
 
 	Now func() time.Time // nil means time.Now
+	Log *slog.Logger     // nil means slog.Default()
 }
 
 // Jobs are the jobs of a deployment.
@@ -52,11 +56,14 @@ type Jobs struct{ cfg Config }
 
 // New returns the jobs of a deployment.
 func New(cfg Config) (*Jobs, error) {
-	if cfg.Table == nil || cfg.Outcomes == nil || cfg.Active == nil {
-		return nil, errors.New("an operator needs the jobs table and the results queue")
+	if cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Active == nil {
+		return nil, errors.New("an operator needs the jobs table and both queues")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
 	}
 	return &Jobs{cfg: cfg}, nil
 }
@@ -165,6 +172,11 @@ const (
 	cancelled = "I'm sorry, that request was cancelled."
 	// byOperator is the prefix of the reason in the record.
 	byOperator = "cancelled by an operator"
+
+	// storeTimeout bounds the write of a cancellation, which must be over before the job is checked.
+	storeTimeout = job.CheckDelay - 10*time.Second
+	// checkTimeout bounds a precaution that may fail.
+	checkTimeout = 5 * time.Second
 )
 
 // FinishedError means that a job cannot be cancelled because it has finished.
@@ -190,11 +202,16 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	if err != nil {
 		return Cancelled{}, err
 	}
+	if r.State.Active() && r.StoredJob != nil { // otherwise the function that runs the job does the same
+		j.check(ctx, r)
+	}
 	why := byOperator
 	if reason != "" {
 		why += ": " + reason
 	}
-	r, err = j.cfg.Table.Change(ctx, id, job.Cancel(j.cfg.Now(), job.Result{
+	bounded, stop := context.WithTimeout(ctx, storeTimeout)
+	defer stop()
+	r, err = j.cfg.Table.Change(bounded, id, job.Cancel(j.cfg.Now(), job.Result{
 		Status: job.StatusError, Delivery: cmp.Or(r.Policy.Delivery, policy.DeliveryRespond), Content: cancelled,
 		Own: true,
 	}, why))
@@ -220,4 +237,20 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 		return Cancelled{}, fmt.Errorf("the job is cancelled, but its outcome was not sent; cancel it again: %w", err)
 	}
 	return Cancelled{}, nil
+}
+
+// check makes the process function look at the job in a moment. It sends the outcome if this program
+// ends before it has done so, and deletes the schedule of the job's wake-up. If the check cannot be
+// sent, the job is cancelled all the same, and the daily sweep does the rest.
+func (j *Jobs) check(ctx context.Context, r job.Record) {
+	ctx, stop := context.WithTimeout(ctx, checkTimeout)
+	defer stop()
+	body, err := job.Check{JobID: r.ID}.Encode()
+	if err == nil {
+		message := queue.Message{Body: body, Group: queue.Group(r.CallID), Delay: job.CheckDelay}
+		err = errors.Join(j.cfg.Jobs.Send(ctx, []queue.Message{message})...)
+	}
+	if err != nil {
+		j.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its cancellation", "job", r.ID, "error", err)
+	}
 }

@@ -19,13 +19,17 @@ import (
 	"github.com/ringback/ringback/internal/queue"
 )
 
-// outbox is the results queue.
+// outbox is a queue.
 type outbox struct {
-	err  error
-	sent []queue.Message
+	err    error
+	before func() // is called before a message is sent; may be nil
+	sent   []queue.Message
 }
 
 func (o *outbox) Send(_ context.Context, messages []queue.Message) []error {
+	if o.before != nil {
+		o.before()
+	}
 	if o.err == nil {
 		o.sent = append(o.sent, messages...)
 	}
@@ -44,17 +48,18 @@ type jobs interface {
 }
 
 type world struct {
-	table *jobtable.Table
-	out   *outbox
-	near  *operator.Jobs
-	far   *operator.Local
-	url   string
-	now   time.Time
+	table  *jobtable.Table
+	out    *outbox
+	checks *outbox // the jobs queue
+	near   *operator.Jobs
+	far    *operator.Local
+	url    string
+	now    time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{out: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
+	w := &world{out: new(outbox), checks: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
 	store := new(memtable.Store)
 	w.table = jobtable.New(store)
 	var err error
@@ -68,7 +73,7 @@ func newWorld(t *testing.T) *world {
 		return all, true, nil
 	}
 	w.near, err = operator.New(operator.Config{
-		Table: w.table, Outcomes: w.out, Active: active, Now: func() time.Time { return w.now },
+		Table: w.table, Outcomes: w.out, Jobs: w.checks, Active: active, Now: func() time.Time { return w.now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -229,6 +234,11 @@ func TestShowLease(t *testing.T) {
 func TestCancel(t *testing.T) {
 	both(t, func(t *testing.T, w *world, j jobs) {
 		w.wait(t, "c", "a")
+		w.checks.before = func() {
+			if r, err := w.table.Load(t.Context(), "c/a"); err != nil || r.State != job.StateWaiting {
+				t.Errorf("the check is sent when the job is %s, %v", r.State, err)
+			}
+		}
 		w.out.err = errors.New("the queue is unavailable")
 		_, err := j.Cancel(t.Context(), "c/a", "why not")
 		if err == nil || !strings.Contains(err.Error(), "cancel it again: ") {
@@ -249,6 +259,12 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 
+		// If this program had ended after it stored the cancellation, the check would send it.
+		check := queue.Message{Body: `{"version":1,"kind":"check","jobId":"c/a"}`, Group: "c", Delay: 30 * time.Second}
+		if len(w.checks.sent) != 1 || w.checks.sent[0] != check {
+			t.Errorf("checks: %+v", w.checks.sent)
+		}
+
 		// The function that runs a job delivers its cancellation if the record has
 		// no stored job.
 		w.claim(t, "c", "b")
@@ -266,6 +282,16 @@ func TestCancel(t *testing.T) {
 		}
 		if _, err := j.Cancel(t.Context(), "c/e", ""); !errors.Is(err, jobtable.ErrNotFound) {
 			t.Errorf("%v", err)
+		}
+		if len(w.checks.sent) != 1 {
+			t.Errorf("checks: %+v", w.checks.sent)
+		}
+
+		// A job is cancelled even if it cannot be checked.
+		w.wait(t, "c", "f")
+		w.checks.err, w.checks.before = errors.New("access denied"), nil
+		if _, err := j.Cancel(t.Context(), "c/f", ""); err != nil || len(w.out.sent) != 2 {
+			t.Errorf("%v, %d messages", err, len(w.out.sent))
 		}
 	})
 }

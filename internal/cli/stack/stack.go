@@ -55,10 +55,19 @@ func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan,
 	return url, plans, nil
 }
 
-// Jobs returns the name of the jobs table and the URL of the results queue.
-func (s *Stack) Jobs(ctx context.Context) (table, resultsQueue string, err error) {
-	outputs, err := s.outputs(ctx, deployment.JobsTableOutput, deployment.ResultsQueueURLOutput)
-	return outputs[deployment.JobsTableOutput], outputs[deployment.ResultsQueueURLOutput], err
+// Jobs are the places of a deployment in which its jobs are.
+type Jobs struct {
+	Table                   string // the name of the jobs table
+	JobsQueue, ResultsQueue string // URLs
+}
+
+// Jobs returns the places in which the jobs of the stack are.
+func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
+	o, err := s.outputs(ctx, deployment.JobsTableOutput, deployment.JobsQueueURLOutput, deployment.ResultsQueueURLOutput)
+	return Jobs{
+		Table:     o[deployment.JobsTableOutput],
+		JobsQueue: o[deployment.JobsQueueURLOutput], ResultsQueue: o[deployment.ResultsQueueURLOutput],
+	}, err
 }
 
 // outputs returns the outputs of the stack. It returns an error if a required one is

@@ -116,27 +116,34 @@ func TestWebhook(t *testing.T) {
 }
 
 func TestJobs(t *testing.T) {
-	const queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/results"
+	const queues = "https://sqs.eu-central-1.amazonaws.com/111122223333/"
+	want := stack.Jobs{Table: "jobs", JobsQueue: queues + "jobs", ResultsQueue: queues + "results"}
+	outputs := func(without string) map[string]string {
+		all := map[string]string{"JobsTableName": "jobs", "JobsQueueUrl": want.JobsQueue, "ResultsQueueUrl": want.ResultsQueue}
+		delete(all, without)
+		return all
+	}
 	for name, row := range map[string]struct {
 		outputs map[string]string
 		stack   string
 		err     string
 	}{
-		"there":         {map[string]string{"JobsTableName": "jobs", "ResultsQueueUrl": queue}, "Ringback", ""},
-		"no table":      {map[string]string{"ResultsQueueUrl": queue}, "Ringback", "has no output JobsTableName"},
-		"no queue":      {map[string]string{"JobsTableName": "jobs"}, "Ringback", "has no output ResultsQueueUrl"},
-		"no such stack": {nil, "Ringbacks", "cannot read the stack Ringbacks: ValidationError"},
+		"there":            {outputs(""), "Ringback", ""},
+		"no table":         {outputs("JobsTableName"), "Ringback", "has no output JobsTableName"},
+		"no results queue": {outputs("ResultsQueueUrl"), "Ringback", "has no output ResultsQueueUrl"},
+		"no jobs queue":    {outputs("JobsQueueUrl"), "Ringback", "has no output JobsQueueUrl"},
+		"no such stack":    {nil, "Ringbacks", "cannot read the stack Ringbacks: ValidationError"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			table, results, err := open(t, account{outputs: row.outputs}, row.stack).Jobs(t.Context())
+			jobs, err := open(t, account{outputs: row.outputs}, row.stack).Jobs(t.Context())
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) {
 					t.Errorf("%v", err)
 				}
 				return
 			}
-			if table != "jobs" || results != queue || err != nil {
-				t.Errorf("%q, %q, %v", table, results, err)
+			if jobs != want || err != nil {
+				t.Errorf("%+v, %v", jobs, err)
 			}
 		})
 	}

@@ -177,7 +177,9 @@ func (r *run) address() string {
 }
 
 func (r *run) serve(ctx, hurry context.Context) error {
-	jobs, err := operator.New(operator.Config{Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Active: r.active})
+	jobs, err := operator.New(operator.Config{
+		Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Jobs: r.pipeline.Jobs, Active: r.active, Log: r.log,
+	})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -380,7 +381,7 @@ func TestCancel(t *testing.T) {
 		}
 		w := newWorld(t, outside, o.approval(time.Hour), changed("runs", runs, func(*asynctool.Tool[input]) {}))
 		jobs, err := operator.New(operator.Config{
-			Table: w.Table, Outcomes: w.Results,
+			Table: w.Table, Outcomes: w.Results, Jobs: w.Jobs,
 			Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 		})
 		if err != nil {
@@ -412,6 +413,69 @@ func TestCancel(t *testing.T) {
 		w.drained()
 		one(t, w.messages("two"), "that request was cancelled")
 	})
+}
+
+// failingOnce is a queue whose next message is lost once fails is true.
+type failingOnce struct {
+	pipeline.Queue
+	fails atomic.Bool
+}
+
+func (q *failingOnce) Send(ctx context.Context, messages []queue.Message) []error {
+	if q.fails.CompareAndSwap(true, false) {
+		return slices.Repeat([]error{errors.New("the function died")}, len(messages))
+	}
+	return q.Queue.Send(ctx, messages)
+}
+
+// TestStoredResultIsSent tests results that were stored by functions which then died, and which no one
+// sends again.
+func TestStoredResultIsSent(t *testing.T) {
+	for name, end := range map[string]func(w *world, o *office, results pipeline.Queue){
+		"It is approved.": func(w *world, o *office, _ pipeline.Queue) {
+			if status := w.complete(o.url("call/a"), `{"result":"It is approved."}`); status != http.StatusServiceUnavailable {
+				w.t.Errorf("answered with %d", status)
+			}
+		},
+		"I'm sorry, that request was cancelled.": func(w *world, _ *office, results pipeline.Queue) {
+			jobs, err := operator.New(operator.Config{
+				Table: w.Table, Outcomes: results, Jobs: w.Jobs,
+				Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
+			})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if _, err := jobs.Cancel(w.t.Context(), "call/a", ""); err == nil {
+				w.t.Error("the outcome was sent")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var o office
+				results := new(failingOnce)
+				w := newWorld(t, all(outside, func(cfg *pipeline.Config) {
+					cfg.Decorators.Results = func(own pipeline.Queue) pipeline.Queue {
+						results.Queue = own
+						return results
+					}
+				}), o.approval(48*time.Hour))
+				w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+				settle()
+				results.fails.Store(true)
+				end(w, &o, results)
+				if r := w.record("call/a"); !r.OutcomePending() {
+					t.Fatalf("the record is %s", r.State)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				one(t, w.messages("call"), name)
+				if n := w.Schedules.Len(); n != 0 {
+					t.Errorf("%d schedules are left", n)
+				}
+			})
+		})
+	}
 }
 
 // TestNextCall tests a result that is ready after its call, and is delivered in the

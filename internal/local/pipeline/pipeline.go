@@ -247,12 +247,12 @@ func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 	api.Handle(deployment.WebhookRoute, observed(webhooks, received))
 	if w.keys != nil {
 		completed, err := completion.New(completion.Config{
-			Keys:      w.keys,
-			Table:     w.table,
-			Outcomes:  w.results,
-			Schedules: w.schedules,
-			Now:       w.cfg.Now,
-			Log:       w.log("ack"),
+			Keys:     w.keys,
+			Table:    w.table,
+			Outcomes: w.results,
+			Jobs:     w.jobs,
+			Now:      w.cfg.Now,
+			Log:      w.log("ack"),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("completion: %w", err)

@@ -197,7 +197,7 @@ func TestMessageRoundTrip(t *testing.T) {
 		var want any
 		var message string
 		var err error
-		switch rapid.IntRange(0, 3).Draw(t, "kind") {
+		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
 			j := jobs().Draw(t, "job")
 			want = j
@@ -215,6 +215,10 @@ func TestMessageRoundTrip(t *testing.T) {
 			c := job.Check{JobID: "j" + words().Draw(t, "job")}
 			want = c
 			message, err = c.Encode()
+		case 4:
+			s := job.Sweep{From: words().Draw(t, "from")}
+			want = s
+			message, err = s.Encode()
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -364,6 +368,9 @@ func TestDecodeMessage(t *testing.T) {
 		"arrival without an end":      {message: anArrival, old: `,"callEnds":"2026-07-01T13:00:00Z"`, new: ``},
 		"check":                       {message: aCheck, want: job.Check{JobID: "c/t"}},
 		"check of no job":             {message: aCheck, old: `,"jobId":"c/t"`, new: ``},
+		"sweep":                       {message: `{"version":1,"kind":"sweep"}`, want: job.Sweep{}},
+		"sweep, continued":            {message: `{"version":1,"kind":"sweep","from":"x"}`, want: job.Sweep{From: "x"}},
+		"sweep, newer version":        {message: `{"version":2,"kind":"sweep"}`},
 		"check, newer version":        {message: aCheck, old: `"version":1`, new: `"version":2`},
 		"another kind":                {message: aWake, old: `"wake","`, new: `"sleep","`},
 		"the kind of an outcome":      {message: anOutcome},
@@ -566,6 +573,7 @@ func FuzzDecodeMessage(f *testing.F) {
 			if m.JobID == "" {
 				t.Errorf("decoded %+v", m)
 			}
+		case job.Sweep:
 		case job.Arrival:
 			if m.Call.ID == "" || m.CallEnds.IsZero() {
 				t.Errorf("decoded %+v", m)

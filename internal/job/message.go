@@ -26,6 +26,13 @@ type Check struct{ JobID string }
 // (15 seconds, the ack function's timeout).
 const CheckDelay = 30 * time.Second
 
+// Sweep is the message that makes the process function look for jobs that wait in vain, and
+// check them. There is one each day.
+type Sweep struct {
+	// From is where the sweep continues, as the table says. Empty means at the beginning.
+	From string
+}
+
 // Arrival is the message that reports the beginning of a call, for results that are
 // parked for the customer's next call.
 type Arrival struct {
@@ -54,12 +61,14 @@ type envelope struct {
 	Wake     int       `json:"wake,omitempty"`
 	Call     *Call     `json:"call,omitempty"`
 	CallEnds time.Time `json:"callEnds,omitzero"`
+	From     string    `json:"from,omitempty"`
 }
 
 const (
 	kindWake    = "wake"
 	kindArrival = "arrival"
 	kindCheck   = "check"
+	kindSweep   = "sweep"
 )
 
 // Encode returns the wake-up as a queue message.
@@ -72,13 +81,18 @@ func (c Check) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindCheck, JobID: c.JobID})
 }
 
+// Encode returns the sweep as a queue message.
+func (s Sweep) Encode() (string, error) {
+	return encode(envelope{Version: version, Kind: kindSweep, From: s.From})
+}
+
 // Encode returns the arrival as a queue message.
 func (a Arrival) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindArrival, Call: &a.Call, CallEnds: a.CallEnds})
 }
 
 // DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp], a
-// [Check] or an [Arrival]. Its error wraps [ErrUnreadable].
+// [Check], a [Sweep] or an [Arrival]. Its error wraps [ErrUnreadable].
 func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
@@ -100,6 +114,8 @@ func DecodeMessage(message string) (any, error) {
 		return WakeUp{JobID: e.JobID, Number: e.Wake}, nil
 	case e.Kind == kindCheck && e.JobID != "":
 		return Check{JobID: e.JobID}, nil
+	case e.Kind == kindSweep:
+		return Sweep{From: e.From}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
 	}

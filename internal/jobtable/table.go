@@ -51,6 +51,11 @@ type JobStore interface {
 
 	// Renewals keeps the renewed leases of jobs.
 	Renewals() Store[job.Renewal]
+
+	// Overdue returns one page of the jobs that are overdue, in no order, and where the next
+	// page begins: see [job.Summary.Overdue]. The first page begins at "", and the last one
+	// has no next. A page can be empty. It may miss what was saved a moment ago.
+	Overdue(ctx context.Context, now time.Time, from string) (jobs []job.Summary, next string, err error)
 }
 
 // Stores keeps all kinds of records.
@@ -158,6 +163,11 @@ func (t *Table) Find(ctx context.Context, id string) (job.Record, bool, error) {
 // OfCall returns summaries of a call's jobs: see [JobStore].
 func (t *Table) OfCall(ctx context.Context, callID string) ([]job.Summary, error) {
 	return t.store.OfCall(ctx, callID)
+}
+
+// Overdue returns one page of the jobs that are overdue: see [JobStore].
+func (t *Table) Overdue(ctx context.Context, now time.Time, from string) ([]job.Summary, string, error) {
+	return t.store.Overdue(ctx, now, from)
 }
 
 // Change applies a rule to a job's record and returns the changed record. It

@@ -146,7 +146,10 @@ func (c *client) Scan(
 	end := min(start+2, len(out.Items))
 	out.LastEvaluatedKey = nil
 	if end < len(out.Items) {
-		out.LastEvaluatedKey = map[string]types.AttributeValue{"id": out.Items[end-1]["id"]}
+		last := out.Items[end-1]
+		out.LastEvaluatedKey = map[string]types.AttributeValue{
+			"id": last["id"], "call": last["call"], "created": last["created"],
+		}
 	}
 	out.Items = out.Items[start:end]
 	return out, nil
@@ -356,6 +359,8 @@ func TestServiceErrors(t *testing.T) {
 	check("claim the delivery", err)
 	_, err = store.OfCall(ctx, "call")
 	check("the jobs of a call", err)
+	_, _, err = store.Overdue(ctx, start, "")
+	check("the overdue jobs", err)
 	_, err = store.Customers().Load(ctx, "customer")
 	check("load a customer", err)
 

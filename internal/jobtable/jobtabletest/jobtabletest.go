@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 	for name, test := range map[string]func(*testing.T, func(*testing.T) jobtable.Stores){
 		"stores":           testStores,
 		"jobs of a call":   testOfCall,
+		"overdue jobs":     testOverdue,
 		"life of a job":    testLife,
 		"claim twice":      testClaimTwice,
 		"release":          testRelease,
@@ -258,6 +260,74 @@ func testKindsApart(t *testing.T, s jobtable.Stores) {
 		if r, err := s.Calls().Load(ctx, id); err != nil || r.CallID != id || r.Started != i+1 {
 			t.Errorf("call %q: %+v, %v", id, r, err)
 		}
+	}
+}
+
+// testOverdue reads the overdue jobs among more jobs than a page has.
+func testOverdue(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	s, ctx, now := open(t), t.Context(), start.Add(24*time.Hour)
+	var want []string
+	add := func(i int, overdue bool, r job.Record) {
+		t.Helper()
+		r.ID, r.CallID, r.Tool = job.EarlierID(fmt.Sprint("call-", i/3), fmt.Sprint(i)), fmt.Sprint("call-", i/3), "weather"
+		r.Created = start.Add(time.Duration(i%7) * time.Second)
+		if r.Updated.IsZero() {
+			r.Updated = start
+		}
+		if overdue {
+			want = append(want, r.ID)
+		}
+		must(t)(s.Save(ctx, r))
+	}
+	if _, err := s.Calls().Save(ctx, job.CallRecord{CallID: "call-1", Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Customers().Save(ctx, job.CustomerRecord{Customer: "customer", Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 240; i += 8 {
+		add(i, true, job.Record{State: job.StateWaiting, WakeAt: now.Add(-time.Hour)})
+		add(i+1, false, job.Record{State: job.StateWaiting, WakeAt: now.Add(time.Hour)})
+		add(i+2, false, job.Record{State: job.StateWaiting, WakeAt: now.Add(-time.Minute)}) // its wake-up is on its way
+		add(i+3, true, job.Record{State: job.StateDone, Result: &result, WakeAt: now.Add(time.Hour)})
+		add(i+4, false, job.Record{State: job.StateDone, Result: &result, Updated: now.Add(-time.Minute)})
+		add(i+5, false, job.Record{State: job.StateRunning, WakeAt: now.Add(-time.Hour)})
+		add(i+6, false, job.Record{State: job.StateDelivered, Result: &result})
+		add(i+7, false, job.Record{State: job.StateCancelled})
+	}
+	var got []string
+	from := ""
+	for page := 1; ; page++ {
+		jobs, next, err := s.Overdue(ctx, now, from)
+		if err != nil {
+			t.Fatalf("page %d: %v", page, err)
+		}
+		for _, found := range jobs {
+			got = append(got, found.ID)
+			if found.Tool != "weather" || !found.Overdue(now) {
+				t.Errorf("page %d has %+v", page, found)
+			}
+		}
+		if from = next; next == "" {
+			if page == 1 {
+				t.Error("all jobs are on one page")
+			}
+			break
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the overdue jobs (-want +got):\n%s", diff)
+	}
+
+	if jobs, next, err := open(t).Overdue(ctx, now, ""); len(jobs) > 0 || next != "" || err != nil {
+		t.Errorf("of no jobs: %+v, %q, %v", jobs, next, err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, _, err := s.Overdue(ended, now, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the context has ended: %v", err)
 	}
 }
 

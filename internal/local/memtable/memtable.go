@@ -48,6 +48,29 @@ func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error
 	return summaries[max(0, len(summaries)-jobtable.MaxOfCall):], nil
 }
 
+// page is how many records a page of [Store.Overdue] is found among.
+const page = 100
+
+// Overdue implements [jobtable.JobStore].
+func (s *Store) Overdue(ctx context.Context, now time.Time, from string) (jobs []job.Summary, next string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	all := s.Records()
+	slices.SortFunc(all, func(a, b job.Record) int { return cmp.Compare(a.ID, b.ID) })
+	all = slices.DeleteFunc(all, func(r job.Record) bool { return r.ID <= from && from != "" })
+	if len(all) > page {
+		all = all[:page]
+		next = all[page-1].ID
+	}
+	for _, r := range all {
+		if s := r.Summary(); s.Overdue(now) {
+			jobs = append(jobs, s)
+		}
+	}
+	return jobs, next, nil
+}
+
 // records keeps the records of one kind.
 type records[R jobtable.Record[R]] struct {
 	mu    sync.Mutex

@@ -3,12 +3,27 @@ package process
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/queue"
+)
+
+const (
+	// sweepTime bounds the part of a sweep that one message does, so that a slot is free for jobs
+	// again. A function with less time uses half of it.
+	sweepTime = 20 * time.Second
+
+	// sweepPause is the time until the next part. A schedule cannot wait for less.
+	sweepPause = time.Minute
+
+	// sweepGroup is the message group of the checks of a sweep. Thousands of them must not delay the
+	// jobs of calls.
+	sweepGroup = "sweep"
 )
 
 // check does for a job what was left undone: see [job.Check].
@@ -40,4 +55,65 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 		return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
 	}
 	return retry
+}
+
+// sweep looks for jobs that wait in vain, and sends a check of each. If the table is large, a schedule
+// continues the sweep. A message would do so too soon, and AWS would take many of them for a loop: see
+// [scheduledEvery].
+func (h *Handler) sweep(ctx context.Context, m job.Sweep, receives int) *batch.Retry {
+	most := sweepTime
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	next, found, err := h.sweepPart(ctx, m.From, h.cfg.Now().Add(most))
+	if err == nil && next != "" {
+		err = h.continueSweep(ctx, next)
+	}
+	if err != nil {
+		// The part is repeated. Its checks do no harm.
+		h.cfg.Log.ErrorContext(ctx, "cannot look for overdue jobs", "error", err)
+		return &batch.Retry{After: batch.Backoff(firstDelay, receives)}
+	}
+	h.cfg.Log.InfoContext(ctx, "looked for overdue jobs", "found", found, "done", next == "")
+	return nil
+}
+
+// sweepPart reads pages from one on, until there are no more, or until the given time. It returns the
+// next page, and how many jobs it found.
+func (h *Handler) sweepPart(ctx context.Context, from string, until time.Time) (next string, found int, err error) {
+	for {
+		jobs, next, err := h.cfg.Table.Overdue(ctx, h.cfg.Now(), from)
+		if err == nil {
+			err = h.sendChecks(ctx, jobs)
+		}
+		found += len(jobs)
+		if err != nil || next == "" || h.cfg.Now().After(until) {
+			return next, found, err
+		}
+		from = next
+	}
+}
+
+func (h *Handler) sendChecks(ctx context.Context, jobs []job.Summary) error {
+	var messages []queue.Message
+	for _, s := range jobs {
+		body, err := job.Check{JobID: s.ID}.Encode()
+		if err != nil {
+			return err
+		}
+		messages = append(messages, queue.Message{Body: body, Group: sweepGroup})
+	}
+	if messages == nil {
+		return nil
+	}
+	return errors.Join(h.cfg.Jobs.Send(ctx, messages)...)
+}
+
+func (h *Handler) continueSweep(ctx context.Context, from string) error {
+	body, err := job.Sweep{From: from}.Encode()
+	if err != nil {
+		return err
+	}
+	// A job has no wake-up 0.
+	return h.cfg.Schedules.At(ctx, queue.ScheduleName("sweep "+from, 0), h.cfg.Now().Add(sweepPause), body)
 }

@@ -3,6 +3,7 @@ package process_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -157,6 +158,70 @@ func TestOverdue(t *testing.T) {
 				if runs != row.runs {
 					t.Errorf("it ran %d times, want %d", runs, row.runs)
 				}
+			})
+		})
+	}
+}
+
+// TestSweep sweeps a table with more jobs than a page has, most of which need nothing.
+func TestSweep(t *testing.T) {
+	def := does(tool{Deadline: 30 * days}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		if call.Resumes > 0 {
+			return asynctool.Textf("%s is done.", call.ToolCallID), nil
+		}
+		return asynctool.ResumeIn(time.Hour, nil), nil
+	})
+	for name, row := range map[string]struct {
+		takes  time.Duration // a step
+		fault  string
+		faults int
+		within time.Duration
+		parts  int // that were scheduled
+	}{
+		"at once":                       {within: time.Second},
+		"in parts":                      {takes: 11 * time.Second, within: 10 * time.Minute, parts: 2},
+		"the table fails":               {fault: "overdue", faults: 3, within: time.Minute},
+		"the queue fails":               {fault: "send job", faults: 3, within: time.Minute},
+		"in parts, the scheduler fails": {takes: 11 * time.Second, fault: "schedule", faults: 2, within: 10 * time.Minute, parts: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.deliver()
+				for i := range 450 {
+					w.claim(w.job(fmt.Sprint("runs", i), "tool"), "message", time.Hour)
+				}
+				// Nothing wakes these up.
+				lost := []job.Job{w.job("a", "tool"), w.job("b", "tool"), w.job("z", "tool")}
+				for _, j := range lost {
+					r := w.claim(j, "message", time.Minute)
+					if _, err := w.table.ChangeClaimed(t.Context(), r,
+						job.Suspend(time.Now(), j, w.start.Add(time.Minute), false, nil)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// This result was never sent.
+				stored := w.job("y", "tool")
+				w.claim(stored, "message", time.Minute)
+				w.change(stored, job.StoreJob(time.Now(), stored))
+				w.change(stored, job.Complete(time.Now(), approved[0]))
+				time.Sleep(30 * time.Minute)
+				w.takes = row.takes
+				if row.fault != "" {
+					w.failingTimes(row.fault, row.faults)
+				}
+				w.send(job.Sweep{})
+				w.run(row.within)
+				w.takes = 0
+				w.run(2 * time.Minute)
+				w.wantLeft(0, 0)
+				if n := len(w.wakeUps); n < row.parts || row.parts == 0 && n > 0 {
+					t.Errorf("%d parts were scheduled, want %d", n, row.parts)
+				}
+				want := []delivery{{"call-1", stored.ID, approved[0].Content}}
+				for _, j := range lost {
+					want = append(want, delivery{"call-1", j.ID, j.ToolCallID + " is done."})
+				}
+				w.wantDelivered(want...)
 			})
 		})
 	}

@@ -37,7 +37,9 @@ type pendingMessage struct {
 func newOutbox(ctx context.Context, q Queue, event events.SQSEvent) *outbox {
 	calls := make(map[string]string)
 	for _, m := range event.Records {
-		calls[m.MessageId] = m.Attributes["MessageGroupId"] // see [queue.Group]
+		if group := m.Attributes["MessageGroupId"]; group != sweepGroup { // see [queue.Group]
+			calls[m.MessageId] = group
+		}
 	}
 	o := &outbox{
 		ctx: ctx, queue: q, pending: make(chan pendingMessage, queue.MaxBatch),

@@ -52,6 +52,8 @@ type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
+	// Overdue returns one page of the jobs that are overdue, and where the next page begins.
+	Overdue(ctx context.Context, now time.Time, from string) (jobs []job.Summary, next string, err error)
 }
 
 // Queue sends messages.
@@ -60,7 +62,7 @@ type Queue interface {
 	Send(ctx context.Context, messages []queue.Message) []error
 }
 
-// Jobs is a jobs queue, which carries jobs, their wake-ups and checks.
+// Jobs is a jobs queue, which carries jobs, their wake-ups and checks, arrivals and sweeps.
 type Jobs interface {
 	batch.Queue
 	Queue
@@ -239,6 +241,8 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		return h.parked.send(ctx, out, m, batch.Receives(message))
 	case job.Check:
 		return h.check(ctx, out, message, m)
+	case job.Sweep:
+		return h.sweep(ctx, m, batch.Receives(message))
 	case job.WakeUp:
 		record, err := h.load(ctx, m.JobID)
 		if errors.Is(err, jobtable.ErrNotFound) {

@@ -497,6 +497,18 @@ func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 	})
 }
 
+func (w around) Overdue(ctx context.Context, now time.Time, from string) ([]job.Summary, string, error) {
+	type page struct {
+		jobs []job.Summary
+		next string
+	}
+	p, err := step(ctx, w.world, "overdue", func() (page, error) {
+		jobs, next, err := w.table.Overdue(ctx, now, from)
+		return page{jobs, next}, err
+	})
+	return p.jobs, p.next, err
+}
+
 func (w around) Admit(
 	ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *jobtable.Question,
 ) ([]string, error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -445,7 +446,7 @@ func TestStoredResultIsSent(t *testing.T) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			if _, err := jobs.Cancel(w.t.Context(), "call/a", ""); err == nil {
+			if _, err := jobs.Cancel(w.t.Context(), w.id("call/a"), ""); err == nil {
 				w.t.Error("the outcome was sent")
 			}
 		},
@@ -476,6 +477,43 @@ func TestStoredResultIsSent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDailySweep loses wake-ups, and checks of stored results. A sweep finds the jobs within a day.
+func TestDailySweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		later := func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			if call.Resumes > 0 {
+				return asynctool.Text("It is ready."), nil
+			}
+			return asynctool.ResumeIn(time.Hour, nil), nil
+		}
+		w := newWorld(t, outside, o.approval(72*time.Hour),
+			changed("later", later, func(t *asynctool.Tool[input]) { t.Deadline = 72 * time.Hour }))
+		w.post(webhook("one", "", toolCall{"a", "later", `{"text":"x"}`}))
+		w.post(webhook("two", "", toolCall{"b", "approval", `{"text":"x"}`}))
+		w.post(webhook("three", "", toolCall{"c", "approval", `{"text":"x"}`}))
+		settle()
+		if err := w.Pipeline.Schedules.Cancel(t.Context(), queue.ScheduleName(w.id("one/a"), 1)); err != nil {
+			t.Fatal(err)
+		}
+		approved := job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "It is approved."}
+		if _, err := w.Table.Change(t.Context(), w.id("two/b"), job.Complete(time.Now(), approved)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(23 * time.Hour)
+		if n := len(w.messages("one")) + len(w.messages("two")); n != 0 {
+			t.Fatalf("%d results are delivered", n)
+		}
+		time.Sleep(2 * time.Hour)
+		w.drained()
+		one(t, w.messages("one"), "It is ready.")
+		one(t, w.messages("two"), "It is approved.")
+		if r := w.record("three/c"); r.State != job.StateWaiting || w.Schedules.Len() != 1 {
+			t.Errorf("the job that waits for its time is %s, and %d schedules are left", r.State, w.Schedules.Len())
+		}
+	})
 }
 
 // TestNextCall tests a result that is ready after its call, and is delivered in the

@@ -136,7 +136,14 @@ type Pipeline struct {
 	Table     *jobtable.Table // on the decorated store
 	Calls     *simcall.Calls  // get every control message, unless Decorators.Control replaces them
 	Events    *membus.Bus     // gets every event, unless Decorators.Events replaces it
+
+	jobs       Queue // the decorated jobs queue
+	sweepPause time.Duration
+	log        *slog.Logger
 }
+
+// minSweepPause is the shortest time between two sweeps, if waits are shortened.
+const minSweepPause = time.Minute
 
 // New returns a pipeline. No message is delivered before [Pipeline.Run].
 func New(cfg Config) (*Pipeline, error) {
@@ -170,6 +177,10 @@ func New(cfg Config) (*Pipeline, error) {
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
 	w.customers = jobtable.NewCustomers(w.store.Customers())
 
+	p.jobs, p.log, p.sweepPause = w.jobs, w.log("schedules"), 24*time.Hour
+	if cfg.Waits != nil {
+		p.sweepPause = max(cfg.Waits(p.sweepPause), minSweepPause)
+	}
 	if p.Front, err = w.front(p.received(cfg.Received)); err != nil {
 		return nil, err
 	}
@@ -345,10 +356,29 @@ func (w wiring) callback() (memqueue.Handler, error) {
 func (p *Pipeline) Run(ctx context.Context) {
 	defer p.Schedules.Close()
 	var running sync.WaitGroup
+	running.Go(func() { p.sweep(ctx) })
 	running.Go(func() { p.Jobs.Run(ctx, p.Process) })
 	running.Go(func() { p.LongJobs.Run(ctx, p.Process) })
 	running.Go(func() { p.Results.Run(ctx, p.Callback) })
 	running.Wait()
+}
+
+// sweep sends a sweep each day, as the schedule of a deployment does.
+func (p *Pipeline) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(p.sweepPause):
+		}
+		body, err := job.Sweep{}.Encode()
+		if err == nil {
+			err = p.jobs.Send(ctx, []queue.Message{{Body: body}})[0]
+		}
+		if err != nil {
+			p.log.WarnContext(ctx, "cannot send sweep; the next one does the same", "error", err)
+		}
+	}
 }
 
 // Queues are the queues between the functions.

@@ -181,8 +181,8 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 	}
 	index := "arn:aws:dynamodb:" + region + ":" + account + ":table/" + d.outputs["JobsTableName"] + "/index/calls"
 	const (
-		send, query, read = "sqs:SendMessage", "dynamodb:Query", "secretsmanager:GetSecretValue"
-		create, remove    = "scheduler:CreateSchedule", "scheduler:DeleteSchedule"
+		send, query, scan    = "sqs:SendMessage", "dynamodb:Query", "dynamodb:Scan"
+		create, remove, read = "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "secretsmanager:GetSecretValue"
 	)
 	for _, row := range []struct {
 		role, action, resource string
@@ -207,6 +207,9 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		{"Ack", query, index, true},
 		{"Process", query, index, false},
 		{"Callback", query, index, false},
+		{"Process", scan, index, true},
+		{"Ack", scan, index, false},
+		{"Callback", scan, index, false},
 		{"Ack", read, d.secrets["completion"], true},
 		{"Process", read, d.secrets["completion"], true},
 		{"Callback", read, d.secrets["completion"], false},

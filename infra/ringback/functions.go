@@ -112,6 +112,7 @@ func (r *Ringback) functions() {
 		environment: process, toolSettings: r.props.ToolSettings,
 	})
 	r.record(r.Process)
+	r.scan(r.Process)
 	read(r.Process, r.CompletionSecret)
 	r.send(r.Process, r.Results)
 	// A wake-up that is due soon is a message to the queue of the job's tool.

@@ -295,6 +295,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.queues()
 	r.table()
 	r.schedules()
+	r.sweep()
 	r.secrets()
 	r.events()
 	r.api()

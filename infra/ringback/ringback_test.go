@@ -244,6 +244,7 @@ func TestLeastPrivilege(t *testing.T) {
 		},
 		"RingbackProcess": {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			"dynamodb:Scan on RingbackJobsTable/index/calls",
 			"iam:PassRole on RingbackSchedulesRole where StringEquals iam:PassedToService=scheduler.amazonaws.com",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
 			"scheduler:CreateSchedule scheduler:DeleteSchedule on " + schedules,
@@ -848,6 +849,18 @@ func TestSchedules(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", function, diff)
 		}
+	}
+	// The daily sweep.
+	daily := made.only(t, "AWS::Scheduler::Schedule", "RingbackSweep").Properties
+	target := daily["Target"].(map[string]any)
+	if daily["ScheduleExpression"] != "rate(1 day)" || daily["GroupName"] != name ||
+		target["Input"] != `{"version":1,"kind":"sweep"}` {
+		t.Errorf("the sweep is %v", daily)
+	}
+	if diff := cmp.Diff([]string{"RingbackJobs", "RingbackSchedulesRole", "RingbackJobsDeadLetters"}, []string{
+		texts(target["Arn"])[0], texts(target["RoleArn"])[0], texts(at(t, target, "DeadLetterConfig", "Arn"))[0],
+	}); diff != "" {
+		t.Error(diff)
 	}
 	alarm := made.only(t, "AWS::CloudWatch::Alarm", "RingbackWakesDroppedAlarm").Properties
 	dimensions := []any{map[string]any{"Name": "ScheduleGroup", "Value": name}}

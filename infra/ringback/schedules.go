@@ -5,6 +5,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/internal/job"
 )
 
 // schedules creates the group of the schedules that wake suspended jobs, and the
@@ -31,6 +33,29 @@ func (r *Ringback) schedules() {
 	r.send(r.scheduleRole, r.Jobs)
 	r.send(r.scheduleRole, r.LongJobs)
 	r.send(r.scheduleRole, r.JobsDLQ)
+}
+
+// sweep creates the schedule that makes the process function look for jobs that wait
+// in vain. The time does not matter, so AWS may choose it within an hour.
+func (r *Ringback) sweep() {
+	body, err := job.Sweep{}.Encode()
+	if err != nil {
+		panic(err) // a message without members
+	}
+	made := awsscheduler.NewCfnSchedule(r.Construct, jsii.String("Sweep"), &awsscheduler.CfnScheduleProps{
+		Description:        jsii.String("Makes Ringback look for jobs that wait for something that was lost"),
+		GroupName:          r.Schedules.ScheduleGroupName(),
+		ScheduleExpression: jsii.String("rate(1 day)"),
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{
+			Mode: jsii.String("FLEXIBLE"), MaximumWindowInMinutes: jsii.Number(60),
+		},
+		Target: &awsscheduler.CfnSchedule_TargetProperty{
+			Arn: r.Jobs.QueueArn(), RoleArn: r.scheduleRole.RoleArn(), Input: jsii.String(body),
+			DeadLetterConfig: &awsscheduler.CfnSchedule_DeadLetterConfigProperty{Arn: r.JobsDLQ.QueueArn()},
+		},
+	})
+	// Its name and its role must exist, and the role must be allowed to send.
+	made.Node().AddDependency(r.Schedules, r.scheduleRole)
 }
 
 // schedule lets a function create schedules in the group.

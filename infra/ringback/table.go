@@ -46,3 +46,8 @@ func (r *Ringback) record(f awsiam.IGrantable) {
 func (r *Ringback) list(f awsiam.IGrantable) {
 	allow(f, *r.Table.TableArn()+"/index/"+dynamotable.Index, "dynamodb:Query")
 }
+
+// scan lets a function find the jobs that wait in vain.
+func (r *Ringback) scan(f awsiam.IGrantable) {
+	allow(f, *r.Table.TableArn()+"/index/"+dynamotable.Index, "dynamodb:Scan")
+}

@@ -67,6 +67,7 @@ var replacing = map[string][]string{
 	"AWS::SNS::TopicPolicy":         {},
 	"AWS::SQS::Queue":               {"FifoQueue", "QueueName"},
 	"AWS::SQS::QueuePolicy":         {},
+	"AWS::Scheduler::Schedule":      {"Name"},
 	"AWS::Scheduler::ScheduleGroup": {"Name"},
 	// A change of the last two creates a new version of the secret. A generated value
 	// is then a new one, which locks Vapi out.

@@ -122,6 +122,18 @@ var bugs = []mutant{
 		{"internal/process/check.go", "case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):",
 			"case record.State == job.StateRunning:"},
 	}},
+	{bug: "a sweep that does not continue", tests: inProcess, edits: []edit{
+		{"internal/process/check.go", "if err == nil && next != \"\" {", "if false {"},
+	}},
+	{bug: "a sweep that leaves overdue wake-ups", tests: inProcess, edits: []edit{
+		{"internal/job/record.go", "return s.State == StateWaiting && now.After(s.WakeAt.Add(overdue)) ||", "return false ||"},
+	}},
+	{bug: "a sweep that leaves unsent results", tests: inProcess, edits: []edit{
+		{"internal/job/record.go", "s.State == StateDone && now.After(s.Updated.Add(overdue))", "false"},
+	}},
+	{bug: "no daily sweep", tests: []string{"./internal/local/pipeline", "-run", "^TestDailySweep$"}, edits: []edit{
+		{"internal/local/pipeline/pipeline.go", "running.Go(func() { p.sweep(ctx) })", ""},
+	}},
 	{bug: "an external result for a finished job", edits: []edit{
 		{"internal/job/rule.go",
 			"case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:",

@@ -200,6 +200,9 @@ type Outcome struct {
 	// Earlier means that the result belongs to an earlier call of the same
 	// customer. Call is the one to deliver it in.
 	Earlier bool `json:"earlier,omitempty"`
+	// NoNextCall means that the result waited for its customer's next call in vain. It
+	// becomes an undelivered event.
+	NoNextCall bool `json:"noNextCall,omitempty"`
 	// Asked is what the model asked: its own arguments, bounded. It is empty if they are unknown, or if
 	// the tool hides them.
 	Asked string `json:"asked,omitempty"`
@@ -237,6 +240,7 @@ func (j Job) Outcome(r Record) Outcome {
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
 		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Asked: r.Asked,
+		NoNextCall: r.NoNextCall,
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 //
 //	(new) ──NewRecord──▶ running ──Finish──▶ done ──Settle──▶ delivered | undelivered
 //	                     │  ▲  │              ▲ │
-//	        Claim, when  │  │  └──Replace,─┐  │ └──Settle──▶ kept ──Unpark──▶ done
-//	        it is due    │  │     Withdraw ▼  │
+//	        Claim, when  │  │  └──Replace,─┐  │ └──Settle──▶ kept ──Unpark,
+//	        it is due    │  │     Withdraw ▼  │               EndParking──▶ done
 //	                     │  └─Suspend─┐  cancelled
 //	                     │            │    ▲
 //	                     └───────── waiting┘
@@ -47,6 +47,18 @@ const (
 	// than any queue keeps a message (14 days at most, Amazon SQS quotas). A job
 	// that is taken out of a dead-letter queue therefore still finds its record.
 	Retention = 30 * 24 * time.Hour
+
+	// ParkedTime is how long a parked result waits for its customer's next call. Then it
+	// becomes an undelivered event.
+	ParkedTime = 30 * 24 * time.Hour
+
+	// unsettledTime is how much longer a record with an unsettled result is kept. The
+	// daily sweep can be late, and its queue can be slow.
+	unsettledTime = 15 * 24 * time.Hour
+
+	// receivedTime is longer than the callback function works on an outcome that it has
+	// received. Its message is received 30 times at most.
+	receivedTime = 24 * time.Hour
 
 	// graceAfterDeadline is how long the failure of a job that its deadline ended
 	// may still be delivered. It is longer than the visibility timeout of a
@@ -98,7 +110,7 @@ type Record struct {
 
 	// StoredJob is the job itself, so that it can continue without its message. It
 	// is nil if the job was never suspended, and no completion URL was made for
-	// it.
+	// it. That of a parked result may lack the arguments and the control URL.
 	StoredJob *Job `json:"job,omitempty"`
 	// WakeUp counts the suspensions. While the job waits, it is the number of the
 	// wake-up that it waits for.
@@ -130,6 +142,9 @@ type Record struct {
 	// NextCallID is the call that a parked result is delivered in. It is empty if
 	// the result was not parked, or that call has not begun.
 	NextCallID string `json:"revivedIn,omitempty"`
+	// NoNextCall means that the customer of a parked result has not called. The
+	// result becomes an undelivered event.
+	NoNextCall bool `json:"noNextCall,omitempty"`
 
 	Unknown Unknown `json:"-"`
 }
@@ -165,6 +180,8 @@ var (
 	// ErrNoAnswer means that a result must be delivered as a message: an action, or a
 	// text that is spoken word for word.
 	ErrNoAnswer = errors.New("the job's result cannot be an answer")
+	// ErrOtherCall means that a result is delivered in another call.
+	ErrOtherCall = errors.New("the job's result is delivered in another call")
 	// ErrUnchanged means that a record is already as the rule would make it. It
 	// need not be saved.
 	ErrUnchanged = errors.New("nothing to change")
@@ -247,13 +264,31 @@ func (r Record) WithRevision(revision int64) Record {
 }
 
 // Expires returns when the record may be deleted: [Retention] after its last
-// change, and after the deadline of a job that is still active.
+// change, and after the deadline of a job that is still active. The record of a
+// result that is not settled outlives its wake-up and the sweeps that look for it.
 func (r Record) Expires() time.Time {
 	last := r.Updated
 	if r.State.Active() && r.Deadline.After(last) {
 		last = r.Deadline
 	}
+	if r.State == StateDone || r.State == StateParked {
+		for _, at := range []time.Time{r.Deadline, r.WakeAt} {
+			if at.After(last) {
+				last = at
+			}
+		}
+		last = last.Add(unsettledTime)
+	}
 	return last.Add(Retention)
+}
+
+// Job returns the stored job. If there is none, it returns what the record knows of the
+// job, which is enough for an undelivered event.
+func (r Record) Job() Job {
+	if r.StoredJob != nil {
+		return *r.StoredJob
+	}
+	return Job{ID: r.ID, ToolCallID: nameInCall(r.CallID, r.ID), Tool: r.Tool, Call: Call{ID: r.CallID}}
 }
 
 // Summary describes a job without its whole record.
@@ -271,11 +306,13 @@ type Summary struct {
 // check is worth its cost. Schedules are accurate to a minute, and retries take seconds.
 const overdue = 10 * time.Minute
 
-// Overdue reports whether the job may wait for something that was lost: a wake-up that is
-// late, or a result that was stored some time ago and is not settled.
+// Overdue reports whether the job may wait for something that was lost, or in vain: a
+// wake-up that is late, a result that was stored some time ago and is not settled, or a
+// customer who does not call.
 func (s Summary) Overdue(now time.Time) bool {
 	return s.State == StateWaiting && now.After(s.WakeAt.Add(overdue)) ||
-		s.State == StateDone && now.After(s.Updated.Add(overdue))
+		s.State == StateDone && now.After(s.Updated.Add(overdue)) ||
+		s.State == StateParked && !now.Before(s.Updated.Add(ParkedTime))
 }
 
 // Summary returns the record's summary.

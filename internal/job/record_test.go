@@ -351,7 +351,7 @@ func TestNewRecord(t *testing.T) {
 
 // TestExpires tests that a job's record outlives its work and all of its messages.
 func TestExpires(t *testing.T) {
-	const month = 30 * 24 * time.Hour
+	const month, unsettled = 30 * 24 * time.Hour, 15 * 24 * time.Hour
 	early, late := start.Add(-time.Hour), start.Add(300*24*time.Hour)
 	for state, untilDeadline := range map[job.State]bool{
 		job.StateRunning: true, job.StateWaiting: true, job.StateDone: false, job.StateParked: false,
@@ -360,16 +360,109 @@ func TestExpires(t *testing.T) {
 		if state.Active() != untilDeadline {
 			t.Errorf("active while %s: %t", state, state.Active())
 		}
-		if got := (job.Record{State: state, Updated: start, Deadline: early}).Expires(); !got.Equal(start.Add(month)) {
+		// A sweep looks for results that are not settled.
+		kept, woken := month, start
+		if state == job.StateDone || state == job.StateParked {
+			kept, untilDeadline, woken = month+unsettled, true, late
+		}
+		if got := (job.Record{State: state, Updated: start, Deadline: early}).Expires(); !got.Equal(start.Add(kept)) {
 			t.Errorf("%s after its deadline, it expires at %s", state, got)
 		}
-		want := start.Add(month)
+		want := start.Add(kept)
 		if untilDeadline {
-			want = late.Add(month)
+			want = late.Add(kept)
 		}
 		if got := (job.Record{State: state, Updated: start, Deadline: late}).Expires(); !got.Equal(want) {
 			t.Errorf("%s before its deadline, it expires at %s, want %s", state, got, want)
 		}
+		// The wake-up of a job that is completed early can still come.
+		got := job.Record{State: state, Updated: start, Deadline: early, WakeAt: woken}.Expires()
+		if want := woken.Add(kept); !got.Equal(want) {
+			t.Errorf("%s before its wake-up, it expires at %s, want %s", state, got, want)
+		}
+	}
+}
+
+// TestEndParking tests which results a customer who does not call has left.
+func TestEndParking(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	other := job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "x"}
+	record := func(state job.State, nextCallID string, lease time.Time) job.Record {
+		return job.Record{State: state, Result: &other, NextCallID: nextCallID, LeaseExpiry: lease, Updated: start}
+	}
+	for name, row := range map[string]struct {
+		record job.Record
+		after  time.Duration
+		err    error
+	}{
+		"parked for a month":          {record: record(job.StateParked, "", time.Time{}), after: month},
+		"parked again for a month":    {record: record(job.StateParked, "next", time.Time{}), after: month},
+		"parked":                      {record: record(job.StateParked, "", time.Time{}), after: month - 1, err: job.ErrNotDone},
+		"never sent to the next call": {record: record(job.StateDone, "next", time.Time{}), after: month},
+		"not sent to it yet":          {record: record(job.StateDone, "next", time.Time{}), after: month - 1, err: job.ErrNotDone},
+		"received for the next call":  {record: record(job.StateDone, "next", start), after: 2 * month, err: job.ErrNotParked},
+		"on its way to its own call":  {record: record(job.StateDone, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
+		"delivered":                   {record: record(job.StateDelivered, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
+		"an event already":            {record: record(job.StateUndelivered, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
+	} {
+		now := start.Add(row.after)
+		got, err := job.EndParking(now).Apply(row.record)
+		want := row.record
+		if row.err == nil {
+			want.State, want.NextCallID, want.NoNextCall, want.Deadline, want.Updated = job.StateDone, "", true, now, now
+		}
+		if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, row.err) {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+		if row.err != nil {
+			continue
+		}
+		if o := got.Job().Outcome(got); !got.OutcomePending() || !o.NoNextCall {
+			t.Errorf("%s: the outcome is %+v", name, o)
+		}
+		// It is too late for a call that begins now.
+		if _, err := job.Unpark(now, "late", now.Add(time.Hour)).Apply(got); !errors.Is(err, job.ErrNotParked) {
+			t.Errorf("%s: unparked: %v", name, err)
+		}
+	}
+}
+
+// TestUnparkAgain tests when a result that was unparked for a call can be unparked for another one.
+func TestUnparkAgain(t *testing.T) {
+	ends := start.Add(time.Hour)
+	for name, row := range map[string]struct {
+		lease time.Time
+		after time.Duration
+		err   error
+	}{
+		"the other call can last":      {after: time.Hour, err: job.ErrNotDone},
+		"it never reached that call":   {after: time.Hour + 1},
+		"it is being delivered":        {lease: start, after: 2 * time.Hour, err: job.ErrNotDone},
+		"it was delivered, not marked": {lease: start, after: 26 * time.Hour, err: job.ErrNotParked},
+	} {
+		r := job.Record{State: job.StateDone, NextCallID: "next", LeaseExpiry: row.lease, Deadline: ends, Updated: start}
+		now := start.Add(row.after)
+		got, err := job.Unpark(now, "later", now.Add(time.Hour)).Apply(r)
+		if !errors.Is(err, row.err) || (err == nil) != (got.NextCallID == "later") {
+			t.Errorf("%s: %v, for %s", name, err, got.NextCallID)
+		}
+	}
+}
+
+// TestClaimDeliveryIn tests that a copy from before a result was parked cannot claim it.
+func TestClaimDeliveryIn(t *testing.T) {
+	for callID, want := range map[string]error{"first": job.ErrOtherCall, "next": nil} {
+		r := job.Record{State: job.StateDone, NextCallID: "next"}
+		if _, err := job.ClaimDeliveryIn(callID, start, time.Minute).Apply(r); !errors.Is(err, want) {
+			t.Errorf("in %s: %v", callID, err)
+		}
+	}
+	if _, err := job.ClaimDeliveryIn("first", start, time.Minute).Apply(job.Record{State: job.StateDone}); err != nil {
+		t.Errorf("never parked: %v", err)
+	}
+	settled := job.Record{State: job.StateDelivered, NextCallID: "next"}
+	if _, err := job.ClaimDeliveryIn("first", start, time.Minute).Apply(settled); !errors.Is(err, job.ErrSettled) {
+		t.Errorf("settled: %v", err)
 	}
 }
 

@@ -299,6 +299,18 @@ func ClaimAnswer(now time.Time, lease time.Duration) Rule {
 	}}
 }
 
+// ClaimDeliveryIn is like [ClaimDelivery], for an outcome that is to be delivered in a
+// call. It fails with [ErrOtherCall] if the result is delivered in another one.
+func ClaimDeliveryIn(callID string, now time.Time, lease time.Duration) Rule {
+	rule := ClaimDelivery(now, lease)
+	return Rule{rule.Name, func(r Record) (Record, error) {
+		if r.State == StateDone && r.NextCallID != "" && r.NextCallID != callID {
+			return r, ErrOtherCall
+		}
+		return rule.Apply(r)
+	}}
+}
+
 // ReleaseDelivery ends the lease of a result that is to be delivered later. Nothing
 // can claim it before delay is over, not even a copy of its message. It fails with
 // [ErrSettled].
@@ -371,16 +383,37 @@ func Settle(now time.Time, state State, reason string) Rule {
 func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 	return Rule{"unpark", func(r Record) (Record, error) {
 		switch {
+		case r.NoNextCall:
+			return r, ErrNotParked // it is too late
 		case r.State == StateDone && r.NextCallID == callID:
 			return r, nil
-		case r.State == StateDone && r.NextCallID != "" && now.After(r.Deadline) && !now.Before(r.LeaseExpiry):
+		case r.State == StateDone && r.NextCallID != "" && now.After(r.Deadline) && r.OutcomePending():
 			// Its outcome never reached the call that it was unparked for.
+		case r.State == StateDone && r.NextCallID != "" && now.After(r.Deadline.Add(receivedTime)):
+			return r, ErrNotParked // it was delivered, and could not be marked
 		case r.State == StateDone || r.State.Active():
 			return r, ErrNotDone
 		case r.State != StateParked:
 			return r, ErrNotParked
 		}
 		r.State, r.NextCallID, r.Deadline, r.Answered = StateDone, callID, deadline, false
+		r.LeaseExpiry, r.Updated = time.Time{}, now
+		return r, nil
+	}}
+}
+
+// EndParking makes a result that was parked for [ParkedTime] deliverable as an undelivered
+// event. It does the same with one that was unparked for a call which its outcome never
+// reached. It fails with [ErrNotDone] if it is too early, and with [ErrNotParked].
+func EndParking(now time.Time) Rule {
+	return Rule{"end the parking of", func(r Record) (Record, error) {
+		switch {
+		case r.State != StateParked && (!r.OutcomePending() || r.NextCallID == ""):
+			return r, ErrNotParked
+		case now.Before(r.Updated.Add(ParkedTime)):
+			return r, ErrNotDone
+		}
+		r.State, r.NextCallID, r.NoNextCall, r.Deadline = StateDone, "", true, now
 		r.LeaseExpiry, r.Updated = time.Time{}, now
 		return r, nil
 	}}
@@ -400,6 +433,7 @@ func Redrive(now time.Time, owner string) Rule {
 		}
 		r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, owner, time.Time{}, now
 		r.Answered = false
+		r.NextCallID = "" // no call gets it
 		return r, nil
 	}}
 }

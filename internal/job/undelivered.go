@@ -22,7 +22,8 @@ const (
 	ReasonUnsupported   Reason = "unsupported"    // its action does not exist in a GPT-Live call
 	// The outbound call may or may not have been made.
 	ReasonOutboundCallUnconfirmed Reason = "call_back_unsure"
-	ReasonUnclaimed               Reason = "unclaimed" // the jobs table did not answer in any try
+	ReasonUnclaimed               Reason = "unclaimed"    // the jobs table did not answer in any try
+	ReasonNoNextCall              Reason = "no_next_call" // its customer did not call: see [ParkedTime]
 )
 
 // Undelivered is the content of the event for an outcome that could not be delivered

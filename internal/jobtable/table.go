@@ -203,6 +203,9 @@ func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 // parking needs the claim, since the result may have been unparked for a next call
 // already: without it, Settle fails with [ErrChanged].
 //
+// If the record has no stored job, Settle stores that of claimed: what an undelivered event
+// needs if a parked result is never delivered.
+//
 // Settle can be repeated. It fails with [job.ErrSettled] if the result was settled in
 // another way.
 func (t *Table) Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error {
@@ -214,6 +217,9 @@ func (t *Table) Settle(ctx context.Context, claimed job.Record, now time.Time, s
 			return r, job.ErrUnchanged
 		case state == job.StateParked && r.State == job.StateDone && !r.LeaseExpiry.Equal(claimed.LeaseExpiry):
 			return r, ErrChanged
+		}
+		if r.StoredJob == nil {
+			r.StoredJob = claimed.StoredJob
 		}
 		return rule.Apply(r)
 	}})

@@ -26,10 +26,11 @@ func (s *Store) Overdue(ctx context.Context, now time.Time, from string) (jobs [
 		TableName:                aws.String(s.table),
 		IndexName:                aws.String(Index),
 		ExclusiveStartKey:        start,
-		FilterExpression:         aws.String("#state IN (:waiting, :done)"),
+		FilterExpression:         aws.String("#state IN (:waiting, :done, :kept)"),
 		ExpressionAttributeNames: map[string]string{"#state": "state"},
 		ExpressionAttributeValues: map[string]types.AttributeValue{
 			":waiting": text(string(job.StateWaiting)), ":done": text(string(job.StateDone)),
+			":kept": text(string(job.StateParked)),
 		},
 	})
 	if err != nil {

@@ -155,7 +155,8 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		},
 		WakeUp: 12, Suspended: start.Add(6), WakeAt: start.Add(3), ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true,
-		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", Renewable: true,
+		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", NoNextCall: true,
+		Renewable: true,
 	})
 	// The least that a record can hold.
 	testStore(t, s, job.Record{ID: "c/d", State: job.StateRunning, Tool: "x"})
@@ -267,6 +268,8 @@ func testKindsApart(t *testing.T, s jobtable.Stores) {
 func testOverdue(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	s, ctx, now := open(t), t.Context(), start.Add(24*time.Hour)
 	var want []string
+	// A customer has a month to call.
+	parked := []time.Time{now.Add(-job.ParkedTime), now.Add(-job.ParkedTime + time.Minute)}
 	add := func(i int, overdue bool, r job.Record) {
 		t.Helper()
 		r.ID, r.CallID, r.Tool = job.EarlierID(fmt.Sprint("call-", i/3), fmt.Sprint(i)), fmt.Sprint("call-", i/3), "weather"
@@ -293,7 +296,7 @@ func testOverdue(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		add(i+4, false, job.Record{State: job.StateDone, Result: &result, Updated: now.Add(-time.Minute)})
 		add(i+5, false, job.Record{State: job.StateRunning, WakeAt: now.Add(-time.Hour)})
 		add(i+6, false, job.Record{State: job.StateDelivered, Result: &result})
-		add(i+7, false, job.Record{State: job.StateCancelled})
+		add(i+7, i%16 == 0, job.Record{State: job.StateParked, Result: &result, Updated: parked[i%16/8]})
 	}
 	var got []string
 	from := ""

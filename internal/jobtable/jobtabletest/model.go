@@ -38,6 +38,7 @@ complete     !notfound  done       done       !finished  !finished  !finished   
 finish       -          done       !changed   !finished  !finished  !finished   !finished    !finished
 park         -          -          -          kept       kept       !settled    !settled     -
 unpark       !notfound  !notdone   !notdone   done       done       !notparked  !notparked   !notparked
+endparking   !notfound  !notparked !notparked done       done       !notparked  !notparked   !notparked
 deliver      !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
 answer       !notfound  !notdone   !notdone   done       !settled   !settled    !settled     !settled
 call         -          -          -          done       !changed   !changed    !changed     -
@@ -235,7 +236,7 @@ func (w *world) pass() {
 	}
 	if rapid.IntRange(0, 99).Draw(w.T, "long") == 99 {
 		for _, m := range w.jobs {
-			moments = append(moments, m.wakeAt, m.deadline, m.deadline.Add(1))
+			moments = append(moments, m.wakeAt, m.deadline, m.deadline.Add(1), m.deadline.Add(24*time.Hour+1))
 		}
 	}
 	moments = slices.DeleteFunc(moments, func(moment time.Time) bool { return moment.Before(now) })
@@ -518,8 +519,11 @@ func (w *world) happen(event string, m *modelJob) bool {
 		deadline := now.Add(wait)
 		// A result that never reached the call that it was unparked for goes to
 		// the next one.
-		late := m.nextCallID != "" && now.After(m.deadline) && !now.Before(m.expiry)
-		if m.state == job.StateDone && m.nextCallID != call && !late {
+		late := m.nextCallID != "" && now.After(m.deadline) && m.expiry.IsZero()
+		switch other := m.state == job.StateDone && m.nextCallID != call && !late; {
+		case other && m.nextCallID != "" && now.After(m.deadline.Add(24*time.Hour)):
+			refused = job.ErrNotParked // it reached that call, and was settled or will never be
+		case other:
 			refused = job.ErrNotDone
 		}
 		touched = m.state != job.StateDone || m.nextCallID != call
@@ -529,6 +533,13 @@ func (w *world) happen(event string, m *modelJob) bool {
 				m.nextCallID, m.deadline, m.expiry, m.answered = call, deadline, time.Time{}, false
 			}
 		}
+	case "endparking":
+		// Not that much time passes here: the records would expire.
+		refused = job.ErrNotDone
+		if m.state == job.StateDone && (m.nextCallID == "" || !m.expiry.IsZero()) {
+			refused = job.ErrNotParked
+		}
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.EndParking(now)) }
 	case "redrive":
 		if m.state == "" {
 			return false
@@ -544,7 +555,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			return w.table.ChangeClaimed(ctx, claimed, job.Redrive(now, "redriven"))
 		}
 		then = func(job.Record) {
-			m.exhausted, m.again, m.expiry, m.answered = false, m.again+1, time.Time{}, false
+			m.exhausted, m.again, m.expiry, m.answered, m.nextCallID = false, m.again+1, time.Time{}, false, ""
 		}
 	case "redeliver":
 		since := rapid.SampledFrom([]time.Duration{-time.Hour, 0, 5 * time.Minute, 5*time.Minute + 1}).Draw(w.T, "since")

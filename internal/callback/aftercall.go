@@ -61,6 +61,13 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
 			detail+"; the result cannot be parked for the next call, because the customer's number is unknown or withheld")
 	}
+	if d.record.StoredJob == nil && !d.outcome.Earlier {
+		// If the customer never calls, an event is sent without this message.
+		o := d.outcome
+		j := job.Job{ID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool, Call: o.Call}
+		j.Call.ControlURL = "" // it is of no further use
+		d.record.StoredJob = &j
+	}
 	parked, err := d.cfg.Customers.Park(ctx, customer, d.cfg.Now(), job.ParkedResult{
 		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,
 		Scoped: true, AssistantID: d.outcome.Call.AssistantID, PhoneNumberID: d.outcome.Call.PhoneNumberID,

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -226,12 +227,9 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	}
 
 	switch {
-	case d.record.NextCallID != "" && d.record.NextCallID != o.Call.ID && !d.cfg.Now().After(d.record.Deadline):
-		// This copy is from before the result was parked. Another message delivers the result in
-		// the customer's next call, and has until the deadline to do so.
-		d.log.InfoContext(ctx, "outcome is delivered in another call", "call", d.record.NextCallID)
-		d.release(ctx, 0)
-		return nil
+	case o.NoNextCall:
+		return d.sendUndelivered(ctx, job.ReasonNoNextCall, "the customer did not call in the "+
+			strconv.Itoa(int(job.ParkedTime.Hours()/24))+" days for which the result was parked")
 	case !d.record.OutboundCallAt.IsZero():
 		// The function died during the outbound call.
 		return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, "an outbound call was about to be made at "+
@@ -306,7 +304,7 @@ func (d *delivery) warnOfHiddenText(ctx context.Context) {
 
 // claim claims the delivery.
 func (d *delivery) claim(ctx context.Context, lease time.Duration) (err error) {
-	d.record, err = d.cfg.Table.Change(ctx, d.outcome.JobID, job.ClaimDelivery(d.cfg.Now(), lease))
+	d.record, err = d.cfg.Table.Change(ctx, d.outcome.JobID, job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease))
 	return err
 }
 
@@ -331,6 +329,11 @@ func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 		return nil
 	case errors.Is(err, job.ErrSettled):
 		d.log.InfoContext(ctx, "outcome is already settled", "state", d.record.State)
+		return nil
+	case errors.Is(err, job.ErrOtherCall):
+		// This copy is from before the result was parked. Another message delivers the result in the
+		// customer's next call.
+		d.log.InfoContext(ctx, "outcome is delivered in another call", "call", d.record.NextCallID)
 		return nil
 	case errors.As(err, &busy):
 		d.log.InfoContext(ctx, "outcome is already being delivered", "until", busy.Until)

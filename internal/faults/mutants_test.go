@@ -28,6 +28,7 @@ type edit struct{ file, old, new string }
 
 var (
 	inProcess   = []string{"./internal/process"}
+	ofParked    = []string{"./internal/local/pipeline", "-run", "^TestParkedResultEnds$"}
 	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
 )
 
@@ -130,6 +131,25 @@ var bugs = []mutant{
 	}},
 	{bug: "a sweep that leaves unsent results", tests: inProcess, edits: []edit{
 		{"internal/job/record.go", "s.State == StateDone && now.After(s.Updated.Add(overdue))", "false"},
+	}},
+	{bug: "a parked result delivered in a third call", tests: ofParked, edits: []edit{
+		{"internal/job/rule.go", "now.After(r.Deadline) && r.OutcomePending():", "now.After(r.Deadline) && !now.Before(r.LeaseExpiry):"},
+	}},
+	{bug: "a parked result forgotten in silence", tests: ofParked, edits: []edit{
+		{"internal/job/record.go", "s.State == StateParked && !now.Before(s.Updated.Add(ParkedTime))", "false"},
+	}},
+	{bug: "a parked result that no call got forgotten in silence", tests: ofParked, edits: []edit{
+		{"internal/process/check.go", "if record.State == job.StateParked || record.OutcomePending() && record.NextCallID != \"\" {",
+			"if record.State == job.StateParked {"},
+	}},
+	{bug: "the event of a parked result without the customer", tests: ofParked, edits: []edit{
+		{"internal/callback/aftercall.go", "d.record.StoredJob = &j", "_ = &j"},
+	}},
+	{bug: "a copy from before the parking claims the result", tests: []string{"./internal/callback"}, edits: []edit{
+		{"internal/callback/callback.go", "job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease)", "job.ClaimDelivery(d.cfg.Now(), lease)"},
+	}},
+	{bug: "a record that expires before the sweep looks for its result", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/record.go", "\t\tlast = last.Add(unsettledTime)\n", ""},
 	}},
 	{bug: "no daily sweep", tests: []string{"./internal/local/pipeline", "-run", "^TestDailySweep$"}, edits: []edit{
 		{"internal/local/pipeline/pipeline.go", "running.Go(func() { p.sweep(ctx) })", ""},

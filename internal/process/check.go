@@ -40,9 +40,21 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 	case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):
 		return nil // nothing was stored, or the job goes on
 	}
+	if record.State == job.StateParked || record.OutcomePending() && record.NextCallID != "" {
+		// The table decides whether the customer still has time to call.
+		record, err = h.cfg.Table.Change(ctx, m.JobID, job.EndParking(h.cfg.Now()))
+		switch {
+		case errors.Is(err, job.ErrNotDone), errors.Is(err, job.ErrNotParked):
+			return nil
+		case err != nil:
+			log.ErrorContext(ctx, "cannot end the parking of a result", "error", err)
+			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		}
+		log.WarnContext(ctx, "customer did not call; parked result becomes an undelivered event")
+	}
 	var retry *batch.Retry
-	if record.StoredJob != nil { // otherwise the job's own message does the same
-		e := h.newExecution(out, message, *record.StoredJob, record.WakeUp)
+	if record.StoredJob != nil || record.NoNextCall { // otherwise the job's own message does the same
+		e := h.newExecution(out, message, record.Job(), record.WakeUp)
 		if record.State.Active() {
 			e.log.WarnContext(ctx, "resuming job whose wake-up is overdue", "since", record.WakeAt)
 			return e.run(ctx)

@@ -214,6 +214,9 @@ func TestSchemaFitsEvents(t *testing.T) {
 		"not kept": {
 			why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text, change: after(policy.AfterCallNextCall),
 		},
+		"no next call": {
+			why: job.ReasonNoNextCall, result: text, change: func(o *job.Outcome) { o.NoNextCall = true },
+		},
 		"a chat": {
 			why: job.ReasonNoControlURL, result: text,
 			change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" },

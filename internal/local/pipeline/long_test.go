@@ -19,6 +19,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
@@ -551,6 +552,105 @@ func TestNextCall(t *testing.T) {
 			t.Errorf("the record is %s, and others heard %q, %q", r.State, third, stranger)
 		}
 	})
+}
+
+// unmarkable is a store in which results cannot be settled as delivered.
+type unmarkable struct{ jobtable.Stores }
+
+func (s unmarkable) Save(ctx context.Context, r job.Record) (job.Record, error) {
+	if r.State == job.StateDelivered {
+		return job.Record{}, errors.New("throttled")
+	}
+	return s.Stores.Save(ctx, r)
+}
+
+// TestParkedResultEnds tests the ends of parked results that are not marked as delivered: each is seen
+// once, in a call or in an event.
+func TestParkedResultEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, row := range map[string]struct {
+		change    func(*pipeline.Config)
+		after     time.Duration // the second call
+		delivered int           // in the second call
+		events    int
+		state     job.State
+	}{
+		"it cannot be marked": {
+			change: func(cfg *pipeline.Config) {
+				cfg.Decorators.Store = func(own jobtable.Stores) jobtable.Stores { return unmarkable{own} }
+			},
+			after: time.Hour, delivered: 1, state: job.StateDone,
+		},
+		"the customer calls after 29 days": {after: 29 * day, delivered: 1, state: job.StateDelivered},
+		"the customer calls after 32 days": {after: 32 * day, events: 1, state: job.StateUndelivered},
+		"the next call gets nothing, and there is no further one": {
+			change: func(cfg *pipeline.Config) {
+				cfg.Decorators.Results = func(own pipeline.Queue) pipeline.Queue { return notToTheSecond{own} }
+			},
+			after: time.Hour, events: 1, state: job.StateUndelivered,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := receipts(func(controlURL string) vapiclient.Receipt {
+					if controlURL == "first" {
+						return gone
+					}
+					return delivered
+				})
+				change := calls.decorate
+				if row.change != nil {
+					change = all(calls.decorate, row.change)
+				}
+				w := newWorld(t, change,
+					changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+						return asynctool.Text("the report is ready"), nil
+					}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.NextCall }))
+				w.post(webhook("first", "", toolCall{"a", "report", `{"text":"x"}`}))
+				w.drained()
+				if r := w.record("first/a"); r.State != job.StateParked {
+					t.Fatalf("the record is %s", r.State)
+				}
+				time.Sleep(row.after)
+				w.post(statusUpdate("second", "in-progress"))
+				time.Sleep(2 * time.Hour)
+				if row.events == 0 {
+					for _, other := range []string{"third", "fourth"} {
+						w.post(statusUpdate(other, "in-progress"))
+						time.Sleep(2 * day)
+					}
+				}
+				time.Sleep(40 * day)
+				heard := len(w.messages("second"))
+				if n := len(w.messages("third")) + len(w.messages("fourth")); heard != row.delivered || n != 0 {
+					t.Errorf("the second call heard %d results, later ones %d", heard, n)
+				}
+				sent := w.Events.Sent()
+				if len(sent) != row.events {
+					t.Errorf("%d events: %+v", len(sent), sent)
+				}
+				for _, u := range sent {
+					if u.Reason != job.ReasonNoNextCall || u.CallID != "first" || u.ToolCallID != "a" ||
+						u.CustomerNumber != plantedNumber || u.Content != "the report is ready" {
+						t.Errorf("the event is %+v", u)
+					}
+				}
+				if r := w.record("first/a"); r.State != row.state {
+					t.Errorf("the record is %s, want %s", r.State, row.state)
+				}
+			})
+		})
+	}
+}
+
+// notToTheSecond is a results queue that refuses the outcomes for the call second.
+type notToTheSecond struct{ pipeline.Queue }
+
+func (q notToTheSecond) Send(ctx context.Context, messages []queue.Message) []error {
+	if messages[0].Group == "second" {
+		return slices.Repeat([]error{errors.New("down")}, len(messages))
+	}
+	return q.Queue.Send(ctx, messages)
 }
 
 // TestCallBack tests a result that is ready after its call, and for which the

@@ -32,8 +32,8 @@ type jobsCommand struct {
 // Help returns the text above the flags.
 func (jobsCommand) Help() string {
 	return `With --stack, the commands use a deployment. They need AWS permissions to read the stack and the jobs table,
-and for cancel also to write to the table and to send to the jobs and results queues. With --local, they use the local run
-(ringback dev).
+and for cancel also to write to the table and to send to the jobs and results queues. With --local, they use the local
+run (ringback dev).
 
 Examples:
 

@@ -197,7 +197,9 @@ func (w *world) sent() []job.Outcome {
 func (w *world) checks() int {
 	w.t.Helper()
 	sent := w.jobs.Take()
-	want := queue.Message{Body: `{"version":1,"kind":"check","jobId":"` + id + `"}`, Group: "call-1", Delay: 30 * time.Second}
+	want := queue.Message{
+		Body: `{"version":1,"kind":"check","jobId":"` + id + `"}`, Group: "call-1", Delay: 30 * time.Second,
+	}
 	for _, m := range sent {
 		if m != want {
 			w.t.Errorf("the message %+v, want %+v", m, want)

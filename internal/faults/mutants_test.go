@@ -29,6 +29,7 @@ type edit struct{ file, old, new string }
 var (
 	inProcess   = []string{"./internal/process"}
 	ofParked    = []string{"./internal/local/pipeline", "-run", "^TestParkedResultEnds$"}
+	lateWakeUps = []string{"./internal/faults", "-run", "^TestWakeUps$"}
 	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
 )
 
@@ -41,7 +42,8 @@ var twoVersions = []string{"./internal/faults", "-run", "^TestTwoVersions$"}
 
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
-		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {", "if false {"},
+		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
+			"if false {"},
 		{"internal/aws/dynamotable/dynamotable.go", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
@@ -77,7 +79,8 @@ var bugs = []mutant{
 			"\t\t\tencoded, _ := json.Marshal(decoded)\n\t\t\tmac.Write(encoded)"},
 	}},
 	{bug: "a redirect followed", tests: []string{"./vapi/vapiclient"}, edits: []edit{
-		{"vapi/vapiclient/receipt.go", "transport.RoundTrip(request)", "(&http.Client{Transport: transport}).Do(request)"},
+		{"vapi/vapiclient/receipt.go", "transport.RoundTrip(request)",
+			"(&http.Client{Transport: transport}).Do(request)"},
 	}},
 	{bug: "a suspended job is not resumed", edits: []edit{
 		{"internal/process/suspend.go", "e.leave(ctx)\n\treturn e.scheduleWakeUp(ctx)", "e.leave(ctx)\n\treturn nil"},
@@ -95,11 +98,17 @@ var bugs = []mutant{
 	{bug: "a late copy of an earlier wake-up taken for a redrive", tests: inProcess, edits: []edit{
 		{"internal/process/finish.go", "e.wakeUp != e.record.WakeUp ||\n", "false ||\n"},
 	}},
+	{bug: "a dead wake-up that was late taken for a redrive", tests: lateWakeUps, edits: []edit{
+		{"internal/process/finish.go", "if e.record.Owner == e.message.MessageId {\n\t\treturn false",
+			"if false {\n\t\treturn false"},
+	}},
 	{bug: "an alarm for a wake-up whose record has expired", tests: inProcess, edits: []edit{
-		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {", "if false && errors.Is(err, jobtable.ErrNotFound) {"},
+		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {",
+			"if false && errors.Is(err, jobtable.ErrNotFound) {"},
 	}},
 	{bug: "a wake-up dropped if its record cannot be read", tests: withWakeUps, edits: []edit{
-		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {", "if err != nil || errors.Is(err, jobtable.ErrNotFound) {"},
+		{"internal/process/process.go", "if errors.Is(err, jobtable.ErrNotFound) {",
+			"if err != nil || errors.Is(err, jobtable.ErrNotFound) {"},
 	}},
 	{bug: "the schedule of a replaced job is left", tests: inProcess, edits: []edit{
 		{"internal/process/admit.go", "if record.State == job.StateCancelled {", "if false {"},
@@ -117,7 +126,8 @@ var bugs = []mutant{
 		{"internal/process/check.go", "retry = e.send(ctx)", "_ = e"},
 	}},
 	{bug: "a check that leaves the schedule", tests: inProcess, edits: []edit{
-		{"internal/process/check.go", "if err := h.wakeUps.cancel(ctx, record); err != nil {", "if err := error(nil); err != nil {"},
+		{"internal/process/check.go", "if err := h.wakeUps.cancel(ctx, record); err != nil {",
+			"if err := error(nil); err != nil {"},
 	}},
 	{bug: "a check that resumes a job before its time", tests: inProcess, edits: []edit{
 		{"internal/process/check.go", "case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):",
@@ -127,26 +137,30 @@ var bugs = []mutant{
 		{"internal/process/check.go", "if err == nil && next != \"\" {", "if false {"},
 	}},
 	{bug: "a sweep that leaves overdue wake-ups", tests: inProcess, edits: []edit{
-		{"internal/job/record.go", "return s.State == StateWaiting && now.After(s.WakeAt.Add(overdue)) ||", "return false ||"},
+		{"internal/job/record.go", "return s.State == StateWaiting && now.After(s.WakeAt.Add(overdue)) ||",
+			"return false ||"},
 	}},
 	{bug: "a sweep that leaves unsent results", tests: inProcess, edits: []edit{
 		{"internal/job/record.go", "s.State == StateDone && now.After(s.Updated.Add(overdue))", "false"},
 	}},
 	{bug: "a parked result delivered in a third call", tests: ofParked, edits: []edit{
-		{"internal/job/rule.go", "now.After(r.Deadline) && r.OutcomePending():", "now.After(r.Deadline) && !now.Before(r.LeaseExpiry):"},
+		{"internal/job/rule.go", "now.After(r.Deadline) && r.OutcomePending():",
+			"now.After(r.Deadline) && !now.Before(r.LeaseExpiry):"},
 	}},
 	{bug: "a parked result forgotten in silence", tests: ofParked, edits: []edit{
 		{"internal/job/record.go", "s.State == StateParked && !now.Before(s.Updated.Add(ParkedTime))", "false"},
 	}},
 	{bug: "a parked result that no call got forgotten in silence", tests: ofParked, edits: []edit{
-		{"internal/process/check.go", "if record.State == job.StateParked || record.OutcomePending() && record.NextCallID != \"\" {",
+		{"internal/process/check.go",
+			"if record.State == job.StateParked || record.OutcomePending() && record.NextCallID != \"\" {",
 			"if record.State == job.StateParked {"},
 	}},
 	{bug: "the event of a parked result without the customer", tests: ofParked, edits: []edit{
 		{"internal/callback/aftercall.go", "d.record.StoredJob = &j", "_ = &j"},
 	}},
 	{bug: "a copy from before the parking claims the result", tests: []string{"./internal/callback"}, edits: []edit{
-		{"internal/callback/callback.go", "job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease)", "job.ClaimDelivery(d.cfg.Now(), lease)"},
+		{"internal/callback/callback.go", "job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease)",
+			"job.ClaimDelivery(d.cfg.Now(), lease)"},
 	}},
 	{bug: "a record that expires before the sweep looks for its result", tests: []string{"./internal/job"}, edits: []edit{
 		{"internal/job/record.go", "\t\tlast = last.Add(unsettledTime)\n", ""},

@@ -52,6 +52,7 @@ type world struct {
 	pipeline.Queues
 	pipeline *pipeline.Pipeline // nil if the functions run as processes
 	outcomes pipeline.Queue     // the results queue, with its faults
+	wakeUps  func(u job.WakeUp, scheduled bool) []time.Duration
 	records  func() []job.Record
 
 	mu       sync.Mutex
@@ -280,10 +281,38 @@ func (q faultyQueue) Send(ctx context.Context, messages []queue.Message) []error
 	errs := make([]error, len(messages))
 	for i, m := range messages {
 		errs[i] = q.world.step(ctx, op, jobIn(m.Body), func() error {
+			if at := q.world.wakeUpTimes(m); at != nil {
+				q.sendLater(m, at)
+				return nil
+			}
 			return q.Queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
 		})
 	}
 	return errs
+}
+
+// sendLater sends a message at other times than it should be.
+func (q faultyQueue) sendLater(m queue.Message, at []time.Duration) {
+	for _, after := range at {
+		time.AfterFunc(m.Delay+after, func() {
+			if err := q.Queue.Send(context.Background(), []queue.Message{{Body: m.Body}})[0]; err != nil {
+				panic(err)
+			}
+		})
+	}
+}
+
+// wakeUpTimes returns when a message is sent instead of when it is due, each time after that. It
+// returns nil if the message is no wake-up, or if this run has no such faults.
+func (w *world) wakeUpTimes(sent queue.Message) []time.Duration {
+	if w.wakeUps == nil {
+		return nil
+	}
+	m, err := job.DecodeMessage(sent.Body)
+	if wakeUp, ok := m.(job.WakeUp); err == nil && ok {
+		return w.wakeUps(wakeUp, sent.Group == "") // those of schedules have no group
+	}
+	return nil
 }
 
 func (q faultyQueue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
@@ -627,6 +656,7 @@ type setting struct {
 	log      slog.Handler                                    // nil means none
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
 	after    func(w *world)
+	wakeUps  func(u job.WakeUp, scheduled bool) []time.Duration // see wakeUpTimes; nil means no such faults
 }
 
 // run plays a scenario in fake time, until nothing is in flight any more. It returns
@@ -740,6 +770,7 @@ func emptyWorld() *world {
 func newWorld(t *testing.T, s setting) *world {
 	w := emptyWorld()
 	w.scenario, w.plan, w.outages, w.judged, w.began = s.scenario, s.plan, s.outages, s.outages, time.Now()
+	w.wakeUps = s.wakeUps
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}

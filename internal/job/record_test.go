@@ -390,20 +390,21 @@ func TestEndParking(t *testing.T) {
 	record := func(state job.State, nextCallID string, lease time.Time) job.Record {
 		return job.Record{State: state, Result: &other, NextCallID: nextCallID, LeaseExpiry: lease, Updated: start}
 	}
+	var never time.Time
 	for name, row := range map[string]struct {
 		record job.Record
 		after  time.Duration
 		err    error
 	}{
-		"parked for a month":          {record: record(job.StateParked, "", time.Time{}), after: month},
-		"parked again for a month":    {record: record(job.StateParked, "next", time.Time{}), after: month},
-		"parked":                      {record: record(job.StateParked, "", time.Time{}), after: month - 1, err: job.ErrNotDone},
-		"never sent to the next call": {record: record(job.StateDone, "next", time.Time{}), after: month},
-		"not sent to it yet":          {record: record(job.StateDone, "next", time.Time{}), after: month - 1, err: job.ErrNotDone},
-		"received for the next call":  {record: record(job.StateDone, "next", start), after: 2 * month, err: job.ErrNotParked},
-		"on its way to its own call":  {record: record(job.StateDone, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
-		"delivered":                   {record: record(job.StateDelivered, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
-		"an event already":            {record: record(job.StateUndelivered, "", time.Time{}), after: 2 * month, err: job.ErrNotParked},
+		"parked for a month":          {record: record(job.StateParked, "", never), after: month},
+		"parked again for a month":    {record: record(job.StateParked, "next", never), after: month},
+		"parked":                      {record: record(job.StateParked, "", never), after: month - 1, err: job.ErrNotDone},
+		"never sent to the next call": {record: record(job.StateDone, "next", never), after: month},
+		"not sent to it yet":          {record: record(job.StateDone, "next", never), after: month - 1, err: job.ErrNotDone},
+		"received for the next call":  {record: record(job.StateDone, "next", start), after: month, err: job.ErrNotParked},
+		"on its way to its own call":  {record: record(job.StateDone, "", never), after: month, err: job.ErrNotParked},
+		"delivered":                   {record: record(job.StateDelivered, "", never), after: month, err: job.ErrNotParked},
+		"an event already":            {record: record(job.StateUndelivered, "", never), after: month, err: job.ErrNotParked},
 	} {
 		now := start.Add(row.after)
 		got, err := job.EndParking(now).Apply(row.record)

@@ -165,12 +165,13 @@ func TestOverdue(t *testing.T) {
 
 // TestSweep sweeps a table with more jobs than a page has, most of which need nothing.
 func TestSweep(t *testing.T) {
-	def := does(tool{Deadline: 30 * days}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
-		if call.Resumes > 0 {
-			return asynctool.Textf("%s is done.", call.ToolCallID), nil
-		}
-		return asynctool.ResumeIn(time.Hour, nil), nil
-	})
+	def := does(tool{Deadline: 30 * days},
+		func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			if call.Resumes > 0 {
+				return asynctool.Textf("%s is done.", call.ToolCallID), nil
+			}
+			return asynctool.ResumeIn(time.Hour, nil), nil
+		})
 	for name, row := range map[string]struct {
 		takes  time.Duration // a step
 		fault  string
@@ -178,11 +179,13 @@ func TestSweep(t *testing.T) {
 		within time.Duration
 		parts  int // that were scheduled
 	}{
-		"at once":                       {within: time.Second},
-		"in parts":                      {takes: 11 * time.Second, within: 10 * time.Minute, parts: 2},
-		"the table fails":               {fault: "overdue", faults: 3, within: time.Minute},
-		"the queue fails":               {fault: "send job", faults: 3, within: time.Minute},
-		"in parts, the scheduler fails": {takes: 11 * time.Second, fault: "schedule", faults: 2, within: 10 * time.Minute, parts: 2},
+		"at once":         {within: time.Second},
+		"in parts":        {takes: 11 * time.Second, within: 10 * time.Minute, parts: 2},
+		"the table fails": {fault: "overdue", faults: 3, within: time.Minute},
+		"the queue fails": {fault: "send job", faults: 3, within: time.Minute},
+		"in parts, the scheduler fails": {
+			takes: 11 * time.Second, fault: "schedule", faults: 2, within: 10 * time.Minute, parts: 2,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, def, func(t *testing.T, w *world) {

@@ -203,6 +203,9 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 // so a wake-up is not taken for one before that day is over, or if it is not the last one.
 func (e *execution) mayBeRedriven() bool {
 	sent := e.sentAt()
+	if e.record.Owner == e.message.MessageId {
+		return false // it is on its way to the dead-letter queue, and was sent late
+	}
 	if e.wakeUp > 0 && (e.wakeUp != e.record.WakeUp ||
 		scheduled(e.record) && !sent.After(e.record.WakeAt.Add(lateWakeUps))) {
 		return false

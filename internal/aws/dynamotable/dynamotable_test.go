@@ -265,7 +265,9 @@ func TestItem(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	check(5, job.StateDone, map[string]string{"expires": seconds(now.Add(20*time.Minute + 45*24*time.Hour)), "progress": "S half"})
+	check(5, job.StateDone, map[string]string{
+		"expires": seconds(now.Add(20*time.Minute + 45*24*time.Hour)), "progress": "S half",
+	})
 }
 
 // TestItemsBesideJobs tests that calls, customers and renewed leases are in no index, and

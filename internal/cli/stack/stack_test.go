@@ -119,7 +119,9 @@ func TestJobs(t *testing.T) {
 	const queues = "https://sqs.eu-central-1.amazonaws.com/111122223333/"
 	want := stack.Jobs{Table: "jobs", JobsQueue: queues + "jobs", ResultsQueue: queues + "results"}
 	outputs := func(without string) map[string]string {
-		all := map[string]string{"JobsTableName": "jobs", "JobsQueueUrl": want.JobsQueue, "ResultsQueueUrl": want.ResultsQueue}
+		all := map[string]string{
+			"JobsTableName": "jobs", "JobsQueueUrl": want.JobsQueue, "ResultsQueueUrl": want.ResultsQueue,
+		}
 		delete(all, without)
 		return all
 	}

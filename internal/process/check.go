@@ -29,7 +29,7 @@ const (
 // check does for a job what was left undone: see [job.Check].
 func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMessage, m job.Check) *batch.Retry {
 	log := h.cfg.Log.With("job", m.JobID)
-	record, err := h.cfg.Table.Load(ctx, m.JobID)
+	record, err := h.load(ctx, m.JobID)
 	switch {
 	case errors.Is(err, jobtable.ErrNotFound):
 		log.InfoContext(ctx, "dropping the check of a job whose record has expired")

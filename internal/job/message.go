@@ -22,8 +22,9 @@ type Check struct{ JobID string }
 
 // CheckDelay is the delay of a check that a function sends before it stores a result
 // without a queue message of its own. If the function dies before it has sent the result,
-// the check makes sure that it is sent. The delay is longer than such a function can live
-// (15 seconds, the ack function's timeout).
+// the check makes sure that it is sent. The delay is longer than such a function usually
+// lives: the ack function has 15 seconds, or up to 30 with quick tools. A check that comes
+// sooner sends a copy, which does no harm.
 const CheckDelay = 30 * time.Second
 
 // Sweep is the message that makes the process function look for jobs that wait in vain, and

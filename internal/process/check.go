@@ -36,7 +36,7 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 		return nil
 	case err != nil:
 		log.ErrorContext(ctx, "cannot load job to check", "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):
 		return nil // nothing was stored, or the job goes on
 	}
@@ -48,7 +48,7 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 			return nil
 		case err != nil:
 			log.ErrorContext(ctx, "cannot end the parking of a result", "error", err)
-			return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+			return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 		}
 		log.WarnContext(ctx, "customer did not call; parked result becomes an undelivered event")
 	}
@@ -64,7 +64,7 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 	}
 	if err := h.wakeUps.cancel(ctx, record); err != nil {
 		log.ErrorContext(ctx, "cannot delete the wake-up of a job that has ended", "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, batch.Receives(message))}
+		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	}
 	return retry
 }
@@ -84,7 +84,7 @@ func (h *Handler) sweep(ctx context.Context, m job.Sweep, receives int) *batch.R
 	if err != nil {
 		// The part is repeated. Its checks do no harm.
 		h.cfg.Log.ErrorContext(ctx, "cannot look for overdue jobs", "error", err)
-		return &batch.Retry{After: batch.Backoff(firstDelay, receives)}
+		return batch.RetryAfter(err, firstDelay, receives)
 	}
 	h.cfg.Log.InfoContext(ctx, "looked for overdue jobs", "found", found, "done", next == "")
 	return nil

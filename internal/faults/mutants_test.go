@@ -59,8 +59,8 @@ var bugs = []mutant{
 			"\tretry := e.send(ctx)\n\te.record = claimed\n\trule := job.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process/finish.go", "e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil {",
-			"e.out.sendTogether(e.message, e.job.Outcome(e.record), wait); err != nil && false {"},
+		{"internal/process/finish.go", "e.out.send(e.job.Outcome(e.record), wait); err != nil {",
+			"e.out.send(e.job.Outcome(e.record), wait); err != nil && false {"},
 	}},
 	{bug: "a failed message missing in the partial batch response", edits: []edit{
 		{"internal/batch/batch.go", "if retry != nil {", "if retry != nil && i > 0 {"},
@@ -189,9 +189,6 @@ var bugs = []mutant{
 	}},
 	{bug: "of results delivered together, only the first", edits: []edit{
 		{"internal/callback/round.go", "strings.Join(contents, separator)", "strings.Join(contents[:1], \"\")"},
-	}},
-	{bug: "of results sent together, only the first", edits: []edit{
-		{"internal/process/outbox.go", "one.With = all[1:]", "one.With = nil"},
 	}},
 	{bug: "the text of an action spoken again with the action", edits: []edit{
 		{"internal/callback/action.go", "case !textDelivered && spoken", "case spoken"},

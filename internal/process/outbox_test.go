@@ -105,27 +105,18 @@ func TestBatchLargerThanARequest(t *testing.T) {
 	})
 }
 
-// TestReadyTogether finishes jobs of one call at different times. Outcomes that are ready at the
-// same moment share a message.
+// TestReadyTogether finishes jobs of one call at different times. Each outcome has a message of its own,
+// and is sent at once: no decision about one of them can affect another.
 func TestReadyTogether(t *testing.T) {
-	at := map[string]time.Duration{
-		"t1": time.Second, "t2": time.Second + 200*time.Millisecond, "t3": 10 * time.Second,
-		"t4": time.Second, "other": time.Second,
-	}
+	at := map[string]time.Duration{"t1": time.Second, "t2": time.Second, "t3": 1200 * time.Millisecond, "t4": 10 * time.Second}
 	def := does(tool{}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 		time.Sleep(at[call.ToolCallID])
-		if call.ToolCallID == "t4" {
-			return asynctool.Result{Text: call.ToolCallID, Delivery: asynctool.Say}, nil
-		}
 		return asynctool.Text(call.ToolCallID), nil
 	})
 	inWorld(t, def, func(t *testing.T, w *world) {
 		var messages []queue.Message
-		for _, id := range []string{"t1", "t2", "t3", "t4", "other"} {
+		for id := range at {
 			j := w.job(id, "tool")
-			if id == "other" {
-				j = w.inCall("call-2", id)
-			}
 			messages = append(messages, queue.Message{Body: w.encode(j), Group: queue.Group(j.Call.ID)})
 		}
 		if err := errors.Join(w.jobs.Send(t.Context(), messages)...); err != nil {
@@ -134,18 +125,12 @@ func TestReadyTogether(t *testing.T) {
 		w.run(time.Minute)
 		got := make(map[string]time.Duration)
 		for i, o := range w.out.sent {
-			var ids []string
-			for _, one := range o.All() {
-				ids = append(ids, one.ToolCallID)
+			if len(o.With) > 0 {
+				t.Errorf("the message of %s carries other outcomes", o.ToolCallID)
 			}
-			slices.Sort(ids)
-			got[strings.Join(ids, " ")] = w.out.at[i]
+			got[o.ToolCallID] = w.out.at[i]
 		}
-		want := map[string]time.Duration{
-			"t1 t2": time.Second + 250*time.Millisecond, // the third might have been ready too
-			"t3":    10 * time.Second, "t4": time.Second, "other": time.Second,
-		}
-		if diff := gocmp.Diff(want, got); diff != "" {
+		if diff := gocmp.Diff(at, got); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -11,7 +11,7 @@
 //   - run.go runs the tool, and decides what follows from how it ended;
 //   - toolrun/ runs the tool within its time;
 //   - finish.go stores the outcome and sends it, or releases the job for another attempt;
-//   - outbox.go sends the outcomes of a batch together.
+//   - outbox.go sends the outcomes of a batch.
 //
 // Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups; through
 // parked.go, which sends the results that were parked for the call; and through check.go, which finds
@@ -188,13 +188,12 @@ func New(cfg Config) (*Handler, error) {
 // Handle runs the jobs of a batch. Its error is always nil: the failed messages are in the response,
 // and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	out := newOutbox(ctx, h.cfg.Outcomes, event)
+	out := newOutbox(ctx, h.cfg.Outcomes)
 	defer out.close()
 	var left atomic.Int64
 	left.Store(int64(len(event.Records)))
 	return batch.Handle(ctx, event, h.source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
-			defer out.done(message)
 			retry := h.handle(ctx, out, message)
 			if left.Add(-1) > 0 && retry == nil {
 				h.hideFinished(ctx, message)

@@ -181,6 +181,9 @@ type Kind string
 const (
 	KindFinal    Kind = "final"    // the one outcome that ends a job
 	KindProgress Kind = "progress" // says how far the job is; it may get lost
+	// KindMark is a final outcome that has ended. Only its record is left to mark. A reader that does
+	// not know this kind must not read the message, as it would deliver the outcome again.
+	KindMark Kind = "mark"
 )
 
 // Outcome is a job's result on its way to the callback function.
@@ -209,8 +212,12 @@ type Outcome struct {
 	// Unstored means that the result could not be stored in the job's record. The
 	// callback function stores it: see [StoreResult]. Nil means that it is stored.
 	Unstored *Unstored `json:"unstored,omitempty"`
-	// With are further outcomes of the same call. They were ready at the same time
-	// and are delivered together with this one. Nil means none.
+	// State is how an outcome of [KindMark] ended: [StateDelivered] or [StateUndelivered]. Reason is why,
+	// for the operator. Both are empty for other kinds.
+	State  State  `json:"state,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// With are further outcomes of the same call. Earlier versions sent outcomes together
+	// that were ready at the same time. This version only reads such messages. Nil means none.
 	With []Outcome `json:"with,omitempty"`
 }
 
@@ -233,6 +240,12 @@ func (o Outcome) All() []Outcome {
 func (o Outcome) AddsMessage() bool {
 	return o.Kind == KindFinal &&
 		(o.Result.Delivery == policy.DeliveryRespond || o.Result.Delivery == policy.DeliverySilent)
+}
+
+// Mark returns the message that marks an outcome which has ended.
+func (o Outcome) Mark(state State, reason string) Outcome {
+	o.Kind, o.State, o.Reason, o.Unstored = KindMark, state, cut(reason), nil
+	return o
 }
 
 // Outcome returns the message that delivers the job's result from its record.
@@ -300,7 +313,7 @@ func DecodeOutcome(message string) (Outcome, error) {
 
 func (o Outcome) check() error {
 	switch {
-	case o.Kind != KindFinal && o.Kind != KindProgress:
+	case o.Kind != KindFinal && o.Kind != KindProgress && o.Kind != KindMark:
 		return fmt.Errorf("%w: unknown kind %q of outcome", ErrUnreadable, string(o.Kind))
 	case !fits(o.JobID, o.Call.ID, o.ToolCallID) && (o.JobID == "" || !o.Earlier):
 		return fmt.Errorf("%w: the outcome's job id does not match its call", ErrUnreadable)
@@ -309,6 +322,9 @@ func (o Outcome) check() error {
 	case o.Sequence < 0,
 		o.Kind == KindProgress && o.Result.Delivery != policy.DeliverySay && o.Result.Delivery != policy.DeliverySilent:
 		return fmt.Errorf("%w: a progress line without a sequence, or with the wrong delivery", ErrUnreadable)
+	case (o.Kind == KindMark) != (o.State == StateDelivered || o.State == StateUndelivered),
+		o.Kind != KindMark && o.State != "":
+		return fmt.Errorf("%w: a mark without a state, or a state without a mark", ErrUnreadable)
 	case o.Deadline.IsZero():
 		return fmt.Errorf("%w: the outcome has no deadline", ErrUnreadable)
 	case o.Unstored != nil && o.Kind != KindFinal:

@@ -694,6 +694,44 @@ func TestOutcomesTogether(t *testing.T) {
 	}
 }
 
+// TestMark tests a message that only marks an outcome. A reader that does not know its kind must not take
+// it for the outcome.
+func TestMark(t *testing.T) {
+	j := job.Job{ID: job.ID("call", "t1", "weather", nil), ToolCallID: "t1", Tool: "weather", Call: job.Call{ID: "call"}}
+	o := j.Outcome(job.Record{
+		Result:   &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "Sunny."},
+		Deadline: start,
+	})
+	for _, state := range []job.State{job.StateDelivered, job.StateUndelivered} {
+		message, err := o.Mark(state, strings.Repeat("x", 5000)).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := job.DecodeOutcome(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Kind != job.KindMark || got.State != state || got.AddsMessage() || len(got.Reason) > 1100 ||
+			got.JobID != o.JobID {
+			t.Errorf("%s: decoded %+v", state, got)
+		}
+	}
+	for name, wrong := range map[string]job.Outcome{
+		"no state":                  o.Mark("", ""),
+		"a state that is no ending": o.Mark(job.StateDone, ""),
+		"a parked one":              o.Mark(job.StateParked, ""),
+		"a state of an outcome":     func() job.Outcome { o := o; o.State = job.StateDelivered; return o }(),
+	} {
+		message, err := wrong.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := job.DecodeOutcome(message); !errors.Is(err, job.ErrUnreadable) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
 // TestNewArrival checks that a long call takes parked results for an hour only.
 func TestNewArrival(t *testing.T) {
 	for _, row := range []struct{ life, want time.Duration }{

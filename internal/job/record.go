@@ -133,6 +133,9 @@ type Record struct {
 	// OutboundCallAt is when the outbound call with the result was made, or was
 	// about to be. Zero means never.
 	OutboundCallAt time.Time `json:"callingAt,omitzero"`
+	// OutboundCallPostponedAt is when an outbound call was first postponed, because the call may not have
+	// ended. Zero means never.
+	OutboundCallPostponedAt time.Time `json:"postponedAt,omitzero"`
 	// TextDeliveredAt is when the text of an action was delivered, in a call that takes the two apart.
 	// Only the action is left then. Zero means never.
 	TextDeliveredAt time.Time `json:"textAt,omitzero"`

@@ -78,6 +78,10 @@ func TestRules(t *testing.T) {
 		end(r, job.StateDone)
 		r.Result, r.Deadline = &other, start.Add(-time.Second)
 	})
+	postponed := add("outbound call postponed", func(r *job.Record) {
+		end(r, job.StateDone)
+		r.LeaseExpiry, r.OutboundCallPostponedAt = start, start.Add(-time.Second)
+	})
 	unparked := add("unparked", func(r *job.Record) { end(r, job.StateDone); r.NextCallID = "next" })
 	parked := add("parked", func(r *job.Record) { end(r, job.StateParked) })
 	delivered := add("delivered", func(r *job.Record) {
@@ -91,7 +95,7 @@ func TestRules(t *testing.T) {
 	runs := group(running, expired, released, completable, woken, hasLine, allowed)
 	waits := group(due, notDue, external, allowedDue)
 	active := slices.Concat(runs, waits)
-	done := group(fresh, afterWait, leased, inVain, lineFirst, called, answering, late, unparked)
+	done := group(fresh, afterWait, leased, inVain, lineFirst, called, postponed, answering, late, unparked)
 	ends := group(parked, delivered, undelivered, cancelled)
 	ended := slices.Concat(done, ends)
 
@@ -257,6 +261,23 @@ func TestRules(t *testing.T) {
 			{states: group(late), err: job.ErrExpired},
 			{states: group(leased, lineFirst), err: busy},
 			{states: slices.Concat(ends, group(called, unparked)), err: job.ErrSettled},
+		}},
+		"UnclaimDelivery": {job.UnclaimDelivery(start, expiry), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrUnchanged},
+			{states: done}, // the claim may still be on its way, and must find another revision
+			{states: group(leased), change: func(r *job.Record) { r.LeaseExpiry = start }},
+		}},
+		"UnclaimDelivery of another claim": {job.UnclaimDelivery(start, expiry.Add(1)), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrUnchanged},
+			{states: done},
+			{states: group(leased), err: job.ErrUnchanged},
+		}},
+		"PostponeOutboundCall": {job.PostponeOutboundCall(start, time.Second), []cases{
+			{states: slices.Concat(active, ends), err: job.ErrSettled},
+			{states: done, change: func(r *job.Record) {
+				r.LeaseExpiry, r.OutboundCallPostponedAt = start.Add(time.Second), start
+			}},
+			{states: group(postponed), change: func(r *job.Record) { r.LeaseExpiry = start.Add(time.Second) }},
 		}},
 		"ReleaseDelivery": {job.ReleaseDelivery(start, time.Second), []cases{
 			{states: slices.Concat(active, ends), err: job.ErrSettled},

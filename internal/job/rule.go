@@ -311,6 +311,23 @@ func ClaimDeliveryIn(callID string, now time.Time, lease time.Duration) Rule {
 	}}
 }
 
+// UnclaimDelivery makes sure that a claim whose answer did not arrive in time does not
+// hold the result. expiry is the end of its lease, which identifies it. If the claim
+// took effect, the rule ends the lease. Otherwise the claim may still be on its way. The
+// rule then changes nothing but the record's revision, so that the claim fails. It fails
+// with [ErrUnchanged] if the claim must fail anyway.
+func UnclaimDelivery(now, expiry time.Time) Rule {
+	return Rule{"unclaim the delivery of", func(r Record) (Record, error) {
+		switch {
+		case r.State == StateDone && r.LeaseExpiry.Equal(expiry):
+			r.LeaseExpiry, r.Updated = now, now
+		case r.State != StateDone || now.Before(r.LeaseExpiry):
+			return r, ErrUnchanged
+		}
+		return r, nil
+	}}
+}
+
 // ReleaseDelivery ends the lease of a result that is to be delivered later. Nothing
 // can claim it before delay is over, not even a copy of its message. It fails with
 // [ErrSettled].
@@ -331,6 +348,19 @@ func RecordText(now time.Time, delay time.Duration) Rule {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
 		if err == nil {
 			r.TextDeliveredAt = now
+		}
+		return r, err
+	}}
+}
+
+// PostponeOutboundCall records that the call of a result is over for its control URL, and
+// that an outbound call waits until it is over for Vapi's API, too. It ends the lease as
+// [ReleaseDelivery] does. It fails with [ErrSettled].
+func PostponeOutboundCall(now time.Time, delay time.Duration) Rule {
+	return Rule{"postpone the outbound call for", func(r Record) (Record, error) {
+		r, err := ReleaseDelivery(now, delay).Apply(r)
+		if err == nil && r.OutboundCallPostponedAt.IsZero() {
+			r.OutboundCallPostponedAt = now
 		}
 		return r, err
 	}}

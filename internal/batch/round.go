@@ -1,38 +1,9 @@
 package batch
 
 import (
-	"context"
-	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-lambda-go/events"
 )
-
-// Each handles the n parts of one message concurrently, as [Handle] handles the
-// messages of an event. It returns the earliest retry, or nil if no part needs one.
-func Each(
-	ctx context.Context, log *slog.Logger, message events.SQSMessage, n int,
-	handle func(ctx context.Context, part int) *Retry,
-) *Retry {
-	retries := make([]*Retry, n)
-	var running sync.WaitGroup
-	for i := range n {
-		running.Go(func() {
-			retries[i] = guard(ctx, log, message, func(ctx context.Context, _ events.SQSMessage) *Retry {
-				return handle(ctx, i)
-			})
-		})
-	}
-	running.Wait()
-	var first *Retry
-	for _, r := range retries {
-		if r != nil && (first == nil || r.After < first.After) {
-			first = r
-		}
-	}
-	return first
-}
 
 // Round coalesces the last step of messages that are handled concurrently: the values
 // that are ready at the same time are handled as one. A nil *Round is valid and

@@ -1,15 +1,12 @@
 package batch_test
 
 import (
-	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/batch"
@@ -106,43 +103,4 @@ func TestRoundPanics(t *testing.T) {
 			t.Error(diff)
 		}
 	})
-}
-
-// TestEach tests the parts of a message that need different retries.
-func TestEach(t *testing.T) {
-	log := slog.New(slog.DiscardHandler)
-	for name, tt := range map[string]struct {
-		parts []*batch.Retry
-		want  *batch.Retry
-	}{
-		"none":        {nil, nil},
-		"all succeed": {[]*batch.Retry{nil, nil}, nil},
-		"one":         {[]*batch.Retry{nil, {After: time.Minute}}, &batch.Retry{After: time.Minute}},
-		"the first":   {[]*batch.Retry{{After: time.Minute}, nil, {After: time.Second}}, &batch.Retry{After: time.Second}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := batch.Each(
-				t.Context(), log, events.SQSMessage{}, len(tt.parts),
-				func(_ context.Context, part int) *batch.Retry { return tt.parts[part] },
-			)
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-	// A part that panics is retried, and the others continue.
-	var mu sync.Mutex
-	done := 0
-	got := batch.Each(t.Context(), log, events.SQSMessage{}, 3, func(_ context.Context, part int) *batch.Retry {
-		if part == 1 {
-			panic("oh")
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		done++
-		return nil
-	})
-	if got == nil || done != 2 {
-		t.Errorf("%v, %d done", got, done)
-	}
 }

@@ -32,7 +32,7 @@ func (d *delivery) deliverAction(ctx context.Context) *batch.Retry {
 	if d.outcome.Call.Architecture == vapi.ArchitectureGPTLive {
 		return d.deliverInSteps(ctx, action)
 	}
-	receipt := d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, action)
+	receipt := d.postControl(ctx, action)
 	if !d.mayBeGPTLive(receipt) {
 		receipt, _ = d.postTextOfAction(ctx, receipt)
 		return d.conclude(ctx, receipt)
@@ -93,7 +93,7 @@ func (d *delivery) deliverInSteps(ctx context.Context, action vapi.ControlMessag
 		if err != nil {
 			return d.followAfterCall(ctx, job.ReasonUnspeakable, err.Error())
 		}
-		receipt := d.postAgain(ctx, text)
+		receipt := d.postControl(ctx, text)
 		if receipt.Verdict != vapiclient.Delivered {
 			return d.conclude(ctx, receipt)
 		}
@@ -101,7 +101,7 @@ func (d *delivery) deliverInSteps(ctx context.Context, action vapi.ControlMessag
 	case action == nil:
 		return d.followAfterCall(ctx, job.ReasonUnspeakable, "there is nothing to say")
 	}
-	receipt := d.postAgain(ctx, action)
+	receipt := d.postControl(ctx, action)
 	if textDelivered && receipt.Verdict == vapiclient.Gone {
 		d.recordEnd(ctx)
 		return d.dropAction(ctx)
@@ -119,7 +119,7 @@ func (d *delivery) awaitSpeech(
 	}
 	d.noteReported(ctx, receipt)
 	delay := speakingTime(d.outcome.Result.Content)
-	err := d.write(ctx, func(ctx context.Context) error {
+	err := d.write(ctx, d.left(ctx)-leaseMargin, func(ctx context.Context) error {
 		_, err := d.cfg.Table.ChangeClaimed(ctx, d.record, job.RecordText(d.cfg.Now(), delay))
 		if errors.Is(err, jobtable.ErrChanged) {
 			return nil // by a write whose answer was lost, or by another claim. The record decides
@@ -143,10 +143,7 @@ func (d *delivery) awaitSpeech(
 // dropAction ends an outcome whose call ended after its text was delivered.
 func (d *delivery) dropAction(ctx context.Context) *batch.Retry {
 	d.log.InfoContext(ctx, "action dropped; call has ended after its text")
-	if err := d.mark(ctx, job.StateDelivered, "its text was delivered, and the call ended before its action"); err != nil {
-		return d.release(ctx, d.backoff())
-	}
-	return nil
+	return d.settle(ctx, job.StateDelivered, "its text was delivered, and the call ended before its action")
 }
 
 // unsupported sends an event for an action that does not exist in GPT-Live calls. An operator must see

@@ -10,6 +10,16 @@ import (
 	"github.com/ringback/ringback/internal/spoken"
 )
 
+// followEndOfCall follows the tool's after-call policy for an outcome whose call has ended. late means that
+// it is too late for that: see lateAfterCall.
+func (d *delivery) followEndOfCall(ctx context.Context, late bool, detail string) *batch.Retry {
+	if late {
+		return d.sendUndelivered(ctx, job.ReasonDeadline, detail+
+			"; the call ended too long ago, and the tool has no deadline of its own")
+	}
+	return d.followAfterCall(ctx, job.ReasonCallGone, detail)
+}
+
 // followAfterCall follows the tool's after-call policy for an outcome that cannot be delivered in its
 // call.
 func (d *delivery) followAfterCall(ctx context.Context, why job.Reason, detail string) *batch.Retry {
@@ -68,7 +78,9 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 		j.Call.ControlURL = "" // it is of no further use
 		d.record.StoredJob = &j
 	}
-	parked, err := d.cfg.Customers.Park(ctx, customer, d.cfg.Now(), job.ParkedResult{
+	bounded, cancel := context.WithTimeout(ctx, max(d.left(ctx)-markTimeout-leaseMargin, markTimeout))
+	defer cancel()
+	parked, err := d.cfg.Customers.Park(bounded, customer, d.cfg.Now(), job.ParkedResult{
 		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,
 		Scoped: true, AssistantID: d.outcome.Call.AssistantID, PhoneNumberID: d.outcome.Call.PhoneNumberID,
 	})
@@ -101,7 +113,9 @@ func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail s
 	if d.reported != "" {
 		full += "; Vapi reports: " + d.reported
 	}
-	err := d.cfg.Events.SendUndelivered(ctx, job.Undelivered{
+	bounded, cancel := context.WithTimeout(ctx, max(d.left(ctx)-markTimeout-leaseMargin, markTimeout))
+	defer cancel()
+	err := d.cfg.Events.SendUndelivered(bounded, job.Undelivered{
 		JobID: o.JobID, ToolCallID: o.ToolCallID, Tool: o.Tool,
 		CallID: o.Call.ID, OrgID: o.Call.OrgID, AssistantID: o.Call.AssistantID, CustomerNumber: o.Call.CustomerNumber,
 		Reason: why, Detail: full, Status: o.Result.Status, Delivery: o.Result.Delivery,
@@ -112,8 +126,5 @@ func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail s
 		return d.release(ctx, d.backoff())
 	}
 	d.log.WarnContext(ctx, deployment.OutcomeUndelivered, "why", why, "detail", detail)
-	if err := d.mark(ctx, job.StateUndelivered, string(why)+": "+full); err != nil {
-		d.log.ErrorContext(ctx, "cannot mark outcome as undelivered", "error", err)
-	}
-	return nil
+	return d.settle(ctx, job.StateUndelivered, string(why)+": "+full)
 }

@@ -8,6 +8,9 @@
 //   - post it, together with the outcomes of the same call that are ready at the same time (round.go);
 //   - mark it as delivered; or release it, and retry after a delay.
 //
+// The claim is a lease, and lease.go bounds everything that is done under it. An outcome that could not be
+// marked in time is marked by another message (mark.go).
+//
 // If the call refuses the post, the outcome is posted in another way under the same claim (refused.go).
 // A message has two dialects, for classic and for GPT-Live calls (dialect.go). An action is posted
 // apart from its text in a GPT-Live call (action.go).
@@ -33,6 +36,7 @@ import (
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/policy"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -42,21 +46,7 @@ const (
 	// MaxPosts is how often a message posts its outcome at most.
 	MaxPosts = 20
 
-	// deliveryLease is the lease on an outcome that is posted. It covers the control client's total
-	// timeout and the writes to the table.
-	deliveryLease = 30 * time.Second
-
-	// outboundCallLease is the lease if an outbound call may follow. It also covers two requests to
-	// Vapi's API: for the status of the call, and for the outbound call.
-	outboundCallLease = deliveryLease + 30*time.Second
-
 	firstDelay = time.Second // before the second post
-
-	// A mark is tried for as long as the function's time allows, because an outcome without a mark
-	// could be delivered again. A write that hangs is cancelled and repeated.
-	markTries      = 6
-	markTimeout    = 4 * time.Second // of one try
-	firstMarkDelay = 200 * time.Millisecond
 )
 
 // Table is the jobs table.
@@ -64,6 +54,12 @@ type Table interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
 	Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error
+}
+
+// Results is the queue that the outcomes come from.
+type Results interface {
+	batch.Queue
+	Send(ctx context.Context, messages []queue.Message) []error
 }
 
 // ControlClient posts control messages to calls.
@@ -103,7 +99,7 @@ type Events interface {
 type Config struct {
 	Table         Table
 	ControlClient ControlClient
-	Results       batch.Queue // the queue that the outcomes come from
+	Results       Results
 	Events        Events
 	CallTracker   CallTracker
 	Customers     Customers
@@ -169,29 +165,57 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 		h.cfg.Log.ErrorContext(ctx, "cannot decode outcome message", "message_id", message.MessageId, "error", err)
 		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	}
-	all := o.All()
-	return batch.Each(ctx, h.cfg.Log, message, len(all), func(ctx context.Context, part int) *batch.Retry {
-		o, id := all[part], member(message, part)
-		d := &delivery{
-			Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
-			log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool),
+	id := message.MessageId
+	d := &delivery{
+		Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
+		log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool),
+	}
+	switch {
+	case len(o.With) > 0:
+		return d.split(ctx)
+	case o.Kind == job.KindProgress:
+		return d.deliverProgress(ctx)
+	case o.Kind == job.KindMark:
+		return d.markLater(ctx)
+	}
+	return d.deliver(ctx)
+}
+
+// split sends each outcome of a message of an earlier version in a message of its own. A retry of one of
+// them then does not deliver the others again.
+func (d *delivery) split(ctx context.Context) *batch.Retry {
+	if err := d.send(ctx, d.outcome.All()...); err != nil {
+		d.log.ErrorContext(ctx, "cannot split message with several outcomes", "error", err)
+		return &batch.Retry{After: d.backoff()}
+	}
+	return nil
+}
+
+// send sends outcomes to the results queue.
+func (d *delivery) send(ctx context.Context, outcomes ...job.Outcome) error {
+	messages := make([]queue.Message, len(outcomes))
+	for i, o := range outcomes {
+		body, err := o.Encode()
+		if err != nil {
+			return err
 		}
-		if o.Kind == job.KindProgress {
-			return d.deliverProgress(ctx)
-		}
-		return d.deliver(ctx)
-	})
+		messages[i] = queue.Message{Body: body, Group: queue.Group(o.Call.ID)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	return errors.Join(d.cfg.Results.Send(ctx, messages)...)
 }
 
 // delivery is the delivery of one outcome.
 type delivery struct {
 	*Handler
 	outcome  job.Outcome
-	member   string     // names the outcome in the batch
+	member   string     // names the outcome in the batch: the id of its message
 	round    *round     // nil if no other outcome of the batch can share its post
 	record   job.Record // as it was last saved
+	claimed  bool       // the delivery is claimed, and record is that of the claim
 	started  time.Time  // of the first post
-	lease    time.Time  // when the lease expires that the outcome was claimed with
+	lease    time.Time  // when the lease of the claim expires
 	receives int        // how often its message was received, this time included
 	noCall   bool       // an outbound call was recorded and then refused, so that none was made
 	reported string     // an error that Vapi reported. It may quote the outcome, so it is not logged
@@ -202,20 +226,15 @@ type delivery struct {
 func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	defer d.round.Leave(d.member)
 	o := d.outcome
-	lease := deliveryLease
-	if o.AfterCall == policy.AfterCallOutboundCall && d.cfg.OutboundCalls != nil {
-		lease = outboundCallLease
-	}
-	err := d.claim(ctx, lease)
+	err := d.claim(ctx)
 	if o.Unstored != nil && errors.Is(err, job.ErrNotDone) {
 		if err = d.storeResult(ctx); err == nil {
-			err = d.claim(ctx, lease)
+			err = d.claim(ctx)
 		}
 	}
 	if err != nil {
 		return d.notClaimed(ctx, err)
 	}
-	d.lease = d.record.LeaseExpiry
 	if !d.record.TextDeliveredAt.IsZero() { // which only happens in such calls
 		d.outcome.Call.Architecture = vapi.ArchitectureGPTLive
 	}
@@ -240,6 +259,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		return d.followAfterCall(ctx, job.ReasonDeadline, "the deadline was "+o.Deadline.Format(time.RFC3339))
 	case d.receives > MaxPosts:
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
+	case !d.record.OutboundCallPostponedAt.IsZero() && o.AfterCall == policy.AfterCallOutboundCall:
+		// Another post would only be answered with 404 again.
+		return d.followEndOfCall(ctx, d.lateAfterCall(ctx), "the control URL answered at "+d.record.OutboundCallPostponedAt.Format(time.RFC3339)+
+			" that the call is over")
 	}
 	d.warnOfHiddenText(ctx)
 	d.started = d.cfg.Now()
@@ -255,25 +278,16 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 
 // conclude does what the receipt of the last post asks for.
 func (d *delivery) conclude(ctx context.Context, receipt vapiclient.Receipt) *batch.Retry {
-	o := d.outcome
 	d.log = d.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", d.cfg.Now().Sub(d.started))
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
 		d.log.InfoContext(ctx, deployment.OutcomeDelivered)
 		d.noteReported(ctx, receipt)
-		if err := d.mark(ctx, job.StateDelivered, d.reported); err != nil {
-			// A retry would deliver it a second time.
-			d.log.ErrorContext(ctx, "cannot mark outcome as delivered", "error", err)
-		}
-		return nil
+		return d.settle(ctx, job.StateDelivered, d.reported)
 	case vapiclient.Gone:
 		late := d.lateAfterCall(ctx)
 		d.recordEnd(ctx)
-		if late {
-			return d.sendUndelivered(ctx, job.ReasonDeadline, describe(receipt)+
-				"; the call ended too long ago, and the tool has no deadline of its own")
-		}
-		return d.followAfterCall(ctx, job.ReasonCallGone, describe(receipt))
+		return d.followEndOfCall(ctx, late, describe(receipt))
 	case vapiclient.MessageRefused:
 		d.reported = receipt.Reported
 		d.log.ErrorContext(ctx, "call refused outcome; correct what its tool returns", "error", receipt.Err)
@@ -283,8 +297,8 @@ func (d *delivery) conclude(ctx context.Context, receipt vapiclient.Receipt) *ba
 		d.log.ErrorContext(ctx, "delivery of outcome is unconfirmed", "error", receipt.Err)
 		return d.sendUndelivered(ctx, job.ReasonUnconfirmed, describe(receipt))
 	case vapiclient.TryAgain:
-		delay := max(d.backoff(), receipt.RetryAfter)
-		if d.receives >= MaxPosts || d.cfg.Now().Add(delay).After(o.Deadline) {
+		delay, ok := d.delay(d.backoff(), receipt.RetryAfter)
+		if d.receives >= MaxPosts || !ok {
 			return d.followAfterCall(ctx, job.ReasonUnreachable, describe(receipt))
 		}
 		d.log.WarnContext(ctx, "cannot post outcome yet", "in", delay, "error", receipt.Err)
@@ -302,14 +316,10 @@ func (d *delivery) warnOfHiddenText(ctx context.Context) {
 	}
 }
 
-// claim claims the delivery.
-func (d *delivery) claim(ctx context.Context, lease time.Duration) (err error) {
-	d.record, err = d.cfg.Table.Change(ctx, d.outcome.JobID, job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease))
-	return err
-}
-
 // storeResult stores the result that the process function could not store.
 func (d *delivery) storeResult(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
 	_, err := d.cfg.Table.Change(ctx, d.outcome.JobID, job.StoreResult(d.cfg.Now(), d.outcome))
 	if err == nil {
 		d.log.InfoContext(ctx, "result stored that the process function could not store")
@@ -359,6 +369,11 @@ func (d *delivery) postResult(ctx context.Context) (vapiclient.Receipt, error) {
 		if err != nil {
 			return vapiclient.Receipt{}, err
 		}
+		ctx, cancel, ok := d.within(ctx, chatTime)
+		defer cancel()
+		if !ok {
+			return noTime, nil
+		}
 		return d.cfg.ChatClient.Chat(ctx, vapiclient.NewChat{
 			SessionID: o.Call.SessionID, PreviousChatID: o.Call.ID, AssistantID: o.Call.AssistantID, Content: content,
 			SMS: o.Call.SMS, PhoneNumberID: o.Call.PhoneNumberID, CustomerNumber: o.Call.CustomerPhone(),
@@ -374,7 +389,7 @@ func (d *delivery) postResult(ctx context.Context) (vapiclient.Receipt, error) {
 	}
 	// The wait must not make the outcome late.
 	wait := min(coalesce, o.Deadline.Sub(d.cfg.Now()))
-	receipts := d.round.Together(d.member, contribution{d.member, m}, wait,
+	receipts := d.round.Together(d.member, contribution{d.member, m, d.lease}, wait,
 		func(all []contribution) map[string]sharedReceipt { return d.postTogether(ctx, all) }, nil)
 	shared, posted := receipts[d.member]
 	if !posted {
@@ -391,40 +406,36 @@ func (d *delivery) postResult(ctx context.Context) (vapiclient.Receipt, error) {
 // backoff returns the delay before the next attempt.
 func (d *delivery) backoff() time.Duration { return batch.Backoff(firstDelay, d.receives) }
 
+// delay returns the delay before the next attempt: at least the backoff, and as long as a Retry-After
+// asks for, but no longer than until shortly before the deadline. It returns false if the deadline comes
+// before the backoff is over.
+func (d *delivery) delay(backoff, retryAfter time.Duration) (time.Duration, bool) {
+	left := d.outcome.Deadline.Sub(d.cfg.Now())
+	return max(backoff, min(retryAfter, (left-lastAttempt).Truncate(time.Second))), backoff <= left
+}
+
 // release releases the claim, so that the outcome can be claimed again after the delay.
 func (d *delivery) release(ctx context.Context, delay time.Duration) *batch.Retry {
 	rule := job.ReleaseDelivery(d.cfg.Now(), delay)
 	if d.noCall {
 		rule = job.RetractOutboundCall(d.cfg.Now(), delay)
 	}
-	if _, err := d.cfg.Table.ChangeClaimed(ctx, d.record, rule); err != nil {
+	return d.releaseAs(ctx, rule, delay)
+}
+
+// releaseAs releases the claim with a rule that ends the lease after the delay.
+func (d *delivery) releaseAs(ctx context.Context, rule job.Rule, delay time.Duration) *batch.Retry {
+	if !d.claimed {
+		return &batch.Retry{After: delay}
+	}
+	err := d.write(ctx, markTimeout, func(ctx context.Context) error {
+		_, err := d.cfg.Table.ChangeClaimed(ctx, d.record, rule)
+		return err
+	})
+	if err != nil {
 		d.log.ErrorContext(ctx, "cannot release outcome; it waits for the end of its lease", "error", err)
 	}
 	return &batch.Retry{After: delay}
-}
-
-// mark records how the outcome ended.
-func (d *delivery) mark(ctx context.Context, state job.State, reason string) error {
-	return d.write(ctx, func(ctx context.Context) error {
-		return d.cfg.Table.Settle(ctx, d.record, d.cfg.Now(), state, reason)
-	})
-}
-
-// write writes a mark.
-func (d *delivery) write(ctx context.Context, try func(context.Context) error) error {
-	for n := 1; ; n++ {
-		bounded, cancel := context.WithTimeout(ctx, markTimeout)
-		err := try(bounded)
-		cancel()
-		if err == nil || errors.Is(err, job.ErrSettled) || n == markTries {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(batch.Backoff(firstMarkDelay, n)):
-		}
-	}
 }
 
 // recordEnd records that the call is over, for the tools that stop with it. It takes only a moment:

@@ -83,7 +83,7 @@ func TestPosted(t *testing.T) {
 		"401":                 {[]answer{{status: 401}}, nil, job.ReasonMisconfigured},
 		"302":                 {[]answer{{status: 302}}, nil, job.ReasonMisconfigured},
 		"Retry-After past the end": {
-			[]answer{{429, "3599"}, {429, "3600"}}, []time.Duration{3599 * one}, job.ReasonUnreachable,
+			[]answer{{429, "3600"}, {429, "3600"}, {429, "3600"}}, []time.Duration{3597 * one, two}, job.ReasonUnreachable,
 		},
 	}
 	for name, tt := range tests {
@@ -266,12 +266,17 @@ func TestStepFails(t *testing.T) {
 	}{
 		"claim": {fault: fails(claim),
 			first: stage{10 * time.Second, 0, done, "", 1}, mended: stage{30 * time.Second, 1, job.StateDelivered, "", 0}},
-		"claim, for good": {fault: fails(claim), first: stage{24 * time.Hour, 0, done, job.ReasonUnclaimed, 0}},
+		// Its record is marked, although it could not be claimed.
+		"claim, for good": {fault: fails(claim), first: stage{24 * time.Hour, 0, undelivered, job.ReasonUnclaimed, 0}},
 		// The outcome waits for the end of its lease.
 		"release": {answer: answers(failing, delivered), fault: fails(release),
-			first: stage{29 * time.Second, 1, done, "", 1}, mended: stage{2 * time.Second, 2, job.StateDelivered, "", 0}},
-		// It is delivered once, although it is not marked.
-		"mark as delivered": {fault: fails(settle), first: stage{time.Hour, 1, done, "", 0}},
+			first: stage{59 * time.Second, 1, done, "", 1}, mended: stage{5 * time.Second, 2, job.StateDelivered, "", 0}},
+		// It is delivered once, and marked as soon as that is possible.
+		"mark as delivered": {fault: fails(settle), first: stage{time.Hour, 1, done, "", 1},
+			mended: stage{time.Hour, 1, job.StateDelivered, "", 0}},
+		"mark, and its message": {fault: fails(settle, sendMark), first: stage{time.Hour, 1, done, "", 0}},
+		"claim and mark, for good": {fault: fails(claim, unclaim, settle), first: stage{time.Hour, 0, done, job.ReasonUnclaimed, 1},
+			mended: stage{time.Hour, 0, undelivered, job.ReasonUnclaimed, 0}},
 		"mark twice": {fault: func(w *world) {
 			try := 0
 			w.before[settle] = func(ctx context.Context, _ string) error {
@@ -286,12 +291,14 @@ func TestStepFails(t *testing.T) {
 			}
 		}, first: stage{10 * time.Second, 1, job.StateDelivered, "", 0}},
 		"mark as undelivered": {answer: answers(gone), fault: fails(settle),
-			first: stage{time.Hour, 1, done, job.ReasonCallGone, 0}},
+			first:  stage{time.Hour, 1, done, job.ReasonCallGone, 1},
+			mended: stage{time.Hour, 1, undelivered, job.ReasonCallGone, 0}},
 		"mark as dropped": {policy: policy.AfterCallDrop, answer: answers(gone), fault: fails(settle),
 			first: stage{30 * time.Second, -1, done, "", 1}, mended: stage{time.Minute, -1, undelivered, "", 0}},
 		// It is delivered in one way at least.
 		"mark as parked": {policy: policy.AfterCallNextCall, answer: answers(gone), fault: fails(settle),
-			first: stage{59 * time.Minute, callback.MaxPosts, done, job.ReasonUnreachable, 0}},
+			first:  stage{59 * time.Minute, callback.MaxPosts, done, job.ReasonUnreachable, 1},
+			mended: stage{time.Hour, callback.MaxPosts, undelivered, job.ReasonUnreachable, 0}},
 		// A mark without an event would be a silent loss.
 		"event": {answer: answers(gone), fault: fails(sendEvent), first: stage{40 * time.Second, -1, done, "", 1},
 			mended: stage{time.Minute, -1, undelivered, job.ReasonCallGone, 0}},

@@ -42,16 +42,16 @@ func (d *delivery) message() (message, error) {
 // append-context.
 func (d *delivery) post(ctx context.Context, m message) (receipt vapiclient.Receipt, appended bool) {
 	if d.outcome.Call.Architecture == vapi.ArchitectureGPTLive {
-		return d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, m.context), true
+		return d.postControl(ctx, m.context), true
 	}
-	receipt = d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, m.classic)
+	receipt = d.postControl(ctx, m.classic)
 	if !d.mayBeGPTLive(receipt) || m.context.Content == "" {
 		return receipt, false
 	}
 	switch call := d.lookUpCall(ctx); {
 	case call.Architecture == vapi.ArchitectureGPTLive:
 		d.outcome.Call.Architecture = vapi.ArchitectureGPTLive
-		return d.postAgain(ctx, m.context), true
+		return d.postControl(ctx, m.context), true
 	case !call.Ended.IsZero():
 		return receipt, false
 	}
@@ -63,7 +63,7 @@ func (d *delivery) post(ctx context.Context, m message) (receipt vapiclient.Rece
 func (d *delivery) probe(
 	ctx context.Context, refused vapiclient.Receipt, m vapi.AppendContext,
 ) (receipt vapiclient.Receipt, appended bool) {
-	receipt = d.postAgain(ctx, m)
+	receipt = d.postControl(ctx, m)
 	d.log.InfoContext(ctx, "call of unknown architecture refused message; posted it as to a GPT-Live call",
 		"refusal", refused.Status, "verdict", receipt.Verdict, "status", receipt.Status)
 	switch receipt.Verdict {

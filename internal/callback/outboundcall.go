@@ -73,33 +73,43 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	if call.Variables[variableResult] == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")
 	}
-	if status := c.Client.CallStatus(ctx, o.Call.ID); !status.Ended {
-		return d.postponeOutboundCall(ctx, detail, status)
+	if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {
+		return d.noCallBefore(ctx, detail, next)
+	}
+	if retry := d.awaitEndOfCall(ctx, detail); retry != nil {
+		return retry
+	}
+	if d.left(ctx)-markTime < outboundTime {
+		d.log.WarnContext(ctx, "too little of the lease is left for an outbound call; claiming the outcome again")
+		return d.releaseAs(ctx, job.PostponeOutboundCall(d.cfg.Now(), d.backoff()), d.backoff())
 	}
 	now := d.cfg.Now()
-	if next := c.Next(now); next.After(now) {
+	switch next := c.Next(now); {
+	case next.After(o.Deadline): // which has passed meanwhile
+		return d.noCallBefore(ctx, detail, next)
+	case next.After(now):
 		call.EarliestAt = next
 	}
-	record, err := d.cfg.Table.ChangeClaimed(ctx, d.record, job.RecordOutboundCall(now))
+	recording, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	record, err := d.cfg.Table.ChangeClaimed(recording, d.record, job.RecordOutboundCall(now))
 	if err != nil {
 		d.log.ErrorContext(ctx, "cannot record outbound call yet", "error", err)
 		return d.release(ctx, d.backoff())
 	}
 	d.record = record
-	receipt := c.Client.Call(ctx, call)
+	calling, cancel := context.WithTimeout(ctx, d.left(ctx)-markTime+markTimeout) // the record took some time
+	defer cancel()
+	receipt := c.Client.Call(calling, call)
 	d.log.InfoContext(ctx, "outbound call requested", "verdict", receipt.Verdict, "status", receipt.Status,
 		"earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapiclient.Called:
-		if err := d.mark(ctx, job.StateDelivered, "delivered by the outbound call "+receipt.CallID); err != nil {
-			// A retry would send an `undelivered` event, although the call was made.
-			d.log.ErrorContext(ctx, "cannot mark outcome as delivered by an outbound call", "error", err)
-		}
-		return nil
+		return d.settle(ctx, job.StateDelivered, "delivered by the outbound call "+receipt.CallID)
 	case vapiclient.Refused:
 		d.noCall = true
-		delay := max(d.backoff(), receipt.RetryAfter)
-		if receipt.TryAgain && d.receives < MaxPosts && !d.cfg.Now().Add(delay).After(o.Deadline) {
+		delay, ok := d.delay(d.backoff(), receipt.RetryAfter)
+		if receipt.TryAgain && d.receives < MaxPosts && ok {
 			return d.release(ctx, delay)
 		}
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
@@ -108,27 +118,48 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, describeCall(receipt))
 }
 
+// noCallBefore sends an event for an outcome whose deadline passes before a call may be made.
+func (d *delivery) noCallBefore(ctx context.Context, detail string, next time.Time) *batch.Retry {
+	return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, because none may be made before "+
+		next.Format(time.RFC3339)+", and the deadline was "+d.outcome.Deadline.Format(time.RFC3339))
+}
+
+// awaitEndOfCall asks Vapi's API whether the call has ended. It returns nil if it has.
+func (d *delivery) awaitEndOfCall(ctx context.Context, detail string) *batch.Retry {
+	bounded, cancel, ok := d.within(ctx, postTime)
+	defer cancel()
+	status := vapiclient.CallStatus{Err: noTime.Err}
+	if ok {
+		status = d.cfg.OutboundCalls.Client.CallStatus(bounded, d.outcome.Call.ID)
+	}
+	if status.Ended {
+		return nil
+	}
+	return d.postponeOutboundCall(ctx, detail, status)
+}
+
 // postponeOutboundCall postpones an outbound call, as the call may not have ended. Vapi is asked again
 // until the deadline: quickly at first, then at even intervals.
 func (d *delivery) postponeOutboundCall(
 	ctx context.Context, detail string, status vapiclient.CallStatus,
 ) *batch.Retry {
-	left := d.outcome.Deadline.Sub(d.cfg.Now())
-	delay := max(d.backoff(), status.RetryAfter)
+	backoff := d.backoff()
 	if d.receives >= quickQuestions && d.receives < MaxPosts {
-		delay = max(delay, min(left/time.Duration(MaxPosts-d.receives+1), maxPostponement))
+		left := d.outcome.Deadline.Sub(d.cfg.Now())
+		backoff = max(backoff, min(left/time.Duration(MaxPosts-d.receives+1), maxPostponement))
 	}
+	delay, ok := d.delay(backoff, status.RetryAfter)
 	reason := "Vapi does not say that the call has ended"
 	if status.Err != nil {
 		reason = status.Err.Error()
 	}
-	if d.receives >= MaxPosts || delay > left {
+	if d.receives >= MaxPosts || !ok {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, "+
 			"because it is not certain that the call has ended: "+reason)
 	}
 	d.log.WarnContext(ctx, "outbound call postponed; call may not have ended", "in", delay,
 		"status", status.Status, "error", reason)
-	return d.release(ctx, delay)
+	return d.releaseAs(ctx, job.PostponeOutboundCall(d.cfg.Now(), delay), delay)
 }
 
 // callName returns the name of an outbound call, in the 40 characters that Vapi accepts (Vapi's

@@ -64,7 +64,7 @@ func TestCallBack(t *testing.T) {
 			}, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
 				o := w.outcome(policy.AfterCallOutboundCall)
-				o.Deadline, o.Asked = w.start.Add(24*time.Hour), `{"order":"A-1"}`
+				o.Deadline, o.Asked = w.start.Add(48*time.Hour), `{"order":"A-1"}`
 				if tt.change != nil {
 					tt.change(&o)
 				}
@@ -165,7 +165,7 @@ func TestCallBackFails(t *testing.T) {
 		"refused often":     {script{busy}, nil, false, callback.MaxPosts, undelivered, callGone},
 		"refused for longer than there is time": {script{limited}, func(w *world, o *job.Outcome) {
 			o.Deadline = w.now().Add(44 * time.Second)
-		}, false, 1, undelivered, callGone},
+		}, false, 3, undelivered, callGone}, // the last one at the deadline
 		"unknown":       {script{unknown}, nil, false, 1, undelivered, unconfirmed},
 		"a new verdict": {script{{}}, nil, false, 1, undelivered, unconfirmed},
 		"then unknown":  {script{limited, unknown}, nil, false, 2, undelivered, unconfirmed},
@@ -233,9 +233,9 @@ func TestCallStillLive(t *testing.T) {
 		"no error":   {[]vapiclient.CallStatus{{}, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
 		"known late": {[]vapiclient.CallStatus{unknown, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
 		"never": {[]vapiclient.CallStatus{live}, 10 * time.Second, seconds(0, 1, 3, 7), 0, job.StateUndelivered,
-			job.ReasonCallGone, []string{"answered 404", "not certain", "in progress"}},
+			job.ReasonCallGone, []string{"answered at", "not certain", "in progress"}},
 		"never known": {[]vapiclient.CallStatus{unknown}, 2 * time.Second, seconds(0, 1), 0, job.StateUndelivered,
-			job.ReasonCallGone, []string{"answered 404", "not certain", "GET /call answered 404"}},
+			job.ReasonCallGone, []string{"answered at", "not certain", "GET /call answered 404"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -299,20 +299,31 @@ func TestFunctionDiedCallingBack(t *testing.T) {
 	})
 }
 
-// TestCallBackIsNotMarked tests a call that was made, and cannot be marked.
+// TestCallBackIsNotMarked tests a call that was made, and cannot be marked: it is marked later.
 func TestCallBackIsNotMarked(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.answer = answers(gone)
-		w.fail(errDown, settle)
-		o := w.outcome(policy.AfterCallOutboundCall)
-		w.send(o)
-		w.run(time.Hour)
-		w.wantCalls(1, job.StateDone, "")
-		w.mend()
-		w.send(o)
-		w.run(time.Hour)
-		w.wantCalls(1, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed)
-	})
+	for name, tt := range map[string]struct {
+		fails []string
+		state job.State
+		why   job.Reason
+	}{
+		"for a while":            {[]string{settle}, job.StateDelivered, ""},
+		"nor can a mark be sent": {[]string{settle, sendMark}, job.StateUndelivered, job.ReasonOutboundCallUnconfirmed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer = answers(gone)
+				w.fail(errDown, tt.fails...)
+				o := w.outcome(policy.AfterCallOutboundCall)
+				w.send(o)
+				w.run(10 * time.Minute)
+				w.mend()
+				w.run(time.Hour)
+				w.send(o)
+				w.run(time.Hour)
+				w.wantCalls(1, tt.state, tt.why)
+			})
+		})
+	}
 }
 
 // TestCopyDuringCallBack tests that a copy waits for the call, even if Vapi is slow.
@@ -364,6 +375,7 @@ func TestCallBackAtVapi(t *testing.T) {
 			w.answer = answers(gone)
 			o := w.outcome(policy.AfterCallOutboundCall)
 			o.Tool = strings.Repeat("t", 64) // Vapi's limit of tools' names
+			o.Deadline = tomorrow.AddDate(0, 0, 1)
 			w.handle(o)
 			if made := account.Calls(); len(made) != tt.calls {
 				t.Fatalf("%d calls: %s", len(made), made)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -24,7 +25,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		d.log.WarnContext(ctx, "cannot make a message of progress line; dropping it", "error", err)
 		return nil
 	}
-	record, err := d.cfg.Table.Change(ctx, o.JobID, job.ClaimProgress(d.cfg.Now(), o.Sequence, deliveryLease))
+	record, err := d.claimProgress(ctx)
 	var busy *job.BusyError
 	switch {
 	case errors.Is(err, job.ErrStale):
@@ -32,13 +33,15 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		return nil
 	case errors.As(err, &busy):
 		return d.retryAfterProgress(busy)
+	case errors.Is(err, errSlowClaim):
+		d.log.WarnContext(ctx, "claim of progress line took too long; dropping it", "sequence", o.Sequence)
+		return nil
 	case err != nil && d.receives < maxProgressClaims:
 		return &batch.Retry{After: d.backoff()}
 	case err != nil:
 		d.log.WarnContext(ctx, "cannot claim progress line; dropping it", "error", err)
 		return nil
 	}
-	d.lease = record.ProgressLeaseExpiry
 	d.warnOfHiddenText(ctx)
 	receipt, _ := d.post(ctx, m)
 	d.log.InfoContext(ctx, "progress line posted", "sequence", o.Sequence,
@@ -54,6 +57,23 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		d.log.WarnContext(ctx, "cannot end progress line; the result may wait for the end of its lease", "error", err)
 	}
 	return nil
+}
+
+// claimProgress claims the progress line, as claim does. A line that follows its result is worse than none.
+func (d *delivery) claimProgress(ctx context.Context) (job.Record, error) {
+	began, lease := d.cfg.Now(), nameable(progressLease)
+	d.lease = began.Add(lease)
+	bounded, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	record, err := d.cfg.Table.Change(bounded, d.outcome.JobID, job.ClaimProgress(began, d.outcome.Sequence, lease))
+	if err == nil && d.cfg.Now().Sub(began) > claimTimeout {
+		err = errSlowClaim
+	}
+	var busy *job.BusyError
+	if err != nil && !errors.Is(err, job.ErrStale) && !errors.As(err, &busy) && !errors.Is(err, jobtable.ErrNotFound) {
+		d.undo(ctx, job.EndProgress(d.cfg.Now(), job.Record{ProgressLeaseExpiry: d.lease}))
+	}
+	return record, err
 }
 
 // retryAfterProgress retries once the job's progress line is posted. That takes a moment; it takes as

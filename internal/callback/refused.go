@@ -21,11 +21,11 @@ func (d *delivery) postSingly(ctx context.Context, m message, shared sharedRecei
 	}
 	switch {
 	case d.outcome.Call.Architecture == vapi.ArchitectureGPTLive:
-		return d.postAgain(ctx, m.context)
+		return d.postControl(ctx, m.context)
 	case shared.outcomes == 0:
 		return vapiclient.Receipt{Verdict: vapiclient.TryAgain, Err: errors.New("it is posted after the others")}
 	}
-	return d.postAgain(ctx, m.classic)
+	return d.postControl(ctx, m.classic)
 }
 
 // postTextOfAction posts the text of an action that the call refused. It returns the receipt of that
@@ -43,7 +43,7 @@ func (d *delivery) postTextOfAction(
 	}
 	d.log.ErrorContext(ctx, "call refused action; posting its text instead",
 		"status", refused.Status, "error", refused.Err)
-	receipt := d.postAgain(ctx, m)
+	receipt := d.postControl(ctx, m)
 	switch receipt.Verdict {
 	case vapiclient.MessageRefused:
 		return refused, receipt // its error says what to correct
@@ -54,14 +54,6 @@ func (d *delivery) postTextOfAction(
 		}
 	}
 	return receipt, receipt
-}
-
-// postAgain posts another message under the same claim. It leaves half of the rest of the lease for
-// what follows. A post that takes longer counts as failed, and the outcome is tried again.
-func (d *delivery) postAgain(ctx context.Context, m vapi.ControlMessage) vapiclient.Receipt {
-	ctx, cancel := context.WithTimeout(ctx, d.lease.Sub(d.cfg.Now())/2)
-	defer cancel()
-	return d.cfg.ControlClient.Post(ctx, d.outcome.Call.ControlURL, m)
 }
 
 // noteReported notes the error that the answer to an accepted post reports. The log has only the fact,

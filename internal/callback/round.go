@@ -2,7 +2,6 @@ package callback
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,6 +30,7 @@ type (
 type contribution struct {
 	member string
 	message
+	lease time.Time // when the lease of the outcome expires
 }
 
 // sharedReceipt is the receipt of a post that contains one or more outcomes.
@@ -40,11 +40,6 @@ type sharedReceipt struct {
 	architecture vapi.Architecture // of the call, as far as it is known after the post
 }
 
-// member returns the name of an outcome in a batch: its message, and its part of that message.
-func member(message events.SQSMessage, part int) string {
-	return message.MessageId + "#" + strconv.Itoa(part)
-}
-
 func roundsOf(event events.SQSEvent) rounds {
 	calls := make(map[string]string)
 	for _, m := range event.Records {
@@ -52,10 +47,8 @@ func roundsOf(event events.SQSEvent) rounds {
 		if err != nil {
 			continue
 		}
-		for part, o := range o.All() {
-			if o.AddsMessage() {
-				calls[member(m, part)] = o.Call.ControlURL + " " + string(o.Call.Architecture)
-			}
+		if o.AddsMessage() && len(o.With) == 0 {
+			calls[m.MessageId] = o.Call.ControlURL + " " + string(o.Call.Architecture)
 		}
 	}
 	return batch.Rounds[contribution, map[string]sharedReceipt](calls)
@@ -89,10 +82,18 @@ func merge(all []contribution) (m message, fit int) {
 	return message{added, context}, fit
 }
 
-// postTogether posts several outcomes as one message, and returns the receipt of each.
+// postTogether posts several outcomes as one message, and returns the receipt of each. The first lease that
+// expires bounds the post.
 func (d *delivery) postTogether(ctx context.Context, all []contribution) map[string]sharedReceipt {
 	m, fit := merge(all)
-	receipt, appended := d.post(ctx, m)
+	shared := *d
+	for _, c := range all {
+		if c.lease.Before(shared.lease) {
+			shared.lease = c.lease
+		}
+	}
+	receipt, appended := shared.post(ctx, m)
+	d.outcome.Call.Architecture = shared.outcome.Call.Architecture
 	receipts := make(map[string]sharedReceipt)
 	for i, c := range all {
 		shared := sharedReceipt{receipt, len(all), d.outcome.Call.Architecture}

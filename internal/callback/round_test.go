@@ -130,9 +130,15 @@ func TestWaitForOthers(t *testing.T) {
 		at     []time.Duration
 		why    job.Reason // of the event of the second
 	}{
-		"a bit slow":           {wrong: slow(time.Second), posted: all, at: at(1)},
-		"slow":                 {wrong: slow(5 * time.Second), posted: apart, at: at(2, 5)},
-		"hangs":                {wrong: slow(59 * time.Second), posted: apart, at: at(2, 59)},
+		"a bit slow": {wrong: slow(time.Second), posted: all, at: at(1)},
+		"slow":       {wrong: slow(5 * time.Second), posted: apart, at: at(2, 5)},
+		// A claim that took too long is undone, and taken again.
+		"hangs": {wrong: claims(func(n int) error {
+			if n == 1 {
+				time.Sleep(59 * time.Second)
+			}
+			return nil
+		}), posted: apart, at: at(2, 60)},
 		"is already delivered": {wrong: func(w *world) { w.settled(second) }, posted: without, at: at(0)},
 		"is delivered elsewhere": {wrong: func(w *world) {
 			w.change(second, job.ClaimDelivery(w.now(), 30*time.Second))
@@ -205,7 +211,7 @@ func TestCopyInTheSameBatch(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond)
 		w.send(w.job("t1").Outcome(w.record("call-1/t1")))
-		w.run(time.Minute)
+		w.run(2 * time.Minute) // the copy waits for the lease
 		w.wantPosted("add t1=A t2=B")
 		w.wantStates(job.StateDelivered)
 	})
@@ -256,7 +262,7 @@ func TestSharedPostFails(t *testing.T) {
 				return delivered
 			}
 			w.sendAll(policy.DeliveryRespond, policy.DeliveryRespond, policy.DeliveryRespond)
-			w.run(29 * time.Second)
+			w.run(59 * time.Second)
 			// Those that waited are retried at once. The one that posted has not released its lease.
 			if len(w.posts) != 2 || w.at[1] != time.Second || w.results.Len() != 1 {
 				t.Errorf("posts at %v, %d messages left", w.at, w.results.Len())
@@ -285,7 +291,7 @@ func TestSharedPostFails(t *testing.T) {
 			}
 			w.run(time.Hour)
 			w.wantPosted("add t1=A t2=B")
-			w.want(1, job.StateDone, "", 0)
+			w.want(1, job.StateDone, "", 1) // the message that marks it
 			if s := w.record("call-1/t2").State; s != job.StateDelivered {
 				t.Errorf("the other one is %s", s)
 			}
@@ -293,22 +299,60 @@ func TestSharedPostFails(t *testing.T) {
 	})
 }
 
-// TestSeveralInAMessage delivers several outcomes of a call in one message. Each of them is
-// delivered once, although the message is received again for one of them.
+// TestSeveralInAMessage delivers outcomes of a call in one message, as earlier versions sent them. Each has
+// its own retries.
 func TestSeveralInAMessage(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		o := w.finished(w.job("t1"), respond("A"))
-		for _, id := range []string{"t2", "t3"} {
-			o.With = append(o.With, w.finished(w.job(id), respond(id)))
-		}
-		// The third is delivered elsewhere for a while.
-		w.change("call-1/t3", job.ClaimDelivery(w.now(), 40*time.Second))
-		w.send(o)
-		w.run(10 * time.Second)
-		w.wantPosted("add t1=A t2=t2")
-		w.wantLeft(1)
-		w.run(time.Minute)
-		w.wantPosted("add t1=A t2=t2", "add t3=t3")
-		w.wantStates(job.StateDelivered)
-	})
+	for name, tt := range map[string]struct {
+		fails  func(w *world)
+		posted []string
+	}{
+		"one is delivered elsewhere for a while": {
+			func(w *world) { w.change("call-1/t3", job.ClaimDelivery(w.now(), 40*time.Second)) },
+			[]string{"add t1=A t2=t2", "add t3=t3"},
+		},
+		// The first is delivered and cannot be marked, while the third cannot be claimed.
+		"one needs a retry, and another one cannot be marked": {
+			func(w *world) {
+				down := func(id string) error {
+					if id != "call-1/t2" && time.Since(w.start) < 50*time.Second {
+						return errDown
+					}
+					return nil
+				}
+				w.before[claim] = func(_ context.Context, id string) error {
+					if id == "call-1/t3" {
+						return down(id)
+					}
+					return nil
+				}
+				w.before[settle] = func(_ context.Context, id string) error { return down(id) }
+			},
+			[]string{"add t1=A t2=t2", "add t3=t3"},
+		},
+		"it cannot be split at first": {
+			func(w *world) {
+				w.before[sendMark] = func(context.Context, string) error {
+					if time.Since(w.start) < 2*time.Second {
+						return errDown
+					}
+					return nil
+				}
+			},
+			[]string{"add t1=A t2=t2 t3=t3"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				o := w.finished(w.job("t1"), respond("A"))
+				for _, id := range []string{"t2", "t3"} {
+					o.With = append(o.With, w.finished(w.job(id), respond(id)))
+				}
+				tt.fails(w)
+				w.send(o)
+				w.run(10 * time.Minute)
+				w.wantPosted(tt.posted...)
+				w.wantStates(job.StateDelivered)
+			})
+		})
+	}
 }

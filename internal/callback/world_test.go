@@ -55,12 +55,15 @@ const (
 	lookUp        = "look up the call of"
 	learn         = "learn the architecture of the call of"
 	recordText    = "record the text of"
+	sendMark      = "send to the results queue"
+	unclaim       = "unclaim the delivery of"
+	postpone      = "postpone the outbound call for"
 	sendEvent     = "send an event of"
 )
 
 var steps = []string{
 	claim, storeResult, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall,
-	sendEvent, lookUp, learn, recordText,
+	sendEvent, lookUp, learn, recordText, unclaim, postpone,
 }
 
 var errDown = errors.New("it is down")
@@ -110,8 +113,9 @@ type world struct {
 	ahead     time.Duration // of the real clock
 
 	// before is called before a step for a job, and can fail it. A step that is lost is taken, but
-	// fails.
+	// fails. after is called after a step was taken.
 	before map[string]func(ctx context.Context, id string) error
+	after  map[string]func(id string)
 	lost   map[string]error
 
 	answer     func(post int) vapiclient.Receipt     // to each post
@@ -159,6 +163,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		t: t, store: new(memtable.Store), start: time.Now(), answer: answers(delivered), answerCall: answers(called),
 		answerAsk: answers(ended),
 		before:    make(map[string]func(context.Context, string) error), lost: make(map[string]error),
+		after:  make(map[string]func(string)),
 		hidden: make(map[string]time.Duration),
 	}
 	w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
@@ -233,6 +238,7 @@ func (w *world) fail(err error, steps ...string) {
 
 func (w *world) mend() {
 	clear(w.before)
+	clear(w.after)
 	clear(w.lost)
 }
 
@@ -248,6 +254,9 @@ func step[T any](ctx context.Context, w *world, name, id string, take func() (T,
 		}
 	}
 	v, err := take()
+	if after := w.after[name]; err == nil && after != nil {
+		after(id)
+	}
 	if lost := w.lost[name]; err == nil && lost != nil {
 		return none, lost
 	}
@@ -310,7 +319,25 @@ func (w around) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	})
 }
 
-func (w around) Post(_ context.Context, url string, m vapi.ControlMessage) vapiclient.Receipt {
+// wantLeased checks that a request to Vapi ends before the lease under which it is made: markTime before
+// that of a result, and leaseMargin before that of a progress line.
+func (w *world) wantLeased(ctx context.Context) {
+	end, ok := ctx.Deadline()
+	var latest time.Time
+	for _, r := range w.store.Records() {
+		for _, expiry := range []time.Time{r.LeaseExpiry.Add(-15 * time.Second), r.ProgressLeaseExpiry.Add(-2 * time.Second)} {
+			if expiry.After(latest) {
+				latest = expiry
+			}
+		}
+	}
+	if !ok || end.Add(w.ahead).After(latest) {
+		w.t.Errorf("a request may last until %s (%t), and what remains of the lease begins at %s", end.Add(w.ahead), ok, latest)
+	}
+}
+
+func (w around) Post(ctx context.Context, url string, m vapi.ControlMessage) vapiclient.Receipt {
+	w.wantLeased(ctx)
 	w.mu.Lock()
 	if added, ok := m.(vapi.AddMessage); ok && !strings.Contains(added.Content, "<<<"+mark) {
 		added.Content = strings.ReplaceAll(added.Content, mark, "")
@@ -329,7 +356,8 @@ func (w around) Post(_ context.Context, url string, m vapi.ControlMessage) vapic
 	return w.answer(n)
 }
 
-func (w around) CallStatus(_ context.Context, callID string) vapiclient.CallStatus {
+func (w around) CallStatus(ctx context.Context, callID string) vapiclient.CallStatus {
+	w.wantLeased(ctx)
 	w.mu.Lock()
 	w.asks = append(w.asks, w.now().Sub(w.start))
 	n := len(w.asks)
@@ -340,12 +368,22 @@ func (w around) CallStatus(_ context.Context, callID string) vapiclient.CallStat
 	return w.answerAsk(n)
 }
 
-func (w around) Call(_ context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
+func (w around) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
+	w.wantLeased(ctx)
 	w.mu.Lock()
 	w.calls = append(w.calls, call)
 	n := len(w.calls)
 	w.mu.Unlock()
 	return w.answerCall(n)
+}
+
+func (w around) Send(ctx context.Context, messages []queue.Message) []error {
+	if before := w.before[sendMark]; before != nil {
+		if err := before(ctx, ""); err != nil {
+			return slices.Repeat([]error{err}, len(messages))
+		}
+	}
+	return w.results.Send(ctx, messages)
 }
 
 func (w around) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
@@ -463,25 +501,38 @@ func (w *world) run(d time.Duration) {
 	w.results.Run(ctx, w.handler.Handle)
 }
 
-// handle handles a message with an outcome until it is deleted, and returns the delays in between,
-// for which it does not wait.
+// handle handles the messages of an outcome, and of those with it, until they are deleted. It returns the
+// delays in between, for which it does not wait.
 func (w *world) handle(o job.Outcome) []time.Duration {
 	w.t.Helper()
 	var delays []time.Duration
+	left := o.All()
 	for n := 1; n <= callback.MaxPosts+1; n++ {
-		receipt := fmt.Sprint("handled-", n)
-		response, err := w.handler.Handle(w.t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
-			MessageId: "m1", ReceiptHandle: receipt, Body: w.encode(o),
-			Attributes: map[string]string{"ApproximateReceiveCount": fmt.Sprint(n)},
-		}}})
+		var event events.SQSEvent
+		for i, o := range left {
+			event.Records = append(event.Records, events.SQSMessage{
+				MessageId: fmt.Sprint("m", i+1), ReceiptHandle: fmt.Sprint("handled-", i+1), Body: w.encode(o),
+				Attributes: map[string]string{"ApproximateReceiveCount": fmt.Sprint(n)},
+			})
+		}
+		response, err := w.handler.Handle(w.t.Context(), event)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		if len(response.BatchItemFailures) == 0 {
 			return delays
 		}
-		delays = append(delays, w.hidden[receipt])
-		w.ahead += w.hidden[receipt]
+		var again []job.Outcome
+		var delay time.Duration
+		for i, m := range event.Records {
+			if slices.ContainsFunc(response.BatchItemFailures, func(f events.SQSBatchItemFailure) bool {
+				return f.ItemIdentifier == m.MessageId
+			}) {
+				again, delay = append(again, left[i]), max(delay, w.hidden[m.ReceiptHandle])
+			}
+		}
+		left, delays = again, append(delays, delay)
+		w.ahead += delay
 	}
 	w.t.Error("the message is not deleted")
 	return delays

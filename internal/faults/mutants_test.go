@@ -205,7 +205,7 @@ var bugs = []mutant{
 			"err := error(nil)\n\t\t_ = reason"},
 	}},
 	{bug: "an outbound call recorded after it was made", edits: []edit{
-		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(ctx, call)\n", ""},
+		{"internal/callback/outboundcall.go", "receipt := c.Client.Call(calling, call)\n", "_ = calling\n"},
 		{"internal/callback/outboundcall.go", "record, err := d.cfg.Table.ChangeClaimed(",
 			"receipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
 	}},
@@ -335,7 +335,10 @@ var bugs = []mutant{
 			"e.parked.request(ctx, host.claimed)"},
 	}},
 	// The harness found these when it was new.
-	{bug: "the mark tried only once", edits: []edit{{"internal/callback/callback.go", "n == markTries", "n == 1"}}},
+	{bug: "the mark tried only once", edits: []edit{
+		{"internal/callback/mark.go", "if err == nil || ended(err) || errors", "if n > 0 || ended(err) || errors"},
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
 		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {",
 			"if e.record.State == job.StateDone {"},

@@ -149,6 +149,7 @@ func (r *Ringback) functions() {
 	r.EventBus.GrantPutEventsTo(r.Callback, nil)
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
+	r.send(r.Callback, r.Results) // what is left to do for a result whose message must not be repeated
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
 
 	// An update replaces the reader of a queue before its writers. An older function may not understand

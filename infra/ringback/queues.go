@@ -71,7 +71,8 @@ func (r *Ringback) consume(
 	r.keyed(func(key awskms.IKey) { key.GrantDecrypt(f) })
 	// No batching window, because a caller waits. With any window, Lambda may
 	// wait for up to 20 seconds on a quiet queue (AWS Lambda developer guide,
-	// "Using Lambda with Amazon SQS").
+	// "Using Lambda with Amazon SQS"). Results that are ready together are
+	// therefore only coalesced if Lambda receives them together.
 	return awslambda.NewEventSourceMapping(r.Construct, jsii.String(id), &awslambda.EventSourceMappingProps{
 		Target:                  f,
 		EventSourceArn:          q.QueueArn(),

@@ -259,7 +259,7 @@ func TestLeastPrivilege(t *testing.T) {
 			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
 			"events:PutEvents on RingbackEvents",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackCallbackLogs",
-			consume + " on RingbackResults",
+			consume + " sqs:SendMessage on RingbackResults",
 			trace,
 		},
 	}

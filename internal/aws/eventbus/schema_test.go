@@ -27,6 +27,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/policy"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -136,6 +137,7 @@ func (nothing) Park(context.Context, string, time.Time, job.ParkedResult) (bool,
 }
 
 func (nothing) ChangeVisibility(context.Context, string, time.Duration) error { return nil }
+func (nothing) Send(_ context.Context, m []queue.Message) []error             { return make([]error, len(m)) }
 
 // brokenTable is a jobs table whose changes fail.
 type brokenTable struct{ callback.Table }

@@ -173,11 +173,15 @@ func (w *world) take(
 	if err != nil {
 		w.mu.Lock()
 		for _, id := range ids {
-			if inv.unmarkedDeliveries[id] { // it was accepted, and Ringback does not know
-				w.observed.mayRepeatDelivery[id] = true
+			// It was accepted, and Ringback does not know. This excuses one repeat, also if
+			// the function dies later.
+			if inv.unmarkedDeliveries[id] {
+				w.observed.mayRepeatDelivery[id]++
+				delete(inv.unmarkedDeliveries, id)
 			}
 			if inv.unmarkedTexts[id] {
-				w.observed.mayRepeatText[id] = true
+				w.observed.mayRepeatText[id]++
+				delete(inv.unmarkedTexts, id)
 			}
 		}
 		w.mu.Unlock()

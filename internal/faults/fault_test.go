@@ -112,10 +112,6 @@ type outage struct {
 	function    string   // of the steps; empty means all
 	kind        kind
 	from, lasts time.Duration
-
-	// unmarked means that the record of a delivered result can stay "done", since the
-	// outage is longer than the mark is tried.
-	unmarked bool
 }
 
 func (o outage) hits(s step) bool {

@@ -303,6 +303,7 @@ func (r *report) tryOutages() {
 	type try struct {
 		scenario []webhook
 		outage   outage
+		copies   bool
 	}
 	var all []try
 	moments := []time.Duration{58, 88, 118, 298, 595, 1290, 1795} // seconds
@@ -315,7 +316,7 @@ func (r *report) tryOutages() {
 		bound time.Duration
 	}{
 		{outage{name: "table", ops: []string{"load", "save", "query"}}, 5 * time.Minute},
-		{outage{name: "marks", unmarked: true, ops: []string{
+		{outage{name: "marks", ops: []string{
 			saveOp(job.StateDelivered), saveOp(job.StateUndelivered), saveOp(job.StateParked),
 		}}, 5 * time.Minute},
 		{outage{name: "jobs queue", ops: []string{"send job"}}, 15 * time.Second},
@@ -334,12 +335,25 @@ func (r *report) tryOutages() {
 			for _, part := range parts {
 				o.lasts = o.bound / part
 				for o.from = 0; o.from < 12*time.Second; o.from += time.Duration(choose(3000, 300)) * time.Millisecond {
-					all = append(all, try{everything, o.outage}, try{longWork, o.outage})
+					all = append(all, try{everything, o.outage, false}, try{longWork, o.outage, false})
 				}
 				// And just before suspended jobs are resumed.
 				for _, moment := range moments {
 					o.from = moment * time.Second
-					all = append(all, try{longWork, o.outage})
+					all = append(all, try{longWork, o.outage, false})
+				}
+			}
+		}
+	}
+	// The table, or its marks alone, between two steps of a batch, while there is a copy of each outcome.
+	for _, o := range []outage{
+		{name: "table, and copies", ops: []string{"load", "save"}, function: "callback"},
+		{name: "marks, and copies", ops: []string{saveOp(job.StateDelivered), saveOp(job.StateUndelivered)}},
+	} {
+		for _, o.kind = range []kind{errorKind, timeoutKind} {
+			for _, o.lasts = range []time.Duration{time.Second, 20 * time.Second, time.Minute, 5 * time.Minute} {
+				for o.from = time.Second; o.from < 5*time.Second; o.from += time.Duration(choose(1000, 100)) * time.Millisecond {
+					all = append(all, try{everything, o, true})
 				}
 			}
 		}
@@ -359,7 +373,9 @@ func (r *report) tryOutages() {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				for try := range next {
-					w := run(t, setting{scenario: try.scenario, outages: []outage{try.outage}, store: inMemory})
+					w := run(t, setting{
+						scenario: try.scenario, outages: []outage{try.outage}, copies: try.copies, store: inMemory,
+					})
 					r.count(t, "outage: "+try.outage.name, try.outage.kind, try.outage.String(), w, nil)
 				}
 			})

@@ -84,7 +84,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 	// All answers to a webhook that was repeated answer the same tool call, so they count as one
 	// delivery. Such a webhook gets the stored result, in whatever way that was delivered before.
 	answered := len(o.answered[id]) > 0
-	mayAnswerToo := o.mayRepeatDelivery[id] || w.posts(id) > 1
+	mayAnswerToo := o.mayRepeatDelivery[id] > 0 || w.posts(id) > 1
 	if !o.accepted[id] && delivered+published+called == 0 {
 		return // nothing was promised
 	}
@@ -98,22 +98,22 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("lost", id, "accepted, and neither delivered nor published; its record: %s", show(r))
 	case r.State.Active():
 		w.wrong("lost", id, "it is never finished; its record: %s", show(r))
-	case delivered > w.deliveries(id) && !o.mayRepeatDelivery[id]:
-		w.wrong("twice", id, "delivered %d times", delivered)
-	case o.texts[id] > 1 && !o.mayRepeatText[id]:
+	case delivered > w.deliveries(id)+o.mayRepeatDelivery[id]:
+		w.wrong("twice", id, "delivered %d times, and %d posts were not confirmed", delivered, o.mayRepeatDelivery[id])
+	case o.texts[id] > 1+o.mayRepeatText[id]:
 		w.wrong("twice", id, "the text of its action was delivered %d times", o.texts[id])
-	case published > 1 && !o.mayRepeatEvent[id]:
+	case published > 1+o.mayRepeatEvent[id]:
 		w.wrong("twice", id, "published %d times", published)
 	case called > 1:
 		w.wrong("twice", id, "the customer was called %d times", called)
 	case answered && delivered+published+called > 0 && !mayAnswerToo:
 		w.wrong("twice", id, "in the answer, and delivered %d, published %d, called %d times", delivered, published, called)
-	case delivered > 0 && delivered+published > w.deliveries(id) && published > 0 && !o.mayRepeatDelivery[id]:
+	case delivered > 0 && published > 0 && delivered+min(published, 1) > w.deliveries(id)+o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered, and published as undelivered for %s", o.published[id][0].Reason)
 	case called > 0 && published > 0 &&
 		(!o.mayPublishCalled[id] || o.published[id][0].Reason != job.ReasonOutboundCallUnconfirmed):
 		w.wrong("twice", id, "the customer was called, and it was published as undelivered for %s", o.published[id][0].Reason)
-	case called > 0 && delivered > 0 && !o.mayRepeatDelivery[id]:
+	case called > 0 && delivered > o.mayRepeatDelivery[id]:
 		w.wrong("twice", id, "delivered, and the customer was called")
 	}
 
@@ -127,8 +127,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		job.StateUndelivered: published > 0 || silent,
 		job.StateCancelled:   silent,
 	}
-	unmarked := len(w.judged) > 0 && w.judged[0].unmarked
-	if !want[r.State] && !(unmarked && r.State == job.StateDone) {
+	if !want[r.State] {
 		w.wrong("record", id, "delivered %d, published %d, called %d times, and the record is %s",
 			delivered, published, called, show(r))
 	}

@@ -33,6 +33,9 @@ const (
 	ackTimeout  = 10 * time.Second // of the ack function
 	postTimeout = 10 * time.Second // of a post, as in the control client
 
+	// markTime is how long the mark of a delivery must be tried at least.
+	markTime = 15 * time.Second
+
 	// patience is how long a run may take until no message is in flight any more.
 	// What takes longer counts as lost.
 	patience = 24 * time.Hour
@@ -44,7 +47,7 @@ type world struct {
 	attempts map[string]int // how often a tool may be started, by name
 	plan     map[step]kind
 	outages  []outage
-	judged   []outage // the outages, also when they are over
+	copies   bool
 	began    time.Time
 	poll     time.Duration // how often settle looks at the world
 	over     chan struct{} // closed when the run is over; releases what died
@@ -84,10 +87,10 @@ type observations struct {
 	gone        map[string]bool                 // by call: its control URL said so
 	refused     map[string]bool                 // the control URL refused the message
 
-	// The jobs for which Ringback cannot know what happened: the post was accepted
+	// How often Ringback cannot know what happened, by job: the post was accepted
 	// and its answer was lost, or the function died before it recorded what it had
-	// done.
-	mayRepeatDelivery, mayRepeatText, mayRepeatEvent map[string]bool
+	// done. Each of them excuses one repeat.
+	mayRepeatDelivery, mayRepeatText, mayRepeatEvent map[string]int
 	// The same for an outbound call, which is never repeated, but published.
 	mayPublishCalled map[string]bool
 
@@ -138,13 +141,13 @@ func (inv *invocation) doubt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id := range inv.unmarkedDeliveries {
-		w.observed.mayRepeatDelivery[id] = true
+		w.observed.mayRepeatDelivery[id]++
 	}
 	for id := range inv.unmarkedTexts {
-		w.observed.mayRepeatText[id] = true
+		w.observed.mayRepeatText[id]++
 	}
 	for id := range inv.unmarkedEvents {
-		w.observed.mayRepeatEvent[id] = true
+		w.observed.mayRepeatEvent[id]++
 	}
 	for id := range inv.unmarkedCalls {
 		w.observed.mayPublishCalled[id] = true
@@ -285,7 +288,11 @@ func (q faultyQueue) Send(ctx context.Context, messages []queue.Message) []error
 				q.sendLater(m, at)
 				return nil
 			}
-			return q.Queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0]
+			send := func() error { return q.Queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0] }
+			if q.world.copies && q.name == "results" {
+				return errors.Join(send(), send())
+			}
+			return send()
 		})
 	}
 	return errs
@@ -448,8 +455,12 @@ func (w *world) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if times > 1 || times == 1 && err != nil {
-		w.observed.mayRepeatEvent[u.JobID] = true
+	if times > 1 {
+		w.observed.mayRepeatEvent[u.JobID]++
+	}
+	if times > 0 && err != nil {
+		w.observed.mayRepeatEvent[u.JobID]++
+		delete(inv.unmarkedEvents, u.JobID) // it is excused
 	}
 	return err
 }
@@ -482,7 +493,28 @@ func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler
 		case <-inv.dead:
 			return events.SQSEventResponse{}, errDied
 		case a := <-answered:
+			inv.giveUp()
 			return a.response, a.err
+		}
+	}
+}
+
+// giveUp records that what was delivered or published, and could not be marked for as long as a mark must be
+// tried, may be done again.
+func (inv *invocation) giveUp() {
+	w := inv.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range inv.unmarkedDeliveries {
+		if time.Since(w.observed.deliveredAt[id]) > markTime {
+			w.observed.mayRepeatDelivery[id]++
+			delete(inv.unmarkedDeliveries, id)
+		}
+	}
+	for id := range inv.unmarkedEvents {
+		if all := w.observed.published[id]; time.Since(all[len(all)-1].At) > markTime {
+			w.observed.mayRepeatEvent[id]++
+			delete(inv.unmarkedEvents, id)
 		}
 	}
 }
@@ -551,7 +583,7 @@ func (w *world) readAnswer(hook webhook, answer string) {
 		w.mu.Lock()
 		w.observed.answered[id] = append(w.observed.answered[id], text)
 		if record.State == job.StateDone { // it could not be marked
-			w.observed.mayRepeatDelivery[id] = true
+			w.observed.mayRepeatDelivery[id]++
 		}
 		w.mu.Unlock()
 	}
@@ -652,6 +684,7 @@ type setting struct {
 	poison   []string
 	plan     map[step]kind
 	outages  []outage
+	copies   bool // SQS delivers each outcome twice
 	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
 	log      slog.Handler                                    // nil means none
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
@@ -759,9 +792,9 @@ func emptyWorld() *world {
 			gone:        make(map[string]bool),
 			refused:     make(map[string]bool),
 
-			mayRepeatDelivery: make(map[string]bool),
-			mayRepeatText:     make(map[string]bool),
-			mayRepeatEvent:    make(map[string]bool),
+			mayRepeatDelivery: make(map[string]int),
+			mayRepeatText:     make(map[string]int),
+			mayRepeatEvent:    make(map[string]int),
 			mayPublishCalled:  make(map[string]bool),
 		},
 	}
@@ -769,7 +802,7 @@ func emptyWorld() *world {
 
 func newWorld(t *testing.T, s setting) *world {
 	w := emptyWorld()
-	w.scenario, w.plan, w.outages, w.judged, w.began = s.scenario, s.plan, s.outages, s.outages, time.Now()
+	w.scenario, w.plan, w.outages, w.copies, w.began = s.scenario, s.plan, s.outages, s.copies, time.Now()
 	w.wakeUps = s.wakeUps
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts

@@ -41,13 +41,14 @@ func TestPrompt(t *testing.T) {
 	}
 	// The prompt explains the markers that the assistant receives.
 	result := framed(t)
-	for _, mark := range []string{"[async tool result]", "Success.", "status=", "<<<", ">>>", "asked:"} {
+	for _, mark := range []string{"[async tool result]", "status=", "<<<", ">>>", "asked:"} {
 		if !strings.Contains(result, mark) || !strings.Contains(out, mark) {
 			t.Errorf("%q is not in both a result and the prompt", mark)
 		}
 	}
-	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) {
-		t.Error("the prompt does not explain the placeholder of tools that are not async")
+	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) ||
+		!strings.Contains(out, `"Success."`) {
+		t.Error("the prompt does not explain what the assistant receives at once")
 	}
 }
 

@@ -17,11 +17,11 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// DefaultText surrounds a result in the conversation. The assistant has already read
-// "Success." when the work had only started, which is Vapi's answer for async tools. It
-// must learn that this is the result.
+// DefaultText surrounds a result in the conversation. The assistant has already read an
+// answer when the work had only started: Vapi's "Success." for async tools, or a
+// placeholder. It must learn that this is the result.
 const DefaultText = `[async tool result] tool={tool} tool_call_id={tool_call_id} status={status}
-The earlier "Success." only meant that the work had started. ` +
+The earlier answer to this tool call only meant that the work had started. ` +
 	`This is the final result: finish what you are saying, then tell the caller once.
 {content}`
 

@@ -111,7 +111,7 @@ func TestRender(t *testing.T) {
 		want   string
 	}{
 		"default": {"", asked, `[async tool result] tool=order_status tool_call_id=tool-1 status=ok
-The earlier "Success." only meant that the work had started. ` +
+The earlier answer to this tool call only meant that the work had started. ` +
 			`This is the final result: finish what you are saying, then tell the caller once.
 ` + framed("asked: order_status {\"order\":\"A-1042\"}\nIt ships tomorrow.")},
 		"unknown arguments": {"{content}", nil, framed(content)},

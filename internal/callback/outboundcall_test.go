@@ -229,7 +229,9 @@ func TestCallStillLive(t *testing.T) {
 		"ended": {[]vapiclient.CallStatus{ended}, time.Hour, seconds(0), 1, job.StateDelivered, "", nil},
 		"ends": {[]vapiclient.CallStatus{live, live, ended}, time.Hour, seconds(0, 1, 3), 1, job.StateDelivered,
 			"", nil},
-		"limited":    {[]vapiclient.CallStatus{limited, ended}, time.Hour, seconds(0, 45), 1, job.StateDelivered, "", nil},
+		"limited": {[]vapiclient.CallStatus{limited, ended}, time.Hour, seconds(0, 45), 1, job.StateDelivered, "", nil},
+		"limited until after the deadline": {[]vapiclient.CallStatus{limited, ended}, 30 * time.Second, seconds(0, 28), 1,
+			job.StateDelivered, "", nil},
 		"no error":   {[]vapiclient.CallStatus{{}, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
 		"known late": {[]vapiclient.CallStatus{unknown, ended}, time.Hour, seconds(0, 1), 1, job.StateDelivered, "", nil},
 		"never": {[]vapiclient.CallStatus{live}, 10 * time.Second, seconds(0, 1, 3, 7), 0, job.StateUndelivered,
@@ -246,10 +248,16 @@ func TestCallStillLive(t *testing.T) {
 				w.send(o)
 				w.run(2 * time.Hour)
 				w.wantCalls(tt.calls, tt.state, tt.why)
+				if len(w.posts) != 1 {
+					t.Errorf("%d posts to a control URL that says that the call is over", len(w.posts))
+				}
 				if diff := cmp.Diff(tt.asks, w.asks); diff != "" {
 					t.Errorf("asked (-want +got):\n%s", diff)
 				}
 				for _, want := range tt.details {
+					if len(w.events) == 0 {
+						break
+					}
 					if d := w.events[0].Detail; !strings.Contains(d, want) {
 						t.Errorf("the detail is %q, want %q in it", d, want)
 					}

@@ -71,10 +71,17 @@ func (s step) kinds(dynamo bool) []kind {
 	}
 }
 
-// beyond adds the fault of a claim, or of the end of an attempt, whose answer is later than every margin.
+// beyond adds the fault of a step under a lease whose answer is later than every margin: a claim, the end of an
+// attempt, a post or a mark.
 func (s step) beyond(kinds ...kind) []kind {
-	ops := []string{saveOp(job.StateRunning), saveOp(job.StateDone), saveOp(job.StateWaiting)}
-	if s.function == "process" && slices.Contains(ops, s.op) {
+	ops := map[string][]string{
+		"process": {saveOp(job.StateRunning), saveOp(job.StateDone), saveOp(job.StateWaiting)},
+		"callback": {
+			saveOp(job.StateRunning), saveOp(job.StateDone), saveOp(job.StateDelivered), saveOp(job.StateUndelivered),
+			saveOp(job.StateParked), "post", "post progress", "chat",
+		},
+	}
+	if slices.Contains(ops[s.function], s.op) {
 		kinds = append(kinds, beyondKind)
 	}
 	return kinds

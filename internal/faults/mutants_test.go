@@ -40,6 +40,11 @@ var leases = []string{"./internal/process"}
 
 var twoVersions = []string{"./internal/faults", "-run", "^TestTwoVersions$"}
 
+// deliveries are the tests of what is done under the lease of a delivery.
+var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|TestNoTimeFor.*|TestSlowProgress.*|" +
+	"TestUnclaimedIsNotDelivered|TestOutageInABatch|TestCalledAfterTheDeadline|TestCallStillLive|TestPosted|" +
+	"TestSeveralInAMessage)$"}
+
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
@@ -333,6 +338,65 @@ var bugs = []mutant{
 	{bug: "a tool that waits for the search for parked results", tests: leases, edits: []edit{
 		{"internal/process/run.go", "e.aside(ctx, func(ctx context.Context) { e.parked.request(ctx, host.claimed) })",
 			"e.parked.request(ctx, host.claimed)"},
+	}},
+	// The lease of a delivery, and what is done under it.
+	{bug: "a delivery under a claim that took too long", tests: deliveries, edits: []edit{
+		{"internal/callback/lease.go", "d.cfg.Now().Sub(began) > claimTimeout {", "d.cfg.Now().Sub(began) > time.Hour {"},
+	}},
+	{bug: "a claim of a delivery without a limit", tests: deliveries, edits: []edit{
+		{"internal/callback/lease.go", "context.WithTimeout(ctx, claimTimeout)", "context.WithCancel(ctx)"},
+	}},
+	{bug: "a claim of a delivery without an answer not undone", tests: deliveries, edits: []edit{
+		{"internal/callback/lease.go", "d.undo(ctx, job.UnclaimDelivery(d.cfg.Now(), d.lease))", ""},
+	}},
+	{bug: "a claim of a delivery that takes effect after it was undone", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/rule.go", "case r.State != StateDone || now.Before(r.LeaseExpiry):", "default:"},
+	}},
+	{bug: "a progress line under a claim that took too long", tests: deliveries, edits: []edit{
+		{"internal/callback/progress.go", "d.cfg.Now().Sub(began) > claimTimeout {", "d.cfg.Now().Sub(began) > time.Hour {"},
+	}},
+	{bug: "a claim of a progress line not undone", tests: deliveries, edits: []edit{
+		{"internal/callback/progress.go", "d.undo(ctx, job.EndProgress(", "_ = d.undo; _ = (job.EndProgress("},
+	}},
+	{bug: "a post that may outlive its lease", tests: deliveries, edits: []edit{
+		{"internal/callback/lease.go", "left := d.left(ctx) - d.reserve()", "left := d.left(ctx) + time.Hour"},
+	}},
+	{bug: "a post that begins with too little of its lease left", tests: deliveries, edits: []edit{
+		{"internal/callback/lease.go", "return ctx, cancel, left >= needed", "return ctx, cancel, true"},
+	}},
+	{bug: "an outbound call that begins with too little of its lease left", tests: deliveries, edits: []edit{
+		{"internal/callback/outboundcall.go", "if d.left(ctx)-markTime < outboundTime {", "if d.left(ctx) < 0 {"},
+	}},
+	{bug: "the mark given up before the lease is over", tests: deliveries, edits: []edit{
+		{"internal/callback/mark.go", "d.write(ctx, d.left(ctx)-leaseMargin, func", "d.write(ctx, 0, func"},
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+	}},
+	{bug: "a result that is never marked if it cannot be marked in time", tests: deliveries, edits: []edit{
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+	}},
+	{bug: "a mark that delivers its result again", tests: deliveries, edits: []edit{
+		{"internal/callback/callback.go", "case o.Kind == job.KindMark:", "case false:"},
+	}},
+	{bug: "a message of several outcomes not split", tests: deliveries, edits: []edit{
+		{"internal/callback/callback.go", "case len(o.With) > 0:", "case false:"},
+	}},
+	{bug: "an unclaimed result not marked after its event", tests: deliveries, edits: []edit{
+		{"internal/callback/mark.go", "if d.claimed {\n\t\treturn d.cfg.Table.Settle", "if true {\n\t\treturn d.cfg.Table.Settle"},
+	}},
+	{bug: "an outbound call after the deadline", tests: deliveries, edits: []edit{
+		{"internal/callback/outboundcall.go", "if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {",
+			"if next := c.Next(d.cfg.Now()); false && next.After(o.Deadline) {"},
+		{"internal/callback/outboundcall.go", "case next.After(o.Deadline): // which", "case false: // which"},
+	}},
+	{bug: "the deadline forgotten while Vapi is asked", tests: deliveries, edits: []edit{
+		{"internal/callback/outboundcall.go", "case next.After(o.Deadline): // which", "case false: // which"},
+	}},
+	{bug: "a Retry-After beyond the deadline ends the retries", tests: deliveries, edits: []edit{
+		{"internal/callback/callback.go", "return max(backoff, min(retryAfter, (left-lastAttempt).Truncate(time.Second))), backoff <= left",
+			"return max(backoff, retryAfter), max(backoff, retryAfter) <= left"},
+	}},
+	{bug: "a post before each question whether the call has ended", tests: deliveries, edits: []edit{
+		{"internal/callback/callback.go", "case !d.record.OutboundCallPostponedAt.IsZero() &&", "case false &&"},
 	}},
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{

@@ -122,6 +122,8 @@ func TestNewForms(t *testing.T) {
 		{"an outcome of a job with a hashed id", outcome(hashed, "", false), false},
 		// That version retries it, since the record has no result.
 		{"an outcome whose result is not stored", unstored, true},
+		// That version must not read it: it would deliver the outcome again.
+		{"a mark", outcome(earlier, "", false).Mark(job.StateDelivered, ""), false},
 		{"a progress line", earlier.ProgressOutcome(1, "Half.", false, job.Record{Deadline: start, Asked: "{}"}), true},
 	} {
 		text, err := row.m.Encode()

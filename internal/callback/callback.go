@@ -261,8 +261,8 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
 	case !d.record.OutboundCallPostponedAt.IsZero() && o.AfterCall == policy.AfterCallOutboundCall:
 		// Another post would only be answered with 404 again.
-		return d.followEndOfCall(ctx, d.lateAfterCall(ctx), "the control URL answered at "+d.record.OutboundCallPostponedAt.Format(time.RFC3339)+
-			" that the call is over")
+		return d.followEndOfCall(ctx, d.lateAfterCall(ctx), "the control URL answered at "+
+			d.record.OutboundCallPostponedAt.Format(time.RFC3339)+" that the call is over")
 	}
 	d.warnOfHiddenText(ctx)
 	d.started = d.cfg.Now()

@@ -275,7 +275,8 @@ func TestStepFails(t *testing.T) {
 		"mark as delivered": {fault: fails(settle), first: stage{time.Hour, 1, done, "", 1},
 			mended: stage{time.Hour, 1, job.StateDelivered, "", 0}},
 		"mark, and its message": {fault: fails(settle, sendMark), first: stage{time.Hour, 1, done, "", 0}},
-		"claim and mark, for good": {fault: fails(claim, unclaim, settle), first: stage{time.Hour, 0, done, job.ReasonUnclaimed, 1},
+		"claim and mark, for good": {fault: fails(claim, unclaim, settle),
+			first:  stage{time.Hour, 0, done, job.ReasonUnclaimed, 1},
 			mended: stage{time.Hour, 0, undelivered, job.ReasonUnclaimed, 0}},
 		"mark twice": {fault: func(w *world) {
 			try := 0

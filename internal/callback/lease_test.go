@@ -51,9 +51,11 @@ func TestLateAnswers(t *testing.T) {
 		most  time.Duration // until the post
 		least time.Duration
 	}{
-		"nothing":                           {func(*world) {}, 0, 0, 0},
-		"a claim":                           {late(claim, 5*time.Second), 8 * time.Second, 5 * time.Second, 0},
-		"a claim, by most of its lease":     {late(claim, 24*time.Second), 8 * time.Second, 30 * time.Second, 25 * time.Second},
+		"nothing": {func(*world) {}, 0, 0, 0},
+		"a claim": {late(claim, 5*time.Second), 8 * time.Second, 5 * time.Second, 0},
+		"a claim, by most of its lease": {
+			late(claim, 24*time.Second), 8 * time.Second, 30 * time.Second, 25 * time.Second,
+		},
 		"a claim, by more than its lease":   {late(claim, 70*time.Second), 8 * time.Second, 75 * time.Second, 0},
 		"a claim without an answer in time": {hangs(claim, 20*time.Second), 8 * time.Second, 40 * time.Second, 0},
 		"a claim whose answer is lost": {func(w *world) {

@@ -120,8 +120,9 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 
 // noCallBefore sends an event for an outcome whose deadline passes before a call may be made.
 func (d *delivery) noCallBefore(ctx context.Context, detail string, next time.Time) *batch.Retry {
-	return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, because none may be made before "+
-		next.Format(time.RFC3339)+", and the deadline was "+d.outcome.Deadline.Format(time.RFC3339))
+	return d.sendUndelivered(ctx, job.ReasonCallGone, detail+
+		"; no outbound call was made, because none may be made before "+next.Format(time.RFC3339)+
+		", and the deadline was "+d.outcome.Deadline.Format(time.RFC3339))
 }
 
 // awaitEndOfCall asks Vapi's API whether the call has ended. It returns nil if it has.

@@ -325,14 +325,16 @@ func (w *world) wantLeased(ctx context.Context) {
 	end, ok := ctx.Deadline()
 	var latest time.Time
 	for _, r := range w.store.Records() {
-		for _, expiry := range []time.Time{r.LeaseExpiry.Add(-15 * time.Second), r.ProgressLeaseExpiry.Add(-2 * time.Second)} {
+		result, line := r.LeaseExpiry.Add(-15*time.Second), r.ProgressLeaseExpiry.Add(-2*time.Second)
+		for _, expiry := range []time.Time{result, line} {
 			if expiry.After(latest) {
 				latest = expiry
 			}
 		}
 	}
 	if !ok || end.Add(w.ahead).After(latest) {
-		w.t.Errorf("a request may last until %s (%t), and what remains of the lease begins at %s", end.Add(w.ahead), ok, latest)
+		w.t.Errorf("a request may last until %s (%t), and what remains of the lease begins at %s",
+			end.Add(w.ahead), ok, latest)
 	}
 }
 

@@ -369,10 +369,12 @@ var bugs = []mutant{
 	}},
 	{bug: "the mark given up before the lease is over", tests: deliveries, edits: []edit{
 		{"internal/callback/mark.go", "d.write(ctx, d.left(ctx)-leaseMargin, func", "d.write(ctx, 0, func"},
-		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {",
+			"if err != nil {"},
 	}},
 	{bug: "a result that is never marked if it cannot be marked in time", tests: deliveries, edits: []edit{
-		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {",
+			"if err != nil {"},
 	}},
 	{bug: "a mark that delivers its result again", tests: deliveries, edits: []edit{
 		{"internal/callback/callback.go", "case o.Kind == job.KindMark:", "case false:"},
@@ -381,7 +383,8 @@ var bugs = []mutant{
 		{"internal/callback/callback.go", "case len(o.With) > 0:", "case false:"},
 	}},
 	{bug: "an unclaimed result not marked after its event", tests: deliveries, edits: []edit{
-		{"internal/callback/mark.go", "if d.claimed {\n\t\treturn d.cfg.Table.Settle", "if true {\n\t\treturn d.cfg.Table.Settle"},
+		{"internal/callback/mark.go", "if d.claimed {\n\t\treturn d.cfg.Table.Settle",
+			"if true {\n\t\treturn d.cfg.Table.Settle"},
 	}},
 	{bug: "an outbound call after the deadline", tests: deliveries, edits: []edit{
 		{"internal/callback/outboundcall.go", "if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {",
@@ -392,7 +395,8 @@ var bugs = []mutant{
 		{"internal/callback/outboundcall.go", "case next.After(o.Deadline): // which", "case false: // which"},
 	}},
 	{bug: "a Retry-After beyond the deadline ends the retries", tests: deliveries, edits: []edit{
-		{"internal/callback/callback.go", "return max(backoff, min(retryAfter, (left-lastAttempt).Truncate(time.Second))), backoff <= left",
+		{"internal/callback/callback.go",
+			"return max(backoff, min(retryAfter, (left-lastAttempt).Truncate(time.Second))), backoff <= left",
 			"return max(backoff, retryAfter), max(backoff, retryAfter) <= left"},
 	}},
 	{bug: "a post before each question whether the call has ended", tests: deliveries, edits: []edit{
@@ -401,7 +405,8 @@ var bugs = []mutant{
 	// The harness found these when it was new.
 	{bug: "the mark tried only once", edits: []edit{
 		{"internal/callback/mark.go", "if err == nil || ended(err) || errors", "if n > 0 || ended(err) || errors"},
-		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {", "if err != nil {"},
+		{"internal/callback/mark.go", "if err := d.send(ctx, d.outcome.Mark(state, reason)); err != nil {",
+			"if err != nil {"},
 	}},
 	{bug: "a copy of the outcome for every receive of an exhausted job", edits: []edit{
 		{"internal/process/finish.go", "if e.record.OutcomePending() && e.record.NextCallID == \"\" {",

@@ -108,7 +108,9 @@ func TestBatchLargerThanARequest(t *testing.T) {
 // TestReadyTogether finishes jobs of one call at different times. Each outcome has a message of its own,
 // and is sent at once: no decision about one of them can affect another.
 func TestReadyTogether(t *testing.T) {
-	at := map[string]time.Duration{"t1": time.Second, "t2": time.Second, "t3": 1200 * time.Millisecond, "t4": 10 * time.Second}
+	at := map[string]time.Duration{
+		"t1": time.Second, "t2": time.Second, "t3": 1200 * time.Millisecond, "t4": 10 * time.Second,
+	}
 	def := does(tool{}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 		time.Sleep(at[call.ToolCallID])
 		return asynctool.Text(call.ToolCallID), nil

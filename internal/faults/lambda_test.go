@@ -334,7 +334,7 @@ func newLab(t *testing.T) *lab {
 		if strings.Count(string(source), old) != 1 {
 			t.Fatalf("%s does not contain %q once", name, old)
 		}
-		replaced[path] = filepath.Join(folder, filepath.Base(name))
+		replaced[path] = filepath.Join(folder, strings.ReplaceAll(name, "/", "-"))
 		changed := strings.Replace(string(source), old, replacement, 1)
 		if err := os.WriteFile(replaced[path], []byte(changed), 0o600); err != nil {
 			t.Fatal(err)

@@ -164,8 +164,8 @@ var bugs = []mutant{
 		{"internal/callback/aftercall.go", "d.record.StoredJob = &j", "_ = &j"},
 	}},
 	{bug: "a copy from before the parking claims the result", tests: []string{"./internal/callback"}, edits: []edit{
-		{"internal/callback/callback.go", "job.ClaimDeliveryIn(d.outcome.Call.ID, d.cfg.Now(), lease)",
-			"job.ClaimDelivery(d.cfg.Now(), lease)"},
+		{"internal/callback/lease.go", "job.ClaimDeliveryIn(d.outcome.Call.ID, began, lease)",
+			"job.ClaimDelivery(began, lease)"},
 	}},
 	{bug: "a record that expires before the sweep looks for its result", tests: []string{"./internal/job"}, edits: []edit{
 		{"internal/job/record.go", "\t\tlast = last.Add(unsettledTime)\n", ""},

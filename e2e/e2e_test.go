@@ -879,8 +879,8 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 		t.Errorf("differences after the deployment:\n%s", out)
 	}
 
-	// A longer timeout of a tool changes the process function, how long its queue hides messages, and the
-	// alarm of that queue. It changes nothing else.
+	// A longer timeout of a tool changes the process function, how long its queues hide messages, and the
+	// alarms of these queues. It changes nothing else.
 	const file = "tools/http.yaml"
 	declared, err := os.ReadFile(filepath.Join(d.root, file))
 	if err != nil {
@@ -901,8 +901,8 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"AWS::CloudWatch::Alarm RingbackOldestJobAlarm", "AWS::Lambda::Function RingbackProcess",
-		"AWS::SQS::Queue RingbackJobs",
+		"AWS::CloudWatch::Alarm RingbackOldestJobAlarm", "AWS::CloudWatch::Alarm RingbackOldestLongJobAlarm",
+		"AWS::Lambda::Function RingbackProcess", "AWS::SQS::Queue RingbackJobs", "AWS::SQS::Queue RingbackLongJobs",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s\n%s", diff, out)

@@ -164,7 +164,8 @@ func (r *Ringback) functions() {
 
 // after makes an update change a function only once another resource has been changed.
 func after(f awslambda.Function, other awscdk.Resource) {
-	f.Node().DefaultChild().(awscdk.CfnResource).AddDependency(other.Node().DefaultChild().(awscdk.CfnResource))
+	dependent, first := f.Node().DefaultChild().(awscdk.CfnResource), other.Node().DefaultChild().(awscdk.CfnResource)
+	dependent.AddResourceDependency(first, nil)
 }
 
 // ackTimeout returns the timeout of the ack function.

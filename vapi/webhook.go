@@ -341,14 +341,16 @@ func ParseMessage(body []byte) (Message, error) {
 // begins with "gpt-live", a speaker and a reasoner (Vapi's documentation: "GPT-Live settings and
 // compatibility").
 func architecture(path string, value []byte) Architecture {
-	switch {
-	case strings.HasSuffix(path, ".speaker"), strings.HasSuffix(path, ".reasoner"):
+	if strings.HasSuffix(path, ".speaker") || strings.HasSuffix(path, ".reasoner") {
 		if bytes.HasPrefix(value, []byte("{")) {
 			return ArchitectureGPTLive
 		}
-	case strings.HasPrefix(strings.ToLower(jsonscan.String(value)), "gpt-live"):
+		return ArchitectureUnknown
+	}
+	switch name := jsonscan.String(value); {
+	case strings.HasPrefix(strings.ToLower(name), "gpt-live"):
 		return ArchitectureGPTLive
-	case jsonscan.String(value) != "":
+	case name != "":
 		return ArchitectureClassic
 	}
 	return ArchitectureUnknown

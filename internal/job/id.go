@@ -31,7 +31,11 @@ var (
 // call.
 func ID(callID, toolCallID, tool string, arguments []byte) string {
 	parts := [...]string{idLabel, callID, toolCallID, tool, string(jsonscan.Canonical(arguments))}
-	var hashed []byte
+	size := 0
+	for _, part := range parts {
+		size += 8 + len(part)
+	}
+	hashed := make([]byte, 0, size)
 	for _, part := range parts {
 		// The length keeps the parts apart.
 		hashed = append(binary.BigEndian.AppendUint64(hashed, uint64(len(part))), part...)

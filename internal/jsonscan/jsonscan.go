@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxDepth is the deepest nesting of objects and arrays that encoding/json accepts.
@@ -120,11 +121,32 @@ func Members(data []byte, member func(name, value []byte) error) error {
 
 // String decodes the JSON string in data. It returns "" if data is not a JSON string.
 func String(data []byte) string {
+	if len(data) == 0 {
+		return ""
+	}
+	if text, plain := plainString(data); plain {
+		return text
+	}
 	var s string
 	if json.Unmarshal(data, &s) != nil {
 		return ""
 	}
 	return s
+}
+
+// plainString decodes a JSON string that stands for itself, as most do. It returns false for any other
+// value.
+func plainString(data []byte) (string, bool) {
+	last := len(data) - 1
+	if last < 1 || data[0] != '"' || data[last] != '"' {
+		return "", false
+	}
+	for _, b := range data[1:last] {
+		if b < ' ' || b == '"' || b == '\\' || b >= utf8.RuneSelf {
+			return "", false
+		}
+	}
+	return string(data[1:last]), true
 }
 
 // Canonical returns a form of the JSON value in data that equal values share: without white space, the

@@ -3,6 +3,7 @@ package jsonscan_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -125,10 +126,23 @@ func TestItems(t *testing.T) {
 
 func TestString(t *testing.T) {
 	for data, want := range map[string]string{
-		`"\u00e9\n"`: "é\n", "\"\xff\"": "\uFFFD", `7`: "", `null`: "", ``: "", `"a`: "",
+		`"\u00e9\n"`: "é\n", "\"\xff\"": "\uFFFD", `7`: "", `null`: "", ``: "", `"a`: "", `"`: "",
+		`""`: "", `"plain"`: "plain", ` "plain" `: "plain",
 	} {
 		if got := jsonscan.String([]byte(data)); got != want {
 			t.Errorf("%s: got %q", data, got)
+		}
+	}
+	for b := range 256 { // alone, and in a plain string
+		for _, data := range []string{"\"%s\"", "\"a%sb\"", "%s"} {
+			data = fmt.Sprintf(data, []byte{byte(b)})
+			var want string
+			if json.Unmarshal([]byte(data), &want) != nil {
+				want = ""
+			}
+			if got := jsonscan.String([]byte(data)); got != want {
+				t.Errorf("%q: got %q, want %q", data, got, want)
+			}
 		}
 	}
 }

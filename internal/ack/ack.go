@@ -28,9 +28,15 @@ import (
 )
 
 const (
-	// DefaultText is the placeholder. For a tool that is not async at Vapi, the model sees it as
-	// the result until the real one arrives.
+	// DefaultText is the placeholder in a call that is not known to be a GPT-Live call. For a tool that is
+	// not async at Vapi, the model sees it as the result until the real one arrives.
 	DefaultText = "Started. This is not the result: the result follows as a system message when it is ready. " +
+		"Do not guess it, and do not call the tool again for it."
+
+	// GPTLiveText is the placeholder in a GPT-Live call. The reasoner reads it as the result, and the
+	// speaker gets it as quiet context, even if the tool is async (Vapi's documentation: "Build with
+	// tools"). The real result reaches the speaker only.
+	GPTLiveText = "Started. This is not the result: only the speaker receives the result, when it is ready. " +
 		"Do not guess it, and do not call the tool again for it."
 
 	// MaxBody is the largest webhook, in bytes. It is the limit of AWS Lambda for a function that
@@ -106,7 +112,7 @@ type Config struct {
 	// are delivered.
 	NextCall bool
 
-	// Text is the placeholder result. Empty means [DefaultText].
+	// Text is the placeholder result in every call. Empty means [DefaultText] or [GPTLiveText].
 	Text string
 
 	// Marker returns the words of the markers in an answer. Nil means random words.
@@ -137,9 +143,6 @@ func New(cfg Config) (*Handler, error) {
 	long := make(map[string]bool, len(cfg.LongTools))
 	for _, name := range cfg.LongTools {
 		long[name] = true
-	}
-	if cfg.Text == "" {
-		cfg.Text = DefaultText
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -400,7 +403,7 @@ func (h *Handler) toolCalls(
 				return nil, 0, fmt.Errorf("%w: %w", errNotQueued, err)
 			}
 		} else {
-			results[i].Result = h.cfg.Text
+			results[i].Result = h.placeholder(call)
 			if waits {
 				quick.calls = append(quick.calls, quickCall{index: i, jobID: j.ID})
 			}
@@ -423,6 +426,17 @@ func (h *Handler) toolCalls(
 		return vapi.AnswerFunctionCall(results[0]), jobs, nil
 	}
 	return vapi.Answer(results), jobs, nil
+}
+
+// placeholder returns the answer to a tool call whose result follows.
+func (h *Handler) placeholder(call job.Call) string {
+	switch {
+	case h.cfg.Text != "":
+		return h.cfg.Text
+	case call.Architecture == vapi.ArchitectureGPTLive:
+		return GPTLiveText
+	}
+	return DefaultText
 }
 
 // JobID returns the id of the job that a tool call becomes, by its position among the tool calls of its

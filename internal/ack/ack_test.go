@@ -442,7 +442,11 @@ func TestJob(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	before := time.Now()
-	response, q := receive(t, oneCall, func(cfg *ack.Config) { cfg.Text, cfg.Now = "", nil })
+	defaults := func(cfg *ack.Config) { cfg.Text, cfg.Now = "", nil }
+	response, _ := receive(t, asyncWebhook(`"assistant":{"model":{"model":"gpt-live-1"}},`+call,
+		asyncCall("tool-1", "order_status", arguments)), defaults)
+	checkResults(t, response, []result{{Name: "order_status", ToolCallID: "tool-1", Result: ack.GPTLiveText}})
+	response, q := receive(t, oneCall, defaults)
 	checkResults(t, response, []result{{Name: "order_status", ToolCallID: "tool-1", Result: ack.DefaultText}})
 	j := q.jobs(t)[0]
 	if j.ReceivedAt.Before(before) || j.ReceivedAt.After(time.Now()) {

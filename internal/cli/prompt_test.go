@@ -46,9 +46,11 @@ func TestPrompt(t *testing.T) {
 			t.Errorf("%q is not in both a result and the prompt", mark)
 		}
 	}
-	if !strings.HasPrefix(ack.DefaultText, "Started.") || !strings.Contains(out, `"Started."`) ||
-		!strings.Contains(out, `"Success."`) {
-		t.Error("the prompt does not explain what the assistant receives at once")
+	for _, placeholder := range []string{ack.DefaultText, ack.GPTLiveText} {
+		if !strings.HasPrefix(placeholder, "Started.") || !strings.Contains(out, `"Started."`) ||
+			!strings.Contains(out, `"Success."`) {
+			t.Errorf("the prompt does not explain what the assistant receives at once, such as %q", placeholder)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ type Config struct {
 	// that webhooks are not verified.
 	Credential string
 
-	AckText    string         // empty means [ack.DefaultText]
+	AckText    string         // empty means [ack.DefaultText] or [ack.GPTLiveText]
 	ResultText string         // empty means [spoken.DefaultText]
 	CallLimits job.CallLimits // zero means no limits
 

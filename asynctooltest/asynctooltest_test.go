@@ -72,6 +72,8 @@ func TestRun(t *testing.T) {
 	broken := errors.New("connection refused")
 	silent := framed("ok", asked+"Noted.")
 	silent.Silent = true
+	silent.Content = strings.Replace(silent.Content, "finish what you are saying, then tell the caller once.",
+		"keep it in mind, and use it when it fits.", 1)
 	type result = asynctooltest.Result
 	one := func(m vapi.ControlMessage) []vapi.ControlMessage { return []vapi.ControlMessage{m} }
 	ok := func(text string) result {

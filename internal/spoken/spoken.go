@@ -17,13 +17,18 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// DefaultText surrounds a result in the conversation. The assistant has already read an
-// answer when the work had only started: Vapi's "Success." for async tools, or a
-// placeholder. It must learn that this is the result.
-const DefaultText = `[async tool result] tool={tool} tool_call_id={tool_call_id} status={status}
-The earlier answer to this tool call only meant that the work had started. ` +
-	`This is the final result: finish what you are saying, then tell the caller once.
+// DefaultText surrounds a result in the conversation, unless it is delivered silently. The
+// assistant has already read "Success." when the work had only started, which is Vapi's
+// answer for async tools, or the placeholder. It must learn that this is the result.
+const DefaultText = defaultHead + `finish what you are saying, then tell the caller once.
 {content}`
+
+// silentText is the default text around a result that is delivered silently.
+const silentText = defaultHead + `keep it in mind, and use it when it fits.
+{content}`
+
+const defaultHead = `[async tool result] tool={tool} tool_call_id={tool_call_id} status={status}
+The earlier answer to this tool call only meant that the work had started. This is the final result: `
 
 const (
 	// MaxContent is how many characters of a result are delivered: some minutes of speech.
@@ -83,21 +88,28 @@ func (w Word) frame(text string) string { return w.Sentence() + "\n" + w.Lines(t
 // Text is the text around a result, with the placeholders {tool}, {tool_call_id}, {status},
 // {content} and {marker}.
 type Text struct {
-	parts []string
+	parts  []string
+	silent []string // around a result that is delivered silently; nil means parts
 
 	// Marker returns the words of the markers around a result. Nil means random words.
 	Marker Marker
 }
 
 // ParseText parses a text, which must contain {content} once and no unknown placeholders. An empty
-// text means [DefaultText].
+// text means [DefaultText], or another one for a result that is delivered silently.
 //
 // {content} stands for the result between marker lines, after a sentence that declares it to be data.
 // If the text contains {marker}, it has markers of its own: {marker} stands for their word, and
 // {content} for the result alone. {marker} must then be on both sides of {content}.
 func ParseText(text string) (Text, error) {
 	if text == "" {
-		text = DefaultText
+		silent, err := ParseText(silentText)
+		if err != nil {
+			return Text{}, err
+		}
+		t, err := ParseText(DefaultText)
+		t.silent = silent.parts
+		return t, err
 	}
 	before, after, _ := strings.Cut(text, "{content}")
 	if n := strings.Count(text, "{content}"); n != 1 {
@@ -156,8 +168,11 @@ var errNothing = errors.New("nothing to say")
 // text of its action. The text names what was asked. It has at most most characters, for which the
 // content is cut and never the frame. Framed fails if there is nothing to say.
 func (t Text) Framed(o job.Outcome, most int) (string, error) {
-	if o.Kind == job.KindProgress {
+	switch {
+	case o.Kind == job.KindProgress:
 		t.parts = progress.parts
+	case o.Result.Delivery == policy.DeliverySilent && t.silent != nil:
+		t.parts = t.silent
 	}
 	content := Clean(o.Result.Content)
 	if content == "" {

@@ -114,6 +114,11 @@ func TestRender(t *testing.T) {
 The earlier answer to this tool call only meant that the work had started. ` +
 			`This is the final result: finish what you are saying, then tell the caller once.
 ` + framed("asked: order_status {\"order\":\"A-1042\"}\nIt ships tomorrow.")},
+		"silently": {"", func(o *job.Outcome) { o.Result.Delivery = policy.DeliverySilent },
+			`[async tool result] tool=order_status tool_call_id=tool-1 status=ok
+The earlier answer to this tool call only meant that the work had started. ` +
+				`This is the final result: keep it in mind, and use it when it fits.
+` + framed(content)},
 		"unknown arguments": {"{content}", nil, framed(content)},
 		"in a sentence": {
 			"The tool says: {content} (the end)", nil, "The tool says: \n" + framed(content) + "\n (the end)",

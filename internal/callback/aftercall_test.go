@@ -50,9 +50,10 @@ func TestAfterCall(t *testing.T) {
 	}
 	for why, prepare := range whys {
 		for _, after := range policies {
-			t.Run(fmt.Sprintf("%s, %s", why, after), func(t *testing.T) {
+			test := func(t *testing.T, architecture vapi.Architecture) {
 				inWorld(t, func(t *testing.T, w *world) {
 					o := w.outcome(after)
+					o.Call.Architecture = architecture
 					w.answer = answers(gone)
 					prepare(w, &o)
 					w.send(o)
@@ -78,7 +79,10 @@ func TestAfterCall(t *testing.T) {
 						t.Errorf("parked (-want +got):\n%s", diff)
 					}
 				})
-			})
+			}
+			for _, a := range []vapi.Architecture{vapi.ArchitectureClassic, vapi.ArchitectureGPTLive} {
+				t.Run(fmt.Sprintf("%s, %s, %s", why, after, a), func(t *testing.T) { test(t, a) })
+			}
 		}
 	}
 }

@@ -384,8 +384,8 @@ func (h *Handler) toolCalls(
 		j.ID, j.ToolCallID = identify(scope, t, i)
 		waits := quick != nil && h.isQuick(call, t)
 		if waits {
-			if result, settled := quick.stored(ctx, j.ID); settled {
-				h.setResult(&results[i], result)
+			if r, settled := quick.stored(ctx, j.ID); settled {
+				h.setResult(&results[i], r, t.Async)
 				continue
 			}
 			j.AnswerUntil = quick.until.Add(outcomeMargin)
@@ -405,7 +405,7 @@ func (h *Handler) toolCalls(
 		} else {
 			results[i].Result = h.placeholder(call)
 			if waits {
-				quick.calls = append(quick.calls, quickCall{index: i, jobID: j.ID})
+				quick.calls = append(quick.calls, quickCall{index: i, jobID: j.ID, async: t.Async})
 			}
 		}
 		if m := (queue.Message{Body: body, Group: queue.Group(j.Call.ID)}); h.long[t.Name] && j.Refusal == "" {

@@ -80,6 +80,7 @@ type quickAnswer struct {
 type quickCall struct {
 	index int // in the answer
 	jobID string
+	async bool // at Vapi
 }
 
 // isQuick reports whether the result of a tool call may be in the answer. Vapi ignores the answer to an
@@ -125,18 +126,18 @@ func (h *Handler) newQuickAnswer(
 
 // stored returns the result of a job that was settled before the webhook arrived: the webhook is a
 // repeat. Nothing needs to be queued for it.
-func (q *quickAnswer) stored(ctx context.Context, jobID string) (*job.Result, bool) {
+func (q *quickAnswer) stored(ctx context.Context, jobID string) (job.Record, bool) {
 	if q.blind {
-		return nil, false
+		return job.Record{}, false
 	}
 	r, found, err := q.find(ctx, jobID)
 	q.blind = err != nil
 	if !found || r.State != job.StateDelivered && r.State != job.StateUndelivered || !answers(r) {
-		return nil, false
+		return job.Record{}, false
 	}
 	q.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call repeated; answering with its stored result",
 		slog.String("job", jobID), slog.String("tool", r.Tool))
-	return r.Result, true
+	return r, true
 }
 
 // fill waits for the results, and writes those that are ready in time into the answer.
@@ -199,7 +200,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 		case !found || r.State.Active() || r.State == job.StateParked:
 			return
 		case r.State == job.StateDelivered && r.Answered:
-			q.setResult(answer, r.Result) // in the answer to the same webhook, which was repeated
+			q.setResult(answer, r, c.async) // in the answer to the same webhook, which was repeated
 			return
 		case r.State == job.StateDelivered:
 			answer.Result = deliveredText
@@ -218,7 +219,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 		switch r, err = q.cfg.Table.ChangeClaimed(ctx, r, job.ClaimAnswer(now, answerLease)); {
 		case err == nil:
 			if q.settle(settling, r) {
-				q.setResult(answer, r.Result)
+				q.setResult(answer, r, c.async)
 			}
 			return
 		case errors.Is(err, job.ErrNoAnswer), errors.Is(err, job.ErrSettled), errors.Is(err, job.ErrExpired):
@@ -256,12 +257,17 @@ func (q *quickAnswer) settle(ctx context.Context, claimed job.Record) bool {
 
 // setResult writes a result into the answer, on one line. An external system may have written it, so it
 // stands between markers like everything that the model reads. The rest of the frame is missing, because
-// it explains a message that comes on its own: an answer belongs to its tool call.
-func (h *Handler) setResult(answer *vapi.Result, r *job.Result) {
-	text := spoken.Line(r.Content, spoken.MaxContent)
+// it explains a message that comes on its own: an answer belongs to its tool call. If the tool is async,
+// the assistant has gone on meanwhile, so the answer names what was asked.
+func (h *Handler) setResult(answer *vapi.Result, r job.Record, async bool) {
+	question := ""
+	if async {
+		question = r.Asked
+	}
+	text := spoken.Answer(question, r.Result.Content, spoken.MaxContent)
 	word := h.cfg.Marker.Word(text)
 	text = word.Sentence() + " " + word.Quote(text)
-	if r.Status == job.StatusError {
+	if r.Result.Status == job.StatusError {
 		answer.Result, answer.Error = "", text
 		return
 	}

@@ -119,6 +119,7 @@ func (w *quickWorld) change(j job.Job, rules ...job.Rule) {
 // start claims a job, as the process function does.
 func (w *quickWorld) start(j job.Job) {
 	first := job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "message", time.Now(), time.Minute)
+	first.Asked = string(j.Arguments)
 	if _, err := w.Claim(context.Background(), first); err != nil {
 		var busy *job.BusyError
 		if !errors.As(err, &busy) && !errors.Is(err, job.ErrFinished) {
@@ -240,7 +241,7 @@ func TestQuickAnswer(t *testing.T) {
 		},
 		"an async tool of a GPT-Live call": {
 			body: asyncWebhook(model("gpt-live-1"), asyncCall("t1", "quick", "{}")), set: finishes(second),
-			want: []result{ready}, took: second, claims: 1, delayed: true,
+			want: answered(data("asked: {} answer: It's ready.")), took: second, claims: 1, delayed: true,
 		},
 		"a chat": {
 			body: webhook(`"chat":{"id":"chat-1"}`, quickCall), set: finishes(second),

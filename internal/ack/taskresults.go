@@ -15,9 +15,8 @@ import (
 const (
 	// maxResults is how many results task_status returns: the newest.
 	maxResults = 5
-	// maxResult bounds each of them, and maxAsked the question that it answers, in characters.
+	// maxResult bounds each of them, in characters.
 	maxResult = 1500
-	maxAsked  = 250
 )
 
 // fates says what happened to a result.
@@ -50,10 +49,7 @@ func (h *Handler) resultsText(ctx context.Context, call job.Call, jobs []job.Sum
 				h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot load a result for task_status",
 					slog.String("job", s.ID), slog.Any("error", err))
 			case r.Result != nil && spoken.Clean(r.Result.Content) != "": // an action may have no text
-				texts[i] = spoken.Line(r.Result.Content, maxResult)
-				if asked := spoken.Line(r.Asked, maxAsked); asked != "" {
-					texts[i] = "asked: " + asked + " answer: " + texts[i]
-				}
+				texts[i] = spoken.Answer(r.Asked, r.Result.Content, maxResult)
 			}
 		})
 	}

@@ -319,6 +319,15 @@ func Line(content string, most int) string {
 	return harmless(cut(oneLine(Cut(content)), most))
 }
 
+// Answer returns what [Line] does, after what was asked. An empty question is not named.
+func Answer(question, content string, most int) string {
+	content = Line(content, most)
+	if question = Line(question, maxAsked); question == "" || content == "" {
+		return content
+	}
+	return "asked: " + question + " answer: " + content
+}
+
 // Name returns the name of a tool, or the id of a tool call, as one word. A model can invent both, so
 // they could say anything.
 func Name(name string) string {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -62,14 +63,17 @@ var functions = template.FuncMap{
 	// Each tool has one line, whatever its description contains.
 	"line": func(text string) string { return strings.Join(strings.Fields(text), " ") },
 	// status returns the name of the tool that returns results, or "".
-	"status": func(entries []*asynctool.Entry) string {
-		for _, e := range entries {
-			if e.Name == asynctool.TaskStatusName {
-				return e.Name
-			}
-		}
-		return ""
-	},
+	"status": func(entries []*asynctool.Entry) string { return named(entries, asynctool.TaskStatusName) },
+	// cancel returns the name of the tool that cancels others, or "".
+	"cancel": func(entries []*asynctool.Entry) string { return named(entries, asynctool.CancelTaskName) },
+}
+
+// named returns a name if there is a tool of that name, and "" otherwise.
+func named(entries []*asynctool.Entry, name string) string {
+	if slices.ContainsFunc(entries, func(e *asynctool.Entry) bool { return e.Name == name }) {
+		return name
+	}
+	return ""
 }
 
 var prompt = template.Must(template.New("prompt").Funcs(functions).Parse(`## Tools that take time
@@ -131,6 +135,10 @@ The reasoner works with tools, and some of them take minutes. It only starts the
 - If you are asked to say a text to the caller, say it once, in these words.
 - Do not delegate a request again while its tool runs.{{if status .}} If the caller asks how far it is, delegate the
   question.{{else}} If the caller asks, say that it is still under way.{{end}}
+{{- if cancel .}}
+- If the caller no longer wants a result that is not there yet, delegate that, too. Only the reasoner knows whether the
+  task is cancelled.
+{{- end}}
 - The reasoner does not see the results that reach you. If the caller asks for something that depends on one, delegate
   it with the details that it needs.
 - If the caller wants to end the call while a tool is running, say that its result is not there yet.

@@ -162,6 +162,7 @@ func TestGPTLivePrompt(t *testing.T) {
 		"the placeholder":                 strings.Contains(reasoner, `begins with "Started."`),
 		"results reach the speaker only":  strings.Contains(reasoner, "It reaches the speaker only"),
 		"results are fetched":             strings.Contains(reasoner, "fetch it: call task_status."),
+		"cancellations are delegated":     strings.Contains(speaker, "no longer wants a result that is not there yet"),
 	} {
 		if !found {
 			t.Errorf("not explained: %s", what)
@@ -183,6 +184,9 @@ func TestGPTLivePrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	speaker, reasoner = parts(t, own.String())
+	if strings.Contains(speaker, "no longer wants") {
+		t.Error("the speaker delegates cancellations, and no tool cancels")
+	}
 	const want = `
 - plain: Does this.
 - quiet: Does this. Its result arrives silently: keep it in mind, and use it when it fits.

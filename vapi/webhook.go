@@ -117,6 +117,10 @@ const (
 	ArchitectureGPTLive Architecture = "gpt-live" // a speaker and a reasoner
 )
 
+// IsGPTLive reports whether the name of an assistant's model is that of a GPT-Live model. A later model has
+// another suffix (Vapi's documentation: "GPT-Live settings and compatibility").
+func IsGPTLive(model string) bool { return strings.HasPrefix(strings.ToLower(model), "gpt-live") }
+
 // Call is the call, or the chat, that a message belongs to. A field is zero if the message does not
 // have it or has it with another JSON type. A string of more than 2048 bytes counts as absent.
 type Call struct {
@@ -337,9 +341,8 @@ func ParseMessage(body []byte) (Message, error) {
 	return m, nil
 }
 
-// architecture returns the architecture that one of modelPaths shows. A GPT-Live model has a name that
-// begins with "gpt-live", a speaker and a reasoner (Vapi's documentation: "GPT-Live settings and
-// compatibility").
+// architecture returns the architecture that one of modelPaths shows. A GPT-Live model has a name of its
+// own, a speaker and a reasoner.
 func architecture(path string, value []byte) Architecture {
 	if strings.HasSuffix(path, ".speaker") || strings.HasSuffix(path, ".reasoner") {
 		if bytes.HasPrefix(value, []byte("{")) {
@@ -348,7 +351,7 @@ func architecture(path string, value []byte) Architecture {
 		return ArchitectureUnknown
 	}
 	switch name := jsonscan.String(value); {
-	case strings.HasPrefix(strings.ToLower(name), "gpt-live"):
+	case IsGPTLive(name):
 		return ArchitectureGPTLive
 	case name != "":
 		return ArchitectureClassic

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/ringback/ringback/vapi"
 )
 
 // assistant is the part of an assistant that matters here.
@@ -110,9 +111,7 @@ func parseAssistant(raw json.RawMessage) (*assistant, error) {
 	a.inline = namesOf(members["tools"])
 	var name string
 	_ = json.Unmarshal(members["model"], &name)
-	// Vapi's documentation, "GPT-Live settings and compatibility": model settings. A later
-	// model will have another suffix.
-	a.gptLive = strings.HasPrefix(name, "gpt-live") || given(members["speaker"]) || given(members["reasoner"])
+	a.gptLive = vapi.IsGPTLive(name) || given(members["speaker"]) || given(members["reasoner"])
 	if given(members["reasoner"]) {
 		a.reasoner = members["reasoner"]
 		return a, a.parseSkills()

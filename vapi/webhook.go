@@ -269,9 +269,10 @@ func ParseMessage(body []byte) (Message, error) {
 	if bytes.HasPrefix(values["message"], []byte("{")) {
 		prefix, durations = "message.", wrappedDurations
 	}
-	beside := false // some senders put the call beside the message
+	beside := false   // some senders put the call beside the message
+	var name [64]byte // long enough, so that no path needs memory of its own
 	field := func(path string) []byte {
-		if value := values[prefix+path]; value != nil || !beside {
+		if value := values[string(append(append(name[:0], prefix...), path...))]; value != nil || !beside {
 			return value
 		}
 		return values[path]

@@ -31,8 +31,12 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 		id = id[strings.LastIndexByte(id, '/')+1:]
 	}
 	if err := c.refusal(id, m); err != nil {
+		verdict := vapiclient.MessageRefused
+		if errors.Is(err, errNotActive) {
+			verdict = vapiclient.Gone
+		}
 		return vapiclient.Receipt{
-			Verdict: vapiclient.MessageRefused, Status: http.StatusBadRequest, Reported: err.Error(),
+			Verdict: verdict, Status: statusOf(err), Reported: err.Error(),
 			Err: errors.New("the simulated call refuses the message"),
 		}
 	}

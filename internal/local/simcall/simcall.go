@@ -81,7 +81,7 @@ func (c *Calls) Handler() http.Handler {
 			err = c.refusal(r.PathValue("call"), m)
 		}
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			http.Error(w, err.Error(), statusOf(err))
 			return
 		}
 		c.take(r.PathValue("call"), m)
@@ -95,16 +95,41 @@ func (c *Calls) Handler() http.Handler {
 // TransferDestinationNumber.numberE164CheckEnabled).
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
 
+// errNotActive means that the call was ended or transferred before.
+var errNotActive = errors.New("the call is not active")
+
+// statusOf returns the status that a refused message is answered with. Vapi does not document that of an
+// ended call.
+func statusOf(refused error) int {
+	if errors.Is(refused, errNotActive) {
+		return http.StatusNotFound
+	}
+	return http.StatusBadRequest
+}
+
+// active returns an error if a GPT-Live call was ended or transferred before.
+func (c *Calls) active(callID string) error {
+	if slices.ContainsFunc(c.Messages(callID), func(m vapi.ControlMessage) bool {
+		switch m.(type) {
+		case vapi.EndCall, vapi.Transfer:
+			return true
+		}
+		return false
+	}) {
+		return errNotActive
+	}
+	return nil
+}
+
 // refusal returns an error if Vapi would refuse a message that is well-formed. For GPT-Live calls, it
 // follows Vapi's documentation ("GPT-Live settings and compatibility").
 func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
 	call, live := c.gptLive(callID)
 	switch m := m.(type) {
 	case vapi.EndCall:
-		return nil
 	case vapi.AppendContext:
-		if live {
-			return nil
+		if !live {
+			return unsupported(m)
 		}
 	case vapi.Transfer:
 		switch {
@@ -117,12 +142,18 @@ func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
 		case live && call.Type != "" && !strings.HasSuffix(call.Type, "PhoneCall"):
 			return errors.New("only phone calls can be transferred")
 		}
-		return nil
 	default:
-		if !live {
-			return nil
+		if live {
+			return unsupported(m)
 		}
 	}
+	if live {
+		return c.active(callID)
+	}
+	return nil
+}
+
+func unsupported(m vapi.ControlMessage) error {
 	return fmt.Errorf("this call does not support the message %T", m)
 }
 

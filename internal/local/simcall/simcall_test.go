@@ -1,6 +1,7 @@
 package simcall_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,10 +55,10 @@ func TestCalls(t *testing.T) {
 
 // TestArchitectures tests what each kind of call accepts.
 func TestArchitectures(t *testing.T) {
-	calls := simcall.Calls{GPTLive: func(id string) bool { return id == "live" }}
+	calls := simcall.Calls{GPTLive: func(id string) bool { return strings.HasPrefix(id, "live") }}
 	server := httptest.NewServer(calls.Handler())
 	defer server.Close()
-	for _, row := range []struct {
+	for i, row := range []struct {
 		body          string
 		classic, live bool
 	}{
@@ -82,6 +83,7 @@ func TestArchitectures(t *testing.T) {
 			`"transferPlan":{"mode":"warm-transfer-with-summary"}}}`, true, false},
 	} {
 		for call, accepted := range map[string]bool{"classic": row.classic, "live": row.live} {
+			call += fmt.Sprint(i) // no other message has ended it
 			want := http.StatusBadRequest
 			if accepted {
 				want = http.StatusOK
@@ -93,6 +95,28 @@ func TestArchitectures(t *testing.T) {
 			response.Body.Close()
 			if response.StatusCode != want {
 				t.Errorf("a %s call answers %d to %.80s, want %d", call, response.StatusCode, row.body, want)
+			}
+		}
+	}
+}
+
+// TestEndOfLiveCalls tests that a GPT-Live call accepts nothing once it was ended or transferred.
+func TestEndOfLiveCalls(t *testing.T) {
+	for _, last := range []vapi.ControlMessage{vapi.EndCall{}, vapi.Transfer{Number: "+15550100"}} {
+		for _, m := range []vapi.ControlMessage{
+			vapi.AppendContext{Kind: vapi.Commentary, Content: "x"}, vapi.EndCall{}, vapi.Transfer{Number: "+15550100"},
+		} {
+			calls := &simcall.Calls{GPTLive: func(string) bool { return true }}
+			before := calls.Post(t.Context(), "a", vapi.AppendContext{Kind: vapi.Commentary, Content: "x"})
+			end := calls.Post(t.Context(), "a", last)
+			if before.Verdict != vapiclient.Delivered || end.Verdict != vapiclient.Delivered {
+				t.Errorf("the receipts before %T are %+v, %+v", last, before, end)
+			}
+			if got := calls.Post(t.Context(), "a", m); got.Verdict != vapiclient.Gone || got.Status != http.StatusNotFound {
+				t.Errorf("the receipt of %T after %T is %+v", m, last, got)
+			}
+			if got := calls.Post(t.Context(), "another", m); got.Verdict != vapiclient.Delivered {
+				t.Errorf("the receipt of %T in another call is %+v", m, got)
 			}
 		}
 	}

@@ -420,8 +420,11 @@ func (h *Handler) toolCalls(
 		return nil, 0, err
 	}
 	jobs := len(messages) + len(long)
-	h.answerAtOnce(ctx, call, message.ToolCalls, answered, results)
+	// Jobs are cancelled before the answer waits for them. The status is the one afterwards.
+	// Jobs are cancelled before the answer waits for them, and the status is the one afterwards.
+	h.cancelTasks(ctx, call, message.ToolCalls, answered, results)
 	quick.fill(ctx, results)
+	h.taskStatuses(ctx, call, quick.statusTimeout(), message.ToolCalls, answered, results)
 	if message.Type == vapi.TypeFunctionCall {
 		return vapi.AnswerFunctionCall(results[0]), jobs, nil
 	}
@@ -484,9 +487,8 @@ func (h *Handler) answersAtOnce(t vapi.ToolCall) bool {
 		(t.Err == nil || errors.Is(t.Err, vapi.ErrArguments))
 }
 
-// answerAtOnce writes the results of the tool calls with these indexes. It cancels first, so that the
-// status is the one afterwards.
-func (h *Handler) answerAtOnce(
+// cancelTasks writes the results of those tool calls with these indexes that are of cancel_task.
+func (h *Handler) cancelTasks(
 	ctx context.Context, call job.Call, calls []vapi.ToolCall, indexes []int, results []vapi.Result,
 ) {
 	for _, i := range indexes {
@@ -494,13 +496,20 @@ func (h *Handler) answerAtOnce(
 			results[i].Result = h.cancelTask(ctx, call.ID, calls[i])
 		}
 	}
+}
+
+// taskStatuses writes the results of those tool calls with these indexes that are of task_status.
+func (h *Handler) taskStatuses(
+	ctx context.Context, call job.Call, within time.Duration, calls []vapi.ToolCall, indexes []int,
+	results []vapi.Result,
+) {
 	status := ""
 	for _, i := range indexes {
 		if calls[i].Name != TaskStatus {
 			continue
 		}
 		if status == "" {
-			status = h.taskStatus(ctx, call)
+			status = h.taskStatus(ctx, call, within)
 		}
 		results[i].Result = status
 	}

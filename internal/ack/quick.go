@@ -156,6 +156,14 @@ func (q *quickAnswer) fill(ctx context.Context, results []vapi.Result) {
 	claiming.Wait()
 }
 
+// statusTimeout bounds the look at the call's jobs that follows the wait.
+func (q *quickAnswer) statusTimeout() time.Duration {
+	if q == nil {
+		return statusTimeout
+	}
+	return min(statusTimeout, q.limit.Add(answerMargin/2).Sub(q.cfg.Now()))
+}
+
 // wait returns when no result is expected any more, or when the time is over.
 func (q *quickAnswer) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, q.until.Sub(q.cfg.Now()))

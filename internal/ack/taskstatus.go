@@ -40,9 +40,9 @@ type Jobs interface {
 }
 
 // taskStatus returns the status of a call's tools, and their results if the call needs them.
-func (h *Handler) taskStatus(ctx context.Context, call job.Call) string {
+func (h *Handler) taskStatus(ctx context.Context, call job.Call, within time.Duration) string {
 	callID := call.ID
-	bounded, cancel := context.WithTimeout(ctx, statusTimeout)
+	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	jobs, err := h.cfg.Jobs.OfCall(bounded, callID)
 	if err != nil {

@@ -122,3 +122,16 @@ func TestQuickWithOrdinaryTool(t *testing.T) {
 		one(t, w.messages("call"), "echo x")
 	})
 }
+
+// TestQuickWithStatus tests that the status in an answer is as new as the result beside it.
+func TestQuickWithStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran atomic.Int32
+		w := newWorld(t, nil, quickTool(&ran))
+		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}, toolCall{"a", "quick", `{"text":"2s"}`}))
+		if !strings.Contains(answer, "It took 2s.") || !strings.Contains(answer, "its result was delivered") {
+			t.Errorf("answered %s", answer)
+		}
+		w.drained()
+	})
+}

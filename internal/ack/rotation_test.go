@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
@@ -33,7 +36,8 @@ type secrets struct {
 	mu    sync.Mutex
 	plans []vapiauth.Plan
 	reads int
-	fail  bool // every other read
+	fail  bool  // every other read
+	err   error // of each read, if not nil
 }
 
 func (s *secrets) store(plans ...vapiauth.Plan) {
@@ -47,9 +51,12 @@ func (s *secrets) GetSecretValue(
 ) (*awssecretsmanager.GetSecretValueOutput, error) {
 	s.mu.Lock()
 	s.reads++
-	plans, fail := s.plans, s.fail && s.reads%2 == 0
+	plans, fail, err := s.plans, s.fail && s.reads%2 == 0, s.err
 	s.mu.Unlock()
 	time.Sleep(40 * time.Millisecond)
+	if err != nil {
+		return nil, err
+	}
 	if fail {
 		return nil, errors.New("throttled")
 	}
@@ -197,4 +204,56 @@ func TestRotationUnderLoad(t *testing.T) {
 		t.Logf("%d genuine webhooks, %d forged, %d with an old credential, %d reads of the secret",
 			accepted.Load(), refused.Load(), stopped.Load(), manager.reads)
 	})
+}
+
+// TestRevokedCredential takes the secret away from a running function. The sender still knows the credential, and
+// must not be served with a cached copy of it.
+func TestRevokedCredential(t *testing.T) {
+	previous := slog.Default() // secrets log there
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	defer slog.SetDefault(previous)
+	const served, unserved = http.StatusOK, http.StatusServiceUnavailable
+	for name, row := range map[string]struct {
+		err  error
+		want map[time.Duration]int // statuses, by the time since the last successful read
+	}{
+		"access is denied": {
+			&smithy.GenericAPIError{Code: "AccessDeniedException"},
+			map[time.Duration]int{secret.MaxAge - time.Second: served, secret.MaxAge: unserved, 2 * time.Hour: unserved},
+		},
+		"the secret is deleted": {
+			&smithy.GenericAPIError{Code: "ResourceNotFoundException"},
+			map[time.Duration]int{secret.MaxAge - time.Second: served, secret.MaxAge: unserved, 2 * time.Hour: unserved},
+		},
+		"Secrets Manager is down": {
+			errors.New("no response"),
+			map[time.Duration]int{secret.MaxAge: served, 59 * time.Minute: served, time.Hour: unserved, 2 * time.Hour: unserved},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				plan := vapiauth.Plan{Type: "bearer", Token: "revoked"}
+				manager := &secrets{plans: []vapiauth.Plan{plan}}
+				h, err := ack.New(ack.Config{
+					Queue: new(counter), Credential: secretsmanager.New(manager, "webhook"), Log: slog.New(slog.DiscardHandler),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				read := time.Now()
+				if err := h.Warm(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				manager.err = row.err
+				for _, at := range slices.Sorted(maps.Keys(row.want)) {
+					time.Sleep(time.Until(read.Add(at)))
+					answer := httptest.NewRecorder()
+					h.ServeHTTP(answer, signed(t, plan, "call"))
+					if answer.Code != row.want[at] {
+						t.Errorf("after %s, the answer is %d, want %d", at, answer.Code, row.want[at])
+					}
+				}
+			})
+		})
+	}
 }

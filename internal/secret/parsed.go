@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // Source reads a stored secret.
@@ -30,8 +31,10 @@ type Parsed[T any] struct {
 	log    *slog.Logger
 
 	mu     sync.Mutex
-	text   string // what was parsed last, successfully or not
-	parsed *T     // the last usable value; nil means there was none
+	text   string    // what was parsed last, successfully or not
+	err    error     // why text is unusable; nil if it is usable, or if nothing was parsed
+	parsed *T        // the last usable value; nil means there is none
+	usable time.Time // when the source last held the value of parsed
 }
 
 // NewParsed returns the secret of a source. name identifies it in the log. An error of parse must not
@@ -44,46 +47,53 @@ func NewParsed[T any](source Source, name string, parse func(text string) (*T, e
 }
 
 // Get returns the current value. If the source holds an unusable value, Get returns the last usable
-// one. An error means that there never was one; it contains nothing of the secret.
+// one, for [MaxStale] at most. An error means that there is none; it contains nothing of the secret.
 func (p *Parsed[T]) Get(ctx context.Context) (*T, error) {
 	text, err := p.source.Get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return p.of(ctx, text)
+	return p.of(ctx, text, err)
 }
 
 // Newer returns the value that was stored since stale was read, or stale if there is none. The source
 // decides how often it is read (see [Secret.Refresh]).
 func (p *Parsed[T]) Newer(ctx context.Context, stale *T) *T {
 	text, err := p.source.Refresh(ctx)
-	if err != nil {
-		return stale
-	}
-	value, err := p.of(ctx, text)
+	value, err := p.of(ctx, text, err)
 	if err != nil {
 		return stale
 	}
 	return value
 }
 
-func (p *Parsed[T]) of(ctx context.Context, text string) (*T, error) {
+// of returns the value of what the source returned.
+func (p *Parsed[T]) of(ctx context.Context, text string, err error) (*T, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.parsed != nil && p.text == text {
-		return p.parsed, nil
-	}
-	value, err := p.parse(text)
-	switch {
-	case err == nil:
-		p.parsed = value
-	case p.parsed == nil:
+	if err != nil {
+		p.text, p.err, p.parsed = "", nil, nil // what has ended must not come back
 		return nil, err
-	default:
-		// An operator stored a broken secret. The last usable one still serves genuine requests.
-		// This is logged once, not for each request.
-		p.log.ErrorContext(ctx, "cannot use changed secret; using the last usable value", "secret", p.name, "error", err)
 	}
-	p.text = text
+	now := time.Now()
+	if p.text != text || p.parsed == nil && p.err == nil {
+		value, err := p.parse(text)
+		switch {
+		case err == nil:
+			p.parsed = value
+		case p.parsed != nil:
+			// An operator stored a broken secret. The last usable one still serves genuine requests.
+			// This is logged once, not for each request.
+			p.log.ErrorContext(ctx, "cannot use changed secret; using the last usable value for an hour",
+				"secret", p.name, "error", err)
+		}
+		p.text, p.err = text, err
+	}
+	switch {
+	case p.err == nil:
+		p.usable = now
+	case now.Sub(p.usable) >= MaxStale:
+		p.parsed = nil
+	}
+	if p.parsed == nil {
+		return nil, p.err
+	}
 	return p.parsed, nil
 }

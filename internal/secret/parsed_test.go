@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ringback/ringback/internal/secret"
 )
@@ -113,6 +115,50 @@ func TestBrokenValue(t *testing.T) {
 	s.store("good again")
 	if got := get(t, p); got.text != "good again" {
 		t.Errorf("after a repair, the value is %q", got.text)
+	}
+}
+
+// TestBrokenValueEnds stores a broken value in the place of one that leaked. The leaked one must not stay in
+// use for longer than a value that cannot be read.
+func TestBrokenValueEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(source)
+		s.store("good")
+		p := newParsed(s, slog.New(slog.DiscardHandler))
+		good := get(t, p)
+		s.store("broken")
+		time.Sleep(secret.MaxStale - time.Nanosecond)
+		if get(t, p) != good {
+			t.Error("the last usable value ended too soon")
+		}
+		time.Sleep(time.Nanosecond)
+		for range 2 {
+			if value, err := p.Get(t.Context()); err == nil {
+				t.Errorf("after an hour, the value is %q", value.text)
+			}
+		}
+		s.store("good again")
+		if got := get(t, p); got.text != "good again" {
+			t.Errorf("after a repair, the value is %q", got.text)
+		}
+	})
+}
+
+// TestRevokedValueStaysRevoked checks that a value that has ended does not serve again as the last usable
+// one, when a broken one is stored.
+func TestRevokedValueStaysRevoked(t *testing.T) {
+	s := new(source)
+	s.store("good")
+	p := newParsed(s, slog.New(slog.DiscardHandler))
+	get(t, p)
+	s.err = secret.ErrRevoked
+	if value, err := p.Get(t.Context()); !errors.Is(err, secret.ErrRevoked) {
+		t.Errorf("a revoked value: %v, %v", value, err)
+	}
+	s.err = nil
+	s.store("broken")
+	if value, err := p.Get(t.Context()); err == nil {
+		t.Errorf("the revoked value is back: %q", value.text)
 	}
 }
 

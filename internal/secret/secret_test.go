@@ -21,12 +21,14 @@ func TestSecret(t *testing.T) {
 	type step struct {
 		at      time.Duration // since the start
 		refresh bool          // Refresh, not Get
-		down    bool          // the service fails
+		service error         // of the service
 		want    string        // the value; empty means an error
 		reads   int           // how often the service was asked so far
 	}
 	const get, refresh = false, true
-	const up, down = false, true
+	var up error
+	down := errors.New("the service is down")
+	revoked := fmt.Errorf("AccessDenied: %w", secret.ErrRevoked)
 	for name, steps := range map[string][]step{
 		"Get reads once, and again after MaxAge": {
 			{0, get, up, "1", 1},
@@ -51,13 +53,38 @@ func TestSecret(t *testing.T) {
 			{10 * time.Second, refresh, up, "2", 2},
 			{10*time.Second + secret.MaxAge - 1, get, up, "2", 2},
 		},
-		"the cached value is used while the service fails": {
+		"the cached value is used for an hour while the service fails": {
 			{0, get, up, "1", 1},
 			{secret.MaxAge, get, down, "1", 2},
 			{secret.MaxAge + 10*time.Second, get, down, "1", 3},
-			{24 * time.Hour, get, down, "1", 4},
-			{25 * time.Hour, get, up, "5", 5},
-			{25*time.Hour + time.Minute, get, up, "5", 5},
+			{time.Hour - 1, get, down, "1", 4},
+			{time.Hour, get, down, "", 4}, // not every caller asks a failing service
+			{time.Hour + time.Second, refresh, down, "", 5},
+			{24 * time.Hour, get, down, "", 6},
+			{25 * time.Hour, get, up, "7", 7},
+			{25*time.Hour + time.Minute, get, up, "7", 7},
+		},
+		"an hour begins anew with each read": {
+			{0, get, up, "1", 1},
+			{50 * time.Minute, get, up, "2", 2},
+			{100 * time.Minute, get, down, "2", 3},
+			{110 * time.Minute, get, down, "", 4},
+		},
+		"a value that was not used for hours": {
+			{0, get, up, "1", 1},
+			{3 * time.Hour, get, down, "", 2},
+		},
+		"a revoked value ends at once, and does not come back": {
+			{0, get, up, "1", 1},
+			{secret.MaxAge, get, revoked, "", 2},
+			{secret.MaxAge + 1, refresh, down, "", 2},
+			{secret.MaxAge + time.Second, get, down, "", 3},
+			{secret.MaxAge + 2*time.Second, get, up, "4", 4},
+		},
+		"a value is revoked when a caller asks for a newer one": {
+			{0, get, up, "1", 1},
+			{10 * time.Second, refresh, revoked, "", 2},
+			{12 * time.Second, get, down, "", 3},
 		},
 		"a failing service is asked every 10 seconds at most": {
 			{0, get, up, "1", 1},
@@ -86,17 +113,17 @@ func TestSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var clock time.Duration
-			var isDown bool
+			var service error
 			reads := 0
 			s := secret.New(func(context.Context) (string, error) {
 				reads++
-				if isDown {
-					return "half a value", errors.New("the service is down")
+				if service != nil {
+					return "half a value", service
 				}
 				return fmt.Sprint(reads), nil
 			}, func() time.Time { return time.Unix(0, 0).Add(clock) }, slog.New(slog.DiscardHandler))
 			for i, step := range steps {
-				clock, isDown = step.at, step.down
+				clock, service = step.at, step.service
 				ask := s.Get
 				if step.refresh {
 					ask = s.Refresh

@@ -3,10 +3,12 @@ package secretsmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/secret"
 )
@@ -22,6 +24,9 @@ type Client interface {
 func New(client Client, id string) *secret.Secret {
 	return secret.New(func(ctx context.Context) (string, error) {
 		out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
+		if revoked(err) {
+			return "", fmt.Errorf("cannot read secret %s: %w: %w", id, secret.ErrRevoked, err)
+		}
 		if err != nil {
 			return "", fmt.Errorf("cannot read secret %s: %w", id, err)
 		}
@@ -30,4 +35,19 @@ func New(client Client, id string) *secret.Secret {
 		}
 		return *out.SecretString, nil
 	}, nil, nil)
+}
+
+// revoked reports whether the secret is gone, or must no longer be read. To read a secret that is
+// scheduled for deletion is an InvalidRequestException (AWS Secrets Manager API reference,
+// GetSecretValue).
+func revoked(err error) bool {
+	failure, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return false
+	}
+	switch failure.ErrorCode() {
+	case "AccessDeniedException", "ResourceNotFoundException", "InvalidRequestException":
+		return true
+	}
+	return false
 }

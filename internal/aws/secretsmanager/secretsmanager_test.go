@@ -2,6 +2,7 @@ package secretsmanager_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
+	"github.com/ringback/ringback/internal/secret"
 )
 
 func TestNew(t *testing.T) {
@@ -22,6 +24,7 @@ func TestNew(t *testing.T) {
 		answer string
 		want   string // empty means an error
 		says   string // what the error says
+		ends   bool   // the cached value ends
 	}{
 		"a text": {
 			answer: `{"ARN":"` + id + `","SecretString":"{\"type\":\"bearer\",\"token\":\"ü\"}"}`,
@@ -32,12 +35,32 @@ func TestNew(t *testing.T) {
 		"no such secret": {
 			status: http.StatusBadRequest,
 			answer: `{"__type":"ResourceNotFoundException","Message":"no such secret"}`,
-			says:   "ResourceNotFoundException",
+			says:   "ResourceNotFoundException", ends: true,
 		},
 		"not allowed": {
 			status: http.StatusBadRequest,
 			answer: `{"__type":"AccessDeniedException","Message":"not allowed"}`,
-			says:   "AccessDeniedException",
+			says:   "AccessDeniedException", ends: true,
+		},
+		"scheduled for deletion": {
+			status: http.StatusBadRequest,
+			answer: `{"__type":"InvalidRequestException","Message":"it was marked for deletion"}`,
+			says:   "InvalidRequestException", ends: true,
+		},
+		"throttled": {
+			status: http.StatusBadRequest,
+			answer: `{"__type":"ThrottlingException","Message":"slow down"}`,
+			says:   "ThrottlingException",
+		},
+		"down": {
+			status: http.StatusInternalServerError,
+			answer: `{"__type":"InternalServiceError","Message":"down"}`,
+			says:   "InternalServiceError",
+		},
+		"the function's own credentials have expired": {
+			status: http.StatusBadRequest,
+			answer: `{"__type":"ExpiredTokenException","Message":"expired"}`,
+			says:   "ExpiredTokenException",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,6 +92,9 @@ func TestNew(t *testing.T) {
 			got, err := secretsmanager.New(client, id).Get(t.Context())
 			if got != row.want || (err == nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.says) {
 				t.Errorf("%q and %v, want %q or an error that says %q", got, err, row.want, row.says)
+			}
+			if ends := errors.Is(err, secret.ErrRevoked); ends != row.ends {
+				t.Errorf("%v: the cached value ends: %v, want %v", err, ends, row.ends)
 			}
 		})
 	}

@@ -68,14 +68,15 @@ type Plan struct {
 	Algorithm string `json:"algorithm,omitempty"`
 	// SignatureHeader is the header that holds the signature. Empty means x-signature.
 	SignatureHeader string `json:"signatureHeader,omitempty"`
-	// TimestampHeader is the header that holds the timestamp. Empty means x-timestamp.
+	// TimestampHeader is the header that holds the timestamp. Empty means x-timestamp. It is an error if
+	// PayloadFormat signs no timestamp, unless IncludeTimestamp is false.
 	TimestampHeader string `json:"timestampHeader,omitempty"`
 	// SignaturePrefix precedes the signature, for example "sha256=" in GitHub's style or "v1," in
 	// Svix's style. Empty means none.
 	SignaturePrefix string `json:"signaturePrefix,omitempty"`
 	// IncludeTimestamp reports whether the default payload format signs a timestamp. Nil means
-	// true. False is an error if PayloadFormat has {timestamp}. Without a signed timestamp nothing
-	// prevents a replay.
+	// true. False is an error if PayloadFormat has {timestamp}, and true is one if it has none. Without
+	// a signed timestamp nothing prevents a replay.
 	IncludeTimestamp *bool `json:"includeTimestamp,omitempty"`
 	// PayloadFormat is the text that is signed, with the placeholders {body}, {timestamp},
 	// {method}, {url} and {svix-id}, each at most once. {body} is required. Empty means
@@ -187,6 +188,9 @@ type Verifier struct {
 
 // credential is a validated Plan.
 type credential interface {
+	// check is verify without the body. It returns nil if only the body can show whether the sender
+	// knows the credential.
+	check(r *Request, now time.Time) error
 	verify(r *Request, now time.Time) error
 	sign(r *Request, now time.Time)
 }
@@ -225,13 +229,26 @@ func (v *Verifier) Off() bool { return v.off }
 //
 // Verify tries every plan, whatever the earlier ones returned.
 func (v *Verifier) Verify(r Request, now time.Time) error {
+	return v.any(func(c credential) error { return c.verify(&r, now) })
+}
+
+// CheckHeader returns the error of [Verifier.Verify] for a webhook whose header is enough to refuse it:
+// the credential is missing or malformed, or it is a wrong token, or its timestamp is too old. It needs
+// no body. So a webhook without the credential costs little, however long its body is. If it returns
+// nil, the webhook must still be verified.
+func (v *Verifier) CheckHeader(r Request, now time.Time) error {
+	return v.any(func(c credential) error { return c.check(&r, now) })
+}
+
+// any returns nil if the function returns nil for one of the credentials. It calls it for all of them.
+func (v *Verifier) any(verify func(credential) error) error {
 	if v.off {
 		return nil
 	}
 	accepted := false
 	reasons := make([]string, 0, len(v.credentials))
 	for _, c := range v.credentials {
-		if err := c.verify(&r, now); err != nil {
+		if err := verify(c); err != nil {
 			reasons = append(reasons, err.Error())
 			continue
 		}
@@ -328,6 +345,8 @@ func newTokenCredential(member, token, header, scheme string) (*tokenCredential,
 	}
 	return &tokenCredential{header, scheme, token, sha256.Sum256([]byte(token))}, nil
 }
+
+func (c *tokenCredential) check(r *Request, now time.Time) error { return c.verify(r, now) }
 
 func (c *tokenCredential) verify(r *Request, _ time.Time) error {
 	value, err := soleHeader(r.Header, c.header)
@@ -439,6 +458,12 @@ func newHMACCredential(p Plan) (*hmacCredential, error) {
 		return nil, errors.New("includeTimestamp is false and payloadFormat has {timestamp}: " +
 			"change one of the two to the value at Vapi")
 	}
+	claimed := p.IncludeTimestamp != nil && *p.IncludeTimestamp || p.IncludeTimestamp == nil && p.TimestampHeader != ""
+	if claimed && !c.timestamped {
+		return nil, errors.New("includeTimestamp or timestampHeader claims a timestamp that payloadFormat does not sign, " +
+			"so nothing prevents a replay: add {timestamp} to payloadFormat, here and at Vapi, " +
+			"or set includeTimestamp to false")
+	}
 	if c.identified && c.messageIDHeader == "" {
 		return nil, errors.New("payloadFormat has {svix-id}: " +
 			"set messageIdHeader to the header that holds it (svix-id in Svix's style)")
@@ -502,42 +527,59 @@ func parsePayloadFormat(format string) ([]payloadPart, error) {
 	return parts, nil
 }
 
-func (c *hmacCredential) verify(r *Request, now time.Time) error {
+// signedHeader is what the header of a signed webhook claims.
+type signedHeader struct {
+	candidates           []string // for the signature
+	timestamp, messageID string
+}
+
+// header reads the header. It checks everything that needs no body, which is expensive to hash.
+func (c *hmacCredential) header(r *Request, now time.Time) (h signedHeader, err error) {
 	value, err := soleHeader(r.Header, c.signatureHeader)
 	if err != nil {
-		return err
+		return h, err
 	}
-	// Check everything cheap before hashing the body.
-	candidates := c.candidates(value)
-	if len(candidates) == 0 {
-		return fmt.Errorf("header %s holds no signature with the credential's prefix, encoding and algorithm",
+	if h.candidates = c.candidates(value); len(h.candidates) == 0 {
+		return h, fmt.Errorf("header %s holds no signature with the credential's prefix, encoding and algorithm",
 			c.signatureHeader)
 	}
-	var timestamp, messageID string
 	if c.timestamped {
-		if timestamp, err = soleHeader(r.Header, c.timestampHeader); err != nil {
-			return err
+		if h.timestamp, err = soleHeader(r.Header, c.timestampHeader); err != nil {
+			return h, err
 		}
-		at, ok := parseSignedTimestamp(timestamp)
+		at, ok := parseSignedTimestamp(h.timestamp)
 		if !ok {
-			return fmt.Errorf("header %s holds no timestamp (seconds, milliseconds or ISO 8601)", c.timestampHeader)
+			return h, fmt.Errorf("header %s holds no timestamp (seconds, milliseconds or ISO 8601)", c.timestampHeader)
 		}
 		if age := now.Sub(at); age.Abs() > replayWindow {
-			return fmt.Errorf("header %s differs from the clock by more than %v: a replay, or a wrong clock",
+			return h, fmt.Errorf("header %s differs from the clock by more than %v: a replay, or a wrong clock",
 				c.timestampHeader, replayWindow)
 		}
 	}
 	if c.identified {
-		if messageID, err = soleHeader(r.Header, c.messageIDHeader); err != nil {
-			return err
+		if h.messageID, err = soleHeader(r.Header, c.messageIDHeader); err != nil {
+			return h, err
 		}
-		if messageID == "" {
-			return fmt.Errorf("header %s is empty", c.messageIDHeader)
+		if h.messageID == "" {
+			return h, fmt.Errorf("header %s is empty", c.messageIDHeader)
 		}
 	}
-	want := []byte(c.signature(r, timestamp, messageID))
+	return h, nil
+}
+
+func (c *hmacCredential) check(r *Request, now time.Time) error {
+	_, err := c.header(r, now)
+	return err
+}
+
+func (c *hmacCredential) verify(r *Request, now time.Time) error {
+	h, err := c.header(r, now)
+	if err != nil {
+		return err
+	}
+	want := []byte(c.signature(r, h.timestamp, h.messageID))
 	matches := 0
-	for _, candidate := range candidates {
+	for _, candidate := range h.candidates {
 		matches |= subtle.ConstantTimeCompare([]byte(candidate), want)
 	}
 	if matches != 1 {
@@ -603,15 +645,18 @@ func (c *hmacCredential) candidates(value string) []string {
 	var found []string
 	for _, field := range fields {
 		signature, ok := strings.CutPrefix(field, c.prefix)
-		switch {
-		case !ok:
-		case !c.base64 && len(signature) == hex.EncodedLen(size):
+		if !ok {
+			continue
+		}
+		if c.base64 {
+			if len(signature) == base64.RawStdEncoding.EncodedLen(size) {
+				signature += strings.Repeat("=", base64.StdEncoding.EncodedLen(size)-len(signature))
+			}
+			if decoded, err := base64.StdEncoding.DecodeString(signature); err == nil && len(decoded) == size {
+				found = append(found, signature)
+			}
+		} else if decoded, err := hex.DecodeString(signature); err == nil && len(decoded) == size {
 			found = append(found, strings.ToLower(signature))
-		case c.base64 && len(signature) == base64.StdEncoding.EncodedLen(size):
-			found = append(found, signature)
-		case c.base64 && len(signature) == base64.RawStdEncoding.EncodedLen(size):
-			padding := base64.StdEncoding.EncodedLen(size) - len(signature)
-			found = append(found, signature+strings.Repeat("=", padding))
 		}
 	}
 	return found

@@ -154,6 +154,16 @@ func TestParsePlansErrors(t *testing.T) {
 		"message id, no header": {keyed(`"payloadFormat":"{svix-id}{body}"`), "set messageIdHeader"},
 		"excluded timestamp": {
 			keyed(`"payloadFormat":"{timestamp}{body}","includeTimestamp":false`), "includeTimestamp is false"},
+		"claimed timestamp": {
+			keyed(`"payloadFormat":"{body}","includeTimestamp":true`), "claims a timestamp that payloadFormat does not sign"},
+		"claimed timestamp, Svix": {
+			keyed(`"payloadFormat":"{svix-id}.{body}","messageIdHeader":"svix-id","includeTimestamp":true`),
+			"claims a timestamp"},
+		"claimed timestamp's header": {
+			keyed(`"payloadFormat":"{body}","timestampHeader":"x-timestamp"`), "claims a timestamp"},
+		"claimed timestamp, in a rotation": {
+			`[{"type":"secret","secret":"hush"},` + keyed(`"payloadFormat":"{body}","includeTimestamp":true`) + `]`,
+			"claims a timestamp"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plans, err := vapiauth.ParsePlans([]byte(row.json))
@@ -297,6 +307,7 @@ func TestVerify(t *testing.T) {
 		"another key":          {otherKey, vectorSHA256, at, now, "does not match"},
 		"empty signature":      {plainPlan, "", at, now, "no signature"},
 		"cut signature":        {plainPlan, vectorSHA256[:62], at, now, "no signature"},
+		"not hexadecimal":      {plainPlan, "z" + vectorSHA256[1:], at, now, "no signature"},
 		"signature joined":     {plainPlan, vectorSHA256 + "," + vectorSHA256, at, now, "no signature"},
 		"unreadable timestamp": {plainPlan, vectorSHA256, "hush", now, "no timestamp"},
 		"negative timestamp":   {plainPlan, vectorSHA256, "-1715000000", now, "no timestamp"},
@@ -362,7 +373,7 @@ func TestVerify(t *testing.T) {
 		"svix, first of several": {svixPlan, svixHeader(v1 + " " + lower), ""},
 		"svix, none of several":  {svixPlan, svixHeader(lower + " v2," + svixSHA256), "does not match"},
 		"svix, too many":         {svixPlan, svixHeader(strings.Repeat("v1,x ", 16) + v1), "no signature"},
-		"svix, URL-safe base64":  {svixPlan, svixHeader(urlSafe), "does not match"},
+		"svix, URL-safe base64":  {svixPlan, svixHeader(urlSafe), "no signature"},
 		"svix, overpadded":       {svixPlan, svixHeader(v1 + "="), "no signature"},
 		"svix, no id":            {svixPlan, idless, "svix-id is missing"},
 		"svix, empty id":         {svixPlan, withID(""), "svix-id is empty"},
@@ -463,8 +474,15 @@ func drawPlan(t *rapid.T) vapiauth.Plan {
 		SignatureEncoding: oneOf("encoding", "", "hex", "base64"),
 		SecretIsBase64:    rapid.Bool().Draw(t, "secret is base64"),
 	}
-	if !strings.Contains(p.PayloadFormat, "{timestamp}") {
+	switch {
+	case p.PayloadFormat == "":
 		p.IncludeTimestamp = flag("include timestamp")
+	case strings.Contains(p.PayloadFormat, "{timestamp}"):
+		p.IncludeTimestamp = rapid.SampledFrom([]*bool{nil, new(true)}).Draw(t, "include timestamp")
+	case p.TimestampHeader != "":
+		p.IncludeTimestamp = new(false)
+	default:
+		p.IncludeTimestamp = rapid.SampledFrom([]*bool{nil, new(false)}).Draw(t, "include timestamp")
 	}
 	if p.SecretIsBase64 {
 		p.SecretKey = oneOf("secret's prefix", "", "whsec_") + base64.StdEncoding.EncodeToString([]byte(p.SecretKey))
@@ -546,6 +564,60 @@ func TestVerifierIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	wait.Wait()
+}
+
+// TestCheckHeader checks which webhooks are refused without their body.
+func TestCheckHeader(t *testing.T) {
+	now := time.Unix(vectorTime, 0)
+	base64Plan := plainPlan
+	base64Plan.SignatureEncoding = "base64"
+	const at = "1715000000"
+	wrong, wrongBase64 := strings.Repeat("0", 64), strings.Repeat("A", 43)+"="
+	for name, row := range map[string]struct {
+		plan   vapiauth.Plan
+		header []string
+		want   string // empty means that the body is needed
+	}{
+		"nothing":           {plainPlan, nil, "x-signature is missing"},
+		"no timestamp":      {plainPlan, []string{"X-Signature", wrong}, "x-timestamp is missing"},
+		"an old timestamp":  {plainPlan, []string{"X-Signature", wrong, "X-Timestamp", "1714000000"}, "differs"},
+		"a short signature": {plainPlan, []string{"X-Signature", wrong[1:], "X-Timestamp", at}, "no signature"},
+		"not hexadecimal":   {plainPlan, []string{"X-Signature", "g" + wrong[1:], "X-Timestamp", at}, "no signature"},
+		"not base64": {
+			base64Plan, []string{"X-Signature", "!" + wrongBase64[1:], "X-Timestamp", at}, "no signature",
+		},
+		"of another length": {
+			base64Plan, []string{"X-Signature", wrongBase64 + "AAAA", "X-Timestamp", at}, "no signature",
+		},
+		"a wrong signature":        {plainPlan, []string{"X-Signature", wrong, "X-Timestamp", at}, ""},
+		"a wrong base64 signature": {base64Plan, []string{"X-Signature", wrongBase64, "X-Timestamp", at}, ""},
+		"a wrong token":            {bearerPlan, []string{"Authorization", "Bearer hush"}, "expected value"},
+		"the token":                {bearerPlan, []string{"Authorization", "Bearer hush hush"}, ""},
+		"verification is off":      {vapiauth.Plan{Type: "none"}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := vapiauth.Request{Method: http.MethodPost, Header: headerOf(row.header...)}
+			err := mustVerifier(t, row.plan).CheckHeader(r, now)
+			if row.want == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			if !errors.Is(err, vapiauth.ErrUnauthorized) || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("error %v, want %q", err, row.want)
+			}
+		})
+	}
+	// In a rotation, the other credential may need the body.
+	rotating := mustVerifier(t, bearerPlan, plainPlan)
+	r := vapiauth.Request{Header: headerOf("X-Signature", wrong, "X-Timestamp", at)}
+	if err := rotating.CheckHeader(r, now); err != nil {
+		t.Errorf("refused in a rotation: %v", err)
+	}
+	if err := new(vapiauth.Verifier).CheckHeader(r, now); !errors.Is(err, vapiauth.ErrUnauthorized) {
+		t.Errorf("the zero Verifier: %v", err)
+	}
 }
 
 // A large body must be hashed in place.

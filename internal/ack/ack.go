@@ -127,6 +127,7 @@ type Handler struct {
 	cfg        Config
 	long       map[string]bool // of LongTools
 	credential *secret.Parsed[vapiauth.Verifier]
+	refused    httpjson.RefusalLog
 }
 
 // New returns a handler. It reads the credential only when it is needed.
@@ -150,7 +151,8 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Handler{cfg, long, secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)}, nil
+	credential := secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)
+	return &Handler{cfg: cfg, long: long, credential: credential}, nil
 }
 
 func parseCredential(text string) (*vapiauth.Verifier, error) {
@@ -202,8 +204,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
-		h.cfg.Log.LogAttrs(ctx, refusal.Level(), "webhook refused",
-			slog.Int("status", refusal.Status), slog.Any("error", err))
+		h.refused.Log(ctx, h.cfg.Log, now, "webhook refused", refusal)
 		refusal.Write(w)
 		return
 	}
@@ -212,31 +213,40 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	httpjson.Write(w, http.StatusOK, answer)
 }
 
-// read returns the body of an authentic webhook.
+// read returns the body of an authentic webhook. It does not touch the body, which may be long, if the
+// header is enough to refuse the webhook.
 func (h *Handler) read(r *http.Request, now time.Time) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		return nil, httpjson.ErrMethod
-	}
-	body, err := httpjson.Body(r, MaxBody)
-	if err != nil {
-		return nil, err
 	}
 	verifier, err := h.credential.Get(r.Context())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCredential, err)
 	}
-	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header, Body: body}
-	if err := verifier.Verify(received, now); err != nil {
+	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header}
+	verify := func(step func(*vapiauth.Verifier, vapiauth.Request, time.Time) error) error {
+		err := step(verifier, received, now)
+		if err == nil {
+			return nil
+		}
 		// The credential may have been rotated since it was read.
 		newer := h.credential.Newer(r.Context(), verifier)
 		if newer == verifier {
-			return nil, err
+			return err
 		}
-		if err := newer.Verify(received, now); err != nil {
-			return nil, err
-		}
+		verifier = newer
+		return step(verifier, received, now)
 	}
-	return body, nil
+	if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {
+		return nil, err
+	}
+	if received.Body, err = httpjson.Body(r, MaxBody); err != nil {
+		return nil, err
+	}
+	if err := verify((*vapiauth.Verifier).Verify); err != nil {
+		return nil, err
+	}
+	return received.Body, nil
 }
 
 // accept returns the answer to a webhook and how many jobs were queued for it.

@@ -2,11 +2,13 @@ package ack_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -18,6 +20,9 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
@@ -303,4 +308,108 @@ func percent(s string) string {
 		fmt.Fprintf(&b, "%%%02X", c)
 	}
 	return b.String()
+}
+
+// unread is the body of a webhook that must not be read.
+type unread struct{ reads int }
+
+func (u *unread) Bytes() ([]byte, error)   { u.reads++; return []byte(oneCall), nil }
+func (u *unread) Read([]byte) (int, error) { u.reads++; return 0, io.EOF }
+func (u *unread) Close() error             { return nil }
+
+// TestFloodCostsNoBody sends webhooks of the largest size without the credential, or with one that has another form.
+// They are refused although nothing of their bodies was decoded, copied or hashed.
+func TestFloodCostsNoBody(t *testing.T) {
+	for kind, plan := range credentialPlans {
+		t.Run(kind, func(t *testing.T) {
+			stored, err := json.Marshal(plan)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, q := newHandler(t, credential(secret.Fixed(stored)))
+			send := func(at time.Time, change func(http.Header)) (status, reads int) {
+				r := vapiauth.Request{Method: http.MethodPost, Body: []byte(oneCall)}
+				if err := plan.Sign(&r, at); err != nil {
+					t.Fatal(err)
+				}
+				change(r.Header)
+				body := new(unread)
+				request := httptest.NewRequest(http.MethodPost, "/vapi", body)
+				request.Header, request.ContentLength = r.Header, ack.MaxBody
+				answer := httptest.NewRecorder()
+				h.ServeHTTP(answer, request)
+				return answer.Code, body.reads
+			}
+			each := func(change func(string) string) func(http.Header) {
+				return func(header http.Header) {
+					for name := range header {
+						header.Set(name, change(header.Get(name)))
+					}
+				}
+			}
+			for what, change := range map[string]func(http.Header){
+				"no header":      func(header http.Header) { clear(header) },
+				"empty":          each(func(string) string { return "" }),
+				"cut":            each(func(value string) string { return value[:len(value)-2] }),
+				"other alphabet": each(func(value string) string { return value[:len(value)-2] + "!!" }),
+				"twice": func(header http.Header) {
+					for name := range header {
+						header.Add(name, header.Get(name))
+					}
+				},
+			} {
+				if status, reads := send(now, change); status != http.StatusUnauthorized || reads != 0 {
+					t.Errorf("%s: status %d, the body was read %d times", what, status, reads)
+				}
+			}
+			if status, reads := send(now, func(http.Header) {}); status != http.StatusOK || reads != 1 {
+				t.Errorf("genuine: status %d, the body was read %d times", status, reads)
+			}
+			if jobs := len(q.Take()); jobs != 1 {
+				t.Errorf("%d jobs, want that of the genuine webhook", jobs)
+			}
+		})
+	}
+}
+
+// TestFloodLogsSamples checks that a flood does not fill the log, and hides no refusal of another status.
+func TestFloodLogsSamples(t *testing.T) {
+	var logged bytes.Buffer
+	clock := now.Truncate(time.Minute)
+	h, err := ack.New(ack.Config{
+		Queue: new(recorder), Credential: secret.Fixed(secretPlan), Now: func() time.Time { return clock },
+		Log: slog.New(slog.NewJSONHandler(&logged, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := func(n int) {
+		for range n {
+			r := post(oneCall)
+			r.Header.Set("X-Vapi-Secret", "guessed")
+			serve(t, h, r)
+		}
+	}
+	forged(2500)
+	serve(t, h, post("not JSON")) // has another status
+	clock = clock.Add(time.Minute)
+	forged(1)
+	var got []string
+	for line := range strings.Lines(logged.String()) {
+		var l struct {
+			Msg           string
+			Status, Count int
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s: %d, %d", l.Msg, l.Status, l.Count))
+	}
+	want := []string{
+		"webhook refused: 401, 1", "webhook refused: 401, 10", "webhook refused: 401, 100", "webhook refused: 401, 1000",
+		"webhook refused: 400, 1", "webhook refused: 401, 1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -56,7 +56,10 @@ type Config struct {
 }
 
 // Handler receives results and progress from external systems. It is an [http.Handler].
-type Handler struct{ cfg Config }
+type Handler struct {
+	cfg     Config
+	refused httpjson.RefusalLog
+}
 
 // New returns a handler.
 func New(cfg Config) (*Handler, error) {
@@ -118,8 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
-		log.LogAttrs(ctx, refusal.Level(), "completion refused",
-			slog.Int("status", refusal.Status), slog.Any("error", err))
+		h.refused.Log(ctx, log, h.cfg.Now(), "completion refused", refusal)
 		if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
 			seconds := int((soon.Until.Sub(h.cfg.Now()) + time.Second - 1) / time.Second)
 			w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds)))

@@ -867,3 +867,31 @@ func FuzzPost(f *testing.F) {
 		}
 	})
 }
+
+// TestFloodLogsSamples posts to made-up completion URLs. The log gets a sample, and still every other refusal.
+func TestFloodLogsSamples(t *testing.T) {
+	var logged bytes.Buffer
+	w := newWorld(t, func(cfg *completion.Config) { cfg.Log = slog.New(slog.NewJSONHandler(&logged, nil)) })
+	for range 300 {
+		w.serve(request("made.up.token", "", `{"result":"planted"}`))
+	}
+	w.post(id, "", `{"result":"planted"}`) // there is no such job
+	var got []string
+	for line := range strings.Lines(logged.String()) {
+		var l struct {
+			Msg           string
+			Status, Count int
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s: %d, %d", l.Msg, l.Status, l.Count))
+	}
+	want := []string{
+		"completion refused: 401, 1", "completion refused: 401, 10", "completion refused: 401, 100",
+		"completion refused: 404, 1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -105,6 +106,40 @@ func (r Refusal) Write(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "1")
 	}
 	Write(w, r.Status, Object("error", r.Text))
+}
+
+// RefusalLog logs refusals by sample, because an attacker can cause any number of them. The zero value is
+// ready. It is safe for use by several goroutines.
+type RefusalLog struct {
+	mu     sync.Mutex
+	minute time.Time
+	counts map[int]int // refusals in that minute, by status
+}
+
+// Log logs the first refusal of each status in a minute, and then the tenth, the hundredth, and so on.
+// The attribute "count" says how many there were in the minute so far. So a flood of one status hides no
+// other, and its size shows also if it ends.
+func (l *RefusalLog) Log(
+	ctx context.Context, log *slog.Logger, now time.Time, message string, r Refusal,
+) {
+	count := l.count(r.Status, now)
+	for n := count; n > 1; n /= 10 {
+		if n%10 != 0 {
+			return
+		}
+	}
+	log.LogAttrs(ctx, r.Level(), message,
+		slog.Int("status", r.Status), slog.Int("count", count), slog.Any("error", r.Err))
+}
+
+func (l *RefusalLog) count(status int, now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if minute := now.Truncate(time.Minute); l.counts == nil || !minute.Equal(l.minute) {
+		l.minute, l.counts = minute, map[int]int{}
+	}
+	l.counts[status]++
+	return l.counts[status]
 }
 
 // Object returns a JSON object with one member, a string.

@@ -19,6 +19,10 @@ func outputs(stack awscdk.Stack, r *ringback.Ringback) {
 	output("NextCommand", "Run this to wire the tools into Vapi", jsii.String("AWS_REGION="+region+
 		" go run ./cmd/ringback sync --stack "+*stack.StackName()+" --assistant <assistant id>"))
 	output(deployment.WebhookURLOutput, "The server URL of the tools at Vapi", jsii.String(r.WebhookURL))
+	if r.DomainTarget != "" {
+		output("DomainTarget", "The DNS record of domainName points here (CNAME, or an alias in Route 53)",
+			jsii.String(r.DomainTarget))
+	}
 	output("CompletionURL", "External systems post results to this URL, followed by the job's completion token",
 		jsii.String(r.CompletionURL))
 	output("CompletionSecretArn", "The keys that sign completion tokens", r.CompletionSecret.SecretArn())

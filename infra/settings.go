@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
@@ -38,8 +39,13 @@ var known = map[string]string{
 	"binaries":                 "a folder of functions that are already built",
 	"removalPolicy":            "retain or destroy: the jobs table, when the stack is deleted",
 	"logRetentionDays":         "how long logs are stored",
-	"rateLimit":                "requests per second",
-	"burstLimit":               "requests at once",
+	"rateLimit":                "webhooks per second",
+	"burstLimit":               "webhooks at once",
+	"completionRateLimit":      "external completions per second",
+	"completionBurstLimit":     "external completions at once",
+	"domainName":               "a host name of yours for the API, whose generated address is then switched off",
+	"certificateArn":           "the certificate of domainName",
+	"keepExecuteApiEndpoint":   "true to keep the generated address beside domainName",
 	"processMemory":            "memory of the process function in MiB",
 	"processConcurrency":       "batches of jobs of short tools at the same time",
 	"longProcessConcurrency":   "batches of jobs of long tools at the same time",
@@ -174,6 +180,11 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 		ResultText:               s.values["resultText"],
 		RateLimit:                float64(number("rateLimit")),
 		BurstLimit:               number("burstLimit"),
+		CompletionRateLimit:      float64(number("completionRateLimit")),
+		CompletionBurstLimit:     number("completionBurstLimit"),
+		DomainName:               s.values["domainName"],
+		Certificate:              imported(s, stack, "certificateArn", awscertificatemanager.Certificate_FromCertificateArn),
+		KeepExecuteAPIEndpoint:   oneOf("keepExecuteApiEndpoint", "true", "false") == "true",
 		VapiAPIURL:               s.values["vapiApiUrl"],
 		CallBackHours:            s.values["callBackHours"],
 		CallBackZone:             s.values["callBackZone"],

@@ -130,10 +130,12 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	const (
 		secret = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
 		topic  = "arn:aws:sns:eu-central-1:111122223333:t"
+		acm    = "arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012"
 	)
 	values := map[string]string{
 		"architecture": "x86_64", "removalPolicy": "destroy", "logRetentionDays": "7", "rateLimit": "3",
-		"burstLimit": "4", "processMemory": "1024", "processConcurrency": "3",
+		"burstLimit": "4", "completionRateLimit": "3", "completionBurstLimit": "4", "keepExecuteApiEndpoint": "true",
+		"processMemory": "1024", "processConcurrency": "3",
 		"longProcessConcurrency": "4", "callbackConcurrency": "3",
 		"batchSize": "1", "maxJobsPerCall": "20", "maxConcurrentJobsPerCall": "3", "nextCallAcrossAssistants": "true",
 		"ackText":    "One moment.",
@@ -149,7 +151,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	key := map[string]any{"privateKeySecretArn": secret}
 	hours := map[string]any{"privateKeySecretArn": secret, "callBackHours": "09:00-18:00"}
 	needs := map[string]map[string]any{
-		"vapiApiUrl": key, "callBackHours": key,
+		"keepExecuteApiEndpoint": {"domainName": "ringback.example.com", "certificateArn": acm},
+		"vapiApiUrl":             key, "callBackHours": key,
 		"callBackZone": hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
 	}
 	template := func(context map[string]any) string {
@@ -178,8 +181,11 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	if template(map[string]any{"jwtIssuer": "https://issuer.example.com", "jwtAudience": "a,b"}) == plain {
 		t.Error("the JWT settings change nothing")
 	}
+	if template(map[string]any{"domainName": "ringback.example.com", "certificateArn": acm}) == plain {
+		t.Error("the settings of the domain change nothing")
+	}
 	// TestParseSettings tests stage, and every test here uses binaries.
-	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience"}
+	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience", "domainName", "certificateArn"}
 	for name := range known {
 		if _, ok := values[name]; !ok && !slices.Contains(tested, name) {
 			t.Errorf("%s is not tested", name)
@@ -192,6 +198,8 @@ func TestInvalidSettings(t *testing.T) {
 		"architecture": "arm", "removalPolicy": "keep", "logRetentionDays": "8", "rateLimit": "many", "burstLimit": "0",
 		"processMemory": "1", "callBackHours": "09:00-18:00", "callBackZone": "Berlin", "callBackAssistantId": "a",
 		"callBackPhoneNumberId": "n", "vapiApiUrl": "https://api.eu.vapi.ai", "jwtIssuer": "https://issuer.example.com",
+		"domainName": "ringback.example.com", "certificateArn": "arn:aws:acm:eu-central-1:111122223333:certificate/1",
+		"keepExecuteApiEndpoint": "true", "completionRateLimit": "0", "completionBurstLimit": "5001",
 		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
 	} {
 		_, err := app(t, map[string]any{name: value})
@@ -222,5 +230,28 @@ func TestOutputs(t *testing.T) {
 		if outputs[name] == nil {
 			t.Errorf("there is no output %s", name)
 		}
+	}
+}
+
+// The outputs follow the domain, and say what its DNS record points to.
+func TestOutputsOfADomain(t *testing.T) {
+	stack, err := app(t, map[string]any{
+		"domainName":     "ringback.example.com",
+		"certificateArn": "arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String("*"), nil)
+	for name, want := range map[string]string{
+		"WebhookUrl": "https://ringback.example.com/vapi", "CompletionURL": "https://ringback.example.com/results/",
+	} {
+		if got := (*outputs[name])["Value"]; got != want {
+			t.Errorf("%s is %v, want %s", name, got, want)
+		}
+	}
+	target := outputs["DomainTarget"]
+	if target == nil || !strings.Contains(fmt.Sprint(*target), "RegionalDomainName") {
+		t.Errorf("DomainTarget is %v", target)
 	}
 }

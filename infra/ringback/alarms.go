@@ -47,18 +47,31 @@ func oldestJob(tools *asynctool.Set) time.Duration {
 // metrics counts what only the log contains. The namespace belongs to this
 // deployment, so that the metric filters of two deployments do not add up.
 func (r *Ringback) metrics() {
-	count := func(name, message string) awscloudwatch.Metric {
+	count := func(name string, logs awslogs.LogGroup, pattern awslogs.IFilterPattern) awscloudwatch.Metric {
 		return awslogs.NewMetricFilter(r.Construct, jsii.String(name), &awslogs.MetricFilterProps{
-			LogGroup: r.callbackLogs,
-			FilterPattern: awslogs.FilterPattern_StringValue(
-				jsii.String("$.message"), jsii.String("="), jsii.String(message)),
+			LogGroup:        logs,
+			FilterPattern:   pattern,
 			MetricNamespace: jsii.String("Ringback/" + r.name),
 			MetricName:      jsii.String(name),
 		}).Metric(&awscloudwatch.MetricOptions{Statistic: jsii.String("Sum")})
 	}
-	r.deliveredRate = count("Delivered", deployment.OutcomeDelivered)
-	r.lostRate = count("Undelivered", deployment.OutcomeUndelivered)
+	is := func(member, operator, value string) awslogs.JsonPattern {
+		return awslogs.FilterPattern_StringValue(jsii.String("$."+member), jsii.String(operator), jsii.String(value))
+	}
+	r.deliveredRate = count("Delivered", r.callbackLogs, is("message", "=", deployment.OutcomeDelivered))
+	r.lostRate = count("Undelivered", r.callbackLogs, is("message", "=", deployment.OutcomeUndelivered))
+	// The functions log refusals by sample, and API Gateway's metrics do not tell one
+	// 4xx from another. The access log has a line for each request.
+	r.refusedRate = count("Refused", r.accessLogs, is("status", "=", "401"))
+	// The ack function answers 429 to progress that is posted too often. That is no
+	// flood, and Lambda's own status, 200, tells it from a throttle.
+	r.throttledRate = count("Throttled", r.accessLogs, awslogs.FilterPattern_All(
+		is("status", "=", "429"), is("integrationStatus", "!=", "200")))
 }
+
+// refusedPerMinute is how many requests with a wrong credential in a minute are
+// normal. A rotation causes a few.
+const refusedPerMinute = 10
 
 func (r *Ringback) alarms() {
 	r.AlarmTopic = r.topic("Alarm", r.props.AlarmTopic, r.props.AlarmEmail,
@@ -104,6 +117,16 @@ func (r *Ringback) alarms() {
 		"Its tool calls are lost unless a backoffPlan makes Vapi send them again.",
 		"Find the cause in the access log and in the ack function's log.",
 		"The most frequent causes are an unreadable webhook secret and an unreachable queue.")
+	r.alarm("Refused", r.refusedRate.With(total()), refusedPerMinute,
+		fmt.Sprintf("More than %d requests in a minute were refused with 401.", refusedPerMinute),
+		"Either Vapi sends another credential than the stored one, and callers get no results,",
+		"or someone guesses credentials or completion tokens.",
+		"The access log shows the sources and the routes. If they are Vapi's, compare the credentials.")
+	r.alarm("Throttled", r.throttledRate.With(total()), 0,
+		"API Gateway refused requests with 429, because there were more than a route's limit.",
+		"If the route is the webhook's, tool calls are lost unless a backoffPlan makes Vapi send them again.",
+		"Find the route and the sources in the access log. If they are genuine, raise the settings rateLimit and",
+		"burstLimit, or completionRateLimit and completionBurstLimit.")
 	throttles := func(id, name string, f awslambda.Function, whatToDo string) {
 		r.alarm(id+"Throttles", f.MetricThrottles(total()), 0, "Lambda refused to start the "+name+" function",
 			"because the account's concurrent executions are used up.", whatToDo)

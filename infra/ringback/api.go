@@ -2,8 +2,12 @@ package ringback
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
 	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigateway"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2authorizers"
@@ -24,27 +28,75 @@ const (
 // api creates the HTTP API without its routes. The functions need the API's
 // address, and the routes need a function: see routes.
 func (r *Ringback) api() {
-	r.API = awsapigatewayv2.NewHttpApi(r.Construct, jsii.String("Api"), &awsapigatewayv2.HttpApiProps{
+	custom := r.props.DomainName != ""
+	props := awsapigatewayv2.HttpApiProps{
 		ApiName:            jsii.String(r.name),
 		Description:        jsii.String("Receives Vapi's webhooks, and the results that external systems post."),
 		CreateDefaultStage: jsii.Bool(false),
-	})
-	awsapigatewayv2.NewHttpStage(r.Construct, jsii.String("Stage"), &awsapigatewayv2.HttpStageProps{
+	}
+	if custom && !r.props.KeepExecuteAPIEndpoint {
+		props.DisableExecuteApiEndpoint = jsii.Bool(true)
+	}
+	r.API = awsapigatewayv2.NewHttpApi(r.Construct, jsii.String("Api"), &props)
+	r.accessLogs = r.logGroup("AccessLogs")
+	r.stage = awsapigatewayv2.NewHttpStage(r.Construct, jsii.String("Stage"), &awsapigatewayv2.HttpStageProps{
 		HttpApi:                r.API,
 		StageName:              jsii.String("$default"),
 		AutoDeploy:             jsii.Bool(true),
 		DetailedMetricsEnabled: jsii.Bool(true),
+		// For routes that an operator adds.
 		Throttle: &awsapigatewayv2.ThrottleSettings{
 			RateLimit:  jsii.Number(r.props.RateLimit),
 			BurstLimit: jsii.Number(r.props.BurstLimit),
 		},
 		AccessLogSettings: &accessLog{
-			destination: awsapigatewayv2.NewLogGroupLogDestination(r.logGroup("AccessLogs")),
+			destination: awsapigatewayv2.NewLogGroupLogDestination(r.accessLogs),
 			format:      awsapigateway.AccessLogFormat_Custom(jsii.String(accessLogFormat())),
 		},
 	})
-	r.WebhookURL = *r.API.ApiEndpoint() + WebhookPath
-	r.CompletionURL = *r.API.ApiEndpoint() + CompletionPath
+	var address string
+	if custom {
+		domain := awsapigatewayv2.NewDomainName(r.Construct, jsii.String("Domain"), &awsapigatewayv2.DomainNameProps{
+			DomainName: jsii.String(r.props.DomainName), Certificate: r.props.Certificate,
+			SecurityPolicy: awsapigatewayv2.SecurityPolicy_TLS_1_2,
+		})
+		awsapigatewayv2.NewApiMapping(r.Construct, jsii.String("DomainMapping"), &awsapigatewayv2.ApiMappingProps{
+			Api: r.API, DomainName: domain, Stage: r.stage,
+		})
+		r.DomainTarget = *domain.RegionalDomainName()
+		address = "https://" + r.props.DomainName
+	} else {
+		address = *r.API.ApiEndpoint()
+	}
+	r.WebhookURL = address + WebhookPath
+	r.CompletionURL = address + CompletionPath
+}
+
+var (
+	hostName       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	certificateARN = regexp.MustCompile(`^arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$`)
+)
+
+// checkDomain returns an error if the custom domain is incomplete or invalid.
+// CloudFormation would notice only in the middle of a deployment.
+func (p *Props) checkDomain() error {
+	switch {
+	case (p.DomainName == "") != (p.Certificate == nil):
+		return errors.New("DomainName and Certificate (certificateArn) need each other: set both, or none")
+	case p.DomainName == "" && p.KeepExecuteAPIEndpoint:
+		return errors.New("KeepExecuteAPIEndpoint needs DomainName, without which that endpoint is the only one")
+	case p.DomainName == "":
+		return nil
+	case len(p.DomainName) > 253 || !hostName.MatchString(p.DomainName):
+		return fmt.Errorf("DomainName is %q; it must be a host name in lower case, such as ringback.example.com",
+			p.DomainName)
+	}
+	arn := *p.Certificate.CertificateArn()
+	if !*awscdk.Token_IsUnresolved(arn) && !certificateARN.MatchString(arn) {
+		return fmt.Errorf("the property Certificate (certificateArn) is %q; it must be the ARN of a certificate in ACM, "+
+			"such as arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012", arn)
+	}
+	return nil
 }
 
 // routes creates the API's two routes, both to the ack function.
@@ -68,10 +120,27 @@ func (r *Ringback) routes() {
 			&awsapigatewayv2authorizers.HttpJwtAuthorizerProps{JwtAudience: jsii.Strings(jwt.Audience...)},
 		)
 	}
-	r.API.AddRoutes(webhook)
+	made := *r.API.AddRoutes(webhook)
 	// No authorizer: the only token of an external completion is the one in the
 	// path, which the ack function verifies.
-	r.API.AddRoutes(route(CompletionPath + "{token}"))
+	made = append(made, *r.API.AddRoutes(route(CompletionPath + "{token}"))...)
+
+	// Each route has a throttle of its own, so that a flood of one does not stop the
+	// other.
+	stage := r.stage.Node().DefaultChild().(awsapigatewayv2.CfnStage)
+	limits := func(rate float64, burst int) map[string]any {
+		return map[string]any{
+			"ThrottlingRateLimit": rate, "ThrottlingBurstLimit": burst, "DetailedMetricsEnabled": true,
+		}
+	}
+	stage.SetRouteSettings(map[string]any{
+		deployment.WebhookRoute:    limits(r.props.RateLimit, r.props.BurstLimit),
+		deployment.CompletionRoute: limits(r.props.CompletionRateLimit, r.props.CompletionBurstLimit),
+	})
+	for _, route := range made {
+		// API Gateway refuses the settings of a route that does not exist yet.
+		stage.AddResourceDependency(route.Node().DefaultChild().(awsapigatewayv2.CfnRoute), nil)
+	}
 }
 
 // accessLog implements [awsapigatewayv2.IAccessLogSettings].

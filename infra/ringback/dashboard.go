@@ -47,6 +47,8 @@ func (r *Ringback) dashboard() {
 				graph("Webhooks", 12,
 					named(r.API.MetricCount(total()), "webhooks"),
 					named(r.API.MetricClientError(total()), "refused (4xx)"),
+					named(r.refusedRate.With(total()), "wrong credential (401)"),
+					named(r.throttledRate.With(total()), "over the limit (429)"),
 					named(r.API.MetricServerError(total()), "failed (5xx)")),
 			},
 			{heading("Where does the time go?")},

@@ -3,6 +3,7 @@
 package ringback
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
@@ -97,13 +99,33 @@ type Props struct {
 	// built-in text.
 	ResultText string
 
-	// RateLimit is how many requests a second the API accepts, averaged over
+	// RateLimit is how many webhooks a second the API accepts, averaged over
 	// time. 0 means 50.
 	RateLimit float64
 
-	// BurstLimit is how many requests the API accepts at once: 1 to 5000. 0
-	// means 100.
+	// BurstLimit is how many webhooks the API accepts at once: 1 to 5000. 0
+	// means 200: each of 100 calls can send two at the same time.
 	BurstLimit int
+
+	// CompletionRateLimit and CompletionBurstLimit are the same for external
+	// completions, so that a flood of one does not stop the other. 0 means
+	// RateLimit and BurstLimit.
+	CompletionRateLimit  float64
+	CompletionBurstLimit int
+
+	// DomainName is a host name of yours that the API gets as its address, such as
+	// ringback.example.com. The address that API Gateway generates is then switched
+	// off. DomainName needs Certificate, and a DNS record that points to DomainTarget.
+	// Empty means the generated address.
+	DomainName string
+
+	// Certificate is the certificate of DomainName, in the stack's region. Nil means
+	// none.
+	Certificate awscertificatemanager.ICertificate
+
+	// KeepExecuteAPIEndpoint keeps the generated address beside DomainName, while
+	// senders move to the new one.
+	KeepExecuteAPIEndpoint bool
 
 	// JWT makes API Gateway verify an OAuth2 access token. The webhook secret
 	// is then neither created nor verified. Nil means no JWT authorizer.
@@ -227,8 +249,9 @@ type Ringback struct {
 	constructs.Construct
 
 	API              awsapigatewayv2.HttpApi
-	WebhookURL       string // a CDK token: its value is known after the deployment
-	CompletionURL    string // a CDK token; a job's completion token follows the URL
+	WebhookURL       string // a CDK token without a DomainName: its value is known after the deployment
+	CompletionURL    string // likewise; a job's completion token follows the URL
+	DomainTarget     string // a CDK token: what a DNS record of DomainName points to; "" without one
 	Ack              awslambda.Function
 	Process          awslambda.Function
 	Callback         awslambda.Function
@@ -255,11 +278,15 @@ type Ringback struct {
 	tools         *asynctool.Set
 	longTools     []string // their names
 	limits        queue.Limits
+	stage         awsapigatewayv2.HttpStage
 	scheduleRole  awsiam.Role
+	accessLogs    awslogs.LogGroup
 	processLogs   awslogs.LogGroup
 	callbackLogs  awslogs.LogGroup
 	deliveredRate awscloudwatch.Metric
 	lostRate      awscloudwatch.Metric
+	refusedRate   awscloudwatch.Metric // 401
+	throttledRate awscloudwatch.Metric // 429 of API Gateway
 }
 
 // NewRingback adds a Ringback to scope. It returns an error if the tools or the
@@ -339,7 +366,8 @@ func (p *Props) complete() error {
 		{"LongProcessConcurrency", &p.LongProcessConcurrency, 0, 0, 1000},
 		{"CallbackConcurrency", &p.CallbackConcurrency, 20, 2, 1000},
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
-		{"BurstLimit", &p.BurstLimit, 100, 1, 5000},
+		{"BurstLimit", &p.BurstLimit, 200, 1, 5000},
+		{"CompletionBurstLimit", &p.CompletionBurstLimit, 0, 0, 5000},
 		{"MaxJobsPerCall", &p.MaxJobsPerCall, 0, 0, math.MaxUint16},
 		{"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, 0, 0, math.MaxUint16},
 	} {
@@ -355,12 +383,16 @@ func (p *Props) complete() error {
 		return errors.New("LongProcessConcurrency is 1; it must be between 2 and 1000")
 	case p.RateLimit < 0:
 		return fmt.Errorf("RateLimit is %g; it must not be negative", p.RateLimit)
+	case p.CompletionRateLimit < 0:
+		return fmt.Errorf("CompletionRateLimit is %g; it must not be negative", p.CompletionRateLimit)
 	case p.JWT != nil && (p.JWT.Issuer == "" || len(p.JWT.Audience) == 0):
 		return errors.New("a JWT authorizer needs an issuer and at least one audience")
 	case p.JWT != nil && p.WebhookSecret != nil:
 		return errors.New("a JWT authorizer and a webhook secret exclude each other: Vapi sends one Authorization header")
 	}
-	return errors.Join(p.checkOutbound(), checkSettings(p.ToolSettings))
+	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
+	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
+	return errors.Join(p.checkDomain(), p.checkOutbound(), checkSettings(p.ToolSettings))
 }
 
 // keyed calls use with the customer's key if there is one.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
@@ -671,9 +672,6 @@ func TestAPI(t *testing.T) {
 	if got := at(t, stage, "DefaultRouteSettings", "ThrottlingBurstLimit"); got != 9.0 {
 		t.Errorf("the burst limit is %v", got)
 	}
-	if got := stage["RouteSettings"]; got != nil {
-		t.Errorf("a route has its own limits: %v", got)
-	}
 	var format map[string]string
 	if err := json.Unmarshal([]byte(at(t, stage, "AccessLogSettings", "Format").(string)), &format); err != nil {
 		t.Fatalf("the access log is not JSON: %v", err)
@@ -685,6 +683,129 @@ func TestAPI(t *testing.T) {
 				t.Errorf("the access log contains %s: %s", name, variable)
 			}
 		}
+	}
+}
+
+// Each route has limits of its own, so that a flood of completions cannot stop the webhooks. The burst of webhooks
+// has room for 100 calls at once.
+func TestThrottles(t *testing.T) {
+	limits := func(rate, burst float64) map[string]any {
+		return map[string]any{"ThrottlingRateLimit": rate, "ThrottlingBurstLimit": burst, "DetailedMetricsEnabled": true}
+	}
+	for name, row := range map[string]struct {
+		props                ringback.Props
+		webhook, completions map[string]any
+	}{
+		"defaults": {ringback.Props{}, limits(50, 200), limits(50, 200)},
+		"settings of before": {
+			ringback.Props{RateLimit: 400, BurstLimit: 1000}, limits(400, 1000), limits(400, 1000),
+		},
+		"one for each": {
+			ringback.Props{RateLimit: 400, BurstLimit: 1000, CompletionRateLimit: 2.5, CompletionBurstLimit: 3},
+			limits(400, 1000), limits(2.5, 3),
+		},
+	} {
+		made := synthesise(t, row.props)
+		stage := made.only(t, "AWS::ApiGatewayV2::Stage", "RingbackStage")
+		want := map[string]any{"POST /vapi": row.webhook, "POST /results/{token}": row.completions}
+		if diff := cmp.Diff(want, stage.Properties["RouteSettings"]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		// API Gateway refuses the settings of a route that does not exist yet.
+		for id := range made.all("AWS::ApiGatewayV2::Route") {
+			if after := fmt.Sprint(stage.DependsOn); !strings.Contains(after, id) {
+				t.Errorf("%s: the stage is made after %s only", name, after)
+			}
+		}
+	}
+}
+
+// The alarms count lines of the access log, which has one for each request. They tell the refusals of a flood from
+// other ones.
+func TestFloodAlarms(t *testing.T) {
+	made := synthesise(t, ringback.Props{})
+	accessLogs := made.id(t, "AWS::Logs::LogGroup", "RingbackAccessLogs")
+	for name, want := range map[string]struct {
+		pattern   string
+		threshold float64
+	}{
+		"Refused":   {`{ $.status = "401" }`, 10},
+		"Throttled": {`{ ($.status = "429") && ($.integrationStatus != "200") }`, 0},
+	} {
+		filter := made.only(t, "AWS::Logs::MetricFilter", "Ringback"+name).Properties
+		got := []any{at(t, filter, "LogGroupName", "Ref"), filter["FilterPattern"]}
+		if diff := cmp.Diff([]any{accessLogs, want.pattern}, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		alarm := made.only(t, "AWS::CloudWatch::Alarm", "Ringback"+name+"Alarm").Properties
+		got = []any{
+			alarm["Namespace"], alarm["MetricName"], alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"],
+			alarm["Threshold"],
+		}
+		metric := at(t, filter, "MetricTransformations", "0")
+		counts := []any{
+			at(t, metric, "MetricNamespace"), at(t, metric, "MetricName"), "Sum", 60.0, 1.0, want.threshold,
+		}
+		if diff := cmp.Diff(counts, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if value := at(t, metric, "MetricValue"); value != "1" {
+			t.Errorf("%s: a line counts as %v", name, value)
+		}
+	}
+	// The patterns compare texts.
+	stage := made.only(t, "AWS::ApiGatewayV2::Stage", "RingbackStage").Properties
+	format := at(t, stage, "AccessLogSettings", "Format").(string)
+	for _, member := range []string{`"status":"$context.status"`, `"integrationStatus":"$context.integrationStatus"`} {
+		if !strings.Contains(format, member) {
+			t.Errorf("the access log has no %s: %s", member, format)
+		}
+	}
+}
+
+func TestCustomDomain(t *testing.T) {
+	const (
+		host = "ringback.example.com"
+		arn  = "arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012"
+	)
+	for _, keep := range []bool{false, true} {
+		stack := newStack(t, "Ringback")
+		r := newRingback(t, stack, ringback.Props{
+			DomainName: host, KeepExecuteAPIEndpoint: keep,
+			Certificate: awscertificatemanager.Certificate_FromCertificateArn(stack, jsii.String("c"), jsii.String(arn)),
+		})
+		if r.WebhookURL != "https://"+host+"/vapi" || r.CompletionURL != "https://"+host+"/results/" {
+			t.Errorf("the URLs are %s and %s", r.WebhookURL, r.CompletionURL)
+		}
+		made, _ := synth(t, stack)
+		api := made.only(t, "AWS::ApiGatewayV2::Api", "RingbackApi").Properties
+		if off := api["DisableExecuteApiEndpoint"] == true; off == keep {
+			t.Errorf("the generated address is switched off: %v, although it is kept: %v", off, keep)
+		}
+		domain := made.only(t, "AWS::ApiGatewayV2::DomainName", "RingbackDomain").Properties
+		if domain["DomainName"] != host {
+			t.Errorf("the domain is %v", domain["DomainName"])
+		}
+		got := at(t, domain, "DomainNameConfigurations", "0").(map[string]any)
+		if got["CertificateArn"] != arn || got["SecurityPolicy"] != "TLS_1_2" || got["EndpointType"] != "REGIONAL" {
+			t.Errorf("the domain is %v", got)
+		}
+		mapping := made.only(t, "AWS::ApiGatewayV2::ApiMapping", "RingbackDomainMapping")
+		leads := slices.Concat(texts(mapping.Properties["ApiId"]), texts(mapping.Properties["Stage"]))
+		if diff := cmp.Diff([]string{"RingbackApi", "$default"}, leads); diff != "" {
+			t.Error(diff)
+		}
+		stage := made.id(t, "AWS::ApiGatewayV2::Stage", "RingbackStage")
+		if after := fmt.Sprint(mapping.DependsOn); !strings.Contains(after, stage) {
+			t.Errorf("the mapping needs the stage, and is made after %s", after)
+		}
+		if got := made.variables(t, "RingbackProcess")["COMPLETION_URL"]; got != "https://"+host+"/results/" {
+			t.Errorf("external systems post to %v", got)
+		}
+	}
+	api := synthesise(t, ringback.Props{}).only(t, "AWS::ApiGatewayV2::Api", "RingbackApi").Properties
+	if api["DisableExecuteApiEndpoint"] != nil {
+		t.Error("without a domain, the API has no address")
 	}
 }
 
@@ -1141,7 +1262,7 @@ func TestAlarms(t *testing.T) {
 	want := []string{
 		"AckErrors", "AckThrottles", "CallbackErrors", "CallbackThrottles", "JobsDeadLetters", "JobsWaiting",
 		"LongJobsWaiting", "OldestJob", "OldestLongJob", "OldestResult", "ProcessErrors", "ProcessThrottles",
-		"ResultsDeadLetters", "Undelivered", "WakesDropped", "Webhook5xx",
+		"Refused", "ResultsDeadLetters", "Throttled", "Undelivered", "WakesDropped", "Webhook5xx",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
@@ -1231,10 +1352,33 @@ func TestInvalidProps(t *testing.T) {
 	hours := func(hours, zone string) ringback.Props {
 		return ringback.Props{CallBackHours: hours, CallBackZone: zone, PrivateKeySecret: key}
 	}
+	certificate := func(arn string) awscertificatemanager.ICertificate {
+		return awscertificatemanager.Certificate_FromCertificateArn(stack, jsii.String("c"+arn), jsii.String(arn))
+	}
+	valid := certificate("arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012")
+	domain := func(name string) ringback.Props {
+		return ringback.Props{DomainName: name, Certificate: valid}
+	}
 	tests := []struct {
 		props ringback.Props
 		want  string
 	}{
+		{ringback.Props{DomainName: "ringback.example.com"}, "DomainName and Certificate (certificateArn) need each other"},
+		{ringback.Props{Certificate: valid}, "DomainName and Certificate (certificateArn) need each other"},
+		{ringback.Props{KeepExecuteAPIEndpoint: true}, "KeepExecuteAPIEndpoint needs DomainName"},
+		{domain("https://ringback.example.com"), `DomainName is "https://ringback.example.com"; it must be a host name`},
+		{domain("ringback.example.com/vapi"), "it must be a host name"},
+		{domain("Ringback.example.com"), "it must be a host name in lower case"},
+		{domain("ringback"), "it must be a host name"},
+		{domain("*.example.com"), "it must be a host name"},
+		{domain("ringback.example.com."), "it must be a host name"},
+		{domain("192.0.2.1"), "it must be a host name"},
+		{
+			ringback.Props{DomainName: "ringback.example.com", Certificate: certificate("my-certificate")},
+			`Certificate (certificateArn) is "my-certificate"; it must be the ARN of a certificate in ACM`,
+		},
+		{ringback.Props{CompletionBurstLimit: 5001}, "CompletionBurstLimit is 5001"},
+		{ringback.Props{CompletionRateLimit: -1}, "CompletionRateLimit is -1"},
 		{ringback.Props{BatchSize: 11}, "BatchSize is 11"},
 		{ringback.Props{ProcessConcurrency: 1}, "ProcessConcurrency is 1"},
 		{ringback.Props{LongProcessConcurrency: 1}, "LongProcessConcurrency is 1"},

@@ -4,8 +4,9 @@ ARCH ?= arm64
 GOARCH = $(if $(filter arm64,$(ARCH)),arm64,$(if $(filter x86_64,$(ARCH)),amd64,$(error ARCH is arm64 or x86_64, not $(ARCH))))
 BINARIES = build/ack/bootstrap build/process/bootstrap build/callback/bootstrap
 
-# npm also has aws-cdk 3.0.0, which was published by accident.
-CDK := npx --yes aws-cdk@2.1148.1
+# infra/package-lock.json names its version and its hash. npm also has aws-cdk 3.0.0, which was published by accident.
+CDK := infra/node_modules/.bin/cdk
+CDK_INSTALLED := infra/node_modules/.package-lock.json
 
 SAM := sam
 
@@ -52,7 +53,12 @@ $(BINARIES): build/%/bootstrap:
 
 .PHONY: clean
 clean: ## Remove the build products
-	rm -rf build cdk.out
+	rm -rf build cdk.out infra/node_modules
+
+# Without a change of the lock file, npm does nothing, so that the targets below need no network.
+$(CDK_INSTALLED): infra/package.json infra/package-lock.json
+	npm ci --prefix infra --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 ##@ Checks
 
@@ -89,7 +95,7 @@ bench: ## Measure the parser, the ack and the whole path of a tool call
 # time of the tests is limited. Synthesising one stack needs the CDK CLI, the CDK
 # app and the functions.
 .PHONY: e2e-compile
-e2e-compile:
+e2e-compile: $(CDK_INSTALLED)
 	$(CDK) synth --quiet --output build/e2e -c architecture=$(if $(filter x86_64 amd64,$(shell uname -m)),x86_64,arm64)
 	go test -tags e2e -run '^$$' ./e2e
 
@@ -129,20 +135,24 @@ licences: ## Write docs/licences.md again
 
 ##@ Deployment (ARGS holds settings: make deploy ARGS='-c stage=dev')
 
+.PHONY: bootstrap
+bootstrap: $(CDK_INSTALLED) ## Prepare an account and region for the CDK, once
+	$(CDK) bootstrap $(ARGS)
+
 .PHONY: synth
-synth: ## Synthesise the CloudFormation template into cdk.out
+synth: $(CDK_INSTALLED) ## Synthesise the CloudFormation template into cdk.out
 	$(CDK) synth --quiet $(ARGS)
 
 .PHONY: deploy
-deploy: ## Build the functions and deploy them
+deploy: $(CDK_INSTALLED) ## Build the functions and deploy them
 	$(CDK) deploy $(ARGS)
 
 .PHONY: diff
-diff: ## Show what a deployment would change
+diff: $(CDK_INSTALLED) ## Show what a deployment would change
 	$(CDK) diff $(ARGS)
 
 .PHONY: destroy
-destroy: ## Delete the stack; the jobs table stays unless removalPolicy is destroy
+destroy: $(CDK_INSTALLED) ## Delete the stack; the jobs table stays unless removalPolicy is destroy
 	$(CDK) destroy $(ARGS)
 
 ##@ SAM CLI (EVENT names another input)
@@ -151,7 +161,7 @@ destroy: ## Delete the stack; the jobs table stays unless removalPolicy is destr
 # synthesised. It knows them by their logical ids.
 
 .PHONY: sam-template
-sam-template: ## Synthesise the template that the SAM CLI runs
+sam-template: $(CDK_INSTALLED) ## Synthesise the template that the SAM CLI runs
 	$(CDK) synth --quiet --output build/sam -c architecture=x86_64 -c localEndpoint=true $(ARGS)
 
 .PHONY: sam-ack

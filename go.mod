@@ -2,6 +2,9 @@ module github.com/ringback/ringback
 
 go 1.26.0
 
+// The CDK CLI contains templates of Go files.
+ignore ./infra/node_modules
+
 require (
 	code.dny.dev/ssrf v0.3.0
 	github.com/alecthomas/kong v1.17.0

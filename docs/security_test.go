@@ -146,7 +146,7 @@ func TestActionsArePinned(t *testing.T) {
 	for _, file := range files {
 		uses := regexp.MustCompile(`(?m)^\s*-?\s*uses:\s*(.*)$`).FindAllStringSubmatch(read(t, file), -1)
 		for _, u := range uses {
-			if !regexp.MustCompile(`^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`).MatchString(u[1]) {
+			if !regexp.MustCompile(`^[\w-]+(/[\w-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`).MatchString(u[1]) {
 				t.Errorf("%s uses %s; use a commit, with its version in a comment", file, u[1])
 			}
 		}

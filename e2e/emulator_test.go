@@ -28,9 +28,8 @@ import (
 )
 
 const (
-	ministack = "ministack==1.5.33"
-	region    = "us-east-1"
-	account   = "000000000000"
+	region  = "us-east-1"
+	account = "000000000000"
 )
 
 // emulator is a running MiniStack, and what the CDK CLI needs to deploy into it.
@@ -48,7 +47,12 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 	t.Helper()
 	folder := t.TempDir()
 	run(t, ctx, folder, nil, "python3", "-m", "venv", "venv")
-	run(t, ctx, folder, nil, "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", ministack)
+	requirements, err := filepath.Abs("../scripts/requirements/ministack.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, ctx, folder, nil, "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check",
+		"--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", requirements)
 
 	certificate, key, pool := makeCertificate(t, folder)
 	e := &emulator{address: freeAddress(t), folder: folder}

@@ -45,6 +45,8 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 	"TestUnclaimedIsNotDelivered|TestOutageInABatch|TestCalledAfterTheDeadline|TestCallStillLive|TestPosted|" +
 	"TestSeveralInAMessage)$"}
 
+var floods = []string{"./infra/ringback", "-run", "^(TestThrottles|TestFloodAlarms|TestCustomDomain)$"}
+
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable/memtable.go", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
@@ -449,6 +451,54 @@ var bugs = []mutant{
 	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
 		{"internal/completion/completion.go", "if h.unsent(record, p) {",
 			"if record.OutcomePending() && record.StoredJob != nil {"},
+	}},
+	{bug: "a cached secret used for ever", tests: []string{"./internal/secret", "./internal/ack"}, edits: []edit{
+		{"internal/secret/secret.go", "if now.Sub(s.readAt) >= MaxStale {", "if false {"},
+	}},
+	{bug: "a revoked secret used for an hour", tests: []string{"./internal/secret", "./internal/ack"}, edits: []edit{
+		{"internal/secret/secret.go", "case errors.Is(err, ErrRevoked):", "case false:"},
+	}},
+	{bug: "a deleted secret taken for an outage", tests: []string{"./internal/aws/secretsmanager"}, edits: []edit{
+		{"internal/aws/secretsmanager/secretsmanager.go", `"AccessDeniedException", "ResourceNotFoundException",`,
+			`"AccessDeniedException",`},
+	}},
+	{bug: "a leaked secret used for as long as a broken one is stored", tests: []string{"./internal/secret"},
+		edits: []edit{
+			{"internal/secret/parsed.go", "case now.Sub(p.usable) >= MaxStale:", "case false:"},
+		}},
+	{bug: "a revoked secret used again when a broken one is stored", tests: []string{"./internal/secret"}, edits: []edit{
+		{"internal/secret/parsed.go", `p.text, p.err, p.parsed = "", nil, nil`, `p.text, p.err = "", nil`},
+	}},
+	{bug: "a timestamp that is claimed and not signed", tests: []string{"./vapi/vapiauth"}, edits: []edit{
+		{"vapi/vapiauth/auth.go", "if claimed && !c.timestamped {", "if claimed && false {"},
+	}},
+	{bug: "the body decoded before the header is checked", tests: []string{"./internal/ack", "-run", "Flood"},
+		edits: []edit{
+			{"internal/ack/ack.go", "if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {", "if err != nil {"},
+		}},
+	{bug: "a malformed signature compared with that of the body", tests: []string{"./vapi/vapiauth", "./internal/ack"},
+		edits: []edit{{"vapi/vapiauth/auth.go", "hex.DecodeString(signature); err == nil && len(decoded) == size {",
+			"hex.DecodeString(signature); (err == nil || true) && (len(decoded) == size || len(signature) == 2*size) {"}}},
+	{bug: "each refusal logged", tests: []string{"./internal/ack", "./internal/completion", "-run", "Flood"},
+		edits: []edit{
+			{"internal/httpjson/httpjson.go", "if n%10 != 0 {", "if false {"},
+		}},
+	{bug: "refusals of one status hide those of another", tests: []string{"./internal/ack", "-run", "Flood"},
+		edits: []edit{
+			{"internal/httpjson/httpjson.go", "return l.counts[status]\n", "l.counts[0]++\n\treturn l.counts[0]\n"},
+		}},
+	{bug: "no alarm on wrong credentials", tests: floods, edits: []edit{
+		{"infra/ringback/alarms.go", `is("status", "=", "401")`, `is("status", "=", "403")`},
+	}},
+	{bug: "an alarm on progress that is posted too often", tests: floods, edits: []edit{
+		{"infra/ringback/alarms.go", `is("integrationStatus", "!=", "200")`, `is("route", "!=", "200")`},
+	}},
+	{bug: "one limit for both routes", tests: floods, edits: []edit{
+		{"infra/ringback/api.go", "limits(r.props.CompletionRateLimit, r.props.CompletionBurstLimit)",
+			"limits(r.props.RateLimit, r.props.BurstLimit)"},
+	}},
+	{bug: "the generated address open beside a host name", tests: floods, edits: []edit{
+		{"infra/ringback/api.go", "if custom && !r.props.KeepExecuteAPIEndpoint {", "if false {"},
 	}},
 }
 

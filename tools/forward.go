@@ -75,6 +75,7 @@ type forwarded struct {
 
 	address *url.URL    // nil if unset is not nil
 	header  http.Header // of every request
+	inPath  []string    // the arguments in the path of the address
 	unset   error       // names the settings that are missing or invalid; may be nil
 }
 
@@ -148,6 +149,9 @@ func duration(field, text, like string) (time.Duration, error) {
 // variable matches a part of an address or a header that comes from the environment.
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
+// argument matches a part of an address's path that comes from an argument.
+var argument = regexp.MustCompile(`\{([^{}]*)\}`)
+
 // headerName is RFC 9110's token.
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
@@ -194,6 +198,9 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	if unfinished(f.URL) {
 		return errors.New("the url has a ${ that is not a variable; write ${NAME}")
 	}
+	if err := f.findInPath(); err != nil {
+		return err
+	}
 	address, err := webAddress(fill(f.URL))
 	if err != nil && !variable.MatchString(f.URL) {
 		return fmt.Errorf("the url %w", err)
@@ -201,6 +208,11 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	f.address = address
 	if err != nil {
 		f.unset = fmt.Errorf("the url, filled in from the environment, %w", err)
+	}
+	for _, name := range f.inPath {
+		if err == nil && !strings.Contains(address.Path, "{"+name+"}") {
+			f.unset = fmt.Errorf("the url, filled in from the environment, has {%s} outside its path", name)
+		}
 	}
 
 	f.header = http.Header{}
@@ -233,6 +245,29 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	}
 	if len(missing) > 0 {
 		f.unset = fmt.Errorf("not set in the environment: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// findInPath finds the arguments in the path of the address. They are required, and
+// texts or integers.
+func (f *forwarded) findInPath() error {
+	address := variable.ReplaceAllString(f.URL, "")
+	if end := strings.IndexAny(address, "?#"); end >= 0 {
+		address = address[:end]
+	}
+	for _, match := range argument.FindAllStringSubmatch(address, -1) {
+		name := match[1]
+		property := f.Schema.Properties[name]
+		switch {
+		case property == nil:
+			return fmt.Errorf("the url has {%s}, which is not an argument in the schema", name)
+		case property.Type != "string" && property.Type != "integer":
+			return fmt.Errorf("the argument %s in the url must have the type string or integer", name)
+		case !slices.Contains(f.Schema.Required, name):
+			return fmt.Errorf("the argument %s in the url must be required", name)
+		}
+		f.inPath = append(f.inPath, name)
 	}
 	return nil
 }
@@ -275,14 +310,15 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 	if f.unset != nil {
 		return asynctool.Result{}, notSetUp(f.unset)
 	}
-	address := *f.address
+	address, err := f.target(arguments)
+	if err != nil {
+		return asynctool.Result{}, err
+	}
 	var body io.Reader
 	if f.sendsBody() {
 		body = bytes.NewReader(arguments)
-	} else if err := addQuery(&address, arguments); err != nil {
-		return asynctool.Result{}, err
 	}
-	r, err := newRequest(ctx, f.Method, &address, body)
+	r, err := newRequest(ctx, f.Method, address, body)
 	if err != nil {
 		return asynctool.Result{}, err
 	}
@@ -299,33 +335,65 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 		}
 	}
 	if text = strings.TrimSpace(strings.ToValidUTF8(text, "")); text == "" {
-		return asynctool.Result{}, asynctool.Fail("", errors.New("the service's answer has no text"))
+		return asynctool.Result{}, asynctool.Fail("", errors.New("the service's answer is malformed: it has no text"))
 	}
 	return asynctool.Result{Text: text, External: true}, nil
 }
 
-// addQuery adds arguments to the query of an address: texts unchanged, everything
-// else as JSON. It skips null, and parameters that the address from the file has.
-func addQuery(address *url.URL, arguments json.RawMessage) error {
+// target returns the address of a request: with the arguments in its path, and with the
+// others in its query if the request has no body.
+func (f *forwarded) target(arguments json.RawMessage) (*url.URL, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(arguments, &members); err != nil {
-		return asynctool.Fail("", errors.New("the arguments are not a JSON object"))
+		return nil, asynctool.Fail("", errors.New("the arguments are not a JSON object"))
+	}
+	address := *f.address
+	for _, name := range f.inPath {
+		text, err := plain(members[name])
+		if err != nil {
+			return nil, err
+		}
+		id, ok := asynctool.Identifier(text)
+		if _, static := f.Static[name]; !ok && static {
+			return nil, asynctool.Fail("", fmt.Errorf("the static argument %s is not an identifier", name))
+		}
+		if !ok {
+			return nil, &asynctool.ArgumentError{Message: fmt.Sprintf("The tool %s was not run: %s must consist of letters "+
+				"from A to Z and digits, with -, _ and . between them. Check it with the caller, then call %s again.",
+				f.Name, name, f.Name)}
+		}
+		// An identifier is the same with and without escapes.
+		address.Path = strings.ReplaceAll(address.Path, "{"+name+"}", id)
+		address.RawPath = strings.ReplaceAll(address.RawPath, "{"+name+"}", id)
+	}
+	if f.sendsBody() {
+		return &address, nil
 	}
 	query := address.Query()
 	for name, value := range members {
-		if query.Has(name) || string(value) == "null" {
+		if slices.Contains(f.inPath, name) || query.Has(name) || string(value) == "null" {
 			continue
 		}
-		text := string(value)
-		if value[0] == '"' {
-			if err := json.Unmarshal(value, &text); err != nil {
-				return asynctool.Fail("", fmt.Errorf("cannot decode an argument: %w", err))
-			}
+		text, err := plain(value)
+		if err != nil {
+			return nil, err
 		}
 		query.Set(name, text)
 	}
 	address.RawQuery = query.Encode()
-	return nil
+	return &address, nil
+}
+
+// plain returns a text unchanged, and everything else as JSON.
+func plain(value json.RawMessage) (string, error) {
+	if !bytes.HasPrefix(value, []byte(`"`)) {
+		return string(value), nil
+	}
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return "", asynctool.Fail("", errors.New("cannot decode an argument"))
+	}
+	return text, nil
 }
 
 // field returns a field of a JSON answer. The path consists of the names of fields and
@@ -335,7 +403,7 @@ func field(answer []byte, path string) (string, error) {
 	value := json.RawMessage(answer)
 	for part := range strings.SplitSeq(path, ".") {
 		if value = member(value, part); value == nil {
-			return "", fmt.Errorf("the service's answer is not JSON with the field %s", path)
+			return "", fmt.Errorf("the service's answer is malformed: it is not JSON with the field %s", path)
 		}
 	}
 	var text *string
@@ -343,7 +411,7 @@ func field(answer []byte, path string) (string, error) {
 	case err != nil:
 		return string(value), nil
 	case text == nil:
-		return "", fmt.Errorf("the service's answer has null in the field %s", path)
+		return "", fmt.Errorf("the service's answer is malformed: it has null in the field %s", path)
 	default:
 		return *text, nil
 	}

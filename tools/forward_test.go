@@ -103,6 +103,56 @@ func TestForwardedQueryKeepsTheFilesParameters(t *testing.T) {
 	}
 }
 
+// The arguments in a path are identifiers, so they cannot lead elsewhere.
+func TestForwardedPath(t *testing.T) {
+	const refused = "The tool x was not run: id must consist of letters from A to Z and digits, with -, _ and . between " +
+		"them. Check it with the caller, then call x again."
+	for name, row := range map[string]struct {
+		path, method, arguments string
+		want                    string // the request; empty: none
+		err                     string
+	}{
+		"POST":            {"/orders/{id}", "POST", `{"id":"A-1","no":2}`, `POST /orders/A-1 {"id":"A-1","no":2}`, ""},
+		"GET":             {"/orders/{id}", "GET", `{"id":" A-1 ","no":2}`, `GET /orders/A-1?no=2 `, ""},
+		"integer":         {"/{no}/{id}", "GET", `{"id":"a","no":1042}`, `GET /1042/a `, ""},
+		"part":            {"/v1/order-{id}.json", "GET", `{"id":"7"}`, `GET /v1/order-7.json `, ""},
+		"twice":           {"/{id}/{id}", "DELETE", `{"id":"7"}`, `DELETE /7/7 `, ""},
+		"escapes":         {"/a%2Fb/{id}?k=1", "GET", `{"id":"7"}`, `GET /a%2Fb/7?k=1 `, ""},
+		"braces in query": {"/{id}?k={id}", "GET", `{"id":"7"}`, `GET /7?k=%7Bid%7D `, ""},
+		"traversal":       {"/orders/{id}", "GET", `{"id":"../admin"}`, "", refused},
+		"escaped":         {"/orders/{id}", "POST", `{"id":"..%2fadmin"}`, "", refused},
+		"dots":            {"/orders/{id}", "GET", `{"id":".."}`, "", refused},
+		"query":           {"/orders/{id}", "GET", `{"id":"1?key=2"}`, "", refused},
+		"another's brace": {"/{id}/{no}", "GET", `{"id":"{no}","no":1}`, "", refused},
+		"empty":           {"/orders/{id}", "DELETE", `{"id":""}`, "", refused},
+		"negative":        {"/{no}", "GET", `{"id":"a","no":-1}`, "", strings.Replace(refused, "run: id", "run: no", 1)},
+		"static":          {"/{s}", "GET", `{"id":"a","s":"+49"}`, "", "the static argument s is not an identifier"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				sent, _ := io.ReadAll(r.Body)
+				got = r.Method + " " + r.RequestURI + " " + string(sent)
+				_, _ = w.Write([]byte("done"))
+			}))
+			defer service.Close()
+			required := "[id]"
+			for _, name := range []string{"no", "s"} {
+				if strings.Contains(row.path, "{"+name+"}") {
+					required = "[id, '" + name + "']"
+				}
+			}
+			file := strings.NewReplacer("${URL}", "'${URL}"+row.path+"'", "{type: object}", "{type: object, required: "+
+				required+", properties: {id: {type: string}, 'no': {type: integer}, s: {type: string}}}").
+				Replace(declaration("method: "+row.method, "static: {s: '{{customer.number}}'}"))
+			_, err := call(t, t.Context(), declared(t, file, map[string]string{"URL": service.URL}), row.arguments)
+			if got != row.want || (err != nil) != (row.err != "") || err != nil && err.Error() != row.err {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestForwardedAnswer(t *testing.T) {
 	for name, row := range map[string]struct {
 		field, body string
@@ -207,7 +257,7 @@ func TestForwardedEncoding(t *testing.T) {
 func TestForwardedUnreachable(t *testing.T) {
 	address := closedAddress(t) + "/?key=k3y"
 	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": address}), `{}`)
-	want{retry: true, log: "cannot reach the service"}.check(t, result, err)
+	want{retry: true, log: "did not respond: it refused the connection"}.check(t, result, err)
 	if strings.Contains(err.Error(), "k3y") {
 		t.Errorf("the error holds the address: %v", err)
 	}
@@ -226,19 +276,22 @@ func TestForwardedRedirects(t *testing.T) {
 
 func TestForwardedIsNotSetUp(t *testing.T) {
 	service, requests := counting(t)
-	file := declaration("headers: {X-Key: '${KEY}', X-Both: '${KEY}${OTHER}'}")
+	file := strings.NewReplacer("${URL}", "'${URL}/{id}'",
+		"{type: object}", "{type: object, required: [id], properties: {id: {type: string}}}").
+		Replace(declaration("headers: {X-Key: '${KEY}', X-Both: '${KEY}${OTHER}'}"))
 	complete := map[string]string{"URL": service.URL, "KEY": "k3y", "OTHER": "0ther"}
 	for name, row := range map[string]struct{ set, to, log string }{
 		"no address":           {"URL", "", "not set in the environment: URL"},
 		"no header":            {"KEY", " ", "not set in the environment: KEY"},
 		"one of two":           {"OTHER", "", "not set in the environment: OTHER"},
 		"not an address":       {"URL", "k3y", "is not an address"},
+		"path in the query":    {"URL", service.URL + "/?a=", "has {id} outside its path"},
 		"line break in header": {"KEY", "a\nk3y", "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := maps.Clone(complete)
 			env[row.set] = row.to
-			result, err := call(t, t.Context(), declared(t, file, env), `{}`)
+			result, err := call(t, t.Context(), declared(t, file, env), `{"id":"1"}`)
 			want{spoken: notAvailable, log: row.log}.check(t, result, err)
 			if strings.Contains(err.Error(), "k3y") || strings.Contains(err.Error(), "0ther") {
 				t.Errorf("the error holds a setting: %v", err)
@@ -333,7 +386,15 @@ func TestForwardedFileErrors(t *testing.T) {
 		"argument called y":       {properties("y: {type: number}"), "schema: the name of an argument was read as true"},
 		"enum of yes and no": {properties("a: {type: string, enum: [yes, no]}"),
 			"schema.a: the value true of the enum is not a text"},
-		"wrong pattern":          {properties("a: {pattern: '('}"), "tool x: the JSON schema is not valid"},
+		"wrong pattern":              {properties("a: {pattern: '('}"), "tool x: the JSON schema is not valid"},
+		"argument that is not there": {url("https://a.example/{id}"), "the url has {id}, which is not an argument"},
+		"argument without a name":    {url("https://a.example/{}"), "the url has {}, which is not an argument"},
+		"optional in the path": {strings.Replace(properties("id: {type: string}"), "${URL}", "https://a.example/{id}", 1),
+			"the argument id in the url must be required"},
+		"list in the path": {strings.Replace(properties("id: {type: array}"), "${URL}", "'${URL}/{id}'", 1),
+			"the argument id in the url must have the type string or integer"},
+		"argument as the host": {strings.Replace(schema("{type: object, required: [id], properties: {id: {type: string}}}"),
+			"${URL}", "https://{id}.example/", 1), "the url is not an address"},
 		"no url":                 {"tools: [{name: x, description: d, " + none + "}]", "the url is not an address"},
 		"url of a file":          {url("file:///etc/passwd"), "the url is not an address"},
 		"url with a slip":        {url("${URL/x"), "the url has a ${"},

@@ -103,7 +103,7 @@ func TestNotifyWhenReadyRefused(t *testing.T) {
 	}
 	t.Run("is down", func(t *testing.T) {
 		result, err := notify(t, t.Context(), closedAddress(t), "", discount)
-		want{spoken: notPassedOn, retry: true, log: "cannot reach the service"}.check(t, result, err)
+		want{spoken: notPassedOn, retry: true, log: "did not respond: it refused the connection"}.check(t, result, err)
 	})
 	t.Run("hangs", func(t *testing.T) {
 		office := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -24,11 +23,9 @@ type orderStatusAnswer struct {
 	ExpectedDelivery string `json:"expected_delivery"` // a date such as 2026-03-04, or with a time; empty: unknown
 }
 
-// maxOrderStatusID bounds an order number, in bytes.
-const maxOrderStatusID = 64
-
 // OrderStatus returns a tool that looks up an order in the shop's system. It
-// requests GET {ordersURL}/orders/{order_id}. The answer is 404, or JSON {"status",
+// requests GET {ordersURL}/orders/{order_id}, if the number is an
+// [asynctool.Identifier]. The answer is 404, or JSON {"status",
 // "carrier", "expected_delivery"}, of which only the status is required. The system
 // may take two minutes. If ordersURL is empty, the tool fails and says that the
 // service isn't available.
@@ -48,13 +45,11 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 			if err != nil {
 				return asynctool.Result{}, notSetUp(fmt.Errorf("the environment variable ORDERS_API_URL %w", err))
 			}
-			id := oneLine(in.OrderID)
-			// PathEscape does not escape the dots of . and .., which would
-			// lead out of the folder.
-			if id == "" || len(id) > maxOrderStatusID || strings.Trim(id, ".") == "" {
+			id, ok := asynctool.Identifier(in.OrderID)
+			if !ok {
 				return asynctool.Result{}, asynctool.Fail("That doesn't look like an order number. Please check it.", nil)
 			}
-			r, err := newRequest(ctx, http.MethodGet, base.JoinPath("orders", url.PathEscape(id)), nil)
+			r, err := newRequest(ctx, http.MethodGet, base.JoinPath("orders", id), nil)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
@@ -68,7 +63,7 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 			var o orderStatusAnswer
 			if err := json.Unmarshal(body, &o); err != nil {
 				return asynctool.Result{}, asynctool.Fail("",
-					errors.New("the answer of the orders API is not the JSON of an order"))
+					errors.New("the answer of the orders API is malformed: it is not the JSON of an order"))
 			}
 			return o.spoken(id)
 		},
@@ -79,7 +74,8 @@ func (o orderStatusAnswer) spoken(id string) (asynctool.Result, error) {
 	// A status is often an identifier, such as out_for_delivery.
 	status := oneLine(strings.ReplaceAll(o.Status, "_", " "))
 	if status == "" {
-		return asynctool.Result{}, asynctool.Fail("", errors.New("the answer of the orders API has no status"))
+		return asynctool.Result{}, asynctool.Fail("",
+			errors.New("the answer of the orders API is malformed: it has no status"))
 	}
 	text := fmt.Sprintf("The status of order %s is: %s.", id, status)
 	if carrier := oneLine(o.Carrier); carrier != "" {

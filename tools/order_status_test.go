@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -68,13 +70,10 @@ func TestOrderStatusAnswers(t *testing.T) {
 
 func TestOrderStatusAddress(t *testing.T) {
 	for name, row := range map[string]struct{ base, arguments, want string }{
-		"plain":           {"", `{"order_id":"A-1042"}`, "/orders/A-1042"},
-		"spaces":          {"", `{"order_id":"  A\n1042 "}`, "/orders/A%201042"},
-		"slash":           {"", `{"order_id":"A/../../admin"}`, "/orders/A%2F..%2F..%2Fadmin"},
-		"query and more":  {"", `{"order_id":"1?x=1#y"}`, "/orders/1%3Fx=1%23y"},
-		"percent":         {"", `{"order_id":"%2e%2e"}`, "/orders/%252e%252e"},
-		"other languages": {"", `{"order_id":"Ä1"}`, "/orders/%C3%841"},
-		"below a path":    {"/api/v1/", `{"order_id":"1"}`, "/api/v1/orders/1"},
+		"plain":        {"", `{"order_id":"A-1042"}`, "/orders/A-1042"},
+		"white space":  {"", `{"order_id":"  A-1042\n"}`, "/orders/A-1042"},
+		"dots":         {"", `{"order_id":"2026.1042_b"}`, "/orders/2026.1042_b"},
+		"below a path": {"/api/v1/", `{"order_id":"1"}`, "/api/v1/orders/1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got string
@@ -100,9 +99,15 @@ func TestOrderStatusSendsNoRequest(t *testing.T) {
 		base, arguments string
 		want            want
 	}{
-		"empty number": {shop.URL, `{"order_id":" "}`, want{spoken: noOrderNumber}},
-		"dot":          {shop.URL, `{"order_id":"."}`, want{spoken: noOrderNumber}},
-		"dots":         {shop.URL, `{"order_id":".."}`, want{spoken: noOrderNumber}},
+		"slash":           {shop.URL, `{"order_id":"A/../../admin"}`, want{spoken: noOrderNumber}},
+		"escaped slash":   {shop.URL, `{"order_id":"..%2fadmin"}`, want{spoken: noOrderNumber}},
+		"escaped dots":    {shop.URL, `{"order_id":"%252e%252e"}`, want{spoken: noOrderNumber}},
+		"query and more":  {shop.URL, `{"order_id":"1?x=1#y"}`, want{spoken: noOrderNumber}},
+		"other languages": {shop.URL, `{"order_id":"Ä1"}`, want{spoken: noOrderNumber}},
+		"two words":       {shop.URL, `{"order_id":"A 1042"}`, want{spoken: noOrderNumber}},
+		"empty number":    {shop.URL, `{"order_id":" "}`, want{spoken: noOrderNumber}},
+		"dot":             {shop.URL, `{"order_id":"."}`, want{spoken: noOrderNumber}},
+		"dots":            {shop.URL, `{"order_id":".."}`, want{spoken: noOrderNumber}},
 		"long number": {shop.URL, `{"order_id":"` + strings.Repeat("1", 65) + `"}`,
 			want{spoken: noOrderNumber}},
 		"no address":         {"", `{"order_id":"1"}`, want{spoken: notAvailable, log: "ORDERS_API_URL is not set"}},
@@ -126,7 +131,7 @@ func TestOrderStatusSendsNoRequest(t *testing.T) {
 func TestOrderStatusUnreachable(t *testing.T) {
 	t.Run("refuses", func(t *testing.T) {
 		result, err := call(t, t.Context(), tools.OrderStatus(closedAddress(t)), `{"order_id":"A-1042"}`)
-		want{retry: true, log: "cannot reach the service"}.check(t, result, err)
+		want{retry: true, log: "did not respond: it refused the connection"}.check(t, result, err)
 		if strings.Contains(err.Error(), "A-1042") {
 			t.Error("the error holds the order number")
 		}
@@ -144,8 +149,26 @@ func TestOrderStatusUnreachable(t *testing.T) {
 	t.Run("breaks off", func(t *testing.T) {
 		shop := answering(t, 200, `{"status":`, "Content-Length", "1000")
 		result, err := call(t, t.Context(), tools.OrderStatus(shop.URL), `{"order_id":"A-1042"}`)
-		want{retry: true, log: "cannot read the service's answer"}.check(t, result, err)
+		want{retry: true, log: "malformed: it is incomplete"}.check(t, result, err)
 	})
+}
+
+// A proxy that decodes a path before it reads it finds no way out of the folder.
+func TestOrderStatusBehindADecodingProxy(t *testing.T) {
+	var paths []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		decoded, _ := url.PathUnescape(r.URL.Path) // twice: net/http has decoded it once
+		paths = append(paths, path.Clean(decoded))
+		_, _ = w.Write([]byte(`{"status":"sent"}`))
+	}))
+	defer proxy.Close()
+	tool := tools.OrderStatus(proxy.URL + "/v1")
+	for _, id := range []string{"../admin", "..%2fadmin", "A/../../admin", "%2e%2e%2fadmin", "A-1042"} {
+		_, _ = call(t, t.Context(), tool, `{"order_id":"`+id+`"}`)
+	}
+	if want := []string{"/v1/orders/A-1042"}; !slices.Equal(paths, want) {
+		t.Errorf("the proxy reached %q", paths)
+	}
 }
 
 // A busy shop is asked again after its Retry-After, and the caller hears one answer.

@@ -2,14 +2,19 @@ package tools
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -25,6 +30,9 @@ const (
 	// maxAnswer bounds a service's answer, in bytes.
 	maxAnswer = 256 << 10
 
+	// maxHeader bounds the header of a service's answer, in bytes.
+	maxHeader = 64 << 10
+
 	// maxRetryAfter bounds the delay that a service may ask for, because a
 	// caller is waiting.
 	maxRetryAfter = 2 * time.Minute
@@ -32,6 +40,7 @@ const (
 
 // client has no timeout: the tool's timeout ends each request.
 var client = &http.Client{
+	Transport: transport(),
 	// Headers and arguments must not reach another host.
 	CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		first := via[0].URL
@@ -40,6 +49,12 @@ var client = &http.Client{
 		}
 		return nil
 	},
+}
+
+func transport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxResponseHeaderBytes = maxHeader
+	return t
 }
 
 // statusError is the status of an answer that is not 2xx. It omits the body, which
@@ -61,9 +76,15 @@ func ask(r *http.Request) ([]byte, error) {
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", "ringback")
 	}
-	answer, err := client.Do(r)
+	// After the first byte of an answer, an error may quote what the service sent.
+	var answering atomic.Bool
+	trace := &httptrace.ClientTrace{
+		GetConn:              func(string) { answering.Store(false) },
+		GotFirstResponseByte: func() { answering.Store(true) },
+	}
+	answer, err := client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err != nil {
-		return nil, asynctool.TryAgain(0, "", fmt.Errorf("cannot reach the service: %w", withoutURL(err)))
+		return nil, failure(r.Context(), err, answering.Load())
 	}
 	defer answer.Body.Close()
 	status := answer.StatusCode
@@ -77,15 +98,49 @@ func ask(r *http.Request) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
-		return nil, asynctool.TryAgain(0, "", fmt.Errorf("cannot read the service's answer: %w", err))
+		return nil, failure(r.Context(), err, true)
 	}
 	if len(body) > maxAnswer {
-		return nil, asynctool.Fail("", fmt.Errorf("the service's answer is longer than %d bytes", maxAnswer))
+		return nil, tooLarge("it", maxAnswer)
 	}
 	if body, err = inUTF8(body, answer.Header.Get("Content-Type")); err != nil {
 		return nil, asynctool.Fail("", err)
 	}
 	return body, nil
+}
+
+// failure returns the error of a request without a complete answer. It classifies the
+// client's error and does not repeat it, because that error may quote the address, the
+// service's certificate or its answer.
+func failure(ctx context.Context, err error, answering bool) error {
+	const none = "the service did not respond"
+	switch {
+	case ctx.Err() != nil:
+		return asynctool.TryAgain(0, "", fmt.Errorf("%s in time: %w", none, ctx.Err()))
+	case isType[*net.DNSError](err):
+		return asynctool.TryAgain(0, "", errors.New(none+": its host name cannot be resolved"))
+	case isType[*tls.CertificateVerificationError](err):
+		return asynctool.TryAgain(0, "", errors.New(none+": its certificate is not valid for its address"))
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return asynctool.TryAgain(0, "", errors.New(none+": it refused the connection"))
+	case !answering:
+		return asynctool.TryAgain(0, "", errors.New(none+": there is no connection to it, or it closed the connection"))
+	// net/http has no type for these. The texts are those of HTTP/1 and HTTP/2.
+	case strings.Contains(err.Error(), "response headers exceeded"),
+		strings.Contains(err.Error(), "response header list larger"):
+		return tooLarge("its header", maxHeader)
+	default:
+		return asynctool.TryAgain(0, "", errors.New("the service's answer is malformed: it is incomplete, or not HTTP"))
+	}
+}
+
+func tooLarge(what string, most int) error {
+	return asynctool.Fail("", fmt.Errorf("the service's answer is too large: %s is longer than %d bytes", what, most))
+}
+
+func isType[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // inUTF8 converts a body to UTF-8. A byte order mark says how the body is encoded, and
@@ -100,7 +155,8 @@ func inUTF8(body []byte, contentType string) ([]byte, error) {
 			if utf8.Valid(body) {
 				return body, nil
 			}
-			return nil, errors.New("the service's answer is not UTF-8, and the charset of its Content-Type is unknown")
+			return nil, errors.New("the service's answer is malformed: " +
+				"it is not UTF-8, and the charset of its Content-Type is unknown")
 		}
 		if name, _ := htmlindex.Name(known); name != "utf-8" {
 			fallback = known.NewDecoder()
@@ -108,18 +164,9 @@ func inUTF8(body []byte, contentType string) ([]byte, error) {
 	}
 	text, _, err := transform.Bytes(unicode.BOMOverride(fallback), body)
 	if err != nil {
-		return nil, fmt.Errorf("cannot decode the service's answer: %w", err)
+		return nil, errors.New("the service's answer is malformed: it does not have the charset of its Content-Type")
 	}
 	return text, nil
-}
-
-// withoutURL removes the address from a client's error. It may contain a key or an
-// argument.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }
 
 // retryAfter returns the delay that an answer asks for in seconds or as a date (RFC
@@ -153,7 +200,7 @@ func notSetUp(cause error) error {
 func newRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return nil, asynctool.Fail("", fmt.Errorf("cannot make the request: %w", withoutURL(err)))
+		return nil, asynctool.Fail("", errors.New("cannot make the request: the address is not valid"))
 	}
 	return r, nil
 }

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +33,8 @@ const (
 	// maxAPIRetryAfter limits how long a Retry-After makes an operator wait.
 	maxAPIRetryAfter = time.Minute
 	maxAPIAnswer     = 64 << 20
+	// maxQuoted limits what an error quotes of an answer, in characters.
+	maxQuoted = 500
 	// apiPage is the largest limit of a list (Vapi's OpenAPI: GET /tool, GET /assistant).
 	apiPage = 1000
 	// credentialPage is the assumed size of a list without a limit. Vapi's other lists have it.
@@ -303,7 +307,8 @@ func (a *API) AssistantVersion(ctx context.Context, assistantID, version string)
 }
 
 // Create creates an object and returns it as Vapi stored it. Create and Update send a
-// [json.RawMessage] byte for byte.
+// [json.RawMessage] byte for byte. No error quotes what the method Secrets() []string of a body
+// returns, if there is one.
 func (a *API) Create(ctx context.Context, r Resource, body any) (json.RawMessage, error) {
 	return a.do(ctx, http.MethodPost, "/"+string(r), body)
 }
@@ -332,8 +337,12 @@ func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMe
 			return nil, fmt.Errorf("%s %s at Vapi: cannot encode the body: %w", method, path, err)
 		}
 	}
+	secrets := []string{a.key}
+	if body, ok := body.(interface{ Secrets() []string }); ok {
+		secrets = append(secrets, body.Secrets()...)
+	}
 	for attempt := 1; ; attempt++ {
-		answer, wait, err := a.try(ctx, method, path, sent)
+		answer, wait, err := a.try(ctx, method, path, sent, secrets)
 		failed, ok := errors.AsType[*APIError](err)
 		if !ok || ctx.Err() != nil || attempt == apiAttempts {
 			return answer, err
@@ -354,7 +363,7 @@ func (a *API) do(ctx context.Context, method, path string, body any) (json.RawMe
 // try sends a request once. It returns the wait that a Retry-After asks for; 0 means that there is
 // none.
 func (a *API) try(
-	ctx context.Context, method, path string, body []byte,
+	ctx context.Context, method, path string, body []byte, secrets []string,
 ) (answer json.RawMessage, wait time.Duration, err error) {
 	failed := &APIError{Method: method, Path: path}
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(body))
@@ -368,7 +377,10 @@ func (a *API) try(
 	}
 	response, err := a.client.Do(request)
 	if err != nil {
-		failed.Message, failed.cause = "no answer: "+a.quotable([]byte(err.Error())), err
+		failed.Message, failed.cause = "no answer in time", err
+		if !errors.Is(err, context.DeadlineExceeded) {
+			failed.Message = answerReader{from: "Vapi's API"}.failedReceipt(ctx, err).Err.Error()
+		}
 		return nil, 0, failed
 	}
 	defer response.Body.Close()
@@ -378,7 +390,7 @@ func (a *API) try(
 		failed.Message, failed.cause = "the answer is incomplete", err
 		return nil, 0, failed
 	case response.StatusCode < 200 || response.StatusCode > 299:
-		failed.Status, failed.Message = response.StatusCode, a.quotable(answer)
+		failed.Status, failed.Message = response.StatusCode, quotable(answer, secrets)
 		return nil, min(retryAfter(response, a.now()), maxAPIRetryAfter), failed
 	case len(answer) > maxAPIAnswer:
 		return nil, 0, fmt.Errorf("%s %s at Vapi: the answer is larger than %d MiB", method, path, maxAPIAnswer>>20)
@@ -389,14 +401,71 @@ func (a *API) try(
 }
 
 // quotable returns the message in an answer, which is a string or a list of strings, or else the
-// whole answer. The result is one line of limited length, without the private key.
-func (a *API) quotable(answer []byte) string {
-	var body struct{ Message any }
-	text := string(answer)
-	if json.Unmarshal(answer, &body) == nil {
-		if message := messageText(body.Message); message != "" {
-			text = message
+// whole JSON. The result is one line of limited length, without the secrets. It is empty if the
+// answer is not JSON: the text of a proxy may have them in any form.
+func quotable(answer []byte, secrets []string) string {
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(answer))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		return ""
+	}
+	value = without(value, concealing(secrets))
+	if object, ok := value.(map[string]any); ok {
+		if text := messageText(object["message"]); text != "" {
+			return oneLine(text, maxQuoted)
 		}
 	}
-	return oneLine(text, 500, a.key)
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return ""
+	}
+	return oneLine(text.String(), maxQuoted)
+}
+
+// concealing replaces secrets in a text. A text may quote a body, so it also replaces a secret that
+// is escaped for JSON, a URL or HTML.
+func concealing(secrets []string) *strings.Replacer {
+	var forms []string
+	for _, secret := range secrets {
+		if secret == "" {
+			continue
+		}
+		var inJSON strings.Builder
+		encoder := json.NewEncoder(&inJSON)
+		encoder.SetEscapeHTML(false)
+		_ = encoder.Encode(secret) // a string always encodes
+		escaped, _ := json.Marshal(secret)
+		forms = append(forms,
+			secret, strings.Trim(inJSON.String(), "\"\n"), strings.Trim(string(escaped), `"`),
+			url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret))
+	}
+	// The longest first: a secret may begin like another one.
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, form := range forms {
+		pairs = append(pairs, form, "…")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// without replaces secrets in all texts of a decoded JSON value.
+func without(value any, secrets *strings.Replacer) any {
+	switch value := value.(type) {
+	case string:
+		return secrets.Replace(value)
+	case []any:
+		for i := range value {
+			value[i] = without(value[i], secrets)
+		}
+	case map[string]any:
+		shown := make(map[string]any, len(value))
+		for name, member := range value {
+			shown[secrets.Replace(name)] = without(member, secrets)
+		}
+		return shown
+	}
+	return value
 }

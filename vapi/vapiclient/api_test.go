@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,10 +229,12 @@ func TestAPIErrors(t *testing.T) {
 		status     int
 		body, want string
 	}{
-		"HTML":         {200, "<html>", "the answer is not JSON"},
-		"a text":       {400, `{"message":"too\tlong"}`, "answered 400 too long"},
-		"no message":   {418, "", "answered 418"},
-		"a page":       {400, strings.Repeat("é", 10_000), "answered 400 " + strings.Repeat("é", 500) + "…"},
+		"HTML":       {200, "<html>", "the answer is not JSON"},
+		"a text":     {400, `{"message":"too\tlong"}`, "answered 400 too long"},
+		"no message": {418, "", "answered 418"},
+		"a long text": {400, `{"message":"` + strings.Repeat("é", 10_000) + `"}`,
+			"answered 400 " + strings.Repeat("é", 500) + "…"},
+		"a page":       {400, "<html>private-key", "answered 400"},
 		"wrong key":    {401, `{}`, "answered 401 {} (check that the key is the private key of this region)"},
 		"wrong id":     {404, `{"message":"none"}`, "answered 404 none (check the ID and the key's organisation)"},
 		"odd messages": {400, `{"message":{"a":1}}`, `answered 400 {"message":{"a":1}}`},
@@ -243,6 +246,52 @@ func TestAPIErrors(t *testing.T) {
 		_, err := api.Get(t.Context(), vapiclient.Tools, "t")
 		if want := "GET /tool/t at Vapi: " + row.want; err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", name, err, want)
+		}
+	}
+}
+
+// secretBody has secrets that are written in another way when they are escaped.
+type secretBody struct{ Token, Key string }
+
+func (b secretBody) Secrets() []string { return []string{b.Token, b.Key, b.Key + "-and-more", ""} }
+
+// TestAPIErrorsHideSecrets refuses bodies with answers that quote them.
+func TestAPIErrorsHideSecrets(t *testing.T) {
+	body := secretBody{Token: `pass<"wörd\`, Key: "k3y/with+more&"}
+	longer := body.Key + "-and-more"
+	whole, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inJSON := func(v any) string {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for name, row := range map[string]struct{ answer, want string }{
+		"in the message":  {`{"message":` + inJSON("not "+body.Token+", "+body.Key) + `}`, "not …, …"},
+		"with escapes":    {`{"message":"not \u006b3y\/with+more&"}`, "not …"},
+		"in a list":       {`{"message":[` + inJSON(body.Token) + `,"x"]}`, "…; x"},
+		"without message": {`{"error":{"body":` + string(whole) + `}}`, `{"error":{"body":{"Key":"…","Token":"…"}}}`},
+		"as a name":       {`{"` + body.Key + `":1.50}`, `{"…":1.50}`},
+		"a quoted body":   {`{"message":` + inJSON("not "+string(whole)) + `}`, `not {"Token":"…","Key":"…"}`},
+		"in a URL":        {`{"message":` + inJSON("not "+url.QueryEscape(body.Key)) + `}`, "not …"},
+		"at the end": {`{"message":"` + strings.Repeat("x", 495) + `k3y/with+more&"}`,
+			strings.Repeat("x", 495) + "…"},
+		"of the organisation": {`{"error":"private\u002dkey"}`, `{"error":"…"}`},
+		"a longer one":        {`{"message":"` + longer + `"}`, "…"},
+		"not JSON":            {"<p>" + body.Key, ""},
+	} {
+		api, _ := apiTo(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(400)
+			io.WriteString(w, row.answer)
+		})
+		_, err := api.Create(t.Context(), vapiclient.Credentials, body)
+		want := strings.TrimSpace("POST /credential at Vapi: answered 400 " + row.want)
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: got  %v\nwant %s", name, err, want)
 		}
 	}
 }

@@ -70,16 +70,16 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 			return nil, err
 		})
 		if err != nil {
-			return "", s.Credential.quiet(err)
+			return "", err
 		}
 		s.done("created the credential " + change.Name)
 		return idOf(raw)
 	case ActionUpdate:
 		s.progress("replacing the credential")
 		body := s.Credential.body(change.Name)
-		delete(body, "provider") // cannot change
+		body.Provider = ""
 		if _, err := s.API.Update(ctx, vapiclient.Credentials, change.ID, body); err != nil {
-			return "", s.Credential.quiet(err)
+			return "", err
 		}
 		s.done("replaced the credential, which is now " + change.Name)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -84,8 +83,19 @@ func (c Credential) name(url string) (string, error) {
 
 // body returns the request body that creates the credential or replaces its content
 // (Vapi's OpenAPI: CreateCustomCredentialDTO).
-func (c Credential) body(name string) map[string]any {
-	return map[string]any{"provider": "custom-credential", "name": name, "authenticationPlan": c.plan()}
+func (c Credential) body(name string) credentialBody {
+	return credentialBody{Provider: "custom-credential", Name: name, Plan: c.plan()}
+}
+
+type credentialBody struct {
+	Provider string        `json:"provider,omitempty"` // cannot change
+	Name     string        `json:"name"`
+	Plan     vapiauth.Plan `json:"authenticationPlan"`
+}
+
+// Secrets returns what no error may quote. Vapi may quote what it refuses.
+func (b credentialBody) Secrets() []string {
+	return []string{b.Plan.Secret, b.Plan.Token, b.Plan.SecretKey}
 }
 
 // storedCredential is a credential in Vapi's list.
@@ -115,18 +125,4 @@ func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredenti
 		}
 	}
 	return found, nil
-}
-
-// quiet removes the secrets of a plan from an error. Vapi may quote what it refuses.
-func (c Credential) quiet(err error) error {
-	failed, ok := errors.AsType[*vapiclient.APIError](err)
-	if !ok {
-		return err
-	}
-	for _, secret := range []string{c.Plan.Secret, c.Plan.Token, c.Plan.SecretKey} {
-		if secret != "" {
-			failed.Message = strings.ReplaceAll(failed.Message, secret, "…")
-		}
-	}
-	return err
 }

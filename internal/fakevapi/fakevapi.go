@@ -83,6 +83,10 @@ type Request struct {
 	Body         string
 }
 
+// OrgID is the id of the organisation, which every object names. Vapi's OpenAPI description
+// has no route that returns the organisation's name.
+const OrgID = "0f3c1f6e-52a4-4f0e-9a47-7a1c6f9f1c11"
+
 // Account is an organisation's account at Vapi. It serves the API. The zero value is
 // an empty account that accepts any key.
 type Account struct {
@@ -189,7 +193,7 @@ func (a *Account) add(resource string, o *object) {
 	createdAt := created.Format("2006-01-02T15:04:05.000Z")
 	for name, value := range map[string]string{
 		"id":        fmt.Sprintf("%08x-0000-4000-8000-000000000000", a.made),
-		"orgId":     "0f3c1f6e-52a4-4f0e-9a47-7a1c6f9f1c11",
+		"orgId":     OrgID,
 		"createdAt": createdAt,
 		"updatedAt": createdAt,
 	} {

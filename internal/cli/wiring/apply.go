@@ -94,7 +94,7 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	case ActionCreate:
 		s.progress("creating the tool %s", change.Name)
 		raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) {
-			return s.findTool(ctx, change.Name)
+			return s.findTool(ctx, change)
 		})
 		if err != nil {
 			return err
@@ -126,6 +126,10 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 		have, err := decode(raw)
 		if err != nil {
 			return err
+		}
+		if change.ID != "" && !change.unmoved(raw) {
+			return fmt.Errorf("another client has changed the URL or the credential of the tool %s in the meantime, "+
+				"so it was not changed; run ringback sync again", change.Name)
 		}
 		// A new tool normally has no differences.
 		found := differences(change.Body, have)
@@ -160,20 +164,30 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 	return nil
 }
 
-// findTool returns the only tool with a name, or nil if there is none.
-func (s *applying) findTool(ctx context.Context, name string) (json.RawMessage, error) {
+// unmoved reports whether the webhooks of a tool at Vapi still have the target that they
+// had when the change was prepared, or have the wanted one already.
+func (c ToolChange) unmoved(raw json.RawMessage) bool {
+	t, err := parseTool(raw)
+	return err == nil && (t.Server == c.server || t.Server == target{c.Body.Server.URL, c.Body.Server.CredentialID})
+}
+
+// findTool returns the tool that a lost answer created, or nil if there is none.
+func (s *applying) findTool(ctx context.Context, change ToolChange) (json.RawMessage, error) {
 	stored, err := listTools(ctx, s.API)
 	if err != nil {
 		return nil, err
 	}
-	stored = named(stored, name)
-	if why := conflict(name, stored); why != "" {
+	stored = named(stored, change.Name)
+	if why := conflict(change.Name, stored); why != "" {
 		return nil, errors.New(why)
 	}
 	if len(stored) == 0 {
 		return nil, nil
 	}
-	return json.Marshal(stored[0].members)
+	if !change.unmoved(stored[0].raw) {
+		return nil, fmt.Errorf("another client has created a tool %s in the meantime; run ringback sync again", change.Name)
+	}
+	return stored[0].raw, nil
 }
 
 // notKept reports what Vapi returned differently from what it received. The next sync

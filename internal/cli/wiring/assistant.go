@@ -13,6 +13,7 @@ import (
 // assistant is the part of an assistant that matters here.
 type assistant struct {
 	id, name string
+	raw      json.RawMessage
 	members  map[string]json.RawMessage
 	model    json.RawMessage   // nil: none
 	toolIDs  []string          // model.toolIds
@@ -84,7 +85,7 @@ func (a *assistant) ownNames() []string {
 }
 
 func parseAssistant(raw json.RawMessage) (*assistant, error) {
-	a := &assistant{pinned: map[string]string{}}
+	a := &assistant{raw: raw, pinned: map[string]string{}}
 	if err := json.Unmarshal(raw, &a.members); err != nil || a.members == nil {
 		return nil, errors.New("the Vapi API returned something other than an assistant")
 	}

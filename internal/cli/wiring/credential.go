@@ -101,6 +101,8 @@ func (b credentialBody) Secrets() []string {
 // storedCredential is a credential in Vapi's list.
 type storedCredential struct {
 	ID, Name, Provider string
+
+	raw json.RawMessage
 }
 
 // listCredentials returns the credentials of the organisation that a webhook can carry.
@@ -120,7 +122,7 @@ func listCredentials(ctx context.Context, api *vapiclient.API) ([]storedCredenti
 		if err := json.Unmarshal(raw, &c); err != nil {
 			return nil, errors.New("GET /credential at Vapi: the answer contains something other than a credential")
 		}
-		if c.Provider == "custom-credential" {
+		if c.raw = raw; c.Provider == "custom-credential" {
 			found = append(found, c)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -152,12 +153,31 @@ func decode(raw json.RawMessage) (map[string]any, error) {
 // to the part that differs.
 func (d Difference) String() string {
 	have, want := d.Have, d.Want
+	if d.Path == "server.url" {
+		if address, ok := have.(string); ok {
+			have = shownURL(address)
+		}
+	}
 	if h, ok := have.(string); ok {
 		if w, ok := want.(string); ok {
 			have, want = cutAlike([]rune(h), []rune(w))
 		}
 	}
 	return d.Path + ": " + short(have) + " → " + short(want)
+}
+
+// shownURL returns a URL from Vapi, for people: without user information and the values of
+// its query, which may be secrets.
+func shownURL(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "an unreadable URL"
+	}
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	if u.RawQuery != "" {
+		return shown.String() + "?…"
+	}
+	return shown.String()
 }
 
 // cutAlike cuts the common beginning of two texts to a few characters.

@@ -74,6 +74,9 @@ type Examination struct {
 
 const runSync = "Run ringback sync."
 
+// takeOver is the remedy for tools that sync does not change by itself.
+const takeOver = "Run ringback sync --take-over with the name of the tool, if it belongs to this deployment."
+
 // Examine runs the checks. It changes nothing at Vapi, and its probes of the webhook
 // queue no job.
 func Examine(ctx context.Context, cfg Examination) []Check {
@@ -177,7 +180,11 @@ func (e *examination) tools(ctx context.Context) {
 			for _, d := range found {
 				said = append(said, d.String())
 			}
-			e.add("tool", name, VerdictFailed, runSync, "it differs at Vapi: %s", strings.Join(said, "; "))
+			remedy := runSync
+			if there[0].Server.URL != body.Server.URL {
+				remedy = takeOver
+			}
+			e.add("tool", name, VerdictFailed, remedy, "it differs at Vapi: %s", strings.Join(said, "; "))
 		case credential == "" && !e.open():
 			e.add("tool", name, VerdictFailed, runSync, "its webhooks have no credential, so they are refused")
 		default:
@@ -222,7 +229,7 @@ func (e *examination) credential(ctx context.Context, used map[string]bool) {
 	for _, id := range slices.Sorted(maps.Keys(used)) {
 		at := slices.IndexFunc(stored, func(c storedCredential) bool { return c.ID == id })
 		if at < 0 {
-			e.add(name, id, VerdictFailed, runSync,
+			e.add(name, id, VerdictFailed, takeOver,
 				"tools have this credential, but it is not in Vapi's list of webhook credentials")
 			continue
 		}

@@ -27,6 +27,10 @@ type Config struct {
 	// means that no assistant changes.
 	Assistants []string
 
+	// TakeOver names the tools that are changed although sync did not set their
+	// URL or credential for this URL.
+	TakeOver []string
+
 	// Prune removes the tools at Vapi that sync created for this URL and that
 	// are no longer in Tools: function tools with this URL and with a
 	// credential that sync uses or has created.
@@ -49,11 +53,26 @@ type ChangeSet struct {
 	Assistants []AssistantChange
 	Prune      []Pruned
 
+	// Organisation is the id of the organisation at Vapi. Empty means that
+	// no object at Vapi has it. Vapi's OpenAPI description has no route that
+	// returns the organisation's name.
+	Organisation string
+
+	// Previous are the objects at Vapi that the changes affect, before the
+	// changes. Vapi does not return the secrets of a credential.
+	Previous []Object
+
 	// Conflicts are why a tool or an assistant cannot be wired without a
 	// person. These tools and assistants do not change.
 	Conflicts []string
 	// Notes are worth knowing, but are no mistakes.
 	Notes []string
+}
+
+// Object is an object at Vapi.
+type Object struct {
+	Resource vapiclient.Resource `json:"resource"`
+	Body     json.RawMessage     `json:"body"`
 }
 
 // Changes returns the number of changes.
@@ -97,6 +116,8 @@ type ToolChange struct {
 	ID          string          // empty: not created yet
 	Differences []Difference    // of an update
 	Body        vapiclient.Tool // without the id of a credential that does not exist yet
+
+	server target // of an update, before it
 }
 
 // AssistantChange is the change of an assistant.
@@ -115,10 +136,14 @@ type Pruned struct{ ID, Name string }
 type storedTool struct {
 	ID, Type string
 	Function struct{ Name string }
-	Server   struct{ URL, CredentialID string }
+	Server   target
 
+	raw     json.RawMessage
 	members map[string]any
 }
+
+// target is where the webhooks of a tool at Vapi go, and what they carry.
+type target struct{ URL, CredentialID string }
 
 func parseTool(raw json.RawMessage) (storedTool, error) {
 	var t storedTool
@@ -127,7 +152,7 @@ func parseTool(raw json.RawMessage) (storedTool, error) {
 		// A tool of another type may not fit completely, and need not.
 		_ = json.Unmarshal(raw, &t)
 	}
-	t.members = members
+	t.raw, t.members = raw, members
 	return t, err
 }
 
@@ -174,7 +199,12 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	if err := s.read(ctx); err != nil {
 		return nil, err
 	}
-	changes := &ChangeSet{Credential: s.credential}
+	for _, name := range cfg.TakeOver {
+		if _, ok := cfg.Tools.Lookup(name); !ok {
+			return nil, fmt.Errorf("there is no tool %s to take over; ringback tools lists the tools", name)
+		}
+	}
+	changes := &ChangeSet{Credential: s.credential, Organisation: s.organisation}
 	bodies, err := Bodies(cfg.Tools, Endpoint{URL: cfg.URL, CredentialID: s.credential.ID})
 	if err != nil {
 		return nil, err
@@ -188,10 +218,16 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 			changes.Conflicts = append(changes.Conflicts, why)
 			continue
 		}
+		if len(stored) == 1 {
+			if why := s.foreign(stored[0]); why != "" {
+				changes.Conflicts = append(changes.Conflicts, why)
+				continue
+			}
+		}
 		wired = append(wired, name)
 		change := ToolChange{Name: name, Body: body, Action: ActionCreate}
 		if len(stored) == 1 {
-			change.ID, change.Action = stored[0].ID, ""
+			change.ID, change.Action, change.server = stored[0].ID, "", stored[0].Server
 			ids[name] = stored[0].ID
 			change.Differences = differences(body, stored[0].members)
 			if s.credential.ID == "" && s.credential.Action == ActionCreate {
@@ -209,7 +245,56 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	for _, id := range cfg.Assistants {
 		s.prepareAssistant(changes, s.assistants[id], wired, ids)
 	}
+	changes.Previous = s.previous(changes)
 	return changes, nil
+}
+
+// foreign returns why sync must not change a tool at Vapi: its URL or its credential is
+// not one that sync set for this URL. It is empty if sync may. A tool at this URL without
+// a credential has no other owner.
+func (s *state) foreign(t storedTool) string {
+	var set string
+	switch {
+	case slices.Contains(s.TakeOver, t.Function.Name):
+		return ""
+	case t.Server.URL == "":
+		set = "has no URL of its own"
+	case t.Server.URL != s.URL:
+		set = "posts to " + shownURL(t.Server.URL)
+	case t.Server.CredentialID != "" && !slices.Contains(s.credentials, t.Server.CredentialID):
+		set = fmt.Sprintf("has the credential %q", t.Server.CredentialID)
+	default:
+		return ""
+	}
+	return fmt.Sprintf("the tool %s at Vapi (%s) %s, which sync did not set for this URL. It may belong to another "+
+		"deployment. To change it all the same, use --take-over %[1]s.", t.Function.Name, t.ID, set)
+}
+
+// previous returns the objects that the changes affect.
+func (s *state) previous(changes *ChangeSet) []Object {
+	var all []Object
+	add := func(r vapiclient.Resource, raw json.RawMessage) { all = append(all, Object{Resource: r, Body: raw}) }
+	if changes.Credential.Action == ActionUpdate {
+		add(vapiclient.Credentials, s.replaced)
+	}
+	affected := map[string]bool{}
+	for _, t := range changes.Tools {
+		affected[t.ID] = t.Action == ActionUpdate
+	}
+	for _, t := range changes.Prune {
+		affected[t.ID] = true
+	}
+	for _, t := range s.tools {
+		if affected[t.ID] {
+			add(vapiclient.Tools, t.raw)
+		}
+	}
+	for _, a := range changes.Assistants {
+		if a.changes() {
+			add(vapiclient.Assistants, s.assistants[a.ID].raw)
+		}
+	}
+	return all
 }
 
 // withNewCredential adds the difference of a credential that does not exist yet.
@@ -227,9 +312,12 @@ func withNewCredential(found []Difference, stored storedTool, name string) []Dif
 type state struct {
 	Config
 	credential  CredentialChange
-	credentials []string // ids of those that are in use or were created for this URL
-	tools       []storedTool
-	assistants  map[string]*assistant // those in Config
+	credentials []string        // ids of those that are in use or were created for this URL
+	replaced    json.RawMessage // the credential that changes
+
+	organisation string
+	tools        []storedTool
+	assistants   map[string]*assistant // those in Config
 }
 
 func (s *state) read(ctx context.Context) error {
@@ -252,42 +340,56 @@ func (s *state) read(ctx context.Context) error {
 		if s.assistants[id], err = parseAssistant(raw); err != nil {
 			return fmt.Errorf("assistant %s: %w", id, err)
 		}
+		s.identify(raw)
+	}
+	for _, t := range s.tools {
+		s.identify(t.raw)
 	}
 	return nil
 }
 
+// identify reads the organisation's id from one of its objects.
+func (s *state) identify(raw json.RawMessage) {
+	var object struct{ OrgID string }
+	if s.organisation == "" && json.Unmarshal(raw, &object) == nil {
+		s.organisation = object.OrgID
+	}
+}
+
 // readCredential finds the credential by its name, or the one that it replaces.
 func (s *state) readCredential(ctx context.Context) error {
-	if s.Credential.ID != "" {
-		s.credential = CredentialChange{ID: s.Credential.ID}
-		s.credentials = []string{s.Credential.ID}
-		return nil
+	selected := s.Credential.ID != "" || s.Credential.none()
+	stored, err := listCredentials(ctx, s.API)
+	if err != nil && !selected {
+		return err
 	}
-	if s.Credential.none() {
-		s.credentials = []string{""}
+	// Without the list, a tool with a credential that sync created is a conflict.
+	var own []storedCredential
+	for _, c := range stored {
+		s.identify(c.raw)
+		if strings.HasPrefix(c.Name, namePrefix(s.URL)) {
+			own = append(own, c)
+			s.credentials = append(s.credentials, c.ID)
+		}
+	}
+	if selected {
+		s.credential.ID = s.Credential.ID
+		s.credentials = append(s.credentials, s.Credential.ID)
 		return nil
 	}
 	name, err := s.Credential.name(s.URL)
 	if err != nil {
 		return err
 	}
-	stored, err := listCredentials(ctx, s.API)
-	if err != nil {
-		return err
-	}
 	s.credential = CredentialChange{Action: ActionCreate, Name: name}
-	for _, c := range stored {
-		if !strings.HasPrefix(c.Name, namePrefix(s.URL)) {
-			continue
-		}
-		s.credentials = append(s.credentials, c.ID)
+	for _, c := range own {
 		switch {
 		case c.Name == name:
 			s.credential.Action, s.credential.ID = "", c.ID
 		case s.credential.Action == ActionCreate:
 			// Its secret has changed since. One request replaces it for
 			// every tool at once.
-			s.credential.Action, s.credential.ID = ActionUpdate, c.ID
+			s.credential.Action, s.credential.ID, s.replaced = ActionUpdate, c.ID, c.raw
 		}
 	}
 	return nil

@@ -260,6 +260,7 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 		"the URL": {func(c *wiring.Config) {
 			c.URL = "https://other.example.com/vapi"
 			c.Credential = wiring.Credential{ID: "cred-x"}
+			c.TakeOver = []string{"one", "rich", "three"}
 		}, "",
 			[]string{
 				`server.credentialId: "…" → "cred-x"`, `server.url: "` + hook + `" → "https://other.example.com/vapi"`,
@@ -746,15 +747,166 @@ func TestSyncConflicts(t *testing.T) {
 	}
 }
 
-// Sync adopts a tool with the same name that was created by hand with another URL.
-func TestSyncAdopts(t *testing.T) {
+// TestSyncAsksBeforeItTakesOver meets tools whose URL or credential sync did not set for
+// this URL. OWN is the id of the credential that sync created.
+func TestSyncAsksBeforeItTakesOver(t *testing.T) {
+	const other = "https://user:s3cret@old.example.com/vapi?key=s3cret"
+	for name, row := range map[string]struct {
+		server     string            // of the tool one; empty: none
+		credential wiring.Credential // zero: from bearer
+		conflict   string            // empty: none
+	}{
+		"another URL": {`{"url":"` + other + `","credentialId":"OWN"}`, wiring.Credential{}, "posts to https://old.example.com/vapi?…"},
+		"no URL":      {`{"credentialId":"OWN"}`, wiring.Credential{}, "has no URL of its own"},
+		"no server":   {``, wiring.Credential{}, "has no URL of its own"},
+		"another credential": {`{"url":"` + hook + `","credentialId":"theirs"}`, wiring.Credential{},
+			`has the credential "theirs"`},
+		"theirs is not selected": {`{"url":"` + hook + `","credentialId":"theirs"}`, wiring.Credential{ID: "mine"},
+			`has the credential "theirs"`},
+		"its own":            {`{"url":"` + hook + `","credentialId":"OWN"}`, wiring.Credential{}, ""},
+		"from the selected":  {`{"url":"` + hook + `","credentialId":"mine"}`, wiring.Credential{ID: "mine"}, ""},
+		"to the selected":    {`{"url":"` + hook + `","credentialId":"OWN"}`, wiring.Credential{ID: "mine"}, ""},
+		"without credential": {`{"url":"` + hook + `"}`, wiring.Credential{}, ""},
+		"to none": {`{"url":"` + hook + `","credentialId":"OWN"}`,
+			wiring.Credential{Plan: plan(t, `{"type":"none"}`)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrg(t)
+			cfg := o.config(t, o.Add("assistant", plainAssistant))
+			cfg.Tools = set(t)
+			first, _ := mustSync(t, cfg)
+			own := o.byName(t, "credential", first.Credential.Name)["id"].(string)
+			body := `{"type":"function","function":{"name":"one","description":"by hand"}}`
+			if row.server != "" {
+				body = strings.Replace(body, `}}`, `},"server":`+strings.ReplaceAll(row.server, "OWN", own)+`}`, 1)
+			}
+			id := o.Add("tool", body)
+			before := string(o.Objects("tool")[0])
+			cfg.Tools = set(t, tool[empty]("one"), tool[empty]("two"))
+			if row.credential != (wiring.Credential{}) {
+				cfg.Credential = row.credential
+			}
+
+			changes, _ := mustSync(t, cfg)
+			if row.conflict == "" {
+				if len(changes.Conflicts) != 0 || o.byName(t, "tool", "one")["async"] != true {
+					t.Errorf("%q, %v", changes.Conflicts, o.byName(t, "tool", "one"))
+				}
+				o.settled(t, cfg)
+				return
+			}
+			want := "the tool one at Vapi (" + id + ") " + row.conflict + ", which sync did not set for this URL. It may " +
+				"belong to another deployment. To change it all the same, use --take-over one."
+			if diff := cmp.Diff([]string{want}, changes.Conflicts); diff != "" {
+				t.Error(diff)
+			}
+			if after := string(o.Objects("tool")[0]); after != before {
+				t.Errorf("changed: %s", after)
+			}
+			two := o.byName(t, "tool", "two")["id"].(string)
+			if model := o.byName(t, "assistant", "Shop")["model"].(map[string]any); !slices.Equal(
+				model["toolIds"].([]any), []any{"other", two}) {
+				t.Errorf("attached %v", model["toolIds"])
+			}
+
+			cfg.TakeOver = []string{"one"}
+			changes, _ = mustSync(t, cfg)
+			stored := o.byName(t, "tool", "one")
+			if len(changes.Conflicts) != 0 || stored["id"] != id || stored["async"] != true ||
+				stored["server"].(map[string]any)["url"] != hook {
+				t.Errorf("%q, %v", changes.Conflicts, stored)
+			}
+			for _, c := range changes.Tools {
+				if text := fmt.Sprint(c.Differences); strings.Contains(text, "s3cret") {
+					t.Errorf("it shows a secret: %s", text)
+				}
+			}
+			cfg.TakeOver = nil
+			o.settled(t, cfg)
+		})
+	}
 	o := newOrg(t)
-	id := o.Add("tool", `{"type":"function","async":false,"function":{"name":"one","description":"by hand"},`+
-		`"server":{"url":"https://old.example.com","timeoutSeconds":5}}`)
-	mustSync(t, o.config(t))
-	stored := o.byName(t, "tool", "one")
-	if stored["id"] != id || stored["async"] != true || stored["server"].(map[string]any)["url"] != hook {
-		t.Errorf("%v", stored)
+	cfg := o.config(t)
+	cfg.TakeOver = []string{"on"}
+	_, err := wiring.Prepare(t.Context(), cfg)
+	if err == nil || !strings.Contains(err.Error(), "no tool on to take over") {
+		t.Errorf("a name that no tool has: %v", err)
+	}
+}
+
+// TestSyncMeetsAnotherOwner lets another client move or create a tool after the changes
+// were prepared.
+func TestSyncMeetsAnotherOwner(t *testing.T) {
+	const theirs = `{"url":"https://theirs.example.com","timeoutSeconds":5}`
+	t.Run("moved", func(t *testing.T) {
+		o := newOrg(t)
+		cfg := o.config(t)
+		mustSync(t, cfg)
+		id := o.byName(t, "tool", "one")["id"].(string)
+		o.Change("tool", id, "async", "false")
+		changes, err := wiring.Prepare(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Change("tool", id, "server", theirs)
+		err = wiring.Apply(t.Context(), cfg, changes, nil)
+		if err == nil || !strings.Contains(err.Error(), "the URL or the credential of the tool one in the meantime") ||
+			o.byName(t, "tool", "one")["async"] != false {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("created", func(t *testing.T) {
+		o := newOrg(t)
+		cfg := o.config(t)
+		changes, err := wiring.Prepare(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Add("tool", `{"type":"function","function":{"name":"one"},"server":`+theirs+`}`)
+		o.Fail(2, fakevapi.FailureRefusedBefore, false) // the request that creates the tool one
+		err = wiring.Apply(t.Context(), cfg, changes, nil)
+		if err == nil || !strings.Contains(err.Error(), "another client has created a tool one in the meantime") ||
+			o.byName(t, "tool", "one")["server"].(map[string]any)["url"] != "https://theirs.example.com" {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestSyncReturnsPreviousBodies compares them with the objects before the changes.
+func TestSyncReturnsPreviousBodies(t *testing.T) {
+	o := newOrg(t)
+	cfg := o.config(t)
+	if changes, _ := mustSync(t, cfg); len(changes.Previous) > 0 || changes.Organisation != "" {
+		t.Errorf("in an empty organisation: %q, %v", changes.Organisation, changes.Previous)
+	}
+	cfg.Assistants = []string{o.Add("assistant", plainAssistant)}
+	o.Change("tool", o.byName(t, "tool", "one")["id"].(string), "async", "false")
+	cfg.Tools, cfg.Prune = set(t, tool[empty]("one"), syncAcked("three"), tool[empty]("new")), true // without rich
+	cfg.Credential.Plan.Token = "another one"
+	want := map[string]bool{}
+	for _, resource := range []string{"tool", "assistant"} {
+		for _, raw := range o.Objects(resource) {
+			if !strings.Contains(string(raw), `"name":"three"`) {
+				want[resource+string(raw)] = true
+			}
+		}
+	}
+	changes, _ := mustSync(t, cfg)
+	got := map[string]bool{}
+	for _, previous := range changes.Previous {
+		if previous.Resource == vapiclient.Credentials {
+			if text := string(previous.Body); !strings.Contains(text, `"name":"ringback `) || strings.Contains(text, token) {
+				t.Error(text)
+			}
+			continue
+		}
+		got[string(previous.Resource)+string(previous.Body)] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(changes.Previous) != len(want)+1 {
+		t.Errorf("%d objects: %s", len(changes.Previous), diff)
+	}
+	if changes.Organisation != fakevapi.OrgID {
+		t.Errorf("organisation %q", changes.Organisation)
 	}
 }
 

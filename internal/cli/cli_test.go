@@ -26,9 +26,18 @@ const patience = 5 * time.Minute
 
 func run(t *testing.T, arguments ...string) (code int, out, errOut string) {
 	t.Helper()
+	return runIn(t, nil, arguments...)
+}
+
+// runIn is like run, with names and values in the environment.
+func runIn(t *testing.T, env []string, arguments ...string) (code int, out, errOut string) {
+	t.Helper()
 	for _, name := range []string{"WEBHOOK_AUTH", "RINGBACK_SECRET", "RINGBACK_BEARER", "RINGBACK_HMAC"} {
 		t.Setenv(name, "")
 		os.Unsetenv(name)
+	}
+	for i := 0; i+1 < len(env); i += 2 {
+		t.Setenv(env[i], env[i+1])
 	}
 	var o, e bytes.Buffer
 	code = cli.Run(arguments, &o, &e)
@@ -67,6 +76,13 @@ func TestCommandLine(t *testing.T) {
 			"can't be used together"},
 		{"waiting for another machine", []string{"send", toolCalls, "--wait", "--url", "https://example.com/vapi"}, 1, "",
 			"--wait requires a deployment on this machine"},
+		{"not encrypted", []string{"send", toolCalls, "--url", "http://example.com/vapi"}, 1, "",
+			"--url must begin with https://"},
+		{"not encrypted, a look-alike", []string{"send", toolCalls, "--url", "http://127.0.0.1.example.com/"}, 1, "",
+			"--url must begin with https://"},
+		{"another scheme", []string{"send", toolCalls, "--url", "ftp://127.0.0.1/"}, 1, "", "--url must begin with https://"},
+		{"user information", []string{"send", toolCalls, "--url", "https://u:p@example.com/"}, 1, "", "no user information"},
+		{"no URL", []string{"send", toolCalls, "--url", "127.0.0.1:8787"}, 1, "", "--url must begin with https://"},
 		{"no server", []string{"send", toolCalls, "--url", "http://127.0.0.1:1/vapi"}, 1, "", "start ringback dev"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,6 +143,115 @@ func TestSendSigns(t *testing.T) {
 				t.Errorf("unsigned: code %d, err %q", code, errOut)
 			}
 		})
+	}
+}
+
+// TestSendReadsCredentials takes them from where no other user can see them.
+func TestSendReadsCredentials(t *testing.T) {
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization") + r.Header.Get("X-Vapi-Secret")
+		w.Write([]byte(`{"results":[]}`))
+	}))
+	defer server.Close()
+	const plan = `{"type":"bearer","token":"t0ken"}`
+	for name, row := range map[string]struct {
+		env       []string
+		stdin     string
+		arguments []string
+		want      string
+		err       string
+	}{
+		"no credential":        {nil, "unused", nil, "", ""},
+		"bearer, environment":  {[]string{"RINGBACK_BEARER", "t0ken"}, "", nil, "Bearer t0ken", ""},
+		"plan, environment":    {[]string{"WEBHOOK_AUTH", plan}, "", nil, "Bearer t0ken", ""},
+		"a flag comes first":   {[]string{"WEBHOOK_AUTH", plan}, "", []string{"--secret", "s"}, "s", ""},
+		"bearer, input":        {nil, "t0ken\n", []string{"--bearer", "-"}, "Bearer t0ken", ""},
+		"secret, input":        {nil, "t0ken", []string{"--secret=-"}, "t0ken", ""},
+		"plan, input":          {nil, "[\n" + plan + "\n]\n", []string{"--auth", "-"}, "Bearer t0ken", ""},
+		"input by environment": {[]string{"RINGBACK_BEARER", "-"}, "t0ken", nil, "Bearer t0ken", ""},
+		"empty input":          {nil, " \n", []string{"--bearer", "-"}, "", "the credential is empty"},
+		"broken plan":          {nil, "t0ken", []string{"--auth", "-"}, "", "--auth: webhook credential: not JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			input, err := os.Create(filepath.Join(t.TempDir(), "input"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer input.Close()
+			if _, err := input.WriteString(row.stdin); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := input.Seek(0, io.SeekStart); err != nil {
+				t.Fatal(err)
+			}
+			defer func(before *os.File) { os.Stdin = before }(os.Stdin)
+			os.Stdin = input
+			got = ""
+			code, out, errOut := runIn(t, row.env, append([]string{"send", toolCalls, "--url", server.URL}, row.arguments...)...)
+			if got != row.want || (code != 0) != (row.err != "") || !strings.Contains(errOut, row.err) {
+				t.Errorf("sent %q, code %d, out %q, err %q", got, code, out, errOut)
+			}
+			if strings.Contains(out+errOut, "t0ken") {
+				t.Errorf("the output has the credential: %s%s", out, errOut)
+			}
+		})
+	}
+}
+
+// TestSendFollowsNoRedirect keeps the credential and the webhook from another host.
+func TestSendFollowsNoRedirect(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		requests := 0
+		elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests++ }))
+		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
+		code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--secret", "s3cret")
+		want := fmt.Sprintf("the answer to the webhook is %d %s, which is not followed", status, http.StatusText(status))
+		if code != 1 || requests != 0 || !strings.Contains(errOut, want) {
+			t.Errorf("code %d, %d requests, err %q", code, requests, errOut)
+		}
+		server.Close()
+		elsewhere.Close()
+	}
+}
+
+// TestSendErrorsDoNotQuoteThePeer answers with a planted word and with control characters.
+func TestSendErrorsDoNotQuoteThePeer(t *testing.T) {
+	const planted = "planted-4711\x1b[31m\u202e"
+	for name, row := range map[string]struct{ answer, want string }{
+		"not HTTP":   {planted + "\r\n\r\n", "cannot post the webhook: no answer, or one that is not HTTP"},
+		"reason":     {"HTTP/1.1 403 " + planted + "\r\nContent-Length: 0\r\n\r\n", "to the webhook is 403 Forbidden"},
+		"header":     {"HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n", "no answer, or one that is not HTTP"},
+		"location":   {"HTTP/1.1 302 F\r\nLocation: http://%planted\r\n\r\n", "302 Found, which is not followed"},
+		"broken off": {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + planted, "it is incomplete"},
+		"closed":     {"", "no answer, or one that is not HTTP"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(conn, row.answer)
+				conn.Close()
+			}))
+			defer server.Close()
+			code, out, errOut := run(t, "send", toolCalls, "--url", server.URL+"/planted")
+			if code != 1 || !strings.Contains(errOut, row.want) || strings.Contains(out+errOut, "planted") {
+				t.Errorf("code %d, out %q, err %q", code, out, errOut)
+			}
+		})
+	}
+	// The answer itself is shown, but it cannot control the terminal.
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, planted)
+	}))
+	defer server.Close()
+	code, out, errOut := run(t, "send", toolCalls, "--url", server.URL)
+	if code != 1 || out != "planted-4711\uFFFD[31m\uFFFD\n" || strings.Contains(errOut, "planted") {
+		t.Errorf("code %d, out %q, err %q", code, out, errOut)
 	}
 }
 

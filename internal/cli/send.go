@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
+// maxCredential limits a credential that is read from the input, in bytes.
+const maxCredential = 64 << 10
+
 type sendCommand struct {
 	File string `arg:"" help:"The file with the webhook. There are samples in events/vapi." predictor:"json"`
 
@@ -30,7 +34,7 @@ type sendCommand struct {
 	Secret string `help:"Send this secret in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
 	Bearer string `help:"Send this bearer token." env:"RINGBACK_BEARER" xor:"auth"`
 	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
-	Auth   string `help:"Sign with this credential (JSON, as in WEBHOOK_AUTH)." placeholder:"JSON" xor:"auth"`
+	Auth   string `help:"Sign with this credential. Default: $$WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
 
 	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
 	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
@@ -43,12 +47,19 @@ received its result. Progress is shown, but is not a result. A text that is spok
 one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so --wait
 requires a deployment on this machine. A GPT-Live call is simulated if the webhook comes from a GPT-Live assistant.
 
+The URL must begin with https://, except on this machine. No redirect is followed.
+
+Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential into
+the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The command
+then asks for it on a terminal, or reads it from its input.
+
 Examples:
 
   ringback send events/vapi/tool-calls.json --wait
   ringback send events/vapi/gpt-live.json --wait
-  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi \
-    --auth "$(aws secretsmanager get-secret-value --secret-id … --query SecretString --output text)"`
+  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --bearer -
+  aws secretsmanager get-secret-value --secret-id … --query SecretString --output text |
+    ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --auth -`
 }
 
 // Run runs the command.
@@ -57,6 +68,15 @@ func (c *sendCommand) Run(s *streams) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the webhook: %w", err)
 	}
+	if err := checkTarget(c.URL); err != nil {
+		return err
+	}
+	asking, _, stop := interrupted()
+	err = c.readCredential(asking, os.Stdin, s.Err)
+	stop()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
 	if !c.Wait {
@@ -64,6 +84,43 @@ func (c *sendCommand) Run(s *streams) error {
 		return err
 	}
 	return c.wait(ctx, s, body)
+}
+
+// checkTarget returns an error if the credential must not be sent to a URL.
+func checkTarget(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil ||
+		u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return errors.New("--url must begin with https://, because the credential is sent to it, and have no user " +
+			"information; http:// is for this machine only")
+	}
+	return nil
+}
+
+// readCredential replaces a credential that is given as -, and reads the default one.
+func (c *sendCommand) readCredential(ctx context.Context, in *os.File, errOut io.Writer) error {
+	if c.Secret+c.Bearer+c.HMAC+c.Auth == "" {
+		c.Auth = os.Getenv("WEBHOOK_AUTH")
+	}
+	for _, credential := range []*string{&c.Secret, &c.Bearer, &c.HMAC, &c.Auth} {
+		if *credential != "-" {
+			continue
+		}
+		text, err := askSecret(ctx, in, errOut, "The webhook's credential")
+		if errors.Is(err, errNoTerminal) {
+			text, err = untilInterrupted(ctx, func() (string, error) {
+				text, err := io.ReadAll(io.LimitReader(in, maxCredential))
+				return strings.TrimSpace(string(text)), err
+			})
+		}
+		if err != nil {
+			return err
+		}
+		if *credential = text; text == "" {
+			return errors.New("the credential is empty")
+		}
+	}
+	return nil
 }
 
 // wait posts the webhook as part of a simulated call, and waits for the results.
@@ -174,29 +231,32 @@ func loopback(host string) bool {
 func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acceptedCall, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("--url: %w", err)
+		return nil, errors.New("--url is not a valid URL")
 	}
 	if err := c.sign(request, body); err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("cannot post the webhook: %w; "+
-			"start ringback dev in another terminal, or name another deployment with --url", err)
-	}
+	// Without an http.Client, no redirect is followed: the credential must go to this URL only.
+	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
-		return nil, fmt.Errorf("cannot post the webhook: %w", err)
+		return nil, unanswered(ctx, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the answer: %w", err)
+		return nil, errors.New("cannot read the answer: it is incomplete")
 	}
-	fmt.Fprintf(s.Err, "%s\n", response.Status)
-	fmt.Fprintf(s.Out, "%s\n", answer)
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer to the webhook is %s", response.Status)
+	// The status without the peer's own words.
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
+	fmt.Fprintf(s.Err, "%s\n", status)
+	fmt.Fprintf(s.Out, "%s\n", printable(string(answer)))
+	switch {
+	case response.StatusCode >= 300 && response.StatusCode < 400:
+		return nil, fmt.Errorf("the answer to the webhook is %s, which is not followed; "+
+			"use the deployment's own address with --url", status)
+	case response.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("the answer to the webhook is %s", status)
 	}
 	var decoded struct {
 		Results []struct {
@@ -205,7 +265,7 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 		}
 	}
 	if err := json.Unmarshal(answer, &decoded); err != nil {
-		return nil, fmt.Errorf("the answer is not JSON: %w", err)
+		return nil, errors.New("the answer is not the JSON of an answer to a webhook")
 	}
 	var accepted []acceptedCall
 	for _, r := range decoded.Results {
@@ -216,6 +276,27 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 		}
 	}
 	return accepted, nil
+}
+
+// unanswered classifies the error of a request without an answer. It does not repeat the
+// error, which may quote the URL, the certificate or the answer.
+func unanswered(ctx context.Context, err error) error {
+	const failed = "cannot post the webhook: "
+	var unknown *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New(failed + "connection refused; " +
+			"start ringback dev in another terminal, or name another deployment with --url")
+	case ctx.Err() != nil:
+		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
+	case errors.As(err, &unknown):
+		return errors.New(failed + "the host name of --url cannot be resolved")
+	case errors.As(err, &certificate):
+		return errors.New(failed + "the certificate is not valid for the host of --url")
+	default:
+		return errors.New(failed + "no answer, or one that is not HTTP")
+	}
 }
 
 func (c *sendCommand) sign(request *http.Request, body []byte) error {

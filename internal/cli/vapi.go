@@ -43,34 +43,11 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 	if key := strings.TrimSpace(os.Getenv("VAPI_API_KEY")); key != "" {
 		return key, nil
 	}
-	terminal := int(in.Fd())
-	state, err := term.GetState(terminal)
-	if err != nil { // not a terminal
+	if !term.IsTerminal(int(in.Fd())) {
 		return "", errors.New("there is no private key for Vapi's API: " +
 			"set VAPI_API_KEY to your organisation's key, or run this on a terminal, which asks for the key")
 	}
-	fmt.Fprint(errOut, "Vapi's private key (not shown): ")
-	defer fmt.Fprintln(errOut)
-	type entered struct {
-		key []byte
-		err error
-	}
-	done := make(chan entered, 1)
-	go func() {
-		key, err := term.ReadPassword(terminal)
-		done <- entered{key, err}
-	}()
-	select {
-	case e := <-done:
-		if e.err != nil {
-			return "", fmt.Errorf("cannot read the private key: %w", e.err)
-		}
-		return strings.TrimSpace(string(e.key)), nil
-	case <-ctx.Done():
-		// Turn the echo of the terminal on again.
-		_ = term.Restore(terminal, state)
-		return "", errors.New("interrupted")
-	}
+	return askSecret(ctx, in, errOut, "Vapi's private key")
 }
 
 // deploymentFlags select a deployment.

@@ -3,7 +3,10 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -12,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/ringback/ringback/internal/fakevapi"
 )
 
 // terminal opens a pseudo-terminal. Write input to keyboard. screen returns what the
@@ -126,5 +131,71 @@ func TestPrivateKeyFromTheEnvironment(t *testing.T) {
 	t.Setenv("VAPI_API_KEY", " the-key\n")
 	if key, err := privateKey(t.Context(), nil, nil); key != "the-key" || err != nil {
 		t.Errorf("%q, %v", key, err)
+	}
+}
+
+// TestConfirm types answers on a terminal. Only y and yes agree.
+func TestConfirm(t *testing.T) {
+	for typed, want := range map[string]bool{
+		"y\n": true, "YES \n": true, "\n": false, "n\n": false, "yes please\n": false, "\x04": false, // end of input
+	} {
+		in, keyboard, _ := terminal(t)
+		fmt.Fprint(keyboard, typed)
+		var question strings.Builder
+		got, err := confirm(t.Context(), in, &question, "Make these changes?")
+		if got != want || err != nil || question.String() != "Make these changes? [y/N] " {
+			t.Errorf("%q: %t, %v, %q", typed, got, err, question.String())
+		}
+	}
+	in, _, _ := terminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := confirm(ctx, in, io.Discard, ""); got || err == nil {
+		t.Errorf("interrupted: %t, %v", got, err)
+	}
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if got, err := confirm(t.Context(), file, io.Discard, ""); got || !errors.Is(err, errNoTerminal) {
+		t.Errorf("no terminal: %t, %v", got, err)
+	}
+}
+
+// TestSyncAsksOnATerminal makes the changes only after a y.
+func TestSyncAsksOnATerminal(t *testing.T) {
+	for typed, want := range map[string]int{"y\n": 0, "\n": 1} {
+		account := &fakevapi.Account{}
+		server := httptest.NewServer(account)
+		defer server.Close()
+		t.Setenv("VAPI_API_KEY", "private-key")
+		t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+		assistant := account.Add("assistant", `{"model":{"provider":"openai"}}`)
+		in, keyboard, _ := terminal(t)
+		defer func(before *os.File) { os.Stdin = before }(os.Stdin)
+		os.Stdin = in
+		fmt.Fprint(keyboard, typed)
+		var out, errOut bytes.Buffer
+		code := Run([]string{"sync", "--url", "https://hooks.example.com/vapi", "--auth", `{"type":"bearer","token":"t"}`,
+			"--assistant", assistant, "--api", server.URL}, &out, &errOut)
+		question := "Make these changes in the organisation " + fakevapi.OrgID + "? [y/N] "
+		writes := len(fakevapi.Writes(account.Requests()))
+		if code != want || (writes == 0) != (want == 1) || !strings.Contains(errOut.String(), question) {
+			t.Errorf("%q: code %d, %d writes, out %s, err %s", typed, code, writes, out.String(), errOut.String())
+		}
+	}
+}
+
+// TestSendAsksOnATerminal types the credential, which the terminal does not show.
+func TestSendAsksOnATerminal(t *testing.T) {
+	in, keyboard, screen := terminal(t)
+	c := sendCommand{Bearer: "-"}
+	done := make(chan error, 1)
+	go func() { done <- c.readCredential(t.Context(), in, io.Discard) }()
+	waitUntilSilent(t, in)
+	fmt.Fprint(keyboard, "t0ken\n")
+	if err := <-done; err != nil || c.Bearer != "t0ken" || strings.Contains(screen(), "t0ken") {
+		t.Errorf("%q, %v, screen %q", c.Bearer, err, screen())
 	}
 }

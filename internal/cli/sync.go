@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fatih/color"
 
@@ -20,18 +24,21 @@ type syncCommand struct {
 
 	Assistant []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
 	DryRun    bool     `help:"Show the changes without making them."`
+	Yes       bool     `help:"Make the changes without asking."`
+	TakeOver  []string `help:"Change this tool at Vapi although it may belong to another deployment. May be repeated." placeholder:"NAME"`
 	Prune     bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
 }
 
 // Help returns the text above the flags.
 func (syncCommand) Help() string {
 	return `The command creates the webhook's credential and the tools at Vapi, or updates what differs. It attaches the
-tools to the assistants. It first shows its changes, and does nothing if nothing differs. If it fails half-way, run it
-again.
+tools to the assistants. It first shows the organisation and its changes, and does nothing if nothing differs. On a
+terminal, it then asks whether to make them. Elsewhere, it makes them only with --yes. It first writes the previous
+bodies of what it changes to a file that only you can read, and prints its path. If it fails half-way, run it again.
 
-Tools are found by name, whatever their URL. A sync for another URL therefore moves them, so use one organisation at
-Vapi for each stage. Two tools with the same name are a conflict and are not changed. The exit code is 1 if there is a
-conflict.
+Tools are found by name. A tool whose URL or credential sync did not set for this URL may belong to another deployment.
+It is a conflict and is not changed, unless you name it with --take-over. Use one organisation at Vapi for each stage.
+Two tools with the same name are a conflict, too. The exit code is 1 if there is a conflict.
 
 Vapi does not show the content of a credential. The name of a credential therefore contains a fingerprint of its secret,
 and a secret that has changed is replaced at Vapi, too. --prune removes function tools that have this URL and the
@@ -43,7 +50,8 @@ Examples:
 
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33 --dry-run
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
-  ringback sync --stack Ringback --prune --region eu
+  ringback sync --stack Ringback --prune --region eu --yes
+  ringback sync --stack Ringback --take-over order_status
   WEBHOOK_AUTH='{"type":"bearer","token":"…"}' ringback sync --url https://hooks.example.com/vapi
   ringback sync --url https://hooks.example.com/vapi --credential 550e8400-e29b-41d4-a716-446655440000`
 }
@@ -65,7 +73,8 @@ func (c *syncCommand) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	cfg := wiring.Config{Tools: set, Assistants: c.Assistant, Prune: c.Prune, Progress: p.set}
+	cfg := wiring.Config{Tools: set, Assistants: c.Assistant, TakeOver: c.TakeOver, Prune: c.Prune,
+		Progress: p.set}
 	if cfg.URL, err = wiring.ParseURL(at.url); err != nil {
 		return err
 	}
@@ -96,10 +105,17 @@ func (c *syncCommand) Run(s *streams) error {
 	case c.DryRun:
 		fmt.Fprintln(s.Out, "Dry run: nothing was changed.")
 	default:
+		if err := c.agreed(ctx, s, changes); err != nil {
+			return err
+		}
 		fmt.Fprintln(s.Out)
-		err := wiring.Apply(ctx, cfg, changes, func(what string) {
+		err := keep(s.Out, changes.Previous)
+		if err != nil {
+			return fmt.Errorf("nothing was changed: %w", err)
+		}
+		err = wiring.Apply(ctx, cfg, changes, func(what string) {
 			p.set("")
-			fmt.Fprintln(s.Out, what)
+			fmt.Fprintln(s.Out, printable(what))
 		})
 		if err != nil {
 			return fmt.Errorf("%w; run the command again to continue from here", err)
@@ -111,6 +127,52 @@ func (c *syncCommand) Run(s *streams) error {
 	return nil
 }
 
+// agreed asks whether to make the changes. It returns an error if they must not be made.
+func (c *syncCommand) agreed(ctx context.Context, s *streams, changes *wiring.ChangeSet) error {
+	if c.Yes {
+		return nil
+	}
+	question := "Make these changes at Vapi?"
+	if changes.Organisation != "" {
+		question = "Make these changes in the organisation " + printable(changes.Organisation) + "?"
+	}
+	yes, err := confirm(ctx, os.Stdin, s.Err, question)
+	switch {
+	case errors.Is(err, errNoTerminal):
+		return errors.New("nothing was changed: there is no terminal to ask on; use --yes to make the changes")
+	case err != nil:
+		return fmt.Errorf("nothing was changed: %w", err)
+	case !yes:
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
+// keep writes objects to a new file, and prints its path.
+func keep(out io.Writer, objects []wiring.Object) error {
+	if len(objects) == 0 {
+		return nil
+	}
+	folder, err := os.UserConfigDir()
+	if err != nil { // the process has no home
+		folder = os.TempDir()
+	}
+	folder = filepath.Join(folder, "ringback", "sync")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("cannot store the previous bodies: %w", err)
+	}
+	// CreateTemp makes a file that only its owner can read. A body may contain secrets.
+	file, err := os.CreateTemp(folder, time.Now().UTC().Format("20060102T150405Z")+"-*.json")
+	if err != nil {
+		return fmt.Errorf("cannot store the previous bodies: %w", err)
+	}
+	if err := errors.Join(asJSON(file, objects), file.Close()); err != nil {
+		return fmt.Errorf("cannot store the previous bodies: %w", err)
+	}
+	fmt.Fprintln(out, "The previous bodies are in "+file.Name())
+	return nil
+}
+
 var (
 	added   = color.New(color.FgGreen).SprintFunc()
 	changed = color.New(color.FgYellow).SprintFunc()
@@ -119,6 +181,13 @@ var (
 
 // showChangeSet prints the changes to make, and no more.
 func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
+	switch {
+	case changes.Changes()+len(changes.Conflicts) == 0:
+	case changes.Organisation == "":
+		fmt.Fprintln(out, "Organisation at Vapi: unknown, because none of the objects at Vapi names it")
+	default:
+		fmt.Fprintln(out, "Organisation at Vapi:", printable(changes.Organisation), "(the API does not return its name)")
+	}
 	switch changes.Credential.Action {
 	case wiring.ActionCreate:
 		fmt.Fprintln(out, added("+ credential "+changes.Credential.Name))
@@ -132,7 +201,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 		case wiring.ActionUpdate:
 			fmt.Fprintln(out, changed("~ tool "+t.Name))
 			for _, d := range t.Differences {
-				fmt.Fprintf(out, "    %s\n", d)
+				fmt.Fprintf(out, "    %s\n", printable(d.String()))
 			}
 		}
 	}
@@ -144,7 +213,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 		if a.Name != "" {
 			name += fmt.Sprintf(" (%q)", a.Name)
 		}
-		fmt.Fprintln(out, changed("~ assistant "+name))
+		fmt.Fprintln(out, changed("~ assistant "+printable(name)))
 		if len(a.Attach) > 0 {
 			fmt.Fprintf(out, "    attach %s\n", strings.Join(a.Attach, ", "))
 		}
@@ -153,12 +222,12 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 		}
 	}
 	for _, t := range changes.Prune {
-		fmt.Fprintln(out, removed("- tool "+t.Name), t.ID)
+		fmt.Fprintln(out, removed("- tool "+printable(t.Name)), printable(t.ID))
 	}
 	for _, text := range changes.Notes {
-		fmt.Fprintln(out, "note:", text)
+		fmt.Fprintln(out, "note:", printable(text))
 	}
 	for _, text := range changes.Conflicts {
-		fmt.Fprintln(out, removed("conflict:"), text)
+		fmt.Fprintln(out, removed("conflict:"), printable(text))
 	}
 }

@@ -3,11 +3,15 @@ package cli_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,6 +37,10 @@ func atVapi(t *testing.T) *fakevapi.Account {
 	t.Cleanup(server.Close)
 	t.Setenv("VAPI_API_KEY", privateKey)
 	t.Setenv("VAPI_API_URL", server.URL)
+	// The previous bodies are stored there.
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, "config"))
 	return account
 }
 
@@ -141,7 +149,7 @@ func TestSyncCommand(t *testing.T) {
 	attached := strings.Join(toolNames(t), ", ")
 	sync := func(code int, flag string, parts ...string) (out, errOut string) {
 		t.Helper()
-		arguments := []string{"sync", "--stack", "Ringback", "--assistant", id}
+		arguments := []string{"sync", "--stack", "Ringback", "--assistant", id, "--yes"}
 		if flag != "" {
 			arguments = append(arguments, flag)
 		}
@@ -213,7 +221,7 @@ func TestSyncCommandRefuses(t *testing.T) {
 	}
 	// After a failure half-way, the command continues.
 	account.Fail(5, fakevapi.FailureForbidden, false)
-	arguments := []string{"sync", "--url", hook, "--auth", bearer}
+	arguments := []string{"sync", "--url", hook, "--auth", bearer, "--yes"}
 	_, errOut := runs(t, arguments, 1, "created the tool order_status")
 	if !strings.Contains(errOut, "run the command again to continue from here") {
 		t.Error(errOut)
@@ -224,6 +232,81 @@ func TestSyncCommandRefuses(t *testing.T) {
 	t.Setenv("VAPI_API_KEY", "")
 	if _, errOut := runs(t, arguments, 1); !strings.Contains(errOut, "VAPI_API_KEY") {
 		t.Error(errOut)
+	}
+}
+
+// TestSyncCommandNeedsConsent runs without a terminal, which cannot be asked.
+func TestSyncCommandNeedsConsent(t *testing.T) {
+	account := atVapi(t)
+	arguments := []string{"sync", "--url", hook, "--auth", bearer}
+	out, errOut := runs(t, arguments, 1, "Organisation at Vapi: unknown", "+ tool order_status\n")
+	if !strings.Contains(errOut, "nothing was changed: there is no terminal to ask on; use --yes") {
+		t.Errorf("%s%s", out, errOut)
+	}
+	if writes := fakevapi.Writes(account.Requests()); len(writes) > 0 {
+		t.Errorf("wrote %v", writes)
+	}
+	out, _ = runs(t, append(arguments, "--yes"), 0, "created the tool order_status")
+	if strings.Contains(out, "The previous bodies") {
+		t.Errorf("nothing was there before:\n%s", out)
+	}
+	// Nothing to change, so nothing to ask.
+	runs(t, arguments, 0, "Nothing to change.")
+}
+
+// TestSyncCommandTakesOver meets a tool of another deployment, whose id and server have
+// control characters and secrets.
+func TestSyncCommandTakesOver(t *testing.T) {
+	account := atVapi(t)
+	account.Add("tool", `{"id":"t\u001b[2J","type":"function","function":{"name":"order_status","description":"theirs"},`+
+		`"server":{"url":"https://u:s3cret@a.example/vapi?k=s3cret","headers":{"X-Key":"s3cret"},"credentialId":"c"}}`)
+	before := string(account.Objects("tool")[0])
+	arguments := []string{"sync", "--url", hook, "--auth", bearer, "--yes"}
+	out, errOut := runs(t, arguments, 1, "Organisation at Vapi: "+fakevapi.OrgID+" (the API does not return its name)\n",
+		"posts to https://a.example/vapi?…, which sync", "use --take-over order_status.")
+	if now := string(account.Objects("tool")[0]); now != before || strings.ContainsAny(out+errOut, "\x1b\x07") ||
+		strings.Contains(out+errOut, "s3cret") {
+		t.Errorf("%s%s\n%s", out, errOut, now)
+	}
+	out, _ = runs(t, append(arguments, "--take-over", "order_status"), 0, "updated the tool order_status")
+	if strings.ContainsAny(out, "\x1b\x07") || strings.Contains(out, "s3cret") {
+		t.Errorf("%q", out)
+	}
+	path := regexp.MustCompile(`The previous bodies are in (\S+\.json)\n`).FindStringSubmatch(out)
+	if path == nil {
+		t.Fatal(out)
+	}
+	info, err := os.Stat(path[1])
+	if err != nil || info.Mode() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	text, err := os.ReadFile(path[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []struct {
+		Resource string
+		Body     any
+	}
+	var want any
+	if err := errors.Join(json.Unmarshal(text, &kept), json.Unmarshal([]byte(before), &want)); err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != 1 || kept[0].Resource != "tool" || !reflect.DeepEqual(kept[0].Body, want) {
+		t.Errorf("%s", text)
+	}
+	_, errOut = runs(t, append(arguments, "--take-over", "orderstatus"), 1)
+	if !strings.Contains(errOut, "no tool orderstatus to take over") {
+		t.Error(errOut)
+	}
+	// Without a place for them, nothing changes.
+	account.Requests()
+	t.Setenv("HOME", "/dev/null")
+	t.Setenv("XDG_CONFIG_HOME", "/dev/null/x")
+	_, errOut = runs(t, append(arguments, "--hmac", "--auth", `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`), 1)
+	if writes := fakevapi.Writes(account.Requests()); len(writes) > 0 ||
+		!strings.Contains(errOut, "nothing was changed: cannot store the previous bodies") {
+		t.Errorf("%s, wrote %v", errOut, writes)
 	}
 }
 
@@ -293,7 +376,7 @@ func TestDoctorOfALocalRun(t *testing.T) {
 			at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: tools.All})
 			id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"model":`+row.model+`}`)
 			// Vapi would reach the local run by a tunnel.
-			runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id}, 0)
+			runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id, "--yes"}, 0)
 			for _, raw := range account.Objects("tool") {
 				var tool struct {
 					ID     string

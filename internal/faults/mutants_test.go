@@ -239,6 +239,55 @@ var bugs = []mutant{
 			"l.JobsVisibility = l.ProcessTimeout"}}},
 	{bug: "an alarm on one busy minute", tests: []string{"./infra/ringback", "-run", "TestWaitingJobs"},
 		edits: []edit{{"infra/ringback/alarms.go", "r.alarmAfter(2, prefix", "r.alarmAfter(1, prefix"}}},
+	// A caller's words, a service's answer, and the command line.
+	{bug: "a path with dots accepted as an identifier", tests: []string{"./asynctool", "-run", "Identifier"},
+		edits: []edit{{"asynctool/identifier.go", `strings.Contains(id, "..")`, "false"}}},
+	{bug: "a caller's words in a path", tests: []string{"./tools", "-run", "OrderStatus"}, edits: []edit{
+		{"tools/order_status.go", "asynctool.Identifier(in.OrderID)", "in.OrderID, true"},
+	}},
+	{bug: "a caller's words in a declared path", tests: []string{"./tools", "-run", "Forwarded"}, edits: []edit{
+		{"tools/forward.go", "asynctool.Identifier(text)", "text, true"},
+	}},
+	{bug: "a header without a bound", tests: []string{"./tools", "-run", "Errors"}, edits: []edit{
+		{"tools/request.go", "t.MaxResponseHeaderBytes = maxHeader", "t.MaxResponseHeaderBytes = 10 << 20"},
+	}},
+	{bug: "an error that quotes the service", tests: []string{"./tools", "-run", "Errors"}, edits: []edit{
+		{"tools/request.go", "errors.New(\"the service's answer is malformed: it is incomplete, or not HTTP\")", "err"},
+	}},
+	{bug: "another deployment's tool moved", tests: []string{"./internal/cli/wiring", "-run", "TestSync"}, edits: []edit{
+		{"internal/cli/wiring/sync.go", "case t.Server.URL != s.URL:", "case false:"},
+	}},
+	{bug: "another owner's credential replaced", tests: []string{"./internal/cli/wiring", "-run", "TestSync"},
+		edits: []edit{
+			{"internal/cli/wiring/sync.go", `case t.Server.CredentialID != "" && !slices`, "case false && !slices"},
+		}},
+	{bug: "a tool moved that another client has taken", tests: []string{"./internal/cli/wiring", "-run", "TestSync"},
+		edits: []edit{{"internal/cli/wiring/apply.go", `if change.ID != "" && !change.unmoved(raw) {`, "if false {"}}},
+	{bug: "changes without the organisation", tests: []string{"./internal/cli", "-run", "TestSync"}, edits: []edit{
+		{"internal/cli/wiring/sync.go", "s.organisation = object.OrgID", "_ = object.OrgID"},
+	}},
+	{bug: "changes without a yes", tests: []string{"./internal/cli", "-run", "TestSync"}, edits: []edit{
+		{"internal/cli/sync.go", "if c.Yes {", "if true {"},
+	}},
+	{bug: "changes whose previous bodies are not stored", tests: []string{"./internal/cli", "-run", "TestSync"},
+		edits: []edit{{"internal/cli/sync.go", "err := keep(s.Out, changes.Previous)", "err := error(nil)"}}},
+	{bug: "a redirect of send followed", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
+		{"internal/cli/send.go", "http.DefaultTransport.RoundTrip(request)", "http.DefaultClient.Do(request)"},
+	}},
+	{bug: "a credential sent without encryption", tests: []string{"./internal/cli", "-run", "TestCommandLine"},
+		edits: []edit{{"internal/cli/send.go", `(u.Scheme != "http" || !loopback(u.Hostname()))`, `u.Scheme != "http"`}}},
+	{bug: "a credential that is not asked for", tests: []string{"./internal/cli", "-run", "TestSendReads"}, edits: []edit{
+		{"internal/cli/send.go", `if *credential != "-" {`, "if true {"},
+	}},
+	{bug: "an error that quotes the deployment", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
+		{"internal/cli/send.go", `errors.New(failed + "no answer, or one that is not HTTP")`, "err"},
+	}},
+	{bug: "a secret in an error of Vapi's API", tests: []string{"./vapi/vapiclient", "-run", "TestAPI"}, edits: []edit{
+		{"vapi/vapiclient/api.go", "value = without(value, concealing(secrets))", "_ = secrets"},
+	}},
+	{bug: "an escaped secret in an error of Vapi's API", tests: []string{"./vapi/vapiclient", "-run", "TestAPI"},
+		edits: []edit{{"vapi/vapiclient/api.go", "forms = append(forms,\n",
+			"forms = append(forms[:len(forms):len(forms)], secret)\n\t\t_ = append(forms,\n"}}},
 	// The lease, and what is done under it.
 	{bug: "a claim without a limit", tests: leases, edits: []edit{
 		{"internal/process/process.go",

@@ -166,6 +166,7 @@ func (w *world) take(
 			}
 			w.observed.delivered[id] = append(w.observed.delivered[id], p)
 			w.observed.deliveredAt[id] = begun
+			w.end(id)
 			inv.unmarkedDeliveries[id] = true
 		}
 		return nil
@@ -252,6 +253,7 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.observed.called[id] = append(w.observed.called[id], call)
+		w.end(id)
 		inv.unmarkedCalls[id] = true
 		effect = true
 		return nil
@@ -343,7 +345,7 @@ const cancelledText = "An operator has stopped it."
 // function does.
 func (w *world) operate(id string) {
 	for range 10 {
-		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+		ctx, stop := context.WithTimeout(context.Background(), operatorTimeout)
 		ctx, inv := w.begin(ctx, "operator")
 		done := make(chan bool, 1)
 		go func() { done <- w.cancel(ctx, id) }()
@@ -356,7 +358,7 @@ func (w *world) operate(id string) {
 		if over {
 			return
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(webhookPause)
 	}
 }
 

@@ -219,6 +219,7 @@ func (r *report) row(name string, kind kind) *row {
 
 // try runs the plans and counts their violations.
 func (r *report) try(name string, plans []faultPlan, s setting) {
+	s.endings = run(r.t, s).endedAfter()
 	next := make(chan faultPlan)
 	go func() {
 		defer close(next)
@@ -358,6 +359,10 @@ func (r *report) tryOutages() {
 			}
 		}
 	}
+	without := map[string]endings{
+		everything[0].call: run(r.t, setting{scenario: everything, store: inMemory}).endedAfter(),
+		longWork[0].call:   run(r.t, setting{scenario: longWork, store: inMemory}).endedAfter(),
+	}
 	next := make(chan try)
 	go func() {
 		defer close(next)
@@ -375,6 +380,7 @@ func (r *report) tryOutages() {
 				for try := range next {
 					w := run(t, setting{
 						scenario: try.scenario, outages: []outage{try.outage}, copies: try.copies, store: inMemory,
+						endings: without[try.scenario[0].call],
 					})
 					r.count(t, "outage: "+try.outage.name, try.outage.kind, try.outage.String(), w, nil)
 				}

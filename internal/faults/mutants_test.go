@@ -338,6 +338,9 @@ var bugs = []mutant{
 	{bug: "a message hidden for the slowest tool", tests: leases, edits: []edit{
 		{"internal/process/lease.go", "d := e.lease.until().Sub(e.cfg.Now()) +", "d := time.Hour +"},
 	}},
+	{bug: "the message of a dead function hidden for ten minutes", edits: []edit{
+		{"internal/process/lease.go", "d := e.lease.until().Sub(e.cfg.Now()) +", "d := 10*time.Minute +"},
+	}},
 	{bug: "a finished message received again before its batch ends", tests: leases, edits: []edit{
 		{"internal/process/process.go", "if left.Add(-1) > 0 && retry == nil {", "if false {"},
 	}},

@@ -24,7 +24,7 @@ type violation struct {
 	//   - "twice": a result was delivered, published or called for more than once, or
 	//     two of these
 	//   - "record": the record disagrees with what was observed
-	//   - "late": a result was delivered after the deadline
+	//   - "late": a result was delivered after the deadline, or later than its fault explains
 	//   - "order": of the progress lines
 	//   - "state": a tool did not find its state
 	//   - "dead letters": one is missing, or one too many is there
@@ -62,6 +62,7 @@ func (w *world) violations() []violation {
 		w.wrong("lost", "", "%d schedules are left", n)
 	}
 	w.judgeDeadLetters(records)
+	w.judgeLatency(records)
 	return o.wrong
 }
 
@@ -248,6 +249,15 @@ func (w *world) withdraws(id string) bool {
 	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
 		return slices.ContainsFunc(h.calls, func(c toolCall) bool {
 			return c.withdraws != "" && w.jobOf(h, c.withdraws) == id
+		})
+	})
+}
+
+// endsFromOutside reports whether an operator or an external system ends a job in the scenario.
+func (w *world) endsFromOutside(id string) bool {
+	return slices.ContainsFunc(w.scenario, func(h webhook) bool {
+		return slices.ContainsFunc(h.calls, func(c toolCall) bool {
+			return (c.cancelled > 0 || len(c.posters) > 0) && h.job(c) == id
 		})
 	})
 }

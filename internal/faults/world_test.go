@@ -34,7 +34,9 @@ const (
 	postTimeout = 10 * time.Second // of a post, as in the control client
 
 	// markTime is how long the mark of a delivery must be tried at least.
-	markTime = 15 * time.Second
+	markTime        = 15 * time.Second
+	webhookPause    = 2 * time.Second // before a webhook or a command is repeated
+	operatorTimeout = time.Minute     // of a command
 
 	// patience is how long a run may take until no message is in flight any more.
 	// What takes longer counts as lost.
@@ -50,6 +52,8 @@ type world struct {
 	copies   bool
 	began    time.Time
 	poll     time.Duration // how often settle looks at the world
+	given    setting
+	limits   queue.Limits
 	over     chan struct{} // closed when the run is over; releases what died
 
 	pipeline.Queues
@@ -76,6 +80,7 @@ type observations struct {
 	delivered   map[string][]part
 	texts       map[string]int         // how often the text of an action was delivered apart from it
 	deliveredAt map[string]time.Time   // when the last delivery was sent
+	ended       map[string]time.Time   // when it was delivered, published or called for first
 	posted      map[string][]time.Time // delivered or not
 	published   map[string][]job.Undelivered
 	called      map[string][]vapiclient.NewCall // outbound calls
@@ -84,6 +89,7 @@ type observations struct {
 	completed   map[string][]string             // the posts to the completion URL that were answered with 200
 	cancelled   map[string]bool                 // by an operator
 	withdrawn   map[string]bool                 // by its assistant, as the answer says
+	visible     map[string]bool                 // the process function died before it had hidden the message
 	gone        map[string]bool                 // by call: its control URL said so
 	refused     map[string]bool                 // the control URL refused the message
 
@@ -109,7 +115,8 @@ type invocation struct {
 	// are not marked yet. Guarded by world.mu.
 	unmarkedDeliveries, unmarkedTexts, unmarkedEvents, unmarkedCalls map[string]bool
 
-	jobs map[string]string // by receipt handle
+	jobs   map[string]string // by receipt handle
+	hidden map[string]bool   // jobs whose messages are hidden by the function. Guarded by world.mu.
 }
 
 type invocationKey struct{}
@@ -121,6 +128,7 @@ func invocationOf(ctx context.Context) *invocation {
 func (w *world) begin(ctx context.Context, function string) (context.Context, *invocation) {
 	inv := &invocation{
 		world: w, function: function, dead: make(chan struct{}), jobs: make(map[string]string),
+		hidden:             make(map[string]bool),
 		unmarkedDeliveries: make(map[string]bool), unmarkedTexts: make(map[string]bool),
 		unmarkedEvents: make(map[string]bool), unmarkedCalls: make(map[string]bool),
 	}
@@ -148,6 +156,11 @@ func (inv *invocation) doubt() {
 	}
 	for id := range inv.unmarkedEvents {
 		w.observed.mayRepeatEvent[id]++
+	}
+	for _, id := range inv.jobs {
+		if !inv.hidden[id] {
+			w.observed.visible[id] = true
+		}
 	}
 	for id := range inv.unmarkedCalls {
 		w.observed.mayPublishCalled[id] = true
@@ -261,6 +274,13 @@ func (w *world) wrong(what, id, format string, a ...any) {
 	w.observed.wrong = append(w.observed.wrong, violation{what, id, fmt.Sprintf(format, a...)})
 }
 
+// end records that a job has ended for its caller. w.mu is held.
+func (w *world) end(id string) {
+	if w.observed.ended[id].IsZero() {
+		w.observed.ended[id] = time.Now()
+	}
+}
+
 // faultyQueue is a queue with its faults.
 type faultyQueue struct {
 	world *world
@@ -323,7 +343,11 @@ func (w *world) wakeUpTimes(sent queue.Message) []time.Duration {
 }
 
 func (q faultyQueue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
-	return q.world.step(ctx, "change visibility", invocationOf(ctx).jobs[receipt], func() error {
+	inv := invocationOf(ctx)
+	return q.world.step(ctx, "change visibility", inv.jobs[receipt], func() error {
+		q.world.mu.Lock()
+		inv.hidden[inv.jobs[receipt]] = true
+		q.world.mu.Unlock()
 		return q.Queue.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
 	})
 }
@@ -449,6 +473,7 @@ func (w *world) SendUndelivered(ctx context.Context, u job.Undelivered) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.observed.published[u.JobID] = append(w.observed.published[u.JobID], u)
+		w.end(u.JobID)
 		inv.unmarkedEvents[u.JobID] = true
 		times++
 		return nil
@@ -555,7 +580,7 @@ func (w *world) vapi(hook webhook) {
 			w.observed.repeated[hook.job(c)] = true
 		}
 		w.mu.Unlock()
-		time.Sleep(2 * time.Second)
+		time.Sleep(webhookPause)
 	}
 }
 
@@ -582,6 +607,7 @@ func (w *world) readAnswer(hook webhook, answer string) {
 		}
 		w.mu.Lock()
 		w.observed.answered[id] = append(w.observed.answered[id], text)
+		w.end(id)
 		if record.State == job.StateDone { // it could not be marked
 			w.observed.mayRepeatDelivery[id]++
 		}
@@ -686,6 +712,7 @@ type setting struct {
 	outages  []outage
 	copies   bool // SQS delivers each outcome twice
 	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
+	endings  endings                                         // without faults; nil means that latency is not judged
 	log      slog.Handler                                    // nil means none
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
 	after    func(w *world)
@@ -781,6 +808,7 @@ func emptyWorld() *world {
 			delivered:   make(map[string][]part),
 			texts:       make(map[string]int),
 			deliveredAt: make(map[string]time.Time),
+			ended:       make(map[string]time.Time),
 			posted:      make(map[string][]time.Time),
 			published:   make(map[string][]job.Undelivered),
 			called:      make(map[string][]vapiclient.NewCall),
@@ -789,6 +817,7 @@ func emptyWorld() *world {
 			completed:   make(map[string][]string),
 			cancelled:   make(map[string]bool),
 			withdrawn:   make(map[string]bool),
+			visible:     make(map[string]bool),
 			gone:        make(map[string]bool),
 			refused:     make(map[string]bool),
 
@@ -804,6 +833,7 @@ func newWorld(t *testing.T, s setting) *world {
 	w := emptyWorld()
 	w.scenario, w.plan, w.outages, w.copies, w.began = s.scenario, s.plan, s.outages, s.copies, time.Now()
 	w.wakeUps = s.wakeUps
+	w.given, w.limits = s, queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts())
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}

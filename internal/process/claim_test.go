@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,50 @@ func TestNewerVersion(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSameMessageTwiceAtOnce receives one message twice at the same time. The claim of the second one has no
+// answer, and undoing it must not undo that of the first.
+func TestSameMessageTwiceAtOnce(t *testing.T) {
+	running, runs := 0, 0
+	def := does(tool{Timeout: 10 * time.Second, Attempts: 1},
+		func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			running++
+			if runs++; running > 1 {
+				t.Error("the tool was started while it ran")
+			}
+			time.Sleep(5 * time.Second)
+			running--
+			return asynctool.Text("Done."), nil
+		})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		claims := 0
+		w.fault = func(step string) error {
+			if step == "first claim" {
+				if claims++; claims == 2 {
+					return errDown
+				}
+			}
+			return nil
+		}
+		w.send(w.job("t1", "tool"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		w.jobs.Run(ctx, func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+			var twin sync.WaitGroup
+			if claims == 0 {
+				twin.Go(func() { _, _ = w.handle(ctx, event) })
+				synctest.Wait()
+			}
+			response, err := w.handle(ctx, event)
+			twin.Wait()
+			return response, err
+		})
+		if runs != 1 || claims < 2 {
+			t.Errorf("the tool ran %d times, in %d claims", runs, claims)
+		}
+		w.wantLeft(0, 0)
+	})
 }
 
 func TestSameJobTwice(t *testing.T) {

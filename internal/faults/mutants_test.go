@@ -38,6 +38,9 @@ var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFau
 // leases are the tests of what is done under a lease.
 var leases = []string{"./internal/process"}
 
+// conditional are the tests of what AWS may do although nothing fails.
+var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-args", "-faults.seed=1"}
+
 var twoVersions = []string{"./internal/faults", "-run", "^TestTwoVersions$"}
 
 // deliveries are the tests of what is done under the lease of a delivery.
@@ -77,6 +80,20 @@ var bugs = []mutant{
 	}},
 	{bug: "the lease ignored", edits: []edit{
 		{"internal/job/rule.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):", "case false:"},
+		{"internal/jobtable/table.go", "case r.State == job.StateRunning && now.Before(until):", "case false:"},
+	}},
+	{bug: "the lease ignored by a copy of the message that has it", tests: conditional, edits: []edit{
+		{"internal/job/rule.go", "case r.State == StateRunning && now.Before(r.LeaseExpiry):",
+			"case r.State == StateRunning && now.Before(r.LeaseExpiry) && r.Owner != owner:"},
+		{"internal/jobtable/table.go", "case r.State == job.StateRunning && now.Before(until):",
+			"case r.State == job.StateRunning && now.Before(until) && r.Owner != first.Owner:"},
+	}},
+	{bug: "a wake-up dropped that is early by another clock", tests: conditional, edits: []edit{
+		{"internal/process/suspend.go", "return e.retryAt(until)", "return nil"},
+	}},
+	{bug: "attempts counted by the receives of the message", tests: conditional, edits: []edit{
+		{"internal/process/run.go", "last := e.record.Attempt >= e.tool.Attempts ||",
+			"last := batch.Receives(e.message) >= e.tool.Attempts ||"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback/callback.go", "case d.cfg.Now().After(o.Deadline):", "case false:"},
@@ -228,6 +245,9 @@ var bugs = []mutant{
 		{"internal/ack/canceltask.go", "case errors.Is(err, job.ErrFinished):\n\t\tlog.", "case false:\n\t\tlog."},
 		{"internal/ack/canceltask.go", "case err != nil:\n\t\tlog.", "case false:\n\t\tlog."},
 	}},
+	{bug: "a task said to be cancelled that the list calls unfinished", tests: conditional, edits: []edit{
+		{"internal/ack/canceltask.go", "ended = append(ended, s)", "cancelled = append(cancelled, s)"},
+	}},
 	{bug: "a long tool's job on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},
 		edits: []edit{{"internal/ack/ack.go", "h.long[t.Name] &&", "h.long[\"\"] &&"}}},
 	{bug: "a long tool woken up on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},
@@ -295,6 +315,9 @@ var bugs = []mutant{
 	}},
 	{bug: "a claim without an answer not undone", tests: leases, edits: []edit{
 		{"internal/process/process.go", "e.unclaim(ctx, first, retry.After)", ""},
+	}},
+	{bug: "two claims of one message that look the same", tests: leases, edits: []edit{
+		{"internal/process/process.go", "nameable(lease)", "lease"},
 	}},
 	{bug: "a claim that takes effect after it was undone", tests: []string{"./internal/local/memtable"}, edits: []edit{
 		{"internal/job/rule.go", "return r, ErrUnchanged\n\t\t}\n\t\treturn r, nil\n\t}}\n}\n\n// Release ends",

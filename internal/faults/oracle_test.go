@@ -63,6 +63,7 @@ func (w *world) violations() []violation {
 	}
 	w.judgeDeadLetters(records)
 	w.judgeLatency(records)
+	w.twins.judge(records)
 	return o.wrong
 }
 
@@ -132,7 +133,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("record", id, "delivered %d, published %d, called %d times, and the record is %s",
 			delivered, published, called, show(r))
 	}
-	if delivered > 0 && o.deliveredAt[id].After(r.Deadline) {
+	if delivered > 0 && o.deliveredAt[id].After(r.Deadline.Add(w.given.skew())) {
 		w.wrong("late", id, "delivered at %s, and the deadline was %s", o.deliveredAt[id], r.Deadline)
 	}
 	for _, p := range o.delivered[id] {
@@ -197,6 +198,9 @@ func (w *world) judgeStarts(id string, r job.Record) {
 	for _, s := range w.observed.starts[id] {
 		starts[s.resumes]++
 	}
+	if most := w.attempts[r.Tool]; r.Exhausted && r.Attempt < most && r.Updated.Add(15*time.Minute).Before(r.Deadline) {
+		w.wrong("started", id, "it failed for good after %d of %d attempts", r.Attempt, most)
+	}
 	for resumes, n := range starts {
 		if most := w.attempts[r.Tool]; n > most {
 			w.wrong("started", id, "%d times after it was resumed %d times; %d times are allowed", n, resumes, most)
@@ -225,13 +229,14 @@ func (w *world) deliveries(id string) int {
 }
 
 // replaced reports whether a later tool call that was accepted replaces a job. A tool
-// call whose webhook was repeated may be later than in the scenario.
+// call whose webhook was repeated may be later than in the scenario, and so may one that was received with
+// another clock.
 func (w *world) replaced(id string) bool {
 	o, after := &w.observed, false
 	for _, h := range w.scenario {
 		for _, c := range h.calls {
 			other := h.job(c)
-			later := after || o.repeated[other] && other != id
+			later := after || (o.repeated[other] || w.given.skew() > 0) && other != id
 			tool, _ := tools.Lookup(c.tool)
 			replaces := w.inCall(h.call, id) && tool != nil && tool.Repeat == asynctool.Replace
 			accepted := o.accepted[other] || len(o.delivered[other])+len(o.published[other]) > 0
@@ -331,6 +336,7 @@ func (w *world) judgeDeadLetters(records map[string]job.Record) {
 		if r.Exhausted {
 			want = 1
 		}
+		dead[id] = max(dead[id], min(w.twins.deadOf(id), 1)) // only one of a message and its twin counts
 		if dead[id] != want {
 			w.wrong("dead letters", id, "it is there %d times; its record: %s", dead[id], show(r))
 		}

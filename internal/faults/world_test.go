@@ -53,6 +53,9 @@ type world struct {
 	began    time.Time
 	poll     time.Duration // how often settle looks at the world
 	given    setting
+	twins    *twins      // nil if no message is received once more
+	clocks   []functions // one for each clock; empty means one clock
+	index    staleIndex
 	limits   queue.Limits
 	over     chan struct{} // closed when the run is over; releases what died
 
@@ -65,6 +68,9 @@ type world struct {
 	mu       sync.Mutex
 	urls     map[string]string // completion URLs, by job
 	schedule map[string]string // jobs, by the names of their schedules
+	sent     int               // messages
+	late     int               // those that were delayed
+	used     []int             // clocks, by invocation
 	external int               // how many external systems and operators are not done
 	reached  map[step]int      // how often each step was reached; the steps have no n
 	trace    []step
@@ -308,7 +314,7 @@ func (q faultyQueue) Send(ctx context.Context, messages []queue.Message) []error
 				q.sendLater(m, at)
 				return nil
 			}
-			send := func() error { return q.Queue.Send(context.WithoutCancel(ctx), messages[i:i+1])[0] }
+			send := func() error { return q.Queue.Send(context.WithoutCancel(ctx), []queue.Message{q.world.delayed(m)})[0] }
 			if q.world.copies && q.name == "results" {
 				return errors.Join(send(), send())
 			}
@@ -348,6 +354,9 @@ func (q faultyQueue) ChangeVisibility(ctx context.Context, receipt string, d tim
 		q.world.mu.Lock()
 		inv.hidden[inv.jobs[receipt]] = true
 		q.world.mu.Unlock()
+		if twins := q.world.twins.queueOf(receipt); twins != nil {
+			return twins.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
+		}
 		return q.Queue.ChangeVisibility(context.WithoutCancel(ctx), receipt, d)
 	})
 }
@@ -395,6 +404,7 @@ func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err er
 		saved, err = s.Stores.Save(context.WithoutCancel(ctx), r)
 		if err == nil {
 			s.world.marked(invocationOf(ctx), r.ID, r.State, !r.TextDeliveredAt.IsZero())
+			s.world.index.save(saved)
 		}
 		return err
 	})
@@ -403,6 +413,10 @@ func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err er
 
 func (s store) OfCall(ctx context.Context, callID string) (all []job.Summary, err error) {
 	err = s.world.step(ctx, "query", callID, func() (err error) {
+		if old := s.world.given.conditions.stale; old > 0 {
+			all = s.world.index.ofCall(callID, time.Now().Add(-old))
+			return nil
+		}
 		all, err = s.Stores.OfCall(context.WithoutCancel(ctx), callID)
 		return err
 	})
@@ -508,7 +522,7 @@ func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler
 		go func() {
 			var a answer
 			if a.err = w.whole(ctx, "receive", event); a.err == nil {
-				if a.response, a.err = handler(ctx, event); a.err == nil {
+				if a.response, a.err = w.clock().handler(name, handler)(ctx, event); a.err == nil {
 					a.err = w.whole(ctx, "respond", event)
 				}
 			}
@@ -628,7 +642,7 @@ func (w *world) front(function, subject, path, body string) (status int, answer 
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
 		response := httptest.NewRecorder()
-		w.pipeline.Front.ServeHTTP(response, request)
+		w.clock().front(response, request)
 		if err := w.step(ctx, "respond", subject, func() error { return nil }); err != nil {
 			response.Code = http.StatusInternalServerError
 		}
@@ -712,6 +726,7 @@ type setting struct {
 	outages  []outage
 	copies   bool // SQS delivers each outcome twice
 	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
+	conditions
 	endings  endings                                         // without faults; nil means that latency is not judged
 	log      slog.Handler                                    // nil means none
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
@@ -734,6 +749,11 @@ func run(t *testing.T, s setting) *world {
 			}
 		}
 		running.Go(func() { w.pipeline.Run(ctx) })
+		if w.twins != nil {
+			for _, twins := range w.twins.run {
+				running.Go(func() { twins(ctx) })
+			}
+		}
 		for _, hook := range s.scenario {
 			for _, at := range hook.posted() {
 				posting.Go(func() {
@@ -779,7 +799,7 @@ func (w *world) settle(most time.Duration) {
 		w.mu.Lock()
 		external := w.external
 		w.mu.Unlock()
-		if external+w.pending()+w.Len() == 0 {
+		if external+w.pending()+w.Len()+w.twins.len() == 0 {
 			return
 		}
 		if ctx.Err() != nil {
@@ -837,39 +857,59 @@ func newWorld(t *testing.T, s setting) *world {
 	for _, tool := range tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}
-	p, err := pipeline.New(pipeline.Config{
+	if len(s.again) > 0 {
+		w.twins = newTwins(w)
+	}
+	cfg := pipeline.Config{
 		Tools: tools,
 		// More than the scenarios need: refusals are not tested here.
-		CallLimits:    job.CallLimits{Jobs: 100, Concurrent: 100},
-		CompletionURL: completionURL,
-		ChatClient:    w,
+		CallLimits:     job.CallLimits{Jobs: 100, Concurrent: 100},
+		CompletionURL:  completionURL,
+		CompletionKeys: `{"current":"the-key-of-all-functions-of-a-run-of-the-harness"}`,
+		ChatClient:     w,
 		OutboundCalls: &callback.OutboundCalls{
 			Client: w, Next: func(now time.Time) time.Time { return now },
 			AssistantID: "assistant", PhoneNumberID: "number",
 		},
 		Log: w.log(s),
-		Decorators: pipeline.Decorators{
-			Store: func(own jobtable.Stores) jobtable.Stores {
-				var store jobtable.Stores
-				store, w.records = s.store(t, w, own.(*memtable.Store))
-				return store
-			},
-			Jobs: func(own pipeline.Queue) pipeline.Queue { return faultyQueue{w, own, "jobs"} },
-			Results: func(own pipeline.Queue) pipeline.Queue {
-				w.outcomes = faultyQueue{w, own, "results"}
-				return w.outcomes
-			},
-			Schedules: func(own pipeline.Schedules) pipeline.Schedules { return scheduler{w, own} },
-			Control:   func(pipeline.ControlClient) pipeline.ControlClient { return w },
-			Events:    func(pipeline.EventBus) pipeline.EventBus { return w },
-			Function: func(name string, handler memqueue.Handler) memqueue.Handler {
-				if s.function != nil {
-					handler = s.function(w, handler)
-				}
-				return w.function(name, handler)
-			},
+	}
+	// The functions of all clocks have the same queues and the same table.
+	var parts parts
+	cfg.Decorators = pipeline.Decorators{
+		Store: func(own jobtable.Stores) jobtable.Stores {
+			parts.store, w.records = s.store(t, w, own.(*memtable.Store))
+			return parts.store
 		},
-	})
+		Jobs: func(own pipeline.Queue) pipeline.Queue { return parts.jobs.add(faultyQueue{w, own, "jobs"}) },
+		Results: func(own pipeline.Queue) pipeline.Queue {
+			w.outcomes = faultyQueue{w, own, "results"}
+			return w.outcomes
+		},
+		Schedules: func(own pipeline.Schedules) pipeline.Schedules { return parts.schedules.add(scheduler{w, own}) },
+		Control:   func(pipeline.ControlClient) pipeline.ControlClient { return w },
+		Events:    func(pipeline.EventBus) pipeline.EventBus { return w },
+		Function: func(name string, handler memqueue.Handler) memqueue.Handler {
+			if s.function != nil {
+				handler = s.function(w, handler)
+			}
+			handler = w.function(name, handler)
+			if w.twins == nil {
+				return handler
+			}
+			if name == "callback" {
+				w.twins.add("results", w.limits.ResultVisibility, w.limits.CallbackTimeout, w.limits.ResultMaxReceives, handler)
+			} else {
+				for _, q := range []string{"jobs", "long-jobs"} {
+					w.twins.add(q, w.limits.JobsVisibility, w.limits.ProcessTimeout, w.limits.JobsMaxReceives, handler)
+				}
+			}
+			return w.twins.watch(handler)
+		},
+	}
+	p, err := pipeline.New(cfg)
+	if err == nil {
+		err = w.addClocks(cfg, parts)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

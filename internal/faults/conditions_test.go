@@ -65,7 +65,9 @@ func TestConditions(t *testing.T) {
 	}
 	throttled := func(function string, from, lasts time.Duration) outage {
 		// Messages are received, and no function is invoked.
-		return outage{name: "throttled", ops: []string{"receive"}, function: function, kind: errorKind, from: from, lasts: lasts}
+		return outage{
+			name: "throttled", ops: []string{"receive"}, function: function, kind: errorKind, from: from, lasts: lasts,
+		}
 	}
 	again := []time.Duration{0, 0, time.Second, 10 * time.Second, time.Minute, 10 * time.Minute}
 	clocks := []time.Duration{-2 * time.Second, 0, 2 * time.Second}
@@ -154,7 +156,8 @@ func newTwins(w *world) *twins {
 // add makes the twins of a queue, which have the same handler.
 func (t *twins) add(name string, visibility, timeout time.Duration, receives int, handler memqueue.Handler) {
 	q, err := memqueue.New(memqueue.Config{
-		Name: twinOf + name, VisibilityTimeout: visibility, HandlerTimeout: timeout, MaxReceives: receives, DeadLetters: t.dead,
+		Name: twinOf + name, VisibilityTimeout: visibility, HandlerTimeout: timeout, MaxReceives: receives,
+		DeadLetters: t.dead,
 	})
 	if err != nil {
 		panic(err)

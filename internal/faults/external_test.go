@@ -5,15 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/policy"
-	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -339,10 +340,9 @@ func (w *world) complete(id string, poster int, url, body string) {
 }
 
 // cancelledText is the failure of a job that an operator cancelled.
-const cancelledText = "An operator has stopped it."
+const cancelledText = "I'm sorry, that request was cancelled."
 
-// operate cancels a job as an operator does: it stores the failure, and sends it if no
-// function does.
+// operate cancels a job as an operator does, who repeats a command that failed.
 func (w *world) operate(id string) {
 	for range 10 {
 		ctx, stop := context.WithTimeout(context.Background(), operatorTimeout)
@@ -362,26 +362,41 @@ func (w *world) operate(id string) {
 	}
 }
 
-// cancel returns true if nothing is left to do.
+// cancel lists the jobs of the call, shows the job and cancels it. It returns true if nothing is left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
-	failure := job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: cancelledText}
-	record, err := w.pipeline.Table.Change(ctx, id, job.Cancel(time.Now(), failure, "by an operator"))
-	if err != nil && !errors.Is(err, job.ErrFinished) {
-		return false
-	}
-	if err == nil {
-		w.mu.Lock()
-		w.observed.cancelled[id] = true
-		w.mu.Unlock()
-	}
-	if !record.OutcomePending() || record.StoredJob == nil {
-		return true // its function finds out, or the failure was sent
-	}
-	body, err := record.StoredJob.Outcome(record).Encode()
+	jobs, err := operator.New(operator.Config{
+		Table: w.pipeline.Table, Outcomes: w.outcomes, Jobs: w.checks, Log: slog.New(slog.DiscardHandler),
+		Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
+	})
 	if err != nil {
 		panic(err)
 	}
-	return w.outcomes.Send(ctx, []queue.Message{{Body: body}})[0] == nil
+	shown, err := jobs.Show(ctx, id, true)
+	if err != nil {
+		return false
+	}
+	list, err := jobs.List(ctx, shown.CallID)
+	if err != nil {
+		return false
+	}
+	listed := slices.ContainsFunc(list.Jobs, func(j operator.Job) bool { return j.ID == id })
+	if !listed && w.given.stale == 0 {
+		w.mu.Lock()
+		w.wrong("answer", id, "an operator was not shown it among %d jobs", len(list.Jobs))
+		w.mu.Unlock()
+	}
+	_, err = jobs.Cancel(ctx, id, "")
+	var finished *operator.FinishedError
+	switch {
+	case errors.As(err, &finished):
+		return true
+	case err != nil:
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.observed.cancelled[id] = true
+	return true
 }
 
 // afterwards is the beginning of the ids of the calls after all others.

@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"go/types"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,7 +150,8 @@ func (w *world) judgeLatency(records map[string]job.Record) {
 		if !ended || at.IsZero() || r.NextCallID != "" || r.Policy.AfterCall == policy.AfterCallNextCall {
 			continue // it ended in another way, or waits for the customer
 		}
-		if w.withdraws(id) || w.endsFromOutside(id) && len(w.observed.completed[id]) == 0 {
+		fromOutside := len(w.observed.completed[id]) > 0 || strings.HasPrefix(r.Reason, "cancelled by an operator")
+		if w.withdraws(id) || w.endsFromOutside(id) && !fromOutside {
 			continue // what would have ended it came too early, or was given up
 		}
 		if len(w.given.outages) > 0 && r.Policy.AfterCall == policy.AfterCallOutboundCall {

@@ -248,6 +248,13 @@ var bugs = []mutant{
 	{bug: "a task said to be cancelled that the list calls unfinished", tests: conditional, edits: []edit{
 		{"internal/ack/canceltask.go", "ended = append(ended, s)", "cancelled = append(cancelled, s)"},
 	}},
+	{bug: "an operator's cancellation neither repeated nor checked if its outcome was not sent",
+		tests: []string{"./internal/faults", "-run", "^TestFaults$/^singly,_long_work", "-args", "-faults.seed=1"},
+		edits: []edit{
+			{"internal/operator/operator.go", "case errors.Is(err, job.ErrFinished) && r.State == job.StateDone &&",
+				"case false && r.State == job.StateDone &&"},
+			{"internal/operator/operator.go", "\t\tj.check(ctx, r)\n", ""},
+		}},
 	{bug: "a long tool's job on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},
 		edits: []edit{{"internal/ack/ack.go", "h.long[t.Name] &&", "h.long[\"\"] &&"}}},
 	{bug: "a long tool woken up on the queue of the others", tests: []string{"./internal/local/pipeline", "-run", "Wait"},

@@ -62,6 +62,7 @@ type world struct {
 	pipeline.Queues
 	pipeline *pipeline.Pipeline // nil if the functions run as processes
 	outcomes pipeline.Queue     // the results queue, with its faults
+	checks   pipeline.Queue     // the jobs queue, with its faults
 	wakeUps  func(u job.WakeUp, scheduled bool) []time.Duration
 	records  func() []job.Record
 
@@ -880,7 +881,11 @@ func newWorld(t *testing.T, s setting) *world {
 			parts.store, w.records = s.store(t, w, own.(*memtable.Store))
 			return parts.store
 		},
-		Jobs: func(own pipeline.Queue) pipeline.Queue { return parts.jobs.add(faultyQueue{w, own, "jobs"}) },
+		Jobs: func(own pipeline.Queue) pipeline.Queue {
+			q := parts.jobs.add(faultyQueue{w, own, "jobs"})
+			w.checks = parts.jobs.made[0]
+			return q
+		},
 		Results: func(own pipeline.Queue) pipeline.Queue {
 			w.outcomes = faultyQueue{w, own, "results"}
 			return w.outcomes

@@ -118,6 +118,9 @@ type Config struct {
 	// Marker returns the words of the markers in an answer. Nil means random words.
 	Marker spoken.Marker
 
+	// Received is called with each verified webhook, before it is handled. It may be nil.
+	Received func(context.Context, vapi.Message)
+
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()
 }
@@ -254,6 +257,9 @@ func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byt
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
 		return nil, 0, err
+	}
+	if h.cfg.Received != nil {
+		h.cfg.Received(ctx, message)
 	}
 	if message.Type == vapi.TypeToolCalls || message.Type == vapi.TypeFunctionCall {
 		return h.toolCalls(ctx, message, body, now)

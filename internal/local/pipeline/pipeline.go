@@ -5,12 +5,10 @@
 package pipeline
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -60,9 +58,8 @@ type Config struct {
 	// means a random key: tokens live as long as the pipeline.
 	CompletionKeys string
 
-	// Received is called with each webhook before it is handled, and also with one that is refused. It may be
-	// nil.
-	Received func(vapi.Message)
+	// Received is called with each verified webhook, before it is handled. It may be nil.
+	Received func(context.Context, vapi.Message)
 
 	ChatClient    callback.ChatClient     // nil means that chats cannot be reached
 	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
@@ -198,13 +195,13 @@ func New(cfg Config) (*Pipeline, error) {
 
 // received returns a function for each webhook: it adds the calls of GPT-Live assistants to p.Calls, and then
 // calls next.
-func (p *Pipeline) received(next func(vapi.Message)) func(vapi.Message) {
-	return func(m vapi.Message) {
+func (p *Pipeline) received(next func(context.Context, vapi.Message)) func(context.Context, vapi.Message) {
+	return func(ctx context.Context, m vapi.Message) {
 		if m.Call.Architecture == vapi.ArchitectureGPTLive {
 			p.Calls.AddGPTLive(m.Call)
 		}
 		if next != nil {
-			next(m)
+			next(ctx, m)
 		}
 	}
 }
@@ -233,7 +230,7 @@ type wiring struct {
 
 func (w wiring) log(function string) *slog.Logger { return w.cfg.Log.With("function", function) }
 
-func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
+func (w wiring) front(received func(context.Context, vapi.Message)) (http.Handler, error) {
 	webhooks, err := ack.New(ack.Config{
 		Queue:       w.jobs,
 		LongQueue:   w.longJobs,
@@ -244,18 +241,19 @@ func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 		NextCall: slices.ContainsFunc(w.cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
 			return e.AfterCall == asynctool.NextCall
 		}),
-		Quick:  w.cfg.Tools.Quick(),
-		Table:  w.table,
-		Text:   w.cfg.AckText,
-		Marker: w.cfg.Marker,
-		Now:    w.cfg.Now,
-		Log:    w.log("ack"),
+		Quick:    w.cfg.Tools.Quick(),
+		Table:    w.table,
+		Text:     w.cfg.AckText,
+		Marker:   w.cfg.Marker,
+		Received: received,
+		Now:      w.cfg.Now,
+		Log:      w.log("ack"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ack: %w", err)
 	}
 	api := http.NewServeMux()
-	api.Handle(deployment.WebhookRoute, observed(webhooks, received))
+	api.Handle(deployment.WebhookRoute, webhooks)
 	if w.keys != nil {
 		completed, err := completion.New(completion.Config{
 			Keys:     w.keys,
@@ -275,26 +273,6 @@ func (w wiring) front(received func(vapi.Message)) (http.Handler, error) {
 		httpjson.Write(w, http.StatusNotFound, httpjson.Object("message", "Not Found"))
 	})
 	return api, nil
-}
-
-// observed calls received with each webhook before it is handled.
-func observed(webhooks http.Handler, received func(vapi.Message)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		// The handler refuses a body that cannot be read, or is too large.
-		body, err := io.ReadAll(io.LimitReader(request.Body, ack.MaxBody))
-		if err == nil {
-			message, _ := vapi.ParseMessage(body)
-			received(message)
-		}
-		request.Body = replayed{io.MultiReader(bytes.NewReader(body), request.Body), request.Body}
-		webhooks.ServeHTTP(w, request)
-	})
-}
-
-// replayed is a body of which a part has been read.
-type replayed struct {
-	io.Reader
-	io.Closer
 }
 
 func (w wiring) process() (memqueue.Handler, error) {

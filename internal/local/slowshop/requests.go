@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -38,9 +39,9 @@ func (s *Shop) request(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil || asked.Subject == "" || asked.IdempotencyKey == "":
 		refuse(w, http.StatusBadRequest, "a request needs a subject, a completion_url and an idempotency_key")
-	case !onThisMachine(asked.CompletionURL):
+	case !strings.HasPrefix(asked.CompletionURL, s.public), s.public == "" && !onThisMachine(asked.CompletionURL):
 		refuse(w, http.StatusBadRequest, "the completion_url is not on this machine; the simulated shop posts nowhere else")
-	case !s.take(asked.IdempotencyKey, asked.CompletionURL):
+	case !s.take(asked.IdempotencyKey, s.local+strings.TrimPrefix(asked.CompletionURL, s.public)):
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "too many requests are open; try again later")
 	default:

@@ -173,3 +173,23 @@ func TestRequestRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestPost makes the shop post to one address only.
+func TestPost(t *testing.T) {
+	results, other := newResults(t), newResults(t)
+	shop, url := open(t, time.Millisecond)
+	shop.Post("https://tunnel.example/results/", results.URL+"/")
+	for i, completionURL := range []string{
+		other.URL, results.URL + "/token", "https://tunnel.example/", "https://tunnel.example@" + other.URL[len("http://"):],
+	} {
+		if status := request(t, url, fmt.Sprint("refused", i), completionURL); status != http.StatusBadRequest {
+			t.Errorf("%s was answered with %d", completionURL, status)
+		}
+	}
+	if status := request(t, url, "key", "https://tunnel.example/results/token"); status != http.StatusAccepted {
+		t.Errorf("answered with %d", status)
+	}
+	if got := []string{results.next(t), results.next(t)}; got[1] != approved || len(other.posted) != 0 {
+		t.Errorf("posted %q, and %d elsewhere", got, len(other.posted))
+	}
+}

@@ -25,6 +25,8 @@ type Shop struct {
 	ctx  context.Context // of the open requests; ends with Close
 	stop context.CancelFunc
 
+	public, local string // of [Shop.Post]
+
 	mu      sync.Mutex
 	open    map[string]bool // the open requests, by idempotency key
 	working sync.WaitGroup
@@ -51,6 +53,10 @@ func Handler(delay time.Duration) *Shop {
 	s.mux.HandleFunc("POST /requests", s.request)
 	return s
 }
+
+// Post makes the shop accept only completion URLs that begin with public, and post to local instead of it. Before,
+// it posts to every port of this machine. It must be called before the first request.
+func (s *Shop) Post(public, local string) { s.public, s.local = public, local }
 
 // ServeHTTP implements [http.Handler].
 func (s *Shop) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/fatih/color"
 
@@ -42,13 +43,28 @@ func newTerminal(out io.Writer, live bool) *terminal {
 }
 
 var (
-	faint   = color.New(color.Faint).SprintFunc()
-	bold    = color.New(color.Bold).SprintFunc()
-	spoken  = color.New(color.FgCyan).SprintFunc()
-	good    = color.New(color.FgGreen).SprintFunc()
-	warning = color.New(color.FgYellow).SprintFunc()
-	failure = color.New(color.FgRed).SprintFunc()
+	faint   = painted(color.Faint)
+	bold    = painted(color.Bold)
+	spoken  = painted(color.FgCyan)
+	good    = painted(color.FgGreen)
+	warning = painted(color.FgYellow)
+	failure = painted(color.FgRed)
 )
+
+// painted returns a function that paints a text. Callers, models and tools write such texts, and a terminal must not
+// obey them, so it also removes control characters and bidirectional overrides. All texts but the run's own are
+// painted.
+func painted(attribute color.Attribute) func(text string) string {
+	paint := color.New(attribute).SprintFunc()
+	return func(text string) string {
+		return paint(strings.Map(func(r rune) rune {
+			if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+				return -1
+			}
+			return r
+		}, text))
+	}
+}
 
 // Enabled implements [slog.Handler].
 func (t *terminal) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }

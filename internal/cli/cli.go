@@ -83,7 +83,7 @@ func Run(arguments []string, out, errOut io.Writer) int {
 		return 80
 	}
 	if err := command.Run(); err != nil {
-		fmt.Fprintln(errOut, "ringback:", err)
+		fmt.Fprintln(errOut, "ringback:", printable(err.Error()))
 		return 1
 	}
 	return 0

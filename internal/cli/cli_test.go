@@ -311,6 +311,7 @@ func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
 	t.Helper()
 	withoutSettings(t)
 	t.Setenv("WEBHOOK_AUTH", "")
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var out, errOut syncBuffer
 	code := make(chan int, 1)
 	go func() {
@@ -358,6 +359,40 @@ func TestSendWaitsInVain(t *testing.T) {
 	code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", "1s")
 	if code != 1 || !strings.Contains(errOut, "0 of 1 results arrived within 1s") {
 		t.Errorf("code %d, err %q", code, errOut)
+	}
+}
+
+// TestSendShowsNoControlCharacters posts to a server whose answer a terminal would obey.
+func TestSendShowsNoControlCharacters(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "{\"results\":[{\"error\":\"a\u009b31m\u202e b\"}]}\x1b]0;planted\a")
+	}))
+	defer server.Close()
+	code, out, errOut := run(t, "send", toolCalls, "--url", server.URL)
+	const never = "\u009b\u202e\x1b\a"
+	if code != 1 || strings.ContainsAny(out+errOut, never) || !strings.Contains(out, "a\uFFFD31m\uFFFD b") {
+		t.Errorf("code %d, out %q, err %q", code, out, errOut)
+	}
+}
+
+// TestSendFindsTheToken posts to a local run, and to a program that is not one: it gets no token.
+func TestSendFindsTheToken(t *testing.T) {
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All})
+	for _, url := range []string{at, strings.Replace(at, "127.0.0.1", "localhost", 1)} {
+		if code, out, errOut := run(t, "send", "../../events/vapi/hang.json", "--url", url); code != 0 {
+			t.Errorf("%s: code %d, out %q, err %q", url, code, out, errOut)
+		}
+	}
+	code, _, errOut := run(t, "send", "../../events/vapi/hang.json", "--url", at, "--bearer", "another")
+	if code != 1 || !strings.Contains(errOut, "401") {
+		t.Errorf("another token: code %d, err %q", code, errOut)
+	}
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"results":[],"sent":%q}`, r.Header.Get("Authorization"))
+	}))
+	defer other.Close()
+	if code, out, _ := run(t, "send", toolCalls, "--url", other.URL); code != 0 || !strings.Contains(out, `"sent":""`) {
+		t.Errorf("code %d, out %q", code, out)
 	}
 }
 

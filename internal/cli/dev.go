@@ -19,10 +19,13 @@ import (
 const defaultPort = "8787"
 
 type devCommand struct {
-	Addr   string `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
+	Addr string `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
+
+	PublicURL string `help:"Also serve requests for this URL, as a tunnel sends them." placeholder:"URL"`
+
 	NoDemo bool   `help:"Serve only, without a simulated call." xor:"call"`
 	Demo   string `help:"Play this webhook. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
-	Auth   string `help:"Verify webhooks with this credential. Default: none." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	Auth   string `help:"Verify webhooks with this credential. Default: a random token." env:"WEBHOOK_AUTH" placeholder:"JSON"`
 
 	GPTLive bool `help:"Play the call as one of a GPT-Live assistant." xor:"call"`
 
@@ -53,6 +56,11 @@ func (devCommand) Help() string {
   ringback dev --gpt-live
   ringback dev --speed 3600
   ringback dev --auth '{"type":"bearer","token":"secret"}'
+  ringback dev --no-demo --public-url https://example.ngrok.app
+
+Each run has a random token, which ringback send and ringback jobs find by themselves. It is also the bearer token of
+webhooks, unless --auth is set. Requests for another host, and those of web pages, are refused. If other machines can
+reach --addr, --auth is required.
 
 A webhook from a GPT-Live assistant always comes from a simulated GPT-Live call, also without --gpt-live.
 
@@ -69,8 +77,8 @@ func (c *devCommand) Run(s *streams) error {
 		try = tryGPTLive
 	}
 	cfg := dev.Config{
-		Addr: addr, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All, Out: s.Out,
-		Try: fmt.Sprintf("curl -s http://%s/vapi -H 'Content-Type: application/json' -d @%s", addr, try),
+		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All,
+		Try: try, Out: s.Out,
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor

@@ -20,6 +20,7 @@ import (
 	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/operator"
 )
 
@@ -64,7 +65,11 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 		if addr == "" {
 			addr = localAddr()
 		}
-		return operator.NewLocal(addr)
+		token, err := guard.Token(addr)
+		if err != nil {
+			return nil, err
+		}
+		return operator.NewLocal(addr, token)
 	case f.Addr != "":
 		return nil, errors.New("--addr requires --local")
 	case f.Stack == "":
@@ -278,10 +283,28 @@ func noSuchJob(id string) error {
 }
 
 func asJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
+	var text strings.Builder
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, escape(text.String()))
+	return err
+}
+
+// escape escapes in a JSON text what printable would replace. The value remains the same.
+func escape(text string) string {
+	var escaped strings.Builder
+	for _, r := range text {
+		if shown := string(r); printable(shown) != shown {
+			fmt.Fprintf(&escaped, `\u%04x`, r)
+			continue
+		}
+		escaped.WriteRune(r)
+	}
+	return escaped.String()
 }
 
 // clock formats a time in the local time zone. The zero time is empty.

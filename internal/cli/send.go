@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
@@ -52,6 +54,9 @@ The URL must begin with https://, except on this machine. No redirect is followe
 Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential into
 the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The command
 then asks for it on a terminal, or reads it from its input.
+
+Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started by
+the same user.
 
 Examples:
 
@@ -90,7 +95,7 @@ func (c *sendCommand) Run(s *streams) error {
 func checkTarget(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil ||
-		u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		u.Scheme != "https" && (u.Scheme != "http" || !guard.IsLoopback(u.Hostname())) {
 		return errors.New("--url must begin with https://, because the credential is sent to it, and have no user " +
 			"information; http:// is for this machine only")
 	}
@@ -125,7 +130,7 @@ func (c *sendCommand) readCredential(ctx context.Context, in *os.File, errOut io
 
 // wait posts the webhook as part of a simulated call, and waits for the results.
 func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
-	if u, err := url.Parse(c.URL); err != nil || !loopback(u.Hostname()) {
+	if u, err := url.Parse(c.URL); err != nil || !guard.IsLoopback(u.Hostname()) {
 		return errors.New("--wait requires a deployment on this machine, " +
 			"because another machine cannot reach the control URL; omit --wait")
 	}
@@ -135,12 +140,16 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	}
 	heard := make(chan vapi.ControlMessage, 1024)
 	calls := &simcall.Calls{Heard: func(_ string, m vapi.ControlMessage) { heard <- m }}
-	server := &http.Server{Handler: calls.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	secret := "/" + rand.Text()
+	server := &http.Server{
+		Handler:           guard.Guard{}.Handler(http.StripPrefix(secret, calls.Handler())),
+		ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
+	}
 	go server.Serve(listener)
 	defer server.Close()
 
 	callID := "send-" + rand.Text()[:8]
-	controlURL := "http://" + listener.Addr().String() + "/" + callID + "/control"
+	controlURL := "http://" + listener.Addr().String() + secret + "/" + callID + "/control"
 	if body, err = simcall.Adopt(body, callID, controlURL); err != nil {
 		return err
 	}
@@ -219,11 +228,6 @@ func show(out io.Writer, m vapi.ControlMessage) error {
 		return err
 	}
 	return asJSON(out, members)
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // post posts the webhook and prints the answer. It returns the accepted tool calls:
@@ -312,6 +316,14 @@ func (c *sendCommand) sign(request *http.Request, body []byte) error {
 		var err error
 		if plans, err = vapiauth.ParsePlans([]byte(c.Auth)); err != nil {
 			return fmt.Errorf("--auth: %w", err)
+		}
+	case request.URL.Scheme == "http":
+		token, err := guard.Token(request.URL.Host)
+		if err != nil {
+			return err
+		}
+		if token != "" {
+			plans = []vapiauth.Plan{{Type: "bearer", Token: token}}
 		}
 	}
 	// While a credential is rotated there are two, the newest first. Both are valid.

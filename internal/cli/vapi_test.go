@@ -409,6 +409,7 @@ func withoutSettings(t *testing.T) {
 // without an error.
 func startDev(t *testing.T, cfg dev.Config) string {
 	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var screen syncBuffer
 	cfg.Out = &screen
 	ctx, stop := context.WithCancel(context.Background())

@@ -302,7 +302,8 @@ var bugs = []mutant{
 		{"internal/cli/send.go", "http.DefaultTransport.RoundTrip(request)", "http.DefaultClient.Do(request)"},
 	}},
 	{bug: "a credential sent without encryption", tests: []string{"./internal/cli", "-run", "TestCommandLine"},
-		edits: []edit{{"internal/cli/send.go", `(u.Scheme != "http" || !loopback(u.Hostname()))`, `u.Scheme != "http"`}}},
+		edits: []edit{{"internal/cli/send.go", `(u.Scheme != "http" || !guard.IsLoopback(u.Hostname()))`,
+			`u.Scheme != "http"`}}},
 	{bug: "a credential that is not asked for", tests: []string{"./internal/cli", "-run", "TestSendReads"}, edits: []edit{
 		{"internal/cli/send.go", `if *credential != "-" {`, "if true {"},
 	}},

@@ -2,6 +2,8 @@ package operator
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,9 +24,10 @@ const (
 	cancelRoute = "POST /jobs/cancel" // ?id=…&reason=…
 )
 
-// Handler serves jobs to programs on this machine only. It answers 404 to another
-// machine, to a tunnel or a proxy, and to a page in a browser.
-func Handler(jobs *Jobs) http.Handler {
+// Handler serves jobs to programs on this machine only, and only to those that have a
+// token. It answers 404 to another machine, to a tunnel or a proxy, and to a page in a
+// browser.
+func Handler(jobs *Jobs, token string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(listRoute, func(w http.ResponseWriter, r *http.Request) {
 		l, err := jobs.List(r.Context(), r.FormValue("call"))
@@ -41,6 +44,11 @@ func Handler(jobs *Jobs) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {
 			http.NotFound(w, r)
+			return
+		}
+		sent := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if want := sha256.Sum256([]byte("Bearer " + token)); subtle.ConstantTimeCompare(sent[:], want[:]) != 1 {
+			respond(w, nil, errToken)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -74,6 +82,8 @@ func loopback(address string) bool {
 // programs.
 const signature = "Ringback-Local"
 
+var errToken = errors.New("the token of the run is missing or wrong")
+
 // problem is the answer to a failed request.
 type problem struct {
 	Error string    `json:"error"`
@@ -86,6 +96,8 @@ func respond(w http.ResponseWriter, v any, err error) {
 	switch {
 	case errors.As(err, &finished):
 		status, v = http.StatusConflict, problem{err.Error(), finished.State}
+	case errors.Is(err, errToken):
+		status, v = http.StatusUnauthorized, problem{Error: err.Error()}
 	case errors.Is(err, jobtable.ErrNotFound):
 		status, v = http.StatusNotFound, problem{Error: err.Error()}
 	case err != nil:
@@ -100,18 +112,19 @@ func respond(w http.ResponseWriter, v any, err error) {
 // Local are the jobs of a local run. It has the methods of [Jobs].
 type Local struct {
 	addr   string
+	token  string
 	client *http.Client
 }
 
-// NewLocal returns the jobs of the local run at an address of this machine, host:port. It
-// does not check whether there is a local run.
-func NewLocal(addr string) (*Local, error) {
+// NewLocal returns the jobs of the local run at an address of this machine, host:port,
+// which has a token. It does not check whether there is a local run.
+func NewLocal(addr, token string) (*Local, error) {
 	if !loopback(addr) {
 		return nil, fmt.Errorf("%s is not an address of this machine; a local run shows its jobs on this machine only", addr)
 	}
 	// The transport uses no proxy, because a local run does not answer proxies.
 	transport := &http.Transport{DisableKeepAlives: true}
-	return &Local{addr: addr, client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}, nil
+	return &Local{addr: addr, token: token, client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}, nil
 }
 
 // List is like [Jobs.List].
@@ -141,6 +154,7 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Authorization", "Bearer "+l.token)
 	response, err := l.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("cannot reach a local run on %s; start it with ringback dev, or check the address: %w", l.addr, err)
@@ -166,6 +180,8 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 		return &FinishedError{State: p.State}
 	case response.StatusCode == http.StatusNotFound:
 		return jobtable.ErrNotFound
+	case response.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("the local run on %s did not store its token for you; use the account that started it", l.addr)
 	case response.StatusCode != http.StatusOK:
 		return errors.New(p.Error)
 	}

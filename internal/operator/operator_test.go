@@ -78,10 +78,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(operator.Handler(w.near))
+	server := httptest.NewServer(operator.Handler(w.near, token))
 	t.Cleanup(server.Close)
 	w.url = server.URL
-	if w.far, err = operator.NewLocal(strings.TrimPrefix(server.URL, "http://")); err != nil {
+	if w.far, err = operator.NewLocal(strings.TrimPrefix(server.URL, "http://"), token); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -296,6 +296,9 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// token is that of the local run.
+const token = "planted-token-of-a-local-run"
+
 // TestFromHere tests which clients may see the jobs of a local run.
 func TestFromHere(t *testing.T) {
 	w := newWorld(t)
@@ -307,6 +310,8 @@ func TestFromHere(t *testing.T) {
 		status int
 	}{
 		"a program here": {status: http.StatusOK},
+		"no token":       {header: "Authorization", status: http.StatusUnauthorized},
+		"another token":  {header: "Authorization", value: "Bearer another-token", status: http.StatusUnauthorized},
 		"by name":        {host: "localhost:8787", status: http.StatusOK},
 		"a tunnel":       {host: "x.example.com", status: http.StatusNotFound},
 		"another tunnel": {header: "X-Forwarded-For", value: "203.0.113.7", status: http.StatusNotFound},
@@ -321,6 +326,7 @@ func TestFromHere(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.Host = row.host
+			r.Header.Set("Authorization", "Bearer "+token)
 			if row.header != "" {
 				r.Header.Set(row.header, row.value)
 			}
@@ -337,14 +343,22 @@ func TestFromHere(t *testing.T) {
 	away := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8787/jobs", nil)
 	away.RemoteAddr = "192.0.2.1:1234"
 	answer := httptest.NewRecorder()
-	operator.Handler(w.near).ServeHTTP(answer, away)
+	operator.Handler(w.near, token).ServeHTTP(answer, away)
 	if answer.Code != http.StatusNotFound {
 		t.Errorf("another machine got %d", answer.Code)
+	}
+	stranger, err := operator.NewLocal(strings.TrimPrefix(w.url, "http://"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stranger.List(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "use the account that started it") {
+		t.Errorf("without the token: %v", err)
 	}
 }
 
 func TestNoLocalRun(t *testing.T) {
-	if _, err := operator.NewLocal("192.0.2.1:8787"); err == nil {
+	if _, err := operator.NewLocal("192.0.2.1:8787", token); err == nil {
 		t.Error("an address of another machine was accepted")
 	}
 	for name, body := range map[string]string{"a page": "<html>", "an API": `{"message":"Not Found"}`} {
@@ -355,7 +369,7 @@ func TestNoLocalRun(t *testing.T) {
 					fmt.Fprint(w, body)
 				}))
 				defer server.Close()
-				l, err := operator.NewLocal(strings.TrimPrefix(server.URL, "http://"))
+				l, err := operator.NewLocal(strings.TrimPrefix(server.URL, "http://"), token)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -366,7 +380,7 @@ func TestNoLocalRun(t *testing.T) {
 			})
 		}
 	}
-	l, err := operator.NewLocal("127.0.0.1:1")
+	l, err := operator.NewLocal("127.0.0.1:1", token)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -17,23 +19,27 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/pipeline"
-	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
-	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Config configures a local run.
 type Config struct {
-	// Addr is the address to listen on, host:port.
+	// Addr is the address to listen on, host:port. If it is not a loopback address,
+	// Auth is required.
 	Addr string
 
-	// Auth is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means that
-	// webhooks are not verified.
+	// PublicURL is the URL at which a tunnel serves Addr. Empty means none.
+	PublicURL string
+
+	// Auth is the webhook credential, JSON as in WEBHOOK_AUTH. Empty means the
+	// random token of the run, as a bearer token.
 	Auth string
 
 	// Demo is the webhook that the demonstration plays. Nil means that there is no
@@ -55,7 +61,8 @@ type Config struct {
 	// the environment.
 	Tools func() ([]asynctool.Definition, error)
 
-	// Try is a command to show as the next step. Empty means none.
+	// Try is the file of a webhook. The next step that is shown is to post it. Empty
+	// means none.
 	Try string
 
 	Out  io.Writer // where the run is shown
@@ -68,6 +75,9 @@ func Run(ctx, hurry context.Context, cfg Config) error {
 	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
 	r.log = slog.New(r.terminal)
 	defer r.close()
+	if err := r.authenticate(); err != nil {
+		return err
+	}
 	if err := r.listen(); err != nil {
 		return err
 	}
@@ -87,14 +97,54 @@ type run struct {
 	servers                []*http.Server
 	settings               []string // the environment variables that were set
 
+	token      string             // random, for this run
+	own        *vapiauth.Verifier // of the token
+	forget     func()             // removes the stored token; nil means that it is not stored
+	credential string             // of webhooks, as in WEBHOOK_AUTH
+	public     *url.URL           // nil means none
+
 	pipeline *pipeline.Pipeline
 	plans    []vapiauth.Plan
+	calls    *controlClient
 	seller   *slowshop.Shop
 }
 
+// authenticate prepares the credentials of the run.
+func (r *run) authenticate() (err error) {
+	r.token = guard.NewToken()
+	if r.own, err = vapiauth.NewVerifier(vapiauth.Plan{Type: "bearer", Token: r.token}); err != nil {
+		return err
+	}
+	r.credential = cmp.Or(r.cfg.Auth, fmt.Sprintf(`{"type":"bearer","token":%q}`, r.token))
+	if r.plans, err = vapiauth.ParsePlans([]byte(r.credential)); err != nil {
+		return fmt.Errorf("--auth: %w", err)
+	}
+	if r.cfg.PublicURL != "" {
+		r.public, err = url.Parse(strings.TrimSuffix(r.cfg.PublicURL, "/"))
+		if err != nil || r.public.Scheme != "https" && r.public.Scheme != "http" || r.public.Host == "" ||
+			r.public.User != nil || r.public.Path != "" || r.public.RawQuery != "" || r.public.Fragment != "" {
+			return errors.New("--public-url must have the form https://host")
+		}
+		if r.unverified() {
+			return errors.New("anyone could run the tools at --public-url; set a credential with --auth")
+		}
+	}
+	return nil
+}
+
+// unverified reports whether the user has switched the verification of webhooks off.
+func (r *run) unverified() bool { return r.plans[0].Type == "none" }
+
 func (r *run) listen() error {
-	var err error
-	if r.gateway, err = net.Listen("tcp", r.cfg.Addr); err != nil {
+	addr, err := net.ResolveTCPAddr("tcp", r.cfg.Addr)
+	if err == nil && !addr.IP.IsLoopback() && (r.cfg.Auth == "" || r.unverified()) {
+		return fmt.Errorf("other machines can reach %s; set a credential with --auth, "+
+			"or choose a loopback address with --addr", r.cfg.Addr)
+	}
+	if err == nil {
+		r.gateway, err = net.ListenTCP("tcp", addr)
+	}
+	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%s is in use; stop the program that listens there, or choose another address with --addr",
 				r.cfg.Addr)
@@ -106,6 +156,9 @@ func (r *run) listen() error {
 	}
 	if r.shop, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return fmt.Errorf("cannot serve the simulated shop: %w", err)
+	}
+	if r.forget, err = guard.Store(r.address(), r.token); err != nil {
+		r.log.Warn("other commands cannot find this run", "error", err)
 	}
 	return nil
 }
@@ -133,28 +186,26 @@ func (r *run) assemble() error {
 	if err != nil {
 		return err
 	}
-	auth := r.cfg.Auth
-	if auth == "" {
-		auth = `{"type":"none"}`
-	}
-	if r.plans, err = vapiauth.ParsePlans([]byte(auth)); err != nil {
-		return fmt.Errorf("--auth: %w", err)
-	}
-	client, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
+	client, err := newControl("http://" + r.control.Addr().String() + "/" + r.token)
 	if err != nil {
 		return err
 	}
+	r.calls = client
+	results := "http://" + r.address() + deployment.CompletionPath
+	public := results
+	if r.public != nil {
+		public = r.public.String() + deployment.CompletionPath
+	}
+	r.seller.Post(public, results)
 	cfg := pipeline.Config{
 		Tools:         tools,
-		Credential:    auth,
-		CompletionURL: "http://" + r.address() + "/results/",
+		Credential:    r.credential,
+		CompletionURL: public,
 		Received:      r.received,
 		Log:           r.log,
 		Decorators: pipeline.Decorators{
-			Control: func(pipeline.ControlClient) pipeline.ControlClient {
-				return simcall.Client{Control: client, URL: "http://" + r.control.Addr().String()}
-			},
-			Events: func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal} },
+			Control: func(pipeline.ControlClient) pipeline.ControlClient { return client },
+			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal} },
 		},
 	}
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
@@ -184,12 +235,12 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		return err
 	}
 	front := http.NewServeMux()
-	front.Handle("/jobs", operator.Handler(jobs))
-	front.Handle("/jobs/", operator.Handler(jobs))
-	front.Handle("/", r.pipeline.Front)
-	r.start(r.control, r.pipeline.Calls.Handler())
-	r.start(r.shop, r.seller)
-	r.start(r.gateway, front)
+	front.Handle("/jobs", operator.Handler(jobs, r.token))
+	front.Handle("/jobs/", operator.Handler(jobs, r.token))
+	front.Handle("/", r.identified(r.pipeline.Front))
+	r.start("call", r.control, http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler()))
+	r.start("shop", r.shop, r.seller)
+	r.start("gateway", r.gateway, front)
 
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -209,7 +260,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		}
 	}
 	if r.cfg.Try != "" && ctx.Err() == nil {
-		r.terminal.say("\nReady. Try next:\n\n  %s\n\nPress Ctrl-C to stop.\n", r.cfg.Try)
+		r.terminal.say("\nReady. Try next:\n\n  %s\n\nPress Ctrl-C to stop.\n", r.try())
 	}
 	<-ctx.Done()
 	return r.drain(hurry, stop, stopped)
@@ -217,15 +268,32 @@ func (r *run) serve(ctx, hurry context.Context) error {
 
 func (r *run) welcome() {
 	r.terminal.say("%s  http://%s/vapi", bold("Ringback is listening:"), r.gateway.Addr())
-	if len(r.plans) == 1 && r.plans[0].Type == "none" {
-		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools. "+
-			"Set a credential with --auth."))
+	switch {
+	case r.unverified():
+		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools."))
+	case r.cfg.Auth == "" && r.forget != nil:
+		r.terminal.say("Webhooks need the token of this run, which ringback send finds by itself.")
 	}
 	r.terminal.say("")
 }
 
-// received shows the tool calls of a webhook.
-func (r *run) received(m vapi.Message) {
+// try returns the command that posts the next webhook.
+func (r *run) try() string {
+	header := ""
+	switch {
+	case r.cfg.Auth == "":
+		header = "-H 'Authorization: Bearer " + r.token + "' "
+	case !r.unverified():
+		return fmt.Sprintf("go run ./cmd/ringback send %s --url http://%s/vapi --auth '…'", r.cfg.Try, r.address())
+	}
+	return fmt.Sprintf("curl -s http://%s/vapi %s-H 'Content-Type: application/json' -d @%s", r.address(), header, r.cfg.Try)
+}
+
+// received shows the tool calls of a verified webhook, and admits its control URL.
+func (r *run) received(ctx context.Context, m vapi.Message) {
+	if !r.unverified() || ctx.Value(identifiedKey{}) != nil {
+		r.calls.admit(m.Call.ControlURL)
+	}
 	for _, t := range m.ToolCalls {
 		r.terminal.toolCall(t)
 	}
@@ -301,8 +369,18 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-func (r *run) start(l net.Listener, h http.Handler) {
-	s := &http.Server{Addr: l.Addr().String(), Handler: h, ReadHeaderTimeout: 10 * time.Second}
+// start serves h behind the guard.
+func (r *run) start(name string, l net.Listener, h http.Handler) {
+	g := guard.Guard{Refused: func(request *http.Request, reason error) {
+		r.log.WarnContext(request.Context(), "request refused", "listener", name, "error", reason)
+	}}
+	if l == r.gateway {
+		g.Public = r.public
+	}
+	s := &http.Server{
+		Addr: l.Addr().String(), Handler: g.Handler(h), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(r.terminal, slog.LevelWarn),
+	}
 	r.servers = append(r.servers, s)
 	go s.Serve(l)
 }
@@ -310,6 +388,9 @@ func (r *run) start(l net.Listener, h http.Handler) {
 func (r *run) close() {
 	for _, name := range r.settings {
 		os.Unsetenv(name)
+	}
+	if r.forget != nil {
+		r.forget()
 	}
 	for _, s := range r.servers {
 		s.Close()

@@ -2,8 +2,10 @@ package dev_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/tools"
 )
@@ -62,6 +65,7 @@ func (s *screen) wait(t *testing.T, pattern string) string {
 type local struct {
 	screen      *screen
 	url         string
+	token       string
 	stop, hurry context.CancelFunc
 	ended       chan error
 }
@@ -73,18 +77,34 @@ func start(t *testing.T, cfg dev.Config) *local {
 	} {
 		t.Setenv(name, "")
 	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	l := &local{screen: new(screen), ended: make(chan error, 1)}
 	first, stop := context.WithCancel(context.Background())
 	second, hurry := context.WithCancel(context.Background())
 	l.stop, l.hurry = stop, hurry
-	cfg.Addr, cfg.Out = "127.0.0.1:0", l.screen
+	cfg.Addr, cfg.Out = cmp.Or(cfg.Addr, "127.0.0.1:0"), l.screen
 	if cfg.Tools == nil {
 		cfg.Tools = tools.All
 	}
-	go func() { l.ended <- dev.Run(first, second, cfg) }()
+	go func() {
+		err := dev.Run(first, second, cfg)
+		fmt.Fprintln(l.screen, "the run ended:", err)
+		l.ended <- err
+	}()
 	t.Cleanup(func() { stop(); hurry() })
-	l.url = l.screen.wait(t, `(http://127\.0\.0\.1:\d+/vapi)`)
+	if l.url = l.screen.wait(t, `(http://127\.0\.0\.1:\d+/vapi|the run ended: .*)`); !strings.HasPrefix(l.url, "http") {
+		t.Fatal(l.url)
+	}
+	var err error
+	if l.token, err = guard.Token(l.addr()); err != nil || l.token == "" {
+		t.Fatalf("the token is %q, %v", l.token, err)
+	}
 	return l
+}
+
+// addr returns the address of the gateway.
+func (l *local) addr() string {
+	return strings.TrimSuffix(strings.TrimPrefix(l.url, "http://"), "/vapi")
 }
 
 func (l *local) end(t *testing.T) error {
@@ -98,16 +118,18 @@ func (l *local) end(t *testing.T) error {
 	}
 }
 
+// post posts a webhook, with the token of the run unless header replaces it.
 func (l *local) post(t *testing.T, webhook []byte, header http.Header) (int, string) {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodPost, l.url, bytes.NewReader(webhook))
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Header.Set("Authorization", "Bearer "+l.token)
+	request.Header.Set("Content-Type", "application/json")
 	for name, values := range header {
 		request.Header[name] = values
 	}
-	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -133,15 +155,15 @@ func TestDemonstration(t *testing.T) {
 	l := start(t, dev.Config{
 		Demo: sample(t, "tool-calls"), Approval: sample(t, "notify-when-ready"), Status: sample(t, "task-status"),
 		ShopDelay: 500 * time.Millisecond, // on a busy machine, too, the caller asks how far it is before the answer comes
-		Try:       "curl it",
+		Try:       "it",
 	})
-	l.screen.wait(t, "curl it")
+	l.screen.wait(t, "Try next")
 	l.stop()
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
 	l.screen.inOrder(t,
-		"Webhooks are not verified:",
+		"Webhooks need the token of this run",
 		`webhook   order_status  {"order_id":"A-1042"}`,
 		"a system message is in the conversation, and the assistant responds to it",
 		"│ [async tool result] tool=order_status tool_call_id=call_A1042 status=ok",
@@ -187,14 +209,14 @@ func (s *screen) inOrder(t *testing.T, parts ...string) {
 // TestDemonstrationOfAToolThatWaits plays a tool that is suspended for days. Neither
 // the demonstration nor the end of the run waits for it.
 func TestDemonstrationOfAToolThatWaits(t *testing.T) {
-	l := start(t, dev.Config{Demo: sample(t, "spending-report"), Try: "curl it", Tools: later(48 * time.Hour)})
-	l.screen.wait(t, "curl it")
+	l := start(t, dev.Config{Demo: sample(t, "spending-report"), Try: "it", Tools: later(48 * time.Hour)})
+	l.screen.wait(t, "Try next")
 	l.stop()
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
 	l.screen.inOrder(t, "job suspended")
-	l.screen.inOrder(t, "The job waits until 2", "curl it",
+	l.screen.inOrder(t, "The job waits until 2", "Try next",
 		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
 }
 
@@ -217,8 +239,8 @@ func TestGPTLive(t *testing.T) {
 		asynctool.Say:     "the speaker is asked to say something",
 	} {
 		t.Run(string(delivery), func(t *testing.T) {
-			l := start(t, dev.Config{Tools: spoken(delivery), Demo: sample(t, "gpt-live"), Try: "curl it"})
-			l.screen.wait(t, "curl it")
+			l := start(t, dev.Config{Tools: spoken(delivery), Demo: sample(t, "gpt-live"), Try: "it"})
+			l.screen.wait(t, "Try next")
 			l.screen.inOrder(t, `webhook   order_status  {"order_id":"A-1043"}`, want, "It ships today.",
 				"the caller never waited")
 		})
@@ -240,8 +262,8 @@ func TestDemonstrationOfAQuickTool(t *testing.T) {
 			return []asynctool.Definition{tool}, err
 		}
 		demo := bytes.Replace(sample(t, "spending-report"), []byte(`"async": true`), []byte(`"async": false`), 1)
-		l := start(t, dev.Config{Demo: demo, Try: "curl it", Tools: quick})
-		l.screen.wait(t, "curl it")
+		l := start(t, dev.Config{Demo: demo, Try: "it", Tools: quick})
+		l.screen.wait(t, "Try next")
 		l.stop()
 		if err := l.end(t); err != nil {
 			t.Fatal(err)
@@ -290,8 +312,7 @@ func TestJobs(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour)})
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "job suspended")
-	addr := strings.TrimSuffix(strings.TrimPrefix(l.url, "http://"), "/vapi")
-	jobs, err := operator.NewLocal(addr)
+	jobs, err := operator.NewLocal(l.addr(), l.token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,14 +355,17 @@ func TestVerification(t *testing.T) {
 		Auth: `{"type":"bearer","token":"planted-token"}`, Demo: sample(t, "tool-calls"),
 	})
 	l.screen.wait(t, "the caller never waited")
-	if status, _ := l.post(t, sample(t, "spending-report"), nil); status != http.StatusUnauthorized {
-		t.Errorf("an unsigned webhook was answered with %d, want 401", status)
+	for _, unsigned := range []http.Header{{"Authorization": nil}, {"Authorization": {"Bearer " + l.token}}} {
+		if status, _ := l.post(t, sample(t, "spending-report"), unsigned); status != http.StatusUnauthorized {
+			t.Errorf("an unsigned webhook was answered with %d, want 401", status)
+		}
 	}
 	signed := http.Header{"Authorization": {"Bearer planted-token"}}
 	if status, _ := l.post(t, sample(t, "spending-report"), signed); status != http.StatusOK {
 		t.Errorf("a signed webhook was answered with %d, want 200", status)
 	}
-	if s := l.screen.String(); strings.Contains(s, "planted-token") || strings.Contains(s, "not verified") {
+	if s := l.screen.String(); strings.Contains(s, "planted-token") || strings.Contains(s, l.token) ||
+		strings.Contains(s, "not verified") {
 		t.Errorf("the screen shows what it should not:\n%s", s)
 	}
 }
@@ -369,6 +393,8 @@ func TestRoutes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Authorization", "Bearer "+l.token)
 			if chunked {
 				request.ContentLength = -1
 			}
@@ -432,6 +458,14 @@ func TestDrainInAHurry(t *testing.T) {
 	close(release)
 }
 
+// started ends a run that shows something.
+type started context.CancelFunc
+
+func (s started) Write(p []byte) (int, error) {
+	s()
+	return len(p), nil
+}
+
 func TestCannotStart(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -447,14 +481,27 @@ func TestCannotStart(t *testing.T) {
 		{"taken port", dev.Config{Addr: taken.Addr().String()},
 			"is in use; stop the program that listens there, or choose another address with --addr"},
 		{"no such address", dev.Config{Addr: "127.0.0.1:notaport"}, "cannot listen on 127.0.0.1:notaport"},
+		{"another machine", dev.Config{Addr: "192.0.2.1:0"},
+			"other machines can reach 192.0.2.1:0; set a credential with --auth"},
+		{"every machine", dev.Config{Addr: "0.0.0.0:0"}, "set a credential with --auth"},
+		{"every machine, with a port", dev.Config{Addr: ":0"}, "set a credential with --auth"},
+		{"every machine, by IPv6", dev.Config{Addr: "[::]:0"}, "set a credential with --auth"},
+		{"another machine, unverified", dev.Config{Addr: "192.0.2.1:0", Auth: `{"type":"none"}`},
+			"set a credential with --auth"},
+		{"a tunnel, unverified", dev.Config{Addr: free, PublicURL: "https://tunnel.example", Auth: `{"type":"none"}`},
+			"set a credential with --auth"},
+		{"no public URL", dev.Config{Addr: free, PublicURL: "tunnel.example"}, "--public-url must have the form https://host"},
 		{"bad credential", dev.Config{Addr: free, Auth: `{"type":"hmac"}`}, "--auth: "},
 		{"no call", dev.Config{Addr: free, Demo: sample(t, "chat")},
 			"cannot play the demonstration: the webhook has no call"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
+			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard
+			if c.cfg.Demo == nil {
+				c.cfg.Out = started(cancel)
+			}
 			if err := dev.Run(ctx, ctx, c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the run ended with %v, want %q", err, c.want)
 			}

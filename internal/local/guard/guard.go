@@ -49,8 +49,8 @@ func (g Guard) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// check returns the reason to refuse a request, or nil. Unlike [http.CrossOriginProtection], it also refuses GET, for
-// which a page needs no permission, and which slow tools of the simulated shop and WebSockets use.
+// check returns the reason to refuse a request, or nil. Unlike [http.CrossOriginProtection], it also refuses GET, which
+// images and WebSockets use.
 func (g Guard) check(r *http.Request) error {
 	public := g.Public != nil && strings.EqualFold(r.Host, g.Public.Host)
 	if !public && !isOwn(r) {

@@ -18,6 +18,7 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	const json = "application/json"
+	headers := func(name string, values ...string) http.Header { return http.Header{name: values} }
 	for name, row := range map[string]struct {
 		host   string // empty means the listener's own
 		header http.Header
@@ -26,17 +27,17 @@ func TestGuard(t *testing.T) {
 		want   int
 	}{
 		"a program on this machine":   {want: 200},
-		"with JSON":                   {header: http.Header{"Content-Type": {json}}, body: "{}", want: 200},
-		"with JSON and a charset":     {header: http.Header{"Content-Type": {json + "; charset=utf-8"}}, body: "{}", want: 200},
+		"with JSON":                   {header: headers("Content-Type", json), body: "{}", want: 200},
+		"with JSON and a charset":     {header: headers("Content-Type", json+"; charset=utf-8"), body: "{}", want: 200},
 		"localhost":                   {host: "localhost:1", want: 200},
 		"another loopback address":    {host: "127.8.8.8", want: 200},
 		"IPv6":                        {host: "[::1]:8787", want: 200},
-		"a page of the listener":      {host: "127.0.0.1:80", header: http.Header{"Origin": {"http://127.0.0.1:80"}}, want: 200},
-		"a script of the listener":    {header: http.Header{"Sec-Fetch-Site": {"same-origin"}}, want: 200},
-		"a URL that a person entered": {header: http.Header{"Sec-Fetch-Site": {"none"}}, want: 200},
+		"a page of the listener":      {host: "127.0.0.1:80", header: headers("Origin", "http://127.0.0.1:80"), want: 200},
+		"a script of the listener":    {header: headers("Sec-Fetch-Site", "same-origin"), want: 200},
+		"a URL that a person entered": {header: headers("Sec-Fetch-Site", "none"), want: 200},
 		"the tunnel":                  {host: "Tunnel.example", public: public, want: 200},
 		"a page of the tunnel": {host: "tunnel.example", public: public,
-			header: http.Header{"Origin": {"https://tunnel.example"}}, want: 200},
+			header: headers("Origin", "https://tunnel.example"), want: 200},
 
 		"a rebound name":          {host: "evil.example:8787", want: 403},
 		"a rebound look-alike":    {host: "127.0.0.1.evil.example", want: 403},
@@ -48,27 +49,29 @@ func TestGuard(t *testing.T) {
 		"an undeclared tunnel":    {host: "tunnel.example", want: 403},
 		"another tunnel":          {host: "other.example", public: public, want: 403},
 		"another port":            {host: "tunnel.example:8787", public: public, want: 403},
-		"a page elsewhere":        {header: http.Header{"Origin": {"https://evil.example"}}, want: 403},
-		"a page without origin":   {header: http.Header{"Origin": {"null"}}, want: 403},
-		"a page on another port":  {host: "127.0.0.1:80", header: http.Header{"Origin": {"http://127.0.0.1:81"}}, want: 403},
-		"a page by another name":  {host: "127.0.0.1:80", header: http.Header{"Origin": {"http://localhost:80"}}, want: 403},
-		"two origins":             {host: "localhost", header: http.Header{"Origin": {"http://localhost", "null"}}, want: 403},
-		"an image elsewhere":      {header: http.Header{"Sec-Fetch-Site": {"cross-site"}}, want: 403},
-		"an image on this site":   {header: http.Header{"Sec-Fetch-Site": {"same-site"}}, want: 403},
-		"a page that uses a host": {host: "tunnel.example", public: public, header: http.Header{"Origin": {"https://evil.example"}}, want: 403},
+		"a page elsewhere":        {header: headers("Origin", "https://evil.example"), want: 403},
+		"a page without origin":   {header: headers("Origin", "null"), want: 403},
+		"a page on another port":  {host: "127.0.0.1:80", header: headers("Origin", "http://127.0.0.1:81"), want: 403},
+		"a page by another name":  {host: "127.0.0.1:80", header: headers("Origin", "http://localhost:80"), want: 403},
+		"two origins":             {host: "localhost", header: headers("Origin", "http://localhost", "null"), want: 403},
+		"an image elsewhere":      {header: headers("Sec-Fetch-Site", "cross-site"), want: 403},
+		"an image on this site":   {header: headers("Sec-Fetch-Site", "same-site"), want: 403},
+		"a page that uses a host": {host: "tunnel.example", public: public, header: headers("Origin", "https://evil.example"), want: 403},
 
-		"a form":             {header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, body: "{}", want: 415},
-		"a form with a file": {header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, body: "{}", want: 415},
-		"a form with text":   {header: http.Header{"Content-Type": {"text/plain"}}, body: "{}", want: 415},
+		"a form":             {header: headers("Content-Type", "application/x-www-form-urlencoded"), body: "{}", want: 415},
+		"a form with a file": {header: headers("Content-Type", "multipart/form-data; boundary=x"), body: "{}", want: 415},
+		"a form with text":   {header: headers("Content-Type", "text/plain"), body: "{}", want: 415},
 		"no type":            {body: "{}", want: 415},
-		"two types":          {header: http.Header{"Content-Type": {json, "text/plain"}}, body: "{}", want: 415},
-		"two types in one":   {header: http.Header{"Content-Type": {"text/plain, " + json}}, body: "{}", want: 415},
-		"a parameter":        {header: http.Header{"Content-Type": {"text/plain; x=" + json}}, body: "{}", want: 415},
+		"two types":          {header: headers("Content-Type", json, "text/plain"), body: "{}", want: 415},
+		"two types in one":   {header: headers("Content-Type", "text/plain, "+json), body: "{}", want: 415},
+		"a parameter":        {header: headers("Content-Type", "text/plain; x="+json), body: "{}", want: 415},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reached, refused := false, ""
 			g := guard.Guard{Public: row.public, Refused: func(_ *http.Request, why error) { refused = why.Error() }}
-			server := httptest.NewServer(g.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true })))
+			server := httptest.NewServer(g.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				reached = true
+			})))
 			defer server.Close()
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodOptions} {
 				for _, chunked := range []bool{false, true} {

@@ -1,0 +1,209 @@
+package dev_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/tools"
+)
+
+// TestRefusedRequests sends what a web page and another program can send. Nothing of it may be shown.
+func TestRefusedRequests(t *testing.T) {
+	l := start(t, dev.Config{PublicURL: "https://tunnel.example"})
+	base := strings.TrimSuffix(l.url, "/vapi")
+	webhook := bytes.ReplaceAll(sample(t, "spending-report"), []byte("spending_report"), []byte("planted_name"))
+	for name, row := range map[string]struct {
+		host   string
+		header http.Header // beside the token
+		want   int
+	}{
+		"no token":               {header: http.Header{"Authorization": nil}, want: 401},
+		"another token":          {header: http.Header{"Authorization": {"Bearer " + guard.NewToken()}}, want: 401},
+		"a rebound name":         {host: "planted.example:8787", want: 403},
+		"a page":                 {header: http.Header{"Origin": {"https://planted.example"}}, want: 403},
+		"a page on another port": {header: http.Header{"Origin": {"http://127.0.0.1:1"}}, want: 403},
+		"a page's image":         {header: http.Header{"Sec-Fetch-Site": {"cross-site"}}, want: 403},
+		"a form":                 {header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, want: 415},
+		"a form with a file":     {header: http.Header{"Content-Type": {"multipart/form-data; boundary=planted"}}, want: 415},
+		"a form with text":       {header: http.Header{"Content-Type": {"text/plain"}}, want: 415},
+		"no type":                {header: http.Header{"Content-Type": nil}, want: 415},
+	} {
+		for _, path := range []string{"/vapi", "/results/planted-token", "/jobs/cancel?id=planted"} {
+			request, err := http.NewRequest(http.MethodPost, base+path, bytes.NewReader(webhook))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Host = row.host
+			request.Header.Set("Authorization", "Bearer "+l.token)
+			request.Header.Set("Content-Type", "application/json")
+			for header, values := range row.header {
+				request.Header[header] = values
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != row.want {
+				t.Errorf("%s, %s: %s, want %d", name, path, response.Status, row.want)
+			}
+		}
+	}
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.screen.String(); strings.Contains(s, "planted") || !strings.Contains(s, "request refused") {
+		t.Errorf("the screen shows:\n%s", s)
+	}
+}
+
+// says replaces the tool spending_report by one that returns a text.
+func says(text string) func() ([]asynctool.Definition, error) {
+	return stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) { return asynctool.Text(text), nil })
+}
+
+// TestControlURLOnThisMachine posts webhooks whose control URLs lead to another program on this machine. It gets a
+// message only if the sender has a credential.
+func TestControlURLOnThisMachine(t *testing.T) {
+	for name, row := range map[string]struct {
+		auth    string
+		header  http.Header
+		reaches bool
+	}{
+		"with the token":             {reaches: true},
+		"unverified":                 {auth: `{"type":"none"}`, header: http.Header{"Authorization": nil}},
+		"unverified, another token":  {auth: `{"type":"none"}`, header: http.Header{"Authorization": {"Bearer guessed"}}},
+		"unverified, with the token": {auth: `{"type":"none"}`, reaches: true},
+		"with a credential of a user": {
+			auth: `{"type":"secret","secret":"s"}`, header: http.Header{"X-Vapi-Secret": {"s"}}, reaches: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reached := make(chan string, 10)
+			program := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				reached <- r.URL.Path
+			}))
+			defer program.Close()
+			webhook := regexp.MustCompile(`https://simulated-call\.vapi\.ai/`).
+				ReplaceAll(sample(t, "spending-report"), []byte(program.URL+"/planted/"))
+			l := start(t, dev.Config{Auth: row.auth, Tools: says("done")})
+			if status, answer := l.post(t, webhook, row.header); status != http.StatusOK {
+				t.Fatalf("answered with %d %s", status, answer)
+			}
+			l.screen.wait(t, "outcome delivered|event     undelivered  misconfigured")
+			if got := len(reached) > 0; got != row.reaches {
+				t.Errorf("the program got a message: %t, want %t", got, row.reaches)
+			}
+			// The simulated call is reached in any case.
+			l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte("call_csv1"), []byte("another")), row.header)
+			l.screen.wait(t, "│ done")
+		})
+	}
+}
+
+// TestTerminalObeysNothing plays texts of a model and a tool that a terminal would obey.
+func TestTerminalObeysNothing(t *testing.T) {
+	l := start(t, dev.Config{Tools: says("a\x1b]0;planted\a result\u009b31m\u202e")})
+	const hostile = "\u009b2J\u202e\u2066\u007f"
+	for name, replaced := range map[string]string{
+		`"name": "spending_report"`: `"name": "planted` + hostile + `"`,
+		`"csv": "`:                  `"csv": "` + hostile,
+		`call_csv1`:                 `call_` + hostile,
+	} {
+		l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte(name), []byte(replaced)), nil)
+	}
+	l.screen.wait(t, "webhook   planted")
+	l.screen.wait(t, "a.*result")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range l.screen.String() {
+		if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069) {
+			t.Errorf("the screen shows %U:\n%q", r, l.screen)
+			break
+		}
+	}
+}
+
+// TestTokenOfARun checks the token's life, and that the command that a run shows contains it.
+func TestTokenOfARun(t *testing.T) {
+	a := start(t, dev.Config{Try: "events/vapi/x.json"})
+	line := a.screen.wait(t, `(curl -s .*)\n`)
+	for _, part := range []string{a.url, "'Authorization: Bearer " + a.token + "'", "'Content-Type: application/json'",
+		"-d @events/vapi/x.json"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("%s does not contain %s", line, part)
+		}
+	}
+	if len(a.token) < 24 {
+		t.Errorf("the token has %d characters", len(a.token))
+	}
+	a.stop()
+	if err := a.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if token, err := guard.Token(a.addr()); token != "" || err != nil {
+		t.Errorf("after the end, the token is %q, %v", token, err)
+	}
+	if b := start(t, dev.Config{}); b.token == a.token {
+		t.Error("two runs have one token")
+	}
+}
+
+// TestPublicURL sends what a tunnel sends. External systems get completion URLs at the tunnel, which only the simulated
+// shop does not need.
+func TestPublicURL(t *testing.T) {
+	urls := make(chan string, 1)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		urls <- regexp.MustCompile(`https://tunnel\.example/results/[^"]+`).FindString(string(body))
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer service.Close()
+	for name, answered := range map[string]bool{"the simulated shop": false, "a service": true} {
+		t.Run(name, func(t *testing.T) {
+			all := func() ([]asynctool.Definition, error) {
+				if answered {
+					t.Setenv("REQUESTS_API_URL", service.URL)
+				}
+				return tools.All()
+			}
+			l := start(t, dev.Config{PublicURL: "https://tunnel.example/", ShopDelay: time.Millisecond, Tools: all})
+			post := func(path string, body []byte) {
+				t.Helper()
+				request, err := http.NewRequest(http.MethodPost, "http://"+l.addr()+path, bytes.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				request.Host = "tunnel.example"
+				request.Header.Set("Authorization", "Bearer "+l.token)
+				request.Header.Set("Content-Type", "application/json")
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s", path, response.Status)
+				}
+			}
+			post("/vapi", sample(t, "notify-when-ready"))
+			if answered {
+				post(strings.TrimPrefix(<-urls, "https://tunnel.example"), []byte(`{"result":"Approved by a person."}`))
+			}
+			l.screen.wait(t, "│ Approved by")
+		})
+	}
+}

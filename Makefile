@@ -10,6 +10,9 @@ CDK_INSTALLED := infra/node_modules/.package-lock.json
 
 SAM := sam
 
+# The environment of the functions. make sam-api adds a random credential.
+SAM_ENV ?= infra/sam.json
+
 # go.mod does not name it: its 200 dependencies would join those of Ringback.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -172,7 +175,8 @@ sam-ack: sam-template ## Invoke the ack function
 .PHONY: sam-process
 sam-process: EVENT ?= events/process/tool-calls.json
 sam-process: sam-template ## Invoke the process function
-	$(SAM) local invoke RingbackProcessA7AC0D3E --event $(EVENT) $(SAM_ARGS)
+	@go run ./scripts/sam-env $(SAM_ENV) build/sam/env.json >/dev/null
+	$(SAM) local invoke RingbackProcessA7AC0D3E --event $(EVENT) --env-vars build/sam/env.json $(SAM_ARGS)
 
 .PHONY: sam-callback
 sam-callback: EVENT ?= events/callback/tool-calls.json
@@ -180,8 +184,9 @@ sam-callback: sam-template ## Invoke the callback function
 	$(SAM) local invoke RingbackCallback0ED071A9 --event $(EVENT) $(SAM_ARGS)
 
 .PHONY: sam-api
-sam-api: sam-template ## Serve the API at http://127.0.0.1:3000/vapi and /results/
-	$(SAM) local start-api $(SAM_ARGS)
+sam-api: sam-template ## Serve the API at http://127.0.0.1:3000/vapi and /results/, with a random credential
+	@go run ./scripts/sam-env $(SAM_ENV) build/sam/env.json
+	$(SAM) local start-api --env-vars build/sam/env.json $(SAM_ARGS)
 
 .PHONY: sam-check
 sam-check: ## Run all SAM targets in a container engine and check their answers

@@ -16,7 +16,7 @@ import (
 )
 
 // namedTest matches a package and a test in a page.
-var namedTest = regexp.MustCompile("`([a-z/]+)\\.((?:Test|Fuzz)\\w+)`")
+var namedTest = regexp.MustCompile("`([a-z/-]+)\\.((?:Test|Fuzz)\\w+)`")
 
 // TestThreatsHaveTests checks that each threat in the threat model names tests that
 // exist.

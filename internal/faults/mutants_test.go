@@ -41,6 +41,9 @@ var leases = []string{"./internal/process"}
 // conditional are the tests of what AWS may do although nothing fails.
 var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-args", "-faults.seed=1"}
 
+// localRun are the tests of what the local run refuses.
+var localRun = []string{"./internal/local/guard", "./internal/local/dev", "./internal/local/slowshop"}
+
 var twoVersions = []string{"./internal/faults", "-run", "^TestTwoVersions$"}
 
 // deliveries are the tests of what is done under the lease of a delivery.
@@ -520,6 +523,66 @@ var bugs = []mutant{
 	{bug: "a job goes on if another function died before it was replaced", tests: []string{"./internal/local/memtable"},
 		edits: []edit{{"internal/jobtable/calls.go", "if unfinished {\n\t\t\t\t\tearlier =",
 			"if unfinished && false {\n\t\t\t\t\tearlier ="}}},
+	{bug: "any host accepted by the local run", tests: localRun, edits: []edit{
+		{"internal/local/guard/guard.go", "if !public && !isOwn(r) {", "if false {"},
+	}},
+	{bug: "any origin accepted by the local run", tests: localRun, edits: []edit{
+		{"internal/local/guard/guard.go", `if origin != "http://"+r.Host && !(public`, "if false && !(public"},
+	}},
+	{bug: "images of other sites served by the local run", tests: localRun, edits: []edit{
+		{"internal/local/guard/guard.go", `if site != "same-origin" && site != "none" {`,
+			`if site == "" {`},
+	}},
+	{bug: "forms accepted by the local run", tests: localRun, edits: []edit{
+		{"internal/local/guard/guard.go", "if r.ContentLength != 0 {", "if false {"},
+	}},
+	{bug: "a listener of the local run without its guard", tests: localRun, edits: []edit{
+		{"internal/local/dev/dev.go", "Handler: g.Handler(h),", "Handler: h,"},
+	}},
+	{bug: "the listener of a command without its guard", tests: []string{"./internal/cli", "-run", "^TestChromium$"},
+		edits: []edit{{"internal/cli/send.go", "guard.Guard{}.Handler(http.StripPrefix(secret, calls.Handler()))",
+			"http.StripPrefix(secret, calls.Handler())"}}},
+	{bug: "the local run serves without a credential", tests: localRun, edits: []edit{
+		{"internal/local/dev/dev.go", "cmp.Or(r.cfg.Auth, fmt", "cmp.Or(r.cfg.Auth, `{\"type\":\"none\"}`, fmt"},
+	}},
+	{bug: "other machines reach an unverified local run", tests: localRun, edits: []edit{
+		{"internal/local/dev/dev.go", "!addr.IP.IsLoopback() && (", "false && ("},
+	}},
+	{bug: "a control URL on this machine without a credential", tests: localRun, edits: []edit{
+		{"internal/local/dev/dev.go", "if !r.unverified() || ctx", "if true || ctx"},
+	}},
+	{bug: "a forged webhook shown", tests: []string{"./internal/local/dev", "-run", "^TestRefused"}, edits: []edit{
+		{"internal/ack/ack.go", "\tif err := verify((*vapiauth.Verifier).CheckHeader); err != nil {",
+			"\tif body, err := httpjson.Body(r, MaxBody); err == nil && h.cfg.Received != nil {\n" +
+				"\t\tm, _ := vapi.ParseMessage(body)\n\t\th.cfg.Received(r.Context(), m)\n\t}\n" +
+				"\tif err := verify((*vapiauth.Verifier).CheckHeader); err != nil {"},
+	}},
+	{bug: "control characters on the terminal", tests: localRun, edits: []edit{
+		{"internal/local/dev/terminal.go", "if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {",
+			"if unicode.In(r) {"},
+	}},
+	{bug: "control characters in the answer that is printed", tests: []string{"./internal/cli", "-run", "^TestSend"},
+		edits: []edit{{"internal/cli/send.go", `"%s\n", printable(string(answer)))`, `"%s\n", answer)`}}},
+	{bug: "the jobs of a local run without its token", tests: []string{"./internal/operator"}, edits: []edit{
+		{"internal/operator/local.go", "subtle.ConstantTimeCompare(sent[:], want[:]) != 1 {",
+			"subtle.ConstantTimeCompare(sent[:], want[:]) > 1 {"},
+	}},
+	{bug: "a token that outlives its run", tests: localRun, edits: []edit{
+		{"internal/local/dev/dev.go", "\t\tr.forget()\n", "\t\t_ = r.forget\n"},
+	}},
+	{bug: "a token that other accounts can read", tests: localRun, edits: []edit{
+		{"internal/local/guard/token.go", "err = errors.Join(err, f.Close())",
+			"err = errors.Join(err, f.Chmod(0o644), f.Close())"},
+	}},
+	{bug: "the simulated shop posts to any port of this machine", tests: localRun, edits: []edit{
+		{"internal/local/slowshop/requests.go", "case !strings.HasPrefix(asked.CompletionURL, s.public), s.public ==",
+			"case s.public =="},
+	}},
+	{bug: "a simulated call at a known address", tests: []string{"./internal/cli", "-run", "^TestForged"}, edits: []edit{
+		{"internal/local/dev/dev.go", `http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler())`,
+			"r.pipeline.Calls.Handler()"},
+		{"internal/local/dev/dev.go", `r.control.Addr().String() + "/" + r.token)`, "r.control.Addr().String())"},
+	}},
 	{bug: "an unreadable message given up at once", tests: twoVersions,
 		edits: []edit{{"internal/batch/batch.go", "return &Retry{After: growing(firstUnreadable, maxUnreadable, receives)}",
 			"return &Retry{After: growing(0, 0, receives)}"}}},

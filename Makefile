@@ -118,8 +118,9 @@ faults: test-functions ## Inject every fault, singly, in pairs and at random, an
 	cd internal/faults && go test -count=1 -timeout 3h -args -faults.full $(ARGS)
 
 .PHONY: faults-mutants
-faults-mutants: ## Put bugs into copies of the sources and check that the tests find them
-	cd internal/faults && go test -count=1 -timeout 6h -run '^TestMutants$$' -args -faults.mutants
+faults-mutants: ## Put bugs into copies of the sources and check that the tests find them (SHARD=2/6: a part)
+	cd internal/faults && go test -count=1 -timeout 6h -run '^TestMutants$$' -args -faults.mutants \
+		-faults.shard=$(or $(SHARD),1/1)
 
 .PHONY: soak
 soak: ## Send 50,000 tool calls through the functions, with faults everywhere

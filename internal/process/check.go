@@ -37,6 +37,7 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 	case err != nil:
 		log.ErrorContext(ctx, "cannot load job to check", "error", err)
 		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
+	case resumedBy(message, record):
 	case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):
 		return nil // nothing was stored, or the job goes on
 	}
@@ -67,6 +68,13 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	}
 	return retry
+}
+
+// resumedBy reports whether an earlier receive of a check may have resumed a job that is not finished. The
+// check is then the job's only message, and retries it.
+func resumedBy(message events.SQSMessage, r job.Record) bool {
+	released := r.Owner == "" && batch.Receives(message) > 1
+	return r.State == job.StateRunning && r.WakeUp > 0 && (r.Owner == message.MessageId || released)
 }
 
 // sweep looks for jobs that wait in vain, and sends a check of each. If the table is large, a schedule

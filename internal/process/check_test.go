@@ -163,6 +163,55 @@ func TestOverdue(t *testing.T) {
 	}
 }
 
+// TestResumedByACheck tests that a job which a check has resumed is tried again like any other, with the
+// message of the check.
+func TestResumedByACheck(t *testing.T) {
+	for name, row := range map[string]struct {
+		attempts int
+		dies     bool // the function, in the first attempt; otherwise that attempt fails
+		fault    string
+		want     string
+	}{
+		"an attempt fails":                {attempts: 2, want: "Done."},
+		"its function dies":               {attempts: 2, dies: true, want: "Done."},
+		"its function dies, one attempt":  {attempts: 1, dies: true, want: "Sorry."},
+		"it could not be started at once": {attempts: 1, fault: "live", want: "Done."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			failed := row.fault != ""
+			def := does(tool{Deadline: 30 * days, FailureText: "Sorry.", Attempts: row.attempts, StopWithCall: true},
+				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					switch {
+					case call.Resumes == 0:
+						return asynctool.ResumeIn(time.Hour, nil), nil
+					case failed:
+						return asynctool.Text("Done."), nil
+					}
+					if failed = true; row.dies {
+						return dies(ctx)
+					}
+					return asynctool.Result{}, errDown
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.deliver()
+				j := w.job("t1", "tool")
+				w.send(j)
+				w.run(time.Second)
+				if err := w.schedules.Cancel(t.Context(), queue.ScheduleName(j.ID, 1)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3 * time.Hour)
+				if row.fault != "" {
+					w.failingTimes(row.fault, 1)
+				}
+				w.send(job.Check{JobID: j.ID})
+				w.run(20 * time.Minute)
+				w.wantDelivered(delivery{"call-1", j.ID, row.want})
+			})
+		})
+	}
+}
+
 // TestSweep sweeps a table with more jobs than a page has, most of which need nothing.
 func TestSweep(t *testing.T) {
 	def := does(tool{Deadline: 30 * days},

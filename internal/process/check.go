@@ -114,19 +114,30 @@ func (h *Handler) sweepPart(ctx context.Context, from string, until time.Time) (
 	}
 }
 
+// sendChecks sends a check of each job, on the queue on which its tool is woken up: a check may resume the
+// job, and short tools must not wait for long ones.
 func (h *Handler) sendChecks(ctx context.Context, jobs []job.Summary) error {
-	var messages []queue.Message
+	var short, long []queue.Message
 	for _, s := range jobs {
 		body, err := job.Check{JobID: s.ID}.Encode()
 		if err != nil {
 			return err
 		}
-		messages = append(messages, queue.Message{Body: body, Group: sweepGroup})
+		message := queue.Message{Body: body, Group: sweepGroup}
+		if q, _ := h.wakeUps.queueOf(s.Tool); q == h.cfg.LongJobs {
+			long = append(long, message)
+		} else {
+			short = append(short, message)
+		}
 	}
-	if messages == nil {
-		return nil
+	var errs []error
+	if short != nil {
+		errs = h.cfg.Jobs.Send(ctx, short)
 	}
-	return errors.Join(h.cfg.Jobs.Send(ctx, messages)...)
+	if long != nil {
+		errs = append(errs, h.cfg.LongJobs.Send(ctx, long)...)
+	}
+	return errors.Join(errs...)
 }
 
 func (h *Handler) continueSweep(ctx context.Context, from string) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -62,6 +63,42 @@ func TestEitherQueue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSweepKeepsTheQueues tests that a sweep resumes jobs of long tools on their own queue. As many as the
+// function can run would otherwise block the short ones.
+func TestSweepKeepsTheQueues(t *testing.T) {
+	short := does(tool{Name: "short", Timeout: time.Second, Deadline: days}, returns(asynctool.Text("Done."), nil))
+	long := does(tool{Name: "long", Timeout: queue.LongTool + time.Second, Deadline: days},
+		func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			time.Sleep(queue.LongTool)
+			return asynctool.Text("Done."), nil
+		})
+	inWorldOf(t, []asynctool.Definition{short, long}, func(t *testing.T, w *world) {
+		w.deliver()
+		for i := range 12 {
+			for _, tool := range []string{"short", "long"} {
+				j := w.job(fmt.Sprint(tool, i), tool)
+				claimed := w.claim(j, "message", time.Minute)
+				rule := job.Suspend(time.Now(), j, w.start.Add(time.Minute), false, nil)
+				if _, err := w.table.ChangeClaimed(t.Context(), claimed, rule); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(30 * time.Minute)
+		var left [2]int
+		time.AfterFunc(2*time.Second, func() { left = [2]int{w.jobs.Len(), w.long.Len()} })
+		w.send(job.Sweep{})
+		w.run(5 * time.Minute)
+		if left != [2]int{0, 12} {
+			t.Errorf("after 2s, the queues have %v messages, want none and those of the long tool", left)
+		}
+		if n := len(w.delivered); n != 24 {
+			t.Errorf("%d results were delivered, want 24", n)
+		}
+		w.wantLeft(0, 0)
+	})
 }
 
 // TestUnknownToolOnEitherQueue tests a job whose tool is unknown, as after an update that removes it.

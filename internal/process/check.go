@@ -38,6 +38,11 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 		log.ErrorContext(ctx, "cannot load job to check", "error", err)
 		return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 	case resumedBy(message, record):
+	case record.State == job.StateWaiting && record.Owner == message.MessageId && h.cfg.Now().Before(record.WakeAt):
+		// This check resumed the job, which was suspended again. Its wake-up may not be scheduled.
+		e := h.newExecution(out, message, record.Job(), record.WakeUp)
+		e.record = record
+		return e.scheduleWakeUp(ctx)
 	case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):
 		return nil // nothing was stored, or the job goes on
 	}

@@ -168,21 +168,25 @@ func TestOverdue(t *testing.T) {
 func TestResumedByACheck(t *testing.T) {
 	for name, row := range map[string]struct {
 		attempts int
-		dies     bool // the function, in the first attempt; otherwise that attempt fails
-		fault    string
+		dies     bool   // the function, in the first attempt; otherwise that attempt fails
+		fault    string // a step that fails once, instead
+		suspends bool   // the job, once more
 		want     string
 	}{
 		"an attempt fails":                {attempts: 2, want: "Done."},
 		"its function dies":               {attempts: 2, dies: true, want: "Done."},
 		"its function dies, one attempt":  {attempts: 1, dies: true, want: "Sorry."},
 		"it could not be started at once": {attempts: 1, fault: "live", want: "Done."},
+		"its next wake-up could not be scheduled": {
+			attempts: 1, fault: "schedule", suspends: true, want: "Done.",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			failed := row.fault != ""
 			def := does(tool{Deadline: 30 * days, FailureText: "Sorry.", Attempts: row.attempts, StopWithCall: true},
 				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 					switch {
-					case call.Resumes == 0:
+					case call.Resumes == 0, call.Resumes == 1 && row.suspends:
 						return asynctool.ResumeIn(time.Hour, nil), nil
 					case failed:
 						return asynctool.Text("Done."), nil
@@ -205,7 +209,7 @@ func TestResumedByACheck(t *testing.T) {
 					w.failingTimes(row.fault, 1)
 				}
 				w.send(job.Check{JobID: j.ID})
-				w.run(20 * time.Minute)
+				w.run(2 * time.Hour)
 				w.wantDelivered(delivery{"call-1", j.ID, row.want})
 			})
 		})

@@ -114,6 +114,50 @@ func TestUnknownToolOnEitherQueue(t *testing.T) {
 	})
 }
 
+// TestVisibilityOfEitherQueue tests that a message is hidden on the queue that it came from: for its own
+// lease while its tool runs, and then until its batch is done.
+func TestVisibilityOfEitherQueue(t *testing.T) {
+	slow := does(tool{Name: "slow", Timeout: 14 * time.Minute},
+		func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			time.Sleep(13 * time.Minute)
+			return asynctool.Text("Done."), nil
+		})
+	for _, arrives := range []string{"jobs", "long-jobs"} {
+		t.Run(arrives, func(t *testing.T) {
+			var began []time.Time
+			fast := does(tool{Timeout: 10 * time.Second, Attempts: 2},
+				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					if began = append(began, time.Now()); call.ToolCallID == "dies" && call.Attempt == 1 {
+						time.Sleep(time.Second)
+						return dies(ctx)
+					}
+					return asynctool.Text("Done."), nil
+				})
+			inWorldOf(t, []asynctool.Definition{fast, slow}, func(t *testing.T, w *world) {
+				q := map[string]*memqueue.Queue{"jobs": w.jobs, "long-jobs": w.long}[arrives]
+				w.onQueue(q, "dies", "tool")
+				w.run(time.Hour)
+				if len(began) != 2 || began[1].Sub(began[0]) > 31*time.Second {
+					t.Errorf("the attempts began at %v", began)
+				}
+				w.onQueue(q, "t1", "slow")
+				w.onQueue(q, "t2", "tool")
+				w.run(time.Hour)
+				w.wantLeft(0, 0)
+				claims := 0
+				for _, s := range w.steps {
+					if s == "first claim" {
+						claims++
+					}
+				}
+				if claims != 4 { // with the second attempt
+					t.Errorf("%d claims of 3 jobs", claims)
+				}
+			})
+		})
+	}
+}
+
 // TestBatchDoesNotWait tests a batch with a job of ten minutes, one that is tried again, and fast ones.
 func TestBatchDoesNotWait(t *testing.T) {
 	def := does(tool{Timeout: 11 * time.Minute, Attempts: 2},

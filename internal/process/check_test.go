@@ -216,6 +216,41 @@ func TestResumedByACheck(t *testing.T) {
 	}
 }
 
+// TestCheckOfALongExecution tests that a job which a check has resumed renews its lease, and that no copy of
+// the check or of its wake-up starts it once more meanwhile.
+func TestCheckOfALongExecution(t *testing.T) {
+	running, most, runs := 0, 0, 0
+	def := does(tool{Timeout: 14 * time.Minute, Attempts: 2, Deadline: days},
+		func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+			running, runs = running+1, runs+1
+			defer func() { running-- }()
+			most = max(most, running)
+			time.Sleep(13 * time.Minute)
+			return asynctool.Text("Done."), nil
+		})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.deliver()
+		j := w.job("t1", "tool")
+		claimed := w.claim(j, "message", time.Minute)
+		rule := job.Suspend(time.Now(), j, w.start.Add(time.Minute), false, nil)
+		if _, err := w.table.ChangeClaimed(t.Context(), claimed, rule); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		for _, at := range []time.Duration{0, 1, 5, 7, 9, 12} {
+			time.AfterFunc(at*time.Minute, func() {
+				w.send(job.Check{JobID: j.ID}, job.WakeUp{JobID: j.ID, Number: 1}, job.Sweep{})
+			})
+		}
+		w.run(time.Hour)
+		w.wantDelivered(delivery{"call-1", j.ID, "Done."})
+		w.wantLeft(0, 0)
+		if runs != 1 || most != 1 {
+			t.Errorf("it ran %d times, %d of them at once", runs, most)
+		}
+	})
+}
+
 // TestSweep sweeps a table with more jobs than a page has, most of which need nothing.
 func TestSweep(t *testing.T) {
 	def := does(tool{Deadline: 30 * days},

@@ -159,7 +159,7 @@ func (w *world) judgeLatency(records map[string]job.Record) {
 		}
 		var timeout time.Duration
 		receives := len(w.given.plan) + 1
-		if tool, known := tools.Lookup(r.Tool); known {
+		if tool, known := w.given.tools.Lookup(r.Tool); known {
 			timeout, receives = tool.Timeout, receives+tool.Attempts
 		}
 		var most time.Duration

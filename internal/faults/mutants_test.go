@@ -675,7 +675,26 @@ var bugs = []mutant{
 	{bug: "the generated address open beside a host name", tests: floods, edits: []edit{
 		{"infra/ringback.(*Ringback).api", "if custom && !r.props.KeepExecuteAPIEndpoint {", "if false {"},
 	}},
+	{bug: "the timeout of the slowest tool for each tool", tests: otherSettings, edits: []edit{
+		{"internal/process.(*execution).toolConfig", "return toolrun.Config{\n\t\tTool: e.tool,",
+			"slow := *e.tool\n\tslow.Timeout = e.cfg.Tools.MaxTimeout()\n\treturn toolrun.Config{\n\t\tTool: &slow,"},
+	}},
+	{bug: "one tool call more at the same time than a call may have", tests: otherSettings, edits: []edit{
+		{"internal/job.CallRecord.Admit", "running >= limits.Concurrent:", "running > limits.Concurrent:"},
+	}},
+	{bug: "an outbound call at once, although its hours are closed", tests: otherSettings, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(now):", "case false:"},
+	}},
+	{bug: "an outbound call promised for after the deadline", tests: otherSettings, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {",
+			"if next := c.Next(d.cfg.Now()); d.cfg.Now().After(o.Deadline) {"},
+		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(o.Deadline):",
+			"case now.After(o.Deadline):"},
+	}},
 }
+
+// otherSettings are the scenarios with other tools, limits and hours.
+var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-args", "-faults.seed=1"}
 
 var (
 	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer): .*)$`)

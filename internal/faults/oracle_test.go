@@ -29,6 +29,9 @@ type violation struct {
 	//   - "state": a tool did not find its state
 	//   - "dead letters": one is missing, or one too many is there
 	//   - "started": the tool was started too often, or twice at the same time
+	//   - "limit": of the tool calls in a call
+	//   - "hours": a customer was to be called outside the hours, or after the deadline
+	//   - "queue": a job was on the queue of the other tools
 	//   - "answer": of the HTTP API
 	//   - "log": it contains what it must not
 	what        string
@@ -61,6 +64,7 @@ func (w *world) violations() []violation {
 	if n := w.pending(); n > 0 {
 		w.wrong("lost", "", "%d schedules are left", n)
 	}
+	w.judgeSetting(records)
 	w.judgeDeadLetters(records)
 	w.judgeLatency(records)
 	w.twins.judge(records)
@@ -237,7 +241,7 @@ func (w *world) replaced(id string) bool {
 		for _, c := range h.calls {
 			other := h.job(c)
 			later := after || (o.repeated[other] || w.given.skew() > 0) && other != id
-			tool, _ := tools.Lookup(c.tool)
+			tool, _ := w.given.tools.Lookup(c.tool)
 			replaces := w.inCall(h.call, id) && tool != nil && tool.Repeat == asynctool.Replace
 			accepted := o.accepted[other] || len(o.delivered[other])+len(o.published[other]) > 0
 			if later && replaces && accepted {

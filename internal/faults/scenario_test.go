@@ -339,7 +339,6 @@ var errTool = errors.New("the tool failed")
 var tools = func() *asynctool.Set {
 	type tool = asynctool.Tool[input]
 	const ms = time.Millisecond
-	done := func(call asynctool.Call) (asynctool.Result, error) { return asynctool.Text("done for " + call.ID), nil }
 	wait := func(asynctool.Call) (asynctool.Result, error) { return asynctool.Wait(), nil }
 	transfer := func(asynctool.Call) (asynctool.Result, error) {
 		return asynctool.Result{Text: transferText, Action: asynctool.Transfer{Number: "+15550101"}}, nil
@@ -350,12 +349,6 @@ var tools = func() *asynctool.Set {
 	}
 	refuse := func(asynctool.Call) (asynctool.Result, error) {
 		return asynctool.Result{}, asynctool.Fail("It cannot be done.", errTool)
-	}
-	third := func(call asynctool.Call) (asynctool.Result, error) {
-		if call.Attempt < 3 {
-			return asynctool.Result{}, errTool
-		}
-		return done(call)
 	}
 	again := func(asynctool.Call) (asynctool.Result, error) {
 		return asynctool.Result{}, asynctool.TryAgain(time.Second, "", errTool)
@@ -369,20 +362,14 @@ var tools = func() *asynctool.Set {
 	stages := inStages(90*time.Second, 20*time.Minute, 2*time.Second)
 	row := inStages(slices.Repeat([]time.Duration{time.Second}, 11)...)
 
-	var definitions []asynctool.Definition
-	for _, t := range []struct {
-		takes time.Duration
-		begin beginFunc // nil means nothing
-		end   endFunc   // nil means that the process dies
-		tool
-	}{
+	return newTools([]timedTool{
 		{1100 * ms, nil, done, tool{Name: "quick"}},
 		{1200 * ms, nil, done, tool{Name: "whisper", Delivery: asynctool.Silent}},
 		{1300 * ms, nil, done, tool{Name: "word", Delivery: asynctool.Say}},
 		{1400 * ms, nil, transfer, tool{Name: "operator"}},
 		{1450 * ms, nil, handOff, tool{Name: "hands_over"}},
 		{1500 * ms, nil, refuse, tool{Name: "refuses"}},
-		{1600 * ms, nil, third, tool{Name: "flaky", Attempts: 3}},
+		{1600 * ms, nil, onAttempt(3), tool{Name: "flaky", Attempts: 3}},
 		{1700 * ms, nil, again, tool{Name: "broken", Attempts: 2}},
 		{3800 * ms, nil, done, tool{Name: "slow"}},
 		{9900 * ms, nil, done, tool{Name: "late", Deadline: 5 * time.Second}},
@@ -413,25 +400,53 @@ var tools = func() *asynctool.Set {
 		{1020 * ms, nil, refuse, tool{Name: "refuses_quickly", Quick: quickTime}},
 		{1030 * ms, nil, transfer, tool{Name: "acts_quickly", Quick: quickTime}},
 		{2950 * ms, nil, done, tool{Name: "answers_late", Attempts: 2, Quick: quickTime, AfterCall: asynctool.CallBack}},
-	} {
-		t.Description, t.Timeout, t.FailureText = "A tool for tests.", 20*time.Second, t.Name+" failed"
+	})
+}()
+
+// timedTool is a tool that takes some time. Its Timeout is 20 seconds if it has none.
+type timedTool struct {
+	takes time.Duration
+	begin beginFunc // nil means nothing
+	end   endFunc   // nil means that the process dies
+	asynctool.Tool[input]
+}
+
+func newTools(all []timedTool) *asynctool.Set {
+	var definitions []asynctool.Definition
+	for _, t := range all {
+		t.Description, t.FailureText = "A tool for tests.", t.Name+" failed"
+		t.Timeout = cmp.Or(t.Timeout, 20*time.Second)
 		t.Run = func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
 			return work(ctx, call, t.takes, t.begin, t.end)
 		}
-		definitions = append(definitions, t.tool)
+		definitions = append(definitions, t.Tool)
 	}
 	set, err := asynctool.NewSet(definitions...)
 	if err != nil {
 		panic(err)
 	}
 	return set
-}()
+}
 
 // A tool begins, takes its time, and ends.
 type (
 	beginFunc = func(context.Context, asynctool.Call) error
 	endFunc   = func(asynctool.Call) (asynctool.Result, error)
 )
+
+func done(call asynctool.Call) (asynctool.Result, error) {
+	return asynctool.Text("done for " + call.ID), nil
+}
+
+// onAttempt fails before the n-th attempt.
+func onAttempt(n int) endFunc {
+	return func(call asynctool.Call) (asynctool.Result, error) {
+		if call.Attempt < n {
+			return asynctool.Result{}, errTool
+		}
+		return done(call)
+	}
+}
 
 const holdText = "one moment"
 
@@ -515,6 +530,9 @@ func work(
 		if other.ctx.Err() == nil && !invocationOf(other.ctx).isDead() {
 			w.wrong("started", id, "attempt %d was started while another one was running", call.Attempt)
 		}
+	}
+	if n, most := w.running(call.ID, id), w.given.calls.Concurrent; most > 0 && n >= most {
+		w.wrong("limit", id, "it was started while %d others of its call ran; %d are allowed at the same time", n, most)
 	}
 	w.observed.starts[id] = append(w.observed.starts[id], start{ctx, call.Resumes})
 	w.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
@@ -97,6 +98,7 @@ type observations struct {
 	cancelled   map[string]bool                 // by an operator
 	withdrawn   map[string]bool                 // by its assistant, as the answer says
 	visible     map[string]bool                 // the process function died before it had hidden the message
+	queues      map[string]map[string]bool      // from which the process function received the job or a wake-up
 	gone        map[string]bool                 // by call: its control URL said so
 	refused     map[string]bool                 // the control URL refused the message
 
@@ -512,6 +514,7 @@ func (w *world) function(name string, handler memqueue.Handler) memqueue.Handler
 		ctx, inv := w.begin(ctx, name)
 		for _, m := range event.Records {
 			inv.jobs[m.ReceiptHandle] = jobIn(m.Body)
+			w.observeQueue(m)
 		}
 		stop := context.AfterFunc(ctx, inv.die)
 		defer stop()
@@ -728,6 +731,9 @@ type setting struct {
 	copies   bool // SQS delivers each outcome twice
 	store    func(t *testing.T, w *world, own *memtable.Store) (jobtable.Stores, func() []job.Record)
 	conditions
+	tools    *asynctool.Set                                  // nil means tools
+	calls    job.CallLimits                                  // zero means more than the scenarios need
+	next     func(now time.Time) time.Time                   // when an outbound call may be made; nil means at any time
 	endings  endings                                         // without faults; nil means that latency is not judged
 	log      slog.Handler                                    // nil means none
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
@@ -815,6 +821,7 @@ func (w *world) settle(most time.Duration) {
 
 func emptyWorld() *world {
 	return &world{
+		given:    setting{tools: tools},
 		poll:     5 * time.Second,
 		over:     make(chan struct{}),
 		attempts: make(map[string]int),
@@ -839,6 +846,7 @@ func emptyWorld() *world {
 			cancelled:   make(map[string]bool),
 			withdrawn:   make(map[string]bool),
 			visible:     make(map[string]bool),
+			queues:      make(map[string]map[string]bool),
 			gone:        make(map[string]bool),
 			refused:     make(map[string]bool),
 
@@ -854,23 +862,30 @@ func newWorld(t *testing.T, s setting) *world {
 	w := emptyWorld()
 	w.scenario, w.plan, w.outages, w.copies, w.began = s.scenario, s.plan, s.outages, s.copies, time.Now()
 	w.wakeUps = s.wakeUps
-	w.given, w.limits = s, queue.LimitsFor(tools.MaxTimeout(), tools.MaxAttempts())
-	for _, tool := range tools.Entries() {
+	if s.tools == nil {
+		s.tools = tools
+	}
+	if s.calls == (job.CallLimits{}) {
+		s.calls = job.CallLimits{Jobs: 100, Concurrent: 100}
+	}
+	if s.next == nil {
+		s.next = func(now time.Time) time.Time { return now }
+	}
+	w.given, w.limits = s, queue.LimitsFor(s.tools.MaxTimeout(), s.tools.MaxAttempts())
+	for _, tool := range s.tools.Entries() {
 		w.attempts[tool.Name] = tool.Attempts
 	}
 	if len(s.again) > 0 {
 		w.twins = newTwins(w)
 	}
 	cfg := pipeline.Config{
-		Tools: tools,
-		// More than the scenarios need: refusals are not tested here.
-		CallLimits:     job.CallLimits{Jobs: 100, Concurrent: 100},
+		Tools:          s.tools,
+		CallLimits:     s.calls,
 		CompletionURL:  completionURL,
 		CompletionKeys: `{"current":"the-key-of-all-functions-of-a-run-of-the-harness"}`,
 		ChatClient:     w,
 		OutboundCalls: &callback.OutboundCalls{
-			Client: w, Next: func(now time.Time) time.Time { return now },
-			AssistantID: "assistant", PhoneNumberID: "number",
+			Client: w, Next: s.next, AssistantID: "assistant", PhoneNumberID: "number",
 		},
 		Log: w.log(s),
 	}

@@ -59,10 +59,7 @@ func (c conditions) skew() time.Duration {
 
 // TestConditions runs the scenarios with what AWS may do at any time, without faults and with random ones.
 func TestConditions(t *testing.T) {
-	random := *seed
-	if random == 0 {
-		random = rand.Uint64()
-	}
+	random := chosenSeed()
 	throttled := func(function string, from, lasts time.Duration) outage {
 		// Messages are received, and no function is invoked.
 		return outage{

@@ -97,10 +97,7 @@ func after(d time.Duration) []time.Duration { return []time.Duration{d} }
 
 // TestSettings runs scenarios with other tools, limits and hours, without faults and with random ones.
 func TestSettings(t *testing.T) {
-	random := *seed
-	if random == 0 {
-		random = rand.Uint64()
-	}
+	random := chosenSeed()
 	open, err := hours.Parse("08:00-20:00", "")
 	if err != nil {
 		t.Fatal(err)

@@ -25,10 +25,7 @@ const deploying = 15 * time.Minute
 // Half of the functions are older ones, which cannot read the messages of the newer ones. Every fifth
 // record is unreadable, too. All others contain members of a newer version, which none may lose.
 func TestTwoVersions(t *testing.T) {
-	random := *seed
-	if random == 0 {
-		random = rand.Uint64()
-	}
+	random := chosenSeed()
 	for name, scenario := range map[string][]webhook{
 		"everything": everything, "long work": longWork, "in a row": inARow, "GPT-Live": gptLive,
 	} {

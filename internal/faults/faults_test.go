@@ -17,7 +17,7 @@ import (
 
 var (
 	full = flag.Bool("faults.full", false, "try everything instead of a selection: all pairs, more random runs")
-	seed = flag.Uint64("faults.seed", 0, "seed of the random choices; 0 means a new one with -faults.full, and 1 otherwise")
+	seed = flag.Uint64("faults.seed", 0, "seed of the random choices; 0 means 1, or a new one with -faults.full")
 )
 
 // chosenSeed returns the seed of a run. Without -faults.full, it is the same in every run, so that a change

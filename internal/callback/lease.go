@@ -3,7 +3,6 @@ package callback
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
@@ -52,14 +51,10 @@ var noTime = vapiclient.Receipt{
 	Verdict: vapiclient.TryAgain, Err: errors.New("too little of the lease was left for a post"),
 }
 
-// nameable returns the lease, shortened by a random part of a millisecond. The end of a lease then identifies its
-// claim.
-func nameable(lease time.Duration) time.Duration { return lease - rand.N(time.Millisecond) }
-
 // claim claims the delivery. A claim that took too long, or whose answer did not arrive, is undone: what
 // remains of its lease may be too short.
 func (d *delivery) claim(ctx context.Context) error {
-	began, lease := d.cfg.Now(), nameable(deliveryLease)
+	began, lease := d.cfg.Now(), job.Nameable(deliveryLease)
 	d.lease = began.Add(lease)
 	bounded, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()

@@ -61,7 +61,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 
 // claimProgress claims the progress line, as claim does. A line that follows its result is worse than none.
 func (d *delivery) claimProgress(ctx context.Context) (job.Record, error) {
-	began, lease := d.cfg.Now(), nameable(progressLease)
+	began, lease := d.cfg.Now(), job.Nameable(progressLease)
 	d.lease = began.Add(lease)
 	bounded, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()

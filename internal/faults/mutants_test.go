@@ -338,7 +338,7 @@ var bugs = []mutant{
 		{"internal/process.(*execution).run", "e.unclaim(ctx, first, retry.After)", ""},
 	}},
 	{bug: "two claims of one message that look the same", tests: leases, edits: []edit{
-		{"internal/process.(*execution).firstRecord", "nameable(lease)", "lease"},
+		{"internal/process.(*execution).firstRecord", "job.Nameable(lease)", "lease"},
 	}},
 	{bug: "a claim that takes effect after it was undone", tests: []string{"./internal/local/memtable"}, edits: []edit{
 		{"internal/job.Unclaim", "return r, ErrUnchanged\n\t\t}\n\t\treturn r, nil\n\t}}\n}",

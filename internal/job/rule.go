@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -18,6 +19,10 @@ type Rule struct {
 	// so it has no side effects.
 	Apply func(Record) (Record, error)
 }
+
+// Nameable returns the lease of a claim, shortened by a random part of a millisecond. The end of the lease then
+// identifies the claim, also if SQS delivers the same message twice at the same time.
+func Nameable(lease time.Duration) time.Duration { return lease - rand.N(time.Millisecond) }
 
 // Claim leases the job to an owner for another attempt, or for the first one after
 // a suspension. It fails with [ErrFinished], with a [*BusyError] while the job is

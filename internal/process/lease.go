@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -71,10 +70,6 @@ func leaseFor(timeout time.Duration) (lease time.Duration, renewable bool) {
 	lease = timeout + leaseMargin
 	return min(lease, maxLease), lease > maxLease
 }
-
-// nameable returns the lease, shortened by a random part of a millisecond. The end of a lease then identifies
-// its claim, also if SQS delivers the same message twice at the same time.
-func nameable(lease time.Duration) time.Duration { return lease - rand.N(time.Millisecond) }
 
 // aside does something that may be lost, beside everything else, so it must not use what the execution
 // changes. [execution.run] waits for it before it returns, as Lambda stops the function then.

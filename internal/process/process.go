@@ -376,7 +376,7 @@ func (e *execution) firstRecord() job.Record {
 			deadline = e.job.ReceivedAt.Add(e.cfg.Waits(e.tool.Deadline))
 		}
 	}
-	first := job.NewRecord(e.job, p, deadline, e.message.MessageId, e.cfg.Now(), nameable(lease))
+	first := job.NewRecord(e.job, p, deadline, e.message.MessageId, e.cfg.Now(), job.Nameable(lease))
 	first.Asked, first.Renewable = asked, renewable
 	return first
 }

@@ -204,6 +204,26 @@ func TestUnclaimedIsNotDelivered(t *testing.T) {
 	})
 }
 
+// TestMarkOfAnEarlierDelivery has a copy of the message that marks a delivery arrive after the result was made
+// deliverable again. The copy must not end the second delivery.
+func TestMarkOfAnEarlierDelivery(t *testing.T) {
+	const later = 10 * time.Minute
+	inWorld(t, func(t *testing.T, w *world) {
+		o := w.outcome(policy.AfterCallEvent)
+		w.send(o)
+		w.run(later)
+		w.want(1, job.StateDelivered, "", 0)
+		now := w.now()
+		again := w.change(o.JobID, job.Redeliver(now, now, now.Add(time.Hour)))
+		w.send(o.Mark(job.StateDelivered, ""))
+		w.run(time.Minute)
+		w.want(1, job.StateDone, "", 0)
+		w.send(w.job("t1").Outcome(again))
+		w.run(time.Minute)
+		w.want(2, job.StateDelivered, "", 0)
+	})
+}
+
 // TestCalledAfterTheDeadline tests results whose deadline passes before an outbound call may be made.
 func TestCalledAfterTheDeadline(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -58,7 +58,7 @@ func (d *delivery) tryMark(ctx context.Context, state job.State, reason string) 
 	if d.claimed {
 		return d.cfg.Table.Settle(ctx, d.record, d.cfg.Now(), state, reason)
 	}
-	_, err := d.cfg.Table.Change(ctx, d.outcome.JobID, job.Settle(d.cfg.Now(), state, reason))
+	_, err := d.cfg.Table.Change(ctx, d.outcome.JobID, job.SettleOutcome(d.cfg.Now(), d.outcome, state, reason))
 	return err
 }
 

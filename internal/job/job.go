@@ -216,6 +216,8 @@ type Outcome struct {
 	// for the operator. Both are empty for other kinds.
 	State  State  `json:"state,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Redeliveries is that of the record when the outcome was sent: see [SettleOutcome].
+	Redeliveries int `json:"redeliveries,omitempty"`
 	// With are further outcomes of the same call. Earlier versions sent outcomes together
 	// that were ready at the same time. This version only reads such messages. Nil means none.
 	With []Outcome `json:"with,omitempty"`
@@ -253,7 +255,7 @@ func (j Job) Outcome(r Record) Outcome {
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
 		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Asked: r.Asked,
-		NoNextCall: r.NoNextCall,
+		NoNextCall: r.NoNextCall, Redeliveries: r.Redeliveries,
 	}
 }
 

@@ -148,6 +148,9 @@ type Record struct {
 	// NoNextCall means that the customer of a parked result has not called. The
 	// result becomes an undelivered event.
 	NoNextCall bool `json:"noNextCall,omitempty"`
+	// Redeliveries counts how often the result was made deliverable again: see
+	// [Unpark], [EndParking], [Redrive] and [Redeliver].
+	Redeliveries int `json:"redeliveries,omitempty"`
 
 	Unknown Unknown `json:"-"`
 }

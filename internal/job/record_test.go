@@ -317,7 +317,7 @@ func TestRules(t *testing.T) {
 			{states: group(unparked)},
 			{states: ends, err: job.ErrNotParked},
 			{states: group(parked), change: func(r *job.Record) {
-				r.State, r.NextCallID, r.Deadline = job.StateDone, "next", expiry
+				r.State, r.NextCallID, r.Deadline, r.Redeliveries = job.StateDone, "next", expiry, r.Redeliveries+1
 			}},
 		}},
 		"Redrive before the deadline": {job.Redrive(start, "redriven"), []cases{
@@ -404,6 +404,24 @@ func TestExpires(t *testing.T) {
 	}
 }
 
+// TestRedeliverAction tests that an action whose tool call is repeated is delivered with its text again.
+func TestRedeliverAction(t *testing.T) {
+	r := job.Record{State: job.StateDone, Created: start, Updated: start, Deadline: start.Add(time.Minute)}
+	for _, rule := range []job.Rule{
+		job.RecordText(start, time.Second),
+		job.Settle(start, job.StateDelivered, ""),
+		job.Redeliver(start.Add(time.Hour), start.Add(time.Hour), start.Add(2*time.Hour)),
+	} {
+		var err error
+		if r, err = rule.Apply(r); err != nil {
+			t.Fatalf("%s: %v", rule.Name, err)
+		}
+	}
+	if r.State != job.StateDone || !r.TextDeliveredAt.IsZero() || r.Redeliveries != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestEndParking tests which results a customer who does not call has left.
 func TestEndParking(t *testing.T) {
 	const month = 30 * 24 * time.Hour
@@ -432,6 +450,7 @@ func TestEndParking(t *testing.T) {
 		want := row.record
 		if row.err == nil {
 			want.State, want.NextCallID, want.NoNextCall, want.Deadline, want.Updated = job.StateDone, "", true, now, now
+			want.Redeliveries = 1
 		}
 		if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, row.err) {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
@@ -826,6 +845,7 @@ func TestRedrive(t *testing.T) {
 			if row.ok {
 				want.Deadline = before.Late()
 				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now
+				want.Redeliveries = 1
 			}
 			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok ||
 				err != nil && !errors.Is(err, job.ErrSettled) {

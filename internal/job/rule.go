@@ -412,6 +412,19 @@ func Settle(now time.Time, state State, reason string) Rule {
 	}}
 }
 
+// SettleOutcome is [Settle] for an outcome whose delivery is not claimed. It also fails with [ErrSettled] if
+// the result was made deliverable again since the outcome was sent. The outcome is then that of an earlier
+// delivery, which was settled.
+func SettleOutcome(now time.Time, o Outcome, state State, reason string) Rule {
+	rule := Settle(now, state, reason)
+	return Rule{rule.Name, func(r Record) (Record, error) {
+		if r.Redeliveries != o.Redeliveries {
+			return r, ErrSettled
+		}
+		return rule.Apply(r)
+	}}
+}
+
 // Unpark makes a parked result deliverable in a call until the deadline. It can be
 // repeated for the same call. It fails with [ErrNotDone] if the result may still be
 // parked, and with [ErrNotParked] if it never will be.
@@ -431,9 +444,8 @@ func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 		case r.State != StateParked:
 			return r, ErrNotParked
 		}
-		r.State, r.NextCallID, r.Deadline, r.Answered = StateDone, callID, deadline, false
-		r.LeaseExpiry, r.Updated = time.Time{}, now
-		return r, nil
+		r.NextCallID, r.Deadline = callID, deadline
+		return r.deliverable(now), nil
 	}}
 }
 
@@ -448,9 +460,8 @@ func EndParking(now time.Time) Rule {
 		case now.Before(r.Updated.Add(ParkedTime)):
 			return r, ErrNotDone
 		}
-		r.State, r.NextCallID, r.NoNextCall, r.Deadline = StateDone, "", true, now
-		r.LeaseExpiry, r.Updated = time.Time{}, now
-		return r, nil
+		r.NextCallID, r.NoNextCall, r.Deadline = "", true, now
+		return r.deliverable(now), nil
 	}}
 }
 
@@ -466,10 +477,9 @@ func Redrive(now time.Time, owner string) Rule {
 		if r.Deadline.After(r.Late()) {
 			r.Deadline = r.Late() // a call that can last longer must not get the failure twice
 		}
-		r.State, r.Exhausted, r.Owner, r.LeaseExpiry, r.Updated = StateDone, false, owner, time.Time{}, now
-		r.Answered = false
+		r.Exhausted, r.Owner = false, owner
 		r.NextCallID = "" // no call gets it
-		return r, nil
+		return r.deliverable(now), nil
 	}}
 }
 
@@ -490,10 +500,16 @@ func Redeliver(now, received, deadline time.Time) Rule {
 		if r.Policy.AfterCall != policy.AfterCallDrop {
 			r.Policy.AfterCall = policy.AfterCallEvent
 		}
-		r.State, r.Deadline, r.LeaseExpiry, r.Updated = StateDone, deadline, time.Time{}, now
-		r.Answered = false
-		return r, nil
+		r.Deadline, r.TextDeliveredAt = deadline, time.Time{} // the text of an action, too
+		return r.deliverable(now), nil
 	}}
+}
+
+// deliverable returns the record with a result that had ended, or was parked, to be delivered again.
+func (r Record) deliverable(now time.Time) Record {
+	r.State, r.LeaseExpiry, r.Answered, r.Updated = StateDone, time.Time{}, false, now
+	r.Redeliveries++
+	return r
 }
 
 // cut shortens a text, so that the record stays small.

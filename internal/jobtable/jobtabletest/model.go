@@ -566,7 +566,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		deadline := now.Add(wait)
 		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Redeliver(now, received, deadline)) }
 		then = func(job.Record) {
-			m.again, m.deadline, m.expiry, m.answered = m.again+1, deadline, time.Time{}, false
+			m.again, m.deadline, m.expiry, m.answered, m.textAt = m.again+1, deadline, time.Time{}, false, time.Time{}
 			m.policy.AfterCall = policy.AfterCallEvent
 		}
 	default:

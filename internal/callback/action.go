@@ -182,6 +182,6 @@ func stepsOf(action vapi.ControlMessage, call job.Call) (vapi.ControlMessage, er
 
 // speakingTime estimates how long the speaker speaks a text.
 func speakingTime(text string) time.Duration {
-	spoken := time.Duration(utf8.RuneCountInString(text)) * time.Second / charactersPerSecond
-	return min(max(spoken, minSpeaking), maxSpeaking)
+	estimate := time.Duration(utf8.RuneCountInString(text)) * time.Second / charactersPerSecond
+	return min(max(estimate, minSpeaking), maxSpeaking)
 }

@@ -691,13 +691,27 @@ var bugs = []mutant{
 		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(o.Deadline):",
 			"case now.After(o.Deadline):"},
 	}},
+	{bug: "a mark that ends a later delivery", tests: []string{"./internal/callback"}, edits: []edit{
+		{"internal/job.SettleOutcome", "r.Redeliveries != o.Redeliveries", "false"},
+	}},
+	{bug: "a job that a check resumed not tried again", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/process.(*Handler).check", "case resumedBy(message, record):", "case false:"},
+	}},
+	{bug: "the next wake-up of a job that a check resumed not scheduled", tests: []string{"./internal/process"},
+		edits: []edit{{"internal/process.(*Handler).check", "record.Owner == message.MessageId &&", "false &&"}}},
+	{bug: "a sweep that resumes long jobs on the short queue", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/process.(*Handler).sendChecks", "q == h.cfg.LongJobs", "false && q == h.cfg.LongJobs"},
+	}},
+	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
+	}},
 }
 
 // otherSettings are the scenarios with other tools, limits and hours.
 var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-args", "-faults.seed=1"}
 
 var (
-	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer): .*)$`)
+	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer|limit|hours|queue): .*)$`)
 	failedTest    = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 

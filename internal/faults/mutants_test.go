@@ -711,8 +711,9 @@ var bugs = []mutant{
 var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-args", "-faults.seed=1"}
 
 var (
-	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer|limit|hours|queue): .*)$`)
-	failedTest    = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer|` +
+		`limit|hours|queue): .*)$`)
+	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 
 // TestMutants puts each bug into copies of its files. The tests must find it.

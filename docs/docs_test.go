@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
 )
 
@@ -42,6 +43,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +52,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/asynctooltest"
+	"github.com/ringback/ringback/httptool"
 )
 
 var (
@@ -58,12 +61,14 @@ var (
 	_ = fmt.Sprint
 	_ http.Handler
 	_ httptest.Server
+	_ url.URL
 	_ strings.Builder
 	_ testing.TB
 	_ time.Time
 	_ jsonschema.Schema
 	_ asynctool.Result
 	_ asynctooltest.Result
+	_ httptool.Status
 )
 
 `
@@ -145,7 +150,7 @@ func TestCommands(t *testing.T) {
 	for _, page := range pages {
 		for _, used := range command.FindAllStringSubmatch(read(t, page), -1) {
 			var out, errOut bytes.Buffer
-			if code := cli.Run([]string{used[1], "--help"}, &out, &errOut); code != 0 {
+			if code := cli.Run(shop.All, []string{used[1], "--help"}, &out, &errOut); code != 0 {
 				t.Errorf("%s shows ringback %s: %s", page, used[1], errOut.String())
 				continue
 			}

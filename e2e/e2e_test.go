@@ -159,8 +159,8 @@ func (d *deployment) deploy(t *testing.T, ctx context.Context) {
 	d.permitEmulator(t, ctx)
 }
 
-// overlay returns the environment in which the functions are built with further tools: those of
-// testdata/tools.go, in one of two versions. Unless declared is nil, it replaces http.yaml.
+// overlay returns the environment in which the functions are built with the tools of testdata/tools.go,
+// in one of two versions. Unless declared is nil, it replaces the shop's http.yaml.
 func (d *deployment) overlay(t *testing.T, version int, declared []byte) []string {
 	t.Helper()
 	read := func(name string) string {
@@ -177,11 +177,10 @@ func (d *deployment) overlay(t *testing.T, version int, declared []byte) []strin
 		return strings.Replace(text, old, new, 1)
 	}
 	files := map[string]string{
-		"tools/tools.go": replace(read("tools/tools.go"), "\nfunc All() (", "\nfunc shipped() ("),
-		"tools/e2e.go":   replace(read("e2e/testdata/tools.go"), "e2eVersion = 1", fmt.Sprint("e2eVersion = ", version)),
+		"tools/tools.go": replace(read("e2e/testdata/tools.go"), "e2eVersion = 1", fmt.Sprint("e2eVersion = ", version)),
 	}
 	if declared != nil {
-		files["tools/http.yaml"] = string(declared)
+		files[shopTools] = string(declared)
 	}
 	folder := t.TempDir()
 	instead := map[string]string{}
@@ -869,6 +868,9 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 	}
 }
 
+// shopTools declares tools of the shop.
+const shopTools = "examples/shop/http.yaml"
+
 // changed matches a resource that differs in the output of `cdk diff`.
 var changed = regexp.MustCompile(`(?m)^\[[-+~]\] (AWS::\S+) \S+ (\S+)`)
 
@@ -881,14 +883,13 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 
 	// A longer timeout of a tool changes the process function, how long its queues hide messages, and the
 	// alarms of these queues. It changes nothing else.
-	const file = "tools/http.yaml"
-	declared, err := os.ReadFile(filepath.Join(d.root, file))
+	declared, err := os.ReadFile(filepath.Join(d.root, shopTools))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var tools map[string][]map[string]any
 	if err := yaml.Unmarshal(declared, &tools); err != nil || len(tools["tools"]) == 0 {
-		t.Fatalf("%s declares no tool: %v", file, err)
+		t.Fatalf("%s declares no tool: %v", shopTools, err)
 	}
 	tools["tools"][0]["timeout"] = "800s"
 	if declared, err = yaml.Marshal(tools); err != nil {

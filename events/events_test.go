@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
@@ -33,7 +34,6 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/local/slowshop"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -311,19 +311,11 @@ const offices = "REQUESTS_API_URL"
 
 func newFunctions(t *testing.T, more ...asynctool.Definition) *functions {
 	t.Helper()
-	// The tools of the samples, whatever other tools there are.
-	declared, err := os.ReadFile("../tools/http.yaml")
+	all, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	forwarded, err := tools.Forwarded(declared, os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := asynctool.NewSet(slices.Concat([]asynctool.Definition{
-		tools.OrderStatus(os.Getenv("ORDERS_API_URL")), tools.SpendingReport(),
-		tools.NotifyWhenReady(os.Getenv(offices), ""), tools.ScheduledReport(), asynctool.TaskStatus(),
-	}, forwarded, more)...)
+	set, err := asynctool.NewSet(slices.Concat(all, more)...)
 	if err != nil {
 		t.Fatal(err)
 	}

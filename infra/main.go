@@ -10,35 +10,16 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/infra/ringback"
+	"github.com/ringback/ringback/tools"
 )
 
 func main() {
 	defer jsii.Close()
 	app := awscdk.NewApp(nil)
-	if err := newStack(app); err != nil {
+	// Grant stack.Ringback.Process, the function of the tools, what they need.
+	if _, err := ringback.NewStack(app, tools.All); err != nil {
 		fmt.Fprintln(os.Stderr, "infra:", err)
 		os.Exit(1)
 	}
 	app.Synth(nil)
-}
-
-// newStack adds the stack that the app's context describes.
-func newStack(app awscdk.App) error {
-	settings, err := readSettings(app)
-	if err != nil {
-		return err
-	}
-	stack := awscdk.NewStack(app, jsii.String(settings.stackName()), &awscdk.StackProps{
-		Description: jsii.String("Ringback: tools that take minutes, for Vapi voice assistants"),
-	})
-	props, err := settings.props(stack)
-	if err != nil {
-		return err
-	}
-	r, err := ringback.NewRingback(stack, "Ringback", props)
-	if err != nil {
-		return err
-	}
-	outputs(stack, r)
-	return nil
 }

@@ -3,26 +3,35 @@
 package tools
 
 import (
+	"embed"
+	"fmt"
 	"os"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/httptool"
 )
 
-// All returns every deployed tool. Add yours here.
+// declarations are the files that declare tools without Go: http.yaml, http.yml or
+// http.json. At least one of them must exist. Its list may be empty.
+//
+//go:embed http.*
+var declarations embed.FS
+
+// All returns every deployed tool. Add yours here, and remove those of the shop,
+// which are examples.
 //
 // All is the only place that reads the settings of the tools from the environment.
 // A missing setting is not an error of All, because a deployment needs only the
 // names and limits of the tools. It is an error of the tool when it is called.
 func All() ([]asynctool.Definition, error) {
-	forwarded, err := forwardedFiles(os.Getenv)
+	all, err := shop.All()
 	if err != nil {
 		return nil, err
 	}
-	return append([]asynctool.Definition{
-		OrderStatus(os.Getenv("ORDERS_API_URL")),
-		SpendingReport(),
-		NotifyWhenReady(os.Getenv("REQUESTS_API_URL"), os.Getenv("REQUESTS_API_TOKEN")),
-		ScheduledReport(),
-		asynctool.TaskStatus(),
-	}, forwarded...), nil
+	forwarded, err := httptool.Tools(declarations, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("tools: %w", err)
+	}
+	return append(all, forwarded...), nil
 }

@@ -2,11 +2,8 @@
 package main
 
 import (
-	"os"
-
-	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/run/command"
+	"github.com/ringback/ringback/tools"
 )
 
-func main() {
-	os.Exit(cli.Run(os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { command.Run(tools.All) }

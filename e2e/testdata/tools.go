@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 )
 
-// The tests deploy this file as one of the folder tools, in which they rename All to shipped. It does
-// what no shipped tool does.
+// The tests deploy this file instead of tools/tools.go. Its tools do what those of the shop do not.
 
 // e2eVersion is the version of this code. The tests deploy another version in between, so that tools
 // resume with other code than they started with.
@@ -19,7 +19,7 @@ const e2eVersion = 1
 
 // All returns the tools that are deployed.
 func All() ([]asynctool.Definition, error) {
-	all, err := shipped()
+	all, err := shop.All()
 	return append(all, resumeOften(), stopWithCall(), keepForNextCall()), err
 }
 

@@ -1,84 +1,8 @@
-// Command callback is the Lambda function that delivers results. It posts them to the control URLs of
-// their calls.
+// Command callback is the Lambda function that delivers results.
 package main
 
 import (
-	_ "time/tzdata" // the image of a function may have no time zones
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/caarlos0/env/v11"
-
-	"github.com/ringback/ringback/internal/aws/dynamotable"
-	"github.com/ringback/ringback/internal/aws/eventbus"
-	"github.com/ringback/ringback/internal/aws/function"
-	"github.com/ringback/ringback/internal/aws/secretsmanager"
-	"github.com/ringback/ringback/internal/aws/sqsqueue"
-	"github.com/ringback/ringback/internal/callback"
-	"github.com/ringback/ringback/internal/callback/hours"
-	"github.com/ringback/ringback/internal/deployment"
-	"github.com/ringback/ringback/internal/jobtable"
-	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/vapi/vapiclient"
+	"github.com/ringback/ringback/run/callback"
 )
 
-func main() { function.Start(build) }
-
-func build() (*callback.Handler, error) {
-	e, err := env.ParseAs[deployment.Callback]()
-	if err == nil {
-		err = e.Check()
-	}
-	if err != nil {
-		return nil, err
-	}
-	aws, err := function.Load()
-	if err != nil {
-		return nil, err
-	}
-	text, err := spoken.ParseText(e.ResultText)
-	if err != nil {
-		return nil, err
-	}
-	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
-	if e.PublicKeySecretID != "" {
-		control.PublicKey = secretsmanager.New(secrets, e.PublicKeySecretID).Get
-	}
-	client, err := vapiclient.NewControlClient(control)
-	if err != nil {
-		return nil, err
-	}
-	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
-	cfg := callback.Config{
-		Table:         jobtable.New(store),
-		ControlClient: client,
-		Results:       sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
-		Events:        eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
-		CallTracker:   jobtable.NewCallTracker(store.Calls()),
-		Customers:     jobtable.NewCustomers(store.Customers()),
-		Text:          &text,
-	}
-	if e.PrivateKeySecretID == "" {
-		return callback.New(cfg)
-	}
-	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
-		Key: secretsmanager.New(secrets, e.PrivateKeySecretID).Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
-	})
-	if err != nil {
-		return nil, err
-	}
-	cfg.ChatClient = outbound
-	if e.CallBackHours != "" {
-		h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
-		if err != nil {
-			return nil, err
-		}
-		cfg.OutboundCalls = &callback.OutboundCalls{
-			Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
-		}
-	}
-	return callback.New(cfg)
-}
+func main() { callback.Run() }

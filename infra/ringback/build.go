@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
@@ -15,6 +16,14 @@ var functionNames = []string{"ack", "process", "callback"}
 // build builds the three functions and returns their folder. The folder is part of
 // the cloud assembly's, which the CDK CLI manages anyway.
 func (r *Ringback) build() (string, error) {
+	source := r.props.Functions
+	if source == "" {
+		module, err := exec.Command("go", "list", "-m").Output()
+		if err != nil {
+			return "", fmt.Errorf("cannot find the functions: this directory is in no Go module: %w", err)
+		}
+		source = strings.TrimSpace(string(module)) + "/functions"
+	}
 	goarch := "arm64"
 	if *r.props.Architecture.Name() == *awslambda.Architecture_X86_64().Name() {
 		goarch = "amd64"
@@ -25,7 +34,7 @@ func (r *Ringback) build() (string, error) {
 		// code does, and CDK does not deploy an unchanged function again.
 		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false",
 			"-ldflags=-s -w", "-o", filepath.Join(folder, name, "bootstrap"),
-			"github.com/ringback/ringback/functions/"+name)
+			source+"/"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch)
 		if output, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("cannot build function %s: %w\n%s", name, err, output)

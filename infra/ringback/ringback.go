@@ -29,21 +29,24 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/tools"
 )
 
-// Props are the properties of a [Ringback]. Every field has a usable zero value:
-// Props{} is a complete deployment.
+// Props are the properties of a [Ringback]. Only Tools is required.
 type Props struct {
 	// Tools are the tools that the process function is built with. The queues
-	// and the process function follow from their timeouts and attempts. Nil
-	// means the tools of the package tools.
+	// and the process function follow from their timeouts and attempts. There
+	// must be one.
 	Tools []asynctool.Definition
 
+	// Functions is the import path of the folder with the functions, which
+	// NewRingback builds with the Go compiler: the commands ack, process and
+	// callback, whose mains call the packages in run. Empty means the folder
+	// functions of the main module.
+	Functions string
+
 	// Binaries is a folder with ack/bootstrap, process/bootstrap and
-	// callback/bootstrap, built for Architecture. If it is empty, NewRingback
-	// builds them with the Go compiler. The module must then be the one of the
-	// current directory, or one that it requires.
+	// callback/bootstrap, built for Architecture. If it is set, NewRingback
+	// builds nothing. Empty means that it builds Functions.
 	Binaries string
 
 	// Architecture is the functions' instruction set. Nil means arm64.
@@ -336,12 +339,8 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 
 // complete sets the defaults, and returns an error if a property is invalid.
 func (p *Props) complete() error {
-	if p.Tools == nil {
-		all, err := tools.All()
-		if err != nil {
-			return err
-		}
-		p.Tools = all
+	if len(p.Tools) == 0 {
+		return errors.New("there are no tools; the limits of the queues and of the process function follow from them")
 	}
 	if p.Architecture == nil {
 		p.Architecture = awslambda.Architecture_ARM_64()

@@ -29,6 +29,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/infra/ringback"
 )
 
@@ -79,11 +80,24 @@ func newStack(t *testing.T, id string) awscdk.Stack {
 func newRingback(t *testing.T, stack awscdk.Stack, props ringback.Props) *ringback.Ringback {
 	t.Helper()
 	props.Binaries = "testdata/functions"
-	r, err := ringback.NewRingback(stack, "Ringback", props)
+	r, err := ringback.NewRingback(stack, "Ringback", withTools(t, props))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// withTools adds the shop's tools if there are none.
+func withTools(t *testing.T, props ringback.Props) ringback.Props {
+	t.Helper()
+	if props.Tools == nil {
+		all, err := shop.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		props.Tools = all
+	}
+	return props
 }
 
 func synth(t *testing.T, stack awscdk.Stack) (template, []byte) {
@@ -1413,10 +1427,11 @@ func TestInvalidProps(t *testing.T) {
 		{setting(ringback.Setting{Name: "TA", SecretARN: "my-secret"}), "ARN"},
 		{setting(ringback.Setting{Name: "TA", SecretField: "f"}), "no secret"},
 		{ringback.Props{Binaries: "testdata/nothing"}, "ack/bootstrap"},
+		{ringback.Props{Tools: []asynctool.Definition{}}, "there are no tools"},
 		{ringback.Props{JWT: &ringback.JWT{Issuer: "i", Audience: []string{"a"}}, WebhookSecret: key}, "exclude"},
 	}
 	for i, test := range tests {
-		_, err := ringback.NewRingback(stack, fmt.Sprint("R", i), test.props)
+		_, err := ringback.NewRingback(stack, fmt.Sprint("R", i), withTools(t, test.props))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: the error is %v; it should contain %q", test.props, err, test.want)
 		}
@@ -1430,7 +1445,7 @@ func TestFunctionsAreBuilt(t *testing.T) {
 	} {
 		stack := newStack(t, "Ringback")
 		props := ringback.Props{Architecture: architecture, LogRetention: awslogs.RetentionDays_ONE_DAY}
-		if _, err := ringback.NewRingback(stack, "Ringback", props); err != nil {
+		if _, err := ringback.NewRingback(stack, "Ringback", withTools(t, props)); err != nil {
 			t.Fatal(err)
 		}
 		out := *awscdk.Stage_Of(stack).Outdir()

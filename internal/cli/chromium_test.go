@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/local/dev"
-	"github.com/ringback/ringback/tools"
 )
 
 // hostilePage attacks the listeners in targets with everything that needs no consent: forms, fetches, WebSockets and
@@ -178,12 +178,12 @@ func allListeners(t *testing.T) (at string, ports []string, sent <-chan int) {
 	t.Helper()
 	earlier := listening(t)
 	withoutSettings(t)
-	at = startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All, ShopDelay: time.Hour})
+	at = startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All, ShopDelay: time.Hour})
 	ended := make(chan int, 1)
 	go func() {
 		var out, errOut syncBuffer
 		const waits = "../../events/vapi/notify-when-ready.json"
-		ended <- cli.Run([]string{"send", waits, "--url", at, "--wait", "--timeout", "1h"}, &out, &errOut)
+		ended <- cli.Run(shop.All, []string{"send", waits, "--url", at, "--wait", "--timeout", "1h"}, &out, &errOut)
 	}()
 	// The gateway, the simulated calls, the shop, and the simulated call of ringback send.
 	const listeners = 4

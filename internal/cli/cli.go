@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/ringback/ringback/asynctool"
 )
 
 type commands struct {
@@ -45,9 +47,21 @@ everything else to the standard error. Colours appear only on a terminal, unless
 // streams are the outputs of a command: results go to Out, everything else to Err.
 type streams struct{ Out, Err io.Writer }
 
-// Run runs a command line and returns its exit code: 0 on success, 1 on failure, 80
-// if the command line is wrong.
-func Run(arguments []string, out, errOut io.Writer) int {
+// Tools returns the tools of a project. It may read their settings from the environment.
+type Tools func() ([]asynctool.Definition, error)
+
+// set returns the tools, or the reason why they cannot be deployed.
+func (t Tools) set() (*asynctool.Set, error) {
+	definitions, err := t()
+	if err != nil {
+		return nil, err
+	}
+	return asynctool.NewSet(definitions...)
+}
+
+// Run runs a command line with the tools of a project. It returns the exit code: 0 on
+// success, 1 on failure, 80 if the command line is wrong.
+func Run(tools Tools, arguments []string, out, errOut io.Writer) int {
 	exit := -1
 	var c commands
 	parser, err := kong.New(&c,
@@ -57,7 +71,7 @@ func Run(arguments []string, out, errOut io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
-		kong.Bind(&streams{Out: out, Err: errOut}),
+		kong.Bind(&streams{Out: out, Err: errOut}, tools),
 		kong.Vars{
 			"port":    defaultPort,
 			"account": "AWS_PROFILE and AWS_REGION select the account and region.",

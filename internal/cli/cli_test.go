@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/local/dev"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
@@ -40,7 +40,7 @@ func runIn(t *testing.T, env []string, arguments ...string) (code int, out, errO
 		t.Setenv(env[i], env[i+1])
 	}
 	var o, e bytes.Buffer
-	code = cli.Run(arguments, &o, &e)
+	code = cli.Run(shop.All, arguments, &o, &e)
 	return code, o.String(), e.String()
 }
 
@@ -256,7 +256,7 @@ func TestSendErrorsDoNotQuoteThePeer(t *testing.T) {
 }
 
 func TestSendWaits(t *testing.T) {
-	url := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All})
+	url := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All})
 	send := func(file string) (code int, out, errOut string) {
 		t.Helper()
 		return run(t, "send", "../../events/vapi/"+file, "--url", url, "--wait", "--timeout", patience.String())
@@ -316,7 +316,7 @@ func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
 	code := make(chan int, 1)
 	go func() {
 		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms"}, arguments...)
-		code <- cli.Run(arguments, &out, &errOut)
+		code <- cli.Run(shop.All, arguments, &out, &errOut)
 	}()
 	for end := time.Now().Add(patience); !strings.Contains(out.String(), shown); {
 		if time.Now().After(end) {
@@ -377,7 +377,7 @@ func TestSendShowsNoControlCharacters(t *testing.T) {
 
 // TestSendFindsTheToken posts to a local run, and to a program that is not one: it gets no token.
 func TestSendFindsTheToken(t *testing.T) {
-	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All})
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All})
 	for _, url := range []string{at, strings.Replace(at, "127.0.0.1", "localhost", 1)} {
 		if code, out, errOut := run(t, "send", "../../events/vapi/hang.json", "--url", url); code != 0 {
 			t.Errorf("%s: code %d, out %q, err %q", url, code, out, errOut)

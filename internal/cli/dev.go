@@ -12,7 +12,6 @@ import (
 
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/simcall"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -68,7 +67,7 @@ To see the jobs of a local run, use ringback jobs list --local.`
 }
 
 // Run runs the command.
-func (c *devCommand) Run(s *streams) error {
+func (c *devCommand) Run(s *streams, tools Tools) error {
 	if c.Speed < 1 {
 		return fmt.Errorf("--speed is %d; it must be at least 1", c.Speed)
 	}
@@ -77,7 +76,7 @@ func (c *devCommand) Run(s *streams) error {
 		try = tryGPTLive
 	}
 	cfg := dev.Config{
-		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools.All,
+		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools,
 		Try: try, Out: s.Out,
 	}
 	if f, ok := s.Out.(*os.File); ok {

@@ -44,13 +44,13 @@ Examples:
 }
 
 // Run runs the command.
-func (c *doctorCommand) Run(s *streams) error {
+func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	ctx, _, stop := interrupted()
 	defer stop()
 	if c.Rate <= 0 || c.Concurrency <= 0 {
 		return errors.New("--rate and --concurrency must be positive")
 	}
-	set, err := allTools()
+	set, err := tools.set()
 	if err != nil {
 		return err
 	}

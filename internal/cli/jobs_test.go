@@ -21,12 +21,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	minidyn "github.com/truora/minidyn/server"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/policy"
-	"github.com/ringback/ringback/tools"
 )
 
 // account is an AWS account with a stack, its table and its results queue.
@@ -217,7 +217,7 @@ func TestJobsOfADeployment(t *testing.T) {
 // TestJobsOfALocalRun cancels a waiting job.
 func TestJobsOfALocalRun(t *testing.T) {
 	withoutSettings(t)
-	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All, ShopDelay: time.Hour})
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All, ShopDelay: time.Hour})
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
 	// Both commands find the token of the run by themselves.
 	if code, out, errOut := run(t, "send", "../../events/vapi/notify-when-ready.json", "--url", at); code != 0 {

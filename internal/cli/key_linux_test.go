@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/fakevapi"
 )
 
@@ -177,7 +178,7 @@ func TestSyncAsksOnATerminal(t *testing.T) {
 		os.Stdin = in
 		fmt.Fprint(keyboard, typed)
 		var out, errOut bytes.Buffer
-		code := Run([]string{"sync", "--url", "https://hooks.example.com/vapi", "--auth", `{"type":"bearer","token":"t"}`,
+		code := Run(shop.All, []string{"sync", "--url", "https://hooks.example.com/vapi", "--auth", `{"type":"bearer","token":"t"}`,
 			"--assistant", assistant, "--api", server.URL}, &out, &errOut)
 		question := "Make these changes in the organisation " + fakevapi.OrgID + "? [y/N] "
 		writes := len(fakevapi.Writes(account.Requests()))

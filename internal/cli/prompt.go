@@ -29,8 +29,8 @@ Examples:
 }
 
 // Run runs the command.
-func (c *promptCommand) Run(s *streams) error {
-	set, err := allTools()
+func (c *promptCommand) Run(s *streams, tools Tools) error {
+	set, err := tools.set()
 	if err != nil {
 		return err
 	}

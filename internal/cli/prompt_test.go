@@ -14,11 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
-	"github.com/ringback/ringback/tools"
 )
 
 func TestPrompt(t *testing.T) {
@@ -26,7 +26,7 @@ func TestPrompt(t *testing.T) {
 	if code != 0 || errOut != "" {
 		t.Fatalf("code %d, err %q", code, errOut)
 	}
-	definitions, err := tools.All()
+	definitions, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}

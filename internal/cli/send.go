@@ -68,7 +68,7 @@ Examples:
 }
 
 // Run runs the command.
-func (c *sendCommand) Run(s *streams) error {
+func (c *sendCommand) Run(s *streams, tools Tools) error {
 	body, err := os.ReadFile(c.File)
 	if err != nil {
 		return fmt.Errorf("cannot read the webhook: %w", err)
@@ -88,7 +88,7 @@ func (c *sendCommand) Run(s *streams) error {
 		_, err := c.post(ctx, s, body)
 		return err
 	}
-	return c.wait(ctx, s, body)
+	return c.wait(ctx, s, tools, body)
 }
 
 // checkTarget returns an error if the credential must not be sent to a URL.
@@ -129,7 +129,7 @@ func (c *sendCommand) readCredential(ctx context.Context, in *os.File, errOut io
 }
 
 // wait posts the webhook as part of a simulated call, and waits for the results.
-func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
+func (c *sendCommand) wait(ctx context.Context, s *streams, tools Tools, body []byte) error {
 	if u, err := url.Parse(c.URL); err != nil || !guard.IsLoopback(u.Hostname()) {
 		return errors.New("--wait requires a deployment on this machine, " +
 			"because another machine cannot reach the control URL; omit --wait")
@@ -161,7 +161,7 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, body []byte) error {
 	if err != nil {
 		return err
 	}
-	set, err := allTools()
+	set, err := tools.set()
 	if err != nil {
 		return err
 	}

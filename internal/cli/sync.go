@@ -57,13 +57,13 @@ Examples:
 }
 
 // Run runs the command.
-func (c *syncCommand) Run(s *streams) error {
+func (c *syncCommand) Run(s *streams, tools Tools) error {
 	ctx, _, stop := interrupted()
 	defer stop()
 	if c.URL == "" && c.Stack == "" {
 		return errors.New("no deployment is selected; use --stack or --url")
 	}
-	set, err := allTools()
+	set, err := tools.set()
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,8 @@ Examples:
 }
 
 // Run runs the command.
-func (c *toolsCommand) Run(s *streams) error {
-	set, err := allTools()
+func (c *toolsCommand) Run(s *streams, tools Tools) error {
+	set, err := tools.set()
 	if err != nil {
 		return err
 	}

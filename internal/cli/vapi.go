@@ -11,9 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/term"
 
-	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/stack"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -83,13 +81,4 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 	d := deployment{stack: stack.New(cfg, f.Stack)}
 	d.url, d.plans, err = d.stack.Webhook(ctx)
 	return d, err
-}
-
-// allTools returns the tools of this checkout.
-func allTools() (*asynctool.Set, error) {
-	definitions, err := tools.All()
-	if err != nil {
-		return nil, err
-	}
-	return asynctool.NewSet(definitions...)
 }

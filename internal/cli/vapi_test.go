@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/local/dev"
-	"github.com/ringback/ringback/tools"
 )
 
 const (
@@ -96,7 +96,7 @@ func deployed(t *testing.T, secret string) {
 // change of these tests.
 func toolNames(t *testing.T) []string {
 	t.Helper()
-	definitions, err := tools.All()
+	definitions, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func TestDoctorOfALocalRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			account := atVapi(t)
-			at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: tools.All})
+			at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: shop.All})
 			id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"model":`+row.model+`}`)
 			// Vapi would reach the local run by a tunnel.
 			runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id, "--yes"}, 0)

@@ -12,9 +12,9 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/internal/fakevapi"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -176,7 +176,7 @@ func TestBody(t *testing.T) {
 // TestBodiesAreValid checks every kind of tool, including those in tools/, against
 // Vapi's OpenAPI description.
 func TestBodiesAreValid(t *testing.T) {
-	all, err := tools.All()
+	all, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
-	"github.com/ringback/ringback/tools"
 )
 
 // TestRefusedRequests sends what a web page and another program can send. Nothing of it may be shown.
@@ -178,7 +178,7 @@ func TestPublicURL(t *testing.T) {
 				if answered {
 					t.Setenv("REQUESTS_API_URL", service.URL)
 				}
-				return tools.All()
+				return shop.All()
 			}
 			l := start(t, dev.Config{PublicURL: "https://tunnel.example/", ShopDelay: time.Millisecond, Tools: all})
 			post := func(path string, body []byte) {

@@ -19,11 +19,11 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/operator"
-	"github.com/ringback/ringback/tools"
 )
 
 // screen contains what the run has shown so far.
@@ -84,7 +84,7 @@ func start(t *testing.T, cfg dev.Config) *local {
 	l.stop, l.hurry = stop, hurry
 	cfg.Addr, cfg.Out = cmp.Or(cfg.Addr, "127.0.0.1:0"), l.screen
 	if cfg.Tools == nil {
-		cfg.Tools = tools.All
+		cfg.Tools = shop.All
 	}
 	go func() {
 		err := dev.Run(first, second, cfg)
@@ -498,7 +498,7 @@ func TestCannotStart(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			c.cfg.Tools, c.cfg.Out = tools.All, io.Discard
+			c.cfg.Tools, c.cfg.Out = shop.All, io.Discard
 			if c.cfg.Demo == nil {
 				c.cfg.Out = started(cancel)
 			}

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/tools"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -221,7 +221,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 // every way.
 func TestLogOfAnExampleTool(t *testing.T) {
 	var asked atomic.Int32
-	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.URL.Path, "planted") {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
@@ -240,8 +240,8 @@ func TestLogOfAnExampleTool(t *testing.T) {
 			fmt.Fprint(rw, `{"status":"planted"}`)
 		}
 	}))
-	defer shop.Close()
-	w := newWorld(t, nil, tools.OrderStatus(shop.URL+"/planted"))
+	defer service.Close()
+	w := newWorld(t, nil, shop.OrderStatus(service.URL+"/planted"))
 	for i := range 5 {
 		w.post(webhook(fmt.Sprint("call", i), "", toolCall{"a", "order_status", `{"order_id":"planted-17"}`}))
 		w.drained()

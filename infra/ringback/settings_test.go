@@ -1,12 +1,9 @@
-package main
+package ringback
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -16,19 +13,8 @@ import (
 	"github.com/aws/jsii-runtime-go"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/infra/ringback"
+	"github.com/ringback/ringback/examples/shop"
 )
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if _, err := exec.LookPath("node"); err != nil {
-		fmt.Fprintln(os.Stderr, "cannot test the infrastructure: the CDK needs Node.js; install version 22 or later")
-		os.Exit(1)
-	}
-	code := m.Run()
-	jsii.Close()
-	os.Exit(code)
-}
 
 func TestParseSettings(t *testing.T) {
 	tests := []struct {
@@ -98,7 +84,7 @@ func TestParseSettings(t *testing.T) {
 }
 
 func TestToolSetting(t *testing.T) {
-	tests := map[string]ringback.Setting{
+	tests := map[string]Setting{
 		"https://orders.example.com/#top": {Name: "N", Value: "https://orders.example.com/#top"},
 		"secret:arn:aws:x":                {Name: "N", SecretARN: "arn:aws:x"},
 		"secret:arn:aws:x#field":          {Name: "N", SecretARN: "arn:aws:x", SecretField: "field"},
@@ -114,14 +100,15 @@ func TestToolSetting(t *testing.T) {
 // app creates an app with a context, and the stack that the context describes.
 func app(t *testing.T, context map[string]any) (awscdk.Stack, error) {
 	t.Helper()
-	context["binaries"] = "ringback/testdata/functions"
+	context["binaries"] = "testdata/functions"
 	app := awscdk.NewApp(&awscdk.AppProps{
 		Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
 	})
-	if err := newStack(app); err != nil {
+	stack, err := NewStack(app, shop.All)
+	if err != nil {
 		return nil, err
 	}
-	return (*app.Node().Children())[0].(awscdk.Stack), nil
+	return stack.Stack, nil
 }
 
 // Each setting must change the template. Otherwise it would be a setting that does

@@ -1,17 +1,16 @@
-package tools
+package httptool
 
 import (
 	"bytes"
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,30 +23,21 @@ import (
 	"github.com/ringback/ringback/asynctool"
 )
 
-// declarations are the files that declare tools without Go: http.yaml, http.yml or
-// http.json. At least one of them must exist. Its list may be empty.
-//
-//go:embed http.*
-var declarations embed.FS
-
-func forwardedFiles(getenv func(string) string) ([]asynctool.Definition, error) {
-	entries, err := declarations.ReadDir(".")
-	if err != nil {
-		return nil, err
-	}
+// Tools returns the tools that the files http.yaml, http.yml and http.json of a folder declare,
+// in this order. A file that is absent declares none. See [Parse].
+func Tools(folder fs.FS, getenv func(string) string) ([]asynctool.Definition, error) {
 	var all []asynctool.Definition
-	for _, entry := range entries {
-		// Skip an editor's backup of the file.
-		if !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(entry.Name())) {
+	for _, name := range []string{"http.yaml", "http.yml", "http.json"} {
+		file, err := fs.ReadFile(folder, name)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		file, err := declarations.ReadFile(entry.Name())
 		if err != nil {
 			return nil, err
 		}
-		tools, err := Forwarded(file, getenv)
+		tools, err := Parse(file, getenv)
 		if err != nil {
-			return nil, fmt.Errorf("tools/%s: %w", entry.Name(), err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		all = append(all, tools...)
 	}
@@ -79,11 +69,11 @@ type forwarded struct {
 	unset   error       // names the settings that are missing or invalid; may be nil
 }
 
-// Forwarded returns the tools that a YAML or JSON file declares as HTTP requests.
+// Parse returns the tools that a YAML or JSON file declares as HTTP requests.
 // getenv returns the values for ${NAME} in addresses and headers. A tool with a
 // missing value fails when it is called, and says that the service isn't available.
 // The error names the tool that is invalid, with the reason.
-func Forwarded(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
+func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
 	var declared struct {
 		Tools []json.RawMessage `json:"tools"`
 	}
@@ -201,7 +191,7 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	if err := f.findInPath(); err != nil {
 		return err
 	}
-	address, err := webAddress(fill(f.URL))
+	address, err := Address(fill(f.URL))
 	if err != nil && !variable.MatchString(f.URL) {
 		return fmt.Errorf("the url %w", err)
 	}
@@ -308,7 +298,7 @@ func (f *forwarded) sendsBody() bool {
 
 func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json.RawMessage) (asynctool.Result, error) {
 	if f.unset != nil {
-		return asynctool.Result{}, notSetUp(f.unset)
+		return asynctool.Result{}, NotSetUp(f.unset)
 	}
 	address, err := f.target(arguments)
 	if err != nil {
@@ -318,13 +308,13 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 	if f.sendsBody() {
 		body = bytes.NewReader(arguments)
 	}
-	r, err := newRequest(ctx, f.Method, address, body)
+	r, err := NewRequest(ctx, f.Method, address, body)
 	if err != nil {
 		return asynctool.Result{}, err
 	}
 	r.Header = f.header.Clone()
 	r.Header.Set("Idempotency-Key", call.IdempotencyKey())
-	answer, err := ask(r)
+	answer, err := Do(r)
 	if err != nil {
 		return asynctool.Result{}, err
 	}

@@ -1,4 +1,4 @@
-package tools_test
+package shop_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,8 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/asynctooltest"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/tooltest"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 )
 
 // schedule runs the tool for the first time.
-func schedule(t *testing.T, h *host, csv, at string) (asynctool.Result, error) {
+func schedule(t *testing.T, h *tooltest.Host, csv, at string) (asynctool.Result, error) {
 	t.Helper()
 	return scheduleAgain(t, asynctool.Call{Host: h}, csv, at)
 }
@@ -31,13 +32,13 @@ func scheduleAgain(t *testing.T, c asynctool.Call, csv, at string) (asynctool.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	return callWith(t, t.Context(), c, tools.ScheduledReport(), string(arguments))
+	return tooltest.CallWith(t, t.Context(), c, shop.ScheduledReport(), string(arguments))
 }
 
 // The report is made when it is due.
 func TestScheduledReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // starts at midnight of 1 January 2000, UTC
-		var h host
+		var h tooltest.Host
 		first, err := schedule(t, &h, payments, " 2000-01-03T09:30:00+01:00 ")
 		if err != nil || first.Later == nil || first.Later.Outside {
 			t.Fatalf("got %+v, %v", first, err)
@@ -45,8 +46,8 @@ func TestScheduledReport(t *testing.T) {
 		if want := time.Date(2000, 1, 3, 8, 30, 0, 0, time.UTC); !first.Later.At.Equal(want) {
 			t.Errorf("it resumes at %s, want %s", first.Later.At, want)
 		}
-		if want := []string{"silent: The report is due on Monday, 3 January 2000 at 09:30."}; !slices.Equal(h.notes, want) {
-			t.Errorf("noted %q, want %q", h.notes, want)
+		if want := []string{"silent: The report is due on Monday, 3 January 2000 at 09:30."}; !slices.Equal(h.Notes, want) {
+			t.Errorf("noted %q, want %q", h.Notes, want)
 		}
 		memory, err := first.Later.Memory()
 		if err != nil {
@@ -56,10 +57,10 @@ func TestScheduledReport(t *testing.T) {
 		time.Sleep(time.Until(first.Later.At))
 		again := asynctool.Call{Resumes: 1, State: memory, Host: &h}
 		second, err := scheduleAgain(t, again, payments, "2000-01-03T09:30:00+01:00")
-		want{text: "This is the report that was due on Monday, 3 January 2000 at 09:30." + spokenPayments}.
-			check(t, second, err)
-		if len(h.notes) != 1 {
-			t.Errorf("noted %q", h.notes)
+		want{Text: "This is the report that was due on Monday, 3 January 2000 at 09:30." + spokenPayments}.
+			Check(t, second, err)
+		if len(h.Notes) != 1 {
+			t.Errorf("noted %q", h.Notes)
 		}
 	})
 }
@@ -80,7 +81,7 @@ func TestScheduledReportAsksForAnotherTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				result, err := schedule(t, new(host), payments, row.at)
+				result, err := schedule(t, new(tooltest.Host), payments, row.at)
 				said, ok := errors.AsType[*asynctool.ArgumentError](err)
 				if !ok {
 					t.Fatalf("got %+v, %v, want an *asynctool.ArgumentError", result, err)
@@ -98,7 +99,7 @@ func TestScheduledReportAsksForAnotherTime(t *testing.T) {
 	}
 	t.Run("the last moment", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			result, err := schedule(t, new(host), payments, "2000-01-08T00:00:00Z")
+			result, err := schedule(t, new(tooltest.Host), payments, "2000-01-08T00:00:00Z")
 			if err != nil || result.Later == nil {
 				t.Errorf("got %+v, %v", result, err)
 			}
@@ -115,8 +116,8 @@ func TestScheduledReportReadsTheListAtOnce(t *testing.T) {
 			"The list is too long. It can have at most 30 kilobytes."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := schedule(t, new(host), row.csv, tomorrow)
-			want{spoken: row.want}.check(t, result, err)
+			result, err := schedule(t, new(tooltest.Host), row.csv, tomorrow)
+			want{Spoken: row.want}.Check(t, result, err)
 		})
 	}
 }
@@ -124,7 +125,7 @@ func TestScheduledReportReadsTheListAtOnce(t *testing.T) {
 func TestScheduledReportOfAnUnreadableState(t *testing.T) {
 	c := asynctool.Call{Resumes: 1, State: json.RawMessage(`{"due":"tomorrow"}`)}
 	result, err := scheduleAgain(t, c, payments, "2000-01-03T09:30:00Z")
-	want{log: "cannot read the state of an earlier run"}.check(t, result, err)
+	want{Log: "cannot read the state of an earlier run"}.Check(t, result, err)
 }
 
 // The functions run the tool twice, and the caller hears the report once.
@@ -135,7 +136,7 @@ func TestScheduledReportIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	webhook := asynctooltest.Webhook(t, "scheduled_report", string(arguments))
-	got := asynctooltest.Run(t, tools.ScheduledReport(), webhook)
+	got := asynctooltest.Run(t, shop.ScheduledReport(), webhook)
 	if got.Later == nil || got.Later.Outside || len(got.Messages) != 0 || len(got.Progress) != 1 ||
 		!got.Progress[0].Silent {
 		t.Fatal(got)
@@ -143,7 +144,7 @@ func TestScheduledReportIsDelivered(t *testing.T) {
 	if wait := time.Until(due); got.Later.In < wait-time.Minute || got.Later.In > wait+time.Minute {
 		t.Errorf("it resumes in %s, want %s", got.Later.In, wait)
 	}
-	got = asynctooltest.Run(t, tools.ScheduledReport(), webhook, asynctooltest.Resumed(got.Later.State, 1))
+	got = asynctooltest.Run(t, shop.ScheduledReport(), webhook, asynctooltest.Resumed(got.Later.State, 1))
 	want := "This is the report that was due on " + due.Format("Monday, 2 January 2006 at 15:04") + "." + spokenPayments
 	if got.Text != want || got.Status != "ok" || len(got.Messages) != 1 {
 		t.Error(got)
@@ -159,7 +160,7 @@ func TestScheduledReportStoresTheLongestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	webhook := asynctooltest.Webhook(t, "scheduled_report", string(arguments))
-	if got := asynctooltest.Run(t, tools.ScheduledReport(), webhook); got.Later == nil {
+	if got := asynctooltest.Run(t, shop.ScheduledReport(), webhook); got.Later == nil {
 		t.Error(got)
 	}
 }

@@ -1,4 +1,6 @@
-package tools
+// Package httptool makes tools out of HTTP requests. A file declares simple ones (see [Parse]). A
+// tool in Go sends its requests with [Do], which bounds and classifies the answers.
+package httptool
 
 import (
 	"context"
@@ -57,11 +59,11 @@ func transport() *http.Transport {
 	return t
 }
 
-// statusError is the status of an answer that is not 2xx. It omits the body, which
-// may repeat what the caller said.
-type statusError int
+// A Status is the status of an answer that is not 2xx. It is the cause of an error of [Do]. It omits
+// the body, which may repeat what the caller said.
+type Status int
 
-func (e statusError) Error() string {
+func (e Status) Error() string {
 	text := fmt.Sprintf("the service answered %d %s", int(e), http.StatusText(int(e)))
 	if e >= 300 && e < 400 {
 		text += "; redirects to another host are not followed, so set the address that they lead to"
@@ -69,10 +71,15 @@ func (e statusError) Error() string {
 	return text
 }
 
-// ask sends a request and returns the body of a 2xx answer, in UTF-8. Its errors are
-// [asynctool.Error]s that may allow another attempt. They have no Spoken text, so
-// the caller hears the tool's FailureText.
-func ask(r *http.Request) ([]byte, error) {
+// Do sends a request and returns the body of a 2xx answer, in UTF-8. The body may have 256 KiB, and
+// the header 64 KiB. Redirects are followed only to the same host, because headers and arguments must
+// not reach another one.
+//
+// Do has no timeout of its own: the request's context ends it. Its errors are [asynctool.Error]s. Those
+// after the status 408, 425, 429 or 5xx, or without an answer, allow another attempt, after the
+// Retry-After of the answer, but two minutes at most. They never quote the service, and have no Spoken
+// text, so the caller hears the tool's FailureText.
+func Do(r *http.Request) ([]byte, error) {
 	if r.Header.Get("User-Agent") == "" {
 		r.Header.Set("User-Agent", "ringback")
 	}
@@ -92,9 +99,9 @@ func ask(r *http.Request) ([]byte, error) {
 	case status >= 200 && status < 300:
 	case status == http.StatusRequestTimeout, status == http.StatusTooEarly,
 		status == http.StatusTooManyRequests, status >= 500:
-		return nil, asynctool.TryAgain(retryAfter(answer.Header), "", statusError(status))
+		return nil, asynctool.TryAgain(retryAfter(answer.Header), "", Status(status))
 	default:
-		return nil, asynctool.Fail("", statusError(status))
+		return nil, asynctool.Fail("", Status(status))
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	if err != nil {
@@ -182,8 +189,8 @@ func retryAfter(h http.Header) time.Duration {
 	return min(max(wait, 0), maxRetryAfter)
 }
 
-// webAddress parses an http or https address. Its errors do not repeat it.
-func webAddress(address string) (*url.URL, error) {
+// Address parses an http or https address, such as one from a setting. Its errors do not repeat it.
+func Address(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return nil, errors.New("is not an address like https://shop.example.com/api")
@@ -191,19 +198,16 @@ func webAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// notSetUp returns the failure of a tool that lacks a setting.
-func notSetUp(cause error) error {
+// NotSetUp returns the failure of a tool that lacks a setting.
+func NotSetUp(cause error) error {
 	return asynctool.Fail("I'm sorry, this service isn't available right now.", cause)
 }
 
-// newRequest is http.NewRequestWithContext for a parsed address.
-func newRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
+// NewRequest is http.NewRequestWithContext for a parsed address.
+func NewRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, asynctool.Fail("", errors.New("cannot make the request: the address is not valid"))
 	}
 	return r, nil
 }
-
-// oneLine replaces every run of white space with one space.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

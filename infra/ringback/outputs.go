@@ -1,15 +1,14 @@
-package main
+package ringback
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
-	"github.com/ringback/ringback/infra/ringback"
 	"github.com/ringback/ringback/internal/deployment"
 )
 
 // outputs adds the stack's outputs, which contain what an operator needs next.
-func outputs(stack awscdk.Stack, r *ringback.Ringback) {
+func outputs(stack awscdk.Stack, r *Ringback) {
 	output := func(id, description string, value *string) {
 		awscdk.NewCfnOutput(stack, jsii.String(id), &awscdk.CfnOutputProps{
 			Description: jsii.String(description), Value: value,

@@ -1,4 +1,4 @@
-package tools_test
+package httptool_test
 
 import (
 	"io"
@@ -13,13 +13,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/httptool"
+	"github.com/ringback/ringback/internal/tooltest"
 )
+
+type want = tooltest.Want
 
 // declared returns the only tool of a file.
 func declared(t testing.TB, file string, env map[string]string) asynctool.Definition {
 	t.Helper()
-	all, err := tools.Forwarded([]byte(file), func(name string) string { return env[name] })
+	all, err := httptool.Parse([]byte(file), func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +80,8 @@ func TestForwardedRequest(t *testing.T) {
 			}))
 			defer service.Close()
 			tool := declared(t, declaration(row.fields...), map[string]string{"URL": service.URL, "TOKEN": "s3cret\n"})
-			result, err := call(t, t.Context(), tool, arguments)
-			want{text: "done"}.check(t, result, err)
+			result, err := tooltest.Call(t, t.Context(), tool, arguments)
+			want{Text: "done"}.Check(t, result, err)
 			if diff := cmp.Diff(row.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -95,7 +98,7 @@ func TestForwardedQueryKeepsTheFilesParameters(t *testing.T) {
 	}))
 	defer service.Close()
 	tool := declared(t, declaration("method: GET"), map[string]string{"URL": service.URL + "/?key=mine"})
-	if _, err := call(t, t.Context(), tool, `{"key":"theirs","other":"1"}`); err != nil {
+	if _, err := tooltest.Call(t, t.Context(), tool, `{"key":"theirs","other":"1"}`); err != nil {
 		t.Fatal(err)
 	}
 	if want := "key=mine&other=1"; got != want {
@@ -145,7 +148,7 @@ func TestForwardedPath(t *testing.T) {
 			file := strings.NewReplacer("${URL}", "'${URL}"+row.path+"'", "{type: object}", "{type: object, required: "+
 				required+", properties: {id: {type: string}, 'no': {type: integer}, s: {type: string}}}").
 				Replace(declaration("method: "+row.method, "static: {s: '{{customer.number}}'}"))
-			_, err := call(t, t.Context(), declared(t, file, map[string]string{"URL": service.URL}), row.arguments)
+			_, err := tooltest.Call(t, t.Context(), declared(t, file, map[string]string{"URL": service.URL}), row.arguments)
 			if got != row.want || (err != nil) != (row.err != "") || err != nil && err.Error() != row.err {
 				t.Errorf("got %s, %v", got, err)
 			}
@@ -159,50 +162,50 @@ func TestForwardedAnswer(t *testing.T) {
 		status      int
 		want        want
 	}{
-		"text":                {"", " It's done.\n", 200, want{text: "It's done."}},
-		"text of 201":         {"", "made", 201, want{text: "made"}},
-		"JSON as text":        {"", `{"a":1}`, 200, want{text: `{"a":1}`}},
-		"not UTF-8":           {"", "caf\xe9", 200, want{text: "caf"}},
-		"nothing":             {"", "\n", 200, want{log: "has no text"}},
-		"no content":          {"", "", 204, want{log: "has no text"}},
-		"too long":            {"", strings.Repeat("x", 256<<10+1), 200, want{log: "longer than 262144 bytes"}},
-		"as long as it may":   {"", strings.Repeat("x", 256<<10), 200, want{text: strings.Repeat("x", 256<<10)}},
-		"field":               {"a", `{"a":"é\n","b":2}`, 200, want{text: "é"}},
-		"dotted field":        {"a.b.c", `{"a":{"b":{"c":"deep"}}}`, 200, want{text: "deep"}},
-		"number":              {"a", `{"a":12345678901234567890.10}`, 200, want{text: "12345678901234567890.10"}},
-		"object":              {"a", `{"a":{"b":[1]}}`, 200, want{text: `{"b":[1]}`}},
-		"boolean":             {"a", `{"a":false}`, 200, want{text: "false"}},
-		"field is missing":    {"a.b", `{"a":{}}`, 200, want{log: "with the field a.b"}},
-		"field below a text":  {"a.b", `{"a":"b"}`, 200, want{log: "with the field a.b"}},
-		"field is null":       {"a", `{"a":null}`, 200, want{log: "null in the field a"}},
-		"field is empty":      {"a", `{"a":""}`, 200, want{log: "has no text"}},
-		"not JSON":            {"a", `<html>`, 200, want{log: "not JSON"}},
-		"list":                {"a", `[{"a":1}]`, 200, want{log: "not JSON"}},
-		"item of a list":      {"items.1.name", `{"items":[{"name":"a"},{"name":"b"}]}`, 200, want{text: "b"}},
-		"list at the top":     {"0.a", `[{"a":1}]`, 200, want{text: "1"}},
-		"list of lists":       {"'1.0'", `[[1],["x"]]`, 200, want{text: "x"}},
-		"number as a name":    {"a.0", `{"a":{"0":"b"}}`, 200, want{text: "b"}},
-		"beyond the list":     {"a.2", `{"a":[1,2]}`, 200, want{log: "with the field a.2"}},
-		"before the list":     {"a.-1", `{"a":[1,2]}`, 200, want{log: "with the field a.-1"}},
-		"name in a list":      {"a.b", `{"a":[{"b":1}]}`, 200, want{log: "with the field a.b"}},
-		"item of a text":      {"a.0", `{"a":"text"}`, 200, want{log: "with the field a.0"}},
-		"item is null":        {"a.0", `{"a":[null]}`, 200, want{log: "null in the field a.0"}},
-		"not found":           {"a", `{"a":"b"}`, 404, want{log: "404 Not Found"}},
-		"unauthorised":        {"", "no", 401, want{log: "401 Unauthorized"}},
-		"too many":            {"", "no", 429, want{retry: true, after: 3 * time.Second}},
-		"broken":              {"", "no", 502, want{retry: true, after: 3 * time.Second}},
-		"unprocessable":       {"", "secret answer", 422, want{log: "422 Unprocessable Entity"}},
-		"a status of its own": {"", "no", 299, want{text: "no"}},
+		"text":                {"", " It's done.\n", 200, want{Text: "It's done."}},
+		"text of 201":         {"", "made", 201, want{Text: "made"}},
+		"JSON as text":        {"", `{"a":1}`, 200, want{Text: `{"a":1}`}},
+		"not UTF-8":           {"", "caf\xe9", 200, want{Text: "caf"}},
+		"nothing":             {"", "\n", 200, want{Log: "has no text"}},
+		"no content":          {"", "", 204, want{Log: "has no text"}},
+		"too long":            {"", strings.Repeat("x", 256<<10+1), 200, want{Log: "longer than 262144 bytes"}},
+		"as long as it may":   {"", strings.Repeat("x", 256<<10), 200, want{Text: strings.Repeat("x", 256<<10)}},
+		"field":               {"a", `{"a":"é\n","b":2}`, 200, want{Text: "é"}},
+		"dotted field":        {"a.b.c", `{"a":{"b":{"c":"deep"}}}`, 200, want{Text: "deep"}},
+		"number":              {"a", `{"a":12345678901234567890.10}`, 200, want{Text: "12345678901234567890.10"}},
+		"object":              {"a", `{"a":{"b":[1]}}`, 200, want{Text: `{"b":[1]}`}},
+		"boolean":             {"a", `{"a":false}`, 200, want{Text: "false"}},
+		"field is missing":    {"a.b", `{"a":{}}`, 200, want{Log: "with the field a.b"}},
+		"field below a text":  {"a.b", `{"a":"b"}`, 200, want{Log: "with the field a.b"}},
+		"field is null":       {"a", `{"a":null}`, 200, want{Log: "null in the field a"}},
+		"field is empty":      {"a", `{"a":""}`, 200, want{Log: "has no text"}},
+		"not JSON":            {"a", `<html>`, 200, want{Log: "not JSON"}},
+		"list":                {"a", `[{"a":1}]`, 200, want{Log: "not JSON"}},
+		"item of a list":      {"items.1.name", `{"items":[{"name":"a"},{"name":"b"}]}`, 200, want{Text: "b"}},
+		"list at the top":     {"0.a", `[{"a":1}]`, 200, want{Text: "1"}},
+		"list of lists":       {"'1.0'", `[[1],["x"]]`, 200, want{Text: "x"}},
+		"number as a name":    {"a.0", `{"a":{"0":"b"}}`, 200, want{Text: "b"}},
+		"beyond the list":     {"a.2", `{"a":[1,2]}`, 200, want{Log: "with the field a.2"}},
+		"before the list":     {"a.-1", `{"a":[1,2]}`, 200, want{Log: "with the field a.-1"}},
+		"name in a list":      {"a.b", `{"a":[{"b":1}]}`, 200, want{Log: "with the field a.b"}},
+		"item of a text":      {"a.0", `{"a":"text"}`, 200, want{Log: "with the field a.0"}},
+		"item is null":        {"a.0", `{"a":[null]}`, 200, want{Log: "null in the field a.0"}},
+		"not found":           {"a", `{"a":"b"}`, 404, want{Log: "404 Not Found"}},
+		"unauthorised":        {"", "no", 401, want{Log: "401 Unauthorized"}},
+		"too many":            {"", "no", 429, want{Retry: true, After: 3 * time.Second}},
+		"broken":              {"", "no", 502, want{Retry: true, After: 3 * time.Second}},
+		"unprocessable":       {"", "secret answer", 422, want{Log: "422 Unprocessable Entity"}},
+		"a status of its own": {"", "no", 299, want{Text: "no"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			service := answering(t, row.status, row.body, "Retry-After", "3")
+			service := tooltest.Answering(t, row.status, row.body, "Retry-After", "3")
 			fields := []string{"headers: {X-Key: k3y}"}
 			if row.field != "" {
 				fields = append(fields, "answer: "+row.field)
 			}
 			tool := declared(t, declaration(fields...), map[string]string{"URL": service.URL})
-			result, err := call(t, t.Context(), tool, `{"said":"4711"}`)
-			row.want.check(t, result, err)
+			result, err := tooltest.Call(t, t.Context(), tool, `{"said":"4711"}`)
+			row.want.Check(t, result, err)
 			if result.External != (err == nil) {
 				t.Errorf("%+v does not say whose text it is", result)
 			}
@@ -223,41 +226,41 @@ func TestForwardedEncoding(t *testing.T) {
 		field, contentType, body string
 		want                     want
 	}{
-		"UTF-8":               {"", "text/plain; charset=utf-8", "Größe", want{text: "Größe"}},
-		"no charset":          {"a", "application/json", `{"a":"Größe"}`, want{text: "Größe"}},
-		"no Content-Type":     {"", "", "Größe", want{text: "Größe"}},
-		"ISO 8859-1":          {"", "text/plain; charset=ISO-8859-1", "Gr\xf6\xdfe", want{text: "Größe"}},
-		"ISO 8859-1, JSON":    {"a", `application/json;charset="iso-8859-1"`, "{\"a\":\"Gr\xf6\xdfe\"}", want{text: "Größe"}},
-		"Windows 1252":        {"", "text/plain; charset=windows-1252", "9 \x80", want{text: "9 €"}},
-		"Shift JIS":           {"", "text/plain; charset=Shift_JIS", "\x93\xfa\x96\x7b", want{text: "日本"}},
-		"UTF-16":              {"a", "x/json; charset=utf-16le", "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", want{text: "1"}},
-		"BOM of UTF-8":        {"a", "application/json", "\xef\xbb\xbf" + `{"a":"é"}`, want{text: "é"}},
-		"BOM before a text":   {"", "", "\xef\xbb\xbfdone", want{text: "done"}},
-		"BOM of UTF-16":       {"a", "application/json", "\xfe\xff\x00{\x00\"\x00a\x00\"\x00:\x001\x00}", want{text: "1"}},
-		"BOM against charset": {"", "text/plain; charset=iso-8859-1", "\xef\xbb\xbfé", want{text: "é"}},
-		"BOM alone":           {"", "", "\xef\xbb\xbf", want{log: "has no text"}},
-		"unknown charset":     {"", "text/plain; charset=klingon", "Größe", want{text: "Größe"}},
-		"unknown, not UTF-8":  {"", "text/plain; charset=klingon", "Gr\xf6", want{log: "Content-Type is unknown"}},
-		"with a mistake":      {"", "text/plain; charset=iso-8859-1; x", "é", want{text: "é"}},
-		"not a Content-Type":  {"", ";;;", "é", want{text: "é"}},
+		"UTF-8":               {"", "text/plain; charset=utf-8", "Größe", want{Text: "Größe"}},
+		"no charset":          {"a", "application/json", `{"a":"Größe"}`, want{Text: "Größe"}},
+		"no Content-Type":     {"", "", "Größe", want{Text: "Größe"}},
+		"ISO 8859-1":          {"", "text/plain; charset=ISO-8859-1", "Gr\xf6\xdfe", want{Text: "Größe"}},
+		"ISO 8859-1, JSON":    {"a", `application/json;charset="iso-8859-1"`, "{\"a\":\"Gr\xf6\xdfe\"}", want{Text: "Größe"}},
+		"Windows 1252":        {"", "text/plain; charset=windows-1252", "9 \x80", want{Text: "9 €"}},
+		"Shift JIS":           {"", "text/plain; charset=Shift_JIS", "\x93\xfa\x96\x7b", want{Text: "日本"}},
+		"UTF-16":              {"a", "x/json; charset=utf-16le", "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", want{Text: "1"}},
+		"BOM of UTF-8":        {"a", "application/json", "\xef\xbb\xbf" + `{"a":"é"}`, want{Text: "é"}},
+		"BOM before a text":   {"", "", "\xef\xbb\xbfdone", want{Text: "done"}},
+		"BOM of UTF-16":       {"a", "application/json", "\xfe\xff\x00{\x00\"\x00a\x00\"\x00:\x001\x00}", want{Text: "1"}},
+		"BOM against charset": {"", "text/plain; charset=iso-8859-1", "\xef\xbb\xbfé", want{Text: "é"}},
+		"BOM alone":           {"", "", "\xef\xbb\xbf", want{Log: "has no text"}},
+		"unknown charset":     {"", "text/plain; charset=klingon", "Größe", want{Text: "Größe"}},
+		"unknown, not UTF-8":  {"", "text/plain; charset=klingon", "Gr\xf6", want{Log: "Content-Type is unknown"}},
+		"with a mistake":      {"", "text/plain; charset=iso-8859-1; x", "é", want{Text: "é"}},
+		"not a Content-Type":  {"", ";;;", "é", want{Text: "é"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			service := answering(t, 200, row.body, "Content-Type", row.contentType)
+			service := tooltest.Answering(t, 200, row.body, "Content-Type", row.contentType)
 			var fields []string
 			if row.field != "" {
 				fields = append(fields, "answer: "+row.field)
 			}
 			tool := declared(t, declaration(fields...), map[string]string{"URL": service.URL})
-			result, err := call(t, t.Context(), tool, `{}`)
-			row.want.check(t, result, err)
+			result, err := tooltest.Call(t, t.Context(), tool, `{}`)
+			row.want.Check(t, result, err)
 		})
 	}
 }
 
 func TestForwardedUnreachable(t *testing.T) {
-	address := closedAddress(t) + "/?key=k3y"
-	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": address}), `{}`)
-	want{retry: true, log: "did not respond: it refused the connection"}.check(t, result, err)
+	address := tooltest.ClosedAddress(t) + "/?key=k3y"
+	result, err := tooltest.Call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": address}), `{}`)
+	want{Retry: true, Log: "did not respond: it refused the connection"}.Check(t, result, err)
 	if strings.Contains(err.Error(), "k3y") {
 		t.Errorf("the error holds the address: %v", err)
 	}
@@ -265,17 +268,17 @@ func TestForwardedUnreachable(t *testing.T) {
 
 // A redirect must not carry headers and arguments to another host.
 func TestForwardedRedirects(t *testing.T) {
-	elsewhere, requests := counting(t)
-	service := answering(t, http.StatusTemporaryRedirect, "", "Location", elsewhere.URL)
-	result, err := call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": service.URL}), `{}`)
-	want{log: "307 Temporary Redirect"}.check(t, result, err)
+	elsewhere, requests := tooltest.Counting(t)
+	service := tooltest.Answering(t, http.StatusTemporaryRedirect, "", "Location", elsewhere.URL)
+	result, err := tooltest.Call(t, t.Context(), declared(t, declaration(), map[string]string{"URL": service.URL}), `{}`)
+	want{Log: "307 Temporary Redirect"}.Check(t, result, err)
 	if n := requests.Load(); n != 0 {
 		t.Errorf("the other host got %d requests", n)
 	}
 }
 
 func TestForwardedIsNotSetUp(t *testing.T) {
-	service, requests := counting(t)
+	service, requests := tooltest.Counting(t)
 	file := strings.NewReplacer("${URL}", "'${URL}/{id}'",
 		"{type: object}", "{type: object, required: [id], properties: {id: {type: string}}}").
 		Replace(declaration("headers: {X-Key: '${KEY}', X-Both: '${KEY}${OTHER}'}"))
@@ -291,8 +294,8 @@ func TestForwardedIsNotSetUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := maps.Clone(complete)
 			env[row.set] = row.to
-			result, err := call(t, t.Context(), declared(t, file, env), `{"id":"1"}`)
-			want{spoken: notAvailable, log: row.log}.check(t, result, err)
+			result, err := tooltest.Call(t, t.Context(), declared(t, file, env), `{"id":"1"}`)
+			want{Spoken: "I'm sorry, this service isn't available right now.", Log: row.log}.Check(t, result, err)
 			if strings.Contains(err.Error(), "k3y") || strings.Contains(err.Error(), "0ther") {
 				t.Errorf("the error holds a setting: %v", err)
 			}
@@ -322,11 +325,11 @@ func TestForwardedLimits(t *testing.T) {
 		t.Error(diff)
 	}
 	// The schema is checked before a request is sent.
-	service, requests := counting(t)
+	service, requests := tooltest.Counting(t)
 	tool := declared(t, `{"tools": [{"name": "x", "description": "d", "url": "`+service.URL+`",
 		"schema": {"type": "object", "required": ["n"],
 			"properties": {"n": {"type": "integer", "description": "how many"}}}}]}`, nil)
-	_, err = call(t, t.Context(), tool, `{"n":"many"}`)
+	_, err = tooltest.Call(t, t.Context(), tool, `{"n":"many"}`)
 	const want = "The tool x was not run: n (how many) must be a whole number. " +
 		"Ask the caller for what you do not know, then call x again."
 	if err == nil || err.Error() != want {
@@ -414,7 +417,7 @@ func TestForwardedFileErrors(t *testing.T) {
 		"header with line break": {declaration(`headers: {X-A: "a\nb"}`), "the header X-A contains a line break"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all, err := tools.Forwarded([]byte(row.file), func(string) string { return "" })
+			all, err := httptool.Parse([]byte(row.file), func(string) string { return "" })
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %d tools, %v\nwant %q", len(all), err, row.want)
 			}
@@ -426,7 +429,7 @@ func TestForwardedEmptyFiles(t *testing.T) {
 	for _, file := range []string{
 		"", "# nothing yet\n", "tools:", "tools: []", `{"tools": []}`, "{\n\t\"tools\": [\n\t]\n}\n",
 	} {
-		if all, err := tools.Forwarded([]byte(file), func(string) string { return "" }); err != nil || len(all) != 0 {
+		if all, err := httptool.Parse([]byte(file), func(string) string { return "" }); err != nil || len(all) != 0 {
 			t.Errorf("%q: %d tools, %v", file, len(all), err)
 		}
 	}
@@ -441,7 +444,7 @@ func FuzzForwarded(f *testing.F) {
 	f.Add([]byte("tools: [null]"), "\n")
 	f.Add([]byte("a: &a [*a]\ntools: *a"), "")
 	f.Fuzz(func(t *testing.T, file []byte, value string) {
-		all, err := tools.Forwarded(file, func(string) string { return value })
+		all, err := httptool.Parse(file, func(string) string { return value })
 		if err != nil {
 			if len(all) != 0 {
 				t.Fatalf("%d tools with the error %v", len(all), err)

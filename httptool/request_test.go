@@ -1,4 +1,4 @@
-package tools_test
+package httptool_test
 
 import (
 	"bufio"
@@ -11,8 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/internal/tooltest"
 )
 
 // planted is what a service writes into every part of its answer. No error may repeat it.
@@ -70,13 +69,13 @@ func TestErrorsDoNotQuoteTheService(t *testing.T) {
 		address, want string
 		retry         bool
 	}{
-		"refused": {closedAddress(t), noResponse + "it refused the connection", true},
+		"refused": {tooltest.ClosedAddress(t), noResponse + "it refused the connection", true},
 		// This name has an empty part, so no server is asked for it.
 		"unknown host": {"http://" + planted + "..invalid", noResponse + "its host name cannot be resolved", true},
 		"certificate":  {untrusted.URL, noResponse + "its certificate is not valid for its address", true},
 		"closed":       {raw(t, ""), noResponse + "there is no connection to it, or it closed the connection", true},
 		"not HTTP":     {raw(t, planted+"\r\n\r\n"), incomplete, true},
-		"TLS for HTTP": {strings.Replace(answering(t, 200, planted).URL, "http:", "https:", 1),
+		"TLS for HTTP": {strings.Replace(tooltest.Answering(t, 200, planted).URL, "http:", "https:", 1),
 			noResponse + "there is no connection", true},
 		"status":       {raw(t, "HTTP/1.1 "+planted+"\r\n\r\n"), incomplete, true},
 		"reason":       {raw(t, "HTTP/1.1 403 "+planted+"\r\n\r\n"), "the service answered 403 Forbidden", false},
@@ -96,13 +95,11 @@ func TestErrorsDoNotQuoteTheService(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forwarded := declared(t, declaration("answer: a"), map[string]string{"URL": row.address})
-			for _, tool := range []asynctool.Definition{tools.OrderStatus(row.address), forwarded} {
-				result, err := call(t, t.Context(), tool, `{"order_id":"A-1"}`)
-				want{log: row.want, retry: row.retry}.check(t, result, err)
-				for _, quoted := range []string{planted, "127.0.0.1", "http:", "http2", "tcp", "x509", "EOF", "charset="} {
-					if strings.Contains(err.Error(), quoted) {
-						t.Errorf("the error has %q: %v", quoted, err)
-					}
+			result, err := tooltest.Call(t, t.Context(), forwarded, `{"order_id":"A-1"}`)
+			want{Log: row.want, Retry: row.retry}.Check(t, result, err)
+			for _, quoted := range []string{planted, "127.0.0.1", "http:", "http2", "tcp", "x509", "EOF", "charset="} {
+				if strings.Contains(err.Error(), quoted) {
+					t.Errorf("the error has %q: %v", quoted, err)
 				}
 			}
 		})
@@ -110,7 +107,8 @@ func TestErrorsDoNotQuoteTheService(t *testing.T) {
 	t.Run("timeout", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := call(t, ctx, tools.OrderStatus(closedAddress(t)), `{"order_id":"A-1"}`)
+		forwarded := declared(t, declaration(), map[string]string{"URL": tooltest.ClosedAddress(t)})
+		_, err := tooltest.Call(t, ctx, forwarded, `{"order_id":"A-1"}`)
 		if want := noResponse[:len(noResponse)-2] + " in time: context canceled"; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}

@@ -1,12 +1,15 @@
-package tools_test
+package shop_test
 
 import (
 	"slices"
 	"testing"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/tooltest"
 )
+
+type want = tooltest.Want
 
 // A deployment needs names and limits before there are settings.
 func TestAllWithoutSettings(t *testing.T) {
@@ -15,7 +18,7 @@ func TestAllWithoutSettings(t *testing.T) {
 	} {
 		t.Setenv(name, "")
 	}
-	all, err := tools.All()
+	all, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +41,8 @@ func TestAllWithoutSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(set.Entries(), func(e *asynctool.Entry) bool { return e.Name == name })
-			result, err := call(t, t.Context(), all[i], row.arguments)
-			want{spoken: notAvailable, log: row.log}.check(t, result, err)
+			result, err := tooltest.Call(t, t.Context(), all[i], row.arguments)
+			want{Spoken: notAvailable, Log: row.log}.Check(t, result, err)
 		})
 	}
 }
@@ -48,13 +51,13 @@ const notAvailable = "I'm sorry, this service isn't available right now."
 
 // The example in http.yaml works with a service as the file describes it.
 func TestAllForwardsToItsService(t *testing.T) {
-	stock := answering(t, 200, `{"message":"The kettle is back on Friday."}`)
+	stock := tooltest.Answering(t, 200, `{"message":"The kettle is back on Friday."}`)
 	t.Setenv("STOCK_API_URL", stock.URL)
 	t.Setenv("STOCK_API_TOKEN", "secret")
-	all, err := tools.All()
+	all, err := shop.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := call(t, t.Context(), all[len(all)-1], `{"article":"kettle","quantity":2}`)
-	want{text: "The kettle is back on Friday."}.check(t, result, err)
+	result, err := tooltest.Call(t, t.Context(), all[len(all)-1], `{"article":"kettle","quantity":2}`)
+	want{Text: "The kettle is back on Friday."}.Check(t, result, err)
 }

@@ -1,4 +1,4 @@
-package tools_test
+package shop_test
 
 import (
 	"encoding/json"
@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/tooltest"
 )
 
 const neededList = " I need a CSV text with a header line that names the columns category and amount, " +
@@ -23,7 +24,7 @@ func report(t testing.TB, csv string) (asynctool.Result, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return call(t, t.Context(), tools.SpendingReport(), string(arguments))
+	return tooltest.Call(t, t.Context(), shop.SpendingReport(), string(arguments))
 }
 
 func TestSpendingReport(t *testing.T) {
@@ -85,7 +86,7 @@ func TestSpendingReport(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := report(t, row.csv)
-			want{text: row.want}.check(t, result, err)
+			want{Text: row.want}.Check(t, result, err)
 		})
 	}
 }
@@ -115,7 +116,7 @@ func TestSpendingReportStatesWhatItNeeds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := report(t, row.csv)
-			want{spoken: row.want}.check(t, result, err)
+			want{Spoken: row.want}.Check(t, result, err)
 		})
 	}
 }
@@ -195,7 +196,7 @@ func TestSpendingReportAddsUp(t *testing.T) {
 			csv.WriteString(fields[columns[0]] + separator + fields[columns[1]] + separator + fields[columns[2]] + lineEnd)
 		}
 		arguments, _ := json.Marshal(map[string]string{"csv": csv.String()})
-		set, err := asynctool.NewSet(tools.SpendingReport())
+		set, err := asynctool.NewSet(shop.SpendingReport())
 		if err != nil {
 			t.Fatal(err)
 		}

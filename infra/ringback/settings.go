@@ -1,4 +1,4 @@
-package main
+package ringback
 
 import (
 	"errors"
@@ -19,8 +19,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
-
-	"github.com/ringback/ringback/infra/ringback"
 )
 
 // settings are the settings in the app's context: -c name=value, or "context" in
@@ -141,7 +139,7 @@ var retention = map[int]awslogs.RetentionDays{
 
 // props returns the construct's properties. Resources that a setting names are
 // imported into the stack.
-func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
+func (s *settings) props(stack awscdk.Stack) (Props, error) {
 	var errs []error
 	number := func(name string) int {
 		text := s.values[name]
@@ -166,7 +164,7 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 	}
 
 	secret := awssecretsmanager.Secret_FromSecretCompleteArn
-	p := ringback.Props{
+	p := Props{
 		Binaries:                 s.values["binaries"],
 		ProcessMemory:            number("processMemory"),
 		ProcessConcurrency:       number("processConcurrency"),
@@ -216,7 +214,7 @@ func (s *settings) props(stack awscdk.Stack) (ringback.Props, error) {
 		}
 	}
 	if issuer, audience := s.values["jwtIssuer"], list("jwtAudience"); issuer != "" || len(audience) > 0 {
-		p.JWT = &ringback.JWT{Issuer: issuer, Audience: audience}
+		p.JWT = &JWT{Issuer: issuer, Audience: audience}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
 		if toolVariable.MatchString(name) {
@@ -239,11 +237,11 @@ func imported[T any](
 
 // toolSetting returns the setting for a tool's variable. A value of the form
 // secret:<arn> or secret:<arn>#<field> names a secret.
-func toolSetting(name, value string) ringback.Setting {
+func toolSetting(name, value string) Setting {
 	secret, ok := strings.CutPrefix(value, "secret:")
 	if !ok {
-		return ringback.Setting{Name: name, Value: value}
+		return Setting{Name: name, Value: value}
 	}
 	arn, field, _ := strings.Cut(secret, "#")
-	return ringback.Setting{Name: name, SecretARN: arn, SecretField: field}
+	return Setting{Name: name, SecretARN: arn, SecretField: field}
 }

@@ -1,4 +1,4 @@
-package tools_test
+package shop_test
 
 import (
 	"context"
@@ -15,7 +15,8 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/asynctooltest"
-	"github.com/ringback/ringback/tools"
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/tooltest"
 )
 
 const (
@@ -31,8 +32,8 @@ func waits(r asynctool.Result) bool { return r.Later != nil && r.Later.Outside }
 // notify runs the tool with a completion URL.
 func notify(t *testing.T, ctx context.Context, base, token, arguments string) (asynctool.Result, error) {
 	t.Helper()
-	c := asynctool.Call{Host: &host{url: resultsURL}}
-	return callWith(t, ctx, c, tools.NotifyWhenReady(base, token), arguments)
+	c := asynctool.Call{Host: &tooltest.Host{URL: resultsURL}}
+	return tooltest.CallWith(t, ctx, c, shop.NotifyWhenReady(base, token), arguments)
 }
 
 func TestNotifyWhenReadyPassesOn(t *testing.T) {
@@ -57,9 +58,9 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 				w.WriteHeader(http.StatusAccepted)
 			}))
 			defer office.Close()
-			tool := tools.NotifyWhenReady(office.URL+row.below, row.token)
-			c := asynctool.Call{CustomerNumber: row.customer, Host: &host{url: resultsURL}}
-			result, err := callWith(t, t.Context(), c, tool, row.arguments)
+			tool := shop.NotifyWhenReady(office.URL+row.below, row.token)
+			c := asynctool.Call{CustomerNumber: row.customer, Host: &tooltest.Host{URL: resultsURL}}
+			result, err := tooltest.CallWith(t, t.Context(), c, tool, row.arguments)
 			if err != nil || !waits(result) {
 				t.Fatalf("got %+v, %v", result, err)
 			}
@@ -90,20 +91,20 @@ func TestNotifyWhenReadyRefused(t *testing.T) {
 		want   want
 	}{
 		"busy": {503, []string{"Retry-After", "7"},
-			want{spoken: notPassedOn, retry: true, after: 7 * time.Second, log: "503"}},
-		"broken":    {500, nil, want{spoken: notPassedOn, retry: true, log: "500"}},
-		"forbidden": {403, nil, want{spoken: notPassedOn, log: "403"}},
-		"unknown":   {404, nil, want{spoken: notPassedOn, log: "404"}},
+			want{Spoken: notPassedOn, Retry: true, After: 7 * time.Second, Log: "503"}},
+		"broken":    {500, nil, want{Spoken: notPassedOn, Retry: true, Log: "500"}},
+		"forbidden": {403, nil, want{Spoken: notPassedOn, Log: "403"}},
+		"unknown":   {404, nil, want{Spoken: notPassedOn, Log: "404"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			office := answering(t, row.status, `{"error":"no"}`, row.header...)
+			office := tooltest.Answering(t, row.status, `{"error":"no"}`, row.header...)
 			result, err := notify(t, t.Context(), office.URL, "", discount)
-			row.want.check(t, result, err)
+			row.want.Check(t, result, err)
 		})
 	}
 	t.Run("is down", func(t *testing.T) {
-		result, err := notify(t, t.Context(), closedAddress(t), "", discount)
-		want{spoken: notPassedOn, retry: true, log: "did not respond: it refused the connection"}.check(t, result, err)
+		result, err := notify(t, t.Context(), tooltest.ClosedAddress(t), "", discount)
+		want{Spoken: notPassedOn, Retry: true, Log: "did not respond: it refused the connection"}.Check(t, result, err)
 	})
 	t.Run("hangs", func(t *testing.T) {
 		office := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -115,19 +116,19 @@ func TestNotifyWhenReadyRefused(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		result, err := notify(t, ctx, office.URL, "", discount)
-		want{spoken: notPassedOn, retry: true, log: context.DeadlineExceeded.Error()}.check(t, result, err)
+		want{Spoken: notPassedOn, Retry: true, Log: context.DeadlineExceeded.Error()}.Check(t, result, err)
 	})
 }
 
 // The completion URL goes to the office and to no other host.
 func TestNotifyWhenReadyKeepsTheURL(t *testing.T) {
-	elsewhere, requests := counting(t)
+	elsewhere, requests := tooltest.Counting(t)
 	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL+"/requests", http.StatusTemporaryRedirect)
 	}))
 	defer office.Close()
 	result, err := notify(t, t.Context(), office.URL, "s3cret", discount)
-	want{spoken: notPassedOn, log: "redirects to another host are not followed"}.check(t, result, err)
+	want{Spoken: notPassedOn, Log: "redirects to another host are not followed"}.Check(t, result, err)
 	if n := requests.Load(); n != 0 {
 		t.Errorf("the other host got %d requests", n)
 	}
@@ -137,26 +138,26 @@ func TestNotifyWhenReadyKeepsTheURL(t *testing.T) {
 }
 
 func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
-	office, requests := counting(t)
+	office, requests := tooltest.Counting(t)
 	for name, row := range map[string]struct {
 		base, arguments string
 		host            asynctool.Host
 		want            want
 	}{
-		"blank subject": {office.URL, `{"subject":" \n"}`, &host{url: resultsURL}, want{spoken: noSubject}},
-		"no address": {"", discount, &host{url: resultsURL},
-			want{spoken: notAvailable, log: "REQUESTS_API_URL is not set"}},
-		"address of a file": {"file:///etc", discount, &host{url: resultsURL},
-			want{spoken: notAvailable, log: "REQUESTS_API_URL is not an address"}},
-		"no completion URL": {office.URL, discount, &host{},
-			want{spoken: notPassedOn, retry: true, log: "COMPLETION_URL is not set"}},
+		"blank subject": {office.URL, `{"subject":" \n"}`, &tooltest.Host{URL: resultsURL}, want{Spoken: noSubject}},
+		"no address": {"", discount, &tooltest.Host{URL: resultsURL},
+			want{Spoken: notAvailable, Log: "REQUESTS_API_URL is not set"}},
+		"address of a file": {"file:///etc", discount, &tooltest.Host{URL: resultsURL},
+			want{Spoken: notAvailable, Log: "REQUESTS_API_URL is not an address"}},
+		"no completion URL": {office.URL, discount, &tooltest.Host{},
+			want{Spoken: notPassedOn, Retry: true, Log: "COMPLETION_URL is not set"}},
 		"no host": {office.URL, discount, nil,
-			want{spoken: notPassedOn, retry: true, log: asynctool.ErrNoHost.Error()}},
+			want{Spoken: notPassedOn, Retry: true, Log: asynctool.ErrNoHost.Error()}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tool := tools.NotifyWhenReady(row.base, "")
-			result, err := callWith(t, t.Context(), asynctool.Call{Host: row.host}, tool, row.arguments)
-			row.want.check(t, result, err)
+			tool := shop.NotifyWhenReady(row.base, "")
+			result, err := tooltest.CallWith(t, t.Context(), asynctool.Call{Host: row.host}, tool, row.arguments)
+			row.want.Check(t, result, err)
 		})
 	}
 	for name, arguments := range map[string]string{
@@ -178,7 +179,7 @@ func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 
 // A repeated question with other capitals and spaces joins the first request.
 func TestNotifyWhenReadyRecognisesTheQuestion(t *testing.T) {
-	set, err := asynctool.NewSet(tools.NotifyWhenReady("", ""))
+	set, err := asynctool.NewSet(shop.NotifyWhenReady("", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,8 +212,8 @@ func TestNotifyWhenReadyWaits(t *testing.T) {
 		}
 	}))
 	defer office.Close()
-	webhook := asynctooltest.ReadWebhook(t, "../events/vapi/notify-when-ready.json")
-	got := asynctooltest.Run(t, tools.NotifyWhenReady(office.URL, ""), webhook)
+	webhook := asynctooltest.ReadWebhook(t, "../../events/vapi/notify-when-ready.json")
+	got := asynctooltest.Run(t, shop.NotifyWhenReady(office.URL, ""), webhook)
 	if got.Later == nil || !got.Later.Outside || got.Attempts != 2 || len(got.Messages) != 0 {
 		t.Fatal(got)
 	}

@@ -1,4 +1,4 @@
-package tools
+package shop
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/httptool"
 )
 
 type notifyInput struct {
@@ -81,11 +82,11 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 
 		Run: func(ctx context.Context, call asynctool.Call, in notifyInput) (asynctool.Result, error) {
 			if requestsURL == "" {
-				return asynctool.Result{}, notSetUp(errors.New("the environment variable REQUESTS_API_URL is not set"))
+				return asynctool.Result{}, httptool.NotSetUp(errors.New("the environment variable REQUESTS_API_URL is not set"))
 			}
-			base, err := webAddress(requestsURL)
+			base, err := httptool.Address(requestsURL)
 			if err != nil {
-				return asynctool.Result{}, notSetUp(fmt.Errorf("the environment variable REQUESTS_API_URL %w", err))
+				return asynctool.Result{}, httptool.NotSetUp(fmt.Errorf("the environment variable REQUESTS_API_URL %w", err))
 			}
 			subject := oneLine(in.Subject)
 			if subject == "" || utf8.RuneCountInString(subject) > maxSubject {
@@ -105,7 +106,7 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 			}); err != nil {
 				return asynctool.Result{}, asynctool.Fail(notPassedOn, err)
 			}
-			r, err := newRequest(ctx, http.MethodPost, base.JoinPath("requests"), &body)
+			r, err := httptool.NewRequest(ctx, http.MethodPost, base.JoinPath("requests"), &body)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
@@ -114,7 +115,7 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 			if token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
 			}
-			if _, err := ask(r); err != nil {
+			if _, err := httptool.Do(r); err != nil {
 				// FailureText is for an answer that did not arrive.
 				if said, ok := errors.AsType[*asynctool.Error](err); ok {
 					said.Spoken = notPassedOn

@@ -1,4 +1,4 @@
-package tools
+package shop
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/httptool"
 )
 
 type orderStatusInput struct {
@@ -39,22 +40,22 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 		FailureText: "I'm sorry, the shop's order system isn't responding right now.",
 		Run: func(ctx context.Context, _ asynctool.Call, in orderStatusInput) (asynctool.Result, error) {
 			if ordersURL == "" {
-				return asynctool.Result{}, notSetUp(errors.New("the environment variable ORDERS_API_URL is not set"))
+				return asynctool.Result{}, httptool.NotSetUp(errors.New("the environment variable ORDERS_API_URL is not set"))
 			}
-			base, err := webAddress(ordersURL)
+			base, err := httptool.Address(ordersURL)
 			if err != nil {
-				return asynctool.Result{}, notSetUp(fmt.Errorf("the environment variable ORDERS_API_URL %w", err))
+				return asynctool.Result{}, httptool.NotSetUp(fmt.Errorf("the environment variable ORDERS_API_URL %w", err))
 			}
 			id, ok := asynctool.Identifier(in.OrderID)
 			if !ok {
 				return asynctool.Result{}, asynctool.Fail("That doesn't look like an order number. Please check it.", nil)
 			}
-			r, err := newRequest(ctx, http.MethodGet, base.JoinPath("orders", id), nil)
+			r, err := httptool.NewRequest(ctx, http.MethodGet, base.JoinPath("orders", id), nil)
 			if err != nil {
 				return asynctool.Result{}, err
 			}
-			body, err := ask(r)
-			if status, ok := errors.AsType[statusError](err); ok && status == http.StatusNotFound {
+			body, err := httptool.Do(r)
+			if status, ok := errors.AsType[httptool.Status](err); ok && status == http.StatusNotFound {
 				return asynctool.Result{}, asynctool.Fail("There's no order with that number. Please check it.", err)
 			}
 			if err != nil {

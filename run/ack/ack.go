@@ -1,0 +1,106 @@
+// Package ack is the Lambda function behind the HTTP API. It verifies webhooks, queues a job for each
+// of their tool calls, and answers Vapi. It also receives the results of jobs that external systems
+// complete. It needs no tool.
+//
+//	func main() { ack.Run() }
+package ack
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/caarlos0/env/v11"
+
+	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
+	"github.com/ringback/ringback/internal/aws/sqsqueue"
+	"github.com/ringback/ringback/internal/completion"
+	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/secret"
+)
+
+// Run runs the function. It does not return. The construct of infra/ringback sets its environment.
+func Run() { function.Start(build) }
+
+func build() (function.HTTP, error) {
+	e, err := env.ParseAs[deployment.Ack]()
+	if err == nil {
+		err = e.Check()
+	}
+	if err != nil {
+		return function.HTTP{}, err
+	}
+	aws, err := function.Load()
+	if err != nil {
+		return function.HTTP{}, err
+	}
+	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	credential, err := e.Webhook.Source(stored)
+	if err != nil {
+		return function.HTTP{}, err
+	}
+	keys, err := e.Completion.Source(stored)
+	if err != nil {
+		return function.HTTP{}, err
+	}
+	queues := sqs.NewFromConfig(aws.SQS())
+	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	table := jobtable.New(store)
+
+	jobs := sqsqueue.New(queues, e.JobsQueueURL)
+	webhooks, err := ack.New(ack.Config{
+		Queue:       jobs,
+		LongQueue:   sqsqueue.New(queues, e.LongJobsQueueURL), // not used without LongTools
+		LongTools:   e.LongTools,
+		Credential:  credential,
+		Jobs:        table,
+		CallTracker: jobtable.NewCallTracker(store.Calls()),
+		NextCall:    bool(e.NextCall),
+		Quick:       e.QuickTools,
+		Table:       table,
+		Text:        e.AckText,
+	})
+	if err != nil {
+		return function.HTTP{}, err
+	}
+
+	completions, err := completion.New(completion.Config{
+		Keys:     completion.NewKeys(keys, nil),
+		Table:    table,
+		Outcomes: sqsqueue.New(queues, e.ResultsQueueURL),
+		Jobs:     jobs,
+	})
+	if err != nil {
+		return function.HTTP{}, err
+	}
+	warm(aws, webhooks, e.JobsQueueURL)
+	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
+}
+
+// warm does at the function's start what the first caller would otherwise wait for. A step that
+// fails here is repeated when it is needed.
+func warm(aws *function.AWS, webhooks *ack.Handler, queueURL string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	var warming sync.WaitGroup
+	warming.Go(func() {
+		if err := aws.ConnectSQS(ctx, queueURL); err != nil {
+			slog.Warn("cannot connect to SQS yet", "error", err)
+		}
+	})
+	warming.Go(func() {
+		if err := webhooks.Warm(ctx); err != nil {
+			slog.Error("cannot use the webhook credential yet", "error", err)
+		}
+	})
+	warming.Wait()
+}

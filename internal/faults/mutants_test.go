@@ -279,17 +279,17 @@ var bugs = []mutant{
 	// A caller's words, a service's answer, and the command line.
 	{bug: "a path with dots accepted as an identifier", tests: []string{"./asynctool", "-run", "Identifier"},
 		edits: []edit{{"asynctool.Identifier", `strings.Contains(id, "..")`, "false"}}},
-	{bug: "a caller's words in a path", tests: []string{"./tools", "-run", "OrderStatus"}, edits: []edit{
-		{"tools.OrderStatus", "asynctool.Identifier(in.OrderID)", "in.OrderID, true"},
+	{bug: "a caller's words in a path", tests: []string{"./examples/shop", "-run", "OrderStatus"}, edits: []edit{
+		{"examples/shop.OrderStatus", "asynctool.Identifier(in.OrderID)", "in.OrderID, true"},
 	}},
-	{bug: "a caller's words in a declared path", tests: []string{"./tools", "-run", "Forwarded"}, edits: []edit{
-		{"tools.(*forwarded).target", "asynctool.Identifier(text)", "text, true"},
+	{bug: "a caller's words in a declared path", tests: []string{"./httptool", "-run", "Forwarded"}, edits: []edit{
+		{"httptool.(*forwarded).target", "asynctool.Identifier(text)", "text, true"},
 	}},
-	{bug: "a header without a bound", tests: []string{"./tools", "-run", "Errors"}, edits: []edit{
-		{"tools.transport", "t.MaxResponseHeaderBytes = maxHeader", "t.MaxResponseHeaderBytes = 10 << 20"},
+	{bug: "a header without a bound", tests: []string{"./httptool", "-run", "Errors"}, edits: []edit{
+		{"httptool.transport", "t.MaxResponseHeaderBytes = maxHeader", "t.MaxResponseHeaderBytes = 10 << 20"},
 	}},
-	{bug: "an error that quotes the service", tests: []string{"./tools", "-run", "Errors"}, edits: []edit{
-		{"tools.failure", "errors.New(\"the service's answer is malformed: it is incomplete, or not HTTP\")", "err"},
+	{bug: "an error that quotes the service", tests: []string{"./httptool", "-run", "Errors"}, edits: []edit{
+		{"httptool.failure", "errors.New(\"the service's answer is malformed: it is incomplete, or not HTTP\")", "err"},
 	}},
 	{bug: "another deployment's tool moved", tests: []string{"./internal/cli/wiring", "-run", "TestSync"}, edits: []edit{
 		{"internal/cli/wiring.(*state).foreign", "case t.Server.URL != s.URL:", "case false:"},

@@ -117,7 +117,8 @@ func (c Call) progress(ctx context.Context, text string, d Delivery) {
 // result, once, until the job's deadline. Everyone who knows the URL can do so.
 // Pass it on and return [Wait]; a result that is posted before that counts, too.
 // The body is a text, or a JSON object with a "result", an "error" or a
-// "progress". The error is [ErrNoHost] if the call has no Host.
+// "progress". None of them is spoken word for word (see [Tool].ExternalProgress).
+// The error is [ErrNoHost] if the call has no Host.
 func (c Call) CompletionURL(ctx context.Context) (string, error) {
 	if c.Host == nil {
 		return "", ErrNoHost

@@ -107,7 +107,8 @@ type Tool[In any] struct {
 	Attempts int
 
 	// Delivery applies to results that do not set their own. Empty means
-	// [Respond].
+	// [Respond], and so does [Say] for a result that an external system posts to
+	// [Call.CompletionURL].
 	Delivery Delivery
 
 	// Deadline bounds how long the tool may wait and how old its result may
@@ -123,6 +124,12 @@ type Tool[In any] struct {
 	// HoldAfter counts from the tool call. It is 1 second to 15 minutes if
 	// Hold is set, and 0 otherwise.
 	HoldAfter time.Duration
+
+	// ExternalProgress is what the assistant does with progress that an external
+	// system posts to [Call.CompletionURL]: with [Silent] it learns how far the
+	// tool is and says nothing, and with [Respond] it tells the caller in its own
+	// words. It is never spoken word for word, as with [Say]. Empty means [Silent].
+	ExternalProgress Delivery
 
 	// Repeat decides how to treat a tool call that asks for the same as an
 	// unfinished one of the same conversation. Empty means [Allow].
@@ -251,6 +258,8 @@ type Entry struct {
 
 	HideArguments bool // keeps them out of the text around a result
 
+	ExternalProgress Delivery // Silent or Respond
+
 	Hold         string        // may be empty
 	HoldAfter    time.Duration // 0 if Hold is empty
 	Repeat       Repeat        // never empty
@@ -293,6 +302,8 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Quick:       t.Quick,
 
 		HideArguments: t.HideArguments,
+
+		ExternalProgress: cmp.Or(t.ExternalProgress, Silent),
 
 		Hold:         strings.TrimSpace(t.Hold),
 		HoldAfter:    t.HoldAfter,
@@ -345,6 +356,9 @@ func (t Tool[In]) check(e *Entry) error {
 			"remove one of them")
 	case !validDelivery(e.Delivery):
 		return fmt.Errorf("the delivery is %q; it must be respond, silent or say", t.Delivery)
+	case e.ExternalProgress != Silent && e.ExternalProgress != Respond:
+		return fmt.Errorf("ExternalProgress is %q; it must be silent or respond, because an external system must not "+
+			"speak for the assistant", t.ExternalProgress)
 	case t.Schema != nil && t.Refine != nil:
 		return errors.New("both Schema and Refine are set; change the Schema itself")
 	}

@@ -104,6 +104,12 @@ func TestDefinitionErrors(t *testing.T) {
 			`tool x: the after-call policy is "forget"; it must be announce, drop, call_back or next_call`},
 		"unknown delivery": {tool("x", func(x x) { x.Delivery = "shout" }),
 			`tool x: the delivery is "shout"; it must be respond, silent or say`},
+		"ExternalProgress word for word": {tool("x", func(x x) { x.ExternalProgress = asynctool.Say }),
+			`tool x: ExternalProgress is "say"; it must be silent or respond, because an external system must not ` +
+				"speak for the assistant"},
+		"unknown ExternalProgress": {tool("x", func(x x) { x.ExternalProgress = "loud" }),
+			`tool x: ExternalProgress is "loud"; it must be silent or respond, because an external system must not ` +
+				"speak for the assistant"},
 		"input is no struct": {tool[string]("x"), input},
 		"input is a pointer": {tool[*empty]("x"), input},
 		"input holds a func": {tool[struct{ F func() }]("x"), "tool x: cannot infer a JSON schema from its input: " +

@@ -68,6 +68,10 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 		Hold:      "I've passed that on. I'll tell you as soon as there's an answer.",
 		HoldAfter: 20 * time.Second,
 
+		// The caller waits for a person, and likes to hear that one is looking at it. Without this line, the
+		// assistant only mentions it if the caller asks.
+		ExternalProgress: asynctool.Respond,
+
 		// A caller who asks again is impatient and does not want a second
 		// request. Models seldom repeat capitals and spaces exactly.
 		Repeat: asynctool.Join,

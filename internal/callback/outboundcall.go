@@ -42,11 +42,22 @@ type OutboundCalls struct {
 // Variables in which the assistant of an outbound call finds the result, as {{ringback_result}} and so on.
 const (
 	variableResult = "ringback_result"      // between markers, for the model
-	variableText   = "ringback_result_text" // the text alone, to speak word for word
+	variableText   = "ringback_result_text" // the tool's own text alone, to speak word for word
 	variableStatus = "ringback_status"
 	variableTool   = "ringback_tool"
 	variableCall   = "ringback_call_id"
 )
+
+// externalFirst replaces the text of an external system in [variableText].
+const externalFirst = "I have the answer to your request."
+
+// firstWords returns what a first message may speak word for word.
+func firstWords(r job.Result) string {
+	if !r.Own {
+		return externalFirst
+	}
+	return spoken.Clean(r.Content)
+}
 
 // makeOutboundCall delivers the outcome by an outbound call. It makes one call at most: a call that
 // may have been made is never made again. Vapi's API must confirm first that the call has ended, since
@@ -62,7 +73,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		CustomerNumber: o.Call.CustomerPhone(),
 		Name:           callName(o.Tool),
 		Variables: map[string]string{
-			variableResult: d.cfg.Text.Frame(o), variableText: spoken.Clean(o.Result.Content),
+			variableResult: d.cfg.Text.Frame(o), variableText: firstWords(o.Result),
 			variableStatus: string(o.Result.Status), variableTool: spoken.Name(o.Tool), variableCall: o.Call.ID,
 		},
 	}

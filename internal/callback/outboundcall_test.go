@@ -45,11 +45,18 @@ func TestCallBack(t *testing.T) {
 		"which the call had not": {config: own, want: wantOwn,
 			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" }},
 		"a failure": {change: func(o *job.Outcome) {
-			o.Result = job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry\u202e."}
+			o.Result = job.Result{
+				Status: job.StatusError, Delivery: policy.DeliverySay, Content: "Sorry\u202e.", Own: true,
+			}
 		}, want: func(c *vapiclient.NewCall) {
 			c.Variables["ringback_result"], c.Variables["ringback_status"] = framed(asked+"Sorry."), "error"
 			c.Variables["ringback_result_text"] = "Sorry."
 		}},
+		// Its words must not be the first that the assistant speaks.
+		"of an external system": {change: func(o *job.Outcome) { o.Result.Own = false },
+			want: func(c *vapiclient.NewCall) {
+				c.Variables["ringback_result_text"] = "I have the answer to your request."
+			}},
 		"a long name": {change: func(o *job.Outcome) { o.Tool = long }, want: func(c *vapiclient.NewCall) {
 			c.Name, c.Variables["ringback_tool"] = "Call back: "+long[:29], long
 			c.Variables["ringback_result"] = framed("asked: " + long + " {\"order\":\"A-1\"}\n" + content)
@@ -64,7 +71,7 @@ func TestCallBack(t *testing.T) {
 			}, func(t *testing.T, w *world) {
 				w.answer = answers(gone)
 				o := w.outcome(policy.AfterCallOutboundCall)
-				o.Deadline, o.Asked = w.start.Add(48*time.Hour), `{"order":"A-1"}`
+				o.Deadline, o.Asked, o.Result.Own = w.start.Add(48*time.Hour), `{"order":"A-1"}`, true
 				if tt.change != nil {
 					tt.change(&o)
 				}

@@ -3,7 +3,6 @@
 package completion
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +95,10 @@ var refusals = []httpjson.Refusal{
 		Err: errTooSoon, Status: http.StatusTooManyRequests,
 		Text: "progress can be posted every few seconds; drop this update, or try again",
 	},
+	{ // no status that clients repeat by themselves, and not the one of a job that has ended
+		Err: job.ErrManyLines, Status: http.StatusForbidden,
+		Text: fmt.Sprintf("the job accepts no more progress after %d posts; post its result", job.MaxExternalLines),
+	},
 	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "stored, but not sent yet; try again"},
 	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job; it may have been deleted"},
 	{
@@ -174,7 +177,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 		h.check(ctx, record)
 	}
 	record, err = h.cfg.Table.Change(ctx, jobID, job.Complete(h.cfg.Now(), job.Result{
-		Status: p.status, Content: p.text, Delivery: cmp.Or(record.Policy.Delivery, policy.DeliveryRespond),
+		Status: p.status, Content: p.text, Delivery: delivery(record.Policy),
 	}))
 	if errors.Is(err, job.ErrFinished) {
 		if h.unsent(record, p) {
@@ -188,6 +191,15 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 		return err
 	}
 	return h.sendResult(ctx, record)
+}
+
+// delivery returns the delivery of a posted result. A text of an external system is never spoken word for
+// word: the assistant responds to it.
+func delivery(p job.Policy) policy.Delivery {
+	if p.Delivery == policy.DeliverySilent {
+		return policy.DeliverySilent
+	}
+	return policy.DeliveryRespond
 }
 
 // finished returns the error for a post about a job that has ended.
@@ -213,7 +225,7 @@ func (h *Handler) unsent(record job.Record, p post) bool {
 
 // progress stores a progress line and sends it.
 func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
-	record, err := h.cfg.Table.Change(ctx, jobID, job.AddProgress(h.cfg.Now(), p.text))
+	record, err := h.cfg.Table.Change(ctx, jobID, job.AddExternalProgress(h.cfg.Now(), p.text))
 	if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
 		return fmt.Errorf("%w: %w", errTooSoon, soon)
 	}
@@ -226,8 +238,7 @@ func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
 		// It is only reported by task_status. A chat would answer to it.
 		return nil
 	}
-	line := record.Progress
-	return h.send(ctx, record.StoredJob.ProgressOutcome(line.Sequence, line.Text, p.silent, record), 0)
+	return h.send(ctx, record.StoredJob.ExternalProgressOutcome(p.silent, record), 0)
 }
 
 // sendResult sends the outcome of a finished job.

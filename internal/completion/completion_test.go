@@ -280,8 +280,8 @@ func TestNewNeedsItsParts(t *testing.T) {
 func TestResult(t *testing.T) {
 	const object, text = "application/json", "text/plain; charset=utf-8"
 	long := strings.Repeat("word ", 2000)
-	said, silent := ok("x"), failure("x")
-	said.Delivery, silent.Delivery = policy.DeliverySay, policy.DeliverySilent
+	silent := failure("x")
+	silent.Delivery = policy.DeliverySilent
 	for name, row := range map[string]struct {
 		contentType, body string
 		want              job.Result
@@ -302,8 +302,8 @@ func TestResult(t *testing.T) {
 		"false":  {contentType: object, body: `{"result":false}`, want: ok("false")},
 		"nulls":  {contentType: object, body: `{"result":"x","error":null,"progress":null,"silent":null}`, want: ok("x")},
 		"error":  {contentType: object, body: `{"error":"The manager said no."}`, want: failure("The manager said no.")},
-		"delivery": {
-			contentType: object, body: `{"result":"x"}`, policy: job.Policy{Delivery: policy.DeliverySay}, want: said,
+		"never word for word": {
+			contentType: object, body: `{"result":"x"}`, policy: job.Policy{Delivery: policy.DeliverySay}, want: ok("x"),
 		},
 		"error's delivery": {
 			contentType: object, body: `{"error":"x"}`, policy: job.Policy{Delivery: policy.DeliverySilent}, want: silent,
@@ -342,16 +342,14 @@ func TestResult(t *testing.T) {
 // TestResultMayBeAnswer tests that the outcome of a quick tool waits while the answer to its webhook may hold
 // the result.
 func TestResultMayBeAnswer(t *testing.T) {
-	for delivery, want := range map[policy.Delivery]time.Duration{
-		policy.DeliveryRespond: 5 * time.Second, policy.DeliverySay: 0,
-	} {
+	for _, wait := range []time.Duration{5 * time.Second, 0} {
 		w := newWorld(t)
 		j := newJob()
-		j.AnswerUntil = w.now.Add(5 * time.Second)
-		w.waiting(j, job.Policy{Delivery: delivery})
+		j.AnswerUntil = w.now.Add(wait)
+		w.waiting(j, job.Policy{})
 		w.post(id, "text/plain", "It is approved.")
-		if sent := w.outcomes.Take(); len(sent) != 1 || sent[0].Delay != want {
-			t.Errorf("%s: sent %+v, want one with a delay of %s", delivery, sent, want)
+		if sent := w.outcomes.Take(); len(sent) != 1 || sent[0].Delay != wait {
+			t.Errorf("sent %+v, want one with a delay of %s", sent, wait)
 		}
 	}
 }
@@ -548,14 +546,8 @@ func TestRotatedKeys(t *testing.T) {
 func TestProgress(t *testing.T) {
 	w := newWorld(t)
 	j := newJob()
-	w.waiting(j, job.Policy{Delivery: policy.DeliverySilent})
-	line := func(sequence int, text string, delivery policy.Delivery) job.Outcome {
-		return job.Outcome{
-			Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Deadline: deadline,
-			Kind: job.KindProgress, Sequence: sequence,
-			Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: text},
-		}
-	}
+	// The delivery of the tool's results is none of progress.
+	w.waiting(j, job.Policy{Delivery: policy.DeliverySay, ExternalProgress: policy.DeliveryRespond})
 	for _, row := range []struct {
 		after      time.Duration
 		body       string
@@ -573,9 +565,9 @@ func TestProgress(t *testing.T) {
 		w.expect(row.body, row.status, row.retryAfter)
 	}
 	w.expectSent(
-		line(1, "The manager has it.", policy.DeliverySay),
-		line(2, "She looks at it.", policy.DeliverySilent),
-		line(3, "She thinks.", policy.DeliverySay),
+		progressOf(j, 1, "The manager has it.", true),
+		progressOf(j, 2, "She looks at it.", false),
+		progressOf(j, 3, "She thinks.", true),
 	)
 	r := w.record(id)
 	if r.State != job.StateWaiting || r.Progress.Text != "She thinks." || w.checks() != 0 {
@@ -585,6 +577,60 @@ func TestProgress(t *testing.T) {
 	w.now = w.now.Add(job.ProgressPause)
 	w.outcomes.err = errors.New("down")
 	w.expect(`{"progress":"x"}`, 503, "1")
+}
+
+// progressOf returns the message of an external system's progress line. It never asks for the exact words.
+func progressOf(j job.Job, sequence int, text string, respond bool) job.Outcome {
+	return job.Outcome{
+		Version: 1, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call, Deadline: deadline,
+		Kind: job.KindProgress, Sequence: sequence, Respond: respond,
+		Result: job.Result{Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: text},
+	}
+}
+
+// TestProgressIsSilent posts progress to jobs whose tools do not allow more, and to one of the version before.
+func TestProgressIsSilent(t *testing.T) {
+	for name, p := range map[string]job.Policy{
+		"of the version before": {Delivery: policy.DeliverySay},
+		"silent":                {ExternalProgress: policy.DeliverySilent},
+		"of a later version":    {ExternalProgress: policy.DeliverySay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			j := newJob()
+			w.waiting(j, p)
+			w.expect(`{"progress":"half","silent":false}`, 202, "")
+			w.expectSent(progressOf(j, 1, "half", false))
+		})
+	}
+}
+
+// TestManyLines posts more progress than a job accepts. The status is none that HTTP clients repeat by themselves, nor
+// that of a job which has ended: its result is still accepted.
+func TestManyLines(t *testing.T) {
+	w := newWorld(t)
+	w.waiting(newJob(), job.Policy{})
+	for range job.MaxExternalLines {
+		w.expect(`{"progress":"x"}`, 202, "")
+		w.now = w.now.Add(job.ProgressPause)
+	}
+	last := w.record(id).Progress
+	for range 3 {
+		w.expect(`{"progress":"one more"}`, 403, "")
+		w.expect(`{"progress":"one more","silent":true}`, 403, "")
+		w.now = w.now.Add(10 * time.Minute)
+	}
+	if n := len(w.sent()); n != job.MaxExternalLines {
+		t.Errorf("%d lines were sent", n)
+	}
+	if got := w.record(id).Progress; !cmp.Equal(got, last) {
+		t.Errorf("the last line is %+v, want %+v", got, last)
+	}
+	if a := w.post(id, "application/json", `{"progress":"x"}`); !strings.Contains(a.text, "no more progress") {
+		t.Errorf("the answer is %+v", a)
+	}
+	w.expect(`{"result":"done"}`, 200, "")
+	w.expect(`{"progress":"x"}`, 409, "")
 }
 
 func TestProgressOfAChat(t *testing.T) {

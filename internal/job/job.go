@@ -117,9 +117,8 @@ type Result struct {
 	Content  string          `json:"content,omitempty"` // empty for most control messages
 	Delivery policy.Delivery `json:"delivery"`
 	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with policy.DeliveryControl
-	// Own means that the content is the tool's own text, which a GPT-Live call may be instructed to
-	// speak. It is false if the content comes from an external system, or if an earlier version stored
-	// the result.
+	// Own means that the content is the tool's own text, which a call may be told to speak. It is false
+	// if the content comes from an external system, or if an earlier version stored or sent it.
 	Own bool `json:"own,omitempty"`
 
 	Unknown Unknown `json:"-"`
@@ -162,6 +161,9 @@ type Policy struct {
 	CallBound bool `json:"callBound,omitempty"`
 	// Cancellable lets the assistant cancel the job.
 	Cancellable bool `json:"cancellable,omitempty"`
+	// ExternalProgress is how a progress line of an external system is delivered: policy.DeliveryRespond
+	// or policy.DeliverySilent. Empty means policy.DeliverySilent.
+	ExternalProgress policy.Delivery `json:"externalProgress,omitempty"`
 
 	Unknown Unknown `json:"-"`
 }
@@ -200,6 +202,9 @@ type Outcome struct {
 	// Sequence counts a job's progress lines, from 1 on. A progress line with 0 is
 	// the hold message.
 	Sequence int `json:"sequence,omitempty"`
+	// Respond makes the assistant answer a progress line of an external system. Its delivery is
+	// policy.DeliverySilent all the same, because earlier versions read no other one that is not spoken.
+	Respond bool `json:"respond,omitempty"`
 	// Earlier means that the result belongs to an earlier call of the same
 	// customer. Call is the one to deliver it in.
 	Earlier bool `json:"earlier,omitempty"`
@@ -259,10 +264,10 @@ func (j Job) Outcome(r Record) Outcome {
 	}
 }
 
-// ProgressOutcome returns the message that delivers a progress line of the job with a record: word for
-// word, or silently.
+// ProgressOutcome returns the message that delivers a progress line of the tool, or its hold message:
+// word for word, or silently. r is the job's record.
 func (j Job) ProgressOutcome(sequence int, text string, silent bool, r Record) Outcome {
-	result := Result{Status: StatusOK, Delivery: policy.DeliverySay, Content: text}
+	result := Result{Status: StatusOK, Delivery: policy.DeliverySay, Content: text, Own: true}
 	if silent {
 		result.Delivery = policy.DeliverySilent
 	}
@@ -270,6 +275,21 @@ func (j Job) ProgressOutcome(sequence int, text string, silent bool, r Record) O
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
 		Kind: KindProgress, Sequence: sequence, Result: result, Deadline: r.Deadline, Asked: r.Asked,
 	}
+}
+
+// ExternalProgressOutcome returns the message that delivers the last progress line of the job's record,
+// which an external system has posted. It is never spoken word for word.
+func (j Job) ExternalProgressOutcome(silent bool, r Record) Outcome {
+	o := j.ProgressOutcome(r.Progress.Sequence, r.Progress.Text, true, r)
+	o.Result.Own = false
+	o.Respond = !silent && r.Policy.ExternalProgress == policy.DeliveryRespond
+	return o
+}
+
+// ExternalProgress reports whether the outcome is a progress line that the tool may not have written.
+// Lines of earlier versions do not say who wrote them. The hold message is always the tool's.
+func (o Outcome) ExternalProgress() bool {
+	return o.Kind == KindProgress && o.Sequence > 0 && !o.Result.Own
 }
 
 // versionWith is the version of a message with several outcomes. A reader that only

@@ -180,14 +180,44 @@ func TestOutcomeOfARecord(t *testing.T) {
 	); diff != "" {
 		t.Errorf("the parked result (-want +got):\n%s", diff)
 	}
-	for silent, delivery := range map[bool]policy.Delivery{false: policy.DeliverySay, true: policy.DeliverySilent} {
-		want := job.Outcome{
+	line := func(sequence int, delivery policy.Delivery, own, respond bool) job.Outcome {
+		return job.Outcome{
 			Version: 1, JobID: "call/tool-call", ToolCallID: "tool-call", Tool: "weather", Call: j.Call,
-			Kind: job.KindProgress, Sequence: 3, Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half"},
-			Deadline: start, Asked: `{"city":"Rome"}`,
+			Kind: job.KindProgress, Sequence: sequence, Respond: respond, Deadline: start, Asked: `{"city":"Rome"}`,
+			Result: job.Result{Status: job.StatusOK, Delivery: delivery, Content: "half", Own: own},
 		}
-		if diff := cmp.Diff(want, j.ProgressOutcome(3, "half", silent, r)); diff != "" {
-			t.Errorf("a line, silent %t (-want +got):\n%s", silent, diff)
+	}
+	r.Progress = &job.ProgressLine{Sequence: 3, Text: "half", At: start}
+	silent, asking := r, r
+	silent.Policy.ExternalProgress, asking.Policy.ExternalProgress = policy.DeliverySilent, policy.DeliveryRespond
+	for name, row := range map[string]struct {
+		got, want job.Outcome
+		external  bool
+	}{
+		"a line":         {j.ProgressOutcome(3, "half", false, r), line(3, policy.DeliverySay, true, false), false},
+		"a silent line":  {j.ProgressOutcome(3, "half", true, r), line(3, policy.DeliverySilent, true, false), false},
+		"a hold message": {j.ProgressOutcome(0, "half", false, r), line(0, policy.DeliverySay, true, false), false},
+		"a hold message of the version before": {
+			line(0, policy.DeliverySay, false, false), line(0, policy.DeliverySay, false, false), false,
+		},
+		"a line of the version before": {
+			line(3, policy.DeliverySay, false, false), line(3, policy.DeliverySay, false, false), true,
+		},
+		"of an external system": {
+			j.ExternalProgressOutcome(false, r), line(3, policy.DeliverySilent, false, false), true,
+		},
+		"of an external system, silently": {
+			j.ExternalProgressOutcome(false, silent), line(3, policy.DeliverySilent, false, false), true,
+		},
+		"of an external system that may ask for an answer": {
+			j.ExternalProgressOutcome(false, asking), line(3, policy.DeliverySilent, false, true), true,
+		},
+		"of an external system that asks for none": {
+			j.ExternalProgressOutcome(true, asking), line(3, policy.DeliverySilent, false, false), true,
+		},
+	} {
+		if diff := cmp.Diff(row.want, row.got); diff != "" || row.got.ExternalProgress() != row.external {
+			t.Errorf("%s: external %t, want %t; (-want +got):\n%s", name, row.got.ExternalProgress(), row.external, diff)
 		}
 	}
 }

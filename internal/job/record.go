@@ -76,6 +76,11 @@ const (
 
 	// ProgressPause is the minimum time between two progress lines of a job.
 	ProgressPause = 5 * time.Second
+
+	// MaxExternalLines is how many progress lines external systems may post to a job. It is enough for a
+	// line every half hour of a working day, and keeps whoever knows a completion URL from filling the
+	// conversation.
+	MaxExternalLines = 20
 )
 
 // Record is the entry of one job in the jobs table. A [Rule] computes the next
@@ -123,6 +128,8 @@ type Record struct {
 	External bool `json:"outside,omitempty"`
 
 	Progress *ProgressLine `json:"progress,omitempty"` // the last one
+	// ExternalLines counts the progress lines that external systems posted.
+	ExternalLines int `json:"externalLines,omitempty"`
 	// ProgressDelivered is the sequence of the last progress line whose delivery
 	// was claimed. HoldDelivered is the same for the hold message.
 	ProgressDelivered int  `json:"told,omitempty"`
@@ -175,6 +182,8 @@ var (
 	ErrNotDone = errors.New("the job is not done")
 	// ErrExpired means that a job can no longer be completed.
 	ErrExpired = errors.New("the job's deadline has passed")
+	// ErrManyLines means that external systems have posted [MaxExternalLines] progress lines to a job.
+	ErrManyLines = errors.New("the job accepts no more progress of external systems")
 	// ErrStale means that a progress line is no longer worth delivering.
 	ErrStale = errors.New("the job is further than this progress line")
 	// ErrSuperseded means that a later tool call asks the same.

@@ -231,6 +231,15 @@ func TestRules(t *testing.T) {
 			}},
 			{states: ended, err: job.ErrFinished},
 		}},
+		"AddExternalProgress": {job.AddExternalProgress(start, "most"), []cases{
+			{states: active, change: func(r *job.Record) {
+				r.Progress, r.ExternalLines = &job.ProgressLine{Sequence: 1, Text: "most", At: start}, 1
+			}},
+			{states: group(hasLine), change: func(r *job.Record) {
+				r.Progress, r.ExternalLines = &job.ProgressLine{Sequence: 5, Text: "most", At: start}, 1
+			}},
+			{states: ended, err: job.ErrFinished},
+		}},
 		"ClaimProgress": {job.ClaimProgress(start, 5, time.Minute), []cases{
 			{states: active, change: func(r *job.Record) {
 				r.ProgressDelivered, r.ProgressLeaseExpiry = 5, start.Add(time.Minute)
@@ -650,6 +659,36 @@ func TestProgressPause(t *testing.T) {
 			t.Errorf("step %d: %+v, %v", i, next.Progress, err)
 		}
 		r = next
+	}
+}
+
+// TestExternalLines tests the number of lines that external systems may post. A line that comes too soon does not
+// count, and neither do the tool's own.
+func TestExternalLines(t *testing.T) {
+	r, now := job.Record{State: job.StateWaiting}, start
+	for n := range job.MaxExternalLines {
+		for _, rule := range []func(time.Time, string) job.Rule{job.AddExternalProgress, job.AddProgress} {
+			next, err := rule(now, "line").Apply(r)
+			if err != nil {
+				t.Fatalf("line %d: %v", n, err)
+			}
+			r = next
+			if _, err := job.AddExternalProgress(now, "soon").Apply(r); err == nil {
+				t.Fatalf("after line %d, another one is accepted at once", n)
+			}
+			now = now.Add(job.ProgressPause)
+		}
+	}
+	// It says so at once, and not that the line should be posted again later.
+	for range 2 {
+		if got, err := job.AddExternalProgress(now.Add(-1), "more").Apply(r); !errors.Is(err, job.ErrManyLines) ||
+			!reflect.DeepEqual(got, r) {
+			t.Errorf("one more line: %v", err)
+		}
+		now = now.Add(time.Hour)
+	}
+	if _, err := job.AddProgress(now, "own").Apply(r); err != nil {
+		t.Errorf("a line of the tool: %v", err)
 	}
 }
 

@@ -225,6 +225,22 @@ func AddProgress(now time.Time, text string) Rule {
 	}}
 }
 
+// AddExternalProgress is [AddProgress] for a line that an external system posted. It fails with
+// [ErrManyLines] if the job has had [MaxExternalLines] of them.
+func AddExternalProgress(now time.Time, text string) Rule {
+	return Rule{"add external progress to", func(r Record) (Record, error) {
+		if r.State.Active() && r.ExternalLines >= MaxExternalLines {
+			return r, ErrManyLines
+		}
+		next, err := AddProgress(now, text).Apply(r)
+		if err != nil {
+			return r, err
+		}
+		next.ExternalLines++
+		return next, nil
+	}}
+}
+
 // ClaimProgress leases a progress line for its delivery, once: a line that is lost
 // on the way is not delivered again. Sequence 0 is the hold message, which is not
 // worth delivering after any other line. It fails with [ErrStale] if the job has a

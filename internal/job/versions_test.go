@@ -124,6 +124,11 @@ func TestNewForms(t *testing.T) {
 		{"an outcome whose result is not stored", unstored, true},
 		// That version must not read it: it would deliver the outcome again.
 		{"a mark", outcome(earlier, "", false).Mark(job.StateDelivered, ""), false},
+		// That version adds it to the conversation and keeps the assistant silent.
+		{"a progress line of an external system", earlier.ExternalProgressOutcome(false, job.Record{
+			Deadline: start, Progress: &job.ProgressLine{Sequence: 1, Text: "Half."},
+			Policy: job.Policy{ExternalProgress: policy.DeliveryRespond},
+		}), true},
 		{"a progress line", earlier.ProgressOutcome(1, "Half.", false, job.Record{Deadline: start, Asked: "{}"}), true},
 	} {
 		text, err := row.m.Encode()

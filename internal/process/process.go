@@ -368,6 +368,9 @@ func (e *execution) firstRecord() job.Record {
 		asked = e.tool.Asked(e.job.Arguments)
 		lease, renewable = leaseFor(e.tool.Timeout)
 		p.Delivery, p.Cancellable = e.tool.Delivery, e.tool.Cancellable
+		if e.tool.ExternalProgress != asynctool.Silent {
+			p.ExternalProgress = e.tool.ExternalProgress
+		}
 		if e.tool.AfterCall != asynctool.Announce {
 			p.AfterCall = e.tool.AfterCall
 		}

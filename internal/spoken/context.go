@@ -16,7 +16,7 @@ import (
 func (t Text) Context(o job.Outcome) (vapi.AppendContext, error) {
 	kind := vapi.Commentary
 	switch {
-	case o.Result.Delivery == policy.DeliverySilent:
+	case silent(o):
 		kind = vapi.Thinking
 	// As in a classic call, the customer of a later call would not know what the words are about.
 	case o.Result.Delivery == policy.DeliverySay && o.Kind == job.KindFinal && o.Result.Own && !o.Earlier:

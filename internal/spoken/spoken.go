@@ -156,11 +156,29 @@ const earlier = "This is about an earlier call of the same customer. " +
 const refusedAction = "The call refused the action of this tool, so it was not carried out. " +
 	"What follows is only its text. Do not say that the action is done.\n"
 
-// progress surrounds a progress line that only the assistant reads.
-var progress = Text{parts: []string{
-	"[async tool progress] tool=", "{tool}", " tool_call_id=", "{tool_call_id}",
-	"\nThis is not the result yet.\n", "{framed}",
-}}
+// These surround a progress line that only the assistant reads: of the tool itself, and of an external
+// system.
+var (
+	progress         = aroundProgress("This is not the result yet.")
+	externalProgress = aroundProgress("An external system reports how far it is. This is not the result yet: " +
+		"keep it in mind, and use it if the caller asks.")
+	respondToProgress = aroundProgress("An external system reports how far it is. This is not the result yet: " +
+		"finish what you are saying, then tell the caller once, briefly and in your own words.")
+)
+
+func aroundProgress(what string) []string {
+	return []string{
+		"[async tool progress] tool=", "{tool}", " tool_call_id=", "{tool_call_id}", "\n" + what + "\n", "{framed}",
+	}
+}
+
+// silent reports whether the assistant must not speak because of an outcome.
+func silent(o job.Outcome) bool {
+	if o.ExternalProgress() {
+		return !o.Respond
+	}
+	return o.Result.Delivery == policy.DeliverySilent
+}
 
 var errNothing = errors.New("nothing to say")
 
@@ -169,8 +187,12 @@ var errNothing = errors.New("nothing to say")
 // content is cut and never the frame. Framed fails if there is nothing to say.
 func (t Text) Framed(o job.Outcome, most int) (string, error) {
 	switch {
+	case o.ExternalProgress() && o.Respond:
+		t.parts = respondToProgress
+	case o.ExternalProgress():
+		t.parts = externalProgress
 	case o.Kind == job.KindProgress:
-		t.parts = progress.parts
+		t.parts = progress
 	case o.Result.Delivery == policy.DeliverySilent && t.silent != nil:
 		t.parts = t.silent
 	}
@@ -250,14 +272,14 @@ func (t Text) Message(o job.Outcome) (vapi.ControlMessage, error) {
 	case o.Result.Delivery == policy.DeliveryControl:
 		return vapi.ParseControlMessage(o.Result.Control)
 	// In a later call, the customer would not know what the words are about.
-	case o.Result.Delivery == policy.DeliverySay && !o.Earlier:
+	case o.Result.Delivery == policy.DeliverySay && !o.Earlier && !o.ExternalProgress():
 		m = vapi.Say{Content: Clean(o.Result.Content)}
 	default:
 		text, err := t.Framed(o, math.MaxInt)
 		if err != nil {
 			return nil, err
 		}
-		m = vapi.AddMessage{Content: text, Silent: o.Result.Delivery == policy.DeliverySilent}
+		m = vapi.AddMessage{Content: text, Silent: silent(o)}
 	}
 	return m, m.Validate()
 }

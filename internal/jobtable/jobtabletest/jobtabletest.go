@@ -60,7 +60,9 @@ const lease = time.Minute
 var (
 	start      = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 	deadline   = start.Add(time.Hour)
-	toolPolicy = job.Policy{Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallNextCall}
+	toolPolicy = job.Policy{
+		Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallNextCall, ExternalProgress: policy.DeliveryRespond,
+	}
 	result     = job.Result{
 		Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n",
 	}
@@ -157,7 +159,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true,
 		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", NoNextCall: true,
-		Renewable: true,
+		Renewable: true, ExternalLines: 8,
 	})
 	// The least that a record can hold.
 	testStore(t, s, job.Record{ID: "c/d", State: job.StateRunning, Tool: "x"})

@@ -142,12 +142,13 @@ type modelJob struct {
 	external  bool
 	toolState string
 
-	lines      int
-	lineAt     time.Time
-	line       string
-	delivered  int // the last line that was claimed
-	held       bool
-	lineExpiry time.Time
+	lines         int
+	externalLines int
+	lineAt        time.Time
+	line          string
+	delivered     int // the last line that was claimed
+	held          bool
+	lineExpiry    time.Time
 
 	content    string // of its result
 	exhausted  bool
@@ -403,8 +404,20 @@ func (w *world) happen(event string, m *modelJob) bool {
 		if until := m.lineAt.Add(job.ProgressPause); m.lines > 0 && now.Before(until) {
 			refused = &job.TooSoonError{Until: until}
 		}
-		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.AddProgress(now, text)) }
-		then = func(job.Record) { m.lines, m.lineAt, m.line = m.lines+1, now, text }
+		rule := job.AddProgress(now, text)
+		if flag {
+			rule = job.AddExternalProgress(now, text)
+			if m.externalLines >= job.MaxExternalLines {
+				refused = job.ErrManyLines
+			}
+		}
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, rule) }
+		then = func(job.Record) {
+			m.lines, m.lineAt, m.line = m.lines+1, now, text
+			if flag {
+				m.externalLines++
+			}
+		}
 	case "claimline":
 		sequence := rapid.IntRange(0, m.lines).Draw(w.T, "sequence")
 		if flag {
@@ -650,7 +663,7 @@ func (w *world) check(m *modelJob, before job.State) {
 		policy: r.Policy, state: r.State, revision: r.Revision, created: r.Created, updated: r.Updated, deadline: r.Deadline,
 		owner: -1, attempt: r.Attempt, expiry: r.LeaseExpiry, reason: r.Reason,
 		stored: r.StoredJob != nil, wakeUps: r.WakeUp, suspended: r.Suspended, wakeAt: r.WakeAt, external: r.External,
-		toolState: string(r.ToolState),
+		toolState: string(r.ToolState), externalLines: r.ExternalLines,
 		delivered: r.ProgressDelivered, held: r.HoldDelivered, lineExpiry: r.ProgressLeaseExpiry,
 		exhausted: r.Exhausted, called: !r.OutboundCallAt.IsZero(), textAt: r.TextDeliveredAt, nextCallID: r.NextCallID,
 		answered:  r.Answered,

@@ -46,7 +46,9 @@ type office struct {
 }
 
 // approval is a tool whose jobs wait for the office until their deadline.
-func (o *office) approval(deadline time.Duration) asynctool.Definition {
+func (o *office) approval(
+	deadline time.Duration, changes ...func(*asynctool.Tool[input]),
+) asynctool.Definition {
 	return changed("approval", func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 		at, err := call.CompletionURL(ctx)
 		if err != nil {
@@ -59,7 +61,12 @@ func (o *office) approval(deadline time.Duration) asynctool.Definition {
 		}
 		o.urls[call.ID+"/"+call.ToolCallID] = at
 		return asynctool.Wait(), nil
-	}, func(t *asynctool.Tool[input]) { t.Deadline = deadline })
+	}, func(t *asynctool.Tool[input]) {
+		t.Deadline = deadline
+		for _, change := range changes {
+			change(t)
+		}
+	})
 }
 
 func (o *office) url(name string) string {
@@ -107,7 +114,7 @@ func TestApproval(t *testing.T) {
 			t.Errorf("the progress was answered with %d", status)
 		}
 		w.drained()
-		one(t, w.spoken("call"), "The manager reads it.")
+		one(t, w.messages("call"), "\nThe manager reads it.\n")
 		answer := w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
 		for _, part := range []string{
 			"approval, started 3 hours ago, is waiting, for at most 45 hours.", "The manager reads it.",
@@ -127,13 +134,13 @@ func TestApproval(t *testing.T) {
 		if ok, again := statuses[http.StatusOK].Load(), statuses[http.StatusConflict].Load(); ok != 1 || again != 4 {
 			t.Errorf("%d posts were accepted, %d were answered with 409", ok, again)
 		}
-		one(t, w.messages("call"), "\nIt is approved.\n")
+		one(t, w.messages("call")[1:], "\nIt is approved.\n")
 		if r := w.record("call/a"); r.State != job.StateDelivered || w.Schedules.Len() != 0 {
 			t.Errorf("the record is %s, and there are %d schedules", r.State, w.Schedules.Len())
 		}
 		time.Sleep(72 * time.Hour)
 		w.drained()
-		one(t, w.messages("call"), "\nIt is approved.\n")
+		one(t, w.messages("call")[1:], "\nIt is approved.\n")
 		if status := w.complete(at, `{"result":"Too late."}`); status != http.StatusGone {
 			t.Errorf("after the deadline a post was answered with %d", status)
 		}

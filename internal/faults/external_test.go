@@ -144,6 +144,7 @@ func (w *world) take(
 		if isProgress {
 			if code < 300 {
 				w.observeProgress(ids[0], line)
+				w.observeAuthor(ids[0], line, m)
 			}
 			return nil
 		}
@@ -219,6 +220,24 @@ func (w *world) observeProgress(id string, line int) {
 		w.wrong("order", id, "progress line %d was delivered after the result", line)
 	}
 	o.progress[id] = append(o.progress[id], line)
+}
+
+// observeAuthor checks that no external system speaks for the assistant. The lines of external systems have one digit,
+// those of tools begin with the attempt, and the hold message has 0. w.mu is held.
+func (w *world) observeAuthor(id string, line int, m vapi.ControlMessage) {
+	switch m := m.(type) {
+	case vapi.AddMessage:
+		if m.Silent {
+			return
+		}
+	case vapi.AppendContext:
+		if m.Kind == vapi.Thinking {
+			return
+		}
+	}
+	if 0 < line && line < 10 {
+		w.wrong("speaker", id, "progress line %d of an external system is delivered as %T, to be spoken", line, m)
+	}
 }
 
 // CallStatus is Vapi's answer whether a call has ended. An outbound call must not be made before.

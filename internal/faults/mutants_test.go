@@ -25,8 +25,11 @@ type mutant struct {
 }
 
 var (
-	inProcess   = []string{"./internal/process"}
-	ofParked    = []string{"./internal/local/pipeline", "-run", "^TestParkedResultEnds$"}
+	inProcess         = []string{"./internal/process"}
+	ofParked          = []string{"./internal/local/pipeline", "-run", "^TestParkedResultEnds$"}
+	ofExternalSystems = []string{
+		"./internal/local/pipeline", "-run", "^(TestExternalSystemDoesNotSpeak|TestMuchExternalProgress)$",
+	}
 	lateWakeUps = []string{"./internal/faults", "-run", "^TestWakeUps$"}
 	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
 )
@@ -209,6 +212,28 @@ var bugs = []mutant{
 			"if r.WakeUp > 0"},
 		{"internal/jobtable.(*Table).ChangeClaimed", "case r.Revision == claimed.Revision || r.OwnedAs(claimed):",
 			"case true:"},
+	}},
+	{bug: "an external system decides that the assistant speaks", edits: []edit{
+		{"internal/job.Job.ExternalProgressOutcome",
+			"!silent && r.Policy.ExternalProgress == policy.DeliveryRespond", "!silent"},
+	}},
+	{bug: "a line of an external system sent as the tool's own", edits: []edit{
+		{"internal/job.Job.ExternalProgressOutcome", "r.Progress.Text, true, r)\n\to.Result.Own = false",
+			"r.Progress.Text, silent, r)"},
+	}},
+	{bug: "the words of an unknown author spoken", tests: []string{"./internal/callback", "-run", "^TestDialects$"},
+		edits: []edit{
+			{"internal/spoken.Text.Message", " && !o.Earlier && !o.ExternalProgress():", " && !o.Earlier:"},
+		}},
+	{bug: "the result of an external system spoken word for word", tests: ofExternalSystems, edits: []edit{
+		{"internal/completion.delivery", "return policy.DeliveryRespond", "return p.Delivery"},
+	}},
+	{bug: "the words of an external system first in an outbound call",
+		tests: []string{"./internal/callback", "-run", "^TestCallBack$"}, edits: []edit{
+			{"internal/callback.firstWords", "if !r.Own {", "if false {"},
+		}},
+	{bug: "any number of lines of an external system", tests: ofExternalSystems, edits: []edit{
+		{"internal/job.AddExternalProgress", "r.ExternalLines >= MaxExternalLines", "false"},
 	}},
 	{bug: "a result delivered while a progress line is", edits: []edit{
 		{"internal/job.ClaimDelivery", "case now.Before(r.ProgressLeaseExpiry):\n" +
@@ -712,7 +737,7 @@ var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-ar
 
 var (
 	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer|` +
-		`limit|hours|queue): .*)$`)
+		`limit|hours|queue|speaker): .*)$`)
 	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 

@@ -26,6 +26,7 @@ type violation struct {
 	//   - "record": the record disagrees with what was observed
 	//   - "late": a result was delivered after the deadline, or later than its fault explains
 	//   - "order": of the progress lines
+	//   - "speaker": an external system spoke for the assistant
 	//   - "state": a tool did not find its state
 	//   - "dead letters": one is missing, or one too many is there
 	//   - "started": the tool was started too often, or twice at the same time

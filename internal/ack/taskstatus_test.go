@@ -266,7 +266,8 @@ func TestStatusProperties(t *testing.T) {
 			t.Fatalf("%d characters", n)
 		}
 		if i := strings.IndexFunc(text, func(r rune) bool {
-			shapes := r == '\u200c' || r == '\u200d' || r == '\u180e' // joiners, which scripts need
+			// Joiners and marks, which scripts need.
+			shapes := strings.ContainsRune("\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060", r)
 			return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && !shapes &&
 				!unicode.Is(unicode.Prepended_Concatenation_Mark, r)
 		}); i >= 0 {

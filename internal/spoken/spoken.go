@@ -48,14 +48,19 @@ type Marker func() string
 // cannot contain its own end.
 type Word string
 
-// Word returns a word that no text contains.
+// Word returns a word that no text contains, nor seems to contain because characters in it are not shown.
 func (m Marker) Word(texts ...string) Word {
 	if m == nil {
 		m = func() string { return strings.ToLower(rand.Text()[:10]) } // 50 bits
 	}
+	shown := strings.ToLower(strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+			return -1
+		}
+		return r
+	}, strings.Join(texts, "\n")))
 	for {
-		word := m()
-		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(strings.ToLower(text), word) }) {
+		if word := m(); !strings.Contains(shown, word) {
 			return Word(word)
 		}
 	}
@@ -419,8 +424,19 @@ const (
 	cancelTag = '\U000E007F' // ends the tags of a flag
 )
 
-// isJoiner reports whether r is a zero-width joiner or non-joiner, or the Mongolian vowel separator.
-func isJoiner(r rune) bool { return r == '\u200c' || r == '\u200d' || r == '\u180e' }
+// isJoiner reports whether r joins or parts its neighbours: a zero-width joiner or non-joiner, the Mongolian vowel
+// separator, or an [isMark].
+func isJoiner(r rune) bool { return r == '\u200c' || r == '\u200d' || r == '\u180e' || isMark(r) }
+
+// isMark reports whether r is a soft hyphen, a zero-width space of Thai or Khmer, a word joiner, or a mark of the
+// direction in Arabic or Hebrew. Unlike an override, such a mark does not reorder letters.
+func isMark(r rune) bool {
+	switch r {
+	case '\u00ad', '\u061c', '\u200b', '\u200e', '\u200f', '\u2060':
+		return true
+	}
+	return false
+}
 
 func isVariation(r rune) bool { return unicode.Is(unicode.Variation_Selector, r) }
 
@@ -496,7 +512,8 @@ func shapes(before rune, run []rune, after rune) bool {
 			return false
 		}
 		joiners = run[1:]
-	} else if !visible && !unicode.In(after, unicode.Letter, unicode.Mark) {
+	} else if !visible && !unicode.In(after, unicode.Letter, unicode.Mark) &&
+		(!isMark(run[0]) || after == 0 || unicode.IsSpace(after)) {
 		return false
 	}
 	return len(joiners) <= maxJoiners && !slices.ContainsFunc(joiners, isVariation)

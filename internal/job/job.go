@@ -117,7 +117,7 @@ type Result struct {
 	Content  string          `json:"content,omitempty"` // empty for most control messages
 	Delivery policy.Delivery `json:"delivery"`
 	Control  json.RawMessage `json:"control,omitempty"` // a control message in Vapi's JSON; only with policy.DeliveryControl
-	// Own means that the content is the tool's own text, which a call may be told to speak. It is false
+	// Own means that the content is the tool's own text, which may be spoken word for word. It is false
 	// if the content comes from an external system, or if an earlier version stored or sent it.
 	Own bool `json:"own,omitempty"`
 

@@ -78,7 +78,7 @@ const (
 	ProgressPause = 5 * time.Second
 
 	// MaxExternalLines is how many progress lines external systems may post to a job. It is enough for a
-	// line every half hour of a working day, and keeps whoever knows a completion URL from filling the
+	// line every half hour of a working day, and keeps a client that knows a completion URL from filling the
 	// conversation.
 	MaxExternalLines = 20
 )

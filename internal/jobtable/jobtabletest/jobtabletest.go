@@ -63,7 +63,7 @@ var (
 	toolPolicy = job.Policy{
 		Delivery: policy.DeliverySilent, AfterCall: policy.AfterCallNextCall, ExternalProgress: policy.DeliveryRespond,
 	}
-	result     = job.Result{
+	result = job.Result{
 		Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "It is 7 <b>&</b> \"ä\" \u2028 \\ 日本 😀\n",
 	}
 )

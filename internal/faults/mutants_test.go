@@ -30,6 +30,9 @@ var (
 	ofExternalSystems = []string{
 		"./internal/local/pipeline", "-run", "^(TestExternalSystemDoesNotSpeak|TestMuchExternalProgress)$",
 	}
+	forgeries = []string{
+		"./internal/spoken", "./internal/local/pipeline", "-run", "^(FuzzForgedMarkers|TestLanguagesArriveAsWritten)$",
+	}
 	lateWakeUps = []string{"./internal/faults", "-run", "^TestWakeUps$"}
 	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
 )
@@ -234,6 +237,30 @@ var bugs = []mutant{
 		}},
 	{bug: "any number of lines of an external system", tests: ofExternalSystems, edits: []edit{
 		{"internal/job.AddExternalProgress", "r.ExternalLines >= MaxExternalLines", "false"},
+	}},
+	{bug: "one word for the markers of all messages", tests: forgeries, edits: []edit{
+		{"internal/spoken.Marker.Word", "strings.ToLower(rand.Text()[:10])", "rand.Text()[:0] + \"k7w2q5tz4m\""},
+		// Otherwise it would look for another word for ever.
+		{"internal/spoken.Marker.Word", "!strings.Contains(shown, word)", "len(shown) >= 0"},
+	}},
+	{bug: "progress without markers in the answer of task_status", tests: forgeries, edits: []edit{
+		{"internal/ack.line", "word.Quote(s.Progress)", "s.Progress"},
+	}},
+	{bug: "a result without markers in the answer of task_status", tests: forgeries, edits: []edit{
+		{"internal/ack.(*Handler).resultsText", "part+word.Quote(text)", "part+text"},
+	}},
+	{bug: "a quick answer without markers", tests: forgeries, edits: []edit{
+		{"internal/ack.(*Handler).setResult", `text = word.Sentence() + " " + word.Quote(text)`,
+			`text = word.Sentence() + " " + text`},
+	}},
+	{bug: "the variable of an outbound call without markers", tests: forgeries, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "d.cfg.Text.Frame(o)", "spoken.Clean(o.Result.Content)"},
+	}},
+	{bug: "what was asked before the markers", tests: forgeries, edits: []edit{
+		{"internal/spoken.Text.render", "word.frame(asked(o) + content)", "asked(o) + word.frame(content)"},
+	}},
+	{bug: "marks that scripts need removed", tests: forgeries, edits: []edit{
+		{"internal/spoken.isMark", "return true", "return false"},
 	}},
 	{bug: "a result delivered while a progress line is", edits: []edit{
 		{"internal/job.ClaimDelivery", "case now.Before(r.ProgressLeaseExpiry):\n" +

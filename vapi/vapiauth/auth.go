@@ -36,6 +36,10 @@ const (
 	// clock, either way. Svix's libraries use the same.
 	replayWindow = 5 * time.Minute
 
+	// MinSecretLength is the shortest token, secret or key, in bytes, that [Plan.CheckLength] accepts. 24
+	// random letters and digits have 143 bits. A shorter value is one that a person has thought up.
+	MinSecretLength = 24
+
 	// maxPlansBytes is the size limit of a value in AWS Secrets Manager.
 	maxPlansBytes = 64 << 10
 
@@ -102,6 +106,30 @@ func (p Plan) GoString() string { return p.String() }
 
 // LogValue implements [slog.LogValuer]. It returns String.
 func (p Plan) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// CheckLength returns an error if the plan's token, secret or key is shorter than [MinSecretLength]. Svix's
+// prefix "whsec_" does not count. [ParsePlans] and [NewVerifier] accept such a plan.
+func (p Plan) CheckLength() error {
+	member, value := "", ""
+	switch p.Type {
+	case "secret":
+		member, value = "secret", p.Secret
+	case "bearer":
+		member, value = "token", p.Token
+	case "hmac":
+		member, value = "secretKey", p.SecretKey
+		if p.SecretIsBase64 {
+			value = strings.TrimPrefix(value, "whsec_")
+		}
+	default:
+		return nil
+	}
+	if len(value) < MinSecretLength {
+		return fmt.Errorf("webhook credential: %s has fewer than %d characters, so it can be guessed: "+
+			"use a random one", member, MinSecretLength)
+	}
+	return nil
+}
 
 // ParsePlans parses the JSON of one plan, or of an array with one or two plans. Two are for the
 // time of a rotation: a webhook that satisfies either is accepted. [NewVerifier] accepts the plans

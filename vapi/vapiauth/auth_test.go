@@ -385,6 +385,41 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+func TestCheckLength(t *testing.T) {
+	const long = "24-characters-of-a-token"
+	for name, row := range map[string]struct {
+		plan   string
+		member string // that is too short; empty means none
+	}{
+		"bearer":              {`{"type":"bearer","token":"` + long + `"}`, ""},
+		"short bearer":        {`{"type":"bearer","token":"` + long[1:] + `"}`, "token"},
+		"secret":              {`{"type":"secret","secret":"` + long + `"}`, ""},
+		"short secret":        {`{"type":"secret","secret":"` + long[1:] + `"}`, "secret"},
+		"hmac":                {`{"type":"hmac","algorithm":"sha256","secretKey":"` + long + `"}`, ""},
+		"short hmac":          {`{"type":"hmac","algorithm":"sha256","secretKey":"` + long[1:] + `"}`, "secretKey"},
+		"hmac of a plain key": {`{"type":"hmac","algorithm":"sha256","secretKey":"whsec_` + long[6:] + `"}`, ""},
+		"svix": {`{"type":"hmac","algorithm":"sha256","secretIsBase64":true,` +
+			`"secretKey":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`, ""},
+		"short svix": {`{"type":"hmac","algorithm":"sha256","secretIsBase64":true,` +
+			`"secretKey":"whsec_MfKQ9r8GKYqrTwjUPD8I"}`, "secretKey"},
+		"none": {`{"type":"none"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plans, err := vapiauth.ParsePlans([]byte(row.plan))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = plans[0].CheckLength()
+			if (err != nil) != (row.member != "") || err != nil && !strings.Contains(err.Error(), ": "+row.member+" has") {
+				t.Errorf("%v, want an error about %q", err, row.member)
+			}
+			if err != nil && strings.Contains(err.Error(), long[2:8]) {
+				t.Errorf("the error quotes the secret: %v", err)
+			}
+		})
+	}
+}
+
 func TestZeroVerifierRefuses(t *testing.T) {
 	if err := new(vapiauth.Verifier).Verify(vapiauth.Request{}, time.Now()); !errors.Is(err, vapiauth.ErrUnauthorized) {
 		t.Errorf("got %v", err)

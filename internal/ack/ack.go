@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,7 +92,9 @@ type Config struct {
 	LongQueue Queue
 	LongTools []string
 
-	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes it. Required.
+	// Credential is the webhook credential: JSON, as [vapiauth.ParsePlans] takes it. If it is bound to
+	// organisations at Vapi (see [secret.WithOrganisations]), the webhooks of others are refused.
+	// Required.
 	Credential secret.Source
 
 	// Jobs is what [TaskStatus] reports, and [CancelTask] changes. Nil means that they are tools like
@@ -129,7 +132,7 @@ type Config struct {
 type Handler struct {
 	cfg        Config
 	long       map[string]bool // of LongTools
-	credential *secret.Parsed[vapiauth.Verifier]
+	credential *secret.Parsed[credential]
 	refused    httpjson.RefusalLog
 }
 
@@ -154,16 +157,39 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	credential := secret.NewParsed(cfg.Credential, "webhook credential", parseCredential, cfg.Log)
-	return &Handler{cfg: cfg, long: long, credential: credential}, nil
+	h := &Handler{cfg: cfg, long: long}
+	h.credential = secret.NewParsed(cfg.Credential, "webhook credential", h.parseCredential, cfg.Log)
+	return h, nil
 }
 
-func parseCredential(text string) (*vapiauth.Verifier, error) {
+// credential is what a webhook must show.
+type credential struct {
+	verifier      *vapiauth.Verifier
+	organisations []string // ids; empty means any
+}
+
+// parseCredential parses a stored credential. One that is too short is still accepted, so that an update
+// refuses no call.
+func (h *Handler) parseCredential(text string) (*credential, error) {
+	text, organisations := secret.Organisations(text)
 	plans, err := vapiauth.ParsePlans([]byte(text))
 	if err != nil {
 		return nil, err
 	}
-	return vapiauth.NewVerifier(plans...)
+	for _, p := range plans {
+		if err := p.CheckLength(); err != nil {
+			h.cfg.Log.Error("webhook credential is too short; a later version refuses it", "error", err)
+		}
+	}
+	verifier, err := vapiauth.NewVerifier(plans...)
+	return &credential{verifier: verifier, organisations: organisations}, err
+}
+
+// admits reports whether the webhooks of an organisation are accepted. A webhook that names none is
+// accepted: Vapi's description requires the member in calls and chats, but was never tried for each of
+// them, and who can forge a webhook can also forge this member.
+func (c *credential) admits(organisation string) bool {
+	return organisation == "" || len(c.organisations) == 0 || slices.Contains(c.organisations, organisation)
 }
 
 // Warm reads the credential, so that the first caller does not wait for it. An error need not stop
@@ -179,6 +205,7 @@ var refusals = []httpjson.Refusal{
 	{Err: httpjson.ErrMethod, Status: http.StatusMethodNotAllowed, Text: "use POST"},
 	{Err: httpjson.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 6 MB"},
 	{Err: vapiauth.ErrUnauthorized, Status: http.StatusUnauthorized, Text: "the credential is missing or wrong"},
+	{Err: errOrganisation, Status: http.StatusForbidden, Text: "the webhook comes from another organisation at Vapi"},
 	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body is not valid base64"},
 	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "cannot read the body"},
 	{Err: vapi.ErrNotJSON, Status: http.StatusBadRequest, Text: "the body is not a JSON object"},
@@ -194,6 +221,9 @@ var refusals = []httpjson.Refusal{
 var (
 	errNotQueued  = errors.New("cannot queue every message")
 	errCredential = errors.New("cannot read the webhook credential")
+
+	errOrganisation = errors.New("the credential is not for the webhook's organisation; " +
+		"use ringback sync --add-organisation if the organisation is yours")
 )
 
 // ServeHTTP answers one webhook. The status says what Vapi must know.
@@ -201,9 +231,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, now := r.Context(), h.cfg.Now()
 	var answer []byte
 	var jobs int
-	body, err := h.read(r, now)
+	body, by, err := h.read(r, now)
 	if err == nil {
-		answer, jobs, err = h.accept(ctx, body, now)
+		answer, jobs, err = h.accept(ctx, body, by, now)
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
@@ -216,47 +246,51 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	httpjson.Write(w, http.StatusOK, answer)
 }
 
-// read returns the body of an authentic webhook. It does not touch the body, which may be long, if the
-// header is enough to refuse the webhook.
-func (h *Handler) read(r *http.Request, now time.Time) ([]byte, error) {
+// read returns the body of an authentic webhook, and the credential that it was verified by. It does not
+// touch the body, which may be long, if the header is enough to refuse the webhook.
+func (h *Handler) read(r *http.Request, now time.Time) ([]byte, *credential, error) {
 	if r.Method != http.MethodPost {
-		return nil, httpjson.ErrMethod
+		return nil, nil, httpjson.ErrMethod
 	}
-	verifier, err := h.credential.Get(r.Context())
+	current, err := h.credential.Get(r.Context())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errCredential, err)
+		return nil, nil, fmt.Errorf("%w: %w", errCredential, err)
 	}
 	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header}
 	verify := func(step func(*vapiauth.Verifier, vapiauth.Request, time.Time) error) error {
-		err := step(verifier, received, now)
+		err := step(current.verifier, received, now)
 		if err == nil {
 			return nil
 		}
 		// The credential may have been rotated since it was read.
-		newer := h.credential.Newer(r.Context(), verifier)
-		if newer == verifier {
+		newer := h.credential.Newer(r.Context(), current)
+		if newer == current {
 			return err
 		}
-		verifier = newer
-		return step(verifier, received, now)
+		current = newer
+		return step(current.verifier, received, now)
 	}
 	if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if received.Body, err = httpjson.Body(r, MaxBody); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := verify((*vapiauth.Verifier).Verify); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return received.Body, nil
+	return received.Body, current, nil
 }
 
 // accept returns the answer to a webhook and how many jobs were queued for it.
-func (h *Handler) accept(ctx context.Context, body []byte, now time.Time) ([]byte, int, error) {
+func (h *Handler) accept(ctx context.Context, body []byte, by *credential, now time.Time) ([]byte, int, error) {
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
 		return nil, 0, err
+	}
+	// The organisation may have been added since the credential was read.
+	if id := message.Call.OrgID; !by.admits(id) && !h.credential.Newer(ctx, by).admits(id) {
+		return nil, 0, errOrganisation
 	}
 	if h.cfg.Received != nil {
 		h.cfg.Received(ctx, message)

@@ -33,7 +33,7 @@ import (
 
 // Values that no log record at info level or above may contain.
 const (
-	password   = "planted-secret"
+	password   = "planted-secret-of-the-webhook"
 	controlURL = "https://phone-call-websocket.vapi.ai/planted-control/control"
 	number     = "+4915100000001"
 	argument   = "planted-argument"
@@ -774,7 +774,7 @@ func BenchmarkAck(b *testing.B) {
 				b.Fatal(err)
 			}
 			h, err := ack.New(ack.Config{
-				Queue: q, Credential: secret.Fixed(stored),
+				Queue: q, Credential: secret.Fixed(secret.WithOrganisations(string(stored), []string{"org-0", "org-1"})),
 				Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {

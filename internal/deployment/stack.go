@@ -1,5 +1,10 @@
 package deployment
 
+import (
+	"strings"
+	"unicode"
+)
+
 // Outputs of the stack that the command line reads.
 const (
 	WebhookURLOutput      = "WebhookUrl"
@@ -18,3 +23,23 @@ const (
 	ToolFinished       = "tool finished"       // process
 	ToolFailed         = "tool failed"         // process
 )
+
+// organisationLabel begins a staging label of the webhook credential's secret. The rest is the id of an
+// organisation at Vapi whose webhooks are accepted. It is a label, and not a member of the secret's JSON,
+// because functions of earlier versions refuse unknown members.
+const organisationLabel = "ringback/organisation/"
+
+// OrganisationLabel returns the staging label of an organisation.
+func OrganisationLabel(id string) string { return organisationLabel + id }
+
+// Organisations returns the ids of the organisations in the staging labels of a secret.
+func Organisations(labels []string) []string {
+	var ids []string
+	for _, label := range labels {
+		id, ok := strings.CutPrefix(label, organisationLabel)
+		if ok && id != "" && !strings.ContainsFunc(id, unicode.IsSpace) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

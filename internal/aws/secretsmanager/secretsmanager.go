@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
 
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
 )
 
@@ -20,7 +21,8 @@ type Client interface {
 	) (*secretsmanager.GetSecretValueOutput, error)
 }
 
-// New returns the secret with a name or ARN. It reads nothing yet.
+// New returns the secret with a name or ARN. It reads nothing yet. If the secret is bound to organisations,
+// its text is that of [secret.WithOrganisations].
 func New(client Client, id string) *secret.Secret {
 	return secret.New(func(ctx context.Context) (string, error) {
 		out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
@@ -33,7 +35,8 @@ func New(client Client, id string) *secret.Secret {
 		if out.SecretString == nil {
 			return "", fmt.Errorf("secret %s holds bytes; store a text instead", id)
 		}
-		return *out.SecretString, nil
+		// GetSecretValue returns all labels of the version, so they cost no request of their own.
+		return secret.WithOrganisations(*out.SecretString, deployment.Organisations(out.VersionStages)), nil
 	}, nil, nil)
 }
 

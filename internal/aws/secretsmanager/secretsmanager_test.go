@@ -30,8 +30,14 @@ func TestNew(t *testing.T) {
 			answer: `{"ARN":"` + id + `","SecretString":"{\"type\":\"bearer\",\"token\":\"ü\"}"}`,
 			want:   `{"type":"bearer","token":"ü"}`,
 		},
-		"bytes":   {answer: `{"SecretBinary":"dG9rZW4="}`, says: "holds bytes"},
-		"nothing": {answer: `{}`, says: id},
+		"bound to organisations": {
+			answer: `{"SecretString":"{}","VersionStages":["AWSCURRENT","ringback/organisation/org-1","other/org-2",` +
+				`"ringback/organisation/","ringback/organisation/org-3"]}`,
+			want: secret.WithOrganisations("{}", []string{"org-1", "org-3"}),
+		},
+		"not bound": {answer: `{"SecretString":"{}","VersionStages":["AWSCURRENT"]}`, want: "{}"},
+		"bytes":     {answer: `{"SecretBinary":"dG9rZW4="}`, says: "holds bytes"},
+		"nothing":   {answer: `{}`, says: id},
 		"no such secret": {
 			status: http.StatusBadRequest,
 			answer: `{"__type":"ResourceNotFoundException","Message":"no such secret"}`,

@@ -15,9 +15,9 @@ const (
 	// MaxStale is the age at which a value ends, if it cannot be read again. A value that was revoked
 	// must not stay in use because its service fails.
 	MaxStale = time.Hour
-	// minAge is the minimum time between two reads. It keeps attackers, whose requests ask for newer
+	// MinAge is the minimum time between two reads. It keeps attackers, whose requests ask for newer
 	// values, from causing a read each, and a failing service from being asked all the time.
-	minAge = 10 * time.Second
+	MinAge = 10 * time.Second
 	// refreshTimeout bounds a read if there is a cached value, since a caller waits meanwhile.
 	refreshTimeout = 2 * time.Second
 )
@@ -56,7 +56,7 @@ func New(read func(context.Context) (string, error), now func() time.Time, log *
 func (s *Secret) Get(ctx context.Context) (string, error) { return s.get(ctx, MaxAge) }
 
 // Refresh returns the value, and reads it again unless a read was tried in the last ten seconds.
-func (s *Secret) Refresh(ctx context.Context) (string, error) { return s.get(ctx, minAge) }
+func (s *Secret) Refresh(ctx context.Context) (string, error) { return s.get(ctx, MinAge) }
 
 var errUnread = errors.New("cannot read the secret; it was tried a moment ago")
 
@@ -71,7 +71,7 @@ func (s *Secret) get(ctx context.Context, age time.Duration) (string, error) {
 		if !s.tried.IsZero() && now.Sub(s.tried) < time.Second {
 			return "", errUnread
 		}
-	} else if now.Sub(s.readAt) < age || now.Sub(s.tried) < minAge {
+	} else if now.Sub(s.readAt) < age || now.Sub(s.tried) < MinAge {
 		return s.value, nil
 	}
 	s.tried = now

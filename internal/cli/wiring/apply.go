@@ -13,7 +13,8 @@ import (
 )
 
 // Apply makes the changes of a change set: the credential, the tools, the assistants,
-// and finally the removals. In this order, every step is useful without the next.
+// the removals, and finally the secret's organisation. In this order, every step is
+// useful without the next.
 // Apply calls done for each change that it has made. done may be nil.
 //
 // After an error, nothing must be undone: the next [Prepare] finds the remaining
@@ -47,6 +48,9 @@ func Apply(ctx context.Context, cfg Config, changes *ChangeSet, done func(what s
 		}
 		s.done("removed the tool " + t.Name)
 	}
+	if changes.Bind {
+		return s.bind(ctx, changes)
+	}
 	return nil
 }
 
@@ -54,6 +58,8 @@ type applying struct {
 	Config
 	done func(string)
 	ids  map[string]string // of the tools, by name
+
+	organisation string // of what was created
 }
 
 func (s *applying) applyCredential(ctx context.Context, change CredentialChange) (id string, err error) {
@@ -64,7 +70,7 @@ func (s *applying) applyCredential(ctx context.Context, change CredentialChange)
 			stored, err := listCredentials(ctx, s.API)
 			for _, c := range stored {
 				if c.Name == change.Name {
-					return json.Marshal(map[string]string{"id": c.ID})
+					return c.raw, nil
 				}
 			}
 			return nil, err
@@ -208,6 +214,9 @@ func (s *applying) create(
 ) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
 		raw, err := s.API.Create(ctx, r, body)
+		if err == nil {
+			s.organisation = organisationOf(raw)
+		}
 		failed, ok := errors.AsType[*vapiclient.APIError](err)
 		if !ok || !failed.Lost() {
 			return raw, err
@@ -221,6 +230,7 @@ func (s *applying) create(
 		case findErr != nil:
 			return nil, errors.Join(err, findErr)
 		case found != nil:
+			s.organisation = organisationOf(found)
 			return found, nil
 		case attempt == createAttempts:
 			return nil, err

@@ -36,8 +36,8 @@ func Choose(plans []vapiauth.Plan, hmac bool) (vapiauth.Plan, error) {
 	}
 	if hmac {
 		return vapiauth.Plan{}, errors.New("the deployment's credential is not of type hmac, " +
-			"so the deployment would refuse signed webhooks; first store " +
-			`{"type":"hmac","secretKey":"…","algorithm":"sha256"} in its secret, alone or in a list with the old one`)
+			"so the deployment would refuse signed webhooks; ringback sync --stack with --rotate hmac replaces it " +
+			"without refusing a webhook")
 	}
 	return vapiauth.Plan{}, errors.New(
 		"the deployment has no credential; use --credential with the id of a credential at Vapi")

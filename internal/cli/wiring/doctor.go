@@ -55,6 +55,10 @@ type Examination struct {
 	// unknown, and skips the checks that need it.
 	Plans []vapiauth.Plan
 
+	// Stored is what was read of the deployment's secret. Nil means that there
+	// is none, or that it is unknown.
+	Stored *Stored
+
 	// PublicKey reports whether the deployment has Vapi's public key, which
 	// control authentication requires. Nil means unknown.
 	PublicKey *bool
@@ -92,6 +96,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	}
 	e := &examination{Examination: cfg, ids: map[string]string{}, endCalls: map[string]bool{}}
 	e.tools(ctx)
+	e.secret()
 	e.quick()
 	for _, id := range cfg.Assistants {
 		e.assistant(ctx, id)
@@ -105,6 +110,8 @@ type examination struct {
 	checks   []Check
 	ids      map[string]string // of the tools at Vapi, by name
 	endCalls map[string]bool   // ids of the tools at Vapi that end a call
+
+	organisation string // at Vapi; empty means unknown
 }
 
 func (e *examination) progress(format string, a ...any) {
@@ -132,6 +139,7 @@ func (e *examination) tools(ctx context.Context) {
 		if t.Type == endCall {
 			e.endCalls[t.ID] = true
 		}
+		e.organisation = cmp.Or(e.organisation, organisationOf(t.raw))
 	}
 	if e.URL == "" {
 		for _, entry := range e.Tools.Entries() {
@@ -198,6 +206,30 @@ func (e *examination) tools(ctx context.Context) {
 	delete(credentials, "")
 	if len(credentials) > 0 {
 		e.credential(ctx, credentials)
+	}
+}
+
+// secret checks the deployment's credential itself.
+func (e *examination) secret() {
+	for _, p := range e.Plans {
+		if err := p.CheckLength(); err != nil {
+			e.add("credential length", "", VerdictFailed, "Run ringback sync --rotate hmac.", "%v", err)
+		}
+	}
+	const name = "organisation"
+	switch {
+	case e.Stored == nil || len(e.Plans) == 0:
+	case len(e.Stored.Organisations) == 0:
+		e.add(name, "", VerdictWarning, runSync, "the secret is not bound to an organisation, so the credential "+
+			"also works in another one")
+	case e.organisation == "":
+		e.add(name, "", VerdictUnchecked, "", "no tool at Vapi names the organisation")
+	case !slices.Contains(e.Stored.Organisations, e.organisation):
+		e.add(name, "", VerdictFailed, "Run ringback sync --add-organisation, if the organisation is yours.",
+			"the webhooks of this organisation (%s) are refused, because the secret is bound to %s", e.organisation,
+			strings.Join(e.Stored.Organisations, ", "))
+	default:
+		e.add(name, "", VerdictOK, "", "only the webhooks of %s are accepted", strings.Join(e.Stored.Organisations, ", "))
 	}
 }
 

@@ -99,6 +99,38 @@ func expect(t *testing.T, want []string, checks []wiring.Check) {
 	}
 }
 
+// TestDoctorChecksTheSecret checks the organisation and the length of the stored credential.
+func TestDoctorChecksTheSecret(t *testing.T) {
+	short := vapiauth.Plan{Type: "secret", Secret: "s3cret"}
+	for name, row := range map[string]struct {
+		stored wiring.Stored
+		want   []string
+	}{
+		"bound":   {wiring.Stored{Organisations: []string{"org-0", fakevapi.OrgID}}, nil},
+		"unbound": {wiring.Stored{}, []string{"organisation : warning: the secret is not bound"}},
+		"bound to another": {wiring.Stored{Organisations: []string{"org-0"}},
+			[]string{"organisation : failed: the webhooks of this organisation (" + fakevapi.OrgID + ") are refused"}},
+		"bound, with a short one": {wiring.Stored{Plans: []vapiauth.Plan{short}, Organisations: []string{fakevapi.OrgID}},
+			[]string{"credential length : failed: webhook credential: secret has fewer than 24 characters"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, x := healthy(t)
+			x.Stored = &row.stored
+			x.Plans = append(x.Plans, row.stored.Plans...)
+			var checks []wiring.Check
+			for _, c := range wiring.Examine(t.Context(), x) {
+				if c.Name == "organisation" || c.Name == "credential length" {
+					checks = append(checks, c)
+				}
+			}
+			if len(checks) == 0 {
+				t.Error("nothing was checked")
+			}
+			expect(t, row.want, checks)
+		})
+	}
+}
+
 func TestDoctorFindsNothing(t *testing.T) {
 	_, x := healthy(t)
 	checks := wiring.Examine(t.Context(), x)
@@ -204,7 +236,9 @@ func TestDoctorFinds(t *testing.T) {
 	publicKey := func(has bool) breakage { return examine(func(x *wiring.Examination) { x.PublicKey = &has }) }
 	stopsWithCall := func(t *testing.T, _ *org, x *wiring.Examination) { x.Tools = slowOne(t, true) }
 	statusUpdates := assistant("serverMessages", `["tool-calls","status-update"]`)
-	newSecret := func(t *testing.T) vapiauth.Plan { return plan(t, `{"type":"bearer","token":"new"}`) }
+	newSecret := func(t *testing.T) vapiauth.Plan {
+		return plan(t, `{"type":"bearer","token":"new-token-of-the-webhook"}`)
+	}
 	skew := func(d time.Duration) breakage {
 		return examine(func(x *wiring.Examination) { x.Now = func() time.Time { return time.Now().Add(-d) } })
 	}

@@ -36,6 +36,18 @@ type Config struct {
 	// credential that sync uses or has created.
 	Prune bool
 
+	// Secret is the deployment's stored credential, and Stored what was read of it.
+	// Nil means that the webhooks of other organisations are not refused.
+	Secret Secret
+	Stored Stored
+
+	// AddOrganisation accepts the webhooks of the private key's organisation although
+	// the secret is bound to others.
+	AddOrganisation bool
+
+	// Rotating finds what a new credential does not reach.
+	Rotating bool
+
 	// Progress is called with each step. It may be nil.
 	Progress func(step string)
 }
@@ -58,6 +70,15 @@ type ChangeSet struct {
 	// returns the organisation's name.
 	Organisation string
 
+	// Bind is whether to refuse the webhooks of organisations other than
+	// Organisation and Bound.
+	Bind  bool
+	Bound []string
+
+	// Stranded are tools and assistants that post to the URL with a credential
+	// that is not rotated. There are none without [Config.Rotating].
+	Stranded []string
+
 	// Previous are the objects at Vapi that the changes affect, before the
 	// changes. Vapi does not return the secrets of a credential.
 	Previous []Object
@@ -79,6 +100,9 @@ type Object struct {
 func (c *ChangeSet) Changes() int {
 	n := len(c.Prune)
 	if c.Credential.Action != "" {
+		n++
+	}
+	if c.Bind {
 		n++
 	}
 	for _, t := range c.Tools {
@@ -245,6 +269,18 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	for _, id := range cfg.Assistants {
 		s.prepareAssistant(changes, s.assistants[id], wired, ids)
 	}
+	if cfg.Rotating {
+		if err := s.prepareRotation(ctx, changes); err != nil {
+			return nil, err
+		}
+	}
+	if plans := cfg.Stored.Plans; !cfg.Rotating && len(plans) == 2 && plans[0].Type == "hmac" {
+		changes.Notes = append(changes.Notes,
+			"the secret holds two credentials, so a rotation is under way; ringback sync --rotate hmac finishes it.")
+	}
+	if err := s.prepareBinding(changes); err != nil {
+		return nil, err
+	}
 	changes.Previous = s.previous(changes)
 	return changes, nil
 }
@@ -350,10 +386,18 @@ func (s *state) read(ctx context.Context) error {
 
 // identify reads the organisation's id from one of its objects.
 func (s *state) identify(raw json.RawMessage) {
-	var object struct{ OrgID string }
-	if s.organisation == "" && json.Unmarshal(raw, &object) == nil {
-		s.organisation = object.OrgID
+	if s.organisation == "" {
+		s.organisation = organisationOf(raw)
 	}
+}
+
+// organisationOf returns the id of the organisation that an object at Vapi belongs to.
+func organisationOf(raw json.RawMessage) string {
+	var object struct{ OrgID string }
+	if json.Unmarshal(raw, &object) != nil {
+		return ""
+	}
+	return object.OrgID
 }
 
 // readCredential finds the credential by its name, or the one that it replaces.

@@ -25,7 +25,7 @@ import (
 
 const (
 	key    = "private-key-of-the-organisation"
-	token  = "token-of-the-webhook"
+	token  = "token-of-the-webhook-of-Ringback"
 	bearer = `{"type":"bearer","token":"` + token + `"}`
 )
 

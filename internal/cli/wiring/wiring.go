@@ -23,6 +23,13 @@ import (
 // is also 20.
 const webhookTimeout = 20
 
+// A webhook that is not answered is sent again this often, first after this many seconds
+// and then after twice as long each time.
+const (
+	webhookRetries    = 3
+	webhookRetryDelay = 1
+)
+
 // final are the 4xx that a repeated webhook would only receive again. The others
 // allow a repetition: 408 and 425 by definition, and 429 because API Gateway
 // throttles with it. Without a repetition, the caller would never get an answer.
@@ -59,7 +66,8 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 			Server: vapiclient.Server{
 				URL: at.URL, CredentialID: at.CredentialID, TimeoutSeconds: timeoutSeconds(e),
 				BackoffPlan: vapiclient.BackoffPlan{
-					Type: "exponential", MaxRetries: 3, BaseDelaySeconds: 1, ExcludedStatusCodes: final,
+					Type: "exponential", MaxRetries: webhookRetries, BaseDelaySeconds: webhookRetryDelay,
+					ExcludedStatusCodes: final,
 				},
 			},
 			Messages:   []vapiclient.ToolMessage{},

@@ -54,7 +54,7 @@ func (devCommand) Help() string {
   ringback dev --no-demo --addr 127.0.0.1:9000
   ringback dev --gpt-live
   ringback dev --speed 3600
-  ringback dev --auth '{"type":"bearer","token":"secret"}'
+  ringback dev --auth "{\"type\":\"bearer\",\"token\":\"$(openssl rand -hex 24)\"}"
   ringback dev --no-demo --public-url https://example.ngrok.app
 
 Each run has a random token, which ringback send and ringback jobs find by themselves. It is also the bearer token of

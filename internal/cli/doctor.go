@@ -62,6 +62,9 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	}
 	x := wiring.Examination{Tools: set, Assistants: c.Assistant, URL: at.url, Plans: at.plans,
 		Rate: c.Rate, Concurrency: c.Concurrency, Progress: p.set}
+	if at.secret != nil {
+		x.Stored = &at.stored
+	}
 	if at.stack != nil {
 		p.set("reading the stack's template")
 		has, err := at.stack.HasPublicKey(ctx)

@@ -1,5 +1,16 @@
 package cli
 
+import (
+	"context"
+	"time"
+)
+
+// SetSleep replaces the waits of a command, and returns a function that undoes it.
+func SetSleep(f func(context.Context, time.Duration) error) (undo func()) {
+	sleep = f
+	return func() { sleep = nil }
+}
+
 // WritePrompt lets tests choose the tools.
 var (
 	WritePrompt        = writePrompt

@@ -178,7 +178,8 @@ func TestSyncAsksOnATerminal(t *testing.T) {
 		os.Stdin = in
 		fmt.Fprint(keyboard, typed)
 		var out, errOut bytes.Buffer
-		code := Run(shop.All, []string{"sync", "--url", "https://hooks.example.com/vapi", "--auth", `{"type":"bearer","token":"t"}`,
+		code := Run(shop.All, []string{"sync", "--url", "https://hooks.example.com/vapi",
+			"--auth", `{"type":"bearer","token":"t0ken-of-the-webhook-at-Vapi"}`,
 			"--assistant", assistant, "--api", server.URL}, &out, &errOut)
 		question := "Make these changes in the organisation " + fakevapi.OrgID + "? [y/N] "
 		writes := len(fakevapi.Writes(account.Requests()))

@@ -1,32 +1,37 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/fatih/color"
 
 	"github.com/ringback/ringback/internal/cli/wiring"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 type syncCommand struct {
 	deploymentFlags
 	vapiFlags
 
-	HMAC       bool   `help:"Make Vapi sign webhooks: use the first credential of type hmac." xor:"credential"`
-	Credential string `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
+	HMAC       bool    `help:"Make Vapi sign webhooks: use the first credential of type hmac." xor:"credential"`
+	Credential string  `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
+	Rotate     *string `help:"Replace the stack's credential by a new one of this type, in steps: ${enum}." enum:"hmac" placeholder:"TYPE" xor:"credential"`
 
-	Assistant []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
-	DryRun    bool     `help:"Show the changes without making them."`
-	Yes       bool     `help:"Make the changes without asking."`
-	TakeOver  []string `help:"Change this tool at Vapi although it may belong to another deployment. May be repeated." placeholder:"NAME"`
-	Prune     bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
+	Assistant       []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
+	DryRun          bool     `help:"Show the changes without making them."`
+	Yes             bool     `help:"Make the changes without asking."`
+	TakeOver        []string `help:"Change this tool at Vapi although it may belong to another deployment. May be repeated." placeholder:"NAME"`
+	AddOrganisation bool     `help:"Also accept the webhooks of this organisation, if the stack's secret is bound to others."`
+	Prune           bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
 }
 
 // Help returns the text above the flags.
@@ -44,6 +49,15 @@ Vapi does not show the content of a credential. The name of a credential therefo
 and a secret that has changed is replaced at Vapi, too. --prune removes function tools that have this URL and the
 credential that sync creates for it. It keeps the tools of assistants that are not named with --assistant.
 
+With --stack, the command also binds the stack's secret to the organisation: the webhooks of others are then refused. A
+private key of another organisation is an error, unless --add-organisation is set. Credentials with fewer than 24
+characters are refused.
+
+--rotate hmac replaces the credential. It stores a new one beside the old one, waits until the functions read it, changes
+the credential at Vapi, waits until no webhook with the old one is in flight, and removes the old one. No webhook is
+refused meanwhile. It takes two minutes, and longer if a tool has a long Quick. If it is interrupted, run it again: it
+shows what the earlier run has done, and continues.
+
 The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 
 Examples:
@@ -52,6 +66,7 @@ Examples:
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback sync --stack Ringback --prune --region eu --yes
   ringback sync --stack Ringback --take-over order_status
+  ringback sync --stack Ringback --rotate hmac
   WEBHOOK_AUTH='{"type":"bearer","token":"…"}' ringback sync --url https://hooks.example.com/vapi
   ringback sync --url https://hooks.example.com/vapi --credential 550e8400-e29b-41d4-a716-446655440000`
 }
@@ -74,20 +89,14 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	cfg := wiring.Config{Tools: set, Assistants: c.Assistant, TakeOver: c.TakeOver, Prune: c.Prune,
+		Secret: at.secret, Stored: at.stored, AddOrganisation: c.AddOrganisation, Rotating: c.Rotate != nil,
 		Progress: p.set}
 	if cfg.URL, err = wiring.ParseURL(at.url); err != nil {
 		return err
 	}
-	switch {
-	case c.Credential != "":
-		cfg.Credential.ID = c.Credential
-	case at.plans == nil && at.stack == nil:
-		return errors.New("the deployment's credential is missing; use --auth (or WEBHOOK_AUTH), which may be " +
-			`{"type":"none"}, or --credential with the id of a credential at Vapi`)
-	default:
-		if cfg.Credential.Plan, err = wiring.Choose(at.plans, c.HMAC); err != nil {
-			return err
-		}
+	rotation, err := c.choose(&cfg, at)
+	if err != nil {
+		return err
 	}
 	p.set("")
 	if cfg.API, err = c.client(ctx, s.Err); err != nil {
@@ -99,8 +108,16 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 	}
 	p.set("")
 	showChangeSet(s.Out, changes)
+	if rotation != nil {
+		for _, step := range rotation.Steps(cfg, changes) {
+			fmt.Fprintln(s.Out, changed("~ secret:"), step)
+		}
+		if n := len(changes.Stranded); n > 0 {
+			return fmt.Errorf("nothing was changed: the webhooks of %d tools or assistants would be refused, see above", n)
+		}
+	}
 	switch {
-	case changes.Changes() == 0:
+	case changes.Changes() == 0 && rotation == nil:
 		fmt.Fprintln(s.Out, "Nothing to change.")
 	case c.DryRun:
 		fmt.Fprintln(s.Out, "Dry run: nothing was changed.")
@@ -113,10 +130,15 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 		if err != nil {
 			return fmt.Errorf("nothing was changed: %w", err)
 		}
-		err = wiring.Apply(ctx, cfg, changes, func(what string) {
+		done := func(what string) {
 			p.set("")
 			fmt.Fprintln(s.Out, printable(what))
-		})
+		}
+		if rotation != nil {
+			err = rotation.Run(ctx, cfg, changes, done)
+		} else {
+			err = wiring.Apply(ctx, cfg, changes, done)
+		}
 		if err != nil {
 			return fmt.Errorf("%w; run the command again to continue from here", err)
 		}
@@ -125,6 +147,35 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 		return fmt.Errorf("%d conflicts need your action, see above", n)
 	}
 	return nil
+}
+
+// choose sets the credential for Vapi. The rotation is nil if the credential of the deployment stays.
+func (c *syncCommand) choose(cfg *wiring.Config, at deployment) (rotation *wiring.Rotation, err error) {
+	switch {
+	case cfg.Rotating && at.stack == nil:
+		return nil, errors.New("--rotate changes the secret of a stack; use --stack")
+	case cfg.Rotating:
+		if rotation, err = wiring.NewRotation(at.secret, at.stored); err == nil {
+			cfg.Credential.Plan = rotation.New
+		}
+		return rotation, err
+	case c.Credential != "":
+		cfg.Credential.ID = c.Credential
+	case at.plans == nil && at.stack == nil:
+		return nil, errors.New("the deployment's credential is missing; use --auth (or WEBHOOK_AUTH), which may be " +
+			`{"type":"none"}, or --credential with the id of a credential at Vapi`)
+	default:
+		if cfg.Credential.Plan, err = wiring.Choose(at.plans, c.HMAC); err != nil {
+			return nil, err
+		}
+	}
+	// During a rotation, the second one is the old one, which goes.
+	used := append([]vapiauth.Plan{cfg.Credential.Plan}, at.plans[:min(1, len(at.plans))]...)
+	remedy := "store a longer one, and run ringback sync again"
+	if at.secret != nil {
+		remedy = "ringback sync --rotate hmac replaces it without refusing a webhook"
+	}
+	return nil, wiring.CheckLengths(used, remedy)
 }
 
 // agreed asks whether to make the changes. It returns an error if they must not be made.
@@ -224,10 +275,14 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 	for _, t := range changes.Prune {
 		fmt.Fprintln(out, removed("- tool "+printable(t.Name)), printable(t.ID))
 	}
+	if changes.Bind {
+		fmt.Fprintln(out, changed("~ secret:"), "refuse the webhooks of organisations other than",
+			printable(strings.Join(append(changes.Bound, cmp.Or(changes.Organisation, "this one")), ", ")))
+	}
 	for _, text := range changes.Notes {
 		fmt.Fprintln(out, "note:", printable(text))
 	}
-	for _, text := range changes.Conflicts {
+	for _, text := range slices.Concat(changes.Stranded, changes.Conflicts) {
 		fmt.Fprintln(out, removed("conflict:"), printable(text))
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/term"
 
 	"github.com/ringback/ringback/internal/cli/stack"
+	"github.com/ringback/ringback/internal/cli/wiring"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -32,8 +34,12 @@ func (f *vapiFlags) client(ctx context.Context, errOut io.Writer) (*vapiclient.A
 	if address == "" && f.Region == "eu" {
 		address = vapiclient.APIURLEU
 	}
-	return vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: address})
+	return vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: address, Sleep: sleep})
 }
+
+// sleep waits between requests to Vapi's API, and between the steps of a rotation. Nil
+// means real time. Tests replace it.
+var sleep func(context.Context, time.Duration) error
 
 // privateKey reads the key from the environment. On a terminal, it asks for the key
 // without echo if the environment has none.
@@ -60,6 +66,9 @@ type deployment struct {
 	url   string
 	plans []vapiauth.Plan // nil if unknown
 	stack *stack.Stack    // nil without --stack
+
+	secret wiring.Secret // of the stack; nil if there is none
+	stored wiring.Stored // what was read of secret
 }
 
 func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, error) {
@@ -79,6 +88,12 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 		return deployment{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
 	d := deployment{stack: stack.New(cfg, f.Stack)}
-	d.url, d.plans, err = d.stack.Webhook(ctx)
+	var secret *stack.Secret
+	if d.url, secret, err = d.stack.Webhook(ctx); err != nil || secret == nil {
+		return d, err
+	}
+	d.secret = secret
+	d.stored, err = secret.Read(ctx)
+	d.plans = d.stored.Plans
 	return d, err
 }

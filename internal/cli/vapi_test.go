@@ -19,13 +19,16 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/cli/stack/stacktest"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/local/dev"
 )
 
 const (
 	privateKey = "private-key"
-	bearer     = `{"type":"bearer","token":"t0ken"}`
+	hookToken  = "t0ken-of-the-webhook-at-Vapi"
+	bearer     = `{"type":"bearer","token":"` + hookToken + `"}`
+	hmac       = `{"type":"hmac","secretKey":"k3y-of-the-webhook-at-Vapi","algorithm":"sha256"}`
 	hook       = "https://abc123.execute-api.eu-central-1.amazonaws.com/vapi"
 )
 
@@ -69,15 +72,18 @@ func writeStack(w http.ResponseWriter, outputs map[string]string) {
 	io.WriteString(w, "</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 }
 
-// deployed makes the command line use an AWS account with the stack Ringback.
-func deployed(t *testing.T, secret string) {
+// deployed makes the command line use an AWS account with the stack Ringback, and returns its secret.
+func deployed(t *testing.T, text string) *stacktest.Secret {
 	t.Helper()
+	secret := stacktest.NewSecret(text)
 	useAWS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stacktest.Serves(r) {
+			secret.ServeHTTP(w, r)
+			return
+		}
 		body, _ := io.ReadAll(r.Body)
 		form, _ := url.ParseQuery(string(body))
 		switch {
-		case r.Header.Get("X-Amz-Target") == "secretsmanager.GetSecretValue":
-			_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": secret})
 		case form.Get("Action") == "DescribeStacks" && form.Get("StackName") == "Ringback":
 			writeStack(w, map[string]string{"WebhookUrl": hook, "WebhookSecretArn": "arn"})
 		case form.Get("Action") == "GetTemplate":
@@ -90,6 +96,7 @@ func deployed(t *testing.T, secret string) {
 				"<Message>Stack does not exist</Message></Error></ErrorResponse>")
 		}
 	}))
+	return secret
 }
 
 // toolNames returns the names of the existing tools, so that adding a tool requires no
@@ -144,7 +151,7 @@ func TestTools(t *testing.T) {
 
 func TestSyncCommand(t *testing.T) {
 	account := atVapi(t)
-	deployed(t, `[{"type":"bearer","token":"t0ken"},{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}]`)
+	deployed(t, "["+bearer+","+hmac+"]")
 	id := account.Add("assistant", `{"name":"Shop","model":{"provider":"openai"}}`)
 	attached := strings.Join(toolNames(t), ", ")
 	sync := func(code int, flag string, parts ...string) (out, errOut string) {
@@ -198,16 +205,25 @@ func TestSyncCommandRefuses(t *testing.T) {
 		code      int
 		err       string
 	}{
-		"nothing":              {nil, 1, "no deployment is selected; use --stack or --url"},
-		"both":                 {[]string{"--url", hook, "--stack", "Ringback"}, 80, "can't be used together"},
-		"no credential":        {[]string{"--url", hook}, 1, "the deployment's credential is missing"},
-		"broken credential":    {[]string{"--url", hook, "--auth", "t0ken"}, 1, "--auth: webhook credential: not JSON"},
-		"not hmac":             {[]string{"--url", hook, "--auth", bearer, "--hmac"}, 1, "is not of type hmac"},
-		"hmac and credential":  {[]string{"--url", hook, "--hmac", "--credential", "x"}, 80, "can't be used together"},
-		"plain http":           {[]string{"--url", "http://a.example/vapi", "--auth", bearer}, 1, "must begin with https://"},
-		"unknown assistant":    {[]string{"--url", hook, "--auth", bearer, "--assistant", "a-0"}, 1, "a-0 does not exist"},
-		"another region":       {[]string{"--url", hook, "--auth", bearer, "--region", "moon"}, 80, "--region"},
-		"a key as an argument": {[]string{"--url", hook, "--key", privateKey}, 80, "unknown flag --key"},
+		"nothing":           {nil, 1, "no deployment is selected; use --stack or --url"},
+		"both":              {[]string{"--url", hook, "--stack", "Ringback"}, 80, "can't be used together"},
+		"no credential":     {[]string{"--url", hook}, 1, "the deployment's credential is missing"},
+		"broken credential": {[]string{"--url", hook, "--auth", "t0ken"}, 1, "--auth: webhook credential: not JSON"},
+		"a short token": {[]string{"--url", hook, "--auth", `{"type":"bearer","token":"t0ken"}`}, 1,
+			"token has fewer than 24 characters"},
+		"a short first token": {[]string{"--url", hook, "--auth", `[{"type":"secret","secret":"t0ken"},` + bearer + "]",
+			"--credential", "c-1"}, 1, "secret has fewer than 24 characters"},
+		"a short hmac key": {[]string{"--url", hook, "--hmac", "--auth", "[" + bearer +
+			`,{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}]`}, 1, "secretKey has fewer than 24 characters"},
+		"rotated without a stack": {[]string{"--url", hook, "--auth", bearer, "--rotate", "hmac"}, 1, "use --stack"},
+		"rotated to another type": {[]string{"--stack", "Ringback", "--rotate", "bearer"}, 80, "--rotate must be one of"},
+		"rotated and chosen":      {[]string{"--stack", "Ringback", "--rotate", "hmac", "--hmac"}, 80, "can't be used together"},
+		"not hmac":                {[]string{"--url", hook, "--auth", bearer, "--hmac"}, 1, "is not of type hmac"},
+		"hmac and credential":     {[]string{"--url", hook, "--hmac", "--credential", "x"}, 80, "can't be used together"},
+		"plain http":              {[]string{"--url", "http://a.example/vapi", "--auth", bearer}, 1, "must begin with https://"},
+		"unknown assistant":       {[]string{"--url", hook, "--auth", bearer, "--assistant", "a-0"}, 1, "a-0 does not exist"},
+		"another region":          {[]string{"--url", hook, "--auth", bearer, "--region", "moon"}, 80, "--region"},
+		"a key as an argument":    {[]string{"--url", hook, "--key", privateKey}, 80, "unknown flag --key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, errOut := run(t, append([]string{"sync"}, row.arguments...)...)
@@ -219,6 +235,9 @@ func TestSyncCommandRefuses(t *testing.T) {
 	if writes := fakevapi.Writes(account.Requests()); len(writes) > 0 {
 		t.Errorf("wrote %v", writes)
 	}
+	// A short old credential goes with the rotation.
+	runs(t, []string{"sync", "--url", hook, "--dry-run", "--auth", "[" + bearer + `,{"type":"secret","secret":"t0ken"}]`}, 0,
+		"Dry run: nothing was changed.")
 	// After a failure half-way, the command continues.
 	account.Fail(5, fakevapi.FailureForbidden, false)
 	arguments := []string{"sync", "--url", hook, "--auth", bearer, "--yes"}
@@ -303,7 +322,7 @@ func TestSyncCommandTakesOver(t *testing.T) {
 	account.Requests()
 	t.Setenv("HOME", "/dev/null")
 	t.Setenv("XDG_CONFIG_HOME", "/dev/null/x")
-	_, errOut = runs(t, append(arguments, "--hmac", "--auth", `{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}`), 1)
+	_, errOut = runs(t, append(arguments, "--hmac", "--auth", hmac), 1)
 	if writes := fakevapi.Writes(account.Requests()); len(writes) > 0 ||
 		!strings.Contains(errOut, "nothing was changed: cannot store the previous bodies") {
 		t.Errorf("%s, wrote %v", errOut, writes)
@@ -313,7 +332,7 @@ func TestSyncCommandTakesOver(t *testing.T) {
 func TestDoctorCommand(t *testing.T) {
 	account := atVapi(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer t0ken" {
+		if r.Header.Get("Authorization") != "Bearer "+hookToken {
 			w.WriteHeader(401)
 		}
 	}))

@@ -14,7 +14,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/deployment"
-	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // publicKeyVariable is an environment variable of the callback function. The template
@@ -31,28 +30,6 @@ type Stack struct {
 // New returns the stack with a name. It does not check whether the stack exists.
 func New(cfg aws.Config, name string) *Stack {
 	return &Stack{name: name, stacks: cloudformation.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg)}
-}
-
-// Webhook returns the URL and the credential of the webhook. The credential is one plan,
-// or two during a rotation. There are no plans if API Gateway verifies tokens itself.
-func (s *Stack) Webhook(ctx context.Context) (url string, plans []vapiauth.Plan, err error) {
-	outputs, err := s.outputs(ctx, deployment.WebhookURLOutput)
-	if err != nil {
-		return "", nil, err
-	}
-	url = outputs[deployment.WebhookURLOutput]
-	arn := outputs[deployment.WebhookSecretOutput]
-	if arn == "" {
-		return url, nil, nil
-	}
-	secret, err := s.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &arn})
-	if err != nil {
-		return "", nil, s.explain("cannot read the credential of", err)
-	}
-	if plans, err = vapiauth.ParsePlans([]byte(aws.ToString(secret.SecretString))); err != nil {
-		return "", nil, fmt.Errorf("cannot parse the secret %s of the stack %s: %w", arn, s.name, err)
-	}
-	return url, plans, nil
 }
 
 // Jobs are the places of a deployment in which its jobs are.

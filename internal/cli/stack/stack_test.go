@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/ringback/ringback/internal/cli/stack"
+	"github.com/ringback/ringback/internal/cli/wiring"
 )
 
 const (
@@ -94,7 +95,11 @@ func TestWebhook(t *testing.T) {
 		"without a type": {account{outputs: both, secret: `{"token":"t0ken"}`}, "Ringback", "", "the member type is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, plans, err := open(t, row.account, row.stack).Webhook(t.Context())
+			url, secret, err := open(t, row.account, row.stack).Webhook(t.Context())
+			var stored wiring.Stored
+			if secret != nil {
+				stored, err = secret.Read(t.Context())
+			}
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) || strings.Contains(err.Error(), "t0ken") {
 					t.Errorf("%v", err)
@@ -105,7 +110,7 @@ func TestWebhook(t *testing.T) {
 				t.Errorf("%q, %v", url, err)
 			}
 			var types []string
-			for _, p := range plans {
+			for _, p := range stored.Plans {
 				types = append(types, p.Type)
 			}
 			if got := strings.Join(types, " "); got != row.plans {

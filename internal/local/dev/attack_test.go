@@ -86,7 +86,8 @@ func TestControlURLOnThisMachine(t *testing.T) {
 		"unverified, another token":  {auth: `{"type":"none"}`, header: http.Header{"Authorization": {"Bearer guessed"}}},
 		"unverified, with the token": {auth: `{"type":"none"}`, reaches: true},
 		"with a credential of a user": {
-			auth: `{"type":"secret","secret":"s"}`, header: http.Header{"X-Vapi-Secret": {"s"}}, reaches: true,
+			auth:   `{"type":"secret","secret":"secret-of-a-local-run-at-Vapi"}`,
+			header: http.Header{"X-Vapi-Secret": {"secret-of-a-local-run-at-Vapi"}}, reaches: true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,6 +119,11 @@ func (r *run) authenticate() (err error) {
 	if r.plans, err = vapiauth.ParsePlans([]byte(r.credential)); err != nil {
 		return fmt.Errorf("--auth: %w", err)
 	}
+	for _, p := range r.plans {
+		if err := p.CheckLength(); err != nil {
+			return fmt.Errorf("--auth: %w", err)
+		}
+	}
 	if r.cfg.PublicURL != "" {
 		r.public, err = url.Parse(strings.TrimSuffix(r.cfg.PublicURL, "/"))
 		if err != nil || r.public.Scheme != "https" && r.public.Scheme != "http" || r.public.Host == "" ||

@@ -353,7 +353,7 @@ func TestEverySampleReachesTheSimulatedCall(t *testing.T) {
 
 func TestVerification(t *testing.T) {
 	l := start(t, dev.Config{
-		Auth: `{"type":"bearer","token":"planted-token"}`, Demo: sample(t, "tool-calls"),
+		Auth: `{"type":"bearer","token":"planted-token-of-a-local-run"}`, Demo: sample(t, "tool-calls"),
 	})
 	l.screen.wait(t, "the caller never waited")
 	for _, unsigned := range []http.Header{{"Authorization": nil}, {"Authorization": {"Bearer " + l.token}}} {
@@ -492,6 +492,8 @@ func TestCannotStart(t *testing.T) {
 		{"a tunnel, unverified", dev.Config{Addr: free, PublicURL: "https://tunnel.example", Auth: `{"type":"none"}`},
 			"set a credential with --auth"},
 		{"no public URL", dev.Config{Addr: free, PublicURL: "tunnel.example"}, "--public-url must have the form https://host"},
+		{"short credential", dev.Config{Addr: free, Auth: `{"type":"bearer","token":"t0ken"}`},
+			"--auth: webhook credential: token has fewer than 24 characters"},
 		{"bad credential", dev.Config{Addr: free, Auth: `{"type":"hmac"}`}, "--auth: "},
 		{"no call", dev.Config{Addr: free, Demo: sample(t, "chat")},
 			"cannot play the demonstration: the webhook has no call"},

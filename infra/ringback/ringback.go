@@ -135,7 +135,8 @@ type Props struct {
 	JWT *JWT
 
 	// WebhookSecret holds the webhook credential. Nil means a new secret with a
-	// generated bearer token.
+	// generated bearer token. A secret of this app whose credential has fewer than
+	// 24 characters is an error.
 	WebhookSecret awssecretsmanager.ISecret
 
 	// PublicKeySecret holds the public key of the Vapi organisation, a plain
@@ -391,7 +392,7 @@ func (p *Props) complete() error {
 	}
 	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
 	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
-	return errors.Join(p.checkDomain(), p.checkOutbound(), checkSettings(p.ToolSettings))
+	return errors.Join(p.checkDomain(), p.checkOutbound(), p.checkWebhookSecret(), checkSettings(p.ToolSettings))
 }
 
 // keyed calls use with the customer's key if there is one.

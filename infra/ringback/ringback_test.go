@@ -904,6 +904,44 @@ func TestWebhookSecret(t *testing.T) {
 	}
 }
 
+// TestShortWebhookSecret gives the construct secrets that the app defines itself.
+func TestShortWebhookSecret(t *testing.T) {
+	const long = "24-characters-of-a-token"
+	text := func(value string) *awssecretsmanager.SecretProps {
+		return &awssecretsmanager.SecretProps{SecretStringValue: awscdk.SecretValue_UnsafePlainText(&value)}
+	}
+	generated := func(length *float64) *awssecretsmanager.SecretProps {
+		return &awssecretsmanager.SecretProps{GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
+			SecretStringTemplate: jsii.String(`{"type":"bearer"}`), GenerateStringKey: jsii.String("token"), PasswordLength: length,
+		}}
+	}
+	for name, row := range map[string]struct {
+		props *awssecretsmanager.SecretProps
+		err   string
+	}{
+		"long":            {text(`{"type":"bearer","token":"` + long + `"}`), ""},
+		"short":           {text(`{"type":"bearer","token":"` + long[1:] + `"}`), "token has fewer than 24 characters"},
+		"a short key":     {text(`{"type":"hmac","algorithm":"sha256","secretKey":"k"}`), "secretKey has fewer than 24 characters"},
+		"short, second":   {text(`[{"type":"secret","secret":"` + long + `"},{"type":"secret","secret":"s"}]`), "secret has fewer"},
+		"not a plan":      {text(long), "webhook credential: not JSON"},
+		"generated":       {generated(jsii.Number(24)), ""},
+		"by default":      {generated(nil), ""},
+		"short generated": {generated(jsii.Number(23)), "has 23 generated characters; it needs at least 24"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stack := newStack(t, "Ringback")
+			_, err := ringback.NewRingback(stack, "Ringback", ringback.Props{Binaries: "testdata/functions",
+				WebhookSecret: awssecretsmanager.NewSecret(stack, jsii.String("Given"), row.props)})
+			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%v, want %q", err, row.err)
+			}
+			if err != nil && strings.Contains(err.Error(), long[1:]) {
+				t.Errorf("the error quotes the secret: %v", err)
+			}
+		})
+	}
+}
+
 // onlySecret checks that the stack creates only this secret.
 func (m template) onlySecret(t *testing.T, name string) {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
 // secrets creates the completion secret unless one is given. It creates the webhook
@@ -29,6 +30,40 @@ func (r *Ringback) secrets() {
 			"The credential of the webhooks that Vapi sends to Ringback. "+
 				"Put the token into a bearer credential at Vapi.")
 	}
+}
+
+// checkWebhookSecret returns an error if the webhook credential is too short. Only a secret
+// that the app itself defines shows its content. ringback sync checks any other.
+func (p *Props) checkWebhookSecret() error {
+	if p.WebhookSecret == nil {
+		return nil
+	}
+	defined, ok := p.WebhookSecret.Node().DefaultChild().(awssecretsmanager.CfnSecret)
+	if !ok {
+		return nil // it is imported
+	}
+	stack := awscdk.Stack_Of(p.WebhookSecret)
+	if how := defined.GenerateSecretString(); how != nil {
+		generated, _ := stack.Resolve(how).(map[string]any)
+		// Secrets Manager generates 32 characters by default.
+		if length, ok := generated["passwordLength"].(float64); ok && length < vapiauth.MinSecretLength {
+			return fmt.Errorf("the webhook secret has %g generated characters; it needs at least %d", length,
+				vapiauth.MinSecretLength)
+		}
+		return nil
+	}
+	if defined.SecretString() == nil {
+		return nil
+	}
+	text, ok := stack.Resolve(defined.SecretString()).(string)
+	if !ok {
+		return nil // a parameter
+	}
+	plans, err := vapiauth.ParsePlans([]byte(text))
+	for _, plan := range plans {
+		err = errors.Join(err, plan.CheckLength())
+	}
+	return err
 }
 
 // secret creates a secret: the JSON in template, and a generated value as field.

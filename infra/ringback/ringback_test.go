@@ -904,7 +904,7 @@ func TestWebhookSecret(t *testing.T) {
 	}
 }
 
-// TestShortWebhookSecret gives the construct secrets that the app defines itself.
+// TestShortWebhookSecret passes secrets to the construct that the app defines itself.
 func TestShortWebhookSecret(t *testing.T) {
 	const long = "24-characters-of-a-token"
 	text := func(value string) *awssecretsmanager.SecretProps {

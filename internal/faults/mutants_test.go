@@ -57,6 +57,12 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 
 var floods = []string{"./infra/ringback", "-run", "^(TestThrottles|TestFloodAlarms|TestCustomDomain)$"}
 
+// organisations and rotations are the tests of what a leaked credential is good for.
+var (
+	organisations = []string{"./internal/ack", "-run", "^TestOrganisation"}
+	rotations     = []string{"./internal/cli/wiring", "-run", "^TestRotation"}
+)
+
 var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable.(*records).Save", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
@@ -697,6 +703,51 @@ var bugs = []mutant{
 	{bug: "a timestamp that is claimed and not signed", tests: []string{"./vapi/vapiauth"}, edits: []edit{
 		{"vapi/vapiauth.newHMACCredential", "if claimed && !c.timestamped {", "if claimed && false {"},
 	}},
+	{bug: "a short credential that no log reports", tests: []string{"./internal/ack", "-run", "^TestShortCredential$"},
+		edits: []edit{{"internal/ack.(*Handler).parseCredential", "err := p.CheckLength(); err != nil {",
+			"err := p.CheckLength(); err != nil && false {"}}},
+	{bug: "a short credential synchronised", tests: []string{"./internal/cli", "-run", "^TestSyncCommandRefuses$"},
+		edits: []edit{{"internal/cli.(*syncCommand).choose", "return nil, wiring.CheckLengths(used, remedy)",
+			"_, _ = used, remedy\n\treturn nil, nil"}}},
+	{bug: "a short credential deployed", tests: []string{"./infra/ringback", "-run", "^TestShortWebhookSecret$"},
+		edits: []edit{{"infra/ringback.(*Props).checkWebhookSecret", "err = errors.Join(err, plan.CheckLength())",
+			"_ = plan.CheckLength()"}}},
+	{bug: "another organisation's webhook accepted", tests: organisations, edits: []edit{
+		{"internal/ack.(*credential).admits", "slices.Contains(c.organisations, organisation)",
+			"slices.Contains(c.organisations, c.organisations[0])"},
+	}},
+	{bug: "an organisation that was added refused until the secret is read again", tests: organisations, edits: []edit{
+		{"internal/ack.(*Handler).accept", "!h.credential.Newer(ctx, by).admits(id)", "!by.admits(id)"},
+	}},
+	{bug: "sync with the private key of another organisation", tests: []string{"./internal/cli", "-run", "^TestSyncBinds$"},
+		edits: []edit{
+			{"internal/cli/wiring.(*state).prepareBinding", "case len(bound) > 0 && !s.AddOrganisation:", "case false:"},
+		}},
+	{bug: "a rotation that unbinds the secret", tests: []string{"./internal/cli/stack"}, edits: []edit{
+		{"internal/cli/stack.(*Secret).Replace", "labels = append(labels, deployment.OrganisationLabel(id))", "_ = id"},
+	}},
+	{bug: "two rotations at once", tests: []string{"./internal/cli/stack"}, edits: []edit{
+		{"internal/cli/stack.(*Secret).Replace", `"ringback "+old.Version`, `text`},
+	}},
+	{bug: "a rotation that stores the new credential alone", tests: rotations, edits: []edit{
+		{"internal/cli/wiring.(*Rotation).Run", "[]vapiauth.Plan{r.New, r.Stored.Plans[0]}", "[]vapiauth.Plan{r.New}"},
+	}},
+	{bug: "a rotation that does not wait for the functions", tests: rotations, edits: []edit{
+		{"internal/cli/wiring.(*Rotation).Run", "cfg.API.Sleep(ctx, ReadAgain)", "cfg.API.Sleep(ctx, 0)"},
+	}},
+	{bug: "a rotation that does not wait for the webhooks in flight", tests: rotations, edits: []edit{
+		{"internal/cli/wiring.(*Rotation).Run", "cfg.API.Sleep(ctx, InFlight(cfg.Tools))", "cfg.API.Sleep(ctx, 0)"},
+	}},
+	{bug: "a rotation that keeps the old credential", tests: rotations, edits: []edit{
+		{"internal/cli/wiring.(*Rotation).Run", "r.replace(ctx, stored, []vapiauth.Plan{r.New})",
+			"r.replace(ctx, stored, stored.Plans)"},
+	}},
+	{bug: "an interrupted rotation begun anew", tests: rotations, edits: []edit{
+		{"internal/cli/wiring.NewRotation", "r.New, r.Resumed = stored.Plans[0], true", "r.New = newHMAC()"},
+	}},
+	{bug: "a rotation that strands a tool", tests: []string{"./internal/cli", "-run", "^TestRotateCommandStrands$"},
+		edits: []edit{{"internal/cli.(*syncCommand).Run", "n := len(changes.Stranded); n > 0 {",
+			"n := len(changes.Stranded); n > 0 && false {"}}},
 	{bug: "the body decoded before the header is checked", tests: []string{"./internal/ack", "-run", "Flood"},
 		edits: []edit{
 			{"internal/ack.(*Handler).read", "if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {",

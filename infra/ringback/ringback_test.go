@@ -912,7 +912,8 @@ func TestShortWebhookSecret(t *testing.T) {
 	}
 	generated := func(length *float64) *awssecretsmanager.SecretProps {
 		return &awssecretsmanager.SecretProps{GenerateSecretString: &awssecretsmanager.SecretStringGenerator{
-			SecretStringTemplate: jsii.String(`{"type":"bearer"}`), GenerateStringKey: jsii.String("token"), PasswordLength: length,
+			SecretStringTemplate: jsii.String(`{"type":"bearer"}`), GenerateStringKey: jsii.String("token"),
+			PasswordLength: length,
 		}}
 	}
 	for name, row := range map[string]struct {
@@ -921,8 +922,9 @@ func TestShortWebhookSecret(t *testing.T) {
 	}{
 		"long":            {text(`{"type":"bearer","token":"` + long + `"}`), ""},
 		"short":           {text(`{"type":"bearer","token":"` + long[1:] + `"}`), "token has fewer than 24 characters"},
-		"a short key":     {text(`{"type":"hmac","algorithm":"sha256","secretKey":"k"}`), "secretKey has fewer than 24 characters"},
-		"short, second":   {text(`[{"type":"secret","secret":"` + long + `"},{"type":"secret","secret":"s"}]`), "secret has fewer"},
+		"a short key":     {text(`{"type":"hmac","algorithm":"sha256","secretKey":"k"}`), "secretKey has fewer"},
+		"short, second":   {text(`[{"type":"secret","secret":"` + long + `"},{"type":"secret","secret":"s"}]`),
+			"secret has fewer"},
 		"not a plan":      {text(long), "webhook credential: not JSON"},
 		"generated":       {generated(jsii.Number(24)), ""},
 		"by default":      {generated(nil), ""},

@@ -42,8 +42,8 @@ func TestOrganisations(t *testing.T) {
 		"another, without a wrapper":    {bound("org-1"), `{"toolCalls":[` + job + `],"call":{"orgId":"org-2"}}`, 403},
 		"another, the call beside":      {bound("org-1"), `{"message":{"type":"hang"},"call":{"orgId":"org-2"}}`, 403},
 		"another, the end of a call":    {bound("org-1"), message("status-update", "ended", other), http.StatusForbidden},
-		"another, the start of a call":  {bound("org-1"), message("status-update", "in-progress", other), http.StatusForbidden},
-		"another, twice in one message": {bound("org-1"), `{"message":{"type":"hang","call":{"orgId":"org-1","orgId":"org-2"}}}`, 403},
+		"another, the start of a call":  {bound("org-1"), message("status-update", "in-progress", other), 403},
+		"another, twice in one message": {bound("org-1"), `{"type":"hang","call":{"orgId":"org-1","orgId":"org-2"}}`, 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := new(tracker)

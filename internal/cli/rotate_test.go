@@ -84,9 +84,11 @@ func TestRotateCommand(t *testing.T) {
 // TestRotateCommandStrands meets a tool that posts with another credential, and would be refused.
 func TestRotateCommandStrands(t *testing.T) {
 	account := atVapi(t)
+	waits(t)
 	secret := deployed(t, bearer)
 	account.Add("tool", `{"type":"function","function":{"name":"theirs"},"server":{"url":"`+hook+`","credentialId":"c"}}`)
-	_, errOut := runs(t, []string{"sync", "--stack", "Ringback", "--rotate", "hmac", "--yes"}, 1, "conflict: the tool theirs")
+	_, errOut := runs(t, []string{"sync", "--stack", "Ringback", "--rotate", "hmac", "--yes"}, 1,
+		"conflict: the tool theirs")
 	if !strings.Contains(errOut, "nothing was changed: the webhooks of 1 tools or assistants would be refused") {
 		t.Error(errOut)
 	}
@@ -101,7 +103,8 @@ func TestSyncBinds(t *testing.T) {
 	secret := deployed(t, bearer)
 	plain := []string{"sync", "--stack", "Ringback", "--yes"}
 	runs(t, plain, 0, "Organisation at Vapi: unknown",
-		"~ secret: refuse the webhooks of organisations other than this one", "bound the secret to the organisation "+fakevapi.OrgID)
+		"~ secret: refuse the webhooks of organisations other than this one\n",
+		"bound the secret to the organisation "+fakevapi.OrgID)
 	if text, labels := secret.Current(); text != bearer || len(labels) != 2 {
 		t.Errorf("stored %s with %q", text, labels)
 	}
@@ -111,8 +114,8 @@ func TestSyncBinds(t *testing.T) {
 
 	other := atVapi(t) // another account, which is empty
 	_, errOut := runs(t, plain, 1)
-	if !strings.Contains(errOut, "the private key belongs to another organisation at Vapi (it is unknown, because it has no "+
-		"objects) than the deployment's secret ("+fakevapi.OrgID+")") || !strings.Contains(errOut, "--add-organisation") {
+	if !strings.Contains(errOut, "the private key belongs to another organisation at Vapi "+
+		"(it is unknown, because it has no objects) than the deployment's secret ("+fakevapi.OrgID+")") || !strings.Contains(errOut, "--add-organisation") {
 		t.Error(errOut)
 	}
 	const otherOrg = "11111111-2222-4333-8444-555555555555"

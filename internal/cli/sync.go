@@ -53,10 +53,10 @@ With --stack, the command also binds the stack's secret to the organisation: the
 private key of another organisation is an error, unless --add-organisation is set. Credentials with fewer than 24
 characters are refused.
 
---rotate hmac replaces the credential. It stores a new one beside the old one, waits until the functions read it, changes
-the credential at Vapi, waits until no webhook with the old one is in flight, and removes the old one. No webhook is
-refused meanwhile. It takes two minutes, and longer if a tool has a long Quick. If it is interrupted, run it again: it
-shows what the earlier run has done, and continues.
+--rotate hmac replaces the credential. It stores a new one beside the old one, waits until the functions read it,
+changes the credential at Vapi, waits until no webhook with the old one is in flight, and removes the old one. No
+webhook is refused meanwhile. It takes two minutes, and longer if a tool has a long Quick. If it is interrupted, run it
+again: it shows what the earlier run has done, and continues.
 
 The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 

@@ -217,7 +217,7 @@ func TestSyncCommandRefuses(t *testing.T) {
 			`,{"type":"hmac","secretKey":"k3y","algorithm":"sha256"}]`}, 1, "secretKey has fewer than 24 characters"},
 		"rotated without a stack": {[]string{"--url", hook, "--auth", bearer, "--rotate", "hmac"}, 1, "use --stack"},
 		"rotated to another type": {[]string{"--stack", "Ringback", "--rotate", "bearer"}, 80, "--rotate must be one of"},
-		"rotated and chosen":      {[]string{"--stack", "Ringback", "--rotate", "hmac", "--hmac"}, 80, "can't be used together"},
+		"rotated and chosen":      {[]string{"--stack", "Ringback", "--rotate", "hmac", "--hmac"}, 80, "can't be used"},
 		"not hmac":                {[]string{"--url", hook, "--auth", bearer, "--hmac"}, 1, "is not of type hmac"},
 		"hmac and credential":     {[]string{"--url", hook, "--hmac", "--credential", "x"}, 80, "can't be used together"},
 		"plain http":              {[]string{"--url", "http://a.example/vapi", "--auth", bearer}, 1, "must begin with https://"},
@@ -236,8 +236,8 @@ func TestSyncCommandRefuses(t *testing.T) {
 		t.Errorf("wrote %v", writes)
 	}
 	// A short old credential goes with the rotation.
-	runs(t, []string{"sync", "--url", hook, "--dry-run", "--auth", "[" + bearer + `,{"type":"secret","secret":"t0ken"}]`}, 0,
-		"Dry run: nothing was changed.")
+	runs(t, []string{"sync", "--url", hook, "--dry-run",
+		"--auth", "[" + bearer + `,{"type":"secret","secret":"t0ken"}]`}, 0, "Dry run: nothing was changed.")
 	// After a failure half-way, the command continues.
 	account.Fail(5, fakevapi.FailureForbidden, false)
 	arguments := []string{"sync", "--url", hook, "--auth", bearer, "--yes"}

@@ -719,8 +719,8 @@ var bugs = []mutant{
 	{bug: "an organisation that was added refused until the secret is read again", tests: organisations, edits: []edit{
 		{"internal/ack.(*Handler).accept", "!h.credential.Newer(ctx, by).admits(id)", "!by.admits(id)"},
 	}},
-	{bug: "sync with the private key of another organisation", tests: []string{"./internal/cli", "-run", "^TestSyncBinds$"},
-		edits: []edit{
+	{bug: "sync with the private key of another organisation",
+		tests: []string{"./internal/cli", "-run", "^TestSyncBinds$"}, edits: []edit{
 			{"internal/cli/wiring.(*state).prepareBinding", "case len(bound) > 0 && !s.AddOrganisation:", "case false:"},
 		}},
 	{bug: "a rotation that unbinds the secret", tests: []string{"./internal/cli/stack"}, edits: []edit{

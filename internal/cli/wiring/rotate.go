@@ -44,8 +44,8 @@ func NewRotation(secret Secret, stored Stored) (*Rotation, error) {
 	case len(stored.Plans) == 2 && stored.Plans[0].Type == "hmac":
 		r.New, r.Resumed = stored.Plans[0], true
 	case len(stored.Plans) == 2:
-		return nil, fmt.Errorf("the secret holds two credentials, of types %s and %s, and the first one is not of type hmac, "+
-			"so another rotation is under way; finish it by hand, and store one credential",
+		return nil, fmt.Errorf("the secret holds two credentials, of types %s and %s, and the first one is not "+
+			"of type hmac, so another rotation is under way; finish it by hand, and store one credential",
 			stored.Plans[0].Type, stored.Plans[1].Type)
 	default:
 		return nil, errors.New("the deployment has no credential in a secret, so there is nothing to rotate")
@@ -85,8 +85,8 @@ func (r *Rotation) Steps(cfg Config, changes *ChangeSet) []string {
 		if changes.Credential.Action != "" {
 			vapi = "Vapi does not send the first one yet"
 		}
-		steps = append(steps, fmt.Sprintf("a rotation is under way: the secret holds two credentials, of types %s and %s, and %s",
-			r.Stored.Plans[0].Type, r.Stored.Plans[1].Type, vapi))
+		steps = append(steps, fmt.Sprintf("a rotation is under way: the secret holds two credentials, "+
+			"of types %s and %s, and %s", r.Stored.Plans[0].Type, r.Stored.Plans[1].Type, vapi))
 	} else {
 		steps = append(steps, fmt.Sprintf("store a new credential of type hmac beside the old one of type %s",
 			r.Stored.Plans[0].Type))

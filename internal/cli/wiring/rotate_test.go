@@ -276,7 +276,8 @@ func TestRotation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := "store a new credential of type hmac beside the old one of type " + old.Type; !strings.HasPrefix(steps, want) {
+			want := "store a new credential of type hmac beside the old one of type " + old.Type
+			if !strings.HasPrefix(steps, want) {
 				t.Errorf("it shows %q", steps)
 			}
 			r.finished(old)
@@ -345,12 +346,13 @@ func TestRotationMeetsAnother(t *testing.T) {
 	for _, wait := range []int{1, 2} {
 		t.Run(fmt.Sprint("wait ", wait), func(t *testing.T) {
 			r := newRotating(t, oldPlans["bearer"])
-			api, err := vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: r.url(t), Sleep: func(context.Context, time.Duration) error {
+			change := func(context.Context, time.Duration) error {
 				if r.sleeps++; r.sleeps == wait {
 					r.vault.put(other, oldPlans["bearer"])
 				}
 				return nil
-			}})
+			}
+			api, err := vapiclient.NewAPI(vapiclient.APIConfig{Key: key, URL: r.url(t), Sleep: change})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -361,7 +361,7 @@ func TestVerification(t *testing.T) {
 			t.Errorf("an unsigned webhook was answered with %d, want 401", status)
 		}
 	}
-	signed := http.Header{"Authorization": {"Bearer planted-token"}}
+	signed := http.Header{"Authorization": {"Bearer planted-token-of-a-local-run"}}
 	if status, _ := l.post(t, sample(t, "spending-report"), signed); status != http.StatusOK {
 		t.Errorf("a signed webhook was answered with %d, want 200", status)
 	}

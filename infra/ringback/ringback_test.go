@@ -920,10 +920,10 @@ func TestShortWebhookSecret(t *testing.T) {
 		props *awssecretsmanager.SecretProps
 		err   string
 	}{
-		"long":            {text(`{"type":"bearer","token":"` + long + `"}`), ""},
-		"short":           {text(`{"type":"bearer","token":"` + long[1:] + `"}`), "token has fewer than 24 characters"},
-		"a short key":     {text(`{"type":"hmac","algorithm":"sha256","secretKey":"k"}`), "secretKey has fewer"},
-		"short, second":   {text(`[{"type":"secret","secret":"` + long + `"},{"type":"secret","secret":"s"}]`),
+		"long":        {text(`{"type":"bearer","token":"` + long + `"}`), ""},
+		"short":       {text(`{"type":"bearer","token":"` + long[1:] + `"}`), "token has fewer than 24 characters"},
+		"a short key": {text(`{"type":"hmac","algorithm":"sha256","secretKey":"k"}`), "secretKey has fewer"},
+		"short, second": {text(`[{"type":"secret","secret":"` + long + `"},{"type":"secret","secret":"s"}]`),
 			"secret has fewer"},
 		"not a plan":      {text(long), "webhook credential: not JSON"},
 		"generated":       {generated(jsii.Number(24)), ""},

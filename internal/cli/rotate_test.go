@@ -115,7 +115,8 @@ func TestSyncBinds(t *testing.T) {
 	other := atVapi(t) // another account, which is empty
 	_, errOut := runs(t, plain, 1)
 	if !strings.Contains(errOut, "the private key belongs to another organisation at Vapi "+
-		"(it is unknown, because it has no objects) than the deployment's secret ("+fakevapi.OrgID+")") || !strings.Contains(errOut, "--add-organisation") {
+		"(it is unknown, because it has no objects) than the deployment's secret ("+fakevapi.OrgID+")") ||
+		!strings.Contains(errOut, "--add-organisation") {
 		t.Error(errOut)
 	}
 	const otherOrg = "11111111-2222-4333-8444-555555555555"

@@ -360,7 +360,7 @@ var bugs = []mutant{
 		edits: []edit{{"internal/cli/wiring.(*applying).updateTool", `if change.ID != "" && !change.unmoved(raw) {`,
 			"if false {"}}},
 	{bug: "changes without the organisation", tests: []string{"./internal/cli", "-run", "TestSync"}, edits: []edit{
-		{"internal/cli/wiring.(*state).identify", "s.organisation = object.OrgID", "_ = object.OrgID"},
+		{"internal/cli/wiring.(*state).identify", "s.organisation = organisationOf(raw)", "_ = organisationOf(raw)"},
 	}},
 	{bug: "changes without a yes", tests: []string{"./internal/cli", "-run", "TestSync"}, edits: []edit{
 		{"internal/cli.(*syncCommand).agreed", "if c.Yes {", "if true {"},

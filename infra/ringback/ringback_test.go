@@ -932,8 +932,8 @@ func TestShortWebhookSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			stack := newStack(t, "Ringback")
-			_, err := ringback.NewRingback(stack, "Ringback", ringback.Props{Binaries: "testdata/functions",
-				WebhookSecret: awssecretsmanager.NewSecret(stack, jsii.String("Given"), row.props)})
+			_, err := ringback.NewRingback(stack, "Ringback", withTools(t, ringback.Props{Binaries: "testdata/functions",
+				WebhookSecret: awssecretsmanager.NewSecret(stack, jsii.String("Given"), row.props)}))
 			if (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("%v, want %q", err, row.err)
 			}

@@ -119,6 +119,9 @@ func (r *Ringback) routes() {
 			jsii.String("Jwt"), jsii.String(jwt.Issuer),
 			&awsapigatewayv2authorizers.HttpJwtAuthorizerProps{JwtAudience: jsii.Strings(jwt.Audience...)},
 		)
+		if len(jwt.Scopes) > 0 {
+			webhook.AuthorizationScopes = jsii.Strings(jwt.Scopes...)
+		}
 	}
 	made := *r.API.AddRoutes(webhook)
 	// No authorizer: the only token of an external completion is the one in the

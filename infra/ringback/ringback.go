@@ -228,6 +228,9 @@ type JWT struct {
 	// Audience lists the accepted values of the tokens' aud, or client_id. At
 	// least one is required.
 	Audience []string
+	// Scopes lists scopes of which a token must have at least one. Nil means that
+	// none is required.
+	Scopes []string
 }
 
 // Setting is one variable in the environment of the process function.

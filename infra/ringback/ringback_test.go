@@ -1135,6 +1135,23 @@ func TestJWT(t *testing.T) {
 	if diff := cmp.Diff(map[any]any{"POST /vapi": "JWT", "POST /results/{token}": "NONE"}, got); diff != "" {
 		t.Error(diff)
 	}
+	scopes := func(m template) map[any]any {
+		scopes := map[any]any{}
+		for _, route := range m.all("AWS::ApiGatewayV2::Route") {
+			scopes[route.Properties["RouteKey"]] = route.Properties["AuthorizationScopes"]
+		}
+		return scopes
+	}
+	if diff := cmp.Diff(map[any]any{"POST /vapi": nil, "POST /results/{token}": nil}, scopes(made)); diff != "" {
+		t.Error(diff)
+	}
+	jwt.Scopes = []string{"ringback/webhook", "admin"}
+	want = map[string]any{"POST /vapi": []any{"ringback/webhook", "admin"}, "POST /results/{token}": nil}
+	for route, scopes := range scopes(synthesise(t, ringback.Props{JWT: jwt})) {
+		if diff := cmp.Diff(want[route.(string)], scopes); diff != "" {
+			t.Errorf("%s: %s", route, diff)
+		}
+	}
 	if got := made.variables(t, "RingbackAck")["WEBHOOK_AUTH"]; got != `{"type":"none"}` {
 		t.Errorf("the ack function verifies %v", got)
 	}
@@ -1445,6 +1462,7 @@ func TestInvalidProps(t *testing.T) {
 		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
 		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
 		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "audience"},
+		{ringback.Props{JWT: &ringback.JWT{Scopes: []string{"ringback"}}}, "issuer"},
 		{ringback.Props{VapiAPIURL: "https://api.eu.vapi.ai"}, "VapiAPIURL needs PrivateKeySecret"},
 		{ringback.Props{VapiAPIURL: "http://api.vapi.ai", PrivateKeySecret: key}, "must be an https URL"},
 		{ringback.Props{CallBackHours: "09:00-18:00"}, "CallBackHours needs PrivateKeySecret"},

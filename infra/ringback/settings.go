@@ -56,6 +56,7 @@ var known = map[string]string{
 	"resultText":               "the text around a result",
 	"jwtIssuer":                "the issuer of OAuth2 tokens",
 	"jwtAudience":              "their audience; separate several with commas",
+	"jwtScopes":                "scopes of which they must have one; separate several with commas",
 	"webhookSecretArn":         "a secret with the webhook credential",
 	"publicKeySecretArn":       "a secret with the organisation's public key",
 	"completionSecretArn":      "a secret with the keys of completion tokens",
@@ -213,8 +214,9 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 				days, slices.Sorted(maps.Keys(retention))))
 		}
 	}
-	if issuer, audience := s.values["jwtIssuer"], list("jwtAudience"); issuer != "" || len(audience) > 0 {
-		p.JWT = &JWT{Issuer: issuer, Audience: audience}
+	jwt := JWT{Issuer: s.values["jwtIssuer"], Audience: list("jwtAudience"), Scopes: list("jwtScopes")}
+	if jwt.Issuer != "" || len(jwt.Audience) > 0 || len(jwt.Scopes) > 0 {
+		p.JWT = &jwt
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.values)) {
 		if toolVariable.MatchString(name) {

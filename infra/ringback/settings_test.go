@@ -168,11 +168,15 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	if template(map[string]any{"jwtIssuer": "https://issuer.example.com", "jwtAudience": "a,b"}) == plain {
 		t.Error("the JWT settings change nothing")
 	}
+	jwt := map[string]any{"jwtIssuer": "https://issuer.example.com", "jwtAudience": "a", "jwtScopes": "b,c"}
+	if !strings.Contains(template(jwt), `"AuthorizationScopes":["b","c"]`) {
+		t.Error("jwtScopes changes nothing")
+	}
 	if template(map[string]any{"domainName": "ringback.example.com", "certificateArn": acm}) == plain {
 		t.Error("the settings of the domain change nothing")
 	}
 	// TestParseSettings tests stage, and every test here uses binaries.
-	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience", "domainName", "certificateArn"}
+	tested := []string{"stage", "binaries", "jwtIssuer", "jwtAudience", "jwtScopes", "domainName", "certificateArn"}
 	for name := range known {
 		if _, ok := values[name]; !ok && !slices.Contains(tested, name) {
 			t.Errorf("%s is not tested", name)

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/deployment"
 )
 
@@ -86,7 +87,7 @@ func (r *Ringback) functions() {
 	r.send(r.Ack, r.Jobs)
 	r.send(r.Ack, r.LongJobs)
 	r.send(r.Ack, r.Results)
-	r.record(r.Ack)
+	r.record(r.Ack, dynamotable.JobItems, dynamotable.EarlierJobItems, dynamotable.CallItems)
 	r.list(r.Ack)
 
 	process := deployment.Process{
@@ -111,7 +112,8 @@ func (r *Ringback) functions() {
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
 		environment: process, toolSettings: r.props.ToolSettings,
 	})
-	r.record(r.Process)
+	r.record(r.Process, dynamotable.JobItems, dynamotable.EarlierJobItems, dynamotable.CallItems,
+		dynamotable.CustomerItems, dynamotable.LeaseItems)
 	r.scan(r.Process)
 	read(r.Process, r.CompletionSecret)
 	r.send(r.Process, r.Results)
@@ -145,8 +147,9 @@ func (r *Ringback) functions() {
 		id: "Callback", name: "callback", description: "Posts results to the control URLs of their calls.",
 		timeout: r.limits.CallbackTimeout, memory: callbackMemory, environment: callback,
 	})
-	r.record(r.Callback)
-	r.EventBus.GrantPutEventsTo(r.Callback, nil)
+	r.record(r.Callback, dynamotable.JobItems, dynamotable.EarlierJobItems, dynamotable.CallItems,
+		dynamotable.CustomerItems)
+	r.publish(r.Callback)
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
 	r.send(r.Callback, r.Results) // what is left to do for a result whose message must not be repeated

@@ -411,3 +411,12 @@ func allow(f awsiam.IGrantable, resource string, actions ...string) {
 		Grantee: f, Actions: jsii.Strings(actions...), ResourceArns: jsii.Strings(resource),
 	})
 }
+
+// allowIf grants actions on a resource if the values of all keys are as the operator
+// requires. A value is a text, or a list of texts.
+func allowIf(f awsiam.IGrantable, resource, operator string, keys map[string]any, actions ...string) {
+	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
+		Grantee: f, Actions: jsii.Strings(actions...), ResourceArns: jsii.Strings(resource),
+		Conditions: &map[string]*map[string]any{operator: &keys},
+	})
+}

@@ -248,9 +248,14 @@ func TestLeastPrivilege(t *testing.T) {
 	trace := "xray:PutTelemetryRecords xray:PutTraceSegments on *"
 	group := made.only(t, "AWS::Scheduler::ScheduleGroup", "RingbackSchedules").Properties["Name"].(string)
 	schedules := "arn:AWS::Partition:scheduler:AWS::Region:AWS::AccountId:schedule/" + group + "/*"
+	// The front function touches neither customers nor leases.
+	items := func(patterns string) string {
+		return "dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable where ForAllValues:StringLike " +
+			"dynamodb:LeadingKeys=" + patterns
+	}
 	want := map[string][]string{
 		"RingbackAck": {
-			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			items("*/* call:* j_*"),
 			"dynamodb:Query on RingbackJobsTable/index/calls",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackAckLogs",
 			"secretsmanager:GetSecretValue on RingbackCompletionSecret RingbackWebhookSecret",
@@ -258,7 +263,7 @@ func TestLeastPrivilege(t *testing.T) {
 			trace,
 		},
 		"RingbackProcess": {
-			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
+			items("*/* call:* customer:* j_* lease:*"),
 			"dynamodb:Scan on RingbackJobsTable/index/calls",
 			"iam:PassRole on RingbackSchedulesRole where StringEquals iam:PassedToService=scheduler.amazonaws.com",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackProcessLogs",
@@ -271,8 +276,9 @@ func TestLeastPrivilege(t *testing.T) {
 		// Wake-ups, and wake-ups that Scheduler gave up on.
 		"RingbackSchedules": {"sqs:SendMessage on RingbackJobs RingbackJobsDeadLetters RingbackLongJobs"},
 		"RingbackCallback": {
-			"dynamodb:GetItem dynamodb:PutItem on RingbackJobsTable",
-			"events:PutEvents on RingbackEvents",
+			items("*/* call:* customer:* j_*"),
+			"events:PutEvents on RingbackEvents where ForAllValues:StringEquals " +
+				"events:detail-type=undelivered events:source=ringback",
 			"logs:CreateLogStream logs:PutLogEvents on RingbackCallbackLogs",
 			consume + " sqs:SendMessage on RingbackResults",
 			trace,
@@ -291,6 +297,60 @@ func TestLeastPrivilege(t *testing.T) {
 	if n := len(made.all("AWS::IAM::Policy")); n != len(want) {
 		t.Errorf("there are %d policies; only the functions and the schedules have one each", n)
 	}
+}
+
+// The policy of each topic admits one service, on behalf of this account only. Those of the
+// queues admit none: the functions and the schedules send with their roles.
+func TestResourcePolicies(t *testing.T) {
+	made := synthesise(t, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
+	want := map[string][]string{
+		"RingbackAlarmTopicPolicy":       {topicStatement("RingbackAlarmTopic", "cloudwatch.amazonaws.com")},
+		"RingbackUndeliveredTopicPolicy": {topicStatement("RingbackUndeliveredTopic", "events.amazonaws.com")},
+		"RingbackJobsPolicy":             nil, "RingbackJobsDeadLettersPolicy": nil, "RingbackLongJobsPolicy": nil,
+		"RingbackResultsPolicy": nil, "RingbackResultsDeadLettersPolicy": nil,
+	}
+	if diff := cmp.Diff(want, made.admitted(t)); diff != "" {
+		t.Error(diff)
+	}
+	// A topic of the same app gets no more.
+	stack := newStack(t, "Ringback")
+	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
+	made = synthesiseIn(t, stack, ringback.Props{UndeliveredTopic: topic})
+	want = map[string][]string{"TopicPolicy": {topicStatement("Topic", "events.amazonaws.com")}}
+	got := made.admitted(t)
+	maps.DeleteFunc(got, func(_ string, statements []string) bool { return len(statements) == 0 })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func topicStatement(topic, service string) string {
+	return service + " may sns:Publish on " + topic + " where map[StringEquals:map[aws:SourceAccount:map[Ref:AWS::AccountId]]]"
+}
+
+// admitted returns what the policies of topics and queues allow, by policy.
+func (m template) admitted(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for _, kind := range []string{"AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"} {
+		for id, policy := range m.all(kind) {
+			name := withoutHash(id)
+			all[name] = nil
+			for _, s := range at(t, policy.Properties, "PolicyDocument", "Statement").([]any) {
+				if at(t, s, "Effect") != "Allow" {
+					continue
+				}
+				principal := fmt.Sprint(at(t, s, "Principal"))
+				if service, ok := at(t, s, "Principal").(map[string]any)["Service"].(string); ok {
+					principal = service
+				}
+				all[name] = append(all[name], fmt.Sprintf("%s may %s on %s where %v", principal,
+					strings.Join(texts(at(t, s, "Action")), " "), strings.Join(texts(at(t, s, "Resource")), " "),
+					at(t, s, "Condition")))
+			}
+		}
+	}
+	return all
 }
 
 // statements returns the statements of a policy, as "actions on resources". A

@@ -61,14 +61,8 @@ func (r *Ringback) sweep() {
 // schedule lets a function create schedules in the group.
 func (r *Ringback) schedule(f awsiam.IGrantable) {
 	r.onSchedules(f, "scheduler:CreateSchedule")
-	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
-		Grantee:      f,
-		Actions:      jsii.Strings("iam:PassRole"),
-		ResourceArns: &[]*string{r.scheduleRole.RoleArn()},
-		Conditions: &map[string]*map[string]any{
-			"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"},
-		},
-	})
+	allowIf(f, *r.scheduleRole.RoleArn(), "StringEquals",
+		map[string]any{"iam:PassedToService": "scheduler.amazonaws.com"}, "iam:PassRole")
 }
 
 // unschedule lets a function delete schedules of the group.

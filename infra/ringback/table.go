@@ -35,14 +35,17 @@ func (r *Ringback) table() {
 	})
 }
 
-// record lets a function read and write the jobs' records.
-func (r *Ringback) record(f awsiam.IGrantable) {
+// record lets a function read and write the items whose ids match the patterns. The two
+// actions always have an id (Amazon DynamoDB developer guide, "Using IAM policy conditions
+// for fine-grained access control"), so that "for all" is never true for want of one.
+func (r *Ringback) record(f awsiam.IGrantable, items ...string) {
 	// Table.Grant would include every index.
-	allow(f, *r.Table.TableArn(), "dynamodb:GetItem", "dynamodb:PutItem")
+	allowIf(f, *r.Table.TableArn(), "ForAllValues:StringLike", map[string]any{"dynamodb:LeadingKeys": items},
+		"dynamodb:GetItem", "dynamodb:PutItem")
 	r.keyed(func(key awskms.IKey) { key.GrantEncryptDecrypt(f) })
 }
 
-// list lets a function find the records of a call.
+// list lets a function find the jobs of a call. The index has no other items.
 func (r *Ringback) list(f awsiam.IGrantable) {
 	allow(f, *r.Table.TableArn()+"/index/"+dynamotable.Index, "dynamodb:Query")
 }

@@ -69,6 +69,16 @@ func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.custom
 // Renewals implements [jobtable.JobStore].
 func (s *Store) Renewals() jobtable.Store[job.Renewal] { return s.renewals }
 
+// Patterns of the ids of items, for the policies of the functions' roles. An asterisk stands
+// for any text. The item of a call, a customer or a lease matches no other pattern than its own.
+const (
+	JobItems        = "j_*"
+	EarlierJobItems = "*/*" // of jobs that an earlier version accepted: see [job.EarlierID]
+	CallItems       = "call:*"
+	CustomerItems   = "customer:*"
+	LeaseItems      = "lease:*"
+)
+
 // callKey returns the id of a call's item. It has no slash, unlike a job's id, so that
 // it is never the id of a job's item.
 func callKey(callID string) string { return "call:" + url.PathEscape(callID) }

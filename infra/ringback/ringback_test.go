@@ -325,7 +325,8 @@ func TestResourcePolicies(t *testing.T) {
 }
 
 func topicStatement(topic, service string) string {
-	return service + " may sns:Publish on " + topic + " where map[StringEquals:map[aws:SourceAccount:map[Ref:AWS::AccountId]]]"
+	return service + " may sns:Publish on " + topic +
+		" where map[StringEquals:map[aws:SourceAccount:map[Ref:AWS::AccountId]]]"
 }
 
 // admitted returns what the policies of topics and queues allow, by policy.

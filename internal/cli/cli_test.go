@@ -219,12 +219,12 @@ func TestSendFollowsNoRedirect(t *testing.T) {
 func TestSendErrorsDoNotQuoteThePeer(t *testing.T) {
 	const planted = "planted-4711\x1b[31m\u202e"
 	for name, row := range map[string]struct{ answer, want string }{
-		"not HTTP":   {planted + "\r\n\r\n", "cannot post the webhook: no answer, or one that is not HTTP"},
+		"not HTTP":   {planted + "\r\n\r\n", "cannot post the webhook: the answer is malformed; check --url"},
 		"reason":     {"HTTP/1.1 403 " + planted + "\r\nContent-Length: 0\r\n\r\n", "to the webhook is 403 Forbidden"},
-		"header":     {"HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n", "no answer, or one that is not HTTP"},
+		"header":     {"HTTP/1.1 200 OK\r\n" + planted + "\r\n\r\n", "the answer is malformed"},
 		"location":   {"HTTP/1.1 302 F\r\nLocation: http://%planted\r\n\r\n", "302 Found, which is not followed"},
 		"broken off": {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + planted, "it is incomplete"},
-		"closed":     {"", "no answer, or one that is not HTTP"},
+		"closed":     {"", "the connection was closed before the answer was complete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

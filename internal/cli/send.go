@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // maxCredential limits a credential that is read from the input, in bytes.
@@ -286,21 +286,14 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 // error, which may quote the URL, the certificate or the answer.
 func unanswered(ctx context.Context, err error) error {
 	const failed = "cannot post the webhook: "
-	var unknown *net.DNSError
-	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New(failed + "connection refused; " +
 			"start ringback dev in another terminal, or name another deployment with --url")
 	case ctx.Err() != nil:
 		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
-	case errors.As(err, &unknown):
-		return errors.New(failed + "the host name of --url cannot be resolved")
-	case errors.As(err, &certificate):
-		return errors.New(failed + "the certificate is not valid for the host of --url")
-	default:
-		return errors.New(failed + "no answer, or one that is not HTTP")
 	}
+	return errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")
 }
 
 func (c *sendCommand) sign(request *http.Request, body []byte) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // The routes of a local run.
@@ -157,17 +158,19 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 	request.Header.Set("Authorization", "Bearer "+l.token)
 	response, err := l.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("cannot reach a local run on %s; start it with ringback dev, or check the address: %w", l.addr, err)
+		return fmt.Errorf("cannot reach a local run on %s: %s; start it with ringback dev, or check the address",
+			l.addr, vapiclient.Unanswered(ctx, err))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("cannot read the answer of the local run: %w", err)
+		return fmt.Errorf("cannot read the answer of the local run: %s", vapiclient.Unanswered(ctx, err))
 	}
 	var p problem
 	switch {
 	case response.Header.Get(signature) == "":
-		return fmt.Errorf("the program on %s is not a local run, or an older one: it answered %s", l.addr, response.Status)
+		return fmt.Errorf("the program on %s is not a local run, or an older one: it answered %d",
+			l.addr, response.StatusCode)
 	case response.StatusCode == http.StatusOK:
 		err = json.Unmarshal(body, into)
 	default:
@@ -175,7 +178,7 @@ func (l *Local) ask(ctx context.Context, method, path string, query url.Values, 
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot decode the answer of the local run: %w", err)
+		return errors.New("cannot decode the answer of the local run")
 	case response.StatusCode == http.StatusConflict:
 		return &FinishedError{State: p.State}
 	case response.StatusCode == http.StatusNotFound:

@@ -377,17 +377,14 @@ func (a *API) try(
 	}
 	response, err := a.client.Do(request)
 	if err != nil {
-		failed.Message, failed.cause = "no answer in time", err
-		if !errors.Is(err, context.DeadlineExceeded) {
-			failed.Message = answerReader{from: "Vapi's API"}.failedReceipt(ctx, err).Err.Error()
-		}
+		failed.Message, failed.cause = Unanswered(ctx, err), err
 		return nil, 0, failed
 	}
 	defer response.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAPIAnswer+1))
 	switch {
 	case err != nil:
-		failed.Message, failed.cause = "the answer is incomplete", err
+		failed.Message, failed.cause = Unanswered(ctx, err), err
 		return nil, 0, failed
 	case response.StatusCode < 200 || response.StatusCode > 299:
 		failed.Status, failed.Message = response.StatusCode, quotable(answer, secrets)

@@ -2,12 +2,10 @@ package vapiclient
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -128,27 +126,13 @@ func (a answerReader) roundTrip(transport *http.Transport, request *http.Request
 func (a answerReader) failedReceipt(ctx context.Context, err error) Receipt {
 	if errors.Is(err, errRefusedAddress) {
 		return Receipt{Verdict: Misconfigured,
-			Err: fmt.Errorf("the host of %s resolves to an address that is not allowed: %w", a.from, err)}
+			Err: fmt.Errorf("the host of %s resolves to an address that is not allowed", a.from)}
 	}
-	var operation *net.OpError
-	var timeout net.Error
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case ctx.Err() != nil:
-		err = fmt.Errorf("no answer from %s in time: %w", a.from, ctx.Err())
-	case errors.As(err, &operation): // dialling, name resolution, reading, writing
-		err = fmt.Errorf("no answer from %s: %w", a.from, operation)
-	case errors.As(err, &certificate):
-		err = fmt.Errorf("no answer from %s: %w", a.from, certificate)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		err = fmt.Errorf("no answer from %s: the TLS handshake timed out", a.from)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = fmt.Errorf("the connection was closed before %s answered", a.from)
-	default:
-		// Other errors of net/http may quote the answer, which may quote the URL.
-		err = fmt.Errorf("no usable answer from %s (%T)", a.from, err)
+	why := Unanswered(ctx, err)
+	if ctx.Err() != nil {
+		return Receipt{Verdict: TryAgain, Err: fmt.Errorf("%s: %s: %w", a.from, why, ctx.Err())}
 	}
-	return Receipt{Verdict: TryAgain, Err: err}
+	return Receipt{Verdict: TryAgain, Err: fmt.Errorf("%s: %s", a.from, why)}
 }
 
 func (a answerReader) answeredReceipt(response *http.Response) Receipt {

@@ -744,7 +744,7 @@ func (e *examination) probe(ctx context.Context, plan *vapiauth.Plan) (answer *h
 	}
 	answer, err = e.Do(request)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, time.Time{}, errors.New(vapiclient.Unanswered(ctx, err))
 	}
 	answer.Body.Close()
 	return answer, sent.Add(e.Now().Sub(sent) / 2), nil

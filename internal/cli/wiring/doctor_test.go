@@ -1,6 +1,7 @@
 package wiring_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -376,7 +377,13 @@ func TestDoctorFinds(t *testing.T) {
 		"not encrypted": {at("http://example.com/vapi"),
 			[]string{noTools, "webhook : failed: the credential would reach http://example.com/vapi without encryption"}},
 		"no server": {at("http://127.0.0.1:1/vapi"),
-			[]string{noTools, "webhook, unsigned : failed: http://127.0.0.1:1/vapi does not answer"}},
+			[]string{noTools, "webhook, unsigned : failed: http://127.0.0.1:1/vapi does not answer: the connection was refused"}},
+		"an answer that is not HTTP": {webhookOnly(func(_ *testing.T, x *wiring.Examination) string {
+			x.Do = func(r *http.Request) (*http.Response, error) {
+				return http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 "+token+"\r\n\r\n")), r)
+			}
+			return "http://127.0.0.1/vapi"
+		}), []string{noTools, "webhook, unsigned : failed: http://127.0.0.1/vapi does not answer: the answer is malformed"}},
 		"wrong path": {webhookOnly(func(_ *testing.T, x *wiring.Examination) string { return x.URL + "/" }),
 			[]string{noTools, "webhook, unsigned : failed: answered with 404, not 401", notSent}},
 		"redirected": {at(redirect.URL),

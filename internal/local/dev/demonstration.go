@@ -17,6 +17,7 @@ import (
 	frame "github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 const (
@@ -155,12 +156,13 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %w", err)
+		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %s", vapiclient.Unanswered(ctx, err))
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the answer to the demonstration's webhook: %w", err)
+		return nil, nil, fmt.Errorf("cannot read the answer to the demonstration's webhook: %s",
+			vapiclient.Unanswered(ctx, err))
 	}
 	r.terminal.line("answer", response.Status+"  "+faint(excerpt(string(answer))))
 	var decoded struct {

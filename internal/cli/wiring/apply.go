@@ -138,12 +138,12 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 				"so it was not changed; run ringback sync again", change.Name)
 		}
 		// A new tool normally has no differences.
-		found := differences(change.Body, have)
+		found := change.differences(have)
 		if len(found) == 0 {
 			return nil
 		}
 		s.progress("updating the tool %s", change.Name)
-		raw, err = s.API.Update(ctx, vapiclient.Tools, id, patch(change.Body, have, found))
+		raw, err = s.API.Update(ctx, vapiclient.Tools, id, change.patch(have, found))
 		if err == nil {
 			break
 		}
@@ -166,7 +166,7 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 	if err != nil {
 		return err
 	}
-	s.notKept(change.Name, differences(change.Body, have))
+	s.notKept(change.Name, change.differences(have))
 	return nil
 }
 

@@ -36,6 +36,24 @@ func differences(want vapiclient.Tool, have map[string]any) []Difference {
 	return found
 }
 
+// leftovers returns the members of a tool's server that Ringback does not set, such as headers. A
+// former owner's headers would reach this deployment, and its Authorization would replace the
+// credential (Vapi's OpenAPI: Server.headers). The values may be secrets, so they are not in the
+// differences.
+func leftovers(want vapiclient.Tool, have map[string]any) []Difference {
+	ours := object(want.Server)
+	theirs, _ := have["server"].(map[string]any)
+	var found []Difference
+	for _, name := range slices.Sorted(maps.Keys(theirs)) {
+		members, isObject := theirs[name].(map[string]any)
+		empty := theirs[name] == false || isObject && len(members) == 0
+		if path := "server." + name; ours[name] == nil && name != "credentialId" && !empty && !nothing(path, theirs[name]) {
+			found = append(found, Difference{Path: path, Have: "…"})
+		}
+	}
+	return found
+}
+
 // object returns a value as encoding/json decodes its JSON.
 func object(v any) map[string]any {
 	text, err := json.Marshal(v)
@@ -118,15 +136,15 @@ func nothing(path string, v any) bool {
 
 // patch returns the request body that corrects the differences. It has complete
 // top-level fields, because Vapi replaces nested objects completely. It keeps the
-// other members of such an object.
-func patch(want vapiclient.Tool, have map[string]any, found []Difference) map[string]any {
-	wanted := object(want)
+// other members of such an object, except those of a former owner's server.
+func (c ToolChange) patch(have map[string]any, found []Difference) map[string]any {
+	wanted := object(c.Body)
 	body := map[string]any{}
 	for _, d := range found {
 		field, _, _ := strings.Cut(d.Path, ".")
 		ours, isObject := wanted[field].(map[string]any)
 		theirs, wasObject := have[field].(map[string]any)
-		if !isObject || !wasObject {
+		if !isObject || !wasObject || field == "server" && c.takesOver {
 			body[field] = wanted[field]
 			continue
 		}

@@ -141,7 +141,17 @@ type ToolChange struct {
 	Differences []Difference    // of an update
 	Body        vapiclient.Tool // without the id of a credential that does not exist yet
 
-	server target // of an update, before it
+	server    target // of an update, before it
+	takesOver bool   // the tool had another owner, of whose server nothing must remain
+}
+
+// differences returns the differences of a tool at Vapi.
+func (c ToolChange) differences(have map[string]any) []Difference {
+	found := differences(c.Body, have)
+	if c.takesOver {
+		found = append(found, leftovers(c.Body, have)...)
+	}
+	return found
 }
 
 // AssistantChange is the change of an assistant.
@@ -243,7 +253,7 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 			continue
 		}
 		if len(stored) == 1 {
-			if why := s.foreign(stored[0]); why != "" {
+			if why := s.foreign(stored[0]); why != "" && !slices.Contains(cfg.TakeOver, name) {
 				changes.Conflicts = append(changes.Conflicts, why)
 				continue
 			}
@@ -251,9 +261,10 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 		wired = append(wired, name)
 		change := ToolChange{Name: name, Body: body, Action: ActionCreate}
 		if len(stored) == 1 {
+			change.takesOver = s.foreign(stored[0]) != ""
 			change.ID, change.Action, change.server = stored[0].ID, "", stored[0].Server
 			ids[name] = stored[0].ID
-			change.Differences = differences(body, stored[0].members)
+			change.Differences = change.differences(stored[0].members)
 			if s.credential.ID == "" && s.credential.Action == ActionCreate {
 				change.Differences = withNewCredential(change.Differences, stored[0], s.credential.Name)
 			}
@@ -285,14 +296,12 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	return changes, nil
 }
 
-// foreign returns why sync must not change a tool at Vapi: its URL or its credential is
-// not one that sync set for this URL. It is empty if sync may. A tool at this URL without
-// a credential has no other owner.
+// foreign returns why sync must not change a tool at Vapi unless TakeOver names it: its URL or
+// its credential is not one that sync set for this URL. It is empty if sync may. A tool at this
+// URL without a credential has no other owner.
 func (s *state) foreign(t storedTool) string {
 	var set string
 	switch {
-	case slices.Contains(s.TakeOver, t.Function.Name):
-		return ""
 	case t.Server.URL == "":
 		set = "has no URL of its own"
 	case t.Server.URL != s.URL:

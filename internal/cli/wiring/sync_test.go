@@ -264,6 +264,7 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 		}, "",
 			[]string{
 				`server.credentialId: "…" → "cred-x"`, `server.url: "` + hook + `" → "https://other.example.com/vapi"`,
+				`server.headers: "…" → (missing)`, // they were for the other URL
 			}, []string{"server"}},
 		"no credential": {func(c *wiring.Config) { c.Credential = wiring.Credential{} }, "",
 			[]string{`server.credentialId: "…" → (missing)`}, []string{"server"}},
@@ -321,8 +322,9 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 			}
 			for _, name := range []string{"one", "rich", "three"} {
 				stored := o.byName(t, "tool", name)
-				if stored["latestVersion"] != "v3" || stored["server"].(map[string]any)["headers"] == nil {
-					t.Errorf("another's member is missing: %v", stored)
+				_, headers := stored["server"].(map[string]any)["headers"]
+				if stored["latestVersion"] != "v3" || headers != (len(cfg.TakeOver) == 0) {
+					t.Errorf("another's member is missing, or an earlier server's is left: %v", stored)
 				}
 			}
 			o.settled(t, cfg)
@@ -778,7 +780,12 @@ func TestSyncAsksBeforeItTakesOver(t *testing.T) {
 			own := o.byName(t, "credential", first.Credential.Name)["id"].(string)
 			body := `{"type":"function","function":{"name":"one","description":"by hand"}}`
 			if row.server != "" {
-				body = strings.Replace(body, `}}`, `},"server":`+strings.ReplaceAll(row.server, "OWN", own)+`}`, 1)
+				more := `,"headers":{"Authorization":"Bearer s3cret"},"staticIpAddressesEnabled":false}`
+				if row.conflict != "" {
+					more = `,"secret":"s3cret"` + more // a member that Vapi accepts no longer
+				}
+				server := strings.TrimSuffix(strings.ReplaceAll(row.server, "OWN", own), "}") + more
+				body = strings.Replace(body, `}}`, `},"server":`+server+`}`, 1)
 			}
 			id := o.Add("tool", body)
 			before := string(o.Objects("tool")[0])
@@ -789,8 +796,12 @@ func TestSyncAsksBeforeItTakesOver(t *testing.T) {
 
 			changes, _ := mustSync(t, cfg)
 			if row.conflict == "" {
-				if len(changes.Conflicts) != 0 || o.byName(t, "tool", "one")["async"] != true {
-					t.Errorf("%q, %v", changes.Conflicts, o.byName(t, "tool", "one"))
+				stored := o.byName(t, "tool", "one")
+				if len(changes.Conflicts) != 0 || stored["async"] != true {
+					t.Errorf("%q, %v", changes.Conflicts, stored)
+				}
+				if server := stored["server"].(map[string]any); server["headers"] == nil {
+					t.Errorf("a header of the same owner is gone: %v", server)
 				}
 				o.settled(t, cfg)
 				return
@@ -815,6 +826,10 @@ func TestSyncAsksBeforeItTakesOver(t *testing.T) {
 			if len(changes.Conflicts) != 0 || stored["id"] != id || stored["async"] != true ||
 				stored["server"].(map[string]any)["url"] != hook {
 				t.Errorf("%q, %v", changes.Conflicts, stored)
+			}
+			// Nothing of the other owner's server is left, and its secrets are not shown.
+			if text := fmt.Sprint(stored["server"]); strings.Contains(text, "s3cret") || strings.Contains(text, "theirs") {
+				t.Errorf("the server is %s", text)
 			}
 			for _, c := range changes.Tools {
 				if text := fmt.Sprint(c.Differences); strings.Contains(text, "s3cret") {

@@ -44,7 +44,10 @@ func TestUnanswered(t *testing.T) {
 			says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + planted),
 			"the connection was closed before the answer was complete",
 		},
-		"chunks":      {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + planted + "\r\n"), "the answer is malformed"},
+		"chunks": {
+			says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + planted + "\r\n"),
+			"the answer is malformed",
+		},
 		"certificate": {quiet(httptest.NewTLSServer(nil)), "the certificate is not valid for the host"},
 		"no TLS":      {strings.Replace(plain, "http:", "https:", 1), "the port does not use TLS"},
 	} {

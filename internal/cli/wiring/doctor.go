@@ -200,7 +200,7 @@ func (e *examination) tools(ctx context.Context) {
 			if !body.Async {
 				mode = "sync-acked"
 			}
-			e.add("tool", name, VerdictOK, "", "%s, the same as here, and sends its webhooks to %s", mode, e.URL)
+			e.add("tool", name, VerdictOK, "", "%s, the same as here, and sends its webhooks to %s", mode, shownURL(e.URL))
 		}
 	}
 	delete(credentials, "")
@@ -655,13 +655,14 @@ func (e *examination) webhook(ctx context.Context) {
 		return
 	case err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
 		e.add("webhook", "", VerdictFailed, "Use a URL that begins with https://.",
-			"the credential would reach %s without encryption", e.URL)
+			"the credential would reach %s without encryption", shownURL(e.URL))
 		return
 	}
-	e.progress("posting to %s", e.URL)
+	e.progress("posting to %s", shownURL(e.URL))
 	answer, at, err := e.probe(ctx, nil)
 	if err != nil {
-		e.add(unsigned, "", VerdictFailed, "Check the URL and the deployment.", "%s does not answer: %v", e.URL, err)
+		e.add(unsigned, "", VerdictFailed, "Check the URL and the deployment.",
+			"%s does not answer: %v", shownURL(e.URL), err)
 		return
 	}
 	switch status := answer.StatusCode; {
@@ -695,7 +696,7 @@ func (e *examination) webhook(ctx context.Context) {
 		answer, _, err := e.probe(ctx, &plan)
 		switch {
 		case err != nil:
-			e.add(signed, about, VerdictFailed, "Try again.", "%s does not answer: %v", e.URL, err)
+			e.add(signed, about, VerdictFailed, "Try again.", "%s does not answer: %v", shownURL(e.URL), err)
 		case answer.StatusCode == http.StatusOK:
 			e.add(signed, about, VerdictOK, "", "accepted with 200")
 		case answer.StatusCode == http.StatusUnauthorized:

@@ -376,8 +376,8 @@ func TestDoctorFinds(t *testing.T) {
 		}, []string{"tool new: failed", "webhook : failed: the URL of the webhook is unknown"}},
 		"not encrypted": {at("http://example.com/vapi"),
 			[]string{noTools, "webhook : failed: the credential would reach http://example.com/vapi without encryption"}},
-		"no server": {at("http://127.0.0.1:1/vapi"),
-			[]string{noTools, "webhook, unsigned : failed: http://127.0.0.1:1/vapi does not answer: the connection was refused"}},
+		"no server": {at("http://127.0.0.1:1/vapi?key=" + token),
+			[]string{noTools, "webhook, unsigned : failed: http://127.0.0.1:1/vapi?… does not answer: the connection was refused"}},
 		"an answer that is not HTTP": {webhookOnly(func(_ *testing.T, x *wiring.Examination) string {
 			x.Do = func(r *http.Request) (*http.Response, error) {
 				return http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 "+token+"\r\n\r\n")), r)

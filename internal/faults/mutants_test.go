@@ -55,6 +55,10 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 	"TestUnclaimedIsNotDelivered|TestOutageInABatch|TestCalledAfterTheDeadline|TestCallStillLive|TestPosted|" +
 	"TestSeveralInAMessage)$"}
 
+// policies are the tests of the roles' policies, and of the topics'.
+var policies = []string{"./infra/ringback", "-run", "^(TestLeastPrivilege|TestPermissionsFitTheCode|" +
+	"TestForbiddenRequests|TestResourcePolicies|TestSchedules|TestJWT)$"}
+
 var floods = []string{"./infra/ringback", "-run", "^(TestThrottles|TestFloodAlarms|TestCustomDomain)$"}
 
 // organisations and rotations are the tests of what a leaked credential is good for.
@@ -378,7 +382,8 @@ var bugs = []mutant{
 		{"internal/cli.(*sendCommand).readCredential", `if *credential != "-" {`, "if true {"},
 	}},
 	{bug: "an error that quotes the deployment", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
-		{"internal/cli.unanswered", `errors.New(failed + "no answer, or one that is not HTTP")`, "err"},
+		{"internal/cli.unanswered", `errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")`,
+			"errors.New(failed + err.Error() + vapiclient.Unanswered(ctx, err))"},
 	}},
 	{bug: "a secret in an error of Vapi's API", tests: []string{"./vapi/vapiclient", "-run", "TestAPI"}, edits: []edit{
 		{"vapi/vapiclient.quotable", "value = without(value, concealing(secrets))", "_ = secrets"},
@@ -778,6 +783,59 @@ var bugs = []mutant{
 	{bug: "the generated address open beside a host name", tests: floods, edits: []edit{
 		{"infra/ringback.(*Ringback).api", "if custom && !r.props.KeepExecuteAPIEndpoint {", "if false {"},
 	}},
+	// What each role may do, and on whose behalf.
+	{bug: "a front function that reads customers", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).functions", "r.record(r.Ack, dynamotable.JobItems,",
+			"r.record(r.Ack, dynamotable.CustomerItems, dynamotable.JobItems,"},
+	}},
+	{bug: "a front function that cannot complete the jobs of an earlier version", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).functions", "r.record(r.Ack, dynamotable.JobItems, dynamotable.EarlierJobItems,",
+			"r.record(r.Ack, dynamotable.JobItems,"},
+	}},
+	{bug: "a front function that makes schedules", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).functions", "r.list(r.Ack)", "r.list(r.Ack)\n\tr.schedule(r.Ack)"},
+	}},
+	{bug: "a callback function that renews leases", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).functions", "r.record(r.Callback, dynamotable.JobItems,",
+			"r.record(r.Callback, dynamotable.LeaseItems, dynamotable.JobItems,"},
+	}},
+	{bug: "events of any source", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).publish", `"events:source": eventbus.Source, `, ""},
+	}},
+	{bug: "a kind of item that no policy knows", tests: policies, edits: []edit{
+		{"internal/aws/dynamotable.customerKey", `"customer:" + customer`, `"customers:" + customer`},
+	}},
+	{bug: "a topic that services may publish to for other accounts", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).mayPublish", `"StringEquals": map`, `"StringNotEquals": map`},
+	}},
+	{bug: "the role of the schedules assumed for another group", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).schedules", `"aws:SourceArn":     r.Schedules.ScheduleGroupArn(),`, ""},
+	}},
+	{bug: "scopes that are not required", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).routes", "if len(jwt.Scopes) > 0 {", "if false {"},
+	}},
+	{bug: "a schedule that stays", tests: []string{"./internal/aws/scheduler"}, edits: []edit{
+		{"internal/aws/scheduler.(*Scheduler).At", "types.ActionAfterCompletionDelete", "types.ActionAfterCompletionNone"},
+	}},
+	{bug: "a schedule that recurs", tests: []string{"./internal/aws/scheduler"}, edits: []edit{
+		{"internal/aws/scheduler.(*Scheduler).At", `"at(" + at.Format("2006-01-02T15:04:05") + ")"`,
+			`"cron(" + at.Format("4 15 2 1") + " ? *)"`},
+	}},
+	{bug: "net/http's text in the error of a request", tests: []string{"./vapi/vapiclient"}, edits: []edit{
+		{"vapi/vapiclient.answerReader.failedReceipt", "why := Unanswered(ctx, err)", "why := err.Error()"},
+	}},
+	{bug: "an unknown error of a request quoted", tests: []string{"./vapi/vapiclient", "-run", "Unanswered"},
+		edits: []edit{
+			{"vapi/vapiclient.Unanswered", `return "the answer is malformed"`, "return err.Error()"},
+		}},
+	{bug: "a probe's error that quotes the webhook", tests: []string{"./internal/cli/wiring", "-run", "Doctor"},
+		edits: []edit{
+			{"internal/cli/wiring.(*examination).probe", "errors.New(vapiclient.Unanswered(ctx, err))", "err"},
+		}},
+	{bug: "the headers of a former owner kept", tests: []string{"./internal/cli/wiring", "-run", "TestSync"},
+		edits: []edit{
+			{"internal/cli/wiring.ToolChange.patch", `|| field == "server" && c.takesOver {`, "{"},
+		}},
 	{bug: "the timeout of the slowest tool for each tool", tests: otherSettings, edits: []edit{
 		{"internal/process.(*execution).toolConfig", "return toolrun.Config{\n\t\tTool: e.tool,",
 			"slow := *e.tool\n\tslow.Timeout = e.cfg.Tools.MaxTimeout()\n\treturn toolrun.Config{\n\t\tTool: &slow,"},

@@ -10,6 +10,8 @@
 //     "default".
 //   - The reference to a secret returns the secret's name instead of its ARN. The stack therefore uses
 //     existing secrets.
+//   - Its requests lack the condition keys dynamodb:LeadingKeys, events:source and events:detail-type, and
+//     an absent key fulfils "for all values". So these conditions forbid nothing here.
 //   - Functions run on the architecture of this machine. A deployment ends the functions that run.
 //   - It does not check whether a function may pass on a role (iam:PassRole), nor whether the role of a
 //     schedule may send. It has no dead-letter queue for schedules and no batching window, and does not

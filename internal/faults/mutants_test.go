@@ -821,7 +821,7 @@ var bugs = []mutant{
 		{"internal/aws/scheduler.(*Scheduler).At", `"at(" + at.Format("2006-01-02T15:04:05") + ")"`,
 			`"cron(" + at.Format("4 15 2 1") + " ? *)"`},
 	}},
-	{bug: "net/http's text in the error of a request", tests: []string{"./vapi/vapiclient"}, edits: []edit{
+	{bug: "the HTTP client's text in the error of a request", tests: []string{"./vapi/vapiclient"}, edits: []edit{
 		{"vapi/vapiclient.answerReader.failedReceipt", "why := Unanswered(ctx, err)", "why := err.Error()"},
 	}},
 	{bug: "an unknown error of a request quoted", tests: []string{"./vapi/vapiclient", "-run", "Unanswered"},

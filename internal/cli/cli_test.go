@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/local/dev"
@@ -309,6 +310,12 @@ func TestDevDrainsOnSIGTERM(t *testing.T) {
 // that it shows. It must end with the code 0.
 func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
 	t.Helper()
+	return devUntilOf(t, shop.All, shown, arguments...)
+}
+
+// devUntilOf is like devUntil, with other tools.
+func devUntilOf(t *testing.T, tools cli.Tools, shown string, arguments ...string) (screen string) {
+	t.Helper()
 	withoutSettings(t)
 	t.Setenv("WEBHOOK_AUTH", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -316,7 +323,7 @@ func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
 	code := make(chan int, 1)
 	go func() {
 		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms"}, arguments...)
-		code <- cli.Run(shop.All, arguments, &out, &errOut)
+		code <- cli.Run(tools, arguments, &out, &errOut)
 	}()
 	for end := time.Now().Add(patience); !strings.Contains(out.String(), shown); {
 		if time.Now().After(end) {
@@ -336,6 +343,21 @@ func devUntil(t *testing.T, shown string, arguments ...string) (screen string) {
 		t.Fatalf("the run has not ended:\n%s", out.String())
 	}
 	return out.String()
+}
+
+// TestDevWithOtherTools plays the demonstration of a project that has none of its tools.
+func TestDevWithOtherTools(t *testing.T) {
+	other := func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{shop.SpendingReport()}, nil
+	}
+	screen := devUntilOf(t, other, "Try next")
+	for _, part := range []string{
+		"the caller never waited", "The external system has answered, and the assistant has the result.",
+	} {
+		if !strings.Contains(screen, part) {
+			t.Errorf("the run never showed %q:\n%s", part, screen)
+		}
+	}
 }
 
 // TestDevGPTLive plays the classic sample as a GPT-Live call.

@@ -10,6 +10,9 @@ import (
 	"github.com/fatih/color"
 	"github.com/mattn/go-isatty"
 
+	"github.com/ringback/ringback"
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
@@ -76,8 +79,9 @@ func (c *devCommand) Run(s *streams, tools Tools) error {
 		try = tryGPTLive
 	}
 	cfg := dev.Config{
-		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed, Tools: tools,
-		Try: try, Out: s.Out,
+		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed,
+		Tools: c.tools(tools),
+		Try:   try, Out: s.Out,
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor
@@ -96,23 +100,52 @@ func (c *devCommand) read(cfg *dev.Config) (err error) {
 	case c.NoDemo:
 		return nil
 	case c.Demo != "":
-		cfg.Demo, err = c.act(c.Demo)
+		cfg.Demo, err = c.act(os.ReadFile, c.Demo)
 		return err
 	}
 	for _, act := range []struct {
 		name string
 		into *[]byte
 	}{{demoSlow, &cfg.Demo}, {demoApproval, &cfg.Approval}, {demoStatus, &cfg.Status}} {
-		if *act.into, err = c.act(act.name); err != nil {
+		if *act.into, err = c.act(ringback.Files.ReadFile, act.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// tools adds the tools of the call in two acts, unless the project has tools of these names, or
+// another call is played.
+func (c *devCommand) tools(own Tools) Tools {
+	if c.NoDemo || c.Demo != "" {
+		return own
+	}
+	return func() ([]asynctool.Definition, error) {
+		all, err := own()
+		if err != nil {
+			return nil, err
+		}
+		set, err := asynctool.NewSet(all...)
+		if err != nil {
+			return nil, err
+		}
+		demonstrated := []asynctool.Definition{
+			shop.OrderStatus(os.Getenv("ORDERS_API_URL")),
+			shop.NotifyWhenReady(os.Getenv("REQUESTS_API_URL"), os.Getenv("REQUESTS_API_TOKEN")),
+			asynctool.TaskStatus(),
+		}
+		for i, name := range []string{"order_status", "notify_when_ready", asynctool.TaskStatusName} {
+			if _, ok := set.Lookup(name); !ok {
+				all = append(all, demonstrated[i])
+			}
+		}
+		return all, nil
+	}
+}
+
 // act reads a webhook of the simulated call.
-func (c *devCommand) act(name string) ([]byte, error) {
-	webhook, err := readWebhook(name)
+func (c *devCommand) act(read func(string) ([]byte, error), name string) ([]byte, error) {
+	webhook, err := readWebhook(read, name)
 	if err != nil || !c.GPTLive {
 		return webhook, err
 	}
@@ -123,10 +156,10 @@ func (c *devCommand) act(name string) ([]byte, error) {
 func localAddr() string { return net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("PORT"), defaultPort)) }
 
 // readWebhook reads a file that must contain a webhook with a tool call.
-func readWebhook(name string) ([]byte, error) {
-	body, err := os.ReadFile(name)
+func readWebhook(read func(string) ([]byte, error), name string) ([]byte, error) {
+	body, err := read(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the webhook (the default files are relative to your clone): %w", err)
+		return nil, fmt.Errorf("cannot read the webhook: %w", err)
 	}
 	message, err := vapi.ParseMessage(body)
 	if err != nil {

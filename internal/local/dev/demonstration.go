@@ -46,9 +46,9 @@ func (r *run) demonstrate(ctx context.Context) error {
 	case waits.State == job.StateWaiting:
 		r.terminal.say("\n%s", good("The job waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
 	case waits.Answered:
-		r.terminal.say("\n%s", good("The assistant has the result, in the answer to its tool call."))
+		r.praise(waits, "The assistant has the result, in the answer to its tool call.")
 	default:
-		r.terminal.say("\n%s", good("The assistant has the result, and the caller never waited."))
+		r.praise(waits, "The assistant has the result, and the caller never waited.")
 	}
 	if r.cfg.Approval == nil {
 		return nil
@@ -94,11 +94,24 @@ func (r *run) approval(ctx context.Context, callID string) error {
 		r.showAnswers(answers)
 		r.terminal.say("")
 	}
-	if _, err := r.watchFor(ctx, jobs, settled); err != nil {
+	done, err := r.watchFor(ctx, jobs, settled)
+	if err != nil {
 		return err
 	}
-	r.terminal.say("\n%s", good("The external system has answered, and the assistant has the result."))
+	r.praise(done, "The external system has answered, and the assistant has the result.")
 	return nil
+}
+
+// praise ends an act with the text, unless the tool failed or its result was not delivered.
+func (r *run) praise(record job.Record, text string) {
+	switch {
+	case record.State == job.StateUndelivered:
+		r.terminal.say("\n%s", warning("The result could not be delivered. It became an undelivered event."))
+	case record.Result != nil && record.Result.Status == job.StatusError:
+		r.terminal.say("\n%s", warning("The tool failed. The assistant knows what it may tell the caller."))
+	default:
+		r.terminal.say("\n%s", good(text))
+	}
 }
 
 // showAnswers shows what the assistant reads as the results of its tool calls.

@@ -250,11 +250,15 @@ func TestGPTLive(t *testing.T) {
 
 // TestDemonstrationOfAQuickTool plays a tool whose result, or failure, is in the answer.
 func TestDemonstrationOfAQuickTool(t *testing.T) {
-	for want, end := range map[string]error{
-		"done": nil, "I'm sorry, I wasn't able": asynctool.Fail("", errors.New("broken")),
+	for want, row := range map[string]struct {
+		failure error
+		praise  string
+	}{
+		"done":                     {nil, "The assistant has the result, in the answer to its tool call."},
+		"I'm sorry, I wasn't able": {asynctool.Fail("", errors.New("broken")), "The tool failed."},
 	} {
 		tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
-			return asynctool.Text("done"), end
+			return asynctool.Text("done"), row.failure
 		})
 		quick := func() ([]asynctool.Definition, error) {
 			all, err := tools()
@@ -269,8 +273,31 @@ func TestDemonstrationOfAQuickTool(t *testing.T) {
 		if err := l.end(t); err != nil {
 			t.Fatal(err)
 		}
-		l.screen.inOrder(t, "the assistant gets this at once", "│ Text between <<<", want,
-			"The assistant has the result, in the answer to its tool call.")
+		l.screen.inOrder(t, "the assistant gets this at once", "│ Text between <<<", want, row.praise)
+	}
+}
+
+// TestDemonstrationOfAFailure plays tools whose results deserve no praise.
+func TestDemonstrationOfAFailure(t *testing.T) {
+	for want, run := range map[string]func(context.Context, asynctool.Call) (asynctool.Result, error){
+		"The tool failed. The assistant knows what it may tell the caller.": func(
+			context.Context, asynctool.Call,
+		) (asynctool.Result, error) {
+			return asynctool.Result{}, asynctool.Fail("That's closed on Sundays.", nil)
+		},
+		"The result could not be delivered. It became an undelivered event.": func(
+			context.Context, asynctool.Call,
+		) (asynctool.Result, error) {
+			time.Sleep(1100 * time.Millisecond) // longer than its deadline
+			return asynctool.Text("too late"), nil
+		},
+	} {
+		l := start(t, dev.Config{Demo: sample(t, "spending-report"), Try: "it", Tools: stub(time.Second, run)})
+		l.screen.wait(t, "Try next")
+		l.screen.inOrder(t, want, "Try next")
+		if strings.Contains(l.screen.String(), "has the result") {
+			t.Errorf("a failure is praised:\n%s", l.screen)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 )
 
 type commands struct {
+	Init initCommand `cmd:"" help:"Write a new project, with a tool of its own."`
 	Dev  devCommand  `cmd:"" help:"Run everything on this machine and play a call."`
 	Send sendCommand `cmd:"" help:"Post a signed webhook to a deployment and print the answer."`
 

@@ -18,8 +18,8 @@ type initCommand struct {
 // Help returns the text above the flags.
 func (initCommand) Help() string {
 	return `The project is a Go module that imports Ringback. It contains one tool with its test, the mains of the
-functions, a CDK app and a Makefile. It requires the version of this command. A development build requires its own checkout, with
-a replace directive in go.mod.
+functions, a CDK app and a Makefile. It requires the version of this command. A development build requires its own
+checkout, with a replace directive in go.mod.
 
 The command runs "go mod tidy" in the project.
 

@@ -19,7 +19,8 @@ import (
 // pages are the pages that are not generated.
 var pages = []string{
 	"../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../CONTRIBUTING.md", "../SECURITY.md",
-	"deploy.md", "faults.md", "long-work.md", "reference.md", "security.md", "tools.md", "undelivered.md", "vapi.md",
+	"deploy.md", "faults.md", "long-work.md", "reference.md", "security.md", "tools.md", "undelivered.md",
+	"upgrade.md", "vapi.md",
 }
 
 func read(t *testing.T, page string) string {
@@ -143,7 +144,7 @@ func tests(blocks [][]string) []string {
 // TestCommands checks that the help of each command describes the flags that the
 // documentation shows.
 func TestCommands(t *testing.T) {
-	command := regexp.MustCompile(`(?m)\bringback (dev|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
+	command := regexp.MustCompile(`(?m)\bringback (dev|init|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
 		"([^\n`|>]*)")
 	flag := regexp.MustCompile(`(?:^|\s)(--[a-z-]+)`)
 	seen := 0

@@ -32,7 +32,7 @@ func TestStatesOfAJob(t *testing.T) {
 		job.Settle(early, job.StateParked, ""),
 		job.Unpark(early, "call", now),
 		job.Redrive(late, "m"),
-		job.Redeliver(late, late, late),
+		job.Redeliver(late, job.Job{ReceivedAt: late, CallEnds: late}, ""),
 	}
 	allowed := map[string]bool{}
 	for _, from := range []job.State{

@@ -253,10 +253,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		// The function died during the outbound call.
 		return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, "an outbound call was about to be made at "+
 			d.record.OutboundCallAt.Format(time.RFC3339)+"; it is unknown whether it was made")
+	case d.cfg.Now().After(o.Deadline): // also if the call was forgotten: see [job.Redrive]
+		return d.followAfterCall(ctx, job.ReasonDeadline, "the deadline was "+o.Deadline.Format(time.RFC3339))
 	case o.Call.ControlURL == "" && (!o.Call.Chat() || d.cfg.ChatClient == nil):
 		return d.followAfterCall(ctx, job.ReasonNoControlURL, "the webhook contained no control URL")
-	case d.cfg.Now().After(o.Deadline):
-		return d.followAfterCall(ctx, job.ReasonDeadline, "the deadline was "+o.Deadline.Format(time.RFC3339))
 	case d.receives > MaxPosts:
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
 	case !d.record.OutboundCallPostponedAt.IsZero() && o.AfterCall == policy.AfterCallOutboundCall:

@@ -214,7 +214,7 @@ func TestMarkOfAnEarlierDelivery(t *testing.T) {
 		w.run(later)
 		w.want(1, job.StateDelivered, "", 0)
 		now := w.now()
-		again := w.change(o.JobID, job.Redeliver(now, now, now.Add(time.Hour)))
+		again := w.change(o.JobID, job.Redeliver(now, job.Job{ReceivedAt: now, CallEnds: now.Add(time.Hour)}, ""))
 		w.send(o.Mark(job.StateDelivered, ""))
 		w.run(time.Minute)
 		w.want(1, job.StateDone, "", 0)

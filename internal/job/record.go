@@ -115,7 +115,7 @@ type Record struct {
 
 	// StoredJob is the job itself, so that it can continue without its message. It
 	// is nil if the job was never suspended, and no completion URL was made for
-	// it. That of a parked result may lack the arguments and the control URL.
+	// it. What [Record.Forget] deletes is missing in it.
 	StoredJob *Job `json:"job,omitempty"`
 	// WakeUp counts the suspensions. While the job waits, it is the number of the
 	// wake-up that it waits for.
@@ -295,6 +295,37 @@ func (r Record) Expires() time.Time {
 		last = last.Add(unsettledTime)
 	}
 	return last.Add(Retention)
+}
+
+// Settled reports whether the job has ended for good: its result was delivered or given up, or it has none.
+func (s State) Settled() bool {
+	return s == StateDelivered || s == StateUndelivered || s == StateCancelled
+}
+
+// Forget returns the record without the personal data that its state has no use for. A settled job needs
+// neither its arguments nor the customer's number, the control URL, its tool state and its progress. A
+// parked result needs the number, and what was asked. The result stays: the repeat of a webhook gets it. A
+// job that is neither settled nor parked needs everything. The jobs table calls Forget before each write,
+// so that the write that settles the job does this, too, and any write of a record that an earlier version
+// settled.
+func (r Record) Forget() Record {
+	settled := r.State.Settled()
+	if !settled && r.State != StateParked {
+		return r
+	}
+	r.ToolState, r.Progress = nil, nil
+	if settled {
+		r.Asked = ""
+	}
+	if r.StoredJob != nil {
+		j := *r.StoredJob
+		j.Arguments, j.Call.ControlURL = nil, ""
+		if settled {
+			j.Call.CustomerNumber = ""
+		}
+		r.StoredJob = &j
+	}
+	return r
 }
 
 // Job returns the stored job. If there is none, it returns what the record knows of the

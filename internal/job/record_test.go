@@ -416,10 +416,11 @@ func TestExpires(t *testing.T) {
 // TestRedeliverAction tests that an action whose tool call is repeated is delivered with its text again.
 func TestRedeliverAction(t *testing.T) {
 	r := job.Record{State: job.StateDone, Created: start, Updated: start, Deadline: start.Add(time.Minute)}
+	repeat := job.Job{ReceivedAt: start.Add(time.Hour), CallEnds: start.Add(2 * time.Hour)}
 	for _, rule := range []job.Rule{
 		job.RecordText(start, time.Second),
 		job.Settle(start, job.StateDelivered, ""),
-		job.Redeliver(start.Add(time.Hour), start.Add(time.Hour), start.Add(2*time.Hour)),
+		job.Redeliver(start.Add(time.Hour), repeat, ""),
 	} {
 		var err error
 		if r, err = rule.Apply(r); err != nil {

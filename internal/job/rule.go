@@ -484,7 +484,8 @@ func EndParking(now time.Time) Rule {
 // Redrive makes the outcome of an exhausted job deliverable again, for a message
 // that an operator moved out of the dead-letter queue after the job's deadline. It
 // is too late to deliver anything then, so the failure becomes an undelivered
-// event. It fails with [ErrSettled] for every other job.
+// event. If the message is a wake-up, the event has no number, because the record has
+// none: see [Record.Forget]. It fails with [ErrSettled] for every other job.
 func Redrive(now time.Time, owner string) Rule {
 	return Rule{"redrive", func(r Record) (Record, error) {
 		if !r.Exhausted || r.State != StateDelivered && r.State != StateUndelivered || !now.After(r.Late()) {
@@ -501,22 +502,27 @@ func Redrive(now time.Time, owner string) Rule {
 
 // Redeliver makes a result that its call accepted deliverable again, until the deadline. It is for a
 // webhook that was repeated: the model of the call asks the same again, and may have forgotten the
-// result. received is when the repeated webhook was received. If that is at most [redeliverAfter] later
+// result. j is the job of the repeated webhook. If that was received at most [redeliverAfter] later
 // than the delivery, or earlier, as for a copy of a message, Redeliver fails with [ErrSettled]. It fails
-// with it for every other job, too.
+// with it for every other job, too. What [Record.Forget] has deleted comes back with j and asked, until
+// the result is settled again.
 //
 // The result is only of use in the call. Nothing follows after it a second time.
-func Redeliver(now, received, deadline time.Time) Rule {
+func Redeliver(now time.Time, j Job, asked string) Rule {
 	return Rule{"redeliver", func(r Record) (Record, error) {
 		// Otherwise it was delivered in another call.
 		inCall := r.OutboundCallAt.IsZero() && r.NextCallID == ""
-		if r.State != StateDelivered || !inCall || !received.After(r.Updated.Add(redeliverAfter)) {
+		if r.State != StateDelivered || !inCall || !j.ReceivedAt.After(r.Updated.Add(redeliverAfter)) {
 			return r, ErrSettled
 		}
 		if r.Policy.AfterCall != policy.AfterCallDrop {
 			r.Policy.AfterCall = policy.AfterCallEvent
 		}
-		r.Deadline, r.TextDeliveredAt = deadline, time.Time{} // the text of an action, too
+		r.Deadline, r.TextDeliveredAt = j.CallEnds, time.Time{} // the text of an action, too
+		r.Asked = asked
+		if r.StoredJob != nil {
+			r.StoredJob = &j
+		}
 		return r.deliverable(now), nil
 	}}
 }

@@ -227,7 +227,13 @@ func (t *Table) Settle(ctx context.Context, claimed job.Record, now time.Time, s
 }
 
 func (t *Table) change(ctx context.Context, id string, known *job.Record, rule job.Rule) (job.Record, error) {
-	r, err := change(ctx, t.store, id, known, nil, rule.Apply)
+	r, err := change(ctx, t.store, id, known, nil, func(r job.Record) (job.Record, error) {
+		next, err := rule.Apply(r)
+		if err != nil {
+			return r, err
+		}
+		return next.Forget(), nil
+	})
 	return r, wrap(rule.Name, id, err)
 }
 

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -375,14 +376,16 @@ func TestLostLease(t *testing.T) {
 // delivers the stored result again once the assistant may have forgotten it.
 func TestToolCallAgain(t *testing.T) {
 	for name, tt := range map[string]struct {
-		after  time.Duration // the delivery, until the repeated webhook is received
-		change func(*job.Record)
-		want   int // results
+		after    time.Duration // the delivery, until the repeated webhook is received
+		suspends bool
+		change   func(*job.Record)
+		want     int // results
 	}{
 		"at once":           {after: time.Second, want: 1},
 		"in five minutes":   {after: 5 * time.Minute, want: 1},
 		"later":             {after: 5*time.Minute + time.Second, want: 2},
 		"after an hour":     {after: time.Hour, want: 2},
+		"suspended before":  {after: time.Hour, suspends: true, want: 2},
 		"not delivered":     {after: time.Hour, change: func(r *job.Record) { r.State = job.StateUndelivered }, want: 1},
 		"parked":            {after: time.Hour, change: func(r *job.Record) { r.State = job.StateParked }, want: 1},
 		"by an outbound":    {after: time.Hour, change: func(r *job.Record) { r.OutboundCallAt = r.Updated }, want: 1},
@@ -392,15 +395,19 @@ func TestToolCallAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			started := 0
 			def := does(tool{AfterCall: asynctool.CallBack, Deadline: 24 * time.Hour},
-				func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+				func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					if tt.suspends && call.Resumes == 0 {
+						return asynctool.ResumeIn(time.Second, nil), nil
+					}
 					started++
 					return asynctool.Text("Done."), nil
 				})
 			inWorld(t, def, func(t *testing.T, w *world) {
 				first := w.job("t1", "tool")
+				first.Arguments = json.RawMessage(`{"order":"A-1"}`)
 				first.ID = job.ID(first.Call.ID, "t1", first.Tool, first.Arguments)
 				w.send(first)
-				w.run(time.Second)
+				w.run(10 * time.Second)
 				w.settle(first)
 				if tt.change != nil {
 					r := w.record(first)
@@ -420,10 +427,18 @@ func TestToolCallAgain(t *testing.T) {
 				w.run(time.Second)
 				if r := w.record(first); tt.want > 1 && r.State == job.StateDone {
 					if o := w.out.sent[len(w.out.sent)-1]; !o.Deadline.Equal(again.CallEnds) ||
-						o.AfterCall != policy.AfterCallEvent || o.Result.Content != "Done." {
+						o.AfterCall != policy.AfterCallEvent || o.Result.Content != "Done." ||
+						o.Call != again.Call || o.Asked != `{"order":"A-1"}` {
 						t.Errorf("the repeated outcome is %+v", o)
 					}
+					// If this message is lost, a check sends the result.
+					if r.Asked == "" || tt.suspends && r.Job().Call != again.Call {
+						t.Errorf("the record cannot deliver it: %+v", r)
+					}
 					w.settle(first)
+					if r := w.record(first); r.Asked != "" || r.Job().Call.ControlURL != "" {
+						t.Errorf("the record was settled again, and is %+v", r)
+					}
 				}
 				w.send(again)
 				w.run(10 * time.Minute)

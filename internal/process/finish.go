@@ -182,7 +182,7 @@ func (e *execution) alreadyFinished(ctx context.Context) *batch.Retry {
 		e.leave(ctx) // it may have been cancelled between two attempts
 	}
 	if e.record.State == job.StateDelivered && e.wakeUp == 0 {
-		rule := job.Redeliver(e.cfg.Now(), e.job.ReceivedAt, e.job.CallEnds)
+		rule := job.Redeliver(e.cfg.Now(), e.job, e.firstRecord().Asked)
 		record, err := e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
 		switch {
 		case err == nil:

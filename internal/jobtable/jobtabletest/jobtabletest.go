@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"live":             testLive,
 		"customers":        testCustomers,
 		"newer members":    testNewerMembers,
+		"retention":        testRetention,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

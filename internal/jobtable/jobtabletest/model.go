@@ -1,6 +1,7 @@
 package jobtabletest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,8 +193,10 @@ func testModel(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			w.jobs = append(w.jobs, &modelJob{
 				owner: -1, deadline: start.Add(time.Duration(i+1) * time.Hour), policy: p,
 				job: job.Job{
-					ID: job.ID(call, id, "weather", nil), ToolCallID: id, Tool: "weather", Call: job.Call{ID: call},
-					CallEnds: start.Add(90 * time.Minute),
+					ID: job.ID(call, id, "weather", nil), ToolCallID: id, Tool: "weather",
+					Arguments: json.RawMessage(`"planted argument"`),
+					Call:      job.Call{ID: call, CustomerNumber: "planted number", ControlURL: "planted URL"},
+					CallEnds:  start.Add(90 * time.Minute),
 				},
 			})
 		}
@@ -280,6 +283,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			// The deadline of the first claim counts.
 			deadline := m.deadline.Add(time.Duration(m.revision))
 			first := job.NewRecord(m.job, m.policy, deadline, owner, now, lease)
+			first.Asked = "planted argument"
 			if first.Renewable = flag; event == "wake" {
 				return w.table.ClaimAgain(ctx, first)
 			}
@@ -577,7 +581,8 @@ func (w *world) happen(event string, m *modelJob) bool {
 			refused = job.ErrSettled
 		}
 		deadline := now.Add(wait)
-		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Redeliver(now, received, deadline)) }
+		repeat := job.Job{ReceivedAt: received, CallEnds: deadline}
+		do = func() (job.Record, error) { return w.table.Change(ctx, id, job.Redeliver(now, repeat, "")) }
 		then = func(job.Record) {
 			m.again, m.deadline, m.expiry, m.answered, m.textAt = m.again+1, deadline, time.Time{}, false, time.Time{}
 			m.policy.AfterCall = policy.AfterCallEvent
@@ -608,6 +613,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 		m.state, m.revision = to.to, m.revision+1
 		if touched {
 			m.updated = now
+		}
+		if m.state.Settled() || m.state == job.StateParked {
+			m.toolState, m.lines, m.line, m.lineAt = "", 0, "", time.Time{}
 		}
 	}
 	return true
@@ -674,6 +682,9 @@ func (w *world) check(m *modelJob, before job.State) {
 		got.renewedBy, got.renewedUntil = l.By, l.Expiry
 	case !errors.Is(err, jobtable.ErrNotFound):
 		w.Fatalf("load the renewal: %v", err)
+	}
+	if encoded, err := job.EncodeRecord(r); err != nil || r.State.Settled() && bytes.Contains(encoded, []byte("planted")) {
+		w.Fatalf("a job that is %q has personal data: %s, %v", r.State, encoded, err)
 	}
 	if r.Progress != nil {
 		got.lines, got.line, got.lineAt = r.Progress.Sequence, r.Progress.Text, r.Progress.At

@@ -95,6 +95,7 @@ func newWorld(t testing.TB, change func(*pipeline.Config), tools ...asynctool.De
 	t.Cleanup(func() {
 		stop()
 		<-stopped
+		w.scanRecords(plantedNumber, strings.TrimPrefix(plantedNumber, "+"), "/control")
 		sent := make(map[string]bool)
 		for _, u := range w.Events.Sent() {
 			if sent[u.JobID] {

@@ -64,9 +64,7 @@ func (r *Ringback) functions() {
 		Webhook:         deployment.WebhookSecret{Inline: `{"type":"none"}`},
 		Completion:      completion,
 		AckText:         r.props.AckText,
-		NextCall: deployment.OnOff(slices.ContainsFunc(r.tools.Entries(), func(e *asynctool.Entry) bool {
-			return e.AfterCall == asynctool.NextCall
-		})),
+		NextCall:        deployment.OnOff(r.parks()),
 	}
 	if quick := r.tools.Quick(); len(quick) > 0 {
 		ack.QuickTools = quick
@@ -143,6 +141,9 @@ func (r *Ringback) functions() {
 		CallBackAssistantID:   r.props.CallBackAssistantID,
 		CallBackPhoneNumberID: r.props.CallBackPhoneNumberID,
 	}
+	if r.parks() {
+		callback.Completion = completion
+	}
 	r.Callback, r.callbackLogs = r.function(function{
 		id: "Callback", name: "callback", description: "Posts results to the control URLs of their calls.",
 		timeout: r.limits.CallbackTimeout, memory: callbackMemory, environment: callback,
@@ -152,6 +153,9 @@ func (r *Ringback) functions() {
 	r.publish(r.Callback)
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
+	if r.parks() {
+		read(r.Callback, r.CompletionSecret) // for the names of customers
+	}
 	r.send(r.Callback, r.Results) // what is left to do for a result whose message must not be repeated
 	r.consume("ResultsToCallback", r.Callback, r.Results, r.props.CallbackConcurrency)
 
@@ -163,6 +167,13 @@ func (r *Ringback) functions() {
 		// No job is sent to a queue that nothing reads yet.
 		after(r.Ack, longMapping)
 	}
+}
+
+// parks reports whether a tool parks results for its customer's next call.
+func (r *Ringback) parks() bool {
+	return slices.ContainsFunc(r.tools.Entries(), func(e *asynctool.Entry) bool {
+		return e.AfterCall == asynctool.NextCall
+	})
 }
 
 // after makes an update change a function only once another resource has been changed.

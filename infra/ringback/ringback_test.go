@@ -1106,7 +1106,8 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
-// If no tool parks results, the ack must not look for parked results in each call.
+// If no tool parks results, the ack must not look for parked results in each call, and the callback function
+// must not read the key that names customers.
 func TestNextCall(t *testing.T) {
 	for afterCall, want := range map[asynctool.AfterCall]any{
 		asynctool.Announce: nil, asynctool.CallBack: nil, asynctool.NextCall: "on",
@@ -1117,6 +1118,12 @@ func TestNextCall(t *testing.T) {
 		made := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool, other}})
 		if got := made.variables(t, "RingbackAck")["NEXT_CALL"]; got != want {
 			t.Errorf("with %s, NEXT_CALL is %v", afterCall, got)
+		}
+		_, named := made.variables(t, "RingbackCallback")["COMPLETION_SECRET_ID"]
+		granted := slices.Contains(made.role(t, "RingbackCallback"),
+			"secretsmanager:GetSecretValue on RingbackCompletionSecret")
+		if parks := want != nil; named != parks || granted != parks {
+			t.Errorf("with %s, the callback function knows the secret: %t, and may read it: %t", afterCall, named, granted)
 		}
 	}
 }
@@ -1253,7 +1260,7 @@ func TestLocalEndpoint(t *testing.T) {
 	for name, want := range map[string][]string{
 		"RingbackAck":      {"AWS_ENDPOINT_URL", "COMPLETION_KEYS", "WEBHOOK_AUTH"},
 		"RingbackProcess":  {"AWS_ENDPOINT_URL", "COMPLETION_KEYS"},
-		"RingbackCallback": {"AWS_ENDPOINT_URL"},
+		"RingbackCallback": {"AWS_ENDPOINT_URL", "COMPLETION_KEYS"},
 	} {
 		plain := deployed.variables(t, name)
 		var added []string

@@ -66,8 +66,7 @@ func (d *delivery) lateAfterCall(ctx context.Context) bool {
 // park parks the outcome for the customer's next call. It adds the outcome to the customer's parked
 // results before it marks the record: a mark alone would be a silent loss.
 func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
-	customer := job.Customer(d.outcome.Call)
-	if customer == "" {
+	if d.outcome.Call.CustomerPhone() == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
 			detail+"; the result cannot be parked for the next call, because the customer's number is unknown or withheld")
 	}
@@ -80,7 +79,7 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 	}
 	bounded, cancel := context.WithTimeout(ctx, max(d.left(ctx)-markTimeout-leaseMargin, markTimeout))
 	defer cancel()
-	parked, err := d.cfg.Customers.Park(bounded, customer, d.cfg.Now(), job.ParkedResult{
+	parked, err := d.cfg.Customers.Park(bounded, d.outcome.Call, d.cfg.Now(), job.ParkedResult{
 		JobID: d.outcome.JobID, ToolCallID: d.outcome.ToolCallID, Tool: d.outcome.Tool, Revision: d.record.Revision,
 		Scoped: true, AssistantID: d.outcome.Call.AssistantID, PhoneNumberID: d.outcome.Call.PhoneNumberID,
 	})

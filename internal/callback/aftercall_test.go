@@ -22,7 +22,7 @@ var policies = []policy.AfterCall{
 // parked returns the jobs whose results are parked for the customer.
 func (w *world) parked() []string {
 	w.t.Helper()
-	parked, err := w.customers.Parked(w.t.Context(), job.Customer(w.job("t1").Call))
+	parked, err := w.customers.Parked(w.t.Context(), w.job("t1").Call)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestNextCall(t *testing.T) {
 			for i := range n {
 				id := fmt.Sprint("other", i)
 				p := job.ParkedResult{JobID: job.EarlierID("call-0", id), ToolCallID: id, Tool: "order_status"}
-				if ok, err := w.customers.Park(w.t.Context(), job.Customer(o.Call), w.now(), p); err != nil || !ok {
+				if ok, err := w.customers.Park(w.t.Context(), o.Call, w.now(), p); err != nil || !ok {
 					w.t.Fatal(ok, err)
 				}
 			}

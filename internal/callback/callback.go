@@ -86,8 +86,8 @@ type CallTracker interface {
 
 // Customers parks results for a customer's next call.
 type Customers interface {
-	// Park returns false if too many results are parked for the customer.
-	Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error)
+	// Park returns false if too many results are parked for the customer of the call.
+	Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error)
 }
 
 // Events sends `undelivered` events. If the function dies in between, the same event is sent twice.

@@ -167,7 +167,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		hidden: make(map[string]time.Duration),
 	}
 	w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
-	w.customers = jobtable.NewCustomers(w.store.Customers())
+	w.customers = jobtable.NewCustomers(w.store.Customers(), customerKeys)
 	none, err := asynctool.NewSet()
 	if err != nil {
 		t.Fatal(err)
@@ -285,8 +285,8 @@ func (w around) Settle(ctx context.Context, r job.Record, now time.Time, state j
 	return stepErr(ctx, w.world, settle, r.ID, func() error { return w.table.Settle(ctx, r, now, state, reason) })
 }
 
-func (w around) Park(ctx context.Context, customer string, now time.Time, p job.ParkedResult) (bool, error) {
-	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, customer, now, p) })
+func (w around) Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error) {
+	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, c, now, p) })
 }
 
 func (w around) Ended(ctx context.Context, callID string) (time.Time, error) {
@@ -652,3 +652,6 @@ func reasons(why job.Reason) []job.Reason {
 	}
 	return []job.Reason{why}
 }
+
+// customerKeys are the keys that name customers.
+func customerKeys(context.Context) ([][]byte, error) { return [][]byte{[]byte("key")}, nil }

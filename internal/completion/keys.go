@@ -2,6 +2,7 @@ package completion
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -23,6 +24,10 @@ import (
 const (
 	// audience distinguishes completion tokens from other tokens that are signed with the same key.
 	audience = "ringback/results"
+
+	// customerInfo distinguishes the keys that name customers from others that are derived from the
+	// same one.
+	customerInfo = "ringback/customers"
 
 	// minKey is the minimum length of a key, in characters. A key of HS256 has 256 bits or more
 	// (RFC 7518, section 3.2).
@@ -60,8 +65,24 @@ func NewKeys(source secret.Source, log *slog.Logger) *Keys {
 type keySet struct{ keys []key }
 
 type key struct {
-	id     string // names the key in tokens, and reveals nothing of it
-	secret []byte
+	id       string // names the key in tokens, and reveals nothing of it
+	secret   []byte
+	customer []byte // see Customers
+}
+
+// Customers returns the keys that name customers in the jobs table, one for each stored key: the current one
+// first. They are derived from the stored keys, so that they are of no use for tokens. The error wraps
+// [ErrKeys]. Customers is a [jobtable.CustomerKeys].
+func (k *Keys) Customers(ctx context.Context) ([][]byte, error) {
+	set, err := k.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys [][]byte
+	for _, one := range set.keys {
+		keys = append(keys, one.customer)
+	}
+	return keys, nil
 }
 
 // Sign returns a token for one job. It is valid until the end of the second that contains expires;
@@ -186,7 +207,11 @@ func parseKeys(text string) (*keySet, error) {
 			mac := hmac.New(sha256.New, []byte(*k.value))
 			mac.Write([]byte("kid of " + audience))
 			id := base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:6])
-			set.keys = append(set.keys, key{id, []byte(*k.value)})
+			customer, err := hkdf.Key(sha256.New, []byte(*k.value), nil, customerInfo, sha256.Size)
+			if err != nil {
+				return nil, fmt.Errorf("cannot derive a key from the %s key: %w", k.name, err)
+			}
+			set.keys = append(set.keys, key{id, []byte(*k.value), customer})
 		}
 	}
 	return set, nil

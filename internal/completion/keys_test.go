@@ -492,3 +492,32 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestCustomers tests the keys that name customers: one for each stored key, which reveals nothing of it.
+func TestCustomers(t *testing.T) {
+	ctx := t.Context()
+	customers := func(all ...string) [][]byte {
+		t.Helper()
+		keys, err := completion.NewKeys(stored(all...), nil).Customers(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys
+	}
+	a, b, both := customers(keyA), customers(keyB), customers(keyB, keyA)
+	if len(a) != 1 || len(b) != 1 || bytes.Equal(a[0], b[0]) || len(both) != 2 ||
+		!bytes.Equal(both[0], b[0]) || !bytes.Equal(both[1], a[0]) {
+		t.Errorf("%x, %x, and of both %x", a, b, both)
+	}
+	// Names that are made with the key are in the table, so it must stay the same.
+	if got := fmt.Sprintf("%x", a[0]); got != "3cf76bd943e24bb33f54ef211960a799bc66e46bee1b9314a3f497e31fe34bab" {
+		t.Errorf("the key is %s", got)
+	}
+	for name, s := range map[string]*source{
+		"unreadable": {err: errors.New("access denied")}, "short": {old: keysOf("planted")},
+	} {
+		if keys, err := completion.NewKeys(s, slog.New(slog.DiscardHandler)).Customers(ctx); !errors.Is(err, completion.ErrKeys) {
+			t.Errorf("%s: %x, %v", name, keys, err)
+		}
+	}
+}

@@ -88,6 +88,10 @@ type Callback struct {
 	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
 	ResultText        string   `env:"RESULT_TEXT"` // empty means the built-in text
 
+	// The names of customers in the table are made with a key that is derived from the completion keys.
+	// Empty means that no tool parks results, and that none can be parked.
+	Completion CompletionSecret
+
 	// With the private key, the function delivers into chats, and makes outbound calls within the
 	// hours. Without it, it does neither.
 	PrivateKeySecretID    string `env:"VAPI_PRIVATE_KEY_SECRET_ID"`

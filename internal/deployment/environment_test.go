@@ -38,6 +38,7 @@ func TestVariables(t *testing.T) {
 		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, PublicKeySecretID: "6",
 		ResultText: "7", PrivateKeySecretID: "8", APIURL: "9", CallBackHours: "10", CallBackZone: "11",
 		CallBackAssistantID: "12", CallBackPhoneNumberID: "13",
+		Completion: deployment.CompletionSecret{Inline: "14", ID: "15"},
 	}
 	reads(t, ack)
 	reads(t, process)
@@ -69,7 +70,7 @@ func TestVariablesOfZeroValues(t *testing.T) {
 	}{
 		{deployment.Ack{}, []string{"COMPLETION_KEYS", "WEBHOOK_AUTH"}},
 		{deployment.Process{}, []string{"COMPLETION_KEYS"}},
-		{deployment.Callback{}, nil},
+		{deployment.Callback{}, []string{"COMPLETION_KEYS"}},
 		{deployment.AWS{}, []string{"AWS_ENDPOINT_URL"}},
 	} {
 		if got := deployment.Variables(row.environment, false); len(got) > 0 {

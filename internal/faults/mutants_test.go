@@ -310,7 +310,7 @@ var bugs = []mutant{
 	}},
 	{bug: "a parked result removed before it is sent", edits: []edit{
 		{"internal/process.(*parkedResults).sendOne", "if err := out.send(k.Outcome(record, a.Call), 0)",
-			"_ = p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
+			"_ = p.cfg.Customers.Unpark(ctx, a.Call, p.cfg.Now(), k)\n\tif err := out.send(k.Outcome(record, a.Call), 0)"},
 	}},
 	{bug: "a task that is called cancelled although it has ended", edits: []edit{
 		{"internal/ack.(*cancellation).withdraw", "case errors.Is(err, job.ErrFinished):\n\t\tlog.",

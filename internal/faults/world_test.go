@@ -20,12 +20,14 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -673,14 +675,27 @@ func (w *world) webhook(callID string) webhook {
 	panic("a post to a call that is not in the scenario: " + callID)
 }
 
+// completionKeys are those of all functions of a run.
+const completionKeys = `{"current":"the-key-of-all-functions-of-a-run-of-the-harness"}`
+
 // customerOf returns the first call of a customer, who is named as in the table.
 func (w *world) customerOf(customer string) string {
 	for _, h := range w.scenario {
-		if job.Customer(job.Call{CustomerNumber: h.number()}) == customer {
+		if slices.Contains(customerNames(h.number()), customer) {
 			return h.call
 		}
 	}
 	return customer
+}
+
+// customerNames returns the names of a customer in the table: the current one, and the one of earlier versions.
+func customerNames(number string) []string {
+	keys, err := completion.NewKeys(secret.Fixed(completionKeys), nil).Customers(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	c := job.Call{CustomerNumber: number}
+	return []string{job.Customer(c, keys[0]), job.Customer(c, nil)}
 }
 
 // jobIn returns what a message is about: the job of a job, a wake-up or an outcome, or
@@ -882,7 +897,7 @@ func newWorld(t *testing.T, s setting) *world {
 		Tools:          s.tools,
 		CallLimits:     s.calls,
 		CompletionURL:  completionURL,
-		CompletionKeys: `{"current":"the-key-of-all-functions-of-a-run-of-the-harness"}`,
+		CompletionKeys: completionKeys,
 		ChatClient:     w,
 		OutboundCalls: &callback.OutboundCalls{
 			Client: w, Next: s.next, AssistantID: "assistant", PhoneNumberID: "number",

@@ -1,6 +1,8 @@
 package job_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,16 +92,16 @@ func TestCustomerRecord(t *testing.T) {
 	if got, ok := r.Add(again, start.Add(2)); !ok || len(got.Parked) != 20 || got.Parked[19] != again ||
 		slices.Contains(got.Parked, kept(7)) || !got.Updated.Equal(start.Add(2)) {
 		t.Errorf("a result twice: %t, %+v", ok, got)
-	} else if got = got.Remove(kept(7), start.Add(3)); len(got.Parked) != 20 {
-		t.Errorf("removed in its earlier revision: %+v", got)
+	} else if got, err := got.Remove(kept(7), start.Add(3)); !errors.Is(err, job.ErrUnchanged) || len(got.Parked) != 20 {
+		t.Errorf("removed in its earlier revision: %+v, %v", got, err)
 	}
-	less := r.Remove(kept(7), start.Add(3))
-	if len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) ||
+	less, err := r.Remove(kept(7), start.Add(3))
+	if err != nil || len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) ||
 		!less.Updated.Equal(start.Add(3)) {
 		t.Errorf("removed from %+v: %+v", r, less)
 	}
-	if got := less.Remove(kept(7), start.Add(4)); len(got.Parked) != 19 {
-		t.Errorf("removed twice: %+v", got)
+	if got, err := less.Remove(kept(7), start.Add(4)); !errors.Is(err, job.ErrUnchanged) || len(got.Parked) != 19 {
+		t.Errorf("removed twice: %+v, %v", got, err)
 	}
 	if got, ok := less.Add(kept(20), start.Add(4)); !ok || got.Parked[19] != kept(20) ||
 		!got.Expires().Equal(start.Add(4+job.Retention)) {
@@ -108,7 +110,9 @@ func TestCustomerRecord(t *testing.T) {
 }
 
 func TestCustomer(t *testing.T) {
-	one := job.Customer(job.Call{ID: "c", OrgID: "org", CustomerNumber: "+15550100123", AssistantID: "a"})
+	key := []byte("key")
+	call := job.Call{ID: "c", OrgID: "org", CustomerNumber: "+15550100123", AssistantID: "a"}
+	one := job.Customer(call, key)
 	if one == "" || strings.Contains(one, "5550100123") || strings.ContainsAny(one, "/ ") {
 		t.Errorf("a customer is called %q", one)
 	}
@@ -124,12 +128,17 @@ func TestCustomer(t *testing.T) {
 		"the same letters":     {job.Call{OrgID: "org+", CustomerNumber: "15550100123"}, false},
 		"no number":            {job.Call{OrgID: "org"}, false},
 	} {
-		if got := job.Customer(row.call); (got == one) != row.same {
+		if got := job.Customer(row.call, key); (got == one) != row.same {
 			t.Errorf("%s is called %q", name, got)
 		}
 	}
-	if got := job.Customer(job.Call{OrgID: "org"}); got != "" {
+	if got := job.Customer(job.Call{OrgID: "org"}, key); got != "" {
 		t.Errorf("a customer without a number is called %q", got)
+	}
+	// Without the key, the name cannot be made from the number. The name of earlier versions can.
+	other, unkeyed := job.Customer(call, []byte("other")), sha256.Sum256([]byte("org\x00+15550100123"))
+	if earlier := hex.EncodeToString(unkeyed[:]); other == one || one == earlier || job.Customer(call, nil) != earlier {
+		t.Errorf("with another key, the customer is called %q, and without one %q", other, job.Customer(call, nil))
 	}
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
@@ -50,6 +51,12 @@ func (p ParkedResult) FitsIn(c Call) bool {
 		p.PhoneNumberID != "" && p.PhoneNumberID == c.PhoneNumberID
 }
 
+// ScopedAs returns the result with the assistant and the phone number of an earlier entry of its job.
+func (p ParkedResult) ScopedAs(earlier ParkedResult) ParkedResult {
+	p.Scoped, p.AssistantID, p.PhoneNumberID = earlier.Scoped, earlier.AssistantID, earlier.PhoneNumberID
+	return p
+}
+
 // Outcome returns the message that delivers the unparked result in a call.
 func (p ParkedResult) Outcome(r Record, c Call) Outcome {
 	return Outcome{
@@ -85,25 +92,28 @@ func (c Call) CustomerPhone() string {
 	return c.CustomerNumber
 }
 
-// Customer returns a name for the customer of a call that does not reveal the number.
-// It is empty if the customer is unknown: see [Call.CustomerPhone].
-func Customer(c Call) string {
+// Customer returns a name for the customer of a call that does not reveal the number to those who do not
+// have the key. It is empty if the customer is unknown: see [Call.CustomerPhone]. An empty key makes the
+// name that earlier versions used. It is a plain hash, and there are few enough numbers to try all of them.
+func Customer(c Call, key []byte) string {
 	number := c.CustomerPhone()
 	if number == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(c.OrgID + "\x00" + number))
-	return hex.EncodeToString(sum[:])
+	h := sha256.New()
+	if len(key) > 0 {
+		h = hmac.New(sha256.New, key)
+	}
+	h.Write([]byte(c.OrgID + "\x00" + number))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Add adds a parked result. It replaces an earlier one of the same job, and keeps its
 // assistant and phone number: they are of the call that the result belongs to. It
 // reports false if the list is full.
 func (r CustomerRecord) Add(p ParkedResult, now time.Time) (CustomerRecord, bool) {
-	for _, other := range r.Parked {
-		if other.JobID == p.JobID {
-			p.Scoped, p.AssistantID, p.PhoneNumberID = other.Scoped, other.AssistantID, other.PhoneNumberID
-		}
+	if other, found := r.Find(p.JobID); found {
+		p = p.ScopedAs(other)
 	}
 	others := slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other.JobID == p.JobID })
 	if len(others) >= maxParked {
@@ -113,11 +123,23 @@ func (r CustomerRecord) Add(p ParkedResult, now time.Time) (CustomerRecord, bool
 	return r, true
 }
 
-// Remove removes a parked result, if it is in the list.
-func (r CustomerRecord) Remove(p ParkedResult, now time.Time) CustomerRecord {
+// Remove removes a parked result. It fails with [ErrUnchanged] if it is not in the list.
+func (r CustomerRecord) Remove(p ParkedResult, now time.Time) (CustomerRecord, error) {
+	if !slices.Contains(r.Parked, p) {
+		return r, ErrUnchanged
+	}
 	r.Parked = slices.DeleteFunc(slices.Clone(r.Parked), func(other ParkedResult) bool { return other == p })
 	r.Updated = now
-	return r
+	return r, nil
+}
+
+// Find returns the parked result of a job, and false if there is none.
+func (r CustomerRecord) Find(jobID string) (ParkedResult, bool) {
+	i := slices.IndexFunc(r.Parked, func(p ParkedResult) bool { return p.JobID == jobID })
+	if i < 0 {
+		return ParkedResult{}, false
+	}
+	return r.Parked[i], true
 }
 
 // Key identifies the record among those of its kind.

@@ -39,6 +39,9 @@ type Store[R Record[R]] interface {
 	// revision. It fails with [ErrChanged] unless the stored record still has
 	// r's revision; revision 0 means that no record must be stored yet.
 	Save(ctx context.Context, r R) (R, error)
+	// Delete deletes a record that was loaded. It fails with [ErrChanged] unless the stored record
+	// still has r's revision. The functions neither need it nor have the permission.
+	Delete(ctx context.Context, r R) error
 }
 
 // JobStore keeps the records of jobs.

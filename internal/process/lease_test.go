@@ -529,7 +529,7 @@ func TestWhatMayBeLost(t *testing.T) {
 					start = w.start
 					w.limit(job.CallLimits{Jobs: 9})
 					j := w.job("t1", "tool")
-					if _, err := w.customers.Park(t.Context(), job.Customer(j.Call), time.Now(), job.ParkedResult{
+					if _, err := w.customers.Park(t.Context(), j.Call, time.Now(), job.ParkedResult{
 						JobID: "before/t", ToolCallID: "t", Tool: "tool",
 					}); err != nil {
 						t.Fatal(err)

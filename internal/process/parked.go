@@ -24,11 +24,10 @@ type parkedResults struct {
 // message because a result that was unparked for a call must not be lost with this function. If it
 // fails, the next tool call or the next call does the same.
 func (p *parkedResults) request(ctx context.Context, c claimed) {
-	customer := job.Customer(c.job.Call)
-	if customer == "" || c.job.Call.ControlURL == "" {
+	if c.job.Call.CustomerPhone() == "" || c.job.Call.ControlURL == "" {
 		return
 	}
-	results, err := p.parked(ctx, customer, c.job.Call)
+	results, err := p.parked(ctx, c.job.Call)
 	if err == nil && len(results) == 0 {
 		return
 	}
@@ -42,9 +41,9 @@ func (p *parkedResults) request(ctx context.Context, c claimed) {
 	}
 }
 
-// parked returns the results that are parked for a customer, and may be delivered in a call.
-func (p *parkedResults) parked(ctx context.Context, customer string, c job.Call) ([]job.ParkedResult, error) {
-	results, err := p.cfg.Customers.Parked(ctx, customer)
+// parked returns the results that are parked for the customer of a call, and may be delivered in it.
+func (p *parkedResults) parked(ctx context.Context, c job.Call) ([]job.ParkedResult, error) {
+	results, err := p.cfg.Customers.Parked(ctx, c)
 	if p.cfg.AcrossAssistants {
 		return results, err
 	}
@@ -59,20 +58,19 @@ func (p *parkedResults) parked(ctx context.Context, customer string, c job.Call)
 
 // send sends the results that are parked for the customer of a call that has begun.
 func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, receives int) *batch.Retry {
-	customer := job.Customer(a.Call)
-	if customer == "" || a.Call.ControlURL == "" || p.cfg.Now().After(a.CallEnds) {
+	if a.Call.CustomerPhone() == "" || a.Call.ControlURL == "" || p.cfg.Now().After(a.CallEnds) {
 		// A late arrival does no harm. A result that was unparked for this call, and was not sent,
 		// is unparked again for the next one: see [job.Unpark].
 		return nil
 	}
 	log := p.cfg.Log.With("call", a.Call.ID)
-	results, err := p.parked(ctx, customer, a.Call)
+	results, err := p.parked(ctx, a.Call)
 	if err != nil {
 		log.ErrorContext(ctx, "cannot look for parked results", "error", err)
 	}
 	again, unparked := err != nil, false
 	for _, k := range results {
-		switch err := p.sendOne(ctx, out, customer, k, a); {
+		switch err := p.sendOne(ctx, out, k, a); {
 		case errors.Is(err, errNotSettled) || errors.Is(err, job.ErrNotDone):
 			log.InfoContext(ctx, "parked result is not settled yet", "job", k.JobID, "reason", err)
 			again = true
@@ -95,9 +93,7 @@ var errNotSettled = errors.New("the result is on its way to the call")
 // sendOne sends one parked result to the call. Once the result is settled, it removes it from the
 // customer's parked results. It does not do so before, since the call can have ended already, and
 // the result be parked again.
-func (p *parkedResults) sendOne(
-	ctx context.Context, out *outbox, customer string, k job.ParkedResult, a job.Arrival,
-) error {
+func (p *parkedResults) sendOne(ctx context.Context, out *outbox, k job.ParkedResult, a job.Arrival) error {
 	record, err := p.cfg.Table.Load(ctx, k.JobID)
 	if err == nil && record.CallID == a.Call.ID {
 		return nil // it is parked because this call has ended
@@ -106,11 +102,9 @@ func (p *parkedResults) sendOne(
 	if err == nil && record.NextCallID != a.Call.ID {
 		record, err = p.cfg.Table.Change(ctx, k.JobID, job.Unpark(p.cfg.Now(), a.Call.ID, a.CallEnds))
 	}
-	settled := record.State == job.StateDelivered || record.State == job.StateUndelivered ||
-		record.State == job.StateCancelled
 	switch {
-	case err == nil && settled || errors.Is(err, job.ErrNotParked) || errors.Is(err, jobtable.ErrNotFound):
-		if err := p.cfg.Customers.Unpark(ctx, customer, p.cfg.Now(), k); err != nil {
+	case err == nil && record.State.Settled() || errors.Is(err, job.ErrNotParked) || errors.Is(err, jobtable.ErrNotFound):
+		if err := p.cfg.Customers.Unpark(ctx, a.Call, p.cfg.Now(), k); err != nil {
 			return fmt.Errorf("%w, and cannot be removed from the parked results: %w", errNotSettled, err)
 		}
 		return nil

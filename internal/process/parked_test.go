@@ -47,7 +47,7 @@ func (w *world) park(id string) job.Job {
 // wantParked checks how many results are parked for the customer.
 func (w *world) wantParked(want int) {
 	w.t.Helper()
-	parked, err := w.customers.Parked(w.t.Context(), job.Customer(w.job("", "tool").Call))
+	parked, err := w.customers.Parked(w.t.Context(), w.job("", "tool").Call)
 	if err != nil || len(parked) != want {
 		w.t.Errorf("parked: %v, %v; want %d", parked, err, want)
 	}
@@ -172,12 +172,11 @@ func TestArrivalElsewhere(t *testing.T) {
 				j := w.park("t1")
 				if tt.old {
 					k := job.ParkedResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
-					customer := job.Customer(j.Call)
-					now, err := w.customers.Parked(t.Context(), customer)
-					if err != nil || len(now) != 1 || w.customers.Unpark(t.Context(), customer, time.Now(), now[0]) != nil {
+					now, err := w.customers.Parked(t.Context(), j.Call)
+					if err != nil || len(now) != 1 || w.customers.Unpark(t.Context(), j.Call, time.Now(), now[0]) != nil {
 						t.Fatal(now, err)
 					}
-					if _, err := w.customers.Park(t.Context(), customer, time.Now(), k); err != nil {
+					if _, err := w.customers.Park(t.Context(), j.Call, time.Now(), k); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -249,7 +248,7 @@ func TestNotParkedYet(t *testing.T) {
 				w.send(j)
 				w.run(time.Second)
 				k := job.ParkedResult{JobID: j.ID, ToolCallID: "t1", Tool: "tool"}
-				if _, err := w.customers.Park(t.Context(), job.Customer(j.Call), time.Now(), k); err != nil {
+				if _, err := w.customers.Park(t.Context(), j.Call, time.Now(), k); err != nil {
 					t.Fatal(err)
 				}
 				time.AfterFunc(takes, func() {

@@ -96,10 +96,10 @@ type CallTracker interface {
 	Live(ctx context.Context, callID string, now time.Time) (bool, error)
 }
 
-// Customers knows the results that are parked for a customer's next call.
+// Customers knows the results that are parked for the next call of a call's customer.
 type Customers interface {
-	Parked(ctx context.Context, customer string) ([]job.ParkedResult, error)
-	Unpark(ctx context.Context, customer string, now time.Time, k job.ParkedResult) error
+	Parked(ctx context.Context, c job.Call) ([]job.ParkedResult, error)
+	Unpark(ctx context.Context, c job.Call, now time.Time, k job.ParkedResult) error
 }
 
 // Completions makes completion URLs.

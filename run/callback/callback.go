@@ -20,8 +20,10 @@ import (
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/callback/hours"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -54,6 +56,14 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	var keys jobtable.CustomerKeys
+	if e.Completion != (deployment.CompletionSecret{}) {
+		source, err := e.Completion.Source(func(id string) secret.Source { return secretsmanager.New(secrets, id) })
+		if err != nil {
+			return nil, err
+		}
+		keys = completion.NewKeys(source, nil).Customers
+	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
 	cfg := callback.Config{
 		Table:         jobtable.New(store),
@@ -61,7 +71,7 @@ func build() (*callback.Handler, error) {
 		Results:       sqsqueue.New(sqs.NewFromConfig(aws.SQS()), e.ResultsQueueURL),
 		Events:        eventbus.New(eventbridge.NewFromConfig(aws.EventBridge()), e.EventBusName),
 		CallTracker:   jobtable.NewCallTracker(store.Calls()),
-		Customers:     jobtable.NewCustomers(store.Customers()),
+		Customers:     jobtable.NewCustomers(store.Customers(), keys),
 		Text:          &text,
 	}
 	if e.PrivateKeySecretID == "" {

@@ -78,7 +78,8 @@ func build(all func() ([]asynctool.Definition, error)) (*process.Handler, error)
 	if err != nil {
 		return nil, err
 	}
-	urls, err := completion.NewURLs(completion.NewKeys(keys, nil), e.CompletionURL)
+	parsed := completion.NewKeys(keys, nil)
+	urls, err := completion.NewURLs(parsed, e.CompletionURL)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func build(all func() ([]asynctool.Definition, error)) (*process.Handler, error)
 		LongJobs:    long,
 		Admission:   jobtable.NewAdmission(store.Calls(), perCall),
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
-		Customers:   jobtable.NewCustomers(store.Customers()),
+		Customers:   jobtable.NewCustomers(store.Customers(), parsed.Customers),
 		Completions: urls,
 
 		AcrossAssistants: bool(e.NextCallAcrossAssistants),

@@ -35,6 +35,7 @@ import (
 type Client interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
 	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
 }
@@ -241,6 +242,23 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 		return none, fmt.Errorf("write table %s: %w", s.table, err)
 	}
 	return r.WithRevision(revision + 1), nil
+}
+
+// Delete implements [jobtable.Store].
+func (s records[R]) Delete(ctx context.Context, r R) error {
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName:                 aws.String(s.table),
+		Key:                       map[string]types.AttributeValue{"id": text(s.id(r.Key()))},
+		ConditionExpression:       aws.String("revision = :revision"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":revision": number(r.SavedRevision())},
+	})
+	if _, failed := errors.AsType[*types.ConditionalCheckFailedException](err); failed {
+		err = jobtable.ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("delete from table %s: %w", s.table, err)
+	}
+	return nil
 }
 
 // checkRace distinguishes a lost race from a lost answer, after a write whose condition

@@ -132,7 +132,7 @@ func (nothing) Ended(context.Context, string) (time.Time, error)                
 func (nothing) End(context.Context, string, time.Time) error { return nil }
 
 // Park refuses every result, as if the list were full.
-func (nothing) Park(context.Context, string, time.Time, job.ParkedResult) (bool, error) {
+func (nothing) Park(context.Context, job.Call, time.Time, job.ParkedResult) (bool, error) {
 	return false, nil
 }
 

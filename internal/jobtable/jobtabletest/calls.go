@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/vapi"
@@ -385,61 +382,5 @@ func testLive(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	r, err = s.Calls().Load(ctx, "fourth")
 	if err != nil || r.Revision != 1 || !r.Ended.Equal(start) || !r.Expires().Equal(start.Add(job.Retention)) {
 		t.Errorf("the record of a call that no job had asked about is %+v, %v", r, err)
-	}
-}
-
-func testCustomers(t *testing.T, open func(*testing.T) jobtable.Stores) {
-	ctx := t.Context()
-	customers := jobtable.NewCustomers(open(t).Customers())
-	result := func(i int) job.ParkedResult {
-		return job.ParkedResult{JobID: fmt.Sprintf("call-%d/t", i), ToolCallID: "t", Tool: "weather"}
-	}
-	park := func(customer string, i int, want bool) error {
-		ok, err := customers.Park(ctx, customer, start, result(i))
-		if err == nil && ok != want {
-			err = fmt.Errorf("park %d: %t", i, ok)
-		}
-		return err
-	}
-	check := func(customer string, want ...job.ParkedResult) {
-		t.Helper()
-		got, err := customers.Parked(ctx, customer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sorted := cmpopts.SortSlices(func(a, b job.ParkedResult) bool { return a.JobID < b.JobID })
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), sorted); diff != "" {
-			t.Errorf("parked for %s (-want +got):\n%s", customer, diff)
-		}
-	}
-	check("a")
-	// Jobs that end at the same time park their results, and some of them twice.
-	if err := errors.Join(atOnce(12, func(i int) error { return park("a", i/2, true) })...); err != nil {
-		t.Error(err)
-	}
-	var want []job.ParkedResult
-	for i := range 6 {
-		want = append(want, result(i))
-	}
-	check("a", want...)
-	check("b")
-	if err := customers.Unpark(ctx, "b", start, result(1)); err != nil {
-		t.Errorf("unpark what was never parked: %v", err)
-	}
-	for range 2 {
-		if err := customers.Unpark(ctx, "a", start, result(0)); err != nil {
-			t.Error(err)
-		}
-	}
-	check("a", want[1:]...)
-	for i := range 20 {
-		if err := park("full", i, true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, want := range map[int]bool{7: true, 20: false} {
-		if err := park("full", i, want); err != nil {
-			t.Errorf("with twenty parked results: %v", err)
-		}
 	}
 }

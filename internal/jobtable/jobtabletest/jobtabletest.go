@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"replacing":        testReplacing,
 		"live":             testLive,
 		"customers":        testCustomers,
+		"customer names":   testCustomerNames,
 		"newer members":    testNewerMembers,
 		"retention":        testRetention,
 	} {
@@ -438,19 +439,20 @@ func testNewerMembers(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	parked := func(id string, unknown job.Unknown) job.ParkedResult {
 		return job.ParkedResult{JobID: id, ToolCallID: "t", Tool: "weather", Unknown: unknown}
 	}
+	caller := job.Call{CustomerNumber: plantedNumber}
 	customer := job.CustomerRecord{
-		Customer: "customer", Updated: start, Unknown: `"newer":7`,
+		Customer: job.Customer(caller, customerKey), Updated: start, Unknown: `"newer":7`,
 		Parked: []job.ParkedResult{parked("a", `"newer":8`), parked("b", `"newer":9`)},
 	}
 	if _, err := table.stores.Customers().Save(ctx, customer); err != nil {
 		t.Fatal(err)
 	}
-	if err := jobtable.NewCustomers(table.stores.Customers()).
-		Unpark(ctx, "customer", start, customer.Parked[0]); err != nil {
+	if err := jobtable.NewCustomers(table.stores.Customers(), keys(customerKey)).
+		Unpark(ctx, caller, start, customer.Parked[0]); err != nil {
 		t.Fatal(err)
 	}
 	customer.Parked, customer.Revision = customer.Parked[1:], 2
-	if got, err := table.stores.Customers().Load(ctx, "customer"); err != nil || cmp.Diff(customer, got) != "" {
+	if got, err := table.stores.Customers().Load(ctx, customer.Customer); err != nil || cmp.Diff(customer, got) != "" {
 		t.Errorf("the record of the customer: %v (-want +got):\n%s", err, cmp.Diff(customer, got))
 	}
 }

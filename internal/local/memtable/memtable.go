@@ -2,6 +2,7 @@
 package memtable
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -71,6 +72,25 @@ func (s *Store) Overdue(ctx context.Context, now time.Time, from string) (jobs [
 	return jobs, next, nil
 }
 
+// Search returns the records of jobs that contain a text in their JSON, and how many records there are. There
+// is only one page.
+func (s *Store) Search(ctx context.Context, text, _ string) (found []job.Record, read int, next string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, "", err
+	}
+	all := s.Records()
+	for _, r := range all {
+		encoded, err := job.EncodeRecord(r)
+		if err != nil {
+			return nil, 0, "", err
+		}
+		if bytes.Contains(encoded, []byte(text)) {
+			found = append(found, r)
+		}
+	}
+	return found, len(all), "", nil
+}
+
 // records keeps the records of one kind.
 type records[R jobtable.Record[R]] struct {
 	mu    sync.Mutex
@@ -111,6 +131,20 @@ func (s *records[R]) Save(ctx context.Context, r R) (R, error) {
 	s.byKey[r.Key()] = r
 	s.sweep(r.UpdatedAt())
 	return r, nil
+}
+
+// Delete implements [jobtable.Store].
+func (s *records[R]) Delete(ctx context.Context, r R) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stored, ok := s.byKey[r.Key()]; !ok || stored.SavedRevision() != r.SavedRevision() {
+		return jobtable.ErrChanged
+	}
+	delete(s.byKey, r.Key())
+	return nil
 }
 
 // Records returns all records, in no order.

@@ -54,8 +54,9 @@ type Config struct {
 	// that no tool can leave its job to an external system, and that no results
 	// are accepted.
 	CompletionURL string
-	// CompletionKeys signs completion tokens, JSON as in COMPLETION_KEYS. Empty
-	// means a random key: tokens live as long as the pipeline.
+	// CompletionKeys signs completion tokens, and names customers in the table,
+	// JSON as in COMPLETION_KEYS. Empty means a random key: tokens live as long as
+	// the pipeline.
 	CompletionKeys string
 
 	// Received is called with each verified webhook, before it is handled. It may be nil.
@@ -130,9 +131,10 @@ type Pipeline struct {
 	Queues
 	Schedules *memqueue.Scheduler
 	Records   *memtable.Store
-	Table     *jobtable.Table // on the decorated store
-	Calls     *simcall.Calls  // get every control message, unless Decorators.Control replaces them
-	Events    *membus.Bus     // gets every event, unless Decorators.Events replaces it
+	Table     *jobtable.Table     // on the decorated store
+	Customers *jobtable.Customers // likewise
+	Calls     *simcall.Calls      // get every control message, unless Decorators.Control replaces them
+	Events    *membus.Bus         // gets every event, unless Decorators.Events replaces it
 
 	jobs       Queue // the decorated jobs queue
 	sweepPause time.Duration
@@ -163,16 +165,18 @@ func New(cfg Config) (*Pipeline, error) {
 		control:  decorate[ControlClient](d.Control, p.Calls),
 		events:   decorate[EventBus](d.Events, p.Events),
 	}
+	keys := completion.NewKeys(
+		secret.Fixed(cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))), w.log("ack"))
 	if cfg.CompletionURL != "" {
-		keys := cmp.Or(cfg.CompletionKeys, fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text()))
-		w.keys = completion.NewKeys(secret.Fixed(keys), w.log("ack"))
+		w.keys = keys
 	}
 	p.Schedules = memqueue.NewScheduler(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
 	w.longJobs.Schedules = decorate[Schedules](d.Schedules, p.Schedules.To(w.longJobs))
 	p.Table = jobtable.New(w.store)
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
-	w.customers = jobtable.NewCustomers(w.store.Customers())
+	p.Customers = jobtable.NewCustomers(w.store.Customers(), keys.Customers)
+	w.customers = p.Customers
 
 	p.jobs, p.log, p.sweepPause = w.jobs, w.log("schedules"), 24*time.Hour
 	if cfg.Waits != nil {

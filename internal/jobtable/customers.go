@@ -1,0 +1,150 @@
+package jobtable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// CustomerKeys returns the keys that name customers in the table (see [job.Customer]): the current one, and
+// the ones before it, as long as they are stored.
+type CustomerKeys func(ctx context.Context) ([][]byte, error)
+
+// Customers keeps the lists of the results that are parked for customers' next calls. The customer of a call
+// has several names: that of the current key, those of the keys before it, and the one without a key that
+// earlier versions used. A list is stored under the first name, and looked for under all of them. So a list
+// is found as long as its record exists, which is 30 days after an update or a rotation of the key, if the
+// previous one is stored for as long.
+type Customers struct {
+	store Store[job.CustomerRecord]
+	keys  CustomerKeys
+}
+
+// NewCustomers returns the customers of a store. Nil keys make every use of a list fail.
+func NewCustomers(store Store[job.CustomerRecord], keys CustomerKeys) *Customers {
+	return &Customers{store: store, keys: keys}
+}
+
+var errNoKeys = errors.New("there is no key that names customers; set COMPLETION_SECRET_ID or COMPLETION_KEYS")
+
+// names returns the names of the customer of a call, the current one first. It returns none if the customer
+// is unknown.
+func (c *Customers) names(ctx context.Context, call job.Call) ([]string, error) {
+	if call.CustomerPhone() == "" {
+		return nil, nil
+	}
+	if c.keys == nil {
+		return nil, errNoKeys
+	}
+	keys, err := c.keys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("name a customer: %w", err)
+	}
+	var names []string
+	for _, key := range append(slices.Clip(keys), nil) {
+		names = append(names, job.Customer(call, key))
+	}
+	return names, nil
+}
+
+// Lists returns the records of the customer of a call, in the order of the names.
+func (c *Customers) Lists(ctx context.Context, call job.Call) ([]job.CustomerRecord, error) {
+	names, err := c.names(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	var lists []job.CustomerRecord
+	for _, name := range names {
+		r, err := c.store.Load(ctx, name)
+		switch {
+		case err == nil:
+			lists = append(lists, r)
+		case !errors.Is(err, ErrNotFound):
+			return nil, fmt.Errorf("load customer %s: %w", name, err)
+		}
+	}
+	return lists, nil
+}
+
+// Parked returns the results that are parked for the customer of a call.
+func (c *Customers) Parked(ctx context.Context, call job.Call) ([]job.ParkedResult, error) {
+	lists, err := c.Lists(ctx, call)
+	var parked []job.ParkedResult
+	for _, list := range lists {
+		for _, p := range list.Parked {
+			if !slices.ContainsFunc(parked, func(other job.ParkedResult) bool { return other.JobID == p.JobID }) {
+				parked = append(parked, p)
+			}
+		}
+	}
+	return parked, err
+}
+
+// Park adds a result to the list of the customer of a call. It reports false if the list is full, or if the
+// customer is unknown. An entry of the same job under an earlier name moves to the current one.
+func (c *Customers) Park(ctx context.Context, call job.Call, now time.Time, p job.ParkedResult) (bool, error) {
+	names, err := c.names(ctx, call)
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	lists, err := c.Lists(ctx, call)
+	if err != nil {
+		return false, err
+	}
+	for _, list := range lists {
+		if earlier, found := list.Find(p.JobID); found {
+			p = p.ScopedAs(earlier)
+		}
+	}
+	parked := false
+	absent := &job.CustomerRecord{Customer: names[0]}
+	err = c.change(ctx, names[0], absent, func(r job.CustomerRecord) (job.CustomerRecord, error) {
+		r, parked = r.Add(p, now)
+		return r, nil
+	})
+	for _, list := range lists {
+		if earlier, found := list.Find(p.JobID); found && err == nil && parked && list.Customer != names[0] {
+			err = c.remove(ctx, list.Customer, now, earlier)
+		}
+	}
+	return parked, err
+}
+
+// Unpark removes a result from the lists of the customer of a call.
+func (c *Customers) Unpark(ctx context.Context, call job.Call, now time.Time, p job.ParkedResult) error {
+	names, err := c.names(ctx, call)
+	for _, name := range names {
+		err = errors.Join(err, c.remove(ctx, name, now, p))
+	}
+	return err
+}
+
+// Forget deletes a list as it was loaded. It fails with [ErrChanged] if others have changed it since.
+func (c *Customers) Forget(ctx context.Context, list job.CustomerRecord) error {
+	if err := c.store.Delete(ctx, list); err != nil {
+		return fmt.Errorf("delete customer %s: %w", list.Customer, err)
+	}
+	return nil
+}
+
+func (c *Customers) remove(ctx context.Context, name string, now time.Time, p job.ParkedResult) error {
+	err := c.change(ctx, name, nil, func(r job.CustomerRecord) (job.CustomerRecord, error) { return r.Remove(p, now) })
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (c *Customers) change(
+	ctx context.Context, name string, absent *job.CustomerRecord,
+	rule func(job.CustomerRecord) (job.CustomerRecord, error),
+) error {
+	if _, err := change(ctx, c.store, name, nil, absent, rule); err != nil {
+		return fmt.Errorf("change customer %s: %w", name, err)
+	}
+	return nil
+}

@@ -24,7 +24,7 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 	}
 	output("CompletionURL", "External systems post results to this URL, followed by the job's completion token",
 		jsii.String(r.CompletionURL))
-	output("CompletionSecretArn", "The keys that sign completion tokens", r.CompletionSecret.SecretArn())
+	output(deployment.CompletionSecretOutput, "The keys that sign completion tokens", r.CompletionSecret.SecretArn())
 	if secret := r.WebhookSecret; secret != nil {
 		output(deployment.WebhookSecretOutput, "The credential that Vapi must send", secret.SecretArn())
 		output("CredentialCommand", "Run this to show the credential that Vapi must send, to wire the tools by hand",

@@ -1,7 +1,9 @@
 package callback_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -259,6 +261,40 @@ func (w *world) unpark(call string) job.Outcome {
 	c := w.job("t1").Call
 	c.ID, c.ControlURL = call, controlURL+"/"+call
 	return job.ParkedResult{JobID: r.ID, ToolCallID: "t1", Tool: "order_status"}.Outcome(r, c)
+}
+
+// TestForgotten sends the outcome of a parked result whose customer was deleted, and a copy of it from before.
+// There is one event, and it has neither the result nor the number.
+func TestForgotten(t *testing.T) {
+	for name, early := range map[string]bool{"the outcome first": false, "a copy from before first": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answer = answers(gone)
+				first := w.outcome(policy.AfterCallNextCall)
+				w.send(first)
+				w.run(time.Minute)
+				w.want(1, job.StateParked, "", 0)
+				r := w.change(first.JobID, job.ForgetCustomer(w.now()))
+				later := r.Job().Outcome(r)
+				if early {
+					first, later = later, first
+				}
+				w.send(later)
+				w.run(time.Minute)
+				w.send(first)
+				w.run(time.Minute)
+				w.want(1, job.StateUndelivered, job.ReasonForgotten, 0)
+				u := w.events[0]
+				if len(w.events) != 1 || u.CustomerNumber != "" || u.JobID != first.JobID || u.CallID != "call-1" ||
+					!strings.Contains(u.Content, "was deleted") {
+					t.Errorf("the events are %+v", w.events)
+				}
+				if text, err := json.Marshal(w.events); err != nil || bytes.Contains(text, []byte(content)) {
+					t.Errorf("the event has the result: %s, %v", text, err)
+				}
+			})
+		})
+	}
 }
 
 // TestEarlier delivers a parked result in the next call.

@@ -246,6 +246,10 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	}
 
 	switch {
+	case !d.record.Forgotten.IsZero():
+		// A copy of the message may have what was deleted.
+		d.outcome.Result, d.outcome.Call.CustomerNumber = *d.record.Result, ""
+		return d.sendUndelivered(ctx, job.ReasonForgotten, "an operator deleted what was stored about the customer")
 	case o.NoNextCall:
 		return d.sendUndelivered(ctx, job.ReasonNoNextCall, "the customer did not call in the "+
 			strconv.Itoa(int(job.ParkedTime.Hours()/24))+" days for which the result was parked")

@@ -24,7 +24,8 @@ type commands struct {
 	Sync   syncCommand   `cmd:"" help:"Make Vapi agree with the tools: credential, tools, assistants."`
 	Doctor doctorCommand `cmd:"" help:"Check the whole chain from an assistant to the webhook."`
 
-	Jobs jobsCommand `cmd:"" help:"List, show and cancel jobs."`
+	Jobs      jobsCommand      `cmd:"" help:"List, show and cancel jobs."`
+	Customers customersCommand `cmd:"" help:"Delete what is stored about a customer."`
 
 	Prompt     promptCommand     `cmd:"" help:"Print what the assistant must know about its tools, for the system prompt."`
 	Completion completionCommand `cmd:"" help:"Print the command that sets up completion in your shell."`

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -59,28 +60,10 @@ type jobsFlags struct {
 }
 
 func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
-	switch {
-	case f.Local:
-		addr := f.Addr
-		if addr == "" {
-			addr = localAddr()
-		}
-		token, err := guard.Token(addr)
-		if err != nil {
-			return nil, err
-		}
-		return operator.NewLocal(addr, token)
-	case f.Addr != "":
-		return nil, errors.New("--addr requires --local")
-	case f.Stack == "":
-		return nil, errors.New("no deployment is selected; use --stack or --local")
+	if f.Local {
+		return f.local()
 	}
-	p.set("reading the stack " + f.Stack)
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
-	}
-	at, err := stack.New(cfg, f.Stack).Jobs(ctx)
+	cfg, at, err := f.deployed(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +76,36 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 			return dynamotable.Active(ctx, client, at.Table, most)
 		},
 	})
+}
+
+// local returns the local run.
+func (f *jobsFlags) local() (*operator.Local, error) {
+	addr := f.Addr
+	if addr == "" {
+		addr = localAddr()
+	}
+	token, err := guard.Token(addr)
+	if err != nil {
+		return nil, err
+	}
+	return operator.NewLocal(addr, token)
+}
+
+// deployed returns the places of the deployment.
+func (f *jobsFlags) deployed(ctx context.Context, p *progress) (aws.Config, stack.Jobs, error) {
+	switch {
+	case f.Addr != "":
+		return aws.Config{}, stack.Jobs{}, errors.New("--addr requires --local")
+	case f.Stack == "":
+		return aws.Config{}, stack.Jobs{}, errors.New("no deployment is selected; use --stack or --local")
+	}
+	p.set("reading the stack " + f.Stack)
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return aws.Config{}, stack.Jobs{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
+	}
+	at, err := stack.New(cfg, f.Stack).Jobs(ctx)
+	return cfg, at, err
 }
 
 // do calls a function with the jobs that the flags select. It shows step as progress.

@@ -29,6 +29,9 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 )
 
+// completionKeys are those of the stack.
+const completionKeys = `{"current":"planted-key-planted-key-planted-key"}`
+
 // account is an AWS account with a stack, its table and its results queue.
 type account struct {
 	table   *minidyn.Server
@@ -69,6 +72,9 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_ = json.NewEncoder(w).Encode(map[string]any{"Successful": successful})
+	case target == "secretsmanager.GetSecretValue":
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_ = json.NewEncoder(w).Encode(map[string]any{"SecretString": completionKeys})
 	case bytes.Contains(body, []byte("Action=DescribeStacks")):
 		writeStack(w, a.outputs)
 	default:
@@ -82,8 +88,9 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	a := &account{table: minidyn.NewServer()}
 	url := useAWS(t, a)
 	a.outputs = map[string]string{
-		"JobsTableName": "jobs",
-		"JobsQueueUrl":  url + "/111122223333/jobs", "ResultsQueueUrl": url + "/111122223333/results",
+		"JobsTableName":       "jobs",
+		"CompletionSecretArn": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:completion",
+		"JobsQueueUrl":        url + "/111122223333/jobs", "ResultsQueueUrl": url + "/111122223333/results",
 	}
 	client := dynamodb.NewFromConfig(aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &url,

@@ -189,6 +189,22 @@ func TestSyncAsksOnATerminal(t *testing.T) {
 	}
 }
 
+// TestForgetAsksOnATerminal asks before it deletes.
+func TestForgetAsksOnATerminal(t *testing.T) {
+	for typed, want := range map[string]bool{"y\n": true, "\n": false} {
+		in, keyboard, _ := terminal(t)
+		defer func(before *os.File) { os.Stdin = before }(os.Stdin)
+		os.Stdin = in
+		fmt.Fprint(keyboard, typed)
+		var errOut bytes.Buffer
+		c := customersForgetCommand{}
+		err := c.agreed(t.Context(), &streams{Out: io.Discard, Err: &errOut})
+		if (err == nil) != want || !strings.Contains(errOut.String(), "Delete this? [y/N] ") {
+			t.Errorf("%q: %v, %q", typed, err, errOut.String())
+		}
+	}
+}
+
 // TestSendAsksOnATerminal types the credential, which the terminal does not show.
 func TestSendAsksOnATerminal(t *testing.T) {
 	in, keyboard, screen := terminal(t)

@@ -73,6 +73,13 @@ func (p *progress) set(step string) {
 	p.step, p.since, p.written = step, time.Now(), false
 }
 
+// update changes the text of the current step.
+func (p *progress) update(step string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step = step
+}
+
 func (p *progress) stop() {
 	p.set("")
 	close(p.ended)

@@ -516,7 +516,8 @@ func TestCustomers(t *testing.T) {
 	for name, s := range map[string]*source{
 		"unreadable": {err: errors.New("access denied")}, "short": {old: keysOf("planted")},
 	} {
-		if keys, err := completion.NewKeys(s, slog.New(slog.DiscardHandler)).Customers(ctx); !errors.Is(err, completion.ErrKeys) {
+		keys, err := completion.NewKeys(s, slog.New(slog.DiscardHandler)).Customers(ctx)
+		if !errors.Is(err, completion.ErrKeys) {
 			t.Errorf("%s: %x, %v", name, keys, err)
 		}
 	}

@@ -12,6 +12,8 @@ const (
 	JobsTableOutput       = "JobsTableName"
 	JobsQueueURLOutput    = "JobsQueueUrl"
 	ResultsQueueURLOutput = "ResultsQueueUrl"
+
+	CompletionSecretOutput = "CompletionSecretArn"
 )
 
 // Log messages that the stack's metric filters, alarms and dashboard look

@@ -96,8 +96,8 @@ func TestCustomerRecord(t *testing.T) {
 		t.Errorf("removed in its earlier revision: %+v, %v", got, err)
 	}
 	less, err := r.Remove(kept(7), start.Add(3))
-	if err != nil || len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) || r.Parked[7] != kept(7) ||
-		!less.Updated.Equal(start.Add(3)) {
+	if err != nil || len(less.Parked) != 19 || len(r.Parked) != 20 || less.Parked[7] != kept(8) ||
+		r.Parked[7] != kept(7) || !less.Updated.Equal(start.Add(3)) {
 		t.Errorf("removed from %+v: %+v", r, less)
 	}
 	if got, err := less.Remove(kept(7), start.Add(4)); !errors.Is(err, job.ErrUnchanged) || len(got.Parked) != 19 {

@@ -155,6 +155,9 @@ type Record struct {
 	// NoNextCall means that the customer of a parked result has not called. The
 	// result becomes an undelivered event.
 	NoNextCall bool `json:"noNextCall,omitempty"`
+	// Forgotten is when an operator deleted the result with its customer, while it was parked. It becomes
+	// an undelivered event that contains neither. Zero means never.
+	Forgotten time.Time `json:"forgottenAt,omitzero"`
 	// Redeliveries counts how often the result was made deliverable again: see
 	// [Unpark], [EndParking], [Redrive] and [Redeliver].
 	Redeliveries int `json:"redeliveries,omitempty"`

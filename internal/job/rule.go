@@ -481,6 +481,34 @@ func EndParking(now time.Time) Rule {
 	}}
 }
 
+// forgottenText is the content in place of a result that was deleted with its customer.
+const forgottenText = "The result was deleted, because an operator deleted what was stored about its customer."
+
+// ForgetCustomer deletes the customer's number from the record. The result of a parked job is deleted, too, as
+// only the customer could hear it. So that the result does not end in silence, it becomes an undelivered event
+// without the result and the number: see [Record.Forgotten]. Any other job continues. ForgetCustomer fails with
+// [ErrUnchanged] if the record has no number.
+func ForgetCustomer(now time.Time) Rule {
+	return Rule{"forget the customer of", func(r Record) (Record, error) {
+		parked := r.State == StateParked
+		if !parked && (r.StoredJob == nil || r.StoredJob.Call.CustomerNumber == "") {
+			return r, ErrUnchanged
+		}
+		if r.StoredJob != nil {
+			j := *r.StoredJob
+			j.Call.CustomerNumber = ""
+			r.StoredJob = &j
+		}
+		if !parked {
+			return r, nil
+		}
+		r.Result = &Result{Status: StatusError, Content: forgottenText, Delivery: policy.DeliveryRespond, Own: true}
+		r.Asked, r.Forgotten = "", now
+		r.NextCallID, r.NoNextCall, r.Deadline = "", true, now
+		return r.deliverable(now), nil
+	}}
+}
+
 // Redrive makes the outcome of an exhausted job deliverable again, for a message
 // that an operator moved out of the dead-letter queue after the job's deadline. It
 // is too late to deliver anything then, so the failure becomes an undelivered

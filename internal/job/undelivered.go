@@ -24,6 +24,7 @@ const (
 	ReasonOutboundCallUnconfirmed Reason = "call_back_unsure"
 	ReasonUnclaimed               Reason = "unclaimed"    // the jobs table did not answer in any try
 	ReasonNoNextCall              Reason = "no_next_call" // its customer did not call: see [ParkedTime]
+	ReasonForgotten               Reason = "forgotten"    // an operator deleted it: see [ForgetCustomer]
 )
 
 // Undelivered is the content of the event for an outcome that could not be delivered

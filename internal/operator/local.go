@@ -23,12 +23,15 @@ const (
 	listRoute   = "GET /jobs"         // ?call=…
 	showRoute   = "GET /jobs/show"    // ?id=…&data=true
 	cancelRoute = "POST /jobs/cancel" // ?id=…&reason=…
+
+	findRoute   = "POST /customers/find"   // ?number=…&org=…
+	forgetRoute = "POST /customers/forget" // ?number=…&org=…
 )
 
-// Handler serves jobs to programs on this machine only, and only to those that have a
+// Handler serves jobs and customers to programs on this machine only, and only to those that have a
 // token. It answers 404 to another machine, to a tunnel or a proxy, and to a page in a
 // browser.
-func Handler(jobs *Jobs, token string) http.Handler {
+func Handler(jobs *Jobs, customers *Customers, token string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(listRoute, func(w http.ResponseWriter, r *http.Request) {
 		l, err := jobs.List(r.Context(), r.FormValue("call"))
@@ -41,6 +44,18 @@ func Handler(jobs *Jobs, token string) http.Handler {
 	mux.HandleFunc(cancelRoute, func(w http.ResponseWriter, r *http.Request) {
 		c, err := jobs.Cancel(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("reason"))
 		respond(w, c, err)
+	})
+	mux.HandleFunc(findRoute, func(w http.ResponseWriter, r *http.Request) {
+		s, err := customers.Find(r.Context(), r.URL.Query().Get("number"), r.URL.Query().Get("org"), nil)
+		respond(w, s, err)
+	})
+	mux.HandleFunc(forgetRoute, func(w http.ResponseWriter, r *http.Request) {
+		s, err := customers.Find(r.Context(), r.URL.Query().Get("number"), r.URL.Query().Get("org"), nil)
+		var f Forgotten
+		if err == nil {
+			f, err = customers.Forget(r.Context(), s)
+		}
+		respond(w, f, err)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {
@@ -110,7 +125,7 @@ func respond(w http.ResponseWriter, v any, err error) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// Local are the jobs of a local run. It has the methods of [Jobs].
+// Local are the jobs and customers of a local run. It has the methods of [Jobs] and [Customers].
 type Local struct {
 	addr   string
 	token  string
@@ -144,6 +159,18 @@ func (l *Local) Show(ctx context.Context, id string, data bool) (d Details, err 
 func (l *Local) Cancel(ctx context.Context, id, reason string) (c Cancelled, err error) {
 	err = l.ask(ctx, http.MethodPost, "/jobs/cancel", url.Values{"id": {id}, "reason": {reason}}, &c)
 	return c, err
+}
+
+// Find is like [Customers.Find]. It does not call read.
+func (l *Local) Find(ctx context.Context, number, orgID string, _ func(records int)) (s Stored, err error) {
+	err = l.ask(ctx, http.MethodPost, "/customers/find", url.Values{"number": {number}, "org": {orgID}}, &s)
+	return s, err
+}
+
+// Forget is like [Customers.Forget], after another search.
+func (l *Local) Forget(ctx context.Context, s Stored) (f Forgotten, err error) {
+	err = l.ask(ctx, http.MethodPost, "/customers/forget", url.Values{"number": {s.Number}, "org": {s.OrgID}}, &f)
+	return f, err
 }
 
 // maxAnswer bounds an answer, in bytes.

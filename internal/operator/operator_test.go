@@ -48,20 +48,23 @@ type jobs interface {
 }
 
 type world struct {
-	table  *jobtable.Table
-	out    *outbox
-	checks *outbox // the jobs queue
-	near   *operator.Jobs
-	far    *operator.Local
-	url    string
-	now    time.Time
+	store     *memtable.Store
+	table     *jobtable.Table
+	out       *outbox
+	checks    *outbox // the jobs queue
+	near      *operator.Jobs
+	lists     *jobtable.Customers
+	customers *operator.Customers
+	far       *operator.Local
+	url       string
+	now       time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{out: new(outbox), checks: new(outbox), now: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)}
 	store := new(memtable.Store)
-	w.table = jobtable.New(store)
+	w.store, w.table = store, jobtable.New(store)
 	var err error
 	active := func(context.Context, int) ([]job.Summary, bool, error) {
 		var all []job.Summary
@@ -78,7 +81,16 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(operator.Handler(w.near, token))
+	w.lists = jobtable.NewCustomers(store.Customers(), func(context.Context) ([][]byte, error) {
+		return [][]byte{[]byte("key")}, nil
+	})
+	w.customers, err = operator.NewCustomers(operator.CustomersConfig{
+		Table: w.table, Lists: w.lists, Outcomes: w.out, Search: store.Search, Now: func() time.Time { return w.now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(operator.Handler(w.near, w.customers, token))
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	if w.far, err = operator.NewLocal(strings.TrimPrefix(server.URL, "http://"), token); err != nil {
@@ -343,7 +355,7 @@ func TestFromHere(t *testing.T) {
 	away := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8787/jobs", nil)
 	away.RemoteAddr = "192.0.2.1:1234"
 	answer := httptest.NewRecorder()
-	operator.Handler(w.near, token).ServeHTTP(answer, away)
+	operator.Handler(w.near, w.customers, token).ServeHTTP(answer, away)
 	if answer.Code != http.StatusNotFound {
 		t.Errorf("another machine got %d", answer.Code)
 	}

@@ -498,3 +498,70 @@ func newJob() job.Job {
 func newRecord() job.Record {
 	return job.NewRecord(newJob(), job.Policy{}, start.Add(time.Hour), "m", start, time.Minute)
 }
+
+// TestSearch reads a table page by page.
+func TestSearch(t *testing.T) {
+	ctx := t.Context()
+	c := newClient(t)
+	store := dynamotable.New(c, table)
+	const number = "+15550100100"
+	want := make(map[string]bool)
+	for i := range 30 {
+		call := job.Call{ID: fmt.Sprint("call-", i), CustomerNumber: number}
+		if i%3 == 1 {
+			call.CustomerNumber = "+15550100109"
+		}
+		j := job.Job{ID: job.EarlierID(call.ID, "t"), ToolCallID: "t", Tool: "weather", Call: call}
+		r := job.NewRecord(j, job.Policy{}, start.Add(time.Hour), "m", start, time.Minute)
+		r.StoredJob = &j
+		if _, err := store.Save(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 != 1 {
+			want[j.ID] = true
+		}
+	}
+	if _, err := store.Calls().Save(ctx, job.CallRecord{CallID: number, Updated: start}); err != nil {
+		t.Fatal(err)
+	}
+	found, read, n := make(map[string]bool), 0, 0
+	for from := ""; ; n++ {
+		records, items, next, err := dynamotable.Search(ctx, consistent{c}, table, number, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if found[r.ID] || r.Revision != 1 {
+				t.Errorf("%s again, or at revision %d", r.ID, r.Revision)
+			}
+			found[r.ID] = true
+		}
+		if read, from = read+items, next; next == "" {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, found); diff != "" || read != len(want) || n < 3 {
+		t.Errorf("%d items in %d pages (-want +got):\n%s", read, n, diff)
+	}
+	c.getErr = errors.New("throttled")
+	if _, _, _, err := dynamotable.Search(ctx, c, table, number, ""); !errors.Is(err, c.getErr) {
+		t.Errorf("%v", err)
+	}
+}
+
+// consistent is a client that counts the items of a page, unlike minidyn. It refuses reads that may miss
+// the last save.
+type consistent struct{ *client }
+
+func (c consistent) Scan(
+	ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options),
+) (*dynamodb.ScanOutput, error) {
+	if !aws.ToBool(in.ConsistentRead) {
+		return nil, errors.New("an eventually consistent read may miss the last save")
+	}
+	out, err := c.client.Scan(ctx, in, options...)
+	if err == nil {
+		out.ScannedCount = int32(len(out.Items))
+	}
+	return out, err
+}

@@ -171,13 +171,14 @@ func TestSchemaFitsEvents(t *testing.T) {
 	inGPTLive := func(o *job.Outcome) { o.Call.Architecture = vapi.ArchitectureGPTLive }
 	seen := make(map[string]bool)
 	for name, row := range map[string]struct {
-		why      job.Reason
-		post     post
-		call     call
-		result   job.Result
-		change   func(*job.Outcome)
-		receives int
-		broken   bool // the table
+		why       job.Reason
+		post      post
+		call      call
+		result    job.Result
+		change    func(*job.Outcome)
+		receives  int
+		broken    bool // the table
+		forgotten bool // its customer, while it was parked
 	}{
 		"gone":   {why: job.ReasonCallGone, post: answers(vapiclient.Gone, 404), result: text},
 		"no URL": {why: job.ReasonNoControlURL, result: text, change: func(o *job.Outcome) { o.Call.ControlURL = "" }},
@@ -219,6 +220,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 		"no next call": {
 			why: job.ReasonNoNextCall, result: text, change: func(o *job.Outcome) { o.NoNextCall = true },
 		},
+		"forgotten": {why: job.ReasonForgotten, result: text, forgotten: true},
 		"a chat": {
 			why: job.ReasonNoControlURL, result: text,
 			change: func(o *job.Outcome) { o.Call.Type, o.Call.ControlURL = "chat", "" },
@@ -284,6 +286,15 @@ func TestSchemaFitsEvents(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if row.forgotten {
+				for _, rule := range []job.Rule{
+					job.Settle(time.Now(), job.StateParked, ""), job.ForgetCustomer(time.Now()),
+				} {
+					if r, err = records.Change(t.Context(), r.ID, rule); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 			o := j.Outcome(r)
 			if row.change != nil {

@@ -36,6 +36,7 @@ func New(cfg aws.Config, name string) *Stack {
 type Jobs struct {
 	Table                   string // the name of the jobs table
 	JobsQueue, ResultsQueue string // URLs
+	CompletionSecret        string // the ARN; empty if the stack has no such output
 }
 
 // Jobs returns the places in which the jobs of the stack are.
@@ -44,6 +45,7 @@ func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
 	return Jobs{
 		Table:     o[deployment.JobsTableOutput],
 		JobsQueue: o[deployment.JobsQueueURLOutput], ResultsQueue: o[deployment.ResultsQueueURLOutput],
+		CompletionSecret: o[deployment.CompletionSecretOutput],
 	}, err
 }
 

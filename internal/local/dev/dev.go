@@ -239,9 +239,17 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	if err != nil {
 		return err
 	}
+	customers, err := operator.NewCustomers(operator.CustomersConfig{
+		Table: r.pipeline.Table, Lists: r.pipeline.Customers, Outcomes: r.pipeline.Results,
+		Search: r.pipeline.Records.Search, Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
 	front := http.NewServeMux()
-	front.Handle("/jobs", operator.Handler(jobs, r.token))
-	front.Handle("/jobs/", operator.Handler(jobs, r.token))
+	for _, path := range []string{"/jobs", "/jobs/", "/customers/"} {
+		front.Handle(path, operator.Handler(jobs, customers, r.token))
+	}
 	front.Handle("/", r.identified(r.pipeline.Front))
 	r.start("call", r.control, http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler()))
 	r.start("shop", r.shop, r.seller)

@@ -3,7 +3,9 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +16,8 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -127,4 +131,66 @@ func TestSettledRecords(t *testing.T) {
 			t.Errorf("%d jobs are settled: %v", n, states)
 		}
 	})
+}
+
+// TestForgottenCustomer deletes what is stored about a customer whose result is parked. It ends in an event, also
+// if the operator's message is lost, and the customer's next call hears nothing.
+func TestForgottenCustomer(t *testing.T) {
+	for name, lost := range map[string]bool{"sent": false, "the message is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := receipts(func(controlURL string) vapiclient.Receipt {
+					if controlURL == "first" {
+						return gone
+					}
+					return delivered
+				})
+				w := newWorld(t, calls.decorate,
+					changed("report", func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+						return asynctool.Text("the planted report"), nil
+					}, func(t *asynctool.Tool[input]) { t.AfterCall = asynctool.NextCall }))
+				w.post(webhook("first", "", toolCall{"a", "report", `{"text":"x"}`}))
+				w.drained()
+				cfg := operator.CustomersConfig{
+					Table: w.Table, Lists: w.Customers, Outcomes: w.Results, Search: w.Records.Search,
+					Log: slog.New(slog.DiscardHandler),
+				}
+				if lost {
+					cfg.Outcomes = failing{}
+				}
+				customers, err := operator.NewCustomers(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found, err := customers.Find(t.Context(), plantedNumber, "", nil)
+				if err != nil || len(found.Parked) != 1 || found.Lists != 1 {
+					t.Fatalf("%+v, %v", found, err)
+				}
+				if f, err := customers.Forget(t.Context(), found); err != nil || f.Results != 1 || (f.Unsent == 1) != lost {
+					t.Errorf("%+v, %v", f, err)
+				}
+				w.post(statusUpdate("second", "in-progress"))
+				time.Sleep(3 * 24 * time.Hour)
+				w.drained()
+				sent := w.Events.Sent()
+				if len(sent) != 1 || sent[0].Reason != job.ReasonForgotten || sent[0].CustomerNumber != "" ||
+					strings.Contains(sent[0].Content, "planted") {
+					t.Errorf("%+v", sent)
+				}
+				if heard := w.messages("second"); len(heard) != 0 {
+					t.Errorf("the next call heard %q", heard)
+				}
+				if r := w.record("first/a"); r.State != job.StateUndelivered {
+					t.Errorf("the record is %s", r.State)
+				}
+			})
+		})
+	}
+}
+
+// failing is a queue that refuses every message.
+type failing struct{}
+
+func (failing) Send(_ context.Context, messages []queue.Message) []error {
+	return slices.Repeat([]error{errors.New("down")}, len(messages))
 }

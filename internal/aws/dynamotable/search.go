@@ -1,0 +1,45 @@
+package dynamotable
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// Search returns the records of jobs in one page of a table that contain a text, how many items the page has,
+// and where the next one begins. The first page begins at "", and the last one has no next. The text must be
+// the same in JSON. The functions neither need it nor have the permission to scan the table.
+func Search(
+	ctx context.Context, client dynamodb.ScanAPIClient, table, containing, from string,
+) (found []job.Record, read int, next string, err error) {
+	in := &dynamodb.ScanInput{
+		TableName:                 aws.String(table),
+		ConsistentRead:            aws.Bool(true),
+		FilterExpression:          aws.String("attribute_exists(#state) AND contains(#record, :text)"),
+		ExpressionAttributeNames:  map[string]string{"#state": "state", "#record": "record"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":text": text(containing)},
+	}
+	if from != "" {
+		in.ExclusiveStartKey = map[string]types.AttributeValue{"id": text(from)}
+	}
+	out, err := client.Scan(ctx, in)
+	if err != nil {
+		return nil, 0, "", fmt.Errorf("scan table %s: %w", table, err)
+	}
+	for _, item := range out.Items {
+		r, err := decode[job.Record](item)
+		if err != nil {
+			return nil, 0, "", fmt.Errorf("item of table %s: %w", table, err)
+		}
+		found = append(found, r)
+	}
+	if id, ok := out.LastEvaluatedKey["id"].(*types.AttributeValueMemberS); ok {
+		next = id.Value
+	}
+	return found, int(out.ScannedCount), next, nil
+}

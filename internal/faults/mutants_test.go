@@ -37,6 +37,12 @@ var (
 	withWakeUps = []string{"./internal/process", "-run", "^TestWakeUpOfAnUnknownJob$"}
 )
 
+var (
+	ofTable     = []string{"./internal/local/memtable"}
+	ofRepeats   = []string{"./internal/process", "-run", "^TestToolCallAgain$"}
+	ofForgotten = []string{"./internal/operator", "./internal/local/pipeline", "-run", "Forget"}
+)
+
 var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFaults)$"}
 
 // leases are the tests of what is done under a lease.
@@ -205,6 +211,76 @@ var bugs = []mutant{
 	{bug: "the event of a parked result without the customer", tests: ofParked, edits: []edit{
 		{"internal/callback.(*delivery).park", "d.record.StoredJob = &j", "_ = &j"},
 	}},
+	{bug: "a settled record with everything in it", tests: ofTable, edits: []edit{
+		{"internal/jobtable.(*Table).change", "return next.Forget(), nil", "return next, nil"},
+	}},
+	{bug: "a settled record with what was asked", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "if settled {\n\t\tr.Asked = \"\"\n\t}", ""},
+	}},
+	{bug: "a settled record with the arguments", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "j.Arguments, j.Call.ControlURL = nil, \"\"", "j.Call.ControlURL = \"\""},
+	}},
+	{bug: "a settled record with the control URL", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "j.Arguments, j.Call.ControlURL = nil, \"\"", "j.Arguments = nil"},
+	}},
+	{bug: "a settled record with the number", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "j.Call.CustomerNumber = \"\"", ""},
+	}},
+	{bug: "a settled record with the tool state", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "r.ToolState, r.Progress = nil, nil", "r.Progress = nil"},
+	}},
+	{bug: "a settled record with the progress", tests: ofTable, edits: []edit{
+		{"internal/job.Record.Forget", "r.ToolState, r.Progress = nil, nil", "r.ToolState = nil"},
+	}},
+	{bug: "a parked result without the number", tests: ofParked, edits: []edit{
+		{"internal/job.Record.Forget", "if settled {\n\t\t\tj.Call.CustomerNumber", "if true {\n\t\t\tj.Call.CustomerNumber"},
+	}},
+	{bug: "a repeated result that does not name what was asked", tests: ofRepeats, edits: []edit{
+		{"internal/job.Redeliver", "r.Asked = asked", "_ = asked"},
+	}},
+	{bug: "a repeated result that a check cannot deliver", tests: ofRepeats, edits: []edit{
+		{"internal/job.Redeliver", "r.StoredJob = &j", ""},
+	}},
+	{bug: "the name of a customer without a key", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job.Customer", "if len(key) > 0 {", "if false {"},
+	}},
+	{bug: "a parked result lost by an update", tests: ofTable, edits: []edit{
+		{"internal/jobtable.(*Customers).names", "append(slices.Clip(keys), nil)", "keys"},
+	}},
+	{bug: "a parked result lost by a rotation of the key", tests: ofTable, edits: []edit{
+		{"internal/jobtable.(*Customers).names", "append(slices.Clip(keys), nil)", "append(slices.Clip(keys[:1]), nil)"},
+	}},
+	{bug: "a result parked again under a new name, for another assistant", tests: ofTable, edits: []edit{
+		{"internal/jobtable.(*Customers).Park", "p = p.ScopedAs(earlier)", "_ = earlier"},
+	}},
+	{bug: "completion keys for a callback function that parks nothing",
+		tests: []string{"./infra/ringback", "-run", "^TestNextCall$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).functions", "if r.parks() {\n\t\tread(r.Callback, r.CompletionSecret)",
+				"if true {\n\t\tread(r.Callback, r.CompletionSecret)"},
+		}},
+	{bug: "a forgotten customer whose result stays", tests: ofForgotten, edits: []edit{
+		{"internal/job.ForgetCustomer",
+			"r.Result = &Result{Status: StatusError, Content: forgottenText, Delivery: policy.DeliveryRespond, Own: true}", ""},
+	}},
+	{bug: "a forgotten customer whose number stays", tests: ofForgotten, edits: []edit{
+		{"internal/job.ForgetCustomer", "j.Call.CustomerNumber = \"\"", ""},
+	}},
+	{bug: "a forgotten customer whose list stays", tests: ofForgotten, edits: []edit{
+		{"internal/operator.(*Customers).Forget", "err := c.cfg.Lists.Forget(ctx, list)", "_, err := list, error(nil)"},
+	}},
+	{bug: "a forgotten result that ends in silence", tests: ofForgotten, edits: []edit{
+		{"internal/job.ForgetCustomer", "return r.deliverable(now), nil", "r.State = StateUndelivered\n\t\treturn r, nil"},
+	}},
+	{bug: "the event of a forgotten result with the result",
+		tests: []string{"./internal/callback", "-run", "^TestForgotten$"},
+		edits: []edit{
+			{"internal/callback.(*delivery).deliver",
+				"d.outcome.Result, d.outcome.Call.CustomerNumber = *d.record.Result, \"\"", ""},
+		}},
+	{bug: "a customer forgotten without consent",
+		tests: []string{"./internal/cli", "-run", "^TestForgetAsksOnATerminal$"}, edits: []edit{
+			{"internal/cli.(*customersForgetCommand).agreed", "case !yes:", "case !yes && false:"},
+		}},
 	{bug: "a copy from before the parking claims the result", tests: []string{"./internal/callback"}, edits: []edit{
 		{"internal/callback.(*delivery).claim", "job.ClaimDeliveryIn(d.outcome.Call.ID, began, lease)",
 			"job.ClaimDelivery(began, lease)"},

@@ -26,6 +26,13 @@ type customersCommand struct {
 	Forget customersForgetCommand `cmd:"" help:"Delete what is stored under a customer's number."`
 }
 
+// Help returns the text above the flags.
+func (customersCommand) Help() string {
+	return `Examples:
+
+  ringback customers forget --stack Ringback +15550100123`
+}
+
 // customers is implemented by a deployment and by the local run.
 type customers interface {
 	Find(ctx context.Context, number, orgID string, read func(records int)) (operator.Stored, error)

@@ -318,10 +318,10 @@ func (h *Handler) end(ctx context.Context, callID string, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	if err := h.cfg.CallTracker.End(ctx, callID, now); err != nil {
-		h.cfg.Log.ErrorContext(ctx, "cannot record the end of the call; its tools run on", "call", callID, "error", err)
+		h.cfg.Log.ErrorContext(ctx, "cannot record the end of the call; its tools run on", job.LogCall(callID), "error", err)
 		return
 	}
-	h.cfg.Log.InfoContext(ctx, "call ended", "call", callID)
+	h.cfg.Log.InfoContext(ctx, "call ended", job.LogCall(callID))
 }
 
 // arrive queues the beginning of a call, if a result could have been parked for it and could be
@@ -337,7 +337,7 @@ func (h *Handler) arrive(ctx context.Context, call vapi.Call, now time.Time) err
 	if err := h.send(ctx, queue.Message{Body: body, Group: queue.Group(call.ID)}); err != nil {
 		return err
 	}
-	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "call began", slog.String("call", call.ID))
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "call began", job.LogCall(call.ID))
 	return nil
 }
 
@@ -464,7 +464,7 @@ func (h *Handler) toolCalls(
 			messages = append(messages, m)
 		}
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
-			slog.String("job", j.ID), slog.String("tool", j.Tool))
+			job.LogJob(j.ID), slog.String("tool", j.Tool))
 	}
 	if err := h.sendJobs(ctx, messages, long); err != nil {
 		return nil, 0, err

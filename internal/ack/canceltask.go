@@ -61,7 +61,7 @@ const (
 func (h *Handler) cancelTask(ctx context.Context, callID string, t vapi.ToolCall) string {
 	wanted, err := parseWanted(t)
 	if err != nil {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cancel_task refused", slog.String("call", callID), slog.Any("error", err))
+		h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cancel_task refused", job.LogCall(callID), slog.Any("error", err))
 		return unclearTask
 	}
 	// Models reuse the ids of tool calls, so the id alone does not recognise a repeat.
@@ -72,11 +72,11 @@ func (h *Handler) cancelTask(ctx context.Context, callID string, t vapi.ToolCall
 	r, answer, err := c.choose(bounded, wanted)
 	if err != nil {
 		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "cannot read the call's jobs for cancel_task",
-			slog.String("call", callID), slog.Any("error", err))
+			job.LogCall(callID), slog.Any("error", err))
 		return noCancel
 	}
 	if answer != "" {
-		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "cancel_task changed no job", slog.String("call", callID))
+		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "cancel_task changed no job", job.LogCall(callID))
 		return answer
 	}
 	return c.withdraw(ctx, bounded, r)
@@ -204,7 +204,7 @@ func (c *cancellation) load(ctx context.Context, jobs []job.Summary) ([]job.Reco
 
 // withdraw cancels a job, and queues the clean-up. Bounded is the context of the answer.
 func (c *cancellation) withdraw(ctx, bounded context.Context, r job.Record) string {
-	log := c.cfg.Log.With("call", c.callID, "job", r.ID, "tool", r.Tool)
+	log := c.cfg.Log.With(job.LogCall(c.callID), job.LogJob(r.ID), "tool", r.Tool)
 	changed, err := c.cfg.Jobs.Change(bounded, r.ID, job.Withdraw(c.now, c.reason))
 	s := changed.Summary()
 	switch {
@@ -239,7 +239,7 @@ func (c *cancellation) sendCheck(ctx context.Context, r job.Record) {
 	}
 	if err != nil {
 		c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot queue the check of the job; it is cancelled, and its schedule stays",
-			slog.String("job", r.ID), slog.Any("error", err))
+			job.LogJob(r.ID), slog.Any("error", err))
 	}
 }
 

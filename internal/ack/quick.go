@@ -136,7 +136,7 @@ func (q *quickAnswer) stored(ctx context.Context, jobID string) (job.Record, boo
 		return job.Record{}, false
 	}
 	q.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call repeated; answering with its stored result",
-		slog.String("job", jobID), slog.String("tool", r.Tool))
+		job.LogJob(jobID), slog.String("tool", r.Tool))
 	return r, true
 }
 
@@ -241,7 +241,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 // If the table does not answer in time, the result is in the answer all the same: it may be marked, and
 // would be lost otherwise.
 func (q *quickAnswer) settle(ctx context.Context, claimed job.Record) bool {
-	log := q.cfg.Log.With("job", claimed.ID, "tool", claimed.Tool)
+	log := q.cfg.Log.With(job.LogJob(claimed.ID), "tool", claimed.Tool)
 	reason := inAnswer
 	if claimed.Reason != "" {
 		reason = "" // the record keeps why the tool failed
@@ -298,7 +298,7 @@ func (q *quickAnswer) live(ctx context.Context) bool {
 	live, err := q.cfg.CallTracker.Live(ctx, q.call.ID, q.cfg.Now())
 	if err != nil {
 		q.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot look up the call; its results are delivered as messages",
-			slog.String("call", q.call.ID), slog.Any("error", err))
+			job.LogCall(q.call.ID), slog.Any("error", err))
 	}
 	return live && err == nil
 }
@@ -310,7 +310,7 @@ func (q *quickAnswer) find(ctx context.Context, jobID string) (job.Record, bool,
 	r, found, err := q.cfg.Table.Find(bounded, jobID)
 	if err != nil && ctx.Err() == nil {
 		q.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot look at the job; its result may be delivered as a message",
-			slog.String("job", jobID), slog.Any("error", err))
+			job.LogJob(jobID), slog.Any("error", err))
 	}
 	return r, found, err
 }

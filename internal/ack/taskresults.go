@@ -47,7 +47,7 @@ func (h *Handler) resultsText(ctx context.Context, call job.Call, jobs []job.Sum
 			case err != nil:
 				failed[i] = true
 				h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot load a result for task_status",
-					slog.String("job", s.ID), slog.Any("error", err))
+					job.LogJob(s.ID), slog.Any("error", err))
 			case r.Result != nil && spoken.Clean(r.Result.Content) != "": // an action may have no text
 				texts[i] = spoken.Answer(r.Asked, r.Result.Content, maxResult)
 			}

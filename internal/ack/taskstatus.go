@@ -47,10 +47,10 @@ func (h *Handler) taskStatus(ctx context.Context, call job.Call, within time.Dur
 	jobs, err := h.cfg.Jobs.OfCall(bounded, callID)
 	if err != nil {
 		h.cfg.Log.LogAttrs(ctx, slog.LevelError, "cannot list the call's jobs for task_status",
-			slog.String("call", callID), slog.Any("error", err))
+			job.LogCall(callID), slog.Any("error", err))
 		return noStatus
 	}
-	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "task_status answered", slog.String("call", callID))
+	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "task_status answered", job.LogCall(callID))
 	text := statusText(jobs, h.cfg.Now(), h.cfg.Marker)
 	if results := h.resultsText(bounded, call, jobs); results != "" {
 		text += " " + results

@@ -168,7 +168,7 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 	id := message.MessageId
 	d := &delivery{
 		Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
-		log: h.cfg.Log.With("job", o.JobID, "tool", o.Tool),
+		log: h.cfg.Log.With(job.LogJob(o.JobID), "tool", o.Tool),
 	}
 	switch {
 	case len(o.With) > 0:
@@ -347,7 +347,7 @@ func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 	case errors.Is(err, job.ErrOtherCall):
 		// This copy is from before the result was parked. Another message delivers the result in the
 		// customer's next call.
-		d.log.InfoContext(ctx, "outcome is delivered in another call", "call", d.record.NextCallID)
+		d.log.InfoContext(ctx, "outcome is delivered in another call", job.LogCall(d.record.NextCallID))
 		return nil
 	case errors.As(err, &busy):
 		d.log.InfoContext(ctx, "outcome is already being delivered", "until", busy.Until)

@@ -113,10 +113,10 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	defer cancel()
 	receipt := c.Client.Call(calling, call)
 	d.log.InfoContext(ctx, "outbound call requested", "verdict", receipt.Verdict, "status", receipt.Status,
-		"earliest", call.EarliestAt, "new_call", receipt.CallID, "error", receipt.Err)
+		"earliest", call.EarliestAt, "new_call", job.CallHash(receipt.CallID), "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapiclient.Called:
-		return d.settle(ctx, job.StateDelivered, "delivered by the outbound call "+receipt.CallID)
+		return d.settle(ctx, job.StateDelivered, "delivered by the outbound call "+job.CallHash(receipt.CallID))
 	case vapiclient.Refused:
 		d.noCall = true
 		delay, ok := d.delay(d.backoff(), receipt.RetryAfter)

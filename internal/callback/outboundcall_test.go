@@ -94,8 +94,8 @@ func TestCallBack(t *testing.T) {
 				if diff := cmp.Diff(want, w.calls[0]); diff != "" {
 					t.Error(diff)
 				}
-				if r := w.record(o.JobID).Reason; !strings.Contains(r, called.CallID) {
-					t.Errorf("the reason does not name the call: %q", r)
+				if r := w.record(o.JobID).Reason; r != "delivered by the outbound call "+job.CallHash(called.CallID) {
+					t.Errorf("the reason is %q", r)
 				}
 			})
 		})

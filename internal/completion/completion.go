@@ -120,7 +120,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, log := r.Context(), h.cfg.Log
 	jobID, p, err := h.receive(r)
 	if jobID != "" {
-		log = log.With("job", jobID)
+		log = log.With(job.LogJob(jobID))
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
@@ -270,6 +270,6 @@ func (h *Handler) check(ctx context.Context, record job.Record) {
 		err = errors.Join(h.cfg.Jobs.Send(ctx, []queue.Message{message})...)
 	}
 	if err != nil {
-		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion", "job", record.ID, "error", err)
+		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion", job.LogJob(record.ID), "error", err)
 	}
 }

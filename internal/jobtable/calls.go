@@ -149,7 +149,7 @@ func changeCall(
 	if err == nil || !create && errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	return fmt.Errorf("%s call %s: %w", what, callID, err)
+	return fmt.Errorf("%s call %s: %w", what, job.CallHash(callID), err)
 }
 
 // CallTracker records which calls have ended, for tools that stop with their
@@ -178,7 +178,7 @@ func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (b
 func (t *CallTracker) Load(ctx context.Context, callID string) (job.CallRecord, error) {
 	r, err := t.store.Load(ctx, callID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return r, fmt.Errorf("load call %s: %w", callID, err)
+		return r, fmt.Errorf("load call %s: %w", job.CallHash(callID), err)
 	}
 	return r, nil
 }

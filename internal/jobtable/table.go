@@ -244,7 +244,7 @@ func wrap(what, id string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s job %s: %w", what, id, err)
+	return fmt.Errorf("%s job %s: %w", what, job.ShownID(id), err)
 }
 
 // maxTries is how often a change is tried. Each failed try means that a change by

@@ -97,7 +97,7 @@ func (g *gate) checkCall(ctx context.Context, c claimed) (*ending, error) {
 	case err != nil:
 		return nil, err
 	case len(earlier) > 0 && question.Join:
-		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", earlier[0])
+		c.log.InfoContext(ctx, "tool call joins an earlier one that asks the same", "earlier", job.ShownID(earlier[0]))
 		joined := job.Result{
 			Status: job.StatusOK, Delivery: policy.DeliverySilent, Content: joinedRepeat(c.tool.Name), Own: true,
 		}
@@ -143,7 +143,7 @@ func (g *gate) replace(ctx context.Context, c claimed, earlier string) error {
 	if record.State == job.StateCancelled {
 		g.wakeUps.discard(ctx, c.log, record)
 	}
-	c.log.InfoContext(ctx, "tool call replaces an earlier one", "earlier", earlier)
+	c.log.InfoContext(ctx, "tool call replaces an earlier one", "earlier", job.ShownID(earlier))
 	return nil
 }
 
@@ -154,7 +154,7 @@ func (g *gate) supersede(ctx context.Context, c claimed, later string) (*ending,
 	if err != nil && !errors.Is(err, job.ErrFinished) {
 		return nil, err
 	}
-	c.log.InfoContext(ctx, "tool call was replaced by a later one", "later", later)
+	c.log.InfoContext(ctx, "tool call was replaced by a later one", "later", job.ShownID(later))
 	// This is never stored, as the job has ended.
 	return &ending{result: failure(policy.DeliverySilent, "A later tool call replaced this one."), reason: reason}, nil
 }

@@ -28,7 +28,7 @@ const (
 
 // check does for a job what was left undone: see [job.Check].
 func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMessage, m job.Check) *batch.Retry {
-	log := h.cfg.Log.With("job", m.JobID)
+	log := h.cfg.Log.With(job.LogJob(m.JobID))
 	record, err := h.load(ctx, m.JobID)
 	switch {
 	case errors.Is(err, jobtable.ErrNotFound):

@@ -63,7 +63,7 @@ func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, re
 		// is unparked again for the next one: see [job.Unpark].
 		return nil
 	}
-	log := p.cfg.Log.With("call", a.Call.ID)
+	log := p.cfg.Log.With(job.LogCall(a.Call.ID))
 	results, err := p.parked(ctx, a.Call)
 	if err != nil {
 		log.ErrorContext(ctx, "cannot look for parked results", "error", err)
@@ -72,10 +72,10 @@ func (p *parkedResults) send(ctx context.Context, out *outbox, a job.Arrival, re
 	for _, k := range results {
 		switch err := p.sendOne(ctx, out, k, a); {
 		case errors.Is(err, errNotSettled) || errors.Is(err, job.ErrNotDone):
-			log.InfoContext(ctx, "parked result is not settled yet", "job", k.JobID, "reason", err)
+			log.InfoContext(ctx, "parked result is not settled yet", job.LogJob(k.JobID), "reason", err)
 			again = true
 		case err != nil:
-			log.WarnContext(ctx, "cannot send parked result yet", "job", k.JobID, "error", err)
+			log.WarnContext(ctx, "cannot send parked result yet", job.LogJob(k.JobID), "error", err)
 			unparked = true
 		}
 	}
@@ -118,6 +118,6 @@ func (p *parkedResults) sendOne(ctx context.Context, out *outbox, k job.ParkedRe
 	if err := out.send(k.Outcome(record, a.Call), 0); err != nil {
 		return err
 	}
-	p.cfg.Log.InfoContext(ctx, "parked result sent to the customer's next call", "call", a.Call.ID, "job", k.JobID)
+	p.cfg.Log.InfoContext(ctx, "parked result sent to the customer's next call", job.LogCall(a.Call.ID), job.LogJob(k.JobID))
 	return errNotSettled
 }

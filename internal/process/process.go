@@ -247,14 +247,14 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		if errors.Is(err, jobtable.ErrNotFound) {
 			// The read is strongly consistent, and the record of a job that has not ended outlives its
 			// wake-up: see [job.Record.Expires]. So the job ended long ago.
-			h.cfg.Log.InfoContext(ctx, "dropping the wake-up of a job whose record has expired", "job", m.JobID)
+			h.cfg.Log.InfoContext(ctx, "dropping the wake-up of a job whose record has expired", job.LogJob(m.JobID))
 			return nil
 		}
 		if err == nil && record.StoredJob == nil {
 			err = errors.New("the record does not contain the job")
 		}
 		if err != nil {
-			h.cfg.Log.ErrorContext(ctx, "cannot load job to wake up", "job", m.JobID, "error", err)
+			h.cfg.Log.ErrorContext(ctx, "cannot load job to wake up", job.LogJob(m.JobID), "error", err)
 			return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 		}
 		return h.newExecution(out, message, *record.StoredJob, m.Number).run(ctx)
@@ -290,7 +290,7 @@ type execution struct {
 }
 
 func (h *Handler) newExecution(out *outbox, message events.SQSMessage, j job.Job, wakeUp int) *execution {
-	c := claimed{job: j, log: h.cfg.Log.With("job", j.ID, "tool", j.Tool)}
+	c := claimed{job: j, log: h.cfg.Log.With(job.LogJob(j.ID), "tool", j.Tool)}
 	c.tool, _ = h.cfg.Tools.Lookup(j.Tool)
 	return &execution{Handler: h, claimed: c, out: out, message: message, wakeUp: wakeUp}
 }

@@ -144,6 +144,6 @@ func (w *wakeUps) discard(ctx context.Context, log *slog.Logger, r job.Record) {
 	ctx, stop := context.WithTimeout(ctx, discardTimeout)
 	defer stop()
 	if err := w.cancel(ctx, r); err != nil {
-		log.WarnContext(ctx, "cannot delete the wake-up of a job that has ended", "ended", r.ID, "error", err)
+		log.WarnContext(ctx, "cannot delete the wake-up of a job that has ended", "ended", job.ShownID(r.ID), "error", err)
 	}
 }

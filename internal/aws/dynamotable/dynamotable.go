@@ -54,10 +54,10 @@ type Store struct {
 // New returns the store of the table with this name.
 func New(client Client, table string) *Store {
 	return &Store{
-		records:   records[job.Record]{client, table, func(id string) string { return id }, jobAttributes},
-		calls:     records[job.CallRecord]{client, table, callKey, nil},
-		customers: records[job.CustomerRecord]{client, table, customerKey, nil},
-		renewals:  records[job.Renewal]{client, table, renewalKey, nil},
+		records:   records[job.Record]{client, table, unchanged, job.ShownID, jobAttributes},
+		calls:     records[job.CallRecord]{client, table, callKey, job.CallHash, nil},
+		customers: records[job.CustomerRecord]{client, table, customerKey, unchanged, nil},
+		renewals:  records[job.Renewal]{client, table, renewalKey, job.ShownID, nil},
 	}
 }
 
@@ -79,6 +79,8 @@ const (
 	CustomerItems   = "customer:*"
 	LeaseItems      = "lease:*"
 )
+
+func unchanged(key string) string { return key }
 
 // callKey returns the id of a call's item. It has no slash, unlike a job's id, so that
 // it is never the id of a job's item.
@@ -166,6 +168,7 @@ type records[R jobtable.Record[R]] struct {
 	client     Client
 	table      string
 	id         func(key string) string
+	shown      func(key string) string                 // the key in errors, which must not quote a call's id
 	attributes func(R) map[string]types.AttributeValue // beside the record; nil means none
 }
 
@@ -182,7 +185,7 @@ func (s records[R]) Load(ctx context.Context, key string) (R, error) {
 	}
 	r, err := decode[R](item)
 	if err != nil {
-		return none, fmt.Errorf("item %s of table %s: %w", s.id(key), s.table, err)
+		return none, fmt.Errorf("item %s of table %s: %w", s.id(s.shown(key)), s.table, err)
 	}
 	return r, nil
 }

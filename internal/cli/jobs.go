@@ -138,6 +138,8 @@ Without --call, the command lists the jobs that run or wait, at most %d. In a de
 the table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
 while, and AWS bills the reads.
 
+With --call, the command also says how the logs name the call. They do not contain its id.
+
 Examples:
 
   ringback jobs list --local
@@ -154,6 +156,9 @@ func (c *jobsListCommand) Run(s *streams) error {
 		}
 		if c.JSON {
 			return asJSON(s.Out, list)
+		}
+		if list.Call != "" {
+			fmt.Fprintf(s.Err, "In the logs, this call is call=%s.\n", cell(list.Call))
 		}
 		if len(list.Jobs) == 0 {
 			fmt.Fprintln(s.Err, "There are no jobs.")
@@ -178,14 +183,15 @@ func (c *jobsListCommand) Run(s *streams) error {
 type jobsShowCommand struct {
 	jobsFlags
 
-	ID   string `arg:"" help:"The id of the job, as in the list: the call's id, a slash, the tool call's id."`
-	Data bool   `help:"Also show the content: the tool state, the result, and the arguments if they are in the record."`
+	ID   string `arg:"" help:"The id of the job, as in the list."`
+	Data bool   `help:"Also show the ids of the calls at Vapi, and the content: tool state, result and stored arguments."`
 	JSON bool   `name:"json" help:"Print the job as JSON."`
 }
 
 // Help returns the text above the flags.
 func (jobsShowCommand) Help() string {
-	return `The call's control URL and the customer's number are not shown.
+	return `A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret part
+of the call's control URL, and is shown only with --data. The control URL and the customer's number are not shown.
 
 Examples:
 
@@ -234,8 +240,11 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		flag("attempts used up", d.Exhausted)
 		line("reason", d.Reason)
 		line("after the call", d.AfterCall)
-		line("delivered in call", d.RevivedIn)
+		line("call", d.Call)
+		line("delivered in call", d.NextCall)
 		if d.Data != nil {
+			line("id of the call", d.CallID)
+			line("id of the call it was delivered in", d.RevivedIn)
 			line("arguments", string(d.Data.Arguments))
 			line("tool state", string(d.Data.State))
 			line("text of the result", d.Data.Result)
@@ -288,11 +297,7 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 }
 
 func noSuchJob(id string) error {
-	hint := "see ringback jobs list for the ids"
-	if !strings.Contains(id, "/") {
-		hint = "an id has the form <call id>/<tool call id>"
-	}
-	return fmt.Errorf("there is no job %q, or its record has expired; %s", id, hint)
+	return fmt.Errorf("there is no job %q, or its record has expired; see ringback jobs list for the ids", id)
 }
 
 func asJSON(out io.Writer, v any) error {

@@ -121,11 +121,17 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	return a, jobtable.New(dynamotable.New(client, "jobs"))
 }
 
-// waiting stores a job that waits for an external completion.
+// waiting stores a job of an earlier version that waits for an external completion.
 func waiting(t *testing.T, table *jobtable.Table, callID, toolCallID string) {
 	t.Helper()
+	waitingAs(t, table, job.EarlierID(callID, toolCallID), callID, toolCallID)
+}
+
+// waitingAs stores a job with an id that waits for an external completion.
+func waitingAs(t *testing.T, table *jobtable.Table, id, callID, toolCallID string) {
+	t.Helper()
 	j := job.Job{
-		ID: job.EarlierID(callID, toolCallID), ToolCallID: toolCallID, Tool: "approval",
+		ID: id, ToolCallID: toolCallID, Tool: "approval",
 		Arguments:  json.RawMessage(`{"subject":"planted argument"}`),
 		Call:       job.Call{ID: callID, CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
@@ -194,7 +200,7 @@ func TestJobsOfADeployment(t *testing.T) {
 			t.Errorf("%s%s", out, errOut)
 		}
 	}
-	fails(`there is no job "c1", or its record has expired; an id has the form <call id>/<tool call id>`, "show", "c1")
+	fails(`there is no job "c1", or its record has expired; see ringback jobs list for the ids`, "show", "c1")
 
 	out, errOut = jobs(0, "cancel", "c1/a", "--reason", "asked by mistake")
 	if out != "Cancelled. The caller hears of it now.\n" {
@@ -219,6 +225,63 @@ func TestJobsOfADeployment(t *testing.T) {
 	fails(`there is no job "c3/x"`, "cancel", "c3/x")
 	a.outputs = nil
 	fails("has no output JobsTableName", "list")
+}
+
+// TestOperatorSeesNoCallID runs all commands for the jobs of two calls. The ids of the calls are shown only to an
+// operator who asks for the content of a job.
+func TestOperatorSeesNoCallID(t *testing.T) {
+	_, table := inAccount(t)
+	const call, next = "planted-call-1", "planted-call-2"
+	waits, parked := job.ID(call, "a", "approval", nil), job.ID(call, "b", "approval", nil)
+	waitingAs(t, table, waits, call, "a")
+	waitingAs(t, table, parked, call, "b")
+	for _, rule := range []job.Rule{
+		job.Complete(time.Now(), job.Result{Status: job.StatusOK, Content: "planted", Delivery: policy.DeliveryRespond}),
+		job.ClaimDelivery(time.Now(), time.Minute),
+		job.Settle(time.Now(), job.StateParked, "parked for the customer's next call"),
+		job.Unpark(time.Now(), next, time.Now().Add(time.Hour)),
+	} {
+		if _, err := table.Change(t.Context(), parked, rule); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		arguments []string
+		code      int
+		shows     []string // the names of the calls in the logs
+		ids       []string
+	}{
+		{arguments: []string{"list"}},
+		{arguments: []string{"list", "--json"}},
+		{arguments: []string{"list", "--call", call}, shows: []string{"call=" + job.CallHash(call)}},
+		{arguments: []string{"list", "--call", call, "--json"}, shows: []string{job.CallHash(call)}},
+		{arguments: []string{"list", "--call", "unknown"}, shows: []string{"call=" + job.CallHash("unknown")}},
+		{arguments: []string{"show", waits}, shows: []string{job.CallHash(call)}},
+		{arguments: []string{"show", parked}, shows: []string{job.CallHash(call), job.CallHash(next)}},
+		{arguments: []string{"show", parked, "--json"}, shows: []string{job.CallHash(call), job.CallHash(next)}},
+		{arguments: []string{"show", parked, "--data"}, shows: []string{job.CallHash(call)}, ids: []string{call, next}},
+		{arguments: []string{"show", parked, "--data", "--json"}, ids: []string{call, next}},
+		{arguments: []string{"show", "j_unknown"}, code: 1},
+		{arguments: []string{"cancel", waits}},
+		{arguments: []string{"cancel", parked}, code: 1},
+	} {
+		out, errOut := runs(t, append(append([]string{"jobs"}, row.arguments...), "--stack", "Ringback"), row.code)
+		all := out + errOut
+		for _, part := range append(row.shows, row.ids...) {
+			if !strings.Contains(all, part) {
+				t.Errorf("%q does not show %s:\n%s", row.arguments, part, all)
+			}
+		}
+		never := []string{"5550100", "/control"}
+		if len(row.ids) == 0 {
+			never = append(never, "planted")
+		}
+		for _, part := range never {
+			if strings.Contains(all, part) {
+				t.Errorf("%q shows %s:\n%s", row.arguments, part, all)
+			}
+		}
+	}
 }
 
 // TestJobsOfALocalRun cancels a waiting job.

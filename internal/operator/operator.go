@@ -70,8 +70,9 @@ func New(cfg Config) (*Jobs, error) {
 
 // List is a list of jobs, the oldest first.
 type List struct {
-	Jobs []Job `json:"jobs"`
-	All  bool  `json:"all"` // the list is complete
+	Jobs []Job  `json:"jobs"`
+	All  bool   `json:"all"`            // the list is complete
+	Call string `json:"call,omitempty"` // the name of the call in logs, if these are the jobs of a call
 }
 
 // Job is a job in a list.
@@ -89,7 +90,7 @@ type Job struct {
 func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 	var found []job.Summary
 	var err error
-	l := List{All: true, Jobs: []Job{}}
+	l := List{All: true, Jobs: []Job{}, Call: job.CallHash(callID)}
 	if callID != "" {
 		found, err = j.cfg.Table.OfCall(ctx, callID)
 		l.All = len(found) < jobtable.MaxOfCall
@@ -112,7 +113,7 @@ func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 // operator does not need.
 type Details struct {
 	Job
-	CallID      string     `json:"callId"`
+	Call        string     `json:"call"` // the name of the call in logs
 	Attempt     int        `json:"attempt"`
 	WakeUps     int        `json:"wakes,omitempty"`   // how often it was suspended
 	External    bool       `json:"outside,omitempty"` // it waits for an external completion
@@ -121,8 +122,13 @@ type Details struct {
 	AfterCall   string     `json:"afterCall,omitempty"`
 	Status      job.Status `json:"status,omitempty"` // of its result; empty if there is none
 	Exhausted   bool       `json:"exhausted,omitempty"`
-	Reason      string     `json:"reason,omitempty"` // the last failure
-	RevivedIn   string     `json:"revivedIn,omitempty"`
+	Reason      string     `json:"reason,omitempty"`   // the last failure
+	NextCall    string     `json:"nextCall,omitempty"` // the name in logs of the call that gets a parked result
+
+	// CallID and RevivedIn are the ids at Vapi of both calls. They are empty without Data,
+	// because the id of a call is the secret part of its control URL.
+	CallID    string `json:"callId,omitempty"`
+	RevivedIn string `json:"revivedIn,omitempty"`
 
 	Data *Data `json:"data,omitempty"`
 }
@@ -135,7 +141,7 @@ type Data struct {
 	Control   json.RawMessage `json:"control,omitempty"` // the control message of an action
 }
 
-// Show returns a job, with its content if data is true. It returns
+// Show returns a job, with its content and the ids of its calls if data is true. It returns
 // [jobtable.ErrNotFound] if there is no such job.
 func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) {
 	r, err := j.cfg.Table.Load(ctx, id)
@@ -147,15 +153,16 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 		return Details{}, err
 	}
 	d := Details{
-		Job: Job(r.Summary()), CallID: r.CallID, Attempt: r.Attempt, WakeUps: r.WakeUp,
+		Job: Job(r.Summary()), Call: job.CallHash(r.CallID), Attempt: r.Attempt, WakeUps: r.WakeUp,
 		External:    r.External && r.State == job.StateWaiting,
 		LeaseExpiry: expiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
-		Exhausted: r.Exhausted, Reason: r.Reason, RevivedIn: r.NextCallID,
+		Exhausted: r.Exhausted, Reason: r.Reason, NextCall: job.CallHash(r.NextCallID),
 	}
 	if r.Result != nil {
 		d.Status = r.Result.Status
 	}
 	if data {
+		d.CallID, d.RevivedIn = r.CallID, r.NextCallID
 		d.Data = &Data{State: r.ToolState}
 		if r.StoredJob != nil {
 			d.Data.Arguments = r.StoredJob.Arguments
@@ -251,6 +258,6 @@ func (j *Jobs) check(ctx context.Context, r job.Record) {
 		err = errors.Join(j.cfg.Jobs.Send(ctx, []queue.Message{message})...)
 	}
 	if err != nil {
-		j.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its cancellation", "job", r.ID, "error", err)
+		j.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its cancellation", job.LogJob(r.ID), "error", err)
 	}
 }

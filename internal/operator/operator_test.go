@@ -199,8 +199,8 @@ func TestShow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d.State != job.StateWaiting || !d.External || d.CallID != "c" || d.Tool != "tool" || d.WakeUps != 1 ||
-				d.AfterCall != "next_call" {
+			if d.State != job.StateWaiting || !d.External || d.Tool != "tool" || d.WakeUps != 1 || d.AfterCall != "next_call" ||
+				d.Call != job.CallHash("c") || d.CallID != map[bool]string{true: "c"}[data] {
 				t.Errorf("%s", text)
 			}
 			for _, never := range []string{"5550100", "/control"} {

@@ -393,7 +393,8 @@ func TestDoctorOfALocalRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			account := atVapi(t)
 			at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Auth: bearer, Tools: shop.All})
-			id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"model":`+row.model+`}`)
+			id := account.Add("assistant", `{"silenceTimeoutSeconds":600,"monitorPlan":`+
+				`{"controlAuthenticationEnabled":true},"model":`+row.model+`}`)
 			// Vapi would reach the local run by a tunnel.
 			runs(t, []string{"sync", "--url", hook, "--auth", bearer, "--assistant", id, "--yes"}, 0)
 			for _, raw := range account.Objects("tool") {

@@ -452,7 +452,11 @@ func (e *examination) control(id string, s settings) {
 	const name = "control authentication"
 	switch {
 	case !s.MonitorPlan.ControlAuthenticationEnabled:
-		e.add(name, id, VerdictOK, "", "off: the control URL is the key to the call")
+		remedy := "Set monitorPlan.controlAuthenticationEnabled of the assistant to true."
+		if e.PublicKey == nil || !*e.PublicKey {
+			remedy = "Deploy with -c publicKeySecretArn=… first. " + remedy
+		}
+		e.add(name, id, VerdictFailed, remedy, "off, so the id of a call is enough to speak in it, to transfer it and to end it")
 	case e.PublicKey == nil:
 		e.add(name, id, VerdictWarning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID). "+
 			"Use --stack to check this.", "on: the callback must send Vapi's public key")
@@ -460,7 +464,7 @@ func (e *examination) control(id string, s settings) {
 		e.add(name, id, VerdictOK, "", "on, and the deployment has a public key")
 	default:
 		e.add(name, id, VerdictFailed,
-			"Deploy with -c publicKeySecretArn=…, or set monitorPlan.controlAuthenticationEnabled to false.",
+			"Deploy with -c publicKeySecretArn=….",
 			"on, but the deployment has no public key to send")
 	}
 }

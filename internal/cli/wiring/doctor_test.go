@@ -54,12 +54,12 @@ func healthy(t testing.TB) (*org, wiring.Examination) {
 	t.Helper()
 	o := newOrg(t)
 	o.Add("assistant", `{"id":"a-1","name":"Shop","maxDurationSeconds":1800,"silenceTimeoutSeconds":600,`+
-		`"serverMessages":["tool-calls","hang"],"monitorPlan":{"controlEnabled":true},"model":{"provider":"openai",`+
+		`"serverMessages":["tool-calls","hang"],"monitorPlan":{"controlEnabled":true,"controlAuthenticationEnabled":true},"model":{"provider":"openai",`+
 		`"messages":[{"role":"system","content":"Use slow_one for it."}]}}`)
 	url := deployment(t, bearer).URL + "/vapi"
 	x := wiring.Examination{
 		API: o.api, Tools: slowOne(t, false), Assistants: []string{"a-1"}, URL: url,
-		Plans: []vapiauth.Plan{plan(t, bearer)},
+		Plans: []vapiauth.Plan{plan(t, bearer)}, PublicKey: new(true),
 	}
 	mustSync(t, wiring.Config{
 		API: o.api, Tools: x.Tools, URL: url, Credential: wiring.Credential{Plan: x.Plans[0]}, Assistants: x.Assistants,
@@ -233,8 +233,7 @@ func TestDoctorFinds(t *testing.T) {
 	)
 	redirect := httptest.NewServer(http.RedirectHandler("/elsewhere", http.StatusMovedPermanently))
 	defer redirect.Close()
-	authentication := assistant("monitorPlan", `{"controlAuthenticationEnabled":true}`)
-	publicKey := func(has bool) breakage { return examine(func(x *wiring.Examination) { x.PublicKey = &has }) }
+	publicKey := func(has *bool) breakage { return examine(func(x *wiring.Examination) { x.PublicKey = has }) }
 	stopsWithCall := func(t *testing.T, _ *org, x *wiring.Examination) { x.Tools = slowOne(t, true) }
 	statusUpdates := assistant("serverMessages", `["tool-calls","status-update"]`)
 	newSecret := func(t *testing.T) vapiauth.Plan {
@@ -249,11 +248,14 @@ func TestDoctorFinds(t *testing.T) {
 	}{
 		"control off": {assistant("monitorPlan", `{"controlEnabled":false}`),
 			[]string{"control a-1: failed: live control is off"}},
-		"control by default": {assistant("monitorPlan", ""), nil},
-		"control authentication": {authentication,
+		"control by default": {assistant("monitorPlan", `{"controlAuthenticationEnabled":true}`), nil},
+		"no control authentication": {assistant("monitorPlan", `{"controlAuthenticationEnabled":false}`),
+			[]string{"control authentication a-1: failed: off, so the id of a call is enough to speak in it"}},
+		"no monitor plan": {both(assistant("monitorPlan", ""), publicKey(nil)),
+			[]string{"control authentication a-1: failed: off, so the id of a call is enough to speak in it"}},
+		"unknown public key": {publicKey(nil),
 			[]string{"control authentication a-1: warning: on: the callback must send"}},
-		"public key": {both(authentication, publicKey(true)), nil},
-		"no public key": {both(authentication, publicKey(false)),
+		"no public key": {publicKey(new(false)),
 			[]string{"control authentication a-1: failed: on, but the deployment has no public key"}},
 		"server messages": {assistant("serverMessages", `["hang"]`),
 			[]string{"server messages a-1: failed: tool-calls is missing"}},
@@ -516,7 +518,7 @@ func TestDoctorVersions(t *testing.T) {
 				return string(object[name])
 			}
 			settings := `"maxDurationSeconds":1800,"silenceTimeoutSeconds":600,"serverMessages":` + member("serverMessages") +
-				`,"model":{"messages":[{"role":"system","content":"slow_one"}]}`
+				`,"monitorPlan":` + member("monitorPlan") + `,"model":{"messages":[{"role":"system","content":"slow_one"}]}`
 			for i, version := range []string{"v1", "v2", "v2.1"} {
 				o.Add("versions", fmt.Sprintf(`{"id":"id-%d","assistantId":"a-1","version":%q,%s}`, i+1, version, settings))
 			}

@@ -26,12 +26,10 @@ type request struct {
 	Subject string `json:"subject"`
 	// CompletionURL takes the answer. Everyone who knows it can post an answer,
 	// so it goes nowhere else.
-	CompletionURL  string `json:"completion_url"`
+	CompletionURL string `json:"completion_url"`
+	// IdempotencyKey is the job's id, and all that names the call: with the call's id,
+	// the other system could speak in the call.
 	IdempotencyKey string `json:"idempotency_key"`
-	// CallID and CustomerNumber identify the caller. They come from Vapi and
-	// not from the model.
-	CallID         string `json:"call_id"`
-	CustomerNumber string `json:"customer_number,omitempty"`
 }
 
 // maxSubject bounds a subject, in characters, because a person has to read it.
@@ -43,10 +41,10 @@ const notPassedOn = "I'm sorry, I couldn't pass that on."
 // NotifyWhenReady returns a tool that passes a question to an external system, such
 // as a manager's or a warehouse's. The caller gets the answer when it is ready. The
 // tool posts the question to {requestsURL}/requests as JSON {"subject",
-// "completion_url", "idempotency_key", "call_id", "customer_number"}. Any 2xx
-// accepts it. The system posts its answer to the completion_url within two days. The
-// request has token as its bearer token unless token is empty. If requestsURL is
-// empty, the tool fails and says that the service isn't available.
+// "completion_url", "idempotency_key"}. Any 2xx accepts it. The system posts its
+// answer to the completion_url within two days. The request has token as its bearer
+// token unless token is empty. If requestsURL is empty, the tool fails and says that
+// the service isn't available.
 func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 	return asynctool.Tool[notifyInput]{
 		Name: "notify_when_ready",
@@ -106,7 +104,6 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 			e.SetEscapeHTML(false) // a person may read it unformatted
 			if err := e.Encode(request{
 				Subject: subject, CompletionURL: completionURL, IdempotencyKey: call.IdempotencyKey(),
-				CallID: call.ID, CustomerNumber: call.CustomerNumber,
 			}); err != nil {
 				return asynctool.Result{}, asynctool.Fail(notPassedOn, err)
 			}

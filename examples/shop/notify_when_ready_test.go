@@ -38,13 +38,13 @@ func notify(t *testing.T, ctx context.Context, base, token, arguments string) (a
 
 func TestNotifyWhenReadyPassesOn(t *testing.T) {
 	for name, row := range map[string]struct {
-		below, token, customer, arguments string
-		want                              map[string]string
+		below, token, arguments string
+		want                    map[string]string
 	}{
-		"everything": {"", "s3cret", "+15550100123", `{"subject":"Fifty euros off order <A-1042>?"}`, map[string]string{
-			"subject": "Fifty euros off order <A-1042>?", "customer_number": "+15550100123",
+		"everything": {"", "s3cret", `{"subject":"Fifty euros off order <A-1042>?"}`, map[string]string{
+			"subject": "Fifty euros off order <A-1042>?",
 		}},
-		"little": {"/api/v1/", "", "", `{"subject":"  a\n\tdiscount "}`, map[string]string{"subject": "a discount"}},
+		"little": {"/api/v1/", "", `{"subject":"  a\n\tdiscount "}`, map[string]string{"subject": "a discount"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var path string
@@ -59,7 +59,7 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 			}))
 			defer office.Close()
 			tool := shop.NotifyWhenReady(office.URL+row.below, row.token)
-			c := asynctool.Call{CustomerNumber: row.customer, Host: &tooltest.Host{URL: resultsURL}}
+			c := asynctool.Call{CustomerNumber: "+15550100123", JobID: "j_1", Host: &tooltest.Host{URL: resultsURL}}
 			result, err := tooltest.CallWith(t, t.Context(), c, tool, row.arguments)
 			if err != nil || !waits(result) {
 				t.Fatalf("got %+v, %v", result, err)
@@ -67,8 +67,7 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 			if want := "POST " + strings.TrimSuffix(row.below, "/") + "/requests"; path != want {
 				t.Errorf("requested %s, want %s", path, want)
 			}
-			row.want["completion_url"], row.want["call_id"] = resultsURL, "call-1"
-			row.want["idempotency_key"] = "call-1/call_51kj"
+			row.want["completion_url"], row.want["idempotency_key"] = resultsURL, "j_1"
 			if diff := cmp.Diff(row.want, body); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -76,7 +75,7 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 			if row.token != "" {
 				authorization = "Bearer " + row.token
 			}
-			if header.Get("Idempotency-Key") != "call-1/call_51kj" || header.Get("Authorization") != authorization ||
+			if header.Get("Idempotency-Key") != "j_1" || header.Get("Authorization") != authorization ||
 				header.Get("Content-Type") != "application/json" {
 				t.Errorf("headers %v", header)
 			}

@@ -145,6 +145,10 @@ var argument = regexp.MustCompile(`\{([^{}]*)\}`)
 // headerName is RFC 9110's token.
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
+// keyToCall matches a template of a static argument that renders the call's id, its URLs, or the whole call. With them,
+// a service could speak in the call.
+var keyToCall = regexp.MustCompile(`\{[{%][^}]*\bcall\b\s*(\.\s*(id|monitor)\b|[|\[}%])`)
+
 // ownHeaders are set here or by net/http, so a file cannot set them.
 var ownHeaders = []string{
 	"Accept-Encoding", "Connection", "Content-Length", "Host", "Idempotency-Key", "Trailer", "Transfer-Encoding",
@@ -167,6 +171,13 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	}
 	if f.Answer != "" && slices.Contains(strings.Split(f.Answer, "."), "") {
 		return fmt.Errorf("the answer is %q; it must be a field's name, or names with dots between them", f.Answer)
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(f.Static)) {
+		if keyToCall.MatchString(f.Static[name]) {
+			return fmt.Errorf("the static argument %s would give the service the key to the call; "+
+				"to recognise a tool call, it gets an Idempotency-Key", name)
+		}
 	}
 
 	var missing []string

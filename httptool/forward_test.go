@@ -1,6 +1,7 @@
 package httptool_test
 
 import (
+	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -355,6 +356,31 @@ func TestForwardedAtVapi(t *testing.T) {
 	}
 	if shown := e.ModelSchema(); shown.Properties["caller"] != nil || shown.Properties["city"] == nil {
 		t.Errorf("the model sees %v", shown.Properties)
+	}
+}
+
+// TestForwardedKeyToTheCall declares static arguments. None of them may give a service the id or the control URL of the
+// call.
+func TestForwardedKeyToTheCall(t *testing.T) {
+	for template, refused := range map[string]bool{
+		"{{call.id}}": true, "{{ call . id }}": true, "{{-call.id-}}": true, "{{call.id | upcase}}": true,
+		"{{call.monitor.controlUrl}}": true, "{{ call['id'] }}": true, "{{ call }}": true, "{{ call | json }}": true,
+		"shop-1 {{ customer.name }} {{call.id}}": true, "{% assign c = call %}{{ c.id }}": true,
+
+		"{{customer.number}}": false, "{{call.type}}": false, "{{ call.customer.number }}": false, "call.id": false,
+		"{{ recall.id }}": false, "{{ 'a call centre' }}": false, "{{ call_id }}": false, "{{call.idle}}": false,
+	} {
+		file, err := json.Marshal(map[string]any{"tools": []any{map[string]any{
+			"name": "x", "description": "d", "url": "https://a.example", "static": map[string]string{"s": template},
+			"schema": map[string]any{"type": "object", "properties": map[string]any{"s": map[string]string{"type": "string"}}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = httptool.Parse(file, func(string) string { return "" })
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "the key to the call") {
+			t.Errorf("%s: %v, want an error: %t", template, err, refused)
+		}
 	}
 }
 

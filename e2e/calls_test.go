@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/fakevapi"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -47,7 +48,7 @@ type world struct {
 	answered map[string]time.Time             // by call: when the manager's answer was accepted
 	lines    map[string]int                   // by call: the progress lines that were accepted only on a busy machine
 	orders   map[string]int                   // how often each order was requested
-	requests map[string][]request             // to the manager, by call
+	requests map[string][]request             // to the manager, by job
 	tools    map[string]time.Time             // when a tool of testdata/tools.go did something, by what and the call
 }
 
@@ -56,8 +57,6 @@ type request struct {
 	Subject        string `json:"subject"`
 	CompletionURL  string `json:"completion_url"`
 	IdempotencyKey string `json:"idempotency_key"`
-	CallID         string `json:"call_id"`
-	CustomerNumber string `json:"customer_number"`
 }
 
 func startWorld(t *testing.T) *world {
@@ -110,12 +109,14 @@ func startWorld(t *testing.T) *world {
 	})
 	mux.HandleFunc("POST /requests", func(rw http.ResponseWriter, r *http.Request) {
 		var asked request
-		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		body := json.NewDecoder(r.Body)
+		body.DisallowUnknownFields() // such as the call's id or the customer's number
+		if err := body.Decode(&asked); err != nil {
 			t.Error(err)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.requests[asked.CallID] = append(w.requests[asked.CallID], asked)
+		w.requests[asked.IdempotencyKey] = append(w.requests[asked.IdempotencyKey], asked)
 		rw.WriteHeader(http.StatusAccepted)
 	})
 	mux.HandleFunc("POST /tools/{what}/{call}", func(_ http.ResponseWriter, r *http.Request) {
@@ -178,13 +179,14 @@ func (d *deployment) request(t *testing.T, ctx context.Context, call string) req
 	t.Helper()
 	w := d.world
 	var asked request
+	jobID := job.ID(call, "call_1", "notify_when_ready", []byte(`{"subject":"`+subject+`"}`))
 	eventually(t, ctx, d.jobs(t).once(), "a request in the call "+call, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if len(w.requests[call]) != 1 {
-			return fmt.Errorf("%d requests", len(w.requests[call]))
+		if len(w.requests[jobID]) != 1 {
+			return fmt.Errorf("%d requests", len(w.requests[jobID]))
 		}
-		asked = w.requests[call][0]
+		asked = w.requests[jobID][0]
 		return nil
 	})
 	return asked

@@ -849,6 +849,7 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 		"a completion key": oldKey, "the other completion key": newKey, "the private key": privateKey,
 		"the caller's number": number, "the other caller's number": other,
 		"an argument": "BROKEN", "an argument of another tool": subject, "an external completion": granted,
+		"a call": "e2e-gone", "a call with an outbound call": "e2e-back-gone", "a next call": "e2e-next",
 	} {
 		for _, line := range all {
 			if strings.Contains(line, secret) {

@@ -67,8 +67,7 @@ func (d *deployment) askManager(t *testing.T, ctx context.Context, call string) 
 	d.accept(t, ctx, "call_1", "notify_when_ready",
 		d.webhook(t, call, "call_1", "notify_when_ready", map[string]any{"subject": subject}))
 	asked := d.request(t, ctx, call)
-	if !strings.HasPrefix(asked.CompletionURL, d.outputs["CompletionURL"]) ||
-		asked.Subject != subject || asked.CustomerNumber != number {
+	if !strings.HasPrefix(asked.CompletionURL, d.outputs["CompletionURL"]) || asked.Subject != subject {
 		t.Errorf("%s: the request to the manager is %+v", call, asked)
 	}
 	eventually(t, ctx, d.jobs(t).once(), "the job of "+call+" to be suspended", func() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/fatih/color"
@@ -28,6 +29,8 @@ type devCommand struct {
 	NoDemo bool   `help:"Serve only, without a simulated call." xor:"call"`
 	Demo   string `help:"Play this webhook. Default: a call in two acts." placeholder:"FILE" type:"path" predictor:"json"`
 	Auth   string `help:"Verify webhooks with this credential. Default: a random token." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+
+	PublicKey string `help:"Your organisation's public key at Vapi, for control authentication." env:"VAPI_PUBLIC_KEY" placeholder:"KEY"`
 
 	GPTLive bool `help:"Play the call as one of a GPT-Live assistant." xor:"call"`
 
@@ -64,6 +67,9 @@ Each run has a random token, which ringback send and ringback jobs find by thems
 webhooks, unless --auth is set. Requests for another host, and those of web pages, are refused. If other machines can
 reach --addr, --auth is required.
 
+Arguments and results are shown if the call is simulated. Of a call at Vapi, only the names of tools are shown. If its
+assistant has control authentication, set VAPI_PUBLIC_KEY.
+
 A webhook from a GPT-Live assistant always comes from a simulated GPT-Live call, also without --gpt-live.
 
 To see the jobs of a local run, use ringback jobs list --local.`
@@ -80,8 +86,7 @@ func (c *devCommand) Run(s *streams, tools Tools) error {
 	}
 	cfg := dev.Config{
 		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed,
-		Tools: c.tools(tools),
-		Try:   try, Out: s.Out,
+		Tools: c.tools(tools), Try: try, Out: s.Out, PublicKey: strings.TrimSpace(c.PublicKey),
 	}
 	if f, ok := s.Out.(*os.File); ok {
 		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor

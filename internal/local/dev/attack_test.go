@@ -13,6 +13,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 )
@@ -206,5 +207,46 @@ func TestPublicURL(t *testing.T) {
 			}
 			l.screen.wait(t, "│ Approved by")
 		})
+	}
+}
+
+// TestTerminalShowsNoCaller has calls that are not on this machine. Of them, the terminal shows neither the id, nor a
+// number, nor what was said.
+func TestTerminalShowsNoCaller(t *testing.T) {
+	const call = "planted-call"
+	l := start(t, dev.Config{
+		Auth: `{"type":"bearer","token":"planted-token-of-32-characters"}`, PublicKey: "planted-key",
+		Tools: says("planted result"),
+	})
+	header := http.Header{"Authorization": {"Bearer planted-token-of-32-characters"}}
+	post := func(controlURL string, replaced ...string) {
+		t.Helper()
+		body := regexp.MustCompile(`https://simulated-call\.vapi\.ai/[^"]*`).
+			ReplaceAllString(string(sample(t, "spending-report")), controlURL)
+		body = strings.NewReplacer(append(replaced, "11111111-2222-4333-8444-000000000003", call,
+			"+15550100123", "+4915100000001", `"csv": "`, `"csv": "planted argument `)...).Replace(body)
+		for _, part := range []string{`"id": "` + call, `"number": "+4915100000001"`, "planted argument"} {
+			if !strings.Contains(body, part) {
+				t.Fatalf("the sample has no %s: %s", part, body)
+			}
+		}
+		if status, answer := l.post(t, []byte(body), header); status != http.StatusOK {
+			t.Fatalf("answered with %d %s", status, answer)
+		}
+	}
+	// Nothing is posted to these URLs.
+	post("https://planted.example/planted-call/control")
+	l.screen.wait(t, "event     undelivered  misconfigured")
+	post("http://x.vapi.ai/planted-call/control", "call_csv1", "another")
+	l.screen.wait(t, "(?s)event     undelivered  misconfigured.*event     undelivered  misconfigured")
+	l.post(t, []byte(`{"message":{"type":"status-update","status":"ended","call":{"id":"`+call+`"}}}`), header)
+	l.screen.wait(t, "call ended  call="+job.CallHash(call))
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.screen.String(); strings.Contains(s, "planted") || strings.Contains(s, "4915100000001") ||
+		!strings.Contains(s, "webhook   spending_report\n") {
+		t.Errorf("the screen shows:\n%s", s)
 	}
 }

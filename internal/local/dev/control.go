@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -20,20 +21,55 @@ type controlClient struct {
 	here  simcall.Client            // for the simulated calls and the admitted URLs
 	there *vapiclient.ControlClient // for all others
 
-	mu       sync.Mutex
-	admitted map[string]bool
+	mu        sync.Mutex
+	admitted  map[string]bool
+	simulated map[string]bool // the ids of calls on this machine
 }
 
-// newControl returns a client of the simulated calls at a URL.
-func newControl(calls string) (*controlClient, error) {
+// newControl returns a client of the simulated calls at a URL. The key is Vapi's public key, and may be empty.
+func newControl(calls, publicKey string) (*controlClient, error) {
 	here, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
 	if err != nil {
 		return nil, err
 	}
-	there, err := vapiclient.NewControlClient(vapiclient.ControlConfig{})
+	there, err := vapiclient.NewControlClient(atVapi(publicKey))
 	return &controlClient{
-		here: simcall.Client{Control: here, URL: calls}, there: there, admitted: make(map[string]bool),
+		here: simcall.Client{Control: here, URL: calls}, there: there,
+		admitted: make(map[string]bool), simulated: make(map[string]bool),
 	}, err
+}
+
+// atVapi returns the configuration of the client for calls at Vapi.
+func atVapi(publicKey string) (cfg vapiclient.ControlConfig) {
+	if publicKey != "" {
+		cfg.PublicKey = func(context.Context) (string, error) { return publicKey, nil }
+	}
+	return cfg
+}
+
+// onThisMachine reports whether a call is on this machine, by its control URL, and notes it for known.
+func (c *controlClient) onThisMachine(call vapi.Call) bool {
+	simulated, loopback := located(call.ControlURL)
+	if simulated || loopback {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.simulated[call.ID] = true
+	}
+	return simulated || loopback
+}
+
+// known reports whether a call is on this machine, by its id.
+func (c *controlClient) known(callID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.simulated[callID]
+}
+
+// located reports whether a control URL is that of a simulated call of this run, or leads to another program on this
+// machine.
+func located(controlURL string) (simulated, loopback bool) {
+	u, err := url.Parse(controlURL)
+	return err == nil && u.Host == simcall.Host, err == nil && guard.IsLoopback(u.Hostname())
 }
 
 // admit admits the control URL of a webhook whose sender has a credential.
@@ -46,9 +82,9 @@ func (c *controlClient) admit(controlURL string) {
 // Post posts m to a control URL.
 func (c *controlClient) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	c.mu.Lock()
-	here := c.admitted[controlURL]
+	admitted := c.admitted[controlURL]
 	c.mu.Unlock()
-	if u, err := url.Parse(controlURL); here || err == nil && u.Host == simcall.Host {
+	if simulated, loopback := located(controlURL); simulated || loopback && admitted {
 		return c.here.Post(ctx, controlURL, m)
 	}
 	return c.there.Post(ctx, controlURL, m)

@@ -54,6 +54,10 @@ type Config struct {
 	// ShopDelay is how long the simulated shop takes to answer.
 	ShopDelay time.Duration
 
+	// PublicKey is the organisation's public key at Vapi, for calls with control
+	// authentication. Empty means none.
+	PublicKey string
+
 	// Speed divides the waits and deadlines that tools ask for. 0 means 1.
 	Speed int
 
@@ -191,7 +195,7 @@ func (r *run) assemble() error {
 	if err != nil {
 		return err
 	}
-	client, err := newControl("http://" + r.control.Addr().String() + "/" + r.token)
+	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -210,7 +214,7 @@ func (r *run) assemble() error {
 		Log:           r.log,
 		Decorators: pipeline.Decorators{
 			Control: func(pipeline.ControlClient) pipeline.ControlClient { return client },
-			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal} },
+			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client} },
 		},
 	}
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
@@ -307,8 +311,9 @@ func (r *run) received(ctx context.Context, m vapi.Message) {
 	if !r.unverified() || ctx.Value(identifiedKey{}) != nil {
 		r.calls.admit(m.Call.ControlURL)
 	}
+	simulated := r.calls.onThisMachine(m.Call)
 	for _, t := range m.ToolCalls {
-		r.terminal.toolCall(t)
+		r.terminal.toolCall(t, simulated)
 	}
 }
 
@@ -419,9 +424,16 @@ func (r *run) close() {
 }
 
 // bus shows events of undelivered results on the terminal.
-type bus struct{ terminal *terminal }
+type bus struct {
+	terminal *terminal
+	calls    *controlClient
+}
 
 func (b bus) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	b.terminal.line("event", warning("undelivered")+"  "+faint(string(u.Reason)+"  "+excerpt(u.Content)))
+	text := string(u.Reason)
+	if b.calls.known(u.CallID) {
+		text += "  " + excerpt(u.Content)
+	}
+	b.terminal.line("event", warning("undelivered")+"  "+faint(text))
 	return nil
 }

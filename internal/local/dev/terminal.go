@@ -184,9 +184,14 @@ func (s *screen) erase() {
 	}
 }
 
-// toolCall shows a tool call of a webhook.
-func (s *screen) toolCall(t vapi.ToolCall) {
-	s.line("webhook", bold(t.Name)+"  "+faint(excerpt(string(t.Arguments))))
+// toolCall shows a tool call of a webhook. It shows the arguments only if the call is
+// simulated: those of a call at Vapi are a caller's own words.
+func (s *screen) toolCall(t vapi.ToolCall, simulated bool) {
+	text := bold(t.Name)
+	if simulated {
+		text += "  " + faint(excerpt(string(t.Arguments)))
+	}
+	s.line("webhook", text)
 }
 
 func excerpt(text string) string {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,13 +24,17 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// What no log of a test in this package may contain at info level or above. The
-// control URLs of servers in tests end in /control.
+// What no log of a test in this package may contain. The control URLs of servers in tests end in /control.
 const plantedNumber = "+4915100000001"
 
 var planted = []string{"planted", plantedNumber, strings.TrimPrefix(plantedNumber, "+"), "/control"}
 
-// scanned returns a logger at info level that is searched for planted values.
+// callInLog matches an attribute of a log that names a call.
+var callInLog = regexp.MustCompile(`\b\w*call=(\S*)`)
+
+var isHash = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// scanned returns a logger that is searched for planted values, and for calls that are not named by a hash.
 func scanned(t testing.TB) *slog.Logger {
 	t.Helper()
 	var mu sync.Mutex
@@ -51,8 +56,13 @@ func scanned(t testing.TB) *slog.Logger {
 				t.Errorf("%q is in the log: %s", value, line)
 			}
 		}
+		for _, call := range callInLog.FindAllStringSubmatch(string(line), -1) {
+			if !isHash.MatchString(call[1]) {
+				t.Errorf("a call is named %q in the log: %s", call[1], line)
+			}
+		}
 		return len(line), nil
-	}), nil))
+	}), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 type writer func([]byte) (int, error)
@@ -60,7 +70,7 @@ type writer func([]byte) (int, error)
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 // TestLogOfAWholeRun makes everything happen that is logged, with values planted
-// wherever one can come in: credentials, control URLs, numbers, arguments, results.
+// wherever one can come in: credentials, ids of calls, control URLs, numbers, arguments, results.
 // [scanned] looks for them.
 func TestLogOfAWholeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -161,7 +171,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 			list = append(list, toolCall{"u", "unknown", argument},
 				toolCall{"m", "works", `{"planted":"planted"}`}, toolCall{"s", "works", `"planted"`},
 				toolCall{"n", "works", plantedNumber[1:]}, toolCall{"k", "works", `{"text":` + plantedNumber[1:] + `}`})
-			body := webhook(callID, controlURL, list...)
+			body := webhook("planted-"+callID, controlURL, list...)
 			if controlURL == "" {
 				body = strings.Replace(body, `"controlUrl"`, `"planted"`, 1)
 			}
@@ -175,16 +185,17 @@ func TestLogOfAWholeRun(t *testing.T) {
 		for i := range 30 {
 			flood = append(flood, toolCall{fmt.Sprint("t", i), "works", argument})
 		}
-		send(webhook("flood", "https://x.vapi.ai/planted/control", flood...), nil)
+		send(webhook("planted-flood", "https://x.vapi.ai/planted/control", flood...), nil)
 		for body, status := range map[string]int{
-			"":                               400,
-			"planted":                        400,
-			`{"planted":` + plantedNumber:    400,
-			`{"planted":"planted"}`:          400,
-			`{"message":{"type":"planted"}}`: 200,
+			"":                            400,
+			"planted":                     400,
+			`{"planted":` + plantedNumber: 400,
+			`{"planted":"planted"}`:       400,
+			`{"message":{"type":"hang"}}`: 200,
 			`{"message":{"type":"tool-calls","toolCallList":[{"id":{"planted":1},"function":"planted"}],` +
 				`"call":"planted"}}`: 200,
-			`{"message":{"type":"status-update","call":{"id":"planted"}}}`: 200,
+			`{"message":{"type":"status-update","call":{"id":"planted"}}}`:                  200,
+			`{"message":{"type":"status-update","status":"ended","call":{"id":"planted"}}}`: 200,
 		} {
 			if got := send(body, nil); got != status {
 				t.Errorf("%s was answered with %d, want %d", body, got, status)
@@ -243,7 +254,7 @@ func TestLogOfAnExampleTool(t *testing.T) {
 	defer service.Close()
 	w := newWorld(t, nil, shop.OrderStatus(service.URL+"/planted"))
 	for i := range 5 {
-		w.post(webhook(fmt.Sprint("call", i), "", toolCall{"a", "order_status", `{"order_id":"planted-17"}`}))
+		w.post(webhook(fmt.Sprint("planted-call", i), "", toolCall{"a", "order_status", `{"order_id":"planted-17"}`}))
 		w.drained()
 	}
 	if asked.Load() < 6 {

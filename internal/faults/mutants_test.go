@@ -744,8 +744,8 @@ var bugs = []mutant{
 	{bug: "a simulated call at a known address", tests: []string{"./internal/cli", "-run", "^TestForged"}, edits: []edit{
 		{"internal/local/dev.(*run).serve", `http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler())`,
 			"r.pipeline.Calls.Handler()"},
-		{"internal/local/dev.(*run).assemble", `r.control.Addr().String() + "/" + r.token)`,
-			"r.control.Addr().String())"},
+		{"internal/local/dev.(*run).assemble", `r.control.Addr().String() + "/" + r.token,`,
+			"r.control.Addr().String(),"},
 	}},
 	{bug: "an unreadable message given up at once", tests: twoVersions,
 		edits: []edit{{"internal/batch.RetryAfter",
@@ -939,10 +939,49 @@ var bugs = []mutant{
 	{bug: "a sweep that resumes long jobs on the short queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*Handler).sendChecks", "q == h.cfg.LongJobs", "false && q == h.cfg.LongJobs"},
 	}},
+	{bug: "the id of a call in the log", tests: leakTests, edits: []edit{
+		{"internal/job.LogCall", "CallHash(callID)", "callID"},
+	}},
+	{bug: "the id of a call in an error", tests: leakTests, edits: []edit{
+		{"internal/jobtable.changeCall", "job.CallHash(callID)", "callID"},
+	}},
+	{bug: "the id of an outbound call in the log", tests: leakTests, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", `"new_call", job.CallHash(receipt.CallID)`,
+			`"new_call", receipt.CallID`},
+	}},
+	{bug: "the id of an earlier job in the log", tests: leakTests, edits: []edit{
+		{"internal/job.LogJob", "ShownID(jobID)", "jobID"},
+	}},
+	{bug: "the id of a call sent to a third party", tests: leakTests, edits: []edit{
+		{"internal/process.(*execution).toolConfig", "JobID: e.job.ID", "JobID: e.job.Call.ID"},
+	}},
+	{bug: "the caller's number sent to a third party", tests: leakTests, edits: []edit{
+		{"examples/shop.NotifyWhenReady", "IdempotencyKey: call.IdempotencyKey(),",
+			"IdempotencyKey: call.IdempotencyKey() + call.CustomerNumber,"},
+	}},
+	{bug: "a key to the call for a forwarded tool's service", tests: []string{"./httptool", "-run", "Forwarded"},
+		edits: []edit{{"httptool.(*forwarded).prepare", "keyToCall.MatchString(f.Static[name])", "false"}}},
+	{bug: "the id of a call shown to an operator who does not ask for it",
+		tests: []string{"./internal/cli", "./internal/operator", "-run", "TestOperatorSeesNoCallID|TestShow"},
+		edits: []edit{{"internal/operator.(*Jobs).Show", "if data {", "d.CallID = r.CallID\n\tif data {"}}},
+	{bug: "a caller's words on the terminal", tests: shownCallers,
+		edits: []edit{{"internal/local/dev.(*run).received", "r.terminal.toolCall(t, simulated)",
+			"r.terminal.toolCall(t, simulated || true)"}}},
+	{bug: "an undelivered result on the terminal", tests: shownCallers,
+		edits: []edit{{"internal/local/dev.bus.SendUndelivered", "b.calls.known(u.CallID)", "true"}}},
+	{bug: "a missing control authentication that doctor accepts",
+		tests: []string{"./internal/cli/wiring", "-run", "Doctor"},
+		edits: []edit{{"internal/cli/wiring.(*examination).control",
+			`e.add(name, id, VerdictFailed, remedy,`, `e.add(name, id, VerdictWarning, remedy,`}}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},
 }
+
+var shownCallers = []string{"./internal/local/dev", "-run", "TestTerminalShowsNoCaller"}
+
+// leakTests look for values that must stay inside.
+var leakTests = []string{"./internal/local/pipeline", "-run", "^(TestNothingLeaks|TestLogOfAWholeRun)$"}
 
 // otherSettings are the scenarios with other tools, limits and hours.
 var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-args", "-faults.seed=1"}

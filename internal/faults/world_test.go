@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -967,6 +968,11 @@ func (w *world) log(s setting) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(leaks{w}, nil))
 }
 
+var (
+	callInLog = regexp.MustCompile(`"\w*call":"([^"]*)"`)
+	callHash  = regexp.MustCompile(`^([0-9a-f]{16})?$`) // empty: there is none
+)
+
 // leaks is a log that searches each record for what it must not contain.
 type leaks struct{ w *world }
 
@@ -974,6 +980,11 @@ func (l leaks) Write(record []byte) (int, error) {
 	for _, secret := range []string{customer, planted, completionURL} {
 		if bytes.Contains(record, []byte(secret)) {
 			l.w.wrong("log", "", "it contains %s: %s", secret, record)
+		}
+	}
+	for _, call := range callInLog.FindAllSubmatch(record, -1) {
+		if !callHash.Match(call[1]) {
+			l.w.wrong("log", "", "it contains the id of a call, %s: %s", call[1], record)
 		}
 	}
 	return len(record), nil

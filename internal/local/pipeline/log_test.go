@@ -32,7 +32,7 @@ var planted = []string{"planted", plantedNumber, strings.TrimPrefix(plantedNumbe
 // callInLog matches an attribute of a log that names a call.
 var callInLog = regexp.MustCompile(`\b\w*call=(\S*)`)
 
-var isHash = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var isHash = regexp.MustCompile(`^(""|[0-9a-f]{16})$`) // "" is no call
 
 // scanned returns a logger that is searched for planted values, and for calls that are not named by a hash.
 func scanned(t testing.TB) *slog.Logger {

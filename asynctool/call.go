@@ -5,12 +5,12 @@ import "encoding/json"
 // Call describes the call that a tool runs for, and the state of the tool call.
 //
 // A tool that asks another service must not pass on all of it. JobID is for that: it names
-// the tool call, and reveals nothing. Each field says whether it is safe to pass on.
+// the tool call, and reveals nothing. The comment of each field says if it is safe to pass on.
 type Call struct {
 	// ID is the call's id at Vapi, or the chat's. Never pass it on, and leave it out of
 	// errors, which are logged: it is the only secret part of the call's control URL. If
-	// the assistant has no control authentication, its holder can speak in the call,
-	// transfer it and end it.
+	// the assistant has no control authentication, everyone who knows it can speak in the
+	// call, transfer it and end it.
 	ID string
 	// OrgID is the organisation at Vapi. It may be empty. It is no secret, but no other
 	// service needs it.
@@ -28,7 +28,7 @@ type Call struct {
 	// even within a call, and may put anything into it. Pass JobID on instead.
 	ToolCallID string
 	// JobID is Ringback's id of this tool call, and unique. It is safe to pass on: it is a
-	// hash that reveals neither the call nor the arguments, and gives no access. The
+	// hash that reveals neither the call nor the arguments, and opens nothing. The
 	// exception is a job that an earlier version accepted before an update. Its JobID
 	// contains ID until it ends.
 	JobID string

@@ -190,8 +190,8 @@ type jobsShowCommand struct {
 
 // Help returns the text above the flags.
 func (jobsShowCommand) Help() string {
-	return `A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret part
-of the call's control URL, and is shown only with --data. The control URL and the customer's number are not shown.
+	return `A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret
+part of the call's control URL, and is shown only with --data. The control URL and the customer's number are not shown.
 
 Examples:
 

@@ -270,6 +270,7 @@ func (h *Handler) check(ctx context.Context, record job.Record) {
 		err = errors.Join(h.cfg.Jobs.Send(ctx, []queue.Message{message})...)
 	}
 	if err != nil {
-		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion", job.LogJob(record.ID), "error", err)
+		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion",
+			job.LogJob(record.ID), "error", err)
 	}
 }

@@ -209,7 +209,7 @@ func (c *Customers) forgetJob(ctx context.Context, id string) (forgotten, sent b
 	}
 	if err != nil {
 		c.cfg.Log.WarnContext(ctx, "cannot send the event of a deleted result; the daily sweep sends it",
-			"job", id, "error", err)
+			job.LogJob(id), "error", err)
 		return true, false, nil
 	}
 	return true, true, nil

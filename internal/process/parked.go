@@ -118,6 +118,7 @@ func (p *parkedResults) sendOne(ctx context.Context, out *outbox, k job.ParkedRe
 	if err := out.send(k.Outcome(record, a.Call), 0); err != nil {
 		return err
 	}
-	p.cfg.Log.InfoContext(ctx, "parked result sent to the customer's next call", job.LogCall(a.Call.ID), job.LogJob(k.JobID))
+	p.cfg.Log.InfoContext(ctx, "parked result sent to the customer's next call",
+		job.LogCall(a.Call.ID), job.LogJob(k.JobID))
 	return errNotSettled
 }

@@ -456,7 +456,8 @@ func (e *examination) control(id string, s settings) {
 		if e.PublicKey == nil || !*e.PublicKey {
 			remedy = "Deploy with -c publicKeySecretArn=… first. " + remedy
 		}
-		e.add(name, id, VerdictFailed, remedy, "off, so the id of a call is enough to speak in it, to transfer it and to end it")
+		e.add(name, id, VerdictFailed, remedy,
+			"off, so the id of a call is enough to speak in it, to transfer it and to end it")
 	case e.PublicKey == nil:
 		e.add(name, id, VerdictWarning, "Make sure that the deployment has the public key (VAPI_PUBLIC_KEY_SECRET_ID). "+
 			"Use --stack to check this.", "on: the callback must send Vapi's public key")

@@ -54,7 +54,8 @@ func healthy(t testing.TB) (*org, wiring.Examination) {
 	t.Helper()
 	o := newOrg(t)
 	o.Add("assistant", `{"id":"a-1","name":"Shop","maxDurationSeconds":1800,"silenceTimeoutSeconds":600,`+
-		`"serverMessages":["tool-calls","hang"],"monitorPlan":{"controlEnabled":true,"controlAuthenticationEnabled":true},"model":{"provider":"openai",`+
+		`"serverMessages":["tool-calls","hang"],"monitorPlan":{"controlEnabled":true,`+
+		`"controlAuthenticationEnabled":true},"model":{"provider":"openai",`+
 		`"messages":[{"role":"system","content":"Use slow_one for it."}]}}`)
 	url := deployment(t, bearer).URL + "/vapi"
 	x := wiring.Examination{

@@ -406,7 +406,7 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 	if of, version, ok := strings.Cut(id, "/versions"); ok && resource == "assistant" && r.Method == http.MethodGet {
 		return a.versions(of, strings.TrimPrefix(version, "/"))
 	}
-	if !slices.Contains([]string{"tool", "assistant", "credential", "call", "chat"}, resource) {
+	if !slices.Contains([]string{"tool", "assistant", "credential", "call", "chat", "squad"}, resource) {
 		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
 	}
 	if r.Method == http.MethodPost || r.Method == http.MethodPatch {

@@ -973,6 +973,10 @@ var bugs = []mutant{
 		tests: []string{"./internal/cli/wiring", "-run", "Doctor"},
 		edits: []edit{{"internal/cli/wiring.(*examination).control",
 			`e.add(name, id, VerdictFailed, remedy,`, `e.add(name, id, VerdictWarning, remedy,`}}},
+	{bug: "a squad that switches control authentication off, and that doctor accepts",
+		tests: []string{"./internal/cli/wiring", "-run", "Doctor"}, edits: []edit{
+			{"internal/cli/wiring.monitored.switchesOff", "m.MonitorPlan != nil &&", "false &&"},
+		}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},

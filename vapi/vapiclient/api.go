@@ -47,6 +47,7 @@ type Resource string
 const (
 	Tools      Resource = "tool"
 	Assistants Resource = "assistant"
+	Squads     Resource = "squad"
 	// Credentials are not in Vapi's OpenAPI description. Vapi's own tools list them (GET
 	// /credential), and providers' instructions create them (POST /credential).
 	Credentials Resource = "credential"

@@ -101,6 +101,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	for _, id := range cfg.Assistants {
 		e.assistant(ctx, id)
 	}
+	e.squads(ctx)
 	e.webhook(ctx)
 	return e.checks
 }

@@ -447,6 +447,68 @@ func TestDoctorFinds(t *testing.T) {
 	}
 }
 
+// TestDoctorSquads examines assistants that are members of squads.
+func TestDoctorSquads(t *testing.T) {
+	const (
+		name = "control authentication of the squad s-1: "
+		on   = `{"monitorPlan":{"controlAuthenticationEnabled":true}}`
+		off  = `{"monitorPlan":{"controlAuthenticationEnabled":false}}`
+	)
+	for about, row := range map[string]struct {
+		squad   string // empty: none
+		missing bool
+		want    []string
+		detail  string // of the check; empty: there is none
+	}{
+		"no squads":    {},
+		"an older API": {missing: true},
+		"another's":    {squad: `"members":[{"assistantId":"a-2","assistantOverrides":` + off + `}]`},
+		"alone":        {squad: `"members":[{"assistantId":"a-1"}]`, detail: "on for all members"},
+		"overridden, on": {squad: `"membersOverrides":` + on + `,"members":[{"assistantId":"a-1","assistantOverrides":` + on +
+			`}]`, detail: "on for all members"},
+		"other overrides": {squad: `"members":[{"assistantId":"a-1","assistantOverrides":{"voice":{}}}]`,
+			detail: "on for all members"},
+		"with a transient member": {squad: `"members":[{"assistantId":"a-1"},{"assistant":` + on + `}]`,
+			detail: "on for all members"},
+		"a member's overrides": {squad: `"members":[{"assistantId":"a-1","assistantOverrides":` + off + `}]`,
+			want: []string{name + "failed: off in its members[0].assistantOverrides"}},
+		"incomplete overrides": {squad: `"members":[{"assistantId":"a-1"}],"membersOverrides":{"monitorPlan":{}}`,
+			want: []string{name + "failed: off in its membersOverrides"}},
+		"another transient member": {squad: `"members":[{"assistantId":"a-1"},{"assistant":{}},{"assistant":` + off + `}]`,
+			want: []string{name + "failed: off in its members[1].assistant, members[2].assistant"}},
+		"a member that is not checked": {squad: `"members":[{"assistantId":"a-1"},{"assistantId":"a-2"}]`,
+			want: []string{name + "unchecked: not checked for its members a-2"}},
+		"another shape": {squad: `"members":"a-1"`, want: []string{"squads s-1: unchecked: not checked: a setting has"}},
+	} {
+		t.Run(about, func(t *testing.T) {
+			o, x := healthy(t)
+			if row.squad != "" {
+				o.Add("squad", `{"id":"s-1",`+row.squad+`}`)
+			}
+			if row.missing {
+				x.API = clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.URL.Path, "/squad") {
+						http.NotFound(w, r)
+						return
+					}
+					o.ServeHTTP(w, r)
+				})
+			}
+			checks := wiring.Examine(t.Context(), x)
+			expect(t, row.want, checks)
+			detail := ""
+			for _, c := range checks {
+				if c.Name+" "+c.About+": " == name && c.Verdict == wiring.VerdictOK {
+					detail = c.Detail
+				}
+			}
+			if detail != row.detail {
+				t.Errorf("the check says %q, want %q", detail, row.detail)
+			}
+		})
+	}
+}
+
 // TestDoctorVersions splits the calls of an assistant between its published versions. v3 is
 // the latest one. v2 and v1 lack the tool, and v1 is not on the first page of the list.
 func TestDoctorVersions(t *testing.T) {
@@ -503,7 +565,8 @@ func TestDoctorVersions(t *testing.T) {
 		"a server error": {allocation: targets(v2, v3), change: func(o *org) {
 			// The fourth request, after those for the tools, the credentials and the assistant.
 			o.Fail(4, fakevapi.FailureRefusedBefore, true)
-		}, want: []string{"versions a-1: unchecked: not checked: cannot read how its calls are split"}},
+		}, want: []string{"versions a-1: unchecked: not checked: cannot read how its calls are split",
+			"squads : unchecked: not checked: cannot list the squads"}},
 		"an answer of another shape": {allocation: `{"assistantId":"a-1","targets":"v2"}`,
 			want: []string{"versions a-1: unchecked: not checked: cannot read how its calls are split"}},
 	} {

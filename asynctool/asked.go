@@ -18,8 +18,8 @@ const (
 
 // Asked returns the model's own arguments of a tool call, as JSON of at most 200
 // characters. What is cut ends in "…". It omits static parameters, arguments that
-// the schema does not name, and texts that Vapi encrypted. It returns "" if there
-// are none, if the arguments are not a JSON object, or if the tool hides them.
+// the schema does not name, those that Encrypted names a part of, and texts that Vapi
+// encrypted. It returns "" if there are none, if the arguments are not a JSON object, or if the tool hides them.
 func (e *Entry) Asked(arguments json.RawMessage) string {
 	if e.HideArguments {
 		return ""
@@ -39,6 +39,12 @@ func (e *Entry) Asked(arguments json.RawMessage) string {
 		if e.Schema.Properties[name] == nil || static {
 			delete(object, name)
 		}
+	}
+	// They may have arrived as plain text. An object with such a part may have it in
+	// another place.
+	for _, path := range e.Encrypted {
+		name, _, _ := strings.Cut(path, ".")
+		delete(object, name)
 	}
 	if readable(object); len(object) == 0 {
 		return ""

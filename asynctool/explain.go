@@ -15,9 +15,10 @@ import (
 // explain turns a validation error into instructions for the assistant. The
 // schema library has made the decision. explain only finds the arguments to name,
 // because the library's own messages are for developers.
-func explain(tool string, s *jsonschema.Schema, arguments map[string]any, err error) string {
+func explain(e *Entry, arguments map[string]any, err error) string {
+	tool := e.Name
 	var p problems
-	p.object("", s, arguments)
+	p.object("", e.Schema, arguments)
 	var said []string
 	if len(p.missing) > 0 {
 		said = append(said, list(p.missing)+are(len(p.missing))+"missing")
@@ -26,7 +27,11 @@ func explain(tool string, s *jsonschema.Schema, arguments map[string]any, err er
 	if len(p.unknown) > 0 {
 		said = append(said, list(p.unknown)+are(len(p.unknown))+"not among its arguments")
 	}
-	if len(said) == 0 {
+	switch {
+	case len(said) > 0:
+	case len(e.Encrypted) > 0: // the library's message may quote one of them
+		said = append(said, "its arguments do not fit together")
+	default:
 		// A rule across arguments, which only the library can describe.
 		said = append(said, bounded(err.Error(), 500))
 	}

@@ -182,10 +182,25 @@ type Tool[In any] struct {
 	// it is absent if its field is optional, and the tool fails otherwise.
 	Static map[string]string
 
+	// Encrypted names arguments that Vapi encrypts before it sends them, such as
+	// "card", or "payment.card" inside an object (Vapi's documentation: "Tool
+	// argument encryption"). Run gets their plain values. All that Ringback
+	// stores, queues and logs is the encrypted ones. Each must take a string, and
+	// must not be a static parameter. Nil means none, and there can be 10.
+	//
+	// A value that arrives as plain text is refused, and Run is not called, unless
+	// it is empty. With the key that Ringback creates, a value has at most 190
+	// bytes: RSA of 2048 bits, with OAEP and SHA-256.
+	//
+	// The same value is encrypted differently each time. So a Repeat other than
+	// [Allow] needs a SameAs, which gets the encrypted values, and compares the
+	// other arguments.
+	Encrypted []string
+
 	// HideArguments keeps the arguments out of the text around a result. False
 	// names the model's own arguments there, in short, so that the assistant
-	// recognises the answer to an outdated question. Static parameters are never
-	// named.
+	// recognises the answer to an outdated question. Static parameters and
+	// Encrypted arguments are never named.
 	HideArguments bool
 
 	// SyncAck makes the tool synchronous at Vapi. The assistant waits some
@@ -253,6 +268,7 @@ type Entry struct {
 	FailureText string        // never empty
 	Schema      *jsonschema.Schema
 	Static      map[string]string // arguments that Vapi fills in; may be nil
+	Encrypted   []string          // paths of arguments that Vapi encrypts; may be nil
 	SyncAck     bool
 	Quick       time.Duration // 0: the answer does not wait
 
@@ -272,6 +288,7 @@ type Entry struct {
 	Status bool
 
 	arguments *jsonschema.Resolved
+	encrypted *jsonschema.Resolved // arguments, of which those in Encrypted may be anything
 	run       func(context.Context, Call, json.RawMessage) (Result, error)
 	sameAs    func(json.RawMessage) (string, error) // nil: compare the arguments
 }
@@ -298,6 +315,7 @@ func (t Tool[In]) entry() (*Entry, error) {
 		FailureText: cmp.Or(strings.TrimSpace(t.FailureText), neutralFailure),
 		Schema:      t.Schema,
 		Static:      maps.Clone(t.Static),
+		Encrypted:   slices.Clone(t.Encrypted),
 		SyncAck:     t.SyncAck,
 		Quick:       t.Quick,
 
@@ -347,6 +365,9 @@ func (t Tool[In]) check(e *Entry) error {
 		return fmt.Errorf("the repeat policy is %q; it must be allow, join or replace", t.Repeat)
 	case t.SameAs != nil && e.Repeat == Allow:
 		return errors.New("SameAs has no effect if Repeat is allow; set Repeat to join or replace")
+	case t.SameAs == nil && e.Repeat != Allow && len(e.Encrypted) > 0:
+		return fmt.Errorf("Repeat is %s, but no two tool calls are equal, as an encrypted value differs each time; "+
+			"set SameAs to compare the other arguments", e.Repeat)
 	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
 		return fmt.Errorf("the after-call policy is %q; it must be announce, drop, call_back or next_call", t.AfterCall)
 	case e.Quick < 0 || e.Quick > MaxQuick:
@@ -392,15 +413,15 @@ func (t Tool[In]) prepareSchema(e *Entry) (err error) {
 	if e.arguments, err = e.Schema.CloneSchemas().Resolve(nil); err != nil {
 		return fmt.Errorf("the JSON schema is not valid: %w", err)
 	}
-	return nil
+	return e.prepareEncrypted()
 }
 
 func (t Tool[In]) decodeAndRun(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
 	var in In
 	if err := json.Unmarshal(arguments, &in); err != nil {
 		// The schema allowed the arguments, but the Go type is narrower.
-		return Result{}, &ArgumentError{Message: fmt.Sprintf(
-			"The tool %s was not run: %s. Check it with the caller, then call %s again.", t.Name, narrower(err), t.Name)}
+		return Result{}, &ArgumentError{Message: fmt.Sprintf("The tool %s was not run: %s. "+
+			"Check it with the caller, then call %s again.", t.Name, narrower(err, len(t.Encrypted) > 0), t.Name)}
 	}
 	return t.Run(ctx, call, in)
 }
@@ -420,13 +441,14 @@ func (t Tool[In]) decodeAndCompare(arguments json.RawMessage) (same string, err 
 
 // Question returns a key that is equal for tool calls of this tool that ask for
 // the same. Arguments that violate the schema are an error, because the tool
-// will not run with them. The error quotes no argument.
+// will not run with them. Those in Encrypted are still encrypted, so their values
+// are not checked. The error quotes no argument.
 func (e *Entry) Question(arguments json.RawMessage) (string, error) {
 	object, same, err := e.decode(arguments)
 	if err != nil {
 		return "", fmt.Errorf("the arguments %w", err)
 	}
-	if e.checkStatic(object) != nil || e.arguments.Validate(object) != nil {
+	if e.checkStatic(object) != nil || e.encrypted.Validate(object) != nil {
 		return "", errors.New("the arguments violate the schema")
 	}
 	if e.sameAs != nil {
@@ -455,12 +477,13 @@ func refine(change func(*jsonschema.Schema), s *jsonschema.Schema) (err error) {
 // Schema without the static parameters.
 func (e *Entry) ModelSchema() *jsonschema.Schema {
 	s := e.Schema.CloneSchemas()
-	isStatic := func(name string) bool { _, ok := e.Static[name]; return ok }
-	maps.DeleteFunc(s.Properties, func(name string, _ *jsonschema.Schema) bool { return isStatic(name) })
-	s.Required = slices.DeleteFunc(slices.Clone(s.Required), isStatic)
-	s.PropertyOrder = slices.DeleteFunc(slices.Clone(s.PropertyOrder), isStatic)
+	maps.DeleteFunc(s.Properties, func(name string, _ *jsonschema.Schema) bool { return e.isStatic(name) })
+	s.Required = slices.DeleteFunc(slices.Clone(s.Required), e.isStatic)
+	s.PropertyOrder = slices.DeleteFunc(slices.Clone(s.PropertyOrder), e.isStatic)
 	return s
 }
+
+func (e *Entry) isStatic(name string) bool { _, ok := e.Static[name]; return ok }
 
 // unfilled matches a part of a Liquid template that Vapi has not filled in.
 var unfilled = regexp.MustCompile(`\{\{[^{}]*\}\}`)
@@ -514,7 +537,7 @@ func (e *Entry) checkStatic(arguments map[string]any) error {
 }
 
 // Run checks the arguments, a JSON object, against the tool's schema and runs
-// the tool. It first corrects what the model wrote differently, if the schema
+// the tool. The arguments in Encrypted must be plain. It first corrects what the model wrote differently, if the schema
 // leaves no doubt: it removes optional arguments that are null or blank, and
 // converts numbers and booleans in a text, or a number for a text.
 //
@@ -531,7 +554,7 @@ func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (
 		return Result{}, err
 	}
 	if err := e.arguments.Validate(object); err != nil {
-		return Result{}, &ArgumentError{Message: explain(e.Name, e.Schema, object, err)}
+		return Result{}, &ArgumentError{Message: explain(e, object, err)}
 	}
 	result, err := e.run(ctx, call, arguments)
 	if err != nil {
@@ -572,10 +595,14 @@ func (e *Entry) decode(arguments json.RawMessage) (map[string]any, json.RawMessa
 	return object, once, nil
 }
 
-// narrower explains why arguments that fit the schema do not fit the Go type.
-func narrower(err error) string {
+// narrower explains why arguments that fit the schema do not fit the Go type. The text
+// quotes no value if some of them are secret.
+func narrower(err error, secret bool) string {
 	var t *json.UnmarshalTypeError
 	if !errors.As(err, &t) || t.Field == "" {
+		if secret {
+			return "its arguments cannot be used"
+		}
 		return fmt.Sprintf("its arguments cannot be used (%s)", bounded(err.Error(), 500))
 	}
 	if k := t.Type.Kind(); k >= reflect.Int && k <= reflect.Uint64 {
@@ -704,6 +731,18 @@ func (s *Set) LongerThan(d time.Duration) []string {
 		}
 	}
 	return names
+}
+
+// Encrypted returns the paths of the encrypted arguments of each tool that has some, by
+// the tool's name.
+func (s *Set) Encrypted() map[string][]string {
+	encrypted := make(map[string][]string)
+	for _, e := range s.entries {
+		if len(e.Encrypted) > 0 {
+			encrypted[e.Name] = slices.Clone(e.Encrypted)
+		}
+	}
+	return encrypted
 }
 
 // MaxAttempts returns the largest number of attempts of the tools, or 0 if there

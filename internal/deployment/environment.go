@@ -62,6 +62,9 @@ type Process struct {
 	CompletionURL string `env:"COMPLETION_URL,required,notEmpty"`
 	Completion    CompletionSecret
 
+	// The KMS key of the arguments that Vapi encrypts. Empty means that no tool has such arguments.
+	ArgumentKeyARN string `env:"ARGUMENT_KEY_ARN"`
+
 	// 0, the value of an unset variable, means no limit.
 	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
@@ -128,6 +131,7 @@ type AWS struct {
 	EndpointSecretsManager string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
 	EndpointEventBridge    string `env:"AWS_ENDPOINT_URL_EVENTBRIDGE"`
 	EndpointScheduler      string `env:"AWS_ENDPOINT_URL_SCHEDULER"`
+	EndpointKMS            string `env:"AWS_ENDPOINT_URL_KMS"`
 }
 
 // WebhookSecret is the credential of Vapi's webhooks: JSON in a variable, or the name or ARN of a

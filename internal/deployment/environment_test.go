@@ -33,6 +33,7 @@ func TestVariables(t *testing.T) {
 		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", LongJobsQueueURL: "13", LongJobsQueueARN: "14",
 		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
 		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12, NextCallAcrossAssistants: true,
+		ArgumentKeyARN: "15",
 	}
 	callback := deployment.Callback{
 		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, PublicKeySecretID: "6",

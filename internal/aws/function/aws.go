@@ -86,6 +86,9 @@ func (a *AWS) SecretsManager() aws.Config { return a.with(a.environment.Endpoint
 // EventBridge returns the configuration of an EventBridge client.
 func (a *AWS) EventBridge() aws.Config { return a.with(a.environment.EndpointEventBridge) }
 
+// KMS returns the configuration of a KMS client.
+func (a *AWS) KMS() aws.Config { return a.with(a.environment.EndpointKMS) }
+
 // Scheduler returns the configuration of an EventBridge Scheduler client.
 func (a *AWS) Scheduler() aws.Config { return a.with(a.environment.EndpointScheduler) }
 

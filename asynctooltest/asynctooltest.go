@@ -200,7 +200,8 @@ func ReadWebhook(t testing.TB, file string) []byte {
 
 // Webhook returns the webhook of a phone call of at most ten minutes in which the
 // model calls an async tool. The arguments are a JSON object, static ones included,
-// since Vapi merges them. Webhook ends the test if they are not JSON.
+// since Vapi merges them. Those that Vapi would encrypt are plain. Webhook ends the
+// test if they are not JSON.
 func Webhook(t testing.TB, tool, arguments string) []byte {
 	t.Helper()
 	toolCall := map[string]any{
@@ -335,6 +336,8 @@ func newDeployment(tools *asynctool.Set) (*deployment, error) {
 	d.cfg = pipeline.Config{
 		Tools:         tools,
 		CompletionURL: "https://example.invalid/results/",
+		// There is no Vapi that encrypts them.
+		PlainArguments: true,
 		Waits: func(wait time.Duration) time.Duration {
 			d.wait = wait
 			return wait
@@ -411,7 +414,7 @@ func (d *deployment) resume(ctx context.Context, tool *asynctool.Entry, j job.Jo
 	earlier, err := asynctool.NewSet(asynctool.Tool[map[string]any]{
 		Name: tool.Name, Description: tool.Description, Schema: tool.Schema,
 		Deadline: tool.Deadline, Delivery: tool.Delivery, AfterCall: tool.AfterCall,
-		Static: tool.Static, HideArguments: tool.HideArguments,
+		Static: tool.Static, Encrypted: tool.Encrypted, HideArguments: tool.HideArguments,
 		Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
 			return asynctool.ResumeIn(0, d.state), nil
 		},

@@ -589,3 +589,26 @@ func TestQuick(t *testing.T) {
 		})
 	}
 }
+
+// TestEncrypted: a test has no Vapi that encrypts the arguments.
+func TestEncrypted(t *testing.T) {
+	var orders []string
+	tool := order(func(_ context.Context, call asynctool.Call, in orderInput) (asynctool.Result, error) {
+		orders = append(orders, in.OrderID)
+		if call.Resumes == 0 {
+			return asynctool.ResumeIn(time.Minute, nil), nil
+		}
+		return asynctool.Text("It ships tomorrow."), nil
+	}, func(t *asynctool.Tool[orderInput]) { t.Encrypted = []string{"order_id"} })
+	got := asynctooltest.Run(t, tool, call(t))
+	if got.Later == nil {
+		t.Fatal(got)
+	}
+	got = asynctooltest.Run(t, tool, call(t), asynctooltest.Resumed(got.Later.State, 1))
+	if got.Text != "It ships tomorrow." || strings.Join(orders, " ") != "A-1 A-1" {
+		t.Errorf("the tool got %q\n%s", orders, got)
+	}
+	if diff := cmp.Diff([]vapi.ControlMessage{framed("ok", "It ships tomorrow.")}, got.Messages); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -6,6 +6,7 @@
 //
 //   - process.go configures the handler, receives a message and claims its job;
 //   - admit.go decides whether the tool may start;
+//   - decrypt.go decrypts the arguments that Vapi encrypted;
 //   - lease.go states how long each of these may take, renews the lease of a long execution, and
 //     stores how an attempt ended;
 //   - run.go runs the tool, and decides what follows from how it ended;
@@ -32,8 +33,10 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
+	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -133,6 +136,12 @@ type Config struct {
 	// Completions may be nil. Then no tool can leave its job to an external system.
 	Completions Completions
 
+	// Decrypter decrypts the arguments that Vapi encrypts. It is required if a tool has such arguments.
+	Decrypter Decrypter
+
+	// PlainArguments also accepts plain values for these arguments. It is for runs without Vapi.
+	PlainArguments bool
+
 	// AcrossAssistants delivers parked results in the customer's next call in the organisation. If it is
 	// false, that call must be of the same assistant, or with the same phone number.
 	AcrossAssistants bool
@@ -163,6 +172,10 @@ func New(cfg Config) (*Handler, error) {
 		cfg.Admission == nil || cfg.CallTracker == nil || cfg.Customers == nil {
 		return nil, errors.New("process: the Config needs tools, a table, admission, a call tracker, customers, " +
 			"two queues and schedules")
+	}
+	if cfg.Decrypter == nil && len(cfg.Tools.Encrypted()) > 0 {
+		return nil, errors.New("process: there is no key for the encrypted arguments of the tools; " +
+			"set ARGUMENT_KEY_ARN to the ARN of a KMS key")
 	}
 	if cfg.Waits == nil {
 		cfg.Waits = func(d time.Duration) time.Duration { return d }
@@ -331,11 +344,19 @@ func (e *execution) run(ctx context.Context) *batch.Retry {
 		return e.releaseUnstarted(ctx, err)
 	case refused != nil:
 		return e.finish(ctx, refused)
+	}
+	arguments, err := e.decrypt(ctx, startBy)
+	switch {
+	case errors.Is(err, encryption.ErrPlain), errors.Is(err, encryption.ErrUndecryptable):
+		return e.retryOrFinish(ctx, &toolrun.Failure{Reason: err.Error()})
+	case err != nil:
+		e.log.ErrorContext(ctx, "cannot decrypt arguments", "error", err)
+		return e.releaseUnstarted(ctx, err)
 	case e.cfg.Now().After(startBy):
 		e.log.WarnContext(ctx, "claim and admission took too long; releasing the job")
 		return e.releaseUnstarted(ctx, errors.New("the claim and the admission took too long"))
 	}
-	return e.runTool(ctx)
+	return e.runTool(ctx, arguments)
 }
 
 func (e *execution) admit(ctx context.Context, startBy time.Time) (*ending, error) {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -23,8 +24,8 @@ var (
 	errCallEnded = errors.New("the call has ended")
 )
 
-// runTool runs the tool once. Then it finishes, suspends or releases the job.
-func (e *execution) runTool(ctx context.Context) *batch.Retry {
+// runTool runs the tool once, with decrypted arguments. Then it finishes, suspends or releases the job.
+func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *batch.Retry {
 	// Use a copy: the execution continues, and an abandoned tool may still use the host.
 	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
 	e.aside(ctx, host.sendHold)
@@ -36,7 +37,7 @@ func (e *execution) runTool(ctx context.Context) *batch.Retry {
 	e.log.InfoContext(ctx, "tool started",
 		"attempt", e.record.Attempt, "resumes", e.record.WakeUp, "timeout", e.tool.Timeout)
 	started := e.cfg.Now()
-	end := toolrun.Run(kept, e.toolConfig(host))
+	end := toolrun.Run(kept, e.toolConfig(host, arguments))
 	e.log = e.log.With("attempt", e.record.Attempt, "took", e.cfg.Now().Sub(started))
 	switch f := end.Failure; {
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
@@ -77,7 +78,7 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	return e.finish(ctx, end)
 }
 
-func (e *execution) toolConfig(h *toolHost) toolrun.Config {
+func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.Config {
 	return toolrun.Config{
 		Tool: e.tool,
 		Call: asynctool.Call{
@@ -86,7 +87,7 @@ func (e *execution) toolConfig(h *toolHost) toolrun.Config {
 			ToolCallID: e.job.ToolCallID, JobID: e.job.ID, Attempt: e.record.Attempt,
 			Resumes: e.record.WakeUp, State: e.record.ToolState,
 		},
-		Arguments: e.job.Arguments,
+		Arguments: arguments,
 		Host:      e.cfg.Host,
 		Progress:  h.progress, CompletionURL: h.completionURL, Wanted: h.wanted,
 		Waits: e.cfg.Waits, Now: e.cfg.Now, Log: e.log,

@@ -23,6 +23,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/memkey"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/policy"
@@ -88,6 +89,8 @@ type world struct {
 	dead      *memqueue.Queue // of both
 	schedules *memqueue.Scheduler
 	urls      process.Completions // nil: there are none
+	key       *memkey.Key         // nil if no tool has encrypted arguments
+	plain     bool                // see [process.Config], from deploy on
 	limits    queue.Limits
 	handler   *process.Handler
 	log       *slog.Logger
@@ -157,6 +160,11 @@ func inWorldOf(t *testing.T, tools []asynctool.Definition, test func(t *testing.
 				t.Fatal(err)
 			}
 		}
+		if len(set.Encrypted()) > 0 {
+			if w.key, err = memkey.New(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		w.schedules = memqueue.NewScheduler(w.jobs)
 		defer w.schedules.Close()
 		w.deploy()
@@ -188,7 +196,7 @@ func (w *world) deploy() {
 	if w.handler, err = process.New(process.Config{
 		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w, w.jobs}, Schedules: around, LongJobs: long,
 		Admission: around, CallTracker: around, Customers: around, Completions: w.urls, Log: w.log,
-		AcrossAssistants: w.acrossAssistants,
+		Decrypter: around, PlainArguments: w.plain, AcrossAssistants: w.acrossAssistants,
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -543,6 +551,10 @@ func (w around) Cancel(ctx context.Context, name string) error {
 }
 
 // longSchedules send to the queue of the jobs of long tools.
+func (w around) Decrypt(ctx context.Context, ciphertext []byte) ([]byte, error) {
+	return step(ctx, w.world, "decrypt", func() ([]byte, error) { return w.key.Decrypt(ctx, ciphertext) })
+}
+
 type longSchedules struct{ around }
 
 func (w longSchedules) At(ctx context.Context, name string, at time.Time, body string) error {

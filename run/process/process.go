@@ -8,6 +8,7 @@ import (
 	_ "time/tzdata" // the image of a function may have no time zones
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -16,6 +17,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/kmskey"
 	"github.com/ringback/ringback/internal/aws/scheduler"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
@@ -83,6 +85,10 @@ func build(all func() ([]asynctool.Definition, error)) (*process.Handler, error)
 	if err != nil {
 		return nil, err
 	}
+	var decrypter process.Decrypter
+	if e.ArgumentKeyARN != "" {
+		decrypter = kmskey.New(kms.NewFromConfig(aws.KMS()), e.ArgumentKeyARN)
+	}
 	perCall := job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}
 	return process.New(process.Config{
 		Tools:       set,
@@ -95,6 +101,7 @@ func build(all func() ([]asynctool.Definition, error)) (*process.Handler, error)
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
 		Customers:   jobtable.NewCustomers(store.Customers(), parsed.Customers),
 		Completions: urls,
+		Decrypter:   decrypter,
 
 		AcrossAssistants: bool(e.NextCallAcrossAssistants),
 	})

@@ -24,6 +24,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/membus"
+	"github.com/ringback/ringback/internal/local/memkey"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/local/simcall"
@@ -59,6 +60,9 @@ type Config struct {
 	// the pipeline.
 	CompletionKeys string
 
+	// PlainArguments also accepts plain values for the arguments that Vapi encrypts.
+	PlainArguments bool
+
 	// Received is called with each verified webhook, before it is handled. It may be nil.
 	Received func(context.Context, vapi.Message)
 
@@ -88,6 +92,7 @@ type Decorators struct {
 	Jobs      func(Queue) Queue // the jobs queues, to which the schedules send, too
 	Results   func(Queue) Queue // the results queue
 	Schedules func(Schedules) Schedules
+	Decrypter func(process.Decrypter) process.Decrypter // not called if no tool has encrypted arguments
 	Control   func(ControlClient) ControlClient
 	Events    func(EventBus) EventBus
 
@@ -136,6 +141,9 @@ type Pipeline struct {
 	Calls     *simcall.Calls      // get every control message, unless Decorators.Control replaces them
 	Events    *membus.Bus         // gets every event, unless Decorators.Events replaces it
 
+	// ArgumentKey decrypts the arguments that Vapi encrypts. Nil if no tool has such arguments.
+	ArgumentKey *memkey.Key
+
 	jobs       Queue // the decorated jobs queue
 	sweepPause time.Duration
 	log        *slog.Logger
@@ -173,6 +181,12 @@ func New(cfg Config) (*Pipeline, error) {
 	p.Schedules = memqueue.NewScheduler(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
 	w.longJobs.Schedules = decorate[Schedules](d.Schedules, p.Schedules.To(w.longJobs))
+	if len(cfg.Tools.Encrypted()) > 0 {
+		if p.ArgumentKey, err = memkey.New(); err != nil {
+			return nil, fmt.Errorf("cannot make a key for encrypted arguments: %w", err)
+		}
+		w.decrypter = decorate[process.Decrypter](d.Decrypter, p.ArgumentKey)
+	}
 	p.Table = jobtable.New(w.store)
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
 	p.Customers = jobtable.NewCustomers(w.store.Customers(), keys.Customers)
@@ -227,6 +241,7 @@ type wiring struct {
 	control       ControlClient
 	events        EventBus
 	keys          *completion.Keys // nil without a completion URL
+	decrypter     process.Decrypter
 	table         *jobtable.Table
 	tracker       *jobtable.CallTracker
 	customers     *jobtable.Customers
@@ -290,10 +305,13 @@ func (w wiring) process() (memqueue.Handler, error) {
 		Admission:   jobtable.NewAdmission(w.store.Calls(), w.cfg.CallLimits),
 		CallTracker: w.tracker,
 		Customers:   w.customers,
+		Decrypter:   w.decrypter,
 		Waits:       w.cfg.Waits,
 		Host:        w.cfg.Decorators.Host,
 		Now:         w.cfg.Now,
 		Log:         w.log("process"),
+
+		PlainArguments: w.cfg.PlainArguments,
 	}
 	if w.keys != nil {
 		var err error

@@ -43,8 +43,8 @@ const (
 // Config describes one run of a tool. All of it is required.
 type Config struct {
 	Tool      *asynctool.Entry
-	Call      asynctool.Call // without Host
-	Arguments json.RawMessage
+	Call      asynctool.Call  // without Host
+	Arguments json.RawMessage // decrypted
 
 	// Host returns the host that the tool gets instead of the package's own.
 	Host func(own asynctool.Host) asynctool.Host

@@ -105,6 +105,9 @@ func (r *Ringback) functions() {
 	if r.LongJobs != nil {
 		process.LongJobsQueueURL, process.LongJobsQueueARN = *r.LongJobs.QueueUrl(), *r.LongJobs.QueueArn()
 	}
+	if r.ArgumentKey != nil {
+		process.ArgumentKeyARN = *r.ArgumentKey.KeyArn()
+	}
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
@@ -114,6 +117,7 @@ func (r *Ringback) functions() {
 		dynamotable.CustomerItems, dynamotable.LeaseItems)
 	r.scan(r.Process)
 	read(r.Process, r.CompletionSecret)
+	r.decrypt()
 	r.send(r.Process, r.Results)
 	// A wake-up that is due soon is a message to the queue of the job's tool.
 	r.send(r.Process, r.Jobs)

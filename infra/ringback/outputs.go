@@ -31,6 +31,9 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 			jsii.String("aws secretsmanager get-secret-value --region "+region+
 				" --secret-id "+*secret.SecretArn()+" --query SecretString --output text"))
 	}
+	if r.ArgumentKey != nil {
+		output(deployment.ArgumentKeyOutput, "The key of the arguments that Vapi encrypts", r.ArgumentKey.KeyArn())
+	}
 	output(deployment.JobsQueueURLOutput, "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
 	if r.LongJobs != nil {
 		output("LongJobsQueueUrl", "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",

@@ -176,6 +176,12 @@ type Props struct {
 	// rotation. Nil means a new secret with a generated key.
 	CompletionSecret awssecretsmanager.ISecret
 
+	// ArgumentKey decrypts the arguments that Vapi encrypts. It must be an RSA key
+	// for encryption. The process function may use it, and its own policy decides
+	// who else may. Nil means a new key of 2048 bits that only the process function
+	// may use, or none if no tool has such arguments.
+	ArgumentKey awskms.IKey
+
 	// EncryptionKey encrypts the queues, the table, the secrets and topics that
 	// NewRingback creates, and the functions' environments. Nil means keys that
 	// AWS manages. The key must belong to this app, or its policy must let the
@@ -272,6 +278,7 @@ type Ringback struct {
 	EventBus         awsevents.IEventBus
 	WebhookSecret    awssecretsmanager.ISecret // nil with a JWT authorizer
 	CompletionSecret awssecretsmanager.ISecret
+	ArgumentKey      awskms.IKey // nil if none is given and no tool has encrypted arguments
 	Alarms           []awscloudwatch.Alarm
 	Dashboard        awscloudwatch.Dashboard
 	DashboardURL     string // a CDK token
@@ -331,6 +338,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.schedules()
 	r.sweep()
 	r.secrets()
+	r.argumentKey()
 	r.events()
 	r.api()
 	r.functions()

@@ -130,7 +130,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"completionSecretArn": secret, "privateKeySecretArn": secret, "vapiApiUrl": "https://api.eu.vapi.ai",
 		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a",
 		"callBackPhoneNumberId": "n", "kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1",
-		"eventBus": "default", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
+		"argumentKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		"eventBus":       "default", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
 		"alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
 	}

@@ -9,6 +9,7 @@ import (
 const (
 	WebhookURLOutput      = "WebhookUrl"
 	WebhookSecretOutput   = "WebhookSecretArn"
+	ArgumentKeyOutput     = "ArgumentKeyArn" // only if a tool has encrypted arguments
 	JobsTableOutput       = "JobsTableName"
 	JobsQueueURLOutput    = "JobsQueueUrl"
 	ResultsQueueURLOutput = "ResultsQueueUrl"

@@ -65,6 +65,9 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	if at.secret != nil {
 		x.Stored = &at.stored
 	}
+	if x.ArgumentKey, err = c.argumentKey(ctx, at, set); err != nil {
+		return err
+	}
 	if at.stack != nil {
 		p.set("reading the stack's template")
 		has, err := at.stack.HasPublicKey(ctx)

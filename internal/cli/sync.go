@@ -58,6 +58,9 @@ changes the credential at Vapi, waits until no webhook with the old one is in fl
 webhook is refused meanwhile. It takes two minutes, and longer if a tool has a long Quick. If it is interrupted, run it
 again: it shows what the earlier run has done, and continues.
 
+If tools have encrypted arguments, the credential also gets the public key with which Vapi encrypts them. It is that of
+the stack, or the one in --argument-key.
+
 The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 
 Examples:
@@ -96,6 +99,9 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 	}
 	rotation, err := c.choose(&cfg, at)
 	if err != nil {
+		return err
+	}
+	if cfg.Credential.ArgumentKey, err = c.argumentKey(ctx, at, set); err != nil {
 		return err
 	}
 	p.set("")
@@ -243,7 +249,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 	case wiring.ActionCreate:
 		fmt.Fprintln(out, added("+ credential "+changes.Credential.Name))
 	case wiring.ActionUpdate:
-		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one with another secret")
+		fmt.Fprintln(out, changed("~ credential "+changes.Credential.Name), "replaces one with another secret or key")
 	}
 	for _, t := range changes.Tools {
 		switch t.Action {

@@ -69,6 +69,9 @@ func (c *toolsCommand) Run(s *streams, tools Tools) error {
 		for _, line := range arguments(entry) {
 			fmt.Fprintf(s.Out, "    %s\n", line)
 		}
+		if len(entry.Encrypted) > 0 {
+			fmt.Fprintf(s.Out, "    Vapi encrypts %s\n", strings.Join(entry.Encrypted, ", "))
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/term"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/cli/wiring"
+	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -56,9 +59,11 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 
 // deploymentFlags select a deployment.
 type deploymentFlags struct {
-	URL   string `help:"The URL of the webhook." placeholder:"URL" xor:"deployment"`
-	Stack string `help:"Read the URL and the credential from this stack. ${account}" placeholder:"NAME" xor:"deployment"`
-	Auth  string `help:"The webhook credential, if there is no --stack." env:"WEBHOOK_AUTH" placeholder:"JSON"`
+	URL         string `help:"The URL of the webhook." placeholder:"URL" xor:"deployment"`
+	Stack       string `help:"Read the URL and the credential from this stack. ${account}" placeholder:"NAME" xor:"deployment"`
+	ArgumentKey string `help:"The file with the public key of encrypted arguments, if there is no --stack." placeholder:"FILE" type:"path"`
+
+	Auth string `help:"The webhook credential, if there is no --stack." env:"WEBHOOK_AUTH" placeholder:"JSON"`
 }
 
 // deployment is a deployment that the flags selected.
@@ -96,4 +101,35 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 	d.stored, err = secret.Read(ctx)
 	d.plans = d.stored.Plans
 	return d, err
+}
+
+// argumentKey returns the public key of the arguments that Vapi encrypts, in PEM. It returns
+// an empty string if no tool has such arguments, or if the key is unknown.
+func (f *deploymentFlags) argumentKey(ctx context.Context, at deployment, set *asynctool.Set) (string, error) {
+	switch {
+	case len(set.Encrypted()) == 0:
+		return "", nil
+	case f.ArgumentKey != "":
+		key, err := readArgumentKey(f.ArgumentKey)
+		if err != nil {
+			return "", err
+		}
+		return encryption.FormatPublicKey(key)
+	case at.stack != nil:
+		return at.stack.ArgumentKey(ctx)
+	}
+	return "", nil
+}
+
+// readArgumentKey reads the public key of --argument-key.
+func readArgumentKey(file string) (*rsa.PublicKey, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--argument-key: %w", err)
+	}
+	key, err := encryption.ParsePublicKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("--argument-key: %w", err)
+	}
+	return key, nil
 }

@@ -77,6 +77,10 @@ type Server struct {
 	CredentialID   string      `json:"credentialId,omitempty"` // empty: webhooks have no credential
 	TimeoutSeconds int         `json:"timeoutSeconds"`         // 1 to 300
 	BackoffPlan    BackoffPlan `json:"backoffPlan"`
+
+	// EncryptedPaths are the arguments that Vapi encrypts with the public key of the credential.
+	// Empty means none.
+	EncryptedPaths []string `json:"encryptedPaths,omitempty"`
 }
 
 // BackoffPlan defines how Vapi repeats a webhook that was not answered with 2xx (Vapi's OpenAPI:

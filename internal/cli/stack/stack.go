@@ -1,19 +1,22 @@
 // Package stack reads the outputs of a deployed CloudFormation stack: the URL and the
-// credential of its webhook, its jobs table and its results queue.
+// credential of its webhook, its public key, its jobs table and its results queue.
 package stack
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/encryption"
 )
 
 // publicKeyVariable is an environment variable of the callback function. The template
@@ -25,11 +28,15 @@ type Stack struct {
 	name    string
 	stacks  *cloudformation.Client
 	secrets *secretsmanager.Client
+	keys    *kms.Client
 }
 
 // New returns the stack with a name. It does not check whether the stack exists.
 func New(cfg aws.Config, name string) *Stack {
-	return &Stack{name: name, stacks: cloudformation.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg)}
+	return &Stack{
+		name: name, stacks: cloudformation.NewFromConfig(cfg), secrets: secretsmanager.NewFromConfig(cfg),
+		keys: kms.NewFromConfig(cfg),
+	}
 }
 
 // Jobs are the places of a deployment in which its jobs are.
@@ -47,6 +54,28 @@ func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
 		JobsQueue: o[deployment.JobsQueueURLOutput], ResultsQueue: o[deployment.ResultsQueueURLOutput],
 		CompletionSecret: o[deployment.CompletionSecretOutput],
 	}, err
+}
+
+// ArgumentKey returns the public key of the arguments that Vapi encrypts, in PEM.
+func (s *Stack) ArgumentKey(ctx context.Context) (string, error) {
+	outputs, err := s.outputs(ctx)
+	if err != nil {
+		return "", err
+	}
+	arn := outputs[deployment.ArgumentKeyOutput]
+	if arn == "" {
+		return "", fmt.Errorf("the stack %s has no key for the encrypted arguments of the tools; deploy the tools first",
+			s.name)
+	}
+	key, err := s.keys.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &arn})
+	if err != nil {
+		return "", s.explain("cannot read the public key of", err)
+	}
+	parsed, err := encryption.ParsePublicKey([]byte(base64.StdEncoding.EncodeToString(key.PublicKey)))
+	if err != nil {
+		return "", fmt.Errorf("the key %s of the stack %s: %w", arn, s.name, err)
+	}
+	return encryption.FormatPublicKey(parsed)
 }
 
 // outputs returns the outputs of the stack. It returns an error if a required one is

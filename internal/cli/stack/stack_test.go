@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,11 +16,15 @@ import (
 
 	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/cli/wiring"
+	"github.com/ringback/ringback/internal/encryption"
+	"github.com/ringback/ringback/internal/local/memkey"
 )
 
 const (
-	hook = "https://abc.execute-api.eu-central-1.amazonaws.com/vapi"
-	arn  = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
+	hook   = "https://abc.execute-api.eu-central-1.amazonaws.com/vapi"
+	keyARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+	arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:s-AbCdEf"
 )
 
 // account simulates CloudFormation and Secrets Manager with one stack.
@@ -27,6 +32,7 @@ type account struct {
 	outputs  map[string]string
 	secret   string // empty: access denied
 	template string
+	key      []byte // the public key; nil: access denied
 }
 
 func (a account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -40,6 +46,17 @@ func (a account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": a.secret})
+		return
+	}
+	if target := r.Header.Get("X-Amz-Target"); target == "TrentService.GetPublicKey" {
+		var in struct{ KeyId string }
+		_ = json.Unmarshal(body, &in)
+		if a.key == nil || in.KeyId != keyARN {
+			w.WriteHeader(400)
+			io.WriteString(w, `{"__type":"AccessDeniedException","message":"no such permission"}`)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"KeyId": keyARN, "PublicKey": a.key})
 		return
 	}
 	form, _ := url.ParseQuery(string(body))
@@ -115,6 +132,38 @@ func TestWebhook(t *testing.T) {
 			}
 			if got := strings.Join(types, " "); got != row.plans {
 				t.Errorf("plans %q", got)
+			}
+		})
+	}
+}
+
+func TestArgumentKey(t *testing.T) {
+	key, err := memkey.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := encryption.FormatPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(want))
+	outputs := map[string]string{"WebhookUrl": hook, "ArgumentKeyArn": keyARN}
+	for name, row := range map[string]struct {
+		account account
+		err     string
+	}{
+		"there":         {account{outputs: outputs, key: block.Bytes}, ""},
+		"not deployed":  {account{outputs: map[string]string{"WebhookUrl": hook}}, "deploy the tools first"},
+		"not permitted": {account{outputs: outputs}, "AccessDeniedException: no such permission"},
+		"not RSA":       {account{outputs: outputs, key: []byte("key")}, keyARN + " of the stack Ringback: this is not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := open(t, row.account, "Ringback").ArgumentKey(t.Context())
+			switch {
+			case row.err == "" && (err != nil || got != want):
+				t.Errorf("%s and %v", got, err)
+			case row.err != "" && (err == nil || !strings.Contains(err.Error(), row.err)):
+				t.Errorf("%v, want %s", err, row.err)
 			}
 		})
 	}

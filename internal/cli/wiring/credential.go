@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -21,6 +22,10 @@ type Credential struct {
 	// Plan is the deployment's credential. If its Type is "none" or empty,
 	// webhooks carry no credential.
 	Plan vapiauth.Plan
+	// ArgumentKey is the public key with which Vapi encrypts the arguments of
+	// tools, in PEM. Empty means that no tool has encrypted arguments, or that the
+	// key is unknown.
+	ArgumentKey string
 }
 
 func (c Credential) none() bool { return c.ID == "" && (c.Plan.Type == "" || c.Plan.Type == "none") }
@@ -74,7 +79,7 @@ func (c Credential) name(url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum, err := pbkdf2.Key(sha256.New, string(content), []byte("ringback "+url), fingerprintIterations, 4)
+	sum, err := pbkdf2.Key(sha256.New, string(content)+c.ArgumentKey, []byte("ringback "+url), fingerprintIterations, 4)
 	if err != nil {
 		return "", err
 	}
@@ -84,13 +89,30 @@ func (c Credential) name(url string) (string, error) {
 // body returns the request body that creates the credential or replaces its content
 // (Vapi's OpenAPI: CreateCustomCredentialDTO).
 func (c Credential) body(name string) credentialBody {
-	return credentialBody{Provider: "custom-credential", Name: name, Plan: c.plan()}
+	body := credentialBody{Provider: "custom-credential", Name: name, Plan: c.plan()}
+	if c.ArgumentKey != "" {
+		body.Encryption = &encryptionPlan{Type: "public-key", Algorithm: "RSA-OAEP-256"}
+		body.Encryption.PublicKey.Format, body.Encryption.PublicKey.PEM = "spki-pem", c.ArgumentKey
+	}
+	return body
 }
 
 type credentialBody struct {
-	Provider string        `json:"provider,omitempty"` // cannot change
-	Name     string        `json:"name"`
-	Plan     vapiauth.Plan `json:"authenticationPlan"`
+	Provider   string          `json:"provider,omitempty"` // cannot change
+	Name       string          `json:"name"`
+	Plan       vapiauth.Plan   `json:"authenticationPlan"`
+	Encryption *encryptionPlan `json:"encryptionPlan,omitempty"`
+}
+
+// encryptionPlan makes Vapi encrypt arguments (Vapi's OpenAPI: PublicKeyEncryptionPlan,
+// SpkiPemPublicKeyConfig).
+type encryptionPlan struct {
+	Type      string `json:"type"`
+	Algorithm string `json:"algorithm"`
+	PublicKey struct {
+		Format string `json:"format"`
+		PEM    string `json:"pem"`
+	} `json:"publicKey"`
 }
 
 // Secrets returns what no error may quote. Vapi may quote what it refuses.
@@ -102,7 +124,17 @@ func (b credentialBody) Secrets() []string {
 type storedCredential struct {
 	ID, Name, Provider string
 
+	EncryptionPlan *encryptionPlan // nil if there is none, or if Vapi does not show it
+
 	raw json.RawMessage
+}
+
+// encryptsWith reports whether Vapi encrypts arguments with a key, as far as Vapi shows it.
+func (c storedCredential) encryptsWith(key string) (yes, known bool) {
+	if c.EncryptionPlan == nil {
+		return false, false
+	}
+	return strings.TrimSpace(c.EncryptionPlan.PublicKey.PEM) == strings.TrimSpace(key), true
 }
 
 // listCredentials returns the credentials of the organisation that a webhook can carry.

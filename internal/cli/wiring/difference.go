@@ -24,8 +24,10 @@ type Difference struct {
 // adds, except in the schema of the arguments, which Ringback owns completely.
 func differences(want vapiclient.Tool, have map[string]any) []Difference {
 	wanted := object(want)
-	if want.Server.CredentialID == "" {
-		wanted["server"].(map[string]any)["credentialId"] = nil
+	for _, name := range optional {
+		if server := wanted["server"].(map[string]any); server[name] == nil {
+			server[name] = nil
+		}
 	}
 	var found []Difference
 	for _, field := range slices.Sorted(maps.Keys(wanted)) {
@@ -47,12 +49,17 @@ func leftovers(want vapiclient.Tool, have map[string]any) []Difference {
 	for _, name := range slices.Sorted(maps.Keys(theirs)) {
 		members, isObject := theirs[name].(map[string]any)
 		empty := theirs[name] == false || isObject && len(members) == 0
-		if path := "server." + name; ours[name] == nil && name != "credentialId" && !empty && !nothing(path, theirs[name]) {
+		path := "server." + name
+		if ours[name] == nil && !slices.Contains(optional, name) && !empty && !nothing(path, theirs[name]) {
 			found = append(found, Difference{Path: path, Have: "…"})
 		}
 	}
 	return found
 }
+
+// optional are the members of a tool's server that must be absent unless they are set. A
+// tool would otherwise get values that are still encrypted.
+var optional = []string{"credentialId", "encryptedPaths"}
 
 // object returns a value as encoding/json decodes its JSON.
 func object(v any) map[string]any {
@@ -71,7 +78,7 @@ const schemaPath = "function.parameters"
 
 // isSet reports whether the order of a list has no meaning.
 func isSet(path string) bool {
-	return strings.HasSuffix(path, ".excludedStatusCodes") ||
+	return strings.HasSuffix(path, ".excludedStatusCodes") || path == "server.encryptedPaths" ||
 		strings.HasPrefix(path, schemaPath) && strings.HasSuffix(path, ".required")
 }
 
@@ -150,7 +157,7 @@ func (c ToolChange) patch(have map[string]any, found []Difference) map[string]an
 		}
 		merged := maps.Clone(theirs)
 		if field == "server" {
-			delete(merged, "credentialId")
+			maps.DeleteFunc(merged, func(name string, _ any) bool { return slices.Contains(optional, name) })
 		}
 		maps.Copy(merged, ours)
 		body[field] = merged

@@ -59,6 +59,10 @@ type Examination struct {
 	// is none, or that it is unknown.
 	Stored *Stored
 
+	// ArgumentKey is the public key of encrypted arguments, in PEM. Empty means
+	// unknown.
+	ArgumentKey string
+
 	// PublicKey reports whether the deployment has Vapi's public key, which
 	// control authentication requires. Nil means unknown.
 	PublicKey *bool
@@ -162,7 +166,7 @@ func (e *examination) tools(ctx context.Context) {
 	for _, t := range stored {
 		e.similar(t.Function.Name, t.ID, "at Vapi")
 	}
-	credentials := map[string]bool{}
+	credentials := map[string]bool{} // whether Vapi must encrypt arguments with its key
 	for _, body := range bodies {
 		name := body.Function.Name
 		there := named(stored, name)
@@ -180,7 +184,8 @@ func (e *examination) tools(ctx context.Context) {
 		}
 		e.ids[name] = there[0].ID
 		credential := there[0].Server.CredentialID
-		credentials[credential] = true
+		encrypts := len(body.Server.EncryptedPaths) > 0
+		credentials[credential] = credentials[credential] || encrypts
 		body.Server.CredentialID = credential
 		found := differences(body, there[0].members)
 		switch {
@@ -194,6 +199,9 @@ func (e *examination) tools(ctx context.Context) {
 				remedy = takeOver
 			}
 			e.add("tool", name, VerdictFailed, remedy, "it differs at Vapi: %s", strings.Join(said, "; "))
+		case credential == "" && encrypts:
+			e.add("tool", name, VerdictFailed, "Run ringback sync with a credential.",
+				"it has no credential, so Vapi has no key to encrypt its arguments, and they are refused")
 		case credential == "" && !e.open():
 			e.add("tool", name, VerdictFailed, runSync, "its webhooks have no credential, so they are refused")
 		default:
@@ -267,20 +275,52 @@ func (e *examination) credential(ctx context.Context, used map[string]bool) {
 			continue
 		}
 		credential := stored[at]
+		key := ""
+		if len(e.Tools.Encrypted()) > 0 {
+			key = e.ArgumentKey
+			e.encryption(credential, used[id])
+		}
 		switch {
 		case !strings.HasPrefix(credential.Name, namePrefix(e.URL)):
 			e.add(name, id, VerdictUnchecked, "",
 				"sync did not create it for this URL, and Vapi does not show the content of a credential")
 		case e.Plans == nil:
 			e.add(name, id, VerdictUnchecked, "", "the deployment's credential is unknown; use --stack or --auth")
+		case key == "" && len(e.Tools.Encrypted()) > 0:
+			e.add(name, id, VerdictUnchecked, "", "its name depends on the public key of encrypted arguments, which is unknown")
 		case slices.ContainsFunc(e.Plans, func(p vapiauth.Plan) bool {
-			made, err := Credential{Plan: p}.name(e.URL)
+			made, err := Credential{Plan: p, ArgumentKey: key}.name(e.URL)
 			return err == nil && made == credential.Name
 		}):
 			e.add(name, id, VerdictOK, "", "%s has the secret of the deployment", credential.Name)
+		case key != "":
+			e.add(name, id, VerdictFailed, runSync, "%s has another secret or public key than the deployment",
+				credential.Name)
 		default:
 			e.add(name, id, VerdictFailed, runSync, "%s has another secret than the deployment", credential.Name)
 		}
+	}
+}
+
+// encryption compares the public key of a credential at Vapi with the deployment's.
+func (e *examination) encryption(c storedCredential, used bool) {
+	const name = "encryption"
+	same, known := c.encryptsWith(e.ArgumentKey)
+	switch {
+	case !used:
+	case e.ArgumentKey == "":
+		e.add(name, c.ID, VerdictUnchecked, "Use --stack or --argument-key to check this.",
+			"the deployment's public key is unknown")
+	case !known && strings.HasPrefix(c.Name, namePrefix(e.URL)):
+		e.add(name, c.ID, VerdictUnchecked, "", "Vapi does not show the key. sync has set it if the name of the "+
+			"credential is right")
+	case !known:
+		e.add(name, c.ID, VerdictUnchecked, "Compare the key in the dashboard.",
+			"Vapi does not show whether the credential has the public key of the deployment")
+	case same:
+		e.add(name, c.ID, VerdictOK, "", "Vapi encrypts with the public key of the deployment")
+	default:
+		e.add(name, c.ID, VerdictFailed, runSync, "Vapi encrypts with another key than the deployment's")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -229,6 +230,9 @@ func conflict(name string, stored []storedTool) string {
 
 // Prepare returns the changes to make. It changes nothing at Vapi.
 func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
+	if err := cfg.checkArgumentKey(); err != nil {
+		return nil, err
+	}
 	s := &state{Config: cfg}
 	if err := s.read(ctx); err != nil {
 		return nil, err
@@ -239,6 +243,11 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 		}
 	}
 	changes := &ChangeSet{Credential: s.credential, Organisation: s.organisation}
+	if s.unprovenKey {
+		changes.Notes = append(changes.Notes, fmt.Sprintf("sync does not change the credential %s, and Vapi does not "+
+			"show that it has the public key of this deployment in its encryptionPlan. Without it, Vapi does not encrypt "+
+			"the arguments of %s, and they are refused.", s.Credential.ID, encryptedTools(cfg.Tools)))
+	}
 	bodies, err := Bodies(cfg.Tools, Endpoint{URL: cfg.URL, CredentialID: s.credential.ID})
 	if err != nil {
 		return nil, err
@@ -294,6 +303,26 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	}
 	changes.Previous = s.previous(changes)
 	return changes, nil
+}
+
+// checkArgumentKey returns an error if Vapi cannot encrypt the arguments of the tools.
+func (c *Config) checkArgumentKey() error {
+	switch names := encryptedTools(c.Tools); {
+	case names == "":
+		return nil
+	case c.Credential.none():
+		return fmt.Errorf("%s: the tool has encrypted arguments, and Vapi reads the key from a credential; "+
+			"use a deployment with a credential, or --credential", names)
+	case c.Credential.ID == "" && c.Credential.ArgumentKey == "":
+		return fmt.Errorf("%s: the tool has encrypted arguments, and the public key is unknown; "+
+			"deploy the tool first and use --stack, or use --argument-key", names)
+	}
+	return nil
+}
+
+// encryptedTools returns the names of the tools that have encrypted arguments.
+func encryptedTools(tools *asynctool.Set) string {
+	return strings.Join(slices.Sorted(maps.Keys(tools.Encrypted())), ", ")
 }
 
 // foreign returns why sync must not change a tool at Vapi unless TakeOver names it: its URL or
@@ -359,6 +388,7 @@ type state struct {
 	credential  CredentialChange
 	credentials []string        // ids of those that are in use or were created for this URL
 	replaced    json.RawMessage // the credential that changes
+	unprovenKey bool            // the selected credential may not have the argument key
 
 	organisation string
 	tools        []storedTool
@@ -426,6 +456,10 @@ func (s *state) readCredential(ctx context.Context) error {
 		}
 	}
 	if selected {
+		s.unprovenKey = len(s.Tools.Encrypted()) > 0 && !slices.ContainsFunc(stored, func(c storedCredential) bool {
+			yes, _ := c.encryptsWith(s.Credential.ArgumentKey)
+			return yes && c.ID == s.Credential.ID
+		})
 		s.credential.ID = s.Credential.ID
 		s.credentials = append(s.credentials, s.Credential.ID)
 		return nil
@@ -436,12 +470,17 @@ func (s *state) readCredential(ctx context.Context) error {
 	}
 	s.credential = CredentialChange{Action: ActionCreate, Name: name}
 	for _, c := range own {
+		other := false // another client has changed the key
+		if s.Credential.ArgumentKey != "" {
+			yes, known := c.encryptsWith(s.Credential.ArgumentKey)
+			other = known && !yes
+		}
 		switch {
-		case c.Name == name:
+		case c.Name == name && !other:
 			s.credential.Action, s.credential.ID = "", c.ID
-		case s.credential.Action == ActionCreate:
-			// Its secret has changed since. One request replaces it for
-			// every tool at once.
+		case c.Name == name, s.credential.Action == ActionCreate:
+			// Its secret or key has changed since. One request replaces it
+			// for every tool at once.
 			s.credential.Action, s.credential.ID, s.replaced = ActionUpdate, c.ID, c.raw
 		}
 	}

@@ -69,6 +69,7 @@ func Bodies(tools *asynctool.Set, at Endpoint) ([]vapiclient.Tool, error) {
 					Type: "exponential", MaxRetries: webhookRetries, BaseDelaySeconds: webhookRetryDelay,
 					ExcludedStatusCodes: final,
 				},
+				EncryptedPaths: e.Encrypted,
 			},
 			Messages:   []vapiclient.ToolMessage{},
 			Parameters: []vapiclient.StaticParameter{},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/encryption"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/spoken"
@@ -38,6 +41,8 @@ type sendCommand struct {
 	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
 	Auth   string `help:"Sign with this credential. Default: $$WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
 
+	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the local run." placeholder:"FILE" type:"path"`
+
 	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
 	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
 }
@@ -54,6 +59,9 @@ The URL must begin with https://, except on this machine. No redirect is followe
 Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential into
 the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The command
 then asks for it on a terminal, or reads it from its input.
+
+Arguments that the tools of this checkout have as encrypted ones are encrypted, as Vapi does. The key is that of the
+local run at the URL, or the one in --argument-key.
 
 Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started by
 the same user.
@@ -84,11 +92,59 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
+	set, err := tools.set()
+	if err != nil {
+		return err
+	}
+	if body, err = c.encrypt(ctx, set, body); err != nil {
+		return err
+	}
 	if !c.Wait {
 		_, err := c.post(ctx, s, body)
 		return err
 	}
 	return c.wait(ctx, s, tools, body)
+}
+
+// encrypt encrypts the arguments that the tools name, as Vapi does. It leaves those that are already
+// encrypted, and a body that is not a webhook.
+func (c *sendCommand) encrypt(ctx context.Context, set *asynctool.Set, body []byte) ([]byte, error) {
+	paths := set.Encrypted()
+	var object map[string]any
+	if len(paths) == 0 || json.Unmarshal(body, &object) != nil || object == nil {
+		return body, nil
+	}
+	return simcall.Encrypt(body, paths, func() (*rsa.PublicKey, error) {
+		if c.ArgumentKey != "" {
+			return readArgumentKey(c.ArgumentKey)
+		}
+		return localArgumentKey(ctx, c.URL)
+	})
+}
+
+// localArgumentKey asks the local run at a webhook's URL for its public key.
+func localArgumentKey(ctx context.Context, webhook string) (*rsa.PublicKey, error) {
+	missing := errors.New("has no public key to encrypt it with; " +
+		"use --argument-key with the public key of the deployment")
+	u, err := url.Parse(webhook)
+	if err != nil || !guard.IsLoopback(u.Hostname()) {
+		return nil, missing
+	}
+	u.Path, u.RawQuery = dev.ArgumentKeyPath, ""
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, missing
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return nil, unanswered(ctx, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxCredential))
+	if err != nil || response.StatusCode != http.StatusOK {
+		return nil, missing
+	}
+	return encryption.ParsePublicKey(text)
 }
 
 // checkTarget returns an error if the credential must not be sent to a URL.

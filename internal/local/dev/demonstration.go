@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -151,6 +152,12 @@ func (r *run) watchFor(ctx context.Context, ids []string, reached func(job.Recor
 // play posts a webhook as part of the call. It returns the ids of the jobs that the
 // webhook starts, and the results that are in the answer.
 func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, answers []string, err error) {
+	webhook, err = simcall.Encrypt(webhook, r.encrypted, func() (*rsa.PublicKey, error) {
+		return r.pipeline.ArgumentKey.Public(), nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)
+	}
 	body, err := simcall.Adopt(webhook, callID, "https://"+simcall.Host+"/"+callID+"/control")
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/pipeline"
@@ -28,6 +29,10 @@ import (
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
+
+// ArgumentKeyPath is the path at which a local run serves the public key of the arguments that Vapi encrypts,
+// in PEM. It does so if a tool has such arguments.
+const ArgumentKeyPath = "/argument-key"
 
 // Config configures a local run.
 type Config struct {
@@ -107,10 +112,11 @@ type run struct {
 	credential string             // of webhooks, as in WEBHOOK_AUTH
 	public     *url.URL           // nil means none
 
-	pipeline *pipeline.Pipeline
-	plans    []vapiauth.Plan
-	calls    *controlClient
-	seller   *slowshop.Shop
+	pipeline  *pipeline.Pipeline
+	plans     []vapiauth.Plan
+	encrypted map[string][]string // the arguments that Vapi would encrypt, by tool
+	calls     *controlClient
+	seller    *slowshop.Shop
 }
 
 // authenticate prepares the credentials of the run.
@@ -195,6 +201,7 @@ func (r *run) assemble() error {
 	if err != nil {
 		return err
 	}
+	r.encrypted = tools.Encrypted()
 	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey)
 	if err != nil {
 		return err
@@ -210,8 +217,10 @@ func (r *run) assemble() error {
 		Tools:         tools,
 		Credential:    r.credential,
 		CompletionURL: public,
-		Received:      r.received,
-		Log:           r.log,
+		// A webhook that a person writes by hand is not encrypted.
+		PlainArguments: true,
+		Received:       r.received,
+		Log:            r.log,
 		Decorators: pipeline.Decorators{
 			Control: func(pipeline.ControlClient) pipeline.ControlClient { return client },
 			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client} },
@@ -254,6 +263,13 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	for _, path := range []string{"/jobs", "/jobs/", "/customers/"} {
 		front.Handle(path, operator.Handler(jobs, customers, r.token))
 	}
+	if key := r.pipeline.ArgumentKey; key != nil {
+		text, err := encryption.FormatPublicKey(key.Public())
+		if err != nil {
+			return err
+		}
+		front.HandleFunc("GET "+ArgumentKeyPath, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+	}
 	front.Handle("/", r.identified(r.pipeline.Front))
 	r.start("call", r.control, http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler()))
 	r.start("shop", r.shop, r.seller)
@@ -290,6 +306,10 @@ func (r *run) welcome() {
 		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools."))
 	case r.cfg.Auth == "" && r.forget != nil:
 		r.terminal.say("Webhooks need the token of this run, which ringback send finds by itself.")
+	}
+	if len(r.encrypted) > 0 {
+		r.terminal.say("ringback send encrypts arguments as Vapi does. The key is at http://%s%s. Plain ones are accepted, too.",
+			r.gateway.Addr(), ArgumentKeyPath)
 	}
 	r.terminal.say("")
 }

@@ -62,6 +62,7 @@ type forwarded struct {
 	Cancellable bool               `json:"cancellable"`
 	Quick       string             `json:"quick"`
 	HideArgs    bool               `json:"hide_arguments"`
+	Encrypted   []string           `json:"encrypted"`
 
 	address *url.URL    // nil if unset is not nil
 	header  http.Header // of every request
@@ -115,6 +116,7 @@ func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, err
 			Quick:       quick,
 
 			HideArguments: f.HideArgs,
+			Encrypted:     f.Encrypted,
 		})
 	}
 	// Apply the rules for every tool here, so that the error names the file.
@@ -168,6 +170,9 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	}
 	if !f.sendsBody() && f.Method != http.MethodGet && f.Method != http.MethodDelete {
 		return fmt.Errorf("the method is %q; it must be GET, POST, PUT, PATCH or DELETE", f.Method)
+	}
+	if err := f.checkEncrypted(); err != nil {
+		return err
 	}
 	if f.Answer != "" && slices.Contains(strings.Split(f.Answer, "."), "") {
 		return fmt.Errorf("the answer is %q; it must be a field's name, or names with dots between them", f.Answer)
@@ -269,6 +274,23 @@ func (f *forwarded) findInPath() error {
 			return fmt.Errorf("the argument %s in the url must be required", name)
 		}
 		f.inPath = append(f.inPath, name)
+	}
+	return nil
+}
+
+// checkEncrypted keeps plain values of encrypted arguments out of addresses, which
+// servers log.
+func (f *forwarded) checkEncrypted() error {
+	if len(f.Encrypted) == 0 {
+		return nil
+	}
+	if !f.sendsBody() {
+		return fmt.Errorf("%s sends the encrypted arguments in the url, which servers log; use POST, PUT or PATCH", f.Method)
+	}
+	for _, match := range argument.FindAllStringSubmatch(variable.ReplaceAllString(f.URL, ""), -1) {
+		if slices.Contains(f.Encrypted, match[1]) {
+			return fmt.Errorf("the url has the encrypted argument {%s}, and servers log it; send it in the body", match[1])
+		}
 	}
 	return nil
 }

@@ -384,6 +384,49 @@ func TestForwardedKeyToTheCall(t *testing.T) {
 	}
 }
 
+// TestForwardedEncrypted: the plain values are in the body, and never in an address.
+func TestForwardedEncrypted(t *testing.T) {
+	const encrypted = "encrypted: [card, pay.iban]"
+	schema := func(fields ...string) string {
+		return strings.Replace(declaration(fields...), "{type: object}", "{type: object, required: [card], properties: "+
+			"{card: {type: string}, pay: {type: object, properties: {iban: {type: string}}}}}", 1)
+	}
+	for name, row := range map[string]struct {
+		file string
+		want string // the error; empty means that the file is valid
+	}{
+		"in the body":      {schema(encrypted), ""},
+		"GET":              {schema(encrypted, "method: GET"), "GET sends the encrypted arguments in the url"},
+		"DELETE":           {schema(encrypted, "method: delete"), "DELETE sends the encrypted arguments in the url"},
+		"in the path":      {strings.Replace(schema(encrypted), "${URL}", "'${URL}/{card}'", 1), "argument {card}"},
+		"not in the path":  {strings.Replace(schema("encrypted: [pay.iban]"), "${URL}", "'${URL}/{card}'", 1), ""},
+		"not an argument":  {schema("encrypted: [cvc]"), "tool x: the encrypted argument cvc is not an argument"},
+		"not a list":       {schema("encrypted: card"), "encrypted"},
+		"an object":        {schema("encrypted: [pay]"), "must be a string"},
+		"GET without some": {schema("encrypted: []", "method: GET"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			definitions, err := httptool.Parse([]byte(row.file), func(string) string { return "http://127.0.0.1" })
+			if row.want != "" {
+				if err == nil || !strings.Contains(err.Error(), row.want) {
+					t.Errorf("%v, want %s", err, row.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			set, err := asynctool.NewSet(definitions...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "in the body" && strings.Join(set.Encrypted()["x"], " ") != "card pay.iban" {
+				t.Errorf("encrypted: %q", set.Encrypted())
+			}
+		})
+	}
+}
+
 func TestForwardedFileErrors(t *testing.T) {
 	const none = "schema: {type: object}"
 	schema := func(schema string) string { return strings.Replace(declaration(), "{type: object}", schema, 1) }

@@ -980,12 +980,86 @@ var bugs = []mutant{
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},
+	{bug: "a plain argument accepted in the place of an encrypted one", tests: decryption, edits: []edit{
+		{"internal/encryption.Decrypt", "if allowPlain {", "if true {"},
+	}},
+	{bug: "an object that a model wrote as a text taken as encrypted", tests: decryption, edits: []edit{
+		{"internal/encryption.replaceOne", "_, err = by(nil)", "err = nil"},
+	}},
+	{bug: "decrypted arguments in the job", tests: withKey, edits: []edit{
+		{"internal/process.(*execution).run", "return e.runTool(ctx, arguments)",
+			"e.job.Arguments = arguments\n\treturn e.runTool(ctx, arguments)"},
+	}},
+	{bug: "decrypted arguments in the frame", tests: withKey, edits: []edit{
+		{"internal/process.(*execution).run", "return e.runTool(ctx, arguments)",
+			"e.record.Asked = string(arguments)\n\treturn e.runTool(ctx, arguments)"},
+	}},
+	{bug: "an outage of the key that costs an attempt", tests: withKey, edits: []edit{
+		{"internal/process.(*execution).run", `e.log.ErrorContext(ctx, "cannot decrypt arguments", "error", err)`,
+			"return e.retryOrFinish(ctx, &toolrun.Failure{Reason: err.Error(), Retry: true})"},
+	}},
+	{bug: "a key that may take as long as it likes", tests: withKey, edits: []edit{
+		{"internal/process.(*execution).decrypt", "startBy.Sub(e.cfg.Now())", "24*startBy.Sub(e.cfg.Now())"},
+	}},
+	{bug: "an argument of another key tried again and again", tests: withKey, edits: []edit{
+		{"internal/process.(*execution).run", ", errors.Is(err, encryption.ErrUndecryptable):", ":"},
+	}},
+	{bug: "a plain value in the frame, although its argument is an encrypted one", tests: ofEncrypted, edits: []edit{
+		{"asynctool.(*Entry).Asked", "delete(object, name)\n\t}\n\tif readable", "_ = name\n\t}\n\tif readable"},
+	}},
+	{bug: "a decrypted value in a text for the model", tests: ofEncrypted, edits: []edit{
+		{"asynctool.explain", "case len(e.Encrypted) > 0:", "case false:"},
+		{"asynctool.narrower", "if secret {", "if false {"},
+	}},
+	{bug: "a damaged value taken for an outage of KMS", tests: inKMS, edits: []edit{
+		{"internal/aws/kmskey.(*Key).Decrypt", "if invalid(err) {", "if false && invalid(err) {"},
+	}},
+	{bug: "another algorithm than Vapi's", tests: inKMS, edits: []edit{
+		{"internal/aws/kmskey.(*Key).Decrypt", "EncryptionAlgorithmSpecRsaesOaepSha256",
+			"EncryptionAlgorithmSpecRsaesOaepSha1"},
+	}},
+	{bug: "encrypted arguments in an address",
+		tests: []string{"./httptool", "-run", "TestForwardedEncrypted"}, edits: []edit{
+			{"httptool.(*forwarded).checkEncrypted", "if len(f.Encrypted) == 0 {", "if true {"},
+		}},
+	{bug: "paths that a tool no longer encrypts left at Vapi", tests: wiringOfKeys, edits: []edit{
+		{"internal/cli/wiring.ToolChange.patch", "return slices.Contains(optional, name)", `return name == "credentialId"`},
+	}},
+	{bug: "a credential without the deployment's key", tests: wiringOfKeys, edits: []edit{
+		{"internal/cli/wiring.Credential.body", `if c.ArgumentKey != "" {`, "if false {"},
+	}},
+	{bug: "a new key of the deployment that sync overlooks", tests: wiringOfKeys, edits: []edit{
+		{"internal/cli/wiring.Credential.name", "string(content)+c.ArgumentKey", "string(content)"},
+		{"internal/cli/wiring.(*state).readCredential", "other = known && !yes", "other = known && !yes && false"},
+	}},
+	{bug: "another key at Vapi that the doctor overlooks", tests: wiringOfKeys, edits: []edit{
+		{"internal/cli/wiring.(*examination).encryption", "case same:", "case same || known:"},
+	}},
+	{bug: "a key with which everyone in the account may decrypt",
+		tests: []string{"./infra/ringback", "-run", "^TestArgumentKey$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).decrypt", "awsiam.Effect_DENY", "awsiam.Effect_ALLOW"},
+		}},
+	{bug: "a key that costs money without a need",
+		tests: []string{"./infra/ringback", "-run", "^TestNoArgumentKey$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).argumentKey", "|| len(r.tools.Encrypted()) == 0", "|| false"},
+		}},
 }
 
 var shownCallers = []string{"./internal/local/dev", "-run", "TestTerminalShowsNoCaller"}
 
 // leakTests look for values that must stay inside.
 var leakTests = []string{"./internal/local/pipeline", "-run", "^(TestNothingLeaks|TestLogOfAWholeRun)$"}
+
+// These are the tests of encrypted arguments.
+var (
+	decryption  = []string{"./internal/encryption", "-run", "Decrypt"}
+	withKey     = []string{"./internal/process", "-run", "Encrypted|Refused|Outage"}
+	ofEncrypted = []string{"./asynctool", "-run", "Encrypted"}
+	inKMS       = []string{"./internal/aws/kmskey"}
+)
+
+// wiringOfKeys are the tests of the keys at Vapi.
+var wiringOfKeys = []string{"./internal/cli/wiring", "-run", "Encrypted|ArgumentKey"}
 
 // otherSettings are the scenarios with other tools, limits and hours.
 var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-args", "-faults.seed=1"}

@@ -59,15 +59,18 @@ func TestArchitecture(t *testing.T) {
 				if len(received) != 1 || received[0] != "call" {
 					t.Errorf("the calls of the webhooks are %q", received)
 				}
-				for m, accepted := range map[vapi.ControlMessage]bool{
-					vapi.AddMessage{Role: vapi.RoleSystem, Content: "x"}:    !row.live,
-					vapi.Say{Content: "x"}:                                  !row.live,
-					vapi.AppendContext{Kind: vapi.Commentary, Content: "x"}: row.live,
-					vapi.EndCall{}: true,
+				for _, post := range []struct {
+					message  vapi.ControlMessage
+					accepted bool
+				}{
+					{vapi.AddMessage{Role: vapi.RoleSystem, Content: "x"}, !row.live},
+					{vapi.Say{Content: "x"}, !row.live},
+					{vapi.AppendContext{Kind: vapi.Commentary, Content: "x"}, row.live},
+					{vapi.EndCall{}, true}, // after it, the call accepts nothing
 				} {
-					receipt := w.Calls.Post(t.Context(), "call", m)
-					if got := receipt.Verdict == vapiclient.Delivered; got != accepted {
-						t.Errorf("the receipt of %T is %+v, want it accepted: %t", m, receipt, accepted)
+					receipt := w.Calls.Post(t.Context(), "call", post.message)
+					if got := receipt.Verdict == vapiclient.Delivered; got != post.accepted {
+						t.Errorf("the receipt of %T is %+v, want it accepted: %t", post.message, receipt, post.accepted)
 					}
 				}
 				receipt := w.Calls.Post(t.Context(), "another", vapi.Say{Content: "x"})

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // TestWakeUps makes the wake-ups of suspended jobs come late, twice and never. The daily sweep is all
 // that is left for a job whose wake-up is lost.
 func TestWakeUps(t *testing.T) {
-	lost := make(map[string]bool) // one wake-up of each job
+	never, lost := loseOne()
 	for name, row := range map[string]struct {
 		wakeUps func(u job.WakeUp, scheduled bool) []time.Duration
 		ends    bool // as it would without faults
@@ -25,13 +26,7 @@ func TestWakeUps(t *testing.T) {
 				return nil
 			}, ends: true,
 		},
-		"never": {wakeUps: func(u job.WakeUp, _ bool) []time.Duration {
-			if !lost[u.JobID] {
-				lost[u.JobID] = true
-				return []time.Duration{}
-			}
-			return nil
-		}},
+		"never": {wakeUps: never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := run(t, setting{scenario: longWork, store: inMemory, wakeUps: row.wakeUps, after: func(*world) {
@@ -44,9 +39,28 @@ func TestWakeUps(t *testing.T) {
 			for _, v := range violations {
 				t.Error(v)
 			}
-			if name == "never" && len(lost) == 0 {
+			if name == "never" && lost() == 0 {
 				t.Error("no wake-up was lost")
 			}
 		})
 	}
+}
+
+// loseOne returns what loses the first wake-up of each job, and how many are lost so far.
+func loseOne() (wakeUps func(job.WakeUp, bool) []time.Duration, n func() int) {
+	var mu sync.Mutex
+	lost := make(map[string]bool)
+	return func(u job.WakeUp, _ bool) []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			if lost[u.JobID] {
+				return nil
+			}
+			lost[u.JobID] = true
+			return []time.Duration{}
+		}, func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(lost)
+		}
 }

@@ -17,7 +17,8 @@ import (
 // dynamoClient is a DynamoDB client. Each of its requests is a step.
 type dynamoClient struct {
 	*minidyn.Client
-	world *world
+	world  *world
+	expiry *expiry // nil means that nothing expires
 }
 
 func (c *dynamoClient) GetItem(
@@ -25,6 +26,7 @@ func (c *dynamoClient) GetItem(
 ) (out *dynamodb.GetItemOutput, err error) {
 	op, id := c.operation(in.Key, "load")
 	err = c.world.step(ctx, op, id, func() (err error) {
+		c.expire()
 		out, err = c.Client.GetItem(context.WithoutCancel(ctx), in, options...)
 		return err
 	})
@@ -37,8 +39,10 @@ func (c *dynamoClient) PutItem(
 	state := job.State(text(in.Item, "state"))
 	op, id := c.operation(in.Item, saveOp(state))
 	err = c.world.step(ctx, op, id, func() (err error) {
+		c.expire()
 		out, err = c.Client.PutItem(context.WithoutCancel(ctx), in, options...)
 		if err == nil {
+			c.expiry.save(in.Item)
 			c.world.marked(invocationOf(ctx), id, state, strings.Contains(text(in.Item, "record"), `"textAt":`))
 		}
 		return err
@@ -50,7 +54,20 @@ func (c *dynamoClient) Query(
 	ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options),
 ) (out *dynamodb.QueryOutput, err error) {
 	err = c.world.step(ctx, "query", text(in.ExpressionAttributeValues, ":call"), func() (err error) {
+		c.expire()
 		out, err = c.Client.Query(context.WithoutCancel(ctx), in, options...)
+		return err
+	})
+	return out, err
+}
+
+// Scan is what a sweep does.
+func (c *dynamoClient) Scan(
+	ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options),
+) (out *dynamodb.ScanOutput, err error) {
+	err = c.world.step(ctx, "sweep", "", func() (err error) {
+		c.expire()
+		out, err = c.Client.Scan(context.WithoutCancel(ctx), in, options...)
 		return err
 	})
 	return out, err
@@ -103,21 +120,28 @@ func text(item map[string]types.AttributeValue, name string) string {
 	return ""
 }
 
+// records returns the records of all jobs, including those that have expired.
 func (c *dynamoClient) records() []job.Record {
 	out, err := c.Client.Scan(context.Background(), &dynamodb.ScanInput{TableName: new("jobs")})
 	if err != nil {
 		panic(err)
 	}
-	var all []job.Record
+	all := c.expiry.records()
 	for _, item := range out.Items {
-		if text(item, "state") == "" { // the record of a call or a customer
-			continue
+		if r, ok := recordIn(item); ok {
+			all = append(all, r)
 		}
-		var r job.Record
-		if err := json.Unmarshal([]byte(text(item, "record")), &r); err != nil {
-			panic(err)
-		}
-		all = append(all, r)
 	}
 	return all
+}
+
+// recordIn returns the record in the item of a job. It returns false if the item is of a call or a customer.
+func recordIn(item map[string]types.AttributeValue) (r job.Record, ok bool) {
+	if text(item, "state") == "" {
+		return r, false
+	}
+	if err := json.Unmarshal([]byte(text(item, "record")), &r); err != nil {
+		panic(err)
+	}
+	return r, true
 }

@@ -57,7 +57,7 @@ func (s step) kinds(dynamo bool) []kind {
 	switch {
 	case s.function == "scheduler":
 		return []kind{errorKind, repeatedKind}
-	case strings.HasPrefix(s.op, "load"), s.op == "query", s.op == "call status":
+	case strings.HasPrefix(s.op, "load"), s.op == "query", s.op == "sweep", s.op == "call status":
 		return []kind{errorKind, timeoutKind, deathBefore}
 	case s.op == "receive":
 		return []kind{errorKind, deathBefore}

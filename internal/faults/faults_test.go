@@ -325,7 +325,7 @@ func (r *report) tryOutages() {
 		outage
 		bound time.Duration
 	}{
-		{outage{name: "table", ops: []string{"load", "save", "query"}}, 5 * time.Minute},
+		{outage{name: "table", ops: []string{"load", "save", "query", "sweep"}}, 5 * time.Minute},
 		{outage{name: "marks", ops: []string{
 			saveOp(job.StateDelivered), saveOp(job.StateUndelivered), saveOp(job.StateParked),
 		}}, 5 * time.Minute},

@@ -27,6 +27,7 @@ type mutant struct {
 var (
 	inProcess         = []string{"./internal/process"}
 	ofParked          = []string{"./internal/local/pipeline", "-run", "^TestParkedResultEnds$"}
+	ofMonths          = []string{"./internal/faults", "-run", "^TestThirtyDays$"}
 	ofExternalSystems = []string{
 		"./internal/local/pipeline", "-run", "^(TestExternalSystemDoesNotSpeak|TestMuchExternalProgress)$",
 	}
@@ -207,6 +208,15 @@ var bugs = []mutant{
 		{"internal/process.(*Handler).check",
 			"if record.State == job.StateParked || record.OutcomePending() && record.NextCallID != \"\" {",
 			"if record.State == job.StateParked {"},
+	}},
+	{bug: "a parked result's record that expires before its event", tests: ofMonths, edits: []edit{
+		{"internal/job.Record.Expires", "if r.State == StateDone || r.State == StateParked {", "if r.State == StateDone {"},
+	}},
+	{bug: "a suspended job's record that expires before its wake-up", tests: ofMonths, edits: []edit{
+		{"internal/job.Record.Expires", "if r.State.Active() && r.Deadline.After(last) {", "if false {"},
+	}},
+	{bug: "a parked result given up after 20 days", tests: ofMonths, edits: []edit{
+		{"internal/job/record.go", "ParkedTime = 30 * 24 * time.Hour", "ParkedTime = 20 * 24 * time.Hour"},
 	}},
 	{bug: "the event of a parked result without the customer", tests: ofParked, edits: []edit{
 		{"internal/callback.(*delivery).park", "d.record.StoredJob = &j", "_ = &j"},

@@ -147,6 +147,7 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		}
 	}
 	for _, u := range o.published[id] {
+		w.judgeParking(id, u)
 		if r.Result == nil || u.Content != r.Result.Content || u.Status != r.Result.Status || u.CustomerNumber == "" {
 			w.wrong("record", id, "published was %+v, and the record is %s", u, show(r))
 		}
@@ -417,7 +418,7 @@ func (w *world) unexpected() []violation {
 	// that does not answer is tried as often as promised.
 	revived := make(map[string]bool) // parked results, which wait for the customer
 	for _, r := range w.records() {
-		revived[r.ID] = r.NextCallID != ""
+		revived[r.ID] = r.NextCallID != "" || r.NoNextCall
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.observed.posted)) {
 		posts := w.observed.posted[id]

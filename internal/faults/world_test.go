@@ -60,6 +60,7 @@ type world struct {
 	twins    *twins      // nil if no message is received once more
 	clocks   []functions // one for each clock; empty means one clock
 	index    staleIndex
+	expiry   *expiry // nil if no record expires
 	limits   queue.Limits
 	over     chan struct{} // closed when the run is over; releases what died
 
@@ -429,6 +430,14 @@ func (s store) OfCall(ctx context.Context, callID string) (all []job.Summary, er
 	return all, err
 }
 
+func (s store) Overdue(ctx context.Context, now time.Time, from string) (jobs []job.Summary, next string, err error) {
+	err = s.world.step(ctx, "sweep", "", func() (err error) {
+		jobs, next, err = s.Stores.Overdue(context.WithoutCancel(ctx), now, from)
+		return err
+	})
+	return jobs, next, err
+}
+
 func (s store) Calls() jobtable.Store[job.CallRecord] {
 	return records[job.CallRecord]{s.Stores.Calls(), s.world, "call", func(callID string) string { return callID }}
 }
@@ -755,6 +764,7 @@ type setting struct {
 	function func(*world, memqueue.Handler) memqueue.Handler // decorates each function; nil means none
 	after    func(w *world)
 	wakeUps  func(u job.WakeUp, scheduled bool) []time.Duration // see wakeUpTimes; nil means no such faults
+	lasts    time.Duration                                      // the run; 0 means until nothing is left, see callAgain
 }
 
 // run plays a scenario in fake time, until nothing is in flight any more. It returns
@@ -794,8 +804,13 @@ func run(t *testing.T, s setting) *world {
 			}
 		}
 		posting.Wait()
-		w.settle(patience)
-		w.callAgain()
+		if s.lasts > 0 {
+			time.Sleep(time.Until(w.began.Add(s.lasts)))
+			w.settle(patience)
+		} else {
+			w.settle(patience)
+			w.callAgain()
+		}
 		if s.after != nil {
 			s.after(w)
 			w.settle(patience)

@@ -301,6 +301,9 @@ var bugs = []mutant{
 	{bug: "no daily sweep", tests: []string{"./internal/local/pipeline", "-run", "^TestDailySweep$"}, edits: []edit{
 		{"internal/local/pipeline.(*Pipeline).Run", "running.Go(func() { p.sweep(ctx) })", ""},
 	}},
+	{bug: "no daily sweep in the stack", tests: []string{"./infra/ringback", "-run", "^TestSchedules$"}, edits: []edit{
+		{"infra/ringback.NewRingback", "r.sweep()", ""},
+	}},
 	{bug: "an external result for a finished job", edits: []edit{
 		{"internal/job.Complete",
 			"case !r.State.Active():\n\t\t\treturn r, ErrFinished\n\t\tcase now.After(r.Deadline) || r.StoredJob == nil:",
@@ -546,6 +549,10 @@ var bugs = []mutant{
 	{bug: "a long lease not renewed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).renew", "e.lease.extend(until)", "_ = until"},
 	}},
+	{bug: "a renewal that writes the record, too", tests: leases, edits: []edit{
+		{"internal/jobtable.(*Table).Renew", "absent := &job.Renewal{JobID: claimed.ID}",
+			"_, _ = t.store.Save(ctx, claimed)\n\tabsent := &job.Renewal{JobID: claimed.ID}"},
+	}},
 	{bug: "a renewal that a claim does not see", tests: leases, edits: []edit{
 		{"internal/jobtable.(*Table).LeaseExpiry", "case l.Renews(r) && l.Expiry.After(r.LeaseExpiry):", "case false:"},
 	}},
@@ -582,6 +589,9 @@ var bugs = []mutant{
 		{"internal/process/toolrun.(*host).close", "defer h.end()\n\tclose(h.stop)", "close(h.stop)"},
 		{"internal/process/toolrun.(*host).send", "ctx, cancel := context.WithTimeout(h.ctx, lineTimeout)",
 			"ctx, cancel := context.WithCancel(h.ctx)"},
+	}},
+	{bug: "half a minute for what may be lost", tests: leases, edits: []edit{
+		{"internal/process/lease.go", "asideTimeout = 2 * time.Second", "asideTimeout = 30 * time.Second"},
 	}},
 	{bug: "a tool that waits for its hold message", tests: leases, edits: []edit{
 		{"internal/process.(*execution).runTool", "e.aside(ctx, host.sendHold)", "host.sendHold(ctx)"},
@@ -763,6 +773,9 @@ var bugs = []mutant{
 			"return &Retry{After: growing(0, 0, receives)}"}}},
 	{bug: "a record of a newer version changed", tests: []string{"./internal/job"}, edits: []edit{
 		{"internal/job.DecodeRecord", "case version > recordVersion:", "case false:"},
+	}},
+	{bug: "messages in a form that the version before does not read", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job/job.go", "const version = 1", "const version = 2"},
 	}},
 	{bug: "the members of a newer version dropped", tests: twoVersions,
 		edits: []edit{{"internal/job.marshal", "err == nil && hasUnknown(value)", "false && hasUnknown(value)"}}},

@@ -561,6 +561,48 @@ func TestWhatMayBeLost(t *testing.T) {
 	}
 }
 
+// TestWhatMayBeLostIsGivenUp makes hang what may be lost, beside a job that is alone in its batch. It is given up
+// after two seconds, so that the function, which waits for it, does not wait for long.
+func TestWhatMayBeLostIsGivenUp(t *testing.T) {
+	const takes = 2 * time.Second
+	for _, step := range []string{"hide", "parked", "send job", "add progress to", "send line", "leave"} {
+		t.Run(step, func(t *testing.T) {
+			def := does(tool{AfterCall: asynctool.NextCall, Hold: "A moment.", HoldAfter: time.Second},
+				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					time.Sleep(takes)
+					call.Progress(ctx, "Nearly done.")
+					return asynctool.Text("Done."), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				w.limit(job.CallLimits{Jobs: 9})
+				j := w.job("t1", "tool")
+				if _, err := w.customers.Park(t.Context(), j.Call, time.Now(), job.ParkedResult{
+					JobID: "before/t", ToolCallID: "t", Tool: "tool",
+				}); err != nil {
+					t.Fatal(err)
+				}
+				hang, hung := forSome(step, 1, 40*time.Second), false
+				w.slow = func(s string) (before, after time.Duration) {
+					before = hang(s)
+					hung = hung || before > 0
+					return before, 0
+				}
+				w.send(j)
+				var ended time.Duration
+				go func() {
+					if w.jobs.Drained(t.Context()) == nil {
+						ended = time.Since(w.start)
+					}
+				}()
+				w.run(time.Minute)
+				if !hung || ended < takes || ended > takes+2*time.Second {
+					t.Errorf("it hung: %t; the function ended after %s", hung, ended)
+				}
+			})
+		})
+	}
+}
+
 // TestHangingLineBeforeASuspension suspends a job while a progress line hangs. The line may get lost.
 func TestHangingLineBeforeASuspension(t *testing.T) {
 	def := does(tool{}, func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {

@@ -212,7 +212,8 @@ func TestProcessDeath(t *testing.T) {
 	}
 	var repeats []string
 	for id, n := range l.observed.mayRepeatDelivery {
-		repeats = append(repeats, fmt.Sprintf("%s (%d times, %d excused)", id, len(l.observed.delivered[id]), n))
+		name, _ := names.Load(id)
+		repeats = append(repeats, fmt.Sprintf("%v (%d times, %d excused)", name, len(l.observed.delivered[id]), n))
 	}
 	slices.Sort(repeats)
 	fmt.Printf("process death: %d jobs, %d of %d planned kills, %d processes, %d violations, "+

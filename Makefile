@@ -79,6 +79,10 @@ test: test-functions ## Run the tests
 	@command -v node >/dev/null || echo "NOT TESTED: infra/, as there is no Node.js here"
 	go test -timeout 30m $(PACKAGES)
 
+.PHONY: test-tools
+test-tools: ## Run the tests of your own tools alone
+	go test ./tools/...
+
 .PHONY: lint
 lint: ## Check format and style, look for mistakes and check who imports whom
 	$(GOLANGCI_LINT) run --allow-parallel-runners

@@ -3,12 +3,12 @@ package docs_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,10 +74,10 @@ var (
 
 `
 
-// TestGo builds the Go blocks in the folder tools, as a reader would, and runs the
-// tests in them.
+// TestGo compiles the Go blocks as the folder tools of a project, and runs the tests in
+// them.
 func TestGo(t *testing.T) {
-	tools, err := filepath.Abs("../tools")
+	checkout, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,47 +87,71 @@ func TestGo(t *testing.T) {
 			if len(blocks) == 0 {
 				t.Fatal("found no Go; has the format of the blocks changed?")
 			}
-			dir := t.TempDir()
-			replaced := map[string]string{}
+			files := map[string]string{
+				"go.mod": "module example.com/acme/voice\n\ngo 1.26.0\n\nrequire github.com/ringback/ringback v0.0.0\n\n" +
+					"replace github.com/ringback/ringback => " + checkout + "\n",
+				"go.sum":          read(t, "../go.sum"),
+				"tools/http.yaml": "tools: []\n",
+			}
 			for i, block := range blocks {
-				name, code := filepath.Base(block[1]), block[2]
-				if block[1] == "" {
-					name = fmt.Sprintf("block_%d.go", i)
+				name, code := block[1], block[2]
+				if name == "" {
+					name = fmt.Sprintf("tools/block_%d.go", i)
 				}
 				if !strings.HasPrefix(code, "package ") {
-					name, code = fmt.Sprintf("block_%d_test.go", i), surroundings+code
+					name, code = fmt.Sprintf("tools/block_%d_test.go", i), surroundings+code
 				}
-				copied := filepath.Join(dir, name)
-				if err := os.WriteFile(copied, []byte(code), 0o600); err != nil {
+				files[name] = code
+			}
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "tools"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range files {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				replaced[filepath.Join(tools, name)] = copied
 			}
-			overlay, err := json.Marshal(map[string]any{"Replace": replaced})
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join(dir, "overlay.json")
-			if err := os.WriteFile(file, overlay, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			names := tests(blocks)
-			arguments := []string{"build", "-overlay", file, tools}
-			if len(names) > 0 {
-				// Only the tests of the page: those of the tools run elsewhere.
-				pattern := "^(" + strings.Join(names, "|") + ")$"
-				arguments = []string{"test", "-count=1", "-v", "-overlay", file, "-run", pattern, tools}
-			}
-			out, err := exec.CommandContext(t.Context(), "go", arguments...).CombinedOutput()
+			// -mod=mod adds the indirect requirements to go.mod.
+			test := exec.CommandContext(t.Context(), "go", "test", "-mod=mod", "-count=1", "-v", "./tools")
+			test.Dir = dir
+			out, err := test.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			for _, name := range names {
+			for _, name := range tests(blocks) {
 				if !bytes.Contains(out, []byte("--- PASS: "+name+" ")) {
 					t.Errorf("%s did not run:\n%s", name, out)
 				}
 			}
 		})
+	}
+}
+
+// TestFreeTools checks that the tests of Ringback do not depend on the folder tools, which a user may
+// change at will.
+func TestFreeTools(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-tags", "e2e", "-deps", "-test",
+		"-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...")
+	list.Dir = ".."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const module = "github.com/ringback/ringback/"
+	allowed := []string{module + "cmd/ringback", module + "functions/process", module + "infra"}
+	imports := 0
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if !slices.Contains(fields[1:], module+"tools") {
+			continue
+		}
+		if imports++; !slices.Contains(allowed, fields[0]) && !strings.HasPrefix(fields[0], module+"tools") {
+			t.Errorf("%s imports the tools of the user", fields[0])
+		}
+	}
+	if imports < len(allowed) {
+		t.Errorf("only %d packages import tools; has the list another form?", imports)
 	}
 }
 

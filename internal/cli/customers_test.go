@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/policy"
-	"github.com/ringback/ringback/tools"
 )
 
 // TestCustomersOfADeployment forgets a customer with a parked result and a suspended job.
@@ -71,7 +71,7 @@ func TestCustomersOfADeployment(t *testing.T) {
 // TestCustomersOfALocalRun forgets the customer of a job that waits.
 func TestCustomersOfALocalRun(t *testing.T) {
 	withoutSettings(t)
-	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.All, ShopDelay: time.Hour})
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All, ShopDelay: time.Hour})
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
 	if code, out, errOut := run(t, "send", "../../events/vapi/notify-when-ready.json", "--url", at); code != 0 {
 		t.Fatalf("code %d, %s%s", code, out, errOut)

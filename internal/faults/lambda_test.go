@@ -319,9 +319,15 @@ func newLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	folder := t.TempDir()
-	replaced := map[string]string{
-		filepath.Join(root, "tools/tools.go"): filepath.Join(root, "internal/faults/testdata/tools/tools.go"),
+	replaced := map[string]string{}
+	users, err := filepath.Glob(filepath.Join(root, "tools", "*.go"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, file := range users {
+		replaced[file] = "" // as if it were not there
+	}
+	replaced[filepath.Join(root, "tools/tools.go")] = filepath.Join(root, "internal/faults/testdata/tools/tools.go")
 	change := func(name, old, replacement string) {
 		path := filepath.Join(root, name)
 		from := path

@@ -98,8 +98,8 @@ func (r *Ringback) functions() {
 		CompletionURL:            r.CompletionURL,
 		ScheduleGroup:            *r.Schedules.ScheduleGroupName(),
 		ScheduleRoleARN:          *r.scheduleRole.RoleArn(),
-		MaxJobsPerCall:           uint16(r.props.MaxJobsPerCall),
-		MaxConcurrentJobsPerCall: uint16(r.props.MaxConcurrentJobsPerCall),
+		MaxJobsPerCall:           limit(r.props.MaxJobsPerCall),
+		MaxConcurrentJobsPerCall: limit(r.props.MaxConcurrentJobsPerCall),
 		NextCallAcrossAssistants: deployment.OnOff(r.props.NextCallAcrossAssistants),
 	}
 	if r.LongJobs != nil {
@@ -179,6 +179,9 @@ func (r *Ringback) parks() bool {
 		return e.AfterCall == asynctool.NextCall
 	})
 }
+
+// limit returns the value of a limit's variable, in which 0 means no limit.
+func limit(n int) uint16 { return uint16(max(n, 0)) }
 
 // after makes an update change a function only once another resource has been changed.
 func after(f awslambda.Function, other awscdk.Resource) {

@@ -28,6 +28,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/queue"
 )
 
@@ -82,11 +83,11 @@ type Props struct {
 	BatchSize int
 
 	// MaxJobsPerCall is how many jobs one call may start: up to 65535. 0 means
-	// no limit.
+	// 50, and NoLimit means no limit.
 	MaxJobsPerCall int
 
 	// MaxConcurrentJobsPerCall is how many jobs of one call may run at the same
-	// time: up to 65535. 0 means no limit.
+	// time: up to 65535. 0 means 10, and NoLimit means no limit.
 	MaxConcurrentJobsPerCall int
 
 	// NextCallAcrossAssistants delivers a parked result in the customer's next call
@@ -225,6 +226,9 @@ type Props struct {
 	// is right for deployments.
 	LocalEndpoint bool
 }
+
+// NoLimit switches a limit off whose zero value means a default.
+const NoLimit = -1
 
 // JWT describes the OAuth2 access tokens that API Gateway accepts.
 type JWT struct {
@@ -379,8 +383,11 @@ func (p *Props) complete() error {
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
 		{"BurstLimit", &p.BurstLimit, 200, 1, 5000},
 		{"CompletionBurstLimit", &p.CompletionBurstLimit, 0, 0, 5000},
-		{"MaxJobsPerCall", &p.MaxJobsPerCall, 0, 0, math.MaxUint16},
-		{"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, 0, 0, math.MaxUint16},
+		{"MaxJobsPerCall", &p.MaxJobsPerCall, deployment.MaxJobsPerCall, NoLimit, math.MaxUint16},
+		{
+			"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, deployment.MaxConcurrentJobsPerCall,
+			NoLimit, math.MaxUint16,
+		},
 	} {
 		if *n.value == 0 {
 			*n.value = n.standard

@@ -1128,6 +1128,24 @@ func TestNextCall(t *testing.T) {
 	}
 }
 
+// TestLimitsPerCall checks the limits on the jobs of one call, which are there by default.
+func TestLimitsPerCall(t *testing.T) {
+	for name, test := range map[string]struct {
+		props            ringback.Props
+		most, concurrent any // the values of the variables
+	}{
+		"by default": {ringback.Props{}, "50", "10"},
+		"explicit":   {ringback.Props{MaxJobsPerCall: 20, MaxConcurrentJobsPerCall: 100}, "20", "100"},
+		"none":       {ringback.Props{MaxJobsPerCall: ringback.NoLimit, MaxConcurrentJobsPerCall: ringback.NoLimit}, nil, nil},
+	} {
+		variables := synthesise(t, test.props).variables(t, "RingbackProcess")
+		most, concurrent := variables["MAX_JOBS_PER_CALL"], variables["MAX_CONCURRENT_JOBS_PER_CALL"]
+		if most != test.most || concurrent != test.concurrent {
+			t.Errorf("%s: the limits are %v and %v, want %v and %v", name, most, concurrent, test.most, test.concurrent)
+		}
+	}
+}
+
 // Only the callback function gets the private key, for chats and outbound calls.
 func TestOutbound(t *testing.T) {
 	arn := secretARN("private")
@@ -1526,7 +1544,7 @@ func TestInvalidProps(t *testing.T) {
 		{ringback.Props{CallbackConcurrency: 1001}, "CallbackConcurrency is 1001"},
 		{ringback.Props{ProcessMemory: 64}, "ProcessMemory is 64"},
 		{ringback.Props{BurstLimit: -1}, "BurstLimit is -1"},
-		{ringback.Props{MaxJobsPerCall: -1}, "MaxJobsPerCall is -1"},
+		{ringback.Props{MaxJobsPerCall: -2}, "MaxJobsPerCall is -2"},
 		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
 		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
 		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "audience"},

@@ -49,8 +49,8 @@ var known = map[string]string{
 	"longProcessConcurrency":   "batches of jobs of long tools at the same time",
 	"callbackConcurrency":      "batches of results at the same time",
 	"batchSize":                "jobs, or results, in a batch",
-	"maxJobsPerCall":           "jobs that one call may start",
-	"maxConcurrentJobsPerCall": "jobs of one call at the same time",
+	"maxJobsPerCall":           "jobs that one call may start, or none for no limit",
+	"maxConcurrentJobsPerCall": "jobs of one call at the same time, or none for no limit",
 	"nextCallAcrossAssistants": "true for parked results that other assistants may deliver, too",
 	"ackText":                  "the placeholder result",
 	"resultText":               "the text around a result",
@@ -154,6 +154,12 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 		}
 		return n
 	}
+	limit := func(name string) int {
+		if s.values[name] == "none" {
+			return NoLimit
+		}
+		return number(name)
+	}
 	oneOf := func(name string, values ...string) string {
 		text := s.values[name]
 		if text != "" && !slices.Contains(values, text) {
@@ -173,8 +179,8 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 		LongProcessConcurrency:   number("longProcessConcurrency"),
 		CallbackConcurrency:      number("callbackConcurrency"),
 		BatchSize:                number("batchSize"),
-		MaxJobsPerCall:           number("maxJobsPerCall"),
-		MaxConcurrentJobsPerCall: number("maxConcurrentJobsPerCall"),
+		MaxJobsPerCall:           limit("maxJobsPerCall"),
+		MaxConcurrentJobsPerCall: limit("maxConcurrentJobsPerCall"),
 		NextCallAcrossAssistants: oneOf("nextCallAcrossAssistants", "true", "false") == "true",
 		AckText:                  s.values["ackText"],
 		ResultText:               s.values["resultText"],

@@ -155,6 +155,11 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		return string(text)
 	}
 	plain := template(map[string]any{})
+	for _, name := range []string{"maxJobsPerCall", "maxConcurrentJobsPerCall"} {
+		if template(map[string]any{name: "none"}) == plain {
+			t.Errorf("%s cannot be switched off", name)
+		}
+	}
 	for name, value := range values {
 		without, context := plain, map[string]any{}
 		if needs[name] != nil {
@@ -192,7 +197,8 @@ func TestInvalidSettings(t *testing.T) {
 		"callBackPhoneNumberId": "n", "vapiApiUrl": "https://api.eu.vapi.ai", "jwtIssuer": "https://issuer.example.com",
 		"domainName": "ringback.example.com", "certificateArn": "arn:aws:acm:eu-central-1:111122223333:certificate/1",
 		"keepExecuteApiEndpoint": "true", "completionRateLimit": "0", "completionBurstLimit": "5001",
-		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token",
+		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token", "maxJobsPerCall": "0",
+		"maxConcurrentJobsPerCall": "unlimited",
 	} {
 		_, err := app(t, map[string]any{name: value})
 		if err == nil {

@@ -42,6 +42,13 @@ func (e Ack) Check() error {
 	return nil
 }
 
+// Limits on the jobs of one call, which the stack and the local run set by default. A caller hardly needs so
+// many, and a model in a loop does.
+const (
+	MaxJobsPerCall           = 50
+	MaxConcurrentJobsPerCall = 10
+)
+
 // Process is the environment of the process function.
 type Process struct {
 	JobsQueueURL    string `env:"JOBS_QUEUE_URL,required,notEmpty"`
@@ -65,7 +72,7 @@ type Process struct {
 	// The KMS key of the arguments that Vapi encrypts. Empty means that no tool has such arguments.
 	ArgumentKeyARN string `env:"ARGUMENT_KEY_ARN"`
 
-	// 0, the value of an unset variable, means no limit.
+	// 0, the value of an unset variable, means no limit. The stack sets limits by default.
 	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
 

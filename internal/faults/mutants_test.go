@@ -1000,6 +1000,11 @@ var bugs = []mutant{
 		tests: []string{"./internal/cli/wiring", "-run", "Doctor"}, edits: []edit{
 			{"internal/cli/wiring.monitored.switchesOff", "m.MonitorPlan != nil &&", "false &&"},
 		}},
+	{bug: "no limit on the jobs of a call by default",
+		tests: []string{"./infra/ringback", "./internal/local/dev", "-run", "^TestLimitsPerCall$"}, edits: []edit{
+			{"internal/deployment/environment.go", "MaxJobsPerCall           = 50", "MaxJobsPerCall           = -1"},
+			{"internal/deployment/environment.go", "MaxConcurrentJobsPerCall = 10", "MaxConcurrentJobsPerCall = -1"},
+		}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},

@@ -219,6 +219,7 @@ func (r *run) assemble() error {
 		CompletionURL: public,
 		// A webhook that a person writes by hand is not encrypted.
 		PlainArguments: true,
+		CallLimits:     job.CallLimits{Jobs: deployment.MaxJobsPerCall, Concurrent: deployment.MaxConcurrentJobsPerCall},
 		Received:       r.received,
 		Log:            r.log,
 		Decorators: pipeline.Decorators{

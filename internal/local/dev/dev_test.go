@@ -20,9 +20,11 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
 )
 
@@ -219,6 +221,32 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 	l.screen.inOrder(t, "job suspended")
 	l.screen.inOrder(t, "The job waits until 2", "Try next",
 		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
+}
+
+// TestLimitsPerCall checks that a call of the local run has the limits of a deployment.
+func TestLimitsPerCall(t *testing.T) {
+	tools := func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[map[string]any]{
+			Name: "order_status", Description: "A tool for tests.", Schema: &jsonschema.Schema{Type: "object"},
+			Run: func(ctx context.Context, _ asynctool.Call, _ map[string]any) (asynctool.Result, error) {
+				<-ctx.Done()
+				return asynctool.Result{}, ctx.Err()
+			},
+		}}, nil
+	}
+	l := start(t, dev.Config{Tools: tools})
+	var calls []string
+	for i := range deployment.MaxConcurrentJobsPerCall + 1 {
+		calls = append(calls, fmt.Sprintf(`{"id":"t%d","name":"order_status","arguments":{}}`, i))
+	}
+	webhook := fmt.Sprintf(`{"message":{"type":"tool-calls","toolCallList":[%s],"call":{"id":"c","monitor":`+
+		`{"controlUrl":"https://%s/c/control"}}}}`, strings.Join(calls, ","), simcall.Host)
+	if status, answer := l.post(t, []byte(webhook), nil); status != http.StatusOK {
+		t.Fatal(status, answer)
+	}
+	l.screen.wait(t, fmt.Sprintf(`at the same time \(%d\)`, deployment.MaxConcurrentJobsPerCall))
+	l.stop()
+	l.hurry()
 }
 
 // TestGPTLive tests what is shown of a GPT-Live call, in the order in which it gets the messages.

@@ -136,6 +136,7 @@ func (r *Ringback) functions() {
 		JobsTable:             *r.Table.TableName(),
 		EventBusName:          *r.EventBus.EventBusName(),
 		ControlHosts:          r.props.ControlHosts,
+		ControlAnyPath:        deployment.OnOff(r.props.ControlAnyPath),
 		PublicKeySecretID:     arnOf(r.props.PublicKeySecret),
 		ResultText:            r.props.ResultText,
 		PrivateKeySecretID:    arnOf(r.props.PrivateKeySecret),

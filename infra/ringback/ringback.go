@@ -220,6 +220,11 @@ type Props struct {
 	// host or host:port. They may use http. For tests only. Nil means none.
 	ControlHosts []string
 
+	// ControlAnyPath admits control URLs whose path does not contain the call's
+	// id. Vapi's control URLs contain it. If it is false, others are not used, and
+	// their results become undelivered events.
+	ControlAnyPath bool
+
 	// LocalEndpoint declares the variables AWS_ENDPOINT_URL, COMPLETION_KEYS
 	// and WEBHOOK_AUTH, empty, for each function that reads them. A local
 	// runner such as the SAM CLI sets only variables that are declared. False

@@ -74,6 +74,7 @@ var known = map[string]string{
 	"alarmTopicArn":            "a topic that receives alarms",
 	"alarmEmail":               "an address that receives alarms",
 	"controlHosts":             "further hosts of control URLs, for tests; separate several with commas",
+	"controlAnyPath":           "true for control URLs that need not contain the call's id",
 	"localEndpoint":            "true for a template that the SAM CLI runs",
 }
 
@@ -199,6 +200,7 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 		UndeliveredEmail:         s.values["undeliveredEmail"],
 		AlarmEmail:               s.values["alarmEmail"],
 		ControlHosts:             list("controlHosts"),
+		ControlAnyPath:           oneOf("controlAnyPath", "true", "false") == "true",
 		LocalEndpoint:            oneOf("localEndpoint", "true", "false") == "true",
 		WebhookSecret:            imported(s, stack, "webhookSecretArn", secret),
 		PublicKeySecret:          imported(s, stack, "publicKeySecretArn", secret),

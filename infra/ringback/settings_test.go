@@ -133,6 +133,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"argumentKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		"eventBus":       "default", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
 		"alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
+		"controlAnyPath": "true",
 		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
 	}
 	// Some settings need others.
@@ -198,7 +199,7 @@ func TestInvalidSettings(t *testing.T) {
 		"domainName": "ringback.example.com", "certificateArn": "arn:aws:acm:eu-central-1:111122223333:certificate/1",
 		"keepExecuteApiEndpoint": "true", "completionRateLimit": "0", "completionBurstLimit": "5001",
 		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token", "maxJobsPerCall": "0",
-		"maxConcurrentJobsPerCall": "unlimited",
+		"maxConcurrentJobsPerCall": "unlimited", "controlAnyPath": "yes",
 	} {
 		_, err := app(t, map[string]any{name: value})
 		if err == nil {

@@ -112,6 +112,9 @@ type Config struct {
 	// results become `undelivered` events.
 	OutboundCalls *OutboundCalls
 
+	// AnyControlPath admits control URLs whose path does not contain the call's id.
+	AnyControlPath bool
+
 	Text *spoken.Text     // the text around results; nil means [spoken.DefaultText]
 	Now  func() time.Time // nil means time.Now
 	Log  *slog.Logger     // nil means slog.Default()
@@ -261,6 +264,9 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		return d.followAfterCall(ctx, job.ReasonDeadline, "the deadline was "+o.Deadline.Format(time.RFC3339))
 	case o.Call.ControlURL == "" && (!o.Call.Chat() || d.cfg.ChatClient == nil):
 		return d.followAfterCall(ctx, job.ReasonNoControlURL, "the webhook contained no control URL")
+	case o.Call.ControlURL != "" && !d.controlsCall():
+		d.log.ErrorContext(ctx, "control URL not allowed; it does not contain the call's id")
+		return d.followAfterCall(ctx, job.ReasonMisconfigured, "the path of the control URL does not contain the call's id")
 	case d.receives > MaxPosts:
 		return d.followAfterCall(ctx, job.ReasonUnreachable, fmt.Sprintf("it was not delivered in %d attempts", MaxPosts))
 	case !d.record.OutboundCallPostponedAt.IsZero() && o.AfterCall == policy.AfterCallOutboundCall:
@@ -278,6 +284,12 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		return d.followAfterCall(ctx, job.ReasonUnspeakable, err.Error())
 	}
 	return d.conclude(ctx, receipt)
+}
+
+// controlsCall reports whether the control URL is that of the call. It comes from the webhook, and a forged one
+// could join the id of one call with the control URL of another.
+func (d *delivery) controlsCall() bool {
+	return d.cfg.AnyControlPath || vapiclient.NamesCall(d.outcome.Call.ControlURL, d.outcome.Call.ID)
 }
 
 // conclude does what the receipt of the last post asks for.

@@ -555,3 +555,41 @@ func TestOwnText(t *testing.T) {
 		w.wantPosted("add silently order_status says:\n" + framed("Shipped."))
 	})
 }
+
+// TestControlURLOfAnotherCall has a webhook with the id of one call and the control URL of another. Nothing is
+// posted, unless the check is lifted.
+func TestControlURLOfAnotherCall(t *testing.T) {
+	const other = "https://phone-call-websocket.vapi.ai/planted-control/call-2/control"
+	for _, after := range []policy.AfterCall{policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall} {
+		for _, lifted := range []bool{false, true} {
+			inChangedWorld(t, func(cfg *callback.Config) { cfg.AnyControlPath = lifted }, func(t *testing.T, w *world) {
+				mine, forged := w.outcome(after), w.jobIn("call-2", "t2")
+				forged.Call.ControlURL = mine.Call.ControlURL
+				w.send(mine)
+				w.send(w.finish(forged, w.running(forged, after), respond(content)))
+				o := w.finished(w.job("t3"), endsCall)
+				o.Call.ControlURL = other
+				w.send(o)
+				line := w.job("t4")
+				running := w.running(line, after)
+				line.Call.ControlURL = other
+				w.send(line.ProgressOutcome(1, content, false, running))
+				w.run(time.Hour)
+				if !lifted {
+					w.wantPosted("add t1=" + content)
+					w.wantLeft(0, job.ReasonMisconfigured, job.ReasonMisconfigured)
+					return
+				}
+				posts := 0
+				for _, url := range w.urls {
+					if url == other || url == mine.Call.ControlURL {
+						posts++
+					}
+				}
+				if posts < 3 { // two results of one control URL may share a post
+					t.Errorf("%d posts: %v", posts, w.urls)
+				}
+			})
+		}
+	}
+}

@@ -226,7 +226,7 @@ func TestDialects(t *testing.T) {
 		w.handle(w.outcomeOf(results, nil, func(o *job.Outcome) { o.Call.Architecture = vapi.ArchitectureGPTLive }))
 		var all []string
 		together := 0
-		for _, m := range calls.Messages("planted-control") {
+		for _, m := range calls.Messages("call-1") {
 			parts := strings.Split(m.(vapi.AppendContext).Content, "\n\n")
 			together = max(together, len(parts))
 			all = append(all, parts...)
@@ -245,7 +245,7 @@ func newLine(t *testing.T, live bool, status int) (*world, *simcall.Calls) {
 	calls := &simcall.Calls{GPTLive: func(string) bool { return live }}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		record := httptest.NewRecorder()
-		if calls.Handler().ServeHTTP(record, r); record.Code != http.StatusOK {
+		if http.StripPrefix("/planted-control", calls.Handler()).ServeHTTP(record, r); record.Code != http.StatusOK {
 			record.Code = status
 		}
 		rw.WriteHeader(record.Code)
@@ -286,7 +286,7 @@ func (w *world) outcomeOf(
 // accepted returns what a simulated call accepted, as [world.posted] does. Actions are their JSON.
 func accepted(calls *simcall.Calls) []string {
 	var all []string
-	for _, m := range calls.Messages("planted-control") {
+	for _, m := range calls.Messages("call-1") {
 		switch m := m.(type) {
 		case vapi.AddMessage:
 			m.Content = strings.ReplaceAll(m.Content, mark, "")

@@ -20,6 +20,10 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 	if o.Call.ControlURL == "" || d.cfg.Now().After(o.Deadline) {
 		return nil
 	}
+	if !d.controlsCall() {
+		d.log.ErrorContext(ctx, "control URL not allowed; it does not contain the call's id. Dropping progress line")
+		return nil
+	}
 	m, err := d.message()
 	if err != nil {
 		d.log.WarnContext(ctx, "cannot make a message of progress line; dropping it", "error", err)

@@ -31,7 +31,7 @@ import (
 
 // No log record at info level or above may contain one of these.
 const (
-	controlPath = "/planted-control/control"
+	controlPath = "/planted-control/call-1/control"
 	controlURL  = "https://phone-call-websocket.vapi.ai" + controlPath
 	number      = "+4915100000001"
 	content     = "planted-content"

@@ -95,6 +95,7 @@ type Callback struct {
 	JobsTable         string   `env:"JOBS_TABLE,required,notEmpty"`
 	EventBusName      string   `env:"EVENT_BUS_NAME,required,notEmpty"`
 	ControlHosts      []string `env:"CONTROL_HOSTS"`
+	ControlAnyPath    OnOff    `env:"CONTROL_ANY_PATH"` // on if control URLs need not contain the call's id
 	PublicKeySecretID string   `env:"VAPI_PUBLIC_KEY_SECRET_ID"`
 	ResultText        string   `env:"RESULT_TEXT"` // empty means the built-in text
 

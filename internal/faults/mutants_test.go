@@ -1005,6 +1005,17 @@ var bugs = []mutant{
 			{"internal/deployment/environment.go", "MaxJobsPerCall           = 50", "MaxJobsPerCall           = -1"},
 			{"internal/deployment/environment.go", "MaxConcurrentJobsPerCall = 10", "MaxConcurrentJobsPerCall = -1"},
 		}},
+	{bug: "a control URL that does not contain the call's id",
+		tests: []string{"./internal/callback", "-run", "^TestControlURLOfAnotherCall$"}, edits: []edit{
+			{"internal/callback.(*delivery).deliver", `case o.Call.ControlURL != "" && !d.controlsCall():`, "case false:"},
+		}},
+	{bug: "a progress line for the control URL of another call",
+		tests: []string{"./internal/callback", "-run", "^TestControlURLOfAnotherCall$"}, edits: []edit{
+			{"internal/callback.(*delivery).deliverProgress", "if !d.controlsCall() {", "if false {"},
+		}},
+	{bug: "the call's id anywhere in its control URL", tests: []string{"./vapi/vapiclient"}, edits: []edit{
+		{"vapi/vapiclient.NamesCall", "err == nil && id == callID", "err == nil && strings.Contains(id, callID)"},
+	}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},

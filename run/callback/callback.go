@@ -73,6 +73,8 @@ func build() (*callback.Handler, error) {
 		CallTracker:   jobtable.NewCallTracker(store.Calls()),
 		Customers:     jobtable.NewCustomers(store.Customers(), keys),
 		Text:          &text,
+
+		AnyControlPath: bool(e.ControlAnyPath),
 	}
 	if e.PrivateKeySecretID == "" {
 		return callback.New(cfg)

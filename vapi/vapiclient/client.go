@@ -189,6 +189,21 @@ func (c *ControlClient) route(controlURL string) (*url.URL, *http.Transport, err
 	return u, c.vapi, nil
 }
 
+// NamesCall reports whether the path of a control URL contains the ID of its call, as Vapi's control URLs do.
+// The ID must be a whole segment.
+func NamesCall(controlURL, callID string) bool {
+	u, err := url.Parse(controlURL)
+	if err != nil || strings.Trim(callID, ".") == "" {
+		return false
+	}
+	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
+		if id, err := url.PathUnescape(segment); err == nil && id == callID {
+			return true
+		}
+	}
+	return false
+}
+
 // hostName returns a URL's host name in lower case, without a trailing dot.
 func hostName(u *url.URL) string {
 	return strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))

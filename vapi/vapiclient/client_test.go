@@ -810,3 +810,33 @@ func FuzzControlURL(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesCall(t *testing.T) {
+	const id = "7420f27a-30fd-4f49-a995-5549ae7cc00d"
+	for _, tt := range []struct {
+		url, call string
+		want      bool
+	}{
+		{"https://phone-call-websocket.vapi.ai/" + id + "/control", id, true},
+		{"https://phone-call-websocket.vapi.ai/calls/" + id, id, true},
+		{"https://phone-call-websocket.vapi.ai/a%2Fb/control", "a/b", true},
+		{"https://phone-call-websocket.vapi.ai/other/control", id, false},
+		{"https://phone-call-websocket.vapi.ai/" + id + "0/control", id, false},
+		{"https://phone-call-websocket.vapi.ai/x" + id + "/control", id, false},
+		{"https://phone-call-websocket.vapi.ai/other/control?call=" + id, id, false},
+		{"https://phone-call-websocket.vapi.ai/other/control?x=/" + id + "/", id, false},
+		{"https://phone-call-websocket.vapi.ai/other/control#/" + id + "/control", id, false},
+		{"https://" + id + ".vapi.ai/other/control", id, false},
+		{"https://" + id + "@phone-call-websocket.vapi.ai/other/control", id, false},
+		{"https://phone-call-websocket.vapi.ai/other%2F" + id + "/control", id, false},
+		{"https://phone-call-websocket.vapi.ai//control", "", false},
+		{"https://phone-call-websocket.vapi.ai/../control", "..", false},
+		{"https://phone-call-websocket.vapi.ai/a/b/control", "a/b", false},
+		{"https://phone-call-websocket.vapi.ai/%zz/control", "%zz", false},
+		{"", id, false},
+	} {
+		if got := vapiclient.NamesCall(tt.url, tt.call); got != tt.want {
+			t.Errorf("%s names the call %q: %v", tt.url, tt.call, got)
+		}
+	}
+}

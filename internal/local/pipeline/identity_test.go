@@ -104,21 +104,24 @@ func TestOddIDs(t *testing.T) {
 // operator does.
 func TestRefusalsArrive(t *testing.T) {
 	good := `{"id":"a","function":{"name":"echo","arguments":{"text":"ready"}}}`
+	const noCall = "the webhook names no call, so no result could be delivered"
 	for name, c := range map[string]struct {
 		call, toolCall string
-		heard          string // empty if there is an event
+		text           string
+		why            job.Reason // of an event; empty if the assistant hears the text
 	}{
-		"no name": {call("call", "call"), `{"id":"a","function":{"arguments":{}}}`, "tool call has no function name"},
+		"no name": {call("call", "call"), `{"id":"a","function":{"arguments":{}}}`, "tool call has no function name", ""},
 		"a long name": {
-			call("call", "call"), `{"id":"a","name":"` + strings.Repeat("n", 5000) + `"}`, "name is longer than 128 bytes",
+			call("call", "call"), `{"id":"a","name":"` + strings.Repeat("n", 5000) + `"}`, "name is longer than 128 bytes", "",
 		},
-		"arguments": {call("call", "call"), `{"id":"a","name":"echo","arguments":[1]}`, "they are not a JSON object"},
-		"no object": {call("call", "call"), `"echo"`, "tool call is not an object"},
-		"a call without an id": {
-			`{"monitor":{"controlUrl":"call"}}`, good, "the webhook names no call, so no result could be delivered",
+		"arguments": {call("call", "call"), `{"id":"a","name":"echo","arguments":[1]}`, "they are not a JSON object", ""},
+		"no object": {call("call", "call"), `"echo"`, "tool call is not an object", ""},
+		// No control URL contains these ids.
+		"a call without an id": {`{"monitor":{"controlUrl":"call"}}`, good, noCall, job.ReasonMisconfigured},
+		"a call's long id": {
+			call(strings.Repeat("c", 513), "call"), good, "the call's id is longer than 512 bytes", job.ReasonMisconfigured,
 		},
-		"no call":          {`null`, good, ""},
-		"a call's long id": {call(strings.Repeat("c", 513), "call"), good, "the call's id is longer than 512 bytes"},
+		"no call": {`null`, good, noCall, job.ReasonNoControlURL},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -127,15 +130,15 @@ func TestRefusalsArrive(t *testing.T) {
 					t.Fatalf("answered with %d %s", status, answer)
 				}
 				w.drained()
-				if c.heard != "" {
-					one(t, w.messages("call"), c.heard)
+				if c.why == "" {
+					one(t, w.messages("call"), c.text)
 				}
 				events := w.Events.Sent()
-				if (len(events) == 1) != (c.heard == "") {
+				if (len(events) == 1) != (c.why != "") {
 					t.Fatalf("the events are %+v", events)
 				}
 				for _, u := range events {
-					if u.Reason != job.ReasonNoControlURL || u.Tool != "echo" || !strings.Contains(u.Content, "names no call") {
+					if u.Reason != c.why || u.Tool != "echo" || !strings.Contains(u.Content, c.text) {
 						t.Errorf("the event is %+v", u)
 					}
 				}
@@ -188,6 +191,28 @@ func TestJobOfAnEarlierVersion(t *testing.T) {
 		}
 		if r := w.record("call/b"); r.ID == "call/b" || r.State != job.StateDelivered {
 			t.Errorf("the record of the new job is %s, %s", r.ID, r.State)
+		}
+	})
+}
+
+// TestControlURLOfAnotherCall has a webhook with the id of one call and the control URL of another one. The
+// other call hears nothing, and an operator gets the result.
+func TestControlURLOfAnotherCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil, echo)
+		for _, id := range []string{"mine", "other-call", "the", ""} {
+			w.post(webhook(id, "https://x.vapi.ai/other/control", toolCall{"t", "echo", `{"text":"x"}`}))
+		}
+		w.post(webhook("other", "https://x.vapi.ai/other/control", toolCall{"t", "echo", `{"text":"mine"}`}))
+		w.drained()
+		one(t, w.messages("other"), "echo mine")
+		for _, u := range w.Events.Sent() {
+			if u.Reason != job.ReasonMisconfigured {
+				t.Errorf("an event for %s", u.Reason)
+			}
+		}
+		if n := len(w.Events.Sent()); n != 3 { // the webhook without a call is refused
+			t.Errorf("%d events, want 3", n)
 		}
 	})
 }

@@ -155,14 +155,15 @@ func TestLogOfAWholeRun(t *testing.T) {
 		}
 		argument := `{"text":"planted argument ` + plantedNumber + `"}`
 		for callID, controlURL := range map[string]string{
-			"live":  "https://x.vapi.ai/planted/control",
-			"gone":  "https://x.vapi.ai/planted/gone/control",
+			"live":  "https://x.vapi.ai/planted/planted-live/control",
+			"gone":  "https://x.vapi.ai/planted/planted-gone/control",
 			"none":  "",
-			"host":  "https://planted.example/refused/control",
-			"user":  "https://planted:planted@x.vapi.ai/refused/control",
-			"http":  "http://x.vapi.ai/planted/refused/control",
-			"junk":  "planted refused <> /control",
-			"inner": "https://169.254.169.254/planted/refused/control",
+			"host":  "https://planted.example/planted-host/refused/control",
+			"user":  "https://planted:planted@x.vapi.ai/planted-user/refused/control",
+			"http":  "http://x.vapi.ai/planted/planted-http/refused/control",
+			"junk":  "planted refused <> /planted-junk/control",
+			"inner": "https://169.254.169.254/planted/planted-inner/refused/control",
+			"other": "https://x.vapi.ai/planted/refused/control",
 		} {
 			var list []toolCall
 			for _, tool := range set.Entries() {
@@ -185,7 +186,7 @@ func TestLogOfAWholeRun(t *testing.T) {
 		for i := range 30 {
 			flood = append(flood, toolCall{fmt.Sprint("t", i), "works", argument})
 		}
-		send(webhook("planted-flood", "https://x.vapi.ai/planted/control", flood...), nil)
+		send(webhook("planted-flood", "https://x.vapi.ai/planted/planted-flood/control", flood...), nil)
 		for body, status := range map[string]int{
 			"":                            400,
 			"planted":                     400,

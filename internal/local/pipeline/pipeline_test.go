@@ -456,9 +456,9 @@ func TestControlURLs(t *testing.T) {
 				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			}
 		}, posts: 1, why: job.ReasonMisconfigured},
-		{name: "foreign host", url: "https://vapi.ai.example.com/x/control", why: job.ReasonMisconfigured},
-		{name: "private address", url: "https://10.0.0.1/x/control", why: job.ReasonMisconfigured},
-		{name: "metadata service", url: "http://169.254.169.254/latest/meta-data", why: job.ReasonMisconfigured},
+		{name: "foreign host", url: "https://vapi.ai.example.com/call/control", why: job.ReasonMisconfigured},
+		{name: "private address", url: "https://10.0.0.1/call/control", why: job.ReasonMisconfigured},
+		{name: "metadata service", url: "http://169.254.169.254/call/latest/meta-data", why: job.ReasonMisconfigured},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -149,6 +149,9 @@ func (r *Ringback) functions() {
 	if r.parks() {
 		callback.Completion = completion
 	}
+	if r.props.CallBackHours != "" {
+		callback.CallBackPrefixes, callback.CallBackPerDay = r.props.CallBackPrefixes, limit(r.props.CallBackPerDay)
+	}
 	r.Callback, r.callbackLogs = r.function(function{
 		id: "Callback", name: "callback", description: "Posts results to the control URLs of their calls.",
 		timeout: r.limits.CallbackTimeout, memory: callbackMemory, environment: callback,

@@ -3,8 +3,10 @@ package ringback
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ringback/ringback/internal/callback/hours"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -36,5 +38,9 @@ func (p *Props) checkOutbound() error {
 	require(p.CallBackHours != "", times, "CallBackZone", p.CallBackZone)
 	require(p.CallBackHours != "", times, "CallBackAssistantID", p.CallBackAssistantID)
 	require(p.CallBackHours != "", times, "CallBackPhoneNumberID", p.CallBackPhoneNumberID)
+	require(p.CallBackHours != "", times, "CallBackPrefixes", strings.Join(p.CallBackPrefixes, ","))
+	if err := deployment.CheckPrefixes(p.CallBackPrefixes); err != nil {
+		fail("CallBackPrefixes: %w", err)
+	}
 	return errors.Join(errs...)
 }

@@ -172,6 +172,15 @@ type Props struct {
 	// belongs to.
 	CallBackPhoneNumberID string
 
+	// CallBackPerDay is how many outbound calls a day may have, by UTC: up to
+	// 65535. 0 means 100, and NoLimit means no limit. The results of further calls
+	// become undelivered events.
+	CallBackPerDay int
+
+	// CallBackPrefixes are the beginnings of the numbers that outbound calls may
+	// be made to, such as +49. Nil means that all numbers may be called.
+	CallBackPrefixes []string
+
 	// CompletionSecret holds the keys of the completion tokens, as JSON:
 	// {"current":"…","previous":"…"}. The previous key is needed only during a
 	// rotation. Nil means a new secret with a generated key.
@@ -393,6 +402,7 @@ func (p *Props) complete() error {
 			"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, deployment.MaxConcurrentJobsPerCall,
 			NoLimit, math.MaxUint16,
 		},
+		{"CallBackPerDay", &p.CallBackPerDay, deployment.CallBackPerDay, NoLimit, math.MaxUint16},
 	} {
 		if *n.value == 0 {
 			*n.value = n.standard

@@ -1136,7 +1136,9 @@ func TestLimitsPerCall(t *testing.T) {
 	}{
 		"by default": {ringback.Props{}, "50", "10"},
 		"explicit":   {ringback.Props{MaxJobsPerCall: 20, MaxConcurrentJobsPerCall: 100}, "20", "100"},
-		"none":       {ringback.Props{MaxJobsPerCall: ringback.NoLimit, MaxConcurrentJobsPerCall: ringback.NoLimit}, nil, nil},
+		"none": {
+			ringback.Props{MaxJobsPerCall: ringback.NoLimit, MaxConcurrentJobsPerCall: ringback.NoLimit}, nil, nil,
+		},
 	} {
 		variables := synthesise(t, test.props).variables(t, "RingbackProcess")
 		most, concurrent := variables["MAX_JOBS_PER_CALL"], variables["MAX_CONCURRENT_JOBS_PER_CALL"]
@@ -1151,7 +1153,7 @@ func TestOutbound(t *testing.T) {
 	arn := secretARN("private")
 	names := []string{
 		"VAPI_PRIVATE_KEY_SECRET_ID", "VAPI_API_URL", "CALL_BACK_HOURS", "CALL_BACK_ZONE",
-		"CALL_BACK_ASSISTANT_ID", "CALL_BACK_PHONE_NUMBER_ID",
+		"CALL_BACK_ASSISTANT_ID", "CALL_BACK_PHONE_NUMBER_ID", "CALL_BACK_PER_DAY", "CALL_BACK_PREFIXES",
 	}
 	for name, test := range map[string]struct {
 		props ringback.Props
@@ -1162,16 +1164,23 @@ func TestOutbound(t *testing.T) {
 		"chats":   {key: true, want: map[string]any{"VAPI_PRIVATE_KEY_SECRET_ID": arn}},
 		"outbound calls": {ringback.Props{CallBackHours: "09:00-18:00"}, true, map[string]any{
 			"VAPI_PRIVATE_KEY_SECRET_ID": arn, "CALL_BACK_HOURS": "09:00-18:00",
+			"CALL_BACK_PER_DAY": "100",
 		}},
+		"without a limit": {
+			ringback.Props{CallBackHours: "09:00-18:00", CallBackPerDay: ringback.NoLimit}, true,
+			map[string]any{"VAPI_PRIVATE_KEY_SECRET_ID": arn, "CALL_BACK_HOURS": "09:00-18:00"},
+		},
 		"everything": {
 			ringback.Props{
 				VapiAPIURL: "https://api.eu.vapi.ai", CallBackHours: "00:00-23:59", CallBackZone: "Europe/Berlin",
 				CallBackAssistantID: "assistant", CallBackPhoneNumberID: "number",
+				CallBackPerDay: 7, CallBackPrefixes: []string{"+49", "+1"},
 			},
 			true,
 			map[string]any{
 				"VAPI_PRIVATE_KEY_SECRET_ID": arn, "VAPI_API_URL": "https://api.eu.vapi.ai", "CALL_BACK_HOURS": "00:00-23:59",
 				"CALL_BACK_ZONE": "Europe/Berlin", "CALL_BACK_ASSISTANT_ID": "assistant", "CALL_BACK_PHONE_NUMBER_ID": "number",
+				"CALL_BACK_PER_DAY": "7", "CALL_BACK_PREFIXES": "+49,+1",
 			},
 		},
 	} {

@@ -129,12 +129,13 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"resultText": "{{.Content}}", "webhookSecretArn": secret, "publicKeySecretArn": secret,
 		"completionSecretArn": secret, "privateKeySecretArn": secret, "vapiApiUrl": "https://api.eu.vapi.ai",
 		"callBackHours": "09:00-18:00", "callBackZone": "Europe/Berlin", "callBackAssistantId": "a",
-		"callBackPhoneNumberId": "n", "kmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1",
+		"callBackPhoneNumberId": "n", "callBackPerDay": "7", "callBackPrefixes": "+49, +1",
+		"kmsKeyArn":      "arn:aws:kms:eu-central-1:111122223333:key/1",
 		"argumentKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
 		"eventBus":       "default", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
 		"alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"controlAnyPath": "true",
-		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
+		"localEndpoint":  "true", "ORDERS_API_URL": "https://orders.example.com",
 	}
 	// Some settings need others.
 	key := map[string]any{"privateKeySecretArn": secret}
@@ -143,6 +144,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"keepExecuteApiEndpoint": {"domainName": "ringback.example.com", "certificateArn": acm},
 		"vapiApiUrl":             key, "callBackHours": key,
 		"callBackZone": hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
+		"callBackPerDay": hours, "callBackPrefixes": hours,
 	}
 	template := func(context map[string]any) string {
 		stack, err := app(t, context)
@@ -200,6 +202,7 @@ func TestInvalidSettings(t *testing.T) {
 		"keepExecuteApiEndpoint": "true", "completionRateLimit": "0", "completionBurstLimit": "5001",
 		"localEndpoint": "yes", "STOCK_API_TOKEN": "secret:token", "maxJobsPerCall": "0",
 		"maxConcurrentJobsPerCall": "unlimited", "controlAnyPath": "yes",
+		"callBackPerDay": "some", "callBackPrefixes": "49",
 	} {
 		_, err := app(t, map[string]any{name: value})
 		if err == nil {

@@ -88,6 +88,11 @@ type CallTracker interface {
 type Customers interface {
 	// Park returns false if too many results are parked for the customer of the call.
 	Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error)
+
+	// CountCall counts an outbound call. It returns false if the day has as many as allowed.
+	CountCall(ctx context.Context, now time.Time, most int) (bool, error)
+	// UncountCall undoes CountCall.
+	UncountCall(ctx context.Context, now time.Time) error
 }
 
 // Events sends `undelivered` events. If the function dies in between, the same event is sent twice.

@@ -3,6 +3,8 @@ package callback
 import (
 	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ringback/ringback/internal/batch"
@@ -37,6 +39,24 @@ type OutboundCalls struct {
 	// AssistantID is the assistant that speaks, and PhoneNumberID the number that calls. Empty means
 	// those of the call that the result belongs to.
 	AssistantID, PhoneNumberID string
+
+	// Prefixes are the beginnings of the numbers that may be called, such as "+49". Empty means all.
+	Prefixes []string
+
+	// PerDay is how many calls a day may have, by UTC. 0 means no limit.
+	PerDay int
+}
+
+// forbids returns why the customer of a call must not be called, or "".
+func (c *OutboundCalls) forbids(call job.Call) string {
+	allowed := func(prefix string) bool { return strings.HasPrefix(call.CustomerNumber, prefix) }
+	switch {
+	case call.Type != "" && !call.Telephone():
+		return "the first call was no telephone call"
+	case len(c.Prefixes) > 0 && !slices.ContainsFunc(c.Prefixes, allowed):
+		return "the customer's number has none of the allowed prefixes"
+	}
+	return ""
 }
 
 // Variables in which the assistant of an outbound call finds the result, as {{ringback_result}} and so on.
@@ -81,6 +101,9 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call can be made, "+
 			"because the assistant, its number or the customer's number is unknown or withheld")
 	}
+	if why := c.forbids(o.Call); why != "" {
+		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, because "+why)
+	}
 	if call.Variables[variableResult] == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")
 	}
@@ -109,6 +132,18 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		return d.release(ctx, d.backoff())
 	}
 	d.record = record
+	if c.PerDay > 0 {
+		counted, err := d.cfg.Customers.CountCall(recording, now, c.PerDay)
+		d.noCall = err != nil || !counted
+		switch {
+		case err != nil:
+			d.log.ErrorContext(ctx, "cannot count outbound call yet", "error", err)
+			return d.release(ctx, d.backoff())
+		case !counted:
+			return d.sendUndelivered(ctx, job.ReasonCallGone,
+				detail+"; no outbound call was made, because the day has had as many as allowed")
+		}
+	}
 	calling, cancel := context.WithTimeout(ctx, d.left(ctx)-markTime+markTimeout) // the record took some time
 	defer cancel()
 	receipt := c.Client.Call(calling, call)
@@ -119,6 +154,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		return d.settle(ctx, job.StateDelivered, "delivered by the outbound call "+job.CallHash(receipt.CallID))
 	case vapiclient.Refused:
 		d.noCall = true
+		d.uncount(ctx, now)
 		delay, ok := d.delay(d.backoff(), receipt.RetryAfter)
 		if receipt.TryAgain && d.receives < MaxPosts && ok {
 			return d.release(ctx, delay)
@@ -127,6 +163,18 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 			detail+"; the outbound call could not be made: "+describeCall(receipt))
 	}
 	return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, describeCall(receipt))
+}
+
+// uncount makes a call that was certainly not made count no more. If that fails, the day has one call less.
+func (d *delivery) uncount(ctx context.Context, counted time.Time) {
+	if d.cfg.OutboundCalls.PerDay == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	if err := d.cfg.Customers.UncountCall(ctx, counted); err != nil {
+		d.log.WarnContext(ctx, "cannot undo the count of an outbound call", "error", err)
+	}
 }
 
 // noCallBefore sends an event for an outcome whose deadline passes before a call may be made.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -36,9 +37,11 @@ func TestCallBack(t *testing.T) {
 		at     time.Duration
 		want   func(*vapiclient.NewCall) // changes the usual call
 	}{
-		"at any time":      {},
-		"before the hours": {config: inHours, want: func(c *vapiclient.NewCall) { c.EarliestAt = nine }},
-		"in the hours":     {config: inHours, at: 10 * time.Hour},
+		"at any time":       {},
+		"before the hours":  {config: inHours, want: func(c *vapiclient.NewCall) { c.EarliestAt = nine }},
+		"in the hours":      {config: inHours, at: 10 * time.Hour},
+		"of a prefix":       {config: func(c *callback.OutboundCalls) { c.Prefixes = []string{"+1", "+49"} }},
+		"after another one": {change: func(o *job.Outcome) { o.Call.Type = "outboundPhoneCall" }},
 		"after the hours": {config: inHours, at: 19 * time.Hour,
 			want: func(c *vapiclient.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) }},
 		"from a number of its own": {config: own, want: wantOwn},
@@ -106,20 +109,26 @@ func TestCallBack(t *testing.T) {
 func TestNoCallBack(t *testing.T) {
 	tests := map[string]struct {
 		off    bool
+		allow  []string // prefixes
 		change func(*job.Outcome)
 		detail string
 	}{
-		"switched off":    {off: true, detail: "switched off"},
-		"no assistant":    {change: func(o *job.Outcome) { o.Call.AssistantID = "" }, detail: "unknown"},
-		"no phone number": {change: func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, detail: "unknown"},
-		"no customer":     {change: func(o *job.Outcome) { o.Call.CustomerNumber = "" }, detail: "unknown"},
-		"anonymous":       {change: func(o *job.Outcome) { o.Call.CustomerNumber = "anonymous" }, detail: "withheld"},
-		"a placeholder":   {change: func(o *job.Outcome) { o.Call.CustomerNumber = "+266696687" }, detail: "withheld"},
-		"nothing to say":  {change: func(o *job.Outcome) { o.Result = endsCall }, detail: "no text"},
+		"switched off":     {off: true, detail: "switched off"},
+		"a web call":       {change: func(o *job.Outcome) { o.Call.Type = "webCall" }, detail: "no telephone call"},
+		"a websocket":      {change: func(o *job.Outcome) { o.Call.Type = "vapi.websocketCall" }, detail: "no telephone call"},
+		"another kind":     {change: func(o *job.Outcome) { o.Call.Type = "PhoneCall" }, detail: "no telephone call"},
+		"a foreign prefix": {allow: []string{"+1", "+491512"}, detail: "allowed prefixes"},
+		"no assistant":     {change: func(o *job.Outcome) { o.Call.AssistantID = "" }, detail: "unknown"},
+		"no phone number":  {change: func(o *job.Outcome) { o.Call.PhoneNumberID = "" }, detail: "unknown"},
+		"no customer":      {change: func(o *job.Outcome) { o.Call.CustomerNumber = "" }, detail: "unknown"},
+		"anonymous":        {change: func(o *job.Outcome) { o.Call.CustomerNumber = "anonymous" }, detail: "withheld"},
+		"a placeholder":    {change: func(o *job.Outcome) { o.Call.CustomerNumber = "+266696687" }, detail: "withheld"},
+		"nothing to say":   {change: func(o *job.Outcome) { o.Result = endsCall }, detail: "no text"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			inChangedWorld(t, func(cfg *callback.Config) {
+				cfg.OutboundCalls.Prefixes = tt.allow
 				if tt.off {
 					cfg.OutboundCalls = nil
 				}
@@ -134,6 +143,62 @@ func TestNoCallBack(t *testing.T) {
 				w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
 				if d := w.events[0].Detail; !strings.Contains(d, tt.detail) || !strings.Contains(d, "answered 404") {
 					t.Errorf("the detail is %q", d)
+				}
+			})
+		})
+	}
+}
+
+// TestCallsPerDay counts the outbound calls of a day. Calls that were certainly not made do not count.
+func TestCallsPerDay(t *testing.T) {
+	refused := vapiclient.CallReceipt{Verdict: vapiclient.Refused, Status: 403, Err: errors.New("POST /call: 403")}
+	unknown := vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: errors.New("the call may have been made")}
+	type script = []vapiclient.CallReceipt
+	tests := map[string]struct {
+		most     int
+		script   script
+		fails    []string // for ten seconds
+		tomorrow int      // how many of the five results are ready on the next day
+		calls    int      // requested
+		states   string   // of the five results: d for delivered, u for undelivered
+	}{
+		"no limit":             {0, script{called}, nil, 0, 5, "ddddd"},
+		"a limit":              {3, script{called}, nil, 0, 3, "ddduu"},
+		"on two days":          {3, script{called}, nil, 2, 5, "ddddd"},
+		"refused":              {2, script{refused, refused, called}, nil, 0, 4, "uuddu"},
+		"unknown":              {2, script{unknown, called}, nil, 0, 2, "uduuu"},
+		"the count fails":      {5, script{called}, []string{countCall}, 0, 5, "ddddd"},
+		"nor can it be undone": {5, script{refused, called}, []string{uncountCall}, 0, 5, "udddd"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			inChangedWorld(t, func(cfg *callback.Config) { cfg.OutboundCalls.PerDay = tt.most }, func(t *testing.T, w *world) {
+				w.answer, w.answerCall = answers(gone), answers(tt.script...)
+				w.fail(errDown, tt.fails...)
+				var ids []string
+				for i := range 5 {
+					if i == 5-tt.tomorrow {
+						w.run(24 * time.Hour)
+					}
+					j := w.job(fmt.Sprint("t", i))
+					j.Call.CustomerNumber = fmt.Sprint("+491510000000", i)
+					o := w.finish(j, w.running(j, policy.AfterCallOutboundCall), respond(content))
+					o.Deadline = w.now().Add(time.Hour)
+					ids = append(ids, o.JobID)
+					w.send(o)
+					w.run(10 * time.Second)
+					w.mend()
+				}
+				w.run(time.Hour)
+				var states string
+				for _, id := range ids {
+					states += string(w.record(id).State[:1])
+				}
+				if states != tt.states {
+					t.Errorf("the states are %s, want %s", states, tt.states)
+				}
+				if len(w.calls) != tt.calls {
+					t.Errorf("%d calls were requested, want %d", len(w.calls), tt.calls)
 				}
 			})
 		})

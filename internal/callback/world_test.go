@@ -50,6 +50,8 @@ const (
 	retractCall   = "retract the outbound call for"
 	settle        = "settle"
 	park          = "park"
+	countCall     = "count the outbound calls of"
+	uncountCall   = "undo the count of the outbound calls of"
 	lookEnd       = "look up the end of the call of"
 	endCall       = "record the end of the call of"
 	lookUp        = "look up the call of"
@@ -63,7 +65,7 @@ const (
 
 var steps = []string{
 	claim, storeResult, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall,
-	sendEvent, lookUp, learn, recordText, unclaim, postpone,
+	sendEvent, countCall, uncountCall, lookUp, learn, recordText, unclaim, postpone,
 }
 
 var errDown = errors.New("it is down")
@@ -287,6 +289,16 @@ func (w around) Settle(ctx context.Context, r job.Record, now time.Time, state j
 
 func (w around) Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error) {
 	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, c, now, p) })
+}
+
+func (w around) CountCall(ctx context.Context, now time.Time, most int) (bool, error) {
+	return step(ctx, w.world, countCall, job.CallsOfDay(now), func() (bool, error) {
+		return w.customers.CountCall(ctx, now, most)
+	})
+}
+
+func (w around) UncountCall(ctx context.Context, now time.Time) error {
+	return stepErr(ctx, w.world, uncountCall, job.CallsOfDay(now), func() error { return w.customers.UncountCall(ctx, now) })
 }
 
 func (w around) Ended(ctx context.Context, callID string) (time.Time, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,9 @@ const (
 	MaxJobsPerCall           = 50
 	MaxConcurrentJobsPerCall = 10
 )
+
+// CallBackPerDay is how many outbound calls a day may have if the stack sets no other limit.
+const CallBackPerDay = 100
 
 // Process is the environment of the process function.
 type Process struct {
@@ -111,6 +115,9 @@ type Callback struct {
 	CallBackZone          string `env:"CALL_BACK_ZONE"`
 	CallBackAssistantID   string `env:"CALL_BACK_ASSISTANT_ID"`
 	CallBackPhoneNumberID string `env:"CALL_BACK_PHONE_NUMBER_ID"`
+
+	CallBackPrefixes []string `env:"CALL_BACK_PREFIXES"` // of the numbers that may be called; empty means all
+	CallBackPerDay   uint16   `env:"CALL_BACK_PER_DAY"`  // 0, the value of an unset variable, means no limit
 }
 
 // Check returns an error if the variables contradict each other.
@@ -118,6 +125,21 @@ func (e Callback) Check() error {
 	if e.CallBackHours != "" && e.PrivateKeySecretID == "" {
 		return fmt.Errorf("%s is set, and %s is not: outbound calls need the private key",
 			VariableName(e, "CallBackHours"), VariableName(e, "PrivateKeySecretID"))
+	}
+	if err := CheckPrefixes(e.CallBackPrefixes); err != nil {
+		return fmt.Errorf("%s: %w", VariableName(e, "CallBackPrefixes"), err)
+	}
+	return nil
+}
+
+var prefix = regexp.MustCompile(`^\+[1-9][0-9]*$`)
+
+// CheckPrefixes returns an error if one of the prefixes is not the beginning of a number of E.164.
+func CheckPrefixes(prefixes []string) error {
+	for _, p := range prefixes {
+		if !prefix.MatchString(p) {
+			return fmt.Errorf("%q is not the beginning of a number; write it with its country, such as +49", p)
+		}
 	}
 	return nil
 }

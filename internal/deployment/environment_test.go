@@ -36,8 +36,10 @@ func TestVariables(t *testing.T) {
 		ArgumentKeyARN: "15",
 	}
 	callback := deployment.Callback{
-		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, ControlAnyPath: true, PublicKeySecretID: "6",
-		ResultText: "7", PrivateKeySecretID: "8", APIURL: "9", CallBackHours: "10", CallBackZone: "11",
+		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, ControlAnyPath: true,
+		CallBackPrefixes: []string{"+1", "+49"}, CallBackPerDay: 13,
+		PublicKeySecretID: "6",
+		ResultText:        "7", PrivateKeySecretID: "8", APIURL: "9", CallBackHours: "10", CallBackZone: "11",
 		CallBackAssistantID: "12", CallBackPhoneNumberID: "13",
 		Completion: deployment.CompletionSecret{Inline: "14", ID: "15"},
 	}

@@ -66,6 +66,9 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 var policies = []string{"./infra/ringback", "-run", "^(TestLeastPrivilege|TestPermissionsFitTheCode|" +
 	"TestForbiddenRequests|TestResourcePolicies|TestSchedules|TestJWT)$"}
 
+// outboundLimits are the tests of which outbound calls are made.
+var outboundLimits = []string{"./internal/callback", "-run", "^(TestNoCallBack|TestCallsPerDay)$"}
+
 var floods = []string{"./infra/ringback", "-run", "^(TestThrottles|TestFloodAlarms|TestCustomDomain)$"}
 
 // organisations and rotations are the tests of what a leaked credential is good for.
@@ -1015,6 +1018,18 @@ var bugs = []mutant{
 		}},
 	{bug: "the call's id anywhere in its control URL", tests: []string{"./vapi/vapiclient"}, edits: []edit{
 		{"vapi/vapiclient.NamesCall", "err == nil && id == callID", "err == nil && strings.Contains(id, callID)"},
+	}},
+	{bug: "an outbound call after a web call", tests: outboundLimits, edits: []edit{
+		{"internal/callback.(*OutboundCalls).forbids", `case call.Type != "" && !call.Telephone():`, "case false:"},
+	}},
+	{bug: "an outbound call to a number that is not allowed", tests: outboundLimits, edits: []edit{
+		{"internal/callback.(*OutboundCalls).forbids", "case len(c.Prefixes) > 0 &&", "case false &&"},
+	}},
+	{bug: "more outbound calls than a day may have", tests: outboundLimits, edits: []edit{
+		{"internal/job.CustomerRecord.CountCall", "if r.Made >= most {", "if r.Made > most {"},
+	}},
+	{bug: "an outbound call counted that was not made", tests: outboundLimits, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "d.noCall = true\n\t\td.uncount(ctx, now)", "d.noCall = true"},
 	}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},

@@ -19,7 +19,9 @@ type CustomerRecord struct {
 	Customer string         `json:"customer"` // see [Customer]
 	Revision int64          `json:"-"`        // counts the saves; 0 means never saved
 	Parked   []ParkedResult `json:"kept,omitempty"`
-	Updated  time.Time      `json:"updated"`
+	// Made counts outbound calls. Only the record of a day has it: see [CallsOfDay].
+	Made    int       `json:"made,omitempty"`
+	Updated time.Time `json:"updated"`
 
 	Unknown Unknown `json:"-"`
 }
@@ -140,6 +142,25 @@ func (r CustomerRecord) Find(jobID string) (ParkedResult, bool) {
 		return ParkedResult{}, false
 	}
 	return r.Parked[i], true
+}
+
+// CallsOfDay names the record that counts the outbound calls of a day, by UTC. It is among those of the
+// customers, whose names are hashes.
+func CallsOfDay(now time.Time) string { return "calls-" + now.UTC().Format(time.DateOnly) }
+
+// CountCall counts an outbound call. It reports false if there are as many as allowed.
+func (r CustomerRecord) CountCall(most int, now time.Time) (CustomerRecord, bool) {
+	if r.Made >= most {
+		return r, false
+	}
+	r.Made, r.Updated = r.Made+1, now
+	return r, true
+}
+
+// UncountCall undoes [CustomerRecord.CountCall] if it is certain that no call was made.
+func (r CustomerRecord) UncountCall(now time.Time) CustomerRecord {
+	r.Made, r.Updated = max(r.Made-1, 0), now
+	return r
 }
 
 // Key identifies the record among those of its kind.

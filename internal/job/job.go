@@ -78,6 +78,9 @@ type Call struct {
 // Chat reports whether it is a chat, which has no control URL.
 func (c Call) Chat() bool { return c.Type == "chat" }
 
+// Telephone reports whether it is a telephone call, and false if its type is unknown.
+func (c Call) Telephone() bool { return c.Type == "inboundPhoneCall" || c.Type == "outboundPhoneCall" }
+
 // Encode returns the job as a queue message.
 func (j Job) Encode() (string, error) {
 	j.Version = version

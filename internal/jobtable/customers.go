@@ -123,6 +123,28 @@ func (c *Customers) Unpark(ctx context.Context, call job.Call, now time.Time, p 
 	return err
 }
 
+// CountCall counts an outbound call of the day. It reports false if the day has as many as allowed.
+func (c *Customers) CountCall(ctx context.Context, now time.Time, most int) (bool, error) {
+	counted := false
+	err := c.ofDay(ctx, now, func(r job.CustomerRecord) (job.CustomerRecord, error) {
+		r, counted = r.CountCall(most, now)
+		return r, nil
+	})
+	return counted, err
+}
+
+// UncountCall undoes a CountCall with the same now. It is certain that no call was made.
+func (c *Customers) UncountCall(ctx context.Context, now time.Time) error {
+	return c.ofDay(ctx, now, func(r job.CustomerRecord) (job.CustomerRecord, error) { return r.UncountCall(now), nil })
+}
+
+func (c *Customers) ofDay(
+	ctx context.Context, now time.Time, rule func(job.CustomerRecord) (job.CustomerRecord, error),
+) error {
+	day := job.CallsOfDay(now)
+	return c.change(ctx, day, &job.CustomerRecord{Customer: day}, rule)
+}
+
 // Forget deletes a list as it was loaded. It fails with [ErrChanged] if others have changed it since.
 func (c *Customers) Forget(ctx context.Context, list job.CustomerRecord) error {
 	if err := c.store.Delete(ctx, list); err != nil {

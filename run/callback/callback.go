@@ -93,6 +93,7 @@ func build() (*callback.Handler, error) {
 		}
 		cfg.OutboundCalls = &callback.OutboundCalls{
 			Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
+			Prefixes: e.CallBackPrefixes, PerDay: int(e.CallBackPerDay),
 		}
 	}
 	return callback.New(cfg)

@@ -125,6 +125,9 @@ func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }
 
+func (nothing) CountCall(context.Context, time.Time, int) (bool, error) { return true, nil }
+func (nothing) UncountCall(context.Context, time.Time) error            { return nil }
+
 func (nothing) Load(context.Context, string) (job.CallRecord, error)              { return job.CallRecord{}, nil }
 func (nothing) Learn(context.Context, string, vapi.Architecture, time.Time) error { return nil }
 func (nothing) Ended(context.Context, string) (time.Time, error)                  { return time.Time{}, nil }

@@ -248,7 +248,8 @@ const (
 	// call fails, the result becomes an undelivered event.
 	CallBack = policy.AfterCallOutboundCall
 	// NextCall keeps the result for the next call of the same customer, for
-	// 30 days.
+	// 30 days. Vapi's API must confirm both calls, so a deployment needs the
+	// organisation's private key.
 	NextCall = policy.AfterCallNextCall
 )
 

@@ -437,7 +437,7 @@ func (d *deployment) callEnds(t *testing.T, ctx context.Context) {
 // outboundCall delivers the result of a call that is gone by an outbound call.
 func (d *deployment) outboundCall(t *testing.T, ctx context.Context) {
 	const call = "e2e-back-gone"
-	d.account.SetCallStatus(call, "ended")
+	d.account.SetCall(call, "ended", number)
 	url := d.askManager(t, ctx, call)
 	d.complete(t, ctx, url, asJSON, fmt.Sprintf(`{"result":%q}`, granted), 200)
 	d.noteAnswer(call)
@@ -468,6 +468,8 @@ func (d *deployment) outboundCall(t *testing.T, ctx context.Context) {
 // nextCall delivers a parked result in the customer's next call.
 func (d *deployment) nextCall(t *testing.T, ctx context.Context) {
 	const first, second = "e2e-parked-gone", "e2e-next"
+	d.account.SetCall(first, "ended", other)
+	d.account.SetCall(second, "in-progress", other)
 	d.accept(t, ctx, "call_1", "keep_for_next_call",
 		d.message(t, first, other, toolCalls("call_1", "keep_for_next_call", nil)))
 	d.settled(t, ctx, first, job.StateParked)

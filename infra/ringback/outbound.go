@@ -5,10 +5,23 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/callback/hours"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
+
+// checkNextCall returns an error if a tool parks results, and the private key is missing. Vapi's API must
+// confirm the calls of a customer whose results are parked.
+func (p *Props) checkNextCall(tools *asynctool.Set) error {
+	for _, tool := range tools.Entries() {
+		if tool.AfterCall == asynctool.NextCall && p.PrivateKeySecret == nil {
+			return fmt.Errorf("the tool %s parks results for the customer's next call, which Vapi's API must confirm: "+
+				"set PrivateKeySecret (the setting privateKeySecretArn)", tool.Name)
+		}
+	}
+	return nil
+}
 
 // checkOutbound returns an error if a property for chats or outbound calls is
 // invalid. The callback function would not start with it, and would deliver no

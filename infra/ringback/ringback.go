@@ -145,8 +145,9 @@ type Props struct {
 	PublicKeySecret awssecretsmanager.ISecret
 
 	// PrivateKeySecret holds the private key of the Vapi organisation, a plain
-	// string. It is needed to continue chats and to make outbound calls. Nil
-	// means that Ringback does neither.
+	// string. It is needed to continue chats, to make outbound calls, and for tools
+	// whose results are parked for the next call. Nil means that Ringback does none
+	// of these.
 	PrivateKeySecret awssecretsmanager.ISecret
 
 	// VapiAPIURL is the address of Vapi's API for organisations outside the
@@ -329,6 +330,9 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	}
 	set, err := asynctool.NewSet(props.Tools...)
 	if err != nil {
+		return nil, err
+	}
+	if err := props.checkNextCall(set); err != nil {
 		return nil, err
 	}
 	r := &Ringback{

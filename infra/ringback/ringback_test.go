@@ -1115,7 +1115,16 @@ func TestNextCall(t *testing.T) {
 		tool := tools(time.Minute)[0].(asynctool.Tool[struct{}])
 		other := tool
 		other.Name, other.AfterCall = "other", afterCall
-		made := synthesise(t, ringback.Props{Tools: []asynctool.Definition{tool, other}})
+		props := ringback.Props{Tools: []asynctool.Definition{tool, other}}
+		stack := newStack(t, "Ringback")
+		if afterCall == asynctool.NextCall {
+			_, err := ringback.NewRingback(newStack(t, "WithoutKey"), "Ringback", props)
+			if err == nil || !strings.Contains(err.Error(), "privateKeySecretArn") || !strings.Contains(err.Error(), "other") {
+				t.Errorf("without the private key, the error is %v", err)
+			}
+			props.PrivateKeySecret = givenSecret(stack, secretARN("private"))
+		}
+		made := synthesiseIn(t, stack, props)
 		if got := made.variables(t, "RingbackAck")["NEXT_CALL"]; got != want {
 			t.Errorf("with %s, NEXT_CALL is %v", afterCall, got)
 		}

@@ -70,6 +70,14 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
 			detail+"; the result cannot be parked for the next call, because the customer's number is unknown or withheld")
 	}
+	if !d.outcome.Earlier {
+		switch why, retry := d.confirmCall(ctx); {
+		case retry != nil:
+			return retry
+		case why != "":
+			return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result cannot be parked for the next call: "+why)
+		}
+	}
 	if d.record.StoredJob == nil && !d.outcome.Earlier {
 		// If the customer never calls, an event is sent without this message.
 		o := d.outcome

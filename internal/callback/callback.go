@@ -17,7 +17,8 @@
 //
 // If it cannot be delivered in its call, it follows the tool's after-call policy (aftercall.go): it
 // is dropped, parked for the customer's next call, delivered by an outbound call (outboundcall.go),
-// or sent as an `undelivered` event. Then that is marked.
+// or sent as an `undelivered` event. Then that is marked. Parking and outbound calls need calls that Vapi's
+// API confirms (confirm.go).
 //
 // A progress line takes another path, because it is posted at most once (progress.go).
 package callback
@@ -72,6 +73,11 @@ type ChatClient interface {
 	Chat(ctx context.Context, chat vapiclient.NewChat) vapiclient.Receipt
 }
 
+// CallLookup asks Vapi's API for calls.
+type CallLookup interface {
+	CallStatus(ctx context.Context, callID string) vapiclient.CallStatus
+}
+
 // CallTracker records which calls have ended.
 type CallTracker interface {
 	// Ended returns the zero time if no end of the call is recorded.
@@ -100,7 +106,7 @@ type Events interface {
 	SendUndelivered(ctx context.Context, u job.Undelivered) error
 }
 
-// Config configures a [Handler]. ChatClient and the fields after it are optional.
+// Config configures a [Handler]. CallLookup and the fields after it are optional.
 type Config struct {
 	Table         Table
 	ControlClient ControlClient
@@ -108,6 +114,10 @@ type Config struct {
 	Events        Events
 	CallTracker   CallTracker
 	Customers     Customers
+
+	// CallLookup confirms calls, before a result is parked, delivered in a later call, or delivered by an
+	// outbound call. Nil means that none of these is done.
+	CallLookup CallLookup
 
 	// ChatClient posts results to chats, which have no control URL. Nil means that these results
 	// become `undelivered` events.
@@ -135,8 +145,9 @@ func New(cfg Config) (*Handler, error) {
 		return nil, errors.New("callback: the Config needs a table, a control client, the results queue, events, " +
 			"a call tracker and customers")
 	}
-	if cfg.OutboundCalls != nil && (cfg.OutboundCalls.Client == nil || cfg.OutboundCalls.Next == nil) {
-		return nil, errors.New("callback: OutboundCalls need a client and the hours in which they are made")
+	if cfg.OutboundCalls != nil &&
+		(cfg.OutboundCalls.Client == nil || cfg.OutboundCalls.Next == nil || cfg.CallLookup == nil) {
+		return nil, errors.New("callback: OutboundCalls need a client, the hours in which they are made, and a CallLookup")
 	}
 	if cfg.Text == nil {
 		text, err := spoken.ParseText("")
@@ -253,6 +264,15 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		o = d.outcome
 	}
 
+	if o.Earlier {
+		switch why, retry := d.confirmCall(ctx); {
+		case retry != nil:
+			return retry
+		case why != "":
+			d.log.ErrorContext(ctx, "result stays parked; Vapi does not confirm the call", "reason", why)
+			return d.park(ctx, why)
+		}
+	}
 	switch {
 	case !d.record.Forgotten.IsZero():
 		// A copy of the message may have what was deleted.

@@ -24,8 +24,6 @@ const (
 
 // CallClient makes phone calls.
 type CallClient interface {
-	// CallStatus asks whether a call has ended.
-	CallStatus(ctx context.Context, callID string) vapiclient.CallStatus
 	Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt
 }
 
@@ -47,12 +45,14 @@ type OutboundCalls struct {
 	PerDay int
 }
 
+const notByTelephone = "the first call was no telephone call"
+
 // forbids returns why the customer of a call must not be called, or "".
 func (c *OutboundCalls) forbids(call job.Call) string {
 	allowed := func(prefix string) bool { return strings.HasPrefix(call.CustomerNumber, prefix) }
 	switch {
 	case call.Type != "" && !call.Telephone():
-		return "the first call was no telephone call"
+		return notByTelephone
 	case len(c.Prefixes) > 0 && !slices.ContainsFunc(c.Prefixes, allowed):
 		return "the customer's number has none of the allowed prefixes"
 	}
@@ -102,7 +102,7 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 			"because the assistant, its number or the customer's number is unknown or withheld")
 	}
 	if why := c.forbids(o.Call); why != "" {
-		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, because "+why)
+		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made: "+why)
 	}
 	if call.Variables[variableResult] == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")
@@ -184,15 +184,23 @@ func (d *delivery) noCallBefore(ctx context.Context, detail string, next time.Ti
 		", and the deadline was "+d.outcome.Deadline.Format(time.RFC3339))
 }
 
-// awaitEndOfCall asks Vapi's API whether the call has ended. It returns nil if it has.
+// awaitEndOfCall asks Vapi's API for the call. It returns nil if that confirms a telephone call of the
+// customer, which has ended.
 func (d *delivery) awaitEndOfCall(ctx context.Context, detail string) *batch.Retry {
-	bounded, cancel, ok := d.within(ctx, postTime)
-	defer cancel()
-	status := vapiclient.CallStatus{Err: noTime.Err}
-	if ok {
-		status = d.cfg.OutboundCalls.Client.CallStatus(bounded, d.outcome.Call.ID)
+	status := d.callStatus(ctx)
+	if status.Call.ID != "" {
+		known := d.outcome.Call
+		known.Type = cmp.Or(status.Call.Type, known.Type)
+		why := difference(d.outcome.Call, status.Call)
+		if why == "" && !known.Telephone() {
+			why = notByTelephone
+		}
+		if why != "" {
+			d.log.ErrorContext(ctx, "no outbound call", "reason", why)
+			return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made: "+why)
+		}
 	}
-	if status.Ended {
+	if status.Ended && status.Call.ID != "" {
 		return nil
 	}
 	return d.postponeOutboundCall(ctx, detail, status)
@@ -209,10 +217,7 @@ func (d *delivery) postponeOutboundCall(
 		backoff = max(backoff, min(left/time.Duration(MaxPosts-d.receives+1), maxPostponement))
 	}
 	delay, ok := d.delay(backoff, status.RetryAfter)
-	reason := "Vapi does not say that the call has ended"
-	if status.Err != nil {
-		reason = status.Err.Error()
-	}
+	reason := describeStatus(status)
 	if d.receives >= MaxPosts || !ok {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, "+
 			"because it is not certain that the call has ended: "+reason)

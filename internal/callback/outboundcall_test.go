@@ -78,6 +78,11 @@ func TestCallBack(t *testing.T) {
 				if tt.change != nil {
 					tt.change(&o)
 				}
+				known := w.known["call-1"]
+				if o.Call.Type != "" {
+					known.Type = o.Call.Type
+				}
+				w.known["call-1"] = known
 				time.Sleep(tt.at)
 				w.send(o)
 				w.send(o)
@@ -180,8 +185,7 @@ func TestCallsPerDay(t *testing.T) {
 					if i == 5-tt.tomorrow {
 						w.run(24 * time.Hour)
 					}
-					j := w.job(fmt.Sprint("t", i))
-					j.Call.CustomerNumber = fmt.Sprint("+491510000000", i)
+					j := w.jobOf(fmt.Sprint("call-", i+1), fmt.Sprint("+491510000000", i))
 					o := w.finish(j, w.running(j, policy.AfterCallOutboundCall), respond(content))
 					o.Deadline = w.now().Add(time.Hour)
 					ids = append(ids, o.JobID)
@@ -443,14 +447,14 @@ func TestCallBackAtVapi(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			account, outbound := atVapi(t, fakevapi.FailureNone)
-			account.SetCallStatus("call-1", "ended")
+			account.SetCall("call-1", "ended", number)
 			if tt.failure != fakevapi.FailureNone {
 				account.Fail(2, tt.failure, false) // the first request asks for the status of the call
 			}
 			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
 			w := newWorld(t, func(cfg *callback.Config) {
 				next := func(time.Time) time.Time { return tomorrow }
-				cfg.OutboundCalls = &callback.OutboundCalls{Client: outbound, Next: next}
+				cfg.OutboundCalls, cfg.CallLookup = &callback.OutboundCalls{Client: outbound, Next: next}, outbound
 			})
 			w.answer = answers(gone)
 			o := w.outcome(policy.AfterCallOutboundCall)

@@ -122,7 +122,8 @@ type world struct {
 
 	answer     func(post int) vapiclient.Receipt     // to each post
 	answerCall func(call int) vapiclient.CallReceipt // to each outbound call
-	answerAsk  func(ask int) vapiclient.CallStatus   // to each question about the end of a call
+	answerAsk  func(ask int) vapiclient.CallStatus   // to each question about a call
+	known      map[string]vapiclient.KnownCall       // what Vapi says of calls, by id
 
 	mu     sync.Mutex
 	posts  []vapi.ControlMessage
@@ -167,6 +168,12 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 		before:    make(map[string]func(context.Context, string) error), lost: make(map[string]error),
 		after:  make(map[string]func(string)),
 		hidden: make(map[string]time.Duration),
+		known:  make(map[string]vapiclient.KnownCall),
+	}
+	for _, id := range []string{"call-1", "call-2", "call-3"} {
+		w.known[id] = vapiclient.KnownCall{
+			ID: id, Type: "inboundPhoneCall", CustomerNumber: number, AssistantID: "assistant-1", PhoneNumberID: "phone-1",
+		}
 	}
 	w.table, w.tracker = jobtable.New(w.store), jobtable.NewCallTracker(w.store.Calls())
 	w.customers = jobtable.NewCustomers(w.store.Customers(), customerKeys)
@@ -185,6 +192,7 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	around := around{w}
 	cfg := callback.Config{
 		Table: around, ControlClient: around, Results: around, Events: around, CallTracker: around, Customers: around,
+		CallLookup:    around,
 		OutboundCalls: &callback.OutboundCalls{Client: around, Next: func(now time.Time) time.Time { return now }},
 		Text:          text(t, "{marker}{tool_call_id}={content}{marker}"), Now: w.now, Log: log,
 	}
@@ -376,10 +384,15 @@ func (w around) CallStatus(ctx context.Context, callID string) vapiclient.CallSt
 	w.asks = append(w.asks, w.now().Sub(w.start))
 	n := len(w.asks)
 	w.mu.Unlock()
-	if callID != "call-1" {
+	status := w.answerAsk(n)
+	known, ok := w.known[callID]
+	switch {
+	case !ok:
 		return vapiclient.CallStatus{Status: 404, Err: errors.New("another call")}
+	case status.Status == 200:
+		status.Call = known
 	}
-	return w.answerAsk(n)
+	return status
 }
 
 func (w around) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
@@ -428,6 +441,15 @@ func (w *world) jobIn(call, toolCallID string) job.Job {
 		ID: job.EarlierID(call, toolCallID), ToolCallID: toolCallID, Tool: "order_status",
 		Call: job.Call{ID: call, ControlURL: controlURL + "/" + call, Architecture: vapi.ArchitectureClassic},
 	}
+}
+
+// jobOf returns the job t1 of another call, and of the customer with a number. Vapi knows the call.
+func (w *world) jobOf(call, number string) job.Job {
+	j := w.job("t1")
+	j.ID, j.Call.ID, j.Call.CustomerNumber = job.EarlierID(call, "t1"), call, number
+	j.Call.ControlURL += "/" + call
+	w.known[call] = vapiclient.KnownCall{ID: call, Type: "inboundPhoneCall", CustomerNumber: number}
+	return j
 }
 
 // running claims a job, as the process function does before it runs the tool.

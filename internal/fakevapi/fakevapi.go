@@ -98,8 +98,8 @@ type Account struct {
 	Splitting bool
 
 	mu       sync.Mutex
-	objects  map[string][]*object // by resource, the newest first
-	statuses map[string]string    // of other calls than those that were started, by id
+	objects  map[string][]*object       // by resource, the newest first
+	others   map[string]json.RawMessage // other calls than those that were started, by id
 	requests []Request
 	made     int
 	failAt   int // counts down to the request that fails
@@ -222,14 +222,16 @@ func (a *Account) Objects(resource string) []json.RawMessage {
 // members that Vapi adds.
 func (a *Account) Calls() []json.RawMessage { return a.Objects("call") }
 
-// SetCallStatus makes the account know a call that it did not start, with a status such as "ended".
-func (a *Account) SetCallStatus(id, status string) {
+// SetCall makes the account know a telephone call of a customer that it did not start, with a status such as
+// "ended".
+func (a *Account) SetCall(id, status, customer string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.statuses == nil {
-		a.statuses = make(map[string]string)
+	if a.others == nil {
+		a.others = make(map[string]json.RawMessage)
 	}
-	a.statuses[id] = status
+	a.others[id] = json.RawMessage(fmt.Sprintf(
+		`{"id":%q,"type":"inboundPhoneCall","status":%q,"customer":{"number":%q}}`, id, status, customer))
 }
 
 // Chats returns the chats that were posted, oldest first.
@@ -435,8 +437,8 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 		}
 		return refuse(http.StatusNotFound, "Cannot "+r.Method+" "+r.URL.Path)
 	}
-	if status := a.statuses[id]; resource == "call" && status != "" && r.Method == http.MethodGet {
-		return http.StatusOK, json.RawMessage(fmt.Sprintf(`{"id":%q,"status":%q}`, id, status))
+	if call, known := a.others[id]; resource == "call" && known && r.Method == http.MethodGet {
+		return http.StatusOK, call
 	}
 	at := slices.IndexFunc(a.objects[resource], func(o *object) bool { return o.get("id") == id })
 	if at < 0 {

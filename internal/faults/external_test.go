@@ -112,6 +112,9 @@ func (w *world) take(
 	err := w.step(ctx, op, together(ids), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if hook.forged {
+			w.wrong("forged", ids[0], "posted to a call that is another customer's")
+		}
 		code := http.StatusOK
 		if n := len(w.observed.posted[ids[0]]); len(hook.answers) > 0 {
 			code = hook.answers[min(n, len(hook.answers)-1)]
@@ -246,7 +249,11 @@ func (w *world) CallStatus(ctx context.Context, callID string) vapiclient.CallSt
 	defer cancel()
 	hook := w.webhook(callID)
 	status := vapiclient.CallStatus{Status: http.StatusOK}
-	err := w.step(ctx, "call status", hook.first(), func() error {
+	status.Call = vapiclient.KnownCall{ID: callID, Type: "inboundPhoneCall", CustomerNumber: hook.number()}
+	if hook.forged {
+		status.Call.CustomerNumber = customer
+	}
+	err := w.step(ctx, "call status", hook.subject(), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		status.Ended = w.observed.gone[callID]

@@ -66,6 +66,9 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 var policies = []string{"./infra/ringback", "-run", "^(TestLeastPrivilege|TestPermissionsFitTheCode|" +
 	"TestForbiddenRequests|TestResourcePolicies|TestSchedules|TestJWT)$"}
 
+// confirmed are the tests of calls that Vapi's API must confirm.
+var confirmed = []string{"./internal/callback", "-run", "^(TestForged.*|TestVapiIsDown|TestWithoutThePrivateKey)$"}
+
 // outboundLimits are the tests of which outbound calls are made.
 var outboundLimits = []string{"./internal/callback", "-run", "^(TestNoCallBack|TestCallsPerDay)$"}
 
@@ -1031,6 +1034,26 @@ var bugs = []mutant{
 	{bug: "an outbound call counted that was not made", tests: outboundLimits, edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", "d.noCall = true\n\t\td.uncount(ctx, now)", "d.noCall = true"},
 	}},
+	{bug: "a parked result in a call that Vapi does not confirm", edits: []edit{
+		{"internal/callback.(*delivery).deliver", "if o.Earlier {", "if false {"},
+	}},
+	{bug: "a result parked for a call that Vapi does not confirm", tests: confirmed, edits: []edit{
+		{"internal/callback.(*delivery).park", "if !d.outcome.Earlier { switch why, retry", "if false { switch why, retry"},
+	}},
+	{bug: "an outbound call to another customer than the call's", tests: confirmed, edits: []edit{
+		{"internal/callback.(*delivery).awaitEndOfCall", "why := difference(d.outcome.Call, status.Call)", `why := ""`},
+	}},
+	{bug: "any call of the customer's assistant confirmed", tests: confirmed, edits: []edit{
+		{"internal/callback.difference", `case known.CustomerNumber == "" || claimed.CustomerNumber != known.CustomerNumber:`,
+			"case false:"},
+	}},
+	{bug: "a call confirmed without an answer", tests: confirmed, edits: []edit{
+		{"internal/callback.(*delivery).confirmCall", "status.Status == http.StatusNotFound ||", "false ||"},
+		{"internal/callback.(*delivery).confirmCall", `return "Vapi's API does not confirm the call: " + describeStatus(status), nil`, `return "", nil`},
+	}},
+	{bug: "another call's answer believed", tests: []string{"./vapi/vapiclient"}, edits: []edit{
+		{"vapi/vapiclient.(*Outbound).CallStatus", "|| call.ID != callID {", "{"},
+	}},
 	{bug: "a message hidden on the other queue", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process.(*execution).hide", "e.source(e.message).ChangeVisibility", "e.cfg.Jobs.ChangeVisibility"},
 	}},
@@ -1120,7 +1143,7 @@ var otherSettings = []string{"./internal/faults", "-run", "^TestSettings$", "-ar
 
 var (
 	brokenPromise = regexp.MustCompile(`(?m)^.*?((?:lost|twice|record|started|late|order|state|dead letters|answer|` +
-		`limit|hours|queue|speaker): .*)$`)
+		`limit|hours|queue|speaker|forged): .*)$`)
 	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 )
 

@@ -32,6 +32,7 @@ type violation struct {
 	//   - "started": the tool was started too often, or twice at the same time
 	//   - "limit": of the tool calls in a call
 	//   - "hours": a customer was to be called outside the hours, or after the deadline
+	//   - "forged": a result was delivered to a call that Vapi does not confirm
 	//   - "queue": a job was on the queue of the other tools
 	//   - "answer": of the HTTP API
 	//   - "log": it contains what it must not

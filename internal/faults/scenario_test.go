@@ -34,6 +34,7 @@ type webhook struct {
 	live     bool            // it is a GPT-Live call, and refuses classic messages as if it were over
 	hidden   bool            // the webhook does not show that
 	chat     bool
+	forged   bool   // Vapi's API says that the call is another customer's
 	again    bool   // it is repeated so late that its results are delivered again
 	status   string // of the call, in a webhook without tool calls
 	calls    []toolCall
@@ -249,6 +250,8 @@ var longWork = []webhook{
 	{call: "refuses-back", answers: []int{400}, calls: one("back", "calls_back", "published refused")},
 	{call: "left", group: "parked", customer: "parked", answers: []int{404},
 		calls: one("parked", "parks", "delivered ok")},
+	{call: "forged", group: "parked", customer: "parked", forged: true, status: "in-progress",
+		at: []time.Duration{4 * time.Minute}},
 	{call: "next", group: "parked", customer: "parked", status: "in-progress", at: []time.Duration{5 * time.Minute}},
 	{call: "left-again", group: "parked twice", customer: "parked twice", answers: []int{404},
 		calls: one("twice", "parks", "delivered ok")},

@@ -914,6 +914,7 @@ func newWorld(t *testing.T, s setting) *world {
 		CallLimits:     s.calls,
 		CompletionURL:  completionURL,
 		CompletionKeys: completionKeys,
+		CallLookup:     w,
 		ChatClient:     w,
 		OutboundCalls: &callback.OutboundCalls{
 			Client: w, Next: s.next, AssistantID: "assistant", PhoneNumberID: "number",

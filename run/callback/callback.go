@@ -85,7 +85,7 @@ func build() (*callback.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ChatClient = outbound
+	cfg.ChatClient, cfg.CallLookup = outbound, outbound
 	if e.CallBackHours != "" {
 		h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
 		if err != nil {

@@ -246,6 +246,8 @@ func unknown(status int, err error) CallReceipt {
 type CallStatus struct {
 	// Ended means that the call has certainly ended.
 	Ended bool
+	// Call is the call as Vapi knows it. Its ID is empty if Vapi did not answer with the call.
+	Call KnownCall
 	// RetryAfter is the wait that a Retry-After asks for, at most one hour. 0 means that it asks for
 	// none.
 	RetryAfter time.Duration
@@ -256,7 +258,16 @@ type CallStatus struct {
 	Err error
 }
 
-// CallStatus asks Vapi whether a call has ended (Vapi's OpenAPI: GET /call/{id}, Call.status). It sends
+// KnownCall is a call of the organisation (Vapi's OpenAPI: Call). Fields are empty that Vapi does not answer with.
+type KnownCall struct {
+	ID             string
+	Type           string // "inboundPhoneCall" and others
+	CustomerNumber string
+	AssistantID    string
+	PhoneNumberID  string
+}
+
+// CallStatus asks Vapi for a call, and whether it has ended (Vapi's OpenAPI: GET /call/{id}, Call.status). It sends
 // the request once.
 func (o *Outbound) CallStatus(ctx context.Context, callID string) CallStatus {
 	ctx, cancel := context.WithTimeout(ctx, min(o.timeout, statusTimeout))
@@ -280,11 +291,22 @@ func (o *Outbound) CallStatus(ctx context.Context, callID string) CallStatus {
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxStatusAnswer))
 	var call struct {
-		Status string `json:"status"`
+		ID            string   `json:"id"`
+		Type          string   `json:"type"`
+		Status        string   `json:"status"`
+		Customer      customer `json:"customer"`
+		AssistantID   string   `json:"assistantId"`
+		PhoneNumberID string   `json:"phoneNumberId"`
+	}
+	if err != nil || json.Unmarshal(answer, &call) != nil || call.ID != callID {
+		status.Err = fmt.Errorf("%s answered %d without the call", o.statusAnswers.from, status.Status)
+		return status
+	}
+	status.Call = KnownCall{
+		ID: call.ID, Type: call.Type, CustomerNumber: call.Customer.Number,
+		AssistantID: call.AssistantID, PhoneNumberID: call.PhoneNumberID,
 	}
 	switch {
-	case err != nil || json.Unmarshal(answer, &call) != nil:
-		status.Err = fmt.Errorf("%s answered %d without a call", o.statusAnswers.from, status.Status)
 	case call.Status != "ended":
 		status.Err = fmt.Errorf("%s says that the call is %q", o.statusAnswers.from, oneLine(call.Status, 40))
 	default:

@@ -307,15 +307,16 @@ func TestOutboundKey(t *testing.T) {
 
 // TestCallStatus asks for calls at a stand-in for Vapi's API.
 func TestCallStatus(t *testing.T) {
+	known := vapiclient.KnownCall{ID: callID, Type: "inboundPhoneCall", CustomerNumber: "+4915100000001"}
 	for name, row := range map[string]struct {
 		status  string // of the call; empty means that Vapi does not know it
 		failure fakevapi.Failure
 		want    vapiclient.CallStatus
 	}{
-		"ended":       {status: "ended", want: vapiclient.CallStatus{Ended: true, Status: 200}},
-		"in progress": {status: "in-progress", want: vapiclient.CallStatus{Status: 200}},
-		"queued":      {status: "queued", want: vapiclient.CallStatus{Status: 200}},
-		"not found":   {status: "not-found", want: vapiclient.CallStatus{Status: 200}},
+		"ended":       {status: "ended", want: vapiclient.CallStatus{Ended: true, Status: 200, Call: known}},
+		"in progress": {status: "in-progress", want: vapiclient.CallStatus{Status: 200, Call: known}},
+		"queued":      {status: "queued", want: vapiclient.CallStatus{Status: 200, Call: known}},
+		"not found":   {status: "not-found", want: vapiclient.CallStatus{Status: 200, Call: known}},
 		"unknown":     {want: vapiclient.CallStatus{Status: 404}},
 		"500":         {status: "ended", failure: fakevapi.FailureRefusedBefore, want: vapiclient.CallStatus{Status: 500}},
 		"broken":      {status: "ended", failure: fakevapi.FailureDroppedAfter},
@@ -326,7 +327,7 @@ func TestCallStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			vapiAPI, address := account(t)
 			if row.status != "" {
-				vapiAPI.SetCallStatus(callID, row.status)
+				vapiAPI.SetCall(callID, row.status, "+4915100000001")
 			}
 			if row.failure != fakevapi.FailureNone {
 				vapiAPI.Fail(1, row.failure, false)
@@ -361,11 +362,13 @@ func TestCallStatusAnswers(t *testing.T) {
 		"a list":           {body: `[{"status":"ended"}]`, status: 200},
 		"no status":        {body: `{"endedReason":"customer-ended-call"}`, status: 200},
 		"half":             {body: `{"status":"ended"`, status: 200},
+		"no id":            {body: `{"status":"ended"}`, status: 200},
+		"another call":     {body: `{"id":"another","status":"ended"}`, status: 200},
 		"too large":        {body: `{"status":"ended","transcript":"` + strings.Repeat("x", 16<<20) + `"}`, status: 200},
 		"nothing":          {status: 204},
 		"a redirect":       {body: `{"status":"ended"}`, status: 307},
 		"an error":         {body: `{"status":"ended"}`, status: 400},
-		"a hostile status": {body: `{"status":"` + strings.Repeat(`\n`, 100) + callID + `"}`, status: 200},
+		"a hostile status": {body: `{"id":"` + callID + `","status":"` + strings.Repeat(`\n`, 100) + callID + `"}`, status: 200},
 		"another path":     {id: "../" + callID + "?x=" + callID, body: `{}`, status: 200},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -389,6 +392,7 @@ func TestCallStatusAnswers(t *testing.T) {
 				}
 				got.Err = errors.New("checked")
 			}
+			got.Call = vapiclient.KnownCall{} // "a hostile status" has one
 			checkStatus(t, got, vapiclient.CallStatus{Status: row.status})
 		})
 	}

@@ -117,8 +117,9 @@ type (
 
 func (p post) Post(context.Context, string, vapi.ControlMessage) vapiclient.Receipt { return p() }
 
-func (c call) CallStatus(context.Context, string) vapiclient.CallStatus {
-	return vapiclient.CallStatus{Ended: true, Status: http.StatusOK}
+func (nothing) CallStatus(_ context.Context, id string) vapiclient.CallStatus {
+	known := vapiclient.KnownCall{ID: id, Type: "inboundPhoneCall", CustomerNumber: "+4930123456"}
+	return vapiclient.CallStatus{Ended: true, Call: known, Status: http.StatusOK}
 }
 
 func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
@@ -309,7 +310,7 @@ func TestSchemaFitsEvents(t *testing.T) {
 			}
 			cfg := callback.Config{
 				Table: records, ControlClient: row.post, Results: nothing{}, Events: bus,
-				CallTracker: nothing{}, Customers: nothing{},
+				CallTracker: nothing{}, Customers: nothing{}, CallLookup: nothing{},
 				Log:           slog.New(slog.DiscardHandler),
 				OutboundCalls: &callback.OutboundCalls{Client: row.call, Next: func(now time.Time) time.Time { return now }},
 			}

@@ -66,6 +66,7 @@ type Config struct {
 	// Received is called with each verified webhook, before it is handled. It may be nil.
 	Received func(context.Context, vapi.Message)
 
+	CallLookup    callback.CallLookup     // nil means that the calls of verified webhooks are confirmed
 	ChatClient    callback.ChatClient     // nil means that chats cannot be reached
 	OutboundCalls *callback.OutboundCalls // nil means that no outbound calls are made
 
@@ -163,6 +164,9 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{Queues: queues, Records: new(memtable.Store), Calls: new(simcall.Calls), Events: new(membus.Bus)}
+	if cfg.CallLookup == nil {
+		cfg.CallLookup = p.Calls
+	}
 	d := cfg.Decorators
 	w := wiring{
 		cfg:      cfg,
@@ -211,10 +215,11 @@ func New(cfg Config) (*Pipeline, error) {
 	return p, nil
 }
 
-// received returns a function for each webhook: it adds the calls of GPT-Live assistants to p.Calls, and then
-// calls next.
+// received returns a function for each webhook: it adds the call, and whether it is of a GPT-Live assistant, to
+// p.Calls, and then calls next.
 func (p *Pipeline) received(next func(context.Context, vapi.Message)) func(context.Context, vapi.Message) {
 	return func(ctx context.Context, m vapi.Message) {
+		p.Calls.Begin(m.Call)
 		if m.Call.Architecture == vapi.ArchitectureGPTLive {
 			p.Calls.AddGPTLive(m.Call)
 		}
@@ -339,6 +344,7 @@ func (w wiring) callback() (memqueue.Handler, error) {
 		Events:        w.events,
 		CallTracker:   w.tracker,
 		Customers:     w.customers,
+		CallLookup:    w.cfg.CallLookup,
 		ChatClient:    w.cfg.ChatClient,
 		OutboundCalls: w.cfg.OutboundCalls,
 		Text:          &text,

@@ -1,10 +1,10 @@
 package simcall
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -44,6 +44,34 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 	return vapiclient.Receipt{Verdict: vapiclient.Delivered, Status: http.StatusOK}
 }
 
+// Begin makes the call of a webhook known to [Calls.CallStatus]. The first webhook of a call counts.
+func (c *Calls) Begin(call vapi.Call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = make(map[string]vapiclient.KnownCall)
+	}
+	if _, begun := c.known[call.ID]; begun || call.ID == "" {
+		return
+	}
+	c.known[call.ID] = vapiclient.KnownCall{
+		ID: call.ID, Type: cmp.Or(call.Type, "inboundPhoneCall"), CustomerNumber: call.CustomerNumber,
+		AssistantID: call.AssistantID, PhoneNumberID: call.PhoneNumberID,
+	}
+}
+
+// CallStatus returns a call as Vapi's API does. It is asked only when there is no other sign of life of a call,
+// which has then ended.
+func (c *Calls) CallStatus(_ context.Context, callID string) vapiclient.CallStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call, known := c.known[callID]
+	if !known {
+		return vapiclient.CallStatus{Status: http.StatusNotFound, Err: errors.New("there is no such simulated call")}
+	}
+	return vapiclient.CallStatus{Ended: true, Call: call, Status: http.StatusOK}
+}
+
 // Client posts control messages with a real control client: those for [Host] to the
 // simulated calls, and all others to their control URLs.
 type Client struct {
@@ -62,24 +90,9 @@ func (c Client) Post(ctx context.Context, controlURL string, m vapi.ControlMessa
 // API simulates the part of Vapi's API that starts outbound calls and continues
 // chats. It accepts and records everything. The zero value is ready to use.
 type API struct {
-	// Status returns the status of a call. Nil means that each call has ended.
-	Status func(callID string) string
-
 	mu    sync.Mutex
 	calls []vapiclient.NewCall
 	chats []vapiclient.NewChat
-}
-
-// CallStatus returns whether a call has ended.
-func (a *API) CallStatus(_ context.Context, callID string) vapiclient.CallStatus {
-	status := "ended"
-	if a.Status != nil {
-		status = a.Status(callID)
-	}
-	if status != "ended" {
-		return vapiclient.CallStatus{Status: http.StatusOK, Err: fmt.Errorf("the call is %q", status)}
-	}
-	return vapiclient.CallStatus{Ended: true, Status: http.StatusOK}
 }
 
 // Call records an outbound call.

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/ringback/ringback/vapi"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Host is the host of the control URLs in the sample webhooks. It looks like
@@ -37,6 +38,7 @@ type Calls struct {
 	mu       sync.Mutex
 	messages map[string][]vapi.ControlMessage
 	live     map[string]vapi.Call // the added GPT-Live calls
+	known    map[string]vapiclient.KnownCall
 }
 
 // AddGPTLive adds a call that has the GPT-Live architecture, as GPTLive does. If its type is known and not

@@ -102,8 +102,8 @@ type Tool[In any] struct {
 	Timeout time.Duration
 
 	// Attempts is how often Run is started at most, up to [MaxAttempts]. A
-	// crash of the process counts as an attempt. 0 means 1: a tool is never
-	// repeated unless it allows that.
+	// crash of the process counts as an attempt, and an error of [NotStarted]
+	// does not. 0 means 1: a tool is never repeated unless it allows that.
 	Attempts int
 
 	// Delivery applies to results that do not set their own. Empty means

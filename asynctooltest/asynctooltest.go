@@ -82,8 +82,9 @@ type Result struct {
 	// waits as long as the tool takes.
 	Answered bool
 
-	// Attempts is the number of attempts. Arguments that break the tool's schema
-	// count as one, although they never reach its Run.
+	// Attempts is the number of attempts, with those that [asynctool.NotStarted] excuses.
+	// Arguments that break the tool's schema count as one, although they never reach its
+	// Run.
 	Attempts int
 
 	// Delays are how long Ringback would have waited before each further attempt.

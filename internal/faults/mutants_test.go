@@ -124,8 +124,17 @@ var bugs = []mutant{
 		{"internal/process.(*execution).stillSuspended", "return e.retryAt(until)", "return nil"},
 	}},
 	{bug: "attempts counted by the receives of the message", tests: conditional, edits: []edit{
-		{"internal/process.(*execution).retryOrFinish", "last := e.record.Attempt >= e.tool.Attempts ||",
+		{"internal/process.(*execution).retryOrFinish", "last := e.record.Counted() >= e.tool.Attempts && !free ||",
 			"last := batch.Receives(e.message) >= e.tool.Attempts ||"},
+	}},
+	{bug: "an attempt that failed does not count", tests: inProcess, edits: []edit{
+		{"internal/process.(*execution).retryOrFinish", "free := f.Free &&", "free := f.Retry &&"},
+	}},
+	{bug: "a tool that begins nothing tried again and again", tests: inProcess, edits: []edit{
+		{"internal/process.(*execution).retryOrFinish", "e.record.NotStarted < asynctool.MaxNotStarted", "true"},
+	}},
+	{bug: "a start counted as none after one that was", tests: inProcess, edits: []edit{
+		{"internal/job.Record.Counted", "return r.Attempt - r.NotStarted", "return min(r.Attempt-r.NotStarted, 1)"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback.(*delivery).deliver", "case d.cfg.Now().After(o.Deadline):", "case false:"},

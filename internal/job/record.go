@@ -97,6 +97,9 @@ type Record struct {
 	// Attempt counts the starts of the tool, attempted ones included, since the
 	// job's first claim or last wake-up.
 	Attempt int `json:"attempt"`
+	// NotStarted is how many of these starts do not count as attempts, because the tool had not begun
+	// anything. Attempt includes them, as it identifies a start.
+	NotStarted int `json:"notStarted,omitempty"`
 	// Owner is the id of the queue message that claimed the job last. It is empty
 	// while the job waits for another attempt.
 	Owner       string    `json:"holder,omitempty"`
@@ -234,6 +237,9 @@ func NewRecord(j Job, policy Policy, deadline time.Time, owner string, now time.
 		Deadline: deadline, Policy: policy, Created: now, Updated: now,
 	}
 }
+
+// Counted returns how many of the starts count as attempts of the tool.
+func (r Record) Counted() int { return r.Attempt - r.NotStarted }
 
 // OwnedAs reports whether the attempt that claimed the job as claimed still owns
 // it. Others may have changed the rest of the record, such as its progress.

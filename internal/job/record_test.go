@@ -160,6 +160,13 @@ func TestRules(t *testing.T) {
 			{states: runs, change: released5(1, "")},
 			{states: slices.Concat(waits, ended), err: job.ErrFinished},
 		}},
+		"ReleaseNotStarted": {job.ReleaseNotStarted(start, 5*time.Second, "busy"), []cases{
+			{states: runs, change: func(r *job.Record) {
+				released5(2, "busy")(r)
+				r.NotStarted = 1
+			}},
+			{states: slices.Concat(waits, ended), err: job.ErrFinished},
+		}},
 		"Unclaim": {job.Unclaim(start, claim, 5*time.Second, "too late"), []cases{
 			{states: runs, change: released5(1, "too late")},
 			{states: append(group(released), ended...), err: job.ErrUnchanged}, // the claim must fail there

@@ -38,7 +38,7 @@ func Claim(now time.Time, owner string, lease time.Duration) Rule {
 		case r.State == StateRunning && now.Before(r.LeaseExpiry):
 			return r, &BusyError{Until: r.LeaseExpiry}
 		case r.State == StateWaiting:
-			r.State, r.Attempt = StateRunning, 0
+			r.State, r.Attempt, r.NotStarted = StateRunning, 0, 0
 		}
 		r.Attempt++
 		r.Owner, r.LeaseExpiry, r.Renewable, r.Updated = owner, now.Add(lease), false, now
@@ -76,6 +76,19 @@ func Release(now time.Time, delay time.Duration, unstarted bool, reason string) 
 		}
 		r.Owner, r.LeaseExpiry, r.Renewable, r.Reason, r.Updated = "", now.Add(delay), false, cut(reason), now
 		return r, nil
+	}}
+}
+
+// ReleaseNotStarted is [Release] after an attempt that does not count, because the tool says that it
+// has not begun anything. It fails with [ErrFinished].
+func ReleaseNotStarted(now time.Time, delay time.Duration, reason string) Rule {
+	rule := Release(now, delay, false, reason)
+	return Rule{rule.Name, func(r Record) (Record, error) {
+		r, err := rule.Apply(r)
+		if err == nil {
+			r.NotStarted++
+		}
+		return r, err
 	}}
 }
 

@@ -67,7 +67,7 @@ func (g *gate) checkJob(ctx context.Context, c claimed) *ending {
 		// finds the deadline passed, and sends an undelivered event.
 		c.log.WarnContext(ctx, "deadline passed before the tool could start", "deadline", record.Deadline)
 		return failed(tool, "the deadline passed before the tool could start")
-	case record.Attempt > tool.Attempts:
+	case record.Counted() > tool.Attempts:
 		// The last attempt never returned.
 		reason := "the function died during the last attempt"
 		if record.Reason != "" {

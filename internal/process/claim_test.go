@@ -251,6 +251,48 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// TestCrashAfterNotStarted tests that a start counts although the one before did not.
+func TestCrashAfterNotStarted(t *testing.T) {
+	def := does(tool{}, func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		t.Error("the tool was started again")
+		return asynctool.Text("Done."), nil
+	})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		j := w.job("t1", "tool")
+		w.claim(j, "message", time.Minute)
+		w.change(j, job.ReleaseNotStarted(time.Now(), 0, "busy"))
+		w.claim(j, "dead function", time.Minute)
+		w.send(j)
+		w.run(65 * time.Second)
+		w.want(fails(neutral), 1, 0)
+	})
+}
+
+// TestNotStartedAfterEachWakeUp tests that a tool that was suspended may again say that it has not begun
+// anything.
+func TestNotStartedAfterEachWakeUp(t *testing.T) {
+	starts := make(map[int][]int) // the attempts, by the number of the wake-up
+	def := does(tool{Deadline: days}, func(_ context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		starts[call.Resumes] = append(starts[call.Resumes], call.Attempt)
+		switch {
+		case len(starts[call.Resumes]) <= asynctool.MaxNotStarted:
+			return asynctool.Result{}, asynctool.NotStarted(time.Second, "", nil)
+		case call.Resumes < 1:
+			return asynctool.ResumeIn(time.Minute, nil), nil
+		}
+		return asynctool.Text("Done."), nil
+	})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		w.send(w.job("t1", "tool"))
+		w.run(5 * time.Minute)
+		w.want(done, 0, 0)
+		first := []int{1, 1, 1, 1, 1, 1}
+		if diff := gocmp.Diff(map[int][]int{0: first, 1: first}, starts); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // finished stores the outcome of a job whose message is the first one on the queue, as a function
 // does that dies before it sends the outcome.
 func (w *world) finished(exhausted bool) job.Job {

@@ -154,7 +154,12 @@ func (e *execution) leave(ctx context.Context) {
 // release ends the lease, and makes the queue deliver the message again for another attempt.
 // unstarted means that this attempt does not count, because the tool was not started.
 func (e *execution) release(ctx context.Context, delay time.Duration, unstarted bool, reason string) *batch.Retry {
-	record, err := e.tryStore(ctx, job.Release(e.cfg.Now(), delay, unstarted, reason))
+	return e.releaseAs(ctx, delay, job.Release(e.cfg.Now(), delay, unstarted, reason))
+}
+
+// releaseAs is release with a rule that ends the lease.
+func (e *execution) releaseAs(ctx context.Context, delay time.Duration, rule job.Rule) *batch.Retry {
+	record, err := e.tryStore(ctx, rule)
 	if errors.Is(err, job.ErrFinished) {
 		return e.endedByOthers(ctx, record)
 	}

@@ -64,15 +64,20 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 		delay = batch.Backoff(firstDelay, e.record.Attempt)
 	}
 	delay = min(delay, maxDelay)
-	last := e.record.Attempt >= e.tool.Attempts || e.cfg.Now().Add(delay).After(e.record.Deadline)
+	free := f.Free && e.record.NotStarted < asynctool.MaxNotStarted
+	last := e.record.Counted() >= e.tool.Attempts && !free || e.cfg.Now().Add(delay).After(e.record.Deadline)
 	retry := f.Retry && !last
+	if retry && free {
+		e.log.WarnContext(ctx, "tool has not begun anything; the attempt does not count", "in", delay, "error", f.Reason)
+		return e.releaseAs(ctx, delay, job.ReleaseNotStarted(e.cfg.Now(), delay, f.Reason))
+	}
 	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", retry, "error", f.Reason)
 	if retry {
 		return e.release(ctx, delay, false, f.Reason)
 	}
 	end := failed(e.tool, f.Reason)
 	if strings.TrimSpace(f.Spoken) != "" {
-		end.result.Content = spoken.Cut(f.Spoken)
+		end.result.Content, end.result.Own = spoken.Cut(f.Spoken), !f.External
 	}
 	end.exhausted = f.Retry
 	return e.finish(ctx, end)
@@ -84,7 +89,7 @@ func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.C
 		Call: asynctool.Call{
 			ID: e.job.Call.ID, OrgID: e.job.Call.OrgID, Type: e.job.Call.Type,
 			AssistantID: e.job.Call.AssistantID, CustomerNumber: e.job.Call.CustomerNumber,
-			ToolCallID: e.job.ToolCallID, JobID: e.job.ID, Attempt: e.record.Attempt,
+			ToolCallID: e.job.ToolCallID, JobID: e.job.ID, Attempt: e.record.Counted(),
 			Resumes: e.record.WakeUp, State: e.record.ToolState,
 		},
 		Arguments: arguments,

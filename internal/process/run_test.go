@@ -104,8 +104,12 @@ func TestOneAttempt(t *testing.T) {
 			tool: tool{Delivery: asynctool.Say, FailureText: "Not today."}, run: failing(errDown),
 			want: result(job.StatusError, policy.DeliverySay, "Not today."), dead: true,
 		},
-		"final":                   {run: failing(asynctool.Fail("No such order.", errDown)), want: fails("No such order.")},
-		"final, wrapped":          {run: failing(wrapped(unknown)), want: fails("No such order.")},
+		"final":          {run: failing(asynctool.Fail("No such order.", errDown)), want: fails("No such order.")},
+		"final, wrapped": {run: failing(wrapped(unknown)), want: fails("No such order.")},
+		"final in the words of another system": {
+			run:  failing(&asynctool.Error{Spoken: "No such order.", External: true}),
+			want: []job.Result{{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: "No such order."}},
+		},
 		"final without a text":    {run: failing(asynctool.Fail("", errDown)), want: fails(neutral)},
 		"final with a blank text": {run: failing(asynctool.Fail(" \n", nil)), want: fails(neutral)},
 		"blank texts":             {tool: blank, run: failing(asynctool.Fail("\t", nil)), want: fails(neutral)},
@@ -297,6 +301,16 @@ func TestRetries(t *testing.T) {
 	again := func(after time.Duration) func(int) error {
 		return func(int) error { return asynctool.TryAgain(after, "", nil) }
 	}
+	// The service is busy for n starts, and then the tool ends with err.
+	busy := func(n int, err error) func(int) error {
+		return func(int) error {
+			if n--; n >= 0 {
+				return fmt.Errorf("ask: %w", asynctool.NotStarted(0, "", errDown))
+			}
+			return err
+		}
+	}
+	once := tool{Attempts: 1}
 	tests := map[string]struct {
 		tool     tool
 		err      func(attempt int) error // nil: the attempt succeeds
@@ -327,6 +341,27 @@ func TestRetries(t *testing.T) {
 		"the call ends before the next": {
 			tool: tool{Attempts: 5}, err: always, want: seconds(0, 2, 6), result: fails(neutral),
 			deadline: 13 * time.Second, dead: 1,
+		},
+		"not started": {tool: once, err: busy(3, nil), want: seconds(0, 2, 6, 14), result: done},
+		"not started, too often": {
+			tool: once, err: busy(100, nil), want: seconds(0, 2, 6, 14, 30, 60), result: fails(neutral), dead: 1,
+		},
+		"not started, then failed": {
+			tool: once, err: busy(2, errDown), want: seconds(0, 2, 6), result: fails(neutral), dead: 1,
+		},
+		"not started, then final": {
+			tool: once, err: busy(1, asynctool.Fail("No.", nil)), want: seconds(0, 2), result: fails("No."),
+		},
+		"not started, then attempts": {
+			tool: tool{Attempts: 2}, err: busy(5, errDown), want: seconds(0, 2, 6, 14, 30, 60, 90),
+			result: fails(neutral), dead: 1,
+		},
+		"not started before the deadline": {
+			tool: tool{Deadline: 5 * time.Second}, err: busy(100, nil), want: seconds(0, 2), result: fails(neutral), dead: 1,
+		},
+		"final although not started": {
+			tool: once, err: func(int) error { return &asynctool.Error{NotStarted: true, Spoken: "No."} },
+			want: seconds(0), result: fails("No."),
 		},
 		"the tool's deadline": {
 			tool: tool{Attempts: 5, Deadline: 5 * time.Second}, err: always, want: seconds(0, 2),

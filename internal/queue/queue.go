@@ -95,9 +95,10 @@ const (
 	// hidden. If it returned earlier, its job would still be leased.
 	visibilityMargin = 30 * time.Second
 
-	// spareReceives is how often a job may be received without an attempt, because
-	// another message owns it or the table does not answer. With their backoff, so
-	// many receives outlast an outage of some minutes.
+	// spareReceives is how often a job may be received without an attempt that counts,
+	// because another message owns it, the table does not answer, or its tool could not
+	// begin (five times at most: see asynctool.MaxNotStarted). With their backoff, so many receives
+	// outlast an outage of some minutes.
 	spareReceives = 16
 )
 

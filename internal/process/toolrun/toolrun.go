@@ -91,7 +91,9 @@ type Failure struct {
 	Reason   string        // for the operator
 	Argument string        // for the assistant, if the arguments break the schema; empty otherwise
 	Spoken   string        // for the caller; empty means the tool's FailureText
+	External bool          // Spoken is the text of an external system
 	Retry    bool          // another attempt may succeed
+	Free     bool          // the attempt has not begun anything, and does not count
 	After    time.Duration // to wait before that attempt; 0 means that the tool does not say
 }
 
@@ -189,6 +191,7 @@ func newFailure(err error) *Failure {
 		f.Argument = argument.Message
 	case errors.As(err, &said):
 		f.Spoken, f.Retry, f.After = said.Spoken, said.Retry, max(said.After, 0)
+		f.External, f.Free = said.External, said.Retry && said.NotStarted
 		// The reason is logged. The spoken text must not be in it, as it may repeat what the
 		// caller said.
 		cause := "the tool names no cause"

@@ -3,8 +3,10 @@ package asynctool_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ringback/ringback/asynctool"
 )
@@ -37,4 +39,31 @@ func Example() {
 	// It's sunny in Lisbon. <nil>
 	// The tool weather_report was not run: city (the city the caller asks about) is missing.
 	// Ask the caller for what you do not know, then call weather_report again.
+}
+
+// A tool that must not run twice, and may be tried again if nothing has begun.
+func ExampleNotStarted() {
+	busy := true // what the service says
+	refund := asynctool.Tool[struct{}]{
+		Name:        "refund",
+		Description: "Refunds the last order.",
+		Attempts:    1,
+		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			if busy {
+				return asynctool.Result{}, asynctool.NotStarted(5*time.Second, "", errors.New("the service is busy"))
+			}
+			return asynctool.Text("The refund is on its way."), nil
+		},
+	}
+	set, err := asynctool.NewSet(refund)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tool, _ := set.Lookup("refund")
+	_, err = tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{}`))
+	if said, ok := errors.AsType[*asynctool.Error](err); ok {
+		fmt.Println(said.NotStarted, said.After, err)
+	}
+	// Output: true 5s the service is busy
 }

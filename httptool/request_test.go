@@ -3,14 +3,21 @@ package httptool_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/httptool"
 	"github.com/ringback/ringback/internal/tooltest"
 )
 
@@ -113,4 +120,142 @@ func TestErrorsDoNotQuoteTheService(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	})
+}
+
+// A connection that breaks must not make net/http send a request again: a service that ignores the
+// Idempotency-Key would begin twice.
+func TestSentOnce(t *testing.T) {
+	var requests atomic.Int64
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) > 1 {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		_, _ = w.Write([]byte("done"))
+	}))
+	defer service.Close()
+	tool := declared(t, declaration(), map[string]string{"URL": service.URL})
+	result, err := tooltest.Call(t, t.Context(), tool, `{}`)
+	want{Text: "done"}.Check(t, result, err)
+	result, err = tooltest.Call(t, t.Context(), tool, `{}`)
+	want{Log: "it closed the connection", Retry: true}.Check(t, result, err)
+	if n := requests.Load(); n != 2 {
+		t.Errorf("%d requests were sent for two", n)
+	}
+}
+
+// TestNotStarted tests which errors say that nothing has begun.
+func TestNotStarted(t *testing.T) {
+	// A service that begins, and then redirects to an address of its own that is busy.
+	begins := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/busy" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		http.Redirect(w, r, "/busy", http.StatusSeeOther)
+	}))
+	defer begins.Close()
+	untrusted := httptest.NewUnstartedServer(nil)
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	answering := func(status int) string { return tooltest.Answering(t, status, "", "Retry-After", "7").URL }
+	for name, row := range map[string]struct {
+		address    string
+		retry      bool
+		notStarted bool
+		after      time.Duration
+	}{
+		"429":                  {answering(429), true, true, 7 * time.Second},
+		"423":                  {answering(423), true, true, 0}, // named, although Do takes it for final
+		"503, not named":       {answering(503), true, false, 7 * time.Second},
+		"404, not named":       {answering(404), false, false, 0},
+		"refused connection":   {tooltest.ClosedAddress(t), true, true, 0},
+		"unknown host":         {"http://a..invalid", true, true, 0},
+		"untrusted":            {untrusted.URL, true, true, 0},
+		"no answer":            {raw(t, ""), true, false, 0},
+		"not HTTP":             {raw(t, "hello\r\n\r\n"), true, false, 0},
+		"busy, after it began": {begins.URL, true, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := httptool.Address(row.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := httptool.NewJSONRequest(t.Context(), http.MethodPost, u, map[string]int{"amount": 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			refusals := []httptool.Status{http.StatusTooManyRequests, http.StatusLocked}
+			if row.address == begins.URL {
+				refusals = []httptool.Status{http.StatusServiceUnavailable}
+			}
+			_, plain := httptool.Do(r)
+			before, _ := errors.AsType[*asynctool.Error](plain)
+			if before == nil || before.NotStarted {
+				t.Fatalf("Do: %+v", plain)
+			}
+			said, _ := errors.AsType[*asynctool.Error](httptool.NotStarted(plain, refusals...))
+			if said.Retry != row.retry || said.NotStarted != row.notStarted || said.After != row.after {
+				t.Errorf("got %+v", said)
+			}
+			if before.NotStarted || said.Error() != before.Error() {
+				t.Errorf("the error changed from %v to %v", before, said)
+			}
+		})
+	}
+	if err := httptool.NotStarted(nil, 429); err != nil {
+		t.Errorf("no error became %v", err)
+	}
+	if err := httptool.NotStarted(io.EOF, 429); err != io.EOF {
+		t.Errorf("another error became %v", err)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	type order struct{ Status string }
+	for name, row := range map[string]struct {
+		status    int
+		body, log string
+		want      order
+	}{
+		"JSON":       {200, `{"status":"sent","other":1}`, "", order{"sent"}},
+		"not JSON":   {200, planted, "the service's answer is malformed", order{}},
+		"other JSON": {200, `{"status":{"` + planted + `":1}}`, "the service's answer is malformed", order{}},
+		"an error":   {404, `{"status":"sent"}`, "the service answered 404", order{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, _ := url.Parse(tooltest.Answering(t, row.status, row.body).URL)
+			r, err := httptool.NewRequest(t.Context(), http.MethodGet, u, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := httptool.JSON[order](r)
+			if row.log == "" && (err != nil || got != row.want) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			if row.log != "" && (err == nil || !strings.Contains(err.Error(), row.log) ||
+				strings.Contains(err.Error(), planted)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestNewJSONRequest(t *testing.T) {
+	u, _ := url.Parse("https://shop.example.com")
+	r, err := httptool.NewJSONRequest(t.Context(), http.MethodPost, u, map[string]string{"a": "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(r.Body)
+	if string(body) != `{"a":"b"}` || r.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("body %s, %v", body, r.Header)
+	}
+	if _, err := httptool.NewJSONRequest(t.Context(), http.MethodPost, u, func() {}); err == nil {
+		t.Error("a function became JSON")
+	}
 }

@@ -2,7 +2,6 @@ package shop
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -54,17 +53,12 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 			if err != nil {
 				return asynctool.Result{}, err
 			}
-			body, err := httptool.Do(r)
+			o, err := httptool.JSON[orderStatusAnswer](r)
 			if status, ok := errors.AsType[httptool.Status](err); ok && status == http.StatusNotFound {
 				return asynctool.Result{}, asynctool.Fail("There's no order with that number. Please check it.", err)
 			}
 			if err != nil {
 				return asynctool.Result{}, err
-			}
-			var o orderStatusAnswer
-			if err := json.Unmarshal(body, &o); err != nil {
-				return asynctool.Result{}, asynctool.Fail("",
-					errors.New("the answer of the orders API is malformed: it is not the JSON of an order"))
 			}
 			return o.spoken(id)
 		},

@@ -133,8 +133,9 @@ var bugs = []mutant{
 	{bug: "a tool that begins nothing tried again and again", tests: inProcess, edits: []edit{
 		{"internal/process.(*execution).retryOrFinish", "e.record.NotStarted < asynctool.MaxNotStarted", "true"},
 	}},
-	{bug: "a start counted as none after one that was", tests: inProcess, edits: []edit{
-		{"internal/job.Record.Counted", "return r.Attempt - r.NotStarted", "return min(r.Attempt-r.NotStarted, 1)"},
+	{bug: "no start counted after one that does not count", tests: inProcess, edits: []edit{
+		{"internal/job.Record.Counted", "return r.Attempt - r.NotStarted",
+			"if r.NotStarted > 0 {\n\t\treturn 1\n\t}\n\treturn r.Attempt"},
 	}},
 	{bug: "the deadline ignored", edits: []edit{
 		{"internal/callback.(*delivery).deliver", "case d.cfg.Now().After(o.Deadline):", "case false:"},
@@ -455,7 +456,7 @@ var bugs = []mutant{
 		{"httptool.transport", "t.MaxResponseHeaderBytes = maxHeader", "t.MaxResponseHeaderBytes = 10 << 20"},
 	}},
 	{bug: "an error that quotes the service", tests: []string{"./httptool", "-run", "Errors"}, edits: []edit{
-		{"httptool.failure", "errors.New(\"the service's answer is malformed: it is incomplete, or not HTTP\")", "err"},
+		{"httptool.classify", "errors.New(malformed + \": it is incomplete, or not HTTP\")", "err"},
 	}},
 	{bug: "another deployment's tool moved", tests: []string{"./internal/cli/wiring", "-run", "TestSync"}, edits: []edit{
 		{"internal/cli/wiring.(*state).foreign", "case t.Server.URL != s.URL:", "case false:"},

@@ -33,6 +33,7 @@ require (
 	github.com/posener/complete v1.2.3
 	github.com/shopspring/decimal v1.6.0
 	github.com/truora/minidyn v0.8.2
+	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/mod v0.42.0
 	golang.org/x/sys v0.50.0
 	golang.org/x/term v0.48.0

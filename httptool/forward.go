@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
+	yamlv3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringback/ringback/asynctool"
@@ -36,94 +38,133 @@ func Tools(folder fs.FS, getenv func(string) string) ([]asynctool.Definition, er
 			return nil, err
 		}
 		tools, err := Parse(file, getenv)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if wrong, ok := errors.AsType[*fileError](err); ok {
+			return nil, wrong.in(name)
 		}
 		all = append(all, tools...)
 	}
 	return all, nil
 }
 
-// forwarded is a tool that sends an HTTP request. http.yaml explains the fields.
+// forwarded is a tool that sends an HTTP request. docs/tools.md and the http.yaml of examples/shop explain
+// the fields.
 type forwarded struct {
-	Name        string             `json:"name"`
-	Description string             `json:"description"`
-	Schema      *jsonschema.Schema `json:"schema"`
-	URL         string             `json:"url"`
-	Method      string             `json:"method"` // empty: POST
-	Headers     map[string]string  `json:"headers"`
-	Timeout     string             `json:"timeout"`
-	Attempts    int                `json:"attempts"`
-	Delivery    asynctool.Delivery `json:"delivery"`
-	Answer      string             `json:"answer"`
-	FailureText string             `json:"failure_text"`
-	Static      map[string]string  `json:"static"`
-	SyncAck     bool               `json:"sync_ack"`
-	Cancellable bool               `json:"cancellable"`
-	Quick       string             `json:"quick"`
-	HideArgs    bool               `json:"hide_arguments"`
-	Encrypted   []string           `json:"encrypted"`
+	Name        string              `json:"name"`
+	Description string              `json:"description"`
+	Schema      *jsonschema.Schema  `json:"schema"`
+	URL         string              `json:"url"`
+	Method      string              `json:"method"` // empty: POST
+	Headers     map[string]string   `json:"headers"`
+	OAuth2      *login              `json:"oauth2"`
+	Timeout     string              `json:"timeout"`
+	Attempts    int                 `json:"attempts"`
+	NotStarted  []Status            `json:"not_started"`
+	Deadline    string              `json:"deadline"`
+	AfterCall   asynctool.AfterCall `json:"after_call"`
+	Delivery    asynctool.Delivery  `json:"delivery"`
+	Answer      string              `json:"answer"`
+	Text        string              `json:"text"`
+	Texts       map[string]string   `json:"texts"` // by status
+	ErrorAnswer string              `json:"error_answer"`
+	FailureText string              `json:"failure_text"`
+	Poll        *poll               `json:"poll"`
+	Static      map[string]string   `json:"static"`
+	SyncAck     bool                `json:"sync_ack"`
+	Cancellable bool                `json:"cancellable"`
+	Quick       string              `json:"quick"`
+	HideArgs    bool                `json:"hide_arguments"`
+	Encrypted   []string            `json:"encrypted"`
 
-	address *url.URL    // nil if unset is not nil
-	header  http.Header // of every request
-	inPath  []string    // the arguments in the path of the address
-	unset   error       // names the settings that are missing or invalid; may be nil
+	target *target
+	header http.Header   // of every request
+	text   *textTemplate // nil: Answer applies
+	unset  error         // names the settings that are missing or invalid; may be nil
 }
 
 // Parse returns the tools that a YAML or JSON file declares as HTTP requests.
-// getenv returns the values for ${NAME} in addresses and headers. A tool with a
-// missing value fails when it is called, and says that the service isn't available.
-// The error names the tool that is invalid, with the reason.
+// getenv returns the values for ${NAME} in addresses, headers and credentials. A tool
+// with a missing value fails when it is called, and says that the service isn't
+// available. The error names the line and the tool that are invalid, with the reason.
 func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
 	var declared struct {
 		Tools []json.RawMessage `json:"tools"`
 	}
+	root, nodes := lines(file)
+	if key := unknownField(root, reflect.TypeOf(declared)); key != nil {
+		return nil, &fileError{key.Line, fmt.Errorf("unknown field %q", key.Value)}
+	}
 	if err := yaml.UnmarshalStrict(file, &declared); err != nil {
-		return nil, err
+		return nil, syntaxError(root, err)
 	}
 	var definitions []asynctool.Definition
+	names := make(map[string]bool)
 	for i, raw := range declared.Tools {
-		var f forwarded
-		// Each tool is decoded alone, so that the error for a misspelt field
-		// names its tool.
-		err := yaml.UnmarshalStrict(raw, &f)
-		if err == nil {
-			err = f.prepare(getenv)
+		var node *yamlv3.Node
+		if i < len(nodes) {
+			node = nodes[i]
+		}
+		f := &forwarded{}
+		definition, err := f.declare(raw, node, getenv)
+		if err == nil && names[f.Name] {
+			err = at(errors.New("two tools have this name"), "name")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
+			return nil, &fileError{lineOf(node, err), fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)}
 		}
-		timeout, err := duration("timeout", f.Timeout, "90s or 2m")
-		if err != nil {
-			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
-		}
-		quick, err := duration("quick time", f.Quick, "6s")
-		if err != nil {
-			return nil, fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)
-		}
-		definitions = append(definitions, asynctool.Tool[json.RawMessage]{
-			Name:        f.Name,
-			Description: f.Description,
-			Schema:      f.Schema,
-			Run:         f.run,
-			Timeout:     timeout,
-			Attempts:    f.Attempts,
-			Delivery:    f.Delivery,
-			FailureText: f.FailureText,
-			Static:      f.Static,
-			SyncAck:     f.SyncAck,
-			Cancellable: f.Cancellable,
-			Quick:       quick,
-
-			HideArguments: f.HideArgs,
-			Encrypted:     f.Encrypted,
-		})
-	}
-	// Apply the rules for every tool here, so that the error names the file.
-	if _, err := asynctool.NewSet(definitions...); err != nil {
-		return nil, err
+		names[f.Name] = true
+		definitions = append(definitions, definition)
 	}
 	return definitions, nil
+}
+
+// declare decodes and checks one declaration.
+func (f *forwarded) declare(
+	raw json.RawMessage, node *yamlv3.Node, getenv func(string) string,
+) (asynctool.Definition, error) {
+	// Each tool is decoded alone, so that the error names its tool, if it has a name.
+	if err := yaml.UnmarshalStrict(raw, f); err != nil {
+		if key := unknownField(node, reflect.TypeFor[forwarded]()); key != nil {
+			return nil, &fieldError{line: key.Line, err: fmt.Errorf("unknown field %q", key.Value)}
+		}
+		return nil, decodeError(err)
+	}
+	if err := f.prepare(getenv); err != nil {
+		return nil, err
+	}
+	tool := asynctool.Tool[json.RawMessage]{
+		Name:        f.Name,
+		Description: f.Description,
+		Schema:      f.Schema,
+		Run:         f.run,
+		Attempts:    f.Attempts,
+		Delivery:    f.Delivery,
+		AfterCall:   f.AfterCall,
+		FailureText: f.FailureText,
+		Static:      f.Static,
+		SyncAck:     f.SyncAck,
+		Cancellable: f.Cancellable,
+
+		HideArguments: f.HideArgs,
+		Encrypted:     f.Encrypted,
+	}
+	for _, d := range []struct {
+		field, name, text, like string
+		to                      *time.Duration
+	}{
+		{"timeout", "timeout", f.Timeout, "90s or 2m", &tool.Timeout},
+		{"quick", "quick time", f.Quick, "6s", &tool.Quick},
+		{"deadline", "deadline", f.Deadline, "30m or 24h", &tool.Deadline},
+	} {
+		var err error
+		if *d.to, err = duration(d.name, d.text, d.like); err != nil {
+			return nil, at(err, d.field)
+		}
+	}
+	// Apply the rules for every tool here, so that the error names the file.
+	if _, err := asynctool.NewSet(tool); err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "tool "+f.Name+": "))
+	}
+	return tool, nil
 }
 
 // duration parses a field. It may be empty.
@@ -137,12 +178,6 @@ func duration(field, text, like string) (time.Duration, error) {
 	}
 	return d, nil
 }
-
-// variable matches a part of an address or a header that comes from the environment.
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
-
-// argument matches a part of an address's path that comes from an argument.
-var argument = regexp.MustCompile(`\{([^{}]*)\}`)
 
 // headerName is RFC 9110's token.
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
@@ -163,64 +198,94 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 		return errors.New("the schema is missing; for a tool without arguments, write {type: object}")
 	}
 	if err := checkSchema("schema", f.Schema); err != nil {
-		return err
+		return at(err, "schema")
 	}
 	if f.Method = strings.ToUpper(f.Method); f.Method == "" {
 		f.Method = http.MethodPost
 	}
 	if !f.sendsBody() && f.Method != http.MethodGet && f.Method != http.MethodDelete {
-		return fmt.Errorf("the method is %q; it must be GET, POST, PUT, PATCH or DELETE", f.Method)
+		return at(fmt.Errorf("the method is %q; it must be GET, POST, PUT, PATCH or DELETE", f.Method), "method")
 	}
 	if err := f.checkEncrypted(); err != nil {
-		return err
+		return at(err, "encrypted")
 	}
-	if f.Answer != "" && slices.Contains(strings.Split(f.Answer, "."), "") {
-		return fmt.Errorf("the answer is %q; it must be a field's name, or names with dots between them", f.Answer)
-	}
-
 	for _, name := range slices.Sorted(maps.Keys(f.Static)) {
 		if keyToCall.MatchString(f.Static[name]) {
-			return fmt.Errorf("the static argument %s would give the service the key to the call; "+
-				"to recognise a tool call, it gets an Idempotency-Key", name)
+			return at(fmt.Errorf("the static argument %s would give the service the key to the call; "+
+				"to recognise a tool call, it gets an Idempotency-Key", name), "static", name)
 		}
 	}
-
-	var missing []string
-	fill := func(text string) string {
-		return variable.ReplaceAllStringFunc(text, func(v string) string {
-			name := variable.FindStringSubmatch(v)[1]
-			// A secret from a file often ends with a line break.
-			value := strings.TrimSpace(getenv(name))
-			if value == "" && !slices.Contains(missing, name) {
-				missing = append(missing, name)
-			}
-			return value
-		})
-	}
-	unfinished := func(text string) bool {
-		return strings.Contains(variable.ReplaceAllString(text, ""), "${")
-	}
-
-	if unfinished(f.URL) {
-		return errors.New("the url has a ${ that is not a variable; write ${NAME}")
-	}
-	if err := f.findInPath(); err != nil {
+	if err := f.prepareTexts(); err != nil {
 		return err
 	}
-	address, err := Address(fill(f.URL))
-	if err != nil && !variable.MatchString(f.URL) {
-		return fmt.Errorf("the url %w", err)
-	}
-	f.address = address
-	if err != nil {
-		f.unset = fmt.Errorf("the url, filled in from the environment, %w", err)
-	}
-	for _, name := range f.inPath {
-		if err == nil && !strings.Contains(address.Path, "{"+name+"}") {
-			f.unset = fmt.Errorf("the url, filled in from the environment, has {%s} outside its path", name)
+	for _, status := range f.NotStarted {
+		if status < 400 || status > 599 {
+			return at(fmt.Errorf("not_started has %d; it must be a status from 400 to 599", int(status)), "not_started")
 		}
 	}
 
+	e := &environment{getenv: getenv}
+	var err error
+	if f.target, err = e.target("url", f.URL); err == nil {
+		err = f.checkArguments()
+	}
+	if err != nil {
+		return at(err, "url")
+	}
+	if err := f.prepareHeader(e); err != nil {
+		return at(err, "headers")
+	}
+	if f.OAuth2 != nil {
+		if f.header.Get("Authorization") != "" {
+			return at(errors.New("oauth2 sets the header Authorization; remove one of them"), "oauth2")
+		}
+		if err := f.OAuth2.prepare(e); err != nil {
+			return at(err, "oauth2")
+		}
+	}
+	if f.Poll != nil {
+		if err := f.Poll.prepare(e); err != nil {
+			return at(err, "poll")
+		}
+	}
+	f.unset = e.err()
+	return nil
+}
+
+// prepareTexts checks where the texts come from.
+func (f *forwarded) prepareTexts() error {
+	for _, path := range []struct{ name, field, value string }{
+		{"answer", "answer", f.Answer}, {"error_answer", "error_answer", f.ErrorAnswer},
+	} {
+		if path.value == "" {
+			continue
+		}
+		if err := checkField(path.value); err != nil {
+			return at(fmt.Errorf("the %s is %q; it %w", path.name, path.value, err), path.field)
+		}
+	}
+	if f.Text != "" {
+		if f.Answer != "" {
+			return at(errors.New("both text and answer are set; name the field in the text, as in {message}"), "text")
+		}
+		var err error
+		if f.text, err = parseText(f.Text); err != nil {
+			return at(err, "text")
+		}
+	}
+	for _, status := range slices.Sorted(maps.Keys(f.Texts)) {
+		if n, err := strconv.Atoi(status); err != nil || n < 300 || n > 599 {
+			return at(fmt.Errorf("texts has %q; it must be a status from 300 to 599", status), "texts", status)
+		}
+		if strings.TrimSpace(f.Texts[status]) == "" {
+			return at(fmt.Errorf("the text for the status %s is empty", status), "texts", status)
+		}
+	}
+	return nil
+}
+
+// prepareHeader makes the header of every request.
+func (f *forwarded) prepareHeader(e *environment) error {
 	f.header = http.Header{}
 	if f.sendsBody() {
 		f.header.Set("Content-Type", "application/json")
@@ -230,50 +295,44 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !headerName.MatchString(name):
-			return fmt.Errorf("%q is not the name of a header", name)
+			return at(fmt.Errorf("%q is not the name of a header", name), name)
 		case slices.Contains(ownHeaders, canonical):
-			return fmt.Errorf("the header %s cannot be set", name)
+			return at(fmt.Errorf("the header %s cannot be set", name), name)
 		case given[canonical]:
-			return fmt.Errorf("the header %s occurs twice", name)
-		case unfinished(f.Headers[name]):
-			return fmt.Errorf("the header %s has a ${ that is not a variable; write ${NAME}", name)
+			return at(fmt.Errorf("the header %s occurs twice", name), name)
+		}
+		if err := checkVariables("header "+name, f.Headers[name]); err != nil {
+			return at(err, name)
 		}
 		given[canonical] = true
-		value := fill(f.Headers[name])
+		value := e.fill(f.Headers[name])
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			err := fmt.Errorf("the header %s contains a line break or another control character", name)
 			if !variable.MatchString(f.Headers[name]) {
-				return err
+				return at(err, name)
 			}
-			f.unset = err
+			e.invalid = err
 		}
 		f.header.Set(name, value)
-	}
-	if len(missing) > 0 {
-		f.unset = fmt.Errorf("not set in the environment: %s", strings.Join(missing, ", "))
 	}
 	return nil
 }
 
-// findInPath finds the arguments in the path of the address. They are required, and
-// texts or integers.
-func (f *forwarded) findInPath() error {
-	address := variable.ReplaceAllString(f.URL, "")
-	if end := strings.IndexAny(address, "?#"); end >= 0 {
-		address = address[:end]
-	}
-	for _, match := range argument.FindAllStringSubmatch(address, -1) {
-		name := match[1]
+// checkArguments checks the arguments in the address. Those in the path are required, and texts or
+// integers. Those in the query may be missing, and are no objects or lists.
+func (f *forwarded) checkArguments() error {
+	for _, name := range slices.Concat(f.target.path, f.target.query) {
 		property := f.Schema.Properties[name]
 		switch {
 		case property == nil:
 			return fmt.Errorf("the url has {%s}, which is not an argument in the schema", name)
-		case property.Type != "string" && property.Type != "integer":
+		case slices.Contains(f.target.path, name) && property.Type != "string" && property.Type != "integer":
 			return fmt.Errorf("the argument %s in the url must have the type string or integer", name)
-		case !slices.Contains(f.Schema.Required, name):
+		case slices.Contains(f.target.path, name) && !slices.Contains(f.Schema.Required, name):
 			return fmt.Errorf("the argument %s in the url must be required", name)
+		case !slices.Contains([]string{"string", "integer", "number", "boolean"}, property.Type):
+			return fmt.Errorf("the argument %s in the url must have the type string, integer, number or boolean", name)
 		}
-		f.inPath = append(f.inPath, name)
 	}
 	return nil
 }
@@ -287,7 +346,7 @@ func (f *forwarded) checkEncrypted() error {
 	if !f.sendsBody() {
 		return fmt.Errorf("%s sends the encrypted arguments in the url, which servers log; use POST, PUT or PATCH", f.Method)
 	}
-	for _, match := range argument.FindAllStringSubmatch(variable.ReplaceAllString(f.URL, ""), -1) {
+	for _, match := range placeholder.FindAllStringSubmatch(variable.ReplaceAllString(f.URL, ""), -1) {
 		if slices.Contains(f.Encrypted, match[1]) {
 			return fmt.Errorf("the url has the encrypted argument {%s}, and servers log it; send it in the body", match[1])
 		}
@@ -316,11 +375,13 @@ func checkSchema(where string, s *jsonschema.Schema) error {
 				"%s: the name of an argument was read as %s; put names like y and no in quotation marks", where, name)
 		}
 		if err := checkSchema(where+"."+name, s.Properties[name]); err != nil {
-			return err
+			return at(err, "properties", name)
 		}
 	}
 	if s.Items != nil {
-		return checkSchema(where+"[]", s.Items)
+		if err := checkSchema(where+"[]", s.Items); err != nil {
+			return at(err, "items")
+		}
 	}
 	return nil
 }
@@ -333,78 +394,168 @@ func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json
 	if f.unset != nil {
 		return asynctool.Result{}, NotSetUp(f.unset)
 	}
-	address, err := f.target(arguments)
-	if err != nil {
-		return asynctool.Result{}, err
-	}
-	var body io.Reader
-	if f.sendsBody() {
-		body = bytes.NewReader(arguments)
-	}
-	r, err := NewRequest(ctx, f.Method, address, body)
-	if err != nil {
-		return asynctool.Result{}, err
-	}
-	r.Header = f.header.Clone()
-	r.Header.Set("Idempotency-Key", call.IdempotencyKey())
-	answer, err := Do(r)
-	if err != nil {
-		return asynctool.Result{}, err
-	}
-	text := string(answer)
-	if f.Answer != "" {
-		if text, err = field(answer, f.Answer); err != nil {
-			return asynctool.Result{}, asynctool.Fail("", err)
+	if f.Poll != nil {
+		s, err := asynctool.State[polled](call)
+		if err != nil {
+			return asynctool.Result{}, err
+		}
+		if s.URL != "" {
+			return f.resume(ctx, s)
 		}
 	}
-	if text = strings.TrimSpace(strings.ToValidUTF8(text, "")); text == "" {
-		return asynctool.Result{}, asynctool.Fail("", errors.New("the service's answer is malformed: it has no text"))
+	u, err := f.address(arguments)
+	if err != nil {
+		return asynctool.Result{}, err
 	}
-	return asynctool.Result{Text: text, External: true}, nil
+	first := request{method: f.Method, url: u, key: call.IdempotencyKey()}
+	if f.sendsBody() {
+		first.body = arguments
+	}
+	a, err := f.ask(ctx, first)
+	if err == nil {
+		err = f.failure(a)
+	}
+	if err != nil && len(f.NotStarted) > 0 {
+		err = NotStarted(err, f.NotStarted...)
+	}
+	switch {
+	case err != nil:
+		return asynctool.Result{}, err
+	case f.Poll != nil:
+		return f.follow(a, "")
+	}
+	return f.result(a)
 }
 
-// target returns the address of a request: with the arguments in its path, and with the
+// request is a request of a tool.
+type request struct {
+	method string
+	url    *url.URL
+	body   []byte // nil: none
+	key    string // the Idempotency-Key; empty: none
+}
+
+// ask sends a request. If the service rejects the access token, ask gets another one, and sends the
+// request again, once: a service that rejects a token has not begun.
+func (f *forwarded) ask(ctx context.Context, q request) (answer, error) {
+	rejected := ""
+	for {
+		var body io.Reader
+		if q.body != nil {
+			body = bytes.NewReader(q.body)
+		}
+		r, err := NewRequest(ctx, q.method, q.url, body)
+		if err != nil {
+			return answer{}, err
+		}
+		r.Header = f.header.Clone()
+		if q.body == nil && f.sendsBody() { // a poll
+			r.Header.Del("Content-Type")
+		}
+		if q.key != "" {
+			r.Header.Set("Idempotency-Key", q.key)
+		}
+		if f.OAuth2 == nil {
+			return exchange(r, f.ErrorAnswer != "")
+		}
+		token, err := f.OAuth2.token(ctx, rejected)
+		if err != nil {
+			return answer{}, err
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		a, err := exchange(r, f.ErrorAnswer != "")
+		if err != nil || a.status != http.StatusUnauthorized || a.redirected || rejected != "" {
+			return a, err
+		}
+		rejected = token
+	}
+}
+
+// failure returns the error that an answer reports with its status, or in its field for errors. It returns
+// nil if there is none.
+func (f *forwarded) failure(a answer) error {
+	err := a.failure()
+	if err == nil && f.ErrorAnswer != "" && textIn(a.body, f.ErrorAnswer) != "" {
+		err = asynctool.Fail("", fmt.Errorf("the service reported an error in the field %s", f.ErrorAnswer))
+	}
+	return f.worded(err, a)
+}
+
+// worded adds a text for the caller to an error: that of the file for the status, or the one in the answer.
+func (f *forwarded) worded(err error, a answer) error {
+	said, ok := errors.AsType[*asynctool.Error](err)
+	if !ok {
+		return err
+	}
+	if said.Spoken = f.Texts[strconv.Itoa(a.status)]; said.Spoken == "" && f.ErrorAnswer != "" {
+		said.Spoken = textIn(a.body, f.ErrorAnswer)
+		said.External = said.Spoken != ""
+	}
+	return said
+}
+
+// result returns the result of an answer. A text is the tool's own only if nothing of it comes from the
+// answer.
+func (f *forwarded) result(a answer) (asynctool.Result, error) {
+	text, external := string(a.body), true
+	var err error
+	switch {
+	case f.text != nil:
+		external = len(f.text.fields) > 0
+		text, err = f.text.of(a.body)
+	case f.Answer != "":
+		text, err = field(a.body, f.Answer)
+	}
+	if text = clean(text); err == nil && text == "" {
+		err = errors.New(malformed + ": it has no text")
+	}
+	if err != nil {
+		return asynctool.Result{}, asynctool.Fail("", err)
+	}
+	return asynctool.Result{Text: text, External: external}, nil
+}
+
+// address returns the address of the first request: with the arguments in their places, and with the
 // others in its query if the request has no body.
-func (f *forwarded) target(arguments json.RawMessage) (*url.URL, error) {
+func (f *forwarded) address(arguments json.RawMessage) (*url.URL, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(arguments, &members); err != nil {
 		return nil, asynctool.Fail("", errors.New("the arguments are not a JSON object"))
 	}
-	address := *f.address
-	for _, name := range f.inPath {
-		text, err := plain(members[name])
-		if err != nil {
-			return nil, err
-		}
-		id, ok := asynctool.Identifier(text)
-		if _, static := f.Static[name]; !ok && static {
-			return nil, asynctool.Fail("", fmt.Errorf("the static argument %s is not an identifier", name))
-		}
-		if !ok {
-			return nil, &asynctool.ArgumentError{Message: fmt.Sprintf("The tool %s was not run: %s must consist of letters "+
-				"from A to Z and digits, with -, _ and . between them. Check it with the caller, then call %s again.",
-				f.Name, name, f.Name)}
-		}
-		// An identifier is the same with and without escapes.
-		address.Path = strings.ReplaceAll(address.Path, "{"+name+"}", id)
-		address.RawPath = strings.ReplaceAll(address.RawPath, "{"+name+"}", id)
-	}
-	if f.sendsBody() {
-		return &address, nil
-	}
-	query := address.Query()
+	texts := make(map[string]string)
 	for name, value := range members {
-		if slices.Contains(f.inPath, name) || query.Has(name) || string(value) == "null" {
+		if string(value) == "null" {
 			continue
 		}
 		text, err := plain(value)
 		if err != nil {
 			return nil, err
 		}
-		query.Set(name, text)
+		texts[name] = text
 	}
-	address.RawQuery = query.Encode()
-	return &address, nil
+	u, err := f.target.with(func(name string) (string, bool) {
+		text, ok := texts[name]
+		return text, ok
+	})
+	if name, bad := errors.AsType[notIdentifier](err); bad {
+		if _, static := f.Static[string(name)]; static {
+			return nil, asynctool.Fail("", fmt.Errorf("the static argument %w", err))
+		}
+		return nil, &asynctool.ArgumentError{Message: fmt.Sprintf("The tool %s was not run: %s must consist of letters "+
+			"from A to Z and digits, with -, _ and . between them. Check it with the caller, then call %s again.",
+			f.Name, string(name), f.Name)}
+	}
+	if f.sendsBody() {
+		return u, nil
+	}
+	query, own := u.Query(), f.target.url.Query()
+	for name, text := range texts {
+		if !own.Has(name) && !slices.Contains(f.target.path, name) && !slices.Contains(f.target.query, name) {
+			query.Set(name, text)
+		}
+	}
+	u.RawQuery = query.Encode()
+	return u, nil
 }
 
 // plain returns a text unchanged, and everything else as JSON.
@@ -417,40 +568,4 @@ func plain(value json.RawMessage) (string, error) {
 		return "", asynctool.Fail("", errors.New("cannot decode an argument"))
 	}
 	return text, nil
-}
-
-// field returns a field of a JSON answer. The path consists of the names of fields and
-// the positions in lists, counted from 0, with dots between them. It returns a text
-// unchanged, and everything else as JSON.
-func field(answer []byte, path string) (string, error) {
-	value := json.RawMessage(answer)
-	for part := range strings.SplitSeq(path, ".") {
-		if value = member(value, part); value == nil {
-			return "", fmt.Errorf("the service's answer is malformed: it is not JSON with the field %s", path)
-		}
-	}
-	var text *string
-	switch err := json.Unmarshal(value, &text); {
-	case err != nil:
-		return string(value), nil
-	case text == nil:
-		return "", fmt.Errorf("the service's answer is malformed: it has null in the field %s", path)
-	default:
-		return *text, nil
-	}
-}
-
-// member returns the field of an object, or the item of a list. It returns nil if there
-// is none.
-func member(value json.RawMessage, part string) json.RawMessage {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(value, &object) == nil {
-		return object[part]
-	}
-	var list []json.RawMessage
-	position, err := strconv.ParseUint(part, 10, 31)
-	if err != nil || json.Unmarshal(value, &list) != nil || position >= uint64(len(list)) {
-		return nil
-	}
-	return list[position]
 }

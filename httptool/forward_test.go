@@ -2,6 +2,7 @@ package httptool_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -116,21 +118,27 @@ func TestForwardedPath(t *testing.T) {
 		want                    string // the request; empty: none
 		err                     string
 	}{
-		"POST":            {"/orders/{id}", "POST", `{"id":"A-1","no":2}`, `POST /orders/A-1 {"id":"A-1","no":2}`, ""},
-		"GET":             {"/orders/{id}", "GET", `{"id":" A-1 ","no":2}`, `GET /orders/A-1?no=2 `, ""},
-		"integer":         {"/{no}/{id}", "GET", `{"id":"a","no":1042}`, `GET /1042/a `, ""},
-		"part":            {"/v1/order-{id}.json", "GET", `{"id":"7"}`, `GET /v1/order-7.json `, ""},
-		"twice":           {"/{id}/{id}", "DELETE", `{"id":"7"}`, `DELETE /7/7 `, ""},
-		"escapes":         {"/a%2Fb/{id}?k=1", "GET", `{"id":"7"}`, `GET /a%2Fb/7?k=1 `, ""},
-		"braces in query": {"/{id}?k={id}", "GET", `{"id":"7"}`, `GET /7?k=%7Bid%7D `, ""},
-		"traversal":       {"/orders/{id}", "GET", `{"id":"../admin"}`, "", refused},
-		"escaped":         {"/orders/{id}", "POST", `{"id":"..%2fadmin"}`, "", refused},
-		"dots":            {"/orders/{id}", "GET", `{"id":".."}`, "", refused},
-		"query":           {"/orders/{id}", "GET", `{"id":"1?key=2"}`, "", refused},
-		"another's brace": {"/{id}/{no}", "GET", `{"id":"{no}","no":1}`, "", refused},
-		"empty":           {"/orders/{id}", "DELETE", `{"id":""}`, "", refused},
-		"negative":        {"/{no}", "GET", `{"id":"a","no":-1}`, "", strings.Replace(refused, "run: id", "run: no", 1)},
-		"static":          {"/{s}", "GET", `{"id":"a","s":"+49"}`, "", "the static argument s is not an identifier"},
+		"POST":           {"/orders/{id}", "POST", `{"id":"A-1","no":2}`, `POST /orders/A-1 {"id":"A-1","no":2}`, ""},
+		"GET":            {"/orders/{id}", "GET", `{"id":" A-1 ","no":2}`, `GET /orders/A-1?no=2 `, ""},
+		"integer":        {"/{no}/{id}", "GET", `{"id":"a","no":1042}`, `GET /1042/a `, ""},
+		"part":           {"/v1/order-{id}.json", "GET", `{"id":"7"}`, `GET /v1/order-7.json `, ""},
+		"twice":          {"/{id}/{id}", "DELETE", `{"id":"7"}`, `DELETE /7/7 `, ""},
+		"escapes":        {"/a%2Fb/{id}?k=1", "GET", `{"id":"7"}`, `GET /a%2Fb/7?k=1 `, ""},
+		"escaped braces": {"/{id}?k=%7Bno%7D", "GET", `{"id":"7"}`, `GET /7?k=%7Bno%7D `, ""},
+		"in the query":   {"/{id}?k={id}&n={no}&l=5", "GET", `{"id":"7","no":2,"a":"b"}`, `GET /7?a=b&k=7&l=5&n=2 `, ""},
+		"query of a POST": {"/?k=x-{k}", "POST", `{"id":"7","k":"a&l=6 #"}`,
+			`POST /?k=x-a%26l%3D6+%23 {"id":"7","k":"a\u0026l=6 #"}`, ""},
+		"left out":         {"/?k={k}&l=5&k=0", "GET", `{"id":"7"}`, `GET /?id=7&k=0&l=5 `, ""},
+		"null":             {"/?k={k}", "POST", `{"id":"7","k":null}`, `POST / {"id":"7"}`, ""},
+		"not filled twice": {"/?k={k}&n={id}", "DELETE", `{"id":"7","k":"{id}"}`, `DELETE /?k=%7Bid%7D&n=7 `, ""},
+		"traversal":        {"/orders/{id}", "GET", `{"id":"../admin"}`, "", refused},
+		"escaped":          {"/orders/{id}", "POST", `{"id":"..%2fadmin"}`, "", refused},
+		"dots":             {"/orders/{id}", "GET", `{"id":".."}`, "", refused},
+		"query":            {"/orders/{id}", "GET", `{"id":"1?key=2"}`, "", refused},
+		"another's brace":  {"/{id}/{no}", "GET", `{"id":"{no}","no":1}`, "", refused},
+		"empty":            {"/orders/{id}", "DELETE", `{"id":""}`, "", refused},
+		"negative":         {"/{no}", "GET", `{"id":"a","no":-1}`, "", strings.Replace(refused, "run: id", "run: no", 1)},
+		"static":           {"/{s}", "GET", `{"id":"a","s":"+49"}`, "", "the static argument s is not an identifier"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
@@ -147,7 +155,7 @@ func TestForwardedPath(t *testing.T) {
 				}
 			}
 			file := strings.NewReplacer("${URL}", "'${URL}"+row.path+"'", "{type: object}", "{type: object, required: "+
-				required+", properties: {id: {type: string}, 'no': {type: integer}, s: {type: string}}}").
+				required+", properties: {id: {type: string}, 'no': {type: integer}, s: {type: string}, k: {type: string}}}").
 				Replace(declaration("method: "+row.method, "static: {s: '{{customer.number}}'}"))
 			_, err := tooltest.Call(t, t.Context(), declared(t, file, map[string]string{"URL": service.URL}), row.arguments)
 			if got != row.want || (err != nil) != (row.err != "") || err != nil && err.Error() != row.err {
@@ -221,17 +229,67 @@ func TestForwardedAnswer(t *testing.T) {
 	}
 }
 
+func TestForwardedTexts(t *testing.T) {
+	const template = "text: The plate is {plate}, at gate {gates.0.name}."
+	const failures = "texts: {404: There is no such booking., 503: We are closed.}"
+	const reported = "error_answer: error.message"
+	for name, row := range map[string]struct {
+		fields []string
+		status int
+		body   string
+		want   want
+		// whether it is the service's text
+		external bool
+	}{
+		"template": {[]string{template}, 200, `{"plate":" B-1 ","gates":[{"name":7}]}`,
+			want{Text: "The plate is B-1, at gate 7."}, true},
+		"a field with braces": {[]string{template}, 200, `{"plate":"{gates}","gates":[{"name":7}]}`,
+			want{Text: "The plate is {gates}, at gate 7."}, true},
+		"no field": {[]string{template}, 200, `{"plate":"B-1"}`, want{Log: "with the field gates.0.name"}, false},
+		"an empty field": {[]string{template}, 200, `{"plate":"","gates":[{"name":7}]}`, want{Log: "plate is empty"},
+			false},
+		"without fields": {[]string{"text: It's cancelled."}, 204, "", want{Text: "It's cancelled."}, false},
+		"by status":      {[]string{failures}, 404, "", want{Spoken: "There is no such booking.", Log: "404"}, false},
+		"of another":     {[]string{failures}, 409, "", want{Log: "409 Conflict"}, false},
+		"of a retry": {[]string{failures}, 503, "", want{Spoken: "We are closed.", Retry: true,
+			After: 3 * time.Second}, false},
+		"not an error": {[]string{failures, "answer: a"}, 200, `{"a":"b"}`, want{Text: "b"}, true},
+		"reported":     {[]string{reported}, 409, `{"error":{"message":" Sold out. "}}`, want{Spoken: "Sold out."}, true},
+		"reported with OK": {[]string{reported}, 200, `{"error":{"message":"Sold out."}}`,
+			want{Spoken: "Sold out.", Log: "reported an error in the field error.message"}, true},
+		"nothing reported": {[]string{reported}, 200, `{"error":null}`, want{Text: `{"error":null}`}, true},
+		"not a text": {[]string{reported}, 400, `{"error":{"message":{"a":1}}}`, want{Log: "400 Bad Request"},
+			false},
+		"not JSON":            {[]string{reported}, 500, `<html>`, want{Retry: true, After: 3 * time.Second}, false},
+		"too long to be read": {[]string{reported}, 400, strings.Repeat(" ", 300<<10), want{Log: "400 Bad Request"}, false},
+		"by status first": {[]string{reported, failures}, 404, `{"error":{"message":"x"}}`,
+			want{Spoken: "There is no such booking."}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := tooltest.Answering(t, row.status, row.body, "Retry-After", "3")
+			tool := declared(t, declaration(row.fields...), map[string]string{"URL": service.URL})
+			result, err := tooltest.Call(t, t.Context(), tool, `{}`)
+			row.want.Check(t, result, err)
+			said, failed := errors.AsType[*asynctool.Error](err)
+			if result.External != (row.external && !failed) || failed && said.External != row.external {
+				t.Errorf("%+v, %+v do not say whose text it is", result, said)
+			}
+		})
+	}
+}
+
 // Services answer in the encodings of their countries and systems.
 func TestForwardedEncoding(t *testing.T) {
 	for name, row := range map[string]struct {
 		field, contentType, body string
 		want                     want
 	}{
-		"UTF-8":               {"", "text/plain; charset=utf-8", "Größe", want{Text: "Größe"}},
-		"no charset":          {"a", "application/json", `{"a":"Größe"}`, want{Text: "Größe"}},
-		"no Content-Type":     {"", "", "Größe", want{Text: "Größe"}},
-		"ISO 8859-1":          {"", "text/plain; charset=ISO-8859-1", "Gr\xf6\xdfe", want{Text: "Größe"}},
-		"ISO 8859-1, JSON":    {"a", `application/json;charset="iso-8859-1"`, "{\"a\":\"Gr\xf6\xdfe\"}", want{Text: "Größe"}},
+		"UTF-8":           {"", "text/plain; charset=utf-8", "Größe", want{Text: "Größe"}},
+		"no charset":      {"a", "application/json", `{"a":"Größe"}`, want{Text: "Größe"}},
+		"no Content-Type": {"", "", "Größe", want{Text: "Größe"}},
+		"ISO 8859-1":      {"", "text/plain; charset=ISO-8859-1", "Gr\xf6\xdfe", want{Text: "Größe"}},
+		"ISO 8859-1, JSON": {"a", `application/json;charset="iso-8859-1"`, "{\"a\":\"Gr\xf6\xdfe\"}",
+			want{Text: "Größe"}},
 		"Windows 1252":        {"", "text/plain; charset=windows-1252", "9 \x80", want{Text: "9 €"}},
 		"Shift JIS":           {"", "text/plain; charset=Shift_JIS", "\x93\xfa\x96\x7b", want{Text: "日本"}},
 		"UTF-16":              {"a", "x/json; charset=utf-16le", "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", want{Text: "1"}},
@@ -400,7 +458,7 @@ func TestForwardedEncrypted(t *testing.T) {
 		"DELETE":           {schema(encrypted, "method: delete"), "DELETE sends the encrypted arguments in the url"},
 		"in the path":      {strings.Replace(schema(encrypted), "${URL}", "'${URL}/{card}'", 1), "argument {card}"},
 		"not in the path":  {strings.Replace(schema("encrypted: [pay.iban]"), "${URL}", "'${URL}/{card}'", 1), ""},
-		"not an argument":  {schema("encrypted: [cvc]"), "tool x: the encrypted argument cvc is not an argument"},
+		"not an argument":  {schema("encrypted: [cvc]"), `tool 1, "x": the encrypted argument cvc is not an argument`},
 		"not a list":       {schema("encrypted: card"), "encrypted"},
 		"an object":        {schema("encrypted: [pay]"), "must be a string"},
 		"GET without some": {schema("encrypted: []", "method: GET"), ""},
@@ -427,29 +485,40 @@ func TestForwardedEncrypted(t *testing.T) {
 	}
 }
 
+// login and polling declare a tool with oauth2 and with poll.
+func login(fields ...string) string {
+	return declaration("oauth2:", "  "+strings.Join(fields, "\n      "))
+}
+
+func polling(fields ...string) string {
+	return declaration("poll:", "  "+strings.Join(fields, "\n      "))
+}
+
+const credentials = "token_url: '${LOGIN}'\n      client_id: '${ID}'\n      client_secret: '${SECRET}'"
+
 func TestForwardedFileErrors(t *testing.T) {
 	const none = "schema: {type: object}"
 	schema := func(schema string) string { return strings.Replace(declaration(), "{type: object}", schema, 1) }
 	properties := func(properties string) string { return schema("{type: object, properties: {" + properties + "}}") }
 	url := func(url string) string { return strings.Replace(declaration(), "${URL}", url, 1) }
 	for name, row := range map[string]struct{ file, want string }{
-		"not YAML":              {"tools: [", "yaml"},
-		"unknown field outside": {"tool: []", `unknown field "tool"`},
-		"tools is no list":      {"tools: {a: b}", "cannot unmarshal object"},
+		"not YAML":              {"tools: [", "line 1: did not find expected node content"},
+		"unknown field outside": {"\ntool: []", `line 2: unknown field "tool"`},
+		"tools is no list":      {"# tools\ntools: {a: b}", "line 2: the field tools has the wrong type (object)"},
 		"a tool is no object":   {"tools: [x]", `tool 1, "": `},
 		"unknown field": {declaration("retries: 3"),
-			`tool 1, "x": error unmarshaling JSON: while decoding JSON: json: unknown field "retries"`},
+			`line 6: tool 1, "x": unknown field "retries"`},
 		"repeated field": {declaration("url: https://a.example"), `already set`},
 		"second tool":    {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
 		"two of one name": {declaration() + "  - {name: x, description: d, url: 'https://a.example', " + none + "}",
-			"tool x: two tools have this name"},
+			`line 6: tool 2, "x": two tools have this name`},
 		"no name": {"tools: [{description: d, url: 'https://a.example', " + none + "}]",
 			`tool "": the name must be`},
 		"no description": {"tools: [{name: x, url: 'https://a.example', " + none + "}]",
-			"tool x: the description is empty"},
+			`line 1: tool 1, "x": the description is empty`},
 		"no schema": {"tools: [{name: x, description: d, url: 'https://a.example'}]",
 			`tool 1, "x": the schema is missing`},
-		"schema of a text": {schema("{type: string}"), "tool x: the input must be"},
+		"schema of a text": {schema("{type: string}"), `tool 1, "x": the input must be`},
 		"schema with a typo": {schema("{type: object, requierd: [a]}"),
 			`tool 1, "x": schema: JSON Schema has no keyword "requierd"`},
 		"typo in a property": {properties("a: {items: {minimun: 1}}"),
@@ -458,7 +527,7 @@ func TestForwardedFileErrors(t *testing.T) {
 		"argument called y":       {properties("y: {type: number}"), "schema: the name of an argument was read as true"},
 		"enum of yes and no": {properties("a: {type: string, enum: [yes, no]}"),
 			"schema.a: the value true of the enum is not a text"},
-		"wrong pattern":              {properties("a: {pattern: '('}"), "tool x: the JSON schema is not valid"},
+		"wrong pattern":              {properties("a: {pattern: '('}"), `tool 1, "x": the JSON schema is not valid`},
 		"argument that is not there": {url("https://a.example/{id}"), "the url has {id}, which is not an argument"},
 		"argument without a name":    {url("https://a.example/{}"), "the url has {}, which is not an argument"},
 		"optional in the path": {strings.Replace(properties("id: {type: string}"), "${URL}", "https://a.example/{id}", 1),
@@ -467,19 +536,60 @@ func TestForwardedFileErrors(t *testing.T) {
 			"the argument id in the url must have the type string or integer"},
 		"argument as the host": {strings.Replace(schema("{type: object, required: [id], properties: {id: {type: string}}}"),
 			"${URL}", "https://{id}.example/", 1), "the url is not an address"},
+		"unknown in the query": {url("https://a.example/?a={id}"), "the url has {id}, which is not an argument"},
+		"list in the query": {strings.Replace(properties("id: {type: array}"), "${URL}", "'${URL}?a={id}'", 1),
+			"the argument id in the url must have the type string, integer, number or boolean"},
+		"argument as a parameter": {strings.Replace(properties("id: {type: string}"), "${URL}", "'${URL}?{id}=a'", 1),
+			"the url has {id} in the name of a parameter"},
+		"text and answer":       {declaration("answer: a", "text: a"), "line 7: tool 1, \"x\": both text and answer"},
+		"text with a brace":     {declaration("text: a {b"), "the text has a brace without its counterpart"},
+		"text without a field":  {declaration("text: 'a {}'"), "the text has {}, which must be a field's name"},
+		"texts of a success":    {declaration("texts: {200: a}"), `texts has "200"; it must be a status from 300 to 599`},
+		"empty text":            {declaration("texts:", "  404: ''"), `line 7: tool 1, "x": the text for the status 404`},
+		"error_answer":          {declaration("error_answer: .a"), `the error_answer is ".a"`},
+		"not_started":           {declaration("not_started: [202]"), "not_started has 202"},
+		"deadline without unit": {declaration("deadline: 90"), `line 6: tool 1, "x": the deadline is "90"`},
+		"after_call":            {declaration("after_call: never"), `the after-call policy is "never"`},
+		"wrong type": {declaration("attempts: many"),
+			`line 6: tool 1, "x": the field attempts has the wrong type`},
+		"in the schema":        {declaration() + "    static: {a: b}", "the static parameter a is not"},
+		"oauth2 without a URL": {login("client_id: a", "client_secret: b"), "oauth2: the token_url is missing"},
+		"oauth2 with a slip": {login("token_url: '${A-B}'", "client_id: a", "client_secret: b"),
+			"oauth2.token_url has a ${"},
+		"oauth2 with a path": {login("token_url: /token", "client_id: a", "client_secret: b"),
+			"the oauth2.token_url is not an address"},
+		"oauth2, unknown field": {login("token_uri: a"), `line 7: tool 1, "x": unknown field "token_uri"`},
+		"oauth2, two scopes":    {login(credentials, "scopes: ['a b']"), `oauth2: the scope "a b" is not one word`},
+		"oauth2, grant": {login(credentials, "params: {grant_type: password}"),
+			"the parameter grant_type cannot be set"},
+		"oauth2, credentials_in": {login(credentials, "credentials_in: cookie"),
+			`line 10: tool 1, "x": oauth2: credentials_in is "cookie"`},
+		"oauth2 and a header": {login(credentials) + "    headers: {authorization: a}",
+			"oauth2 sets the header Authorization"},
+		"poll too often": {polling("every: 10ms"),
+			`line 7: tool 1, "x": poll.every is 10ms; it must be between 1s and 1h`},
+		"poll without a unit":    {polling("every: 10"), `the poll.every is "10"`},
+		"poll without status":    {polling("done: [a]"), "done and failed are values of the field status"},
+		"poll without done":      {polling("status: a"), "the values of status that mean done are missing"},
+		"poll done and failed":   {polling("status: a", "done: [a]", "failed: [a]"), `poll: "a" means both`},
+		"poll, status":           {polling("status: a..b", "done: [a]"), `poll.status is "a..b"`},
+		"poll, link":             {polling("url: '{}'"), "the poll.url has {}"},
+		"poll, no job":           {polling("url: https://a.example/jobs"), "the poll.url has no {field} of the answer"},
+		"poll, not an address":   {polling("url: /jobs/{id}"), "the poll.url is not an address"},
 		"no url":                 {"tools: [{name: x, description: d, " + none + "}]", "the url is not an address"},
 		"url of a file":          {url("file:///etc/passwd"), "the url is not an address"},
 		"url with a slip":        {url("${URL/x"), "the url has a ${"},
 		"method":                 {declaration("method: TRACE"), `the method is "TRACE"`},
 		"timeout without a unit": {declaration("timeout: 90"), `the timeout is "90"; write it like 90s`},
 		"quick without a unit":   {declaration("quick: 6"), `the quick time is "6"; write it like 6s`},
-		"quick too long":         {declaration("quick: 26s"), "tool x: Quick is 26s"},
-		"timeout too long":       {declaration("timeout: 1h"), "tool x: the timeout is 1h0m0s"},
-		"attempts":               {declaration("attempts: 11"), "tool x: the number of attempts is 11"},
-		"delivery":               {declaration("delivery: shout"), `tool x: the delivery is "shout"`},
+		"quick too long":         {declaration("quick: 26s"), `tool 1, "x": Quick is 26s`},
+		"timeout too long":       {declaration("timeout: 1h"), `tool 1, "x": the timeout is 1h0m0s`},
+		"attempts":               {declaration("attempts: 11"), `tool 1, "x": the number of attempts is 11`},
+		"delivery":               {declaration("delivery: shout"), `tool 1, "x": the delivery is "shout"`},
 		"answer":                 {declaration("answer: a..b"), `the answer is "a..b"`},
 		"header's name":          {declaration("headers: {'a b': c}"), `"a b" is not the name of a header`},
-		"header of ours":         {declaration("headers: {idempotency-key: c}"), "the header idempotency-key cannot be set"},
+		"header of ours": {declaration("headers: {idempotency-key: c}"),
+			"the header idempotency-key cannot be set"},
 		"header that is ignored": {declaration("headers: {Host: c}"), "the header Host cannot be set"},
 		"header twice":           {declaration("headers: {X-A: c, x-a: d}"), "the header x-a occurs twice"},
 		"header with a slip":     {declaration("headers: {X-A: '${A-B}'}"), "the header X-A has a ${"},
@@ -489,6 +599,30 @@ func TestForwardedFileErrors(t *testing.T) {
 			all, err := httptool.Parse([]byte(row.file), func(string) string { return "" })
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %d tools, %v\nwant %q", len(all), err, row.want)
+			}
+		})
+	}
+}
+
+// The error of a file is as editors read it.
+func TestForwardedFileErrorsNameTheFile(t *testing.T) {
+	second := strings.Replace(declaration(), "tools:\n", "", 1)
+	for name, row := range map[string]struct{ file, content, want string }{
+		"YAML": {"http.yaml", declaration("colour: red"), `http.yaml:6: tool 1, "x": unknown field "colour"`},
+		"second tool": {"http.yml", declaration() + strings.Replace(second, "name: x", "name: z", 1) + "    method: GOT\n",
+			`http.yml:10: tool 2, "z": the method is "GOT"; it must be GET, POST, PUT, PATCH or DELETE`},
+		"JSON": {"http.json", "{\"tools\": [\n  {\"name\": \"x\",\n   \"timeout\": 3}]}",
+			`http.json:2: tool 1, "x": the schema is missing; for a tool without arguments, write {type: object}`},
+		"tabs": {"http.json",
+			"{\n\t\"tools\": [\n\t\t{\"name\": \"x\",\n\t\t\"schema\": {\"type\": \"object\"}, \"method\": \"GOT\"}]}",
+			`http.json:4: tool 1, "x": the method is "GOT"; it must be GET, POST, PUT, PATCH or DELETE`},
+		"syntax":   {"http.yaml", "tools:\n  - name: [x\n    url: a\n", "http.yaml:2: did not find expected ',' or ']'"},
+		"repeated": {"http.yaml", declaration("url: a"), `http.yaml:6: key "url" already set in map`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := fstest.MapFS{row.file: &fstest.MapFile{Data: []byte(row.content)}}
+			if _, err := httptool.Tools(folder, func(string) string { return "" }); err == nil || err.Error() != row.want {
+				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
 		})
 	}
@@ -509,6 +643,9 @@ func FuzzForwarded(f *testing.F) {
 		"https://shop.example")
 	f.Add([]byte(`{"tools":[{"name":"x","description":"d","url":"https://a.example",`+
 		`"schema":{"type":"object","properties":{"a":{"items":{}}}}}]}`), "")
+	f.Add([]byte(polling("url: '${A}/{job.id}?a={b}'", "every: 5s", "status: a", "done: [b]")+
+		"    text: 'a {b.0}'\n    texts: {404: c}\n    not_started: [429]\n"), "https://shop.example")
+	f.Add([]byte(login(credentials, "scopes: [a]", "params: {b: '${C}'}")), "https://shop.example")
 	f.Add([]byte("tools: [{schema: {properties: {a: null}}}]"), "x")
 	f.Add([]byte("tools: [null]"), "\n")
 	f.Add([]byte("a: &a [*a]\ntools: *a"), "")

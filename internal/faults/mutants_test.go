@@ -450,7 +450,32 @@ var bugs = []mutant{
 		{"examples/shop.OrderStatus", "asynctool.Identifier(in.OrderID)", "in.OrderID, true"},
 	}},
 	{bug: "a caller's words in a declared path", tests: []string{"./httptool", "-run", "Forwarded"}, edits: []edit{
-		{"httptool.(*forwarded).target", "asynctool.Identifier(text)", "text, true"},
+		{"httptool.(*target).with", "asynctool.Identifier(text)", "text, asynctool.MaxNotStarted > 0"},
+	}},
+	{bug: "a caller's words unescaped in a declared query", tests: []string{"./httptool", "-run", "Forwarded"},
+		edits: []edit{{"httptool.(*target).with", "u.RawQuery = query.Encode()",
+			"u.RawQuery, _ = url.QueryUnescape(query.Encode())"}}},
+	{bug: "a service's words taken for the tool's own", tests: []string{"./httptool", "-run", "ForwardedTexts"},
+		edits: []edit{
+			{"httptool.(*forwarded).result", "external = len(f.text.fields) > 0", "external = false"},
+			{"httptool.(*forwarded).worded", "said.External = said.Spoken != \"\"", "said.External = false"},
+		}},
+	{bug: "a job polled at another host", tests: []string{"./httptool", "-run", "Polling"}, edits: []edit{
+		{"httptool.sameHost", "return a.Scheme == b.Scheme && a.Host == b.Host", "return true"},
+	}},
+	{bug: "a request repeated by the client on its own", tests: []string{"./httptool", "-run", "TestSentOnce"},
+		edits: []edit{{"httptool.transport", "t.DisableKeepAlives = true", ""}}},
+	{bug: "a service that has begun taken for one that has not", tests: []string{"./httptool", "-run", "NotStarted"},
+		edits: []edit{
+			{"httptool.NotStarted", "!isType[redirected](err)", "true"},
+			{"httptool.NotStarted", "said.Retry && isType[notSent](err)", "said.Retry"},
+		}},
+	{bug: "a rejected access token kept", tests: []string{"./httptool", "-run", "Login"}, edits: []edit{
+		{"httptool.(*login).token", "t.valid() && t.text != rejected", "t.valid()"},
+	}},
+	{bug: "an error that quotes a service of tokens", tests: []string{"./httptool", "-run", "Login"}, edits: []edit{
+		{"httptool.(*login).ask", "errors.New(\"the access token is not a bearer token\")",
+			"errors.New(\"the access token is a \" + answer.Type)"},
 	}},
 	{bug: "a header without a bound", tests: []string{"./httptool", "-run", "Errors"}, edits: []edit{
 		{"httptool.transport", "t.MaxResponseHeaderBytes = maxHeader", "t.MaxResponseHeaderBytes = 10 << 20"},

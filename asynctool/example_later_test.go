@@ -121,3 +121,28 @@ func askManager(ctx context.Context, amount int, completion string) error {
 	}
 	return nil
 }
+
+// A tool whose lines must all be heard. Each call of Report returns when the call has the line.
+func ExampleCall_Report() {
+	suppliers := asynctool.Tool[struct{}]{
+		Name:        "ask_suppliers",
+		Description: "Asks all suppliers for their price, and reports each answer.",
+		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			for _, supplier := range []string{"Ada's Parts", "Bell and Sons"} {
+				if err := call.Report(ctx, supplier+" has answered."); err != nil {
+					return asynctool.Result{}, err // asynctool.ErrNotHeard if the call has ended
+				}
+			}
+			return asynctool.Text("All suppliers have answered."), nil
+		},
+	}
+	set, err := asynctool.NewSet(suppliers)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tool, _ := set.Lookup("ask_suppliers")
+	result, err := tool.Run(context.Background(), asynctool.Call{Attempt: 1}, json.RawMessage(`{}`))
+	fmt.Println(result.Text, err)
+	// Output: All suppliers have answered. <nil>
+}

@@ -94,6 +94,16 @@ type Host interface {
 	CompletionURL(ctx context.Context) (string, error)
 }
 
+// Reporter is a [Host] that keeps progress lines until the call has them.
+type Reporter interface {
+	Host
+	// Report delivers a progress line with [Say], and returns when the call has it.
+	Report(ctx context.Context, text string) error
+}
+
+// ErrNotHeard means that the call may not have a progress line of [Call.Report].
+var ErrNotHeard = errors.New("the call did not confirm the progress line")
+
 // ErrNoHost is returned by a [Call] without a [Host].
 var ErrNoHost = errors.New("no completion URL: the call has no host")
 
@@ -106,6 +116,24 @@ func (c Call) Progress(ctx context.Context, text string) { c.progress(ctx, text,
 // Note is like [Call.Progress], but nothing is spoken: the assistant learns how
 // far the tool is, and uses it when it fits.
 func (c Call) Note(ctx context.Context, text string) { c.progress(ctx, text, Silent) }
+
+// Report is [Call.Progress] for a line that must not get lost. It returns when the call has the line. So all
+// lines arrive, in the order of their calls, at least five seconds apart, and before the result. Reports of
+// several goroutines wait for each other. All of them count towards the tool's Timeout.
+//
+// The error is [ErrNotHeard] if the call has ended, does not confirm the line within two minutes, or cannot be
+// reached, and if the job was ended by others. It is that of ctx if ctx ends first. In both cases, the line may
+// still arrive. A line is repeated only if no part of Ringback can know that it arrived. In a chat, Report
+// returns at once, as nothing is delivered there: [TaskStatus] reports the line.
+//
+// With a Host that is no [Reporter], as in a test of your own, Report is Progress.
+func (c Call) Report(ctx context.Context, text string) error {
+	if r, ok := c.Host.(Reporter); ok {
+		return r.Report(ctx, text)
+	}
+	c.Progress(ctx, text)
+	return nil
+}
 
 func (c Call) progress(ctx context.Context, text string, d Delivery) {
 	if c.Host != nil {

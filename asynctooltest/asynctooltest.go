@@ -561,6 +561,12 @@ func (h host) Progress(_ context.Context, text string, delivery asynctool.Delive
 	h.lines.lines = append(h.lines.lines, Line{Text: text, Silent: delivery == asynctool.Silent})
 }
 
+// Report implements [asynctool.Reporter]. The call has the line at once.
+func (h host) Report(ctx context.Context, text string) error {
+	h.Progress(ctx, text, asynctool.Say)
+	return nil
+}
+
 // CompletionURL implements [asynctool.Host]. It returns the same URL for each job.
 func (h host) CompletionURL(ctx context.Context) (string, error) {
 	if _, err := h.Host.CompletionURL(ctx); err != nil {

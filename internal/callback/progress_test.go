@@ -164,6 +164,70 @@ func TestProgressIsNotRepeated(t *testing.T) {
 	}
 }
 
+// kept adds a kept line to the record, and returns it.
+func (w *world) kept(text string) job.Outcome {
+	w.t.Helper()
+	o := w.line(w.change("call-1/t1", job.AddReport(w.now(), text, text)).Progress.Sequence, text)
+	o.Kept = true
+	return o
+}
+
+// TestKeptLine tests that a kept line is posted until the call has it, and that its tool learns of it.
+func TestKeptLine(t *testing.T) {
+	half := func(n int) []string { return slices.Repeat([]string{"say half"}, n) }
+	for name, tt := range map[string]struct {
+		prepare func(w *world, o *job.Outcome) // may be nil
+		answer  func(post int) vapiclient.Receipt
+		posted  []string
+		heard   bool
+	}{
+		"at once": {nil, answers(delivered), half(1), true},
+		"copies": {func(w *world, o *job.Outcome) {
+			w.send(*o)
+			time.AfterFunc(time.Minute, func() { w.send(*o) })
+		}, answers(delivered), half(1), true},
+		"after some time": {nil, answers(failing, failing, delivered), half(3), true},
+		"never":           {nil, answers(failing), half(callback.MaxPosts), false},
+		"refused":         {nil, answers(refused), half(1), false},
+		"gone":            {nil, answers(gone), half(1), false},
+		"unconfirmed":     {nil, answers(vapiclient.Receipt{Verdict: vapiclient.Unconfirmed}), half(1), false},
+		"no control URL":  {func(_ *world, o *job.Outcome) { o.Call.ControlURL = "" }, nil, nil, false},
+		"nothing to say":  {func(_ *world, o *job.Outcome) { o.Result.Content = "\u200b" }, nil, nil, false},
+		"too late":        {func(w *world, o *job.Outcome) { o.Deadline = w.now().Add(-time.Second) }, nil, nil, false},
+		"claim fails at first": {func(w *world, _ *job.Outcome) {
+			w.fail(errDown, claimProgress)
+			time.AfterFunc(20*time.Second, w.mend)
+		}, answers(delivered), half(1), true},
+		"died after its claim": {func(w *world, o *job.Outcome) {
+			w.change(o.JobID, job.ClaimProgress(w.now(), o.Sequence, 30*time.Second))
+		}, answers(delivered), half(1), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRunningWorld(t, func(t *testing.T, w *world, done func() job.Outcome) {
+				if tt.answer != nil {
+					w.answer = tt.answer
+				}
+				o := w.kept("half")
+				if tt.prepare != nil {
+					tt.prepare(w, &o)
+				}
+				w.send(o)
+				w.run(20 * time.Minute)
+				w.wantPosted(tt.posted...)
+				w.wantLeft(0)
+				if p := w.record(o.JobID).Progress; p.SettledAt.IsZero() || p.Heard != tt.heard {
+					t.Errorf("the line is %+v", p)
+				}
+				// The result comes at once.
+				w.answer = answers(delivered)
+				w.send(done())
+				w.run(time.Millisecond)
+				w.want(len(tt.posted)+1, job.StateDelivered, "", 0)
+			})
+		})
+	}
+}
+
 // TestResultWaitsForProgress tests a result that arrives while a progress line is posted.
 func TestResultWaitsForProgress(t *testing.T) {
 	for name, took := range map[string]time.Duration{"quick": time.Second / 2, "slow": 10 * time.Second} {

@@ -46,6 +46,7 @@ const (
 	release       = "release the delivery of"
 	claimProgress = "claim the progress line of"
 	endProgress   = "end the progress line of"
+	settleReport  = "settle the progress line of"
 	recordCall    = "record the outbound call for"
 	retractCall   = "retract the outbound call for"
 	settle        = "settle"
@@ -65,7 +66,7 @@ const (
 
 var steps = []string{
 	claim, storeResult, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall,
-	sendEvent, countCall, uncountCall, lookUp, learn, recordText, unclaim, postpone,
+	sendEvent, countCall, uncountCall, lookUp, learn, recordText, unclaim, postpone, settleReport,
 }
 
 var errDown = errors.New("it is down")

@@ -205,6 +205,9 @@ type Outcome struct {
 	// Sequence counts a job's progress lines, from 1 on. A progress line with 0 is
 	// the hold message.
 	Sequence int `json:"sequence,omitempty"`
+	// Kept means that the tool waits for its progress line, which must not get lost: see [ProgressLine].
+	// Earlier versions deliver it at most once, like the others.
+	Kept bool `json:"kept,omitempty"`
 	// Respond makes the assistant answer a progress line of an external system. Its delivery is
 	// policy.DeliverySilent all the same, because earlier versions read no other one that is not spoken.
 	Respond bool `json:"respond,omitempty"`

@@ -77,6 +77,12 @@ const (
 	// ProgressPause is the minimum time between two progress lines of a job.
 	ProgressPause = 5 * time.Second
 
+	// keptTime is how long a tool waits for its line, and other lines wait for that one.
+	keptTime = 2 * time.Minute
+
+	// keptLook is when a line that waits for a kept one is tried again.
+	keptLook = time.Second
+
 	// MaxExternalLines is how many progress lines external systems may post to a job. It is enough for a
 	// line every half hour of a working day, and keeps a client that knows a completion URL from filling the
 	// conversation.
@@ -174,8 +180,21 @@ type ProgressLine struct {
 	Text     string    `json:"text"`
 	At       time.Time `json:"at"`
 
+	// Kept identifies a line that its tool waits for: no other line follows before it is settled. It is empty
+	// for other lines, which may get lost.
+	Kept string `json:"kept,omitempty"`
+	// SettledAt is when a kept line was delivered or given up. Heard means that it was delivered.
+	SettledAt time.Time `json:"settledAt,omitzero"`
+	Heard     bool      `json:"heard,omitempty"`
+
 	Unknown Unknown `json:"-"`
 }
+
+// Pending reports whether the line is kept, and not settled.
+func (p ProgressLine) Pending() bool { return p.Kept != "" && p.SettledAt.IsZero() }
+
+// Abandoned reports whether it is too late to wait for a kept line.
+func (p ProgressLine) Abandoned(now time.Time) bool { return !now.Before(p.At.Add(keptTime)) }
 
 var (
 	// ErrFinished means that a job has its result, or was cancelled. It is not run

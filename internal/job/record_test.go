@@ -3,6 +3,7 @@ package job_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -456,11 +457,13 @@ func TestEndParking(t *testing.T) {
 		"parked again for a month":    {record: record(job.StateParked, "next", never), after: month},
 		"parked":                      {record: record(job.StateParked, "", never), after: month - 1, err: job.ErrNotDone},
 		"never sent to the next call": {record: record(job.StateDone, "next", never), after: month},
-		"not sent to it yet":          {record: record(job.StateDone, "next", never), after: month - 1, err: job.ErrNotDone},
-		"received for the next call":  {record: record(job.StateDone, "next", start), after: month, err: job.ErrNotParked},
-		"on its way to its own call":  {record: record(job.StateDone, "", never), after: month, err: job.ErrNotParked},
-		"delivered":                   {record: record(job.StateDelivered, "", never), after: month, err: job.ErrNotParked},
-		"an event already":            {record: record(job.StateUndelivered, "", never), after: month, err: job.ErrNotParked},
+		"not sent to it yet": {record: record(job.StateDone, "next", never), after: month - 1,
+			err: job.ErrNotDone},
+		"received for the next call": {record: record(job.StateDone, "next", start), after: month, err: job.ErrNotParked},
+		"on its way to its own call": {record: record(job.StateDone, "", never), after: month, err: job.ErrNotParked},
+		"delivered":                  {record: record(job.StateDelivered, "", never), after: month, err: job.ErrNotParked},
+		"an event already": {record: record(job.StateUndelivered, "", never), after: month,
+			err: job.ErrNotParked},
 	} {
 		now := start.Add(row.after)
 		got, err := job.EndParking(now).Apply(row.record)
@@ -735,6 +738,61 @@ func TestProgressSequences(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeptLine tests what a kept line does to the lines after it, and how often it can be claimed.
+func TestKeptLine(t *testing.T) {
+	var claimed job.Record
+	second := func(n float64) time.Time { return start.Add(time.Duration(n * float64(time.Second))) }
+	soon := func(until float64) error { return &job.TooSoonError{Until: second(until)} }
+	busy := &job.BusyError{Until: second(40)}
+	claim := func(now float64) job.Rule { return job.ClaimProgress(second(now), 1, 30*time.Second) }
+	settle := func(now float64, heard bool) job.Rule { return job.SettleReport(second(now), claimed, 1, heard) }
+	type step struct {
+		rule job.Rule
+		err  error
+	}
+	add := func(now float64) job.Rule { return job.AddReport(second(now), "a", "line") }
+	next := func(now float64) job.Rule { return job.AddProgress(second(now), "next") }
+	for name, steps := range map[string][]step{
+		"added twice": {{add(0), nil}, {add(1), job.ErrUnchanged}, {job.AddReport(second(1), "b", "other"),
+			soon(2)}},
+		"not settled": {{add(0), nil}, {next(60), soon(61)}, {job.AddExternalProgress(second(119), "x"), soon(120)}},
+		"settled":     {{add(0), nil}, {settle(60, true), nil}, {next(64), soon(65)}, {next(65), nil}},
+		"given up":    {{add(0), nil}, {settle(60, false), nil}, {next(64), soon(65)}, {next(65), nil}},
+		"abandoned": {{add(0), nil}, {next(120), nil}, {claim(120), job.ErrStale}, {settle(121, true),
+			job.ErrUnchanged}},
+		"settled twice":     {{add(0), nil}, {settle(1, true), nil}, {settle(2, false), job.ErrUnchanged}},
+		"another line":      {{next(0), nil}, {settle(1, true), job.ErrUnchanged}},
+		"claimed again":     {{add(0), nil}, {claim(10), nil}, {claim(39), busy}, {claim(40), nil}},
+		"claimed, settled":  {{add(0), nil}, {claim(10), nil}, {settle(11, true), nil}, {claim(60), job.ErrStale}},
+		"claimed, given up": {{add(0), nil}, {claim(10), nil}, {settle(11, false), nil}, {claim(60), job.ErrStale}},
+		"claimed, then done": {{add(0), nil}, {job.Finish(second(1), job.Result{}, false, ""), nil}, {claim(2),
+			job.ErrStale}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := job.Record{State: job.StateRunning}
+			for i, step := range steps {
+				next, err := step.rule.Apply(r)
+				if fmt.Sprint(err) != fmt.Sprint(step.err) {
+					t.Errorf("step %d: %v, want %v", i, err, step.err)
+				}
+				r = next
+			}
+		})
+	}
+	t.Run("its lease", func(t *testing.T) {
+		r, _ := add(0).Apply(job.Record{State: job.StateRunning})
+		r, _ = claim(10).Apply(r)
+		claimed = r
+		if other, _ := job.SettleReport(second(11), job.Record{}, 1, true).Apply(r); other.ProgressLeaseExpiry.IsZero() {
+			t.Error("another claim's lease ended")
+		}
+		r, err := settle(11, true).Apply(r)
+		if err != nil || !r.ProgressLeaseExpiry.IsZero() || !r.Progress.Heard || !r.Progress.SettledAt.Equal(second(11)) {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 }
 
 // TestEndProgress tests that only the owner of a progress line's lease can end it.

@@ -220,7 +220,8 @@ func Withdraw(now time.Time, reason string) Rule {
 }
 
 // AddProgress adds a progress line. It fails with [ErrFinished], and with a
-// [*TooSoonError] if the line before was added less than [ProgressPause] ago.
+// [*TooSoonError] if the line before was added less than [ProgressPause] ago, or, if it
+// is kept, was not settled as long ago.
 func AddProgress(now time.Time, text string) Rule {
 	return Rule{"add progress to", func(r Record) (Record, error) {
 		if !r.State.Active() {
@@ -228,12 +229,51 @@ func AddProgress(now time.Time, text string) Rule {
 		}
 		line := ProgressLine{Sequence: 1, Text: cut(text), At: now}
 		if p := r.Progress; p != nil {
-			if until := p.At.Add(ProgressPause); now.Before(until) {
+			until := p.At.Add(ProgressPause)
+			switch {
+			case p.Pending() && !p.Abandoned(now):
+				until = now.Add(keptLook)
+			case !p.SettledAt.IsZero():
+				until = p.SettledAt.Add(ProgressPause)
+			}
+			if now.Before(until) {
 				return r, &TooSoonError{Until: until}
 			}
 			line.Sequence = p.Sequence + 1
 		}
 		r.Progress, r.Updated = &line, now
+		return r, nil
+	}}
+}
+
+// AddReport is [AddProgress] for a line that is kept. It can be repeated with the same id.
+func AddReport(now time.Time, id, text string) Rule {
+	rule := AddProgress(now, text)
+	return Rule{rule.Name, func(r Record) (Record, error) {
+		if r.State.Active() && r.Progress != nil && r.Progress.Kept == id {
+			return r, ErrUnchanged
+		}
+		r, err := rule.Apply(r)
+		if err == nil {
+			r.Progress.Kept = id
+		}
+		return r, err
+	}}
+}
+
+// SettleReport records that a kept line was delivered, or given up, and ends the lease of claimed on it. It
+// fails with [ErrUnchanged] if the line is settled, or another one has followed.
+func SettleReport(now time.Time, claimed Record, sequence int, heard bool) Rule {
+	return Rule{"settle the progress line of", func(r Record) (Record, error) {
+		if r.Progress == nil || r.Progress.Sequence != sequence || !r.Progress.Pending() {
+			return r, ErrUnchanged
+		}
+		line := *r.Progress
+		line.SettledAt, line.Heard = now, heard
+		r.Progress, r.Updated = &line, now
+		if r.ProgressLeaseExpiry.Equal(claimed.ProgressLeaseExpiry) {
+			r.ProgressLeaseExpiry = time.Time{}
+		}
 		return r, nil
 	}}
 }
@@ -255,18 +295,19 @@ func AddExternalProgress(now time.Time, text string) Rule {
 }
 
 // ClaimProgress leases a progress line for its delivery, once: a line that is lost
-// on the way is not delivered again. Sequence 0 is the hold message, which is not
+// on the way is not delivered again, unless it is kept. Sequence 0 is the hold message, which is not
 // worth delivering after any other line. It fails with [ErrStale] if the job has a
 // later line or a result, and with a [*BusyError] while another line is on its way.
 func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 	return Rule{"claim the progress line of", func(r Record) (Record, error) {
-		last := 0
+		last, pending := 0, false
 		if r.Progress != nil {
 			last = r.Progress.Sequence
+			pending = sequence == last && r.Progress.Pending()
 		}
 		switch {
 		case !r.State.Active() || sequence < last ||
-			sequence > 0 && sequence <= r.ProgressDelivered ||
+			sequence > 0 && sequence <= r.ProgressDelivered && !pending ||
 			sequence == 0 && (r.HoldDelivered || r.ProgressDelivered > 0):
 			return r, ErrStale
 		case now.Before(r.ProgressLeaseExpiry):

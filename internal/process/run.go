@@ -94,7 +94,7 @@ func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.C
 		},
 		Arguments: arguments,
 		Host:      e.cfg.Host,
-		Progress:  h.progress, CompletionURL: h.completionURL, Wanted: h.wanted,
+		Progress:  h.progress, Report: h.report, CompletionURL: h.completionURL, Wanted: h.wanted,
 		Waits: e.cfg.Waits, Now: e.cfg.Now, Log: e.log,
 	}
 }

@@ -54,6 +54,9 @@ type Config struct {
 	// called again. All other errors are logged.
 	Progress func(ctx context.Context, text string, silent bool) error
 
+	// Report implements [asynctool.Reporter] for one line at a time.
+	Report func(ctx context.Context, text string) error
+
 	// CompletionURL implements [asynctool.Host]. A tool that was abandoned may still call it.
 	CompletionURL func(ctx context.Context) (string, error)
 
@@ -258,7 +261,8 @@ type host struct {
 	*Config
 	ctx   context.Context // outlives the tool's, and ends with close
 	end   context.CancelFunc
-	lines chan line // the last line that was not passed on yet
+	lines chan line     // the last line that was not passed on yet
+	turn  chan struct{} // taken by a Report
 	stop  chan struct{}
 	done  chan struct{}
 }
@@ -269,7 +273,10 @@ type line struct {
 }
 
 func newHost(ctx context.Context, c *Config) *host {
-	h := &host{Config: c, lines: make(chan line, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	h := &host{
+		Config: c, lines: make(chan line, 1), turn: make(chan struct{}, 1),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
 	h.ctx, h.end = context.WithCancel(ctx)
 	go h.work()
 	return h
@@ -277,10 +284,13 @@ func newHost(ctx context.Context, c *Config) *host {
 
 // Progress implements [asynctool.Host]. The tool does not wait for it.
 func (h *host) Progress(_ context.Context, text string, delivery asynctool.Delivery) {
-	if text == "" {
-		return
+	if text != "" {
+		h.replace(line{text: text, silent: delivery == asynctool.Silent})
 	}
-	l := line{text: text, silent: delivery == asynctool.Silent}
+}
+
+// replace replaces the line that waits. A line without a text stands for none.
+func (h *host) replace(l line) {
 	for {
 		select {
 		case <-h.stop: // the lines of an abandoned tool are dropped
@@ -294,6 +304,24 @@ func (h *host) Progress(_ context.Context, text string, delivery asynctool.Deliv
 		default:
 		}
 	}
+}
+
+// Report implements [asynctool.Reporter]. It replaces a line of Progress that waits.
+func (h *host) Report(ctx context.Context, text string) error {
+	if text == "" {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)() // an abandoned tool may still wait
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.turn }()
+	h.replace(line{})
+	return h.Config.Report(ctx, text)
 }
 
 // CompletionURL implements [asynctool.Host].
@@ -317,6 +345,9 @@ func (h *host) work() {
 // tool ends. It reports whether further lines may follow.
 func (h *host) send(l line) bool {
 	for {
+		if l.text == "" {
+			return true
+		}
 		ctx, cancel := context.WithTimeout(h.ctx, lineTimeout)
 		err := h.Config.Progress(ctx, l.text, l.silent)
 		cancel()

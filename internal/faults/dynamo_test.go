@@ -43,7 +43,9 @@ func (c *dynamoClient) PutItem(
 		out, err = c.Client.PutItem(context.WithoutCancel(ctx), in, options...)
 		if err == nil {
 			c.expiry.save(in.Item)
-			c.world.marked(invocationOf(ctx), id, state, strings.Contains(text(in.Item, "record"), `"textAt":`))
+			record := text(in.Item, "record")
+			c.world.marked(invocationOf(ctx), id, state, strings.Contains(record, `"textAt":`),
+				strings.Contains(record, `"heard":true`))
 		}
 		return err
 	})

@@ -116,7 +116,11 @@ func (w *world) take(
 			w.wrong("forged", ids[0], "posted to a call that is another customer's")
 		}
 		code := http.StatusOK
-		if n := len(w.observed.posted[ids[0]]); len(hook.answers) > 0 {
+		n := len(w.observed.posted[ids[0]])
+		if isProgress {
+			n = w.observed.lines[ids[0]]
+		}
+		if len(hook.answers) > 0 {
 			code = hook.answers[min(n, len(hook.answers)-1)]
 		}
 		if m != nil && text == "" {
@@ -145,9 +149,11 @@ func (w *world) take(
 			w.observed.gone[hook.call] = true
 		}
 		if isProgress {
+			w.observed.lines[ids[0]]++
 			if code < 300 {
 				w.observeProgress(ids[0], line)
 				w.observeAuthor(ids[0], line, m)
+				inv.unmarkedLines[ids[0]] = true
 			}
 			return nil
 		}
@@ -185,6 +191,10 @@ func (w *world) take(
 				w.observed.mayRepeatDelivery[id]++
 				delete(inv.unmarkedDeliveries, id)
 			}
+			if inv.unmarkedLines[id] {
+				w.observed.mayRepeatLine[id]++
+				delete(inv.unmarkedLines, id)
+			}
 			if inv.unmarkedTexts[id] {
 				w.observed.mayRepeatText[id]++
 				delete(inv.unmarkedTexts, id)
@@ -216,13 +226,21 @@ func isTextOfAction(m vapi.ControlMessage) bool {
 // observeProgress records a progress line that was delivered. w.mu is held.
 func (w *world) observeProgress(id string, line int) {
 	o := &w.observed
-	if n := len(o.progress[id]); n > 0 && o.progress[id][n-1] >= line {
+	n := len(o.progress[id])
+	if n > 0 && line >= firstKept && o.progress[id][n-1] == line && o.mayRepeatLine[id] > 0 {
+		o.mayRepeatLine[id]-- // its first post was not confirmed
+		return
+	}
+	if n > 0 && o.progress[id][n-1] >= line {
 		w.wrong("order", id, "progress line %d was delivered after the lines %v", line, o.progress[id])
 	}
 	if len(o.delivered[id]) > 0 {
 		w.wrong("order", id, "progress line %d was delivered after the result", line)
 	}
-	o.progress[id] = append(o.progress[id], line)
+	if n > 0 && line >= firstKept && time.Since(o.progressAt[id]) < job.ProgressPause-time.Second {
+		w.wrong("order", id, "progress line %d was delivered %s after the one before", line, time.Since(o.progressAt[id]))
+	}
+	o.progress[id], o.progressAt[id] = append(o.progress[id], line), time.Now()
 }
 
 // observeAuthor checks that no external system speaks for the assistant. The lines of external systems have one digit,

@@ -918,7 +918,7 @@ func (e *environment) table(w http.ResponseWriter, r *http.Request, body []byte)
 		e.lab.database.ServeHTTP(recorder, r)
 		e.lab.mu.Unlock()
 		if recorder.Code == http.StatusOK && in.Item != nil {
-			e.lab.marked(e.inv, id, state, false)
+			e.lab.marked(e.inv, id, state, false, false)
 		}
 		for name, values := range recorder.Header() {
 			w.Header()[name] = values

@@ -383,8 +383,9 @@ var bugs = []mutant{
 			"}\n\t\tr.LeaseExpiry, r.Answered"},
 	}},
 	{bug: "progress lines delivered in any order", edits: []edit{
-		{"internal/job.ClaimProgress", "sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered ||",
-			"sequence < last && false ||"},
+		{"internal/job.ClaimProgress",
+			"sequence < last ||\n\t\t\tsequence > 0 && sequence <= r.ProgressDelivered && !pending ||",
+			"sequence < last && false || pending && false ||"},
 	}},
 	{bug: "of results delivered together, only the first", edits: []edit{
 		{"internal/callback.merge", "strings.Join(contents, separator)", "strings.Join(contents[:1], \"\")"},
@@ -913,6 +914,17 @@ var bugs = []mutant{
 	{bug: "no alarm on wrong credentials", tests: floods, edits: []edit{
 		{"infra/ringback.(*Ringback).metrics", `is("status", "=", "401")`, `is("status", "=", "403")`},
 	}},
+	{bug: "a kept line not posted again", tests: []string{"./internal/callback", "-run", "^TestKeptLine$"}, edits: []edit{
+		{"internal/job.ClaimProgress", "sequence <= r.ProgressDelivered && !pending ||",
+			"sequence <= r.ProgressDelivered && !(pending && false) ||"},
+	}},
+	{bug: "a line accepted before the kept one is settled", tests: []string{"./internal/job", "-run", "^TestKeptLine$"},
+		edits: []edit{{"internal/job.AddProgress", "case p.Pending() && !p.Abandoned(now):", "case false:"}}},
+	{bug: "a line that is not heard reported as heard", tests: []string{"./internal/process", "-run", "^TestReport$"},
+		edits: []edit{{"internal/process.(*toolHost).report", "case p.Heard:", "case p.Heard || !p.SettledAt.IsZero():"}}},
+	{bug: "a kept line settled before it is posted", tests: []string{"./internal/faults", "-run", "^TestWithoutFaults$"},
+		edits: []edit{{"internal/callback.(*delivery).deliverProgress", "receipt, _ := d.post(",
+			"d.settleReport(ctx, record, true)\n\treceipt, _ := d.post("}}},
 	{bug: "an alarm on progress that is posted too often", tests: floods, edits: []edit{
 		{"infra/ringback.(*Ringback).metrics", `is("integrationStatus", "!=", "200")`, `is("route", "!=", "200")`},
 	}},

@@ -125,6 +125,12 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("twice", id, "delivered, and the customer was called")
 	}
 
+	for _, line := range o.heard[id] {
+		if !slices.Contains(o.progress[id], line) {
+			w.wrong("lost", id, "the tool knows that its line %d was delivered, and the call got %v", line, o.progress[id])
+		}
+	}
+
 	if !ok {
 		w.wrong("record", id, "it has none")
 		return

@@ -224,6 +224,7 @@ var longWork = []webhook{
 	}}},
 	{call: "abandoned", calls: one("alone", "waits", "delivered error")},
 	{call: "chatty", calls: one("lines", "chatty", "delivered ok")},
+	{call: "heard", answers: []int{200, 500, 200}, calls: one("all", "reports", "delivered ok")},
 	{call: "held", calls: one("held", "holds", "delivered ok")},
 	{call: "joined", calls: one("first", "joins", "delivered ok")},
 	{call: "joined", at: []time.Duration{time.Second}, calls: one("second", "joins", "delivered ok")},
@@ -384,6 +385,7 @@ var tools = func() *asynctool.Set {
 		{2300 * ms, handOver, wait, tool{Name: "waits", Attempts: 2, Deadline: 30 * time.Minute}},
 		{2400 * ms, handOver, wait, tool{Name: "hurries", Attempts: 2, Deadline: 10 * time.Minute}},
 		{16000 * ms, reportProgress, done, tool{Name: "chatty", Attempts: 2}},
+		{500 * ms, reportAll, done, tool{Name: "reports", Attempts: 2, Timeout: 5 * time.Minute}},
 		{5500 * ms, nil, done, tool{Name: "holds", Attempts: 2, Hold: holdText, HoldAfter: 2 * time.Second}},
 		{3300 * ms, nil, done, tool{Name: "joins", Attempts: 2, Repeat: asynctool.Join}},
 		{8100 * ms, nil, done, tool{Name: "replaces", Attempts: 2, Repeat: asynctool.Replace}},
@@ -510,6 +512,24 @@ func reportProgress(ctx context.Context, call asynctool.Call) error {
 			}
 		}
 	}()
+	return nil
+}
+
+// firstKept is the number of the first kept line, and those of ordinary lines are smaller.
+const firstKept = 100
+
+// reportAll reports progress that must all be heard. It fails if the call does not confirm a line.
+func reportAll(ctx context.Context, call asynctool.Call) error {
+	w := invocationOf(ctx).world
+	for n := range 3 {
+		line := firstKept*call.Attempt + n
+		if err := call.Report(ctx, progress(line, call.ToolCallID)); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.observed.heard[call.JobID] = append(w.observed.heard[call.JobID], line)
+		w.mu.Unlock()
+	}
 	return nil
 }
 

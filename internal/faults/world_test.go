@@ -98,6 +98,9 @@ type observations struct {
 	called      map[string][]vapiclient.NewCall // outbound calls
 	answered    map[string][]string             // what the answers to the webhook gave as the result
 	progress    map[string][]int                // the numbers of the delivered progress lines
+	progressAt  map[string]time.Time            // when the last of them was
+	lines       map[string]int                  // how many progress lines were posted, delivered or not
+	heard       map[string][]int                // the progress lines that a tool knows to be delivered
 	completed   map[string][]string             // the posts to the completion URL that were answered with 200
 	cancelled   map[string]bool                 // by an operator
 	withdrawn   map[string]bool                 // by its assistant, as the answer says
@@ -109,7 +112,7 @@ type observations struct {
 	// How often Ringback cannot know what happened, by job: the post was accepted
 	// and its answer was lost, or the function died before it recorded what it had
 	// done. Each of them excuses one repeat.
-	mayRepeatDelivery, mayRepeatText, mayRepeatEvent map[string]int
+	mayRepeatDelivery, mayRepeatText, mayRepeatEvent, mayRepeatLine map[string]int
 	// The same for an outbound call, which is never repeated, but published.
 	mayPublishCalled map[string]bool
 
@@ -126,7 +129,7 @@ type invocation struct {
 
 	// The jobs of this invocation that were delivered, published or called for, and
 	// are not marked yet. Guarded by world.mu.
-	unmarkedDeliveries, unmarkedTexts, unmarkedEvents, unmarkedCalls map[string]bool
+	unmarkedDeliveries, unmarkedTexts, unmarkedEvents, unmarkedCalls, unmarkedLines map[string]bool
 
 	jobs   map[string]string // by receipt handle
 	hidden map[string]bool   // jobs whose messages are hidden by the function. Guarded by world.mu.
@@ -144,6 +147,7 @@ func (w *world) begin(ctx context.Context, function string) (context.Context, *i
 		hidden:             make(map[string]bool),
 		unmarkedDeliveries: make(map[string]bool), unmarkedTexts: make(map[string]bool),
 		unmarkedEvents: make(map[string]bool), unmarkedCalls: make(map[string]bool),
+		unmarkedLines: make(map[string]bool),
 	}
 	return context.WithValue(ctx, invocationKey{}, inv), inv
 }
@@ -166,6 +170,9 @@ func (inv *invocation) doubt() {
 	}
 	for id := range inv.unmarkedTexts {
 		w.observed.mayRepeatText[id]++
+	}
+	for id := range inv.unmarkedLines {
+		w.observed.mayRepeatLine[id]++
 	}
 	for id := range inv.unmarkedEvents {
 		w.observed.mayRepeatEvent[id]++
@@ -410,7 +417,8 @@ func (s store) Save(ctx context.Context, r job.Record) (saved job.Record, err er
 	err = s.world.step(ctx, saveOp(r.State), r.ID, func() (err error) {
 		saved, err = s.Stores.Save(context.WithoutCancel(ctx), r)
 		if err == nil {
-			s.world.marked(invocationOf(ctx), r.ID, r.State, !r.TextDeliveredAt.IsZero())
+			heard := r.Progress != nil && r.Progress.Heard
+			s.world.marked(invocationOf(ctx), r.ID, r.State, !r.TextDeliveredAt.IsZero(), heard)
 			s.world.index.save(saved)
 		}
 		return err
@@ -479,9 +487,12 @@ func saveOp(state job.State) string { return "save " + string(state) }
 
 // marked records that a delivery, an event or an outbound call is marked in its
 // record.
-func (w *world) marked(inv *invocation, id string, state job.State, text bool) {
+func (w *world) marked(inv *invocation, id string, state job.State, text, line bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if line {
+		delete(inv.unmarkedLines, id)
+	}
 	if text {
 		delete(inv.unmarkedTexts, id)
 	}
@@ -873,6 +884,9 @@ func emptyWorld() *world {
 			called:      make(map[string][]vapiclient.NewCall),
 			answered:    make(map[string][]string),
 			progress:    make(map[string][]int),
+			progressAt:  make(map[string]time.Time),
+			lines:       make(map[string]int),
+			heard:       make(map[string][]int),
 			completed:   make(map[string][]string),
 			cancelled:   make(map[string]bool),
 			withdrawn:   make(map[string]bool),
@@ -881,6 +895,7 @@ func emptyWorld() *world {
 			gone:        make(map[string]bool),
 			refused:     make(map[string]bool),
 
+			mayRepeatLine:     make(map[string]int),
 			mayRepeatDelivery: make(map[string]int),
 			mayRepeatText:     make(map[string]int),
 			mayRepeatEvent:    make(map[string]int),

@@ -22,6 +22,10 @@ const (
 // report adds a progress line that must not get lost, sends it, and waits until the callback function has
 // settled it. If a step fails, report repeats it until ctx ends: no step can deliver the line twice.
 func (h *toolHost) report(ctx context.Context, text string) error {
+	// The record has the time by the clock of the callback function, which may differ.
+	if err := pause(ctx, h.reported.Add(job.ProgressPause).Sub(h.cfg.Now())); err != nil {
+		return err
+	}
 	id := fmt.Sprintf("%d-%d-%d", h.record.WakeUp, h.record.Attempt, h.cfg.Now().UnixNano())
 	record, err := h.addReport(ctx, id, text)
 	switch {
@@ -54,8 +58,10 @@ func (h *toolHost) report(ctx context.Context, text string) error {
 		case p == nil || p.Kept != id:
 			return fmt.Errorf("%w: another line followed", asynctool.ErrNotHeard)
 		case p.Heard:
+			h.reported = h.cfg.Now()
 			return nil
 		case !p.SettledAt.IsZero():
+			h.reported = h.cfg.Now()
 			return asynctool.ErrNotHeard
 		case !record.OwnedAs(h.record):
 			return fmt.Errorf("%w: %w", asynctool.ErrNotHeard, errJobEnded)

@@ -66,7 +66,7 @@ func TestReport(t *testing.T) {
 		result []job.Result
 	}{
 		"one after the other": {tool: report("a", "b", "c"), heard: always,
-			want: []line{at(0, 1, "a"), at(6, 2, "b"), at(12, 3, "c")}, result: responds("heard: true true true")},
+			want: []line{at(0, 1, "a"), at(6, 2, "b"), at(13, 3, "c")}, result: responds("heard: true true true")},
 		"one is not heard": {tool: report("a", "b"), heard: func(n int) bool { return n == 2 },
 			want: []line{at(0, 1, "a"), at(6, 2, "b")}, result: responds("heard: false true")},
 		"nothing is settled": {tool: report("a"), want: []line{at(0, 1, "a")}, result: responds("heard: false")},

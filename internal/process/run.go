@@ -104,6 +104,8 @@ type toolHost struct {
 	claimed
 	cfg *Config
 	out *outbox
+
+	reported time.Time // when report learned that its last line was settled
 }
 
 // sendHold sends the hold message, which is delivered after a while. It waits on the results

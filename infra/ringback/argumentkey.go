@@ -35,12 +35,13 @@ func (r *Ringback) decrypt() {
 			"StringEquals": map[string]string{"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"},
 		},
 	}))
-	// It does nothing for a key that is imported.
+	// ReEncrypt would decrypt for another key, which the caller may use. This does nothing for a key that
+	// is imported.
 	r.ArgumentKey.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Sid:        jsii.String("OnlyProcessDecrypts"),
 		Effect:     awsiam.Effect_DENY,
 		Principals: &[]awsiam.IPrincipal{awsiam.NewAnyPrincipal()},
-		Actions:    jsii.Strings("kms:Decrypt"),
+		Actions:    jsii.Strings("kms:Decrypt", "kms:ReEncryptFrom"),
 		Resources:  jsii.Strings("*"),
 		Conditions: &map[string]any{
 			"ArnNotEquals": map[string]any{"aws:PrincipalArn": r.Process.Role().RoleArn()},

@@ -46,8 +46,8 @@ func TestArgumentKey(t *testing.T) {
 		}
 	}
 	want := map[string]any{
-		"Sid": "OnlyProcessDecrypts", "Effect": "Deny", "Action": "kms:Decrypt", "Resource": "*",
-		"Principal": map[string]any{"AWS": "*"},
+		"Sid": "OnlyProcessDecrypts", "Effect": "Deny", "Resource": "*",
+		"Action": []any{"kms:Decrypt", "kms:ReEncryptFrom"}, "Principal": map[string]any{"AWS": "*"},
 		"Condition": map[string]any{"ArnNotEquals": map[string]any{"aws:PrincipalArn": map[string]any{
 			"Fn::GetAtt": []any{made.id(t, "AWS::IAM::Role", "RingbackProcessRole"), "Arn"},
 		}}},

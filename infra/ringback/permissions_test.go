@@ -2,6 +2,7 @@ package ringback_test
 
 import (
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	schedulertypes "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -35,12 +37,15 @@ import (
 	"github.com/ringback/ringback/infra/ringback"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/eventbus"
+	"github.com/ringback/ringback/internal/aws/kmskey"
 	"github.com/ringback/ringback/internal/aws/scheduler"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
+	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -53,6 +58,7 @@ type request struct {
 	leadingKey             string // of DynamoDB: the id of the item
 	source, detailType     string // of EventBridge: the event's
 	service                string // of IAM: to which a role is passed
+	algorithm              string // of KMS: the algorithm of a ciphertext
 }
 
 // conditionKeys returns the values of the condition keys. A key without a value is not
@@ -60,7 +66,7 @@ type request struct {
 func (r request) conditionKeys() map[string]string {
 	return map[string]string{
 		"dynamodb:LeadingKeys": r.leadingKey, "events:source": r.source, "events:detail-type": r.detailType,
-		"iam:PassedToService": r.service,
+		"iam:PassedToService": r.service, "kms:EncryptionAlgorithm": r.algorithm,
 	}
 }
 
@@ -85,7 +91,7 @@ func (m template) grants(t *testing.T, role string) []grant {
 				case "ForAllValues:StringLike dynamodb:LeadingKeys":
 					items = texts(values)
 				case "ForAllValues:StringEquals events:source", "ForAllValues:StringEquals events:detail-type",
-					"StringEquals iam:PassedToService":
+					"StringEquals iam:PassedToService", "StringEquals kms:EncryptionAlgorithm":
 					conditions[key] = texts(values)
 				default:
 					t.Fatalf("%s: unknown condition %s %s", role, operator, key)
@@ -388,6 +394,20 @@ func (c busClient) PutEvents(
 	return new(eventbridge.PutEventsOutput), nil
 }
 
+// keyClient is the client of KMS.
+type keyClient struct {
+	*requests
+	key process.Decrypter
+}
+
+func (c keyClient) Decrypt(
+	ctx context.Context, in *kms.DecryptInput, _ ...func(*kms.Options),
+) (*kms.DecryptOutput, error) {
+	c.add(ctx, request{action: "kms:Decrypt", resource: *in.KeyId, algorithm: string(in.EncryptionAlgorithm)})
+	plain, err := c.key.Decrypt(ctx, in.CiphertextBlob)
+	return &kms.DecryptOutput{Plaintext: plain}, err
+}
+
 // control answers for the calls: "gone" are over, and "busy" are so at every other try.
 type control struct {
 	calls pipeline.ControlClient
@@ -463,6 +483,7 @@ func catalogueForPermissions() []asynctool.Definition {
 		tool("works", works, nil),
 		tool("quick", works, func(t *asynctool.Tool[words]) { t.Quick = 5 * time.Second }),
 		tool("parked", works, func(t *asynctool.Tool[words]) { t.AfterCall = asynctool.NextCall }),
+		tool("secret", works, func(t *asynctool.Tool[words]) { t.Encrypted = []string{"text"} }),
 		tool("flaky", flaky, func(t *asynctool.Tool[words]) { t.Attempts = 2 }),
 		tool("soon", resumes(time.Minute), nil),
 		tool("later", resumes(time.Hour), nil),
@@ -533,6 +554,9 @@ func (r *requests) run(t *testing.T, catalogue []asynctool.Definition) {
 				}
 				return made
 			},
+			Decrypter: func(key process.Decrypter) process.Decrypter {
+				return kmskey.New(keyClient{r, key}, "RingbackArgumentKey")
+			},
 			Control: func(calls pipeline.ControlClient) pipeline.ControlClient { return &control{calls: calls} },
 			Events: func(bus pipeline.EventBus) pipeline.EventBus {
 				return eventbus.New(busClient{r, bus}, "RingbackEvents")
@@ -564,10 +588,14 @@ func (r *requests) run(t *testing.T, catalogue []asynctool.Definition) {
 		post("/vapi", fmt.Sprintf(`{"message":{%s,"call":{"id":%q,"customer":{"number":"+4915100000001"},`+
 			`"assistantId":"assistant","monitor":{"controlUrl":%q}}}}`, message, call, call))
 	}
-	ask := func(call, toolCall, tool string) {
+	askWith := func(call, toolCall, tool string, arguments []byte) {
 		t.Helper()
 		webhook(call, fmt.Sprintf(`"type":"tool-calls","toolCallList":[{"id":%q,"type":"function",`+
-			`"function":{"name":%q,"arguments":{}}}]`, toolCall, tool))
+			`"function":{"name":%q,"arguments":%s}}]`, toolCall, tool, arguments))
+	}
+	ask := func(call, toolCall, tool string) {
+		t.Helper()
+		askWith(call, toolCall, tool, []byte(`{}`))
 	}
 	complete := func(toolCall string) {
 		t.Helper()
@@ -584,6 +612,12 @@ func (r *requests) run(t *testing.T, catalogue []asynctool.Definition) {
 	} {
 		ask("call", fmt.Sprint(i), tool)
 	}
+	encrypted, err := encryption.Encrypt([]byte(`{"text":"a secret"}`), []string{"text"},
+		func() (*rsa.PublicKey, error) { return p.ArgumentKey.Public(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	askWith("call", "secret", "secret", encrypted)
 	ask("call", "unmarkable", "works")
 	ask("call", "external", "waits")
 	ask("call", "withdrawn", "waits")

@@ -1,6 +1,7 @@
 package ringback_test
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/infra/ringback"
 )
 
@@ -86,9 +88,50 @@ func TestUpdateReplacesNothing(t *testing.T) {
 	if *released != "" {
 		writeReleased(t, readTemplate(t, *released))
 	}
-	made := synthesise(t, ringback.Props{UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com"})
-	for _, problem := range updateProblems(readTemplate(t, releasedFile), made, removed) {
-		t.Error(problem)
+	parks := asynctool.Tool[words]{
+		Name: "parks", Description: "A tool for tests.", AfterCall: asynctool.NextCall,
+		Run: func(context.Context, asynctool.Call, words) (asynctool.Result, error) {
+			return asynctool.Text("done"), nil
+		},
+	}
+	jwt := &ringback.JWT{
+		Issuer: "https://issuer.example.com", Audience: []string{"ringback"}, Scopes: []string{"vapi/post"},
+	}
+	tests := []struct {
+		name   string
+		props  ringback.Props
+		key    bool             // with Vapi's private key, which parking needs
+		before func(m template) // changes the released template to that of these settings
+	}{
+		{name: "the default settings"},
+		{name: "a tool that parks results is new", props: ringback.Props{Tools: []asynctool.Definition{parks}}, key: true},
+		{name: "a tool with encrypted arguments is new", props: ringback.Props{Tools: payments()}},
+		{name: "API Gateway verifies tokens", props: ringback.Props{JWT: jwt}, before: func(m template) {
+			// The released version created no secret either, but this authorizer.
+			delete(m.Resources, m.id(t, "AWS::SecretsManager::Secret", "RingbackWebhookSecret"))
+			m.Resources["RingbackApiJwt56129E34"] = resource{
+				Type: "AWS::ApiGatewayV2::Authorizer",
+				Properties: map[string]any{
+					"ApiId": map[string]any{"Ref": m.id(t, "AWS::ApiGatewayV2::Api", "RingbackApi")},
+				},
+			}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			released := readTemplate(t, releasedFile)
+			if test.before != nil {
+				test.before(released)
+			}
+			test.props.UndeliveredEmail, test.props.AlarmEmail = "someone@example.com", "operator@example.com"
+			stack := newStack(t, "Ringback")
+			if test.key {
+				test.props.PrivateKeySecret = givenSecret(stack, secretARN("private"))
+			}
+			for _, problem := range updateProblems(released, synthesiseIn(t, stack, test.props), removed) {
+				t.Error(problem)
+			}
+		})
 	}
 }
 

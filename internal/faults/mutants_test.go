@@ -1163,6 +1163,16 @@ var bugs = []mutant{
 		tests: []string{"./infra/ringback", "-run", "^TestArgumentKey$"}, edits: []edit{
 			{"infra/ringback.(*Ringback).decrypt", "awsiam.Effect_DENY", "awsiam.Effect_ALLOW"},
 		}},
+	{bug: "a key whose values everyone in the account may encrypt again, with a key of their own",
+		tests: []string{"./infra/ringback", "-run", "^TestArgumentKey$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).decrypt", `"kms:Decrypt", "kms:ReEncryptFrom"`, `"kms:Decrypt"`},
+		}},
+	{bug: "a process function that must not use the key of arguments", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).functions", "\tr.decrypt()\n", ""},
+	}},
+	{bug: "a key that is used with another algorithm than the policy allows", tests: policies, edits: []edit{
+		{"infra/ringback.(*Ringback).decrypt", "RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1"},
+	}},
 	{bug: "a key that costs money without a need",
 		tests: []string{"./infra/ringback", "-run", "^TestNoArgumentKey$"}, edits: []edit{
 			{"infra/ringback.(*Ringback).argumentKey", "|| len(r.tools.Encrypted()) == 0", "|| false"},

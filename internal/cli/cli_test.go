@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
 
@@ -144,6 +146,34 @@ func TestSendSigns(t *testing.T) {
 				t.Errorf("unsigned: code %d, err %q", code, errOut)
 			}
 		})
+	}
+}
+
+// TestSendForAnOrganisation posts samples to a server that accepts the webhooks of one organisation, as a deployment
+// does that is bound to one.
+func TestSendForAnOrganisation(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		m, parsed := vapi.ParseMessage(body)
+		if err := errors.Join(err, parsed); err != nil || m.Call.OrgID != "my-organisation" {
+			http.Error(w, `{"error":"no"}`, http.StatusForbidden)
+			return
+		}
+		w.Write([]byte(`{"results":[]}`))
+	}))
+	defer server.Close()
+	for _, sample := range []string{"tool-calls", "no-wrapper", "chat"} {
+		arguments := []string{"send", "../../events/vapi/" + sample + ".json", "--url", server.URL + "/vapi"}
+		if code, _, errOut := run(t, arguments...); code != 1 || !strings.Contains(errOut, "name it with --org") {
+			t.Errorf("%s, as it is: code %d, err %q", sample, code, errOut)
+		}
+		if code, _, errOut := run(t, append(arguments, "--org", "my-organisation")...); code != 0 {
+			t.Errorf("%s: code %d, err %q", sample, code, errOut)
+		}
+		code, _, errOut := run(t, append(arguments, "--org", "another")...)
+		if code != 1 || strings.Contains(errOut, "--org") {
+			t.Errorf("%s, of another: code %d, err %q", sample, code, errOut)
+		}
 	}
 }
 

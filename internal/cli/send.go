@@ -41,6 +41,8 @@ type sendCommand struct {
 	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
 	Auth   string `help:"Sign with this credential. Default: $$WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
 
+	Org string `help:"Send the webhook for this organisation at Vapi." placeholder:"ID"`
+
 	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the local run." placeholder:"FILE" type:"path"`
 
 	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
@@ -63,6 +65,9 @@ then asks for it on a terminal, or reads it from its input.
 Arguments that the tools of this checkout have as encrypted ones are encrypted, as Vapi does. The key is that of the
 local run at the URL, or the one in --argument-key.
 
+A deployment that ringback sync has bound to your organisation refuses the webhooks of others with 403. Use --org with
+the id of your organisation, because the samples name another one.
+
 Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started by
 the same user.
 
@@ -70,7 +75,7 @@ Examples:
 
   ringback send events/vapi/tool-calls.json --wait
   ringback send events/vapi/gpt-live.json --wait
-  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --bearer -
+  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --org … --bearer -
   aws secretsmanager get-secret-value --secret-id … --query SecretString --output text |
     ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --auth -`
 }
@@ -98,6 +103,11 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	}
 	if body, err = c.encrypt(ctx, set, body); err != nil {
 		return err
+	}
+	if c.Org != "" {
+		if body, err = simcall.InOrganisation(body, c.Org); err != nil {
+			return err
+		}
 	}
 	if !c.Wait {
 		_, err := c.post(ctx, s, body)
@@ -315,6 +325,9 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	case response.StatusCode >= 300 && response.StatusCode < 400:
 		return nil, fmt.Errorf("the answer to the webhook is %s, which is not followed; "+
 			"use the deployment's own address with --url", status)
+	case response.StatusCode == http.StatusForbidden && c.Org == "":
+		return nil, fmt.Errorf("the answer to the webhook is %s; if the deployment is bound to an organisation, "+
+			"name it with --org", status)
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("the answer to the webhook is %s", status)
 	}

@@ -22,6 +22,20 @@ func Adopt(webhook []byte, callID, controlURL string) ([]byte, error) {
 	return json.Marshal(document)
 }
 
+// InOrganisation returns a copy of a webhook whose call or chat belongs to another organisation at Vapi.
+func InOrganisation(webhook []byte, organisation string) ([]byte, error) {
+	document, message, err := decode(webhook)
+	if err != nil {
+		return nil, err
+	}
+	name := "call"
+	if _, chat := message["chat"].(map[string]any); chat {
+		name = "chat"
+	}
+	member(message, name)["orgId"] = organisation
+	return json.Marshal(document)
+}
+
 // AsGPTLive returns a copy of a webhook that comes from a GPT-Live assistant (Vapi's documentation:
 // "GPT-Live settings and compatibility").
 func AsGPTLive(webhook []byte) ([]byte, error) {

@@ -30,6 +30,30 @@ func TestPromisesHaveTests(t *testing.T) {
 	rowsHaveTests(t, "../ARCHITECTURE.md", "Promises, and the place that keeps each", 9)
 }
 
+// TestWhoCanDoWhat checks that the table has a cell for each column in each row, and names tests that exist.
+func TestWhoCanDoWhat(t *testing.T) {
+	_, rows, _ := strings.Cut(read(t, "security.md"), "\n## Who can do what\n")
+	rows, _, _ = strings.Cut(rows, "\n## ")
+	count := 0
+	for line := range strings.Lines(rows) {
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		count++
+		if n := strings.Count(line, " |"); n != 4 {
+			t.Errorf("%d cells, want 4: %s", n, line)
+		}
+		for _, test := range namedTest.FindAllStringSubmatch(line, -1) {
+			if !declared(t, filepath.Join("..", test[1]), test[2]) {
+				t.Errorf("%s has no %s", test[1], test[2])
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("found only %d rows; has the format of the table changed?", count)
+	}
+}
+
 // rowsHaveTests checks the tables of a section. Their last of three columns must name
 // at least one test.
 func rowsHaveTests(t *testing.T, page, section string, least int) {

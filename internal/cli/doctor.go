@@ -116,7 +116,7 @@ func showChecks(out io.Writer, checks []wiring.Check) {
 		}
 		// Pad before colouring, because a colour adds characters.
 		verdict := verdicts[check.Verdict](fmt.Sprintf("%-9s", check.Verdict))
-		fmt.Fprintf(out, "%s %s: %s\n", verdict, name, check.Detail)
+		fmt.Fprintf(out, "%s %s: %s\n", verdict, cell(name), cell(check.Detail))
 		if check.Remedy != "" {
 			fmt.Fprintf(out, "%10s%s\n", "", check.Remedy)
 		}

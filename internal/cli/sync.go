@@ -191,7 +191,7 @@ func (c *syncCommand) agreed(ctx context.Context, s *streams, changes *wiring.Ch
 	}
 	question := "Make these changes at Vapi?"
 	if changes.Organisation != "" {
-		question = "Make these changes in the organisation " + printable(changes.Organisation) + "?"
+		question = "Make these changes in the organisation " + cell(changes.Organisation) + "?"
 	}
 	yes, err := confirm(ctx, os.Stdin, s.Err, question)
 	switch {
@@ -243,7 +243,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 	case changes.Organisation == "":
 		fmt.Fprintln(out, "Organisation at Vapi: unknown, because none of the objects at Vapi names it")
 	default:
-		fmt.Fprintln(out, "Organisation at Vapi:", printable(changes.Organisation), "(the API does not return its name)")
+		fmt.Fprintln(out, "Organisation at Vapi:", cell(changes.Organisation), "(the API does not return its name)")
 	}
 	switch changes.Credential.Action {
 	case wiring.ActionCreate:
@@ -258,7 +258,7 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 		case wiring.ActionUpdate:
 			fmt.Fprintln(out, changed("~ tool "+t.Name))
 			for _, d := range t.Differences {
-				fmt.Fprintf(out, "    %s\n", printable(d.String()))
+				fmt.Fprintf(out, "    %s\n", cell(d.String()))
 			}
 		}
 	}
@@ -270,25 +270,25 @@ func showChangeSet(out io.Writer, changes *wiring.ChangeSet) {
 		if a.Name != "" {
 			name += fmt.Sprintf(" (%q)", a.Name)
 		}
-		fmt.Fprintln(out, changed("~ assistant "+printable(name)))
+		fmt.Fprintln(out, changed("~ assistant "+cell(name)))
 		if len(a.Attach) > 0 {
-			fmt.Fprintf(out, "    attach %s\n", strings.Join(a.Attach, ", "))
+			fmt.Fprintf(out, "    attach %s\n", cell(strings.Join(a.Attach, ", ")))
 		}
 		if len(a.Detach) > 0 {
-			fmt.Fprintf(out, "    detach %s\n", strings.Join(a.Detach, ", "))
+			fmt.Fprintf(out, "    detach %s\n", cell(strings.Join(a.Detach, ", ")))
 		}
 	}
 	for _, t := range changes.Prune {
-		fmt.Fprintln(out, removed("- tool "+printable(t.Name)), printable(t.ID))
+		fmt.Fprintln(out, removed("- tool "+cell(t.Name)), cell(t.ID))
 	}
 	if changes.Bind {
 		fmt.Fprintln(out, changed("~ secret:"), "refuse the webhooks of organisations other than",
-			printable(strings.Join(append(changes.Bound, cmp.Or(changes.Organisation, "this one")), ", ")))
+			cell(strings.Join(append(changes.Bound, cmp.Or(changes.Organisation, "this one")), ", ")))
 	}
 	for _, text := range changes.Notes {
-		fmt.Fprintln(out, "note:", printable(text))
+		fmt.Fprintln(out, "note:", cell(text))
 	}
 	for _, text := range slices.Concat(changes.Stranded, changes.Conflicts) {
-		fmt.Fprintln(out, removed("conflict:"), printable(text))
+		fmt.Fprintln(out, removed("conflict:"), cell(text))
 	}
 }

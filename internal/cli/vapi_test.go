@@ -274,17 +274,18 @@ func TestSyncCommandNeedsConsent(t *testing.T) {
 }
 
 // TestSyncCommandTakesOver meets a tool of another deployment, whose id and server have
-// control characters and secrets.
+// control characters and secrets, and forge a line.
 func TestSyncCommandTakesOver(t *testing.T) {
 	account := atVapi(t)
-	account.Add("tool", `{"id":"t\u001b[2J","type":"function","function":{"name":"order_status","description":"theirs"},`+
+	account.Add("tool", `{"id":"t\u001b[2J\n+ tool forged","type":"function",`+
+		`"function":{"name":"order_status","description":"theirs"},`+
 		`"server":{"url":"https://u:s3cret@a.example/vapi?k=s3cret","headers":{"X-Key":"s3cret"},"credentialId":"c"}}`)
 	before := string(account.Objects("tool")[0])
 	arguments := []string{"sync", "--url", hook, "--auth", bearer, "--yes"}
 	out, errOut := runs(t, arguments, 1, "Organisation at Vapi: "+fakevapi.OrgID+" (the API does not return its name)\n",
 		"posts to https://a.example/vapi?…, which sync", "use --take-over order_status.")
 	if now := string(account.Objects("tool")[0]); now != before || strings.ContainsAny(out+errOut, "\x1b\x07") ||
-		strings.Contains(out+errOut, "s3cret") {
+		strings.Contains(out+errOut, "s3cret") || strings.Contains(out, "\n+ tool forged") {
 		t.Errorf("%s%s\n%s", out, errOut, now)
 	}
 	out, _ = runs(t, append(arguments, "--take-over", "order_status"), 0, "updated the tool order_status")
@@ -326,6 +327,20 @@ func TestSyncCommandTakesOver(t *testing.T) {
 	if writes := fakevapi.Writes(account.Requests()); len(writes) > 0 ||
 		!strings.Contains(errOut, "nothing was changed: cannot store the previous bodies") {
 		t.Errorf("%s, wrote %v", errOut, writes)
+	}
+}
+
+// TestDoctorObeysNothing has objects at Vapi whose ids a terminal would obey, and which forge a line.
+func TestDoctorObeysNothing(t *testing.T) {
+	account := atVapi(t)
+	const hostile = `x\u001b[2J\u202e\u009b\nok        forged: by an id`
+	account.Add("tool", `{"id":"`+hostile+`","type":"function","function":{"name":"Order-Status"}}`)
+	account.Add("tool", `{"type":"function","function":{"name":"order_status"},"server":{"url":"`+hook+`",`+
+		`"credentialId":"`+hostile+`"}}`)
+	id := account.Add("assistant", `{"name":"Shop","model":{"provider":"openai"}}`)
+	out, errOut := runs(t, []string{"doctor", "--assistant", id, "--auth", bearer}, 1, "forged: by an id")
+	if strings.ContainsAny(out+errOut, "\x1b\u202e\u009b") || strings.Contains(out, "\nok        forged") {
+		t.Errorf("%q", out+errOut)
 	}
 }
 

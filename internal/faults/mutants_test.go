@@ -1171,8 +1171,20 @@ var bugs = []mutant{
 		{"infra/ringback.(*Ringback).functions", "\tr.decrypt()\n", ""},
 	}},
 	{bug: "a key that is used with another algorithm than the policy allows", tests: policies, edits: []edit{
-		{"infra/ringback.(*Ringback).decrypt", "RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1"},
+		{"infra/ringback.(*Ringback).decrypt", `"RSAES_OAEP_SHA_256"`, `"RSAES_OAEP_SHA_1"`},
 	}},
+	{bug: "a sample that a bound deployment refuses",
+		tests: []string{"./internal/cli", "-run", "^TestSendForAnOrganisation$"}, edits: []edit{
+			{"internal/local/simcall.InOrganisation", `name = "chat"`, `name = "call"`},
+		}},
+	{bug: "a line of the doctor that an object at Vapi forges",
+		tests: []string{"./internal/cli", "-run", "^TestDoctorObeysNothing$"}, edits: []edit{
+			{"internal/cli.showChecks", "cell(name), cell(check.Detail)", "printable(name), printable(check.Detail)"},
+		}},
+	{bug: "a line of sync that an object at Vapi forges",
+		tests: []string{"./internal/cli", "-run", "^TestSyncCommandTakesOver$"}, edits: []edit{
+			{"internal/cli.showChangeSet", `removed("conflict:"), cell(text)`, `removed("conflict:"), printable(text)`},
+		}},
 	{bug: "a key that costs money without a need",
 		tests: []string{"./infra/ringback", "-run", "^TestNoArgumentKey$"}, edits: []edit{
 			{"infra/ringback.(*Ringback).argumentKey", "|| len(r.tools.Encrypted()) == 0", "|| false"},

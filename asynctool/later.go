@@ -146,6 +146,8 @@ func (c Call) progress(ctx context.Context, text string, d Delivery) {
 // Pass it on and return [Wait]; a result that is posted before that counts, too.
 // The body is a text, or a JSON object with a "result", an "error" or a
 // "progress". None of them is spoken word for word (see [Tool].ExternalProgress).
+// If the tool has an OnPost, it reads the body instead, and the URL does not complete
+// the job by itself.
 // The error is [ErrNoHost] if the call has no Host.
 func (c Call) CompletionURL(ctx context.Context) (string, error) {
 	if c.Host == nil {

@@ -98,6 +98,22 @@ type Tool[In any] struct {
 	// return then is abandoned, and the attempt counts as failed.
 	Run func(ctx context.Context, call Call, in In) (Result, error)
 
+	// OnPost reads what an external system posts to [Call.CompletionURL], in the
+	// system's own format. Nil means that the posts have the format that
+	// CompletionURL describes.
+	//
+	// A text or an action is the job's result, and [Wait] ignores the post. Progress
+	// can be reported with call. [Fail] ends the job with a failure, and [TryAgain]
+	// makes OnPost read the post again. With any other error, the post is ignored and
+	// the error logged. **Verify the post first**, such as with [HMAC] or
+	// [StandardWebhooks], and check that it is about this job.
+	//
+	// The sender is answered before OnPost is called. OnPost takes [PostTimeout] at
+	// most. It may be called several times for one post, in any order, and beside Run
+	// and itself. The first result of a job counts, and after it, OnPost is not called.
+	// call has the state of the last suspension.
+	OnPost func(ctx context.Context, call Call, post Post) (Result, error)
+
 	// Timeout bounds one attempt, up to [MaxTimeout]. 0 means [DefaultTimeout].
 	Timeout time.Duration
 
@@ -291,6 +307,7 @@ type Entry struct {
 	arguments *jsonschema.Resolved
 	encrypted *jsonschema.Resolved // arguments, of which those in Encrypted may be anything
 	run       func(context.Context, Call, json.RawMessage) (Result, error)
+	onPost    func(context.Context, Call, Post) (Result, error)
 	sameAs    func(json.RawMessage) (string, error) // nil: compare the arguments
 }
 
@@ -331,7 +348,8 @@ func (t Tool[In]) entry() (*Entry, error) {
 		Cancellable:  t.Cancellable,
 		AfterCall:    cmp.Or(t.AfterCall, Announce),
 
-		run: t.decodeAndRun,
+		run:    t.decodeAndRun,
+		onPost: t.OnPost,
 	}
 	if t.SameAs != nil {
 		e.sameAs = t.decodeAndCompare

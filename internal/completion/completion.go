@@ -78,6 +78,9 @@ var (
 	errTooSoon = errors.New("progress is posted too often")
 	errNotSent = errors.New("cannot send what was posted")
 
+	errHeaders   = errors.New("the headers are too large")
+	errNotQueued = errors.New("cannot queue what was posted")
+
 	errCancelled = errors.New("the job is cancelled")
 )
 
@@ -91,6 +94,7 @@ var refusals = []httpjson.Refusal{
 	{Err: httpjson.ErrEncoding, Status: http.StatusBadRequest, Text: "the body is not valid base64"},
 	{Err: httpjson.ErrUnreadable, Status: http.StatusBadRequest, Text: "cannot read the body"},
 	{Err: errBody, Status: http.StatusBadRequest},
+	{Err: errHeaders, Status: http.StatusRequestHeaderFieldsTooLarge, Text: "the headers have more than 16 KB"},
 	{
 		Err: errTooSoon, Status: http.StatusTooManyRequests,
 		Text: "progress can be posted every few seconds; drop this update, or try again",
@@ -100,6 +104,7 @@ var refusals = []httpjson.Refusal{
 		Text: fmt.Sprintf("the job accepts no more progress after %d posts; post its result", job.MaxExternalLines),
 	},
 	{Err: errNotSent, Status: http.StatusServiceUnavailable, Text: "stored, but not sent yet; try again"},
+	{Err: errNotQueued, Status: http.StatusServiceUnavailable, Text: "cannot queue it; try again"},
 	{Err: jobtable.ErrNotFound, Status: http.StatusNotFound, Text: "there is no such job; it may have been deleted"},
 	{
 		Err: errCancelled, Status: http.StatusConflict,
@@ -115,7 +120,8 @@ var refusals = []httpjson.Refusal{
 
 // ServeHTTP answers one post. The request's path value "token" is the last part of the completion
 // URL. The status says what the sender must know. 200 means that the result is stored and on its way
-// to the call, not that it was delivered.
+// to the call, not that it was delivered. If the tool reads its posts itself, 202 means that the post is
+// queued for it, not that the tool believes it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, log := r.Context(), h.cfg.Log
 	jobID, p, err := h.receive(r)
@@ -134,8 +140,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "completion accepted",
 		slog.String("kind", string(p.kind)), slog.Int("bytes", p.bytes))
-	if p.kind == job.KindProgress {
+	switch p.kind {
+	case job.KindProgress:
 		httpjson.Write(w, http.StatusAccepted, httpjson.Object("status", "noted"))
+		return
+	case kindForwarded, kindLate:
+		httpjson.Write(w, http.StatusAccepted, httpjson.Object("status", string(p.kind)))
 		return
 	}
 	httpjson.Write(w, http.StatusOK, httpjson.Object("status", "accepted"))
@@ -148,11 +158,18 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 	}
 	ctx := r.Context()
 	// Verify the token first, so that an attacker costs nothing and learns nothing.
-	if jobID, err = h.cfg.Keys.Verify(ctx, r.PathValue("token"), h.cfg.Now()); err != nil {
+	token, err := h.cfg.Keys.Verify(ctx, r.PathValue("token"), h.cfg.Now())
+	if err != nil {
 		return "", p, err
 	}
+	jobID = token.JobID
 	body, err := httpjson.Body(r, MaxBody)
 	if err != nil {
+		return jobID, p, err
+	}
+	if token.Posts {
+		p.bytes = len(body)
+		p.kind, err = h.forward(ctx, jobID, r.Header, body)
 		return jobID, p, err
 	}
 	if p, err = parse(r.Header.Get("Content-Type"), body); err != nil {

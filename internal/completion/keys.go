@@ -25,6 +25,10 @@ const (
 	// audience distinguishes completion tokens from other tokens that are signed with the same key.
 	audience = "ringback/results"
 
+	// postsAudience is that of a tool which reads its posts itself. An earlier version, which would read
+	// results without a signature, refuses it.
+	postsAudience = "ringback/posts"
+
 	// customerInfo distinguishes the keys that name customers from others that are derived from the
 	// same one.
 	customerInfo = "ringback/customers"
@@ -85,9 +89,24 @@ func (k *Keys) Customers(ctx context.Context) ([][]byte, error) {
 	return keys, nil
 }
 
+// Token is what a completion token says.
+type Token struct {
+	JobID string
+	Posts bool // the tool reads what is posted
+}
+
 // Sign returns a token for one job. It is valid until the end of the second that contains expires;
 // the job's record knows the exact deadline. The error wraps [ErrKeys] if there is no key.
 func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (string, error) {
+	return k.sign(ctx, audience, jobID, expires)
+}
+
+// SignPosts is like [Keys.Sign], for a tool that reads what is posted.
+func (k *Keys) SignPosts(ctx context.Context, jobID string, expires time.Time) (string, error) {
+	return k.sign(ctx, postsAudience, jobID, expires)
+}
+
+func (k *Keys) sign(ctx context.Context, audience, jobID string, expires time.Time) (string, error) {
 	if jobID == "" || !utf8.ValidString(jobID) || expires.Unix() <= 0 {
 		return "", errors.New("a completion token needs a job id and a time of expiry")
 	}
@@ -112,7 +131,7 @@ func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (strin
 	return signed, nil
 }
 
-// Verify returns the id of the job that a token is for. The error wraps [ErrToken], [ErrExpired] or
+// Verify returns what a token says. The error wraps [ErrToken], [ErrExpired] or
 // [ErrKeys], and contains nothing of the token.
 //
 // The time that Verify takes reveals nothing of the keys. Signatures are compared in constant time,
@@ -121,37 +140,37 @@ func (k *Keys) Sign(ctx context.Context, jobID string, expires time.Time) (strin
 // signed it, and whether its kid names a key. (An unknown kid makes Verify read the keys again, at
 // a bounded rate.) The time does not reveal which jobs exist, since no job is looked up before its
 // token is verified.
-func (k *Keys) Verify(ctx context.Context, token string, now time.Time) (string, error) {
+func (k *Keys) Verify(ctx context.Context, token string, now time.Time) (Token, error) {
 	set, err := k.get(ctx)
 	if err != nil {
-		return "", err
+		return Token{}, err
 	}
-	jobID, kid, err := set.verify(token, now)
+	verified, kid, err := set.verify(token, now)
 	if !errors.Is(err, ErrToken) || kid == "" || set.has(kid) {
-		return jobID, err
+		return verified, err
 	}
 	// The keys may have been rotated since they were read.
 	if newer := k.parsed.Newer(ctx, set); newer != set {
-		jobID, _, err = newer.verify(token, now)
+		verified, _, err = newer.verify(token, now)
 	}
-	return jobID, err
+	return verified, err
 }
 
 func (s *keySet) has(kid string) bool {
 	return slices.ContainsFunc(s.keys, func(k key) bool { return k.id == kid })
 }
 
-// verify returns the token's job, and the kid that the token claims.
-func (s *keySet) verify(token string, now time.Time) (jobID, kid string, err error) {
+// verify returns what the token says, and the kid that the token claims.
+func (s *keySet) verify(token string, now time.Time) (verified Token, kid string, err error) {
 	// encoding/base64 skips line breaks, but a token has only one valid form.
 	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
-		return "", "", ErrToken
+		return Token{}, "", ErrToken
 	}
 	parser := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithStrictDecoding(),
 		jwt.WithExpirationRequired(),
-		jwt.WithAudience(audience),
+		jwt.WithAudience(audience, postsAudience),
 		jwt.WithTimeFunc(func() time.Time { return now }),
 	)
 	var claims jwt.RegisteredClaims
@@ -167,11 +186,11 @@ func (s *keySet) verify(token string, now time.Time) (jobID, kid string, err err
 		!errors.Is(err, jwt.ErrTokenInvalidAudience) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing)
 	switch {
 	case err != nil && !expired || claims.Subject == "":
-		return "", kid, ErrToken
+		return Token{}, kid, ErrToken
 	case expired:
-		return "", kid, ErrExpired
+		return Token{}, kid, ErrExpired
 	}
-	return claims.Subject, kid, nil
+	return Token{JobID: claims.Subject, Posts: slices.Contains(claims.Audience, postsAudience)}, kid, nil
 }
 
 func (k *Keys) get(ctx context.Context) (*keySet, error) {
@@ -237,7 +256,15 @@ func NewURLs(keys *Keys, base string) (*URLs, error) {
 // it is enough to complete the job, and must not be logged. The error wraps [ErrKeys] if there is no
 // key.
 func (u *URLs) URL(ctx context.Context, jobID string, expires time.Time) (string, error) {
-	token, err := u.keys.Sign(ctx, jobID, expires)
+	return u.url(u.keys.Sign(ctx, jobID, expires))
+}
+
+// PostURL is like [URLs.URL], for a tool that reads what is posted. The URL alone does not complete the job.
+func (u *URLs) PostURL(ctx context.Context, jobID string, expires time.Time) (string, error) {
+	return u.url(u.keys.SignPosts(ctx, jobID, expires))
+}
+
+func (u *URLs) url(token string, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}

@@ -82,6 +82,39 @@ func sign(t testing.TB, k *completion.Keys, id string, expires time.Time) string
 	return token
 }
 
+// verify verifies a token with which a result is posted.
+func verify(t testing.TB, k *completion.Keys, token string, at time.Time) (string, error) {
+	t.Helper()
+	got, err := k.Verify(t.Context(), token, at)
+	if got.Posts {
+		t.Error("the token is for a tool that reads what is posted")
+	}
+	return got.JobID, err
+}
+
+// TestPostsToken tests that a token says whether the tool reads what is posted, and that an earlier version refuses
+// such a token: it would believe a result without a signature.
+func TestPostsToken(t *testing.T) {
+	k := completion.NewKeys(stored(keyA), nil)
+	token, err := k.SignPosts(t.Context(), "call/tool", deadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := completion.Token{JobID: "call/tool", Posts: true}
+	if got, err := k.Verify(t.Context(), token, now); got != want || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err = k.Verify(t.Context(), token, deadline.Add(time.Hour))
+	if !errors.Is(err, completion.ErrExpired) {
+		t.Errorf("after its expiry: %v", err)
+	}
+	before := jwt.NewParser(jwt.WithAudience("ringback/results"), jwt.WithTimeFunc(func() time.Time { return now }))
+	_, err = before.Parse(token, func(*jwt.Token) (any, error) { return []byte(keyA), nil })
+	if !errors.Is(err, jwt.ErrTokenInvalidAudience) {
+		t.Errorf("the version before says %v", err)
+	}
+}
+
 func TestToken(t *testing.T) {
 	for name, row := range map[string]struct {
 		expires, last time.Time // last is the last moment at which it is valid
@@ -95,12 +128,12 @@ func TestToken(t *testing.T) {
 			const id = "call-1/tool-\"1\"\n語"
 			token := sign(t, k, id, row.expires)
 			for _, at := range []time.Time{now.Add(-time.Hour), now, row.expires, row.last} {
-				if got, err := k.Verify(t.Context(), token, at); got != id || err != nil {
+				if got, err := verify(t, k, token, at); got != id || err != nil {
 					t.Errorf("at %s: %q, %v", at, got, err)
 				}
 			}
 			for _, at := range []time.Time{row.last.Add(1), row.last.Add(1000 * time.Hour)} {
-				if got, err := k.Verify(t.Context(), token, at); got != "" || !errors.Is(err, completion.ErrExpired) {
+				if got, err := verify(t, k, token, at); got != "" || !errors.Is(err, completion.ErrExpired) {
 					t.Errorf("at %s: %q, %v, want ErrExpired", at, got, err)
 				}
 			}
@@ -179,7 +212,7 @@ func TestForgedTokens(t *testing.T) {
 	without := func(name string) func(jwt.MapClaims) { return func(c jwt.MapClaims) { delete(c, name) } }
 
 	// Each row below differs from this token in one thing.
-	if id, err := k.Verify(t.Context(), claiming(nil), now); id != "call/tool" || err != nil {
+	if id, err := verify(t, k, claiming(nil), now); id != "call/tool" || err != nil {
 		t.Fatalf("a token that the test signed: %q, %v", id, err)
 	}
 	standard := strings.NewReplacer("-", "+", "_", "/").Replace(parts[2])
@@ -201,6 +234,7 @@ func TestForgedTokens(t *testing.T) {
 
 		"another job":    payload(`{"sub":"call/other","aud":["ringback/results"],"exp":4102444800}`),
 		"a later expiry": payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":4102444800}`),
+		"another reader": payload(`{"sub":"call/tool","aud":["ringback/posts"],"exp":4102444800}`),
 		"no claims":      payload(`null`),
 		"a list":         payload(`[]`),
 		"a huge expiry":  payload(`{"sub":"call/tool","aud":["ringback/results"],"exp":1e308}`),
@@ -243,7 +277,7 @@ func TestForgedTokens(t *testing.T) {
 		}
 	}
 	for name, token := range rows {
-		id, err := k.Verify(t.Context(), token, now)
+		id, err := verify(t, k, token, now)
 		if id != "" || !errors.Is(err, completion.ErrToken) {
 			t.Errorf("%s: %q, %v, want ErrToken", name, id, err)
 			continue
@@ -261,7 +295,7 @@ func TestForgedTokens(t *testing.T) {
 func TestRotation(t *testing.T) {
 	verify := func(k *completion.Keys, token string) error {
 		t.Helper()
-		id, err := k.Verify(t.Context(), token, now)
+		id, err := verify(t, k, token, now)
 		if err == nil && id != "call/tool" {
 			t.Errorf("job %q", id)
 		}
@@ -376,12 +410,12 @@ func TestKeys(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := k.Verify(t.Context(), token, now); err != nil {
+				if _, err := verify(t, k, token, now); err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			_, verifyErr := k.Verify(t.Context(), "a.b.c", now)
+			_, verifyErr := verify(t, k, "a.b.c", now)
 			for _, err := range []error{err, verifyErr} {
 				if !errors.Is(err, completion.ErrKeys) || !strings.Contains(err.Error(), row.says) ||
 					strings.Contains(err.Error(), "planted") {
@@ -393,7 +427,7 @@ func TestKeys(t *testing.T) {
 	down := errors.New("the service is down")
 	k := completion.NewKeys(&source{err: down}, nil)
 	_, signErr := k.Sign(t.Context(), "call/tool", deadline)
-	_, verifyErr := k.Verify(t.Context(), "a.b.c", now)
+	_, verifyErr := verify(t, k, "a.b.c", now)
 	for _, err := range []error{signErr, verifyErr} {
 		if !errors.Is(err, completion.ErrKeys) || !errors.Is(err, down) {
 			t.Errorf("unreadable keys: %v", err)
@@ -415,7 +449,7 @@ func TestURLs(t *testing.T) {
 		if err != nil || !ok {
 			t.Errorf("%s: %s, %v", base, url, err)
 		}
-		if id, err := k.Verify(t.Context(), token, now); id != "call/tool" || err != nil {
+		if id, err := verify(t, k, token, now); id != "call/tool" || err != nil {
 			t.Errorf("%s: %q, %v", base, id, err)
 		}
 	}
@@ -449,10 +483,10 @@ func TestConcurrentUse(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			if id, err := k.Verify(t.Context(), token, now); id != "call/tool" || err != nil {
+			if id, err := verify(t, k, token, now); id != "call/tool" || err != nil {
 				t.Errorf("%q, %v", id, err)
 			}
-			if _, err := k.Verify(t.Context(), other, now); !errors.Is(err, completion.ErrToken) {
+			if _, err := verify(t, k, other, now); !errors.Is(err, completion.ErrToken) {
 				t.Error(err)
 			}
 		})
@@ -471,7 +505,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(encode(`{"alg":"none"}`)+"."+parts[1]+".", "ä/ö", int64(-1))
 	f.Add(parts[0]+"."+encode(`{"exp":1e999,"aud":{},"sub":1}`)+"."+parts[2], "x", int64(1<<62))
 	f.Fuzz(func(t *testing.T, token, id string, nanos int64) {
-		got, err := k.Verify(t.Context(), token, now)
+		got, err := verify(t, k, token, now)
 		if token != genuine && (got != "" || !errors.Is(err, completion.ErrToken)) {
 			t.Fatalf("%q was accepted as %q, %v", token, got, err)
 		}
@@ -483,7 +517,7 @@ func FuzzVerify(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, err = k.Verify(t.Context(), signed, now)
+		got, err = verify(t, k, signed, now)
 		switch {
 		case err == nil && got == id && !expires.Before(now.Truncate(time.Second)):
 		case errors.Is(err, completion.ErrExpired) && got == "" && expires.Before(now):

@@ -3,6 +3,7 @@ package job_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"reflect"
 	"regexp"
 	"slices"
@@ -328,6 +329,8 @@ const (
 	aWake     = `{"version":1,"kind":"wake","jobId":"c/t","wake":2}`
 	anArrival = `{"version":1,"kind":"arrival","call":{"id":"c"},"callEnds":"2026-07-01T13:00:00Z"}`
 	aCheck    = `{"version":1,"kind":"check","jobId":"c/t"}`
+	aPost     = `{"version":1,"kind":"post","jobId":"c/t","header":{"X-Sign":["a"]},"body":"/w==",` +
+		`"received":"2026-07-01T12:00:00Z"}`
 	anOutcome = `{"version":1,"jobId":"c/t","toolCallId":"t","tool":"weather","call":{"id":"c"},"kind":"final",` +
 		`"result":{"status":"ok","content":"x","delivery":"respond"},"deadline":"2026-07-01T13:00:00Z"}`
 )
@@ -377,6 +380,9 @@ func TestDecode(t *testing.T) {
 func TestDecodeMessage(t *testing.T) {
 	arrival := job.Arrival{Call: job.Call{ID: "c"}, CallEnds: start.Add(time.Hour)}
 	wake := job.WakeUp{JobID: "c/t", Number: 2}
+	post := job.Post{JobID: "c/t", Header: http.Header{"X-Sign": {"a"}}, Body: []byte("\xff"), Received: start}
+	emptyPost := post
+	emptyPost.Body = nil
 	for name, row := range map[string]struct {
 		message, old, new string
 		want              any // nil means unreadable
@@ -402,6 +408,12 @@ func TestDecodeMessage(t *testing.T) {
 		"sweep, continued":            {message: `{"version":1,"kind":"sweep","from":"x"}`, want: job.Sweep{From: "x"}},
 		"sweep, newer version":        {message: `{"version":2,"kind":"sweep"}`},
 		"check, newer version":        {message: aCheck, old: `"version":1`, new: `"version":2`},
+		"post":                        {message: aPost, want: post},
+		"post without a body":         {message: aPost, old: `,"body":"/w=="`, new: ``, want: emptyPost},
+		"post of no job":              {message: aPost, old: `"jobId":"c/t",`, new: ``},
+		"post without a time":         {message: aPost, old: `,"received":"2026-07-01T12:00:00Z"`, new: ``},
+		"post, broken base64":         {message: aPost, old: `/w==`, new: `/w`},
+		"post, newer version":         {message: aPost, old: `"version":1`, new: `"version":2`},
 		"another kind":                {message: aWake, old: `"wake","`, new: `"sleep","`},
 		"the kind of an outcome":      {message: anOutcome},
 		"an empty kind":               {message: aWake, old: `"kind":"wake"`, new: `"kind":""`},
@@ -576,7 +588,7 @@ func FuzzDecodeOutcome(f *testing.F) {
 
 func FuzzDecodeMessage(f *testing.F) {
 	for _, message := range []string{
-		aJob, aWake, anArrival, aCheck, anOutcome, `{"kind":null}`,
+		aJob, aWake, anArrival, aCheck, aPost, anOutcome, `{"kind":null}`,
 		`{"Kind":"wake","KIND":"arrival","version":1,"jobId":"j","wake":1e0}`, `{"kind":"\ufffe","version":1}`,
 	} {
 		f.Add(message)
@@ -606,6 +618,10 @@ func FuzzDecodeMessage(f *testing.F) {
 		case job.Sweep:
 		case job.Arrival:
 			if m.Call.ID == "" || m.CallEnds.IsZero() {
+				t.Errorf("decoded %+v", m)
+			}
+		case job.Post:
+			if m.JobID == "" || m.Received.IsZero() {
 				t.Errorf("decoded %+v", m)
 			}
 		default:

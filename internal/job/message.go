@@ -3,6 +3,7 @@ package job
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -53,6 +54,15 @@ func NewArrival(c Call, seen, callEnds time.Time) Arrival {
 	return Arrival{Call: c, CallEnds: callEnds}
 }
 
+// Post is the message that passes a post to a completion URL on to the tool, which reads it itself. Only the
+// token of the URL was verified.
+type Post struct {
+	JobID    string
+	Header   http.Header
+	Body     []byte
+	Received time.Time
+}
+
 // envelope is the JSON of all messages on the jobs queue other than jobs. A job has
 // no kind.
 type envelope struct {
@@ -63,6 +73,10 @@ type envelope struct {
 	Call     *Call     `json:"call,omitempty"`
 	CallEnds time.Time `json:"callEnds,omitzero"`
 	From     string    `json:"from,omitempty"`
+
+	Header   http.Header `json:"header,omitzero"`
+	Body     []byte      `json:"body,omitzero"`
+	Received time.Time   `json:"received,omitzero"`
 }
 
 const (
@@ -70,6 +84,7 @@ const (
 	kindArrival = "arrival"
 	kindCheck   = "check"
 	kindSweep   = "sweep"
+	kindPost    = "post"
 )
 
 // Encode returns the wake-up as a queue message.
@@ -92,8 +107,15 @@ func (a Arrival) Encode() (string, error) {
 	return encode(envelope{Version: version, Kind: kindArrival, Call: &a.Call, CallEnds: a.CallEnds})
 }
 
+// Encode returns the post as a queue message.
+func (p Post) Encode() (string, error) {
+	return encode(envelope{
+		Version: version, Kind: kindPost, JobID: p.JobID, Header: p.Header, Body: p.Body, Received: p.Received,
+	})
+}
+
 // DecodeMessage reads a message of the jobs queue. It returns a [Job], a [WakeUp], a
-// [Check], a [Sweep] or an [Arrival]. Its error wraps [ErrUnreadable].
+// [Check], a [Sweep], an [Arrival] or a [Post]. Its error wraps [ErrUnreadable].
 func DecodeMessage(message string) (any, error) {
 	var kind struct {
 		Kind json.RawMessage `json:"kind"`
@@ -119,6 +141,8 @@ func DecodeMessage(message string) (any, error) {
 		return Sweep{From: e.From}, nil
 	case e.Kind == kindArrival && e.Call != nil && e.Call.ID != "" && !e.CallEnds.IsZero():
 		return Arrival{Call: *e.Call, CallEnds: e.CallEnds}, nil
+	case e.Kind == kindPost && e.JobID != "" && !e.Received.IsZero():
+		return Post{JobID: e.JobID, Header: e.Header, Body: e.Body, Received: e.Received}, nil
 	}
 	return nil, fmt.Errorf("%w: unknown kind %.40q of message, or one without its members", ErrUnreadable, e.Kind)
 }

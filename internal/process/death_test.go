@@ -44,6 +44,11 @@ func TestDeath(t *testing.T) {
 			})
 	}
 	waits := does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry."}, returns(asynctool.Wait(), nil))
+	reads := does(tool{Attempts: 2, Deadline: 2 * days, FailureText: "Sorry.", OnPost: readsText(nil)},
+		func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+			_, err := call.CompletionURL(ctx)
+			return asynctool.Wait(), err
+		})
 	one := func(w *world) {
 		w.send(w.job("t1", "tool"))
 		w.run(20 * days)
@@ -98,6 +103,12 @@ func TestDeath(t *testing.T) {
 			time.AfterFunc(days, func() { w.complete(w.job("t1", "tool"), true) })
 			one(w)
 		}, check: once("It is approved.")},
+		"is completed by a post": {def: reads, acts: func(w *world) {
+			time.AfterFunc(days, func() {
+				w.send(w.postTo("t1", "a"), w.postTo("t1", "b"))
+			})
+			one(w)
+		}, check: once("a", "b")},
 		"replaces": {def: asks(asynctool.Replace), acts: repeated, check: func(t *testing.T, w *world) {
 			if texts := texts(t, w); texts["call-1/t1"] != "" || texts["call-1/t2"] != "t2" {
 				t.Errorf("delivered: %v", texts)

@@ -15,8 +15,9 @@
 //   - outbox.go sends the outcomes of a batch.
 //
 // Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups; through
-// parked.go, which sends the results that were parked for the call; and through check.go, which finds
-// what a dead function or a lost message left undone. text.go holds what the assistant reads if a tool
+// parked.go, which sends the results that were parked for the call; through post.go, which passes what an
+// external system posts to the tool; and through check.go, which finds what a dead function or a lost
+// message left undone. text.go holds what the assistant reads if a tool
 // was not run.
 package process
 
@@ -109,6 +110,8 @@ type Customers interface {
 type Completions interface {
 	// URL returns the URL at which a job can be completed until it expires.
 	URL(ctx context.Context, jobID string, expires time.Time) (string, error)
+	// PostURL is like URL, for a tool that reads itself what is posted.
+	PostURL(ctx context.Context, jobID string, expires time.Time) (string, error)
 }
 
 // LongJobs is the queue of the jobs of long tools, and of their wake-ups.
@@ -255,6 +258,8 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 		return h.check(ctx, out, message, m)
 	case job.Sweep:
 		return h.sweep(ctx, m, batch.Receives(message))
+	case job.Post:
+		return h.post(ctx, out, message, m)
 	case job.WakeUp:
 		record, err := h.load(ctx, m.JobID)
 		if errors.Is(err, jobtable.ErrNotFound) {

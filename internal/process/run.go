@@ -144,6 +144,9 @@ func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	if _, err := h.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(h.cfg.Now(), h.job)); err != nil {
 		return "", err
 	}
+	if h.tool.ReadsPosts() {
+		return h.cfg.Completions.PostURL(ctx, h.record.ID, h.record.Deadline)
+	}
 	return h.cfg.Completions.URL(ctx, h.record.ID, h.record.Deadline)
 }
 

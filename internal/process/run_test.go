@@ -600,6 +600,12 @@ func (u urls) URL(_ context.Context, jobID string, expires time.Time) (string, e
 	return completionURL, nil
 }
 
+// PostURL returns another URL, for a tool that reads what is posted.
+func (u urls) PostURL(ctx context.Context, jobID string, expires time.Time) (string, error) {
+	at, err := u.URL(ctx, jobID, expires)
+	return at + "/posts", err
+}
+
 // withURLs deploys a function that makes completion URLs.
 func (w *world) withURLs(u urls) {
 	w.t.Helper()

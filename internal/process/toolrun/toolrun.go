@@ -40,11 +40,14 @@ const (
 	watchInterval = 5 * time.Second
 )
 
-// Config describes one run of a tool. All of it is required.
+// Config describes one run of a tool. All of it but Post is required.
 type Config struct {
 	Tool      *asynctool.Entry
 	Call      asynctool.Call  // without Host
 	Arguments json.RawMessage // decrypted
+
+	// Post makes Run pass a post to the tool's OnPost, instead of running the tool. Nil means that it does not.
+	Post *asynctool.Post
 
 	// Host returns the host that the tool gets instead of the package's own.
 	Host func(own asynctool.Host) asynctool.Host
@@ -97,6 +100,7 @@ type Failure struct {
 	External bool          // Spoken is the text of an external system
 	Retry    bool          // another attempt may succeed
 	Free     bool          // the attempt has not begun anything, and does not count
+	Ignored  bool          // the tool refuses the post, and nothing follows from it
 	After    time.Duration // to wait before that attempt; 0 means that the tool does not say
 }
 
@@ -134,6 +138,9 @@ func (c *Config) watch(ctx context.Context, stop context.CancelCauseFunc) {
 // call calls the tool, and abandons it if it does not return in time.
 func (c *Config) call(ctx context.Context) End {
 	timeout := c.Tool.Timeout
+	if c.Post != nil {
+		timeout = asynctool.PostTimeout
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)-shutdownMargin)
 	}
@@ -154,7 +161,13 @@ func (c *Config) call(ctx context.Context) End {
 		}()
 		// The text of an error, and the JSON of a result, come from the tool's code too. A nil
 		// pointer as an error is the usual way for it to panic, so both are read here.
-		result, err := c.Tool.Run(ctx, c.Call, c.Arguments)
+		var result asynctool.Result
+		var err error
+		if c.Post == nil {
+			result, err = c.Tool.Run(ctx, c.Call, c.Arguments)
+		} else {
+			result, err = c.Tool.ReadPost(ctx, c.Call, *c.Post)
+		}
 		switch {
 		case err == nil && result.Later != nil:
 			end.Suspension, err = c.suspension(*result.Later)
@@ -189,7 +202,10 @@ func newFailure(err error) *Failure {
 	f := &Failure{Reason: err.Error(), Retry: true}
 	var argument *asynctool.ArgumentError
 	var said *asynctool.Error
+	var ignored *asynctool.IgnoredError
 	switch {
+	case errors.As(err, &ignored):
+		f.Ignored, f.Retry = true, false
 	case errors.As(err, &argument):
 		f.Argument = argument.Message
 	case errors.As(err, &said):

@@ -50,6 +50,12 @@ const (
 	standardSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 )
 
+func sum(key []byte, text string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(text))
+	return mac.Sum(nil)
+}
+
 func at(seconds string) time.Time {
 	n, err := strconv.ParseInt(seconds, 10, 64)
 	if err != nil {
@@ -96,28 +102,29 @@ func TestSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(shifted))
-	shiftedSignature := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	shiftedSignature := "v1," + base64.StdEncoding.EncodeToString(sum(key, shifted))
+	emptyKey := sum(nil, gitHubBody) // anyone can make it
+	emptyStandard := "v1," + base64.StdEncoding.EncodeToString(sum(nil, standardID+"."+standardTime+"."+standardBody))
 
 	for name, row := range map[string]struct {
 		verifier verifier
 		post     asynctool.Post
 		valid    bool
 	}{
-		"GitHub":              {gitHub, ofGitHub("sha256="+gitHubSignature, gitHubBody), true},
-		"in upper case":       {gitHub, ofGitHub("sha256="+strings.ToUpper(gitHubSignature), gitHubBody), true},
-		"the second one":      {gitHub, ofGitHub("sha256=00, sha256="+gitHubSignature, gitHubBody), true},
-		"another body":        {gitHub, ofGitHub("sha256="+gitHubSignature, gitHubBody+" "), false},
-		"no body":             {gitHub, ofGitHub("sha256="+gitHubSignature, ""), false},
-		"without its prefix":  {gitHub, ofGitHub(gitHubSignature, gitHubBody), false},
-		"another prefix":      {gitHub, ofGitHub("sha1="+gitHubSignature, gitHubBody), false},
-		"only the prefix":     {gitHub, ofGitHub("sha256=", gitHubBody), false},
-		"a cut signature":     {gitHub, ofGitHub("sha256="+gitHubSignature[:62], gitHubBody), false},
-		"not hexadecimal":     {gitHub, ofGitHub("sha256=x", gitHubBody), false},
-		"no header":           {gitHub, asynctool.Post{Body: []byte(gitHubBody)}, false},
-		"another encoding":    {gitHub, ofGitHub("sha256="+inBase64, gitHubBody), false},
-		"no secret":           {asynctool.HMAC{Header: "X"}, asynctool.Post{}, false},
+		"GitHub":             {gitHub, ofGitHub("sha256="+gitHubSignature, gitHubBody), true},
+		"in upper case":      {gitHub, ofGitHub("sha256="+strings.ToUpper(gitHubSignature), gitHubBody), true},
+		"the second one":     {gitHub, ofGitHub("sha256=00, sha256="+gitHubSignature, gitHubBody), true},
+		"another body":       {gitHub, ofGitHub("sha256="+gitHubSignature, gitHubBody+" "), false},
+		"no body":            {gitHub, ofGitHub("sha256="+gitHubSignature, ""), false},
+		"without its prefix": {gitHub, ofGitHub(gitHubSignature, gitHubBody), false},
+		"another prefix":     {gitHub, ofGitHub("sha1="+gitHubSignature, gitHubBody), false},
+		"only the prefix":    {gitHub, ofGitHub("sha256=", gitHubBody), false},
+		"a cut signature":    {gitHub, ofGitHub("sha256="+gitHubSignature[:62], gitHubBody), false},
+		"not hexadecimal":    {gitHub, ofGitHub("sha256=x", gitHubBody), false},
+		"no header":          {gitHub, asynctool.Post{Body: []byte(gitHubBody)}, false},
+		"another encoding":   {gitHub, ofGitHub("sha256="+inBase64, gitHubBody), false},
+		"no secret": {asynctool.HMAC{Header: "X"}, asynctool.Post{Body: []byte(gitHubBody),
+			Header: headers("X", hex.EncodeToString(emptyKey))}, false},
 		"no name of a header": {asynctool.HMAC{Secret: "x"}, asynctool.Post{}, false},
 		"another secret": {asynctool.HMAC{Secret: "x", Header: gitHub.Header, Prefix: gitHub.Prefix},
 			ofGitHub("sha256="+gitHubSignature, gitHubBody), false},
@@ -148,21 +155,23 @@ func TestSignatures(t *testing.T) {
 			genuine, true},
 		"several signatures": {standard, ofStandard(standardID, standardTime,
 			"v1a,x v1,AAAA "+standardSignature, standardBody), true},
-		"just in time":            {standard, late(genuine, 5*time.Minute), true},
-		"too late":                {standard, late(genuine, 5*time.Minute+1), false},
-		"too early":               {standard, late(genuine, -5*time.Minute-1), false},
-		"another id":              {standard, ofStandard("msg_x", standardTime, standardSignature, standardBody), false},
-		"no id":                   {standard, ofStandard("", standardTime, standardSignature, standardBody), false},
-		"another time":            {standard, ofStandard(standardID, "1614265331", standardSignature, standardBody), false},
-		"another JSON":            {standard, ofStandard(standardID, standardTime, standardSignature, "{}"), false},
-		"no signature":            {standard, ofStandard(standardID, standardTime, "", standardBody), false},
-		"an empty one":            {standard, ofStandard(standardID, standardTime, "v1,", standardBody), false},
-		"no version":              {standard, ofStandard(standardID, standardTime, standardSignature[3:], standardBody), false},
-		"another version":         {standard, ofStandard(standardID, standardTime, "v2"+standardSignature[2:], standardBody), false},
-		"a shifted id":            {standard, ofStandard("a."+standardTime, standardTime, shiftedSignature, "x"), false},
-		"an empty secret":         {asynctool.StandardWebhooks{}, genuine, false},
-		"an empty secret, marked": {asynctool.StandardWebhooks{Secret: "whsec_"}, genuine, false},
-		"a secret, no base64":     {asynctool.StandardWebhooks{Secret: "whsec_planted!"}, genuine, false},
+		"just in time":    {standard, late(genuine, 5*time.Minute), true},
+		"too late":        {standard, late(genuine, 5*time.Minute+1), false},
+		"too early":       {standard, late(genuine, -5*time.Minute-1), false},
+		"another id":      {standard, ofStandard("msg_x", standardTime, standardSignature, standardBody), false},
+		"no id":           {standard, ofStandard("", standardTime, standardSignature, standardBody), false},
+		"another time":    {standard, ofStandard(standardID, "1614265331", standardSignature, standardBody), false},
+		"another JSON":    {standard, ofStandard(standardID, standardTime, standardSignature, "{}"), false},
+		"no signature":    {standard, ofStandard(standardID, standardTime, "", standardBody), false},
+		"an empty one":    {standard, ofStandard(standardID, standardTime, "v1,", standardBody), false},
+		"no version":      {standard, ofStandard(standardID, standardTime, standardSignature[3:], standardBody), false},
+		"another version": {standard, ofStandard(standardID, standardTime, "v2"+standardSignature[2:], standardBody), false},
+		"a shifted id":    {standard, ofStandard("a."+standardTime, standardTime, shiftedSignature, "x"), false},
+		"an empty secret": {asynctool.StandardWebhooks{},
+			ofStandard(standardID, standardTime, emptyStandard, standardBody), false},
+		"an empty secret, marked": {asynctool.StandardWebhooks{Secret: "whsec_"},
+			ofStandard(standardID, standardTime, emptyStandard, standardBody), false},
+		"a secret, no base64": {asynctool.StandardWebhooks{Secret: "whsec_planted!"}, genuine, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := row.verifier.Verify(row.post)

@@ -31,7 +31,8 @@ var (
 	ofExternalSystems = []string{
 		"./internal/local/pipeline", "-run", "^(TestExternalSystemDoesNotSpeak|TestMuchExternalProgress)$",
 	}
-	forgeries = []string{
+	signatures = []string{"./asynctool", "-run", "^(TestSignatures|TestReadPost)$"}
+	forgeries  = []string{
 		"./internal/spoken", "./internal/local/pipeline", "-run", "^(FuzzForgedMarkers|TestLanguagesArriveAsWritten)$",
 	}
 	lateWakeUps = []string{"./internal/faults", "-run", "^TestWakeUps$"}
@@ -352,6 +353,33 @@ var bugs = []mutant{
 		}},
 	{bug: "any number of lines of an external system", tests: ofExternalSystems, edits: []edit{
 		{"internal/job.AddExternalProgress", "r.ExternalLines >= MaxExternalLines", "false"},
+	}},
+	{bug: "a result to a tool that reads its posts, believed without a signature",
+		tests: []string{"./internal/completion", "-run", "^TestForward$"}, edits: []edit{
+			{"internal/completion.(*Handler).receive", "if token.Posts {", "if false {"},
+		}},
+	{bug: "a token of such a tool that the version before believes",
+		tests: []string{"./internal/completion", "-run", "^TestPostsToken$"}, edits: []edit{
+			{"internal/completion.(*Keys).SignPosts", "k.sign(ctx, postsAudience,", "k.sign(ctx, audience,"},
+		}},
+	{bug: "a refused post that ends its job", tests: []string{"./internal/process", "-run", "^TestPostEnds$"},
+		edits: []edit{{"internal/process.(*Handler).post", "case f.Ignored:", "case false:"}}},
+	{bug: "a wrong signature that ends the job as a failure", tests: signatures, edits: []edit{
+		{"asynctool.(*Entry).ReadPost", "case errors.Is(err, ErrSignature):", "case false:"},
+	}},
+	{bug: "the result of a post lost with its function",
+		tests: []string{"./internal/process", "-run", "^TestDeath$"}, edits: []edit{
+			{"internal/process.(*Handler).post", "batch.Receives(message) > 1 && record.OutcomePending()", "false"},
+		}},
+	{bug: "any age of a signature", tests: signatures, edits: []edit{
+		{"asynctool.checkTimestamp", "age > tolerance || age < -tolerance", "age == 0 && tolerance < 0"},
+	}},
+	{bug: "an empty secret for a signature", tests: signatures, edits: []edit{
+		{"asynctool.HMAC.Verify", "case h.Secret == \"\":", "case false:"},
+		{"asynctool.StandardWebhooks.Verify", "err != nil || len(secret) == 0", "err != nil"},
+	}},
+	{bug: "a signature of parts that are divided in another way", tests: signatures, edits: []edit{
+		{"asynctool.StandardWebhooks.Verify", "id == \"\" || strings.Contains(id, \".\")", "id == \"\""},
 	}},
 	{bug: "one word for the markers of all messages", tests: forgeries, edits: []edit{
 		{"internal/spoken.Marker.Word", "strings.ToLower(rand.Text()[:10])", "rand.Text()[:0] + \"k7w2q5tz4m\""},

@@ -40,13 +40,16 @@ const surroundings = `package tools
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -58,8 +61,11 @@ import (
 
 var (
 	_ context.Context
+	_ json.RawMessage
 	_ = errors.New
 	_ = fmt.Sprint
+	_ = os.Getenv
+	_ = synctest.Test
 	_ http.Handler
 	_ httptest.Server
 	_ url.URL

@@ -19,6 +19,9 @@
 //
 //	got := asynctooltest.Run(t, creditCheck, webhook)
 //	got = asynctooltest.Run(t, creditCheck, webhook, asynctooltest.Resumed(got.Later.State, 1))
+//
+// A [Call] plays a whole call instead: tools are called, and called again, time passes, external
+// systems post to tools that wait, and the caller hangs up. [Named] finds the tools of http.yaml.
 package asynctooltest
 
 import (
@@ -199,26 +202,34 @@ func ReadWebhook(t testing.TB, file string) []byte {
 	return webhook
 }
 
+// theCall is the call of each webhook that the package makes.
+var theCall = map[string]any{
+	"id": "call-1", "orgId": "org-1", "type": "inboundPhoneCall", "assistantId": "assistant-1",
+	"customer": map[string]any{"number": "+15550100123"},
+	"monitor":  map[string]any{"controlUrl": "https://calls.vapi.ai/call-1/control"},
+}
+
 // Webhook returns the webhook of a phone call of at most ten minutes in which the
 // model calls an async tool. The arguments are a JSON object, static ones included,
 // since Vapi merges them. Those that Vapi would encrypt are plain. Webhook ends the
 // test if they are not JSON.
 func Webhook(t testing.TB, tool, arguments string) []byte {
 	t.Helper()
+	return webhookOf(t, "call_51kj", tool, arguments)
+}
+
+func webhookOf(t testing.TB, id, tool, arguments string) []byte {
+	t.Helper()
 	toolCall := map[string]any{
-		"id": "call_51kj", "type": "function",
+		"id": id, "type": "function",
 		"function": map[string]any{"name": tool, "arguments": json.RawMessage(arguments)},
 	}
 	webhook, err := json.Marshal(map[string]any{"message": map[string]any{
 		"type":                 vapi.TypeToolCalls,
 		"toolCallList":         []any{toolCall},
 		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": toolCall}},
-		"call": map[string]any{
-			"id": "call-1", "orgId": "org-1", "type": "inboundPhoneCall", "assistantId": "assistant-1",
-			"customer": map[string]any{"number": "+15550100123"},
-			"monitor":  map[string]any{"controlUrl": "https://calls.vapi.ai/call-1/control"},
-		},
-		"assistant": map[string]any{"maxDurationSeconds": 600},
+		"call":                 theCall,
+		"assistant":            map[string]any{"maxDurationSeconds": 600},
 	}})
 	if err != nil {
 		t.Fatalf("the arguments must be JSON, like {\"city\":\"Lisbon\"}: %v", err)

@@ -525,6 +525,18 @@ func TestMistakesEndTheTest(t *testing.T) {
 		"arguments": {
 			func(t testing.TB) { asynctooltest.Webhook(t, "order_status", `{city}`) }, "the arguments must be JSON",
 		},
+		"no bubble": {func(t testing.TB) { asynctooltest.NewCall(t, tool) }, "call it in synctest.Test"},
+		"invalid tool of a call": {
+			func(t testing.TB) { asynctooltest.NewCall(t, order(nil)) }, "tool order_status: the Run function is missing",
+		},
+		"no tool of that name": {func(t testing.TB) {
+			asynctooltest.Named(t, func() ([]asynctool.Definition, error) {
+				return []asynctool.Definition{tool}, nil
+			}, "order")
+		}, "there is no tool order in the list; it has order_status"},
+		"no list of tools": {func(t testing.TB) {
+			asynctooltest.Named(t, func() ([]asynctool.Definition, error) { return nil, errors.New("no http.yaml") }, "order")
+		}, "no http.yaml"},
 		"refused call":   {posted(refused), "starts no tool; it was answered with"},
 		"no call at all": {posted([]byte(`{"type":"tool-calls"}`)), "starts no tool"},
 	} {

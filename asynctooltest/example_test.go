@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -83,6 +86,74 @@ func ExampleResumed() {
 	// Output:
 	// I have asked the office. It resumes in 6h0m0s
 	// There are no entries in check-17.
+}
+
+var signature = asynctool.Tool[struct{}]{
+	Name:        "signature",
+	Description: "Sends the contract to the caller to sign. Takes minutes to hours.",
+	Deadline:    8 * time.Hour,
+	Hold:        "I have sent you the contract.",
+	HoldAfter:   5 * time.Second,
+	Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+		_, err := call.CompletionURL(ctx) // passed to the service that posts the webhooks
+		return asynctool.Wait(), err
+	},
+	OnPost: func(_ context.Context, _ asynctool.Call, post asynctool.Post) (asynctool.Result, error) {
+		// This is GitHub's example. A tool gets its secret as an argument.
+		service := asynctool.HMAC{Secret: "It's a Secret to Everybody", Header: "X-Signature"}
+		if err := service.Verify(post); err != nil {
+			return asynctool.Result{}, err
+		}
+		return asynctool.Text("The contract is signed."), nil
+	},
+}
+
+// A service posts to a tool that waits, after two hours. A test has this form.
+func ExampleCall() {
+	test := func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			call := asynctooltest.NewCall(t, signature)
+			call.Ask("signature", `{}`)
+			call.Wait(2 * time.Hour)
+			if got := call.Heard(); len(got) != 1 || got[0] != "I have sent you the contract." {
+				t.Error(call)
+			}
+
+			forged := http.Header{"X-Signature": {"00"}}
+			if status := call.Post(forged, "Hello, World!"); status != http.StatusAccepted || len(call.Heard()) != 1 {
+				t.Error(call)
+			}
+			signed := http.Header{"X-Signature": {"757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}}
+			call.Post(signed, "Hello, World!")
+			if got := call.Heard(); len(got) != 2 || !strings.Contains(got[1], "The contract is signed.") {
+				t.Error(call)
+			}
+		})
+	}
+	exampleOfCall = test
+}
+
+// exampleOfCall is the test in ExampleCall, which has no *testing.T to run it with.
+var exampleOfCall func(t *testing.T)
+
+func TestExampleOfCall(t *testing.T) {
+	ExampleCall()
+	exampleOfCall(t)
+}
+
+func ExampleNamed() {
+	// In a test, t is its *testing.T, and all is the All of your folder tools.
+	var t exampleT
+	all := func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{weatherReport, creditCheck}, nil
+	}
+
+	tool := asynctooltest.Named(t, all, "weather_report")
+	got := asynctooltest.Run(t, tool, asynctooltest.Webhook(t, "weather_report", `{"city":"Lisbon"}`))
+	fmt.Println(got.Text)
+
+	// Output:
+	// It will be sunny in Lisbon until Friday.
 }
 
 // exampleT replaces a test: examples have none.

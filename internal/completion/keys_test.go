@@ -92,7 +92,7 @@ func verify(t testing.TB, k *completion.Keys, token string, at time.Time) (strin
 	return got.JobID, err
 }
 
-// TestPostsToken tests that a token says whether the tool reads what is posted, and that an earlier version refuses
+// TestPostsToken tests that a token shows a tool that reads what is posted, and that an earlier version refuses
 // such a token: it would believe a result without a signature.
 func TestPostsToken(t *testing.T) {
 	k := completion.NewKeys(stored(keyA), nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -11,6 +12,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/policy"
+	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/spoken"
 )
 
@@ -43,6 +45,15 @@ type ending struct {
 // failed returns the ending of a job that failed, with the tool's FailureText.
 func failed(tool *asynctool.Entry, reason string) *ending {
 	return &ending{result: failure(tool.Delivery, tool.FailureText), reason: reason}
+}
+
+// failedBy returns the ending of a job whose tool failed for good, in the tool's words if it has some.
+func failedBy(tool *asynctool.Entry, f *toolrun.Failure) *ending {
+	end := failed(tool, f.Reason)
+	if strings.TrimSpace(f.Spoken) != "" {
+		end.result.Content, end.result.Own = spoken.Cut(f.Spoken), !f.External
+	}
+	return end
 }
 
 // refused returns the ending of a job whose tool was not run. The text is for the assistant.

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process/toolrun"
-	"github.com/ringback/ringback/internal/spoken"
 )
 
 var errNoPostURL = errors.New("OnPost cannot make a completion URL; Run can")
@@ -76,11 +74,7 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 		return again(errors.New(f.Reason))
 	default:
 		e.log.WarnContext(ctx, "post ends the job with a failure", "error", f.Reason)
-		result := failed(e.tool, f.Reason).result
-		if strings.TrimSpace(f.Spoken) != "" {
-			result.Content = spoken.Cut(f.Spoken)
-		}
-		return e.complete(ctx, result)
+		return e.complete(ctx, failedBy(e.tool, f).result)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
@@ -13,7 +12,6 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/internal/spoken"
 )
 
 // maxDelay bounds the delay before an attempt that a tool asks for.
@@ -75,10 +73,7 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	if retry {
 		return e.release(ctx, delay, false, f.Reason)
 	}
-	end := failed(e.tool, f.Reason)
-	if strings.TrimSpace(f.Spoken) != "" {
-		end.result.Content, end.result.Own = spoken.Cut(f.Spoken), !f.External
-	}
+	end := failedBy(e.tool, f)
 	end.exhausted = f.Retry
 	return e.finish(ctx, end)
 }

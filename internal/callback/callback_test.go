@@ -560,7 +560,9 @@ func TestOwnText(t *testing.T) {
 // posted, unless the check is lifted.
 func TestControlURLOfAnotherCall(t *testing.T) {
 	const other = "https://phone-call-websocket.vapi.ai/planted-control/call-2/control"
-	for _, after := range []policy.AfterCall{policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall} {
+	for _, after := range []policy.AfterCall{
+		policy.AfterCallEvent, policy.AfterCallOutboundCall, policy.AfterCallNextCall,
+	} {
 		for _, lifted := range []bool{false, true} {
 			inChangedWorld(t, func(cfg *callback.Config) { cfg.AnyControlPath = lifted }, func(t *testing.T, w *world) {
 				mine, forged := w.outcome(after), w.jobIn("call-2", "t2")

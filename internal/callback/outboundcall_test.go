@@ -118,9 +118,11 @@ func TestNoCallBack(t *testing.T) {
 		change func(*job.Outcome)
 		detail string
 	}{
-		"switched off":     {off: true, detail: "switched off"},
-		"a web call":       {change: func(o *job.Outcome) { o.Call.Type = "webCall" }, detail: "no telephone call"},
-		"a websocket":      {change: func(o *job.Outcome) { o.Call.Type = "vapi.websocketCall" }, detail: "no telephone call"},
+		"switched off": {off: true, detail: "switched off"},
+		"a web call":   {change: func(o *job.Outcome) { o.Call.Type = "webCall" }, detail: "no telephone call"},
+		"a websocket": {
+			change: func(o *job.Outcome) { o.Call.Type = "vapi.websocketCall" }, detail: "no telephone call",
+		},
 		"another kind":     {change: func(o *job.Outcome) { o.Call.Type = "PhoneCall" }, detail: "no telephone call"},
 		"a foreign prefix": {allow: []string{"+1", "+491512"}, detail: "allowed prefixes"},
 		"no assistant":     {change: func(o *job.Outcome) { o.Call.AssistantID = "" }, detail: "unknown"},

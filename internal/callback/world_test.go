@@ -307,7 +307,9 @@ func (w around) CountCall(ctx context.Context, now time.Time, most int) (bool, e
 }
 
 func (w around) UncountCall(ctx context.Context, now time.Time) error {
-	return stepErr(ctx, w.world, uncountCall, job.CallsOfDay(now), func() error { return w.customers.UncountCall(ctx, now) })
+	return stepErr(ctx, w.world, uncountCall, job.CallsOfDay(now), func() error {
+		return w.customers.UncountCall(ctx, now)
+	})
 }
 
 func (w around) Ended(ctx context.Context, callID string) (time.Time, error) {

@@ -1124,7 +1124,8 @@ var bugs = []mutant{
 	}},
 	{bug: "a call confirmed without an answer", tests: confirmed, edits: []edit{
 		{"internal/callback.(*delivery).confirmCall", "status.Status == http.StatusNotFound ||", "false ||"},
-		{"internal/callback.(*delivery).confirmCall", `return "Vapi's API does not confirm the call: " + describeStatus(status), nil`, `return "", nil`},
+		{"internal/callback.(*delivery).confirmCall",
+			`return "Vapi's API does not confirm the call: " + describeStatus(status), nil`, `return "", nil`},
 	}},
 	{bug: "another call's answer believed", tests: []string{"./vapi/vapiclient"}, edits: []edit{
 		{"vapi/vapiclient.(*Outbound).CallStatus", "|| call.ID != callID {", "{"},

@@ -358,18 +358,20 @@ func TestCallStatusAnswers(t *testing.T) {
 		id, body string // without an id, it is that of a call
 		status   int
 	}{
-		"no JSON":          {body: `ended`, status: 200},
-		"a list":           {body: `[{"status":"ended"}]`, status: 200},
-		"no status":        {body: `{"endedReason":"customer-ended-call"}`, status: 200},
-		"half":             {body: `{"status":"ended"`, status: 200},
-		"no id":            {body: `{"status":"ended"}`, status: 200},
-		"another call":     {body: `{"id":"another","status":"ended"}`, status: 200},
-		"too large":        {body: `{"status":"ended","transcript":"` + strings.Repeat("x", 16<<20) + `"}`, status: 200},
-		"nothing":          {status: 204},
-		"a redirect":       {body: `{"status":"ended"}`, status: 307},
-		"an error":         {body: `{"status":"ended"}`, status: 400},
-		"a hostile status": {body: `{"id":"` + callID + `","status":"` + strings.Repeat(`\n`, 100) + callID + `"}`, status: 200},
-		"another path":     {id: "../" + callID + "?x=" + callID, body: `{}`, status: 200},
+		"no JSON":      {body: `ended`, status: 200},
+		"a list":       {body: `[{"status":"ended"}]`, status: 200},
+		"no status":    {body: `{"endedReason":"customer-ended-call"}`, status: 200},
+		"half":         {body: `{"status":"ended"`, status: 200},
+		"no id":        {body: `{"status":"ended"}`, status: 200},
+		"another call": {body: `{"id":"another","status":"ended"}`, status: 200},
+		"too large":    {body: `{"status":"ended","transcript":"` + strings.Repeat("x", 16<<20) + `"}`, status: 200},
+		"nothing":      {status: 204},
+		"a redirect":   {body: `{"status":"ended"}`, status: 307},
+		"an error":     {body: `{"status":"ended"}`, status: 400},
+		"a hostile status": {
+			body: `{"id":"` + callID + `","status":"` + strings.Repeat(`\n`, 100) + callID + `"}`, status: 200,
+		},
+		"another path": {id: "../" + callID + "?x=" + callID, body: `{}`, status: 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

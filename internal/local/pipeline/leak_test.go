@@ -188,6 +188,7 @@ func TestNothingLeaks(t *testing.T) {
 			cfg.Credential, cfg.CompletionKeys = credential, keys
 			cfg.CallLimits = job.CallLimits{Jobs: 30, Concurrent: 10}
 			cfg.Decorators.Store = func(own jobtable.Stores) jobtable.Stores { return unrecorded{own} }
+			cfg.CallLookup = client
 			cfg.OutboundCalls = &callback.OutboundCalls{
 				Client: client, Next: func(now time.Time) time.Time { return now },
 				AssistantID: "planted-assistant", PhoneNumberID: "planted-line",
@@ -242,7 +243,8 @@ func TestNothingLeaks(t *testing.T) {
 
 		// A call that has ended: an outbound call, a parked result, an event, and a tool that stops.
 		const ended = "planted-gone"
-		account.SetCallStatus(ended, "ended")
+		account.SetCall(ended, "ended", plantedNumber)
+		account.SetCall("planted-next", "in-progress", plantedNumber)
 		post(webhook(ended, url(ended), toolCallsOf("notify_when_ready", "parks", "order_status", "stops")...))
 		settle()
 		post(strings.ReplaceAll(statusUpdate(ended, "ended"), url(ended), ended))

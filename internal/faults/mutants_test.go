@@ -1123,7 +1123,6 @@ var bugs = []mutant{
 			"case false:"},
 	}},
 	{bug: "a call confirmed without an answer", tests: confirmed, edits: []edit{
-		{"internal/callback.(*delivery).confirmCall", "status.Status == http.StatusNotFound ||", "false ||"},
 		{"internal/callback.(*delivery).confirmCall",
 			`return "Vapi's API does not confirm the call: " + describeStatus(status), nil`, `return "", nil`},
 	}},

@@ -146,7 +146,7 @@ func (r *Ringback) functions() {
 		CallBackAssistantID:   r.props.CallBackAssistantID,
 		CallBackPhoneNumberID: r.props.CallBackPhoneNumberID,
 	}
-	if r.parks() {
+	if r.namesCustomers() {
 		callback.Completion = completion
 	}
 	if r.props.CallBackHours != "" {
@@ -161,7 +161,7 @@ func (r *Ringback) functions() {
 	r.publish(r.Callback)
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
-	if r.parks() {
+	if r.namesCustomers() {
 		read(r.Callback, r.CompletionSecret) // for the names of customers
 	}
 	r.send(r.Callback, r.Results) // what is left to do for a result whose message must not be repeated
@@ -176,6 +176,9 @@ func (r *Ringback) functions() {
 		after(r.Ack, longMapping)
 	}
 }
+
+// namesCustomers reports whether the callback function lists the results of customers.
+func (r *Ringback) namesCustomers() bool { return r.parks() || r.props.CallBackHours != "" }
 
 // parks reports whether a tool parks results for its customer's next call.
 func (r *Ringback) parks() bool {

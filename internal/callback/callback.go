@@ -55,6 +55,9 @@ type Table interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
 	Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error
+
+	// Find returns a job's record, and false if there is none.
+	Find(ctx context.Context, id string) (job.Record, bool, error)
 }
 
 // Results is the queue that the outcomes come from.
@@ -94,6 +97,18 @@ type CallTracker interface {
 type Customers interface {
 	// Park returns false if too many results are parked for the customer of the call.
 	Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error)
+
+	// OpenCall opens an outbound call to a customer that a result leads, and returns the jobs of the results that
+	// wait. If another call is open, and is not the one that has ended, OpenCall returns it, and the result waits.
+	OpenCall(
+		ctx context.Context, c job.Call, result job.WaitingResult, ended string, now time.Time,
+	) (others []string, open *job.OpenCall, err error)
+	// CallMade records that the open call was made, and delivers the results of others, too. NoCall records that
+	// it was certainly not made.
+	CallMade(ctx context.Context, c job.Call, jobID, callID string, others []string, now time.Time) error
+	NoCall(ctx context.Context, c job.Call, jobID string, now time.Time) error
+	// Wait makes a result wait for an outbound call. It returns false if it should wait for the call of another.
+	Wait(ctx context.Context, c job.Call, result job.WaitingResult, now time.Time) (first bool, err error)
 
 	// CountCall counts an outbound call. It returns false if the day has as many as allowed.
 	CountCall(ctx context.Context, now time.Time, most int) (bool, error)
@@ -281,6 +296,8 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 	case o.NoNextCall:
 		return d.sendUndelivered(ctx, job.ReasonNoNextCall, "the customer did not call in the "+
 			strconv.Itoa(int(job.ParkedTime.Hours()/24))+" days for which the result was parked")
+	case d.record.OutboundCallBy != "":
+		return d.endJoined(ctx)
 	case !d.record.OutboundCallAt.IsZero():
 		// The function died during the outbound call.
 		return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, "an outbound call was about to be made at "+

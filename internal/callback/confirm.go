@@ -19,7 +19,7 @@ func (d *delivery) confirmCall(ctx context.Context) (why string, retry *batch.Re
 	if d.cfg.CallLookup == nil {
 		return "Vapi's API cannot confirm the call without the private key", nil
 	}
-	status := d.callStatus(ctx)
+	status := d.callStatus(ctx, d.outcome.Call.ID)
 	if status.Call.ID != "" {
 		return difference(d.outcome.Call, status.Call), nil
 	}
@@ -31,14 +31,14 @@ func (d *delivery) confirmCall(ctx context.Context) (why string, retry *batch.Re
 	return "", d.release(ctx, delay)
 }
 
-// callStatus asks Vapi's API for the call of the outcome, within the lease.
-func (d *delivery) callStatus(ctx context.Context) vapiclient.CallStatus {
+// callStatus asks Vapi's API for a call, within the lease.
+func (d *delivery) callStatus(ctx context.Context, callID string) vapiclient.CallStatus {
 	ctx, cancel, ok := d.within(ctx, postTime)
 	defer cancel()
 	if !ok {
 		return vapiclient.CallStatus{Err: noTime.Err}
 	}
-	return d.cfg.CallLookup.CallStatus(ctx, d.outcome.Call.ID)
+	return d.cfg.CallLookup.CallStatus(ctx, callID)
 }
 
 // difference returns what a webhook said of a call, and Vapi's API says differently. Not all calls have an

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -59,29 +58,9 @@ func (c *OutboundCalls) forbids(call job.Call) string {
 	return ""
 }
 
-// Variables in which the assistant of an outbound call finds the result, as {{ringback_result}} and so on.
-const (
-	variableResult = "ringback_result"      // between markers, for the model
-	variableText   = "ringback_result_text" // the tool's own text alone, to speak word for word
-	variableStatus = "ringback_status"
-	variableTool   = "ringback_tool"
-	variableCall   = "ringback_call_id"
-)
-
-// externalFirst replaces the text of an external system in [variableText].
-const externalFirst = "I have the answer to your request."
-
-// firstWords returns what a first message may speak word for word.
-func firstWords(r job.Result) string {
-	if !r.Own {
-		return externalFirst
-	}
-	return spoken.Clean(r.Content)
-}
-
 // makeOutboundCall delivers the outcome by an outbound call. It makes one call at most: a call that
 // may have been made is never made again. Vapi's API must confirm first that the call has ended, since
-// the customer may still be in it.
+// the customer may still be in it. And no other outbound call to the customer may be open (opencall.go).
 func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.Retry {
 	o, c := d.outcome, d.cfg.OutboundCalls
 	if c == nil {
@@ -92,10 +71,6 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 		PhoneNumberID:  cmp.Or(c.PhoneNumberID, o.Call.PhoneNumberID),
 		CustomerNumber: o.Call.CustomerPhone(),
 		Name:           callName(o.Tool),
-		Variables: map[string]string{
-			variableResult: d.cfg.Text.Frame(o), variableText: firstWords(o.Result),
-			variableStatus: string(o.Result.Status), variableTool: spoken.Name(o.Tool), variableCall: o.Call.ID,
-		},
 	}
 	if call.AssistantID == "" || call.PhoneNumberID == "" || call.CustomerNumber == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call can be made, "+
@@ -104,64 +79,81 @@ func (d *delivery) makeOutboundCall(ctx context.Context, detail string) *batch.R
 	if why := c.forbids(o.Call); why != "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made: "+why)
 	}
-	if call.Variables[variableResult] == "" {
+	if d.cfg.Text.Frame(o) == "" {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; the result has no text for an outbound call")
 	}
 	if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {
 		return d.noCallBefore(ctx, detail, next)
 	}
-	if retry := d.awaitEndOfCall(ctx, detail); retry != nil {
+	if d.record.WaitsUntil.IsZero() { // what waits for an outbound call is confirmed
+		if retry := d.awaitEndOfCall(ctx, detail); retry != nil {
+			return retry
+		}
+	}
+	result := job.WaitingResult{JobID: o.JobID, AssistantID: call.AssistantID, PhoneNumberID: call.PhoneNumberID}
+	switch now := d.cfg.Now(); {
+	case c.Next(now).After(o.Deadline): // which has passed meanwhile
+		return d.noCallBefore(ctx, detail, c.Next(now))
+	case c.Next(now).After(now):
+		return d.waitForHours(ctx, result, c.Next(now).Sub(now))
+	}
+	waiting, retry := d.openCall(ctx, detail, result)
+	if retry != nil {
 		return retry
 	}
 	if d.left(ctx)-markTime < outboundTime {
 		d.log.WarnContext(ctx, "too little of the lease is left for an outbound call; claiming the outcome again")
 		return d.releaseAs(ctx, job.PostponeOutboundCall(d.cfg.Now(), d.backoff()), d.backoff())
 	}
-	now := d.cfg.Now()
-	switch next := c.Next(now); {
-	case next.After(o.Deadline): // which has passed meanwhile
-		return d.noCallBefore(ctx, detail, next)
-	case next.After(now):
-		call.EarliestAt = next
-	}
 	recording, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	record, err := d.cfg.Table.ChangeClaimed(recording, d.record, job.RecordOutboundCall(now))
+	all := append([]*delivery{d}, d.join(recording, waiting)...)
+	now := d.cfg.Now()
+	record, err := d.cfg.Table.ChangeClaimed(recording, d.record, job.RecordOutboundCall(now, jobs(all[1:])...))
 	if err != nil {
 		d.log.ErrorContext(ctx, "cannot record outbound call yet", "error", err)
+		part(ctx, all)
 		return d.release(ctx, d.backoff())
 	}
 	d.record = record
 	if c.PerDay > 0 {
 		counted, err := d.cfg.Customers.CountCall(recording, now, c.PerDay)
-		d.noCall = err != nil || !counted
+		if d.noCall = err != nil || !counted; d.noCall {
+			part(ctx, all)
+		}
 		switch {
 		case err != nil:
 			d.log.ErrorContext(ctx, "cannot count outbound call yet", "error", err)
 			return d.release(ctx, d.backoff())
 		case !counted:
+			d.closeCall(ctx)
 			return d.sendUndelivered(ctx, job.ReasonCallGone,
 				detail+"; no outbound call was made, because the day has had as many as allowed")
 		}
 	}
+	call.Variables = d.variables(all)
 	calling, cancel := context.WithTimeout(ctx, d.left(ctx)-markTime+markTimeout) // the record took some time
 	defer cancel()
 	receipt := c.Client.Call(calling, call)
 	d.log.InfoContext(ctx, "outbound call requested", "verdict", receipt.Verdict, "status", receipt.Status,
-		"earliest", call.EarliestAt, "new_call", job.CallHash(receipt.CallID), "error", receipt.Err)
+		"results", len(all), "new_call", job.CallHash(receipt.CallID), "error", receipt.Err)
 	switch receipt.Verdict {
 	case vapiclient.Called:
-		return d.settle(ctx, job.StateDelivered, "delivered by the outbound call "+job.CallHash(receipt.CallID))
+		d.callMade(ctx, receipt.CallID, waiting)
+		return settleAll(ctx, all, "delivered by the outbound call "+job.CallHash(receipt.CallID))
 	case vapiclient.Refused:
 		d.noCall = true
 		d.uncount(ctx, now)
+		part(ctx, all)
 		delay, ok := d.delay(d.backoff(), receipt.RetryAfter)
 		if receipt.TryAgain && d.receives < MaxPosts && ok {
 			return d.release(ctx, delay)
 		}
+		d.closeCall(ctx)
 		return d.sendUndelivered(ctx, job.ReasonCallGone,
 			detail+"; the outbound call could not be made: "+describeCall(receipt))
 	}
+	d.callMade(ctx, "", waiting)
 	return d.sendUndelivered(ctx, job.ReasonOutboundCallUnconfirmed, describeCall(receipt))
 }
 
@@ -187,7 +179,7 @@ func (d *delivery) noCallBefore(ctx context.Context, detail string, next time.Ti
 // awaitEndOfCall asks Vapi's API for the call. It returns nil if that confirms a telephone call of the
 // customer, which has ended.
 func (d *delivery) awaitEndOfCall(ctx context.Context, detail string) *batch.Retry {
-	status := d.callStatus(ctx)
+	status := d.callStatus(ctx, d.outcome.Call.ID)
 	if status.Call.ID != "" {
 		known := d.outcome.Call
 		known.Type = cmp.Or(status.Call.Type, known.Type)
@@ -211,20 +203,26 @@ func (d *delivery) awaitEndOfCall(ctx context.Context, detail string) *batch.Ret
 func (d *delivery) postponeOutboundCall(
 	ctx context.Context, detail string, status vapiclient.CallStatus,
 ) *batch.Retry {
-	backoff := d.backoff()
-	if d.receives >= quickQuestions && d.receives < MaxPosts {
-		left := d.outcome.Deadline.Sub(d.cfg.Now())
-		backoff = max(backoff, min(left/time.Duration(MaxPosts-d.receives+1), maxPostponement))
-	}
-	delay, ok := d.delay(backoff, status.RetryAfter)
+	delay, ok := d.postponement(status, maxPostponement)
 	reason := describeStatus(status)
-	if d.receives >= MaxPosts || !ok {
+	if !ok {
 		return d.sendUndelivered(ctx, job.ReasonCallGone, detail+"; no outbound call was made, "+
 			"because it is not certain that the call has ended: "+reason)
 	}
 	d.log.WarnContext(ctx, "outbound call postponed; call may not have ended", "in", delay,
 		"status", status.Status, "error", reason)
 	return d.releaseAs(ctx, job.PostponeOutboundCall(d.cfg.Now(), delay), delay)
+}
+
+// postponement returns when Vapi is asked again, most at the latest. It returns false if it is asked no more.
+func (d *delivery) postponement(status vapiclient.CallStatus, most time.Duration) (time.Duration, bool) {
+	backoff := d.backoff()
+	if d.receives >= quickQuestions && d.receives < MaxPosts {
+		left := d.outcome.Deadline.Sub(d.cfg.Now())
+		backoff = max(backoff, min(left/time.Duration(MaxPosts-d.receives+1), most))
+	}
+	delay, ok := d.delay(backoff, status.RetryAfter)
+	return delay, ok && d.receives < MaxPosts
 }
 
 // callName returns the name of an outbound call, in the 40 characters that Vapi accepts (Vapi's

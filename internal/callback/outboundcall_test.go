@@ -26,7 +26,6 @@ func TestCallBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nine := time.Date(2000, 1, 1, 9, 0, 0, 0, time.UTC) // a bubble's time begins at midnight
 	inHours := func(c *callback.OutboundCalls) { c.Next = business.Next }
 	own := func(c *callback.OutboundCalls) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" }
 	wantOwn := func(c *vapiclient.NewCall) { c.AssistantID, c.PhoneNumberID = "assistant-2", "phone-2" }
@@ -35,15 +34,15 @@ func TestCallBack(t *testing.T) {
 		config func(*callback.OutboundCalls)
 		change func(*job.Outcome)
 		at     time.Duration
+		waits  time.Duration             // for the hours; a bubble's time begins at midnight
 		want   func(*vapiclient.NewCall) // changes the usual call
 	}{
-		"at any time":       {},
-		"before the hours":  {config: inHours, want: func(c *vapiclient.NewCall) { c.EarliestAt = nine }},
-		"in the hours":      {config: inHours, at: 10 * time.Hour},
-		"of a prefix":       {config: func(c *callback.OutboundCalls) { c.Prefixes = []string{"+1", "+49"} }},
-		"after another one": {change: func(o *job.Outcome) { o.Call.Type = "outboundPhoneCall" }},
-		"after the hours": {config: inHours, at: 19 * time.Hour,
-			want: func(c *vapiclient.NewCall) { c.EarliestAt = nine.AddDate(0, 0, 1) }},
+		"at any time":              {},
+		"before the hours":         {config: inHours, waits: 9 * time.Hour},
+		"in the hours":             {config: inHours, at: 10 * time.Hour},
+		"of a prefix":              {config: func(c *callback.OutboundCalls) { c.Prefixes = []string{"+1", "+49"} }},
+		"after another one":        {change: func(o *job.Outcome) { o.Call.Type = "outboundPhoneCall" }},
+		"after the hours":          {config: inHours, at: 19 * time.Hour, waits: 14 * time.Hour},
 		"from a number of its own": {config: own, want: wantOwn},
 		"which the call had not": {config: own, want: wantOwn,
 			change: func(o *job.Outcome) { o.Call.AssistantID, o.Call.PhoneNumberID = "", "" }},
@@ -86,8 +85,11 @@ func TestCallBack(t *testing.T) {
 				time.Sleep(tt.at)
 				w.send(o)
 				w.send(o)
-				w.run(2 * time.Minute) // the copy waits for the lease
+				w.run(tt.waits + 2*time.Minute) // the copy waits for the lease
 				w.wantCalls(1, job.StateDelivered, "")
+				if waited := w.calledAt[0] - tt.at; waited < tt.waits || waited > tt.waits+time.Minute {
+					t.Errorf("called after %s, want %s", waited, tt.waits)
+				}
 				want := vapiclient.NewCall{
 					AssistantID: "assistant-1", PhoneNumberID: "phone-1", CustomerNumber: number, Name: "Call back: order_status",
 					Variables: map[string]string{
@@ -148,6 +150,9 @@ func TestNoCallBack(t *testing.T) {
 				w.send(o)
 				w.run(time.Hour)
 				w.wantCalls(0, job.StateUndelivered, job.ReasonCallGone)
+				if len(w.events) == 0 {
+					return
+				}
 				if d := w.events[0].Detail; !strings.Contains(d, tt.detail) || !strings.Contains(d, "answered 404") {
 					t.Errorf("the detail is %q", d)
 				}
@@ -453,9 +458,14 @@ func TestCallBackAtVapi(t *testing.T) {
 			if tt.failure != fakevapi.FailureNone {
 				account.Fail(2, tt.failure, false) // the first request asks for the status of the call
 			}
-			tomorrow := time.Date(2030, 1, 2, 9, 0, 0, 0, time.UTC)
+			tomorrow := time.Now().Add(10 * time.Hour)
 			w := newWorld(t, func(cfg *callback.Config) {
-				next := func(time.Time) time.Time { return tomorrow }
+				next := func(now time.Time) time.Time {
+					if now.Before(tomorrow) {
+						return tomorrow
+					}
+					return now
+				}
 				cfg.OutboundCalls, cfg.CallLookup = &callback.OutboundCalls{Client: outbound, Next: next}, outbound
 			})
 			w.answer = answers(gone)
@@ -471,14 +481,12 @@ func TestCallBackAtVapi(t *testing.T) {
 					Customer           struct{ Number string }
 					AssistantID        string
 					AssistantOverrides struct{ VariableValues map[string]string }
-					SchedulePlan       struct{ EarliestAt time.Time }
 				}
 				if err := json.Unmarshal(account.Calls()[0], &call); err != nil {
 					t.Fatal(err)
 				}
 				if call.Customer.Number != number || call.AssistantID != "assistant-1" ||
-					call.AssistantOverrides.VariableValues["ringback_result"] != framed(content) ||
-					!call.SchedulePlan.EarliestAt.Equal(tomorrow) {
+					call.AssistantOverrides.VariableValues["ringback_result"] != framed(content) {
 					t.Errorf("called %+v", call)
 				}
 			}

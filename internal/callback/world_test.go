@@ -51,8 +51,14 @@ const (
 	retractCall   = "retract the outbound call for"
 	settle        = "settle"
 	park          = "park"
+	openCall      = "open an outbound call for"
+	callMade      = "record the open call of"
+	noCall        = "close the open call of"
+	wait          = "list as waiting"
+	joinCall      = "join the outbound call for"
 	countCall     = "count the outbound calls of"
 	uncountCall   = "undo the count of the outbound calls of"
+	findFirst     = "look up who leads the outbound call of"
 	lookEnd       = "look up the end of the call of"
 	endCall       = "record the end of the call of"
 	lookUp        = "look up the call of"
@@ -66,7 +72,8 @@ const (
 
 var steps = []string{
 	claim, storeResult, release, claimProgress, endProgress, recordCall, retractCall, settle, park, lookEnd, endCall,
-	sendEvent, countCall, uncountCall, lookUp, learn, recordText, unclaim, postpone, settleReport,
+	sendEvent, countCall, uncountCall, openCall, callMade, noCall, wait, joinCall, findFirst, lookUp, learn, recordText,
+	unclaim, postpone, settleReport,
 }
 
 var errDown = errors.New("it is down")
@@ -124,16 +131,20 @@ type world struct {
 	answer     func(post int) vapiclient.Receipt     // to each post
 	answerCall func(call int) vapiclient.CallReceipt // to each outbound call
 	answerAsk  func(ask int) vapiclient.CallStatus   // to each question about a call
+	answerOpen func() vapiclient.CallStatus          // to each question about an outbound call
 	known      map[string]vapiclient.KnownCall       // what Vapi says of calls, by id
 
-	mu     sync.Mutex
-	posts  []vapi.ControlMessage
-	at     []time.Duration // of each post, since the start
-	urls   []string        // of each post
-	calls  []vapiclient.NewCall
-	asks   []time.Duration // each question about the end of a call, since the start
-	events []job.Undelivered
-	hidden map[string]time.Duration // see handle
+	mu       sync.Mutex
+	posts    []vapi.ControlMessage
+	at       []time.Duration // of each post, since the start
+	urls     []string        // of each post
+	calls    []vapiclient.NewCall
+	made     []vapiclient.NewCall // those calls that were not refused
+	madeAt   []time.Duration
+	calledAt []time.Duration // of each outbound call, since the start
+	asks     []time.Duration // each question about the end of a call, since the start
+	events   []job.Undelivered
+	hidden   map[string]time.Duration // see handle
 
 	lookUps    int    // of calls
 	controlURL string // of the outcomes that outcomeOf returns; empty means that of the jobs
@@ -165,8 +176,8 @@ func newWorld(t *testing.T, change func(*callback.Config)) *world {
 	})
 	w := &world{
 		t: t, store: new(memtable.Store), start: time.Now(), answer: answers(delivered), answerCall: answers(called),
-		answerAsk: answers(ended),
-		before:    make(map[string]func(context.Context, string) error), lost: make(map[string]error),
+		answerAsk: answers(ended), answerOpen: func() vapiclient.CallStatus { return ended },
+		before: make(map[string]func(context.Context, string) error), lost: make(map[string]error),
 		after:  make(map[string]func(string)),
 		hidden: make(map[string]time.Duration),
 		known:  make(map[string]vapiclient.KnownCall),
@@ -296,6 +307,14 @@ func (w around) Settle(ctx context.Context, r job.Record, now time.Time, state j
 	return stepErr(ctx, w.world, settle, r.ID, func() error { return w.table.Settle(ctx, r, now, state, reason) })
 }
 
+func (w around) Find(ctx context.Context, id string) (r job.Record, found bool, err error) {
+	err = stepErr(ctx, w.world, findFirst, id, func() (err error) {
+		r, found, err = w.table.Find(ctx, id)
+		return err
+	})
+	return r, found, err
+}
+
 func (w around) Park(ctx context.Context, c job.Call, now time.Time, p job.ParkedResult) (bool, error) {
 	return step(ctx, w.world, park, p.JobID, func() (bool, error) { return w.customers.Park(ctx, c, now, p) })
 }
@@ -310,6 +329,32 @@ func (w around) UncountCall(ctx context.Context, now time.Time) error {
 	return stepErr(ctx, w.world, uncountCall, job.CallsOfDay(now), func() error {
 		return w.customers.UncountCall(ctx, now)
 	})
+}
+
+func (w around) OpenCall(
+	ctx context.Context, c job.Call, r job.WaitingResult, ended string, now time.Time,
+) (others []string, open *job.OpenCall, err error) {
+	err = stepErr(ctx, w.world, openCall, r.JobID, func() (err error) {
+		others, open, err = w.customers.OpenCall(ctx, c, r, ended, now)
+		return err
+	})
+	return others, open, err
+}
+
+func (w around) CallMade(
+	ctx context.Context, c job.Call, jobID, callID string, others []string, now time.Time,
+) error {
+	return stepErr(ctx, w.world, callMade, jobID, func() error {
+		return w.customers.CallMade(ctx, c, jobID, callID, others, now)
+	})
+}
+
+func (w around) NoCall(ctx context.Context, c job.Call, jobID string, now time.Time) error {
+	return stepErr(ctx, w.world, noCall, jobID, func() error { return w.customers.NoCall(ctx, c, jobID, now) })
+}
+
+func (w around) Wait(ctx context.Context, c job.Call, r job.WaitingResult, now time.Time) (bool, error) {
+	return step(ctx, w.world, wait, r.JobID, func() (bool, error) { return w.customers.Wait(ctx, c, r, now) })
 }
 
 func (w around) Ended(ctx context.Context, callID string) (time.Time, error) {
@@ -383,6 +428,9 @@ func (w around) Post(ctx context.Context, url string, m vapi.ControlMessage) vap
 
 func (w around) CallStatus(ctx context.Context, callID string) vapiclient.CallStatus {
 	w.wantLeased(ctx)
+	if strings.HasPrefix(callID, "new-call-") {
+		return w.answerOpen()
+	}
 	w.mu.Lock()
 	w.asks = append(w.asks, w.now().Sub(w.start))
 	n := len(w.asks)
@@ -401,10 +449,19 @@ func (w around) CallStatus(ctx context.Context, callID string) vapiclient.CallSt
 func (w around) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.CallReceipt {
 	w.wantLeased(ctx)
 	w.mu.Lock()
-	w.calls = append(w.calls, call)
+	w.calls, w.calledAt = append(w.calls, call), append(w.calledAt, w.now().Sub(w.start))
 	n := len(w.calls)
 	w.mu.Unlock()
-	return w.answerCall(n)
+	receipt := w.answerCall(n)
+	if receipt.Verdict == vapiclient.Called {
+		receipt.CallID = fmt.Sprint("new-call-", n)
+	}
+	if receipt.Verdict != vapiclient.Refused {
+		w.mu.Lock()
+		w.made, w.madeAt = append(w.made, call), append(w.madeAt, w.now().Sub(w.start))
+		w.mu.Unlock()
+	}
+	return receipt
 }
 
 func (w around) Send(ctx context.Context, messages []queue.Message) []error {

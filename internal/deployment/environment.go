@@ -104,7 +104,7 @@ type Callback struct {
 	ResultText        string   `env:"RESULT_TEXT"` // empty means the built-in text
 
 	// The names of customers in the table are made with a key that is derived from the completion keys.
-	// Empty means that no tool parks results, and that none can be parked.
+	// Empty means that no tool parks results, that none can be parked, and that there are no outbound calls.
 	Completion CompletionSecret
 
 	// With the private key, the function delivers into chats, and makes outbound calls within the
@@ -125,6 +125,10 @@ func (e Callback) Check() error {
 	if e.CallBackHours != "" && e.PrivateKeySecretID == "" {
 		return fmt.Errorf("%s is set, and %s is not: outbound calls need the private key",
 			VariableName(e, "CallBackHours"), VariableName(e, "PrivateKeySecretID"))
+	}
+	if e.CallBackHours != "" && e.Completion == (CompletionSecret{}) {
+		return fmt.Errorf("%s is set, and the completion keys are not: outbound calls need them, to name customers",
+			VariableName(e, "CallBackHours"))
 	}
 	if err := CheckPrefixes(e.CallBackPrefixes); err != nil {
 		return fmt.Errorf("%s: %w", VariableName(e, "CallBackPrefixes"), err)

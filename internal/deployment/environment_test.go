@@ -92,7 +92,9 @@ func TestVariablesOfZeroValues(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	callback := func(hours, key string) deployment.Callback {
-		return deployment.Callback{CallBackHours: hours, PrivateKeySecretID: key}
+		return deployment.Callback{
+			CallBackHours: hours, PrivateKeySecretID: key, Completion: deployment.CompletionSecret{ID: key},
+		}
 	}
 	ack := func(url string, tools ...string) deployment.Ack {
 		return deployment.Ack{LongJobsQueueURL: url, LongTools: tools}

@@ -265,8 +265,22 @@ func (w *world) observeAuthor(id string, line int, m vapi.ControlMessage) {
 func (w *world) CallStatus(ctx context.Context, callID string) vapiclient.CallStatus {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
-	hook := w.webhook(callID)
 	status := vapiclient.CallStatus{Status: http.StatusOK}
+	w.mu.Lock()
+	open, isOutbound := w.outbound[callID]
+	w.mu.Unlock()
+	if isOutbound {
+		err := w.step(ctx, "outbound call status", callID, func() error { return nil })
+		status.Call = vapiclient.KnownCall{ID: callID, Type: "outboundPhoneCall", CustomerNumber: open.customer}
+		switch status.Ended = !time.Now().Before(open.ends); {
+		case err != nil:
+			return vapiclient.CallStatus{Err: err}
+		case !status.Ended:
+			status.Err = errors.New("the outbound call is in progress")
+		}
+		return status
+	}
+	hook := w.webhook(callID)
 	status.Call = vapiclient.KnownCall{ID: callID, Type: "inboundPhoneCall", CustomerNumber: hook.number()}
 	if hook.forged {
 		status.Call.CustomerNumber = customer
@@ -292,20 +306,30 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 	defer cancel()
 	inv := invocationOf(ctx)
 	hook := w.webhook(call.Variables["ringback_call_id"])
-	id := hook.first()
+	ids := w.resultsIn(call)
 	effect := false
-	err := w.step(ctx, "outbound call", id, func() error {
+	made := ""
+	err := w.step(ctx, "outbound call", hook.first(), func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.observed.called[id] = append(w.observed.called[id], call)
-		w.end(id)
-		inv.unmarkedCalls[id] = true
+		for _, id := range ids {
+			w.observed.called[id] = append(w.observed.called[id], call)
+			w.end(id)
+			inv.unmarkedCalls[id] = true
+		}
+		for _, other := range w.outbound {
+			if other.customer == call.CustomerNumber && time.Now().Before(other.ends) {
+				w.wrong("twice", hook.first(), "the customer was called while another outbound call was open")
+			}
+		}
+		made = fmt.Sprint("outbound-", len(w.outbound))
+		w.outbound[made] = outbound{call.CustomerNumber, time.Now().Add(outboundTime)}
 		effect = true
 		return nil
 	})
 	switch {
 	case err == nil:
-		return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: "new", Status: http.StatusCreated}
+		return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: made, Status: http.StatusCreated}
 	case !effect && errors.Is(err, errInjected):
 		return vapiclient.CallReceipt{
 			Verdict: vapiclient.Refused, TryAgain: true, Status: http.StatusTooManyRequests, Err: err,
@@ -314,9 +338,35 @@ func (w *world) Call(ctx context.Context, call vapiclient.NewCall) vapiclient.Ca
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if effect {
-		w.observed.mayPublishCalled[id] = true
+		for _, id := range ids {
+			w.observed.mayPublishCalled[id] = true
+		}
 	}
 	return vapiclient.CallReceipt{Verdict: vapiclient.Unknown, Err: err}
+}
+
+// outboundTime is how long an outbound call lasts.
+const outboundTime = 2 * time.Minute
+
+// outbound is an outbound call.
+type outbound struct {
+	customer string
+	ends     time.Time
+}
+
+// resultsIn returns the jobs whose results an outbound call delivers. Results can be equal, so the jobs are recognised
+// by what was asked.
+func (w *world) resultsIn(call vapiclient.NewCall) []string {
+	var ids []string
+	for _, h := range w.scenario {
+		for _, c := range h.calls {
+			asked := "\nasked: " + c.tool + " " + cmp.Or(c.arguments, arguments) + "\n"
+			if h.number() == call.CustomerNumber && strings.Contains(call.Variables["ringback_result"], asked) {
+				ids = append(ids, h.job(c))
+			}
+		}
+	}
+	return ids
 }
 
 // beyond does something that is no part of the functions. The run waits for it.

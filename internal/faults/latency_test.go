@@ -26,6 +26,7 @@ type times struct {
 	deliveryLease                           time.Duration // of callback
 	answer                                  time.Duration // lease of an answer
 	pause                                   time.Duration // longest one of the scheduler in memory
+	openCall                                time.Duration // how long another outbound call may hold one up
 }
 
 // theTimes returns the constants, as they are in the sources.
@@ -36,6 +37,7 @@ var theTimes = sync.OnceValue(func() times {
 		leaseMargin: process("leaseMargin"), maxLease: process("maxLease"),
 		visibilityMargin: process("visibilityMargin"), deliveryLease: callback("deliveryLease"),
 		answer: ack("answerLease"), pause: scheduler("maxPause"),
+		openCall: constantsOf("../job")("unknownCallTime") + callback("openCallPause") + outboundTime,
 	}
 })
 
@@ -141,6 +143,19 @@ func (w *world) endedAfter() endings {
 	return e
 }
 
+// sharing returns how many other results may wait for an outbound call to the customer of a job. A fault can
+// change which of them leads.
+func (w *world) sharing(id string, records map[string]job.Record) (n int) {
+	number := func(r job.Record) string { return w.webhook(r.CallID).number() }
+	for other, r := range records {
+		if other != id && r.Policy.AfterCall == policy.AfterCallOutboundCall &&
+			records[id].Policy.AfterCall == policy.AfterCallOutboundCall && number(r) == number(records[id]) {
+			n++
+		}
+	}
+	return n
+}
+
 // judgeLatency checks that no job ended later than the planned faults explain.
 func (w *world) judgeLatency(records map[string]job.Record) {
 	for _, id := range w.ids() {
@@ -169,6 +184,7 @@ func (w *world) judgeLatency(records map[string]job.Record) {
 		for _, o := range w.given.outages {
 			most += o.lateness(w.limits, timeout)
 		}
+		most += time.Duration(w.sharing(id, records)) * theTimes().openCall
 		if late := at.Sub(w.began) - without; late > most {
 			w.wrong("late", id, "it ended %s later than without faults; at most %s are explained", late, most)
 		}

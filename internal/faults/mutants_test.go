@@ -67,6 +67,10 @@ var deliveries = []string{"./internal/callback", "-run", "^(TestLateAnswers|Test
 var policies = []string{"./infra/ringback", "-run", "^(TestLeastPrivilege|TestPermissionsFitTheCode|" +
 	"TestForbiddenRequests|TestResourcePolicies|TestSchedules|TestJWT)$"}
 
+// sharedCalls are the tests of results that share an outbound call.
+var sharedCalls = []string{"./internal/callback", "./internal/job", "-run",
+	"^(TestResults.*|TestOpenCall.*|TestSharedCallFails|TestJoinOutboundCall|TestEndOfJoinedResult)$"}
+
 // confirmed are the tests of calls that Vapi's API must confirm.
 var confirmed = []string{"./internal/callback", "-run", "^(TestForged.*|TestVapiIsDown|TestWithoutThePrivateKey)$"}
 
@@ -282,7 +286,7 @@ var bugs = []mutant{
 	}},
 	{bug: "completion keys for a callback function that parks nothing",
 		tests: []string{"./infra/ringback", "-run", "^TestNextCall$"}, edits: []edit{
-			{"infra/ringback.(*Ringback).functions", "if r.parks() {\n\t\tread(r.Callback, r.CompletionSecret)",
+			{"infra/ringback.(*Ringback).functions", "if r.namesCustomers() {\n\t\tread(r.Callback, r.CompletionSecret)",
 				"if true {\n\t\tread(r.Callback, r.CompletionSecret)"},
 		}},
 	{bug: "a forgotten customer whose result stays", tests: ofForgotten, edits: []edit{
@@ -397,7 +401,7 @@ var bugs = []mutant{
 			`text = word.Sentence() + " " + text`},
 	}},
 	{bug: "the variable of an outbound call without markers", tests: forgeries, edits: []edit{
-		{"internal/callback.(*delivery).makeOutboundCall", "d.cfg.Text.Frame(o)", "spoken.Clean(o.Result.Content)"},
+		{"internal/callback.(*delivery).variables", "d.cfg.Text.Frame(o)", "spoken.Clean(o.Result.Content)"},
 	}},
 	{bug: "what was asked before the markers", tests: forgeries, edits: []edit{
 		{"internal/spoken.Text.render", "word.frame(asked(o) + content)", "asked(o) + word.frame(content)"},
@@ -436,7 +440,8 @@ var bugs = []mutant{
 	{bug: "an outbound call recorded after it was made", edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", "receipt := c.Client.Call(calling, call)", "_ = calling"},
 		{"internal/callback.(*delivery).makeOutboundCall", "record, err := d.cfg.Table.ChangeClaimed(",
-			"receipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
+			"call.Variables = d.variables([]*delivery{d})\n" +
+				"\treceipt := c.Client.Call(ctx, call)\n\trecord, err := d.cfg.Table.ChangeClaimed("},
 	}},
 	{bug: "a result marked as parked before it is", edits: []edit{
 		{"internal/callback.(*delivery).park", "parked, err := d.cfg.Customers.Park(",
@@ -725,10 +730,10 @@ var bugs = []mutant{
 	{bug: "an outbound call after the deadline", tests: deliveries, edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", "if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {",
 			"if next := c.Next(d.cfg.Now()); false && next.After(o.Deadline) {"},
-		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(o.Deadline):", "case false:"},
+		{"internal/callback.(*delivery).makeOutboundCall", "case c.Next(now).After(o.Deadline):", "case false:"},
 	}},
 	{bug: "the deadline forgotten while Vapi is asked", tests: deliveries, edits: []edit{
-		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(o.Deadline):", "case false:"},
+		{"internal/callback.(*delivery).makeOutboundCall", "case c.Next(now).After(o.Deadline):", "case false:"},
 	}},
 	{bug: "a Retry-After beyond the deadline ends the retries", tests: deliveries, edits: []edit{
 		{"internal/callback.(*delivery).delay",
@@ -1024,12 +1029,12 @@ var bugs = []mutant{
 		{"internal/job.CallRecord.Admit", "running >= limits.Concurrent:", "running > limits.Concurrent:"},
 	}},
 	{bug: "an outbound call at once, although its hours are closed", tests: otherSettings, edits: []edit{
-		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(now):", "case false:"},
+		{"internal/callback.(*delivery).makeOutboundCall", "case c.Next(now).After(now):", "case false:"},
 	}},
 	{bug: "an outbound call promised for after the deadline", tests: otherSettings, edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", "if next := c.Next(d.cfg.Now()); next.After(o.Deadline) {",
 			"if next := c.Next(d.cfg.Now()); d.cfg.Now().After(o.Deadline) {"},
-		{"internal/callback.(*delivery).makeOutboundCall", "case next.After(o.Deadline):",
+		{"internal/callback.(*delivery).makeOutboundCall", "case c.Next(now).After(o.Deadline):",
 			"case now.After(o.Deadline):"},
 	}},
 	{bug: "a mark that ends a later delivery", tests: []string{"./internal/callback"}, edits: []edit{
@@ -1109,9 +1114,50 @@ var bugs = []mutant{
 	{bug: "an outbound call counted that was not made", tests: outboundLimits, edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", "d.noCall = true\n\t\td.uncount(ctx, now)", "d.noCall = true"},
 	}},
-	{bug: "a parked result in a call that Vapi does not confirm", edits: []edit{
-		{"internal/callback.(*delivery).deliver", "if o.Earlier {", "if false {"},
+	{bug: "an outbound call while another one is open", tests: sharedCalls, edits: []edit{
+		{"internal/job.CustomerRecord.OpenCall", "o != nil && o.JobID != result.JobID &&", "o != nil && false &&"},
 	}},
+	{bug: "a joined result that its own message delivers, too", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).join", "job.JoinOutboundCall(d.cfg.Now(), d.lease, d.outcome.JobID)",
+			`job.Rule{Name: "join the outbound call for", Apply: func(r job.Record) (job.Record, error) { return r, nil }}`},
+	}},
+	{bug: "a result joined that another function has", tests: sharedCalls, edits: []edit{
+		{"internal/job.JoinOutboundCall", "!r.WaitsUntil.Equal(r.LeaseExpiry) ||", "false ||"},
+	}},
+	{bug: "joined results kept from another call after a refused one", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "d.uncount(ctx, now)\n\t\tpart(ctx, all)", "d.uncount(ctx, now)"},
+	}},
+	{bug: "a joined result that its own message publishes", edits: []edit{
+		{"internal/callback.(*delivery).deliver", `case d.record.OutboundCallBy != "":`, "case false:"},
+	}},
+	{bug: "a joined result that does not wait for the end of the one that leads", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).endJoined", "(err != nil || first.State == job.StateDone) &&", "false &&"},
+	}},
+	{bug: "a joined result that waits for ever", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).endJoined", "&& d.receives < joinedReceives", ""},
+	}},
+	{bug: "a joined result marked as delivered that the call does not have", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).endJoined", "!slices.Contains(first.OutboundCallFor, d.outcome.JobID)", "false"},
+	}},
+	{bug: "a call recorded without the results that joined it", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).makeOutboundCall", "jobs(all[1:])...", "jobs(nil)..."},
+	}},
+	{bug: "a call that was not made, and still has the results of others", tests: sharedCalls, edits: []edit{
+		{"internal/job.RetractOutboundCall", `time.Time{}, "", nil`, `time.Time{}, "", r.OutboundCallFor`},
+	}},
+	{bug: "a redriven failure that ends as the one that led its call", tests: sharedCalls, edits: []edit{
+		{"internal/job.Record.deliverable", `r.OutboundCallBy = ""`, ""},
+	}},
+	{bug: "results that wait for the hours in calls of their own", tests: sharedCalls, edits: []edit{
+		{"internal/callback.(*delivery).waitForHours", "job.WaitForOutboundCall(", "job.PostponeOutboundCall("},
+	}},
+	{bug: "results of two assistants in one call", tests: sharedCalls, edits: []edit{
+		{"internal/job.WaitingResult.with", "w.AssistantID == other.AssistantID &&", "true &&"},
+	}},
+	{bug: "a parked result in a call that Vapi does not confirm",
+		tests: []string{"./internal/faults", "-run", "^TestWithoutFaults$"}, edits: []edit{
+			{"internal/callback.(*delivery).deliver", "if o.Earlier {", "if false {"},
+		}},
 	{bug: "a result parked for a call that Vapi does not confirm", tests: confirmed, edits: []edit{
 		{"internal/callback.(*delivery).park", "if !d.outcome.Earlier { switch why, retry", "if false { switch why, retry"},
 	}},

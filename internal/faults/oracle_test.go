@@ -169,7 +169,8 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		if !o.gone[r.CallID] {
 			w.wrong("twice", id, "the customer was called, and was still in the call")
 		}
-		if r.Result == nil || c.Variables["ringback_result_text"] != r.Result.Content || c.CustomerNumber == "" {
+		if r.Result == nil || !slices.Contains(w.resultsIn(c), id) || c.CustomerNumber == "" ||
+			!strings.Contains(c.Variables["ringback_result"], "\n"+r.Result.Content+"\n") {
 			w.wrong("record", id, "the outbound call was %+v, and the record is %s", c, show(r))
 		}
 	}

@@ -60,6 +60,11 @@ func withdraw(call, id string, at time.Duration) webhook {
 // one is a single tool call.
 func one(id, tool, want string) []toolCall { return []toolCall{{id: id, tool: tool, want: want}} }
 
+// asks is a single tool call whose arguments no other one has.
+func asks(id, tool, want string) []toolCall {
+	return []toolCall{{id: id, tool: tool, want: want, arguments: fmt.Sprintf(`{"text":%q}`, planted+" "+id)}}
+}
+
 // poster is an external system that posts to a completion URL.
 type poster struct {
 	at   time.Duration // in the run; later, if the URL is passed on later
@@ -248,6 +253,12 @@ var longWork = []webhook{
 	{call: "hung-up", answers: []int{404}, calls: one("stops", "stops", "published call_gone")},
 	{call: "hung-up", status: "ended", at: []time.Duration{2 * time.Second}},
 	{call: "returned", answers: []int{404}, calls: one("back", "calls_back", "outbound call")},
+	{call: "returned-once", group: "shared", customer: "shared", answers: []int{404},
+		calls: asks("first", "calls_back", "outbound call")},
+	{call: "returned-twice", group: "shared", customer: "shared", at: []time.Duration{20 * time.Second},
+		answers: []int{404}, calls: asks("second", "calls_back", "outbound call")},
+	{call: "returned-thrice", group: "shared", customer: "shared", at: []time.Duration{40 * time.Second},
+		answers: []int{404}, calls: asks("third", "calls_back", "outbound call")},
 	{call: "refuses-back", answers: []int{400}, calls: one("back", "calls_back", "published refused")},
 	{call: "left", group: "parked", customer: "parked", answers: []int{404},
 		calls: one("parked", "parks", "delivered ok")},

@@ -72,13 +72,14 @@ type world struct {
 	records  func() []job.Record
 
 	mu       sync.Mutex
-	urls     map[string]string // completion URLs, by job
-	schedule map[string]string // jobs, by the names of their schedules
-	sent     int               // messages
-	late     int               // those that were delayed
-	used     []int             // clocks, by invocation
-	external int               // how many external systems and operators are not done
-	reached  map[step]int      // how often each step was reached; the steps have no n
+	outbound map[string]outbound // calls, by id
+	urls     map[string]string   // completion URLs, by job
+	schedule map[string]string   // jobs, by the names of their schedules
+	sent     int                 // messages
+	late     int                 // those that were delayed
+	used     []int               // clocks, by invocation
+	external int                 // how many external systems and operators are not done
+	reached  map[step]int        // how often each step was reached; the steps have no n
 	trace    []step
 	hit      map[step]bool
 	observed observations
@@ -870,6 +871,7 @@ func emptyWorld() *world {
 		reached:  make(map[step]int),
 		hit:      make(map[step]bool),
 		urls:     make(map[string]string),
+		outbound: make(map[string]outbound),
 		schedule: make(map[string]string),
 		observed: observations{
 			accepted:    make(map[string]bool),

@@ -19,6 +19,10 @@ type CustomerRecord struct {
 	Customer string         `json:"customer"` // see [Customer]
 	Revision int64          `json:"-"`        // counts the saves; 0 means never saved
 	Parked   []ParkedResult `json:"kept,omitempty"`
+	// Open is the customer's open outbound call. Nil means none.
+	Open *OpenCall `json:"open,omitempty"`
+	// Waiting are the results that wait for an outbound call, in the order in which they began to.
+	Waiting []WaitingResult `json:"waiting,omitempty"`
 	// Made counts outbound calls. Only the record of a day has it: see [CallsOfDay].
 	Made    int       `json:"made,omitempty"`
 	Updated time.Time `json:"updated"`

@@ -149,9 +149,17 @@ type Record struct {
 	// OutboundCallAt is when the outbound call with the result was made, or was
 	// about to be. Zero means never.
 	OutboundCallAt time.Time `json:"callingAt,omitzero"`
+	// OutboundCallBy is the job that makes that call. It is empty if this one does. The result is in the call only
+	// if the record of that job says so, and ends as that of that job.
+	OutboundCallBy string `json:"callingBy,omitempty"`
+	// OutboundCallFor are the other jobs whose results are in the call that this one makes.
+	OutboundCallFor []string `json:"callingFor,omitempty"`
 	// OutboundCallPostponedAt is when an outbound call was first postponed, because the call may not have
 	// ended. Zero means never.
 	OutboundCallPostponedAt time.Time `json:"postponedAt,omitzero"`
+	// WaitsUntil is the end of the lease of a result that waits for an outbound call. If it still is, no function
+	// has the result, and the outbound call of another one can deliver it. Zero means that it never waited.
+	WaitsUntil time.Time `json:"waitsUntil,omitzero"`
 	// TextDeliveredAt is when the text of an action was delivered, in a call that takes the two apart.
 	// Only the action is left then. Zero means never.
 	TextDeliveredAt time.Time `json:"textAt,omitzero"`

@@ -441,15 +441,44 @@ func PostponeOutboundCall(now time.Time, delay time.Duration) Rule {
 	}}
 }
 
+// WaitForOutboundCall is [PostponeOutboundCall] for a result that another outbound call to the customer may
+// deliver: see [JoinOutboundCall].
+func WaitForOutboundCall(now time.Time, delay time.Duration) Rule {
+	return Rule{"postpone the outbound call for", func(r Record) (Record, error) {
+		r, err := PostponeOutboundCall(now, delay).Apply(r)
+		if err == nil {
+			r.WaitsUntil = r.LeaseExpiry
+		}
+		return r, err
+	}}
+}
+
+// JoinOutboundCall leases a result that waits for the outbound call that another job is about to make. expiry is
+// the end of the lease under which that job makes it. JoinOutboundCall fails with [ErrSettled] if the result does
+// not wait, or waits no longer. Whether the result is in the call is recorded by [RecordOutboundCall].
+func JoinOutboundCall(now, expiry time.Time, by string) Rule {
+	return Rule{"join the outbound call for", func(r Record) (Record, error) {
+		if r.WaitsUntil.IsZero() || !r.WaitsUntil.Equal(r.LeaseExpiry) || now.After(r.Deadline) {
+			return r, ErrSettled
+		}
+		r, err := RecordOutboundCall(now).Apply(r)
+		if err == nil {
+			r.LeaseExpiry, r.OutboundCallBy = expiry, by
+		}
+		return r, err
+	}}
+}
+
 // RecordOutboundCall records that an outbound call is about to be made with the
-// result, as it is made once at most. It fails with [ErrSettled] if one was
-// recorded before: then it is unknown whether that call was made.
-func RecordOutboundCall(now time.Time) Rule {
+// result, as it is made once at most, and with those of other jobs, which have
+// joined it. It fails with [ErrSettled] if one was recorded before: then it is
+// unknown whether that call was made.
+func RecordOutboundCall(now time.Time, others ...string) Rule {
 	return Rule{"record the outbound call for", func(r Record) (Record, error) {
 		if r.State != StateDone || !r.OutboundCallAt.IsZero() {
 			return r, ErrSettled
 		}
-		r.OutboundCallAt, r.Updated = now, now
+		r.OutboundCallAt, r.OutboundCallFor, r.Updated = now, others, now
 		return r, nil
 	}}
 }
@@ -460,7 +489,7 @@ func RetractOutboundCall(now time.Time, delay time.Duration) Rule {
 	return Rule{"retract the outbound call for", func(r Record) (Record, error) {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
 		if err == nil {
-			r.OutboundCallAt = time.Time{}
+			r.OutboundCallAt, r.OutboundCallBy, r.OutboundCallFor = time.Time{}, "", nil
 		}
 		return r, err
 	}}
@@ -612,6 +641,7 @@ func Redeliver(now time.Time, j Job, asked string) Rule {
 // deliverable returns the record with a result that had ended, or was parked, to be delivered again.
 func (r Record) deliverable(now time.Time) Record {
 	r.State, r.LeaseExpiry, r.Answered, r.Updated = StateDone, time.Time{}, false, now
+	r.OutboundCallBy = ""
 	r.Redeliveries++
 	return r
 }

@@ -31,6 +31,7 @@ func fullRecords() map[string]any {
 		"customer": job.CustomerRecord{
 			Customer: "x", Updated: start,
 			Parked: []job.ParkedResult{{JobID: "c/t", ToolCallID: "t", Tool: "weather"}, {JobID: "c/u", Tool: "weather"}},
+			Open:   &job.OpenCall{JobID: "c/t", Until: start}, Waiting: []job.WaitingResult{{JobID: "c/v"}, {JobID: "c/w"}},
 		},
 		"renewal": job.Renewal{
 			JobID: "c/t", By: job.AttemptID{WakeUp: 1, Attempt: 2, Owner: "m"}, Expiry: start, Updated: start,

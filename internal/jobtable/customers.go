@@ -123,6 +123,61 @@ func (c *Customers) Unpark(ctx context.Context, call job.Call, now time.Time, p 
 	return err
 }
 
+// Wait adds a result to those that wait for an outbound call: see [job.CustomerRecord.Wait].
+func (c *Customers) Wait(
+	ctx context.Context, call job.Call, result job.WaitingResult, now time.Time,
+) (first bool, err error) {
+	err = c.current(ctx, call, func(r job.CustomerRecord) job.CustomerRecord {
+		r, first = r.Wait(result, now)
+		return r
+	})
+	return first, err
+}
+
+// OpenCall opens an outbound call to the customer of a call: see [job.CustomerRecord.OpenCall]. If another one is
+// open, it returns that one.
+func (c *Customers) OpenCall(
+	ctx context.Context, call job.Call, result job.WaitingResult, ended string, now time.Time,
+) (others []string, open *job.OpenCall, err error) {
+	err = c.current(ctx, call, func(r job.CustomerRecord) job.CustomerRecord {
+		var opened bool
+		if r, others, opened = r.OpenCall(result, ended, now); opened {
+			open = nil
+		} else {
+			open = r.Open
+		}
+		return r
+	})
+	return others, open, err
+}
+
+// CallMade records that an outbound call was made, or may have been: see [job.CustomerRecord.CallMade].
+func (c *Customers) CallMade(
+	ctx context.Context, call job.Call, jobID, callID string, others []string, now time.Time,
+) error {
+	return c.current(ctx, call, func(r job.CustomerRecord) job.CustomerRecord {
+		return r.CallMade(jobID, callID, others, now)
+	})
+}
+
+// NoCall closes an outbound call that was not made: see [job.CustomerRecord.NoCall].
+func (c *Customers) NoCall(ctx context.Context, call job.Call, jobID string, now time.Time) error {
+	return c.current(ctx, call, func(r job.CustomerRecord) job.CustomerRecord { return r.NoCall(jobID, now) })
+}
+
+// current changes the record of the customer of a call under the current name. An open outbound call is not
+// looked for under earlier names: it is open for a short time.
+func (c *Customers) current(
+	ctx context.Context, call job.Call, rule func(job.CustomerRecord) job.CustomerRecord,
+) error {
+	names, err := c.names(ctx, call)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return c.change(ctx, names[0], &job.CustomerRecord{Customer: names[0]},
+		func(r job.CustomerRecord) (job.CustomerRecord, error) { return rule(r), nil })
+}
+
 // CountCall counts an outbound call of the day. It reports false if the day has as many as allowed.
 func (c *Customers) CountCall(ctx context.Context, now time.Time, most int) (bool, error) {
 	counted := false

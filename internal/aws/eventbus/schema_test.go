@@ -122,6 +122,20 @@ func (nothing) CallStatus(_ context.Context, id string) vapiclient.CallStatus {
 	return vapiclient.CallStatus{Ended: true, Call: known, Status: http.StatusOK}
 }
 
+func (nothing) OpenCall(
+	context.Context, job.Call, job.WaitingResult, string, time.Time,
+) ([]string, *job.OpenCall, error) {
+	return nil, nil, nil
+}
+
+func (nothing) CallMade(context.Context, job.Call, string, string, []string, time.Time) error {
+	return nil
+}
+func (nothing) NoCall(context.Context, job.Call, string, time.Time) error { return nil }
+func (nothing) Wait(context.Context, job.Call, job.WaitingResult, time.Time) (bool, error) {
+	return true, nil
+}
+
 func (c call) Call(context.Context, vapiclient.NewCall) vapiclient.CallReceipt {
 	return vapiclient.CallReceipt(c)
 }

@@ -161,7 +161,7 @@ func testStores(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		ToolState: json.RawMessage(`{"page":12345678901234567890}`), External: true,
 		Progress: &job.ProgressLine{Sequence: 7, Text: "half <ä>", At: start}, ProgressDelivered: 6, HoldDelivered: true,
 		ProgressLeaseExpiry: start.Add(4), OutboundCallAt: start.Add(5), NextCallID: "next", NoNextCall: true,
-		Renewable: true, ExternalLines: 8,
+		Renewable: true, ExternalLines: 8, OutboundCallBy: "first", OutboundCallFor: []string{"a/c", "a/d"},
 	})
 	// The least that a record can hold.
 	testStore(t, s, job.Record{ID: "c/d", State: job.StateRunning, Tool: "x"})

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -226,6 +227,15 @@ type Tool[In any] struct {
 	// takes the same path in both cases.
 	SyncAck bool
 
+	// Settings are the names of the environment variables that the tool cannot work
+	// without. If one of them is missing, Run is not called: the caller hears that the
+	// service isn't available, and the log names the variable. The stack and ringback
+	// doctor name it too, and ringback sync leaves the tool out. Nil means none.
+	Settings []string
+
+	// Getenv returns the value of a setting. Nil means [os.Getenv].
+	Getenv func(name string) string
+
 	// Quick is how long the answer to the webhook waits for the result, up to
 	// [MaxQuick]. A result that is ready in time is the answer. Otherwise the
 	// answer is the placeholder, and the result follows as a message. 0 means
@@ -291,6 +301,8 @@ type Entry struct {
 
 	HideArguments bool // keeps them out of the text around a result
 
+	Settings []string // environment variables that the tool cannot work without; may be nil
+
 	ExternalProgress Delivery // Silent or Respond
 
 	Hold         string        // may be empty
@@ -309,6 +321,7 @@ type Entry struct {
 	run       func(context.Context, Call, json.RawMessage) (Result, error)
 	onPost    func(context.Context, Call, Post) (Result, error)
 	sameAs    func(json.RawMessage) (string, error) // nil: compare the arguments
+	getenv    func(string) string
 }
 
 const neutralFailure = "I'm sorry, I wasn't able to finish that."
@@ -350,11 +363,18 @@ func (t Tool[In]) entry() (*Entry, error) {
 
 		run:    t.decodeAndRun,
 		onPost: t.OnPost,
+		getenv: t.Getenv,
+	}
+	if e.getenv == nil {
+		e.getenv = os.Getenv
 	}
 	if t.SameAs != nil {
 		e.sameAs = t.decodeAndCompare
 	}
 	err := t.check(e)
+	if err == nil {
+		e.Settings, err = settings(t.Settings)
+	}
 	if err == nil {
 		err = t.prepareSchema(e)
 	}
@@ -561,8 +581,12 @@ func (e *Entry) checkStatic(arguments map[string]any) error {
 // converts numbers and booleans in a text, or a number for a text.
 //
 // If arguments violate the schema, Run returns an [*ArgumentError] and does not run
-// the tool. A static parameter that violates it is a final failure.
+// the tool. A static parameter that violates it is a final failure, and so is a setting
+// that is missing.
 func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
+	if err := e.checkSettings(); err != nil {
+		return Result{}, err
+	}
 	object, arguments, err := e.decode(arguments)
 	if err != nil {
 		return Result{}, &ArgumentError{Message: fmt.Sprintf(

@@ -69,6 +69,7 @@ var (
 	_ http.Handler
 	_ httptest.Server
 	_ url.URL
+	_ = os.Getenv
 	_ strings.Builder
 	_ testing.TB
 	_ time.Time

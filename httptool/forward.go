@@ -78,7 +78,8 @@ type forwarded struct {
 	target *target
 	header http.Header   // of every request
 	text   *textTemplate // nil: Answer applies
-	unset  error         // names the settings that are missing or invalid; may be nil
+	names  []string      // of the settings
+	unset  error         // names a setting that is invalid; may be nil
 }
 
 // Parse returns the tools that a YAML or JSON file declares as HTTP requests.
@@ -143,6 +144,8 @@ func (f *forwarded) declare(
 		Static:      f.Static,
 		SyncAck:     f.SyncAck,
 		Cancellable: f.Cancellable,
+		Settings:    f.names,
+		Getenv:      getenv,
 
 		HideArguments: f.HideArgs,
 		Encrypted:     f.Encrypted,
@@ -248,7 +251,7 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 			return at(err, "poll")
 		}
 	}
-	f.unset = e.err()
+	f.names, f.unset = e.names, e.invalid
 	return nil
 }
 

@@ -308,11 +308,8 @@ func Address(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// NotSetUp returns the failure of a tool that lacks a setting, or has one that cannot be used. The caller
-// hears that the service isn't available, and the cause is logged.
-func NotSetUp(cause error) error {
-	return asynctool.Fail("I'm sorry, this service isn't available right now.", cause)
-}
+// NotSetUp is [asynctool.NotSetUp]. Use it if a setting cannot be used.
+func NotSetUp(cause error) error { return asynctool.NotSetUp(cause) }
 
 // NewRequest is [http.NewRequestWithContext] for a parsed address. Its error does not quote the address.
 func NewRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {

@@ -15,31 +15,20 @@ import (
 // variable matches a part of a declaration that comes from the environment.
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// environment fills ${NAME} in. It collects what is wrong with the values.
+// environment fills ${NAME} in. It collects the names, and what is wrong with the values.
 type environment struct {
 	getenv  func(string) string
-	missing []string
+	names   []string
 	invalid error
 }
 
 func (e *environment) fill(text string) string {
 	return variable.ReplaceAllStringFunc(text, func(v string) string {
 		name := variable.FindStringSubmatch(v)[1]
+		e.names = append(e.names, name)
 		// A secret from a file often ends with a line break.
-		value := strings.TrimSpace(e.getenv(name))
-		if value == "" && !slices.Contains(e.missing, name) {
-			e.missing = append(e.missing, name)
-		}
-		return value
+		return strings.TrimSpace(e.getenv(name))
 	})
-}
-
-// err names the settings that are missing or invalid. It may be nil.
-func (e *environment) err() error {
-	if len(e.missing) > 0 {
-		return fmt.Errorf("not set in the environment: %s", strings.Join(e.missing, ", "))
-	}
-	return e.invalid
 }
 
 // checkVariables returns an error if a text has a ${ that does not begin a ${NAME}.

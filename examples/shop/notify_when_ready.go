@@ -32,6 +32,9 @@ type request struct {
 	IdempotencyKey string `json:"idempotency_key"`
 }
 
+// requestsURL is the name of the setting with the address of the other system.
+const requestsURL = "REQUESTS_API_URL"
+
 // maxSubject bounds a subject, in characters, because a person has to read it.
 const maxSubject = 500
 
@@ -40,12 +43,11 @@ const notPassedOn = "I'm sorry, I couldn't pass that on."
 
 // NotifyWhenReady returns a tool that passes a question to an external system, such
 // as a manager's or a warehouse's. The caller gets the answer when it is ready. The
-// tool posts the question to {requestsURL}/requests as JSON {"subject",
+// tool posts the question to {REQUESTS_API_URL}/requests as JSON {"subject",
 // "completion_url", "idempotency_key"}. Any 2xx accepts it. The system posts its
-// answer to the completion_url within two days. The request has token as its bearer
-// token unless token is empty. If requestsURL is empty, the tool fails and says that
-// the service isn't available.
-func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
+// answer to the completion_url within two days. The request has REQUESTS_API_TOKEN as
+// its bearer token unless it is empty. getenv returns the values of both.
+func NotifyWhenReady(getenv func(string) string) asynctool.Definition {
 	return asynctool.Tool[notifyInput]{
 		Name: "notify_when_ready",
 		Description: "Passes a question on to a person or another department: an approval, or what the warehouse " +
@@ -61,6 +63,8 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 		Attempts:    3,                // the idempotency key distinguishes a repetition from a second request
 		Deadline:    48 * time.Hour,
 		FailureText: "I'm sorry, I haven't received an answer to that.",
+		Settings:    []string{requestsURL},
+		Getenv:      getenv,
 
 		// An answer can arrive within seconds. The hold message is then unnecessary.
 		Hold:      "I've passed that on. I'll tell you as soon as there's an answer.",
@@ -83,12 +87,9 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 		AfterCall: asynctool.CallBack,
 
 		Run: func(ctx context.Context, call asynctool.Call, in notifyInput) (asynctool.Result, error) {
-			if requestsURL == "" {
-				return asynctool.Result{}, httptool.NotSetUp(errors.New("the environment variable REQUESTS_API_URL is not set"))
-			}
-			base, err := httptool.Address(requestsURL)
+			base, err := httptool.Address(getenv(requestsURL))
 			if err != nil {
-				return asynctool.Result{}, httptool.NotSetUp(fmt.Errorf("the environment variable REQUESTS_API_URL %w", err))
+				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", requestsURL, err))
 			}
 			subject := oneLine(in.Subject)
 			if subject == "" || utf8.RuneCountInString(subject) > maxSubject {
@@ -113,7 +114,7 @@ func NotifyWhenReady(requestsURL, token string) asynctool.Definition {
 			}
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Idempotency-Key", call.IdempotencyKey())
-			if token != "" {
+			if token := getenv("REQUESTS_API_TOKEN"); token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
 			}
 			if _, err := httptool.Do(r); err != nil {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/asynctooltest"
-	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/tooltest"
 )
 
@@ -33,7 +32,7 @@ func waits(r asynctool.Result) bool { return r.Later != nil && r.Later.Outside }
 func notify(t *testing.T, ctx context.Context, base, token, arguments string) (asynctool.Result, error) {
 	t.Helper()
 	c := asynctool.Call{Host: &tooltest.Host{URL: resultsURL}}
-	return tooltest.CallWith(t, ctx, c, shop.NotifyWhenReady(base, token), arguments)
+	return tooltest.CallWith(t, ctx, c, notifyWhenReady(base, token), arguments)
 }
 
 func TestNotifyWhenReadyPassesOn(t *testing.T) {
@@ -58,7 +57,7 @@ func TestNotifyWhenReadyPassesOn(t *testing.T) {
 				w.WriteHeader(http.StatusAccepted)
 			}))
 			defer office.Close()
-			tool := shop.NotifyWhenReady(office.URL+row.below, row.token)
+			tool := notifyWhenReady(office.URL+row.below, row.token)
 			c := asynctool.Call{CustomerNumber: "+15550100123", JobID: "j_1", Host: &tooltest.Host{URL: resultsURL}}
 			result, err := tooltest.CallWith(t, t.Context(), c, tool, row.arguments)
 			if err != nil || !waits(result) {
@@ -145,7 +144,7 @@ func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 	}{
 		"blank subject": {office.URL, `{"subject":" \n"}`, &tooltest.Host{URL: resultsURL}, want{Spoken: noSubject}},
 		"no address": {"", discount, &tooltest.Host{URL: resultsURL},
-			want{Spoken: notAvailable, Log: "REQUESTS_API_URL is not set"}},
+			want{Spoken: notAvailable, Log: "not set in the environment: REQUESTS_API_URL"}},
 		"address of a file": {"file:///etc", discount, &tooltest.Host{URL: resultsURL},
 			want{Spoken: notAvailable, Log: "REQUESTS_API_URL is not an address"}},
 		"no completion URL": {office.URL, discount, &tooltest.Host{},
@@ -154,7 +153,7 @@ func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 			want{Spoken: notPassedOn, Retry: true, Log: asynctool.ErrNoHost.Error()}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tool := shop.NotifyWhenReady(row.base, "")
+			tool := notifyWhenReady(row.base, "")
 			result, err := tooltest.CallWith(t, t.Context(), asynctool.Call{Host: row.host}, tool, row.arguments)
 			row.want.Check(t, result, err)
 		})
@@ -178,7 +177,7 @@ func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 
 // A repeated question with other capitals and spaces joins the first request.
 func TestNotifyWhenReadyRecognisesTheQuestion(t *testing.T) {
-	set, err := asynctool.NewSet(shop.NotifyWhenReady("", ""))
+	set, err := asynctool.NewSet(notifyWhenReady("", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +211,7 @@ func TestNotifyWhenReadyWaits(t *testing.T) {
 	}))
 	defer office.Close()
 	webhook := asynctooltest.ReadWebhook(t, "../../events/vapi/notify-when-ready.json")
-	got := asynctooltest.Run(t, shop.NotifyWhenReady(office.URL, ""), webhook)
+	got := asynctooltest.Run(t, notifyWhenReady(office.URL, ""), webhook)
 	if got.Later == nil || !got.Later.Outside || got.Attempts != 2 || len(got.Messages) != 0 {
 		t.Fatal(got)
 	}

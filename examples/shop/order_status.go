@@ -16,6 +16,9 @@ type orderStatusInput struct {
 	OrderID string `json:"order_id" jsonschema:"the order number as the caller says it, for example A-1042"`
 }
 
+// ordersURL is the name of the setting with the address of the shop's system.
+const ordersURL = "ORDERS_API_URL"
+
 // orderStatusAnswer is the answer of the shop's system.
 type orderStatusAnswer struct {
 	Status           string `json:"status"`
@@ -24,12 +27,11 @@ type orderStatusAnswer struct {
 }
 
 // OrderStatus returns a tool that looks up an order in the shop's system. It
-// requests GET {ordersURL}/orders/{order_id}, if the number is an
+// requests GET {ORDERS_API_URL}/orders/{order_id}, if the number is an
 // [asynctool.Identifier]. The answer is 404, or JSON {"status",
 // "carrier", "expected_delivery"}, of which only the status is required. The system
-// may take two minutes. If ordersURL is empty, the tool fails and says that the
-// service isn't available.
-func OrderStatus(ordersURL string) asynctool.Definition {
+// may take two minutes. getenv returns the value of ORDERS_API_URL.
+func OrderStatus(getenv func(string) string) asynctool.Definition {
 	return asynctool.Tool[orderStatusInput]{
 		Name: "order_status",
 		Description: "Looks up where an order is and when it will arrive. Needs the order number. " +
@@ -37,13 +39,12 @@ func OrderStatus(ordersURL string) asynctool.Definition {
 		Timeout:     150 * time.Second,
 		Attempts:    3, // it only reads
 		FailureText: "I'm sorry, the shop's order system isn't responding right now.",
+		Settings:    []string{ordersURL},
+		Getenv:      getenv,
 		Run: func(ctx context.Context, _ asynctool.Call, in orderStatusInput) (asynctool.Result, error) {
-			if ordersURL == "" {
-				return asynctool.Result{}, httptool.NotSetUp(errors.New("the environment variable ORDERS_API_URL is not set"))
-			}
-			base, err := httptool.Address(ordersURL)
+			base, err := httptool.Address(getenv(ordersURL))
 			if err != nil {
-				return asynctool.Result{}, httptool.NotSetUp(fmt.Errorf("the environment variable ORDERS_API_URL %w", err))
+				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", ordersURL, err))
 			}
 			id, ok := asynctool.Identifier(in.OrderID)
 			if !ok {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctooltest"
-	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/tooltest"
 )
 
@@ -63,7 +62,7 @@ func TestOrderStatusAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := tooltest.Answering(t, row.status, row.body, row.header...)
-			result, err := tooltest.Call(t, t.Context(), shop.OrderStatus(service.URL), `{"order_id":"A-1042"}`)
+			result, err := tooltest.Call(t, t.Context(), orderStatus(service.URL), `{"order_id":"A-1042"}`)
 			row.want.Check(t, result, err)
 		})
 	}
@@ -83,7 +82,7 @@ func TestOrderStatusAddress(t *testing.T) {
 				_, _ = w.Write([]byte(`{"status":"sent"}`))
 			}))
 			defer service.Close()
-			if _, err := tooltest.Call(t, t.Context(), shop.OrderStatus(service.URL+row.base), row.arguments); err != nil {
+			if _, err := tooltest.Call(t, t.Context(), orderStatus(service.URL+row.base), row.arguments); err != nil {
 				t.Fatal(err)
 			}
 			if want := "GET " + row.want; got != want {
@@ -111,13 +110,13 @@ func TestOrderStatusSendsNoRequest(t *testing.T) {
 		"dots":            {service.URL, `{"order_id":".."}`, want{Spoken: noOrderNumber}},
 		"long number": {service.URL, `{"order_id":"` + strings.Repeat("1", 65) + `"}`,
 			want{Spoken: noOrderNumber}},
-		"no address":         {"", `{"order_id":"1"}`, want{Spoken: notAvailable, Log: "ORDERS_API_URL is not set"}},
+		"no address":         {"", `{"order_id":"1"}`, want{Spoken: notAvailable, Log: "not set in the environment: ORDERS_API_URL"}},
 		"address of a file":  {"file:///etc", `{"order_id":"1"}`, noAddress},
 		"address of nowhere": {"https://", `{"order_id":"1"}`, noAddress},
 		"no address at all":  {"shop key", `{"order_id":"1"}`, noAddress},
 	} {
 		t.Run(name, func(t *testing.T) {
-			result, err := tooltest.Call(t, t.Context(), shop.OrderStatus(row.base), row.arguments)
+			result, err := tooltest.Call(t, t.Context(), orderStatus(row.base), row.arguments)
 			row.want.Check(t, result, err)
 			if strings.Contains(err.Error(), "key") {
 				t.Error("the error repeats the address")
@@ -131,7 +130,7 @@ func TestOrderStatusSendsNoRequest(t *testing.T) {
 
 func TestOrderStatusUnreachable(t *testing.T) {
 	t.Run("refuses", func(t *testing.T) {
-		result, err := tooltest.Call(t, t.Context(), shop.OrderStatus(tooltest.ClosedAddress(t)), `{"order_id":"A-1042"}`)
+		result, err := tooltest.Call(t, t.Context(), orderStatus(tooltest.ClosedAddress(t)), `{"order_id":"A-1042"}`)
 		want{Retry: true, Log: "did not respond: it refused the connection"}.Check(t, result, err)
 		if strings.Contains(err.Error(), "A-1042") {
 			t.Error("the error holds the order number")
@@ -144,12 +143,12 @@ func TestOrderStatusUnreachable(t *testing.T) {
 		defer service.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		result, err := tooltest.Call(t, ctx, shop.OrderStatus(service.URL), `{"order_id":"A-1042"}`)
+		result, err := tooltest.Call(t, ctx, orderStatus(service.URL), `{"order_id":"A-1042"}`)
 		want{Retry: true, Log: context.DeadlineExceeded.Error()}.Check(t, result, err)
 	})
 	t.Run("breaks off", func(t *testing.T) {
 		service := tooltest.Answering(t, 200, `{"status":`, "Content-Length", "1000")
-		result, err := tooltest.Call(t, t.Context(), shop.OrderStatus(service.URL), `{"order_id":"A-1042"}`)
+		result, err := tooltest.Call(t, t.Context(), orderStatus(service.URL), `{"order_id":"A-1042"}`)
 		want{Retry: true, Log: "malformed: it is incomplete"}.Check(t, result, err)
 	})
 }
@@ -163,7 +162,7 @@ func TestOrderStatusBehindADecodingProxy(t *testing.T) {
 		_, _ = w.Write([]byte(`{"status":"sent"}`))
 	}))
 	defer proxy.Close()
-	tool := shop.OrderStatus(proxy.URL + "/v1")
+	tool := orderStatus(proxy.URL + "/v1")
 	for _, id := range []string{"../admin", "..%2fadmin", "A/../../admin", "%2e%2e%2fadmin", "A-1042"} {
 		_, _ = tooltest.Call(t, t.Context(), tool, `{"order_id":"`+id+`"}`)
 	}
@@ -197,7 +196,7 @@ func TestOrderStatusIsDelivered(t *testing.T) {
 			}))
 			defer service.Close()
 			webhook := asynctooltest.ReadWebhook(t, "../../events/vapi/tool-calls.json")
-			got := asynctooltest.Run(t, shop.OrderStatus(service.URL), webhook)
+			got := asynctooltest.Run(t, orderStatus(service.URL), webhook)
 			if got.Text != row.text || got.DeadLettered != row.dead || !slices.Equal(got.Delays, row.delays) ||
 				len(got.Messages) != 1 {
 				t.Error(got)
@@ -227,7 +226,7 @@ func TestOrderStatusRedirects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			target = row.target
-			result, err := tooltest.Call(t, t.Context(), shop.OrderStatus(service.URL), `{"order_id":"1"}`)
+			result, err := tooltest.Call(t, t.Context(), orderStatus(service.URL), `{"order_id":"1"}`)
 			row.want.Check(t, result, err)
 		})
 	}

@@ -14,18 +14,17 @@ import (
 //go:embed http.yaml
 var declarations embed.FS
 
-// All returns every tool of this package, with the settings in the environment. A missing setting is
-// not an error of All, because a deployment needs only the names and limits of the tools. It is an
-// error of the tool when it is called.
+// All returns every tool of this package. The tools read their settings from the environment. A missing
+// setting is not an error of All, because a deployment needs only the names and limits of the tools.
 func All() ([]asynctool.Definition, error) {
 	forwarded, err := httptool.Tools(declarations, os.Getenv)
 	if err != nil {
 		return nil, fmt.Errorf("examples/shop: %w", err)
 	}
 	return append([]asynctool.Definition{
-		OrderStatus(os.Getenv("ORDERS_API_URL")),
+		OrderStatus(os.Getenv),
 		SpendingReport(),
-		NotifyWhenReady(os.Getenv("REQUESTS_API_URL"), os.Getenv("REQUESTS_API_TOKEN")),
+		NotifyWhenReady(os.Getenv),
 		ScheduledReport(),
 		asynctool.TaskStatus(),
 	}, forwarded...), nil

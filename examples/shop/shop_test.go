@@ -11,6 +11,19 @@ import (
 
 type want = tooltest.Want
 
+// getenv returns an environment.
+func getenv(values map[string]string) func(string) string {
+	return func(name string) string { return values[name] }
+}
+
+func orderStatus(url string) asynctool.Definition {
+	return shop.OrderStatus(getenv(map[string]string{"ORDERS_API_URL": url}))
+}
+
+func notifyWhenReady(url, token string) asynctool.Definition {
+	return shop.NotifyWhenReady(getenv(map[string]string{"REQUESTS_API_URL": url, "REQUESTS_API_TOKEN": token}))
+}
+
 // A deployment needs names and limits before there are settings.
 func TestAllWithoutSettings(t *testing.T) {
 	for _, name := range []string{

@@ -135,8 +135,8 @@ func (c *devCommand) tools(own Tools) Tools {
 			return nil, err
 		}
 		demonstrated := []asynctool.Definition{
-			shop.OrderStatus(os.Getenv("ORDERS_API_URL")),
-			shop.NotifyWhenReady(os.Getenv("REQUESTS_API_URL"), os.Getenv("REQUESTS_API_TOKEN")),
+			shop.OrderStatus(os.Getenv),
+			shop.NotifyWhenReady(os.Getenv),
 			asynctool.TaskStatus(),
 		}
 		for i, name := range []string{"order_status", "notify_when_ready", asynctool.TaskStatusName} {

@@ -148,8 +148,14 @@ func TestNothingLeaks(t *testing.T) {
 			return asynctool.Text("planted result"), nil
 		}, change)
 	}
+	getenv := func(name string) string {
+		if name == "REQUESTS_API_TOKEN" {
+			return "requests-token"
+		}
+		return services
+	}
 	catalogue := append([]asynctool.Definition{
-		shop.OrderStatus(services), shop.SpendingReport(), shop.NotifyWhenReady(services, "requests-token"),
+		shop.OrderStatus(getenv), shop.SpendingReport(), shop.NotifyWhenReady(getenv),
 		shop.ScheduledReport(), asynctool.TaskStatus(),
 		own("own", func(t *asynctool.Tool[input]) {
 			t.Cancellable, t.Hold, t.HoldAfter = true, "planted hold", 5*time.Second

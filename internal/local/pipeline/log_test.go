@@ -253,7 +253,7 @@ func TestLogOfAnExampleTool(t *testing.T) {
 		}
 	}))
 	defer service.Close()
-	w := newWorld(t, nil, shop.OrderStatus(service.URL+"/planted"))
+	w := newWorld(t, nil, shop.OrderStatus(func(string) string { return service.URL + "/planted" }))
 	for i := range 5 {
 		w.post(webhook(fmt.Sprint("planted-call", i), "", toolCall{"a", "order_status", `{"order_id":"planted-17"}`}))
 		w.drained()

@@ -208,7 +208,7 @@ func TestForgetAsksOnATerminal(t *testing.T) {
 // TestSendAsksOnATerminal types the credential, which the terminal does not show.
 func TestSendAsksOnATerminal(t *testing.T) {
 	in, keyboard, screen := terminal(t)
-	c := sendCommand{Bearer: "-"}
+	c := targetFlags{Bearer: "-"}
 	done := make(chan error, 1)
 	go func() { done <- c.readCredential(t.Context(), in, io.Discard) }()
 	waitUntilSilent(t, in)

@@ -25,25 +25,15 @@ import (
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
-	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
-
-// maxCredential limits a credential that is read from the input, in bytes.
-const maxCredential = 64 << 10
 
 type sendCommand struct {
 	File string `arg:"" help:"The file with the webhook. There are samples in events/vapi." predictor:"json"`
 
-	URL    string `help:"Post the webhook to this URL." default:"http://127.0.0.1:${port}/vapi"`
-	Secret string `help:"Send this secret in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
-	Bearer string `help:"Send this bearer token." env:"RINGBACK_BEARER" xor:"auth"`
-	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
-	Auth   string `help:"Sign with this credential. Default: $$WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
+	targetFlags
 
-	Org string `help:"Send the webhook for this organisation at Vapi." placeholder:"ID"`
-
-	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the local run." placeholder:"FILE" type:"path"`
+	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the stack or the local run." placeholder:"FILE" type:"path"`
 
 	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
 	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
@@ -58,15 +48,18 @@ requires a deployment on this machine. A GPT-Live call is simulated if the webho
 
 The URL must begin with https://, except on this machine. No redirect is followed.
 
+With --stack, the URL and the credential come from the stack. If API Gateway verifies OAuth2 tokens, pass one with
+--bearer.
+
+A deployment that ringback sync has bound to your organisation refuses the webhooks of others with 403, and the samples
+name another one. With --stack, the webhook gets the id of your organisation. With --url, pass the id with --org.
+
 Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential into
 the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The command
 then asks for it on a terminal, or reads it from its input.
 
 Arguments that the tools of this checkout have as encrypted ones are encrypted, as Vapi does. The key is that of the
-local run at the URL, or the one in --argument-key.
-
-A deployment that ringback sync has bound to your organisation refuses the webhooks of others with 403. Use --org with
-the id of your organisation, because the samples name another one.
+stack or of the local run at the URL, or the one in --argument-key.
 
 Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started by
 the same user.
@@ -75,9 +68,8 @@ Examples:
 
   ringback send events/vapi/tool-calls.json --wait
   ringback send events/vapi/gpt-live.json --wait
-  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --org … --bearer -
-  aws secretsmanager get-secret-value --secret-id … --query SecretString --output text |
-    ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --auth -`
+  ringback send events/vapi/tool-calls.json --stack Ringback
+  ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --org … --bearer -`
 }
 
 // Run runs the command.
@@ -86,14 +78,16 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the webhook: %w", err)
 	}
-	if err := checkTarget(c.URL); err != nil {
-		return err
-	}
 	asking, _, stop := interrupted()
-	err = c.readCredential(asking, os.Stdin, s.Err)
+	err = c.read(asking, os.Stdin, s.Err)
 	stop()
 	if err != nil {
 		return err
+	}
+	if len(c.organisations) > 0 {
+		if body, err = simcall.InOrganisation(body, c.organisations); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
@@ -103,11 +97,6 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	}
 	if body, err = c.encrypt(ctx, set, body); err != nil {
 		return err
-	}
-	if c.Org != "" {
-		if body, err = simcall.InOrganisation(body, c.Org); err != nil {
-			return err
-		}
 	}
 	if !c.Wait {
 		_, err := c.post(ctx, s, body)
@@ -127,6 +116,13 @@ func (c *sendCommand) encrypt(ctx context.Context, set *asynctool.Set, body []by
 	return simcall.Encrypt(body, paths, func() (*rsa.PublicKey, error) {
 		if c.ArgumentKey != "" {
 			return readArgumentKey(c.ArgumentKey)
+		}
+		if c.stack != nil {
+			text, err := c.stack.ArgumentKey(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return encryption.ParsePublicKey([]byte(text))
 		}
 		return localArgumentKey(ctx, c.URL)
 	})
@@ -155,43 +151,6 @@ func localArgumentKey(ctx context.Context, webhook string) (*rsa.PublicKey, erro
 		return nil, missing
 	}
 	return encryption.ParsePublicKey(text)
-}
-
-// checkTarget returns an error if the credential must not be sent to a URL.
-func checkTarget(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil ||
-		u.Scheme != "https" && (u.Scheme != "http" || !guard.IsLoopback(u.Hostname())) {
-		return errors.New("--url must begin with https://, because the credential is sent to it, and have no user " +
-			"information; http:// is for this machine only")
-	}
-	return nil
-}
-
-// readCredential replaces a credential that is given as -, and reads the default one.
-func (c *sendCommand) readCredential(ctx context.Context, in *os.File, errOut io.Writer) error {
-	if c.Secret+c.Bearer+c.HMAC+c.Auth == "" {
-		c.Auth = os.Getenv("WEBHOOK_AUTH")
-	}
-	for _, credential := range []*string{&c.Secret, &c.Bearer, &c.HMAC, &c.Auth} {
-		if *credential != "-" {
-			continue
-		}
-		text, err := askSecret(ctx, in, errOut, "The webhook's credential")
-		if errors.Is(err, errNoTerminal) {
-			text, err = untilInterrupted(ctx, func() (string, error) {
-				text, err := io.ReadAll(io.LimitReader(in, maxCredential))
-				return strings.TrimSpace(string(text)), err
-			})
-		}
-		if err != nil {
-			return err
-		}
-		if *credential = text; text == "" {
-			return errors.New("the credential is empty")
-		}
-	}
-	return nil
 }
 
 // wait posts the webhook as part of a simulated call, and waits for the results.
@@ -325,7 +284,7 @@ func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acce
 	case response.StatusCode >= 300 && response.StatusCode < 400:
 		return nil, fmt.Errorf("the answer to the webhook is %s, which is not followed; "+
 			"use the deployment's own address with --url", status)
-	case response.StatusCode == http.StatusForbidden && c.Org == "":
+	case response.StatusCode == http.StatusForbidden && len(c.organisations) == 0:
 		return nil, fmt.Errorf("the answer to the webhook is %s; if the deployment is bound to an organisation, "+
 			"name it with --org", status)
 	case response.StatusCode != http.StatusOK:
@@ -363,32 +322,4 @@ func unanswered(ctx context.Context, err error) error {
 		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
 	}
 	return errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")
-}
-
-func (c *sendCommand) sign(request *http.Request, body []byte) error {
-	plans := []vapiauth.Plan{{Type: "none"}}
-	switch {
-	case c.Secret != "":
-		plans = []vapiauth.Plan{{Type: "secret", Secret: c.Secret}}
-	case c.Bearer != "":
-		plans = []vapiauth.Plan{{Type: "bearer", Token: c.Bearer}}
-	case c.HMAC != "":
-		plans = []vapiauth.Plan{{Type: "hmac", SecretKey: c.HMAC, Algorithm: "sha256"}}
-	case c.Auth != "":
-		var err error
-		if plans, err = vapiauth.ParsePlans([]byte(c.Auth)); err != nil {
-			return fmt.Errorf("--auth: %w", err)
-		}
-	case request.URL.Scheme == "http":
-		token, err := guard.Token(request.URL.Host)
-		if err != nil {
-			return err
-		}
-		if token != "" {
-			plans = []vapiauth.Plan{{Type: "bearer", Token: token}}
-		}
-	}
-	// While a credential is rotated there are two, the newest first. Both are valid.
-	signed := &vapiauth.Request{Method: request.Method, URL: c.URL, Header: request.Header, Body: body}
-	return plans[0].Sign(signed, time.Now())
 }

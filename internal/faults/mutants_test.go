@@ -1249,7 +1249,7 @@ var bugs = []mutant{
 	}},
 	{bug: "a sample that a bound deployment refuses",
 		tests: []string{"./internal/cli", "-run", "^TestSendForAnOrganisation$"}, edits: []edit{
-			{"internal/local/simcall.InOrganisation", `name = "chat"`, `name = "call"`},
+			{"internal/local/simcall.InOrganisation", `message["chat"]`, `nil`},
 		}},
 	{bug: "a line of the doctor that an object at Vapi forges",
 		tests: []string{"./internal/cli", "-run", "^TestDoctorObeysNothing$"}, edits: []edit{

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Adopt returns a copy of a webhook with another call id and control URL, so that
@@ -22,17 +23,31 @@ func Adopt(webhook []byte, callID, controlURL string) ([]byte, error) {
 	return json.Marshal(document)
 }
 
-// InOrganisation returns a copy of a webhook whose call or chat belongs to another organisation at Vapi.
-func InOrganisation(webhook []byte, organisation string) ([]byte, error) {
+// InOrganisation returns a webhook whose call or chat belongs to one of the organisations at Vapi: the first one,
+// if it names another or none.
+func InOrganisation(webhook []byte, organisations []string) ([]byte, error) {
 	document, message, err := decode(webhook)
 	if err != nil {
 		return nil, err
 	}
-	name := "call"
-	if _, chat := message["chat"].(map[string]any); chat {
-		name = "chat"
+	var conversations []map[string]any
+	for _, found := range []any{message["call"], message["chat"], document["call"]} {
+		if conversation, ok := found.(map[string]any); ok {
+			conversations = append(conversations, conversation)
+		}
 	}
-	member(message, name)["orgId"] = organisation
+	if len(conversations) == 0 {
+		conversations = append(conversations, member(message, "call"))
+	}
+	changed := false
+	for _, conversation := range conversations {
+		if id, _ := conversation["orgId"].(string); !slices.Contains(organisations, id) {
+			conversation["orgId"], changed = organisations[0], true
+		}
+	}
+	if !changed {
+		return webhook, nil
+	}
 	return json.Marshal(document)
 }
 

@@ -42,6 +42,13 @@ func (s *Secret) Put(id, text string) {
 	s.versions[id], s.labels["AWSCURRENT"] = text, id
 }
 
+// Label adds a label to the current version.
+func (s *Secret) Label(label string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.labels[label] = s.labels["AWSCURRENT"]
+}
+
 // Current returns the current text and its labels, sorted.
 func (s *Secret) Current() (text string, labels []string) {
 	s.mu.Lock()

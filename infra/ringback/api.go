@@ -2,12 +2,10 @@ package ringback
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"time"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigateway"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2authorizers"
@@ -38,7 +36,11 @@ func (r *Ringback) api() {
 		props.DisableExecuteApiEndpoint = jsii.Bool(true)
 	}
 	r.API = awsapigatewayv2.NewHttpApi(r.Construct, jsii.String("Api"), &props)
-	r.accessLogs = r.logGroup("AccessLogs")
+	accessLogs := ""
+	if r.props.VendedLogs {
+		accessLogs = "/aws/vendedlogs/" + r.name + "/access"
+	}
+	r.accessLogs = r.logGroup("AccessLogs", accessLogs)
 	r.stage = awsapigatewayv2.NewHttpStage(r.Construct, jsii.String("Stage"), &awsapigatewayv2.HttpStageProps{
 		HttpApi:                r.API,
 		StageName:              jsii.String("$default"),
@@ -72,29 +74,29 @@ func (r *Ringback) api() {
 	r.CompletionURL = address + CompletionPath
 }
 
-var (
-	hostName       = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	certificateARN = regexp.MustCompile(`^arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9-]+$`)
-)
+var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // checkDomain returns an error if the custom domain is incomplete or invalid.
 // CloudFormation would notice only in the middle of a deployment.
 func (p *Props) checkDomain() error {
+	name, certificate := p.written("DomainName"), p.written("Certificate")
+	if p.Certificate != nil {
+		if err := certificateKind.check(certificate, *p.Certificate.CertificateArn()); err != nil {
+			return err
+		}
+	}
 	switch {
-	case (p.DomainName == "") != (p.Certificate == nil):
-		return errors.New("DomainName and Certificate (certificateArn) need each other: set both, or none")
+	case p.DomainName == "" && p.Certificate != nil:
+		return fmt.Errorf("%s needs %s; set both, or none", certificate, name)
 	case p.DomainName == "" && p.KeepExecuteAPIEndpoint:
-		return errors.New("KeepExecuteAPIEndpoint needs DomainName, without which that endpoint is the only one")
+		return fmt.Errorf("%s needs %s, without which that endpoint is the only one",
+			p.written("KeepExecuteAPIEndpoint"), name)
 	case p.DomainName == "":
 		return nil
 	case len(p.DomainName) > 253 || !hostName.MatchString(p.DomainName):
-		return fmt.Errorf("DomainName is %q; it must be a host name in lower case, such as ringback.example.com",
-			p.DomainName)
-	}
-	arn := *p.Certificate.CertificateArn()
-	if !*awscdk.Token_IsUnresolved(arn) && !certificateARN.MatchString(arn) {
-		return fmt.Errorf("the property Certificate (certificateArn) is %q; it must be the ARN of a certificate in ACM, "+
-			"such as arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012", arn)
+		return fmt.Errorf("%s is %q; it must be a host name in lower case, such as ringback.example.com", name, p.DomainName)
+	case p.Certificate == nil:
+		return fmt.Errorf("%s needs %s; set both, or none", name, certificate)
 	}
 	return nil
 }

@@ -41,6 +41,15 @@ func (r *Ringback) events() {
 	}
 }
 
+// eventBus returns the name of the bus. It is the ARN if that is given, because a bus of another account has only
+// that.
+func (r *Ringback) eventBus() string {
+	if arn := *r.EventBus.EventBusArn(); !*awscdk.Token_IsUnresolved(arn) {
+		return arn
+	}
+	return *r.EventBus.EventBusName()
+}
+
 // topicTarget is a topic as the target of a rule. The target of the CDK would let
 // EventBridge publish on behalf of any account.
 type topicTarget struct{ topic awssns.ITopic }

@@ -134,7 +134,7 @@ func (r *Ringback) functions() {
 	callback := deployment.Callback{
 		ResultsQueueURL:       *r.Results.QueueUrl(),
 		JobsTable:             *r.Table.TableName(),
-		EventBusName:          *r.EventBus.EventBusName(),
+		EventBusName:          r.eventBus(),
 		ControlHosts:          r.props.ControlHosts,
 		ControlAnyPath:        deployment.OnOff(r.props.ControlAnyPath),
 		PublicKeySecretID:     arnOf(r.props.PublicKeySecret),
@@ -206,7 +206,7 @@ func (r *Ringback) ackTimeout() time.Duration {
 }
 
 func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
-	logs := r.logGroup(f.id + "Logs")
+	logs := r.logGroup(f.id+"Logs", "")
 	// A role without Lambda's managed policy, which would let each function
 	// write to every log group of the account.
 	role := awsiam.NewRole(r.Construct, jsii.String(f.id+"Role"), &awsiam.RoleProps{
@@ -222,6 +222,9 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 	}
 	for _, s := range f.toolSettings {
 		environment[s.Name] = s.value()
+	}
+	if err := r.props.checkEnvironment(f.name, f.environment, environment); err != nil {
+		r.problems = append(r.problems, err)
 	}
 	props := awslambda.FunctionProps{
 		Description:   jsii.String(f.description),
@@ -243,12 +246,16 @@ func (r *Ringback) function(f function) (awslambda.Function, awslogs.LogGroup) {
 	return made, logs
 }
 
-// logGroup creates a log group that is deleted with the stack.
-func (r *Ringback) logGroup(id string) awslogs.LogGroup {
-	return awslogs.NewLogGroup(r.Construct, jsii.String(id), &awslogs.LogGroupProps{
+// logGroup creates a log group that is deleted with the stack. If name is empty, CloudFormation generates one.
+func (r *Ringback) logGroup(id, name string) awslogs.LogGroup {
+	props := &awslogs.LogGroupProps{
 		Retention:     r.props.LogRetention,
 		RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
-	})
+	}
+	if name != "" {
+		props.LogGroupName = jsii.String(name)
+	}
+	return awslogs.NewLogGroup(r.Construct, jsii.String(id), props)
 }
 
 // arnOf returns a secret's ARN, or "" if the secret is nil.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigatewayv2"
@@ -104,7 +102,7 @@ type Props struct {
 	ResultText string
 
 	// RateLimit is how many webhooks a second the API accepts, averaged over
-	// time. 0 means 50.
+	// time: up to 10000. 0 means 50.
 	RateLimit float64
 
 	// BurstLimit is how many webhooks the API accepts at once: 1 to 5000. 0
@@ -151,8 +149,9 @@ type Props struct {
 	PrivateKeySecret awssecretsmanager.ISecret
 
 	// VapiAPIURL is the address of Vapi's API for organisations outside the
-	// United States, such as https://api.eu.vapi.ai. It needs PrivateKeySecret.
-	// Empty means https://api.vapi.ai.
+	// United States, such as https://api.eu.vapi.ai. The callback function uses it
+	// with PrivateKeySecret, and so do the commands in the outputs. Empty means
+	// https://api.vapi.ai.
 	VapiAPIURL string
 
 	// CallBackHours are the hours in which outbound calls may be made, as
@@ -206,6 +205,13 @@ type Props struct {
 	// LogRetention is how long logs are stored. Empty means one month.
 	LogRetention awslogs.RetentionDays
 
+	// VendedLogs puts the access log into a log group below /aws/vendedlogs/. API
+	// Gateway delivers there without an entry in the account's resource policy for
+	// logs, which has room for few (Amazon CloudWatch Logs user guide, "Enabling
+	// logging from AWS services"). Set it in new stacks. In an existing stack, an
+	// update replaces the log group, and deletes the access log so far.
+	VendedLogs bool
+
 	// EventBus receives the events of results that could not be delivered. Nil
 	// means a new bus.
 	EventBus awsevents.IEventBus
@@ -240,6 +246,8 @@ type Props struct {
 	// runner such as the SAM CLI sets only variables that are declared. False
 	// is right for deployments.
 	LocalEndpoint bool
+
+	settings map[string]string // how the properties are written in the app's context, by field
 }
 
 // NoLimit switches a limit off whose zero value means a default.
@@ -306,7 +314,8 @@ type Ringback struct {
 	UndeliveredTopic awssns.ITopic
 	AlarmTopic       awssns.ITopic
 
-	name          string // unique in the account and region
+	name          string  // unique in the account and region
+	problems      []error // of the functions' variables
 	props         Props
 	tools         *asynctool.Set
 	longTools     []string // their names
@@ -350,10 +359,8 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 			return nil, err
 		}
 	}
-	for _, name := range functionNames {
-		if _, err := os.Stat(filepath.Join(r.props.Binaries, name, "bootstrap")); err != nil {
-			return nil, fmt.Errorf("function %s is not built: %w", name, err)
-		}
+	if err := r.props.checkBinaries(); err != nil {
+		return nil, err
 	}
 	r.queues()
 	r.table()
@@ -368,10 +375,10 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.metrics()
 	r.alarms()
 	r.dashboard()
-	return r, nil
+	return r, errors.Join(r.problems...)
 }
 
-// complete sets the defaults, and returns an error if a property is invalid.
+// complete sets the defaults, and returns an error for each property that is invalid.
 func (p *Props) complete() error {
 	if len(p.Tools) == 0 {
 		return errors.New("there are no tools; the limits of the queues and of the process function follow from them")
@@ -385,9 +392,17 @@ func (p *Props) complete() error {
 	if p.LogRetention == "" {
 		p.LogRetention = awslogs.RetentionDays_ONE_MONTH
 	}
-	if p.RateLimit == 0 {
-		p.RateLimit = 50
-	}
+	err := errors.Join(p.checkNumbers(), p.checkJWT(), p.checkDomain(), p.checkOutbound(), p.checkTexts(),
+		p.checkRecipients(), p.checkWebhookSecret(), p.checkToolSettings())
+	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
+	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
+	return err
+}
+
+// checkNumbers sets the defaults of numbers, and checks their ranges.
+func (p *Props) checkNumbers() error {
+	var errs []error
+	standardConcurrent := p.MaxConcurrentJobsPerCall == 0
 	for _, n := range []struct {
 		name               string
 		value              *int
@@ -396,11 +411,11 @@ func (p *Props) complete() error {
 		{"ProcessMemory", &p.ProcessMemory, processMemory, 128, 10240},
 		{"ProcessConcurrency", &p.ProcessConcurrency, 50, 2, 1000},
 		// 0 stays, because any other value creates the queue.
-		{"LongProcessConcurrency", &p.LongProcessConcurrency, 0, 0, 1000},
+		{"LongProcessConcurrency", &p.LongProcessConcurrency, 0, 2, 1000},
 		{"CallbackConcurrency", &p.CallbackConcurrency, 20, 2, 1000},
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
 		{"BurstLimit", &p.BurstLimit, 200, 1, 5000},
-		{"CompletionBurstLimit", &p.CompletionBurstLimit, 0, 0, 5000},
+		{"CompletionBurstLimit", &p.CompletionBurstLimit, 0, 1, 5000},
 		{"MaxJobsPerCall", &p.MaxJobsPerCall, deployment.MaxJobsPerCall, NoLimit, math.MaxUint16},
 		{
 			"MaxConcurrentJobsPerCall", &p.MaxConcurrentJobsPerCall, deployment.MaxConcurrentJobsPerCall,
@@ -410,26 +425,32 @@ func (p *Props) complete() error {
 	} {
 		if *n.value == 0 {
 			*n.value = n.standard
+			continue
 		}
 		if *n.value < n.low || *n.value > n.top {
-			return fmt.Errorf("%s is %d; it must be between %d and %d", n.name, *n.value, n.low, n.top)
+			errs = append(errs, fmt.Errorf("%s is %d; it must be between %d and %d",
+				p.written(n.name), *n.value, max(n.low, 1), n.top))
 		}
 	}
-	switch {
-	case p.LongProcessConcurrency == 1:
-		return errors.New("LongProcessConcurrency is 1; it must be between 2 and 1000")
-	case p.RateLimit < 0:
-		return fmt.Errorf("RateLimit is %g; it must not be negative", p.RateLimit)
-	case p.CompletionRateLimit < 0:
-		return fmt.Errorf("CompletionRateLimit is %g; it must not be negative", p.CompletionRateLimit)
-	case p.JWT != nil && (p.JWT.Issuer == "" || len(p.JWT.Audience) == 0):
-		return errors.New("a JWT authorizer needs an issuer and at least one audience")
-	case p.JWT != nil && p.WebhookSecret != nil:
-		return errors.New("a JWT authorizer and a webhook secret exclude each other: Vapi sends one Authorization header")
+	p.RateLimit = cmp.Or(p.RateLimit, 50)
+	for _, n := range []struct {
+		name  string
+		value float64
+	}{{"RateLimit", p.RateLimit}, {"CompletionRateLimit", cmp.Or(p.CompletionRateLimit, 1)}} {
+		// NaN is not within the range.
+		if !(n.value > 0 && n.value <= maxRate) {
+			errs = append(errs, fmt.Errorf("%s is %g; it must be above 0, and at most %d", p.written(n.name), n.value, maxRate))
+		}
 	}
-	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
-	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
-	return errors.Join(p.checkDomain(), p.checkOutbound(), p.checkWebhookSecret(), checkSettings(p.ToolSettings))
+	if p.MaxJobsPerCall > 0 && standardConcurrent {
+		p.MaxConcurrentJobsPerCall = min(p.MaxConcurrentJobsPerCall, p.MaxJobsPerCall)
+	}
+	if p.MaxJobsPerCall > 0 && p.MaxConcurrentJobsPerCall <= math.MaxUint16 &&
+		p.MaxConcurrentJobsPerCall > p.MaxJobsPerCall {
+		errs = append(errs, fmt.Errorf("%s is %d, and %s is %d; a call cannot run more jobs at the same time than it may start",
+			p.written("MaxConcurrentJobsPerCall"), p.MaxConcurrentJobsPerCall, p.written("MaxJobsPerCall"), p.MaxJobsPerCall))
+	}
+	return errors.Join(errs...)
 }
 
 // keyed calls use with the customer's key if there is one.

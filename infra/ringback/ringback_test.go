@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -1127,7 +1128,7 @@ func TestNextCall(t *testing.T) {
 		stack := newStack(t, "Ringback")
 		if afterCall == asynctool.NextCall {
 			_, err := ringback.NewRingback(newStack(t, "WithoutKey"), "Ringback", props)
-			if err == nil || !strings.Contains(err.Error(), "privateKeySecretArn") || !strings.Contains(err.Error(), "other") {
+			if err == nil || !strings.Contains(err.Error(), "set PrivateKeySecret") || !strings.Contains(err.Error(), "other") {
 				t.Errorf("without the private key, the error is %v", err)
 			}
 			props.PrivateKeySecret = givenSecret(stack, secretARN("private"))
@@ -1189,13 +1190,13 @@ func TestOutbound(t *testing.T) {
 		"everything": {
 			ringback.Props{
 				VapiAPIURL: "https://api.eu.vapi.ai", CallBackHours: "00:00-23:59", CallBackZone: "Europe/Berlin",
-				CallBackAssistantID: "assistant", CallBackPhoneNumberID: "number",
+				CallBackAssistantID: vapiID, CallBackPhoneNumberID: vapiID,
 				CallBackPerDay: 7, CallBackPrefixes: []string{"+49", "+1"},
 			},
 			true,
 			map[string]any{
 				"VAPI_PRIVATE_KEY_SECRET_ID": arn, "VAPI_API_URL": "https://api.eu.vapi.ai", "CALL_BACK_HOURS": "00:00-23:59",
-				"CALL_BACK_ZONE": "Europe/Berlin", "CALL_BACK_ASSISTANT_ID": "assistant", "CALL_BACK_PHONE_NUMBER_ID": "number",
+				"CALL_BACK_ZONE": "Europe/Berlin", "CALL_BACK_ASSISTANT_ID": vapiID, "CALL_BACK_PHONE_NUMBER_ID": vapiID,
 				"CALL_BACK_PER_DAY": "7", "CALL_BACK_PREFIXES": "+49,+1",
 			},
 		},
@@ -1527,6 +1528,8 @@ func TestTwoStagesShareNoNames(t *testing.T) {
 	}
 }
 
+const vapiID = "5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33"
+
 func TestInvalidProps(t *testing.T) {
 	setting := func(s ...ringback.Setting) ringback.Props { return ringback.Props{ToolSettings: s} }
 	stack := newStack(t, "Ringback")
@@ -1545,8 +1548,8 @@ func TestInvalidProps(t *testing.T) {
 		props ringback.Props
 		want  string
 	}{
-		{ringback.Props{DomainName: "ringback.example.com"}, "DomainName and Certificate (certificateArn) need each other"},
-		{ringback.Props{Certificate: valid}, "DomainName and Certificate (certificateArn) need each other"},
+		{ringback.Props{DomainName: "ringback.example.com"}, "DomainName needs Certificate; set both, or none"},
+		{ringback.Props{Certificate: valid}, "Certificate needs DomainName; set both, or none"},
 		{ringback.Props{KeepExecuteAPIEndpoint: true}, "KeepExecuteAPIEndpoint needs DomainName"},
 		{domain("https://ringback.example.com"), `DomainName is "https://ringback.example.com"; it must be a host name`},
 		{domain("ringback.example.com/vapi"), "it must be a host name"},
@@ -1557,7 +1560,7 @@ func TestInvalidProps(t *testing.T) {
 		{domain("192.0.2.1"), "it must be a host name"},
 		{
 			ringback.Props{DomainName: "ringback.example.com", Certificate: certificate("my-certificate")},
-			`Certificate (certificateArn) is "my-certificate"; it must be the ARN of a certificate in ACM`,
+			`Certificate is "my-certificate"; it must be the ARN of a certificate in ACM`,
 		},
 		{ringback.Props{CompletionBurstLimit: 5001}, "CompletionBurstLimit is 5001"},
 		{ringback.Props{CompletionRateLimit: -1}, "CompletionRateLimit is -1"},
@@ -1572,25 +1575,29 @@ func TestInvalidProps(t *testing.T) {
 		{ringback.Props{MaxJobsPerCall: -2}, "MaxJobsPerCall is -2"},
 		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
 		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
-		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "audience"},
-		{ringback.Props{JWT: &ringback.JWT{Scopes: []string{"ringback"}}}, "issuer"},
-		{ringback.Props{VapiAPIURL: "https://api.eu.vapi.ai"}, "VapiAPIURL needs PrivateKeySecret"},
+		{ringback.Props{RateLimit: math.NaN()}, "RateLimit is NaN"},
+		{ringback.Props{MaxJobsPerCall: 1, MaxConcurrentJobsPerCall: 2}, "MaxConcurrentJobsPerCall is 2, and MaxJobsPerCall is 1"},
+		{ringback.Props{ResultText: "{text}"}, "ResultText is invalid: the result text has {content} 0 times"},
+		{ringback.Props{AlarmEmail: "ops"}, `AlarmEmail is "ops"`},
+		{ringback.Props{ControlHosts: []string{"a/b"}}, `ControlHosts has "a/b"`},
+		{ringback.Props{JWT: &ringback.JWT{Issuer: "https://issuer.example.com"}}, "JWT.Issuer needs JWT.Audience"},
+		{ringback.Props{JWT: &ringback.JWT{Scopes: []string{"ringback"}}}, "JWT.Scopes needs JWT.Issuer and JWT.Audience"},
 		{ringback.Props{VapiAPIURL: "http://api.vapi.ai", PrivateKeySecret: key}, "must be an https URL"},
 		{ringback.Props{CallBackHours: "09:00-18:00"}, "CallBackHours needs PrivateKeySecret"},
-		{hours("9-18", ""), `the hours are "9-18"; they must be like 09:00-18:00`},
-		{hours("09:60-18:00", ""), "they must be like 09:00-18:00"},
-		{hours("09:00-18:00\n", ""), "they must be like 09:00-18:00"},
-		{hours("09:00-09:00", ""), "they must be like 09:00-18:00"},
-		{hours("09:00-18:00", "Berlin"), `there is no time zone "Berlin"`},
-		{hours("09:00-18:00", "Local"), `there is no time zone "Local"`},
+		{hours("9-18", ""), `CallBackHours is "9-18"; it must be like 09:00-18:00`},
+		{hours("09:60-18:00", ""), "it must be like 09:00-18:00"},
+		{hours("09:00-18:00\n", ""), "it must be like 09:00-18:00"},
+		{hours("09:00-09:00", ""), "it must be like 09:00-18:00"},
+		{hours("09:00-18:00", "Berlin"), `CallBackZone is "Berlin"; it must be a time zone like Europe/Berlin`},
+		{hours("09:00-18:00", "Local"), `CallBackZone is "Local"; it must be`},
 		{ringback.Props{CallBackZone: "Europe/Berlin", PrivateKeySecret: key}, "CallBackZone needs CallBackHours"},
-		{ringback.Props{CallBackAssistantID: "a", PrivateKeySecret: key}, "CallBackAssistantID needs CallBackHours"},
-		{ringback.Props{CallBackPhoneNumberID: "n", PrivateKeySecret: key}, "CallBackPhoneNumberID needs CallBackHours"},
-		{setting(ringback.Setting{Name: "no name"}), `"no name"`},
-		{setting(ringback.Setting{Name: "X"}), `"X"`},
-		{setting(ringback.Setting{Name: "AWS_REGION", Value: "x"}), "Lambda's"},
-		{setting(ringback.Setting{Name: "JOBS_TABLE", Value: "x"}), "Ringback's"},
-		{setting(ringback.Setting{Name: "COMPLETION_KEYS", Value: "x"}), "Ringback's"},
+		{ringback.Props{CallBackAssistantID: vapiID, PrivateKeySecret: key}, "CallBackAssistantID needs CallBackHours"},
+		{ringback.Props{CallBackPhoneNumberID: vapiID, PrivateKeySecret: key}, "CallBackPhoneNumberID needs CallBackHours"},
+		{setting(ringback.Setting{Name: "no name"}), "the tool setting no name is not the name of a variable"},
+		{setting(ringback.Setting{Name: "X"}), "the tool setting X is not the name"},
+		{setting(ringback.Setting{Name: "AWS_REGION", Value: "x"}), "is a variable of Lambda"},
+		{setting(ringback.Setting{Name: "JOBS_TABLE", Value: "x"}), "is a variable of Ringback"},
+		{setting(ringback.Setting{Name: "COMPLETION_KEYS", Value: "x"}), "is a variable of Ringback"},
 		{setting(ringback.Setting{Name: "TA", Value: "x"}, ringback.Setting{Name: "TA", Value: "y"}), "twice"},
 		{setting(ringback.Setting{Name: "TA", Value: "x", SecretARN: "arn:aws:secretsmanager:r:1:secret:s"}), "both"},
 		{setting(ringback.Setting{Name: "TA", SecretARN: "my-secret"}), "ARN"},

@@ -104,34 +104,38 @@ var (
 	variableName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]+$`)
 	// secretARN is checked here because CloudFormation reports only that it
 	// cannot find a misspelt ARN.
-	secretARN = regexp.MustCompile(`^arn:[^:]+:secretsmanager:[^:]+:[^:]+:secret:.+$`)
+	secretARN = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^:]+$`)
 )
 
-// checkSettings returns an error if a tool setting is invalid.
-func checkSettings(settings []Setting) error {
+// checkToolSettings checks the variables of the tools.
+func (p *Props) checkToolSettings() error {
 	var errs []error
 	own := deployment.VariableNames(deployment.Process{})
 	seen := map[string]bool{}
-	for _, s := range settings {
+	for _, s := range p.ToolSettings {
 		problem := ""
 		switch {
 		case !variableName.MatchString(s.Name):
-			problem = "this is not the name of a variable: use two or more letters, digits and _, a letter first"
+			problem = "is not the name of a variable; use two or more letters, digits and _, a letter first"
 		case strings.HasPrefix(s.Name, "AWS_") || strings.HasPrefix(s.Name, "LAMBDA_"):
-			problem = "this name is Lambda's"
+			problem = "is a variable of Lambda; choose another name"
 		case slices.Contains(own, s.Name):
-			problem = "this name is Ringback's"
+			problem = "is a variable of Ringback; choose another name"
 		case seen[s.Name]:
-			problem = "it is set twice"
+			problem = "is set twice; remove one of them"
 		case s.Value != "" && s.SecretARN != "":
-			problem = "it has both a value and a secret"
-		case s.SecretARN != "" && !secretARN.MatchString(s.SecretARN):
-			problem = "this is not a secret of Secrets Manager: use the secret's ARN"
+			problem = "has both a value and a secret; remove one of them"
+		case s.SecretARN != "" && !secretARN.MatchString(s.SecretARN) && !*awscdk.Token_IsUnresolved(s.SecretARN):
+			problem = fmt.Sprintf("names the secret %q; it must be the ARN of a secret in Secrets Manager, such as %s",
+				s.SecretARN, secretKind.example)
 		case s.SecretARN == "" && s.SecretField != "":
-			problem = "it has a secret's field, and no secret"
+			problem = "names the field of a secret, and no secret"
+		case strings.ContainsAny(s.SecretField, ":{} \n"):
+			problem = fmt.Sprintf("names the field %q of a secret; CloudFormation reads no field whose name has a colon, "+
+				"a brace or a space", s.SecretField)
 		}
 		if problem != "" {
-			errs = append(errs, fmt.Errorf("tool setting %q: %s", s.Name, problem))
+			errs = append(errs, fmt.Errorf("%s %s", p.writtenSetting(s.Name), problem))
 		}
 		seen[s.Name] = true
 	}

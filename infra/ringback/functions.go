@@ -113,6 +113,7 @@ func (r *Ringback) functions() {
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
 		environment: process, toolSettings: r.props.ToolSettings,
 	})
+	awscdk.Aspects_Of(r.Process.Node().DefaultChild()).Add(&missingSettings{r}, nil)
 	r.record(r.Process, dynamotable.JobItems, dynamotable.EarlierJobItems, dynamotable.CallItems,
 		dynamotable.CustomerItems, dynamotable.LeaseItems)
 	r.scan(r.Process)

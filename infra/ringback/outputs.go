@@ -1,10 +1,13 @@
 package ringback
 
 import (
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // outputs adds the stack's outputs, which contain what an operator needs next.
@@ -15,8 +18,17 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 		})
 	}
 	region := *stack.Region()
-	output("NextCommand", "Run this to wire the tools into Vapi", jsii.String("AWS_REGION="+region+
-		" go run ./cmd/ringback sync --stack "+*stack.StackName()+" --assistant <assistant id>"))
+	next := "AWS_REGION=" + region + " go run ./cmd/ringback sync --stack " + *stack.StackName() + api(r.props.VapiAPIURL) +
+		` --assistant "$ASSISTANT_ID"`
+	about := "Set ASSISTANT_ID to the id of your assistant at Vapi, and run this to wire the tools into it"
+	if r.WebhookSecret == nil {
+		next += ` --credential "$CREDENTIAL_ID"`
+		about = "Set ASSISTANT_ID and CREDENTIAL_ID to the ids of your assistant and of its OAuth2 credential at Vapi, and " +
+			"run this to wire the tools"
+	}
+	output("NextCommand", about, jsii.String(next))
+	output(deployment.MissingSettingsOutput, "The settings that tools lack. They cannot work, and sync leaves them out",
+		awscdk.Lazy_String(&missingSettings{r}, nil))
 	output(deployment.WebhookURLOutput, "The server URL of the tools at Vapi", jsii.String(r.WebhookURL))
 	if r.DomainTarget != "" {
 		output("DomainTarget", "The DNS record of domainName points here (CNAME, or an alias in Route 53)",
@@ -46,4 +58,16 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 	output(deployment.JobsTableOutput, "The table with the record of each job", r.Table.TableName())
 	output("EventBusName", "The event bus for results that could not be delivered", r.EventBus.EventBusName())
 	output("DashboardUrl", "The dashboard, which shows whether the deployment is healthy", jsii.String(r.DashboardURL))
+}
+
+// api returns the flag that selects an address of Vapi's API, with a space before it. The address is empty or
+// checked.
+func api(address string) string {
+	switch strings.TrimRight(address, "/") {
+	case "", vapiclient.APIURL:
+		return ""
+	case vapiclient.APIURLEU:
+		return " --region eu"
+	}
+	return " --api " + address
 }

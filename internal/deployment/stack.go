@@ -15,7 +15,27 @@ const (
 	ResultsQueueURLOutput = "ResultsQueueUrl"
 
 	CompletionSecretOutput = "CompletionSecretArn"
+	MissingSettingsOutput  = "MissingToolSettings"
 )
+
+// NoMissingSettings is the value of [MissingSettingsOutput] if the tools have all of their settings.
+const NoMissingSettings = "none"
+
+// MissingSettings returns the value of [MissingSettingsOutput] for the names of variables, sorted.
+func MissingSettings(names []string) string {
+	if len(names) == 0 {
+		return NoMissingSettings
+	}
+	return strings.Join(names, ", ")
+}
+
+// ParseMissingSettings returns the names in the value of [MissingSettingsOutput].
+func ParseMissingSettings(output string) []string {
+	if output == NoMissingSettings {
+		return nil
+	}
+	return strings.FieldsFunc(output, func(r rune) bool { return r == ',' || r == ' ' })
+}
 
 // Log messages that the stack's metric filters, alarms and dashboard look
 // for. The code that logs them names their attributes, which the dashboard

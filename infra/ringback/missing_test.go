@@ -1,0 +1,219 @@
+package ringback
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/deployment"
+)
+
+// outputOf returns the value of an output, as JSON if it is not a text.
+func outputOf(t *testing.T, stack awscdk.Stack, name string) string {
+	t.Helper()
+	outputs := *assertions.Template_FromStack(stack, nil).FindOutputs(jsii.String(name), nil)
+	if outputs[name] == nil {
+		t.Fatalf("there is no output %s", name)
+	}
+	value := (*outputs[name])["Value"]
+	if text, ok := value.(string); ok {
+		return text
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestMissingToolSettings names what the tools of the shop lack: in an output, and in a warning while the app is
+// synthesised. The app may add variables to the function until then.
+func TestMissingToolSettings(t *testing.T) {
+	all := map[string]any{
+		"ORDERS_API_URL": "https://orders.example.com", "REQUESTS_API_URL": "https://requests.example.com",
+		"STOCK_API_URL": "https://stock.example.com", "STOCK_API_TOKEN": "secret:" + anySecret,
+	}
+	without := func(name string) map[string]any {
+		some := maps.Clone(all)
+		delete(some, name)
+		return some
+	}
+	empty := maps.Clone(all)
+	empty["STOCK_API_URL"] = ""
+	for name, row := range map[string]struct {
+		context map[string]any
+		add     string // a variable that the app adds
+		output  string
+		warning string
+	}{
+		"all are missing": {
+			context: map[string]any{}, output: "ORDERS_API_URL, REQUESTS_API_URL, STOCK_API_TOKEN, STOCK_API_URL",
+			warning: "notify_when_ready lacks REQUESTS_API_URL, order_status lacks ORDERS_API_URL, restock_date lacks " +
+				"STOCK_API_URL and STOCK_API_TOKEN. Callers hear that the service isn't available.",
+		},
+		"one is missing": {
+			context: without("ORDERS_API_URL"), output: "ORDERS_API_URL", warning: "order_status lacks ORDERS_API_URL.",
+		},
+		"a secret is missing": {
+			context: without("STOCK_API_TOKEN"), output: "STOCK_API_TOKEN", warning: "restock_date lacks STOCK_API_TOKEN.",
+		},
+		"one is empty":          {context: empty, output: "STOCK_API_URL", warning: "restock_date lacks STOCK_API_URL."},
+		"none is missing":       {context: all, output: "none"},
+		"the app adds the last": {context: without("ORDERS_API_URL"), add: "ORDERS_API_URL", output: "none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			context := maps.Clone(row.context)
+			context["binaries"] = "testdata/functions"
+			app := awscdk.NewApp(&awscdk.AppProps{
+				Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
+			})
+			stack, err := NewStack(app, shop.All)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.add != "" {
+				stack.Ringback.Process.AddEnvironment(&row.add, stack.Ringback.Table.TableName(), nil)
+			}
+			if got := outputOf(t, stack.Stack, deployment.MissingSettingsOutput); got != row.output {
+				t.Errorf("the output is %s, want %s", got, row.output)
+			}
+			var warnings []string
+			found := assertions.Annotations_FromStack(stack.Stack).FindWarning(jsii.String("*"),
+				assertions.Match_StringLikeRegexp(jsii.String("lacks")))
+			for _, message := range *found {
+				warnings = append(warnings, fmt.Sprint(message.Entry.Data))
+			}
+			if len(warnings) != min(1, len(row.warning)) || row.warning != "" && !strings.Contains(warnings[0], row.warning) {
+				t.Errorf("the warnings are %q, want %q", warnings, row.warning)
+			}
+		})
+	}
+}
+
+// The command works as it is printed, once its variables are set.
+func TestNextCommand(t *testing.T) {
+	for name, row := range map[string]struct {
+		context map[string]any
+		want    string
+	}{
+		"plain": {map[string]any{}, `go run ./cmd/ringback sync --stack Ringback --assistant "$ASSISTANT_ID"`},
+		"Europe": {map[string]any{"vapiApiUrl": "https://api.eu.vapi.ai/"},
+			`go run ./cmd/ringback sync --stack Ringback --region eu --assistant "$ASSISTANT_ID"`},
+		"another API": {map[string]any{"vapiApiUrl": "https://vapi.example.com"},
+			`go run ./cmd/ringback sync --stack Ringback --api https://vapi.example.com --assistant "$ASSISTANT_ID"`},
+		"OAuth2": {maps.Clone(withJWT), `go run ./cmd/ringback sync --stack Ringback --assistant "$ASSISTANT_ID" ` +
+			`--credential "$CREDENTIAL_ID"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stack, err := app(t, row.context)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var decoded map[string][]any
+			if err := json.Unmarshal([]byte(outputOf(t, stack, "NextCommand")), &decoded); err != nil {
+				t.Fatal(err)
+			}
+			parts := decoded["Fn::Join"][1].([]any)
+			if parts[0] != "AWS_REGION=" || parts[len(parts)-1] != " "+row.want {
+				t.Errorf("got %v\nwant %s", parts, row.want)
+			}
+		})
+	}
+}
+
+// TestVendedLogs names the log group only if the setting is on, because a name replaces the group of an existing
+// stack.
+func TestVendedLogs(t *testing.T) {
+	names := func(context map[string]any) []string {
+		stack, err := app(t, context)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, group := range *assertions.Template_FromStack(stack, nil).FindResources(
+			jsii.String("AWS::Logs::LogGroup"), nil) {
+			if name := (*group)["Properties"].(map[string]any)["LogGroupName"]; name != nil {
+				names = append(names, fmt.Sprint(name))
+			}
+		}
+		return names
+	}
+	if got := names(map[string]any{}); len(got) > 0 {
+		t.Errorf("log groups are named: %q", got)
+	}
+	plain := names(map[string]any{"vendedLogs": true})
+	stage := names(map[string]any{"vendedLogs": "true", "stage": "dev"})
+	for _, got := range [][]string{plain, stage} {
+		if len(got) != 1 || !strings.HasPrefix(got[0], "/aws/vendedlogs/Ringback") || !strings.HasSuffix(got[0], "/access") {
+			t.Errorf("got %q", got)
+		}
+	}
+	if slices.Equal(plain, stage) {
+		t.Errorf("both stages have the log group %q", plain)
+	}
+}
+
+// TestEventBusARN gives the callback function the ARN of a bus, since a name means one of the function's account.
+func TestEventBusARN(t *testing.T) {
+	const arn = "arn:aws:events:eu-central-1:444455556666:event-bus/operations"
+	for value, want := range map[string]string{"operations": "operations", arn: arn} {
+		stack, err := app(t, map[string]any{"eventBus": value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		functions := *assertions.Template_FromStack(stack, nil).FindResources(jsii.String("AWS::Lambda::Function"), nil)
+		var got []any
+		for _, f := range functions {
+			environment := (*f)["Properties"].(map[string]any)["Environment"].(map[string]any)
+			if name := environment["Variables"].(map[string]any)["EVENT_BUS_NAME"]; name != nil {
+				got = append(got, name)
+			}
+		}
+		if len(got) != 1 || got[0] != want {
+			t.Errorf("%s: EVENT_BUS_NAME is %v", value, got)
+		}
+		policies, err := json.Marshal(*assertions.Template_FromStack(stack, nil).FindResources(
+			jsii.String("AWS::IAM::Policy"), nil))
+		if err != nil || !strings.Contains(string(policies), "event-bus/operations") {
+			t.Errorf("%s: the function may not publish to it: %v", value, err)
+		}
+	}
+}
+
+// TestBinariesOfAnotherArchitecture passes binaries that Lambda cannot run.
+func TestBinariesOfAnotherArchitecture(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range functionNames {
+		if err := os.Mkdir(filepath.Join(folder, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// The header of an ELF file without sections.
+		header := slices.Concat([]byte("\x7fELF\x02\x01\x01"), make([]byte, 57))
+		header[16], header[18], header[20], header[52], header[58] = 2, byte(elf.EM_X86_64), 1, 64, 64
+		if err := os.WriteFile(filepath.Join(folder, name, "bootstrap"), header, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for architecture, want := range map[awslambda.Architecture]string{
+		awslambda.Architecture_X86_64(): "",
+		awslambda.Architecture_ARM_64(): fmt.Sprintf("Binaries is %q; its ack/bootstrap is built for EM_X86_64, and "+
+			"Architecture is arm64", folder),
+	} {
+		err := (&Props{Binaries: folder, Architecture: architecture}).checkBinaries()
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s: %v", *architecture.Name(), err)
+		}
+	}
+}

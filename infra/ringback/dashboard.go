@@ -34,8 +34,8 @@ func (r *Ringback) dashboard() {
 	}
 	undelivered := fmt.Sprintf(`filter message = %q`, deployment.OutcomeUndelivered)
 	ended := fmt.Sprintf(`filter message in [%q, %q]`, deployment.ToolFinished, deployment.ToolFailed)
-	const times = `stats count(*) as runs, avg(took) / 1000000 as mean, pct(took, 95) / 1000000 as p95,` +
-		` max(took) / 1000000 as longest by tool, message`
+	const times = `stats count(*) as runs, avg(took_ms) as mean, pct(took_ms, 95) as p95, max(took_ms) as longest` +
+		` by tool, message`
 	r.Dashboard = awscloudwatch.NewDashboard(r.Construct, jsii.String("Dashboard"), &awscloudwatch.DashboardProps{
 		DefaultInterval: awscdk.Duration_Hours(jsii.Number(3)),
 		Widgets: &[]*[]awscloudwatch.IWidget{

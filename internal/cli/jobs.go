@@ -26,7 +26,7 @@ import (
 )
 
 type jobsCommand struct {
-	List   jobsListCommand   `cmd:"" help:"List the unfinished jobs, or all jobs of a call."`
+	List   jobsListCommand   `cmd:"" help:"List the jobs whose results are not delivered yet, or all jobs of a call."`
 	Show   jobsShowCommand   `cmd:"" help:"Show a job."`
 	Cancel jobsCancelCommand `cmd:"" help:"Cancel an unfinished job. The caller learns of it."`
 }
@@ -134,8 +134,9 @@ func (jobsListCommand) Help() string {
 	return fmt.Sprintf(`The oldest job is first. Times are in the time zone of this machine. A job waits no longer than
 until the time in the list.
 
-Without --call, the command lists the jobs that run or wait, at most %d. In a deployment, this reads the whole index of
-the table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
+Without --call, the command lists the jobs that run or wait, and those whose result is not delivered yet: it is on its
+way, or waits for the customer's next call. It lists %d at most. In a deployment, this reads the whole index of the
+table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
 while, and AWS bills the reads.
 
 With --call, the command also says how the logs name the call. They do not contain its id.
@@ -166,9 +167,9 @@ func (c *jobsListCommand) Run(s *streams) error {
 		}
 		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tTOOL\tSTATE\tSINCE\tWAITS UNTIL\tPROGRESS")
-		for _, job := range list.Jobs {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(job.ID), cell(job.Tool), cell(string(job.State)),
-				clock(job.Created), clock(job.WakeAt), cell(job.Progress))
+		for _, j := range list.Jobs {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(j.ID), cell(j.Tool), shownState(j.State),
+				clock(j.Created), clock(j.WakeAt), cell(j.Progress))
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -224,7 +225,7 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		}
 		line("id", d.ID)
 		line("tool", d.Tool)
-		line("state", string(d.State))
+		line("state", shownState(d.State))
 		line("since", clock(d.Created))
 		line("last change", clock(d.Updated))
 		line("deadline", clock(d.Deadline))
@@ -294,6 +295,17 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 		}
 		return nil
 	})
+}
+
+// shownState returns a state for people.
+func shownState(s job.State) string {
+	switch s {
+	case job.StateDone:
+		return "done, not delivered yet"
+	case job.StateParked:
+		return "kept for the next call"
+	}
+	return cell(string(s))
 }
 
 func noSuchJob(id string) error {

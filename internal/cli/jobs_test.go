@@ -222,6 +222,16 @@ func TestJobsOfADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails("cannot cancel the job: it has already finished, its state is done", "cancel", "c2/b")
+	// A result that nobody has received yet is listed, too.
+	if out, _ := jobs(0, "list"); !strings.Contains(out, "c2/b  approval  done, not delivered yet  2") {
+		t.Error(out)
+	}
+	if _, err := table.Change(t.Context(), "c2/b", job.Settle(time.Now(), job.StateDelivered, "")); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := jobs(0, "list"); strings.Contains(out, "c2/b") {
+		t.Errorf("a delivered result is listed:\n%s", out)
+	}
 	fails(`there is no job "c3/x"`, "cancel", "c3/x")
 	a.outputs = nil
 	fails("has no output JobsTableName", "list")

@@ -42,6 +42,10 @@ const (
 // Active reports whether the job is running or waiting.
 func (s State) Active() bool { return s == StateRunning || s == StateWaiting }
 
+// Unsettled returns the states of jobs whose result is not delivered yet and not given up: the job is not
+// finished, its result is on its way, or the result waits for the customer's next call.
+func Unsettled() []State { return []State{StateRunning, StateWaiting, StateDone, StateParked} }
+
 const (
 	// Retention is how long a record is kept after its last change. It is longer
 	// than any queue keeps a message (14 days at most, Amazon SQS quotas). A job

@@ -44,7 +44,7 @@ type Config struct {
 
 	Jobs Queue // takes the checks of cancelled jobs: see [job.Check]
 
-	// Active returns at most most unfinished jobs, and whether these are all.
+	// Active returns at most most jobs in the states [job.Unsettled], and whether these are all.
 	Active func(ctx context.Context, most int) (jobs []job.Summary, all bool, err error)
 
 	Now func() time.Time // nil means time.Now
@@ -86,7 +86,7 @@ type Job struct {
 	Updated  time.Time `json:"updated"`
 }
 
-// List returns the jobs of a call, or the unfinished jobs if callID is empty.
+// List returns the jobs of a call, or those whose results are not delivered yet if callID is empty.
 func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 	var found []job.Summary
 	var err error

@@ -3,6 +3,9 @@ package dynamotable
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -15,21 +18,24 @@ import (
 // developer guide, "Scanning tables").
 const maxPages = 500
 
-// Active returns up to most jobs that are running or waiting, in no order, and reports
+// Active returns up to most jobs whose result is not delivered yet and not given up, in no order, and reports
 // whether these are all of them. It reads the whole index, which has a few hundred bytes
 // for each job of the last 30 days. It may miss what was saved a moment ago. The
 // functions neither need it nor have the permission to scan.
 func Active(
 	ctx context.Context, client dynamodb.ScanAPIClient, table string, most int,
 ) (jobs []job.Summary, all bool, err error) {
+	states := make(map[string]types.AttributeValue)
+	for _, state := range job.Unsettled() {
+		states[":"+string(state)] = text(string(state))
+	}
+	filter := "#state IN (" + strings.Join(slices.Sorted(maps.Keys(states)), ", ") + ")"
 	pages := dynamodb.NewScanPaginator(client, &dynamodb.ScanInput{
-		TableName:                aws.String(table),
-		IndexName:                aws.String(Index),
-		FilterExpression:         aws.String("#state IN (:running, :waiting)"),
-		ExpressionAttributeNames: map[string]string{"#state": "state"},
-		ExpressionAttributeValues: map[string]types.AttributeValue{
-			":running": text(string(job.StateRunning)), ":waiting": text(string(job.StateWaiting)),
-		},
+		TableName:                 aws.String(table),
+		IndexName:                 aws.String(Index),
+		FilterExpression:          &filter,
+		ExpressionAttributeNames:  map[string]string{"#state": "state"},
+		ExpressionAttributeValues: states,
 	})
 	for range maxPages {
 		if !pages.HasMorePages() {

@@ -14,7 +14,7 @@ import (
 func Start[In, Out any, H interface {
 	Handle(context.Context, In) (Out, error)
 }](build func() (H, error)) {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
+	slog.SetDefault(slog.New(durations{lambdacontext.NewLogHandler()}))
 	handler, err := build()
 	if err != nil {
 		slog.Error("cannot start the function", "error", err)

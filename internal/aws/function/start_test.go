@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringback/ringback/internal/aws/function"
 )
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 type doubler struct{}
 
 func (doubler) Handle(_ context.Context, n int) (int, error) {
-	slog.Info("doubled", "number", n)
+	slog.Info("doubled", "number", n, "took", time.Second)
 	return 2 * n, nil
 }
 
@@ -69,7 +70,8 @@ func TestFunction(t *testing.T) {
 	}
 	_ = function.Process.Kill()
 	_ = function.Wait()
-	if record := logged(t, log.String()); record["message"] != "doubled" || record["level"] != "INFO" {
+	if record := logged(t, log.String()); record["message"] != "doubled" || record["level"] != "INFO" ||
+		record["took_ms"] != 1000.0 {
 		t.Errorf("the log is %s", log.String())
 	}
 }

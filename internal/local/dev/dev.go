@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -342,7 +343,7 @@ func (r *run) received(ctx context.Context, m vapi.Message) {
 func (r *run) active(_ context.Context, most int) (jobs []job.Summary, all bool, err error) {
 	for _, record := range r.pipeline.Records.Records() {
 		switch {
-		case !record.State.Active():
+		case !slices.Contains(job.Unsettled(), record.State):
 		case len(jobs) == most:
 			return jobs, false, nil
 		default:

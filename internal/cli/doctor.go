@@ -14,8 +14,8 @@ type doctorCommand struct {
 	deploymentFlags
 	vapiFlags
 
-	Assistant []string `help:"Check this assistant. May be repeated." placeholder:"ID" required:""`
-	JSON      bool     `name:"json" help:"Print the checks as JSON."`
+	Assistant assistantIDs `help:"Check this assistant. May be repeated." placeholder:"ID" required:""`
+	JSON      bool         `name:"json" help:"Print the checks as JSON."`
 
 	Rate        float64 `help:"How many webhooks with calls of quick tools may come in a second." default:"1" placeholder:"N"`
 	Concurrency int     `help:"How many executions the AWS account may run at the same time." default:"10" placeholder:"N"`
@@ -60,7 +60,7 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return err
 	}
-	x := wiring.Examination{Tools: set, Assistants: c.Assistant, URL: at.url, Plans: at.plans,
+	x := wiring.Examination{Tools: set, Assistants: c.Assistant, URL: at.url, Plans: at.plans, Missing: at.lacking(set),
 		Rate: c.Rate, Concurrency: c.Concurrency, Progress: p.set}
 	if at.secret != nil {
 		x.Stored = &at.stored

@@ -135,7 +135,7 @@ func (jobsListCommand) Help() string {
 until the time in the list.
 
 Without --call, the command lists the jobs that run or wait, and those whose result is not delivered yet: it is on its
-way, or waits for the customer's next call. It lists %d at most. In a deployment, this reads the whole index of the
+way, or waits for the customer's next call. There are at most %d. In a deployment, this reads the whole index of the
 table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
 while, and AWS bills the reads.
 

@@ -23,15 +23,15 @@ type syncCommand struct {
 	vapiFlags
 
 	HMAC       bool    `help:"Make Vapi sign webhooks: use the first credential of type hmac." xor:"credential"`
-	Credential string  `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
+	Credential *string `help:"Use the credential with this id at Vapi, and create none." placeholder:"ID" xor:"credential"`
 	Rotate     *string `help:"Replace the stack's credential by a new one of this type, in steps: ${enum}." enum:"hmac" placeholder:"TYPE" xor:"credential"`
 
-	Assistant       []string `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
-	DryRun          bool     `help:"Show the changes without making them."`
-	Yes             bool     `help:"Make the changes without asking."`
-	TakeOver        []string `help:"Change this tool at Vapi although it may belong to another deployment. May be repeated." placeholder:"NAME"`
-	AddOrganisation bool     `help:"Also accept the webhooks of this organisation, if the stack's secret is bound to others."`
-	Prune           bool     `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
+	Assistant       assistantIDs `help:"Attach the tools to this assistant. May be repeated." placeholder:"ID"`
+	DryRun          bool         `help:"Show the changes without making them."`
+	Yes             bool         `help:"Make the changes without asking."`
+	TakeOver        []string     `help:"Change this tool at Vapi although it may belong to another deployment. May be repeated." placeholder:"NAME"`
+	AddOrganisation bool         `help:"Also accept the webhooks of this organisation, if the stack's secret is bound to others."`
+	Prune           bool         `help:"Remove the tools at Vapi that sync created for this URL and that no longer exist here."`
 }
 
 // Help returns the text above the flags.
@@ -48,6 +48,8 @@ Two tools with the same name are a conflict, too. The exit code is 1 if there is
 Vapi does not show the content of a credential. The name of a credential therefore contains a fingerprint of its secret,
 and a secret that has changed is replaced at Vapi, too. --prune removes function tools that have this URL and the
 credential that sync creates for it. It keeps the tools of assistants that are not named with --assistant.
+
+With --stack, a tool that lacks a setting in the deployment is left out: it is neither created nor attached.
 
 With --stack, the command also binds the stack's secret to the organisation: the webhooks of others are then refused. A
 private key of another organisation is an error, unless --add-organisation is set. Credentials with fewer than 24
@@ -81,6 +83,9 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 	if c.URL == "" && c.Stack == "" {
 		return errors.New("no deployment is selected; use --stack or --url")
 	}
+	if c.Credential != nil && strings.TrimSpace(*c.Credential) == "" {
+		return errors.New("--credential is empty; use the id of a credential, which Vapi's dashboard shows")
+	}
 	set, err := tools.set()
 	if err != nil {
 		return err
@@ -92,7 +97,7 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	cfg := wiring.Config{Tools: set, Assistants: c.Assistant, TakeOver: c.TakeOver, Prune: c.Prune,
-		Secret: at.secret, Stored: at.stored, AddOrganisation: c.AddOrganisation, Rotating: c.Rotate != nil,
+		Missing: at.lacking(set), Secret: at.secret, Stored: at.stored, AddOrganisation: c.AddOrganisation, Rotating: c.Rotate != nil,
 		Progress: p.set}
 	if cfg.URL, err = wiring.ParseURL(at.url); err != nil {
 		return err
@@ -165,8 +170,8 @@ func (c *syncCommand) choose(cfg *wiring.Config, at deployment) (rotation *wirin
 			cfg.Credential.Plan = rotation.New
 		}
 		return rotation, err
-	case c.Credential != "":
-		cfg.Credential.ID = c.Credential
+	case c.Credential != nil:
+		cfg.Credential.ID = *c.Credential
 	case at.plans == nil && at.stack == nil:
 		return nil, errors.New("the deployment's credential is missing; use --auth (or WEBHOOK_AUTH), which may be " +
 			`{"type":"none"}, or --credential with the id of a credential at Vapi`)

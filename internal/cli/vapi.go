@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/term"
 
@@ -74,6 +76,41 @@ type deployment struct {
 
 	secret wiring.Secret // of the stack; nil if there is none
 	stored wiring.Stored // what was read of secret
+
+	// missing are the settings that the stack's tools lack. It is nil if that is unknown.
+	missing []string
+}
+
+// lacking returns the settings that tools lack in the deployment, by tool, or nil if that is unknown.
+func (d *deployment) lacking(tools *asynctool.Set) map[string][]string {
+	if d.missing == nil {
+		return nil
+	}
+	return tools.Missing(func(name string) string {
+		if slices.Contains(d.missing, name) {
+			return ""
+		}
+		return "set"
+	})
+}
+
+// assistantIDs are the ids of assistants at Vapi. An empty one is an error, such as that of a variable that is not
+// set.
+type assistantIDs []string
+
+// Decode implements kong's MapperValue.
+func (a *assistantIDs) Decode(c *kong.DecodeContext) error {
+	var text string
+	if err := c.Scan.PopValueInto("id", &text); err != nil {
+		return err
+	}
+	for id := range strings.SplitSeq(text, ",") {
+		if id = strings.TrimSpace(id); id == "" {
+			return errors.New("it is empty; use the id of an assistant, which Vapi's dashboard shows")
+		}
+		*a = append(*a, id)
+	}
+	return nil
 }
 
 func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, error) {
@@ -93,6 +130,9 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 		return deployment{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
 	d := deployment{stack: stack.New(cfg, f.Stack)}
+	if d.missing, err = d.stack.MissingSettings(ctx); err != nil {
+		return d, err
+	}
 	var secret *stack.Secret
 	if d.url, secret, err = d.stack.Webhook(ctx); err != nil || secret == nil {
 		return d, err

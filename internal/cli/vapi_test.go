@@ -72,10 +72,15 @@ func writeStack(w http.ResponseWriter, outputs map[string]string) {
 	io.WriteString(w, "</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>")
 }
 
-// deployed makes the command line use an AWS account with the stack Ringback, and returns its secret.
-func deployed(t *testing.T, text string) *stacktest.Secret {
+// deployed makes the command line use an AWS account with the stack Ringback, and returns its secret. More are the
+// names and values of further outputs.
+func deployed(t *testing.T, text string, more ...string) *stacktest.Secret {
 	t.Helper()
 	secret := stacktest.NewSecret(text)
+	outputs := map[string]string{"WebhookUrl": hook, "WebhookSecretArn": "arn"}
+	for i := 0; i+1 < len(more); i += 2 {
+		outputs[more[i]] = more[i+1]
+	}
 	useAWS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stacktest.Serves(r) {
 			secret.ServeHTTP(w, r)
@@ -85,7 +90,7 @@ func deployed(t *testing.T, text string) *stacktest.Secret {
 		form, _ := url.ParseQuery(string(body))
 		switch {
 		case form.Get("Action") == "DescribeStacks" && form.Get("StackName") == "Ringback":
-			writeStack(w, map[string]string{"WebhookUrl": hook, "WebhookSecretArn": "arn"})
+			writeStack(w, outputs)
 		case form.Get("Action") == "GetTemplate":
 			w.Header().Set("Content-Type", "text/xml")
 			io.WriteString(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody>{}</TemplateBody>"+
@@ -131,6 +136,55 @@ func runs(t *testing.T, arguments []string, code int, parts ...string) (out, err
 		}
 	}
 	return out, errOut
+}
+
+// TestSyncLeavesToolsOut syncs with a stack whose tools lack settings. doctor names them.
+func TestSyncLeavesToolsOut(t *testing.T) {
+	account := atVapi(t)
+	deployed(t, bearer, "MissingToolSettings", "ORDERS_API_URL, STOCK_API_TOKEN")
+	id := account.Add("assistant", `{"name":"Shop","model":{"provider":"openai","messages":[]}}`)
+	out, _ := runs(t, []string{"sync", "--stack", "Ringback", "--assistant", id, "--yes"}, 0,
+		"note: the tool order_status is left out, because it lacks ORDERS_API_URL in the deployment",
+		"note: the tool restock_date is left out, because it lacks STOCK_API_TOKEN in the deployment",
+		"+ tool notify_when_ready")
+	if strings.Contains(out, "+ tool order_status") || strings.Contains(out, "attach order_status") {
+		t.Errorf("a tool that cannot work is at Vapi:\n%s", out)
+	}
+	runs(t, []string{"doctor", "--stack", "Ringback", "--assistant", id}, 1,
+		"warning   settings order_status: the deployment lacks ORDERS_API_URL, so sync leaves the tool out")
+
+	deployed(t, bearer, "MissingToolSettings", "none")
+	other := account.Add("assistant", `{"name":"Other","model":{"provider":"openai","messages":[]}}`)
+	runs(t, []string{"sync", "--stack", "Ringback", "--assistant", id, "--assistant", other, "--yes"}, 0,
+		"+ tool order_status", `~ assistant `+id+` ("Shop")`, `~ assistant `+other+` ("Other")`)
+}
+
+// TestEmptyIDs passes the variables of NextCommand that are not set. Nothing is asked of Vapi.
+func TestEmptyIDs(t *testing.T) {
+	account := atVapi(t)
+	deployed(t, bearer)
+	for _, row := range []struct {
+		arguments []string
+		code      int
+		want      string
+	}{
+		{[]string{"sync", "--assistant", ""}, 80, "--assistant: it is empty; use the id of an assistant"},
+		{[]string{"sync", "--assistant", "a", "--assistant", " "}, 80, "--assistant: it is empty"},
+		{[]string{"sync", "--assistant", "a,"}, 80, "--assistant: it is empty"},
+		{[]string{"sync", "--credential", ""}, 1, "--credential is empty; use the id of a credential"},
+		{[]string{"doctor", "--assistant", ""}, 80, "--assistant: it is empty; use the id of an assistant"},
+	} {
+		if _, errOut := runs(t, append(row.arguments, "--stack", "Ringback"), row.code); !strings.Contains(errOut, row.want) {
+			t.Errorf("%q: %s", row.arguments, errOut)
+		}
+	}
+	if requests := account.Requests(); len(requests) > 0 {
+		t.Errorf("it asked Vapi: %v", requests)
+	}
+	_, errOut := runs(t, []string{"sync", "--credential", "c-9", "--stack", "Ringback"}, 1)
+	if !strings.Contains(errOut, "there is no credential c-9 at Vapi") {
+		t.Error(errOut)
+	}
 }
 
 func TestTools(t *testing.T) {

@@ -97,6 +97,9 @@ type Account struct {
 	// have an assistantId.
 	Splitting bool
 
+	// Strict refuses tools whose schemas have additionalProperties, which Vapi's OpenAPI description does not have.
+	Strict bool
+
 	mu       sync.Mutex
 	objects  map[string][]*object       // by resource, the newest first
 	others   map[string]json.RawMessage // other calls than those that were started, by id
@@ -418,6 +421,9 @@ func (a *Account) handle(r *http.Request, body []byte) (int, json.RawMessage) {
 		}
 		if err := Check(definition, body); err != nil {
 			return refuse(http.StatusBadRequest, err.Error())
+		}
+		if a.Strict && resource == "tool" && bytes.Contains(body, []byte(`"additionalProperties":`)) {
+			return refuse(http.StatusBadRequest, "function.parameters.property additionalProperties should not exist")
 		}
 	}
 	if !one {

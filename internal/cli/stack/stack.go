@@ -78,6 +78,17 @@ func (s *Stack) ArgumentKey(ctx context.Context) (string, error) {
 	return encryption.FormatPublicKey(parsed)
 }
 
+// MissingSettings returns the settings that the tools of the stack lack. It is nil if the stack does not say so,
+// as those of earlier versions, and not nil if no setting is missing.
+func (s *Stack) MissingSettings(ctx context.Context) ([]string, error) {
+	outputs, err := s.outputs(ctx)
+	output, ok := outputs[deployment.MissingSettingsOutput]
+	if err != nil || !ok {
+		return nil, err
+	}
+	return append([]string{}, deployment.ParseMissingSettings(output)...), nil
+}
+
 // outputs returns the outputs of the stack. It returns an error if a required one is
 // missing.
 func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]string, error) {

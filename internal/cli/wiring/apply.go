@@ -99,9 +99,12 @@ func (s *applying) applyTool(ctx context.Context, change ToolChange) error {
 	switch change.Action {
 	case ActionCreate:
 		s.progress("creating the tool %s", change.Name)
-		raw, err = s.create(ctx, vapiclient.Tools, change.Body, func() (json.RawMessage, error) {
-			return s.findTool(ctx, change)
-		})
+		find := func() (json.RawMessage, error) { return s.findTool(ctx, change) }
+		raw, err = s.create(ctx, vapiclient.Tools, change.Body, find)
+		if refusesClosed(err) {
+			change.Body = open(change.Body)
+			raw, err = s.create(ctx, vapiclient.Tools, change.Body, find)
+		}
 		if err != nil {
 			return err
 		}
@@ -144,6 +147,10 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 		}
 		s.progress("updating the tool %s", change.Name)
 		raw, err = s.API.Update(ctx, vapiclient.Tools, id, change.patch(have, found))
+		if refusesClosed(err) {
+			change.Body = open(change.Body)
+			raw, err = s.API.Update(ctx, vapiclient.Tools, id, change.patch(have, found))
+		}
 		if err == nil {
 			break
 		}
@@ -168,6 +175,12 @@ func (s *applying) updateTool(ctx context.Context, change ToolChange, raw json.R
 	}
 	s.notKept(change.Name, change.differences(have))
 	return nil
+}
+
+// refusesClosed reports whether Vapi refused a tool because its schema says which other arguments it allows.
+func refusesClosed(err error) bool {
+	failed, ok := errors.AsType[*vapiclient.APIError](err)
+	return ok && failed.Status == http.StatusBadRequest && strings.Contains(failed.Message, "additionalProperties")
 }
 
 // unmoved reports whether the webhooks of a tool at Vapi still have the target that they

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/jsonschema-go/jsonschema"
+
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -23,6 +25,9 @@ type Difference struct {
 // differences compares the fields that Ringback owns. It ignores members that Vapi
 // adds, except in the schema of the arguments, which Ringback owns completely.
 func differences(want vapiclient.Tool, have map[string]any) []Difference {
+	if !isClosed(have) {
+		want = open(want)
+	}
 	wanted := object(want)
 	for _, name := range optional {
 		if server := wanted["server"].(map[string]any); server[name] == nil {
@@ -36,6 +41,42 @@ func differences(want vapiclient.Tool, have map[string]any) []Difference {
 		}
 	}
 	return found
+}
+
+// isClosed reports whether the schema of a tool at Vapi says which other arguments it allows. Vapi's OpenAPI
+// description does not have this keyword, so Vapi may refuse or drop it (OpenAIFunctionParameters, JsonSchema). A
+// tool without it is therefore as good as one with it.
+func isClosed(have map[string]any) bool {
+	function, _ := have["function"].(map[string]any)
+	schema, isObject := function["parameters"].(map[string]any)
+	_, closed := schema["additionalProperties"]
+	return !isObject || closed
+}
+
+// open returns a tool whose schema does not say which other arguments it allows. The tool itself checks its
+// arguments in any case.
+func open(t vapiclient.Tool) vapiclient.Tool {
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(t.Function.Parameters, &schema); err != nil {
+		panic(err) // Ringback has encoded it
+	}
+	openSchema(&schema)
+	parameters, err := json.Marshal(&schema)
+	if err != nil {
+		panic(err)
+	}
+	t.Function.Parameters, t.Function.Strict = parameters, strict(parameters)
+	return t
+}
+
+func openSchema(s *jsonschema.Schema) {
+	s.AdditionalProperties = nil
+	for _, property := range s.Properties {
+		openSchema(property)
+	}
+	if s.Items != nil {
+		openSchema(s.Items)
+	}
 }
 
 // leftovers returns the members of a tool's server that Ringback does not set, such as headers. A

@@ -67,6 +67,10 @@ type Examination struct {
 	// control authentication requires. Nil means unknown.
 	PublicKey *bool
 
+	// Missing are the settings that tools lack in the deployment, by tool. Nil means
+	// unknown.
+	Missing map[string][]string
+
 	// Rate is how many webhooks of quick tools may come in a second, and
 	// Concurrency how many executions the AWS account may run at the same time. 0
 	// means 1 and 10.
@@ -100,6 +104,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	}
 	e := &examination{Examination: cfg, ids: map[string]string{}, endCalls: map[string]bool{}}
 	e.tools(ctx)
+	e.settings()
 	e.secret()
 	e.quick()
 	for _, id := range cfg.Assistants {
@@ -117,6 +122,7 @@ type examination struct {
 	endCalls map[string]bool   // ids of the tools at Vapi that end a call
 
 	organisation string // at Vapi; empty means unknown
+	unread       bool   // the tools at Vapi cannot be read
 }
 
 func (e *examination) progress(format string, a ...any) {
@@ -137,7 +143,8 @@ func (e *examination) tools(ctx context.Context) {
 	e.progress("asking Vapi for its tools")
 	stored, err := listTools(ctx, e.API)
 	if err != nil {
-		e.add("tools", "", VerdictFailed, reachAPI, "cannot list the tools at Vapi: %v", err)
+		e.unread = true
+		e.add("tools", "", VerdictUnchecked, reachAPI, "not checked: cannot read the tools at Vapi: %v", err)
 		return
 	}
 	for _, t := range stored {
@@ -178,6 +185,9 @@ func (e *examination) tools(ctx context.Context) {
 			e.add("tool", name, VerdictFailed, "Delete or rename the other tools, then run ringback sync.", "%s", why)
 			continue
 		}
+		if len(there) == 0 && e.Missing[name] != nil {
+			continue // sync leaves it out
+		}
 		if len(there) == 0 {
 			e.add("tool", name, VerdictFailed, runSync, "Vapi has no tool with this name")
 			continue
@@ -217,6 +227,38 @@ func (e *examination) tools(ctx context.Context) {
 		e.credential(ctx, credentials)
 	}
 }
+
+// settings names the settings that the tools lack in the deployment.
+func (e *examination) settings() {
+	const name = "settings"
+	var needed []string
+	for _, entry := range e.Tools.Entries() {
+		missing := strings.Join(e.Missing[entry.Name], " and ")
+		switch {
+		case len(entry.Settings) == 0:
+			continue
+		case missing == "":
+		case e.ids[entry.Name] != "":
+			e.add(name, entry.Name, VerdictFailed, "Set it as context, and deploy. Or remove the tool from the assistants.",
+				"the deployment lacks %s, so callers hear that the service isn't available", missing)
+		default:
+			e.add(name, entry.Name, VerdictWarning, "Set it as context, deploy, and run ringback sync.",
+				"the deployment lacks %s, so sync leaves the tool out", missing)
+		}
+		needed = append(needed, entry.Name)
+	}
+	switch {
+	case len(needed) == 0:
+	case e.Missing == nil:
+		e.add(name, "", VerdictUnchecked, "Use --stack, with a stack that this version has deployed.",
+			"not checked: it is unknown whether the deployment has the settings of %s", strings.Join(needed, ", "))
+	case len(e.Missing) == 0:
+		e.add(name, "", VerdictOK, "", "the deployment has the settings of %s", strings.Join(needed, ", "))
+	}
+}
+
+// leftOut reports whether sync leaves a tool out, because the deployment lacks its settings.
+func (e *examination) leftOut(tool string) bool { return e.ids[tool] == "" && e.Missing[tool] != nil }
 
 // secret checks the deployment's credential itself.
 func (e *examination) secret() {
@@ -557,8 +599,12 @@ func (e *examination) statusUpdates(id string, s settings) {
 }
 
 func (e *examination) attached(id, version string, a *assistant) {
+	const name = "attached"
+	if e.unread {
+		e.add(name, version, VerdictUnchecked, "", "not checked: the tools at Vapi cannot be read")
+		return
+	}
 	for _, entry := range e.Tools.Entries() {
-		const name = "attached"
 		tool, there := e.ids[entry.Name]
 		about := version + " " + entry.Name
 		places := a.places(tool)
@@ -566,6 +612,7 @@ func (e *examination) attached(id, version string, a *assistant) {
 		case own != "":
 			e.add(name, about, VerdictFailed, "Remove it from the assistant's "+own+", then run ringback sync.",
 				"the assistant has its own tool %s, which replaces this one", entry.Name)
+		case e.leftOut(entry.Name):
 		case !there:
 			e.add(name, about, VerdictFailed, runSync, "Vapi has no tool with this name, or several")
 		case a.pinned[tool] != "":
@@ -671,6 +718,9 @@ func (s *settings) systemPrompt() string {
 func (e *examination) mentions(about, what, prompt string, entries []*asynctool.Entry, remedy string) {
 	var missing []string
 	for _, entry := range entries {
+		if e.leftOut(entry.Name) {
+			continue
+		}
 		whole := regexp.MustCompile(`(^|[^A-Za-z0-9_-])` + regexp.QuoteMeta(entry.Name) + `($|[^A-Za-z0-9_-])`)
 		if !whole.MatchString(prompt) {
 			missing = append(missing, entry.Name)
@@ -695,6 +745,10 @@ func (e *examination) webhook(ctx context.Context) {
 	const unsigned, signed = "webhook, unsigned", "webhook, signed"
 	u, err := url.Parse(e.URL)
 	switch {
+	case e.URL == "" && e.unread:
+		e.add("webhook", "", VerdictUnchecked, "Use --stack or --url.",
+			"not checked: its URL is unknown, because the tools at Vapi cannot be read")
+		return
 	case e.URL == "":
 		e.add("webhook", "", VerdictFailed, "Run ringback sync, or use --stack or --url.",
 			"the URL of the webhook is unknown, because no tool at Vapi has one")

@@ -364,7 +364,17 @@ func TestDoctorFinds(t *testing.T) {
 		}, []string{"tools : failed: tool x: the argument A has no type"}},
 		"no tools": {func(t *testing.T, _ *org, x *wiring.Examination) { x.Tools = set(t) }, []string{noTools}},
 		"wrong key": {func(_ *testing.T, o *org, _ *wiring.Examination) { o.Key = "another" }, []string{
-			"tools : failed: cannot list the tools at Vapi", "assistant a-1: failed: cannot read the assistant"}},
+			"tools : unchecked: not checked: cannot read the tools at Vapi",
+			"assistant a-1: failed: cannot read the assistant"}},
+		// What depends on the tools is neither wrong nor right.
+		"tools that cannot be read": {func(_ *testing.T, o *org, x *wiring.Examination) {
+			o.Fail(1, fakevapi.FailureForbidden, false)
+			x.URL = ""
+		}, []string{
+			"tools : unchecked: not checked: cannot read the tools at Vapi",
+			"attached a-1: unchecked: not checked: the tools at Vapi cannot be read",
+			"webhook : unchecked: not checked: its URL is unknown",
+		}},
 
 		"new secret": {func(t *testing.T, _ *org, x *wiring.Examination) { x.Plans = []vapiauth.Plan{newSecret(t)} },
 			[]string{"credential " + credential + ": failed: ringback ", "webhook, signed : failed: " + refused}},

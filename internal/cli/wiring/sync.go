@@ -3,8 +3,10 @@ package wiring
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -48,6 +50,10 @@ type Config struct {
 
 	// Rotating finds what a new credential does not reach.
 	Rotating bool
+
+	// Missing are the settings that tools lack in the deployment, by tool. Such a tool
+	// is neither created nor attached.
+	Missing map[string][]string
 
 	// Progress is called with each step. It may be nil.
 	Progress func(step string)
@@ -257,6 +263,12 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 	for _, body := range bodies {
 		name := body.Function.Name
 		stored := named(s.tools, name)
+		missing := strings.Join(cfg.Missing[name], " and ")
+		if missing != "" && (len(stored) != 1 || s.foreign(stored[0]) != "") {
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the tool %s is left out, because it lacks %s in the deployment: "+
+				"set it, deploy, and run ringback sync again.", name, missing))
+			continue
+		}
 		if why := conflict(name, stored); why != "" {
 			changes.Conflicts = append(changes.Conflicts, why)
 			continue
@@ -267,7 +279,13 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 				continue
 			}
 		}
-		wired = append(wired, name)
+		if missing != "" {
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the tool %s lacks %s in the deployment, so callers hear that the "+
+				"service isn't available: set it and deploy, or detach the tool. It is not attached to further assistants.",
+				name, missing))
+		} else {
+			wired = append(wired, name)
+		}
 		change := ToolChange{Name: name, Body: body, Action: ActionCreate}
 		if len(stored) == 1 {
 			change.takesOver = s.foreign(stored[0]) != ""
@@ -462,7 +480,7 @@ func (s *state) readCredential(ctx context.Context) error {
 		})
 		s.credential.ID = s.Credential.ID
 		s.credentials = append(s.credentials, s.Credential.ID)
-		return nil
+		return s.checkCredential(ctx)
 	}
 	name, err := s.Credential.name(s.URL)
 	if err != nil {
@@ -483,6 +501,21 @@ func (s *state) readCredential(ctx context.Context) error {
 			// for every tool at once.
 			s.credential.Action, s.credential.ID, s.replaced = ActionUpdate, c.ID, c.raw
 		}
+	}
+	return nil
+}
+
+// checkCredential returns an error if Vapi does not have the selected credential. A key that may not read
+// credentials cannot tell.
+func (s *state) checkCredential(ctx context.Context) error {
+	if s.Credential.ID == "" {
+		return nil
+	}
+	_, err := s.API.Get(ctx, vapiclient.Credentials, s.Credential.ID)
+	failed, ok := errors.AsType[*vapiclient.APIError](err)
+	if ok && (failed.Status == http.StatusNotFound || failed.Status == http.StatusBadRequest) {
+		return fmt.Errorf("there is no credential %s at Vapi: copy its id from the dashboard, where its organisation's "+
+			"credentials are", s.Credential.ID)
 	}
 	return nil
 }

@@ -271,6 +271,7 @@ func TestSyncPatchesWhatChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrg(t)
+			o.Add("credential", `{"id":"cred-x","provider":"custom-credential","name":"by hand"}`)
 			cfg := o.config(t)
 			mustSync(t, cfg)
 			// Members from Vapi or other programs remain.
@@ -774,6 +775,7 @@ func TestSyncAsksBeforeItTakesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrg(t)
+			o.Add("credential", `{"id":"mine","provider":"custom-credential","name":"by hand"}`)
 			cfg := o.config(t, o.Add("assistant", plainAssistant))
 			cfg.Tools = set(t)
 			first, _ := mustSync(t, cfg)
@@ -1010,6 +1012,7 @@ func TestCredentials(t *testing.T) {
 			other.Tools = set(t)
 			mustSync(t, other)
 			o.Add("credential", `{"provider":"openai","name":"ringback"}`)
+			o.Add("credential", `{"id":"theirs","provider":"webhook"}`)
 			before := len(o.Objects("credential"))
 
 			cfg := o.config(t)

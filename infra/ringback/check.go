@@ -169,8 +169,8 @@ func (p *Props) checkEnvironment(function string, environment any, variables map
 		if by == "" {
 			by, longest = "the list of the tools", size
 		}
-		return fmt.Errorf("%s has %d bytes; with it, the variables of the %s function exceed the %d bytes that Lambda "+
-			"accepts", by, longest, function, maxEnvironment)
+		return fmt.Errorf("%s has %d bytes; with it, the variables of the %s function exceed Lambda's %d bytes",
+			by, longest, function, maxEnvironment)
 	}
 	parsed := reflect.New(reflect.TypeOf(environment)).Interface()
 	if err := env.ParseWithOptions(parsed, env.Options{Environment: values}); err != nil {

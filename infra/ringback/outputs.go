@@ -18,8 +18,8 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 		})
 	}
 	region := *stack.Region()
-	next := "AWS_REGION=" + region + " go run ./cmd/ringback sync --stack " + *stack.StackName() + api(r.props.VapiAPIURL) +
-		` --assistant "$ASSISTANT_ID"`
+	next := "AWS_REGION=" + region + " go run ./cmd/ringback sync --stack " + *stack.StackName() +
+		api(r.props.VapiAPIURL) + ` --assistant "$ASSISTANT_ID"`
 	about := "Set ASSISTANT_ID to the id of your assistant at Vapi, and run this to wire the tools into it"
 	if r.WebhookSecret == nil {
 		next += ` --credential "$CREDENTIAL_ID"`

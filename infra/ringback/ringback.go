@@ -447,8 +447,9 @@ func (p *Props) checkNumbers() error {
 	}
 	if p.MaxJobsPerCall > 0 && p.MaxConcurrentJobsPerCall <= math.MaxUint16 &&
 		p.MaxConcurrentJobsPerCall > p.MaxJobsPerCall {
-		errs = append(errs, fmt.Errorf("%s is %d, and %s is %d; a call cannot run more jobs at the same time than it may start",
-			p.written("MaxConcurrentJobsPerCall"), p.MaxConcurrentJobsPerCall, p.written("MaxJobsPerCall"), p.MaxJobsPerCall))
+		errs = append(errs, fmt.Errorf("%s is %d, and %s is %d; a call cannot run more jobs at the same time than it may "+
+			"start", p.written("MaxConcurrentJobsPerCall"), p.MaxConcurrentJobsPerCall, p.written("MaxJobsPerCall"),
+			p.MaxJobsPerCall))
 	}
 	return errors.Join(errs...)
 }

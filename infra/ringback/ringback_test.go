@@ -1576,7 +1576,10 @@ func TestInvalidProps(t *testing.T) {
 		{ringback.Props{MaxConcurrentJobsPerCall: 65536}, "MaxConcurrentJobsPerCall is 65536"},
 		{ringback.Props{RateLimit: -1}, "RateLimit is -1"},
 		{ringback.Props{RateLimit: math.NaN()}, "RateLimit is NaN"},
-		{ringback.Props{MaxJobsPerCall: 1, MaxConcurrentJobsPerCall: 2}, "MaxConcurrentJobsPerCall is 2, and MaxJobsPerCall is 1"},
+		{
+			ringback.Props{MaxJobsPerCall: 1, MaxConcurrentJobsPerCall: 2},
+			"MaxConcurrentJobsPerCall is 2, and MaxJobsPerCall is 1",
+		},
 		{ringback.Props{ResultText: "{text}"}, "ResultText is invalid: the result text has {content} 0 times"},
 		{ringback.Props{AlarmEmail: "ops"}, `AlarmEmail is "ops"`},
 		{ringback.Props{ControlHosts: []string{"a/b"}}, `ControlHosts has "a/b"`},

@@ -135,8 +135,9 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"callBackPhoneNumberId": vapiID, "callBackPerDay": "7", "callBackPrefixes": "+49, +1",
 		"kmsKeyArn":      "arn:aws:kms:eu-central-1:111122223333:key/12345678-1234-1234-1234-123456789012",
 		"argumentKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-		"eventBus":       "default", "vendedLogs": "true", "undeliveredTopicArn": topic, "undeliveredEmail": "a@example.com",
-		"alarmTopicArn": topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
+		"eventBus":       "default", "vendedLogs": "true", "undeliveredTopicArn": topic,
+		"undeliveredEmail": "a@example.com",
+		"alarmTopicArn":    topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"controlAnyPath": "true",
 		"localEndpoint":  "true", "ORDERS_API_URL": "https://orders.example.com",
 	}

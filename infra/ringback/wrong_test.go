@@ -74,16 +74,16 @@ var wrongs = []wrong{
 	{"domainName", "https://ringback.example.com", withDomain,
 		`domainName is "https://ringback.example.com"; it must be a host name in lower case, such as ringback.example.com`},
 	{"certificateArn", anyACM, nil, "certificateArn needs domainName; set both, or none"},
-	{"certificateArn", "my-certificate", withDomain, `certificateArn is "my-certificate"; it must be the ARN of a certificate ` +
-		`in ACM, such as ` + anyACM},
-	{"certificateArn", anySecret, withDomain, `certificateArn is "` + anySecret + `"; it must be the ARN of a certificate ` +
-		`in ACM, such as ` + anyACM},
+	{"certificateArn", "my-certificate", withDomain,
+		`certificateArn is "my-certificate"; it must be the ARN of a certificate in ACM, such as ` + anyACM},
+	{"certificateArn", anySecret, withDomain,
+		`certificateArn is "` + anySecret + `"; it must be the ARN of a certificate in ACM, such as ` + anyACM},
 	{"keepExecuteApiEndpoint", "true", nil,
 		"keepExecuteApiEndpoint needs domainName, without which that endpoint is the only one"},
 
 	{"ackText", "  ", nil, "ackText is only white space; the model would see an empty result"},
 	{"ackText", strings.Repeat("x", 4000), nil,
-		"ackText has 4000 bytes; with it, the variables of the ack function exceed the 4096 bytes that Lambda accepts"},
+		"ackText has 4000 bytes; with it, the variables of the ack function exceed Lambda's 4096 bytes"},
 	{"resultText", "Here it is.", nil, "resultText is invalid: the result text has {content} 0 times; write it once"},
 	{"resultText", "{{.Content}}", nil, "resultText is invalid: the result text has {content} 0 times; write it once"},
 	{"resultText", "{marker} {content}", nil, "resultText is invalid: the result text has {marker} on one side of " +
@@ -91,10 +91,10 @@ var wrongs = []wrong{
 	{"resultText", "{content} of {customer}", nil, "resultText is invalid: the result text has the unknown placeholder " +
 		"{customer}; use {tool}, {tool_call_id}, {status}, {content} or {marker}"},
 	{"resultText", "{content}" + strings.Repeat("x", 4000), nil,
-		"resultText has 4009 bytes; with it, the variables of the callback function exceed the 4096 bytes that Lambda accepts"},
+		"resultText has 4009 bytes; with it, the variables of the callback function exceed Lambda's 4096 bytes"},
 
-	{"jwtIssuer", "https://issuer.example.com", nil, "jwtIssuer needs jwtAudience, since the issuer also makes tokens for " +
-		"others"},
+	{"jwtIssuer", "https://issuer.example.com", nil,
+		"jwtIssuer needs jwtAudience, since the issuer also makes tokens for others"},
 	{"jwtIssuer", "issuer.example.com", withJWT,
 		`jwtIssuer is "issuer.example.com"; it must be an https URL, such as https://issuer.example.com`},
 	{"jwtIssuer", "http://issuer.example.com", withJWT,
@@ -148,12 +148,12 @@ var wrongs = []wrong{
 	{"callBackZone", "Local", nil, `callBackZone is "Local"; it must be a time zone like Europe/Berlin`},
 	{"callBackZone", "Europe/Berlin", nil,
 		"callBackZone needs callBackHours, without which there are no outbound calls"},
-	{"callBackAssistantId", "Riley", withHours, `callBackAssistantId is "Riley"; it must be the id of an assistant at Vapi, ` +
-		`such as ` + anyID},
+	{"callBackAssistantId", "Riley", withHours,
+		`callBackAssistantId is "Riley"; it must be the id of an assistant at Vapi, such as ` + anyID},
 	{"callBackAssistantId", anyID, nil,
 		"callBackAssistantId needs callBackHours, without which there are no outbound calls"},
-	{"callBackPhoneNumberId", "+4930123456", withHours, `callBackPhoneNumberId is "+4930123456"; it must be the id of a phone ` +
-		`number at Vapi, such as ` + anyID},
+	{"callBackPhoneNumberId", "+4930123456", withHours,
+		`callBackPhoneNumberId is "+4930123456"; it must be the id of a phone number at Vapi, such as ` + anyID},
 
 	{"callBackPerDay", "some", withHours, `callBackPerDay is "some"; it must be a whole number above 0, or none`},
 	{"callBackPerDay", "65536", withHours, `callBackPerDay is 65536; it must be between 1 and 65535`},
@@ -168,12 +168,12 @@ var wrongs = []wrong{
 		`controlHosts has "hooks.example.com/control"; write host or host:port, without a scheme or a path`},
 
 	{"ORDERS_API_URL", strings.Repeat("x", 4000), nil,
-		"ORDERS_API_URL has 4000 bytes; with it, the variables of the process function exceed the 4096 bytes that Lambda accepts"},
+		"ORDERS_API_URL has 4000 bytes; with it, the variables of the process function exceed Lambda's 4096 bytes"},
 	{"AWS_REGION", "eu-central-1", nil, "AWS_REGION is a variable of Lambda; choose another name"},
 	{"JOBS_TABLE", "jobs", nil, "JOBS_TABLE is a variable of Ringback; choose another name"},
 	{"X", "x", nil, "X is not the name of a variable; use two or more letters, digits and _, a letter first"},
-	{"STOCK_API_TOKEN", "secret:token", nil, `STOCK_API_TOKEN names the secret "token"; it must be the ARN of a secret in ` +
-		`Secrets Manager, such as arn:aws:secretsmanager:eu-central-1:111122223333:secret:name-AbCdEf`},
+	{"STOCK_API_TOKEN", "secret:token", nil, `STOCK_API_TOKEN names the secret "token"; it must be the ARN of a ` +
+		`secret in Secrets Manager, such as arn:aws:secretsmanager:eu-central-1:111122223333:secret:name-AbCdEf`},
 	{"dev/STOCK_API_TOKEN", "secret:" + anySecret + "#a:b", map[string]any{"stage": "dev"},
 		`dev/STOCK_API_TOKEN names the field "a:b" of a secret; CloudFormation reads no field whose name has a colon, ` +
 			`a brace or a space`},

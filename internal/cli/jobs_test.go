@@ -222,7 +222,7 @@ func TestJobsOfADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails("cannot cancel the job: it has already finished, its state is done", "cancel", "c2/b")
-	// A result that nobody has received yet is listed, too.
+	// A result that is on its way is listed, too.
 	if out, _ := jobs(0, "list"); !strings.Contains(out, "c2/b  approval  done, not delivered yet  2") {
 		t.Error(out)
 	}

@@ -97,7 +97,8 @@ func (c *syncCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	cfg := wiring.Config{Tools: set, Assistants: c.Assistant, TakeOver: c.TakeOver, Prune: c.Prune,
-		Missing: at.lacking(set), Secret: at.secret, Stored: at.stored, AddOrganisation: c.AddOrganisation, Rotating: c.Rotate != nil,
+		Missing: at.lacking(set), Secret: at.secret, Stored: at.stored,
+		AddOrganisation: c.AddOrganisation, Rotating: c.Rotate != nil,
 		Progress: p.set}
 	if cfg.URL, err = wiring.ParseURL(at.url); err != nil {
 		return err

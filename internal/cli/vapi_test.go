@@ -144,8 +144,8 @@ func TestSyncLeavesToolsOut(t *testing.T) {
 	deployed(t, bearer, "MissingToolSettings", "ORDERS_API_URL, STOCK_API_TOKEN")
 	id := account.Add("assistant", `{"name":"Shop","model":{"provider":"openai","messages":[]}}`)
 	out, _ := runs(t, []string{"sync", "--stack", "Ringback", "--assistant", id, "--yes"}, 0,
-		"note: the tool order_status is left out, because it lacks ORDERS_API_URL in the deployment",
-		"note: the tool restock_date is left out, because it lacks STOCK_API_TOKEN in the deployment",
+		"note: the tool order_status is left out, because the deployment lacks ORDERS_API_URL:",
+		"note: the tool restock_date is left out, because the deployment lacks STOCK_API_TOKEN:",
 		"+ tool notify_when_ready")
 	if strings.Contains(out, "+ tool order_status") || strings.Contains(out, "attach order_status") {
 		t.Errorf("a tool that cannot work is at Vapi:\n%s", out)

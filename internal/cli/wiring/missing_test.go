@@ -23,8 +23,8 @@ func TestSyncLeavesOut(t *testing.T) {
 	cfg.Tools = set(t, tool[empty]("one"), needy("needy", "A", "B"))
 	cfg.Missing = map[string][]string{"needy": {"A", "B"}}
 	changes, _ := mustSync(t, cfg)
-	const note = "the tool needy is left out, because it lacks A and B in the deployment: " +
-		"set it, deploy, and run ringback sync again."
+	const note = "the tool needy is left out, because the deployment lacks A and B: " +
+		"set what is missing, deploy, and run ringback sync again."
 	if !slices.Contains(changes.Notes, note) {
 		t.Errorf("the notes are %q", changes.Notes)
 	}
@@ -47,7 +47,8 @@ func TestSyncLeavesOut(t *testing.T) {
 	other := o.Add("assistant", plainAssistant)
 	cfg.Missing, cfg.Assistants = map[string][]string{"needy": {"A"}}, []string{id, other}
 	changes, _ = mustSync(t, cfg)
-	if len(changes.Notes) != 1 || !strings.HasPrefix(changes.Notes[0], "the tool needy lacks A in the deployment") {
+	const hear = "the deployment lacks A of the tool needy, so callers hear"
+	if len(changes.Notes) != 1 || !strings.HasPrefix(changes.Notes[0], hear) {
 		t.Errorf("the notes are %q", changes.Notes)
 	}
 	if o.byName(t, "tool", "needy") == nil || strings.Contains(string(o.Objects("assistant")[1]), needy["id"].(string)) {
@@ -63,15 +64,17 @@ func TestDoctorNamesSettings(t *testing.T) {
 		synced  bool
 		want    []string
 	}{
-		"unknown":     {nil, true, []string{"settings : unchecked: not checked: it is unknown whether"}},
-		"none":        {map[string][]string{}, true, nil},
-		"not at Vapi": {map[string][]string{"needy": {"A"}}, false, []string{"settings needy: warning: the deployment lacks A"}},
+		"unknown": {nil, true, []string{"settings : unchecked: not checked: it is unknown whether"}},
+		"none":    {map[string][]string{}, true, nil},
+		"not at Vapi": {map[string][]string{"needy": {"A"}}, false, []string{
+			"settings needy: warning: the deployment lacks A, so sync leaves the tool out"}},
 		"at Vapi": {map[string][]string{"needy": {"A"}}, true, []string{
 			"settings needy: failed: the deployment lacks A, so callers hear that the service isn't available"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, x := healthy(t)
-			o.Change("assistant", "a-1", "model", `{"provider":"openai","messages":[{"role":"system","content":"Use slow_one."}]}`)
+			o.Change("assistant", "a-1", "model",
+				`{"provider":"openai","messages":[{"role":"system","content":"Use slow_one."}]}`)
 			x.Tools = set(t, tool[empty]("slow_one"), needy("needy", "A"))
 			if row.synced {
 				o.Change("assistant", "a-1", "model",

@@ -265,8 +265,8 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 		stored := named(s.tools, name)
 		missing := strings.Join(cfg.Missing[name], " and ")
 		if missing != "" && (len(stored) != 1 || s.foreign(stored[0]) != "") {
-			changes.Notes = append(changes.Notes, fmt.Sprintf("the tool %s is left out, because it lacks %s in the deployment: "+
-				"set it, deploy, and run ringback sync again.", name, missing))
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the tool %s is left out, because the deployment lacks %s: "+
+				"set what is missing, deploy, and run ringback sync again.", name, missing))
 			continue
 		}
 		if why := conflict(name, stored); why != "" {
@@ -280,9 +280,9 @@ func Prepare(ctx context.Context, cfg Config) (*ChangeSet, error) {
 			}
 		}
 		if missing != "" {
-			changes.Notes = append(changes.Notes, fmt.Sprintf("the tool %s lacks %s in the deployment, so callers hear that the "+
-				"service isn't available: set it and deploy, or detach the tool. It is not attached to further assistants.",
-				name, missing))
+			changes.Notes = append(changes.Notes, fmt.Sprintf("the deployment lacks %s of the tool %s, so callers hear that "+
+				"the service isn't available: set what is missing and deploy, or detach the tool. It is attached to no further "+
+				"assistant.", missing, name))
 		} else {
 			wired = append(wired, name)
 		}

@@ -66,7 +66,10 @@ func (f *targetFlags) read(ctx context.Context, in *os.File, errOut io.Writer) e
 		return fmt.Errorf("the stack %s has no credential, because API Gateway verifies OAuth2 tokens: use --bearer with "+
 			"a token of the issuer", f.Stack)
 	}
-	return checkTarget(f.URL)
+	if checkTarget(f.URL) != nil {
+		return fmt.Errorf("the webhook of the stack %s has no URL with https://, and the credential is sent to it", f.Stack)
+	}
+	return nil
 }
 
 // checkTarget returns an error if the credential must not be sent to a URL.

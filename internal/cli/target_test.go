@@ -55,8 +55,11 @@ func webhookOf(t *testing.T, credential, organisation string) *[]string {
 		body, _ := io.ReadAll(r.Body)
 		form, _ := url.ParseQuery(string(body))
 		outputs := map[string]string{"WebhookUrl": address, "WebhookSecretArn": "arn"}
-		if form.Get("StackName") == "Ringback-jwt" {
+		switch form.Get("StackName") {
+		case "Ringback-jwt":
 			delete(outputs, "WebhookSecretArn")
+		case "Ringback-http":
+			outputs["WebhookUrl"] = "http://hooks.example.com/vapi"
 		}
 		writeStack(w, outputs)
 	}))
@@ -86,6 +89,10 @@ func TestSendToAStack(t *testing.T) {
 		"a URL as well": {
 			credential: bearer, arguments: []string{"--url", "https://example.com"}, code: 80,
 			says: "--url and --stack can't be used together",
+		},
+		"not encrypted": {
+			credential: bearer, arguments: []string{"--stack", "Ringback-http"}, code: 1,
+			says: "the webhook of the stack Ringback-http has no URL with https://",
 		},
 		"OAuth2": {
 			credential: bearer, arguments: []string{"--stack", "Ringback-jwt"}, code: 1,

@@ -543,7 +543,7 @@ var bugs = []mutant{
 		edits: []edit{{"internal/cli.checkTarget", `(u.Scheme != "http" || !guard.IsLoopback(u.Hostname()))`,
 			`u.Scheme != "http"`}}},
 	{bug: "a credential that is not asked for", tests: []string{"./internal/cli", "-run", "TestSendReads"}, edits: []edit{
-		{"internal/cli.(*sendCommand).readCredential", `if *credential != "-" {`, "if true {"},
+		{"internal/cli.(*targetFlags).readCredential", `if *credential != "-" {`, "if true {"},
 	}},
 	{bug: "an error that quotes the deployment", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
 		{"internal/cli.unanswered", `errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")`,
@@ -1263,7 +1263,39 @@ var bugs = []mutant{
 		tests: []string{"./infra/ringback", "-run", "^TestNoArgumentKey$"}, edits: []edit{
 			{"infra/ringback.(*Ringback).argumentKey", "|| len(r.tools.Encrypted()) == 0", "|| false"},
 		}},
+
+	{bug: "a text deployed with which no result can be delivered", tests: wrongSettings, edits: []edit{
+		{"infra/ringback.(*Props).checkTexts", "spoken.ParseText(p.ResultText); err != nil {",
+			"spoken.ParseText(p.ResultText); false && err != nil {"},
+	}},
+	{bug: "an address deployed that the callback function refuses", tests: wrongSettings, edits: []edit{
+		{"infra/ringback.(*Props).checkOutbound", "AllowLoopback: len(p.ControlHosts) > 0", "AllowLoopback: true"},
+	}},
+	{bug: "an environment deployed that Lambda refuses", tests: wrongSettings, edits: []edit{
+		{"infra/ringback.(*Props).checkEnvironment", "if size > maxEnvironment {", "if size < 0 {"},
+	}},
+	{bug: "a role for secrets whose names begin alike", tests: wrongSettings, edits: []edit{
+		{"infra/ringback.(*settings).props", "check(name, secretKind)", "_ = name"},
+	}},
+	{bug: "an access log replaced by an update",
+		tests: []string{"./infra/ringback", "-run", "^TestUpdateReplacesNothing$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).api", "if r.props.VendedLogs {", "if true {"},
+		}},
+	{bug: "a tool that runs without its settings", tests: []string{"./asynctool", "-run", "Settings"}, edits: []edit{
+		{"asynctool.(*Entry).checkSettings", "len(missing) > 0 {", "false && len(missing) > 0 {"},
+	}},
+	{bug: "a tool wired that cannot work", tests: []string{"./internal/cli/wiring", "-run", "^TestSyncLeavesOut$"},
+		edits: []edit{
+			{"internal/cli/wiring.Prepare", `if missing != "" && (len(stored)`, `if false && (len(stored)`},
+		}},
+	{bug: "a stack's credential sent without encryption",
+		tests: []string{"./internal/cli", "-run", "^TestSendToAStack$"}, edits: []edit{
+			{"internal/cli.(*targetFlags).read", "if checkTarget(f.URL) != nil {", "if false {"},
+		}},
 }
+
+// wrongSettings are the tests of the settings' values.
+var wrongSettings = []string{"./infra/ringback", "-run", "^TestWrongSettings$"}
 
 var shownCallers = []string{"./internal/local/dev", "-run", "TestTerminalShowsNoCaller"}
 

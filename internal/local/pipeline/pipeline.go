@@ -216,12 +216,15 @@ func New(cfg Config) (*Pipeline, error) {
 }
 
 // received returns a function for each webhook: it adds the call, and whether it is of a GPT-Live assistant, to
-// p.Calls, and then calls next.
+// p.Calls, ends it there if it has ended, and then calls next.
 func (p *Pipeline) received(next func(context.Context, vapi.Message)) func(context.Context, vapi.Message) {
 	return func(ctx context.Context, m vapi.Message) {
 		p.Calls.Begin(m.Call)
 		if m.Call.Architecture == vapi.ArchitectureGPTLive {
 			p.Calls.AddGPTLive(m.Call)
+		}
+		if m.CallEnded() {
+			p.Calls.End(m.Call.ID)
 		}
 		if next != nil {
 			next(ctx, m)

@@ -15,9 +15,8 @@ import (
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
-// Post delivers m to the call of controlURL, without HTTP. The call parses m's JSON,
-// as Vapi does. If controlURL does not end in /<call id>/control, it is the call's
-// id itself.
+// Post delivers m to the call of controlURL, without HTTP: see [CallID]. The call parses
+// m's JSON, as Vapi does.
 func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
 	wire, err := json.Marshal(m)
 	if err == nil {
@@ -26,10 +25,7 @@ func (c *Calls) Post(_ context.Context, controlURL string, m vapi.ControlMessage
 	if err != nil {
 		return vapiclient.Receipt{Verdict: vapiclient.Misconfigured, Err: err}
 	}
-	id, found := strings.CutSuffix(controlURL, "/control")
-	if found {
-		id = id[strings.LastIndexByte(id, '/')+1:]
-	}
+	id := CallID(controlURL)
 	if err := c.refusal(id, m); err != nil {
 		verdict := vapiclient.MessageRefused
 		if errors.Is(err, errNotActive) {
@@ -70,6 +66,16 @@ func (c *Calls) CallStatus(_ context.Context, callID string) vapiclient.CallStat
 		return vapiclient.CallStatus{Status: http.StatusNotFound, Err: errors.New("there is no such simulated call")}
 	}
 	return vapiclient.CallStatus{Ended: true, Call: call, Status: http.StatusOK}
+}
+
+// CallID returns the id of the call that a control URL belongs to. If controlURL does not end in
+// /<call id>/control, it is the call's id itself.
+func CallID(controlURL string) string {
+	id, found := strings.CutSuffix(controlURL, "/control")
+	if !found {
+		return controlURL
+	}
+	return id[strings.LastIndexByte(id, '/')+1:]
 }
 
 // Client posts control messages with a real control client: those for [Host] to the

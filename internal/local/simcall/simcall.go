@@ -39,6 +39,24 @@ type Calls struct {
 	messages map[string][]vapi.ControlMessage
 	live     map[string]vapi.Call // the added GPT-Live calls
 	known    map[string]vapiclient.KnownCall
+	ended    map[string]bool
+}
+
+// End ends a call, as a caller does who hangs up. Its control URL then answers 404.
+func (c *Calls) End(callID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended == nil {
+		c.ended = make(map[string]bool)
+	}
+	c.ended[callID] = true
+}
+
+// Ended reports whether a call was ended with End.
+func (c *Calls) Ended(callID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended[callID]
 }
 
 // AddGPTLive adds a call that has the GPT-Live architecture, as GPTLive does. If its type is known and not
@@ -109,7 +127,7 @@ func statusOf(refused error) int {
 	return http.StatusBadRequest
 }
 
-// active returns an error if a GPT-Live call was ended or transferred before.
+// active returns an error if the assistant of a GPT-Live call has ended or transferred it.
 func (c *Calls) active(callID string) error {
 	if slices.ContainsFunc(c.Messages(callID), func(m vapi.ControlMessage) bool {
 		switch m.(type) {
@@ -126,6 +144,9 @@ func (c *Calls) active(callID string) error {
 // refusal returns an error if Vapi would refuse a message that is well-formed. For GPT-Live calls, it
 // follows Vapi's documentation ("GPT-Live settings and compatibility").
 func (c *Calls) refusal(callID string, m vapi.ControlMessage) error {
+	if c.Ended(callID) {
+		return errNotActive
+	}
 	call, live := c.gptLive(callID)
 	switch m := m.(type) {
 	case vapi.EndCall:

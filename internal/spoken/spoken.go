@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -89,6 +90,34 @@ func (w Word) Quote(text string) string { return w.start() + " " + text + " " + 
 
 // frame returns a text between marker lines, after the sentence about them.
 func (w Word) frame(text string) string { return w.Sentence() + "\n" + w.Lines(text) }
+
+// Content returns the text between the markers, without what was asked, for a person who reads what a model
+// gets. It reports whether there are markers.
+func Content(framed string) (content string, ok bool) {
+	start := marker.FindString(framed)
+	if start == "" {
+		return "", false
+	}
+	// The sentence before the text has the same markers. The text itself cannot contain them.
+	_, word, _ := strings.Cut(start, "<<<")
+	first, last := strings.LastIndex(framed, start)+len(start), strings.LastIndex(framed, ">>>"+word)
+	if last < first {
+		return "", false
+	}
+	content = strings.TrimSpace(framed[first:last])
+	if rest, found := strings.CutPrefix(content, "asked: "); found {
+		if _, after, found := strings.Cut(rest, "\n"); found {
+			return after, true
+		}
+		if _, after, found := strings.Cut(rest, " answer: "); found {
+			return after, true
+		}
+	}
+	return content, true
+}
+
+// marker matches the first marker of a text.
+var marker = regexp.MustCompile(`<<<\w+`)
 
 // Text is the text around a result, with the placeholders {tool}, {tool_call_id}, {status},
 // {content} and {marker}.

@@ -701,3 +701,47 @@ func TestEarlier(t *testing.T) {
 		}
 	}
 }
+
+// TestContent finds a tool's own text in what a model reads.
+func TestContent(t *testing.T) {
+	asked := outcome(policy.DeliveryRespond, "It ships today.\nAll <<<of it>>>.")
+	asked.Asked = `{"order_id":"A-1"}`
+	silent, said := outcome(policy.DeliverySilent, "one"), outcome(policy.DeliverySay, "word for word")
+	said.Result.Own = true
+	progress := outcome(policy.DeliveryRespond, "Halfway.")
+	progress.Kind = job.KindProgress
+	for _, text := range []spoken.Text{parse(t, ""), parse(t, "{marker} {content} {marker}"), {}} {
+		if text.Marker == nil {
+			text, _ = spoken.ParseText("")
+		}
+		for _, o := range []job.Outcome{asked, silent, progress} {
+			framed, err := text.Framed(o, spoken.MaxContent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, ok := spoken.Content(framed)
+			if strings.HasPrefix(framed, word) { // markers of its own, which are no marker lines
+				if ok {
+					t.Errorf("%q has the content %q", framed, got)
+				}
+				continue
+			}
+			if got != o.Result.Content || !ok {
+				t.Errorf("%q has the content %q, %t", framed, got, ok)
+			}
+		}
+	}
+	instructions, err := parse(t, "").Context(said)
+	if got, ok := spoken.Content(instructions.Content); err != nil || got != "word for word" || !ok {
+		t.Errorf("%q has the content %q, %t, %v", instructions.Content, got, ok, err)
+	}
+	quick := spoken.Word(word).Sentence() + " " + spoken.Word(word).Quote(spoken.Answer("x {}", "done", 100))
+	if got, ok := spoken.Content(quick); got != "done" || !ok {
+		t.Errorf("%q has the content %q, %t", quick, got, ok)
+	}
+	for _, text := range []string{"", "no markers", "<<<open", ">>>a <<<a"} {
+		if got, ok := spoken.Content(text); ok {
+			t.Errorf("%q has the content %q", text, got)
+		}
+	}
+}

@@ -149,6 +149,31 @@ func TestSendSigns(t *testing.T) {
 	}
 }
 
+// TestSendFresh posts a file twice, with other ids each time.
+func TestSendFresh(t *testing.T) {
+	seen := map[string]bool{"call_A1042": true, "11111111-2222-4333-8444-000000000001": true}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		m, err := vapi.ParseMessage(body)
+		if err != nil || len(m.ToolCalls) != 1 || m.ToolCalls[0].Name != "order_status" {
+			t.Fatalf("%v, %+v", err, m)
+		}
+		for _, id := range []string{m.Call.ID, m.ToolCalls[0].ID} {
+			if seen[id] || id == "" {
+				t.Errorf("the id %q is used again", id)
+			}
+			seen[id] = true
+		}
+		w.Write([]byte(`{"results":[]}`))
+	}))
+	defer server.Close()
+	for _, more := range [][]string{nil, nil, {"--wait"}} {
+		if code, out, errOut := run(t, append([]string{"send", toolCalls, "--fresh", "--url", server.URL}, more...)...); code != 0 {
+			t.Errorf("code %d, out %q, err %q", code, out, errOut)
+		}
+	}
+}
+
 // TestSendForAnOrganisation posts samples to a server that accepts the webhooks of one organisation, as a deployment
 // does that is bound to one.
 func TestSendForAnOrganisation(t *testing.T) {

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,20 +10,14 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/encryption"
-	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/simcall"
-	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
-	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 type sendCommand struct {
@@ -33,8 +25,7 @@ type sendCommand struct {
 
 	targetFlags
 
-	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the stack or the local run." placeholder:"FILE" type:"path"`
-
+	Fresh   bool          `help:"Replace the ids of the call and of the tool calls, so that nothing is repeated."`
 	Wait    bool          `help:"Wait for the results. The deployment must be on this machine."`
 	Timeout time.Duration `help:"Wait at most this long." default:"3m"`
 }
@@ -45,6 +36,8 @@ func (sendCommand) Help() string {
 received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a result if
 one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so --wait
 requires a deployment on this machine. A GPT-Live call is simulated if the webhook comes from a GPT-Live assistant.
+
+A webhook that is posted twice is the same tool call, whose result was delivered already. --fresh makes it another one.
 
 The URL must begin with https://, except on this machine. No redirect is followed.
 
@@ -68,7 +61,7 @@ Examples:
 
   ringback send events/vapi/tool-calls.json --wait
   ringback send events/vapi/gpt-live.json --wait
-  ringback send events/vapi/tool-calls.json --stack Ringback
+  ringback send events/vapi/tool-calls.json --fresh --stack Ringback
   ringback send events/vapi/tool-calls.json --url https://….amazonaws.com/vapi --org … --bearer -`
 }
 
@@ -77,6 +70,11 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	body, err := os.ReadFile(c.File)
 	if err != nil {
 		return fmt.Errorf("cannot read the webhook: %w", err)
+	}
+	if c.Fresh {
+		if body, err = simcall.Fresh(body, rand.Text); err != nil {
+			return err
+		}
 	}
 	asking, _, stop := interrupted()
 	err = c.read(asking, os.Stdin, s.Err)
@@ -99,90 +97,31 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	if !c.Wait {
-		_, err := c.post(ctx, s, body)
+		_, err := c.sendAndShow(ctx, s, body)
 		return err
 	}
 	return c.wait(ctx, s, tools, body)
 }
 
-// encrypt encrypts the arguments that the tools name, as Vapi does. It leaves those that are already
-// encrypted, and a body that is not a webhook.
-func (c *sendCommand) encrypt(ctx context.Context, set *asynctool.Set, body []byte) ([]byte, error) {
-	paths := set.Encrypted()
-	var object map[string]any
-	if len(paths) == 0 || json.Unmarshal(body, &object) != nil || object == nil {
-		return body, nil
-	}
-	return simcall.Encrypt(body, paths, func() (*rsa.PublicKey, error) {
-		if c.ArgumentKey != "" {
-			return readArgumentKey(c.ArgumentKey)
-		}
-		if c.stack != nil {
-			text, err := c.stack.ArgumentKey(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return encryption.ParsePublicKey([]byte(text))
-		}
-		return localArgumentKey(ctx, c.URL)
-	})
-}
-
-// localArgumentKey asks the local run at a webhook's URL for its public key.
-func localArgumentKey(ctx context.Context, webhook string) (*rsa.PublicKey, error) {
-	missing := errors.New("has no public key to encrypt it with; " +
-		"use --argument-key with the public key of the deployment")
-	u, err := url.Parse(webhook)
-	if err != nil || !guard.IsLoopback(u.Hostname()) {
-		return nil, missing
-	}
-	u.Path, u.RawQuery = dev.ArgumentKeyPath, ""
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, missing
-	}
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		return nil, unanswered(ctx, err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxCredential))
-	if err != nil || response.StatusCode != http.StatusOK {
-		return nil, missing
-	}
-	return encryption.ParsePublicKey(text)
-}
-
 // wait posts the webhook as part of a simulated call, and waits for the results.
 func (c *sendCommand) wait(ctx context.Context, s *streams, tools Tools, body []byte) error {
-	if u, err := url.Parse(c.URL); err != nil || !guard.IsLoopback(u.Hostname()) {
+	if !c.here() {
 		return errors.New("--wait requires a deployment on this machine, " +
 			"because another machine cannot reach the control URL; omit --wait")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	call, err := simulate("send-" + rand.Text()[:8])
 	if err != nil {
-		return fmt.Errorf("cannot serve a control URL: %w", err)
+		return err
 	}
-	heard := make(chan vapi.ControlMessage, 1024)
-	calls := &simcall.Calls{Heard: func(_ string, m vapi.ControlMessage) { heard <- m }}
-	secret := "/" + rand.Text()
-	server := &http.Server{
-		Handler:           guard.Guard{}.Handler(http.StripPrefix(secret, calls.Handler())),
-		ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
-	}
-	go server.Serve(listener)
-	defer server.Close()
-
-	callID := "send-" + rand.Text()[:8]
-	controlURL := "http://" + listener.Addr().String() + secret + "/" + callID + "/control"
-	if body, err = simcall.Adopt(body, callID, controlURL); err != nil {
+	defer call.close()
+	if body, err = simcall.Adopt(body, call.id, call.controlURL); err != nil {
 		return err
 	}
 	// A webhook that cannot be parsed is for the deployment to refuse.
 	if m, err := vapi.ParseMessage(body); err == nil && m.Call.Architecture == vapi.ArchitectureGPTLive {
-		calls.AddGPTLive(m.Call)
+		call.calls.AddGPTLive(m.Call)
 	}
-	accepted, err := c.post(ctx, s, body)
+	accepted, err := c.sendAndShow(ctx, s, body)
 	if err != nil {
 		return err
 	}
@@ -192,7 +131,7 @@ func (c *sendCommand) wait(ctx context.Context, s *streams, tools Tools, body []
 	}
 	for missing := len(accepted); missing > 0; {
 		select {
-		case m := <-heard:
+		case m := <-call.heard:
 			if err := show(s.Out, m); err != nil {
 				return err
 			}
@@ -228,9 +167,12 @@ func results(m vapi.ControlMessage, accepted []acceptedCall, set *asynctool.Set)
 	}
 }
 
+// progressHead begins a progress line that is no result.
+const progressHead = "[async tool progress]"
+
 // framed returns how many results a framed text has.
 func framed(text string, accepted []acceptedCall) int {
-	if strings.HasPrefix(text, "[async tool progress]") {
+	if strings.HasPrefix(text, progressHead) {
 		return 0
 	}
 	n := 0
@@ -255,71 +197,57 @@ func show(out io.Writer, m vapi.ControlMessage) error {
 	return asJSON(out, members)
 }
 
-// post posts the webhook and prints the answer. It returns the accepted tool calls:
+// sendAndShow posts a webhook and prints the answer. It returns the accepted tool calls:
 // those whose results are not in the answer.
-func (c *sendCommand) post(ctx context.Context, s *streams, body []byte) ([]acceptedCall, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
-	if err != nil {
-		return nil, errors.New("--url is not a valid URL")
+func (c *sendCommand) sendAndShow(ctx context.Context, s *streams, body []byte) ([]acceptedCall, error) {
+	status, answer, err := c.post(ctx, body)
+	if status != "" {
+		fmt.Fprintf(s.Err, "%s\n", status)
+		fmt.Fprintf(s.Out, "%s\n", printable(string(answer)))
 	}
-	if err := c.sign(request, body); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Content-Type", "application/json")
-	// Without an http.Client, no redirect is followed: the credential must go to this URL only.
-	response, err := http.DefaultTransport.RoundTrip(request)
+	results, err := answers(answer)
 	if err != nil {
-		return nil, unanswered(ctx, err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return nil, errors.New("cannot read the answer: it is incomplete")
-	}
-	// The status without the peer's own words.
-	status := strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
-	fmt.Fprintf(s.Err, "%s\n", status)
-	fmt.Fprintf(s.Out, "%s\n", printable(string(answer)))
-	switch {
-	case response.StatusCode >= 300 && response.StatusCode < 400:
-		return nil, fmt.Errorf("the answer to the webhook is %s, which is not followed; "+
-			"use the deployment's own address with --url", status)
-	case response.StatusCode == http.StatusForbidden && len(c.organisations) == 0:
-		return nil, fmt.Errorf("the answer to the webhook is %s; if the deployment is bound to an organisation, "+
-			"name it with --org", status)
-	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the answer to the webhook is %s", status)
-	}
-	var decoded struct {
-		Results []struct {
-			Name, ToolCallID string
-			Result           *string
-		}
-	}
-	if err := json.Unmarshal(answer, &decoded); err != nil {
-		return nil, errors.New("the answer is not the JSON of an answer to a webhook")
+		return nil, err
 	}
 	var accepted []acceptedCall
-	for _, r := range decoded.Results {
-		answered := r.Name == asynctool.TaskStatusName || r.Name == asynctool.CancelTaskName ||
-			r.Result != nil && spoken.IsData(*r.Result) // of a quick tool
-		if r.Result != nil && !answered {
+	for _, r := range results {
+		if r.accepted() {
 			accepted = append(accepted, acceptedCall{r.ToolCallID, r.Name})
 		}
 	}
 	return accepted, nil
 }
 
-// unanswered classifies the error of a request without an answer. It does not repeat the
-// error, which may quote the URL, the certificate or the answer.
-func unanswered(ctx context.Context, err error) error {
-	const failed = "cannot post the webhook: "
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return errors.New(failed + "connection refused; " +
-			"start ringback dev in another terminal, or name another deployment with --url")
-	case ctx.Err() != nil:
-		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
-	}
-	return errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")
+// simulated is a call that this command simulates.
+type simulated struct {
+	id         string
+	controlURL string
+	calls      *simcall.Calls
+	heard      chan vapi.ControlMessage
+	server     *http.Server
 }
+
+// simulate serves the control URL of a call on this machine. It must be closed.
+func simulate(callID string) (*simulated, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve a control URL: %w", err)
+	}
+	heard := make(chan vapi.ControlMessage, 1024)
+	secret := "/" + rand.Text()
+	c := &simulated{
+		id: callID, controlURL: "http://" + listener.Addr().String() + secret + "/" + callID + "/control", heard: heard,
+		calls: &simcall.Calls{Heard: func(_ string, m vapi.ControlMessage) { heard <- m }},
+	}
+	c.server = &http.Server{
+		Handler:           guard.Guard{}.Handler(http.StripPrefix(secret, c.calls.Handler())),
+		ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
+	}
+	go c.server.Serve(listener)
+	return c, nil
+}
+
+func (c *simulated) close() { c.server.Close() }

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,11 +12,18 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/stack"
+	"github.com/ringback/ringback/internal/encryption"
+	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiauth"
+	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // maxCredential limits a credential that is read from the input, in bytes.
@@ -21,12 +31,14 @@ const maxCredential = 64 << 10
 
 // targetFlags select the webhook that a command posts to, and the credential that it sends.
 type targetFlags struct {
-	URL    string `help:"Post the webhook to this URL. Default: http://127.0.0.1:${port}/vapi." placeholder:"URL" xor:"deployment"`
+	URL    string `help:"Post the webhook to this URL. Default: the local run, on port $$PORT or ${port}." placeholder:"URL" xor:"deployment"`
 	Stack  string `help:"Read the URL and the credential from this stack. ${account}" placeholder:"NAME" xor:"deployment"`
 	Secret string `help:"Send this secret in X-Vapi-Secret." env:"RINGBACK_SECRET" xor:"auth"`
 	Bearer string `help:"Send this bearer token." env:"RINGBACK_BEARER" xor:"auth"`
 	HMAC   string `help:"Sign timestamp and body with this secret (HMAC-SHA-256)." env:"RINGBACK_HMAC" xor:"auth"`
 	Auth   string `help:"Sign with this credential. Default: $$WEBHOOK_AUTH." placeholder:"JSON" xor:"auth"`
+
+	ArgumentKey string `help:"Encrypt the tools' encrypted arguments with the public key in this file. Default: that of the stack or the local run." placeholder:"FILE" type:"path"`
 
 	Org string `help:"Send the webhook for this organisation at Vapi. Default with --stack: one that the stack is bound to." placeholder:"ID"`
 
@@ -43,7 +55,7 @@ func (f *targetFlags) read(ctx context.Context, in *os.File, errOut io.Writer) e
 	}
 	if f.Stack == "" {
 		if f.URL == "" {
-			f.URL = "http://127.0.0.1:" + defaultPort + "/vapi"
+			f.URL = "http://" + localAddr() + "/vapi"
 		}
 		if err := checkTarget(f.URL); err != nil {
 			return err
@@ -70,6 +82,12 @@ func (f *targetFlags) read(ctx context.Context, in *os.File, errOut io.Writer) e
 		return fmt.Errorf("the webhook of the stack %s has no URL with https://, and the credential is sent to it", f.Stack)
 	}
 	return nil
+}
+
+// here reports whether the webhook is on this machine.
+func (f *targetFlags) here() bool {
+	u, err := url.Parse(f.URL)
+	return err == nil && guard.IsLoopback(u.Hostname())
 }
 
 // checkTarget returns an error if the credential must not be sent to a URL.
@@ -138,4 +156,125 @@ func (f *targetFlags) sign(request *http.Request, body []byte) error {
 	// While a credential is rotated there are two, the newest first. Both are valid.
 	signed := &vapiauth.Request{Method: request.Method, URL: f.URL, Header: request.Header, Body: body}
 	return plans[0].Sign(signed, time.Now())
+}
+
+// post posts a body with the credential. It returns the status, without the peer's own words, and the answer. If
+// the status is not 200, it also returns an error.
+func (f *targetFlags) post(ctx context.Context, body []byte) (status string, answer []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL, bytes.NewReader(body))
+	if err != nil {
+		return "", nil, errors.New("--url is not a valid URL")
+	}
+	if err := f.sign(request, body); err != nil {
+		return "", nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	// Without an http.Client, no redirect is followed: the credential must go to this URL only.
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return "", nil, unanswered(ctx, err)
+	}
+	defer response.Body.Close()
+	if answer, err = io.ReadAll(io.LimitReader(response.Body, 1<<20)); err != nil {
+		return "", nil, errors.New("cannot read the answer: it is incomplete")
+	}
+	status = strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
+	switch {
+	case response.StatusCode >= 300 && response.StatusCode < 400:
+		err = fmt.Errorf("the answer to the webhook is %s, which is not followed; "+
+			"use the deployment's own address with --url", status)
+	case response.StatusCode == http.StatusForbidden && len(f.organisations) == 0:
+		err = fmt.Errorf("the answer to the webhook is %s; if the deployment is bound to an organisation, "+
+			"name it with --org", status)
+	case response.StatusCode != http.StatusOK:
+		err = fmt.Errorf("the answer to the webhook is %s", status)
+	}
+	return status, answer, err
+}
+
+// unanswered classifies the error of a request without an answer. It does not repeat the
+// error, which may quote the URL, the certificate or the answer.
+func unanswered(ctx context.Context, err error) error {
+	const failed = "cannot post the webhook: "
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New(failed + "connection refused; " +
+			"start ringback dev in another terminal, or name another deployment with --url")
+	case ctx.Err() != nil:
+		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
+	}
+	return errors.New(failed + vapiclient.Unanswered(ctx, err) + "; check --url")
+}
+
+// answered is what the answer to a webhook says about a tool call.
+type answered struct {
+	Name, ToolCallID string
+	Result, Error    *string
+}
+
+// answers decodes the answer to a webhook.
+func answers(answer []byte) ([]answered, error) {
+	var decoded struct{ Results []answered }
+	if err := json.Unmarshal(answer, &decoded); err != nil {
+		return nil, errors.New("the answer is not the JSON of an answer to a webhook")
+	}
+	return decoded.Results, nil
+}
+
+// accepted reports whether the tool call was accepted, and its result will follow.
+func (a answered) accepted() bool {
+	return a.Result != nil && !a.builtIn() && !spoken.IsData(*a.Result) // of a quick tool
+}
+
+// builtIn reports whether the tool is one that the answer itself is the result of.
+func (a answered) builtIn() bool {
+	return a.Name == asynctool.TaskStatusName || a.Name == asynctool.CancelTaskName
+}
+
+// encrypt encrypts the arguments that the tools name, as Vapi does. It leaves those that are already
+// encrypted, and a body that is not a webhook.
+func (f *targetFlags) encrypt(ctx context.Context, set *asynctool.Set, body []byte) ([]byte, error) {
+	paths := set.Encrypted()
+	var object map[string]any
+	if len(paths) == 0 || json.Unmarshal(body, &object) != nil || object == nil {
+		return body, nil
+	}
+	return simcall.Encrypt(body, paths, func() (*rsa.PublicKey, error) {
+		if f.ArgumentKey != "" {
+			return readArgumentKey(f.ArgumentKey)
+		}
+		if f.stack != nil {
+			text, err := f.stack.ArgumentKey(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return encryption.ParsePublicKey([]byte(text))
+		}
+		return localArgumentKey(ctx, f.URL)
+	})
+}
+
+// localArgumentKey asks the local run at a webhook's URL for its public key.
+func localArgumentKey(ctx context.Context, webhook string) (*rsa.PublicKey, error) {
+	missing := errors.New("has no public key to encrypt it with; " +
+		"use --argument-key with the public key of the deployment")
+	u, err := url.Parse(webhook)
+	if err != nil || !guard.IsLoopback(u.Hostname()) {
+		return nil, missing
+	}
+	u.Path, u.RawQuery = dev.ArgumentKeyPath, ""
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, missing
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return nil, unanswered(ctx, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxCredential))
+	if err != nil || response.StatusCode != http.StatusOK {
+		return nil, missing
+	}
+	return encryption.ParsePublicKey(text)
 }

@@ -18,6 +18,7 @@ import (
 type commands struct {
 	Init initCommand `cmd:"" help:"Write a new project, with a tool of its own."`
 	Dev  devCommand  `cmd:"" help:"Run everything on this machine and play a call."`
+	Call callCommand `cmd:"" help:"Call a tool, and print its answer, progress and result."`
 	Send sendCommand `cmd:"" help:"Post a signed webhook to a deployment and print the answer."`
 
 	Tools  toolsCommand  `cmd:"" help:"Print the tools as Vapi receives them."`
@@ -37,6 +38,7 @@ func (commands) Help() string {
 	return `Examples:
 
   ringback dev
+  ringback call order_status order_id=A-1042
   ringback send events/vapi/tool-calls.json --wait
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33

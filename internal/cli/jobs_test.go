@@ -23,6 +23,7 @@ import (
 
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/cli/stack/stacktest"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
@@ -36,6 +37,7 @@ const completionKeys = `{"current":"planted-key-planted-key-planted-key"}`
 type account struct {
 	table   *minidyn.Server
 	outputs map[string]string
+	secret  *stacktest.Secret // nil means none
 
 	mu   sync.Mutex
 	sent []string // the name of the queue and the body of each message
@@ -50,6 +52,10 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
 		w.WriteHeader(answer.Code)
 		_, _ = w.Write(answer.Body.Bytes())
+		return
+	}
+	if a.secret != nil && stacktest.Serves(r) {
+		a.secret.ServeHTTP(w, r)
 		return
 	}
 	body, _ := io.ReadAll(r.Body)

@@ -76,23 +76,28 @@ func (c *toolsCommand) Run(s *streams, tools Tools) error {
 	return nil
 }
 
-// arguments describes a tool's arguments, one per line.
-func arguments(entry *asynctool.Entry) []string {
+// argumentNames returns the names of a tool's arguments, in the order of its schema.
+func argumentNames(entry *asynctool.Entry) []string {
 	schema := entry.Schema
-	names := slices.Clone(schema.PropertyOrder)
+	names := slices.DeleteFunc(slices.Clone(schema.PropertyOrder), func(name string) bool {
+		return schema.Properties[name] == nil
+	})
 	var rest []string
-	for name := range schema.Properties {
-		if !slices.Contains(names, name) {
+	for name, property := range schema.Properties {
+		if property != nil && !slices.Contains(names, name) {
 			rest = append(rest, name)
 		}
 	}
 	slices.Sort(rest)
+	return append(names, rest...)
+}
+
+// arguments describes a tool's arguments, one per line.
+func arguments(entry *asynctool.Entry) []string {
+	schema := entry.Schema
 	var lines []string
-	for _, name := range append(names, rest...) {
+	for _, name := range argumentNames(entry) {
 		property := schema.Properties[name]
-		if property == nil {
-			continue
-		}
 		line := fmt.Sprintf("- %s (%s", name, kind(property))
 		if !slices.Contains(schema.Required, name) {
 			line += ", optional"

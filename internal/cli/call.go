@@ -95,7 +95,7 @@ func (c *callCommand) Run(s *streams, tools Tools) error {
 	if err := t.connect(ctx, c, s); err != nil {
 		return err
 	}
-	defer t.call.close()
+	defer t.close()
 	body, err := t.webhook(c, set, arguments)
 	if err != nil {
 		return err
@@ -313,8 +313,13 @@ func (t *trial) run(ctx context.Context, body []byte) error {
 	}
 }
 
-// restartTime is how long a local run may take to restart.
-const restartTime = 15 * time.Second
+const (
+	// restartTime is how long a local run may take to restart.
+	restartTime = 15 * time.Second
+
+	// closeTimeout bounds what a user waits for in vain.
+	closeTimeout = 2 * time.Second
+)
 
 // post posts the webhook, and shows the answer. It reports whether that is all.
 func (t *trial) post(ctx context.Context, body []byte) (final bool, err error) {
@@ -400,6 +405,18 @@ func (t *trial) hear(ctx context.Context, m vapi.ControlMessage) {
 		t.heardResult = true
 	}
 	t.report.show(e)
+}
+
+// close ends the call, whose control URL goes with this program. The deployment is not to try it in vain.
+func (t *trial) close() {
+	if t.reachable && !t.over && !t.report.began.IsZero() {
+		ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
+		defer stop()
+		if body, err := simcall.Ended(t.vapiCall, time.Now()); err == nil {
+			_, _, _ = t.to.post(ctx, body)
+		}
+	}
+	t.call.close()
 }
 
 // hasResult reports whether the tool has a result. A spoken result and a spoken progress line look the same, but no

@@ -420,7 +420,7 @@ func TestDevGPTLive(t *testing.T) {
 	screen := devUntil(t, "Try next", "--demo", toolCalls, "--gpt-live")
 	for _, part := range []string{
 		"the speaker has this to convey, in its own words", "out for delivery", "the caller never waited",
-		"-d @events/vapi/gpt-live.json",
+		" call --gpt-live order_status order_id=A-1042 --url http://127.0.0.1:",
 	} {
 		if !strings.Contains(screen, part) {
 			t.Errorf("the run never showed %q:\n%s", part, screen)

@@ -19,7 +19,7 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-const defaultPort = "8787"
+const defaultPort = dev.DefaultPort
 
 type devCommand struct {
 	Addr string `help:"Listen on this address. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
@@ -44,12 +44,6 @@ const (
 	demoSlow     = "events/vapi/tool-calls.json"
 	demoApproval = "events/vapi/notify-when-ready.json"
 	demoStatus   = "events/vapi/task-status.json"
-)
-
-// The webhooks that the run proposes to post.
-const (
-	tryClassic = "events/vapi/spending-report.json"
-	tryGPTLive = "events/vapi/gpt-live.json"
 )
 
 // Help returns the text above the flags.
@@ -80,9 +74,9 @@ func (c *devCommand) Run(s *streams, tools Tools) error {
 	if c.Speed < 1 {
 		return fmt.Errorf("--speed is %d; it must be at least 1", c.Speed)
 	}
-	addr, try := cmp.Or(c.Addr, localAddr()), tryClassic
+	addr, try := cmp.Or(c.Addr, localAddr()), program()+" call"
 	if c.GPTLive {
-		try = tryGPTLive
+		try += " --gpt-live"
 	}
 	cfg := dev.Config{
 		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed,
@@ -96,6 +90,9 @@ func (c *devCommand) Run(s *streams, tools Tools) error {
 	}
 	first, second, stop := interrupted()
 	defer stop()
+	var restore func()
+	cfg.HangUp, restore = hangUps(os.Stdin)
+	defer restore()
 	return dev.Run(first, second, cfg)
 }
 

@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"sync"
@@ -21,20 +22,22 @@ type controlClient struct {
 	here  simcall.Client            // for the simulated calls and the admitted URLs
 	there *vapiclient.ControlClient // for all others
 
+	ended func(callID string) bool // reports whether a simulated call has ended
+
 	mu        sync.Mutex
 	admitted  map[string]bool
 	simulated map[string]bool // the ids of calls on this machine
 }
 
 // newControl returns a client of the simulated calls at a URL. The key is Vapi's public key, and may be empty.
-func newControl(calls, publicKey string) (*controlClient, error) {
+func newControl(calls, publicKey string, ended func(callID string) bool) (*controlClient, error) {
 	here, err := vapiclient.NewControlClient(vapiclient.ControlConfig{AllowLoopback: true})
 	if err != nil {
 		return nil, err
 	}
 	there, err := vapiclient.NewControlClient(atVapi(publicKey))
 	return &controlClient{
-		here: simcall.Client{Control: here, URL: calls}, there: there,
+		here: simcall.Client{Control: here, URL: calls}, there: there, ended: ended,
 		admitted: make(map[string]bool), simulated: make(map[string]bool),
 	}, err
 }
@@ -79,15 +82,26 @@ func (c *controlClient) admit(controlURL string) {
 	c.admitted[controlURL] = true
 }
 
-// Post posts m to a control URL.
-func (c *controlClient) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
+// simulates reports whether a control URL is that of a simulated call: of this run, or of a program on this machine
+// such as ringback call.
+func (c *controlClient) simulates(controlURL string) bool {
+	simulated, loopback := located(controlURL)
 	c.mu.Lock()
-	admitted := c.admitted[controlURL]
-	c.mu.Unlock()
-	if simulated, loopback := located(controlURL); simulated || loopback && admitted {
-		return c.here.Post(ctx, controlURL, m)
+	defer c.mu.Unlock()
+	return simulated || loopback && c.admitted[controlURL]
+}
+
+// Post posts m to a control URL. That of a simulated call that has ended answers 404.
+func (c *controlClient) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
+	switch {
+	case !c.simulates(controlURL):
+		return c.there.Post(ctx, controlURL, m)
+	case c.ended(simcall.CallID(controlURL)):
+		return vapiclient.Receipt{
+			Verdict: vapiclient.Gone, Status: http.StatusNotFound, Err: errors.New("the simulated call has ended"),
+		}
 	}
-	return c.there.Post(ctx, controlURL, m)
+	return c.here.Post(ctx, controlURL, m)
 }
 
 type identifiedKey struct{}

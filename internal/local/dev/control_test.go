@@ -25,7 +25,7 @@ func TestPublicKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := newControl("http://127.0.0.1:1", key)
+		c, err := newControl("http://127.0.0.1:1", key, func(string) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package dev
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -17,7 +16,6 @@ import (
 	"github.com/ringback/ringback/internal/local/simcall"
 	frame "github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
-	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
@@ -162,21 +160,9 @@ func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, an
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)
 	}
-	signed := vapiauth.Request{
-		Method: http.MethodPost, URL: "https://" + r.address() + "/vapi", Header: make(http.Header), Body: body,
-	}
-	if err := r.plans[0].Sign(&signed, time.Now()); err != nil {
-		return nil, nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.address()+"/vapi", bytes.NewReader(body))
+	response, err := r.post(ctx, body)
 	if err != nil {
-		return nil, nil, err
-	}
-	request.Header = signed.Header
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %s", vapiclient.Unanswered(ctx, err))
+		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %w", err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)

@@ -71,9 +71,12 @@ type Config struct {
 	// the environment.
 	Tools func() ([]asynctool.Definition, error)
 
-	// Try is the file of a webhook. The next step that is shown is to post it. Empty
-	// means none.
+	// Try is the command that calls a tool, as a user types it in front of the tool's
+	// name. The next step that is shown is to call a tool with it. Empty means none.
 	Try string
+
+	// HangUp ends the simulated calls, each time that it gets a value. It may be nil.
+	HangUp <-chan struct{}
 
 	Out  io.Writer // where the run is shown
 	Live bool      // Out is a terminal, on which lines can be overwritten
@@ -118,6 +121,8 @@ type run struct {
 	encrypted map[string][]string // the arguments that Vapi would encrypt, by tool
 	calls     *controlClient
 	seller    *slowshop.Shop
+	tools     *asynctool.Set
+	live      liveCalls
 }
 
 // authenticate prepares the credentials of the run.
@@ -198,12 +203,12 @@ func (r *run) assemble() error {
 	if err != nil {
 		return err
 	}
-	tools, err := asynctool.NewSet(definitions...)
-	if err != nil {
+	if r.tools, err = asynctool.NewSet(definitions...); err != nil {
 		return err
 	}
-	r.encrypted = tools.Encrypted()
-	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey)
+	r.encrypted = r.tools.Encrypted()
+	ended := func(callID string) bool { return r.pipeline.Calls.Ended(callID) }
+	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey, ended)
 	if err != nil {
 		return err
 	}
@@ -215,7 +220,7 @@ func (r *run) assemble() error {
 	}
 	r.seller.Post(public, results)
 	cfg := pipeline.Config{
-		Tools:         tools,
+		Tools:         r.tools,
 		Credential:    r.credential,
 		CompletionURL: public,
 		// A webhook that a person writes by hand is not encrypted.
@@ -288,6 +293,8 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	defer blind()
 	go r.terminal.watch(watching, r.pipeline.Records)
 
+	go r.hangUps(watching)
+
 	r.welcome()
 	if r.cfg.Demo != nil {
 		if err := r.demonstrate(ctx); err != nil && ctx.Err() == nil {
@@ -295,7 +302,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		}
 	}
 	if r.cfg.Try != "" && ctx.Err() == nil {
-		r.terminal.say("\nReady. Try next:\n\n  %s\n\nPress Ctrl-C to stop.\n", r.try())
+		r.proposes()
 	}
 	<-ctx.Done()
 	return r.drain(hurry, stop, stopped)
@@ -307,25 +314,13 @@ func (r *run) welcome() {
 	case r.unverified():
 		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools."))
 	case r.cfg.Auth == "" && r.forget != nil:
-		r.terminal.say("Webhooks need the token of this run, which ringback send finds by itself.")
+		r.terminal.say("Webhooks need the token of this run, which ringback call and send find by themselves.")
 	}
 	if len(r.encrypted) > 0 {
-		r.terminal.say("ringback send encrypts arguments as Vapi does. The key is at http://%s%s. Plain ones are accepted, too.",
+		r.terminal.say("ringback call and send encrypt arguments as Vapi does. The key is at http://%s%s. Plain ones are accepted, too.",
 			r.gateway.Addr(), ArgumentKeyPath)
 	}
 	r.terminal.say("")
-}
-
-// try returns the command that posts the next webhook.
-func (r *run) try() string {
-	header := ""
-	switch {
-	case r.cfg.Auth == "":
-		header = "-H 'Authorization: Bearer " + r.token + "' "
-	case !r.unverified():
-		return fmt.Sprintf("go run ./cmd/ringback send %s --url http://%s/vapi --auth '…'", r.cfg.Try, r.address())
-	}
-	return fmt.Sprintf("curl -s http://%s/vapi %s-H 'Content-Type: application/json' -d @%s", r.address(), header, r.cfg.Try)
 }
 
 // received shows the tool calls of a verified webhook, and admits its control URL.
@@ -334,6 +329,9 @@ func (r *run) received(ctx context.Context, m vapi.Message) {
 		r.calls.admit(m.Call.ControlURL)
 	}
 	simulated := r.calls.onThisMachine(m.Call)
+	if r.live.received(m) {
+		r.terminal.line("webhook", warning("the caller has hung up"))
+	}
 	for _, t := range m.ToolCalls {
 		r.terminal.toolCall(t, simulated)
 	}

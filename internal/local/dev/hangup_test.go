@@ -1,0 +1,129 @@
+package dev_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/local/simcall"
+)
+
+// TestHangUp ends a call while its tool is running: with a key, and with each webhook that says so. The result cannot
+// be delivered, whoever serves the control URL.
+func TestHangUp(t *testing.T) {
+	var posted atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { posted.Add(1) }))
+	defer elsewhere.Close()
+	for name, row := range map[string]struct{ controlURL, ends string }{
+		"a key":                  {"https://" + simcall.Host + "/call-1/control", ""},
+		"a status":               {"https://" + simcall.Host + "/call-1/control", "status-update-ended"},
+		"a report":               {"https://" + simcall.Host + "/call-1/control", "end-of-call-report"},
+		"a key, another program": {elsewhere.URL + "/call-1/control", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			release, keys := make(chan struct{}), make(chan struct{})
+			l := start(t, dev.Config{Tools: slow(release), HangUp: keys})
+			body, err := simcall.Adopt(sample(t, "spending-report"), "call-1", row.controlURL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status, answer := l.post(t, body, nil); status != http.StatusOK {
+				t.Fatal(status, answer)
+			}
+			l.screen.wait(t, "tool started")
+			if row.ends == "" {
+				keys <- struct{}{}
+			} else {
+				end, err := simcall.Adopt(sample(t, row.ends), "call-1", row.controlURL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.post(t, end, nil)
+			}
+			l.screen.wait(t, "webhook   the caller has hung up")
+			close(release)
+			l.screen.wait(t, "event     undelivered")
+			if strings.Contains(l.screen.String(), "outcome delivered") || posted.Load() > 0 {
+				t.Errorf("the result reached a call that has ended:\n%s", l.screen)
+			}
+			if row.ends == "" {
+				keys <- struct{}{}
+				l.screen.wait(t, "No simulated call is live.")
+			}
+		})
+	}
+}
+
+// TestHangUpOfARealCall leaves calls alone that the run does not simulate.
+func TestHangUpOfARealCall(t *testing.T) {
+	keys := make(chan struct{})
+	l := start(t, dev.Config{Tools: later(48 * time.Hour), HangUp: keys})
+	body, err := simcall.Adopt(sample(t, "spending-report"), "call-1", "https://example.vapi.ai/call-1/control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.post(t, body, nil)
+	keys <- struct{}{}
+	l.screen.wait(t, "No simulated call is live.")
+}
+
+// TestTry proposes to call a tool that exists, with arguments that it accepts.
+func TestTry(t *testing.T) {
+	tool := func(name, schema string) asynctool.Definition {
+		var s jsonschema.Schema
+		if err := json.Unmarshal([]byte(schema), &s); err != nil {
+			t.Fatal(err)
+		}
+		return asynctool.Tool[map[string]any]{
+			Name: name, Description: "A tool for tests.", Schema: &s,
+			Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
+				return asynctool.Text("done"), nil
+			},
+		}
+	}
+	const city = `{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`
+	for name, row := range map[string]struct {
+		tools []asynctool.Definition
+		auth  string
+		want  string
+	}{
+		"no arguments": {[]asynctool.Definition{tool("plain", `{"type":"object"}`)}, "", "it plain --url http://127.0.0.1:"},
+		"a city":       {[]asynctool.Definition{tool("weather", city)}, "", "it weather city=Lisbon --url "},
+		"every kind": {[]asynctool.Definition{tool("all", `{"type":"object","properties":{
+			"a":{"type":"string","description":"the order, for example A-1042."},"b":{"type":"integer","minimum":3},
+			"c":{"type":"boolean"},"d":{"type":"string","enum":["an 'open' one","b"]},"e":{"type":"array"},
+			"f":{"type":["null","number"]},"g":{"type":"string","default":"x"},"h":{"type":"string"}},
+			"required":["a","b","c","d","e","f","g"]}`)}, "",
+			`it all a=A-1042 b:=3 c:=true d='an '\''open'\'' one' e:='[]' f:=1 g=x --url`},
+		"another credential": {[]asynctool.Definition{tool("plain", `{"type":"object"}`)},
+			`{"type":"bearer","token":"a-token-of-enough-length-4711"}`, "/vapi --auth '…'\n"},
+		"not verified": {[]asynctool.Definition{tool("plain", `{"type":"object"}`)}, `{"type":"none"}`, "/vapi\n"},
+		"the first that can work": {[]asynctool.Definition{
+			asynctool.TaskStatus(), tool("unknown", `{"type":"object","properties":{"x":{"type":"string",
+			"pattern":"^[0-9]{9}$"}},"required":["x"]}`), tool("weather", city)}, "", "it weather city=Lisbon"},
+		"none": {[]asynctool.Definition{asynctool.TaskStatus()}, "", "Ready. Press"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := start(t, dev.Config{Try: "it", Auth: row.auth, Tools: func() ([]asynctool.Definition, error) {
+				return row.tools, nil
+			}})
+			l.screen.wait(t, "Ready.")
+			l.stop()
+			if err := l.end(t); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(l.screen.String(), row.want) {
+				t.Errorf("the screen does not show %q:\n%s", row.want, l.screen)
+			}
+		})
+	}
+}

@@ -44,6 +44,9 @@ func (commands) Help() string {
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback jobs list --stack Ringback
 
+A file .env in the current folder adds to the environment, a line NAME=value for each variable. Variables that are set
+already take precedence.
+
 The exit code is 0 on success, 1 on failure and 80 if the command line is wrong. Results go to the standard output,
 everything else to the standard error. Colours appear only on a terminal, unless NO_COLOR is set.`
 }
@@ -67,6 +70,10 @@ func (t Tools) set() (*asynctool.Set, error) {
 // success, 1 on failure, 80 if the command line is wrong.
 func Run(tools Tools, arguments []string, out, errOut io.Writer) int {
 	exit := -1
+	if err := readEnvironment(); err != nil {
+		fmt.Fprintln(errOut, "ringback:", err)
+		return 1
+	}
 	var c commands
 	parser, err := kong.New(&c,
 		kong.Name("ringback"),

@@ -41,7 +41,8 @@ type callCommand struct {
 func (callCommand) Help() string {
 	return `The command calls a tool in a new simulated call, as an assistant does. It prints the answer to the webhook, the
 progress and the result, with the seconds since the webhook was posted. name=text is a text, name:=JSON is any JSON. The
-names must be arguments of the tool, and the required ones must be there. Arguments that Vapi fills in are filled in.
+names must be arguments of the tool, and the required ones must be there. Arguments that Vapi fills in are filled in, and
+those that Vapi encrypts are encrypted.
 
 The default is the local run (ringback dev), whose token the command finds. --url, the credential and the environment are
 those of ringback send.
@@ -96,7 +97,7 @@ func (c *callCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	defer t.close()
-	body, err := t.webhook(c, set, arguments)
+	body, err := t.webhook(ctx, c, set, arguments)
 	if err != nil {
 		return err
 	}
@@ -218,7 +219,9 @@ func (t *trial) connect(ctx context.Context, c *callCommand, s *streams) (err er
 }
 
 // webhook returns the webhook of the tool call, with new ids.
-func (t *trial) webhook(c *callCommand, set *asynctool.Set, arguments map[string]any) ([]byte, error) {
+func (t *trial) webhook(
+	ctx context.Context, c *callCommand, set *asynctool.Set, arguments map[string]any,
+) ([]byte, error) {
 	bodies, err := wiring.Bodies(set, wiring.Endpoint{URL: t.to.URL})
 	if err != nil {
 		return nil, err
@@ -235,6 +238,13 @@ func (t *trial) webhook(c *callCommand, set *asynctool.Set, arguments map[string
 	if err != nil {
 		return nil, err
 	}
+	plain, err := vapi.ParseMessage(body)
+	if err != nil {
+		return nil, err
+	}
+	if body, err = c.encrypt(ctx, set, body); err != nil {
+		return nil, err
+	}
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
 		return nil, err
@@ -245,7 +255,7 @@ func (t *trial) webhook(c *callCommand, set *asynctool.Set, arguments map[string
 	t.jobID = ack.JobID(t.call.id, message.ToolCalls[0], 0)
 	t.report.show(event{
 		Event: "call", CallID: t.call.id, ToolCallID: t.toolCallID, JobID: t.jobID, Tool: t.tool.Name,
-		Arguments: message.ToolCalls[0].Arguments,
+		Arguments: plain.ToolCalls[0].Arguments,
 	})
 	return body, nil
 }

@@ -172,3 +172,21 @@ func TestSyncWithArgumentKey(t *testing.T) {
 		t.Errorf("tools --json: %s", out)
 	}
 }
+
+// TestCallEncrypts: call encrypts arguments as Vapi does, and shows them as they were typed.
+func TestCallEncrypts(t *testing.T) {
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: payments})
+	for _, name := range []string{"WEBHOOK_AUTH", "RINGBACK_SECRET", "RINGBACK_BEARER", "RINGBACK_HMAC"} {
+		t.Setenv(name, "")
+		os.Unsetenv(name)
+	}
+	code, out, errOut := runPayments("call", "pay", "card=4111", "--url", at)
+	if code != 0 || !strings.Contains(out, `pay {"card":"4111"}`) || !strings.Contains(out, "result     Paid.") {
+		t.Errorf("code %d, %s%s", code, out, errOut)
+	}
+	_, _, file := newKey(t)
+	code, out, errOut = runPayments("call", "pay", "card=4111", "--url", at, "--argument-key", file)
+	if code != 1 || strings.Contains(out, "Paid.") {
+		t.Errorf("with another key: code %d, %s%s", code, out, errOut)
+	}
+}

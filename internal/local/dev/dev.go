@@ -5,6 +5,7 @@ package dev
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +79,10 @@ type Config struct {
 	// HangUp ends the simulated calls, each time that it gets a value. It may be nil.
 	HangUp <-chan struct{}
 
+	// Handover makes the run continue an earlier one, and another one continue it. The zero
+	// value does neither.
+	Handover Handover
+
 	Out  io.Writer // where the run is shown
 	Live bool      // Out is a terminal, on which lines can be overwritten
 }
@@ -88,6 +93,9 @@ func Run(ctx, hurry context.Context, cfg Config) error {
 	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
 	r.log = slog.New(r.terminal)
 	defer r.close()
+	if err := r.load(); err != nil {
+		return err
+	}
 	if err := r.authenticate(); err != nil {
 		return err
 	}
@@ -123,11 +131,16 @@ type run struct {
 	seller    *slowshop.Shop
 	tools     *asynctool.Set
 	live      liveCalls
+	keys      string // of completion tokens, as in COMPLETION_KEYS
+	before    *saved // what the run before has left; nil means none
 }
 
 // authenticate prepares the credentials of the run.
 func (r *run) authenticate() (err error) {
-	r.token = guard.NewToken()
+	r.token, r.keys = guard.NewToken(), fmt.Sprintf(`{"current":%q}`, rand.Text()+rand.Text())
+	if r.before != nil {
+		r.token, r.keys = r.before.Token, r.before.CompletionKeys
+	}
 	if r.own, err = vapiauth.NewVerifier(vapiauth.Plan{Type: "bearer", Token: r.token}); err != nil {
 		return err
 	}
@@ -222,7 +235,7 @@ func (r *run) assemble() error {
 	cfg := pipeline.Config{
 		Tools:         r.tools,
 		Credential:    r.credential,
-		CompletionURL: public,
+		CompletionURL: public, CompletionKeys: r.keys,
 		// A webhook that a person writes by hand is not encrypted.
 		PlainArguments: true,
 		CallLimits:     job.CallLimits{Jobs: deployment.MaxJobsPerCall, Concurrent: deployment.MaxConcurrentJobsPerCall},
@@ -235,6 +248,9 @@ func (r *run) assemble() error {
 	}
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
 		cfg.Waits = func(d time.Duration) time.Duration { return d / speed }
+	}
+	if cfg.ArgumentKey, err = r.argumentKey(); err != nil {
+		return err
 	}
 	if r.pipeline, err = pipeline.New(cfg); err != nil {
 		return err
@@ -253,6 +269,9 @@ func (r *run) address() string {
 }
 
 func (r *run) serve(ctx, hurry context.Context) error {
+	if err := r.restore(ctx); err != nil {
+		return err
+	}
 	jobs, err := operator.New(operator.Config{
 		Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Jobs: r.pipeline.Jobs, Active: r.active, Log: r.log,
 	})
@@ -296,19 +315,37 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	go r.hangUps(watching)
 
 	r.welcome()
+	// The demonstration ends at once if the run is to be handed over.
+	playing, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		select {
+		case <-r.cfg.Handover.Requested:
+			end()
+		case <-playing.Done():
+		}
+	}()
 	if r.cfg.Demo != nil {
-		if err := r.demonstrate(ctx); err != nil && ctx.Err() == nil {
+		if err := r.demonstrate(playing); err != nil && playing.Err() == nil {
 			return err
 		}
 	}
-	if r.cfg.Try != "" && ctx.Err() == nil {
+	if r.cfg.Try != "" && r.before == nil && playing.Err() == nil {
 		r.proposes()
 	}
-	<-ctx.Done()
-	return r.drain(hurry, stop, stopped)
+	select {
+	case <-ctx.Done():
+		return r.drain(hurry, stop, stopped)
+	case <-r.cfg.Handover.Requested:
+		return r.handOver(ctx, stop, stopped)
+	}
 }
 
 func (r *run) welcome() {
+	if r.before != nil {
+		r.terminal.say("%s  http://%s/vapi\n", bold("Restarted, with all jobs and calls:"), r.gateway.Addr())
+		return
+	}
 	r.terminal.say("%s  http://%s/vapi", bold("Ringback is listening:"), r.gateway.Addr())
 	switch {
 	case r.unverified():

@@ -35,6 +35,7 @@ type schedules struct {
 type entry struct {
 	queue Sender
 	body  string
+	at    time.Time
 	timer *time.Timer
 	pause time.Duration // before the next try
 }
@@ -83,7 +84,7 @@ func (s *Scheduler) At(ctx context.Context, name string, at time.Time, body stri
 	if s.kept[name] != nil {
 		return nil
 	}
-	e := &entry{queue: s.queue, body: body, pause: firstPause}
+	e := &entry{queue: s.queue, body: body, at: at, pause: firstPause}
 	e.timer = time.AfterFunc(time.Until(at), func() { s.send(name, e) })
 	s.kept[name] = e
 	return nil

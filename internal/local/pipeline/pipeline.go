@@ -60,6 +60,9 @@ type Config struct {
 	// the pipeline.
 	CompletionKeys string
 
+	// ArgumentKey decrypts the arguments that Vapi encrypts. Nil means a new key, if a tool has such arguments.
+	ArgumentKey *memkey.Key
+
 	// PlainArguments also accepts plain values for the arguments that Vapi encrypts.
 	PlainArguments bool
 
@@ -145,6 +148,8 @@ type Pipeline struct {
 	// ArgumentKey decrypts the arguments that Vapi encrypts. Nil if no tool has such arguments.
 	ArgumentKey *memkey.Key
 
+	longSchedules *memqueue.Scheduler // sends to the long jobs queue
+
 	jobs       Queue // the decorated jobs queue
 	sweepPause time.Duration
 	log        *slog.Logger
@@ -184,10 +189,13 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p.Schedules = memqueue.NewScheduler(w.jobs)
 	w.schedules = decorate[Schedules](d.Schedules, p.Schedules)
-	w.longJobs.Schedules = decorate[Schedules](d.Schedules, p.Schedules.To(w.longJobs))
+	p.longSchedules = p.Schedules.To(w.longJobs)
+	w.longJobs.Schedules = decorate[Schedules](d.Schedules, p.longSchedules)
 	if len(cfg.Tools.Encrypted()) > 0 {
-		if p.ArgumentKey, err = memkey.New(); err != nil {
-			return nil, fmt.Errorf("cannot make a key for encrypted arguments: %w", err)
+		if p.ArgumentKey = cfg.ArgumentKey; p.ArgumentKey == nil {
+			if p.ArgumentKey, err = memkey.New(); err != nil {
+				return nil, fmt.Errorf("cannot make a key for encrypted arguments: %w", err)
+			}
 		}
 		w.decrypter = decorate[process.Decrypter](d.Decrypter, p.ArgumentKey)
 	}

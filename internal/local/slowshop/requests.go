@@ -69,12 +69,12 @@ func (s *Shop) take(key, completionURL string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.open[key]:
+	case s.open[key] != "":
 		return true
 	case len(s.open) >= maxOpen || s.ctx.Err() != nil:
 		return false
 	}
-	s.open[key] = true
+	s.open[key] = completionURL
 	s.working.Go(func() {
 		s.work(completionURL)
 		s.mu.Lock()

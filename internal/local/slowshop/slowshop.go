@@ -5,6 +5,7 @@ package slowshop
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ type Shop struct {
 	public, local string // of [Shop.Post]
 
 	mu      sync.Mutex
-	open    map[string]bool // the open requests, by idempotency key
+	open    map[string]string // the completion URLs of the open requests, by idempotency key
 	working sync.WaitGroup
 }
 
@@ -37,7 +38,7 @@ type Shop struct {
 // The shop posts progress to its completion URL after delay, and an approval after
 // another delay.
 func Handler(delay time.Duration) *Shop {
-	s := &Shop{delay: delay, mux: http.NewServeMux(), open: make(map[string]bool)}
+	s := &Shop{delay: delay, mux: http.NewServeMux(), open: make(map[string]string)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.mux.HandleFunc("GET /orders/{id}", s.slow(func(w http.ResponseWriter, r *http.Request) {
 		order, ok := orders[strings.ToUpper(r.PathValue("id"))]
@@ -67,6 +68,20 @@ func (s *Shop) Close() {
 	s.stop()
 	s.mu.Unlock()
 	s.working.Wait()
+}
+
+// Open returns the open requests, for [Shop.Reopen].
+func (s *Shop) Open() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.open)
+}
+
+// Reopen opens the requests of another shop again, from their beginning.
+func (s *Shop) Reopen(open map[string]string) {
+	for key, completionURL := range open {
+		s.take(key, completionURL)
+	}
 }
 
 func (s *Shop) slow(serve http.HandlerFunc) http.HandlerFunc {

@@ -54,6 +54,9 @@ everything else to the standard error. Colours appear only on a terminal, unless
 // streams are the outputs of a command: results go to Out, everything else to Err.
 type streams struct{ Out, Err io.Writer }
 
+// commandLine are the arguments of the program.
+type commandLine []string
+
 // Tools returns the tools of a project. It may read their settings from the environment.
 type Tools func() ([]asynctool.Definition, error)
 
@@ -82,7 +85,7 @@ func Run(tools Tools, arguments []string, out, errOut io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(out, errOut),
 		kong.Exit(func(code int) { exit = code }),
-		kong.Bind(&streams{Out: out, Err: errOut}, tools),
+		kong.Bind(&streams{Out: out, Err: errOut}, tools, commandLine(arguments)),
 		kong.Vars{
 			"port":    defaultPort,
 			"account": "AWS_PROFILE and AWS_REGION select the account and region.",

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -34,6 +35,8 @@ type devCommand struct {
 
 	GPTLive bool `help:"Play the call as one of a GPT-Live assistant." xor:"call"`
 
+	Watch bool `help:"Build and start again after each change of the code, and keep jobs and calls."`
+
 	ShopDelay time.Duration `help:"The delay of the simulated shop." default:"5s"`
 	Speed     int           `help:"Speed up waits and deadlines by this factor (3600: one day takes 24 s)." default:"1"`
 }
@@ -56,10 +59,18 @@ func (devCommand) Help() string {
   ringback dev --speed 3600
   ringback dev --auth "{\"type\":\"bearer\",\"token\":\"$(openssl rand -hex 24)\"}"
   ringback dev --no-demo --public-url https://example.ngrok.app
+  go run ./cmd/ringback dev --watch
 
 Each run has a random token, which ringback send and ringback jobs find by themselves. It is also the bearer token of
 webhooks, unless --auth is set. Requests for another host, and those of web pages, are refused. If other machines can
 reach --addr, --auth is required.
+
+With --watch, the command builds the program of the current project again when a file of Go or YAML changes, or .env. If
+that succeeds, the run restarts with the new code, and keeps its jobs, calls and token. Tools that are running finish
+first. Webhooks that arrive meanwhile wait for the new code. If the code cannot be compiled, or its tools are not valid,
+the run goes on with the code before. The simulated shop begins open requests again.
+
+Press h in the terminal of the run to hang up in the simulated calls.
 
 Arguments and results are shown if the call is simulated. Of a call at Vapi, only the names of tools are shown. If its
 assistant has control authentication, set VAPI_PUBLIC_KEY.
@@ -70,7 +81,10 @@ To see the jobs of a local run, use ringback jobs list --local.`
 }
 
 // Run runs the command.
-func (c *devCommand) Run(s *streams, tools Tools) error {
+func (c *devCommand) Run(s *streams, tools Tools, line commandLine) error {
+	if c.Watch {
+		return watch(s, line)
+	}
 	if c.Speed < 1 {
 		return fmt.Errorf("--speed is %d; it must be at least 1", c.Speed)
 	}
@@ -88,7 +102,14 @@ func (c *devCommand) Run(s *streams, tools Tools) error {
 	if err := c.read(&cfg); err != nil {
 		return fmt.Errorf("%w; choose another file with --demo, or omit the call with --no-demo", err)
 	}
-	first, second, stop := interrupted()
+	var first, second context.Context
+	var stop func()
+	if state := os.Getenv(stateVariable); state == "" {
+		first, second, stop = interrupted()
+	} else {
+		cfg.Handover.File = state
+		cfg.Handover.Requested, first, second, stop = beingWatched()
+	}
 	defer stop()
 	var restore func()
 	cfg.HangUp, restore = hangUps(os.Stdin)

@@ -4,12 +4,25 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/joho/godotenv"
 )
 
 // environmentFile holds settings for this machine, which are not committed.
 const environmentFile = ".env"
+
+// fromFile are the variables that readEnvironment has set.
+var fromFile = make(map[string]bool)
+
+// withoutFile removes the variables of the file from an environment, for a program that reads the file itself.
+func withoutFile(environment []string) []string {
+	return slices.DeleteFunc(environment, func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return fromFile[name]
+	})
+}
 
 // readEnvironment adds the variables of a file in the current folder to the environment. Those that are set take
 // precedence. A variable without a value is not set, since the file may be a copy of one that lists the names.
@@ -31,6 +44,7 @@ func readEnvironment() error {
 		if err := os.Setenv(name, value); err != nil {
 			return errors.New("cannot read " + environmentFile + ": a name or a value is not valid in an environment")
 		}
+		fromFile[name] = true
 	}
 	return nil
 }

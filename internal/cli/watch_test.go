@@ -1,0 +1,141 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/internal/cli/scaffold"
+)
+
+// TestWatch changes a project while it runs: its Go code, its YAML and its settings, with mistakes in between. A tool that
+// is running and the call that waits for it survive.
+func TestWatch(t *testing.T) {
+	folder := t.TempDir()
+	from, err := scaffold.SourceOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := scaffold.Write(folder, "example.com/acme/voice", from); err != nil {
+		t.Fatal(err)
+	}
+	environment := append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GOCACHE="+goCache(t))
+	command := func(name string, arguments ...string) *exec.Cmd {
+		c := exec.CommandContext(t.Context(), name, arguments...)
+		c.Dir, c.Env = folder, environment
+		return c
+	}
+	program := filepath.Join(folder, "program")
+	for _, c := range []*exec.Cmd{command("go", "mod", "tidy"), command("go", "build", "-o", program, "./cmd/ringback")} {
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	file := func(name string) string { return filepath.Join(folder, name) }
+	replace := func(name, old, with string) {
+		t.Helper()
+		text, err := os.ReadFile(file(name))
+		if err != nil || !strings.Contains(string(text), old) {
+			t.Fatalf("%s does not contain %q, %v", name, old, err)
+		}
+		if err := os.WriteFile(file(name), []byte(strings.Replace(string(text), old, with, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const tool = "tools/weather_report.go"
+	var screen syncBuffer
+	dev := command(program, "dev", "--watch", "--no-demo", "--addr", "127.0.0.1:0")
+	dev.Stdout, dev.Stderr = &screen, &screen
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- dev.Wait() }()
+	shown := func(text string) {
+		t.Helper()
+		for end := time.Now().Add(patience); !strings.Contains(screen.String(), text); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the run never showed %q:\n%s", text, screen.String())
+			}
+		}
+	}
+	shown("Ready.")
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/vapi`).FindString(screen.String())
+	call := func(out *syncBuffer) error {
+		c := command(program, "call", "weather_report", "city=Lisbon", "--url", url)
+		c.Stdout, c.Stderr = out, out
+		return c.Run()
+	}
+	says := func(text string) {
+		t.Helper()
+		var out syncBuffer
+		if err := call(&out); err != nil || !strings.Contains(out.String(), text) {
+			t.Errorf("%v, %s\n%s", err, out.String(), screen.String())
+		}
+	}
+
+	// The running tool ends with the code with which it began.
+	var first syncBuffer
+	called := make(chan error, 1)
+	go func() { called <- call(&first) }()
+	shown("tool started")
+	replace(tool, "It will be sunny", "It will be rainy")
+	shown("Restarted, with all jobs and calls:")
+	if err := <-called; err != nil || !strings.Contains(first.String(), "It will be sunny in Lisbon until Friday.") {
+		t.Errorf("the call over the restart: %v\n%s\n%s", err, first.String(), screen.String())
+	}
+	says("It will be rainy in Lisbon until Friday.")
+
+	// Mistakes are shown, and the code before goes on.
+	for mistake, problem := range map[string]string{
+		"no code": "The code cannot be compiled.", "Name: \"not a name\",": "tool \"not a name\": the name must be",
+	} {
+		screen.Reset()
+		replace(tool, `Name:        "weather_report",`, mistake)
+		shown(problem)
+		shown("The run goes on with the code before.")
+		replace(tool, mistake, `Name:        "weather_report",`)
+	}
+	says("It will be rainy in Lisbon until Friday.")
+
+	// Settings and declared tools count, too.
+	screen.Reset()
+	if err := os.WriteFile(file("tools/http.yaml"), []byte("tools:\n  - name: book\n    description: Books a table.\n"+
+		"    schema: {type: object}\n    url: ${BOOKING_API_URL}\n    timeout: 1m\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown("Restarted, with all jobs and calls:")
+	screen.Reset()
+	if err := os.WriteFile(file(".env"), []byte("BOOKING_API_URL=https://example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown("Restarted, with all jobs and calls:")
+
+	if err := dev.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil || !strings.Contains(screen.String(), "Everything that was accepted is finished.") {
+			t.Errorf("%v\n%s", err, screen.String())
+		}
+	case <-time.After(patience):
+		t.Fatalf("the run has not ended:\n%s", screen.String())
+	}
+}
+
+// goCache returns the folder of the go command's cache, which follows XDG_CACHE_HOME.
+func goCache(t *testing.T) string {
+	t.Helper()
+	folder, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(bytes.TrimSpace(folder))
+}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,5 +217,42 @@ func TestSendAsksOnATerminal(t *testing.T) {
 	fmt.Fprint(keyboard, "t0ken\n")
 	if err := <-done; err != nil || c.Bearer != "t0ken" || strings.Contains(screen(), "t0ken") {
 		t.Errorf("%q, %v, screen %q", c.Bearer, err, screen())
+	}
+}
+
+// TestHangUpKey presses keys in the terminal of a local run. The terminal is then as it was before.
+func TestHangUpKey(t *testing.T) {
+	const child = "RINGBACK_TEST_TERMINAL"
+	if os.Getenv(child) != "" {
+		os.Exit(Run(shop.All, []string{"dev", "--no-demo", "--addr", "127.0.0.1:0"}, os.Stdout, os.Stderr))
+	}
+	in, keyboard, screen := terminal(t)
+	dev := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHangUpKey$")
+	dev.Env = append(os.Environ(), child+"=1", "XDG_CACHE_HOME="+t.TempDir())
+	dev.Stdin, dev.Stdout, dev.Stderr = in, in, in
+	dev.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown := func(text string) {
+		t.Helper()
+		for end := time.Now().Add(5 * time.Minute); !strings.Contains(screen(), text); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the terminal never showed %q:\n%s", text, screen())
+			}
+		}
+	}
+	shown("Press h to hang up in the simulated calls, and Ctrl-C to stop.")
+	fmt.Fprint(keyboard, "xh")
+	shown("No simulated call is live.")
+	if strings.Contains(screen(), "xh") {
+		t.Errorf("the keys are echoed:\n%s", screen())
+	}
+	fmt.Fprint(keyboard, "\x03")
+	if err := dev.Wait(); err != nil || !strings.Contains(screen(), "Everything that was accepted is finished.") {
+		t.Errorf("%v\n%s", err, screen())
+	}
+	if !echoes(t, in) {
+		t.Error("the terminal no longer echoes")
 	}
 }

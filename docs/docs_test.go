@@ -19,7 +19,7 @@ import (
 // pages are the pages that are not generated.
 var pages = []string{
 	"../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../CONTRIBUTING.md", "../SECURITY.md",
-	"deploy.md", "faults.md", "long-work.md", "reference.md", "security.md", "tools.md", "undelivered.md",
+	"deploy.md", "faults.md", "long-work.md", "real-calls.md", "reference.md", "security.md", "tools.md", "undelivered.md",
 	"upgrade.md", "vapi.md",
 }
 
@@ -175,8 +175,9 @@ func tests(blocks [][]string) []string {
 // TestCommands checks that the help of each command describes the flags that the
 // documentation shows.
 func TestCommands(t *testing.T) {
-	command := regexp.MustCompile(`(?m)\bringback (dev|init|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
-		"([^\n`|>]*)")
+	command := regexp.MustCompile(
+		`(?m)\bringback (call|dev|init|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
+			"([^\n`|>]*)")
 	flag := regexp.MustCompile(`(?:^|\s)(--[a-z-]+)`)
 	seen := 0
 	for _, page := range pages {

@@ -39,28 +39,28 @@ type callCommand struct {
 
 // Help returns the text above the flags.
 func (callCommand) Help() string {
-	return `The command calls a tool in a new simulated call, as an assistant does. It prints the answer to the webhook, the
-progress and the result, with the seconds since the webhook was posted. name=text is a text, name:=JSON is any JSON. The
-names must be arguments of the tool, and the required ones must be there. Arguments that Vapi fills in are filled in, and
-those that Vapi encrypts are encrypted.
+	return `The command calls a tool in a new simulated call, as an assistant does. It prints the answer to the
+webhook, the progress and the result, with the seconds since the webhook was posted. name=text is a text, name:=JSON
+is any JSON. The names must be arguments of the tool, and the required ones must be there. Arguments that Vapi fills
+in are filled in, and those that Vapi encrypts are encrypted.
 
-The default is the local run (ringback dev), whose token the command finds. --url, the credential and the environment are
-those of ringback send.
+The default is the local run (ringback dev), whose token the command finds. --url, the credential and the
+environment are those of ringback send.
 
-With --hang-up-after, the caller hangs up while the tool is running. The tool's AfterCall then decides about its result,
-and a tool with StopWithCall stops. A result for the next call is delivered if you call a tool again, with the same
-number.
+With --hang-up-after, the caller hangs up while the tool is running. The tool's AfterCall then decides about its
+result, and a tool with StopWithCall stops. A result for the next call is delivered if you call a tool again, with
+the same number.
 
-With --stack, the tool runs in a deployment. AWS cannot reach a call that is simulated on this machine, so the call has
-no control URL. The command reads the result from the job's record. The deployment acts as after a call: the result also
-becomes an undelivered event, unless the tool drops it.
+With --stack, the tool runs in a deployment. AWS cannot reach a call that is simulated on this machine, so the call
+has no control URL. The command reads the result from the job's record. The deployment acts as after a call: the
+result also becomes an undelivered event, unless the tool drops it.
 
 With --json, the events are call (the ids and the arguments), answer, waits, progress, action (a control message),
-result, earlier (the result of an earlier call), hang-up, and end with the state of the job and the status of its result.
-The member seconds is the time since the webhook was posted.
+result, earlier (the result of an earlier call), hang-up, and end with the state of the job and the status of its
+result. The member seconds is the time since the webhook was posted.
 
-The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a hang-up
-and with --stack.
+The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a hang-
+up and with --stack.
 
 Examples:
 

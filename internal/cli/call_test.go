@@ -117,12 +117,14 @@ func TestCall(t *testing.T) {
 			[]string{"book", "name=Ada = Eve", "seats:=3", `near:=["the door"]`},
 			[]string{`book {"from":"+15550100123","name":"Ada = Eve"`, "job j_", "answer     Started.",
 				"result     Ada = Eve, 3 seats near [the door], for +15550100123\n", "The caller waited "}, 0, ""},
-		"another number":          {[]string{"book", "name=", "--number", "+15550100777"}, []string{"for +15550100777"}, 0, ""},
+		"another number": {[]string{"book", "name=", "--number", "+15550100777"},
+			[]string{"for +15550100777"}, 0, ""},
 		"what Vapi would fill in": {[]string{"book", "name=Ada", "from=me"}, []string{"near [], for me"}, 0, ""},
 		"GPT-Live": {[]string{"book", "name=Ada", "--gpt-live"},
 			[]string{"only the speaker receives the result", "result     Ada, 0 seats"}, 0, ""},
 		"progress": {[]string{"responds"},
-			[]string{"progress   Looking.\n", "result     First line.\n" + strings.Repeat(" ", 22) + "Second <<<line>>>.\n"}, 0, ""},
+			[]string{"progress   Looking.\n", "result     First line.\n" + strings.Repeat(" ", 22) + "Second <<<line>>>.\n"},
+			0, ""},
 		"spoken":          {[]string{"says"}, []string{"progress   Looking.", "result     First line."}, 0, ""},
 		"spoken GPT-Live": {[]string{"says", "--gpt-live"}, []string{"result     First line."}, 0, ""},
 		"silent":          {[]string{"silent"}, []string{"result     First line."}, 0, ""},
@@ -134,16 +136,18 @@ func TestCall(t *testing.T) {
 		"an action":  {[]string{"hangs_up"}, []string{`action     {"type":"end-call"`}, 0, ""},
 		"the status": {[]string{"task_status"}, []string{"answer     No tool is running in this call."}, 0, ""},
 
-		"no such tool":   {[]string{"bock", "name=Ada"}, nil, 1, `there is no tool "bock"; the tools are book, responds,`},
-		"missing":        {[]string{"book", "seats:=3"}, nil, 1, "book needs name; see ringback tools"},
-		"unknown":        {[]string{"book", "nome=Ada"}, nil, 1, "book has no argument nome; its arguments are name, seats, near"},
-		"no JSON":        {[]string{"book", "name=Ada", "seats:=three"}, nil, 1, "the value of seats is not JSON"},
-		"no argument":    {[]string{"book", "Ada"}, nil, 1, `"Ada" is not an argument; write name=text or name:=JSON`},
-		"no name":        {[]string{"book", ":=3"}, nil, 1, "is not an argument"},
-		"no tool":        {nil, nil, 80, "expected \"<tool>"},
-		"negative":       {[]string{"book", "name=Ada", "--hang-up-after=-1s"}, nil, 1, "must be positive"},
-		"two targets":    {[]string{"book", "name=Ada", "--stack", "x"}, nil, 80, "can't be used together"},
-		"another secret": {[]string{"book", "name=Ada", "--bearer", "x"}, []string{"answer"}, 1, "the answer to the webhook is 401"},
+		"no such tool": {[]string{"bock", "name=Ada"}, nil, 1, `there is no tool "bock"; the tools are book, responds,`},
+		"missing":      {[]string{"book", "seats:=3"}, nil, 1, "book needs name; see ringback tools"},
+		"unknown": {[]string{"book", "nome=Ada"}, nil, 1,
+			"book has no argument nome; its arguments are name, seats, near"},
+		"no JSON":     {[]string{"book", "name=Ada", "seats:=three"}, nil, 1, "the value of seats is not JSON"},
+		"no argument": {[]string{"book", "Ada"}, nil, 1, `"Ada" is not an argument; write name=text or name:=JSON`},
+		"no name":     {[]string{"book", ":=3"}, nil, 1, "is not an argument"},
+		"no tool":     {nil, nil, 80, "expected \"<tool>"},
+		"negative":    {[]string{"book", "name=Ada", "--hang-up-after=-1s"}, nil, 1, "must be positive"},
+		"two targets": {[]string{"book", "name=Ada", "--stack", "x"}, nil, 80, "can't be used together"},
+		"another secret": {[]string{"book", "name=Ada", "--bearer", "x"}, []string{"answer"}, 1,
+			"the answer to the webhook is 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out.Reset()
@@ -255,7 +259,7 @@ func (c *closing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestCallHangUp hangs up while the tool is running. What becomes of its result is for its AfterCall to say.
+// TestCallHangUp hangs up while the tool is running. Its AfterCall decides about its result.
 func TestCallHangUp(t *testing.T) {
 	for tool, want := range map[string]string{
 		"works_on_announce_false":  "The call was over. The result became an undelivered event.",
@@ -330,7 +334,8 @@ func store(t *testing.T, table *jobtable.Table, m vapi.Message, status job.Statu
 		Arguments: m.ToolCalls[0].Arguments, Call: job.Call{ID: m.Call.ID},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
 	}
-	r, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute))
+	record := job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute)
+	r, err := table.Claim(t.Context(), record)
 	if err == nil {
 		result := job.Result{Status: status, Content: "It's stored.", Delivery: policy.DeliveryRespond}
 		r, err = table.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), result, false, ""))

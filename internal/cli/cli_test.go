@@ -168,7 +168,8 @@ func TestSendFresh(t *testing.T) {
 	}))
 	defer server.Close()
 	for _, more := range [][]string{nil, nil, {"--wait"}} {
-		if code, out, errOut := run(t, append([]string{"send", toolCalls, "--fresh", "--url", server.URL}, more...)...); code != 0 {
+		arguments := append([]string{"send", toolCalls, "--fresh", "--url", server.URL}, more...)
+		if code, out, errOut := run(t, arguments...); code != 0 {
 			t.Errorf("code %d, out %q, err %q", code, out, errOut)
 		}
 	}

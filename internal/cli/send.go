@@ -32,12 +32,14 @@ type sendCommand struct {
 
 // Help returns the text above the flags.
 func (sendCommand) Help() string {
-	return `The exit code is 0 if the answer to the webhook is 200. With --wait, every accepted tool call must also have
-received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a result if
-one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so --wait
-requires a deployment on this machine. A GPT-Live call is simulated if the webhook comes from a GPT-Live assistant.
+	return `The exit code is 0 if the answer to the webhook is 200. With --wait, every accepted tool call must also
+have received its result. Progress is shown, but is not a result. A text that is spoken word for word counts as a
+result if one of the called tools has the delivery say. The call gets a new id and a control URL on this machine, so
+--wait requires a deployment on this machine. A GPT-Live call is simulated if the webhook comes from a GPT-Live
+assistant.
 
-A webhook that is posted twice is the same tool call, whose result was delivered already. --fresh makes it another one.
+A webhook that is posted twice is the same tool call, whose result was delivered already. --fresh makes it another
+one.
 
 The URL must begin with https://, except on this machine. No redirect is followed.
 
@@ -47,15 +49,15 @@ With --stack, the URL and the credential come from the stack. If API Gateway ver
 A deployment that ringback sync has bound to your organisation refuses the webhooks of others with 403, and the samples
 name another one. With --stack, the webhook gets the id of your organisation. With --url, pass the id with --org.
 
-Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential into
-the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The command
-then asks for it on a terminal, or reads it from its input.
+Other users of this machine can see the arguments of a process, and your shell stores them. So put the credential
+into the environment (RINGBACK_SECRET, RINGBACK_BEARER, RINGBACK_HMAC or WEBHOOK_AUTH), or write - in its place. The
+command then asks for it on a terminal, or reads it from its input.
 
 Arguments that the tools of this checkout have as encrypted ones are encrypted, as Vapi does. The key is that of the
 stack or of the local run at the URL, or the one in --argument-key.
 
-Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started by
-the same user.
+Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started
+by the same user.
 
 Examples:
 

@@ -241,8 +241,8 @@ func (w *watcher) start() {
 // parentPause is how often a watched run looks whether the program that watches is still there.
 const parentPause = time.Second
 
-// beingWatched is [interrupted] for a run that --watch has started. requested is closed when the run is to hand over. The
-// first context also ends when the program that watches has died.
+// beingWatched is [interrupted] for a run that --watch has started. requested is closed when the run is to hand
+// over. The first context also ends when the program that watches has died.
 func beingWatched() (requested <-chan struct{}, first, second context.Context, stop func()) {
 	requests := make(chan struct{})
 	terminated, interrupts := make(chan os.Signal, 1), make(chan os.Signal, 2)

@@ -14,8 +14,8 @@ import (
 	"github.com/ringback/ringback/internal/cli/scaffold"
 )
 
-// TestWatch changes a project while it runs: its Go code, its YAML and its settings, with mistakes in between. A tool that
-// is running and the call that waits for it survive.
+// TestWatch changes a project while it runs: its Go code, its YAML and its settings, with mistakes in between. A
+// tool that is running and the call that waits for it survive.
 func TestWatch(t *testing.T) {
 	folder := t.TempDir()
 	from, err := scaffold.SourceOf(nil)

@@ -166,8 +166,8 @@ func TestTokenOfARun(t *testing.T) {
 	}
 }
 
-// TestBehindATunnel reaches the run through a reverse proxy on HTTPS, as a tunnel is one. An external system completes a
-// job at the URL that the tool passed on, and an operator's requests do not get through.
+// TestBehindATunnel reaches the run through a reverse proxy on HTTPS, as a tunnel is one. An external system
+// completes a job at the URL that the tool passed on, and an operator's requests do not get through.
 func TestBehindATunnel(t *testing.T) {
 	var to atomic.Pointer[url.URL]
 	tunnel := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {

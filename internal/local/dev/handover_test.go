@@ -122,7 +122,8 @@ func TestHandover(t *testing.T) {
 	if err != nil || len(list.Jobs) != 3 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if strings.Contains(b.screen.String(), "A caller asks") || strings.Count(b.screen.String(), "finished by the old code") != 1 {
+	shown := b.screen.String()
+	if strings.Contains(shown, "A caller asks") || strings.Count(shown, "finished by the old code") != 1 {
 		t.Errorf("the screen shows:\n%s", b.screen)
 	}
 }

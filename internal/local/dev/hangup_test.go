@@ -18,7 +18,7 @@ import (
 )
 
 // TestHangUp ends a call while its tool is running: with a key, and with each webhook that says so. The result cannot
-// be delivered, whoever serves the control URL.
+// be delivered, also if another program serves the control URL.
 func TestHangUp(t *testing.T) {
 	var posted atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { posted.Add(1) }))

@@ -19,7 +19,9 @@ type Saved struct {
 func (c *Calls) Save() Saved {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Saved{GPTLive: slices.Collect(maps.Values(c.live)), Ended: slices.Sorted(maps.Keys(c.ended)), Known: maps.Clone(c.known)}
+	return Saved{
+		GPTLive: slices.Collect(maps.Values(c.live)), Ended: slices.Sorted(maps.Keys(c.ended)), Known: maps.Clone(c.known),
+	}
 }
 
 // Restore adds and ends calls as they were saved.

@@ -348,16 +348,19 @@ func store(t *testing.T, table *jobtable.Table, m vapi.Message, status job.Statu
 	}
 }
 
-// TestCallInVain tests what is said of a job whose result does not come.
+// TestCallInVain tests what is said of a job whose result does not come. The answer cannot control the terminal.
 func TestCallInVain(t *testing.T) {
-	tools := trials(make(chan struct{}), nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, `{"results":[{"name":"book","toolCallId":"x","result":"Started."}]}`)
+		fmt.Fprint(w, `{"results":[{"name":"book","toolCallId":"x","result":"Started.\u001b[31m\u202e"}]}`)
 	}))
 	defer server.Close()
-	var out bytes.Buffer
-	code, errOut := call(t, tools, &out, "book", "name=Ada", "--url", server.URL, "--timeout", "1s")
-	if code != 1 || !strings.Contains(errOut, "no result within 1s\n") {
-		t.Errorf("code %d, %s%s", code, out.String(), errOut)
+	for _, more := range [][]string{nil, {"--json"}} {
+		var out bytes.Buffer
+		arguments := append([]string{"book", "name=Ada", "--url", server.URL, "--timeout", "1s"}, more...)
+		code, errOut := call(t, trials(nil, nil), &out, arguments...)
+		if code != 1 || !strings.Contains(errOut, "no result within 1s\n") || !strings.Contains(out.String(), "Started.") ||
+			strings.ContainsAny(out.String(), "\x1b\u202e") {
+			t.Errorf("code %d, %q, %s", code, out.String(), errOut)
+		}
 	}
 }

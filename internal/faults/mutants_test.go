@@ -536,7 +536,7 @@ var bugs = []mutant{
 	{bug: "changes whose previous bodies are not stored", tests: []string{"./internal/cli", "-run", "TestSync"},
 		edits: []edit{{"internal/cli.(*syncCommand).Run", "err := keep(s.Out, changes.Previous)", "err := error(nil)"}}},
 	{bug: "a redirect of send followed", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
-		{"internal/cli.(*sendCommand).post", "http.DefaultTransport.RoundTrip(request)",
+		{"internal/cli.(*targetFlags).post", "http.DefaultTransport.RoundTrip(request)",
 			"http.DefaultClient.Do(request)"},
 	}},
 	{bug: "a credential sent without encryption", tests: []string{"./internal/cli", "-run", "TestCommandLine"},
@@ -795,8 +795,9 @@ var bugs = []mutant{
 		{"internal/local/dev.(*run).start", "Handler: g.Handler(h),", "Handler: h,"},
 	}},
 	{bug: "the listener of a command without its guard", tests: []string{"./internal/cli", "-run", "^TestChromium$"},
-		edits: []edit{{"internal/cli.(*sendCommand).wait",
-			"guard.Guard{}.Handler(http.StripPrefix(secret, calls.Handler()))", "http.StripPrefix(secret, calls.Handler())"}}},
+		edits: []edit{{"internal/cli.simulate",
+			"guard.Guard{}.Handler(http.StripPrefix(secret, c.calls.Handler()))",
+			"append([]http.Handler{http.StripPrefix(secret, c.calls.Handler())}, guard.Guard{}.Handler(nil))[0]"}}},
 	{bug: "the local run serves without a credential", tests: localRun, edits: []edit{
 		{"internal/local/dev.(*run).authenticate", "cmp.Or(r.cfg.Auth, fmt",
 			"cmp.Or(r.cfg.Auth, `{\"type\":\"none\"}`, fmt"},
@@ -820,10 +821,23 @@ var bugs = []mutant{
 			"if unicode.In(r) {"},
 	}},
 	{bug: "control characters in the answer that is printed", tests: []string{"./internal/cli", "-run", "^TestSend"},
-		edits: []edit{{"internal/cli.(*sendCommand).post", `"%s\n", printable(string(answer)))`, `"%s\n", answer)`}}},
+		edits: []edit{{"internal/cli.(*sendCommand).sendAndShow", `"%s\n", printable(string(answer)))`, `"%s\n", answer)`}}},
 	{bug: "the jobs of a local run without its token", tests: []string{"./internal/operator"}, edits: []edit{
 		{"internal/operator.Handler", "subtle.ConstantTimeCompare(sent[:], want[:]) != 1 {",
 			"subtle.ConstantTimeCompare(sent[:], want[:]) > 1 {"},
+	}},
+	{bug: "control characters in the events of a call", tests: []string{"./internal/cli", "-run", "^TestCallInVain$"},
+		edits: []edit{{"internal/cli.(*report).show", `strings.Split(printable(text), "\n")`, `strings.Split(text, "\n")`}}},
+	{bug: "a secret of .env in an error", tests: []string{"./internal/cli", "-run", "^TestEnvironmentFile$"},
+		edits: []edit{{"internal/cli.readEnvironment",
+			`errors.New("cannot read " + environmentFile + ": a line is not of the form NAME=value")`, "err"}}},
+	{bug: "a result that reaches a simulated call that has ended", tests: []string{"./internal/local/simcall"},
+		edits: []edit{{"internal/local/simcall.(*Calls).refusal", "if c.Ended(callID) {", "if false {"}}},
+	{bug: "a restart that does not wait for a running tool", tests: localRun, edits: []edit{
+		{"internal/local/dev.(*run).handOver", "case <-stopped:", "case <-time.After(0):"},
+	}},
+	{bug: "a restart that other accounts can read", tests: localRun, edits: []edit{
+		{"internal/local/dev.(*run).handOver", "text, 0o600)", "text, 0o644)"},
 	}},
 	{bug: "a token that outlives its run", tests: localRun, edits: []edit{
 		{"internal/local/dev.(*run).close", "r.forget()", "_ = r.forget"},

@@ -16,9 +16,10 @@ func TestEnvironmentFile(t *testing.T) {
 		want      string // what the tools find, or a part of the error
 		code      int
 	}{
-		"no file":         {"", "", "", 0},
-		"a value":         {"# a comment\nRINGBACK_TEST_A=\"from the file\"\n", "", "from the file", 0},
-		"a credential":    {`RINGBACK_TEST_A={"type":"bearer","token":"a#b=="}` + "\n", "", `{"type":"bearer","token":"a#b=="}`, 0},
+		"no file": {"", "", "", 0},
+		"a value": {"# a comment\nRINGBACK_TEST_A=\"from the file\"\n", "", "from the file", 0},
+		"a credential": {`RINGBACK_TEST_A={"type":"bearer","token":"a#b=="}` + "\n", "",
+			`{"type":"bearer","token":"a#b=="}`, 0},
 		"set already":     {"RINGBACK_TEST_A=file\n", "environment", "environment", 0},
 		"no value":        {"RINGBACK_TEST_A=\nWEBHOOK_AUTH=\n", "", "not set", 0},
 		"an open quote":   {"RINGBACK_TEST_A=\"s3cret\n", "", "cannot read .env: a line is not of the form NAME=value", 1},

@@ -44,7 +44,7 @@ webhook, the progress and the result, with the seconds since the webhook was pos
 is any JSON. The names must be arguments of the tool, and the required ones must be there. Arguments that Vapi fills
 in are filled in, and those that Vapi encrypts are encrypted.
 
-The default is the local run (ringback dev), whose token the command finds. --url, the credential and the
+The default is the local run (ringback dev), whose token the command finds. --url, --org, the credential and the
 environment are those of ringback send.
 
 With --hang-up-after, the caller hangs up while the tool is running. The tool's AfterCall then decides about its
@@ -236,6 +236,9 @@ func (t *trial) webhook(
 	}
 	body, err := simcall.Webhook(request, time.Now())
 	if err != nil {
+		return nil, err
+	}
+	if body, err = c.inOrganisation(body); err != nil {
 		return nil, err
 	}
 	plain, err := vapi.ParseMessage(body)

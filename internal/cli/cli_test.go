@@ -201,6 +201,12 @@ func TestSendForAnOrganisation(t *testing.T) {
 			t.Errorf("%s, of another: code %d, err %q", sample, code, errOut)
 		}
 	}
+	for org, says := range map[string]string{"my-organisation": "the answer has no result", "another": "403 Forbidden"} {
+		code, _, errOut := run(t, "call", "order_status", "order_id=A-1042", "--url", server.URL+"/vapi", "--org", org)
+		if code != 1 || !strings.Contains(errOut, says) {
+			t.Errorf("call --org %s: code %d, err %q", org, code, errOut)
+		}
+	}
 }
 
 // TestSendReadsCredentials takes them from where no other user can see them.

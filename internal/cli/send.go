@@ -84,10 +84,8 @@ func (c *sendCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return err
 	}
-	if len(c.organisations) > 0 {
-		if body, err = simcall.InOrganisation(body, c.organisations); err != nil {
-			return err
-		}
+	if body, err = c.inOrganisation(body); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()

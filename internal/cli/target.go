@@ -84,6 +84,14 @@ func (f *targetFlags) read(ctx context.Context, in *os.File, errOut io.Writer) e
 	return nil
 }
 
+// inOrganisation returns a webhook that the deployment accepts: one of an organisation that it is bound to.
+func (f *targetFlags) inOrganisation(webhook []byte) ([]byte, error) {
+	if len(f.organisations) == 0 {
+		return webhook, nil
+	}
+	return simcall.InOrganisation(webhook, f.organisations)
+}
+
 // here reports whether the webhook is on this machine.
 func (f *targetFlags) here() bool {
 	u, err := url.Parse(f.URL)

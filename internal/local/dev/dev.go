@@ -130,6 +130,7 @@ type run struct {
 	calls     *controlClient
 	seller    *slowshop.Shop
 	tools     *asynctool.Set
+	missing   map[string][]string // the settings that tools lack
 	live      liveCalls
 	keys      string // of completion tokens, as in COMPLETION_KEYS
 	before    *saved // what the run before has left; nil means none
@@ -219,7 +220,7 @@ func (r *run) assemble() error {
 	if r.tools, err = asynctool.NewSet(definitions...); err != nil {
 		return err
 	}
-	r.encrypted = r.tools.Encrypted()
+	r.encrypted, r.missing = r.tools.Encrypted(), r.tools.Missing(nil)
 	ended := func(callID string) bool { return r.pipeline.Calls.Ended(callID) }
 	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey, ended)
 	if err != nil {
@@ -315,6 +316,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	go r.hangUps(watching)
 
 	r.welcome()
+	r.lacking()
 	// The demonstration ends at once if the run is to be handed over.
 	playing, end := context.WithCancel(ctx)
 	defer end()
@@ -358,6 +360,16 @@ func (r *run) welcome() {
 			r.gateway.Addr(), ArgumentKeyPath)
 	}
 	r.terminal.say("")
+}
+
+// lacking shows the tools that cannot work, because their settings are missing.
+func (r *run) lacking() {
+	for _, tool := range r.tools.Entries() {
+		if names := r.missing[tool.Name]; names != nil {
+			r.terminal.say("%s\n", warning(fmt.Sprintf("%s cannot work: the environment lacks %s. "+
+				"Set it there, or in the file .env.", tool.Name, strings.Join(names, " and "))))
+		}
+	}
 }
 
 // received shows the tool calls of a verified webhook, and admits its control URL.

@@ -470,6 +470,33 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestMissingSettings names the settings that tools lack, when the run starts.
+func TestMissingSettings(t *testing.T) {
+	tool := func(name string, settings ...string) asynctool.Definition {
+		return asynctool.Tool[struct{}]{
+			Name: name, Description: "A tool for tests.", Settings: settings,
+			Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+				return asynctool.Text("done"), nil
+			},
+		}
+	}
+	t.Setenv("RINGBACK_TEST_SET", "value")
+	l := start(t, dev.Config{Tools: func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{
+			tool("none"), tool("complete", "RINGBACK_TEST_SET"),
+			tool("lacking", "RINGBACK_TEST_UNSET", "RINGBACK_TEST_SET", "RINGBACK_TEST_EMPTY"),
+		}, nil
+	}})
+	l.screen.wait(t, "lacking cannot work: the environment lacks RINGBACK_TEST_UNSET and RINGBACK_TEST_EMPTY\\.")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(l.screen.String(), "cannot work"); n != 1 {
+		t.Errorf("%d tools cannot work:\n%s", n, l.screen)
+	}
+}
+
 // slow is a tool that runs until release is closed.
 func slow(release <-chan struct{}) func() ([]asynctool.Definition, error) {
 	return stub(0, func(ctx context.Context, _ asynctool.Call) (asynctool.Result, error) {

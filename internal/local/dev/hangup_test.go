@@ -111,6 +111,11 @@ func TestTry(t *testing.T) {
 			asynctool.TaskStatus(), tool("unknown", `{"type":"object","properties":{"x":{"type":"string",
 			"pattern":"^[0-9]{9}$"}},"required":["x"]}`), tool("weather", city)}, "", "it weather city=Lisbon"},
 		"none": {[]asynctool.Definition{asynctool.TaskStatus()}, "", "Ready. Press"},
+		"the settings of the first are missing": {[]asynctool.Definition{
+			asynctool.Tool[struct{}]{Name: "lacks", Description: "A tool for tests.", Settings: []string{"RINGBACK_TEST_UNSET"},
+				Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+					return asynctool.Text("done"), nil
+				}}, tool("weather", city)}, "", "it weather city=Lisbon"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := start(t, dev.Config{Try: "it", Auth: row.auth, Tools: func() ([]asynctool.Definition, error) {

@@ -35,7 +35,7 @@ func (r *run) proposes() {
 // try returns the command that calls a tool. It returns an empty string if there is no tool to propose.
 func (r *run) try() string {
 	for _, tool := range r.tools.Entries() {
-		if tool.Name == asynctool.TaskStatusName || tool.Name == asynctool.CancelTaskName {
+		if tool.Name == asynctool.TaskStatusName || tool.Name == asynctool.CancelTaskName || r.missing[tool.Name] != nil {
 			continue
 		}
 		arguments, ok := sampleArguments(tool)

@@ -361,7 +361,7 @@ func TestSendWaits(t *testing.T) {
 // TestDevDrainsOnSIGTERM ends a local run as a process manager does, while a tool is
 // running.
 func TestDevDrainsOnSIGTERM(t *testing.T) {
-	screen := devUntil(t, "tool started", "--demo", toolCalls)
+	screen := devUntil(t, "tool started", "--demo", toolCalls, "--verbose")
 	if !strings.Contains(screen, "outcome delivered") ||
 		!strings.Contains(screen, "Everything that was accepted is finished.") {
 		t.Errorf("the run shows:\n%s", screen)
@@ -431,6 +431,43 @@ func TestDevGPTLive(t *testing.T) {
 	} {
 		if !strings.Contains(screen, part) {
 			t.Errorf("the run never showed %q:\n%s", part, screen)
+		}
+	}
+}
+
+// TestSendAnswersTheLastPost posts results as a deployment does. The command ends with the last one, which still gets
+// its answer.
+func TestSendAnswersTheLastPost(t *testing.T) {
+	answers := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		m, err := vapi.ParseMessage(body)
+		if err != nil {
+			t.Error(err)
+		}
+		w.Write([]byte(`{"results":[{"name":"x","toolCallId":"y","result":"Started."}]}`))
+		go func() {
+			message := `{"type":"add-message","message":{"role":"system","content":"Done."},"triggerResponseEnabled":true}`
+			response, err := http.Post(m.Call.ControlURL, "application/json", strings.NewReader(message))
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer response.Body.Close()
+			answer, err := io.ReadAll(response.Body)
+			answers <- fmt.Sprint(response.StatusCode, string(answer), err)
+		}()
+	}))
+	defer server.Close()
+	for range 1000 {
+		if code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait"); code != 0 {
+			t.Fatalf("code %d, err %q", code, errOut)
+		}
+		if got := <-answers; got != `200{"status":"ok"}<nil>` {
+			t.Fatalf("the post of the last result was answered with %s", got)
 		}
 	}
 }

@@ -250,4 +250,10 @@ func simulate(callID string) (*simulated, error) {
 	return c, nil
 }
 
-func (c *simulated) close() { c.server.Close() }
+// close stops serving. The post of the last result waits for its answer. Without one, the deployment would repeat it.
+func (c *simulated) close() {
+	answering, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = c.server.Shutdown(answering)
+	c.server.Close()
+}

@@ -9,12 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fatih/color"
-	"github.com/mattn/go-isatty"
-
 	"github.com/ringback/ringback"
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
@@ -39,6 +37,8 @@ type devCommand struct {
 
 	ShopDelay time.Duration `help:"The delay of the simulated shop." default:"5s"`
 	Speed     int           `help:"Speed up waits and deadlines by this factor (3600: one day takes 24 s)." default:"1"`
+
+	Verbose bool `help:"Show what the functions log, with all attributes."`
 }
 
 // The call in two acts: a slow tool, then an approval and a question about its
@@ -92,12 +92,11 @@ func (c *devCommand) Run(s *streams, tools Tools, line commandLine) error {
 	if c.GPTLive {
 		try += " --gpt-live"
 	}
+	on := console.On(s.Out)
 	cfg := dev.Config{
 		Addr: addr, PublicURL: c.PublicURL, Auth: c.Auth, ShopDelay: c.ShopDelay, Speed: c.Speed,
-		Tools: c.tools(tools), Try: try, Out: s.Out, PublicKey: strings.TrimSpace(c.PublicKey),
-	}
-	if f, ok := s.Out.(*os.File); ok {
-		cfg.Live = isatty.IsTerminal(f.Fd()) && !color.NoColor
+		Tools: c.tools(tools), Try: try, PublicKey: strings.TrimSpace(c.PublicKey), Verbose: c.Verbose,
+		Out: s.Out, Live: on.Live, Width: on.Width,
 	}
 	if err := c.read(&cfg); err != nil {
 		return fmt.Errorf("%w; choose another file with --demo, or omit the call with --no-demo", err)

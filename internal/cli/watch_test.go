@@ -50,7 +50,7 @@ func TestWatch(t *testing.T) {
 	}
 	const tool = "tools/weather_report.go"
 	var screen syncBuffer
-	dev := command(program, "dev", "--watch", "--no-demo", "--addr", "127.0.0.1:0")
+	dev := command(program, "dev", "--watch", "--no-demo", "--verbose", "--addr", "127.0.0.1:0")
 	dev.Stdout, dev.Stderr = &screen, &screen
 	if err := dev.Start(); err != nil {
 		t.Fatal(err)

@@ -817,8 +817,8 @@ var bugs = []mutant{
 				"\tif err := verify((*vapiauth.Verifier).CheckHeader); err != nil {"},
 	}},
 	{bug: "control characters on the terminal", tests: localRun, edits: []edit{
-		{"internal/local/dev.painted", "if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {",
-			"if unicode.In(r) {"},
+		{"internal/console.Clean", "unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)",
+			"unicode.In(r)"},
 	}},
 	{bug: "control characters in the answer that is printed", tests: []string{"./internal/cli", "-run", "^TestSend"},
 		edits: []edit{{"internal/cli.(*sendCommand).sendAndShow", `"%s\n", printable(string(answer)))`, `"%s\n", answer)`}}},
@@ -1088,8 +1088,9 @@ var bugs = []mutant{
 		tests: []string{"./internal/cli", "./internal/operator", "-run", "TestOperatorSeesNoCallID|TestShow"},
 		edits: []edit{{"internal/operator.(*Jobs).Show", "if data {", "d.CallID = r.CallID\n\tif data {"}}},
 	{bug: "a caller's words on the terminal", tests: shownCallers,
-		edits: []edit{{"internal/local/dev.(*run).received", "r.terminal.toolCall(t, simulated)",
-			"r.terminal.toolCall(t, simulated || true)"}}},
+		edits: []edit{{"internal/local/dev.(*screen).called", `given != "" && local {`, `given != "" {`}}},
+	{bug: "an answer to a call at Vapi on the terminal", tests: shownCallers,
+		edits: []edit{{"internal/local/dev.(*screen).answered", "!local && len(results) > 0", "false"}}},
 	{bug: "an undelivered result on the terminal", tests: shownCallers,
 		edits: []edit{{"internal/local/dev.bus.SendUndelivered", "b.calls.known(u.CallID)", "true"}}},
 	{bug: "a missing control authentication that doctor accepts",
@@ -1311,7 +1312,7 @@ var bugs = []mutant{
 // wrongSettings are the tests of the settings' values.
 var wrongSettings = []string{"./infra/ringback", "-run", "^TestWrongSettings$"}
 
-var shownCallers = []string{"./internal/local/dev", "-run", "TestTerminalShowsNoCaller"}
+var shownCallers = []string{"./internal/local/dev", "-run", "TestTerminalShowsNo"}
 
 // leakTests look for values that must stay inside.
 var leakTests = []string{"./internal/local/pipeline", "-run", "^(TestNothingLeaks|TestLogOfAWholeRun)$"}

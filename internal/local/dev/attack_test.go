@@ -108,7 +108,7 @@ func TestControlURLOnThisMachine(t *testing.T) {
 			if status, answer := l.post(t, webhook, row.header); status != http.StatusOK {
 				t.Fatalf("answered with %d %s", status, answer)
 			}
-			l.screen.wait(t, "outcome delivered|event     undelivered  misconfigured")
+			l.screen.wait(t, "spending_report     delivered to the call|not delivered: the control URL must not be posted to")
 			if got := len(reached) > 0; got != row.reaches {
 				t.Errorf("the program got a message: %t, want %t", got, row.reaches)
 			}
@@ -116,6 +116,25 @@ func TestControlURLOnThisMachine(t *testing.T) {
 			l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte("call_csv1"), []byte("another")), row.header)
 			l.screen.wait(t, "│ done")
 		})
+	}
+}
+
+// TestControlURLOfAnEndedProgram posts a webhook whose control URL was served by a program that has ended, such as
+// ringback send. Its call has ended, too, and no repeat is made.
+func TestControlURLOfAnEndedProgram(t *testing.T) {
+	program := httptest.NewServer(http.NotFoundHandler())
+	program.Close()
+	webhook := regexp.MustCompile(`https://simulated-call\.vapi\.ai/`).
+		ReplaceAll(sample(t, "spending-report"), []byte(program.URL+"/"))
+	l := start(t, dev.Config{Tools: says("done")})
+	l.post(t, webhook, nil)
+	l.screen.wait(t, "not delivered: the call has ended. It becomes an event:")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.screen.String(); strings.Contains(s, "Next try") || !strings.Contains(s, "│ done") {
+		t.Errorf("the screen shows:\n%s", s)
 	}
 }
 
@@ -130,7 +149,7 @@ func TestTerminalObeysNothing(t *testing.T) {
 	} {
 		l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte(name), []byte(replaced)), nil)
 	}
-	l.screen.wait(t, "webhook   planted")
+	l.screen.wait(t, "planted2J  *called")
 	l.screen.wait(t, "a.*result")
 	l.stop()
 	if err := l.end(t); err != nil {
@@ -223,7 +242,7 @@ func TestBehindATunnel(t *testing.T) {
 	if !strings.HasPrefix(at, tunnel.URL+"/results/") {
 		t.Fatal("the completion URL is not at the tunnel")
 	}
-	l.screen.wait(t, "job suspended")
+	l.screen.wait(t, "waits for an external system")
 	if status := request("POST", at, "", `{"result":"Approved by a person."}`); status != http.StatusOK {
 		t.Errorf("the completion was answered with %d", status)
 	}
@@ -282,10 +301,16 @@ func TestPublicURL(t *testing.T) {
 // TestTerminalShowsNoCaller has calls that are not on this machine. Of them, the terminal shows neither the id, nor a
 // number, nor what was said.
 func TestTerminalShowsNoCaller(t *testing.T) {
+	for name, verbose := range map[string]bool{"words": false, "log records": true} {
+		t.Run(name, func(t *testing.T) { testTerminalShowsNoCaller(t, verbose) })
+	}
+}
+
+func testTerminalShowsNoCaller(t *testing.T, verbose bool) {
 	const call = "planted-call"
 	l := start(t, dev.Config{
 		Auth: `{"type":"bearer","token":"planted-token-of-32-characters"}`, PublicKey: "planted-key",
-		Tools: says("planted result"),
+		Tools: says("planted result"), Verbose: verbose,
 	})
 	header := http.Header{"Authorization": {"Bearer planted-token-of-32-characters"}}
 	post := func(controlURL string, replaced ...string) {
@@ -305,17 +330,38 @@ func TestTerminalShowsNoCaller(t *testing.T) {
 	}
 	// Nothing is posted to these URLs.
 	post("https://planted.example/planted-call/control")
-	l.screen.wait(t, "event     undelivered  misconfigured")
+	const undelivered = "not delivered: the control URL must not be posted to, or refuses all posts"
+	l.screen.wait(t, undelivered)
 	post("http://x.vapi.ai/planted-call/control", "call_csv1", "another")
-	l.screen.wait(t, "(?s)event     undelivered  misconfigured.*event     undelivered  misconfigured")
+	l.screen.wait(t, "(?s)"+undelivered+".*"+undelivered)
 	l.post(t, []byte(`{"message":{"type":"status-update","status":"ended","call":{"id":"`+call+`"}}}`), header)
-	l.screen.wait(t, "call ended  call="+job.CallHash(call))
+	if l.screen.wait(t, "the call has ended|call ended  call="+job.CallHash(call)); verbose {
+		l.screen.inOrder(t, "call ended  call="+job.CallHash(call))
+	}
 	l.stop()
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
 	if s := l.screen.String(); strings.Contains(s, "planted") || strings.Contains(s, "4915100000001") ||
-		!strings.Contains(s, "webhook   spending_report\n") {
+		!strings.Contains(s, "spending_report     called\n") || !strings.Contains(s, "Vapi got its answer in ") {
+		t.Errorf("the screen shows:\n%s", s)
+	}
+}
+
+// TestTerminalShowsNoAnswer answers a webhook of a call that is not on this machine with a result.
+func TestTerminalShowsNoAnswer(t *testing.T) {
+	webhook := bytes.ReplaceAll(sample(t, "spending-report"), []byte("simulated-call.vapi.ai"), []byte("planted.vapi.ai"))
+	webhook = bytes.Replace(webhook, []byte(`"async": true`), []byte(`"async": false`), 1)
+	l := start(t, dev.Config{Tools: quick(says("planted result"))})
+	if _, answer := l.post(t, webhook, nil); !strings.Contains(answer, "planted result") {
+		t.Fatalf("the answer is %s", answer)
+	}
+	l.screen.wait(t, "Vapi got its answer in .*\n")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.screen.String(); strings.Contains(s, "planted") {
 		t.Errorf("the screen shows:\n%s", s)
 	}
 }

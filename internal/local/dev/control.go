@@ -3,9 +3,11 @@ package dev
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ringback/ringback/internal/local/guard"
@@ -101,7 +103,27 @@ func (c *controlClient) Post(ctx context.Context, controlURL string, m vapi.Cont
 			Verdict: vapiclient.Gone, Status: http.StatusNotFound, Err: errors.New("the simulated call has ended"),
 		}
 	}
-	return c.here.Post(ctx, controlURL, m)
+	receipt := c.here.Post(ctx, controlURL, m)
+	if receipt.Verdict == vapiclient.TryAgain && gone(ctx, controlURL) {
+		return vapiclient.Receipt{
+			Verdict: vapiclient.Gone, Err: errors.New("no program of this machine listens at the control URL any more"),
+		}
+	}
+	return receipt
+}
+
+// gone reports whether a control URL is of a program on this machine that has ended, such as ringback send. No repeat
+// reaches it.
+func gone(ctx context.Context, controlURL string) bool {
+	u, err := url.Parse(controlURL)
+	if err != nil || u.Port() == "" || !guard.IsLoopback(u.Hostname()) {
+		return false
+	}
+	connection, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+	if err == nil {
+		connection.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 type identifiedKey struct{}

@@ -14,7 +14,6 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
-	frame "github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -33,17 +32,16 @@ const (
 func (r *run) demonstrate(ctx context.Context) error {
 	callID := "demo-" + rand.Text()[:8]
 	r.terminal.say("A caller asks the assistant for something slow, and Vapi posts the tool call:\n")
-	jobs, answers, err := r.play(ctx, callID, r.cfg.Demo)
+	jobs, err := r.play(ctx, callID, r.cfg.Demo)
 	if err != nil {
 		return err
 	}
-	r.showAnswers(answers)
 	waits, err := r.watchFor(ctx, jobs, settledOrWaiting)
 	switch {
 	case err != nil:
 		return err
 	case waits.State == job.StateWaiting:
-		r.terminal.say("\n%s", good("The job waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile."))
+		r.terminal.tell(good, "The job waits until "+moment(waits.WakeAt)+" at the latest. Nothing runs meanwhile.")
 	case waits.Answered:
 		r.praise(waits, "The assistant has the result, in the answer to its tool call.")
 	default:
@@ -61,7 +59,7 @@ func (r *run) approve(ctx context.Context, callID string) error {
 	defer cancel()
 	err := r.approval(bounded, callID)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		r.terminal.say("\n%s", warning("There is no answer yet. The job keeps waiting; its result appears here later."))
+		r.terminal.tell(warning, "There is no answer yet. The job keeps waiting; its result appears here later.")
 		return nil
 	}
 	return err
@@ -69,7 +67,7 @@ func (r *run) approve(ctx context.Context, callID string) error {
 
 func (r *run) approval(ctx context.Context, callID string) error {
 	r.terminal.say("\nIn the same call, the caller asks for something that only a person can approve:\n")
-	jobs, _, err := r.play(ctx, callID, r.cfg.Approval)
+	jobs, err := r.play(ctx, callID, r.cfg.Approval)
 	if err != nil {
 		return err
 	}
@@ -77,8 +75,9 @@ func (r *run) approval(ctx context.Context, callID string) error {
 	if err != nil || settled(waits) {
 		return err
 	}
-	r.terminal.say("\n%s\n", good("The job waits for an external system, until "+moment(waits.WakeAt)+" at the latest. "+
-		"Nothing runs meanwhile, and the assistant keeps talking."))
+	r.terminal.tell(good, "The job waits for an external system, until "+moment(waits.WakeAt)+" at the latest. "+
+		"Nothing runs meanwhile, and the assistant keeps talking.")
+	r.terminal.say("")
 	if _, err := r.watchFor(ctx, jobs, func(record job.Record) bool {
 		return settled(record) || record.ProgressDelivered > 0 && record.ProgressLeaseExpiry.IsZero()
 	}); err != nil {
@@ -86,11 +85,9 @@ func (r *run) approval(ctx context.Context, callID string) error {
 	}
 	if r.cfg.Status != nil {
 		r.terminal.say("\nThe caller asks how far it is, and Vapi posts the question:\n")
-		_, answers, err := r.play(ctx, callID, r.cfg.Status)
-		if err != nil {
+		if _, err := r.play(ctx, callID, r.cfg.Status); err != nil {
 			return err
 		}
-		r.showAnswers(answers)
 		r.terminal.say("")
 	}
 	done, err := r.watchFor(ctx, jobs, settled)
@@ -105,19 +102,11 @@ func (r *run) approval(ctx context.Context, callID string) error {
 func (r *run) praise(record job.Record, text string) {
 	switch {
 	case record.State == job.StateUndelivered:
-		r.terminal.say("\n%s", warning("The result could not be delivered. It became an undelivered event."))
+		r.terminal.tell(warning, "The result could not be delivered. It became an undelivered event.")
 	case record.Result != nil && record.Result.Status == job.StatusError:
-		r.terminal.say("\n%s", warning("The tool failed. The assistant knows what it may tell the caller."))
+		r.terminal.tell(warning, "The tool failed. The assistant knows what it may tell the caller.")
 	default:
-		r.terminal.say("\n%s", good(text))
-	}
-}
-
-// showAnswers shows what the assistant reads as the results of its tool calls.
-func (r *run) showAnswers(answers []string) {
-	for _, text := range answers {
-		r.terminal.line("answer", spoken("the assistant gets this at once"))
-		r.terminal.quote(text)
+		r.terminal.tell(good, text)
 	}
 }
 
@@ -148,56 +137,52 @@ func (r *run) watchFor(ctx context.Context, ids []string, reached func(job.Recor
 }
 
 // play posts a webhook as part of the call. It returns the ids of the jobs that the
-// webhook starts, and the results that are in the answer.
-func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs, answers []string, err error) {
+// webhook starts.
+func (r *run) play(ctx context.Context, callID string, webhook []byte) (jobs []string, err error) {
 	webhook, err = simcall.Encrypt(webhook, r.encrypted, func() (*rsa.PublicKey, error) {
 		return r.pipeline.ArgumentKey.Public(), nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)
+		return nil, fmt.Errorf("cannot play the demonstration: %w", err)
 	}
 	body, err := simcall.Adopt(webhook, callID, "https://"+simcall.Host+"/"+callID+"/control")
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot play the demonstration: %w", err)
+		return nil, fmt.Errorf("cannot play the demonstration: %w", err)
 	}
 	response, err := r.post(ctx, body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot post the demonstration's webhook: %w", err)
+		return nil, fmt.Errorf("cannot post the demonstration's webhook: %w", err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the answer to the demonstration's webhook: %s",
+		return nil, fmt.Errorf("cannot read the answer to the demonstration's webhook: %s",
 			vapiclient.Unanswered(ctx, err))
 	}
-	r.terminal.line("answer", response.Status+"  "+faint(excerpt(string(answer))))
-	var decoded struct {
-		Results []struct{ Name, ToolCallID, Result, Error string }
-	}
+	var decoded struct{ Results []result }
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, errors.New("the demonstration's webhook was refused")
+		return nil, errors.New("the demonstration's webhook was refused")
 	}
 	if err := json.Unmarshal(answer, &decoded); err != nil {
-		return nil, nil, fmt.Errorf("the answer to the demonstration's webhook is not JSON: %w", err)
+		return nil, fmt.Errorf("the answer to the demonstration's webhook is not JSON: %w", err)
 	}
 	message, err := vapi.ParseMessage(body)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	for i, result := range decoded.Results {
-		switch text := result.Result + result.Error; {
-		case frame.IsData(text) && result.Name != ack.TaskStatus && result.Name != ack.CancelTask: // of a quick tool
-			jobs = append(jobs, ack.JobID(callID, message.ToolCalls[i], i))
-			answers = append(answers, text)
-		case result.Result == "": // refused, as the answer shows
-		case result.Name == ack.TaskStatus, result.Name == ack.CancelTask:
-			answers = append(answers, result.Result)
+	accepted := false
+	for i, r := range decoded.Results {
+		switch {
+		case r.Result == "" && !r.data(): // refused, as the answer shows
+			continue
+		case r.Name == ack.TaskStatus, r.Name == ack.CancelTask:
 		default:
 			jobs = append(jobs, ack.JobID(callID, message.ToolCalls[i], i))
 		}
+		accepted = true
 	}
-	if len(jobs)+len(answers) == 0 {
-		return nil, nil, errors.New("none of the demonstration's tool calls was accepted")
+	if !accepted {
+		return nil, errors.New("none of the demonstration's tool calls was accepted")
 	}
-	return jobs, answers, nil
+	return jobs, nil
 }

@@ -3,6 +3,7 @@
 package dev
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
@@ -83,14 +85,22 @@ type Config struct {
 	// value does neither.
 	Handover Handover
 
-	Out  io.Writer // where the run is shown
-	Live bool      // Out is a terminal, on which lines can be overwritten
+	// Verbose shows what the functions log as they log it.
+	Verbose bool
+
+	// Drain is how long an interrupted run finishes what it has accepted. 0 means 30 s.
+	Drain time.Duration
+
+	Out   io.Writer  // where the run is shown
+	Live  bool       // Out is a terminal, on which lines can be overwritten
+	Width func() int // of the terminal, in cells; nil means unknown
 }
 
 // Run serves until ctx ends. It then accepts no more webhooks and finishes those that
 // it has accepted, until hurry ends.
 func Run(ctx, hurry context.Context, cfg Config) error {
-	r := &run{cfg: cfg, terminal: newTerminal(cfg.Out, cfg.Live)}
+	screen := console.Config{Out: cfg.Out, Live: cfg.Live, Width: cfg.Width}
+	r := &run{cfg: cfg, terminal: newTerminal(screen, cfg.Verbose)}
 	r.log = slog.New(r.terminal)
 	defer r.close()
 	if err := r.load(); err != nil {
@@ -297,7 +307,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		}
 		front.HandleFunc("GET "+ArgumentKeyPath, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
 	}
-	front.Handle("/", r.identified(r.pipeline.Front))
+	front.Handle("/", r.identified(r.answered(r.pipeline.Front)))
 	r.start("call", r.control, http.StripPrefix("/"+r.token, r.pipeline.Calls.Handler()))
 	r.start("shop", r.shop, r.seller)
 	r.start("gateway", r.gateway, front)
@@ -344,14 +354,20 @@ func (r *run) serve(ctx, hurry context.Context) error {
 }
 
 func (r *run) welcome() {
+	began := "Ringback is listening:"
 	if r.before != nil {
-		r.terminal.say("%s  http://%s/vapi\n", bold("Restarted, with all jobs and calls:"), r.gateway.Addr())
-		return
+		began = "Restarted, with all jobs and calls:"
 	}
-	r.terminal.say("%s  http://%s/vapi", bold("Ringback is listening:"), r.gateway.Addr())
+	r.terminal.Print(nil, nil, console.Text{Text: began, Paint: bold},
+		console.Plain(fmt.Sprintf("  http://%s/vapi", r.gateway.Addr())))
 	switch {
+	case r.before != nil: // what follows has not changed
+		r.terminal.say("")
+		return
 	case r.unverified():
-		r.terminal.say("%s", warning("Webhooks are not verified: anyone who reaches this address can run the tools."))
+		r.terminal.Print(nil, nil, console.Text{
+			Text: "Webhooks are not verified: anyone who reaches this address can run the tools.", Paint: warning,
+		})
 	case r.cfg.Auth == "" && r.forget != nil:
 		r.terminal.say("Webhooks need the token of this run, which ringback call and send find by themselves.")
 	}
@@ -366,8 +382,8 @@ func (r *run) welcome() {
 func (r *run) lacking() {
 	for _, tool := range r.tools.Entries() {
 		if names := r.missing[tool.Name]; names != nil {
-			r.terminal.say("%s\n", warning(fmt.Sprintf("%s cannot work: the environment lacks %s. "+
-				"Set it there, or in the file .env.", tool.Name, strings.Join(names, " and "))))
+			r.terminal.Print(nil, nil, console.Text{Paint: warning, Text: fmt.Sprintf("%s cannot work: the environment lacks "+
+				"%s. Set it there, or in the file .env.", tool.Name, strings.Join(names, " and "))}, console.Plain("\n"))
 		}
 	}
 }
@@ -377,13 +393,39 @@ func (r *run) received(ctx context.Context, m vapi.Message) {
 	if !r.unverified() || ctx.Value(identifiedKey{}) != nil {
 		r.calls.admit(m.Call.ControlURL)
 	}
-	simulated := r.calls.onThisMachine(m.Call)
-	if r.live.received(m) {
-		r.terminal.line("webhook", warning("the caller has hung up"))
+	r.live.received(m)
+	simulated, _ := located(m.Call.ControlURL)
+	local := r.calls.onThisMachine(m.Call)
+	for i, t := range m.ToolCalls {
+		r.terminal.called(r.terminal.add(m, i, simulated), t, local)
 	}
-	for _, t := range m.ToolCalls {
-		r.terminal.toolCall(t, simulated)
+	if e, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		e.message, e.local = m, local
 	}
+}
+
+type exchangeKey struct{}
+
+// exchange is a webhook with its answer. It records the answer.
+type exchange struct {
+	http.ResponseWriter
+	message vapi.Message
+	local   bool // the call is on this machine
+	answer  bytes.Buffer
+}
+
+func (e *exchange) Write(p []byte) (int, error) {
+	e.answer.Write(p)
+	return e.ResponseWriter.Write(p)
+}
+
+// answered shows the answers to webhooks.
+func (r *run) answered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		began, e := time.Now(), &exchange{ResponseWriter: w}
+		next.ServeHTTP(e, request.WithContext(context.WithValue(request.Context(), exchangeKey{}, e)))
+		r.terminal.answered(e.message, e.local, time.Since(began), e.answer.Bytes())
+	})
 }
 
 // active returns the jobs that run or wait.
@@ -398,62 +440,6 @@ func (r *run) active(_ context.Context, most int) (jobs []job.Summary, all bool,
 		}
 	}
 	return jobs, true, nil
-}
-
-// drain finishes what was accepted, except jobs that wait, which may take days.
-func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{}) error {
-	for _, s := range r.servers {
-		if s.Handler != nil && s.Addr == r.gateway.Addr().String() {
-			s.Shutdown(hurry)
-		}
-	}
-	if n := r.pipeline.Busy(); n > 0 {
-		r.terminal.say("\nNo more webhooks are accepted. Waiting for %s. Press Ctrl-C again to stop now.",
-			count(n, "message", "messages"))
-	}
-	err := r.pipeline.Idle(hurry)
-	stop()
-	if err != nil {
-		return fmt.Errorf("stopped, and lost %s: the local run keeps nothing",
-			count(r.pipeline.Busy(), "unfinished message", "unfinished messages"))
-	}
-	<-stopped
-	left := r.left()
-	if left == "" {
-		r.terminal.say("Everything that was accepted is finished.")
-		return nil
-	}
-	r.terminal.say("Everything that could be done is finished. Lost, as the local run keeps nothing: %s.", left)
-	return nil
-}
-
-// left counts the jobs that wait and the parked results. It returns an empty string if
-// there are none.
-func (r *run) left() string {
-	waiting, parked := 0, 0
-	for _, record := range r.pipeline.Records.Records() {
-		switch {
-		case record.State.Active():
-			waiting++
-		case record.State == job.StateParked:
-			parked++
-		}
-	}
-	var parts []string
-	if waiting > 0 {
-		parts = append(parts, count(waiting, "waiting job", "waiting jobs"))
-	}
-	if parked > 0 {
-		parts = append(parts, count(parked, "result for a next call", "results for next calls"))
-	}
-	return strings.Join(parts, ", ")
-}
-
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // start serves h behind the guard.
@@ -499,10 +485,6 @@ type bus struct {
 }
 
 func (b bus) SendUndelivered(_ context.Context, u job.Undelivered) error {
-	text := string(u.Reason)
-	if b.calls.known(u.CallID) {
-		text += "  " + excerpt(u.Content)
-	}
-	b.terminal.line("event", warning("undelivered")+"  "+faint(text))
+	b.terminal.undelivered(u, b.calls.known(u.CallID))
 	return nil
 }

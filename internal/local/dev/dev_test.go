@@ -164,35 +164,66 @@ func TestDemonstration(t *testing.T) {
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
+	const heard = "delivered to the call; the assistant reads it, and responds:"
 	l.screen.inOrder(t,
 		"Webhooks need the token of this run",
-		`webhook   order_status  {"order_id":"A-1042"}`,
-		"a system message is in the conversation, and the assistant responds to it",
+		`order_status        called with order_id: "A-1042"`,
+		"order_status        finished after ", "order_status        "+heard,
 		"│ [async tool result] tool=order_status tool_call_id=call_A1042 status=ok",
 		"out for delivery",
 		"the caller never waited",
 
 		"only a person can approve",
-		"webhook   notify_when_ready",
+		`notify_when_ready   called with subject: "May the customer`,
 		"The job waits for an external system, until 2",
-		"a system message is in the conversation, and the assistant responds to it",
+		"notify_when_ready   "+heard,
 		"│ [async tool progress] tool=notify_when_ready", "│ Somebody is looking at it.",
 		"The caller asks how far it is",
-		"webhook   task_status",
+		"task_status         called\n", "task_status         Vapi got its answer in ", ", and the assistant reads:",
 		"│ Text between <<<", "notify_when_ready, started ", "is waiting, for ", " Somebody is looking at it. >>>",
+		"notify_when_ready   "+heard,
 		"│ [async tool result] tool=notify_when_ready", "status=ok",
 		"│ Approved by the shop's manager.",
 		"The external system has answered, and the assistant has the result.",
 		"Everything that was accepted is finished.",
 	)
-	// What the functions log comes between these lines, in an order for each function.
-	l.screen.inOrder(t, "tool call accepted", "webhook acked", "took=", "tool call accepted", "webhook acked",
-		"completion accepted", "kind=final")
-	l.screen.inOrder(t, "tool call accepted", "tool started", "tool finished",
-		"tool call accepted", "tool started", "job suspended")
-	l.screen.inOrder(t, "tool finished", "outcome delivered", "outcome delivered")
+	// What the functions log comes between these lines, in an order for each function. Each line is shown once.
+	l.screen.inOrder(t, "notify_when_ready   waits for an external system, until 2")
+	l.screen.inOrder(t, "notify_when_ready   the external system reports progress",
+		"notify_when_ready   the external system has posted the result")
+	l.screen.inOrder(t, "order_status        Vapi got its answer in ", ": Started.\n",
+		"notify_when_ready   Vapi got its answer in ")
+	for part, n := range map[string]int{
+		heard: 3, "Vapi got its answer": 3, "called": 3, "webhook acked": 0, "verdict": 0,
+	} {
+		if got := strings.Count(l.screen.String(), part); got != n {
+			t.Errorf("%q is shown %d times, want %d:\n%s", part, got, n, l.screen)
+		}
+	}
 	if strings.Contains(l.screen.String(), "\x1b") {
 		t.Error("the output has colours, and is no terminal")
+	}
+}
+
+// TestVerbose tests that what the functions log is shown too, in an order for each function.
+func TestVerbose(t *testing.T) {
+	l := start(t, dev.Config{
+		Demo: sample(t, "tool-calls"), Approval: sample(t, "notify-when-ready"), ShopDelay: 100 * time.Millisecond,
+		Try: "it", Verbose: true,
+	})
+	l.screen.wait(t, "Try next")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	l.screen.inOrder(t, "tool call accepted", "webhook acked", "took=", "tool call accepted", "webhook acked",
+		"completion accepted", "kind=final")
+	l.screen.inOrder(t, "tool call accepted", "tool started", "attempt=1", "tool finished",
+		"tool call accepted", "tool started", "job suspended", "external=true")
+	l.screen.inOrder(t, "tool finished", "outcome delivered", "verdict=delivered", "outcome delivered")
+	l.screen.inOrder(t, `called with order_id: "A-1042"`, "delivered to the call; ")
+	if strings.Contains(l.screen.String(), "finished after") {
+		t.Errorf("a log record is shown twice:\n%s", l.screen)
 	}
 }
 
@@ -218,7 +249,7 @@ func TestDemonstrationOfAToolThatWaits(t *testing.T) {
 	if err := l.end(t); err != nil {
 		t.Fatal(err)
 	}
-	l.screen.inOrder(t, "job suspended")
+	l.screen.inOrder(t, "spending_report     waits until 2")
 	l.screen.inOrder(t, "The job waits until 2", "Try next",
 		"Everything that could be done is finished. Lost, as the local run keeps nothing: 1 waiting job.")
 }
@@ -270,7 +301,7 @@ func TestGPTLive(t *testing.T) {
 		t.Run(string(delivery), func(t *testing.T) {
 			l := start(t, dev.Config{Tools: spoken(delivery), Demo: sample(t, "gpt-live"), Try: "it"})
 			l.screen.wait(t, "Try next")
-			l.screen.inOrder(t, `webhook   order_status  {"order_id":"A-1043"}`, want, "It ships today.",
+			l.screen.inOrder(t, `order_status        called with order_id: "A-1043"`, want, "It ships today.",
 				"the caller never waited")
 		})
 	}
@@ -288,20 +319,14 @@ func TestDemonstrationOfAQuickTool(t *testing.T) {
 		tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
 			return asynctool.Text("done"), row.failure
 		})
-		quick := func() ([]asynctool.Definition, error) {
-			all, err := tools()
-			tool := all[0].(asynctool.Tool[map[string]any])
-			tool.SyncAck, tool.Quick = true, 6*time.Second
-			return []asynctool.Definition{tool}, err
-		}
 		demo := bytes.Replace(sample(t, "spending-report"), []byte(`"async": true`), []byte(`"async": false`), 1)
-		l := start(t, dev.Config{Demo: demo, Try: "it", Tools: quick})
+		l := start(t, dev.Config{Demo: demo, Try: "it", Tools: quick(tools)})
 		l.screen.wait(t, "Try next")
 		l.stop()
 		if err := l.end(t); err != nil {
 			t.Fatal(err)
 		}
-		l.screen.inOrder(t, "the assistant gets this at once", "│ Text between <<<", want, row.praise)
+		l.screen.inOrder(t, ", and the assistant reads:", "│ Text between <<<", want, row.praise)
 	}
 }
 
@@ -326,6 +351,16 @@ func TestDemonstrationOfAFailure(t *testing.T) {
 		if strings.Contains(l.screen.String(), "has the result") {
 			t.Errorf("a failure is praised:\n%s", l.screen)
 		}
+	}
+}
+
+// quick makes a tool quick.
+func quick(tools func() ([]asynctool.Definition, error)) func() ([]asynctool.Definition, error) {
+	return func() ([]asynctool.Definition, error) {
+		all, err := tools()
+		tool := all[0].(asynctool.Tool[map[string]any])
+		tool.SyncAck, tool.Quick = true, 6*time.Second
+		return []asynctool.Definition{tool}, err
 	}
 }
 
@@ -367,7 +402,7 @@ func TestSpeed(t *testing.T) {
 func TestJobs(t *testing.T) {
 	l := start(t, dev.Config{Tools: later(48 * time.Hour)})
 	l.post(t, sample(t, "spending-report"), nil)
-	l.screen.wait(t, "job suspended")
+	l.screen.wait(t, "waits until 2")
 	jobs, err := operator.NewLocal(l.addr(), l.token)
 	if err != nil {
 		t.Fatal(err)
@@ -403,7 +438,7 @@ func TestEverySampleReachesTheSimulatedCall(t *testing.T) {
 	l.screen.wait(t, "tool_call_id=call_nw1 status=ok")
 	// A chat has no control URL, which is shown as an event.
 	l.post(t, sample(t, "chat"), nil)
-	l.screen.wait(t, "event     undelivered  no_control_url")
+	l.screen.wait(t, "not delivered: the webhook has no control URL. It becomes an event\n")
 }
 
 func TestVerification(t *testing.T) {
@@ -511,11 +546,12 @@ func slow(release <-chan struct{}) func() ([]asynctool.Definition, error) {
 
 func TestDrain(t *testing.T) {
 	release := make(chan struct{})
-	l := start(t, dev.Config{Tools: slow(release)})
+	l := start(t, dev.Config{Tools: slow(release), Verbose: true})
 	l.post(t, sample(t, "spending-report"), nil)
 	l.screen.wait(t, "tool started")
 	l.stop()
-	l.screen.wait(t, "Waiting for 1 message\\.")
+	l.screen.wait(t, "Waiting at most 30 s for:\n"+
+		"- spending_report, (which has just started|running for \\d+ s)\nPress Ctrl-C")
 	if _, err := http.Post(l.url, "application/json", nil); err == nil {
 		t.Error("a webhook was accepted after the interrupt")
 	}
@@ -527,18 +563,69 @@ func TestDrain(t *testing.T) {
 	l.screen.inOrder(t, "Everything that was accepted is finished.")
 }
 
-func TestDrainInAHurry(t *testing.T) {
-	release := make(chan struct{})
-	l := start(t, dev.Config{Tools: slow(release)})
-	l.post(t, sample(t, "spending-report"), nil)
-	l.screen.wait(t, "tool started")
-	l.stop()
-	l.screen.wait(t, "Waiting for 1 message\\.")
-	l.hurry()
-	if err := l.end(t); err == nil || !strings.Contains(err.Error(), "lost 1 unfinished message:") {
-		t.Errorf("the run ended with %v", err)
+// TestDrainEnds interrupts runs whose tools never end: by a second interrupt, and by no further one.
+func TestDrainEnds(t *testing.T) {
+	for name, row := range map[string]struct {
+		drain time.Duration
+		hurry bool
+		want  string
+	}{
+		"a second interrupt": {0, true, "stopped, and lost, as the local run keeps nothing: spending_report, "},
+		"no patience": {50 * time.Millisecond, false,
+			"stopped after 50 ms, and lost, as the local run keeps nothing: spending_report, "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			release := make(chan struct{})
+			defer close(release)
+			l := start(t, dev.Config{Tools: slow(release), Verbose: true, Drain: row.drain})
+			l.post(t, sample(t, "spending-report"), nil)
+			l.screen.wait(t, "tool started")
+			l.stop()
+			l.screen.wait(t, "Waiting at most ")
+			if row.hurry {
+				l.hurry()
+			}
+			if err := l.end(t); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("the run ended with %v", err)
+			}
+		})
 	}
+}
+
+// TestDrainOfManyTools names only a few of the tools that run.
+func TestDrainOfManyTools(t *testing.T) {
+	release := make(chan struct{})
+	l := start(t, dev.Config{Tools: slow(release), Verbose: true})
+	const calls = 7
+	for i := range calls {
+		id := fmt.Appendf(nil, "call_%d", i)
+		l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte("call_csv1"), id), nil)
+	}
+	for strings.Count(l.screen.String(), "tool started") < calls {
+		time.Sleep(time.Millisecond)
+	}
+	l.stop()
+	l.screen.wait(t, "for:\n(- spending_report[^\n]*\n){4}- 3 more\nPress")
 	close(release)
+	if err := l.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFailedForGood interrupts a run whose job is on its way to the dead-letter queue. That takes minutes, and the run
+// would end with an error after 30 seconds.
+func TestFailedForGood(t *testing.T) {
+	l := start(t, dev.Config{Tools: stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
+		return asynctool.Result{}, asynctool.Fail("It's broken.", errors.New("broken"))
+	})})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.screen.wait(t, "│ It's broken.")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	l.screen.inOrder(t, "spending_report     failed: broken\n", "delivered to the call",
+		"Everything that was accepted is finished.")
 }
 
 // started ends a run that shows something.

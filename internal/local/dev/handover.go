@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -35,7 +36,21 @@ type saved struct {
 	Pipeline       pipeline.Saved
 	Live           []vapi.Call
 	Control        savedControl
+	Screen         savedScreen
 	Shop           map[string]string // the open requests
+}
+
+// savedScreen is what a screen knows, so that the next one shows tool calls in the same way, and nothing twice.
+type savedScreen struct {
+	ToolCalls map[string]savedToolCall
+	Named     map[string]int
+	Failed    map[string]bool
+}
+
+type savedToolCall struct {
+	CallID, ID, Label string
+	Colour            int
+	Simulated         bool
 }
 
 // savedControl is what a controlClient knows.
@@ -71,6 +86,7 @@ func (r *run) restore(ctx context.Context) error {
 	}
 	r.live.calls = r.before.Live
 	r.calls.restore(r.before.Control)
+	r.terminal.restore(r.before.Screen)
 	r.seller.Reopen(r.before.Shop)
 	return os.Remove(r.cfg.Handover.File)
 }
@@ -93,8 +109,8 @@ func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}
 	select {
 	case <-stopped:
 	case <-ctx.Done():
-		return fmt.Errorf("stopped while a tool was running; lost %s: the local run keeps nothing",
-			count(r.pipeline.Busy(), "unfinished message", "unfinished messages"))
+		return fmt.Errorf("stopped while a tool was running, and lost, as the local run keeps nothing: %s",
+			strings.Join(r.pending(), "; "))
 	}
 	closing, end := context.WithTimeout(ctx, closeTimeout)
 	defer end()
@@ -105,7 +121,7 @@ func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}
 	}
 	next := saved{
 		Addr: r.gateway.Addr().String(), Token: r.token, CompletionKeys: r.keys, Live: r.live.all(), Control: r.calls.save(),
-		Shop: r.seller.Open(),
+		Screen: r.terminal.save(), Shop: r.seller.Open(),
 	}
 	if r.pipeline.ArgumentKey != nil {
 		next.ArgumentKey = r.pipeline.ArgumentKey.Marshal()
@@ -126,7 +142,7 @@ func (r *run) running() string {
 	var names []string
 	for _, record := range r.pipeline.Records.Records() {
 		if record.State == job.StateRunning && record.Owner != "" {
-			names = append(names, record.Tool)
+			names = append(names, r.terminal.toolCallOf(record.ID, record.Tool).label)
 		}
 	}
 	return strings.Join(names, ", ")
@@ -149,4 +165,33 @@ func (c *controlClient) restore(known savedControl) {
 	if known.Simulated != nil {
 		c.simulated = known.Simulated
 	}
+}
+
+// save returns what the screen knows.
+func (s *screen) save() savedScreen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	saved := savedScreen{
+		ToolCalls: make(map[string]savedToolCall), Named: maps.Clone(s.named), Failed: maps.Clone(s.failed),
+	}
+	for jobID, t := range s.toolCalls {
+		saved.ToolCalls[jobID] = savedToolCall{
+			CallID: t.callID, ID: t.id, Label: t.label, Colour: t.colour, Simulated: t.simulated,
+		}
+	}
+	return saved
+}
+
+// restore continues with what another screen knew.
+func (s *screen) restore(known savedScreen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for jobID, t := range known.ToolCalls {
+		colour := t.Colour % len(colours) // a newer version may have fewer
+		s.toolCalls[jobID] = &toolCall{
+			callID: t.CallID, id: t.ID, label: t.Label, colour: colour, paint: colours[colour], simulated: t.Simulated,
+		}
+	}
+	maps.Copy(s.named, known.Named)
+	maps.Copy(s.failed, known.Failed)
 }

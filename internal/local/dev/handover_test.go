@@ -21,7 +21,7 @@ import (
 // TestHandover restarts the run while one tool is running, one waits for an external system, one for a time that its
 // queue holds, and one for a schedule. A job that arrives meanwhile runs in the next run. Nothing is lost or repeated.
 func TestHandover(t *testing.T) {
-	release, urls := make(chan struct{}), make(chan string, 1)
+	began, release, urls := make(chan struct{}), make(chan struct{}), make(chan string, 1)
 	tools := func(version string) func() ([]asynctool.Definition, error) {
 		tool := func(name string, timeout time.Duration,
 			run func(context.Context, asynctool.Call) (asynctool.Result, error)) asynctool.Definition {
@@ -44,7 +44,10 @@ func TestHandover(t *testing.T) {
 		return func() ([]asynctool.Definition, error) {
 			return []asynctool.Definition{
 				tool("runs", 0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
-					<-release
+					if version == "the old code" {
+						close(began)
+						<-release
+					}
 					return asynctool.Text("finished by " + version), nil
 				}),
 				tool("waits", 0, func(ctx context.Context, call asynctool.Call) (asynctool.Result, error) {
@@ -74,8 +77,8 @@ func TestHandover(t *testing.T) {
 			t.Fatal(status, answer)
 		}
 	}
-	a.screen.wait(t, `(?s)(job suspended.*){4}`)
-	a.screen.wait(t, `tool started  runs`)
+	a.screen.wait(t, `(?s)(waits (until|for an external system).*){4}`)
+	<-began
 	close(handOver)
 	a.screen.wait(t, "The run restarts when this tool has finished: runs.")
 	another := bytes.ReplaceAll(webhook("runs"), []byte("runs-1"), []byte("runs-2"))
@@ -124,6 +127,10 @@ func TestHandover(t *testing.T) {
 	}
 	shown := b.screen.String()
 	if strings.Contains(shown, "A caller asks") || strings.Count(shown, "finished by the old code") != 1 {
+		t.Errorf("the screen shows:\n%s", b.screen)
+	}
+	// The simulated call shows what it gets, and nothing else does. The label is that of the first run.
+	if strings.Contains(shown, "delivered to the call\n") || !strings.Contains(shown, "runs 2  ") {
 		t.Errorf("the screen shows:\n%s", b.screen)
 	}
 }

@@ -21,20 +21,17 @@ type liveCalls struct {
 	calls []vapi.Call
 }
 
-// received adds the call of a webhook, or removes it if the webhook says that it has ended. It reports
-// whether it was removed.
-func (l *liveCalls) received(m vapi.Message) (ended bool) {
+// received adds the call of a webhook, or removes it if the webhook says that it has ended.
+func (l *liveCalls) received(m vapi.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := slices.IndexFunc(l.calls, func(c vapi.Call) bool { return c.ID == m.Call.ID })
 	switch {
 	case m.CallEnded() && at >= 0:
 		l.calls = slices.Delete(l.calls, at, at+1)
-		return true
 	case at < 0 && len(m.ToolCalls) > 0 && m.Call.ID != "" && m.Call.Type != "chat":
 		l.calls = append(l.calls, m.Call)
 	}
-	return false
 }
 
 func (l *liveCalls) all() []vapi.Call {

@@ -30,8 +30,13 @@ func TestHangUp(t *testing.T) {
 		"a key, another program": {elsewhere.URL + "/call-1/control", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			release, keys := make(chan struct{}), make(chan struct{})
-			l := start(t, dev.Config{Tools: slow(release), HangUp: keys})
+			release, keys, began := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
+				close(began)
+				<-release
+				return asynctool.Text("released"), nil
+			})
+			l := start(t, dev.Config{Tools: tools, HangUp: keys})
 			body, err := simcall.Adopt(sample(t, "spending-report"), "call-1", row.controlURL)
 			if err != nil {
 				t.Fatal(err)
@@ -39,7 +44,7 @@ func TestHangUp(t *testing.T) {
 			if status, answer := l.post(t, body, nil); status != http.StatusOK {
 				t.Fatal(status, answer)
 			}
-			l.screen.wait(t, "tool started")
+			<-began
 			if row.ends == "" {
 				keys <- struct{}{}
 			} else {
@@ -49,10 +54,10 @@ func TestHangUp(t *testing.T) {
 				}
 				l.post(t, end, nil)
 			}
-			l.screen.wait(t, "webhook   the caller has hung up")
+			l.screen.wait(t, "s  +the call has ended\n")
 			close(release)
-			l.screen.wait(t, "event     undelivered")
-			if strings.Contains(l.screen.String(), "outcome delivered") || posted.Load() > 0 {
+			l.screen.wait(t, "spending_report +not delivered: the call has ended\\. It becomes an event:\n +│ released\n")
+			if strings.Contains(l.screen.String(), "delivered to the call") || posted.Load() > 0 {
 				t.Errorf("the result reached a call that has ended:\n%s", l.screen)
 			}
 			if row.ends == "" {

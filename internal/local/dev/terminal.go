@@ -5,23 +5,22 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/fatih/color"
 
+	"github.com/ringback/ringback/internal/ack"
+	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
 )
 
-// terminal shows what happens, a line each. It is a [slog.Handler], so that it shows
-// what the functions log.
+// terminal shows what happens. It is a [slog.Handler], so that it also shows what the functions log.
 type terminal struct {
 	*screen
 	function string
@@ -30,40 +29,44 @@ type terminal struct {
 
 // screen is the state that all handlers of one terminal share.
 type screen struct {
+	*console.Console
 	started time.Time
-	live    bool // lines can be overwritten
+	verbose bool // what the functions log is shown as they log it
 
-	mu    sync.Mutex
-	out   io.Writer
-	drawn bool // the last line must be overwritten
+	mu        sync.Mutex
+	toolCalls map[string]*toolCall // by the id of the job
+	named     map[string]int       // how many tool calls a tool has had
+	failed    map[string]bool      // the jobs that are known to have failed for good
 }
 
-func newTerminal(out io.Writer, live bool) *terminal {
-	return &terminal{screen: &screen{out: out, live: live, started: time.Now()}}
+// toolCall is a tool call as it is shown.
+type toolCall struct {
+	callID, id string
+	label      string
+	colour     int // of colours
+	paint      *color.Color
+	simulated  bool // its results reach a simulated call, which is shown
+}
+
+func newTerminal(cfg console.Config, verbose bool) *terminal {
+	return &terminal{screen: &screen{
+		Console: console.New(cfg), started: time.Now(), verbose: verbose,
+		toolCalls: make(map[string]*toolCall), named: make(map[string]int), failed: make(map[string]bool),
+	}}
 }
 
 var (
-	faint   = painted(color.Faint)
-	bold    = painted(color.Bold)
-	spoken  = painted(color.FgCyan)
-	good    = painted(color.FgGreen)
-	warning = painted(color.FgYellow)
-	failure = painted(color.FgRed)
+	faint   = color.New(color.Faint)
+	bold    = color.New(color.Bold)
+	good    = color.New(color.FgGreen)
+	warning = color.New(color.FgYellow)
+	failure = color.New(color.FgRed)
 )
 
-// painted returns a function that paints a text. Callers, models and tools write such texts, and a terminal must not
-// obey them, so it also removes control characters and bidirectional overrides. All texts but the run's own are
-// painted.
-func painted(attribute color.Attribute) func(text string) string {
-	paint := color.New(attribute).SprintFunc()
-	return func(text string) string {
-		return paint(strings.Map(func(r rune) rune {
-			if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
-				return -1
-			}
-			return r
-		}, text))
-	}
+// colours tell tool calls apart. A tool call without a free colour shares one, and still has its own label.
+var colours = []*color.Color{
+	color.New(color.FgCyan), color.New(color.FgMagenta), color.New(color.FgBlue),
+	color.New(color.FgHiCyan), color.New(color.FgHiMagenta), color.New(color.FgHiBlue),
 }
 
 // Enabled implements [slog.Handler].
@@ -88,26 +91,46 @@ func (t *terminal) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // Handle implements [slog.Handler].
 func (t *terminal) Handle(_ context.Context, r slog.Record) error {
+	attrs := slices.Clone(t.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	e := newEntry(r, attrs)
+	if r.Message == failedForGood && t.knownFailure(e.text("job")) {
+		return nil // the message of the job is received several times before it moves
+	}
+	if t.verbose {
+		t.logLine(r, attrs)
+		return nil
+	}
+	of := t.toolCallOf(e.text("job"), e.text("tool"))
+	if text := e.words(of); text != "" {
+		t.line(of, console.Text{Text: text, Paint: paintOf(r.Level)})
+	}
+	return nil
+}
+
+func paintOf(level slog.Level) *color.Color {
+	switch {
+	case level >= slog.LevelError:
+		return failure
+	case level >= slog.LevelWarn:
+		return warning
+	}
+	return nil
+}
+
+// logLine shows a log record with its attributes.
+func (t *terminal) logLine(r slog.Record, attrs []slog.Attr) {
 	var shown []string
-	add := func(a slog.Attr) bool {
+	for _, a := range attrs {
 		if text := attribute(a); text != "" {
 			shown = append(shown, text)
 		}
-		return true
 	}
-	for _, a := range t.attrs {
-		add(a)
-	}
-	r.Attrs(add)
-	paint := bold
-	switch {
-	case r.Level >= slog.LevelError:
-		paint = failure
-	case r.Level >= slog.LevelWarn:
-		paint = warning
-	}
-	t.line(t.function, paint(r.Message)+"  "+faint(strings.Join(shown, "  ")))
-	return nil
+	t.line(&toolCall{label: t.function}, console.Text{Text: r.Message, Paint: cmp.Or(paintOf(r.Level), bold)},
+		console.Text{Text: "  " + strings.Join(shown, "  "), Paint: faint})
 }
 
 func attribute(a slog.Attr) string {
@@ -130,175 +153,263 @@ func attribute(a slog.Attr) string {
 	return a.Key + "=" + value.String()
 }
 
-// moment formats a local time, with its date if it is not near.
-func moment(t time.Time) string {
-	layout := time.TimeOnly
-	if d := time.Until(t).Abs(); d > 12*time.Hour {
-		layout = time.DateTime
-	}
-	return t.Local().Format(layout)
+// knownFailure reports whether a job was known to have failed for good. From now on, it is.
+func (s *screen) knownFailure(jobID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.failed[jobID]
+	s.failed[jobID] = true
+	return known
 }
 
-func short(d time.Duration) string {
+// add adds a tool call of a webhook. A repeated one is the same again. The second tool call of a tool is labelled
+// with its number, and so on.
+func (s *screen) add(m vapi.Message, position int, simulated bool) *toolCall {
+	t := m.ToolCalls[position]
+	jobID := ack.JobID(m.Call.ID, t, position)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.toolCalls[jobID]; known != nil {
+		return known
+	}
+	colour := len(s.toolCalls) % len(colours)
+	added := &toolCall{
+		callID: m.Call.ID, id: t.ID, label: t.Name, colour: colour, paint: colours[colour], simulated: simulated,
+	}
+	if s.named[t.Name]++; s.named[t.Name] > 1 {
+		added.label += fmt.Sprintf(" %d", s.named[t.Name])
+	}
+	s.toolCalls[jobID] = added
+	return added
+}
+
+// toolCallOf returns the tool call of a job. One that is unknown has only the name of its tool.
+func (s *screen) toolCallOf(jobID, tool string) *toolCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.toolCalls[jobID]; known != nil {
+		return known
+	}
+	return &toolCall{label: tool}
+}
+
+// inCall returns the tool call with an id in a call. It is empty if there is none.
+func (s *screen) inCall(callID, id string) *toolCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.toolCalls {
+		if t.callID == callID && t.id == id {
+			return t
+		}
+	}
+	return new(toolCall)
+}
+
+// The widths of a terminal from which on it has room for columns, and for whole times.
+const (
+	columnsWidth = 80
+	timesWidth   = 60
+)
+
+// line shows what happens to a tool call.
+func (s *screen) line(of *toolCall, texts ...console.Text) {
+	width := s.Width()
+	at := fmt.Sprintf("%7.2fs  ", time.Since(s.started).Seconds())
+	if width > 0 && width < timesWidth {
+		at = fmt.Sprintf("%5.1fs ", time.Since(s.started).Seconds())
+	}
+	label := console.Text{Text: of.label, Paint: of.paint}
+	first := []console.Text{{Text: at, Paint: faint}}
+	hang := len(at) + 2
 	switch {
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(time.Millisecond / 10).String()
-	default:
-		return d.Round(time.Second / 10).String()
+	case width == 0 || width >= columnsWidth:
+		const column = 18
+		first = append(first, label, console.Plain(strings.Repeat(" ", max(0, column-console.Cells(of.label))+2)))
+		hang += column
+	case of.label != "":
+		first = append(first, label, console.Plain(": "))
 	}
+	s.Print(first, []console.Text{console.Plain(strings.Repeat(" ", hang))}, texts...)
 }
 
-// line shows one line.
-func (s *screen) line(who, text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.erase()
-	fmt.Fprintf(s.out, "%s  %-8s  %s\n", faint(fmt.Sprintf("%7.2fs", time.Since(s.started).Seconds())), who, text)
-}
-
-// say shows a text unchanged.
+// say shows a text of the run itself. An indented line is a command, which must remain in one line.
 func (s *screen) say(format string, a ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.erase()
-	fmt.Fprintf(s.out, format+"\n", a...)
-}
-
-// draw shows a line that the next one overwrites.
-func (s *screen) draw(text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.erase()
-	if text != "" {
-		fmt.Fprint(s.out, text)
-		s.drawn = true
+	text := fmt.Sprintf(format, a...)
+	for line := range strings.Lines(text + "\n") {
+		if strings.HasPrefix(line, "  ") {
+			fmt.Fprint(s, line)
+			continue
+		}
+		s.Print(nil, nil, console.Plain(strings.TrimSuffix(line, "\n")))
 	}
 }
 
-func (s *screen) erase() {
-	if s.drawn {
-		fmt.Fprint(s.out, "\r\x1b[K")
-		s.drawn = false
+// tell shows a painted text of the run itself, behind an empty line.
+func (s *screen) tell(paint *color.Color, text string) {
+	s.Print(nil, nil, console.Plain("\n"), console.Text{Text: text, Paint: paint})
+}
+
+// quote shows the text of a message in a frame.
+func (s *screen) quote(of *toolCall, content string) {
+	indent := strings.Repeat(" ", 12)
+	if width := s.Width(); width > 0 && width < columnsWidth {
+		indent = "  "
+	}
+	frame := []console.Text{console.Plain(indent), {Text: "│ ", Paint: cmp.Or(of.paint, faint)}}
+	s.Print(frame, frame, framed(content)...)
+}
+
+// called shows a tool call of a webhook. It shows the arguments only if the call is on this machine: those of a call
+// at Vapi are a caller's own words.
+func (s *screen) called(of *toolCall, t vapi.ToolCall, local bool) {
+	text := "called"
+	if given := arguments(t.Arguments); given != "" && local {
+		text += " with "
+		s.line(of, console.Plain(text), console.Text{Text: given, Paint: bold})
+		return
+	}
+	s.line(of, console.Plain(text))
+}
+
+// answered shows the answer to a webhook. It shows the texts only if the call is on this machine: they may be about a
+// caller.
+func (s *screen) answered(m vapi.Message, local bool, took time.Duration, answer []byte) {
+	results := resultsOf(answer)
+	first := "Vapi got its answer in " + span(took)
+	if !local && len(results) > 0 {
+		s.line(new(toolCall), console.Plain(first))
+		return
+	}
+	differs := func(r result) bool { return r.data() || r.text() != results[0].text() }
+	if len(results) > 1 && !slices.ContainsFunc(results, differs) {
+		text := fmt.Sprintf("%s, for all %d tool calls: %s", first, len(results), results[0].excerpt())
+		s.line(new(toolCall), console.Plain(text))
+		return
+	}
+	for _, r := range results {
+		of := s.inCall(m.Call.ID, r.ToolCallID)
+		if !r.data() {
+			s.line(of, console.Plain(first+": "+r.excerpt()))
+			continue
+		}
+		s.line(of, console.Plain(first+", and the assistant reads:"))
+		s.quote(of, r.text())
 	}
 }
 
-// toolCall shows a tool call of a webhook. It shows the arguments only if the call is
-// simulated: those of a call at Vapi are a caller's own words.
-func (s *screen) toolCall(t vapi.ToolCall, simulated bool) {
-	text := bold(t.Name)
-	if simulated {
-		text += "  " + faint(excerpt(string(t.Arguments)))
-	}
-	s.line("webhook", text)
-}
-
-func excerpt(text string) string {
-	const most = 100
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
-}
-
-// heard shows a control message that reached a call.
-func (s *screen) heard(_ string, m vapi.ControlMessage) {
+// heard shows a control message that reached a simulated call.
+func (s *screen) heard(callID string, m vapi.ControlMessage) {
 	what, content := describe(m)
-	s.line("call", spoken(what))
-	s.quote(content)
-}
-
-// quote shows the text of a message.
-func (s *screen) quote(content string) {
-	for line := range strings.Lines(content) {
-		s.say("%s%s", strings.Repeat(" ", 12)+faint("│ "), spoken(strings.TrimRight(line, "\n")))
+	of := new(toolCall)
+	if ids := framedIDs(content); len(ids) == 1 {
+		of = s.inCall(callID, ids[0])
+	}
+	s.line(of, console.Text{Text: what, Paint: good})
+	if content != "" {
+		s.quote(of, content)
 	}
 }
 
+// describe describes a control message for a person. The content is empty if there is nothing to read.
 func describe(m vapi.ControlMessage) (what, content string) {
+	const delivered = "delivered to the call; "
 	switch m := m.(type) {
 	case vapi.AddMessage:
-		what = "a system message is in the conversation, and the assistant responds to it"
 		if m.Silent {
-			what = "a system message is in the conversation, and the assistant stays silent"
+			return delivered + "the assistant reads it, and stays silent:", m.Content
 		}
-		return what, m.Content
+		return delivered + "the assistant reads it, and responds:", m.Content
 	case vapi.Say:
-		return "the assistant says", m.Content
+		return delivered + "the assistant says:", m.Content
 	case vapi.AppendContext:
 		switch m.Kind {
-		case vapi.Commentary:
-			what = "the speaker has this to convey, in its own words"
 		case vapi.Thinking:
-			what = "the speaker knows this, and stays silent"
+			return delivered + "the speaker knows this, and stays silent:", m.Content
 		case vapi.Instructions:
-			what = "the speaker is asked to say something"
+			return delivered + "the speaker is asked to say something:", m.Content
 		}
-		return what, m.Content
-	default:
-		body, err := json.Marshal(m)
-		if err != nil {
-			return "an invalid control message", err.Error()
-		}
-		return "a control message", string(body)
+		return delivered + "the speaker has this to convey, in its own words:", m.Content
+	case vapi.EndCall:
+		return delivered + "the call is ended", ""
+	case vapi.Transfer:
+		return delivered + "the call is transferred to " + cmp.Or(m.Number, m.SIPURI), m.Content
 	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return "an invalid control message:", err.Error()
+	}
+	return delivered + "a control message:", string(body)
 }
 
-// watch shows how long the tools have been running, until ctx ends. On a terminal it
-// also shows until when jobs wait.
-func (s *screen) watch(ctx context.Context, records *memtable.Store) {
-	every := 2 * time.Second
-	if s.live {
-		every = 100 * time.Millisecond
+// undelivered shows the event for a result that could not be delivered. It shows the result only if the call is on this
+// machine.
+func (s *screen) undelivered(u job.Undelivered, local bool) {
+	of := s.toolCallOf(u.JobID, u.Tool)
+	text := "not delivered: " + cmp.Or(reasons[u.Reason], string(u.Reason))
+	if s.verbose {
+		text += " (" + string(u.Reason) + ")"
 	}
-	tick := time.NewTicker(every)
+	if !local {
+		s.line(of, console.Text{Text: text + ". It becomes an event", Paint: warning})
+		return
+	}
+	s.line(of, console.Text{Text: text + ". It becomes an event:", Paint: warning})
+	s.quote(of, cmp.Or(u.Content, string(u.Control)))
+}
+
+// watch shows how long the tools have been running, and until when jobs wait, until ctx ends.
+func (s *screen) watch(ctx context.Context, records *memtable.Store) {
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for s.Live() {
 		select {
 		case <-ctx.Done():
-			s.draw("")
+			s.Status(console.Text{})
 			return
 		case <-tick.C:
 		}
-		text := underWay(records.Records(), min(every, time.Second), s.live)
-		switch {
-		case s.live:
-			if text != "" {
-				text = strings.Repeat(" ", 20) + faint("… "+text)
-			}
-			s.draw(text)
-		case text != "":
-			s.line("", faint("… "+text))
-		}
+		s.Status(console.Text{Text: s.underWay(records.Records(), s.Width()-1), Paint: faint})
 	}
 }
 
-// underWay describes the jobs that run, and with waits also those that wait, in one
-// line. It names only a few.
-func underWay(records []job.Record, precision time.Duration, waits bool) string {
-	var found []job.Record
-	for _, r := range records {
-		running := r.State == job.StateRunning && r.Owner != "" && time.Since(r.Updated) >= precision
-		if running || waits && r.State == job.StateWaiting {
-			found = append(found, r)
+// underWay describes the jobs that run or wait, within so many cells. A job that has been running for less than a
+// second is not worth a line.
+func (s *screen) underWay(records []job.Record, cells int) string {
+	var long, brief []string
+	for _, r := range inOrder(records) {
+		label := s.toolCallOf(r.ID, r.Tool).label
+		switch running := time.Since(r.Updated); {
+		case r.State == job.StateWaiting:
+			until := moment(r.WakeAt)
+			long = append(long, label+" waits until "+until)
+			brief = append(brief, label+" until "+until)
+		case r.State == job.StateRunning && r.Owner != "" && running >= time.Second:
+			long = append(long, label+" has been running for "+span(running.Truncate(time.Second)))
+			brief = append(brief, label+" "+span(running.Truncate(time.Second)))
 		}
 	}
-	slices.SortFunc(found, func(a, b job.Record) int {
+	if len(long) == 0 {
+		return ""
+	}
+	const begin = "… "
+	if text := begin + strings.Join(long, ", "); console.Cells(text) <= cells {
+		return text
+	}
+	for shown := len(brief); shown > 0; shown-- {
+		text := begin + strings.Join(brief[:shown], " · ")
+		if more := len(brief) - shown; more > 0 {
+			text += fmt.Sprintf(" · %d more", more)
+		}
+		if console.Cells(text) <= cells {
+			return text
+		}
+	}
+	return begin + fmt.Sprintf("%d tool calls", len(brief))
+}
+
+// inOrder returns records in the order of their creation.
+func inOrder(records []job.Record) []job.Record {
+	return slices.SortedFunc(slices.Values(records), func(a, b job.Record) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 	})
-	const most = 2
-	var texts []string
-	for _, r := range found[:min(len(found), most)] {
-		if r.State == job.StateWaiting {
-			texts = append(texts, fmt.Sprintf("%s waits until %s", r.Tool, moment(r.WakeAt)))
-			continue
-		}
-		texts = append(texts, fmt.Sprintf("%s has been running for %s", r.Tool, time.Since(r.Updated).Truncate(precision)))
-	}
-	if n := len(found) - most; n > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", n))
-	}
-	return strings.Join(texts, ", ")
 }

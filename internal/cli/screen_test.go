@@ -1,0 +1,376 @@
+package cli_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/fatih/color"
+	"github.com/rivo/uniseg"
+
+	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/internal/local/guard"
+)
+
+// glyph is a character on a screen. A wide one is followed by an empty one.
+type glyph struct {
+	text  string
+	style string // the parameters of the last SGR sequence
+}
+
+// emulator is a terminal. It keeps lines as they were written, and wraps them at its width as most terminals do, also
+// when it is resized.
+type emulator struct {
+	mu     sync.Mutex
+	width  int
+	lines  [][]glyph
+	at     int // the cursor's place in the last line
+	style  string
+	rest   string // an incomplete sequence
+	screen *os.File
+
+	most    int             // how many status lines there were at most at a time
+	drawn   map[string]bool // the status lines so far, also incomplete ones
+	unknown []string        // what the program should not have written
+}
+
+const statusLine = "… "
+
+// newEmulator returns a terminal, and the file that a program writes to.
+func newEmulator(t *testing.T, width int) (e *emulator, tty *os.File) {
+	t.Helper()
+	screen, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close(); tty.Close() })
+	e = &emulator{lines: make([][]glyph, 1), screen: screen, drawn: make(map[string]bool)}
+	e.resize(t, width)
+	go func() {
+		piece := make([]byte, 4096)
+		for {
+			n, err := screen.Read(piece)
+			if err != nil {
+				return
+			}
+			e.write(string(piece[:n]))
+		}
+	}()
+	return e, tty
+}
+
+func (e *emulator) resize(t *testing.T, width int) {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.width = width
+	if err := pty.Setsize(e.screen, &pty.Winsize{Rows: 50, Cols: uint16(width)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var sequence = regexp.MustCompile(`^\x1b\[([0-9;]*)([A-Za-z])`)
+
+func (e *emulator) write(text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	text = e.rest + text
+	e.rest = ""
+	for text != "" {
+		last := len(e.lines) - 1
+		switch {
+		case text[0] == '\r':
+			e.at, text = max(e.at-1, 0)/e.width*e.width, text[1:]
+		case text[0] == '\n':
+			e.lines, e.at, text = append(e.lines, nil), 0, text[1:]
+		case text[0] == '\x1b':
+			m := sequence.FindStringSubmatch(text)
+			if m == nil {
+				e.rest = text
+				return
+			}
+			e.obey(m[2], m[1])
+			text = text[len(m[0]):]
+		default:
+			cluster, after, width, _ := uniseg.FirstGraphemeClusterInString(text, -1)
+			if after == "" && len(text) < 4 && !validEnd(text) {
+				e.rest = text
+				return
+			}
+			line := append(e.lines[last][:min(e.at, len(e.lines[last]))], glyph{cluster, e.style})
+			for range width - 1 {
+				line = append(line, glyph{"", e.style})
+			}
+			e.lines[last], e.at, text = line, e.at+width, after
+		}
+		e.look()
+	}
+}
+
+func validEnd(text string) bool { return strings.ToValidUTF8(text, "") == text }
+
+func (e *emulator) obey(command, parameter string) {
+	last := len(e.lines) - 1
+	switch command {
+	case "m":
+		e.style = parameter
+	case "J", "K":
+		e.lines[last] = e.lines[last][:min(e.at, len(e.lines[last]))]
+	case "A":
+		n, _ := strconv.Atoi(parameter)
+		e.at -= n * e.width
+		if e.at < 0 {
+			e.unknown = append(e.unknown, "the cursor leaves its line")
+			e.at = 0
+		}
+	default:
+		e.unknown = append(e.unknown, command)
+	}
+}
+
+// look counts the status lines.
+func (e *emulator) look() {
+	n := 0
+	for _, line := range e.lines {
+		if text := textOf(line); strings.HasPrefix(text, statusLine) {
+			e.drawn[text] = true
+			n++
+		}
+	}
+	e.most = max(e.most, n)
+}
+
+// sawStatus reports whether a status line had a text.
+func (e *emulator) sawStatus(pattern string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(slices.Collect(maps.Keys(e.drawn)), regexp.MustCompile(pattern).MatchString)
+}
+
+func textOf(line []glyph) string {
+	var b strings.Builder
+	for _, g := range line {
+		b.WriteString(g.text)
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// shown returns the lines on the screen.
+func (e *emulator) shown() (lines []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, line := range e.lines {
+		lines = append(lines, textOf(line))
+	}
+	return lines
+}
+
+func (e *emulator) String() string { return strings.Join(e.shown(), "\n") }
+
+// styled returns the style of a text on the screen. The text must be in one line.
+func (e *emulator) styled(text string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, line := range e.lines {
+		if before, _, found := strings.Cut(textOf(line), text); found {
+			return line[uniseg.StringWidth(before)].style
+		}
+	}
+	return "not shown"
+}
+
+// wait waits until the screen shows a text, which may be wrapped.
+func (e *emulator) wait(t *testing.T, text string) {
+	t.Helper()
+	shown := func() bool { return strings.Contains(strings.Join(strings.Fields(e.String()), " "), text) }
+	for end := time.Now().Add(patience); !shown(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the terminal never showed %q:\n%s", text, e)
+		}
+	}
+}
+
+// devOn runs ringback dev on a terminal. It returns a function that ends it.
+func devOn(t *testing.T, tty *os.File, arguments ...string) (stop func()) {
+	t.Helper()
+	withoutSettings(t)
+	t.Setenv("WEBHOOK_AUTH", "")
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Chdir("../..")
+	noColor := color.NoColor
+	color.NoColor = false
+	code := make(chan int, 1)
+	go func() {
+		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "1500ms"}, arguments...)
+		code <- cli.Run(shop.All, arguments, tty, tty)
+	}()
+	return func() {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case c := <-code:
+			if c != 0 {
+				t.Errorf("code %d", c)
+			}
+		case <-time.After(patience):
+			t.Error("the run has not ended")
+		}
+		color.NoColor = noColor
+	}
+}
+
+// postTo posts a sample to the run that a terminal shows, with its token.
+func postTo(t *testing.T, e *emulator, file string) {
+	t.Helper()
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/vapi`).FindString(e.String())
+	token, err := guard.Token(strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/vapi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := os.ReadFile("events/vapi/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if answer, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s, %v", file, response.Status, answer, err)
+	}
+}
+
+// TestTerminal records the demonstration and several tools at a time on terminals of different widths.
+func TestTerminal(t *testing.T) {
+	for _, width := range []int{120, 60, 40} {
+		t.Run(fmt.Sprint(width), func(t *testing.T) {
+			e, tty := newEmulator(t, width)
+			stop := devOn(t, tty)
+			e.wait(t, "Press Ctrl-C to stop.")
+			postTo(t, e, "three-tool-calls.json")
+			postTo(t, e, "spending-report.json")
+			e.wait(t, "grand total")
+			stop()
+			e.wait(t, "Everything that was accepted is finished.")
+			defer func() {
+				if t.Failed() {
+					t.Logf("the terminal shows:\n%s", e)
+				}
+			}()
+			e.check(t)
+
+			// What Ringback puts around a result is faint, and the result is bold.
+			for text, style := range map[string]string{
+				"Approved by the shop's": "1", "Somebody is looking": "1", "[async tool result]": "2", "Text between <<<": "2",
+				"asked: order_status": "2", "notify_when_ready, started": "1",
+			} {
+				if got := e.styled(text); got != style && width == 120 {
+					t.Errorf("%q has the style %q, want %q", text, got, style)
+				}
+			}
+			// Tool calls of one name have their own labels and colours.
+			end := ":"
+			if width == 120 {
+				end = "  "
+			}
+			if a, b := e.styled("order_status"+end), e.styled("order_status 2"+end); a == b || a == "" || b == "" {
+				t.Errorf("the styles of two tool calls are %q and %q", a, b)
+			}
+			for _, program := range []string{"verdict=", "wake", "took=", "{\"results\"", "tool call accepted"} {
+				if strings.Contains(e.String(), program) {
+					t.Errorf("the terminal shows %s", program)
+				}
+			}
+		})
+	}
+}
+
+// check checks what holds for each terminal: lines fit, texts stay in their frames, and nothing is repeated. The only
+// lines that may be repeated are those that Ringback puts around each result.
+func (e *emulator) check(t *testing.T) {
+	t.Helper()
+	if e.most != 1 || len(e.unknown) > 0 {
+		t.Errorf("up to %d status lines at a time, unexpected: %q", e.most, e.unknown)
+	}
+	var lines, frame []string // outside of frames, and in the present one
+	unique := func(lines []string) {
+		for i, line := range lines {
+			if line != "" && slices.Contains(lines[:i], line) {
+				t.Errorf("repeated: %s", line)
+			}
+		}
+	}
+	for _, line := range e.shown() {
+		if strings.HasPrefix(line, statusLine) {
+			t.Errorf("a status line was left: %s", line)
+		}
+		if uniseg.StringWidth(line) > e.width && !strings.HasPrefix(line, "  go run ./cmd/ringback call ") {
+			t.Errorf("longer than %d: %s", e.width, line)
+		}
+		switch _, text, framed := strings.Cut(line, "│ "); {
+		case framed:
+			frame = append(frame, text)
+			continue
+		case strings.HasPrefix(line, "       ") && len(lines) > 0: // wrapped
+			lines[len(lines)-1] += line
+		default:
+			lines = append(lines, line)
+		}
+		unique(frame)
+		frame = nil
+	}
+	unique(lines)
+}
+
+// TestTerminalIsResized makes a terminal narrower and wider while two tools run.
+func TestTerminalIsResized(t *testing.T) {
+	e, tty := newEmulator(t, 120)
+	stop := devOn(t, tty, "--no-demo", "--auth", `{"type":"none"}`, "--shop-delay", "6s")
+	e.wait(t, "Ready. Try next:")
+	postTo(t, e, "three-tool-calls.json")
+	postTo(t, e, "tool-calls.json")
+	saw := func(pattern string) {
+		t.Helper()
+		for end := time.Now().Add(patience); !e.sawStatus(pattern); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no status line matched %s; the terminal shows:\n%s", pattern, e)
+			}
+		}
+	}
+	saw(`^… order_status has been running for \d s, order_status 3 has been running for \d s$`)
+	e.resize(t, 40)
+	saw(`^… order_status \d s · order_status 3 \d s$`)
+	e.resize(t, 30)
+	saw(`^… order_status \d s · 1 more$`)
+	e.resize(t, 80)
+	e.wait(t, "order_status 3 delivered to the call")
+	stop()
+	e.wait(t, "Everything that was accepted is finished.")
+	if e.most != 1 || len(e.unknown) > 0 || strings.Contains(e.String(), statusLine) {
+		t.Errorf("up to %d status lines at a time, unexpected: %q; the terminal shows:\n%s", e.most, e.unknown, e)
+	}
+}

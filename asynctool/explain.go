@@ -144,26 +144,32 @@ func expected(s *jsonschema.Schema) string {
 		}
 	}
 	text := cmp.Or(strings.Join(kinds, " or "), "as its description says")
-	for _, bound := range []struct {
-		words string
-		value *float64
-	}{
-		{"at least", s.Minimum}, {"above", s.ExclusiveMinimum}, {"at most", s.Maximum}, {"below", s.ExclusiveMaximum},
-	} {
-		if bound.value != nil {
-			text += ", " + bound.words + " " + strconv.FormatFloat(*bound.value, 'f', -1, 64)
-		}
+	number := func(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+	if s.Minimum != nil && s.Maximum != nil {
+		text += " from " + number(*s.Minimum) + " to " + number(*s.Maximum)
 	}
 	for _, bound := range []struct {
-		words string
-		value *int
-		unit  string
+		words        string
+		value, other *float64
 	}{
-		{"at least", s.MinLength, "characters"}, {"at most", s.MaxLength, "characters"},
-		{"at least", s.MinItems, "entries"}, {"at most", s.MaxItems, "entries"},
+		{"at least", s.Minimum, s.Maximum}, {"above", s.ExclusiveMinimum, nil},
+		{"at most", s.Maximum, s.Minimum}, {"below", s.ExclusiveMaximum, nil},
 	} {
-		if bound.value != nil {
-			text += fmt.Sprintf(", %s %d %s", bound.words, *bound.value, bound.unit)
+		if bound.value != nil && bound.other == nil {
+			text += ", " + bound.words + " " + number(*bound.value)
+		}
+	}
+	for _, size := range []struct {
+		least, most *int
+		unit        string
+	}{{s.MinLength, s.MaxLength, "characters"}, {s.MinItems, s.MaxItems, "entries"}} {
+		switch {
+		case size.least != nil && size.most != nil:
+			text += fmt.Sprintf(", from %d to %d %s", *size.least, *size.most, size.unit)
+		case size.least != nil:
+			text += fmt.Sprintf(", at least %d %s", *size.least, size.unit)
+		case size.most != nil:
+			text += fmt.Sprintf(", at most %d %s", *size.most, size.unit)
 		}
 	}
 	if s.Format != "" {

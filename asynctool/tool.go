@@ -391,15 +391,15 @@ func (t Tool[In]) check(e *Entry) error {
 	case t.Run == nil:
 		return errors.New("the Run function is missing")
 	case e.Timeout < 0 || e.Timeout > MaxTimeout:
-		return fmt.Errorf("the timeout is %s; it must be between 0 and %s", t.Timeout, MaxTimeout)
+		return fmt.Errorf("the timeout is %s; it must be from 0 to %s", t.Timeout, MaxTimeout)
 	case e.Attempts < 0 || e.Attempts > MaxAttempts:
-		return fmt.Errorf("the number of attempts is %d; it must be between 0 and %d", t.Attempts, MaxAttempts)
+		return fmt.Errorf("the number of attempts is %d; it must be from 0 to %d", t.Attempts, MaxAttempts)
 	case e.Deadline < 0 || e.Deadline > MaxDeadline:
-		return fmt.Errorf("the deadline is %s; it must be between 0 and %s", t.Deadline, MaxDeadline)
+		return fmt.Errorf("the deadline is %s; it must be from 0 to %s", t.Deadline, MaxDeadline)
 	case (e.Hold == "") != (e.HoldAfter == 0):
 		return errors.New("only one of Hold and HoldAfter is set; set both or neither")
 	case e.Hold != "" && (e.HoldAfter < time.Second || e.HoldAfter > maxHold):
-		return fmt.Errorf("HoldAfter is %s; it must be between 1s and %s", t.HoldAfter, maxHold)
+		return fmt.Errorf("HoldAfter is %s; it must be from 1s to %s", t.HoldAfter, maxHold)
 	case e.Repeat != Allow && e.Repeat != Join && e.Repeat != Replace:
 		return fmt.Errorf("the repeat policy is %q; it must be allow, join or replace", t.Repeat)
 	case t.SameAs != nil && e.Repeat == Allow:
@@ -410,7 +410,7 @@ func (t Tool[In]) check(e *Entry) error {
 	case !slices.Contains([]AfterCall{Announce, Drop, CallBack, NextCall}, e.AfterCall):
 		return fmt.Errorf("the after-call policy is %q; it must be announce, drop, call_back or next_call", t.AfterCall)
 	case e.Quick < 0 || e.Quick > MaxQuick:
-		return fmt.Errorf("Quick is %s; it must be between 0 and %s", t.Quick, MaxQuick)
+		return fmt.Errorf("Quick is %s; it must be from 0 to %s", t.Quick, MaxQuick)
 	case e.Quick > 0 && e.Delivery == Say:
 		return errors.New("Quick has no effect if the delivery is say, because an answer is not spoken word for word; " +
 			"remove one of them")

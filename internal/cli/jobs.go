@@ -12,7 +12,6 @@ import (
 	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -100,7 +99,7 @@ func (f *jobsFlags) deployed(ctx context.Context, p *progress) (aws.Config, stac
 		return aws.Config{}, stack.Jobs{}, errors.New("no deployment is selected; use --stack or --local")
 	}
 	p.set("reading the stack " + f.Stack)
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := awsConfig(ctx)
 	if err != nil {
 		return aws.Config{}, stack.Jobs{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}

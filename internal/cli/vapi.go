@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"golang.org/x/term"
 
 	"github.com/ringback/ringback/asynctool"
@@ -57,6 +59,12 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 			"set VAPI_API_KEY to your organisation's key, or run this on a terminal, which asks for the key")
 	}
 	return askSecret(ctx, in, errOut, "Vapi's private key")
+}
+
+// awsConfig loads the AWS configuration. The SDK logs nothing: its warnings are for developers, and an error says what
+// a user must know.
+func awsConfig(ctx context.Context) (aws.Config, error) {
+	return config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 }
 
 // deploymentFlags select a deployment.
@@ -125,7 +133,7 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 		return d, err
 	}
 	p.set("reading the stack " + f.Stack)
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := awsConfig(ctx)
 	if err != nil {
 		return deployment{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}

@@ -3,34 +3,31 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/fatih/color"
-	"github.com/mattn/go-isatty"
+
+	"github.com/ringback/ringback/internal/console"
 )
 
-// progress shows a step that takes more than a second. On a terminal, it redraws one
+// progress shows a step that takes more than a second. On a terminal, it shows a status
 // line. Elsewhere, it writes one line for each step.
 type progress struct {
-	out  io.Writer
-	live bool
+	console *console.Console
 
 	mu      sync.Mutex
 	step    string
 	since   time.Time
 	written bool // the step has its line; not on a terminal
-	drawn   bool // the last line must be erased
 	ended   chan struct{}
 }
 
 // startProgress starts a progress. Call stop to end it and erase its line.
-func startProgress(out io.Writer) *progress {
-	p := &progress{out: out, ended: make(chan struct{})}
-	if f, ok := out.(*os.File); ok {
-		p.live = isatty.IsTerminal(f.Fd())
-	}
+func startProgress(out io.Writer) *progress { return startProgressOn(console.On(out)) }
+
+func startProgressOn(on console.Config) *progress {
+	p := &progress{console: console.New(on), ended: make(chan struct{})}
 	go func() {
 		tick := time.NewTicker(time.Second / 4)
 		defer tick.Stop()
@@ -46,7 +43,10 @@ func startProgress(out io.Writer) *progress {
 	return p
 }
 
-var faint = color.New(color.Faint).SprintFunc()
+var (
+	faintColor = color.New(color.Faint)
+	faint      = faintColor.SprintFunc()
+)
 
 func (p *progress) show() {
 	p.mu.Lock()
@@ -55,12 +55,12 @@ func (p *progress) show() {
 	if p.step == "" || took < time.Second {
 		return
 	}
+	text := "… " + p.step
 	switch {
-	case p.live:
-		fmt.Fprintf(p.out, "\r\x1b[K%s", faint(fmt.Sprintf("… %s (%d s)", p.step, int(took.Seconds()))))
-		p.drawn = true
+	case p.console.Live():
+		p.console.Status(console.Text{Text: fmt.Sprintf("%s (%d s)", text, int(took.Seconds())), Paint: faintColor})
 	case !p.written:
-		fmt.Fprintf(p.out, "… %s\n", p.step)
+		p.console.Print(nil, nil, console.Plain(text))
 		p.written = true
 	}
 }
@@ -69,7 +69,7 @@ func (p *progress) show() {
 func (p *progress) set(step string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.erase()
+	p.console.Status(console.Text{})
 	p.step, p.since, p.written = step, time.Now(), false
 }
 
@@ -83,11 +83,4 @@ func (p *progress) update(step string) {
 func (p *progress) stop() {
 	p.set("")
 	close(p.ended)
-}
-
-func (p *progress) erase() {
-	if p.drawn {
-		fmt.Fprint(p.out, "\r\x1b[K")
-		p.drawn = false
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/fatih/color"
+
+	"github.com/ringback/ringback/internal/console"
 )
 
 func TestProgress(t *testing.T) {
@@ -16,16 +18,14 @@ func TestProgress(t *testing.T) {
 		live bool
 		want string
 	}{
-		"on a terminal": {true, strings.Repeat("\r\x1b[K… slow (1 s)", 4) + "\r\x1b[K… slow (2 s)" + "\r\x1b[K"},
+		"on a terminal": {true, "… slow (1 s)\r\x1b[J… slow (2 s)\r\x1b[J"},
 		"elsewhere":     {false, "… slow\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out strings.Builder
-				p := startProgress(&out)
-				p.mu.Lock()
-				p.live = row.live
-				p.mu.Unlock()
+				on := console.Config{Out: &out, Live: row.live, Width: func() int { return 80 }}
+				p := startProgressOn(on)
 				p.set("quick")
 				time.Sleep(900 * time.Millisecond) // quick steps are not shown
 				p.set("slow")

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -30,7 +32,33 @@ type commands struct {
 
 	Prompt     promptCommand     `cmd:"" help:"Print what the assistant must know about its tools, for the system prompt."`
 	Completion completionCommand `cmd:"" help:"Print the command that sets up completion in your shell."`
+	HelpOf     helpCommand       `cmd:"" name:"help" help:"Print the help of a command, as its --help does."`
 	Version    versionCommand    `cmd:"" help:"Print the version, the revision and the Go version of this build."`
+}
+
+// helpCommand is replaced by the flag --help of the command that its arguments name.
+type helpCommand struct {
+	Command []string `arg:"" optional:"" help:"The command, such as: jobs list."`
+}
+
+// Help returns the text above the flags.
+func (helpCommand) Help() string {
+	return `Examples:
+
+  ringback help
+  ringback help jobs list`
+}
+
+// withHelp returns a command line in which the flag --help replaces the command help, and no command at all.
+func withHelp(arguments []string) []string {
+	flag := func(argument string) bool { return strings.HasPrefix(argument, "-") }
+	switch {
+	case len(arguments) == 0:
+		return []string{"--help"}
+	case arguments[0] == "help" && !slices.ContainsFunc(arguments, flag):
+		return append(slices.Clone(arguments[1:]), "--help")
+	}
+	return arguments
 }
 
 // Help returns the text above the flags.
@@ -98,7 +126,7 @@ func Run(tools Tools, arguments []string, out, errOut io.Writer) int {
 	if completeShell(parser); exit >= 0 {
 		return exit
 	}
-	command, err := parser.Parse(arguments)
+	command, err := parser.Parse(withHelp(arguments))
 	if exit >= 0 { // --help
 		return exit
 	}

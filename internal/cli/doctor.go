@@ -14,7 +14,8 @@ type doctorCommand struct {
 	deploymentFlags
 	vapiFlags
 
-	Assistant assistantIDs `help:"Check this assistant. May be repeated." placeholder:"ID" required:""`
+	Assistant assistantIDs `help:"Check this assistant. May be repeated." placeholder:"ID" required:"" xor:"subject"`
+	Local     bool         `help:"Check the project in this folder, and this machine." required:"" xor:"subject"`
 	JSON      bool         `name:"json" help:"Print the checks as JSON."`
 
 	Rate        float64 `help:"How many webhooks with calls of quick tools may come in a second." default:"1" placeholder:"N"`
@@ -34,11 +35,15 @@ credential are skipped.
 The check of quick answers compares the tools' longest Quick with the account's concurrent executions. A new account
 has 10 of them.
 
+With --local, it checks what you need before a deployment instead: the tools, .env, Go, Node.js, npm, the credentials
+of AWS, and that the account and region are prepared for the CDK. It needs no private key, and asks only AWS.
+
 The verdict of a check is ok, warning, failed, or unchecked if it cannot be determined from here. The exit code is 1 if
 a check failed. The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.
 
 Examples:
 
+  ringback doctor --local
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback doctor --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33 --json`
 }
@@ -50,12 +55,20 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	if c.Rate <= 0 || c.Concurrency <= 0 {
 		return errors.New("--rate and --concurrency must be positive")
 	}
+	p := startProgress(s.Err)
+	defer p.stop()
+	if c.Local {
+		if c.Stack != "" || c.URL != "" {
+			return errors.New("--local checks this machine and no deployment; omit --stack and --url")
+		}
+		checks := (&project{tools: tools, progress: p}).examine(ctx)
+		p.set("")
+		return c.print(s, checks)
+	}
 	set, err := tools.set()
 	if err != nil {
 		return err
 	}
-	p := startProgress(s.Err)
-	defer p.stop()
 	at, err := c.read(ctx, p)
 	if err != nil {
 		return err
@@ -82,6 +95,11 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 	}
 	checks := wiring.Examine(ctx, x)
 	p.set("")
+	return c.print(s, checks)
+}
+
+// print prints checks. It returns an error if one has failed.
+func (c *doctorCommand) print(s *streams, checks []wiring.Check) error {
 	failed := 0
 	for _, check := range checks {
 		if check.Verdict == wiring.VerdictFailed {

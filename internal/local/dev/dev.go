@@ -266,6 +266,7 @@ func (r *run) assemble() error {
 	if r.pipeline, err = pipeline.New(cfg); err != nil {
 		return err
 	}
+	r.terminal.records = r.pipeline.Records.Records
 	r.pipeline.Calls.Heard = r.terminal.heard
 	return nil
 }

@@ -307,6 +307,34 @@ func TestGPTLive(t *testing.T) {
 	}
 }
 
+// TestSpokenResult plays tools whose results are spoken word for word, and do not name the tool.
+func TestSpokenResult(t *testing.T) {
+	both := make(chan struct{}, 2)
+	tools := func(wait bool) func() ([]asynctool.Definition, error) {
+		return func() ([]asynctool.Definition, error) {
+			all, err := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
+				for both <- struct{}{}; wait && len(both) < 2; time.Sleep(time.Millisecond) {
+				}
+				return asynctool.Text("It ships today."), nil
+			})()
+			tool := all[0].(asynctool.Tool[map[string]any])
+			tool.Delivery = asynctool.Say
+			return []asynctool.Definition{tool}, err
+		}
+	}
+	const says = "delivered to the call; the assistant says:\n            │ It ships today."
+	l := start(t, dev.Config{Tools: tools(false), Demo: sample(t, "spending-report"), Try: "it"})
+	l.screen.wait(t, "Try next")
+	l.screen.inOrder(t, "spending_report     "+says)
+	<-both
+	// Of two tool calls at a time, it is unknown whose result is spoken first.
+	l = start(t, dev.Config{Tools: tools(true)})
+	l.post(t, sample(t, "spending-report"), nil)
+	l.post(t, []byte(strings.NewReplacer("call_csv1", "another", `"csv": "`, `"csv": "x`).
+		Replace(string(sample(t, "spending-report")))), nil)
+	l.screen.wait(t, "s {22}"+says)
+}
+
 // TestDemonstrationOfAQuickTool plays a tool whose result, or failure, is in the answer.
 func TestDemonstrationOfAQuickTool(t *testing.T) {
 	for want, row := range map[string]struct {

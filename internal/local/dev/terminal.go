@@ -33,6 +33,8 @@ type screen struct {
 	started time.Time
 	verbose bool // what the functions log is shown as they log it
 
+	records func() []job.Record // of all jobs; set before the first message
+
 	mu        sync.Mutex
 	toolCalls map[string]*toolCall // by the id of the job
 	named     map[string]int       // how many tool calls a tool has had
@@ -205,6 +207,21 @@ func (s *screen) inCall(callID, id string) *toolCall {
 	return new(toolCall)
 }
 
+// onlyOne returns the tool call whose result a call still expects. It is empty if there are several.
+func (s *screen) onlyOne(callID string) *toolCall {
+	of := new(toolCall)
+	for _, r := range s.records() {
+		switch {
+		case r.CallID != callID || settled(r):
+		case of.label != "":
+			return new(toolCall)
+		default:
+			of = s.toolCallOf(r.ID, r.Tool)
+		}
+	}
+	return of
+}
+
 // The widths of a terminal from which on it has room for columns, and for whole times.
 const (
 	columnsWidth = 80
@@ -301,7 +318,10 @@ func (s *screen) answered(m vapi.Message, local bool, took time.Duration, answer
 func (s *screen) heard(callID string, m vapi.ControlMessage) {
 	what, content := describe(m)
 	of := new(toolCall)
-	if ids := framedIDs(content); len(ids) == 1 {
+	switch ids := framedIDs(content); len(ids) {
+	case 0:
+		of = s.onlyOne(callID)
+	case 1:
 		of = s.inCall(callID, ids[0])
 	}
 	s.line(of, console.Text{Text: what, Paint: good})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -19,3 +20,6 @@ var (
 
 // WriteVersion lets tests choose the build.
 var WriteVersion = writeVersion
+
+// WatchSays shows a line as ringback dev --watch does.
+func WatchSays(errOut io.Writer, text string) { (&watcher{s: &streams{Err: errOut}}).say("%s", text) }

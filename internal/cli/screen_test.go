@@ -22,6 +22,7 @@ import (
 
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/local/guard"
 )
 
@@ -372,5 +373,24 @@ func TestTerminalIsResized(t *testing.T) {
 	e.wait(t, "Everything that was accepted is finished.")
 	if e.most != 1 || len(e.unknown) > 0 || strings.Contains(e.String(), statusLine) {
 		t.Errorf("up to %d status lines at a time, unexpected: %q; the terminal shows:\n%s", e.most, e.unknown, e)
+	}
+}
+
+// TestWatchOverwritesTheStatusLine shows a line while the program that is watched has a status line.
+func TestWatchOverwritesTheStatusLine(t *testing.T) {
+	e, tty := newEmulator(t, 60)
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	defer func(before bool) { color.NoColor = before }(color.NoColor)
+	color.NoColor = false
+	watched := console.New(console.On(tty))
+	for i, text := range []string{"The code cannot be compiled.", "The run goes on."} {
+		watched.Status(console.Plain(fmt.Sprintf("… runs for %d s", i)))
+		cli.WatchSays(tty, text)
+	}
+	watched.Status(console.Plain("… runs for 2 s"))
+	e.wait(t, "… runs for 2 s")
+	if got := e.String(); got != "The code cannot be compiled.\nThe run goes on.\n… runs for 2 s" || e.most != 1 {
+		t.Errorf("the terminal shows, with up to %d status lines at a time:\n%s", e.most, got)
 	}
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/term"
+
+	"github.com/ringback/ringback/internal/console"
 )
 
 // stateVariable is the environment variable with the name of the file in which a watched run finds the state of the one
@@ -106,7 +108,7 @@ func (w *watcher) run() error {
 				due = time.After(quiet)
 			}
 		case err := <-files.Errors:
-			fmt.Fprintf(w.s.Err, "ringback: cannot watch a file: %v\n", err)
+			w.say("ringback: cannot watch a file: %v", err)
 		case <-due:
 			if due = nil; !interrupted {
 				w.rebuild()
@@ -129,7 +131,7 @@ func (w *watcher) run() error {
 			case w.next != nil:
 				w.replace()
 			default:
-				fmt.Fprintln(w.s.Err, "\nThe run has ended. It starts again after the next change.")
+				w.say("\nThe run has ended. It starts again after the next change.")
 			}
 		}
 	}
@@ -163,6 +165,14 @@ func isWatched(file string) bool {
 	})
 }
 
+// say shows a line. It overwrites the status line of the running program, which shows its own again.
+func (w *watcher) say(format string, a ...any) {
+	if console.On(w.s.Err).Live {
+		format = "\r\x1b[J" + format
+	}
+	fmt.Fprintf(w.s.Err, format+"\n", a...)
+}
+
 // rebuild builds the program. If it has changed and its tools are valid, it replaces the running one.
 func (w *watcher) rebuild() {
 	next, problem := w.build()
@@ -171,7 +181,7 @@ func (w *watcher) rebuild() {
 		if w.child != nil {
 			text += "\n\nThe run goes on with the code before."
 		}
-		fmt.Fprintf(w.s.Err, "\n%s\n", text)
+		w.say("\n%s", text)
 		return
 	}
 	if w.child != nil && w.next == nil && next.hash == w.now.hash && bytes.Equal(next.environment, w.now.environment) {
@@ -231,7 +241,7 @@ func (w *watcher) start() {
 	child.Env = append(withoutFile(os.Environ()), stateVariable+"="+filepath.Join(w.work, "state"))
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, w.s.Out, w.s.Err
 	if err := child.Start(); err != nil {
-		fmt.Fprintf(w.s.Err, "ringback: cannot start the program: %v\n", err)
+		w.say("ringback: cannot start the program: %v", err)
 		return
 	}
 	w.child = child

@@ -35,8 +35,9 @@ credential are skipped.
 The check of quick answers compares the tools' longest Quick with the account's concurrent executions. A new account
 has 10 of them.
 
-With --local, it checks what you need before a deployment instead: the tools, .env, Go, Node.js, npm, the credentials
-of AWS, and that the account and region are prepared for the CDK. It needs no private key, and asks only AWS.
+With --local, it checks what you need before a deployment instead: the tools and their settings, .env, Go, Node.js,
+npm, the credentials of AWS, and that the account and region are prepared for the CDK. It needs no private key, and asks
+only AWS.
 
 The verdict of a check is ok, warning, failed, or unchecked if it cannot be determined from here. The exit code is 1 if
 a check failed. The private key comes from VAPI_API_KEY. On a terminal, the command asks for it.

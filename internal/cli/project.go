@@ -20,6 +20,7 @@ import (
 	"github.com/aws/smithy-go"
 	"golang.org/x/mod/modfile"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/wiring"
 )
 
@@ -83,6 +84,25 @@ func (p *project) checkTools(context.Context) {
 		return
 	}
 	p.add("tools", wiring.VerdictOK, "", "%s", strings.Join(names, ", "))
+	p.settings(set)
+}
+
+// settings checks whether the tools can work on this machine.
+func (p *project) settings(set *asynctool.Set) {
+	const name = "settings"
+	missing, complete := set.Missing(nil), []string{}
+	for _, entry := range set.Entries() {
+		switch lacking := missing[entry.Name]; {
+		case lacking != nil:
+			p.add(name, wiring.VerdictWarning, "Set it in the environment, or in .env. In a deployment, set it as context.",
+				"%s cannot work on this machine: the environment lacks %s", entry.Name, strings.Join(lacking, " and "))
+		case len(entry.Settings) > 0:
+			complete = append(complete, entry.Name)
+		}
+	}
+	if len(complete) > 0 {
+		p.add(name, wiring.VerdictOK, "", "the environment has the settings of %s", strings.Join(complete, ", "))
+	}
 }
 
 // environment checks the file with the settings of this machine, in which secrets are.

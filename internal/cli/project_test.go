@@ -48,6 +48,10 @@ func (a amazon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func orderStatus() ([]asynctool.Definition, error) {
+	return []asynctool.Definition{shop.OrderStatus(os.Getenv)}, nil
+}
+
 // TestDoctorLocal checks projects in which one thing each is wrong.
 func TestDoctorLocal(t *testing.T) {
 	type world struct {
@@ -67,6 +71,9 @@ func TestDoctorLocal(t *testing.T) {
 		}, map[string]string{"tools": "failed tool refund: no schema"}},
 		"no tools": {func(w *world) { w.tools = func() ([]asynctool.Definition, error) { return nil, nil } },
 			map[string]string{"tools": "warning Add a tool"}},
+		"a missing setting": {func(w *world) { w.tools, w.env["ORDERS_API_URL"] = orderStatus, "" }, map[string]string{
+			"settings": "warning order_status cannot work on this machine: the environment lacks ORDERS_API_URL"}},
+		"a tool that works": {func(w *world) { w.tools = orderStatus }, nil},
 		"an old Go": {func(w *world) { w.programs["go"] = "go1.25.9" },
 			map[string]string{"Go": "failed it is go1.25.9, and go.mod requires go1.26.0"}},
 		"no Go": {func(w *world) { delete(w.programs, "go") },
@@ -103,9 +110,11 @@ func TestDoctorLocal(t *testing.T) {
 				programs: map[string]string{"go": "go1.26.3", "node": "v22.1.0", "npm": "10.9.0", "git": ""},
 				files:    map[string]string{"go.mod": "module example.com/voice\n\ngo 1.26.0\n"},
 				env: map[string]string{
-					"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "",
-					"AWS_PROFILE": "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": os.DevNull, "AWS_MAX_ATTEMPTS": "1",
-					"AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true",
+					"ORDERS_API_URL": "https://example.com", "REQUESTS_API_URL": "https://example.com", "STOCK_API_TOKEN": "token",
+					"STOCK_API_URL": "https://example.com", "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "id",
+					"AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_DEFAULT_REGION": "",
+					"AWS_CONFIG_FILE": os.DevNull, "AWS_MAX_ATTEMPTS": "1", "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+					"AWS_EC2_METADATA_DISABLED": "true",
 				},
 			}
 			row.change(&w)
@@ -148,7 +157,11 @@ func TestDoctorLocal(t *testing.T) {
 				}
 				failed = failed || verdict == "failed"
 			}
-			if len(checks) != 7 || (code == 1) != failed {
+			all := 8
+			if row.want["tools"] != "" { // there are no settings
+				all--
+			}
+			if len(checks) != all || (code == 1) != failed {
 				t.Errorf("%d checks, code %d, err %q", len(checks), code, &errOut)
 			}
 		})

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,9 +30,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/cli/scaffold"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -47,7 +48,7 @@ const (
 type deployment struct {
 	*emulator
 	*world
-	root      string            // of the repository
+	project   string            // the folder of the generated project
 	out       string            // the folder that the CDK CLI writes
 	cdk       []string          // the pinned CDK CLI
 	settings  []string          // -c …
@@ -83,11 +84,8 @@ func TestDeployment(t *testing.T) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx), root: root, cdk: cdk}
+	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx), cdk: cdk}
+	d.generate(t, ctx)
 	d.out = filepath.Join(d.folder, "cdk.out")
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
 	d.secrets = map[string]string{}
@@ -119,7 +117,7 @@ func TestDeployment(t *testing.T) {
 		t.Run(name, func(t *testing.T) { test(t, ctx) })
 	}
 	step("bootstrap", func(t *testing.T, ctx context.Context) {
-		d.run(t, ctx, nil, "bootstrap", "aws://"+account+"/"+region)
+		d.run(t, ctx, "bootstrap", "aws://"+account+"/"+region)
 	})
 	step("deploy", d.deploy)
 	step("resources", d.compare)
@@ -130,19 +128,73 @@ func TestDeployment(t *testing.T) {
 	step("destroy", d.destroy)
 }
 
+// generate writes a new project, as "ringback init" does. Its tools are those of testdata/tools.go.
+func (d *deployment) generate(t *testing.T, ctx context.Context) {
+	t.Helper()
+	from, err := scaffold.SourceOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.project = filepath.Join(d.folder, "voice")
+	if err := scaffold.Write(d.project, "example.com/acme/voice", from); err != nil {
+		t.Fatal(err)
+	}
+	first, err := filepath.Glob(filepath.Join(d.project, "tools", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range first {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.change(t, nil)
+	run(t, ctx, d.project, os.Environ(), "go", "mod", "tidy")
+	if d.cdk[0], err = filepath.Abs(filepath.Join("..", d.cdk[0])); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// change writes the tools of the project, with some values replaced.
+func (d *deployment) change(t *testing.T, values map[string]string) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/tools.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, replacement := range values {
+		if bytes.Count(text, []byte(old)) != 1 {
+			t.Fatalf("%q does not occur once", old)
+		}
+		text = bytes.Replace(text, []byte(old), []byte(replacement), 1)
+	}
+	// Another stage may be synthesised at the same time.
+	file := filepath.Join(d.project, "tools", "tools.go")
+	err = os.WriteFile(file+".new", text, 0o600)
+	if err == nil {
+		err = os.Rename(file+".new", file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// version2 is the other version of the tools.
+var version2 = map[string]string{"e2eVersion = 1": "e2eVersion = 2"}
+
 // run runs the CDK CLI.
-func (d *deployment) run(t *testing.T, ctx context.Context, env []string, arguments ...string) string {
+func (d *deployment) run(t *testing.T, ctx context.Context, arguments ...string) string {
 	t.Helper()
 	arguments = append(slices.Clone(d.cdk[1:]), arguments...)
 	arguments = append(arguments, "--output", d.out, "--no-color")
 	for _, s := range d.settings {
 		arguments = append(arguments, "--context", s)
 	}
-	return run(t, ctx, d.root, append(slices.Clone(d.env), env...), d.cdk[0], arguments...)
+	return run(t, ctx, d.project, d.env, d.cdk[0], arguments...)
 }
 
 func (d *deployment) deploy(t *testing.T, ctx context.Context) {
-	d.run(t, ctx, d.overlay(t, 1, nil), "deploy", "--require-approval", "never")
+	d.run(t, ctx, "deploy", "--require-approval", "never")
 	text, err := os.ReadFile(filepath.Join(d.out, stack+".template.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -157,56 +209,6 @@ func (d *deployment) deploy(t *testing.T, ctx context.Context) {
 		t.Logf("%s = %s", name, d.outputs[name])
 	}
 	d.permitEmulator(t, ctx)
-}
-
-// overlay returns the environment in which the functions are built with the tools of testdata/tools.go,
-// in one of two versions. Unless declared is nil, it replaces the shop's http.yaml.
-func (d *deployment) overlay(t *testing.T, version int, declared []byte) []string {
-	t.Helper()
-	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(d.root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	replace := func(text, old, new string) string {
-		if strings.Count(text, old) != 1 {
-			t.Fatalf("%q occurs %d times, not once", old, strings.Count(text, old))
-		}
-		return strings.Replace(text, old, new, 1)
-	}
-	files := map[string]string{
-		"tools/tools.go": replace(read("e2e/testdata/tools.go"), "e2eVersion = 1", fmt.Sprint("e2eVersion = ", version)),
-	}
-	if declared != nil {
-		files[shopTools] = string(declared)
-	}
-	folder := t.TempDir()
-	instead := map[string]string{}
-	users, err := filepath.Glob(filepath.Join(d.root, "tools", "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range users {
-		instead[file] = "" // as if it were not there
-	}
-	for name, content := range files {
-		file := filepath.Join(folder, filepath.Base(name))
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		instead[filepath.Join(d.root, name)] = file
-	}
-	listed, err := json.Marshal(map[string]any{"Replace": instead})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(folder, "overlay.json")
-	if err := os.WriteFile(file, listed, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []string{"GOFLAGS=-overlay=" + file}
 }
 
 func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack string) map[string]string {
@@ -452,7 +454,7 @@ func listed(id string) string {
 // stack.
 func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	other := d.second()
-	other.run(t, ctx, nil, "deploy", "--require-approval", "never")
+	other.run(t, ctx, "deploy", "--require-approval", "never")
 	outputs := other.stackOutputs(t, ctx, second)
 	for name, value := range outputs {
 		if value == d.outputs[name] {
@@ -476,7 +478,7 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 		t.Errorf("cannot sign a token with the generated key: %v", err)
 	}
 	resources := other.stackResources(t, ctx, second)
-	other.run(t, ctx, nil, "destroy", "--force")
+	other.run(t, ctx, "destroy", "--force")
 	d.gone(t, ctx, resources, nil)
 }
 
@@ -876,34 +878,22 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 	}
 }
 
-// shopTools declares tools of the shop.
-const shopTools = "examples/shop/http.yaml"
-
 // changed matches a resource that differs in the output of `cdk diff`.
 var changed = regexp.MustCompile(`(?m)^\[[-+~]\] (AWS::\S+) \S+ (\S+)`)
 
 func (d *deployment) diff(t *testing.T, ctx context.Context) {
 	// Another deployment would change nothing.
-	out := d.run(t, ctx, d.overlay(t, 2, nil), "diff")
+	out := d.run(t, ctx, "diff")
 	if changed.MatchString(out) || !strings.Contains(out, "Number of stacks with differences: 0") {
 		t.Errorf("differences after the deployment:\n%s", out)
 	}
 
 	// A longer timeout of a tool changes the process function, how long its queues hide messages, and the
 	// alarms of these queues. It changes nothing else.
-	declared, err := os.ReadFile(filepath.Join(d.root, shopTools))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tools map[string][]map[string]any
-	if err := yaml.Unmarshal(declared, &tools); err != nil || len(tools["tools"]) == 0 {
-		t.Fatalf("%s declares no tool: %v", shopTools, err)
-	}
-	tools["tools"][0]["timeout"] = "800s"
-	if declared, err = yaml.Marshal(tools); err != nil {
-		t.Fatal(err)
-	}
-	out = d.run(t, ctx, d.overlay(t, 2, declared), "diff")
+	d.change(t, map[string]string{
+		"e2eVersion = 1": "e2eVersion = 2", "e2eTimeout = 2 * time.Minute": "e2eTimeout = 800 * time.Second",
+	})
+	out = d.run(t, ctx, "diff")
 	var got []string
 	for _, match := range changed.FindAllStringSubmatch(out, -1) {
 		got = append(got, match[1]+" "+match[2][:len(match[2])-8])
@@ -920,7 +910,7 @@ func (d *deployment) diff(t *testing.T, ctx context.Context) {
 
 func (d *deployment) destroy(t *testing.T, ctx context.Context) {
 	d.forbidEmulator(t, ctx)
-	d.run(t, ctx, nil, "destroy", "--force")
+	d.run(t, ctx, "destroy", "--force")
 	retained := map[string]bool{}
 	for id, r := range d.template.Resources {
 		if r.DeletionPolicy == "Retain" {

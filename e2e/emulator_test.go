@@ -194,9 +194,6 @@ func freeAddress(t *testing.T) string {
 // run runs a command and returns its output, including stderr. If the command fails, the test fails.
 func run(t *testing.T, ctx context.Context, folder string, env []string, name string, arguments ...string) string {
 	t.Helper()
-	if strings.Contains(name, "/") {
-		name = filepath.Join(folder, name)
-	}
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir, command.Env = folder, env
 	var output bytes.Buffer

@@ -533,7 +533,8 @@ func (d *deployment) resumes(t *testing.T, ctx context.Context, quiet func()) {
 	})
 	quiet()
 	resume := d.pause(t, ctx)
-	d.run(t, ctx, d.overlay(t, 2, nil), "deploy", "--require-approval", "never")
+	d.change(t, version2)
+	d.run(t, ctx, "deploy", "--require-approval", "never")
 	resume()
 	eventually(t, ctx, scheduleWait+d.jobs(t).once(), fmt.Sprintf("wake-up %d", wakeUp+1), func() error {
 		r, err := d.load(ctx, call)

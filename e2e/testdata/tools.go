@@ -11,11 +11,14 @@ import (
 	"github.com/ringback/ringback/examples/shop"
 )
 
-// The tests deploy this file instead of tools/tools.go. Its tools do what those of the shop do not.
+// The tests deploy a project with this file as its tools/tools.go. Its tools do what those of the shop do not.
 
 // e2eVersion is the version of this code. The tests deploy another version in between, so that tools
 // resume with other code than they started with.
 const e2eVersion = 1
+
+// e2eTimeout is the timeout of a tool.
+const e2eTimeout = 2 * time.Minute
 
 // All returns the tools that are deployed.
 func All() ([]asynctool.Definition, error) {
@@ -33,6 +36,7 @@ type resumeOftenState struct {
 func resumeOften() asynctool.Definition {
 	return asynctool.Tool[struct{}]{
 		Name: "resume_often", Description: "Resumes again and again.", Attempts: 3, Deadline: 12 * time.Hour,
+		Timeout: e2eTimeout,
 		Run: func(_ context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
 			state, err := asynctool.State[resumeOftenState](call)
 			if err != nil {

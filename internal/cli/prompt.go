@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"text/template"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/cli/stack"
 )
 
 type promptCommand struct {
-	GPTLive bool `name:"gpt-live" help:"Print the two prompts of a GPT-Live assistant: its speaker's and its reasoner's."`
+	GPTLive bool   `name:"gpt-live" help:"Print the two prompts of a GPT-Live assistant: its speaker's and its reasoner's."`
+	Stack   string `help:"Leave out the tools that lack a setting in this stack, as sync does. ${account}" placeholder:"NAME"`
 }
 
 // Help returns the text above the flags.
@@ -24,7 +28,7 @@ model.speaker.instructions and the second one into model.reasoner.instructions, 
 Examples:
 
   ringback prompt
-  ringback prompt > prompt.md
+  ringback prompt --stack Ringback > prompt.md
   ringback prompt --gpt-live`
 }
 
@@ -34,28 +38,57 @@ func (c *promptCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return err
 	}
-	if c.GPTLive {
-		return writeGPTLivePrompt(s.Out, set)
+	entries := set.Entries()
+	if c.Stack != "" {
+		ctx, _, stop := interrupted()
+		defer stop()
+		if entries, err = c.working(ctx, s.Err, set); err != nil {
+			return err
+		}
 	}
-	return writePrompt(s.Out, set)
+	if c.GPTLive {
+		return writeGPTLivePrompt(s.Out, entries)
+	}
+	return writePrompt(s.Out, entries)
+}
+
+// working returns the tools that lack no setting in the stack, and names the others.
+func (c *promptCommand) working(ctx context.Context, errOut io.Writer, set *asynctool.Set) ([]*asynctool.Entry, error) {
+	cfg, err := awsConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
+	}
+	var d deployment
+	if d.missing, err = stack.New(cfg, c.Stack).MissingSettings(ctx); err != nil {
+		return nil, err
+	}
+	missing := d.lacking(set)
+	return slices.DeleteFunc(set.Entries(), func(e *asynctool.Entry) bool {
+		lacking := missing[e.Name]
+		if lacking != nil {
+			fmt.Fprintf(errOut, "The tool %s is left out, because the deployment lacks %s.\n",
+				e.Name, strings.Join(lacking, " and "))
+		}
+		return lacking != nil
+	}), nil
 }
 
 // writePrompt writes what an assistant must know about its tools.
 // Results have these markers: see spoken.DefaultText and spoken.Word.
-func writePrompt(out io.Writer, set *asynctool.Set) error { return execute(prompt, out, set) }
+func writePrompt(out io.Writer, tools []*asynctool.Entry) error { return execute(prompt, out, tools) }
 
 // writeGPTLivePrompt writes what a GPT-Live assistant must know about its tools. Its
 // speaker talks, and its reasoner calls the tools. Each reads its own part only (Vapi's
 // documentation, "Design GPT-Live conversations").
-func writeGPTLivePrompt(out io.Writer, set *asynctool.Set) error {
-	return execute(gptLivePrompt, out, set)
+func writeGPTLivePrompt(out io.Writer, tools []*asynctool.Entry) error {
+	return execute(gptLivePrompt, out, tools)
 }
 
-func execute(t *template.Template, out io.Writer, set *asynctool.Set) error {
-	if len(set.Entries()) == 0 {
+func execute(t *template.Template, out io.Writer, tools []*asynctool.Entry) error {
+	if len(tools) == 0 {
 		return errors.New("there are no tools; add one to the list in tools/tools.go")
 	}
-	return t.Execute(out, set.Entries())
+	return t.Execute(out, tools)
 }
 
 // functions are those of the templates.

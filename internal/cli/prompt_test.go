@@ -17,6 +17,7 @@ import (
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/spoken"
 )
@@ -89,7 +90,7 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := cli.WritePrompt(&out, set); err != nil {
+	if err := cli.WritePrompt(&out, set.Entries()); err != nil {
 		t.Fatal(err)
 	}
 	_, list, _ := strings.Cut(out.String(), "by their exact names:\n")
@@ -103,7 +104,7 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	out.Reset()
-	if err := cli.WriteGPTLivePrompt(&out, set); err != nil {
+	if err := cli.WriteGPTLivePrompt(&out, set.Entries()); err != nil {
 		t.Fatal(err)
 	}
 	const quickTool = "- quick: Hurries. What you receive at once may already be its result, between the markers.\n"
@@ -114,7 +115,8 @@ func TestPromptNamesTheDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cli.WritePrompt(io.Discard, empty); err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
+	err = cli.WritePrompt(io.Discard, empty.Entries())
+	if err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
 		t.Errorf("without tools: %v", err)
 	}
 }
@@ -180,7 +182,7 @@ func TestGPTLivePrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var own bytes.Buffer
-	if err := cli.WriteGPTLivePrompt(&own, set); err != nil {
+	if err := cli.WriteGPTLivePrompt(&own, set.Entries()); err != nil {
 		t.Fatal(err)
 	}
 	speaker, reasoner = parts(t, own.String())
@@ -211,7 +213,8 @@ func TestGPTLivePrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	own.Reset()
-	if err := cli.WriteGPTLivePrompt(&own, set); err != nil || strings.Contains(own.String(), "fetch it: call") ||
+	err = cli.WriteGPTLivePrompt(&own, set.Entries())
+	if err != nil || strings.Contains(own.String(), "fetch it: call") ||
 		!strings.Contains(own.String(), "\n- cancel_task: ") {
 		t.Errorf("%v, with cancel_task only:\n%s", err, own.String())
 	}
@@ -219,7 +222,8 @@ func TestGPTLivePrompt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cli.WriteGPTLivePrompt(io.Discard, empty); err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
+	err = cli.WriteGPTLivePrompt(io.Discard, empty.Entries())
+	if err == nil || !strings.Contains(err.Error(), "tools/tools.go") {
 		t.Errorf("without tools: %v", err)
 	}
 }
@@ -281,5 +285,18 @@ func TestCompletion(t *testing.T) {
 	}
 	if code, _, errOut := run(t, "completion", "tcsh"); code != 80 || !strings.Contains(errOut, "must be one of") {
 		t.Errorf("code %d, err %q", code, errOut)
+	}
+}
+
+// A tool that cannot work in the deployment is not offered to the assistant.
+func TestPromptOfStack(t *testing.T) {
+	deployed(t, `{"type":"bearer","token":"t0ken"}`, deployment.MissingSettingsOutput, "ORDERS_API_URL")
+	code, out, errOut := run(t, "prompt", "--stack", "Ringback")
+	const note = "The tool order_status is left out, because the deployment lacks ORDERS_API_URL.\n"
+	if code != 0 || errOut != note || strings.Contains(out, "order_status") || !strings.Contains(out, "task_status") {
+		t.Errorf("code %d, err %q, out:\n%s", code, errOut, out)
+	}
+	if code, out, errOut = run(t, "prompt", "--stack", "Other"); code == 0 || out != "" {
+		t.Errorf("another stack: code %d, err %q, out:\n%s", code, errOut, out)
 	}
 }

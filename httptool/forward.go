@@ -395,7 +395,7 @@ func (f *forwarded) sendsBody() bool {
 
 func (f *forwarded) run(ctx context.Context, call asynctool.Call, arguments json.RawMessage) (asynctool.Result, error) {
 	if f.unset != nil {
-		return asynctool.Result{}, NotSetUp(f.unset)
+		return asynctool.Result{}, asynctool.NotSetUp(f.unset)
 	}
 	if f.Poll != nil {
 		s, err := asynctool.State[polled](call)

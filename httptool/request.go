@@ -308,9 +308,6 @@ func Address(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// NotSetUp is [asynctool.NotSetUp]. Use it if a setting cannot be used.
-func NotSetUp(cause error) error { return asynctool.NotSetUp(cause) }
-
 // NewRequest is [http.NewRequestWithContext] for a parsed address. Its error does not quote the address.
 func NewRequest(ctx context.Context, method string, u *url.URL, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)

@@ -57,7 +57,7 @@ func (c *initCommand) Run(s *streams) error {
 
 While it runs, call the tool of the project in a second terminal:
 
-  go run ./cmd/ringback send events/weather-report.json --wait
+  go run ./cmd/ringback call weather_report city=Lisbon
 `, folder)
 	return nil
 }

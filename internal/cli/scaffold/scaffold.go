@@ -2,6 +2,7 @@
 package scaffold
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -97,6 +98,10 @@ func Write(folder, modulePath string, from Source) error {
 		}
 		files[name] = content
 	}
+	// An existing stack would lose its access log by this setting, so that the repository has none.
+	const settings = `"context": {`
+	files["cdk.json"] = bytes.Replace(
+		files["cdk.json"], []byte(settings), []byte(settings+"\n    \"vendedLogs\": true,"), 1)
 	own, err := fs.Sub(project, "_project")
 	if err != nil {
 		return err

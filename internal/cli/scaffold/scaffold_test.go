@@ -2,6 +2,7 @@ package scaffold_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,7 +81,7 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// A project of a released version has no replace directive.
+// A project of a released version has no replace directive, and a new stack has the better name of an access log.
 func TestReleased(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "voice")
 	if err := scaffold.Write(folder, "example.com/acme/voice", scaffold.Source{Version: "v1.4.0"}); err != nil {
@@ -93,6 +94,14 @@ func TestReleased(t *testing.T) {
 	if !strings.Contains(string(text), "require github.com/ringback/ringback v1.4.0\n") ||
 		strings.Contains(string(text), "replace") {
 		t.Errorf("go.mod is:\n%s", text)
+	}
+	text, err = os.ReadFile(filepath.Join(folder, "cdk.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var app struct{ Context map[string]any }
+	if err := json.Unmarshal(text, &app); err != nil || app.Context["vendedLogs"] != true || len(app.Context) < 2 {
+		t.Errorf("%v, cdk.json is:\n%s", err, text)
 	}
 }
 

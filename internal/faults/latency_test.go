@@ -127,7 +127,12 @@ func (f fault) holdsUp(death, visibility time.Duration) time.Duration {
 func (o outage) lateness(l queue.Limits, timeout time.Duration) time.Duration {
 	late := o.lasts
 	for _, function := range []string{"ack", "process", "callback"} {
-		late += fault{step{function: function}, o.kind}.lateness(l, timeout, l.JobsMaxReceives, true)
+		var most time.Duration
+		for _, op := range o.ops {
+			f := fault{step{function: function, op: op}, o.kind}
+			most = max(most, f.lateness(l, timeout, l.JobsMaxReceives, true))
+		}
+		late += most
 	}
 	return late
 }

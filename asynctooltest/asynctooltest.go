@@ -202,11 +202,14 @@ func ReadWebhook(t testing.TB, file string) []byte {
 	return webhook
 }
 
-// theCall is the call of each webhook that the package makes.
-var theCall = map[string]any{
-	"id": "call-1", "orgId": "org-1", "type": "inboundPhoneCall", "assistantId": "assistant-1",
-	"customer": map[string]any{"number": "+15550100123"},
-	"monitor":  map[string]any{"controlUrl": "https://calls.vapi.ai/call-1/control"},
+// webhookCall returns the call with an id, as the webhooks that the package makes show it.
+func webhookCall(id string) map[string]any {
+	return map[string]any{
+		"id": id, "orgId": "org-1", "type": "inboundPhoneCall",
+		"assistantId": "assistant-1", "phoneNumberId": "phone-number-1",
+		"customer": map[string]any{"number": "+15550100123"},
+		"monitor":  map[string]any{"controlUrl": "https://calls.vapi.ai/" + id + "/control"},
+	}
 }
 
 // Webhook returns the webhook of a phone call of at most ten minutes in which the
@@ -215,10 +218,10 @@ var theCall = map[string]any{
 // test if they are not JSON.
 func Webhook(t testing.TB, tool, arguments string) []byte {
 	t.Helper()
-	return webhookOf(t, "call_51kj", tool, arguments)
+	return webhookOf(t, webhookCall("call-1"), "call_51kj", tool, arguments)
 }
 
-func webhookOf(t testing.TB, id, tool, arguments string) []byte {
+func webhookOf(t testing.TB, call map[string]any, id, tool, arguments string) []byte {
 	t.Helper()
 	toolCall := map[string]any{
 		"id": id, "type": "function",
@@ -228,7 +231,7 @@ func webhookOf(t testing.TB, id, tool, arguments string) []byte {
 		"type":                 vapi.TypeToolCalls,
 		"toolCallList":         []any{toolCall},
 		"toolWithToolCallList": []any{map[string]any{"type": "function", "async": true, "toolCall": toolCall}},
-		"call":                 theCall,
+		"call":                 call,
 		"assistant":            map[string]any{"maxDurationSeconds": 600},
 	}})
 	if err != nil {

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -38,41 +40,58 @@ import (
 //		}
 //	})
 type Call struct {
+	*line
+	id    string
+	last  []byte // the last webhook
+	asked int    // how many tool calls Ask has made
+	over  atomic.Bool
+
+	messages []vapi.ControlMessage // guarded by line.mu
+}
+
+// line is the telephone line of a customer: what all calls of the customer share.
+type line struct {
 	t        testing.TB
 	pipeline *pipeline.Pipeline
 	log      lockedBuffer
-	last     []byte // the last webhook
-	asked    int    // how many tool calls Ask has made
-	over     atomic.Bool
 
 	mu       sync.Mutex
-	messages []vapi.ControlMessage
+	calls    []*Call
 	urls     []string
+	outbound []OutboundCall
 }
 
 // NewCall begins a call with tools. It ends with the test. NewCall must be called in a
 // [testing/synctest] bubble, so that hours pass in no time. It ends the test otherwise, and if a tool
 // is invalid.
+//
+// Outbound calls are switched on, at all hours. Vapi's API confirms all calls.
 func NewCall(t testing.TB, tools ...asynctool.Definition) *Call {
 	t.Helper()
 	set, err := asynctool.NewSet(tools...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Call{t: t}
-	if !c.settle() {
+	l := &line{t: t}
+	if !l.settle() {
 		t.Fatal("NewCall is called outside a bubble; call it in synctest.Test(t, func(t *testing.T) { … })")
 	}
 	var markers atomic.Int64
-	c.pipeline, err = pipeline.New(pipeline.Config{
+	l.pipeline, err = pipeline.New(pipeline.Config{
 		Tools:          set,
 		CompletionURL:  "https://example.invalid/results/",
 		PlainArguments: true,
 		Marker:         func() string { return fmt.Sprint("marker", markers.Add(1)) },
-		Log:            slog.New(slog.NewTextHandler(&c.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+		OutboundCalls: &callback.OutboundCalls{
+			Client: telephone{l},
+			Next:   func(now time.Time) time.Time { return now },
+		},
+		Log: slog.New(slog.NewTextHandler(&l.log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 		Decorators: pipeline.Decorators{
-			Control: func(own pipeline.ControlClient) pipeline.ControlClient { return control{own, c} },
-			Host:    func(own asynctool.Host) asynctool.Host { return urlHost{own, c} },
+			Control: func(own pipeline.ControlClient) pipeline.ControlClient { return control{own, l} },
+			Host: func(own asynctool.Host) asynctool.Host {
+				return urlHost{own.(asynctool.Reporter), l} // the process function's own host is one
+			},
 		},
 	})
 	if err != nil {
@@ -82,17 +101,26 @@ func NewCall(t testing.TB, tools ...asynctool.Definition) *Call {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		c.pipeline.Run(ctx)
+		l.pipeline.Run(ctx)
 	}()
 	t.Cleanup(func() {
 		stop()
 		<-stopped
 	})
+	return l.begin()
+}
+
+// begin begins a call on the line.
+func (l *line) begin() *Call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &Call{line: l, id: fmt.Sprint("call-", len(l.calls)+1)}
+	l.calls = append(l.calls, c)
 	return c
 }
 
 // settle waits until nothing can happen without time passing. It reports whether there is a bubble.
-func (c *Call) settle() (ok bool) {
+func (l *line) settle() (ok bool) {
 	defer func() { _ = recover() }() // outside a bubble
 	synctest.Wait()
 	return true
@@ -104,7 +132,7 @@ func (c *Call) settle() (ok bool) {
 func (c *Call) Ask(tool, arguments string) string {
 	c.t.Helper()
 	c.asked++
-	return c.Send(webhookOf(c.t, fmt.Sprint("call_", c.asked), tool, arguments))
+	return c.Send(webhookOf(c.t, webhookCall(c.id), fmt.Sprint("call_", c.asked), tool, arguments))
 }
 
 // Send posts a webhook, such as one of [ReadWebhook], and returns what its answer says about the first
@@ -141,15 +169,35 @@ func (c *Call) Wait(d time.Duration) {
 func (c *Call) HangUp() {
 	c.t.Helper()
 	c.over.Store(true)
+	c.status("ended")
+}
+
+// CallAgain makes the same customer call again, and returns the new call. Results that were parked for it
+// ([asynctool.NextCall]) are delivered in it. It ends the test if the caller has not hung up.
+//
+// The calls share everything but their messages: a result is posted to either of them.
+func (c *Call) CallAgain() *Call {
+	c.t.Helper()
+	if !c.over.Load() {
+		c.t.Fatal("the caller is still in the call; use HangUp before CallAgain")
+	}
+	next := c.begin()
+	next.status(vapi.StatusInProgress)
+	return next
+}
+
+// status makes Vapi report the status of the call.
+func (c *Call) status(status string) {
+	c.t.Helper()
 	webhook, err := json.Marshal(map[string]any{"message": map[string]any{
-		"type": vapi.TypeStatusUpdate, "status": "ended", "call": theCall,
+		"type": vapi.TypeStatusUpdate, "status": status, "call": webhookCall(c.id),
 	}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	status, answer := c.post("/vapi", http.Header{"Content-Type": {"application/json"}}, string(webhook))
-	if status != http.StatusOK {
-		c.t.Errorf("the end of the call was answered with %d %s", status, answer)
+	code, answer := c.post("/vapi", http.Header{"Content-Type": {"application/json"}}, string(webhook))
+	if code != http.StatusOK {
+		c.t.Errorf("the status %q of the call was answered with %d %s", status, code, answer)
 	}
 }
 
@@ -225,6 +273,26 @@ func (c *Call) Heard() []string {
 	return texts
 }
 
+// OutboundCall is a call that Vapi makes to the customer with a result of a tool with [asynctool.CallBack]. It
+// ends at once.
+type OutboundCall struct {
+	// CustomerNumber is the number that is called, in E.164.
+	CustomerNumber string
+
+	// Variables are those that the assistant's prompt and first message can contain, such as
+	// {{ringback_result}}, which is the result in its frame, and {{ringback_result_text}}, which is its
+	// text.
+	Variables map[string]string
+}
+
+// OutboundCalls returns the outbound calls that were made so far. They have no messages: each result is in the
+// variables.
+func (c *Call) OutboundCalls() []OutboundCall {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]OutboundCall(nil), c.outbound...)
+}
+
 // Undelivered returns the results that became undelivered events so far, as "reason: text".
 func (c *Call) Undelivered() []string {
 	var texts []string
@@ -234,11 +302,14 @@ func (c *Call) Undelivered() []string {
 	return texts
 }
 
-// String returns a readable form: the control messages, the undelivered results, and the log.
+// String returns a readable form: the control messages, the outbound calls, the undelivered results, and the log.
 func (c *Call) String() string {
 	var b strings.Builder
 	for _, m := range c.Messages() {
 		b.Write(readable(m))
+	}
+	for _, o := range c.OutboundCalls() {
+		fmt.Fprintf(&b, "outbound call to %s: %s\n", o.CustomerNumber, o.Variables["ringback_result_text"])
 	}
 	for _, u := range c.Undelivered() {
 		fmt.Fprintf(&b, "undelivered: %s\n", u)
@@ -247,38 +318,64 @@ func (c *Call) String() string {
 	return b.String()
 }
 
-// control takes control messages until the caller hangs up.
+// control takes the control messages of a call until the caller hangs up.
 type control struct {
 	own  pipeline.ControlClient
-	call *Call
+	line *line
 }
 
 func (c control) Post(ctx context.Context, controlURL string, m vapi.ControlMessage) vapiclient.Receipt {
-	if c.call.over.Load() {
+	call := c.line.call(simcall.CallID(controlURL))
+	if call.over.Load() {
 		err := errors.New("the caller has hung up")
 		return vapiclient.Receipt{Verdict: vapiclient.Gone, Status: http.StatusNotFound, Err: err}
 	}
 	receipt := c.own.Post(ctx, controlURL, m)
 	if receipt.Verdict == vapiclient.Delivered {
-		c.call.mu.Lock()
-		defer c.call.mu.Unlock()
-		c.call.messages = append(c.call.messages, m)
+		c.line.mu.Lock()
+		defer c.line.mu.Unlock()
+		call.messages = append(call.messages, m)
 	}
 	return receipt
 }
 
+// call returns the call with an id. That of a recorded webhook is the first call.
+func (l *line) call(id string) *Call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.calls {
+		if c.id == id {
+			return c
+		}
+	}
+	return l.calls[0]
+}
+
+// telephone makes outbound calls.
+type telephone struct{ line *line }
+
+func (t telephone) Call(_ context.Context, made vapiclient.NewCall) vapiclient.CallReceipt {
+	l := t.line
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outbound = append(l.outbound, OutboundCall{CustomerNumber: made.CustomerNumber, Variables: made.Variables})
+	id := fmt.Sprint("outbound-call-", len(l.outbound))
+	l.pipeline.Calls.Begin(vapi.Call{ID: id, CustomerNumber: made.CustomerNumber})
+	return vapiclient.CallReceipt{Verdict: vapiclient.Called, CallID: id}
+}
+
 // urlHost records the completion URLs.
 type urlHost struct {
-	asynctool.Host
-	call *Call
+	asynctool.Reporter
+	line *line
 }
 
 func (h urlHost) CompletionURL(ctx context.Context) (string, error) {
-	at, err := h.Host.CompletionURL(ctx)
+	at, err := h.Reporter.CompletionURL(ctx)
 	if err == nil {
-		h.call.mu.Lock()
-		defer h.call.mu.Unlock()
-		h.call.urls = append(h.call.urls, at)
+		h.line.mu.Lock()
+		defer h.line.mu.Unlock()
+		h.line.urls = append(h.line.urls, at)
 	}
 	return at, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -151,6 +152,120 @@ func TestCallHangUp(t *testing.T) {
 		call.Wait(10 * time.Second)
 		if !stopped {
 			t.Errorf("the tool runs on\n%s", call)
+		}
+	})
+}
+
+// TestCallAgain parks a result, which is delivered when the customer calls again.
+func TestCallAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := asynctooltest.NewCall(t, approval(func(t *asynctool.Tool[refundInput]) {
+			t.AfterCall = asynctool.NextCall
+		}))
+		call.Ask("approve_refund", `{"amount":40}`)
+		call.Ask("approve_refund", `{"amount":50}`)
+		urls := call.CompletionURLs()
+		call.PostTo(urls[0], nil, `{"result":"Forty is approved."}`)
+		heard(t, call, 1, "\nForty is approved.\n")
+		call.HangUp()
+		call.Wait(time.Hour)
+		call.PostTo(urls[1], nil, `{"result":"Fifty is approved."}`)
+		call.Wait(24 * time.Hour)
+		if got := call.Undelivered(); len(got) != 0 {
+			t.Errorf("undelivered %q\n%s", got, call)
+		}
+		second := call.CallAgain()
+		second.Wait(time.Minute)
+		heard(t, call, 1, "")
+		heard(t, second, 1, "\nFifty is approved.\n")
+		if text := second.Heard()[0]; !strings.Contains(text, "earlier call") {
+			t.Errorf("nothing says that it is the result of an earlier call: %s", text)
+		}
+		// The second call is like the first one.
+		second.Ask("approve_refund", `{"amount":60}`)
+		second.Post(nil, `{"result":"Sixty is approved."}`)
+		heard(t, second, 2, "\nSixty is approved.\n")
+		second.Ask("approve_refund", `{"amount":70}`)
+		second.HangUp()
+		second.Post(nil, `{"result":"Seventy is approved."}`)
+		second.Wait(time.Minute)
+		third := second.CallAgain()
+		third.Wait(time.Minute)
+		heard(t, second, 2, "")
+		heard(t, third, 1, "\nSeventy is approved.\n")
+	})
+}
+
+// TestCallNobodyCalls parks a result of a customer who does not call again.
+func TestCallNobodyCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := asynctooltest.NewCall(t, approval(func(t *asynctool.Tool[refundInput]) {
+			t.AfterCall = asynctool.NextCall
+		}))
+		call.Ask("approve_refund", `{"amount":40}`)
+		call.HangUp()
+		call.Post(nil, `{"result":"It is approved."}`)
+		call.Wait(32 * 24 * time.Hour)
+		if diff := cmp.Diff([]string{"no_next_call: It is approved."}, call.Undelivered()); diff != "" {
+			t.Errorf("(-want +got)\n%s\n%s", diff, call)
+		}
+	})
+}
+
+// TestCallBack makes an outbound call for each result that is ready after the call.
+func TestCallBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := asynctooltest.NewCall(t, approval(func(t *asynctool.Tool[refundInput]) {
+			t.AfterCall = asynctool.CallBack
+		}), order(says(asynctool.Text("It is here."), nil), func(t *asynctool.Tool[orderInput]) {
+			t.AfterCall = asynctool.CallBack
+		}))
+		call.Ask("approve_refund", `{"amount":40}`)
+		call.Ask("order_status", `{"order_id":"A-1"}`)
+		call.Wait(time.Minute)
+		heard(t, call, 1, "\nIt is here.\n")
+		if got := call.OutboundCalls(); len(got) != 0 {
+			t.Errorf("%v although the caller is in the call", got)
+		}
+		call.Ask("approve_refund", `{"amount":50}`)
+		call.HangUp()
+		for i, at := range call.CompletionURLs() {
+			call.PostTo(at, nil, fmt.Sprintf(`{"result":"Number %d is approved."}`, i+1))
+			call.Wait(5 * time.Minute)
+			got := call.OutboundCalls()
+			if len(got) != i+1 {
+				t.Fatalf("%d outbound calls\n%s", len(got), call)
+			}
+			text := fmt.Sprintf("Number %d is approved.", i+1)
+			variables := got[i].Variables
+			if got[i].CustomerNumber != "+15550100123" || variables["ringback_tool"] != "approve_refund" ||
+				!strings.Contains(variables["ringback_result"], "\n"+text+"\n") || !strings.Contains(call.String(), "outbound") {
+				t.Errorf("%+v\n%s", got[i], call)
+			}
+		}
+		if got := call.Undelivered(); len(got) != 0 {
+			t.Error(call)
+		}
+	})
+}
+
+// TestCallReport reports lines that must all be heard.
+func TestCallReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run := func(ctx context.Context, call asynctool.Call, _ orderInput) (asynctool.Result, error) {
+			for _, line := range []string{"One.", "Two.", "Three."} {
+				if err := call.Report(ctx, line); err != nil {
+					return asynctool.Result{}, err
+				}
+			}
+			return asynctool.Text("It is here."), nil
+		}
+		call := asynctooltest.NewCall(t, order(run))
+		call.Ask("order_status", `{"order_id":"A-1"}`)
+		call.Wait(time.Minute)
+		got := call.Heard()
+		if len(got) != 4 || !slices.Equal(got[:3], []string{"One.", "Two.", "Three."}) {
+			t.Error(call)
 		}
 	})
 }

@@ -130,15 +130,54 @@ func ExampleCall() {
 			}
 		})
 	}
-	exampleOfCall = test
+	inTest(test)
 }
 
-// exampleOfCall is the test in ExampleCall, which has no *testing.T to run it with.
-var exampleOfCall func(t *testing.T)
+// A result that is ready after the call is delivered in the customer's next call, or by an outbound call.
+func ExampleCall_CallAgain() {
+	waiting := asynctool.Tool[struct{}]{
+		Name: "find_parcel", Description: "Asks the depot for a parcel.", Deadline: 8 * time.Hour,
+		AfterCall: asynctool.NextCall,
+		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			_, err := call.CompletionURL(ctx) // passed on to the depot
+			return asynctool.Wait(), err
+		},
+	}
+	urgent := waiting
+	urgent.Name, urgent.AfterCall = "find_urgent_parcel", asynctool.CallBack
 
-func TestExampleOfCall(t *testing.T) {
+	inTest(func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			call := asynctooltest.NewCall(t, waiting, urgent)
+			call.Ask("find_parcel", `{}`)
+			call.Ask("find_urgent_parcel", `{}`)
+			call.HangUp()
+			for _, at := range call.CompletionURLs() {
+				call.PostTo(at, nil, `{"result":"It is in Lisbon."}`)
+			}
+			call.Wait(time.Hour)
+			made := call.OutboundCalls()
+			if len(made) != 1 || !strings.Contains(made[0].Variables["ringback_result"], "It is in Lisbon.") {
+				t.Error(call)
+			}
+
+			again := call.CallAgain()
+			again.Wait(time.Minute)
+			if got := again.Heard(); len(got) != 1 || !strings.Contains(got[0], "It is in Lisbon.") {
+				t.Error(again)
+			}
+		})
+	})
+}
+
+// inTest runs the test of an example, which has no *testing.T to run it with.
+var inTest = func(func(t *testing.T)) {}
+
+func TestExamplesOfCall(t *testing.T) {
+	inTest = func(test func(t *testing.T)) { test(t) }
+	defer func() { inTest = func(func(t *testing.T)) {} }()
 	ExampleCall()
-	exampleOfCall(t)
+	ExampleCall_CallAgain()
 }
 
 func ExampleNamed() {

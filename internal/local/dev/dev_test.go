@@ -88,12 +88,18 @@ func start(t *testing.T, cfg dev.Config) *local {
 	if cfg.Tools == nil {
 		cfg.Tools = shop.All
 	}
+	over := make(chan struct{})
 	go func() {
+		defer close(over)
 		err := dev.Run(first, second, cfg)
 		fmt.Fprintln(l.screen, "the run ended:", err)
 		l.ended <- err
 	}()
-	t.Cleanup(func() { stop(); hurry() })
+	t.Cleanup(func() {
+		stop()
+		hurry()
+		<-over // it unsets settings, which the next run must not lose
+	})
 	if l.url = l.screen.wait(t, `(http://127\.0\.0\.1:\d+/vapi|the run ended: .*)`); !strings.HasPrefix(l.url, "http") {
 		t.Fatal(l.url)
 	}

@@ -789,7 +789,14 @@ var bugs = []mutant{
 		{"internal/local/guard.Guard.check", `if site != "same-origin" && site != "none" {`, `if site == "" {`},
 	}},
 	{bug: "forms accepted by the local run", tests: localRun, edits: []edit{
-		{"internal/local/guard.Guard.check", "if r.ContentLength != 0 {", "if false {"},
+		{"internal/local/guard.Guard.check", "if r.ContentLength != 0 &&", "if false &&"},
+	}},
+	{bug: "forms accepted by the local run with any token in their URL", tests: localRun, edits: []edit{
+		{"internal/local/dev.(*run).isCompletion", "return ok && r.pipeline", "return ok || r.pipeline"},
+	}},
+	{bug: "a page's form accepted by the local run if it knows the token", tests: localRun, edits: []edit{
+		{"internal/local/guard.Guard.check", "if !public && !isOwn(r) {",
+			"if g.AnyType != nil && g.AnyType(r) {\nreturn nil\n}\nif !public && !isOwn(r) {"},
 	}},
 	{bug: "a listener of the local run without its guard", tests: localRun, edits: []edit{
 		{"internal/local/dev.(*run).start", "Handler: g.Handler(h),", "Handler: h,"},

@@ -18,9 +18,11 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/secret"
 )
 
 // TestRefusedRequests sends what a web page and another program can send. Nothing of it may be shown.
@@ -249,6 +251,106 @@ func TestBehindATunnel(t *testing.T) {
 	l.screen.wait(t, "│ Approved by a person.")
 	if status := request("GET", tunnel.URL+"/jobs", l.token, ""); status != http.StatusNotFound {
 		t.Errorf("the jobs were shown through the tunnel: %d", status)
+	}
+}
+
+// TestForeignWebhooks posts what services post to the completion URL of a tool that reads it, and what a web page could
+// send if it knew the URL. The token is the credential: without one of the run, only JSON is read at all.
+func TestForeignWebhooks(t *testing.T) {
+	urls, posts := make(chan string, 1), make(chan string, 20)
+	reads := func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[map[string]any]{
+			Name: "spending_report", Description: "A tool for tests.", Schema: &jsonschema.Schema{Type: "object"},
+			Run: func(ctx context.Context, call asynctool.Call, _ map[string]any) (asynctool.Result, error) {
+				u, err := call.CompletionURL(ctx)
+				urls <- u
+				return asynctool.Wait(), err
+			},
+			OnPost: func(_ context.Context, _ asynctool.Call, p asynctool.Post) (asynctool.Result, error) {
+				posts <- p.Header.Get("Content-Type") + " " + string(p.Body)
+				if string(p.Body) == "state=done" {
+					return asynctool.Text("It is done."), nil
+				}
+				return asynctool.Wait(), nil
+			},
+		}}, nil
+	}
+	l := start(t, dev.Config{Tools: reads})
+	l.post(t, sample(t, "spending-report"), nil)
+	at := <-urls
+	l.screen.wait(t, "waits for an external system")
+	forged := at[:len(at)-1] + map[bool]string{true: "B", false: "A"}[strings.HasSuffix(at, "A")]
+	other, err := completion.NewKeys(secret.Fixed(`{"current":"0123456789abcdef0123456789abcdef"}`), nil).
+		SignPosts(t.Context(), "planted", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const form = "application/x-www-form-urlencoded"
+	post := func(at, kind, body string, header ...string) int {
+		t.Helper()
+		request, err := http.NewRequest(http.MethodPost, at, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind != "" {
+			request.Header.Set("Content-Type", kind)
+		}
+		for i := 0; i < len(header); i += 2 {
+			request.Header.Set(header[i], header[i+1])
+		}
+		request.Host = request.Header.Get("Host")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	for name, row := range map[string]struct {
+		at, kind string
+		header   []string
+		want     int
+	}{
+		"a page's form":               {at: at, kind: form, header: []string{"Origin", "https://evil.example"}, want: 403},
+		"a page's form, no origin":    {at: at, kind: form, header: []string{"Origin", "null"}, want: 403},
+		"a page's form, another site": {at: at, kind: form, header: []string{"Sec-Fetch-Site", "cross-site"}, want: 403},
+		"a page's text": {
+			at: at, kind: "text/plain", header: []string{"Sec-Fetch-Site", "same-site"}, want: 403,
+		},
+		"a page's JSON": {
+			at: at, kind: "application/json", header: []string{"Origin", "https://evil.example"}, want: 403,
+		},
+		"a rebound name":        {at: at, kind: form, header: []string{"Host", "evil.example"}, want: 403},
+		"a forged token":        {at: forged, kind: form, want: 415},
+		"a forged token, JSON":  {at: forged, kind: "application/json", want: 401},
+		"another run's token":   {at: strings.ReplaceAll(l.url, "/vapi", "/results/") + other, kind: form, want: 415},
+		"no token":              {at: strings.ReplaceAll(l.url, "/vapi", "/results/"), kind: form, want: 415},
+		"the token of webhooks": {at: strings.ReplaceAll(l.url, "/vapi", "/results/") + l.token, kind: form, want: 415},
+		"a token elsewhere": {
+			at: strings.ReplaceAll(at, "/results/", "/vapi/"), kind: form, want: 415,
+		},
+	} {
+		if status := post(row.at, row.kind, "state=done", row.header...); status != row.want {
+			t.Errorf("%s: %d, want %d", name, status, row.want)
+		}
+	}
+	if len(posts) != 0 {
+		t.Fatalf("the tool has read %q", <-posts)
+	}
+	for _, row := range []struct{ kind, body string }{
+		{"text/xml", "<state>working</state>"}, {"multipart/form-data; boundary=x", "--x--"}, {"", "\x00\xff\r\n"},
+		{form, "state=done"},
+	} {
+		if status := post(at, row.kind, row.body); status != http.StatusAccepted {
+			t.Errorf("%q: %d", row.kind, status)
+		}
+		if got := <-posts; got != row.kind+" "+row.body {
+			t.Errorf("the tool has read %q, want %q", got, row)
+		}
+	}
+	l.screen.wait(t, "│ It is done.")
+	if status := post(at, form, "state=done"); status != http.StatusAccepted { // as in a deployment
+		t.Errorf("after the result: %d", status)
 	}
 }
 

@@ -449,7 +449,7 @@ func (r *run) start(name string, l net.Listener, h http.Handler) {
 		r.log.WarnContext(request.Context(), "request refused", "listener", name, "error", reason)
 	}}
 	if l == r.gateway {
-		g.Public = r.public
+		g.Public, g.AnyType = r.public, r.isCompletion
 	}
 	s := &http.Server{
 		Addr: l.Addr().String(), Handler: g.Handler(h), ReadHeaderTimeout: 10 * time.Second,
@@ -457,6 +457,13 @@ func (r *run) start(name string, l net.Listener, h http.Handler) {
 	}
 	r.servers = append(r.servers, s)
 	go s.Serve(l)
+}
+
+// isCompletion reports whether a request is to a completion URL of the run. Services post forms there, and XML. A web
+// page cannot send such a request, since it does not know the token.
+func (r *run) isCompletion(request *http.Request) bool {
+	token, ok := strings.CutPrefix(request.URL.Path, deployment.CompletionPath)
+	return ok && r.pipeline.IsCompletion(request.Context(), token)
 }
 
 func (r *run) close() {

@@ -19,6 +19,10 @@ type Guard struct {
 	// Public is the URL at which a tunnel serves the listener. Nil means none.
 	Public *url.URL
 
+	// AnyType reports whether the body of a request may have any type, because the request has a credential that no web
+	// page knows. Nil means never.
+	AnyType func(r *http.Request) bool
+
 	// Refused is called with the reason of each refusal, which contains nothing of the request. It may be nil.
 	Refused func(r *http.Request, reason error)
 }
@@ -68,7 +72,7 @@ func (g Guard) check(r *http.Request) error {
 	}
 	// A form, and a fetch without the listener's consent, can send other types and none (Fetch standard,
 	// "CORS-safelisted request-header").
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && (g.AnyType == nil || !g.AnyType(r)) {
 		types := r.Header.Values("Content-Type")
 		if len(types) != 1 {
 			return errBody

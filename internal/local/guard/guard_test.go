@@ -18,7 +18,15 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	const json = "application/json"
+	const form = "application/x-www-form-urlencoded"
 	headers := func(name string, values ...string) http.Header { return http.Header{name: values} }
+	and := func(h http.Header, name, value string) http.Header {
+		h.Set(name, value)
+		return h
+	}
+	known := func(name string, values ...string) http.Header {
+		return and(headers(name, values...), "X-Known", "yes")
+	}
 	for name, row := range map[string]struct {
 		host   string // empty means the listener's own
 		header http.Header
@@ -58,6 +66,24 @@ func TestGuard(t *testing.T) {
 		"an image on this site":   {header: headers("Sec-Fetch-Site", "same-site"), want: 403},
 		"a page that uses a host": {host: "tunnel.example", public: public, header: headers("Origin", "https://evil.example"), want: 403},
 
+		"a form with a credential":     {header: known("Content-Type", form), body: "x=1", want: 200},
+		"XML with a credential":        {header: known("Content-Type", "text/xml"), body: "<x/>", want: 200},
+		"no type, with a credential":   {header: known("X", "y"), body: "x", want: 200},
+		"two types, with a credential": {header: known("Content-Type", form, json), body: "x=1", want: 200},
+
+		"a form of a page, with a credential": {
+			header: and(known("Content-Type", form), "Origin", "https://evil.example"), body: "x=1", want: 403,
+		},
+		"a form without origin, with a credential": {
+			header: and(known("Content-Type", form), "Origin", "null"), body: "x=1", want: 403,
+		},
+		"a form of another site, with a credential": {
+			header: and(known("Content-Type", form), "Sec-Fetch-Site", "cross-site"), body: "x=1", want: 403,
+		},
+		"a form for a rebound name, with a credential": {
+			host: "evil.example", header: known("Content-Type", form), body: "x=1", want: 403,
+		},
+
 		"a form":             {header: headers("Content-Type", "application/x-www-form-urlencoded"), body: "{}", want: 415},
 		"a form with a file": {header: headers("Content-Type", "multipart/form-data; boundary=x"), body: "{}", want: 415},
 		"a form with text":   {header: headers("Content-Type", "text/plain"), body: "{}", want: 415},
@@ -68,7 +94,9 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reached, refused := false, ""
-			g := guard.Guard{Public: row.public, Refused: func(_ *http.Request, why error) { refused = why.Error() }}
+			anyType := func(r *http.Request) bool { return r.Header.Get("X-Known") == "yes" }
+			refuses := func(_ *http.Request, why error) { refused = why.Error() }
+			g := guard.Guard{Public: row.public, AnyType: anyType, Refused: refuses}
 			server := httptest.NewServer(g.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 				reached = true
 			})))

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -150,6 +151,7 @@ type Pipeline struct {
 
 	longSchedules *memqueue.Scheduler // sends to the long jobs queue
 
+	keys       *completion.Keys
 	jobs       Queue // the decorated jobs queue
 	sweepPause time.Duration
 	log        *slog.Logger
@@ -201,6 +203,7 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	p.Table = jobtable.New(w.store)
 	w.table, w.tracker = p.Table, jobtable.NewCallTracker(w.store.Calls())
+	p.keys = keys
 	p.Customers = jobtable.NewCustomers(w.store.Customers(), keys.Customers)
 	w.customers = p.Customers
 
@@ -366,6 +369,12 @@ func (w wiring) callback() (memqueue.Handler, error) {
 		return nil, err
 	}
 	return h.Handle, nil
+}
+
+// IsCompletion reports whether a token is one of this pipeline's completion URLs. It may have expired.
+func (p *Pipeline) IsCompletion(ctx context.Context, token string) bool {
+	_, err := p.keys.Verify(ctx, token, time.Now())
+	return err == nil || errors.Is(err, completion.ErrExpired)
 }
 
 // Run delivers messages until ctx ends, and then waits for the handlers that are

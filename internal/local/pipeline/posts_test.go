@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 )
 
@@ -105,6 +111,69 @@ func TestForeignWebhook(t *testing.T) {
 		}
 		if state := w.record("call/b").State; state != job.StateWaiting {
 			t.Errorf("the other job is %s", state)
+		}
+	})
+}
+
+// TestForeignWebhookBytes posts bodies of several types to the function behind API Gateway, which passes a body on as
+// text or in base64. The tool reads the bytes that were posted.
+func TestForeignWebhookBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o office
+		var got []string
+		w := newWorld(t, outside, o.approval(time.Hour, func(t *asynctool.Tool[input]) {
+			t.OnPost = func(_ context.Context, _ asynctool.Call, p asynctool.Post) (asynctool.Result, error) {
+				got = append(got, p.Header.Get("Content-Type")+" "+string(p.Body))
+				return asynctool.Wait(), nil
+			}
+		}))
+		w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+		settle()
+		at, err := url.Parse(o.url("call/a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := strings.TrimPrefix(at.Path, deployment.CompletionPath)
+		var want []string
+		for _, row := range []struct {
+			kind, body string
+			encoded    bool
+		}{
+			{"application/x-www-form-urlencoded", "state=done&text=%C3%A4+b", true},
+			{"multipart/form-data; boundary=x", "--x\r\n\r\n\x00\xff\r\n--x--", true},
+			{"application/xml", "<state>ä</state>\n", false},
+			{"text/plain", "  \t\n", false},
+			{"application/octet-stream", "\x00\xff\xfe", true},
+		} {
+			body := row.body
+			if row.encoded {
+				body = base64.StdEncoding.EncodeToString([]byte(body))
+			}
+			event := events.APIGatewayV2HTTPRequest{
+				Version: "2.0", RouteKey: deployment.CompletionRoute, RawPath: at.Path,
+				PathParameters: map[string]string{"token": token},
+				Headers:        map[string]string{"content-type": row.kind},
+				Body:           body, IsBase64Encoded: row.encoded,
+			}
+			event.RequestContext.HTTP.Method = http.MethodPost
+			answer, err := function.HTTP{Handler: w.Front}.Handle(t.Context(), event)
+			if err != nil || answer.StatusCode != http.StatusAccepted {
+				t.Errorf("%s: %+v, %v", row.kind, answer, err)
+			}
+			settle()
+			want = append(want, row.kind+" "+row.body)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+
+		// After the deadline, the token is still one of this pipeline, and a sender learns that it has expired.
+		time.Sleep(2 * time.Hour)
+		if status, _ := w.request(at.Path, "state=done", nil); status != http.StatusGone {
+			t.Errorf("after the deadline: status %d", status)
+		}
+		if !w.IsCompletion(t.Context(), token) || w.IsCompletion(t.Context(), token+"x") || w.IsCompletion(t.Context(), "") {
+			t.Error("the token of an expired URL is not known, or a forged one is")
 		}
 	})
 }

@@ -180,8 +180,8 @@ func (s *screen) Write(b []byte) (int, error) {
 
 var goBlock = regexp.MustCompile("(?s)`(tools/[a-z_]+\\.go)`:?\n\n```go\n(.*?)```")
 
-// TestProject writes a project, adds the tools of the documentation, and does with it what its README
-// says.
+// TestProject writes a project, adds the examples and the tools of the documentation, and does with it what its
+// README says.
 func TestProject(t *testing.T) {
 	t.Parallel()
 	p := project{t, t.TempDir()}
@@ -195,6 +195,7 @@ func TestProject(t *testing.T) {
 	p.run("go", "mod", "tidy")
 	p.run("make", "test")
 	p.demonstrates()
+	p.playsExamples()
 
 	// docs/tools.md continues where the project begins.
 	page, err := os.ReadFile("../../../docs/tools.md")

@@ -26,7 +26,9 @@ type Post struct {
 }
 
 // IgnoredError means that a tool does not believe a post, or cannot read it. The job waits on.
-type IgnoredError struct{ Err error }
+type IgnoredError struct {
+	Err error // why: what OnPost returned
+}
 
 func (e *IgnoredError) Error() string { return e.Err.Error() }
 

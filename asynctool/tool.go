@@ -284,7 +284,8 @@ type Definition interface {
 	entry() (*Entry, error)
 }
 
-// Entry is a checked tool, with its defaults filled in.
+// Entry is a checked tool, with its defaults filled in. Its fields are those of [Tool], unless their comments say
+// something else.
 type Entry struct {
 	Name        string
 	Description string

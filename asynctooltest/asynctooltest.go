@@ -124,8 +124,8 @@ type Later struct {
 
 // Line is a progress line.
 type Line struct {
-	Text   string
-	Silent bool // it was reported with [asynctool.Call.Note]
+	Text   string // as the tool wrote it
+	Silent bool   // it was reported with [asynctool.Call.Note]
 }
 
 // CompletionURL is the URL that [asynctool.Call.CompletionURL] returns in a test.

@@ -59,7 +59,8 @@ type Message struct {
 	// ID is that of the message if it has one, else it is made of the timestamp, the name and the
 	// arguments.
 	ToolCalls []ToolCall
-	Call      Call
+	// Call is the call or the chat that the message is about. It is empty if the message names none.
+	Call Call
 	// ServerTimeout is how long Vapi waits for the answer to the tool calls: the shortest
 	// server.timeoutSeconds in toolWithToolCallList. Of a tool that does not show it, it is
 	// [DefaultServerTimeout]. It is zero if no tool shows it.

@@ -298,14 +298,14 @@ type Ringback struct {
 	Jobs             awssqs.Queue // of short tools, and of unknown ones
 	LongJobs         awssqs.Queue // of long tools; nil if there is none
 	JobsDLQ          awssqs.Queue // of both
-	Results          awssqs.Queue
+	Results          awssqs.Queue // of all jobs
 	ResultsDLQ       awssqs.Queue
-	Table            awsdynamodb.Table
-	Schedules        awsscheduler.ScheduleGroup
-	EventBus         awsevents.IEventBus
-	WebhookSecret    awssecretsmanager.ISecret // nil with a JWT authorizer
-	CompletionSecret awssecretsmanager.ISecret
-	ArgumentKey      awskms.IKey // nil if none is given and no tool has encrypted arguments
+	Table            awsdynamodb.Table          // the jobs table
+	Schedules        awsscheduler.ScheduleGroup // the wake-ups of more than 15 minutes
+	EventBus         awsevents.IEventBus        // takes the undelivered events
+	WebhookSecret    awssecretsmanager.ISecret  // nil with a JWT authorizer
+	CompletionSecret awssecretsmanager.ISecret  // signs completion URLs, and names customers in the table
+	ArgumentKey      awskms.IKey                // nil if none is given and no tool has encrypted arguments
 	Alarms           []awscloudwatch.Alarm
 	Dashboard        awscloudwatch.Dashboard
 	DashboardURL     string // a CDK token

@@ -10,7 +10,7 @@ import (
 // Stack is a stack that contains a [Ringback] and outputs for its operator.
 type Stack struct {
 	awscdk.Stack
-	Ringback *Ringback
+	Ringback *Ringback // the construct in the stack
 }
 
 // NewStack adds a stack to the app, with the tools that all returns. The app's context has the

@@ -55,8 +55,8 @@ const (
 
 // Tool is the body that creates a function tool (Vapi's OpenAPI: CreateFunctionToolDTO).
 type Tool struct {
-	Type       string            `json:"type"` // "function"
-	Async      bool              `json:"async"`
+	Type       string            `json:"type"`  // "function"
+	Async      bool              `json:"async"` // the assistant does not wait for the answer
 	Function   Function          `json:"function"`
 	Server     Server            `json:"server"`
 	Messages   []ToolMessage     `json:"messages"`
@@ -68,7 +68,7 @@ type Function struct {
 	Name        string          `json:"name"`
 	Description string          `json:"description"`
 	Parameters  json.RawMessage `json:"parameters"` // a JSON schema of type object
-	Strict      bool            `json:"strict"`
+	Strict      bool            `json:"strict"`     // the model must follow the schema
 }
 
 // Server is the receiver of a tool's webhooks (Vapi's OpenAPI: Server).
@@ -86,10 +86,10 @@ type Server struct {
 // BackoffPlan defines how Vapi repeats a webhook that was not answered with 2xx (Vapi's OpenAPI:
 // BackoffPlan).
 type BackoffPlan struct {
-	Type                string `json:"type"`             // "fixed" or "exponential"
-	MaxRetries          int    `json:"maxRetries"`       // 0 to 10
-	BaseDelaySeconds    int    `json:"baseDelaySeconds"` // 0 to 10
-	ExcludedStatusCodes []int  `json:"excludedStatusCodes"`
+	Type                string `json:"type"`                // "fixed" or "exponential"
+	MaxRetries          int    `json:"maxRetries"`          // 0 to 10
+	BaseDelaySeconds    int    `json:"baseDelaySeconds"`    // 0 to 10
+	ExcludedStatusCodes []int  `json:"excludedStatusCodes"` // are not repeated; empty means none
 }
 
 // ToolMessage is added to the conversation while a tool runs (Vapi's OpenAPI: ToolMessageComplete
@@ -102,7 +102,7 @@ type ToolMessage struct {
 
 // StaticParameter is an argument that Vapi sets (Vapi's OpenAPI: ToolParameter).
 type StaticParameter struct {
-	Key   string `json:"key"`
+	Key   string `json:"key"`   // the argument's name
 	Value string `json:"value"` // can be a Liquid template
 }
 
@@ -183,7 +183,7 @@ func (a *API) Sleep(ctx context.Context, d time.Duration) error { return a.sleep
 
 // APIError means that no attempt of a request was answered with 2xx.
 type APIError struct {
-	Method string
+	Method string // of the request
 	Path   string // below the API's address
 	Status int    // 0 means that there was no answer
 	// Message is the message in the answer, or the reason why there was no answer. It is one line

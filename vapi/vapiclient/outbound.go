@@ -145,6 +145,7 @@ const (
 
 // CallReceipt is the outcome of a [NewCall] with its details.
 type CallReceipt struct {
+	// Verdict is never empty.
 	Verdict CallVerdict
 	// CallID is Vapi's ID of the call. It is "" unless the verdict is Called.
 	CallID string
@@ -262,9 +263,9 @@ type CallStatus struct {
 type KnownCall struct {
 	ID             string
 	Type           string // "inboundPhoneCall" and others
-	CustomerNumber string
-	AssistantID    string
-	PhoneNumberID  string
+	CustomerNumber string // in E.164
+	AssistantID    string // empty for a transient assistant, too
+	PhoneNumberID  string // of the organisation's number
 }
 
 // CallStatus asks Vapi for a call, and whether it has ended (Vapi's OpenAPI: GET /call/{id}, Call.status). It sends

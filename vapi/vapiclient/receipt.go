@@ -82,6 +82,7 @@ func verdictOf(status int) Verdict {
 
 // Receipt is the outcome of a post with its details.
 type Receipt struct {
+	// Verdict is never empty.
 	Verdict Verdict
 	// RetryAfter is the wait that the Retry-After of a TryAgain asks for, at most one hour. 0 means
 	// that it asks for none.

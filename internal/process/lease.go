@@ -66,9 +66,9 @@ const (
 var errLeaseLost = errors.New("the lease on the job could not be renewed")
 
 // leaseFor returns the lease of a tool with a timeout, and whether it must be renewed.
-func leaseFor(timeout time.Duration) (lease time.Duration, renewable bool) {
+func (h *Handler) leaseFor(timeout time.Duration) (lease time.Duration, renewable bool) {
 	lease = timeout + leaseMargin
-	return min(lease, maxLease), lease > maxLease
+	return min(lease, maxLease) + h.cfg.Breakpoints, lease > maxLease
 }
 
 // aside does something that may be lost, beside everything else, so it must not use what the execution
@@ -149,6 +149,7 @@ func (e *execution) toolTime() time.Duration { return e.lease.until().Sub(e.cfg.
 // renew renews the lease until the context ends, or the lease is lost. end ends the tool in time
 // before the lease.
 func (e *execution) renew(ctx context.Context, c claimed, end *time.Timer, lose context.CancelCauseFunc) {
+	lease := maxLease + e.cfg.Breakpoints
 	for wait := renewInterval; ; {
 		select {
 		case <-ctx.Done():
@@ -156,7 +157,7 @@ func (e *execution) renew(ctx context.Context, c claimed, end *time.Timer, lose 
 		case <-time.After(wait):
 		}
 		try, cancel := context.WithTimeout(ctx, renewTimeout)
-		until, err := e.cfg.Table.Renew(try, c.record, e.cfg.Now(), maxLease)
+		until, err := e.cfg.Table.Renew(try, c.record, e.cfg.Now(), lease)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -179,7 +180,7 @@ func (e *execution) renew(ctx context.Context, c claimed, end *time.Timer, lose 
 		// retry would delay the retry.
 		e.aside(context.WithoutCancel(ctx), func(ctx context.Context) { e.hide(ctx, c.log) })
 		e.aside(ctx, func(ctx context.Context) {
-			if err := e.cfg.Admission.Extend(ctx, c.job, e.cfg.Now(), maxLease); err != nil {
+			if err := e.cfg.Admission.Extend(ctx, c.job, e.cfg.Now(), lease); err != nil {
 				c.log.WarnContext(ctx, "cannot extend the job's slot; it may be free too early", "error", err)
 			}
 		})

@@ -2,15 +2,21 @@ package process_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/memtable"
 )
 
@@ -300,6 +306,99 @@ func TestRecovery(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBreakpoints makes a tool stand in a breakpoint, in which nothing of the process runs, while copies of its job
+// arrive. It runs once. If the process dies in the breakpoint, the job is recovered after the longer lease.
+func TestBreakpoints(t *testing.T) {
+	const minute, breakpoints = time.Minute, 10 * time.Minute
+	for name, tt := range map[string]struct {
+		timeout  time.Duration
+		from, to time.Duration // when it stands in the breakpoint; to is also how long it runs
+		dies     bool
+		at       time.Duration // when the last attempt begins at the latest
+	}{
+		"a short tool":       {10 * time.Second, 0, 9 * minute, false, time.Second},
+		"a long tool":        {14 * minute, 0, 15 * minute, false, time.Second},
+		"a long tool, later": {14 * minute, 10 * minute, 23 * minute, false, time.Second},
+		"too long":           {10 * time.Second, 0, 11 * minute, false, breakpoints + 20*time.Second},
+		"a short tool, dies": {10 * time.Second, 0, 9 * minute, true, breakpoints + 35*time.Second},
+		"a long tool, dies":  {14 * minute, 0, 5 * minute, true, 21*minute + 10*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var start time.Time
+			var began []time.Duration
+			def := does(tool{Timeout: tt.timeout, Attempts: 2},
+				func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+					began = append(began, time.Since(start))
+					if call.Attempt > 1 {
+						return asynctool.Text("Done."), nil
+					}
+					if err := wait(ctx, tt.to); err != nil {
+						return asynctool.Result{}, err
+					}
+					if tt.dies {
+						return dies(ctx)
+					}
+					return asynctool.Text("Done."), nil
+				})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				start, w.breakpoints = w.start, breakpoints
+				w.deploy()
+				w.deliver()
+				w.fault = func(s string) error {
+					if at := time.Since(w.start); s == "renew" && at >= tt.from && at < tt.to {
+						return errDown
+					}
+					return nil
+				}
+				j := w.job("t1", "tool")
+				w.send(j)
+				for _, at := range []time.Duration{1, 5, 7} {
+					time.AfterFunc(at*minute, func() { w.send(j) })
+				}
+				w.listen(50 * minute)
+				w.wantDelivered(delivery{"call-1", "call-1/t1", "Done."})
+				w.wantLeft(0, 0)
+				attempts := 1
+				if tt.at > time.Second {
+					attempts = 2
+				}
+				if len(began) != attempts || began[len(began)-1] > tt.at || attempts == 2 && began[1] < breakpoints {
+					t.Errorf("attempts began at %s, want the last within %s", began, tt.at)
+				}
+			})
+		})
+	}
+}
+
+// listen handles the jobs queues for d, as a listener does, whose time is longer by the breakpoints. It waits until every
+// handler has returned.
+func (w *world) listen(d time.Duration) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), d)
+	defer cancel()
+	var running sync.WaitGroup
+	for _, q := range []*memqueue.Queue{w.jobs, w.long} {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				messages, _ := q.Receive(ctx, 10)
+				for _, m := range messages {
+					running.Go(func() {
+						alone := events.SQSEvent{Records: []events.SQSMessage{m}}
+						response, err := w.handle(context.WithoutCancel(ctx), alone)
+						if err == nil && len(response.BatchItemFailures) == 0 {
+							err = q.Delete(context.WithoutCancel(ctx), m.ReceiptHandle)
+						}
+						if err != nil && !errors.Is(err, errDied) {
+							w.t.Error(err)
+						}
+					})
+				}
+			}
+		})
+	}
+	running.Wait()
+	synctest.Wait()
 }
 
 // TestFinishedMessages runs a slow tool and a fast one in a batch, which is deleted as a whole. The

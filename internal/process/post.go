@@ -50,7 +50,7 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 		e.log.ErrorContext(ctx, "tool has no OnPost to read the post")
 		return again(errors.New("the tool has no OnPost"))
 	}
-	e.lease.extend(h.cfg.Now().Add(asynctool.PostTimeout + leaseMargin))
+	e.lease.extend(h.cfg.Now().Add(asynctool.PostTimeout + leaseMargin + h.cfg.Breakpoints))
 	hiding := e.log
 	e.aside(ctx, func(ctx context.Context) { e.hide(ctx, hiding) })
 	end := toolrun.Run(ctx, e.postConfig(m))

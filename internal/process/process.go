@@ -153,6 +153,10 @@ type Config struct {
 	// both stay as they are. A local run shortens them.
 	Waits func(time.Duration) time.Duration
 
+	// Breakpoints is how much longer than its timeout a tool may take. Its lease is longer by as much, since
+	// nothing renews it while a debugger holds the process. 0 is right for a function.
+	Breakpoints time.Duration
+
 	// Host returns the host that a tool gets instead of the function's own. Nil means the
 	// function's own.
 	Host func(own asynctool.Host) asynctool.Host
@@ -386,13 +390,13 @@ func (e *execution) claim(ctx context.Context, first job.Record) (job.Record, er
 
 // firstRecord returns the record of the job's first claim. A later claim has the same lease.
 func (e *execution) firstRecord() job.Record {
-	lease, renewable := leaseFor(0)
+	lease, renewable := e.leaseFor(0)
 	deadline := e.job.CallEnds
 	p := job.Policy{CallBound: true}
 	asked := "" // unknown without the tool's schema, since static parameters are among the arguments
 	if e.tool != nil {
 		asked = e.tool.Asked(e.job.Arguments)
-		lease, renewable = leaseFor(e.tool.Timeout)
+		lease, renewable = e.leaseFor(e.tool.Timeout)
 		p.Delivery, p.Cancellable = e.tool.Delivery, e.tool.Cancellable
 		if e.tool.ExternalProgress != asynctool.Silent {
 			p.ExternalProgress = e.tool.ExternalProgress

@@ -36,7 +36,12 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 		"attempt", e.record.Attempt, "resumes", e.record.WakeUp, "timeout", e.tool.Timeout)
 	started := e.cfg.Now()
 	end := toolrun.Run(kept, e.toolConfig(host, arguments))
-	e.log = e.log.With("attempt", e.record.Attempt, "took", e.cfg.Now().Sub(started))
+	took := e.cfg.Now().Sub(started)
+	e.log = e.log.With("attempt", e.record.Attempt, "took", took)
+	if took > e.tool.Timeout && e.cfg.Breakpoints > 0 {
+		e.log.WarnContext(ctx, "tool ran for longer than its timeout, after which a function stops it",
+			"timeout", e.tool.Timeout)
+	}
 	switch f := end.Failure; {
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
 		return e.finish(ctx, callEnded(ctx, e.claimed, f.Reason))
@@ -90,7 +95,7 @@ func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.C
 		Arguments: arguments,
 		Host:      e.cfg.Host,
 		Progress:  h.progress, Report: h.report, CompletionURL: h.completionURL, Wanted: h.wanted,
-		Waits: e.cfg.Waits, Now: e.cfg.Now, Log: e.log,
+		Waits: e.cfg.Waits, Breakpoints: e.cfg.Breakpoints, Now: e.cfg.Now, Log: e.log,
 	}
 }
 

@@ -108,6 +108,7 @@ type world struct {
 	mu               sync.Mutex
 	steps            []string // that were taken
 	acrossAssistants bool     // see [process.Config], from deploy on
+	breakpoints      time.Duration
 
 	die     int      // the number of the step, from 1 on, at which the function dies; 0: none
 	after   bool     // it dies after that step, not before
@@ -196,7 +197,7 @@ func (w *world) deploy() {
 	if w.handler, err = process.New(process.Config{
 		Tools: w.set, Table: around, Outcomes: outcomes{w}, Jobs: jobs{w, w.jobs}, Schedules: around, LongJobs: long,
 		Admission: around, CallTracker: around, Customers: around, Completions: w.urls, Log: w.log,
-		Decrypter: around, PlainArguments: w.plain, AcrossAssistants: w.acrossAssistants,
+		Decrypter: around, PlainArguments: w.plain, AcrossAssistants: w.acrossAssistants, Breakpoints: w.breakpoints,
 	}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -258,7 +259,7 @@ func (w *world) run(d time.Duration) {
 
 // handle calls the handler as Lambda does.
 func (w *world) handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.limits.ProcessTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.limits.ProcessTimeout+w.breakpoints)
 	defer cancel()
 	dead := new(atomic.Bool)
 	response, err := w.handler.Handle(context.WithValue(ctx, deadKey{}, dead), event)

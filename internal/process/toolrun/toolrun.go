@@ -40,7 +40,7 @@ const (
 	watchInterval = 5 * time.Second
 )
 
-// Config describes one run of a tool. All of it but Post is required.
+// Config describes one run of a tool. All of it but Post and Breakpoints is required.
 type Config struct {
 	Tool      *asynctool.Entry
 	Call      asynctool.Call  // without Host
@@ -69,6 +69,9 @@ type Config struct {
 
 	// Waits converts the time that a tool asks to wait to the time until it runs again.
 	Waits func(time.Duration) time.Duration
+
+	// Breakpoints is how much longer than its timeout the tool may take.
+	Breakpoints time.Duration
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -141,6 +144,7 @@ func (c *Config) call(ctx context.Context) End {
 	if c.Post != nil {
 		timeout = asynctool.PostTimeout
 	}
+	timeout += c.Breakpoints
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)-shutdownMargin)
 	}

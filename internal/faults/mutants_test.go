@@ -619,7 +619,8 @@ var bugs = []mutant{
 		{"internal/process.(*Handler).Handle", "if left.Add(-1) > 0 && retry == nil {", "if false {"},
 	}},
 	{bug: "a lease as long as the longest tool", tests: leases, edits: []edit{
-		{"internal/process.leaseFor", "return min(lease, maxLease), lease > maxLease", "return lease, false"},
+		{"internal/process.(*Handler).leaseFor", "return min(lease, maxLease) + h.cfg.Breakpoints, lease > maxLease",
+			"return lease, false"},
 	}},
 	{bug: "a long lease not renewed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).renew", "e.lease.extend(until)", "_ = until"},
@@ -647,7 +648,7 @@ var bugs = []mutant{
 		{"internal/job.Renewal.Renew", "case l.Revision > 0 && order >= 0:", "case l.Revision > 0 && order > 9:"},
 	}},
 	{bug: "a slot that ends with the first lease", tests: leases, edits: []edit{
-		{"internal/process.(*execution).renew", "e.cfg.Admission.Extend(ctx, c.job, e.cfg.Now(), maxLease)", "ctx.Err()"},
+		{"internal/process.(*execution).renew", "e.cfg.Admission.Extend(ctx, c.job, e.cfg.Now(), lease)", "ctx.Err()"},
 	}},
 	{bug: "a message that returns while its lease is renewed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).renew",

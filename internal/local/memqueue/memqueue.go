@@ -284,7 +284,7 @@ func (q *Queue) Run(ctx context.Context, handler Handler) {
 		case <-ctx.Done():
 			return
 		}
-		batch, ok := q.receive(ctx)
+		batch, ok := q.receive(ctx, q.cfg.BatchSize, q.cfg.Window)
 		if !ok {
 			return
 		}
@@ -295,21 +295,50 @@ func (q *Queue) Run(ctx context.Context, handler Handler) {
 	}
 }
 
-// receive waits for messages and collects them. It returns false if ctx ended
-// before there were any.
-func (q *Queue) receive(ctx context.Context) (event events.SQSEvent, ok bool) {
+// pollWait is the longest wait of [Queue.Receive], as of a ReceiveMessage of SQS.
+const pollWait = 20 * time.Second
+
+// Receive waits for up to 20 seconds, and returns up to most messages. Its caller handles them: see
+// [Queue.Delete]. A queue has either such callers, or [Queue.Run].
+func (q *Queue) Receive(ctx context.Context, most int) ([]events.SQSMessage, error) {
+	waiting, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	event, _ := q.receive(waiting, most, 0)
+	if len(event.Records) == 0 && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return event.Records, nil
+}
+
+// Delete deletes a received message. A receipt handle that is not the message's last one deletes nothing.
+func (q *Queue) Delete(ctx context.Context, receipt string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.remove(receipt)
+	q.signal()
+	return nil
+}
+
+// receive waits for up to most messages, and collects them for a window. It returns false if ctx ended before there
+// were any.
+func (q *Queue) receive(
+	ctx context.Context, most int, window time.Duration,
+) (event events.SQSEvent, ok bool) {
 	var closes time.Time // when the window closes
 	for ctx.Err() == nil {
 		q.mu.Lock()
 		now := time.Now()
-		next := q.take(&event, now)
+		next := q.take(&event, most, now)
 		changed := q.changed
 		q.mu.Unlock()
 		if len(event.Records) > 0 {
 			if closes.IsZero() {
-				closes = now.Add(q.cfg.Window)
+				closes = now.Add(window)
 			}
-			if len(event.Records) == q.cfg.BatchSize || !closes.After(now) {
+			if len(event.Records) == most || !closes.After(now) {
 				return event, true
 			}
 			if closes.Before(next) {
@@ -329,17 +358,17 @@ func (q *Queue) receive(ctx context.Context) (event events.SQSEvent, ok bool) {
 	return event, len(event.Records) > 0
 }
 
-// take adds visible messages to an event, as many as fit. It returns when the next
+// take adds visible messages to an event, until it has most. It returns when the next
 // message will be visible; zero means that the queue is empty. Messages that were
 // received too often move to the dead-letter queue.
-func (q *Queue) take(event *events.SQSEvent, now time.Time) (next time.Time) {
+func (q *Queue) take(event *events.SQSEvent, most int, now time.Time) (next time.Time) {
 	for q.hidden.Len() > 0 && !q.hidden.messages[0].visible.After(now) {
 		m := q.hidden.messages[0]
 		q.hidden.drop(m)
 		q.ready.add(m)
 	}
 	moved := false
-	for q.ready.Len() > 0 && len(event.Records) < q.cfg.BatchSize {
+	for q.ready.Len() > 0 && len(event.Records) < most {
 		m := q.ready.messages[0]
 		q.ready.drop(m)
 		if q.cfg.DeadLetters != nil && m.receives >= q.cfg.MaxReceives {

@@ -71,6 +71,13 @@ func (h *Handler) leaseFor(timeout time.Duration) (lease time.Duration, renewabl
 	return min(lease, maxLease) + h.cfg.Breakpoints, lease > maxLease
 }
 
+// Recovery returns how long after the death of the process the jobs of its running tools are received again, if they
+// were received for the first time.
+func (h *Handler) Recovery() time.Duration {
+	lease, _ := h.leaseFor(h.cfg.Tools.MaxTimeout())
+	return lease + visibilityMargin
+}
+
 // aside does something that may be lost, beside everything else, so it must not use what the execution
 // changes. [execution.run] waits for it before it returns, as Lambda stops the function then.
 func (e *execution) aside(ctx context.Context, do func(ctx context.Context)) {

@@ -322,7 +322,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	}()
 	watching, blind := context.WithCancel(context.WithoutCancel(ctx))
 	defer blind()
-	go r.terminal.watch(watching, r.pipeline.Records)
+	go r.terminal.watch(watching, r.pipeline.Records.Records)
 
 	go r.hangUps(watching)
 

@@ -16,7 +16,6 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -35,6 +34,8 @@ type screen struct {
 
 	records func() []job.Record // of all jobs; set before the first message
 
+	listener bool // the tool calls are not from webhooks; each is added when a function names it
+
 	mu        sync.Mutex
 	toolCalls map[string]*toolCall // by the id of the job
 	named     map[string]int       // how many tool calls a tool has had
@@ -48,6 +49,10 @@ type toolCall struct {
 	colour     int // of colours
 	paint      *color.Color
 	simulated  bool // its results reach a simulated call, which is shown
+
+	// listener marks a tool call that a listener received. Its call is known by its hash only.
+	listener bool
+	callHash string // empty if it is unknown
 }
 
 func newTerminal(cfg console.Config, verbose bool) *terminal {
@@ -105,6 +110,9 @@ func (t *terminal) Handle(_ context.Context, r slog.Record) error {
 	if t.verbose {
 		t.logLine(r, attrs)
 		return nil
+	}
+	if id, tool := e.text("job"), e.text("tool"); t.listener && id != "" && tool != "" {
+		t.received(id, tool, "")
 	}
 	of := t.toolCallOf(e.text("job"), e.text("tool"))
 	if text := e.words(of); text != "" {
@@ -174,12 +182,25 @@ func (s *screen) add(m vapi.Message, position int, simulated bool) *toolCall {
 	if known := s.toolCalls[jobID]; known != nil {
 		return known
 	}
-	colour := len(s.toolCalls) % len(colours)
-	added := &toolCall{
-		callID: m.Call.ID, id: t.ID, label: t.Name, colour: colour, paint: colours[colour], simulated: simulated,
+	return s.label(jobID, t.Name, &toolCall{callID: m.Call.ID, id: t.ID, simulated: simulated})
+}
+
+// received adds the tool call of a job that a listener has received. jobID is as in the logs. A repeated one is the
+// same again.
+func (s *screen) received(jobID, tool, callHash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.toolCalls[jobID] == nil {
+		s.label(jobID, tool, &toolCall{listener: true, callHash: callHash})
 	}
-	if s.named[t.Name]++; s.named[t.Name] > 1 {
-		added.label += fmt.Sprintf(" %d", s.named[t.Name])
+}
+
+// label adds a tool call with a label and a colour. The caller has locked s.mu.
+func (s *screen) label(jobID, tool string, added *toolCall) *toolCall {
+	added.label, added.colour = tool, len(s.toolCalls)%len(colours)
+	added.paint = colours[added.colour]
+	if s.named[tool]++; s.named[tool] > 1 {
+		added.label += fmt.Sprintf(" %d", s.named[tool])
 	}
 	s.toolCalls[jobID] = added
 	return added
@@ -378,7 +399,7 @@ func (s *screen) undelivered(u job.Undelivered, local bool) {
 }
 
 // watch shows how long the tools have been running, and until when jobs wait, until ctx ends.
-func (s *screen) watch(ctx context.Context, records *memtable.Store) {
+func (s *screen) watch(ctx context.Context, records func() []job.Record) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for s.Live() {
@@ -388,7 +409,7 @@ func (s *screen) watch(ctx context.Context, records *memtable.Store) {
 			return
 		case <-tick.C:
 		}
-		s.Status(console.Text{Text: s.underWay(records.Records(), s.Width()-1), Paint: faint})
+		s.Status(console.Text{Text: s.underWay(records(), s.Width()-1), Paint: faint})
 	}
 }
 

@@ -68,12 +68,16 @@ const failedForGood = "job failed for good; moving it to the dead-letter queue"
 // words are the log messages that a person is shown in other words. An empty text shows nothing. Of all other
 // messages, only warnings and errors are shown.
 var words = map[string]func(e entry, of *toolCall) string{
-	"tool started": func(e entry, _ *toolCall) string {
+	"tool started": func(e entry, of *toolCall) string {
 		switch {
 		case e.number("attempt") > 1:
 			return fmt.Sprintf("runs again, attempt %d", e.number("attempt"))
 		case e.number("resumes") > 0:
 			return "continues"
+		case of.callHash != "":
+			return "runs for the call " + of.callHash
+		case of.listener:
+			return "runs"
 		}
 		return ""
 	},
@@ -84,6 +88,12 @@ var words = map[string]func(e entry, of *toolCall) string{
 			text += ". It runs again soon"
 		}
 		return text
+	},
+	"job is already running": func(e entry, of *toolCall) string {
+		if !of.listener {
+			return ""
+		}
+		return "runs elsewhere already, or did until its process died. Its job returns at " + e.moment("until")
 	},
 	"unknown tool":               same("there is no tool with this name"),
 	"arguments break the schema": same("not run, because the arguments are not valid"),

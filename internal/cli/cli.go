@@ -23,6 +23,8 @@ type commands struct {
 	Call callCommand `cmd:"" help:"Call a tool, and print its answer, progress and result."`
 	Send sendCommand `cmd:"" help:"Post a signed webhook to a deployment and print the answer."`
 
+	Listen listenCommand `cmd:"" help:"Run the tools of a deployed stage on this machine."`
+
 	Tools  toolsCommand  `cmd:"" help:"Print the tools as Vapi receives them."`
 	Sync   syncCommand   `cmd:"" help:"Make Vapi agree with the tools: credential, tools, assistants."`
 	Doctor doctorCommand `cmd:"" help:"Check the whole chain from an assistant to the webhook."`
@@ -68,6 +70,7 @@ func (commands) Help() string {
   ringback dev
   ringback call order_status order_id=A-1042
   ringback send events/vapi/tool-calls.json --wait
+  ringback listen --stack Ringback-dev
   ringback sync --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback doctor --stack Ringback --assistant 5b7f2d94-6a0e-4a55-8d7c-4d9a2f1e6c33
   ringback jobs list --stack Ringback

@@ -83,6 +83,9 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	if at.stack != nil {
+		if at.listen {
+			x.Listen = listenWith(c.Stack)
+		}
 		p.set("reading the stack's template")
 		has, err := at.stack.HasPublicKey(ctx)
 		if err != nil {

@@ -56,6 +56,8 @@ type jobsFlags struct {
 	Stack string `help:"Use the deployment in this CloudFormation stack. ${account}" placeholder:"NAME" xor:"deployment"`
 	Local bool   `help:"Use the local run on this machine." xor:"deployment"`
 	Addr  string `help:"The address of the local run. Default: 127.0.0.1, and $$PORT or ${port}." placeholder:"HOST:PORT"`
+
+	listen bool // the jobs of the deployment wait for a listener
 }
 
 func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
@@ -66,6 +68,7 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.listen = at.Listen
 	client, queues := dynamodb.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
 	return operator.New(operator.Config{
 		Table:    jobtable.New(dynamotable.New(client, at.Table)),
@@ -159,6 +162,10 @@ func (c *jobsListCommand) Run(s *streams) error {
 		}
 		if list.Call != "" {
 			fmt.Fprintf(s.Err, "In the logs, this call is call=%s.\n", cell(list.Call))
+		}
+		if c.listen {
+			fmt.Fprintf(s.Err, "No function runs the tools of this stack. A job is listed once %s has received it.\n",
+				listenWith(c.Stack))
 		}
 		if len(list.Jobs) == 0 {
 			fmt.Fprintln(s.Err, "There are no jobs.")

@@ -39,8 +39,10 @@ type account struct {
 	outputs map[string]string
 	secret  *stacktest.Secret // nil means none
 
-	mu   sync.Mutex
-	sent []string // the name of the queue and the body of each message
+	mu      sync.Mutex
+	sent    []string // the name of the queue and the body of each message
+	waiting []string // the bodies of the messages on the jobs queue
+	deleted []string // the receipt handles of deleted messages
 }
 
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -78,6 +80,9 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_ = json.NewEncoder(w).Encode(map[string]any{"Successful": successful})
+	case target == "AmazonSQS.ReceiveMessage", target == "AmazonSQS.DeleteMessage",
+		target == "AmazonSQS.ChangeMessageVisibility":
+		a.receive(w, target, body)
 	case target == "secretsmanager.GetSecretValue":
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		_ = json.NewEncoder(w).Encode(map[string]any{"SecretString": completionKeys})
@@ -86,6 +91,31 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
+}
+
+// receive serves the receiver of the jobs queue.
+func (a *account) receive(w http.ResponseWriter, target string, body []byte) {
+	var in struct{ QueueUrl, ReceiptHandle string }
+	_ = json.Unmarshal(body, &in)
+	out := map[string]any{}
+	a.mu.Lock()
+	switch {
+	case target == "AmazonSQS.DeleteMessage":
+		a.deleted = append(a.deleted, in.ReceiptHandle)
+	case target == "AmazonSQS.ReceiveMessage" && path.Base(in.QueueUrl) == "jobs" && len(a.waiting) > 0:
+		sum := md5.Sum([]byte(a.waiting[0]))
+		out["Messages"] = []any{map[string]any{
+			"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": a.waiting[0], "MD5OfBody": hex.EncodeToString(sum[:]),
+			"Attributes": map[string]string{"ApproximateReceiveCount": "1"},
+		}}
+		a.waiting = a.waiting[1:]
+	}
+	a.mu.Unlock()
+	if target == "AmazonSQS.ReceiveMessage" && len(out) == 0 {
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	_ = json.NewEncoder(w).Encode(out)
 }
 
 // inAccount makes the command line use an account, and returns its table.

@@ -87,6 +87,8 @@ type deployment struct {
 
 	// missing are the settings that the stack's tools lack. It is nil if that is unknown.
 	missing []string
+
+	listen bool // a listener runs the tools
 }
 
 // lacking returns the settings that tools lack in the deployment, by tool, or nil if that is unknown.
@@ -139,6 +141,9 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 	}
 	d := deployment{stack: stack.New(cfg, f.Stack)}
 	if d.missing, err = d.stack.MissingSettings(ctx); err != nil {
+		return d, err
+	}
+	if _, d.listen, err = d.stack.Listen(ctx); err != nil {
 		return d, err
 	}
 	var secret *stack.Secret

@@ -16,6 +16,9 @@ const (
 
 	CompletionSecretOutput = "CompletionSecretArn"
 	MissingSettingsOutput  = "MissingToolSettings"
+
+	// ListenOutput is only in the stack of a stage whose jobs wait for a listener. Package listen has its form.
+	ListenOutput = "Listen"
 )
 
 // NoMissingSettings is the value of [MissingSettingsOutput] if the tools have all of their settings.

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/deployment/listen"
 	"github.com/ringback/ringback/internal/encryption"
 )
 
@@ -44,12 +45,15 @@ type Jobs struct {
 	Table                   string // the name of the jobs table
 	JobsQueue, ResultsQueue string // URLs
 	CompletionSecret        string // the ARN; empty if the stack has no such output
+	Listen                  bool   // the jobs wait for a listener
 }
 
 // Jobs returns the places in which the jobs of the stack are.
 func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
 	o, err := s.outputs(ctx, deployment.JobsTableOutput, deployment.JobsQueueURLOutput, deployment.ResultsQueueURLOutput)
+	_, waits := o[deployment.ListenOutput]
 	return Jobs{
+		Listen:    waits,
 		Table:     o[deployment.JobsTableOutput],
 		JobsQueue: o[deployment.JobsQueueURLOutput], ResultsQueue: o[deployment.ResultsQueueURLOutput],
 		CompletionSecret: o[deployment.CompletionSecretOutput],
@@ -87,6 +91,22 @@ func (s *Stack) MissingSettings(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return append([]string{}, deployment.ParseMissingSettings(output)...), nil
+}
+
+// Listen returns what a listener must know of the stack. ok is false if the stack's tools run in a function.
+func (s *Stack) Listen(ctx context.Context) (stage listen.Stage, ok bool, err error) {
+	outputs, err := s.outputs(ctx)
+	if err != nil {
+		return listen.Stage{}, false, err
+	}
+	output, ok := outputs[deployment.ListenOutput]
+	if !ok {
+		return listen.Stage{}, false, nil
+	}
+	if stage, err = listen.Parse(output); err != nil {
+		return listen.Stage{}, false, fmt.Errorf("the output %s of the stack %s: %w", deployment.ListenOutput, s.name, err)
+	}
+	return stage, true, nil
 }
 
 // outputs returns the outputs of the stack. It returns an error if a required one is

@@ -71,6 +71,10 @@ type Examination struct {
 	// unknown.
 	Missing map[string][]string
 
+	// Listen is the command that runs the tools of the deployment, if no function does. Empty means that a function does,
+	// or that it is unknown.
+	Listen string
+
 	// Rate is how many webhooks of quick tools may come in a second, and
 	// Concurrency how many executions the AWS account may run at the same time. 0
 	// means 1 and 10.
@@ -104,6 +108,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	}
 	e := &examination{Examination: cfg, ids: map[string]string{}, endCalls: map[string]bool{}}
 	e.tools(ctx)
+	e.listener()
 	e.settings()
 	e.secret()
 	e.quick()
@@ -228,8 +233,19 @@ func (e *examination) tools(ctx context.Context) {
 	}
 }
 
-// settings names the settings that the tools lack in the deployment.
+// listener says that no function runs the tools.
+func (e *examination) listener() {
+	if e.Listen != "" {
+		e.add("listener", "", VerdictWarning, "Run "+e.Listen+". To run the tools in a function, deploy without listen=true.",
+			"no function runs the tools of the deployment; their jobs wait for a listener")
+	}
+}
+
+// settings names the settings that the tools lack in the deployment. A listener names its own.
 func (e *examination) settings() {
+	if e.Listen != "" {
+		return
+	}
 	const name = "settings"
 	var needed []string
 	for _, entry := range e.Tools.Entries() {

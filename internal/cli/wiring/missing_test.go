@@ -92,6 +92,21 @@ func TestDoctorNamesSettings(t *testing.T) {
 	}
 }
 
+// TestDoctorNamesListener examines a deployment whose tools no function runs. Its tools have the settings of the
+// listener.
+func TestDoctorNamesListener(t *testing.T) {
+	o, x := healthy(t)
+	o.Change("assistant", "a-1", "model",
+		`{"provider":"openai","messages":[{"role":"system","content":"Use slow_one, and needy."}]}`)
+	x.Tools = set(t, tool[empty]("slow_one"), needy("needy", "A"))
+	mustSync(t, wiring.Config{API: o.api, Tools: x.Tools, URL: x.URL, Assistants: x.Assistants,
+		Credential: wiring.Credential{Plan: x.Plans[0]}})
+	x.Listen = "ringback listen --stack Ringback-dev"
+	expect(t, []string{
+		"listener : warning: no function runs the tools of the deployment; their jobs wait for a listener",
+	}, wiring.Examine(t.Context(), x))
+}
+
 // TestUnknownCredential selects a credential that Vapi does not have.
 func TestUnknownCredential(t *testing.T) {
 	o := newOrg(t)

@@ -34,14 +34,12 @@ type ListenConfig struct {
 	Sources []Source // its jobs queues
 	Notes   []string // what the user should know at the start
 
-	// Handler returns the handler of the messages. It logs to log.
-	Handler func(log *slog.Logger) (Handle, error)
+	// Handler returns the handler of the messages, which logs to log. It also returns how long after the death of the
+	// process the jobs of running tools have returned to their queues.
+	Handler func(log *slog.Logger) (handle Handle, recovery time.Duration, err error)
 
 	// Timeout bounds the handling of one message, as a function's timeout does.
 	Timeout time.Duration
-
-	// Recovery is how long after the death of the process the jobs of running tools have returned to their queues.
-	Recovery time.Duration
 
 	// Breakpoints is how long a tool may stand in a breakpoint.
 	Breakpoints time.Duration
@@ -79,7 +77,7 @@ func Listen(ctx, hurry context.Context, cfg ListenConfig) error {
 	l.terminal.listener = true
 	l.log = slog.New(l.terminal)
 	var err error
-	if l.handle, err = cfg.Handler(l.log.With("function", "process")); err != nil {
+	if l.handle, l.recovery, err = cfg.Handler(l.log.With("function", "process")); err != nil {
 		return err
 	}
 	l.welcome()
@@ -111,6 +109,7 @@ type listener struct {
 	terminal *terminal
 	log      *slog.Logger
 	handle   Handle
+	recovery time.Duration
 
 	handled sync.WaitGroup
 	mu      sync.Mutex
@@ -129,9 +128,9 @@ func (l *listener) welcome() {
 		console.Plain("  "+l.cfg.Stack))
 	if l.cfg.Breakpoints > 0 {
 		l.terminal.say("A tool may stand in a breakpoint for %s. If this process is killed, running tools start again within %s.",
-			span(l.cfg.Breakpoints), span(l.cfg.Recovery))
+			span(l.cfg.Breakpoints), span(l.recovery))
 	} else {
-		l.terminal.say("If this process is killed, running tools start again within %s.", span(l.cfg.Recovery))
+		l.terminal.say("If this process is killed, running tools start again within %s.", span(l.recovery))
 	}
 	for _, note := range l.cfg.Notes {
 		l.terminal.Print(nil, nil, console.Text{Text: note, Paint: warning})
@@ -296,7 +295,7 @@ func (l *listener) drain(hurry context.Context, interrupted bool) {
 	case <-bounded.Done():
 	}
 	l.terminal.say("Stopped. Nothing is lost: these jobs return to their queue, and run again within %s: %s.",
-		span(l.cfg.Recovery), strings.Join(l.pending(), "; "))
+		span(l.recovery), strings.Join(l.pending(), "; "))
 }
 
 // pending describes what is being handled, a few tool calls at most. Nil means that there is nothing.

@@ -134,17 +134,14 @@ func (s *stage) listen(change func(*dev.ListenConfig)) *listening {
 		Admission:   jobtable.NewAdmission(s.Records.Calls(), job.CallLimits{}),
 		CallTracker: jobtable.NewCallTracker(s.Records.Calls()), Customers: s.Customers, Breakpoints: cfg.Breakpoints,
 	}
-	handler, err := process.New(definitions)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cfg.Recovery = handler.Recovery()
-	l.recovery = cfg.Recovery
 	cfg.Timeout = queue.LimitsFor(s.tools.MaxTimeout(), s.tools.MaxAttempts()).ProcessTimeout + cfg.Breakpoints
-	cfg.Handler = func(log *slog.Logger) (dev.Handle, error) {
+	cfg.Handler = func(log *slog.Logger) (dev.Handle, time.Duration, error) {
 		definitions.Log = log
 		h, err := process.New(definitions)
-		return h.Handle, err
+		if err == nil {
+			l.recovery = h.Recovery()
+		}
+		return h.Handle, l.recovery, err
 	}
 	ctx := context.WithValue(s.t.Context(), deadKey{}, l.dead)
 	ctx, l.stop = context.WithCancel(ctx)
@@ -262,7 +259,7 @@ func TestListen(t *testing.T) {
 			return asynctool.Text("It is later."), nil
 		})
 	inStage(t, func(t *testing.T, s *stage) {
-		s.call("call-1", "t1", "short") // nobody listens yet
+		s.call("call-1", "t1", "short") // no listener runs yet
 		time.Sleep(time.Minute)
 		l := s.listen(func(cfg *dev.ListenConfig) { cfg.Notes = []string{"The stage has other tools."} })
 		s.call("call-2", "t2", "long")

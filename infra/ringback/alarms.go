@@ -85,8 +85,10 @@ func (r *Ringback) alarms() {
 		"A result could not be read, or could be neither delivered nor published as an undelivered event.",
 		"It stays in the dead-letter queue of the results for 14 days.",
 		"Find the cause in the callback function's log, then move the result back to its queue.")
-	r.jobAlarms("", "job", r.Jobs, "processConcurrency")
-	if r.LongJobs != nil {
+	if !r.props.Listen { // otherwise jobs wait while no listener runs
+		r.jobAlarms("", "job", r.Jobs, "processConcurrency")
+	}
+	if r.LongJobs != nil && !r.props.Listen {
 		r.jobAlarms("Long", "job of a long tool", r.LongJobs, "longProcessConcurrency")
 	}
 	oldest := oldestResult(r.tools)

@@ -22,7 +22,7 @@ func (r *Ringback) argumentKey() {
 	})
 }
 
-// decrypt lets only the process function decrypt arguments. Other principals of the
+// decrypt lets only the process function decrypt arguments, unless a listener runs the tools. Other principals of the
 // account may have kms:Decrypt on every key.
 func (r *Ringback) decrypt() {
 	if r.ArgumentKey == nil {
@@ -35,6 +35,9 @@ func (r *Ringback) decrypt() {
 			"StringEquals": map[string]string{"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"},
 		},
 	}))
+	if r.props.Listen {
+		return // the developers who listen decrypt with their own permissions
+	}
 	// ReEncrypt would decrypt for another key, which the caller may use. This does nothing for a key that
 	// is imported.
 	r.ArgumentKey.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{

@@ -77,6 +77,16 @@ func TestArgumentKey(t *testing.T) {
 	}
 }
 
+// TestArgumentKeyOfAListener: a developer who listens decrypts with permissions of their own.
+func TestArgumentKeyOfAListener(t *testing.T) {
+	key := synthesise(t, ringback.Props{Tools: payments(), Listen: true}).only(t, "AWS::KMS::Key", "RingbackArgumentKey")
+	for _, s := range at(t, key.Properties, "KeyPolicy", "Statement").([]any) {
+		if at(t, s, "Effect") == "Deny" {
+			t.Errorf("the key's policy forbids it: %v", s)
+		}
+	}
+}
+
 // TestNoArgumentKey: a key costs money.
 func TestNoArgumentKey(t *testing.T) {
 	made := synthesise(t, ringback.Props{})

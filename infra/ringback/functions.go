@@ -108,6 +108,7 @@ func (r *Ringback) functions() {
 	if r.ArgumentKey != nil {
 		process.ArgumentKeyARN = *r.ArgumentKey.KeyArn()
 	}
+	r.environment = process
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
 		timeout: r.limits.ProcessTimeout, memory: r.props.ProcessMemory,
@@ -125,9 +126,11 @@ func (r *Ringback) functions() {
 	r.send(r.Process, r.LongJobs)
 	r.schedule(r.Process)
 	r.unschedule(r.Process) // the wake-up of a job that has ended
-	r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
 	var longMapping awslambda.EventSourceMapping
-	if r.LongJobs != nil {
+	if !r.props.Listen {
+		r.consume("JobsToProcess", r.Process, r.Jobs, r.props.ProcessConcurrency)
+	}
+	if r.LongJobs != nil && !r.props.Listen {
 		concurrency := cmp.Or(r.props.LongProcessConcurrency, r.props.ProcessConcurrency)
 		longMapping = r.consume("LongJobsToProcess", r.Process, r.LongJobs, concurrency)
 	}

@@ -14,8 +14,11 @@ import (
 )
 
 // missing returns the settings that the tools lack, by tool. The app may add variables to the function until
-// it is synthesised.
+// it is synthesised. A listener has its own settings.
 func (r *Ringback) missing() map[string][]string {
+	if r.props.Listen {
+		return nil
+	}
 	function := r.Process.Node().DefaultChild().(awslambda.CfnFunction)
 	// Environment returns a structure, whose variables the CDK fills in only later.
 	properties := *function.CfnProperties()

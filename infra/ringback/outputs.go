@@ -7,11 +7,12 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/deployment/listen"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // outputs adds the stack's outputs, which contain what an operator needs next.
-func outputs(stack awscdk.Stack, r *Ringback) {
+func outputs(stack awscdk.Stack, r *Ringback) error {
 	output := func(id, description string, value *string) {
 		awscdk.NewCfnOutput(stack, jsii.String(id), &awscdk.CfnOutputProps{
 			Description: jsii.String(description), Value: value,
@@ -58,6 +59,14 @@ func outputs(stack awscdk.Stack, r *Ringback) {
 	output(deployment.JobsTableOutput, "The table with the record of each job", r.Table.TableName())
 	output("EventBusName", "The event bus for results that could not be delivered", r.EventBus.EventBusName())
 	output("DashboardUrl", "The dashboard, which shows whether the deployment is healthy", jsii.String(r.DashboardURL))
+	if !r.props.Listen {
+		return nil
+	}
+	stage, err := listen.Describe(r.environment, r.tools).Encode()
+	output("ListenCommand", "No function runs the tools of this stack. Their jobs wait until you run this",
+		jsii.String("AWS_REGION="+region+" go run ./cmd/ringback listen --stack "+*stack.StackName()))
+	output(deployment.ListenOutput, "What this command must know of the stack", jsii.String(stage))
+	return err
 }
 
 // api returns the flag that selects an address of Vapi's API, with a space before it. The address is empty or

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/jsii-runtime-go"
+	"github.com/google/go-cmp/cmp"
 	minidyn "github.com/truora/minidyn/aws-v2/client"
 
 	"github.com/ringback/ringback/asynctool"
@@ -181,6 +183,31 @@ func TestPermissionsFitTheCode(t *testing.T) {
 				t.Errorf("no function uses the permission of %s: %+v", role, g)
 			}
 		}
+	}
+}
+
+// TestPermissionsOfAListener compares what the documentation lets a developer do who runs the tools of a stage with what
+// the process function may do. Its event source mappings also read the attributes of the queues.
+func TestPermissionsOfAListener(t *testing.T) {
+	want := map[string]bool{"cloudformation:DescribeStacks": true}
+	for _, g := range synthesise(t, ringback.Props{Tools: payments()}).grants(t, "RingbackProcess") {
+		if service, _, _ := strings.Cut(g.action, ":"); service != "logs" && service != "xray" {
+			want[g.action] = true
+		}
+	}
+	delete(want, "sqs:GetQueueAttributes")
+	page, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "| action | on |\n")
+	section, _, _ = strings.Cut(section, "\n\n")
+	got := make(map[string]bool)
+	for _, m := range regexp.MustCompile("`([a-z]+:[A-Z][A-Za-z]+)`").FindAllStringSubmatch(section, -1) {
+		got[m[1]] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the permissions (-function +documentation):\n%s", diff)
 	}
 }
 

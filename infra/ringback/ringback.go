@@ -71,6 +71,12 @@ type Props struct {
 	// queue if a tool is long, or if this is set.
 	LongProcessConcurrency int
 
+	// Listen makes a stage for development: no function runs the tools. The jobs wait on their queues until "ringback
+	// listen" runs the tools on the machine of a developer. ProcessConcurrency and LongProcessConcurrency must be 0.
+	// The stack has no alarms on jobs that wait, and needs no settings of the tools. The listener uses the credentials of
+	// the developer, so the policy of a new argument key does not keep other principals of the account from decrypting.
+	Listen bool
+
 	// CallbackConcurrency is how many batches of results may be delivered at
 	// the same time: 2 to 1000. 0 means 20.
 	CallbackConcurrency int
@@ -318,7 +324,8 @@ type Ringback struct {
 	problems      []error // of the functions' variables
 	props         Props
 	tools         *asynctool.Set
-	longTools     []string // their names
+	environment   deployment.Process // of the process function, without the settings of the tools
+	longTools     []string           // their names
 	limits        queue.Limits
 	stage         awsapigatewayv2.HttpStage
 	scheduleRole  awsiam.Role
@@ -392,11 +399,26 @@ func (p *Props) complete() error {
 	if p.LogRetention == "" {
 		p.LogRetention = awslogs.RetentionDays_ONE_MONTH
 	}
-	err := errors.Join(p.checkNumbers(), p.checkJWT(), p.checkDomain(), p.checkOutbound(), p.checkTexts(),
+	err := errors.Join(p.checkListen(), p.checkNumbers(), p.checkJWT(), p.checkDomain(), p.checkOutbound(), p.checkTexts(),
 		p.checkRecipients(), p.checkWebhookSecret(), p.checkToolSettings())
 	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
 	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
 	return err
+}
+
+// checkListen returns an error for each property that has no effect if a listener runs the tools.
+func (p *Props) checkListen() error {
+	var errs []error
+	for _, n := range []struct {
+		field string
+		value int
+	}{{"ProcessConcurrency", p.ProcessConcurrency}, {"LongProcessConcurrency", p.LongProcessConcurrency}} {
+		if p.Listen && n.value != 0 {
+			errs = append(errs, fmt.Errorf("%s is %d, and %s is true; it has no effect, because no function runs the tools",
+				p.written(n.field), n.value, p.written("Listen")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkNumbers sets the defaults of numbers, and checks their ranges.

@@ -138,8 +138,8 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"eventBus":       "default", "vendedLogs": "true", "undeliveredTopicArn": topic,
 		"undeliveredEmail": "a@example.com",
 		"alarmTopicArn":    topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
-		"controlAnyPath": "true",
-		"localEndpoint":  "true", "ORDERS_API_URL": "https://orders.example.com",
+		"controlAnyPath": "true", "listen": "true",
+		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
 	}
 	// Some settings need others.
 	key := map[string]any{"privateKeySecretArn": secret}

@@ -35,6 +35,8 @@ func NewStack(app awscdk.App, all func() ([]asynctool.Definition, error)) (*Stac
 	if err != nil {
 		return nil, err
 	}
-	outputs(stack, r)
+	if err := outputs(stack, r); err != nil {
+		return nil, err
+	}
 	return &Stack{Stack: stack, Ringback: r}, nil
 }

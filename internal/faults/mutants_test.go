@@ -50,6 +50,9 @@ var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFau
 // leases are the tests of what is done under a lease.
 var leases = []string{"./internal/process"}
 
+// listeners are the tests of what runs the tools of a deployed stage.
+var listeners = []string{"./internal/local/dev", "-run", "^(TestListen.*|TestTwoListeners)$"}
+
 // conditional are the tests of what AWS may do although nothing fails.
 var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-args", "-faults.seed=1"}
 
@@ -621,6 +624,28 @@ var bugs = []mutant{
 	{bug: "a lease as long as the longest tool", tests: leases, edits: []edit{
 		{"internal/process.(*Handler).leaseFor", "return min(lease, maxLease) + h.cfg.Breakpoints, lease > maxLease",
 			"return lease, false"},
+	}},
+	{bug: "a breakpoint that outlasts its lease", tests: leases, edits: []edit{
+		{"internal/process.(*Handler).leaseFor", "return min(lease, maxLease) + h.cfg.Breakpoints,",
+			"return min(lease, maxLease),"},
+	}},
+	{bug: "a long tool's breakpoint that outlasts its renewed lease", tests: leases, edits: []edit{
+		{"internal/process.(*execution).renew", "lease := maxLease + e.cfg.Breakpoints", "lease := maxLease"},
+	}},
+	{bug: "a listener that deletes failed messages", tests: listeners, edits: []edit{
+		{"internal/local/dev.(*listener).begin", "case len(response.BatchItemFailures) == 0:",
+			"case len(response.BatchItemFailures) >= 0:"},
+	}},
+	{bug: "a listener that deletes a job before its tool has ended", tests: listeners, edits: []edit{
+		{"internal/local/dev.(*listener).begin", "response, err := l.handle(",
+			"l.delete(ctx, s, m)\n\t\tresponse, err := l.handle("},
+	}},
+	{bug: "a listener that stops running tools when it is interrupted", tests: listeners, edits: []edit{
+		{"internal/local/dev.(*listener).begin", "context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)",
+			"context.WithTimeout(ctx, l.cfg.Timeout)"},
+	}},
+	{bug: "a listener that shows the id of a call", tests: listeners, edits: []edit{
+		{"internal/local/dev.(*listener).handling", "job.CallHash(m.Call.ID)", "m.Call.ID"},
 	}},
 	{bug: "a long lease not renewed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).renew", "e.lease.extend(until)", "_ = until"},

@@ -111,7 +111,7 @@ e2e-compile: $(CDK_INSTALLED)
 # (e2e/waits_test.go).
 .PHONY: e2e
 e2e: e2e-compile ## Deploy into an emulator of AWS and test the deployment
-	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 90m -parallel 16 -v ./e2e
+	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 90m -parallel 16 -v ./e2e $(ARGS)
 
 ##@ Faults (docs/faults.md)
 

@@ -195,20 +195,27 @@ func (d *deployment) run(t *testing.T, ctx context.Context, arguments ...string)
 
 func (d *deployment) deploy(t *testing.T, ctx context.Context) {
 	d.run(t, ctx, "deploy", "--require-approval", "never")
+	d.read(t, ctx, stack)
+	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
+		t.Logf("%s = %s", name, d.outputs[name])
+	}
+	d.permitEmulator(t, ctx)
+}
+
+// read reads the template of a stack, and what was deployed.
+func (d *deployment) read(t *testing.T, ctx context.Context, stack string) {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(d.out, stack+".template.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.template = template{}
 	if err := json.Unmarshal(text, &d.template); err != nil {
 		t.Fatal(err)
 	}
 	maps.DeleteFunc(d.template.Resources, func(id string, _ resource) bool { return id == "CDKMetadata" })
 	d.outputs = d.stackOutputs(t, ctx, stack)
 	d.resources = d.stackResources(t, ctx, stack)
-	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
-		t.Logf("%s = %s", name, d.outputs[name])
-	}
-	d.permitEmulator(t, ctx)
 }
 
 func (d *deployment) stackOutputs(t *testing.T, ctx context.Context, stack string) map[string]string {
@@ -451,7 +458,7 @@ func listed(id string) string {
 }
 
 // secondStage deploys the app a second time, with a generated secret and a table that is deleted with its
-// stack.
+// stack. Then it makes the stage one for listeners.
 func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 	other := d.second()
 	other.run(t, ctx, "deploy", "--require-approval", "never")
@@ -478,6 +485,8 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 		t.Errorf("cannot sign a token with the generated key: %v", err)
 	}
 	resources := other.stackResources(t, ctx, second)
+	other.listens(t, ctx, second)
+	maps.Copy(resources, other.resources)
 	other.run(t, ctx, "destroy", "--force")
 	d.gone(t, ctx, resources, nil)
 }
@@ -485,7 +494,10 @@ func (d *deployment) secondStage(t *testing.T, ctx context.Context) {
 func (d *deployment) second() *deployment {
 	other := *d
 	other.out = filepath.Join(d.folder, "cdk.out-second")
-	other.settings = []string{"stage=second", "removalPolicy=destroy", "second/" + d.settings[1]} // the architecture
+	other.settings = []string{
+		"stage=second", "removalPolicy=destroy", "second/" + d.settings[1], // the architecture
+		"privateKeySecretArn=" + d.secrets["private"], // a tool parks results
+	}
 	return &other
 }
 

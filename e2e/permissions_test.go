@@ -224,14 +224,21 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out struct {
-			Decisions []string `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member>EvalDecision"`
-		}
-		if err := xml.Unmarshal(answer, &out); err != nil || len(out.Decisions) != 1 {
-			t.Fatalf("%v: %s", err, answer)
-		}
-		if may := out.Decisions[0] == "allowed"; may != row.may {
-			t.Errorf("%s may %s on %s: %v (%s), want %v", row.role, row.action, row.resource, may, out.Decisions, row.may)
+		decided := decision(t, answer)
+		if may := decided == "allowed"; may != row.may {
+			t.Errorf("%s may %s on %s: %v (%s), want %v", row.role, row.action, row.resource, may, decided, row.may)
 		}
 	}
+}
+
+// decision returns the decision in an answer to SimulatePrincipalPolicy about one action on one resource.
+func decision(t *testing.T, answer []byte) string {
+	t.Helper()
+	var out struct {
+		Decisions []string `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member>EvalDecision"`
+	}
+	if err := xml.Unmarshal(answer, &out); err != nil || len(out.Decisions) != 1 {
+		t.Fatalf("%v: %s", err, answer)
+	}
+	return out.Decisions[0]
 }

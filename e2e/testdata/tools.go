@@ -23,7 +23,7 @@ const e2eTimeout = 2 * time.Minute
 // All returns the tools that are deployed.
 func All() ([]asynctool.Definition, error) {
 	all, err := shop.All()
-	return append(all, resumeOften(), stopWithCall(), keepForNextCall()), err
+	return append(all, resumeOften(), stopWithCall(), keepForNextCall(), killed()), err
 }
 
 type resumeOftenState struct {
@@ -82,6 +82,23 @@ func keepForNextCall() asynctool.Definition {
 		Name: "keep_for_next_call", Description: "Returns an answer.", AfterCall: asynctool.NextCall,
 		Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
 			return asynctool.Text("This was kept."), nil
+		},
+	}
+}
+
+// killed runs until its process is killed. Its second attempt returns.
+func killed() asynctool.Definition {
+	return asynctool.Tool[struct{}]{
+		Name: "killed", Description: "Runs until it is killed.", Timeout: 20 * time.Second, Attempts: 2,
+		Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+			if call.Attempt > 1 {
+				return asynctool.Textf("This is attempt %d.", call.Attempt), nil
+			}
+			if err := note(ctx, "started", call); err != nil {
+				return asynctool.Result{}, err
+			}
+			<-ctx.Done()
+			return asynctool.Result{}, context.Cause(ctx)
 		},
 	}
 }

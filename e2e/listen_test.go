@@ -22,8 +22,8 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// listens makes a stage one whose tools a listener runs, and kills a listener in the middle of a tool. The next one runs
-// the tool again, and the result is delivered once. The listener has the permissions that the documentation names.
+// listens makes a stage one whose tools a listener runs, and kills a listener in the middle of a tool. The next one
+// runs the tool again, and the result is delivered once. The listener has the permissions that the documentation names.
 func (d *deployment) listens(t *testing.T, ctx context.Context, stack string) {
 	program := filepath.Join(d.folder, "ringback")
 	run(t, ctx, d.project, os.Environ(), "go", "build", "-o", program, "./cmd/ringback")
@@ -262,7 +262,8 @@ func (d *deployment) developerMayNot(t *testing.T, ctx context.Context) {
 	queue := func(output string) string {
 		return "arn:aws:sqs:" + region + ":" + account + ":" + last(d.outputs[output])
 	}
-	group := "arn:aws:scheduler:" + region + ":" + account + ":schedule/" + d.one("AWS::Scheduler::ScheduleGroup") + "/some"
+	schedule := "arn:aws:scheduler:" + region + ":" + account + ":schedule/" + d.one("AWS::Scheduler::ScheduleGroup") +
+		"/some"
 	for _, row := range []struct {
 		action, resource string
 		may              bool
@@ -270,8 +271,8 @@ func (d *deployment) developerMayNot(t *testing.T, ctx context.Context) {
 		{"sqs:ReceiveMessage", queue("JobsQueueUrl"), true},
 		{"sqs:ReceiveMessage", queue("ResultsQueueUrl"), false},
 		{"sqs:ReceiveMessage", queue("JobsDeadLettersUrl"), false},
-		{"scheduler:CreateSchedule", group, true},
-		{"scheduler:DeleteSchedule", group, true},
+		{"scheduler:CreateSchedule", schedule, true},
+		{"scheduler:DeleteSchedule", schedule, true},
 		{"secretsmanager:GetSecretValue", d.secrets["completion"], true},
 		{"secretsmanager:GetSecretValue", d.secrets["webhook"], false},
 		{"secretsmanager:GetSecretValue", d.secrets["private"], false},

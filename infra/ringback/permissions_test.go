@@ -186,8 +186,8 @@ func TestPermissionsFitTheCode(t *testing.T) {
 	}
 }
 
-// TestPermissionsOfAListener compares what the documentation lets a developer do who runs the tools of a stage with what
-// the process function may do. Its event source mappings also read the attributes of the queues.
+// TestPermissionsOfAListener compares what the documentation lets a developer do who runs the tools of a stage with
+// what the process function may do. Its event source mappings also read the attributes of the queues.
 func TestPermissionsOfAListener(t *testing.T) {
 	want := map[string]bool{"cloudformation:DescribeStacks": true}
 	for _, g := range synthesise(t, ringback.Props{Tools: payments()}).grants(t, "RingbackProcess") {

@@ -131,8 +131,8 @@ func (c *listenCommand) read(ctx context.Context, s *streams) (aws.Config, liste
 	if _, err := deployed.Jobs(ctx); err != nil { // another program's stack
 		return account, stage, err
 	}
-	return account, stage, fmt.Errorf("a function runs the tools of the stack %s; listen is for a stage that was deployed "+
-		"with listen=true", c.Stack)
+	return account, stage, fmt.Errorf("a function runs the tools of the stack %s; listen is for a stage that was "+
+		"deployed with listen=true", c.Stack)
 }
 
 // listenWith returns the command that runs the tools of a stack.
@@ -141,8 +141,8 @@ func listenWith(stack string) string { return program() + " listen --stack " + s
 // maxBreakpoints is far below the 12 hours for which SQS hides a message at most.
 const maxBreakpoints = 8 * time.Hour
 
-// interrupts returns two contexts: see [interrupted]. A listener that is being watched also ends its work if it is to be
-// replaced: the next one receives the jobs.
+// interrupts returns two contexts: see [interrupted]. A listener that is being watched also ends its work if it is to
+// be replaced: the next one receives the jobs.
 func (c *listenCommand) interrupts() (first, second context.Context, stop func()) {
 	if os.Getenv(stateVariable) == "" {
 		return interrupted()

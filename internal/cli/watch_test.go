@@ -139,3 +139,63 @@ func goCache(t *testing.T) string {
 	}
 	return string(bytes.TrimSpace(folder))
 }
+
+// TestWatchListener changes a project while its listener runs. The next listener has the new code.
+func TestWatchListener(t *testing.T) {
+	a, _ := inAccount(t)
+	deployFor(t, a, approves("approval", time.Minute))
+	folder := t.TempDir()
+	from, err := scaffold.SourceOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := scaffold.Write(folder, "example.com/acme/voice", from); err != nil {
+		t.Fatal(err)
+	}
+	command := func(name string, arguments ...string) *exec.Cmd {
+		c := exec.CommandContext(t.Context(), name, arguments...)
+		c.Dir, c.Env = folder, append(os.Environ(), "GOCACHE="+goCache(t))
+		return c
+	}
+	program := filepath.Join(folder, "program")
+	for _, c := range []*exec.Cmd{command("go", "mod", "tidy"), command("go", "build", "-o", program, "./cmd/ringback")} {
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	var screen syncBuffer
+	listener := command(program, "listen", "--watch", "--stack", "Ringback")
+	listener.Stdout, listener.Stderr = &screen, &screen
+	if err := listener.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- listener.Wait() }()
+	shown := func(text string, times int) {
+		t.Helper()
+		for end := time.Now().Add(patience); strings.Count(screen.String(), text) < times; {
+			if time.Sleep(20 * time.Millisecond); time.Now().After(end) {
+				t.Fatalf("the listener never showed %q:\n%s", text, screen.String())
+			}
+		}
+	}
+	shown("weather_report is new; approval is gone. ", 1)
+	shown("Press Ctrl-C to stop.", 1)
+	tool := filepath.Join(folder, "tools", "weather_report.go")
+	text, err := os.ReadFile(tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `"weather_report"`, `"weather"`, 1)
+	if err := os.WriteFile(tool, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown("weather is new; approval is gone. ", 1)
+	shown("Press Ctrl-C to stop.", 2)
+	if err := listener.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || strings.Count(screen.String(), "Everything that was received is finished.") != 2 {
+		t.Errorf("%v\n%s", err, screen.String())
+	}
+}

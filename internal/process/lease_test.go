@@ -372,8 +372,8 @@ func TestBreakpoints(t *testing.T) {
 	}
 }
 
-// listen handles the jobs queues for d, as a listener does, whose time is longer by the breakpoints. It waits until every
-// handler has returned.
+// listen handles the jobs queues for d, as a listener does, whose time is longer by the breakpoints. It waits until
+// every handler has returned.
 func (w *world) listen(d time.Duration) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()

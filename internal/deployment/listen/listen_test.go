@@ -43,8 +43,9 @@ func TestStage(t *testing.T) {
 		ScheduleRoleARN: "arn:role", JobsQueueARN: "arn:jobs", JobsDLQARN: "arn:dead", CompletionURL: "https://x/results/",
 		Completion: deployment.CompletionSecret{ID: "arn:secret"}, MaxJobsPerCall: 50, NextCallAcrossAssistants: true,
 	}
-	encoded, err := listen.Describe(want, set(t, tool{Name: "same"}, tool{Name: "gone"},
-		tool{Name: "changed", Timeout: time.Minute, Attempts: 2, Quick: 5 * time.Second, AfterCall: asynctool.NextCall})).Encode()
+	changed := tool{Name: "changed", Timeout: time.Minute, Attempts: 2, Quick: 5 * time.Second}
+	changed.AfterCall = asynctool.NextCall
+	encoded, err := listen.Describe(want, set(t, tool{Name: "same"}, tool{Name: "gone"}, changed)).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,10 +67,10 @@ const (
 	maxReceiveDelay   = 30 * time.Second
 )
 
-// Listen handles the jobs of a deployment until ctx ends: it receives from the jobs queues and deletes what was handled,
-// as Lambda's event source mapping does. Then it receives no more jobs, and finishes those that it has received,
-// until hurry ends. What is not finished by then returns to its queue. If the first receive from a queue fails, Listen
-// returns the error.
+// Listen handles the jobs of a deployment until ctx ends: it receives from the jobs queues and deletes what was
+// handled, as Lambda's event source mapping does. Then it receives no more jobs, and finishes those that it has
+// received, until hurry ends. What is not finished by then returns to its queue. If the first receive from a queue
+// fails, Listen returns the error.
 func Listen(ctx, hurry context.Context, cfg ListenConfig) error {
 	screen := console.Config{Out: cfg.Out, Live: cfg.Live, Width: cfg.Width}
 	l := &listener{cfg: cfg, terminal: newTerminal(screen, cfg.Verbose), running: make(map[*handling]bool)}
@@ -126,12 +126,11 @@ type handling struct {
 func (l *listener) welcome() {
 	l.terminal.Print(nil, nil, console.Text{Text: "The tools of this project run the jobs of the stack:", Paint: bold},
 		console.Plain("  "+l.cfg.Stack))
+	text := fmt.Sprintf("If this process is killed, running tools start again within %s.", span(l.recovery))
 	if l.cfg.Breakpoints > 0 {
-		l.terminal.say("A tool may stand in a breakpoint for %s. If this process is killed, running tools start again within %s.",
-			span(l.cfg.Breakpoints), span(l.recovery))
-	} else {
-		l.terminal.say("If this process is killed, running tools start again within %s.", span(l.recovery))
+		text = fmt.Sprintf("A tool may stand in a breakpoint for %s. ", span(l.cfg.Breakpoints)) + text
 	}
+	l.terminal.say("%s", text)
 	for _, note := range l.cfg.Notes {
 		l.terminal.Print(nil, nil, console.Text{Text: note, Paint: warning})
 	}

@@ -1152,7 +1152,7 @@ func TestLimitsPerCall(t *testing.T) {
 		most, concurrent any // the values of the variables
 	}{
 		"by default": {ringback.Props{}, "50", "10"},
-		"explicit":   {ringback.Props{MaxJobsPerCall: 20, MaxConcurrentJobsPerCall: 100}, "20", "100"},
+		"explicit":   {ringback.Props{MaxJobsPerCall: 100, MaxConcurrentJobsPerCall: 20}, "100", "20"},
 		"none": {
 			ringback.Props{MaxJobsPerCall: ringback.NoLimit, MaxConcurrentJobsPerCall: ringback.NoLimit}, nil, nil,
 		},

@@ -94,6 +94,7 @@ type message struct {
 	visible       time.Time
 	receives      int
 	receipt       string // the last receipt handle; earlier ones are invalid
+	source        string // the ARN of the queue that gave the message up; empty for others
 }
 
 // ErrNoSuchReceipt means that a receipt handle is unknown or not the message's last
@@ -202,6 +203,9 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	q.signal()
 	return nil
 }
+
+// Name returns the queue's name, the last part of its ARN.
+func (q *Queue) Name() string { return q.cfg.Name }
 
 // ARN returns the queue's ARN, which its events contain.
 func (q *Queue) ARN() string { return q.arn }
@@ -375,7 +379,7 @@ func (q *Queue) take(event *events.SQSEvent, most int, now time.Time) (next time
 			delete(q.inFlight, m.receipt)
 			q.cfg.Log.Warn("message moves to the dead-letter queue",
 				"queue", q.cfg.Name, "message_id", m.id, "receives", m.receives)
-			q.cfg.DeadLetters.accept(m)
+			q.cfg.DeadLetters.accept(m, q.arn)
 			moved = true
 			continue
 		}
@@ -482,12 +486,13 @@ func (q *Queue) remove(receipt string) {
 	m.in.drop(m)
 }
 
-// accept adds a message that another queue moves here as a dead letter.
-func (q *Queue) accept(m *message) {
+// accept adds a message that another queue moves here as a dead letter. The message keeps its number of receives, as
+// with SQS.
+func (q *Queue) accept(m *message, source string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.serial++
-	m.receipt, m.receives, m.visible, m.place = "", 0, time.Now(), q.serial
+	m.receipt, m.source, m.visible, m.place = "", source, time.Now(), q.serial
 	q.hidden.add(m)
 	q.signal()
 }

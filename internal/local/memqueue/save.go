@@ -12,6 +12,7 @@ type Saved struct {
 	Body, Group                  string
 	Sent, FirstReceived, Visible time.Time
 	Receives                     int
+	Source                       string // the ARN of the queue that gave the message up
 }
 
 // Save returns the messages on the queue, in the order in which they were sent. Those that were received stay hidden
@@ -23,7 +24,7 @@ func (q *Queue) Save() []Saved {
 	slices.SortFunc(messages, func(a, b *message) int { return a.place - b.place })
 	saved := make([]Saved, len(messages))
 	for i, m := range messages {
-		saved[i] = Saved{m.body, m.group, m.sent, m.firstReceived, m.visible, m.receives}
+		saved[i] = Saved{m.body, m.group, m.sent, m.firstReceived, m.visible, m.receives, m.source}
 	}
 	return saved
 }
@@ -37,6 +38,7 @@ func (q *Queue) Restore(saved []Saved) {
 		q.hidden.add(&message{
 			id: fmt.Sprintf("%s-%d", q.cfg.Name, q.serial), place: q.serial, body: s.Body, group: s.Group, sent: s.Sent,
 			firstReceived: s.FirstReceived, visible: s.Visible, receives: s.Receives,
+			source: s.Source,
 		})
 	}
 	q.signal()

@@ -56,6 +56,9 @@ var listeners = []string{"./internal/local/dev", "-run", "^(TestListen.*|TestTwo
 // conditional are the tests of what AWS may do although nothing fails.
 var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-args", "-faults.seed=1"}
 
+// deadLetters are the tests of what operators do with dead letters.
+var deadLetters = []string{"./internal/operator", "-run", "Dead|Drop|Redrive"}
+
 // localRun are the tests of what the local run refuses.
 var localRun = []string{"./internal/local/guard", "./internal/local/dev", "./internal/local/slowshop"}
 
@@ -856,8 +859,20 @@ var bugs = []mutant{
 	{bug: "control characters in the answer that is printed", tests: []string{"./internal/cli", "-run", "^TestSend"},
 		edits: []edit{{"internal/cli.(*sendCommand).sendAndShow", `"%s\n", printable(string(answer)))`, `"%s\n", answer)`}}},
 	{bug: "the jobs of a local run without its token", tests: []string{"./internal/operator"}, edits: []edit{
-		{"internal/operator.Handler", "subtle.ConstantTimeCompare(sent[:], want[:]) != 1 {",
+		{"internal/operator.guarded", "subtle.ConstantTimeCompare(sent[:], want[:]) != 1 {",
 			"subtle.ConstantTimeCompare(sent[:], want[:]) > 1 {"},
+	}},
+	{bug: "a dead letter that is deleted before it is sent", tests: deadLetters, edits: []edit{
+		{"internal/operator.(*Dead).handle", "err := do(ctx, l)", "err := q.Delete(ctx, l.Receipt); _ = do(ctx, l)"},
+	}},
+	{bug: "a dropped message whose job ends in silence", tests: deadLetters, edits: []edit{
+		{"internal/operator.(*Dead).endJob", "return d.send(ctx, j.Outcome(r))", "return nil"},
+	}},
+	{bug: "a dropped result without its event", tests: deadLetters, edits: []edit{
+		{"internal/operator.(*Dead).loss", "return LossDelivery, nil", "return LossNothing, nil"},
+	}},
+	{bug: "a list that hides dead letters", tests: deadLetters, edits: []edit{
+		{"internal/operator.(*Dead).scan", "q.ChangeVisibility(ctx, receipt, 0)", "q.ChangeVisibility(ctx, receipt, hide)"},
 	}},
 	{bug: "control characters in the events of a call", tests: []string{"./internal/cli", "-run", "^TestCallInVain$"},
 		edits: []edit{{"internal/cli.(*report).show", `strings.Split(printable(text), "\n")`, `strings.Split(text, "\n")`}}},

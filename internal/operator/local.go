@@ -57,6 +57,11 @@ func Handler(jobs *Jobs, customers *Customers, token string) http.Handler {
 		}
 		respond(w, f, err)
 	})
+	return guarded(mux, token)
+}
+
+// guarded serves requests of programs on this machine that have a token.
+func guarded(mux http.Handler, token string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {
 			http.NotFound(w, r)
@@ -114,7 +119,7 @@ func respond(w http.ResponseWriter, v any, err error) {
 		status, v = http.StatusConflict, problem{err.Error(), finished.State}
 	case errors.Is(err, errToken):
 		status, v = http.StatusUnauthorized, problem{Error: err.Error()}
-	case errors.Is(err, jobtable.ErrNotFound):
+	case errors.Is(err, jobtable.ErrNotFound), errors.Is(err, ErrNoDeadLetter):
 		status, v = http.StatusNotFound, problem{Error: err.Error()}
 	case err != nil:
 		status, v = http.StatusInternalServerError, problem{Error: err.Error()}

@@ -139,6 +139,7 @@ type Data struct {
 	State     json.RawMessage `json:"state,omitempty"`     // the tool state
 	Result    string          `json:"result,omitempty"`
 	Control   json.RawMessage `json:"control,omitempty"` // the control message of an action
+	Post      string          `json:"post,omitempty"`    // of a dead letter: what an external system has posted
 }
 
 // Show returns a job, with its content and the ids of its calls if data is true. It returns

@@ -297,9 +297,21 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	if err != nil {
 		return err
 	}
+	dead, err := operator.NewDead(operator.DeadConfig{
+		Table:    r.pipeline.Table,
+		DeadJobs: r.pipeline.DeadJobs.DeadLetters(), DeadResults: r.pipeline.DeadResults.DeadLetters(),
+		Jobs: r.pipeline.Jobs, Results: r.pipeline.Results,
+		LongJobs: r.pipeline.LongJobs, LongJobsName: r.pipeline.LongJobs.Name(), Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
 	front := http.NewServeMux()
 	for _, path := range []string{"/jobs", "/jobs/", "/customers/"} {
 		front.Handle(path, operator.Handler(jobs, customers, r.token))
+	}
+	for _, path := range []string{"/dead", "/dead/"} {
+		front.Handle(path, operator.DeadHandler(dead, r.token))
 	}
 	if key := r.pipeline.ArgumentKey; key != nil {
 		text, err := encryption.FormatPublicKey(key.Public())

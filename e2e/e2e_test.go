@@ -662,6 +662,7 @@ func (d *deployment) everyResult(t *testing.T, ctx context.Context, arrived func
 	if dead.Call.ID != "e2e-broken" {
 		t.Errorf("the dead letter is the job of the call %s", dead.Call.ID)
 	}
+	d.deadLetters(t, ctx, dead.ID)
 }
 
 // wantHeard is how many messages each call hears in total, without the hold message.

@@ -49,13 +49,13 @@ func outputs(stack awscdk.Stack, r *Ringback) error {
 	}
 	output(deployment.JobsQueueURLOutput, "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
 	if r.LongJobs != nil {
-		output("LongJobsQueueUrl", "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",
+		output(deployment.LongJobsQueueURLOutput, "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",
 			r.LongJobs.QueueUrl())
 	}
-	output("JobsDeadLettersUrl", "The jobs whose tools failed on every attempt", r.JobsDLQ.QueueUrl())
+	output(deployment.JobsDeadLettersURLOutput, "The jobs whose tools failed on every attempt", r.JobsDLQ.QueueUrl())
 	output(deployment.ResultsQueueURLOutput, "The queue of the results that wait for delivery", r.Results.QueueUrl())
-	output("ResultsDeadLettersUrl", "The results that could be neither delivered nor published as undelivered events",
-		r.ResultsDLQ.QueueUrl())
+	output(deployment.ResultsDeadLettersURLOutput,
+		"The results that could be neither delivered nor published as undelivered events", r.ResultsDLQ.QueueUrl())
 	output(deployment.JobsTableOutput, "The table with the record of each job", r.Table.TableName())
 	output("EventBusName", "The event bus for results that could not be delivered", r.EventBus.EventBusName())
 	output("DashboardUrl", "The dashboard, which shows whether the deployment is healthy", jsii.String(r.DashboardURL))

@@ -95,11 +95,8 @@ func (f *jobsFlags) local() (*operator.Local, error) {
 
 // deployed returns the places of the deployment.
 func (f *jobsFlags) deployed(ctx context.Context, p *progress) (aws.Config, stack.Jobs, error) {
-	switch {
-	case f.Addr != "":
-		return aws.Config{}, stack.Jobs{}, errors.New("--addr requires --local")
-	case f.Stack == "":
-		return aws.Config{}, stack.Jobs{}, errors.New("no deployment is selected; use --stack or --local")
+	if err := f.check(); err != nil {
+		return aws.Config{}, stack.Jobs{}, err
 	}
 	p.set("reading the stack " + f.Stack)
 	cfg, err := awsConfig(ctx)
@@ -108,6 +105,17 @@ func (f *jobsFlags) deployed(ctx context.Context, p *progress) (aws.Config, stac
 	}
 	at, err := stack.New(cfg, f.Stack).Jobs(ctx)
 	return cfg, at, err
+}
+
+// check returns an error if the flags select no deployment.
+func (f *jobsFlags) check() error {
+	switch {
+	case f.Addr != "":
+		return errors.New("--addr requires --local")
+	case f.Stack == "":
+		return errors.New("no deployment is selected; use --stack or --local")
+	}
+	return nil
 }
 
 // do calls a function with the jobs that the flags select. It shows step as progress.

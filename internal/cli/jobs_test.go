@@ -39,6 +39,9 @@ type account struct {
 	outputs map[string]string
 	secret  *stacktest.Secret // nil means none
 
+	// more answers further requests by their X-Amz-Target. It may be nil.
+	more map[string]func(body []byte) any
+
 	mu      sync.Mutex
 	sent    []string // the name of the queue and the body of each message
 	waiting []string // the bodies of the messages on the jobs queue
@@ -62,6 +65,11 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, _ := io.ReadAll(r.Body)
 	switch {
+	case a.more[target] != nil:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		_ = json.NewEncoder(w).Encode(a.more[target](body))
 	case target == "AmazonSQS.SendMessageBatch":
 		var in struct {
 			QueueUrl string

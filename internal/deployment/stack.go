@@ -14,6 +14,10 @@ const (
 	JobsQueueURLOutput    = "JobsQueueUrl"
 	ResultsQueueURLOutput = "ResultsQueueUrl"
 
+	LongJobsQueueURLOutput      = "LongJobsQueueUrl" // only if there is such a queue
+	JobsDeadLettersURLOutput    = "JobsDeadLettersUrl"
+	ResultsDeadLettersURLOutput = "ResultsDeadLettersUrl"
+
 	CompletionSecretOutput = "CompletionSecretArn"
 	MissingSettingsOutput  = "MissingToolSettings"
 

@@ -48,6 +48,13 @@ type Jobs struct {
 	Listen                  bool   // the jobs wait for a listener
 }
 
+// DeadLetters are the places of a deployment in which its dead letters are, and to which they belong.
+type DeadLetters struct {
+	Jobs
+	LongJobsQueue         string // the URL; empty if there is no such queue
+	DeadJobs, DeadResults string // URLs
+}
+
 // Jobs returns the places in which the jobs of the stack are.
 func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
 	o, err := s.outputs(ctx, deployment.JobsTableOutput, deployment.JobsQueueURLOutput, deployment.ResultsQueueURLOutput)
@@ -57,6 +64,19 @@ func (s *Stack) Jobs(ctx context.Context) (Jobs, error) {
 		Table:     o[deployment.JobsTableOutput],
 		JobsQueue: o[deployment.JobsQueueURLOutput], ResultsQueue: o[deployment.ResultsQueueURLOutput],
 		CompletionSecret: o[deployment.CompletionSecretOutput],
+	}, err
+}
+
+// DeadLetters returns the places in which the dead letters of the stack are.
+func (s *Stack) DeadLetters(ctx context.Context) (DeadLetters, error) {
+	jobs, err := s.Jobs(ctx)
+	if err != nil {
+		return DeadLetters{}, err
+	}
+	o, err := s.outputs(ctx, deployment.JobsDeadLettersURLOutput, deployment.ResultsDeadLettersURLOutput)
+	return DeadLetters{
+		Jobs: jobs, LongJobsQueue: o[deployment.LongJobsQueueURLOutput],
+		DeadJobs: o[deployment.JobsDeadLettersURLOutput], DeadResults: o[deployment.ResultsDeadLettersURLOutput],
 	}, err
 }
 

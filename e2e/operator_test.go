@@ -1,0 +1,66 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// ringback runs the command line of the project, and returns what it prints.
+func (d *deployment) ringback(t *testing.T, ctx context.Context, arguments ...string) string {
+	t.Helper()
+	arguments = append([]string{"run", "./cmd/ringback"}, append(arguments, "--stack", stack)...)
+	command := exec.CommandContext(ctx, "go", arguments...)
+	command.Dir, command.Env = d.project, d.env
+	var errOut bytes.Buffer
+	command.Stderr = &errOut
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("ringback %s: %v\n%s%s", strings.Join(arguments[2:], " "), err, out, errOut.Bytes())
+	}
+	return string(out)
+}
+
+// deadLetters redrives the job that failed for good. Its failure was delivered before the deadline, so its message is
+// deleted, and nothing else happens: see [deployment.nothingMore].
+func (d *deployment) deadLetters(t *testing.T, ctx context.Context, id string) {
+	type letter struct {
+		ID, Job, Tool, Loss, Why string
+		State                    job.State
+	}
+	eventually(t, ctx, d.jobs(t).deadLetter(), "the failed job in the list", func() error {
+		var list struct{ Letters []letter }
+		text := d.ringback(t, ctx, "dead", "list", "--json")
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(list.Letters, func(l letter) bool {
+			return l.Job == id && l.State == job.StateDelivered && l.Loss == "nothing" && strings.Contains(l.Why, "times: ")
+		}) {
+			return fmt.Errorf("it has %s", text)
+		}
+		return nil
+	})
+	if shown := d.ringback(t, ctx, "dead", "show", id); strings.Contains(shown, "BROKEN") {
+		t.Errorf("it shows an argument:\n%s", shown)
+	}
+	if out := d.ringback(t, ctx, "dead", "redrive", id); out != "Redriven: 1 messages.\n" {
+		t.Errorf("redrive: %q", out)
+	}
+	eventually(t, ctx, d.resultWait(t), "an empty dead-letter queue", func() error {
+		visible, hidden, _, err := d.messages(ctx, d.outputs["JobsDeadLettersUrl"])
+		if err == nil && visible+hidden > 0 {
+			err = fmt.Errorf("it has %d visible and %d hidden messages", visible, hidden)
+		}
+		return err
+	})
+}

@@ -879,6 +879,7 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 			}
 		}
 	}
+	d.logsOfACall(t, ctx)
 	counted := regexp.MustCompile(`= "([^"]+)"`)
 	for id, r := range d.template.Resources {
 		if r.Type != "AWS::Logs::MetricFilter" {

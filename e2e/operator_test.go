@@ -64,3 +64,19 @@ func (d *deployment) deadLetters(t *testing.T, ctx context.Context, id string) {
 		return err
 	})
 }
+
+// logsOfACall prints what the functions have logged about one call.
+func (d *deployment) logsOfACall(t *testing.T, ctx context.Context) {
+	t.Helper()
+	out := d.ringback(t, ctx, "logs", "--call", "e2e-result", "--json")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	id := d.record(t, ctx, "e2e-result").ID
+	if !strings.Contains(out, "tool finished") || !strings.Contains(out, "outcome delivered") {
+		t.Errorf("the log of the call lacks a function:\n%s", out)
+	}
+	for _, line := range lines {
+		if !json.Valid([]byte(line)) || !strings.Contains(line, id) && !strings.Contains(line, job.CallHash("e2e-result")) {
+			t.Errorf("a line of another call: %s", line)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (r *Ringback) functions() {
 	if r.WebhookSecret != nil {
 		ack.Webhook = deployment.WebhookSecret{ID: *r.WebhookSecret.SecretArn()}
 	}
-	r.Ack, _ = r.function(function{
+	r.Ack, r.ackLogs = r.function(function{
 		id: "Ack", name: "ack", timeout: r.ackTimeout(), memory: ackMemory, environment: ack,
 		description: "Verifies Vapi's webhooks, queues a job for each tool call and answers. " +
 			"Accepts external completions.",

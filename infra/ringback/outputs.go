@@ -58,6 +58,9 @@ func outputs(stack awscdk.Stack, r *Ringback) error {
 		"The results that could be neither delivered nor published as undelivered events", r.ResultsDLQ.QueueUrl())
 	output(deployment.JobsTableOutput, "The table with the record of each job", r.Table.TableName())
 	output("EventBusName", "The event bus for results that could not be delivered", r.EventBus.EventBusName())
+	output(deployment.AckLogsOutput, "The log group of the ack function", r.ackLogs.LogGroupName())
+	output(deployment.ProcessLogsOutput, "The log group of the process function", r.processLogs.LogGroupName())
+	output(deployment.CallbackLogsOutput, "The log group of the callback function", r.callbackLogs.LogGroupName())
 	output("DashboardUrl", "The dashboard, which shows whether the deployment is healthy", jsii.String(r.DashboardURL))
 	if !r.props.Listen {
 		return nil

@@ -330,6 +330,7 @@ type Ringback struct {
 	stage         awsapigatewayv2.HttpStage
 	scheduleRole  awsiam.Role
 	accessLogs    awslogs.LogGroup
+	ackLogs       awslogs.LogGroup
 	processLogs   awslogs.LogGroup
 	callbackLogs  awslogs.LogGroup
 	deliveredRate awscloudwatch.Metric

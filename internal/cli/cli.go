@@ -32,6 +32,7 @@ type commands struct {
 	Jobs      jobsCommand      `cmd:"" help:"List, show and cancel jobs."`
 	Customers customersCommand `cmd:"" help:"Delete what is stored about a customer."`
 	Dead      deadCommand      `cmd:"" help:"List, show, redrive and drop what the queues gave up."`
+	Logs      logsCommand      `cmd:"" help:"Print what the functions have logged about a call or a job."`
 
 	Prompt     promptCommand     `cmd:"" help:"Print what the assistant must know about its tools, for the system prompt."`
 	Completion completionCommand `cmd:"" help:"Print the command that sets up completion in your shell."`

@@ -31,9 +31,9 @@ type deadCommand struct {
 
 // Help returns the text above the flags.
 func (deadCommand) Help() string {
-	return `A message that was received too often moves to a dead-letter queue: one for jobs, and one for results. A job whose
-attempts are used up is there, too, although its failure was delivered, so that you can find the cause. SQS deletes the
-message 14 days after it was first sent.
+	return `A message that was received too often moves to a dead-letter queue: one for jobs, and one for results. A job
+whose attempts are used up is there, too, although its failure was delivered, so that you can find the cause. SQS
+deletes the message 14 days after it was first sent.
 
 With --stack, the commands use a deployment. They need AWS permissions to read the stack and the jobs table
 (dynamodb:GetItem), and on the dead-letter queues sqs:ReceiveMessage, ChangeMessageVisibility and GetQueueAttributes.
@@ -112,8 +112,9 @@ type deadListCommand struct {
 
 // Help returns the text above the flags.
 func (deadListCommand) Help() string {
-	return fmt.Sprintf(`The oldest message is first. There are at most %d. To list messages, the command must receive them: it hides
-them for a moment, and increases their number of receives. Two lists at the same time may miss what the other one has.
+	return fmt.Sprintf(`The oldest message is first. There are at most %d. To list messages, the command must receive
+them: it hides them for a moment, and increases their number of receives. Two lists at the same time may miss what the
+other one has.
 
 IF DROPPED is what ringback dead drop would lose:
 
@@ -360,8 +361,8 @@ func (deadDropCommand) Help() string {
 	return `The command shows what would be lost, and asks. See ringback dead list --help for its words.
 
 No job ends in silence. The caller of a job that has not ended hears that it was cancelled, as with ringback jobs
-cancel, or an undelivered event follows. A result that is not delivered becomes an undelivered event. The message is deleted
-after that, so an interrupted command can be run again.
+cancel, or an undelivered event follows. A result that is not delivered becomes an undelivered event. The message is
+deleted after that, so an interrupted command can be run again.
 
 Examples:
 

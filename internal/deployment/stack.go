@@ -18,6 +18,10 @@ const (
 	JobsDeadLettersURLOutput    = "JobsDeadLettersUrl"
 	ResultsDeadLettersURLOutput = "ResultsDeadLettersUrl"
 
+	AckLogsOutput      = "AckLogGroupName"
+	ProcessLogsOutput  = "ProcessLogGroupName"
+	CallbackLogsOutput = "CallbackLogGroupName"
+
 	CompletionSecretOutput = "CompletionSecretArn"
 	MissingSettingsOutput  = "MissingToolSettings"
 

@@ -80,6 +80,25 @@ func (s *Stack) DeadLetters(ctx context.Context) (DeadLetters, error) {
 	}, err
 }
 
+// Logs are the places of a deployment in which its functions log.
+type Logs struct {
+	Jobs
+	Ack, Process, Callback string // the names of the log groups
+}
+
+// Logs returns the places in which the functions of the stack log.
+func (s *Stack) Logs(ctx context.Context) (Logs, error) {
+	jobs, err := s.Jobs(ctx)
+	if err != nil {
+		return Logs{}, err
+	}
+	o, err := s.outputs(ctx, deployment.AckLogsOutput, deployment.ProcessLogsOutput, deployment.CallbackLogsOutput)
+	return Logs{
+		Jobs: jobs, Ack: o[deployment.AckLogsOutput], Process: o[deployment.ProcessLogsOutput],
+		Callback: o[deployment.CallbackLogsOutput],
+	}, err
+}
+
 // ArgumentKey returns the public key of the arguments that Vapi encrypts, in PEM.
 func (s *Stack) ArgumentKey(ctx context.Context) (string, error) {
 	outputs, err := s.outputs(ctx)

@@ -66,6 +66,7 @@ type Stores interface {
 	JobStore
 	Calls() Store[job.CallRecord]
 	Customers() Store[job.CustomerRecord]
+	Replays() Store[job.ReplayCopy]
 }
 
 // MaxOfCall is the maximum number of jobs that [JobStore.OfCall] returns.

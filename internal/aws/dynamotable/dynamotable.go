@@ -49,6 +49,7 @@ type Store struct {
 	calls     records[job.CallRecord]
 	customers records[job.CustomerRecord]
 	renewals  records[job.Renewal]
+	replays   records[job.ReplayCopy]
 }
 
 // New returns the store of the table with this name.
@@ -58,6 +59,7 @@ func New(client Client, table string) *Store {
 		calls:     records[job.CallRecord]{client, table, callKey, job.CallHash, nil},
 		customers: records[job.CustomerRecord]{client, table, customerKey, unchanged, nil},
 		renewals:  records[job.Renewal]{client, table, renewalKey, job.ShownID, nil},
+		replays:   records[job.ReplayCopy]{client, table, replayKey, job.ShownID, nil},
 	}
 }
 
@@ -67,18 +69,27 @@ func (s *Store) Calls() jobtable.Store[job.CallRecord] { return s.calls }
 // Customers implements [jobtable.Stores].
 func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.customers }
 
+// Replays implements [jobtable.Stores].
+func (s *Store) Replays() jobtable.Store[job.ReplayCopy] { return s.replays }
+
 // Renewals implements [jobtable.JobStore].
 func (s *Store) Renewals() jobtable.Store[job.Renewal] { return s.renewals }
 
 // Patterns of the ids of items, for the policies of the functions' roles. An asterisk stands
-// for any text. The item of a call, a customer or a lease matches no other pattern than its own.
+// for any text. The item of a call, a customer, a lease or a copy matches no other pattern than its own.
 const (
 	JobItems        = "j_*"
 	EarlierJobItems = "*/*" // of jobs that an earlier version accepted: see [job.EarlierID]
 	CallItems       = "call:*"
 	CustomerItems   = "customer:*"
 	LeaseItems      = "lease:*"
+	ReplayItems     = replayPrefix + "*" // copies of jobs, for replays
 )
+
+const replayPrefix = "replay:"
+
+// replayKey returns the id of the item with the copy of a job. It has no slash either.
+func replayKey(jobID string) string { return replayPrefix + url.PathEscape(jobID) }
 
 func unchanged(key string) string { return key }
 

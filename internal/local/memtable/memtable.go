@@ -21,6 +21,7 @@ type Store struct {
 	calls     records[job.CallRecord]
 	customers records[job.CustomerRecord]
 	renewals  records[job.Renewal]
+	replays   records[job.ReplayCopy]
 }
 
 // Calls implements [jobtable.Stores].
@@ -28,6 +29,23 @@ func (s *Store) Calls() jobtable.Store[job.CallRecord] { return &s.calls }
 
 // Customers implements [jobtable.Stores].
 func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return &s.customers }
+
+// Replays implements [jobtable.Stores].
+func (s *Store) Replays() jobtable.Store[job.ReplayCopy] { return &s.replays }
+
+// ReplaysOf returns the copies of the jobs of a customer with one of these names, and how many copies there are. There
+// is only one page.
+func (s *Store) ReplaysOf(
+	ctx context.Context, names []string, _ string,
+) (found []job.ReplayCopy, read int, next string, err error) {
+	all := s.replays.Records()
+	for _, c := range all {
+		if c.Customer != "" && slices.Contains(names, c.Customer) {
+			found = append(found, c)
+		}
+	}
+	return found, len(all), "", ctx.Err()
+}
 
 // Renewals implements [jobtable.JobStore].
 func (s *Store) Renewals() jobtable.Store[job.Renewal] { return &s.renewals }

@@ -8,7 +8,7 @@ import (
 )
 
 // Saved are the records of a store that another process continues.
-type Saved struct{ Jobs, Calls, Customers, Renewals []Item }
+type Saved struct{ Jobs, Calls, Customers, Renewals, Replays []Item }
 
 // Item is a record as the table has it.
 type Item struct {
@@ -27,7 +27,10 @@ func (s *Store) Snapshot() (saved Saved, err error) {
 	if saved.Customers, err = save(&s.customers); err != nil {
 		return saved, err
 	}
-	saved.Renewals, err = save(&s.renewals)
+	if saved.Renewals, err = save(&s.renewals); err != nil {
+		return saved, err
+	}
+	saved.Replays, err = save(&s.replays)
 	return saved, err
 }
 
@@ -42,7 +45,10 @@ func (s *Store) Restore(saved Saved) error {
 	if err := restore(&s.customers, saved.Customers); err != nil {
 		return err
 	}
-	return restore(&s.renewals, saved.Renewals)
+	if err := restore(&s.renewals, saved.Renewals); err != nil {
+		return err
+	}
+	return restore(&s.replays, saved.Replays)
 }
 
 func save[R jobtable.Record[R]](s *records[R]) ([]Item, error) {

@@ -108,6 +108,10 @@ func (r *Ringback) functions() {
 	if r.ArgumentKey != nil {
 		process.ArgumentKeyARN = *r.ArgumentKey.KeyArn()
 	}
+	if r.ReplayKey != nil {
+		process.ReplayKeyARN = *r.ReplayKey.KeyArn()
+		process.ArgumentRetentionDays = uint16(r.props.ArgumentRetentionDays)
+	}
 	r.environment = process
 	r.Process, r.processLogs = r.function(function{
 		id: "Process", name: "process", description: "Runs the tools.",
@@ -120,6 +124,7 @@ func (r *Ringback) functions() {
 	r.scan(r.Process)
 	read(r.Process, r.CompletionSecret)
 	r.decrypt()
+	r.storeCopies()
 	r.send(r.Process, r.Results)
 	// A wake-up that is due soon is a message to the queue of the job's tool.
 	r.send(r.Process, r.Jobs)

@@ -47,6 +47,9 @@ func outputs(stack awscdk.Stack, r *Ringback) error {
 	if r.ArgumentKey != nil {
 		output(deployment.ArgumentKeyOutput, "The key of the arguments that Vapi encrypts", r.ArgumentKey.KeyArn())
 	}
+	if r.ReplayKey != nil {
+		output(deployment.ReplayKeyOutput, "The key of the arguments that are stored for replays", r.ReplayKey.KeyArn())
+	}
 	output(deployment.JobsQueueURLOutput, "The queue of the jobs of short tools, and of unknown ones", r.Jobs.QueueUrl())
 	if r.LongJobs != nil {
 		output(deployment.LongJobsQueueURLOutput, "The queue of the jobs of long tools, whose timeout exceeds 60 seconds",

@@ -198,6 +198,11 @@ type Props struct {
 	// may use, or none if no tool has such arguments.
 	ArgumentKey awskms.IKey
 
+	// ArgumentRetentionDays is for how many days the arguments of jobs are stored, so
+	// that "ringback jobs replay" can run them again: up to 30. A key of the stack
+	// encrypts them. 0 means that they are not stored.
+	ArgumentRetentionDays int
+
 	// EncryptionKey encrypts the queues, the table, the secrets and topics that
 	// NewRingback creates, and the functions' environments. Nil means keys that
 	// AWS manages. The key must belong to this app, or its policy must let the
@@ -311,6 +316,7 @@ type Ringback struct {
 	EventBus         awsevents.IEventBus        // takes the undelivered events
 	WebhookSecret    awssecretsmanager.ISecret  // nil with a JWT authorizer
 	CompletionSecret awssecretsmanager.ISecret  // signs completion URLs, and names customers in the table
+	ReplayKey        awskms.Key                 // nil without ArgumentRetentionDays
 	ArgumentKey      awskms.IKey                // nil if none is given and no tool has encrypted arguments
 	Alarms           []awscloudwatch.Alarm
 	Dashboard        awscloudwatch.Dashboard
@@ -376,6 +382,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.sweep()
 	r.secrets()
 	r.argumentKey()
+	r.replayKey()
 	r.events()
 	r.api()
 	r.functions()
@@ -436,6 +443,7 @@ func (p *Props) checkNumbers() error {
 		// 0 stays, because any other value creates the queue.
 		{"LongProcessConcurrency", &p.LongProcessConcurrency, 0, 2, 1000},
 		{"CallbackConcurrency", &p.CallbackConcurrency, 20, 2, 1000},
+		{"ArgumentRetentionDays", &p.ArgumentRetentionDays, 0, 1, maxArgumentRetention},
 		{"BatchSize", &p.BatchSize, 10, 1, 10},
 		{"BurstLimit", &p.BurstLimit, 200, 1, 5000},
 		{"CompletionBurstLimit", &p.CompletionBurstLimit, 0, 1, 5000},

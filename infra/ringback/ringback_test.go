@@ -1565,6 +1565,7 @@ func TestInvalidProps(t *testing.T) {
 		{ringback.Props{CompletionBurstLimit: 5001}, "CompletionBurstLimit is 5001"},
 		{ringback.Props{CompletionRateLimit: -1}, "CompletionRateLimit is -1"},
 		{ringback.Props{BatchSize: 11}, "BatchSize is 11"},
+		{ringback.Props{ArgumentRetentionDays: 31}, "ArgumentRetentionDays is 31"},
 		{ringback.Props{ProcessConcurrency: 1}, "ProcessConcurrency is 1"},
 		{ringback.Props{LongProcessConcurrency: 1}, "LongProcessConcurrency is 1"},
 		{ringback.Props{LongProcessConcurrency: -1}, "LongProcessConcurrency is -1"},

@@ -69,6 +69,7 @@ var wrongs = []wrong{
 	{"longProcessConcurrency", "1", nil, `longProcessConcurrency is 1; it must be between 2 and 1000`},
 	{"callbackConcurrency", "1001", nil, `callbackConcurrency is 1001; it must be between 2 and 1000`},
 	{"batchSize", "11", nil, `batchSize is 11; it must be between 1 and 10`},
+	{"argumentRetentionDays", "31", nil, `argumentRetentionDays is 31; it must be between 1 and 30`},
 	{"maxJobsPerCall", "unlimited", nil, `maxJobsPerCall is "unlimited"; it must be a whole number above 0, or none`},
 	{"maxJobsPerCall", "0", nil, `maxJobsPerCall is "0"; it must be a whole number above 0, or none`},
 	{"maxConcurrentJobsPerCall", "65536", nil, `maxConcurrentJobsPerCall is 65536; it must be between 1 and 65535`},

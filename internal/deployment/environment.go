@@ -76,6 +76,11 @@ type Process struct {
 	// The KMS key of the arguments that Vapi encrypts. Empty means that no tool has such arguments.
 	ArgumentKeyARN string `env:"ARGUMENT_KEY_ARN"`
 
+	// For how many days the arguments of jobs are stored for replays, and the KMS key that encrypts them. 0 and empty
+	// mean that none are stored.
+	ArgumentRetentionDays uint16 `env:"ARGUMENT_RETENTION_DAYS"`
+	ReplayKeyARN          string `env:"REPLAY_KEY_ARN"`
+
 	// 0, the value of an unset variable, means no limit. The stack sets limits by default.
 	MaxJobsPerCall           uint16 `env:"MAX_JOBS_PER_CALL"`
 	MaxConcurrentJobsPerCall uint16 `env:"MAX_CONCURRENT_JOBS_PER_CALL"`
@@ -89,6 +94,10 @@ func (e Process) Check() error {
 	if (e.LongJobsQueueURL == "") != (e.LongJobsQueueARN == "") {
 		return fmt.Errorf("of %s and %s, only one is set: set both, or none",
 			VariableName(e, "LongJobsQueueURL"), VariableName(e, "LongJobsQueueARN"))
+	}
+	if (e.ArgumentRetentionDays == 0) != (e.ReplayKeyARN == "") {
+		return fmt.Errorf("of %s and %s, only one is set: set both, or none",
+			VariableName(e, "ArgumentRetentionDays"), VariableName(e, "ReplayKeyARN"))
 	}
 	return nil
 }

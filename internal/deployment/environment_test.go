@@ -33,7 +33,7 @@ func TestVariables(t *testing.T) {
 		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", LongJobsQueueURL: "13", LongJobsQueueARN: "14",
 		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
 		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12, NextCallAcrossAssistants: true,
-		ArgumentKeyARN: "15",
+		ArgumentKeyARN: "15", ArgumentRetentionDays: 16, ReplayKeyARN: "17",
 	}
 	callback := deployment.Callback{
 		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, ControlAnyPath: true,
@@ -102,7 +102,11 @@ func TestCheck(t *testing.T) {
 	process := func(url, arn string) deployment.Process {
 		return deployment.Process{LongJobsQueueURL: url, LongJobsQueueARN: arn}
 	}
+	replays := func(days uint16, key string) deployment.Process {
+		return deployment.Process{ArgumentRetentionDays: days, ReplayKeyARN: key}
+	}
 	const onlyOne = "of LONG_JOBS_QUEUE_URL and LONG_JOBS_QUEUE_ARN, only one is set"
+	const half = "of ARGUMENT_RETENTION_DAYS and REPLAY_KEY_ARN, only one is set"
 	for _, row := range []struct {
 		environment interface{ Check() error }
 		says        string // what the error names
@@ -112,6 +116,7 @@ func TestCheck(t *testing.T) {
 		{ack(""), ""}, {ack("url"), ""}, {ack("url", "tool"), ""},
 		{ack("", "tool"), "LONG_TOOLS is set, and LONG_JOBS_QUEUE_URL is not"},
 		{process("", ""), ""}, {process("url", "arn"), ""}, {process("url", ""), onlyOne}, {process("", "arn"), onlyOne},
+		{replays(7, "arn"), ""}, {replays(7, ""), half}, {replays(0, "arn"), half},
 	} {
 		err := row.environment.Check()
 		if (err != nil) != (row.says != "") || err != nil && !strings.Contains(err.Error(), row.says) {

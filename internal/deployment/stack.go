@@ -22,6 +22,8 @@ const (
 	ProcessLogsOutput  = "ProcessLogGroupName"
 	CallbackLogsOutput = "CallbackLogGroupName"
 
+	ReplayKeyOutput = "ReplayKeyArn" // only if arguments are stored
+
 	CompletionSecretOutput = "CompletionSecretArn"
 	MissingSettingsOutput  = "MissingToolSettings"
 

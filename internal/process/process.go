@@ -114,6 +114,12 @@ type Completions interface {
 	PostURL(ctx context.Context, jobID string, expires time.Time) (string, error)
 }
 
+// Replays stores copies of jobs.
+type Replays interface {
+	// Keep does nothing if there is a copy.
+	Keep(ctx context.Context, j job.Job, now time.Time) error
+}
+
 // LongJobs is the queue of the jobs of long tools, and of their wake-ups.
 type LongJobs struct {
 	Jobs
@@ -141,6 +147,10 @@ type Config struct {
 
 	// Decrypter decrypts the arguments that Vapi encrypts. It is required if a tool has such arguments.
 	Decrypter Decrypter
+
+	// Replays stores a copy of each job whose tool starts, so that an operator can replay it. Nil means that none is
+	// stored.
+	Replays Replays
 
 	// PlainArguments also accepts plain values for these arguments. It is for runs without Vapi.
 	PlainArguments bool

@@ -30,6 +30,9 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 	if e.parked.used && e.record.WakeUp == 0 {
 		e.aside(ctx, func(ctx context.Context) { e.parked.request(ctx, host.claimed) })
 	}
+	if e.cfg.Replays != nil && e.record.WakeUp == 0 && e.record.Attempt == 1 {
+		e.aside(ctx, host.storeCopy)
+	}
 	kept, stop := e.keep(ctx)
 	defer stop()
 	e.log.InfoContext(ctx, "tool started",
@@ -106,6 +109,17 @@ type toolHost struct {
 	out *outbox
 
 	reported time.Time // when report learned that its last line was settled
+}
+
+// storeCopy stores a copy of the job. Without it, the job can only not be replayed.
+func (h *toolHost) storeCopy(ctx context.Context) {
+	err := checkSize(h.job)
+	if err == nil {
+		err = h.cfg.Replays.Keep(ctx, h.job, h.cfg.Now())
+	}
+	if err != nil {
+		h.log.WarnContext(ctx, "cannot store arguments for a replay", "error", err)
+	}
 }
 
 // sendHold sends the hold message, which is delivered after a while. It waits on the results

@@ -4,6 +4,7 @@ package processing
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -65,6 +66,13 @@ func Config(e deployment.Process, tools *asynctool.Set, c Clients, log *slog.Log
 	if e.ArgumentKeyARN != "" {
 		decrypter = kmskey.New(kms.NewFromConfig(c.KMS), e.ArgumentKeyARN)
 	}
+	customers := jobtable.NewCustomers(store.Customers(), parsed.Customers)
+	var replays process.Replays
+	if e.ReplayKeyARN != "" {
+		envelope := kmskey.NewEnvelope(kms.NewFromConfig(c.KMS), e.ReplayKeyARN)
+		retention := time.Duration(e.ArgumentRetentionDays) * 24 * time.Hour
+		replays = jobtable.NewReplays(store.Replays(), envelope, retention, customers)
+	}
 	perCall := job.CallLimits{Jobs: int(e.MaxJobsPerCall), Concurrent: int(e.MaxConcurrentJobsPerCall)}
 	return process.Config{
 		Tools:       tools,
@@ -75,9 +83,10 @@ func Config(e deployment.Process, tools *asynctool.Set, c Clients, log *slog.Log
 		LongJobs:    long,
 		Admission:   jobtable.NewAdmission(store.Calls(), perCall),
 		CallTracker: jobtable.NewCallTracker(store.Calls()),
-		Customers:   jobtable.NewCustomers(store.Customers(), parsed.Customers),
+		Customers:   customers,
 		Completions: urls,
 		Decrypter:   decrypter,
+		Replays:     replays,
 
 		AcrossAssistants: bool(e.NextCallAcrossAssistants),
 		Log:              log,

@@ -64,6 +64,10 @@ type Config struct {
 	// ArgumentKey decrypts the arguments that Vapi encrypts. Nil means a new key, if a tool has such arguments.
 	ArgumentKey *memkey.Key
 
+	// ReplayKey encrypts the copies of jobs that are stored for replays, for [ReplayRetention]. Nil means that none are
+	// stored.
+	ReplayKey jobtable.Sealer
+
 	// PlainArguments also accepts plain values for the arguments that Vapi encrypts.
 	PlainArguments bool
 
@@ -156,6 +160,9 @@ type Pipeline struct {
 	sweepPause time.Duration
 	log        *slog.Logger
 }
+
+// ReplayRetention is how long a pipeline stores copies of jobs.
+const ReplayRetention = 24 * time.Hour
 
 // minSweepPause is the shortest time between two sweeps, if waits are shortened.
 const minSweepPause = time.Minute
@@ -331,6 +338,9 @@ func (w wiring) process() (memqueue.Handler, error) {
 		Log:         w.log("process"),
 
 		PlainArguments: w.cfg.PlainArguments,
+	}
+	if w.cfg.ReplayKey != nil {
+		cfg.Replays = jobtable.NewReplays(w.store.Replays(), w.cfg.ReplayKey, ReplayRetention, w.customers)
 	}
 	if w.keys != nil {
 		var err error

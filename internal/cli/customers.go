@@ -56,6 +56,7 @@ func (customersForgetCommand) Help() string {
 - The number in the records of jobs that are not settled, such as suspended ones. These jobs continue. Their results
   reach the customer only in the call in which they were asked for.
 - The lists of the customer's parked results.
+- The arguments of the customer's jobs that are stored for replays.
 
 The command cannot find the number in the messages of jobs that run or wait on a queue. Run it again when the
 customer's calls are over. A result, argument or tool state that contains the number is counted, and stays until its
@@ -98,7 +99,7 @@ func (c *customersForgetCommand) Run(s *streams) error {
 	if err := showStored(s.Out, stored); err != nil {
 		return err
 	}
-	if len(stored.Parked)+len(stored.Others)+stored.Lists == 0 {
+	if empty(stored) {
 		return nil
 	}
 	if err := c.agreed(ctx, s); err != nil {
@@ -112,6 +113,9 @@ func (c *customersForgetCommand) Run(s *streams) error {
 	}
 	fmt.Fprintf(s.Out, "Deleted: %d parked results, the number in %d other records, %d lists.\n",
 		f.Results, f.Numbers, f.Lists)
+	if f.Copies > 0 {
+		fmt.Fprintf(s.Out, "Deleted: the stored arguments of %d jobs.\n", f.Copies)
+	}
 	if f.Unsent > 0 {
 		fmt.Fprintf(s.Err, "%d undelivered events could not be sent. The daily sweep sends them.\n", f.Unsent)
 	}
@@ -133,13 +137,19 @@ func (c *customersForgetCommand) agreed(ctx context.Context, s *streams) error {
 	return nil
 }
 
+// empty reports whether nothing is stored that can be deleted.
+func empty(s operator.Stored) bool { return len(s.Parked)+len(s.Others)+s.Lists+s.Copies == 0 }
+
 // showStored prints what is stored about a customer.
 func showStored(out io.Writer, s operator.Stored) error {
-	if len(s.Parked)+len(s.Others)+s.Lists == 0 {
+	if empty(s) {
 		fmt.Fprintln(out, "Nothing is stored under this number.")
 	} else {
 		fmt.Fprintf(out, "To delete: %d parked results, the number in %d other records, %d lists.\n",
 			len(s.Parked), len(s.Others), s.Lists)
+		if s.Copies > 0 {
+			fmt.Fprintf(out, "To delete: the stored arguments of %d jobs.\n", s.Copies)
+		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, one := range s.Parked {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", "result", cell(one.ID), cell(one.Tool), clock(one.Created))
@@ -174,9 +184,16 @@ func (c *customersForgetCommand) open(ctx context.Context, p *progress) (custome
 	client := dynamodb.NewFromConfig(cfg)
 	store := dynamotable.New(client, at.Table)
 	keys := completion.NewKeys(secretsmanager.New(awssecretsmanager.NewFromConfig(cfg), at.CompletionSecret), nil)
+	lists := jobtable.NewCustomers(store.Customers(), keys.Customers)
 	return operator.NewCustomers(operator.CustomersConfig{
-		Table:    jobtable.New(store),
-		Lists:    jobtable.NewCustomers(store.Customers(), keys.Customers),
+		Table: jobtable.New(store),
+		Lists: lists,
+		Copies: operator.CustomerCopies{
+			Names: lists.ReplayNames, Delete: store.Replays().Delete,
+			Search: func(ctx context.Context, names []string, from string) ([]job.ReplayCopy, int, string, error) {
+				return dynamotable.ReplaysOf(ctx, client, at.Table, names, from)
+			},
+		},
 		Outcomes: sqsqueue.New(sqs.NewFromConfig(cfg), at.ResultsQueue),
 		Search: func(ctx context.Context, text, from string) ([]job.Record, int, string, error) {
 			return dynamotable.Search(ctx, client, at.Table, text, from)

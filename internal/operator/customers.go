@@ -30,8 +30,21 @@ type CustomersConfig struct {
 	// it read, and where the next page begins. The first page begins at "", and the last one has no next.
 	Search func(ctx context.Context, text, from string) (found []job.Record, read int, next string, err error)
 
+	// Copies finds and deletes the copies of jobs that are stored for replays.
+	Copies CustomerCopies
+
 	Now func() time.Time // nil means time.Now
 	Log *slog.Logger     // nil means slog.Default()
+}
+
+// CustomerCopies are the copies of the jobs of a customer. All of it is required.
+type CustomerCopies struct {
+	// Names returns the names of the customer with a number: see [jobtable.Customers.ReplayNames].
+	Names func(ctx context.Context, number string) ([]string, error)
+	// Search returns copies with one of the names, as CustomersConfig.Search returns records.
+	Search func(ctx context.Context, names []string, from string) (
+		found []job.ReplayCopy, read int, next string, err error)
+	Delete func(ctx context.Context, c job.ReplayCopy) error
 }
 
 // Customers are the customers of a deployment.
@@ -39,7 +52,8 @@ type Customers struct{ cfg CustomersConfig }
 
 // NewCustomers returns the customers of a deployment.
 func NewCustomers(cfg CustomersConfig) (*Customers, error) {
-	if cfg.Table == nil || cfg.Lists == nil || cfg.Outcomes == nil || cfg.Search == nil {
+	if cfg.Table == nil || cfg.Lists == nil || cfg.Outcomes == nil || cfg.Search == nil ||
+		cfg.Copies.Names == nil || cfg.Copies.Search == nil || cfg.Copies.Delete == nil {
 		return nil, errors.New("an operator needs the jobs table and the results queue")
 	}
 	if cfg.Now == nil {
@@ -59,12 +73,14 @@ type Stored struct {
 	Parked []Job `json:"parked"` // their results are parked for the customer's next call
 	Others []Job `json:"others"` // their records have the number
 	Lists  int   `json:"lists"`  // of parked results
+	Copies int   `json:"copies"` // of jobs, for replays
 
 	// Mentions counts the records of other jobs that contain the number: in their arguments, tool state,
 	// progress or result. They expire.
 	Mentions int `json:"mentions"`
 
-	lists []job.CustomerRecord
+	lists  []job.CustomerRecord
+	copies []job.ReplayCopy
 }
 
 // Number returns a telephone number without its separators, or an error if it is none that a customer can
@@ -94,7 +110,8 @@ func (c *Customers) Find(ctx context.Context, number, orgID string, read func(re
 	}
 	s := Stored{Number: number, OrgID: orgID, Parked: []Job{}, Others: []Job{}}
 	orgs := []string{"", orgID}
-	for from, total := "", 0; ; {
+	total := 0
+	for from := ""; ; {
 		found, n, next, err := c.cfg.Search(ctx, number, from)
 		if err != nil {
 			return Stored{}, err
@@ -118,6 +135,9 @@ func (c *Customers) Find(ctx context.Context, number, orgID string, read func(re
 			break
 		}
 	}
+	if err := c.addCopies(ctx, &s, total, read); err != nil {
+		return Stored{}, err
+	}
 	slices.Sort(orgs)
 	for _, org := range slices.Compact(orgs) {
 		lists, err := c.cfg.Lists.Lists(ctx, job.Call{OrgID: org, CustomerNumber: number})
@@ -128,6 +148,28 @@ func (c *Customers) Find(ctx context.Context, number, orgID string, read func(re
 	}
 	s.Lists = len(s.lists)
 	return s, c.addListed(ctx, &s)
+}
+
+// addCopies adds the copies of the customer's jobs. It calls read with the number of all records read so far.
+func (c *Customers) addCopies(ctx context.Context, s *Stored, total int, read func(records int)) error {
+	names, err := c.cfg.Copies.Names(ctx, s.Number)
+	if err != nil {
+		return err
+	}
+	for from := ""; ; {
+		found, n, next, err := c.cfg.Copies.Search(ctx, names, from)
+		if err != nil {
+			return err
+		}
+		s.copies = append(s.copies, found...)
+		if total += n; read != nil && n > 0 {
+			read(total)
+		}
+		if from = next; next == "" {
+			s.Copies = len(s.copies)
+			return nil
+		}
+	}
 }
 
 // addListed adds the jobs of the lists whose records do not have the number. Earlier versions parked such.
@@ -155,6 +197,7 @@ type Forgotten struct {
 	Results int `json:"results"` // parked ones
 	Numbers int `json:"numbers"` // in the records of other jobs
 	Lists   int `json:"lists"`
+	Copies  int `json:"copies"` // of jobs, for replays
 	// Unsent counts the results whose undelivered events are sent by the next daily sweep only.
 	Unsent int `json:"unsent,omitempty"`
 }
@@ -163,6 +206,12 @@ type Forgotten struct {
 // number. Forget can be repeated: another search finds what is left.
 func (c *Customers) Forget(ctx context.Context, s Stored) (Forgotten, error) {
 	var f Forgotten
+	for _, one := range s.copies {
+		if err := c.cfg.Copies.Delete(ctx, one); err != nil && !errors.Is(err, jobtable.ErrChanged) { // it has expired
+			return f, fmt.Errorf("%w; run the command again to continue from here", err)
+		}
+		f.Copies++
+	}
 	// The lists come first. Without the numbers in the records, another search would not find them.
 	for _, list := range s.lists {
 		switch err := c.cfg.Lists.Forget(ctx, list); {

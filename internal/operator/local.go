@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -182,12 +183,30 @@ func (l *Local) Forget(ctx context.Context, s Stored) (f Forgotten, err error) {
 const maxAnswer = 16 << 20
 
 func (l *Local) ask(ctx context.Context, method, path string, query url.Values, into any) error {
+	return l.request(ctx, method, path, query, nil, into)
+}
+
+// send posts a value as JSON.
+func (l *Local) send(ctx context.Context, path string, query url.Values, value, into any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return l.request(ctx, http.MethodPost, path, query, bytes.NewReader(body), into)
+}
+
+func (l *Local) request(
+	ctx context.Context, method, path string, query url.Values, content io.Reader, into any,
+) error {
 	u := url.URL{Scheme: "http", Host: l.addr, Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+l.token)
+	if content != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := l.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("cannot reach a local run on %s: %s; start it with ringback dev, or check the address",

@@ -86,6 +86,9 @@ func newWorld(t *testing.T) *world {
 	})
 	w.customers, err = operator.NewCustomers(operator.CustomersConfig{
 		Table: w.table, Lists: w.lists, Outcomes: w.out, Search: store.Search, Now: func() time.Time { return w.now },
+		Copies: operator.CustomerCopies{
+			Names: w.lists.ReplayNames, Search: store.ReplaysOf, Delete: store.Replays().Delete,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/local/memkey"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operator"
@@ -135,6 +136,7 @@ type run struct {
 	public     *url.URL           // nil means none
 
 	pipeline  *pipeline.Pipeline
+	replayKey *memkey.Envelope
 	plans     []vapiauth.Plan
 	encrypted map[string][]string // the arguments that Vapi would encrypt, by tool
 	calls     *controlClient
@@ -263,6 +265,10 @@ func (r *run) assemble() error {
 	if cfg.ArgumentKey, err = r.argumentKey(); err != nil {
 		return err
 	}
+	if r.replayKey, err = r.newReplayKey(); err != nil {
+		return err
+	}
+	cfg.ReplayKey = r.replayKey
 	if r.pipeline, err = pipeline.New(cfg); err != nil {
 		return err
 	}
@@ -293,6 +299,10 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	customers, err := operator.NewCustomers(operator.CustomersConfig{
 		Table: r.pipeline.Table, Lists: r.pipeline.Customers, Outcomes: r.pipeline.Results,
 		Search: r.pipeline.Records.Search, Log: r.log,
+		Copies: operator.CustomerCopies{
+			Names: r.pipeline.Customers.ReplayNames, Search: r.pipeline.Records.ReplaysOf,
+			Delete: r.pipeline.Records.Replays().Delete,
+		},
 	})
 	if err != nil {
 		return err
@@ -306,7 +316,15 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	if err != nil {
 		return err
 	}
+	replays, err := operator.NewReplays(operator.ReplaysConfig{
+		Copies: r.pipeline.Records.Replays(), Opener: r.replayKey, Table: r.pipeline.Table,
+		Jobs: r.pipeline.Jobs, LongJobs: r.pipeline.LongJobs, Results: r.pipeline.Results,
+	})
+	if err != nil {
+		return err
+	}
 	front := http.NewServeMux()
+	front.Handle("/replays/", operator.ReplayHandler(replays, r.token))
 	for _, path := range []string{"/jobs", "/jobs/", "/customers/"} {
 		front.Handle(path, operator.Handler(jobs, customers, r.token))
 	}

@@ -33,6 +33,7 @@ type saved struct {
 	Token          string
 	CompletionKeys string
 	ArgumentKey    []byte // empty if no tool has encrypted arguments
+	ReplayKey      []byte // of the arguments that are stored for replays
 	Pipeline       pipeline.Saved
 	Live           []vapi.Call
 	Control        savedControl
@@ -99,6 +100,14 @@ func (r *run) argumentKey() (*memkey.Key, error) {
 	return memkey.Parse(r.before.ArgumentKey)
 }
 
+// newReplayKey returns the key of the arguments that are stored for replays: that of the run before, or a new one.
+func (r *run) newReplayKey() (*memkey.Envelope, error) {
+	if r.before == nil {
+		return memkey.NewEnvelope(nil)
+	}
+	return memkey.NewEnvelope(r.before.ReplayKey)
+}
+
 // handOver finishes the tools that are running, and leaves everything else to the next run. Meanwhile, webhooks are
 // accepted, and their jobs wait.
 func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}) error {
@@ -123,6 +132,7 @@ func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}
 		Addr: r.gateway.Addr().String(), Token: r.token, CompletionKeys: r.keys, Live: r.live.all(), Control: r.calls.save(),
 		Screen: r.terminal.save(), Shop: r.seller.Open(),
 	}
+	next.ReplayKey = r.replayKey.Marshal()
 	if r.pipeline.ArgumentKey != nil {
 		next.ArgumentKey = r.pipeline.ArgumentKey.Marshal()
 	}

@@ -107,7 +107,7 @@ func TestDeployment(t *testing.T) {
 		"webhookSecretArn=" + d.secrets["webhook"], "completionSecretArn=" + d.secrets["completion"],
 		"privateKeySecretArn=" + d.secrets["private"], "vapiApiUrl=" + d.vapi.URL, "callBackHours=00:00-24:00",
 		"ORDERS_API_URL=" + d.server.URL, "REQUESTS_API_URL=" + d.server.URL, "E2E_URL=" + d.server.URL,
-		"undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
+		"argumentRetentionDays=1", "undeliveredEmail=someone@example.com", "alarmEmail=operator@example.com",
 	}
 
 	step := func(name string, test func(*testing.T, context.Context)) {
@@ -880,6 +880,7 @@ func (d *deployment) logs(t *testing.T, ctx context.Context) {
 		}
 	}
 	d.logsOfACall(t, ctx)
+	d.replay(t, ctx)
 	counted := regexp.MustCompile(`= "([^"]+)"`)
 	for id, r := range d.template.Resources {
 		if r.Type != "AWS::Logs::MetricFilter" {

@@ -20,7 +20,9 @@ func (d *deployment) ringback(t *testing.T, ctx context.Context, arguments ...st
 	t.Helper()
 	arguments = append([]string{"run", "./cmd/ringback"}, append(arguments, "--stack", stack)...)
 	command := exec.CommandContext(ctx, "go", arguments...)
-	command.Dir, command.Env = d.project, d.env
+	command.Dir, command.Env = d.project, slices.Concat(d.env, []string{
+		"ORDERS_API_URL=" + d.server.URL, "REQUESTS_API_URL=" + d.server.URL, "E2E_URL=" + d.server.URL,
+	})
 	var errOut bytes.Buffer
 	command.Stderr = &errOut
 	out, err := command.Output()
@@ -78,5 +80,18 @@ func (d *deployment) logsOfACall(t *testing.T, ctx context.Context) {
 		if !json.Valid([]byte(line)) || !strings.Contains(line, id) && !strings.Contains(line, job.CallHash("e2e-result")) {
 			t.Errorf("a line of another call: %s", line)
 		}
+	}
+}
+
+// replay runs the tool of a delivered job once more, in this process. The call does not hear of it.
+func (d *deployment) replay(t *testing.T, ctx context.Context) {
+	t.Helper()
+	heard := len(d.heard("e2e-result"))
+	out := d.ringback(t, ctx, "jobs", "replay", d.record(t, ctx, "e2e-result").ID, "--yes", "--json")
+	if !strings.Contains(out, `"jobId":"j_replay`) || !strings.Contains(out, `"event":"result"`) {
+		t.Errorf("the replay printed:\n%s", out)
+	}
+	if again := len(d.heard("e2e-result")); again != heard {
+		t.Errorf("the call heard %d messages, and %d after the replay", heard, again)
 	}
 }

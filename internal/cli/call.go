@@ -282,6 +282,11 @@ func (t *trial) run(ctx context.Context, body []byte) error {
 	if final || err != nil {
 		return err
 	}
+	return t.watch(ctx, hangUp)
+}
+
+// watch shows what happens until the result has reached the call. It hangs up when hangUp says so, which may be nil.
+func (t *trial) watch(ctx context.Context, hangUp <-chan time.Time) error {
 	var look <-chan time.Time
 	if t.jobs != nil {
 		tick := time.NewTicker(t.every)

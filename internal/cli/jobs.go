@@ -28,6 +28,7 @@ type jobsCommand struct {
 	List   jobsListCommand   `cmd:"" help:"List the jobs whose results are not delivered yet, or all jobs of a call."`
 	Show   jobsShowCommand   `cmd:"" help:"Show a job."`
 	Cancel jobsCancelCommand `cmd:"" help:"Cancel an unfinished job. The caller learns of it."`
+	Replay jobsReplayCommand `cmd:"" help:"Run the tool of a job again."`
 }
 
 // Help returns the text above the flags.

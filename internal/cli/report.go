@@ -93,7 +93,10 @@ func (r *report) end(e event, text string) {
 		r.line(e)
 		return
 	}
-	if text == "" && r.finished > 0 {
+	switch {
+	case text == "" && r.finished > 0 && r.answered == 0: // there was no webhook to answer
+		text = fmt.Sprintf("The result came after %s.", short(r.finished))
+	case text == "" && r.finished > 0:
 		text = fmt.Sprintf("The caller waited %s for the answer. The result came after %s.",
 			short(r.answered), short(r.finished))
 	}

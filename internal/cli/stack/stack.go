@@ -80,6 +80,29 @@ func (s *Stack) DeadLetters(ctx context.Context) (DeadLetters, error) {
 	}, err
 }
 
+// Replays are the places of a deployment in which the arguments of its jobs are stored.
+type Replays struct {
+	Jobs
+	LongJobsQueue string // the URL; empty if there is no such queue
+	Key           string // the ARN of the key that decrypts the arguments
+}
+
+// Replays returns the places in which the stack stores arguments. It returns an error if it stores none.
+func (s *Stack) Replays(ctx context.Context) (Replays, error) {
+	jobs, err := s.Jobs(ctx)
+	if err != nil {
+		return Replays{}, err
+	}
+	o, err := s.outputs(ctx)
+	if err == nil && o[deployment.ReplayKeyOutput] == "" {
+		err = fmt.Errorf("the stack %s stores no arguments, so its jobs cannot be replayed; "+
+			"set argumentRetentionDays and deploy, for the jobs after that", s.name)
+	}
+	return Replays{
+		Jobs: jobs, LongJobsQueue: o[deployment.LongJobsQueueURLOutput], Key: o[deployment.ReplayKeyOutput],
+	}, err
+}
+
 // Logs are the places of a deployment in which its functions log.
 type Logs struct {
 	Jobs

@@ -56,8 +56,8 @@ var listeners = []string{"./internal/local/dev", "-run", "^(TestListen.*|TestTwo
 // conditional are the tests of what AWS may do although nothing fails.
 var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-args", "-faults.seed=1"}
 
-// deadLetters are the tests of what operators do with dead letters.
-var deadLetters = []string{"./internal/operator", "-run", "Dead|Drop|Redrive"}
+// deadLetters are the tests of what operators do with dead letters, and with the copies for replays.
+var deadLetters = []string{"./internal/operator", "-run", "Dead|Drop|Redrive|Copies"}
 
 // localRun are the tests of what the local run refuses.
 var localRun = []string{"./internal/local/guard", "./internal/local/dev", "./internal/local/slowshop"}
@@ -871,6 +871,19 @@ var bugs = []mutant{
 	{bug: "a dropped result without its event", tests: deadLetters, edits: []edit{
 		{"internal/operator.(*Dead).loss", "return LossDelivery, nil", "return LossNothing, nil"},
 	}},
+	{bug: "a copy for replays that does not expire", tests: deadLetters, edits: []edit{
+		{"internal/jobtable.OpenReplay", "now.After(c.Until)", "now.IsZero()"},
+	}},
+	{bug: "the copies of a forgotten customer stay", tests: deadLetters, edits: []edit{
+		{"internal/operator.(*Customers).Forget", "c.cfg.Copies.Delete(ctx, one)",
+			"func(job.ReplayCopy) error { return nil }(one)"},
+	}},
+	{bug: "a replay with the idempotency key of its original", tests: []string{"./internal/job", "-run", "^TestReplay$"},
+		edits: []edit{{"internal/job.Job.Replay", "j.ID = idPrefix + replayMark +", "_ = idPrefix + replayMark +"}}},
+	{bug: "a tool that must not run twice, replayed without consent",
+		tests: []string{"./internal/cli", "-run", "^TestReplayOfALocalRun$"}, edits: []edit{
+			{"internal/cli.(*jobsReplayCommand).agreed", "tool.Attempts > 1 || c.Yes", "tool.Attempts > 0 || c.Yes"},
+		}},
 	{bug: "a list that hides dead letters", tests: deadLetters, edits: []edit{
 		{"internal/operator.(*Dead).scan", "q.ChangeVisibility(ctx, receipt, 0)", "q.ChangeVisibility(ctx, receipt, hide)"},
 	}},

@@ -356,8 +356,8 @@ func TestDeadResults(t *testing.T) {
 	for _, drop := range []bool{false, true} {
 		t.Run(map[bool]string{false: "redrive", true: "drop"}[drop], func(t *testing.T) {
 			inDeadWorld(t, func(t *testing.T, w *deadWorld, d dead) {
-				id := w.post(t, "c1", "short") // fails, and the call is over
 				w.Calls.End("c1")
+				id := w.post(t, "c1", "short") // fails, and the call is over
 				time.Sleep(3 * time.Hour)
 				letters := slices.DeleteFunc(w.list(t, d), func(l operator.DeadLetter) bool {
 					return l.Queue == operator.JobsQueue

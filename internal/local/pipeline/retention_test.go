@@ -153,6 +153,9 @@ func TestForgottenCustomer(t *testing.T) {
 				w.drained()
 				cfg := operator.CustomersConfig{
 					Table: w.Table, Lists: w.Customers, Outcomes: w.Results, Search: w.Records.Search,
+					Copies: operator.CustomerCopies{
+						Names: w.Customers.ReplayNames, Search: w.Records.ReplaysOf, Delete: w.Records.Replays().Delete,
+					},
 					Log: slog.New(slog.DiscardHandler),
 				}
 				if lost {

@@ -239,6 +239,12 @@ func requestEvent(route, path, body string) lambda.APIGatewayV2HTTPRequest {
 	return functiontest.Event(route, r, []byte(body), "sample", now)
 }
 
+// traced returns the context of an invocation that belongs to a trace of AWS X-Ray, as aws-lambda-go makes it.
+func traced(ctx context.Context) context.Context {
+	const header = "Root=1-f2b3ca90-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=1"
+	return context.WithValue(ctx, "x-amzn-trace-id", header) //nolint:staticcheck // the key is a string
+}
+
 // acked returns the answer to a webhook, the messages that are queued for it, and
 // whether the end of its call is recorded.
 func acked(
@@ -256,7 +262,7 @@ func acked(
 	if _, err := tracker.Live(t.Context(), callID, now); err != nil {
 		t.Fatal(err)
 	}
-	response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), request)
+	response, err := function.HTTP{Handler: f.Front}.Handle(traced(t.Context()), request)
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("the ack function answered %d %s, %v", response.StatusCode, response.Body, err)
 	}

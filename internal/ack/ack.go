@@ -422,6 +422,7 @@ func (h *Handler) toolCalls(
 	}
 	results := make([]vapi.Result, len(message.ToolCalls))
 	var messages, long []queue.Message
+	trace := traceparent(ctx)
 	var answered []int // indexes of the tool calls that are answered at once
 	quick := h.newQuickAnswer(ctx, call, message, now)
 	for i, t := range message.ToolCalls {
@@ -432,6 +433,7 @@ func (h *Handler) toolCalls(
 		}
 		j := job.Job{Tool: t.Name, Arguments: t.Arguments, Async: t.Async, Call: call, ReceivedAt: now, CallEnds: ends}
 		j.ID, j.ToolCallID = identify(scope, t, i)
+		j.Traceparent = trace
 		waits := quick != nil && h.isQuick(call, t)
 		if waits {
 			if r, settled := quick.stored(ctx, j.ID); settled {
@@ -464,7 +466,7 @@ func (h *Handler) toolCalls(
 			messages = append(messages, m)
 		}
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
-			job.LogJob(j.ID), slog.String("tool", j.Tool))
+			job.LogJob(j.ID), slog.String("tool", j.Tool), job.LogTrace(trace))
 	}
 	if err := h.sendJobs(ctx, messages, long); err != nil {
 		return nil, 0, err

@@ -89,6 +89,10 @@ func (r *recorder) jobs(t testing.TB) []job.Job {
 		if m.Group != queue.Group(j.Call.ID) {
 			t.Errorf("job %s is in group %q", j.ID, m.Group)
 		}
+		if job.TraceID(j.Traceparent) == "" {
+			t.Errorf("job %s has the traceparent %q", j.ID, j.Traceparent)
+		}
+		j.Traceparent = "" // TestTrace checks it
 		jobs = append(jobs, j)
 	}
 	return jobs

@@ -204,7 +204,7 @@ func (c *cancellation) load(ctx context.Context, jobs []job.Summary) ([]job.Reco
 
 // withdraw cancels a job, and queues the clean-up. Bounded is the context of the answer.
 func (c *cancellation) withdraw(ctx, bounded context.Context, r job.Record) string {
-	log := c.cfg.Log.With(job.LogCall(c.callID), job.LogJob(r.ID), "tool", r.Tool)
+	log := c.cfg.Log.With(job.LogCall(c.callID), job.LogJob(r.ID), "tool", r.Tool, job.LogTrace(r.Traceparent))
 	changed, err := c.cfg.Jobs.Change(bounded, r.ID, job.Withdraw(c.now, c.reason))
 	s := changed.Summary()
 	switch {
@@ -239,7 +239,7 @@ func (c *cancellation) sendCheck(ctx context.Context, r job.Record) {
 	}
 	if err != nil {
 		c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot queue the check of the job; it is cancelled, and its schedule stays",
-			job.LogJob(r.ID), slog.Any("error", err))
+			job.LogJob(r.ID), job.LogTrace(r.Traceparent), slog.Any("error", err))
 	}
 }
 

@@ -136,7 +136,7 @@ func (q *quickAnswer) stored(ctx context.Context, jobID string) (job.Record, boo
 		return job.Record{}, false
 	}
 	q.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call repeated; answering with its stored result",
-		job.LogJob(jobID), slog.String("tool", r.Tool))
+		job.LogJob(jobID), slog.String("tool", r.Tool), job.LogTrace(r.Traceparent))
 	return r, true
 }
 
@@ -241,7 +241,7 @@ func (q *quickAnswer) claim(ctx context.Context, c quickCall, answer *vapi.Resul
 // If the table does not answer in time, the result is in the answer all the same: it may be marked, and
 // would be lost otherwise.
 func (q *quickAnswer) settle(ctx context.Context, claimed job.Record) bool {
-	log := q.cfg.Log.With(job.LogJob(claimed.ID), "tool", claimed.Tool)
+	log := q.cfg.Log.With(job.LogJob(claimed.ID), "tool", claimed.Tool, job.LogTrace(claimed.Traceparent))
 	reason := inAnswer
 	if claimed.Reason != "" {
 		reason = "" // the record keeps why the tool failed

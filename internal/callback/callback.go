@@ -202,7 +202,7 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 	id := message.MessageId
 	d := &delivery{
 		Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
-		log: h.cfg.Log.With(job.LogJob(o.JobID), "tool", o.Tool),
+		log: h.cfg.Log.With(job.LogJob(o.JobID), "tool", o.Tool, job.LogTrace(o.Traceparent)),
 	}
 	switch {
 	case len(o.With) > 0:

@@ -115,7 +115,7 @@ func (d *delivery) join(ctx context.Context, waiting []string) []*delivery {
 		o := record.Job().Outcome(record)
 		joined = append(joined, &delivery{
 			Handler: d.Handler, outcome: o, record: record, claimed: true, lease: d.lease,
-			log: d.cfg.Log.With(job.LogJob(id), "tool", o.Tool),
+			log: d.cfg.Log.With(job.LogJob(id), "tool", o.Tool, job.LogTrace(o.Traceparent)),
 		})
 	}
 	return joined

@@ -24,6 +24,8 @@ type post struct {
 	text   string
 	silent bool // of progress
 	bytes  int  // of the body
+
+	traceparent string // of the job; empty until its record is read
 }
 
 // parse reads a body: a JSON object of any content type, or a text.

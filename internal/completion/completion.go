@@ -126,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, log := r.Context(), h.cfg.Log
 	jobID, p, err := h.receive(r)
 	if jobID != "" {
-		log = log.With(job.LogJob(jobID))
+		log = log.With(job.LogJob(jobID), job.LogTrace(p.traceparent))
 	}
 	if err != nil {
 		refusal := httpjson.Refuse(err, refusals)
@@ -169,7 +169,7 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 	}
 	if token.Posts {
 		p.bytes = len(body)
-		p.kind, err = h.forward(ctx, jobID, r.Header, body)
+		err = h.forward(ctx, jobID, r.Header, body, &p)
 		return jobID, p, err
 	}
 	if p, err = parse(r.Header.Get("Content-Type"), body); err != nil {
@@ -177,19 +177,22 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 	}
 	p.bytes = len(body)
 	if p.kind == job.KindProgress {
-		return jobID, p, h.progress(ctx, jobID, p)
+		err = h.progress(ctx, jobID, &p)
+		return jobID, p, err
 	}
-	return jobID, p, h.complete(ctx, jobID, p)
+	err = h.complete(ctx, jobID, &p)
+	return jobID, p, err
 }
 
 // complete ends the job. If several results are posted, the table accepts one. The result is stored
 // before it is sent. If the function dies in between, the check of the job sends it: see [job.Check].
 // If sending fails, another post of the result also sends it.
-func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
+func (h *Handler) complete(ctx context.Context, jobID string, p *post) error {
 	record, err := h.cfg.Table.Load(ctx, jobID)
 	if err != nil {
 		return err
 	}
+	p.traceparent = record.Traceparent
 	if record.State.Active() && record.StoredJob != nil {
 		h.check(ctx, record)
 	}
@@ -197,7 +200,7 @@ func (h *Handler) complete(ctx context.Context, jobID string, p post) error {
 		Status: p.status, Content: p.text, Delivery: delivery(record.Policy),
 	}))
 	if errors.Is(err, job.ErrFinished) {
-		if h.unsent(record, p) {
+		if h.unsent(record, *p) {
 			if err := h.sendResult(ctx, record); err != nil {
 				return err
 			}
@@ -241,8 +244,9 @@ func (h *Handler) unsent(record job.Record, p post) bool {
 }
 
 // progress stores a progress line and sends it.
-func (h *Handler) progress(ctx context.Context, jobID string, p post) error {
+func (h *Handler) progress(ctx context.Context, jobID string, p *post) error {
 	record, err := h.cfg.Table.Change(ctx, jobID, job.AddExternalProgress(h.cfg.Now(), p.text))
+	p.traceparent = record.Traceparent
 	if soon, ok := errors.AsType[*job.TooSoonError](err); ok {
 		return fmt.Errorf("%w: %w", errTooSoon, soon)
 	}
@@ -288,6 +292,6 @@ func (h *Handler) check(ctx context.Context, record job.Record) {
 	}
 	if err != nil {
 		h.cfg.Log.WarnContext(ctx, "cannot queue the check of a job before its completion",
-			job.LogJob(record.ID), "error", err)
+			job.LogJob(record.ID), job.LogTrace(record.Traceparent), "error", err)
 	}
 }

@@ -30,8 +30,8 @@ var connection = []string{
 
 // forward queues a post for the tool, which reads and verifies it itself: this function knows no tool. A service
 // with a format of its own knows nothing of jobs, and repeats what is refused. So a post about a job that has
-// ended is accepted, and dropped.
-func (h *Handler) forward(ctx context.Context, jobID string, header http.Header, body []byte) (job.Kind, error) {
+// ended is accepted, and dropped. p gets the kind.
+func (h *Handler) forward(ctx context.Context, jobID string, header http.Header, body []byte, p *post) error {
 	header = header.Clone()
 	for _, name := range connection {
 		header.Del(name)
@@ -43,17 +43,19 @@ func (h *Handler) forward(ctx context.Context, jobID string, header http.Header,
 		}
 	}
 	if size > maxHeaders {
-		return "", errHeaders
+		return errHeaders
 	}
 	record, err := h.cfg.Table.Load(ctx, jobID)
+	p.traceparent = record.Traceparent
 	now := h.cfg.Now()
 	switch {
 	case err != nil:
-		return "", err
+		return err
 	case !record.State.Active():
-		return kindLate, nil
+		p.kind = kindLate
+		return nil
 	case now.After(record.Deadline) || record.StoredJob == nil:
-		return "", job.ErrExpired
+		return job.ErrExpired
 	}
 	// The time at which the sender's signature must be young.
 	received := httpjson.Received(ctx, now).Round(0).UTC()
@@ -63,7 +65,8 @@ func (h *Handler) forward(ctx context.Context, jobID string, header http.Header,
 		err = errors.Join(h.cfg.Jobs.Send(ctx, []queue.Message{{Body: message, Group: queue.Group(record.CallID)}})...)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNotQueued, err)
+		return fmt.Errorf("%w: %w", errNotQueued, err)
 	}
-	return kindForwarded, nil
+	p.kind = kindForwarded
+	return nil
 }

@@ -276,7 +276,7 @@ var bugs = []mutant{
 		{"internal/job.Redeliver", "r.Asked = asked", "_ = asked"},
 	}},
 	{bug: "a repeated result that a check cannot deliver", tests: ofRepeats, edits: []edit{
-		{"internal/job.Redeliver", "r.StoredJob = &j", ""},
+		{"internal/job.Redeliver", "r.StoredJob = j.stored()", ""},
 	}},
 	{bug: "the name of a customer without a key", tests: []string{"./internal/job"}, edits: []edit{
 		{"internal/job.Customer", "if len(key) > 0 {", "if false {"},
@@ -934,7 +934,7 @@ var bugs = []mutant{
 			`"record the end of", callID, false,`},
 	}},
 	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
-		{"internal/completion.(*Handler).complete", "if h.unsent(record, p) {",
+		{"internal/completion.(*Handler).complete", "if h.unsent(record, *p) {",
 			"if record.OutcomePending() && record.StoredJob != nil {"},
 	}},
 	{bug: "a cached secret used for ever", tests: []string{"./internal/secret", "./internal/ack"}, edits: []edit{

@@ -68,7 +68,7 @@ func (p ParkedResult) Outcome(r Record, c Call) Outcome {
 	return Outcome{
 		Version: version, JobID: p.JobID, ToolCallID: p.ToolCallID, Tool: p.Tool, Call: c,
 		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Earlier: true,
-		Asked: r.Asked, Redeliveries: r.Redeliveries,
+		Asked: r.Asked, Redeliveries: r.Redeliveries, Traceparent: r.Traceparent,
 	}
 }
 

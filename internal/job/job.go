@@ -4,6 +4,7 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ type Job struct {
 	// AnswerUntil is until when the result may be the answer to the webhook. Its outcome
 	// is not delivered before. Zero means that the webhook is answered without the result.
 	AnswerUntil time.Time `json:"answerUntil,omitzero"`
+	// Traceparent is the span that sent the job: see [TraceID]. A stored job has none, as its record has it. Earlier
+	// versions neither write nor read it.
+	Traceparent string `json:"traceparent,omitempty"`
 
 	Unknown Unknown `json:"-"`
 }
@@ -229,6 +233,8 @@ type Outcome struct {
 	Reason string `json:"reason,omitempty"`
 	// Redeliveries is that of the record when the outcome was sent: see [SettleOutcome].
 	Redeliveries int `json:"redeliveries,omitempty"`
+	// Traceparent is the span that sent the outcome, as in [Job].
+	Traceparent string `json:"traceparent,omitempty"`
 	// With are further outcomes of the same call. Earlier versions sent outcomes together
 	// that were ready at the same time. This version only reads such messages. Nil means none.
 	With []Outcome `json:"with,omitempty"`
@@ -267,6 +273,7 @@ func (j Job) Outcome(r Record) Outcome {
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
 		Kind: KindFinal, Result: *r.Result, Deadline: r.Deadline, AfterCall: r.Policy.AfterCall, Asked: r.Asked,
 		NoNextCall: r.NoNextCall, Redeliveries: r.Redeliveries,
+		Traceparent: cmp.Or(j.Traceparent, r.Traceparent),
 	}
 }
 
@@ -280,6 +287,7 @@ func (j Job) ProgressOutcome(sequence int, text string, silent bool, r Record) O
 	return Outcome{
 		Version: version, JobID: j.ID, ToolCallID: j.ToolCallID, Tool: j.Tool, Call: j.Call,
 		Kind: KindProgress, Sequence: sequence, Result: result, Deadline: r.Deadline, Asked: r.Asked,
+		Traceparent: cmp.Or(j.Traceparent, r.Traceparent),
 	}
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,6 +126,9 @@ type Record struct {
 	Reason    string    `json:"reason,omitempty"` // the last failure, for the operator
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
+	// Traceparent is the one that the job came with: see [TraceID]. All its executions are in this trace. It is
+	// empty if an earlier version made the record.
+	Traceparent string `json:"traceparent,omitempty"`
 
 	// StoredJob is the job itself, so that it can continue without its message. It
 	// is nil if the job was never suspended, and no completion URL was made for
@@ -132,10 +136,13 @@ type Record struct {
 	StoredJob *Job `json:"job,omitempty"`
 	// WakeUp counts the suspensions. While the job waits, it is the number of the
 	// wake-up that it waits for.
-	WakeUp    int             `json:"wake,omitempty"`
-	Suspended time.Time       `json:"suspended,omitzero"` // when it was suspended last
-	WakeAt    time.Time       `json:"wakeAt,omitzero"`    // from when on a waiting job may be claimed
-	ToolState json.RawMessage `json:"memory,omitempty"`   // the tool's own state between two runs
+	WakeUp int `json:"wake,omitempty"`
+	// SuspendedBy is the span, in the trace of Traceparent, of the execution that suspended the job last. It is empty
+	// if no spans are made.
+	SuspendedBy string          `json:"span,omitempty"`
+	Suspended   time.Time       `json:"suspended,omitzero"` // when it was suspended last
+	WakeAt      time.Time       `json:"wakeAt,omitzero"`    // from when on a waiting job may be claimed
+	ToolState   json.RawMessage `json:"memory,omitempty"`   // the tool's own state between two runs
 	// External means that the job waits for an external completion, until WakeAt,
 	// which is its deadline.
 	External bool `json:"outside,omitempty"`
@@ -265,7 +272,7 @@ func NewRecord(j Job, policy Policy, deadline time.Time, owner string, now time.
 	return Record{
 		ID: j.ID, State: StateRunning, Tool: j.Tool, CallID: j.Call.ID,
 		Attempt: 1, Owner: owner, LeaseExpiry: now.Add(lease),
-		Deadline: deadline, Policy: policy, Created: now, Updated: now,
+		Deadline: deadline, Policy: policy, Created: now, Updated: now, Traceparent: j.Traceparent,
 	}
 }
 
@@ -372,9 +379,13 @@ func (r Record) Forget() Record {
 // job, which is enough for an undelivered event.
 func (r Record) Job() Job {
 	if r.StoredJob != nil {
-		return *r.StoredJob
+		j := *r.StoredJob
+		j.Traceparent = cmp.Or(j.Traceparent, r.Traceparent)
+		return j
 	}
-	return Job{ID: r.ID, ToolCallID: nameInCall(r.CallID, r.ID), Tool: r.Tool, Call: Call{ID: r.CallID}}
+	return Job{
+		ID: r.ID, ToolCallID: nameInCall(r.CallID, r.ID), Tool: r.Tool, Call: Call{ID: r.CallID}, Traceparent: r.Traceparent,
+	}
 }
 
 // Summary describes a job without its whole record.

@@ -104,7 +104,8 @@ func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMe
 		if external {
 			wakeAt = r.Deadline
 		}
-		r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt = StateWaiting, &j, state, external, wakeAt
+		r.State, r.StoredJob, r.ToolState, r.External, r.WakeAt = StateWaiting, j.stored(), state, external, wakeAt
+		r.SuspendedBy = spanIn(r.Traceparent, j.Traceparent)
 		r.LeaseExpiry, r.Suspended, r.Updated = time.Time{}, now, now
 		r.WakeUp++
 		return r, nil
@@ -118,7 +119,7 @@ func StoreJob(now time.Time, j Job) Rule {
 		if !r.State.Active() {
 			return r, ErrFinished
 		}
-		r.StoredJob, r.Updated = &j, now
+		r.StoredJob, r.Updated = j.stored(), now
 		return r, nil
 	}}
 }
@@ -632,7 +633,7 @@ func Redeliver(now time.Time, j Job, asked string) Rule {
 		r.Deadline, r.TextDeliveredAt = j.CallEnds, time.Time{} // the text of an action, too
 		r.Asked = asked
 		if r.StoredJob != nil {
-			r.StoredJob = &j
+			r.StoredJob = j.stored()
 		}
 		return r.deliverable(now), nil
 	}}

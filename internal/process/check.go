@@ -40,9 +40,7 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 	case resumedBy(message, record):
 	case record.State == job.StateWaiting && record.Owner == message.MessageId && h.cfg.Now().Before(record.WakeAt):
 		// This check resumed the job, which was suspended again. Its wake-up may not be scheduled.
-		e := h.newExecution(out, message, record.Job(), record.WakeUp)
-		e.record = record
-		return e.scheduleWakeUp(ctx)
+		return h.resume(out, message, record, record.WakeUp).scheduleWakeUp(ctx)
 	case record.State.Active() && !record.Summary().Overdue(h.cfg.Now()):
 		return nil // nothing was stored, or the job goes on
 	}
@@ -60,12 +58,11 @@ func (h *Handler) check(ctx context.Context, out *outbox, message events.SQSMess
 	}
 	var retry *batch.Retry
 	if record.StoredJob != nil || record.NoNextCall { // otherwise the job's own message does the same
-		e := h.newExecution(out, message, record.Job(), record.WakeUp)
+		e := h.resume(out, message, record, record.WakeUp)
 		if record.State.Active() {
 			e.log.WarnContext(ctx, "resuming job whose wake-up is overdue", "since", record.WakeAt)
 			return e.run(ctx)
 		}
-		e.record = record
 		retry = e.send(ctx)
 	}
 	if err := h.wakeUps.cancel(ctx, record); err != nil {

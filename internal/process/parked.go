@@ -119,6 +119,6 @@ func (p *parkedResults) sendOne(ctx context.Context, out *outbox, k job.ParkedRe
 		return err
 	}
 	p.cfg.Log.InfoContext(ctx, "parked result sent to the customer's next call",
-		job.LogCall(a.Call.ID), job.LogJob(k.JobID))
+		job.LogCall(a.Call.ID), job.LogJob(k.JobID), job.LogTrace(record.Traceparent))
 	return errNotSettled
 }

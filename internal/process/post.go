@@ -32,8 +32,7 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 		log.ErrorContext(ctx, "cannot load job of a post", "error", err)
 		return again(err)
 	}
-	e := h.newExecution(out, message, *record.StoredJob, record.WakeUp)
-	e.record = record
+	e := h.resume(out, message, record, record.WakeUp)
 	defer e.beside.Wait()
 	switch {
 	case !record.State.Active():

@@ -289,7 +289,7 @@ func (h *Handler) handle(ctx context.Context, out *outbox, message events.SQSMes
 			h.cfg.Log.ErrorContext(ctx, "cannot load job to wake up", job.LogJob(m.JobID), "error", err)
 			return batch.RetryAfter(err, firstDelay, batch.Receives(message))
 		}
-		return h.newExecution(out, message, *record.StoredJob, m.Number).run(ctx)
+		return h.resume(out, message, record, m.Number).run(ctx)
 	default:
 		return h.newExecution(out, message, decoded.(job.Job), 0).run(ctx)
 	}
@@ -322,9 +322,16 @@ type execution struct {
 }
 
 func (h *Handler) newExecution(out *outbox, message events.SQSMessage, j job.Job, wakeUp int) *execution {
-	c := claimed{job: j, log: h.cfg.Log.With(job.LogJob(j.ID), "tool", j.Tool)}
+	c := claimed{job: j, log: h.cfg.Log.With(job.LogJob(j.ID), "tool", j.Tool, job.LogTrace(j.Traceparent))}
 	c.tool, _ = h.cfg.Tools.Lookup(j.Tool)
 	return &execution{Handler: h, claimed: c, out: out, message: message, wakeUp: wakeUp}
+}
+
+// resume returns the execution of a job that has a record, and continues with it.
+func (h *Handler) resume(out *outbox, message events.SQSMessage, r job.Record, wakeUp int) *execution {
+	e := h.newExecution(out, message, r.Job(), wakeUp)
+	e.record = r
+	return e
 }
 
 // run claims the job and runs its tool, if it may start.

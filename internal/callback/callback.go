@@ -20,7 +20,7 @@
 // or sent as an `undelivered` event. Then that is marked. Parking and outbound calls need calls that Vapi's
 // API confirms (confirm.go).
 //
-// A progress line takes another path, because it is posted at most once (progress.go).
+// A progress line takes another path, because it is posted at most once (progress.go). trace.go makes the spans.
 package callback
 
 import (
@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/deployment"
@@ -39,6 +40,7 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/internal/tracing"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -145,9 +147,10 @@ type Config struct {
 	// AnyControlPath admits control URLs whose path does not contain the call's id.
 	AnyControlPath bool
 
-	Text *spoken.Text     // the text around results; nil means [spoken.DefaultText]
-	Now  func() time.Time // nil means time.Now
-	Log  *slog.Logger     // nil means slog.Default()
+	Text   *spoken.Text     // the text around results; nil means [spoken.DefaultText]
+	Now    func() time.Time // nil means time.Now
+	Log    *slog.Logger     // nil means slog.Default()
+	Tracer trace.Tracer     // nil means that no spans are made
 }
 
 // Handler delivers outcomes.
@@ -177,6 +180,8 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	cfg.Tracer = tracing.Tracer(cfg.Tracer)
+	cfg.traceClients()
 	return &Handler{cfg: cfg}, nil
 }
 
@@ -192,7 +197,7 @@ func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQS
 }
 
 // handle handles one message. It returns nil if the message can be deleted.
-func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) *batch.Retry {
+func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) (retry *batch.Retry) {
 	o, err := job.DecodeOutcome(message.Body)
 	if err != nil {
 		// A newer version may have sent it.
@@ -204,6 +209,8 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 		Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
 		log: h.cfg.Log.With(job.LogJob(o.JobID), "tool", o.Tool, job.LogTrace(o.Traceparent)),
 	}
+	ctx, span := d.startSpan(ctx, message)
+	defer func() { endSpan(span, retry) }()
 	switch {
 	case len(o.With) > 0:
 		return d.split(ctx)
@@ -447,7 +454,7 @@ func (d *delivery) postResult(ctx context.Context) (vapiclient.Receipt, error) {
 	}
 	// The wait must not make the outcome late.
 	wait := min(coalesce, o.Deadline.Sub(d.cfg.Now()))
-	receipts := d.round.Together(d.member, contribution{d.member, m, d.lease}, wait,
+	receipts := d.round.Together(d.member, contribution{d.member, m, d.lease, trace.SpanContextFromContext(ctx)}, wait,
 		func(all []contribution) map[string]sharedReceipt { return d.postTogether(ctx, all) }, nil)
 	shared, posted := receipts[d.member]
 	if !posted {

@@ -49,6 +49,7 @@ func (d *delivery) markLater(ctx context.Context) *batch.Retry {
 
 // mark records how the outcome ended. It tries until the lease is nearly over.
 func (d *delivery) mark(ctx context.Context, state job.State, reason string) error {
+	noteState(ctx, state)
 	return d.write(ctx, d.left(ctx)-leaseMargin, func(ctx context.Context) error {
 		return d.tryMark(ctx, state, reason)
 	})

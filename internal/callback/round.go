@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/job"
@@ -30,7 +31,8 @@ type (
 type contribution struct {
 	member string
 	message
-	lease time.Time // when the lease of the outcome expires
+	lease time.Time         // when the lease of the outcome expires
+	span  trace.SpanContext // of the delivery of the outcome
 }
 
 // sharedReceipt is the receipt of a post that contains one or more outcomes.
@@ -92,7 +94,7 @@ func (d *delivery) postTogether(ctx context.Context, all []contribution) map[str
 			shared.lease = c.lease
 		}
 	}
-	receipt, appended := shared.post(ctx, m)
+	receipt, appended := shared.post(withLinks(ctx, all), m)
 	d.outcome.Call.Architecture = shared.outcome.Call.Architecture
 	receipts := make(map[string]sharedReceipt)
 	for i, c := range all {

@@ -11,6 +11,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process/toolrun"
+	"github.com/ringback/ringback/internal/tracing"
 )
 
 var errNoPostURL = errors.New("OnPost cannot make a completion URL; Run can")
@@ -33,6 +34,8 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 		return again(err)
 	}
 	e := h.resume(out, message, record, record.WakeUp)
+	ctx, span := e.startSpan(ctx)
+	defer func() { e.endSpan(span) }()
 	defer e.beside.Wait()
 	switch {
 	case !record.State.Active():
@@ -52,7 +55,9 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 	e.lease.extend(h.cfg.Now().Add(asynctool.PostTimeout + leaseMargin + h.cfg.Breakpoints))
 	hiding := e.log
 	e.aside(ctx, func(ctx context.Context) { e.hide(ctx, hiding) })
-	end := toolrun.Run(ctx, e.postConfig(m))
+	running, run := tracing.Tool(ctx, e.cfg.Tracer, e.tool.Name, e.record.Attempt, e.record.WakeUp)
+	end := toolrun.Run(running, e.postConfig(m))
+	endTool(run, end)
 	switch f := end.Failure; {
 	case end.Suspension != nil:
 		e.log.InfoContext(ctx, "tool ignored the post, and waits on", "bytes", len(m.Body))

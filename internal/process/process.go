@@ -17,7 +17,7 @@
 // Some jobs also pass through suspend.go, which suspends them and schedules their wake-ups; through
 // parked.go, which sends the results that were parked for the call; through post.go, which passes what an
 // external system posts to the tool; and through check.go, which finds what a dead function or a lost
-// message left undone. text.go holds what the assistant reads if a tool
+// message left undone. trace.go makes their spans. text.go holds what the assistant reads if a tool
 // was not run.
 package process
 
@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/batch"
@@ -39,6 +40,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/tracing"
 )
 
 // firstDelay is the delay before the second attempt.
@@ -171,8 +173,9 @@ type Config struct {
 	// function's own.
 	Host func(own asynctool.Host) asynctool.Host
 
-	Now func() time.Time // nil means time.Now
-	Log *slog.Logger     // nil means slog.Default()
+	Now    func() time.Time // nil means time.Now
+	Log    *slog.Logger     // nil means slog.Default()
+	Tracer trace.Tracer     // nil means that no spans are made
 }
 
 // Handler runs jobs.
@@ -206,6 +209,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	cfg.Tracer = tracing.Tracer(cfg.Tracer)
 	h := &Handler{cfg: cfg}
 	h.parked = parkedResults{cfg: &h.cfg, used: slices.ContainsFunc(cfg.Tools.Entries(), func(e *asynctool.Entry) bool {
 		return e.AfterCall == asynctool.NextCall
@@ -316,7 +320,8 @@ type execution struct {
 	claimed
 	out     *outbox
 	message events.SQSMessage
-	wakeUp  int // the number of the wake-up that the message is; 0 if it is the job itself
+	wakeUp  int    // the number of the wake-up that the message is; 0 if it is the job itself
+	parent  string // the traceparent that the job came with
 	lease   lease
 	beside  sync.WaitGroup // what may be lost: see aside
 }
@@ -336,6 +341,8 @@ func (h *Handler) resume(out *outbox, message events.SQSMessage, r job.Record, w
 
 // run claims the job and runs its tool, if it may start.
 func (e *execution) run(ctx context.Context) *batch.Retry {
+	ctx, span := e.startSpan(ctx)
+	defer func() { e.endSpan(span) }()
 	defer e.beside.Wait()
 	first := e.firstRecord()
 	e.lease.extend(first.LeaseExpiry)
@@ -427,7 +434,7 @@ func (e *execution) firstRecord() job.Record {
 		}
 	}
 	first := job.NewRecord(e.job, p, deadline, e.message.MessageId, e.cfg.Now(), job.Nameable(lease))
-	first.Asked, first.Renewable = asked, renewable
+	first.Asked, first.Renewable, first.Traceparent = asked, renewable, e.parent
 	return first
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/process/toolrun"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/tracing"
 )
 
 // maxDelay bounds the delay before an attempt that a tool asks for.
@@ -38,7 +39,9 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 	e.log.InfoContext(ctx, "tool started",
 		"attempt", e.record.Attempt, "resumes", e.record.WakeUp, "timeout", e.tool.Timeout)
 	started := e.cfg.Now()
+	kept, span := tracing.Tool(kept, e.cfg.Tracer, e.tool.Name, e.record.Attempt, e.record.WakeUp)
 	end := toolrun.Run(kept, e.toolConfig(host, arguments))
+	endTool(span, end)
 	took := e.cfg.Now().Sub(started)
 	e.log = e.log.With("attempt", e.record.Attempt, "took", took)
 	if took > e.tool.Timeout && e.cfg.Breakpoints > 0 {

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/callback"
@@ -88,6 +90,7 @@ type Config struct {
 
 	Concurrency int          // how many events of each queue are handled at a time; 0 means 10
 	Log         *slog.Logger // nil means slog.Default()
+	Tracer      trace.Tracer // nil means that no spans are made
 
 	Decorators Decorators
 }
@@ -336,6 +339,7 @@ func (w wiring) process() (memqueue.Handler, error) {
 		Host:        w.cfg.Decorators.Host,
 		Now:         w.cfg.Now,
 		Log:         w.log("process"),
+		Tracer:      w.cfg.Tracer,
 
 		PlainArguments: w.cfg.PlainArguments,
 	}
@@ -374,6 +378,7 @@ func (w wiring) callback() (memqueue.Handler, error) {
 		Text:          &text,
 		Now:           w.cfg.Now,
 		Log:           w.log("callback"),
+		Tracer:        w.cfg.Tracer,
 	})
 	if err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func newWorld(t testing.TB, change func(*pipeline.Config), tools ...asynctool.De
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := pipeline.Config{Tools: set, Log: scanned(t)}
+	cfg := pipeline.Config{Tools: set, Log: scanned(t), Tracer: scannedSpans(t)}
 	if change != nil {
 		change(&cfg)
 	}

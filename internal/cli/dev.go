@@ -77,6 +77,9 @@ assistant has control authentication, set VAPI_PUBLIC_KEY.
 
 A webhook from a GPT-Live assistant always comes from a simulated GPT-Live call, also without --gpt-live.
 
+If OTEL_EXPORTER_OTLP_ENDPOINT is set, the run sends spans to that OpenTelemetry collector, for example
+http://localhost:4318.
+
 To see the jobs of a local run, use ringback jobs list --local.`
 }
 

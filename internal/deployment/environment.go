@@ -87,6 +87,8 @@ type Process struct {
 
 	// On if a parked result may be delivered in a call of another assistant.
 	NextCallAcrossAssistants OnOff `env:"NEXT_CALL_ACROSS_ASSISTANTS"`
+
+	Tracing Tracing
 }
 
 // Check returns an error if the variables contradict each other.
@@ -99,7 +101,7 @@ func (e Process) Check() error {
 		return fmt.Errorf("of %s and %s, only one is set: set both, or none",
 			VariableName(e, "ArgumentRetentionDays"), VariableName(e, "ReplayKeyARN"))
 	}
-	return nil
+	return e.Tracing.Check()
 }
 
 // Callback is the environment of the callback function.
@@ -127,6 +129,8 @@ type Callback struct {
 
 	CallBackPrefixes []string `env:"CALL_BACK_PREFIXES"` // of the numbers that may be called; empty means all
 	CallBackPerDay   uint16   `env:"CALL_BACK_PER_DAY"`  // 0, the value of an unset variable, means no limit
+
+	Tracing Tracing
 }
 
 // Check returns an error if the variables contradict each other.
@@ -142,7 +146,7 @@ func (e Callback) Check() error {
 	if err := CheckPrefixes(e.CallBackPrefixes); err != nil {
 		return fmt.Errorf("%s: %w", VariableName(e, "CallBackPrefixes"), err)
 	}
-	return nil
+	return e.Tracing.Check()
 }
 
 var prefix = regexp.MustCompile(`^\+[1-9][0-9]*$`)

@@ -28,12 +28,15 @@ func TestVariables(t *testing.T) {
 		QuickTools:       deployment.QuickTools{"stock": 2500 * time.Millisecond, "order_status": 6 * time.Second},
 		LongJobsQueueURL: "9", LongTools: []string{"10", "11"},
 	}
+	traces := deployment.Tracing{
+		Exporter: deployment.ExporterXRay, Endpoint: "16", Headers: "17", HeadersSecretID: "18", DaemonAddress: "19",
+	}
 	process := deployment.Process{
 		JobsQueueURL: "1", ResultsQueueURL: "2", JobsTable: "3", ScheduleGroup: "4", ScheduleRoleARN: "5",
 		JobsQueueARN: "6", JobsDLQARN: "7", CompletionURL: "8", LongJobsQueueURL: "13", LongJobsQueueARN: "14",
 		Completion:     deployment.CompletionSecret{Inline: "9", ID: "10"},
 		MaxJobsPerCall: 11, MaxConcurrentJobsPerCall: 12, NextCallAcrossAssistants: true,
-		ArgumentKeyARN: "15", ArgumentRetentionDays: 16, ReplayKeyARN: "17",
+		ArgumentKeyARN: "15", ArgumentRetentionDays: 16, ReplayKeyARN: "17", Tracing: traces,
 	}
 	callback := deployment.Callback{
 		ResultsQueueURL: "1", JobsTable: "2", EventBusName: "3", ControlHosts: []string{"4", "5"}, ControlAnyPath: true,
@@ -41,7 +44,7 @@ func TestVariables(t *testing.T) {
 		PublicKeySecretID: "6",
 		ResultText:        "7", PrivateKeySecretID: "8", APIURL: "9", CallBackHours: "10", CallBackZone: "11",
 		CallBackAssistantID: "12", CallBackPhoneNumberID: "13",
-		Completion: deployment.CompletionSecret{Inline: "14", ID: "15"},
+		Completion: deployment.CompletionSecret{Inline: "14", ID: "15"}, Tracing: traces,
 	}
 	reads(t, ack)
 	reads(t, process)

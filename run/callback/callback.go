@@ -25,46 +25,51 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
+	"github.com/ringback/ringback/internal/tracing/otlp"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 // Run runs the function. It does not return. The construct of infra/ringback sets its environment.
 func Run() { function.Start(build) }
 
-func build() (*callback.Handler, error) {
+func build() (f otlp.Flushed, err error) {
 	e, err := env.ParseAs[deployment.Callback]()
 	if err == nil {
 		err = e.Check()
 	}
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	aws, err := function.Load()
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	text, err := spoken.ParseText(e.ResultText)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
 	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
 	if e.PublicKeySecretID != "" {
 		control.PublicKey = secretsmanager.New(secrets, e.PublicKeySecretID).Get
 	}
 	client, err := vapiclient.NewControlClient(control)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	var keys jobtable.CustomerKeys
 	if e.Completion != (deployment.CompletionSecret{}) {
-		source, err := e.Completion.Source(func(id string) secret.Source { return secretsmanager.New(secrets, id) })
+		source, err := e.Completion.Source(stored)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
 		keys = completion.NewKeys(source, nil).Customers
 	}
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
+	if f.Spans, err = otlp.ForLambda(e.Tracing, stored); err != nil {
+		return f, err
+	}
 	cfg := callback.Config{
 		Table:         jobtable.New(store),
 		ControlClient: client,
@@ -73,28 +78,31 @@ func build() (*callback.Handler, error) {
 		CallTracker:   jobtable.NewCallTracker(store.Calls()),
 		Customers:     jobtable.NewCustomers(store.Customers(), keys),
 		Text:          &text,
+		Tracer:        f.Spans.Tracer(),
 
 		AnyControlPath: bool(e.ControlAnyPath),
 	}
 	if e.PrivateKeySecretID == "" {
-		return callback.New(cfg)
+		f.Handler, err = callback.New(cfg)
+		return f, err
 	}
 	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
 		Key: secretsmanager.New(secrets, e.PrivateKeySecretID).Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
 	})
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	cfg.ChatClient, cfg.CallLookup = outbound, outbound
 	if e.CallBackHours != "" {
 		h, err := hours.Parse(e.CallBackHours, e.CallBackZone)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
 		cfg.OutboundCalls = &callback.OutboundCalls{
 			Client: outbound, Next: h.Next, AssistantID: e.CallBackAssistantID, PhoneNumberID: e.CallBackPhoneNumberID,
 			Prefixes: e.CallBackPrefixes, PerDay: int(e.CallBackPerDay),
 		}
 	}
-	return callback.New(cfg)
+	f.Handler, err = callback.New(cfg)
+	return f, err
 }

@@ -7,48 +7,59 @@ package process
 import (
 	_ "time/tzdata" // the image of a function may have no time zones
 
+	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/processing"
+	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/process"
+	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/internal/tracing/otlp"
 )
 
 // Run runs the function with the tools that all returns. It does not return. The construct of
 // infra/ringback sets its environment, with the settings of the tools. If all fails, the function does
 // not start, and the log has the reason.
 func Run(all func() ([]asynctool.Definition, error)) {
-	function.Start(func() (*process.Handler, error) { return build(all) })
+	function.Start(func() (otlp.Flushed, error) { return build(all) })
 }
 
-func build(all func() ([]asynctool.Definition, error)) (*process.Handler, error) {
+func build(all func() ([]asynctool.Definition, error)) (f otlp.Flushed, err error) {
 	e, err := env.ParseAs[deployment.Process]()
 	if err == nil {
 		err = e.Check()
 	}
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	aws, err := function.Load()
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	definitions, err := all()
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	set, err := asynctool.NewSet(definitions...)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	cfg, err := processing.Config(e, set, processing.Clients{
 		SQS: aws.SQS(), DynamoDB: aws.DynamoDB(), SecretsManager: aws.SecretsManager(), Scheduler: aws.Scheduler(),
 		KMS: aws.KMS(),
 	}, nil)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
-	return process.New(cfg)
+	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	if f.Spans, err = otlp.ForLambda(e.Tracing, stored); err != nil {
+		return f, err
+	}
+	cfg.Tracer = f.Spans.Tracer()
+	f.Handler, err = process.New(cfg)
+	return f, err
 }

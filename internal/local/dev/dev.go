@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/caarlos0/env/v11"
+
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/deployment"
@@ -31,6 +33,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/tracing/otlp"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -143,6 +146,7 @@ type run struct {
 	seller    *slowshop.Shop
 	tools     *asynctool.Set
 	missing   map[string][]string // the settings that tools lack
+	spans     *otlp.Provider      // nil means that they are not exported
 	live      liveCalls
 	keys      string // of completion tokens, as in COMPLETION_KEYS
 	before    *saved // what the run before has left; nil means none
@@ -259,6 +263,14 @@ func (r *run) assemble() error {
 			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client} },
 		},
 	}
+	traces, err := env.ParseAs[deployment.Tracing]()
+	if err == nil {
+		r.spans, err = otlp.New(otlp.Config{Tracing: traces, Service: "ringback", Log: r.log})
+	}
+	if err != nil {
+		return fmt.Errorf("cannot export spans: %w", err)
+	}
+	cfg.Tracer = r.spans.Tracer()
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
 		cfg.Waits = func(d time.Duration) time.Duration { return d / speed }
 	}
@@ -509,6 +521,7 @@ func (r *run) close() {
 	if r.seller != nil {
 		r.seller.Close()
 	}
+	r.spans.Shutdown(context.Background())
 	for _, l := range []net.Listener{r.gateway, r.control, r.shop} {
 		if l != nil {
 			l.Close()

@@ -59,6 +59,7 @@ func TestCopiesOfPersonalData(t *testing.T) {
 		"AWS::Lambda::EventSourceMapping": nil,
 		"AWS::Lambda::Permission":         nil,
 		"AWS::Logs::MetricFilter":         nil,
+		"AWS::Logs::QueryDefinition":      nil,
 		"AWS::SNS::Subscription":          nil,
 		"AWS::SNS::TopicPolicy":           nil,
 		"AWS::SQS::QueuePolicy":           nil,

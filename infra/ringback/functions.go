@@ -101,6 +101,7 @@ func (r *Ringback) functions() {
 		MaxJobsPerCall:           limit(r.props.MaxJobsPerCall),
 		MaxConcurrentJobsPerCall: limit(r.props.MaxConcurrentJobsPerCall),
 		NextCallAcrossAssistants: deployment.OnOff(r.props.NextCallAcrossAssistants),
+		Tracing:                  r.props.tracing(),
 	}
 	if r.LongJobs != nil {
 		process.LongJobsQueueURL, process.LongJobsQueueARN = *r.LongJobs.QueueUrl(), *r.LongJobs.QueueArn()
@@ -123,6 +124,7 @@ func (r *Ringback) functions() {
 		dynamotable.CustomerItems, dynamotable.LeaseItems)
 	r.scan(r.Process)
 	read(r.Process, r.CompletionSecret)
+	read(r.Process, r.props.OTELHeadersSecret)
 	r.decrypt()
 	r.storeCopies()
 	r.send(r.Process, r.Results)
@@ -154,6 +156,7 @@ func (r *Ringback) functions() {
 		CallBackZone:          r.props.CallBackZone,
 		CallBackAssistantID:   r.props.CallBackAssistantID,
 		CallBackPhoneNumberID: r.props.CallBackPhoneNumberID,
+		Tracing:               r.props.tracing(),
 	}
 	if r.namesCustomers() {
 		callback.Completion = completion
@@ -170,6 +173,7 @@ func (r *Ringback) functions() {
 	r.publish(r.Callback)
 	read(r.Callback, r.props.PublicKeySecret)
 	read(r.Callback, r.props.PrivateKeySecret)
+	read(r.Callback, r.props.OTELHeadersSecret)
 	if r.namesCustomers() {
 		read(r.Callback, r.CompletionSecret) // for the names of customers
 	}

@@ -141,6 +141,9 @@ func TestPermissionsFitTheCode(t *testing.T) {
 	made := synthesiseIn(t, stack, ringback.Props{
 		Tools:           catalogue,
 		PublicKeySecret: givenSecret(stack, secretARN("public")),
+		OTELEndpoint:    "https://collector.example.com",
+		OTELHeadersSecret: awssecretsmanager.Secret_FromSecretCompleteArn(
+			stack, jsii.String("headers"), jsii.String(secretARN("headers"))),
 		PrivateKeySecret: awssecretsmanager.Secret_FromSecretCompleteArn(
 			stack, jsii.String("private"), jsii.String(secretARN("private"))),
 	})

@@ -243,6 +243,18 @@ type Props struct {
 	// none.
 	AlarmEmail string
 
+	// OTEL is where the functions send OpenTelemetry spans, other than to a collector: "xray". It is
+	// experimental, since it is tested only against a UDP listener. Empty means nowhere.
+	OTEL string
+
+	// OTELEndpoint is the URL of an OpenTelemetry collector that receives the functions' spans, over
+	// OTLP/HTTP, such as https://collector.example.com. Empty means none.
+	OTELEndpoint string
+
+	// OTELHeadersSecret holds the headers that the collector wants in a request, such as a key, as a plain
+	// string: name=value, separated by commas, with values in percent-encoding. Nil means none.
+	OTELHeadersSecret awssecretsmanager.ISecret
+
 	// ControlHosts are hosts besides Vapi's own that may receive results, as
 	// host or host:port. They may use http. For tests only. Nil means none.
 	ControlHosts []string
@@ -390,6 +402,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.metrics()
 	r.alarms()
 	r.dashboard()
+	r.queries()
 	return r, errors.Join(r.problems...)
 }
 
@@ -408,7 +421,7 @@ func (p *Props) complete() error {
 		p.LogRetention = awslogs.RetentionDays_ONE_MONTH
 	}
 	err := errors.Join(p.checkListen(), p.checkNumbers(), p.checkJWT(), p.checkDomain(), p.checkOutbound(), p.checkTexts(),
-		p.checkRecipients(), p.checkWebhookSecret(), p.checkToolSettings())
+		p.checkRecipients(), p.checkTracing(), p.checkWebhookSecret(), p.checkToolSettings())
 	p.CompletionRateLimit = cmp.Or(p.CompletionRateLimit, p.RateLimit)
 	p.CompletionBurstLimit = cmp.Or(p.CompletionBurstLimit, p.BurstLimit)
 	return err

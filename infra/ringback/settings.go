@@ -81,6 +81,9 @@ var known = map[string]string{
 	"undeliveredEmail":         "an address that receives undelivered results",
 	"alarmTopicArn":            "a topic that receives alarms",
 	"alarmEmail":               "an address that receives alarms",
+	"otel":                     "xray sends spans to AWS X-Ray (experimental)",
+	"otelEndpoint":             "the URL of an OpenTelemetry collector that receives spans",
+	"otelHeadersSecretArn":     "a secret with the headers that the collector wants",
 	"controlHosts":             "further hosts of control URLs, for tests; separate several with commas",
 	"controlAnyPath":           "true for control URLs that need not contain the call's id",
 	"localEndpoint":            "true for a template that the SAM CLI runs",
@@ -262,6 +265,8 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 		UndeliveredEmail:         s.values["undeliveredEmail"],
 		AlarmEmail:               s.values["alarmEmail"],
 		VendedLogs:               oneOf("vendedLogs", "true", "false") == "true",
+		OTEL:                     oneOf("otel", "xray"),
+		OTELEndpoint:             s.values["otelEndpoint"],
 		ControlHosts:             list("controlHosts"),
 		ControlAnyPath:           oneOf("controlAnyPath", "true", "false") == "true",
 		LocalEndpoint:            oneOf("localEndpoint", "true", "false") == "true",
@@ -292,7 +297,9 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 		}
 	}
 	check("certificateArn", certificateKind)
-	for _, name := range []string{"webhookSecretArn", "publicKeySecretArn", "privateKeySecretArn", "completionSecretArn"} {
+	for _, name := range []string{
+		"webhookSecretArn", "publicKeySecretArn", "privateKeySecretArn", "completionSecretArn", "otelHeadersSecretArn",
+	} {
 		check(name, secretKind)
 	}
 	check("argumentKeyArn", keyKind)
@@ -310,6 +317,7 @@ func (s *settings) props(stack awscdk.Stack) (Props, error) {
 	p.PublicKeySecret = imported(s, stack, "publicKeySecretArn", secret)
 	p.PrivateKeySecret = imported(s, stack, "privateKeySecretArn", secret)
 	p.CompletionSecret = imported(s, stack, "completionSecretArn", secret)
+	p.OTELHeadersSecret = imported(s, stack, "otelHeadersSecretArn", secret)
 	p.ArgumentKey = imported(s, stack, "argumentKeyArn", awskms.Key_FromKeyArn)
 	p.EncryptionKey = imported(s, stack, "kmsKeyArn", awskms.Key_FromKeyArn)
 	p.UndeliveredTopic = imported(s, stack, "undeliveredTopicArn", awssns.Topic_FromTopicArn)

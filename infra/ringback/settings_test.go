@@ -140,6 +140,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 		"undeliveredEmail": "a@example.com",
 		"alarmTopicArn":    topic, "alarmEmail": "a@example.com", "controlHosts": "127.0.0.1:8080",
 		"controlAnyPath": "true", "listen": "true",
+		"otel": "xray", "otelEndpoint": "https://collector.example.com", "otelHeadersSecretArn": secret,
 		"localEndpoint": "true", "ORDERS_API_URL": "https://orders.example.com",
 	}
 	// Some settings need others.
@@ -148,6 +149,7 @@ func TestEverySettingDoesSomething(t *testing.T) {
 	needs := map[string]map[string]any{
 		"keepExecuteApiEndpoint": {"domainName": "ringback.example.com", "certificateArn": acm},
 		"callBackHours":          key,
+		"otelHeadersSecretArn":   {"otelEndpoint": "https://collector.example.com"},
 		"callBackZone":           hours, "callBackAssistantId": hours, "callBackPhoneNumberId": hours,
 		"callBackPerDay": hours, "callBackPrefixes": hours,
 	}

@@ -64,6 +64,7 @@ var replacing = map[string][]string{
 	},
 	"AWS::Logs::LogGroup":           {"LogGroupName"},
 	"AWS::Logs::MetricFilter":       {"FilterName", "LogGroupName"},
+	"AWS::Logs::QueryDefinition":    {},
 	"AWS::SNS::Subscription":        {"Endpoint", "Protocol", "TopicArn"},
 	"AWS::SNS::Topic":               {"FifoTopic", "TopicName"},
 	"AWS::SNS::TopicPolicy":         {},

@@ -131,6 +131,18 @@ var wrongs = []wrong{
 	{"eventBus", "arn:aws:events:eu-central-1:111122223333:rule/r", nil,
 		wrongBus("arn:aws:events:eu-central-1:111122223333:rule/r")},
 
+	{"otel", "jaeger", nil, `otel is "jaeger"; it must be xray`},
+	{"otel", "xray", map[string]any{"otelEndpoint": "https://collector.example.com"},
+		"otel and otelEndpoint exclude each other: spans go to X-Ray, or to a collector"},
+	{"otelEndpoint", "http://collector.example.com:4318", nil,
+		`otelEndpoint is "http://collector.example.com:4318"; it must be an https URL, such as ` +
+			`https://collector.example.com, or an http URL of this machine, such as http://localhost:4318`},
+	{"otelHeadersSecretArn", anySecret, nil, "otelHeadersSecretArn needs otelEndpoint, to which the headers are sent"},
+	{"otelHeadersSecretArn", "my-secret", nil, wrongSecret("otelHeadersSecretArn", "my-secret")},
+	{"dev/otelEndpoint", "collector", map[string]any{"stage": "dev"},
+		`dev/otelEndpoint is "collector"; it must be an https URL, such as ` +
+			`https://collector.example.com, or an http URL of this machine, such as http://localhost:4318`},
+
 	{"alarmEmail", "ops", nil, `alarmEmail is "ops"; it must be one e-mail address, such as ops@example.com`},
 	{"alarmEmail", "a@example.com,b@example.com", nil,
 		`alarmEmail is "a@example.com,b@example.com"; it must be one e-mail address, such as ops@example.com`},

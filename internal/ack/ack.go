@@ -466,7 +466,7 @@ func (h *Handler) toolCalls(
 			messages = append(messages, m)
 		}
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "tool call accepted",
-			job.LogJob(j.ID), slog.String("tool", j.Tool), job.LogTrace(trace))
+			job.LogCall(call.ID), job.LogJob(j.ID), slog.String("tool", j.Tool), job.LogTrace(trace))
 	}
 	if err := h.sendJobs(ctx, messages, long); err != nil {
 		return nil, 0, err

@@ -207,7 +207,7 @@ func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSM
 	id := message.MessageId
 	d := &delivery{
 		Handler: h, outcome: o, member: id, round: rounds[id], receives: batch.Receives(message),
-		log: h.cfg.Log.With(job.LogJob(o.JobID), "tool", o.Tool, job.LogTrace(o.Traceparent)),
+		log: h.cfg.Log.With(job.LogCall(o.Call.ID), job.LogJob(o.JobID), "tool", o.Tool, job.LogTrace(o.Traceparent)),
 	}
 	ctx, span := d.startSpan(ctx, message)
 	defer func() { endSpan(span, retry) }()
@@ -408,7 +408,7 @@ func (d *delivery) notClaimed(ctx context.Context, err error) *batch.Retry {
 	case errors.Is(err, job.ErrOtherCall):
 		// This copy is from before the result was parked. Another message delivers the result in the
 		// customer's next call.
-		d.log.InfoContext(ctx, "outcome is delivered in another call", job.LogCall(d.record.NextCallID))
+		d.log.InfoContext(ctx, "outcome is delivered in another call", "next_call", job.CallHash(d.record.NextCallID))
 		return nil
 	case errors.As(err, &busy):
 		d.log.InfoContext(ctx, "outcome is already being delivered", "until", busy.Until)

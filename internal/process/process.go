@@ -327,7 +327,8 @@ type execution struct {
 }
 
 func (h *Handler) newExecution(out *outbox, message events.SQSMessage, j job.Job, wakeUp int) *execution {
-	c := claimed{job: j, log: h.cfg.Log.With(job.LogJob(j.ID), "tool", j.Tool, job.LogTrace(j.Traceparent))}
+	log := h.cfg.Log.With(job.LogCall(j.Call.ID), job.LogJob(j.ID), "tool", j.Tool, job.LogTrace(j.Traceparent))
+	c := claimed{job: j, log: log}
 	c.tool, _ = h.cfg.Tools.Lookup(j.Tool)
 	return &execution{Handler: h, claimed: c, out: out, message: message, wakeUp: wakeUp}
 }

@@ -385,3 +385,21 @@ func TestTraceInTheLog(t *testing.T) {
 		}
 	})
 }
+
+// TestSpansOfATool tests that a tool can add spans, with the API alone.
+func TestSpansOfATool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(spans)
+		own := func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+			_, span := trace.SpanFromContext(ctx).TracerProvider().Tracer("example.com/shop").Start(ctx, "POST to the shop")
+			span.End()
+			return asynctool.Text("done"), nil
+		}
+		w := newWorld(t, s.decorate, tool("own", 1, own))
+		w.post(webhook("call", "", toolCall{"a", "own", `{"text":"x"}`}))
+		w.drained()
+		if tree := s.tree(t); !slices.Contains(tree, "POST to the shop 1 < execute_tool own 1") {
+			t.Errorf("the spans are %q", tree)
+		}
+	})
+}

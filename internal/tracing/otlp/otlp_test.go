@@ -189,7 +189,8 @@ func TestBrokenCollector(t *testing.T) {
 		"fails":   {url: serve(t, &collector{status: http.StatusInternalServerError}), logged: "answered with 500"},
 		"refuses": {url: serve(t, &collector{status: http.StatusUnauthorized}), logged: "answered with 401"},
 		"redirects": {
-			url: serve(t, &collector{status: http.StatusTemporaryRedirect, redirect: serve(t, other)}), logged: "answered with 307",
+			url:    serve(t, &collector{status: http.StatusTemporaryRedirect, redirect: serve(t, other)}),
+			logged: "answered with 307",
 		},
 		"gone": {url: gone.URL, logged: "connection refused"},
 		"no secret": {

@@ -25,7 +25,6 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/ack"
-	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
@@ -262,7 +261,7 @@ func acked(
 	if _, err := tracker.Live(t.Context(), callID, now); err != nil {
 		t.Fatal(err)
 	}
-	response, err := function.HTTP{Handler: f.Front}.Handle(traced(t.Context()), request)
+	response, err := functiontest.Serve(traced(t.Context()), f.Front, request)
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("the ack function answered %d %s, %v", response.StatusCode, response.Body, err)
 	}
@@ -473,7 +472,7 @@ func notified(t *testing.T, stem string, messages []string) {
 	} {
 		event := requestEvent(deployment.CompletionRoute, path, posted.body)
 		event = sample(t, "ack/"+posted.name+".json", event)
-		response, err := function.HTTP{Handler: f.Front}.Handle(t.Context(), event)
+		response, err := functiontest.Serve(t.Context(), f.Front, event)
 		if err != nil || response.StatusCode != posted.status {
 			t.Fatalf("%s was answered with %d %s, %v", posted.body, response.StatusCode, response.Body, err)
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/completion"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
@@ -881,8 +881,8 @@ func FuzzPost(f *testing.F) {
 			Headers: map[string]string{"content-type": contentType}, Body: string(body), IsBase64Encoded: encoded,
 		}
 		event.RequestContext.HTTP.Method = http.MethodPost
-		front := function.HTTP{Handler: deployment.Front(http.NotFoundHandler(), w.handler)}
-		response, err := front.Handle(t.Context(), event)
+		front := deployment.Front(http.NotFoundHandler(), w.handler)
+		response, err := functiontest.Serve(t.Context(), front, event)
 		if err != nil || !json.Valid([]byte(response.Body)) {
 			t.Fatalf("%s, %v", response.Body, err)
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/deployment"
 )
 
@@ -42,7 +42,7 @@ func TestFront(t *testing.T) {
 		}
 		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodConnect} {
 			event.RequestContext.HTTP.Method = method
-			got, err := function.HTTP{Handler: front}.Handle(t.Context(), event)
+			got, err := functiontest.Serve(t.Context(), front, event)
 			if err != nil || got.StatusCode != http.StatusOK || got.Body != row.want {
 				t.Errorf("%s, %s: %d %q, %v, want %q", name, method, got.StatusCode, got.Body, err, row.want)
 			}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -109,13 +110,31 @@ func Members(data []byte, member func(name, value []byte) error) error {
 	if c.next() != '{' {
 		return nil
 	}
+	return c.members(member)
+}
+
+// Object is like [Members], for data that need not be valid JSON. It returns an error if data is not
+// exactly one JSON object. It may have called member before.
+func Object(data []byte, member func(name, value []byte) error) error {
+	c := cursor{data: data}
+	if c.next() != '{' {
+		return c.fail("an object")
+	}
+	if err := c.members(member); err != nil {
+		return err
+	}
+	return c.end()
+}
+
+// members consumes an object. It calls member with each unescaped name and each raw value.
+func (c *cursor) members(member func(name, value []byte) error) error {
 	return c.object(func(name []byte) error {
 		c.next()
 		start := c.pos
 		if err := c.skip(); err != nil {
 			return err
 		}
-		return member(name, data[start:c.pos])
+		return member(name, c.data[start:c.pos])
 	})
 }
 
@@ -147,6 +166,86 @@ func plainString(data []byte) (string, bool) {
 		}
 	}
 	return string(data[1:last]), true
+}
+
+// Unescape decodes the JSON string in data in its own memory, and returns the text. It writes over data.
+// Only invalid UTF-8 makes a text longer, because it becomes U+FFFD, as in encoding/json. Such a text gets
+// memory of its own. Unescape returns nil if data is not a JSON string. The caller must pass valid JSON.
+func Unescape(data []byte) []byte {
+	if len(data) < 2 || data[0] != '"' {
+		return nil
+	}
+	text := data[1 : len(data)-1]
+	if !utf8.Valid(text) {
+		return []byte(String(data))
+	}
+	to := bytes.IndexByte(text, '\\')
+	if to < 0 {
+		return text
+	}
+	for from := to; from < len(text); {
+		from, to = movePlain(text, from, to)
+		if from == len(text) {
+			break
+		}
+		escape := text[from+1]
+		from += 2
+		switch escape {
+		case 'b':
+			escape = '\b'
+		case 'f':
+			escape = '\f'
+		case 'n':
+			escape = '\n'
+		case 'r':
+			escape = '\r'
+		case 't':
+			escape = '\t'
+		case 'u':
+			r := hexRune(text[from:])
+			from += 4
+			if utf16.IsSurrogate(r) {
+				if bytes.HasPrefix(text[from:], []byte(`\u`)) {
+					r = utf16.DecodeRune(r, hexRune(text[from+2:]))
+				} else {
+					r = utf8.RuneError
+				}
+				if r != utf8.RuneError {
+					from += len(`\u0000`)
+				}
+			}
+			to += utf8.EncodeRune(text[to:], r)
+			continue
+		}
+		text[to] = escape
+		to++
+	}
+	return text[:to]
+}
+
+// movePlain moves the bytes before the next backslash to a place that is not after them, and returns where
+// they ended and end now. Half of a webhook may be quotes with a backslash, so it moves few bytes at a time.
+func movePlain(text []byte, from, to int) (int, int) {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; len(text)-from >= 8; from, to = from+8, to+8 {
+		w := binary.LittleEndian.Uint64(text[from:])
+		if backslash := w ^ ones*'\\'; (backslash-ones)&^backslash&tops != 0 {
+			break
+		}
+		binary.LittleEndian.PutUint64(text[to:], w)
+	}
+	for from < len(text) && text[from] != '\\' {
+		text[to] = text[from]
+		from, to = from+1, to+1
+	}
+	return from, to
+}
+
+// hexRune decodes the first four hexadecimal digits of text.
+func hexRune(text []byte) rune {
+	var b [2]byte
+	_, _ = hex.Decode(b[:], text[:4]) // the JSON is valid
+	return rune(binary.BigEndian.Uint16(b[:]))
 }
 
 // Canonical returns a form of the JSON value in data that equal values share: without white space, the
@@ -266,7 +365,7 @@ func (c *cursor) object(member func(key []byte) error) error {
 		c.pos++
 		if member == nil {
 			err = c.skip()
-		} else if bytes.IndexByte(key, '\\') < 0 {
+		} else if bytes.IndexByte(key, '\\') < 0 && utf8.Valid(key) {
 			err = member(key[1 : len(key)-1])
 		} else {
 			err = member([]byte(String(key)))

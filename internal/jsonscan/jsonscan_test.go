@@ -72,6 +72,17 @@ func FuzzRead(f *testing.F) {
 		if got := jsonscan.Valid(data, jsonscan.MaxDepth-100); valid && got != json.Valid(nested) {
 			t.Fatalf("valid within %d levels: %v", jsonscan.MaxDepth-100, got)
 		}
+		members := map[string]json.RawMessage{}
+		err := jsonscan.Object(data, func(name, value []byte) error {
+			members[string(name)] = value
+			return nil
+		})
+		var wantMembers map[string]json.RawMessage
+		if wantErr := json.Unmarshal(data, &wantMembers); (err != nil) != (wantErr != nil || wantMembers == nil) {
+			t.Fatalf("members: error %v, want %v", err, wantErr)
+		} else if diff := cmp.Diff(wantMembers, members); err == nil && diff != "" {
+			t.Fatalf("members (-want +got):\n%s", diff)
+		}
 		got, err := fields.Read(data)
 		if object := valid && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")); !object {
 			if err == nil {
@@ -86,6 +97,43 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// FuzzUnescape compares texts with those of encoding/json.
+func FuzzUnescape(f *testing.F) {
+	for _, text := range []string{
+		``, `a`, `\"`, `\\`, `\b\f\n\r\t\/`, `\u0000\u007f\u0080\u07ff\u0800\uffff`, `1234567\"12345678\"123456789\"1`,
+		`\ud83d\ude00`, `\uD83D\uDE00\ud83d`, `\ud83d\u0041`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83d\n`, `\ud83dx`,
+		"\xff\\n", "\xe2\x82", "é\\u00e9é12345678", strings.Repeat(`\"a`, 20), strings.Repeat(`a\u00e9`, 20) + "é",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		data := append(append([]byte{'"'}, text...), '"')
+		var want string
+		if json.Unmarshal(data, &want) != nil {
+			return
+		}
+		if got := jsonscan.Unescape(data); got == nil || string(got) != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	})
+}
+
+// TestUnescapeCopies tests that a text is in the memory of its string, unless it is longer.
+func TestUnescapeCopies(t *testing.T) {
+	for data, want := range map[string]bool{`"plain"`: false, `"\u00e9\n\""`: false, "\"\xff\"": true} {
+		data := []byte(data)
+		got := jsonscan.Unescape(data)
+		if copied := &got[0] != &data[1]; copied != want {
+			t.Errorf("%s: copied: %v", data, copied)
+		}
+	}
+	for _, data := range []string{``, `"`, `7`, `null`, `{}`} {
+		if got := jsonscan.Unescape([]byte(data)); got != nil {
+			t.Errorf("%s: got %q", data, got)
+		}
+	}
 }
 
 func TestReadError(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -28,29 +29,29 @@ import (
 )
 
 // Run runs the function. It does not return. The construct of infra/ringback sets its environment.
-func Run() { function.Start(build) }
+func Run() { function.StartRaw(build) }
 
-func build() (function.HTTP, error) {
+func build() (lambda.Handler, error) {
 	e, err := env.ParseAs[deployment.Ack]()
 	if err == nil {
 		err = e.Check()
 	}
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 	aws, err := function.Load()
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
 	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
 	credential, err := e.Webhook.Source(stored)
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 	keys, err := e.Completion.Source(stored)
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 	queues := sqs.NewFromConfig(aws.SQS())
 	store := dynamotable.New(dynamodb.NewFromConfig(aws.DynamoDB()), e.JobsTable)
@@ -70,7 +71,7 @@ func build() (function.HTTP, error) {
 		Text:        e.AckText,
 	})
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 
 	completions, err := completion.New(completion.Config{
@@ -80,7 +81,7 @@ func build() (function.HTTP, error) {
 		Jobs:     jobs,
 	})
 	if err != nil {
-		return function.HTTP{}, err
+		return nil, err
 	}
 	warm(aws, webhooks, e.JobsQueueURL)
 	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil

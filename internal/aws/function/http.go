@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -15,10 +16,12 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/internal/httpjson"
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 // HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
-// with an [http.Handler], without a server.
+// with an [http.Handler], without a server. It is a lambda.Handler and reads the event itself, because
+// encoding/json needs more CPU for an event with a long body than everything else.
 //
 // The handler's request has the path of the route that API Gateway chose, without a stage or
 // doubled slashes. Path parameters replace the parts in braces. So a mux neither redirects nor
@@ -26,72 +29,69 @@ import (
 // request has its own path, cleaned.
 //
 // Its context shows when API Gateway received it (httpjson.Received). RequestURI is the path and query
-// as API Gateway received them. The body is the one that the
-// client sent: base64 is decoded.
+// as API Gateway received them. The body is the one that the client sent, base64 decoded. It is in the
+// memory of the event, which Lambda's client uses again for the next one, so the handler must not keep it.
+// It is decoded when it is read, since some requests are refused before. So its length is not known before.
 type HTTP struct{ http.Handler }
 
-// Handle serves one request. It never returns an error. It refuses an event of another shape with
-// status 500, and says what to change.
-func (h HTTP) Handle(
-	ctx context.Context, event events.APIGatewayV2HTTPRequest,
-) (events.APIGatewayV2HTTPResponse, error) {
+// Invoke serves the request of one event, and writes over the event. It refuses an event of another shape
+// with status 500, and says what to change. It returns an error if the event is not JSON, or if a member
+// has another type.
+func (h HTTP) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	e, err := parseEvent(payload)
+	if err != nil {
+		return nil, err
+	}
 	var w response
-	if why := foreign(event); why != "" {
+	if why := foreign(e); why != "" {
 		slog.ErrorContext(ctx, "event refused", "error", why)
 		httpjson.Write(&w, http.StatusInternalServerError, httpjson.Object("error", why))
-		return w.event(), nil
+	} else {
+		h.ServeHTTP(&w, request(ctx, e))
 	}
-	h.ServeHTTP(&w, request(ctx, event))
-	return w.event(), nil
+	return w.json()
 }
 
 // foreign returns what to change if an event is not one of an HTTP API with payload format 2.0, and
 // "" otherwise. The events of other senders have their method elsewhere (AWS's documentation of API
 // Gateway's payload formats, and of load balancers with Lambda targets).
-func foreign(event events.APIGatewayV2HTTPRequest) string {
+func foreign(e *event) string {
 	switch {
-	case event.RequestContext.HTTP.Method != "":
+	case e.method != "":
 		return ""
-	case event.Version == "1.0":
+	case e.version == "1.0":
 		return "the event has API Gateway's payload format 1.0: set the payload format version of the integration to 2.0"
 	}
 	return "the event is not one of API Gateway's payload format 2.0: invoke this function by an HTTP API or a " +
 		"function URL, as a REST API and a load balancer send other events"
 }
 
-func request(ctx context.Context, event events.APIGatewayV2HTTPRequest) *http.Request {
+func request(ctx context.Context, e *event) *http.Request {
 	r := &http.Request{
-		Method:     event.RequestContext.HTTP.Method,
-		URL:        route(event),
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header:     make(http.Header, len(event.Headers)),
-		Host:       event.RequestContext.DomainName,
-		RequestURI: event.RawPath,
-		Body:       &body{text: event.Body, encoded: event.IsBase64Encoded},
+		Method:        e.method,
+		URL:           route(e),
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        e.headers.header(),
+		Host:          e.domain,
+		RequestURI:    e.rawPath,
+		Body:          &body{text: e.body, encoded: e.encoded},
+		ContentLength: -1,
 	}
-	if event.RawQueryString != "" {
-		r.RequestURI += "?" + event.RawQueryString
+	if e.rawQuery != "" {
+		r.RequestURI += "?" + e.rawQuery
 	}
-	for name, value := range event.Headers {
-		r.Header.Add(name, value)
-	}
-	r.ContentLength = int64(len(event.Body))
-	if event.IsBase64Encoded {
-		padding := len(event.Body) - len(strings.TrimRight(event.Body, "="))
-		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(event.Body)) - padding)
-	}
-	if received := event.RequestContext.TimeEpoch; received > 0 {
-		ctx = httpjson.WithReceived(ctx, time.UnixMilli(received))
+	if e.received > 0 {
+		ctx = httpjson.WithReceived(ctx, time.UnixMilli(e.received))
 	}
 	return r.WithContext(ctx)
 }
 
 // route returns the path and query of the route that API Gateway chose.
-func route(event events.APIGatewayV2HTTPRequest) *url.URL {
-	own := &url.URL{Path: path.Clean("/" + event.RawPath), RawQuery: event.RawQueryString}
-	_, pattern, ok := strings.Cut(event.RouteKey, " ")
+func route(e *event) *url.URL {
+	own := &url.URL{Path: path.Clean("/" + e.rawPath), RawQuery: e.rawQuery}
+	_, pattern, ok := strings.Cut(e.routeKey, " ")
 	if !ok {
 		return own
 	}
@@ -103,7 +103,7 @@ func route(event events.APIGatewayV2HTTPRequest) *url.URL {
 	for segment := range strings.SplitSeq(strings.TrimPrefix(pattern, "/"), "/") {
 		value := segment
 		if strings.HasPrefix(segment, "{") { // {name}, or {name+}, which is several segments
-			value = event.PathParameters[strings.Trim(segment, "{}")]
+			value = e.parameters.get(strings.Trim(segment, "{}"))
 		}
 		if value == "" {
 			return own
@@ -113,22 +113,32 @@ func route(event events.APIGatewayV2HTTPRequest) *url.URL {
 		// in "..".
 		escaped.WriteString("/" + strings.ReplaceAll(url.PathEscape(value), ".", "%2E"))
 	}
-	return &url.URL{Path: plain.String(), RawPath: escaped.String(), RawQuery: event.RawQueryString}
+	return &url.URL{Path: plain.String(), RawPath: escaped.String(), RawQuery: e.rawQuery}
 }
 
-// body is the body of an event. It is decoded when it is read, since some requests are refused before.
+// body is the body of an event.
 type body struct {
-	text    string
-	encoded bool // in base64
+	text    []byte // a JSON string; the memory of whole afterwards
+	encoded bool   // in base64
+	decoded bool   // whole and err are set
+	whole   []byte
+	err     error
 	reader  *bytes.Reader
 }
 
 // Bytes returns the whole body. It saves a reader of all of it a copy.
 func (b *body) Bytes() ([]byte, error) {
-	if b.encoded {
-		return base64.StdEncoding.DecodeString(b.text)
+	if b.decoded {
+		return b.whole, b.err
 	}
-	return []byte(b.text), nil
+	b.decoded, b.whole = true, jsonscan.Unescape(b.text)
+	if b.encoded {
+		// The decoder writes three bytes after it has read four.
+		var n int
+		n, b.err = base64.StdEncoding.Decode(b.whole, b.whole)
+		b.whole = b.whole[:n]
+	}
+	return b.whole, b.err
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -169,7 +179,8 @@ func (w *response) Write(b []byte) (int, error) {
 	return w.body.Write(b)
 }
 
-func (w *response) event() events.APIGatewayV2HTTPResponse {
+// json returns the answer as API Gateway reads it.
+func (w *response) json() ([]byte, error) {
 	w.WriteHeader(http.StatusOK)
 	event := events.APIGatewayV2HTTPResponse{StatusCode: w.status, Headers: make(map[string]string, len(w.header))}
 	for name, values := range w.header {
@@ -180,5 +191,9 @@ func (w *response) event() events.APIGatewayV2HTTPResponse {
 	} else {
 		event.Body, event.IsBase64Encoded = base64.StdEncoding.EncodeToString(b), true
 	}
-	return event
+	var answer bytes.Buffer
+	encoder := json.NewEncoder(&answer)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(event)
+	return answer.Bytes(), err
 }

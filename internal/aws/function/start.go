@@ -14,11 +14,22 @@ import (
 func Start[In, Out any, H interface {
 	Handle(context.Context, In) (Out, error)
 }](build func() (H, error)) {
+	StartRaw(func() (lambda.Handler, error) {
+		handler, err := build()
+		if err != nil {
+			return nil, err
+		}
+		return lambda.NewHandler(handler.Handle), nil
+	})
+}
+
+// StartRaw is like [Start], for a handler of the JSON itself.
+func StartRaw(build func() (lambda.Handler, error)) {
 	slog.SetDefault(slog.New(durations{lambdacontext.NewLogHandler()}))
 	handler, err := build()
 	if err != nil {
 		slog.Error("cannot start the function", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(handler.Handle)
+	lambda.Start(handler)
 }

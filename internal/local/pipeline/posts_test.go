@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 )
@@ -156,7 +156,7 @@ func TestForeignWebhookBytes(t *testing.T) {
 				Body:           body, IsBase64Encoded: row.encoded,
 			}
 			event.RequestContext.HTTP.Method = http.MethodPost
-			answer, err := function.HTTP{Handler: w.Front}.Handle(t.Context(), event)
+			answer, err := functiontest.Serve(t.Context(), w.Front, event)
 			if err != nil || answer.StatusCode != http.StatusAccepted {
 				t.Errorf("%s: %+v, %v", row.kind, answer, err)
 			}

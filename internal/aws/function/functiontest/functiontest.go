@@ -2,7 +2,9 @@
 package functiontest
 
 import (
+	"context"
 	"encoding/base64"
+	"encoding/json"
 	"io"
 	"mime"
 	"net"
@@ -25,7 +27,10 @@ func Gateway(route string, h http.Handler) http.Handler {
 		if err != nil {
 			panic(http.ErrAbortHandler) // the client went away
 		}
-		response, _ := function.HTTP{Handler: h}.Handle(r.Context(), Event(route, r, body, "test", time.Now()))
+		response, err := Serve(r.Context(), h, Event(route, r, body, "test", time.Now()))
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
 		for name, value := range response.Headers {
 			w.Header().Set(name, value)
 		}
@@ -33,6 +38,21 @@ func Gateway(route string, h http.Handler) http.Handler {
 		io.WriteString(w, response.Body)
 	})
 	return mux
+}
+
+// Serve serves an event with h as [function.HTTP] does.
+func Serve(
+	ctx context.Context, h http.Handler, event events.APIGatewayV2HTTPRequest,
+) (response events.APIGatewayV2HTTPResponse, err error) {
+	payload, err := json.Marshal(event)
+	if err != nil {
+		return response, err
+	}
+	answer, err := function.HTTP{Handler: h}.Invoke(ctx, payload)
+	if err != nil {
+		return response, err
+	}
+	return response, json.Unmarshal(answer, &response)
 }
 
 // parameter matches a path parameter in a route.

@@ -110,32 +110,44 @@ func Members(data []byte, member func(name, value []byte) error) error {
 	if c.next() != '{' {
 		return nil
 	}
-	return c.members(member)
-}
-
-// Object is like [Members], for data that need not be valid JSON. It returns an error if data is not
-// exactly one JSON object. It may have called member before.
-func Object(data []byte, member func(name, value []byte) error) error {
-	c := cursor{data: data}
-	if c.next() != '{' {
-		return c.fail("an object")
-	}
-	if err := c.members(member); err != nil {
-		return err
-	}
-	return c.end()
-}
-
-// members consumes an object. It calls member with each unescaped name and each raw value.
-func (c *cursor) members(member func(name, value []byte) error) error {
 	return c.object(func(name []byte) error {
 		c.next()
 		start := c.pos
 		if err := c.skip(); err != nil {
 			return err
 		}
-		return member(name, c.data[start:c.pos])
+		return member(name, data[start:c.pos])
 	})
+}
+
+// Object calls member with each unescaped name and each value of the JSON object in data, and returns
+// member's error. It returns an error if data is not exactly one JSON object. It may have called member before.
+//
+// A value is raw, except a string, which is decoded: the value is a quotation mark and the text. The text is in
+// data's memory, over the string, unless it has invalid UTF-8.
+func Object(data []byte, member func(name, value []byte) error) error {
+	c := cursor{data: data}
+	if c.next() != '{' {
+		return c.fail("an object")
+	}
+	err := c.object(func(name []byte) error {
+		if c.next() == '"' {
+			value, err := c.decode()
+			if err != nil {
+				return err
+			}
+			return member(name, value)
+		}
+		start := c.pos
+		if err := c.skip(); err != nil {
+			return err
+		}
+		return member(name, data[start:c.pos])
+	})
+	if err != nil {
+		return err
+	}
+	return c.end()
 }
 
 // String decodes the JSON string in data. It returns "" if data is not a JSON string.
@@ -166,86 +178,6 @@ func plainString(data []byte) (string, bool) {
 		}
 	}
 	return string(data[1:last]), true
-}
-
-// Unescape decodes the JSON string in data in its own memory, and returns the text. It writes over data.
-// Only invalid UTF-8 makes a text longer, because it becomes U+FFFD, as in encoding/json. Such a text gets
-// memory of its own. Unescape returns nil if data is not a JSON string. The caller must pass valid JSON.
-func Unescape(data []byte) []byte {
-	if len(data) < 2 || data[0] != '"' {
-		return nil
-	}
-	text := data[1 : len(data)-1]
-	if !utf8.Valid(text) {
-		return []byte(String(data))
-	}
-	to := bytes.IndexByte(text, '\\')
-	if to < 0 {
-		return text
-	}
-	for from := to; from < len(text); {
-		from, to = movePlain(text, from, to)
-		if from == len(text) {
-			break
-		}
-		escape := text[from+1]
-		from += 2
-		switch escape {
-		case 'b':
-			escape = '\b'
-		case 'f':
-			escape = '\f'
-		case 'n':
-			escape = '\n'
-		case 'r':
-			escape = '\r'
-		case 't':
-			escape = '\t'
-		case 'u':
-			r := hexRune(text[from:])
-			from += 4
-			if utf16.IsSurrogate(r) {
-				if bytes.HasPrefix(text[from:], []byte(`\u`)) {
-					r = utf16.DecodeRune(r, hexRune(text[from+2:]))
-				} else {
-					r = utf8.RuneError
-				}
-				if r != utf8.RuneError {
-					from += len(`\u0000`)
-				}
-			}
-			to += utf8.EncodeRune(text[to:], r)
-			continue
-		}
-		text[to] = escape
-		to++
-	}
-	return text[:to]
-}
-
-// movePlain moves the bytes before the next backslash to a place that is not after them, and returns where
-// they ended and end now. Half of a webhook may be quotes with a backslash, so it moves few bytes at a time.
-func movePlain(text []byte, from, to int) (int, int) {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	for ; len(text)-from >= 8; from, to = from+8, to+8 {
-		w := binary.LittleEndian.Uint64(text[from:])
-		if backslash := w ^ ones*'\\'; (backslash-ones)&^backslash&tops != 0 {
-			break
-		}
-		binary.LittleEndian.PutUint64(text[to:], w)
-	}
-	for from < len(text) && text[from] != '\\' {
-		text[to] = text[from]
-		from, to = from+1, to+1
-	}
-	return from, to
-}
-
-// hexRune decodes the first four hexadecimal digits of text.
-func hexRune(text []byte) rune {
-	var b [2]byte
-	_, _ = hex.Decode(b[:], text[:4]) // the JSON is valid
-	return rune(binary.BigEndian.Uint16(b[:]))
 }
 
 // Canonical returns a form of the JSON value in data that equal values share: without white space, the
@@ -382,14 +314,17 @@ func (c *cursor) object(member func(key []byte) error) error {
 // array consumes an array. It calls item for each item; item must consume the value. If item is
 // nil, array skips all items.
 func (c *cursor) array(item func() error) error {
-	if item == nil {
-		item = c.skip
-	}
 	if empty, err := c.open(']'); empty || err != nil {
 		return err
 	}
 	for {
-		if err := item(); err != nil {
+		var err error
+		if item == nil {
+			err = c.skip()
+		} else {
+			err = item()
+		}
+		if err != nil {
 			return err
 		}
 		if last, err := c.more(']'); last || err != nil {
@@ -426,19 +361,11 @@ func (c *cursor) more(closing byte) (last bool, err error) {
 
 // plainBytes counts the bytes at the start of data that stand for themselves in a string: all
 // except quotes, backslashes and control characters. Invalid UTF-8 counts as plain, as in
-// encoding/json.
-//
-// Nearly all of a webhook is in strings, so plainBytes checks eight bytes at a time. (w - ones*n)
-// &^ w sets the top bit of each byte below n. A borrow can set the top bits of later bytes too, but
-// only the first one matters.
+// encoding/json. Nearly all of a webhook is in strings, so plainBytes checks eight bytes at a time.
 func plainBytes(data []byte) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; len(data)-i >= 8; i += 8 {
-		w := binary.LittleEndian.Uint64(data[i:])
-		quote, backslash := w^ones*'"', w^ones*'\\'
-		special := ((w-ones*' ')&^w | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
-		if special != 0 {
+		if special := specialBytes(binary.LittleEndian.Uint64(data[i:])); special != 0 {
 			return i + bits.TrailingZeros64(special)/8
 		}
 	}
@@ -448,43 +375,147 @@ func plainBytes(data []byte) int {
 	return i
 }
 
+// specialBytes sets the top bit of each of eight bytes that does not stand for itself in a string. (w - ones*n)
+// &^ w sets the top bit of each byte below n. A borrow can set the top bits of later bytes too, so that only the
+// first one counts.
+func specialBytes(w uint64) uint64 {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := w^ones*'"', w^ones*'\\'
+	return ((w-ones*' ')&^w | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
+}
+
+// escaped has the byte that a backslash and another byte stand for, except of \u. 0 means that there is no
+// such escape.
+var escaped = [256]byte{
+	'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t',
+}
+
 // str consumes a string and returns it with its quotes and escapes.
 func (c *cursor) str() ([]byte, error) {
 	start := c.pos
 	c.pos++
 	for {
 		c.pos += plainBytes(c.data[c.pos:])
-		if c.accept('"') {
+		after := c.data[c.pos:]
+		switch {
+		case len(after) > 0 && after[0] == '"':
+			c.pos++
 			return c.data[start:c.pos], nil
-		}
-		if !c.accept('\\') {
+		case len(after) == 0 || after[0] != '\\':
 			return nil, c.fail("the rest of a string (control characters must be escaped)")
-		}
-		if err := c.escape(); err != nil {
-			return nil, err
+		case len(after) > 1 && escaped[after[1]] != 0:
+			c.pos += 2
+		default:
+			c.pos++
+			if _, err := c.hex(); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
 
-// escape consumes what follows a backslash.
-func (c *cursor) escape() error {
-	after := c.data[c.pos:]
-	if len(after) == 0 {
-		return c.fail("an escape")
-	}
-	switch after[0] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		c.pos++
-		return nil
-	case 'u':
-		if len(after) >= 5 {
-			if _, err := hex.Decode(make([]byte, 2), after[1:5]); err == nil {
-				c.pos += 5
-				return nil
+// decode consumes a string, and decodes it in its own memory. It returns a quotation mark and the text. Only
+// invalid UTF-8 makes a text longer, because it becomes U+FFFD, as in encoding/json. Such a text gets memory of
+// its own.
+func (c *cursor) decode() ([]byte, error) {
+	start := c.pos
+	c.pos++
+	for to := c.pos; ; {
+		to = c.move(to)
+		after := c.data[c.pos:]
+		switch {
+		case len(after) > 0 && after[0] == '"':
+			c.pos++
+			return validUTF8(c.data[start:to]), nil
+		case len(after) == 0 || after[0] != '\\':
+			return nil, c.fail("the rest of a string (control characters must be escaped)")
+		case len(after) > 1 && escaped[after[1]] != 0:
+			c.data[to] = escaped[after[1]]
+			c.pos, to = c.pos+2, to+1
+		default:
+			c.pos++
+			r, err := c.hex()
+			if err != nil {
+				return nil, err
 			}
+			if utf16.IsSurrogate(r) {
+				r = c.low(r)
+			}
+			to += utf8.EncodeRune(c.data[to:], r)
 		}
 	}
-	return c.fail("an escape")
+}
+
+// move consumes the bytes of a string that stand for themselves, moves them to a place that is not after them,
+// and returns where they end. A tenth of a webhook in an event is backslashes, so it moves few bytes at a time.
+func (c *cursor) move(to int) int {
+	data, from := c.data, c.pos
+	for ; len(data)-from >= 8; from, to = from+8, to+8 {
+		w := binary.LittleEndian.Uint64(data[from:])
+		special := specialBytes(w)
+		if special == 0 {
+			binary.LittleEndian.PutUint64(data[to:], w)
+			continue
+		}
+		n := bits.TrailingZeros64(special) / 8
+		if from-to >= 8 { // what is written beyond n was read before
+			binary.LittleEndian.PutUint64(data[to:], w)
+		} else {
+			copy(data[to:], data[from:from+n])
+		}
+		c.pos = from + n
+		return to + n
+	}
+	for from < len(data) && data[from] >= ' ' && data[from] != '"' && data[from] != '\\' {
+		data[to] = data[from]
+		from, to = from+1, to+1
+	}
+	c.pos = from
+	return to
+}
+
+// hex consumes the rest of an escape with hexadecimal digits, and returns their number.
+func (c *cursor) hex() (rune, error) {
+	after := c.data[c.pos:]
+	if len(after) < 5 || after[0] != 'u' {
+		return 0, c.fail("an escape")
+	}
+	var b [2]byte
+	if _, err := hex.Decode(b[:], after[1:5]); err != nil {
+		return 0, c.fail("an escape")
+	}
+	c.pos += 5
+	return rune(binary.BigEndian.Uint16(b[:])), nil
+}
+
+// low returns the character that begins with a surrogate, and consumes the escape of its second half. Without
+// one, it returns U+FFFD, as encoding/json does.
+func (c *cursor) low(high rune) rune {
+	rest := *c
+	if !rest.accept('\\') {
+		return utf8.RuneError
+	}
+	second, err := rest.hex()
+	if err != nil {
+		return utf8.RuneError
+	}
+	r := utf16.DecodeRune(high, second)
+	if r != utf8.RuneError {
+		c.pos = rest.pos
+	}
+	return r
+}
+
+// validUTF8 returns text, or a copy with U+FFFD in the place of each byte that is not UTF-8.
+func validUTF8(text []byte) []byte {
+	if utf8.Valid(text) {
+		return text
+	}
+	var valid []byte
+	for _, r := range string(text) {
+		valid = utf8.AppendRune(valid, r)
+	}
+	return valid
 }
 
 // number consumes a number. It stops after a leading zero, so a digit that follows is an error of

@@ -72,17 +72,6 @@ func FuzzRead(f *testing.F) {
 		if got := jsonscan.Valid(data, jsonscan.MaxDepth-100); valid && got != json.Valid(nested) {
 			t.Fatalf("valid within %d levels: %v", jsonscan.MaxDepth-100, got)
 		}
-		members := map[string]json.RawMessage{}
-		err := jsonscan.Object(data, func(name, value []byte) error {
-			members[string(name)] = value
-			return nil
-		})
-		var wantMembers map[string]json.RawMessage
-		if wantErr := json.Unmarshal(data, &wantMembers); (err != nil) != (wantErr != nil || wantMembers == nil) {
-			t.Fatalf("members: error %v, want %v", err, wantErr)
-		} else if diff := cmp.Diff(wantMembers, members); err == nil && diff != "" {
-			t.Fatalf("members (-want +got):\n%s", diff)
-		}
 		got, err := fields.Read(data)
 		if object := valid && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")); !object {
 			if err == nil {
@@ -99,39 +88,59 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzUnescape compares texts with those of encoding/json.
-func FuzzUnescape(f *testing.F) {
+// FuzzObject compares the package with encoding/json. Object writes over its input.
+func FuzzObject(f *testing.F) {
+	for _, document := range append(hostileDocuments, `{"a":"b","a":1,"c":[ "d\"" ],"\u00e9":{"e":"\n"}}`, ` { } `) {
+		f.Add([]byte(document))
+	}
 	for _, text := range []string{
 		``, `a`, `\"`, `\\`, `\b\f\n\r\t\/`, `\u0000\u007f\u0080\u07ff\u0800\uffff`, `1234567\"12345678\"123456789\"1`,
 		`\ud83d\ude00`, `\uD83D\uDE00\ud83d`, `\ud83d\u0041`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83d\n`, `\ud83dx`,
-		"\xff\\n", "\xe2\x82", "é\\u00e9é12345678", strings.Repeat(`\"a`, 20), strings.Repeat(`a\u00e9`, 20) + "é",
+		"\xff\\n", "\xe2\x82", "\xe2\x82\\u20ac\xac", "é\\u00e9é12345678", `\ud83d\u12`, `\ud83d\`, `\ud83d`,
+		strings.Repeat(`\"a`, 20), strings.Repeat(`a\u00e9`, 20) + "é", strings.Repeat(`\n123456789`, 9),
 	} {
-		f.Add([]byte(text))
+		f.Add([]byte(`{"a":"` + text + `","b":[]}`))
 	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		data := append(append([]byte{'"'}, text...), '"')
-		var want string
-		if json.Unmarshal(data, &want) != nil {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var want map[string]json.RawMessage
+		wantErr := json.Unmarshal(data, &want) != nil || want == nil
+		got := map[string]json.RawMessage{}
+		err := jsonscan.Object(bytes.Clone(data), func(name, value []byte) error {
+			got[string(name)] = value
+			return nil
+		})
+		if (err != nil) != wantErr {
+			t.Fatalf("error %v, want one: %v", err, wantErr)
+		}
+		if err != nil {
 			return
 		}
-		if got := jsonscan.Unescape(data); got == nil || string(got) != want {
-			t.Fatalf("%q, want %q", got, want)
+		for name, value := range want {
+			if value[0] == '"' {
+				var text string
+				if err := json.Unmarshal(value, &text); err != nil {
+					t.Fatal(err)
+				}
+				want[name] = json.RawMessage(`"` + text)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("-want +got:\n%s", diff)
 		}
 	})
 }
 
-// TestUnescapeCopies tests that a text is in the memory of its string, unless it is longer.
-func TestUnescapeCopies(t *testing.T) {
-	for data, want := range map[string]bool{`"plain"`: false, `"\u00e9\n\""`: false, "\"\xff\"": true} {
-		data := []byte(data)
-		got := jsonscan.Unescape(data)
-		if copied := &got[0] != &data[1]; copied != want {
-			t.Errorf("%s: copied: %v", data, copied)
-		}
-	}
-	for _, data := range []string{``, `"`, `7`, `null`, `{}`} {
-		if got := jsonscan.Unescape([]byte(data)); got != nil {
-			t.Errorf("%s: got %q", data, got)
+// TestObjectCopiesNoText tests that a text is in the memory of its string, unless it is longer.
+func TestObjectCopiesNoText(t *testing.T) {
+	for text, want := range map[string]bool{`plain`: false, `\u00e9\n\"`: false, "\xff": true} {
+		data := []byte(`{"":"` + text + `"}`)
+		if err := jsonscan.Object(data, func(_, value []byte) error {
+			if copied := &value[0] != &data[len(`{"":`)]; copied != want {
+				t.Errorf("%s: copied: %v", text, copied)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 	}
 }

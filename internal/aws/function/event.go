@@ -21,12 +21,12 @@ type event struct {
 	method, domain                       string
 	received                             int64 // in milliseconds since 1970
 	headers, parameters                  texts
-	body                                 []byte // a JSON string in the event's memory; nil means ""
+	body                                 []byte // in the event's memory
 	encoded                              bool   // the body is in base64, too
 }
 
-// parseEvent reads an event as encoding/json reads an [events.APIGatewayV2HTTPRequest], without a copy of
-// the body. A fuzz test compares the two.
+// parseEvent reads an event as encoding/json reads an [events.APIGatewayV2HTTPRequest]. It writes over the
+// event, and does not copy the body. A fuzz test compares the two.
 func parseEvent(payload []byte) (*event, error) {
 	e := new(event)
 	if string(bytes.Trim(payload, " \t\r\n")) == "null" {
@@ -42,6 +42,7 @@ func parseEvent(payload []byte) (*event, error) {
 // A member of an object in an event. Tables of members need no code at the function's start.
 type member struct {
 	name string
+	// read reads a value as [jsonscan.Object] has it.
 	read func(e *event, value []byte) error
 }
 
@@ -58,7 +59,7 @@ var eventMembers = []member{
 	{"stageVariables", func(_ *event, value []byte) error { return new(texts).read(value) }},
 	{"body", func(e *event, value []byte) error {
 		if value[0] == '"' {
-			e.body = value
+			e.body = value[1:]
 			return nil
 		}
 		return text(value, new(string))
@@ -112,7 +113,7 @@ func (e *event) read(known []member, name, value []byte) error {
 func (e *event) object(known []member, value []byte) error {
 	switch value[0] {
 	case '{':
-		return jsonscan.Members(value, func(name, value []byte) error { return e.read(known, name, value) })
+		return jsonscan.Object(value, func(name, value []byte) error { return e.read(known, name, value) })
 	case 'n':
 		return nil
 	}
@@ -125,7 +126,7 @@ var errType = errors.New("the member has another type than in payload format 2.0
 func text(value []byte, into *string) error {
 	switch value[0] {
 	case '"':
-		*into = jsonscan.String(value)
+		*into = string(value[1:])
 		return nil
 	case 'n':
 		return nil
@@ -178,7 +179,7 @@ type texts []struct{ name, value string }
 func (t *texts) read(object []byte) error {
 	switch object[0] {
 	case '{':
-		return jsonscan.Members(object, func(name, value []byte) error {
+		return jsonscan.Object(object, func(name, value []byte) error {
 			one := struct{ name, value string }{name: string(name)}
 			if err := text(value, &one.value); err != nil {
 				return err

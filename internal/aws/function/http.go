@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/internal/httpjson"
-	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 // HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
@@ -31,7 +30,6 @@ import (
 // Its context shows when API Gateway received it (httpjson.Received). RequestURI is the path and query
 // as API Gateway received them. The body is the one that the client sent, base64 decoded. It is in the
 // memory of the event, which Lambda's client uses again for the next one, so the handler must not keep it.
-// It is decoded when it is read, since some requests are refused before. So its length is not known before.
 type HTTP struct{ http.Handler }
 
 // Invoke serves the request of one event, and writes over the event. It refuses an event of another shape
@@ -76,8 +74,12 @@ func request(ctx context.Context, e *event) *http.Request {
 		Header:        e.headers.header(),
 		Host:          e.domain,
 		RequestURI:    e.rawPath,
-		Body:          &body{text: e.body, encoded: e.encoded},
-		ContentLength: -1,
+		Body:          &body{whole: e.body, encoded: e.encoded},
+		ContentLength: int64(len(e.body)),
+	}
+	if e.encoded {
+		padding := len(e.body) - len(bytes.TrimRight(e.body, "="))
+		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(e.body)) - padding)
 	}
 	if e.rawQuery != "" {
 		r.RequestURI += "?" + e.rawQuery
@@ -116,23 +118,18 @@ func route(e *event) *url.URL {
 	return &url.URL{Path: plain.String(), RawPath: escaped.String(), RawQuery: e.rawQuery}
 }
 
-// body is the body of an event.
+// body is the body of an event. Base64 is decoded when it is read, since some requests are refused before.
 type body struct {
-	text    []byte // a JSON string; the memory of whole afterwards
-	encoded bool   // in base64
-	decoded bool   // whole and err are set
 	whole   []byte
+	encoded bool // whole is in base64
 	err     error
 	reader  *bytes.Reader
 }
 
 // Bytes returns the whole body. It saves a reader of all of it a copy.
 func (b *body) Bytes() ([]byte, error) {
-	if b.decoded {
-		return b.whole, b.err
-	}
-	b.decoded, b.whole = true, jsonscan.Unescape(b.text)
 	if b.encoded {
+		b.encoded = false
 		// The decoder writes three bytes after it has read four.
 		var n int
 		n, b.err = base64.StdEncoding.Decode(b.whole, b.whole)

@@ -125,7 +125,7 @@ func TestBody(t *testing.T) {
 				want = strings.ToValidUTF8(want, "\ufffd") // JSON has no other bytes
 			}
 			r, body, _ := served(t, event, nothing)
-			if body != want || r.ContentLength != -1 {
+			if body != want || r.ContentLength != int64(len(want)) {
 				t.Errorf("the body is %q of %d bytes, want %q", body, r.ContentLength, want)
 			}
 			whole, err := r.Body.(interface{ Bytes() ([]byte, error) }).Bytes()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -149,12 +148,11 @@ func (e Callback) Check() error {
 	return e.Tracing.Check()
 }
 
-var prefix = regexp.MustCompile(`^\+[1-9][0-9]*$`)
-
 // CheckPrefixes returns an error if one of the prefixes is not the beginning of a number of E.164.
 func CheckPrefixes(prefixes []string) error {
 	for _, p := range prefixes {
-		if !prefix.MatchString(p) {
+		digits, ok := strings.CutPrefix(p, "+")
+		if !ok || digits == "" || digits[0] == '0' || strings.Trim(digits, "0123456789") != "" {
 			return fmt.Errorf("%q is not the beginning of a number; write it with its country, such as +49", p)
 		}
 	}

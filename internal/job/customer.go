@@ -4,8 +4,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -84,15 +84,18 @@ var withheld = []string{
 	"+94844353",    // withheld
 }
 
-// e164 matches the numbers of E.164 that a customer can have. Those below seven digits are short codes
+// isE164 reports whether a customer can have a number of E.164. Those below seven digits are short codes
 // and placeholders, such as +464.
-var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+func isE164(number string) bool {
+	digits, ok := strings.CutPrefix(number, "+")
+	return ok && len(digits) >= 7 && len(digits) <= 15 && digits[0] != '0' && strings.Trim(digits, "0123456789") == ""
+}
 
 // CustomerPhone returns the telephone number of the call's customer. It is empty if there is none: the
 // number is absent, withheld, or no number in E.164's format. Nothing is parked for such a caller,
 // and none can be called.
 func (c Call) CustomerPhone() string {
-	if !e164.MatchString(c.CustomerNumber) || slices.Contains(withheld, c.CustomerNumber) {
+	if !isE164(c.CustomerNumber) || slices.Contains(withheld, c.CustomerNumber) {
 		return ""
 	}
 	return c.CustomerNumber

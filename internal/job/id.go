@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
-	"regexp"
 	"strings"
 
 	"github.com/ringback/ringback/internal/jsonscan"
@@ -18,10 +17,9 @@ const (
 	idLength = 26 // characters of 5 bits after the prefix
 )
 
-var (
-	idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-	idFormat   = regexp.MustCompile(`^j_[a-z2-7]{26}$`)
-)
+const idAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
+
+var idEncoding = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
 
 // ID returns the id of the job of a tool call. Models reuse tool call ids, so the id depends on the
 // tool and on its arguments, too. Arguments that are equal as JSON make the same id, in any order of
@@ -47,9 +45,15 @@ func ID(callID, toolCallID, tool string, arguments []byte) string {
 // EarlierID returns the id that an earlier version gave to the job of a tool call. Such a job keeps it.
 func EarlierID(callID, toolCallID string) string { return callID + "/" + toolCallID }
 
+// isID reports whether an id is one of [ID].
+func isID(id string) bool {
+	hash, ok := strings.CutPrefix(id, idPrefix)
+	return ok && len(hash) == idLength && strings.Trim(hash, idAlphabet) == ""
+}
+
 // fits reports whether an id is that of a job, and of this call if it names one.
 func fits(id, callID, toolCallID string) bool {
-	return idFormat.MatchString(id) || id == EarlierID(callID, toolCallID)
+	return isID(id) || id == EarlierID(callID, toolCallID)
 }
 
 // nameInCall returns the name of a job in the record of its call: its id, or the tool call's id if the
@@ -58,7 +62,7 @@ func nameInCall(callID, jobID string) string { return strings.TrimPrefix(jobID, 
 
 // idOfName is the reverse of [nameInCall].
 func idOfName(callID, name string) string {
-	if idFormat.MatchString(name) {
+	if isID(name) {
 		return name
 	}
 	return EarlierID(callID, name)

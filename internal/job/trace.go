@@ -19,7 +19,7 @@ func LogTrace(traceparent string) slog.Attr {
 // Context defines for version 00. It returns "" if traceparent does not have that form.
 func TraceID(traceparent string) string {
 	parts := strings.Split(traceparent, "-")
-	if len(parts) != 4 || parts[0] != "00" || !isID(parts[1], 32) || !isID(parts[2], 16) {
+	if len(parts) != 4 || parts[0] != "00" || !isSpanID(parts[1], 32) || !isSpanID(parts[2], 16) {
 		return ""
 	}
 	switch parts[3] { // what version 00 defines: sampled, and random
@@ -29,8 +29,8 @@ func TraceID(traceparent string) string {
 	return ""
 }
 
-// isID reports whether a text is the id of a trace or a span: hexadecimal digits in lower case, not all of them 0.
-func isID(text string, length int) bool {
+// isSpanID reports whether a text is the id of a trace or a span: hexadecimal digits in lower case, not all of them 0.
+func isSpanID(text string, length int) bool {
 	_, err := hex.DecodeString(text)
 	return err == nil && len(text) == length && text == strings.ToLower(text) && strings.Trim(text, "0") != ""
 }

@@ -4,7 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
+	"strings"
 )
 
 // ScheduleName returns the name of the schedule for a job's wake-up with a number. The
@@ -17,13 +17,14 @@ func ScheduleName(jobID string, wakeUp int) string {
 	return hex.EncodeToString(sum[:])
 }
 
-var scheduleName = regexp.MustCompile(`^[0-9a-zA-Z_.-]{1,64}$`)
-
 // CheckScheduleName fails if EventBridge Scheduler would refuse the name. A name has 1 to
 // 64 letters, digits, hyphens, underscores and dots (EventBridge Scheduler API reference,
 // CreateSchedule).
 func CheckScheduleName(name string) error {
-	if !scheduleName.MatchString(name) {
+	other := func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '_' && r != '.' && r != '-'
+	}
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, other) {
 		return fmt.Errorf("schedule name %.80q; use 1 to 64 letters, digits, hyphens, underscores and dots", name)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -94,7 +93,7 @@ func (w Word) frame(text string) string { return w.Sentence() + "\n" + w.Lines(t
 // Content returns the text between the markers, without what was asked, for a person who reads what a model
 // gets. It reports whether there are markers.
 func Content(framed string) (content string, ok bool) {
-	start := marker.FindString(framed)
+	start := firstMarker(framed)
 	if start == "" {
 		return "", false
 	}
@@ -116,8 +115,27 @@ func Content(framed string) (content string, ok bool) {
 	return content, true
 }
 
-// marker matches the first marker of a text.
-var marker = regexp.MustCompile(`<<<\w+`)
+// firstMarker returns the first marker of a text: <<< and a word.
+func firstMarker(text string) string {
+	const begin = "<<<"
+	for {
+		at := strings.Index(text, begin)
+		if at < 0 {
+			return ""
+		}
+		text = text[at:]
+		word := strings.IndexFunc(text[len(begin):], func(r rune) bool {
+			return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '_'
+		})
+		switch {
+		case word > 0:
+			return text[:len(begin)+word]
+		case word < 0 && len(text) > len(begin):
+			return text
+		}
+		text = text[1:]
+	}
+}
 
 // Text is the text around a result, with the placeholders {tool}, {tool_call_id}, {status},
 // {content} and {marker}.

@@ -714,7 +714,7 @@ func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answered = e.schedules(w, r, body)
 	case strings.HasPrefix(target, "DynamoDB"):
 		answered = e.table(w, r, body)
-	case r.Method == http.MethodHead: // the ack function opens a connection
+	case r.Method == http.MethodGet: // the ack function opens a connection
 	default:
 		e.lab.t.Errorf("%s asked for %s %s %s", e.function, r.Method, r.URL.Path, target)
 		w.WriteHeader(http.StatusNotFound)

@@ -31,6 +31,7 @@ import (
 // Run runs the function. It does not return. The construct of infra/ringback sets its environment.
 func Run() { function.StartRaw(build) }
 
+// build also does what the first caller would otherwise wait for.
 func build() (lambda.Handler, error) {
 	e, err := env.ParseAs[deployment.Ack]()
 	if err == nil {
@@ -43,8 +44,21 @@ func build() (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	var warming sync.WaitGroup
+	// A connection takes longer than all that follows. The function starts when it is there: on Lambda, a
+	// function has more CPU at its start than in its calls.
+	warming.Go(func() {
+		if err := aws.ConnectSQS(ctx, e.JobsQueueURL); err != nil {
+			slog.Warn("cannot connect to SQS yet", "error", err)
+		}
+	})
+
+	secrets := sync.OnceValue(func() *awssecretsmanager.Client {
+		return awssecretsmanager.NewFromConfig(aws.SecretsManager())
+	})
+	stored := func(id string) secret.Source { return secretsmanager.New(secrets(), id) }
 	credential, err := e.Webhook.Source(stored)
 	if err != nil {
 		return nil, err
@@ -74,6 +88,12 @@ func build() (lambda.Handler, error) {
 		return nil, err
 	}
 
+	warming.Go(func() {
+		if err := webhooks.Warm(ctx); err != nil {
+			slog.Error("cannot use the webhook credential yet", "error", err)
+		}
+	})
+
 	completions, err := completion.New(completion.Config{
 		Keys:     completion.NewKeys(keys, nil),
 		Table:    table,
@@ -83,25 +103,6 @@ func build() (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	warm(aws, webhooks, e.JobsQueueURL)
+	warming.Wait() // what fails is repeated when it is needed
 	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
-}
-
-// warm does at the function's start what the first caller would otherwise wait for. A step that
-// fails here is repeated when it is needed.
-func warm(aws *function.AWS, webhooks *ack.Handler, queueURL string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	var warming sync.WaitGroup
-	warming.Go(func() {
-		if err := aws.ConnectSQS(ctx, queueURL); err != nil {
-			slog.Warn("cannot connect to SQS yet", "error", err)
-		}
-	})
-	warming.Go(func() {
-		if err := webhooks.Warm(ctx); err != nil {
-			slog.Error("cannot use the webhook credential yet", "error", err)
-		}
-	})
-	warming.Wait()
 }

@@ -8,9 +8,12 @@ package function
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -93,12 +96,16 @@ func (a *AWS) KMS() aws.Config { return a.with(a.environment.EndpointKMS) }
 func (a *AWS) Scheduler() aws.Config { return a.with(a.environment.EndpointScheduler) }
 
 // ConnectSQS opens the connection that the first request to a queue would otherwise open, with the
-// HTTP client that will send that request. Any answer is good enough.
+// HTTP client that will send that request. Any answer is good enough. Beside it, ConnectSQS loads the system's
+// certificates, which take longer than the connection until it needs them.
 func (a *AWS) ConnectSQS(ctx context.Context, queueURL string) error {
 	if endpoint := a.SQS().BaseEndpoint; endpoint != nil {
 		queueURL = *endpoint
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodHead, queueURL, nil)
+	if strings.HasPrefix(queueURL, "https:") {
+		go func() { _, _ = x509.SystemCertPool() }() // the handshake has its error
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, queueURL, nil)
 	if err != nil {
 		return fmt.Errorf("cannot connect to SQS: %w", err)
 	}
@@ -106,5 +113,13 @@ func (a *AWS) ConnectSQS(ctx context.Context, queueURL string) error {
 	if err != nil {
 		return fmt.Errorf("cannot connect to SQS: %w", err)
 	}
-	return response.Body.Close()
+	// A connection is used again only after its answer was read.
+	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, maxGreeting))
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return fmt.Errorf("cannot connect to SQS: %w", err)
+	}
+	return nil
 }
+
+// maxGreeting bounds what is read of an answer that no one needs, in bytes.
+const maxGreeting = 64 << 10

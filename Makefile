@@ -96,7 +96,8 @@ fmt: ## Format the code
 	gofmt -s -w $$(git ls-files '*.go')
 
 .PHONY: bench
-bench: ## Measure the parser, the ack and the whole path of a tool call
+bench: ## Measure the built functions, the parser, the ack and the whole path of a tool call (ARGS='-starts 100')
+	go run ./scripts/bench $(ARGS)
 	go test -run '^$$' -bench . -benchmem ./vapi ./vapi/vapiauth ./internal/ack ./internal/local/pipeline
 
 # Downloads and compilation take minutes on a busy machine, so they come before the

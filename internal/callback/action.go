@@ -118,6 +118,7 @@ func (d *delivery) awaitSpeech(
 		return d.conclude(ctx, receipt)
 	}
 	d.noteReported(ctx, receipt)
+	d.record = d.record.Posted(answerOf(receipt))
 	delay := speakingTime(d.outcome.Result.Content)
 	err := d.write(ctx, d.left(ctx)-leaseMargin, func(ctx context.Context) error {
 		_, err := d.cfg.Table.ChangeClaimed(ctx, d.record, job.RecordText(d.cfg.Now(), delay))

@@ -343,6 +343,7 @@ func (d *delivery) controlsCall() bool {
 
 // conclude does what the receipt of the last post asks for.
 func (d *delivery) conclude(ctx context.Context, receipt vapiclient.Receipt) *batch.Retry {
+	d.record = d.record.Posted(answerOf(receipt))
 	d.log = d.log.With("verdict", receipt.Verdict, "status", receipt.Status, "took", d.cfg.Now().Sub(d.started))
 	switch receipt.Verdict {
 	case vapiclient.Delivered:
@@ -511,6 +512,14 @@ func (d *delivery) recordEnd(ctx context.Context) {
 	if err := d.cfg.CallTracker.End(ctx, d.outcome.Call.ID, d.cfg.Now()); err != nil {
 		d.log.WarnContext(ctx, "cannot record the end of the call", "error", err)
 	}
+}
+
+// answerOf returns the answer to a post for the job's history.
+func answerOf(r vapiclient.Receipt) string {
+	if r.Status == 0 {
+		return "no answer"
+	}
+	return strconv.Itoa(r.Status)
 }
 
 func describe(r vapiclient.Receipt) string {

@@ -190,6 +190,8 @@ type Record struct {
 	// [Unpark], [EndParking], [Redrive] and [Redeliver].
 	Redeliveries int `json:"redeliveries,omitempty"`
 
+	History History `json:"history,omitempty"` // what happened to the job: see [Record.Steps]
+
 	Unknown Unknown `json:"-"`
 }
 
@@ -269,11 +271,15 @@ func (e *TooSoonError) Error() string {
 
 // NewRecord returns the record of a job that is claimed for the first time.
 func NewRecord(j Job, policy Policy, deadline time.Time, owner string, now time.Time, lease time.Duration) Record {
-	return Record{
+	r := Record{
 		ID: j.ID, State: StateRunning, Tool: j.Tool, CallID: j.Call.ID,
 		Attempt: 1, Owner: owner, LeaseExpiry: now.Add(lease),
 		Deadline: deadline, Policy: policy, Created: now, Updated: now, Traceparent: j.Traceparent,
 	}
+	if !j.ReceivedAt.IsZero() {
+		r = r.add(j.ReceivedAt, StepReceived, "")
+	}
+	return r.add(now, StepStarted, "")
 }
 
 // Counted returns how many of the starts count as attempts of the tool.

@@ -362,6 +362,9 @@ func TestRules(t *testing.T) {
 					want.Updated = start
 				}
 				got, err := row.rule.Apply(states[state])
+				if c.change != nil {
+					want.History = got.History // see TestSteps
+				}
 				if !reflect.DeepEqual(err, c.err) {
 					t.Errorf("error %v, want %v", err, c.err)
 				}
@@ -380,7 +383,7 @@ func TestNewRecord(t *testing.T) {
 	want := job.Record{
 		ID: "call/tool-call", State: job.StateRunning, Tool: "weather", CallID: "call", Attempt: 1, Owner: "message",
 		LeaseExpiry: start.Add(time.Minute),
-		Deadline:    start.Add(time.Hour), Policy: terms, Created: start, Updated: start,
+		Deadline:    start.Add(time.Hour), Policy: terms, Created: start, Updated: start, History: "r0,s0",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
@@ -470,7 +473,7 @@ func TestEndParking(t *testing.T) {
 		want := row.record
 		if row.err == nil {
 			want.State, want.NextCallID, want.NoNextCall, want.Deadline, want.Updated = job.StateDone, "", true, now, now
-			want.Redeliveries = 1
+			want.Redeliveries, want.History = 1, got.History
 		}
 		if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, row.err) {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
@@ -950,7 +953,7 @@ func TestRedrive(t *testing.T) {
 			if row.ok {
 				want.Deadline = before.Late()
 				want.State, want.Exhausted, want.Owner, want.Updated = job.StateDone, false, "second", row.now
-				want.Redeliveries = 1
+				want.Redeliveries, want.History = 1, after.History
 			}
 			if diff := cmp.Diff(want, after); diff != "" || (err == nil) != row.ok ||
 				err != nil && !errors.Is(err, job.ErrSettled) {

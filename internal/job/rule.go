@@ -1,8 +1,10 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,12 +39,14 @@ func Claim(now time.Time, owner string, lease time.Duration) Rule {
 			return r, &SuspendedError{Until: r.WakeAt}
 		case r.State == StateRunning && now.Before(r.LeaseExpiry):
 			return r, &BusyError{Until: r.LeaseExpiry}
-		case r.State == StateWaiting:
-			r.State, r.Attempt, r.NotStarted = StateRunning, 0, 0
+		}
+		step := StepStarted
+		if r.State == StateWaiting {
+			r.State, r.Attempt, r.NotStarted, step = StateRunning, 0, 0, StepWoken
 		}
 		r.Attempt++
 		r.Owner, r.LeaseExpiry, r.Renewable, r.Updated = owner, now.Add(lease), false, now
-		return r, nil
+		return r.add(now, step, attempt(r)), nil
 	}}
 }
 
@@ -71,11 +75,13 @@ func Release(now time.Time, delay time.Duration, unstarted bool, reason string) 
 		if r.State != StateRunning {
 			return r, ErrFinished
 		}
+		step := StepAttemptFailed
 		if unstarted {
 			r.Attempt--
+			step = StepNotStarted
 		}
 		r.Owner, r.LeaseExpiry, r.Renewable, r.Reason, r.Updated = "", now.Add(delay), false, cut(reason), now
-		return r, nil
+		return r.add(now, step, classOf(reason)), nil
 	}}
 }
 
@@ -108,7 +114,7 @@ func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMe
 		r.SuspendedBy = spanIn(r.Traceparent, j.Traceparent)
 		r.LeaseExpiry, r.Suspended, r.Updated = time.Time{}, now, now
 		r.WakeUp++
-		return r, nil
+		return r.suspended(now), nil
 	}}
 }
 
@@ -139,7 +145,11 @@ func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 			}
 		}
 		r.Exhausted = exhausted
-		return r.done(now, result, reason), nil
+		r = r.done(now, result, reason)
+		if result.Status == StatusError {
+			return r.add(now, StepFailed, classOf(reason)), nil
+		}
+		return r.add(now, StepFinished, ""), nil
 	}}
 }
 
@@ -174,7 +184,7 @@ func Complete(now time.Time, result Result) Rule {
 		if least := now.Add(graceAfterCompletion); r.Deadline.Before(least) {
 			r.Deadline = least // the result arrived in time
 		}
-		return r.done(now, result, ""), nil
+		return r.done(now, result, "").add(now, StepCompleted, string(result.Status)), nil
 	}}
 }
 
@@ -185,7 +195,7 @@ func Cancel(now time.Time, result Result, reason string) Rule {
 		if !r.State.Active() {
 			return r, ErrFinished
 		}
-		return r.done(now, result, reason), nil
+		return r.done(now, result, reason).add(now, StepCancelled, cancelledBy(reason)), nil
 	}}
 }
 
@@ -205,7 +215,7 @@ func Replace(now time.Time, reason string) Rule {
 			return r, ErrFinished
 		}
 		r.State, r.LeaseExpiry, r.Reason, r.Updated = StateCancelled, time.Time{}, cut(reason), now
-		return r, nil
+		return r.add(now, StepCancelled, cancelledBy(reason)), nil
 	}}
 }
 
@@ -223,7 +233,10 @@ func Withdraw(now time.Time, reason string) Rule {
 // AddProgress adds a progress line. It fails with [ErrFinished], and with a
 // [*TooSoonError] if the line before was added less than [ProgressPause] ago, or, if it
 // is kept, was not settled as long ago.
-func AddProgress(now time.Time, text string) Rule {
+func AddProgress(now time.Time, text string) Rule { return addProgress(now, text, "") }
+
+// addProgress is [AddProgress] with the detail of its step. An empty one means the number of the line.
+func addProgress(now time.Time, text, detail string) Rule {
 	return Rule{"add progress to", func(r Record) (Record, error) {
 		if !r.State.Active() {
 			return r, ErrFinished
@@ -243,7 +256,7 @@ func AddProgress(now time.Time, text string) Rule {
 			line.Sequence = p.Sequence + 1
 		}
 		r.Progress, r.Updated = &line, now
-		return r, nil
+		return r.add(now, StepProgress, cmp.Or(detail, strconv.Itoa(line.Sequence))), nil
 	}}
 }
 
@@ -286,7 +299,7 @@ func AddExternalProgress(now time.Time, text string) Rule {
 		if r.State.Active() && r.ExternalLines >= MaxExternalLines {
 			return r, ErrManyLines
 		}
-		next, err := AddProgress(now, text).Apply(r)
+		next, err := addProgress(now, text, "external").Apply(r)
 		if err != nil {
 			return r, err
 		}
@@ -316,7 +329,10 @@ func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 		}
 		r.ProgressDelivered, r.HoldDelivered = sequence, r.HoldDelivered || sequence == 0
 		r.ProgressLeaseExpiry, r.Updated = now.Add(lease), now
-		return r, nil
+		if sequence == 0 {
+			return r.add(now, StepSpoken, "hold"), nil
+		}
+		return r.add(now, StepSpoken, strconv.Itoa(sequence)), nil
 	}}
 }
 
@@ -350,7 +366,7 @@ func ClaimDelivery(now time.Time, lease time.Duration) Rule {
 			return r, &BusyError{Until: r.ProgressLeaseExpiry}
 		}
 		r.LeaseExpiry, r.Answered, r.Updated = now.Add(lease), false, now
-		return r, nil
+		return r.add(now, StepDelivery, ""), nil
 	}}
 }
 
@@ -371,7 +387,7 @@ func ClaimAnswer(now time.Time, lease time.Duration) Rule {
 			return r, ErrExpired
 		}
 		next.Answered = true
-		return next, nil
+		return next.Posted("answer"), nil
 	}}
 }
 
@@ -424,6 +440,7 @@ func RecordText(now time.Time, delay time.Duration) Rule {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
 		if err == nil {
 			r.TextDeliveredAt = now
+			r = r.add(now, StepText, "")
 		}
 		return r, err
 	}}
@@ -435,10 +452,13 @@ func RecordText(now time.Time, delay time.Duration) Rule {
 func PostponeOutboundCall(now time.Time, delay time.Duration) Rule {
 	return Rule{"postpone the outbound call for", func(r Record) (Record, error) {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
-		if err == nil && r.OutboundCallPostponedAt.IsZero() {
+		if err != nil {
+			return r, err
+		}
+		if r.OutboundCallPostponedAt.IsZero() {
 			r.OutboundCallPostponedAt = now
 		}
-		return r, err
+		return r.unanswered().add(now, StepPostponed, ""), nil
 	}}
 }
 
@@ -462,7 +482,7 @@ func JoinOutboundCall(now, expiry time.Time, by string) Rule {
 		if r.WaitsUntil.IsZero() || !r.WaitsUntil.Equal(r.LeaseExpiry) || now.After(r.Deadline) {
 			return r, ErrSettled
 		}
-		r, err := RecordOutboundCall(now).Apply(r)
+		r, err := recordOutboundCall(now, "joined").Apply(r)
 		if err == nil {
 			r.LeaseExpiry, r.OutboundCallBy = expiry, by
 		}
@@ -475,12 +495,16 @@ func JoinOutboundCall(now, expiry time.Time, by string) Rule {
 // joined it. It fails with [ErrSettled] if one was recorded before: then it is
 // unknown whether that call was made.
 func RecordOutboundCall(now time.Time, others ...string) Rule {
+	return recordOutboundCall(now, "", others...)
+}
+
+func recordOutboundCall(now time.Time, detail string, others ...string) Rule {
 	return Rule{"record the outbound call for", func(r Record) (Record, error) {
 		if r.State != StateDone || !r.OutboundCallAt.IsZero() {
 			return r, ErrSettled
 		}
 		r.OutboundCallAt, r.OutboundCallFor, r.Updated = now, others, now
-		return r, nil
+		return r.unanswered().add(now, StepOutboundCall, detail), nil
 	}}
 }
 
@@ -491,6 +515,7 @@ func RetractOutboundCall(now time.Time, delay time.Duration) Rule {
 		r, err := ReleaseDelivery(now, delay).Apply(r)
 		if err == nil {
 			r.OutboundCallAt, r.OutboundCallBy, r.OutboundCallFor = time.Time{}, "", nil
+			r = r.unanswered().add(now, StepNoOutboundCall, "")
 		}
 		return r, err
 	}}
@@ -508,7 +533,7 @@ func Settle(now time.Time, state State, reason string) Rule {
 		if reason != "" {
 			r.Reason = cut(reason)
 		}
-		return r, nil
+		return r.settled(now, reason), nil
 	}}
 }
 
@@ -545,7 +570,7 @@ func Unpark(now time.Time, callID string, deadline time.Time) Rule {
 			return r, ErrNotParked
 		}
 		r.NextCallID, r.Deadline = callID, deadline
-		return r.deliverable(now), nil
+		return r.deliverable(now).add(now, StepNextCall, ""), nil
 	}}
 }
 
@@ -561,7 +586,7 @@ func EndParking(now time.Time) Rule {
 			return r, ErrNotDone
 		}
 		r.NextCallID, r.NoNextCall, r.Deadline = "", true, now
-		return r.deliverable(now), nil
+		return r.deliverable(now).add(now, StepNoNextCall, ""), nil
 	}}
 }
 
@@ -589,7 +614,7 @@ func ForgetCustomer(now time.Time) Rule {
 		r.Result = &Result{Status: StatusError, Content: forgottenText, Delivery: policy.DeliveryRespond, Own: true}
 		r.Asked, r.Forgotten = "", now
 		r.NextCallID, r.NoNextCall, r.Deadline = "", true, now
-		return r.deliverable(now), nil
+		return r.deliverable(now).add(now, StepForgotten, ""), nil
 	}}
 }
 
@@ -608,7 +633,7 @@ func Redrive(now time.Time, owner string) Rule {
 		}
 		r.Exhausted, r.Owner = false, owner
 		r.NextCallID = "" // no call gets it
-		return r.deliverable(now), nil
+		return r.deliverable(now).add(now, StepRedriven, ""), nil
 	}}
 }
 
@@ -635,7 +660,7 @@ func Redeliver(now time.Time, j Job, asked string) Rule {
 		if r.StoredJob != nil {
 			r.StoredJob = j.stored()
 		}
-		return r.deliverable(now), nil
+		return r.deliverable(now).add(now, StepRepeated, ""), nil
 	}}
 }
 

@@ -27,6 +27,13 @@ const (
 	ReasonForgotten               Reason = "forgotten"    // an operator deleted it: see [ForgetCustomer]
 )
 
+// reasons are all of them.
+var reasons = []Reason{
+	ReasonCallGone, ReasonNoControlURL, ReasonDeadline, ReasonMisconfigured, ReasonRefused, ReasonUnreachable,
+	ReasonUnspeakable, ReasonUnconfirmed, ReasonUnsupported, ReasonOutboundCallUnconfirmed, ReasonUnclaimed,
+	ReasonNoNextCall, ReasonForgotten,
+}
+
 // Undelivered is the content of the event for an outcome that could not be delivered
 // in its call. It has no control URL, as that is of no further use.
 type Undelivered struct {

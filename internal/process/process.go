@@ -436,7 +436,7 @@ func (e *execution) firstRecord() job.Record {
 	}
 	first := job.NewRecord(e.job, p, deadline, e.message.MessageId, e.cfg.Now(), job.Nameable(lease))
 	first.Asked, first.Renewable, first.Traceparent = asked, renewable, e.parent
-	return first
+	return first.Queued(e.sentAt())
 }
 
 // retry makes the queue deliver the message again, after a delay that grows.

@@ -23,13 +23,14 @@ func testLife(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	want := job.Record{
 		ID: table.job.ID, Revision: 1, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: toolPolicy,
 		Attempt: 1, Owner: "message", LeaseExpiry: start.Add(lease), Deadline: deadline, Created: start, Updated: start,
+		History: "s0",
 	}
 	same(t, "claimed", want, r)
 
 	table.pass(time.Second)
 	r = must(t)(table.ChangeClaimed(ctx, r, job.Finish(table.now(), result, false, "")))
 	want.Revision, want.State, want.Result, want.LeaseExpiry = 2, job.StateDone, &result, time.Time{}
-	want.Updated = table.now()
+	want.Updated, want.History = table.now(), "s0,frs"
 	same(t, "finished", want, r)
 
 	table.pass(time.Hour) // no lease protects a finished job
@@ -48,6 +49,7 @@ func testLife(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		t.Fatal(err)
 	}
 	want.Revision, want.State, want.Updated = 4, job.StateDelivered, table.now()
+	want.History = "s0,frs,p255s0,d0"
 	again, err = table.claimDelivery(ctx)
 	fails(t, "claim the delivery of a delivered job", err, job.ErrSettled)
 	same(t, "claim the delivery of a delivered job", want, again)
@@ -74,7 +76,7 @@ func testClaimTwice(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	same(t, "claimed again", job.Record{
 		ID: table.job.ID, Revision: 2, State: job.StateRunning, Tool: "weather", CallID: "call", Policy: toolPolicy,
 		Attempt: 2, Owner: "second", LeaseExpiry: table.now().Add(2 * lease),
-		Deadline: deadline, Created: start, Updated: table.now(),
+		Deadline: deadline, Created: start, Updated: table.now(), History: "s0,s1aao=2",
 	}, must(t)(table.Claim(ctx, again)))
 	// The claim of a job does not concern other jobs.
 	table.job = newJob("other")
@@ -163,6 +165,7 @@ func testResults(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			finished := must(t)(table.ChangeClaimed(ctx, want, finish))
 			want.Revision, want.State, want.LeaseExpiry = 2, job.StateDone, time.Time{}
 			want.Result, want.Exhausted, want.Reason = &row.result, row.exhausted, row.reason
+			want.History = finished.History
 			same(t, "finished", want, finished)
 			again, err := table.claim(ctx, "another")
 			fails(t, "claim", err, job.ErrFinished)

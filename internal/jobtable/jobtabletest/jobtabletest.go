@@ -415,6 +415,7 @@ func testNewerMembers(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	loaded := must(t)(table.Load(ctx, j.ID))
 	want := first
 	want.State, want.Result, want.LeaseExpiry, want.Revision = job.StateDone, &result, time.Time{}, 2
+	want.History = "s0,f0"
 	for _, got := range []job.Record{changed, loaded} {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("the record of the job (-want +got):\n%s", diff)

@@ -302,6 +302,27 @@ func TestNothingLeaks(t *testing.T) {
 				t.Errorf("no event names the call %s", call)
 			}
 		}
+		kinds := make(map[job.StepKind]bool)
+		for _, r := range w.Records.Records() {
+			for _, step := range r.Steps() {
+				kinds[step.Kind] = true
+			}
+			for _, value := range append(slices.Clone(planted), job.CallHash(r.CallID), "5550100", "it is closed", "j_") {
+				if strings.Contains(string(r.History), value) {
+					t.Errorf("%q is in the history of a job: %s", value, r.History)
+				}
+			}
+		}
+		for _, kind := range []job.StepKind{
+			job.StepReceived, job.StepQueued, job.StepStarted, job.StepAttemptFailed, job.StepProgress, job.StepSpoken,
+			job.StepSuspended, job.StepExternal, job.StepWoken, job.StepCompleted, job.StepFinished, job.StepFailed,
+			job.StepDelivery, job.StepOutboundCall, job.StepParked, job.StepNextCall,
+			job.StepDelivered, job.StepUndelivered,
+		} {
+			if !kinds[kind] {
+				t.Errorf("no history has the step %q", kind)
+			}
+		}
 	})
 
 	others.mu.Lock()

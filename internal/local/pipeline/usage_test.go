@@ -41,6 +41,8 @@ type meter struct {
 	mu    sync.Mutex
 	items map[string]map[string]types.AttributeValue // as they were last written, by id
 	usage usage
+	// largest is the size of the largest item of a job that has no result yet.
+	largest int
 }
 
 // projected are the attributes that the index has beside its keys, as in the stack.
@@ -137,6 +139,9 @@ func (m *meter) write(key types.AttributeValue, after map[string]types.Attribute
 	}
 	m.usage.writes++
 	m.usage.units += units(before, after)
+	if state, ok := after["state"].(*types.AttributeValueMemberS); ok && job.State(state.Value).Active() {
+		m.largest = max(m.largest, sizeOf(after))
+	}
 	if old, changed := inIndex(before), inIndex(after); !maps.Equal(values(old), values(changed)) {
 		m.usage.units += units(old, changed)
 	}
@@ -321,6 +326,9 @@ func (c meteredCall) usage(t *testing.T) usage {
 	time.Sleep(10 * time.Minute) // for checks
 	w.drained()
 	used := m.usage
+	if m.largest > 1024 {
+		t.Errorf("an unfinished job has an item of %d bytes, which costs two write units", m.largest)
+	}
 	if want := cmp.Or(c.ends, job.StateDelivered); want != "none" {
 		if r := w.record("call/a"); r.State != want {
 			t.Errorf("the record is %s, want %s", r.State, want)

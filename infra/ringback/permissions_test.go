@@ -695,12 +695,20 @@ func makeJobsTable(t *testing.T, client *minidyn.Client) {
 			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String("call"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String("created"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: aws.String("shard"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: aws.String("first"), AttributeType: types.ScalarAttributeTypeS},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
 			IndexName: aws.String(dynamotable.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
+			},
+		}, {
+			IndexName: aws.String(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: aws.String("shard"), KeyType: types.KeyTypeHash},
+				{AttributeName: aws.String("first"), KeyType: types.KeyTypeRange},
 			},
 		}},
 	})

@@ -910,6 +910,13 @@ func TestTable(t *testing.T) {
 			"Projection": map[string]any{
 				"ProjectionType": "INCLUDE", "NonKeyAttributes": []any{"state", "tool", "progress", "wake", "updated"},
 			},
+		}, map[string]any{
+			"IndexName": "recent",
+			"KeySchema": []any{
+				map[string]any{"AttributeName": "shard", "KeyType": "HASH"},
+				map[string]any{"AttributeName": "first", "KeyType": "RANGE"},
+			},
+			"Projection": map[string]any{"ProjectionType": "KEYS_ONLY"},
 		}}
 		if diff := cmp.Diff(index, p["GlobalSecondaryIndexes"]); diff != "" {
 			t.Error(diff)
@@ -918,7 +925,7 @@ func TestTable(t *testing.T) {
 		for _, a := range p["AttributeDefinitions"].([]any) {
 			types[at(t, a, "AttributeName").(string)] = at(t, a, "AttributeType")
 		}
-		if diff := cmp.Diff(map[string]any{"id": "S", "call": "S", "created": "N"}, types); diff != "" {
+		if diff := cmp.Diff(map[string]any{"id": "S", "call": "S", "created": "N", "shard": "N", "first": "S"}, types); diff != "" {
 			t.Error(diff)
 		}
 	}

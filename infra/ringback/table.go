@@ -33,6 +33,14 @@ func (r *Ringback) table() {
 		ProjectionType:   awsdynamodb.ProjectionType_INCLUDE,
 		NonKeyAttributes: jsii.Strings("state", "tool", "progress", "wake", "updated"),
 	})
+	// The calls, in the order in which they became known. No function has access to it. Its attributes never change,
+	// so that it costs one write for each call.
+	r.Table.AddGlobalSecondaryIndex(&awsdynamodb.GlobalSecondaryIndexProps{
+		IndexName:      jsii.String(dynamotable.RecentIndex),
+		PartitionKey:   &awsdynamodb.Attribute{Name: jsii.String("shard"), Type: awsdynamodb.AttributeType_NUMBER},
+		SortKey:        &awsdynamodb.Attribute{Name: jsii.String("first"), Type: awsdynamodb.AttributeType_STRING},
+		ProjectionType: awsdynamodb.ProjectionType_KEYS_ONLY,
+	})
 }
 
 // record lets a function read and write the items whose ids match the patterns. The two

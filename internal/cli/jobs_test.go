@@ -147,6 +147,8 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String("call"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String("created"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: aws.String("shard"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: aws.String("first"), AttributeType: types.ScalarAttributeTypeS},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
 			IndexName: aws.String(dynamotable.Index),
@@ -157,6 +159,12 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 			Projection: &types.Projection{
 				ProjectionType:   types.ProjectionTypeInclude,
 				NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"},
+			},
+		}, {
+			IndexName: aws.String(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: aws.String("shard"), KeyType: types.KeyTypeHash},
+				{AttributeName: aws.String("first"), KeyType: types.KeyTypeRange},
 			},
 		}},
 	}); err != nil {

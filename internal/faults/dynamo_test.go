@@ -83,12 +83,20 @@ func (c *dynamoClient) makeTable(ctx context.Context) error {
 			{AttributeName: new("id"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: new("call"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: new("created"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: new("shard"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: new("first"), AttributeType: types.ScalarAttributeTypeS},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
 			IndexName: new(dynamotable.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: new("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: new("created"), KeyType: types.KeyTypeRange},
+			},
+		}, {
+			IndexName: new(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: new("shard"), KeyType: types.KeyTypeHash},
+				{AttributeName: new("first"), KeyType: types.KeyTypeRange},
 			},
 		}},
 	})

@@ -383,7 +383,8 @@ func newLab(t *testing.T) *lab {
 		"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
 		"AttributeDefinitions": [
 			{"AttributeName": "id", "AttributeType": "S"}, {"AttributeName": "call", "AttributeType": "S"},
-			{"AttributeName": "created", "AttributeType": "N"}
+			{"AttributeName": "created", "AttributeType": "N"}, {"AttributeName": "shard", "AttributeType": "N"},
+			{"AttributeName": "first", "AttributeType": "S"}
 		],
 		"GlobalSecondaryIndexes": [{
 			"IndexName": "calls",
@@ -393,6 +394,9 @@ func newLab(t *testing.T) *lab {
 			"Projection": {
 				"ProjectionType": "INCLUDE", "NonKeyAttributes": ["state", "tool", "progress", "wake", "updated"]
 			}
+		}, {
+			"IndexName": "recent", "Projection": {"ProjectionType": "KEYS_ONLY"},
+			"KeySchema": [{"AttributeName": "shard", "KeyType": "HASH"}, {"AttributeName": "first", "KeyType": "RANGE"}]
 		}]
 	}`)
 	l.services = httptest.NewServer(http.HandlerFunc(l.serveServices))

@@ -48,7 +48,10 @@ type CallRecord struct {
 	Ended     time.Time           `json:"ended,omitzero"` // when the call's end became known; zero means not ended
 	// Architecture is the call's, if its webhooks did not show it and its control URL did.
 	Architecture vapi.Architecture `json:"architecture,omitempty"`
-	Updated      time.Time         `json:"updated"`
+	// First is when the record was saved first. It never changes, and is what calls are listed by: see
+	// [CallRecord.Listed]. It is zero if an earlier version saved it first. Such a call is not listed.
+	First   time.Time `json:"first,omitzero"`
+	Updated time.Time `json:"updated"`
 
 	Unknown Unknown `json:"-"`
 }

@@ -48,7 +48,9 @@ func TestSteps(t *testing.T) {
 		},
 		"attempts": {
 			[]func(time.Time) job.Rule{
-				func(now time.Time) job.Rule { return job.Release(now, 0, false, "the tool ran longer than 5s: "+secret) },
+				func(now time.Time) job.Rule {
+					return job.Release(now, 0, false, "the tool ran longer than 5s: "+secret)
+				},
 				claim,
 				func(now time.Time) job.Rule { return job.ReleaseNotStarted(now, 0, "the service answered 503 "+secret) },
 				claim,

@@ -145,7 +145,13 @@ func changeCall(
 	if create {
 		absent = &job.CallRecord{CallID: callID}
 	}
-	_, err := change(ctx, store, callID, nil, absent, rule)
+	_, err := change(ctx, store, callID, nil, absent, func(r job.CallRecord) (job.CallRecord, error) {
+		next, err := rule(r)
+		if err == nil && r.Revision == 0 {
+			next.First = next.Updated
+		}
+		return next, err
+	})
 	if err == nil || !create && errors.Is(err, ErrNotFound) {
 		return nil
 	}

@@ -67,7 +67,16 @@ type Stores interface {
 	Calls() Store[job.CallRecord]
 	Customers() Store[job.CustomerRecord]
 	Replays() Store[job.ReplayCopy]
+
+	// RecentCalls returns one page of at most most calls, newest first, and where the next page begins: see
+	// [job.ListedCall]. The first page begins at "", and the last one has no next. now is the time at which the
+	// newest calls begin. It may miss what was saved a moment ago. The functions neither need it nor have the
+	// permission.
+	RecentCalls(ctx context.Context, now time.Time, from string, most int) (calls []job.ListedCall, next string, err error)
 }
+
+// MaxRecentCalls is the maximum number of calls in a page of [Stores.RecentCalls].
+const MaxRecentCalls = 1000
 
 // MaxOfCall is the maximum number of jobs that [JobStore.OfCall] returns.
 const MaxOfCall = 100

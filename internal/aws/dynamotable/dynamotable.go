@@ -8,8 +8,11 @@
 //
 // The item of a job also has the attributes of its [job.Summary]: "state", "tool",
 // "progress", "wake", "created" and "updated" (milliseconds since 1970). The index
-// "calls" projects them, with the partition key "call" and the sort key "created". The
-// other items are in no index.
+// "calls" projects them, with the partition key "call" and the sort key "created".
+//
+// The item of a call has the attributes "shard" (number) and "first" (string), the keys of
+// the index "recent": see [Store.RecentCalls]. They never change, so that the index costs one
+// write for each call. The other items are in no index.
 package dynamotable
 
 import (
@@ -56,7 +59,7 @@ type Store struct {
 func New(client Client, table string) *Store {
 	return &Store{
 		records:   records[job.Record]{client, table, unchanged, job.ShownID, jobAttributes},
-		calls:     records[job.CallRecord]{client, table, callKey, job.CallHash, nil},
+		calls:     records[job.CallRecord]{client, table, callKey, job.CallHash, callAttributes},
 		customers: records[job.CustomerRecord]{client, table, customerKey, unchanged, nil},
 		renewals:  records[job.Renewal]{client, table, renewalKey, job.ShownID, nil},
 		replays:   records[job.ReplayCopy]{client, table, replayKey, job.ShownID, nil},

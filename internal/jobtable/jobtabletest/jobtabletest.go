@@ -26,6 +26,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"stores":           testStores,
 		"jobs of a call":   testOfCall,
 		"overdue jobs":     testOverdue,
+		"recent calls":     testRecentCalls,
 		"life of a job":    testLife,
 		"claim twice":      testClaimTwice,
 		"release":          testRelease,

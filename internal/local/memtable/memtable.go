@@ -67,6 +67,22 @@ func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error
 	return summaries[max(0, len(summaries)-jobtable.MaxOfCall):], nil
 }
 
+// RecentCalls implements [jobtable.Stores].
+func (s *Store) RecentCalls(
+	ctx context.Context, _ time.Time, from string, most int,
+) (calls []job.ListedCall, next string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	for _, r := range s.calls.Records() {
+		if c, ok := r.Listed(); ok && (from == "" || c.Key() < from) {
+			calls = append(calls, c)
+		}
+	}
+	calls, next = job.NewestCalls(calls, min(most, jobtable.MaxRecentCalls))
+	return calls, next, nil
+}
+
 // page is how many records a page of [Store.Overdue] is found among.
 const page = 100
 

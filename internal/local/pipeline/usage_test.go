@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ import (
 
 // usage is how much the functions use the table.
 type usage struct {
-	writes, units int // requests, and write units of the table and its index
+	writes, units int // requests, and write units of the table and its indexes
 	reads         int // of items, and queries of the index
 }
 
@@ -45,8 +46,12 @@ type meter struct {
 	largest int
 }
 
-// projected are the attributes that the index has beside its keys, as in the stack.
-var projected = []string{"state", "tool", "progress", "wake", "updated"}
+// indexes are the attributes of the indexes, as in the stack: the keys of the index, and what it has beside them and
+// the key of the table.
+var indexes = []struct{ keys, projected []string }{
+	{[]string{"call", "created"}, []string{"state", "tool", "progress", "wake", "updated"}},
+	{[]string{"shard", "first"}, nil},
+}
 
 func newMeter(t *testing.T) *meter {
 	t.Helper()
@@ -58,12 +63,20 @@ func newMeter(t *testing.T) *meter {
 			{AttributeName: new("id"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: new("call"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: new("created"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: new("shard"), AttributeType: types.ScalarAttributeTypeN},
+			{AttributeName: new("first"), AttributeType: types.ScalarAttributeTypeS},
 		},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
 			IndexName: new(dynamotable.Index), Projection: &types.Projection{ProjectionType: types.ProjectionTypeAll},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: new("call"), KeyType: types.KeyTypeHash},
 				{AttributeName: new("created"), KeyType: types.KeyTypeRange},
+			},
+		}, {
+			IndexName: new(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			KeySchema: []types.KeySchemaElement{
+				{AttributeName: new("shard"), KeyType: types.KeyTypeHash},
+				{AttributeName: new("first"), KeyType: types.KeyTypeRange},
 			},
 		}},
 	})
@@ -142,19 +155,22 @@ func (m *meter) write(key types.AttributeValue, after map[string]types.Attribute
 	if state, ok := after["state"].(*types.AttributeValueMemberS); ok && job.State(state.Value).Active() {
 		m.largest = max(m.largest, sizeOf(after))
 	}
-	if old, changed := inIndex(before), inIndex(after); !maps.Equal(values(old), values(changed)) {
-		m.usage.units += units(old, changed)
+	for _, index := range indexes {
+		old, changed := inIndex(before, index.keys, index.projected), inIndex(after, index.keys, index.projected)
+		if !maps.Equal(values(old), values(changed)) {
+			m.usage.units += units(old, changed)
+		}
 	}
 	m.items[id] = after
 }
 
 // inIndex returns the item of the index, which is empty for an item without its keys.
-func inIndex(item map[string]types.AttributeValue) map[string]types.AttributeValue {
+func inIndex(item map[string]types.AttributeValue, keys, projected []string) map[string]types.AttributeValue {
 	entry := make(map[string]types.AttributeValue)
-	if item["call"] == nil || item["created"] == nil {
+	if slices.ContainsFunc(keys, func(name string) bool { return item[name] == nil }) {
 		return entry
 	}
-	for _, name := range append([]string{"id", "call", "created"}, projected...) {
+	for _, name := range slices.Concat([]string{"id"}, keys, projected) {
 		if item[name] != nil {
 			entry[name] = item[name]
 		}

@@ -71,8 +71,10 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	}
 	f.listen = at.Listen
 	client, queues := dynamodb.NewFromConfig(cfg), sqs.NewFromConfig(cfg)
+	store := dynamotable.New(client, at.Table)
 	return operator.New(operator.Config{
-		Table:    jobtable.New(dynamotable.New(client, at.Table)),
+		Table:    jobtable.New(store),
+		Calls:    store,
 		Outcomes: sqsqueue.New(queues, at.ResultsQueue),
 		Jobs:     sqsqueue.New(queues, at.JobsQueue),
 		Active: func(ctx context.Context, most int) ([]job.Summary, bool, error) {

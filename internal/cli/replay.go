@@ -236,7 +236,7 @@ func (c *jobsReplayCommand) here(
 	p.Calls.Heard = func(_ string, m vapi.ControlMessage) { heard <- m }
 	p.Calls.Begin(vapi.Call{ID: run.Call.ID, ControlURL: run.Call.ControlURL, Type: run.Call.Type})
 	near, err := operator.New(operator.Config{
-		Table: p.Table, Outcomes: p.Results, Jobs: p.Jobs,
+		Table: p.Table, Calls: p.Records, Outcomes: p.Results, Jobs: p.Jobs,
 		Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 	})
 	if err == nil {

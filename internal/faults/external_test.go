@@ -459,7 +459,8 @@ func (w *world) operate(id string) {
 // cancel lists the jobs of the call, shows the job and cancels it. It returns true if nothing is left to do.
 func (w *world) cancel(ctx context.Context, id string) bool {
 	jobs, err := operator.New(operator.Config{
-		Table: w.pipeline.Table, Outcomes: w.outcomes, Jobs: w.checks, Log: slog.New(slog.DiscardHandler),
+		Table: w.pipeline.Table, Calls: w.pipeline.Records, Outcomes: w.outcomes, Jobs: w.checks,
+		Log:    slog.New(slog.DiscardHandler),
 		Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 	})
 	if err != nil {

@@ -92,6 +92,19 @@ var (
 )
 
 var bugs = []mutant{
+	{bug: "a history that ends with an event, whatever the job ended with", edits: []edit{
+		{"internal/job.Record.settled", "return r.add(now, StepDelivered, how)", "return r.add(now, StepUndelivered, how)"},
+	}, tests: []string{"./internal/faults", "-run", "^TestWithoutFaults$"}},
+	{bug: "a history with the text of an error", edits: []edit{
+		{"internal/job.classOf", `return "error"`, "return reason"},
+	}, tests: []string{"./internal/job", "./internal/local/pipeline", "-run", "^(TestSteps|TestNothingLeaks)$"}},
+	{bug: "a history that never drops a step", edits: []edit{
+		{"internal/job.encodeHistory", "len(all) <= MaxSteps && len(out) <= maxHistory ||", "true ||"},
+	}, tests: []string{"./internal/job", "-run", "^TestHistoryIsBounded$"}},
+	{bug: "a list of calls that reads the shard of this hour only", edits: []edit{
+		{"internal/aws/dynamotable.(*Store).RecentCalls", "others, err := s.newest(ctx, shards[2:], from, most)",
+			"others, err := s.newest(ctx, nil, from, most)"},
+	}, tests: []string{"./internal/aws/dynamotable"}},
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable.(*records).Save", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
 			"if false {"},
@@ -306,7 +319,8 @@ var bugs = []mutant{
 		{"internal/operator.(*Customers).Forget", "err := c.cfg.Lists.Forget(ctx, list)", "_, err := list, error(nil)"},
 	}},
 	{bug: "a forgotten result that ends in silence", tests: ofForgotten, edits: []edit{
-		{"internal/job.ForgetCustomer", "return r.deliverable(now), nil", "r.State = StateUndelivered\n\t\treturn r, nil"},
+		{"internal/job.ForgetCustomer", `return r.deliverable(now).add(now, StepForgotten, ""), nil`,
+			"r.State = StateUndelivered\n\t\treturn r, nil"},
 	}},
 	{bug: "the event of a forgotten result with the result",
 		tests: []string{"./internal/callback", "-run", "^TestForgotten$"},
@@ -1027,7 +1041,7 @@ var bugs = []mutant{
 			"sequence <= r.ProgressDelivered && !(pending && false) ||"},
 	}},
 	{bug: "a line accepted before the kept one is settled", tests: []string{"./internal/job", "-run", "^TestKeptLine$"},
-		edits: []edit{{"internal/job.AddProgress", "case p.Pending() && !p.Abandoned(now):", "case false:"}}},
+		edits: []edit{{"internal/job.addProgress", "case p.Pending() && !p.Abandoned(now):", "case false:"}}},
 	{bug: "a line that is not heard reported as heard", tests: []string{"./internal/process", "-run", "^TestReport$"},
 		edits: []edit{{"internal/process.(*toolHost).report", "case p.Heard:", "case p.Heard || !p.SettledAt.IsZero():"}}},
 	{bug: "a kept line settled before it is posted", tests: []string{"./internal/faults", "-run", "^TestWithoutFaults$"},

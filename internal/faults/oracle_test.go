@@ -145,6 +145,9 @@ func (w *world) judge(id string, records map[string]job.Record) {
 		w.wrong("record", id, "delivered %d, published %d, called %d times, and the record is %s",
 			delivered, published, called, show(r))
 	}
+	if steps := r.Steps(); len(steps) == 0 || !slices.Contains(job.Ends(r.State), steps[len(steps)-1].Kind) {
+		w.wrong("record", id, "its history contradicts it: %+v, and the record is %s", steps, show(r))
+	}
 	if delivered > 0 && o.deliveredAt[id].After(r.Deadline.Add(w.given.skew())) {
 		w.wrong("late", id, "delivered at %s, and the deadline was %s", o.deliveredAt[id], r.Deadline)
 	}

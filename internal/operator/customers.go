@@ -117,7 +117,7 @@ func (c *Customers) Find(ctx context.Context, number, orgID string, read func(re
 			return Stored{}, err
 		}
 		for _, r := range found {
-			switch summary := Job(r.Summary()); {
+			switch summary := listed(r.Summary()); {
 			case r.Job().Call.CustomerNumber != number:
 				s.Mentions++
 				continue
@@ -185,7 +185,7 @@ func (c *Customers) addListed(ctx context.Context, s *Stored) error {
 			case err != nil:
 				return err
 			case r.State == job.StateParked:
-				s.Parked = append(s.Parked, Job(r.Summary()))
+				s.Parked = append(s.Parked, listed(r.Summary()))
 			}
 		}
 	}

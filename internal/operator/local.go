@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
@@ -24,6 +25,9 @@ const (
 	listRoute   = "GET /jobs"         // ?call=…
 	showRoute   = "GET /jobs/show"    // ?id=…&data=true
 	cancelRoute = "POST /jobs/cancel" // ?id=…&reason=…
+	searchRoute = "GET /jobs/search"  // ?since=…&tool=…&failed=true&undelivered=true
+	callsRoute  = "GET /calls"        // ?from=…&most=…&data=true
+	callRoute   = "GET /calls/show"   // ?call=…&data=true
 
 	findRoute   = "POST /customers/find"   // ?number=…&org=…
 	forgetRoute = "POST /customers/forget" // ?number=…&org=…
@@ -45,6 +49,29 @@ func Handler(jobs *Jobs, customers *Customers, token string) http.Handler {
 	mux.HandleFunc(cancelRoute, func(w http.ResponseWriter, r *http.Request) {
 		c, err := jobs.Cancel(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("reason"))
 		respond(w, c, err)
+	})
+	mux.HandleFunc(searchRoute, func(w http.ResponseWriter, r *http.Request) {
+		since, err := time.Parse(time.RFC3339Nano, r.FormValue("since"))
+		if r.FormValue("since") == "" {
+			since, err = time.Time{}, nil
+		}
+		var f Found
+		if err == nil {
+			f, err = jobs.Search(r.Context(), Filter{
+				Since: since, Tool: r.FormValue("tool"),
+				Failed: r.FormValue("failed") == "true", Undelivered: r.FormValue("undelivered") == "true",
+			})
+		}
+		respond(w, f, err)
+	})
+	mux.HandleFunc(callsRoute, func(w http.ResponseWriter, r *http.Request) {
+		most, _ := strconv.Atoi(r.FormValue("most"))
+		p, err := jobs.Calls(r.Context(), r.FormValue("from"), most, r.FormValue("data") == "true")
+		respond(w, p, err)
+	})
+	mux.HandleFunc(callRoute, func(w http.ResponseWriter, r *http.Request) {
+		d, err := jobs.Call(r.Context(), r.FormValue("call"), r.FormValue("data") == "true")
+		respond(w, d, err)
 	})
 	mux.HandleFunc(findRoute, func(w http.ResponseWriter, r *http.Request) {
 		s, err := customers.Find(r.Context(), r.URL.Query().Get("number"), r.URL.Query().Get("org"), nil)
@@ -165,6 +192,31 @@ func (l *Local) Show(ctx context.Context, id string, data bool) (d Details, err 
 func (l *Local) Cancel(ctx context.Context, id, reason string) (c Cancelled, err error) {
 	err = l.ask(ctx, http.MethodPost, "/jobs/cancel", url.Values{"id": {id}, "reason": {reason}}, &c)
 	return c, err
+}
+
+// Search is like [Jobs.Search].
+func (l *Local) Search(ctx context.Context, f Filter) (found Found, err error) {
+	since := ""
+	if !f.Since.IsZero() {
+		since = f.Since.Format(time.RFC3339Nano)
+	}
+	err = l.ask(ctx, http.MethodGet, "/jobs/search", url.Values{
+		"since": {since}, "tool": {f.Tool}, "failed": {fmt.Sprint(f.Failed)}, "undelivered": {fmt.Sprint(f.Undelivered)},
+	}, &found)
+	return found, err
+}
+
+// Calls is like [Jobs.Calls].
+func (l *Local) Calls(ctx context.Context, from string, most int, data bool) (p CallPage, err error) {
+	query := url.Values{"from": {from}, "most": {fmt.Sprint(most)}, "data": {fmt.Sprint(data)}}
+	err = l.ask(ctx, http.MethodGet, "/calls", query, &p)
+	return p, err
+}
+
+// Call is like [Jobs.Call].
+func (l *Local) Call(ctx context.Context, name string, data bool) (d CallDetails, err error) {
+	err = l.ask(ctx, http.MethodGet, "/calls/show", url.Values{"call": {name}, "data": {fmt.Sprint(data)}}, &d)
+	return d, err
 }
 
 // Find is like [Customers.Find]. It does not call read.

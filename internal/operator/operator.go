@@ -1,4 +1,4 @@
-// Package operator lists, shows and cancels jobs for an operator. It uses a deployment
+// Package operator lists and shows calls and jobs, and cancels jobs, for an operator. It uses a deployment
 // with the operator's own permissions, or a local run by HTTP.
 package operator
 
@@ -40,6 +40,7 @@ type Queue interface {
 // Config selects the jobs. All of it is required, except Now and Log.
 type Config struct {
 	Table    Table
+	Calls    CallStore
 	Outcomes Queue // the results queue
 
 	Jobs Queue // takes the checks of cancelled jobs: see [job.Check]
@@ -52,11 +53,14 @@ type Config struct {
 }
 
 // Jobs are the jobs of a deployment.
-type Jobs struct{ cfg Config }
+type Jobs struct {
+	cfg   Config
+	known known
+}
 
 // New returns the jobs of a deployment.
 func New(cfg Config) (*Jobs, error) {
-	if cfg.Table == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Active == nil {
+	if cfg.Table == nil || cfg.Calls == nil || cfg.Outcomes == nil || cfg.Jobs == nil || cfg.Active == nil {
 		return nil, errors.New("an operator needs the jobs table and both queues")
 	}
 	if cfg.Now == nil {
@@ -84,6 +88,34 @@ type Job struct {
 	WakeAt   time.Time `json:"wakeAt,omitzero"` // the latest end of its wait
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
+
+	// Status is that of the result. It is empty if there is none, or if it is not known.
+	Status job.Status `json:"status,omitempty"`
+	// Why is why the result was not delivered, or who cancelled the job: see [job.StepUndelivered].
+	Why  string `json:"why,omitempty"`
+	Call string `json:"call,omitempty"` // the name of the call in logs; empty if it is not known
+
+	// Steps are what happened to the job. Only [Jobs.Call] and [Jobs.Show] return them.
+	Steps []job.Step `json:"steps,omitempty"`
+}
+
+func listed(s job.Summary) Job {
+	return Job{
+		ID: s.ID, Tool: s.Tool, State: s.State, Progress: s.Progress, WakeAt: s.WakeAt, Created: s.Created,
+		Updated: s.Updated,
+	}
+}
+
+func described(r job.Record) Job {
+	x := listed(r.Summary())
+	x.Call, x.Steps = job.CallHash(r.CallID), r.Steps()
+	if r.Result != nil {
+		x.Status = r.Result.Status
+	}
+	if n := len(x.Steps); n > 0 && (r.State == job.StateUndelivered || r.State == job.StateCancelled) {
+		x.Why = x.Steps[n-1].Detail
+	}
+	return x
 }
 
 // List returns the jobs of a call, or those whose results are not delivered yet if callID is empty.
@@ -100,9 +132,11 @@ func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 	if err != nil {
 		return List{}, err
 	}
-	for _, s := range found {
-		l.Jobs = append(l.Jobs, Job(s))
+	jobs, err := j.complete(ctx, found, false)
+	if err != nil {
+		return List{}, err
 	}
+	l.Jobs = append(l.Jobs, jobs...)
 	slices.SortStableFunc(l.Jobs, func(a, b Job) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 	})
@@ -113,17 +147,15 @@ func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
 // operator does not need.
 type Details struct {
 	Job
-	Call        string     `json:"call"` // the name of the call in logs
-	Attempt     int        `json:"attempt"`
-	WakeUps     int        `json:"wakes,omitempty"`   // how often it was suspended
-	External    bool       `json:"outside,omitempty"` // it waits for an external completion
-	LeaseExpiry time.Time  `json:"heldUntil,omitzero"`
-	Deadline    time.Time  `json:"deadline"`
-	AfterCall   string     `json:"afterCall,omitempty"`
-	Status      job.Status `json:"status,omitempty"` // of its result; empty if there is none
-	Exhausted   bool       `json:"exhausted,omitempty"`
-	Reason      string     `json:"reason,omitempty"`   // the last failure
-	NextCall    string     `json:"nextCall,omitempty"` // the name in logs of the call that gets a parked result
+	Attempt     int       `json:"attempt"`
+	WakeUps     int       `json:"wakes,omitempty"`   // how often it was suspended
+	External    bool      `json:"outside,omitempty"` // it waits for an external completion
+	LeaseExpiry time.Time `json:"heldUntil,omitzero"`
+	Deadline    time.Time `json:"deadline"`
+	AfterCall   string    `json:"afterCall,omitempty"`
+	Exhausted   bool      `json:"exhausted,omitempty"`
+	Reason      string    `json:"reason,omitempty"`   // the last failure
+	NextCall    string    `json:"nextCall,omitempty"` // the name in logs of the call that gets a parked result
 
 	// CallID and RevivedIn are the ids at Vapi of both calls. They are empty without Data,
 	// because the id of a call is the secret part of its control URL.
@@ -154,13 +186,10 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 		return Details{}, err
 	}
 	d := Details{
-		Job: Job(r.Summary()), Call: job.CallHash(r.CallID), Attempt: r.Attempt, WakeUps: r.WakeUp,
+		Job: described(r), Attempt: r.Attempt, WakeUps: r.WakeUp,
 		External:    r.External && r.State == job.StateWaiting,
 		LeaseExpiry: expiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
 		Exhausted: r.Exhausted, Reason: r.Reason, NextCall: job.CallHash(r.NextCallID),
-	}
-	if r.Result != nil {
-		d.Status = r.Result.Status
 	}
 	if data {
 		d.CallID, d.RevivedIn = r.CallID, r.NextCallID

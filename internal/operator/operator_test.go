@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 		return all, true, nil
 	}
 	w.near, err = operator.New(operator.Config{
-		Table: w.table, Outcomes: w.out, Jobs: w.checks, Active: active, Now: func() time.Time { return w.now },
+		Table: w.table, Calls: store, Outcomes: w.out, Jobs: w.checks, Active: active, Now: func() time.Time { return w.now },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -303,7 +303,8 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		return err
 	}
 	jobs, err := operator.New(operator.Config{
-		Table: r.pipeline.Table, Outcomes: r.pipeline.Results, Jobs: r.pipeline.Jobs, Active: r.active, Log: r.log,
+		Table: r.pipeline.Table, Calls: r.pipeline.Records, Outcomes: r.pipeline.Results, Jobs: r.pipeline.Jobs,
+		Active: r.active, Log: r.log,
 	})
 	if err != nil {
 		return err
@@ -337,7 +338,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	}
 	front := http.NewServeMux()
 	front.Handle("/replays/", operator.ReplayHandler(replays, r.token))
-	for _, path := range []string{"/jobs", "/jobs/", "/customers/"} {
+	for _, path := range []string{"/jobs", "/jobs/", "/calls", "/calls/", "/customers/"} {
 		front.Handle(path, operator.Handler(jobs, customers, r.token))
 	}
 	for _, path := range []string{"/dead", "/dead/"} {

@@ -74,7 +74,7 @@ func TestAsked(t *testing.T) {
 		}, want: named},
 		"cancelled by an operator": {then: func(w *world, _ *office) {
 			jobs, err := operator.New(operator.Config{
-				Table: w.Table, Outcomes: w.Results, Jobs: w.Jobs,
+				Table: w.Table, Calls: w.Records, Outcomes: w.Results, Jobs: w.Jobs,
 				Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 			})
 			if err == nil {

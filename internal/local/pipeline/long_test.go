@@ -390,7 +390,7 @@ func TestCancel(t *testing.T) {
 		}
 		w := newWorld(t, outside, o.approval(time.Hour), changed("runs", runs, func(*asynctool.Tool[input]) {}))
 		jobs, err := operator.New(operator.Config{
-			Table: w.Table, Outcomes: w.Results, Jobs: w.Jobs,
+			Table: w.Table, Calls: w.Records, Outcomes: w.Results, Jobs: w.Jobs,
 			Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 		})
 		if err != nil {
@@ -448,7 +448,7 @@ func TestStoredResultIsSent(t *testing.T) {
 		},
 		"I'm sorry, that request was cancelled.": func(w *world, _ *office, results pipeline.Queue) {
 			jobs, err := operator.New(operator.Config{
-				Table: w.Table, Outcomes: results, Jobs: w.Jobs,
+				Table: w.Table, Calls: w.Records, Outcomes: results, Jobs: w.Jobs,
 				Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
 			})
 			if err != nil {

@@ -29,6 +29,7 @@ type commands struct {
 	Sync   syncCommand   `cmd:"" help:"Make Vapi agree with the tools: credential, tools, assistants."`
 	Doctor doctorCommand `cmd:"" help:"Check the whole chain from an assistant to the webhook."`
 
+	Calls     callsCommand     `cmd:"" help:"List and show calls."`
 	Jobs      jobsCommand      `cmd:"" help:"List, show and cancel jobs."`
 	Customers customersCommand `cmd:"" help:"Delete what is stored about a customer."`
 	Dead      deadCommand      `cmd:"" help:"List, show, redrive and drop what the queues gave up."`

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,8 +27,8 @@ import (
 )
 
 type jobsCommand struct {
-	List   jobsListCommand   `cmd:"" help:"List the jobs whose results are not delivered yet, or all jobs of a call."`
-	Show   jobsShowCommand   `cmd:"" help:"Show a job."`
+	List   jobsListCommand   `cmd:"" help:"List jobs: those that are not delivered yet, of a call, of a time, or those that failed."`
+	Show   jobsShowCommand   `cmd:"" help:"Show a job, and what happened to it."`
 	Cancel jobsCancelCommand `cmd:"" help:"Cancel an unfinished job. The caller learns of it."`
 	Replay jobsReplayCommand `cmd:"" help:"Run the tool of a job again."`
 }
@@ -40,14 +42,16 @@ run (ringback dev).
 Examples:
 
   ringback jobs list --local
-  ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d
+  ringback jobs list --stack Ringback --failed --undelivered --since 1h
   ringback jobs show --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv
   ringback jobs cancel --stack Ringback j_wbzzis5k5mqlhhm7b5jav65luv --reason "asked by mistake"`
 }
 
 // jobs is implemented by a deployment and by the local run.
 type jobs interface {
+	calls
 	List(ctx context.Context, callID string) (operator.List, error)
+	Search(ctx context.Context, f operator.Filter) (operator.Found, error)
 	Show(ctx context.Context, id string, data bool) (operator.Details, error)
 	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
 }
@@ -138,57 +142,67 @@ func (f *jobsFlags) do(s *streams, step string, do func(ctx context.Context, j j
 type jobsListCommand struct {
 	jobsFlags
 
-	Call string `help:"List all jobs of this call, including the finished ones." placeholder:"ID"`
-	JSON bool   `name:"json" help:"Print the list as JSON."`
+	Call        string        `help:"List all jobs of this call, including the finished ones." placeholder:"ID"`
+	Since       time.Duration `help:"List all jobs of the calls that became known in this time, such as 1h." placeholder:"TIME"`
+	Tool        string        `help:"List only the jobs of this tool." placeholder:"NAME"`
+	Failed      bool          `help:"List only the jobs that failed."`
+	Undelivered bool          `help:"List only the jobs whose result was not delivered. With --failed, list both."`
+	Follow      bool          `help:"Print each change of these jobs, until it is interrupted."`
+	JSON        bool          `name:"json" help:"Print the list as JSON. With --follow, each line is a job."`
 }
 
 // Help returns the text above the flags.
 func (jobsListCommand) Help() string {
-	return fmt.Sprintf(`The oldest job is first. Times are in the time zone of this machine. A job waits no longer than
-until the time in the list.
+	return fmt.Sprintf(`Times are in the time zone of this machine. A job waits no longer than until the time in the list.
 
-Without --call, the command lists the jobs that run or wait, and those whose result is not delivered yet: it is on its
-way, or waits for the customer's next call. There are at most %d. In a deployment, this reads the whole index of the
+Without a filter, the command lists the jobs that run or wait, and those whose result is not delivered yet: it is on its
+way, or waits for the customer's next call. There are at most %[1]d, the oldest first. In a deployment, this reads the whole index of the
 table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
 while, and AWS bills the reads.
 
-With --call, the command also says how the logs name the call. They do not contain its id.
+With --call, it lists the jobs of a call, the oldest first, and says how the logs name the call. They do not contain its
+id.
+
+With --since, --tool, --failed or --undelivered, it lists jobs that have ended, too, the newest first. It searches the
+jobs of the calls since then, or in the last 24 hours: at most %[1]d jobs of the newest calls. It says how many it has
+searched. A call is found from its first job on: see ringback calls list.
+
+With --follow, it repeats the search every few seconds, of the calls in the last hour unless --since says more, and
+prints the jobs that have changed.
 
 Examples:
 
   ringback jobs list --local
-  ringback jobs list --stack Ringback
-  ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d --json`, operator.MaxListed)
+  ringback jobs list --stack Ringback --failed --undelivered --since 1h
+  ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d --json
+  ringback jobs list --local --follow`, operator.MaxListed)
 }
 
 // Run runs the command.
 func (c *jobsListCommand) Run(s *streams) error {
+	if c.Since < 0 {
+		return errors.New("--since is negative; use a time such as 1h")
+	}
+	if c.Follow {
+		return c.follow(s)
+	}
 	return c.do(s, "reading the jobs", func(ctx context.Context, j jobs) error {
+		if c.Call == "" && (c.Since > 0 || c.Tool != "" || c.Failed || c.Undelivered) {
+			return c.search(ctx, s, j)
+		}
 		list, err := j.List(ctx, c.Call)
 		if err != nil {
 			return err
 		}
+		list.Jobs = slices.DeleteFunc(list.Jobs, func(x operator.Job) bool { return !c.filter(time.Time{}).Selects(x) })
 		if c.JSON {
 			return asJSON(s.Out, list)
 		}
 		if list.Call != "" {
 			fmt.Fprintf(s.Err, "In the logs, this call is call=%s.\n", cell(list.Call))
 		}
-		if c.listen {
-			fmt.Fprintf(s.Err, "No function runs the tools of this stack. A job is listed once %s has received it.\n",
-				listenWith(c.Stack))
-		}
-		if len(list.Jobs) == 0 {
-			fmt.Fprintln(s.Err, "There are no jobs.")
-			return nil
-		}
-		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tTOOL\tSTATE\tSINCE\tWAITS UNTIL\tPROGRESS")
-		for _, j := range list.Jobs {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(j.ID), cell(j.Tool), shownState(j.State),
-				clock(j.Created), clock(j.WakeAt), cell(j.Progress))
-		}
-		if err := w.Flush(); err != nil {
+		c.mentionListener(s)
+		if err := showJobs(s, list.Jobs); err != nil {
 			return err
 		}
 		if !list.All {
@@ -196,6 +210,111 @@ func (c *jobsListCommand) Run(s *streams) error {
 		}
 		return nil
 	})
+}
+
+func (c *jobsListCommand) filter(since time.Time) operator.Filter {
+	return operator.Filter{Since: since, Tool: c.Tool, Failed: c.Failed, Undelivered: c.Undelivered}
+}
+
+// mentionListener says why a job of the stack may be missing.
+func (c *jobsListCommand) mentionListener(s *streams) {
+	if c.listen {
+		fmt.Fprintf(s.Err, "No function runs the tools of this stack. A job is listed once %s has received it.\n",
+			listenWith(c.Stack))
+	}
+}
+
+// search lists the jobs of a time.
+func (c *jobsListCommand) search(ctx context.Context, s *streams, j jobs) error {
+	found, err := j.Search(ctx, c.filter(time.Now().Add(-cmp.Or(c.Since, 24*time.Hour))))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return asJSON(s.Out, found)
+	}
+	c.mentionListener(s)
+	if err := showJobs(s, found.Jobs); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Err, "Searched: %d jobs of the calls since %s.\n", found.Loaded, clock(found.Since))
+	if !found.All {
+		fmt.Fprintf(s.Err, "There are more jobs. The command searches the newest %d. Use a shorter --since.\n",
+			operator.MaxListed)
+	}
+	return nil
+}
+
+// followPause is the time between two searches. A search of a deployment costs a query for each call.
+const followPause = 3 * time.Second
+
+// follow prints the jobs that change, until it is interrupted.
+func (c *jobsListCommand) follow(s *streams) error {
+	ctx, _, stop := interrupted()
+	defer stop()
+	p := startProgress(s.Err)
+	j, err := c.open(ctx, p)
+	p.stop()
+	if err != nil {
+		return err
+	}
+	printed := make(map[string]string) // by id
+	for {
+		jobs, err := c.following(ctx, j)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		for _, x := range slices.Backward(jobs) {
+			line := fmt.Sprintf("%s  %s  %s", cell(x.ID), cell(x.Tool), cell(x.Words()))
+			if x.Progress != "" {
+				line += "  " + cell(x.Progress)
+			}
+			if printed[x.ID] == line {
+				continue
+			}
+			printed[x.ID] = line
+			if !c.JSON {
+				fmt.Fprintf(s.Out, "%s  %s\n", clock(x.Updated), line)
+				continue
+			}
+			text, err := json.Marshal(x)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(s.Out, escape(string(text)))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followPause):
+		}
+	}
+}
+
+// following returns the jobs to follow, the newest first.
+func (c *jobsListCommand) following(ctx context.Context, j jobs) ([]operator.Job, error) {
+	if c.Call == "" {
+		found, err := j.Search(ctx, c.filter(time.Now().Add(-cmp.Or(c.Since, time.Hour))))
+		return found.Jobs, err
+	}
+	list, err := j.List(ctx, c.Call)
+	slices.Reverse(list.Jobs)
+	return slices.DeleteFunc(list.Jobs, func(x operator.Job) bool { return !c.filter(time.Time{}).Selects(x) }), err
+}
+
+// showJobs writes a table of jobs.
+func showJobs(s *streams, jobs []operator.Job) error {
+	if len(jobs) == 0 {
+		fmt.Fprintln(s.Err, "There are no jobs.")
+		return nil
+	}
+	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tTOOL\tSTATE\tSINCE\tWAITS UNTIL\tPROGRESS")
+	for _, x := range jobs {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(x.ID), cell(x.Tool), cell(x.Words()),
+			clock(x.Created), clock(x.WakeAt), cell(x.Progress))
+	}
+	return w.Flush()
 }
 
 type jobsShowCommand struct {
@@ -208,7 +327,10 @@ type jobsShowCommand struct {
 
 // Help returns the text above the flags.
 func (jobsShowCommand) Help() string {
-	return `A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret
+	return `Below what the job's record contains, the command shows what happened to the job. Times are in the time zone of this
+machine. A history has at most 40 steps: steps in the middle of a longer one are only counted.
+
+A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret
 part of the call's control URL, and is shown only with --data. The control URL and the customer's number are not shown.
 
 Examples:
@@ -242,7 +364,7 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		}
 		line("id", d.ID)
 		line("tool", d.Tool)
-		line("state", shownState(d.State))
+		line("state", d.Words())
 		line("since", clock(d.Created))
 		line("last change", clock(d.Updated))
 		line("deadline", clock(d.Deadline))
@@ -268,7 +390,11 @@ func (c *jobsShowCommand) Run(s *streams) error {
 			line("text of the result", d.Data.Result)
 			line("control message", string(d.Data.Control))
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil || len(d.Steps) == 0 { // an earlier version recorded no steps
+			return err
+		}
+		fmt.Fprintln(s.Out)
+		return timeline(s.Out, momentsOf(d.Steps, ""))
 	})
 }
 
@@ -314,16 +440,8 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 	})
 }
 
-// shownState returns a state for people.
-func shownState(s job.State) string {
-	switch s {
-	case job.StateDone:
-		return "done, not delivered yet"
-	case job.StateParked:
-		return "kept for the next call"
-	}
-	return cell(string(s))
-}
+// shownState returns a state for people, if nothing else is known of the job.
+func shownState(s job.State) string { return cell(operator.Job{State: s}.Words()) }
 
 func noSuchJob(id string) error {
 	return fmt.Errorf("there is no job %q, or its record has expired; see ringback jobs list for the ids", id)

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,13 @@ func CallShard(at time.Time) int { return int(at.Unix() / 3600 % CallShards) }
 // NewestCalls returns the first most of the calls, newest first, and where the next page begins: at the key of the
 // last one, or at "" if there are no more.
 func NewestCalls(calls []ListedCall, most int) (page []ListedCall, next string) {
-	slices.SortFunc(calls, func(a, b ListedCall) int { return strings.Compare(b.Key(), a.Key()) })
+	keys := make(map[ListedCall]string, len(calls)) // each is a hash
+	for _, c := range calls {
+		keys[c] = c.Key()
+	}
+	slices.SortFunc(calls, func(a, b ListedCall) int {
+		return cmp.Or(b.First.Compare(a.First), strings.Compare(keys[b], keys[a]))
+	})
 	if len(calls) <= most || most < 1 {
 		return calls, ""
 	}

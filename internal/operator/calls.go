@@ -165,7 +165,8 @@ type Filter struct {
 	Undelivered bool      // only those whose result was not delivered; with Failed, both
 }
 
-func (f Filter) selects(x Job) bool {
+// Selects reports whether the filter selects a job. It does not look at Since.
+func (f Filter) Selects(x Job) bool {
 	switch {
 	case f.Tool != "" && x.Tool != f.Tool:
 		return false
@@ -223,11 +224,11 @@ func (j *Jobs) Search(ctx context.Context, f Filter) (Found, error) {
 	all = slices.DeleteFunc(all, func(s job.Summary) bool {
 		may := f
 		may.Failed, may.Undelivered = false, f.Undelivered && !f.Failed
-		return !may.selects(listed(s))
+		return !may.Selects(listed(s))
 	})
 	jobs, err := j.complete(ctx, all, false)
 	for _, x := range jobs {
-		if f.selects(x) {
+		if f.Selects(x) {
 			found.Jobs = append(found.Jobs, x)
 		}
 	}

@@ -45,6 +45,9 @@ type jobs interface {
 	List(ctx context.Context, callID string) (operator.List, error)
 	Show(ctx context.Context, id string, data bool) (operator.Details, error)
 	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
+	Search(ctx context.Context, f operator.Filter) (operator.Found, error)
+	Calls(ctx context.Context, from string, most int, data bool) (operator.CallPage, error)
+	Call(ctx context.Context, name string, data bool) (operator.CallDetails, error)
 }
 
 type world struct {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -56,7 +57,7 @@ func (s *Store) OfCall(ctx context.Context, callID string) ([]job.Summary, error
 		return nil, err
 	}
 	var summaries []job.Summary
-	for _, r := range s.Records() {
+	for r := range s.all() {
 		if r.CallID == callID {
 			summaries = append(summaries, r.Summary())
 		}
@@ -74,7 +75,7 @@ func (s *Store) RecentCalls(
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	for _, r := range s.calls.Records() {
+	for r := range s.calls.all() {
 		if c, ok := r.Listed(); ok && (from == "" || c.Key() < from) {
 			calls = append(calls, c)
 		}
@@ -182,10 +183,19 @@ func (s *records[R]) Delete(ctx context.Context, r R) error {
 }
 
 // Records returns all records, in no order.
-func (s *records[R]) Records() []R {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Values(s.byKey))
+func (s *records[R]) Records() []R { return slices.Collect(s.all()) }
+
+// all iterates over all records, in no order. The store is locked meanwhile.
+func (s *records[R]) all() iter.Seq[R] {
+	return func(yield func(R) bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, r := range s.byKey {
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // sweep deletes what has expired. It looks at all records, so it only does so

@@ -1,0 +1,90 @@
+package operator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ringback/ringback/internal/job"
+)
+
+// Words returns the state of the job for people. A failed job has other words than a job that is delivered, even if
+// the caller has heard of the failure.
+func (x Job) Words() string {
+	var words string
+	switch x.State {
+	case job.StateDone:
+		words = "not delivered yet"
+		if x.Status != job.StatusError {
+			words = "done, " + words
+		}
+	case job.StateParked:
+		words = "kept for the next call"
+	case job.StateUndelivered:
+		words = "not delivered"
+	default:
+		words = string(x.State)
+	}
+	if x.Status == job.StatusError && x.State != job.StateCancelled {
+		words = "failed, " + words
+	}
+	if x.Why != "" {
+		words += " (" + x.Why + ")"
+	}
+	return words
+}
+
+// steps are the words for the kinds of steps.
+var steps = map[job.StepKind]string{
+	job.StepReceived: "webhook received", job.StepQueued: "queued", job.StepStarted: "tool started",
+	job.StepAttemptFailed: "attempt failed", job.StepNotStarted: "not started", job.StepProgress: "progress",
+	job.StepSpoken: "progress posted to the call", job.StepSuspended: "suspended",
+	job.StepExternal: "waits for an external completion", job.StepWoken: "woken up, tool started",
+	job.StepCompleted: "completed by an external system", job.StepFinished: "tool finished", job.StepFailed: "failed",
+	job.StepCancelled: "cancelled", job.StepDelivery: "delivery attempt", job.StepText: "text delivered, action follows",
+	job.StepPostponed: "outbound call postponed", job.StepOutboundCall: "outbound call",
+	job.StepNoOutboundCall: "outbound call not made", job.StepParked: "parked for the customer's next call",
+	job.StepNextCall: "customer calls again", job.StepNoNextCall: "customer has not called again",
+	job.StepForgotten: "deleted with its customer", job.StepRedriven: "redriven from the dead-letter queue",
+	job.StepRepeated: "tool call repeated, result delivered again", job.StepDelivered: "delivered",
+	job.StepUndelivered: "not delivered: undelivered event", job.StepDiscarded: "not delivered: dropped, as the tool asks",
+	job.StepUnknown: "step of a newer version",
+}
+
+// StepWords returns a step for people, without its time.
+func StepWords(s job.Step) string {
+	if s.Kind == job.StepDropped {
+		return "… " + s.Detail + " steps are not in the history"
+	}
+	words := steps[s.Kind]
+	switch {
+	case s.Kind == job.StepStarted && s.Detail != "":
+		return words + ", attempt " + s.Detail
+	case s.Kind == job.StepWoken && s.Detail != "":
+		return words + ", attempt " + s.Detail
+	case (s.Kind == job.StepProgress || s.Kind == job.StepSpoken) && s.Detail != "" && s.Detail[0] <= '9':
+		return words + ", line " + s.Detail
+	case s.Kind == job.StepSpoken && s.Detail == "hold":
+		return "hold message posted to the call"
+	case s.Kind == job.StepCancelled && s.Detail == "replaced":
+		return "replaced by a later tool call"
+	case s.Kind == job.StepCancelled:
+		return words + " by the " + s.Detail
+	case s.Kind == job.StepDelivery && s.Detail == "answer":
+		return "delivery in the answer to the webhook"
+	case s.Kind == job.StepDelivered && s.Detail == "answer":
+		return words + " in the answer to the webhook"
+	case s.Kind == job.StepDelivered && s.Detail == "outbound call":
+		return words + " by an outbound call"
+	case s.Kind == job.StepDelivered && s.Detail == "next call":
+		return words + " in the customer's next call"
+	case s.Kind == job.StepOutboundCall && s.Detail == "joined":
+		return words + " of another job joined"
+	case !s.Until.IsZero():
+		return words + ", until " + s.Until.Local().Format(time.DateTime)
+	case s.Kind == job.StepDelivery && s.Detail != "":
+		return words + ": " + s.Detail
+	case s.Detail != "":
+		return fmt.Sprintf("%s (%s)", words, s.Detail)
+	}
+	return words
+}

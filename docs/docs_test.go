@@ -176,14 +176,15 @@ func tests(blocks [][]string) []string {
 // documentation shows.
 func TestCommands(t *testing.T) {
 	command := regexp.MustCompile(
-		`(?m)\bringback (call|dev|init|send|prompt|completion|tools|sync|doctor|jobs|redrive)\b` +
+		`(?m)\bringback (call|dev|init|send|prompt|completion|tools|sync|doctor|redrive|` +
+			`(?:calls|jobs) (?:list|show|cancel))\b` +
 			"([^\n`|>]*)")
 	flag := regexp.MustCompile(`(?:^|\s)(--[a-z-]+)`)
 	seen := 0
 	for _, page := range pages {
 		for _, used := range command.FindAllStringSubmatch(read(t, page), -1) {
 			var out, errOut bytes.Buffer
-			if code := cli.Run(shop.All, []string{used[1], "--help"}, &out, &errOut); code != 0 {
+			if code := cli.Run(shop.All, append(strings.Fields(used[1]), "--help"), &out, &errOut); code != 0 {
 				t.Errorf("%s shows ringback %s: %s", page, used[1], errOut.String())
 				continue
 			}

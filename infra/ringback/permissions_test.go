@@ -705,7 +705,8 @@ func makeJobsTable(t *testing.T, client *minidyn.Client) {
 				{AttributeName: aws.String("created"), KeyType: types.KeyTypeRange},
 			},
 		}, {
-			IndexName: aws.String(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			IndexName:  aws.String(dynamotable.RecentIndex),
+			Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("shard"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("first"), KeyType: types.KeyTypeRange},

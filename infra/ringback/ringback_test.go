@@ -925,7 +925,8 @@ func TestTable(t *testing.T) {
 		for _, a := range p["AttributeDefinitions"].([]any) {
 			types[at(t, a, "AttributeName").(string)] = at(t, a, "AttributeType")
 		}
-		if diff := cmp.Diff(map[string]any{"id": "S", "call": "S", "created": "N", "shard": "N", "first": "S"}, types); diff != "" {
+		keys := map[string]any{"id": "S", "call": "S", "created": "N", "shard": "N", "first": "S"}
+		if diff := cmp.Diff(keys, types); diff != "" {
 			t.Error(diff)
 		}
 	}

@@ -50,9 +50,9 @@ type callsListCommand struct {
 
 // Help returns the text above the flags.
 func (callsListCommand) Help() string {
-	return fmt.Sprintf(`A call becomes known when its first job starts, or else when it ends. A deployment without limits on the jobs
-of a call (maxJobsPerCall and maxConcurrentJobsPerCall are "none") usually knows only calls that have ended. Calls of
-versions before this one are not listed, and no call for longer than 30 days.
+	return fmt.Sprintf(`A call becomes known when its first job starts, or else when it ends. A deployment without limits
+on the jobs of a call (maxJobsPerCall and maxConcurrentJobsPerCall are "none") usually knows only calls that have ended.
+Calls that began before the update to this version are not listed, and no call for longer than 30 days.
 
 A call has the name that it has in the logs. Use it with ringback calls show. There are at most %d calls in a list, and
 the command reads the jobs of each.
@@ -175,8 +175,8 @@ type callsShowCommand struct {
 
 // Help returns the text above the flags.
 func (callsShowCommand) Help() string {
-	return `The command shows the jobs of the call, and what happened to all of them, in the order of time. Times are in the time
-zone of this machine. Several functions record them, and their clocks may differ by some milliseconds.
+	return `The command shows the jobs of the call, and what happened to all of them, in the order of time. Times are in
+the time zone of this machine. Several functions record them, and their clocks may differ by some milliseconds.
 
 A name from the list is searched for among the newest 10,000 calls. The id at Vapi is found at once.
 

@@ -27,7 +27,7 @@ import (
 )
 
 type jobsCommand struct {
-	List   jobsListCommand   `cmd:"" help:"List jobs: those that are not delivered yet, of a call, of a time, or those that failed."`
+	List   jobsListCommand   `cmd:"" help:"List jobs: unfinished ones, those of a call, or those that failed."`
 	Show   jobsShowCommand   `cmd:"" help:"Show a job, and what happened to it."`
 	Cancel jobsCancelCommand `cmd:"" help:"Cancel an unfinished job. The caller learns of it."`
 	Replay jobsReplayCommand `cmd:"" help:"Run the tool of a job again."`
@@ -143,7 +143,7 @@ type jobsListCommand struct {
 	jobsFlags
 
 	Call        string        `help:"List all jobs of this call, including the finished ones." placeholder:"ID"`
-	Since       time.Duration `help:"List all jobs of the calls that became known in this time, such as 1h." placeholder:"TIME"`
+	Since       time.Duration `help:"List the jobs of the calls of this time, such as 1h." placeholder:"TIME"`
 	Tool        string        `help:"List only the jobs of this tool." placeholder:"NAME"`
 	Failed      bool          `help:"List only the jobs that failed."`
 	Undelivered bool          `help:"List only the jobs whose result was not delivered. With --failed, list both."`
@@ -156,9 +156,9 @@ func (jobsListCommand) Help() string {
 	return fmt.Sprintf(`Times are in the time zone of this machine. A job waits no longer than until the time in the list.
 
 Without a filter, the command lists the jobs that run or wait, and those whose result is not delivered yet: it is on its
-way, or waits for the customer's next call. There are at most %[1]d, the oldest first. In a deployment, this reads the whole index of the
-table. The index has some hundred bytes for each job of the last 30 days. With millions of jobs, the command takes a
-while, and AWS bills the reads.
+way, or waits for the customer's next call. There are at most %[1]d, the oldest first. In a deployment, this reads the
+whole index of the table, which has some hundred bytes for each job of the last 30 days. With millions of jobs, the
+command takes a while, and AWS bills the reads.
 
 With --call, it lists the jobs of a call, the oldest first, and says how the logs name the call. They do not contain its
 id.
@@ -327,8 +327,8 @@ type jobsShowCommand struct {
 
 // Help returns the text above the flags.
 func (jobsShowCommand) Help() string {
-	return `Below what the job's record contains, the command shows what happened to the job. Times are in the time zone of this
-machine. A history has at most 40 steps: steps in the middle of a longer one are only counted.
+	return `Below what the job's record contains, the command shows what happened to the job. Times are in the time zone of
+this machine. A history has at most 40 steps: steps in the middle of a longer one are only counted.
 
 A call is shown as in the logs: by the first 16 digits of the SHA-256 of its id. The id itself is the secret
 part of the call's control URL, and is shown only with --data. The control URL and the customer's number are not shown.

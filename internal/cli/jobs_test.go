@@ -38,6 +38,7 @@ type account struct {
 	table   *minidyn.Server
 	outputs map[string]string
 	secret  *stacktest.Secret // nil means none
+	client  *dynamodb.Client
 
 	// more answers further requests by their X-Amz-Target. It may be nil.
 	more map[string]func(body []byte) any
@@ -161,7 +162,8 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 				NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"},
 			},
 		}, {
-			IndexName: aws.String(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			IndexName:  aws.String(dynamotable.RecentIndex),
+			Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("shard"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("first"), KeyType: types.KeyTypeRange},
@@ -170,7 +172,14 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	a.client = client
 	return a, jobtable.New(dynamotable.New(client, "jobs"))
+}
+
+// calls returns the records of calls.
+func (a *account) calls(t *testing.T) jobtable.Store[job.CallRecord] {
+	t.Helper()
+	return dynamotable.New(a.client, "jobs").Calls()
 }
 
 // waiting stores a job of an earlier version that waits for an external completion.
@@ -276,7 +285,9 @@ func TestJobsOfADeployment(t *testing.T) {
 	fails("cannot cancel the job: it has already finished, its state is done", "cancel", "c2/b")
 	// A result that is on its way is listed, too.
 	out, _ = jobs(0, "list")
-	for _, row := range []string{`c2/b  approval  done, not delivered yet +2`, `c1/a  approval  failed, not delivered yet +2`} {
+	for _, row := range []string{
+		`c2/b  approval  done, not delivered yet +2`, `c1/a  approval  failed, not delivered yet +2`,
+	} {
 		if !regexp.MustCompile(row).MatchString(out) {
 			t.Error(out)
 		}

@@ -65,7 +65,7 @@ const (
 	StepForgotten      StepKind = "forgotten"        // an operator deleted the result with its customer
 	StepRedriven       StepKind = "redriven"         // its message was moved out of the dead-letter queue too late
 	StepRepeated       StepKind = "repeated"         // the tool call was repeated; the result is delivered again
-	StepDelivered      StepKind = "delivered"        // detail: "answer", "outbound call" or "next call", if it was not the call
+	StepDelivered      StepKind = "delivered"        // detail: "answer", "outbound call", "next call", or the call
 	StepUndelivered    StepKind = "undelivered"      // became an `undelivered` event; detail: its [Reason]
 	StepDiscarded      StepKind = "discarded"        // dropped, as the tool asks; detail: a [Reason]
 	StepDropped        StepKind = "dropped"          // no step: so many steps are not in the history; detail: their number

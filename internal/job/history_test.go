@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 )
 
-// TestSteps plays whole lives of a job, and tests which steps they leave behind. The job was received two seconds before
+// TestSteps plays whole lives of a job, and tests which steps they leave behind. The job was received 2 seconds before
 // its first claim, and queued half a second later. A second passes before each rule.
 func TestSteps(t *testing.T) {
 	const secret = "https://x.vapi.ai/planted/control +15550100100"
@@ -190,8 +190,9 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	// An earlier version wrote none.
-	if next, err = job.Claim(start.Add(time.Second), "m", 0).Apply(job.Record{State: job.StateRunning, Created: start}); err != nil ||
-		len(next.Steps()) != 1 || !next.Steps()[0].At.Equal(start.Add(time.Second).Truncate(time.Millisecond)) {
+	next, err = job.Claim(start.Add(time.Second), "m", 0).Apply(job.Record{State: job.StateRunning, Created: start})
+	want := start.Add(time.Second).Truncate(time.Millisecond)
+	if err != nil || len(next.Steps()) != 1 || !next.Steps()[0].At.Equal(want) {
 		t.Errorf("%+v, %v", next.Steps(), err)
 	}
 }

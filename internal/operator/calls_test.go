@@ -84,7 +84,8 @@ func TestCalls(t *testing.T) {
 			}
 		}
 		for _, name := range []string{
-			"unknown", "0123456789abcdef", strings.Replace(keys[1], "2026", "2025", 1), "2026-07-01T12:00:00.000Z/0123456789abcdef",
+			"unknown", "0123456789abcdef", strings.Replace(keys[1], "2026", "2025", 1),
+			"2026-07-01T12:00:00.000Z/0123456789abcdef",
 		} {
 			if d, err := j.Call(t.Context(), name, false); !errors.Is(err, jobtable.ErrNotFound) {
 				t.Errorf("%s: %+v, %v", name, d, err)
@@ -131,7 +132,8 @@ func TestCall(t *testing.T) {
 		for _, s := range d.Steps {
 			kinds = append(kinds, operator.StepWords(s))
 		}
-		want := "webhook received, tool started, failed (error), delivery attempt, not delivered: undelivered event (call_gone)"
+		want := "webhook received, tool started, failed (error), delivery attempt, " +
+			"not delivered: undelivered event (call_gone)"
 		if got := strings.Join(kinds, ", "); err != nil || got != want {
 			t.Errorf("%v, %s\nwant %s", err, got, want)
 		}
@@ -218,8 +220,8 @@ func thousandCalls(t testing.TB, stores jobtable.Stores, now time.Time) {
 			j := job.Job{Tool: "order_status", Call: job.Call{ID: callID}, ReceivedAt: at, CallEnds: at.Add(time.Hour)}
 			j.ID = job.ID(callID, fmt.Sprint(n), j.Tool, nil)
 			r := job.NewRecord(j, job.Policy{}, j.CallEnds, "m", at, time.Minute)
-			r, err := job.Finish(at, job.Result{Status: job.StatusOK, Content: "x", Delivery: policy.DeliveryRespond}, false, "").
-				Apply(r)
+			result := job.Result{Status: job.StatusOK, Content: "x", Delivery: policy.DeliveryRespond}
+			r, err := job.Finish(at, result, false, "").Apply(r)
 			if err == nil {
 				r, err = job.Settle(at, job.StateDelivered, "").Apply(r)
 			}

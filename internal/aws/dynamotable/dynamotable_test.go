@@ -83,7 +83,8 @@ func newClient(t *testing.T) *client {
 				NonKeyAttributes: []string{"state", "tool", "progress", "wake", "updated"},
 			},
 		}, {
-			IndexName: aws.String(dynamotable.RecentIndex), Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			IndexName:  aws.String(dynamotable.RecentIndex),
+			Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 			KeySchema: []types.KeySchemaElement{
 				{AttributeName: aws.String("shard"), KeyType: types.KeyTypeHash},
 				{AttributeName: aws.String("first"), KeyType: types.KeyTypeRange},

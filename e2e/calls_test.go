@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/fakevapi"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/simcall"
@@ -244,4 +247,44 @@ func toolCalls(toolCall, tool string, arguments map[string]any) map[string]any {
 func (w *world) status(t *testing.T, call, customer, status string) []byte {
 	t.Helper()
 	return w.message(t, call, customer, map[string]any{"type": vapi.TypeStatusUpdate, "status": status})
+}
+
+// listed checks that the calls are listed, newest first, in pages. Each of those in which order_status ran is among
+// them.
+func (d *deployment) listed(t *testing.T, ctx context.Context) {
+	store := dynamotable.New(dynamodb.NewFromConfig(d.aws()), d.outputs["JobsTableName"])
+	first := make(map[string]time.Time)
+	var last job.ListedCall
+	for from, more := "", true; more; {
+		calls, next, err := store.RecentCalls(ctx, time.Now(), from, 3)
+		if err != nil || len(calls) > 3 || len(calls) == 0 && next != "" {
+			t.Fatalf("%d calls in the page from %q, next %q, %v", len(calls), from, next, err)
+		}
+		for _, c := range calls {
+			if last.CallID != "" && c.Key() >= last.Key() {
+				t.Errorf("%s is listed behind %s", c.Key(), last.Key())
+			}
+			first[c.CallID], last = c.First, c
+		}
+		from, more = next, next != ""
+	}
+	d.world.mu.Lock()
+	named := slices.Collect(maps.Keys(d.world.messages))
+	d.world.mu.Unlock()
+	ran := 0
+	for _, call := range named {
+		jobs, err := store.OfCall(ctx, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(jobs, func(s job.Summary) bool { return s.Tool == "order_status" }) {
+			continue
+		}
+		if ran++; first[call].IsZero() || time.Since(first[call]) > time.Hour {
+			t.Errorf("the call %s is listed at %s", call, first[call])
+		}
+	}
+	if ran == 0 {
+		t.Errorf("order_status ran in none of the calls %q", named)
+	}
 }

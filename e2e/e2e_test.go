@@ -123,6 +123,7 @@ func TestDeployment(t *testing.T) {
 	step("resources", d.compare)
 	step("permissions", d.permissions)
 	step("calls", d.calls)
+	step("list of calls", d.listed)
 	step("logs", d.logs)
 	step("diff", d.diff)
 	step("destroy", d.destroy)

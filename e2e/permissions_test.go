@@ -179,7 +179,8 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 	queue := func(output string) string {
 		return "arn:aws:sqs:" + region + ":" + account + ":" + last(d.outputs[output])
 	}
-	index := "arn:aws:dynamodb:" + region + ":" + account + ":table/" + d.outputs["JobsTableName"] + "/index/calls"
+	indexes := "arn:aws:dynamodb:" + region + ":" + account + ":table/" + d.outputs["JobsTableName"] + "/index/"
+	index, recent := indexes+"calls", indexes+"recent"
 	const (
 		send, query, scan    = "sqs:SendMessage", "dynamodb:Query", "dynamodb:Scan"
 		create, remove, read = "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "secretsmanager:GetSecretValue"
@@ -211,6 +212,10 @@ func (d *deployment) permissions(t *testing.T, ctx context.Context) {
 		{"Process", scan, index, true},
 		{"Ack", scan, index, false},
 		{"Callback", scan, index, false},
+		{"Ack", query, recent, false}, // only operators list calls
+		{"Process", query, recent, false},
+		{"Process", scan, recent, false},
+		{"Callback", query, recent, false},
 		{"Ack", read, d.secrets["completion"], true},
 		{"Process", read, d.secrets["completion"], true},
 		{"Callback", read, d.secrets["completion"], true}, // because a tool parks results

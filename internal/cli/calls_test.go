@@ -166,6 +166,10 @@ func TestFollowJobs(t *testing.T) {
 		}
 	}
 	id := seen(`"id":"(j_\w+)","tool":"notify_when_ready","state":"waiting"`)
+	listed, _ := runs(t, []string{"calls", "list", "--local", "--addr", addr}, 0)
+	if !regexp.MustCompile(`  [0-9a-f]{16}  live   1 waiting\n$`).MatchString(listed) {
+		t.Error(listed)
+	}
 	runs(t, []string{"jobs", "cancel", id, "--local", "--addr", addr}, 0)
 	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"status":"error"`, id))
 	// The command waits for signals by now, so that this does not end the test.

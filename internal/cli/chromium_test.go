@@ -54,7 +54,7 @@ for (const port of targets) {
       }))
     attacks.push(fetch(at + path, {method: "POST", body: new Blob([webhook]), mode: "no-cors"})) // has no Content-Type
   }
-  for (const source of [at + "/jobs", at + "/orders/A-1042", "http://rebound.example:" + port + "/jobs"])
+  for (const source of [at + "/jobs", at + "/calls", at + "/orders/A-1042", "http://rebound.example:" + port + "/jobs"])
     ended(end => {
       const image = new Image()
       image.onload = image.onerror = end

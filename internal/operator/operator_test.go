@@ -339,22 +339,24 @@ func TestFromHere(t *testing.T) {
 		"a rebound name": {host: "rebind.example.com:8787", status: http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := http.NewRequest(http.MethodGet, w.url+"/jobs", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Host = row.host
-			r.Header.Set("Authorization", "Bearer "+token)
-			if row.header != "" {
-				r.Header.Set(row.header, row.value)
-			}
-			response, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			response.Body.Close()
-			if response.StatusCode != row.status {
-				t.Errorf("status %d, want %d", response.StatusCode, row.status)
+			for _, path := range []string{"/jobs", "/jobs/search", "/calls"} {
+				r, err := http.NewRequest(http.MethodGet, w.url+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Host = row.host
+				r.Header.Set("Authorization", "Bearer "+token)
+				if row.header != "" {
+					r.Header.Set(row.header, row.value)
+				}
+				response, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != row.status {
+					t.Errorf("%s: status %d, want %d", path, response.StatusCode, row.status)
+				}
 			}
 		})
 	}

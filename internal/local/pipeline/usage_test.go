@@ -372,3 +372,27 @@ func TestTableUsage(t *testing.T) {
 		})
 	}
 }
+
+// TestUnfinishedJobIsSmall tests that a job costs one write unit for each write before it has a result: with its
+// history, and with ids and a control URL that are as long as Vapi's.
+func TestUnfinishedJobIsSmall(t *testing.T) {
+	for _, c := range meteredCalls {
+		switch c.name {
+		case "that takes two seconds", "with a progress line", "that fails, and then works", "that takes two minutes of 14":
+		default:
+			continue
+		}
+		c.play, c.ends = func(w *world) {
+			const id = "7420f27a-30fd-4f49-a995-5549ae7cc00d"
+			w.post(webhook(id, "https://aws-us-west-2-production1-phone-call-websocket.vapi.ai/"+id+"/control",
+				toolCall{"call_Z9rW4vYyK1x8bqWJ5h3cTg7d", "tool", `{"text":"order A-1042 of the twelfth of November, by express"}`}))
+		}, "none"
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if used := c.usage(t); used.writes < 4 {
+					t.Errorf("%d writes", used.writes)
+				}
+			})
+		})
+	}
+}

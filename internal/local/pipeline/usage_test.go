@@ -385,7 +385,7 @@ func TestUnfinishedJobIsSmall(t *testing.T) {
 		c.play, c.ends = func(w *world) {
 			const id = "7420f27a-30fd-4f49-a995-5549ae7cc00d"
 			w.post(webhook(id, "https://aws-us-west-2-production1-phone-call-websocket.vapi.ai/"+id+"/control",
-				toolCall{"call_Z9rW4vYyK1x8bqWJ5h3cTg7d", "tool", `{"text":"order A-1042 of the twelfth of November, by express"}`}))
+				toolCall{"call_Z9rW4vYyK1x8bqWJ5h3cTg7d", "tool", `{"text":"order A-1042 of the twelfth of November, express"}`}))
 		}, "none"
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -38,9 +38,9 @@ type Job struct {
 	// Empty for all other jobs.
 	Refusal    string    `json:"refusal,omitempty"`
 	Call       Call      `json:"call"`
-	Async      bool      `json:"async"`      // the assistant did not wait for the answer to the webhook
-	ReceivedAt time.Time `json:"receivedAt"` // when the webhook was received
-	CallEnds   time.Time `json:"callEnds"`   // the latest time at which the call can still be live
+	Async      bool      `json:"async,omitempty"`     // the assistant did not wait for the answer to the webhook
+	ReceivedAt time.Time `json:"receivedAt,omitzero"` // when the webhook was received
+	CallEnds   time.Time `json:"callEnds,omitzero"`   // the latest time at which the call can still be live
 	// AnswerUntil is until when the result may be the answer to the webhook. Its outcome
 	// is not delivered before. Zero means that the webhook is answered without the result.
 	AnswerUntil time.Time `json:"answerUntil,omitzero"`

@@ -201,6 +201,7 @@ func Cancel(now time.Time, result Result, reason string) Rule {
 
 func (r Record) done(now time.Time, result Result, reason string) Record {
 	r.State, r.Result, r.LeaseExpiry, r.Updated = StateDone, &result, time.Time{}, now
+	r.SuspendedBy = "" // nothing links to it any more
 	if reason != "" {
 		r.Reason = cut(reason)
 	}

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,7 +257,17 @@ func (r Record) suspended(now time.Time) Record {
 	return r.add(now, kind, strconv.FormatInt(int64(r.WakeAt.Sub(now).Round(time.Second)/time.Second), 36))
 }
 
-var answered = regexp.MustCompile(`(?:answered|status|HTTP)(?: with)? ([1-5][0-9][0-9])\b`)
+// answered returns the HTTP status in an error, such as that of httptool.Do. It returns "" if there is none.
+func answered(reason string) string {
+	_, rest, _ := strings.Cut(reason, "answered ")
+	rest = strings.TrimPrefix(rest, "with ")
+	status, _, _ := strings.Cut(rest, " ")
+	status = strings.TrimRight(status, ":;,.")
+	if n, err := strconv.Atoi(status); err != nil || n < 100 || n > 599 {
+		return ""
+	}
+	return status
+}
 
 // classes are the classes of errors, by what the reason in a record begins with.
 var classes = []struct{ text, class string }{
@@ -280,8 +289,8 @@ func classOf(reason string) string {
 			return c.class
 		}
 	}
-	if m := answered.FindStringSubmatch(reason); m != nil {
-		return "answered " + m[1]
+	if status := answered(reason); status != "" {
+		return "answered " + status
 	}
 	if strings.Contains(reason, "context deadline exceeded") {
 		return "timeout"

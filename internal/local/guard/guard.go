@@ -60,7 +60,8 @@ func (g Guard) check(r *http.Request) error {
 	if !public && !isOwn(r) {
 		return errHost
 	}
-	for _, origin := range r.Header.Values("Origin") {
+	origins := r.Header.Values("Origin")
+	for _, origin := range origins {
 		if origin != "http://"+r.Host && !(public && strings.EqualFold(origin, g.Public.Scheme+"://"+g.Public.Host)) {
 			return errPage
 		}
@@ -71,8 +72,8 @@ func (g Guard) check(r *http.Request) error {
 		}
 	}
 	// A form, and a fetch without the listener's consent, can send other types and none (Fetch standard,
-	// "CORS-safelisted request-header").
-	if r.ContentLength != 0 && (g.AnyType == nil || !g.AnyType(r)) {
+	// "CORS-safelisted request-header"). A form with an Origin is one of the listener's own pages.
+	if r.ContentLength != 0 && len(origins) == 0 && (g.AnyType == nil || !g.AnyType(r)) {
 		types := r.Header.Values("Content-Type")
 		if len(types) != 1 {
 			return errBody

@@ -84,6 +84,15 @@ func TestGuard(t *testing.T) {
 			host: "evil.example", header: known("Content-Type", form), body: "x=1", want: 403,
 		},
 
+		"a form of a page of the listener": {
+			host: "127.0.0.1:80", header: and(headers("Content-Type", form), "Origin", "http://127.0.0.1:80"),
+			body: "x=1", want: 200,
+		},
+		"a form of another page": {
+			host: "127.0.0.1:80", header: and(headers("Content-Type", form), "Origin", "http://127.0.0.1:81"),
+			body: "x=1", want: 403,
+		},
+
 		"a form":             {header: headers("Content-Type", "application/x-www-form-urlencoded"), body: "{}", want: 415},
 		"a form with a file": {header: headers("Content-Type", "multipart/form-data; boundary=x"), body: "{}", want: 415},
 		"a form with text":   {header: headers("Content-Type", "text/plain"), body: "{}", want: 415},

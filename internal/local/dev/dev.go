@@ -24,6 +24,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/encryption"
@@ -33,6 +34,7 @@ import (
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/local/slowshop"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/page"
 	"github.com/ringback/ringback/internal/tracing/otlp"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
@@ -150,6 +152,10 @@ type run struct {
 	live      liveCalls
 	keys      string // of completion tokens, as in COMPLETION_KEYS
 	before    *saved // what the run before has left; nil means none
+
+	memory  memory
+	page    *page.Page
+	session *page.Session
 }
 
 // authenticate prepares the credentials of the run.
@@ -260,7 +266,7 @@ func (r *run) assemble() error {
 		Log:            r.log,
 		Decorators: pipeline.Decorators{
 			Control: func(pipeline.ControlClient) pipeline.ControlClient { return client },
-			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client} },
+			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client, &r.memory} },
 		},
 	}
 	traces, err := env.ParseAs[deployment.Tracing]()
@@ -285,7 +291,10 @@ func (r *run) assemble() error {
 		return err
 	}
 	r.terminal.records = r.pipeline.Records.Records
-	r.pipeline.Calls.Heard = r.terminal.heard
+	r.pipeline.Calls.Heard = func(callID string, m vapi.ControlMessage) {
+		r.memory.heard(callID, m)
+		r.terminal.heard(callID, m)
+	}
 	return nil
 }
 
@@ -343,6 +352,9 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	}
 	for _, path := range []string{"/dead", "/dead/"} {
 		front.Handle(path, operator.DeadHandler(dead, r.token))
+	}
+	if err := r.servePage(front, jobs); err != nil {
+		return err
 	}
 	if key := r.pipeline.ArgumentKey; key != nil {
 		text, err := encryption.FormatPublicKey(key.Public())
@@ -404,6 +416,10 @@ func (r *run) welcome() {
 	}
 	r.terminal.Print(nil, nil, console.Text{Text: began, Paint: bold},
 		console.Plain(fmt.Sprintf("  http://%s/vapi", r.gateway.Addr())))
+	if r.before == nil && guard.IsLoopback(r.address()[:strings.LastIndexByte(r.address(), ':')]) {
+		r.terminal.Print(nil, nil, console.Text{Text: "See calls and jobs in a browser:", Paint: bold},
+			console.Plain(fmt.Sprintf("  http://%s%s", r.address(), r.session.Link())))
+	}
 	switch {
 	case r.before != nil: // what follows has not changed
 		r.terminal.say("")
@@ -442,6 +458,9 @@ func (r *run) received(ctx context.Context, m vapi.Message) {
 	local := r.calls.onThisMachine(m.Call)
 	for i, t := range m.ToolCalls {
 		r.terminal.called(r.terminal.add(m, i, simulated), t, local)
+		if local {
+			r.memory.called(ack.JobID(m.Call.ID, t, i), page.ToolCall{Arguments: t.Arguments, Number: m.Call.CustomerNumber})
+		}
 	}
 	if e, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 		e.message, e.local = m, local
@@ -534,9 +553,11 @@ func (r *run) close() {
 type bus struct {
 	terminal *terminal
 	calls    *controlClient
+	memory   *memory
 }
 
 func (b bus) SendUndelivered(_ context.Context, u job.Undelivered) error {
+	b.memory.undelivered(u)
 	b.terminal.undelivered(u, b.calls.known(u.CallID))
 	return nil
 }

@@ -21,6 +21,7 @@ func (r *run) drain(hurry context.Context, stop func(), stopped <-chan struct{})
 	most := cmp.Or(r.cfg.Drain, maxDrain)
 	bounded, cancel := context.WithTimeout(hurry, most)
 	defer cancel()
+	r.page.Close()
 	for _, s := range r.servers {
 		if s.Handler != nil && s.Addr == r.gateway.Addr().String() {
 			s.Shutdown(bounded)

@@ -39,6 +39,8 @@ type saved struct {
 	Control        savedControl
 	Screen         savedScreen
 	Shop           map[string]string // the open requests
+	Memory         savedMemory
+	Links          []string // of the page, that were not opened
 }
 
 // savedScreen is what a screen knows, so that the next one shows tool calls in the same way, and nothing twice.
@@ -89,6 +91,7 @@ func (r *run) restore(ctx context.Context) error {
 	r.calls.restore(r.before.Control)
 	r.terminal.restore(r.before.Screen)
 	r.seller.Reopen(r.before.Shop)
+	r.memory.restore(r.before.Memory)
 	return os.Remove(r.cfg.Handover.File)
 }
 
@@ -121,6 +124,7 @@ func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}
 		return fmt.Errorf("stopped while a tool was running, and lost, as the local run keeps nothing: %s",
 			strings.Join(r.pending(), "; "))
 	}
+	r.page.Close()
 	closing, end := context.WithTimeout(ctx, closeTimeout)
 	defer end()
 	for _, s := range r.servers {
@@ -130,7 +134,7 @@ func (r *run) handOver(ctx context.Context, stop func(), stopped <-chan struct{}
 	}
 	next := saved{
 		Addr: r.gateway.Addr().String(), Token: r.token, CompletionKeys: r.keys, Live: r.live.all(), Control: r.calls.save(),
-		Screen: r.terminal.save(), Shop: r.seller.Open(),
+		Screen: r.terminal.save(), Shop: r.seller.Open(), Memory: r.memory.save(), Links: r.session.Links(),
 	}
 	next.ReplayKey = r.replayKey.Marshal()
 	if r.pipeline.ArgumentKey != nil {

@@ -66,16 +66,22 @@ func (r *run) hangUp(ctx context.Context) error {
 	}
 	var errs []error
 	for _, call := range calls {
-		body, err := simcall.Ended(call, time.Now())
-		if err == nil {
-			var answer *http.Response
-			if answer, err = r.post(ctx, body); err == nil {
-				answer.Body.Close()
-			}
-		}
-		errs = append(errs, err)
+		errs = append(errs, r.endCall(ctx, call))
 	}
 	return errors.Join(errs...)
+}
+
+// endCall posts what Vapi posts when the caller of a call hangs up.
+func (r *run) endCall(ctx context.Context, call vapi.Call) error {
+	body, err := simcall.Ended(call, time.Now())
+	if err != nil {
+		return err
+	}
+	answer, err := r.post(ctx, body)
+	if err == nil {
+		answer.Body.Close()
+	}
+	return err
 }
 
 // post posts a webhook to the run, with its credential. The body of the answer must be closed.

@@ -351,9 +351,11 @@ func (s *screen) heard(callID string, m vapi.ControlMessage) {
 	}
 }
 
+// delivered begins the description of a control message.
+const delivered = "delivered to the call; "
+
 // describe describes a control message for a person. The content is empty if there is nothing to read.
 func describe(m vapi.ControlMessage) (what, content string) {
-	const delivered = "delivered to the call; "
 	switch m := m.(type) {
 	case vapi.AddMessage:
 		if m.Silent {

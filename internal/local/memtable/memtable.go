@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
@@ -84,6 +85,9 @@ func (s *Store) RecentCalls(
 	return calls, next, nil
 }
 
+// Changes returns how often the records of jobs and calls were saved.
+func (s *Store) Changes() uint64 { return s.changes.Load() + s.calls.changes.Load() }
+
 // page is how many records a page of [Store.Overdue] is found among.
 const page = 100
 
@@ -131,6 +135,8 @@ type records[R jobtable.Record[R]] struct {
 	mu    sync.Mutex
 	byKey map[string]R
 	saves int // since the last sweep
+
+	changes atomic.Uint64 // counts the saves
 }
 
 // Load implements [jobtable.Store].
@@ -164,6 +170,7 @@ func (s *records[R]) Save(ctx context.Context, r R) (R, error) {
 	}
 	r = r.WithRevision(r.SavedRevision() + 1)
 	s.byKey[r.Key()] = r
+	s.changes.Add(1)
 	s.sweep(r.UpdatedAt())
 	return r, nil
 }

@@ -1,0 +1,538 @@
+package page_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/page"
+	"github.com/ringback/ringback/internal/policy"
+)
+
+// sleeps is a tool that takes some seconds.
+func sleeps(name string, d time.Duration) asynctool.Definition {
+	return asynctool.Tool[struct {
+		Order string `json:"order" jsonschema:"the number of the order"`
+	}]{
+		Name: name, Description: "Takes a while.",
+		Run: func(ctx context.Context, call asynctool.Call, in struct {
+			Order string `json:"order" jsonschema:"the number of the order"`
+		}) (asynctool.Result, error) {
+			call.Progress(ctx, "It has begun.")
+			time.Sleep(d)
+			return asynctool.Text("Order " + in.Order + " is ready. Call +49 30 901820."), nil
+		},
+	}
+}
+
+// flaky is a tool whose first attempt fails.
+var flaky = asynctool.Tool[struct{}]{
+	Name: "flaky", Description: "Fails first.", Attempts: 2,
+	Run: func(_ context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+		if call.Attempt == 1 {
+			return asynctool.Result{}, asynctool.TryAgain(2*time.Second, "", errors.New("answered 503"))
+		}
+		return asynctool.Text("At last."), nil
+	},
+}
+
+// approval is a tool that waits for an external system.
+var approval = asynctool.Tool[struct{}]{
+	Name: "approval", Description: "Waits for an approval.", Deadline: time.Hour,
+	Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+		_, err := call.CompletionURL(ctx)
+		return asynctool.Wait(), err
+	},
+}
+
+// TestOneCall follows a call with four jobs through all pages: one is in time, one is late, one is repeated and one
+// waits.
+func TestOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sleeps("quick", time.Second), sleeps("slow", 10*time.Second), flaky, approval)
+		contains(t, get(t, w.local, "/"), "No call yet", "ringback call NAME")
+		contains(t, get(t, w.deployed, "/"), "No call yet", "ringback doctor --stack Ringback")
+		contains(t, get(t, w.local, "/ui/undelivered"), "Everything was delivered", "--hang-up-after")
+		w.run()
+		w.calls("c", "quick", `{"order":"A-1"}`, "slow", `{"order":"A-2"}`, "flaky", "{}", "approval", "{}")
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		body := get(t, w.local, "/ui/calls/"+job.CallHash("c"))
+		contains(t, body, `<span class="status busy">live</span>`, "Hang up", `class="bar run open"`)
+		if strings.Contains(body, "hang-up</text>") {
+			t.Error("the call has ended")
+		}
+		w.hangUp("c")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+
+		for name, p := range map[string]*page.Page{"local": w.local, "deployed": w.deployed} {
+			t.Log(name)
+			func() {
+				list := get(t, p, "/")
+				key := regexp.MustCompile(`hx-get="(/ui/row/[^"?]*)\?`).FindStringSubmatch(list)
+				if key == nil {
+					t.Fatal(list)
+				}
+				contains(t, get(t, p, key[1]), "ended", "<b>2</b> delivered", "<b>1</b> not delivered", "<b>1</b> waiting",
+					"A result was not delivered", "quick, slow, flaky, approval")
+				contains(t, get(t, p, "/"), "<b>2</b> delivered") // read before
+
+				body := get(t, p, "/ui/calls/"+job.CallHash("c"))
+				contains(t, body, "not delivered 4.0 s after the hang-up", `class="lane late"`, "delivered at 1.0 s",
+					"hang-up</text>", `class="bar fail"`, `class="bar pause"`, `class="bar external open"`,
+					`class="mark progress"`, `class="mark delivered"`, `class="mark lost"`, `class="mark webhook"`)
+				if n := strings.Count(body, `<div class="lane`); n != 4 {
+					t.Errorf("%d lanes", n)
+				}
+
+				contains(t, get(t, p, "/?state=undelivered"), "not delivered", "the call had ended", ">slow</a>", "jobs searched")
+				contains(t, get(t, p, "/?tool=flaky&since=1h"), ">flaky</a>", "delivered")
+				if body := get(t, p, "/?tool=flaky"); strings.Contains(body, ">slow</a>") {
+					t.Error("the filter shows another tool")
+				}
+				contains(t, get(t, p, "/?state=failed"), "No job fits")
+				contains(t, get(t, p, "/?state=waiting"), ">approval</a>")
+
+				contains(t, get(t, p, "/ui/jobs/"+w.jobOf("c", "slow").ID), "Webhook received", "Tool started", "Tool finished",
+					"Not delivered: the call had ended", "Order A-2 is ready", "ringback jobs show --")
+				contains(t, get(t, p, "/ui/jobs/"+w.jobOf("c", "flaky").ID), "Attempt failed (answered 503)", "attempt 2")
+				contains(t, get(t, p, "/ui/undelivered"), "Order A-2 is ready", "the call had ended", ">slow</a>")
+				contains(t, get(t, p, "/ui/tools"), "100 %", "1.0 s", "0 %", "1 not delivered", "delivery", "deadline")
+				contains(t, get(t, p, "/ui/tools/slow"), "the number of the order", "timeout")
+			}()
+		}
+		contains(t, get(t, w.local, "/ui/calls/"+job.CallHash("c")), "What reached the call", "It has begun.")
+	})
+}
+
+// TestCompleteAndCancel completes a job by hand, and cancels another one.
+func TestCompleteAndCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, approval)
+		w.run()
+		for _, call := range []string{"completed", "failed", "cancelled"} {
+			w.calls(call, "approval", "{}")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for call, row := range map[string]struct {
+			path   string
+			values url.Values
+			state  job.State
+			status job.Status
+			text   string
+		}{
+			"completed": {"/ui/complete/", url.Values{"text": {" Approved. "}}, job.StateDelivered, job.StatusOK, "Approved."},
+			"failed": {"/ui/complete/", url.Values{"text": {"Refused."}, "failed": {"true"}}, job.StateDelivered,
+				job.StatusError, "Refused."},
+			"cancelled": {"/ui/cancel/", url.Values{"reason": {"by mistake"}}, job.StateDelivered, job.StatusError,
+				"I'm sorry, that request was cancelled."},
+		} {
+			id := w.jobOf(call, "approval").ID
+			contains(t, get(t, w.local, "/ui/jobs/"+id), "Complete by hand", "Cancel the job")
+			if body := get(t, w.deployed, "/ui/jobs/"+id); strings.Contains(body, "<form") {
+				t.Error("a read-only page has a form")
+			}
+			if status, body, _ := submit(t, w.deployed, row.path+id, row.values); status != http.StatusForbidden {
+				t.Errorf("read-only: %d %s", status, body)
+			}
+			empty := url.Values{"text": {" "}}
+			if status, _, _ := submit(t, w.local, "/ui/complete/"+id, empty); status != http.StatusBadRequest {
+				t.Errorf("no text: %d", status)
+			}
+			status, body, header := submit(t, w.local, row.path+id, row.values)
+			if status != http.StatusSeeOther || !strings.HasPrefix(header.Get("Location"), "/ui/jobs/"+id+"?done=") {
+				t.Fatalf("%d %v %s", status, header, body)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			r := w.jobOf(call, "approval")
+			if r.State != row.state || r.Result.Status != row.status || r.Result.Content != row.text {
+				t.Errorf("%s: %s, %+v", call, r.State, r.Result)
+			}
+			contains(t, get(t, w.local, header.Get("Location")), `class="notice good"`, row.text[len(row.text)-8:])
+			if status, _, _ := submit(t, w.local, row.path+id, row.values); status != http.StatusConflict {
+				t.Errorf("again: %d", status)
+			}
+		}
+	})
+}
+
+// TestStart calls a tool by its form.
+func TestStart(t *testing.T) {
+	w := newWorld(t, formTool())
+	body := get(t, w.local, "/ui/tools/everything")
+	contains(t, body, `<input type="text" name="argument.name" value="" autocomplete="off" required>`,
+		`<input type="number" step="1" name="argument.seats" value="2"`,
+		`<input type="number" step="any" name="argument.price"`,
+		`<input type="date" name="argument.day"`,
+		`<option value="&#34;M&#34;">M</option>`, `<textarea name="argument.extras"`,
+		`<option value="true">true</option>`, "the name of the guest")
+	if body := get(t, w.deployed, "/ui/tools/everything"); strings.Contains(body, "<form") {
+		t.Error("a deployment has a form")
+	}
+	for name, row := range map[string]struct {
+		values  url.Values
+		want    string // the arguments
+		problem string
+	}{
+		"all": {url.Values{
+			"argument.name": {"Ada"}, "argument.seats": {"4"}, "argument.price": {"1.50"}, "argument.day": {"2026-12-01"},
+			"argument.size": {`"M"`}, "argument.window": {"true"}, "argument.extras": {`["a"]`}, "argument.other": {"x"},
+		}, `{"day":"2026-12-01","extras":["a"],"name":"Ada","price":1.5,"seats":4,"size":"M","window":true}`, ""},
+		"required ones":  {url.Values{"argument.name": {"Ada"}, "argument.seats": {""}}, `{"name":"Ada"}`, ""},
+		"an empty text":  {url.Values{"argument.name": {""}}, `{"name":""}`, ""},
+		"no number":      {url.Values{"argument.name": {"Ada"}, "argument.seats": {"many"}}, "", "seats must be a number"},
+		"no choice":      {url.Values{"argument.name": {"Ada"}, "argument.size": {`"XL"`}}, "", "size must be one"},
+		"no boolean":     {url.Values{"argument.name": {"Ada"}, "argument.window": {"yes"}}, "", "window must be one"},
+		"no JSON":        {url.Values{"argument.name": {"Ada"}, "argument.extras": {"a, b"}}, "", "extras must be JSON"},
+		"refused":        {url.Values{"argument.name": {"refuse"}}, "", "the webhook was answered with 401"},
+		"no hexadecimal": {url.Values{"argument.name": {"Ada"}, "argument.seats": {"0x10"}}, "", "seats must be"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.started, w.startError = nil, nil
+			if name == "refused" {
+				w.startError = errors.New("the webhook was answered with 401")
+			}
+			status, body, header := submit(t, w.local, "/ui/start/everything", row.values)
+			if row.problem != "" {
+				if status != http.StatusBadRequest {
+					t.Errorf("%d", status)
+				}
+				contains(t, body, row.problem, `value="`+row.values.Get("argument.name")+`"`) // what was entered is still there
+				return
+			}
+			got, err := json.Marshal(w.started)
+			if err != nil || string(got) != row.want {
+				t.Errorf("called with %s, want %s", got, row.want)
+			}
+			where := header.Get("Location")
+			if status != http.StatusSeeOther || where != "/ui/calls/"+job.CallHash("started")+"?new=true" {
+				t.Fatalf("%d, %q", status, where)
+			}
+			contains(t, get(t, w.local, where), "The tool is called", `hx-trigger="sse:change`)
+		})
+	}
+	for _, p := range []*page.Page{w.local, w.deployed} {
+		for _, tool := range []string{"another", asynctool.TaskStatusName} {
+			status, _, _ := submit(t, p, "/ui/start/"+tool, nil)
+			if want := map[bool]int{true: http.StatusNotFound, false: http.StatusForbidden}[p == w.local]; status != want {
+				t.Errorf("%s: %d", tool, status)
+			}
+		}
+	}
+}
+
+func formTool() asynctool.Definition {
+	type in struct {
+		Name   string   `json:"name" jsonschema:"the name of the guest"`
+		Seats  int      `json:"seats,omitempty"`
+		Price  float64  `json:"price,omitempty"`
+		Day    string   `json:"day,omitempty"`
+		Size   string   `json:"size,omitempty"`
+		Window bool     `json:"window,omitempty"`
+		Extras []string `json:"extras,omitempty"`
+	}
+	return asynctool.Tool[in]{
+		Name: "everything", Description: "Has all kinds of arguments.",
+		Refine: func(s *jsonschema.Schema) {
+			s.Properties["size"].Enum = []any{"S", "M"}
+			s.Properties["day"].Format = "date"
+			s.Properties["seats"].Default = json.RawMessage("2")
+		},
+		Run: func(context.Context, asynctool.Call, in) (asynctool.Result, error) { return asynctool.Text("x"), nil },
+	}
+}
+
+// everywhere returns a world in which each text that a page can show is text, the paths of all its pages, and those
+// that show numbers.
+func everywhere(t testing.TB, text string) (w *world, paths []string) {
+	t.Helper()
+	w = newWorld(t, sleeps("slow", time.Second), approval)
+	encoded, err := json.Marshal(map[string]string{"order": text, text: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	call := job.Call{ID: "call-" + text, CustomerNumber: text, ControlURL: "https://control.example/" + text}
+	record := job.Record{
+		ID: "j_aaaaaaaaaaaaaaaaaaaaaaaaaa", State: job.StateWaiting, Tool: text, CallID: call.ID, External: true,
+		Attempt: 1, Deadline: now.Add(time.Hour), WakeAt: now.Add(time.Hour), Reason: text, Created: now, Updated: now,
+		Progress: &job.ProgressLine{Sequence: 1, Text: text, At: now}, ToolState: encoded,
+		StoredJob: &job.Job{ID: "j_aaaaaaaaaaaaaaaaaaaaaaaaaa", Tool: text, Arguments: encoded, Call: call},
+	}
+	w.save(record)
+	done := record
+	done.ID, done.State, done.Tool, done.CallID = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", job.StateUndelivered, "slow", "another"
+	done.StoredJob, done.NextCallID = nil, "next-"+text
+	done.Result = &job.Result{Status: job.StatusError, Content: text, Delivery: policy.DeliveryControl, Control: encoded}
+	w.save(done)
+	for _, id := range []string{record.ID, done.ID} {
+		w.toolCalls[id] = page.ToolCall{Arguments: encoded, Number: text}
+	}
+	w.heard[job.CallHash("another")] = []page.Heard{{At: now, What: "says", Text: text}}
+	w.undelivered = []job.Undelivered{{
+		JobID: done.ID, Tool: text, CallID: call.ID, CustomerNumber: text, Reason: job.Reason("unknown"), Detail: text,
+		Status: job.StatusOK, Content: text, Control: encoded, At: now,
+	}}
+	return w, []string{
+		"/", "/?since=1h", "/?tool=slow&state=undelivered", "/ui/calls/" + job.CallHash(call.ID),
+		"/ui/calls/" + job.CallHash("another"), "/ui/jobs/" + record.ID, "/ui/jobs/" + done.ID, "/ui/tools",
+		"/ui/tools/slow", "/ui/undelivered", "/ui/row/" + job.CallHash(call.ID), "/ui/row/" + job.CallHash("another"),
+	}
+}
+
+// TestHostileTexts tests that no text of a caller, a tool or an external system becomes markup.
+func TestHostileTexts(t *testing.T) {
+	for _, text := range []string{
+		`<script>planted()</script>`, `"><img src=x onerror=planted()>`, `' onmouseover='planted()`, "javascript:planted()",
+		"</textarea><b>planted", "</title><b>planted", "</pre><b hx-get=/planted>", "\u2028planted()\x00<b>planted",
+	} {
+		w, paths := everywhere(t, text)
+		for _, p := range []*page.Page{w.local, w.deployed} {
+			for _, path := range append(paths, "/?tool="+url.QueryEscape(text), "/ui/calls/"+url.PathEscape(text)) {
+				_, body, _ := do(t, p, httptest.NewRequest(http.MethodGet, path, nil))
+				for _, markup := range []string{
+					"<script>", "<img", "<b>planted", "<b hx", "' onmouse", `" onmouse`, "href=\"javascript",
+				} {
+					if strings.Contains(body, markup) {
+						t.Errorf("%q: %s contains %s:\n%s", text, path, markup, body)
+					}
+				}
+			}
+		}
+		status, body, _ := submit(t, w.local, "/ui/start/slow", url.Values{"argument.order": {text}, "argument.x": {text}})
+		if status == http.StatusOK || strings.Contains(body, "<img") {
+			t.Errorf("%q: %d %s", text, status, body)
+		}
+	}
+}
+
+// FuzzNumbers tests that a number is in no page before it is asked for, however it is written.
+func FuzzNumbers(f *testing.F) {
+	for _, text := range []string{
+		"+15550100123", "call +49 (30) 901-820 77 now", "0049.30.90182077", "5 5 5 0 1 0 0 1 2 3", "2026-11-26 15550100123",
+		"+1\u00a0555\u2011010\u20110123", "2026-11-2655501001", "٠١٢٣٤٥٦٧٨٩",
+		"1\u200b5\u200b5\u200b5\u200b0\u200b1\u200b0\u200b0",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		const secret = "+15550100123"
+		planted := strings.ToValidUTF8(text, "?") + " " + secret + " "
+		if len(planted) > 200 {
+			t.Skip()
+		}
+		w, paths := everywhere(t, planted)
+		for _, p := range []*page.Page{w.local, w.deployed} {
+			for _, path := range paths {
+				_, body, _ := do(t, p, httptest.NewRequest(http.MethodGet, path, nil))
+				for _, hidden := range []string{"555010012", "control.example", "call-" + planted, "next-" + planted} {
+					if strings.Contains(body, hidden) {
+						t.Fatalf("%s contains %q:\n%s", path, hidden, body)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestShowNumbers tests that numbers are shown if they are asked for.
+func TestShowNumbers(t *testing.T) {
+	w, _ := everywhere(t, "call +49 30 901820")
+	for _, p := range []*page.Page{w.local, w.deployed} {
+		for _, path := range []string{"/ui/jobs/j_bbbbbbbbbbbbbbbbbbbbbbbbbb", "/ui/undelivered"} {
+			contains(t, get(t, p, path), `?numbers=shown">Show numbers</a>`, "•••••20")
+			body := get(t, p, path+"?numbers=shown")
+			contains(t, body, `">Hide numbers</a>`, "49 30 901820", "numbers=shown&amp;seen=")
+		}
+	}
+}
+
+// TestMask tests what counts as a number.
+func TestMask(t *testing.T) {
+	for text, want := range map[string]string{
+		"order A-1042":                     "order A-1042",
+		"on 2026-11-26 at 15:04":           "on 2026-11-26 at 15:04",
+		"2026-11-26T15:04:05.123456789Z":   "2026-11-26T15:04:05.123456789Z",
+		"1234567":                          "•••••67",
+		"123456":                           "123456",
+		"+1 (555) 010-0123.":               "•••••23.",
+		"from 030/90182077 on":             "from •••••77 on",
+		"at 2026-11-26 15550100123":        "at 2026-11-26 •••••23",
+		"1, 2, 3, 4, 5, 6, 7, 8":           "1, 2, 3, 4, 5, 6, 7, 8",
+		"j_wbzzis5k5mqlhhm7b5jav65luv":     "j_wbzzis5k5mqlhhm7b5jav65luv",
+		"+49 30 901820 and +49 30 901821.": "•••••20 and •••••21.",
+	} {
+		if got := page.Masked(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestHeaders tests what protects every answer, and that the page works with the policy that it sends.
+func TestHeaders(t *testing.T) {
+	w, paths := everywhere(t, "text")
+	inline := regexp.MustCompile(`(?i)<style|\sstyle=|<script(?:>| [^>]*>[^<])|\son\w+=|https?://`)
+	for _, p := range []*page.Page{w.local, w.deployed} {
+		for _, path := range append(paths, "/ui/nothing", "/ui/assets/page.css", "/ui/assets/htmx.min.js", "/ui/jobs/j_x") {
+			_, body, header := do(t, p, httptest.NewRequest(http.MethodGet, path, nil))
+			for name, want := range map[string]string{
+				"Content-Security-Policy": "default-src 'self'; ", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
+				"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin", "Content-Type": "text/",
+			} {
+				if !strings.HasPrefix(header.Get(name), want) {
+					t.Errorf("%s: %s: %q", path, name, header.Get(name))
+				}
+			}
+			if found := inline.FindString(body); found != "" && !strings.Contains(path, "assets") {
+				t.Errorf("%s contains %q", path, found)
+			}
+		}
+	}
+	for name, change := range map[string]func(*http.Request){
+		"another origin": func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") },
+		"another site":   func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/ui/cancel/j_aaaaaaaaaaaaaaaaaaaaaaaaaa", nil)
+		if change(r); true {
+			if status, _, _ := do(t, w.local, r); status != http.StatusForbidden {
+				t.Errorf("%s: %d", name, status)
+			}
+		}
+	}
+}
+
+// TestAtVapi tests that only a link that is opened leads to the call, whose id is a secret.
+func TestAtVapi(t *testing.T) {
+	w, _ := everywhere(t, "x")
+	const id = "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	contains(t, get(t, w.deployed, "/ui/jobs/"+id), `href="/ui/at-vapi/`+id+`"`)
+	r := httptest.NewRequest(http.MethodGet, "/ui/at-vapi/"+id, nil)
+	status, _, header := do(t, w.deployed, r)
+	if status != http.StatusSeeOther || header.Get("Location") != "https://dashboard.vapi.ai/calls/call-x" ||
+		header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("%d %v", status, header)
+	}
+	if status, _, _ := do(t, w.local, r); status != http.StatusNotFound {
+		t.Errorf("a simulated call is at Vapi: %d", status)
+	}
+}
+
+// TestRefresh tests that a page is sent again only if it has changed, and without what surrounds it.
+func TestRefresh(t *testing.T) {
+	w, _ := everywhere(t, "text")
+	const path = "/ui/undelivered"
+	next := regexp.MustCompile(`hx-get="([^"]+)"`).FindStringSubmatch(get(t, w.local, path))[1]
+	refresh := func() (int, string) {
+		r := httptest.NewRequest(http.MethodGet, next, nil)
+		r.Header.Set("HX-Request", "true")
+		status, body, _ := do(t, w.local, r)
+		return status, body
+	}
+	if status, body := refresh(); status != http.StatusNoContent || body != "" {
+		t.Errorf("unchanged: %d %s", status, body)
+	}
+	w.undelivered[0].Content = "another text"
+	status, body := refresh()
+	if status != http.StatusOK || strings.Contains(body, "<html") || !strings.Contains(body, `<div id="content" hx-get=`) {
+		t.Errorf("changed: %d %s", status, body)
+	}
+}
+
+// TestChanges reads the stream of events of a local run.
+func TestChanges(t *testing.T) {
+	w := newWorld(t, approval)
+	server := httptest.NewServer(w.local)
+	defer server.Close()
+	answer, err := http.Get(server.URL + "/ui/changes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if kind := answer.Header.Get("Content-Type"); kind != "text/event-stream" {
+		t.Error(kind)
+	}
+	lines := bufio.NewScanner(answer.Body)
+	event := func() bool {
+		for lines.Scan() {
+			if lines.Text() == "event: change" {
+				return true
+			}
+		}
+		return false
+	}
+	if !event() {
+		t.Fatal("there is no first event")
+	}
+	w.save(job.Record{ID: "j_x", State: job.StateRunning, CallID: "c", Created: time.Now(), Updated: time.Now()})
+	if !event() {
+		t.Fatal("the change is no event")
+	}
+	w.local.Close()
+	w.local.Close()
+	if event() {
+		t.Error("the stream goes on")
+	}
+}
+
+// TestVendored tests that the vendored files are those of their releases, and that their licences are here.
+func TestVendored(t *testing.T) {
+	for file, want := range map[string]string{
+		"htmx.min.js":          "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717", // htmx.org 2.0.11
+		"htmx-ext-sse.min.js":  "98a46496de0c3605fbffdce9167ba427bdd9553184f83f149c261891a92c0136", // htmx-ext-sse 2.2.4
+		"htmx.LICENSE":         "d3d2456f76414f2456104660ebd65aff1c04cd7966b942bdabd63f3cdb316a38",
+		"htmx-ext-sse.LICENSE": "a17d224ce9afdc21ec9491b76a2f5d036d19aa641ac4f85ca29c21f9f7e54fdf",
+	} {
+		text, err := os.ReadFile(filepath.Join("assets", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
+			t.Errorf("%s has the checksum %x", file, sum)
+		}
+	}
+}
+
+// BenchmarkFirstPage measures the list of calls, and its first row, among a thousand calls with ten thousand jobs.
+func BenchmarkFirstPage(b *testing.B) {
+	w := newWorld(b, approval)
+	now := time.Now()
+	for call := range 1000 {
+		for n := range 10 {
+			at := now.Add(time.Duration(call) * time.Second)
+			w.save(job.Record{
+				ID: fmt.Sprintf("j_%d_%d", call, n), State: job.StateDelivered, Tool: "approval", CallID: fmt.Sprint("call-", call),
+				Result:  &job.Result{Status: job.StatusOK, Content: "text", Delivery: policy.DeliveryRespond},
+				Created: at, Updated: at, Deadline: at.Add(time.Hour),
+			})
+		}
+	}
+	row := regexp.MustCompile(`hx-get="(/ui/row/[^"?]*)\?`).FindStringSubmatch(get(b, w.local, "/"))[1]
+	for name, path := range map[string]string{"list": "/", "row": row, "search": "/?tool=approval"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				get(b, w.local, path)
+			}
+		})
+	}
+}

@@ -60,6 +60,10 @@ func outputs(stack awscdk.Stack, r *Ringback) error {
 	output(deployment.ResultsDeadLettersURLOutput,
 		"The results that could be neither delivered nor published as undelivered events", r.ResultsDLQ.QueueUrl())
 	output(deployment.JobsTableOutput, "The table with the record of each job", r.Table.TableName())
+	output(deployment.OperatorReadOutput, "The policy of an operator who reads calls and jobs, as with ringback ui",
+		r.readPolicy(stack))
+	output(deployment.OperatorWriteOutput, "What an operator needs besides to change jobs, as with ringback ui --write",
+		r.writePolicy(stack))
 	output("EventBusName", "The event bus for results that could not be delivered", r.EventBus.EventBusName())
 	output(deployment.AckLogsOutput, "The log group of the ack function", r.ackLogs.LogGroupName())
 	output(deployment.ProcessLogsOutput, "The log group of the process function", r.processLogs.LogGroupName())

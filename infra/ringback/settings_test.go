@@ -217,7 +217,7 @@ func TestOutputs(t *testing.T) {
 		"WebhookUrl", "WebhookSecretArn", "NextCommand", "CredentialCommand", "JobsQueueUrl", "LongJobsQueueUrl",
 		"JobsDeadLettersUrl",
 		"ResultsQueueUrl", "ResultsDeadLettersUrl", "JobsTableName", "EventBusName", "DashboardUrl", "CompletionURL",
-		"CompletionSecretArn",
+		"CompletionSecretArn", "OperatorReadPolicy", "OperatorWritePolicy",
 	} {
 		if outputs[name] == nil {
 			t.Errorf("there is no output %s", name)

@@ -31,6 +31,7 @@ type commands struct {
 
 	Calls     callsCommand     `cmd:"" help:"List and show calls."`
 	Jobs      jobsCommand      `cmd:"" help:"List, show and cancel jobs."`
+	UI        uiCommand        `cmd:"" name:"ui" help:"Show calls, jobs and tools in a browser."`
 	Customers customersCommand `cmd:"" help:"Delete what is stored about a customer."`
 	Dead      deadCommand      `cmd:"" help:"List, show, redrive and drop what the queues gave up."`
 	Logs      logsCommand      `cmd:"" help:"Print what the functions have logged about a call or a job."`

@@ -69,6 +69,11 @@ func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	if f.Local {
 		return f.local()
 	}
+	return f.opened(ctx, p)
+}
+
+// opened returns the jobs of the deployment.
+func (f *jobsFlags) opened(ctx context.Context, p *progress) (*operator.Jobs, error) {
 	cfg, at, err := f.deployed(ctx, p)
 	if err != nil {
 		return nil, err

@@ -47,11 +47,15 @@ type account struct {
 	sent    []string // the name of the queue and the body of each message
 	waiting []string // the bodies of the messages on the jobs queue
 	deleted []string // the receipt handles of deleted messages
+	targets []string // the names of the requests to the table
 }
 
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target := r.Header.Get("X-Amz-Target")
 	if strings.HasPrefix(target, "DynamoDB_") {
+		a.mu.Lock()
+		a.targets = append(a.targets, target[strings.IndexByte(target, '.')+1:])
+		a.mu.Unlock()
 		// Drop the checksum, which the server does not compute.
 		answer := httptest.NewRecorder()
 		a.table.ServeHTTP(answer, r)

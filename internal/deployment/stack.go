@@ -27,6 +27,10 @@ const (
 	CompletionSecretOutput = "CompletionSecretArn"
 	MissingSettingsOutput  = "MissingToolSettings"
 
+	// The policies of operators: what reading calls and jobs needs, and what changing jobs needs besides.
+	OperatorReadOutput  = "OperatorReadPolicy"
+	OperatorWriteOutput = "OperatorWritePolicy"
+
 	// ListenOutput is only in the stack of a stage whose jobs wait for a listener. Package listen has its form.
 	ListenOutput = "Listen"
 )

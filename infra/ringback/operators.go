@@ -1,0 +1,52 @@
+package ringback
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+)
+
+// permission is a statement of a policy. Its members have the names that IAM reads.
+type permission struct {
+	Action   []string
+	Resource []string
+}
+
+// policyDocument returns the JSON of a policy.
+func policyDocument(stack awscdk.Stack, all ...permission) *string {
+	var statements []any
+	for _, p := range all {
+		statements = append(statements, map[string]any{"Effect": "Allow", "Action": p.Action, "Resource": p.Resource})
+	}
+	return stack.ToJsonString(map[string]any{"Version": "2012-10-17", "Statement": statements}, nil)
+}
+
+// readPolicy returns the policy of an operator who reads calls and jobs.
+func (r *Ringback) readPolicy(stack awscdk.Stack) *string {
+	table := *r.Table.TableArn()
+	all := []permission{
+		{[]string{"cloudformation:DescribeStacks"}, []string{*stack.StackId()}},
+		{[]string{"dynamodb:GetItem"}, []string{table}},
+		{
+			[]string{"dynamodb:Query"},
+			[]string{table + "/index/" + dynamotable.Index, table + "/index/" + dynamotable.RecentIndex},
+		},
+	}
+	r.keyed(func(key awskms.IKey) {
+		all = append(all, permission{[]string{"kms:Decrypt"}, []string{*key.KeyArn()}})
+	})
+	return policyDocument(stack, all...)
+}
+
+// writePolicy returns what an operator who changes jobs needs besides.
+func (r *Ringback) writePolicy(stack awscdk.Stack) *string {
+	all := []permission{
+		{[]string{"dynamodb:PutItem"}, []string{*r.Table.TableArn()}},
+		{[]string{"sqs:SendMessage"}, []string{*r.Jobs.QueueArn(), *r.Results.QueueArn()}},
+	}
+	r.keyed(func(key awskms.IKey) {
+		all = append(all, permission{[]string{"kms:Encrypt", "kms:GenerateDataKey"}, []string{*key.KeyArn()}})
+	})
+	return policyDocument(stack, all...)
+}

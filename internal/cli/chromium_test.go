@@ -33,7 +33,8 @@ const attacks = []
 const ended = start => attacks.push(new Promise(start))
 for (const port of targets) {
   const at = "http://127.0.0.1:" + port
-  for (const path of ["/vapi", "/results/x", "/jobs/cancel?id=x", "/restock", "/requests", "/x/control"]) {
+  for (const path of ["/vapi", "/results/x", "/jobs/cancel?id=x", "/restock", "/requests", "/x/control",
+    "/ui/start/order_status", "/ui/cancel/x", "/link"]) {
     ended(end => {
       const frame = document.createElement("iframe")
       const form = document.body.appendChild(document.createElement("form"))
@@ -54,7 +55,8 @@ for (const port of targets) {
       }))
     attacks.push(fetch(at + path, {method: "POST", body: new Blob([webhook]), mode: "no-cors"})) // has no Content-Type
   }
-  for (const source of [at + "/jobs", at + "/calls", at + "/orders/A-1042", "http://rebound.example:" + port + "/jobs"])
+  const sources = ["/jobs", "/calls", "/orders/A-1042", "/", "/ui/changes"].map(path => at + path)
+  for (const source of [...sources, "http://rebound.example:" + port + "/jobs"])
     ended(end => {
       const image = new Image()
       image.onload = image.onerror = end

@@ -124,6 +124,7 @@ func TestDeployment(t *testing.T) {
 	step("permissions", d.permissions)
 	step("calls", d.calls)
 	step("list of calls", d.listed)
+	step("page", d.shownInBrowser)
 	step("logs", d.logs)
 	step("diff", d.diff)
 	step("destroy", d.destroy)

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"maps"
@@ -172,23 +171,7 @@ const developerName = "developer"
 // developer returns the credentials of a user with the permissions that docs/deploy.md names for a stack.
 func (d *deployment) developer(t *testing.T, ctx context.Context, stack string) []string {
 	t.Helper()
-	_, _ = d.query(ctx, "iam", iamVersion, "CreateUser", "UserName", developerName) // it may exist
-	if _, err := d.query(ctx, "iam", iamVersion, "PutUserPolicy", "UserName", developerName, "PolicyName", "listen",
-		"PolicyDocument", d.documented(t, stack)); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := d.query(ctx, "iam", iamVersion, "CreateAccessKey", "UserName", developerName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var key struct {
-		ID     string `xml:"CreateAccessKeyResult>AccessKey>AccessKeyId"`
-		Secret string `xml:"CreateAccessKeyResult>AccessKey>SecretAccessKey"`
-	}
-	if err := xml.Unmarshal(answer, &key); err != nil || key.ID == "" {
-		t.Fatalf("%v: %s", err, answer)
-	}
-	return []string{"AWS_ACCESS_KEY_ID=" + key.ID, "AWS_SECRET_ACCESS_KEY=" + key.Secret}
+	return d.user(t, ctx, developerName, d.documented(t, stack))
 }
 
 // documented returns the policy of the table in docs/deploy.md. Before the stack has the setting listen, it allows
@@ -235,9 +218,6 @@ func (d *deployment) documented(t *testing.T, stack string) string {
 		s := statement{Effect: "Allow"}
 		for _, m := range actions.FindAllStringSubmatch(cells[1], -1) {
 			s.Action = append(s.Action, m[1])
-			if m[1] == "sqs:SendMessage" {
-				s.Action = append(s.Action, "sqs:SendMessageBatch") // for the emulator: see permitEmulator
-			}
 		}
 		for name, arns := range resources {
 			if strings.Contains(cells[2], name) {

@@ -138,6 +138,10 @@ soak: ## Send 50,000 tool calls through the functions, with faults everywhere
 events: ## Write the Lambda events in events/ again, from events/vapi
 	go test ./events -run TestEvents -update
 
+.PHONY: screenshots
+screenshots: ## Make the pictures of the page in docs/images again, in Chromium
+	RINGBACK_CHROMIUM=required RINGBACK_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run '^TestScreenshots$$' ./internal/cli
+
 .PHONY: licences
 licences: ## Write docs/licences.md again
 	scripts/licences >docs/licences.md.new

@@ -19,7 +19,8 @@ import (
 // pages are the pages that are not generated.
 var pages = []string{
 	"../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../CONTRIBUTING.md", "../SECURITY.md",
-	"deploy.md", "faults.md", "long-work.md", "real-calls.md", "reference.md", "security.md", "tools.md", "undelivered.md",
+	"deploy.md", "faults.md", "long-work.md", "page.md", "real-calls.md", "reference.md", "security.md", "tools.md",
+	"undelivered.md",
 	"upgrade.md", "vapi.md",
 }
 

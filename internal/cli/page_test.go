@@ -374,6 +374,17 @@ func TestPage(t *testing.T) {
 	b.shows("main", "Attempt failed (answered 503)")
 	b.shows("main", `"express": true`)
 
+	// A replay is a new call with the same arguments.
+	replayed := eval[string](b, "location.pathname")
+	b.click(`form[action^="/ui/replay"] button`)
+	b.shows("h1", "Call ")
+	b.shows(".lane", "delivered at")
+	b.click(".lane a")
+	b.shows("main", `"express": true`)
+	if again := eval[string](b, "location.pathname"); again == replayed || !strings.Contains(again, "j_replay") {
+		t.Errorf("the replay is %s", again)
+	}
+
 	// Filters select jobs.
 	b.goTo("/")
 	for _, row := range []struct{ name, value, shown, hidden string }{
@@ -408,7 +419,7 @@ func TestPage(t *testing.T) {
 		b.submit(row.form, map[string]string{row.input: row.value})
 		b.shows(".notice", row.shown)
 		b.until("h1", func(text string) bool { return !strings.Contains(text, "waiting") })
-		if eval[int](b, `document.querySelectorAll("form").length`) != 0 {
+		if eval[int](b, `document.querySelectorAll(".actions form").length`) != 0 {
 			t.Error("a job that has ended can be changed")
 		}
 	}

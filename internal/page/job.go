@@ -30,7 +30,7 @@ type jobModel struct {
 	Commands []command
 	AtVapi   string // leads to the call at Vapi; empty if there is none
 
-	Cancellable, Completable bool
+	Cancellable, Completable, Replayable, Redrivable bool
 }
 
 type stepModel struct {
@@ -46,6 +46,7 @@ type command struct{ What, Line string }
 var done = map[string]string{
 	"cancelled": "The job is cancelled. The caller hears of it.",
 	"completed": "The result is stored, and on its way to the call.",
+	"redriven":  "The message of the job is on its queue again.",
 }
 
 // job serves one job.
@@ -100,12 +101,18 @@ func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
 	m.Commands = p.commands(d.ID, tool, arguments, &m.Numbers)
 	m.Cancellable = p.cfg.Write && d.State.Active()
 	m.Completable = p.cfg.Write && d.External
+	_, known := p.cfg.Tools.Lookup(tool)
+	m.Replayable = p.cfg.Write && p.cfg.Local != nil && known && !d.State.Active()
+	m.Redrivable = p.cfg.Write && p.cfg.Local != nil && d.Exhausted && !d.State.Active()
 	return m
 }
 
 // commands returns what an operator may type next.
 func (p *Page) commands(id, name string, arguments json.RawMessage, n *numbers) []command {
 	all := []command{{"Show it in a terminal", "ringback jobs show " + p.cfg.Flags + " " + quoted(id)}}
+	if p.cfg.Local == nil {
+		all = append(all, command{"Print its log lines", "ringback logs " + p.cfg.Flags + " --job " + quoted(id)})
+	}
 	var object map[string]json.RawMessage
 	tool, known := p.cfg.Tools.Lookup(name)
 	if !known || json.Unmarshal(arguments, &object) != nil {
@@ -183,6 +190,35 @@ func (p *Page) complete(w http.ResponseWriter, r *http.Request) {
 		outcome = job.StatusError
 	}
 	p.did(w, r, id, "completed", p.cfg.Jobs.Complete(r.Context(), id, outcome, text))
+}
+
+// replay calls the tool of a job again.
+func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
+	if p.cfg.Local == nil {
+		p.refuse(w, r, http.StatusNotFound, "The page replays jobs of a local run only.")
+		return
+	}
+	callID, err := p.cfg.Local.Replay(r.Context(), r.PathValue("id"))
+	if err != nil {
+		p.refuse(w, r, http.StatusConflict, "Cannot replay the job: "+masked(err.Error())+".")
+		return
+	}
+	http.Redirect(w, r, "/ui/calls/"+job.CallHash(callID)+"?new=true", http.StatusSeeOther)
+}
+
+// redrive sends the messages of a job that are in a dead-letter queue again.
+func (p *Page) redrive(w http.ResponseWriter, r *http.Request) {
+	if p.cfg.Local == nil {
+		p.refuse(w, r, http.StatusNotFound, "The page redrives jobs of a local run only.")
+		return
+	}
+	id := r.PathValue("id")
+	n, err := p.cfg.Local.Redrive(r.Context(), id)
+	if err == nil && n == 0 {
+		p.refuse(w, r, http.StatusConflict, "No message of the job is in a dead-letter queue.")
+		return
+	}
+	p.did(w, r, id, "redriven", err)
 }
 
 // did shows a job to which something was done.

@@ -64,6 +64,13 @@ type Local struct {
 	// HangUp ends a simulated call, by its name in logs. Its error is for the operator.
 	HangUp func(ctx context.Context, call string) error
 
+	// Replay calls the tool of a job again, with the arguments that are stored, in a new simulated call. It returns the
+	// call's id. Its error is for the operator.
+	Replay func(ctx context.Context, jobID string) (callID string, err error)
+
+	// Redrive sends the messages of a job that are in a dead-letter queue again, and returns how many they are.
+	Redrive func(ctx context.Context, jobID string) (int, error)
+
 	// Changes returns a number that is another one after each change of a job or a call.
 	Changes func() uint64
 
@@ -141,6 +148,8 @@ func New(cfg Config) (*Page, error) {
 	p.mux.HandleFunc("GET /ui/changes", p.changes)
 	p.mux.HandleFunc("POST /ui/cancel/{id...}", p.writes(p.cancel))
 	p.mux.HandleFunc("POST /ui/complete/{id...}", p.writes(p.complete))
+	p.mux.HandleFunc("POST /ui/replay/{id...}", p.writes(p.replay))
+	p.mux.HandleFunc("POST /ui/redrive/{id...}", p.writes(p.redrive))
 	p.mux.HandleFunc("POST /ui/hang-up/{call}", p.writes(p.hangUp))
 	p.mux.HandleFunc("POST /ui/start/{tool}", p.writes(p.start))
 	p.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

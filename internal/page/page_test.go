@@ -283,7 +283,7 @@ func everywhere(t testing.TB, text string) (w *world, paths []string) {
 	w.save(record)
 	done := record
 	done.ID, done.State, done.Tool, done.CallID = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", job.StateUndelivered, "slow", "another"
-	done.StoredJob, done.NextCallID = nil, "next-"+text
+	done.StoredJob, done.NextCallID, done.Exhausted = nil, "next-"+text, true
 	done.Result = &job.Result{Status: job.StatusError, Content: text, Delivery: policy.DeliveryControl, Control: encoded}
 	w.save(done)
 	for _, id := range []string{record.ID, done.ID} {
@@ -426,7 +426,8 @@ func TestHeaders(t *testing.T) {
 func TestAtVapi(t *testing.T) {
 	w, _ := everywhere(t, "x")
 	const id = "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
-	contains(t, get(t, w.deployed, "/ui/jobs/"+id), `href="/ui/at-vapi/`+id+`"`)
+	contains(t, get(t, w.deployed, "/ui/jobs/"+id), `href="/ui/at-vapi/`+id+`"`,
+		"ringback logs --stack Ringback --job "+id)
 	r := httptest.NewRequest(http.MethodGet, "/ui/at-vapi/"+id, nil)
 	status, _, header := do(t, w.deployed, r)
 	if status != http.StatusSeeOther || header.Get("Location") != "https://dashboard.vapi.ai/calls/call-x" ||
@@ -436,6 +437,31 @@ func TestAtVapi(t *testing.T) {
 	if status, _, _ := do(t, w.local, r); status != http.StatusNotFound {
 		t.Errorf("a simulated call is at Vapi: %d", status)
 	}
+}
+
+// TestReplayAndRedrive runs a job again, and sends its message again. A deployment has neither button.
+func TestReplayAndRedrive(t *testing.T) {
+	w, _ := everywhere(t, "text")
+	const done, waits = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	contains(t, get(t, w.local, "/ui/jobs/"+done), "Replay in a new call", "Redrive its message")
+	for _, body := range []string{get(t, w.deployed, "/ui/jobs/"+done), get(t, w.local, "/ui/jobs/"+waits)} {
+		if strings.Contains(body, "Replay in") || strings.Contains(body, "Redrive its") {
+			t.Errorf("there are buttons in\n%s", body)
+		}
+	}
+	for path, want := range map[string]string{
+		"/ui/replay/" + done: "/ui/calls/" + job.CallHash("replayed") + "?new=true", "/ui/replay/" + waits: "",
+		"/ui/redrive/" + done: "/ui/jobs/" + done + "?done=redriven", "/ui/redrive/" + waits: "",
+	} {
+		status, body, header := submit(t, w.local, path, nil)
+		if where := header.Get("Location"); where != want || status == http.StatusConflict != (want == "") {
+			t.Errorf("%s: %d, %q\n%s", path, status, where, body)
+		}
+		if status, _, _ := submit(t, w.deployed, path, nil); status != http.StatusForbidden {
+			t.Errorf("%s: read-only: %d", path, status)
+		}
+	}
+	contains(t, get(t, w.local, "/ui/jobs/"+done+"?done=redriven"), "on its queue again")
 }
 
 // TestRefresh tests that a page is sent again only if it has changed, and without what surrounds it.

@@ -3,6 +3,7 @@ package page_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -81,7 +82,19 @@ func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
 			w.started = arguments
 			return "started", w.startError
 		},
-		Live:        func(call string) bool { return call != job.CallHash("ended") },
+		Live: func(call string) bool { return call != job.CallHash("ended") },
+		Replay: func(_ context.Context, id string) (string, error) {
+			if id == "j_bbbbbbbbbbbbbbbbbbbbbbbbbb" {
+				return "replayed", nil
+			}
+			return "", errors.New("its arguments are not stored any more")
+		},
+		Redrive: func(_ context.Context, id string) (int, error) {
+			if id == "j_bbbbbbbbbbbbbbbbbbbbbbbbbb" {
+				return 1, nil
+			}
+			return 0, nil
+		},
 		HangUp:      func(context.Context, string) error { return nil },
 		Changes:     w.records.Changes,
 		Undelivered: func() []job.Undelivered { return w.undelivered },

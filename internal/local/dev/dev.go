@@ -353,7 +353,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	for _, path := range []string{"/dead", "/dead/"} {
 		front.Handle(path, operator.DeadHandler(dead, r.token))
 	}
-	if err := r.servePage(front, jobs); err != nil {
+	if err := r.servePage(front, jobs, replays, dead); err != nil {
 		return err
 	}
 	if key := r.pipeline.ArgumentKey; key != nil {

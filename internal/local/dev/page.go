@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/page"
+	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -27,7 +29,9 @@ import (
 const LinkPath = "/link"
 
 // servePage adds the page to the gateway.
-func (r *run) servePage(front *http.ServeMux, jobs *operator.Jobs) (err error) {
+func (r *run) servePage(
+	front *http.ServeMux, jobs *operator.Jobs, replays *operator.Replays, dead *operator.Dead,
+) (err error) {
 	const again = "For another link, use ringback ui --local."
 	r.session = page.NewSession(r.address(), r.token, again)
 	if r.before != nil {
@@ -41,6 +45,11 @@ func (r *run) servePage(front *http.ServeMux, jobs *operator.Jobs) (err error) {
 		Jobs: jobs, Tools: r.tools, Place: "local run", Flags: "--local", Write: true, Log: r.log,
 		Local: &page.Local{
 			Start: r.startCall, Live: r.isLive, HangUp: r.hangUpCall, Changes: r.pipeline.Records.Changes,
+			Replay: func(ctx context.Context, id string) (string, error) { return r.replay(ctx, replays, id) },
+			Redrive: func(ctx context.Context, id string) (int, error) {
+				handled, err := dead.Redrive(ctx, operator.DeadSelection{IDs: []string{id}})
+				return len(handled.Done), err
+			},
 			Undelivered: r.memory.events, ToolCall: r.memory.toolCall, Heard: r.memory.heardIn,
 			Missing: r.missing, Command: command,
 		},
@@ -99,6 +108,28 @@ func (r *run) startCall(ctx context.Context, tool string, arguments map[string]a
 		return "", errors.New(decoded.Results[0].Error)
 	}
 	return callID, nil
+}
+
+// replay calls the tool of a job again, in a new simulated call.
+func (r *run) replay(ctx context.Context, replays *operator.Replays, id string) (callID string, err error) {
+	original, err := replays.Original(ctx, id)
+	switch {
+	case errors.Is(err, jobtable.ErrNotFound):
+		return "", errors.New("its arguments are not stored any more")
+	case err != nil:
+		return "", err
+	}
+	again := original.Replay(time.Now(), nil).WithoutCall()
+	again.Call.ControlURL = "https://" + simcall.Host + "/" + again.Call.ID + "/control"
+	call := vapi.Call{
+		ID: again.Call.ID, Type: "inboundPhoneCall", ControlURL: again.Call.ControlURL,
+		CustomerNumber: again.Call.CustomerNumber,
+	}
+	r.pipeline.Calls.Begin(call)
+	r.calls.onThisMachine(call)
+	r.memory.called(again.ID, page.ToolCall{Arguments: again.Arguments, Number: again.Call.CustomerNumber})
+	long := slices.Contains(r.tools.LongerThan(queue.LongTool), again.Tool)
+	return again.Call.ID, replays.Start(ctx, again, long)
 }
 
 // liveCall returns a simulated call that has not ended, by its name in logs.

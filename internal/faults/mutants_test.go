@@ -92,6 +92,16 @@ var (
 )
 
 var bugs = []mutant{
+	{bug: "a link to the page that works twice", tests: []string{"./internal/page", "-run", "^TestSession$"},
+		edits: []edit{{"internal/page.(*Session).open", "s.links = slices.Delete(s.links, at, at+1)", "_ = at"}}},
+	{bug: "a page with numbers", tests: []string{"./internal/page", "-run", "^(FuzzNumbers|TestShowNumbers)$"},
+		edits: []edit{{"internal/page.(*numbers).text", "return without", "return text"}}},
+	{bug: "a read-only page that writes", tests: []string{"./internal/page", "-run", "^TestCompleteAndCancel$"},
+		edits: []edit{{"internal/page.(*Page).writes", "if !p.cfg.Write {", "if false {"}}},
+	{bug: "the page behind a tunnel", tests: []string{"./internal/page", "-run", "^TestSession$"},
+		edits: []edit{{"internal/page.(*Session).Handler", "if !fromHere(r) {", "if false {"}}},
+	{bug: "forms without an origin", tests: []string{"./internal/local/guard"},
+		edits: []edit{{"internal/local/guard.Guard.check", "len(origins) == 0 && ", "len(origins) > 0 && "}}},
 	{bug: "a history that ends with an event, whatever the job ended with", edits: []edit{
 		{"internal/job.Record.settled", "return r.add(now, StepDelivered, how)", "return r.add(now, StepUndelivered, how)"},
 	}, tests: []string{"./internal/faults", "-run", "^TestWithoutFaults$"}},

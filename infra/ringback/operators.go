@@ -3,6 +3,7 @@ package ringback
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 )
@@ -25,8 +26,13 @@ func policyDocument(stack awscdk.Stack, all ...permission) *string {
 // readPolicy returns the policy of an operator who reads calls and jobs.
 func (r *Ringback) readPolicy(stack awscdk.Stack) *string {
 	table := *r.Table.TableArn()
+	// The command names the stack, and does not know the end of its ARN.
+	named := *stack.FormatArn(&awscdk.ArnComponents{
+		Service: jsii.String("cloudformation"), Resource: jsii.String("stack"),
+		ResourceName: jsii.String(*stack.StackName() + "/*"),
+	})
 	all := []permission{
-		{[]string{"cloudformation:DescribeStacks"}, []string{*stack.StackId()}},
+		{[]string{"cloudformation:DescribeStacks"}, []string{named}},
 		{[]string{"dynamodb:GetItem"}, []string{table}},
 		{
 			[]string{"dynamodb:Query"},

@@ -387,6 +387,7 @@ func (c *jobsShowCommand) Run(s *streams) error {
 		line("after the call", d.AfterCall)
 		line("call", d.Call)
 		line("delivered in call", d.NextCall)
+		line("trace", d.Trace)
 		if d.Data != nil {
 			line("id of the call", d.CallID)
 			line("id of the call it was delivered in", d.RevivedIn)

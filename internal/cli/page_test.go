@@ -272,8 +272,13 @@ func (b *browser) until(selector string, is func(text string) bool) string {
 	b.t.Helper()
 	var text string
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		text = eval[string](b, fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.innerText).join("\n")`, selector))
-		if is(text) {
+		all := fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.innerText).join("\n")`, selector)
+		shown, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](all))
+		if err != nil {
+			text = err.Error() // the page is being replaced
+			continue
+		}
+		if text = shown; is(text) {
 			return text
 		}
 	}

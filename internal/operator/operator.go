@@ -156,6 +156,7 @@ type Details struct {
 	Exhausted   bool      `json:"exhausted,omitempty"`
 	Reason      string    `json:"reason,omitempty"`   // the last failure
 	NextCall    string    `json:"nextCall,omitempty"` // the name in logs of the call that gets a parked result
+	Trace       string    `json:"trace,omitempty"`    // the id of its trace, as W3C writes it; empty if there is none
 
 	// CallID and RevivedIn are the ids at Vapi of both calls. They are empty without Data,
 	// because the id of a call is the secret part of its control URL.
@@ -190,6 +191,7 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 		External:    r.External && r.State == job.StateWaiting,
 		LeaseExpiry: expiry, Deadline: r.Deadline, AfterCall: string(r.Policy.AfterCall),
 		Exhausted: r.Exhausted, Reason: r.Reason, NextCall: job.CallHash(r.NextCallID),
+		Trace: job.TraceID(r.Traceparent),
 	}
 	if data {
 		d.CallID, d.RevivedIn = r.CallID, r.NextCallID

@@ -646,7 +646,10 @@ var bugs = []mutant{
 		{"internal/process.(*execution).hide", "d := e.lease.until().Sub(e.cfg.Now()) +", "d := 10*time.Minute +"},
 	}},
 	{bug: "a finished message received again before its batch ends", tests: leases, edits: []edit{
-		{"internal/process.(*Handler).Handle", "if left.Add(-1) > 0 && retry == nil {", "if false {"},
+		{"internal/process.(*Handler).Handle", "} else if retry == nil {", "} else if false {"},
+	}},
+	{bug: "a finished message hidden too late", tests: leases, edits: []edit{
+		{"internal/process.(*Handler).hideFinished", "time.After(finishedMargin)", "time.After(time.Minute)"},
 	}},
 	{bug: "a lease as long as the longest tool", tests: leases, edits: []edit{
 		{"internal/process.(*Handler).leaseFor", "return min(lease, maxLease) + h.cfg.Breakpoints, lease > maxLease",

@@ -44,6 +44,10 @@ const (
 	// receives outlast it for some minutes.
 	visibilityMargin = leaseMargin / 3
 
+	// finishedMargin is how long a finished message may wait for the rest of its batch until it is hidden for longer. It
+	// was hidden until visibilityMargin after its lease, and its job ended within the lease.
+	finishedMargin = visibilityMargin / 2
+
 	// maxLease is the longest lease. A tool with a longer timeout renews it while it runs.
 	maxLease = 6 * time.Minute
 

@@ -226,11 +226,14 @@ func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQS
 	defer out.close()
 	var left atomic.Int64
 	left.Store(int64(len(event.Records)))
+	ended := make(chan struct{})
 	return batch.Handle(ctx, event, h.source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
 			retry := h.handle(ctx, out, message)
-			if left.Add(-1) > 0 && retry == nil {
-				h.hideFinished(ctx, message)
+			if left.Add(-1) == 0 {
+				close(ended)
+			} else if retry == nil {
+				h.hideFinished(ctx, message, ended)
 			}
 			return retry
 		}), nil
@@ -244,9 +247,14 @@ func (h *Handler) source(message events.SQSMessage) batch.Queue {
 	return h.cfg.Jobs
 }
 
-// hideFinished hides a message that can be deleted, but only with the rest of its batch. Its own lease
-// may be over before.
-func (h *Handler) hideFinished(ctx context.Context, message events.SQSMessage) {
+// hideFinished hides a message that can be deleted, but only with the rest of its batch. Its own lease may be over
+// before. It first waits for the end of the batch, as the jobs of many batches end together.
+func (h *Handler) hideFinished(ctx context.Context, message events.SQSMessage, ended <-chan struct{}) {
+	select {
+	case <-ended:
+		return
+	case <-time.After(finishedMargin):
+	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return

@@ -142,6 +142,10 @@ events: ## Write the Lambda events in events/ again, from events/vapi
 screenshots: ## Make the pictures of the page in docs/images again, in Chromium
 	RINGBACK_CHROMIUM=required RINGBACK_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run '^TestScreenshots$$' ./internal/cli
 
+.PHONY: costs
+costs: ## Write the tables and charts of docs/cost.md and docs/scale.md again
+	go test ./internal/local/pipeline -run '^(TestBill|TestScale)$$' -update
+
 .PHONY: licences
 licences: ## Write docs/licences.md again
 	scripts/licences >docs/licences.md.new

@@ -22,6 +22,7 @@ var pages = []string{
 	"deploy.md", "faults.md", "long-work.md", "page.md", "real-calls.md", "reference.md", "security.md", "tools.md",
 	"undelivered.md",
 	"upgrade.md", "vapi.md",
+	"cost.md", "scale.md",
 }
 
 func read(t *testing.T, page string) string {

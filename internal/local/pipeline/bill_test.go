@@ -1,0 +1,606 @@
+package pipeline_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
+	"github.com/ringback/ringback/internal/callback"
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
+	"github.com/ringback/ringback/internal/local/memqueue"
+	"github.com/ringback/ringback/internal/local/pipeline"
+	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/vapi/vapiclient"
+)
+
+var update = flag.Bool("update", false, "write the generated parts of docs/cost.md and docs/scale.md, and their charts")
+
+// Assumptions of the bills. latency, which each request to AWS takes, is in usage_test.go.
+const (
+	controlLatency = 100 * time.Millisecond // of a request to Vapi
+	chunk          = 64 << 10               // bytes that SQS counts as a request
+	mib            = 1.0 / 1024             // in GB, as Lambda counts
+
+	ackMiB, processMiB, callbackMiB = 512.0, 256.0, 256.0 // memory, as deployed
+)
+
+// The lines that Lambda and API Gateway log themselves. They have the formats of platform.start and platform.report
+// (AWS Lambda developer guide, "Lambda Telemetry API Event schema reference") and of the stack's access log.
+const (
+	startLine = `{"time":"2026-11-26T03:16:34.123Z","type":"platform.start","record":{"requestId":` +
+		`"459921b5-681c-4a96-beb0-81e0aa586026","version":"$LATEST","tracing":{"spanId":"24cd7d670fa455f0",` +
+		`"type":"X-Amzn-Trace-Id","value":"Root=1-6352a70e-1e2c502e358361800241fd45;Parent=35465b3a9e2f7c6a;Sampled=1"}}}`
+	reportLine = `{"time":"2026-11-26T03:16:34.123Z","type":"platform.report","record":{"requestId":` +
+		`"459921b5-681c-4a96-beb0-81e0aa586026","metrics":{"durationMs":2599.401,"billedDurationMs":2600,` +
+		`"memorySizeMB":256,"maxMemoryUsedMB":94},"tracing":{"spanId":"24cd7d670fa455f0","type":"X-Amzn-Trace-Id",` +
+		`"value":"Root=1-6352a70e-1e2c502e358361800241fd45;Parent=35465b3a9e2f7c6a;Sampled=1"},"status":"success"}}`
+	accessLine = `{"authorizerError":"-","integrationError":"-","integrationLatency":"12","integrationStatus":"200",` +
+		`"protocol":"HTTP/1.1","requestId":"UsXGJjYOoAMEVMQ=","responseLatency":"15","responseLength":"143",` +
+		`"route":"POST /vapi","sourceIp":"203.0.113.101","status":"200","time":"26/Nov/2026:03:16:34 +0000"}`
+)
+
+// bill is what AWS charges for.
+type bill struct {
+	api                            float64 // requests of API Gateway, of at most 512 KB
+	ack, process, callback         float64 // invocations
+	ackMS, processMS, callbackMS   float64 // billed milliseconds of them
+	sends, receives, deletes, hide float64 // requests to SQS, of at most 64 KB
+	schedules, events              float64 // invocations of EventBridge Scheduler, and events on the bus
+	writes, units, reads           float64 // of the table
+	lines, logged, platform        float64 // log lines of the handlers and their bytes, and bytes of other lines
+	traces                         float64 // of X-Ray
+	transitions                    float64 // of Step Functions
+}
+
+func (b bill) sqs() float64         { return b.sends + b.receives + b.deletes + b.hide }
+func (b bill) invocations() float64 { return b.ack + b.process + b.callback }
+func (b bill) gbSeconds() float64 {
+	return (b.ackMS*ackMiB + b.processMS*processMiB + b.callbackMS*callbackMiB) * mib / 1000
+}
+
+// per returns a bill of n tool calls as that of one.
+func (b bill) per(n float64) bill {
+	for _, f := range []*float64{
+		&b.api, &b.ack, &b.process, &b.callback, &b.ackMS, &b.processMS, &b.callbackMS, &b.sends, &b.receives, &b.deletes,
+		&b.hide, &b.schedules, &b.events, &b.writes, &b.units, &b.reads, &b.lines, &b.logged, &b.platform, &b.traces,
+		&b.transitions,
+	} {
+		*f /= n
+	}
+	return b
+}
+
+// ledger counts a bill while a pipeline runs.
+type ledger struct {
+	mu        sync.Mutex
+	bill      bill
+	table     *meter
+	schedules map[string]time.Time // until they are cancelled
+}
+
+func (l *ledger) add(change func(*bill)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.bill)
+}
+
+// billedQueue counts the requests to a queue.
+type billedQueue struct {
+	pipeline.Queue
+	*ledger
+}
+
+// Send counts a request for each 64 KB, as SendMessageBatch sends all messages at once.
+func (q billedQueue) Send(ctx context.Context, messages []queue.Message) []error {
+	time.Sleep(latency)
+	size := 0
+	for _, m := range messages {
+		size += len(m.Body)
+	}
+	q.add(func(b *bill) { b.sends += chunks(size) })
+	return q.Queue.Send(ctx, messages)
+}
+
+func (q billedQueue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	time.Sleep(latency)
+	q.add(func(b *bill) { b.hide++ })
+	return q.Queue.ChangeVisibility(ctx, receipt, d)
+}
+
+func chunks(bytes int) float64 { return math.Ceil(float64(max(bytes, 1)) / chunk) }
+
+// billedSchedules notes which schedules will invoke their target.
+type billedSchedules struct {
+	pipeline.Schedules
+	*ledger
+}
+
+func (s billedSchedules) At(ctx context.Context, name string, at time.Time, body string) error {
+	time.Sleep(latency)
+	s.add(func(*bill) { s.schedules[name] = at })
+	return s.Schedules.At(ctx, name, at, body)
+}
+
+func (s billedSchedules) Cancel(ctx context.Context, name string) error {
+	time.Sleep(latency)
+	s.add(func(*bill) {
+		if time.Now().Before(s.schedules[name]) {
+			delete(s.schedules, name)
+		}
+	})
+	return s.Schedules.Cancel(ctx, name)
+}
+
+type billedBus struct {
+	pipeline.EventBus
+	*ledger
+}
+
+func (e billedBus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
+	time.Sleep(latency)
+	e.add(func(b *bill) { b.events++ })
+	return e.EventBus.SendUndelivered(ctx, u)
+}
+
+// function counts the invocations of a function behind a queue. Lambda receives a batch with one request and
+// deletes what was handled with another one.
+func (l *ledger) function(name string, handler memqueue.Handler) memqueue.Handler {
+	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+		size := 0
+		for _, m := range event.Records {
+			size += len(m.Body)
+		}
+		started := time.Now()
+		response, err := handler(ctx, event)
+		took := billed(time.Since(started))
+		l.add(func(b *bill) {
+			b.receives += chunks(size)
+			if err == nil && len(response.BatchItemFailures) < len(event.Records) {
+				b.deletes++
+			}
+			if name == "process" {
+				b.process++
+				b.processMS += took
+			} else {
+				b.callback++
+				b.callbackMS += took
+			}
+		})
+		return response, err
+	}
+}
+
+// billed returns a duration in milliseconds, rounded up as Lambda bills it.
+func billed(d time.Duration) float64 { return max(1, math.Ceil(float64(d)/float64(time.Millisecond))) }
+
+// front counts the requests to the API, and the ack function's invocations.
+func (l *ledger) front(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		next.ServeHTTP(w, r)
+		l.add(func(b *bill) {
+			b.api++
+			b.ack++
+			b.ackMS += billed(time.Since(started))
+		})
+	})
+}
+
+// ofFunction matches the attribute of a line that one of the functions logs. Lambda does not have it, but the id of
+// the request instead.
+var ofFunction = regexp.MustCompile(`,"function":"(ack|process|callback)"`)
+
+const requestID = `,"requestId":"459921b5-681c-4a96-beb0-81e0aa586026"`
+
+// log returns a handler with Lambda's format that counts the functions' lines. Times and durations have as many digits
+// as they have on a machine.
+func (l *ledger) log() slog.Handler {
+	write := writer(func(line []byte) (int, error) {
+		if name := ofFunction.Find(line); name != nil {
+			l.add(func(b *bill) {
+				b.lines++
+				b.logged += float64(len(line) - 1 - len(name) + len(requestID)) // CloudWatch gets no line feed
+			})
+		}
+		return len(line), nil
+	})
+	return slog.NewJSONHandler(write, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				a = slog.String(a.Key, "2026-11-26T03:16:34.123456789Z")
+			}
+			if a.Value.Kind() == slog.KindDuration {
+				a = slog.Float64(a.Key+"_ms", 1234.567891)
+			}
+			return lambdacontext.ReplaceAttr(groups, a)
+		},
+	})
+}
+
+// total returns the bill, with what follows from its counts.
+func (l *ledger) total() bill {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, used := l.bill, l.table.usage
+	b.writes, b.units, b.reads = float64(used.writes), float64(used.units), float64(used.reads)
+	for _, at := range l.schedules {
+		if !at.After(time.Now()) {
+			b.schedules++
+		}
+	}
+	return b.observed()
+}
+
+// observed returns the bill with the lines that AWS itself logs, and with a trace of each invocation: X-Ray samples
+// the first request of a second.
+func (b bill) observed() bill {
+	b.platform = b.invocations()*float64(len(startLine)+len(reportLine)) + b.api*float64(len(accessLine))
+	b.traces = b.invocations()
+	return b
+}
+
+// together returns the bill with the traces of n tool calls in the same second. X-Ray samples one request of a second
+// and 5 % of the others, for each function.
+func (b bill) together(n float64) bill {
+	b.traces = 0
+	for _, invocations := range []float64{b.ack * n, b.process * n, b.callback * n} {
+		b.traces += (1 + 0.05*(invocations-1)) / n
+	}
+	return b
+}
+
+// bill returns the bill of a tool call.
+func (c meteredCall) bill(t *testing.T, further ...func(*pipeline.Config)) bill {
+	l := &ledger{table: newMeter(t), schedules: make(map[string]time.Time)}
+	var api simcall.API
+	calls := receipts(func(controlURL string) vapiclient.Receipt {
+		time.Sleep(controlLatency)
+		if c.gone && controlURL == "call" {
+			return gone
+		}
+		return delivered
+	})
+	counting := func(cfg *pipeline.Config) {
+		d := &cfg.Decorators
+		d.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(l.table, "jobs") }
+		d.Jobs = func(q pipeline.Queue) pipeline.Queue { return billedQueue{q, l} }
+		d.Results = d.Jobs
+		d.Schedules = func(s pipeline.Schedules) pipeline.Schedules { return billedSchedules{s, l} }
+		d.Events = func(e pipeline.EventBus) pipeline.EventBus { return billedBus{e, l} }
+		d.Function = l.function
+		cfg.Log = slog.New(slog.NewMultiHandler(cfg.Log.Handler(), l.log()))
+		cfg.OutboundCalls = &callback.OutboundCalls{
+			Client: &api, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "line",
+		}
+	}
+	w := newWorld(t, all(outside, calls.decorate, limited(c.limits), counting, all(further...)), c.tool)
+	w.Front = l.front(w.Front)
+	c.play(w)
+	w.drained()
+	time.Sleep(10 * time.Minute) // for checks
+	w.drained()
+	return l.total()
+}
+
+// works is a tool call with so much work, and a little more for each character of its argument. So tools do not end at
+// the same moment, nor when the process function looks whether their results are still wanted.
+func works(d time.Duration) meteredCall {
+	run := func(ctx context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
+		select {
+		case <-time.After(d + time.Duration(len(in.Text))*1300*time.Microsecond):
+			return asynctool.Text("It is done."), nil
+		case <-ctx.Done():
+			return asynctool.Result{}, ctx.Err()
+		}
+	}
+	return meteredCall{
+		tool: changed("tool", run, func(t *asynctool.Tool[input]) { t.Timeout = min(d+d/2, asynctool.MaxTimeout) }),
+		play: func(w *world) { w.post(webhook("call", "", toolCall{"a", "tool", `{"text":"x"}`})) },
+	}
+}
+
+const inFlight = 10
+
+// workflowTransitions is how many state transitions an execution of the workflow has: one for each of its states, which
+// is the least that AWS charges.
+const workflowTransitions = 2
+
+// billOfTen returns the bill of one of ten tool calls whose jobs share a batch. The calls are different ones, so each
+// has a webhook of its own.
+func billOfTen(t *testing.T, d time.Duration) bill {
+	c := works(d)
+	c.play = func(w *world) {
+		var posts sync.WaitGroup
+		for i := range inFlight {
+			posts.Go(func() {
+				text := fmt.Sprintf(`{"text":%q}`, strings.Repeat("x", i+1))
+				w.post(webhook(fmt.Sprintf("call%d", i), "", toolCall{"a", "tool", text}))
+			})
+		}
+		posts.Wait()
+	}
+	together := func(cfg *pipeline.Config) {
+		jobs := cfg.Decorators.Jobs
+		cfg.Decorators.Jobs = func(q pipeline.Queue) pipeline.Queue { return jobs(&gathered{Queue: q}) }
+	}
+	return c.bill(t, together).per(inFlight).together(inFlight)
+}
+
+// gathered is a queue whose first ten messages become visible together.
+type gathered struct {
+	pipeline.Queue
+	mu      sync.Mutex
+	waiting []queue.Message
+}
+
+func (g *gathered) Send(ctx context.Context, messages []queue.Message) []error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = append(g.waiting, messages...)
+	if len(g.waiting) < inFlight {
+		return make([]error, len(messages))
+	}
+	all := g.waiting
+	g.waiting = nil
+	return g.Queue.Send(ctx, all)[:len(messages)]
+}
+
+// ordinary returns the bill of a set-up that promises nothing: the same API, three functions and two queues, without a
+// table, without batches, and without the hiding of messages. line is the length of a log line, of which each function
+// writes one.
+func ordinary(d time.Duration, line float64) bill {
+	return bill{
+		api: 1, ack: 1, process: 1, callback: 1,
+		ackMS: billed(latency), processMS: billed(d + latency), callbackMS: billed(controlLatency),
+		sends: 2, receives: 2, deletes: 2,
+		lines: 3, logged: 3 * line,
+	}.observed()
+}
+
+// stepFunctions returns the bill of a state machine in place of the queues. The ack starts an execution of a standard
+// workflow with two states. The first one waits for a task token, which the process function returns.
+func stepFunctions(d time.Duration, line float64) bill {
+	b := ordinary(d, line)
+	b.sends, b.receives, b.deletes = 0, 0, 0
+	b.transitions = workflowTransitions
+	return b
+}
+
+// cost is one part of a bill, in dollars per million tool calls.
+type cost struct {
+	name  string
+	of    func(bill) float64
+	meant string // the formula, in words
+}
+
+var costs = []cost{
+	{"API Gateway", func(b bill) float64 { return b.api * price("API Gateway") }, "requests × price"},
+	{"Lambda, requests", func(b bill) float64 { return b.invocations() * price("Lambda request") }, "invocations × price"},
+	{"Lambda, time", func(b bill) float64 { return b.gbSeconds() * price("Lambda time") },
+		"milliseconds × memory in GB ÷ 1,000 × price"},
+	{"SQS", func(b bill) float64 { return b.sqs() * price("SQS") }, "sends, receives, deletes and hides × price"},
+	{"table", func(b bill) float64 { return b.units*price("DynamoDB write") + b.reads*price("DynamoDB read") },
+		"write units × price + reads × price"},
+	{"Scheduler, events", func(b bill) float64 { return b.schedules*price("Scheduler") + b.events*price("EventBridge") },
+		"schedules × price + events × price"},
+	{"logs", func(b bill) float64 { return (b.logged + b.platform) / 1e9 * price("CloudWatch Logs") },
+		"bytes ÷ 10⁹ × price"},
+	{"X-Ray", func(b bill) float64 { return b.traces * price("X-Ray") }, "traces × price"},
+	{"Step Functions", func(b bill) float64 { return b.transitions * price("Step Functions") }, "transitions × price"},
+}
+
+func (b bill) dollars() (sum float64) {
+	for _, c := range costs {
+		sum += c.of(b)
+	}
+	return sum
+}
+
+// setUp is a column of the comparison.
+type setUp struct {
+	name string
+	bill bill
+}
+
+// comparison compares the set-ups for so much work.
+type comparison struct {
+	work   string
+	alone  bill
+	ten    bill
+	others [2][2]bill // ordinary and Step Functions, each alone and with ten in flight
+}
+
+func (c comparison) setUps() []setUp {
+	return []setUp{
+		{"Ringback, alone", c.alone}, {"ordinary, alone", c.others[0][0]}, {"Step Functions, alone", c.others[1][0]},
+		{"Ringback, ten in flight", c.ten}, {"ordinary, ten in flight", c.others[0][1]},
+		{"Step Functions, ten in flight", c.others[1][1]},
+	}
+}
+
+var durations = []struct {
+	name string
+	d    time.Duration
+}{{"2 s", 2 * time.Second}, {"30 s", 30 * time.Second}, {"10 min", 10 * time.Minute}}
+
+// inSynctest returns what f returns in a bubble of its own.
+func inSynctest[T any](t *testing.T, name string, f func(*testing.T) T) (result T) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { result = f(t) }) })
+	return result
+}
+
+// billedKinds are the tool calls whose bills are in docs/cost.md, by their names in meteredCalls.
+var billedKinds = []string{
+	"that takes two seconds", "the same, if calls have limits", "with a `Quick` answer after a second",
+	"with a progress line", "suspended for a minute", "suspended for an hour", "completed by an external system",
+	"that fails, and then works", "whose call has ended: an event", "parked, and delivered in the next call",
+	"none: the end of a call",
+}
+
+// TestBill writes the bill of a tool call of each kind, and compares it with other set-ups. docs/cost.md has the same
+// numbers.
+func TestBill(t *testing.T) {
+	kinds := make(map[string]bill)
+	for _, name := range billedKinds {
+		i := slices.IndexFunc(meteredCalls, func(c meteredCall) bool { return c.name == name })
+		if i < 0 {
+			t.Fatalf("there is no metered tool call %q", name)
+		}
+		kinds[name] = inSynctest(t, name, func(t *testing.T) bill { return meteredCalls[i].bill(t) })
+	}
+	ordinaryCall := kinds[billedKinds[0]]
+	line := math.Round(ordinaryCall.logged / ordinaryCall.lines)
+	var compared []comparison
+	for _, work := range durations {
+		c := comparison{
+			work:  work.name,
+			alone: inSynctest(t, work.name+" alone", func(t *testing.T) bill { return works(work.d).bill(t) }),
+			ten:   inSynctest(t, work.name+" with ten in flight", func(t *testing.T) bill { return billOfTen(t, work.d) }),
+		}
+		if got := c.ten.process * inFlight; got < 0.99 || got > 1.01 {
+			t.Errorf("ten jobs took %v invocations of the process function, want one", got)
+		}
+		if c.ten.hide > c.alone.hide {
+			t.Errorf("a job of a batch hides its message %v times, and one that is alone %v times", c.ten.hide, c.alone.hide)
+		}
+		for i, other := range []bill{ordinary(work.d, line), stepFunctions(work.d, line)} {
+			c.others[i] = [2]bill{other, other.together(inFlight)}
+		}
+		compared = append(compared, c)
+	}
+	if t.Failed() {
+		return
+	}
+	generated(t, "cost.md", "prices", pricesTable(), "formulas", formulasTable(), "kinds", kindsTable(kinds),
+		"requests", requestsTable(kinds), "comparison", comparisonTables(compared), "goals", goalsTable(compared))
+	generatedFile(t, "cost.svg", costChart(compared))
+}
+
+func formulasTable() string {
+	var s strings.Builder
+	s.WriteString("| part | formula |\n|---|---|\n")
+	for _, c := range costs {
+		fmt.Fprintf(&s, "| %s | %s |\n", c.name, c.meant)
+	}
+	return s.String()
+}
+
+func kindsTable(kinds map[string]bill) string {
+	var s strings.Builder
+	s.WriteString("| a tool call |")
+	for _, c := range costs[:8] {
+		fmt.Fprintf(&s, " %s |", c.name)
+	}
+	s.WriteString(" together |\n|---|" + strings.Repeat("--:|", 9) + "\n")
+	for _, name := range billedKinds {
+		fmt.Fprintf(&s, "| %s |", name)
+		for _, c := range costs[:8] {
+			fmt.Fprintf(&s, " %s |", dollars(c.of(kinds[name])))
+		}
+		fmt.Fprintf(&s, " **%s** |\n", dollars(kinds[name].dollars()))
+	}
+	return s.String()
+}
+
+func requestsTable(kinds map[string]bill) string {
+	var s strings.Builder
+	s.WriteString("| a tool call | API | invocations | GB-seconds | SQS: send, receive, delete, hide " +
+		"| write units | reads | schedules | events | log lines | log bytes | of Lambda and API |\n" +
+		"|---|" + strings.Repeat("--:|", 11) + "\n")
+	for _, name := range billedKinds {
+		b := kinds[name]
+		fmt.Fprintf(&s, "| %s | %.0f | %.0f | %.3f | %.0f, %.0f, %.0f, %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %s | %s |\n",
+			name, b.api, b.invocations(), b.gbSeconds(), b.sends, b.receives, b.deletes, b.hide, b.units, b.reads,
+			b.schedules, b.events, b.lines, count(b.logged), count(b.platform))
+	}
+	return s.String()
+}
+
+func comparisonTables(compared []comparison) string {
+	var s strings.Builder
+	for _, c := range compared {
+		fmt.Fprintf(&s, "| %s of work |", c.work)
+		for _, u := range c.setUps() {
+			fmt.Fprintf(&s, " %s |", u.name)
+		}
+		s.WriteString("\n|---|" + strings.Repeat("--:|", 6) + "\n")
+		for _, part := range costs {
+			fmt.Fprintf(&s, "| %s |", part.name)
+			for _, u := range c.setUps() {
+				fmt.Fprintf(&s, " %s |", dollars(part.of(u.bill)))
+			}
+			s.WriteString("\n")
+		}
+		s.WriteString("| **together** |")
+		for _, u := range c.setUps() {
+			fmt.Fprintf(&s, " **%s** |", dollars(u.bill.dollars()))
+		}
+		s.WriteString("\n\n")
+	}
+	return strings.TrimSuffix(s.String(), "\n")
+}
+
+// goalsTable compares the bills with the goals. Its last columns show what the promises cost: the other set-ups have no
+// table, and do not hide messages.
+func goalsTable(compared []comparison) string {
+	var s strings.Builder
+	s.WriteString("| goal | Ringback | the other | ratio | reached | table and hides | ratio without them |\n" +
+		"|---|--:|--:|--:|---|--:|--:|\n")
+	goal := func(name string, ours, other bill, most float64) {
+		reached := "yes"
+		ratio := ours.dollars() / other.dollars()
+		if ratio > most {
+			reached = "no"
+		}
+		promises := ours.units*price("DynamoDB write") + ours.reads*price("DynamoDB read") + ours.hide*price("SQS")
+		fmt.Fprintf(&s, "| %s | %s | %s | %.3f | %s | %s | %.3f |\n", name, dollars(ours.dollars()), dollars(other.dollars()),
+			ratio, reached, dollars(promises), (ours.dollars()-promises)/other.dollars())
+	}
+	two, thirty := compared[0], compared[1]
+	goal("ten in flight, 30 s: at most 0.20 of the ordinary set-up", thirty.ten, thirty.others[0][1], 0.2)
+	for _, c := range compared {
+		goal("alone, "+c.work+": at most 1.20 times the ordinary set-up", c.alone, c.others[0][0], 1.2)
+	}
+	goal("alone, 2 s: at most 0.10 of Step Functions", two.alone, two.others[1][0], 0.1)
+	goal("ten in flight, 2 s: at most 0.10 of Step Functions", two.ten, two.others[1][1], 0.1)
+	return s.String()
+}
+
+func dollars(d float64) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("$%s", thousands(fmt.Sprintf("%.2f", d)))
+}
+
+func count(n float64) string { return thousands(fmt.Sprintf("%.0f", n)) }
+
+// thousands separates the thousands of a number.
+func thousands(n string) string {
+	whole, fraction, _ := strings.Cut(n, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	return whole
+}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -70,9 +69,9 @@ func (d *deployment) deadLetters(t *testing.T, ctx context.Context, id string) {
 	})
 }
 
-// allEvents returns the address of an emulator that reads no filter patterns: a server that removes them, and passes
-// everything else on. The emulator takes the optional terms of a pattern as required ones. The command itself selects
-// the lines once more.
+// allEvents returns the address of a server that passes the emulator's log events on, as AWS would. The emulator takes
+// the optional terms of a filter pattern as required ones, so the pattern is removed. The command itself selects the
+// lines once more. The emulator's events have no ids, so they get some.
 func (d *deployment) allEvents(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,9 +98,17 @@ func (d *deployment) allEvents(t *testing.T) string {
 			return
 		}
 		defer answer.Body.Close()
+		var output struct {
+			Events []map[string]any `json:"events"`
+		}
+		if err := json.NewDecoder(answer.Body).Decode(&output); err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("the emulator answered %s, %v", answer.Status, err)
+		}
+		for i := range output.Events {
+			output.Events[i]["eventId"] = fmt.Sprint(i)
+		}
 		w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
-		w.WriteHeader(answer.StatusCode)
-		io.Copy(w, answer.Body)
+		json.NewEncoder(w).Encode(output)
 	}))
 	t.Cleanup(server.Close)
 	return server.URL

@@ -281,7 +281,7 @@ var meteredCalls = func() []meteredCall {
 		{name: "completed by an external system", tool: o.approval(24 * time.Hour), play: func(w *world) {
 			w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
 			time.Sleep(time.Hour)
-			w.complete(o.url("call/a"), `{"result":"It is approved."}`)
+			w.complete(o.url("call/a"), `{"result":"Approved."}`)
 		}},
 		{name: "that fails, and then works", tool: with(fails(1), twice), play: ask},
 		{name: "that fails twice, for good", tool: with(fails(2), twice), play: ask},

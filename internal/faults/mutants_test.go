@@ -99,7 +99,7 @@ var bugs = []mutant{
 	{bug: "a read-only page that writes", tests: []string{"./internal/page", "-run", "^TestCompleteAndCancel$"},
 		edits: []edit{{"internal/page.(*Page).writes", "if !p.cfg.Write {", "if false {"}}},
 	{bug: "the page behind a tunnel", tests: []string{"./internal/page", "-run", "^TestSession$"},
-		edits: []edit{{"internal/page.(*Session).Handler", "if !fromHere(r) {", "if false {"}}},
+		edits: []edit{{"internal/page.(*Session).Handler", "if !operator.Direct(r) {", "if !operator.Direct(r) && false {"}}},
 	{bug: "forms without an origin", tests: []string{"./internal/local/guard"},
 		edits: []edit{{"internal/local/guard.Guard.check", "len(origins) == 0 && ", "len(origins) > 0 && "}}},
 	{bug: "a history that ends with an event, whatever the job ended with", edits: []edit{

@@ -104,13 +104,16 @@ func guarded(mux http.Handler, token string) http.Handler {
 	})
 }
 
-// fromHere reports whether a request comes from a program on this machine. Tunnels,
-// proxies and browsers may connect from this machine, too. They have another Host, or
-// headers that name the origin of the request.
+// fromHere reports whether a request comes from a program on this machine, and not from a browser, which says where
+// its requests come from.
 func fromHere(r *http.Request) bool {
-	for _, name := range []string{
-		"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via",
-	} {
+	return r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" && Direct(r)
+}
+
+// Direct reports whether a request comes from this machine, and not through a tunnel or a proxy. These may connect from
+// this machine, too, but have another Host, or headers that name the origin of the request.
+func Direct(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
 		if r.Header.Get(name) != "" {
 			return false
 		}

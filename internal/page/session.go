@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/ringback/ringback/internal/operator"
 )
 
 // Session admits the browser that opens a link. A link works once, and the browser then has a cookie. It refuses all
@@ -76,7 +78,7 @@ func equal(a, b string) bool {
 // Handler returns a handler that passes on the requests of the operator's browser.
 func (s *Session) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fromHere(r) {
+		if !operator.Direct(r) {
 			http.NotFound(w, r)
 			return
 		}
@@ -98,24 +100,4 @@ func (s *Session) Handler(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// fromHere reports whether a request comes from this machine, and not through a tunnel or a proxy, which may connect
-// from this machine, too.
-func fromHere(r *http.Request) bool {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
-		if r.Header.Get(name) != "" {
-			return false
-		}
-	}
-	return loopback(r.RemoteAddr) && loopback(r.Host)
-}
-
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

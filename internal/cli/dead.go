@@ -17,7 +17,6 @@ import (
 
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
-	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/operator"
 )
@@ -65,15 +64,11 @@ func (f *jobsFlags) openDead(ctx context.Context, p *progress) (dead, error) {
 		}
 		return l.Dead(), nil
 	}
-	if err := f.check(); err != nil {
+	cfg, selected, err := f.selected(ctx, p)
+	if err != nil {
 		return nil, err
 	}
-	p.set("reading the stack " + f.Stack)
-	cfg, err := awsConfig(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
-	}
-	at, err := stack.New(cfg, f.Stack).DeadLetters(ctx)
+	at, err := selected.DeadLetters(ctx)
 	if err != nil {
 		return nil, err
 	}

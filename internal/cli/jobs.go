@@ -107,16 +107,22 @@ func (f *jobsFlags) local() (*operator.Local, error) {
 
 // deployed returns the places of the deployment.
 func (f *jobsFlags) deployed(ctx context.Context, p *progress) (aws.Config, stack.Jobs, error) {
+	cfg, selected, err := f.selected(ctx, p)
+	if err != nil {
+		return cfg, stack.Jobs{}, err
+	}
+	at, err := selected.Jobs(ctx)
+	return cfg, at, err
+}
+
+// selected returns the stack that the flags select, and the account to read it with.
+func (f *jobsFlags) selected(ctx context.Context, p *progress) (aws.Config, *stack.Stack, error) {
 	if err := f.check(); err != nil {
-		return aws.Config{}, stack.Jobs{}, err
+		return aws.Config{}, nil, err
 	}
 	p.set("reading the stack " + f.Stack)
 	cfg, err := awsConfig(ctx)
-	if err != nil {
-		return aws.Config{}, stack.Jobs{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
-	}
-	at, err := stack.New(cfg, f.Stack).Jobs(ctx)
-	return cfg, at, err
+	return cfg, stack.New(cfg, f.Stack), err
 }
 
 // check returns an error if the flags select no deployment.

@@ -121,7 +121,7 @@ func (c *listenCommand) read(ctx context.Context, s *streams) (aws.Config, liste
 	p.set("reading the stack " + c.Stack)
 	account, err := awsConfig(ctx)
 	if err != nil {
-		return account, listen.Stage{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
+		return account, listen.Stage{}, err
 	}
 	deployed := stack.New(account, c.Stack)
 	stage, ok, err := deployed.Listen(ctx)

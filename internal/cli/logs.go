@@ -102,7 +102,7 @@ func (c *logsCommand) open(ctx context.Context, p *progress) (*operator.Logs, er
 	p.set("reading the stack " + c.Stack)
 	cfg, err := awsConfig(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
+		return nil, err
 	}
 	at, err := stack.New(cfg, c.Stack).Logs(ctx)
 	if err != nil {

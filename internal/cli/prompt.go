@@ -56,7 +56,7 @@ func (c *promptCommand) Run(s *streams, tools Tools) error {
 func (c *promptCommand) working(ctx context.Context, errOut io.Writer, set *asynctool.Set) ([]*asynctool.Entry, error) {
 	cfg, err := awsConfig(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
+		return nil, err
 	}
 	var d deployment
 	if d.missing, err = stack.New(cfg, c.Stack).MissingSettings(ctx); err != nil {

@@ -20,7 +20,6 @@ import (
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/aws/kmskey"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
-	"github.com/ringback/ringback/internal/cli/stack"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/pipeline"
@@ -145,15 +144,11 @@ func (f *jobsFlags) openReplays(ctx context.Context, p *progress) (replays, erro
 		}
 		return l.Replays(), nil
 	}
-	if err := f.check(); err != nil {
+	cfg, selected, err := f.selected(ctx, p)
+	if err != nil {
 		return nil, err
 	}
-	p.set("reading the stack " + f.Stack)
-	cfg, err := awsConfig(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the AWS configuration: %w", err)
-	}
-	at, err := stack.New(cfg, f.Stack).Replays(ctx)
+	at, err := selected.Replays(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,11 @@ func privateKey(ctx context.Context, in *os.File, errOut io.Writer) (string, err
 // awsConfig loads the AWS configuration. The SDK logs nothing: its warnings are for developers, and an error says what
 // a user must know.
 func awsConfig(ctx context.Context) (aws.Config, error) {
-	return config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	if err != nil {
+		return cfg, fmt.Errorf("cannot load the AWS configuration: %w", err)
+	}
+	return cfg, nil
 }
 
 // deploymentFlags select a deployment.
@@ -137,7 +141,7 @@ func (f *deploymentFlags) read(ctx context.Context, p *progress) (deployment, er
 	p.set("reading the stack " + f.Stack)
 	cfg, err := awsConfig(ctx)
 	if err != nil {
-		return deployment{}, fmt.Errorf("cannot load the AWS configuration: %w", err)
+		return deployment{}, err
 	}
 	d := deployment{stack: stack.New(cfg, f.Stack)}
 	if d.missing, err = d.stack.MissingSettings(ctx); err != nil {

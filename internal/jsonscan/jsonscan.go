@@ -206,24 +206,33 @@ type cursor struct {
 	depth int
 }
 
-func (c *cursor) fail(expected string) error {
-	if c.pos >= len(c.data) {
-		return fmt.Errorf("unexpected end at byte %d: want %s", c.pos, expected)
+// What a document lacks.
+const (
+	value      = "a value"
+	memberName = "a member name"
+	colon      = "a colon"
+	stringRest = "the rest of a string (control characters must be escaped)"
+)
+
+// depth is what a document of too many levels lacks.
+var depth = fmt.Sprintf("at most %d levels of nesting", MaxDepth)
+
+func (c *cursor) fail(expected string) error { return c.failAt(c.pos, expected) }
+
+func (c *cursor) failAt(pos int, expected string) error {
+	if pos >= len(c.data) {
+		return fmt.Errorf("unexpected end at byte %d: want %s", pos, expected)
 	}
-	return fmt.Errorf("unexpected character at byte %d: want %s", c.pos, expected)
+	return fmt.Errorf("unexpected character at byte %d: want %s", pos, expected)
 }
 
 // next skips white space and returns the following byte without consuming it. At the end it returns
 // 0, which starts nothing in JSON.
 func (c *cursor) next() byte {
-	for ; c.pos < len(c.data); c.pos++ {
-		switch b := c.data[c.pos]; b {
-		case ' ', '\n', '\t', '\r':
-		default:
-			return b
-		}
+	if c.pos = afterSpace(c.data, c.pos); c.pos == len(c.data) {
+		return 0
 	}
-	return 0
+	return c.data[c.pos]
 }
 
 func (c *cursor) end() error {
@@ -255,16 +264,80 @@ func (c *cursor) keep(f *Fields, values map[string][]byte) error {
 	return err
 }
 
-// skip consumes a value of any type.
+// skip consumes a value of any type. Nearly all of a webhook is skipped, so skip keeps its position in a variable of
+// its own, and does not call itself for nested values.
 func (c *cursor) skip() error {
-	switch c.next() {
-	case '{':
-		return c.object(nil)
-	case '[':
-		return c.array(nil)
-	case '"':
-		_, err := c.str()
-		return err
+	var few [32]byte
+	closings := few[:0] // of the objects and arrays that are open
+	data, pos := c.data, c.pos
+	for {
+		if len(closings) > 0 && closings[len(closings)-1] == '}' {
+			if pos = afterSpace(data, pos); pos == len(data) || data[pos] != '"' {
+				return c.failAt(pos, memberName)
+			}
+			var ends bool
+			if pos, ends = stringEnd(data, pos); !ends {
+				return c.failAt(pos, stringRest)
+			}
+			if pos = afterSpace(data, pos); pos == len(data) || data[pos] != ':' {
+				return c.failAt(pos, colon)
+			}
+			pos++
+		}
+		if pos = afterSpace(data, pos); pos == len(data) {
+			return c.failAt(pos, value)
+		}
+		switch first := data[pos]; first {
+		case '"':
+			var ends bool
+			if pos, ends = stringEnd(data, pos); !ends {
+				return c.failAt(pos, stringRest)
+			}
+		case '{', '[':
+			if c.depth+len(closings) >= MaxDepth {
+				return c.failAt(pos, depth)
+			}
+			closing := first + ('}' - '{') // in ASCII, it is as far from [ to ]
+			closings = append(closings, closing)
+			if pos = afterSpace(data, pos+1); pos == len(data) || data[pos] != closing {
+				continue
+			}
+		default:
+			c.pos = pos
+			if err := c.scalar(first); err != nil {
+				return err
+			}
+			pos = c.pos
+		}
+		for {
+			if len(closings) == 0 {
+				c.pos = pos
+				return nil
+			}
+			closing := closings[len(closings)-1]
+			if pos = afterSpace(data, pos); pos == len(data) || data[pos] != ',' && data[pos] != closing {
+				return c.failAt(pos, fmt.Sprintf("a comma or %q", closing))
+			}
+			pos++
+			if data[pos-1] == ',' {
+				break
+			}
+			closings = closings[:len(closings)-1]
+		}
+	}
+}
+
+// afterSpace returns the position of the first byte from pos on that is not white space.
+func afterSpace(data []byte, pos int) int {
+	for pos < len(data) && (data[pos] == ' ' || data[pos] == '\n' || data[pos] == '\t' || data[pos] == '\r') {
+		pos++
+	}
+	return pos
+}
+
+// scalar consumes a value that begins with a byte and is neither a string nor an object nor an array.
+func (c *cursor) scalar(first byte) error {
+	switch first {
 	case 't':
 		return c.literal("true")
 	case 'f':
@@ -274,30 +347,28 @@ func (c *cursor) skip() error {
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return c.number()
 	}
-	return c.fail("a value")
+	return c.fail(value)
 }
 
 // object consumes an object. It calls member with each unescaped name; member must consume the
-// value. If member is nil, object skips all values.
+// value.
 func (c *cursor) object(member func(key []byte) error) error {
 	if empty, err := c.open('}'); empty || err != nil {
 		return err
 	}
 	for {
 		if c.next() != '"' {
-			return c.fail("a member name")
+			return c.fail(memberName)
 		}
 		key, err := c.str()
 		if err != nil {
 			return err
 		}
 		if c.next() != ':' {
-			return c.fail("a colon")
+			return c.fail(colon)
 		}
 		c.pos++
-		if member == nil {
-			err = c.skip()
-		} else if bytes.IndexByte(key, '\\') < 0 && utf8.Valid(key) {
+		if bytes.IndexByte(key, '\\') < 0 && utf8.Valid(key) {
 			err = member(key[1 : len(key)-1])
 		} else {
 			err = member([]byte(String(key)))
@@ -311,20 +382,13 @@ func (c *cursor) object(member func(key []byte) error) error {
 	}
 }
 
-// array consumes an array. It calls item for each item; item must consume the value. If item is
-// nil, array skips all items.
+// array consumes an array. It calls item for each item; item must consume it.
 func (c *cursor) array(item func() error) error {
 	if empty, err := c.open(']'); empty || err != nil {
 		return err
 	}
 	for {
-		var err error
-		if item == nil {
-			err = c.skip()
-		} else {
-			err = item()
-		}
-		if err != nil {
+		if err := item(); err != nil {
 			return err
 		}
 		if last, err := c.more(']'); last || err != nil {
@@ -336,7 +400,7 @@ func (c *cursor) array(item func() error) error {
 // open enters an object or array. If it is empty, open also passes its end.
 func (c *cursor) open(closing byte) (empty bool, err error) {
 	if c.depth++; c.depth > MaxDepth {
-		return false, c.fail(fmt.Sprintf("at most %d levels of nesting", MaxDepth))
+		return false, c.fail(depth)
 	}
 	c.pos++
 	if c.next() != closing {
@@ -359,29 +423,14 @@ func (c *cursor) more(closing byte) (last bool, err error) {
 	return false, c.fail(fmt.Sprintf("a comma or %q", closing))
 }
 
-// plainBytes counts the bytes at the start of data that stand for themselves in a string: all
-// except quotes, backslashes and control characters. Invalid UTF-8 counts as plain, as in
-// encoding/json. Nearly all of a webhook is in strings, so plainBytes checks eight bytes at a time.
-func plainBytes(data []byte) int {
-	i := 0
-	for ; len(data)-i >= 8; i += 8 {
-		if special := specialBytes(binary.LittleEndian.Uint64(data[i:])); special != 0 {
-			return i + bits.TrailingZeros64(special)/8
-		}
-	}
-	for i < len(data) && data[i] >= ' ' && data[i] != '"' && data[i] != '\\' {
-		i++
-	}
-	return i
-}
-
-// specialBytes sets the top bit of each of eight bytes that does not stand for itself in a string. (w - ones*n)
-// &^ w sets the top bit of each byte below n. A borrow can set the top bits of later bytes too, so that only the
-// first one counts.
+// specialBytes sets the top bit of each of eight bytes that does not stand for itself in a string: quotes,
+// backslashes and control characters. Invalid UTF-8 stands for itself, as in encoding/json. (w - ones*n) &^ w sets the
+// top bit of each byte below n. A borrow can set the top bits of later bytes too, so that only the first one counts.
 func specialBytes(w uint64) uint64 {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	quote, backslash := w^ones*'"', w^ones*'\\'
-	return ((w-ones*' ')&^w | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
+	// With this bit changed, a quote is the one byte below '!' that is not a control character.
+	controls, backslash := w^ones*('"'^' '), w^ones*'\\'
+	return ((controls-ones*'!')&^controls | (backslash-ones)&^backslash) & tops
 }
 
 // escaped has the byte that a backslash and another byte stand for, except of \u. 0 means that there is no
@@ -392,24 +441,43 @@ var escaped = [256]byte{
 
 // str consumes a string and returns it with its quotes and escapes.
 func (c *cursor) str() ([]byte, error) {
-	start := c.pos
-	c.pos++
-	for {
-		c.pos += plainBytes(c.data[c.pos:])
-		after := c.data[c.pos:]
-		switch {
-		case len(after) > 0 && after[0] == '"':
-			c.pos++
-			return c.data[start:c.pos], nil
-		case len(after) == 0 || after[0] != '\\':
-			return nil, c.fail("the rest of a string (control characters must be escaped)")
-		case len(after) > 1 && escaped[after[1]] != 0:
-			c.pos += 2
-		default:
-			c.pos++
-			if _, err := c.hex(); err != nil {
-				return nil, err
+	end, ends := stringEnd(c.data, c.pos)
+	if !ends {
+		return nil, c.failAt(end, stringRest)
+	}
+	text := c.data[c.pos:end]
+	c.pos = end
+	return text, nil
+}
+
+// stringEnd returns the position after the string that begins at pos. It returns false and the position of the error
+// if the string is wrong or does not end. Nearly all of a webhook is in strings, so it checks eight bytes at a time.
+func stringEnd(data []byte, pos int) (int, bool) {
+	for pos++; ; {
+		if len(data)-pos >= 8 {
+			special := specialBytes(binary.LittleEndian.Uint64(data[pos:]))
+			if special == 0 {
+				pos += 8
+				continue
 			}
+			pos += bits.TrailingZeros64(special) / 8
+		} else {
+			for pos < len(data) && data[pos] >= ' ' && data[pos] != '"' && data[pos] != '\\' {
+				pos++
+			}
+		}
+		switch {
+		case pos == len(data) || data[pos] < ' ':
+			return pos, false
+		case data[pos] == '"':
+			return pos + 1, true
+		case pos+1 < len(data) && escaped[data[pos+1]] != 0:
+			pos += 2
+		default:
+			if _, ok := hexDigits(data[pos+1:]); !ok {
+				return pos, false
+			}
+			pos += len(`\u0000`)
 		}
 	}
 }
@@ -417,93 +485,82 @@ func (c *cursor) str() ([]byte, error) {
 // decode consumes a string, and decodes it in its own memory. It returns a quotation mark and the text. Only
 // invalid UTF-8 makes a text longer, because it becomes U+FFFD, as in encoding/json. Such a text gets memory of
 // its own.
+//
+// A tenth of a webhook in an event is backslashes, so decode moves few bytes at a time.
 func (c *cursor) decode() ([]byte, error) {
-	start := c.pos
-	c.pos++
-	for to := c.pos; ; {
-		to = c.move(to)
-		after := c.data[c.pos:]
-		switch {
-		case len(after) > 0 && after[0] == '"':
-			c.pos++
-			return validUTF8(c.data[start:to]), nil
-		case len(after) == 0 || after[0] != '\\':
-			return nil, c.fail("the rest of a string (control characters must be escaped)")
-		case len(after) > 1 && escaped[after[1]] != 0:
-			c.data[to] = escaped[after[1]]
-			c.pos, to = c.pos+2, to+1
-		default:
-			c.pos++
-			r, err := c.hex()
-			if err != nil {
-				return nil, err
+	data, start := c.data, c.pos
+	from, to := start+1, start+1
+	for {
+		if len(data)-from >= 8 {
+			w := binary.LittleEndian.Uint64(data[from:])
+			special := specialBytes(w)
+			if special == 0 {
+				binary.LittleEndian.PutUint64(data[to:], w)
+				from, to = from+8, to+8
+				continue
 			}
-			if utf16.IsSurrogate(r) {
-				r = c.low(r)
+			n := bits.TrailingZeros64(special) / 8
+			if from-to >= 8 { // what is written beyond n was read before
+				binary.LittleEndian.PutUint64(data[to:], w)
+			} else {
+				copy(data[to:], data[from:from+n])
 			}
-			to += utf8.EncodeRune(c.data[to:], r)
-		}
-	}
-}
-
-// move consumes the bytes of a string that stand for themselves, moves them to a place that is not after them,
-// and returns where they end. A tenth of a webhook in an event is backslashes, so it moves few bytes at a time.
-func (c *cursor) move(to int) int {
-	data, from := c.data, c.pos
-	for ; len(data)-from >= 8; from, to = from+8, to+8 {
-		w := binary.LittleEndian.Uint64(data[from:])
-		special := specialBytes(w)
-		if special == 0 {
-			binary.LittleEndian.PutUint64(data[to:], w)
-			continue
-		}
-		n := bits.TrailingZeros64(special) / 8
-		if from-to >= 8 { // what is written beyond n was read before
-			binary.LittleEndian.PutUint64(data[to:], w)
+			from, to = from+n, to+n
 		} else {
-			copy(data[to:], data[from:from+n])
+			for from < len(data) && data[from] >= ' ' && data[from] != '"' && data[from] != '\\' {
+				data[to] = data[from]
+				from, to = from+1, to+1
+			}
 		}
-		c.pos = from + n
-		return to + n
+		switch {
+		case from == len(data) || data[from] < ' ':
+			return nil, c.failAt(from, stringRest)
+		case data[from] == '"':
+			c.pos = from + 1
+			return validUTF8(data[start:to]), nil
+		case from+1 < len(data) && escaped[data[from+1]] != 0:
+			data[to] = escaped[data[from+1]]
+			from, to = from+2, to+1
+		default:
+			r, ok := hexDigits(data[from+1:])
+			if !ok {
+				return nil, c.failAt(from, stringRest)
+			}
+			from += len(`\u0000`)
+			if utf16.IsSurrogate(r) {
+				var low int
+				r, low = surrogates(r, data[from:])
+				from += low
+			}
+			to += utf8.EncodeRune(data[to:], r)
+		}
 	}
-	for from < len(data) && data[from] >= ' ' && data[from] != '"' && data[from] != '\\' {
-		data[to] = data[from]
-		from, to = from+1, to+1
-	}
-	c.pos = from
-	return to
 }
 
-// hex consumes the rest of an escape with hexadecimal digits, and returns their number.
-func (c *cursor) hex() (rune, error) {
-	after := c.data[c.pos:]
+// hexDigits returns the number of an escape with hexadecimal digits. after is what follows its backslash.
+func hexDigits(after []byte) (rune, bool) {
 	if len(after) < 5 || after[0] != 'u' {
-		return 0, c.fail("an escape")
+		return 0, false
 	}
 	var b [2]byte
 	if _, err := hex.Decode(b[:], after[1:5]); err != nil {
-		return 0, c.fail("an escape")
+		return 0, false
 	}
-	c.pos += 5
-	return rune(binary.BigEndian.Uint16(b[:])), nil
+	return rune(binary.BigEndian.Uint16(b[:])), true
 }
 
-// low returns the character that begins with a surrogate, and consumes the escape of its second half. Without
-// one, it returns U+FFFD, as encoding/json does.
-func (c *cursor) low(high rune) rune {
-	rest := *c
-	if !rest.accept('\\') {
-		return utf8.RuneError
+// surrogates returns the character that begins with a surrogate, and the length of the escape of its second half.
+// Without one, it returns U+FFFD and 0, as encoding/json does.
+func surrogates(high rune, after []byte) (r rune, length int) {
+	if len(after) > 0 && after[0] == '\\' {
+		if low, ok := hexDigits(after[1:]); ok {
+			r = utf16.DecodeRune(high, low)
+			if r != utf8.RuneError {
+				return r, len(`\u0000`)
+			}
+		}
 	}
-	second, err := rest.hex()
-	if err != nil {
-		return utf8.RuneError
-	}
-	r := utf16.DecodeRune(high, second)
-	if r != utf8.RuneError {
-		c.pos = rest.pos
-	}
-	return r
+	return utf8.RuneError, 0
 }
 
 // validUTF8 returns text, or a copy with U+FFFD in the place of each byte that is not UTF-8.

@@ -19,8 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/smithy-go"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
@@ -36,8 +35,9 @@ type secrets struct {
 	mu    sync.Mutex
 	plans []vapiauth.Plan
 	reads int
-	fail  bool  // every other read
-	err   error // of each read, if not nil
+	fail  bool   // every other read
+	code  string // of the error that answers each read, if not empty
+	err   error  // of each request, if not nil
 }
 
 func (s *secrets) store(plans ...vapiauth.Plan) {
@@ -46,25 +46,35 @@ func (s *secrets) store(plans ...vapiauth.Plan) {
 	s.plans = plans
 }
 
-func (s *secrets) GetSecretValue(
-	context.Context, *awssecretsmanager.GetSecretValueInput, ...func(*awssecretsmanager.Options),
-) (*awssecretsmanager.GetSecretValueOutput, error) {
+// source returns the secret as a function reads it.
+func (s *secrets) source() *secret.Secret {
+	return secretsmanager.New(aws.Config{
+		Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider("id", "key", ""), HTTPClient: s,
+	}).Secret("webhook")
+}
+
+func (s *secrets) Do(*http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	s.reads++
-	plans, fail, err := s.plans, s.fail && s.reads%2 == 0, s.err
+	plans, code, err := s.plans, s.code, s.err
+	if s.fail && s.reads%2 == 0 {
+		code = "DecryptionFailure"
+	}
 	s.mu.Unlock()
 	time.Sleep(40 * time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
-	if fail {
-		return nil, errors.New("throttled")
-	}
 	stored, err := json.Marshal(plans)
 	if err != nil {
 		return nil, err
 	}
-	return &awssecretsmanager.GetSecretValueOutput{SecretString: aws.String(string(stored))}, nil
+	answer := httptest.NewRecorder()
+	if code != "" {
+		answer.WriteHeader(http.StatusBadRequest)
+	}
+	err = json.NewEncoder(answer).Encode(map[string]string{"SecretString": string(stored), "__type": code})
+	return answer.Result(), err
 }
 
 // counter is a queue that counts.
@@ -118,7 +128,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		const functions = 6
 		free := make(chan http.Handler, functions)
 		for range functions {
-			h, err := ack.New(ack.Config{Queue: q, Credential: secretsmanager.New(manager, "webhook"), Log: log})
+			h, err := ack.New(ack.Config{Queue: q, Credential: manager.source(), Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -214,19 +224,20 @@ func TestRevokedCredential(t *testing.T) {
 	defer slog.SetDefault(previous)
 	const served, unserved = http.StatusOK, http.StatusServiceUnavailable
 	for name, row := range map[string]struct {
-		err  error
+		code string                // of Secrets Manager's error
+		err  error                 // instead of an answer
 		want map[time.Duration]int // statuses, by the time since the last successful read
 	}{
 		"access is denied": {
-			&smithy.GenericAPIError{Code: "AccessDeniedException"},
+			"AccessDeniedException", nil,
 			map[time.Duration]int{secret.MaxAge - time.Second: served, secret.MaxAge: unserved, 2 * time.Hour: unserved},
 		},
 		"the secret is deleted": {
-			&smithy.GenericAPIError{Code: "ResourceNotFoundException"},
+			"ResourceNotFoundException", nil,
 			map[time.Duration]int{secret.MaxAge - time.Second: served, secret.MaxAge: unserved, 2 * time.Hour: unserved},
 		},
 		"Secrets Manager is down": {
-			errors.New("no response"),
+			"", errors.New("no response"),
 			map[time.Duration]int{secret.MaxAge: served, 59 * time.Minute: served, time.Hour: unserved, 2 * time.Hour: unserved},
 		},
 	} {
@@ -235,7 +246,7 @@ func TestRevokedCredential(t *testing.T) {
 				plan := vapiauth.Plan{Type: "bearer", Token: "revoked"}
 				manager := &secrets{plans: []vapiauth.Plan{plan}}
 				h, err := ack.New(ack.Config{
-					Queue: new(counter), Credential: secretsmanager.New(manager, "webhook"), Log: slog.New(slog.DiscardHandler),
+					Queue: new(counter), Credential: manager.source(), Log: slog.New(slog.DiscardHandler),
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -244,7 +255,7 @@ func TestRevokedCredential(t *testing.T) {
 				if err := h.Warm(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				manager.err = row.err
+				manager.code, manager.err = row.code, row.err
 				for _, at := range slices.Sorted(maps.Keys(row.want)) {
 					time.Sleep(time.Until(read.Add(at)))
 					answer := httptest.NewRecorder()

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"golang.org/x/term"
 
@@ -183,7 +182,7 @@ func (c *customersForgetCommand) open(ctx context.Context, p *progress) (custome
 	}
 	client := dynamodb.NewFromConfig(cfg)
 	store := dynamotable.New(client, at.Table)
-	keys := completion.NewKeys(secretsmanager.New(awssecretsmanager.NewFromConfig(cfg), at.CompletionSecret), nil)
+	keys := completion.NewKeys(secretsmanager.New(cfg).Secret(at.CompletionSecret), nil)
 	lists := jobtable.NewCustomers(store.Customers(), keys.Customers)
 	return operator.NewCustomers(operator.CustomersConfig{
 		Table: jobtable.New(store),

@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
@@ -55,10 +54,8 @@ func build() (lambda.Handler, error) {
 		}
 	})
 
-	secrets := sync.OnceValue(func() *awssecretsmanager.Client {
-		return awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	})
-	stored := func(id string) secret.Source { return secretsmanager.New(secrets(), id) }
+	secrets := secretsmanager.New(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secrets.Secret(id) }
 	credential, err := e.Webhook.Source(stored)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/caarlos0/env/v11"
 
@@ -48,11 +47,11 @@ func build() (f otlp.Flushed, err error) {
 	if err != nil {
 		return f, err
 	}
-	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	secrets := secretsmanager.New(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secrets.Secret(id) }
 	control := vapiclient.ControlConfig{Hosts: e.ControlHosts}
 	if e.PublicKeySecretID != "" {
-		control.PublicKey = secretsmanager.New(secrets, e.PublicKeySecretID).Get
+		control.PublicKey = secrets.Secret(e.PublicKeySecretID).Get
 	}
 	client, err := vapiclient.NewControlClient(control)
 	if err != nil {
@@ -87,7 +86,7 @@ func build() (f otlp.Flushed, err error) {
 		return f, err
 	}
 	outbound, err := vapiclient.NewOutbound(vapiclient.OutboundConfig{
-		Key: secretsmanager.New(secrets, e.PrivateKeySecretID).Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
+		Key: secrets.Secret(e.PrivateKeySecretID).Get, URL: e.APIURL, AllowLoopback: len(e.ControlHosts) > 0,
 	})
 	if err != nil {
 		return f, err

@@ -7,7 +7,6 @@ package process
 import (
 	_ "time/tzdata" // the image of a function may have no time zones
 
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/caarlos0/env/v11"
 
 	"github.com/ringback/ringback/asynctool"
@@ -54,8 +53,8 @@ func build(all func() ([]asynctool.Definition, error)) (f otlp.Flushed, err erro
 	if err != nil {
 		return f, err
 	}
-	secrets := awssecretsmanager.NewFromConfig(aws.SecretsManager())
-	stored := func(id string) secret.Source { return secretsmanager.New(secrets, id) }
+	secrets := secretsmanager.New(aws.SecretsManager())
+	stored := func(id string) secret.Source { return secrets.Secret(id) }
 	if f.Spans, err = otlp.ForLambda(e.Tracing, stored); err != nil {
 		return f, err
 	}

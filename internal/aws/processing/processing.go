@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
-	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ringback/ringback/asynctool"
@@ -52,7 +51,7 @@ func Config(e deployment.Process, tools *asynctool.Set, c Clients, log *slog.Log
 		}
 	}
 	keys, err := e.Completion.Source(func(id string) secret.Source {
-		return secretsmanager.New(awssecretsmanager.NewFromConfig(c.SecretsManager), id)
+		return secretsmanager.New(c.SecretsManager).Secret(id)
 	})
 	if err != nil {
 		return process.Config{}, err

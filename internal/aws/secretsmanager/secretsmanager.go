@@ -1,43 +1,170 @@
 // Package secretsmanager reads secrets from AWS Secrets Manager.
+//
+// It sends the only request that Ringback needs. The SDK's client of the service prepares for all others, too, and a
+// caller waits while the front function starts.
 package secretsmanager
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
 )
 
-// Client is the part of a Secrets Manager client that a secret needs.
-type Client interface {
-	GetSecretValue(
-		context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options),
-	) (*secretsmanager.GetSecretValueOutput, error)
+// Client asks AWS Secrets Manager.
+type Client struct {
+	config  aws.Config
+	signer  *v4.Signer
+	retries *retry.Standard
 }
 
-// New returns the secret with a name or ARN. It reads nothing yet. If the secret is bound to organisations,
+// New returns a client with the region, the credentials and the HTTP client of a configuration, and with its
+// BaseEndpoint, if it has one.
+func New(config aws.Config) *Client {
+	return &Client{config: config, signer: v4.NewSigner(), retries: retry.NewStandard()}
+}
+
+// Secret returns the secret with a name or ARN. It reads nothing yet. If the secret is bound to organisations,
 // its text is that of [secret.WithOrganisations].
-func New(client Client, id string) *secret.Secret {
+func (c *Client) Secret(id string) *secret.Secret {
 	return secret.New(func(ctx context.Context) (string, error) {
-		out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
+		v, err := c.read(ctx, id)
 		if revoked(err) {
 			return "", fmt.Errorf("cannot read secret %s: %w: %w", id, secret.ErrRevoked, err)
 		}
 		if err != nil {
 			return "", fmt.Errorf("cannot read secret %s: %w", id, err)
 		}
-		if out.SecretString == nil {
+		if v.SecretString == nil {
 			return "", fmt.Errorf("secret %s holds bytes; store a text instead", id)
 		}
 		// GetSecretValue returns all labels of the version, so they cost no request of their own.
-		return secret.WithOrganisations(*out.SecretString, deployment.Organisations(out.VersionStages)), nil
+		return secret.WithOrganisations(*v.SecretString, deployment.Organisations(v.VersionStages)), nil
 	}, nil, nil)
+}
+
+// value is the part of an answer that Ringback needs (AWS Secrets Manager API reference, GetSecretValue).
+type value struct {
+	SecretString  *string
+	VersionStages []string
+}
+
+// read sends GetSecretValue, and repeats it as the SDK's clients do.
+func (c *Client) read(ctx context.Context, id string) (v value, err error) {
+	question, err := json.Marshal(map[string]string{"SecretId": id})
+	if err != nil {
+		return v, err
+	}
+	for attempt := 1; ; attempt++ {
+		answer, err := c.ask(ctx, question)
+		if err == nil {
+			return v, json.Unmarshal(answer, &v)
+		}
+		if attempt >= c.retries.MaxAttempts() || !c.retries.IsErrorRetryable(err) {
+			return v, err
+		}
+		delay, tired := c.retries.RetryDelay(attempt, err)
+		if tired != nil {
+			return v, err
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+}
+
+// maxAnswer bounds an answer, in bytes. A secret has up to 65,536 (AWS Secrets Manager user guide, "Quotas").
+const maxAnswer = 1 << 20
+
+// ask sends one request in AWS's JSON 1.1 protocol.
+func (c *Client) ask(ctx context.Context, question []byte) ([]byte, error) {
+	endpoint, err := c.endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(question))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
+	credentials, err := c.config.Credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(question)
+	hash := hex.EncodeToString(sum[:])
+	if err := c.signer.SignHTTP(ctx, credentials, r, hash, "secretsmanager", c.config.Region, time.Now()); err != nil {
+		return nil, err
+	}
+	response, err := c.config.HTTPClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, newFailure(response.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+// endpoint returns the URL of the service. Its host differs from that of SQS by its first name only, in all of AWS's
+// partitions, and the SDK's SQS client knows that host.
+func (c *Client) endpoint(ctx context.Context) (string, error) {
+	if c.config.BaseEndpoint != nil {
+		return strings.TrimSuffix(*c.config.BaseEndpoint, "/") + "/", nil
+	}
+	of, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sqs.EndpointParameters{
+		Region: &c.config.Region, UseDualStack: aws.Bool(false), UseFIPS: aws.Bool(false),
+	})
+	if err != nil {
+		return "", err
+	}
+	return "https://secretsmanager." + strings.TrimPrefix(of.URI.Host, "sqs.") + "/", nil
+}
+
+// failure is an answer with an error. The SDK's retries know from it whether to repeat the request.
+type failure struct {
+	smithy.GenericAPIError
+	status int
+}
+
+// HTTPStatusCode returns the status of the answer.
+func (f *failure) HTTPStatusCode() int { return f.status }
+
+func newFailure(status int, answer []byte) *failure {
+	var said struct {
+		Type    string `json:"__type"`
+		Message string // or message
+	}
+	_ = json.Unmarshal(answer, &said) // a proxy's answer is not JSON
+	// The type may have a name space (AWS JSON 1.1 protocol, "Operation error serialization").
+	code := said.Type[strings.LastIndexByte(said.Type, '#')+1:]
+	if code == "" {
+		code = http.StatusText(status)
+	}
+	return &failure{smithy.GenericAPIError{Code: code, Message: said.Message}, status}
 }
 
 // revoked reports whether the secret is gone, or must no longer be read. To read a secret that is

@@ -1,15 +1,24 @@
 package secretsmanager_test
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/ringback/ringback/internal/aws/function"
@@ -17,8 +26,26 @@ import (
 	"github.com/ringback/ringback/internal/secret"
 )
 
-func TestNew(t *testing.T) {
-	const id = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf"
+const id = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf"
+
+// manager returns the configuration of a function with a Secrets Manager that a handler serves.
+func manager(t *testing.T, handler http.HandlerFunc) aws.Config {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_SESSION_TOKEN", "session")
+	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+	cloud, err := function.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cloud.SecretsManager()
+}
+
+func TestSecret(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		answer string
@@ -70,7 +97,7 @@ func TestNew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			cloud := manager(t, func(w http.ResponseWriter, r *http.Request) {
 				var in struct{ SecretId string }
 				body, _ := io.ReadAll(r.Body)
 				target := r.Header.Get("X-Amz-Target")
@@ -82,26 +109,136 @@ func TestNew(t *testing.T) {
 					w.WriteHeader(row.status)
 				}
 				_, _ = io.WriteString(w, row.answer)
-			}))
-			defer server.Close()
-			t.Setenv("AWS_REGION", "eu-central-1")
-			t.Setenv("AWS_ACCESS_KEY_ID", "id")
-			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-			t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
-			cloud, err := function.Load()
-			if err != nil {
-				t.Fatal(err)
-			}
-			client := awssecretsmanager.NewFromConfig(cloud.SecretsManager(), func(o *awssecretsmanager.Options) {
-				o.Retryer = aws.NopRetryer{}
 			})
-			got, err := secretsmanager.New(client, id).Get(t.Context())
+			got, err := secretsmanager.New(cloud).Secret(id).Get(t.Context())
 			if got != row.want || (err == nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.says) {
 				t.Errorf("%q and %v, want %q or an error that says %q", got, err, row.want, row.says)
 			}
 			if ends := errors.Is(err, secret.ErrRevoked); ends != row.ends {
 				t.Errorf("%v: the cached value ends: %v, want %v", err, ends, row.ends)
 			}
+		})
+	}
+}
+
+// sent is a request as the SDK's client would send it, too.
+type sent struct{ Method, URI, Host, ContentType, Target, Token, Body, Scope string }
+
+// TestRequest compares a request with that of the SDK's client, and checks its signature.
+func TestRequest(t *testing.T) {
+	var requests []sent
+	cfg := manager(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		signature := r.Header.Get("Authorization")
+		scope, _, _ := strings.Cut(signature, ",")
+		requests = append(requests, sent{
+			r.Method, r.RequestURI, r.Host, r.Header.Get("Content-Type"), r.Header.Get("X-Amz-Target"),
+			r.Header.Get("X-Amz-Security-Token"), string(body), scope,
+		})
+		at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		if err != nil {
+			t.Error(err)
+		}
+		// Both sign all headers that they set, and HTTP's own are not signed.
+		again := &http.Request{
+			Method: r.Method, URL: r.URL, Host: r.Host, ContentLength: r.ContentLength, Header: r.Header.Clone(),
+		}
+		for _, name := range []string{"Authorization", "Accept-Encoding", "User-Agent"} {
+			again.Header.Del(name)
+		}
+		hash := sha256.Sum256(body)
+		err = v4.NewSigner().SignHTTP(r.Context(), aws.Credentials{
+			AccessKeyID: "id", SecretAccessKey: "secret", SessionToken: "session",
+		}, again, hex.EncodeToString(hash[:]), "secretsmanager", "eu-central-1", at)
+		if got := again.Header.Get("Authorization"); err != nil || got != signature {
+			t.Errorf("the signature is %s, want %s, %v", signature, got, err)
+		}
+		_, _ = io.WriteString(w, `{"SecretString":"{}"}`)
+	})
+	_, err := awssecretsmanager.NewFromConfig(cfg).GetSecretValue(
+		t.Context(), &awssecretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secretsmanager.New(cfg).Secret(id).Get(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(requests) != 2 || requests[0] != requests[1] {
+		t.Errorf("requests of the SDK and of the client: %+v", requests)
+	}
+}
+
+// doer is an HTTP client.
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+// TestEndpoint compares the endpoints with those of the SDK in each of AWS's partitions.
+func TestEndpoint(t *testing.T) {
+	for _, region := range []string{
+		"us-east-1", "eu-central-1", "ap-southeast-7", "us-gov-west-1", "cn-north-1", "us-iso-east-1", "us-isob-east-1",
+		"eu-isoe-west-1", "us-isof-south-1", "eusc-de-east-1",
+	} {
+		want, err := awssecretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+			awssecretsmanager.EndpointParameters{Region: &region, UseDualStack: aws.Bool(false), UseFIPS: aws.Bool(false)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		_, err = secretsmanager.New(aws.Config{
+			Region: region, Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+			HTTPClient: doer(func(r *http.Request) (*http.Response, error) {
+				got = r.URL.String()
+				return nil, errors.New("no network")
+			}),
+		}).Secret(id).Get(t.Context())
+		if want := want.URI.String() + "/"; got != want || err == nil {
+			t.Errorf("in %s, the endpoint is %q, want %s; error %v", region, got, want, err)
+		}
+	}
+}
+
+// TestRepeat checks which errors the client repeats a request after.
+func TestRepeat(t *testing.T) {
+	for name, row := range map[string]struct {
+		status int
+		code   string
+		times  int
+	}{
+		"throttled":        {http.StatusBadRequest, "ThrottlingException", 3},
+		"a failure":        {http.StatusInternalServerError, "InternalServiceError", 3},
+		"a proxy's":        {http.StatusBadGateway, "", 3},
+		"no connection":    {0, "", 3},
+		"no such secret":   {http.StatusBadRequest, "com.amazonaws#ResourceNotFoundException", 1},
+		"a broken key":     {http.StatusBadRequest, "DecryptionFailure", 1},
+		"wrong credential": {http.StatusForbidden, "AccessDeniedException", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				times := 0
+				client := secretsmanager.New(aws.Config{
+					Region: "eu-central-1", Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
+					HTTPClient: doer(func(*http.Request) (*http.Response, error) {
+						times++
+						if row.status == 0 {
+							return nil, &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: io.EOF}}
+						}
+						answer := httptest.NewRecorder()
+						answer.WriteHeader(row.status)
+						_, _ = io.WriteString(answer, `{"__type":"`+row.code+`"}`)
+						return answer.Result(), nil
+					}),
+				})
+				if _, err := client.Secret(id).Get(t.Context()); err == nil || times != row.times {
+					t.Errorf("%d requests, want %d; error %v", times, row.times, err)
+				}
+				times = 0
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				if _, err := client.Secret(id).Get(ctx); err == nil || times != 1 {
+					t.Errorf("after the end of the caller, %d requests, want 1; error %v", times, err)
+				}
+			})
 		})
 	}
 }

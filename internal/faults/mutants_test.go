@@ -118,7 +118,7 @@ var bugs = []mutant{
 	{bug: "the claim without its condition", edits: []edit{
 		{"internal/local/memtable.(*records).Save", "if s.byKey[r.Key()].SavedRevision() != r.SavedRevision() {",
 			"if false {"},
-		{"internal/aws/dynamotable.records.Save", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
+		{"internal/aws/dynamotable.items.put", "if revision == 0 {", "if true {\n\t} else if revision == 0 {"},
 	}},
 	{bug: "the mark before the post", edits: []edit{
 		{"internal/callback.(*delivery).deliver", "receipt, err := d.postResult(",

@@ -47,36 +47,32 @@ type Client interface {
 const Index = "calls"
 
 // Store keeps records in a table. It implements [jobtable.Stores].
-type Store struct {
-	records[job.Record]
-	calls     records[job.CallRecord]
-	customers records[job.CustomerRecord]
-	renewals  records[job.Renewal]
-	replays   records[job.ReplayCopy]
-}
+type Store struct{ records[job.Record] }
 
 // New returns the store of the table with this name.
 func New(client Client, table string) *Store {
-	return &Store{
-		records:   records[job.Record]{client, table, unchanged, job.ShownID, jobAttributes},
-		calls:     records[job.CallRecord]{client, table, callKey, job.CallHash, callAttributes},
-		customers: records[job.CustomerRecord]{client, table, customerKey, unchanged, nil},
-		renewals:  records[job.Renewal]{client, table, renewalKey, job.ShownID, nil},
-		replays:   records[job.ReplayCopy]{client, table, replayKey, job.ShownID, nil},
-	}
+	return &Store{records[job.Record]{items{client, table}, unchanged, job.ShownID, jobAttributes}}
 }
 
 // Calls implements [jobtable.Stores].
-func (s *Store) Calls() jobtable.Store[job.CallRecord] { return s.calls }
+func (s *Store) Calls() jobtable.Store[job.CallRecord] {
+	return records[job.CallRecord]{s.items, callKey, job.CallHash, callAttributes}
+}
 
 // Customers implements [jobtable.Stores].
-func (s *Store) Customers() jobtable.Store[job.CustomerRecord] { return s.customers }
+func (s *Store) Customers() jobtable.Store[job.CustomerRecord] {
+	return records[job.CustomerRecord]{s.items, customerKey, unchanged, nil}
+}
 
 // Replays implements [jobtable.Stores].
-func (s *Store) Replays() jobtable.Store[job.ReplayCopy] { return s.replays }
+func (s *Store) Replays() jobtable.Store[job.ReplayCopy] {
+	return records[job.ReplayCopy]{s.items, replayKey, job.ShownID, nil}
+}
 
 // Renewals implements [jobtable.JobStore].
-func (s *Store) Renewals() jobtable.Store[job.Renewal] { return s.renewals }
+func (s *Store) Renewals() jobtable.Store[job.Renewal] {
+	return records[job.Renewal]{s.items, renewalKey, job.ShownID, nil}
+}
 
 // Patterns of the ids of items, for the policies of the functions' roles. An asterisk stands
 // for any text. The item of a call, a customer, a lease or a copy matches no other pattern than its own.
@@ -179,8 +175,7 @@ func summary(item map[string]types.AttributeValue) job.Summary {
 
 // records keeps the records of one kind.
 type records[R jobtable.Record[R]] struct {
-	client     Client
-	table      string
+	items
 	id         func(key string) string
 	shown      func(key string) string                 // the key in errors, which must not quote a call's id
 	attributes func(R) map[string]types.AttributeValue // beside the record; nil means none
@@ -190,7 +185,7 @@ type records[R jobtable.Record[R]] struct {
 // the last save.
 func (s records[R]) Load(ctx context.Context, key string) (R, error) {
 	var none R
-	item, err := s.get(ctx, s.id(key))
+	item, err := s.get(ctx, text(s.id(key)))
 	if err != nil {
 		return none, fmt.Errorf("read table %s: %w", s.table, err)
 	}
@@ -230,52 +225,50 @@ func (s records[R]) Save(ctx context.Context, r R) (R, error) {
 	if err != nil {
 		return none, err
 	}
-	id, save, revision := s.id(r.Key()), rand.Text(), r.SavedRevision()
-	in := &dynamodb.PutItemInput{
-		TableName: aws.String(s.table),
-		Item: map[string]types.AttributeValue{
-			"id":       text(id),
-			"revision": number(revision + 1),
-			"expires":  number(r.Expires().Unix()),
-			"record":   text(string(encoded)),
-			"save":     text(save),
-		},
+	item := map[string]types.AttributeValue{
+		"id":      text(s.id(r.Key())),
+		"expires": number(r.Expires().Unix()),
+		"record":  text(string(encoded)),
 	}
 	if s.attributes != nil {
-		maps.Copy(in.Item, s.attributes(r))
+		maps.Copy(item, s.attributes(r))
 	}
+	if err := s.put(ctx, item, r.SavedRevision()); err != nil {
+		return none, fmt.Errorf("write table %s: %w", s.table, err)
+	}
+	return r.WithRevision(r.SavedRevision() + 1), nil
+}
+
+// Delete implements [jobtable.Store].
+func (s records[R]) Delete(ctx context.Context, r R) error {
+	if err := s.delete(ctx, s.id(r.Key()), r.SavedRevision()); err != nil {
+		return fmt.Errorf("delete from table %s: %w", s.table, err)
+	}
+	return nil
+}
+
+// items are the items of a table. Unlike records, they are compiled once for all kinds.
+type items struct {
+	client Client
+	table  string
+}
+
+// put writes an item under the revision after this one, which it must have. Revision 0 means that there must be none.
+func (s items) put(ctx context.Context, item map[string]types.AttributeValue, revision int64) error {
+	save := rand.Text()
+	item["revision"], item["save"] = number(revision+1), text(save)
+	in := &dynamodb.PutItemInput{TableName: aws.String(s.table), Item: item}
 	if revision == 0 {
 		in.ConditionExpression = aws.String("attribute_not_exists(id)")
 	} else {
 		in.ConditionExpression = aws.String("revision = :revision")
 		in.ExpressionAttributeValues = map[string]types.AttributeValue{":revision": number(revision)}
 	}
-	_, err = s.client.PutItem(ctx, in)
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		err = s.checkRace(ctx, id, save)
-	}
-	if err != nil {
-		return none, fmt.Errorf("write table %s: %w", s.table, err)
-	}
-	return r.WithRevision(revision + 1), nil
-}
-
-// Delete implements [jobtable.Store].
-func (s records[R]) Delete(ctx context.Context, r R) error {
-	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName:                 aws.String(s.table),
-		Key:                       map[string]types.AttributeValue{"id": text(s.id(r.Key()))},
-		ConditionExpression:       aws.String("revision = :revision"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":revision": number(r.SavedRevision())},
-	})
+	_, err := s.client.PutItem(ctx, in)
 	if _, failed := errors.AsType[*types.ConditionalCheckFailedException](err); failed {
-		err = jobtable.ErrChanged
+		return s.checkRace(ctx, item["id"], save)
 	}
-	if err != nil {
-		return fmt.Errorf("delete from table %s: %w", s.table, err)
-	}
-	return nil
+	return err
 }
 
 // checkRace distinguishes a lost race from a lost answer, after a write whose condition
@@ -284,7 +277,7 @@ func (s records[R]) Delete(ctx context.Context, r R) error {
 // itself. If that counted as a change by others, the job would have an owner that does
 // not know about its lease. The records look the same: two owners that claim a job at
 // the same time may write equal ones.
-func (s records[R]) checkRace(ctx context.Context, id, save string) error {
+func (s items) checkRace(ctx context.Context, id types.AttributeValue, save string) error {
 	item, err := s.get(ctx, id)
 	if err != nil {
 		return err
@@ -295,10 +288,25 @@ func (s records[R]) checkRace(ctx context.Context, id, save string) error {
 	return nil
 }
 
-func (s records[R]) get(ctx context.Context, id string) (map[string]types.AttributeValue, error) {
+// delete deletes the item with an id, which must have this revision.
+func (s items) delete(ctx context.Context, id string, revision int64) error {
+	_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName:                 aws.String(s.table),
+		Key:                       map[string]types.AttributeValue{"id": text(id)},
+		ConditionExpression:       aws.String("revision = :revision"),
+		ExpressionAttributeValues: map[string]types.AttributeValue{":revision": number(revision)},
+	})
+	if _, failed := errors.AsType[*types.ConditionalCheckFailedException](err); failed {
+		return jobtable.ErrChanged
+	}
+	return err
+}
+
+// get reads the item with an id.
+func (s items) get(ctx context.Context, id types.AttributeValue) (map[string]types.AttributeValue, error) {
 	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
 		TableName:      aws.String(s.table),
-		Key:            map[string]types.AttributeValue{"id": text(id)},
+		Key:            map[string]types.AttributeValue{"id": id},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func completionKeys(current, previous string) string {
 
 // stored returns a secret of the emulator.
 func stored(d *deployment, id string) secret.Source {
-	return secretsmanager.New(awssecretsmanager.NewFromConfig(d.aws()), id)
+	return secretsmanager.New(d.aws()).Secret(id)
 }
 
 // sign returns a completion token, as anyone with the key can make it.

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 
@@ -34,9 +35,12 @@ type Client struct {
 	retries *retry.Standard
 }
 
-// New returns a client with the region, the credentials and the HTTP client of a configuration, and with its
-// BaseEndpoint, if it has one.
+// New returns a client with the region and the credentials of a configuration, and with its BaseEndpoint and
+// HTTPClient, if they are set.
 func New(config aws.Config) *Client {
+	if config.HTTPClient == nil {
+		config.HTTPClient = awshttp.NewBuildableClient()
+	}
 	return &Client{config: config, signer: v4.NewSigner(), retries: retry.NewStandard()}
 }
 

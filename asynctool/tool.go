@@ -233,6 +233,18 @@ type Tool[In any] struct {
 	// doctor name it too, and ringback sync leaves the tool out. Nil means none.
 	Settings []string
 
+	// CheckSettings returns an error if the tool cannot work with the value of a setting.
+	// It is a clause, such as "it is not a number", and blames the settings that were
+	// looked up, or is that of [InvalidSetting], which names them. [errors.Join] joins
+	// several. None of them must contain a value. Run is then not called, as if a setting
+	// were missing, and the app cannot be deployed. Nil accepts every value.
+	//
+	// lookup returns the value of a setting. known is false if it is missing, or if only
+	// the deployment knows it, as with a secret. An error about such a setting is ignored.
+	//
+	//	CheckSettings: httptool.CheckAddresses("ORDERS_API_URL"),
+	CheckSettings func(lookup func(name string) (value string, known bool)) error
+
 	// Getenv returns the value of a setting. Nil means [os.Getenv].
 	Getenv func(name string) string
 
@@ -279,7 +291,8 @@ const (
 	NextCall = policy.AfterCallNextCall
 )
 
-// Definition is a [Tool] of any input type.
+// Definition is a [Tool] of any input type. If it has a method Source() string, the errors of [NewSet] begin with
+// it, as with http.yaml:12.
 type Definition interface {
 	entry() (*Entry, error)
 }
@@ -323,6 +336,8 @@ type Entry struct {
 	onPost    func(context.Context, Call, Post) (Result, error)
 	sameAs    func(json.RawMessage) (string, error) // nil: compare the arguments
 	getenv    func(string) string
+
+	checkValues func(lookup func(string) (string, bool)) error // of the settings; may be nil
 }
 
 const neutralFailure = "I'm sorry, I wasn't able to finish that."
@@ -365,6 +380,8 @@ func (t Tool[In]) entry() (*Entry, error) {
 		run:    t.decodeAndRun,
 		onPost: t.OnPost,
 		getenv: t.Getenv,
+
+		checkValues: t.CheckSettings,
 	}
 	if e.getenv == nil {
 		e.getenv = os.Getenv
@@ -583,7 +600,7 @@ func (e *Entry) checkStatic(arguments map[string]any) error {
 //
 // If arguments violate the schema, Run returns an [*ArgumentError] and does not run
 // the tool. A static parameter that violates it is a final failure, and so is a setting
-// that is missing.
+// that is missing or invalid.
 func (e *Entry) Run(ctx context.Context, call Call, arguments json.RawMessage) (Result, error) {
 	if err := e.checkSettings(); err != nil {
 		return Result{}, err
@@ -667,22 +684,35 @@ type Set struct {
 func NewSet(tools ...Definition) (*Set, error) {
 	s := &Set{byName: make(map[string]*Entry, len(tools))}
 	var errs []error
-	var cancellable []any // names
+	var cancellable []any              // names
+	sources := make(map[string]string) // by name
 	for _, t := range tools {
+		fail := func(err error) {
+			if from := source(t); from != "" {
+				err = fmt.Errorf("%s: %w", from, err)
+			}
+			errs = append(errs, err)
+		}
 		e, err := t.entry()
 		if err != nil {
-			errs = append(errs, err)
+			fail(err)
 			continue
 		}
 		if e.Name == CancelTaskName {
-			errs = append(errs, fmt.Errorf(
-				"tool %s: the name is reserved for the tool that cancels others; choose another name", e.Name))
+			fail(fmt.Errorf("tool %s: the name is reserved for the tool that cancels others; choose another name", e.Name))
 			continue
 		}
 		if s.byName[e.Name] != nil {
-			errs = append(errs, fmt.Errorf("tool %s: two tools have this name", e.Name))
+			other := ""
+			if from := sources[e.Name]; from != "" {
+				other = "; the other one is at " + from
+			} else if source(t) != "" {
+				other = "; the other one is in Go"
+			}
+			fail(fmt.Errorf("tool %s: two tools have this name%s", e.Name, other))
 			continue
 		}
+		sources[e.Name] = source(t)
 		if e.Cancellable {
 			cancellable = append(cancellable, e.Name)
 		}
@@ -700,6 +730,14 @@ func NewSet(tools ...Definition) (*Set, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// source returns the place where a tool is declared, or an empty text if it is unknown.
+func source(t Definition) string {
+	if declared, ok := t.(interface{ Source() string }); ok {
+		return declared.Source()
+	}
+	return ""
 }
 
 func (s *Set) add(e *Entry) {

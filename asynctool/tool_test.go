@@ -159,6 +159,37 @@ tool b: the Run function is missing`
 	}
 }
 
+// inFile is a tool that a file declares.
+type inFile struct {
+	asynctool.Definition
+	source string
+}
+
+func (f inFile) Source() string { return f.source }
+
+// An error about a tool of a file begins with its place there.
+func TestNewSetNamesTheSource(t *testing.T) {
+	_, err := asynctool.NewSet(
+		tool[empty]("a"),
+		inFile{tool[empty]("a"), "http.yaml:2"},
+		inFile{tool[empty]("b"), "http.yaml:8"},
+		inFile{tool[empty]("b"), "http.json:1"},
+		tool[empty]("b"),
+		inFile{tool[empty]("cancel_task"), "http.json:4"},
+		inFile{tool[empty]("1"), "http.json:9"},
+		inFile{tool[empty]("a"), ""},
+	)
+	const want = `http.yaml:2: tool a: two tools have this name; the other one is in Go
+http.json:1: tool b: two tools have this name; the other one is at http.yaml:8
+tool b: two tools have this name; the other one is at http.yaml:8
+http.json:4: tool cancel_task: the name is reserved for the tool that cancels others; choose another name
+http.json:9: tool 1: the name starts with a digit, which some models refuse; start it with a letter
+tool a: two tools have this name`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
 func TestEntryDefaults(t *testing.T) {
 	const neutral = "I'm sorry, I wasn't able to finish that."
 	for label, row := range map[string]struct {

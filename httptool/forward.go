@@ -2,6 +2,7 @@ package httptool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,11 +76,19 @@ type forwarded struct {
 	HideArgs    bool                `json:"hide_arguments"`
 	Encrypted   []string            `json:"encrypted"`
 
+	text *textTemplate // nil: Answer applies
+
+	settings
+	names []string // of the settings
+	unset error    // names settings that are missing or invalid; may be nil
+}
+
+// settings are what a declaration makes of values from the environment.
+type settings struct {
 	target *target
-	header http.Header   // of every request
-	text   *textTemplate // nil: Answer applies
-	names  []string      // of the settings
-	unset  error         // names a setting that is invalid; may be nil
+	header http.Header // of every request
+	login  *session    // nil: none
+	job    *target     // the address of the job, from fields; nil: see poll
 }
 
 // Parse returns the tools that a YAML or JSON file declares as HTTP requests.
@@ -147,6 +156,7 @@ func (f *forwarded) declare(
 		Settings:    f.names,
 		Getenv:      getenv,
 
+		CheckSettings: f.checkSettings,
 		HideArguments: f.HideArgs,
 		Encrypted:     f.Encrypted,
 	}
@@ -195,7 +205,7 @@ var ownHeaders = []string{
 }
 
 // prepare checks a declaration and fills in the environment. It returns the errors
-// of the file. Errors of the environment go to unset.
+// of the file. What is wrong with values goes to unset.
 func (f *forwarded) prepare(getenv func(string) string) error {
 	if f.Schema == nil {
 		return errors.New("the schema is missing; for a tool without arguments, write {type: object}")
@@ -221,38 +231,60 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 	if err := f.prepareTexts(); err != nil {
 		return err
 	}
+	if f.Poll != nil {
+		if err := f.Poll.prepare(); err != nil {
+			return at(err, "poll")
+		}
+	}
 	for _, status := range f.NotStarted {
 		if status < 400 || status > 599 {
 			return at(fmt.Errorf("not_started has %d; it must be a status from 400 to 599", int(status)), "not_started")
 		}
 	}
 
-	e := &environment{getenv: getenv}
+	e := &environment{lookup: variables(getenv)}
 	var err error
-	if f.target, err = e.target("url", f.URL); err == nil {
-		err = f.checkArguments()
+	if f.settings, err = f.fill(e); err != nil {
+		return err
+	}
+	f.names, f.unset = e.names, cmp.Or(e.invalid, e.missing())
+	return nil
+}
+
+// fill fills in the environment. It returns the errors of the file. What is wrong with values is in e.
+func (f *forwarded) fill(e *environment) (s settings, err error) {
+	if s.target, err = e.target("url", f.URL); err == nil {
+		err = f.checkArguments(s.target)
 	}
 	if err != nil {
-		return at(err, "url")
+		return s, at(err, "url")
 	}
-	if err := f.prepareHeader(e); err != nil {
-		return at(err, "headers")
+	if s.header, err = f.fillHeader(e); err != nil {
+		return s, at(err, "headers")
 	}
 	if f.OAuth2 != nil {
-		if f.header.Get("Authorization") != "" {
-			return at(errors.New("oauth2 sets the header Authorization; remove one of them"), "oauth2")
+		if _, given := s.header["Authorization"]; given {
+			return s, at(errors.New("oauth2 sets the header Authorization; remove one of them"), "oauth2")
 		}
-		if err := f.OAuth2.prepare(e); err != nil {
-			return at(err, "oauth2")
+		if s.login, err = f.OAuth2.fill(e); err != nil {
+			return s, at(err, "oauth2")
 		}
 	}
 	if f.Poll != nil {
-		if err := f.Poll.prepare(e); err != nil {
-			return at(err, "poll")
+		if s.job, err = f.Poll.fill(e); err != nil {
+			return s, at(err, "poll")
 		}
 	}
-	f.names, f.unset = e.names, e.invalid
-	return nil
+	return s, nil
+}
+
+// checkSettings returns what is wrong with the values of settings.
+func (f *forwarded) checkSettings(lookup func(string) (string, bool)) error {
+	e := &environment{lookup: lookup}
+	if _, err := f.fill(e); err != nil {
+		return err
+	}
+	return e.invalid
 }
 
 // prepareTexts checks where the texts come from.
@@ -287,51 +319,53 @@ func (f *forwarded) prepareTexts() error {
 	return nil
 }
 
-// prepareHeader makes the header of every request.
-func (f *forwarded) prepareHeader(e *environment) error {
-	f.header = http.Header{}
+// fillHeader returns the header of every request.
+func (f *forwarded) fillHeader(e *environment) (http.Header, error) {
+	header := http.Header{}
 	if f.sendsBody() {
-		f.header.Set("Content-Type", "application/json")
+		header.Set("Content-Type", "application/json")
 	}
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
 	given := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(f.Headers)) {
-		canonical := http.CanonicalHeaderKey(name)
+		canonical, text := http.CanonicalHeaderKey(name), f.Headers[name]
+		problem := fmt.Errorf("the header %s contains a line break or another control character", name)
 		switch {
 		case !headerName.MatchString(name):
-			return at(fmt.Errorf("%q is not the name of a header", name), name)
+			return nil, at(fmt.Errorf("%q is not the name of a header", name), name)
 		case slices.Contains(ownHeaders, canonical):
-			return at(fmt.Errorf("the header %s cannot be set", name), name)
+			return nil, at(fmt.Errorf("the header %s cannot be set", name), name)
 		case given[canonical]:
-			return at(fmt.Errorf("the header %s occurs twice", name), name)
+			return nil, at(fmt.Errorf("the header %s occurs twice", name), name)
+		case strings.ContainsFunc(text, isControl):
+			return nil, at(problem, name)
 		}
-		if err := checkVariables("header "+name, f.Headers[name]); err != nil {
-			return at(err, name)
+		if err := checkVariables("header "+name, text); err != nil {
+			return nil, at(err, name)
 		}
 		given[canonical] = true
-		value := e.fill(f.Headers[name])
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			err := fmt.Errorf("the header %s contains a line break or another control character", name)
-			if !variable.MatchString(f.Headers[name]) {
-				return at(err, name)
+		value := e.fill(text)
+		for n, variable := range value.names {
+			if strings.ContainsFunc(value.values[n], isControl) {
+				e.object(problem, variable)
 			}
-			e.invalid = err
 		}
-		f.header.Set(name, value)
+		header.Set(name, value.text)
 	}
-	return nil
+	return header, nil
 }
 
 // checkArguments checks the arguments in the address. Those in the path are required, and texts or
 // integers. Those in the query may be missing, and are no objects or lists.
-func (f *forwarded) checkArguments() error {
-	for _, name := range slices.Concat(f.target.path, f.target.query) {
+func (f *forwarded) checkArguments(t *target) error {
+	for _, name := range slices.Concat(t.path, t.query) {
 		property := f.Schema.Properties[name]
 		switch {
 		case property == nil:
 			return fmt.Errorf("the url has {%s}, which is not an argument in the schema", name)
-		case slices.Contains(f.target.path, name) && property.Type != "string" && property.Type != "integer":
+		case slices.Contains(t.path, name) && property.Type != "string" && property.Type != "integer":
 			return fmt.Errorf("the argument %s in the url must have the type string or integer", name)
-		case slices.Contains(f.target.path, name) && !slices.Contains(f.Schema.Required, name):
+		case slices.Contains(t.path, name) && !slices.Contains(f.Schema.Required, name):
 			return fmt.Errorf("the argument %s in the url must be required", name)
 		case !slices.Contains([]string{"string", "integer", "number", "boolean"}, property.Type):
 			return fmt.Errorf("the argument %s in the url must have the type string, integer, number or boolean", name)
@@ -458,10 +492,10 @@ func (f *forwarded) ask(ctx context.Context, q request) (answer, error) {
 		if q.key != "" {
 			r.Header.Set("Idempotency-Key", q.key)
 		}
-		if f.OAuth2 == nil {
+		if f.login == nil {
 			return exchange(r, f.ErrorAnswer != "")
 		}
-		token, err := f.OAuth2.token(ctx, rejected)
+		token, err := f.login.token(ctx, rejected)
 		if err != nil {
 			return answer{}, err
 		}

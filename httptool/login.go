@@ -27,9 +27,14 @@ type login struct {
 	Scopes        []string          `json:"scopes"`
 	Params        map[string]string `json:"params"`
 	CredentialsIn string            `json:"credentials_in"` // header, the default, or body
+}
 
-	url  *url.URL
-	form url.Values
+// session gets access tokens.
+type session struct {
+	url        *url.URL // nil if a setting is missing or invalid
+	id, secret string
+	inBody     bool // of the request for a token; false: in its header
+	form       url.Values
 	// cached has one element: the last token. A tool that takes it out may ask for another one.
 	cached chan accessToken
 }
@@ -43,68 +48,70 @@ func (t accessToken) valid() bool {
 	return t.text != "" && (t.expires.IsZero() || time.Now().Before(t.expires.Add(-expiryMargin)))
 }
 
-// prepare checks the declaration and fills in the environment.
-func (l *login) prepare(e *environment) error {
+// fill checks the declaration and fills in the environment.
+func (l *login) fill(e *environment) (*session, error) {
 	for _, f := range []struct{ name, value string }{
 		{"token_url", l.TokenURL}, {"client_id", l.ClientID}, {"client_secret", l.ClientSecret},
 	} {
 		if f.value == "" {
-			return fmt.Errorf("oauth2: the %s is missing", f.name)
+			return nil, fmt.Errorf("oauth2: the %s is missing", f.name)
 		}
 		if err := checkVariables("oauth2."+f.name, f.value); err != nil {
-			return at(err, f.name)
+			return nil, at(err, f.name)
 		}
 	}
+	s := &session{form: url.Values{"grant_type": {"client_credentials"}}, cached: make(chan accessToken, 1)}
+	s.cached <- accessToken{}
 	var err error
-	if l.url, err = e.address("oauth2.token_url", l.TokenURL); err != nil {
-		return at(err, "token_url")
+	if _, s.url, err = e.address("oauth2.token_url", l.TokenURL); err != nil {
+		return nil, at(err, "token_url")
 	}
-	l.ClientID, l.ClientSecret = e.fill(l.ClientID), e.fill(l.ClientSecret)
-	l.form = url.Values{"grant_type": {"client_credentials"}}
+	s.id, s.secret = e.fill(l.ClientID).text, e.fill(l.ClientSecret).text
 	for _, scope := range l.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \t\r\n") {
-			return at(fmt.Errorf("oauth2: the scope %q is not one word; write each as an item of the list", scope), "scopes")
+			return nil, at(fmt.Errorf("oauth2: the scope %q is not one word; write each as an item of the list", scope),
+				"scopes")
 		}
 	}
 	if len(l.Scopes) > 0 {
-		l.form.Set("scope", strings.Join(l.Scopes, " "))
+		s.form.Set("scope", strings.Join(l.Scopes, " "))
 	}
 	switch l.CredentialsIn {
 	case "", "header":
 	case "body":
-		l.form.Set("client_id", l.ClientID)
-		l.form.Set("client_secret", l.ClientSecret)
+		s.inBody = true
+		s.form.Set("client_id", s.id)
+		s.form.Set("client_secret", s.secret)
 	default:
-		return at(fmt.Errorf("oauth2: credentials_in is %q; it must be header or body", l.CredentialsIn), "credentials_in")
+		return nil, at(fmt.Errorf("oauth2: credentials_in is %q; it must be header or body", l.CredentialsIn),
+			"credentials_in")
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Params)) {
 		if slices.Contains([]string{"grant_type", "scope", "client_id", "client_secret"}, name) {
-			return at(fmt.Errorf("oauth2: the parameter %s cannot be set", name), "params", name)
+			return nil, at(fmt.Errorf("oauth2: the parameter %s cannot be set", name), "params", name)
 		}
 		if err := checkVariables("oauth2.params."+name, l.Params[name]); err != nil {
-			return at(err, "params", name)
+			return nil, at(err, "params", name)
 		}
-		l.form.Set(name, e.fill(l.Params[name]))
+		s.form.Set(name, e.fill(l.Params[name]).text)
 	}
-	l.cached = make(chan accessToken, 1)
-	l.cached <- accessToken{}
-	return nil
+	return s, nil
 }
 
 // token returns an access token, but not the rejected one. It asks for one if there is none that is
 // valid. Its error says that the tool's own request was not sent.
-func (l *login) token(ctx context.Context, rejected string) (string, error) {
+func (s *session) token(ctx context.Context, rejected string) (string, error) {
 	var t accessToken
 	select {
-	case t = <-l.cached:
+	case t = <-s.cached:
 	case <-ctx.Done():
 		return "", &asynctool.Error{Retry: true, Cause: notSent{fmt.Errorf("no access token in time: %w", ctx.Err())}}
 	}
-	defer func() { l.cached <- t }()
+	defer func() { s.cached <- t }()
 	if t.valid() && t.text != rejected {
 		return t.text, nil
 	}
-	next, err := l.ask(ctx)
+	next, err := s.ask(ctx)
 	if err != nil {
 		t = accessToken{}
 		said, _ := errors.AsType[*asynctool.Error](err)
@@ -117,16 +124,16 @@ func (l *login) token(ctx context.Context, rejected string) (string, error) {
 }
 
 // ask requests a token. Its error is an [*asynctool.Error].
-func (l *login) ask(ctx context.Context) (accessToken, error) {
-	r, err := NewRequest(ctx, http.MethodPost, l.url, strings.NewReader(l.form.Encode()))
+func (s *session) ask(ctx context.Context) (accessToken, error) {
+	r, err := NewRequest(ctx, http.MethodPost, s.url, strings.NewReader(s.form.Encode()))
 	if err != nil {
 		return accessToken{}, err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Accept", "application/json")
-	if l.CredentialsIn != "body" {
+	if !s.inBody {
 		// Both are encoded first (RFC 6749, section 2.3.1).
-		r.SetBasicAuth(url.QueryEscape(l.ClientID), url.QueryEscape(l.ClientSecret))
+		r.SetBasicAuth(url.QueryEscape(s.id), url.QueryEscape(s.secret))
 	}
 	asked := time.Now()
 	answer, err := JSON[struct {

@@ -36,8 +36,7 @@ type poll struct {
 	Failed []string `json:"failed"`
 
 	every time.Duration
-	link  string  // the field that has the address of the job; empty: see job
-	job   *target // the address of the job, from fields; nil without a link: the header Location
+	link  string // the field that has the address of the job; empty: URL does, or else the header Location
 }
 
 // polled is the state of a tool that waits for a job.
@@ -46,8 +45,8 @@ type polled struct {
 	Failed int    `json:"failed,omitempty"` // how many polls in a row have failed
 }
 
-// prepare checks the declaration and fills in the environment.
-func (p *poll) prepare(e *environment) error {
+// prepare checks the declaration, without its address.
+func (p *poll) prepare() error {
 	var err error
 	if p.every, err = duration("poll.every", p.Every, "10s"); err != nil {
 		return at(err, "every")
@@ -74,34 +73,42 @@ func (p *poll) prepare(e *environment) error {
 			return at(fmt.Errorf("poll: %q means both done and failed", value), "failed")
 		}
 	}
-	if p.URL == "" {
-		return nil
-	}
 	if found := placeholder.FindStringSubmatch(p.URL); found != nil && found[0] == p.URL {
 		p.link = found[1]
-	} else if p.job, err = e.target("poll.url", p.URL); err != nil {
-		return at(err, "url")
-	}
-	fields := []string{p.link}
-	if p.job != nil {
-		fields = slices.Concat(p.job.path, p.job.query)
-		if len(fields) == 0 {
-			return at(errors.New("the poll.url has no {field} of the answer, which identifies the job"), "url")
-		}
-	}
-	for _, name := range fields {
-		if err := checkField(name); err != nil {
-			return at(fmt.Errorf("the poll.url has {%s}, which %w", name, err), "url")
+		if err := checkField(p.link); err != nil {
+			return at(fmt.Errorf("the poll.url has {%s}, which %w", p.link, err), "url")
 		}
 	}
 	return nil
 }
 
+// fill returns the address of the job with the environment filled in. It is nil if the answer has the address.
+func (p *poll) fill(e *environment) (*target, error) {
+	if p.URL == "" || p.link != "" {
+		return nil, nil
+	}
+	job, err := e.target("poll.url", p.URL)
+	if err != nil {
+		return nil, at(err, "url")
+	}
+	fields := slices.Concat(job.path, job.query)
+	if len(fields) == 0 {
+		return nil, at(errors.New("the poll.url has no {field} of the answer, which identifies the job"), "url")
+	}
+	for _, name := range fields {
+		if err := checkField(name); err != nil {
+			return nil, at(fmt.Errorf("the poll.url has {%s}, which %w", name, err), "url")
+		}
+	}
+	return job, nil
+}
+
 // jobAddress returns the address of the job that an answer names.
-func (p *poll) jobAddress(a answer, own *url.URL) (*url.URL, error) {
-	if p.job != nil {
+func (f *forwarded) jobAddress(a answer) (*url.URL, error) {
+	own := f.target.url
+	if f.job != nil {
 		var missing error
-		u, err := p.job.with(func(name string) (string, bool) {
+		u, err := f.job.with(func(name string) (string, bool) {
 			text, err := field(a.body, name)
 			missing = errors.Join(missing, err)
 			return text, err == nil
@@ -115,8 +122,8 @@ func (p *poll) jobAddress(a answer, own *url.URL) (*url.URL, error) {
 		return u, err
 	}
 	address, where := a.header.Get("Location"), "the header Location"
-	if p.link != "" {
-		address, where = textIn(a.body, p.link), "the field "+p.link
+	if link := f.Poll.link; link != "" {
+		address, where = textIn(a.body, link), "the field "+link
 	}
 	u, err := a.from.Parse(address)
 	if address == "" || err != nil || len(address) > maxJobAddress {
@@ -174,7 +181,7 @@ func (f *forwarded) follow(a answer, last string) (asynctool.Result, error) {
 		return asynctool.Result{}, f.worded(asynctool.Fail("", errors.New("the service says that its job has failed")), a)
 	}
 	if last == "" {
-		u, err := f.Poll.jobAddress(a, f.target.url)
+		u, err := f.jobAddress(a)
 		if err != nil {
 			return asynctool.Result{}, asynctool.Fail("", err)
 		}
@@ -190,7 +197,7 @@ func (f *forwarded) resume(ctx context.Context, s polled) (asynctool.Result, err
 		return asynctool.Result{}, asynctool.Fail("", errors.New("the stored address of the job is not valid"))
 	}
 	// The settings may have changed since.
-	if !sameHost(u, f.target.url) && (f.Poll.job == nil || !sameHost(u, f.Poll.job.url)) {
+	if !sameHost(u, f.target.url) && (f.job == nil || !sameHost(u, f.job.url)) {
 		return asynctool.Result{}, asynctool.Fail("", errOtherHost)
 	}
 	a, err := f.ask(ctx, request{method: http.MethodGet, url: u})

@@ -302,10 +302,38 @@ func retryAfter(h http.Header, most time.Duration) time.Duration {
 // address, and completes a sentence such as "ORDERS_API_URL is not an address".
 func Address(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !isHost(u) {
 		return nil, errors.New("is not an address like https://shop.example.com/api")
 	}
 	return u, nil
+}
+
+// isHost reports whether there can be a host with the name and the port of an address. [url.Parse] also accepts
+// ports that do not exist, and the brackets of a name that was not filled in.
+func isHost(u *url.URL) bool {
+	if strings.ContainsAny(u.Hostname(), `<>"`) {
+		return false
+	}
+	if u.Port() == "" {
+		return u.Hostname() != ""
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0 && u.Hostname() != ""
+}
+
+// CheckAddresses returns a function for the field CheckSettings of a tool in Go: the settings with these names must
+// have an [Address].
+func CheckAddresses(names ...string) func(lookup func(name string) (value string, known bool)) error {
+	return func(lookup func(string) (string, bool)) error {
+		var errs []error
+		for _, name := range names {
+			value, _ := lookup(name)
+			if _, err := Address(value); err != nil {
+				errs = append(errs, asynctool.InvalidSetting(fmt.Errorf("it %w", err), name))
+			}
+		}
+		return errors.Join(errs...)
+	}
 }
 
 // NewRequest is [http.NewRequestWithContext] for a parsed address. Its error does not quote the address.

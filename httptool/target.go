@@ -15,20 +15,82 @@ import (
 // variable matches a part of a declaration that comes from the environment.
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// environment fills ${NAME} in. It collects the names, and what is wrong with the values.
+// environment fills ${NAME} in. It collects the names, those without a value, and what is wrong with the values.
 type environment struct {
-	getenv  func(string) string
+	lookup  func(name string) (value string, known bool)
 	names   []string
+	unknown []string
 	invalid error
 }
 
-func (e *environment) fill(text string) string {
-	return variable.ReplaceAllStringFunc(text, func(v string) string {
-		name := variable.FindStringSubmatch(v)[1]
+// variables reads settings from the environment. One that is blank is missing.
+func variables(getenv func(string) string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value := getenv(name)
+		return value, strings.TrimSpace(value) != ""
+	}
+}
+
+// filled is a text with values in the places of its variables.
+type filled struct {
+	text   string   // without the values that are unknown
+	names  []string // of the variables
+	values []string // by variable; empty if it is unknown
+	// upTo is the text up to each variable, and then the whole text. It ends with the first one that is unknown.
+	upTo []string
+}
+
+func (f filled) complete() bool { return !slices.Contains(f.values, "") }
+
+func (e *environment) fill(text string) (f filled) {
+	rest := text
+	for at := variable.FindStringSubmatchIndex(rest); at != nil; at = variable.FindStringSubmatchIndex(rest) {
+		f.text += rest[:at[0]]
+		if f.complete() {
+			f.upTo = append(f.upTo, f.text)
+		}
+		name := rest[at[2]:at[3]]
+		rest = rest[at[1]:]
+		value, known := e.lookup(name)
 		e.names = append(e.names, name)
+		if !known {
+			value = ""
+			e.unknown = append(e.unknown, name)
+		}
 		// A secret from a file often ends with a line break.
-		return strings.TrimSpace(e.getenv(name))
-	})
+		value = strings.TrimSpace(value)
+		f.names, f.values = append(f.names, name), append(f.values, value)
+		f.text += value
+	}
+	f.text += rest
+	if f.complete() {
+		f.upTo = append(f.upTo, f.text)
+	}
+	return f
+}
+
+// object collects what is wrong with values.
+func (e *environment) object(reason error, names ...string) {
+	e.invalid = errors.Join(e.invalid, asynctool.InvalidSetting(reason, unique(names)...))
+}
+
+// missing returns an error that names the variables without a value, or nil.
+func (e *environment) missing() error {
+	if len(e.unknown) == 0 {
+		return nil
+	}
+	return errors.New("not set when the file was read: " + strings.Join(unique(e.unknown), ", "))
+}
+
+// unique returns the names, each of them once.
+func unique(names []string) []string {
+	var once []string
+	for _, name := range names {
+		if !slices.Contains(once, name) {
+			once = append(once, name)
+		}
+	}
+	return once
 }
 
 // checkVariables returns an error if a text has a ${ that does not begin a ${NAME}.
@@ -39,19 +101,50 @@ func checkVariables(what, text string) error {
 	return nil
 }
 
-// address parses a text of a file as an address without names in it.
-func (e *environment) address(what, text string) (*url.URL, error) {
+// address parses a text of a file as an address without names in it. The error is one of the file. The address is
+// nil if a value is unknown or invalid.
+func (e *environment) address(what, text string) (filled, *url.URL, error) {
 	if err := checkVariables(what, text); err != nil {
-		return nil, err
+		return filled{}, nil, err
 	}
-	u, err := Address(e.fill(text))
+	f := e.fill(text)
+	// Values that follow do not change the beginning, so its first error is that of the values in it.
+	for n, text := range f.upTo {
+		check := settled
+		if n == len(f.names) {
+			check = func(text string) string { return text }
+		}
+		u, err := Address(check(text))
+		switch {
+		case err != nil && n == 0:
+			return f, nil, fmt.Errorf("the %s %w", what, err)
+		case err != nil:
+			e.object(fmt.Errorf("the %s %w", what, err), f.names[:n]...)
+			return f, nil, nil
+		case n == len(f.names):
+			return f, u, nil
+		}
+	}
+	return f, nil, nil
+}
+
+// settled returns an address with the scheme and the host that every text has which begins with this one. What the
+// text leaves open, such as the host, is that of an example.
+func settled(text string) string {
+	const scheme, rest = "https", "://example.com/"
+	end := strings.IndexAny(text, ":/?#")
 	switch {
-	case err != nil && !variable.MatchString(text):
-		return nil, fmt.Errorf("the %s %w", what, err)
-	case err != nil:
-		e.invalid = fmt.Errorf("the %s, filled in from the environment, %w", what, err)
+	case end < 0:
+		return scheme + rest
+	case text[end] != ':': // no scheme
+		return text[:end+1]
 	}
-	return u, nil
+	if after, ok := strings.CutPrefix(text[end:], "://"); ok {
+		if host := strings.IndexAny(after, "/?#"); host >= 0 {
+			return text[:end+len("://")+host+1]
+		}
+	}
+	return text[:end] + rest
 }
 
 // target is an address with {names} in its path, and in the values of its query.
@@ -62,7 +155,7 @@ type target struct {
 
 // target parses a text of a file.
 func (e *environment) target(what, text string) (*target, error) {
-	u, err := e.address(what, text)
+	f, u, err := e.address(what, text)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +179,13 @@ func (e *environment) target(what, text string) (*target, error) {
 	}
 	for _, name := range t.path {
 		if !strings.Contains(u.Path, "{"+name+"}") {
-			e.invalid = fmt.Errorf("the %s, filled in from the environment, has {%s} outside its path", what, name)
+			e.object(fmt.Errorf("the %s has {%s} outside its path", what, name), f.names...)
 		}
 	}
 	values := strings.Join(slices.Concat(slices.Collect(maps.Values(u.Query()))...), " ")
 	for _, name := range t.query {
 		if !strings.Contains(values, "{"+name+"}") {
-			e.invalid = fmt.Errorf("the %s, filled in from the environment, has {%s} outside its query", what, name)
+			e.object(fmt.Errorf("the %s has {%s} outside its query", what, name), f.names...)
 		}
 	}
 	return t, nil

@@ -5,7 +5,6 @@ package contract
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -46,12 +45,13 @@ func Tool(getenv func(string) string) asynctool.Definition {
 		Name: "sign_contract",
 		Description: "Sends a contract to the customer by email, to be signed. Needs the number of the contract. Takes " +
 			"minutes to hours. The answer follows when it is signed.",
-		Timeout:     30 * time.Second, // to send the contract, without the wait
-		Attempts:    3,                // the service knows the document by its reference
-		Deadline:    8 * time.Hour,
-		FailureText: "The contract wasn't signed in time.",
-		Settings:    []string{serviceURL, secret},
-		Getenv:      getenv,
+		Timeout:       30 * time.Second, // to send the contract, without the wait
+		Attempts:      3,                // the service knows the document by its reference
+		Deadline:      8 * time.Hour,
+		FailureText:   "The contract wasn't signed in time.",
+		Settings:      []string{serviceURL, secret},
+		Getenv:        getenv,
+		CheckSettings: httptool.CheckAddresses(serviceURL),
 
 		// Customers who have their mail at hand sign within a minute.
 		Hold:      "You should have an email with the contract now. I'll tell you when I see your signature.",
@@ -67,7 +67,7 @@ func Tool(getenv func(string) string) asynctool.Definition {
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 			base, err := httptool.Address(getenv(serviceURL))
 			if err != nil {
-				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", serviceURL, err))
+				return asynctool.Result{}, asynctool.NotSetUp(err)
 			}
 			contract, ok := asynctool.Identifier(in.Contract)
 			if !ok {

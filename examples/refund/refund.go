@@ -5,7 +5,6 @@ package refund
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -44,10 +43,11 @@ func Tool(getenv func(string) string) asynctool.Definition {
 		Refine: func(s *jsonschema.Schema) {
 			s.Properties["cents"].Minimum, s.Properties["cents"].Maximum = jsonschema.Ptr(1.0), jsonschema.Ptr(50_000.0)
 		},
-		Timeout:  time.Minute,
-		Attempts: 1,
-		Settings: []string{shopURL},
-		Getenv:   getenv,
+		Timeout:       time.Minute,
+		Attempts:      1,
+		Settings:      []string{shopURL},
+		Getenv:        getenv,
+		CheckSettings: httptool.CheckAddresses(shopURL),
 
 		// Of all failures, these have no text of their own: it is unknown whether the refund was made.
 		FailureText: "I couldn't find out whether the refund was made. A colleague will check it, and write to you.",
@@ -58,7 +58,7 @@ func Tool(getenv func(string) string) asynctool.Definition {
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 			base, err := httptool.Address(getenv(shopURL))
 			if err != nil {
-				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", shopURL, err))
+				return asynctool.Result{}, asynctool.NotSetUp(err)
 			}
 			order, ok := asynctool.Identifier(in.OrderID)
 			if !ok {

@@ -129,7 +129,7 @@ func TestNothingIsSent(t *testing.T) {
 		})
 	}
 	got := asynctooltest.Run(t, at("shop"), ask(t, `{"order_id":"A-1042","cents":1}`))
-	if !strings.Contains(got.Log, "REFUNDS_API_URL is not an address") {
+	if !strings.Contains(got.Log, "REFUNDS_API_URL cannot be used by the tool refund_order: it is not an address") {
 		t.Error(got)
 	}
 }

@@ -59,12 +59,13 @@ func NotifyWhenReady(getenv func(string) string) asynctool.Definition {
 				"understands: with names, numbers and articles"
 			subject.MinLength, subject.MaxLength = jsonschema.Ptr(1), jsonschema.Ptr(maxSubject)
 		},
-		Timeout:     30 * time.Second, // to pass the question on, without the wait for its answer
-		Attempts:    3,                // the idempotency key distinguishes a repetition from a second request
-		Deadline:    48 * time.Hour,
-		FailureText: "I'm sorry, I haven't received an answer to that.",
-		Settings:    []string{requestsURL},
-		Getenv:      getenv,
+		Timeout:       30 * time.Second, // to pass the question on, without the wait for its answer
+		Attempts:      3,                // the idempotency key distinguishes a repetition from a second request
+		Deadline:      48 * time.Hour,
+		FailureText:   "I'm sorry, I haven't received an answer to that.",
+		Settings:      []string{requestsURL},
+		Getenv:        getenv,
+		CheckSettings: httptool.CheckAddresses(requestsURL),
 
 		// An answer can arrive within seconds. The hold message is then unnecessary.
 		Hold:      "I've passed that on. I'll tell you as soon as there's an answer.",
@@ -89,7 +90,7 @@ func NotifyWhenReady(getenv func(string) string) asynctool.Definition {
 		Run: func(ctx context.Context, call asynctool.Call, in notifyInput) (asynctool.Result, error) {
 			base, err := httptool.Address(getenv(requestsURL))
 			if err != nil {
-				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", requestsURL, err))
+				return asynctool.Result{}, asynctool.NotSetUp(err)
 			}
 			subject := oneLine(in.Subject)
 			if subject == "" || utf8.RuneCountInString(subject) > maxSubject {

@@ -146,7 +146,7 @@ func TestNotifyWhenReadySendsNoRequest(t *testing.T) {
 		"no address": {"", discount, &tooltest.Host{URL: resultsURL},
 			want{Spoken: notAvailable, Log: "not set in the environment: REQUESTS_API_URL"}},
 		"address of a file": {"file:///etc", discount, &tooltest.Host{URL: resultsURL},
-			want{Spoken: notAvailable, Log: "REQUESTS_API_URL is not an address"}},
+			want{Spoken: notAvailable, Log: "REQUESTS_API_URL cannot be used by the tool notify_when_ready: it is not an"}},
 		"no completion URL": {office.URL, discount, &tooltest.Host{},
 			want{Spoken: notPassedOn, Retry: true, Log: "COMPLETION_URL is not set"}},
 		"no host": {office.URL, discount, nil,

@@ -36,15 +36,16 @@ func OrderStatus(getenv func(string) string) asynctool.Definition {
 		Name: "order_status",
 		Description: "Looks up where an order is and when it will arrive. Needs the order number. " +
 			"Takes up to two minutes.",
-		Timeout:     150 * time.Second,
-		Attempts:    3, // it only reads
-		FailureText: "I'm sorry, the shop's order system isn't responding right now.",
-		Settings:    []string{ordersURL},
-		Getenv:      getenv,
+		Timeout:       150 * time.Second,
+		Attempts:      3, // it only reads
+		FailureText:   "I'm sorry, the shop's order system isn't responding right now.",
+		Settings:      []string{ordersURL},
+		Getenv:        getenv,
+		CheckSettings: httptool.CheckAddresses(ordersURL),
 		Run: func(ctx context.Context, _ asynctool.Call, in orderStatusInput) (asynctool.Result, error) {
 			base, err := httptool.Address(getenv(ordersURL))
 			if err != nil {
-				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", ordersURL, err))
+				return asynctool.Result{}, asynctool.NotSetUp(err)
 			}
 			id, ok := asynctool.Identifier(in.OrderID)
 			if !ok {

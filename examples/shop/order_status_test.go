@@ -94,7 +94,8 @@ func TestOrderStatusAddress(t *testing.T) {
 
 func TestOrderStatusSendsNoRequest(t *testing.T) {
 	service, requests := tooltest.Counting(t)
-	noAddress := want{Spoken: notAvailable, Log: "ORDERS_API_URL is not an address"}
+	noAddress := want{Spoken: notAvailable,
+		Log: "ORDERS_API_URL cannot be used by the tool order_status: it is not an address"}
 	for name, row := range map[string]struct {
 		base, arguments string
 		want            want

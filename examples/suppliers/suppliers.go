@@ -73,10 +73,17 @@ func tool(getenv func(string) string, patience time.Duration) asynctool.Definiti
 		FailureText:  "I'm sorry, I couldn't ask the suppliers.",
 		Settings:     []string{list},
 		Getenv:       getenv,
+		CheckSettings: func(lookup func(string) (string, bool)) error {
+			value, _ := lookup(list)
+			if _, err := parse(value); err != nil {
+				return fmt.Errorf("it %w", err)
+			}
+			return nil
+		},
 		Run: func(ctx context.Context, call asynctool.Call, in input) (asynctool.Result, error) {
 			suppliers, err := parse(getenv(list))
 			if err != nil {
-				return asynctool.Result{}, asynctool.NotSetUp(fmt.Errorf("the environment variable %s %w", list, err))
+				return asynctool.Result{}, asynctool.NotSetUp(err)
 			}
 			article, ok := asynctool.Identifier(in.Article)
 			if !ok {

@@ -145,17 +145,20 @@ func TestStopped(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	const (
-		missing = "I'm sorry, this service isn't available right now."
-		wrong   = "That doesn't look like the number of an article. Please check it."
+		missing  = "I'm sorry, this service isn't available right now."
+		unusable = "SUPPLIERS cannot be used by the tool supplier_prices: it "
+		wrong    = "That doesn't look like the number of an article. Please check it."
 	)
 	for name, row := range map[string]struct{ setting, arguments, text, log string }{
 		"no answers":   {serve(t, 2, 0, 1), `{"article":"K-200"}`, "None of the suppliers has told me a price.", ""},
 		"another path": {serve(t, 1), `{"article":"../K"}`, wrong, ""},
 		"no setting":   {"", `{"article":"K-200"}`, missing, "not set in the environment: SUPPLIERS"},
-		"no JSON":      {"ada.example.com", `{"article":"K-200"}`, missing, "SUPPLIERS is not JSON"},
-		"no suppliers": {"[]", `{"article":"K-200"}`, missing, "SUPPLIERS is not JSON"},
-		"no name":      {`[{"url":"https://ada.example.com"}]`, `{"article":"K-200"}`, missing, "a supplier without a name"},
-		"no address":   {`[{"name":"Ada"}]`, `{"article":"K-200"}`, missing, "a supplier whose url is not an address"},
+		"no JSON":      {"ada.example.com", `{"article":"K-200"}`, missing, unusable + "is not JSON"},
+		"no suppliers": {"[]", `{"article":"K-200"}`, missing, unusable + "is not JSON"},
+		"no name": {`[{"url":"https://ada.example.com"}]`, `{"article":"K-200"}`, missing,
+			unusable + "has a supplier without a name"},
+		"no address": {`[{"name":"Ada"}]`, `{"article":"K-200"}`, missing,
+			unusable + "has a supplier whose url is not an address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := asynctooltest.Run(t, of(row.setting), asynctooltest.Webhook(t, "supplier_prices", row.arguments))

@@ -103,6 +103,53 @@ func TestMissingToolSettings(t *testing.T) {
 	}
 }
 
+// TestValuesOfTheDeployment refuses no value that only the deployment knows, and names those that the app has added
+// and that a tool cannot work with.
+func TestValuesOfTheDeployment(t *testing.T) {
+	for name, row := range map[string]struct {
+		context map[string]any
+		add     func(*Stack) *string // the value of STOCK_API_URL that the app adds
+		want    string               // an error of the synthesis
+	}{
+		"a secret": {map[string]any{"STOCK_API_URL": "secret:" + anySecret + "#url"}, nil, ""},
+		"a token":  {map[string]any{}, func(s *Stack) *string { return s.Ringback.Table.TableName() }, ""},
+		"a mixture": {map[string]any{}, func(s *Stack) *string {
+			return jsii.String("https://" + *s.Ringback.Table.TableName() + ".example.com")
+		}, ""},
+		"a parameter": {map[string]any{}, func(*Stack) *string { return jsii.String("{{resolve:ssm:/stock/url}}") }, ""},
+		"a listener":  {map[string]any{"listen": "true", "STOCK_API_URL": "stock.example.com"}, nil, ""},
+		"a text":      {map[string]any{}, func(*Stack) *string { return jsii.String("https://stock.example.com") }, ""},
+		"a wrong text": {map[string]any{}, func(*Stack) *string { return jsii.String("stock.example.com") },
+			"the tool setting STOCK_API_URL cannot be used by the tool restock_date: the url " + notAnAddress + "."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			context := row.context
+			context["binaries"] = "testdata/functions"
+			app := awscdk.NewApp(&awscdk.AppProps{
+				Context: &context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
+			})
+			stack, err := NewStack(app, shop.All)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.add != nil {
+				stack.Ringback.Process.AddEnvironment(jsii.String("STOCK_API_URL"), row.add(stack), nil)
+			}
+			errors := func(pattern string) int {
+				matcher := assertions.Match_StringLikeRegexp(&pattern)
+				return len(*assertions.Annotations_FromStack(stack.Stack).FindError(jsii.String("*"), matcher))
+			}
+			wanted := 0
+			if row.want != "" {
+				wanted = 1
+			}
+			if all, named := errors(""), errors("^"+regexp.QuoteMeta(row.want)+"$"); all != wanted || named != wanted {
+				t.Errorf("there are %d errors, %d of them %q", all, named, row.want)
+			}
+		})
+	}
+}
+
 // The command works as it is printed, once its variables are set.
 func TestNextCommand(t *testing.T) {
 	for name, row := range map[string]struct {

@@ -403,6 +403,7 @@ func NewRingback(scope constructs.Construct, id string, props Props) (*Ringback,
 	r.alarms()
 	r.dashboard()
 	r.queries()
+	r.problems = append(r.problems, r.invalid()...)
 	return r, errors.Join(r.problems...)
 }
 

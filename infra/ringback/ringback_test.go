@@ -1664,8 +1664,8 @@ func TestNag(t *testing.T) {
 	r := newRingback(t, stack, ringback.Props{
 		UndeliveredEmail: "someone@example.com", AlarmEmail: "operator@example.com",
 		ToolSettings: []ringback.Setting{ // otherwise a warning names them
-			{Name: "ORDERS_API_URL", Value: "x"}, {Name: "REQUESTS_API_URL", Value: "x"},
-			{Name: "STOCK_API_URL", Value: "x"}, {Name: "STOCK_API_TOKEN", Value: "x"},
+			{Name: "ORDERS_API_URL", Value: "https://x.example"}, {Name: "REQUESTS_API_URL", Value: "https://x.example"},
+			{Name: "STOCK_API_URL", Value: "https://x.example"}, {Name: "STOCK_API_TOKEN", Value: "x"},
 		},
 	})
 	suppress := func(path, rule, reason string, appliesTo ...any) {

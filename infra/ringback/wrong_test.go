@@ -15,6 +15,9 @@ const (
 	anyACM    = "arn:aws:acm:eu-central-1:111122223333:certificate/12345678-1234-1234-1234-123456789012"
 )
 
+// notAnAddress is what a tool objects to.
+const notAnAddress = "is not an address like https://shop.example.com/api"
+
 // wrong is a wrong value of a setting.
 type wrong struct {
 	setting string
@@ -185,7 +188,7 @@ var wrongs = []wrong{
 	{"controlHosts", "127.0.0.1:8080, hooks.example.com/control", nil,
 		`controlHosts has "hooks.example.com/control"; write host or host:port, without a scheme or a path`},
 
-	{"ORDERS_API_URL", strings.Repeat("x", 4000), nil,
+	{"ORDERS_API_URL", "https://shop.example.com/" + strings.Repeat("x", 3975), nil,
 		"ORDERS_API_URL has 4000 bytes; with it, the variables of the process function exceed Lambda's 4096 bytes"},
 	{"AWS_REGION", "eu-central-1", nil, "AWS_REGION is a variable of Lambda; choose another name"},
 	{"JOBS_TABLE", "jobs", nil, "JOBS_TABLE is a variable of Ringback; choose another name"},
@@ -195,6 +198,18 @@ var wrongs = []wrong{
 	{"dev/STOCK_API_TOKEN", "secret:" + anySecret + "#a:b", map[string]any{"stage": "dev"},
 		`dev/STOCK_API_TOKEN names the field "a:b" of a secret; CloudFormation reads no field whose name has a colon, ` +
 			`a brace or a space`},
+	{"ORDERS_API_URL", "shop.example.com", nil,
+		"ORDERS_API_URL cannot be used by the tool order_status: it " + notAnAddress},
+	{"REQUESTS_API_URL", "https://<your shop>", nil,
+		"REQUESTS_API_URL cannot be used by the tool notify_when_ready: it " + notAnAddress},
+	{"dev/STOCK_API_URL", "stock.example.com:8080", map[string]any{"stage": "dev"},
+		"dev/STOCK_API_URL cannot be used by the tool restock_date: the url " + notAnAddress},
+	{"STOCK_API_URL", anySecret, nil, "STOCK_API_URL cannot be used by the tool restock_date: the url " + notAnAddress},
+	{"STOCK_API_URL", "https://stock.example.com:80443", map[string]any{"STOCK_API_TOKEN": "secret:" + anySecret},
+		"STOCK_API_URL cannot be used by the tool restock_date: the url " + notAnAddress},
+	{"STOCK_API_TOKEN", "s3cret\nX-Admin: true", map[string]any{"STOCK_API_URL": "https://stock.example.com"},
+		"STOCK_API_TOKEN cannot be used by the tool restock_date: the header Authorization contains a line break or " +
+			"another control character"},
 	{"STOCK_API_TOKEN", "secret:#token", nil, "STOCK_API_TOKEN names the field of a secret, and no secret"},
 }
 

@@ -160,7 +160,7 @@ func (c *listenCommand) interrupts() (first, second context.Context, stop func()
 }
 
 // notes returns what a developer should know before the first job: how the tools differ from those that were deployed,
-// and the settings that they lack here.
+// and the settings that they lack here, or cannot use.
 func notes(stage listen.Stage, set *asynctool.Set) (texts []string) {
 	if differences := stage.Differences(set); len(differences) > 0 {
 		texts = append(texts, "The stage was deployed with other tools: "+strings.Join(differences, "; ")+
@@ -173,6 +173,9 @@ func notes(stage listen.Stage, set *asynctool.Set) (texts []string) {
 			texts = append(texts, fmt.Sprintf("%s cannot work: the environment lacks %s. Set it there, or in the file .env.",
 				tool.Name, strings.Join(names, " and ")))
 		}
+	}
+	for _, wrong := range set.Invalid(nil) {
+		texts = append(texts, fmt.Sprintf("%v. Correct it in the environment, or in the file .env.", wrong))
 	}
 	return texts
 }

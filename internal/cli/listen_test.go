@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/httptool"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/deployment/listen"
@@ -67,8 +68,16 @@ func TestListenCommand(t *testing.T) {
 	tools := func() ([]asynctool.Definition, error) {
 		return []asynctool.Definition{
 			approves("approval", time.Minute), approves("refund", time.Minute, "REFUND_API_URL"),
+			asynctool.Tool[struct{}]{
+				Name: "prices", Description: "Looks up prices.", Timeout: time.Minute,
+				Settings: []string{"PRICES_API_URL"}, CheckSettings: httptool.CheckAddresses("PRICES_API_URL"),
+				Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+					return asynctool.Text("They are low."), nil
+				},
+			},
 		}, nil
 	}
+	t.Setenv("PRICES_API_URL", "prices.example.com")
 	go func() {
 		ended <- cli.Run(tools, []string{"listen", "--stack", "Ringback", "--breakpoints", "0s"}, &out, &errOut)
 	}()
@@ -97,8 +106,11 @@ func TestListenCommand(t *testing.T) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
 	for _, want := range []string{
-		"The stage was deployed with other tools: Timeout of approval was 30s, and is 1m0s; refund is new. ",
+		"The stage was deployed with other tools: Timeout of approval was 30s, and is 1m0s; prices is new; refund " +
+			"is new. ",
 		"refund cannot work: the environment lacks REFUND_API_URL. Set it there, or in the file .env.\n",
+		"PRICES_API_URL cannot be used by the tool prices: it is not an address like https://shop.example.com/api. " +
+			"Correct it in the environment, or in the file .env.\n",
 		"If this process is killed, running tools start again within 1 min 20 s.\n",
 		"approval            runs for the call " + job.CallHash("planted-call") + "\n",
 		"Everything that was received is finished.\n",

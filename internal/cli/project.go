@@ -90,13 +90,17 @@ func (p *project) checkTools(context.Context) {
 // settings checks whether the tools can work on this machine.
 func (p *project) settings(set *asynctool.Set) {
 	const name = "settings"
-	missing, complete := set.Missing(nil), []string{}
+	missing, complete, unusable := set.Missing(nil), []string{}, map[string]bool{}
+	for _, wrong := range set.Invalid(nil) {
+		unusable[wrong.Tool] = true
+		p.add(name, wiring.VerdictFailed, "Correct it in the environment, or in .env.", "%v", wrong)
+	}
 	for _, entry := range set.Entries() {
 		switch lacking := missing[entry.Name]; {
 		case lacking != nil:
 			p.add(name, wiring.VerdictWarning, "Set it in the environment, or in .env. In a deployment, set it as context.",
 				"%s cannot work on this machine: the environment lacks %s", entry.Name, strings.Join(lacking, " and "))
-		case len(entry.Settings) > 0:
+		case len(entry.Settings) > 0 && !unusable[entry.Name]:
 			complete = append(complete, entry.Name)
 		}
 	}

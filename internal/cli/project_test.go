@@ -73,6 +73,8 @@ func TestDoctorLocal(t *testing.T) {
 			map[string]string{"tools": "warning Add a tool"}},
 		"a missing setting": {func(w *world) { w.tools, w.env["ORDERS_API_URL"] = orderStatus, "" }, map[string]string{
 			"settings": "warning order_status cannot work on this machine: the environment lacks ORDERS_API_URL"}},
+		"a wrong setting": {func(w *world) { w.tools, w.env["ORDERS_API_URL"] = orderStatus, "s3cret.example.com" },
+			map[string]string{"settings": "failed ORDERS_API_URL cannot be used by the tool order_status: it is not an"}},
 		"a tool that works": {func(w *world) { w.tools = orderStatus }, nil},
 		"an old Go": {func(w *world) { w.programs["go"] = "go1.25.9" },
 			map[string]string{"Go": "failed it is go1.25.9, and go.mod requires go1.26.0"}},

@@ -147,8 +147,9 @@ type run struct {
 	calls     *controlClient
 	seller    *slowshop.Shop
 	tools     *asynctool.Set
-	missing   map[string][]string // the settings that tools lack
-	spans     *otlp.Provider      // nil means that they are not exported
+	missing   map[string][]string       // the settings that tools lack
+	invalid   []*asynctool.SettingError // the settings that tools cannot work with
+	spans     *otlp.Provider            // nil means that they are not exported
 	live      liveCalls
 	keys      string // of completion tokens, as in COMPLETION_KEYS
 	before    *saved // what the run before has left; nil means none
@@ -242,7 +243,7 @@ func (r *run) assemble() error {
 	if r.tools, err = asynctool.NewSet(definitions...); err != nil {
 		return err
 	}
-	r.encrypted, r.missing = r.tools.Encrypted(), r.tools.Missing(nil)
+	r.encrypted, r.missing, r.invalid = r.tools.Encrypted(), r.tools.Missing(nil), r.tools.Invalid(nil)
 	ended := func(callID string) bool { return r.pipeline.Calls.Ended(callID) }
 	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey, ended)
 	if err != nil {
@@ -438,8 +439,12 @@ func (r *run) welcome() {
 	r.terminal.say("")
 }
 
-// lacking shows the tools that cannot work, because their settings are missing.
+// lacking shows the tools that cannot work, because their settings are missing or invalid.
 func (r *run) lacking() {
+	for _, wrong := range r.invalid {
+		r.terminal.Print(nil, nil, console.Text{Paint: warning, Text: fmt.Sprintf("%v. Correct it in the environment, or in "+
+			"the file .env.", wrong)}, console.Plain("\n"))
+	}
 	for _, tool := range r.tools.Entries() {
 		if names := r.missing[tool.Name]; names != nil {
 			r.terminal.Print(nil, nil, console.Text{Paint: warning, Text: fmt.Sprintf("%s cannot work: the environment lacks "+

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/httptool"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
@@ -536,6 +537,33 @@ func TestRoutes(t *testing.T) {
 				t.Errorf("%s %s, chunked %t: %s", row.method, row.path, chunked, answer)
 			}
 		}
+	}
+}
+
+// TestInvalidSettings names the settings that tools cannot work with, when the run starts, and proposes no such tool.
+func TestInvalidSettings(t *testing.T) {
+	tool := func(name, setting string) asynctool.Definition {
+		return asynctool.Tool[struct{}]{
+			Name: name, Description: "A tool for tests.", Settings: []string{setting},
+			CheckSettings: httptool.CheckAddresses(setting),
+			Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+				return asynctool.Text("done"), nil
+			},
+		}
+	}
+	t.Setenv("RINGBACK_TEST_WRONG", "s3cret.example.com")
+	t.Setenv("RINGBACK_TEST_RIGHT", "https://shop.example.com")
+	l := start(t, dev.Config{Try: "it", Tools: func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{tool("wrong", "RINGBACK_TEST_WRONG"), tool("right", "RINGBACK_TEST_RIGHT")}, nil
+	}})
+	l.screen.wait(t, "RINGBACK_TEST_WRONG cannot be used by the tool wrong: it is not an address like .*\\. Correct it")
+	l.screen.wait(t, "it right")
+	l.stop()
+	if err := l.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if screen := l.screen.String(); strings.Count(screen, "cannot be used") != 1 || strings.Contains(screen, "s3cret") {
+		t.Errorf("the screen is\n%s", screen)
 	}
 }
 

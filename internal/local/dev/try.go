@@ -35,7 +35,7 @@ func (r *run) proposes() {
 // try returns the command that calls a tool. It returns an empty string if there is no tool to propose.
 func (r *run) try() string {
 	for _, tool := range r.tools.Entries() {
-		if tool.Name == asynctool.TaskStatusName || tool.Name == asynctool.CancelTaskName || r.missing[tool.Name] != nil {
+		if tool.Name == asynctool.TaskStatusName || tool.Name == asynctool.CancelTaskName || !r.canWork(tool) {
 			continue
 		}
 		arguments, ok := sampleArguments(tool)
@@ -52,6 +52,13 @@ func (r *run) try() string {
 		return strings.Join(words, " ")
 	}
 	return ""
+}
+
+// canWork reports whether a tool has its settings.
+func (r *run) canWork(tool *asynctool.Entry) bool {
+	return r.missing[tool.Name] == nil && !slices.ContainsFunc(r.invalid, func(wrong *asynctool.SettingError) bool {
+		return wrong.Tool == tool.Name
+	})
 }
 
 // sampleArguments returns arguments that a tool accepts, as a user types them in a shell. It returns false if it

@@ -42,7 +42,11 @@ func Tools(folder fs.FS, getenv func(string) string) ([]asynctool.Definition, er
 		if wrong, ok := errors.AsType[*fileError](err); ok {
 			return nil, wrong.in(name)
 		}
-		all = append(all, tools...)
+		for _, tool := range tools {
+			tool := tool.(declaration)
+			tool.file = name
+			all = append(all, tool)
+		}
 	}
 	return all, nil
 }
@@ -99,12 +103,25 @@ func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, err
 	var declared struct {
 		Tools []json.RawMessage `json:"tools"`
 	}
-	root, nodes := lines(file)
+	root, nodes, begun := lines(file)
 	if key := unknownField(root, reflect.TypeOf(declared)); key != nil {
 		return nil, &fileError{key.Line, fmt.Errorf("unknown field %q", key.Value)}
 	}
-	if err := yaml.UnmarshalStrict(file, &declared); err != nil {
-		return nil, syntaxError(root, err)
+	for i, node := range nodes {
+		if key := repeatedKey(node); key != nil {
+			return nil, placeOf(nodes, i, key).wrong(fmt.Errorf("the field %q is set twice", key.Value))
+		}
+		if key := unknownField(node, reflect.TypeFor[forwarded]()); key != nil {
+			return nil, placeOf(nodes, i, key).wrong(fmt.Errorf("unknown field %q", key.Value))
+		}
+	}
+	if key := repeatedKey(root); key != nil {
+		return nil, &fileError{key.Line, fmt.Errorf("the field %q is set twice", key.Value)}
+	}
+	if err := yaml.UnmarshalStrict(file, &declared); err != nil && begun != nil {
+		return nil, syntaxError(file, err, begun)
+	} else if err != nil {
+		return nil, valueError(root, nodes, err)
 	}
 	var definitions []asynctool.Definition
 	names := make(map[string]bool)
@@ -114,34 +131,50 @@ func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, err
 			node = nodes[i]
 		}
 		f := &forwarded{}
-		definition, err := f.declare(raw, node, getenv)
+		tool, err := f.declare(raw, getenv)
 		if err == nil && names[f.Name] {
 			err = at(errors.New("two tools have this name"), "name")
 		}
 		if err != nil {
-			return nil, &fileError{lineOf(node, err), fmt.Errorf("tool %d, %q: %w", i+1, f.Name, err)}
+			return nil, place{lineOf(node, err), i + 1, f.Name}.wrong(err)
 		}
 		names[f.Name] = true
-		definitions = append(definitions, definition)
+		definitions = append(definitions, declaration{Tool: tool, line: lineOf(node, at(nil, "name"))})
 	}
 	return definitions, nil
 }
 
+// declaration is a tool with its place in a file.
+type declaration struct {
+	asynctool.Tool[json.RawMessage]
+	file string // empty: unknown
+	line int    // 0: unknown
+}
+
+// Source names the place in the errors of [asynctool.NewSet].
+func (d declaration) Source() string {
+	switch {
+	case d.line == 0:
+		return d.file
+	case d.file == "":
+		return fmt.Sprintf("line %d", d.line)
+	default:
+		return fmt.Sprintf("%s:%d", d.file, d.line)
+	}
+}
+
 // declare decodes and checks one declaration.
 func (f *forwarded) declare(
-	raw json.RawMessage, node *yamlv3.Node, getenv func(string) string,
-) (asynctool.Definition, error) {
+	raw json.RawMessage, getenv func(string) string,
+) (tool asynctool.Tool[json.RawMessage], err error) {
 	// Each tool is decoded alone, so that the error names its tool, if it has a name.
 	if err := yaml.UnmarshalStrict(raw, f); err != nil {
-		if key := unknownField(node, reflect.TypeFor[forwarded]()); key != nil {
-			return nil, &fieldError{line: key.Line, err: fmt.Errorf("unknown field %q", key.Value)}
-		}
-		return nil, decodeError(err)
+		return tool, declarationError(err)
 	}
 	if err := f.prepare(getenv); err != nil {
-		return nil, err
+		return tool, err
 	}
-	tool := asynctool.Tool[json.RawMessage]{
+	tool = asynctool.Tool[json.RawMessage]{
 		Name:        f.Name,
 		Description: f.Description,
 		Schema:      f.Schema,
@@ -168,14 +201,13 @@ func (f *forwarded) declare(
 		{"quick", "quick time", f.Quick, "6s", &tool.Quick},
 		{"deadline", "deadline", f.Deadline, "30m or 24h", &tool.Deadline},
 	} {
-		var err error
 		if *d.to, err = duration(d.name, d.text, d.like); err != nil {
-			return nil, at(err, d.field)
+			return tool, at(err, d.field)
 		}
 	}
 	// Apply the rules for every tool here, so that the error names the file.
 	if _, err := asynctool.NewSet(tool); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "tool "+f.Name+": "))
+		return tool, errors.New(strings.TrimPrefix(err.Error(), "tool "+f.Name+": "))
 	}
 	return tool, nil
 }

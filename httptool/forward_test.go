@@ -508,7 +508,7 @@ func TestForwardedFileErrors(t *testing.T) {
 		"a tool is no object":   {"tools: [x]", `tool 1, "": `},
 		"unknown field": {declaration("retries: 3"),
 			`line 6: tool 1, "x": unknown field "retries"`},
-		"repeated field": {declaration("url: https://a.example"), `already set`},
+		"repeated field": {declaration("url: https://a.example"), `line 6: tool 1, "x": the field "url" is set twice`},
 		"second tool":    {declaration() + "  - {name: z, colour: red}", `tool 2, "z": `},
 		"two of one name": {declaration() + "  - {name: x, description: d, url: 'https://a.example', " + none + "}",
 			`line 6: tool 2, "x": two tools have this name`},
@@ -616,8 +616,9 @@ func TestForwardedFileErrorsNameTheFile(t *testing.T) {
 		"tabs": {"http.json",
 			"{\n\t\"tools\": [\n\t\t{\"name\": \"x\",\n\t\t\"schema\": {\"type\": \"object\"}, \"method\": \"GOT\"}]}",
 			`http.json:4: tool 1, "x": the method is "GOT"; it must be GET, POST, PUT, PATCH or DELETE`},
-		"syntax":   {"http.yaml", "tools:\n  - name: [x\n    url: a\n", "http.yaml:2: did not find expected ',' or ']'"},
-		"repeated": {"http.yaml", declaration("url: a"), `http.yaml:6: key "url" already set in map`},
+		"syntax": {"http.yaml", "tools:\n  - name: [x\n    url: a\n",
+			"http.yaml:2: tool 1, \"\": did not find expected ',' or ']'"},
+		"repeated": {"http.yaml", declaration("url: a"), `http.yaml:6: tool 1, "x": the field "url" is set twice`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := fstest.MapFS{row.file: &fstest.MapFile{Data: []byte(row.content)}}

@@ -535,10 +535,10 @@ var bugs = []mutant{
 			{"httptool.NotStarted", "said.Retry && isType[notSent](err)", "said.Retry"},
 		}},
 	{bug: "a rejected access token kept", tests: []string{"./httptool", "-run", "Login"}, edits: []edit{
-		{"httptool.(*login).token", "t.valid() && t.text != rejected", "t.valid()"},
+		{"httptool.(*session).token", "t.valid() && t.text != rejected", "t.valid()"},
 	}},
 	{bug: "an error that quotes a service of tokens", tests: []string{"./httptool", "-run", "Login"}, edits: []edit{
-		{"httptool.(*login).ask", "errors.New(\"the access token is not a bearer token\")",
+		{"httptool.(*session).ask", "errors.New(\"the access token is not a bearer token\")",
 			"errors.New(\"the access token is a \" + answer.Type)"},
 	}},
 	{bug: "a header without a bound", tests: []string{"./httptool", "-run", "Errors"}, edits: []edit{
@@ -1387,6 +1387,21 @@ var bugs = []mutant{
 	{bug: "a tool that runs without its settings", tests: []string{"./asynctool", "-run", "Settings"}, edits: []edit{
 		{"asynctool.(*Entry).checkSettings", "len(missing) > 0 {", "false && len(missing) > 0 {"},
 	}},
+	{bug: "a tool that runs with a setting that it cannot use",
+		tests: []string{"./asynctool", "-run", "Settings"}, edits: []edit{
+			{"asynctool.(*Entry).checkSettings", "len(wrong) > 0 {", "false && len(wrong) > 0 {"},
+		}},
+	{bug: "a setting deployed that a tool cannot use", tests: wrongSettings, edits: []edit{
+		{"infra/ringback.NewRingback", "r.problems = append(r.problems, r.invalid()...)", "_ = r.invalid()"},
+	}},
+	{bug: "a secret refused that only the deployment knows",
+		tests: []string{"./infra/ringback", "-run", "^TestValuesOfTheDeployment$"}, edits: []edit{
+			{"infra/ringback.(*Ringback).toolSettings", `!strings.Contains(text, "{{resolve:")`, "true"},
+		}},
+	{bug: "an address deployed that lacks its scheme, before a secret",
+		tests: []string{"./httptool", "-run", "^TestInvalidSettings$"}, edits: []edit{
+			{"httptool.settled", "return text[:end+1]", "return scheme + rest"},
+		}},
 	{bug: "a tool wired that cannot work", tests: []string{"./internal/cli/wiring", "-run", "^TestSyncLeavesOut$"},
 		edits: []edit{
 			{"internal/cli/wiring.Prepare", `if missing != "" && (len(stored)`, `if false && (len(stored)`},

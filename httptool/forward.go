@@ -97,8 +97,9 @@ type settings struct {
 
 // Parse returns the tools that a YAML or JSON file declares as HTTP requests.
 // getenv returns the values for ${NAME} in addresses, headers and credentials. A tool
-// with a missing value fails when it is called, and says that the service isn't
-// available. The error names the line and the tool that are invalid, with the reason.
+// with a missing or invalid value fails when it is called, and says that the service
+// isn't available. [asynctool.Set.Invalid] returns what is wrong with values. The error
+// names the line and the tool that are invalid, with the reason.
 func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, error) {
 	var declared struct {
 		Tools []json.RawMessage `json:"tools"`

@@ -105,6 +105,9 @@ func Parse(file []byte, getenv func(string) string) ([]asynctool.Definition, err
 		Tools []json.RawMessage `json:"tools"`
 	}
 	root, nodes, begun := lines(file)
+	if line := secondDocument(file); line > 0 {
+		return nil, &fileError{line, errors.New("the file has a second YAML document, which is not read: remove the ---")}
+	}
 	if key := unknownField(root, reflect.TypeOf(declared)); key != nil {
 		return nil, &fileError{key.Line, fmt.Errorf("unknown field %q", key.Value)}
 	}

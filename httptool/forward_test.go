@@ -559,7 +559,11 @@ func TestForwardedFileErrors(t *testing.T) {
 		"oauth2 with a path": {login("token_url: /token", "client_id: a", "client_secret: b"),
 			"the oauth2.token_url is not an address"},
 		"oauth2, unknown field": {login("token_uri: a"), `line 7: tool 1, "x": unknown field "token_uri"`},
-		"oauth2, two scopes":    {login(credentials, "scopes: ['a b']"), `oauth2: the scope "a b" is not one word`},
+		"a second document":     {declaration() + "---\ntools: []", "line 6: the file has a second YAML document"},
+		"oauth2, setting in a scope": {
+			login(credentials, "scopes: ['${S}']"), `oauth2: the scope "${S}" has a setting`,
+		},
+		"oauth2, two scopes": {login(credentials, "scopes: ['a b']"), `oauth2: the scope "a b" is not one word`},
 		"oauth2, grant": {login(credentials, "params: {grant_type: password}"),
 			"the parameter grant_type cannot be set"},
 		"oauth2, credentials_in": {login(credentials, "credentials_in: cookie"),

@@ -342,6 +342,17 @@ func lines(file []byte) (root *yaml.Node, tools []*yaml.Node, err error) {
 	return root, tools, nil
 }
 
+// secondDocument returns the line of a second YAML document, which the parser of the declarations ignores. It returns 0
+// if there is none, and if the first document is not YAML.
+func secondDocument(file []byte) int {
+	var first, second yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(file))
+	if documents.Decode(&first) != nil || documents.Decode(&second) != nil {
+		return 0
+	}
+	return second.Line
+}
+
 // lineOf returns the line of an error in a declaration: that of its field, or of the innermost one around it
 // that is there. It returns 0 for a node that is nil.
 func lineOf(node *yaml.Node, err error) int {

@@ -72,6 +72,9 @@ func (l *login) fill(e *environment) (*session, error) {
 			return nil, at(fmt.Errorf("oauth2: the scope %q is not one word; write each as an item of the list", scope),
 				"scopes")
 		}
+		if strings.Contains(scope, "${") {
+			return nil, at(fmt.Errorf("oauth2: the scope %q has a setting; write the scope itself", scope), "scopes")
+		}
 	}
 	if len(l.Scopes) > 0 {
 		s.form.Set("scope", strings.Join(l.Scopes, " "))

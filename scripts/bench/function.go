@@ -20,7 +20,7 @@ type function struct {
 	command *exec.Cmd
 	server  *http.Server
 	log     bytes.Buffer
-	asked   chan time.Time // when the function asks for an event, the first time
+	asked   chan time.Time // when the function asks for an event
 	events  chan []byte
 	sent    time.Time
 	answers chan answer
@@ -67,13 +67,11 @@ func start(path string, environment []string) (*function, time.Duration, error) 
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/2018-06-01/runtime/invocation/")
 	if path == "next" {
-		select {
-		case f.asked <- time.Now():
-		default:
-		}
+		f.asked <- time.Now()
 		select {
 		case event := <-f.events:
 			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "bench")
+			w.Header().Set("Content-Length", strconv.Itoa(len(event)))
 			w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(limit).UnixMilli(), 10))
 			f.sent = time.Now()
 			_, _ = w.Write(event)
@@ -90,7 +88,8 @@ func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.answers <- answer{body, took, err}
 }
 
-// invoke returns a function's answer to an event, and how long it took.
+// invoke returns a function's answer to an event, and how long it took. The function asks for the next event before
+// invoke returns, so that its work for this one is over.
 func (f *function) invoke(event []byte) ([]byte, time.Duration, error) {
 	timeout := time.After(limit)
 	select {
@@ -100,17 +99,19 @@ func (f *function) invoke(event []byte) ([]byte, time.Duration, error) {
 	}
 	select {
 	case a := <-f.answers:
-		return a.body, a.took, a.err
+		select {
+		case <-f.asked:
+			return a.body, a.took, a.err
+		case <-timeout:
+		}
 	case <-timeout:
-		return nil, 0, fmt.Errorf("no answer\n%s", &f.log)
 	}
+	return nil, 0, fmt.Errorf("no answer\n%s", &f.log)
 }
 
-// stop ends the process, and returns the CPU time that it took.
-func (f *function) stop() time.Duration {
+// stop ends the process.
+func (f *function) stop() {
 	_ = f.command.Process.Kill()
 	<-f.exited
 	_ = f.server.Close()
-	state := f.command.ProcessState
-	return state.UserTime() + state.SystemTime()
 }

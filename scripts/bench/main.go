@@ -1,6 +1,6 @@
 // Command bench measures the built functions on this machine: the start, the first call, later calls, the CPU of
-// a call, and the size. It compares each function with an empty one, in alternation, because a machine is never
-// quite quiet. make bench runs it.
+// a call, and the size. It compares each function with an empty one, and the front function also with a bare and an
+// ordinary one. They take turns, because a machine is never quite quiet. make bench runs it.
 //
 // The functions run as processes behind a Lambda runtime API on the loopback interface. AWS, the shop's orders and
 // the control URLs are there, too, and answer after a millisecond.
@@ -12,11 +12,14 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,59 +32,38 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	starts := flag.Int("starts", 30, "starts of each function")
-	calls := flag.Int("calls", 200, "later calls of each function")
+	debug.SetGCPercent(1000) // the collector of this process takes CPU from the functions
+	starts := flag.Int("starts", 60, "starts of each function")
+	calls := flag.Int("calls", 600, "later calls of each function")
 	file := flag.String("json", "", "write the ratios to this `file`")
-	before := flag.String("before", "", "name the ratios that are worse than those in this `file`")
+	earlier := flag.String("before", "", "name the ratios that are worse than those in this `file`")
 	beside := flag.String("beside", "", "compare with the functions of another version, which are in this `folder`, "+
 		"as make build ARCH=x86_64 builds them, and not with an empty one")
 	flag.Parse()
-	if err := run(*starts, *calls, *file, *before, *beside); err != nil {
+	if *starts < 1 || *calls < block {
+		log.Fatalf("-starts is at least 1, and -calls at least %d", block)
+	}
+	if err := run(*starts, *calls, *file, *earlier, *beside); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(starts, calls int, file, before, beside string) error {
-	folder, err := os.MkdirTemp("", "bench")
+func run(starts, calls int, file, earlier, beside string) error {
+	b, err := newBench(beside)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(folder) }()
-	for name, source := range map[string]string{
-		"empty": "./scripts/bench/empty", "ack": "./functions/ack", "process": "./functions/process",
-		"callback": "./functions/callback",
-	} {
-		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
-			"-o", filepath.Join(folder, name), source)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("cannot build %s: %w\n%s", source, err, out)
-		}
+	defer b.close()
+	if err := b.build("./scripts/bench/empty", "./scripts/bench/bare", "./scripts/bench/ordinary", "./functions/ack",
+		"./functions/process", "./functions/callback"); err != nil {
+		return err
 	}
-	b := &bench{folder: folder, beside: beside, services: &services{items: map[string]json.RawMessage{}}}
-	server := httptest.NewServer(b.services)
-	defer server.Close()
-	b.url = server.URL
-
-	var rows []row
-	other := "empty"
-	if beside != "" {
-		other = "before"
-	}
-	fmt.Println(strings.ReplaceAll(header, "other", other))
-	for _, subject := range []subject{
-		{"ack", "2 KB", b.webhooks(2<<10, 1)}, {"ack", "40 KB, three tool calls", b.webhooks(40<<10, 3)},
-		{"ack", "1 MB", b.webhooks(1<<20, 1)}, {"process", "one job", b.jobs}, {"callback", "one outcome", b.outcomes},
-	} {
-		r, err := b.measure(subject, starts, calls)
-		if err != nil {
-			return fmt.Errorf("%s, %s: %w", subject.function, subject.input, err)
-		}
-		fmt.Println(r)
-		rows = append(rows, r)
+	ratios, err := b.tables(starts, calls)
+	if err != nil {
+		return err
 	}
 	if file != "" {
-		text, err := json.MarshalIndent(rows, "", "  ")
+		text, err := json.MarshalIndent(ratios, "", "  ")
 		if err != nil {
 			return err
 		}
@@ -89,40 +71,32 @@ func run(starts, calls int, file, before, beside string) error {
 			return err
 		}
 	}
-	if before != "" {
-		return compare(before, rows)
+	if earlier != "" {
+		return compare(earlier, ratios)
 	}
 	return nil
 }
 
-const header = `| function | start | ÷ other | first call | ÷ other | later call | ÷ other ` +
-	`| CPU of a call | ÷ other | size | ÷ other |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|`
-
 // compare returns an error that names the ratios that are worse than those in a file, by more than their
 // intervals.
-func compare(file string, rows []row) error {
+func compare(file string, ratios map[string]ratio) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	var earlier []row
+	var earlier map[string]ratio
 	if err := json.Unmarshal(text, &earlier); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	var worse []string
-	for _, now := range rows {
-		for _, then := range earlier {
-			if then.Function != now.Function || then.Input != now.Input {
-				continue
-			}
-			for name, ratio := range now.Ratios {
-				// The CPU and the size have no interval.
-				if past, ok := then.Ratios[name]; ok && ratio.Low < ratio.High && ratio.Low > past.High {
-					worse = append(worse, fmt.Sprintf("%s, %s: the %s was %s of the other's, and is %s",
-						now.Function, now.Input, name, past, ratio))
-				}
-			}
+	for _, name := range slices.Sorted(maps.Keys(ratios)) {
+		now, then := ratios[name], earlier[name]
+		worst := then.High
+		if then.Low == then.High {
+			worst *= 1.01 // a size has no interval, and each change of the code changes it a little
+		}
+		if worst > 0 && now.Low > worst {
+			worse = append(worse, fmt.Sprintf("%s was %s and is %s", name, then, now))
 		}
 	}
 	if len(worse) > 0 {
@@ -131,19 +105,49 @@ func compare(file string, rows []row) error {
 	return nil
 }
 
-// subject is a function, and what it is invoked with.
-type subject struct {
-	function, input string
-	// event returns the next event. The function has not seen its ids before.
-	event func() ([]byte, error)
-}
-
 type bench struct {
 	folder, url string
 	beside      string // the folder of another version's functions; "" means to compare with an empty function
 	services    *services
-	calls       int         // so far; each has an id of its own
-	helpers     []*function // processes that make the events of others
+	servers     [2]*httptest.Server // of the services: plain, and with TLS
+	calls       int                 // so far; each has an id of its own
+	helpers     []*function         // processes that make the events of others
+}
+
+func newBench(beside string) (*bench, error) {
+	// The folder for temporary files may be in memory, and nothing there is read from a disk.
+	if err := os.MkdirAll("build", 0o755); err != nil {
+		return nil, err
+	}
+	folder, err := os.MkdirTemp("build", "bench")
+	if err != nil {
+		return nil, err
+	}
+	s := &services{items: map[string]json.RawMessage{}}
+	b := &bench{folder: folder, beside: beside, services: s}
+	b.servers = [2]*httptest.Server{httptest.NewServer(s), httptest.NewTLSServer(s)}
+	b.url = b.servers[0].URL
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, server := range b.servers {
+		server.Close()
+	}
+	_ = os.RemoveAll(b.folder)
+}
+
+// build builds functions, as for Lambda.
+func (b *bench) build(sources ...string) error {
+	for _, source := range sources {
+		build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+			"-o", filepath.Join(b.folder, filepath.Base(source)), source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot build %s: %w\n%s", source, err, out)
+		}
+	}
+	return nil
 }
 
 const secret = "0123456789abcdef0123456789abcdef"
@@ -153,11 +157,12 @@ var plan = vapiauth.Plan{Type: "hmac", SecretKey: secret, Algorithm: "sha256"}
 func (b *bench) environment() []string {
 	credential, _ := json.Marshal(plan) // it always encodes
 	return []string{
-		"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL=" + b.url,
+		"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
+		"AWS_SESSION_TOKEN=" + strings.Repeat("token", 120), "AWS_ENDPOINT_URL=" + b.url,
 		"JOBS_QUEUE_URL=" + b.url + "/jobs", "RESULTS_QUEUE_URL=" + b.url + "/results", "JOBS_TABLE=jobs",
 		"EVENT_BUS_NAME=bus", "SCHEDULE_GROUP=group", "SCHEDULE_ROLE_ARN=arn:role", "JOBS_QUEUE_ARN=arn:jobs",
 		"JOBS_DLQ_ARN=arn:dead", "COMPLETION_URL=" + b.url + "/results/", `COMPLETION_KEYS={"current":"` + secret + `"}`,
-		"WEBHOOK_AUTH=" + string(credential), "ORDERS_API_URL=" + b.url,
+		"WEBHOOK_AUTH=" + string(credential), "WEBHOOK_SECRET=" + secret, "ORDERS_API_URL=" + b.url,
 		"CONTROL_HOSTS=" + strings.TrimPrefix(b.url, "http://"),
 	}
 }

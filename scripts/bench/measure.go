@@ -1,135 +1,194 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
-// row is what was measured of a function with one kind of input. The times are medians.
-type row struct {
-	Function, Input          string
-	Start, First, Later, CPU time.Duration
-	Size                     int64
-	Ratios                   map[string]ratio // to those of the other function
-}
+// What is measured of a function, in nanoseconds. The size is in bytes.
+const (
+	started = "start"
+	first   = "first call"
+	both    = "start and first call"
+	later   = "later call"
+	cpu     = "CPU of a call"
+	size    = "size"
+)
 
-// String returns a row of a table in Markdown.
-func (r row) String() string {
-	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
-	return fmt.Sprintf("| %s, %s | %s | %s | %s | %s | %s | %s | %s | %s | %.2f MB | %s |", r.Function, r.Input,
-		ms(r.Start), r.Ratios["start"], ms(r.First), r.Ratios["first call"], ms(r.Later), r.Ratios["later call"],
-		ms(r.CPU), r.Ratios["CPU of a call"], float64(r.Size)/1e6, r.Ratios["size"])
-}
+// samples are the values of each thing that was measured of a function. Those of several functions with the same
+// index were measured one after the other.
+type samples map[string][]float64
 
-// ratio is the median of the ratios of pairs, with the interval that it is in with 95 %.
+func (s samples) add(what string, value float64) { s[what] = append(s[what], value) }
+
+// ratio is the median of the ratios of pairs, with the interval that it is in with 95 %. The zero ratio is that of
+// something that was not measured.
 type ratio struct{ Median, Low, High float64 }
 
 func (r ratio) String() string {
-	if r.Low == r.High {
+	switch {
+	case r == ratio{}:
+		return "–"
+	case r.Low == r.High:
 		return fmt.Sprintf("%.2f", r.Median)
 	}
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Low, r.High)
 }
 
-// exactly returns a ratio that has no interval.
-func exactly(r float64) ratio { return ratio{r, r, r} }
+// subject is a function, and how it is measured.
+type subject struct {
+	function, input string
+	// event returns the next event. The function has not seen its ids before.
+	event  func() ([]byte, error)
+	others []string // which functions are measured beside it
 
-// warmUp is how many calls precede the measured ones, and block how many calls a function gets before it is the
-// other one's turn.
-const warmUp, block = 20, 10
+	// For starts only.
+	environment []string // is added to that of all
+	cold        bool     // read the executable from the disk
+	quota       *quota   // of the first call; nil is none
+}
 
-// measure measures a function beside the other one.
-func (b *bench) measure(s subject, starts, calls int) (row, error) {
+// before is what the functions of another version have after their names.
+const before = " before"
+
+// path returns the executable of a function.
+func (b *bench) path(name string) string {
+	if function, ok := strings.CutSuffix(name, before); ok {
+		return filepath.Join(b.beside, function, "bootstrap")
+	}
+	return filepath.Join(b.folder, name)
+}
+
+// inTurn calls do for each name of a function, and then for each in the opposite order, until every name had its
+// turn this often. What changes slowly on this machine then affects the functions alike.
+func inTurn(names []string, turns int, do func(name string) error) error {
+	for turn := range turns {
+		for i, name := range names {
+			if turn%2 == 1 {
+				name = names[len(names)-1-i]
+			}
+			if err := do(name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// measure measures a function and those beside it. The result has an element for each of them, by its name.
+func (b *bench) measure(s subject, starts, calls int) (map[string]samples, error) {
 	defer func() {
 		for _, helper := range b.helpers {
 			helper.stop()
 		}
 		b.helpers = nil
 	}()
-	paths := [2]string{filepath.Join(b.folder, s.function), filepath.Join(b.folder, "empty")}
+	names := []string{s.function}
 	if b.beside != "" {
-		paths[1] = filepath.Join(b.beside, s.function, "bootstrap")
+		names = append(names, s.function+before)
 	}
-	var started, first, cpu [2][]time.Duration
-	for i := range starts {
-		for j := range paths {
-			which := (i + j) % 2 // which is first alternates
-			event, err := s.event()
-			if err != nil {
-				return row{}, err
-			}
-			f, took, err := start(paths[which], b.environment())
-			if err != nil {
-				return row{}, err
-			}
-			call, err := b.call(s, f, which == 0 || b.beside != "", event)
-			used := f.stop()
-			if err != nil {
-				return row{}, err
-			}
-			started[which], first[which] = append(started[which], took), append(first[which], call)
-			cpu[which] = append(cpu[which], used)
-		}
-	}
-
-	var both [2]*function
-	var later [2][]time.Duration
-	for which, path := range paths {
-		var err error
-		if both[which], _, err = start(path, b.environment()); err != nil {
-			return row{}, err
-		}
-	}
-	for done := 0; done < warmUp+calls; done += block {
-		for which, f := range both {
-			for range block {
-				event, err := s.event()
-				if err != nil {
-					return row{}, err
-				}
-				took, err := b.call(s, f, which == 0 || b.beside != "", event)
-				if err != nil {
-					return row{}, err
-				}
-				if done >= warmUp {
-					later[which] = append(later[which], took)
-				}
-			}
-		}
-	}
-	used := [2]time.Duration{both[0].stop(), both[1].stop()}
-
-	var size [2]int64
-	for which, path := range paths {
-		info, err := os.Stat(path)
+	names = append(names, s.others...)
+	all := make(map[string]samples)
+	for _, name := range names {
+		info, err := os.Stat(b.path(name))
 		if err != nil {
-			return row{}, err
+			return nil, err
 		}
-		size[which] = info.Size()
+		all[name] = samples{size: {float64(info.Size())}}
 	}
-	all := time.Duration(len(later[0]) + warmUp - 1) // without the first, which cpu has
-	for which := range used {
-		used[which] = (used[which] - median(cpu[which])) / all
+	err := inTurn(names, starts, func(name string) error { return b.start(s, name, all[name]) })
+	if err != nil || calls == 0 {
+		return all, err
 	}
-	return row{
-		Function: s.function, Input: s.input, Start: median(started[0]), First: median(first[0]), Later: median(later[0]),
-		CPU: used[0], Size: size[0],
-		Ratios: map[string]ratio{
-			"start": ratios(started), "first call": ratios(first), "later call": ratios(later),
-			"CPU of a call": exactly(float64(used[0]) / float64(used[1])), "size": exactly(float64(size[0]) / float64(size[1])),
-		},
-	}, nil
+
+	running := make(map[string]*function)
+	for _, name := range names {
+		f, _, err := start(b.path(name), b.environment())
+		if err != nil {
+			return nil, err
+		}
+		defer f.stop()
+		running[name] = f
+	}
+	err = inTurn(names, warmUp, func(name string) error { return b.block(s, name, running[name], samples{}) })
+	if err != nil {
+		return nil, err
+	}
+	return all, inTurn(names, calls/block, func(name string) error { return b.block(s, name, running[name], all[name]) })
+}
+
+// start measures a start of a function, and its first call.
+func (b *bench) start(s subject, name string, to samples) error {
+	event, err := s.event()
+	if err != nil {
+		return err
+	}
+	if s.cold {
+		if err := forget(b.path(name)); err != nil {
+			return fmt.Errorf("%w: %w", errNotCold, err)
+		}
+	}
+	f, took, err := start(b.path(name), append(b.environment(), s.environment...))
+	if err != nil {
+		return err
+	}
+	if s.quota != nil {
+		err = s.quota.add(f.command.Process)
+	}
+	var call time.Duration
+	if err == nil {
+		call, err = b.call(s, name, f, event)
+	}
+	f.stop()
+	if err == nil && s.cold && !readFromDisk(f.command.ProcessState) {
+		err = errNotCold
+	}
+	to.add(started, float64(took))
+	to.add(first, float64(call))
+	to.add(both, float64(took+call))
+	return err
+}
+
+var errNotCold = errors.New("an executable stays in the page cache")
+
+// block is how many calls a function gets before it is another one's turn, and warmUp how many blocks precede the
+// measured ones.
+const block, warmUp = 10, 2
+
+// block measures a block of calls.
+func (b *bench) block(s subject, name string, f *function, to samples) error {
+	var times []float64
+	began, err := cpuTime(f.command.Process)
+	for range block {
+		event, err := s.event()
+		if err != nil {
+			return err
+		}
+		took, err := b.call(s, name, f, event)
+		if err != nil {
+			return err
+		}
+		times = append(times, float64(took))
+	}
+	to.add(later, median(times))
+	if err == nil {
+		ended, _ := cpuTime(f.command.Process)
+		to.add(cpu, float64(ended-began)/block)
+	}
+	return nil
 }
 
 // call invokes a function, and checks what it did unless it is the empty one.
-func (b *bench) call(s subject, f *function, works bool, event []byte) (time.Duration, error) {
+func (b *bench) call(s subject, name string, f *function, event []byte) (time.Duration, error) {
 	posts := b.services.controlPosts()
 	answer, took, err := f.invoke(event)
-	if err == nil && works {
+	if err == nil && name != "empty" {
 		err = b.check(s, answer, posts)
 	}
 	if err != nil {
@@ -138,16 +197,19 @@ func (b *bench) call(s subject, f *function, works bool, event []byte) (time.Dur
 	return took, nil
 }
 
-func median[T interface{ ~int64 | ~float64 }](values []T) T {
+func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[len(sorted)/2]
 }
 
-// ratios compares pairs. It resamples them to find the interval.
-func ratios(pairs [2][]time.Duration) ratio {
+// compared returns the ratio of pairs. It resamples them to find the interval.
+func compared(ours, others []float64) ratio {
 	var all []float64
-	for i := range pairs[0] {
-		all = append(all, float64(pairs[0][i])/float64(pairs[1][i]))
+	for i := range min(len(ours), len(others)) {
+		all = append(all, ours[i]/others[i])
+	}
+	if len(all) == 0 {
+		return ratio{}
 	}
 	random := rand.New(rand.NewPCG(1, 2)) // the same interval for the same numbers
 	var medians []float64

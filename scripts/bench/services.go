@@ -45,11 +45,15 @@ func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the process has ended
 	}
-	time.Sleep(latency)
+	if r.Method != http.MethodGet || r.URL.Path != "/" { // that one only opens a connection to SQS
+		time.Sleep(latency)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	switch {
+	case operation == "SendMessage":
+		s.send(w, body)
 	case operation == "SendMessageBatch":
 		s.sendBatch(w, body)
 	case operation == "GetItem":
@@ -78,6 +82,27 @@ func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// receipt is what SQS answers for a message.
+type receipt struct {
+	ID               string `json:"Id,omitempty"` // in a batch
+	MessageID        string `json:"MessageId"`
+	MD5OfMessageBody string
+}
+
+func (s *services) keep(id, body string) receipt {
+	s.sent = append(s.sent, body)
+	return receipt{id, "bench", fmt.Sprintf("%x", md5.Sum([]byte(body)))}
+}
+
+func (s *services) send(w http.ResponseWriter, body []byte) {
+	var in struct{ MessageBody string }
+	if err := json.Unmarshal(body, &in); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(s.keep("", in.MessageBody))
+}
+
 func (s *services) sendBatch(w http.ResponseWriter, body []byte) {
 	var in struct {
 		Entries []struct{ ID, MessageBody string }
@@ -86,15 +111,9 @@ func (s *services) sendBatch(w http.ResponseWriter, body []byte) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	type entry struct {
-		ID               string `json:"Id"`
-		MessageID        string `json:"MessageId"`
-		MD5OfMessageBody string
-	}
-	var out struct{ Successful []entry }
+	var out struct{ Successful []receipt }
 	for _, e := range in.Entries {
-		s.sent = append(s.sent, e.MessageBody)
-		out.Successful = append(out.Successful, entry{e.ID, "bench", fmt.Sprintf("%x", md5.Sum([]byte(e.MessageBody)))})
+		out.Successful = append(out.Successful, s.keep(e.ID, e.MessageBody))
 	}
 	_ = json.NewEncoder(w).Encode(out)
 }

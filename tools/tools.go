@@ -19,7 +19,8 @@ import (
 var declarations embed.FS
 
 // All returns every deployed tool. Add yours here, and remove those of the shop,
-// which are examples.
+// which are examples. To change one of them, copy its file here: the tests of
+// Ringback itself use the shop's.
 //
 // All is the only place that reads the settings of the tools from the environment.
 // A missing setting is not an error of All, because a deployment needs only the

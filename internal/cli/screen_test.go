@@ -267,7 +267,7 @@ func postTo(t *testing.T, e *emulator, file string) {
 
 // TestTerminal records the demonstration and several tools at a time on terminals of different widths.
 func TestTerminal(t *testing.T) {
-	for _, width := range []int{120, 60, 40} {
+	for _, width := range []int{120, 80, 60, 40} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			e, tty := newEmulator(t, width)
 			stop := devOn(t, tty)
@@ -295,7 +295,7 @@ func TestTerminal(t *testing.T) {
 			}
 			// Tool calls of one name have their own labels and colours.
 			end := ":"
-			if width == 120 {
+			if width >= 80 {
 				end = "  "
 			}
 			if a, b := e.styled("order_status"+end), e.styled("order_status 2"+end); a == b || a == "" || b == "" {

@@ -150,37 +150,6 @@ func TestValuesOfTheDeployment(t *testing.T) {
 	}
 }
 
-// The command works as it is printed, once its variables are set.
-func TestNextCommand(t *testing.T) {
-	for name, row := range map[string]struct {
-		context map[string]any
-		want    string
-	}{
-		"plain": {map[string]any{}, `go run ./cmd/ringback sync --stack Ringback --assistant "$ASSISTANT_ID"`},
-		"Europe": {map[string]any{"vapiApiUrl": "https://api.eu.vapi.ai/"},
-			`go run ./cmd/ringback sync --stack Ringback --region eu --assistant "$ASSISTANT_ID"`},
-		"another API": {map[string]any{"vapiApiUrl": "https://vapi.example.com"},
-			`go run ./cmd/ringback sync --stack Ringback --api https://vapi.example.com --assistant "$ASSISTANT_ID"`},
-		"OAuth2": {maps.Clone(withJWT), `go run ./cmd/ringback sync --stack Ringback --assistant "$ASSISTANT_ID" ` +
-			`--credential "$CREDENTIAL_ID"`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			stack, err := app(t, row.context)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var decoded map[string][]any
-			if err := json.Unmarshal([]byte(outputOf(t, stack, "NextCommand")), &decoded); err != nil {
-				t.Fatal(err)
-			}
-			parts := decoded["Fn::Join"][1].([]any)
-			if parts[0] != "AWS_REGION=" || parts[len(parts)-1] != " "+row.want {
-				t.Errorf("got %v\nwant %s", parts, row.want)
-			}
-		})
-	}
-}
-
 // TestVendedLogs names the log group only if the setting is on, because a name replaces the group of an existing
 // stack.
 func TestVendedLogs(t *testing.T) {

@@ -33,7 +33,8 @@ func ExampleNewRingback() {
 	stack := awscdk.NewStack(app, jsii.String("Voice"), nil)
 	all, err := shop.All()
 	if err == nil {
-		_, err = ringback.NewRingback(stack, "Ringback", ringback.Props{Tools: all})
+		// A new stack. In a deployed one, VendedLogs stays as it is.
+		_, err = ringback.NewRingback(stack, "Ringback", ringback.Props{Tools: all, VendedLogs: true})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

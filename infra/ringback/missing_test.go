@@ -151,12 +151,17 @@ func TestValuesOfTheDeployment(t *testing.T) {
 }
 
 // TestVendedLogs names the log group only if the setting is on, because a name replaces the group of an existing
-// stack.
+// stack. Without the setting, the synthesis asks for it.
 func TestVendedLogs(t *testing.T) {
 	names := func(context map[string]any) []string {
 		stack, err := app(t, context)
 		if err != nil {
 			t.Fatal(err)
+		}
+		asks := len(*assertions.Annotations_FromStack(stack).FindInfo(jsii.String("/"+*stack.StackName()),
+			assertions.Match_StringLikeRegexp(jsii.String("vendedLogs is not set")))) == 1
+		if asks != (context["vendedLogs"] == nil) {
+			t.Errorf("%v: the synthesis asks for vendedLogs: %t", context, asks)
 		}
 		var names []string
 		for _, group := range *assertions.Template_FromStack(stack, nil).FindResources(
@@ -167,8 +172,10 @@ func TestVendedLogs(t *testing.T) {
 		}
 		return names
 	}
-	if got := names(map[string]any{}); len(got) > 0 {
-		t.Errorf("log groups are named: %q", got)
+	for _, context := range []map[string]any{{}, {"stage": "dev"}, {"vendedLogs": false}} {
+		if got := names(context); len(got) > 0 {
+			t.Errorf("%v: log groups are named: %q", context, got)
+		}
 	}
 	plain := names(map[string]any{"vendedLogs": true})
 	stage := names(map[string]any{"vendedLogs": "true", "stage": "dev"})

@@ -38,5 +38,10 @@ func NewStack(app awscdk.App, all func() ([]asynctool.Definition, error)) (*Stac
 	if err := outputs(stack, r); err != nil {
 		return nil, err
 	}
+	if settings.values["vendedLogs"] == "" {
+		// The app cannot know whether the stack is deployed already.
+		awscdk.Annotations_Of(stack).AddInfo(jsii.String("vendedLogs is not set. Set it to true for a new stack, and to " +
+			"false for a deployed one: a change of the setting replaces the access log."))
+	}
 	return &Stack{Stack: stack, Ringback: r}, nil
 }

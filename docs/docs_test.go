@@ -1,9 +1,8 @@
-// Package docs_test compiles, runs and checks what the documentation shows.
+// Package docs_test checks what the documentation shows. internal/cli/scaffold compiles and runs its Go.
 package docs_test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,109 +33,6 @@ func read(t *testing.T, page string) string {
 	return string(text)
 }
 
-// goBlock matches a block of Go, and the name of its file if the line before has one.
-var goBlock = regexp.MustCompile("(?s)(?:`(tools/[a-z_]+\\.go)`:\n\n)?```go\n(.*?)```")
-
-// surroundings precede a block that is not a complete file.
-const surroundings = `package tools
-
-import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"os"
-	"strings"
-	"testing"
-	"testing/synctest"
-	"time"
-
-	"github.com/google/jsonschema-go/jsonschema"
-
-	"github.com/ringback/ringback/asynctool"
-	"github.com/ringback/ringback/asynctooltest"
-	"github.com/ringback/ringback/httptool"
-)
-
-var (
-	_ context.Context
-	_ json.RawMessage
-	_ = errors.New
-	_ = fmt.Sprint
-	_ = os.Getenv
-	_ = synctest.Test
-	_ http.Handler
-	_ httptest.Server
-	_ url.URL
-	_ = os.Getenv
-	_ strings.Builder
-	_ testing.TB
-	_ time.Time
-	_ jsonschema.Schema
-	_ asynctool.Result
-	_ asynctooltest.Result
-	_ httptool.Status
-)
-
-`
-
-// TestGo compiles the Go blocks as the folder tools of a project, and runs the tests in
-// them.
-func TestGo(t *testing.T) {
-	checkout, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range []string{"../README.md", "long-work.md", "tools.md"} {
-		t.Run(filepath.Base(page), func(t *testing.T) {
-			blocks := goBlock.FindAllStringSubmatch(read(t, page), -1)
-			if len(blocks) == 0 {
-				t.Fatal("found no Go; has the format of the blocks changed?")
-			}
-			files := map[string]string{
-				"go.mod": "module example.com/acme/voice\n\ngo 1.26.0\n\nrequire github.com/ringback/ringback v0.0.0\n\n" +
-					"replace github.com/ringback/ringback => " + checkout + "\n",
-				"go.sum":          read(t, "../go.sum"),
-				"tools/http.yaml": "tools: []\n",
-			}
-			for i, block := range blocks {
-				name, code := block[1], block[2]
-				if name == "" {
-					name = fmt.Sprintf("tools/block_%d.go", i)
-				}
-				if !strings.HasPrefix(code, "package ") {
-					name, code = fmt.Sprintf("tools/block_%d_test.go", i), surroundings+code
-				}
-				files[name] = code
-			}
-			dir := t.TempDir()
-			if err := os.Mkdir(filepath.Join(dir, "tools"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for name, content := range files {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			// -mod=mod adds the indirect requirements to go.mod.
-			test := exec.CommandContext(t.Context(), "go", "test", "-mod=mod", "-count=1", "-v", "./tools")
-			test.Dir = dir
-			out, err := test.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			for _, name := range tests(blocks) {
-				if !bytes.Contains(out, []byte("--- PASS: "+name+" ")) {
-					t.Errorf("%s did not run:\n%s", name, out)
-				}
-			}
-		})
-	}
-}
-
 // TestFreeTools checks that the tests of Ringback do not depend on the folder tools, which a user may
 // change at will.
 func TestFreeTools(t *testing.T) {
@@ -162,16 +58,6 @@ func TestFreeTools(t *testing.T) {
 	if imports < len(allowed) {
 		t.Errorf("only %d packages import tools; has the list another form?", imports)
 	}
-}
-
-func tests(blocks [][]string) []string {
-	var names []string
-	for _, block := range blocks {
-		for _, name := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllStringSubmatch(block[2], -1) {
-			names = append(names, name[1])
-		}
-	}
-	return names
 }
 
 // TestCommands checks that the help of each command describes the flags that the

@@ -99,7 +99,7 @@ bench: ## Measure the built functions, the parser, the ack and the whole path of
 
 # Downloads and compilation take minutes on a busy machine, so they come before the
 # time of the tests is limited. Synthesising one stack needs the CDK CLI, the CDK
-# app and the functions.
+# app and the functions. The tests install the CDK CLI of their project again.
 .PHONY: e2e-compile
 e2e-compile: $(CDK_INSTALLED)
 	$(CDK) synth --quiet --output build/e2e -c architecture=$(if $(filter x86_64 amd64,$(shell uname -m)),x86_64,arm64)
@@ -110,7 +110,7 @@ e2e-compile: $(CDK_INSTALLED)
 # (e2e/waits_test.go).
 .PHONY: e2e
 e2e: e2e-compile ## Deploy into an emulator of AWS and test the deployment
-	CDK="$(CDK)" go test -tags e2e -count=1 -timeout 90m -parallel 16 -v ./e2e $(ARGS)
+	go test -tags e2e -count=1 -timeout 90m -parallel 16 -v ./e2e $(ARGS)
 
 ##@ Faults (docs/faults.md)
 

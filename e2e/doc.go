@@ -1,6 +1,7 @@
-// Package e2e deploys the CDK app into an emulator of AWS, posts webhooks to the deployed URL, and
-// checks what arrives in the calls. To run it, use `make e2e`. A second stage is deployed for a
-// listener, which runs as a process on this machine, with the permissions that docs/deploy.md names.
+// Package e2e generates a project and deploys it into an emulator of AWS, with the project's own make bootstrap and
+// make deploy. It posts webhooks to the deployed URL, and checks what arrives in the calls. To run it, use `make e2e`.
+// A second stage is deployed for a listener, which runs as a process on this machine, with the permissions that
+// docs/deploy.md names.
 //
 // The emulator is MiniStack. It runs the functions' real binaries, serves HTTPS and sends the messages
 // of schedules. It allows each function only what its role allows, so a missing permission fails here.

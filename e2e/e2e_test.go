@@ -50,7 +50,6 @@ type deployment struct {
 	*world
 	project   string            // the folder of the generated project
 	out       string            // the folder that the CDK CLI writes
-	cdk       []string          // the pinned CDK CLI
 	settings  []string          // -c …
 	secrets   map[string]string // ARNs, by name
 	outputs   map[string]string // of the stack
@@ -69,10 +68,6 @@ type resource struct {
 }
 
 func TestDeployment(t *testing.T) {
-	cdk := strings.Fields(os.Getenv("CDK"))
-	if len(cdk) == 0 {
-		t.Fatal("the environment variable CDK does not contain the command of the CDK CLI; run `make e2e`")
-	}
 	// Everything ends before the time limit of `go test`, and at an interrupt, so that no process stays
 	// behind.
 	ctx := t.Context()
@@ -84,7 +79,7 @@ func TestDeployment(t *testing.T) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx), cdk: cdk}
+	d := &deployment{world: startWorld(t), emulator: startEmulator(t, ctx)}
 	d.generate(t, ctx)
 	d.out = filepath.Join(d.folder, "cdk.out")
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
@@ -117,7 +112,8 @@ func TestDeployment(t *testing.T) {
 		t.Run(name, func(t *testing.T) { test(t, ctx) })
 	}
 	step("bootstrap", func(t *testing.T, ctx context.Context) {
-		d.run(t, ctx, "bootstrap", "aws://"+account+"/"+region)
+		place := "aws://" + account + "/" + region
+		printed(t, d.run(t, ctx, "bootstrap", place), "✅  Environment "+place+" bootstrapped.\n")
 	})
 	step("deploy", d.deploy)
 	step("resources", d.compare)
@@ -153,9 +149,6 @@ func (d *deployment) generate(t *testing.T, ctx context.Context) {
 	d.change(t, nil)
 	d.leaveOutQueries(t)
 	run(t, ctx, d.project, os.Environ(), "go", "mod", "tidy")
-	if d.cdk[0], err = filepath.Abs(filepath.Join("..", d.cdk[0])); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // leaveOutQueries makes the project's app remove the saved queries of the logs, a type of resource that the emulator
@@ -214,19 +207,30 @@ func (d *deployment) change(t *testing.T, values map[string]string) {
 // version2 is the other version of the tools.
 var version2 = map[string]string{"e2eVersion = 1": "e2eVersion = 2"}
 
-// run runs the CDK CLI.
-func (d *deployment) run(t *testing.T, ctx context.Context, arguments ...string) string {
+// run makes a target of the project, which installs the CDK CLI of the project first and passes the arguments on to it.
+func (d *deployment) run(t *testing.T, ctx context.Context, target string, arguments ...string) string {
 	t.Helper()
-	arguments = append(slices.Clone(d.cdk[1:]), arguments...)
 	arguments = append(arguments, "--output", d.out, "--no-color")
 	for _, s := range d.settings {
 		arguments = append(arguments, "--context", s)
 	}
-	return run(t, ctx, d.project, d.env, d.cdk[0], arguments...)
+	return run(t, ctx, d.project, d.env, "make", target, "ARGS="+strings.Join(arguments, " "))
+}
+
+// printed checks that the CDK CLI prints what docs/deploy.md quotes.
+func printed(t *testing.T, output string, quoted ...string) {
+	t.Helper()
+	for _, part := range quoted {
+		if !strings.Contains(output, part) {
+			t.Errorf("%q is not printed:\n%s", part, output)
+		}
+	}
 }
 
 func (d *deployment) deploy(t *testing.T, ctx context.Context) {
-	d.run(t, ctx, "deploy", "--require-approval", "never")
+	printed(t, d.run(t, ctx, "deploy", "--require-approval", "never"), "✅  "+stack+"\n", "\nOutputs:\n",
+		"\n"+stack+".MissingToolSettings = STOCK_API_TOKEN, STOCK_API_URL\n",
+		"\n"+stack+".NextCommand = AWS_REGION="+region+" go run ./cmd/ringback sync --stack "+stack+" ")
 	d.read(t, ctx, stack)
 	for _, name := range slices.Sorted(maps.Keys(d.outputs)) {
 		t.Logf("%s = %s", name, d.outputs[name])

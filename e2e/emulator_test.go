@@ -64,7 +64,7 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 		"AWS_REGION=" + region, "AWS_DEFAULT_REGION=" + region,
 	}
 	e.env = append(append(os.Environ(), aws...),
-		"NODE_EXTRA_CA_CERTS="+certificate, "AWS_CA_BUNDLE="+certificate, "CDK_DISABLE_CLI_TELEMETRY=true")
+		"NODE_EXTRA_CA_CERTS="+forNode(t, certificate), "AWS_CA_BUNDLE="+certificate, "CDK_DISABLE_CLI_TELEMETRY=true")
 	e.client = &http.Client{
 		Timeout: unbounded,
 		Transport: &http.Transport{
@@ -141,6 +141,28 @@ func startEmulator(t *testing.T, ctx context.Context) *emulator {
 		return nil
 	})
 	return e
+}
+
+// forNode returns a file with the certificate and those that Node.js trusts on this machine, which npm may need to
+// reach its registry.
+func forNode(t *testing.T, certificate string) string {
+	t.Helper()
+	var all []byte
+	for _, file := range []string{certificate, os.Getenv("NODE_EXTRA_CA_CERTS")} {
+		if file == "" {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(append(all, text...), '\n')
+	}
+	file := filepath.Join(filepath.Dir(certificate), "node.pem")
+	if err := os.WriteFile(file, all, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // makeCertificate creates a certificate for this machine's own names. It returns the certificate's file

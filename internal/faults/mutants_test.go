@@ -1380,6 +1380,16 @@ var bugs = []mutant{
 	{bug: "a role for secrets whose names begin alike", tests: wrongSettings, edits: []edit{
 		{"infra/ringback.(*settings).props", "check(name, secretKind)", "_ = name"},
 	}},
+	{bug: "a command printed that asks another region", tests: printed, edits: []edit{
+		{"infra/ringback.api", `return " --region eu"`, `return ""`},
+	}},
+	{bug: "a command printed without the credential that it needs", tests: printed, edits: []edit{
+		{"infra/ringback.outputs", "if r.WebhookSecret == nil {", "if false {"},
+	}},
+	{bug: "a stack that does not ask for the name of its access log", tests: []string{"./infra/ringback", "-run",
+		"^TestVendedLogs$"}, edits: []edit{
+		{"infra/ringback.NewStack", `settings.values["vendedLogs"] == ""`, `false`},
+	}},
 	{bug: "an access log replaced by an update",
 		tests: []string{"./infra/ringback", "-run", "^TestUpdateReplacesNothing$"}, edits: []edit{
 			{"infra/ringback.(*Ringback).api", "if r.props.VendedLogs {", "if true {"},
@@ -1411,6 +1421,9 @@ var bugs = []mutant{
 			{"internal/cli.(*targetFlags).read", "if checkTarget(f.URL) != nil {", "if false {"},
 		}},
 }
+
+// printed are the tests of the command in the stack's outputs.
+var printed = []string{"./infra/ringback", "-run", "^TestNextCommand$"}
 
 // wrongSettings are the tests of the settings' values.
 var wrongSettings = []string{"./infra/ringback", "-run", "^TestWrongSettings$"}

@@ -76,7 +76,7 @@ func TestCallsOfADeployment(t *testing.T) {
 		never   []string
 	}{
 		{"calls list", []string{
-			`(?m)^\S+ \S+  ` + name + `  live           \d`, `1 delivered; 1 failed, delivered; 1 not delivered \(call_gone\)`,
+			`(?m)^\S+ \S+  ` + name + `  live           \d`, `1 delivered; 1 failed, delivered; 1 not delivered \(the call has ended\)`,
 			job.CallHash("planted-old") + `  end not known  1 failed, delivered`,
 		}, []string{"planted"}},
 		{"calls list --since 1h --limit 1", []string{name, "There are more calls"}, []string{job.CallHash("planted-old")}},
@@ -86,7 +86,7 @@ func TestCallsOfADeployment(t *testing.T) {
 			`call +` + name + `\n`, `(?m)^1  ` + delivered + `  order_status  delivered$`,
 			`(?m)^2  ` + failed + `  order_status  failed, delivered$`, `\+0s +1 order_status  webhook received\n`,
 			`\+[23][.0-9]*s +2 order_status  failed \(error\)\n`,
-			`3 order_status  not delivered: undelivered event \(call_gone\)\n`,
+			`3 order_status  not delivered: undelivered event \(the call has ended\)\n`,
 		}, []string{"planted"}},
 		{"calls show " + call + " --data", []string{`id at Vapi  ` + call}, []string{"planted result", "planted reason"}},
 		{"jobs list --since 1h", []string{

@@ -440,7 +440,7 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 		case errors.Is(err, jobtable.ErrNotFound):
 			return noSuchJob(c.ID)
 		case over:
-			return fmt.Errorf("cannot cancel the job: it has already finished, its state is %s", finished.State)
+			return fmt.Errorf("cannot cancel the job: it has already finished: %s", operator.StateWords(finished.State, ""))
 		case err != nil:
 			return err
 		case done.ByFunction:
@@ -453,7 +453,7 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 }
 
 // shownState returns a state for people, if nothing else is known of the job.
-func shownState(s job.State) string { return cell(operator.Job{State: s}.Words()) }
+func shownState(s job.State) string { return cell(operator.StateWords(s, "")) }
 
 func noSuchJob(id string) error {
 	return fmt.Errorf("there is no job %q, or its record has expired; see ringback jobs list for the ids", id)

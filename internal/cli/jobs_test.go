@@ -286,11 +286,11 @@ func TestJobsOfADeployment(t *testing.T) {
 	if _, err := table.Change(t.Context(), "c2/b", job.Complete(time.Now(), result)); err != nil {
 		t.Fatal(err)
 	}
-	fails("cannot cancel the job: it has already finished, its state is done", "cancel", "c2/b")
+	fails("cannot cancel the job: it has already finished: on its way", "cancel", "c2/b")
 	// A result that is on its way is listed, too.
 	out, _ = jobs(0, "list")
 	for _, row := range []string{
-		`c2/b  approval  done, not delivered yet +2`, `c1/a  approval  failed, not delivered yet +2`,
+		`c2/b  approval  on its way +2`, `c1/a  approval  failed, on its way +2`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out) {
 			t.Error(out)
@@ -401,7 +401,7 @@ func TestJobsOfALocalRun(t *testing.T) {
 		}
 		delivered = d.State == "delivered" && strings.Contains(d.Data.Result, "that request was cancelled")
 	}
-	if _, errOut := jobs(1, "cancel", id); !strings.Contains(errOut, "its state is delivered") {
+	if _, errOut := jobs(1, "cancel", id); !strings.Contains(errOut, "has already finished: delivered") {
 		t.Error(errOut)
 	}
 }

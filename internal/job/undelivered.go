@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/ringback/ringback/internal/policy"
@@ -33,6 +34,9 @@ var reasons = []Reason{
 	ReasonUnspeakable, ReasonUnconfirmed, ReasonUnsupported, ReasonOutboundCallUnconfirmed, ReasonUnclaimed,
 	ReasonNoNextCall, ReasonForgotten,
 }
+
+// Reasons returns all reasons of this version.
+func Reasons() []Reason { return slices.Clone(reasons) }
 
 // Undelivered is the content of the event for an outcome that could not be delivered
 // in its call. It has no control URL, as that is of no further use.

@@ -122,7 +122,7 @@ func TestCall(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s: %s, %d steps", x.ID, x.Words(), len(x.Steps)))
 			}
 			want := "planted/a: delivered, 5 steps; planted/b: failed, delivered, 5 steps; " +
-				"planted/c: failed, not delivered (call_gone), 5 steps; planted/d: running, 2 steps"
+				"planted/c: failed, not delivered (the call has ended), 5 steps; planted/d: running, 2 steps"
 			if got := strings.Join(got, "; "); got != want {
 				t.Errorf("%s\nwant %s", got, want)
 			}
@@ -133,7 +133,7 @@ func TestCall(t *testing.T) {
 			kinds = append(kinds, operator.StepWords(s))
 		}
 		want := "webhook received, tool started, failed (error), delivery attempt, " +
-			"not delivered: undelivered event (call_gone)"
+			"not delivered: undelivered event (the call has ended)"
 		if got := strings.Join(kinds, ", "); err != nil || got != want {
 			t.Errorf("%v, %s\nwant %s", err, got, want)
 		}

@@ -222,7 +222,7 @@ const (
 type FinishedError struct{ State job.State }
 
 func (e *FinishedError) Error() string {
-	return "the job has already finished: its state is " + string(e.State)
+	return "the job has already finished: " + StateWords(e.State, "")
 }
 
 // Cancelled is the result of a cancellation.

@@ -7,30 +7,54 @@ import (
 	"github.com/ringback/ringback/internal/job"
 )
 
-// Words returns the state of the job for people. A failed job has other words than a job that is delivered, even if
-// the caller has heard of the failure.
+// Words returns the state of the job for people, and why its result was not delivered, or who cancelled the job.
 func (x Job) Words() string {
-	var words string
-	switch x.State {
-	case job.StateDone:
-		words = "not delivered yet"
-		if x.Status != job.StatusError {
-			words = "done, " + words
-		}
-	case job.StateParked:
-		words = "kept for the next call"
-	case job.StateUndelivered:
-		words = "not delivered"
-	default:
-		words = string(x.State)
-	}
-	if x.Status == job.StatusError && x.State != job.StateCancelled {
-		words = "failed, " + words
-	}
+	words := StateWords(x.State, x.Status)
 	if x.Why != "" {
-		words += " (" + x.Why + ")"
+		words += " (" + ReasonWords(x.Why) + ")"
 	}
 	return words
+}
+
+// StateWords returns the state of a job for people. result is the status of its result, and empty if that is not known.
+// A failed job has other words than a job that is delivered, even if the caller has heard of the failure.
+func StateWords(s job.State, result job.Status) string {
+	words := string(s)
+	switch s {
+	case job.StateDone:
+		words = "on its way"
+	case job.StateUndelivered:
+		words = "not delivered"
+	}
+	if result == job.StatusError && s != job.StateCancelled {
+		words = "failed, " + words
+	}
+	return words
+}
+
+// reasons are the words for why a result was not delivered.
+var reasons = map[job.Reason]string{
+	job.ReasonCallGone:                "the call has ended",
+	job.ReasonNoControlURL:            "the call has no control URL",
+	job.ReasonDeadline:                "it was too late",
+	job.ReasonMisconfigured:           "the control URL must not be posted to, or refuses all posts",
+	job.ReasonRefused:                 "the call did not accept the message",
+	job.ReasonUnreachable:             "the call could not be reached",
+	job.ReasonUnspeakable:             "there is no control message for it",
+	job.ReasonUnconfirmed:             "Vapi does not know whether the call got it",
+	job.ReasonUnsupported:             "the call does not support its action",
+	job.ReasonOutboundCallUnconfirmed: "the outbound call may or may not have been made",
+	job.ReasonUnclaimed:               "the jobs table did not answer",
+	job.ReasonNoNextCall:              "the customer did not call again",
+	job.ReasonForgotten:               "an operator deleted it",
+}
+
+// ReasonWords returns a [job.Reason] for people. It returns any other text as it is.
+func ReasonWords(why string) string {
+	if words := reasons[job.Reason(why)]; words != "" {
+		return words
+	}
+	return why
 }
 
 // steps are the words for the kinds of steps.
@@ -83,6 +107,8 @@ func StepWords(s job.Step) string {
 		return words + ", until " + s.Until.Local().Format(time.DateTime)
 	case s.Kind == job.StepDelivery && s.Detail != "":
 		return words + ": " + s.Detail
+	case (s.Kind == job.StepUndelivered || s.Kind == job.StepDiscarded) && s.Detail != "":
+		return words + " (" + ReasonWords(s.Detail) + ")"
 	case s.Detail != "":
 		return fmt.Sprintf("%s (%s)", words, s.Detail)
 	}

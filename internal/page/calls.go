@@ -159,7 +159,7 @@ type jobRow struct {
 
 func (p *Page) jobRow(j operator.Job) jobRow {
 	j.Tool = masked(j.Tool) // an unknown one can have any name
-	row := jobRow{Job: j, Began: j.Created, Why: reasonWord(j.Why)}
+	row := jobRow{Job: j, Began: j.Created, Why: operator.ReasonWords(j.Why)}
 	row.Status, row.filter = statusOf(j.State, j.Status)
 	end := p.cfg.Now()
 	if settled(j.State) {

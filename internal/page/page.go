@@ -241,7 +241,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p.refuse(w, r, http.StatusNotFound, "There is no such call or job. Records are deleted 30 days after their last "+
 			"change.")
 	case errors.As(err, &finished):
-		p.refuse(w, r, http.StatusConflict, "The job has already finished: its state is "+stateWord(finished.State)+".")
+		p.refuse(w, r, http.StatusConflict, "The job has already finished: "+operator.StateWords(finished.State, "")+".")
 	case errors.Is(err, operator.ErrNotExternal), errors.Is(err, job.ErrExpired):
 		p.refuse(w, r, http.StatusConflict, "This is not possible any more: "+err.Error()+".")
 	default:

@@ -104,7 +104,7 @@ func TestOneCall(t *testing.T) {
 					t.Errorf("%d lanes", n)
 				}
 
-				contains(t, get(t, p, "/?state=undelivered"), "not delivered", "the call had ended", ">slow</a>", "jobs searched")
+				contains(t, get(t, p, "/?state=undelivered"), "not delivered", "the call has ended", ">slow</a>", "jobs searched")
 				contains(t, get(t, p, "/?tool=flaky&since=1h"), ">flaky</a>", "delivered")
 				if body := get(t, p, "/?tool=flaky"); strings.Contains(body, ">slow</a>") {
 					t.Error("the filter shows another tool")
@@ -113,9 +113,9 @@ func TestOneCall(t *testing.T) {
 				contains(t, get(t, p, "/?state=waiting"), ">approval</a>")
 
 				contains(t, get(t, p, "/ui/jobs/"+w.jobOf("c", "slow").ID), "Webhook received", "Tool started", "Tool finished",
-					"Not delivered: the call had ended", "Order A-2 is ready", "ringback jobs show --")
+					"Not delivered: the call has ended", "Order A-2 is ready", "ringback jobs show --")
 				contains(t, get(t, p, "/ui/jobs/"+w.jobOf("c", "flaky").ID), "Attempt failed (answered 503)", "attempt 2")
-				contains(t, get(t, p, "/ui/undelivered"), "Order A-2 is ready", "the call had ended", ">slow</a>")
+				contains(t, get(t, p, "/ui/undelivered"), "Order A-2 is ready", "the call has ended", ">slow</a>")
 				contains(t, get(t, p, "/ui/tools"), "100 %", "1.0 s", "0 %", "1 not delivered", "delivery", "deadline")
 				contains(t, get(t, p, "/ui/tools/slow"), "the number of the order", "timeout")
 			}()

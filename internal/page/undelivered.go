@@ -56,7 +56,7 @@ func (p *Page) localEvents(m *undeliveredModel) {
 	for _, u := range slices.Backward(events) {
 		m.Events = append(m.Events, eventModel{
 			JobID: u.JobID, Tool: masked(u.Tool), Call: job.CallHash(u.CallID), At: u.At, Day: day(u.At, p.cfg.Now()),
-			Why: masked(reasonWord(string(u.Reason))), Detail: m.Numbers.text(u.Detail), Failed: u.Status == job.StatusError,
+			Why: masked(operator.ReasonWords(string(u.Reason))), Detail: m.Numbers.text(u.Detail), Failed: u.Status == job.StatusError,
 			Text: m.Numbers.text(u.Content), Control: m.Numbers.text(indented(u.Control)),
 			Number: m.Numbers.text(u.CustomerNumber),
 		})
@@ -78,7 +78,7 @@ func (p *Page) deployedEvents(r *http.Request, m *undeliveredModel) error {
 		}
 		e := eventModel{
 			JobID: j.ID, Tool: masked(j.Tool), Call: cmp.Or(d.Call, j.Call), At: j.Updated, Day: day(j.Updated, p.cfg.Now()),
-			Why: reasonWord(j.Why), Failed: j.Status == job.StatusError,
+			Why: operator.ReasonWords(j.Why), Failed: j.Status == job.StatusError,
 		}
 		if d.Data != nil {
 			e.Text, e.Control = m.Numbers.text(d.Data.Result), m.Numbers.text(indented(d.Data.Control))

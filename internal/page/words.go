@@ -38,71 +38,32 @@ const (
 	filterCancelled   = "cancelled"
 )
 
-func stateWord(s job.State) string {
-	switch s {
-	case job.StateDone:
-		return "finished"
-	case job.StateParked:
-		return "parked"
-	case job.StateUndelivered:
-		return "not delivered"
-	}
-	return string(s)
-}
-
 // statusOf returns how a job is shown, and the filter that selects it.
 func statusOf(state job.State, result job.Status) (s status, filter string) {
-	failed := result == job.StatusError
+	s = status{operator.StateWords(state, result), kindQuiet}
 	switch state {
 	case job.StateRunning:
-		return status{"running", kindBusy}, filterRunning
+		s.Kind, filter = kindBusy, filterRunning
 	case job.StateWaiting:
-		return status{"waiting", kindWait}, filterWaiting
+		s.Kind, filter = kindWait, filterWaiting
 	case job.StateDone:
-		if failed {
-			return status{"failed, on its way", kindBad}, filterFailed
-		}
-		return status{"on its way", kindBusy}, filterRunning
+		s.Kind, filter = kindBusy, filterRunning
 	case job.StateParked:
-		return status{"parked", kindWait}, filterParked
+		s.Kind, filter = kindWait, filterParked
 	case job.StateUndelivered:
-		if failed {
-			return status{"failed, not delivered", kindBad}, filterUndelivered
-		}
-		return status{"not delivered", kindUneasy}, filterUndelivered
-	case job.StateCancelled:
-		return status{"cancelled", kindQuiet}, filterCancelled
+		s.Kind, filter = kindUneasy, filterUndelivered
 	case job.StateDelivered:
-		if failed {
-			return status{"failed", kindBad}, filterFailed
+		s.Kind, filter = kindGood, filterDelivered
+	case job.StateCancelled:
+		return s, filterCancelled
+	}
+	if result == job.StatusError {
+		s.Kind = kindBad
+		if state == job.StateDone || state == job.StateDelivered {
+			filter = filterFailed
 		}
-		return status{"delivered", kindGood}, filterDelivered
 	}
-	return status{stateWord(state), kindQuiet}, ""
-}
-
-// reasons explain why a result was not delivered.
-var reasons = map[string]string{
-	string(job.ReasonCallGone):                "the call had ended",
-	string(job.ReasonNoControlURL):            "the call has no control URL",
-	string(job.ReasonDeadline):                "it was too late",
-	string(job.ReasonMisconfigured):           "the control URL refuses all posts",
-	string(job.ReasonRefused):                 "the call refused the message",
-	string(job.ReasonUnreachable):             "the call could not be reached",
-	string(job.ReasonUnspeakable):             "there is no message for it",
-	string(job.ReasonUnconfirmed):             "Vapi does not know whether the call got it",
-	string(job.ReasonUnsupported):             "the call does not support its action",
-	string(job.ReasonOutboundCallUnconfirmed): "the outbound call may or may not have been made",
-	string(job.ReasonUnclaimed):               "the jobs table did not answer",
-	string(job.ReasonNoNextCall):              "the customer did not call again",
-	string(job.ReasonForgotten):               "an operator deleted it",
-}
-
-func reasonWord(why string) string {
-	if text := reasons[why]; text != "" {
-		return text
-	}
-	return why
+	return s, filter
 }
 
 // stepKinds are how steps are painted. Those that are missing are quiet.

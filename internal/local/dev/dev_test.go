@@ -473,7 +473,7 @@ func TestEverySampleReachesTheSimulatedCall(t *testing.T) {
 	l.screen.wait(t, "tool_call_id=call_nw1 status=ok")
 	// A chat has no control URL, which is shown as an event.
 	l.post(t, sample(t, "chat"), nil)
-	l.screen.wait(t, "not delivered: the webhook has no control URL. It becomes an event\n")
+	l.screen.wait(t, "not delivered: the call has no control URL. It becomes an event\n")
 }
 
 func TestVerification(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 )
 
@@ -388,7 +389,7 @@ func describe(m vapi.ControlMessage) (what, content string) {
 // machine.
 func (s *screen) undelivered(u job.Undelivered, local bool) {
 	of := s.toolCallOf(u.JobID, u.Tool)
-	text := "not delivered: " + cmp.Or(reasons[u.Reason], string(u.Reason))
+	text := "not delivered: " + operator.ReasonWords(string(u.Reason))
 	if s.verbose {
 		text += " (" + string(u.Reason) + ")"
 	}

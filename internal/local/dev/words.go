@@ -179,22 +179,6 @@ func (e entry) words(of *toolCall) string {
 	return text
 }
 
-// reasons has the words for why a result could not be delivered.
-var reasons = map[job.Reason]string{
-	job.ReasonCallGone:                "the call has ended",
-	job.ReasonNoControlURL:            "the webhook has no control URL",
-	job.ReasonDeadline:                "it was too late",
-	job.ReasonMisconfigured:           "the control URL must not be posted to, or refuses all posts",
-	job.ReasonRefused:                 "the call does not accept this message",
-	job.ReasonUnreachable:             "the control URL did not accept it in any try",
-	job.ReasonUnspeakable:             "there is no control message for it",
-	job.ReasonUnconfirmed:             "Vapi does not know whether the call got it",
-	job.ReasonUnsupported:             "its action does not exist in a GPT-Live call",
-	job.ReasonOutboundCallUnconfirmed: "the outbound call may or may not have been made",
-	job.ReasonUnclaimed:               "the jobs table did not answer in any try",
-	job.ReasonNoNextCall:              "its customer did not call again",
-}
-
 // result is a result in the answer to a webhook.
 type result struct{ Name, ToolCallID, Result, Error string }
 

@@ -1,0 +1,51 @@
+package operator_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operator"
+)
+
+// TestStateWords tests that no two states of jobs have the same words, and that those of a failed job say so.
+func TestStateWords(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, s := range []job.State{
+		job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered,
+	} {
+		words := operator.StateWords(s, job.StatusOK)
+		failed := operator.StateWords(s, job.StatusError)
+		if words == "" || seen[words] || failed != "failed, "+words {
+			t.Errorf("%s: %q and %q", s, words, failed)
+		}
+		seen[words] = true
+	}
+	if got := operator.StateWords(job.StateCancelled, job.StatusError); got != "cancelled" {
+		t.Errorf("cancelled: %q", got)
+	}
+}
+
+// TestReasonWords tests that each reason has words of its own, in the list and in the history.
+func TestReasonWords(t *testing.T) {
+	code := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	seen := make(map[string]bool)
+	for _, reason := range job.Reasons() {
+		words := operator.ReasonWords(string(reason))
+		step := operator.StepWords(job.Step{Kind: job.StepUndelivered, Detail: string(reason)})
+		listed := operator.Job{State: job.StateUndelivered, Why: string(reason)}.Words()
+		if code.MatchString(words) || seen[words] {
+			t.Errorf("%s: %q", reason, words)
+		}
+		for _, text := range []string{step, listed} {
+			if !strings.HasSuffix(text, " ("+words+")") {
+				t.Errorf("%s: %q", reason, text)
+			}
+		}
+		seen[words] = true
+	}
+	if got := operator.ReasonWords("a newer version's"); got != "a newer version's" {
+		t.Errorf("an unknown reason: %q", got)
+	}
+}

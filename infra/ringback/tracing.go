@@ -46,11 +46,7 @@ func (r *Ringback) queries() {
 		awslogs.NewCfnQueryDefinition(r.Construct, jsii.String(q.id), &awslogs.CfnQueryDefinitionProps{
 			Name:          jsii.String(r.name + "/" + q.name),
 			LogGroupNames: &groups,
-			QueryString: jsii.String(`filter ` + q.filter + `
-| fields @timestamp, level, message, tool, job, call, state, verdict, status, reason, error,
-  concat("1-", substr(trace_id, 0, 8), "-", substr(trace_id, 8, 24)) as xray_trace
-| sort @timestamp asc
-| limit 1000`),
+			QueryString:   jsii.String(deployment.LogQuery(q.filter)),
 		})
 	}
 }

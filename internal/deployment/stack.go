@@ -64,6 +64,15 @@ const (
 	ToolFailed         = "tool failed"         // process
 )
 
+// LogQuery returns a query of CloudWatch Logs Insights for the log lines that a filter selects.
+func LogQuery(filter string) string {
+	return `filter ` + filter + `
+| fields @timestamp, level, message, tool, job, call, state, verdict, status, reason, error,
+  concat("1-", substr(trace_id, 0, 8), "-", substr(trace_id, 8, 24)) as xray_trace
+| sort @timestamp asc
+| limit 1000`
+}
+
 // organisationLabel begins a staging label of the webhook credential's secret. The rest is the id of an
 // organisation at Vapi whose webhooks are accepted. It is a label, and not a member of the secret's JSON,
 // because functions of earlier versions refuse unknown members.

@@ -80,6 +80,9 @@ func (s *Stack) DeadLetters(ctx context.Context) (DeadLetters, error) {
 	}, err
 }
 
+// ErrNoArguments means that a stack stores no arguments.
+var ErrNoArguments = errors.New("stores no arguments")
+
 // Replays are the places of a deployment in which the arguments of its jobs are stored.
 type Replays struct {
 	Jobs
@@ -95,8 +98,8 @@ func (s *Stack) Replays(ctx context.Context) (Replays, error) {
 	}
 	o, err := s.outputs(ctx)
 	if err == nil && o[deployment.ReplayKeyOutput] == "" {
-		err = fmt.Errorf("the stack %s stores no arguments, so its jobs cannot be replayed; "+
-			"set argumentRetentionDays and deploy, for the jobs after that", s.name)
+		err = fmt.Errorf("the stack %s %w, so its jobs cannot be replayed; "+
+			"set argumentRetentionDays and deploy, for the jobs after that", s.name, ErrNoArguments)
 	}
 	return Replays{
 		Jobs: jobs, LongJobsQueue: o[deployment.LongJobsQueueURLOutput], Key: o[deployment.ReplayKeyOutput],
@@ -174,16 +177,9 @@ func (s *Stack) Listen(ctx context.Context) (stage listen.Stage, ok bool, err er
 // outputs returns the outputs of the stack. It returns an error if a required one is
 // missing.
 func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]string, error) {
-	described, err := s.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &s.name})
+	_, outputs, err := s.describe(ctx)
 	if err != nil {
-		return nil, s.explain("cannot read", err)
-	}
-	if len(described.Stacks) == 0 {
-		return nil, fmt.Errorf("the stack %s does not exist; deploy it first", s.name)
-	}
-	outputs := map[string]string{}
-	for _, o := range described.Stacks[0].Outputs {
-		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
+		return nil, err
 	}
 	for _, name := range required {
 		if outputs[name] == "" {
@@ -192,6 +188,22 @@ func (s *Stack) outputs(ctx context.Context, required ...string) (map[string]str
 		}
 	}
 	return outputs, nil
+}
+
+// describe returns the ARN of the stack, and its outputs.
+func (s *Stack) describe(ctx context.Context) (id string, outputs map[string]string, err error) {
+	described, err := s.stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &s.name})
+	if err != nil {
+		return "", nil, s.explain("cannot read", err)
+	}
+	if len(described.Stacks) == 0 {
+		return "", nil, fmt.Errorf("the stack %s does not exist; deploy it first", s.name)
+	}
+	outputs = map[string]string{}
+	for _, o := range described.Stacks[0].Outputs {
+		outputs[aws.ToString(o.OutputKey)] = aws.ToString(o.OutputValue)
+	}
+	return aws.ToString(described.Stacks[0].StackId), outputs, nil
 }
 
 // HasPublicKey reports whether the stack was deployed with Vapi's public key.

@@ -30,6 +30,7 @@ const (
 // account simulates CloudFormation and Secrets Manager with one stack.
 type account struct {
 	outputs  map[string]string
+	id       string // the ARN of the stack
 	secret   string // empty: access denied
 	template string
 	key      []byte // the public key; nil: access denied
@@ -70,7 +71,7 @@ func (a account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch form.Get("Action") {
 	case "DescribeStacks":
 		io.WriteString(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member>"+
-			"<StackName>Ringback</StackName><Outputs>")
+			"<StackName>Ringback</StackName><StackId>"+a.id+"</StackId><Outputs>")
 		for key, value := range a.outputs {
 			fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 		}

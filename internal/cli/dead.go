@@ -64,6 +64,11 @@ func (f *jobsFlags) openDead(ctx context.Context, p *progress) (dead, error) {
 		}
 		return l.Dead(), nil
 	}
+	return f.deployedDead(ctx, p)
+}
+
+// deployedDead returns the dead letters of the deployment.
+func (f *jobsFlags) deployedDead(ctx context.Context, p *progress) (*operator.Dead, error) {
 	cfg, selected, err := f.selected(ctx, p)
 	if err != nil {
 		return nil, err

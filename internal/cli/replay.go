@@ -144,6 +144,11 @@ func (f *jobsFlags) openReplays(ctx context.Context, p *progress) (replays, erro
 		}
 		return l.Replays(), nil
 	}
+	return f.deployedReplays(ctx, p)
+}
+
+// deployedReplays returns the replays of the deployment.
+func (f *jobsFlags) deployedReplays(ctx context.Context, p *progress) (*operator.Replays, error) {
 	cfg, selected, err := f.selected(ctx, p)
 	if err != nil {
 		return nil, err
@@ -187,8 +192,7 @@ func (c *jobsReplayCommand) start(
 	ctx context.Context, s *streams, from replays, next job.Job, tool *asynctool.Entry,
 ) error {
 	if !c.Deliver {
-		next = next.WithoutCall()
-		next.Call.CustomerNumber = ""
+		next = next.WithoutCustomer()
 	}
 	if err := from.Start(ctx, next, tool.Timeout > queue.LongTool); err != nil {
 		return err

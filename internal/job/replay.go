@@ -34,6 +34,14 @@ func (j Job) WithoutCall() Job {
 	return j
 }
 
+// WithoutCustomer returns the job without its call, and without the customer's number. The tool of a replay in a
+// deployment does not get it, since the deployment publishes the result as an `undelivered` event.
+func (j Job) WithoutCustomer() Job {
+	j = j.WithoutCall()
+	j.Call.CustomerNumber = ""
+	return j
+}
+
 // ReplayCopy is the copy of a job that an operator can replay. It is an item of its own, so that it expires on time,
 // although the job's record stays.
 type ReplayCopy struct {

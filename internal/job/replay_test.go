@@ -42,6 +42,10 @@ func TestReplay(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" || (got.Call.ID == "c") != deliver {
 				t.Errorf("deliver %t: %s", deliver, diff)
 			}
+			if alone := got.WithoutCustomer(); alone.Call.ID == got.Call.ID || alone.Call.ControlURL != "" ||
+				alone.Call.CustomerNumber != "" || string(alone.Arguments) != string(got.Arguments) {
+				t.Errorf("without its customer: %+v", alone)
+			}
 			if !job.IsReplay(got.ID) || seen[got.ID] {
 				t.Errorf("the id is %s", got.ID)
 			}

@@ -169,6 +169,8 @@ type Handled struct {
 type FailedDeath struct {
 	DeadLetter
 	Error string `json:"error"`
+
+	cause error
 }
 
 // deadQueue is one of the two queues.
@@ -463,6 +465,19 @@ func (d *Dead) Redrive(ctx context.Context, s DeadSelection) (Handled, error) {
 	})
 }
 
+// RedriveJob is [Dead.Redrive] for the messages of one job, and returns how many were sent. It returns
+// [ErrNoDeadLetter] if there is none among the first [MaxDeadHandled] messages of each queue.
+func (d *Dead) RedriveJob(ctx context.Context, id string) (int, error) {
+	handled, err := d.Redrive(ctx, DeadSelection{IDs: []string{id}})
+	for _, f := range handled.Failed {
+		err = errors.Join(err, f.cause)
+	}
+	if err == nil && len(handled.Done) == 0 {
+		err = ErrNoDeadLetter
+	}
+	return len(handled.Done), err
+}
+
 // handle calls do for each selected message, and deletes those for which it succeeds.
 func (d *Dead) handle(
 	ctx context.Context, s DeadSelection, do func(ctx context.Context, l *letter) error,
@@ -484,7 +499,7 @@ func (d *Dead) handle(
 				}
 			}
 			if err != nil {
-				h.Failed = append(h.Failed, FailedDeath{l.shown, err.Error()})
+				h.Failed = append(h.Failed, FailedDeath{l.shown, err.Error(), err})
 				return false
 			}
 			h.Done = append(h.Done, l.shown)

@@ -3,23 +3,29 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/cli/stack"
+	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/page"
+	"github.com/ringback/ringback/internal/queue"
 )
 
 type uiCommand struct {
 	Stack string `help:"Show the deployment in this CloudFormation stack. ${account}" placeholder:"NAME" xor:"deployment"`
 	Local bool   `help:"Print another link to the page of the local run (ringback dev)." xor:"deployment"`
-	Write bool   `help:"Let the page cancel jobs, and complete those that wait for an external system."`
+	Write bool   `help:"Let the page cancel, complete, replay and redrive jobs."`
 	Addr  string `help:"Listen on this loopback address, or find the local run there. Default: a free port, or ${port}." placeholder:"HOST:PORT"`
 }
 
@@ -59,15 +65,13 @@ func (c *uiCommand) Run(s *streams, tools Tools) error {
 		return err
 	}
 	p := startProgress(s.Err)
-	jobs, err := (&jobsFlags{Stack: c.Stack}).opened(ctx, p)
+	cfg, err := c.open(ctx, p, set)
 	p.stop()
 	if err != nil {
 		return err
 	}
-	shown, err := page.New(page.Config{
-		Jobs: jobs, Tools: set, Place: c.Stack, Flags: "--stack " + c.Stack, Write: c.Write,
-		Log: slog.New(slog.NewTextHandler(s.Err, nil)),
-	})
+	cfg.Log = slog.New(slog.NewTextHandler(s.Err, nil))
+	shown, err := page.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,56 @@ func (c *uiCommand) Run(s *streams, tools Tools) error {
 		return fmt.Errorf("cannot serve the page: %w", err)
 	}
 	return nil
+}
+
+// open returns the page of the deployment.
+func (c *uiCommand) open(ctx context.Context, p *progress, set *asynctool.Set) (page.Config, error) {
+	at := &jobsFlags{Stack: c.Stack}
+	cfg := page.Config{Tools: set, Place: c.Stack, Flags: "--stack " + c.Stack, Write: c.Write}
+	jobs, err := at.opened(ctx, p)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Jobs = jobs
+	_, selected, err := at.selected(ctx, p)
+	if err != nil {
+		return cfg, err
+	}
+	switch console, err := selected.Console(ctx); {
+	case err != nil:
+		return cfg, err
+	case console != nil: // a nil *Console is not a nil interface
+		cfg.Console = console
+	}
+	if !c.Write {
+		return cfg, nil
+	}
+	dead, err := at.deployedDead(ctx, p)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Redrive = dead.RedriveJob
+	replays, err := at.deployedReplays(ctx, p)
+	switch {
+	case errors.Is(err, stack.ErrNoArguments):
+		return cfg, nil
+	case err != nil:
+		return cfg, err
+	}
+	cfg.Arguments = func(ctx context.Context, id string) (json.RawMessage, error) {
+		original, err := replays.Original(ctx, id)
+		return original.Arguments, err
+	}
+	cfg.Replay = func(ctx context.Context, id string) (job.Job, error) {
+		original, err := replays.Original(ctx, id)
+		if err != nil {
+			return job.Job{}, err
+		}
+		again := original.Replay(time.Now(), nil).WithoutCustomer()
+		long := slices.Contains(set.LongerThan(queue.LongTool), again.Tool)
+		return again, replays.Start(ctx, again, long)
+	}
+	return cfg, nil
 }
 
 // listenHere listens on an address that only this machine reaches.

@@ -93,7 +93,7 @@ var (
 
 var bugs = []mutant{
 	{bug: "a link to the page that works twice", tests: []string{"./internal/page", "-run", "^TestSession$"},
-		edits: []edit{{"internal/page.(*Session).open", "s.links = slices.Delete(s.links, at, at+1)", "_ = at"}}},
+		edits: []edit{{"internal/page.(*tickets).use", "t.all = slices.Delete(t.all, at, at+1)", "_ = at"}}},
 	{bug: "a page with numbers", tests: []string{"./internal/page", "-run", "^(FuzzNumbers|TestShowNumbers)$"},
 		edits: []edit{{"internal/page.(*numbers).text", "return without", "return text"}}},
 	{bug: "a read-only page that writes", tests: []string{"./internal/page", "-run", "^TestCompleteAndCancel$"},

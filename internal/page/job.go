@@ -2,13 +2,16 @@ package page
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/operator"
 )
 
@@ -29,6 +32,9 @@ type jobModel struct {
 
 	Commands []command
 	AtVapi   string // leads to the call at Vapi; empty if there is none
+	AtLogs   string // leads to the log lines in the console of AWS; empty if there is no console
+	AtTrace  string // the same of the trace
+	Stored   string // shows the stored arguments; empty if they cannot be shown
 
 	Cancellable, Completable, Replayable, Redrivable bool
 }
@@ -52,14 +58,38 @@ var done = map[string]string{
 // job serves one job.
 func (p *Page) job(w http.ResponseWriter, r *http.Request) {
 	d, err := p.cfg.Jobs.Show(r.Context(), r.PathValue("id"), true)
-	if err != nil {
+	switch {
+	case errors.Is(err, jobtable.ErrNotFound) && r.URL.Query().Get("new") != "" && job.IsReplay(r.PathValue("id")):
+		p.pending(w, r)
+		return
+	case err != nil:
 		p.fail(w, r, err)
 		return
 	}
-	m := p.jobModel(r, d)
-	p.show(w, r, http.StatusOK, view{
-		Name: "job", Title: masked(d.Tool), Tab: "calls", Model: m, Done: done[r.URL.Query().Get("done")],
-	})
+	v := view{Name: "job", Title: masked(d.Tool), Tab: "calls", Done: done[r.URL.Query().Get("done")]}
+	if p.cfg.Arguments != nil && r.URL.Query().Get("arguments") == "stored" {
+		arguments, err := p.cfg.Arguments(r.Context(), d.ID)
+		switch {
+		case errors.Is(err, jobtable.ErrNotFound):
+			p.refuse(w, r, http.StatusNotFound, notStored)
+			return
+		case err != nil:
+			p.fail(w, r, err)
+			return
+		}
+		d.Data.Arguments = arguments
+		v.Still = true // each decryption is recorded, and costs
+	}
+	v.Model = p.jobModel(r, d)
+	p.show(w, r, http.StatusOK, v)
+}
+
+// notStored says why a job cannot be replayed.
+const notStored = "The arguments of the job are not stored, or no longer."
+
+// pending serves a replay that has not begun yet.
+func (p *Page) pending(w http.ResponseWriter, r *http.Request) {
+	p.show(w, r, http.StatusOK, view{Name: "pending", Title: "Replay", Tab: "calls", Model: r.PathValue("id")})
 }
 
 func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
@@ -97,21 +127,58 @@ func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
 	} else if d.CallID != "" {
 		m.AtVapi = "/ui/at-vapi/" + d.ID
 	}
+	if p.cfg.Console != nil {
+		m.AtLogs = "/ui/at-aws/logs/" + d.ID
+		if d.Trace != "" {
+			m.AtTrace = "/ui/at-aws/trace/" + d.ID
+		}
+	}
+	if p.cfg.Arguments != nil && arguments == nil {
+		m.Stored = (&url.URL{Path: "/ui/jobs/" + d.ID, RawQuery: "arguments=stored"}).String()
+	}
 	m.Arguments = m.Numbers.text(indented(arguments))
-	m.Commands = p.commands(d.ID, tool, arguments, &m.Numbers)
 	m.Cancellable = p.cfg.Write && d.State.Active()
 	m.Completable = p.cfg.Write && d.External
 	_, known := p.cfg.Tools.Lookup(tool)
-	m.Replayable = p.cfg.Write && p.cfg.Local != nil && known && !d.State.Active()
-	m.Redrivable = p.cfg.Write && p.cfg.Local != nil && d.Exhausted && !d.State.Active()
+	m.Replayable = p.cfg.Write && p.cfg.Replay != nil && known && !d.State.Active()
+	m.Redrivable = p.cfg.Write && p.cfg.Redrive != nil && p.mayBeDead(d)
+	m.Commands = p.commands(d, tool, arguments, &m.Numbers)
 	return m
 }
 
+// stuck is how long a result is on its way, or a wake-up is overdue, before its message may be in a dead-letter queue.
+const stuck = time.Minute
+
+// mayBeDead reports whether a message of a job may be in a dead-letter queue. Only a search of the queues would tell.
+func (p *Page) mayBeDead(d operator.Details) bool {
+	now := p.cfg.Now()
+	switch d.State {
+	case job.StateRunning:
+		return now.After(d.LeaseExpiry.Add(stuck))
+	case job.StateWaiting:
+		return !d.WakeAt.IsZero() && now.After(d.WakeAt.Add(stuck))
+	case job.StateDone:
+		return d.Exhausted || now.After(d.Updated.Add(stuck))
+	}
+	return d.Exhausted
+}
+
 // commands returns what an operator may type next.
-func (p *Page) commands(id, name string, arguments json.RawMessage, n *numbers) []command {
-	all := []command{{"Show it in a terminal", "ringback jobs show " + p.cfg.Flags + " " + quoted(id)}}
+func (p *Page) commands(d operator.Details, name string, arguments json.RawMessage, n *numbers) []command {
+	id := quoted(d.ID)
+	all := []command{{"Show it in a terminal", "ringback jobs show " + p.cfg.Flags + " " + id}}
 	if p.cfg.Local == nil {
-		all = append(all, command{"Print its log lines", "ringback logs " + p.cfg.Flags + " --job " + quoted(id)})
+		all = append(all, command{"Print its log lines", "ringback logs " + p.cfg.Flags + " --job " + id})
+	}
+	if !p.cfg.Write {
+		if d.State.Active() {
+			all = append(all, command{"Cancel it", "ringback jobs cancel " + p.cfg.Flags + " " + id})
+		} else {
+			all = append(all, command{"Replay it", "ringback jobs replay " + p.cfg.Flags + " " + id})
+		}
+		if p.mayBeDead(d) {
+			all = append(all, command{"Redrive its message", "ringback dead redrive " + p.cfg.Flags + " " + id})
+		}
 	}
 	var object map[string]json.RawMessage
 	tool, known := p.cfg.Tools.Lookup(name)
@@ -192,33 +259,138 @@ func (p *Page) complete(w http.ResponseWriter, r *http.Request) {
 	p.did(w, r, id, "completed", p.cfg.Jobs.Complete(r.Context(), id, outcome, text))
 }
 
-// replay calls the tool of a job again.
-func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
-	if p.cfg.Local == nil {
-		p.refuse(w, r, http.StatusNotFound, "The page replays jobs of a local run only.")
+// atAWS leads to the console of AWS. No page contains its addresses, since a template would change their escapes.
+func (p *Page) atAWS(w http.ResponseWriter, r *http.Request) {
+	d, err := p.cfg.Jobs.Show(r.Context(), r.PathValue("id"), false)
+	what, at := r.PathValue("what"), ""
+	switch {
+	case err != nil:
+		p.fail(w, r, err)
+		return
+	case p.cfg.Console == nil:
+	case what == "logs":
+		end := p.cfg.Now()
+		if settled(d.State) {
+			end = d.Updated
+		}
+		at = p.cfg.Console.Logs(job.ShownID(d.ID), d.Created.Add(-logsMargin), end.Add(logsMargin))
+	case what == "trace" && d.Trace != "":
+		at = p.cfg.Console.Trace(d.Trace)
+	}
+	if at == "" {
+		p.refuse(w, r, http.StatusNotFound, "There is no such page in the console of AWS.")
 		return
 	}
-	callID, err := p.cfg.Local.Replay(r.Context(), r.PathValue("id"))
-	if err != nil {
-		p.refuse(w, r, http.StatusConflict, "Cannot replay the job: "+masked(err.Error())+".")
-		return
-	}
-	http.Redirect(w, r, "/ui/calls/"+job.CallHash(callID)+"?new=true", http.StatusSeeOther)
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, at, http.StatusSeeOther)
 }
 
-// redrive sends the messages of a job that are in a dead-letter queue again.
-func (p *Page) redrive(w http.ResponseWriter, r *http.Request) {
+// logsMargin is how long before a job, and after it, its log lines are searched: its webhook was received before, and a
+// message that returns is logged after.
+const logsMargin = 15 * time.Minute
+
+// replay runs the tool of a job again. It asks before it does so in a deployment, and before a tool runs that must not
+// run twice.
+func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
+	d, err := p.cfg.Jobs.Show(r.Context(), r.PathValue("id"), false)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	tool, known := p.cfg.Tools.Lookup(d.Tool)
+	switch {
+	case p.cfg.Replay == nil:
+		p.refuse(w, r, http.StatusConflict, "This deployment stores no arguments, so its jobs cannot be replayed. Set "+
+			"argumentRetentionDays and deploy, for the jobs after that.")
+		return
+	case !known:
+		p.refuse(w, r, http.StatusConflict, "There is no such tool in this program.")
+		return
+	case d.State.Active():
+		p.refuse(w, r, http.StatusConflict, "The job has not finished.")
+		return
+	}
+	q := question{ID: d.ID, Tool: d.Tool, Title: "Replay this job?", Yes: "Replay it", Once: tool.Attempts == 1}
 	if p.cfg.Local == nil {
-		p.refuse(w, r, http.StatusNotFound, "The page redrives jobs of a local run only.")
+		q.Facts = []string{
+			"The tool runs again in the deployment, with the arguments that are stored. It has a new idempotency key, so its " +
+				"service takes it for a new request.",
+			"The customer does not hear of it. The tool does not get the number, and the result becomes an undelivered event " +
+				"without it.",
+		}
+	} else {
+		q.Facts = []string{"The tool runs again, with the arguments that are stored. Its result goes to a new simulated call."}
+	}
+	if (p.cfg.Local == nil || q.Once) && !p.agreed(w, r, q) {
 		return
 	}
-	id := r.PathValue("id")
-	n, err := p.cfg.Local.Redrive(r.Context(), id)
-	if err == nil && n == 0 {
-		p.refuse(w, r, http.StatusConflict, "No message of the job is in a dead-letter queue.")
+	again, err := p.cfg.Replay(r.Context(), d.ID)
+	at := url.URL{Path: "/ui/jobs/" + again.ID, RawQuery: "new=true"}
+	if p.cfg.Local != nil {
+		at.Path = "/ui/calls/" + job.CallHash(again.Call.ID)
+	}
+	switch {
+	case errors.Is(err, jobtable.ErrNotFound):
+		p.refuse(w, r, http.StatusConflict, notStored)
+	case err != nil:
+		p.fail(w, r, err)
+	default:
+		http.Redirect(w, r, at.String(), http.StatusSeeOther)
+	}
+}
+
+// redrive sends the messages of a job that are in a dead-letter queue again. It asks before it does so in a deployment.
+func (p *Page) redrive(w http.ResponseWriter, r *http.Request) {
+	d, err := p.cfg.Jobs.Show(r.Context(), r.PathValue("id"), false)
+	switch {
+	case err != nil:
+		p.fail(w, r, err)
+		return
+	case p.cfg.Redrive == nil:
+		p.refuse(w, r, http.StatusNotFound, "This page cannot redrive messages.")
 		return
 	}
-	p.did(w, r, id, "redriven", err)
+	q := question{
+		ID: d.ID, Tool: d.Tool, Title: "Redrive the message of this job?", Yes: "Redrive it",
+		Facts: []string{
+			"Its message goes from the dead-letter queue back to its own queue. Correct the cause first.",
+			"A tool whose attempts are used up does not run again. Any other tool does.",
+			"What was not delivered is delivered. After the call, the tool's policy applies: " + afterCallWord(d.AfterCall) + ".",
+		},
+	}
+	if p.cfg.Local == nil && !p.agreed(w, r, q) {
+		return
+	}
+	_, err = p.cfg.Redrive(r.Context(), d.ID)
+	p.did(w, r, d.ID, "redriven", err)
+}
+
+// question is what the page asks before something that repeats or rings.
+type question struct {
+	ID, Tool   string // of the job
+	Title, Yes string
+	Facts      []string
+	Once       bool // the tool must not run twice
+
+	Action string // the path to which the answer is posted
+	Ticket string // the answer, which works once
+}
+
+// agreed reports whether a request is the answer to a question that the page has asked. Each answer works once, so a
+// form that is submitted twice repeats nothing. Without an answer, agreed asks.
+func (p *Page) agreed(w http.ResponseWriter, r *http.Request, q question) bool {
+	q.Action = (&url.URL{Path: r.URL.Path}).String()
+	if ticket := r.PostFormValue("agreed"); ticket != "" {
+		if p.asked.use(q.Action + " " + ticket) {
+			return true
+		}
+		p.refuse(w, r, http.StatusConflict, "This was answered before, or too long ago. Nothing was done again.")
+		return false
+	}
+	q.Tool, q.Ticket = masked(q.Tool), rand.Text()
+	p.asked.admit(q.Action + " " + q.Ticket)
+	p.show(w, r, http.StatusOK, view{Name: "question", Title: q.Title, Tab: "calls", Model: q, Still: true})
+	return false
 }
 
 // did shows a job to which something was done.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,21 @@ type Config struct {
 	Flags string // those of other commands for the same place, such as --local
 	Write bool   // the page can change jobs
 
+	// Replay calls the tool of a job again with the stored arguments, and returns the new job. Its customer does not hear
+	// of it. Nil means that no arguments are stored, and [jobtable.ErrNotFound] that those of this job are not.
+	Replay func(ctx context.Context, jobID string) (job.Job, error)
+
+	// Arguments returns the stored arguments of a job, or [jobtable.ErrNotFound]. Nil means that the page cannot read
+	// them.
+	Arguments func(ctx context.Context, jobID string) (json.RawMessage, error)
+
+	// Redrive sends the messages of a job that are in a dead-letter queue again. It returns [operator.ErrNoDeadLetter] if
+	// there is none. Nil means that the page cannot.
+	Redrive func(ctx context.Context, jobID string) (int, error)
+
+	// Console is where a person finds more about a job of a deployment. Nil means nowhere.
+	Console Console
+
 	// Local is what only a local run knows. Nil means that this is a deployment.
 	Local *Local
 
@@ -64,13 +80,6 @@ type Local struct {
 	// HangUp ends a simulated call, by its name in logs. Its error is for the operator.
 	HangUp func(ctx context.Context, call string) error
 
-	// Replay calls the tool of a job again, with the arguments that are stored, in a new simulated call. It returns the
-	// call's id. Its error is for the operator.
-	Replay func(ctx context.Context, jobID string) (callID string, err error)
-
-	// Redrive sends the messages of a job that are in a dead-letter queue again, and returns how many they are.
-	Redrive func(ctx context.Context, jobID string) (int, error)
-
 	// Changes returns a number that is another one after each change of a job or a call.
 	Changes func() uint64
 
@@ -85,6 +94,12 @@ type Local struct {
 
 	Missing map[string][]string // the settings that tools lack
 	Command string              // which calls a tool, without its name, such as: ringback call
+}
+
+// Console returns addresses of the console of the cloud, which a browser opens if the operator follows a link.
+type Console interface {
+	Logs(id string, from, to time.Time) string // the log lines of a job in a time
+	Trace(id string) string                    // a trace with a W3C id
 }
 
 // ToolCall is a tool call in a local run.
@@ -105,6 +120,7 @@ type Page struct {
 	mux   *http.ServeMux
 	views *template.Template
 	rows  rows
+	asked tickets // the questions that were not answered: see [Page.agreed]
 
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -142,6 +158,7 @@ func New(cfg Config) (*Page, error) {
 	p.mux.HandleFunc("GET /ui/calls/{call...}", p.call)
 	p.mux.HandleFunc("GET /ui/jobs/{id...}", p.job)
 	p.mux.HandleFunc("GET /ui/at-vapi/{id...}", p.atVapi)
+	p.mux.HandleFunc("GET /ui/at-aws/{what}/{id...}", p.atAWS)
 	p.mux.HandleFunc("GET /ui/tools", p.tools)
 	p.mux.HandleFunc("GET /ui/tools/{tool}", p.tool)
 	p.mux.HandleFunc("GET /ui/undelivered", p.undelivered)
@@ -235,6 +252,7 @@ func (p *Page) refuse(w http.ResponseWriter, r *http.Request, status int, text s
 // fail answers a request that failed.
 func (p *Page) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var finished *operator.FinishedError
+	var answered interface{ ErrorCode() string } // by AWS
 	switch {
 	case r.Context().Err() != nil: // the browser has gone
 	case errors.Is(err, jobtable.ErrNotFound):
@@ -244,6 +262,11 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p.refuse(w, r, http.StatusConflict, "The job has already finished: "+operator.StateWords(finished.State, "")+".")
 	case errors.Is(err, operator.ErrNotExternal), errors.Is(err, job.ErrExpired):
 		p.refuse(w, r, http.StatusConflict, "This is not possible any more: "+err.Error()+".")
+	case errors.Is(err, operator.ErrNoDeadLetter):
+		p.refuse(w, r, http.StatusConflict, "No message of the job is in a dead-letter queue.")
+	case errors.As(err, &answered) && strings.HasPrefix(answered.ErrorCode(), "AccessDenied"):
+		p.refuse(w, r, http.StatusForbidden, "AWS does not permit this with your credentials. The stack's outputs "+
+			"OperatorReadPolicy and OperatorWritePolicy are the policies that the page needs. "+masked(err.Error()))
 	default:
 		p.cfg.Log.WarnContext(r.Context(), "cannot show page", "error", err)
 		p.refuse(w, r, http.StatusInternalServerError, masked(err.Error()))

@@ -283,9 +283,10 @@ func everywhere(t testing.TB, text string) (w *world, paths []string) {
 	w.save(record)
 	done := record
 	done.ID, done.State, done.Tool, done.CallID = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", job.StateUndelivered, "slow", "another"
-	done.StoredJob, done.NextCallID, done.Exhausted = nil, "next-"+text, true
+	done.StoredJob, done.NextCallID, done.Exhausted, done.Policy.AfterCall = nil, "next-"+text, true, policy.AfterCallOutboundCall
 	done.Result = &job.Result{Status: job.StatusError, Content: text, Delivery: policy.DeliveryControl, Control: encoded}
 	w.save(done)
+	w.stored = encoded
 	for _, id := range []string{record.ID, done.ID} {
 		w.toolCalls[id] = page.ToolCall{Arguments: encoded, Number: text}
 	}
@@ -297,7 +298,7 @@ func everywhere(t testing.TB, text string) (w *world, paths []string) {
 	return w, []string{
 		"/", "/?since=1h", "/?tool=slow&state=undelivered", "/ui/calls/" + job.CallHash(call.ID),
 		"/ui/calls/" + job.CallHash("another"), "/ui/jobs/" + record.ID, "/ui/jobs/" + done.ID, "/ui/tools",
-		"/ui/tools/slow", "/ui/undelivered", "/ui/row/" + job.CallHash(call.ID), "/ui/row/" + job.CallHash("another"),
+		"/ui/tools/slow", "/ui/undelivered", "/ui/jobs/" + done.ID + "?arguments=stored", "/ui/row/" + job.CallHash(call.ID), "/ui/row/" + job.CallHash("another"),
 	}
 }
 
@@ -308,7 +309,7 @@ func TestHostileTexts(t *testing.T) {
 		"</textarea><b>planted", "</title><b>planted", "</pre><b hx-get=/planted>", "\u2028planted()\x00<b>planted",
 	} {
 		w, paths := everywhere(t, text)
-		for _, p := range []*page.Page{w.local, w.deployed} {
+		for _, p := range w.pages() {
 			for _, path := range append(paths, "/?tool="+url.QueryEscape(text), "/ui/calls/"+url.PathEscape(text)) {
 				_, body, _ := do(t, p, httptest.NewRequest(http.MethodGet, path, nil))
 				for _, markup := range []string{
@@ -393,7 +394,7 @@ func TestMask(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	w, paths := everywhere(t, "text")
 	inline := regexp.MustCompile(`(?i)<style|\sstyle=|<script(?:>| [^>]*>[^<])|\son\w+=|https?://`)
-	for _, p := range []*page.Page{w.local, w.deployed} {
+	for _, p := range w.pages() {
 		for _, path := range append(paths, "/ui/nothing", "/ui/assets/page.css", "/ui/assets/htmx.min.js", "/ui/jobs/j_x") {
 			_, body, header := do(t, p, httptest.NewRequest(http.MethodGet, path, nil))
 			for name, want := range map[string]string{
@@ -439,29 +440,244 @@ func TestAtVapi(t *testing.T) {
 	}
 }
 
-// TestReplayAndRedrive runs a job again, and sends its message again. A deployment has neither button.
+// TestReplayAndRedrive runs a job again, and sends its message again. In a deployment, and before a tool runs that must
+// not run twice, the page asks first, and each answer works once.
 func TestReplayAndRedrive(t *testing.T) {
+	const waits = "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	ticket := regexp.MustCompile(`name="agreed" value="(\w+)"`)
+	for name, row := range map[string]struct {
+		page       func(*world) *page.Page
+		path, word string
+		did        func(*world) []string
+		asks       []string // what the question says; nil means that there is none
+		to         string
+	}{
+		"replay": {func(w *world) *page.Page { return w.operated }, "/ui/replay/", "Replay …",
+			func(w *world) []string { return w.replayed },
+			[]string{"slow has one attempt, so it must not run twice", "in the deployment", "The customer does not hear of it"},
+			"/ui/jobs/j_replayed?new=true"},
+		"redrive": {func(w *world) *page.Page { return w.operated }, "/ui/redrive/", "Redrive its message …",
+			func(w *world) []string { return w.redriven },
+			[]string{"Correct the cause first", "the tool&#39;s policy applies: call the customer."},
+			"/ui/jobs/" + exhausted + "?done=redriven"},
+		"local replay": {func(w *world) *page.Page { return w.local }, "/ui/replay/", "Replay in a new call",
+			func(w *world) []string { return w.replayed },
+			[]string{"slow has one attempt, so it must not run twice", "a new simulated call"},
+			"/ui/calls/" + job.CallHash("replayed") + "?new=true"},
+		"local redrive": {func(w *world) *page.Page { return w.local }, "/ui/redrive/", "Redrive its message",
+			func(w *world) []string { return w.redriven }, nil, "/ui/jobs/" + exhausted + "?done=redriven"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, _ := everywhere(t, "text")
+			p := row.page(w)
+			contains(t, get(t, p, "/ui/jobs/"+exhausted), row.word+"</button>", `action="`+row.path+exhausted+`"`)
+			if body := get(t, p, "/ui/jobs/"+waits); strings.Contains(body, row.word) {
+				t.Errorf("there is a button in\n%s", body)
+			}
+			if status, _, _ := submit(t, p, row.path+waits, url.Values{}); status == http.StatusSeeOther {
+				t.Error("a job that waits is replayed or redriven")
+			}
+			for _, path := range []string{row.path + waits, row.path + exhausted} {
+				if status, _, _ := submit(t, w.deployed, path, nil); status != http.StatusForbidden {
+					t.Errorf("%s: read-only: %d", path, status)
+				}
+			}
+			values := url.Values{}
+			if row.asks != nil {
+				status, body, _ := submit(t, p, row.path+exhausted, values)
+				if status != http.StatusOK || len(row.did(w)) > 0 {
+					t.Fatalf("without an answer: %d, %q", status, row.did(w))
+				}
+				contains(t, body, row.asks...)
+				values.Set("agreed", ticket.FindStringSubmatch(body)[1])
+				other := map[string]string{"/ui/replay/": "/ui/redrive/", "/ui/redrive/": "/ui/replay/"}[row.path]
+				for path, answer := range map[string]string{
+					row.path + exhausted: "forged", other + exhausted: values.Get("agreed"),
+				} {
+					submit(t, w.operated, path, url.Values{"agreed": {answer}})
+				}
+				if len(w.replayed)+len(w.redriven) > 0 {
+					t.Fatal("the answer to another question works")
+				}
+			}
+			status, body, header := submit(t, p, row.path+exhausted, values)
+			if where := header.Get("Location"); status != http.StatusSeeOther || where != row.to || len(row.did(w)) != 1 {
+				t.Errorf("%d, %q, %q\n%s", status, where, row.did(w), body)
+			}
+			if row.asks == nil {
+				return
+			}
+			if status, _, _ := submit(t, p, row.path+exhausted, values); status != http.StatusConflict || len(row.did(w)) != 1 {
+				t.Errorf("the same answer again: %d, %q", status, row.did(w))
+			}
+		})
+	}
+}
+
+// TestNothingToRepeat tests what the page says if it cannot replay or redrive.
+func TestNothingToRepeat(t *testing.T) {
 	w, _ := everywhere(t, "text")
-	const done, waits = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
-	contains(t, get(t, w.local, "/ui/jobs/"+done), "Replay in a new call", "Redrive its message")
-	for _, body := range []string{get(t, w.deployed, "/ui/jobs/"+done), get(t, w.local, "/ui/jobs/"+waits)} {
-		if strings.Contains(body, "Replay in") || strings.Contains(body, "Redrive its") {
-			t.Errorf("there are buttons in\n%s", body)
+	record := job.Record{
+		ID: "j_cccccccccccccccccccccccccc", State: job.StateDelivered, Tool: "approval", CallID: "c", Exhausted: true,
+		Created: time.Now(), Updated: time.Now(),
+	}
+	w.save(record)
+	denied := fmt.Errorf("receive from the queue: %w", accessDenied{})
+	refused := w.page(page.Config{
+		Write: true, Local: nil, Replay: func(context.Context, string) (job.Job, error) { return job.Job{}, denied },
+		Redrive: func(context.Context, string) (int, error) { return 0, denied },
+	})
+	answer := func(p *page.Page, path string) (int, string) {
+		t.Helper()
+		_, body, _ := submit(t, p, path, nil)
+		agreed := regexp.MustCompile(`name="agreed" value="(\w+)"`).FindStringSubmatch(body)
+		if agreed == nil {
+			t.Fatalf("%s: no question:\n%s", path, body)
 		}
+		status, body, _ := submit(t, p, path, url.Values{"agreed": agreed[1:]})
+		return status, body
+	}
+	for _, row := range []struct {
+		page   *page.Page
+		path   string
+		status int
+		want   string
+	}{
+		{w.operated, "/ui/replay/" + record.ID, http.StatusConflict, "are not stored, or no longer"},
+		{w.operated, "/ui/redrive/" + record.ID, http.StatusConflict, "No message of the job is in a dead-letter queue"},
+		{refused, "/ui/replay/" + record.ID, http.StatusForbidden, "OperatorWritePolicy"},
+		{refused, "/ui/redrive/" + record.ID, http.StatusForbidden, "OperatorWritePolicy"},
+	} {
+		status, body := answer(row.page, row.path)
+		if contains(t, body, row.want); status != row.status {
+			t.Errorf("%s: %d", row.path, status)
+		}
+	}
+	bare := w.page(page.Config{Write: true})
+	if body := get(t, bare, "/ui/jobs/"+record.ID); strings.Contains(body, "Replay") || strings.Contains(body, "Redrive") {
+		t.Errorf("there are buttons in\n%s", body)
+	}
+	if status, body, _ := submit(t, bare, "/ui/replay/"+record.ID, nil); status != http.StatusConflict ||
+		!strings.Contains(body, "argumentRetentionDays") {
+		t.Errorf("%d %s", status, body)
+	}
+	// A replay that has not begun is no error. Any other job that does not exist is.
+	contains(t, get(t, w.operated, "/ui/jobs/j_replay3e2fewggk5quojhw4hyi?new=true"), "The replay is queued",
+		`hx-trigger="sse:change`)
+	for _, path := range []string{"/ui/jobs/j_unknown?new=true", "/ui/jobs/j_replay3e2fewggk5quojhw4hyi"} {
+		if status, _, _ := do(t, w.operated, httptest.NewRequest(http.MethodGet, path, nil)); status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+}
+
+// accessDenied is an error of AWS.
+type accessDenied struct{}
+
+func (accessDenied) Error() string     { return "api error AccessDeniedException: no such permission" }
+func (accessDenied) ErrorCode() string { return "AccessDeniedException" }
+
+// TestCommands tests that a read-only page names the commands for what it cannot do, and one that writes has buttons.
+func TestCommands(t *testing.T) {
+	w, _ := everywhere(t, "text")
+	const waits = "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	for id, commands := range map[string][]string{
+		waits:     {"ringback jobs cancel --stack Ringback " + waits},
+		exhausted: {"ringback jobs replay --stack Ringback " + exhausted, "ringback dead redrive --stack Ringback " + exhausted},
+	} {
+		contains(t, get(t, w.deployed, "/ui/jobs/"+id), append(commands, "ringback logs --stack Ringback --job "+id)...)
+		for _, p := range []*page.Page{w.local, w.operated} {
+			body := get(t, p, "/ui/jobs/"+id)
+			for _, command := range commands {
+				if strings.Contains(body, command) {
+					t.Errorf("a page with a button has %s", command)
+				}
+			}
+		}
+	}
+	// The stored arguments are read if they are asked for, and never again by the refresh.
+	line := "ringback call slow order=text --stack Ringback"
+	body := get(t, w.operated, "/ui/jobs/"+exhausted)
+	if contains(t, body, `href="/ui/jobs/`+exhausted+`?arguments=stored"`); strings.Contains(body, line) {
+		t.Error("the stored arguments are shown before they are asked for")
+	}
+	body = get(t, w.operated, "/ui/jobs/"+exhausted+"?arguments=stored")
+	if contains(t, body, line); strings.Contains(body, "hx-trigger") {
+		t.Error("the page with the stored arguments is refreshed")
+	}
+	for _, p := range []*page.Page{w.local, w.deployed} {
+		if body := get(t, p, "/ui/jobs/"+exhausted+"?arguments=stored"); strings.Contains(body, "arguments=stored\"") {
+			t.Error("a page that cannot read the stored arguments has a link to them")
+		}
+	}
+}
+
+// TestMayBeDead tests which jobs can be redriven: those whose message may be in a dead-letter queue.
+func TestMayBeDead(t *testing.T) {
+	w := newWorld(t, approval)
+	now := time.Now()
+	for name, row := range map[string]struct {
+		record job.Record
+		want   bool
+	}{
+		"runs":            {job.Record{State: job.StateRunning, LeaseExpiry: now.Add(time.Minute)}, false},
+		"died":            {job.Record{State: job.StateRunning, LeaseExpiry: now.Add(-time.Hour)}, true},
+		"waits":           {job.Record{State: job.StateWaiting, WakeAt: now.Add(time.Minute)}, false},
+		"is overdue":      {job.Record{State: job.StateWaiting, WakeAt: now.Add(-time.Hour)}, true},
+		"on its way":      {job.Record{State: job.StateDone, Updated: now}, false},
+		"long on its way": {job.Record{State: job.StateDone, Updated: now.Add(-time.Hour)}, true},
+		"failed for good": {job.Record{State: job.StateDelivered, Exhausted: true}, true},
+		"delivered":       {job.Record{State: job.StateDelivered}, false},
+	} {
+		r := row.record
+		r.ID, r.Tool, r.CallID, r.Created = "j_"+strings.ReplaceAll(name, " ", "_"), "approval", "c", now.Add(-2*time.Hour)
+		w.save(r)
+		for _, p := range []*page.Page{w.local, w.operated} {
+			if got := strings.Contains(get(t, p, "/ui/jobs/"+r.ID), `action="/ui/redrive/`); got != row.want {
+				t.Errorf("%s: a button to redrive: %t", name, got)
+			}
+		}
+	}
+}
+
+// TestAtAWS tests that only a link that is opened leads to the console of AWS. The page itself contains no address.
+func TestAtAWS(t *testing.T) {
+	w := newWorld(t, approval)
+	now := time.Now()
+	traced := job.Record{
+		ID: "j_dddddddddddddddddddddddddd", State: job.StateDelivered, Tool: "approval", CallID: "c",
+		Created: now.Add(-time.Hour), Updated: now.Add(-30 * time.Minute),
+		Traceparent: "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01",
+	}
+	w.save(traced)
+	plain := traced
+	plain.ID, plain.Traceparent = "j_eeeeeeeeeeeeeeeeeeeeeeeeee", ""
+	w.save(plain)
+	const attributes = ` target="_blank" rel="noreferrer noopener">`
+	contains(t, get(t, w.deployed, "/ui/jobs/"+traced.ID), `href="/ui/at-aws/logs/`+traced.ID+`"`+attributes,
+		`href="/ui/at-aws/trace/`+traced.ID+`"`+attributes, `href="/ui/at-vapi/`+traced.ID+`"`+attributes)
+	if body := get(t, w.deployed, "/ui/jobs/"+plain.ID); strings.Contains(body, "at-aws/trace") {
+		t.Error("a job without a trace has a link to it")
+	}
+	if body := get(t, w.local, "/ui/jobs/"+traced.ID); strings.Contains(body, "at-aws") ||
+		!strings.Contains(body, "5759e988bd862e3fe1be46a994272793") {
+		t.Errorf("the local run is at AWS, or does not show the trace:\n%s", body)
 	}
 	for path, want := range map[string]string{
-		"/ui/replay/" + done: "/ui/calls/" + job.CallHash("replayed") + "?new=true", "/ui/replay/" + waits: "",
-		"/ui/redrive/" + done: "/ui/jobs/" + done + "?done=redriven", "/ui/redrive/" + waits: "",
+		"logs/" + traced.ID:  "https://console.example/#logs~(" + traced.ID + "~'1h0m0s)",
+		"trace/" + traced.ID: "https://console.example/#trace/5759e988bd862e3fe1be46a994272793",
+		"trace/" + plain.ID:  "", "another/" + traced.ID: "", "logs/j_unknown": "",
 	} {
-		status, body, header := submit(t, w.local, path, nil)
-		if where := header.Get("Location"); where != want || status == http.StatusConflict != (want == "") {
-			t.Errorf("%s: %d, %q\n%s", path, status, where, body)
+		status, _, header := do(t, w.deployed, httptest.NewRequest(http.MethodGet, "/ui/at-aws/"+path, nil))
+		if got := header.Get("Location"); got != want || status != map[bool]int{
+			true: http.StatusNotFound, false: http.StatusSeeOther,
+		}[want == ""] || want != "" && header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: %d, %q, want %q", path, status, got, want)
 		}
-		if status, _, _ := submit(t, w.deployed, path, nil); status != http.StatusForbidden {
-			t.Errorf("%s: read-only: %d", path, status)
+		if status, _, _ := do(t, w.local, httptest.NewRequest(http.MethodGet, "/ui/at-aws/"+path, nil)); status != http.StatusNotFound {
+			t.Errorf("%s in a local run: %d", path, status)
 		}
 	}
-	contains(t, get(t, w.local, "/ui/jobs/"+done+"?done=redriven"), "on its queue again")
 }
 
 // TestRefresh tests that a page is sent again only if it has changed, and without what surrounds it.

@@ -20,9 +20,7 @@ import (
 type Session struct {
 	cookie, value string
 	again         string // how the operator gets another link
-
-	mu    sync.Mutex
-	links []string // that were not opened
+	links         tickets
 }
 
 // NewSession returns the session of a program that listens at an address, host:port, and has a secret. A browser sends
@@ -41,31 +39,42 @@ func (s *Session) Link() string {
 	return "/?link=" + link
 }
 
-// maxLinks bounds the links that were not opened.
-const maxLinks = 10
-
 // Admit makes a link work, as that of a run before. Of more than ten, the oldest do not work any more.
-func (s *Session) Admit(links ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.links = append(s.links, links...)
-	s.links = s.links[max(0, len(s.links)-maxLinks):]
-}
+func (s *Session) Admit(links ...string) { s.links.admit(links...) }
 
 // Links returns the links that were not opened.
-func (s *Session) Links() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.links)
+func (s *Session) Links() []string { return s.links.unused() }
+
+// maxTickets bounds the tickets that were not used.
+const maxTickets = 10
+
+// tickets are texts that work once. The zero value has none.
+type tickets struct {
+	mu  sync.Mutex
+	all []string // that were not used
 }
 
-// open reports whether a link was not opened yet. From now on, it was.
-func (s *Session) open(link string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := slices.IndexFunc(s.links, func(other string) bool { return equal(link, other) })
+// admit makes texts work. Of more than [maxTickets], the oldest do not work any more.
+func (t *tickets) admit(texts ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, texts...)
+	t.all = t.all[max(0, len(t.all)-maxTickets):]
+}
+
+func (t *tickets) unused() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.all)
+}
+
+// use reports whether a text was not used yet. From now on, it was.
+func (t *tickets) use(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := slices.IndexFunc(t.all, func(other string) bool { return equal(text, other) })
 	if at >= 0 {
-		s.links = slices.Delete(s.links, at, at+1)
+		t.all = slices.Delete(t.all, at, at+1)
 	}
 	return at >= 0
 }
@@ -83,7 +92,7 @@ func (s *Session) Handler(next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
-		if link := r.URL.Query().Get("link"); link != "" && r.URL.Path == "/" && r.Method == http.MethodGet && s.open(link) {
+		if link := r.URL.Query().Get("link"); link != "" && r.URL.Path == "/" && r.Method == http.MethodGet && s.links.use(link) {
 			http.SetCookie(w, &http.Cookie{
 				Name: s.cookie, Value: s.value, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
 			})

@@ -3,7 +3,6 @@ package page_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memtable"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/operator"
@@ -36,10 +36,47 @@ type world struct {
 	toolCalls   map[string]page.ToolCall
 	started     map[string]any // the arguments of the last tool that the page has called
 	startError  error
+	stored      json.RawMessage // the stored arguments
+
+	replayed, redriven []string // the ids of the jobs
 
 	local    *page.Page
 	deployed *page.Page // read-only
+	operated *page.Page // of a deployment, too, with --write
 }
+
+// pages returns all pages.
+func (w *world) pages() []*page.Page { return []*page.Page{w.local, w.deployed, w.operated} }
+
+// exhausted is the only job whose arguments are stored, and whose message is in a dead-letter queue.
+const exhausted = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+// replay is [page.Config.Replay].
+func (w *world) replay(_ context.Context, id string) (job.Job, error) {
+	if id != exhausted {
+		return job.Job{}, jobtable.ErrNotFound
+	}
+	w.replayed = append(w.replayed, id)
+	return job.Job{ID: "j_replayed", Call: job.Call{ID: "replayed"}}, nil
+}
+
+// redrive is [page.Config.Redrive].
+func (w *world) redrive(_ context.Context, id string) (int, error) {
+	if id != exhausted {
+		return 0, operator.ErrNoDeadLetter
+	}
+	w.redriven = append(w.redriven, id)
+	return 1, nil
+}
+
+// console is a console whose addresses say what they lead to.
+type console struct{}
+
+func (console) Logs(id string, from, to time.Time) string {
+	return fmt.Sprintf("https://console.example/#logs~(%s~'%s)", id, to.Sub(from))
+}
+
+func (console) Trace(id string) string { return "https://console.example/#trace/" + id }
 
 // newWorld returns a world whose pipeline does not run.
 func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
@@ -77,35 +114,33 @@ func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.local = w.page(page.Config{Place: "local run", Flags: "--local", Write: true, Local: &page.Local{
-		Start: func(_ context.Context, tool string, arguments map[string]any) (string, error) {
-			w.started = arguments
-			return "started", w.startError
-		},
-		Live: func(call string) bool { return call != job.CallHash("ended") },
-		Replay: func(_ context.Context, id string) (string, error) {
-			if id == "j_bbbbbbbbbbbbbbbbbbbbbbbbbb" {
-				return "replayed", nil
+	w.local = w.page(page.Config{Place: "local run", Flags: "--local", Write: true, Replay: w.replay, Redrive: w.redrive,
+		Local: &page.Local{
+			Start: func(_ context.Context, tool string, arguments map[string]any) (string, error) {
+				w.started = arguments
+				return "started", w.startError
+			},
+			Live:        func(call string) bool { return call != job.CallHash("ended") },
+			HangUp:      func(context.Context, string) error { return nil },
+			Changes:     w.records.Changes,
+			Undelivered: func() []job.Undelivered { return w.undelivered },
+			ToolCall: func(id string) (page.ToolCall, bool) {
+				t, ok := w.toolCalls[id]
+				return t, ok
+			},
+			Heard:   func(call string) []page.Heard { return w.heard[call] },
+			Command: "ringback call",
+		}})
+	w.deployed = w.page(page.Config{Place: "Ringback", Flags: "--stack Ringback", Console: console{}})
+	w.operated = w.page(page.Config{
+		Place: "Ringback", Flags: "--stack Ringback", Console: console{}, Write: true, Replay: w.replay, Redrive: w.redrive,
+		Arguments: func(_ context.Context, id string) (json.RawMessage, error) {
+			if id != exhausted {
+				return nil, jobtable.ErrNotFound
 			}
-			return "", errors.New("its arguments are not stored any more")
+			return w.stored, nil
 		},
-		Redrive: func(_ context.Context, id string) (int, error) {
-			if id == "j_bbbbbbbbbbbbbbbbbbbbbbbbbb" {
-				return 1, nil
-			}
-			return 0, nil
-		},
-		HangUp:      func(context.Context, string) error { return nil },
-		Changes:     w.records.Changes,
-		Undelivered: func() []job.Undelivered { return w.undelivered },
-		ToolCall: func(id string) (page.ToolCall, bool) {
-			t, ok := w.toolCalls[id]
-			return t, ok
-		},
-		Heard:   func(call string) []page.Heard { return w.heard[call] },
-		Command: "ringback call",
-	}})
-	w.deployed = w.page(page.Config{Place: "Ringback", Flags: "--stack Ringback"})
+	})
 	return w
 }
 

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
-	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/page"
@@ -43,13 +42,10 @@ func (r *run) servePage(
 	}
 	r.page, err = page.New(page.Config{
 		Jobs: jobs, Tools: r.tools, Place: "local run", Flags: "--local", Write: true, Log: r.log,
+		Replay:  func(ctx context.Context, id string) (job.Job, error) { return r.replay(ctx, replays, id) },
+		Redrive: dead.RedriveJob,
 		Local: &page.Local{
 			Start: r.startCall, Live: r.isLive, HangUp: r.hangUpCall, Changes: r.pipeline.Records.Changes,
-			Replay: func(ctx context.Context, id string) (string, error) { return r.replay(ctx, replays, id) },
-			Redrive: func(ctx context.Context, id string) (int, error) {
-				handled, err := dead.Redrive(ctx, operator.DeadSelection{IDs: []string{id}})
-				return len(handled.Done), err
-			},
 			Undelivered: r.memory.events, ToolCall: r.memory.toolCall, Heard: r.memory.heardIn,
 			Missing: r.missing, Command: command,
 		},
@@ -111,13 +107,10 @@ func (r *run) startCall(ctx context.Context, tool string, arguments map[string]a
 }
 
 // replay calls the tool of a job again, in a new simulated call.
-func (r *run) replay(ctx context.Context, replays *operator.Replays, id string) (callID string, err error) {
+func (r *run) replay(ctx context.Context, replays *operator.Replays, id string) (job.Job, error) {
 	original, err := replays.Original(ctx, id)
-	switch {
-	case errors.Is(err, jobtable.ErrNotFound):
-		return "", errors.New("its arguments are not stored any more")
-	case err != nil:
-		return "", err
+	if err != nil {
+		return job.Job{}, err
 	}
 	again := original.Replay(time.Now(), nil).WithoutCall()
 	again.Call.ControlURL = "https://" + simcall.Host + "/" + again.Call.ID + "/control"
@@ -129,7 +122,7 @@ func (r *run) replay(ctx context.Context, replays *operator.Replays, id string) 
 	r.calls.onThisMachine(call)
 	r.memory.called(again.ID, page.ToolCall{Arguments: again.Arguments, Number: again.Call.CustomerNumber})
 	long := slices.Contains(r.tools.LongerThan(queue.LongTool), again.Tool)
-	return again.Call.ID, replays.Start(ctx, again, long)
+	return again, replays.Start(ctx, again, long)
 }
 
 // liveCall returns a simulated call that has not ended, by its name in logs.

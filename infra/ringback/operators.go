@@ -47,9 +47,20 @@ func (r *Ringback) readPolicy(stack awscdk.Stack) *string {
 
 // writePolicy returns what an operator who changes jobs needs besides.
 func (r *Ringback) writePolicy(stack awscdk.Stack) *string {
+	queues := []string{*r.Jobs.QueueArn(), *r.Results.QueueArn()}
+	if r.LongJobs != nil {
+		queues = append(queues, *r.LongJobs.QueueArn())
+	}
 	all := []permission{
 		{[]string{"dynamodb:PutItem"}, []string{*r.Table.TableArn()}},
-		{[]string{"sqs:SendMessage"}, []string{*r.Jobs.QueueArn(), *r.Results.QueueArn()}},
+		{[]string{"sqs:SendMessage"}, queues},
+		{
+			[]string{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"},
+			[]string{*r.JobsDLQ.QueueArn(), *r.ResultsDLQ.QueueArn()},
+		},
+	}
+	if r.ReplayKey != nil {
+		all = append(all, permission{[]string{"kms:Decrypt"}, []string{*r.ReplayKey.KeyArn()}})
 	}
 	r.keyed(func(key awskms.IKey) {
 		all = append(all, permission{[]string{"kms:Encrypt", "kms:GenerateDataKey"}, []string{*key.KeyArn()}})

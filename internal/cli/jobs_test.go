@@ -47,15 +47,36 @@ type account struct {
 	sent    []string // the name of the queue and the body of each message
 	waiting []string // the bodies of the messages on the jobs queue
 	deleted []string // the receipt handles of deleted messages
-	targets []string // the names of the requests to the table
+	asked   []string // the requests, as IAM sees them: an action and a resource
+}
+
+// ask records a request.
+func (a *account) ask(target string, body []byte) {
+	var in struct{ TableName, IndexName, QueueUrl, KeyId, SecretId string }
+	_ = json.Unmarshal(body, &in)
+	service, action, _ := strings.Cut(target, ".")
+	service, _, _ = strings.Cut(service, "_")
+	service = map[string]string{"DynamoDB": "dynamodb", "AmazonSQS": "sqs", "TrentService": "kms"}[service]
+	resource := in.TableName + in.KeyId + in.SecretId
+	switch {
+	case target == "":
+		service, action, resource = "cloudformation", "DescribeStacks", "stack"
+	case in.IndexName != "":
+		resource += "/index/" + in.IndexName
+	case in.QueueUrl != "":
+		resource = path.Base(in.QueueUrl)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, service+":"+strings.TrimSuffix(action, "Batch")+" "+resource)
 }
 
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target := r.Header.Get("X-Amz-Target")
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	a.ask(target, body)
 	if strings.HasPrefix(target, "DynamoDB_") {
-		a.mu.Lock()
-		a.targets = append(a.targets, target[strings.IndexByte(target, '.')+1:])
-		a.mu.Unlock()
 		// Drop the checksum, which the server does not compute.
 		answer := httptest.NewRecorder()
 		a.table.ServeHTTP(answer, r)
@@ -68,7 +89,6 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.secret.ServeHTTP(w, r)
 		return
 	}
-	body, _ := io.ReadAll(r.Body)
 	switch {
 	case a.more[target] != nil:
 		a.mu.Lock()

@@ -1,10 +1,19 @@
 package cli_test
 
 import (
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,29 +21,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ringback/ringback/examples/shop"
+	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/policy"
 )
 
-// TestUI serves the page of a deployment, and reads each kind of page. It counts the kinds of requests to the table.
-func TestUI(t *testing.T) {
-	a, table := inAccount(t)
-	now := time.Now()
-	j := job.Job{
-		ID: job.EarlierID("c", "a"), ToolCallID: "a", Tool: "order_status", Call: job.Call{ID: "c"}, ReceivedAt: now,
-	}
-	record := job.NewRecord(j, job.Policy{}, now.Add(time.Hour), "m", now, time.Minute)
-	if _, err := table.Claim(t.Context(), record); err != nil {
-		t.Fatal(err)
-	}
-	a.mu.Lock()
-	a.targets = nil
-	a.mu.Unlock()
+// ui starts ringback ui for the stack, and returns a client that has opened its link, the address of the page, and
+// what ends it.
+func ui(t *testing.T, flags ...string) (client *http.Client, at string, end func()) {
+	t.Helper()
 	var out, errOut syncBuffer
 	ended := make(chan int, 1)
-	go func() { ended <- cli.Run(shop.All, []string{"ui", "--stack", "Ringback"}, &out, &errOut) }()
+	go func() {
+		ended <- cli.Run(shop.All, append([]string{"ui", "--stack", "Ringback"}, flags...), &out, &errOut)
+	}()
 	link := ""
 	for end := time.Now().Add(patience); link == ""; time.Sleep(5 * time.Millisecond) {
 		if link = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?link=\w+`).FindString(out.String()); time.Now().After(end) {
@@ -45,45 +51,226 @@ func TestUI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Jar: jar}
-	at, _, _ := strings.Cut(link, "/?")
-	for _, row := range []struct{ method, address, want string }{
-		{http.MethodGet, link, "No call yet"},
-		{http.MethodGet, at + "/ui/tools", "order_status"},
-		{http.MethodGet, at + "/ui/calls/c", ">order_status</a>"},
-		{http.MethodGet, at + "/ui/jobs/" + j.ID, "Tool started"},
-		{http.MethodGet, at + "/ui/undelivered", "Everything was delivered"},
-		{http.MethodPost, at + "/ui/cancel/" + j.ID, "read-only"},
-	} {
-		request, err := http.NewRequest(row.method, row.address, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if err != nil || !strings.Contains(string(text), row.want) {
-			t.Errorf("%s: %s, %v, without %q:\n%s", row.address, answer.Status, err, row.want, text)
-		}
-	}
+	client = &http.Client{Jar: jar}
+	at, _, _ = strings.Cut(link, "/?")
+	asks(t, client, http.MethodGet, link, "No call yet")
 	if code := status(t, link); code != http.StatusUnauthorized {
 		t.Errorf("the link works twice: %d", code)
 	}
-	a.mu.Lock()
-	used := slices.Compact(slices.Sorted(slices.Values(a.targets)))
-	sent := len(a.sent)
-	a.mu.Unlock()
-	if want := []string{"GetItem", "Query"}; !slices.Equal(used, want) || sent > 0 {
-		t.Errorf("a read-only page used %q and sent %d messages; its policy allows %q", used, sent, want)
+	return client, at, func() {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if code := <-ended; code != 0 {
+			t.Errorf("code %d, %s", code, errOut.String())
+		}
 	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+}
+
+// asks sends a request to the page, submits the answer if the page asks, and returns what it shows in the end, which
+// must contain a text.
+func asks(t *testing.T, client *http.Client, method, address, want string, values ...string) string {
+	t.Helper()
+	form := url.Values{}
+	for i := 0; i+1 < len(values); i += 2 {
+		form.Set(values[i], values[i+1])
+	}
+	request, err := http.NewRequest(method, address, strings.NewReader(form.Encode()))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if code := <-ended; code != 0 {
-		t.Errorf("code %d, %s", code, errOut.String())
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Origin", "http://"+request.URL.Host) // as a browser does
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ticket := regexp.MustCompile(`name="agreed" value="(\w+)"`).FindSubmatch(text); ticket != nil && len(values) == 0 {
+		return asks(t, client, method, address, want, "agreed", string(ticket[1]))
+	}
+	if !strings.Contains(string(text), want) {
+		t.Errorf("%s: %s, without %q:\n%s", address, answer.Status, want, text)
+	}
+	return string(text)
+}
+
+// operatorPolicy returns the requests that the documentation says a policy of operators is for.
+func operatorPolicy(t *testing.T, policy string) map[string]bool {
+	t.Helper()
+	resources := map[string][]string{
+		"the stack": {"stack"}, "the jobs table": {"jobs"}, "the queues": {"jobs", "long-jobs", "results"},
+		"the indexes of the jobs table": {"jobs/index/" + dynamotable.Index, "jobs/index/" + dynamotable.RecentIndex},
+		"the dead-letter queues":        {"dead-jobs", "dead-results"}, "the key of the stored arguments": {"arn:key"},
+	}
+	text, err := os.ReadFile("../../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `"+policy+"` \\| (.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+		if resources[row[2]] == nil {
+			t.Errorf("%s: %q is unknown", policy, row[2])
+		}
+		for _, resource := range resources[row[2]] {
+			for action := range strings.SplitSeq(row[1], ", ") {
+				all[strings.Trim(action, "`")+" "+resource] = true
+			}
+		}
+	}
+	return all
+}
+
+// TestUI serves the page of a deployment, and reads each kind of page. Its requests are exactly those for which the
+// read policy is.
+func TestUI(t *testing.T) {
+	a, table := inAccount(t)
+	waiting(t, table, "c", "a")
+	const id = "c/a"
+	a.asked = nil
+	client, at, end := ui(t)
+	asks(t, client, http.MethodGet, at+"/ui/tools", "order_status")
+	asks(t, client, http.MethodGet, at+"/ui/calls/c", ">approval</a>")
+	asks(t, client, http.MethodGet, at+"/ui/jobs/"+id, "Tool started")
+	asks(t, client, http.MethodGet, at+"/ui/undelivered", "Everything was delivered")
+	for _, what := range []string{"cancel", "complete", "replay", "redrive"} {
+		asks(t, client, http.MethodPost, at+"/ui/"+what+"/"+id, "read-only")
+	}
+	end()
+	if diff := cmp.Diff(operatorPolicy(t, "OperatorReadPolicy"), set(a.asked)); diff != "" || len(a.sent) > 0 {
+		t.Errorf("the requests (-policy +page), %d messages:\n%s", len(a.sent), diff)
+	}
+}
+
+func set(texts []string) map[string]bool {
+	all := make(map[string]bool)
+	for _, text := range texts {
+		all[text] = true
+	}
+	return all
+}
+
+// TestUIWrites changes jobs of a deployment in the page. Its requests are exactly those for which both policies are.
+func TestUIWrites(t *testing.T) {
+	a, table := inAccount(t)
+	base := strings.TrimSuffix(a.outputs["JobsQueueUrl"], "jobs")
+	for output, name := range map[string]string{
+		"LongJobsQueueUrl": "long-jobs", "JobsDeadLettersUrl": "dead-jobs", "ResultsDeadLettersUrl": "dead-results",
+	} {
+		a.outputs[output] = base + name
+	}
+	a.outputs["ReplayKeyArn"] = "arn:key"
+	waiting(t, table, "c", "cancelled")
+	waiting(t, table, "c", "completed")
+	j := a.failedForGood(t, table)
+	message, err := j.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := table.Load(t.Context(), j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome, err := j.Outcome(record).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := `{"version":1,"kind":"check","jobId":"c/other"}`
+	a.more["AmazonSQS.ReceiveMessage"] = dead(map[string][]string{
+		"dead-jobs": {other, message}, "dead-results": {"unreadable", outcome},
+	})
+	a.asked, a.sent = nil, nil
+	client, at, end := ui(t, "--write")
+	asks(t, client, http.MethodGet, at+"/ui/calls/c", ">approval</a>")
+	asks(t, client, http.MethodPost, at+"/ui/cancel/c/cancelled", "The job is cancelled", "reason", "by mistake")
+	asks(t, client, http.MethodPost, at+"/ui/complete/c/completed", "on its way to the call", "text", "Approved.")
+	page := asks(t, client, http.MethodGet, at+"/ui/jobs/"+j.ID, "Redrive its message")
+	if strings.Contains(page, "A-1042") {
+		t.Error("the page has decrypted arguments")
+	}
+	asks(t, client, http.MethodGet, at+"/ui/jobs/"+j.ID+"?arguments=stored", "ringback call order_status order_id=A-1042")
+	asks(t, client, http.MethodPost, at+"/ui/redrive/"+j.ID, "on its queue again")
+	asks(t, client, http.MethodPost, at+"/ui/redrive/"+j.ID, "No message of the job is in a dead-letter queue")
+	page = asks(t, client, http.MethodPost, at+"/ui/replay/"+j.ID, "The replay is queued")
+	end()
+	want := operatorPolicy(t, "OperatorReadPolicy")
+	maps.Copy(want, operatorPolicy(t, "OperatorWritePolicy"))
+	if diff := cmp.Diff(want, set(a.asked)); diff != "" {
+		t.Errorf("the requests (-policies +page):\n%s", diff)
+	}
+	if want := []string{"long-jobs " + message, "results " + outcome}; !slices.Equal(a.sent[4:6], want) {
+		t.Errorf("redriven: %q, want %q", a.sent[4:6], want)
+	}
+	if want := []string{"dead-jobs-1", "dead-results-1"}; !slices.Equal(a.deleted, want) {
+		t.Errorf("deleted: %q, want %q", a.deleted, want)
+	}
+	// The replay reaches no customer.
+	sent, _ := strings.CutPrefix(a.sent[6], "long-jobs ")
+	if again, err := job.Decode(sent); err != nil || len(a.sent) != 7 || !job.IsReplay(again.ID) ||
+		!strings.Contains(page, again.ID) || string(again.Arguments) != string(j.Arguments) || again.Call.ID == j.Call.ID ||
+		again.Call.ControlURL+again.Call.CustomerNumber != "" {
+		t.Errorf("replayed: %q, %v", a.sent, err)
+	}
+}
+
+// failedForGood stores a job whose attempts are used up, with its arguments, and returns it.
+func (a *account) failedForGood(t *testing.T, table *jobtable.Table) job.Job {
+	t.Helper()
+	now := time.Now()
+	j := job.Job{
+		ID: job.ID("failed", "t", "order_status", nil), ToolCallID: "t", Tool: "order_status",
+		Arguments: json.RawMessage(`{"order_id":"A-1042"}`), ReceivedAt: now, CallEnds: now.Add(time.Hour),
+		Call: job.Call{ID: "failed", CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/failed/control"},
+	}
+	dataKey := []byte("0123456789abcdef0123456789abcdef")
+	store := dynamotable.New(a.client, "jobs")
+	lists := jobtable.NewCustomers(store.Customers(), func(context.Context) ([][]byte, error) {
+		return [][]byte{[]byte("key")}, nil
+	})
+	if err := jobtable.NewReplays(store.Replays(), fixedKey(dataKey), time.Hour, lists).Keep(t.Context(), j, now); err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, now.Add(time.Hour), "m", now, time.Minute))
+	if err == nil {
+		_, err = table.ChangeClaimed(t.Context(), r, job.Finish(now, job.Result{
+			Status: job.StatusError, Content: "x", Delivery: policy.DeliveryRespond,
+		}, true, "the shop answered 503"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.more = map[string]func([]byte) any{"TrentService.Decrypt": func([]byte) any {
+		return map[string]string{"Plaintext": base64.StdEncoding.EncodeToString(dataKey)}
+	}}
+	return j
+}
+
+// dead returns the answers to requests for the messages of dead-letter queues. Each message is received once. It is of
+// the queue of long tools.
+func dead(queues map[string][]string) func(body []byte) any {
+	return func(body []byte) any {
+		var in struct{ QueueUrl string }
+		_ = json.Unmarshal(body, &in)
+		name := path.Base(in.QueueUrl)
+		var all []any
+		for i, text := range queues[name] {
+			sum := md5.Sum([]byte(text))
+			all = append(all, map[string]any{
+				"MessageId": fmt.Sprintf("m-%s-%d", name, i), "ReceiptHandle": fmt.Sprintf("%s-%d", name, i), "Body": text,
+				"MD5OfBody": hex.EncodeToString(sum[:]), "Attributes": map[string]string{
+					"ApproximateReceiveCount": "5", "DeadLetterQueueSourceArn": "arn:aws:sqs:eu-central-1:111122223333:long-jobs",
+				},
+			})
+		}
+		delete(queues, name)
+		return map[string]any{"Messages": all}
 	}
 }
 

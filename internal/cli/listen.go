@@ -23,6 +23,7 @@ import (
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
+	"github.com/ringback/ringback/internal/tracing/otlp"
 )
 
 type listenCommand struct {
@@ -57,6 +58,8 @@ function.
 
 Ctrl-C waits for running tools, for 30 seconds at most. What is not finished then returns to its queue.
 
+OTEL_EXPORTER_OTLP_ENDPOINT sends the spans of the tools to a collector. The environment or .env has it.
+
 The help of the setting, and the permissions that you need, are in docs/deploy.md.`
 }
 
@@ -89,12 +92,17 @@ func (c *listenCommand) Run(s *streams, tools Tools, line commandLine) error {
 	table := account.Copy()
 	table.RetryMaxAttempts = 6 // as the function: a result that cannot be stored is work lost
 	clients := processing.Clients{SQS: account, DynamoDB: table, SecretsManager: account, Scheduler: account, KMS: account}
+	var spans *otlp.Provider
+	defer func() { spans.Shutdown(context.Background()) }()
 	handler := func(log *slog.Logger) (dev.Handle, time.Duration, error) {
+		if spans, err = dev.Spans(log); err != nil {
+			return nil, 0, err
+		}
 		cfg, err := processing.Config(e, set, clients, log)
 		if err != nil {
 			return nil, 0, err
 		}
-		cfg.Breakpoints = c.Breakpoints
+		cfg.Breakpoints, cfg.Tracer = c.Breakpoints, spans.Tracer()
 		h, err := process.New(cfg)
 		if err != nil {
 			return nil, 0, err

@@ -2,8 +2,13 @@ package cli_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -58,11 +63,13 @@ func TestListenCommand(t *testing.T) {
 		ID: id, ToolCallID: "t1", Tool: "approval", Arguments: json.RawMessage(`{"subject":"planted argument"}`),
 		Call:       job.Call{ID: "planted-call", CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/planted/control"},
 		ReceivedAt: time.Now(), CallEnds: time.Now().Add(time.Hour),
+		Traceparent: "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01",
 	}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.waiting = []string{body}
+	received := collect(t)
 	var out, errOut syncBuffer
 	ended := make(chan int, 1)
 	tools := func() ([]asynctool.Definition, error) {
@@ -105,6 +112,19 @@ func TestListenCommand(t *testing.T) {
 	if r, err := table.Load(t.Context(), id); err != nil || r.State != job.StateDone {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
+	spans := received()
+	for _, want := range []string{"process jobs", "execute_tool approval"} {
+		if !strings.Contains(spans, want) {
+			t.Errorf("the collector has not received %q", want)
+		}
+	}
+	trace, err := hex.DecodeString("5759e988bd862e3fe1be46a994272793")
+	if err != nil || !strings.Contains(spans, string(trace)) {
+		t.Errorf("the spans are not in the trace of the webhook, %v", err)
+	}
+	if strings.Contains(spans, "planted") {
+		t.Error("the collector has received what was planted")
+	}
 	for _, want := range []string{
 		"The stage was deployed with other tools: Timeout of approval was 30s, and is 1m0s; prices is new; refund " +
 			"is new. ",
@@ -124,6 +144,29 @@ func TestListenCommand(t *testing.T) {
 	}
 }
 
+// collect makes the environment send spans to a collector. The function that it returns has what was received.
+func collect(t *testing.T) (received func() string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all strings.Builder
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all.Write(body)
+	}))
+	t.Cleanup(collector.Close)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return all.String()
+	}
+}
+
 // TestListenRefuses listens to stacks for which that is wrong, and with wrong flags.
 func TestListenRefuses(t *testing.T) {
 	a, _ := inAccount(t)
@@ -135,6 +178,9 @@ func TestListenRefuses(t *testing.T) {
 		}
 	}
 	refused("a function runs the tools of the stack Ringback; listen is for a stage that was deployed with listen=true")
+	deployFor(t, a, approves("approval", 30*time.Second))
+	t.Setenv("OTEL", "jaeger")
+	refused(`cannot export spans: OTEL is "jaeger"; it must be xray`)
 	a.outputs[deployment.ListenOutput] = "none"
 	refused("the output Listen of the stack Ringback: it is not the JSON of a stage")
 	a.outputs = map[string]string{"Url": "https://example.com"}

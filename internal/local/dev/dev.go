@@ -270,12 +270,8 @@ func (r *run) assemble() error {
 			Events:  func(pipeline.EventBus) pipeline.EventBus { return bus{r.terminal, client, &r.memory} },
 		},
 	}
-	traces, err := env.ParseAs[deployment.Tracing]()
-	if err == nil {
-		r.spans, err = otlp.New(otlp.Config{Tracing: traces, Service: "ringback", Log: r.log})
-	}
-	if err != nil {
-		return fmt.Errorf("cannot export spans: %w", err)
+	if r.spans, err = Spans(r.log); err != nil {
+		return err
 	}
 	cfg.Tracer = r.spans.Tracer()
 	if speed := time.Duration(r.cfg.Speed); speed > 1 {
@@ -297,6 +293,20 @@ func (r *run) assemble() error {
 		r.terminal.heard(callID, m)
 	}
 	return nil
+}
+
+// Spans returns the provider of the spans of a program on this machine. It is nil if the environment does not say where
+// they go.
+func Spans(log *slog.Logger) (*otlp.Provider, error) {
+	traces, err := env.ParseAs[deployment.Tracing]()
+	if err != nil {
+		return nil, fmt.Errorf("cannot export spans: %w", err)
+	}
+	spans, err := otlp.New(otlp.Config{Tracing: traces, Service: "ringback", Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("cannot export spans: %w", err)
+	}
+	return spans, nil
 }
 
 // address returns the address at which this machine reaches the gateway.

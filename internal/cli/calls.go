@@ -98,7 +98,7 @@ func (c *callsListCommand) Run(s *streams) error {
 			return asJSON(s.Out, list)
 		}
 		if len(list.Calls) == 0 {
-			fmt.Fprintln(s.Err, "There are no calls. A call is listed when its first job starts.")
+			fmt.Fprintln(s.Err, "There are no calls. A call is listed when its first job starts, or else when it ends.")
 			return nil
 		}
 		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)

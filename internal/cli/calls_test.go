@@ -76,7 +76,8 @@ func TestCallsOfADeployment(t *testing.T) {
 		never   []string
 	}{
 		{"calls list", []string{
-			`(?m)^\S+ \S+  ` + name + `  live           \d`, `1 delivered; 1 failed, delivered; 1 not delivered \(the call has ended\)`,
+			`(?m)^\S+ \S+  ` + name + `  live           \d`,
+			`1 delivered; 1 failed, delivered; 1 not delivered \(the call has ended\)`,
 			job.CallHash("planted-old") + `  end not known  1 failed, delivered`,
 		}, []string{"planted"}},
 		{"calls list --since 1h --limit 1", []string{name, "There are more calls"}, []string{job.CallHash("planted-old")}},

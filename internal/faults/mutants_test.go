@@ -59,6 +59,9 @@ var conditional = []string{"./internal/faults", "-run", "^TestConditions$", "-ar
 // deadLetters are the tests of what operators do with dead letters, and with the copies for replays.
 var deadLetters = []string{"./internal/operator", "-run", "Dead|Drop|Redrive|Copies"}
 
+// questions are the tests of what the page asks.
+var questions = []string{"./internal/page", "-run", "^(TestReplayAndRedrive|TestNothingToRepeat)$"}
+
 // localRun are the tests of what the local run refuses.
 var localRun = []string{"./internal/local/guard", "./internal/local/dev", "./internal/local/slowshop"}
 
@@ -98,6 +101,32 @@ var bugs = []mutant{
 		edits: []edit{{"internal/page.(*numbers).text", "return without", "return text"}}},
 	{bug: "a read-only page that writes", tests: []string{"./internal/page", "-run", "^TestCompleteAndCancel$"},
 		edits: []edit{{"internal/page.(*Page).writes", "if !p.cfg.Write {", "if false {"}}},
+	{bug: "a question of the page that is answered twice", tests: questions,
+		edits: []edit{{"internal/page.(*Page).agreed", "return true",
+			`p.asked.admit(q.Action + " " + ticket); return true`}}},
+	{bug: "an answer to another question of the page", tests: questions,
+		edits: []edit{
+			{"internal/page.(*Page).agreed", `p.asked.use(q.Action + " " + ticket)`, "p.asked.use(ticket)"},
+			{"internal/page.(*Page).agreed", `p.asked.admit(q.Action + " " + q.Ticket)`, "p.asked.admit(q.Ticket)"},
+		}},
+	{bug: "a replay in a deployment without a question", tests: questions,
+		edits: []edit{{"internal/page.(*Page).replay", "(p.cfg.Local == nil || q.Once) &&", "q.Once &&"}}},
+	{bug: "a tool that runs twice in a local run without a question", tests: questions,
+		edits: []edit{{"internal/page.(*Page).replay", "(p.cfg.Local == nil || q.Once) &&", "p.cfg.Local == nil &&"}}},
+	{bug: "a replay that knows its customer", tests: []string{"./internal/job", "-run", "^TestReplay$"},
+		edits: []edit{{"internal/job.Job.WithoutCustomer", `j.Call.CustomerNumber = ""`, ""}}},
+	{bug: "stored arguments that are decrypted unasked", tests: []string{"./internal/page", "-run", "^TestCommands$"},
+		edits: []edit{{"internal/page.(*Page).job", `r.URL.Query().Get("arguments") == "stored"`, "true"}}},
+	{bug: "a message that AWS does not redrive taken for none", tests: deadLetters,
+		edits: []edit{{"internal/operator.(*Dead).RedriveJob", "err = errors.Join(err, f.cause)", "_ = f.cause"}}},
+	{bug: "operators who may do more than the page",
+		tests: []string{"./infra/ringback", "-run", "^TestPermissionsOfOperators$"},
+		edits: []edit{{"infra/ringback.(*Ringback).writePolicy", `"sqs:DeleteMessage"`, `"sqs:DeleteMessage", "sqs:*"`}}},
+	{bug: "a log group in a link to the console without its escapes",
+		tests: []string{"./internal/cli/stack", "-run", "^TestConsole$"},
+		edits: []edit{{"internal/cli/stack.escaped", `"_-."`, `"_-./"`}}},
+	{bug: "the console of another partition", tests: []string{"./internal/cli/stack", "-run", "^TestConsole$"},
+		edits: []edit{{"internal/cli/stack.(*Stack).Console", `"." + consoles[at.Partition]`, `"." + consoles["aws"]`}}},
 	{bug: "the page behind a tunnel", tests: []string{"./internal/page", "-run", "^TestSession$"},
 		edits: []edit{{"internal/page.(*Session).Handler", "if !operator.Direct(r) {", "if !operator.Direct(r) && false {"}}},
 	{bug: "forms without an origin", tests: []string{"./internal/local/guard"},

@@ -60,6 +60,7 @@ func (q *deadQueue) Delete(ctx context.Context, receipt string) error {
 type deadWorld struct {
 	*pipeline.Pipeline
 	dead, far     dead
+	near          *operator.Dead // is dead
 	jobs, results *deadQueue
 	starts        map[string]int // of each tool
 	up            bool           // the tools and the bus work
@@ -140,7 +141,7 @@ func newDeadWorld(t *testing.T) *deadWorld {
 		t.Fatal(err)
 	}
 	operator.ServeInProcess(local, operator.DeadHandler(near, token))
-	w.dead, w.far = near, local.Dead()
+	w.dead, w.near, w.far = near, near, local.Dead()
 	return w
 }
 
@@ -286,6 +287,30 @@ func TestRedriveIsInterrupted(t *testing.T) {
 		time.Sleep(time.Hour)
 		if w.starts["short"] != 1 || len(w.Calls.Messages("c1")) != 1 || len(w.Events.Sent()) != 0 || w.Len() != 0 {
 			t.Errorf("started %d times, delivered %v, events %v", w.starts["short"], w.Calls.Messages("c1"), w.Events.Sent())
+		}
+	})
+}
+
+// TestRedriveJob redrives the messages of one job, and no others. What cannot be redriven is no missing message.
+func TestRedriveJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDeadWorld(t)
+		w.up = true
+		id, other := w.unclaimed(t, "c1"), w.unclaimed(t, "c2")
+		w.jobs.broken = true
+		if n, err := w.near.RedriveJob(t.Context(), id); n != 0 || err == nil || errors.Is(err, operator.ErrNoDeadLetter) ||
+			!strings.Contains(err.Error(), "interrupted") {
+			t.Errorf("interrupted: %d, %v", n, err)
+		}
+		w.jobs.broken = false
+		if n, err := w.near.RedriveJob(t.Context(), id); n != 1 || err != nil || w.DeadJobs.Len() != 1 {
+			t.Errorf("%d, %v", n, err)
+		}
+		if n, err := w.near.RedriveJob(t.Context(), id); n != 0 || !errors.Is(err, operator.ErrNoDeadLetter) {
+			t.Errorf("again: %d, %v", n, err)
+		}
+		if letters := w.list(t, w.dead); len(letters) != 1 || letters[0].Job != other {
+			t.Errorf("left: %+v", letters)
 		}
 	})
 }

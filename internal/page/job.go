@@ -319,7 +319,7 @@ func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
 				"without it.",
 		}
 	} else {
-		q.Facts = []string{"The tool runs again, with the arguments that are stored. Its result goes to a new simulated call."}
+		q.Facts = []string{"The tool runs again, with the stored arguments. Its result goes to a new simulated call."}
 	}
 	if (p.cfg.Local == nil || q.Once) && !p.agreed(w, r, q) {
 		return
@@ -352,17 +352,26 @@ func (p *Page) redrive(w http.ResponseWriter, r *http.Request) {
 	}
 	q := question{
 		ID: d.ID, Tool: d.Tool, Title: "Redrive the message of this job?", Yes: "Redrive it",
-		Facts: []string{
-			"Its message goes from the dead-letter queue back to its own queue. Correct the cause first.",
-			"A tool whose attempts are used up does not run again. Any other tool does.",
-			"What was not delivered is delivered. After the call, the tool's policy applies: " + afterCallWord(d.AfterCall) + ".",
-		},
+		Facts: []string{"Its message goes from the dead-letter queue back to its own queue. Correct the cause first."},
+	}
+	switch {
+	case settled(d.State):
+		q.Facts = append(q.Facts, "The job is settled, so the tool does not run, and nothing is delivered again.")
+	case d.Exhausted:
+		q.Facts = append(q.Facts, "Its attempts are used up, so the tool does not run again. "+delivers(d))
+	default:
+		q.Facts = append(q.Facts, "The tool may run again. "+delivers(d))
 	}
 	if p.cfg.Local == nil && !p.agreed(w, r, q) {
 		return
 	}
 	_, err = p.cfg.Redrive(r.Context(), d.ID)
 	p.did(w, r, d.ID, "redriven", err)
+}
+
+// delivers says what a redriven job may do to the customer.
+func delivers(d operator.Details) string {
+	return "Its result is delivered. If the call has ended, this follows: " + afterCallWord(d.AfterCall) + "."
 }
 
 // question is what the page asks before something that repeats or rings.

@@ -283,7 +283,7 @@ func everywhere(t testing.TB, text string) (w *world, paths []string) {
 	w.save(record)
 	done := record
 	done.ID, done.State, done.Tool, done.CallID = "j_bbbbbbbbbbbbbbbbbbbbbbbbbb", job.StateUndelivered, "slow", "another"
-	done.StoredJob, done.NextCallID, done.Exhausted, done.Policy.AfterCall = nil, "next-"+text, true, policy.AfterCallOutboundCall
+	done.StoredJob, done.NextCallID, done.Exhausted = nil, "next-"+text, true
 	done.Result = &job.Result{Status: job.StatusError, Content: text, Delivery: policy.DeliveryControl, Control: encoded}
 	w.save(done)
 	w.stored = encoded
@@ -298,7 +298,8 @@ func everywhere(t testing.TB, text string) (w *world, paths []string) {
 	return w, []string{
 		"/", "/?since=1h", "/?tool=slow&state=undelivered", "/ui/calls/" + job.CallHash(call.ID),
 		"/ui/calls/" + job.CallHash("another"), "/ui/jobs/" + record.ID, "/ui/jobs/" + done.ID, "/ui/tools",
-		"/ui/tools/slow", "/ui/undelivered", "/ui/jobs/" + done.ID + "?arguments=stored", "/ui/row/" + job.CallHash(call.ID), "/ui/row/" + job.CallHash("another"),
+		"/ui/tools/slow", "/ui/undelivered", "/ui/jobs/" + done.ID + "?arguments=stored",
+		"/ui/row/" + job.CallHash(call.ID), "/ui/row/" + job.CallHash("another"),
 	}
 }
 
@@ -458,7 +459,7 @@ func TestReplayAndRedrive(t *testing.T) {
 			"/ui/jobs/j_replayed?new=true"},
 		"redrive": {func(w *world) *page.Page { return w.operated }, "/ui/redrive/", "Redrive its message …",
 			func(w *world) []string { return w.redriven },
-			[]string{"Correct the cause first", "the tool&#39;s policy applies: call the customer."},
+			[]string{"Correct the cause first", "nothing is delivered again"},
 			"/ui/jobs/" + exhausted + "?done=redriven"},
 		"local replay": {func(w *world) *page.Page { return w.local }, "/ui/replay/", "Replay in a new call",
 			func(w *world) []string { return w.replayed },
@@ -561,6 +562,29 @@ func TestNothingToRepeat(t *testing.T) {
 		!strings.Contains(body, "argumentRetentionDays") {
 		t.Errorf("%d %s", status, body)
 	}
+	// The page of a deployment also asks before a tool runs again that may.
+	often := record
+	often.ID, often.Tool = "j_often", "flaky"
+	w.save(often)
+	w.operated = w.page(page.Config{Write: true, Replay: w.replay, Redrive: w.redrive, Tools: set(t, flaky)})
+	if _, body, _ := submit(t, w.operated, "/ui/replay/"+often.ID, nil); strings.Contains(body, "must not run twice") ||
+		!strings.Contains(body, "Replay this job?") {
+		t.Errorf("no question, or a wrong one:\n%s", body)
+	}
+	// The page says what may follow from a message.
+	for name, row := range map[string]struct {
+		exhausted bool
+		want      string
+	}{
+		"lost":   {false, "The tool may run again. "},
+		"failed": {true, "the tool does not run again. "},
+	} {
+		r := record
+		r.ID, r.State, r.Exhausted, r.Policy.AfterCall = "j_"+name, job.StateDone, row.exhausted, policy.AfterCallOutboundCall
+		w.save(r)
+		_, body, _ := submit(t, w.operated, "/ui/redrive/"+r.ID, nil)
+		contains(t, body, row.want+"Its result is delivered. If the call has ended, this follows: call the customer.")
+	}
 	// A replay that has not begun is no error. Any other job that does not exist is.
 	contains(t, get(t, w.operated, "/ui/jobs/j_replay3e2fewggk5quojhw4hyi?new=true"), "The replay is queued",
 		`hx-trigger="sse:change`)
@@ -582,8 +606,9 @@ func TestCommands(t *testing.T) {
 	w, _ := everywhere(t, "text")
 	const waits = "j_aaaaaaaaaaaaaaaaaaaaaaaaaa"
 	for id, commands := range map[string][]string{
-		waits:     {"ringback jobs cancel --stack Ringback " + waits},
-		exhausted: {"ringback jobs replay --stack Ringback " + exhausted, "ringback dead redrive --stack Ringback " + exhausted},
+		waits: {"ringback jobs cancel --stack Ringback " + waits},
+		exhausted: {"ringback jobs replay --stack Ringback " + exhausted,
+			"ringback dead redrive --stack Ringback " + exhausted},
 	} {
 		contains(t, get(t, w.deployed, "/ui/jobs/"+id), append(commands, "ringback logs --stack Ringback --job "+id)...)
 		for _, p := range []*page.Page{w.local, w.operated} {
@@ -674,7 +699,8 @@ func TestAtAWS(t *testing.T) {
 		}[want == ""] || want != "" && header.Get("Referrer-Policy") != "no-referrer" {
 			t.Errorf("%s: %d, %q, want %q", path, status, got, want)
 		}
-		if status, _, _ := do(t, w.local, httptest.NewRequest(http.MethodGet, "/ui/at-aws/"+path, nil)); status != http.StatusNotFound {
+		status, _, _ = do(t, w.local, httptest.NewRequest(http.MethodGet, "/ui/at-aws/"+path, nil))
+		if status != http.StatusNotFound {
 			t.Errorf("%s in a local run: %d", path, status)
 		}
 	}

@@ -92,7 +92,8 @@ func (s *Session) Handler(next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
-		if link := r.URL.Query().Get("link"); link != "" && r.URL.Path == "/" && r.Method == http.MethodGet && s.links.use(link) {
+		link := r.URL.Query().Get("link")
+		if link != "" && r.URL.Path == "/" && r.Method == http.MethodGet && s.links.use(link) {
 			http.SetCookie(w, &http.Cookie{
 				Name: s.cookie, Value: s.value, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
 			})

@@ -56,8 +56,8 @@ func (p *Page) localEvents(m *undeliveredModel) {
 	for _, u := range slices.Backward(events) {
 		m.Events = append(m.Events, eventModel{
 			JobID: u.JobID, Tool: masked(u.Tool), Call: job.CallHash(u.CallID), At: u.At, Day: day(u.At, p.cfg.Now()),
-			Why: masked(operator.ReasonWords(string(u.Reason))), Detail: m.Numbers.text(u.Detail), Failed: u.Status == job.StatusError,
-			Text: m.Numbers.text(u.Content), Control: m.Numbers.text(indented(u.Control)),
+			Why: masked(operator.ReasonWords(string(u.Reason))), Detail: m.Numbers.text(u.Detail),
+			Failed: u.Status == job.StatusError, Text: m.Numbers.text(u.Content), Control: m.Numbers.text(indented(u.Control)),
 			Number: m.Numbers.text(u.CustomerNumber),
 		})
 	}

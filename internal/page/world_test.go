@@ -78,19 +78,26 @@ func (console) Logs(id string, from, to time.Time) string {
 
 func (console) Trace(id string) string { return "https://console.example/#trace/" + id }
 
-// newWorld returns a world whose pipeline does not run.
-func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
+func set(t testing.TB, tools ...asynctool.Definition) *asynctool.Set {
 	t.Helper()
-	set, err := asynctool.NewSet(tools...)
+	s, err := asynctool.NewSet(tools...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// newWorld returns a world whose pipeline does not run.
+func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
+	t.Helper()
+	known := set(t, tools...)
 	w := &world{
-		t: t, tools: set, heard: make(map[string][]page.Heard), toolCalls: make(map[string]page.ToolCall),
+		t: t, tools: known, heard: make(map[string][]page.Heard), toolCalls: make(map[string]page.ToolCall),
 	}
 	quiet := slog.New(slog.DiscardHandler)
+	var err error
 	w.pipeline, err = pipeline.New(pipeline.Config{
-		Tools: set, Log: quiet, CompletionURL: "https://ringback.example/results/",
+		Tools: known, Log: quiet, CompletionURL: "https://ringback.example/results/",
 		Received:   func(_ context.Context, m vapi.Message) {},
 		CallLimits: job.CallLimits{Jobs: 100, Concurrent: 100},
 		Decorators: pipeline.Decorators{Events: func(pipeline.EventBus) pipeline.EventBus { return bus{w} }},
@@ -146,7 +153,10 @@ func newWorld(t testing.TB, tools ...asynctool.Definition) *world {
 
 func (w *world) page(cfg page.Config) *page.Page {
 	w.t.Helper()
-	cfg.Jobs, cfg.Tools, cfg.Log = w.jobs, w.tools, slog.New(slog.DiscardHandler)
+	cfg.Jobs, cfg.Log = w.jobs, slog.New(slog.DiscardHandler)
+	if cfg.Tools == nil {
+		cfg.Tools = w.tools
+	}
 	p, err := page.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)

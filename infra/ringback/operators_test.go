@@ -51,7 +51,8 @@ func operatorPolicy(t *testing.T, settings map[string]any, output string) map[st
 func TestPermissionsOfOperators(t *testing.T) {
 	const stack, table, arguments = "the stack", "the jobs table", "the key of the stored arguments"
 	resources := map[string][]string{
-		stack: {"arn:AWS::Partition:cloudformation:AWS::Region:AWS::AccountId:stack/Ringback/*"}, table: {"RingbackJobsTable"},
+		stack:        {"arn:AWS::Partition:cloudformation:AWS::Region:AWS::AccountId:stack/Ringback/*"},
+		table:        {"RingbackJobsTable"},
 		"the queues": {"RingbackJobs", "RingbackLongJobs", "RingbackResults"}, arguments: {"RingbackReplayKey"},
 		"the indexes of the jobs table": {"RingbackJobsTable/index/calls", "RingbackJobsTable/index/recent"},
 		"the dead-letter queues":        {"RingbackJobsDeadLetters", "RingbackResultsDeadLetters"},

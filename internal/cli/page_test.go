@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,7 @@ type pageWorld struct {
 	t           *testing.T
 	host, token string
 	report      chan struct{} // is closed when the yearly report is ready
+	first       string        // the link of a page that is not that of the local run
 }
 
 func newPageWorld(t *testing.T) *pageWorld {
@@ -159,7 +161,12 @@ func (w *pageWorld) webhook(callID string, message map[string]any) {
 }
 
 // link returns the URL of a new link to the page.
-func (w *pageWorld) link() string { return "http://" + w.host + w.post(dev.LinkPath, "") }
+func (w *pageWorld) link() string {
+	if w.first != "" {
+		return w.first
+	}
+	return "http://" + w.host + w.post(dev.LinkPath, "")
+}
 
 // browser is a Chromium with the page. It records what must not happen.
 type browser struct {
@@ -486,7 +493,7 @@ const attempt = async (what, get) => {
 const form = (path, values) => new Promise(end => {
   const frame = document.createElement("iframe")
   const form = document.body.appendChild(document.createElement("form"))
-  frame.name = form.target = path
+  frame.name = form.target = path + document.forms.length
   document.body.append(frame)
   form.action = at + path
   form.method = "post"
@@ -508,7 +515,7 @@ const framed = path => new Promise(end => {
   frame.src = at + path
 })
 const attacks = async () => {
-  for (const path of ["/", "/ui/tools", "/ui/jobs/%[2]s"]) {
+  for (const path of ["/", "/ui/tools", "/ui/jobs/%[2]s", "/ui/jobs/%[3]s?arguments=stored", "/ui/at-aws/logs/%[3]s"]) {
     await attempt(path, async () => (await fetch(at + path, {credentials: "include"})).text())
     await attempt(path + " without consent", async () =>
       (await fetch(at + path, {credentials: "include", mode: "no-cors"})).text())
@@ -522,7 +529,10 @@ const attacks = async () => {
   await form("/ui/cancel/%[2]s", {reason: "planted"})
   await form("/ui/complete/%[2]s", {text: "planted"})
   await form("/ui/start/order_status", {"argument.order_id": "A-1042"})
-  for (const path of ["/ui/cancel/%[2]s", "/ui/start/order_status", "/link"])
+  for (const path of ["/ui/replay/%[3]s", "/ui/redrive/%[3]s"])
+    for (const values of [{}, {agreed: "true"}])
+      await form(path, values)
+  for (const path of ["/ui/cancel/%[2]s", "/ui/start/order_status", "/ui/replay/%[3]s", "/ui/redrive/%[3]s", "/link"])
     await attempt(path, async () => (await fetch(at + path, {
       method: "POST", credentials: "include", mode: "no-cors",
       body: new URLSearchParams({"argument.order_id": "A-1042"}),
@@ -543,25 +553,110 @@ func TestPageAndNeighbour(t *testing.T) {
 	b.click(".lane a")
 	b.shows("h1", "ask_manager")
 	id := strings.TrimPrefix(eval[string](b, "location.pathname"), "/ui/jobs/")
+	w.calls("failed", "delivery_slots", "{}")
+	b.goTo("/ui/calls/" + job.CallHash("failed") + "?new=true")
+	b.shows(".lane", "failed, delivered")
+	b.click(".lane a")
+	b.shows("main", "Replay in a new call")
+	failed := strings.TrimPrefix(eval[string](b, "location.pathname"), "/ui/jobs/")
+	b.attackedBy(id, failed)
+	all, _ := runs(t, []string{"jobs", "list", "--local", "--addr", w.host, "--since", "1h"}, 0)
+	if strings.Count(all, "j_") != 2 {
+		t.Errorf("a job is new:\n%s", all)
+	}
+	out, _ := runs(t, []string{"jobs", "list", "--local", "--addr", w.host}, 0)
+	if strings.Count(out, "j_") != 1 || !strings.Contains(out, id) || !strings.Contains(out, "waiting") {
+		t.Errorf("the jobs are not those before:\n%s", out)
+	}
+}
+
+// attackedBy opens a hostile page. It attacks a job that waits, and another one that has failed.
+func (b *browser) attackedBy(waits, failed string) {
+	b.t.Helper()
 	neighbour := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 		out.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(out, hostileNeighbour, w.host, id)
+		fmt.Fprintf(out, hostileNeighbour, b.host, waits, failed)
 	}))
 	defer neighbour.Close()
 	b.do(chromedp.Navigate(neighbour.URL))
 	title := ""
 	for end := time.Now().Add(patience); !strings.HasPrefix(title, "ended: "); time.Sleep(20 * time.Millisecond) {
 		if title = eval[string](b, "document.title"); time.Now().After(end) {
-			t.Fatal("the hostile page has not ended")
+			b.t.Fatal("the hostile page has not ended")
 		}
 	}
 	if title != "ended: []" {
-		t.Errorf("the hostile page has read %s", title)
+		b.t.Errorf("the hostile page has read %s", title)
 	}
-	out, _ := runs(t, []string{"jobs", "list", "--local", "--addr", w.host}, 0)
-	if strings.Count(out, "j_") != 1 || !strings.Contains(out, id) || !strings.Contains(out, "waiting") {
-		t.Errorf("the jobs are not those before:\n%s", out)
+}
+
+// TestPageOfADeployment uses the page of a deployment in a real browser: it replays a job, and redrives its message. A
+// hostile page can do neither.
+func TestPageOfADeployment(t *testing.T) {
+	chromium(t)
+	a, table := inAccount(t)
+	for _, name := range []string{"Ack", "Process", "Callback"} {
+		a.outputs[name+"LogGroupName"] = "/ringback/" + name
 	}
+	waiting(t, table, "c", "a")
+	j, message, outcome := a.failedForGood(t, table)
+	link, end := startUI(t, "--write")
+	u, err := url.Parse(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := (&pageWorld{t: t, host: u.Host, first: link}).open(1280, 800, false)
+	sent := func() []string {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return slices.Clone(a.sent)
+	}
+	asked := func(action, title string) {
+		t.Helper()
+		b.goTo("/ui/jobs/" + j.ID)
+		b.click(`form[action="/ui/` + action + `/` + j.ID + `"] button`)
+		b.shows("h1", title)
+		for _, width := range []int{400, 720, 1280, 2000} {
+			b.do(b.sized(width, 900))
+			if wide := eval[int](b, `document.documentElement.scrollWidth`); wide > width {
+				t.Errorf("the question of %s has a width of %d in %d pixels", action, wide, width)
+			}
+		}
+	}
+	b.shows("table.calls, .empty", "No call yet")
+	b.goTo("/ui/jobs/c/a")
+	b.shows("main", "Complete by hand")
+	if links := eval[[]string](b, `[...document.querySelectorAll(".links a")].map(a =>
+		[a.getAttribute("href"), a.target, a.rel].join(" "))`); !slices.Equal(links, []string{
+		"/ui/at-aws/logs/c/a _blank noreferrer noopener", "/ui/at-vapi/c/a _blank noreferrer noopener",
+	}) {
+		t.Errorf("the links are %q", links)
+	}
+	for _, row := range []struct{ action, title, done string }{
+		{"replay", "Replay this job?", "The replay is queued"},
+		{"redrive", "Redrive the message of this job?", "on its queue again"},
+	} {
+		before := sent()
+		asked(row.action, row.title)
+		b.click(".question a.button")
+		b.shows("h1", "failed")
+		if texts := sent(); len(texts) != len(before) {
+			t.Errorf("%s: sent without an answer: %q", row.action, texts)
+		}
+		asked(row.action, row.title)
+		b.click(".question button")
+		b.shows("main", row.done)
+	}
+	if texts := sent(); len(texts) != 3 || !strings.Contains(texts[0], "j_replay") || texts[1] != "long-jobs "+message ||
+		texts[2] != "results "+outcome {
+		t.Errorf("sent %q", texts)
+	}
+	b.check()
+	b.attackedBy("c/a", j.ID)
+	if texts := sent(); len(texts) != 3 {
+		t.Errorf("the hostile page has sent %q", texts[3:])
+	}
+	end()
 }
 
 // TestScreenshots makes the pictures of the documentation, if RINGBACK_SCREENSHOTS names a folder for them.

@@ -33,7 +33,8 @@ type uiCommand struct {
 func (uiCommand) Help() string {
 	return `With --stack, the command serves a page with the calls and jobs of a deployment, on this machine only, until
 it is interrupted. It reads with your own AWS permissions: those of the stack's output OperatorReadPolicy. Nothing is
-exposed in AWS. The page is read-only unless you set --write, which also needs those of OperatorWritePolicy.
+exposed in AWS. The page is read-only unless you set --write, which also needs those of OperatorWritePolicy. It asks
+before it replays or redrives a job.
 
 The link that the command prints works once, in one browser. Telephone numbers are masked until you ask for them.
 

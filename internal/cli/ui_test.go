@@ -36,17 +36,7 @@ import (
 // what ends it.
 func ui(t *testing.T, flags ...string) (client *http.Client, at string, end func()) {
 	t.Helper()
-	var out, errOut syncBuffer
-	ended := make(chan int, 1)
-	go func() {
-		ended <- cli.Run(shop.All, append([]string{"ui", "--stack", "Ringback"}, flags...), &out, &errOut)
-	}()
-	link := ""
-	for end := time.Now().Add(patience); link == ""; time.Sleep(5 * time.Millisecond) {
-		if link = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?link=\w+`).FindString(out.String()); time.Now().After(end) {
-			t.Fatalf("no link: %s%s", out.String(), errOut.String())
-		}
-	}
+	link, end := startUI(t, flags...)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +47,23 @@ func ui(t *testing.T, flags ...string) (client *http.Client, at string, end func
 	if code := status(t, link); code != http.StatusUnauthorized {
 		t.Errorf("the link works twice: %d", code)
 	}
-	return client, at, func() {
+	return client, at, end
+}
+
+// startUI starts ringback ui for the stack, and returns its link, and what ends it.
+func startUI(t *testing.T, flags ...string) (link string, end func()) {
+	t.Helper()
+	var out, errOut syncBuffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- cli.Run(shop.All, append([]string{"ui", "--stack", "Ringback"}, flags...), &out, &errOut)
+	}()
+	for end := time.Now().Add(patience); link == ""; time.Sleep(5 * time.Millisecond) {
+		if link = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?link=\w+`).FindString(out.String()); time.Now().After(end) {
+			t.Fatalf("no link: %s%s", out.String(), errOut.String())
+		}
+	}
+	return link, func() {
 		t.Helper()
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -115,7 +121,8 @@ func operatorPolicy(t *testing.T, policy string) map[string]bool {
 		t.Fatal(err)
 	}
 	all := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `"+policy+"` \\| (.*?) \\| (.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+	documented := regexp.MustCompile("(?m)^\\| `" + policy + "` \\| (.*?) \\| (.*?) \\|")
+	for _, row := range documented.FindAllStringSubmatch(string(text), -1) {
 		if resources[row[2]] == nil {
 			t.Errorf("%s: %q is unknown", policy, row[2])
 		}
@@ -160,32 +167,9 @@ func set(texts []string) map[string]bool {
 // TestUIWrites changes jobs of a deployment in the page. Its requests are exactly those for which both policies are.
 func TestUIWrites(t *testing.T) {
 	a, table := inAccount(t)
-	base := strings.TrimSuffix(a.outputs["JobsQueueUrl"], "jobs")
-	for output, name := range map[string]string{
-		"LongJobsQueueUrl": "long-jobs", "JobsDeadLettersUrl": "dead-jobs", "ResultsDeadLettersUrl": "dead-results",
-	} {
-		a.outputs[output] = base + name
-	}
-	a.outputs["ReplayKeyArn"] = "arn:key"
 	waiting(t, table, "c", "cancelled")
 	waiting(t, table, "c", "completed")
-	j := a.failedForGood(t, table)
-	message, err := j.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	record, err := table.Load(t.Context(), j.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	outcome, err := j.Outcome(record).Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := `{"version":1,"kind":"check","jobId":"c/other"}`
-	a.more["AmazonSQS.ReceiveMessage"] = dead(map[string][]string{
-		"dead-jobs": {other, message}, "dead-results": {"unreadable", outcome},
-	})
+	j, message, outcome := a.failedForGood(t, table)
 	a.asked, a.sent = nil, nil
 	client, at, end := ui(t, "--write")
 	asks(t, client, http.MethodGet, at+"/ui/calls/c", ">approval</a>")
@@ -220,11 +204,19 @@ func TestUIWrites(t *testing.T) {
 	}
 }
 
-// failedForGood stores a job whose attempts are used up, with its arguments, and returns it.
-func (a *account) failedForGood(t *testing.T, table *jobtable.Table) job.Job {
+// failedForGood stores a job whose attempts are used up, with its arguments. It returns the job, and its messages in
+// the dead-letter queues.
+func (a *account) failedForGood(t *testing.T, table *jobtable.Table) (j job.Job, message, outcome string) {
 	t.Helper()
+	base := strings.TrimSuffix(a.outputs["JobsQueueUrl"], "jobs")
+	for output, name := range map[string]string{
+		"LongJobsQueueUrl": "long-jobs", "JobsDeadLettersUrl": "dead-jobs", "ResultsDeadLettersUrl": "dead-results",
+	} {
+		a.outputs[output] = base + name
+	}
+	a.outputs["ReplayKeyArn"] = "arn:key"
 	now := time.Now()
-	j := job.Job{
+	j = job.Job{
 		ID: job.ID("failed", "t", "order_status", nil), ToolCallID: "t", Tool: "order_status",
 		Arguments: json.RawMessage(`{"order_id":"A-1042"}`), ReceivedAt: now, CallEnds: now.Add(time.Hour),
 		Call: job.Call{ID: "failed", CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/failed/control"},
@@ -234,22 +226,35 @@ func (a *account) failedForGood(t *testing.T, table *jobtable.Table) job.Job {
 	lists := jobtable.NewCustomers(store.Customers(), func(context.Context) ([][]byte, error) {
 		return [][]byte{[]byte("key")}, nil
 	})
-	if err := jobtable.NewReplays(store.Replays(), fixedKey(dataKey), time.Hour, lists).Keep(t.Context(), j, now); err != nil {
+	copies := jobtable.NewReplays(store.Replays(), fixedKey(dataKey), time.Hour, lists)
+	if err := copies.Keep(t.Context(), j, now); err != nil {
 		t.Fatal(err)
 	}
 	r, err := table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, now.Add(time.Hour), "m", now, time.Minute))
 	if err == nil {
-		_, err = table.ChangeClaimed(t.Context(), r, job.Finish(now, job.Result{
+		r, err = table.ChangeClaimed(t.Context(), r, job.Finish(now, job.Result{
 			Status: job.StatusError, Content: "x", Delivery: policy.DeliveryRespond,
 		}, true, "the shop answered 503"))
+	}
+	if err == nil {
+		message, err = j.Encode()
+	}
+	if err == nil {
+		outcome, err = j.Outcome(r).Encode()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.more = map[string]func([]byte) any{"TrentService.Decrypt": func([]byte) any {
-		return map[string]string{"Plaintext": base64.StdEncoding.EncodeToString(dataKey)}
-	}}
-	return j
+	other := `{"version":1,"kind":"check","jobId":"c/other"}`
+	a.more = map[string]func([]byte) any{
+		"TrentService.Decrypt": func([]byte) any {
+			return map[string]string{"Plaintext": base64.StdEncoding.EncodeToString(dataKey)}
+		},
+		"AmazonSQS.ReceiveMessage": dead(map[string][]string{
+			"dead-jobs": {other, message}, "dead-results": {"unreadable", outcome},
+		}),
+	}
+	return j, message, outcome
 }
 
 // dead returns the answers to requests for the messages of dead-letter queues. Each message is received once. It is of

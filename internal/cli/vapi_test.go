@@ -65,7 +65,8 @@ func useAWS(t *testing.T, h http.Handler) (url string) {
 // writeStack answers DescribeStacks.
 func writeStack(w http.ResponseWriter, outputs map[string]string) {
 	w.Header().Set("Content-Type", "text/xml")
-	io.WriteString(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><Outputs>")
+	io.WriteString(w, "<DescribeStacksResponse><DescribeStacksResult><Stacks><member>"+
+		"<StackId>arn:aws:cloudformation:eu-central-1:111122223333:stack/Ringback/1</StackId><Outputs>")
 	for key, value := range outputs {
 		fmt.Fprintf(w, "<member><OutputKey>%s</OutputKey><OutputValue>%s</OutputValue></member>", key, value)
 	}

@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ringback/ringback/internal/job"
 )
 
 // shownInBrowser serves the page of the deployment with exactly the permissions of its outputs, and reads each kind of
@@ -29,7 +31,8 @@ func (d *deployment) shownInBrowser(t *testing.T, ctx context.Context) {
 	if read == "" || write == "" {
 		t.Fatalf("the policies are %q and %q", read, write)
 	}
-	client, at := d.page(t, ctx, program, d.user(t, ctx, "reader", read), "--stack", stack)
+	reader := d.user(t, ctx, "reader", read)
+	client, at := d.page(t, ctx, program, reader, "--stack", stack)
 	get := func(path, pattern string) string {
 		t.Helper()
 		answer, err := client.Get(at + path)
@@ -53,14 +56,48 @@ func (d *deployment) shownInBrowser(t *testing.T, ctx context.Context) {
 	get(id, "Webhook received")
 	get("/ui/tools", "order_status")
 	get("/ui/undelivered", "Undelivered")
-	cancel := "/ui/cancel/" + strings.TrimPrefix(id, "/ui/jobs/")
-	if status := posted(t, client, at+cancel); status != http.StatusForbidden {
-		t.Errorf("a read-only page cancels a job: %d", status)
+	const caller = "e2e-page"
+	d.askManager(t, ctx, caller)
+	waits, delivered := d.record(t, ctx, caller).ID, d.record(t, ctx, "e2e-result").ID
+	changes := map[string]url.Values{
+		"/ui/cancel/" + waits: {}, "/ui/complete/" + waits: {"text": {"Granted, by hand."}},
+		"/ui/replay/" + delivered: {}, "/ui/redrive/" + delivered: {},
+	}
+	for path, values := range changes {
+		if status, text := posted(t, client, at+path, values); status != http.StatusForbidden ||
+			!strings.Contains(text, "read-only") {
+			t.Errorf("%s in a read-only page: %d\n%s", path, status, text)
+		}
+	}
+	// Without the permissions to write, --write changes nothing.
+	client, at = d.page(t, ctx, program, reader, "--stack", stack, "--write")
+	for path, values := range changes {
+		if status, text := posted(t, client, at+path, values); status != http.StatusForbidden ||
+			!strings.Contains(text, "OperatorWritePolicy") {
+			t.Errorf("%s without the permission: %d\n%s", path, status, text)
+		}
+	}
+	if state := d.record(t, ctx, caller).State; state != job.StateWaiting {
+		t.Errorf("the job that waits is %s", state)
 	}
 	client, at = d.page(t, ctx, program, d.user(t, ctx, "writer", read, write), "--stack", stack, "--write")
-	if status := posted(t, client, at+cancel); status != http.StatusConflict {
-		t.Errorf("the answer to the cancellation of a finished job: %d", status)
+	for _, row := range []struct {
+		path   string
+		status int
+		want   string
+	}{
+		{"/ui/complete/" + waits, http.StatusOK, "The result is stored, and on its way to the call."},
+		{"/ui/replay/" + delivered, http.StatusOK, "j_replay"},
+		{"/ui/redrive/" + delivered, http.StatusConflict, "No message of the job is in a dead-letter queue"},
+		{"/ui/cancel/" + delivered, http.StatusConflict, "The job has already finished: delivered"},
+	} {
+		if status, text := posted(t, client, at+row.path, changes[row.path]); status != row.status ||
+			!strings.Contains(text, row.want) {
+			t.Errorf("%s: %d, without %q\n%s", row.path, status, row.want, text)
+		}
 	}
+	d.heardPart(t, ctx, caller, "Granted, by hand.")
+	d.settled(t, ctx, caller, job.StateDelivered)
 }
 
 // page starts ringback ui with credentials, and returns a client that has opened its link, and the page's address.
@@ -107,15 +144,29 @@ func (d *deployment) page(
 	return client, u.Scheme + "://" + u.Host
 }
 
-// posted submits a form of the page without inputs, and returns the status of the answer.
-func posted(t *testing.T, client *http.Client, at string) int {
+// posted submits a form of the page, and then the answer to its question if it asks. It returns the status and the
+// text of what follows.
+func posted(t *testing.T, client *http.Client, at string, values url.Values) (int, string) {
 	t.Helper()
-	answer, err := client.Post(at, "", nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, at, strings.NewReader(values.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	return answer.StatusCode
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Origin", "http://"+request.URL.Host) // as a browser does
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ticket := regexp.MustCompile(`name="agreed" value="(\w+)"`).FindSubmatch(text); ticket != nil {
+		return posted(t, client, at, url.Values{"agreed": {string(ticket[1])}})
+	}
+	return answer.StatusCode, string(text)
 }
 
 // user returns the credentials of a user with policies.

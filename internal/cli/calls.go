@@ -192,7 +192,7 @@ func (c *callsShowCommand) Run(s *streams) error {
 		d, err := j.Call(ctx, c.Call, c.Data)
 		switch {
 		case errors.Is(err, jobtable.ErrNotFound):
-			return fmt.Errorf("there is no call %q with jobs, or its records have expired; see ringback calls list", c.Call)
+			return noSuchCall(c.Call)
 		case err != nil:
 			return err
 		case c.JSON:

@@ -97,6 +97,9 @@ func TestCallsOfADeployment(t *testing.T) {
 		{"jobs list --failed --since 48h", []string{failed, old, "Searched: 4 jobs"}, []string{delivered, lost}},
 		{"jobs list --failed --undelivered", []string{failed, lost}, []string{delivered}},
 		{"jobs list --tool other", []string{"There are no jobs", "Searched: 3 jobs"}, []string{delivered}},
+		{"jobs list --call " + name, []string{
+			"this call is call=" + name + `\.`, delivered, failed, lost,
+		}, []string{old, "planted"}},
 		{"jobs list --call " + call + " --failed", []string{failed}, []string{delivered, lost}},
 		{"jobs show " + failed, []string{
 			`state +failed, delivered\n`, `(?m)^\S+ \S+  \+0s +webhook received$`, `(?m)^\S+ \S+  \+1s +tool started$`,
@@ -130,10 +133,12 @@ func TestCallsOfADeployment(t *testing.T) {
 		t.Errorf("%v, %s", err, out)
 	}
 	for command, want := range map[string]string{
-		"calls show unknown":          `there is no call "unknown" with jobs, or its records have expired`,
-		"calls list --limit 0":        "--limit is 0; it must be between 1 and 1000",
-		"jobs list --since=-1h":       "--since is negative; use a time such as 1h",
-		"jobs list --follow --addr x": "--addr requires --local",
+		"calls show unknown":                         `there is no call "unknown" with jobs, or its records have expired`,
+		"jobs list --call 0123456789abcdef":          `there is no call "0123456789abcdef" with jobs`,
+		"jobs list --follow --call 0123456789abcdef": `there is no call "0123456789abcdef" with jobs`,
+		"calls list --limit 0":                       "--limit is 0; it must be between 1 and 1000",
+		"jobs list --since=-1h":                      "--since is negative; use a time such as 1h",
+		"jobs list --follow --addr x":                "--addr requires --local",
 	} {
 		if got := ringback(1, strings.Fields(command)...); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", command, got)

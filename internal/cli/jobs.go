@@ -50,7 +50,7 @@ Examples:
 // jobs is implemented by a deployment and by the local run.
 type jobs interface {
 	calls
-	List(ctx context.Context, callID string) (operator.List, error)
+	List(ctx context.Context, call string) (operator.List, error)
 	Search(ctx context.Context, f operator.Filter) (operator.Found, error)
 	Show(ctx context.Context, id string, data bool) (operator.Details, error)
 	Cancel(ctx context.Context, id, reason string) (operator.Cancelled, error)
@@ -153,7 +153,7 @@ func (f *jobsFlags) do(s *streams, step string, do func(ctx context.Context, j j
 type jobsListCommand struct {
 	jobsFlags
 
-	Call        string        `help:"List all jobs of this call, including the finished ones." placeholder:"ID"`
+	Call        string        `help:"List all jobs of this call, including the finished ones. Its name in ringback calls list, or its id at Vapi." placeholder:"CALL"`
 	Since       time.Duration `help:"List the jobs of the calls of this time, such as 1h." placeholder:"TIME"`
 	Tool        string        `help:"List only the jobs of this tool." placeholder:"NAME"`
 	Failed      bool          `help:"List only the jobs that failed."`
@@ -172,7 +172,7 @@ whole index of the table, which has some hundred bytes for each job of the last 
 command takes a while, and AWS bills the reads.
 
 With --call, it lists the jobs of a call, the oldest first, and says how the logs name the call. They do not contain its
-id.
+id. The name is also that in ringback calls list, and is searched for among the newest 10,000 calls.
 
 With --since, --tool, --failed or --undelivered, it lists jobs that have ended, too, the newest first. It searches the
 jobs of the calls since then, or in the last 24 hours: at most %[1]d jobs of the newest calls. It says how many it has
@@ -185,6 +185,7 @@ Examples:
 
   ringback jobs list --local
   ringback jobs list --stack Ringback --failed --undelivered --since 1h
+  ringback jobs list --stack Ringback --call 2e7d2c03a9507ae2
   ringback jobs list --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d --json
   ringback jobs list --local --follow`, operator.MaxListed)
 }
@@ -202,6 +203,9 @@ func (c *jobsListCommand) Run(s *streams) error {
 			return c.search(ctx, s, j)
 		}
 		list, err := j.List(ctx, c.Call)
+		if errors.Is(err, jobtable.ErrNotFound) {
+			return noSuchCall(c.Call)
+		}
 		if err != nil {
 			return err
 		}
@@ -309,6 +313,9 @@ func (c *jobsListCommand) following(ctx context.Context, j jobs) ([]operator.Job
 		return found.Jobs, err
 	}
 	list, err := j.List(ctx, c.Call)
+	if errors.Is(err, jobtable.ErrNotFound) {
+		err = noSuchCall(c.Call)
+	}
 	slices.Reverse(list.Jobs)
 	return slices.DeleteFunc(list.Jobs, func(x operator.Job) bool { return !c.filter(time.Time{}).Selects(x) }), err
 }
@@ -454,6 +461,10 @@ func (c *jobsCancelCommand) Run(s *streams) error {
 
 // shownState returns a state for people, if nothing else is known of the job.
 func shownState(s job.State) string { return cell(operator.StateWords(s, "")) }
+
+func noSuchCall(name string) error {
+	return fmt.Errorf("there is no call %q with jobs, or its records have expired; see ringback calls list", name)
+}
 
 func noSuchJob(id string) error {
 	return fmt.Errorf("there is no job %q, or its record has expired; see ringback jobs list for the ids", id)

@@ -25,7 +25,7 @@ const followEvery = 3 * time.Second
 
 type logsCommand struct {
 	Stack  string        `required:"" help:"Read the logs of the deployment in this CloudFormation stack. ${account}" placeholder:"NAME"`
-	Call   string        `help:"Print the lines of this call and its jobs. The id is that at Vapi." placeholder:"ID" xor:"of" required:""`
+	Call   string        `help:"Print the lines of this call and its jobs. Its name in ringback calls list, or its id at Vapi." placeholder:"CALL" xor:"of" required:""`
 	Job    string        `help:"Print the lines of this job." placeholder:"ID" xor:"of" required:""`
 	Since  time.Duration `help:"Begin this long ago. Default: with the job, or 24h ago if it is unknown." placeholder:"DURATION"`
 	Follow bool          `help:"Print new lines until the command is interrupted."`
@@ -35,17 +35,18 @@ type logsCommand struct {
 // Help returns the text above the flags.
 func (logsCommand) Help() string {
 	return fmt.Sprintf(`The command reads the log groups of the three functions, and prints the lines in the order of
-their times. The logs do not contain the ids of calls. The command finds a call by the hash of its id, and by the jobs
-in its records.
+their times. The logs do not contain the ids of calls. The command finds a call by the hash of its id, which is its
+name in ringback calls list, and by the jobs in its records.
 
 There are at most %d lines. A line may take some seconds until it can be read. A search through a large log takes a
 while: use --since.
 
-The command needs AWS permissions to read the stack and the jobs table (dynamodb:GetItem, and Query on its index), and
-logs:FilterLogEvents on the three log groups.
+The command needs AWS permissions to read the stack and the jobs table (dynamodb:GetItem, and Query on its indexes),
+and logs:FilterLogEvents on the three log groups.
 
 Examples:
 
+  ringback logs --stack Ringback --call 2e7d2c03a9507ae2
   ringback logs --stack Ringback --call 7420f27a-30fd-4f49-a995-5549ae7cc00d
   ringback logs --stack Ringback --job j_wbzzis5k5mqlhhm7b5jav65luv --follow
   ringback logs --stack Ringback --job j_wbzzis5k5mqlhhm7b5jav65luv --since 1h --json`, operator.MaxLogLines)
@@ -64,7 +65,7 @@ func (c *logsCommand) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	query := operator.LogQuery{CallID: c.Call, JobID: c.Job}
+	query := operator.LogQuery{Call: c.Call, JobID: c.Job}
 	if c.Since > 0 {
 		query.Since = time.Now().Add(-c.Since)
 	}
@@ -108,8 +109,10 @@ func (c *logsCommand) open(ctx context.Context, p *progress) (*operator.Logs, er
 	if err != nil {
 		return nil, err
 	}
+	store := dynamotable.New(dynamodb.NewFromConfig(cfg), at.Table)
 	return operator.NewLogs(operator.LogsConfig{
-		Table:  jobtable.New(dynamotable.New(dynamodb.NewFromConfig(cfg), at.Table)),
+		Table:  jobtable.New(store),
+		Calls:  store,
 		Source: cloudlogs.New(cloudwatchlogs.NewFromConfig(cfg)),
 		Groups: []operator.LogGroup{
 			{Function: "ack", Name: at.Ack}, {Function: "process", Name: at.Process},

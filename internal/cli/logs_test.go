@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 )
 
 func TestLogsOfADeployment(t *testing.T) {
@@ -46,7 +47,13 @@ func TestLogsOfADeployment(t *testing.T) {
 		}
 		return out, errOut
 	}
+	if _, err := jobtable.NewCallTracker(a.calls(t)).Live(t.Context(), call, now); err != nil {
+		t.Fatal(err)
+	}
 	out, errOut := logs(0, "--call", call)
+	if named, _ := logs(0, "--call", job.CallHash(call)); named != out {
+		t.Errorf("by its name in the list:\n%sby its id:\n%s", named, out)
+	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	stamp := now.Add(time.Second).Local().Format("2006-01-02 15:04:05.000")
 	if len(lines) != 3 || lines[0] != stamp+"  ack       webhook accepted  call="+job.CallHash(call) ||

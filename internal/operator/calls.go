@@ -27,8 +27,8 @@ import (
 
 // CallStore is implemented by [jobtable.Stores].
 type CallStore interface {
+	CallList
 	Calls() jobtable.Store[job.CallRecord]
-	RecentCalls(ctx context.Context, now time.Time, from string, most int) ([]job.ListedCall, string, error)
 }
 
 const (
@@ -124,11 +124,22 @@ func (j *Jobs) Call(ctx context.Context, name string, data bool) (CallDetails, e
 	return d, err
 }
 
-// callID returns the id of a call.
+// callID returns the id of a call: see [callIDOf].
 func (j *Jobs) callID(ctx context.Context, name string) (string, error) {
+	return callIDOf(ctx, j.cfg.Calls, j.cfg.Now(), name)
+}
+
+// CallList is the part of a [CallStore] that lists calls.
+type CallList interface {
+	RecentCalls(ctx context.Context, now time.Time, from string, most int) ([]job.ListedCall, string, error)
+}
+
+// callIDOf returns the id of a call by its key or by its name in logs. Any other name is an id itself. It returns
+// [jobtable.ErrNotFound] if there is no such call among the newest ones.
+func callIDOf(ctx context.Context, list CallList, now time.Time, name string) (string, error) {
 	switch {
 	case keyFormat.MatchString(name):
-		calls, _, err := j.cfg.Calls.RecentCalls(ctx, j.cfg.Now(), name+"~", 1)
+		calls, _, err := list.RecentCalls(ctx, now, name+"~", 1)
 		if err == nil && (len(calls) == 0 || calls[0].Key() != name) {
 			err = jobtable.ErrNotFound
 		}
@@ -141,7 +152,7 @@ func (j *Jobs) callID(ctx context.Context, name string) (string, error) {
 	}
 	from := ""
 	for searched := 0; searched < maxNamed; {
-		calls, next, err := j.cfg.Calls.RecentCalls(ctx, j.cfg.Now(), from, MaxCalls)
+		calls, next, err := list.RecentCalls(ctx, now, from, MaxCalls)
 		if err != nil {
 			return "", err
 		}

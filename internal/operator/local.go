@@ -180,8 +180,8 @@ func NewLocal(addr, token string) (*Local, error) {
 }
 
 // List is like [Jobs.List].
-func (l *Local) List(ctx context.Context, callID string) (list List, err error) {
-	err = l.ask(ctx, http.MethodGet, "/jobs", url.Values{"call": {callID}}, &list)
+func (l *Local) List(ctx context.Context, call string) (list List, err error) {
+	err = l.ask(ctx, http.MethodGet, "/jobs", url.Values{"call": {call}}, &list)
 	return list, err
 }
 

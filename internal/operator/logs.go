@@ -57,6 +57,7 @@ type LogTable interface {
 // LogsConfig selects the logs of a deployment. All of it is required, except Now.
 type LogsConfig struct {
 	Table  LogTable
+	Calls  CallList
 	Source LogSource
 	Groups []LogGroup
 
@@ -71,7 +72,7 @@ type Logs struct{ cfg LogsConfig }
 
 // NewLogs returns the logs of a deployment.
 func NewLogs(cfg LogsConfig) (*Logs, error) {
-	if cfg.Table == nil || cfg.Source == nil || len(cfg.Groups) == 0 {
+	if cfg.Table == nil || cfg.Calls == nil || cfg.Source == nil || len(cfg.Groups) == 0 {
 		return nil, errors.New("an operator needs the jobs table and the log groups")
 	}
 	if cfg.Now == nil {
@@ -80,11 +81,11 @@ func NewLogs(cfg LogsConfig) (*Logs, error) {
 	return &Logs{cfg}, nil
 }
 
-// LogQuery selects lines of the logs. Either CallID or JobID is required.
+// LogQuery selects lines of the logs. Either Call or JobID is required.
 type LogQuery struct {
-	CallID string // at Vapi
-	JobID  string
-	Since  time.Time // zero means the beginning of the job, or of the call's first one
+	Call  string // named as in [Jobs.Call]
+	JobID string
+	Since time.Time // zero means the beginning of the job, or of the call's first one
 }
 
 // LogLine is a line of a function's log.
@@ -195,7 +196,7 @@ func (l *Logs) Read(ctx context.Context, q LogQuery) (lines []LogLine, all bool,
 func (l *Logs) terms(ctx context.Context, q LogQuery) (terms []string, since time.Time, err error) {
 	since = l.cfg.Now().Add(-DefaultLogs)
 	switch {
-	case (q.CallID == "") == (q.JobID == ""):
+	case (q.Call == "") == (q.JobID == ""):
 		return nil, since, ErrNoLogQuery
 	case q.JobID != "":
 		r, err := l.cfg.Table.Load(ctx, q.JobID)
@@ -207,8 +208,15 @@ func (l *Logs) terms(ctx context.Context, q LogQuery) (terms []string, since tim
 		}
 		return []string{job.ShownID(q.JobID)}, since, nil
 	}
-	jobs, err := l.cfg.Table.OfCall(ctx, q.CallID)
-	terms = []string{job.CallHash(q.CallID)}
+	callID, err := callIDOf(ctx, l.cfg.Calls, l.cfg.Now(), q.Call)
+	if errors.Is(err, jobtable.ErrNotFound) {
+		return []string{q.Call}, since, nil // the log may have a call that is not listed
+	}
+	if err != nil {
+		return nil, since, err
+	}
+	jobs, err := l.cfg.Table.OfCall(ctx, callID)
+	terms = []string{job.CallHash(callID)}
 	for i, s := range jobs {
 		if first := s.Created.Add(-beforeJob); i == 0 || first.Before(since) {
 			since = first

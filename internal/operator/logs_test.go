@@ -52,7 +52,7 @@ func (l *logs) add(group string, at time.Time, text string) {
 func (w *world) logs(t *testing.T, source operator.LogSource) *operator.Logs {
 	t.Helper()
 	l, err := operator.NewLogs(operator.LogsConfig{
-		Table: w.table, Source: source, Now: func() time.Time { return w.now },
+		Table: w.table, Calls: w.store, Source: source, Now: func() time.Time { return w.now },
 		Groups: []operator.LogGroup{{Function: "ack", Name: "group/a"}, {Function: "process", Name: "group/p"}},
 	})
 	if err != nil {
@@ -65,6 +65,8 @@ func (w *world) logs(t *testing.T, source operator.LogSource) *operator.Logs {
 func TestLogs(t *testing.T) {
 	w := newWorld(t)
 	began := w.now
+	w.live(t, "c1")
+	w.now = began
 	w.claim(t, "c1", "a") // an id that contains the call's
 	hash := job.CallHash("c1")
 	w.now = w.now.Add(48 * time.Hour)
@@ -76,18 +78,22 @@ func TestLogs(t *testing.T) {
 	source.add("group/p", began.Add(3*time.Second), `{"message":"2","job":"`+hash+`/a"}`)
 	source.add("group/p", began.Add(time.Second), `{"message":"0","call":"`+hash+`"}`)
 	source.add("group/p", began.Add(-time.Hour), `{"message":"too early","call":"`+hash+`"}`)
+	unlisted := job.CallHash("c4") // its webhook was logged, and it has no job
+	source.add("group/p", w.now.Add(-time.Hour), `{"message":"9","call":"`+unlisted+`"}`)
 	for name, row := range map[string]struct {
 		query operator.LogQuery
 		want  string
 		since time.Time
 	}{
-		"call": {operator.LogQuery{CallID: "c1"}, "0 1 2", began.Add(-5 * time.Minute)},
+		"call": {operator.LogQuery{Call: "c1"}, "0 1 2", began.Add(-5 * time.Minute)},
+		"name": {operator.LogQuery{Call: hash}, "0 1 2", began.Add(-5 * time.Minute)},
 		"job":  {operator.LogQuery{JobID: "c1/a"}, "2", began.Add(-5 * time.Minute)},
 		"call, since": {
-			operator.LogQuery{CallID: "c1", Since: began.Add(2 * time.Second)}, "1 2", began.Add(2 * time.Second),
+			operator.LogQuery{Call: "c1", Since: began.Add(2 * time.Second)}, "1 2", began.Add(2 * time.Second),
 		},
 		"unknown job":    {operator.LogQuery{JobID: "j_x"}, "", w.now.Add(-24 * time.Hour)},
-		"unknown call":   {operator.LogQuery{CallID: "c2"}, "", w.now.Add(-24 * time.Hour)},
+		"unknown call":   {operator.LogQuery{Call: "c2"}, "", w.now.Add(-24 * time.Hour)},
+		"unlisted name":  {operator.LogQuery{Call: unlisted}, "9", w.now.Add(-24 * time.Hour)},
 		"a job's quotes": {operator.LogQuery{JobID: `"x\`}, "", w.now.Add(-24 * time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,7 +117,7 @@ func TestLogs(t *testing.T) {
 			}
 		})
 	}
-	for _, query := range []operator.LogQuery{{}, {CallID: "c1", JobID: "c1/a"}} {
+	for _, query := range []operator.LogQuery{{}, {Call: "c1", JobID: "c1/a"}} {
 		if _, _, err := w.logs(t, source).Read(t.Context(), query); !errors.Is(err, operator.ErrNoLogQuery) {
 			t.Errorf("%v", err)
 		}
@@ -132,7 +138,7 @@ func TestLogsOfManyJobs(t *testing.T) {
 	for i := range 60 {
 		source.add("group/p", w.now, fmt.Sprintf(`{"job":"%[1]s/call_%[2]d","call":"%[1]s"}`, job.CallHash("c1"), i))
 	}
-	lines, all, err := w.logs(t, source).Read(t.Context(), operator.LogQuery{CallID: "c1"})
+	lines, all, err := w.logs(t, source).Read(t.Context(), operator.LogQuery{Call: "c1"})
 	if err != nil || !all || len(lines) != 60 {
 		t.Errorf("%d lines, all: %t, %v", len(lines), all, err)
 	}

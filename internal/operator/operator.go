@@ -118,10 +118,14 @@ func described(r job.Record) Job {
 	return x
 }
 
-// List returns the jobs of a call, or those whose results are not delivered yet if callID is empty.
-func (j *Jobs) List(ctx context.Context, callID string) (List, error) {
+// List returns the jobs of a call, which is named as in [Jobs.Call], or those whose results are not delivered yet if
+// call is empty. It returns [jobtable.ErrNotFound] if no call has such a name in logs.
+func (j *Jobs) List(ctx context.Context, call string) (List, error) {
 	var found []job.Summary
-	var err error
+	callID, err := j.callID(ctx, call)
+	if err != nil {
+		return List{}, err
+	}
 	l := List{All: true, Jobs: []Job{}, Call: job.CallHash(callID)}
 	if callID != "" {
 		found, err = j.cfg.Table.OfCall(ctx, callID)

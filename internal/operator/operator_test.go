@@ -190,6 +190,21 @@ func TestList(t *testing.T) {
 		if got := names("c3"); got != "" {
 			t.Errorf("%q", got)
 		}
+		// A call also has its name in logs, and its key.
+		w.live(t, "c2")
+		p, err := j.Calls(t.Context(), "", 1, false)
+		if err != nil || len(p.Calls) != 1 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		for _, name := range []string{job.CallHash("c2"), p.Calls[0].Key} {
+			l, err := j.List(t.Context(), name)
+			if err != nil || len(l.Jobs) != 2 || l.Call != job.CallHash("c2") {
+				t.Errorf("%s: %+v, %v", name, l, err)
+			}
+		}
+		if l, err := j.List(t.Context(), job.CallHash("c1")); !errors.Is(err, jobtable.ErrNotFound) {
+			t.Errorf("%+v, %v", l, err)
+		}
 	})
 }
 

@@ -235,19 +235,22 @@ type moment struct {
 	text string
 }
 
-// timesOf returns the moments of a call, in the order of time.
+// timesOf returns the moments of a call, in the order of time. The steps of a job stay in the order in which they were
+// recorded, although the clocks of the functions differ: one that seems earlier than the step before it has the time of
+// that one. So does what was dropped, which has no time of its own.
 func timesOf(d operator.CallDetails) []moment {
 	var all []moment
 	if !d.Ended.IsZero() {
 		all = append(all, moment{d.Ended, "call", "ended"})
 	}
 	for i, x := range d.Jobs {
-		all = append(all, momentsOf(x.Steps, fmt.Sprintf("%d %s", i+1, x.Tool))...)
-	}
-	// What was dropped has no time of its own. It stays behind the step before it.
-	for i := range all {
-		if all[i].at.IsZero() && i > 0 {
-			all[i].at = all[i-1].at
+		var last time.Time
+		for _, m := range momentsOf(x.Steps, fmt.Sprintf("%d %s", i+1, x.Tool)) {
+			if m.at.Before(last) {
+				m.at = last
+			}
+			last = m.at
+			all = append(all, m)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return a.at.Compare(b.at) })

@@ -59,8 +59,8 @@ With --json, the events are call (the ids and the arguments), answer, waits, pro
 result, earlier (the result of an earlier call), hang-up, and end with the state of the job and the status of its
 result. The member seconds is the time since the webhook was posted.
 
-The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a hang-
-up and with --stack.
+The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a
+hang-up and with --stack.
 
 Examples:
 

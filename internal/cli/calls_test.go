@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"syscall"
@@ -122,7 +124,10 @@ func TestCallsOfADeployment(t *testing.T) {
 	var list struct {
 		Calls []struct {
 			Call, ID string
-			Jobs     []struct{ ID, Status, Why string }
+			Jobs     []struct {
+				ID, Status, Why, State string
+				Failed                 *bool
+			}
 		}
 		All bool
 	}
@@ -131,6 +136,15 @@ func TestCallsOfADeployment(t *testing.T) {
 		list.Calls[0].ID != "" || list.Calls[0].Call != name || list.Calls[0].Jobs[2].Why != "call_gone" ||
 		list.Calls[0].Jobs[1].Status != "error" {
 		t.Errorf("%v, %s", err, out)
+	}
+	for i, x := range list.Calls[0].Jobs { // a failed job looks like no other one
+		if want := i == 1; x.Failed == nil || *x.Failed != want {
+			t.Errorf("job %d, which is %s: failed is %v, want %t", i, x.State, x.Failed, want)
+		}
+	}
+	out, _ = runs(t, []string{"jobs", "show", failed, "--json", "--stack", "Ringback"}, 0)
+	if !strings.Contains(out, `"failed": true`) {
+		t.Error(out)
 	}
 	for command, want := range map[string]string{
 		"calls show unknown":                         `there is no call "unknown" with jobs, or its records have expired`,
@@ -177,7 +191,7 @@ func TestFollowJobs(t *testing.T) {
 		t.Error(listed)
 	}
 	runs(t, []string{"jobs", "cancel", id, "--local", "--addr", addr}, 0)
-	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"status":"error"`, id))
+	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"status":"error","failed":true`, id))
 	// The command waits for signals by now, so that this does not end the test.
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -187,5 +201,58 @@ func TestFollowJobs(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), `"state":"waiting"`); n != 1 {
 		t.Errorf("an unchanged job was printed %d times:\n%s", n, out)
+	}
+}
+
+// TestFollowSomeJobs follows jobs, and there are more.
+func TestFollowSomeJobs(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Ringback-Local", "jobs")
+		fmt.Fprint(w, `{"jobs":[],"loaded":1000,"all":false}`)
+	}))
+	defer server.Close()
+	addr := strings.TrimPrefix(server.URL, "http://")
+	for name, want := range map[string]string{
+		"":       "There are more jobs. The command searches the newest 1000. Use a shorter --since.\n",
+		"a call": "The call has more jobs. The command reads the newest 100.\n",
+	} {
+		errOut := new(syncBuffer)
+		exit := make(chan int, 1)
+		go func() {
+			arguments := []string{"jobs", "list", "--local", "--addr", addr, "--follow", "--call", name}
+			exit <- cli.Run(shop.All, arguments, io.Discard, errOut)
+		}()
+		for end := time.Now().Add(patience); errOut.String() == "" && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if code := <-exit; code != 0 || errOut.String() != want {
+			t.Errorf("%q: code %d, %q", name, code, errOut)
+		}
+	}
+}
+
+// TestTimelineOfDifferentClocks shows the steps of a job in their order, although the second one seems the first.
+func TestTimelineOfDifferentClocks(t *testing.T) {
+	a, table := inAccount(t)
+	const call = "planted-call"
+	now := time.Now()
+	if _, err := jobtable.NewCallTracker(a.calls(t)).Live(t.Context(), call, now); err != nil {
+		t.Fatal(err)
+	}
+	j := job.Job{
+		ID: job.ID(call, "t", "order_status", nil), Tool: "order_status", Call: job.Call{ID: call},
+		ReceivedAt: now.Add(-2 * time.Second), CallEnds: now.Add(time.Hour),
+	}
+	first := job.NewRecord(j, job.Policy{}, j.CallEnds, "m", now, time.Minute)
+	if _, err := table.Claim(t.Context(), first.Queued(j.ReceivedAt.Add(-time.Millisecond))); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := runs(t, []string{"calls", "show", call, "--stack", "Ringback"}, 0)
+	const want = `\+0s +1 order_status  webhook received\n.* \+0s +1 order_status  queued\n.* \+2s +1 order_status  tool started\n`
+	if !regexp.MustCompile(want).MatchString(out) {
+		t.Error(out)
 	}
 }

@@ -221,7 +221,11 @@ func (c *jobsListCommand) Run(s *streams) error {
 			return err
 		}
 		if !list.All {
-			fmt.Fprintln(s.Err, "There are more jobs. Use --call to list those of a call.")
+			text := "There are more jobs. Use --call to list those of a call."
+			if c.Call != "" {
+				text = c.more()
+			}
+			fmt.Fprintln(s.Err, text)
 		}
 		return nil
 	})
@@ -254,10 +258,18 @@ func (c *jobsListCommand) search(ctx context.Context, s *streams, j jobs) error 
 	}
 	fmt.Fprintf(s.Err, "Searched: %d jobs of the calls since %s.\n", found.Loaded, clock(found.Since))
 	if !found.All {
-		fmt.Fprintf(s.Err, "There are more jobs. The command searches the newest %d. Use a shorter --since.\n",
-			operator.MaxListed)
+		fmt.Fprintln(s.Err, c.more())
 	}
 	return nil
+}
+
+// more says that jobs are missing.
+func (c *jobsListCommand) more() string {
+	if c.Call != "" {
+		return fmt.Sprintf("The call has more jobs. The command reads the newest %d.", jobtable.MaxOfCall)
+	}
+	return fmt.Sprintf("There are more jobs. The command searches the newest %d. Use a shorter --since.",
+		operator.MaxListed)
 }
 
 // followPause is the time between two searches. A search of a deployment costs a query for each call.
@@ -274,10 +286,15 @@ func (c *jobsListCommand) follow(s *streams) error {
 		return err
 	}
 	printed := make(map[string]string) // by id
+	told := false                      // that jobs are missing
 	for {
-		jobs, err := c.following(ctx, j)
+		jobs, all, err := c.following(ctx, j)
 		if err != nil && ctx.Err() == nil {
 			return err
+		}
+		if err == nil && !all && !told {
+			told = true
+			fmt.Fprintln(s.Err, c.more())
 		}
 		for _, x := range slices.Backward(jobs) {
 			line := fmt.Sprintf("%s  %s  %s", cell(x.ID), cell(x.Tool), cell(x.Words()))
@@ -306,18 +323,19 @@ func (c *jobsListCommand) follow(s *streams) error {
 	}
 }
 
-// following returns the jobs to follow, the newest first.
-func (c *jobsListCommand) following(ctx context.Context, j jobs) ([]operator.Job, error) {
+// following returns the jobs to follow, the newest first, and whether these are all.
+func (c *jobsListCommand) following(ctx context.Context, j jobs) (jobs []operator.Job, all bool, err error) {
 	if c.Call == "" {
 		found, err := j.Search(ctx, c.filter(time.Now().Add(-cmp.Or(c.Since, time.Hour))))
-		return found.Jobs, err
+		return found.Jobs, found.All, err
 	}
 	list, err := j.List(ctx, c.Call)
 	if errors.Is(err, jobtable.ErrNotFound) {
 		err = noSuchCall(c.Call)
 	}
 	slices.Reverse(list.Jobs)
-	return slices.DeleteFunc(list.Jobs, func(x operator.Job) bool { return !c.filter(time.Time{}).Selects(x) }), err
+	unselected := func(x operator.Job) bool { return !c.filter(time.Time{}).Selects(x) }
+	return slices.DeleteFunc(list.Jobs, unselected), list.All, err
 }
 
 // showJobs writes a table of jobs.

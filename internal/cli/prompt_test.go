@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -245,6 +246,29 @@ func TestHelpHasExamples(t *testing.T) {
 		if code != 0 || !found || !strings.Contains(examples, "ringback "+c[1]) {
 			t.Errorf("%s: code %d, no example:\n%s", c[1], code, out)
 		}
+	}
+}
+
+// A help text is wrapped again, so a word that a line of the source divides has a space in it.
+func TestHelpDividesNoWord(t *testing.T) {
+	names := regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z]+)*)  `)
+	divided := regexp.MustCompile(`[a-z]- [a-z]+`)
+	var check func(command ...string) int
+	check = func(command ...string) int {
+		code, out, errOut := run(t, append(command, "--help")...)
+		if word := divided.FindString(out); code != 0 || word != "" {
+			t.Errorf("%q: code %d, %q is divided:\n%s%s", command, code, word, out, errOut)
+		}
+		_, list, _ := strings.Cut(out, "Commands:\n")
+		n := 1
+		for _, name := range names.FindAllStringSubmatch(list, -1) {
+			words := strings.Fields(name[1])
+			n += check(append(slices.Clone(command), words[len(words)-1])...)
+		}
+		return n
+	}
+	if n := check(); n < 25 {
+		t.Errorf("only %d help texts were found", n)
 	}
 }
 

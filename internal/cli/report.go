@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fatih/color"
+
+	"github.com/ringback/ringback/internal/job"
 )
 
 // event is something that happens in a call of a tool, as --json shows it.
@@ -26,6 +28,7 @@ type event struct {
 
 	State   string `json:"state,omitempty"`
 	Status  string `json:"status,omitempty"`
+	Failed  bool   `json:"failed,omitempty"` // the status is that of a failure
 	Text    string `json:"text,omitempty"`
 	Control any    `json:"control,omitempty"` // a control message
 }
@@ -107,6 +110,7 @@ func (r *report) end(e event, text string) {
 
 // line writes an event as one line of JSON.
 func (r *report) line(e event) {
+	e.Failed = e.Status == string(job.StatusError)
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)

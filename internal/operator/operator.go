@@ -91,6 +91,8 @@ type Job struct {
 
 	// Status is that of the result. It is empty if there is none, or if it is not known.
 	Status job.Status `json:"status,omitempty"`
+	// Failed means that the result is a failure, whatever the state is: a delivered job can have failed.
+	Failed bool `json:"failed"`
 	// Why is why the result was not delivered, or who cancelled the job: see [job.StepUndelivered].
 	Why  string `json:"why,omitempty"`
 	Call string `json:"call,omitempty"` // the name of the call in logs; empty if it is not known
@@ -110,7 +112,7 @@ func described(r job.Record) Job {
 	x := listed(r.Summary())
 	x.Call, x.Steps = job.CallHash(r.CallID), r.Steps()
 	if r.Result != nil {
-		x.Status = r.Result.Status
+		x.Status, x.Failed = r.Result.Status, r.Result.Status == job.StatusError
 	}
 	if n := len(x.Steps); n > 0 && (r.State == job.StateUndelivered || r.State == job.StateCancelled) {
 		x.Why = x.Steps[n-1].Detail

@@ -110,6 +110,14 @@ func (d *delivery) park(ctx context.Context, detail string) *batch.Retry {
 	return nil
 }
 
+// keep ends a replay whose result is not to be delivered. The record keeps the result, and nothing is sent. The call of
+// such a job does not exist, and ends with it.
+func (d *delivery) keep(ctx context.Context) *batch.Retry {
+	d.log.InfoContext(ctx, "result of replay kept")
+	d.recordEnd(ctx)
+	return d.settle(ctx, job.StateReplayed, "")
+}
+
 // sendUndelivered sends an `undelivered` event and marks the outcome as undelivered. The event comes
 // first: a mark without an event would be a silent loss.
 func (d *delivery) sendUndelivered(ctx context.Context, why job.Reason, detail string) *batch.Retry {

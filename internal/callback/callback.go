@@ -286,6 +286,9 @@ func (d *delivery) deliver(ctx context.Context) *batch.Retry {
 		o = d.outcome
 	}
 
+	if d.record.KeepResult {
+		return d.keep(ctx)
+	}
 	if o.Earlier {
 		switch why, retry := d.confirmCall(ctx); {
 		case retry != nil:

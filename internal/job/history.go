@@ -40,6 +40,7 @@ type StepKind string
 
 const (
 	StepReceived       StepKind = "received"         // the webhook arrived
+	StepReplay         StepKind = "replay"           // an operator replays a job; there is no webhook
 	StepQueued         StepKind = "queued"           // the job was on its queue
 	StepStarted        StepKind = "started"          // an attempt began; detail: its number, from the second one on
 	StepAttemptFailed  StepKind = "attempt_failed"   // another attempt follows; detail: a class of errors
@@ -67,6 +68,7 @@ const (
 	StepDelivered      StepKind = "delivered"        // detail: "answer", "outbound call", "next call", or the call
 	StepUndelivered    StepKind = "undelivered"      // became an `undelivered` event; detail: its [Reason]
 	StepDiscarded      StepKind = "discarded"        // dropped, as the tool asks; detail: a [Reason]
+	StepKept           StepKind = "kept"             // the result of a replay is not delivered
 	StepDropped        StepKind = "dropped"          // no step: so many steps are not in the history; detail: their number
 	StepUnknown        StepKind = "unknown"          // a newer version wrote it
 )
@@ -81,7 +83,7 @@ var letters = map[StepKind]byte{
 	StepFinished: 'f', StepFailed: 'e', StepCancelled: 'C', StepDelivery: 'p', StepText: 't', StepPostponed: 'h',
 	StepOutboundCall: 'o', StepNoOutboundCall: 'O', StepParked: 'P', StepNextCall: 'N', StepNoNextCall: 'M',
 	StepForgotten: 'G', StepRedriven: 'R', StepRepeated: 'y', StepDelivered: 'd', StepUndelivered: 'u',
-	StepDiscarded: 'D', StepDropped: dropped,
+	StepDiscarded: 'D', StepReplay: 'v', StepKept: 'V', StepDropped: dropped,
 }
 
 var kinds = func() map[byte]StepKind {
@@ -314,6 +316,8 @@ func (r Record) settled(now time.Time, reason string) Record {
 	switch r.State {
 	case StateParked:
 		return r.add(now, StepParked, "")
+	case StateReplayed:
+		return r.unanswered().add(now, StepKept, "")
 	case StateDelivered:
 		how := ""
 		switch {
@@ -366,6 +370,8 @@ func Ends(state State) []StepKind {
 		return []StepKind{StepUndelivered, StepDiscarded}
 	case StateCancelled:
 		return []StepKind{StepCancelled}
+	case StateReplayed:
+		return []StepKind{StepKept}
 	}
 	return nil
 }

@@ -47,6 +47,9 @@ type Job struct {
 	// Traceparent is the span that sent the job: see [TraceID]. A stored job has none, as its record has it. Earlier
 	// versions neither write nor read it.
 	Traceparent string `json:"traceparent,omitempty"`
+	// KeepResult means that the result of a replay is not to be delivered: see [Job.WithoutCustomer]. It has no effect
+	// on any other job. Earlier versions do not read it, and send an undelivered event.
+	KeepResult bool `json:"keepResult,omitempty"`
 
 	Unknown Unknown `json:"-"`
 }
@@ -227,8 +230,8 @@ type Outcome struct {
 	// Unstored means that the result could not be stored in the job's record. The
 	// callback function stores it: see [StoreResult]. Nil means that it is stored.
 	Unstored *Unstored `json:"unstored,omitempty"`
-	// State is how an outcome of [KindMark] ended: [StateDelivered] or [StateUndelivered]. Reason is why,
-	// for the operator. Both are empty for other kinds.
+	// State is how an outcome of [KindMark] ended: [StateDelivered], [StateUndelivered] or [StateReplayed]. Reason is
+	// why, for the operator. Both are empty for other kinds.
 	State  State  `json:"state,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Redeliveries is that of the record when the outcome was sent: see [SettleOutcome].
@@ -358,7 +361,7 @@ func (o Outcome) check() error {
 	case o.Sequence < 0,
 		o.Kind == KindProgress && o.Result.Delivery != policy.DeliverySay && o.Result.Delivery != policy.DeliverySilent:
 		return fmt.Errorf("%w: a progress line without a sequence, or with the wrong delivery", ErrUnreadable)
-	case (o.Kind == KindMark) != (o.State == StateDelivered || o.State == StateUndelivered),
+	case (o.Kind == KindMark) != (o.State == StateDelivered || o.State == StateUndelivered || o.State == StateReplayed),
 		o.Kind != KindMark && o.State != "":
 		return fmt.Errorf("%w: a mark without a state, or a state without a mark", ErrUnreadable)
 	case o.Deadline.IsZero():

@@ -748,7 +748,7 @@ func TestMark(t *testing.T) {
 		Result:   &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "Sunny."},
 		Deadline: start,
 	})
-	for _, state := range []job.State{job.StateDelivered, job.StateUndelivered} {
+	for _, state := range []job.State{job.StateDelivered, job.StateUndelivered, job.StateReplayed} {
 		message, err := o.Mark(state, strings.Repeat("x", 5000)).Encode()
 		if err != nil {
 			t.Fatal(err)

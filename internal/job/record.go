@@ -12,7 +12,7 @@ import (
 // transitions between them. Each transition is a [Rule] with the name that it has
 // here.
 //
-//	(new) ──NewRecord──▶ running ──Finish──▶ done ──Settle──▶ delivered | undelivered
+//	(new) ──NewRecord──▶ running ──Finish──▶ done ──Settle──▶ delivered | undelivered | replayed
 //	                     │  ▲  │              ▲ │
 //	        Claim, when  │  │  └──Replace,─┐  │ └──Settle──▶ kept ──Unpark,
 //	        it is due    │  │     Withdraw ▼  │               EndParking──▶ done
@@ -38,6 +38,7 @@ const (
 	StateDelivered   State = "delivered"   // the call took the result
 	StateUndelivered State = "undelivered" // the result became an undelivered event, or was dropped as its tool asked
 	StateCancelled   State = "cancelled"   // replaced by a later tool call, or withdrawn; it has no result
+	StateReplayed    State = "replayed"    // a replay whose result is not delivered, and stays in the record
 )
 
 // Active reports whether the job is running or waiting.
@@ -190,6 +191,9 @@ type Record struct {
 	// [Unpark], [EndParking], [Redrive] and [Redeliver].
 	Redeliveries int `json:"redeliveries,omitempty"`
 
+	// KeepResult means that the job is a replay whose result is not to be delivered: see [Job.WithoutCustomer].
+	KeepResult bool `json:"keepResult,omitempty"`
+
 	History History `json:"history,omitempty"` // what happened to the job: see [Record.Steps]
 
 	Unknown Unknown `json:"-"`
@@ -238,6 +242,8 @@ var (
 	ErrNotCancellable = errors.New("the job's tool does not let the assistant cancel it")
 	// ErrNotParked means that a result is not parked for a next call.
 	ErrNotParked = errors.New("the job's result is not parked for a next call")
+	// ErrNotReplayed means that a job is not a replay without a delivery.
+	ErrNotReplayed = errors.New("the job's result is to be delivered")
 	// ErrNoAnswer means that a result must be delivered as a message: an action, or a
 	// text that is spoken word for word.
 	ErrNoAnswer = errors.New("the job's result cannot be an answer")
@@ -275,8 +281,12 @@ func NewRecord(j Job, policy Policy, deadline time.Time, owner string, now time.
 		ID: j.ID, State: StateRunning, Tool: j.Tool, CallID: j.Call.ID,
 		Attempt: 1, Owner: owner, LeaseExpiry: now.Add(lease),
 		Deadline: deadline, Policy: policy, Created: now, Updated: now, Traceparent: j.Traceparent,
+		KeepResult: j.keepsResult(),
 	}
-	if !j.ReceivedAt.IsZero() {
+	switch {
+	case IsReplay(j.ID):
+		r = r.add(j.ReceivedAt, StepReplay, "")
+	case !j.ReceivedAt.IsZero():
 		r = r.add(j.ReceivedAt, StepReceived, "")
 	}
 	return r.add(now, StepStarted, "")
@@ -350,9 +360,9 @@ func (r Record) Expires() time.Time {
 	return last.Add(Retention)
 }
 
-// Settled reports whether the job has ended for good: its result was delivered or given up, or it has none.
+// Settled reports whether the job has ended for good: its result was delivered, given up or kept, or it has none.
 func (s State) Settled() bool {
-	return s == StateDelivered || s == StateUndelivered || s == StateCancelled
+	return s == StateDelivered || s == StateUndelivered || s == StateCancelled || s == StateReplayed
 }
 
 // Forget returns the record without the personal data that its state has no use for. A settled job needs

@@ -396,7 +396,7 @@ func TestExpires(t *testing.T) {
 	early, late := start.Add(-time.Hour), start.Add(300*24*time.Hour)
 	for state, untilDeadline := range map[job.State]bool{
 		job.StateRunning: true, job.StateWaiting: true, job.StateDone: false, job.StateParked: false,
-		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
+		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false, job.StateReplayed: false,
 	} {
 		if state.Active() != untilDeadline {
 			t.Errorf("active while %s: %t", state, state.Active())
@@ -533,7 +533,7 @@ func TestClaimDeliveryIn(t *testing.T) {
 func TestOutcomePending(t *testing.T) {
 	for state, want := range map[job.State]bool{
 		job.StateRunning: false, job.StateWaiting: false, job.StateDone: true, job.StateParked: false,
-		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false,
+		job.StateDelivered: false, job.StateUndelivered: false, job.StateCancelled: false, job.StateReplayed: false,
 	} {
 		if got := (job.Record{State: state}).OutcomePending(); got != want {
 			t.Errorf("%s: %t", state, got)

@@ -19,7 +19,7 @@ func IsReplay(jobID string) bool { return strings.HasPrefix(jobID, idPrefix+repl
 func (j Job) Replay(now time.Time, arguments json.RawMessage) Job {
 	length := j.CallEnds.Sub(j.ReceivedAt)
 	j.ID = idPrefix + replayMark + strings.ToLower(rand.Text())[:idLength-len(replayMark)]
-	j.ReceivedAt, j.CallEnds, j.AnswerUntil = now, now.Add(length), time.Time{}
+	j.ReceivedAt, j.CallEnds, j.AnswerUntil, j.KeepResult = now, now.Add(length), time.Time{}, false
 	if arguments != nil {
 		j.Arguments = arguments
 	}
@@ -34,13 +34,18 @@ func (j Job) WithoutCall() Job {
 	return j
 }
 
-// WithoutCustomer returns the job without its call, and without the customer's number. The tool of a replay in a
-// deployment does not get it, since the deployment publishes the result as an `undelivered` event.
+// WithoutCustomer returns a replay without its call, and without the customer's number. Its result is not delivered: it
+// ends as [StateReplayed], and the record keeps the result.
 func (j Job) WithoutCustomer() Job {
 	j = j.WithoutCall()
 	j.Call.CustomerNumber = ""
+	j.KeepResult = true
 	return j
 }
+
+// keepsResult reports whether the result of a job is not delivered. Only a replay without a call can ask for that: the
+// result of every other job is delivered, or becomes an undelivered event.
+func (j Job) keepsResult() bool { return j.KeepResult && IsReplay(j.ID) && j.Call.ControlURL == "" }
 
 // ReplayCopy is the copy of a job that an operator can replay. It is an item of its own, so that it expires on time,
 // although the job's record stays.

@@ -2,12 +2,16 @@ package job_test
 
 import (
 	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // TestReplay replays a job with and without delivery. Its message must be read like that of any job.
@@ -58,5 +62,75 @@ func TestReplay(t *testing.T) {
 				t.Errorf("%+v, %v", decoded, err)
 			}
 		}
+	}
+}
+
+// TestReplayWithoutDelivery ends a replay whose result is not to be delivered. No other job can end like it.
+func TestReplayWithoutDelivery(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	ordinary := job.Job{
+		ID: job.ID("c", "t", "tool", nil), ToolCallID: "t", Tool: "tool",
+		Call: job.Call{
+			ID: "c", CustomerNumber: "+15550100100", ControlURL: "https://x.vapi.ai/c/control", SessionID: "s",
+		},
+		ReceivedAt: now, CallEnds: now.Add(time.Hour),
+	}
+	kept := ordinary.Replay(now, nil).WithoutCustomer()
+	if kept.Call.CustomerNumber+kept.Call.ControlURL+kept.Call.SessionID != "" || kept.Call.ID == "c" || !kept.KeepResult {
+		t.Errorf("%+v", kept)
+	}
+	asks := ordinary
+	asks.KeepResult = true
+	inCall := ordinary.Replay(now, nil)
+	inCall.KeepResult = true
+	unreachable := asks
+	unreachable.Call.ControlURL = ""
+	for name, row := range map[string]struct {
+		j    job.Job
+		keep bool
+		want string
+	}{
+		"without delivery":          {kept, true, "replay started failed kept"},
+		"a replay of it, delivered": {kept.Replay(now, nil), false, "replay started failed delivery"},
+		"a replay in its call":      {inCall, false, "replay started failed delivery"},
+		"a job that asks for it":    {asks, false, "received started failed delivery"},
+		"such a job without a call": {unreachable, false, "received started failed delivery"},
+		"an ordinary job":           {ordinary, false, "received started failed delivery"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body, err := row.j.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := job.Decode(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := job.NewRecord(j, job.Policy{}, j.CallEnds, "m", now, time.Minute)
+			failed := job.Result{Status: job.StatusError, Content: "Sorry.", Delivery: policy.DeliveryRespond}
+			for _, rule := range []job.Rule{job.Finish(now, failed, true, "why"), job.ClaimDelivery(now, time.Minute)} {
+				if r, err = rule.Apply(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The message of a job that needs an operator goes to the dead-letter queue.
+			if r.KeepResult != row.keep || r.Exhausted == row.keep {
+				t.Errorf("%+v", r)
+			}
+			r, err = job.Settle(now, job.StateReplayed, "").Apply(r)
+			if row.keep != (err == nil) || !row.keep && !errors.Is(err, job.ErrNotReplayed) {
+				t.Errorf("settled as replayed: %v", err)
+			}
+			var steps []string
+			for _, s := range r.Steps() {
+				steps = append(steps, string(s.Kind))
+			}
+			if got := strings.Join(steps, " "); got != row.want {
+				t.Errorf("the steps are %s, want %s", got, row.want)
+			}
+			if row.keep && (!r.State.Settled() || !slices.Contains(job.Ends(r.State), job.StepKept)) {
+				t.Errorf("%+v", r)
+			}
+		})
 	}
 }

@@ -144,7 +144,7 @@ func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 				r.Deadline = r.StoredJob.CallEnds
 			}
 		}
-		r.Exhausted = exhausted
+		r.Exhausted = exhausted && !r.KeepResult // a replay that fails needs no operator
 		r = r.done(now, result, reason)
 		if result.Status == StatusError {
 			return r.add(now, StepFailed, classOf(reason)), nil
@@ -523,12 +523,16 @@ func RetractOutboundCall(now time.Time, delay time.Duration) Rule {
 }
 
 // Settle ends the job: the result is delivered ([StateDelivered]), given up for the
-// reason ([StateUndelivered]), or parked ([StateParked]). It fails with
-// [ErrSettled].
+// reason ([StateUndelivered]), parked ([StateParked]), or kept ([StateReplayed]). It
+// fails with [ErrSettled], and with [ErrNotReplayed] if the result of another job than
+// such a replay was to be kept.
 func Settle(now time.Time, state State, reason string) Rule {
 	return Rule{"settle", func(r Record) (Record, error) {
-		if r.State != StateDone {
+		switch {
+		case r.State != StateDone:
 			return r, ErrSettled
+		case state == StateReplayed && !r.KeepResult:
+			return r, ErrNotReplayed
 		}
 		r.State, r.LeaseExpiry, r.Updated = state, time.Time{}, now
 		if reason != "" {

@@ -150,6 +150,8 @@ func respond(w http.ResponseWriter, v any, err error) {
 		status, v = http.StatusConflict, problem{err.Error(), finished.State}
 	case errors.Is(err, errToken):
 		status, v = http.StatusUnauthorized, problem{Error: err.Error()}
+	case errors.Is(err, ErrNoArguments):
+		status, v = http.StatusGone, problem{Error: err.Error()}
 	case errors.Is(err, jobtable.ErrNotFound), errors.Is(err, ErrNoDeadLetter):
 		status, v = http.StatusNotFound, problem{Error: err.Error()}
 	case err != nil:
@@ -289,6 +291,8 @@ func (l *Local) request(
 		return &FinishedError{State: p.State}
 	case response.StatusCode == http.StatusNotFound:
 		return jobtable.ErrNotFound
+	case response.StatusCode == http.StatusGone:
+		return ErrNoArguments
 	case response.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("the local run on %s did not store its token for you; use the account that started it", l.addr)
 	case response.StatusCode != http.StatusOK:

@@ -165,7 +165,8 @@ func TestFollowLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &logs{events: map[string][]operator.LogEvent{}}
 		l, err := operator.NewLogs(operator.LogsConfig{
-			Table: jobtable.New(new(memtable.Store)), Source: source, Groups: []operator.LogGroup{{Function: "ack", Name: "g"}},
+			Table: jobtable.New(new(memtable.Store)), Calls: new(memtable.Store), Source: source,
+			Groups: []operator.LogGroup{{Function: "ack", Name: "g"}},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
@@ -39,10 +40,19 @@ func NewReplays(cfg ReplaysConfig) (*Replays, error) {
 	return &Replays{cfg}, nil
 }
 
-// Original returns a job as it was accepted. It returns [jobtable.ErrNotFound] if its arguments are not stored, or no
-// longer.
+// ErrNoArguments means that the arguments of a job are not stored, or no longer. It is a [jobtable.ErrNotFound].
+var ErrNoArguments = fmt.Errorf("the arguments of the job are not stored: %w", jobtable.ErrNotFound)
+
+// Original returns a job as it was accepted. It returns [ErrNoArguments] if that is not stored, and
+// [jobtable.ErrNotFound] if there is no such job.
 func (r *Replays) Original(ctx context.Context, id string) (job.Job, error) {
-	return jobtable.OpenReplay(ctx, r.cfg.Copies, r.cfg.Opener, id, r.cfg.Now())
+	j, err := jobtable.OpenReplay(ctx, r.cfg.Copies, r.cfg.Opener, id, r.cfg.Now())
+	if errors.Is(err, jobtable.ErrNotFound) {
+		if _, err = r.cfg.Table.Load(ctx, id); err == nil {
+			err = ErrNoArguments
+		}
+	}
+	return j, err
 }
 
 // Start runs a job in the deployment: see [job.Job.Replay]. long means that its tool is long.

@@ -30,6 +30,7 @@ type replayWorld struct {
 	*pipeline.Pipeline
 	customers *operator.Customers
 	calls     []asynctool.Call
+	broken    bool // the tool fails from now on
 }
 
 func newReplayWorld(t *testing.T, key *memkey.Envelope) *replayWorld {
@@ -41,7 +42,7 @@ func newReplayWorld(t *testing.T, key *memkey.Envelope) *replayWorld {
 	set, err := asynctool.NewSet(asynctool.Tool[in]{
 		Name: "short", Description: "x", Timeout: time.Second, Attempts: 3,
 		Run: func(_ context.Context, c asynctool.Call, args in) (asynctool.Result, error) {
-			if w.calls = append(w.calls, c); len(w.calls) == 1 {
+			if w.calls = append(w.calls, c); len(w.calls) == 1 || w.broken {
 				return asynctool.Result{}, asynctool.TryAgain(0, "Sorry.", errors.New("the first attempt fails"))
 			}
 			return asynctool.Text("Done: " + args.Planted), nil
@@ -137,7 +138,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		started := len(w.calls)
-		silent := original.Replay(time.Now(), nil).WithoutCall()
+		silent := original.Replay(time.Now(), nil).WithoutCustomer()
 		loud := original.Replay(time.Now(), json.RawMessage(`{"planted":"other"}`))
 		for _, next := range []job.Job{silent, loud} {
 			if err := r.Start(t.Context(), next, false); err != nil {
@@ -158,8 +159,50 @@ func TestReplay(t *testing.T) {
 		if len(messages) != 2 || !strings.Contains(string(text), "Done: other") {
 			t.Errorf("the call heard %s", text)
 		}
-		if r, err := w.Table.Load(t.Context(), silent.ID); err != nil || r.State != job.StateUndelivered {
-			t.Errorf("%+v, %v", r, err)
+		if r, err := w.Table.Load(t.Context(), silent.ID); err != nil || r.State != job.StateReplayed ||
+			r.Result == nil || r.Result.Content != "Done: argument" || len(w.Events.Sent()) != 0 {
+			t.Errorf("%+v, %v, events %+v", r, err, w.Events.Sent())
+		}
+	})
+}
+
+// TestFailedReplay replays a job without delivery, and the tool fails in all attempts. That needs no operator: there is
+// no dead letter and no event, and no list has it as one that was not delivered.
+func TestFailedReplay(t *testing.T) {
+	inReplayWorld(t, func(t *testing.T, w *replayWorld, r replays) {
+		j := w.send(t, "c1")
+		w.broken = true
+		next := j.Replay(time.Now(), nil).WithoutCustomer()
+		if err := r.Start(t.Context(), next, false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n, sent := w.DeadJobs.Len(), w.Events.Sent(); n != 0 || len(sent) != 0 || len(w.calls) != 5 {
+			t.Errorf("%d dead letters, %d events, %d starts", n, len(sent), len(w.calls))
+		}
+		jobs, err := operator.New(operator.Config{
+			Table: w.Table, Calls: w.Records, Outcomes: w.Results, Jobs: w.Jobs,
+			Active: func(context.Context, int) ([]job.Summary, bool, error) { return nil, true, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := jobs.Search(t.Context(), operator.Filter{Undelivered: true})
+		if err != nil || len(found.Jobs) != 0 || found.Loaded != 1 {
+			t.Errorf("not delivered: %+v, %v", found, err)
+		}
+		found, err = jobs.Search(t.Context(), operator.Filter{Failed: true})
+		if err != nil || len(found.Jobs) != 1 || found.Jobs[0].ID != next.ID || !found.Jobs[0].Failed ||
+			found.Jobs[0].Words() != "failed, replayed" {
+			t.Errorf("failed: %+v, %v", found, err)
+		}
+		call, err := jobs.Call(t.Context(), next.Call.ID, false)
+		if err != nil || call.Ended.IsZero() {
+			t.Errorf("its call has not ended: %+v, %v", call, err)
+		}
+		words := operator.StepWords(call.Jobs[0].Steps[0])
+		if words != "replay started" {
+			t.Errorf("it begins with %s", words)
 		}
 	})
 }
@@ -227,7 +270,7 @@ func TestCopies(t *testing.T) {
 			}
 		}
 		time.Sleep(pipeline.ReplayRetention)
-		if _, err := r.Original(t.Context(), j.ID); !errors.Is(err, jobtable.ErrNotFound) {
+		if _, err := r.Original(t.Context(), j.ID); !errors.Is(err, operator.ErrNoArguments) {
 			t.Errorf("it has not expired: %v", err)
 		}
 
@@ -240,7 +283,7 @@ func TestCopies(t *testing.T) {
 		if err != nil || f.Copies != s.Copies || len(copies()) != 0 {
 			t.Errorf("%+v, %v", f, err)
 		}
-		if _, err := r.Original(t.Context(), j.ID); !errors.Is(err, jobtable.ErrNotFound) {
+		if _, err := r.Original(t.Context(), j.ID); !errors.Is(err, operator.ErrNoArguments) {
 			t.Errorf("%v", err)
 		}
 	})

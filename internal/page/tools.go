@@ -22,7 +22,7 @@ import (
 // statistics is what the jobs of a tool in the loaded period show.
 type statistics struct {
 	Jobs, Settled, OK, Failed, Lost int
-	Rate                            string // of those that are settled and were not cancelled; empty if there are none
+	Rate                            string // of those that are settled, and neither cancelled nor replays; may be empty
 	P50, P95                        string // from the tool call to its end
 }
 
@@ -36,7 +36,7 @@ func statisticsOf(jobs []operator.Job) map[string]statistics {
 	for _, j := range jobs {
 		s := all[j.Tool]
 		s.Jobs++
-		if settled(j.State) && j.State != job.StateCancelled {
+		if settled(j.State) && j.State != job.StateCancelled && j.State != job.StateReplayed {
 			s.Settled++
 			took[j.Tool] = append(took[j.Tool], j.Updated.Sub(j.Created))
 			switch {

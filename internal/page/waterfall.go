@@ -95,7 +95,7 @@ func stretches(j operator.Job, now time.Time) (bars []stretch, marks []moment) {
 	}
 	for _, s := range j.Steps {
 		switch s.Kind {
-		case job.StepReceived:
+		case job.StepReceived, job.StepReplay:
 			begin(barQueue, s.At)
 			point("webhook", s)
 		case job.StepQueued:
@@ -146,6 +146,8 @@ func stretches(j operator.Job, now time.Time) (bars []stretch, marks []moment) {
 			end(s.At)
 		case job.StepUndelivered, job.StepDiscarded, job.StepForgotten:
 			point("lost", s)
+			end(s.At)
+		case job.StepKept:
 			end(s.At)
 		case job.StepParked:
 			point("parked", s)

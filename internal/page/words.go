@@ -59,7 +59,7 @@ func statusOf(state job.State, result job.Status) (s status, filter string) {
 	}
 	if result == job.StatusError {
 		s.Kind = kindBad
-		if state == job.StateDone || state == job.StateDelivered {
+		if state == job.StateDone || state == job.StateDelivered || state == job.StateReplayed {
 			filter = filterFailed
 		}
 	}

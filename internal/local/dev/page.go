@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -31,17 +32,13 @@ const LinkPath = "/link"
 func (r *run) servePage(
 	front *http.ServeMux, jobs *operator.Jobs, replays *operator.Replays, dead *operator.Dead,
 ) (err error) {
-	const again = "For another link, use ringback ui --local."
-	r.session = page.NewSession(r.address(), r.token, again)
+	r.session = page.NewSession(r.address(), r.token, "For another link, use ringback ui "+r.flags()+".")
 	if r.before != nil {
 		r.session.Admit(r.before.Links...)
 	}
-	command := r.cfg.Try
-	if command == "" {
-		command = "ringback call"
-	}
+	command := strings.Join(append([]string{cmp.Or(r.cfg.Try, "ringback call")}, r.callFlags()...), " ")
 	r.page, err = page.New(page.Config{
-		Jobs: jobs, Tools: r.tools, Place: "local run", Flags: "--local", Write: true, Log: r.log,
+		Jobs: jobs, Tools: r.tools, Place: "local run", Flags: r.flags(), Write: true, Log: r.log,
 		Replay:  func(ctx context.Context, id string) (job.Job, error) { return r.replay(ctx, replays, id) },
 		Redrive: dead.RedriveJob,
 		Local: &page.Local{

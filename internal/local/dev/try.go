@@ -43,13 +43,7 @@ func (r *run) try() string {
 			continue
 		}
 		words := append([]string{r.cfg.Try, tool.Name}, arguments...)
-		if r.address() != net.JoinHostPort("127.0.0.1", DefaultPort) {
-			words = append(words, "--url http://"+r.address()+"/vapi")
-		}
-		if r.cfg.Auth != "" && !r.unverified() {
-			words = append(words, "--auth '…'")
-		}
-		return strings.Join(words, " ")
+		return strings.Join(append(words, r.callFlags()...), " ")
 	}
 	return ""
 }
@@ -59,6 +53,28 @@ func (r *run) canWork(tool *asynctool.Entry) bool {
 	return r.missing[tool.Name] == nil && !slices.ContainsFunc(r.invalid, func(wrong *asynctool.SettingError) bool {
 		return wrong.Tool == tool.Name
 	})
+}
+
+// elsewhere reports whether other commands must be told where the run is.
+func (r *run) elsewhere() bool { return r.address() != net.JoinHostPort("127.0.0.1", DefaultPort) }
+
+// callFlags are the flags with which ringback call finds the run.
+func (r *run) callFlags() (flags []string) {
+	if r.elsewhere() {
+		flags = append(flags, "--url http://"+r.address()+"/vapi")
+	}
+	if r.cfg.Auth != "" && !r.unverified() {
+		flags = append(flags, "--auth '…'")
+	}
+	return flags
+}
+
+// flags are the flags with which the other commands find the run.
+func (r *run) flags() string {
+	if r.elsewhere() {
+		return "--local --addr " + r.address()
+	}
+	return "--local"
 }
 
 // sampleArguments returns arguments that a tool accepts, as a user types them in a shell. It returns false if it

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -57,7 +58,8 @@ result also becomes an undelivered event, unless the tool drops it.
 
 With --json, the events are call (the ids and the arguments), answer, waits, progress, action (a control message),
 result, earlier (the result of an earlier call), hang-up, and end with the state of the job and the status of its
-result. The member seconds is the time since the webhook was posted.
+result. If that is a failure, failed is true, and reason says why. The member seconds is the time since the webhook was
+posted.
 
 The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a
 hang-up and with --stack.
@@ -101,10 +103,7 @@ func (c *callCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return err
 	}
-	patience := c.Timeout
-	if patience == 0 {
-		patience = max(3*time.Minute, time.Duration(tool.Attempts)*tool.Timeout+time.Minute)
-	}
+	patience := cmp.Or(c.Timeout, patienceFor(tool))
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err = t.run(bounded, body); bounded.Err() != nil {
@@ -115,6 +114,11 @@ func (c *callCommand) Run(s *streams, tools Tools) error {
 		return errors.New(what + t.hint())
 	}
 	return err
+}
+
+// patienceFor returns how long a command waits for the result of a tool.
+func patienceFor(tool *asynctool.Entry) time.Duration {
+	return max(3*time.Minute, time.Duration(tool.Attempts)*tool.Timeout+time.Minute)
 }
 
 // names lists the names of the tools.
@@ -163,6 +167,12 @@ func readArguments(tool *asynctool.Entry, texts []string) (map[string]any, error
 	return arguments, nil
 }
 
+// How often the record of a job is read.
+const (
+	everyLocal    = 50 * time.Millisecond
+	everyDeployed = time.Second
+)
+
 // trial is one call of a tool.
 type trial struct {
 	tool        *asynctool.Entry
@@ -191,8 +201,8 @@ func (t *trial) connect(ctx context.Context, c *callCommand, s *streams) (err er
 	case c.Stack != "":
 		p := startProgress(s.Err)
 		defer p.stop()
-		t.every, t.place = time.Second, "--stack "+c.Stack
 		flags := jobsFlags{Stack: c.Stack}
+		t.every, t.place = everyDeployed, flags.place()
 		t.jobs, err = flags.open(ctx, p)
 	case t.reachable:
 		u, err := url.Parse(t.to.URL)
@@ -203,10 +213,7 @@ func (t *trial) connect(ctx context.Context, c *callCommand, s *streams) (err er
 		if err != nil || token == "" { // not a local run
 			return err
 		}
-		t.every, t.place = 50*time.Millisecond, "--local"
-		if u.Host != localAddr() {
-			t.place += " --addr " + u.Host
-		}
+		t.every, t.place = everyLocal, localPlace(u.Host)
 		t.jobs, err = operator.NewLocal(u.Host, token)
 		if err != nil {
 			return err
@@ -476,10 +483,20 @@ func (t *trial) end(d operator.Details) error {
 		t.report.show(event{Event: "result", Status: string(d.Status), Text: d.Data.Result})
 	}
 	dropped := d.State == job.StateUndelivered && d.AfterCall == string(asynctool.Drop)
-	t.report.end(event{Event: "end", State: string(d.State), Status: string(d.Status)}, t.ending(d, dropped))
+	reason := ""
+	if d.State != job.StateUndelivered { // otherwise it says why the result was not delivered
+		reason = d.Reason
+	}
+	e := event{Event: "end", State: string(d.State), Status: string(d.Status)}
+	if d.Status == job.StatusError {
+		e.Reason = reason
+	}
+	t.report.end(e, t.ending(d, dropped))
 	switch {
 	case t.over:
 		return nil
+	case d.Status == job.StatusError && reason != "":
+		return errors.New("the tool failed: " + reason + t.hint())
 	case d.Status == job.StatusError:
 		return errors.New("the tool failed" + t.hint())
 	case d.State == job.StateDelivered, d.State == "", !t.reachable:
@@ -500,6 +517,8 @@ func (t *trial) ending(d operator.Details, dropped bool) string {
 		return "The result is in the job's record, and in an undelivered event."
 	case d.State == job.StateUndelivered:
 		text = "The result became an undelivered event."
+	case d.State == job.StateReplayed:
+		return "The result is in the record of the replay, and is not delivered."
 	case d.State == job.StateCancelled:
 		return "The job was cancelled. It has no result."
 	}

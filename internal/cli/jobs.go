@@ -65,6 +65,25 @@ type jobsFlags struct {
 	listen bool // the jobs of the deployment wait for a listener
 }
 
+// place returns the flags, as a user types them for another command.
+func (f *jobsFlags) place() string {
+	if f.Local {
+		return localPlace(f.address())
+	}
+	return "--stack " + f.Stack
+}
+
+// localPlace returns the flags that select the local run at an address.
+func localPlace(addr string) string {
+	if addr == localAddr() {
+		return "--local"
+	}
+	return "--local --addr " + addr
+}
+
+// address returns the address of the local run.
+func (f *jobsFlags) address() string { return cmp.Or(f.Addr, localAddr()) }
+
 func (f *jobsFlags) open(ctx context.Context, p *progress) (jobs, error) {
 	if f.Local {
 		return f.local()
@@ -94,10 +113,7 @@ func (f *jobsFlags) opened(ctx context.Context, p *progress) (*operator.Jobs, er
 
 // local returns the local run.
 func (f *jobsFlags) local() (*operator.Local, error) {
-	addr := f.Addr
-	if addr == "" {
-		addr = localAddr()
-	}
+	addr := f.address()
 	token, err := guard.Token(addr)
 	if err != nil {
 		return nil, err

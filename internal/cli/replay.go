@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -37,20 +40,25 @@ type jobsReplayCommand struct {
 	Deliver bool          `help:"Deliver the result in the real call. Without it, the customer does not hear of the replay."`
 	SameKey bool          `help:"Give the tool the idempotency key of the original. Not with --there."`
 	Timeout time.Duration `help:"How long the tool may run in this program. Default: its own timeout." placeholder:"DURATION"`
+	Wait    time.Duration `help:"With --there, wait at most this long for the result. Default: 3m, or longer for a long tool." placeholder:"DURATION"`
 	Yes     bool          `help:"Run a tool that must not run twice without asking."`
 	JSON    bool          `name:"json" help:"Print each event as a line of JSON."`
 }
 
 // Help returns the text above the flags.
 func (jobsReplayCommand) Help() string {
-	return `The command runs the tool of a job again, with the arguments that the assistant sent. The tool runs in this
-program, with the settings of this environment. So it can run under a debugger, with a long --timeout. --there runs it
-where the job ran. The tool gets a new idempotency key, which begins with j_replay, unless --same-key is set. Its
-service takes the replay for a new request then.
+	return `The command runs the tool of a job again, with the arguments that the assistant sent, and prints the result.
+The tool runs in this program, with the settings of this environment. So it can run under a debugger, with a long
+--timeout. With --local, what is not set here comes from the local run. --there runs the tool where the job ran. The
+tool gets a new idempotency key, which begins with j_replay, unless --same-key is set. Its service takes the replay for
+a new request then.
 
-The result goes to a simulated call, whose control messages are printed. With --deliver, it is also delivered in the
-real call. If that has ended, the tool's after-call policy decides. With --there and without --deliver, the tool does
-not get the customer's number, because the deployment publishes the result as an undelivered event.
+In this program, the result goes to a simulated call, whose control messages are printed. With --there, it stays in the
+record of the replay, and the tool does not get the customer's number. With --deliver, the result is delivered in the
+real call. If that has ended, the tool's after-call policy decides.
+
+With --there, the command waits for the result. If it does not come within --wait, or you press Ctrl-C, the replay goes
+on, and ringback jobs show prints what happened to it.
 
 A tool with one attempt must not run twice. The command asks before it runs such a tool, or needs --yes.
 
@@ -58,6 +66,8 @@ The arguments must be stored. A local run stores them for a day. A deployment do
 argumentRetentionDays. It needs AWS permissions to read the stack and the table (dynamodb:GetItem), and kms:Decrypt on
 the key ReplayKeyArn in the outputs. --there also needs sqs:SendMessage on the jobs queues, and --deliver
 dynamodb:PutItem, and sqs:SendMessage on the results queue.
+
+The exit code is 1 if the tool failed, or if there is no result in time.
 
 Examples:
 
@@ -78,12 +88,10 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 	switch {
 	case c.Timeout < 0 || c.Timeout > 0 && c.There:
 		return errors.New("--timeout must be positive, and is not for --there")
+	case c.Wait < 0 || c.Wait > 0 && !c.There:
+		return errors.New("--wait must be positive, and is for --there")
 	case c.SameKey && c.There:
 		return errors.New("--same-key is not for --there: the deployment has a record of the original")
-	}
-	set, err := tools.set()
-	if err != nil {
-		return err
 	}
 	ctx, _, stop := interrupted()
 	defer stop()
@@ -93,14 +101,32 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 	if err != nil {
 		return err
 	}
+	var adopted []string
+	if run, ok := from.(*operator.LocalReplays); ok && !c.There {
+		if adopted, err = adopt(ctx, run); err != nil {
+			return err
+		}
+	}
+	if c.Local {
+		tools = (&devCommand{}).tools(tools) // the job may be of the demonstration
+	}
+	set, err := tools.set()
+	if err != nil {
+		return err
+	}
 	p.set("reading the arguments")
 	original, err := from.Original(ctx, c.ID)
 	p.set("")
-	if errors.Is(err, jobtable.ErrNotFound) {
+	switch {
+	case errors.Is(err, operator.ErrNoArguments) && c.Local:
+		return fmt.Errorf("the arguments of the job %q are not stored: its tool did not start, or did so more than a day ago",
+			c.ID)
+	case errors.Is(err, operator.ErrNoArguments):
 		return fmt.Errorf("the arguments of the job %q are not stored: they have expired, or its tool did not start, "+
 			"or argumentRetentionDays was not set then", c.ID)
-	}
-	if err != nil {
+	case errors.Is(err, jobtable.ErrNotFound):
+		return noSuchJob(c.ID)
+	case err != nil:
 		return err
 	}
 	tool, ok := set.Lookup(original.Tool)
@@ -112,6 +138,15 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 		return fmt.Errorf("arguments of %s are encrypted, and only the process function can decrypt them; "+
 			"use --there, or write them with --edit", tool.Name)
 	}
+	if missing := set.Missing(nil)[tool.Name]; len(missing) > 0 && !c.There {
+		return fmt.Errorf("nothing was run: %s needs %s, which this environment lacks; set it here or in .env, or use --there",
+			tool.Name, strings.Join(missing, " and "))
+	}
+	for _, name := range tool.Settings {
+		if slices.Contains(adopted, name) {
+			fmt.Fprintf(s.Err, "%s is that of the local run.\n", name)
+		}
+	}
 	if c.Edit {
 		if arguments, err = edit(ctx, arguments); err != nil {
 			return err
@@ -122,7 +157,7 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 	}
 	next := original.Replay(time.Now(), arguments)
 	if c.There {
-		return c.start(ctx, s, from, next, tool)
+		return c.start(ctx, s, p, from, next, tool)
 	}
 	done, err := c.here(ctx, s, set, tool, original, next)
 	if err != nil || !c.Deliver {
@@ -133,6 +168,18 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 	}
 	fmt.Fprintf(s.Err, "The result is delivered as that of the job %s.\n", next.ID)
 	return nil
+}
+
+// adopt sets the settings of a local run that this environment lacks, and returns their names.
+func adopt(ctx context.Context, run *operator.LocalReplays) (adopted []string, err error) {
+	settings, err := run.Settings(ctx)
+	for name, value := range settings {
+		if strings.TrimSpace(os.Getenv(name)) == "" {
+			err = errors.Join(err, os.Setenv(name, value))
+			adopted = append(adopted, name)
+		}
+	}
+	return adopted, err
 }
 
 // openReplays returns the replays of the deployment or the local run.
@@ -187,23 +234,46 @@ func (c *jobsReplayCommand) agreed(ctx context.Context, s *streams, tool *asynct
 	return nil
 }
 
-// start runs the tool where the job ran.
+// start runs the tool where the job ran, and prints what happens.
 func (c *jobsReplayCommand) start(
-	ctx context.Context, s *streams, from replays, next job.Job, tool *asynctool.Entry,
+	ctx context.Context, s *streams, p *progress, from replays, next job.Job, tool *asynctool.Entry,
 ) error {
+	shown := job.CallHash(next.Call.ID)
 	if !c.Deliver {
 		next = next.WithoutCustomer()
+		shown = next.Call.ID
+	}
+	there, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	p.set("")
+	t := &trial{
+		tool: tool, call: new(simulated), jobs: there, every: everyDeployed, place: c.place(),
+		jobID: next.ID, toolCallID: next.ToolCallID, report: report{out: s.Out, json: c.JSON},
+	}
+	if c.Local {
+		t.every = everyLocal
 	}
 	if err := from.Start(ctx, next, tool.Timeout > queue.LongTool); err != nil {
 		return err
 	}
-	place := "--stack " + c.Stack
-	if c.Local {
-		place = "--local"
+	t.report.show(event{
+		Event: "call", CallID: shown, ToolCallID: next.ToolCallID, JobID: next.ID, Tool: next.Tool,
+		Arguments: next.Arguments,
+	})
+	t.report.began = time.Now()
+	patience := cmp.Or(c.Wait, patienceFor(tool))
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err = t.watch(bounded, nil); bounded.Err() != nil {
+		what := "interrupted"
+		if ctx.Err() == nil {
+			what = "no result within " + patience.String()
+		}
+		return errors.New(what + "; the replay goes on" + t.hint())
 	}
-	fmt.Fprintf(s.Out, "%s\n", next.ID)
-	fmt.Fprintf(s.Err, "The replay is queued; see %s jobs show %s %s.\n", program(), place, next.ID)
-	return nil
+	return err
 }
 
 // here runs the tool in this program, in a simulated call, and prints what happens. It returns the record of the job.

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,16 +20,21 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
+	"github.com/ringback/ringback/internal/policy"
 )
 
 // replayed are tools that record the idempotency keys and arguments of their calls.
-type replayed struct{ keys, orders []string }
+type replayed struct {
+	keys, orders []string
+	slow         chan struct{} // ends the tool for a slow order
+}
 
 func (r *replayed) tools() ([]asynctool.Definition, error) {
 	type in struct {
@@ -38,6 +45,9 @@ func (r *replayed) tools() ([]asynctool.Definition, error) {
 			Name: name, Description: "x", Attempts: attempts,
 			Run: func(_ context.Context, c asynctool.Call, args in) (asynctool.Result, error) {
 				r.keys, r.orders = append(r.keys, c.IdempotencyKey()), append(r.orders, args.Order)
+				if args.Order == "slow" {
+					<-r.slow
+				}
 				if args.Order == "broken" {
 					return asynctool.Result{}, asynctool.Fail("Sorry.", errors.New("broken"))
 				}
@@ -61,7 +71,7 @@ func runTools(
 // TestReplayOfALocalRun replays the jobs of a local run.
 func TestReplayOfALocalRun(t *testing.T) {
 	withoutSettings(t)
-	there, here := new(replayed), new(replayed)
+	there, here := &replayed{slow: make(chan struct{})}, new(replayed)
 	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: there.tools})
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
 	ids := map[string]string{}
@@ -123,32 +133,68 @@ func TestReplayOfALocalRun(t *testing.T) {
 		}
 	}
 	edit(`sed s/A-1/broken/ "$2" >"$2.new" && mv "$2.new" "$2"`)
-	if _, errOut := replay(1, ids["lookup"], "--edit", "--deliver"); !strings.Contains(errOut, "the tool failed") {
+	if _, errOut := replay(1, ids["lookup"], "--edit", "--deliver"); !strings.Contains(errOut, "the tool failed: broken\n") {
 		t.Error(errOut)
+	}
+	if out, _ := replay(1, ids["lookup"], "--edit", "--json"); !strings.Contains(out,
+		`"state":"delivered","status":"error","failed":true,"reason":"broken"}`) {
+		t.Error(out)
 	}
 
 	// The call of the original is over, so its result becomes an event. There, the tool runs once more.
 	if _, errOut := replay(0, ids["lookup"], "--deliver"); !strings.Contains(errOut, "as that of the job j_replay") {
 		t.Error(errOut)
 	}
-	out, _ := replay(0, ids["lookup"], "--there")
-	id := strings.TrimSpace(out)
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	starts := len(there.keys)
+	jobID := regexp.MustCompile(`j_replay\w+`)
+	show := func(id string) string {
+		t.Helper()
 		code, out, errOut := runTools(t, here.tools, "jobs", "show", id, "--local", "--addr", addr)
-		if code == 0 && strings.Contains(out, "undelivered") {
-			break
+		if code != 0 {
+			t.Errorf("code %d, %s%s", code, out, errOut)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%s%s", out, errOut)
-		}
+		return out
 	}
-	if len(there.keys) != 3 || there.keys[2] != id {
-		t.Errorf("there: %q", there.keys)
+	out, _ := replay(0, ids["lookup"], "--there")
+	id := jobID.FindString(out)
+	if len(there.keys) != starts+1 || there.keys[starts] != id || !strings.Contains(out, "The order A-1 is on its way.") ||
+		!strings.Contains(out, "The result is in the record of the replay, and is not delivered.") {
+		t.Errorf("there: %q, %s", there.keys, out)
+	}
+	if got := show(id); !regexp.MustCompile(`(?s)state +replayed\n.*replay started\n.*tool finished\n.*result kept`).MatchString(got) ||
+		strings.Contains(got, "webhook") {
+		t.Error(got)
+	}
+	out, errOut := replay(1, ids["lookup"], "--there", "--edit", "--json")
+	id = jobID.FindString(out)
+	hint := " jobs show --local --addr " + addr + " " + id + "\n"
+	if !strings.Contains(out, `"state":"replayed","status":"error","failed":true,"reason":"broken"}`) ||
+		!strings.Contains(errOut, "the tool failed: broken; see ") || !strings.HasSuffix(errOut, hint) {
+		t.Errorf("%s%s", out, errOut)
+	}
+	if got := show(id); !strings.Contains(got, "failed, replayed\n") {
+		t.Error(got)
+	}
+	edit(`sed s/A-1/slow/ "$2" >"$2.new" && mv "$2.new" "$2"`)
+	out, errOut = replay(1, ids["lookup"], "--there", "--edit", "--wait", "200ms")
+	if !strings.Contains(errOut, "no result within 200ms; the replay goes on; see ") ||
+		!strings.HasSuffix(errOut, " "+jobID.FindString(out)+"\n") {
+		t.Errorf("%s%s", out, errOut)
+	}
+	close(there.slow)
+	if out, _ = replay(0, ids["lookup"], "--there", "--deliver"); !strings.Contains(out, "an undelivered event") {
+		t.Error(out)
+	}
+	// Without --deliver, no result becomes an event.
+	listed, _ := runs(t, []string{"jobs", "list", "--undelivered", "--local", "--addr", addr}, 0)
+	if n := len(jobID.FindAllString(listed, -1)); n != 2 {
+		t.Errorf("%d replays were not delivered:\n%s", n, listed)
 	}
 	for want, arguments := range map[string][]string{
-		`the arguments of the job "j_unknown" are not stored`: {"j_unknown"},
-		"--same-key is not for --there":                       {ids["lookup"], "--same-key", "--there"},
-		"is not for --there":                                  {ids["lookup"], "--timeout", "1h", "--there"},
+		`there is no job "j_unknown", or its record has expired`: {"j_unknown"},
+		"--wait must be positive, and is for --there":            {ids["lookup"], "--wait", "1m"},
+		"--same-key is not for --there":                          {ids["lookup"], "--same-key", "--there"},
+		"is not for --there":                                     {ids["lookup"], "--timeout", "1h", "--there"},
 	} {
 		if _, errOut := replay(1, arguments...); !strings.Contains(errOut, want) {
 			t.Errorf("%q: %s", arguments, errOut)
@@ -158,7 +204,7 @@ func TestReplayOfALocalRun(t *testing.T) {
 
 // TestReplayOfADeployment replays a job of a deployment here.
 func TestReplayOfADeployment(t *testing.T) {
-	a, _ := inAccount(t)
+	a, table := inAccount(t)
 	client := dynamodb.NewFromConfig(aws.Config{
 		Region: "eu-central-1", BaseEndpoint: aws.String(strings.TrimSuffix(a.outputs["JobsQueueUrl"], "/111122223333/jobs")),
 		Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""),
@@ -213,13 +259,148 @@ func TestReplayOfADeployment(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	a.sent = nil
-	if code, out, errOut = runTools(t, tools.tools, "jobs", "replay", j.ID, "--stack", "Ringback", "--there"); code != 0 {
+	code, out, errOut = runTools(t, tools.tools, "jobs", "replay", j.ID, "--stack", "Ringback", "--there", "--wait", "1ms")
+	sent, _ = strings.CutPrefix(a.sent[0], "jobs ")
+	queued, err := job.Decode(sent)
+	if err != nil || code != 1 || !strings.Contains(out, "job "+queued.ID+", call replay-") ||
+		queued.Call.CustomerNumber+queued.Call.ControlURL != "" || string(queued.Arguments) != string(j.Arguments) ||
+		!strings.Contains(errOut, "no result within 1ms; the replay goes on; see ") ||
+		!strings.HasSuffix(errOut, " jobs show --stack Ringback "+queued.ID+"\n") {
+		t.Errorf("%+v, %v, code %d, %s%s", queued, err, code, out, errOut)
+	}
+	// The function ends the next one, while the command waits.
+	a.sent = nil
+	ended := make(chan error, 1)
+	go func() {
+		var queued job.Job
+		for end := time.Now().Add(patience); queued.ID == "" && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			a.mu.Lock()
+			if len(a.sent) > 0 {
+				queued, _ = job.Decode(strings.TrimPrefix(a.sent[0], "jobs "))
+			}
+			a.mu.Unlock()
+		}
+		ended <- end(t.Context(), table, queued)
+	}()
+	code, out, errOut = runTools(t, tools.tools, "jobs", "replay", j.ID, "--stack", "Ringback", "--there")
+	if err := <-ended; err != nil || code != 0 || !strings.Contains(out, "result     planted result\n") {
+		t.Errorf("%v, code %d, %s%s", err, code, out, errOut)
+	}
+	for id, want := range map[string]string{
+		"j_unknown": `there is no job "j_unknown", or its record has expired`,
+		queuedAgo(t, table): "are not stored: they have expired, or its tool did not start, " +
+			"or argumentRetentionDays was not set then",
+	} {
+		code, out, errOut := runTools(t, tools.tools, "jobs", "replay", id, "--stack", "Ringback")
+		if code != 1 || !strings.Contains(errOut, want) {
+			t.Errorf("%s: code %d, %s%s", id, code, out, errOut)
+		}
+	}
+}
+
+// end ends a replay, as the functions do.
+func end(ctx context.Context, table *jobtable.Table, j job.Job) error {
+	now := time.Now()
+	if _, err := table.Claim(ctx, job.NewRecord(j, job.Policy{}, j.CallEnds, "m", now, time.Minute)); err != nil {
+		return err
+	}
+	result := job.Result{Status: job.StatusOK, Content: "planted result", Delivery: policy.DeliveryRespond}
+	for _, rule := range []job.Rule{job.Finish(now, result, false, ""), job.Settle(now, job.StateReplayed, "")} {
+		if _, err := table.Change(ctx, j.ID, rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queuedAgo stores a job without a copy of its arguments, and returns its id.
+func queuedAgo(t *testing.T, table *jobtable.Table) string {
+	t.Helper()
+	return ends(t, table, "planted-call", "t2", job.StatusOK, job.StateDelivered)
+}
+
+// TestReplayWithSettings replays jobs of the shipped tools in a program without their settings. A local run hands over
+// those that its tools have, to programs with its token only.
+func TestReplayWithSettings(t *testing.T) {
+	withoutSettings(t)
+	const secret = "planted-secret"
+	t.Setenv("STOCK_API_TOKEN", secret)
+	// The project of the command does not have the tools of the demonstration.
+	none := func() ([]asynctool.Definition, error) { return nil, nil }
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All, ShopDelay: time.Millisecond})
+	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
+	code, out, errOut := run(t, "call", "order_status", "order_id=A-1042", "--url", at, "--json")
+	id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
+	if code != 0 || id == nil {
 		t.Fatalf("code %d, %s%s", code, out, errOut)
 	}
-	sent, _ = strings.CutPrefix(a.sent[0], "jobs ")
-	if queued, err := job.Decode(sent); err != nil || queued.ID != strings.TrimSpace(out) ||
-		queued.Call.CustomerNumber+queued.Call.ControlURL != "" || string(queued.Arguments) != string(j.Arguments) {
-		t.Errorf("%+v, %v", queued, err)
+	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
+		os.Unsetenv(name) // the run is another program
+	}
+	for _, tools := range []cli.Tools{none, shop.All} {
+		os.Unsetenv("ORDERS_API_URL")
+		code, out, errOut = runTools(t, tools, "jobs", "replay", id[1], "--local", "--addr", addr)
+		if code != 0 || !strings.Contains(out, "A-1042") || errOut != "ORDERS_API_URL is that of the local run.\n" ||
+			strings.Contains(out+errOut, secret) {
+			t.Errorf("code %d, %s%s", code, out, errOut)
+		}
+	}
+	if got := os.Getenv("STOCK_API_TOKEN"); got != secret {
+		t.Errorf("the token that a tool needs is %q", got)
+	}
+	// What is set here counts.
+	t.Setenv("ORDERS_API_URL", "http://127.0.0.1:1")
+	code, out, errOut = runTools(t, shop.All, "jobs", "replay", id[1], "--local", "--addr", addr)
+	if code != 1 || !strings.Contains(errOut, "the tool failed: ") || strings.Contains(errOut, "of the local run") {
+		t.Errorf("code %d, %s%s", code, out, errOut)
+	}
+	for _, header := range []string{"", "Bearer wrong"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/replays/settings", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", header)
+		answer, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusUnauthorized || strings.Contains(string(body), secret) {
+			t.Errorf("%q: %s, %s, %v", header, answer.Status, body, err)
+		}
+	}
+}
+
+// TestReplayWithoutSettings replays a job whose tool lacks a setting, here and in the local run.
+func TestReplayWithoutSettings(t *testing.T) {
+	withoutSettings(t)
+	tools := func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[struct{}]{
+			Name: "lookup", Description: "x", Attempts: 3, Settings: []string{"PLANTED_URL", "PLANTED_KEY"},
+			Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {
+				return asynctool.Text("Done."), nil
+			},
+		}}, nil
+	}
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools})
+	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
+	_, out, _ := runTools(t, tools, "call", "lookup", "--url", at, "--json")
+	id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
+	if id == nil {
+		t.Fatal(out)
+	}
+	t.Setenv("EDITOR", "false") // it is not asked for
+	for _, flag := range []string{"--yes", "--edit", "--deliver"} {
+		code, out, errOut := runTools(t, tools, "jobs", "replay", id[1], flag, "--local", "--addr", addr)
+		if code != 1 || out != "" || !strings.Contains(errOut, "nothing was run: lookup needs PLANTED_URL and PLANTED_KEY, "+
+			"which this environment lacks; set it here or in .env, or use --there") {
+			t.Errorf("%s: code %d, %s%s", flag, code, out, errOut)
+		}
+	}
+	code, out, errOut := runTools(t, tools, "jobs", "replay", id[1], "--there", "--local", "--addr", addr)
+	if code != 1 || !strings.Contains(errOut, "the tool failed: not set in the environment: PLANTED_URL, PLANTED_KEY; see ") {
+		t.Errorf("code %d, %s%s", code, out, errOut)
 	}
 }
 

@@ -29,6 +29,7 @@ type event struct {
 	State   string `json:"state,omitempty"`
 	Status  string `json:"status,omitempty"`
 	Failed  bool   `json:"failed,omitempty"` // the status is that of a failure
+	Reason  string `json:"reason,omitempty"` // of a failure, for the operator
 	Text    string `json:"text,omitempty"`
 	Control any    `json:"control,omitempty"` // a control message
 }

@@ -15,6 +15,7 @@ const (
 	originalRoute = "POST /replays/original" // ?id=…
 	startRoute    = "POST /replays/start"    // ?long=true, with a job
 	deliverRoute  = "POST /replays/deliver"  // with a delivery
+	settingsRoute = "POST /replays/settings"
 )
 
 // replayed is a job with its record where it ran.
@@ -26,9 +27,11 @@ type replayed struct {
 // maxReplay bounds a request with a job, in bytes.
 const maxReplay = 4 << 20
 
-// ReplayHandler serves replays to the same programs as [Handler].
-func ReplayHandler(replays *Replays, token string) http.Handler {
+// ReplayHandler serves replays to the same programs as [Handler]. settings are the environment variables that the tools
+// of the run read. They may be secrets, and only a program with the token gets them.
+func ReplayHandler(replays *Replays, settings map[string]string, token string) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc(settingsRoute, func(w http.ResponseWriter, _ *http.Request) { respond(w, settings, nil) })
 	mux.HandleFunc(originalRoute, func(w http.ResponseWriter, r *http.Request) {
 		j, err := replays.Original(r.Context(), r.URL.Query().Get("id"))
 		respond(w, j, err)
@@ -62,6 +65,12 @@ func (l *Local) Replays() *LocalReplays { return &LocalReplays{l} }
 func (l *LocalReplays) Original(ctx context.Context, id string) (j job.Job, err error) {
 	err = l.run.ask(ctx, http.MethodPost, "/replays/original", url.Values{"id": {id}}, &j)
 	return j, err
+}
+
+// Settings returns the environment variables that the tools of the run read, by their names.
+func (l *LocalReplays) Settings(ctx context.Context) (settings map[string]string, err error) {
+	err = l.run.ask(ctx, http.MethodPost, "/replays/settings", nil, &settings)
+	return settings, err
 }
 
 // Start is like [Replays.Start].

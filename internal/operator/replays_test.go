@@ -90,7 +90,7 @@ func inReplayWorld(t *testing.T, test func(t *testing.T, w *replayWorld, r repla
 				if err != nil {
 					t.Fatal(err)
 				}
-				operator.ServeInProcess(local, operator.ReplayHandler(near, token))
+				operator.ServeInProcess(local, operator.ReplayHandler(near, nil, token))
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan struct{})
 				go func() { defer close(done); w.Run(ctx) }()

@@ -149,10 +149,12 @@ type run struct {
 	tools     *asynctool.Set
 	missing   map[string][]string       // the settings that tools lack
 	invalid   []*asynctool.SettingError // the settings that tools cannot work with
-	spans     *otlp.Provider            // nil means that they are not exported
-	live      liveCalls
-	keys      string // of completion tokens, as in COMPLETION_KEYS
-	before    *saved // what the run before has left; nil means none
+
+	toolSettings map[string]string // those that tools have, by name; some are secrets
+	spans        *otlp.Provider    // nil means that they are not exported
+	live         liveCalls
+	keys         string // of completion tokens, as in COMPLETION_KEYS
+	before       *saved // what the run before has left; nil means none
 
 	memory  memory
 	page    *page.Page
@@ -244,6 +246,14 @@ func (r *run) assemble() error {
 		return err
 	}
 	r.encrypted, r.missing, r.invalid = r.tools.Encrypted(), r.tools.Missing(nil), r.tools.Invalid(nil)
+	r.toolSettings = make(map[string]string)
+	for _, tool := range r.tools.Entries() {
+		for _, name := range tool.Settings {
+			if value := os.Getenv(name); value != "" {
+				r.toolSettings[name] = value
+			}
+		}
+	}
 	ended := func(callID string) bool { return r.pipeline.Calls.Ended(callID) }
 	client, err := newControl("http://"+r.control.Addr().String()+"/"+r.token, r.cfg.PublicKey, ended)
 	if err != nil {
@@ -357,7 +367,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 		return err
 	}
 	front := http.NewServeMux()
-	front.Handle("/replays/", operator.ReplayHandler(replays, r.token))
+	front.Handle("/replays/", operator.ReplayHandler(replays, r.toolSettings, r.token))
 	for _, path := range []string{"/jobs", "/jobs/", "/calls", "/calls/", "/customers/"} {
 		front.Handle(path, operator.Handler(jobs, customers, r.token))
 	}

@@ -320,6 +320,43 @@ func TestUILocal(t *testing.T) {
 	}
 }
 
+// TestUILocalCommands reads the commands on the page of a local run that has another address than the default.
+func TestUILocalCommands(t *testing.T) {
+	withoutSettings(t)
+	tools := new(replayed)
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools.tools})
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar}
+	shows := func(address string, want ...string) {
+		t.Helper()
+		answer, err := client.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		for _, part := range want {
+			if err != nil || !strings.Contains(string(text), part) {
+				t.Errorf("%s: %v, without %q:\n%s", address, err, part, text)
+			}
+		}
+	}
+	root := "http://" + hostOf(at)
+	shows(root, "use ringback ui --local --addr "+hostOf(at)+".")
+	link, _ := runs(t, []string{"ui", "--local", "--addr", hostOf(at)}, 0)
+	shows(strings.TrimSpace(link), "ringback call --url "+at+" NAME ARGUMENT=VALUE")
+	_, out, _ := runTools(t, tools.tools, "call", "lookup", "order=A-1", "--url", at, "--json")
+	id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
+	if id == nil {
+		t.Fatal(out)
+	}
+	shows(root+"/ui/jobs/"+id[1], "jobs show --local --addr "+hostOf(at)+" "+id[1],
+		"ringback call --url "+at+" lookup order=A-1")
+}
+
 // status returns the status of the answer to a request without cookies.
 func status(t *testing.T, address string) int {
 	t.Helper()

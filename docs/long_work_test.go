@@ -30,6 +30,7 @@ func TestStatesOfAJob(t *testing.T) {
 		job.Settle(early, job.StateDelivered, ""),
 		job.Settle(early, job.StateUndelivered, ""),
 		job.Settle(early, job.StateParked, ""),
+		job.Settle(early, job.StateReplayed, ""),
 		job.Unpark(early, "call", now),
 		job.Redrive(late, "m"),
 		job.Redeliver(late, job.Job{ReceivedAt: late, CallEnds: late}, ""),
@@ -37,12 +38,12 @@ func TestStatesOfAJob(t *testing.T) {
 	allowed := map[string]bool{}
 	for _, from := range []job.State{
 		job.StateRunning, job.StateWaiting, job.StateDone, job.StateParked, job.StateDelivered, job.StateUndelivered,
-		job.StateCancelled,
+		job.StateCancelled, job.StateReplayed,
 	} {
 		for _, rule := range rules {
 			r, err := rule.Apply(job.Record{
 				State: from, Deadline: now, StoredJob: new(job.Job), Exhausted: true,
-				Policy: job.Policy{Cancellable: true},
+				Policy: job.Policy{Cancellable: true}, KeepResult: true,
 			})
 			if err == nil && r.State != from {
 				allowed[string(from)+" to "+string(r.State)] = true

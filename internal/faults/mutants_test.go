@@ -940,6 +940,20 @@ var bugs = []mutant{
 		tests: []string{"./internal/cli", "-run", "^TestReplayOfALocalRun$"}, edits: []edit{
 			{"internal/cli.(*jobsReplayCommand).agreed", "tool.Attempts > 1 || c.Yes", "tool.Attempts > 0 || c.Yes"},
 		}},
+	{bug: "a replay without delivery that becomes an event",
+		tests: []string{"./internal/callback", "-run", "^TestReplayWithoutDelivery$"}, edits: []edit{
+			{"internal/callback.(*delivery).deliver", "if d.record.KeepResult {", "if false {"},
+		}},
+	{bug: "a failed replay in the dead-letter queue", tests: []string{"./internal/operator", "-run", "^TestFailedReplay$"},
+		edits: []edit{{"internal/job.Finish", "exhausted && !r.KeepResult", "exhausted"}}},
+	{bug: "a tool call that ends like a replay without delivery", edits: []edit{
+		{"internal/job.Job.keepsResult", "return j.KeepResult && IsReplay(j.ID) && j.Call.ControlURL == \"\"",
+			"return j.Call.ControlURL != \"\""},
+	}},
+	{bug: "a replay without the settings of the local run",
+		tests: []string{"./internal/cli", "-run", "^TestReplayWithSettings$"}, edits: []edit{
+			{"internal/cli.(*jobsReplayCommand).Run", "ok && !c.There", "ok && c.There"},
+		}},
 	{bug: "a list that hides dead letters", tests: deadLetters, edits: []edit{
 		{"internal/operator.(*Dead).scan", "q.ChangeVisibility(ctx, receipt, 0)", "q.ChangeVisibility(ctx, receipt, hide)"},
 	}},

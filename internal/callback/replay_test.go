@@ -12,13 +12,14 @@ import (
 // TestReplayWithoutDelivery handles the outcome of a replay whose result is not to be delivered. Nothing is posted or
 // sent, whatever follows after the calls of the tool, and the record keeps the result.
 func TestReplayWithoutDelivery(t *testing.T) {
+	failed := job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: content}
 	for name, row := range map[string]struct {
 		result job.Result
 		after  policy.AfterCall
 		fail   string // a step that fails for some time
 	}{
 		"a result":                {respond(content), policy.AfterCallEvent, ""},
-		"a failure":               {job.Result{Status: job.StatusError, Delivery: policy.DeliveryRespond, Content: content}, policy.AfterCallEvent, ""},
+		"a failure":               {failed, policy.AfterCallEvent, ""},
 		"an action":               {endsCall, policy.AfterCallEvent, ""},
 		"an outbound call":        {respond(content), policy.AfterCallOutboundCall, ""},
 		"for the next call":       {respond(content), policy.AfterCallNextCall, ""},

@@ -251,7 +251,8 @@ func TestTimelineOfDifferentClocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _ := runs(t, []string{"calls", "show", call, "--stack", "Ringback"}, 0)
-	const want = `\+0s +1 order_status  webhook received\n.* \+0s +1 order_status  queued\n.* \+2s +1 order_status  tool started\n`
+	const want = `\+0s +1 order_status  webhook received\n.* \+0s +1 order_status  queued\n` +
+		`.* \+2s +1 order_status  tool started\n`
 	if !regexp.MustCompile(want).MatchString(out) {
 		t.Error(out)
 	}

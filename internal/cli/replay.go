@@ -139,8 +139,8 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 			"use --there, or write them with --edit", tool.Name)
 	}
 	if missing := set.Missing(nil)[tool.Name]; len(missing) > 0 && !c.There {
-		return fmt.Errorf("nothing was run: %s needs %s, which this environment lacks; set it here or in .env, or use --there",
-			tool.Name, strings.Join(missing, " and "))
+		return fmt.Errorf("nothing was run: %s needs %s, which this environment lacks; "+
+			"set it here or in .env, or use --there", tool.Name, strings.Join(missing, " and "))
 	}
 	for _, name := range tool.Settings {
 		if slices.Contains(adopted, name) {

@@ -133,8 +133,9 @@ func TestReplayOfALocalRun(t *testing.T) {
 		}
 	}
 	edit(`sed s/A-1/broken/ "$2" >"$2.new" && mv "$2.new" "$2"`)
-	if _, errOut := replay(1, ids["lookup"], "--edit", "--deliver"); !strings.Contains(errOut, "the tool failed: broken\n") {
-		t.Error(errOut)
+	_, failed := replay(1, ids["lookup"], "--edit", "--deliver")
+	if !strings.Contains(failed, "the tool failed: broken\n") {
+		t.Error(failed)
 	}
 	if out, _ := replay(1, ids["lookup"], "--edit", "--json"); !strings.Contains(out,
 		`"state":"delivered","status":"error","failed":true,"reason":"broken"}`) {
@@ -161,8 +162,8 @@ func TestReplayOfALocalRun(t *testing.T) {
 		!strings.Contains(out, "The result is in the record of the replay, and is not delivered.") {
 		t.Errorf("there: %q, %s", there.keys, out)
 	}
-	if got := show(id); !regexp.MustCompile(`(?s)state +replayed\n.*replay started\n.*tool finished\n.*result kept`).MatchString(got) ||
-		strings.Contains(got, "webhook") {
+	history := regexp.MustCompile(`(?s)state +replayed\n.*replay started\n.*tool finished\n.*result kept`)
+	if got := show(id); !history.MatchString(got) || strings.Contains(got, "webhook") {
 		t.Error(got)
 	}
 	out, errOut := replay(1, ids["lookup"], "--there", "--edit", "--json")
@@ -399,7 +400,8 @@ func TestReplayWithoutSettings(t *testing.T) {
 		}
 	}
 	code, out, errOut := runTools(t, tools, "jobs", "replay", id[1], "--there", "--local", "--addr", addr)
-	if code != 1 || !strings.Contains(errOut, "the tool failed: not set in the environment: PLANTED_URL, PLANTED_KEY; see ") {
+	if code != 1 ||
+		!strings.Contains(errOut, "the tool failed: not set in the environment: PLANTED_URL, PLANTED_KEY; see ") {
 		t.Errorf("code %d, %s%s", code, out, errOut)
 	}
 }

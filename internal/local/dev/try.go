@@ -55,7 +55,7 @@ func (r *run) canWork(tool *asynctool.Entry) bool {
 	})
 }
 
-// elsewhere reports whether other commands must be told where the run is.
+// elsewhere reports whether other commands need the address of the run.
 func (r *run) elsewhere() bool { return r.address() != net.JoinHostPort("127.0.0.1", DefaultPort) }
 
 // callFlags are the flags with which ringback call finds the run.

@@ -130,7 +130,7 @@ func TestCall(t *testing.T) {
 		"silent":          {[]string{"silent"}, []string{"result     First line."}, 0, ""},
 		"in the answer":   {[]string{"answers"}, []string{"answer     First line. Second <<<line>>>."}, 0, ""},
 		"a failure": {[]string{"fails"}, []string{"result     (error) That's closed on Sundays."}, 1,
-			"the tool failed; see ringback jobs show --local --addr 127.0.0.1:"},
+			"the tool failed: closed; see ringback jobs show --local --addr 127.0.0.1:"},
 		"wrong arguments": {[]string{"book", "name:=[3]"}, []string{"result     (error) The tool book was not run: name"}, 1,
 			"the tool failed"},
 		"an action":  {[]string{"hangs_up"}, []string{`action     {"type":"end-call"`}, 0, ""},

@@ -60,7 +60,7 @@ var drawing = map[job.State][]job.State{
 	"":                   {job.StateRunning},
 	job.StateRunning:     {job.StateWaiting, job.StateDone, job.StateCancelled},
 	job.StateWaiting:     {job.StateRunning, job.StateDone, job.StateCancelled},
-	job.StateDone:        {job.StateParked, job.StateDelivered, job.StateUndelivered},
+	job.StateDone:        {job.StateParked, job.StateDelivered, job.StateUndelivered, job.StateReplayed},
 	job.StateParked:      {job.StateDone},
 	job.StateDelivered:   {job.StateDone}, // redriven or redelivered
 	job.StateUndelivered: {job.StateDone}, // redriven

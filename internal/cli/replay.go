@@ -27,6 +27,7 @@ import (
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/pipeline"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/process"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/vapi"
 )
@@ -160,6 +161,9 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 		return c.start(ctx, s, p, from, next, tool)
 	}
 	done, err := c.here(ctx, s, set, tool, original, next)
+	if err != nil && strings.Contains(err.Error(), process.NoCompletionURL) {
+		return fmt.Errorf("%w; a tool that leaves its job to an external system needs --there", err)
+	}
 	if err != nil || !c.Deliver {
 		return err
 	}

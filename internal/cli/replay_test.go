@@ -335,6 +335,11 @@ func TestReplayWithSettings(t *testing.T) {
 	if code != 0 || id == nil {
 		t.Fatalf("code %d, %s%s", code, out, errOut)
 	}
+	_, out, _ = run(t, "call", "notify_when_ready", "subject=x", "--url", at, "--json")
+	asks := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
+	if asks == nil {
+		t.Fatal(out)
+	}
 	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
 		os.Unsetenv(name) // the run is another program
 	}
@@ -348,6 +353,11 @@ func TestReplayWithSettings(t *testing.T) {
 	}
 	if got := os.Getenv("STOCK_API_TOKEN"); got != secret {
 		t.Errorf("the token that a tool needs is %q", got)
+	}
+	code, out, errOut = runTools(t, none, "jobs", "replay", asks[1], "--local", "--addr", addr)
+	if code != 1 || !strings.Contains(errOut, "COMPLETION_URL is not set; a tool that leaves its job to an external "+
+		"system needs --there\n") {
+		t.Errorf("code %d, %s%s", code, out, errOut)
 	}
 	// What is set here counts.
 	t.Setenv("ORDERS_API_URL", "http://127.0.0.1:1")

@@ -46,6 +46,9 @@ import (
 // firstDelay is the delay before the second attempt.
 const firstDelay = 2 * time.Second
 
+// NoCompletionURL is the failure of a tool that asks for a completion URL if there is none.
+const NoCompletionURL = "there is no completion URL: COMPLETION_URL is not set"
+
 // Table is the jobs table.
 type Table interface {
 	Claim(ctx context.Context, first job.Record) (job.Record, error)

@@ -153,7 +153,7 @@ func (h *toolHost) progress(ctx context.Context, text string, silent bool) error
 // completionURL stores the job, so that an external system can complete it, and returns the URL.
 func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	if h.cfg.Completions == nil {
-		return "", errors.New("there is no completion URL: COMPLETION_URL is not set")
+		return "", errors.New(NoCompletionURL)
 	}
 	if err := checkSize(h.job); err != nil {
 		return "", err

@@ -10,8 +10,8 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 )
 
-// TestReplayedJob shows a replay that has failed, and was not to be delivered. It looks neither like a delivered job nor
-// like a loss, and does not count in the success rate of its tool.
+// TestReplayedJob shows a replay that has failed, and was not to be delivered. It looks neither like a delivered job
+// nor like a loss, and does not count in the success rate of its tool.
 func TestReplayedJob(t *testing.T) {
 	w := newWorld(t, sleeps("lookup", 0))
 	now := time.Now()
@@ -41,7 +41,8 @@ func TestReplayedJob(t *testing.T) {
 	}
 	contains(t, get(t, w.deployed, "/ui/tools"), "100 %")
 	contains(t, get(t, w.deployed, "/ui/undelivered"), "Everything was delivered")
-	contains(t, get(t, w.deployed, "/ui/jobs/"+replay.ID), "failed, replayed", "Replay started", "Result kept", "The result.")
+	contains(t, get(t, w.deployed, "/ui/jobs/"+replay.ID), "failed, replayed", "Replay started", "Result kept",
+		"The result.")
 	contains(t, get(t, w.deployed, "/?state=failed"), replay.ID)
 	if body := get(t, w.deployed, "/?state=undelivered"); strings.Contains(body, replay.ID) {
 		t.Error(body)

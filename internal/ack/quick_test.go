@@ -357,7 +357,7 @@ func TestQuickAnswer(t *testing.T) {
 					r := w.record(j)
 					w.change(j, job.Finish(time.Now(), isReady, false, ""))
 					time.Sleep(500 * time.Millisecond)
-					w.change(j, job.EndProgress(time.Now(), r))
+					w.change(j, job.EndProgress(r))
 				}
 			},
 		},

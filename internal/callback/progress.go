@@ -80,7 +80,7 @@ func (d *delivery) endProgress(ctx context.Context, record job.Record) {
 	// This must not delay the rest of the batch.
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	if _, err := d.cfg.Table.Change(ctx, record.ID, job.EndProgress(d.cfg.Now(), record)); err != nil {
+	if _, err := d.cfg.Table.Change(ctx, record.ID, job.EndProgress(record)); err != nil {
 		d.log.WarnContext(ctx, "cannot end progress line; the result may wait for the end of its lease", "error", err)
 	}
 }
@@ -113,7 +113,7 @@ func (d *delivery) claimProgress(ctx context.Context) (job.Record, error) {
 	}
 	var busy *job.BusyError
 	if err != nil && !errors.Is(err, job.ErrStale) && !errors.As(err, &busy) && !errors.Is(err, jobtable.ErrNotFound) {
-		d.undo(ctx, job.EndProgress(d.cfg.Now(), job.Record{ProgressLeaseExpiry: d.lease}))
+		d.undo(ctx, job.EndProgress(job.Record{ProgressLeaseExpiry: d.lease}))
 	}
 	return record, err
 }

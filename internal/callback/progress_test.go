@@ -81,7 +81,7 @@ func TestProgressIsDropped(t *testing.T) {
 		},
 		"already posted": func(w *world, o *job.Outcome, _ func() job.Outcome) {
 			r := w.change(o.JobID, job.ClaimProgress(w.now(), o.Sequence, time.Minute))
-			w.change(r.ID, job.EndProgress(w.now(), r))
+			w.change(r.ID, job.EndProgress(r))
 		},
 		"the hold message, after a line": func(w *world, o *job.Outcome, _ func() job.Outcome) {
 			*o = w.line(0, "It takes longer.")

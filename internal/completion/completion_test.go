@@ -153,7 +153,7 @@ func (w *world) claimed(j job.Job, p job.Policy) job.Record {
 // running adds a running job that has a completion URL to the table.
 func (w *world) running(j job.Job, p job.Policy) job.Record {
 	w.t.Helper()
-	return w.must(w.table.ChangeClaimed(w.t.Context(), w.claimed(j, p), job.StoreJob(w.now, j)))
+	return w.must(w.table.ChangeClaimed(w.t.Context(), w.claimed(j, p), job.StoreJob(j)))
 }
 
 // waiting adds a job that waits for an external system to the table.

@@ -126,7 +126,9 @@ type Record struct {
 	Exhausted bool      `json:"exhausted,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // the last failure, for the operator
 	Created   time.Time `json:"created"`
-	Updated   time.Time `json:"updated"`
+	// Updated is when the state, the attempt or the progress line changed last. Other changes, such as a claim of
+	// the delivery, leave it, because each new value costs a write of the table's index.
+	Updated time.Time `json:"updated"`
 	// Traceparent is the one that the job came with: see [TraceID]. All its executions are in this trace. It is
 	// empty if an earlier version made the record.
 	Traceparent string `json:"traceparent,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -101,12 +102,15 @@ func TestRules(t *testing.T) {
 	ended := slices.Concat(done, ends)
 
 	// A case is the result of a rule in some states. A later case of the same rule
-	// overrides an earlier one. A change also sets Updated.
+	// overrides an earlier one. A change also sets Updated, unless the rule is quiet.
 	type cases struct {
 		states []string
 		err    error
 		change func(*job.Record) // nil without an error means no change
 	}
+	// The quiet rules change nothing that the summary shows.
+	quiet := regexp.MustCompile("^(StoreJob|(Claim|Unclaim|Release)Delivery|ClaimAnswer|RecordText|(Claim|End)Progress|" +
+		"(Postpone|Record|Retract)OutboundCall)")
 	busy := &job.BusyError{Until: expiry}
 	claimed := func(attempt int) func(*job.Record) {
 		return func(r *job.Record) {
@@ -188,7 +192,7 @@ func TestRules(t *testing.T) {
 			{states: group(woken), change: suspended(4, deadline, true, nil)},
 			{states: slices.Concat(waits, ended), err: job.ErrFinished},
 		}},
-		"StoreJob": {job.StoreJob(start, later), []cases{
+		"StoreJob": {job.StoreJob(later), []cases{
 			{states: active, change: func(r *job.Record) { r.StoredJob = &later }},
 			{states: ended, err: job.ErrFinished},
 		}},
@@ -261,7 +265,7 @@ func TestRules(t *testing.T) {
 			}},
 			{states: append(group(hasLine), ended...), err: job.ErrStale},
 		}},
-		"EndProgress": {job.EndProgress(start, job.Record{ProgressLeaseExpiry: expiry}), []cases{
+		"EndProgress": {job.EndProgress(job.Record{ProgressLeaseExpiry: expiry}), []cases{
 			{states: slices.Concat(active, ended), err: job.ErrUnchanged},
 			{states: group(hasLine, lineFirst), change: func(r *job.Record) { r.ProgressLeaseExpiry = time.Time{} }},
 		}},
@@ -359,7 +363,9 @@ func TestRules(t *testing.T) {
 				want := states[state]
 				if c.change != nil {
 					c.change(&want)
-					want.Updated = start
+					if !quiet.MatchString(name) {
+						want.Updated = start
+					}
 				}
 				got, err := row.rule.Apply(states[state])
 				if c.change != nil {
@@ -814,7 +820,7 @@ func TestEndProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := job.EndProgress(start.Add(time.Minute), slow).Apply(next); !errors.Is(err, job.ErrUnchanged) ||
+	if got, err := job.EndProgress(slow).Apply(next); !errors.Is(err, job.ErrUnchanged) ||
 		!got.ProgressLeaseExpiry.Equal(next.ProgressLeaseExpiry) {
 		t.Errorf("end the line before: %v", err)
 	}
@@ -827,7 +833,7 @@ func TestEndProgress(t *testing.T) {
 	) {
 		t.Errorf("claim the result before the line has ended: %v", err)
 	}
-	if done, err = job.EndProgress(start.Add(time.Minute), next).Apply(done); err != nil {
+	if done, err = job.EndProgress(next).Apply(done); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := job.ClaimDelivery(start.Add(time.Minute), time.Minute).Apply(done); err != nil {

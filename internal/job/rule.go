@@ -120,12 +120,12 @@ func Suspend(now time.Time, j Job, at time.Time, external bool, state json.RawMe
 
 // StoreJob stores the job in its record, so that an external system can complete
 // it from now on. It fails with [ErrFinished].
-func StoreJob(now time.Time, j Job) Rule {
+func StoreJob(j Job) Rule {
 	return Rule{"store", func(r Record) (Record, error) {
 		if !r.State.Active() {
 			return r, ErrFinished
 		}
-		r.StoredJob, r.Updated = j.stored(), now
+		r.StoredJob = j.stored()
 		return r, nil
 	}}
 }
@@ -285,7 +285,7 @@ func SettleReport(now time.Time, claimed Record, sequence int, heard bool) Rule 
 		}
 		line := *r.Progress
 		line.SettledAt, line.Heard = now, heard
-		r.Progress, r.Updated = &line, now
+		r.Progress = &line
 		if r.ProgressLeaseExpiry.Equal(claimed.ProgressLeaseExpiry) {
 			r.ProgressLeaseExpiry = time.Time{}
 		}
@@ -329,7 +329,7 @@ func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 			return r, &BusyError{Until: r.ProgressLeaseExpiry}
 		}
 		r.ProgressDelivered, r.HoldDelivered = sequence, r.HoldDelivered || sequence == 0
-		r.ProgressLeaseExpiry, r.Updated = now.Add(lease), now
+		r.ProgressLeaseExpiry = now.Add(lease)
 		if sequence == 0 {
 			return r.add(now, StepSpoken, "hold"), nil
 		}
@@ -340,12 +340,12 @@ func ClaimProgress(now time.Time, sequence int, lease time.Duration) Rule {
 // EndProgress ends the lease of the progress line that was claimed as claimed: the
 // line has arrived, or never will. It fails with [ErrUnchanged] if that lease has
 // passed to another line.
-func EndProgress(now time.Time, claimed Record) Rule {
+func EndProgress(claimed Record) Rule {
 	return Rule{"end the progress line of", func(r Record) (Record, error) {
 		if !r.ProgressLeaseExpiry.Equal(claimed.ProgressLeaseExpiry) {
 			return r, ErrUnchanged
 		}
-		r.ProgressLeaseExpiry, r.Updated = time.Time{}, now
+		r.ProgressLeaseExpiry = time.Time{}
 		return r, nil
 	}}
 }
@@ -366,7 +366,7 @@ func ClaimDelivery(now time.Time, lease time.Duration) Rule {
 		case now.Before(r.ProgressLeaseExpiry):
 			return r, &BusyError{Until: r.ProgressLeaseExpiry}
 		}
-		r.LeaseExpiry, r.Answered, r.Updated = now.Add(lease), false, now
+		r.LeaseExpiry, r.Answered = now.Add(lease), false
 		return r.add(now, StepDelivery, ""), nil
 	}}
 }
@@ -413,7 +413,7 @@ func UnclaimDelivery(now, expiry time.Time) Rule {
 	return Rule{"unclaim the delivery of", func(r Record) (Record, error) {
 		switch {
 		case r.State == StateDone && r.LeaseExpiry.Equal(expiry):
-			r.LeaseExpiry, r.Updated = now, now
+			r.LeaseExpiry = now
 		case r.State != StateDone || now.Before(r.LeaseExpiry):
 			return r, ErrUnchanged
 		}
@@ -429,7 +429,7 @@ func ReleaseDelivery(now time.Time, delay time.Duration) Rule {
 		if r.State != StateDone {
 			return r, ErrSettled
 		}
-		r.LeaseExpiry, r.Updated = now.Add(delay), now
+		r.LeaseExpiry = now.Add(delay)
 		return r, nil
 	}}
 }
@@ -504,7 +504,7 @@ func recordOutboundCall(now time.Time, detail string, others ...string) Rule {
 		if r.State != StateDone || !r.OutboundCallAt.IsZero() {
 			return r, ErrSettled
 		}
-		r.OutboundCallAt, r.OutboundCallFor, r.Updated = now, others, now
+		r.OutboundCallAt, r.OutboundCallFor = now, others
 		return r.unanswered().add(now, StepOutboundCall, detail), nil
 	}}
 }

@@ -143,7 +143,7 @@ func TestUnknownMembersOfJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := decoded.(job.Job)
-	r, err := job.StoreJob(start, j).Apply(job.NewRecord(j, job.Policy{}, start, "m", start, time.Minute))
+	r, err := job.StoreJob(j).Apply(job.NewRecord(j, job.Policy{}, start, "m", start, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func (w *world) park(t *testing.T, callID, org string) job.Job {
 	j.Call.OrgID = org
 	result := job.Result{Status: job.StatusOK, Content: secret, Delivery: policy.DeliveryRespond}
 	for _, rule := range []job.Rule{
-		job.StoreJob(w.now, j), job.Finish(w.now, result, false, ""), job.Settle(w.now, job.StateParked, ""),
+		job.StoreJob(j), job.Finish(w.now, result, false, ""), job.Settle(w.now, job.StateParked, ""),
 	} {
 		if _, err := w.table.Change(t.Context(), r.ID, rule); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestForget(t *testing.T) {
 			other, r := w.claim(t, "c5", "e")
 			other.Call.CustomerNumber = number + "9"
 			other.Arguments = json.RawMessage(`{"friend":"` + number + `"}`)
-			if _, err := w.table.Change(ctx, r.ID, job.StoreJob(w.now, other)); err != nil {
+			if _, err := w.table.Change(ctx, r.ID, job.StoreJob(other)); err != nil {
 				t.Fatal(err)
 			}
 			if row.unsent {

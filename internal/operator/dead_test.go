@@ -467,7 +467,7 @@ func TestDrop(t *testing.T) {
 				Call: job.Call{ID: call}, ReceivedAt: now, CallEnds: now.Add(time.Hour),
 			}
 			r, err := w.Table.Claim(t.Context(), job.NewRecord(j, job.Policy{}, j.CallEnds, "m", now, time.Minute))
-			for _, rule := range append([]job.Rule{job.StoreJob(now, j)}, rules...) {
+			for _, rule := range append([]job.Rule{job.StoreJob(j)}, rules...) {
 				if err == nil {
 					r, err = w.Table.Change(t.Context(), r.ID, rule)
 				}

@@ -78,7 +78,7 @@ func (r *Replays) Deliver(ctx context.Context, j job.Job, done job.Record) error
 	now := r.cfg.Now()
 	first := job.NewRecord(j, done.Policy, j.CallEnds, j.ID, now, claimLease)
 	first.Asked = done.Asked
-	for _, rule := range []job.Rule{job.StoreJob(now, j), job.Finish(now, *done.Result, false, done.Reason)} {
+	for _, rule := range []job.Rule{job.StoreJob(j), job.Finish(now, *done.Result, false, done.Reason)} {
 		next, err := rule.Apply(first)
 		if err != nil {
 			return err

@@ -293,7 +293,7 @@ func TestSweep(t *testing.T) {
 				// This result was never sent.
 				stored := w.job("y", "tool")
 				w.claim(stored, "message", time.Minute)
-				w.change(stored, job.StoreJob(time.Now(), stored))
+				w.change(stored, job.StoreJob(stored))
 				w.change(stored, job.Complete(time.Now(), approved[0]))
 				time.Sleep(30 * time.Minute)
 				w.takes = row.takes

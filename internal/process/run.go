@@ -158,7 +158,7 @@ func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	if err := checkSize(h.job); err != nil {
 		return "", err
 	}
-	if _, err := h.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(h.cfg.Now(), h.job)); err != nil {
+	if _, err := h.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(h.job)); err != nil {
 		return "", err
 	}
 	if h.tool.ReadsPosts() {

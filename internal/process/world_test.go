@@ -706,7 +706,7 @@ func (w *world) callback(o job.Outcome, gone []string) {
 			retryAt(busy.Until)
 		case err == nil:
 			note(&w.progress)
-			_, err := w.table.Change(ctx, o.JobID, job.EndProgress(now, record))
+			_, err := w.table.Change(ctx, o.JobID, job.EndProgress(record))
 			check(err)
 		case !errors.Is(err, job.ErrStale):
 			check(err)

@@ -351,7 +351,7 @@ func testWait(t *testing.T, open func(*testing.T) jobtable.Stores) {
 func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	own := []job.Rule{
 		job.Finish(start, result, false, ""), job.Release(start, 0, false, "failed"),
-		job.Suspend(start, newJob("call"), start, false, nil), job.StoreJob(start, newJob("call")),
+		job.Suspend(start, newJob("call"), start, false, nil), job.StoreJob(newJob("call")),
 	}
 	byOthers := job.Result{Status: job.StatusError, Delivery: policy.DeliverySay, Content: "ended by others"}
 	change := func(rules ...job.Rule) func(context.Context, table) error {
@@ -372,7 +372,7 @@ func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		"a progress line": {others: change(job.AddProgress(start, "half"))},
 		"a delivered progress line": {others: change(
 			job.AddProgress(start, "half"), job.ClaimProgress(start, 1, lease),
-			job.EndProgress(start, job.Record{ProgressLeaseExpiry: start.Add(lease)}),
+			job.EndProgress(job.Record{ProgressLeaseExpiry: start.Add(lease)}),
 		)},
 		"an expired lease": {others: func(_ context.Context, table table) error {
 			table.pass(10 * lease)
@@ -407,7 +407,7 @@ func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Run(name+"/"+rule.Name, func(t *testing.T) {
 				ctx, table := t.Context(), newTable(open(t))
 				claimed := must(t)(table.claim(ctx, "m"))
-				must(t)(table.ChangeClaimed(ctx, claimed, job.StoreJob(table.now(), table.job)))
+				must(t)(table.ChangeClaimed(ctx, claimed, job.StoreJob(table.job)))
 				if err := row.others(ctx, table); err != nil {
 					t.Fatal(err)
 				}

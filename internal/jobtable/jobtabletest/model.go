@@ -267,7 +267,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 	var do func() (job.Record, error)
 	var then func(r job.Record) // changes the model beside its state, if the event succeeds
 	unchanged := false          // it succeeds and saves nothing
-	touched := true             // it changes the record
+	touched := true             // it changes what the summary shows, or claims the job
 	var refused error           // depends on more than the state
 
 	switch event {
@@ -373,8 +373,9 @@ func (w *world) happen(event string, m *modelJob) bool {
 				}
 			}
 		case "store":
+			touched = false
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.StoreJob(now, m.job))
+				return w.table.ChangeClaimed(ctx, claimed, job.StoreJob(m.job))
 			}
 			then = func(job.Record) { m.stored = true }
 		}
@@ -423,6 +424,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 		}
 	case "claimline":
+		touched = false
 		sequence := rapid.IntRange(0, m.lines).Draw(w.T, "sequence")
 		if flag {
 			sequence = m.lines
@@ -444,17 +446,19 @@ func (w *world) happen(event string, m *modelJob) bool {
 			m.claimed = append(m.claimed, r)
 		}
 	case "endline":
+		touched = false
 		if len(m.claimed) == 0 {
 			return false
 		}
 		claimed := m.claimed[latest(w, m.claimed)]
 		unchanged = !claimed.ProgressLeaseExpiry.Equal(m.lineExpiry)
 		do = func() (job.Record, error) {
-			return job.Record{}, errorOf(w.table.Change(ctx, claimed.ID, job.EndProgress(now, claimed)))
+			return job.Record{}, errorOf(w.table.Change(ctx, claimed.ID, job.EndProgress(claimed)))
 		}
 		then = func(job.Record) { m.lineExpiry = time.Time{} }
 
 	case "deliver", "answer":
+		touched = false
 		claim := job.ClaimDelivery(now, lease)
 		if event == "answer" {
 			claim = job.ClaimAnswer(now, lease)
@@ -490,16 +494,19 @@ func (w *world) happen(event string, m *modelJob) bool {
 		then = func(job.Record) { m.expiry, m.settled = time.Time{}, m.settled+1 }
 		switch event {
 		case "postpone":
+			touched = false
 			do = func() (job.Record, error) {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.ReleaseDelivery(now, wait)))
 			}
 			then = func(job.Record) { m.expiry = now.Add(wait) }
 		case "text":
+			touched = false
 			do = func() (job.Record, error) {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.RecordText(now, wait)))
 			}
 			then = func(job.Record) { m.expiry, m.textAt = now.Add(wait), now }
 		case "call":
+			touched = false
 			do = func() (job.Record, error) {
 				return w.table.ChangeClaimed(ctx, claimed, job.RecordOutboundCall(now))
 			}
@@ -511,6 +518,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 				refused = job.ErrSettled // it is refused without a look at the table
 			}
 		case "retract":
+			touched = false
 			do = func() (job.Record, error) {
 				return job.Record{}, errorOf(w.table.ChangeClaimed(ctx, claimed, job.RetractOutboundCall(now, wait)))
 			}

@@ -90,7 +90,7 @@ func testRetention(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Fatal(err)
 		}
 		// The end of a progress line changes a settled record.
-		r = must(t)(table.Change(t.Context(), r.ID, job.EndProgress(start, r)))
+		r = must(t)(table.Change(t.Context(), r.ID, job.EndProgress(r)))
 		encoded, err := job.EncodeRecord(r)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,12 @@ var (
 	full = flag.Bool("faults.full", false, "try everything instead of a selection: all pairs, more random runs")
 	seed = flag.Uint64("faults.seed", 0, "seed of the random choices; 0 means 1, or a new one with -faults.full")
 )
+
+// TestMain makes the garbage collector run less often. The runs allocate much and keep little.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	m.Run()
+}
 
 // chosenSeed returns the seed of a run. Without -faults.full, it is the same in every run, so that a change
 // and not chance decides whether the tests pass.

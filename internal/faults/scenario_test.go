@@ -110,10 +110,18 @@ func (h webhook) subject() string {
 // names has the call and the tool call of each job, by its id, which people cannot read.
 var names sync.Map
 
+// jobs has the ids of jobs. The oracle asks for them more often than all functions together.
+var jobs sync.Map
+
 // job returns the id of the job of a tool call.
 func (h webhook) job(c toolCall) string {
-	id := job.ID(h.call, c.id, c.tool, []byte(cmp.Or(c.arguments, arguments)))
+	key := [...]string{h.call, c.id, c.tool, cmp.Or(c.arguments, arguments)}
+	if id, known := jobs.Load(key); known {
+		return id.(string)
+	}
+	id := job.ID(h.call, c.id, c.tool, []byte(key[3]))
 	names.LoadOrStore(id, h.call+"/"+c.id)
+	jobs.Store(key, id)
 	return id
 }
 

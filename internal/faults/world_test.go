@@ -710,14 +710,22 @@ func (w *world) customerOf(customer string) string {
 	return customer
 }
 
+// customers has the names of customers in the table, by their numbers.
+var customers sync.Map
+
 // customerNames returns the names of a customer in the table: the current one, and the one of earlier versions.
 func customerNames(number string) []string {
+	if known, ok := customers.Load(number); ok {
+		return known.([]string)
+	}
 	keys, err := completion.NewKeys(secret.Fixed(completionKeys), nil).Customers(context.Background())
 	if err != nil {
 		panic(err)
 	}
 	c := job.Call{CustomerNumber: number}
-	return []string{job.Customer(c, keys[0]), job.Customer(c, nil)}
+	both := []string{job.Customer(c, keys[0]), job.Customer(c, nil)}
+	customers.Store(number, both)
+	return both
 }
 
 // jobIn returns what a message is about: the job of a job, a wake-up or an outcome, or

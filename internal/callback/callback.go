@@ -37,6 +37,7 @@ import (
 	"github.com/ringback/ringback/internal/batch"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/spoken"
@@ -188,6 +189,7 @@ func New(cfg Config) (*Handler, error) {
 // Handle delivers the outcomes of a batch. Its error is always nil: the failed messages are in the
 // response, and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+	ctx = jobtable.Together(ctx)
 	rounds := roundsOf(event)
 	results := func(events.SQSMessage) batch.Queue { return h.cfg.Results }
 	return batch.Handle(ctx, event, results, h.cfg.Log,

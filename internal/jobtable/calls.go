@@ -71,6 +71,9 @@ func (a *Admission) Admit(
 		}
 		return next, nil
 	})
+	if errors.Is(err, errLeft) {
+		return nil, err
+	}
 	return earlier, err
 }
 
@@ -141,17 +144,11 @@ func changeCall(
 	ctx context.Context, store Store[job.CallRecord], what, callID string, create bool,
 	rule func(job.CallRecord) (job.CallRecord, error),
 ) error {
-	var absent *job.CallRecord
-	if create {
-		absent = &job.CallRecord{CallID: callID}
+	together, ok := ctx.Value(togetherKey{}).(*callChanges)
+	if !ok {
+		together = &callChanges{open: make(map[string]*callRound)}
 	}
-	_, err := change(ctx, store, callID, nil, absent, func(r job.CallRecord) (job.CallRecord, error) {
-		next, err := rule(r)
-		if err == nil && r.Revision == 0 {
-			next.First = next.Updated
-		}
-		return next, err
-	})
+	err := together.change(ctx, store, callID, callChange{rule: rule, create: create})
 	if err == nil || !create && errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -177,7 +174,10 @@ func (t *CallTracker) Live(ctx context.Context, callID string, now time.Time) (b
 		r.Updated = now
 		return r, nil
 	})
-	return live, err
+	if err != nil {
+		return true, err
+	}
+	return live, nil
 }
 
 // Load returns the record of a call, without any fields if it has none.

@@ -200,9 +200,12 @@ func TestReplaceWithinLimits(t *testing.T) {
 
 // TestReplaceAsksFirst replaces a job by one that must not start. The earlier one goes on.
 func TestReplaceAsksFirst(t *testing.T) {
+	var mu sync.Mutex
 	ran := map[string]int{}
 	run := func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		mu.Lock()
 		ran[call.ToolCallID]++
+		mu.Unlock()
 		if call.ToolCallID == "suspended" && call.Resumes == 0 {
 			return asynctool.ResumeIn(time.Minute, nil), nil
 		}
@@ -262,9 +265,12 @@ func TestReplaceAsksFirst(t *testing.T) {
 // TestReplaceDiesInBetween lets the function die after a job was admitted, and before the one that it
 // replaces has ended. The call may run one job at a time.
 func TestReplaceDiesInBetween(t *testing.T) {
+	var mu sync.Mutex
 	ran := map[string]int{}
 	run := func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+		mu.Lock()
 		ran[call.ToolCallID]++
+		mu.Unlock()
 		select {
 		case <-time.After(10 * time.Minute):
 		case <-ctx.Done():

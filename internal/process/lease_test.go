@@ -651,7 +651,7 @@ func TestWhatMayBeLost(t *testing.T) {
 							t.Errorf("%q was sent after the result", o.Result.Content)
 						}
 					}
-					if began != 0 || at != takes || final != 1 {
+					if began != 0 || at != takes+gatherTime || final != 1 {
 						t.Errorf("the tool began after %s; %d results were sent, the last after %s", began, final, at)
 					}
 				})

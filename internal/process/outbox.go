@@ -12,11 +12,17 @@ import (
 // again by the next receive of its job.
 const sendTimeout = 10 * time.Second
 
-// outbox sends the outcomes of a batch, each in a message of its own. None waits for another one: those
-// that become ready during a request share the next request. The callback function coalesces them.
+// gatherTime is how long an outcome waits for those of its batch that become ready at the same time. Otherwise, the
+// first of them would be sent alone, and the others would wait for its request.
+const gatherTime = time.Millisecond
+
+// outbox sends the outcomes of a batch, each in a message of its own. None waits for the tool of another one: those
+// that become ready at the same time, or during a request, share the next request. The callback function coalesces
+// them.
 type outbox struct {
 	ctx     context.Context
 	queue   Queue
+	others  func() bool // reports whether more than one message of the batch is being handled
 	pending chan pendingMessage
 }
 
@@ -25,8 +31,8 @@ type pendingMessage struct {
 	sent    chan<- error
 }
 
-func newOutbox(ctx context.Context, q Queue) *outbox {
-	o := &outbox{ctx: ctx, queue: q, pending: make(chan pendingMessage, queue.MaxBatch)}
+func newOutbox(ctx context.Context, q Queue, others func() bool) *outbox {
+	o := &outbox{ctx: ctx, queue: q, others: others, pending: make(chan pendingMessage, queue.MaxBatch)}
 	go o.work()
 	return o
 }
@@ -64,6 +70,9 @@ func messageOf(outcome job.Outcome, delay time.Duration) (queue.Message, error) 
 
 func (o *outbox) work() {
 	for first := range o.pending {
+		if o.others() {
+			time.Sleep(gatherTime)
+		}
 		ready := []pendingMessage{first}
 		for more := true; more && len(ready) < queue.MaxBatch; {
 			select {

@@ -105,8 +105,12 @@ func TestBatchLargerThanARequest(t *testing.T) {
 	})
 }
 
-// TestReadyTogether finishes jobs of one call at different times. Each outcome has a message of its own,
-// and is sent at once: no decision about one of them can affect another.
+// gatherTime is how long the outcome of a job waits for those of others that still run.
+const gatherTime = time.Millisecond
+
+// TestReadyTogether finishes jobs of one call at different times. Each outcome has a message of its own, so that no
+// decision about one of them can affect another. Those that are ready at the same time share a request, and none waits
+// for the tool of another one.
 func TestReadyTogether(t *testing.T) {
 	at := map[string]time.Duration{
 		"t1": time.Second, "t2": time.Second, "t3": 1200 * time.Millisecond, "t4": 10 * time.Second,
@@ -132,8 +136,16 @@ func TestReadyTogether(t *testing.T) {
 			}
 			got[o.ToolCallID] = w.out.at[i]
 		}
-		if diff := gocmp.Diff(at, got); diff != "" {
+		want := make(map[string]time.Duration)
+		for id, ready := range at {
+			want[id] = ready + gatherTime
+		}
+		want["t4"] = at["t4"] // the last one
+		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Error(diff)
+		}
+		if w.out.sends != 3 {
+			t.Errorf("%d requests", w.out.sends)
 		}
 	})
 }

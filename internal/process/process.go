@@ -225,10 +225,11 @@ func New(cfg Config) (*Handler, error) {
 // Handle runs the jobs of a batch. Its error is always nil: the failed messages are in the response,
 // and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
-	out := newOutbox(ctx, h.cfg.Outcomes)
-	defer out.close()
+	ctx = jobtable.Together(ctx)
 	var left atomic.Int64
 	left.Store(int64(len(event.Records)))
+	out := newOutbox(ctx, h.cfg.Outcomes, func() bool { return left.Load() > 1 })
+	defer out.close()
 	ended := make(chan struct{})
 	return batch.Handle(ctx, event, h.source, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {

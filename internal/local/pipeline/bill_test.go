@@ -338,14 +338,15 @@ func billOfTen(t *testing.T, d time.Duration) bill {
 	}
 	together := func(cfg *pipeline.Config) {
 		jobs := cfg.Decorators.Jobs
-		cfg.Decorators.Jobs = func(q pipeline.Queue) pipeline.Queue { return jobs(&gathered{Queue: q}) }
+		cfg.Decorators.Jobs = func(q pipeline.Queue) pipeline.Queue { return jobs(&gathered{Queue: q, n: inFlight}) }
 	}
 	return c.bill(t, together).per(inFlight).together(inFlight)
 }
 
-// gathered is a queue whose first ten messages become visible together.
+// gathered is a queue whose first n messages become visible together.
 type gathered struct {
 	pipeline.Queue
+	n       int
 	mu      sync.Mutex
 	waiting []queue.Message
 }
@@ -354,7 +355,7 @@ func (g *gathered) Send(ctx context.Context, messages []queue.Message) []error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, messages...)
-	if len(g.waiting) < inFlight {
+	if len(g.waiting) < g.n {
 		return make([]error, len(messages))
 	}
 	all := g.waiting

@@ -16,12 +16,8 @@ SAM_ENV ?= infra/sam.json
 # go.mod does not name it: its 200 dependencies would join those of Ringback.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-# The tests of infra/ synthesise the stack, for which the CDK needs Node.js.
-ifeq ($(shell command -v node),)
-PACKAGES = $$(go list ./... | grep -v /infra)
-else
-PACKAGES = ./...
-endif
+# The tests that synthesise the stack, for which the CDK needs Node.js, beside those of infra/.
+SYNTHESIS = ^TestSynthesis$$
 
 # The number of tool calls of "make soak". SEED repeats the faults of an earlier run.
 SOAK ?= 50000
@@ -74,10 +70,23 @@ test-functions:
 # The limit is for a package that hangs. On two processors with a load of 20, a
 # test takes up to ten times as long as alone. The longest, internal/faults, then
 # takes up to ten minutes.
+TEST = go test -timeout 30m
+
 .PHONY: test
-test: test-functions ## Run the tests
-	@command -v node >/dev/null || echo "NOT TESTED: infra/, as there is no Node.js here"
-	go test -timeout 30m $(PACKAGES)
+test: test-code test-infra ## Run all tests
+
+.PHONY: test-code
+test-code: test-functions ## Run the tests without those of infra/
+	$(TEST) -skip '$(SYNTHESIS)' $$(go list ./... | grep -v /infra)
+
+.PHONY: test-infra
+test-infra: ## Run the tests that synthesise the stack
+ifeq ($(shell command -v node),)
+	@echo "NOT TESTED: infra/, as there is no Node.js here"
+else
+	$(TEST) ./infra/...
+	$(TEST) -run '$(SYNTHESIS)' ./internal/cli/scaffold
+endif
 
 .PHONY: test-tools
 test-tools: ## Run the tests of your own tools alone

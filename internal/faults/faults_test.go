@@ -68,6 +68,7 @@ func TestWithoutFaults(t *testing.T) {
 // TestFaults breaks everything that can break: one at a time, in pairs, at random and
 // for a while. It fails if a promise is broken.
 func TestFaults(t *testing.T) {
+	t.Parallel() // beside TestProcessDeath, which mostly waits
 	random := rand.New(rand.NewPCG(chosenSeed(), 0))
 	started := time.Now()
 	r := &report{t: t, points: make(map[step]bool)}

@@ -155,6 +155,7 @@ func TestProcessDeath(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("Lambda runs Linux processes, and limits their memory as Linux does")
 	}
+	t.Parallel()
 	started := time.Now()
 	l := newLab(t)
 	receives := 6

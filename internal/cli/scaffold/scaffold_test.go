@@ -177,10 +177,9 @@ func (s *screen) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestProject writes a project, adds the examples and the tools of the documentation, and does with it what its
-// README says.
-func TestProject(t *testing.T) {
-	t.Parallel()
+// newProject writes a project, and makes its dependencies complete.
+func newProject(t *testing.T) project {
+	t.Helper()
 	p := project{t, t.TempDir()}
 	from, err := scaffold.SourceOf(nil)
 	if err != nil {
@@ -190,6 +189,33 @@ func TestProject(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run("go", "mod", "tidy")
+	return p
+}
+
+// earlierProject updates a project that an earlier version has written: testdata/first is the first layout.
+func earlierProject(t *testing.T) project {
+	t.Helper()
+	p := project{t, t.TempDir()}
+	if err := os.CopyFS(p.folder, os.DirFS("testdata/first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(p.folder, "go.mod.txt"), filepath.Join(p.folder, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	from, err := scaffold.SourceOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.run("go", "mod", "edit", "-replace=github.com/ringback/ringback="+from.Checkout)
+	p.run("go", "mod", "tidy")
+	return p
+}
+
+// TestProject writes a project, adds the examples and the tools of the documentation, and does with it what its
+// README says.
+func TestProject(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
 	p.run("make", "test")
 	p.demonstrates()
 	p.playsExamples()
@@ -197,10 +223,6 @@ func TestProject(t *testing.T) {
 	p.addsDocumented()
 	p.run("make", "test")
 	p.demonstrates()
-	p.run("make", "build")
-	// Some of the tools park their results.
-	p.synthesises(`{"binaries": "build", "privateKeySecretArn": ` +
-		`"arn:aws:secretsmanager:eu-central-1:111122223333:secret:private-AbCdEf"}`)
 
 	// Nothing requires the project's first tool.
 	for _, name := range []string{"tools/weather_report.go", "tools/weather_report_test.go"} {
@@ -225,22 +247,22 @@ func TestProject(t *testing.T) {
 	p.demonstrates()
 }
 
-// TestUpdate updates a project that an earlier version has written: testdata/first is the first layout.
+// TestUpdate updates a project that an earlier version has written.
 func TestUpdate(t *testing.T) {
 	t.Parallel()
-	p := project{t, t.TempDir()}
-	if err := os.CopyFS(p.folder, os.DirFS("testdata/first")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(p.folder, "go.mod.txt"), filepath.Join(p.folder, "go.mod")); err != nil {
-		t.Fatal(err)
-	}
-	from, err := scaffold.SourceOf(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.run("go", "mod", "edit", "-replace=github.com/ringback/ringback="+from.Checkout)
-	p.run("go", "mod", "tidy")
-	p.run("make", "test")
-	p.synthesises("{}")
+	earlierProject(t).run("make", "test")
+}
+
+// TestSynthesis synthesises the stacks of a new project and of an earlier one. "make test" runs it with the tests of
+// infra/, since both take the CDK's time.
+func TestSynthesis(t *testing.T) {
+	t.Run("new", func(t *testing.T) {
+		p := newProject(t)
+		p.addsDocumented()
+		p.run("make", "build")
+		// Some of the tools park their results.
+		p.synthesises(`{"binaries": "build", "privateKeySecretArn": ` +
+			`"arn:aws:secretsmanager:eu-central-1:111122223333:secret:private-AbCdEf"}`)
+	})
+	t.Run("earlier", func(t *testing.T) { earlierProject(t).synthesises("{}") })
 }

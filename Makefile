@@ -149,8 +149,8 @@ screenshots: ## Make the pictures of the page in docs/images again, in Chromium
 	RINGBACK_CHROMIUM=required RINGBACK_SCREENSHOTS=$(CURDIR)/docs/images go test -count=1 -run '^TestScreenshots$$' ./internal/cli
 
 .PHONY: costs
-costs: ## Write the tables and charts of docs/cost.md and docs/scale.md again
-	go test ./internal/local/pipeline -run '^(TestBill|TestScale)$$' -update
+costs: ## Write the tables and charts of docs/cost.md, docs/scale.md and ARCHITECTURE.md again
+	go test ./internal/local/pipeline -run '^(TestBill|TestScale|TestRequests)$$' -update
 
 .PHONY: licences
 licences: ## Write docs/licences.md again

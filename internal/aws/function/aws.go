@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -105,20 +107,62 @@ func (a *AWS) ConnectSQS(ctx context.Context, queueURL string) error {
 	if strings.HasPrefix(queueURL, "https:") {
 		go func() { _, _ = x509.SystemCertPool() }() // the handshake has its error
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, queueURL, nil)
-	if err != nil {
-		return fmt.Errorf("cannot connect to SQS: %w", err)
-	}
-	response, err := a.config.HTTPClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("cannot connect to SQS: %w", err)
-	}
-	// A connection is used again only after its answer was read.
-	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, maxGreeting))
-	if err = errors.Join(err, response.Body.Close()); err != nil {
+	if err := a.connect(ctx, queueURL); err != nil {
 		return fmt.Errorf("cannot connect to SQS: %w", err)
 	}
 	return nil
+}
+
+// ConnectDynamoDB is ConnectSQS for DynamoDB, in the region of a queue.
+func (a *AWS) ConnectDynamoDB(ctx context.Context, queueURL string) error {
+	endpoint := aws.ToString(a.DynamoDB().BaseEndpoint)
+	if endpoint == "" {
+		domain, ok := strings.CutPrefix(queueURL, "https://sqs.")
+		if !ok {
+			return nil // the first request connects
+		}
+		domain, _, _ = strings.Cut(domain, "/")
+		endpoint = "https://dynamodb." + domain
+	}
+	if err := a.connect(ctx, endpoint); err != nil {
+		return fmt.Errorf("cannot connect to DynamoDB: %w", err)
+	}
+	return nil
+}
+
+func (a *AWS) connect(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := a.config.HTTPClient.Do(request)
+	if err != nil {
+		return err
+	}
+	// A connection is used again only after its answer was read.
+	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, maxGreeting))
+	return errors.Join(err, response.Body.Close())
+}
+
+// connectTime bounds what a start waits for connections.
+const connectTime = 3 * time.Second
+
+// Connecting opens connections at the same time, and returns a function that waits for them. What fails is logged, and
+// tried again by the first request.
+func Connecting(connect ...func(context.Context) error) (wait func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+	var all sync.WaitGroup
+	for _, c := range connect {
+		all.Go(func() {
+			if err := c(ctx); err != nil {
+				slog.Warn("cannot connect yet", "error", err)
+			}
+		})
+	}
+	return func() {
+		all.Wait()
+		cancel()
+	}
 }
 
 // maxGreeting bounds what is read of an answer that no one needs, in bytes.

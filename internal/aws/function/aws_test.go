@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/go-cmp/cmp"
@@ -192,6 +195,26 @@ func TestConnectSQS(t *testing.T) {
 	}
 }
 
+// TestDynamoDBEndpoint checks that the SDK sends to the host to which ConnectDynamoDB connects, in all partitions.
+func TestDynamoDBEndpoint(t *testing.T) {
+	for _, region := range []string{"eu-central-1", "cn-north-1", "us-gov-west-1"} {
+		queues, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+			sqs.EndpointParameters{Region: aws.String(region)}.WithDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := dynamodb.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+			dynamodb.EndpointParameters{Region: aws.String(region)}.WithDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		connected := strings.Replace(queues.URI.String(), "https://sqs.", "https://dynamodb.", 1)
+		if got := table.URI.String(); got != connected {
+			t.Errorf("the SDK sends to %s, and not to %s", got, connected)
+		}
+	}
+}
+
 // TestQueueURLIsTheEndpoint checks that the SDK sends to the host of a queue's URL, to which ConnectSQS connects.
 func TestQueueURLIsTheEndpoint(t *testing.T) {
 	parameters := sqs.EndpointParameters{Region: aws.String("eu-central-1")}.WithDefaults()
@@ -201,6 +224,97 @@ func TestQueueURLIsTheEndpoint(t *testing.T) {
 	}
 	if got := endpoint.URI.String(); got != "https://sqs.eu-central-1.amazonaws.com" {
 		t.Errorf("the SDK sends to %s", got)
+	}
+}
+
+// TestConnectDynamoDB checks that the first requests use the connection that was opened before, and that it is kept.
+func TestConnectDynamoDB(t *testing.T) {
+	connections := new(atomic.Int32)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, "healthy")
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		_, _ = io.WriteString(w, "{}")
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.EndpointDynamoDB = server.URL }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := dynamodb.NewFromConfig(cloud.DynamoDB())
+	function.Connecting(func(ctx context.Context) error { return cloud.ConnectDynamoDB(ctx, "https://sqs.x/jobs") })()
+	for range 5 {
+		if _, err := client.GetItem(t.Context(), &dynamodb.GetItemInput{
+			TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// TestConnectionsAreKept checks that a batch of ten opens ten connections at most, and the batches after it none.
+func TestConnectionsAreKept(t *testing.T) {
+	connections := new(atomic.Int32)
+	var together sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		together.Done()
+		together.Wait() // so that each needs a connection of its own
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		_, _ = io.WriteString(w, "{}")
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, queue := dynamodb.NewFromConfig(cloud.DynamoDB()), sqs.NewFromConfig(cloud.SQS())
+	const batch = 10
+	for range 3 {
+		for _, request := range []func() error{
+			func() error {
+				_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
+					TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+				})
+				return err
+			},
+			func() error {
+				_, err := queue.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+					QueueUrl: aws.String(server.URL), ReceiptHandle: aws.String("m"),
+				})
+				return err
+			},
+		} {
+			together.Add(batch)
+			var all sync.WaitGroup
+			for range batch {
+				all.Go(func() {
+					if err := request(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+		}
+	}
+	if n := connections.Load(); n > batch {
+		t.Errorf("%d connections, want at most %d", n, batch)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // notSetUp is what the caller hears if a tool lacks a setting.
@@ -16,13 +17,13 @@ const notSetUp = "I'm sorry, this service isn't available right now."
 // operator. The caller hears that the service isn't available.
 func NotSetUp(cause error) error { return Fail(notSetUp, cause) }
 
-var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var settingName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 
 // settings checks the names of a tool's settings, and returns each of them once.
 func settings(names []string) ([]string, error) {
 	var once []string
 	for _, name := range names {
-		if !settingName.MatchString(name) {
+		if !settingName().MatchString(name) {
 			return nil, fmt.Errorf("the setting %q is not the name of an environment variable; "+
 				"use letters, digits and _, a letter first", name)
 		}

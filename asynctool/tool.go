@@ -30,6 +30,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -543,7 +544,7 @@ func (e *Entry) ModelSchema() *jsonschema.Schema {
 func (e *Entry) isStatic(name string) bool { _, ok := e.Static[name]; return ok }
 
 // unfilled matches a part of a Liquid template that Vapi has not filled in.
-var unfilled = regexp.MustCompile(`\{\{[^{}]*\}\}`)
+var unfilled = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{\{[^{}]*\}\}`) })
 
 // missingStatic returns why Vapi has no value for a static parameter, or "" if it
 // has one. A value that is blank is one if the tool itself asks for it.
@@ -552,7 +553,7 @@ func (e *Entry) missingStatic(name string, value any) string {
 	switch {
 	case value == nil, isText && strings.TrimSpace(text) == "" && strings.TrimSpace(e.Static[name]) != "":
 		return "is empty: Vapi has no value for it in this call"
-	case isText && unfilled.MatchString(text):
+	case isText && unfilled().MatchString(text):
 		return "still has its template: Vapi did not fill it in"
 	}
 	return ""

@@ -4,6 +4,7 @@ package hours
 import (
 	"fmt"
 	"regexp"
+	"sync"
 	"time"
 )
 
@@ -23,7 +24,7 @@ func Parse(text, zone string) (Hours, error) {
 	}
 	// Check for digits first, because Sscanf also accepts signs and spaces.
 	var h [4]int
-	if shape.MatchString(text) {
+	if shape().MatchString(text) {
 		_, err = fmt.Sscanf(text, "%2d:%2d-%2d:%2d", &h[0], &h[1], &h[2], &h[3])
 	}
 	from, to := clock(h[0], h[1]), clock(h[2], h[3])
@@ -33,7 +34,7 @@ func Parse(text, zone string) (Hours, error) {
 	return Hours{from: from, to: to, zone: location}, nil
 }
 
-var shape = regexp.MustCompile(`^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$`)
+var shape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$`) })
 
 const day = 24 * time.Hour
 

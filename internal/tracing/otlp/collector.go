@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -61,8 +62,8 @@ func newCollector(cfg Config) (*collector, error) {
 
 // RFC 9110, 5.1 and 5.5.
 var (
-	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-	headerValue = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`)
+	headerName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") })
+	headerValue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`) })
 )
 
 // parseHeaders parses headers in the form of OTEL_EXPORTER_OTLP_HEADERS: name=value, separated by commas, with values
@@ -76,7 +77,7 @@ func parseHeaders(text string) (http.Header, error) {
 		name, value, found := strings.Cut(part, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		name = strings.TrimSpace(name)
-		if !found || err != nil || !headerName.MatchString(name) || !headerValue.MatchString(value) {
+		if !found || err != nil || !headerName().MatchString(name) || !headerValue().MatchString(value) {
 			return nil, errors.New("the headers must look like name=value,name=value, with values in percent-encoding")
 		}
 		h.Add(name, value)

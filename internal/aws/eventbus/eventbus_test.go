@@ -19,10 +19,19 @@ import (
 	"github.com/ringback/ringback/internal/policy"
 )
 
+// inMemory is an HTTP client whose requests a handler answers, without a network, in simulated time.
+type inMemory struct{ http.Handler }
+
+func (m inMemory) Do(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
 // answering returns a bus whose service answers like that, and stores the request in asked.
 func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus.Bus {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	service := inMemory{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if target := r.Header.Get("X-Amz-Target"); target != "AWSEvents.PutEvents" {
 			t.Errorf("the target is %s", target)
 		}
@@ -30,18 +39,19 @@ func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, answer)
-	}))
-	t.Cleanup(server.Close)
+	})}
 	t.Setenv("AWS_REGION", "eu-central-1")
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", server.URL)
+	t.Setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:1")
 	cloud, err := function.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return eventbus.New(
-		eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) { o.Retryer = aws.NopRetryer{} }),
+		eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) {
+			o.Retryer, o.HTTPClient = aws.NopRetryer{}, service
+		}),
 		"ringback-bus",
 	)
 }

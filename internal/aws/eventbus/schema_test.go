@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -289,94 +290,96 @@ func TestSchemaFitsEvents(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var asked []byte
-			bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
-			records := jobtable.New(new(memtable.Store))
-			j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
-				ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456",
-				ControlURL: "https://x.vapi.ai/call/control", Architecture: vapi.ArchitectureClassic,
-			}}
-			r, err := records.Claim(
-				t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute),
-			)
-			if err == nil {
-				r, err = records.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), row.result, false, ""))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if row.forgotten {
-				for _, rule := range []job.Rule{
-					job.Settle(time.Now(), job.StateParked, ""), job.ForgetCustomer(time.Now()),
-				} {
-					if r, err = records.Change(t.Context(), r.ID, rule); err != nil {
-						t.Fatal(err)
+			synctest.Test(t, func(t *testing.T) {
+				var asked []byte
+				bus := answering(t, http.StatusOK, `{"FailedEntryCount":0,"Entries":[{"EventId":"e"}]}`, &asked)
+				records := jobtable.New(new(memtable.Store))
+				j := job.Job{ID: "call/t", ToolCallID: "t", Tool: "report", Call: job.Call{
+					ID: "call", OrgID: "org", AssistantID: "assistant", PhoneNumberID: "phone", CustomerNumber: "+4930123456",
+					ControlURL: "https://x.vapi.ai/call/control", Architecture: vapi.ArchitectureClassic,
+				}}
+				r, err := records.Claim(
+					t.Context(), job.NewRecord(j, job.Policy{}, time.Now().Add(time.Hour), "m", time.Now(), time.Minute),
+				)
+				if err == nil {
+					r, err = records.ChangeClaimed(t.Context(), r, job.Finish(time.Now(), row.result, false, ""))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if row.forgotten {
+					for _, rule := range []job.Rule{
+						job.Settle(time.Now(), job.StateParked, ""), job.ForgetCustomer(time.Now()),
+					} {
+						if r, err = records.Change(t.Context(), r.ID, rule); err != nil {
+							t.Fatal(err)
+						}
 					}
 				}
-			}
-			o := j.Outcome(r)
-			if row.change != nil {
-				row.change(&o)
-			}
-			body, err := o.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cfg := callback.Config{
-				Table: records, ControlClient: row.post, Results: nothing{}, Events: bus,
-				CallTracker: nothing{}, Customers: nothing{}, CallLookup: nothing{},
-				Log:           slog.New(slog.DiscardHandler),
-				OutboundCalls: &callback.OutboundCalls{Client: row.call, Next: func(now time.Time) time.Time { return now }},
-			}
-			if row.broken {
-				cfg.Table = brokenTable{records}
-			}
-			handler, err := callback.New(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
-				MessageId: "m", Body: body,
-				Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(max(row.receives, 1))},
-			}}}); err != nil {
-				t.Fatal(err)
-			}
-
-			var in struct{ Entries []struct{ Detail string } }
-			if err := json.Unmarshal(asked, &in); err != nil || len(in.Entries) != 1 {
-				t.Fatalf("EventBridge received %.300s, %v", asked, err)
-			}
-			if n := len(in.Entries[0].Detail); n > 256<<10 {
-				t.Errorf("EventBridge refuses an event of %d bytes", n)
-			}
-			var detail map[string]any
-			if err := json.Unmarshal([]byte(in.Entries[0].Detail), &detail); err != nil {
-				t.Fatal(err)
-			}
-			if err := schema.Validate(detail); err != nil {
-				t.Errorf("%v: %.1000s", err, in.Entries[0].Detail)
-			}
-			// Readers must expect further fields, but each one here is described.
-			for name := range detail {
-				if described.Properties[name] == nil {
-					t.Errorf("the schema does not describe %s", name)
+				o := j.Outcome(r)
+				if row.change != nil {
+					row.change(&o)
 				}
-			}
-			if detail["why"] != string(row.why) {
-				t.Errorf("why is %v, want %s", detail["why"], row.why)
-			}
-			if strings.Contains(in.Entries[0].Detail, "/control") {
-				t.Errorf("the event holds the control URL: %.1000s", in.Entries[0].Detail)
-			}
-			if content, _ := detail["content"].(string); strings.ContainsAny(content, "\u202e\x00") {
-				t.Errorf("the content could pass for something else: %.40q", content)
-			}
-			// The schema refuses other reasons.
-			detail["why"] = "because"
-			if schema.Validate(detail) == nil {
-				t.Error("the schema accepts any reason")
-			}
-			seen[string(row.why)] = true
+				body, err := o.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				cfg := callback.Config{
+					Table: records, ControlClient: row.post, Results: nothing{}, Events: bus,
+					CallTracker: nothing{}, Customers: nothing{}, CallLookup: nothing{},
+					Log:           slog.New(slog.DiscardHandler),
+					OutboundCalls: &callback.OutboundCalls{Client: row.call, Next: func(now time.Time) time.Time { return now }},
+				}
+				if row.broken {
+					cfg.Table = brokenTable{records}
+				}
+				handler, err := callback.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := handler.Handle(t.Context(), events.SQSEvent{Records: []events.SQSMessage{{
+					MessageId: "m", Body: body,
+					Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(max(row.receives, 1))},
+				}}}); err != nil {
+					t.Fatal(err)
+				}
+
+				var in struct{ Entries []struct{ Detail string } }
+				if err := json.Unmarshal(asked, &in); err != nil || len(in.Entries) != 1 {
+					t.Fatalf("EventBridge received %.300s, %v", asked, err)
+				}
+				if n := len(in.Entries[0].Detail); n > 256<<10 {
+					t.Errorf("EventBridge refuses an event of %d bytes", n)
+				}
+				var detail map[string]any
+				if err := json.Unmarshal([]byte(in.Entries[0].Detail), &detail); err != nil {
+					t.Fatal(err)
+				}
+				if err := schema.Validate(detail); err != nil {
+					t.Errorf("%v: %.1000s", err, in.Entries[0].Detail)
+				}
+				// Readers must expect further fields, but each one here is described.
+				for name := range detail {
+					if described.Properties[name] == nil {
+						t.Errorf("the schema does not describe %s", name)
+					}
+				}
+				if detail["why"] != string(row.why) {
+					t.Errorf("why is %v, want %s", detail["why"], row.why)
+				}
+				if strings.Contains(in.Entries[0].Detail, "/control") {
+					t.Errorf("the event holds the control URL: %.1000s", in.Entries[0].Detail)
+				}
+				if content, _ := detail["content"].(string); strings.ContainsAny(content, "\u202e\x00") {
+					t.Errorf("the content could pass for something else: %.40q", content)
+				}
+				// The schema refuses other reasons.
+				detail["why"] = "because"
+				if schema.Validate(detail) == nil {
+					t.Error("the schema accepts any reason")
+				}
+				seen[string(row.why)] = true
+			})
 		})
 	}
 	if diff := cmp.Diff(reasons(t), slices.Sorted(maps.Keys(seen))); diff != "" {

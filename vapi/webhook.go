@@ -151,6 +151,9 @@ type Call struct {
 	ControlURL string
 	// Architecture is that of the assistant's model, as far as the message shows it.
 	Architecture Architecture
+	// Began is call.startedAt, else call.createdAt, in UTC. An outbound call can be created long before it
+	// begins, so its createdAt does not count.
+	Began time.Time
 	// MaxDuration is the longest time that the call can last by the maxDurationSeconds in the
 	// message: those of the call, its assistants, its workflow and all their overrides. The largest
 	// counts, as a squad hands the call from one assistant to another. It is zero if there is none,
@@ -178,7 +181,7 @@ var messageFields = func() *jsonscan.Fields {
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
 		"call.customer.number", "call.monitor.controlUrl",
-		"call.assistant.id",
+		"call.assistant.id", "call.startedAt", "call.createdAt",
 		"chat.id", "chat.orgId", "chat.assistantId", "chat.assistant.id", "chat.sessionId",
 		"phoneNumber.id", "customer.number", "assistant.id",
 	}
@@ -334,6 +337,10 @@ func ParseMessage(body []byte) (Message, error) {
 		CustomerNumber: text("call.customer.number", "customer.number"),
 		ControlURL:     text("call.monitor.controlUrl"),
 		MaxDuration:    maxDuration(values, durations, other),
+	}
+	m.Call.Began = parseTimestamp(field("call.startedAt"))
+	if m.Call.Began.IsZero() && m.Call.Type != "outboundPhoneCall" {
+		m.Call.Began = parseTimestamp(field("call.createdAt"))
 	}
 	for _, path := range modelPaths {
 		if m.Call.Architecture = architecture(path, field(path)); m.Call.Architecture != ArchitectureUnknown {

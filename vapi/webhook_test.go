@@ -677,6 +677,27 @@ func TestParseMessageTimestamp(t *testing.T) {
 	}
 }
 
+// TestParseMessageBegan reads when the call began.
+func TestParseMessageBegan(t *testing.T) {
+	const created, started = `"createdAt":"2024-05-06T12:53:20.000Z"`, `"startedAt":"2024-05-06T14:53:21.500+02:00"`
+	at := time.Date(2024, 5, 6, 12, 53, 20, 0, time.UTC)
+	for call, want := range map[string]time.Time{
+		`"type":"inboundPhoneCall",` + created: at,
+		`"type":"webCall",` + created:          at,
+		created + "," + started:                at.Add(1500 * time.Millisecond),
+		// It was created when it was scheduled, and began later.
+		`"type":"outboundPhoneCall",` + created:                 {},
+		`"type":"outboundPhoneCall",` + created + "," + started: at.Add(1500 * time.Millisecond),
+		`"createdAt":"yesterday"`:                               {},
+		`"createdAt":{}`:                                        {},
+		`"type":"webCall"`:                                      {},
+	} {
+		if got := mustParse(t, `{"message":{"type":"tool-calls","call":{`+call+`}}}`).Call.Began; !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", call, got, want)
+		}
+	}
+}
+
 func TestParseMessageErrors(t *testing.T) {
 	deep := func(n int) string {
 		return `{"type":"t","x":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`
@@ -787,14 +808,17 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 	if msg == nil {
 		msg = top
 	}
-	m := vapi.Message{Type: text(msg["type"])}
-	if ms, ok := number(msg["timestamp"]); ok && ms >= 0 && ms < 253402300800000 {
-		m.Timestamp = time.UnixMilli(int64(ms))
-	} else if at, err := time.Parse(time.RFC3339, str(msg["timestamp"])); err == nil {
-		if at.Unix() >= 0 && at.UTC().Year() < 10000 {
-			m.Timestamp = at
+	at := func(raw json.RawMessage) time.Time {
+		if ms, ok := number(raw); ok && ms >= 0 && ms < 253402300800000 {
+			return time.UnixMilli(int64(ms))
 		}
+		at, err := time.Parse(time.RFC3339, str(raw))
+		if err != nil || at.Unix() < 0 || at.UTC().Year() >= 10000 {
+			return time.Time{}
+		}
+		return at
 	}
+	m := vapi.Message{Type: text(msg["type"]), Timestamp: at(msg["timestamp"])}
 
 	withTools := list(msg["toolWithToolCallList"])
 	moreTools := more
@@ -967,6 +991,10 @@ func parseByMaps(body []byte) (vapi.Message, error) {
 		CustomerNumber: cmp.Or(text(object(call["customer"])["number"]), text(object(msg["customer"])["number"])),
 		ControlURL:     text(object(call["monitor"])["controlUrl"]),
 	}
+	m.Call.Began = at(call["startedAt"])
+	if m.Call.Began.IsZero() && m.Call.Type != "outboundPhoneCall" {
+		m.Call.Began = at(call["createdAt"])
+	}
 	overrides, inCall := object(call["assistantOverrides"]), object(call["assistant"])
 	for _, of := range []map[string]json.RawMessage{overrides, assistant, inCall} {
 		model := object(of["model"])
@@ -1055,13 +1083,14 @@ func TestParseMessageProperty(t *testing.T) {
 		`"customer"`, `"number"`, `"monitor"`, `"controlUrl"`, `"maxDurationSeconds"`, `"status"`,
 		`"phoneNumber"`, `"phoneNumberId"`, `"sessionId"`, `"squad"`, `"squadId"`, `"squadOverrides"`, `"members"`,
 		`"membersOverrides"`, `"assistantOverrides"`, `"workflow"`, `"workflowOverrides"`, `"functionCall"`,
+		`"createdAt"`, `"startedAt"`,
 		`"ID"`, `""`, `"x"`,
 	})
 	leaves := rapid.SampledFrom([]string{
 		`null`, `true`, `false`, `0`, `-1`, `60`, `1715000000000`, `1e999`, `""`, `"a"`, `"b"`, `"\u0061"`,
 		`"{\"a\":1}"`, `"{} x"`, `"[]"`, `" {}"`, `" "`, `"null"`, `"undefined"`,
 		`"\"{}\""`, `"\"\\\"{}\\\"\""`, `"2024-05-06T12:53:20Z"`, `"status-update"`, `"ended"`,
-		`"function-call"`, `"tool_calls"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`,
+		`"function-call"`, `"tool_calls"`, `"outboundPhoneCall"`, "\"\xff\"", `"\ud800"`, `{}`, `[]`,
 	})
 	spaces := rapid.SampledFrom([]string{"", "", "", " ", "\n\t\r"})
 	// The members of a real message, so that values deep inside are reached.

@@ -431,7 +431,10 @@ func (h *Handler) toolCalls(
 			answered = append(answered, i)
 			continue
 		}
-		j := job.Job{Tool: t.Name, Arguments: t.Arguments, Async: t.Async, Call: call, ReceivedAt: now, CallEnds: ends}
+		j := job.Job{
+			Tool: t.Name, Arguments: t.Arguments, Async: t.Async, Call: call, ReceivedAt: now, CallEnds: ends,
+			CallBegan: message.Call.Began,
+		}
 		j.ID, j.ToolCallID = identify(scope, t, i)
 		j.Traceparent = trace
 		waits := quick != nil && h.isQuick(call, t)

@@ -50,7 +50,9 @@ type CallRecord struct {
 	Architecture vapi.Architecture `json:"architecture,omitempty"`
 	// First is when the record was saved first. It never changes, and is what calls are listed by: see
 	// [CallRecord.Listed]. It is zero if an earlier version saved it first. Such a call is not listed.
-	First   time.Time `json:"first,omitzero"`
+	First time.Time `json:"first,omitzero"`
+	// Began is when the call began at Vapi. It is zero if no webhook has shown it.
+	Began   time.Time `json:"began,omitzero"`
 	Updated time.Time `json:"updated"`
 
 	Unknown Unknown `json:"-"`
@@ -101,6 +103,18 @@ func (r CallRecord) Ask(key, by string, replaced []string, at, now time.Time) Ca
 	}
 	questions[key] = q
 	r.Questions, r.Updated = questions, now
+	return r
+}
+
+// maxCall is longer than a call can last at Vapi, which is 12 hours.
+const maxCall = 24 * time.Hour
+
+// Begin returns the record with the beginning of the call, unless it is known already, or cannot be that of a call
+// whose webhook was received at a time.
+func (r CallRecord) Begin(began, received time.Time) CallRecord {
+	if r.Began.IsZero() && !began.After(received) && received.Sub(began) < maxCall {
+		r.Began = began.UTC().Truncate(time.Millisecond)
+	}
 	return r
 }
 

@@ -41,6 +41,7 @@ type Job struct {
 	Async      bool      `json:"async,omitempty"`     // the assistant did not wait for the answer to the webhook
 	ReceivedAt time.Time `json:"receivedAt,omitzero"` // when the webhook was received
 	CallEnds   time.Time `json:"callEnds,omitzero"`   // the latest time at which the call can still be live
+	CallBegan  time.Time `json:"callBegan,omitzero"`  // zero if the webhook does not show it; a stored job has none
 	// AnswerUntil is until when the result may be the answer to the webhook. Its outcome
 	// is not delivered before. Zero means that the webhook is answered without the result.
 	AnswerUntil time.Time `json:"answerUntil,omitzero"`

@@ -20,6 +20,7 @@ func (j Job) Replay(now time.Time, arguments json.RawMessage) Job {
 	length := j.CallEnds.Sub(j.ReceivedAt)
 	j.ID = idPrefix + replayMark + strings.ToLower(rand.Text())[:idLength-len(replayMark)]
 	j.ReceivedAt, j.CallEnds, j.AnswerUntil, j.KeepResult = now, now.Add(length), time.Time{}, false
+	j.CallBegan = time.Time{}
 	if arguments != nil {
 		j.Arguments = arguments
 	}

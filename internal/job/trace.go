@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"strings"
+	"time"
 )
 
 // LogTrace returns the attribute of a log that names a trace, by its [TraceID]. It returns the empty attribute, which
@@ -62,8 +63,9 @@ func (r Record) SuspendedSpan() string {
 	return strings.Join(parts, "-")
 }
 
-// stored returns the job as it is stored in its record, which has the traceparent itself.
+// stored returns the job as it is stored in its record, which has the traceparent itself. The record of its call has
+// the beginning of the call.
 func (j Job) stored() *Job {
-	j.Traceparent = ""
+	j.Traceparent, j.CallBegan = "", time.Time{}
 	return &j
 }

@@ -55,6 +55,7 @@ func (a *Admission) Admit(
 	}
 	var earlier []string
 	err := changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+		r = r.Begin(j.CallBegan, j.ReceivedAt)
 		next, err := r, error(nil)
 		if q != nil {
 			next, earlier, err = q.ask(ctx, r, j, now)

@@ -70,6 +70,21 @@ func testRecentCalls(t *testing.T, open func(*testing.T) jobtable.Stores) {
 			t.Fatal(err)
 		}
 	}
+	// Only a time that can be the beginning of the call is recorded, once.
+	at = at.Truncate(time.Millisecond)
+	for _, begin := range []struct{ began, want time.Time }{
+		{at.Add(time.Second), time.Time{}}, {at.Add(-48 * time.Hour), time.Time{}}, {time.Time{}, time.Time{}},
+		{at.Add(-time.Minute), at.Add(-time.Minute)}, {at.Add(-time.Second), at.Add(-time.Minute)},
+	} {
+		j := newJob(fmt.Sprint("began at ", begin.began))
+		j.Call.ID, j.ReceivedAt, j.CallBegan = want[2], at, begin.began
+		if _, err := admission.Admit(ctx, j, at, lease, nil); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := stores.Calls().Load(ctx, want[2]); err != nil || !r.Began.Equal(begin.want) {
+			t.Errorf("%v: the call began at %v, want %v, %v", begin.began, r.Began, begin.want, err)
+		}
+	}
 	now := at.Add(time.Second)
 	firstTwo := []string{want[0], want[1]} // of the same millisecond, so in any order
 	slices.Reverse(want)

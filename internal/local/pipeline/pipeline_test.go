@@ -216,7 +216,8 @@ func webhook(callID, controlURL string, calls ...toolCall) string {
 }
 
 func call(id, controlURL string) string {
-	return fmt.Sprintf(`{"id":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}`, id, plantedNumber, controlURL)
+	return fmt.Sprintf(`{"id":%q,"createdAt":%q,"customer":{"number":%q},"monitor":{"controlUrl":%q}}`,
+		id, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), plantedNumber, controlURL)
 }
 
 // request posts to a path of the HTTP API.

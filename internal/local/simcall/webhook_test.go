@@ -48,6 +48,7 @@ func TestWebhook(t *testing.T) {
 			Call: vapi.Call{
 				ID: "call-1", Type: "inboundPhoneCall", AssistantID: m.Call.AssistantID, PhoneNumberID: m.Call.PhoneNumberID,
 				CustomerNumber: "+15550100123", ControlURL: "http://127.0.0.1/call-1/control", Architecture: architecture,
+				Began: now,
 			},
 		}
 		if diff := cmp.Diff(want, m); diff != "" || m.Call.AssistantID == "" || m.Call.PhoneNumberID == "" {

@@ -102,7 +102,7 @@ func (c *callsListCommand) Run(s *streams) error {
 			return nil
 		}
 		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "SINCE\tCALL\tSTATE\tJOBS")
+		fmt.Fprintln(w, "FIRST JOB\tCALL\tSTATE\tJOBS")
 		for _, d := range list.Calls {
 			name := d.Call
 			if c.Data {
@@ -120,19 +120,13 @@ func (c *callsListCommand) Run(s *streams) error {
 	})
 }
 
-// maxLive is how long after its beginning a call counts as live, if Vapi does not report its end. It is longer than
-// most calls.
-const maxLive = time.Hour
-
 // callState returns the state of a call for people.
 func callState(d operator.CallDetails) string {
-	switch {
-	case !d.Ended.IsZero():
-		return "ended after " + rounded(d.Ended.Sub(d.First))
-	case time.Since(d.First) < maxLive:
-		return "live"
+	state := d.State(time.Now())
+	if state == operator.CallEnded {
+		return "ended after " + rounded(max(0, d.Ended.Sub(d.Start())))
 	}
-	return "end not known"
+	return string(state)
 }
 
 // jobCounts returns how many jobs are in which state.
@@ -203,7 +197,10 @@ func (c *callsShowCommand) Run(s *streams) error {
 		if d.ID != "" {
 			fmt.Fprintf(w, "id at Vapi\t%s\n", cell(d.ID))
 		}
-		fmt.Fprintf(w, "since\t%s\n", clock(d.First))
+		if !d.Began.IsZero() {
+			fmt.Fprintf(w, "began\t%s\n", clock(d.Began))
+		}
+		fmt.Fprintf(w, "first job\t%s\n", clock(d.First))
 		fmt.Fprintf(w, "state\t%s\n", callState(d))
 		if err := w.Flush(); err != nil || len(d.Jobs) == 0 {
 			return err
@@ -240,6 +237,9 @@ type moment struct {
 // that one. So does what was dropped, which has no time of its own.
 func timesOf(d operator.CallDetails) []moment {
 	var all []moment
+	if start := d.Start(); start.Equal(d.Began) && !start.IsZero() {
+		all = append(all, moment{start, "call", "began"})
+	}
 	if !d.Ended.IsZero() {
 		all = append(all, moment{d.Ended, "call", "ended"})
 	}

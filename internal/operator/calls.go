@@ -54,7 +54,7 @@ type CallPage struct {
 type CallRow struct {
 	Key   string    `json:"key,omitempty"` // names the call for [Jobs.Call], and does not contain its id
 	Call  string    `json:"call"`          // the name of the call in logs
-	First time.Time `json:"first"`         // when it became known: usually, when its first job started
+	First time.Time `json:"first"`         // when its first job started, or else when the call became known
 	ID    string    `json:"id,omitempty"`  // at Vapi; empty unless it was asked for: see [Details]
 }
 
@@ -69,9 +69,48 @@ func callRow(c job.ListedCall, data bool) CallRow {
 // CallDetails are a call and its jobs, oldest first.
 type CallDetails struct {
 	CallRow
+	Began time.Time `json:"began,omitzero"` // as Vapi says; zero if no webhook has shown it
 	Ended time.Time `json:"ended,omitzero"` // when its end became known; zero if it is not known to have ended
 	Jobs  []Job     `json:"jobs"`
 	All   bool      `json:"all"` // these are all jobs of the call
+}
+
+// CallState is whether a call lasts.
+type CallState string
+
+const (
+	CallLive        CallState = "live"
+	CallEnded       CallState = "ended"
+	CallEndNotKnown CallState = "end not known" // Vapi has not reported it, and it is long ago
+)
+
+// maxLive is how long after its last tool call a call counts as live, if Vapi does not report its end.
+const maxLive = time.Hour
+
+// State returns whether the call lasts.
+func (d CallDetails) State(now time.Time) CallState {
+	last := d.First
+	for _, x := range d.Jobs {
+		if x.Created.After(last) {
+			last = x.Created
+		}
+	}
+	switch {
+	case !d.Ended.IsZero():
+		return CallEnded
+	case now.Sub(last) < maxLive:
+		return CallLive
+	}
+	return CallEndNotKnown
+}
+
+// Start returns when the call began, as far as that is known: otherwise, when its first job did. The clocks of Vapi and
+// of the functions differ.
+func (d CallDetails) Start() time.Time {
+	if !d.Began.IsZero() && d.Began.Before(d.First) {
+		return d.Began
+	}
+	return d.First
 }
 
 // Calls returns a page of at most most calls, from a page's Next on, or from the newest one. data adds their ids.
@@ -110,11 +149,13 @@ func (j *Jobs) Call(ctx context.Context, name string, data bool) (CallDetails, e
 		return CallDetails{}, jobtable.ErrNotFound
 	}
 	d := CallDetails{
-		CallRow: CallRow{Call: job.CallHash(callID)}, Ended: record.Ended, All: len(found) < jobtable.MaxOfCall,
+		CallRow: CallRow{Call: job.CallHash(callID)}, Began: record.Began, Ended: record.Ended,
+		All: len(found) < jobtable.MaxOfCall,
 	}
 	if c, ok := record.Listed(); ok {
 		d.CallRow = callRow(c, data)
-	} else if len(found) > 0 {
+	}
+	if len(found) > 0 && (d.First.IsZero() || found[0].Created.Before(d.First)) { // it became known when it ended
 		d.First = found[0].Created
 	}
 	if data {

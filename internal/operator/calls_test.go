@@ -94,6 +94,33 @@ func TestCalls(t *testing.T) {
 	})
 }
 
+// TestCallState tests when a call counts as live, and since when it lasts.
+func TestCallState(t *testing.T) {
+	at := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	first := operator.CallRow{First: at}
+	for name, row := range map[string]struct {
+		call  operator.CallDetails
+		after time.Duration
+		state operator.CallState
+		start time.Duration // after the first job
+	}{
+		"new":              {operator.CallDetails{CallRow: first}, 59 * time.Minute, operator.CallLive, 0},
+		"end not reported": {operator.CallDetails{CallRow: first}, time.Hour, operator.CallEndNotKnown, 0},
+		"ended":            {operator.CallDetails{CallRow: first, Ended: at}, time.Minute, operator.CallEnded, 0},
+		"ended yesterday":  {operator.CallDetails{CallRow: first, Ended: at}, 24 * time.Hour, operator.CallEnded, 0},
+		"long, with a recent job": {operator.CallDetails{CallRow: first, Jobs: []operator.Job{{Created: at.Add(time.Hour)}}},
+			119 * time.Minute, operator.CallLive, 0},
+		"began before its first job": {operator.CallDetails{CallRow: first, Began: at.Add(-time.Minute)}, 0,
+			operator.CallLive, -time.Minute},
+		"clocks that differ": {operator.CallDetails{CallRow: first, Began: at.Add(time.Second)}, 0, operator.CallLive, 0},
+	} {
+		state, start := row.call.State(at.Add(row.after)), row.call.Start().Sub(at)
+		if state != row.state || start != row.start {
+			t.Errorf("%s: %s since %s, want %s since %s", name, state, start, row.state, row.start)
+		}
+	}
+}
+
 func TestCall(t *testing.T) {
 	both(t, func(t *testing.T, w *world, j jobs) {
 		began := w.now

@@ -62,6 +62,7 @@ func (d *delivery) deliverProgress(ctx context.Context) *batch.Retry {
 		d.recordEnd(ctx)
 	}
 	d.noteReported(ctx, receipt)
+	record = record.Posted(answerOf(receipt))
 	if !o.Kept {
 		d.endProgress(ctx, record)
 		return nil

@@ -66,6 +66,27 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestProgressAnswer tests that the history has the answer to a line, so that a line after the end of the call does not
+// look like one that was heard.
+func TestProgressAnswer(t *testing.T) {
+	for want, receipt := range map[string]vapiclient.Receipt{
+		"1/200": delivered, "1/404": gone, "1/no answer": {Verdict: vapiclient.TryAgain, Err: errDown},
+	} {
+		for _, line := range []func(w *world, text string) job.Outcome{(*world).added, (*world).kept} {
+			inRunningWorld(t, func(t *testing.T, w *world, _ func() job.Outcome) {
+				w.answer = answers(receipt)
+				o := line(w, "half")
+				w.send(o)
+				w.run(20 * time.Minute)
+				steps := w.record(o.JobID).Steps()
+				if last := steps[len(steps)-1]; last.Kind != job.StepSpoken || last.Detail != want {
+					t.Errorf("kept: %t: the last step is %+v, want %s", o.Kept, last, want)
+				}
+			})
+		}
+	}
+}
+
 // TestProgressIsDropped tests lines that are not worth a post.
 func TestProgressIsDropped(t *testing.T) {
 	const noRecord, tableDown = "no record", "the table is down"

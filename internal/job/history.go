@@ -35,6 +35,13 @@ type Step struct {
 	Until  time.Time `json:"until,omitzero"`   // the end of the wait of a suspension
 }
 
+// Line returns the number of the progress line of a [StepSpoken], or "hold", and the answer to its post: an HTTP
+// status, or a word. answer is empty if it is not known.
+func (s Step) Line() (line, answer string) {
+	line, answer, _ = strings.Cut(s.Detail, "/")
+	return line, answer
+}
+
 // StepKind is the kind of a step.
 type StepKind string
 
@@ -46,7 +53,7 @@ const (
 	StepAttemptFailed  StepKind = "attempt_failed"   // another attempt follows; detail: a class of errors
 	StepNotStarted     StepKind = "not_started"      // the attempt does not count, and another follows; detail: as before
 	StepProgress       StepKind = "progress"         // a progress line; detail: its number, or "external"
-	StepSpoken         StepKind = "spoken"           // a progress line is posted; detail: its number, or "hold"
+	StepSpoken         StepKind = "spoken"           // a progress line is posted; detail: see [Step.Line]
 	StepSuspended      StepKind = "suspended"        // the job waits until a time
 	StepExternal       StepKind = "external"         // the job waits for an external completion until a time
 	StepWoken          StepKind = "woken"            // the wait is over, and the tool runs again
@@ -227,16 +234,35 @@ func (r Record) Queued(at time.Time) Record {
 	return r
 }
 
-// Posted returns the record with the answer to its last delivery attempt: an HTTP status, or a word. It is saved
-// with the next change of the record.
+// Posted returns the record with the answer to its last step, if that is a delivery attempt or a progress line that
+// was claimed: an HTTP status, or a word. It is saved with the next change of the record, or with [EndProgress] and
+// [SettleReport].
 func (r Record) Posted(answer string) Record {
 	all := r.History.entries()
-	if n := len(all) - 1; n >= 0 && all[n].letter == letters[StepDelivery] {
+	if n := len(all) - 1; n >= 0 && (all[n].letter == letters[StepDelivery] || all[n].letter == letters[StepSpoken]) {
 		if all[n].detail != "" {
 			answer = all[n].detail + "/" + answer
 		}
 		all[n].detail = cleanDetail(answer)
 		r.History = encodeHistory(all)
+	}
+	return r
+}
+
+// answeredLine returns the record with the answer to its last progress line, which claimed may have: see
+// [Record.Posted].
+func (r Record) answeredLine(claimed Record) Record {
+	posted := claimed.History.entries()
+	if len(posted) == 0 || posted[len(posted)-1].letter != letters[StepSpoken] {
+		return r
+	}
+	all := r.History.entries()
+	for i, e := range slices.Backward(all) {
+		if e.letter == letters[StepSpoken] {
+			all[i].detail = posted[len(posted)-1].detail
+			r.History = encodeHistory(all)
+			break
+		}
 	}
 	return r
 }

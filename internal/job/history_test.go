@@ -29,6 +29,17 @@ func TestSteps(t *testing.T) {
 			return job.Rule{Name: "post", Apply: func(r job.Record) (job.Record, error) { return r.Posted(answer), nil }}
 		}
 	}
+	// endsLine ends the progress line that was claimed last, with the answer to it.
+	endsLine := func(answer string) func(time.Time) job.Rule {
+		return func(now time.Time) job.Rule {
+			return job.Rule{Name: "end", Apply: func(r job.Record) (job.Record, error) {
+				claimed := job.Record{
+					ProgressLeaseExpiry: r.ProgressLeaseExpiry, History: job.History("m0=2"), Created: r.Created,
+				}
+				return job.EndProgress(now, claimed.Posted(answer)).Apply(r)
+			}}
+		}
+	}
 	finish := func(now time.Time) job.Rule { return job.Finish(now, ok, false, "") }
 	claimDelivery := func(now time.Time) job.Rule { return job.ClaimDelivery(now, time.Second) }
 	claim := func(now time.Time) job.Rule { return job.Claim(now, "m", time.Second) }
@@ -72,10 +83,11 @@ func TestSteps(t *testing.T) {
 				func(now time.Time) job.Rule { return job.AddExternalProgress(now.Add(time.Minute), secret) },
 				func(now time.Time) job.Rule { return job.ClaimProgress(now, 2, 0) },
 				func(now time.Time) job.Rule { return job.Complete(now, failed) },
+				endsLine("200"),
 				func(now time.Time) job.Rule { return job.ClaimAnswer(now, time.Second) },
 				settle(job.StateDelivered, secret),
 			},
-			"progress(1) suspended+1s woken external+59m56s progress(external) spoken(2) completed(error) " +
+			"progress(1) suspended+1s woken external+59m56s progress(external) spoken(2/200) completed(error) " +
 				"delivery(answer) delivered(answer)",
 		},
 		"hold message, and cancelled": {

@@ -288,6 +288,7 @@ func SettleReport(now time.Time, claimed Record, sequence int, heard bool) Rule 
 		r.Progress = &line
 		if r.ProgressLeaseExpiry.Equal(claimed.ProgressLeaseExpiry) {
 			r.ProgressLeaseExpiry = time.Time{}
+			r = r.answeredLine(claimed)
 		}
 		return r, nil
 	}}
@@ -346,7 +347,7 @@ func EndProgress(claimed Record) Rule {
 			return r, ErrUnchanged
 		}
 		r.ProgressLeaseExpiry = time.Time{}
-		return r, nil
+		return r.answeredLine(claimed), nil
 	}}
 }
 

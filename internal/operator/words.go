@@ -62,7 +62,7 @@ var steps = map[job.StepKind]string{
 	job.StepReplay: "replay started", job.StepKept: "result kept, not to be delivered",
 	job.StepReceived: "webhook received", job.StepQueued: "queued", job.StepStarted: "tool started",
 	job.StepAttemptFailed: "attempt failed", job.StepNotStarted: "not started", job.StepProgress: "progress",
-	job.StepSpoken: "progress posted to the call", job.StepSuspended: "suspended",
+	job.StepSpoken: "progress sent to the call", job.StepSuspended: "suspended",
 	job.StepExternal: "waits for an external completion", job.StepWoken: "woken up, tool started",
 	job.StepCompleted: "completed by an external system", job.StepFinished: "tool finished", job.StepFailed: "failed",
 	job.StepCancelled: "cancelled", job.StepDelivery: "delivery attempt", job.StepText: "text delivered, action follows",
@@ -86,10 +86,10 @@ func StepWords(s job.Step) string {
 		return words + ", attempt " + s.Detail
 	case s.Kind == job.StepWoken && s.Detail != "":
 		return words + ", attempt " + s.Detail
-	case (s.Kind == job.StepProgress || s.Kind == job.StepSpoken) && s.Detail != "" && s.Detail[0] <= '9':
+	case s.Kind == job.StepProgress && s.Detail != "" && s.Detail[0] <= '9':
 		return words + ", line " + s.Detail
-	case s.Kind == job.StepSpoken && s.Detail == "hold":
-		return "hold message posted to the call"
+	case s.Kind == job.StepSpoken && s.Detail != "":
+		return lineWords(s)
 	case s.Kind == job.StepCancelled && s.Detail == "replaced":
 		return "replaced by a later tool call"
 	case s.Kind == job.StepCancelled:
@@ -114,4 +114,27 @@ func StepWords(s job.Step) string {
 		return fmt.Sprintf("%s (%s)", words, s.Detail)
 	}
 	return words
+}
+
+// lineWords returns the step of a progress line for people. That the call accepted a line does not say that the caller
+// has heard it.
+func lineWords(s job.Step) string {
+	line, answer := s.Line()
+	words := "progress line " + line
+	if line == "hold" {
+		words = "hold message"
+	}
+	switch {
+	case Accepted(s):
+		return words + " accepted by the call"
+	case answer != "":
+		return words + " not accepted by the call: " + answer
+	}
+	return words + " sent to the call"
+}
+
+// Accepted reports whether the call accepted the progress line of a step.
+func Accepted(s job.Step) bool {
+	_, answer := s.Line()
+	return s.Kind == job.StepSpoken && len(answer) == len("200") && answer[0] == '2'
 }

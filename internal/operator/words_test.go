@@ -27,6 +27,28 @@ func TestStateWords(t *testing.T) {
 	}
 }
 
+// TestLineWords tests that only a progress line that the call accepted looks like one.
+func TestLineWords(t *testing.T) {
+	for detail, want := range map[string]string{
+		"1/200":       "progress line 1 accepted by the call",
+		"hold/200":    "hold message accepted by the call",
+		"1/404":       "progress line 1 not accepted by the call: 404",
+		"2/no answer": "progress line 2 not accepted by the call: no answer",
+		"12":          "progress line 12 sent to the call",
+		"hold":        "hold message sent to the call",
+		"":            "progress sent to the call",
+	} {
+		step := job.Step{Kind: job.StepSpoken, Detail: detail}
+		got, accepted := operator.StepWords(step), operator.Accepted(step)
+		if got != want || accepted != strings.HasSuffix(detail, "/200") {
+			t.Errorf("%q: %q, want %q; accepted: %t", detail, got, want, accepted)
+		}
+	}
+	if operator.Accepted(job.Step{Kind: job.StepDelivery, Detail: "1/200"}) {
+		t.Error("a delivery is no progress line")
+	}
+}
+
 // TestReasonWords tests that each reason has words of its own, in the list and in the history.
 func TestReasonWords(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)

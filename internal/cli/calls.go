@@ -54,6 +54,9 @@ func (callsListCommand) Help() string {
 on the jobs of a call (maxJobsPerCall and maxConcurrentJobsPerCall are "none") usually knows only calls that have ended.
 Calls that began before the update to this version are not listed, and no call for longer than 30 days.
 
+A call is live until Vapi reports its end. Without a report, "end not known" is its state an hour after its last tool
+call. It ended after the time since its beginning, if a webhook has shown that, or since its first job.
+
 A call has the name that it has in the logs. Use it with ringback calls show. There are at most %d calls in a list, and
 the command reads the jobs of each.
 

@@ -66,6 +66,7 @@ func TestCallsOfADeployment(t *testing.T) {
 		}
 	}
 	admit("planted-old", time.Now().Add(-25*time.Hour))
+	admit("planted-silent", time.Now().Add(-2*time.Hour))
 	admit(call, time.Now().Add(-4*time.Second))
 	delivered := ends(t, table, call, "a", job.StatusOK, job.StateDelivered)
 	failed := ends(t, table, call, "b", job.StatusError, job.StateDelivered)
@@ -80,7 +81,8 @@ func TestCallsOfADeployment(t *testing.T) {
 		{"calls list", []string{
 			`(?m)^\S+ \S+  ` + name + `  live           \d`,
 			`1 delivered; 1 failed, delivered; 1 not delivered \(the call has ended\)`,
-			job.CallHash("planted-old") + `  end not known  1 failed, delivered`,
+			job.CallHash("planted-old") + `  live           1 failed, delivered`, // its job is new
+			job.CallHash("planted-silent") + `  end not known  none`,
 		}, []string{"planted"}},
 		{"calls list --since 1h --limit 1", []string{name, "There are more calls"}, []string{job.CallHash("planted-old")}},
 		{"calls list --since 1h", []string{name}, []string{job.CallHash("planted-old"), "more calls"}},
@@ -132,7 +134,7 @@ func TestCallsOfADeployment(t *testing.T) {
 		All bool
 	}
 	out, _ := runs(t, []string{"calls", "list", "--json", "--stack", "Ringback"}, 0)
-	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Calls) != 2 || !list.All ||
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Calls) != 3 || !list.All ||
 		list.Calls[0].ID != "" || list.Calls[0].Call != name || list.Calls[0].Jobs[2].Why != "call_gone" ||
 		list.Calls[0].Jobs[1].Status != "error" {
 		t.Errorf("%v, %s", err, out)

@@ -172,7 +172,7 @@ type jobsListCommand struct {
 	Call        string        `help:"List all jobs of this call, including the finished ones. Its name in ringback calls list, or its id at Vapi." placeholder:"CALL"`
 	Since       time.Duration `help:"List the jobs of the calls of this time, such as 1h." placeholder:"TIME"`
 	Tool        string        `help:"List only the jobs of this tool." placeholder:"NAME"`
-	Failed      bool          `help:"List only the jobs that failed."`
+	Failed      bool          `help:"List only the jobs that failed, and were not cancelled."`
 	Undelivered bool          `help:"List only the jobs whose result was not delivered. With --failed, list both."`
 	Follow      bool          `help:"Print each change of these jobs, until it is interrupted."`
 	JSON        bool          `name:"json" help:"Print the list as JSON. With --follow, each line is a job."`

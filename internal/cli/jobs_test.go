@@ -310,7 +310,7 @@ func TestJobsOfADeployment(t *testing.T) {
 	// A result that is on its way is listed, too.
 	out, _ = jobs(0, "list")
 	for _, row := range []string{
-		`c2/b  approval  on its way +2`, `c1/a  approval  failed, on its way +2`,
+		`c2/b  approval  on its way +2`, `c1/a  approval  cancelled, on its way +2`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out) {
 			t.Error(out)

@@ -213,7 +213,7 @@ func callIDOf(ctx context.Context, list CallList, now time.Time, name string) (s
 type Filter struct {
 	Since       time.Time // when their call became known, at the earliest
 	Tool        string    // empty means any
-	Failed      bool      // only those that failed
+	Failed      bool      // only those that failed, and were not cancelled
 	Undelivered bool      // only those whose result was not delivered; with Failed, both
 }
 
@@ -222,7 +222,7 @@ func (f Filter) Selects(x Job) bool {
 	switch {
 	case f.Tool != "" && x.Tool != f.Tool:
 		return false
-	case f.Failed && x.Status == job.StatusError:
+	case f.Failed && x.CountsAsFailed():
 		return true
 	case f.Undelivered && x.State == job.StateUndelivered:
 		return true

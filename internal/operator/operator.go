@@ -94,7 +94,11 @@ type Job struct {
 	// Failed means that the result is a failure, whatever the state is: a delivered job can have failed.
 	Failed bool `json:"failed"`
 	// Why is why the result was not delivered, or who cancelled the job: see [job.StepUndelivered].
-	Why  string `json:"why,omitempty"`
+	Why string `json:"why,omitempty"`
+	// CancelledBy is who cancelled the job: operator, assistant or replaced. It is empty if it is not known. A job that
+	// an operator has cancelled delivers that as a failure, and so has the state of a job with a result.
+	CancelledBy string `json:"cancelledBy,omitempty"`
+
 	Call string `json:"call,omitempty"` // the name of the call in logs; empty if it is not known
 
 	// Steps are what happened to the job. Only [Jobs.Call] and [Jobs.Show] return them.
@@ -116,6 +120,11 @@ func described(r job.Record) Job {
 	}
 	if n := len(x.Steps); n > 0 && (r.State == job.StateUndelivered || r.State == job.StateCancelled) {
 		x.Why = x.Steps[n-1].Detail
+	}
+	for _, s := range x.Steps {
+		if s.Kind == job.StepCancelled {
+			x.CancelledBy = s.Detail
+		}
 	}
 	return x
 }
@@ -215,8 +224,8 @@ func (j *Jobs) Show(ctx context.Context, id string, data bool) (Details, error) 
 const (
 	// cancelled is delivered to the caller.
 	cancelled = "I'm sorry, that request was cancelled."
-	// byOperator is the prefix of the reason in the record.
-	byOperator = "cancelled by an operator"
+	// CancelledByOperator is the prefix of the reason in the record of a job that an operator has cancelled.
+	CancelledByOperator = "cancelled by an operator"
 
 	// storeTimeout bounds the write of a cancellation, which must be over before the job is checked.
 	storeTimeout = job.CheckDelay - 10*time.Second
@@ -250,7 +259,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 	if r.State.Active() && r.StoredJob != nil { // otherwise the function that runs the job does the same
 		j.check(ctx, r)
 	}
-	why := byOperator
+	why := CancelledByOperator
 	if reason != "" {
 		why += ": " + reason
 	}
@@ -261,7 +270,7 @@ func (j *Jobs) Cancel(ctx context.Context, id, reason string) (Cancelled, error)
 		Own: true,
 	}, why))
 	switch {
-	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, byOperator):
+	case errors.Is(err, job.ErrFinished) && r.State == job.StateDone && strings.HasPrefix(r.Reason, CancelledByOperator):
 		// It was cancelled before, but its outcome may not have been sent.
 	case errors.Is(err, job.ErrFinished):
 		return Cancelled{}, &FinishedError{State: r.State}

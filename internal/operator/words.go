@@ -9,12 +9,23 @@ import (
 
 // Words returns the state of the job for people, and why its result was not delivered, or who cancelled the job.
 func (x Job) Words() string {
-	words := StateWords(x.State, x.Status)
+	words := x.StateWords()
 	if x.Why != "" {
 		words += " (" + ReasonWords(x.Why) + ")"
 	}
 	return words
 }
+
+// StateWords returns the state of the job for people. A job that an operator has cancelled has not failed.
+func (x Job) StateWords() string {
+	if x.CancelledBy != "" && x.State != job.StateCancelled {
+		return "cancelled, " + StateWords(x.State, "")
+	}
+	return StateWords(x.State, x.Status)
+}
+
+// CountsAsFailed reports whether the job has failed. One that was cancelled has not, although its result is a failure.
+func (x Job) CountsAsFailed() bool { return x.Status == job.StatusError && x.CancelledBy == "" }
 
 // StateWords returns the state of a job for people. result is the status of its result, and empty if that is not known.
 // A failed job has other words than a job that is delivered, even if the caller has heard of the failure.
@@ -23,6 +34,8 @@ func StateWords(s job.State, result job.Status) string {
 	switch s {
 	case job.StateDone:
 		words = "on its way"
+	case job.StateParked:
+		words = "parked"
 	case job.StateUndelivered:
 		words = "not delivered"
 	}

@@ -27,6 +27,19 @@ func TestStateWords(t *testing.T) {
 	}
 }
 
+// TestCancelled tests that a job that was cancelled has not failed, although its result is a failure.
+func TestCancelled(t *testing.T) {
+	failed := operator.Job{State: job.StateDelivered, Status: job.StatusError}
+	cancelled := failed
+	cancelled.CancelledBy = "operator"
+	for x, want := range map[*operator.Job]string{&failed: "failed, delivered", &cancelled: "cancelled, delivered"} {
+		selected := operator.Filter{Failed: true}.Selects(*x)
+		if got := x.Words(); got != want || selected != (x == &failed) || x.CountsAsFailed() != selected {
+			t.Errorf("%q, want %q; it is among the failed ones: %t", got, want, selected)
+		}
+	}
+}
+
 // TestLineWords tests that only a progress line that the call accepted looks like one.
 func TestLineWords(t *testing.T) {
 	for detail, want := range map[string]string{

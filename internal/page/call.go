@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -14,9 +15,10 @@ import (
 // callModel is one call.
 type callModel struct {
 	Call    operator.CallDetails
+	State   operator.CallState
 	Pending bool // nothing is known of the call yet
 	Name    string
-	Day     string
+	Began   time.Time // zero if it is not known
 	Took    string
 	Chart   waterfall
 	Heard   []heardModel
@@ -76,19 +78,42 @@ func (p *Page) call(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, err)
 		return
 	default:
-		m.Call, m.Name, m.Day = d, d.Call, day(d.First, p.cfg.Now())
+		m.Call, m.Name, m.State = d, d.Call, d.State(p.cfg.Now())
 		m.Chart = p.newWaterfall(d)
+		if d.Start().Equal(d.Began) {
+			m.Began = d.Began
+		}
 		if !d.Ended.IsZero() {
-			m.Took = span(d.Ended.Sub(d.First))
+			m.Took = span(max(0, d.Ended.Sub(d.Start())))
 		}
 		if p.cfg.Local != nil {
 			m.HangUp = p.cfg.Local.Live(d.Call)
 			for _, h := range p.cfg.Local.Heard(d.Call) {
-				m.Heard = append(m.Heard, heardModel{h.At, span(h.At.Sub(d.First)), h.What, m.Numbers.text(h.Text)})
+				m.Heard = append(m.Heard, heardModel{h.At, span(h.At.Sub(d.Start())), h.What, m.Numbers.text(h.Text)})
 			}
 		}
 	}
 	p.show(w, r, http.StatusOK, view{Name: "call", Title: "Call " + m.Name, Tab: "calls", Model: m})
+}
+
+// find leads to a call or a job. The id of a call is the secret part of its control URL, so it is posted, and is in no
+// address.
+func (p *Page) find(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	id := strings.TrimPrefix(strings.TrimSpace(r.FormValue("id")), vapiCalls)
+	if strings.HasPrefix(id, "j_") {
+		http.Redirect(w, r, (&url.URL{Path: "/ui/jobs/" + id}).String(), http.StatusSeeOther)
+		return
+	}
+	d, err := p.cfg.Jobs.Call(r.Context(), id, false)
+	switch {
+	case errors.Is(err, jobtable.ErrNotFound) || id == "":
+		p.refuse(w, r, http.StatusNotFound, "There is no call with this id or name, or its records have expired.")
+	case err != nil:
+		p.fail(w, r, err)
+	default:
+		http.Redirect(w, r, (&url.URL{Path: "/ui/calls/" + cmp.Or(d.Key, d.Call)}).String(), http.StatusSeeOther)
+	}
 }
 
 // hangUp ends a simulated call.

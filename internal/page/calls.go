@@ -122,9 +122,8 @@ func (p *Page) search(r *http.Request, m *callsModel) error {
 		return err
 	}
 	for _, j := range found.Jobs {
-		row := p.jobRow(j)
-		if m.Filter.State == "" || row.filter == m.Filter.State {
-			m.Jobs = append(m.Jobs, row)
+		if fits(m.Filter.State, j) {
+			m.Jobs = append(m.Jobs, p.jobRow(j))
 		}
 	}
 	m.Searched = searched(found, p.cfg.Now())
@@ -154,13 +153,12 @@ type jobRow struct {
 	Began    time.Time
 	Duration string
 	Why      string
-	filter   string
 }
 
 func (p *Page) jobRow(j operator.Job) jobRow {
 	j.Tool = masked(j.Tool) // an unknown one can have any name
 	row := jobRow{Job: j, Began: j.Created, Why: operator.ReasonWords(j.Why)}
-	row.Status, row.filter = statusOf(j.State, j.Status)
+	row.Status = statusOf(j)
 	end := p.cfg.Now()
 	if settled(j.State) {
 		end = j.Updated
@@ -177,10 +175,10 @@ func settled(s job.State) bool {
 type rowModel struct {
 	Call  operator.CallRow
 	Day   string
-	Read  bool // the jobs were read, so that what follows is known
-	Final bool // it will not change
+	Read  bool   // the jobs were read, so that what follows is known
+	Again string // when the browser reads it again, for htmx; empty if it will not change
 
-	Ended    time.Time
+	State    operator.CallState
 	Duration string
 	Tools    []string
 	Counts   []count
@@ -219,14 +217,13 @@ func (p *Page) row(w http.ResponseWriter, r *http.Request) {
 func (p *Page) rowOf(d operator.CallDetails) rowModel {
 	now := p.cfg.Now()
 	m := rowModel{
-		Call: d.CallRow, Day: day(d.First, now), Read: true, Final: !d.Ended.IsZero() && d.All, Ended: d.Ended,
-		More: !d.All,
+		Call: d.CallRow, Day: day(d.First, now), Read: true, State: d.State(now), More: !d.All,
 	}
-	first, last := d.First, d.Ended
+	final := m.State != operator.CallLive
 	for _, j := range d.Jobs {
-		s, filter := statusOf(j.State, j.Status)
-		m.Final = m.Final && settled(j.State)
-		m.Lost = m.Lost || filter == filterUndelivered
+		s := statusOf(j)
+		final = final && settled(j.State)
+		m.Lost = m.Lost || j.State == job.StateUndelivered
 		m.Failed = m.Failed || s.Kind == kindBad
 		if tool := masked(j.Tool); !slices.Contains(m.Tools, tool) {
 			m.Tools = append(m.Tools, tool)
@@ -236,15 +233,16 @@ func (p *Page) rowOf(d operator.CallDetails) rowModel {
 			at, m.Counts = len(m.Counts), append(m.Counts, count{Status: s})
 		}
 		m.Counts[at].N++
-		if j.Created.Before(first) {
-			first = j.Created
-		}
-		if last.Before(j.Updated) && d.Ended.IsZero() {
-			last = j.Updated
-		}
 	}
 	if !d.Ended.IsZero() {
-		m.Duration = span(d.Ended.Sub(first))
+		m.Duration = span(max(0, d.Ended.Sub(d.Start())))
+	}
+	switch {
+	case final:
+	case m.State != operator.CallLive && p.cfg.Local == nil: // a job may wait for days
+		m.Again = "sse:change throttle:60s"
+	default:
+		m.Again = "sse:change throttle:300ms"
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", m))
 	m.Seen = hex.EncodeToString(sum[:8])
@@ -267,7 +265,7 @@ func (r *rows) get(c operator.CallRow, now time.Time) rowModel {
 	if m, ok := r.known[c.Key]; ok {
 		return m
 	}
-	return rowModel{Call: c, Day: day(c.First, now)}
+	return rowModel{Call: c, Day: day(c.First, now), Again: "intersect once"}
 }
 
 func (r *rows) put(m rowModel) {

@@ -10,6 +10,7 @@ import (
 func (p *Page) functions() template.FuncMap {
 	return template.FuncMap{
 		"clock": clock,
+		"day":   func(t time.Time) string { return day(t, p.cfg.Now()) },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"ago":   func(t time.Time) string { return span(p.cfg.Now().Sub(t).Truncate(time.Second)) },
 		"short": shortID,

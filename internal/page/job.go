@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/operator"
@@ -19,11 +20,9 @@ import (
 type jobModel struct {
 	Job      operator.Details
 	Status   status
-	Day      string
 	Duration string
 	Steps    []stepModel
-	Reason   string
-	Why      string
+	Notices  []notice
 	Progress string
 	Numbers  numbers
 
@@ -46,8 +45,17 @@ type stepModel struct {
 	Kind   kind
 }
 
+// notice says what became of a job.
+type notice struct {
+	Kind       kind
+	Head, Text string
+}
+
 // command is a command line that does what the page does not.
-type command struct{ What, Line string }
+type command struct {
+	What, Line string
+	Masked     bool // numbers are masked in it, so that it cannot be copied
+}
 
 var done = map[string]string{
 	"cancelled": "The job is cancelled. The caller hears of it.",
@@ -95,10 +103,9 @@ func (p *Page) pending(w http.ResponseWriter, r *http.Request) {
 func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
 	tool := d.Tool
 	d.Tool = masked(tool)
-	m := jobModel{Job: d, Day: day(d.Created, p.cfg.Now()), Numbers: numbersOf(r)}
+	m := jobModel{Job: d, Numbers: numbersOf(r)}
 	row := p.jobRow(d.Job)
 	m.Status, m.Duration = row.Status, row.Duration
-	m.Why = row.Why
 	var from time.Time
 	for _, s := range d.Steps {
 		if from.IsZero() {
@@ -111,7 +118,7 @@ func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
 		}
 		m.Steps = append(m.Steps, step)
 	}
-	m.Reason, m.Progress = m.Numbers.text(d.Reason), m.Numbers.text(d.Progress)
+	m.Notices, m.Progress = notices(d, &m.Numbers), m.Numbers.text(d.Progress)
 	var arguments json.RawMessage
 	if data := d.Data; data != nil {
 		arguments = data.Arguments
@@ -146,6 +153,36 @@ func (p *Page) jobModel(r *http.Request, d operator.Details) jobModel {
 	return m
 }
 
+// notices say why the result of a job was not delivered, who cancelled it, or why it failed.
+func notices(d operator.Details, n *numbers) []notice {
+	var all []notice
+	reason := d.Reason
+	if d.CancelledBy != "" {
+		text, byOperator := strings.CutPrefix(reason, operator.CancelledByOperator)
+		if !byOperator {
+			text = ""
+		}
+		if byOperator || d.State == job.StateCancelled {
+			reason = ""
+		}
+		head, _ := describe(job.Step{Kind: job.StepCancelled, Detail: d.CancelledBy})
+		all = append(all, notice{kindQuiet, head, n.text(strings.TrimPrefix(text, ": "))})
+	}
+	if d.State == job.StateUndelivered {
+		text := operator.ReasonWords(d.Why)
+		if code, detail, _ := strings.Cut(strings.TrimPrefix(reason, "dropped: "), ":"); code == d.Why {
+			if reason = ""; detail != "" {
+				text += " (" + strings.TrimSpace(detail) + ")"
+			}
+		}
+		all = append(all, notice{kindUneasy, "Not delivered", n.text(text)})
+	}
+	if reason != "" {
+		all = append(all, notice{kindBad, "Last failure", n.text(reason)})
+	}
+	return all
+}
+
 // stuck is how long a result is on its way, or a wake-up is overdue, before its message may be in a dead-letter queue.
 const stuck = time.Minute
 
@@ -165,48 +202,63 @@ func (p *Page) mayBeDead(d operator.Details) bool {
 
 // commands returns what an operator may type next.
 func (p *Page) commands(d operator.Details, name string, arguments json.RawMessage, n *numbers) []command {
+	var all []command
+	add := func(what, line string) {
+		shown := n.text(line)
+		all = append(all, command{what, shown, shown != line})
+	}
 	id := quoted(d.ID)
-	all := []command{{"Show it in a terminal", "ringback jobs show " + p.cfg.Flags + " " + id}}
+	add("Show it in a terminal", "ringback jobs show "+p.cfg.Flags+" "+id)
 	if p.cfg.Local == nil {
-		all = append(all, command{"Print its log lines", "ringback logs " + p.cfg.Flags + " --job " + id})
+		add("Print its log lines", "ringback logs "+p.cfg.Flags+" --job "+id)
 	}
 	if !p.cfg.Write {
 		if d.State.Active() {
-			all = append(all, command{"Cancel it", "ringback jobs cancel " + p.cfg.Flags + " " + id})
+			add("Cancel it", "ringback jobs cancel "+p.cfg.Flags+" "+id)
 		} else {
-			all = append(all, command{"Replay it", "ringback jobs replay " + p.cfg.Flags + " " + id})
+			add("Replay it", "ringback jobs replay "+p.cfg.Flags+" "+id)
 		}
 		if p.mayBeDead(d) {
-			all = append(all, command{"Redrive its message", "ringback dead redrive " + p.cfg.Flags + " " + id})
+			add("Redrive its message", "ringback dead redrive "+p.cfg.Flags+" "+id)
 		}
 	}
-	var object map[string]json.RawMessage
 	tool, known := p.cfg.Tools.Lookup(name)
-	if !known || json.Unmarshal(arguments, &object) != nil {
+	if !known || tool.Status {
 		return all
 	}
-	line := "ringback call"
-	if p.cfg.Local != nil {
-		line = p.cfg.Local.Command
+	var object map[string]json.RawMessage
+	if json.Unmarshal(arguments, &object) == nil && object != nil {
+		add("Call it again", p.callCommand(tool, object))
+	} else {
+		add("Call its tool, with arguments of your own", p.callCommand(tool, nil))
 	}
-	words := []string{line, name}
-	schema := tool.ModelSchema()
-	for _, name := range propertyNames(schema) {
-		raw, ok := object[name]
-		if !ok {
-			continue
-		}
+	return all
+}
+
+// callCommand returns the command that calls a tool. Without arguments, it has a word for each that is required.
+func (p *Page) callCommand(tool *asynctool.Entry, arguments map[string]json.RawMessage) string {
+	words := []string{"ringback call", tool.Name}
+	if p.cfg.Local != nil {
+		words[0] = p.cfg.Local.Command
+	}
+	for _, f := range fields(tool, nil) {
+		raw, ok := arguments[f.Label]
 		var text string
-		if json.Unmarshal(raw, &text) == nil {
-			words = append(words, name+"="+quoted(text))
-		} else {
-			words = append(words, name+":="+quoted(string(raw)))
+		switch isText := json.Unmarshal(raw, &text) == nil; {
+		case ok && isText:
+			words = append(words, f.Label+"="+quoted(text))
+		case ok:
+			words = append(words, f.Label+":="+quoted(string(raw)))
+		case arguments == nil && f.Required && (f.Kind == fieldText || f.Kind == fieldDate):
+			words = append(words, f.Label+"="+strings.ToUpper(f.Label))
+		case arguments == nil && f.Required:
+			words = append(words, f.Label+":="+strings.ToUpper(f.Label))
 		}
 	}
 	if p.cfg.Local == nil {
 		words = append(words, p.cfg.Flags)
 	}
-	return append(all, command{"Call it again", n.text(strings.Join(words, " "))})
+	return strings.Join(words, " ")
 }
 
 // quoted returns a word as a user types it in a shell.

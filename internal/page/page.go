@@ -159,6 +159,7 @@ func New(cfg Config) (*Page, error) {
 	p.mux.HandleFunc("GET /ui/jobs/{id...}", p.job)
 	p.mux.HandleFunc("GET /ui/at-vapi/{id...}", p.atVapi)
 	p.mux.HandleFunc("GET /ui/at-aws/{what}/{id...}", p.atAWS)
+	p.mux.HandleFunc("POST /ui/find", p.find)
 	p.mux.HandleFunc("GET /ui/tools", p.tools)
 	p.mux.HandleFunc("GET /ui/tools/{tool}", p.tool)
 	p.mux.HandleFunc("GET /ui/undelivered", p.undelivered)

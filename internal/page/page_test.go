@@ -97,9 +97,20 @@ func TestOneCall(t *testing.T) {
 				contains(t, get(t, p, "/"), "<b>2</b> delivered") // read before
 
 				body := get(t, p, "/ui/calls/"+job.CallHash("c"))
-				contains(t, body, "not delivered 4.0 s after the hang-up", `class="lane late"`, "delivered at 1.0 s",
+				contains(t, body, "not delivered: finished 4.0 s after the hang-up", `class="lane late"`, "delivered at 1.0 s",
 					"hang-up</text>", `class="bar fail"`, `class="bar pause"`, `class="bar external open"`,
 					`class="mark progress"`, `class="mark delivered"`, `class="mark lost"`, `class="mark webhook"`)
+				for _, key := range []string{
+					"queue", "attempt", "failed attempt", "pause before a retry", "external system", "webhook", "progress",
+					"delivery attempt", "line accepted by the call", "delivered", "not delivered", "hang-up",
+				} {
+					contains(t, body, "</svg>"+key+"</span>")
+				}
+				for _, key := range []string{"parked", "external completion"} {
+					if strings.Contains(body, "</svg>"+key+"</span>") {
+						t.Errorf("the legend explains %s, which is not there", key)
+					}
+				}
 				if n := strings.Count(body, `<div class="lane`); n != 4 {
 					t.Errorf("%d lanes", n)
 				}
@@ -177,11 +188,251 @@ func TestCompleteAndCancel(t *testing.T) {
 	})
 }
 
+// TestFilters tests which jobs each filter selects. A job that failed and was not delivered is found under both, as
+// ringback jobs list finds it, and one that an operator has cancelled has not failed.
+func TestFilters(t *testing.T) {
+	w := newWorld(t, approval)
+	const lost, both = "not delivered", "failed undelivered"
+	ok, failed := job.StatusOK, job.StatusError
+	for tool, row := range map[string]struct {
+		state   job.State
+		result  job.Status
+		history job.History
+		word    string
+		filters string
+	}{
+		"runs":             {job.StateRunning, "", "", "running", "running"},
+		"waits":            {job.StateWaiting, "", "", "waiting", "waiting"},
+		"done":             {job.StateDone, ok, "", "on its way", "running"},
+		"done-failed":      {job.StateDone, failed, "", "failed, on its way", "running failed"},
+		"delivered":        {job.StateDelivered, ok, "", "delivered", "delivered"},
+		"delivered-failed": {job.StateDelivered, failed, "", "failed, delivered", "failed"},
+		"lost":             {job.StateUndelivered, ok, "u0=call_gone", "not delivered", "undelivered"},
+		"lost-failed":      {job.StateUndelivered, failed, "e0=error,u0=call_gone", "failed, " + lost, both},
+		"parked-failed":    {job.StateParked, failed, "", "failed, parked", "failed parked"},
+		"replaced":         {job.StateCancelled, "", "C0=replaced", "cancelled", "cancelled"},
+		"cancelled":        {job.StateDelivered, failed, "C0=operator,d5", "cancelled, delivered", "cancelled"},
+		"cancelled-lost": {
+			job.StateUndelivered, failed, "C0=operator,u1=call_gone", "cancelled, " + lost, "undelivered cancelled",
+		},
+		"cancelled-underway": {job.StateDone, failed, "C0=operator", "cancelled, on its way", "running cancelled"},
+	} {
+		r := job.Record{
+			ID: "j_" + tool, State: row.state, Tool: tool, CallID: "c", Created: time.Now(), Updated: time.Now(),
+			Deadline: time.Now().Add(time.Hour), History: row.history,
+		}
+		if row.result != "" {
+			r.Result = &job.Result{Status: row.result, Content: "text", Delivery: policy.DeliveryRespond}
+		}
+		w.save(r)
+		var found []string
+		for _, filter := range []string{
+			"running", "waiting", "delivered", "failed", "undelivered", "parked", "cancelled",
+		} {
+			if body := get(t, w.deployed, "/?state="+filter); strings.Contains(body, ">"+tool+"</a>") {
+				found = append(found, filter)
+				contains(t, body, `">`+row.word+`</span>`)
+			}
+		}
+		if got := strings.Join(found, " "); got != row.filters {
+			t.Errorf("%s is found as %q, want %q", tool, got, row.filters)
+		}
+	}
+}
+
+// TestStatistics tests what the rates of a tool count.
+func TestStatistics(t *testing.T) {
+	w := newWorld(t, approval)
+	for id, row := range map[string]struct {
+		state   job.State
+		result  job.Status
+		history job.History
+	}{
+		"j_a":       {job.StateDelivered, job.StatusOK, ""},
+		"j_b":       {job.StateUndelivered, job.StatusOK, "u0=call_gone"},
+		"j_c":       {job.StateDelivered, job.StatusError, ""},
+		"j_d":       {job.StateDone, job.StatusOK, ""}, // it succeeded, and is not delivered yet
+		"j_e":       {job.StateRunning, "", ""},
+		"j_f":       {job.StateDelivered, job.StatusError, "C0=operator,d5"},
+		"j_g":       {job.StateCancelled, "", "C0=replaced"},
+		"j_replayh": {job.StateUndelivered, job.StatusError, ""},
+	} {
+		at := time.Now().Add(-3 * time.Second)
+		r := job.Record{
+			ID: id, State: row.state, Tool: "approval", CallID: "c", Created: at, Updated: at.Add(2 * time.Second),
+			Deadline: at.Add(time.Hour), History: row.history,
+		}
+		if row.result != "" {
+			r.Result = &job.Result{Status: row.result, Content: "text", Delivery: policy.DeliveryRespond}
+		}
+		w.save(r)
+	}
+	contains(t, get(t, w.deployed, "/ui/tools"), `data-label="Jobs">7<`, `data-label="Succeeded">75 % <span`, "1 failed",
+		`data-label="Delivered">66 % <span`, "1 not delivered", `data-label="p50">2.0 s<`)
+}
+
+// TestEndNotKnown tests that the page does not go on reading calls whose end Vapi does not report.
+func TestEndNotKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		patient := approval
+		patient.Deadline = 24 * time.Hour
+		w := newWorld(t, patient)
+		w.run()
+		w.calls("old", "approval", "{}")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r := w.jobOf("old", "approval")
+		if _, err := w.jobs.Cancel(t.Context(), r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.calls("waits", "approval", "{}")
+		time.Sleep(50 * time.Minute)
+		w.calls("new", "approval", "{}")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		rows := func(p *page.Page) map[string]string {
+			shown := make(map[string]string)
+			for _, name := range []string{"old", "waits", "new"} {
+				key := regexp.MustCompile(`href="/ui/calls/([^"]*` + job.CallHash(name) + `)"`).FindStringSubmatch(get(t, p, "/"))
+				body := get(t, p, "/ui/row/"+key[1])
+				shown[name] = regexp.MustCompile(`(?s)^<tr[^>]*>.*?</td>\s*<td>.*?</td>\s*<td>.*?</td>`).FindString(body)
+			}
+			return shown
+		}
+		for _, row := range rows(w.deployed) {
+			contains(t, row, ">live<", `hx-trigger="sse:change throttle:300ms"`)
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		for name, want := range map[string][2]string{
+			"old": {">end not known<", ""}, "waits": {">end not known<", "sse:change throttle:60s"},
+			"new": {">live<", "sse:change throttle:300ms"},
+		} {
+			row := rows(w.deployed)[name]
+			contains(t, row, want[0], want[1])
+			if got := strings.Contains(row, "hx-get"); got != (want[1] != "") {
+				t.Errorf("%s: read again: %t", name, got)
+			}
+			contains(t, rows(w.local)[name], strings.ReplaceAll(want[1], "60s", "300ms"))
+		}
+		contains(t, get(t, w.local, "/ui/calls/"+job.CallHash("old")), ">end not known</span>")
+	})
+}
+
+// TestBeginning tests that a call begins when Vapi says, as far as that is known.
+func TestBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, sleeps("quick", time.Second))
+		w.run()
+		w.began = time.Now().Add(-26 * time.Second)
+		w.calls("known", "quick", `{"order":"A-1"}`)
+		w.began = time.Time{}
+		w.calls("unknown", "quick", `{"order":"A-1"}`)
+		time.Sleep(4 * time.Second)
+		w.hangUp("known")
+		w.hangUp("unknown")
+		synctest.Wait()
+		body := get(t, w.deployed, "/ui/calls/"+job.CallHash("known"))
+		contains(t, body, "<dt>Began</dt>", "<dt>First job</dt>", "<dd>30 s</dd>", `class="begin" x1="0.000%"`,
+			"call began</span>", "delivered at 27 s")
+		body = get(t, w.deployed, "/ui/calls/"+job.CallHash("unknown"))
+		contains(t, body, "<dt>First job</dt>", "<dd>4.0 s, from the first job</dd>", "delivered at 1.0 s")
+		if strings.Contains(body, "<dt>Began</dt>") || strings.Contains(body, `class="begin"`) {
+			t.Error("the beginning of the call is not known")
+		}
+	})
+}
+
+// TestProgressAfterTheHangUp tests that a progress line that the call did not accept does not look like one that was.
+func TestProgressAfterTheHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, asynctool.Tool[struct{}]{
+			Name: "talks", Description: "Reports twice.",
+			Run: func(ctx context.Context, call asynctool.Call, _ struct{}) (asynctool.Result, error) {
+				call.Progress(ctx, "One.")
+				time.Sleep(5 * time.Second)
+				call.Progress(ctx, "Two.")
+				time.Sleep(5 * time.Second)
+				return asynctool.Text("Done."), nil
+			},
+		})
+		w.run()
+		w.calls("c", "talks", "{}")
+		time.Sleep(2 * time.Second)
+		w.hangUp("c")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		body := get(t, w.local, "/ui/calls/"+job.CallHash("c"))
+		for kind, title := range map[string]string{
+			"spoken": "Progress line 1 accepted by the call", "unheard": "Progress line 2 not accepted by the call: 404",
+		} {
+			contains(t, body, title, "</svg>"+map[string]string{
+				"spoken": "line accepted by the call", "unheard": "line not known to be accepted",
+			}[kind])
+			if n := strings.Count(body, `class="mark `+kind+`" x=`); n != 1 {
+				t.Errorf("%d marks of the kind %s", n, kind)
+			}
+		}
+		body = get(t, w.local, "/ui/jobs/"+w.jobOf("c", "talks").ID)
+		contains(t, body, "Progress line 2 not accepted by the call: 404", "Not delivered: the call has ended")
+		if strings.Contains(body, "Last failure") {
+			t.Error("a good result that was not delivered is shown as a failure")
+		}
+	})
+}
+
+// TestCallAgain tests that a command can be copied only as it must be typed.
+func TestCallAgain(t *testing.T) {
+	w := newWorld(t, sleeps("slow", time.Second))
+	at := time.Now()
+	r := job.Record{
+		ID: "j_cccccccccccccccccccccccccc", State: job.StateWaiting, Tool: "slow", CallID: "c", Attempt: 1, Created: at,
+		Updated: at, Deadline: at.Add(48 * time.Hour), WakeAt: at.Add(400 * 24 * time.Hour),
+	}
+	w.save(r)
+	w.toolCalls[r.ID] = page.ToolCall{Arguments: json.RawMessage(`{"order":"12345678"}`)}
+	body := get(t, w.local, "/ui/jobs/"+r.ID)
+	contains(t, body, "ringback call slow order=•••••78</pre><a id=\"copy-1\"", "Show numbers to copy it",
+		at.Add(48*time.Hour).Format("2 Jan")+" <time", at.Add(400*24*time.Hour).Format("2 Jan 2006")+" <time")
+	if n := strings.Count(body, "data-copy"); n != 1 {
+		t.Errorf("%d commands can be copied", n)
+	}
+	body = get(t, w.local, "/ui/jobs/"+r.ID+"?numbers=shown")
+	contains(t, body, `ringback call slow order=12345678</pre><button id="copy-1"`)
+	// A deployment does not have them.
+	body = get(t, w.deployed, "/ui/jobs/"+r.ID)
+	contains(t, body, "ringback call slow order=ORDER --stack Ringback", "with arguments of your own",
+		"only while the job waits")
+	contains(t, get(t, w.deployed, "/ui/tools/slow"), "ringback call slow order=ORDER --stack Ringback")
+}
+
+// TestFind finds a call by its id at Vapi, which is in no address.
+func TestFind(t *testing.T) {
+	w := newWorld(t, approval)
+	w.calls("7420f27a", "approval", "{}")
+	w.save(job.Record{ID: "j_x", CallID: "7420f27a", State: job.StateRunning, Created: time.Now(), Updated: time.Now()})
+	for id, want := range map[string]string{
+		" 7420f27a ": "/ui/calls/2", "https://dashboard.vapi.ai/calls/7420f27a": "/ui/calls/2",
+		job.CallHash("7420f27a"): "/ui/calls/2", "j_x": "/ui/jobs/j_x", "other": "", "": "", "0123456789abcdef": "",
+	} {
+		status, body, header := submit(t, w.deployed, "/ui/find", url.Values{"id": {id}})
+		where := header.Get("Location")
+		switch found := strings.HasPrefix(where, want); {
+		case want == "" && status == http.StatusNotFound && where == "":
+			contains(t, body, "There is no call")
+		case !found || want == "" || strings.Contains(where, "7420f27a"):
+			t.Errorf("%q: %d, %q", id, status, where)
+		default:
+			contains(t, get(t, w.deployed, where), job.CallHash("7420f27a"))
+		}
+	}
+}
+
 // TestStart calls a tool by its form.
 func TestStart(t *testing.T) {
 	w := newWorld(t, formTool())
 	body := get(t, w.local, "/ui/tools/everything")
-	contains(t, body, `<input type="text" name="argument.name" value="" autocomplete="off" required>`,
+	contains(t, body, `<textarea class="text" name="argument.name" rows="1" required>`,
 		`<input type="number" step="1" name="argument.seats" value="2"`,
 		`<input type="number" step="any" name="argument.price"`,
 		`<input type="date" name="argument.day"`,
@@ -199,6 +450,7 @@ func TestStart(t *testing.T) {
 			"argument.name": {"Ada"}, "argument.seats": {"4"}, "argument.price": {"1.50"}, "argument.day": {"2026-12-01"},
 			"argument.size": {`"M"`}, "argument.window": {"true"}, "argument.extras": {`["a"]`}, "argument.other": {"x"},
 		}, `{"day":"2026-12-01","extras":["a"],"name":"Ada","price":1.5,"seats":4,"size":"M","window":true}`, ""},
+		"lines":          {url.Values{"argument.name": {"a\r\n\r\nb"}}, `{"name":"a\n\nb"}`, ""},
 		"required ones":  {url.Values{"argument.name": {"Ada"}, "argument.seats": {""}}, `{"name":"Ada"}`, ""},
 		"an empty text":  {url.Values{"argument.name": {""}}, `{"name":""}`, ""},
 		"no number":      {url.Values{"argument.name": {"Ada"}, "argument.seats": {"many"}}, "", "seats must be a number"},
@@ -218,7 +470,7 @@ func TestStart(t *testing.T) {
 				if status != http.StatusBadRequest {
 					t.Errorf("%d", status)
 				}
-				contains(t, body, row.problem, `value="`+row.values.Get("argument.name")+`"`) // what was entered is still there
+				contains(t, body, row.problem, "\n"+row.values.Get("argument.name")+"</textarea>") // as it was entered
 				return
 			}
 			got, err := json.Marshal(w.started)

@@ -19,11 +19,13 @@ import (
 	"github.com/ringback/ringback/internal/operator"
 )
 
-// statistics is what the jobs of a tool in the loaded period show.
+// statistics is what the jobs of a tool in the loaded period show. Replays are not among them. A job that was cancelled
+// counts in Jobs only.
 type statistics struct {
-	Jobs, Settled, OK, Failed, Lost int
-	Rate                            string // of those that are settled, and neither cancelled nor replays; may be empty
-	P50, P95                        string // from the tool call to its end
+	Jobs, Failed, Lost int
+	Succeeded          string // percentage of the jobs with a result whose result is no failure; empty if there are none
+	Delivered          string // percentage of the settled results that were delivered; empty if there are none
+	P50, P95           string // from the tool call to its end
 }
 
 // loaded is the period of the statistics.
@@ -32,33 +34,47 @@ const loaded = 24 * time.Hour
 // statisticsOf returns the statistics of each tool.
 func statisticsOf(jobs []operator.Job) map[string]statistics {
 	all := make(map[string]statistics)
-	took := make(map[string][]time.Duration)
+	took, results := make(map[string][]time.Duration), make(map[string]int)
 	for _, j := range jobs {
+		if job.IsReplay(j.ID) {
+			continue
+		}
 		s := all[j.Tool]
 		s.Jobs++
-		if settled(j.State) && j.State != job.StateCancelled && j.State != job.StateReplayed {
-			s.Settled++
-			took[j.Tool] = append(took[j.Tool], j.Updated.Sub(j.Created))
-			switch {
-			case j.Status == job.StatusError:
+		if j.CancelledBy == "" && j.State != job.StateCancelled {
+			if j.Status != "" {
+				results[j.Tool]++
+			}
+			if j.CountsAsFailed() {
 				s.Failed++
-			case j.State == job.StateUndelivered:
+			}
+			if j.State == job.StateUndelivered {
 				s.Lost++
-			default:
-				s.OK++
+			}
+			if settled(j.State) {
+				took[j.Tool] = append(took[j.Tool], j.Updated.Sub(j.Created))
 			}
 		}
 		all[j.Tool] = s
 	}
 	for tool, s := range all {
-		if s.Settled > 0 {
-			slices.Sort(took[tool])
-			s.Rate = fmt.Sprintf("%.0f %%", 100*float64(s.OK)/float64(s.Settled))
-			s.P50, s.P95 = span(percentile(took[tool], 50)), span(percentile(took[tool], 95))
+		s.Succeeded = percentage(results[tool]-s.Failed, results[tool])
+		if times := took[tool]; len(times) > 0 {
+			slices.Sort(times)
+			s.Delivered = percentage(len(times)-s.Lost, len(times))
+			s.P50, s.P95 = span(percentile(times, 50)), span(percentile(times, 95))
 		}
 		all[tool] = s
 	}
 	return all
+}
+
+// percentage returns which part of all n is, rounded down, so that 100 % has no exception.
+func percentage(n, all int) string {
+	if all == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d %%", 100*n/all)
 }
 
 // percentile returns the least of the sorted durations that p percent of them do not exceed.
@@ -131,7 +147,7 @@ func (p *Page) toolModel(tool *asynctool.Entry, values url.Values) toolModel {
 	m := toolModel{
 		Tool: tool, Missing: p.missing(tool), Policies: policies(tool), Fields: fields(tool, values),
 		Startable: p.cfg.Local != nil && p.cfg.Write,
-		Command:   "ringback call " + tool.Name + " " + p.cfg.Flags, Static: len(tool.Static) > 0,
+		Command:   p.callCommand(tool, nil), Static: len(tool.Static) > 0,
 	}
 	return m
 }
@@ -290,7 +306,7 @@ func decode(all []field, values url.Values) (map[string]any, error) {
 		}
 		switch f.Kind {
 		case fieldText, fieldDate:
-			arguments[f.Label] = text
+			arguments[f.Label] = strings.ReplaceAll(text, "\r\n", "\n") // as browsers send lines
 			continue
 		case fieldNumber, fieldInteger:
 			if _, err := strconv.ParseFloat(text, 64); err != nil {

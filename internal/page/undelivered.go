@@ -78,7 +78,7 @@ func (p *Page) deployedEvents(r *http.Request, m *undeliveredModel) error {
 		}
 		e := eventModel{
 			JobID: j.ID, Tool: masked(j.Tool), Call: cmp.Or(d.Call, j.Call), At: j.Updated, Day: day(j.Updated, p.cfg.Now()),
-			Why: operator.ReasonWords(j.Why), Failed: j.Status == job.StatusError,
+			Why: operator.ReasonWords(j.Why), Failed: j.CountsAsFailed(),
 		}
 		if d.Data != nil {
 			e.Text, e.Control = m.Numbers.text(d.Data.Result), m.Numbers.text(indented(d.Data.Control))

@@ -14,9 +14,27 @@ type waterfall struct {
 	Ticks []tick
 	Lanes []lane
 	Ended string // where the call ended, as percent; empty if it is not known to have ended
-	Began string // where the call began
+	Began string // where the call began; empty if that is not known
 	Took  string // the time that the axis shows
+
+	BarKeys, MarkKeys []key // explain what is in the lanes
 }
+
+// key explains a kind of bars or of marks.
+type key struct{ Kind, Text string }
+
+// The kinds of bars and marks, in the order of the legend.
+var (
+	barKeys = []key{
+		{barQueue, "queue"}, {barRun, "attempt"}, {barFail, "failed attempt"}, {barPause, "pause before a retry"},
+		{barWait, "wait"}, {barExternal, "external system"}, {barDeliver, "delivery"},
+	}
+	markKeys = []key{
+		{"webhook", "webhook"}, {"progress", "progress"}, {"spoken", "line accepted by the call"},
+		{"unheard", "line not known to be accepted"}, {"external", "external completion"}, {"post", "delivery attempt"},
+		{"delivered", "delivered"}, {"lost", "not delivered"}, {"parked", "parked"}, {"cancelled", "cancelled"},
+	}
+)
 
 // tick is a mark on the time axis.
 type tick struct {
@@ -115,7 +133,13 @@ func stretches(j operator.Job, now time.Time) (bars []stretch, marks []moment) {
 			begin(barExternal, s.At)
 		case job.StepProgress:
 			point("progress", s)
-		case job.StepSpoken, job.StepText:
+		case job.StepSpoken:
+			if operator.Accepted(s) {
+				point("spoken", s)
+			} else {
+				point("unheard", s)
+			}
+		case job.StepText:
 			point("spoken", s)
 		case job.StepFailed:
 			if current != nil && current.kind == barRun {
@@ -179,7 +203,7 @@ func (p *Page) newWaterfall(d operator.CallDetails) waterfall {
 		marks []moment
 	}
 	var all []job_
-	from, to := d.First, d.Ended
+	from, to := d.Start(), d.Ended
 	extend := func(at time.Time) {
 		if at.IsZero() {
 			return
@@ -207,7 +231,10 @@ func (p *Page) newWaterfall(d operator.CallDetails) waterfall {
 	total += total / 30 // so that the last mark is not cut off
 	percent := func(d time.Duration) string { return fmt.Sprintf("%.3f%%", 100*float64(d)/float64(total)) }
 	at := func(t time.Time) string { return percent(t.Sub(from)) }
-	w := waterfall{Ticks: ticks(total, percent), Took: span(to.Sub(from)), Began: at(from)}
+	w := waterfall{Ticks: ticks(total, percent), Took: span(to.Sub(from))}
+	if d.Start().Equal(d.Began) {
+		w.Began = at(d.Began)
+	}
 	if !d.Ended.IsZero() {
 		w.Ended = at(d.Ended)
 		// The mark of the end has a text of its own.
@@ -217,38 +244,63 @@ func (p *Page) newWaterfall(d operator.CallDetails) waterfall {
 			}
 		}
 	}
+	var barKinds, markKinds []string
 	for _, one := range all {
 		l := lane{Job: p.jobRow(one.job)}
 		for _, b := range one.bars {
+			barKinds = append(barKinds, b.kind)
 			l.Bars = append(l.Bars, bar{
 				Kind: b.kind, X: at(b.from), Width: percent(max(0, b.to.Sub(b.from))), Open: b.open,
 				Text: barWords[b.kind] + ", " + span(b.to.Sub(b.from)),
 			})
 		}
 		for _, m := range one.marks {
+			markKinds = append(markKinds, m.kind)
 			l.Marks = append(l.Marks, mark{m.kind, at(m.at), m.text + ", at " + span(m.at.Sub(from))})
 		}
 		l.Verdict, l.Kind, l.Late = verdict(one.job, l.Job, d.Ended, from)
 		w.Lanes = append(w.Lanes, l)
 	}
+	w.BarKeys, w.MarkKeys = keysOf(barKeys, barKinds), keysOf(markKeys, markKinds)
 	return w
+}
+
+// keysOf returns the keys of the kinds that are shown.
+func keysOf(keys []key, kinds []string) []key {
+	return slices.DeleteFunc(slices.Clone(keys), func(k key) bool { return !slices.Contains(kinds, k.Kind) })
 }
 
 // verdict says what became of a job, and when.
 func verdict(j operator.Job, row jobRow, ended, from time.Time) (text string, k kind, late bool) {
 	text, k = row.Status.Word, row.Status.Kind
-	at := j.Updated
-	if i := slices.IndexFunc(j.Steps, func(s job.Step) bool {
-		return s.Kind == job.StepDelivered || s.Kind == job.StepUndelivered || s.Kind == job.StepDiscarded
-	}); i >= 0 {
-		at = j.Steps[i].At
-	} else if !settled(j.State) {
-		return text, k, false
+	var ready, at time.Time // when there was a result, and when it was delivered or given up
+	for _, s := range j.Steps {
+		switch s.Kind {
+		case job.StepFinished, job.StepFailed, job.StepCompleted, job.StepCancelled:
+			ready = s.At
+		case job.StepDelivered, job.StepUndelivered, job.StepDiscarded:
+			at = s.At
+		}
 	}
-	if !ended.IsZero() && at.After(ended) {
-		return text + " " + span(at.Sub(ended)) + " after the hang-up", k, true
+	if at.IsZero() {
+		if !settled(j.State) {
+			return text, k, false
+		}
+		at = j.Updated
 	}
-	return text + " at " + span(at.Sub(from)), k, false
+	after := func(t time.Time) string { return span(t.Sub(ended)) + " after the hang-up" }
+	late = !ended.IsZero() && at.After(ended)
+	switch {
+	case late && j.State != job.StateUndelivered:
+		text += " " + after(at)
+	case late && ready.After(ended):
+		text += ": finished " + after(ready)
+	case late:
+		text += ": given up " + after(at)
+	default:
+		text += " at " + span(at.Sub(from))
+	}
+	return text, k, late
 }
 
 // ticks returns up to eight marks at round times.

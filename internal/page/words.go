@@ -38,38 +38,49 @@ const (
 	filterCancelled   = "cancelled"
 )
 
-// statusOf returns how a job is shown, and the filter that selects it.
-func statusOf(state job.State, result job.Status) (s status, filter string) {
-	s = status{operator.StateWords(state, result), kindQuiet}
-	switch state {
-	case job.StateRunning:
-		s.Kind, filter = kindBusy, filterRunning
-	case job.StateWaiting:
-		s.Kind, filter = kindWait, filterWaiting
-	case job.StateDone:
-		s.Kind, filter = kindBusy, filterRunning
-	case job.StateParked:
-		s.Kind, filter = kindWait, filterParked
-	case job.StateUndelivered:
-		s.Kind, filter = kindUneasy, filterUndelivered
-	case job.StateDelivered:
-		s.Kind, filter = kindGood, filterDelivered
-	case job.StateCancelled:
-		return s, filterCancelled
-	}
-	if result == job.StatusError {
+// statusOf returns how a job is shown.
+func statusOf(x operator.Job) status {
+	s := status{x.StateWords(), kindQuiet}
+	switch {
+	case x.CountsAsFailed() && x.State != job.StateCancelled:
 		s.Kind = kindBad
-		if state == job.StateDone || state == job.StateDelivered || state == job.StateReplayed {
-			filter = filterFailed
-		}
+	case x.State == job.StateRunning, x.State == job.StateDone:
+		s.Kind = kindBusy
+	case x.State == job.StateWaiting, x.State == job.StateParked:
+		s.Kind = kindWait
+	case x.State == job.StateUndelivered:
+		s.Kind = kindUneasy
+	case x.State == job.StateDelivered && x.CancelledBy == "":
+		s.Kind = kindGood
 	}
-	return s, filter
+	return s
+}
+
+// fits reports whether a filter selects a job. Several filters select a job that failed and was not delivered.
+func fits(filter string, x operator.Job) bool {
+	switch filter {
+	case filterRunning:
+		return x.State == job.StateRunning || x.State == job.StateDone
+	case filterWaiting:
+		return x.State == job.StateWaiting
+	case filterDelivered:
+		return x.State == job.StateDelivered && x.Status != job.StatusError
+	case filterFailed:
+		return operator.Filter{Failed: true}.Selects(x)
+	case filterUndelivered:
+		return operator.Filter{Undelivered: true}.Selects(x)
+	case filterParked:
+		return x.State == job.StateParked
+	case filterCancelled:
+		return x.State == job.StateCancelled || x.CancelledBy != ""
+	}
+	return true
 }
 
 // stepKinds are how steps are painted. Those that are missing are quiet.
 var stepKinds = map[job.StepKind]kind{
 	job.StepStarted: kindBusy, job.StepWoken: kindBusy, job.StepAttemptFailed: kindUneasy, job.StepNotStarted: kindUneasy,
-	job.StepSpoken: kindGood, job.StepSuspended: kindWait, job.StepExternal: kindWait, job.StepFinished: kindGood,
+	job.StepSuspended: kindWait, job.StepExternal: kindWait, job.StepFinished: kindGood,
 	job.StepCompleted: kindGood, job.StepFailed: kindBad, job.StepText: kindGood, job.StepPostponed: kindWait,
 	job.StepOutboundCall: kindBusy, job.StepNoOutboundCall: kindUneasy, job.StepParked: kindWait,
 	job.StepNextCall: kindBusy, job.StepNoNextCall: kindUneasy, job.StepForgotten: kindUneasy,
@@ -82,8 +93,11 @@ func describe(s job.Step) (text string, k kind) {
 	if k == "" {
 		k = kindQuiet
 	}
-	if s.Kind == job.StepCancelled && s.Detail == "operator" || s.Detail == string(job.StatusError) {
+	switch {
+	case s.Detail == string(job.StatusError):
 		k = kindBad
+	case operator.Accepted(s):
+		k = kindGood
 	}
 	text = operator.StepWords(s)
 	return strings.ToUpper(text[:1]) + text[1:], k
@@ -121,8 +135,11 @@ func clock(t time.Time) string {
 // day returns a date, if it is not that of now.
 func day(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return ""
+	switch {
+	case t.Year() != now.Year():
+		return t.Format("2 Jan 2006")
+	case t.YearDay() != now.YearDay():
+		return t.Format("2 Jan")
 	}
-	return t.Format("2 Jan")
+	return ""
 }

@@ -34,6 +34,7 @@ type world struct {
 	heard       map[string][]page.Heard
 	undelivered []job.Undelivered
 	toolCalls   map[string]page.ToolCall
+	began       time.Time      // of the calls, as their webhooks show it; zero means that they do not
 	started     map[string]any // the arguments of the last tool that the page has called
 	startError  error
 	stored      json.RawMessage // the stored arguments
@@ -191,6 +192,9 @@ func (w *world) webhook(callID string, message map[string]any) {
 	w.t.Helper()
 	message["call"] = map[string]any{
 		"id": callID, "customer": map[string]any{"number": "+15550100123"}, "monitor": map[string]any{"controlUrl": callID},
+	}
+	if !w.began.IsZero() {
+		message["call"].(map[string]any)["startedAt"] = w.began
 	}
 	body, err := json.Marshal(map[string]any{"message": message})
 	if err != nil {

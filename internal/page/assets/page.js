@@ -1,12 +1,12 @@
-// What the page does beside htmx: it shows whether it is connected, and copies commands.
+// What the page does beside htmx: it shows whether it is connected, copies commands, and lets a text field grow.
 "use strict";
 
 const live = document.getElementById("live");
 const connected = (text) => {
   live.textContent = text;
-  live.classList.toggle("on", text === "live");
+  live.classList.toggle("on", text === "connected");
 };
-document.body.addEventListener("htmx:sseOpen", () => connected("live"));
+document.body.addEventListener("htmx:sseOpen", () => connected("connected"));
 document.body.addEventListener("htmx:sseError", () => connected("not connected"));
 
 document.body.addEventListener("click", (event) => {
@@ -16,3 +16,12 @@ document.body.addEventListener("click", (event) => {
     () => { button.textContent = "Copied"; },
     () => { button.textContent = "Not copied"; });
 });
+
+if (!CSS.supports("field-sizing", "content")) {
+  document.body.addEventListener("input", (event) => {
+    const field = event.target;
+    if (!field.matches("textarea.text")) return;
+    field.style.height = "auto";
+    field.style.height = field.scrollHeight + 2 + "px";
+  });
+}

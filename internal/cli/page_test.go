@@ -80,6 +80,13 @@ func pageTools(ready <-chan struct{}) []asynctool.Definition {
 			},
 		},
 		asynctool.Tool[none]{
+			Name: "check_address", Description: "Checks the address of a delivery.",
+			Run: func(context.Context, asynctool.Call, none) (asynctool.Result, error) {
+				time.Sleep(time.Second)
+				return asynctool.Result{}, asynctool.Fail("The map isn't available.", errors.New("the map answered 403"))
+			},
+		},
+		asynctool.Tool[none]{
 			Name: "delivery_slots", Description: "Finds free times for a delivery.",
 			Run: func(context.Context, asynctool.Call, none) (asynctool.Result, error) {
 				return asynctool.Result{}, asynctool.Fail("The calendar isn't available.", errors.New("the calendar answered 403"))
@@ -94,6 +101,7 @@ type pageWorld struct {
 	host, token string
 	report      chan struct{} // is closed when the yearly report is ready
 	first       string        // the link of a page that is not that of the local run
+	began       time.Time     // of the calls, as their webhooks show it; zero means that they do not
 }
 
 func newPageWorld(t *testing.T) *pageWorld {
@@ -156,6 +164,9 @@ func (w *pageWorld) webhook(callID string, message map[string]any) {
 	message["call"] = map[string]any{
 		"id": callID, "type": "inboundPhoneCall", "customer": map[string]any{"number": "+15550100123"},
 		"monitor": map[string]any{"controlUrl": "https://simulated-call.vapi.ai/" + callID + "/control"},
+	}
+	if !w.began.IsZero() {
+		message["call"].(map[string]any)["startedAt"] = w.began
 	}
 	w.post("/vapi", asJSON(w.t, map[string]any{"message": message}))
 }
@@ -333,7 +344,7 @@ func (b *browser) submit(form string, values map[string]string) {
 func TestPage(t *testing.T) {
 	w := newPageWorld(t)
 	b := w.open(1280, 800, false)
-	b.shows("#live", "live")
+	b.shows("#live", "connected")
 	b.shows("main", "No call yet")
 
 	// Calls and what happens to them appear by themselves.
@@ -376,8 +387,14 @@ func TestPage(t *testing.T) {
 	b.goTo("/ui/tools")
 	b.click("#tool-prepare_invoice")
 	b.shows("h1", "prepare_invoice")
+	const height = `document.querySelector("textarea.text").offsetHeight`
+	one := eval[int](b, height)
+	eval[any](b, `document.querySelector("textarea.text").value = "1\n2\n3\n4"; null`)
+	if four := eval[int](b, height); one > 50 || four < 2*one {
+		t.Errorf("the field for a text is %d pixels high with a line, and %d with four", one, four)
+	}
 	b.submit("form.start", map[string]string{
-		"argument.customer": "C-8", "argument.copies": "2", "argument.express": "true",
+		"argument.customer": "C-8\nby mail", "argument.copies": "2", "argument.express": "true",
 	})
 	b.shows("h1", "Call ")
 	b.shows(".heard", "The positions are collected.")
@@ -385,6 +402,7 @@ func TestPage(t *testing.T) {
 	b.click(".lane a")
 	b.shows("main", "Attempt failed (answered 503)")
 	b.shows("main", `"express": true`)
+	b.shows("main", `"customer": "C-8\nby mail"`)
 
 	// A replay is a new call with the same arguments.
 	replayed := eval[string](b, "location.pathname")
@@ -397,10 +415,34 @@ func TestPage(t *testing.T) {
 		t.Errorf("the replay is %s", again)
 	}
 
-	// Filters select jobs.
+	// A call is found by its id at Vapi, which is in no address.
+	b.goTo("/")
+	b.submit("form.find", map[string]string{"id": " live "})
+	b.shows("h1", "Call "+name)
+	if u := eval[string](b, "location.href"); !strings.HasSuffix(u, "/"+name) || strings.Contains(u, "live") {
+		t.Errorf("the address is %q", u)
+	}
+
+	// Filters select jobs. One that failed and was not delivered is selected by both, and one that an operator has
+	// cancelled has not failed.
+	w.calls("late", "check_address", "{}")
+	w.calls("withdrawn", "ask_manager", `{"request":"nothing"}`)
+	w.hangUp("late")
+	b.goTo("/ui/calls/" + job.CallHash("withdrawn") + "?new=true")
+	b.shows(".lane", "waiting")
+	b.click(".lane a")
+	b.shows("h1", "waiting")
+	b.submit(`form[action^="/ui/cancel"]`, nil)
+	b.shows("h1", "cancelled, delivered")
+	b.goTo("/ui/calls/" + job.CallHash("late"))
+	b.shows(".lane.late", "failed, not delivered")
 	b.goTo("/")
 	for _, row := range []struct{ name, value, shown, hidden string }{
 		{"state", "undelivered", "yearly_report", "job fits"},
+		{"state", "undelivered", "check_address", "job fits"},
+		{"state", "failed", "check_address", "ask_manager"},
+		{"state", "cancelled", "ask_manager", "check_address"},
+		{"state", "undelivered", "check_address", "ask_manager"},
 		{"tool", "order_status", "No job fits", "yearly_report"},
 		{"state", "", "No job fits", "yearly_report"},
 		{"tool", "prepare_invoice", "delivered", "yearly_report"},
@@ -451,6 +493,22 @@ func TestPage(t *testing.T) {
 		t.Errorf("%s: %q is left of what was typed", id, text)
 	}
 
+	// The keyboard's focus stays where it is when the page is refreshed.
+	for _, id := range []string{"copy-0", "crumb-calls", "crumb-call", "cancel-reason"} {
+		eval[any](b, fmt.Sprintf(`document.getElementById(%q).focus()
+			document.getElementById("content").dataset.before = 1`, id))
+		for end := time.Now().Add(patience); eval[bool](b, `"before" in document.getElementById("content").dataset`); {
+			if time.Now().After(end) {
+				t.Fatal("the page is not refreshed")
+			}
+			eval[any](b, `htmx.trigger("#content", "sse:change")`) // the time that the job took is another one
+			time.Sleep(400 * time.Millisecond)
+		}
+		if got := eval[string](b, `document.activeElement.id`); got != id {
+			t.Errorf("the focus was on %s, and is on %q", id, got)
+		}
+	}
+
 	// Every page is used with the keyboard.
 	b.goTo("/")
 	b.shows("table.calls", "delivery_slots")
@@ -471,6 +529,14 @@ func TestPage(t *testing.T) {
 				t.Errorf("%s has a width of %d in %d pixels", path, wide, width)
 			}
 		}
+	}
+
+	// A narrow list says what its numbers are.
+	b.do(b.sized(400, 900))
+	b.goTo("/ui/tools")
+	const last = `getComputedStyle([...document.querySelectorAll(".toollist td.number")].at(-1), "::before").content`
+	if label := eval[string](b, last); !strings.Contains(label, "p95") {
+		t.Errorf("the last number has the label %s", label)
 	}
 
 	// The link worked once.
@@ -673,6 +739,7 @@ func TestScreenshots(t *testing.T) {
 	w.hangUp("4b1f")
 	w.hangUp("a95c")
 	time.AfterFunc(3*time.Second, func() { close(w.report) })
+	w.began = time.Now().Add(-1500 * time.Millisecond)
 	w.calls("c0de", "prepare_invoice", `{"customer":"C-7","month":"2026-10"}`, "yearly_report", `{}`)
 	time.Sleep(2500 * time.Millisecond)
 	w.hangUp("c0de")
@@ -700,6 +767,8 @@ func TestScreenshots(t *testing.T) {
 			find(a => a.innerText == "ask_manager").getAttribute("href")`)
 		picture("job", id, "Complete by hand")
 		picture("tools", "/ui/tools", "yearly_report")
+		picture("tool", "/ui/tools/prepare_invoice", "Call it")
+		picture("undelivered", "/ui/undelivered", "40 pages")
 		b.check()
 	}
 }

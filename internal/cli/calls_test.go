@@ -23,6 +23,7 @@ import (
 // ends stores a job that has ended.
 func ends(t *testing.T, table *jobtable.Table, callID, toolCallID string, status job.Status, state job.State) string {
 	t.Helper()
+	time.Sleep(2 * time.Millisecond) // jobs that began in the same millisecond have no order
 	id := job.ID(callID, toolCallID, "order_status", nil)
 	j := job.Job{
 		ID: id, Tool: "order_status", Call: job.Call{ID: callID, ControlURL: "https://x.vapi.ai/planted/control"},

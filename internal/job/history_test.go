@@ -36,7 +36,7 @@ func TestSteps(t *testing.T) {
 				claimed := job.Record{
 					ProgressLeaseExpiry: r.ProgressLeaseExpiry, History: job.History("m0=2"), Created: r.Created,
 				}
-				return job.EndProgress(now, claimed.Posted(answer)).Apply(r)
+				return job.EndProgress(claimed.Posted(answer)).Apply(r)
 			}}
 		}
 	}

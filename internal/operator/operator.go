@@ -91,7 +91,8 @@ type Job struct {
 
 	// Status is that of the result. It is empty if there is none, or if it is not known.
 	Status job.Status `json:"status,omitempty"`
-	// Failed means that the result is a failure, whatever the state is: a delivered job can have failed.
+	// Failed means that the job has failed, whatever the state is: a delivered job can have failed. One that was cancelled
+	// has not.
 	Failed bool `json:"failed"`
 	// Why is why the result was not delivered, or who cancelled the job: see [job.StepUndelivered].
 	Why string `json:"why,omitempty"`
@@ -116,7 +117,7 @@ func described(r job.Record) Job {
 	x := listed(r.Summary())
 	x.Call, x.Steps = job.CallHash(r.CallID), r.Steps()
 	if r.Result != nil {
-		x.Status, x.Failed = r.Result.Status, r.Result.Status == job.StatusError
+		x.Status = r.Result.Status
 	}
 	if n := len(x.Steps); n > 0 && (r.State == job.StateUndelivered || r.State == job.StateCancelled) {
 		x.Why = x.Steps[n-1].Detail
@@ -126,6 +127,7 @@ func described(r job.Record) Job {
 			x.CancelledBy = s.Detail
 		}
 	}
+	x.Failed = x.CountsAsFailed()
 	return x
 }
 

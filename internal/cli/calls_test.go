@@ -194,7 +194,7 @@ func TestFollowJobs(t *testing.T) {
 		t.Error(listed)
 	}
 	runs(t, []string{"jobs", "cancel", id, "--local", "--addr", addr}, 0)
-	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"status":"error","failed":true`, id))
+	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"failed":false,"cancelledBy":"operator"`, id))
 	// The command waits for signals by now, so that this does not end the test.
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)

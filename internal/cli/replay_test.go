@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -360,7 +361,9 @@ func TestReplayWithSettings(t *testing.T) {
 		t.Errorf("code %d, %s%s", code, out, errOut)
 	}
 	// What is set here counts.
-	t.Setenv("ORDERS_API_URL", "http://127.0.0.1:1")
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	t.Setenv("ORDERS_API_URL", other.URL)
 	code, out, errOut = runTools(t, shop.All, "jobs", "replay", id[1], "--local", "--addr", addr)
 	if code != 1 || !strings.Contains(errOut, "the tool failed: ") || strings.Contains(errOut, "of the local run") {
 		t.Errorf("code %d, %s%s", code, out, errOut)

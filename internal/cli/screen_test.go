@@ -217,7 +217,7 @@ func devOn(t *testing.T, tty *os.File, arguments ...string) (stop func()) {
 	color.NoColor = false
 	code := make(chan int, 1)
 	go func() {
-		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "1500ms"}, arguments...)
+		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "500ms"}, arguments...)
 		code <- cli.Run(shop.All, arguments, tty, tty)
 	}()
 	return func() {

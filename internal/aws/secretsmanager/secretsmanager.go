@@ -6,6 +6,7 @@ package secretsmanager
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,6 +24,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
@@ -69,7 +71,7 @@ type value struct {
 	VersionStages []string
 }
 
-// read sends GetSecretValue, and repeats it as the SDK's clients do.
+// read sends GetSecretValue. It repeats the request after the errors after which the SDK's clients do, and as often.
 func (c *Client) read(ctx context.Context, id string) (v value, err error) {
 	question, err := json.Marshal(map[string]string{"SecretId": id})
 	if err != nil {
@@ -78,7 +80,8 @@ func (c *Client) read(ctx context.Context, id string) (v value, err error) {
 	for attempt := 1; ; attempt++ {
 		answer, err := c.ask(ctx, question)
 		if err == nil {
-			return v, json.Unmarshal(answer, &v)
+			err = json.Unmarshal(answer, &v)
+			return v, err
 		}
 		if attempt >= c.retries.MaxAttempts() || !c.retries.IsErrorRetryable(err) {
 			return v, err
@@ -120,15 +123,15 @@ func (c *Client) ask(ctx context.Context, question []byte) ([]byte, error) {
 		return nil, err
 	}
 	response, err := c.config.HTTPClient.Do(r)
-	if err != nil {
-		return nil, err
+	if err != nil { // such as that of a connection that the server has closed
+		return nil, &smithyhttp.RequestSendError{Err: err}
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, newFailure(response.StatusCode, answer)
+		return nil, newFailure(response, answer)
 	}
 	return answer, nil
 }
@@ -157,18 +160,20 @@ type failure struct {
 // HTTPStatusCode returns the status of the answer.
 func (f *failure) HTTPStatusCode() int { return f.status }
 
-func newFailure(status int, answer []byte) *failure {
+func newFailure(response *http.Response, answer []byte) *failure {
 	var said struct {
 		Type    string `json:"__type"`
 		Message string // or message
 	}
 	_ = json.Unmarshal(answer, &said) // a proxy's answer is not JSON
-	// The type may have a name space (AWS JSON 1.1 protocol, "Operation error serialization").
-	code := said.Type[strings.LastIndexByte(said.Type, '#')+1:]
-	if code == "" {
-		code = http.StatusText(status)
+	// The code may have a name space before it, and a colon after it (AWS JSON 1.1 protocol, "Operation error
+	// serialization").
+	code := cmp.Or(response.Header.Get("X-Amzn-ErrorType"), said.Type)
+	code, _, _ = strings.Cut(code[strings.LastIndexByte(code, '#')+1:], ":")
+	return &failure{
+		smithy.GenericAPIError{Code: cmp.Or(code, http.StatusText(response.StatusCode)), Message: said.Message},
+		response.StatusCode,
 	}
-	return &failure{smithy.GenericAPIError{Code: code, Message: said.Message}, status}
 }
 
 // revoked reports whether the secret is gone, or must no longer be read. To read a secret that is

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -67,7 +66,7 @@ func TestSecret(t *testing.T) {
 		"nothing":   {answer: `{}`, says: id},
 		"no such secret": {
 			status: http.StatusBadRequest,
-			answer: `{"__type":"ResourceNotFoundException","Message":"no such secret"}`,
+			answer: `{"__type":"com.amazonaws.secretsmanager#ResourceNotFoundException:https://x/y","message":"no such secret"}`,
 			says:   "ResourceNotFoundException", ends: true,
 		},
 		"not allowed": {
@@ -205,13 +204,13 @@ func TestRepeat(t *testing.T) {
 		code   string
 		times  int
 	}{
-		"throttled":        {http.StatusBadRequest, "ThrottlingException", 3},
-		"a failure":        {http.StatusInternalServerError, "InternalServiceError", 3},
-		"a proxy's":        {http.StatusBadGateway, "", 3},
-		"no connection":    {0, "", 3},
-		"no such secret":   {http.StatusBadRequest, "com.amazonaws#ResourceNotFoundException", 1},
-		"a broken key":     {http.StatusBadRequest, "DecryptionFailure", 1},
-		"wrong credential": {http.StatusForbidden, "AccessDeniedException", 1},
+		"throttled":           {http.StatusBadRequest, "ThrottlingException", 3},
+		"a failure":           {http.StatusInternalServerError, "InternalServiceError", 3},
+		"a proxy's":           {http.StatusBadGateway, "", 3},
+		"a closed connection": {0, "", 3},
+		"no such secret":      {http.StatusBadRequest, "com.amazonaws#ResourceNotFoundException:http://x/", 1},
+		"a broken key":        {http.StatusBadRequest, "DecryptionFailure", 1},
+		"wrong credential":    {http.StatusForbidden, "AccessDeniedException", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -221,7 +220,7 @@ func TestRepeat(t *testing.T) {
 					HTTPClient: doer(func(*http.Request) (*http.Response, error) {
 						times++
 						if row.status == 0 {
-							return nil, &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: io.EOF}}
+							return nil, &url.Error{Op: "Post", URL: "https://x", Err: io.EOF}
 						}
 						answer := httptest.NewRecorder()
 						answer.WriteHeader(row.status)

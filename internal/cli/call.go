@@ -413,23 +413,25 @@ func (t *trial) hear(ctx context.Context, m vapi.ControlMessage) {
 		t.report.show(event{Event: "action", Control: m})
 		return
 	}
-	e := event{Event: "result", Text: content}
-	if inner, ok := spoken.Content(content); ok {
-		e.Text = inner
+	for _, frame := range spoken.Frames(content) {
+		e := event{Event: "result", Text: frame}
+		if inner, ok := spoken.Content(frame); ok {
+			e.Text = inner
+		}
+		_, after, own := strings.Cut(frame, " tool_call_id="+t.toolCallID+" status=")
+		switch {
+		case strings.HasPrefix(frame, progressHead):
+			e.Event = "progress"
+		case own:
+			e.Status, _, _ = strings.Cut(after, "\n")
+			t.heardResult = true
+		case strings.Contains(frame, " tool_call_id="):
+			e.Event = "earlier" // the parked result of an earlier call
+		default: // the text around results is customised
+			t.heardResult = true
+		}
+		t.report.show(e)
 	}
-	_, after, own := strings.Cut(content, " tool_call_id="+t.toolCallID+" status=")
-	switch {
-	case strings.HasPrefix(content, progressHead):
-		e.Event = "progress"
-	case own:
-		e.Status, _, _ = strings.Cut(after, "\n")
-		t.heardResult = true
-	case strings.Contains(content, " tool_call_id="):
-		e.Event = "earlier" // the parked result of an earlier call
-	default: // the text around results is customised
-		t.heardResult = true
-	}
-	t.report.show(e)
 }
 
 // close ends the call, whose control URL goes with this program. The deployment is not to try it in vain.

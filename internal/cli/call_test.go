@@ -281,17 +281,10 @@ func TestCallHangUp(t *testing.T) {
 			if !strings.Contains(tool, "next_call") {
 				return
 			}
-			// The next call of the customer gets the result beside that of its own tool call. If its own result is faster,
-			// the command hangs up, and the call after that gets it.
-			for end := time.Now().Add(patience); ; {
-				events := eventsOf(t, tools, new(syncBuffer), "book", "name=Ada", "--url", at)
-				got := kinds(events)
-				if strings.Contains(got, "result") && strings.Contains(got, "earlier") {
-					break
-				}
-				if !strings.Contains(got, "result") || time.Now().After(end) {
-					t.Fatalf("the next call has %+v", events)
-				}
+			// The next call of the customer gets the result beside that of its own tool call, in one message or in two.
+			events := eventsOf(t, tools, new(syncBuffer), "book", "name=Ada", "--url", at)
+			if got := kinds(events); !strings.Contains(got, "earlier") || !strings.Contains(got, "result") {
+				t.Errorf("the next call has %+v", events)
 			}
 		})
 	}

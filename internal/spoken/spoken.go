@@ -115,6 +115,21 @@ func Content(framed string) (content string, ok bool) {
 	return content, true
 }
 
+// Frames returns the frames in a text that several results were joined to. Text after a frame belongs to the next one.
+// A text without markers is one frame.
+func Frames(joined string) (frames []string) {
+	for {
+		start := firstMarker(joined)
+		_, word, _ := strings.Cut(start, "<<<")
+		last := strings.LastIndex(joined, ">>>"+word)
+		if start == "" || last < 0 || firstMarker(joined[last:]) == "" {
+			return append(frames, strings.TrimSpace(joined))
+		}
+		end := last + len(">>>"+word)
+		frames, joined = append(frames, strings.TrimSpace(joined[:end])), joined[end:]
+	}
+}
+
 // firstMarker returns the first marker of a text: <<< and a word.
 func firstMarker(text string) string {
 	const begin = "<<<"

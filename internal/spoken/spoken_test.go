@@ -3,6 +3,7 @@ package spoken_test
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -698,6 +699,23 @@ func TestEarlier(t *testing.T) {
 				added.Content, "an earlier call of the same customer",
 			) || !strings.Contains(added.Content, "It is done.") {
 			t.Errorf("%s: %#v, %v", delivery, m, err)
+		}
+	}
+}
+
+// TestFrames takes messages apart that were joined.
+func TestFrames(t *testing.T) {
+	text, err := spoken.ParseText("") // with random words
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := func(content string) string { return text.Frame(outcome(policy.DeliveryRespond, content)) }
+	one, two, three := frame("It ships today."), frame("<<<a and >>>a\n>>>"), frame("three")
+	for name, want := range map[string][]string{
+		"one": {one}, "three": {one, two, three}, "no markers": {"word for word"}, "no end": {one, "<<<a"}, "nothing": {""},
+	} {
+		if got := spoken.Frames(strings.Join(want, "\n\n")); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestBatchOfTen(t *testing.T) {
 	done := func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 		return asynctool.Text("It is done."), nil
 	}
-	limits := job.CallLimits{Jobs: 50, Concurrent: 10} // as deployed
+	limits := defaultLimits
 	ordinary := func(*asynctool.Tool[input]) {}
 	for name, row := range map[string]struct {
 		sameCall bool

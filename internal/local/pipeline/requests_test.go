@@ -236,7 +236,7 @@ func (e askedBus) SendUndelivered(ctx context.Context, u job.Undelivered) error 
 // requests returns the requests of the tool call, in a call with limits, as they are deployed. The one of a quick tool
 // has none: ack and process would change its record at the same time, and chance decides which of them tries twice.
 func (c meteredCall) requests(t *testing.T) map[[2]string]int {
-	limits := job.CallLimits{Jobs: 50, Concurrent: 10}
+	limits := defaultLimits
 	if strings.Contains(c.name, "Quick") {
 		limits = job.CallLimits{}
 	}

@@ -45,6 +45,9 @@ var (
 	ofForgotten = []string{"./internal/operator", "./internal/local/pipeline", "-run", "Forget"}
 )
 
+// callRounds are the tests of changes that share a read and a write of their call's record.
+var callRounds = []string{"./internal/jobtable", "-run", "^TestTogether"}
+
 var harness = []string{"./internal/faults", "-run", "^(TestWithoutFaults|TestFaults)$"}
 
 // leases are the tests of what is done under a lease.
@@ -879,6 +882,21 @@ var bugs = []mutant{
 				"if admitted, err := next.Admit(j.ID, earlier, now, lease, a.limits); err == nil {\n" +
 					"\t\t\t\treturn admitted, nil\n\t\t\t}"},
 		}},
+	{bug: "a failed save counts", tests: callRounds, edits: []edit{
+		{"internal/jobtable.(*callChanges).lead", "if err != nil {", "if err != nil && false {"},
+	}},
+	{bug: "a left round is not repeated", tests: callRounds, edits: []edit{
+		{"internal/jobtable.(*callChanges).change", "if !joined || r.whole ||", "if true || r.whole ||"},
+	}},
+	{bug: "a panic of one job ends the changes of others", tests: callRounds, edits: []edit{
+		{"internal/jobtable.(*callChange).apply", "p := recover(); p != nil", "p := any(nil); p != nil"},
+	}},
+	{bug: "a panic of a job's rule in silence", tests: callRounds, edits: []edit{
+		{"internal/jobtable.(*callChanges).change", "panic(mine.panicked)", "return nil"},
+	}},
+	{bug: "each of those that replace each other asks about all others", edits: []edit{
+		{"internal/jobtable.(*Question).unfinished", "known[jobID] = unfinished", "_ = known"},
+	}, tests: []string{"./internal/local/pipeline", "-run", "^TestBatchOfTen$"}},
 	{bug: "a replacing job needs a slot of its own", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/job.CallRecord.Admit", "delete(next.Slots, nameInCall(r.CallID, other))", "_ = other"},
 	}},

@@ -45,7 +45,8 @@ type Question struct {
 //
 // Admit fails with a [*job.LimitError] if the call has no slot left, and with the
 // store's errors. Queues keep no order: if the one that asks was received later, Admit
-// fails with [job.ErrSuperseded] and returns it. If Admit fails, nothing has changed.
+// fails with [job.ErrSuperseded] and returns it. If Admit fails, nothing has changed, unless the context
+// ended or the save's answer was lost; repeat it then.
 func (a *Admission) Admit(
 	ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *Question,
 ) ([]string, error) {
@@ -54,11 +55,11 @@ func (a *Admission) Admit(
 		return nil, nil
 	}
 	var earlier []string
-	err := changeCall(ctx, a.store, "admit to", j.Call.ID, true, func(r job.CallRecord) (job.CallRecord, error) {
+	rule := func(r job.CallRecord, unfinished map[string]bool) (job.CallRecord, error) {
 		r = r.Begin(j.CallBegan, j.ReceivedAt)
 		next, err := r, error(nil)
 		if q != nil {
-			next, earlier, err = q.ask(ctx, r, j, now)
+			next, earlier, err = q.ask(ctx, r, j, now, unfinished)
 		}
 		switch unchanged := errors.Is(err, job.ErrUnchanged); {
 		case err != nil && !unchanged:
@@ -71,7 +72,8 @@ func (a *Admission) Admit(
 			return r, job.ErrUnchanged
 		}
 		return next, nil
-	})
+	}
+	err := changeTogether(ctx, a.store, "admit to", j.Call.ID, callChange{rule: rule, create: true})
 	if errors.Is(err, errLeft) {
 		return nil, err
 	}
@@ -79,9 +81,10 @@ func (a *Admission) Admit(
 }
 
 // ask returns the record in which the job asks the question, and the jobs that it
-// replaces or joins. It fails with [job.ErrUnchanged] if the job asked it before.
+// replaces or joins. It fails with [job.ErrUnchanged] if the job asked it before. It
+// asks once about each job, and notes in known whether it is unfinished.
 func (q *Question) ask(
-	ctx context.Context, r job.CallRecord, j job.Job, now time.Time,
+	ctx context.Context, r job.CallRecord, j job.Job, now time.Time, known map[string]bool,
 ) (job.CallRecord, []string, error) {
 	var earlier []string
 	by, replaced := r.Asked(q.Key)
@@ -92,7 +95,7 @@ func (q *Question) ask(
 	case by == j.ID:
 		return r, replaced, job.ErrUnchanged
 	case by != "":
-		unfinished, err := q.Unfinished(ctx, by)
+		unfinished, err := q.unfinished(ctx, by, known)
 		switch {
 		case err != nil:
 			return r, nil, err
@@ -105,7 +108,7 @@ func (q *Question) ask(
 			earlier = []string{by}
 			// The function may have died before it ended those that the earlier one replaced.
 			for _, other := range replaced {
-				unfinished, err := q.Unfinished(ctx, other)
+				unfinished, err := q.unfinished(ctx, other, known)
 				if err != nil {
 					return r, nil, err
 				}
@@ -116,6 +119,17 @@ func (q *Question) ask(
 		}
 	}
 	return r.Ask(q.Key, j.ID, earlier, j.ReceivedAt, now), earlier, nil
+}
+
+func (q *Question) unfinished(ctx context.Context, jobID string, known map[string]bool) (bool, error) {
+	if unfinished, ok := known[jobID]; ok {
+		return unfinished, nil
+	}
+	unfinished, err := q.Unfinished(ctx, jobID)
+	if err == nil {
+		known[jobID] = unfinished
+	}
+	return unfinished, err
 }
 
 // Extend keeps the slot of a job for another lease, if it has one.
@@ -145,12 +159,23 @@ func changeCall(
 	ctx context.Context, store Store[job.CallRecord], what, callID string, create bool,
 	rule func(job.CallRecord) (job.CallRecord, error),
 ) error {
+	return changeTogether(ctx, store, what, callID, callChange{create: create, rule: func(
+		r job.CallRecord, _ map[string]bool,
+	) (job.CallRecord, error) {
+		return rule(r)
+	}})
+}
+
+// changeTogether makes a change of a call's record, with others if the context says so: see [Together].
+func changeTogether(
+	ctx context.Context, store Store[job.CallRecord], what, callID string, one callChange,
+) error {
 	together, ok := ctx.Value(togetherKey{}).(*callChanges)
 	if !ok {
 		together = &callChanges{open: make(map[string]*callRound)}
 	}
-	err := together.change(ctx, store, callID, callChange{rule: rule, create: create})
-	if err == nil || !create && errors.Is(err, ErrNotFound) {
+	err := together.change(ctx, store, callID, one)
+	if err == nil || !one.create && errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	return fmt.Errorf("%s call %s: %w", what, job.CallHash(callID), err)

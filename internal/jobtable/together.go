@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/ringback/ringback/internal/job"
@@ -33,13 +34,17 @@ type callRound struct {
 
 // callChange is one change of a round.
 type callChange struct {
-	rule   func(job.CallRecord) (job.CallRecord, error)
-	create bool // a call without a record gets one
-	err    error
+	rule     callRule
+	create   bool // a call without a record gets one
+	err      error
+	panicked error // what its rule panicked with, and where
 }
 
+// callRule is a rule of a call's record. It may note which jobs are unfinished, for the rules after it.
+type callRule func(r job.CallRecord, unfinished map[string]bool) (job.CallRecord, error)
+
 var (
-	// errInterrupted means that a rule panicked.
+	// errInterrupted means that the leader of a round panicked.
 	errInterrupted = errors.New("the change was interrupted")
 	// errLeft means that the context of a change ended before the round. The change may still be made, so its rule may
 	// still be applied.
@@ -48,7 +53,7 @@ var (
 
 // change makes the change with those of others. The first of them leads the round: it reads the record, and the others
 // join it until then. Its rules are applied one after the other, in the order in which they came. If the save fails,
-// none of them counts.
+// none of them counts. A rule that panics does so where its change was asked for.
 func (c *callChanges) change(ctx context.Context, store Store[job.CallRecord], callID string, one callChange) error {
 	for {
 		c.mu.Lock()
@@ -62,14 +67,17 @@ func (c *callChanges) change(ctx context.Context, store Store[job.CallRecord], c
 		c.mu.Unlock()
 		if !joined {
 			c.lead(ctx, store, callID, r)
-			return mine.err
+		} else {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%w: %w", errLeft, ctx.Err())
+			case <-r.over:
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errLeft, ctx.Err())
-		case <-r.over:
+		if mine.panicked != nil {
+			panic(mine.panicked)
 		}
-		if r.whole || ctx.Err() != nil {
+		if !joined || r.whole || ctx.Err() != nil {
 			return mine.err
 		}
 	}
@@ -108,12 +116,14 @@ func (c *callChanges) lead(ctx context.Context, store Store[job.CallRecord], cal
 // applyAll applies changes to a record. It fails with [job.ErrUnchanged] if none of them changes it.
 func applyAll(r job.CallRecord, all []*callChange) (job.CallRecord, error) {
 	next, exists, changed := r, r.Revision > 0, false
+	unfinished := make(map[string]bool)
 	for _, one := range all {
+		one.panicked = nil
 		if !exists && !one.create {
 			one.err = ErrNotFound
 			continue
 		}
-		after, err := one.rule(next)
+		after, err := one.apply(next, unfinished)
 		switch one.err = err; {
 		case err == nil:
 			next, exists, changed = after, true, true
@@ -128,4 +138,15 @@ func applyAll(r job.CallRecord, all []*callChange) (job.CallRecord, error) {
 		next.First = next.Updated
 	}
 	return next, nil
+}
+
+// apply applies the rule. If it panics, the change fails, and those of others go on.
+func (one *callChange) apply(r job.CallRecord, unfinished map[string]bool) (_ job.CallRecord, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			one.panicked = fmt.Errorf("%v\n%s", p, debug.Stack())
+			err = one.panicked
+		}
+	}()
+	return one.rule(r, unfinished)
 }

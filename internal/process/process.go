@@ -90,7 +90,8 @@ type Admission interface {
 	// Admit fails with a [*job.LimitError] if the job must not run. A job that was admitted once
 	// is admitted again. It returns the ids of the jobs that already ask the question: the job joins
 	// the one, or replaces them all. It fails with [job.ErrSuperseded] if that one was received
-	// later. If Admit fails, no other job is affected.
+	// later. If Admit fails, no other job was ended. The job may have its slot and its question
+	// nevertheless, if the context ended or an answer was lost: repeat it then.
 	Admit(ctx context.Context, j job.Job, now time.Time, lease time.Duration, q *jobtable.Question) ([]string, error)
 	// Extend keeps a job's slot for another lease, if it has one.
 	Extend(ctx context.Context, j job.Job, now time.Time, lease time.Duration) error

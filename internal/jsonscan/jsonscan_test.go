@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringback/ringback/internal/jsonscan"
 )
@@ -51,6 +52,37 @@ func readByMaps(data []byte) map[string][]byte {
 	return values
 }
 
+// checkParts compares the members and items of a valid document with those of encoding/json.
+func checkParts(t *testing.T, data []byte) {
+	t.Helper()
+	var wantMembers map[string]json.RawMessage
+	if json.Unmarshal(data, &wantMembers) != nil || len(wantMembers) == 0 {
+		wantMembers = map[string]json.RawMessage{}
+	}
+	members := map[string]json.RawMessage{}
+	err := jsonscan.Members(data, func(name, value []byte) error {
+		members[string(name)] = value
+		return nil
+	})
+	if diff := cmp.Diff(wantMembers, members); diff != "" || err != nil {
+		t.Fatalf("members: %v, -want +got:\n%s", err, diff)
+	}
+	var wantItems []json.RawMessage
+	if json.Unmarshal(data, &wantItems) != nil {
+		wantItems = nil
+	}
+	for _, limit := range []int{2, len(data)} {
+		var items []json.RawMessage
+		for _, item := range jsonscan.Items(data, limit) {
+			items = append(items, item)
+		}
+		want := wantItems[:min(limit, len(wantItems))]
+		if diff := cmp.Diff(want, items, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("the first %d items, -want +got:\n%s", limit, diff)
+		}
+	}
+}
+
 // FuzzRead compares the package with encoding/json.
 func FuzzRead(f *testing.F) {
 	for _, document := range append(hostileDocuments,
@@ -71,6 +103,9 @@ func FuzzRead(f *testing.F) {
 		nested := append(append(bytes.Repeat([]byte("["), 100), data...), bytes.Repeat([]byte("]"), 100)...)
 		if got := jsonscan.Valid(data, jsonscan.MaxDepth-100); valid && got != json.Valid(nested) {
 			t.Fatalf("valid within %d levels: %v", jsonscan.MaxDepth-100, got)
+		}
+		if valid {
+			checkParts(t, data)
 		}
 		got, err := fields.Read(data)
 		if object := valid && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")); !object {

@@ -1239,7 +1239,7 @@ var bugs = []mutant{
 		{"internal/job.LogCall", "CallHash(callID)", "callID"},
 	}},
 	{bug: "the id of a call in an error", tests: leakTests, edits: []edit{
-		{"internal/jobtable.changeCall", "job.CallHash(callID)", "callID"},
+		{"internal/jobtable.changeTogether", "job.CallHash(callID)", "callID"},
 	}},
 	{bug: "the id of an outbound call in the log", tests: leakTests, edits: []edit{
 		{"internal/callback.(*delivery).makeOutboundCall", `"new_call", job.CallHash(receipt.CallID)`,

@@ -51,14 +51,15 @@ func batchesOf(t *testing.T, n int, took map[string]time.Duration) func(*pipelin
 	})
 }
 
-// TestBatchOfTen tests that ten messages take a function at most 1.2 times as long as one, of ten calls and of one. Those
-// that replace each other take longer, and only the last of them has a result for the callback function. The tools end
-// at once, so that nothing but the requests takes time.
+// TestBatchOfTen tests that ten messages take a function at most 1.2 times as long as one, of ten calls and of one.
+// Jobs that replace each other take longer, and only the last of them has a result for the callback function. The tools
+// end at once, so that nothing but the requests takes time.
 func TestBatchOfTen(t *testing.T) {
 	done := func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 		return asynctool.Text("It is done."), nil
 	}
 	limits := defaultLimits
+	replace := func(t *asynctool.Tool[input]) { t.Repeat = asynctool.Replace }
 	ordinary := func(*asynctool.Tool[input]) {}
 	for name, row := range map[string]struct {
 		sameCall bool
@@ -73,8 +74,8 @@ func TestBatchOfTen(t *testing.T) {
 		"one call, spoken word for word":   {true, limits, func(t *asynctool.Tool[input]) { t.Delivery = asynctool.Say }, 0},
 		"one call, and tools stop with it": {true, limits, func(t *asynctool.Tool[input]) { t.StopWithCall = true }, 0},
 		"one call, and tools join":         {true, limits, func(t *asynctool.Tool[input]) { t.Repeat = asynctool.Join }, 0},
-		"one call, and equal ones join":    {true, limits, func(t *asynctool.Tool[input]) { t.Repeat = asynctool.Join }, 1.2},
-		"one call, and equal ones replace": {true, limits, func(t *asynctool.Tool[input]) { t.Repeat = asynctool.Replace }, 4},
+		"one call, and equal join":         {true, limits, func(t *asynctool.Tool[input]) { t.Repeat = asynctool.Join }, 1.2},
+		"one call, and equal replace":      {true, limits, replace, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play := func(n int) map[string]time.Duration {

@@ -565,8 +565,8 @@ func comparisonTables(compared []comparison) string {
 	return strings.TrimSuffix(s.String(), "\n")
 }
 
-// goalsTable compares the bills with the goals, as deployed by default and without limits. Its last columns show what the
-// promises cost without limits: the other set-ups have no table, and do not hide messages.
+// goalsTable compares the bills with the goals, as deployed by default and without limits. Its last columns show what
+// the promises cost without limits: the other set-ups have no table, and do not hide messages.
 func goalsTable(compared []comparison) string {
 	var s strings.Builder
 	s.WriteString("| goal | the other | as deployed by default | ratio | reached | without limits | ratio | reached " +
@@ -585,7 +585,8 @@ func goalsTable(compared []comparison) string {
 		fmt.Fprintf(&s, " %s | %.3f |\n", dollars(promises), (unlimited.dollars()-promises)/other.dollars())
 	}
 	two, thirty := compared[0], compared[1]
-	goal("ten in flight, 30 s: at most 0.20 of the ordinary set-up", thirty.limited[1], thirty.ten, thirty.others[0][1], 0.2)
+	goal("ten in flight, 30 s: at most 0.20 of the ordinary set-up",
+		thirty.limited[1], thirty.ten, thirty.others[0][1], 0.2)
 	for _, c := range compared {
 		goal("alone, "+c.work+": at most 1.20 times the ordinary set-up", c.limited[0], c.alone, c.others[0][0], 1.2)
 	}

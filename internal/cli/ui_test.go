@@ -195,11 +195,11 @@ func TestUIWrites(t *testing.T) {
 	if want := []string{"dead-jobs-1", "dead-results-1"}; !slices.Equal(a.deleted, want) {
 		t.Errorf("deleted: %q, want %q", a.deleted, want)
 	}
-	// The replay reaches no customer.
+	// The replay reaches no customer, and its result becomes no event.
 	sent, _ := strings.CutPrefix(a.sent[6], "long-jobs ")
 	if again, err := job.Decode(sent); err != nil || len(a.sent) != 7 || !job.IsReplay(again.ID) ||
 		!strings.Contains(page, again.ID) || string(again.Arguments) != string(j.Arguments) || again.Call.ID == j.Call.ID ||
-		again.Call.ControlURL+again.Call.CustomerNumber != "" {
+		again.Call.ControlURL+again.Call.CustomerNumber != "" || !again.KeepResult {
 		t.Errorf("replayed: %q, %v", a.sent, err)
 	}
 }

@@ -367,8 +367,8 @@ func (p *Page) replay(w http.ResponseWriter, r *http.Request) {
 		q.Facts = []string{
 			"The tool runs again in the deployment, with the arguments that are stored. It has a new idempotency key, so its " +
 				"service takes it for a new request.",
-			"The customer does not hear of it. The tool does not get the number, and the result becomes an undelivered event " +
-				"without it.",
+			"The customer does not hear of it. The tool does not get the number, and the result stays in the record of the " +
+				"replay.",
 		}
 	} else {
 		q.Facts = []string{"The tool runs again, with the stored arguments. Its result goes to a new simulated call."}

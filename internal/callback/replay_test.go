@@ -48,7 +48,7 @@ func TestReplayWithoutDelivery(t *testing.T) {
 				r := w.record(j.ID)
 				steps := r.Steps()
 				if r.State != job.StateReplayed || r.Result == nil || r.Result.Content != row.result.Content ||
-					len(steps) == 0 || steps[len(steps)-1].Kind != job.StepKept {
+					len(steps) == 0 || steps[len(steps)-1].Kind != job.StepReplayed {
 					t.Errorf("%+v", r)
 				}
 				w.wantPosted()

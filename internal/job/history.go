@@ -75,7 +75,7 @@ const (
 	StepDelivered      StepKind = "delivered"        // detail: "answer", "outbound call", "next call", or the call
 	StepUndelivered    StepKind = "undelivered"      // became an `undelivered` event; detail: its [Reason]
 	StepDiscarded      StepKind = "discarded"        // dropped, as the tool asks; detail: a [Reason]
-	StepKept           StepKind = "kept"             // the result of a replay is not delivered
+	StepReplayed       StepKind = "replayed"         // the result of a replay is not delivered
 	StepDropped        StepKind = "dropped"          // no step: so many steps are not in the history; detail: their number
 	StepUnknown        StepKind = "unknown"          // a newer version wrote it
 )
@@ -90,7 +90,7 @@ var letters = map[StepKind]byte{
 	StepFinished: 'f', StepFailed: 'e', StepCancelled: 'C', StepDelivery: 'p', StepText: 't', StepPostponed: 'h',
 	StepOutboundCall: 'o', StepNoOutboundCall: 'O', StepParked: 'P', StepNextCall: 'N', StepNoNextCall: 'M',
 	StepForgotten: 'G', StepRedriven: 'R', StepRepeated: 'y', StepDelivered: 'd', StepUndelivered: 'u',
-	StepDiscarded: 'D', StepReplay: 'v', StepKept: 'V', StepDropped: dropped,
+	StepDiscarded: 'D', StepReplay: 'v', StepReplayed: 'V', StepDropped: dropped,
 }
 
 var kinds = func() map[byte]StepKind {
@@ -343,7 +343,7 @@ func (r Record) settled(now time.Time, reason string) Record {
 	case StateParked:
 		return r.add(now, StepParked, "")
 	case StateReplayed:
-		return r.unanswered().add(now, StepKept, "")
+		return r.unanswered().add(now, StepReplayed, "")
 	case StateDelivered:
 		how := ""
 		switch {
@@ -397,7 +397,7 @@ func Ends(state State) []StepKind {
 	case StateCancelled:
 		return []StepKind{StepCancelled}
 	case StateReplayed:
-		return []StepKind{StepKept}
+		return []StepKind{StepReplayed}
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func TestReplayWithoutDelivery(t *testing.T) {
 		keep bool
 		want string
 	}{
-		"without delivery":          {kept, true, "replay started failed kept"},
+		"without delivery":          {kept, true, "replay started failed replayed"},
 		"a replay of it, delivered": {kept.Replay(now, nil), false, "replay started failed delivery"},
 		"a replay in its call":      {inCall, false, "replay started failed delivery"},
 		"a job that asks for it":    {asks, false, "received started failed delivery"},
@@ -128,7 +128,7 @@ func TestReplayWithoutDelivery(t *testing.T) {
 			if got := strings.Join(steps, " "); got != row.want {
 				t.Errorf("the steps are %s, want %s", got, row.want)
 			}
-			if row.keep && (!r.State.Settled() || !slices.Contains(job.Ends(r.State), job.StepKept)) {
+			if row.keep && (!r.State.Settled() || !slices.Contains(job.Ends(r.State), job.StepReplayed)) {
 				t.Errorf("%+v", r)
 			}
 		})

@@ -72,7 +72,7 @@ func ReasonWords(why string) string {
 
 // steps are the words for the kinds of steps.
 var steps = map[job.StepKind]string{
-	job.StepReplay: "replay started", job.StepKept: "result kept, not to be delivered",
+	job.StepReplay: "replay started", job.StepReplayed: "result kept, not to be delivered",
 	job.StepReceived: "webhook received", job.StepQueued: "queued", job.StepStarted: "tool started",
 	job.StepAttemptFailed: "attempt failed", job.StepNotStarted: "not started", job.StepProgress: "progress",
 	job.StepSpoken: "progress sent to the call", job.StepSuspended: "suspended",

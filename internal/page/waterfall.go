@@ -171,7 +171,7 @@ func stretches(j operator.Job, now time.Time) (bars []stretch, marks []moment) {
 		case job.StepUndelivered, job.StepDiscarded, job.StepForgotten:
 			point("lost", s)
 			end(s.At)
-		case job.StepKept:
+		case job.StepReplayed:
 			end(s.At)
 		case job.StepParked:
 			point("parked", s)

@@ -58,11 +58,11 @@ result also becomes an undelivered event, unless the tool drops it.
 
 With --json, the events are call (the ids and the arguments), answer, waits, progress, action (a control message),
 result, earlier (the result of an earlier call), hang-up, and end with the state of the job and the status of its
-result. If that is a failure, failed is true, and reason says why. The member seconds is the time since the webhook was
-posted.
+result. If the job has failed, failed is true, and reason says why; otherwise failed is missing. If it was cancelled,
+it has not failed, and cancelledBy says who did it. The member seconds is the time since the webhook was posted.
 
-The exit code is 1 if the webhook or the tool failed, or if the result did not reach the call, except after a
-hang-up and with --stack.
+The exit code is 1 if the webhook or the tool failed, if the job was cancelled, or if the result did not reach the
+call. After a hang-up, it is 0 whatever the result is. With --stack, the result need not reach the call.
 
 Examples:
 
@@ -424,6 +424,7 @@ func (t *trial) hear(ctx context.Context, m vapi.ControlMessage) {
 			e.Event = "progress"
 		case own:
 			e.Status, _, _ = strings.Cut(after, "\n")
+			e.CancelledBy = t.cancelledBy(ctx, e.Status)
 			t.heardResult = true
 		case strings.Contains(frame, " tool_call_id="):
 			e.Event = "earlier" // the parked result of an earlier call
@@ -456,6 +457,18 @@ func (t *trial) hasResult(ctx context.Context) bool {
 	return err == nil && d.Status != ""
 }
 
+// cancelledBy returns who cancelled the job, if its result is a failure. It is empty if that is not known.
+func (t *trial) cancelledBy(ctx context.Context, status string) string {
+	if t.jobs == nil || status != string(job.StatusError) {
+		return ""
+	}
+	d, err := t.jobs.Show(ctx, t.jobID, false)
+	if err != nil {
+		return ""
+	}
+	return d.CancelledBy
+}
+
 // hangUp ends the call, and posts what Vapi then posts.
 func (t *trial) hangUp(ctx context.Context) error {
 	t.call.calls.End(t.call.id)
@@ -482,21 +495,25 @@ func (t *trial) end(d operator.Details) error {
 		break
 	}
 	if d.Data != nil && d.Data.Result != "" && !t.heardResult {
-		t.report.show(event{Event: "result", Status: string(d.Status), Text: d.Data.Result})
+		t.report.show(event{
+			Event: "result", Status: string(d.Status), CancelledBy: d.CancelledBy, Text: d.Data.Result,
+		})
 	}
 	dropped := d.State == job.StateUndelivered && d.AfterCall == string(asynctool.Drop)
 	reason := ""
 	if d.State != job.StateUndelivered { // otherwise it says why the result was not delivered
 		reason = d.Reason
 	}
-	e := event{Event: "end", State: string(d.State), Status: string(d.Status)}
-	if d.Status == job.StatusError {
+	e := event{Event: "end", State: string(d.State), Status: string(d.Status), CancelledBy: d.CancelledBy}
+	if d.Status == job.StatusError || d.CancelledBy != "" {
 		e.Reason = reason
 	}
 	t.report.end(e, t.ending(d, dropped))
 	switch {
 	case t.over:
 		return nil
+	case d.CancelledBy != "":
+		return errors.New(cancellation(d.CancelledBy, reason) + t.hint())
 	case d.Status == job.StatusError && reason != "":
 		return errors.New("the tool failed: " + reason + t.hint())
 	case d.Status == job.StatusError:
@@ -505,6 +522,22 @@ func (t *trial) end(d operator.Details) error {
 		return nil
 	}
 	return errors.New("the result did not reach the call" + t.hint())
+}
+
+// cancellation says who cancelled a job, and why if the reason says so.
+func cancellation(by, reason string) string {
+	if detail, ok := strings.CutPrefix(reason, operator.CancelledByOperator+": "); ok {
+		return "the job was cancelled by an operator: " + detail
+	}
+	switch by {
+	case "operator":
+		return "the job was cancelled by an operator"
+	case "assistant":
+		return "the job was cancelled by its assistant"
+	case "replaced":
+		return "the job was cancelled, as a later tool call replaced it"
+	}
+	return "the job was cancelled"
 }
 
 // ending describes the state of a job to a person.

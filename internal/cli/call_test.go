@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -239,6 +240,47 @@ func TestCallJSON(t *testing.T) {
 		}
 		if tool == "responds" && events[3].Text != "First line.\nSecond <<<line>>>." {
 			t.Errorf("%+v", events[3])
+		}
+	}
+}
+
+// TestCallCancelled cancels a job that is called. It has not failed, and its result says so.
+func TestCallCancelled(t *testing.T) {
+	tools := cli.Tools(func() ([]asynctool.Definition, error) {
+		return []asynctool.Definition{asynctool.Tool[map[string]any]{
+			Name: "waits", Description: "A tool for tests.", Schema: &jsonschema.Schema{Type: "object"},
+			Run: func(context.Context, asynctool.Call, map[string]any) (asynctool.Result, error) {
+				return asynctool.ResumeIn(time.Minute, nil), nil
+			},
+		}}, nil
+	})
+	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: tools})
+	for reason, want := range map[string]string{
+		"":           "the job was cancelled by an operator; see ",
+		"a mistake":  "the job was cancelled by an operator: a mistake; see ",
+		"--no value": "the job was cancelled by an operator: --no value; see ",
+	} {
+		out := &closing{text: `"waits","seconds"`, then: make(chan struct{})}
+		cancelled := make(chan string, 1)
+		go func() {
+			<-out.then
+			id := regexp.MustCompile(`j_\w+`).FindString(out.String())
+			var text bytes.Buffer
+			cli.Run(tools, []string{"jobs", "cancel", id, "--reason=" + reason, "--local", "--addr", hostOf(at)}, &text, &text)
+			cancelled <- text.String()
+		}()
+		code, errOut := call(t, tools, out, "waits", "--json", "--url", at)
+		if said := <-cancelled; code != 1 || !strings.Contains(errOut, want) {
+			t.Errorf("code %d, %s%s", code, errOut, said)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		for _, line := range lines[len(lines)-2:] {
+			if !strings.Contains(line, `"status":"error","cancelledBy":"operator"`) || strings.Contains(line, `"failed"`) {
+				t.Error(line)
+			}
+		}
+		if !strings.Contains(out.String(), `"event":"result"`) || !strings.Contains(out.String(), `"event":"end"`) {
+			t.Error(out.String())
 		}
 	}
 }

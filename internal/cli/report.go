@@ -13,6 +13,7 @@ import (
 	"github.com/fatih/color"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operator"
 )
 
 // event is something that happens in a call of a tool, as --json shows it.
@@ -26,12 +27,13 @@ type event struct {
 	Tool       string          `json:"tool,omitempty"`
 	Arguments  json.RawMessage `json:"arguments,omitempty"`
 
-	State   string `json:"state,omitempty"`
-	Status  string `json:"status,omitempty"`
-	Failed  bool   `json:"failed,omitempty"` // the status is that of a failure
-	Reason  string `json:"reason,omitempty"` // of a failure, for the operator
-	Text    string `json:"text,omitempty"`
-	Control any    `json:"control,omitempty"` // a control message
+	State       string `json:"state,omitempty"`
+	Status      string `json:"status,omitempty"`
+	Failed      bool   `json:"failed,omitempty"`      // the status is that of a failure, and no one cancelled the job
+	CancelledBy string `json:"cancelledBy,omitempty"` // who cancelled the job, as in [operator.Job]
+	Reason      string `json:"reason,omitempty"`      // of a failure or a cancellation, for the operator
+	Text        string `json:"text,omitempty"`
+	Control     any    `json:"control,omitempty"` // a control message
 }
 
 // report shows events, each with the time since the webhook was posted.
@@ -111,7 +113,7 @@ func (r *report) end(e event, text string) {
 
 // line writes an event as one line of JSON.
 func (r *report) line(e event) {
-	e.Failed = e.Status == string(job.StatusError)
+	e.Failed = operator.Job{Status: job.Status(e.Status), CancelledBy: e.CancelledBy}.CountsAsFailed()
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)

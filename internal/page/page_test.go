@@ -240,6 +240,44 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestUndelivered tests what the page says was not delivered. A cancellation is no failure of the tool.
+func TestUndelivered(t *testing.T) {
+	w := newWorld(t, approval)
+	want := make(map[string]string)
+	for tool, row := range map[string]struct {
+		status  job.Status
+		history job.History
+		want    string
+	}{
+		"succeeded": {job.StatusOK, "f0,u1=call_gone", `<span class="status uneasy">a result</span>`},
+		"failed":    {job.StatusError, "e0=error,u1=call_gone", `<span class="status bad">a failure</span>`},
+		"cancelled": {job.StatusError, "C0=operator,u1=call_gone", `<span class="status quiet">a cancellation</span>`},
+	} {
+		r := job.Record{
+			ID: "j_" + tool, State: job.StateUndelivered, Tool: tool, CallID: "c", Created: time.Now(), Updated: time.Now(),
+			Deadline: time.Now().Add(time.Hour), History: row.history,
+			Result: &job.Result{Status: row.status, Content: "text", Delivery: policy.DeliveryRespond},
+		}
+		w.save(r)
+		w.undelivered = append(w.undelivered, job.Undelivered{JobID: r.ID, Tool: tool, Status: row.status, CallID: "c"})
+		want[tool] = row.want
+	}
+	// The record of this job is gone.
+	w.undelivered = append(w.undelivered, job.Undelivered{JobID: "j_gone", Tool: "gone", Status: job.StatusError})
+	for _, p := range []*page.Page{w.local, w.deployed} {
+		if want["gone"] = ""; p == w.local {
+			want["gone"] = want["failed"]
+		}
+		body := get(t, p, "/ui/undelivered")
+		for tool, want := range want {
+			_, after, _ := strings.Cut(body, ">"+tool+"</a>")
+			if got := strings.TrimSpace(after); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: no %s in\n%s", tool, want, body)
+			}
+		}
+	}
+}
+
 // TestStatistics tests what the rates of a tool count.
 func TestStatistics(t *testing.T) {
 	w := newWorld(t, approval)

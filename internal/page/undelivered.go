@@ -30,7 +30,8 @@ type eventModel struct {
 	At                time.Time
 	Day               string
 	Why, Detail       string
-	Failed            bool
+	What              string // a result, a failure or a cancellation
+	Kind              kind
 	Text              string // what should have been said
 	Control           string // what should have been done
 	Number            string // of the customer; empty if it is not known
@@ -40,7 +41,7 @@ type eventModel struct {
 func (p *Page) undelivered(w http.ResponseWriter, r *http.Request) {
 	m := undeliveredModel{Numbers: numbersOf(r)}
 	if p.cfg.Local != nil {
-		p.localEvents(&m)
+		p.localEvents(r, &m)
 	} else if err := p.deployedEvents(r, &m); err != nil {
 		p.fail(w, r, err)
 		return
@@ -49,15 +50,20 @@ func (p *Page) undelivered(w http.ResponseWriter, r *http.Request) {
 }
 
 // localEvents adds the events of a local run, newest first.
-func (p *Page) localEvents(m *undeliveredModel) {
+func (p *Page) localEvents(r *http.Request, m *undeliveredModel) {
 	events := p.cfg.Local.Undelivered()
 	m.More = len(events) > maxEvents
 	events = events[max(0, len(events)-maxEvents):]
 	for _, u := range slices.Backward(events) {
+		j := operator.Job{Status: u.Status}
+		if d, err := p.cfg.Jobs.Show(r.Context(), u.JobID, false); err == nil { // an event does not say who cancelled its job
+			j.CancelledBy = d.CancelledBy
+		}
+		what, kind := undeliveredWords(j)
 		m.Events = append(m.Events, eventModel{
 			JobID: u.JobID, Tool: masked(u.Tool), Call: job.CallHash(u.CallID), At: u.At, Day: day(u.At, p.cfg.Now()),
 			Why: masked(operator.ReasonWords(string(u.Reason))), Detail: m.Numbers.text(u.Detail),
-			Failed: u.Status == job.StatusError, Text: m.Numbers.text(u.Content), Control: m.Numbers.text(indented(u.Control)),
+			What: what, Kind: kind, Text: m.Numbers.text(u.Content), Control: m.Numbers.text(indented(u.Control)),
 			Number: m.Numbers.text(u.CustomerNumber),
 		})
 	}
@@ -76,9 +82,10 @@ func (p *Page) deployedEvents(r *http.Request, m *undeliveredModel) error {
 		if err != nil {
 			return err
 		}
+		what, kind := undeliveredWords(j)
 		e := eventModel{
 			JobID: j.ID, Tool: masked(j.Tool), Call: cmp.Or(d.Call, j.Call), At: j.Updated, Day: day(j.Updated, p.cfg.Now()),
-			Why: operator.ReasonWords(j.Why), Failed: j.CountsAsFailed(),
+			Why: operator.ReasonWords(j.Why), What: what, Kind: kind,
 		}
 		if d.Data != nil {
 			e.Text, e.Control = m.Numbers.text(d.Data.Result), m.Numbers.text(indented(d.Data.Control))
@@ -86,4 +93,15 @@ func (p *Page) deployedEvents(r *http.Request, m *undeliveredModel) error {
 		m.Events = append(m.Events, e)
 	}
 	return nil
+}
+
+// undeliveredWords returns what of a job was not delivered, and how it is painted.
+func undeliveredWords(j operator.Job) (string, kind) {
+	switch {
+	case j.CancelledBy != "":
+		return "a cancellation", kindQuiet
+	case j.CountsAsFailed():
+		return "a failure", kindBad
+	}
+	return "a result", kindUneasy
 }

@@ -51,6 +51,9 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 	switch f := end.Failure; {
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
 		return e.finish(ctx, callEnded(ctx, e.claimed, f.Reason))
+	case f != nil && errors.Is(end.Stopped, errJobEnded):
+		e.log.InfoContext(ctx, "tool stops, as its job was ended by others", "detail", f.Reason)
+		return e.release(ctx, firstDelay, false, f.Reason)
 	case f != nil:
 		return e.retryOrFinish(ctx, f)
 	case end.Suspension != nil:

@@ -15,6 +15,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/policy"
 	"github.com/ringback/ringback/internal/spoken"
@@ -538,6 +539,8 @@ func TestEndedWhileItRuns(t *testing.T) {
 					})
 				inWorld(t, def, func(t *testing.T, world *world) {
 					w = world
+					var logged strings.Builder
+					w.log = slog.New(slog.NewTextHandler(io.MultiWriter(&logged, logWriter{w.log}), nil))
 					w.withURLs(urls(nil))
 					w.deliver()
 					j := w.job("t1", "tool")
@@ -558,6 +561,10 @@ func TestEndedWhileItRuns(t *testing.T) {
 					}
 					if len(w.wakeUps) != 0 {
 						t.Errorf("wake-ups %v", w.wakeUps)
+					}
+					if got := logged.String(); strings.Contains(got, deployment.ToolFailed) ||
+						!strings.Contains(got, "job has already ended") {
+						t.Errorf("logged\n%s", got)
 					}
 					time.Sleep(2 * time.Hour) // an abandoned tool ends
 				})

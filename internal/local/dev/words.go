@@ -12,6 +12,7 @@ import (
 	"github.com/ringback/ringback/internal/console"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/operator"
 	frame "github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -128,10 +129,16 @@ var words = map[string]func(e entry, of *toolCall) string{
 		}
 		return "progress delivered to the call"
 	},
-	"result is in the answer":              same("delivered in the answer to its tool call"),
-	"job cancelled by its assistant":       same("cancelled by the assistant"),
-	"call ended":                           same("the call has ended"),
-	"tool stops, as its call has ended":    same("stopped, because its call has ended"),
+	"result is in the answer":           same("delivered in the answer to its tool call"),
+	"job cancelled by its assistant":    same("cancelled by the assistant"),
+	"call ended":                        same("the call has ended"),
+	"tool stops, as its call has ended": same("stopped, because its call has ended"),
+	"job has already ended; dropping the result of this execution": func(e entry, _ *toolCall) string {
+		if reason := e.text("reason"); strings.HasPrefix(reason, operator.CancelledByOperator) {
+			return reason
+		}
+		return "" // who ended it has been shown
+	},
 	"outcome dropped, as its tool asks":    same("not delivered, and dropped as the tool asks"),
 	"outcome is delivered in another call": same("delivered in another call"),
 	"outcome parked for the customer's next call": same(

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/console"
+	"github.com/ringback/ringback/internal/operator"
 )
 
 // TestWordsAreLogged checks that a function still logs each message that has other words on the terminal.
@@ -50,6 +51,20 @@ func TestRepeatedFailure(t *testing.T) {
 		if got := strings.Count(out.String(), "for good"); got != 2 || strings.Count(out.String(), "refund_one") != 1 {
 			t.Errorf("verbose %t: %d lines:\n%s", verbose, got, &out)
 		}
+	}
+}
+
+// TestEndedByOthers logs what the process function logs of jobs that were ended while their tools ran.
+func TestEndedByOthers(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(newTerminal(console.Config{Out: &out}, false))
+	for _, reason := range []string{operator.CancelledByOperator + ": a test", "replaced by job j_other", ""} {
+		log.Info("tool stops, as its job was ended by others", "tool", "refund", "detail", "the context ended")
+		log.Info("job has already ended; dropping the result of this execution", "tool", "refund", "reason", reason)
+	}
+	if got := out.String(); !strings.HasSuffix(got, "refund              cancelled by an operator: a test\n") ||
+		strings.Count(got, "\n") != 1 {
+		t.Errorf("got\n%s", got)
 	}
 }
 

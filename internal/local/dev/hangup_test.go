@@ -96,6 +96,7 @@ func TestTry(t *testing.T) {
 		}
 	}
 	const city = `{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}`
+	const csv = `{"type":"object","properties":{"csv":{"type":"string","description":"the payments"}},"required":["csv"]}`
 	for name, row := range map[string]struct {
 		tools []asynctool.Definition
 		auth  string
@@ -116,6 +117,9 @@ func TestTry(t *testing.T) {
 			asynctool.TaskStatus(), tool("unknown", `{"type":"object","properties":{"x":{"type":"string",
 			"pattern":"^[0-9]{9}$"}},"required":["x"]}`), tool("weather", city)}, "", "it weather city=Lisbon"},
 		"none": {[]asynctool.Definition{asynctool.TaskStatus()}, "", "Ready. Press"},
+		"not one whose text is not known": {[]asynctool.Definition{tool("report", csv), tool("weather", city)}, "",
+			"it weather city=Lisbon"},
+		"only one whose text is not known": {[]asynctool.Definition{tool("report", csv)}, "", "Ready. Press"},
 		"the settings of the first are missing": {[]asynctool.Definition{
 			asynctool.Tool[struct{}]{Name: "lacks", Description: "A tool for tests.", Settings: []string{"RINGBACK_TEST_UNSET"},
 				Run: func(context.Context, asynctool.Call, struct{}) (asynctool.Result, error) {

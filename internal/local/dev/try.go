@@ -91,6 +91,9 @@ func sampleArguments(tool *asynctool.Entry) (arguments []string, ok bool) {
 			return nil, false
 		}
 		value := sample(name, property)
+		if value == nil {
+			return nil, false
+		}
 		object[name] = value
 		text, isText := value.(string)
 		sign := "="
@@ -122,7 +125,7 @@ var example = regexp.MustCompile(`(?:for example|such as|e\.g\.) "?([^\s,;"]*[^\
 // samples are values of arguments with common names.
 var samples = map[string]string{"city": "Lisbon", "name": "Ada", "email": "ada@example.com", "phone": "+15550100123"}
 
-// sample returns a value for an argument. It need not fit.
+// sample returns a value for an argument, or nil if nothing says what a text can be. It need not fit.
 func sample(name string, s *jsonschema.Schema) any {
 	switch {
 	case len(s.Examples) > 0:
@@ -150,7 +153,10 @@ func sample(name string, s *jsonschema.Schema) any {
 		case "date-time":
 			return time.Now().Add(time.Hour).Truncate(time.Minute).Format(time.RFC3339)
 		}
-		return cmp.Or(samples[name], name)
+		if value, ok := samples[name]; ok {
+			return value
+		}
+		return nil
 	case strings.Contains(kind, "integer"), strings.Contains(kind, "number"):
 		return least
 	case strings.Contains(kind, "boolean"):

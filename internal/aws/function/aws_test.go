@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -136,6 +137,10 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is
+// written is kept a moment later than the caller has the answer, and the next request may open another one.
+const slow = 5 * time.Millisecond
+
 // TestConnectSQS checks that the first message uses the connection that was opened before.
 func TestConnectSQS(t *testing.T) {
 	for _, byQueueURL := range []bool{false, true} {
@@ -143,6 +148,7 @@ func TestConnectSQS(t *testing.T) {
 		var mu sync.Mutex
 		var requests []string
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(slow)
 			mu.Lock()
 			defer mu.Unlock()
 			requests = append(requests, r.Method+" "+r.Header.Get("X-Amz-Target"))
@@ -231,6 +237,7 @@ func TestQueueURLIsTheEndpoint(t *testing.T) {
 func TestConnectDynamoDB(t *testing.T) {
 	connections := new(atomic.Int32)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(slow)
 		if r.Method == http.MethodGet {
 			_, _ = io.WriteString(w, "healthy")
 			return
@@ -270,6 +277,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		together.Done()
 		together.Wait() // so that each needs a connection of its own
+		time.Sleep(slow)
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_, _ = io.WriteString(w, "{}")
 	}))

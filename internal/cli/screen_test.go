@@ -214,6 +214,7 @@ func devOn(t *testing.T, tty *os.File, arguments ...string) (stop func()) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Chdir("../..")
 	noColor := color.NoColor
+	t.Cleanup(func() { color.NoColor = noColor })
 	color.NoColor = false
 	code := make(chan int, 1)
 	go func() {
@@ -233,7 +234,6 @@ func devOn(t *testing.T, tty *os.File, arguments ...string) (stop func()) {
 		case <-time.After(patience):
 			t.Error("the run has not ended")
 		}
-		color.NoColor = noColor
 	}
 }
 
@@ -352,8 +352,6 @@ func TestTerminalIsResized(t *testing.T) {
 	e, tty := newEmulator(t, 120)
 	stop := devOn(t, tty, "--no-demo", "--auth", `{"type":"none"}`, "--shop-delay", "6s")
 	e.wait(t, "Ready. Try next:")
-	postTo(t, e, "three-tool-calls.json")
-	postTo(t, e, "tool-calls.json")
 	saw := func(pattern string) {
 		t.Helper()
 		for end := time.Now().Add(patience); !e.sawStatus(pattern); time.Sleep(5 * time.Millisecond) {
@@ -362,6 +360,9 @@ func TestTerminalIsResized(t *testing.T) {
 			}
 		}
 	}
+	postTo(t, e, "three-tool-calls.json")
+	saw(`^… order_status has been running for \d s$`) // so that it is the first one below
+	postTo(t, e, "tool-calls.json")
 	saw(`^… order_status has been running for \d s, order_status 3 has been running for \d s$`)
 	e.resize(t, 40)
 	saw(`^… order_status \d s · order_status 3 \d s$`)

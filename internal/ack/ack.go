@@ -475,7 +475,6 @@ func (h *Handler) toolCalls(
 		return nil, 0, err
 	}
 	jobs := len(messages) + len(long)
-	// Jobs are cancelled before the answer waits for them. The status is the one afterwards.
 	// Jobs are cancelled before the answer waits for them, and the status is the one afterwards.
 	h.cancelTasks(ctx, call, message.ToolCalls, answered, results)
 	quick.fill(ctx, results)

@@ -47,6 +47,7 @@ func start(path string, environment []string) (*function, time.Duration, error) 
 	f.command = exec.Command(path)
 	f.command.Env = append([]string{
 		"AWS_LAMBDA_RUNTIME_API=" + listener.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_LAMBDA_LOG_FORMAT=JSON",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=512",
 	}, environment...)
 	f.command.Stdout, f.command.Stderr = &f.log, &f.log
 	began := time.Now()

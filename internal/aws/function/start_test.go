@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("BE_A_FUNCTION") {
 	case "that works":
 		function.Start(func() (doubler, error) { return doubler{}, nil })
+	case "that tells its processors":
+		function.Start(func() (processors, error) { return processors{}, nil })
 	case "that cannot be built":
 		function.Start(func() (doubler, error) { return doubler{}, errors.New("JOBS_TABLE is not set") })
 	default:
@@ -36,10 +40,46 @@ func (doubler) Handle(_ context.Context, n int) (int, error) {
 	return 2 * n, nil
 }
 
+type processors struct{}
+
+func (processors) Handle(context.Context, int) (int, error) { return runtime.GOMAXPROCS(0), nil }
+
 func TestFunction(t *testing.T) {
+	answer, log := run(t, "that works")
+	if answer != "/2018-06-01/runtime/invocation/request-1/response 42" {
+		t.Errorf("answered with %s", answer)
+	}
+	if record := logged(t, log); record["message"] != "doubled" || record["level"] != "INFO" || record["took_ms"] != 1000.0 {
+		t.Errorf("the log is %s", log)
+	}
+}
+
+func TestProcessors(t *testing.T) {
+	for _, test := range []struct {
+		setting string
+		want    int
+	}{
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", 1},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769", 1},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1770", min(2, runtime.NumCPU())},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=10240", min(6, runtime.NumCPU())},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128\nGOMAXPROCS=3", 3},
+		{"", runtime.NumCPU()},
+	} {
+		answer, _ := run(t, "that tells its processors", strings.Split(test.setting, "\n")...)
+		if _, got, _ := strings.Cut(answer, " "); got != strconv.Itoa(test.want) {
+			t.Errorf("%q: %s processors, want %d", test.setting, got, test.want)
+		}
+	}
+}
+
+// run starts a function with an environment, and sends it the event 21. It returns where the answer was posted to,
+// the answer, and the log.
+func run(t *testing.T, function string, environment ...string) (answer, log string) {
+	t.Helper()
 	answered := make(chan string, 1)
 	served := false
-	runtime := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/next") && !served:
 			served = true
@@ -54,26 +94,23 @@ func TestFunction(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 		}
 	}))
-	defer runtime.Close()
-	function := exec.CommandContext(t.Context(), os.Args[0])
-	function.Env = []string{
-		"BE_A_FUNCTION=that works", "AWS_LAMBDA_LOG_FORMAT=JSON",
-		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://"),
-	}
-	var log strings.Builder
-	function.Stdout, function.Stderr = &log, &log
-	if err := function.Start(); err != nil {
+	defer api.Close()
+	process := exec.CommandContext(t.Context(), os.Args[0])
+	process.Env = append(environment, "BE_A_FUNCTION="+function, "AWS_LAMBDA_LOG_FORMAT=JSON",
+		"AWS_LAMBDA_RUNTIME_API="+strings.TrimPrefix(api.URL, "http://"))
+	var output strings.Builder
+	process.Stdout, process.Stderr = &output, &output
+	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-answered; got != "/2018-06-01/runtime/invocation/request-1/response 42" {
-		t.Errorf("answered with %s", got)
+	select {
+	case answer = <-answered:
+	case <-time.After(time.Minute):
+		t.Error("no answer")
 	}
-	_ = function.Process.Kill()
-	_ = function.Wait()
-	if record := logged(t, log.String()); record["message"] != "doubled" || record["level"] != "INFO" ||
-		record["took_ms"] != 1000.0 {
-		t.Errorf("the log is %s", log.String())
-	}
+	_ = process.Process.Kill()
+	_ = process.Wait()
+	return answer, output.String()
 }
 
 func TestFunctionThatCannotStart(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,6 +139,20 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// counted returns a server, and how many connections to it were opened.
+func counted(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
+	connections := new(atomic.Int32)
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server, connections
+}
+
 // slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is
 // written is kept a moment later than the caller has the answer, and the next request may open another one.
 const slow = 5 * time.Millisecond
@@ -144,10 +160,9 @@ const slow = 5 * time.Millisecond
 // TestConnectSQS checks that the first message uses the connection that was opened before.
 func TestConnectSQS(t *testing.T) {
 	for _, byQueueURL := range []bool{false, true} {
-		connections := new(atomic.Int32)
 		var mu sync.Mutex
 		var requests []string
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(slow)
 			mu.Lock()
 			defer mu.Unlock()
@@ -158,14 +173,7 @@ func TestConnectSQS(t *testing.T) {
 			}
 			sum := md5.Sum([]byte("hello"))
 			_, _ = fmt.Fprintf(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"%x"}]}`, sum)
-		}))
-		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-			if state == http.StateNew {
-				connections.Add(1)
-			}
-		}
-		server.Start()
-		defer server.Close()
+		})
 		environment, queueURL := lambda(), server.URL+"/123456789012/jobs"
 		if !byQueueURL {
 			// An endpoint takes precedence over the queue's URL.
@@ -235,8 +243,7 @@ func TestQueueURLIsTheEndpoint(t *testing.T) {
 
 // TestConnectDynamoDB checks that the first requests use the connection that was opened before, and that it is kept.
 func TestConnectDynamoDB(t *testing.T) {
-	connections := new(atomic.Int32)
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(slow)
 		if r.Method == http.MethodGet {
 			_, _ = io.WriteString(w, "healthy")
@@ -244,14 +251,7 @@ func TestConnectDynamoDB(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_, _ = io.WriteString(w, "{}")
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	server.Start()
-	defer server.Close()
+	})
 	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.EndpointDynamoDB = server.URL }))
 	if err != nil {
 		t.Fatal(err)
@@ -272,22 +272,14 @@ func TestConnectDynamoDB(t *testing.T) {
 
 // TestConnectionsAreKept checks that a batch of ten opens ten connections at most, and the batches after it none.
 func TestConnectionsAreKept(t *testing.T) {
-	connections := new(atomic.Int32)
 	var together sync.WaitGroup
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server, connections := counted(t, func(w http.ResponseWriter, _ *http.Request) {
 		together.Done()
 		together.Wait() // so that each needs a connection of its own
 		time.Sleep(slow)
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		_, _ = io.WriteString(w, "{}")
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	server.Start()
-	defer server.Close()
+	})
 	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
 	if err != nil {
 		t.Fatal(err)
@@ -323,6 +315,31 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	if n := connections.Load(); n > batch {
 		t.Errorf("%d connections, want at most %d", n, batch)
+	}
+}
+
+// TestLoadAuthorities checks which folders Go looks for certificates in, and that programs of tools see no change.
+func TestLoadAuthorities(t *testing.T) {
+	bundle := filepath.Join(t.TempDir(), "bundle.crt")
+	if err := os.WriteFile(bundle, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct{ file, folders, bundle, want string }{
+		"a bundle":             {bundle: bundle, want: bundle},
+		"no bundle":            {bundle: bundle + ".none"},
+		"folders of the user":  {bundle: bundle, folders: "/opt/certificates", want: "/opt/certificates"},
+		"a file of the user's": {bundle: bundle, file: "/opt/authorities.pem"},
+	} {
+		t.Setenv("SSL_CERT_FILE", row.file)
+		t.Setenv("SSL_CERT_DIR", row.folders)
+		function.LoadAuthorities(row.bundle, func() {
+			if got := os.Getenv("SSL_CERT_DIR"); got != row.want {
+				t.Errorf("%s: certificates are loaded from %q, want %q", name, got, row.want)
+			}
+		})
+		if got := os.Getenv("SSL_CERT_DIR"); got != row.folders {
+			t.Errorf("%s: the environment has %q afterwards", name, got)
+		}
 	}
 }
 

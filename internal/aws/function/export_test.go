@@ -1,0 +1,4 @@
+package function
+
+// LoadAuthorities is what ConnectSQS does beside an encrypted connection.
+var LoadAuthorities = loadAuthorities

@@ -38,8 +38,8 @@ const (
 	//
 	// But a function's share of a CPU follows from its memory: one CPU at
 	// 1769 MiB (AWS Lambda developer guide, "Memory"). A caller waits for the
-	// ack. An ordinary webhook takes it 1 ms of CPU time, and one of 1 MB takes
-	// 14 ms. That is 3 and 50 ms at 512 MiB, and four times as long at 128 MiB.
+	// ack. An ordinary webhook takes it 0.7 ms of CPU time, and one of 1 MB takes
+	// 4 ms. That is 3 and 13 ms at 512 MiB, and four times as long at 128 MiB.
 	// The other two functions mostly wait for other systems, and cost by their
 	// memory while they wait.
 	ackMemory      = 512

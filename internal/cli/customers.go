@@ -182,7 +182,11 @@ func (c *customersForgetCommand) open(ctx context.Context, p *progress) (custome
 	}
 	client := dynamodb.NewFromConfig(cfg)
 	store := dynamotable.New(client, at.Table)
-	keys := completion.NewKeys(secretsmanager.New(cfg).Secret(at.CompletionSecret), nil)
+	secrets, err := secretsConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	keys := completion.NewKeys(secretsmanager.New(secrets).Secret(at.CompletionSecret), nil)
 	lists := jobtable.NewCustomers(store.Customers(), keys.Customers)
 	return operator.NewCustomers(operator.CustomersConfig{
 		Table: jobtable.New(store),

@@ -91,7 +91,11 @@ func (c *listenCommand) Run(s *streams, tools Tools, line commandLine) error {
 	}
 	table := account.Copy()
 	table.RetryMaxAttempts = 6 // as the function: a result that cannot be stored is work lost
-	clients := processing.Clients{SQS: account, DynamoDB: table, SecretsManager: account, Scheduler: account, KMS: account}
+	secrets, err := secretsConfig(first, account)
+	if err != nil {
+		return err
+	}
+	clients := processing.Clients{SQS: account, DynamoDB: table, SecretsManager: secrets, Scheduler: account, KMS: account}
 	var spans *otlp.Provider
 	defer func() { spans.Shutdown(context.Background()) }()
 	handler := func(log *slog.Logger) (dev.Handle, time.Duration, error) {

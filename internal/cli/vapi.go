@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go/logging"
 	"golang.org/x/term"
 
@@ -68,6 +69,23 @@ func awsConfig(ctx context.Context) (aws.Config, error) {
 	if err != nil {
 		return cfg, fmt.Errorf("cannot load the AWS configuration: %w", err)
 	}
+	return cfg, nil
+}
+
+// secretsConfig returns the configuration for Ringback's own client of Secrets Manager, which reads no settings of its
+// endpoint: profiles, AWS_ENDPOINT_URL_SECRETS_MANAGER, FIPS and dual stack. The SDK's client does.
+func secretsConfig(ctx context.Context, cfg aws.Config) (aws.Config, error) {
+	o := secretsmanager.NewFromConfig(cfg).Options()
+	at, err := o.EndpointResolverV2.ResolveEndpoint(ctx, secretsmanager.EndpointParameters{
+		Region: &o.Region, Endpoint: o.BaseEndpoint,
+		UseDualStack: aws.Bool(o.EndpointOptions.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+		UseFIPS:      aws.Bool(o.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
+	})
+	if err != nil {
+		return cfg, fmt.Errorf("cannot find the endpoint of Secrets Manager: %w", err)
+	}
+	cfg = cfg.Copy()
+	cfg.BaseEndpoint = aws.String(at.URI.String())
 	return cfg, nil
 }
 

@@ -49,7 +49,7 @@ func build() (lambda.Handler, error) {
 	// A connection takes longer than all that follows. The function starts when it is there: on Lambda, a
 	// function has more CPU at its start than in its calls.
 	warming.Go(func() {
-		if err := aws.ConnectSQS(ctx, e.JobsQueueURL); err != nil {
+		if err := aws.ConnectSQS(ctx); err != nil {
 			slog.Warn("cannot connect to SQS yet", "error", err)
 		}
 	})

@@ -5,7 +5,6 @@
 package callback
 
 import (
-	"context"
 	_ "time/tzdata" // the image of a function may have no time zones
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -46,9 +45,7 @@ func build() (f otlp.Flushed, err error) {
 	}
 	// A connection takes longer than all that follows. Each event needs only this one, since the hosts of control URLs
 	// are not known yet. On Lambda, a function has more CPU at its start than in its calls.
-	defer function.Connecting(func(ctx context.Context) error {
-		return aws.ConnectDynamoDB(ctx, e.ResultsQueueURL)
-	})() // waits for it at the end
+	defer function.Connecting(aws.ConnectDynamoDB)() // waits for it at the end
 	text, err := spoken.ParseText(e.ResultText)
 	if err != nil {
 		return f, err

@@ -5,7 +5,6 @@
 package process
 
 import (
-	"context"
 	_ "time/tzdata" // the image of a function may have no time zones
 
 	"github.com/caarlos0/env/v11"
@@ -41,10 +40,7 @@ func build(all func() ([]asynctool.Definition, error)) (f otlp.Flushed, err erro
 	}
 	// A connection takes longer than all that follows, and each event needs both. On Lambda, a function has more CPU at
 	// its start than in its calls.
-	defer function.Connecting(
-		func(ctx context.Context) error { return aws.ConnectSQS(ctx, e.JobsQueueURL) },
-		func(ctx context.Context) error { return aws.ConnectDynamoDB(ctx, e.JobsQueueURL) },
-	)() // waits for them at the end
+	defer function.Connecting(aws.ConnectSQS, aws.ConnectDynamoDB)() // waits for them at the end
 	definitions, err := all()
 	if err != nil {
 		return f, err

@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/caarlos0/env/v11"
 
+	"github.com/ringback/ringback/internal/aws/endpoint"
 	"github.com/ringback/ringback/internal/deployment"
 )
 
@@ -99,20 +100,31 @@ func (a *AWS) KMS() aws.Config { return a.with(a.environment.EndpointKMS) }
 func (a *AWS) Scheduler() aws.Config { return a.with(a.environment.EndpointScheduler) }
 
 // ConnectSQS opens the connection that the first request to a queue would otherwise open, with the
-// HTTP client that will send that request. Any answer is good enough. Beside it, ConnectSQS loads the system's
+// HTTP client that will send that request. Any answer is good enough. Beside it, it loads the system's
 // certificates, which take longer than the connection until it needs them.
-func (a *AWS) ConnectSQS(ctx context.Context, queueURL string) error {
-	if endpoint := a.SQS().BaseEndpoint; endpoint != nil {
-		queueURL = *endpoint
+func (a *AWS) ConnectSQS(ctx context.Context) error { return a.connect(ctx, "sqs", a.SQS()) }
+
+// ConnectDynamoDB is ConnectSQS for DynamoDB.
+func (a *AWS) ConnectDynamoDB(ctx context.Context) error {
+	return a.connect(ctx, "dynamodb", a.DynamoDB())
+}
+
+func (a *AWS) connect(ctx context.Context, service string, config aws.Config) error {
+	at, err := endpoint.URL(ctx, config, service)
+	if err == nil {
+		if strings.HasPrefix(at, "https:") {
+			go authorities()
+		}
+		err = greet(ctx, a.config.HTTPClient, at)
 	}
-	if strings.HasPrefix(queueURL, "https:") {
-		go loadAuthorities(amazonLinux, func() { _, _ = x509.SystemCertPool() }) // the handshake has its error
-	}
-	if err := a.connect(ctx, queueURL); err != nil {
-		return fmt.Errorf("cannot connect to SQS: %w", err)
+	if err != nil {
+		return fmt.Errorf("cannot connect to %s: %w", service, err)
 	}
 	return nil
 }
+
+// authorities loads the certificates that a handshake needs. The handshake has its error.
+var authorities = sync.OnceFunc(func() { loadAuthorities(amazonLinux, func() { _, _ = x509.SystemCertPool() }) })
 
 // amazonLinux is the file with the certificates of all authorities on Amazon Linux 2023, and so on Lambda.
 const amazonLinux = "/etc/pki/tls/certs/ca-bundle.crt"
@@ -129,29 +141,15 @@ func loadAuthorities(bundle string, load func()) {
 	load()
 }
 
-// ConnectDynamoDB is ConnectSQS for DynamoDB, in the region of a queue.
-func (a *AWS) ConnectDynamoDB(ctx context.Context, queueURL string) error {
-	endpoint := aws.ToString(a.DynamoDB().BaseEndpoint)
-	if endpoint == "" {
-		domain, ok := strings.CutPrefix(queueURL, "https://sqs.")
-		if !ok {
-			return nil // the first request connects
-		}
-		domain, _, _ = strings.Cut(domain, "/")
-		endpoint = "https://dynamodb." + domain
-	}
-	if err := a.connect(ctx, endpoint); err != nil {
-		return fmt.Errorf("cannot connect to DynamoDB: %w", err)
-	}
-	return nil
-}
+// maxGreeting bounds what is read of an answer that no one needs, in bytes.
+const maxGreeting = 64 << 10
 
-func (a *AWS) connect(ctx context.Context, url string) error {
+func greet(ctx context.Context, client aws.HTTPClient, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	response, err := a.config.HTTPClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -180,6 +178,3 @@ func Connecting(connect ...func(context.Context) error) (wait func()) {
 		cancel()
 	}
 }
-
-// maxGreeting bounds what is read of an answer that no one needs, in bytes.
-const maxGreeting = 64 << 10

@@ -3,6 +3,7 @@ package function_test
 import (
 	"context"
 	"crypto/md5"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -159,85 +160,45 @@ const slow = 5 * time.Millisecond
 
 // TestConnectSQS checks that the first message uses the connection that was opened before.
 func TestConnectSQS(t *testing.T) {
-	for _, byQueueURL := range []bool{false, true} {
-		var mu sync.Mutex
-		var requests []string
-		server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(slow)
-			mu.Lock()
-			defer mu.Unlock()
-			requests = append(requests, r.Method+" "+r.Header.Get("X-Amz-Target"))
-			if r.Method == http.MethodGet {
-				http.Error(w, strings.Repeat("not found ", 2000), http.StatusNotFound) // any answer is good enough
-				return
-			}
-			sum := md5.Sum([]byte("hello"))
-			_, _ = fmt.Fprintf(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"%x"}]}`, sum)
-		})
-		environment, queueURL := lambda(), server.URL+"/123456789012/jobs"
-		if !byQueueURL {
-			// An endpoint takes precedence over the queue's URL.
-			environment.EndpointSQS, queueURL = server.URL, "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"
-		}
-		cloud, err := load(t, environment)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Like a function, the test makes the client first: it must not bring its own connection pool.
-		config := cloud.SQS()
-		config.BaseEndpoint = aws.String(server.URL)
-		// In this mode, a client changes the HTTP client if it can.
-		config.DefaultsMode = aws.DefaultsModeInRegion
-		client := sqs.NewFromConfig(config)
-		if err := cloud.ConnectSQS(t.Context(), queueURL); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := client.SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{
-			QueueUrl: aws.String(queueURL),
-			Entries:  []types.SendMessageBatchRequestEntry{{Id: aws.String("0"), MessageBody: aws.String("hello")}},
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if n := connections.Load(); n != 1 {
-			t.Errorf("%d connections, want 1", n)
-		}
+	var mu sync.Mutex
+	var requests []string
+	server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(slow)
 		mu.Lock()
-		if diff := cmp.Diff([]string{"GET ", "POST AmazonSQS.SendMessageBatch"}, requests); diff != "" {
-			t.Errorf("requests (-want +got):\n%s", diff)
+		defer mu.Unlock()
+		requests = append(requests, r.Method+" "+r.Header.Get("X-Amz-Target"))
+		if r.Method == http.MethodGet {
+			http.Error(w, strings.Repeat("not found ", 2000), http.StatusNotFound) // any answer is good enough
+			return
 		}
-		mu.Unlock()
-	}
-}
-
-// TestDynamoDBEndpoint checks that the SDK sends to the host to which ConnectDynamoDB connects, in all partitions.
-func TestDynamoDBEndpoint(t *testing.T) {
-	for _, region := range []string{"eu-central-1", "cn-north-1", "us-gov-west-1"} {
-		queues, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
-			sqs.EndpointParameters{Region: aws.String(region)}.WithDefaults())
-		if err != nil {
-			t.Fatal(err)
-		}
-		table, err := dynamodb.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
-			dynamodb.EndpointParameters{Region: aws.String(region)}.WithDefaults())
-		if err != nil {
-			t.Fatal(err)
-		}
-		connected := strings.Replace(queues.URI.String(), "https://sqs.", "https://dynamodb.", 1)
-		if got := table.URI.String(); got != connected {
-			t.Errorf("the SDK sends to %s, and not to %s", got, connected)
-		}
-	}
-}
-
-// TestQueueURLIsTheEndpoint checks that the SDK sends to the host of a queue's URL, to which ConnectSQS connects.
-func TestQueueURLIsTheEndpoint(t *testing.T) {
-	parameters := sqs.EndpointParameters{Region: aws.String("eu-central-1")}.WithDefaults()
-	endpoint, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), parameters)
+		sum := md5.Sum([]byte("hello"))
+		_, _ = fmt.Fprintf(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"%x"}]}`, sum)
+	})
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.EndpointSQS = server.URL }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := endpoint.URI.String(); got != "https://sqs.eu-central-1.amazonaws.com" {
-		t.Errorf("the SDK sends to %s", got)
+	// Like a function, the test makes the client first: it must not bring its own connection pool.
+	config := cloud.SQS()
+	// In this mode, a client changes the HTTP client if it can.
+	config.DefaultsMode = aws.DefaultsModeInRegion
+	client := sqs.NewFromConfig(config)
+	if err := cloud.ConnectSQS(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{
+		QueueUrl: aws.String("https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"), // its host is not used
+		Entries:  []types.SendMessageBatchRequestEntry{{Id: aws.String("0"), MessageBody: aws.String("hello")}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff([]string{"GET ", "POST AmazonSQS.SendMessageBatch"}, requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
 
@@ -257,7 +218,7 @@ func TestConnectDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := dynamodb.NewFromConfig(cloud.DynamoDB())
-	function.Connecting(func(ctx context.Context) error { return cloud.ConnectDynamoDB(ctx, "https://sqs.x/jobs") })()
+	function.Connecting(cloud.ConnectDynamoDB)()
 	for range 5 {
 		if _, err := client.GetItem(t.Context(), &dynamodb.GetItemInput{
 			TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
@@ -343,25 +304,30 @@ func TestLoadAuthorities(t *testing.T) {
 	}
 }
 
-func TestConnectSQSFails(t *testing.T) {
+func TestConnectFails(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, url := range map[string]string{"no URL": "://", "no server": gone.URL} {
+		cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = url }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cloud.ConnectSQS(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot connect to sqs") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		err = cloud.ConnectDynamoDB(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "cannot connect to dynamodb") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
 	cloud, err := load(t, lambda())
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, row := range map[string]struct {
-		ctx context.Context
-		url string
-	}{
-		"no URL":            {t.Context(), "://"},
-		"no server":         {t.Context(), gone.URL},
-		"the context ended": {ended, gone.URL},
-	} {
-		if err := cloud.ConnectSQS(row.ctx, row.url); err == nil {
-			t.Errorf("%s: no error", name)
-		}
+	if err := cloud.ConnectSQS(ended); !errors.Is(err, context.Canceled) ||
+		!strings.Contains(err.Error(), "https://sqs.eu-central-1.amazonaws.com") {
+		t.Errorf("the context ended: error %v", err)
 	}
 }

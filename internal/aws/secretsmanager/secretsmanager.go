@@ -22,10 +22,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/ringback/ringback/internal/aws/endpoint"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/secret"
 )
@@ -103,11 +103,11 @@ const maxAnswer = 1 << 20
 
 // ask sends one request in AWS's JSON 1.1 protocol.
 func (c *Client) ask(ctx context.Context, question []byte) ([]byte, error) {
-	endpoint, err := c.endpoint(ctx)
+	at, err := endpoint.URL(ctx, c.config, "secretsmanager")
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(question))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at+"/", bytes.NewReader(question))
 	if err != nil {
 		return nil, err
 	}
@@ -134,21 +134,6 @@ func (c *Client) ask(ctx context.Context, question []byte) ([]byte, error) {
 		return nil, newFailure(response, answer)
 	}
 	return answer, nil
-}
-
-// endpoint returns the URL of the service. Its host differs from that of SQS by its first name only, in all of AWS's
-// partitions, and the SDK's SQS client knows that host.
-func (c *Client) endpoint(ctx context.Context) (string, error) {
-	if c.config.BaseEndpoint != nil {
-		return strings.TrimSuffix(*c.config.BaseEndpoint, "/") + "/", nil
-	}
-	of, err := sqs.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sqs.EndpointParameters{
-		Region: &c.config.Region, UseDualStack: aws.Bool(false), UseFIPS: aws.Bool(false),
-	})
-	if err != nil {
-		return "", err
-	}
-	return "https://secretsmanager." + strings.TrimPrefix(of.URI.Host, "sqs.") + "/", nil
 }
 
 // failure is an answer with an error. The SDK's retries know from it whether to repeat the request.

@@ -8,8 +8,6 @@ package ack
 import (
 	"context"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -43,16 +41,8 @@ func build() (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	var warming sync.WaitGroup
-	// A connection takes longer than all that follows. The function starts when it is there: on Lambda, a
-	// function has more CPU at its start than in its calls.
-	warming.Go(func() {
-		if err := aws.ConnectSQS(ctx); err != nil {
-			slog.Warn("cannot connect to SQS yet", "error", err)
-		}
-	})
+	// A connection takes longer than all that follows. On Lambda, a function has more CPU at its start than in its calls.
+	defer function.Connecting(aws.ConnectSQS)() // waits for it at the end
 
 	secrets := secretsmanager.New(aws.SecretsManager())
 	stored := func(id string) secret.Source { return secrets.Secret(id) }
@@ -85,11 +75,12 @@ func build() (lambda.Handler, error) {
 		return nil, err
 	}
 
-	warming.Go(func() {
+	defer function.Connecting(func(ctx context.Context) error {
 		if err := webhooks.Warm(ctx); err != nil {
 			slog.Error("cannot use the webhook credential yet", "error", err)
 		}
-	})
+		return nil
+	})()
 
 	completions, err := completion.New(completion.Config{
 		Keys:     completion.NewKeys(keys, nil),
@@ -100,6 +91,5 @@ func build() (lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	warming.Wait() // what fails is repeated when it is needed
 	return function.HTTP{Handler: deployment.Front(webhooks, completions)}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -161,9 +162,6 @@ func (c *jobsReplayCommand) Run(s *streams, tools Tools) error {
 		return c.start(ctx, s, p, from, next, tool)
 	}
 	done, err := c.here(ctx, s, set, tool, original, next)
-	if err != nil && strings.Contains(err.Error(), process.NoCompletionURL) {
-		return fmt.Errorf("%w; a tool that leaves its job to an external system needs --there", err)
-	}
 	if err != nil || !c.Deliver {
 		return err
 	}
@@ -301,7 +299,13 @@ func (c *jobsReplayCommand) here(
 		return job.Record{}, err
 	}
 	// What the functions log is of no interest here.
-	p, err := pipeline.New(pipeline.Config{Tools: set, PlainArguments: true, Log: slog.New(slog.DiscardHandler)})
+	var refused atomic.Bool // a completion URL
+	p, err := pipeline.New(pipeline.Config{
+		Tools: set, PlainArguments: true, Log: slog.New(slog.DiscardHandler),
+		Decorators: pipeline.Decorators{Host: func(own asynctool.Host) asynctool.Host {
+			return replayHost{own.(asynctool.Reporter), &refused}
+		}},
+	})
 	if err != nil {
 		return job.Record{}, err
 	}
@@ -331,12 +335,31 @@ func (c *jobsReplayCommand) here(
 	defer stop()
 	go p.Run(working)
 	if err := t.watch(ctx, nil); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = errors.New("interrupted; the tool may have done a part of its work")
+		case refused.Load():
+			err = fmt.Errorf("%w; a tool that leaves its job to an external system needs --there", err)
 		}
 		return job.Record{}, err
 	}
 	return p.Table.Load(ctx, run.ID)
+}
+
+// replayHost notes that a tool asked for a completion URL and got none. The process function's own host is an
+// [asynctool.Reporter].
+type replayHost struct {
+	asynctool.Reporter
+	refused *atomic.Bool
+}
+
+// CompletionURL implements [asynctool.Host].
+func (h replayHost) CompletionURL(ctx context.Context) (string, error) {
+	url, err := h.Reporter.CompletionURL(ctx)
+	if errors.Is(err, process.ErrNoCompletionURL) {
+		h.refused.Store(true)
+	}
+	return url, err
 }
 
 // edit lets the user edit arguments, and returns them.

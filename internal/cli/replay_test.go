@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -44,10 +45,14 @@ func (r *replayed) tools() ([]asynctool.Definition, error) {
 	tool := func(name string, attempts int) asynctool.Definition {
 		return asynctool.Tool[in]{
 			Name: name, Description: "x", Attempts: attempts,
-			Run: func(_ context.Context, c asynctool.Call, args in) (asynctool.Result, error) {
+			Run: func(ctx context.Context, c asynctool.Call, args in) (asynctool.Result, error) {
 				r.keys, r.orders = append(r.keys, c.IdempotencyKey()), append(r.orders, args.Order)
 				if args.Order == "slow" {
 					<-r.slow
+				}
+				if args.Order == "external" {
+					_, err := c.CompletionURL(ctx)
+					return asynctool.Result{}, asynctool.Fail("Sorry.", fmt.Errorf("no URL for the shop: %t", err != nil))
 				}
 				if args.Order == "broken" {
 					return asynctool.Result{}, asynctool.Fail("Sorry.", errors.New("broken"))
@@ -142,6 +147,12 @@ func TestReplayOfALocalRun(t *testing.T) {
 		`"state":"delivered","status":"error","failed":true,"reason":"broken"}`) {
 		t.Error(out)
 	}
+	edit(`sed s/A-1/external/ "$2" >"$2.new" && mv "$2.new" "$2"`)
+	if _, errOut := replay(1, ids["lookup"], "--edit"); !strings.Contains(errOut, "the tool failed: no URL for the "+
+		"shop: true; a tool that leaves its job to an external system needs --there\n") {
+		t.Error(errOut)
+	}
+	edit(`sed s/A-1/broken/ "$2" >"$2.new" && mv "$2.new" "$2"`)
 
 	// The call of the original is over, so its result becomes an event. There, the tool runs once more.
 	if _, errOut := replay(0, ids["lookup"], "--deliver"); !strings.Contains(errOut, "as that of the job j_replay") {

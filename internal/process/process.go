@@ -46,8 +46,8 @@ import (
 // firstDelay is the delay before the second attempt.
 const firstDelay = 2 * time.Second
 
-// NoCompletionURL is the failure of a tool that asks for a completion URL if there is none.
-const NoCompletionURL = "there is no completion URL: COMPLETION_URL is not set"
+// ErrNoCompletionURL is what a tool gets that asks for a completion URL if there is none.
+var ErrNoCompletionURL = errors.New("there is no completion URL: COMPLETION_URL is not set")
 
 // Table is the jobs table.
 type Table interface {

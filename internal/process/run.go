@@ -156,7 +156,7 @@ func (h *toolHost) progress(ctx context.Context, text string, silent bool) error
 // completionURL stores the job, so that an external system can complete it, and returns the URL.
 func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	if h.cfg.Completions == nil {
-		return "", errors.New(NoCompletionURL)
+		return "", ErrNoCompletionURL
 	}
 	if err := checkSize(h.job); err != nil {
 		return "", err

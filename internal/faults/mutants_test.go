@@ -227,14 +227,14 @@ var bugs = []mutant{
 		{"internal/process.(*execution).stillSuspended", "return e.retryAt(until)", "return nil"},
 	}},
 	{bug: "attempts counted by the receives of the message", tests: conditional, edits: []edit{
-		{"internal/process.(*execution).retryOrFinish", "last := e.record.Counted() >= e.tool.Attempts && !free ||",
+		{"internal/process.(*execution).next", "last := e.record.Counted() >= e.tool.Attempts && !free ||",
 			"last := batch.Receives(e.message) >= e.tool.Attempts ||"},
 	}},
 	{bug: "an attempt that failed does not count", tests: inProcess, edits: []edit{
-		{"internal/process.(*execution).retryOrFinish", "free := f.Free &&", "free := f.Retry &&"},
+		{"internal/process.(*execution).next", "free := f.Free &&", "free := f.Retry &&"},
 	}},
 	{bug: "a tool that begins nothing tried again and again", tests: inProcess, edits: []edit{
-		{"internal/process.(*execution).retryOrFinish", "e.record.NotStarted < asynctool.MaxNotStarted", "true"},
+		{"internal/process.(*execution).next", "e.record.NotStarted < asynctool.MaxNotStarted", "true"},
 	}},
 	{bug: "no start counted after one that does not count", tests: inProcess, edits: []edit{
 		{"internal/job.Record.Counted", "return r.Attempt - r.NotStarted",

@@ -57,7 +57,7 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 	e.aside(ctx, func(ctx context.Context) { e.hide(ctx, hiding) })
 	running, run := tracing.Tool(ctx, e.cfg.Tracer, e.tool.Name, e.record.Attempt, e.record.WakeUp)
 	end := toolrun.Run(running, e.postConfig(m))
-	endTool(run, end)
+	endTool(run, end, end.Failure != nil && end.Failure.Retry && !errors.Is(end.Stopped, errJobEnded))
 	switch f := end.Failure; {
 	case end.Suspension != nil:
 		e.log.InfoContext(ctx, "tool ignored the post, and waits on", "bytes", len(m.Body))

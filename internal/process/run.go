@@ -41,7 +41,7 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 	started := e.cfg.Now()
 	kept, span := tracing.Tool(kept, e.cfg.Tracer, e.tool.Name, e.record.Attempt, e.record.WakeUp)
 	end := toolrun.Run(kept, e.toolConfig(host, arguments))
-	endTool(span, end)
+	endTool(span, end, e.again(end))
 	took := e.cfg.Now().Sub(started)
 	e.log = e.log.With("attempt", e.record.Attempt, "took", took)
 	if took > e.tool.Timeout && e.cfg.Breakpoints > 0 {
@@ -71,6 +71,30 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 		e.log.WarnContext(ctx, "arguments break the schema")
 		return e.finish(ctx, refused(f.Argument, f.Reason))
 	}
+	next := e.next(f)
+	if next.retry && next.free {
+		e.log.WarnContext(ctx, "tool has not begun anything; the attempt does not count",
+			"in", next.delay, "error", f.Reason)
+		return e.releaseAs(ctx, next.delay, job.ReleaseNotStarted(e.cfg.Now(), next.delay, f.Reason))
+	}
+	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", next.retry, "error", f.Reason)
+	if next.retry {
+		return e.release(ctx, next.delay, false, f.Reason)
+	}
+	end := failedBy(e.tool, f)
+	end.exhausted = f.Retry
+	return e.finish(ctx, end)
+}
+
+// attempt is what follows a failure.
+type attempt struct {
+	retry bool          // the tool is tried again
+	free  bool          // the failed attempt does not count
+	delay time.Duration // before the next one
+}
+
+// next returns what follows a failure of the tool.
+func (e *execution) next(f *toolrun.Failure) attempt {
 	delay := f.After
 	if delay == 0 {
 		delay = batch.Backoff(firstDelay, e.record.Attempt)
@@ -78,18 +102,13 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	delay = min(delay, maxDelay)
 	free := f.Free && e.record.NotStarted < asynctool.MaxNotStarted
 	last := e.record.Counted() >= e.tool.Attempts && !free || e.cfg.Now().Add(delay).After(e.record.Deadline)
-	retry := f.Retry && !last
-	if retry && free {
-		e.log.WarnContext(ctx, "tool has not begun anything; the attempt does not count", "in", delay, "error", f.Reason)
-		return e.releaseAs(ctx, delay, job.ReleaseNotStarted(e.cfg.Now(), delay, f.Reason))
-	}
-	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", retry, "error", f.Reason)
-	if retry {
-		return e.release(ctx, delay, false, f.Reason)
-	}
-	end := failedBy(e.tool, f)
-	end.exhausted = f.Retry
-	return e.finish(ctx, end)
+	return attempt{retry: f.Retry && f.Argument == "" && !last, free: free, delay: delay}
+}
+
+// again reports whether the tool is tried again.
+func (e *execution) again(end toolrun.End) bool {
+	unwanted := errors.Is(end.Stopped, errCallEnded) || errors.Is(end.Stopped, errJobEnded)
+	return end.Failure != nil && !unwanted && e.next(end.Failure).retry
 }
 
 func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.Config {

@@ -38,11 +38,11 @@ func (e *execution) endSpan(span trace.Span) {
 	span.End()
 }
 
-// endTool ends the span of a run of the tool.
-func endTool(span trace.Span, end toolrun.End) {
+// endTool ends the span of a run of the tool. retry is whether it is tried again.
+func endTool(span trace.Span, end toolrun.End, retry bool) {
 	switch {
 	case end.Failure != nil:
-		span.SetAttributes(attribute.Bool("ringback.retry", end.Failure.Retry))
+		span.SetAttributes(attribute.Bool("ringback.retry", retry))
 		tracing.Fail(span, "tool_failed")
 	case end.Suspension != nil:
 		span.SetAttributes(attribute.Bool("ringback.suspended", true))

@@ -386,6 +386,57 @@ func TestTraceInTheLog(t *testing.T) {
 	})
 }
 
+// TestRetriesInSpans tests that the span of each run of a tool says if the tool is tried again.
+func TestRetriesInSpans(t *testing.T) {
+	fails := func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
+		return asynctool.Result{}, errors.New("no answer")
+	}
+	for name, row := range map[string]struct {
+		tool      asynctool.Definition
+		meanwhile func(*world)
+		want      []bool
+	}{
+		"attempts used up": {tool: tool("works", 3, fails), want: []bool{true, true, false}},
+		"cancelled": {
+			tool:      takes("works", time.Minute, true),
+			meanwhile: func(w *world) { w.cancels("call", "b", `{}`) },
+			want:      []bool{false},
+		},
+		"the call ended": {
+			tool: changed("works", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+				<-ctx.Done()
+				return asynctool.Result{}, ctx.Err()
+			}, func(t *asynctool.Tool[input]) { t.StopWithCall = true }),
+			meanwhile: func(w *world) { w.post(statusUpdate("call", "ended")) },
+			want:      []bool{false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := new(spans)
+				w := newWorld(t, s.decorate, row.tool)
+				w.post(webhook("call", "", toolCall{"a", "works", `{"text":"x"}`}))
+				if row.meanwhile != nil {
+					time.Sleep(3 * time.Second)
+					row.meanwhile(w)
+				}
+				w.drained()
+				var got []bool
+				for _, stub := range s.GetSpans() {
+					for _, a := range stub.Attributes {
+						if a.Key == "ringback.retry" && strings.HasPrefix(stub.Name, "execute_tool") {
+							got = append(got, a.Value.AsBool())
+						}
+					}
+				}
+				if !slices.Equal(got, row.want) {
+					t.Errorf("the spans say %v, want %v", got, row.want)
+				}
+			})
+		})
+	}
+}
+
 // TestSpansOfATool tests that a tool can add spans, with the API alone.
 func TestSpansOfATool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package ringback
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -8,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/regioninfo"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/ringback/ringback/internal/deployment"
@@ -82,8 +84,40 @@ func (r *Ringback) dashboard() {
 			},
 		},
 	})
-	r.DashboardURL = "https://" + *awscdk.Stack_Of(r.Construct).Region() +
-		".console.aws.amazon.com/cloudwatch/home#dashboards/dashboard/" + *r.Dashboard.DashboardName()
+	r.setDashboardURL(consoleHost(awscdk.Stack_Of(r.Construct).Region()))
+}
+
+// setDashboardURL sets the address of the dashboard on a host of the AWS console, which begins after the region.
+func (r *Ringback) setDashboardURL(host string) {
+	r.DashboardURL = "https://" + *awscdk.Stack_Of(r.Construct).Region() + "." + host +
+		"/cloudwatch/home#dashboards/dashboard/" + *r.Dashboard.DashboardName()
+}
+
+// consoleHost returns the host of the console for a region, and that of partition aws if the region, or its console, is
+// unknown.
+func consoleHost(region *string) string {
+	host := ""
+	if !*awscdk.Token_IsUnresolved(region) {
+		if partition := regioninfo.RegionInfo_Get(region).Partition(); partition != nil {
+			host = deployment.ConsoleHost(*partition)
+		}
+	}
+	return cmp.Or(host, deployment.ConsoleHost("aws"))
+}
+
+// consoleHostAnywhere is consoleHost for the region in which a stack is deployed.
+func consoleHostAnywhere(stack awscdk.Stack) string {
+	host := consoleHost(stack.Region())
+	if !*awscdk.Token_IsUnresolved(stack.Region()) {
+		return host
+	}
+	for _, other := range []struct{ id, partition string }{{"China", "aws-cn"}, {"GovCloud", "aws-us-gov"}} {
+		there := awscdk.NewCfnCondition(stack, &other.id, &awscdk.CfnConditionProps{
+			Expression: awscdk.Fn_ConditionEquals(awscdk.Aws_PARTITION(), other.partition),
+		})
+		host = *awscdk.Fn_ConditionIf(there.LogicalId(), deployment.ConsoleHost(other.partition), host).ToString()
+	}
+	return host
 }
 
 // functionMetric returns a metric of a function.

@@ -68,6 +68,7 @@ func outputs(stack awscdk.Stack, r *Ringback) error {
 	output(deployment.AckLogsOutput, "The log group of the ack function", r.ackLogs.LogGroupName())
 	output(deployment.ProcessLogsOutput, "The log group of the process function", r.processLogs.LogGroupName())
 	output(deployment.CallbackLogsOutput, "The log group of the callback function", r.callbackLogs.LogGroupName())
+	r.setDashboardURL(consoleHostAnywhere(stack))
 	output("DashboardUrl", "The dashboard, which shows whether the deployment is healthy", jsii.String(r.DashboardURL))
 	if !r.props.Listen {
 		return nil

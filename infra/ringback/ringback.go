@@ -332,7 +332,9 @@ type Ringback struct {
 	ArgumentKey      awskms.IKey                // nil if none is given and no tool has encrypted arguments
 	Alarms           []awscloudwatch.Alarm
 	Dashboard        awscloudwatch.Dashboard
-	DashboardURL     string // a CDK token
+	// DashboardURL is a CDK token. If the stack is for any region and is not one of NewStack, it is for partition aws,
+	// since CloudFormation can choose the host only by conditions of the stack.
+	DashboardURL string
 	// UndeliveredTopic and AlarmTopic are nil if Props has neither a topic nor
 	// an address.
 	UndeliveredTopic awssns.ITopic

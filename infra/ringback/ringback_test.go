@@ -63,6 +63,12 @@ type resource struct {
 // newStack creates a stack in an app that is configured by cdk.json.
 func newStack(t *testing.T, id string) awscdk.Stack {
 	t.Helper()
+	return newStackIn(t, id, nil)
+}
+
+// newStackIn is like newStack, for an account and a region.
+func newStackIn(t *testing.T, id string, env *awscdk.Environment) awscdk.Stack {
+	t.Helper()
 	file, err := os.ReadFile("../../cdk.json")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +80,7 @@ func newStack(t *testing.T, id string) awscdk.Stack {
 	app := awscdk.NewApp(&awscdk.AppProps{
 		Context: &config.Context, Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false),
 	})
-	return awscdk.NewStack(app, jsii.String(id), nil)
+	return awscdk.NewStack(app, jsii.String(id), &awscdk.StackProps{Env: env})
 }
 
 // newRingback adds a Ringback with placeholders instead of built functions.
@@ -219,6 +225,68 @@ func TestGoldenTemplate(t *testing.T) {
 		t.Errorf("the template changed; if this is intended, run:"+
 			" go test ./infra/ringback -run TestGoldenTemplate -update\n%s", diff)
 	}
+}
+
+// TestDashboardURL evaluates the address of the dashboard in each partition: the output of a stack for any region, and
+// the address in a stack whose region is known.
+func TestDashboardURL(t *testing.T) {
+	anywhere := awscdk.NewApp(&awscdk.AppProps{
+		Context: &map[string]any{"binaries": "testdata/functions"}, Outdir: jsii.String(t.TempDir()),
+		AnalyticsReporting: jsii.Bool(false),
+	})
+	stack, err := ringback.NewStack(anywhere, shop.All)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := *assertions.Template_FromStack(stack.Stack, nil).ToJSON()
+	output := template["Outputs"].(map[string]any)["DashboardUrl"].(map[string]any)["Value"]
+	for region, row := range map[string]struct{ partition, host string }{
+		"eu-central-1":  {"aws", "console.aws.amazon.com"},
+		"cn-north-1":    {"aws-cn", "console.amazonaws.cn"},
+		"us-gov-west-1": {"aws-us-gov", "console.amazonaws-us-gov.com"},
+		"us-iso-east-1": {"aws-iso", "console.aws.amazon.com"}, // its own is unknown
+	} {
+		known := newStackIn(t, "Ringback", &awscdk.Environment{Region: &region})
+		made := newRingback(t, known, ringback.Props{})
+		values := map[string]string{"AWS::Partition": row.partition, "AWS::Region": region}
+		conditions := template["Conditions"].(map[string]any)
+		for name, url := range map[string]string{
+			"any region":   evaluated(output, conditions, values),
+			"known region": evaluated(known.Resolve(made.DashboardURL), nil, values),
+		} {
+			before, dashboard, _ := strings.Cut(url, "#dashboards/dashboard/")
+			if want := "https://" + region + "." + row.host + "/cloudwatch/home"; before != want || dashboard == "" {
+				t.Errorf("%s, %s: the address is %s, want %s", region, name, url, want)
+			}
+		}
+	}
+}
+
+// evaluated returns a value of a template as CloudFormation would.
+func evaluated(value any, conditions map[string]any, values map[string]string) string {
+	of := func(v any) string { return evaluated(v, conditions, values) }
+	m, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	if name, ok := m["Ref"].(string); ok && values[name] != "" {
+		return values[name]
+	}
+	if join, ok := m["Fn::Join"].([]any); ok {
+		var parts []string
+		for _, part := range join[1].([]any) {
+			parts = append(parts, of(part))
+		}
+		return strings.Join(parts, of(join[0]))
+	}
+	if either, ok := m["Fn::If"].([]any); ok {
+		sides := conditions[either[0].(string)].(map[string]any)["Fn::Equals"].([]any)
+		if of(sides[0]) == of(sides[1]) {
+			return of(either[1])
+		}
+		return of(either[2])
+	}
+	return fmt.Sprint(value)
 }
 
 // A difference between two runs would be deployed again and again.

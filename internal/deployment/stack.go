@@ -35,6 +35,19 @@ const (
 	ListenOutput = "Listen"
 )
 
+// ConsoleHost returns the host of the AWS console in a partition, after the region. It is empty if that is unknown.
+func ConsoleHost(partition string) string {
+	switch partition {
+	case "aws":
+		return "console.aws.amazon.com"
+	case "aws-cn":
+		return "console.amazonaws.cn"
+	case "aws-us-gov":
+		return "console.amazonaws-us-gov.com"
+	}
+	return ""
+}
+
 // NoMissingSettings is the value of [MissingSettingsOutput] if the tools have all of their settings.
 const NoMissingSettings = "none"
 

@@ -17,11 +17,6 @@ type Console struct {
 	groups       []string // of logs
 }
 
-// consoles are the hosts of the console by partition, after the region.
-var consoles = map[string]string{
-	"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com",
-}
-
 // Console returns the console of the stack's account and region. It is nil in a partition whose console is unknown, and
 // if the stack does not name its log groups, as those of earlier versions.
 func (s *Stack) Console(ctx context.Context) (*Console, error) {
@@ -30,13 +25,14 @@ func (s *Stack) Console(ctx context.Context) (*Console, error) {
 		return nil, err
 	}
 	at, err := arn.Parse(id)
-	c := &Console{host: at.Region + "." + consoles[at.Partition], region: at.Region}
+	host := deployment.ConsoleHost(at.Partition)
+	c := &Console{host: at.Region + "." + host, region: at.Region}
 	for _, name := range []string{deployment.AckLogsOutput, deployment.ProcessLogsOutput, deployment.CallbackLogsOutput} {
 		if outputs[name] != "" {
 			c.groups = append(c.groups, outputs[name])
 		}
 	}
-	if err != nil || consoles[at.Partition] == "" || len(c.groups) == 0 {
+	if err != nil || host == "" || len(c.groups) == 0 {
 		return nil, nil
 	}
 	return c, nil

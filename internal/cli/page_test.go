@@ -21,7 +21,9 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
 	"github.com/ringback/ringback/asynctool"
@@ -656,6 +658,39 @@ func (b *browser) attackedBy(waits, failed string) {
 	if title != "ended: []" {
 		b.t.Errorf("the hostile page has read %s", title)
 	}
+}
+
+// TestHiddenPage hides the tab of the page. It asks for nothing until it is shown again.
+func TestHiddenPage(t *testing.T) {
+	w := newPageWorld(t)
+	w.calls("before", "ask_manager", `{"request":"ten percent"}`)
+	b := w.open(1280, 800, false)
+	b.shows("#row-"+job.CallHash("before"), "waiting")
+	asked := func() int { return eval[int](b, `performance.getEntriesByType("resource").length`) }
+	eval[any](b, `window.addEventListener("sse:change", () => window.changes++, true); null`)
+	changes := func(callID string) {
+		t.Helper()
+		eval[any](b, `window.changes = 0; null`)
+		w.calls(callID, "ask_manager", `{"request":"ten percent"}`)
+		for end := time.Now().Add(patience); eval[int](b, `window.changes`) == 0; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the tab gets no event")
+			}
+		}
+	}
+	b.do(command(target.CreateTarget, target.CreateTargetParams{URL: "about:blank"})) // which is shown instead
+	if state := eval[string](b, "document.visibilityState"); state != "hidden" {
+		t.Fatalf("the tab is %s", state)
+	}
+	before := asked()
+	changes("meanwhile")
+	changes("later")
+	if more := asked() - before; more != 0 {
+		t.Errorf("the hidden tab sent %d requests", more)
+	}
+	b.do(command(page.BringToFront, cdp.Empty{}))
+	b.shows("#row-"+job.CallHash("later"), "waiting")
+	b.check()
 }
 
 // TestPageOfADeployment uses the page of a deployment in a real browser: it replays a job, and redrives its message. A

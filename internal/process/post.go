@@ -68,16 +68,16 @@ func (h *Handler) post(ctx context.Context, out *outbox, message events.SQSMessa
 	case f == nil:
 		return e.complete(ctx, end.Result)
 	case f.Ignored:
-		e.log.WarnContext(ctx, "tool refused the post", "bytes", len(m.Body), "error", f.Reason)
+		e.log.WarnContext(ctx, "tool refused the post", "bytes", len(m.Body), "error", f.Logged())
 		return nil
 	case f.Retry:
-		e.log.ErrorContext(ctx, "tool could not read the post; it is read again", "error", f.Reason)
+		e.log.ErrorContext(ctx, "tool could not read the post; it is read again", "error", f.Logged())
 		if f.After > 0 {
 			return &batch.Retry{After: min(f.After, maxDelay)}
 		}
 		return again(errors.New(f.Reason))
 	default:
-		e.log.WarnContext(ctx, "post ends the job with a failure", "error", f.Reason)
+		e.log.WarnContext(ctx, "post ends the job with a failure", "error", f.Logged())
 		return e.complete(ctx, failedBy(e.tool, f).result)
 	}
 }

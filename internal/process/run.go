@@ -52,7 +52,7 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
 		return e.finish(ctx, callEnded(ctx, e.claimed, f.Reason))
 	case f != nil && errors.Is(end.Stopped, errJobEnded):
-		e.log.InfoContext(ctx, "tool stops, as its job was ended by others", "detail", f.Reason)
+		e.log.InfoContext(ctx, "tool stops, as its job was ended by others", "detail", f.Logged())
 		return e.release(ctx, firstDelay, false, f.Reason)
 	case f != nil:
 		return e.retryOrFinish(ctx, f)
@@ -74,10 +74,10 @@ func (e *execution) retryOrFinish(ctx context.Context, f *toolrun.Failure) *batc
 	next := e.next(f)
 	if next.retry && next.free {
 		e.log.WarnContext(ctx, "tool has not begun anything; the attempt does not count",
-			"in", next.delay, "error", f.Reason)
+			"in", next.delay, "error", f.Logged())
 		return e.releaseAs(ctx, next.delay, job.ReleaseNotStarted(e.cfg.Now(), next.delay, f.Reason))
 	}
-	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", next.retry, "error", f.Reason)
+	e.log.ErrorContext(ctx, deployment.ToolFailed, "retry", next.retry, "error", f.Logged())
 	if next.retry {
 		return e.release(ctx, next.delay, false, f.Reason)
 	}

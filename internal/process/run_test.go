@@ -237,6 +237,26 @@ func TestNotRun(t *testing.T) {
 	}
 }
 
+// TestPanicStaysInTheLog tests that the value of a panic, which may quote a caller, is in the log, and not in the
+// record.
+func TestPanicStaysInTheLog(t *testing.T) {
+	run := func(context.Context, asynctool.Call, input) (asynctool.Result, error) { panic("oh, Ada Lovelace") }
+	inWorld(t, does(tool{}, run), func(t *testing.T, w *world) {
+		var logged strings.Builder
+		w.log = slog.New(slog.NewTextHandler(io.MultiWriter(&logged, logWriter{w.log}), nil))
+		w.deploy()
+		j := w.job("t1", "tool")
+		w.send(j)
+		w.run(time.Minute)
+		if !strings.Contains(logged.String(), "the tool panicked: oh, Ada Lovelace") {
+			t.Errorf("the log is %s", &logged)
+		}
+		if r := w.record(j); !strings.HasPrefix(r.Reason, "the tool panicked") || strings.Contains(r.Reason, "Ada") {
+			t.Errorf("the record has the reason %q", r.Reason)
+		}
+	})
+}
+
 // TestSimilarName sends jobs with an unknown tool. The log names the known one that it means.
 func TestSimilarName(t *testing.T) {
 	tools := []asynctool.Definition{

@@ -381,7 +381,7 @@ func TestTroubledTools(t *testing.T) {
 		dead     bool   // its job ends in the dead-letter queue
 		reason   string // in the record
 	}{
-		{panics, "panics", "status=error", 2, true, "the tool panicked: oh no"},
+		{panics, "panics", "status=error", 2, true, "the tool panicked; the log has the value and the stack"},
 		{overruns, "overruns", "status=error", 1, true, "the tool ran longer than 2s"},
 		{flaky, "flaky", "attempt 3", 3, false, "not yet"},
 		{broken, "broken", "The office does not answer.", 3, true, "connection refused"},

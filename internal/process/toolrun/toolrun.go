@@ -7,6 +7,7 @@
 package toolrun
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,7 +98,8 @@ type Suspension struct {
 
 // Failure describes the error of a tool.
 type Failure struct {
-	Reason   string        // for the operator
+	Reason   string        // for the operator, in the record, events and the log
+	Detail   string        // for the log instead of Reason; empty means Reason
 	Argument string        // for the assistant, if the arguments break the schema; empty otherwise
 	Spoken   string        // for the caller; empty means the tool's FailureText
 	External bool          // Spoken is the text of an external system
@@ -159,7 +161,7 @@ func (c *Config) call(ctx context.Context) End {
 		end := End{Failure: newFailure(errors.New("the tool ended its goroutine"))}
 		defer func() {
 			if p := recover(); p != nil {
-				end = End{Failure: newFailure(fmt.Errorf("the tool panicked: %v\n%s", p, debug.Stack()))}
+				end = End{Failure: panicked(p, debug.Stack())}
 			}
 			done <- end
 		}()
@@ -194,13 +196,32 @@ func (c *Config) call(ctx context.Context) End {
 	select {
 	case end := <-done:
 		if end.Failure != nil {
-			end.Failure.Reason = context.Cause(ctx).Error() + ": " + end.Failure.Reason
+			end.Failure.after(context.Cause(ctx))
 		}
 		return end
 	case <-time.After(overrun):
 		return End{Failure: newFailure(fmt.Errorf("%w and ignores the end of its context", context.Cause(ctx)))}
 	}
 }
+
+// panicked returns the failure of a tool that panicked. Its value may quote what a caller said, so it stays out of the
+// record, which is kept for weeks.
+func panicked(value any, stack []byte) *Failure {
+	f := newFailure(errors.New("the tool panicked; the log has the value and the stack"))
+	f.Detail = fmt.Sprintf("the tool panicked: %v\n%s", value, stack)
+	return f
+}
+
+// after notes the cause for which the tool's context had ended before.
+func (f *Failure) after(cause error) {
+	f.Reason = cause.Error() + ": " + f.Reason
+	if f.Detail != "" {
+		f.Detail = cause.Error() + ": " + f.Detail
+	}
+}
+
+// Logged returns what the log says of the failure.
+func (f *Failure) Logged() string { return cmp.Or(f.Detail, f.Reason) }
 
 func newFailure(err error) *Failure {
 	f := &Failure{Reason: err.Error(), Retry: true}

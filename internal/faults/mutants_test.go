@@ -1068,6 +1068,18 @@ var bugs = []mutant{
 	{bug: "a revoked secret used for an hour", tests: []string{"./internal/secret", "./internal/ack"}, edits: []edit{
 		{"internal/secret.(*Secret).get", "case errors.Is(err, ErrRevoked):", "case false:"},
 	}},
+	{bug: "a list forgotten before results that only it leads to", tests: []string{"./internal/operator"}, edits: []edit{
+		{"internal/operator.(*Customers).Forget", "c.forgetJobs(ctx, s.listed, &f); err", "error(nil); err"},
+		{"internal/operator.(*Customers).Forget", "return one.ID == j.ID", "return false"},
+	}},
+	{bug: "records without their number before the list that they lead to", tests: []string{"./internal/operator"},
+		edits: []edit{{"internal/operator.(*Customers).Forget", "c.forgetJobs(ctx, s.listed, &f)",
+			"c.forgetJobs(ctx, slices.Concat(s.Parked, s.Others), &f)"}}},
+	{bug: "the value of a panic in the record", tests: []string{"./internal/process"}, edits: []edit{
+		{"internal/process/toolrun.panicked", "return f", "f.Reason = f.Detail\n\treturn f"},
+	}},
+	{bug: "a span of a cancelled tool that says it is tried again", tests: []string{"./internal/local/pipeline"},
+		edits: []edit{{"internal/process.(*execution).again", "!unwanted &&", "(unwanted || !unwanted) &&"}}},
 	{bug: "a deleted secret taken for an outage", tests: []string{"./internal/aws/secretsmanager"}, edits: []edit{
 		{"internal/aws/secretsmanager.revoked", `"AccessDeniedException", "ResourceNotFoundException",`,
 			`"AccessDeniedException",`},

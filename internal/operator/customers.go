@@ -80,6 +80,7 @@ type Stored struct {
 	Mentions int `json:"mentions"`
 
 	lists  []job.CustomerRecord
+	listed []Job // those of Parked that only a list leads to
 	copies []job.ReplayCopy
 }
 
@@ -185,7 +186,8 @@ func (c *Customers) addListed(ctx context.Context, s *Stored) error {
 			case err != nil:
 				return err
 			case r.State == job.StateParked:
-				s.Parked = append(s.Parked, listed(r.Summary()))
+				one := listed(r.Summary())
+				s.Parked, s.listed = append(s.Parked, one), append(s.listed, one)
 			}
 		}
 	}
@@ -203,7 +205,11 @@ type Forgotten struct {
 }
 
 // Forget deletes what was found. A parked result becomes an undelivered event without the result and the
-// number. Forget can be repeated: another search finds what is left.
+// number.
+//
+// Forget can be interrupted and repeated: another search finds what is left. A record without the number is found by
+// its list, so it comes before the list. A list is found by the organisation of a record with the number, so the list
+// comes before these records.
 func (c *Customers) Forget(ctx context.Context, s Stored) (Forgotten, error) {
 	var f Forgotten
 	for _, one := range s.copies {
@@ -212,21 +218,32 @@ func (c *Customers) Forget(ctx context.Context, s Stored) (Forgotten, error) {
 		}
 		f.Copies++
 	}
-	// The lists come first. Without the numbers in the records, another search would not find them.
+	if err := c.forgetJobs(ctx, s.listed, &f); err != nil {
+		return f, err
+	}
 	for _, list := range s.lists {
 		switch err := c.cfg.Lists.Forget(ctx, list); {
 		case errors.Is(err, jobtable.ErrChanged):
 			return f, errors.New("a result was parked or delivered meanwhile; run the command again")
 		case err != nil:
-			return f, err
+			return f, fmt.Errorf("%w; run the command again to continue from here", err)
 		}
 		f.Lists++
 	}
-	for _, j := range slices.Concat(s.Parked, s.Others) {
+	named := slices.DeleteFunc(slices.Clone(s.Parked), func(j Job) bool {
+		return slices.ContainsFunc(s.listed, func(one Job) bool { return one.ID == j.ID })
+	})
+	err := c.forgetJobs(ctx, slices.Concat(named, s.Others), &f)
+	return f, err
+}
+
+// forgetJobs deletes the number of jobs, and their results if they are parked. It adds them to f.
+func (c *Customers) forgetJobs(ctx context.Context, jobs []Job, f *Forgotten) error {
+	for _, j := range jobs {
 		forgotten, sent, err := c.forgetJob(ctx, j.ID)
 		switch {
 		case err != nil:
-			return f, fmt.Errorf("%w; run the command again to continue from here", err)
+			return fmt.Errorf("%w; run the command again to continue from here", err)
 		case forgotten && !sent:
 			f.Unsent++
 			f.Results++
@@ -236,7 +253,7 @@ func (c *Customers) Forget(ctx context.Context, s Stored) (Forgotten, error) {
 			f.Numbers++
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // forgetJob deletes the number of a job, and its result if that is parked. sent reports whether the outcome

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/policy"
 )
@@ -162,6 +163,88 @@ func TestForgetWithoutANumber(t *testing.T) {
 	}
 	if o, err := job.DecodeOutcome(w.out.sent[0].Body); err != nil || o.JobID != parked.ID {
 		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// interrupted ends a command after some writes.
+type interrupted struct {
+	*jobtable.Table
+	*jobtable.Customers
+	writes int
+}
+
+func (i *interrupted) write() error {
+	if i.writes--; i.writes < 0 {
+		return errors.New("interrupted")
+	}
+	return nil
+}
+
+func (i *interrupted) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
+	if err := i.write(); err != nil {
+		return job.Record{}, err
+	}
+	return i.Table.Change(ctx, id, rule)
+}
+
+func (i *interrupted) Forget(ctx context.Context, list job.CustomerRecord) error {
+	if err := i.write(); err != nil {
+		return err
+	}
+	return i.Customers.Forget(ctx, list)
+}
+
+// TestForgetInterrupted ends the command after each of its writes, and repeats it. One of two results is in a record
+// without the number, as earlier versions parked it.
+func TestForgetInterrupted(t *testing.T) {
+	for writes := 0; ; writes++ {
+		w := newWorld(t)
+		ctx := t.Context()
+		named, unnamed := w.park(t, "c1", "org"), w.park(t, "c2", "org")
+		r, err := w.table.Load(ctx, unnamed.ID)
+		if err == nil {
+			r.StoredJob = nil
+			_, err = w.store.Save(ctx, r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := &interrupted{Table: w.table, Customers: w.lists, writes: writes}
+		first, err := operator.NewCustomers(operator.CustomersConfig{
+			Table: i, Lists: i, Outcomes: w.out, Search: w.store.Search, Now: func() time.Time { return w.now },
+			Copies: operator.CustomerCopies{
+				Names: w.lists.ReplayNames, Search: w.store.ReplaysOf, Delete: w.store.Replays().Delete,
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var failed error
+		for _, c := range []*operator.Customers{first, w.customers} {
+			s, err := c.Find(ctx, number, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Forget(ctx, s); c == first {
+				failed = err
+			} else if err != nil {
+				t.Errorf("after %d writes: %v", writes, err)
+			}
+		}
+		for _, text := range []string{number, secret} {
+			if found, _, _, err := w.store.Search(ctx, text, ""); err != nil || len(found) != 0 {
+				t.Errorf("after %d writes, %q is still there: %+v, %v", writes, text, found, err)
+			}
+		}
+		if lists, err := w.lists.Lists(ctx, named.Call); err != nil || len(lists) != 0 {
+			t.Errorf("after %d writes, there are still lists: %+v, %v", writes, lists, err)
+		}
+		if failed == nil {
+			if writes != 3 {
+				t.Errorf("the command has %d writes, want one for each result and one for the list", writes)
+			}
+			return
+		}
 	}
 }
 

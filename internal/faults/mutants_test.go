@@ -129,7 +129,7 @@ var bugs = []mutant{
 		tests: []string{"./internal/cli/stack", "-run", "^TestConsole$"},
 		edits: []edit{{"internal/cli/stack.escaped", `"_-."`, `"_-./"`}}},
 	{bug: "the console of another partition", tests: []string{"./internal/cli/stack", "-run", "^TestConsole$"},
-		edits: []edit{{"internal/cli/stack.(*Stack).Console", `"." + consoles[at.Partition]`, `"." + consoles["aws"]`}}},
+		edits: []edit{{"internal/cli/stack.(*Stack).Console", "+ host,", `+ deployment.ConsoleHost("aws"),`}}},
 	{bug: "the page behind a tunnel", tests: []string{"./internal/page", "-run", "^TestSession$"},
 		edits: []edit{{"internal/page.(*Session).Handler", "if !operator.Direct(r) {", "if !operator.Direct(r) && false {"}}},
 	{bug: "a masked command of the page that can be copied", tests: []string{"./internal/page", "-run", "^TestCallAgain$"},
@@ -1078,8 +1078,10 @@ var bugs = []mutant{
 	{bug: "the value of a panic in the record", tests: []string{"./internal/process"}, edits: []edit{
 		{"internal/process/toolrun.panicked", "return f", "f.Reason = f.Detail\n\treturn f"},
 	}},
-	{bug: "a span of a cancelled tool that says it is tried again", tests: []string{"./internal/local/pipeline"},
-		edits: []edit{{"internal/process.(*execution).again", "!unwanted &&", "(unwanted || !unwanted) &&"}}},
+	{bug: "a span of a cancelled tool that says it is tried again", tests: []string{"./internal/local/pipeline", "-run",
+		"^TestRetriesInSpans$"}, edits: []edit{
+		{"internal/process.(*execution).again", "!unwanted &&", "(unwanted || !unwanted) &&"},
+	}},
 	{bug: "a deleted secret taken for an outage", tests: []string{"./internal/aws/secretsmanager"}, edits: []edit{
 		{"internal/aws/secretsmanager.revoked", `"AccessDeniedException", "ResourceNotFoundException",`,
 			`"AccessDeniedException",`},

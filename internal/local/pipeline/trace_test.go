@@ -391,6 +391,10 @@ func TestRetriesInSpans(t *testing.T) {
 	fails := func(context.Context, asynctool.Call, input) (asynctool.Result, error) {
 		return asynctool.Result{}, errors.New("no answer")
 	}
+	waits := func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+		<-ctx.Done()
+		return asynctool.Result{}, ctx.Err()
+	}
 	for name, row := range map[string]struct {
 		tool      asynctool.Definition
 		meanwhile func(*world)
@@ -398,15 +402,12 @@ func TestRetriesInSpans(t *testing.T) {
 	}{
 		"attempts used up": {tool: tool("works", 3, fails), want: []bool{true, true, false}},
 		"cancelled": {
-			tool:      takes("works", time.Minute, true),
+			tool:      changed("works", waits, func(t *asynctool.Tool[input]) { t.Cancellable, t.Attempts = true, 3 }),
 			meanwhile: func(w *world) { w.cancels("call", "b", `{}`) },
 			want:      []bool{false},
 		},
 		"the call ended": {
-			tool: changed("works", func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
-				<-ctx.Done()
-				return asynctool.Result{}, ctx.Err()
-			}, func(t *asynctool.Tool[input]) { t.StopWithCall = true }),
+			tool:      changed("works", waits, func(t *asynctool.Tool[input]) { t.StopWithCall, t.Attempts = true, 3 }),
 			meanwhile: func(w *world) { w.post(statusUpdate("call", "ended")) },
 			want:      []bool{false},
 		},

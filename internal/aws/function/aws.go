@@ -7,15 +7,16 @@
 package function
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ const requestTimeout = 5 * time.Second
 type AWS struct {
 	environment deployment.AWS
 	config      aws.Config
+	dialers     map[string]*dialer // by the scheme of the URL
 }
 
 // Load reads the environment. It returns an error if the region or the credentials are missing.
@@ -54,10 +56,17 @@ func Load() (*AWS, error) {
 		return nil, errors.New("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set; " +
 			"Lambda sets them, elsewhere set them yourself (an emulator accepts any value)")
 	}
-	return &AWS{environment: e, config: aws.Config{
+	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout)
+	// Without a protocol to choose, AWS answers in HTTP/1.1.
+	encrypted := tls.Dialer{NetDialer: client.GetDialer(), Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	dialers := map[string]*dialer{
+		"http": {dial: client.GetDialer().DialContext}, "https": {dial: encrypted.DialContext},
+	}
+	return &AWS{environment: e, dialers: dialers, config: aws.Config{
 		Region:      e.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(e.AccessKeyID, e.SecretAccessKey, e.SessionToken),
-		HTTPClient: awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
+		HTTPClient: client.WithTransportOptions(func(t *http.Transport) {
+			t.DialContext, t.DialTLSContext = dialers["http"].DialContext, dialers["https"].DialContext
 			// The jobs of a batch call the same few hosts concurrently.
 			t.MaxIdleConnsPerHost = 32
 			// Frozen, because a client could otherwise make a copy with its own connections.
@@ -99,9 +108,9 @@ func (a *AWS) KMS() aws.Config { return a.with(a.environment.EndpointKMS) }
 // Scheduler returns the configuration of an EventBridge Scheduler client.
 func (a *AWS) Scheduler() aws.Config { return a.with(a.environment.EndpointScheduler) }
 
-// ConnectSQS opens the connection that the first request to a queue would otherwise open, with the
-// HTTP client that will send that request. Any answer is good enough. Beside it, it loads the system's
-// certificates, which take longer than the connection until it needs them.
+// ConnectSQS opens the connection that the first request to a queue would otherwise open. Beside an encrypted one, it
+// loads the system's certificates, which take longer than the connection until it needs them. It does nothing if there
+// is a proxy.
 func (a *AWS) ConnectSQS(ctx context.Context) error { return a.connect(ctx, "sqs", a.SQS()) }
 
 // ConnectDynamoDB is ConnectSQS for DynamoDB.
@@ -112,15 +121,33 @@ func (a *AWS) ConnectDynamoDB(ctx context.Context) error {
 func (a *AWS) connect(ctx context.Context, service string, config aws.Config) error {
 	at, err := endpoint.URL(ctx, config, service)
 	if err == nil {
-		if strings.HasPrefix(at, "https:") {
-			go authorities()
-		}
-		err = greet(ctx, a.config.HTTPClient, at)
+		err = a.open(ctx, at)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot connect to %s: %w", service, err)
 	}
 	return nil
+}
+
+func (a *AWS) open(ctx context.Context, at string) error {
+	request, err := http.NewRequest(http.MethodPost, at, nil)
+	if err != nil {
+		return err
+	}
+	if proxy, err := http.ProxyFromEnvironment(request); proxy != nil || err != nil {
+		return err
+	}
+	port := request.URL.Port()
+	switch {
+	case request.URL.Scheme == "https":
+		port = cmp.Or(port, "443")
+		go authorities()
+	case request.URL.Scheme == "http":
+		port = cmp.Or(port, "80")
+	default:
+		return fmt.Errorf("%s is no URL of a service", at)
+	}
+	return a.dialers[request.URL.Scheme].open(ctx, net.JoinHostPort(request.URL.Hostname(), port))
 }
 
 // authorities loads the certificates that a handshake needs. The handshake has its error.
@@ -139,23 +166,6 @@ func loadAuthorities(bundle string, load func()) {
 		defer os.Unsetenv(folders)     // for the programs of a tool
 	}
 	load()
-}
-
-// maxGreeting bounds what is read of an answer that no one needs, in bytes.
-const maxGreeting = 64 << 10
-
-func greet(ctx context.Context, client aws.HTTPClient, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	// A connection is used again only after its answer was read.
-	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, maxGreeting))
-	return errors.Join(err, response.Body.Close())
 }
 
 // connectTime bounds what a start waits for connections.

@@ -2,26 +2,25 @@ package function_test
 
 import (
 	"context"
-	"crypto/md5"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/aws/function"
@@ -141,7 +140,7 @@ func TestEndpoints(t *testing.T) {
 }
 
 // counted returns a server, and how many connections to it were opened.
-func counted(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
+func counted(t *testing.T, encrypted bool, handler http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
 	connections := new(atomic.Int32)
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -149,7 +148,11 @@ func counted(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *atomic.
 			connections.Add(1)
 		}
 	}
-	server.Start()
+	if encrypted {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	t.Cleanup(server.Close)
 	return server, connections
 }
@@ -158,83 +161,120 @@ func counted(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *atomic.
 // written is kept a moment later than the caller has the answer, and the next request may open another one.
 const slow = 5 * time.Millisecond
 
-// TestConnectSQS checks that the first message uses the connection that was opened before.
-func TestConnectSQS(t *testing.T) {
-	var mu sync.Mutex
-	var requests []string
-	server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(slow)
-		mu.Lock()
-		defer mu.Unlock()
-		requests = append(requests, r.Method+" "+r.Header.Get("X-Amz-Target"))
-		if r.Method == http.MethodGet {
-			http.Error(w, strings.Repeat("not found ", 2000), http.StatusNotFound) // any answer is good enough
-			return
+// TestConnect checks that the first request uses the connection that was opened before, and that it is kept.
+func TestConnect(t *testing.T) {
+	sends := func(cloud *function.AWS) (connect, request func(context.Context) error) {
+		config := cloud.SQS()
+		// In this mode, a client changes the HTTP client if it can. It must not bring a connection pool of its own.
+		config.DefaultsMode = aws.DefaultsModeInRegion
+		client := sqs.NewFromConfig(config)
+		return cloud.ConnectSQS, func(ctx context.Context) error {
+			_, err := client.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
+				QueueUrl:      aws.String("https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"), // its host is not used
+				ReceiptHandle: aws.String("m"),
+			})
+			return err
 		}
-		sum := md5.Sum([]byte("hello"))
-		_, _ = fmt.Fprintf(w, `{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"%x"}]}`, sum)
-	})
-	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.EndpointSQS = server.URL }))
-	if err != nil {
-		t.Fatal(err)
 	}
-	// Like a function, the test makes the client first: it must not bring its own connection pool.
-	config := cloud.SQS()
-	// In this mode, a client changes the HTTP client if it can.
-	config.DefaultsMode = aws.DefaultsModeInRegion
-	client := sqs.NewFromConfig(config)
-	if err := cloud.ConnectSQS(t.Context()); err != nil {
-		t.Fatal(err)
+	reads := func(cloud *function.AWS) (connect, request func(context.Context) error) {
+		client := dynamodb.NewFromConfig(cloud.DynamoDB())
+		return cloud.ConnectDynamoDB, func(ctx context.Context) error {
+			_, err := client.GetItem(ctx, &dynamodb.GetItemInput{
+				TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+			})
+			return err
+		}
 	}
-	if _, err := client.SendMessageBatch(t.Context(), &sqs.SendMessageBatchInput{
-		QueueUrl: aws.String("https://sqs.eu-central-1.amazonaws.com/123456789012/jobs"), // its host is not used
-		Entries:  []types.SendMessageBatchRequestEntry{{Id: aws.String("0"), MessageBody: aws.String("hello")}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if n := connections.Load(); n != 1 {
-		t.Errorf("%d connections, want 1", n)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if diff := cmp.Diff([]string{"GET ", "POST AmazonSQS.SendMessageBatch"}, requests); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
+	for name, test := range map[string]struct {
+		service   func(*function.AWS) (connect, request func(context.Context) error)
+		encrypted bool
+	}{
+		"SQS": {sends, false}, "SQS, encrypted": {sends, true},
+		"DynamoDB": {reads, false}, "DynamoDB, encrypted": {reads, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int32
+			server, connections := counted(t, test.encrypted, func(w http.ResponseWriter, _ *http.Request) {
+				requests.Add(1)
+				time.Sleep(slow)
+				w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+				_, _ = io.WriteString(w, "{}")
+			})
+			cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			connect, request := test.service(cloud)
+			function.Connecting(connect)()
+			if n := requests.Load(); n != 0 {
+				t.Errorf("%d requests before the first one", n)
+			}
+			for range 5 {
+				if err := request(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := connections.Load(); n != 1 {
+				t.Errorf("%d connections, want 1", n)
+			}
+		})
 	}
 }
 
-// TestConnectDynamoDB checks that the first requests use the connection that was opened before, and that it is kept.
-func TestConnectDynamoDB(t *testing.T) {
-	server, connections := counted(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(slow)
-		if r.Method == http.MethodGet {
-			_, _ = io.WriteString(w, "healthy")
-			return
+// TestConnectionIsTooOld checks that a connection that waited for long is not used: the server may have closed it.
+func TestConnectionIsTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened, closed := 0, 0
+		d := function.NewDialer(func(context.Context, string, string) (net.Conn, error) {
+			opened++
+			return &connection{closed: &closed}, nil
+		})
+		for i, wait := range []time.Duration{0, time.Second, 5 * time.Second, time.Hour} {
+			if err := d.Open(t.Context(), "sqs:443"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(wait)
+			before := opened
+			if _, err := d.DialContext(t.Context(), "tcp", "sqs:443"); err != nil {
+				t.Fatal(err)
+			}
+			if old := i > 1; (opened > before) != old || (closed > 0) != old {
+				t.Errorf("after %s: %d more were opened, and %d closed", wait, opened-before, closed)
+			}
+			closed = 0
 		}
-		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-		_, _ = io.WriteString(w, "{}")
+		if _, err := d.DialContext(t.Context(), "tcp", "sqs:443"); err != nil || opened != 7 {
+			t.Errorf("%d were opened, the last one with %v: a connection was used twice", opened, err)
+		}
 	})
-	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.EndpointDynamoDB = server.URL }))
-	if err != nil {
-		t.Fatal(err)
+}
+
+type connection struct {
+	net.Conn
+	closed *int
+}
+
+func (c *connection) Close() error {
+	*c.closed++
+	return nil
+}
+
+// TestConnectThroughAProxy checks that nothing is connected to if requests go through a proxy.
+func TestConnectThroughAProxy(t *testing.T) {
+	connect := exec.CommandContext(t.Context(), os.Args[0])
+	connect.Env = []string{
+		"BE_A_FUNCTION=that only connects", "HTTPS_PROXY=http://192.0.2.1:3128", "AWS_ENDPOINT_URL=https://192.0.2.1:1",
+		"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret",
 	}
-	client := dynamodb.NewFromConfig(cloud.DynamoDB())
-	function.Connecting(cloud.ConnectDynamoDB)()
-	for range 5 {
-		if _, err := client.GetItem(t.Context(), &dynamodb.GetItemInput{
-			TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := connections.Load(); n != 1 {
-		t.Errorf("%d connections, want 1", n)
+	if out, err := connect.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
 // TestConnectionsAreKept checks that a batch of ten opens ten connections at most, and the batches after it none.
 func TestConnectionsAreKept(t *testing.T) {
 	var together sync.WaitGroup
-	server, connections := counted(t, func(w http.ResponseWriter, _ *http.Request) {
+	server, connections := counted(t, false, func(w http.ResponseWriter, _ *http.Request) {
 		together.Done()
 		together.Wait() // so that each needs a connection of its own
 		time.Sleep(slow)
@@ -327,7 +367,7 @@ func TestConnectFails(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := cloud.ConnectSQS(ended); !errors.Is(err, context.Canceled) ||
-		!strings.Contains(err.Error(), "https://sqs.eu-central-1.amazonaws.com") {
+		!strings.Contains(err.Error(), "sqs.eu-central-1.amazonaws.com") {
 		t.Errorf("the context ended: error %v", err)
 	}
 }

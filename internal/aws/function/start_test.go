@@ -3,6 +3,7 @@ package function_test
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
@@ -26,11 +27,42 @@ func TestMain(m *testing.M) {
 		function.Start(func() (doubler, error) { return doubler{}, nil })
 	case "that tells its processors":
 		function.Start(func() (processors, error) { return processors{}, nil })
+	case "that only connects":
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		cloud, err := function.Load()
+		if err == nil {
+			err = cloud.ConnectSQS(ctx)
+		}
+		if err != nil {
+			panic(err)
+		}
 	case "that cannot be built":
 		function.Start(func() (doubler, error) { return doubler{}, errors.New("JOBS_TABLE is not set") })
 	default:
-		os.Exit(m.Run())
+		file, err := trust()
+		if err != nil {
+			panic(err)
+		}
+		code := m.Run()
+		_ = os.Remove(file)
+		os.Exit(code)
 	}
+}
+
+// trust makes the certificate of net/http/httptest the only one that the tests trust. Go reads such a file once.
+func trust() (file string, err error) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	f, err := os.CreateTemp("", "authority*.pem")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := pem.Encode(f, &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}); err != nil {
+		return "", err
+	}
+	return f.Name(), errors.Join(os.Setenv("SSL_CERT_FILE", f.Name()), os.Setenv("SSL_CERT_DIR", f.Name()))
 }
 
 type doubler struct{}
@@ -49,7 +81,8 @@ func TestFunction(t *testing.T) {
 	if answer != "/2018-06-01/runtime/invocation/request-1/response 42" {
 		t.Errorf("answered with %s", answer)
 	}
-	if record := logged(t, log); record["message"] != "doubled" || record["level"] != "INFO" || record["took_ms"] != 1000.0 {
+	record := logged(t, log)
+	if record["message"] != "doubled" || record["level"] != "INFO" || record["took_ms"] != 1000.0 {
 		t.Errorf("the log is %s", log)
 	}
 }

@@ -160,13 +160,8 @@ func (w *world) running(call, id string) (n int) {
 
 // observeQueue notes from which queue the process function receives a job, or a wake-up of one.
 func (w *world) observeQueue(m events.SQSMessage) {
-	var id string
-	switch message, _ := job.DecodeMessage(m.Body); message := message.(type) {
-	case job.Job:
-		id = message.ID
-	case job.WakeUp:
-		id = message.JobID
-	default:
+	id := saidIn(m.Body).job
+	if id == "" {
 		return
 	}
 	w.mu.Lock()

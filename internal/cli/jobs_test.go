@@ -155,7 +155,12 @@ func (a *account) receive(w http.ResponseWriter, target string, body []byte) {
 func inAccount(t *testing.T) (*account, *jobtable.Table) {
 	t.Helper()
 	a := &account{table: minidyn.NewServer()}
-	url := useAWS(t, a)
+	return a, a.create(t, useAWS(t, a))
+}
+
+// create creates the stack and the table of an account at a URL.
+func (a *account) create(t *testing.T, url string) *jobtable.Table {
+	t.Helper()
 	a.outputs = map[string]string{
 		"JobsTableName":       "jobs",
 		"CompletionSecretArn": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:completion",
@@ -197,7 +202,7 @@ func inAccount(t *testing.T) (*account, *jobtable.Table) {
 		t.Fatal(err)
 	}
 	a.client = client
-	return a, jobtable.New(dynamotable.New(client, "jobs"))
+	return jobtable.New(dynamotable.New(client, "jobs"))
 }
 
 // calls returns the records of calls.

@@ -50,16 +50,23 @@ func atVapi(t *testing.T) *fakevapi.Account {
 // useAWS makes the command line send its requests for AWS to a server.
 func useAWS(t *testing.T, h http.Handler) (url string) {
 	t.Helper()
-	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
-	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": server.URL, "AWS_REGION": "eu-central-1",
-		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret",
-		"AWS_PROFILE": "", "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-	} {
+	url, env := newAWS(t, h)
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
 		t.Setenv(name, value)
 	}
-	return server.URL
+	return url
+}
+
+// newAWS serves AWS. It returns its URL, and the environment of a program that uses it.
+func newAWS(t *testing.T, h http.Handler) (url string, env []string) {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL, []string{
+		"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_PROFILE=", "AWS_CONFIG_FILE=/nowhere", "AWS_SHARED_CREDENTIALS_FILE=/nowhere",
+	}
 }
 
 // writeStack answers DescribeStacks.

@@ -1,43 +1,85 @@
 package cli_test
 
 import (
-	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	minidyn "github.com/truora/minidyn/server"
+
 	"github.com/ringback/ringback/internal/cli/scaffold"
 )
+
+// watched is a new project and its program, which a test of --watch changes.
+type watched struct {
+	t       *testing.T
+	folder  string
+	program string
+	env     []string
+}
+
+// newWatched returns a project with an environment for its program.
+func newWatched(t *testing.T, env ...string) watched {
+	t.Helper()
+	original, err := newProject()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watched{t: t, folder: t.TempDir(), program: filepath.Join(t.TempDir(), "program")}
+	if err := os.CopyFS(w.folder, os.DirFS(filepath.Join(original, "project"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(original, "program"), w.program); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GOCACHE="+goCache(t), withoutSymbols)
+	w.env = append(w.env, env...)
+	return w
+}
+
+// run returns the program with arguments.
+func (w watched) run(arguments ...string) *exec.Cmd {
+	c := exec.CommandContext(w.t.Context(), w.program, arguments...)
+	c.Dir, c.Env = w.folder, w.env
+	return c
+}
+
+// withoutSymbols is the setting of the go command with which it links in half the time.
+const withoutSymbols = "GOFLAGS=-ldflags=-s"
+
+// newProject writes a project and builds its program, once for all tests.
+var newProject = sync.OnceValues(func() (folder string, err error) {
+	folder = filepath.Join(shared, "watch")
+	from, err := scaffold.SourceOf(nil)
+	if err != nil {
+		return "", err
+	}
+	if err := scaffold.Write(filepath.Join(folder, "project"), "example.com/acme/voice", from); err != nil {
+		return "", err
+	}
+	for _, arguments := range [][]string{{"mod", "tidy"}, {"build", "-o", "../program", "./cmd/ringback"}} {
+		c := exec.Command("go", arguments...)
+		c.Dir, c.Env = filepath.Join(folder, "project"), append(os.Environ(), withoutSymbols)
+		if out, err := c.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go %q: %w\n%s", arguments, err, out)
+		}
+	}
+	return folder, nil
+})
 
 // TestWatch changes a project while it runs: its Go code, its YAML and its settings, with mistakes in between. A
 // tool that is running and the call that waits for it survive.
 func TestWatch(t *testing.T) {
-	folder := t.TempDir()
-	from, err := scaffold.SourceOf(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := scaffold.Write(folder, "example.com/acme/voice", from); err != nil {
-		t.Fatal(err)
-	}
-	environment := append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GOCACHE="+goCache(t))
-	command := func(name string, arguments ...string) *exec.Cmd {
-		c := exec.CommandContext(t.Context(), name, arguments...)
-		c.Dir, c.Env = folder, environment
-		return c
-	}
-	program := filepath.Join(folder, "program")
-	for _, c := range []*exec.Cmd{command("go", "mod", "tidy"), command("go", "build", "-o", program, "./cmd/ringback")} {
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	file := func(name string) string { return filepath.Join(folder, name) }
+	t.Parallel()
+	project := newWatched(t)
+	file := func(name string) string { return filepath.Join(project.folder, name) }
 	replace := func(name, old, with string) {
 		t.Helper()
 		text, err := os.ReadFile(file(name))
@@ -50,7 +92,7 @@ func TestWatch(t *testing.T) {
 	}
 	const tool = "tools/weather_report.go"
 	var screen syncBuffer
-	dev := command(program, "dev", "--watch", "--no-demo", "--verbose", "--addr", "127.0.0.1:0")
+	dev := project.run("dev", "--watch", "--no-demo", "--verbose", "--addr", "127.0.0.1:0")
 	dev.Stdout, dev.Stderr = &screen, &screen
 	if err := dev.Start(); err != nil {
 		t.Fatal(err)
@@ -68,7 +110,7 @@ func TestWatch(t *testing.T) {
 	shown("Ready.")
 	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/vapi`).FindString(screen.String())
 	call := func(out *syncBuffer) error {
-		c := command(program, "call", "weather_report", "city=Lisbon", "--url", url)
+		c := project.run("call", "weather_report", "city=Lisbon", "--url", url)
 		c.Stdout, c.Stderr = out, out
 		return c.Run()
 	}
@@ -130,41 +172,16 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// goCache returns the folder of the go command's cache, which follows XDG_CACHE_HOME.
-func goCache(t *testing.T) string {
-	t.Helper()
-	folder, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(bytes.TrimSpace(folder))
-}
-
 // TestWatchListener changes a project while its listener runs. The next listener has the new code.
 func TestWatchListener(t *testing.T) {
-	a, _ := inAccount(t)
+	t.Parallel()
+	a := &account{table: minidyn.NewServer()}
+	url, env := newAWS(t, a)
+	a.create(t, url)
 	deployFor(t, a, approves("approval", time.Minute))
-	folder := t.TempDir()
-	from, err := scaffold.SourceOf(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := scaffold.Write(folder, "example.com/acme/voice", from); err != nil {
-		t.Fatal(err)
-	}
-	command := func(name string, arguments ...string) *exec.Cmd {
-		c := exec.CommandContext(t.Context(), name, arguments...)
-		c.Dir, c.Env = folder, append(os.Environ(), "GOCACHE="+goCache(t))
-		return c
-	}
-	program := filepath.Join(folder, "program")
-	for _, c := range []*exec.Cmd{command("go", "mod", "tidy"), command("go", "build", "-o", program, "./cmd/ringback")} {
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	project := newWatched(t, env...)
 	var screen syncBuffer
-	listener := command(program, "listen", "--watch", "--stack", "Ringback")
+	listener := project.run("listen", "--watch", "--stack", "Ringback")
 	listener.Stdout, listener.Stderr = &screen, &screen
 	if err := listener.Start(); err != nil {
 		t.Fatal(err)
@@ -181,7 +198,7 @@ func TestWatchListener(t *testing.T) {
 	}
 	shown("weather_report is new; approval is gone. ", 1)
 	shown("Press Ctrl-C to stop.", 1)
-	tool := filepath.Join(folder, "tools", "weather_report.go")
+	tool := filepath.Join(project.folder, "tools", "weather_report.go")
 	text, err := os.ReadFile(tool)
 	if err != nil {
 		t.Fatal(err)
@@ -198,4 +215,14 @@ func TestWatchListener(t *testing.T) {
 	if err := <-ended; err != nil || strings.Count(screen.String(), "Everything that was received is finished.") != 2 {
 		t.Errorf("%v\n%s", err, screen.String())
 	}
+}
+
+// goCache returns the folder of the go command's cache, which follows XDG_CACHE_HOME.
+func goCache(t *testing.T) string {
+	t.Helper()
+	folder, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(folder))
 }

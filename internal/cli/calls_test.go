@@ -24,19 +24,19 @@ import (
 func ends(t *testing.T, table *jobtable.Table, callID, toolCallID string, status job.Status, state job.State) string {
 	t.Helper()
 	time.Sleep(2 * time.Millisecond) // jobs that began in the same millisecond have no order
-	id := job.ID(callID, toolCallID, "order_status", nil)
+	now, id := time.Now(), job.ID(callID, toolCallID, "order_status", nil)
 	j := job.Job{
 		ID: id, Tool: "order_status", Call: job.Call{ID: callID, ControlURL: "https://x.vapi.ai/planted/control"},
-		ReceivedAt: time.Now().Add(-3 * time.Second), CallEnds: time.Now().Add(time.Hour),
+		ReceivedAt: now.Add(-3 * time.Second), CallEnds: now.Add(time.Hour),
 	}
-	r := job.NewRecord(j, job.Policy{}, j.CallEnds, "m", time.Now().Add(-2*time.Second), time.Minute)
+	r := job.NewRecord(j, job.Policy{}, j.CallEnds, "m", now.Add(-2*time.Second), time.Minute)
 	if _, err := table.Claim(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	result := job.Result{Status: status, Content: "planted result", Delivery: policy.DeliveryRespond}
 	for _, rule := range []job.Rule{
-		job.Finish(time.Now(), result, false, "planted reason"), job.ClaimDelivery(time.Now(), time.Minute),
-		job.Settle(time.Now(), state, "call_gone: planted detail"),
+		job.Finish(now, result, false, "planted reason"), job.ClaimDelivery(now, time.Minute),
+		job.Settle(now, state, "call_gone: planted detail"),
 	} {
 		if _, err := table.Change(t.Context(), id, rule); err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func TestCallsOfADeployment(t *testing.T) {
 		{"calls show " + name, []string{
 			`call +` + name + `\n`, `(?m)^1  ` + delivered + `  order_status  delivered$`,
 			`(?m)^2  ` + failed + `  order_status  failed, delivered$`, `\+0s +1 order_status  webhook received\n`,
-			`\+[23][.0-9]*s +2 order_status  failed \(error\)\n`,
+			`\+([3-9]|\d\d+)[.0-9]*s +2 order_status  failed \(error\)\n`,
 			`3 order_status  not delivered: undelivered event \(the call has ended\)\n`,
 		}, []string{"planted"}},
 		{"calls show " + call + " --data", []string{`id at Vapi  ` + call}, []string{"planted result", "planted reason"}},

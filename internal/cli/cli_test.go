@@ -164,7 +164,8 @@ func TestSendFresh(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		m, err := vapi.ParseMessage(body)
 		if err != nil || len(m.ToolCalls) != 1 || m.ToolCalls[0].Name != "order_status" {
-			t.Fatalf("%v, %+v", err, m)
+			t.Errorf("%v, %+v", err, m)
+			return
 		}
 		for _, id := range []string{m.Call.ID, m.ToolCalls[0].ID} {
 			if seen[id] || id == "" {
@@ -443,39 +444,13 @@ func TestDevGPTLive(t *testing.T) {
 	}
 }
 
-// TestSendAnswersTheLastPost posts results as a deployment does. The command ends with the last one, which still gets
-// its answer.
-func TestSendAnswersTheLastPost(t *testing.T) {
-	answers := make(chan string, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		m, err := vapi.ParseMessage(body)
-		if err != nil {
-			t.Error(err)
-		}
-		w.Write([]byte(`{"results":[{"name":"x","toolCallId":"y","result":"Started."}]}`))
-		go func() {
-			message := `{"type":"add-message","message":{"role":"system","content":"Done."},"triggerResponseEnabled":true}`
-			response, err := http.Post(m.Call.ControlURL, "application/json", strings.NewReader(message))
-			if err != nil {
-				answers <- err.Error()
-				return
-			}
-			defer response.Body.Close()
-			answer, err := io.ReadAll(response.Body)
-			answers <- fmt.Sprint(response.StatusCode, string(answer), err)
-		}()
-	}))
-	defer server.Close()
-	for range 1000 {
-		if code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait"); code != 0 {
-			t.Fatalf("code %d, err %q", code, errOut)
-		}
-		if got := <-answers; got != `200{"status":"ok"}<nil>` {
-			t.Fatalf("the post of the last result was answered with %s", got)
+// inVain waits for what does not come, with longer and longer timeouts: what comes before may take long on a busy
+// machine. wait reports whether it came.
+func inVain(t *testing.T, wait func(timeout string) bool) {
+	t.Helper()
+	for timeout := 250 * time.Millisecond; !wait(timeout.String()); timeout *= 4 {
+		if timeout > time.Minute {
+			t.Fatalf("not even within %s", timeout)
 		}
 	}
 }
@@ -485,10 +460,14 @@ func TestSendWaitsInVain(t *testing.T) {
 		w.Write([]byte(`{"results":[{"name":"x","toolCallId":"y","result":"Started."}]}`))
 	}))
 	defer server.Close()
-	code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", "1s")
-	if code != 1 || !strings.Contains(errOut, "0 of 1 results arrived within 1s") {
-		t.Errorf("code %d, err %q", code, errOut)
-	}
+	inVain(t, func(timeout string) bool {
+		code, _, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", timeout)
+		ended := strings.Contains(errOut, "0 of 1 results arrived within "+timeout)
+		if code != 1 {
+			t.Errorf("code %d, err %q", code, errOut)
+		}
+		return ended
+	})
 }
 
 // TestSendShowsNoControlCharacters posts to a server whose answer a terminal would obey.
@@ -533,7 +512,7 @@ func TestSendWaitsForNoAnswer(t *testing.T) {
 				`instructions. <<<a It's ready. >>>a"}]}`, member)
 		}))
 		defer server.Close()
-		code, out, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", "1s")
+		code, out, errOut := run(t, "send", toolCalls, "--url", server.URL, "--wait", "--timeout", patience.String())
 		if code != 0 || !strings.Contains(out, "It's ready.") {
 			t.Errorf("code %d, out %q, err %q", code, out, errOut)
 		}

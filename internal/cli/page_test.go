@@ -287,18 +287,25 @@ func (b *browser) goTo(path string) {
 	b.do(chromedp.Navigate("http://"+b.host+path), chromedp.WaitVisible("#live.on"))
 }
 
-// until waits until the text of an element matches.
+// until waits until the text of an element matches. The styles and the scripts of the page are there then.
 func (b *browser) until(selector string, is func(text string) bool) string {
 	b.t.Helper()
+	type shown struct {
+		Complete bool
+		Text     string
+	}
 	var text string
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		all := fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.innerText).join("\n")`, selector)
-		shown, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](all))
+		all := fmt.Sprintf(`({
+			Complete: document.readyState == "complete",
+			Text: [...document.querySelectorAll(%q)].map(e => e.innerText).join("\n"),
+		})`, selector)
+		page, err := chromedp.Run(b.ctx, chromedp.Evaluate[shown](all))
 		if err != nil {
 			text = err.Error() // the page is being replaced
 			continue
 		}
-		if text = shown; is(text) {
+		if text = page.Text; page.Complete && is(text) {
 			return text
 		}
 	}

@@ -122,7 +122,7 @@ func TestHandover(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := jobs.List(t.Context(), "")
-	for end := time.Now().Add(10 * time.Second); err == nil && len(list.Jobs) > 3 && time.Now().Before(end); {
+	for end := time.Now().Add(patience); err == nil && len(list.Jobs) > 3 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond) // the mark follows the post
 		list, err = jobs.List(t.Context(), "")
 	}

@@ -73,8 +73,9 @@ test-functions:
 
 # The limit is for a package that hangs. On two processors with a load of 20, a
 # test takes up to ten times as long as alone. The longest, internal/faults, then
-# takes up to ten minutes.
-TEST = go test -timeout 30m
+# takes up to ten minutes. Some packages wait more than they compute, so there is one
+# more at a time than there are processors.
+TEST = go test -timeout 30m -p $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 
 .PHONY: test
 test: test-code test-infra ## Run all tests

@@ -114,7 +114,8 @@ type project struct {
 func (p project) run(name string, arguments ...string) string {
 	p.t.Helper()
 	command := exec.CommandContext(p.t.Context(), name, arguments...)
-	command.Dir = p.folder
+	// Without symbols, the go command links in half the time.
+	command.Dir, command.Env = p.folder, append(os.Environ(), "GOFLAGS=-ldflags=-s")
 	out, err := command.CombinedOutput()
 	if err != nil {
 		p.t.Fatalf("%s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)

@@ -14,6 +14,7 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ringback/ringback/internal/deployment"
 )
@@ -122,7 +123,32 @@ func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceS
 	return nil
 }
 
-// encode returns spans as an ExportTraceServiceRequest. TracesData is the same message, and needs no gRPC.
+// encode returns spans as an ExportTraceServiceRequest. TracesData is the same message, and needs no gRPC. One string
+// that is not valid UTF-8 would be an error for all spans, so its wrong bytes are replaced.
 func encode(spans []*tracepb.ResourceSpans) ([]byte, error) {
-	return proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
+	data := &tracepb.TracesData{ResourceSpans: spans}
+	body, err := proto.Marshal(data)
+	if err != nil {
+		makeValid(data.ProtoReflect())
+		return proto.Marshal(data)
+	}
+	return body, nil
+}
+
+// makeValid replaces the bytes of a message's strings that are not valid UTF-8. It changes no list of strings, as only
+// the entities of a resource have one, which the exporter does not set.
+func makeValid(m protoreflect.Message) {
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsList() && f.Message() != nil:
+			for i := range v.List().Len() {
+				makeValid(v.List().Get(i).Message())
+			}
+		case f.Message() != nil:
+			makeValid(v.Message())
+		case f.Kind() == protoreflect.StringKind && !f.IsList():
+			m.Set(f, protoreflect.ValueOfString(strings.ToValidUTF8(v.String(), "\uFFFD")))
+		}
+		return true
+	})
 }

@@ -16,7 +16,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -35,6 +38,7 @@ type collector struct {
 	requests []*http.Request
 	spans    []string // their names
 	services []string
+	data     []*tracepb.TracesData
 }
 
 func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,6 +66,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *collector) add(data *tracepb.TracesData) {
+	c.data = append(c.data, data)
 	for _, rs := range data.ResourceSpans {
 		for _, a := range rs.Resource.Attributes {
 			if a.Key == "service.name" {
@@ -139,6 +144,101 @@ func TestResource(t *testing.T) {
 	defer c.mu.Unlock()
 	if strings.Join(c.services, " ") != "planted-name" {
 		t.Errorf("the service is %q", c.services)
+	}
+}
+
+// TestWrongBytes tests that a string that is not valid UTF-8 loses no span of its batch, wherever it is.
+func TestWrongBytes(t *testing.T) {
+	const wrong, want = "á\xff.\xc3", "á\uFFFD.\uFFFD"
+	attributes := []attribute.KeyValue{
+		attribute.String("text", wrong), attribute.StringSlice("list", []string{"valid é", wrong}),
+		attribute.String(wrong, "of a wrong key"),
+	}
+	checkAttributes := func(t *testing.T, got []*commonpb.KeyValue) {
+		t.Helper()
+		if len(got) != 3 {
+			t.Fatalf("the attributes are %v", got)
+		}
+		list := got[1].GetValue().GetArrayValue().GetValues()
+		if got[0].Key != "text" || got[0].GetValue().GetStringValue() != want || got[1].Key != "list" || len(list) != 2 ||
+			list[0].GetStringValue() != "valid é" || list[1].GetStringValue() != want || got[2].Key != want ||
+			got[2].GetValue().GetStringValue() != "of a wrong key" {
+			t.Errorf("the attributes are %v", got)
+		}
+	}
+	for name, row := range map[string]struct {
+		resource string // in percent-encoding
+		plant    func(trace.Span)
+		check    func(*testing.T, *tracepb.ResourceSpans, *tracepb.Span)
+	}{
+		"resource": {
+			"%c3%a1%ff.%c3", func(trace.Span) {},
+			func(t *testing.T, r *tracepb.ResourceSpans, _ *tracepb.Span) {
+				for _, a := range r.Resource.Attributes {
+					if a.Key == "planted" && a.Value.GetStringValue() == want {
+						return
+					}
+				}
+				t.Errorf("the resource is %v", r.Resource)
+			},
+		},
+		"name": {
+			"", func(s trace.Span) { s.SetName(wrong) },
+			func(t *testing.T, _ *tracepb.ResourceSpans, s *tracepb.Span) {
+				if s.Name != want {
+					t.Errorf("the name is %q", s.Name)
+				}
+			},
+		},
+		"status": {
+			"", func(s trace.Span) { s.SetStatus(codes.Error, wrong) },
+			func(t *testing.T, _ *tracepb.ResourceSpans, s *tracepb.Span) {
+				if s.Status.Message != want || s.Status.Code != tracepb.Status_STATUS_CODE_ERROR {
+					t.Errorf("the status is %v", s.Status)
+				}
+			},
+		},
+		"attributes": {
+			"", func(s trace.Span) { s.SetAttributes(attributes...) },
+			func(t *testing.T, _ *tracepb.ResourceSpans, s *tracepb.Span) { checkAttributes(t, s.Attributes) },
+		},
+		"event": {
+			"", func(s trace.Span) { s.AddEvent(wrong, trace.WithAttributes(attributes...)) },
+			func(t *testing.T, _ *tracepb.ResourceSpans, s *tracepb.Span) {
+				if len(s.Events) != 1 || s.Events[0].Name != want {
+					t.Fatalf("the events are %v", s.Events)
+				}
+				checkAttributes(t, s.Events[0].Attributes)
+			},
+		},
+		"link": {
+			"", func(s trace.Span) { s.AddLink(trace.Link{SpanContext: s.SpanContext(), Attributes: attributes}) },
+			func(t *testing.T, _ *tracepb.ResourceSpans, s *tracepb.Span) {
+				if len(s.Links) != 1 {
+					t.Fatalf("the links are %v", s.Links)
+				}
+				checkAttributes(t, s.Links[0].Attributes)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "planted="+row.resource)
+			c := &collector{status: http.StatusOK}
+			p, log := newProvider(t, otlp.Config{Tracing: endpoint(serve(t, c))})
+			span(p, "one")
+			_, s := p.Tracer().Start(t.Context(), "planted")
+			row.plant(s)
+			s.End()
+			span(p, "é")
+			p.Flush(t.Context())
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if len(c.data) != 1 || len(c.spans) != 3 || c.spans[0] != "one" || c.spans[2] != "é" {
+				t.Fatalf("%d requests have the spans %q: %s", len(c.data), c.spans, log)
+			}
+			spans := c.data[0].ResourceSpans[0]
+			row.check(t, spans, spans.ScopeSpans[0].Spans[1])
+		})
 	}
 }
 

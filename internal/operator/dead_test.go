@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,8 +64,17 @@ type deadWorld struct {
 	dead, far     dead
 	near          *operator.Dead // is dead
 	jobs, results *deadQueue
-	starts        map[string]int // of each tool
-	up            bool           // the tools and the bus work
+	up            atomic.Bool // the tools and the bus work
+
+	mu    sync.Mutex
+	tools map[string]int // how many times each was started
+}
+
+// starts returns how many times a tool was started.
+func (w *deadWorld) starts(tool string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tools[tool]
 }
 
 // bus takes events only while the world is up.
@@ -73,7 +84,7 @@ type bus struct {
 }
 
 func (b bus) SendUndelivered(ctx context.Context, u job.Undelivered) error {
-	if !b.w.up {
+	if !b.w.up.Load() {
 		return errors.New("the bus is down")
 	}
 	return b.EventBus.SendUndelivered(ctx, u)
@@ -101,7 +112,7 @@ func inDeadWorld(t *testing.T, test func(t *testing.T, w *deadWorld, d dead)) {
 
 func newDeadWorld(t *testing.T) *deadWorld {
 	t.Helper()
-	w := &deadWorld{starts: map[string]int{}}
+	w := &deadWorld{tools: map[string]int{}}
 	type in struct {
 		Planted string `json:"planted"`
 	}
@@ -109,8 +120,10 @@ func newDeadWorld(t *testing.T) *deadWorld {
 		return asynctool.Tool[in]{
 			Name: name, Description: "x", Timeout: timeout,
 			Run: func(context.Context, asynctool.Call, in) (asynctool.Result, error) {
-				w.starts[name]++
-				if !w.up {
+				w.mu.Lock()
+				w.tools[name]++
+				w.mu.Unlock()
+				if !w.up.Load() {
 					return asynctool.Result{}, asynctool.TryAgain(0, "Sorry.", errors.New("planted cause"))
 				}
 				return asynctool.Text("Done."), nil
@@ -223,8 +236,8 @@ func TestDeadJobs(t *testing.T) {
 			t.Errorf("without a selection: %+v, %v", h, err)
 		}
 
-		starts := w.starts["short"]
-		w.up = true
+		starts := w.starts("short")
+		w.up.Store(true)
 		h, err := d.Redrive(t.Context(), operator.DeadSelection{IDs: []string{id}})
 		if err != nil || len(h.Done) != 1 || h.Done[0].Job != id || len(h.Failed) != 0 || w.DeadJobs.Len() != 1 {
 			t.Errorf("%+v, %v", h, err)
@@ -233,8 +246,8 @@ func TestDeadJobs(t *testing.T) {
 			t.Errorf("%+v, %v", h, err)
 		}
 		time.Sleep(time.Hour)
-		if w.starts["short"] != starts || w.Len() != 0 || len(w.list(t, d)) != 0 {
-			t.Errorf("started %d times, %d messages", w.starts["short"], w.Len())
+		if w.starts("short") != starts || w.Len() != 0 || len(w.list(t, d)) != 0 {
+			t.Errorf("started %d times, %d messages", w.starts("short"), w.Len())
 		}
 		for _, call := range []string{"c1", "c2"} {
 			if n := len(w.Calls.Messages(call)); n != 1 {
@@ -270,7 +283,7 @@ func (w *deadWorld) unclaimed(t *testing.T, call string) string {
 // TestRedriveIsInterrupted sends messages and cannot delete them. They are redriven once more.
 func TestRedriveIsInterrupted(t *testing.T) {
 	inDeadWorld(t, func(t *testing.T, w *deadWorld, d dead) {
-		w.up = true
+		w.up.Store(true)
 		w.Calls.Begin(callOf("c1"))
 		id := w.unclaimed(t, "c1")
 		w.jobs.broken = true
@@ -285,8 +298,8 @@ func TestRedriveIsInterrupted(t *testing.T) {
 			t.Errorf("%+v, %v", h, err)
 		}
 		time.Sleep(time.Hour)
-		if w.starts["short"] != 1 || len(w.Calls.Messages("c1")) != 1 || len(w.Events.Sent()) != 0 || w.Len() != 0 {
-			t.Errorf("started %d times, delivered %v, events %v", w.starts["short"], w.Calls.Messages("c1"), w.Events.Sent())
+		if w.starts("short") != 1 || len(w.Calls.Messages("c1")) != 1 || len(w.Events.Sent()) != 0 || w.Len() != 0 {
+			t.Errorf("started %d times, delivered %v, events %v", w.starts("short"), w.Calls.Messages("c1"), w.Events.Sent())
 		}
 	})
 }
@@ -295,7 +308,7 @@ func TestRedriveIsInterrupted(t *testing.T) {
 func TestRedriveJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDeadWorld(t)
-		w.up = true
+		w.up.Store(true)
 		id, other := w.unclaimed(t, "c1"), w.unclaimed(t, "c2")
 		w.jobs.broken = true
 		if n, err := w.near.RedriveJob(t.Context(), id); n != 0 || err == nil || errors.Is(err, operator.ErrNoDeadLetter) ||
@@ -395,7 +408,7 @@ func TestDeadResults(t *testing.T) {
 				if err != nil || s.Data.Result != "Sorry." || s.Source != "results" {
 					t.Errorf("%+v, %v", s, err)
 				}
-				w.up = true
+				w.up.Store(true)
 				do := d.Redrive
 				if drop {
 					do = d.Drop
@@ -422,7 +435,7 @@ func TestDeadResults(t *testing.T) {
 // TestDropUnfinished drops the only message of a job. The caller hears of it.
 func TestDropUnfinished(t *testing.T) {
 	inDeadWorld(t, func(t *testing.T, w *deadWorld, d dead) {
-		w.up = true
+		w.up.Store(true)
 		for _, call := range []string{"c1", "c2"} {
 			w.Calls.Begin(callOf(call))
 		}
@@ -447,8 +460,8 @@ func TestDropUnfinished(t *testing.T) {
 		if got := w.Calls.Messages("c1"); len(got) != 1 || !strings.Contains(fmt.Sprint(got), "cancelled") {
 			t.Errorf("delivered %v", got)
 		}
-		if sent := w.Events.Sent(); len(sent) != 1 || sent[0].JobID != ids[1] || w.starts["short"] != 0 {
-			t.Errorf("events %+v, started %d times", sent, w.starts["short"])
+		if sent := w.Events.Sent(); len(sent) != 1 || sent[0].JobID != ids[1] || w.starts("short") != 0 {
+			t.Errorf("events %+v, started %d times", sent, w.starts("short"))
 		}
 		if r, err := w.Table.Load(t.Context(), ids[0]); err != nil || !strings.Contains(r.Reason, "an operator dropped") {
 			t.Errorf("%+v, %v", r, err)

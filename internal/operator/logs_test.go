@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // logs are log groups. A page has two events, and matches no pattern, as those of some emulators.
 type logs struct {
+	mu       sync.Mutex
 	events   map[string][]operator.LogEvent // by group
 	patterns []string
 	since    []time.Time
@@ -27,6 +29,8 @@ type logs struct {
 func (l *logs) Page(
 	_ context.Context, group, pattern string, since time.Time, from string,
 ) ([]operator.LogEvent, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if from == "" {
 		l.patterns, l.since = append(l.patterns, pattern), append(l.since, since)
 	}
@@ -45,6 +49,8 @@ func (l *logs) Page(
 }
 
 func (l *logs) add(group string, at time.Time, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	id := fmt.Sprint(len(l.events[group]))
 	l.events[group] = append(l.events[group], operator.LogEvent{ID: id, At: at, Text: text})
 }

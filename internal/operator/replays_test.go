@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,8 +32,17 @@ type replays interface {
 type replayWorld struct {
 	*pipeline.Pipeline
 	customers *operator.Customers
-	calls     []asynctool.Call
-	broken    bool // the tool fails from now on
+	broken    atomic.Bool // the tool fails from now on
+
+	mu    sync.Mutex
+	calls []asynctool.Call
+}
+
+// starts returns the calls of the tool so far.
+func (w *replayWorld) starts() []asynctool.Call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
 }
 
 func newReplayWorld(t *testing.T, key *memkey.Envelope) *replayWorld {
@@ -42,7 +54,11 @@ func newReplayWorld(t *testing.T, key *memkey.Envelope) *replayWorld {
 	set, err := asynctool.NewSet(asynctool.Tool[in]{
 		Name: "short", Description: "x", Timeout: time.Second, Attempts: 3,
 		Run: func(_ context.Context, c asynctool.Call, args in) (asynctool.Result, error) {
-			if w.calls = append(w.calls, c); len(w.calls) == 1 || w.broken {
+			w.mu.Lock()
+			w.calls = append(w.calls, c)
+			first := len(w.calls) == 1
+			w.mu.Unlock()
+			if first || w.broken.Load() {
 				return asynctool.Result{}, asynctool.TryAgain(0, "Sorry.", errors.New("the first attempt fails"))
 			}
 			return asynctool.Text("Done: " + args.Planted), nil
@@ -137,7 +153,7 @@ func TestReplay(t *testing.T) {
 		if _, err := r.Original(t.Context(), "j_unknown"); !errors.Is(err, jobtable.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
-		started := len(w.calls)
+		before := len(w.starts())
 		silent := original.Replay(time.Now(), nil).WithoutCustomer()
 		loud := original.Replay(time.Now(), json.RawMessage(`{"planted":"other"}`))
 		for _, next := range []job.Job{silent, loud} {
@@ -146,11 +162,12 @@ func TestReplay(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 		}
-		if len(w.calls) != started+2 {
-			t.Fatalf("started %d times", len(w.calls)-started)
+		started := w.starts()[before:]
+		if len(started) != 2 {
+			t.Fatalf("started %d times", len(started))
 		}
 		for i, next := range []job.Job{silent, loud} {
-			if key := w.calls[started+i].IdempotencyKey(); key != next.ID || !strings.HasPrefix(key, "j_replay") {
+			if key := started[i].IdempotencyKey(); key != next.ID || !strings.HasPrefix(key, "j_replay") {
 				t.Errorf("the key is %s", key)
 			}
 		}
@@ -171,14 +188,15 @@ func TestReplay(t *testing.T) {
 func TestFailedReplay(t *testing.T) {
 	inReplayWorld(t, func(t *testing.T, w *replayWorld, r replays) {
 		j := w.send(t, "c1")
-		w.broken = true
+		w.broken.Store(true)
 		next := j.Replay(time.Now(), nil).WithoutCustomer()
 		if err := r.Start(t.Context(), next, false); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		if n, sent := w.DeadJobs.Len(), w.Events.Sent(); n != 0 || len(sent) != 0 || len(w.calls) != 5 {
-			t.Errorf("%d dead letters, %d events, %d starts", n, len(sent), len(w.calls))
+		n, sent, starts := w.DeadJobs.Len(), w.Events.Sent(), len(w.starts())
+		if n != 0 || len(sent) != 0 || starts != 5 {
+			t.Errorf("%d dead letters, %d events, %d starts", n, len(sent), starts)
 		}
 		jobs, err := operator.New(operator.Config{
 			Table: w.Table, Calls: w.Records, Outcomes: w.Results, Jobs: w.Jobs,
@@ -219,7 +237,7 @@ func TestDeliverReplay(t *testing.T) {
 			if call == "c2" {
 				w.Calls.End(call)
 			}
-			starts := len(w.calls)
+			before := len(w.starts())
 			next := j.Replay(time.Now(), nil)
 			if err := r.Deliver(t.Context(), next, done); err != nil {
 				t.Fatal(err)
@@ -232,8 +250,9 @@ func TestDeliverReplay(t *testing.T) {
 			if call == "c2" {
 				want = job.StateUndelivered
 			}
-			if got, err := w.Table.Load(t.Context(), next.ID); err != nil || got.State != want || len(w.calls) != starts {
-				t.Errorf("%s: %+v, %v, %d starts", call, got, err, len(w.calls)-starts)
+			got, err := w.Table.Load(t.Context(), next.ID)
+			if starts := len(w.starts()) - before; err != nil || got.State != want || starts != 0 {
+				t.Errorf("%s: %+v, %v, %d starts", call, got, err, starts)
 			}
 			if err := r.Deliver(t.Context(), next, job.Record{}); err == nil {
 				t.Error("a job without a result is delivered")

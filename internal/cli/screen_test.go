@@ -41,6 +41,9 @@ type emulator struct {
 	rest   string // an incomplete sequence
 	screen *os.File
 
+	status  string      // the status line after the last write
+	changes []time.Time // when it changed
+
 	most    int             // how many status lines there were at most at a time
 	drawn   map[string]bool // the status lines so far, also incomplete ones
 	unknown []string        // what the program should not have written
@@ -117,6 +120,25 @@ func (e *emulator) write(text string) {
 		}
 		e.look()
 	}
+	if last := textOf(e.lines[len(e.lines)-1]); strings.HasPrefix(last, statusLine) && last != e.status {
+		e.status, e.changes = last, append(e.changes, time.Now())
+	}
+}
+
+// quiet reports whether the status line is fresh, and will not change within the next 400 ms. The seconds of a job
+// change one second after they last did.
+func (e *emulator) quiet() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed := false
+	for _, at := range e.changes {
+		age := time.Since(at)
+		if age >= 600*time.Millisecond && age < 1050*time.Millisecond {
+			return false
+		}
+		changed = changed || age < 600*time.Millisecond
+	}
+	return changed
 }
 
 func validEnd(text string) bool { return strings.ToValidUTF8(text, "") == text }
@@ -358,15 +380,26 @@ func TestTerminalIsResized(t *testing.T) {
 			}
 		}
 	}
+	// A terminal that is resized after the program has read its width, and before it has written, keeps a part of the
+	// status line. No program can prevent that.
+	resize := func(width int) {
+		t.Helper()
+		for end := time.Now().Add(patience); !e.quiet(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the status line changes too often, or not at all; the terminal shows:\n%s", e)
+			}
+		}
+		e.resize(t, width)
+	}
 	post("three-tool-calls.json")
 	saw(`^… order_status has been running for DURATION$`) // so that it is the first one below
 	post("tool-calls.json")
 	saw(`^… order_status has been running for DURATION, order_status 3 has been running for DURATION$`)
-	e.resize(t, 50)
+	resize(50)
 	saw(`^… order_status DURATION · order_status 3 DURATION$`)
-	e.resize(t, 36)
+	resize(36)
 	saw(`^… order_status DURATION · 1 more$`)
-	e.resize(t, 80)
+	resize(80)
 	answer()
 	e.wait(t, "order_status 3 delivered to the call")
 	stop()

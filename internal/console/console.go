@@ -141,7 +141,7 @@ func (c *Console) Status(text Text) {
 }
 
 // erase removes the status line. If the terminal has become narrower, it has wrapped the status line, as most
-// terminals do.
+// terminals do. If it becomes narrower between the call of width and the write, a part of the status line stays.
 func (c *Console) erase(b *strings.Builder, width int) {
 	if c.drawn == "" {
 		return

@@ -1058,10 +1058,14 @@ var bugs = []mutant{
 		{"internal/jobtable.(*CallTracker).End", `"record the end of", callID, true,`,
 			`"record the end of", callID, false,`},
 	}},
-	{bug: "a copy of the outcome for each simultaneous post of a result", edits: []edit{
-		{"internal/completion.(*Handler).complete", "if h.unsent(record, *p) {",
-			"if record.OutcomePending() && record.StoredJob != nil {"},
-	}},
+	{
+		bug:   "a copy of the outcome for each simultaneous post of a result",
+		tests: []string{"./internal/completion"},
+		edits: []edit{
+			{"internal/completion.(*Handler).complete", "if h.unsent(record, *p) {",
+				"if record.OutcomePending() && record.StoredJob != nil {"},
+		},
+	},
 	{bug: "a cached secret used for ever", tests: []string{"./internal/secret", "./internal/ack"}, edits: []edit{
 		{"internal/secret.(*Secret).get", "if now.Sub(s.readAt) >= MaxStale {", "if false {"},
 	}},

@@ -265,7 +265,14 @@ var (
 // wraps ErrNoMessage if that object has neither a type nor tool calls. The Message shares no memory
 // with body.
 func ParseMessage(body []byte) (Message, error) {
-	values, err := messageFields.Read(bytes.TrimPrefix(body, []byte("\uFEFF")))
+	return ParseDocument(jsonscan.Document{Text: body})
+}
+
+// ParseDocument is ParseMessage for a body that may have been checked when it was decoded. It is for Ringback's own
+// functions.
+func ParseDocument(body jsonscan.Document) (Message, error) {
+	body.Text = bytes.TrimPrefix(body.Text, []byte("\uFEFF")) // such a body was not checked
+	values, err := messageFields.ReadDocument(body)
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ringback/ringback/internal/httpjson"
 	"github.com/ringback/ringback/internal/job"
+	"github.com/ringback/ringback/internal/jsonscan"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/internal/spoken"
@@ -242,19 +243,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "webhook acked",
-		slog.Int("jobs", jobs), slog.Int("bytes", len(body)), slog.Duration("took", h.cfg.Now().Sub(now)))
+		slog.Int("jobs", jobs), slog.Int("bytes", len(body.Text)), slog.Duration("took", h.cfg.Now().Sub(now)))
 	httpjson.Write(w, http.StatusOK, answer)
 }
 
 // read returns the body of an authentic webhook, and the credential that it was verified by. It does not
 // touch the body, which may be long, if the header is enough to refuse the webhook.
-func (h *Handler) read(r *http.Request, now time.Time) ([]byte, *credential, error) {
+func (h *Handler) read(r *http.Request, now time.Time) (body jsonscan.Document, by *credential, err error) {
 	if r.Method != http.MethodPost {
-		return nil, nil, httpjson.ErrMethod
+		return body, nil, httpjson.ErrMethod
 	}
 	current, err := h.credential.Get(r.Context())
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errCredential, err)
+		return body, nil, fmt.Errorf("%w: %w", errCredential, err)
 	}
 	received := vapiauth.Request{Method: r.Method, URL: "https://" + r.Host + r.RequestURI, Header: r.Header}
 	verify := func(step func(*vapiauth.Verifier, vapiauth.Request, time.Time) error) error {
@@ -271,20 +272,23 @@ func (h *Handler) read(r *http.Request, now time.Time) ([]byte, *credential, err
 		return step(current.verifier, received, now)
 	}
 	if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {
-		return nil, nil, err
+		return body, nil, err
 	}
-	if received.Body, err = httpjson.Body(r, MaxBody); err != nil {
-		return nil, nil, err
+	if body, err = httpjson.Body(r, MaxBody); err != nil {
+		return body, nil, err
 	}
+	received.Body = body.Text
 	if err := verify((*vapiauth.Verifier).Verify); err != nil {
-		return nil, nil, err
+		return body, nil, err
 	}
-	return received.Body, current, nil
+	return body, current, nil
 }
 
 // accept returns the answer to a webhook and how many jobs were queued for it.
-func (h *Handler) accept(ctx context.Context, body []byte, by *credential, now time.Time) ([]byte, int, error) {
-	message, err := vapi.ParseMessage(body)
+func (h *Handler) accept(
+	ctx context.Context, body jsonscan.Document, by *credential, now time.Time,
+) ([]byte, int, error) {
+	message, err := vapi.ParseDocument(body)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -296,7 +300,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, by *credential, now t
 		h.cfg.Received(ctx, message)
 	}
 	if message.Type == vapi.TypeToolCalls || message.Type == vapi.TypeFunctionCall {
-		return h.toolCalls(ctx, message, body, now)
+		return h.toolCalls(ctx, message, body.Text, now)
 	}
 	h.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "server message", slog.String("type", message.Type))
 	switch {

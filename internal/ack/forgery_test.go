@@ -25,6 +25,7 @@ import (
 	"github.com/ringback/ringback/internal/ack"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/deployment"
+	"github.com/ringback/ringback/internal/jsonscan"
 	"github.com/ringback/ringback/internal/secret"
 	"github.com/ringback/ringback/vapi/vapiauth"
 )
@@ -313,7 +314,11 @@ func percent(s string) string {
 // unread is the body of a webhook that must not be read.
 type unread struct{ reads int }
 
-func (u *unread) Bytes() ([]byte, error)   { u.reads++; return []byte(oneCall), nil }
+func (u *unread) Document() (jsonscan.Document, error) {
+	u.reads++
+	return jsonscan.Document{Text: []byte(oneCall)}, nil
+}
+
 func (u *unread) Read([]byte) (int, error) { u.reads++; return 0, io.EOF }
 func (u *unread) Close() error             { return nil }
 

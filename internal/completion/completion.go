@@ -163,10 +163,11 @@ func (h *Handler) receive(r *http.Request) (jobID string, p post, err error) {
 		return "", p, err
 	}
 	jobID = token.JobID
-	body, err := httpjson.Body(r, MaxBody)
+	document, err := httpjson.Body(r, MaxBody)
 	if err != nil {
 		return jobID, p, err
 	}
+	body := document.Text
 	if token.Posts {
 		p.bytes = len(body)
 		err = h.forward(ctx, jobID, r.Header, body, &p)

@@ -958,7 +958,7 @@ var bugs = []mutant{
 	{bug: "a forged webhook shown", tests: []string{"./internal/local/dev", "-run", "^TestRefused"}, edits: []edit{
 		{"internal/ack.(*Handler).read", "if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {",
 			"if body, err := httpjson.Body(r, MaxBody); err == nil && h.cfg.Received != nil {\n" +
-				"\t\tm, _ := vapi.ParseMessage(body)\n" +
+				"\t\tm, _ := vapi.ParseDocument(body)\n" +
 				"\t\th.cfg.Received(r.Context(), m)\n" +
 				"\t}\n" +
 				"\tif err := verify((*vapiauth.Verifier).CheckHeader); err != nil {"},
@@ -1150,6 +1150,16 @@ var bugs = []mutant{
 			{"internal/ack.(*Handler).read", "if err := verify((*vapiauth.Verifier).CheckHeader); err != nil {",
 				"if err != nil {"},
 		}},
+	{bug: "control characters in a webhook's strings", tests: []string{"./internal/jsonscan", "-run", "Document"},
+		edits: []edit{{"internal/jsonscan.innerString", "length == 0 || r < ' ' ||", "length == 0 ||"}}},
+	{bug: "a wrong escape in a webhook", tests: []string{"./internal/jsonscan", "-run", "Document"},
+		edits: []edit{{"internal/jsonscan.innerString", "&& !innerEscape(data[from+length:])", "&& false"}}},
+	{bug: "brackets of a webhook that do not match", tests: []string{"./internal/jsonscan", "-run", "Document"},
+		edits: []edit{{"internal/jsonscan.(*cursor).document",
+			"!is(data, from, ',') && !is(data, from, closing) {\n\t\t\t\tif",
+			"!is(data, from, ',') && !is(data, from, '}') && !is(data, from, ']') {\n\t\t\t\tif"}}},
+	{bug: "a webhook checked twice", tests: []string{"./internal/jsonscan", "-run", "Document"},
+		edits: []edit{{"internal/jsonscan.(*cursor).known", "len(c.long) == 0 ||", "len(c.long) >= 0 ||"}}},
 	{bug: "a malformed signature compared with that of the body", tests: []string{"./vapi/vapiauth", "./internal/ack"},
 		edits: []edit{{"vapi/vapiauth.(*hmacCredential).candidates",
 			"hex.DecodeString(signature); err == nil && len(decoded) == size {",

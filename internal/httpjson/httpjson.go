@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 var (
@@ -29,27 +31,29 @@ var (
 )
 
 // Body returns the body of a request as it was sent, if it has at most limit bytes. An error wraps one
-// of the errors above. Body does not copy a body that has a method
+// of the errors above. Body neither copies nor checks a body that has a method
 //
-//	Bytes() ([]byte, error)
-func Body(r *http.Request, limit int64) ([]byte, error) {
+//	Document() (jsonscan.Document, error)
+func Body(r *http.Request, limit int64) (jsonscan.Document, error) {
 	if r.ContentLength > limit {
-		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
+		return jsonscan.Document{}, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
 	}
-	var body []byte
+	var body jsonscan.Document
 	var err error
-	if whole, ok := r.Body.(interface{ Bytes() ([]byte, error) }); ok {
-		body, err = whole.Bytes()
+	if whole, ok := r.Body.(interface {
+		Document() (jsonscan.Document, error)
+	}); ok {
+		body, err = whole.Document()
 	} else {
-		body, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
+		body.Text, err = io.ReadAll(io.LimitReader(r.Body, limit+1))
 	}
 	switch _, encoding := errors.AsType[base64.CorruptInputError](err); {
 	case encoding:
-		return nil, ErrEncoding
+		return jsonscan.Document{}, ErrEncoding
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
-	case int64(len(body)) > limit:
-		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
+		return jsonscan.Document{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	case int64(len(body.Text)) > limit:
+		return jsonscan.Document{}, fmt.Errorf("%w: it has more than %d bytes", ErrTooLarge, limit)
 	}
 	return body, nil
 }

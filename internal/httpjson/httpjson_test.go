@@ -14,16 +14,19 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/httpjson"
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
-// whole is a body that returns its bytes.
+// whole is a body that returns all of itself.
 type whole struct {
 	io.ReadCloser
 	text string
 	err  error
 }
 
-func (w whole) Bytes() ([]byte, error) { return []byte(w.text), w.err }
+func (w whole) Document() (jsonscan.Document, error) {
+	return jsonscan.Document{Text: []byte(w.text)}, w.err
+}
 
 func TestBody(t *testing.T) {
 	reader := func(text string) io.ReadCloser { return io.NopCloser(iotest.OneByteReader(strings.NewReader(text))) }
@@ -46,8 +49,8 @@ func TestBody(t *testing.T) {
 		"broken base64, whole": {body: whole{err: base64.CorruptInputError(1)}, err: httpjson.ErrEncoding},
 	} {
 		r := &http.Request{Body: row.body, ContentLength: row.length}
-		if got, err := httpjson.Body(r, 8); string(got) != row.want || !errors.Is(err, row.err) {
-			t.Errorf("%s: %q, %v", name, got, err)
+		if got, err := httpjson.Body(r, 8); string(got.Text) != row.want || !errors.Is(err, row.err) {
+			t.Errorf("%s: %q, %v", name, got.Text, err)
 		}
 	}
 }

@@ -70,7 +70,12 @@ func (f *Fields) member(name []byte) *Fields {
 //
 // Read returns an error if data is not exactly one JSON object. The error quotes nothing of data.
 func (f *Fields) Read(data []byte) (map[string][]byte, error) {
-	c := cursor{data: data}
+	return f.ReadDocument(Document{Text: data})
+}
+
+// ReadDocument is Read for a document. It does not check again what [Object] has checked.
+func (f *Fields) ReadDocument(d Document) (map[string][]byte, error) {
+	c := cursor{data: d.Text, long: d.long}
 	if c.next() != '{' {
 		return nil, c.fail("an object")
 	}
@@ -135,26 +140,26 @@ func Members(data []byte, member func(name, value []byte) error) error {
 // Object calls member with each unescaped name and each value of the JSON object in data, and returns
 // member's error. It returns an error if data is not exactly one JSON object. It may have called member before.
 //
-// A value is raw, except a string, which is decoded: the value is a quotation mark and the text. The text is in
-// data's memory, over the string, unless it has invalid UTF-8.
-func Object(data []byte, member func(name, value []byte) error) error {
+// Object writes over data. A value and its text are in data's memory, except a text with invalid UTF-8.
+func Object(data []byte, member func(name []byte, value Value) error) error {
 	c := cursor{data: data}
 	if c.next() != '{' {
 		return c.fail("an object")
 	}
 	err := c.object(func(name []byte) error {
-		if c.next() == '"' {
-			value, err := c.decode()
+		first := c.next()
+		start := c.pos
+		if first == '"' {
+			text, err := c.decode()
 			if err != nil {
 				return err
 			}
-			return member(name, value)
+			return member(name, Value{first, text})
 		}
-		start := c.pos
 		if err := c.skip(); err != nil {
 			return err
 		}
-		return member(name, data[start:c.pos])
+		return member(name, Value{first, Document{Text: data[start:c.pos]}})
 	})
 	if err != nil {
 		return err
@@ -216,6 +221,7 @@ type cursor struct {
 	data  []byte
 	pos   int
 	depth int
+	long  []extent // values that are known to be valid, from pos on
 }
 
 // What a document lacks.
@@ -277,6 +283,9 @@ func (c *cursor) keep(f *Fields, values map[string][]byte) error {
 // skip consumes a value of any type. Nearly all of a webhook is skipped, so skip keeps its position in a variable of
 // its own, and does not call itself for nested values.
 func (c *cursor) skip() error {
+	if c.next(); c.known() {
+		return nil
+	}
 	var few [32]byte
 	closings := few[:0] // of the objects and arrays that are open
 	data, pos := c.data, c.pos
@@ -307,7 +316,7 @@ func (c *cursor) skip() error {
 			if c.depth+len(closings) >= MaxDepth {
 				return c.failAt(pos, depth)
 			}
-			closing := first + ('}' - '{') // in ASCII, it is as far from [ to ]
+			closing := closingOf(first)
 			closings = append(closings, closing)
 			if pos = afterSpace(data, pos+1); pos == len(data) || data[pos] != closing {
 				continue
@@ -336,6 +345,21 @@ func (c *cursor) skip() error {
 		}
 	}
 }
+
+// known consumes a value that is known to be valid.
+func (c *cursor) known() bool {
+	for len(c.long) > 0 && c.long[0].start < c.pos {
+		c.long = c.long[1:]
+	}
+	if len(c.long) == 0 || c.long[0].start > c.pos {
+		return false
+	}
+	c.pos = c.long[0].end
+	return true
+}
+
+// closingOf returns the end of an object or array that begins with a byte.
+func closingOf(opening byte) byte { return opening + ('}' - '{') } // in ASCII, it is as far from [ to ]
 
 // afterSpace returns the position of the first byte from pos on that is not white space.
 func afterSpace(data []byte, pos int) int {
@@ -492,59 +516,80 @@ func stringEnd(data []byte, pos int) (int, bool) {
 	}
 }
 
-// decode consumes a string, and decodes it in its own memory. It returns a quotation mark and the text. Only
-// invalid UTF-8 makes a text longer, because it becomes U+FFFD, as in encoding/json. Such a text gets memory of
-// its own.
-//
-// A tenth of a webhook in an event is backslashes, so decode moves few bytes at a time.
-func (c *cursor) decode() ([]byte, error) {
-	data, start := c.data, c.pos
-	from, to := start+1, start+1
-	for {
-		if len(data)-from >= 8 {
-			w := binary.LittleEndian.Uint64(data[from:])
-			special := specialBytes(w)
-			if special == 0 {
-				binary.LittleEndian.PutUint64(data[to:], w)
-				from, to = from+8, to+8
-				continue
-			}
-			n := bits.TrailingZeros64(special) / 8
-			if from-to >= 8 { // what is written beyond n was read before
-				binary.LittleEndian.PutUint64(data[to:], w)
-			} else {
-				copy(data[to:], data[from:from+n])
-			}
-			from, to = from+n, to+n
-		} else {
-			for from < len(data) && data[from] >= ' ' && data[from] != '"' && data[from] != '\\' {
-				data[to] = data[from]
-				from, to = from+1, to+1
-			}
-		}
-		switch {
-		case from == len(data) || data[from] < ' ':
-			return nil, c.failAt(from, stringRest)
-		case data[from] == '"':
-			c.pos = from + 1
-			return validUTF8(data[start:to]), nil
-		case from+1 < len(data) && escaped[data[from+1]] != 0:
-			data[to] = escaped[data[from+1]]
-			from, to = from+2, to+1
-		default:
-			r, ok := hexDigits(data[from+1:])
-			if !ok {
-				return nil, c.failAt(from, stringRest)
-			}
-			from += len(`\u0000`)
-			if utf16.IsSurrogate(r) {
-				var low int
-				r, low = surrogates(r, data[from:])
-				from += low
-			}
-			to += utf8.EncodeRune(data[to:], r)
-		}
+// decode consumes a string, and decodes it in its own memory. Only invalid UTF-8 makes a text longer, because it
+// becomes U+FFFD, as in encoding/json. Such a text gets memory of its own.
+func (c *cursor) decode() (text Document, err error) {
+	data, start := c.data, c.pos+1
+	from, to := start, start
+	if is(data, from, '{') {
+		text.long, from, to = c.document()
 	}
+	for {
+		from, to = plain(data, from, to)
+		if is(data, from, '"') {
+			c.pos, text.Text = from+1, data[start:to]
+			if !utf8.Valid(text.Text) {
+				return Document{Text: validUTF8(text.Text)}, nil
+			}
+			return text, nil
+		}
+		r, length := rune(0), 0
+		if is(data, from, '\\') {
+			r, length = unescape(data[from:])
+		}
+		if length == 0 {
+			return text, c.failAt(from, stringRest)
+		}
+		from, to = from+length, to+utf8.EncodeRune(data[to:], r)
+	}
+}
+
+// plain moves the bytes that stand for themselves in a string. A tenth of a webhook in an event is backslashes, so it
+// moves few bytes at a time.
+func plain(data []byte, from, to int) (int, int) {
+	for len(data)-from >= 8 {
+		w := binary.LittleEndian.Uint64(data[from:])
+		special := specialBytes(w)
+		if special == 0 {
+			binary.LittleEndian.PutUint64(data[to:], w)
+			from, to = from+8, to+8
+			continue
+		}
+		n := bits.TrailingZeros64(special) / 8
+		if from-to >= 8 { // what is written beyond n was read before
+			binary.LittleEndian.PutUint64(data[to:], w)
+		} else {
+			copy(data[to:], data[from:from+n])
+		}
+		return from + n, to + n
+	}
+	for from < len(data) && data[from] >= ' ' && data[from] != '"' && data[from] != '\\' {
+		data[to] = data[from]
+		from, to = from+1, to+1
+	}
+	return from, to
+}
+
+// unescape returns the character that an escape at the start of data stands for, and the length of the escape. The
+// length is 0 if it is wrong.
+func unescape(data []byte) (r rune, length int) {
+	if len(data) < 2 {
+		return 0, 0
+	}
+	if b := escaped[data[1]]; b != 0 {
+		return rune(b), 2
+	}
+	r, ok := hexDigits(data[1:])
+	if !ok {
+		return 0, 0
+	}
+	length = len(`\u0000`)
+	if utf16.IsSurrogate(r) {
+		var low int
+		r, low = surrogates(r, data[length:])
+		length += low
+	}
+	return r, length
 }
 
 // hexDigits returns the number of an escape with hexadecimal digits. after is what follows its backslash.
@@ -573,12 +618,8 @@ func surrogates(high rune, after []byte) (r rune, length int) {
 	return utf8.RuneError, 0
 }
 
-// validUTF8 returns text, or a copy with U+FFFD in the place of each byte that is not UTF-8.
-func validUTF8(text []byte) []byte {
-	if utf8.Valid(text) {
-		return text
-	}
-	var valid []byte
+// validUTF8 returns a copy of text with U+FFFD in the place of each byte that is not UTF-8.
+func validUTF8(text []byte) (valid []byte) {
 	for _, r := range string(text) {
 		valid = utf8.AppendRune(valid, r)
 	}

@@ -140,8 +140,12 @@ func FuzzObject(f *testing.F) {
 		var want map[string]json.RawMessage
 		wantErr := json.Unmarshal(data, &want) != nil || want == nil
 		got := map[string]json.RawMessage{}
-		err := jsonscan.Object(bytes.Clone(data), func(name, value []byte) error {
-			got[string(name)] = value
+		err := jsonscan.Object(bytes.Clone(data), func(name []byte, value jsonscan.Value) error {
+			got[string(name)] = value.Text
+			if value.First == '"' {
+				got[string(name)] = json.RawMessage(`"` + string(value.Text))
+				checkDocument(t, value.Document)
+			}
 			return nil
 		})
 		if (err != nil) != wantErr {
@@ -169,8 +173,8 @@ func FuzzObject(f *testing.F) {
 func TestObjectCopiesNoText(t *testing.T) {
 	for text, want := range map[string]bool{`plain`: false, `\u00e9\n\"`: false, "\xff": true} {
 		data := []byte(`{"":"` + text + `"}`)
-		if err := jsonscan.Object(data, func(_, value []byte) error {
-			if copied := &value[0] != &data[len(`{"":`)]; copied != want {
+		if err := jsonscan.Object(data, func(_ []byte, value jsonscan.Value) error {
+			if copied := &value.Text[0] != &data[len(`{"":"`)]; copied != want {
 				t.Errorf("%s: copied: %v", text, copied)
 			}
 			return nil

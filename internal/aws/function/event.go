@@ -21,8 +21,8 @@ type event struct {
 	method, domain                       string
 	received                             int64 // in milliseconds since 1970
 	headers, parameters                  texts
-	body                                 []byte // in the event's memory
-	encoded                              bool   // the body is in base64, too
+	body                                 jsonscan.Document // in the event's memory
+	encoded                              bool              // the body is in base64, too
 }
 
 // parseEvent reads an event as encoding/json reads an [events.APIGatewayV2HTTPRequest]. It writes over the
@@ -32,7 +32,9 @@ func parseEvent(payload []byte) (*event, error) {
 	if string(bytes.Trim(payload, " \t\r\n")) == "null" {
 		return e, nil
 	}
-	err := jsonscan.Object(payload, func(name, value []byte) error { return e.read(eventMembers, name, value) })
+	err := jsonscan.Object(payload, func(name []byte, value jsonscan.Value) error {
+		return e.read(eventMembers, name, value)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the event: %w", err)
 	}
@@ -42,29 +44,28 @@ func parseEvent(payload []byte) (*event, error) {
 // A member of an object in an event. Tables of members need no code at the function's start.
 type member struct {
 	name string
-	// read reads a value as [jsonscan.Object] has it.
-	read func(e *event, value []byte) error
+	read func(e *event, value jsonscan.Value) error
 }
 
 var eventMembers = []member{
-	{"version", func(e *event, value []byte) error { return text(value, &e.version) }},
-	{"routeKey", func(e *event, value []byte) error { return text(value, &e.routeKey) }},
-	{"rawPath", func(e *event, value []byte) error { return text(value, &e.rawPath) }},
-	{"rawQueryString", func(e *event, value []byte) error { return text(value, &e.rawQuery) }},
-	{"cookies", func(_ *event, value []byte) error { return other(value, new([]string)) }},
-	{"headers", func(e *event, value []byte) error { return e.headers.read(value) }},
-	{"queryStringParameters", func(_ *event, value []byte) error { return new(texts).read(value) }},
-	{"pathParameters", func(e *event, value []byte) error { return e.parameters.read(value) }},
-	{"requestContext", func(e *event, value []byte) error { return e.object(contextMembers, value) }},
-	{"stageVariables", func(_ *event, value []byte) error { return new(texts).read(value) }},
-	{"body", func(e *event, value []byte) error {
-		if value[0] == '"' {
-			e.body = value[1:]
+	{"version", func(e *event, value jsonscan.Value) error { return text(value, &e.version) }},
+	{"routeKey", func(e *event, value jsonscan.Value) error { return text(value, &e.routeKey) }},
+	{"rawPath", func(e *event, value jsonscan.Value) error { return text(value, &e.rawPath) }},
+	{"rawQueryString", func(e *event, value jsonscan.Value) error { return text(value, &e.rawQuery) }},
+	{"cookies", func(_ *event, value jsonscan.Value) error { return other(value, new([]string)) }},
+	{"headers", func(e *event, value jsonscan.Value) error { return e.headers.read(value) }},
+	{"queryStringParameters", func(_ *event, value jsonscan.Value) error { return new(texts).read(value) }},
+	{"pathParameters", func(e *event, value jsonscan.Value) error { return e.parameters.read(value) }},
+	{"requestContext", func(e *event, value jsonscan.Value) error { return e.object(contextMembers, value) }},
+	{"stageVariables", func(_ *event, value jsonscan.Value) error { return new(texts).read(value) }},
+	{"body", func(e *event, value jsonscan.Value) error {
+		if value.First == '"' {
+			e.body = value.Document
 			return nil
 		}
 		return text(value, new(string))
 	}},
-	{"isBase64Encoded", func(e *event, value []byte) error { return flag(value, &e.encoded) }},
+	{"isBase64Encoded", func(e *event, value jsonscan.Value) error { return flag(value, &e.encoded) }},
 }
 
 var contextMembers = []member{
@@ -72,22 +73,22 @@ var contextMembers = []member{
 	{"accountId", unused},
 	{"stage", unused},
 	{"requestId", unused},
-	{"authorizer", func(_ *event, value []byte) error {
+	{"authorizer", func(_ *event, value jsonscan.Value) error {
 		return other(value, new(events.APIGatewayV2HTTPRequestContextAuthorizerDescription))
 	}},
 	{"apiId", unused},
-	{"domainName", func(e *event, value []byte) error { return text(value, &e.domain) }},
+	{"domainName", func(e *event, value jsonscan.Value) error { return text(value, &e.domain) }},
 	{"domainPrefix", unused},
 	{"time", unused},
-	{"timeEpoch", func(e *event, value []byte) error { return integer(value, &e.received) }},
-	{"http", func(e *event, value []byte) error { return e.object(httpMembers, value) }},
-	{"authentication", func(_ *event, value []byte) error {
+	{"timeEpoch", func(e *event, value jsonscan.Value) error { return integer(value, &e.received) }},
+	{"http", func(e *event, value jsonscan.Value) error { return e.object(httpMembers, value) }},
+	{"authentication", func(_ *event, value jsonscan.Value) error {
 		return other(value, new(events.APIGatewayV2HTTPRequestContextAuthentication))
 	}},
 }
 
 var httpMembers = []member{
-	{"method", func(e *event, value []byte) error { return text(value, &e.method) }},
+	{"method", func(e *event, value jsonscan.Value) error { return text(value, &e.method) }},
 	{"path", unused},
 	{"protocol", unused},
 	{"sourceIp", unused},
@@ -95,7 +96,7 @@ var httpMembers = []member{
 }
 
 // read reads one member of an object. Like encoding/json, it prefers the name in exactly this case.
-func (e *event) read(known []member, name, value []byte) error {
+func (e *event) read(known []member, name []byte, value jsonscan.Value) error {
 	at := slices.IndexFunc(known, func(m member) bool { return m.name == string(name) })
 	if at < 0 {
 		at = slices.IndexFunc(known, func(m member) bool { return strings.EqualFold(m.name, string(name)) })
@@ -110,10 +111,12 @@ func (e *event) read(known []member, name, value []byte) error {
 }
 
 // object reads an object. Without a value it changes nothing, like all of the below.
-func (e *event) object(known []member, value []byte) error {
-	switch value[0] {
+func (e *event) object(known []member, value jsonscan.Value) error {
+	switch value.First {
 	case '{':
-		return jsonscan.Object(value, func(name, value []byte) error { return e.read(known, name, value) })
+		return jsonscan.Object(value.Text, func(name []byte, value jsonscan.Value) error {
+			return e.read(known, name, value)
+		})
 	case 'n':
 		return nil
 	}
@@ -123,10 +126,10 @@ func (e *event) object(known []member, value []byte) error {
 // errType means that a member has another JSON type.
 var errType = errors.New("the member has another type than in payload format 2.0")
 
-func text(value []byte, into *string) error {
-	switch value[0] {
+func text(value jsonscan.Value, into *string) error {
+	switch value.First {
 	case '"':
-		*into = string(value[1:])
+		*into = string(value.Text)
 		return nil
 	case 'n':
 		return nil
@@ -135,25 +138,25 @@ func text(value []byte, into *string) error {
 }
 
 // unused checks a text that no request needs.
-func unused(_ *event, value []byte) error {
-	if value[0] != '"' && value[0] != 'n' {
+func unused(_ *event, value jsonscan.Value) error {
+	if value.First != '"' && value.First != 'n' {
 		return errType
 	}
 	return nil
 }
 
 // other checks a value that no request needs, and that events of Ringback's routes do not have.
-func other(value []byte, into any) error {
-	if json.Unmarshal(value, into) != nil {
+func other(value jsonscan.Value, into any) error {
+	if value.First == '"' || json.Unmarshal(value.Text, into) != nil {
 		return errType
 	}
 	return nil
 }
 
-func flag(value []byte, into *bool) error {
-	switch value[0] {
+func flag(value jsonscan.Value, into *bool) error {
+	switch value.First {
 	case 't', 'f':
-		*into = value[0] == 't'
+		*into = value.First == 't'
 		return nil
 	case 'n':
 		return nil
@@ -161,12 +164,12 @@ func flag(value []byte, into *bool) error {
 	return errType
 }
 
-func integer(value []byte, into *int64) error {
-	if value[0] == 'n' {
+func integer(value jsonscan.Value, into *int64) error {
+	if value.First == 'n' {
 		return nil
 	}
-	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil {
+	n, err := strconv.ParseInt(string(value.Text), 10, 64)
+	if value.First == '"' || err != nil {
 		return errType
 	}
 	*into = n
@@ -176,10 +179,10 @@ func integer(value []byte, into *int64) error {
 // texts are the members of an object that has only texts, in the order of the event.
 type texts []struct{ name, value string }
 
-func (t *texts) read(object []byte) error {
-	switch object[0] {
+func (t *texts) read(object jsonscan.Value) error {
+	switch object.First {
 	case '{':
-		return jsonscan.Object(object, func(name, value []byte) error {
+		return jsonscan.Object(object.Text, func(name []byte, value jsonscan.Value) error {
 			one := struct{ name, value string }{name: string(name)}
 			if err := text(value, &one.value); err != nil {
 				return err

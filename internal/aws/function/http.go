@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ringback/ringback/internal/httpjson"
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 // HTTP is the Lambda function behind an API Gateway HTTP API (payload format 2.0). It serves requests
@@ -75,11 +76,11 @@ func request(ctx context.Context, e *event) *http.Request {
 		Host:          e.domain,
 		RequestURI:    e.rawPath,
 		Body:          &body{whole: e.body, encoded: e.encoded},
-		ContentLength: int64(len(e.body)),
+		ContentLength: int64(len(e.body.Text)),
 	}
 	if e.encoded {
-		padding := len(e.body) - len(bytes.TrimRight(e.body, "="))
-		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(e.body)) - padding)
+		padding := len(e.body.Text) - len(bytes.TrimRight(e.body.Text, "="))
+		r.ContentLength = int64(base64.StdEncoding.DecodedLen(len(e.body.Text)) - padding)
 	}
 	if e.rawQuery != "" {
 		r.RequestURI += "?" + e.rawQuery
@@ -120,31 +121,31 @@ func route(e *event) *url.URL {
 
 // body is the body of an event. Base64 is decoded when it is read, since some requests are refused before.
 type body struct {
-	whole   []byte
+	whole   jsonscan.Document
 	encoded bool // whole is in base64
 	err     error
 	reader  *bytes.Reader
 }
 
-// Bytes returns the whole body. It saves a reader of all of it a copy.
-func (b *body) Bytes() ([]byte, error) {
+// Document returns the whole body. It saves a reader of all of it a copy, and a reader of its JSON a check.
+func (b *body) Document() (jsonscan.Document, error) {
 	if b.encoded {
 		b.encoded = false
 		// The decoder writes three bytes after it has read four.
 		var n int
-		n, b.err = base64.StdEncoding.Decode(b.whole, b.whole)
-		b.whole = b.whole[:n]
+		n, b.err = base64.StdEncoding.Decode(b.whole.Text, b.whole.Text)
+		b.whole = jsonscan.Document{Text: b.whole.Text[:n]}
 	}
 	return b.whole, b.err
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	if b.reader == nil {
-		whole, err := b.Bytes()
+		whole, err := b.Document()
 		if err != nil {
 			return 0, err
 		}
-		b.reader = bytes.NewReader(whole)
+		b.reader = bytes.NewReader(whole.Text)
 	}
 	return b.reader.Read(p)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ringback/ringback/internal/aws/function"
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/httpjson"
+	"github.com/ringback/ringback/internal/jsonscan"
 )
 
 // served returns the request that an event makes, with its body, and the answer.
@@ -128,9 +129,11 @@ func TestBody(t *testing.T) {
 			if body != want || r.ContentLength != int64(len(want)) {
 				t.Errorf("the body is %q of %d bytes, want %q", body, r.ContentLength, want)
 			}
-			whole, err := r.Body.(interface{ Bytes() ([]byte, error) }).Bytes()
-			if string(whole) != want || err != nil {
-				t.Errorf("the whole body is %q, %v, want %q", whole, err, want)
+			whole, err := r.Body.(interface {
+				Document() (jsonscan.Document, error)
+			}).Document()
+			if string(whole.Text) != want || err != nil {
+				t.Errorf("the whole body is %q, %v, want %q", whole.Text, err, want)
 			}
 		}
 	}

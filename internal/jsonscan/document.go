@@ -1,0 +1,178 @@
+package jsonscan
+
+import "unicode/utf8"
+
+// A Document is a JSON document that may have been checked when it was decoded. Only its Text must be set.
+type Document struct {
+	Text []byte
+	// long has the objects, arrays and strings of minLong bytes and more, by their start. If there are any, Text is one
+	// valid JSON value.
+	long []extent
+}
+
+// An extent is where a value begins and ends in its document.
+type extent struct{ start, end int }
+
+// minLong is the length in bytes from which on the end of a value is found faster in a list than by reading it.
+const minLong = 256
+
+// A Value is a value that [Object] has read.
+type Value struct {
+	// First is the first byte of the value's JSON. It shows the type.
+	First byte
+	// Document is the JSON of the value. That of a string is the decoded text, whatever it is.
+	Document
+}
+
+// document decodes a string that contains a JSON document, for decode. It returns the long values of the document, and
+// the positions that it has read and written up to. It stops before the string's end, without values, where the
+// document is not valid.
+//
+// A webhook in an event is such a string. Since its quotation marks are escaped, they are found when it is decoded, and
+// another pass over the document would have to find them again.
+func (c *cursor) document() (long []extent, from, to int) {
+	data, start := c.data, c.pos+1
+	from, to = start, start
+	var few [32]int
+	open := few[:0]  // the objects and arrays that are open, as indexes of long
+	var closing byte // of the innermost
+	var ok bool
+	for {
+		if closing == '}' {
+			if from, to, ok = innerString(data, from, to); !ok {
+				return nil, from, to
+			}
+			if !is(data, from, ':') {
+				if from, to = innerSpace(data, from, to); !is(data, from, ':') {
+					return nil, from, to
+				}
+			}
+			data[to] = ':'
+			from, to = from+1, to+1
+		}
+		if from, to = innerSpace(data, from, to); from == len(data) {
+			return nil, from, to
+		}
+		switch first := data[from]; first {
+		case '\\':
+			begin := to
+			if from, to, ok = innerString(data, from, to); !ok {
+				return nil, from, to
+			}
+			if to-begin >= minLong {
+				long = append(long, extent{begin - start, to - start})
+			}
+		case '{', '[':
+			if len(open) == MaxDepth {
+				return nil, from, to
+			}
+			open, long = append(open, len(long)), append(long, extent{start: to - start})
+			closing = closingOf(first)
+			data[to] = first
+			if from, to = innerSpace(data, from+1, to+1); !is(data, from, closing) {
+				continue
+			}
+		default:
+			c.pos = from
+			if c.scalar(first) != nil {
+				return nil, from, to
+			}
+			for ; from < c.pos; from, to = from+1, to+1 {
+				data[to] = data[from]
+			}
+		}
+		for {
+			if !is(data, from, ',') && !is(data, from, closing) {
+				if from, to = innerSpace(data, from, to); !is(data, from, ',') && !is(data, from, closing) {
+					return nil, from, to
+				}
+			}
+			data[to] = data[from]
+			from, to = from+1, to+1
+			if data[to-1] == ',' {
+				break
+			}
+			last := len(open) - 1
+			value := &long[open[last]]
+			if value.end = to - start; value.end-value.start < minLong {
+				long = long[:open[last]] // nothing in it is longer
+			}
+			if open = open[:last]; last == 0 {
+				if from, to = innerSpace(data, from, to); !is(data, from, '"') {
+					long = nil
+				}
+				return long, from, to
+			}
+			closing = closingOf(data[start+long[open[last-1]].start])
+		}
+	}
+}
+
+// innerSpace decodes white space of a document in a string.
+func innerSpace(data []byte, from, to int) (int, int) {
+	for from+1 < len(data) && (data[from] == ' ' || data[from] == '\\' && data[from+1] != '"') {
+		space, length := rune(' '), 1
+		if data[from] == '\\' {
+			space, length = unescape(data[from:])
+		}
+		if space != ' ' && space != '\n' && space != '\t' && space != '\r' {
+			break
+		}
+		data[to] = byte(space)
+		from, to = from+length, to+1
+	}
+	return from, to
+}
+
+// is reports whether a byte of data follows. It saves the calls for white space that most documents do not have.
+func is(data []byte, pos int, b byte) bool { return pos < len(data) && data[pos] == b }
+
+// innerString decodes a string of a document in a string. It returns false, and how far it came, if there is none.
+func innerString(data []byte, from, to int) (int, int, bool) {
+	if from, to = innerSpace(data, from, to); !is(data, from, '\\') || !is(data, from+1, '"') {
+		return from, to, false
+	}
+	data[to] = '"'
+	for from, to = from+2, to+1; ; {
+		if from, to = plain(data, from, to); from == len(data) || data[from] != '\\' {
+			return from, to, false
+		}
+		if from+1 < len(data) && data[from+1] == '"' {
+			data[to] = '"'
+			return from + 2, to + 1, true
+		}
+		r, length := unescape(data[from:])
+		if length == 0 || r < ' ' || r == '\\' && !innerEscape(data[from+length:]) {
+			return from, to, false
+		}
+		from, to = from+length, to+utf8.EncodeRune(data[to:], r)
+		switch r {
+		case '"':
+			return from, to, true
+		case '\\':
+			if data[from] == '\\' { // it is escaped, too
+				data[to] = escaped[data[from+1]]
+				from, to = from+2, to+1
+			} else {
+				data[to] = data[from]
+				from, to = from+1, to+1
+			}
+		}
+	}
+}
+
+// innerEscape reports whether what follows a backslash of a document in a string makes it an escape.
+func innerEscape(after []byte) bool {
+	if len(after) < 2 {
+		return false
+	}
+	switch b := after[0]; b {
+	case '\\':
+		return after[1] == '"' || after[1] == '\\' || after[1] == '/'
+	case 'u':
+		_, ok := hexDigits(after)
+		return ok
+	default:
+		return b != '"' && escaped[b] != 0
+	}
+}

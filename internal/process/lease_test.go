@@ -651,7 +651,8 @@ func TestWhatMayBeLost(t *testing.T) {
 							t.Errorf("%q was sent after the result", o.Result.Content)
 						}
 					}
-					if began != 0 || at != takes+gatherTime || final != 1 {
+					// Both jobs change the record of their call. If they do so at once, one of them tries again.
+					if began > 50*time.Millisecond || at-began != takes+gatherTime || final != 1 {
 						t.Errorf("the tool began after %s; %d results were sent, the last after %s", began, final, at)
 					}
 				})

@@ -156,12 +156,13 @@ func (w *world) begin(ctx context.Context, function string) (context.Context, *i
 // die ends the invocation's process.
 func (inv *invocation) die() {
 	inv.dying.Do(func() {
-		inv.doubt()
 		close(inv.dead)
+		inv.doubt()
 	})
 }
 
-// doubt records that what was done and is not marked may be done again.
+// doubt records that what was done and is not marked may be done again. It may be called again, since what was begun
+// before the death may end after it.
 func (inv *invocation) doubt() {
 	w := inv.world
 	w.mu.Lock()
@@ -169,15 +170,19 @@ func (inv *invocation) doubt() {
 	for id := range inv.unmarkedDeliveries {
 		w.observed.mayRepeatDelivery[id]++
 	}
+	clear(inv.unmarkedDeliveries)
 	for id := range inv.unmarkedTexts {
 		w.observed.mayRepeatText[id]++
 	}
+	clear(inv.unmarkedTexts)
 	for id := range inv.unmarkedLines {
 		w.observed.mayRepeatLine[id]++
 	}
+	clear(inv.unmarkedLines)
 	for id := range inv.unmarkedEvents {
 		w.observed.mayRepeatEvent[id]++
 	}
+	clear(inv.unmarkedEvents)
 	for _, id := range inv.jobs {
 		if !inv.hidden[id] {
 			w.observed.visible[id] = true
@@ -239,6 +244,10 @@ func (w *world) step(ctx context.Context, op, id string, effect func() error) er
 		}
 	}
 	err := effect()
+	if inv.isDead() {
+		inv.doubt()
+		return inv.block()
+	}
 	switch k {
 	case lostAnswer:
 		return errInjected

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -21,7 +22,8 @@ func Store(addr, token string) (remove func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	// An existing folder may have another mode.
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.Chmod(filepath.Dir(name), 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot store the token of the run: %w", err)
 	}
 	// A new file has the mode 0600. An existing one may have another, or be a link.
@@ -41,7 +43,7 @@ func Store(addr, token string) (remove func(), err error) {
 }
 
 // Token returns the token of the local run at an address of this machine, host:port. It returns an empty string if no
-// run of this user is there.
+// run of this user is there. It returns an error if another user may have written or read the token.
 func Token(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !IsLoopback(host) {
@@ -56,9 +58,9 @@ func Token(addr string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		token, err := os.ReadFile(name)
+		token, err := read(name)
 		if err == nil {
-			return string(token), nil
+			return token, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("cannot read the token of the local run: %w", err)
@@ -66,6 +68,40 @@ func Token(addr string) (string, error) {
 	}
 	return "", nil
 }
+
+// read reads a token from a file that is this user's own, in a folder that only this user can change.
+func read(name string) (string, error) {
+	folder, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !isPrivate(folder, 0o022) || !isPrivate(info, 0o077) || !info.Mode().IsRegular() {
+		return "", fmt.Errorf("another user may have written or read %s; remove it and its folder, and start ringback dev "+
+			"again", name)
+	}
+	token, err := io.ReadAll(io.LimitReader(f, maxToken))
+	return string(token), err
+}
+
+// user returns the user of this program.
+var user = os.Geteuid
+
+// isPrivate reports whether a file or a folder belongs to this user, and has none of the permissions for others.
+func isPrivate(file fs.FileInfo, others fs.FileMode) bool {
+	return !hasOwners || owner(file) == user() && file.Mode()&others == 0
+}
+
+// maxToken bounds a token, in bytes.
+const maxToken = 1 << 10
 
 // file returns the name of the file for an address.
 func file(addr string) (string, error) {

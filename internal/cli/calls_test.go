@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"syscall"
@@ -209,12 +208,11 @@ func TestFollowJobs(t *testing.T) {
 
 // TestFollowSomeJobs follows jobs, and there are more.
 func TestFollowSomeJobs(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	addr := hostOf(serveOwn(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Ringback-Local", "jobs")
 		fmt.Fprint(w, `{"jobs":[],"loaded":1000,"all":false}`)
-	}))
-	defer server.Close()
-	addr := strings.TrimPrefix(server.URL, "http://")
+	})))
 	for name, want := range map[string]string{
 		"":       "There are more jobs. The command searches the newest 1000. Use a shorter --since.\n",
 		"a call": "The call has more jobs. The command reads the newest 100.\n",

@@ -1,6 +1,8 @@
 package cli_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/cli"
+	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/operator"
 )
 
 // asProgram is the environment variable with which the program of these tests is the command line.
@@ -50,4 +54,19 @@ func ringback(t *testing.T, env []string, arguments ...string) *exec.Cmd {
 	}), asProgram+"=1")
 	c.Env = append(c.Env, env...)
 	return c
+}
+
+// serveOwn serves a handler as the local run of this user, whose cache folder XDG_CACHE_HOME names. It returns its URL.
+func serveOwn(t *testing.T, h http.Handler) string {
+	t.Helper()
+	token := guard.NewToken()
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.Handle(operator.ProofPath, operator.ProofHandler(token))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	if _, err := guard.Store(server.Listener.Addr().String(), token); err != nil {
+		t.Fatal(err)
+	}
+	return server.URL
 }

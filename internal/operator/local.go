@@ -171,14 +171,14 @@ type Local struct {
 }
 
 // NewLocal returns the jobs of the local run at an address of this machine, host:port,
-// which has a token. It does not check whether there is a local run.
+// which has a token. The run must prove that it has the token before each request. NewLocal does not check whether
+// there is a local run.
 func NewLocal(addr, token string) (*Local, error) {
 	if !loopback(addr) {
 		return nil, fmt.Errorf("%s is not an address of this machine; a local run shows its jobs on this machine only", addr)
 	}
-	// The transport uses no proxy, because a local run does not answer proxies.
-	transport := &http.Transport{DisableKeepAlives: true}
-	return &Local{addr: addr, token: token, client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}, nil
+	client := &http.Client{Timeout: 10 * time.Second, Transport: ProvenTransport(token)}
+	return &Local{addr: addr, token: token, client: client}, nil
 }
 
 // List is like [Jobs.List].
@@ -265,6 +265,10 @@ func (l *Local) request(
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := l.client.Do(request)
+	if errors.Is(err, ErrUnproven) {
+		return fmt.Errorf("the program on %s has not proven that it is your local run; start ringback dev again, "+
+			"use the account that started it, or check the address", l.addr)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot reach a local run on %s: %s; start it with ringback dev, or check the address",
 			l.addr, vapiclient.Unanswered(ctx, err))
@@ -293,8 +297,6 @@ func (l *Local) request(
 		return jobtable.ErrNotFound
 	case response.StatusCode == http.StatusGone:
 		return ErrNoArguments
-	case response.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("the local run on %s did not store its token for you; use the account that started it", l.addr)
 	case response.StatusCode != http.StatusOK:
 		return errors.New(p.Error)
 	}

@@ -96,7 +96,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(operator.Handler(w.near, w.customers, token))
+	run := http.NewServeMux()
+	run.Handle(operator.ProofPath, operator.ProofHandler(token))
+	run.Handle("/", operator.Handler(w.near, w.customers, token))
+	server := httptest.NewServer(run)
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	if w.far, err = operator.NewLocal(strings.TrimPrefix(server.URL, "http://"), token); err != nil {
@@ -396,20 +399,33 @@ func TestNoLocalRun(t *testing.T) {
 	if _, err := operator.NewLocal("192.0.2.1:8787", token); err == nil {
 		t.Error("an address of another machine was accepted")
 	}
-	for name, body := range map[string]string{"a page": "<html>", "an API": `{"message":"Not Found"}`} {
+	for name, row := range map[string]struct {
+		body   string
+		proves bool
+		want   string
+	}{
+		"a page":                   {"<html>", false, "has not proven that it is your local run"},
+		"an API":                   {`{"message":"Not Found"}`, false, "has not proven that it is your local run"},
+		"a run of another version": {"<html>", true, "is not a local run, or an older one"},
+	} {
 		for _, status := range []int{200, 404} {
 			t.Run(fmt.Sprint(name, status), func(t *testing.T) {
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				mux := http.NewServeMux()
+				mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 					w.WriteHeader(status)
-					fmt.Fprint(w, body)
-				}))
+					fmt.Fprint(w, row.body)
+				})
+				if row.proves {
+					mux.Handle(operator.ProofPath, operator.ProofHandler(token))
+				}
+				server := httptest.NewServer(mux)
 				defer server.Close()
 				l, err := operator.NewLocal(strings.TrimPrefix(server.URL, "http://"), token)
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, err = l.Show(t.Context(), "c/a", false)
-				if err == nil || errors.Is(err, jobtable.ErrNotFound) || !strings.Contains(err.Error(), "is not a local run") {
+				if err == nil || errors.Is(err, jobtable.ErrNotFound) || !strings.Contains(err.Error(), row.want) {
 					t.Errorf("%v", err)
 				}
 			})

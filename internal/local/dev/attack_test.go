@@ -22,6 +22,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/secret"
 )
 
@@ -249,6 +250,9 @@ func TestBehindATunnel(t *testing.T) {
 		t.Errorf("the completion was answered with %d", status)
 	}
 	l.screen.wait(t, "│ Approved by a person.")
+	if status := request("GET", tunnel.URL+operator.ProofPath, "", ""); status != http.StatusNotFound {
+		t.Errorf("the request for a proof was answered with %d", status)
+	}
 	if status := request("GET", tunnel.URL+"/jobs", l.token, ""); status != http.StatusNotFound {
 		t.Errorf("the jobs were shown through the tunnel: %d", status)
 	}

@@ -374,6 +374,7 @@ func (r *run) serve(ctx, hurry context.Context) error {
 	for _, path := range []string{"/dead", "/dead/"} {
 		front.Handle(path, operator.DeadHandler(dead, r.token))
 	}
+	front.Handle("GET "+operator.ProofPath, operator.ProofHandler(r.token))
 	if err := r.servePage(front, jobs, replays, dead); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -98,7 +99,8 @@ func (r *run) post(ctx context.Context, body []byte) (*http.Response, error) {
 	}
 	request.Header = signed.Header
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	// At its end, the run stops listening before it stops working. Another program may then listen at the address.
+	response, err := operator.ProvenTransport(r.token).RoundTrip(request)
 	if err != nil {
 		return nil, errors.New(vapiclient.Unanswered(ctx, err))
 	}

@@ -3,6 +3,8 @@ package dev_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/operator"
 )
 
 // TestHangUp ends a call while its tool is running: with a key, and with each webhook that says so. The result cannot
@@ -79,6 +82,48 @@ func TestHangUpOfARealCall(t *testing.T) {
 	l.post(t, body, nil)
 	keys <- struct{}{}
 	l.screen.wait(t, "No simulated call is live.")
+}
+
+// TestHangUpWhileDraining hangs up in a run that has stopped listening. Another program listens at its address.
+func TestHangUpWhileDraining(t *testing.T) {
+	release, keys, began := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	tools := stub(0, func(context.Context, asynctool.Call) (asynctool.Result, error) {
+		close(began)
+		<-release
+		return asynctool.Text("released"), nil
+	})
+	l := start(t, dev.Config{Tools: tools, HangUp: keys})
+	body, err := simcall.Adopt(sample(t, "spending-report"), "call-1", "https://"+simcall.Host+"/call-1/control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := l.post(t, body, nil); status != http.StatusOK {
+		t.Fatal(status, answer)
+	}
+	<-began
+	l.stop()
+	l.screen.wait(t, "No more webhooks are accepted")
+	listener, err := net.Listen("tcp", l.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan string, 1)
+	other := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		received <- fmt.Sprint(r.URL, r.Header)
+	}))
+	other.Listener.Close()
+	other.Listener = listener
+	other.Start()
+	defer other.Close()
+	keys <- struct{}{}
+	l.screen.wait(t, "cannot hang up")
+	if got := <-received; strings.Contains(got, l.token) || !strings.HasPrefix(got, operator.ProofPath) {
+		t.Errorf("another program received %s", got)
+	}
+	close(release)
+	if err := l.end(t); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestTry proposes to call a tool that exists, with arguments that it accepts.

@@ -35,6 +35,12 @@ func run(t *testing.T, arguments ...string) (code int, out, errOut string) {
 // runIn is like run, with names and values in the environment.
 func runIn(t *testing.T, env []string, arguments ...string) (code int, out, errOut string) {
 	t.Helper()
+	return runWith(t, shop.All, env, arguments...)
+}
+
+// runWith is like runIn, with other tools.
+func runWith(t *testing.T, tools cli.Tools, env []string, arguments ...string) (code int, out, errOut string) {
+	t.Helper()
 	for _, name := range []string{"WEBHOOK_AUTH", "RINGBACK_SECRET", "RINGBACK_BEARER", "RINGBACK_HMAC"} {
 		t.Setenv(name, "")
 		os.Unsetenv(name)
@@ -43,7 +49,7 @@ func runIn(t *testing.T, env []string, arguments ...string) (code int, out, errO
 		t.Setenv(env[i], env[i+1])
 	}
 	var o, e bytes.Buffer
-	code = cli.Run(shop.All, arguments, &o, &e)
+	code = cli.Run(tools, arguments, &o, &e)
 	return code, o.String(), e.String()
 }
 
@@ -221,29 +227,33 @@ func TestSendForAnOrganisation(t *testing.T) {
 // TestSendReadsCredentials takes them from where no other user can see them.
 func TestSendReadsCredentials(t *testing.T) {
 	var got string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header.Get("Authorization") + r.Header.Get("X-Vapi-Secret")
 		w.Write([]byte(`{"results":[]}`))
-	}))
-	defer server.Close()
+	})
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	own, other := serveOwn(t, handler), httptest.NewServer(handler)
+	defer other.Close()
+	const unproven = "has not proven that it is your local run, and gets no secret; " +
+		"start ringback dev in another terminal, or give the credential with a flag, such as --bearer -"
 	const plan = `{"type":"bearer","token":"t0ken"}`
 	for name, row := range map[string]struct {
 		env       []string
 		stdin     string
 		arguments []string
-		want      string
+		want      string // what is sent to the user's own run
 		err       string
+		refused   bool // it is not sent to another program
 	}{
-		"no credential":        {nil, "unused", nil, "", ""},
-		"bearer, environment":  {[]string{"RINGBACK_BEARER", "t0ken"}, "", nil, "Bearer t0ken", ""},
-		"plan, environment":    {[]string{"WEBHOOK_AUTH", plan}, "", nil, "Bearer t0ken", ""},
-		"a flag comes first":   {[]string{"WEBHOOK_AUTH", plan}, "", []string{"--secret", "s"}, "s", ""},
-		"bearer, input":        {nil, "t0ken\n", []string{"--bearer", "-"}, "Bearer t0ken", ""},
-		"secret, input":        {nil, "t0ken", []string{"--secret=-"}, "t0ken", ""},
-		"plan, input":          {nil, "[\n" + plan + "\n]\n", []string{"--auth", "-"}, "Bearer t0ken", ""},
-		"input by environment": {[]string{"RINGBACK_BEARER", "-"}, "t0ken", nil, "Bearer t0ken", ""},
-		"empty input":          {nil, " \n", []string{"--bearer", "-"}, "", "the credential is empty"},
-		"broken plan":          {nil, "t0ken", []string{"--auth", "-"}, "", "--auth: webhook credential: not JSON"},
+		"bearer, environment":  {[]string{"RINGBACK_BEARER", "t0ken"}, "unused", nil, "Bearer t0ken", "", true},
+		"plan, environment":    {[]string{"WEBHOOK_AUTH", plan}, "", nil, "Bearer t0ken", "", true},
+		"a flag comes first":   {[]string{"WEBHOOK_AUTH", plan}, "", []string{"--secret", "s"}, "s", "", false},
+		"bearer, input":        {nil, "t0ken\n", []string{"--bearer", "-"}, "Bearer t0ken", "", false},
+		"secret, input":        {nil, "t0ken", []string{"--secret=-"}, "t0ken", "", false},
+		"plan, input":          {nil, "[\n" + plan + "\n]\n", []string{"--auth", "-"}, "Bearer t0ken", "", false},
+		"input by environment": {[]string{"RINGBACK_BEARER", "-"}, "t0ken", nil, "Bearer t0ken", "", false},
+		"empty input":          {nil, " \n", []string{"--bearer", "-"}, "", "the credential is empty", false},
+		"broken plan":          {nil, "t0ken", []string{"--auth", "-"}, "", "--auth: webhook credential: not JSON", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			input, err := os.Create(filepath.Join(t.TempDir(), "input"))
@@ -254,20 +264,30 @@ func TestSendReadsCredentials(t *testing.T) {
 			if _, err := input.WriteString(row.stdin); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := input.Seek(0, io.SeekStart); err != nil {
-				t.Fatal(err)
-			}
 			defer func(before *os.File) { os.Stdin = before }(os.Stdin)
 			os.Stdin = input
-			got = ""
-			code, out, errOut := runIn(t, row.env, append([]string{"send", toolCalls, "--url", server.URL}, row.arguments...)...)
-			if got != row.want || (code != 0) != (row.err != "") || !strings.Contains(errOut, row.err) {
-				t.Errorf("sent %q, code %d, out %q, err %q", got, code, out, errOut)
-			}
-			if strings.Contains(out+errOut, "t0ken") {
-				t.Errorf("the output has the credential: %s%s", out, errOut)
+			for _, url := range []string{own, other.URL} {
+				want, says := row.want, row.err
+				if url != own && row.refused {
+					want, says = "", unproven
+				}
+				if _, err := input.Seek(0, io.SeekStart); err != nil {
+					t.Fatal(err)
+				}
+				got = ""
+				code, out, errOut := runIn(t, row.env, append([]string{"send", toolCalls, "--url", url}, row.arguments...)...)
+				if got != want || (code != 0) != (says != "") || !strings.Contains(errOut, says) {
+					t.Errorf("sent %q, code %d, out %q, err %q", got, code, out, errOut)
+				}
+				if strings.Contains(out+errOut, "t0ken") {
+					t.Errorf("the output has the credential: %s%s", out, errOut)
+				}
 			}
 		})
+	}
+	got = ""
+	if code, _, errOut := run(t, "send", toolCalls, "--url", other.URL); code != 0 || got != "" {
+		t.Errorf("no credential: sent %q, code %d, err %q", got, code, errOut)
 	}
 }
 

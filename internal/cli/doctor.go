@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
+	"github.com/alecthomas/kong"
 	"github.com/fatih/color"
 
 	"github.com/ringback/ringback/internal/cli/wiring"
@@ -30,7 +32,7 @@ messages to the webhook, one with the credential and one without it.
 If Vapi splits the calls of an assistant between published versions, each version that receives calls is checked.
 
 Without --stack and --url, the URL of the tools at Vapi is used. Without --stack and --auth, checks that need the
-credential are skipped.
+credential are skipped. To a URL with http://, a secret of WEBHOOK_AUTH is posted only if it is that of your local run.
 
 The check of quick answers compares the tools' longest Quick with the account's concurrent executions. A new account
 has 10 of them.
@@ -50,7 +52,7 @@ Examples:
 }
 
 // Run runs the command.
-func (c *doctorCommand) Run(s *streams, tools Tools) error {
+func (c *doctorCommand) Run(s *streams, tools Tools, line *kong.Context) error {
 	ctx, _, stop := interrupted()
 	defer stop()
 	if c.Rate <= 0 || c.Concurrency <= 0 {
@@ -78,6 +80,9 @@ func (c *doctorCommand) Run(s *streams, tools Tools) error {
 		Rate: c.Rate, Concurrency: c.Concurrency, Progress: p.set}
 	if at.secret != nil {
 		x.Stored = &at.stored
+	}
+	if at.stack == nil && !isGiven(line, "auth") && slices.ContainsFunc(at.plans, reveals) {
+		x.Transport = proven{}
 	}
 	if x.ArgumentKey, err = c.argumentKey(ctx, at, set); err != nil {
 		return err

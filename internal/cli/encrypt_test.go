@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +62,7 @@ func newKey(t *testing.T) (key *memkey.Key, pem, file string) {
 func TestSendEncrypts(t *testing.T) {
 	key, pem, file := newKey(t)
 	t.Setenv("WEBHOOK_AUTH", `{"type":"none"}`)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	webhook := filepath.Join(t.TempDir(), "webhook.json")
 	body := asynctooltest.Webhook(t, "pay", `{"card":"planted-4111"}`)
 	if err := os.WriteFile(webhook, body, 0o600); err != nil {
@@ -78,9 +78,7 @@ func TestSendEncrypts(t *testing.T) {
 		mux := http.NewServeMux()
 		mux.HandleFunc("POST /vapi", accept)
 		mux.HandleFunc("GET "+dev.ArgumentKeyPath, h)
-		server := httptest.NewServer(mux)
-		t.Cleanup(server.Close)
-		return server.URL
+		return serveOwn(t, mux)
 	}
 	local := serve(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, pem) })
 	other := serve(http.NotFound)

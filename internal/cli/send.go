@@ -59,6 +59,10 @@ stack or of the local run at the URL, or the one in --argument-key.
 Without a credential, the token of the local run (ringback dev) at the URL is used. The run must have been started
 by the same user.
 
+Over http://, a bearer token or a secret of the environment or of .env is sent only to such a run, which must first
+prove that it has its token. To send it to another program on this machine, pass the credential with a flag, or write
+- in its place. A signature (HMAC) reveals no secret, and needs no proof.
+
 Examples:
 
   ringback send events/vapi/tool-calls.json --wait

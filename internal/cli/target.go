@@ -11,9 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/cli/stack"
@@ -21,6 +24,7 @@ import (
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/local/simcall"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/spoken"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -42,9 +46,23 @@ type targetFlags struct {
 
 	Org string `help:"Send the webhook for this organisation at Vapi. Default with --stack: one that the stack is bound to." placeholder:"ID"`
 
+	given         bool         // the command line or the input has the credential
 	stack         *stack.Stack // nil without --stack
 	organisations []string     // at Vapi, one of which the webhook must belong to; nil means any
 	plans         []vapiauth.Plan
+}
+
+// AfterApply implements a hook of kong.
+func (f *targetFlags) AfterApply(line *kong.Context) error {
+	f.given = isGiven(line, "secret", "bearer", "hmac", "auth")
+	return nil
+}
+
+// isGiven reports whether the command line itself has one of the flags. The environment may have others.
+func isGiven(line *kong.Context, flags ...string) bool {
+	return slices.ContainsFunc(line.Path, func(p *kong.Path) bool {
+		return p.Flag != nil && slices.Contains(flags, p.Flag.Name)
+	})
 }
 
 // read reads the credential, and with --stack also the URL. It returns an error if the credential must not
@@ -112,7 +130,7 @@ func checkTarget(address string) error {
 // readCredential replaces a credential that is given as -, and reads the default one.
 func (f *targetFlags) readCredential(ctx context.Context, in *os.File, errOut io.Writer) error {
 	if f.Secret+f.Bearer+f.HMAC+f.Auth+f.Stack == "" {
-		f.Auth = os.Getenv("WEBHOOK_AUTH")
+		f.Auth, f.given = os.Getenv("WEBHOOK_AUTH"), false // a flag may be there, and empty
 	}
 	for _, credential := range []*string{&f.Secret, &f.Bearer, &f.HMAC, &f.Auth} {
 		if *credential != "-" {
@@ -131,13 +149,14 @@ func (f *targetFlags) readCredential(ctx context.Context, in *os.File, errOut io
 		if *credential = text; text == "" {
 			return errors.New("the credential is empty")
 		}
+		f.given = true
 	}
 	return nil
 }
 
-// sign adds the credential to a request with a body.
-func (f *targetFlags) sign(request *http.Request, body []byte) error {
-	plans := []vapiauth.Plan{{Type: "none"}}
+// sign adds the credential to a request with a body. It returns the transport that may send it.
+func (f *targetFlags) sign(request *http.Request, body []byte) (http.RoundTripper, error) {
+	given, plans := f.given, []vapiauth.Plan{{Type: "none"}}
 	switch {
 	case f.Secret != "":
 		plans = []vapiauth.Plan{{Type: "secret", Secret: f.Secret}}
@@ -148,14 +167,14 @@ func (f *targetFlags) sign(request *http.Request, body []byte) error {
 	case f.Auth != "":
 		var err error
 		if plans, err = vapiauth.ParsePlans([]byte(f.Auth)); err != nil {
-			return fmt.Errorf("--auth: %w", err)
+			return nil, fmt.Errorf("--auth: %w", err)
 		}
-	case f.plans != nil:
-		plans = f.plans
+	case f.plans != nil: // the stack names the URL, too
+		given, plans = true, f.plans
 	case request.URL.Scheme == "http":
 		token, err := guard.Token(request.URL.Host)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if token != "" {
 			plans = []vapiauth.Plan{{Type: "bearer", Token: token}}
@@ -163,7 +182,29 @@ func (f *targetFlags) sign(request *http.Request, body []byte) error {
 	}
 	// While a credential is rotated there are two, the newest first. Both are valid.
 	signed := &vapiauth.Request{Method: request.Method, URL: f.URL, Header: request.Header, Body: body}
-	return plans[0].Sign(signed, time.Now())
+	if err := plans[0].Sign(signed, time.Now()); err != nil || given || !reveals(plans[0]) {
+		return http.DefaultTransport, err
+	}
+	return proven{}, nil
+}
+
+// reveals reports whether a request that is signed with a credential contains its secret.
+func reveals(p vapiauth.Plan) bool { return p.Type != "hmac" && p.Type != "none" }
+
+// proven is a transport for requests that only the operator's own local run, or a server with a certificate, may get.
+type proven struct{}
+
+// RoundTrip implements [http.RoundTripper]. The error is [operator.ErrUnproven] if the program at the address has not
+// proven that it is the local run, and nothing was sent.
+func (proven) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "https" {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	token, err := guard.Token(r.URL.Host)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", operator.ErrUnproven, err)
+	}
+	return operator.ProvenTransport(token).RoundTrip(r)
 }
 
 // post posts a body with the credential. It returns the status, without the peer's own words, and the answer. If
@@ -173,12 +214,13 @@ func (f *targetFlags) post(ctx context.Context, body []byte) (status string, ans
 	if err != nil {
 		return "", nil, errors.New("--url is not a valid URL")
 	}
-	if err := f.sign(request, body); err != nil {
+	transport, err := f.sign(request, body)
+	if err != nil {
 		return "", nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	// Without an http.Client, no redirect is followed: the credential must go to this URL only.
-	response, err := http.DefaultTransport.RoundTrip(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return "", nil, unanswered(ctx, err)
 	}
@@ -208,6 +250,9 @@ func unanswered(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New(failed + "connection refused; " +
 			"start ringback dev in another terminal, or name another deployment with --url")
+	case errors.Is(err, operator.ErrUnproven):
+		return errors.New(failed + err.Error() + ", and gets no secret; start ringback dev in another terminal, " +
+			"or give the credential with a flag, such as --bearer -")
 	case ctx.Err() != nil:
 		return fmt.Errorf(failed+"no answer in time: %w", ctx.Err())
 	}
@@ -275,7 +320,11 @@ func localArgumentKey(ctx context.Context, webhook string) (*rsa.PublicKey, erro
 	if err != nil {
 		return nil, missing
 	}
-	response, err := http.DefaultTransport.RoundTrip(request)
+	// A program that is not the local run could read what is encrypted with its key.
+	response, err := proven{}.RoundTrip(request)
+	if errors.Is(err, operator.ErrUnproven) {
+		return nil, missing
+	}
 	if err != nil {
 		return nil, unanswered(ctx, err)
 	}

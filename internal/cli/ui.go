@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/internal/page"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -180,8 +181,10 @@ func localLink(ctx context.Context, addr string) (string, error) {
 		return "", err
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	// The transport uses no proxy, because the token is for this machine only.
-	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	answer, err := operator.ProvenTransport(token).RoundTrip(request)
+	if errors.Is(err, operator.ErrUnproven) {
+		return "", fmt.Errorf("%w; start ringback dev again", err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("the local run at %s does not answer; start ringback dev again", addr)
 	}

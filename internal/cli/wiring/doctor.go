@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/asynctool"
+	"github.com/ringback/ringback/internal/operator"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiauth"
 	"github.com/ringback/ringback/vapi/vapiclient"
@@ -84,8 +85,11 @@ type Examination struct {
 	Progress func(step string) // called with each step; may be nil
 	Now      func() time.Time  // nil means time.Now
 
-	// Do sends the probes. Nil means net/http without redirects.
+	// Do sends the probes. Nil means Transport without redirects.
 	Do func(r *http.Request) (*http.Response, error)
+
+	// Transport is for the probes. Nil means [http.DefaultTransport].
+	Transport http.RoundTripper
 }
 
 const runSync = "Run ringback sync."
@@ -101,6 +105,7 @@ func Examine(ctx context.Context, cfg Examination) []Check {
 	}
 	if cfg.Do == nil {
 		client := &http.Client{
+			Transport:     cfg.Transport,
 			Timeout:       20 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
@@ -860,6 +865,9 @@ func (e *examination) probe(ctx context.Context, plan *vapiauth.Plan) (answer *h
 		}
 	}
 	answer, err = e.Do(request)
+	if errors.Is(err, operator.ErrUnproven) {
+		return nil, time.Time{}, operator.ErrUnproven
+	}
 	if err != nil {
 		return nil, time.Time{}, errors.New(vapiclient.Unanswered(ctx, err))
 	}

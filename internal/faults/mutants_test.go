@@ -65,6 +65,10 @@ var deadLetters = []string{"./internal/operator", "-run", "Dead|Drop|Redrive|Cop
 // questions are the tests of what the page asks.
 var questions = []string{"./internal/page", "-run", "^(TestReplayAndRedrive|TestNothingToRepeat)$"}
 
+// proofs are the tests of what a program gets that has not proven that it is the local run.
+var proofs = []string{"./internal/operator", "./internal/cli", "-run",
+	"Proof|^TestSecrets|^TestCredential|^TestSendReads"}
+
 // localRun are the tests of what the local run refuses.
 var localRun = []string{"./internal/local/guard", "./internal/local/dev", "./internal/local/slowshop"}
 
@@ -635,8 +639,8 @@ var bugs = []mutant{
 	{bug: "changes whose previous bodies are not stored", tests: []string{"./internal/cli", "-run", "TestSync"},
 		edits: []edit{{"internal/cli.(*syncCommand).Run", "err := keep(s.Out, changes.Previous)", "err := error(nil)"}}},
 	{bug: "a redirect of send followed", tests: []string{"./internal/cli", "-run", "TestSend"}, edits: []edit{
-		{"internal/cli.(*targetFlags).post", "http.DefaultTransport.RoundTrip(request)",
-			"http.DefaultClient.Do(request)"},
+		{"internal/cli.(*targetFlags).post", "transport.RoundTrip(request)",
+			"(&http.Client{Transport: transport}).Do(request)"},
 	}},
 	{bug: "a credential sent without encryption", tests: []string{"./internal/cli", "-run", "TestCommandLine"},
 		edits: []edit{{"internal/cli.checkTarget", `(u.Scheme != "http" || !guard.IsLoopback(u.Hostname()))`,
@@ -1031,6 +1035,90 @@ var bugs = []mutant{
 	{bug: "a token that other accounts can read", tests: localRun, edits: []edit{
 		{"internal/local/guard.Store", "err = errors.Join(err, f.Close())",
 			"err = errors.Join(err, f.Chmod(0o644), f.Close())"},
+	}},
+	{bug: "a token of another user's file", tests: localRun, edits: []edit{
+		{"internal/local/guard.isPrivate", "owner(file) == user() && ", ""},
+	}},
+	{bug: "a token that others have read", tests: localRun, edits: []edit{
+		{"internal/local/guard.read", "!isPrivate(info, 0o077)", "!isPrivate(info, 0)"},
+	}},
+	{bug: "a token in a folder that others can change", tests: localRun, edits: []edit{
+		{"internal/local/guard.read", "!isPrivate(folder, 0o022)", "!isPrivate(folder, 0)"},
+	}},
+	{bug: "a folder of tokens that stays open to others", tests: localRun, edits: []edit{
+		{"internal/local/guard.Store", "os.Chmod(filepath.Dir(name), 0o700)", "error(nil)"},
+	}},
+	{bug: "a secret of the environment sent to any program", tests: proofs, edits: []edit{
+		{"internal/cli.(*targetFlags).sign", "err != nil || given ||", "true || given ||"},
+	}},
+	{bug: "a secret of WEBHOOK_AUTH sent for a flag that is empty", tests: proofs, edits: []edit{
+		{"internal/cli.(*targetFlags).readCredential", "f.Auth, f.given = os.Getenv(\"WEBHOOK_AUTH\"), false",
+			"f.Auth = os.Getenv(\"WEBHOOK_AUTH\")"},
+	}},
+	{bug: "a secret of the environment taken for one of the command line", tests: proofs, edits: []edit{
+		{"internal/cli.(*targetFlags).AfterApply", `isGiven(line, "secret", "bearer", "hmac", "auth")`,
+			`isGiven(line, "secret") || f.Secret+f.Bearer != ""`},
+	}},
+	{bug: "a credential of the command line that needs a proof", tests: proofs, edits: []edit{
+		{"internal/cli.(*targetFlags).sign", "|| given ||", "|| given && false ||"},
+	}},
+	{bug: "a credential of the input that needs a proof", tests: proofs, edits: []edit{
+		{"internal/cli.(*targetFlags).readCredential", "f.given = true", "f.given = f.given && true"},
+	}},
+	{bug: "a signature that needs a proof", tests: proofs, edits: []edit{
+		{"internal/cli.reveals", `p.Type != "hmac" && `, ""},
+	}},
+	{bug: "an argument encrypted with the key of any program", tests: proofs, edits: []edit{
+		{"internal/cli.localArgumentKey", "proven{}.RoundTrip(request)", "http.DefaultTransport.RoundTrip(request)"},
+	}},
+	{bug: "a secret of the environment that doctor sends to any program", tests: proofs, edits: []edit{
+		{"internal/cli.(*doctorCommand).Run", "x.Transport = proven{}", "_ = proven{}"},
+	}},
+	{bug: "the token of a local run sent to any program, for a link", tests: proofs, edits: []edit{
+		{"internal/cli.localLink", "operator.ProvenTransport(token).RoundTrip(request)",
+			"http.DefaultTransport.RoundTrip(request)"},
+	}},
+	{bug: "the token of a local run sent to any program, with a request", tests: proofs, edits: []edit{
+		{"internal/operator.NewLocal", "Transport: ProvenTransport(token)", "Transport: nil"},
+	}},
+	{bug: "a credential that a run sends to another one at its address", tests: localRun, edits: []edit{
+		{"internal/local/dev.(*run).post", "operator.ProvenTransport(r.token).RoundTrip(request)",
+			"append([]http.RoundTripper{http.DefaultTransport}, operator.ProvenTransport(r.token))[0].RoundTrip(request)"},
+	}},
+	{bug: "a proof that any answer is", tests: proofs, edits: []edit{
+		{"internal/operator.proves", "hmac.Equal(answer, []byte(proof(token, machine(), at, nonce))) &&",
+			"hmac.Equal(answer, answer) && at != nonce &&"},
+	}},
+	{bug: "a proof without a token", tests: proofs, edits: []edit{
+		{"internal/operator.proves", `|| token == ""`, ""},
+	}},
+	{bug: "a proof that can be used again", tests: proofs, edits: []edit{
+		{"internal/operator.proof", "at, nonce}", "at}"},
+	}},
+	{bug: "a nonce that is known before", tests: proofs, edits: []edit{
+		{"internal/operator.proves", "rand.Text()", "strings.Repeat(rand.Text()[:0]+\"x\", 26)"},
+	}},
+	{bug: "a proof that another address can pass on", tests: proofs, edits: []edit{
+		{"internal/operator.proof", "machine, at, nonce}", "machine, nonce}"},
+	}},
+	{bug: "a proof for the address that the request names", tests: proofs, edits: []edit{
+		{"internal/operator.ProofHandler", "at.String()", "map[bool]string{true: r.Host, false: at.String()}[true]"},
+	}},
+	{bug: "a proof that another machine can pass on", tests: proofs, edits: []edit{
+		{"internal/operator.proof", "machine, at, nonce}", "at, nonce}"},
+	}},
+	{bug: "a proof on one connection, and the request on another", tests: proofs, edits: []edit{
+		{"internal/operator.ProvenTransport", "return conn, nil",
+			"conn.Close(); return new(net.Dialer).DialContext(ctx, network, addr)"},
+	}},
+	{bug: "an answer that comes before its request", tests: proofs, edits: []edit{
+		{"internal/operator.proves", "|| answers.Buffered() > 0", ""},
+	}},
+	{bug: "a proof of any length", tests: proofs, edits: []edit{
+		{"internal/operator.proves", "io.LimitReader(conn, maxProof)", "io.LimitReader(conn, maxProof<<20)"},
+	}},
+	{bug: "a proof through a tunnel", tests: proofs, edits: []edit{
+		{"internal/operator.ProofHandler", "|| !fromHere(r)", ""},
 	}},
 	{bug: "the simulated shop posts to any port of this machine", tests: localRun, edits: []edit{
 		{"internal/local/slowshop.(*Shop).request",

@@ -673,8 +673,12 @@ func TestHiddenPage(t *testing.T) {
 	w.calls("before", "ask_manager", `{"request":"ten percent"}`)
 	b := w.open(1280, 800, false)
 	b.shows("#row-"+job.CallHash("before"), "waiting")
-	asked := func() int { return eval[int](b, `performance.getEntriesByType("resource").length`) }
-	eval[any](b, `window.addEventListener("sse:change", () => window.changes++, true); null`)
+	asked := func() int { return eval[int](b, `window.asked`) }
+	eval[any](b, `
+		window.addEventListener("sse:change", () => window.changes++, true)
+		window.asked = 0
+		document.addEventListener("htmx:beforeRequest", () => asked++)
+		null`)
 	changes := func(callID string) {
 		t.Helper()
 		eval[any](b, `window.changes = 0; null`)
@@ -697,6 +701,75 @@ func TestHiddenPage(t *testing.T) {
 	}
 	b.do(command(page.BringToFront, cdp.Empty{}))
 	b.shows("#row-"+job.CallHash("later"), "waiting")
+	b.check()
+}
+
+// TestLastChange tests that the page shows the last change, whenever it comes, and that it does not refresh too often.
+func TestLastChange(t *testing.T) {
+	w := newPageWorld(t)
+	w.calls("first", "ask_manager", `{"request":"ten percent"}`)
+	b := w.open(1280, 800, false)
+	// From here on, the page learns of changes from the test alone.
+	takeOver := func() {
+		t.Helper()
+		eval[any](b, `
+			window.addEventListener("sse:change", e => e.detail.ofTest || e.stopImmediatePropagation(), true)
+			window.change = () => htmx.trigger(document.body, "sse:change", {ofTest: true})
+			null`)
+	}
+
+	// Changes come without a pause, while answers take no time, and then 500 ms. The last change comes just before an
+	// answer replaces the content.
+	b.goTo("/?state=waiting")
+	b.shows("table.jobs", "ask_manager")
+	takeOver()
+	eval[any](b, `{
+		let changes = 0, over = false
+		const storm = setInterval(() => { changes++; change() }, 20)
+		const send = XMLHttpRequest.prototype.send
+		XMLHttpRequest.prototype.send = function() { setTimeout(() => send.call(this), changes < 50 ? 0 : 500) }
+		window.asked = []
+		document.addEventListener("htmx:beforeRequest", () => {
+			asked.push(performance.now())
+			over ||= changes > 100
+			if (over) clearInterval(storm)
+		})
+		document.addEventListener("htmx:beforeSwap", e => {
+			if (!over || window.last) return
+			if (e.detail.shouldSwap) window.last = performance.now()
+			change()
+		})
+	}`)
+	var last float64
+	var asked []float64
+	for end := time.Now().Add(patience); last == 0 || asked[len(asked)-1] < last; time.Sleep(20 * time.Millisecond) {
+		last, asked = eval[float64](b, "window.last ?? 0"), eval[[]float64](b, "asked")
+		if time.Now().After(end) {
+			t.Fatalf("the last change came at %.0f, and the page was refreshed at %.0f", last, asked)
+		}
+	}
+	if most := 2 + int(last-asked[0])/300; len(asked) > most {
+		t.Errorf("the page is refreshed %d times, want %d at most: %.0f", len(asked), most, asked)
+	}
+
+	// The list and one of its rows change together.
+	b.goTo("/")
+	b.shows("#row-"+job.CallHash("first"), "waiting")
+	takeOver()
+	w.calls("first", "delivery_slots", "{}")
+	w.calls("second", "delivery_slots", "{}")
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		list, _ := runs(t, []string{"jobs", "list", "--local", "--addr", w.host, "--failed", "--since", "1h"}, 0)
+		if strings.Count(list, "j_") == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the jobs have not failed:\n%s", list)
+		}
+	}
+	eval[any](b, "change()")
+	b.shows("#row-"+job.CallHash("second"), "failed")
+	b.shows("#row-"+job.CallHash("first"), "failed")
 	b.check()
 }
 

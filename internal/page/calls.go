@@ -240,9 +240,9 @@ func (p *Page) rowOf(d operator.CallDetails) rowModel {
 	switch {
 	case final:
 	case m.State != operator.CallLive && p.cfg.Local == nil: // a job may wait for days
-		m.Again = "sse:change throttle:60s"
+		m.Again = "refresh-row throttle:60s"
 	default:
-		m.Again = "sse:change throttle:300ms"
+		m.Again = "refresh-row"
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", m))
 	m.Seen = hex.EncodeToString(sum[:8])

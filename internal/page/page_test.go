@@ -338,20 +338,20 @@ func TestEndNotKnown(t *testing.T) {
 			return shown
 		}
 		for _, row := range rows(w.deployed) {
-			contains(t, row, ">live<", `hx-trigger="sse:change throttle:300ms"`)
+			contains(t, row, ">live<", `hx-trigger="refresh-row"`)
 		}
 		time.Sleep(20 * time.Minute)
 		synctest.Wait()
 		for name, want := range map[string][2]string{
-			"old": {">end not known<", ""}, "waits": {">end not known<", "sse:change throttle:60s"},
-			"new": {">live<", "sse:change throttle:300ms"},
+			"old": {">end not known<", ""}, "waits": {">end not known<", `hx-trigger="refresh-row throttle:60s"`},
+			"new": {">live<", `hx-trigger="refresh-row"`},
 		} {
 			row := rows(w.deployed)[name]
 			contains(t, row, want[0], want[1])
 			if got := strings.Contains(row, "hx-get"); got != (want[1] != "") {
 				t.Errorf("%s: read again: %t", name, got)
 			}
-			contains(t, rows(w.local)[name], strings.ReplaceAll(want[1], "60s", "300ms"))
+			contains(t, rows(w.local)[name], strings.ReplaceAll(want[1], " throttle:60s", ""))
 		}
 		contains(t, get(t, w.local, "/ui/calls/"+job.CallHash("old")), ">end not known</span>")
 	})
@@ -519,7 +519,7 @@ func TestStart(t *testing.T) {
 			if status != http.StatusSeeOther || where != "/ui/calls/"+job.CallHash("started")+"?new=true" {
 				t.Fatalf("%d, %q", status, where)
 			}
-			contains(t, get(t, w.local, where), "The tool is called", `hx-trigger="sse:change`)
+			contains(t, get(t, w.local, where), "The tool is called", `hx-trigger="refresh"`)
 		})
 	}
 	for _, p := range []*page.Page{w.local, w.deployed} {
@@ -881,7 +881,7 @@ func TestNothingToRepeat(t *testing.T) {
 	}
 	// A replay that has not begun is no error. Any other job that does not exist is.
 	contains(t, get(t, w.operated, "/ui/jobs/j_replay3e2fewggk5quojhw4hyi?new=true"), "The replay is queued",
-		`hx-trigger="sse:change`)
+		`hx-trigger="refresh"`)
 	for _, path := range []string{"/ui/jobs/j_unknown?new=true", "/ui/jobs/j_replay3e2fewggk5quojhw4hyi"} {
 		if status, _, _ := do(t, w.operated, httptest.NewRequest(http.MethodGet, path, nil)); status != http.StatusNotFound {
 			t.Errorf("%s: %d", path, status)
@@ -921,7 +921,7 @@ func TestCommands(t *testing.T) {
 		t.Error("the stored arguments are shown before they are asked for")
 	}
 	body = get(t, w.operated, "/ui/jobs/"+exhausted+"?arguments=stored")
-	if contains(t, body, line); strings.Contains(body, "hx-trigger") {
+	if contains(t, body, line); strings.Contains(body, "hx-get") {
 		t.Error("the page with the stored arguments is refreshed")
 	}
 	for _, p := range []*page.Page{w.local, w.deployed} {

@@ -1,5 +1,5 @@
-// What the page does beside htmx: it shows whether it is connected, does not refresh while its tab is hidden, copies
-// commands, and lets a text field grow.
+// What the page does beside htmx: it shows whether it is connected, refreshes what has changed, copies commands, and
+// lets a text field grow.
 "use strict";
 
 const live = document.getElementById("live");
@@ -10,18 +10,26 @@ const connected = (text) => {
 document.body.addEventListener("htmx:sseOpen", () => connected("connected"));
 document.body.addEventListener("htmx:sseError", () => connected("not connected"));
 
-// Each refresh reads the deployment, which costs something. A tab that is shown again catches up. It stops the event
-// before htmx sees it, whose throttle would discard the next one.
-let missed = false;
-document.addEventListener("sse:change", (event) => {
-  if (!document.hidden) return;
-  missed = true;
-  event.stopPropagation();
-}, true);
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !missed) return;
-  missed = false;
-  for (const part of document.querySelectorAll('[hx-trigger^="sse:change"]')) htmx.trigger(part, "sse:change");
+// The server sends an event when something may have changed. A refresh reads the deployment, which costs something. So
+// it comes at most every 300 ms, not during another request, and not while the tab is hidden. A later one shows what
+// changed meanwhile. htmx's throttle and its queue would drop the last event.
+let changed = false, pausing = false;
+const refresh = () => {
+  if (!changed || pausing || document.hidden) return;
+  pausing = true;
+  setTimeout(() => { pausing = false; refresh(); }, 300);
+  if (document.querySelector(".htmx-request")) return;
+  changed = false;
+  htmx.trigger("#content", "refresh");
+};
+document.addEventListener("sse:change", () => { changed = true; refresh(); });
+document.addEventListener("visibilitychange", refresh);
+
+// The content has the rows as they were last read. They are read after it, because it would replace newer ones.
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.target.id !== "content") return;
+  if (document.hidden) { changed = true; return; }
+  for (const row of document.querySelectorAll('[hx-trigger^="refresh-row"]')) htmx.trigger(row, "refresh-row");
 });
 
 document.body.addEventListener("click", (event) => {

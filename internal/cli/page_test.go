@@ -752,6 +752,20 @@ func TestLastChange(t *testing.T) {
 		t.Errorf("the page is refreshed %d times, want %d at most: %.0f", len(asked), most, asked)
 	}
 
+	// A filter is chosen while the page is refreshed, and answered later.
+	b.goTo("/?state=waiting")
+	b.shows("table.jobs", "ask_manager")
+	takeOver()
+	eval[any](b, `{
+		const send = XMLHttpRequest.prototype.send, select = document.querySelector("form.filter").elements.state
+		document.addEventListener("htmx:configRequest", e => e.detail.path = e.detail.path.replace("seen=", "other="))
+		htmx.trigger("#content", "refresh")
+		XMLHttpRequest.prototype.send = function() { setTimeout(() => send.call(this), 500) }
+		select.value = "failed"
+		select.dispatchEvent(new Event("change", {bubbles: true}))
+	}`)
+	b.shows("#content", "No job fits")
+
 	// The list and one of its rows change together.
 	b.goTo("/")
 	b.shows("#row-"+job.CallHash("first"), "waiting")

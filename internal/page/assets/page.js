@@ -25,6 +25,12 @@ const refresh = () => {
 document.addEventListener("sse:change", () => { changed = true; refresh(); });
 document.addEventListener("visibilitychange", refresh);
 
+// A filter that was chosen meanwhile replaces the content. htmx would drop its answer if a refresh came first.
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const { requestConfig } = event.detail;
+  if (requestConfig.elt.id === "content" && document.querySelector("form.htmx-request")) event.detail.shouldSwap = false;
+});
+
 // The content has the rows as they were last read. They are read after it, because it would replace newer ones.
 document.body.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.target.id !== "content") return;

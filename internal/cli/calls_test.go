@@ -3,7 +3,6 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/examples/shop"
-	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
@@ -170,39 +168,17 @@ func TestFollowJobs(t *testing.T) {
 	if code, out, errOut := run(t, "send", "../../events/vapi/notify-when-ready.json", "--url", at); code != 0 {
 		t.Fatalf("code %d, %s%s", code, out, errOut)
 	}
-	out := new(syncBuffer)
-	exit := make(chan int, 1)
-	go func() {
-		arguments := []string{"jobs", "list", "--local", "--addr", addr, "--follow", "--json"}
-		exit <- cli.Run(shop.All, arguments, out, io.Discard)
-	}()
-	seen := func(pattern string) string {
-		t.Helper()
-		for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-			if m := regexp.MustCompile(pattern).FindStringSubmatch(out.String()); m != nil {
-				return m[1]
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s was not printed:\n%s", pattern, out)
-			}
-		}
-	}
-	id := seen(`"id":"(j_\w+)","tool":"notify_when_ready","state":"waiting"`)
+	c := start(t, shop.All, "jobs", "list", "--local", "--addr", addr, "--follow", "--json")
+	id := c.shows(`"id":"(j_\w+)","tool":"notify_when_ready","state":"waiting"`)[1]
 	listed, _ := runs(t, []string{"calls", "list", "--local", "--addr", addr}, 0)
 	if !regexp.MustCompile(`  [0-9a-f]{16}  live   1 waiting\n$`).MatchString(listed) {
 		t.Error(listed)
 	}
 	runs(t, []string{"jobs", "cancel", id, "--local", "--addr", addr}, 0)
-	seen(fmt.Sprintf(`"id":"(%s)".*"state":"delivered".*"failed":false,"cancelledBy":"operator"`, id))
-	// The command waits for signals by now, so that this does not end the test.
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	if code := <-exit; code != 0 {
-		t.Errorf("code %d", code)
-	}
-	if n := strings.Count(out.String(), `"state":"waiting"`); n != 1 {
-		t.Errorf("an unchanged job was printed %d times:\n%s", n, out)
+	c.shows(fmt.Sprintf(`"id":"%s".*"state":"delivered".*"failed":false,"cancelledBy":"operator"`, id))
+	c.end(syscall.SIGINT)
+	if n := strings.Count(c.out.String(), `"state":"waiting"`); n != 1 {
+		t.Errorf("an unchanged job was printed %d times:\n%s", n, c.out.String())
 	}
 }
 
@@ -217,20 +193,12 @@ func TestFollowSomeJobs(t *testing.T) {
 		"":       "There are more jobs. The command searches the newest 1000. Use a shorter --since.\n",
 		"a call": "The call has more jobs. The command reads the newest 100.\n",
 	} {
-		errOut := new(syncBuffer)
-		exit := make(chan int, 1)
-		go func() {
-			arguments := []string{"jobs", "list", "--local", "--addr", addr, "--follow", "--call", name}
-			exit <- cli.Run(shop.All, arguments, io.Discard, errOut)
-		}()
-		for end := time.Now().Add(patience); errOut.String() == "" && time.Now().Before(end); {
+		c := start(t, shop.All, "jobs", "list", "--local", "--addr", addr, "--follow", "--call", name)
+		for end := time.Now().Add(patience); c.errOut.String() == "" && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
-		if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
-			t.Fatal(err)
-		}
-		if code := <-exit; code != 0 || errOut.String() != want {
-			t.Errorf("%q: code %d, %q", name, code, errOut)
+		if c.end(syscall.SIGINT); c.errOut.String() != want {
+			t.Errorf("%q: %q", name, c.errOut.String())
 		}
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -410,30 +412,71 @@ func devUntilOf(t *testing.T, tools cli.Tools, shown string, arguments ...string
 	withoutSettings(t)
 	t.Setenv("WEBHOOK_AUTH", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	var out, errOut syncBuffer
-	code := make(chan int, 1)
+	c := start(t, tools, append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms"}, arguments...)...)
+	c.shows(regexp.QuoteMeta(shown))
+	c.end(syscall.SIGTERM)
+	return c.out.String()
+}
+
+// started is a command that runs beside the test.
+type started struct {
+	t           *testing.T
+	out, errOut syncBuffer
+	ended       chan struct{} // is closed when the command has ended
+	code        int           // its exit code then
+}
+
+// start starts a command. If end does not end it, the end of the test does.
+func start(t *testing.T, tools cli.Tools, arguments ...string) *started {
+	t.Helper()
+	c := &started{t: t, ended: make(chan struct{})}
+	late := make(chan os.Signal, 1) // a signal after the command's end does not end the tests
+	signal.Notify(late, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
-		arguments := append([]string{"dev", "--addr", "127.0.0.1:0", "--shop-delay", "300ms"}, arguments...)
-		code <- cli.Run(tools, arguments, &out, &errOut)
+		defer close(c.ended)
+		c.code = cli.Run(tools, arguments, &c.out, &c.errOut)
 	}()
-	for end := time.Now().Add(patience); !strings.Contains(out.String(), shown); {
-		if time.Now().After(end) {
-			t.Fatalf("the run never showed %q:\n%s%s", shown, out.String(), errOut.String())
+	t.Cleanup(func() {
+		defer signal.Stop(late)
+		for { // a command that has just started does not wait for signals yet
+			select {
+			case <-c.ended:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			}
 		}
-		time.Sleep(5 * time.Millisecond)
+	})
+	return c
+}
+
+// shows waits until the command has printed a text, and returns its parts.
+func (c *started) shows(pattern string) []string {
+	c.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if m := regexp.MustCompile(pattern).FindStringSubmatch(c.out.String()); m != nil {
+			return m
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("the command never showed %q:\n%s%s", pattern, c.out.String(), c.errOut.String())
+		}
 	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+}
+
+// end ends the command with a signal. Its exit code must be 0.
+func (c *started) end(by syscall.Signal) {
+	c.t.Helper()
+	if err := syscall.Kill(os.Getpid(), by); err != nil {
+		c.t.Fatal(err)
 	}
 	select {
-	case c := <-code:
-		if c != 0 {
-			t.Errorf("code %d:\n%s%s", c, out.String(), errOut.String())
-		}
+	case <-c.ended:
 	case <-time.After(patience):
-		t.Fatalf("the run has not ended:\n%s", out.String())
+		c.t.Fatalf("the command has not ended:\n%s%s", c.out.String(), c.errOut.String())
 	}
-	return out.String()
+	if c.code != 0 {
+		c.t.Errorf("code %d:\n%s%s", c.code, c.out.String(), c.errOut.String())
+	}
 }
 
 // TestDevWithOtherTools plays the demonstration of a project that has none of its tools.

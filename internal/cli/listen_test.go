@@ -15,7 +15,6 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/httptool"
-	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/deployment/listen"
 	"github.com/ringback/ringback/internal/job"
@@ -70,8 +69,6 @@ func TestListenCommand(t *testing.T) {
 	}
 	a.waiting = []string{body}
 	received := collect(t)
-	var out, errOut syncBuffer
-	ended := make(chan int, 1)
 	tools := func() ([]asynctool.Definition, error) {
 		return []asynctool.Definition{
 			approves("approval", time.Minute), approves("refund", time.Minute, "REFUND_API_URL"),
@@ -85,9 +82,7 @@ func TestListenCommand(t *testing.T) {
 		}, nil
 	}
 	t.Setenv("PRICES_API_URL", "prices.example.com")
-	go func() {
-		ended <- cli.Run(tools, []string{"listen", "--stack", "Ringback", "--breakpoints", "0s"}, &out, &errOut)
-	}()
+	c := start(t, tools, "listen", "--stack", "Ringback", "--breakpoints", "0s")
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		a.mu.Lock()
 		sent, deleted := len(a.sent), len(a.deleted)
@@ -96,14 +91,11 @@ func TestListenCommand(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d messages sent, %d deleted:\n%s%s", sent, deleted, out.String(), errOut.String())
+			t.Fatalf("%d messages sent, %d deleted:\n%s%s", sent, deleted, c.out.String(), c.errOut.String())
 		}
 	}
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if code := <-ended; code != 0 || errOut.String() != "" {
-		t.Errorf("code %d, %s", code, errOut.String())
+	if c.end(syscall.SIGTERM); c.errOut.String() != "" {
+		t.Error(c.errOut.String())
 	}
 	sent, _ := strings.CutPrefix(a.sent[0], "results ")
 	if o, err := job.DecodeOutcome(sent); err != nil || o.JobID != id || o.Result.Content != "It is approved." {
@@ -135,12 +127,12 @@ func TestListenCommand(t *testing.T) {
 		"approval            runs for the call " + job.CallHash("planted-call") + "\n",
 		"Everything that was received is finished.\n",
 	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the screen does not show %q:\n%s", want, out.String())
+		if !strings.Contains(c.out.String(), want) {
+			t.Errorf("the screen does not show %q:\n%s", want, c.out.String())
 		}
 	}
-	if strings.Contains(out.String(), "planted") {
-		t.Errorf("the screen shows what was planted:\n%s", out.String())
+	if strings.Contains(c.out.String(), "planted") {
+		t.Errorf("the screen shows what was planted:\n%s", c.out.String())
 	}
 }
 

@@ -25,7 +25,6 @@ import (
 
 	"github.com/ringback/ringback/examples/shop"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
-	"github.com/ringback/ringback/internal/cli"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/dev"
@@ -53,24 +52,10 @@ func ui(t *testing.T, flags ...string) (client *http.Client, at string, end func
 // startUI starts ringback ui for the stack, and returns its link, and what ends it.
 func startUI(t *testing.T, flags ...string) (link string, end func()) {
 	t.Helper()
-	var out, errOut syncBuffer
-	ended := make(chan int, 1)
-	go func() {
-		ended <- cli.Run(shop.All, append([]string{"ui", "--stack", "Ringback"}, flags...), &out, &errOut)
-	}()
-	for end := time.Now().Add(patience); link == ""; time.Sleep(5 * time.Millisecond) {
-		if link = regexp.MustCompile(`http://127\.0\.0\.1:\d+/\?link=\w+`).FindString(out.String()); time.Now().After(end) {
-			t.Fatalf("no link: %s%s", out.String(), errOut.String())
-		}
-	}
-	return link, func() {
+	c := start(t, shop.All, append([]string{"ui", "--stack", "Ringback"}, flags...)...)
+	return c.shows(`http://127\.0\.0\.1:\d+/\?link=\w+`)[0], func() {
 		t.Helper()
-		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		if code := <-ended; code != 0 {
-			t.Errorf("code %d, %s", code, errOut.String())
-		}
+		c.end(syscall.SIGTERM)
 	}
 }
 

@@ -34,8 +34,9 @@ import (
 	"github.com/ringback/ringback/vapi"
 )
 
-// pageTools are tools that do everything that the page can show. The yearly report is ready when ready is closed.
-func pageTools(ready <-chan struct{}) []asynctool.Definition {
+// pageTools are tools that do everything that the page can show. The yearly report is ready when ready is closed, and
+// the check of an address fails when fails is closed.
+func pageTools(ready, fails <-chan struct{}) []asynctool.Definition {
 	type none struct{}
 	type invoice struct {
 		Customer string `json:"customer" jsonschema:"the number of the customer, such as C-7"`
@@ -82,9 +83,12 @@ func pageTools(ready <-chan struct{}) []asynctool.Definition {
 			},
 		},
 		asynctool.Tool[none]{
-			Name: "check_address", Description: "Checks the address of a delivery.",
-			Run: func(context.Context, asynctool.Call, none) (asynctool.Result, error) {
-				time.Sleep(time.Second)
+			Name: "check_address", Description: "Checks the address of a delivery.", Timeout: 2 * patience,
+			Run: func(ctx context.Context, _ asynctool.Call, _ none) (asynctool.Result, error) {
+				select {
+				case <-fails:
+				case <-ctx.Done():
+				}
 				return asynctool.Result{}, asynctool.Fail("The map isn't available.", errors.New("the map answered 403"))
 			},
 		},
@@ -102,6 +106,7 @@ type pageWorld struct {
 	t           *testing.T
 	host, token string
 	report      chan struct{} // is closed when the yearly report is ready
+	address     chan struct{} // is closed when the check of an address fails
 	first       string        // the link of a page that is not that of the local run
 	began       time.Time     // of the calls, as their webhooks show it; zero means that they do not
 }
@@ -109,10 +114,10 @@ type pageWorld struct {
 func newPageWorld(t *testing.T) *pageWorld {
 	t.Helper()
 	withoutSettings(t)
-	w := &pageWorld{t: t, report: make(chan struct{})}
+	w := &pageWorld{t: t, report: make(chan struct{}), address: make(chan struct{})}
 	w.host = hostOf(startDev(t, dev.Config{
 		Addr: "127.0.0.1:0", ShopDelay: 2 * time.Second, Try: "ringback call",
-		Tools: func() ([]asynctool.Definition, error) { return pageTools(w.report), nil },
+		Tools: func() ([]asynctool.Definition, error) { return pageTools(w.report, w.address), nil },
 	}))
 	var err error
 	if w.token, err = guard.Token(w.host); err != nil {
@@ -349,6 +354,19 @@ func (b *browser) submit(form string, values map[string]string) {
 	b.click(form + " button")
 }
 
+// refresh makes the page replace its content, which differs each second because a job waits.
+func (b *browser) refresh() {
+	b.t.Helper()
+	eval[any](b, `document.getElementById("content").dataset.before = 1`)
+	for end := time.Now().Add(patience); eval[bool](b, `"before" in document.getElementById("content").dataset`); {
+		if time.Now().After(end) {
+			b.t.Fatal("the page is not refreshed")
+		}
+		eval[any](b, `htmx.trigger(document.body, "sse:change")`)
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // TestPage uses the page in a real browser, as an operator does.
 func TestPage(t *testing.T) {
 	w := newPageWorld(t)
@@ -444,6 +462,8 @@ func TestPage(t *testing.T) {
 	b.submit(`form[action^="/ui/cancel"]`, nil)
 	b.shows("h1", "cancelled, delivered")
 	b.goTo("/ui/calls/" + job.CallHash("late"))
+	b.shows("h1", "ended")
+	close(w.address)
 	b.shows(".lane.late", "failed, not delivered")
 	b.goTo("/")
 	for _, row := range []struct{ name, value, shown, hidden string }{
@@ -497,24 +517,16 @@ func TestPage(t *testing.T) {
 	eval[any](b, `document.querySelector("textarea").focus()`)
 	b.do(chromedp.KeyEvent("half a sen"))
 	id := eval[string](b, `location.pathname`)
-	eval[any](b, `htmx.trigger("#content", "sse:change")`)
 	w.calls("other", "delivery_slots", "{}")
-	time.Sleep(time.Second)
+	b.refresh()
 	if text := eval[string](b, `document.querySelector("textarea").value`); text != "half a sen" {
 		t.Errorf("%s: %q is left of what was typed", id, text)
 	}
 
 	// The keyboard's focus stays where it is when the page is refreshed.
 	for _, id := range []string{"copy-0", "crumb-calls", "crumb-call", "cancel-reason"} {
-		eval[any](b, fmt.Sprintf(`document.getElementById(%q).focus()
-			document.getElementById("content").dataset.before = 1`, id))
-		for end := time.Now().Add(patience); eval[bool](b, `"before" in document.getElementById("content").dataset`); {
-			if time.Now().After(end) {
-				t.Fatal("the page is not refreshed")
-			}
-			eval[any](b, `htmx.trigger("#content", "sse:change")`) // the time that the job took is another one
-			time.Sleep(400 * time.Millisecond)
-		}
+		eval[any](b, fmt.Sprintf(`document.getElementById(%q).focus()`, id))
+		b.refresh()
 		if got := eval[string](b, `document.activeElement.id`); got != id {
 			t.Errorf("the focus was on %s, and is on %q", id, got)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/internal/aws/eventbus"
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/policy"
 )
@@ -40,14 +40,7 @@ func answering(t *testing.T, status int, answer string, asked *[]byte) *eventbus
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, answer)
 	})}
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", "http://127.0.0.1:1")
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cloud := functiontest.Load(t, "EVENTBRIDGE", "http://127.0.0.1:1")
 	return eventbus.New(
 		eventbridge.NewFromConfig(cloud.EventBridge(), func(o *eventbridge.Options) {
 			o.Retryer, o.HTTPClient = aws.NopRetryer{}, service

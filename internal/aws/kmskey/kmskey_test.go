@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/kmskey"
 	"github.com/ringback/ringback/internal/encryption"
 	"github.com/ringback/ringback/internal/encryption/encryptiontest"
@@ -38,14 +38,7 @@ func newKey(t *testing.T, answer func(in kms.DecryptInput) (status int, body any
 		_ = json.NewEncoder(w).Encode(out)
 	}))
 	t.Cleanup(server.Close)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_KMS", server.URL)
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cloud := functiontest.Load(t, "KMS", server.URL)
 	return kmskey.New(kms.NewFromConfig(cloud.KMS(), func(o *kms.Options) { o.Retryer = aws.NopRetryer{} }), arn)
 }
 

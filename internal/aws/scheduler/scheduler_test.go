@@ -17,7 +17,7 @@ import (
 	awsscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/scheduler"
 	"github.com/ringback/ringback/internal/queue/scheduletest"
 )
@@ -199,14 +199,7 @@ func open(t *testing.T, handler http.Handler) *scheduler.Scheduler {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_SCHEDULER", server.URL)
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cloud := functiontest.Load(t, "SCHEDULER", server.URL)
 	cfg := scheduler.Config{
 		Client: awsscheduler.NewFromConfig(cloud.Scheduler(), func(o *awsscheduler.Options) {
 			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {

@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssecretsmanager "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/secretsmanager"
 	"github.com/ringback/ringback/internal/secret"
 )
@@ -32,16 +32,8 @@ func manager(t *testing.T, handler http.HandlerFunc) aws.Config {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_SESSION_TOKEN", "session")
-	t.Setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cloud.SecretsManager()
+	return functiontest.Load(t, "SECRETS_MANAGER", server.URL).SecretsManager()
 }
 
 func TestSecret(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/queue"
 )
@@ -44,14 +44,7 @@ func TestDeadLetters(t *testing.T) {
 		_, _ = io.WriteString(w, answers[action])
 	}))
 	defer server.Close()
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_SQS", server.URL)
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cloud := functiontest.Load(t, "SQS", server.URL)
 	d := sqsqueue.NewDeadLetters(sqs.NewFromConfig(cloud.SQS()), queueURL)
 
 	got, err := d.Receive(t.Context(), 100, 30*time.Second)

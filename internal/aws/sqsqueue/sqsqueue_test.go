@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/internal/aws/function"
+	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/aws/sqsqueue"
 	"github.com/ringback/ringback/internal/queue"
 	"github.com/ringback/ringback/internal/queue/queuetest"
@@ -210,14 +210,7 @@ func open(t *testing.T, handler http.Handler) *sqsqueue.Queue {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_ENDPOINT_URL_SQS", server.URL)
-	cloud, err := function.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cloud := functiontest.Load(t, "SQS", server.URL)
 	return sqsqueue.New(sqs.NewFromConfig(cloud.SQS(), func(o *sqs.Options) {
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
 			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })

@@ -1,4 +1,5 @@
-// Package functiontest stands in for an API Gateway HTTP API, for tests of the handlers behind it.
+// Package functiontest stands in for what surrounds a function: an API Gateway HTTP API, and an environment that names
+// stand-ins for AWS.
 package functiontest
 
 import (

@@ -139,10 +139,21 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// counted returns a server, and how many connections to it were opened.
-func counted(t *testing.T, encrypted bool, handler http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
-	connections := new(atomic.Int32)
-	server := httptest.NewUnstartedServer(handler)
+// slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is
+// written is kept a moment later than the caller has the answer, and the next request may open another one.
+const slow = 5 * time.Millisecond
+
+// counted returns the AWS of a slow server, its URL, and how many connections to it were opened. The server calls
+// before for each request.
+func counted(t *testing.T, encrypted bool, before func()) (cloud *function.AWS, url string, connections *atomic.Int32) {
+	t.Helper()
+	connections = new(atomic.Int32)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		before()
+		time.Sleep(slow)
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		_, _ = io.WriteString(w, "{}")
+	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			connections.Add(1)
@@ -154,12 +165,12 @@ func counted(t *testing.T, encrypted bool, handler http.HandlerFunc) (*httptest.
 		server.Start()
 	}
 	t.Cleanup(server.Close)
-	return server, connections
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cloud, server.URL, connections
 }
-
-// slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is
-// written is kept a moment later than the caller has the answer, and the next request may open another one.
-const slow = 5 * time.Millisecond
 
 // TestConnect checks that the first request uses the connection that was opened before, and that it is kept.
 func TestConnect(t *testing.T) {
@@ -194,16 +205,7 @@ func TestConnect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
-			server, connections := counted(t, test.encrypted, func(w http.ResponseWriter, _ *http.Request) {
-				requests.Add(1)
-				time.Sleep(slow)
-				w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-				_, _ = io.WriteString(w, "{}")
-			})
-			cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
-			if err != nil {
-				t.Fatal(err)
-			}
+			cloud, _, connections := counted(t, test.encrypted, func() { requests.Add(1) })
 			connect, request := test.service(cloud)
 			function.Connecting(connect)()
 			if n := requests.Load(); n != 0 {
@@ -274,17 +276,10 @@ func TestConnectThroughAProxy(t *testing.T) {
 // TestConnectionsAreKept checks that a batch of ten opens ten connections at most, and the batches after it none.
 func TestConnectionsAreKept(t *testing.T) {
 	var together sync.WaitGroup
-	server, connections := counted(t, false, func(w http.ResponseWriter, _ *http.Request) {
+	cloud, url, connections := counted(t, false, func() {
 		together.Done()
 		together.Wait() // so that each needs a connection of its own
-		time.Sleep(slow)
-		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-		_, _ = io.WriteString(w, "{}")
 	})
-	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = server.URL }))
-	if err != nil {
-		t.Fatal(err)
-	}
 	table, queue := dynamodb.NewFromConfig(cloud.DynamoDB()), sqs.NewFromConfig(cloud.SQS())
 	const batch = 10
 	for range 3 {
@@ -297,7 +292,7 @@ func TestConnectionsAreKept(t *testing.T) {
 			},
 			func() error {
 				_, err := queue.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
-					QueueUrl: aws.String(server.URL), ReceiptHandle: aws.String("m"),
+					QueueUrl: aws.String(url), ReceiptHandle: aws.String("m"),
 				})
 				return err
 			},

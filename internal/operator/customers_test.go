@@ -45,6 +45,21 @@ func (w *world) park(t *testing.T, callID, org string) job.Job {
 	return j
 }
 
+// parkUnnamed stores a parked result whose record has no number, as earlier versions parked it.
+func (w *world) parkUnnamed(t *testing.T, callID, org string) job.Job {
+	t.Helper()
+	j := w.park(t, callID, org)
+	r, err := w.table.Load(t.Context(), j.ID)
+	if err == nil {
+		r.StoredJob = nil
+		_, err = w.store.Save(t.Context(), r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // TestForget deletes what is stored about one of two customers.
 func TestForget(t *testing.T) {
 	for name, row := range map[string]struct {
@@ -141,15 +156,7 @@ func TestForget(t *testing.T) {
 func TestForgetWithoutANumber(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
-	parked := w.park(t, "c1", "org")
-	r, err := w.table.Load(ctx, parked.ID)
-	if err == nil {
-		r.StoredJob = nil
-		_, err = w.store.Save(ctx, r)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	parked := w.parkUnnamed(t, "c1", "org")
 	if s, err := w.customers.Find(ctx, number, "", nil); err != nil || s.Lists != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -200,15 +207,8 @@ func TestForgetInterrupted(t *testing.T) {
 	for writes := 0; ; writes++ {
 		w := newWorld(t)
 		ctx := t.Context()
-		named, unnamed := w.park(t, "c1", "org"), w.park(t, "c2", "org")
-		r, err := w.table.Load(ctx, unnamed.ID)
-		if err == nil {
-			r.StoredJob = nil
-			_, err = w.store.Save(ctx, r)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		named := w.park(t, "c1", "org")
+		w.parkUnnamed(t, "c2", "org")
 		i := &interrupted{Table: w.table, Customers: w.lists, writes: writes}
 		first, err := operator.NewCustomers(operator.CustomersConfig{
 			Table: i, Lists: i, Outcomes: w.out, Search: w.store.Search, Now: func() time.Time { return w.now },

@@ -82,12 +82,7 @@ func TestReplayOfALocalRun(t *testing.T) {
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
 	ids := map[string]string{}
 	for _, tool := range []string{"lookup", "refund"} {
-		code, out, errOut := runTools(t, there.tools, "call", tool, "order=A-1", "--url", at, "--json")
-		id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
-		if code != 0 || id == nil {
-			t.Fatalf("code %d, %s%s", code, out, errOut)
-		}
-		ids[tool] = id[1]
+		ids[tool] = eventsOf(t, there.tools, new(syncBuffer), tool, "order=A-1", "--url", at)[0].JobID
 	}
 	replay := func(code int, more ...string) (out, errOut string) {
 		t.Helper()
@@ -342,22 +337,14 @@ func TestReplayWithSettings(t *testing.T) {
 	none := func() ([]asynctool.Definition, error) { return nil, nil }
 	at := startDev(t, dev.Config{Addr: "127.0.0.1:0", Tools: shop.All, ShopDelay: time.Millisecond})
 	addr := strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/vapi")
-	code, out, errOut := run(t, "call", "order_status", "order_id=A-1042", "--url", at, "--json")
-	id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
-	if code != 0 || id == nil {
-		t.Fatalf("code %d, %s%s", code, out, errOut)
-	}
-	_, out, _ = run(t, "call", "notify_when_ready", "subject=x", "--url", at, "--json")
-	asks := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
-	if asks == nil {
-		t.Fatal(out)
-	}
+	id := eventsOf(t, shop.All, new(syncBuffer), "order_status", "order_id=A-1042", "--url", at)[0].JobID
+	asks := eventsOf(t, shop.All, new(syncBuffer), "notify_when_ready", "subject=x", "--url", at)[0].JobID
 	for _, name := range []string{"ORDERS_API_URL", "STOCK_API_URL", "STOCK_API_TOKEN", "REQUESTS_API_URL"} {
 		os.Unsetenv(name) // the run is another program
 	}
 	for _, tools := range []cli.Tools{none, shop.All} {
 		os.Unsetenv("ORDERS_API_URL")
-		code, out, errOut = runTools(t, tools, "jobs", "replay", id[1], "--local", "--addr", addr)
+		code, out, errOut := runTools(t, tools, "jobs", "replay", id, "--local", "--addr", addr)
 		if code != 0 || !strings.Contains(out, "A-1042") || errOut != "ORDERS_API_URL is that of the local run.\n" ||
 			strings.Contains(out+errOut, secret) {
 			t.Errorf("code %d, %s%s", code, out, errOut)
@@ -366,7 +353,7 @@ func TestReplayWithSettings(t *testing.T) {
 	if got := os.Getenv("STOCK_API_TOKEN"); got != secret {
 		t.Errorf("the token that a tool needs is %q", got)
 	}
-	code, out, errOut = runTools(t, none, "jobs", "replay", asks[1], "--local", "--addr", addr)
+	code, out, errOut := runTools(t, none, "jobs", "replay", asks, "--local", "--addr", addr)
 	if code != 1 || !strings.Contains(errOut, "COMPLETION_URL is not set; a tool that leaves its job to an external "+
 		"system needs --there\n") {
 		t.Errorf("code %d, %s%s", code, out, errOut)
@@ -375,7 +362,7 @@ func TestReplayWithSettings(t *testing.T) {
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
 	t.Setenv("ORDERS_API_URL", other.URL)
-	code, out, errOut = runTools(t, shop.All, "jobs", "replay", id[1], "--local", "--addr", addr)
+	code, out, errOut = runTools(t, shop.All, "jobs", "replay", id, "--local", "--addr", addr)
 	if code != 1 || !strings.Contains(errOut, "the tool failed: ") || strings.Contains(errOut, "of the local run") {
 		t.Errorf("code %d, %s%s", code, out, errOut)
 	}

@@ -333,12 +333,8 @@ func TestUILocalCommands(t *testing.T) {
 	shows(root, "use ringback ui --local --addr "+hostOf(at)+".")
 	link, _ := runs(t, []string{"ui", "--local", "--addr", hostOf(at)}, 0)
 	shows(strings.TrimSpace(link), "ringback call --url "+at+" NAME ARGUMENT=VALUE")
-	_, out, _ := runTools(t, tools.tools, "call", "lookup", "order=A-1", "--url", at, "--json")
-	id := regexp.MustCompile(`"jobId":"(j_[^"]+)"`).FindStringSubmatch(out)
-	if id == nil {
-		t.Fatal(out)
-	}
-	shows(root+"/ui/jobs/"+id[1], "jobs show --local --addr "+hostOf(at)+" "+id[1],
+	id := eventsOf(t, tools.tools, new(syncBuffer), "lookup", "order=A-1", "--url", at)[0].JobID
+	shows(root+"/ui/jobs/"+id, "jobs show --local --addr "+hostOf(at)+" "+id,
 		"ringback call --url "+at+" lookup order=A-1")
 }
 

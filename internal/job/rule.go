@@ -153,6 +153,25 @@ func Finish(now time.Time, result Result, exhausted bool, reason string) Rule {
 	}}
 }
 
+// OnlyInCall is a rule that also records that the result is only of use in its call. After the call, it becomes an
+// undelivered event, unless it is dropped then.
+func OnlyInCall(rule Rule) Rule {
+	return Rule{rule.Name, func(r Record) (Record, error) {
+		next, err := rule.Apply(r)
+		if err == nil {
+			next = next.onlyInCall()
+		}
+		return next, err
+	}}
+}
+
+func (r Record) onlyInCall() Record {
+	if r.Policy.AfterCall != policy.AfterCallDrop {
+		r.Policy.AfterCall = policy.AfterCallEvent
+	}
+	return r
+}
+
 // StoreResult stores the result of an outcome that the process function sent although
 // it could not store it, as [Finish] does. The attempt that has the result must still
 // own the job. It fails with [ErrNotDone] if another attempt does, and with
@@ -658,9 +677,7 @@ func Redeliver(now time.Time, j Job, asked string) Rule {
 		if r.State != StateDelivered || !inCall || !j.ReceivedAt.After(r.Updated.Add(redeliverAfter)) {
 			return r, ErrSettled
 		}
-		if r.Policy.AfterCall != policy.AfterCallDrop {
-			r.Policy.AfterCall = policy.AfterCallEvent
-		}
+		r = r.onlyInCall()
 		r.Deadline, r.TextDeliveredAt = j.CallEnds, time.Time{} // the text of an action, too
 		r.Asked = asked
 		if r.StoredJob != nil {

@@ -435,6 +435,33 @@ func TestStopWithCall(t *testing.T) {
 	}
 }
 
+// TestStoppedBesideALine stops a tool with its call while another line changes the record. Its failure is not parked.
+func TestStoppedBesideALine(t *testing.T) {
+	def := does(tool{StopWithCall: true, AfterCall: asynctool.NextCall, FailureText: "Sorry."},
+		func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
+			<-ctx.Done()
+			time.Sleep(500 * time.Millisecond)
+			return asynctool.Result{}, ctx.Err()
+		})
+	inWorld(t, def, func(t *testing.T, w *world) {
+		j := w.job("t1", "tool")
+		w.send(j)
+		time.AfterFunc(3*time.Second, func() {
+			if err := w.tracker.End(t.Context(), "call-1", time.Now()); err != nil {
+				t.Error(err)
+			}
+		})
+		time.AfterFunc(5300*time.Millisecond, func() { w.change(j, job.AddProgress(time.Now(), said)) })
+		w.run(time.Minute)
+		w.want(fails("Sorry."), 0, 0)
+		r := w.record(j)
+		if r.Progress == nil || r.Policy.AfterCall != policy.AfterCallEvent ||
+			w.out.sent[0].AfterCall != policy.AfterCallEvent {
+			t.Errorf("the policy is %q, and that of the outcome %q", r.Policy.AfterCall, w.out.sent[0].AfterCall)
+		}
+	})
+}
+
 // TestReplaceOutOfOrder runs the later of two tool calls first, as a queue may.
 func TestReplaceOutOfOrder(t *testing.T) {
 	ran := map[string]int{}

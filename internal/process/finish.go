@@ -67,11 +67,11 @@ func failure(delivery policy.Delivery, text string) job.Result {
 
 // finish stores how the job ended, and sends its outcome.
 func (e *execution) finish(ctx context.Context, end *ending) *batch.Retry {
-	if end.onlyInCall && e.record.Policy.AfterCall != policy.AfterCallDrop {
-		e.record.Policy.AfterCall = policy.AfterCallEvent
-	}
 	now := e.cfg.Now()
 	rule := job.Finish(now, end.result, end.exhausted, end.reason)
+	if end.onlyInCall {
+		rule = job.OnlyInCall(rule)
+	}
 	record, err := e.store(ctx, rule, now)
 	switch {
 	case errors.Is(err, job.ErrFinished):

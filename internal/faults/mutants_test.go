@@ -436,7 +436,7 @@ var bugs = []mutant{
 	{bug: "a tool's own result in place of the external one", edits: []edit{
 		{"internal/job.Finish", "if r.State != StateRunning {\n\t\t\treturn r, ErrFinished\n\t\t}\n\t\tif r.WakeUp > 0",
 			"if r.WakeUp > 0"},
-		{"internal/jobtable.(*Table).ChangeClaimed", "case r.Revision == claimed.Revision || r.OwnedAs(claimed):",
+		{"internal/jobtable.ofClaim", "case r.Revision == claimed.Revision || r.OwnedAs(claimed):",
 			"case true:"},
 	}},
 	{bug: "an external system decides that the assistant speaks", edits: []edit{
@@ -749,6 +749,17 @@ var bugs = []mutant{
 	}},
 	{bug: "a listener that shows the id of a call", tests: listeners, edits: []edit{
 		{"internal/local/dev.(*listener).handling", "job.CallHash(m.Call.ID)", "m.Call.ID"},
+	}},
+	{bug: "a failure of use only in its call, parked after a lost write", tests: leases, edits: []edit{
+		{"internal/process.(*execution).finish", "rule = job.OnlyInCall(rule)",
+			"if e.record.Policy.AfterCall != policy.AfterCallDrop {\n" +
+				"\t\t\te.record.Policy.AfterCall = policy.AfterCallEvent\n\t\t}"},
+	}},
+	{bug: "a write that begins with the record as it was claimed", tests: leases, edits: []edit{
+		{"internal/process.(*execution).tryStore", "newest := e.seen.newest(e.record)", "newest := e.record"},
+	}},
+	{bug: "a write that is lost beside a progress line", tests: leases, edits: []edit{
+		{"internal/process.(*execution).tryStore", "(e.ended || e.lineDue(newest))", "e.ended"},
 	}},
 	{bug: "a long lease not renewed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).renew", "e.lease.extend(until)", "_ = until"},

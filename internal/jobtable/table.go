@@ -200,7 +200,18 @@ func (t *Table) Change(ctx context.Context, id string, rule job.Rule) (job.Recor
 //
 // In any other state, every change by others makes it fail with [ErrChanged].
 func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
-	return t.change(ctx, claimed.ID, &claimed, job.Rule{Name: rule.Name, Apply: func(r job.Record) (job.Record, error) {
+	return t.change(ctx, claimed.ID, &claimed, ofClaim(claimed, rule))
+}
+
+// ChangeLatest is [Table.ChangeClaimed] for a record that others have probably changed since. It reads the record
+// first: a write that is lost costs more than the read, and two reads follow it.
+func (t *Table) ChangeLatest(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
+	return t.change(ctx, claimed.ID, nil, ofClaim(claimed, rule))
+}
+
+// ofClaim is a rule that only applies to what claimed became without a loss of the claim.
+func ofClaim(claimed job.Record, rule job.Rule) job.Rule {
+	return job.Rule{Name: rule.Name, Apply: func(r job.Record) (job.Record, error) {
 		switch {
 		case r.Revision == claimed.Revision || r.OwnedAs(claimed):
 			return rule.Apply(r)
@@ -208,7 +219,7 @@ func (t *Table) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 			return r, job.ErrFinished
 		}
 		return r, ErrChanged
-	}})
+	}}
 }
 
 // Settle applies [job.Settle] to a record whose delivery the caller has claimed. It

@@ -233,7 +233,49 @@ func (e *execution) store(ctx context.Context, rule job.Rule, at time.Time) (job
 func (e *execution) tryStore(ctx context.Context, rule job.Rule) (job.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(max(e.storeTime(ctx), time.Second), storeTimeout))
 	defer cancel()
-	return e.cfg.Table.ChangeClaimed(ctx, e.record, rule)
+	newest := e.seen.newest(e.record)
+	if !e.read && (e.ended || e.lineDue(newest)) {
+		e.read = true // once: the write must not fail because reads do
+		return e.cfg.Table.ChangeLatest(ctx, newest, rule)
+	}
+	return e.cfg.Table.ChangeClaimed(ctx, newest, rule)
+}
+
+// lineDue reports whether a line of the job is to be delivered by now, and r does not say so yet.
+func (e *execution) lineDue(r job.Record) bool {
+	if e.job.Call.Chat() || e.tool == nil {
+		return false
+	}
+	sent := r.Progress != nil && r.Progress.Sequence > r.ProgressDelivered
+	held := e.tool.Hold != "" && !e.cfg.Now().Before(e.job.ReceivedAt.Add(e.tool.HoldAfter)) &&
+		!r.HoldDelivered && r.ProgressDelivered == 0 && r.WakeUp == 0 && r.Attempt == 1
+	return sent || held || !r.ProgressLeaseExpiry.IsZero()
+}
+
+// seen is the newest record that an execution knows of its job. Its tool changes the record, too, and an abandoned
+// tool may do so at any time.
+type seen struct {
+	mu     sync.Mutex
+	record job.Record
+}
+
+// note notes a record that was read or saved, if the attempt that claimed the job still owns it.
+func (s *seen) note(claimed, r job.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.OwnedAs(claimed) && r.Revision > s.record.Revision {
+		s.record = r
+	}
+}
+
+// newest returns the record that was noted, or claimed if that is newer.
+func (s *seen) newest(claimed job.Record) job.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.record.OwnedAs(claimed) && s.record.Revision > claimed.Revision {
+		return s.record
+	}
+	return claimed
 }
 
 // storeTime returns how long a result may still be stored.

@@ -603,6 +603,94 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// lostStore counts the writes that are lost, because others have changed the record.
+type lostStore struct {
+	*memtable.Store
+	lost *int
+}
+
+func (s lostStore) Save(ctx context.Context, r job.Record) (job.Record, error) {
+	saved, err := s.Store.Save(ctx, r)
+	if errors.Is(err, jobtable.ErrChanged) {
+		*s.lost++
+	}
+	return saved, err
+}
+
+// TestNoLostWrites tests that an execution knows what it and its lines have changed in the record: a write with an
+// older record is lost, and costs as much as another one.
+func TestNoLostWrites(t *testing.T) {
+	url := func(ctx context.Context, call asynctool.Call) error {
+		_, err := call.CompletionURL(ctx)
+		return err
+	}
+	report := func(ctx context.Context, call asynctool.Call) error { return call.Report(ctx, said) }
+	progress := func(ctx context.Context, call asynctool.Call) error {
+		call.Progress(ctx, said)
+		return nil
+	}
+	type steps = []func(context.Context, asynctool.Call) error
+	for name, tt := range map[string]struct {
+		tool    tool
+		does    steps
+		takes   time.Duration // after them
+		waits   bool          // for an external system
+		settled bool          // its lines are settled
+		ends    bool          // another tool call replaces it meanwhile
+	}{
+		"nothing":               {takes: 2 * time.Second},
+		"a URL":                 {does: steps{url}, takes: 2 * time.Second},
+		"two URLs":              {does: steps{url, url}, takes: 2 * time.Second},
+		"a wait":                {does: steps{url}, waits: true},
+		"a line":                {does: steps{progress}, takes: 2 * time.Second},
+		"a line before a while": {does: steps{progress}, takes: 7 * time.Second},
+		"a line and a URL":      {does: steps{progress, url}, takes: 2 * time.Second},
+		"a hold message":        {tool: tool{Hold: "Wait.", HoldAfter: time.Second}, takes: 3 * time.Second},
+		"no hold message yet":   {tool: tool{Hold: "Wait.", HoldAfter: 4 * time.Second}, takes: 2 * time.Second},
+		"a report":              {does: steps{report}, settled: true},
+		"an end by others":      {takes: 20 * time.Second, ends: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			def := does(tt.tool, func(ctx context.Context, call asynctool.Call, _ input) (asynctool.Result, error) {
+				for _, do := range tt.does {
+					if err := do(ctx, call); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				select {
+				case <-time.After(tt.takes):
+				case <-ctx.Done():
+					return asynctool.Result{}, ctx.Err()
+				}
+				if tt.waits {
+					return asynctool.Wait(), nil
+				}
+				return asynctool.Text("Done."), nil
+			})
+			inWorld(t, def, func(t *testing.T, w *world) {
+				lost := 0
+				w.table = jobtable.New(lostStore{w.store, &lost})
+				w.withURLs(urls(nil))
+				j := w.job("t1", "tool")
+				if tt.settled {
+					w.settleLines(j, time.Minute, func(int) bool { return true })
+				} else {
+					w.deliver()
+				}
+				w.send(j)
+				if tt.ends {
+					time.AfterFunc(time.Second, func() { w.change(j, job.Replace(time.Now(), "asked again")) })
+				}
+				w.run(2 * time.Minute)
+				if r := w.record(j); lost != 0 || r.State == job.StateRunning {
+					t.Errorf("%d writes are lost, and the job is %s", lost, r.State)
+				}
+			})
+		})
+	}
+}
+
 // TestWhatMayBeLost makes hang what may be lost. It does not delay the tool, nor its result.
 func TestWhatMayBeLost(t *testing.T) {
 	const takes = 8 * time.Second

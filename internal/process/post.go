@@ -103,7 +103,7 @@ func (e *execution) complete(ctx context.Context, result job.Result) *batch.Retr
 }
 
 func (e *execution) postConfig(m job.Post) toolrun.Config {
-	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
+	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out, seen: &e.seen}
 	c := e.toolConfig(host, nil)
 	c.Post = &asynctool.Post{Header: m.Header, Body: m.Body, Received: m.Received}
 	c.CompletionURL = func(context.Context) (string, error) { return "", errNoPostURL }

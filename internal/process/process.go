@@ -61,6 +61,8 @@ type Table interface {
 	Load(ctx context.Context, id string) (job.Record, error)
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
+	// ChangeLatest is ChangeClaimed for a record that others have probably changed: it reads the record first.
+	ChangeLatest(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
 	// Overdue returns one page of the jobs that are overdue, and where the next page begins.
 	Overdue(ctx context.Context, now time.Time, from string) (jobs []job.Summary, next string, err error)
 }
@@ -323,7 +325,7 @@ func (h *Handler) load(ctx context.Context, id string) (job.Record, error) {
 type claimed struct {
 	job    job.Job
 	tool   *asynctool.Entry // nil if there is no such tool
-	record job.Record       // as it was last saved
+	record job.Record       // as it was claimed or last saved; see seen
 	log    *slog.Logger
 }
 
@@ -336,6 +338,9 @@ type execution struct {
 	wakeUp  int    // the number of the wake-up that the message is; 0 if it is the job itself
 	parent  string // the traceparent that the job came with
 	lease   lease
+	seen    seen
+	ended   bool           // others have ended the job, or claimed it
+	read    bool           // tryStore has read the record
 	beside  sync.WaitGroup // what may be lost: see aside
 }
 

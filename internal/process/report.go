@@ -52,6 +52,9 @@ func (h *toolHost) report(ctx context.Context, text string) error {
 			return err
 		}
 		record, err := h.cfg.Table.Load(ctx, h.record.ID)
+		if err == nil {
+			h.seen.note(h.record, record)
+		}
 		switch p := record.Progress; {
 		case err != nil:
 			continue
@@ -79,11 +82,16 @@ func (h *toolHost) addReport(ctx context.Context, id, text string) (job.Record, 
 		if h.job.Call.Chat() {
 			rule = job.AddProgress(h.cfg.Now(), text)
 		}
-		record, err := h.cfg.Table.ChangeClaimed(ctx, h.record, rule)
+		newest, change := h.seen.newest(h.record), h.cfg.Table.ChangeClaimed
+		if n > 1 || newest.Progress != nil && newest.Progress.Pending() {
+			change = h.cfg.Table.ChangeLatest // the callback function changes it
+		}
+		record, err := change(ctx, newest, rule)
 		wait := batch.Backoff(time.Second, n)
 		var soon *job.TooSoonError
 		switch {
 		case err == nil:
+			h.seen.note(h.record, record)
 			return record, nil
 		case errors.Is(err, job.ErrFinished), errors.Is(err, jobtable.ErrChanged), errors.Is(err, jobtable.ErrNotFound):
 			return record, fmt.Errorf("%w: %w", asynctool.ErrNotHeard, errJobEnded)

@@ -26,7 +26,7 @@ var (
 // runTool runs the tool once, with decrypted arguments. Then it finishes, suspends or releases the job.
 func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *batch.Retry {
 	// Use a copy: the execution continues, and an abandoned tool may still use the host.
-	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out}
+	host := &toolHost{claimed: e.claimed, cfg: &e.cfg, out: e.out, seen: &e.seen}
 	e.aside(ctx, host.sendHold)
 	if e.parked.used && e.record.WakeUp == 0 {
 		e.aside(ctx, func(ctx context.Context) { e.parked.request(ctx, host.claimed) })
@@ -48,10 +48,11 @@ func (e *execution) runTool(ctx context.Context, arguments json.RawMessage) *bat
 		e.log.WarnContext(ctx, "tool ran for longer than its timeout, after which a function stops it",
 			"timeout", e.tool.Timeout)
 	}
+	e.ended = errors.Is(end.Stopped, errJobEnded)
 	switch f := end.Failure; {
 	case f != nil && errors.Is(end.Stopped, errCallEnded):
 		return e.finish(ctx, callEnded(ctx, e.claimed, f.Reason))
-	case f != nil && errors.Is(end.Stopped, errJobEnded):
+	case f != nil && e.ended:
 		e.log.InfoContext(ctx, "tool stops, as its job was ended by others", "detail", f.Logged())
 		return e.release(ctx, firstDelay, false, f.Reason)
 	case f != nil:
@@ -130,8 +131,9 @@ func (e *execution) toolConfig(h *toolHost, arguments json.RawMessage) toolrun.C
 // toolHost serves the requests of a running tool, and sends its hold message.
 type toolHost struct {
 	claimed
-	cfg *Config
-	out *outbox
+	cfg  *Config
+	out  *outbox
+	seen *seen // of the execution
 
 	reported time.Time // when report learned that its last line was settled
 }
@@ -165,8 +167,12 @@ func (h *toolHost) sendHold(ctx context.Context) {
 // progress records a progress line and sends it.
 func (h *toolHost) progress(ctx context.Context, text string, silent bool) error {
 	record, err := h.cfg.Table.Change(ctx, h.record.ID, job.AddProgress(h.cfg.Now(), text))
-	if err != nil || h.job.Call.Chat() { // a chat would answer to it; task_status reads it from the record
+	if err != nil {
 		return err
+	}
+	h.seen.note(h.record, record)
+	if h.job.Call.Chat() {
+		return nil // a chat would answer to it; task_status reads it from the record
 	}
 	line := record.Progress
 	return h.out.sendAlone(ctx, h.job.ProgressOutcome(line.Sequence, line.Text, silent, record), 0)
@@ -180,9 +186,11 @@ func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 	if err := checkSize(h.job); err != nil {
 		return "", err
 	}
-	if _, err := h.cfg.Table.ChangeClaimed(ctx, h.record, job.StoreJob(h.job)); err != nil {
+	record, err := h.cfg.Table.ChangeClaimed(ctx, h.seen.newest(h.record), job.StoreJob(h.job))
+	if err != nil {
 		return "", err
 	}
+	h.seen.note(h.record, record)
 	if h.tool.ReadsPosts() {
 		return h.cfg.Completions.PostURL(ctx, h.record.ID, h.record.Deadline)
 	}
@@ -192,8 +200,11 @@ func (h *toolHost) completionURL(ctx context.Context) (string, error) {
 // wanted returns an error once the execution has lost its claim, or once the call has ended if
 // the tool stops with its call. If a read fails, the next call of wanted repeats it.
 func (h *toolHost) wanted(ctx context.Context) error {
-	if r, err := h.cfg.Table.Load(ctx, h.record.ID); err == nil && !r.OwnedAs(h.record) {
-		return errJobEnded
+	if r, err := h.cfg.Table.Load(ctx, h.record.ID); err == nil {
+		if !r.OwnedAs(h.record) {
+			return errJobEnded
+		}
+		h.seen.note(h.record, r)
 	}
 	if h.tool.StopWithCall {
 		if live, err := h.cfg.CallTracker.Live(ctx, h.job.Call.ID, h.cfg.Now()); err == nil && !live {

@@ -506,6 +506,12 @@ func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.
 	})
 }
 
+func (w around) ChangeLatest(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, func() (job.Record, error) {
+		return w.table.ChangeLatest(ctx, claimed, rule)
+	})
+}
+
 func (w around) Overdue(ctx context.Context, now time.Time, from string) ([]job.Summary, string, error) {
 	type page struct {
 		jobs []job.Summary

@@ -404,30 +404,36 @@ func testOwner(t *testing.T, open func(*testing.T) jobtable.Stores) {
 		},
 	} {
 		for _, rule := range own {
-			t.Run(name+"/"+rule.Name, func(t *testing.T) {
-				ctx, table := t.Context(), newTable(open(t))
-				claimed := must(t)(table.claim(ctx, "m"))
-				must(t)(table.ChangeClaimed(ctx, claimed, job.StoreJob(table.job)))
-				if err := row.others(ctx, table); err != nil {
-					t.Fatal(err)
-				}
-				before := must(t)(table.Load(ctx, claimed.ID))
-				got, err := table.ChangeClaimed(ctx, claimed, rule)
-				fails(t, rule.Name, err, row.want)
-				after := must(t)(table.Load(ctx, claimed.ID))
-				if row.want == nil {
-					same(t, "returned", after, got)
-					if cmp.Diff(before.Progress, after.Progress) != "" || after.Revision != before.Revision+1 {
-						t.Errorf("a change by others is lost: %+v, then %+v", before, after)
+			for _, first := range []string{"writes", "reads"} {
+				t.Run(name+"/"+rule.Name+"/"+first, func(t *testing.T) {
+					ctx, table := t.Context(), newTable(open(t))
+					change := table.ChangeClaimed
+					if first == "reads" {
+						change = table.ChangeLatest
 					}
-					return
-				}
-				same(t, "returned", before, got)
-				same(t, "stored", before, after)
-				if got.State != row.state {
-					t.Errorf("the job is %s, want %s", got.State, row.state)
-				}
-			})
+					claimed := must(t)(table.claim(ctx, "m"))
+					must(t)(table.ChangeClaimed(ctx, claimed, job.StoreJob(table.job)))
+					if err := row.others(ctx, table); err != nil {
+						t.Fatal(err)
+					}
+					before := must(t)(table.Load(ctx, claimed.ID))
+					got, err := change(ctx, claimed, rule)
+					fails(t, rule.Name, err, row.want)
+					after := must(t)(table.Load(ctx, claimed.ID))
+					if row.want == nil {
+						same(t, "returned", after, got)
+						if cmp.Diff(before.Progress, after.Progress) != "" || after.Revision != before.Revision+1 {
+							t.Errorf("a change by others is lost: %+v, then %+v", before, after)
+						}
+						return
+					}
+					same(t, "returned", before, got)
+					same(t, "stored", before, after)
+					if got.State != row.state {
+						t.Errorf("the job is %s, want %s", got.State, row.state)
+					}
+				})
+			}
 		}
 	}
 }

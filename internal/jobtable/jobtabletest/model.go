@@ -332,11 +332,15 @@ func (w *world) happen(event string, m *modelJob) bool {
 		if i != m.owner {
 			refused = jobtable.ErrChanged
 		}
+		change := w.table.ChangeClaimed
+		if rapid.Bool().Draw(w.T, "read first") {
+			change = w.table.ChangeLatest
+		}
 		state := json.RawMessage(rapid.SampledFrom(toolStates).Draw(w.T, "tool state"))
 		switch event {
 		case "finish":
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.Finish(now, result, flag, ""))
+				return change(ctx, claimed, job.Finish(now, result, flag, ""))
 			}
 			then = func(job.Record) {
 				m.owner, m.expiry, m.content, m.exhausted = -1, time.Time{}, text, flag
@@ -349,7 +353,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 		case "release":
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.Release(now, wait, flag, text))
+				return change(ctx, claimed, job.Release(now, wait, flag, text))
 			}
 			then = func(job.Record) {
 				m.owner, m.expiry, m.renewable, m.reason = -1, now.Add(wait), false, text
@@ -362,7 +366,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 			}
 		case "suspend":
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.Suspend(now, m.job, now.Add(wait), flag, state))
+				return change(ctx, claimed, job.Suspend(now, m.job, now.Add(wait), flag, state))
 			}
 			then = func(job.Record) {
 				m.owner, m.expiry, m.stored, m.external = -1, time.Time{}, true, flag
@@ -375,7 +379,7 @@ func (w *world) happen(event string, m *modelJob) bool {
 		case "store":
 			touched = false
 			do = func() (job.Record, error) {
-				return w.table.ChangeClaimed(ctx, claimed, job.StoreJob(m.job))
+				return change(ctx, claimed, job.StoreJob(m.job))
 			}
 			then = func(job.Record) { m.stored = true }
 		}

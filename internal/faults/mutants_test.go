@@ -758,6 +758,10 @@ var bugs = []mutant{
 	{bug: "a write that begins with the record as it was claimed", tests: leases, edits: []edit{
 		{"internal/process.(*execution).tryStore", "newest := e.seen.newest(e.record)", "newest := e.record"},
 	}},
+	{bug: "a message that returns and claims its job as if it were new", tests: leases, edits: []edit{
+		{"internal/process.(*execution).claim", "if batch.Receives(e.message) > 1 {",
+			"if batch.Receives(e.message) > 1000 {"},
+	}},
 	{bug: "a write that is lost beside a progress line", tests: leases, edits: []edit{
 		{"internal/process.(*execution).tryStore", "(e.ended || e.lineDue(newest))", "e.ended"},
 	}},

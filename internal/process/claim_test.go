@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -347,16 +348,16 @@ func TestCopiesOfAFailure(t *testing.T) {
 
 func TestTableErrors(t *testing.T) {
 	for name, tt := range map[string]struct {
-		step string
-		err  error         // of the first attempt
-		down time.Duration // how long the step fails
-		then time.Duration // how long it takes from there to the result, at most
-		runs int
-		want []job.Result
+		steps []string
+		err   error         // of the first attempt
+		down  time.Duration // how long the steps fail
+		then  time.Duration // how long it takes from there to the result, at most
+		runs  int
+		want  []job.Result
 	}{
-		"claim": {"first claim", nil, 10 * time.Second, 10 * time.Second, 1, done},
+		"claim": {[]string{"first claim", "claim"}, nil, 10 * time.Second, 10 * time.Second, 1, done},
 		// The lease is 25 s long.
-		"release": {"release", errDown, 24 * time.Second, 2 * time.Second, 2, responds("Done at attempt 2.")},
+		"release": {[]string{"release"}, errDown, 24 * time.Second, 2 * time.Second, 2, responds("Done at attempt 2.")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runs := 0
@@ -369,7 +370,12 @@ func TestTableErrors(t *testing.T) {
 					return asynctool.Textf("Done at attempt %d.", call.Attempt), nil
 				})
 			inWorld(t, def, func(t *testing.T, w *world) {
-				w.failing(tt.step, errDown)
+				w.fault = func(step string) error {
+					if slices.Contains(tt.steps, step) {
+						return errDown
+					}
+					return nil
+				}
 				w.send(w.job("t1", "tool"))
 				w.run(tt.down)
 				w.want(nil, 1, 0) // an outcome that is not stored is not sent

@@ -637,6 +637,7 @@ func TestNoLostWrites(t *testing.T) {
 		waits   bool          // for an external system
 		settled bool          // its lines are settled
 		ends    bool          // another tool call replaces it meanwhile
+		fails   bool          // its first attempt fails
 	}{
 		"nothing":               {takes: 2 * time.Second},
 		"a URL":                 {does: steps{url}, takes: 2 * time.Second},
@@ -648,6 +649,7 @@ func TestNoLostWrites(t *testing.T) {
 		"a hold message":        {tool: tool{Hold: "Wait.", HoldAfter: time.Second}, takes: 3 * time.Second},
 		"no hold message yet":   {tool: tool{Hold: "Wait.", HoldAfter: 4 * time.Second}, takes: 2 * time.Second},
 		"a report":              {does: steps{report}, settled: true},
+		"a retry":               {tool: tool{Attempts: 2}, fails: true},
 		"an end by others":      {takes: 20 * time.Second, ends: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -663,8 +665,11 @@ func TestNoLostWrites(t *testing.T) {
 				case <-ctx.Done():
 					return asynctool.Result{}, ctx.Err()
 				}
-				if tt.waits {
+				switch {
+				case tt.waits:
 					return asynctool.Wait(), nil
+				case tt.fails && call.Attempt == 1:
+					return asynctool.Result{}, errDown
 				}
 				return asynctool.Text("Done."), nil
 			})

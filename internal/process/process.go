@@ -428,6 +428,12 @@ func (e *execution) claim(ctx context.Context, first job.Record) (job.Record, er
 	if e.wakeUp > 0 {
 		return e.cfg.Table.ClaimAgain(ctx, first)
 	}
+	if batch.Receives(e.message) > 1 {
+		// The job probably has a record, and a first claim would be a write that is lost.
+		if r, err := e.cfg.Table.ClaimAgain(ctx, first); !errors.Is(err, jobtable.ErrNotFound) {
+			return r, err
+		}
+	}
 	return e.cfg.Table.Claim(ctx, first)
 }
 

@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -20,14 +21,11 @@ import (
 
 	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
-	"github.com/ringback/ringback/internal/callback"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/local/memqueue"
 	"github.com/ringback/ringback/internal/local/pipeline"
-	"github.com/ringback/ringback/internal/local/simcall"
 	"github.com/ringback/ringback/internal/queue"
-	"github.com/ringback/ringback/vapi/vapiclient"
 )
 
 var update = flag.Bool("update", false, "write the generated parts of docs/cost.md and docs/scale.md, and their charts")
@@ -269,34 +267,33 @@ func (b bill) together(n float64) bill {
 // bill returns the bill of a tool call.
 func (c meteredCall) bill(t *testing.T, further ...func(*pipeline.Config)) bill {
 	l := &ledger{table: newMeter(t), schedules: make(map[string]time.Time)}
-	var api simcall.API
-	calls := receipts(func(controlURL string) vapiclient.Receipt {
-		time.Sleep(controlLatency)
-		if c.gone && controlURL == "call" {
-			return gone
-		}
-		return delivered
-	})
-	counting := func(cfg *pipeline.Config) {
+	w := c.world(t, all(func(cfg *pipeline.Config) {
 		d := &cfg.Decorators
 		d.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(l.table, "jobs") }
-		d.Jobs = func(q pipeline.Queue) pipeline.Queue { return billedQueue{q, l} }
-		d.Results = d.Jobs
+		d.Jobs = func(q pipeline.Queue) pipeline.Queue { return billedQueue{transit{q}, l} }
+		d.Results = func(q pipeline.Queue) pipeline.Queue { return billedQueue{q, l} }
 		d.Schedules = func(s pipeline.Schedules) pipeline.Schedules { return billedSchedules{s, l} }
 		d.Events = func(e pipeline.EventBus) pipeline.EventBus { return billedBus{e, l} }
 		d.Function = l.function
 		cfg.Log = slog.New(slog.NewMultiHandler(cfg.Log.Handler(), l.log()))
-		cfg.OutboundCalls = &callback.OutboundCalls{
-			Client: &api, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "line",
-		}
-	}
-	w := newWorld(t, all(outside, calls.decorate, limited(c.limits), counting, all(further...)), c.tool)
+	}, all(further...)))
 	w.Front = l.front(w.Front)
-	c.play(w)
-	w.drained()
-	time.Sleep(10 * time.Minute) // for checks
-	w.drained()
+	c.finish(w)
 	return l.total()
+}
+
+// transit is a queue whose messages take a moment: as with AWS, ack goes on before process begins.
+type transit struct{ pipeline.Queue }
+
+const transitTime = 20 * time.Millisecond
+
+func (q transit) Send(ctx context.Context, messages []queue.Message) []error {
+	time.AfterFunc(transitTime, func() {
+		if err := errors.Join(q.Queue.Send(context.WithoutCancel(ctx), messages)...); err != nil {
+			panic(err)
+		}
+	})
+	return make([]error, len(messages))
 }
 
 // works is a tool call with so much work, and a little more for each character of its argument. So tools do not end at

@@ -124,10 +124,23 @@ func (m *meter) Scan(
 func (m *meter) PutItem(
 	ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options),
 ) (*dynamodb.PutItemOutput, error) {
+	out, _, err := m.put(ctx, in, options...)
+	return out, err
+}
+
+func (m *meter) put(
+	ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options),
+) (*dynamodb.PutItemOutput, written, error) {
 	time.Sleep(latency)
 	out, err := m.client.PutItem(ctx, in, options...)
-	m.write(in.Item["id"], in.Item, err)
-	return out, err
+	return out, m.write(in.Item["id"], in.Item, err), err
+}
+
+// written is what a write did.
+type written struct {
+	before map[string]types.AttributeValue
+	units  int
+	lost   bool // its condition failed
 }
 
 // DeleteItem counts a write that deletes the item.
@@ -143,19 +156,20 @@ func (m *meter) DeleteItem(
 // write counts a write. It costs a unit for each KB of the larger one of the old and the new item, also if its
 // condition fails. A write that changes what the index has costs as much again there, for the smaller items of
 // the index. Only transactions would cost twice as much.
-func (m *meter) write(key types.AttributeValue, after map[string]types.AttributeValue, err error) {
+func (m *meter) write(key types.AttributeValue, after map[string]types.AttributeValue, err error) written {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := key.(*types.AttributeValueMemberS).Value
 	before := m.items[id]
+	w := written{before: before}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		after = before
+		after, w.lost = before, true
 	} else if err != nil {
 		panic(err)
 	}
 	m.usage.writes++
-	m.usage.units += units(before, after)
+	w.units = units(before, after)
 	if state, ok := after["state"].(*types.AttributeValueMemberS); ok && job.State(state.Value).Active() {
 		m.largest = max(m.largest, sizeOf(after))
 	}
@@ -163,13 +177,15 @@ func (m *meter) write(key types.AttributeValue, after map[string]types.Attribute
 		old, changed := inIndex(before, index.keys, index.projected), inIndex(after, index.keys, index.projected)
 		if !maps.Equal(values(old), values(changed)) {
 			n := units(old, changed)
-			m.usage.units += n
+			w.units += n
 			if index.name == dynamotable.RecentIndex {
 				m.usage.listing += n
 			}
 		}
 	}
+	m.usage.units += w.units
 	m.items[id] = after
+	return w
 }
 
 // inIndex returns the item of the index, which is empty for an item without its keys.
@@ -312,6 +328,12 @@ var meteredCalls = func() []meteredCall {
 		}), play: ask},
 		{name: "that takes two minutes of 14", tool: long, play: ask},
 		{name: "the same, if calls have limits too", tool: long, limits: limits, play: ask},
+		{name: "with a hold message", tool: with(takes(2*time.Second), func(t *asynctool.Tool[input]) {
+			t.Hold, t.HoldAfter = "This takes a moment.", time.Second
+		}), play: ask},
+		{name: "none: `task_status`", tool: short, play: func(w *world) {
+			w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
+		}, ends: "none"},
 		{name: "none: the end of a call", tool: short, play: func(w *world) {
 			w.post(statusUpdate("call", "ended"))
 			w.post(`{"message":{"type":"end-of-call-report","call":` + call("call", "call") + `}}`)
@@ -329,26 +351,49 @@ type meteredCall struct {
 	ends   job.State // empty means that it is delivered, and "none" that there is no job
 }
 
-// usage plays the tool call, and returns its usage.
-func (c meteredCall) usage(t *testing.T) usage {
-	m := newMeter(t)
+// metered returns the tool call with a name.
+func metered(t *testing.T, name string) meteredCall {
+	t.Helper()
+	i := slices.IndexFunc(meteredCalls, func(c meteredCall) bool { return c.name == name })
+	if i < 0 {
+		t.Fatalf("there is no metered tool call %q", name)
+	}
+	return meteredCalls[i]
+}
+
+// world returns a world in which the tool call can be played.
+func (c meteredCall) world(t *testing.T, further ...func(*pipeline.Config)) *world {
 	var api simcall.API
 	calls := receipts(func(controlURL string) vapiclient.Receipt {
-		if c.gone && controlURL == "call" {
+		time.Sleep(controlLatency)
+		if c.gone && strings.HasPrefix(controlURL, "call") {
 			return gone
 		}
 		return delivered
 	})
-	w := newWorld(t, all(outside, calls.decorate, limited(c.limits), func(cfg *pipeline.Config) {
-		cfg.Decorators.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(m, "jobs") }
+	outbound := func(cfg *pipeline.Config) {
 		cfg.OutboundCalls = &callback.OutboundCalls{
 			Client: &api, Next: func(now time.Time) time.Time { return now }, AssistantID: "assistant", PhoneNumberID: "line",
 		}
-	}), c.tool)
+	}
+	return newWorld(t, all(outside, calls.decorate, limited(c.limits), outbound, all(further...)), c.tool)
+}
+
+// finish plays the tool call in its world, until nothing is left to do.
+func (c meteredCall) finish(w *world) {
 	c.play(w)
 	w.drained()
 	time.Sleep(10 * time.Minute) // for checks
 	w.drained()
+}
+
+// usage plays the tool call, and returns its usage.
+func (c meteredCall) usage(t *testing.T) usage {
+	m := newMeter(t)
+	w := c.world(t, func(cfg *pipeline.Config) {
+		cfg.Decorators.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(m, "jobs") }
+	})
+	c.finish(w)
 	used := m.usage
 	if m.largest > 1024 {
 		t.Errorf("an unfinished job has an item of %d bytes, which costs two write units", m.largest)

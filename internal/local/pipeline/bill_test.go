@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
-	"github.com/ringback/ringback/asynctool"
 	"github.com/ringback/ringback/internal/aws/dynamotable"
 	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/internal/jobtable"
@@ -63,7 +61,7 @@ type bill struct {
 	schedules, events              float64 // invocations of EventBridge Scheduler, and events on the bus
 	writes, units, reads           float64 // of the table
 	lines, logged, platform        float64 // log lines of the handlers and their bytes, and bytes of other lines
-	traces                         float64 // of X-Ray
+	traces, sampled                float64 // of X-Ray: one for each invocation, and as its sampling keeps
 	transitions                    float64 // of Step Functions
 }
 
@@ -78,7 +76,7 @@ func (b bill) per(n float64) bill {
 	for _, f := range []*float64{
 		&b.api, &b.ack, &b.process, &b.callback, &b.ackMS, &b.processMS, &b.callbackMS, &b.sends, &b.receives, &b.deletes,
 		&b.hide, &b.schedules, &b.events, &b.writes, &b.units, &b.reads, &b.lines, &b.logged, &b.platform, &b.traces,
-		&b.transitions,
+		&b.sampled, &b.transitions,
 	} {
 		*f /= n
 	}
@@ -91,6 +89,17 @@ type ledger struct {
 	bill      bill
 	table     *meter
 	schedules map[string]time.Time // until they are cancelled
+	seconds   map[invocation]bool
+}
+
+// invocation is a function that begins to run in a second.
+type invocation struct {
+	function string
+	second   int64
+}
+
+func newLedger(t *testing.T) *ledger {
+	return &ledger{table: newMeter(t), schedules: make(map[string]time.Time), seconds: make(map[invocation]bool)}
 }
 
 func (l *ledger) add(change func(*bill)) {
@@ -169,6 +178,7 @@ func (l *ledger) function(name string, handler memqueue.Handler) memqueue.Handle
 		response, err := handler(ctx, event)
 		took := billed(time.Since(started))
 		l.add(func(b *bill) {
+			l.seconds[invocation{name, started.Unix()}] = true
 			b.receives += chunks(size)
 			if err == nil && len(response.BatchItemFailures) < len(event.Records) {
 				b.deletes++
@@ -194,6 +204,7 @@ func (l *ledger) front(next http.Handler) http.Handler {
 		started := time.Now()
 		next.ServeHTTP(w, r)
 		l.add(func(b *bill) {
+			l.seconds[invocation{"ack", started.Unix()}] = true
 			b.api++
 			b.ack++
 			b.ackMS += billed(time.Since(started))
@@ -243,30 +254,31 @@ func (l *ledger) total() bill {
 			b.schedules++
 		}
 	}
+	b.sampled = sampled(b.invocations(), float64(len(l.seconds)))
 	return b.observed()
 }
 
-// observed returns the bill with the lines that AWS itself logs, and with a trace of each invocation: X-Ray samples
-// the first request of a second.
+// sampled returns how many of so many invocations X-Ray samples: the first one of each second in each function, and 5 %
+// of the others.
+func sampled(invocations, seconds float64) float64 { return seconds + 0.05*(invocations-seconds) }
+
+// observed returns the bill with the lines that AWS itself logs, and with a trace of each invocation: each is the first
+// one of its second.
 func (b bill) observed() bill {
 	b.platform = b.invocations()*float64(len(startLine)+len(reportLine)) + b.api*float64(len(accessLine))
 	b.traces = b.invocations()
 	return b
 }
 
-// together returns the bill with the traces of n tool calls in the same second. X-Ray samples one request of a second
-// and 5 % of the others, for each function.
-func (b bill) together(n float64) bill {
-	b.traces = 0
-	for _, invocations := range []float64{b.ack * n, b.process * n, b.callback * n} {
-		b.traces += (1 + 0.05*(invocations-1)) / n
-	}
+// together returns the bill of tool calls that share seconds.
+func (b bill) together() bill {
+	b.traces = b.sampled
 	return b
 }
 
 // bill returns the bill of a tool call.
 func (c meteredCall) bill(t *testing.T, further ...func(*pipeline.Config)) bill {
-	l := &ledger{table: newMeter(t), schedules: make(map[string]time.Time)}
+	l := newLedger(t)
 	w := c.world(t, all(func(cfg *pipeline.Config) {
 		d := &cfg.Decorators
 		d.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(l.table, "jobs") }
@@ -296,50 +308,9 @@ func (q transit) Send(ctx context.Context, messages []queue.Message) []error {
 	return make([]error, len(messages))
 }
 
-// works is a tool call with so much work, and a little more for each character of its argument. So tools do not end at
-// the same moment, nor when the process function looks whether their results are still wanted.
-func works(d time.Duration) meteredCall {
-	run := func(ctx context.Context, _ asynctool.Call, in input) (asynctool.Result, error) {
-		select {
-		case <-time.After(d + time.Duration(len(in.Text))*1300*time.Microsecond):
-			return asynctool.Text("It is done."), nil
-		case <-ctx.Done():
-			return asynctool.Result{}, ctx.Err()
-		}
-	}
-	return meteredCall{
-		tool: changed("tool", run, func(t *asynctool.Tool[input]) { t.Timeout = min(d+d/2, asynctool.MaxTimeout) }),
-		play: func(w *world) { w.post(webhook("call", "", toolCall{"a", "tool", `{"text":"x"}`})) },
-	}
-}
-
 const inFlight = 10
 
 var defaultLimits = job.CallLimits{Jobs: 50, Concurrent: 10} // as deployed
-
-// workflowTransitions is how many state transitions an execution of the workflow has: one for each of its states, which
-// is the least that AWS charges.
-const workflowTransitions = 2
-
-// billOfTen returns the bill of one of ten tool calls whose jobs share a batch. The calls are different ones, so each
-// has a webhook of its own.
-func billOfTen(t *testing.T, c meteredCall) bill {
-	c.play = func(w *world) {
-		var posts sync.WaitGroup
-		for i := range inFlight {
-			posts.Go(func() {
-				text := fmt.Sprintf(`{"text":%q}`, strings.Repeat("x", i+1))
-				w.post(webhook(fmt.Sprintf("call%d", i), "", toolCall{"a", "tool", text}))
-			})
-		}
-		posts.Wait()
-	}
-	together := func(cfg *pipeline.Config) {
-		jobs := cfg.Decorators.Jobs
-		cfg.Decorators.Jobs = func(q pipeline.Queue) pipeline.Queue { return jobs(&gathered{Queue: q, n: inFlight}) }
-	}
-	return c.bill(t, together).per(inFlight).together(inFlight)
-}
 
 // gathered is a queue whose first n messages become visible together.
 type gathered struct {
@@ -361,27 +332,6 @@ func (g *gathered) Send(ctx context.Context, messages []queue.Message) []error {
 	return g.Queue.Send(ctx, all)[:len(messages)]
 }
 
-// ordinary returns the bill of a set-up that promises nothing: the same API, three functions and two queues, without a
-// table, without batches, and without the hiding of messages. line is the length of a log line, of which each function
-// writes one.
-func ordinary(d time.Duration, line float64) bill {
-	return bill{
-		api: 1, ack: 1, process: 1, callback: 1,
-		ackMS: billed(latency), processMS: billed(d + latency), callbackMS: billed(controlLatency),
-		sends: 2, receives: 2, deletes: 2,
-		lines: 3, logged: 3 * line,
-	}.observed()
-}
-
-// stepFunctions returns the bill of a state machine in place of the queues. The ack starts an execution of a standard
-// workflow with two states. The first one waits for a task token, which the process function returns.
-func stepFunctions(d time.Duration, line float64) bill {
-	b := ordinary(d, line)
-	b.sends, b.receives, b.deletes = 0, 0, 0
-	b.transitions = workflowTransitions
-	return b
-}
-
 // cost is one part of a bill, in dollars per million tool calls.
 type cost struct {
 	name  string
@@ -395,8 +345,7 @@ var costs = []cost{
 	{"Lambda, time", func(b bill) float64 { return b.gbSeconds() * price("Lambda time") },
 		"milliseconds × memory in GB ÷ 1,000 × price"},
 	{"SQS", func(b bill) float64 { return b.sqs() * price("SQS") }, "sends, receives, deletes and hides × price"},
-	{"table", func(b bill) float64 { return b.units*price("DynamoDB write") + b.reads*price("DynamoDB read") },
-		"write units × price + reads × price"},
+	{"table", bill.table, "write units × price + reads × price"},
 	{"Scheduler, events", func(b bill) float64 { return b.schedules*price("Scheduler") + b.events*price("EventBridge") },
 		"schedules × price + events × price"},
 	{"logs", func(b bill) float64 { return (b.logged + b.platform) / 1e9 * price("CloudWatch Logs") },
@@ -412,29 +361,6 @@ func (b bill) dollars() (sum float64) {
 	return sum
 }
 
-// setUp is a column of the comparison.
-type setUp struct {
-	name string
-	bill bill
-}
-
-// comparison compares the set-ups for so much work.
-type comparison struct {
-	work    string
-	alone   bill
-	ten     bill
-	limited [2]bill    // the two, if calls have the limits that are deployed by default
-	others  [2][2]bill // ordinary and Step Functions, each alone and with ten in flight
-}
-
-func (c comparison) setUps() []setUp {
-	return []setUp{
-		{"Ringback, alone", c.alone}, {"ordinary, alone", c.others[0][0]}, {"Step Functions, alone", c.others[1][0]},
-		{"Ringback, ten in flight", c.ten}, {"ordinary, ten in flight", c.others[0][1]},
-		{"Step Functions, ten in flight", c.others[1][1]},
-	}
-}
-
 var durations = []struct {
 	name string
 	d    time.Duration
@@ -445,151 +371,6 @@ func inSynctest[T any](t *testing.T, name string, f func(*testing.T) T) (result 
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { result = f(t) }) })
 	return result
-}
-
-// billedKinds are the tool calls whose bills are in docs/cost.md, by their names in meteredCalls.
-var billedKinds = []string{
-	"that takes two seconds", "the same, if calls have limits", "with a `Quick` answer after a second",
-	"with a progress line", "suspended for a minute", "suspended for an hour", "completed by an external system",
-	"that fails, and then works", "whose call has ended: an event", "parked, and delivered in the next call",
-	"none: the end of a call",
-}
-
-// TestBill writes the bill of a tool call of each kind, and compares it with other set-ups. docs/cost.md has the same
-// numbers.
-func TestBill(t *testing.T) {
-	kinds := make(map[string]bill)
-	for _, name := range billedKinds {
-		i := slices.IndexFunc(meteredCalls, func(c meteredCall) bool { return c.name == name })
-		if i < 0 {
-			t.Fatalf("there is no metered tool call %q", name)
-		}
-		kinds[name] = inSynctest(t, name, func(t *testing.T) bill { return meteredCalls[i].bill(t) })
-	}
-	ordinaryCall := kinds[billedKinds[0]]
-	line := math.Round(ordinaryCall.logged / ordinaryCall.lines)
-	var compared []comparison
-	for _, work := range durations {
-		bills := func(name string, limits job.CallLimits) (alone, ten bill) {
-			call := works(work.d)
-			call.limits = limits
-			return inSynctest(t, name+" alone", func(t *testing.T) bill { return call.bill(t) }),
-				inSynctest(t, name+" with ten in flight", func(t *testing.T) bill { return billOfTen(t, call) })
-		}
-		c := comparison{work: work.name}
-		c.alone, c.ten = bills(work.name, job.CallLimits{})
-		c.limited[0], c.limited[1] = bills(work.name+" with limits", defaultLimits)
-		if got := c.ten.process * inFlight; got < 0.99 || got > 1.01 {
-			t.Errorf("ten jobs took %v invocations of the process function, want one", got)
-		}
-		if c.ten.hide > c.alone.hide {
-			t.Errorf("a job of a batch hides its message %v times, and one that is alone %v times", c.ten.hide, c.alone.hide)
-		}
-		for i, other := range []bill{ordinary(work.d, line), stepFunctions(work.d, line)} {
-			c.others[i] = [2]bill{other, other.together(inFlight)}
-		}
-		compared = append(compared, c)
-	}
-	if t.Failed() {
-		return
-	}
-	generated(t, "cost.md", "prices", pricesTable(), "formulas", formulasTable(), "kinds", kindsTable(kinds),
-		"requests", requestsTable(kinds), "comparison", comparisonTables(compared), "goals", goalsTable(compared))
-	generatedFile(t, "cost.svg", costChart(compared))
-}
-
-func formulasTable() string {
-	var s strings.Builder
-	s.WriteString("| part | formula |\n|---|---|\n")
-	for _, c := range costs {
-		fmt.Fprintf(&s, "| %s | %s |\n", c.name, c.meant)
-	}
-	return s.String()
-}
-
-func kindsTable(kinds map[string]bill) string {
-	var s strings.Builder
-	s.WriteString("| a tool call |")
-	for _, c := range costs[:8] {
-		fmt.Fprintf(&s, " %s |", c.name)
-	}
-	s.WriteString(" together |\n|---|" + strings.Repeat("--:|", 9) + "\n")
-	for _, name := range billedKinds {
-		fmt.Fprintf(&s, "| %s |", name)
-		for _, c := range costs[:8] {
-			fmt.Fprintf(&s, " %s |", dollars(c.of(kinds[name])))
-		}
-		fmt.Fprintf(&s, " **%s** |\n", dollars(kinds[name].dollars()))
-	}
-	return s.String()
-}
-
-func requestsTable(kinds map[string]bill) string {
-	var s strings.Builder
-	s.WriteString("| a tool call | API | invocations | GB-seconds | SQS: send, receive, delete, hide " +
-		"| write units | reads | schedules | events | log lines | log bytes | of Lambda and API |\n" +
-		"|---|" + strings.Repeat("--:|", 11) + "\n")
-	for _, name := range billedKinds {
-		b := kinds[name]
-		fmt.Fprintf(&s, "| %s | %.0f | %.0f | %.3f | %.0f, %.0f, %.0f, %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %s | %s |\n",
-			name, b.api, b.invocations(), b.gbSeconds(), b.sends, b.receives, b.deletes, b.hide, b.units, b.reads,
-			b.schedules, b.events, b.lines, count(b.logged), count(b.platform))
-	}
-	return s.String()
-}
-
-func comparisonTables(compared []comparison) string {
-	var s strings.Builder
-	for _, c := range compared {
-		fmt.Fprintf(&s, "| %s of work |", c.work)
-		for _, u := range c.setUps() {
-			fmt.Fprintf(&s, " %s |", u.name)
-		}
-		s.WriteString("\n|---|" + strings.Repeat("--:|", 6) + "\n")
-		for _, part := range costs {
-			fmt.Fprintf(&s, "| %s |", part.name)
-			for _, u := range c.setUps() {
-				fmt.Fprintf(&s, " %s |", dollars(part.of(u.bill)))
-			}
-			s.WriteString("\n")
-		}
-		s.WriteString("| **together** |")
-		for _, u := range c.setUps() {
-			fmt.Fprintf(&s, " **%s** |", dollars(u.bill.dollars()))
-		}
-		s.WriteString("\n\n")
-	}
-	return strings.TrimSuffix(s.String(), "\n")
-}
-
-// goalsTable compares the bills with the goals, as deployed by default and without limits. Its last columns show what
-// the promises cost without limits: the other set-ups have no table, and do not hide messages.
-func goalsTable(compared []comparison) string {
-	var s strings.Builder
-	s.WriteString("| goal | the other | as deployed by default | ratio | reached | without limits | ratio | reached " +
-		"| table and hides | ratio without them |\n|---|--:|--:|--:|---|--:|--:|---|--:|--:|\n")
-	goal := func(name string, limited, unlimited, other bill, most float64) {
-		fmt.Fprintf(&s, "| %s | %s |", name, dollars(other.dollars()))
-		for _, ours := range []bill{limited, unlimited} {
-			reached, ratio := "yes", ours.dollars()/other.dollars()
-			if ratio > most {
-				reached = "no"
-			}
-			fmt.Fprintf(&s, " %s | %.3f | %s |", dollars(ours.dollars()), ratio, reached)
-		}
-		promises := unlimited.units*price("DynamoDB write") + unlimited.reads*price("DynamoDB read") +
-			unlimited.hide*price("SQS")
-		fmt.Fprintf(&s, " %s | %.3f |\n", dollars(promises), (unlimited.dollars()-promises)/other.dollars())
-	}
-	two, thirty := compared[0], compared[1]
-	goal("ten in flight, 30 s: at most 0.20 of the ordinary set-up",
-		thirty.limited[1], thirty.ten, thirty.others[0][1], 0.2)
-	for _, c := range compared {
-		goal("alone, "+c.work+": at most 1.20 times the ordinary set-up", c.limited[0], c.alone, c.others[0][0], 1.2)
-	}
-	goal("alone, 2 s: at most 0.10 of Step Functions", two.limited[0], two.alone, two.others[1][0], 0.1)
-	goal("ten in flight, 2 s: at most 0.10 of Step Functions", two.limited[1], two.ten, two.others[1][1], 0.1)
-	return s.String()
 }
 
 func dollars(d float64) string {

@@ -59,31 +59,36 @@ func (s *svg) finish() string {
 	return s.String()
 }
 
-// costChart shows each bill beside that of the ordinary set-up.
+// costChart shows the bills of all set-ups, for ordinary tool calls, and for those that take ten minutes and need no
+// function meanwhile. Bars of the same work have the same scale.
 func costChart(compared []comparison) string {
-	const left, unit, row = 190, 220, 22
-	bars := []struct {
-		name, class string
-		of          func(comparison) bill
-	}{
-		{"Ringback, ten in flight", "a", func(c comparison) bill { return c.ten }},
-		{"Ringback, alone", "b", func(c comparison) bill { return c.alone }},
-		{"ordinary, alone", "c", func(c comparison) bill { return c.others[0][0] }},
-		{"Step Functions, alone", "d", func(c comparison) bill { return c.others[1][0] }},
-	}
-	s := newChart(900, 50+len(compared)*(len(bars)+2)*row,
-		"Dollars per million tool calls; bars relative to the ordinary set-up")
-	y := 50.0
+	const left, unit, row = 250, 520, 22
+	var shown []comparison
 	for _, c := range compared {
-		s.text(10, y+4, "start", c.work+" of work", "title")
+		idle := c.kind == "suspended meanwhile" || c.kind == "completed by an external system"
+		if c.kind == workKinds[0].name || idle && c.work == "10 min" {
+			shown = append(shown, c)
+		}
+	}
+	s := newChart(900, 46+len(shown)*(len(loads)*len(setUps)*row+row*5/2),
+		"Dollars per million tool calls; bars of the same work have the same scale")
+	y := 50.0
+	for _, c := range shown {
+		s.text(10, y+4, "start", fmt.Sprintf("%s, %s of work", c.kind, c.work), "title")
 		y += row / 2
-		for _, b := range bars {
-			d := b.of(c).dollars()
-			width := d / c.others[0][0].dollars() * unit
-			s.bar(left, y, width, row-6, b.class)
-			s.text(left-8, y+12, "end", b.name, "")
-			s.text(left+width+6, y+12, "start", dollars(d), "")
-			y += row
+		largest := 0.0
+		for _, bills := range c.bills {
+			largest = max(largest, bills[0].dollars(), bills[1].dollars())
+		}
+		for load, loaded := range loads {
+			for i, name := range setUps {
+				d := c.bills[i][load].dollars()
+				s.bar(left, y, d/largest*unit, row-6, string(rune('a'+i)))
+				s.text(left-8, y+12, "end", name+", "+loaded, "")
+				s.text(left+d/largest*unit+6, y+12, "start", dollars(d), "")
+				y += row
+			}
+			y += row / 4
 		}
 		y += row * 1.5
 	}

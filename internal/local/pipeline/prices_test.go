@@ -34,6 +34,10 @@ var awsPrices = []awsPrice{
 		"https://cloudburn.io/blog/amazon-eventbridge-pricing", "March 2026", true},
 	{"CloudWatch Logs", 0.50, "GB",
 		"https://www.factualminds.com/blog/amazon-cloudwatch-pricing-metrics-logs-alarms-dashboards/", "June 2026", true},
+	{"KMS", 3.00, "million requests with a symmetric key, or one of RSA 2048",
+		"https://www.wring.co/blog/aws-kms-pricing-guide", "March 2026", true},
+	{"Secrets Manager", 5.00, "million requests", "https://raw.githubusercontent.com/api-evangelist/" +
+		"amazon-secrets-manager/refs/heads/main/plans/amazon-secrets-manager-plans-pricing.yml", "September 2026", true},
 	{"X-Ray", 5.00, "million traces", "https://aws.amazon.com/de/xray/pricing/", "no date", false},
 	{"Step Functions", 25.00, "million state transitions of standard workflows",
 		"https://aws.amazon.com/step-functions/pricing/", "no date", false},

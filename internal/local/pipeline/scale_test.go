@@ -203,7 +203,7 @@ func loadOf(t *testing.T, name string, limits job.CallLimits) load {
 	c.limits, c.ends = limits, "none"
 	c.play = func(w *world) {
 		for i := range int(callTime / betweenTools) {
-			text := fmt.Sprintf(`{"text":%q}`, strings.Repeat("x", i+1))
+			text := fmt.Sprintf(`{"text":"%d"}`, i)
 			w.post(webhook("call", "", toolCall{fmt.Sprint(i), "tool", text}))
 			time.Sleep(betweenTools)
 		}
@@ -236,14 +236,11 @@ func TestScale(t *testing.T) {
 	s := deployed(t)
 	limited := loadOf(t, "with limits", defaultLimits)
 	unlimited := loadOf(t, "without limits", job.CallLimits{})
-	work := works(workTime)
-	work.limits = defaultLimits
-	alone := inSynctest(t, "a tool call", func(t *testing.T) bill { return work.bill(t) })
-	ten := inSynctest(t, "ten tool calls", func(t *testing.T) bill { return billOfTen(t, work) })
-	if batch := ten.processMS * inFlight / alone.processMS; batch < 0.99 || batch > 1.01 {
+	bills := workKinds[0].bills(t, workTime, defaultLimits)
+	if batch := bills[1].processMS * inFlight / bills[0].processMS; batch < 0.99 || batch > 1.01 {
 		t.Errorf("a batch of ten jobs takes %.3f times as long as one job; docs/scale.md assumes the same time", batch)
 	}
-	work = works(burstWork)
+	work := works(burstWork)
 	work.limits = defaultLimits
 	short := inSynctest(t, "a short tool call", func(t *testing.T) bill { return work.bill(t) })
 	met := metQuotas(s, limited)

@@ -241,7 +241,7 @@ var meteredCalls = func() []meteredCall {
 	takes := func(d time.Duration) runFunc {
 		return func(ctx context.Context, _ asynctool.Call, _ input) (asynctool.Result, error) {
 			select {
-			case <-time.After(d):
+			case <-time.After(d + longer(0)):
 				return asynctool.Text(text), nil
 			case <-ctx.Done():
 				return asynctool.Result{}, ctx.Err()
@@ -281,6 +281,7 @@ var meteredCalls = func() []meteredCall {
 	long := with(takes(2*time.Minute), func(t *asynctool.Tool[input]) { t.Timeout = 14 * time.Minute })
 	twice := func(t *asynctool.Tool[input]) { t.Attempts = 2 }
 	var o office
+	approval := o.approval(24*time.Hour, func(t *asynctool.Tool[input]) { t.Name = "tool" })
 
 	limits := job.CallLimits{Jobs: 9}
 	ask := func(w *world) { w.post(webhook("call", "", toolCall{"a", "tool", `{"text":"x"}`})) }
@@ -302,10 +303,10 @@ var meteredCalls = func() []meteredCall {
 		{name: "suspended for an hour", tool: with(resumes(time.Hour), func(t *asynctool.Tool[input]) {
 			t.Deadline = 24 * time.Hour
 		}), play: later(time.Hour, func(*world) {})},
-		{name: "completed by an external system", tool: o.approval(24 * time.Hour), play: func(w *world) {
-			w.post(webhook("call", "", toolCall{"a", "approval", `{"text":"x"}`}))
+		{name: "completed by an external system", tool: approval, play: func(w *world) {
+			ask(w)
 			time.Sleep(time.Hour)
-			w.complete(o.url("call/a"), `{"result":"Approved."}`)
+			w.complete(o.url("call/a"), `{"result":"It is done."}`)
 		}},
 		{name: "that fails, and then works", tool: with(fails(1), twice), play: ask},
 		{name: "that fails twice, for good", tool: with(fails(2), twice), play: ask},
@@ -331,12 +332,12 @@ var meteredCalls = func() []meteredCall {
 		{name: "with a hold message", tool: with(takes(2*time.Second), func(t *asynctool.Tool[input]) {
 			t.Hold, t.HoldAfter = "This takes a moment.", time.Second
 		}), play: ask},
-		{name: "none: `task_status`", tool: short, play: func(w *world) {
-			w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
-		}, ends: "none"},
 		{name: "none: the end of a call", tool: short, play: func(w *world) {
 			w.post(statusUpdate("call", "ended"))
 			w.post(`{"message":{"type":"end-of-call-report","call":` + call("call", "call") + `}}`)
+		}, ends: "none"},
+		{name: "none: `task_status`", tool: short, play: func(w *world) {
+			w.post(webhook("call", "", toolCall{"s", "task_status", `{}`}))
 		}, ends: "none"},
 	}
 }()
@@ -366,7 +367,7 @@ func (c meteredCall) world(t *testing.T, further ...func(*pipeline.Config)) *wor
 	var api simcall.API
 	calls := receipts(func(controlURL string) vapiclient.Receipt {
 		time.Sleep(controlLatency)
-		if c.gone && strings.HasPrefix(controlURL, "call") {
+		if c.gone && !strings.HasPrefix(controlURL, "n") {
 			return gone
 		}
 		return delivered

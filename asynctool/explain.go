@@ -118,10 +118,23 @@ func named(path string, s *jsonschema.Schema) string {
 	return path + " (" + s.Description + ")"
 }
 
-// kindOf has the word for each JSON Schema type in a sentence.
-var kindOf = map[string]string{
-	"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
-	"array": "a list", "object": "an object",
+// kindOf returns the words for a JSON Schema type in a sentence.
+func kindOf(schemaType string) string {
+	switch schemaType {
+	case "string":
+		return "a text"
+	case "integer":
+		return "a whole number"
+	case "number":
+		return "a number"
+	case "boolean":
+		return "true or false"
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	}
+	return "" // null only means that the argument may be left out
 }
 
 // expected describes in words what a schema accepts.
@@ -139,7 +152,7 @@ func expected(s *jsonschema.Schema) string {
 	}
 	var kinds []string
 	for _, t := range types {
-		if kind := kindOf[t]; kind != "" { // null only means that the argument may be left out
+		if kind := kindOf(t); kind != "" {
 			kinds = append(kinds, kind)
 		}
 	}

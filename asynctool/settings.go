@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // notSetUp is what the caller hears if a tool lacks a setting.
@@ -17,13 +15,11 @@ const notSetUp = "I'm sorry, this service isn't available right now."
 // operator. The caller hears that the service isn't available.
 func NotSetUp(cause error) error { return Fail(notSetUp, cause) }
 
-var settingName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
-
 // settings checks the names of a tool's settings, and returns each of them once.
 func settings(names []string) ([]string, error) {
 	var once []string
 	for _, name := range names {
-		if !settingName().MatchString(name) {
+		if !consistsOf(name, "_") || '0' <= name[0] && name[0] <= '9' {
 			return nil, fmt.Errorf("the setting %q is not the name of an environment variable; "+
 				"use letters, digits and _, a letter first", name)
 		}

@@ -343,10 +343,19 @@ type Entry struct {
 
 const neutralFailure = "I'm sorry, I wasn't able to finish that."
 
-var namePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+// consistsOf reports whether a name has only letters and digits of ASCII, and others. An empty one has not.
+func consistsOf(name, others string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return false
+		}
+		return !strings.ContainsRune(others, r)
+	})
+}
 
 func (t Tool[In]) entry() (*Entry, error) {
-	if !namePattern.MatchString(t.Name) {
+	if len(t.Name) > 64 || !consistsOf(t.Name, "_-") {
 		return nil, fmt.Errorf("tool %q: the name must be 1 to 64 letters, digits, _ or -", t.Name)
 	}
 	if '0' <= t.Name[0] && t.Name[0] <= '9' {

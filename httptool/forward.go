@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -228,12 +229,11 @@ func duration(field, text, like string) (time.Duration, error) {
 	return d, nil
 }
 
-// headerName is RFC 9110's token.
-var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
 // keyToCall matches a template of a static argument that renders the call's id, its URLs, or the whole call. With them,
 // a service could speak in the call.
-var keyToCall = regexp.MustCompile(`\{[{%][^}]*\bcall\b\s*(\.\s*(id|monitor)\b|[|\[}%])`)
+var keyToCall = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\{[{%][^}]*\bcall\b\s*(\.\s*(id|monitor)\b|[|\[}%])`)
+})
 
 // ownHeaders are set here or by net/http, so a file cannot set them.
 var ownHeaders = []string{
@@ -259,7 +259,7 @@ func (f *forwarded) prepare(getenv func(string) string) error {
 		return at(err, "encrypted")
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Static)) {
-		if keyToCall.MatchString(f.Static[name]) {
+		if keyToCall().MatchString(f.Static[name]) {
 			return at(fmt.Errorf("the static argument %s would give the service the key to the call; "+
 				"to recognise a tool call, it gets an Idempotency-Key", name), "static", name)
 		}
@@ -367,7 +367,7 @@ func (f *forwarded) fillHeader(e *environment) (http.Header, error) {
 		canonical, text := http.CanonicalHeaderKey(name), f.Headers[name]
 		problem := fmt.Errorf("the header %s contains a line break or another control character", name)
 		switch {
-		case !headerName.MatchString(name):
+		case !consistsOf(name, "!#$%&'*+-.^_`|~"): // RFC 9110's token
 			return nil, at(fmt.Errorf("%q is not the name of a header", name), name)
 		case slices.Contains(ownHeaders, canonical):
 			return nil, at(fmt.Errorf("the header %s cannot be set", name), name)
@@ -419,9 +419,9 @@ func (f *forwarded) checkEncrypted() error {
 	if !f.sendsBody() {
 		return fmt.Errorf("%s sends the encrypted arguments in the url, which servers log; use POST, PUT or PATCH", f.Method)
 	}
-	for _, match := range placeholder.FindAllStringSubmatch(variable.ReplaceAllString(f.URL, ""), -1) {
-		if slices.Contains(f.Encrypted, match[1]) {
-			return fmt.Errorf("the url has the encrypted argument {%s}, and servers log it; send it in the body", match[1])
+	for _, name := range namesIn(withoutVariables(f.URL)) {
+		if slices.Contains(f.Encrypted, name) {
+			return fmt.Errorf("the url has the encrypted argument {%s}, and servers log it; send it in the body", name)
 		}
 	}
 	return nil

@@ -84,12 +84,9 @@ func placeOf(tools []*yaml.Node, tool int, node *yaml.Node) place {
 	return p
 }
 
-// yamlLine matches the line in an error of the YAML parser.
-var yamlLine = regexp.MustCompile(`line (\d+): (.*)`)
-
 // parserError returns the line in an error of the YAML parser, and what it says.
 func parserError(err error) (line int, problem string) {
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+	if m := regexp.MustCompile(`line (\d+): (.*)`).FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		return line, m[2]
 	}
@@ -107,10 +104,10 @@ func syntaxError(file []byte, noticed, begun error) *fileError {
 	text := strings.Split(strings.TrimSuffix(strings.ReplaceAll(string(file), "\r\n", "\n"), "\n"), "\n")
 	line, problem := parserError(noticed)
 	start, _ := parserError(begun)
-	anchor := unknownAnchor.FindStringSubmatch(problem)
+	anchor, unknown := unknownAnchor(problem)
 	switch {
-	case anchor != nil:
-		reference := regexp.MustCompile(`\*` + regexp.QuoteMeta(anchor[1]) + `($|[\s,}\]])`)
+	case unknown:
+		reference := regexp.MustCompile(`\*` + regexp.QuoteMeta(anchor) + `($|[\s,}\]])`)
 		line = 1 + slices.IndexFunc(text, reference.MatchString)
 		start = line
 	case strings.Contains(problem, "control character"), strings.Contains(problem, "UTF-8"),
@@ -136,8 +133,11 @@ func syntaxError(file []byte, noticed, begun error) *fileError {
 	return p.wrong(errors.New(problem))
 }
 
-// unknownAnchor matches an error of the YAML parser that has no line.
-var unknownAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+// unknownAnchor returns the anchor in an error of the YAML parser that has no line.
+func unknownAnchor(problem string) (anchor string, found bool) {
+	_, anchor, _ = strings.Cut(problem, "unknown anchor '")
+	return strings.CutSuffix(anchor, "' referenced")
+}
 
 // isUnreadable reports whether a line has what YAML cannot contain.
 func isUnreadable(line string) bool {
@@ -146,16 +146,13 @@ func isUnreadable(line string) bool {
 	})
 }
 
-var (
-	// toolList matches the key of the list, if its items are on lines of their own.
-	toolList = regexp.MustCompile(`^["']?tools["']?\s*:\s*(#.*)?$`)
-	// nameIn matches the name of a tool in the first column of its fields.
-	nameIn = regexp.MustCompile(`(?:^|[{,]\s*)["']?name["']?\s*:\s*["']?([A-Za-z0-9_-]+)`)
-)
-
 // toolAt returns the tool to which a line of a file belongs. The file need not be YAML, so the tool is found by the
 // indentation of the list.
 func toolAt(text []string, line int) (p place) {
+	// The key of the list, if its items are on lines of their own, and the name of a tool in the first column of its
+	// fields.
+	toolList := regexp.MustCompile(`^["']?tools["']?\s*:\s*(#.*)?$`)
+	nameIn := regexp.MustCompile(`(?:^|[{,]\s*)["']?name["']?\s*:\s*["']?([A-Za-z0-9_-]+)`)
 	list := slices.IndexFunc(text, toolList.MatchString)
 	if list < 0 || line <= list+1 {
 		return place{}
@@ -276,8 +273,10 @@ func undecodable(node *yaml.Node) *yaml.Node {
 	if err != nil {
 		return node
 	}
-	if _, err = sigs.YAMLToJSON(text); err != nil && !unknownAnchor.MatchString(err.Error()) {
-		return node
+	if _, err = sigs.YAMLToJSON(text); err != nil {
+		if _, unknown := unknownAnchor(err.Error()); !unknown {
+			return node
+		}
 	}
 	return nil
 }

@@ -73,8 +73,8 @@ func (p *poll) prepare() error {
 			return at(fmt.Errorf("poll: %q means both done and failed", value), "failed")
 		}
 	}
-	if found := placeholder.FindStringSubmatch(p.URL); found != nil && found[0] == p.URL {
-		p.link = found[1]
+	if before, name, after, found := cutName(p.URL); found && before+after == "" {
+		p.link = name
 		if err := checkField(p.link); err != nil {
 			return at(fmt.Errorf("the poll.url has {%s}, which %w", p.link, err), "url")
 		}

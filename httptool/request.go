@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -53,17 +54,19 @@ const (
 const malformed = "the service's answer is malformed"
 
 // client has no timeout: the tool's timeout ends each request.
-var client = &http.Client{
-	Transport: transport(),
-	// Headers and arguments must not reach another host.
-	CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		first := via[0].URL
-		if r.URL.Scheme != first.Scheme || r.URL.Host != first.Host || len(via) > 3 {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	},
-}
+var client = sync.OnceValue(func() *http.Client {
+	return &http.Client{
+		Transport: transport(),
+		// Headers and arguments must not reach another host.
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			first := via[0].URL
+			if r.URL.Scheme != first.Scheme || r.URL.Host != first.Host || len(via) > 3 {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		},
+	}
+})
 
 func transport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
@@ -187,7 +190,7 @@ func exchange(r *http.Request, failures bool) (answer, error) {
 		GotConn:              func(httptrace.GotConnInfo) { connected.Store(true) },
 		GotFirstResponseByte: func() { answering.Store(true) },
 	}
-	response, err := client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	response, err := client().Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err != nil {
 		cause, again := classify(r.Context(), err, answering.Load())
 		if !connected.Load() {

@@ -5,15 +5,45 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/ringback/ringback/asynctool"
 )
 
-// variable matches a part of a declaration that comes from the environment.
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+// cutVariable cuts a text of a declaration around its first ${NAME}, whose value comes from the environment. If it has
+// none, before is the text.
+func cutVariable(text string) (before, name, after string, found bool) {
+	for begin := range len(text) {
+		if rest, ok := strings.CutPrefix(text[begin:], "${"); ok {
+			name, after, ok := strings.Cut(rest, "}")
+			if ok && consistsOf(name, "_") && (name[0] < '0' || name[0] > '9') {
+				return text[:begin], name, after, true
+			}
+		}
+	}
+	return text, "", "", false
+}
+
+// consistsOf reports whether a name has only letters and digits of ASCII, and others. An empty one has not.
+func consistsOf(name, others string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return false
+		}
+		return !strings.ContainsRune(others, r)
+	})
+}
+
+// withoutVariables returns a text without each ${NAME}.
+func withoutVariables(text string) string {
+	before, _, after, found := cutVariable(text)
+	if !found {
+		return before
+	}
+	return before + withoutVariables(after)
+}
 
 // environment fills ${NAME} in. It collects the names, those without a value, and what is wrong with the values.
 type environment struct {
@@ -43,14 +73,16 @@ type filled struct {
 func (f filled) complete() bool { return !slices.Contains(f.values, "") }
 
 func (e *environment) fill(text string) (f filled) {
-	rest := text
-	for at := variable.FindStringSubmatchIndex(rest); at != nil; at = variable.FindStringSubmatchIndex(rest) {
-		f.text += rest[:at[0]]
+	for {
+		before, name, after, found := cutVariable(text)
+		f.text += before
 		if f.complete() {
 			f.upTo = append(f.upTo, f.text)
 		}
-		name := rest[at[2]:at[3]]
-		rest = rest[at[1]:]
+		if !found {
+			return f
+		}
+		text = after
 		value, known := e.lookup(name)
 		e.names = append(e.names, name)
 		if !known {
@@ -62,11 +94,6 @@ func (e *environment) fill(text string) (f filled) {
 		f.names, f.values = append(f.names, name), append(f.values, value)
 		f.text += value
 	}
-	f.text += rest
-	if f.complete() {
-		f.upTo = append(f.upTo, f.text)
-	}
-	return f
 }
 
 // object collects what is wrong with values.
@@ -95,7 +122,7 @@ func unique(names []string) []string {
 
 // checkVariables returns an error if a text has a ${ that does not begin a ${NAME}.
 func checkVariables(what, text string) error {
-	if strings.Contains(variable.ReplaceAllString(text, ""), "${") {
+	if strings.Contains(withoutVariables(text), "${") {
 		return fmt.Errorf("the %s has a ${ that is not a variable; write ${NAME}", what)
 	}
 	return nil
@@ -160,19 +187,15 @@ func (e *environment) target(what, text string) (*target, error) {
 		return nil, err
 	}
 	t := &target{url: u}
-	written, _, _ := strings.Cut(variable.ReplaceAllString(text, ""), "#")
+	written, _, _ := strings.Cut(withoutVariables(text), "#")
 	path, query, _ := strings.Cut(written, "?")
-	for _, match := range placeholder.FindAllStringSubmatch(path, -1) {
-		t.path = append(t.path, match[1])
-	}
+	t.path = namesIn(path)
 	for parameter := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(parameter, "=")
-		if found := placeholder.FindString(name); found != "" {
-			return nil, fmt.Errorf("the %s has %s in the name of a parameter; only values may have it", what, found)
+		if _, found, _, ok := cutName(name); ok {
+			return nil, fmt.Errorf("the %s has {%s} in the name of a parameter; only values may have it", what, found)
 		}
-		for _, match := range placeholder.FindAllStringSubmatch(value, -1) {
-			t.query = append(t.query, match[1])
-		}
+		t.query = append(t.query, namesIn(value)...)
 	}
 	if u == nil {
 		return t, nil
@@ -218,11 +241,11 @@ func (t *target) with(value func(name string) (text string, present bool)) (*url
 	for name, written := range u.Query() {
 		for _, text := range written {
 			complete := true
-			text = placeholder.ReplaceAllStringFunc(text, func(found string) string {
-				if !slices.Contains(t.query, found[1:len(found)-1]) {
-					return found
+			text = replaceNames(text, func(name string) string {
+				if !slices.Contains(t.query, name) {
+					return "{" + name + "}"
 				}
-				text, present := value(found[1 : len(found)-1])
+				text, present := value(name)
 				complete = complete && present
 				return text
 			})

@@ -4,14 +4,47 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// placeholder matches a {name}.
-var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
+// cutName cuts a text around its first {name}. If it has none, before is the text.
+func cutName(text string) (before, name, after string, found bool) {
+	begin := -1
+	for i := range len(text) {
+		switch {
+		case text[i] == '{':
+			begin = i
+		case text[i] == '}' && begin >= 0:
+			return text[:begin], text[begin+1 : i], text[i+1:], true
+		}
+	}
+	return text, "", "", false
+}
+
+// replaceNames returns a text with the result of value in place of each {name}.
+func replaceNames(text string, value func(name string) string) string {
+	var replaced strings.Builder
+	for {
+		before, name, after, found := cutName(text)
+		replaced.WriteString(before)
+		if !found {
+			return replaced.String()
+		}
+		replaced.WriteString(value(name))
+		text = after
+	}
+}
+
+// namesIn returns each {name} of a text, without its braces.
+func namesIn(text string) (names []string) {
+	replaceNames(text, func(name string) string {
+		names = append(names, name)
+		return ""
+	})
+	return names
+}
 
 // textTemplate is a text with {fields} of an answer.
 type textTemplate struct {
@@ -21,13 +54,16 @@ type textTemplate struct {
 
 func parseText(text string) (*textTemplate, error) {
 	t := &textTemplate{text: text}
-	for _, match := range placeholder.FindAllStringSubmatch(text, -1) {
-		if err := checkField(match[1]); err != nil {
-			return nil, fmt.Errorf("the text has {%s}, which %w", match[1], err)
+	rest := replaceNames(text, func(name string) string {
+		t.fields = append(t.fields, name)
+		return ""
+	})
+	for _, name := range t.fields {
+		if err := checkField(name); err != nil {
+			return nil, fmt.Errorf("the text has {%s}, which %w", name, err)
 		}
-		t.fields = append(t.fields, match[1])
 	}
-	if strings.ContainsAny(placeholder.ReplaceAllString(text, ""), "{}") {
+	if strings.ContainsAny(rest, "{}") {
 		return nil, errors.New("the text has a brace without its counterpart; write fields as {name}")
 	}
 	return t, nil
@@ -36,10 +72,10 @@ func parseText(text string) (*textTemplate, error) {
 // of returns the text with the fields of an answer. Each of them must have a value.
 func (t *textTemplate) of(answer []byte) (string, error) {
 	var err error
-	text := placeholder.ReplaceAllStringFunc(t.text, func(name string) string {
-		value, missing := field(answer, name[1:len(name)-1])
+	text := replaceNames(t.text, func(name string) string {
+		value, missing := field(answer, name)
 		if value = clean(value); missing == nil && value == "" {
-			missing = fmt.Errorf("%s: its field %s is empty", malformed, name[1:len(name)-1])
+			missing = fmt.Errorf("%s: its field %s is empty", malformed, name)
 		}
 		err = errors.Join(err, missing)
 		return value

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ringback/ringback/internal/jsonscan"
@@ -175,8 +176,9 @@ const (
 	argumentsDepthReserve = 100
 )
 
+// The sets of fields are made by the first message, since the functions that read none link this package, too.
 // messageFields are read both inside and outside the wrapper "message", which some senders omit.
-var messageFields = func() *jsonscan.Fields {
+var messageFields = sync.OnceValue(func() *jsonscan.Fields {
 	paths := []string{
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",
 		"call.id", "call.orgId", "call.type", "call.assistantId", "call.phoneNumberId",
@@ -191,17 +193,16 @@ var messageFields = func() *jsonscan.Fields {
 		paths = append(paths, "message."+path)
 	}
 	return jsonscan.NewFields(paths...)
-}()
+})
 
 // modelPaths are the members of a message that show the assistant's model. Those of overrides come first.
-var modelPaths = func() (paths []string) {
-	for _, assistant := range []string{"call.assistantOverrides", "assistant", "call.assistant"} {
-		for _, member := range []string{"speaker", "reasoner", "model", "provider"} {
-			paths = append(paths, assistant+".model."+member)
-		}
-	}
-	return paths
-}()
+var modelPaths = []string{
+	"call.assistantOverrides.model.speaker", "call.assistantOverrides.model.reasoner",
+	"call.assistantOverrides.model.model", "call.assistantOverrides.model.provider",
+	"assistant.model.speaker", "assistant.model.reasoner", "assistant.model.model", "assistant.model.provider",
+	"call.assistant.model.speaker", "call.assistant.model.reasoner",
+	"call.assistant.model.model", "call.assistant.model.provider",
+}
 
 // durationPaths are the members of a message that bound the call (Vapi's OpenAPI: Call). The first ones
 // apply to every member of a squad.
@@ -220,23 +221,17 @@ const (
 	squadMembers   = 9
 )
 
-// The durationPaths below each prefix are joined once, and not for each message.
 var (
-	bareDurations    = durationPaths
-	wrappedDurations = func() (wrapped []string) {
-		for _, path := range durationPaths {
-			wrapped = append(wrapped, "message."+path)
-		}
-		return wrapped
-	}()
-)
-
-var (
-	toolCallFields = jsonscan.NewFields("id", "name", "arguments", "parameters",
-		"function.name", "function.arguments", "function.parameters")
-	squadMemberFields = jsonscan.NewFields("assistant.maxDurationSeconds",
-		"assistantOverrides.maxDurationSeconds")
-	toolWithToolCallFields = jsonscan.NewFields("async", "server.timeoutSeconds", "toolCall.id")
+	toolCallFields = sync.OnceValue(func() *jsonscan.Fields {
+		return jsonscan.NewFields("id", "name", "arguments", "parameters",
+			"function.name", "function.arguments", "function.parameters")
+	})
+	squadMemberFields = sync.OnceValue(func() *jsonscan.Fields {
+		return jsonscan.NewFields("assistant.maxDurationSeconds", "assistantOverrides.maxDurationSeconds")
+	})
+	toolWithToolCallFields = sync.OnceValue(func() *jsonscan.Fields {
+		return jsonscan.NewFields("async", "server.timeoutSeconds", "toolCall.id")
+	})
 )
 
 // ParseMessage parses the body of a webhook. It accepts every shape that Vapi's documentation, its
@@ -272,13 +267,13 @@ func ParseMessage(body []byte) (Message, error) {
 // functions.
 func ParseDocument(body jsonscan.Document) (Message, error) {
 	body.Text = bytes.TrimPrefix(body.Text, []byte("\uFEFF")) // such a body was not checked
-	values, err := messageFields.ReadDocument(body)
+	values, err := messageFields().ReadDocument(body)
 	if err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
-	prefix, durations := "", bareDurations
+	prefix := ""
 	if bytes.HasPrefix(values["message"], []byte("{")) {
-		prefix, durations = "message.", wrappedDurations
+		prefix = "message."
 	}
 	beside := false   // some senders put the call beside the message
 	var name [64]byte // long enough, so that no path needs memory of its own
@@ -318,10 +313,6 @@ func ParseDocument(body jsonscan.Document) (Message, error) {
 		m.Status = text("status")
 	}
 	beside = field("call") == nil && field("chat") == nil && values["call"] != nil
-	var other []string
-	if beside {
-		other = bareDurations
-	}
 	if id := text("chat.id"); id != "" && text("call.id") == "" {
 		m.Call = Call{
 			ID:             id,
@@ -343,7 +334,7 @@ func ParseDocument(body jsonscan.Document) (Message, error) {
 		PhoneNumberID:  text("call.phoneNumberId", "phoneNumber.id"),
 		CustomerNumber: text("call.customer.number", "customer.number"),
 		ControlURL:     text("call.monitor.controlUrl"),
-		MaxDuration:    maxDuration(values, durations, other),
+		MaxDuration:    maxDuration(field),
 	}
 	m.Call.Began = parseTimestamp(field("call.startedAt"))
 	if m.Call.Began.IsZero() && m.Call.Type != "outboundPhoneCall" {
@@ -375,28 +366,21 @@ func architecture(path string, value []byte) Architecture {
 	return ArchitectureUnknown
 }
 
-// maxDuration returns [Call.MaxDuration] of a message. If other is not nil, it has the paths of the
-// fields that are not at the paths of f.
-func maxDuration(values map[string][]byte, f, other []string) time.Duration {
-	field := func(i int) []byte {
-		if value := values[f[i]]; value != nil || other == nil {
-			return value
-		}
-		return values[other[i]]
-	}
+// maxDuration returns [Call.MaxDuration] of a message with these fields.
+func maxDuration(field func(path string) []byte) time.Duration {
 	longest, overrides := time.Duration(0), time.Duration(0)
-	for i := range squadID {
-		longest = max(longest, parseSeconds(field(i)))
+	for i, path := range durationPaths[:squadID] {
+		longest = max(longest, parseSeconds(field(path)))
 		if i < squadOverrides {
 			overrides = longest
 		}
 	}
-	members := jsonscan.Items(field(squadMembers), maxSquadMembers)
-	if len(members) == 0 && overrides == 0 && jsonscan.String(field(squadID)) != "" {
+	members := jsonscan.Items(field(durationPaths[squadMembers]), maxSquadMembers)
+	if len(members) == 0 && overrides == 0 && jsonscan.String(field(durationPaths[squadID])) != "" {
 		return 0 // the message does not show the squad
 	}
 	for _, member := range members {
-		shown, _ := squadMemberFields.Read(member)
+		shown, _ := squadMemberFields().Read(member)
 		own := max(parseSeconds(shown["assistant.maxDurationSeconds"]),
 			parseSeconds(shown["assistantOverrides.maxDurationSeconds"]))
 		if own == 0 && overrides == 0 {
@@ -420,7 +404,7 @@ func parseToolCalls(toolCallList, toolCalls, toolWithToolCallList []byte) ([]Too
 	if len(items) == 0 {
 		flags := make([]bool, 0, len(tools))
 		for _, tool := range tools {
-			values, _ := toolWithToolCallFields.Read(tool)
+			values, _ := toolWithToolCallFields().Read(tool)
 			timeout.add(values)
 			items = append(items, values["toolCall"])
 			flags = append(flags, string(values["async"]) == "true")
@@ -482,7 +466,7 @@ func asyncFlags(tools [][]byte, timeout *serverTimeout) func(position int, call 
 	}
 	list := make([]tool, len(tools))
 	for i, raw := range tools {
-		values, _ := toolWithToolCallFields.Read(raw)
+		values, _ := toolWithToolCallFields().Read(raw)
 		timeout.add(values)
 		list[i] = tool{jsonscan.String(values["toolCall.id"]), string(values["async"]) == "true", values["toolCall"]}
 	}
@@ -577,7 +561,7 @@ func parseToolCall(item []byte, newID func(ToolCall) string) ToolCall {
 		call.Err = errors.New("tool call is not an object")
 		return call
 	}
-	values, _ := toolCallFields.Read(item)
+	values, _ := toolCallFields().Read(item)
 	call.ID = jsonscan.String(values["id"])
 	call.Name = cmp.Or(jsonscan.String(values["function.name"]), jsonscan.String(values["name"]))
 	for _, path := range []string{"function.arguments", "function.parameters", "arguments", "parameters"} {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/shopspring/decimal"
@@ -169,13 +170,15 @@ func openCSV(text string) (rows *csv.Reader, nameColumn, amountColumn int) {
 
 // amountPattern matches 1234.5, -1,234.56, $12 and 12.00 €. It bounds the digits,
 // and allows no exponent: 1e1000000000 is short, but takes a gigabyte to add up.
-var amountPattern = regexp.MustCompile(
-	`^([+-]?)([$€£]?) ?([0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(\.[0-9]{1,6})?(?: ?([$€£]))?$`)
+var amountPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(
+		`^([+-]?)([$€£]?) ?([0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(\.[0-9]{1,6})?(?: ?([$€£]))?$`)
+})
 
 // parseAmount parses an amount and rounds it to the cent, so that the spoken totals
 // add up. ok reports whether it is an amount.
 func parseAmount(text string) (amount decimal.Decimal, currency string, ok bool) {
-	m := amountPattern.FindStringSubmatch(strings.TrimSpace(text))
+	m := amountPattern().FindStringSubmatch(strings.TrimSpace(text))
 	if m == nil || (m[2] != "" && m[5] != "") {
 		return decimal.Decimal{}, "", false
 	}

@@ -104,6 +104,8 @@ var (
 var bugs = []mutant{
 	{bug: "a link to the page that works twice", tests: []string{"./internal/page", "-run", "^TestSession$"},
 		edits: []edit{{"internal/page.(*tickets).use", "t.all = slices.Delete(t.all, at, at+1)", "_ = at"}}},
+	{bug: "a start that compiles a regular expression", tests: []string{"./functions", "-run", "^TestStart$"},
+		edits: []edit{{"httptool.Tools", "var all []asynctool.Definition", "keyToCall()\n\tvar all []asynctool.Definition"}}},
 	{bug: "a page with numbers", tests: []string{"./internal/page", "-run", "^(FuzzNumbers|TestShowNumbers)$"},
 		edits: []edit{{"internal/page.(*numbers).text", "return without", "return text"}}},
 	{bug: "a read-only page that writes", tests: []string{"./internal/page", "-run", "^TestCompleteAndCancel$"},
@@ -1400,7 +1402,7 @@ var bugs = []mutant{
 			"IdempotencyKey: call.IdempotencyKey() + call.CustomerNumber,"},
 	}},
 	{bug: "a key to the call for a forwarded tool's service", tests: []string{"./httptool", "-run", "Forwarded"},
-		edits: []edit{{"httptool.(*forwarded).prepare", "keyToCall.MatchString(f.Static[name])", "false"}}},
+		edits: []edit{{"httptool.(*forwarded).prepare", "keyToCall().MatchString(f.Static[name])", "false"}}},
 	{bug: "the id of a call shown to an operator who does not ask for it",
 		tests: []string{"./internal/cli", "./internal/operator", "-run", "TestOperatorSeesNoCallID|TestShow"},
 		edits: []edit{{"internal/operator.(*Jobs).Show", "if data {", "d.CallID = r.CallID\n\tif data {"}}},

@@ -84,22 +84,37 @@ const (
 const dropped = '~'
 
 // letters are the letters of the kinds. They are in every stored record, so they never change.
-var letters = map[StepKind]byte{
-	StepReceived: 'r', StepQueued: 'q', StepStarted: 's', StepAttemptFailed: 'a', StepNotStarted: 'n',
-	StepProgress: 'g', StepSpoken: 'm', StepSuspended: 'w', StepExternal: 'x', StepWoken: 'k', StepCompleted: 'c',
-	StepFinished: 'f', StepFailed: 'e', StepCancelled: 'C', StepDelivery: 'p', StepText: 't', StepPostponed: 'h',
-	StepOutboundCall: 'o', StepNoOutboundCall: 'O', StepParked: 'P', StepNextCall: 'N', StepNoNextCall: 'M',
-	StepForgotten: 'G', StepRedriven: 'R', StepRepeated: 'y', StepDelivered: 'd', StepUndelivered: 'u',
-	StepDiscarded: 'D', StepReplay: 'v', StepReplayed: 'V', StepDropped: dropped,
+var letters = []struct {
+	kind   StepKind
+	letter byte
+}{
+	{StepReceived, 'r'}, {StepQueued, 'q'}, {StepStarted, 's'}, {StepAttemptFailed, 'a'}, {StepNotStarted, 'n'},
+	{StepProgress, 'g'}, {StepSpoken, 'm'}, {StepSuspended, 'w'}, {StepExternal, 'x'}, {StepWoken, 'k'},
+	{StepCompleted, 'c'}, {StepFinished, 'f'}, {StepFailed, 'e'}, {StepCancelled, 'C'}, {StepDelivery, 'p'},
+	{StepText, 't'}, {StepPostponed, 'h'}, {StepOutboundCall, 'o'}, {StepNoOutboundCall, 'O'}, {StepParked, 'P'},
+	{StepNextCall, 'N'}, {StepNoNextCall, 'M'}, {StepForgotten, 'G'}, {StepRedriven, 'R'}, {StepRepeated, 'y'},
+	{StepDelivered, 'd'}, {StepUndelivered, 'u'}, {StepDiscarded, 'D'}, {StepReplay, 'v'}, {StepReplayed, 'V'},
+	{StepDropped, dropped},
 }
 
-var kinds = func() map[byte]StepKind {
-	kinds := make(map[byte]StepKind)
-	for kind, letter := range letters {
-		kinds[letter] = kind
+func letterOf(kind StepKind) byte {
+	for _, l := range letters {
+		if l.kind == kind {
+			return l.letter
+		}
 	}
-	return kinds
-}()
+	return 0
+}
+
+// kindOf returns the kind of a letter, or [StepUnknown].
+func kindOf(letter byte) StepKind {
+	for _, l := range letters {
+		if l.letter == letter {
+			return l.kind
+		}
+	}
+	return StepUnknown
+}
 
 // Steps returns what happened to the job, in the order in which it was recorded. Several functions write it, and
 // their clocks differ, so the times may not be in order. Records of earlier versions have none.
@@ -107,14 +122,11 @@ func (r Record) Steps() []Step {
 	var steps []Step
 	at := r.Created
 	for _, e := range r.History.entries() {
-		s := Step{Kind: kinds[e.letter], Detail: e.detail}
-		switch s.Kind {
-		case StepDropped:
+		s := Step{Kind: kindOf(e.letter), Detail: e.detail}
+		if s.Kind == StepDropped {
 			s.Detail = strconv.FormatInt(e.delta, 10)
 			steps = append(steps, s)
 			continue
-		case "":
-			s.Kind = StepUnknown
 		}
 		at = at.Add(time.Duration(e.delta) * time.Millisecond)
 		s.At = at
@@ -203,7 +215,7 @@ func (r Record) add(at time.Time, kind StepKind, detail string) Record {
 			last = last.Add(time.Duration(e.delta) * time.Millisecond)
 		}
 	}
-	r.History = encodeHistory(append(all, entry{letters[kind], at.Sub(last).Milliseconds(), cleanDetail(detail)}))
+	r.History = encodeHistory(append(all, entry{letterOf(kind), at.Sub(last).Milliseconds(), cleanDetail(detail)}))
 	return r
 }
 
@@ -239,7 +251,7 @@ func (r Record) Queued(at time.Time) Record {
 // [SettleReport].
 func (r Record) Posted(answer string) Record {
 	all := r.History.entries()
-	if n := len(all) - 1; n >= 0 && (all[n].letter == letters[StepDelivery] || all[n].letter == letters[StepSpoken]) {
+	if n := len(all) - 1; n >= 0 && (all[n].letter == letterOf(StepDelivery) || all[n].letter == letterOf(StepSpoken)) {
 		if all[n].detail != "" {
 			answer = all[n].detail + "/" + answer
 		}
@@ -253,12 +265,12 @@ func (r Record) Posted(answer string) Record {
 // [Record.Posted].
 func (r Record) answeredLine(claimed Record) Record {
 	posted := claimed.History.entries()
-	if len(posted) == 0 || posted[len(posted)-1].letter != letters[StepSpoken] {
+	if len(posted) == 0 || posted[len(posted)-1].letter != letterOf(StepSpoken) {
 		return r
 	}
 	all := r.History.entries()
 	for i, e := range slices.Backward(all) {
-		if e.letter == letters[StepSpoken] {
+		if e.letter == letterOf(StepSpoken) {
 			all[i].detail = posted[len(posted)-1].detail
 			r.History = encodeHistory(all)
 			break
@@ -270,7 +282,7 @@ func (r Record) answeredLine(claimed Record) Record {
 // unanswered returns the record without its last step, if that is a delivery attempt in which nothing was posted.
 func (r Record) unanswered() Record {
 	all := r.History.entries()
-	if n := len(all) - 1; n >= 0 && all[n].letter == letters[StepDelivery] && all[n].detail == "" {
+	if n := len(all) - 1; n >= 0 && all[n].letter == letterOf(StepDelivery) && all[n].detail == "" {
 		r.History = encodeHistory(all[:n])
 	}
 	return r

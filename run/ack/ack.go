@@ -23,6 +23,7 @@ import (
 	"github.com/ringback/ringback/internal/deployment"
 	"github.com/ringback/ringback/internal/jobtable"
 	"github.com/ringback/ringback/internal/secret"
+	"github.com/ringback/ringback/vapi"
 )
 
 // Run runs the function. It does not return. The construct of infra/ringback sets its environment.
@@ -79,6 +80,7 @@ func build() (lambda.Handler, error) {
 		if err := webhooks.Warm(ctx); err != nil {
 			slog.Error("cannot use the webhook credential yet", "error", err)
 		}
+		_, _ = vapi.ParseMessage(nil) // makes what the first webhook needs
 		return nil
 	})()
 

@@ -3,8 +3,7 @@ package hours
 
 import (
 	"fmt"
-	"regexp"
-	"sync"
+	"strings"
 	"time"
 )
 
@@ -24,7 +23,7 @@ func Parse(text, zone string) (Hours, error) {
 	}
 	// Check for digits first, because Sscanf also accepts signs and spaces.
 	var h [4]int
-	if shape().MatchString(text) {
+	if strings.Map(zero, text) == "00:00-00:00" {
 		_, err = fmt.Sscanf(text, "%2d:%2d-%2d:%2d", &h[0], &h[1], &h[2], &h[3])
 	}
 	from, to := clock(h[0], h[1]), clock(h[2], h[3])
@@ -34,7 +33,13 @@ func Parse(text, zone string) (Hours, error) {
 	return Hours{from: from, to: to, zone: location}, nil
 }
 
-var shape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$`) })
+// zero returns 0 for a digit.
+func zero(r rune) rune {
+	if '0' <= r && r <= '9' {
+		return '0'
+	}
+	return r
+}
 
 const day = 24 * time.Hour
 

@@ -8,9 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
-	"sync"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -61,11 +59,19 @@ func newCollector(cfg Config) (*collector, error) {
 	return c, nil
 }
 
-// RFC 9110, 5.1 and 5.5.
-var (
-	headerName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") })
-	headerValue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]*$`) })
-)
+// isToken reports whether a text is a header's name (RFC 9110, 5.1).
+func isToken(text string) bool {
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return false
+		}
+		return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
+
+// isControl reports whether a header's value cannot have a character (RFC 9110, 5.5).
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // parseHeaders parses headers in the form of OTEL_EXPORTER_OTLP_HEADERS: name=value, separated by commas, with values
 // in percent-encoding. Its error quotes none of them.
@@ -78,7 +84,7 @@ func parseHeaders(text string) (http.Header, error) {
 		name, value, found := strings.Cut(part, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		name = strings.TrimSpace(name)
-		if !found || err != nil || !headerName().MatchString(name) || !headerValue().MatchString(value) {
+		if !found || err != nil || !isToken(name) || strings.ContainsFunc(value, isControl) {
 			return nil, errors.New("the headers must look like name=value,name=value, with values in percent-encoding")
 		}
 		h.Add(name, value)

@@ -78,6 +78,40 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestBatch measures batches. The functions must handle all of their messages.
+func TestBatch(t *testing.T) {
+	t.Chdir("../..")
+	b, err := newBench("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	if err := b.build("./functions/ack", "./functions/process"); err != nil {
+		t.Fatal(err)
+	}
+	one, ten, err := b.batch(subject{function: "process", event: b.jobs}, "process", false, 2)
+	if err != nil || len(one[later]) != 2 || len(ten[later]) != 2 || slices.Min(ten[later]) <= 0 {
+		t.Fatalf("the values are %v and %v, %v", one[later], ten[later], err)
+	}
+	f, _, err := start(b.path("process"), b.environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.stop()
+	slow := subject{function: "process", slow: true}
+	for messages, ok := range map[int]bool{1: false, 2: true, 3: false} {
+		event, err := batchOf(2, b.jobs)()
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.messages = messages
+		took, err := b.call(slow, "process", f, event)
+		if (err == nil) != ok || ok && took < slowOrder {
+			t.Errorf("%d messages of 2 take %s, %v", messages, took, err)
+		}
+	}
+}
+
 // TestMeasure measures the functions that the front function is compared with. They must do the work.
 func TestMeasure(t *testing.T) {
 	t.Chdir("../..")

@@ -48,6 +48,9 @@ type subject struct {
 	event  func() ([]byte, error)
 	others []string // which functions are measured beside it
 
+	messages int  // in an event of the process or the callback function; 0 is one
+	slow     bool // the services are slow
+
 	// For starts only.
 	environment []string // is added to that of all
 	cold        bool     // read the executable from the disk
@@ -83,12 +86,7 @@ func inTurn(names []string, turns int, do func(name string) error) error {
 
 // measure measures a function and those beside it. The result has an element for each of them, by its name.
 func (b *bench) measure(s subject, starts, calls int) (map[string]samples, error) {
-	defer func() {
-		for _, helper := range b.helpers {
-			helper.stop()
-		}
-		b.helpers = nil
-	}()
+	defer b.stopHelpers()
 	names := []string{s.function}
 	if b.beside != "" {
 		names = append(names, s.function+before)
@@ -116,11 +114,20 @@ func (b *bench) measure(s subject, starts, calls int) (map[string]samples, error
 		defer f.stop()
 		running[name] = f
 	}
-	err = inTurn(names, warmUp, func(name string) error { return b.block(s, name, running[name], samples{}) })
+	err = inTurn(names, warmUp, func(name string) error { return b.block(s, block, name, running[name], samples{}) })
 	if err != nil {
 		return nil, err
 	}
-	return all, inTurn(names, calls/block, func(name string) error { return b.block(s, name, running[name], all[name]) })
+	return all, inTurn(names, calls/block, func(name string) error {
+		return b.block(s, block, name, running[name], all[name])
+	})
+}
+
+func (b *bench) stopHelpers() {
+	for _, helper := range b.helpers {
+		helper.stop()
+	}
+	b.helpers = nil
 }
 
 // start measures a start of a function, and its first call.
@@ -162,10 +169,10 @@ var errNotCold = errors.New("an executable stays in the page cache")
 const block, warmUp = 10, 2
 
 // block measures a block of calls.
-func (b *bench) block(s subject, name string, f *function, to samples) error {
+func (b *bench) block(s subject, calls int, name string, f *function, to samples) error {
 	var times []float64
 	began, err := cpuTime(f.command.Process)
-	for range block {
+	for range calls {
 		event, err := s.event()
 		if err != nil {
 			return err
@@ -179,7 +186,7 @@ func (b *bench) block(s subject, name string, f *function, to samples) error {
 	to.add(later, median(times))
 	if err == nil {
 		ended, _ := cpuTime(f.command.Process)
-		to.add(cpu, float64(ended-began)/block)
+		to.add(cpu, float64(ended-began)/float64(calls))
 	}
 	return nil
 }
@@ -187,6 +194,8 @@ func (b *bench) block(s subject, name string, f *function, to samples) error {
 // call invokes a function, and checks what it did unless it is the empty one.
 func (b *bench) call(s subject, name string, f *function, event []byte) (time.Duration, error) {
 	posts := b.services.controlPosts()
+	b.services.slow.Store(s.slow)
+	defer b.services.slow.Store(false)
 	answer, took, err := f.invoke(event)
 	if err == nil && name != "empty" {
 		err = b.check(s, answer, posts)

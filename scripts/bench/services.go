@@ -8,11 +8,15 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // latency is how long AWS, and everything else that a function asks, takes for an answer.
 const latency = time.Millisecond
+
+// slowOrder and slowPost are how long the shop takes for an order, and a control URL for a post, if both are slow.
+const slowOrder, slowPost = 200 * time.Millisecond, 100 * time.Millisecond
 
 // services stands in for SQS, DynamoDB, the shop's orders and the control URLs. It keeps items, and ignores
 // the conditions of writes, because nothing is concurrent here.
@@ -21,6 +25,7 @@ type services struct {
 	sent  []string // the bodies of messages
 	items map[string]json.RawMessage
 	posts int // to control URLs
+	slow  atomic.Bool
 }
 
 // take returns the messages that were sent since the last time.
@@ -45,7 +50,13 @@ func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the process has ended
 	}
-	if r.Method != http.MethodGet || r.URL.Path != "/" { // that one only opens a connection to SQS
+	order, post := strings.HasPrefix(r.URL.Path, "/orders/"), strings.HasSuffix(r.URL.Path, "/control")
+	switch {
+	case order && s.slow.Load():
+		time.Sleep(slowOrder)
+	case post && s.slow.Load():
+		time.Sleep(slowPost)
+	case r.Method != http.MethodGet || r.URL.Path != "/": // that one only opens a connection to SQS
 		time.Sleep(latency)
 	}
 	s.mu.Lock()
@@ -72,9 +83,9 @@ func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.items[key.ID.S] = in.Item
 		}
 		_, _ = io.WriteString(w, `{}`)
-	case strings.HasPrefix(r.URL.Path, "/orders/"):
+	case order:
 		_, _ = io.WriteString(w, `{"status":"out_for_delivery"}`)
-	case strings.HasSuffix(r.URL.Path, "/control"):
+	case post:
 		s.posts++
 		_, _ = io.WriteString(w, `{}`)
 	default:

@@ -48,6 +48,10 @@ func (b *bench) tables(starts, calls int) (map[string]ratio, error) {
 		fmt.Println(row + " |")
 	}
 
+	if err := b.batches(max(calls/60, 1), ratios); err != nil {
+		return nil, err
+	}
+
 	cold := small
 	cold.cold, cold.others = true, []string{"empty"}
 	coldAll, err := b.measure(cold, starts, 0)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -13,9 +14,20 @@ import (
 
 // Start runs a Lambda function with the handler that build returns. It does not return. It makes
 // [slog.Default] log in Lambda's format. If build fails, Start logs the error and exits.
+//
+// The garbage collector lets the memory in use grow threefold, and not twofold, unless the environment sets GOGC: a
+// batch of ten messages allocates 2 MB, and little stays in use. It collects sooner near GOMEMLIMIT, whose default is
+// three quarters of the function's memory.
 func Start[In, Out any, H interface {
 	Handle(context.Context, In) (Out, error)
 }](build func() (H, error)) {
+	memory := lambdacontext.MemoryLimitInMB
+	if memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(memory) << 20 / 4 * 3)
+	}
+	if memory > 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
 	StartRaw(func() (lambda.Handler, error) {
 		handler, err := build()
 		if err != nil {

@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +27,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("BE_A_FUNCTION") {
 	case "that works":
 		function.Start(func() (doubler, error) { return doubler{}, nil })
-	case "that tells its processors":
-		function.Start(func() (processors, error) { return processors{}, nil })
+	case "that tells its runtime":
+		function.Start(func() (settings, error) { return settings{}, nil })
 	case "that only connects":
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
@@ -72,9 +74,13 @@ func (doubler) Handle(_ context.Context, n int) (int, error) {
 	return 2 * n, nil
 }
 
-type processors struct{}
+// settings answers with the processors, the growth of the heap in %, and its limit in MB.
+type settings struct{}
 
-func (processors) Handle(context.Context, int) (int, error) { return runtime.GOMAXPROCS(0), nil }
+func (settings) Handle(context.Context, int) ([]int64, error) {
+	limit := debug.SetMemoryLimit(-1) >> 20
+	return []int64{int64(runtime.GOMAXPROCS(0)), int64(debug.SetGCPercent(100)), limit}, nil
+}
 
 func TestFunction(t *testing.T) {
 	answer, log := run(t, "that works")
@@ -87,21 +93,24 @@ func TestFunction(t *testing.T) {
 	}
 }
 
-func TestProcessors(t *testing.T) {
+func TestRuntime(t *testing.T) {
+	const unlimited = math.MaxInt64 >> 20
 	for _, test := range []struct {
-		setting string
-		want    int
+		environment              string
+		processors, growth, most int
 	}{
-		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", 1},
-		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769", 1},
-		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1770", min(2, runtime.NumCPU())},
-		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=10240", min(6, runtime.NumCPU())},
-		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128\nGOMAXPROCS=3", 3},
-		{"", runtime.NumCPU()},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", 1, 200, 96},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1769", 1, 200, 1326},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1770", min(2, runtime.NumCPU()), 200, 1327},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=10240", min(6, runtime.NumCPU()), 200, 7680},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128\nGOMAXPROCS=3", 3, 200, 96},
+		{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128\nGOGC=50\nGOMEMLIMIT=64MiB", 1, 50, 64},
+		{"", runtime.NumCPU(), 100, unlimited},
 	} {
-		answer, _ := run(t, "that tells its processors", strings.Split(test.setting, "\n")...)
-		if _, got, _ := strings.Cut(answer, " "); got != strconv.Itoa(test.want) {
-			t.Errorf("%q: %s processors, want %d", test.setting, got, test.want)
+		answer, _ := run(t, "that tells its runtime", strings.Split(test.environment, "\n")...)
+		want := fmt.Sprintf("[%d,%d,%d]", test.processors, test.growth, test.most)
+		if _, got, _ := strings.Cut(answer, " "); got != want {
+			t.Errorf("%q: the processors, the growth and the limit are %s, want %s", test.environment, got, want)
 		}
 	}
 }

@@ -372,6 +372,22 @@ func (c queueClient) ChangeMessageVisibility(
 		ctx, *in.ReceiptHandle, time.Duration(in.VisibilityTimeout)*time.Second)
 }
 
+func (c queueClient) ChangeMessageVisibilityBatch(
+	ctx context.Context, in *sqs.ChangeMessageVisibilityBatchInput, _ ...func(*sqs.Options),
+) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
+	var out sqs.ChangeMessageVisibilityBatchOutput
+	for _, e := range in.Entries {
+		_, err := c.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
+			QueueUrl: in.QueueUrl, ReceiptHandle: e.ReceiptHandle, VisibilityTimeout: e.VisibilityTimeout,
+		})
+		if err != nil {
+			return nil, err
+		}
+		out.Successful = append(out.Successful, sqstypes.ChangeMessageVisibilityBatchResultEntry{Id: e.Id})
+	}
+	return &out, nil
+}
+
 // scheduleClient is the client of EventBridge Scheduler. It checks that schedules are
 // one-off, which no policy can.
 type scheduleClient struct {

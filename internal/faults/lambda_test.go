@@ -713,6 +713,8 @@ func (e *environment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answered = e.send(w, body)
 	case target == "AmazonSQS.ChangeMessageVisibility":
 		e.changeVisibility(w, body)
+	case target == "AmazonSQS.ChangeMessageVisibilityBatch":
+		e.changeVisibilities(w, body)
 	case target == "AWSEvents.PutEvents":
 		answered = e.putEvents(w, body)
 	case strings.HasPrefix(r.URL.Path, "/schedules/"):
@@ -881,6 +883,36 @@ func (e *environment) changeVisibility(w http.ResponseWriter, body []byte) {
 		w.WriteHeader(http.StatusBadRequest)
 	}
 	answer(w, `{}`)
+}
+
+func (e *environment) changeVisibilities(w http.ResponseWriter, body []byte) {
+	var in struct {
+		QueueURL string `json:"QueueUrl"`
+		Entries  []struct {
+			ID                string `json:"Id"`
+			ReceiptHandle     string
+			VisibilityTimeout int
+		}
+	}
+	type entry struct {
+		ID          string `json:"Id"`
+		Code        string `json:",omitempty"`
+		SenderFault bool   `json:",omitempty"`
+	}
+	out := struct{ Successful, Failed []entry }{}
+	if err := json.Unmarshal(body, &in); err != nil {
+		e.lab.t.Error(err)
+	}
+	for _, one := range in.Entries {
+		timeout := time.Duration(one.VisibilityTimeout) * time.Second
+		if !e.inv.isDead() && e.queue(in.QueueURL).ChangeVisibility(context.Background(), one.ReceiptHandle, timeout) != nil {
+			out.Failed = append(out.Failed, entry{one.ID, "ReceiptHandleIsInvalid", true})
+			continue
+		}
+		out.Successful = append(out.Successful, entry{ID: one.ID})
+	}
+	text, _ := json.Marshal(out) // it always encodes
+	answer(w, "%s", text)
 }
 
 func (e *environment) putEvents(w http.ResponseWriter, body []byte) bool {

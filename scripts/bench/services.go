@@ -67,6 +67,8 @@ func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.send(w, body)
 	case operation == "SendMessageBatch":
 		s.sendBatch(w, body)
+	case operation == "ChangeMessageVisibilityBatch":
+		s.hideBatch(w, body)
 	case operation == "GetItem":
 		var in struct {
 			Key struct{ ID struct{ S string } }
@@ -125,6 +127,22 @@ func (s *services) sendBatch(w http.ResponseWriter, body []byte) {
 	var out struct{ Successful []receipt }
 	for _, e := range in.Entries {
 		out.Successful = append(out.Successful, s.keep(e.ID, e.MessageBody))
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (s *services) hideBatch(w http.ResponseWriter, body []byte) {
+	var in struct{ Entries []struct{ ID string } }
+	if err := json.Unmarshal(body, &in); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	type entry struct {
+		ID string `json:"Id"`
+	}
+	var out struct{ Successful []entry }
+	for _, e := range in.Entries {
+		out.Successful = append(out.Successful, entry(e))
 	}
 	_ = json.NewEncoder(w).Encode(out)
 }

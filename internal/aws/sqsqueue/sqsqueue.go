@@ -4,10 +4,9 @@ package sqsqueue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"time"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -24,12 +23,18 @@ type Client interface {
 	ChangeMessageVisibility(
 		context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options),
 	) (*sqs.ChangeMessageVisibilityOutput, error)
+	ChangeMessageVisibilityBatch(
+		context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options),
+	) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
 // Queue is one queue.
 type Queue struct {
 	client Client
 	url    string
+
+	mu      sync.Mutex
+	waiting []*visibility
 }
 
 // New returns the queue with a URL.
@@ -137,26 +142,4 @@ func index(id *string, batch []int) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-// maxVisibility is a little less than the longest visibility timeout, which is 12 hours
-// after the message was received (Amazon SQS quotas): that was a while ago.
-const maxVisibility = 11 * time.Hour
-
-// ChangeVisibility hides a received message for d from now on, rounded up to whole
-// seconds. With 0 or less, it can be received again at once.
-func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
-	if receipt == "" {
-		return errors.New("empty receipt handle")
-	}
-	d = min(max(d, 0), maxVisibility)
-	_, err := q.client.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
-		QueueUrl:          aws.String(q.url),
-		ReceiptHandle:     aws.String(receipt),
-		VisibilityTimeout: int32((d + time.Second - 1) / time.Second),
-	})
-	if err != nil {
-		return fmt.Errorf("change visibility of a message of %s: %w", q.url, err)
-	}
-	return nil
 }

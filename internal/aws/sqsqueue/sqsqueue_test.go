@@ -1,6 +1,7 @@
 package sqsqueue_test
 
 import (
+	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
@@ -206,6 +207,71 @@ func TestChangeVisibilityFails(t *testing.T) {
 	}
 }
 
+// TestVisibilitiesTogether changes the visibility of many messages at the same time. They share requests, and each has
+// an error of its own.
+func TestVisibilitiesTogether(t *testing.T) {
+	const many = 25
+	s := &service{hidden: make(map[string]int)}
+	for i := range many {
+		if i != 7 { // SQS does not know the receipt
+			s.hidden[fmt.Sprint(i)] = -1
+		}
+	}
+	asked := make(map[string]int) // how often for one
+	s.refuse = func(receipt string) *refusal {
+		asked[receipt]++
+		switch {
+		case receipt == "3" && asked[receipt] < 3, receipt == "4":
+			return &refusal{"InternalError", false}
+		case receipt == "5":
+			return &refusal{} // the answer does not mention it
+		}
+		return nil
+	}
+	q := open(t, s)
+	leaving, leave := context.WithCancel(t.Context())
+	sqsqueue.Gather(t, func() {
+		for q.Waiting() < many {
+			time.Sleep(time.Millisecond)
+		}
+		leave()
+	})
+	var all sync.WaitGroup
+	var errs [many]error
+	for i := range many {
+		all.Go(func() {
+			ctx := t.Context()
+			if i == 9 {
+				ctx = leaving
+			}
+			errs[i] = q.ChangeVisibility(ctx, fmt.Sprint(i), time.Duration(i)*time.Second)
+		})
+	}
+	all.Wait()
+	for i, err := range errs {
+		failed := i == 4 || i == 5 || i == 7
+		if i != 9 && (err != nil) != failed || i == 9 && err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("the error of %d is %v", i, err)
+		}
+		if seconds := s.hidden[fmt.Sprint(i)]; !failed && i != 9 && seconds != i {
+			t.Errorf("%d is hidden for %d s", i, seconds)
+		}
+	}
+	if asked["3"] != 3 || asked["4"] != 3 || asked["7"] != 1 {
+		t.Errorf("SQS was asked for %v", asked)
+	}
+	// Three requests, and two repeats for each one with a message that SQS fails to change.
+	if s.requests > 3+2*3 {
+		t.Errorf("%d requests", s.requests)
+	}
+
+	sqsqueue.Gather(t, func() {})
+	s.requests = 0
+	if err := q.ChangeVisibility(t.Context(), "1", time.Minute); err != nil || s.hidden["1"] != 60 || s.requests != 1 {
+		t.Errorf("later, it is hidden for %d s with %d requests, %v", s.hidden["1"], s.requests, err)
+	}
+}
+
 func open(t *testing.T, handler http.Handler) *sqsqueue.Queue {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -228,7 +294,7 @@ type refusal struct {
 // service is the part of Amazon SQS that the tests need: its JSON protocol, and the
 // rules that a sender can break (Amazon SQS API reference).
 type service struct {
-	refuse func(body string) *refusal // nil refuses nothing
+	refuse func(body string) *refusal // the body or the receipt of a message; nil refuses none
 	down   int                        // how many requests fail with HTTP 500
 
 	mu       sync.Mutex
@@ -260,9 +326,11 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		QueueUrl string
 		Entries  []struct {
-			Id, MessageBody string
-			MessageGroupId  *string
-			DelaySeconds    int
+			Id, MessageBody   string
+			MessageGroupId    *string
+			DelaySeconds      int
+			ReceiptHandle     string
+			VisibilityTimeout *int
 		}
 		ReceiptHandle     string
 		VisibilityTimeout *int
@@ -271,17 +339,27 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "QueueDoesNotExist")
 		return
 	}
+	type success struct{ Id, MessageId, MD5OfMessageBody string }
+	type failure struct {
+		Id, Code, Message string
+		SenderFault       bool
+	}
+	var out struct {
+		Successful []success
+		Failed     []failure
+	}
+	hide := func(receipt string, seconds *int) (code string) {
+		if _, ok := s.hidden[receipt]; !ok {
+			return "ReceiptHandleIsInvalid"
+		}
+		if seconds == nil || *seconds < 0 || *seconds > 43200 {
+			return "InvalidParameterValue"
+		}
+		s.hidden[receipt] = *seconds
+		return ""
+	}
 	switch target := r.Header.Get("X-Amz-Target"); target {
 	case "AmazonSQS.SendMessageBatch":
-		type success struct{ Id, MessageId, MD5OfMessageBody string }
-		type failure struct {
-			Id, Code, Message string
-			SenderFault       bool
-		}
-		var out struct {
-			Successful []success
-			Failed     []failure
-		}
 		size, ids := 0, make(map[string]bool)
 		for _, e := range in.Entries {
 			size += len(e.MessageBody)
@@ -328,16 +406,27 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		_ = json.NewEncoder(w).Encode(out)
 	case "AmazonSQS.ChangeMessageVisibility":
-		if _, ok := s.hidden[in.ReceiptHandle]; !ok {
-			fail(w, http.StatusBadRequest, "ReceiptHandleIsInvalid")
+		if code := hide(in.ReceiptHandle, in.VisibilityTimeout); code != "" {
+			fail(w, http.StatusBadRequest, code)
 			return
 		}
-		if in.VisibilityTimeout == nil || *in.VisibilityTimeout < 0 || *in.VisibilityTimeout > 43200 {
-			fail(w, http.StatusBadRequest, "InvalidParameterValue")
-			return
-		}
-		s.hidden[in.ReceiptHandle] = *in.VisibilityTimeout
 		_, _ = w.Write([]byte("{}"))
+	case "AmazonSQS.ChangeMessageVisibilityBatch":
+		for _, e := range in.Entries {
+			refused := s.refuse(e.ReceiptHandle)
+			if refused == nil {
+				if code := hide(e.ReceiptHandle, e.VisibilityTimeout); code != "" {
+					refused = &refusal{code, true}
+				}
+			}
+			switch {
+			case refused == nil:
+				out.Successful = append(out.Successful, success{Id: e.Id})
+			case refused.code != "":
+				out.Failed = append(out.Failed, failure{e.Id, refused.code, "refused", refused.senderFault})
+			}
+		}
+		_ = json.NewEncoder(w).Encode(out)
 	default:
 		fail(w, http.StatusBadRequest, "UnsupportedOperation")
 	}

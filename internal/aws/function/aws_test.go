@@ -3,6 +3,7 @@ package function_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -311,6 +313,40 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	if n := connections.Load(); n > batch {
 		t.Errorf("%d connections, want at most %d", n, batch)
+	}
+}
+
+// TestConnectionLimit checks how many connections the requests of a batch open at the same time.
+func TestConnectionLimit(t *testing.T) {
+	for memory, want := range map[int]int32{0: 10, 128: 2, 256: 4, 512: 8, 1769: 10} {
+		t.Run(fmt.Sprint(memory), func(t *testing.T) {
+			lambdacontext.MemoryLimitInMB = memory
+			defer func() { lambdacontext.MemoryLimitInMB = 0 }()
+			var waiting atomic.Int32
+			full := make(chan struct{})
+			cloud, _, connections := counted(t, false, func() {
+				if waiting.Add(1) == want {
+					close(full)
+				}
+				<-full // so that no connection is used again before all are open
+			})
+			table := dynamodb.NewFromConfig(cloud.DynamoDB())
+			var all sync.WaitGroup
+			for range 10 {
+				all.Go(func() {
+					_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
+						TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if n := connections.Load(); n != want {
+				t.Errorf("%d connections, want %d", n, want)
+			}
+		})
 	}
 }
 

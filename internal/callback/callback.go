@@ -190,17 +190,36 @@ func New(cfg Config) (*Handler, error) {
 // response, and only they return to the queue.
 func (h *Handler) Handle(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 	ctx = jobtable.Together(ctx)
-	rounds := roundsOf(event)
+	all := decode(event)
+	rounds := roundsOf(event, all)
 	results := func(events.SQSMessage) batch.Queue { return h.cfg.Results }
 	return batch.Handle(ctx, event, results, h.cfg.Log,
 		func(ctx context.Context, message events.SQSMessage) *batch.Retry {
-			return h.handle(ctx, rounds, message)
+			return h.handle(ctx, rounds, message, all[message.Body])
 		}), nil
 }
 
+// decoded is the outcome in the body of a message.
+type decoded struct {
+	outcome job.Outcome
+	err     error
+}
+
+// decode returns the outcomes of a batch by the bodies of their messages.
+func decode(event events.SQSEvent) map[string]decoded {
+	all := make(map[string]decoded)
+	for _, m := range event.Records {
+		o, err := job.DecodeOutcome(m.Body)
+		all[m.Body] = decoded{o, err}
+	}
+	return all
+}
+
 // handle handles one message. It returns nil if the message can be deleted.
-func (h *Handler) handle(ctx context.Context, rounds rounds, message events.SQSMessage) (retry *batch.Retry) {
-	o, err := job.DecodeOutcome(message.Body)
+func (h *Handler) handle(
+	ctx context.Context, rounds rounds, message events.SQSMessage, decoded decoded,
+) (retry *batch.Retry) {
+	o, err := decoded.outcome, decoded.err
 	if err != nil {
 		// A newer version may have sent it.
 		h.cfg.Log.ErrorContext(ctx, "cannot decode outcome message", "message_id", message.MessageId, "error", err)

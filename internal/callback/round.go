@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/internal/batch"
-	"github.com/ringback/ringback/internal/job"
 	"github.com/ringback/ringback/vapi"
 	"github.com/ringback/ringback/vapi/vapiclient"
 )
@@ -42,14 +41,11 @@ type sharedReceipt struct {
 	architecture vapi.Architecture // of the call, as far as it is known after the post
 }
 
-func roundsOf(event events.SQSEvent) rounds {
+func roundsOf(event events.SQSEvent, all map[string]decoded) rounds {
 	calls := make(map[string]string)
 	for _, m := range event.Records {
-		o, err := job.DecodeOutcome(m.Body)
-		if err != nil {
-			continue
-		}
-		if o.AddsMessage() && len(o.With) == 0 {
+		d := all[m.Body]
+		if o := d.outcome; d.err == nil && o.AddsMessage() && len(o.With) == 0 {
 			calls[m.MessageId] = o.Call.ControlURL + " " + string(o.Call.Architecture)
 		}
 	}

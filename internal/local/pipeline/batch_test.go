@@ -31,7 +31,7 @@ func batchesOf(t *testing.T, n int, took map[string]time.Duration) func(*pipelin
 	return all(calls.decorate, func(cfg *pipeline.Config) {
 		d := &cfg.Decorators
 		d.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(l.table, "jobs") }
-		gather := func(q pipeline.Queue) pipeline.Queue { return billedQueue{&gathered{Queue: q, n: n}, l} }
+		gather := func(q pipeline.Queue) pipeline.Queue { return newBilledQueue(&gathered{Queue: q, n: n}, l) }
 		d.Jobs, d.Results = gather, gather
 		d.Function = func(name string, handler memqueue.Handler) memqueue.Handler {
 			return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {

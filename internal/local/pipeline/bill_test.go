@@ -112,6 +112,11 @@ func (l *ledger) add(change func(*bill)) {
 type billedQueue struct {
 	pipeline.Queue
 	*ledger
+	hidden map[time.Time]int // messages that are hidden at a time
+}
+
+func newBilledQueue(q pipeline.Queue, l *ledger) billedQueue {
+	return billedQueue{q, l, make(map[time.Time]int)}
 }
 
 // Send counts a request for each 64 KB, as SendMessageBatch sends all messages at once.
@@ -125,9 +130,17 @@ func (q billedQueue) Send(ctx context.Context, messages []queue.Message) []error
 	return q.Queue.Send(ctx, messages)
 }
 
+// ChangeVisibility counts a request for each ten messages that are hidden at the same time, as the jobs of a batch
+// share one.
 func (q billedQueue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
 	time.Sleep(latency)
-	q.add(func(b *bill) { b.hide++ })
+	q.add(func(b *bill) {
+		now := time.Now()
+		if q.hidden[now]%queue.MaxBatch == 0 {
+			b.hide++
+		}
+		q.hidden[now]++
+	})
 	return q.Queue.ChangeVisibility(ctx, receipt, d)
 }
 
@@ -282,8 +295,8 @@ func (c meteredCall) bill(t *testing.T, further ...func(*pipeline.Config)) bill 
 	w := c.world(t, all(func(cfg *pipeline.Config) {
 		d := &cfg.Decorators
 		d.Store = func(jobtable.Stores) jobtable.Stores { return dynamotable.New(l.table, "jobs") }
-		d.Jobs = func(q pipeline.Queue) pipeline.Queue { return billedQueue{transit{q}, l} }
-		d.Results = func(q pipeline.Queue) pipeline.Queue { return billedQueue{q, l} }
+		d.Jobs = func(q pipeline.Queue) pipeline.Queue { return newBilledQueue(transit{q}, l) }
+		d.Results = func(q pipeline.Queue) pipeline.Queue { return newBilledQueue(q, l) }
 		d.Schedules = func(s pipeline.Schedules) pipeline.Schedules { return billedSchedules{s, l} }
 		d.Events = func(e pipeline.EventBus) pipeline.EventBus { return billedBus{e, l} }
 		d.Function = l.function

@@ -176,8 +176,8 @@ const (
 	argumentsDepthReserve = 100
 )
 
-// The sets of fields are made by the first message, since the functions that read none link this package, too.
-// messageFields are read both inside and outside the wrapper "message", which some senders omit.
+// messageFields are read both inside and outside the wrapper "message", which some senders omit. Like the other sets of
+// fields, they are made by the first message, since functions that read no message link this package, too.
 var messageFields = sync.OnceValue(func() *jsonscan.Fields {
 	paths := []string{
 		"type", "status", "timestamp", "toolCallList", "toolCalls", "toolWithToolCallList", "functionCall",

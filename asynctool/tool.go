@@ -343,7 +343,8 @@ type Entry struct {
 
 const neutralFailure = "I'm sorry, I wasn't able to finish that."
 
-// consistsOf reports whether a name has only letters and digits of ASCII, and others. An empty one has not.
+// consistsOf reports whether a name is not empty, and has only ASCII letters, ASCII digits, and the characters in
+// others.
 func consistsOf(name, others string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		switch {

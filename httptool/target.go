@@ -25,7 +25,8 @@ func cutVariable(text string) (before, name, after string, found bool) {
 	return text, "", "", false
 }
 
-// consistsOf reports whether a name has only letters and digits of ASCII, and others. An empty one has not.
+// consistsOf reports whether a name is not empty, and has only ASCII letters, ASCII digits, and the characters in
+// others.
 func consistsOf(name, others string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		switch {

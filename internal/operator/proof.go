@@ -90,8 +90,8 @@ func proves(conn net.Conn, token string) bool {
 }
 
 // proof returns what a program can compute only if it has the token. It is for one connection: a program at another
-// address, or on another machine with the same folders, cannot pass it on. The nonce is of the other end's choice, so
-// it comes last.
+// address, or on another machine with the same folders, cannot pass it on. The other end chooses the nonce, so it
+// comes last.
 func proof(token, machine, at, nonce string) string {
 	mac := hmac.New(sha256.New, []byte(token))
 	_, _ = io.WriteString(mac, strings.Join([]string{"ringback proof", machine, at, nonce}, "\n"))

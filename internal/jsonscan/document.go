@@ -33,8 +33,9 @@ type Value struct {
 func (c *cursor) document() (long []extent, from, to int) {
 	data, start := c.data, c.pos+1
 	from, to = start, start
-	var few [32]int
-	open := few[:0]  // the objects and arrays that are open, as indexes of long
+	// The innermost object or array that is open is long[open]. Until its end is known, its end is the index of the
+	// one around it.
+	open, levels := -1, 0
 	var closing byte // of the innermost
 	var ok bool
 	for {
@@ -50,8 +51,10 @@ func (c *cursor) document() (long []extent, from, to int) {
 			data[to] = ':'
 			from, to = from+1, to+1
 		}
-		if from, to = innerSpace(data, from, to); from == len(data) {
-			return nil, from, to
+		if !isQuote(data, from) {
+			if from, to = innerSpace(data, from, to); from == len(data) {
+				return nil, from, to
+			}
 		}
 		switch first := data[from]; first {
 		case '\\':
@@ -63,13 +66,16 @@ func (c *cursor) document() (long []extent, from, to int) {
 				long = append(long, extent{begin - start, to - start})
 			}
 		case '{', '[':
-			if len(open) == MaxDepth {
+			if levels++; levels > MaxDepth {
 				return nil, from, to
 			}
-			open, long = append(open, len(long)), append(long, extent{start: to - start})
+			open, long = len(long), append(long, extent{start: to - start, end: open})
 			closing = closingOf(first)
 			data[to] = first
-			if from, to = innerSpace(data, from+1, to+1); !is(data, from, closing) {
+			if from, to = from+1, to+1; !isQuote(data, from) {
+				from, to = innerSpace(data, from, to)
+			}
+			if !is(data, from, closing) {
 				continue
 			}
 		default:
@@ -77,9 +83,8 @@ func (c *cursor) document() (long []extent, from, to int) {
 			if c.scalar(first) != nil {
 				return nil, from, to
 			}
-			for ; from < c.pos; from, to = from+1, to+1 {
-				data[to] = data[from]
-			}
+			to += copy(data[to:], data[from:c.pos])
+			from = c.pos
 		}
 		for {
 			if !is(data, from, ',') && !is(data, from, closing) {
@@ -92,18 +97,18 @@ func (c *cursor) document() (long []extent, from, to int) {
 			if data[to-1] == ',' {
 				break
 			}
-			last := len(open) - 1
-			value := &long[open[last]]
+			value := &long[open]
+			around := value.end
 			if value.end = to - start; value.end-value.start < minLong {
-				long = long[:open[last]] // nothing in it is longer
+				long = long[:open] // nothing in it is longer
 			}
-			if open = open[:last]; last == 0 {
+			if open, levels = around, levels-1; levels == 0 {
 				if from, to = innerSpace(data, from, to); !is(data, from, '"') {
 					long = nil
 				}
 				return long, from, to
 			}
-			closing = closingOf(data[start+long[open[last-1]].start])
+			closing = closingOf(data[start+long[open].start])
 		}
 	}
 }
@@ -127,17 +132,22 @@ func innerSpace(data []byte, from, to int) (int, int) {
 // is reports whether a byte of data follows. It saves the calls for white space that most documents do not have.
 func is(data []byte, pos int, b byte) bool { return pos < len(data) && data[pos] == b }
 
+// isQuote reports whether an escaped quotation mark follows, which begins or ends a string of a document in a string.
+func isQuote(data []byte, pos int) bool { return is(data, pos, '\\') && is(data, pos+1, '"') }
+
 // innerString decodes a string of a document in a string. It returns false, and how far it came, if there is none.
 func innerString(data []byte, from, to int) (int, int, bool) {
-	if from, to = innerSpace(data, from, to); !is(data, from, '\\') || !is(data, from+1, '"') {
-		return from, to, false
+	if !isQuote(data, from) {
+		if from, to = innerSpace(data, from, to); !isQuote(data, from) {
+			return from, to, false
+		}
 	}
 	data[to] = '"'
 	for from, to = from+2, to+1; ; {
 		if from, to = plain(data, from, to); from == len(data) || data[from] != '\\' {
 			return from, to, false
 		}
-		if from+1 < len(data) && data[from+1] == '"' {
+		if is(data, from+1, '"') {
 			data[to] = '"'
 			return from + 2, to + 1, true
 		}

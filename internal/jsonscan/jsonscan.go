@@ -457,14 +457,20 @@ func (c *cursor) more(closing byte) (last bool, err error) {
 	return false, c.fail(fmt.Sprintf("a comma or %q", closing))
 }
 
+// ones and tops have the lowest and the highest bit of each of eight bytes.
+const (
+	ones = 0x0101010101010101
+	tops = 0x8080808080808080
+)
+
 // specialBytes sets the top bit of each of eight bytes that does not stand for itself in a string: quotes,
 // backslashes and control characters. Invalid UTF-8 stands for itself, as in encoding/json. (w - ones*n) &^ w sets the
 // top bit of each byte below n. A borrow can set the top bits of later bytes too, so that only the first one counts.
+// The calling loops compare positions in such a way that the compiler leaves out its own checks.
 func specialBytes(w uint64) uint64 {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	// With this bit changed, a quote is the one byte below '!' that is not a control character.
 	controls, backslash := w^ones*('"'^' '), w^ones*'\\'
-	return ((controls-ones*'!')&^controls | (backslash-ones)&^backslash) & tops
+	return ((controls - ones*'!') | (backslash - ones)) & (tops &^ w)
 }
 
 // escaped has the byte that a backslash and another byte stand for, except of \u. 0 means that there is no
@@ -488,8 +494,8 @@ func (c *cursor) str() ([]byte, error) {
 // if the string is wrong or does not end. Nearly all of a webhook is in strings, so it checks eight bytes at a time.
 func stringEnd(data []byte, pos int) (int, bool) {
 	for pos++; ; {
-		if len(data)-pos >= 8 {
-			special := specialBytes(binary.LittleEndian.Uint64(data[pos:]))
+		if 0 <= pos && pos <= len(data)-8 {
+			special := specialBytes(binary.LittleEndian.Uint64(data[pos : pos+8]))
 			if special == 0 {
 				pos += 8
 				continue
@@ -547,17 +553,17 @@ func (c *cursor) decode() (text Document, err error) {
 // plain moves the bytes that stand for themselves in a string. A tenth of a webhook in an event is backslashes, so it
 // moves few bytes at a time.
 func plain(data []byte, from, to int) (int, int) {
-	for len(data)-from >= 8 {
-		w := binary.LittleEndian.Uint64(data[from:])
+	for 0 <= to && to <= from && from <= len(data)-8 {
+		w := binary.LittleEndian.Uint64(data[from : from+8])
 		special := specialBytes(w)
 		if special == 0 {
-			binary.LittleEndian.PutUint64(data[to:], w)
+			binary.LittleEndian.PutUint64(data[to:to+8], w)
 			from, to = from+8, to+8
 			continue
 		}
 		n := bits.TrailingZeros64(special) / 8
 		if from-to >= 8 { // what is written beyond n was read before
-			binary.LittleEndian.PutUint64(data[to:], w)
+			binary.LittleEndian.PutUint64(data[to:to+8], w)
 		} else {
 			copy(data[to:], data[from:from+n])
 		}
@@ -656,6 +662,14 @@ func (c *cursor) number() error {
 
 // afterDigits returns the position of the first byte from pos on that is not a digit.
 func afterDigits(data []byte, pos int) int {
+	for 0 <= pos && pos <= len(data)-8 {
+		// The top bit of a byte that is not a digit is set, as in specialBytes.
+		w := binary.LittleEndian.Uint64(data[pos:pos+8]) ^ ones*'0'
+		if others := (w + ones*(0x80-10) | w) & tops; others != 0 {
+			return pos + bits.TrailingZeros64(others)/8
+		}
+		pos += 8
+	}
 	for pos < len(data) && '0' <= data[pos] && data[pos] <= '9' {
 		pos++
 	}

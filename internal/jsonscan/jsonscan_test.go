@@ -123,6 +123,21 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
+// TestNumbers has each byte at each place of a number, since eight digits are read at a time.
+func TestNumbers(t *testing.T) {
+	for before := range 18 {
+		for b := range 256 {
+			for _, after := range []string{"", "0123456789"} {
+				data := append([]byte("["+strings.Repeat("1", before)), byte(b))
+				data = append(data, after+"]"...)
+				if got, want := jsonscan.Valid(data, jsonscan.MaxDepth), json.Valid(data); got != want {
+					t.Errorf("%q is valid: %v, want %v", data, got, want)
+				}
+			}
+		}
+	}
+}
+
 // FuzzObject compares the package with encoding/json. Object writes over its input.
 func FuzzObject(f *testing.F) {
 	for _, document := range append(hostileDocuments, `{"a":"b","a":1,"c":[ "d\"" ],"\u00e9":{"e":"\n"}}`, ` { } `) {

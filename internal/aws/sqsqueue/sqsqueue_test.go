@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,6 +271,50 @@ func TestVisibilitiesTogether(t *testing.T) {
 	s.requests = 0
 	if err := q.ChangeVisibility(t.Context(), "1", time.Minute); err != nil || s.hidden["1"] != 60 || s.requests != 1 {
 		t.Errorf("later, it is hidden for %d s with %d requests, %v", s.hidden["1"], s.requests, err)
+	}
+}
+
+// TestVisibilityGivenUp changes two visibilities with one request. The caller of the first one gives up before SQS has
+// changed it: the next request is without it.
+func TestVisibilityGivenUp(t *testing.T) {
+	for name, limit := range map[string]time.Duration{"at its deadline": 100 * time.Millisecond, "before": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			hangs, asked := limit < time.Minute, 0
+			s := &service{hidden: map[string]int{"given up": -1, "kept": -1}, refuse: func(string) *refusal {
+				if asked++; asked <= 2 && !hangs {
+					return &refusal{"InternalError", false}
+				}
+				return nil
+			}}
+			ctx, giveUp := context.WithTimeout(t.Context(), limit)
+			defer giveUp()
+			var requests atomic.Int32
+			q := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) == 1 && hangs {
+					_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is noticed
+					<-r.Context().Done()
+					return
+				}
+				giveUp()
+				s.ServeHTTP(w, r)
+			}))
+			sqsqueue.Gather(t, func() {
+				for q.Waiting() < 2 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+			var both sync.WaitGroup
+			var givenUp, kept error
+			both.Go(func() { givenUp = q.ChangeVisibility(ctx, "given up", time.Minute) })
+			both.Go(func() { kept = q.ChangeVisibility(t.Context(), "kept", time.Minute) })
+			both.Wait()
+			if givenUp == nil || kept != nil {
+				t.Errorf("the errors are %v and %v", givenUp, kept)
+			}
+			if s.hidden["given up"] != -1 || s.hidden["kept"] != 60 {
+				t.Errorf("hidden: %v", s.hidden)
+			}
+		})
 	}
 }
 

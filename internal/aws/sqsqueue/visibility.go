@@ -21,16 +21,25 @@ const (
 	// after the message was received (Amazon SQS quotas): that was a while ago.
 	maxVisibility = 11 * time.Hour
 
-	// visibilityTimeout bounds a change whose context has no deadline.
+	// visibilityTimeout bounds a change.
 	visibilityTimeout = 10 * time.Second
 )
 
 // visibility is a change of the visibility timeout of one message.
 type visibility struct {
+	ctx     context.Context // its caller's, with a deadline
 	receipt string
 	seconds int32
-	until   time.Time // its deadline
 	changed chan error
+}
+
+// until returns the deadline of a change. It is in the past if its caller does not wait any longer.
+func (v *visibility) until() time.Time {
+	if v.ctx.Err() != nil {
+		return time.Time{}
+	}
+	deadline, _ := v.ctx.Deadline()
+	return deadline
 }
 
 // gather lets others change visibilities before the first of them makes a request.
@@ -43,11 +52,11 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	if receipt == "" {
 		return errors.New("empty receipt handle")
 	}
+	ctx, cancel := context.WithTimeout(ctx, visibilityTimeout)
+	defer cancel()
 	d = min(max(d, 0), maxVisibility)
-	v := &visibility{receipt: receipt, seconds: int32((d + time.Second - 1) / time.Second), changed: make(chan error, 1)}
-	var bounded bool
-	if v.until, bounded = ctx.Deadline(); !bounded {
-		v.until = time.Now().Add(visibilityTimeout)
+	v := &visibility{
+		ctx: ctx, receipt: receipt, seconds: int32((d + time.Second - 1) / time.Second), changed: make(chan error, 1),
 	}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, v)
@@ -84,16 +93,13 @@ func (q *Queue) changeAll(ctx context.Context, all []*visibility) {
 		return
 	}
 	for batch := range slices.Chunk(all, queue.MaxBatch) {
-		last := slices.MaxFunc(batch, func(a, b *visibility) int { return a.until.Compare(b.until) })
-		go func() {
-			ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), last.until)
-			defer cancel()
-			q.changeBatch(ctx, batch)
-		}()
+		go q.changeBatch(context.WithoutCancel(ctx), batch)
 	}
 }
 
-// changeBatch makes several changes with one request. It repeats those that SQS fails to make.
+// changeBatch makes several changes with one request. It repeats those that SQS fails to make. A request ends with the
+// first deadline of its changes, and is repeated for the others: a change that is made after its caller gave up could
+// undo a later one.
 func (q *Queue) changeBatch(ctx context.Context, batch []*visibility) {
 	left := make(map[string]*visibility) // by the id of the entry
 	for i, v := range batch {
@@ -106,18 +112,37 @@ func (q *Queue) changeBatch(ctx context.Context, batch []*visibility) {
 		}
 	}
 	why := errors.New("the answer does not mention the message")
-	for round := 0; len(left) > 0 && round < sendRounds; round++ {
+	for round := 0; len(left) > 0 && round < sendRounds; {
 		in := &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: aws.String(q.url)}
+		now := time.Now()
+		first := now.Add(visibilityTimeout)
 		for id, v := range left {
+			until := v.until()
+			if !until.After(now) {
+				end(&id, context.DeadlineExceeded)
+				continue
+			}
+			if until.Before(first) {
+				first = until
+			}
 			in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
 				Id: aws.String(id), ReceiptHandle: aws.String(v.receipt), VisibilityTimeout: v.seconds,
 			})
 		}
-		out, err := q.client.ChangeMessageVisibilityBatch(ctx, in)
-		if err != nil {
+		if len(in.Entries) == 0 {
+			return
+		}
+		request, cancel := context.WithDeadline(ctx, first)
+		out, err := q.client.ChangeMessageVisibilityBatch(request, in)
+		ended := request.Err() != nil
+		cancel()
+		if err != nil && ended {
+			continue
+		} else if err != nil {
 			why = err
 			break
 		}
+		round++
 		for _, s := range out.Successful {
 			end(s.Id, nil)
 		}

@@ -174,6 +174,17 @@ func counted(t *testing.T, encrypted bool, before func()) (cloud *function.AWS, 
 	return cloud, server.URL, connections
 }
 
+// attempts returns how many connections an attempt opens. It makes a few attempts until that is what the test wants: if
+// the end of a request takes longer than 50 ms on a busy machine, net/http closes its connection instead of keeping it.
+func attempts(want int32, attempt func() *atomic.Int32) (opened int32) {
+	for range 5 {
+		if opened = attempt().Load(); opened == want {
+			break
+		}
+	}
+	return opened
+}
+
 // TestConnect checks that the first request uses the connection that was opened before, and that it is kept.
 func TestConnect(t *testing.T) {
 	sends := func(cloud *function.AWS) (connect, request func(context.Context) error) {
@@ -206,19 +217,22 @@ func TestConnect(t *testing.T) {
 		"DynamoDB": {reads, false}, "DynamoDB, encrypted": {reads, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var requests atomic.Int32
-			cloud, _, connections := counted(t, test.encrypted, func() { requests.Add(1) })
-			connect, request := test.service(cloud)
-			function.Connecting(connect)()
-			if n := requests.Load(); n != 0 {
-				t.Errorf("%d requests before the first one", n)
-			}
-			for range 5 {
-				if err := request(t.Context()); err != nil {
-					t.Fatal(err)
+			n := attempts(1, func() *atomic.Int32 {
+				var requests atomic.Int32
+				cloud, _, connections := counted(t, test.encrypted, func() { requests.Add(1) })
+				connect, request := test.service(cloud)
+				function.Connecting(connect)()
+				if n := requests.Load(); n != 0 {
+					t.Errorf("%d requests before the first one", n)
 				}
-			}
-			if n := connections.Load(); n != 1 {
+				for range 5 {
+					if err := request(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return connections
+			})
+			if n != 1 {
 				t.Errorf("%d connections, want 1", n)
 			}
 		})
@@ -277,42 +291,45 @@ func TestConnectThroughAProxy(t *testing.T) {
 
 // TestConnectionsAreKept checks that a batch of ten opens ten connections at most, and the batches after it none.
 func TestConnectionsAreKept(t *testing.T) {
-	var together sync.WaitGroup
-	cloud, url, connections := counted(t, false, func() {
-		together.Done()
-		together.Wait() // so that each needs a connection of its own
-	})
-	table, queue := dynamodb.NewFromConfig(cloud.DynamoDB()), sqs.NewFromConfig(cloud.SQS())
 	const batch = 10
-	for range 3 {
-		for _, request := range []func() error{
-			func() error {
-				_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
-					TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
-				})
-				return err
-			},
-			func() error {
-				_, err := queue.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
-					QueueUrl: aws.String(url), ReceiptHandle: aws.String("m"),
-				})
-				return err
-			},
-		} {
-			together.Add(batch)
-			var all sync.WaitGroup
-			for range batch {
-				all.Go(func() {
-					if err := request(); err != nil {
-						t.Error(err)
-					}
-				})
+	n := attempts(batch, func() *atomic.Int32 {
+		var together sync.WaitGroup
+		cloud, url, connections := counted(t, false, func() {
+			together.Done()
+			together.Wait() // so that each needs a connection of its own
+		})
+		table, queue := dynamodb.NewFromConfig(cloud.DynamoDB()), sqs.NewFromConfig(cloud.SQS())
+		for range 3 {
+			for _, request := range []func() error{
+				func() error {
+					_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
+						TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+					})
+					return err
+				},
+				func() error {
+					_, err := queue.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+						QueueUrl: aws.String(url), ReceiptHandle: aws.String("m"),
+					})
+					return err
+				},
+			} {
+				together.Add(batch)
+				var all sync.WaitGroup
+				for range batch {
+					all.Go(func() {
+						if err := request(); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				all.Wait()
 			}
-			all.Wait()
 		}
-	}
-	if n := connections.Load(); n > batch {
-		t.Errorf("%d connections, want at most %d", n, batch)
+		return connections
+	})
+	if n != batch {
+		t.Errorf("%d connections, want %d", n, batch)
 	}
 }
 
@@ -322,28 +339,31 @@ func TestConnectionLimit(t *testing.T) {
 		t.Run(fmt.Sprint(memory), func(t *testing.T) {
 			lambdacontext.MemoryLimitInMB = memory
 			defer func() { lambdacontext.MemoryLimitInMB = 0 }()
-			var waiting atomic.Int32
-			full := make(chan struct{})
-			cloud, _, connections := counted(t, false, func() {
-				if waiting.Add(1) == want {
-					close(full)
-				}
-				<-full // so that no connection is used again before all are open
-			})
-			table := dynamodb.NewFromConfig(cloud.DynamoDB())
-			var all sync.WaitGroup
-			for range 10 {
-				all.Go(func() {
-					_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
-						TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
-					})
-					if err != nil {
-						t.Error(err)
+			n := attempts(want, func() *atomic.Int32 {
+				var waiting atomic.Int32
+				full := make(chan struct{})
+				cloud, _, connections := counted(t, false, func() {
+					if waiting.Add(1) == want {
+						close(full)
 					}
+					<-full // so that no connection is used again before all are open
 				})
-			}
-			all.Wait()
-			if n := connections.Load(); n != want {
+				table := dynamodb.NewFromConfig(cloud.DynamoDB())
+				var all sync.WaitGroup
+				for range 10 {
+					all.Go(func() {
+						_, err := table.GetItem(t.Context(), &dynamodb.GetItemInput{
+							TableName: aws.String("jobs"), Key: map[string]dynamodbtypes.AttributeValue{},
+						})
+						if err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				all.Wait()
+				return connections
+			})
+			if n != want {
 				t.Errorf("%d connections, want %d", n, want)
 			}
 		})

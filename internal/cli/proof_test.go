@@ -2,7 +2,6 @@ package cli_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/ringback/ringback/asynctooltest"
@@ -22,60 +20,11 @@ import (
 	"github.com/ringback/ringback/internal/local/dev"
 	"github.com/ringback/ringback/internal/local/guard"
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/operator/operatortest"
 )
 
 // planted is the secret of a credential.
 const planted = "planted-4f1d0c6be27a95c3e8"
-
-// spy is a program that listens in place of a local run. It records all that it receives.
-type spy struct {
-	addr string
-	mu   sync.Mutex
-	seen strings.Builder
-}
-
-func (s *spy) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen.Write(p)
-}
-
-// received returns what the spy has received since the last time.
-func (s *spy) received() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.seen.Reset()
-	return s.seen.String()
-}
-
-// spyAt starts a spy at an address. handle answers to what it receives, which it reads from in.
-func spyAt(t *testing.T, addr string, handle func(conn net.Conn, in io.Reader)) *spy {
-	t.Helper()
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Skip("no such address on this machine: ", err)
-	}
-	s := &spy{addr: listener.Addr().String()}
-	var serving sync.WaitGroup
-	t.Cleanup(func() {
-		listener.Close()
-		serving.Wait()
-	})
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				defer context.AfterFunc(t.Context(), func() { conn.Close() })()
-				handle(conn, io.TeeReader(conn, s))
-			})
-		}
-	})
-	return s
-}
 
 // pretends answers to each request what a local run could answer to a webhook.
 func pretends(conn net.Conn, in io.Reader) {
@@ -184,19 +133,19 @@ func TestSecretsReachTheOwnRunOnly(t *testing.T) {
 			if err := os.WriteFile(".env", []byte(row.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := spyAt(t, "127.0.0.1:0", pretends)
+			s := operatortest.Listen(t, "127.0.0.1:0", pretends)
 			// A run that was killed leaves its token.
 			for _, token := range []string{"", guard.NewToken()} {
 				if token != "" {
-					if _, err := guard.Store(s.addr, token); err != nil {
+					if _, err := guard.Store(s.Addr, token); err != nil {
 						t.Fatal(err)
 					}
 				}
-				code, out, errOut := runWith(t, row.tools, row.env, row.arguments(s.addr)...)
+				code, out, errOut := runWith(t, row.tools, row.env, row.arguments(s.Addr)...)
 				if code != 1 || !strings.Contains(out+errOut, row.err) {
 					t.Errorf("code %d, out %q, err %q", code, out, errOut)
 				}
-				got := s.received()
+				got := s.Received()
 				for _, secret := range []string{planted, token, "15550100123", "order_id"} {
 					if secret != "" && strings.Contains(got, secret) {
 						t.Errorf("the program received %q in\n%s", secret, got)
@@ -257,13 +206,13 @@ func TestSecretsThroughARelay(t *testing.T) {
 			if at == "[::1]" {
 				at += ":" + port
 			}
-			s := spyAt(t, at, relaysTo(host))
-			targets := []string{s.addr}
+			s := operatortest.Listen(t, at, relaysTo(host))
+			targets := []string{s.Addr}
 			if name == "another address" {
 				targets = append(targets, "localhost:"+port)
 			}
 			// The relay would even know the name of a file with the token of the run.
-			if _, err := guard.Store(s.addr, token); err != nil {
+			if _, err := guard.Store(s.Addr, token); err != nil {
 				t.Fatal(err)
 			}
 			for _, target := range targets {
@@ -272,7 +221,7 @@ func TestSecretsThroughARelay(t *testing.T) {
 				run(t, "jobs", "list", "--local", "--addr", target)
 				run(t, "ui", "--local", "--addr", target)
 			}
-			got := s.received()
+			got := s.Received()
 			if !strings.Contains(got, operator.ProofPath) || strings.Contains(got, planted) || strings.Contains(got, token) {
 				t.Errorf("the relay received\n%s", got)
 			}
@@ -330,15 +279,15 @@ func TestCredentialForAnotherProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("XDG_CACHE_HOME", t.TempDir())
-			s := spyAt(t, "127.0.0.1:0", pretends)
-			if _, err := guard.Store(s.addr, guard.NewToken()); err != nil {
+			s := operatortest.Listen(t, "127.0.0.1:0", pretends)
+			if _, err := guard.Store(s.Addr, guard.NewToken()); err != nil {
 				t.Fatal(err)
 			}
-			arguments := append([]string{"send", toolCalls, "--url", "http://" + s.addr + "/vapi"}, row.arguments...)
+			arguments := append([]string{"send", toolCalls, "--url", "http://" + s.Addr + "/vapi"}, row.arguments...)
 			if code, out, errOut := runIn(t, row.env, arguments...); code != 0 {
 				t.Errorf("code %d, out %q, err %q", code, out, errOut)
 			}
-			got := s.received()
+			got := s.Received()
 			if !strings.Contains(got, "order_id") || strings.Contains(got, planted) != (row.want != "") {
 				t.Errorf("the program received\n%s", got)
 			}
@@ -346,10 +295,10 @@ func TestCredentialForAnotherProgram(t *testing.T) {
 	}
 	account := atVapi(t)
 	account.Add("assistant", `{"id":"a-1","model":{"provider":"openai"}}`)
-	s := spyAt(t, "127.0.0.1:0", pretends)
-	run(t, "doctor", "--url", "http://"+s.addr+"/vapi", "--assistant", "a-1", "--auth",
+	s := operatortest.Listen(t, "127.0.0.1:0", pretends)
+	run(t, "doctor", "--url", "http://"+s.Addr+"/vapi", "--assistant", "a-1", "--auth",
 		`{"type":"bearer","token":"`+planted+`"}`)
-	if got := s.received(); !strings.Contains(got, planted) {
+	if got := s.Received(); !strings.Contains(got, planted) {
 		t.Errorf("the program received from doctor\n%s", got)
 	}
 }

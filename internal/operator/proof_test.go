@@ -10,67 +10,26 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/ringback/ringback/internal/operator"
+	"github.com/ringback/ringback/internal/operator/operatortest"
 )
 
-// hostile is a program that listens in place of a local run. It records what it receives.
-type hostile struct {
-	listener net.Listener
-	mu       sync.Mutex
-	received strings.Builder
-}
-
-func (h *hostile) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.received.Write(p)
-}
-
-func (h *hostile) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.received.String()
-}
-
 // listen starts a hostile program at an address. answer returns its answer to the request for a proof.
-func listen(t *testing.T, addr string, answer func(r *http.Request) string) *hostile {
+func listen(t *testing.T, addr string, answer func(r *http.Request) string) *operatortest.Spy {
 	t.Helper()
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hostile{listener: listener}
-	var serving sync.WaitGroup
-	t.Cleanup(func() {
-		listener.Close()
-		serving.Wait()
-	})
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				defer context.AfterFunc(t.Context(), func() { conn.Close() })()
-				in := io.TeeReader(conn, h)
-				r, err := http.ReadRequest(bufio.NewReader(in))
-				if err != nil {
-					return
-				}
-				if text := answer(r); text != "" {
-					io.WriteString(conn, text)
-				}
-				in.Read(make([]byte, 64<<10)) // all of the next request, which a client sends at once
-			})
+	return operatortest.Listen(t, addr, func(conn net.Conn, in io.Reader) {
+		r, err := http.ReadRequest(bufio.NewReader(in))
+		if err != nil {
+			return
 		}
+		if text := answer(r); text != "" {
+			io.WriteString(conn, text)
+		}
+		in.Read(make([]byte, 64<<10)) // all of the next request, which a client sends at once
 	})
-	return h
 }
 
 // ok is an answer with a text.
@@ -165,7 +124,7 @@ func TestProof(t *testing.T) {
 			if !errors.Is(err, operator.ErrUnproven) && ctx.Err() == nil || err == nil {
 				t.Errorf("%v", err)
 			}
-			if got := h.String(); strings.Contains(got, credential) || strings.Contains(got, token) {
+			if got := h.Received(); strings.Contains(got, credential) || strings.Contains(got, token) {
 				t.Errorf("the program received %q", got)
 			}
 		})
@@ -173,8 +132,8 @@ func TestProof(t *testing.T) {
 	// The program whose answer is right gets the request. So each refusal above is for the reason that its name says.
 	h := listen(t, "127.0.0.1:0", right)
 	_, err := operator.ProvenTransport(token).RoundTrip(to(t, t.Context(), h))
-	if errors.Is(err, operator.ErrUnproven) || !strings.Contains(h.String(), credential) {
-		t.Errorf("the run received %q, %v", h, err)
+	if got := h.Received(); errors.Is(err, operator.ErrUnproven) || !strings.Contains(got, credential) {
+		t.Errorf("the run received %q, %v", got, err)
 	}
 }
 
@@ -182,9 +141,9 @@ func TestProof(t *testing.T) {
 const credential = "planted-secret"
 
 // to returns a request with the credential to a program.
-func to(t *testing.T, ctx context.Context, h *hostile) *http.Request {
+func to(t *testing.T, ctx context.Context, h *operatortest.Spy) *http.Request {
 	t.Helper()
-	url := "http://" + h.listener.Addr().String() + "/vapi"
+	url := "http://" + h.Addr + "/vapi"
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(credential))
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +179,7 @@ func TestRecordedProof(t *testing.T) {
 			t.Errorf("the nonces are %v", seen)
 		}
 	}
-	if got := h.String(); strings.Contains(got, "planted") || strings.Contains(got, token) {
+	if got := h.Received(); strings.Contains(got, "planted") || strings.Contains(got, token) {
 		t.Errorf("the program received %q", got)
 	}
 }

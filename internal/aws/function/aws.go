@@ -7,12 +7,14 @@
 package function
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,23 +59,55 @@ func Load() (*AWS, error) {
 		return nil, errors.New("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set; " +
 			"Lambda sets them, elsewhere set them yourself (an emulator accepts any value)")
 	}
-	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout)
+	standard := awshttp.NewBuildableClient()
 	// Without a protocol to choose, AWS answers in HTTP/1.1.
-	encrypted := tls.Dialer{NetDialer: client.GetDialer(), Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	encrypted := tls.Dialer{NetDialer: standard.GetDialer(), Config: &tls.Config{MinVersion: tls.VersionTLS12}}
 	dialers := map[string]*dialer{
-		"http": {dial: client.GetDialer().DialContext}, "https": {dial: encrypted.DialContext},
+		"http": {dial: standard.GetDialer().DialContext}, "https": {dial: encrypted.DialContext},
 	}
+	transport := standard.GetTransport()
+	transport.DialContext, transport.DialTLSContext = dialers["http"].DialContext, dialers["https"].DialContext
+	// The jobs of a batch call the same few hosts concurrently.
+	transport.MaxIdleConnsPerHost = 32
+	transport.MaxConnsPerHost = connections(lambdacontext.MemoryLimitInMB)
+	transport.WriteBufferSize = 16 << 10 // a few messages
 	return &AWS{environment: e, dialers: dialers, config: aws.Config{
 		Region:      e.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(e.AccessKeyID, e.SecretAccessKey, e.SessionToken),
-		HTTPClient: client.WithTransportOptions(func(t *http.Transport) {
-			t.DialContext, t.DialTLSContext = dialers["http"].DialContext, dialers["https"].DialContext
-			// The jobs of a batch call the same few hosts concurrently.
-			t.MaxIdleConnsPerHost = 32
-			t.MaxConnsPerHost = connections(lambdacontext.MemoryLimitInMB)
-			// Frozen, because a client could otherwise make a copy with its own connections.
-		}).Freeze(),
+		HTTPClient:  client{transport},
 	}}, nil
+}
+
+// client makes the requests of all AWS clients. AWS neither redirects them nor sets cookies, so it needs no
+// [http.Client].
+type client struct{ transport *http.Transport }
+
+// Do makes one attempt of a request, and reads its answer.
+//
+// It sends the header and the body together. An AWS client hides from net/http that a body is in memory, so that the
+// header would be sent first, and AWS would receive it apart.
+func (c client) Do(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	if r.ContentLength > 0 {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, fmt.Errorf("cannot read the body of a request: %w", err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	response, err := c.transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the answer: %w", err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(answer))
+	return response, nil
 }
 
 // connections returns how many connections to a host a function with this memory in MB opens at most. Without a memory,

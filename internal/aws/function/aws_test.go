@@ -1,7 +1,10 @@
 package function_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -139,6 +142,57 @@ func TestEndpoints(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRequests checks that a request arrives in one piece, and that an attempt of which no answer comes ends.
+func TestRequests(t *testing.T) {
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = "http://sqs" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: 2\r\n\r\n{}"
+		answers := []string{"", answer[:20], answer[:len(answer)-1], answer, answer}
+		requests := 0
+		closeKept := cloud.Dial(func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				piece := make([]byte, 64<<10)
+				for {
+					n, err := theirs.Read(piece)
+					if err != nil {
+						return
+					}
+					r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(piece[:n])))
+					if err != nil {
+						t.Errorf("the piece %q is no request: %v", piece[:n], err)
+						return
+					}
+					if body, err := io.ReadAll(r.Body); err != nil || !json.Valid(body) {
+						t.Errorf("the body of the request %q is not in the same piece: %v", piece[:n], err)
+					}
+					requests++
+					_, _ = io.WriteString(theirs, answers[requests-1])
+				}
+			}()
+			return ours, nil
+		})
+		defer closeKept()
+		client := sqs.NewFromConfig(cloud.SQS(), func(o *sqs.Options) { o.RetryMaxAttempts = 4 })
+		start := time.Now()
+		for range 2 {
+			_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+				QueueUrl: aws.String("https://sqs/1/jobs"), ReceiptHandle: aws.String(strings.Repeat("m", 8<<10)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Three attempts have no answer. The client waits for up to 20 s before each of the next ones.
+		if took := time.Since(start); requests != len(answers) || took < 15*time.Second || took > 75*time.Second {
+			t.Errorf("%d requests in %v", requests, took)
+		}
+	})
 }
 
 // slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is

@@ -84,8 +84,9 @@ type client struct{ transport *http.Transport }
 
 // Do makes one attempt of a request, and reads its answer.
 //
-// It sends the header and the body together. An AWS client hides from net/http that a body is in memory, so that the
-// header would be sent first, and AWS would receive it apart.
+// An AWS client hides from net/http that a body is in memory. net/http would send the header of such a request first,
+// and AWS would receive it apart. And if AWS had closed the connection since the last request, the attempt would fail,
+// although nothing was sent. Do shows the body to net/http, which then sends both together, and on a new connection.
 func (c client) Do(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
@@ -95,7 +96,8 @@ func (c client) Do(r *http.Request) (*http.Response, error) {
 		if _, err := io.ReadFull(r.Body, body); err != nil {
 			return nil, fmt.Errorf("cannot read the body of a request: %w", err)
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
 	}
 	response, err := c.transport.RoundTrip(r)
 	if err != nil {

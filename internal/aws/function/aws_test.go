@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,6 +194,61 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%d requests in %v", requests, took)
 		}
 	})
+}
+
+// TestClosedConnection makes a request after AWS has closed the connection of the one before. It does not wait for the
+// client's next attempt.
+func TestClosedConnection(t *testing.T) {
+	cloud, err := load(t, lambda(func(e *deployment.AWS) { e.Endpoint = "http://sqs" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		connections, closed := 0, false
+		closeKept := cloud.Dial(func(context.Context, string, string) (net.Conn, error) {
+			connections++
+			ours, theirs := net.Pipe()
+			go func() {
+				requests := bufio.NewReader(theirs)
+				for {
+					r, err := http.ReadRequest(requests)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					_, _ = io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+				}
+			}()
+			return closing{ours, func() bool { return closed && connections == 1 }}, nil
+		})
+		defer closeKept()
+		client, start := sqs.NewFromConfig(cloud.SQS()), time.Now()
+		for range 2 {
+			_, err := client.ChangeMessageVisibility(t.Context(), &sqs.ChangeMessageVisibilityInput{
+				QueueUrl: aws.String("https://sqs/1/jobs"), ReceiptHandle: aws.String("m"),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			closed = true
+		}
+		if took := time.Since(start); connections != 2 || took > 0 {
+			t.Errorf("%d connections, and requests that take %v", connections, took)
+		}
+	})
+}
+
+// closing is a connection that the other side may have closed, unseen until something is sent.
+type closing struct {
+	net.Conn
+	closed func() bool
+}
+
+func (c closing) Write(p []byte) (int, error) {
+	if c.closed() {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
 }
 
 // slow is how long a server takes to answer. A connection that is answered before net/http knows that the request is

@@ -152,37 +152,45 @@ func innerString(data []byte, from, to int) (int, int, bool) {
 			return from + 2, to + 1, true
 		}
 		r, length := unescape(data[from:])
-		if length == 0 || r < ' ' || r == '\\' && !innerEscape(data[from+length:]) {
+		if length == 0 || r < ' ' {
 			return from, to, false
 		}
-		from, to = from+length, to+utf8.EncodeRune(data[to:], r)
-		switch r {
-		case '"':
-			return from, to, true
-		case '\\':
-			if data[from] == '\\' { // it is escaped, too
-				data[to] = escaped[data[from+1]]
-				from, to = from+2, to+1
-			} else {
-				data[to] = data[from]
-				from, to = from+1, to+1
+		if r == '\\' {
+			escape, rest := innerEscape(data[from+length:])
+			if rest == 0 {
+				return from, to, false
 			}
+			data[to], data[to+1] = '\\', escape
+			from, to = from+length+rest, to+2
+			continue
+		}
+		from, to = from+length, to+utf8.EncodeRune(data[to:], r)
+		if r == '"' {
+			return from, to, true
 		}
 	}
 }
 
-// innerEscape reports whether what follows a backslash of a document in a string makes it an escape.
-func innerEscape(after []byte) bool {
+// innerEscape returns what follows a backslash of a document in a string in an escape, and its length in the string. The
+// length is 0 if it is no escape.
+func innerEscape(after []byte) (b byte, length int) {
 	if len(after) < 2 {
-		return false
+		return 0, 0
 	}
 	switch b := after[0]; b {
 	case '\\':
-		return after[1] == '"' || after[1] == '\\' || after[1] == '/'
+		if b := after[1]; b == '"' || b == '\\' || b == '/' {
+			return b, 2
+		}
 	case 'u':
-		_, ok := hexDigits(after)
-		return ok
+		if _, ok := hexDigits(after); ok {
+			return b, 1
+		}
+	case '"':
 	default:
-		return b != '"' && escaped[b] != 0
+		if escaped[b] != 0 {
+			return b, 1
+		}
 	}
+	return 0, 0
 }

@@ -84,9 +84,10 @@ type client struct{ transport *http.Transport }
 
 // Do makes one attempt of a request, and reads its answer.
 //
-// An AWS client hides from net/http that a body is in memory. net/http would send the header of such a request first,
-// and AWS would receive it apart. And if AWS had closed the connection since the last request, the attempt would fail,
-// although nothing was sent. Do shows the body to net/http, which then sends both together, and on a new connection.
+// An AWS client hides from net/http that a body is in memory. net/http would send the header first, and AWS would
+// receive it apart. It would also not repeat the request if AWS has closed the connection since the last one. Do shows
+// the body to net/http. A client repeats every request that fails like this, so net/http may do so, too. It does not
+// wait before.
 func (c client) Do(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
@@ -98,6 +99,7 @@ func (c client) Do(r *http.Request) (*http.Response, error) {
 		}
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		r.Body, _ = r.GetBody()
+		r.Header["Idempotency-Key"] = nil // net/http sends no header for it, but may repeat the request
 	}
 	response, err := c.transport.RoundTrip(r)
 	if err != nil {

@@ -171,8 +171,8 @@ func innerString(data []byte, from, to int) (int, int, bool) {
 	}
 }
 
-// innerEscape returns what follows a backslash of a document in a string in an escape, and its length in the string. The
-// length is 0 if it is no escape.
+// innerEscape returns what follows a backslash of a document in a string, and its length there. The length is 0 if both
+// are no escape.
 func innerEscape(after []byte) (b byte, length int) {
 	if len(after) < 2 {
 		return 0, 0

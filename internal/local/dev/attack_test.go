@@ -152,7 +152,7 @@ func TestTerminalObeysNothing(t *testing.T) {
 	} {
 		l.post(t, bytes.ReplaceAll(sample(t, "spending-report"), []byte(name), []byte(replaced)), nil)
 	}
-	l.screen.wait(t, "planted2J  *called")
+	l.screen.wait(t, "planted.*2J.* called")
 	l.screen.wait(t, "a.*result")
 	l.stop()
 	if err := l.end(t); err != nil {

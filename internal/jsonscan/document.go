@@ -13,8 +13,9 @@ type Document struct {
 // An extent is where a value begins and ends in its document.
 type extent struct{ start, end int }
 
-// minLong is the length in bytes from which on the end of a value is found faster in a list than by reading it.
-const minLong = 256
+// minLong is the length in bytes from which on the end of a value is found faster in a list than by reading it. A
+// webhook of 1 MB can have a thousand values of 256 bytes, which no reader looks for, and a few of 1024.
+const minLong = 1024
 
 // A Value is a value that [Object] has read.
 type Value struct {

@@ -12,7 +12,7 @@ import (
 )
 
 // long is long enough for a value to be in a document's list.
-var long = strings.Repeat("long ", 100)
+var long = strings.Repeat("long ", 250)
 
 // quotations write a text as a JSON string in different ways.
 var quotations = map[string]func(string) string{

@@ -343,16 +343,12 @@ type Entry struct {
 
 const neutralFailure = "I'm sorry, I wasn't able to finish that."
 
+const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
 // consistsOf reports whether a name is not empty, and has only ASCII letters, ASCII digits, and the characters in
 // others.
 func consistsOf(name, others string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-			return false
-		}
-		return !strings.ContainsRune(others, r)
-	})
+	return name != "" && strings.Trim(name, alphanumeric+others) == ""
 }
 
 func (t Tool[In]) entry() (*Entry, error) {

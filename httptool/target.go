@@ -25,16 +25,12 @@ func cutVariable(text string) (before, name, after string, found bool) {
 	return text, "", "", false
 }
 
+const alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
 // consistsOf reports whether a name is not empty, and has only ASCII letters, ASCII digits, and the characters in
 // others.
 func consistsOf(name, others string) bool {
-	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-			return false
-		}
-		return !strings.ContainsRune(others, r)
-	})
+	return name != "" && strings.Trim(name, alphanumeric+others) == ""
 }
 
 // withoutVariables returns a text without each ${NAME}.

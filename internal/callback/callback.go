@@ -56,6 +56,7 @@ const (
 // Table is the jobs table.
 type Table interface {
 	Change(ctx context.Context, id string, rule job.Rule) (job.Record, error)
+	ChangeKnown(ctx context.Context, known job.Record, rule job.Rule) (job.Record, error)
 	ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error)
 	Settle(ctx context.Context, claimed job.Record, now time.Time, state job.State, reason string) error
 

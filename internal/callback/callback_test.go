@@ -399,6 +399,19 @@ func TestCopies(t *testing.T) {
 	}
 }
 
+// TestKnownRecord checks that the record in a message saves the first receive a read, and no other one.
+func TestKnownRecord(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.answer = answers(failing, delivered)
+		w.send(w.outcome(policy.AfterCallEvent))
+		w.run(time.Minute)
+		w.want(2, job.StateDelivered, "", 0)
+		if w.knownClaims != 1 {
+			t.Errorf("%d claims of a known record", w.knownClaims)
+		}
+	})
+}
+
 // TestFunctionDied tests an outcome that was claimed and not settled.
 func TestFunctionDied(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

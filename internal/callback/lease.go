@@ -53,6 +53,8 @@ var noTime = vapiclient.Receipt{
 
 // claim claims the delivery. A claim that took too long, or whose answer did not arrive, is undone: what
 // remains of its lease may be too short.
+//
+// The first receive begins with the record in the message. By the next one, at least the receive before has changed it.
 func (d *delivery) claim(ctx context.Context) error {
 	began, lease := d.cfg.Now(), job.Nameable(deliveryLease)
 	d.lease = began.Add(lease)
@@ -60,7 +62,11 @@ func (d *delivery) claim(ctx context.Context) error {
 	defer cancel()
 	var err error
 	rule := job.ClaimDeliveryIn(d.outcome.Call.ID, began, lease)
-	d.record, err = d.cfg.Table.Change(bounded, d.outcome.JobID, rule)
+	if known, ok := d.outcome.Record(); ok && d.receives == 1 {
+		d.record, err = d.cfg.Table.ChangeKnown(bounded, known, rule)
+	} else {
+		d.record, err = d.cfg.Table.Change(bounded, d.outcome.JobID, rule)
+	}
 	if err == nil && d.cfg.Now().Sub(began) > claimTimeout {
 		err = errSlowClaim
 	}

@@ -146,8 +146,9 @@ type world struct {
 	events   []job.Undelivered
 	hidden   map[string]time.Duration // see handle
 
-	lookUps    int    // of calls
-	controlURL string // of the outcomes that outcomeOf returns; empty means that of the jobs
+	lookUps     int    // of calls
+	knownClaims int    // with the record in the message
+	controlURL  string // of the outcomes that outcomeOf returns; empty means that of the jobs
 }
 
 func (w *world) now() time.Time { return time.Now().Add(w.ahead) }
@@ -295,6 +296,13 @@ type around struct{ *world }
 
 func (w around) Change(ctx context.Context, id string, rule job.Rule) (job.Record, error) {
 	return step(ctx, w.world, rule.Name, id, func() (job.Record, error) { return w.table.Change(ctx, id, rule) })
+}
+
+func (w around) ChangeKnown(ctx context.Context, known job.Record, rule job.Rule) (job.Record, error) {
+	return step(ctx, w.world, rule.Name, known.ID, func() (job.Record, error) {
+		w.knownClaims++
+		return w.table.ChangeKnown(ctx, known, rule)
+	})
 }
 
 func (w around) ChangeClaimed(ctx context.Context, claimed job.Record, rule job.Rule) (job.Record, error) {
@@ -526,7 +534,8 @@ func (w *world) running(j job.Job, after policy.AfterCall) job.Record {
 // finish finishes a running job, and returns its outcome.
 func (w *world) finish(j job.Job, running job.Record, result job.Result) job.Outcome {
 	w.t.Helper()
-	return j.Outcome(w.changeClaimed(running, job.Finish(w.now(), result, false, "")))
+	o, _ := j.SavedOutcome(w.changeClaimed(running, job.Finish(w.now(), result, false, "")), w.now())
+	return o
 }
 
 // finished returns the outcome of a job that has finished.

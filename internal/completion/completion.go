@@ -265,7 +265,8 @@ func (h *Handler) progress(ctx context.Context, jobID string, p *post) error {
 
 // sendResult sends the outcome of a finished job.
 func (h *Handler) sendResult(ctx context.Context, r job.Record) error {
-	return h.send(ctx, r.StoredJob.Outcome(r), r.StoredJob.OutcomeDelay(*r.Result, h.cfg.Now()))
+	outcome, wait := r.StoredJob.SavedOutcome(r, h.cfg.Now())
+	return h.send(ctx, outcome, wait)
 }
 
 func (h *Handler) send(ctx context.Context, o job.Outcome, delay time.Duration) error {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringback/ringback/internal/aws/function/functiontest"
 	"github.com/ringback/ringback/internal/completion"
@@ -256,10 +257,18 @@ func (w *world) expect(body string, status int, retryAfter string) {
 	}
 }
 
+// expectSent checks what was sent. A result that is not too long comes with the record of its job.
 func (w *world) expectSent(want ...job.Outcome) {
 	w.t.Helper()
-	if diff := cmp.Diff(want, w.sent()); diff != "" {
+	sent := w.sent()
+	if diff := cmp.Diff(want, sent, cmpopts.IgnoreFields(job.Outcome{}, "Saved")); diff != "" {
 		w.t.Errorf("sent (-want +got):\n%s", diff)
+	}
+	for _, o := range sent {
+		short := o.Kind == job.KindFinal && len(o.Result.Content) < 1<<10
+		if r, ok := o.Record(); ok != short || ok && !cmp.Equal(r, w.record(o.JobID)) {
+			w.t.Errorf("sent the record %+v, want %+v", r, w.record(o.JobID))
+		}
 	}
 }
 

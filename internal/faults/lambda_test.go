@@ -255,7 +255,11 @@ func deaths() ([]webhook, map[string][]*disruption) {
 			if d.function == "ack" && d.op != "send job" && d.op != "respond" {
 				tool = "left"
 			}
-			add(name, tool, "delivered ok", nil, d)
+			var before []*disruption
+			if d.function == "callback" && d.op == "load" { // a first receive has the record
+				before = append(before, killed("callback", "save done"))
+			}
+			add(name, tool, "delivered ok", nil, append(before, d)...)
 		}
 	}
 	for function, ops := range map[string][]string{

@@ -221,8 +221,8 @@ var bugs = []mutant{
 			"\tretry := e.send(ctx)\n\te.record = claimed\n\trule := job.Finish("},
 	}},
 	{bug: "a swallowed send error", edits: []edit{
-		{"internal/process.(*execution).send", "e.out.send(e.job.Outcome(e.record), wait); err != nil {",
-			"e.out.send(e.job.Outcome(e.record), wait); err != nil && false {"},
+		{"internal/process.(*execution).send", "e.out.send(e.job.SavedOutcome(e.record, e.cfg.Now())); err != nil {",
+			"e.out.send(e.job.SavedOutcome(e.record, e.cfg.Now())); err != nil && false {"},
 	}},
 	{bug: "a failed message missing in the partial batch response", edits: []edit{
 		{"internal/batch.Handle", "if retry != nil {", "if retry != nil && i > 0 {"},
@@ -839,6 +839,20 @@ var bugs = []mutant{
 		{"internal/callback.(*delivery).claim", "d.cfg.Now().Sub(began) > claimTimeout {",
 			"d.cfg.Now().Sub(began) > time.Hour {"},
 	}},
+	{bug: "an old record in a message decides", tests: []string{"./internal/local/memtable"}, edits: []edit{
+		{"internal/jobtable.(*Table).ChangeKnown", "return t.Change(ctx, known.ID, rule)", "return known, err"},
+	}},
+	{bug: "the record of another job in a message", tests: []string{"./internal/job"}, edits: []edit{
+		{"internal/job.Outcome.Record", "|| r.ID != o.JobID", ""},
+	}},
+	{bug: "a record in a message that was not saved",
+		tests: []string{"./internal/process", "-run", "^TestRetries$"}, edits: []edit{
+			{"internal/process.(*execution).finish", "e.record = record\n", "record.Reason += \"!\"\n\te.record = record\n"},
+		}},
+	{bug: "a repeated delivery claimed with the record of its message",
+		tests: []string{"./internal/callback", "-run", "^TestKnownRecord$"}, edits: []edit{
+			{"internal/callback.(*delivery).claim", "ok && d.receives == 1", "ok"},
+		}},
 	{bug: "a claim of a delivery without a limit", tests: deliveries, edits: []edit{
 		{"internal/callback.(*delivery).claim", "context.WithTimeout(ctx, claimTimeout)", "context.WithCancel(ctx)"},
 	}},

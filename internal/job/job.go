@@ -55,15 +55,6 @@ type Job struct {
 	Unknown Unknown `json:"-"`
 }
 
-// OutcomeDelay returns how long the outcome waits on the results queue, so that the
-// front function can answer the webhook with the result meanwhile.
-func (j Job) OutcomeDelay(r Result, now time.Time) time.Duration {
-	if !r.Answers() {
-		return 0
-	}
-	return max(j.AnswerUntil.Sub(now), 0)
-}
-
 // Call describes the call that a tool call belongs to.
 type Call struct {
 	ID             string `json:"id"`
@@ -239,9 +230,29 @@ type Outcome struct {
 	Redeliveries int `json:"redeliveries,omitempty"`
 	// Traceparent is the span that sent the outcome, as in [Job].
 	Traceparent string `json:"traceparent,omitempty"`
+	// Saved is the job's record when the outcome was sent: see [Job.SavedOutcome]. Nil means that it must be read.
+	Saved *Saved `json:"saved,omitempty"`
 	// With are further outcomes of the same call. Earlier versions sent outcomes together
 	// that were ready at the same time. This version only reads such messages. Nil means none.
 	With []Outcome `json:"with,omitempty"`
+}
+
+// Saved is a job's record in an outcome.
+type Saved struct {
+	Revision int64  `json:"revision"`
+	Record   string `json:"record"` // as [EncodeRecord] returned it: as a string, it keeps the escapes of unknown members
+}
+
+// maxSaved is the longest record in an outcome, in bytes. The outcome already has the result, which can be long.
+const maxSaved = 4 << 10
+
+// Record returns the record in the outcome, and false if there is none that this version can use. Others may have
+// changed the job's record since.
+func (o Outcome) Record() (r Record, ok bool) {
+	if o.Saved == nil || DecodeRecord([]byte(o.Saved.Record), &r) != nil || r.ID != o.JobID {
+		return Record{}, false
+	}
+	return r.WithRevision(o.Saved.Revision), true
 }
 
 // Unstored is what the record of an outcome with an unstored result still lacks.
@@ -267,7 +278,7 @@ func (o Outcome) AddsMessage() bool {
 
 // Mark returns the message that marks an outcome which has ended.
 func (o Outcome) Mark(state State, reason string) Outcome {
-	o.Kind, o.State, o.Reason, o.Unstored = KindMark, state, cut(reason), nil
+	o.Kind, o.State, o.Reason, o.Unstored, o.Saved = KindMark, state, cut(reason), nil, nil
 	return o
 }
 
@@ -279,6 +290,20 @@ func (j Job) Outcome(r Record) Outcome {
 		NoNextCall: r.NoNextCall, Redeliveries: r.Redeliveries,
 		Traceparent: cmp.Or(j.Traceparent, r.Traceparent),
 	}
+}
+
+// SavedOutcome is Outcome for a record that was just saved. It also returns how long the message waits on the results
+// queue, so that the front function can answer the webhook with the result meanwhile. A message that does not wait has
+// the record, unless that is longer than 4 KiB: its delivery can be claimed without a read.
+func (j Job) SavedOutcome(r Record, now time.Time) (o Outcome, wait time.Duration) {
+	o = j.Outcome(r)
+	if r.Result.Answers() && now.Before(j.AnswerUntil) {
+		return o, j.AnswerUntil.Sub(now)
+	}
+	if encoded, err := EncodeRecord(r); err == nil && len(encoded) <= maxSaved {
+		o.Saved = &Saved{r.Revision, string(encoded)}
+	}
+	return o, 0
 }
 
 // ProgressOutcome returns the message that delivers a progress line of the tool, or its hold message:

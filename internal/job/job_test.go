@@ -742,6 +742,54 @@ func TestOutcomesTogether(t *testing.T) {
 
 // TestMark tests a message that only marks an outcome. A reader that does not know its kind must not take
 // it for the outcome.
+// TestSavedOutcome checks which outcomes have the record of their job.
+func TestSavedOutcome(t *testing.T) {
+	j := newJob()
+	saved := job.Record{
+		ID: j.ID, Revision: 7, State: job.StateDone, Deadline: start, Unknown: `"newer":["<é>"]`,
+		Result: &job.Result{Status: job.StatusOK, Delivery: policy.DeliveryRespond, Content: "Sunny."},
+	}
+	long := saved
+	long.Reason = strings.Repeat("x", 4<<10)
+	other := saved
+	other.ID = job.EarlierID("call", "other")
+	quick := j
+	quick.AnswerUntil = start.Add(time.Second)
+	for name, row := range map[string]struct {
+		job    job.Job
+		record job.Record
+		now    time.Time
+		spoil  func(*job.Outcome)
+		wait   time.Duration
+		want   bool
+	}{
+		"a record":              {job: j, record: saved, want: true},
+		"a long record":         {job: j, record: long},
+		"while an answer waits": {job: quick, record: saved, now: start, wait: time.Second},
+		"when no answer waits":  {job: quick, record: saved, now: start.Add(time.Second), want: true},
+		"none":                  {job: j, record: saved, spoil: func(o *job.Outcome) { o.Saved = nil }},
+		"of another job":        {job: j, record: other},
+		"of a later version":    {job: j, record: saved, spoil: func(o *job.Outcome) { o.Saved.Record = `{"version":9}` }},
+		"a mark":                {job: j, record: saved, spoil: func(o *job.Outcome) { *o = o.Mark(job.StateDelivered, "") }},
+	} {
+		o, wait := row.job.SavedOutcome(row.record, row.now)
+		if row.spoil != nil {
+			row.spoil(&o)
+		}
+		message, err := o.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err = job.DecodeOutcome(message); err != nil {
+			t.Fatal(err)
+		}
+		got, ok := o.Record()
+		if diff := cmp.Diff(row.record, got); wait != row.wait || ok != row.want || ok && diff != "" {
+			t.Errorf("%s: waits %s, record %t, want %s, %t (-want +got):\n%s", name, wait, ok, row.wait, row.want, diff)
+		}
+	}
+}
+
 func TestMark(t *testing.T) {
 	j := job.Job{ID: job.ID("call", "t1", "weather", nil), ToolCallID: "t1", Tool: "weather", Call: job.Call{ID: "call"}}
 	o := j.Outcome(job.Record{

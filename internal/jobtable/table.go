@@ -190,6 +190,15 @@ func (t *Table) Change(ctx context.Context, id string, rule job.Rule) (job.Recor
 	return t.change(ctx, id, nil, rule)
 }
 
+// ChangeKnown is [Table.Change] for a record that the caller knows as it was saved. It only reads the record if others
+// have changed it since, or if the rule fails for what the caller knows.
+func (t *Table) ChangeKnown(ctx context.Context, known job.Record, rule job.Rule) (job.Record, error) {
+	if _, err := rule.Apply(known); err != nil {
+		return t.Change(ctx, known.ID, rule)
+	}
+	return t.change(ctx, known.ID, &known, rule)
+}
+
 // ChangeClaimed applies a rule to a record that the caller has claimed. It only reads
 // the record if others have changed it since.
 //

@@ -132,8 +132,7 @@ func (e *execution) send(ctx context.Context) *batch.Retry {
 	delay := deadLetterDelay
 	if e.record.OutcomePending() && e.record.NextCallID == "" {
 		delay = outcomeDelay
-		wait := e.job.OutcomeDelay(*e.record.Result, e.cfg.Now())
-		if err := e.out.send(e.job.Outcome(e.record), wait); err != nil {
+		if err := e.out.send(e.job.SavedOutcome(e.record, e.cfg.Now())); err != nil {
 			e.log.ErrorContext(ctx, "cannot send outcome; it is stored", "error", err)
 			return e.retry()
 		}

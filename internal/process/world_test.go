@@ -609,8 +609,34 @@ func (w outcomes) Send(ctx context.Context, messages []queue.Message) []error {
 	if o, err := job.DecodeOutcome(messages[0].Body); err == nil && o.Kind == job.KindProgress {
 		name = "send line"
 	}
+	for _, m := range messages {
+		w.checkRecord(m)
+	}
 	errs, err := step(ctx, w.world, name, func() ([]error, error) { return w.out.Send(ctx, messages), nil })
 	return forAll(messages, errs, err)
+}
+
+// checkRecord checks that a result comes with the record of its job as it was saved, since the callback function saves
+// it again.
+func (w outcomes) checkRecord(m queue.Message) {
+	o, err := job.DecodeOutcome(m.Body)
+	if err != nil || o.Kind != job.KindFinal || o.Unstored != nil || o.Earlier || m.Delay > 0 {
+		return
+	}
+	saved, err := w.table.Load(context.Background(), o.JobID)
+	if err != nil {
+		return
+	}
+	want, err := job.EncodeRecord(saved)
+	if err != nil {
+		w.t.Error(err)
+	}
+	switch r, ok := o.Record(); {
+	case !ok && len(want) <= 4<<10:
+		w.t.Error("the outcome has no record")
+	case ok && saved.Revision == r.Revision && o.Saved.Record != string(want):
+		w.t.Errorf("the outcome has the record %s, want %s", o.Saved.Record, want)
+	}
 }
 
 // forAll returns the errors of a request, or the request's own error for all messages.

@@ -218,6 +218,43 @@ func testDelivery(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	fails(t, "release a settled delivery", errorOf(table.ChangeClaimed(ctx, last, release)), job.ErrSettled)
 }
 
+// testKnown changes a record that its caller knows, from an outcome.
+func testKnown(t *testing.T, open func(*testing.T) jobtable.Stores) {
+	stores := &countingStores{Stores: open(t)}
+	ctx, table := t.Context(), newTable(stores)
+	running := must(t)(table.claim(ctx, "m"))
+	finished := must(t)(table.ChangeClaimed(ctx, running, job.Finish(table.now(), result, false, "")))
+	o, _ := table.job.SavedOutcome(finished, table.now())
+	known, _ := o.Record()
+	same(t, "known", finished, known)
+
+	claimed := must(t)(table.ChangeKnown(ctx, known, job.ClaimDelivery(table.now(), lease)))
+	if stores.loads != 0 {
+		t.Errorf("%d reads of a known record", stores.loads)
+	}
+	same(t, "claimed", must(t)(table.Load(ctx, table.job.ID)), claimed)
+	var busy *job.BusyError
+	got, err := table.ChangeKnown(ctx, known, job.ClaimDelivery(table.now(), lease))
+	if !errors.As(err, &busy) {
+		t.Errorf("claim with a record that others have changed: %v", err)
+	}
+	same(t, "claimed by others", claimed, got)
+	table.pass(lease)
+	// The rule fails for what is known, and not for the record.
+	must(t)(table.ChangeKnown(ctx, running, job.ClaimDelivery(table.now(), lease)))
+}
+
+// countingStores counts the reads of jobs.
+type countingStores struct {
+	jobtable.Stores
+	loads int
+}
+
+func (s *countingStores) Load(ctx context.Context, id string) (job.Record, error) {
+	s.loads++
+	return s.Stores.Load(ctx, id)
+}
+
 func testNotFound(t *testing.T, open func(*testing.T) jobtable.Stores) {
 	ctx, table := t.Context(), newTable(open(t))
 	fails(t, "claim the delivery", errorOf(table.claimDelivery(ctx)), jobtable.ErrNotFound)

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) jobtable.Stores) {
 		"overrun lease":    testOverrunLease,
 		"results":          testResults,
 		"delivery":         testDelivery,
+		"known record":     testKnown,
 		"wait":             testWait,
 		"owner":            testOwner,
 		"ends at once":     testEnds,

@@ -263,9 +263,8 @@ func promisesTable(t *testing.T) string {
 	row("a result survives the function that computed it", "the result is stored before it is sent, one write",
 		amount(of("process", "PutItem: the result is stored")))
 	row("a result is not delivered twice",
-		"the delivery is claimed and then settled: one read, and two writes, of which one changes the state",
-		amount(of("callback", "GetItem: the job before its delivery", "PutItem: the delivery is claimed",
-			"PutItem: the result is delivered")))
+		"the delivery is claimed and then settled: two writes, of which one changes the state",
+		amount(of("callback", "PutItem: the delivery is claimed", "PutItem: the result is delivered")))
 	row("a call starts and runs no more jobs than its limits allow", "the job takes a place in the call's record, and "+
 		"frees it: two reads and two writes. The first one also lists the call", amount(limited.table()-short.table()))
 	row("a job is tried again within seconds of a crash",
